@@ -1,0 +1,6 @@
+"""`python -m backupd`."""
+
+from backupd.cli.main import run
+
+if __name__ == "__main__":
+    run()

@@ -1,0 +1,48 @@
+"""The only reader of time and sleeper; everything else is handed one of these."""
+
+from __future__ import annotations
+
+import time
+from datetime import UTC, datetime
+from typing import Protocol
+
+
+class Clock(Protocol):
+    def now(self) -> datetime:
+        """The wall clock, aware, UTC."""
+        ...
+
+    def monotonic(self) -> float:
+        """Seconds, for durations and deadlines."""
+        ...
+
+    def sleep(self, seconds: float) -> None: ...
+
+
+class SystemClock:
+    def now(self) -> datetime:
+        return datetime.now(UTC)
+
+    def monotonic(self) -> float:
+        return time.monotonic()
+
+    def sleep(self, seconds: float) -> None:
+        time.sleep(seconds)
+
+
+def stamp(instant: datetime) -> str:
+    """FORMAT.md's text of an instant: `YYYY-MM-DDTHH:MM:SS.ffffffZ`."""
+    return instant.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+
+
+def compact(instant: datetime) -> str:
+    """FORMAT.md's text of an instant in a name: `YYYYMMDDTHHMMSSZ`."""
+    return instant.astimezone(UTC).strftime("%Y%m%dT%H%M%SZ")
+
+
+def parse_stamp(text: str) -> datetime:
+    """The instant a `stamp` names.
+
+    Raises ValueError for any other text.
+    """
+    return datetime.strptime(text, "%Y-%m-%dT%H:%M:%S.%fZ").replace(tzinfo=UTC)

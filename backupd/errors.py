@@ -1,0 +1,138 @@
+"""Every error backupd raises on purpose: a sentence, a hint, an exit code, and whether trying again can help.
+
+Message grammar: lower case, no full stop, names in quotes; the hint is a full sentence that says what to do next. Neither
+may quote a row, a secret or a tenant's name.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+
+class BackupdError(Exception):
+    """The base; raised itself only for faults that fit no family below."""
+
+    exit_code: ClassVar[int] = 1
+    retryable: ClassVar[bool] = False
+
+    def __init__(self, message: str, *, hint: str = "") -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+
+
+class UsageError(BackupdError):
+    """The command line asks for something that does not exist or contradicts itself."""
+
+    exit_code = 2
+
+
+class ConfigError(BackupdError):
+    """The configuration is missing, unreadable or wrong; nothing was done."""
+
+    exit_code = 3
+
+
+class SourceError(BackupdError):
+    """PostgreSQL refused, went away, or is not set up for a backup."""
+
+    exit_code = 4
+
+
+class SourceGoneError(SourceError):
+    """The connection to PostgreSQL broke or could not be made; trying later can help."""
+
+    retryable = True
+
+
+class UnmappedError(BackupdError):
+    """A table, class or tenant value is not covered by the configured tenancy."""
+
+    exit_code = 5
+
+
+class StoreError(BackupdError):
+    """The store refused an operation for good, or is not what it should be."""
+
+    exit_code = 6
+
+
+class StoreGoneError(StoreError):
+    """The connection to the store broke, stalled or could not be made; trying again can help."""
+
+    retryable = True
+
+
+class StoreAuthError(StoreError):
+    """The store's host key is not the pinned one, or it refused our key. Never tried again."""
+
+
+class StoreFullError(StoreError):
+    """The store, or the account's quota, has no room."""
+
+
+class ObjectMissingError(StoreError):
+    """An object that was asked for is not on the store."""
+
+
+class ObjectExistsError(StoreError):
+    """A final name is taken by other content than ours."""
+
+
+class DamageError(BackupdError):
+    """Something on the store is not what a signed record says it is."""
+
+    exit_code = 7
+
+
+class KeyRefusedError(BackupdError):
+    """The identity or passphrase given does not open what it was asked to open."""
+
+    exit_code = 8
+
+
+class SpoolFullError(BackupdError):
+    """The local spool or its disk has no room for even one object."""
+
+    exit_code = 9
+
+
+class RefusedError(BackupdError):
+    """Safe to do only under conditions that are not met (target not empty, location not allowed, foreign repository…)."""
+
+    exit_code = 10
+
+
+class BusyError(BackupdError):
+    """Another backupd holds the lock; trying later can help."""
+
+    exit_code = 11
+    retryable = True
+
+
+class InterruptedRunError(BackupdError):
+    """Stopped by a signal; what was published stays valid and the next run goes on from there."""
+
+    exit_code = 130
+
+
+EXIT_CODES: dict[int, str] = {
+    0: "success, verified",
+    **{
+        family.exit_code: (family.__doc__ or "").split("\n")[0].rstrip(".")
+        for family in (
+            BackupdError,
+            UsageError,
+            ConfigError,
+            SourceError,
+            UnmappedError,
+            StoreError,
+            DamageError,
+            KeyRefusedError,
+            SpoolFullError,
+            RefusedError,
+            BusyError,
+            InterruptedRunError,
+        )
+    },
+}

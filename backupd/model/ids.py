@@ -1,0 +1,35 @@
+"""Names as types, so that one cannot be handed over for another. Forms are in FORMAT.md §1."""
+
+from __future__ import annotations
+
+import re
+from typing import NewType
+
+RepositoryId = NewType("RepositoryId", str)
+RegionName = NewType("RegionName", str)
+GenerationId = NewType("GenerationId", str)
+RunId = NewType("RunId", str)
+Pseudonym = NewType("Pseudonym", str)
+ObjectHash = NewType("ObjectHash", str)
+"""SHA-256 of a whole object, 64 hex: the name of packs and parts."""
+SnapshotName = NewType("SnapshotName", str)
+"""`<time>-<hash of the record>`: the file name of a record."""
+Fingerprint = NewType("Fingerprint", str)
+"""First 32 hex of SHA-256 of a recipient's public key."""
+ObjectName = NewType("ObjectName", str)
+"""A path on a store, relative to the region's folder, `/`-separated, never starting with one."""
+
+_FORMS = {
+    "repository": re.compile(r"[0-9a-f]{32}"),
+    "region": re.compile(r"[a-z][a-z0-9-]{0,62}"),
+    "generation": re.compile(r"[0-9]{8}T[0-9]{6}Z-[0-9a-f]{8}"),
+    "run": re.compile(r"[0-9]{8}T[0-9]{6}Z-[0-9a-f]{8}"),
+    "pseudonym": re.compile(r"[0-9a-f]{32}"),
+    "hash": re.compile(r"[0-9a-f]{64}"),
+    "snapshot": re.compile(r"[0-9]{8}T[0-9]{6}Z-[0-9a-f]{64}"),
+}
+
+
+def well_formed(kind: str, text: str) -> bool:
+    """Whether `text` has the form FORMAT.md gives ids of this kind."""
+    return _FORMS[kind].fullmatch(text) is not None

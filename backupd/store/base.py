@@ -1,0 +1,88 @@
+"""The store port: objects in, objects out. Knows no tenant, no key and no plain text.
+
+Promises every adapter keeps, and `tests/contract` checks on each of them:
+
+- Names are relative to the root the adapter was made for; folders are made and removed as needed.
+- `put_new` is atomic, verified and never overwrites. When it returns, the bytes are on the store, were synced where the
+  store can, were compared with `sha256` on the store's side or by reading back, and stand under the final name. When it raises,
+  nothing stands under the final name that was not there before; a temporary object may be left in `tmp/`.
+  An object that already stands there with the same content counts as put.
+- Errors are `StoreError`s: `StoreGoneError` may be tried again on a fresh connection, the others may not.
+- Every call ends within the adapter's deadline, whatever the other side does.
+- An adapter may be used by several threads at once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import datetime
+from typing import BinaryIO, Protocol
+
+from backupd.model.ids import ObjectHash, ObjectName
+
+
+@dataclass(frozen=True, slots=True)
+class ObjectInfo:
+    """What a listing or a stat shows of one object."""
+
+    name: ObjectName
+    size: int
+    modified: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Space:
+    """Bytes free for us and in all; from the quota or the file system, whichever is smaller."""
+
+    free: int
+    total: int
+
+
+@dataclass(frozen=True, slots=True)
+class ServerSnapshot:
+    """One of the store's own read-only snapshots."""
+
+    name: str
+
+
+class Store(Protocol):
+    """One region's folder on one store."""
+
+    def put_new(self, name: ObjectName, source: BinaryIO, size: int, sha256: ObjectHash) -> None:
+        """Publish `size` bytes read from `source` (from its start; seekable) under `name`.
+
+        Raises ObjectExistsError when other content stands there, StoreFullError when there is no room.
+        """
+        ...
+
+    def get(self, name: ObjectName, offset: int = 0, length: int | None = None) -> bytes:
+        """Bytes `offset` to `offset + length`, fewer where the object ends; all that follows when `length` is None.
+
+        Raises ObjectMissingError.
+        """
+        ...
+
+    def stat(self, name: ObjectName) -> ObjectInfo | None:
+        """None when there is no such object."""
+        ...
+
+    def list(self, prefix: ObjectName) -> Iterator[ObjectInfo]:
+        """Every object below the folder `prefix`, at any depth, in no promised order; nothing when it does not exist."""
+        ...
+
+    def remove(self, name: ObjectName) -> None:
+        """Remove one object and folders it leaves empty. An object already absent is removed."""
+        ...
+
+    def space(self) -> Space | None:
+        """None when the store cannot tell."""
+        ...
+
+    def snapshots(self) -> list[ServerSnapshot]:
+        """The store's own snapshots, oldest first; empty when it shows none."""
+        ...
+
+    def close(self) -> None:
+        """Let go of connections. Using the store afterwards is an error; closing twice is not."""
+        ...
