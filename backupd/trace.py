@@ -1,0 +1,74 @@
+"""What operations tell while they run: a few frozen events, so that progress bars, logs and tests share one vocabulary.
+
+Events hold counts, phases and configured labels; never a row, a secret or a tenant's name, because they are printed.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+
+@dataclass(frozen=True, slots=True)
+class PhaseStarted:
+    """A phase of a run begins."""
+
+    phase: str
+    """A verb a person understands: `reading`, `shipping`, `publishing`, `restoring`, `verifying`, …"""
+    subject: str = ""
+    """What it works on: `region/database label`, a store's name, or empty."""
+    total_estimate: int | None = None
+    """Bytes (or, when `unit` says so, things) the phase expects to handle; None when nobody can tell."""
+    unit: str = "bytes"
+    """What `Progress.bytes_in` counts in this phase: `bytes`, or a plural noun such as `objects`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """Where the phase stands: totals since it started, never differences, so that a lost event loses nothing."""
+
+    phase: str
+    subject: str = ""
+    bytes_in: int = 0
+    """Plain bytes handled (COPY text read or written, objects read by verify); compared with the estimate."""
+    bytes_out: int = 0
+    """Sealed bytes that were new and written; `bytes_in / bytes_out` is the deduplication and compression together."""
+    rows: int = 0
+    objects: int = 0
+    total_estimate: int | None = None
+    """A better estimate than the one the phase started with; None keeps that one."""
+
+
+@dataclass(frozen=True, slots=True)
+class PhaseDone:
+    """The phase ended well; a phase that fails emits nothing, its error says it."""
+
+    phase: str
+    subject: str = ""
+    seconds: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Warned:
+    """Something a person should look at that does not stop the run."""
+
+    message: str
+    """Lower case, no full stop, as errors are."""
+    hint: str = ""
+    """A full sentence that says what to do."""
+
+
+Event = PhaseStarted | Progress | PhaseDone | Warned
+
+
+class Trace(Protocol):
+    """Receives events, from any thread, quickly, and never raises."""
+
+    def emit(self, event: Event) -> None: ...
+
+
+class NoTrace:
+    """Listens to nothing: the default where nobody watches."""
+
+    def emit(self, event: Event) -> None:
+        pass
