@@ -1,0 +1,125 @@
+"""Signed documents, FORMAT.md §3: two lines, the first signed as it stands."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+from typing import TYPE_CHECKING, Annotated, Final
+
+import msgspec
+
+from backupd.errors import DamageError, RefusedError
+from backupd.seal import suite
+
+if TYPE_CHECKING:
+    from collections.abc import Collection
+
+FORMAT: Final = 1
+FEATURES: Final[frozenset[str]] = frozenset()
+"""Features of the format this program knows; a document asking for another one is refused."""
+
+MIB: Final = 1 << 20
+LIMITS: Final = {"repository": MIB, "snapshot": 64 * MIB, "keyring": 256 * MIB}
+"""Largest size of a document of each kind, in bytes."""
+
+
+class _Head(msgspec.Struct, frozen=True):
+    kind: str
+    format: int
+    features: list[str]
+
+
+class _Signature(msgspec.Struct, frozen=True):
+    key: Annotated[str, msgspec.Meta(pattern=r"\A[0-9a-f]{64}\Z")]
+    signature: str
+
+
+class _Signatures(msgspec.Struct, frozen=True):
+    signatures: list[_Signature]
+
+
+class Signer:
+    """A writer's Ed25519 key."""
+
+    __slots__ = ("_secret", "public")
+
+    def __init__(self, secret: bytes) -> None:
+        """`secret` is the 32 bytes of the key's seed."""
+        self._secret = secret
+        self.public = suite.signer_public(secret).hex()
+
+    def sign(self, body: bytes, kind: str) -> bytes:
+        """Both lines of the document whose body is `body`."""
+        signature = base64.b64encode(suite.sign(self._secret, _signed_text(body, kind))).decode()
+        line = msgspec.json.encode({"signatures": [{"key": self.public, "signature": signature}]})
+        return b"%b\n%b\n" % (body, line)
+
+
+def read_document(data: bytes, kind: str, trusted: Collection[str], where: str) -> bytes:
+    """The body line of a document of this `kind` that one of the `trusted` signers (hex) signed.
+
+    Raises DamageError naming `where`, and RefusedError for a format or feature this program does not know.
+    """
+    check_size(len(data), kind, where)
+    lines = data.split(b"\n")
+    if len(lines) != 3 or lines[2]:
+        raise DamageError(f"'{where}' is not a document of two lines")
+    return read_signed(lines[0], lines[1], kind, trusted, where)
+
+
+def read_signed(body: bytes, signatures: bytes, kind: str, trusted: Collection[str], where: str) -> bytes:
+    """As `read_document`, for the first two lines of a document that has more."""
+    try:
+        claims = msgspec.json.decode(signatures, type=_Signatures).signatures
+    except (msgspec.DecodeError, msgspec.ValidationError) as error:
+        raise DamageError(f"'{where}' has no readable signature") from error
+    known = [claim for claim in claims if claim.key in trusted]
+    if not known:
+        raise DamageError(
+            f"'{where}' is not signed by a trusted signer",
+            hint="Its signers are " + (", ".join(suite.signer_fingerprint(c.key) for c in claims[:8]) or "none") + ".",
+        )
+    message = _signed_text(body, kind)
+    if not any(suite.signed_by(bytes.fromhex(c.key), decode_base64(c.signature, where), message) for c in known):
+        raise DamageError(f"the signature of '{where}' is wrong")
+    _check_head(body, kind, where)
+    return body
+
+
+def check_size(size: int, kind: str, where: str) -> None:
+    """Raises DamageError when a document of this kind may not be that large."""
+    if size > LIMITS[kind]:
+        raise DamageError(f"'{where}' is larger than the {LIMITS[kind]} bytes allowed for it")
+
+
+def check_format(number: int, where: str) -> None:
+    """Raises RefusedError when `where` is written in a format this program does not read."""
+    if number != FORMAT:
+        raise RefusedError(f"'{where}' is written in format {number}", hint=f"This program reads format {FORMAT}.")
+
+
+def decode_base64(text: str, where: str) -> bytes:
+    try:
+        return base64.b64decode(text, validate=True)
+    except (binascii.Error, ValueError) as error:
+        raise DamageError(f"'{where}' holds base64 that cannot be read") from error
+
+
+def _check_head(body: bytes, kind: str, where: str) -> None:
+    try:
+        head = msgspec.json.decode(body, type=_Head)
+    except (msgspec.DecodeError, msgspec.ValidationError) as error:
+        raise DamageError(f"'{where}' is not a readable document") from error
+    check_format(head.format, where)
+    if head.kind != kind:
+        raise DamageError(f"'{where}' is a document of another kind")
+    unknown = sorted(set(head.features) - FEATURES)
+    if unknown:
+        raise RefusedError(
+            f"'{where}' uses features this program does not know: {', '.join(unknown)}",
+            hint="A newer backupd wrote it; use that one to read it.",
+        )
+
+
+def _signed_text(body: bytes, kind: str) -> bytes:
+    return b"backupd/1 " + kind.encode() + b"\n" + body

@@ -1,0 +1,55 @@
+"""zstandard frames that carry their content size: the only module that imports `zstandard`."""
+
+from __future__ import annotations
+
+import threading
+
+import zstandard
+
+from backupd.errors import DamageError
+
+Buffer = bytes | bytearray | memoryview
+_LARGEST_WINDOW = 64 << 20  # the largest content FORMAT.md allows; a frame may not make a reader keep more
+
+_local = threading.local()
+
+
+class Compressor:
+    """One zstandard context, to be used by one thread at a time."""
+
+    __slots__ = ("_context",)
+
+    def __init__(self, level: int) -> None:
+        self._context = zstandard.ZstdCompressor(level=level, write_content_size=True)
+
+    def compress(self, data: Buffer) -> bytes:
+        """One frame that carries its content size."""
+        return self._context.compress(data)
+
+
+def decompress(frame: Buffer, limit: int) -> bytes:
+    """The content of exactly one frame.
+
+    Raises DamageError when it is not one, is longer than `limit` bytes of content, or does not say its size; nothing
+    is allocated before that is known.
+    """
+    try:
+        size = zstandard.frame_content_size(frame)
+        if size < 0:
+            raise DamageError("a compressed frame does not carry its content size")
+        if size > limit:
+            raise DamageError(f"a compressed frame holds {size} bytes, more than the {limit} allowed here")
+        content: bytes = _decompressor().decompress(frame, read_across_frames=False, allow_extra_data=False)
+    except zstandard.ZstdError as error:
+        raise DamageError("a compressed frame cannot be read") from error
+    if len(content) != size:
+        raise DamageError("a compressed frame cannot be read")
+    return content
+
+
+def _decompressor() -> zstandard.ZstdDecompressor:
+    # A context costs more to make than to use on a small block, and may not be shared between threads.
+    context: zstandard.ZstdDecompressor | None = getattr(_local, "decompressor", None)
+    if context is None:
+        context = _local.decompressor = zstandard.ZstdDecompressor(max_window_size=_LARGEST_WINDOW)
+    return context

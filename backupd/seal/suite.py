@@ -1,0 +1,159 @@
+"""The cryptography FORMAT.md names, and nothing more: the only module that imports `cryptography`.
+
+Everything here takes and gives bytes; what is sealed for whom, and under which label, is decided by the callers.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+from dataclasses import dataclass, field
+
+from cryptography.exceptions import InvalidSignature, InvalidTag
+from cryptography.hazmat.primitives import hpke
+from cryptography.hazmat.primitives.asymmetric import ed25519, mlkem, x25519
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+from cryptography.hazmat.primitives.kdf.scrypt import Scrypt
+
+from backupd.model.ids import Fingerprint
+
+Buffer = bytes | bytearray | memoryview
+
+SECRET_SIZE = 96
+PUBLIC_SIZE = 1216
+ENCAPSULATION_SIZE = 1120
+TAG_SIZE = 16
+SEAL_OVERHEAD = ENCAPSULATION_SIZE + TAG_SIZE
+KEY_SIZE = 32
+NONCE_SIZE = 12
+
+_SEED_SIZE = 64
+_ENCAPSULATION_KEY_SIZE = 1184
+_SUITE = hpke.Suite(hpke.KEM.MLKEM768_X25519, hpke.KDF.HKDF_SHA256, hpke.AEAD.AES_256_GCM)
+
+
+class NotAuthenticError(Exception):
+    """The bytes were not sealed with this key for this place. Callers say which object that was."""
+
+
+@dataclass(frozen=True, slots=True)
+class KeyPair:
+    """A pair of the KEM MLKEM768-X25519: recipients, identities and segments have one."""
+
+    secret: bytes = field(repr=False)
+    public: bytes = field(repr=False)
+
+
+def generate() -> KeyPair:
+    """A new pair from the operating system's randomness."""
+    post_quantum = mlkem.MLKEM768PrivateKey.generate()
+    classic = x25519.X25519PrivateKey.generate()
+    return KeyPair(
+        secret=post_quantum.private_bytes_raw() + classic.private_bytes_raw(),
+        public=post_quantum.public_key().public_bytes_raw() + classic.public_key().public_bytes_raw(),
+    )
+
+
+def public_of(secret: bytes) -> bytes:
+    """The public half of `secret`.
+
+    Raises ValueError when it is not a secret half.
+    """
+    post_quantum, classic = _secret_halves(secret)
+    return post_quantum.public_key().public_bytes_raw() + classic.public_key().public_bytes_raw()
+
+
+def seal(public: bytes, info: bytes, message: bytes) -> bytes:
+    """`Seal(public, info, message)` of FORMAT.md §5: `SEAL_OVERHEAD` bytes longer than the message.
+
+    Raises ValueError when `public` is not a public half.
+    """
+    if len(public) != PUBLIC_SIZE:
+        raise ValueError("a public key is 1216 bytes")
+    key = hpke.MLKEM768X25519PublicKey(
+        mlkem.MLKEM768PublicKey.from_public_bytes(public[:_ENCAPSULATION_KEY_SIZE]),
+        x25519.X25519PublicKey.from_public_bytes(public[_ENCAPSULATION_KEY_SIZE:]),
+    )
+    return _SUITE.encrypt(message, key, info)
+
+
+def unseal(secret: bytes, info: bytes, sealed: bytes) -> bytes:
+    """The message `seal` was given.
+
+    Raises NotAuthenticError when it was sealed to another key, under another label, or changed.
+    """
+    if len(sealed) < SEAL_OVERHEAD:
+        raise NotAuthenticError
+    key = hpke.MLKEM768X25519PrivateKey(*_secret_halves(secret))
+    try:
+        return _SUITE.decrypt(sealed, key, info)
+    except (InvalidTag, ValueError) as error:
+        raise NotAuthenticError from error
+
+
+def fingerprint(public: bytes) -> Fingerprint:
+    return Fingerprint(hashlib.sha256(public).hexdigest()[:32])
+
+
+def signer_fingerprint(public_hex: str) -> str:
+    """What users are shown of a signer: the first 16 hex of SHA-256 of its 32 key bytes."""
+    return hashlib.sha256(bytes.fromhex(public_hex)).hexdigest()[:16]
+
+
+def sign(secret: bytes, message: bytes) -> bytes:
+    return ed25519.Ed25519PrivateKey.from_private_bytes(secret).sign(message)
+
+
+def signer_public(secret: bytes) -> bytes:
+    """The public half of an Ed25519 secret of 32 bytes."""
+    return ed25519.Ed25519PrivateKey.from_private_bytes(secret).public_key().public_bytes_raw()
+
+
+def signed_by(public: bytes, signature: bytes, message: bytes) -> bool:
+    try:
+        ed25519.Ed25519PublicKey.from_public_bytes(public).verify(signature, message)
+    except (InvalidSignature, ValueError):
+        return False
+    return True
+
+
+def stretch(passphrase: bytes, salt: bytes, *, n: int, r: int, p: int) -> bytes:
+    """32 bytes of scrypt; takes `128 · n · r` bytes of memory."""
+    return Scrypt(salt=salt, length=KEY_SIZE, n=n, r=r, p=p).derive(passphrase)
+
+
+def chunk_id(chunk_key: bytes, pseudonym: bytes, chunk: Buffer) -> bytes:
+    """A chunk's name within one segment and generation: 16 bytes nobody without the chunk key can compute."""
+    digest = hashlib.sha256(pseudonym)
+    digest.update(chunk)
+    return hmac.digest(chunk_key, digest.digest(), "sha256")[:16]
+
+
+class Aead:
+    """AES-256-GCM under one key. The caller answers for every nonce being used once."""
+
+    __slots__ = ("_cipher",)
+
+    def __init__(self, key: bytes) -> None:
+        if len(key) != KEY_SIZE:
+            raise ValueError("a key is 32 bytes")
+        self._cipher = AESGCM(key)
+
+    def seal(self, nonce: bytes, plain: Buffer, aad: bytes) -> bytes:
+        return self._cipher.encrypt(nonce, plain, aad)
+
+    def open(self, nonce: bytes, sealed: Buffer, aad: bytes) -> bytes:
+        """Raises NotAuthenticError."""
+        try:
+            return self._cipher.decrypt(nonce, sealed, aad)
+        except (InvalidTag, ValueError) as error:
+            raise NotAuthenticError from error
+
+
+def _secret_halves(secret: bytes) -> tuple[mlkem.MLKEM768PrivateKey, x25519.X25519PrivateKey]:
+    if len(secret) != SECRET_SIZE:
+        raise ValueError("a secret key is 96 bytes")
+    return (
+        mlkem.MLKEM768PrivateKey.from_seed_bytes(secret[:_SEED_SIZE]),
+        x25519.X25519PrivateKey.from_private_bytes(secret[_SEED_SIZE:]),
+    )
