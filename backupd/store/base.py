@@ -4,8 +4,8 @@ Promises every adapter keeps, and `tests/contract` checks on each of them:
 
 - Names are relative to the root the adapter was made for; folders are made and removed as needed.
 - `put_new` is atomic, verified and never overwrites. When it returns, the bytes are on the store, were synced where the
-  store can, were compared with `sha256` on the store's side or by reading back, and stand under the final name. When it raises,
-  nothing stands under the final name that was not there before; a temporary object may be left in `tmp/`.
+  store can, were compared with `sha256` on the store's side or by reading back, and stand under the final name. When it
+  raises, nothing but this very content can stand under the final name; a temporary object may be left in `tmp/`.
   An object that already stands there with the same content counts as put.
 - Errors are `StoreError`s: `StoreGoneError` may be tried again on a fresh connection, the others may not.
 - Every call ends within the adapter's deadline, whatever the other side does.
@@ -14,7 +14,7 @@ Promises every adapter keeps, and `tests/contract` checks on each of them:
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import BinaryIO, Protocol
@@ -68,7 +68,10 @@ class Store(Protocol):
         ...
 
     def list(self, prefix: ObjectName) -> Iterator[ObjectInfo]:
-        """Every object below the folder `prefix`, at any depth, in no promised order; nothing when it does not exist."""
+        """Every object below the folder `prefix` (empty: all), at any depth, in no promised order.
+
+        Nothing when there is no such folder. Symbolic links and other things that are not plain objects are left out.
+        """
         ...
 
     def remove(self, name: ObjectName) -> None:
@@ -79,7 +82,7 @@ class Store(Protocol):
         """None when the store cannot tell."""
         ...
 
-    def snapshots(self) -> list[ServerSnapshot]:
+    def snapshots(self) -> Sequence[ServerSnapshot]:
         """The store's own snapshots, oldest first; empty when it shows none."""
         ...
 

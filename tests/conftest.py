@@ -1,0 +1,6 @@
+"""Only a list of fixture modules; the fixtures live in the files named."""
+
+pytest_plugins = [
+    "fix_clock",
+    "fix_stores",
+]

@@ -1,0 +1,33 @@
+"""A clock that tests move by hand."""
+
+from __future__ import annotations
+
+import threading
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+
+class TickingClock:
+    """Stands still except when slept on or moved; sleeping takes no time of ours."""
+
+    def __init__(self) -> None:
+        self.elapsed = 0.0
+        self.sleeps: list[float] = []
+        self._lock = threading.Lock()
+
+    def now(self) -> datetime:
+        return datetime(2030, 1, 1, tzinfo=UTC) + timedelta(seconds=self.elapsed)
+
+    def monotonic(self) -> float:
+        return self.elapsed
+
+    def sleep(self, seconds: float) -> None:
+        with self._lock:
+            self.sleeps.append(seconds)
+            self.elapsed += seconds
+
+
+@pytest.fixture
+def ticking_clock() -> TickingClock:
+    return TickingClock()
