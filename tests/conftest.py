@@ -2,5 +2,6 @@
 
 pytest_plugins = [
     "fix_clock",
+    "fix_postgres",
     "fix_stores",
 ]
