@@ -1,0 +1,131 @@
+"""What no single key can tell: names that must exist, places that must be allowed, and advice.
+
+The checks read the values as `tomllib` gave them, so that they also speak when other parts of the file are wrong. What
+has the wrong type is passed over here: the schema has already said so.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from backupd.config.faults import Finding
+from backupd.config.positions import KeyPath
+from backupd.config.schema import DEFAULT_CLASSES, Config
+
+
+def cross_check(raw: Mapping[str, Any]) -> Iterator[Finding]:
+    """Every contradiction between parts of the file."""
+    stores = _tables(raw.get("stores"))
+    classes = [*DEFAULT_CLASSES, *_tables(raw.get("classes"))]
+    yield from _one_place_each(stores)
+    for name, region in _tables(raw.get("regions")).items():
+        yield from _region_stores(("regions", name), region, stores)
+        for label, database in _tables(region.get("databases")).items():
+            path = ("regions", name, "databases", label)
+            yield from _tenancy(path, database)
+            yield from _classes(path, database, classes)
+
+
+def advice(config: Config) -> Iterator[Finding]:
+    """What is allowed, and better otherwise."""
+    if len(config.recipients) < 2:
+        yield (
+            ("recipients",),
+            "only one recipient",
+            "If its identity is lost, so is every backup; add an escrow recipient.",
+        )
+    if not config.trust.signers:
+        yield (
+            ("trust", "signers"),
+            "no trusted signers",
+            "Verify and restore will believe whoever signed the repository; list the writers' keys.",
+        )
+    if config.node.signing_key_file is None:
+        yield (
+            ("node", "signing_key_file"),
+            "no signing key",
+            "This machine can verify and restore, but not back up; `backupd key generate --signer` makes one.",
+        )
+
+
+def _one_place_each(stores: Mapping[str, Any]) -> Iterator[Finding]:
+    """Two names for one place would count as two copies."""
+    seen: dict[tuple[object, ...], str] = {}
+    for name, store in stores.items():
+        place = tuple(repr(store.get(key)) for key in ("kind", "host", "port", "user", "path"))
+        if place in seen:
+            yield (
+                ("stores", name),
+                f"is the same place as stores.{seen[place]}",
+                "Two names for one place are one copy.",
+            )
+        seen.setdefault(place, name)
+
+
+def _region_stores(path: KeyPath, region: Mapping[str, Any], stores: Mapping[str, Any]) -> Iterator[Finding]:
+    allowed = _strings(region.get("locations"))
+    names = _strings(region.get("stores"))
+    for index, name in enumerate(names):
+        where = (*path, "stores", index)
+        if name not in stores:
+            yield where, f"no store is named {_named(name)}", did_you_mean(name, stores)
+        elif name in names[:index]:
+            yield where, f'names the store "{name}" twice', ""
+        elif isinstance(location := stores[name].get("location"), str) and location not in allowed:
+            yield (
+                where,
+                f"the store {_named(name)} is in {_named(location)}, where this region's data may not go",
+                f"Allowed: {', '.join(allowed) or 'none'}. Add one to `locations` only if the promise says so.",
+            )
+
+
+def _tenancy(path: KeyPath, database: Mapping[str, Any]) -> Iterator[Finding]:
+    tenancy = database.get("tenancy")
+    if not isinstance(tenancy, dict):
+        return
+    kind = tenancy.get("kind")
+    where = (*path, "tenancy")
+    for key, owner in (("column", "column"), ("schema_pattern", "schema"), ("database_pattern", "database")):
+        if key in tenancy and kind in ("column", "schema", "database", "none") and kind != owner:
+            yield (*where, key), f'means nothing when kind is "{kind}"', f'It belongs to kind = "{owner}".'
+        if key not in tenancy and kind == owner and not (key == "column" and _rules_name_columns(database)):
+            yield where, f'kind = "{kind}" needs {key}', ""
+
+
+def _rules_name_columns(database: Mapping[str, Any]) -> bool:
+    rules = database.get("tables")
+    return isinstance(rules, list) and any(isinstance(rule, dict) and "column" in rule for rule in rules)
+
+
+def _classes(path: KeyPath, database: Mapping[str, Any], known: list[str]) -> Iterator[Finding]:
+    tenancy = database.get("tenancy")
+    named = [((*path, "tenancy", "default_class"), tenancy.get("default_class") if isinstance(tenancy, dict) else None)]
+    rules = database.get("tables")
+    for index, rule in enumerate(rules if isinstance(rules, list) else ()):
+        named.append(((*path, "tables", index, "class"), rule.get("class") if isinstance(rule, dict) else None))
+    for where, name in named:
+        if isinstance(name, str) and name not in known:
+            yield where, f"no class is named {_named(name)}", did_you_mean(name, known)
+
+
+def did_you_mean(word: str, known: Mapping[str, Any] | list[str]) -> str:
+    """A hint with the nearest known word, or with all of them."""
+    near = difflib.get_close_matches(word, list(known), n=1)
+    if near:
+        return f'Did you mean "{near[0]}"?'
+    return f"Known are {', '.join(known)}." if known else ""
+
+
+def _named(name: str) -> str:
+    """The name in quotes; something too long or strange to be a name may be a secret, and is not repeated."""
+    return f'"{name}"' if len(name) <= 63 and name.isprintable() else "that"
+
+
+def _tables(value: object) -> dict[str, dict[str, Any]]:
+    return {name: below for name, below in value.items() if isinstance(below, dict)} if isinstance(value, dict) else {}
+
+
+def _strings(value: object) -> list[str]:
+    return [item for item in value if isinstance(item, str)] if isinstance(value, list) else []

@@ -1,0 +1,115 @@
+"""The types of configured values: each knows how it is written, and says what is wrong without repeating it."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import re
+from collections.abc import Callable
+from datetime import timedelta
+from pathlib import Path, PurePosixPath
+from typing import Annotated, TypeVar
+
+from pydantic import BeforeValidator, Field
+
+from backupd.config.quantities import parse_bandwidth, parse_duration, parse_size
+from backupd.config.secrets import FileRef, parse_file_ref
+
+T = TypeVar("T")
+
+_HOST_KEY_TYPES = (
+    "ssh-ed25519",
+    "ecdsa-sha2-nistp256",
+    "ecdsa-sha2-nistp384",
+    "ecdsa-sha2-nistp521",
+    "ssh-rsa",
+)
+
+
+def _from_text(parse: Callable[[str], T]) -> BeforeValidator:
+    def validate(value: object) -> object:
+        if isinstance(value, str):
+            return parse(value)
+        raise ValueError('must be a string in quotes, as in "…"')
+
+    return BeforeValidator(validate)
+
+
+def _form(pattern: str, sentence: str) -> Callable[[str], str]:
+    form = re.compile(pattern)
+
+    def parse(text: str) -> str:
+        if form.fullmatch(text) is None:
+            raise ValueError(sentence)
+        return text
+
+    return parse
+
+
+def _absolute_path(text: str) -> Path:
+    if not PurePosixPath(text).is_absolute() or not text.isprintable() or ".." in PurePosixPath(text).parts:
+        raise ValueError("must be an absolute path without `..`")
+    return Path(text)
+
+
+def _remote_path(text: str) -> str:
+    if not text.strip() or not text.isprintable() or ".." in PurePosixPath(text).parts:
+        raise ValueError("must be a folder on the store, absolute or below the login's folder, without `..`")
+    return text
+
+
+def _dsn(text: str) -> str:
+    if not text.isprintable() or not re.match(r"\s*(?:[a-z_]+\s*=|postgres(?:ql)?://)", text):
+        raise ValueError('must be a connection string, as in "host=/run/postgresql dbname=app user=backupd"')
+    return text
+
+
+def _tenant_pattern(text: str) -> str:
+    try:
+        groups = re.compile(text).groupindex
+    except re.error as error:
+        raise ValueError(f"is not a regular expression: {error.msg} at position {error.pos}") from None
+    if "tenant" not in groups:
+        raise ValueError("must have a group named tenant, as in 'tenant_(?P<tenant>[0-9]+)'")
+    return text
+
+
+def _host_key(text: str) -> str:
+    kind, _, blob = text.partition(" ")
+    if kind not in _HOST_KEY_TYPES:
+        raise ValueError(f"must start with a key type: {', '.join(_HOST_KEY_TYPES)}")
+    try:
+        raw = base64.b64decode(blob.split(" ")[0], validate=True)
+    except binascii.Error:
+        raw = b""
+    if not raw.startswith(len(kind).to_bytes(4, "big") + kind.encode()):
+        raise ValueError('must be "type base64", as ssh-keyscan prints it without the host name')
+    return f"{kind} {blob.split(' ')[0]}"
+
+
+NAME_FORM = re.compile(r"[a-z][a-z0-9_-]{0,62}")
+Name = Annotated[str, _from_text(_form(NAME_FORM.pattern, "must be 1 to 63 of a-z 0-9 _ -, first a letter"))]
+RegionLabel = Annotated[str, _from_text(_form(r"[a-z][a-z0-9-]{0,62}", "must be 1 to 63 of a-z 0-9 -, first a letter"))]
+Host = Annotated[str, _from_text(_form(r"[A-Za-z0-9._:-]{1,253}", "must be a host name or an address"))]
+User = Annotated[str, _from_text(_form(r"[A-Za-z0-9._@-]{1,64}", "must be a user's name"))]
+Identifier = Annotated[
+    str, _from_text(_form(r"[^\x00]{1,63}", "must be 1 to 63 characters, as PostgreSQL's names are"))
+]
+TablePattern = Annotated[
+    str, _from_text(_form(r"[^\x00]+\.[^\x00]+", "must be a pattern over schema.table, as in public.session*"))
+]
+SignerKey = Annotated[
+    str, _from_text(_form(r"[0-9a-f]{64}", "must be a signer's public key, 64 hex digits in lower case"))
+]
+AbsolutePath = Annotated[Path, _from_text(_absolute_path)]
+RemotePath = Annotated[str, _from_text(_remote_path)]
+SecretFile = Annotated[FileRef, _from_text(parse_file_ref)]
+Dsn = Annotated[str, _from_text(_dsn)]
+Service = Annotated[str, _from_text(_form(r"[A-Za-z0-9_.-]{1,63}", "must be the name of a section of pg_service.conf"))]
+TenantPattern = Annotated[str, _from_text(_tenant_pattern)]
+HostKey = Annotated[str, _from_text(_host_key)]
+Duration = Annotated[timedelta, _from_text(parse_duration)]
+Size = Annotated[int, _from_text(parse_size)]
+Bandwidth = Annotated[int, _from_text(parse_bandwidth)]
+Several = Field(strict=False)
+"""For tuples: TOML's arrays arrive as lists, which strict mode would refuse."""

@@ -1,0 +1,182 @@
+"""The configuration as frozen values: every key there is, with its default and its limits."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from backupd.config.fields import (
+    AbsolutePath,
+    Bandwidth,
+    Dsn,
+    Duration,
+    Host,
+    HostKey,
+    Identifier,
+    Name,
+    RegionLabel,
+    RemotePath,
+    SecretFile,
+    Service,
+    Several,
+    SignerKey,
+    Size,
+    TablePattern,
+    TenantPattern,
+    User,
+)
+from backupd.model.tenancy import ClassPolicy, TenancyKind
+
+_MIB = 1 << 20
+_SECOND = timedelta(seconds=1)
+_DAY = timedelta(days=1)
+
+
+class Section(BaseModel):
+    """Strict, closed and frozen; errors never repeat what was written."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, hide_input_in_errors=True)
+
+
+class Node(Section):
+    """`[node]`: this machine."""
+
+    name: Name
+    state_dir: AbsolutePath = Path("/var/lib/backupd")
+    spool_dir: AbsolutePath = Path("/var/spool/backupd")
+    spool_size: Annotated[Size, Field(ge=64 * _MIB)] = 2048 * _MIB
+    """Bytes of sealed objects that may wait for a slow store."""
+    signing_key_file: SecretFile | None = None
+    """None: this machine verifies and restores, and writes no backups."""
+    workers: Annotated[int, Field(ge=1, le=64)] = 2
+    compression_level: Annotated[int, Field(ge=1, le=19)] = 3
+    """zstd's; above 19 its window would not fit the memory promised."""
+    lock_timeout: Annotated[Duration, Field(ge=_SECOND)] = timedelta(seconds=30)
+    client_dirs: Annotated[tuple[AbsolutePath, ...], Several] = ()
+    """Folders with pg_dump and pg_restore, searched before PATH and the distribution's."""
+
+
+class Trust(Section):
+    """`[trust]`: whose signatures are believed."""
+
+    signers: Annotated[tuple[SignerKey, ...], Several] = ()
+    """Empty: the signers the repository itself names are believed, and their fingerprints printed."""
+
+
+class SftpStore(Section):
+    """`[stores.NAME]` with `kind = "sftp"`."""
+
+    kind: Literal["sftp"]
+    host: Host
+    port: Annotated[int, Field(ge=1, le=65535)] = 22
+    user: User
+    key: SecretFile
+    host_keys: Annotated[tuple[HostKey, ...], Several, Field(min_length=1)]
+    path: RemotePath
+    location: Name
+    connections: Annotated[int, Field(ge=1, le=32)] = 4
+    bandwidth: Bandwidth = 0
+    """Bytes per second; 0 is unlimited."""
+    deadline: Annotated[Duration, Field(ge=_SECOND)] = timedelta(seconds=60)
+    """How long one request may go without any progress."""
+
+
+class DirectoryStore(Section):
+    """`[stores.NAME]` with `kind = "directory"`: a mounted disk, tests, the demo."""
+
+    kind: Literal["directory"]
+    path: AbsolutePath
+    location: Name
+    bandwidth: Bandwidth = 0
+
+
+StoreSection = Annotated[SftpStore | DirectoryStore, Field(discriminator="kind")]
+
+
+class TenancySection(Section):
+    """`tenancy = {…}` of a database: how its rows belong to tenants."""
+
+    kind: Annotated[TenancyKind, Field(strict=False)]
+    column: Identifier | None = None
+    schema_pattern: TenantPattern | None = None
+    database_pattern: TenantPattern | None = None
+    role_pattern: TenantPattern | None = None
+    unclassified: Literal["refuse", "shared"] = "refuse"
+    default_class: Name = "uploaded"
+
+
+class TableSection(Section):
+    """One `[[….tables]]`: the first whose `match` covers a table decides about it."""
+
+    match: Annotated[tuple[TablePattern, ...], Several, Field(min_length=1)]
+    column: Identifier | None = None
+    path: Annotated[tuple[Identifier, ...], Several] = ()
+    shared: bool = False
+    data_class: Annotated[Name | None, Field(alias="class")] = None
+    null_tenant: Literal["refuse", "shared"] = "refuse"
+
+    @model_validator(mode="after")
+    def _one_way(self) -> TableSection:
+        if (self.column is not None) + bool(self.path) + self.shared > 1:
+            raise ValueError("has more than one of column, path and shared; a table has one way to its tenant")
+        return self
+
+
+class DatabaseSection(Section):
+    """`[regions.NAME.databases.LABEL]`: one database, or one server's databases when tenancy is by database."""
+
+    dsn: Dsn | None = None
+    service: Service | None = None
+    passfile: SecretFile | None = None
+    tenancy: TenancySection
+    tables: Annotated[tuple[TableSection, ...], Several] = ()
+
+    @model_validator(mode="after")
+    def _one_address(self) -> DatabaseSection:
+        if (self.dsn is None) == (self.service is None):
+            raise ValueError("needs exactly one of dsn and service")
+        return self
+
+
+class RegionSection(Section):
+    """`[regions.NAME]`: databases, and where their backups may go."""
+
+    locations: Annotated[tuple[Name, ...], Several, Field(min_length=1)]
+    stores: Annotated[tuple[Name, ...], Several, Field(min_length=1)]
+    generation: Annotated[Duration, Field(ge=_DAY, le=366 * _DAY)] = 28 * _DAY
+    databases: Annotated[dict[Name, DatabaseSection], Field(min_length=1)]
+
+
+class ClassSection(Section):
+    """`[classes.NAME]`: what a data class asks of a backup."""
+
+    backup: Annotated[ClassPolicy, Field(strict=False)]
+
+
+DEFAULT_CLASSES = {
+    "account": ClassPolicy.STANDARD,
+    "operation": ClassPolicy.NEVER,
+    "uploaded": ClassPolicy.STANDARD,
+    "session": ClassPolicy.NEVER,
+    "support": ClassPolicy.STANDARD,
+}
+"""Operation and session data are temporary: a backup would only keep them longer than promised."""
+
+
+class Config(Section):
+    """The whole file."""
+
+    node: Node
+    recipients: Annotated[tuple[AbsolutePath, ...], Several, Field(min_length=1)]
+    """Recipient files: who will be able to read the backups."""
+    trust: Trust = Trust()
+    stores: Annotated[dict[Name, StoreSection], Field(min_length=1)]
+    regions: Annotated[dict[RegionLabel, RegionSection], Field(min_length=1)]
+    classes: dict[Name, ClassSection] = {}
+
+    def policies(self) -> dict[str, ClassPolicy]:
+        """Every class with its policy: the five defaults, then what the file says."""
+        return DEFAULT_CLASSES | {name: section.backup for name, section in self.classes.items()}
