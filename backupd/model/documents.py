@@ -12,6 +12,7 @@ import msgspec
 
 from backupd.errors import DamageError
 from backupd.model.ids import GenerationId, ObjectHash, Pseudonym, RegionName, RepositoryId, RunId, SnapshotName
+from backupd.model.jsontext import UnreadableError, from_json
 
 _Count = Annotated[int, msgspec.Meta(ge=0, le=(1 << 63) - 1)]
 _Hash = Annotated[ObjectHash, msgspec.Meta(pattern=r"\A[0-9a-f]{64}\Z")]
@@ -103,8 +104,8 @@ def decode_body(body: bytes, kind: type[Body], where: str) -> Body:
     reaches a path unchecked.
     """
     try:
-        fields: dict[str, Any] = msgspec.json.decode(body, type=dict[str, Any])
+        fields: dict[str, Any] = from_json(body, dict[str, Any])
         known = {name: fields.pop(name) for name in kind.__struct_fields__ if name in fields and name != "extra"}
         return msgspec.convert({**known, "extra": fields}, type=kind)
-    except (msgspec.DecodeError, msgspec.ValidationError) as error:
+    except (UnreadableError, msgspec.ValidationError) as error:
         raise DamageError(f"'{where}' is not a readable document", hint=f"{error}.") from error

@@ -1,6 +1,6 @@
 """Containers, FORMAT.md §6: packs and parts, which hold the sealed blocks of exactly one segment.
 
-The writer is here, the reader in `reading`, what both share in `shape`; all of it is imported from here.
+The writer is here, the reader in `reading`, what both share in `layout`; all of it is imported from here.
 """
 
 from __future__ import annotations
@@ -17,8 +17,7 @@ from backupd.errors import DamageError
 from backupd.model.ids import ObjectHash
 from backupd.seal import suite
 from backupd.seal.frame import decompress
-from backupd.seal.reading import Block, ContainerReader
-from backupd.seal.shape import (
+from backupd.seal.layout import (
     BLOCK_LIMIT,
     CHUNK_ID_SIZE,
     CONTAINER_LIMIT,
@@ -39,6 +38,7 @@ from backupd.seal.shape import (
     padme,
     read_header,
 )
+from backupd.seal.reading import Block, ContainerReader
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -118,7 +118,7 @@ class ContainerWriter:
         sealed = self._aead.seal(place, self._compressor.compress(plain), aad)
         if decompress(self._aead.open(place, sealed, aad), len(plain)) != plain:
             raise DamageError("a block just sealed does not read back", hint="Check this machine's memory.")
-        self._blocks.append((kind, len(sealed), len(plain), chunk_lengths))
+        self._blocks.append((kind, len(sealed), len(plain), tuple(chunk_lengths)))
         self._ids += ids
         self.chunks += len(chunk_lengths)
         self._write(sealed)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Final
 import msgspec
 
 from backupd.errors import DamageError, RefusedError
+from backupd.model.jsontext import UnreadableError, from_json
 from backupd.seal import suite
 
 if TYPE_CHECKING:
@@ -70,8 +71,8 @@ def read_document(data: bytes, kind: str, trusted: Collection[str], where: str) 
 def read_signed(body: bytes, signatures: bytes, kind: str, trusted: Collection[str], where: str) -> bytes:
     """As `read_document`, for the first two lines of a document that has more."""
     try:
-        claims = msgspec.json.decode(signatures, type=_Signatures).signatures
-    except (msgspec.DecodeError, msgspec.ValidationError) as error:
+        claims = from_json(signatures, _Signatures).signatures
+    except UnreadableError as error:
         raise DamageError(f"'{where}' has no readable signature") from error
     known = [claim for claim in claims if claim.key in trusted]
     if not known:
@@ -99,16 +100,23 @@ def check_format(number: int, where: str) -> None:
 
 
 def decode_base64(text: str, where: str) -> bytes:
+    """The bytes `text` stands for; only the one canonical text of them is taken.
+
+    Raises DamageError naming `where`.
+    """
     try:
-        return base64.b64decode(text, validate=True)
+        data = base64.b64decode(text, validate=True)
     except (binascii.Error, ValueError) as error:
         raise DamageError(f"'{where}' holds base64 that cannot be read") from error
+    if base64.b64encode(data) != text.encode():
+        raise DamageError(f"'{where}' holds base64 that cannot be read")
+    return data
 
 
 def _check_head(body: bytes, kind: str, where: str) -> None:
     try:
-        head = msgspec.json.decode(body, type=_Head)
-    except (msgspec.DecodeError, msgspec.ValidationError) as error:
+        head = from_json(body, _Head)
+    except UnreadableError as error:
         raise DamageError(f"'{where}' is not a readable document") from error
     check_format(head.format, where)
     if head.kind != kind:

@@ -12,7 +12,7 @@ from backupd.errors import DamageError
 from backupd.seal import suite
 from backupd.seal.documents import decode_base64
 from backupd.seal.frame import decompress
-from backupd.seal.shape import (
+from backupd.seal.layout import (
     BLOCK_LIMIT,
     CHUNK_ID_SIZE,
     CIPHERTEXT_LIMIT,
@@ -38,7 +38,8 @@ from backupd.seal.shape import (
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from backupd.model.ids import ObjectHash
+from backupd.model.ids import ObjectHash
+from backupd.model.jsontext import UnreadableError, from_json
 
 _FIRST_READ = 16 << 10
 """Header and data key of all but parts with very many packs: one round trip."""
@@ -158,8 +159,8 @@ class ContainerReader:
             raise DamageError(f"the trailer of '{self.where}' is not padded with zeros")
         listing = self._content(plain[4 : 4 + length], TRAILER_LIMIT, "the trailer", exact=False)
         try:
-            return msgspec.json.decode(listing, type=_Listing)
-        except (msgspec.DecodeError, msgspec.ValidationError) as error:
+            return from_json(listing, _Listing)
+        except UnreadableError as error:
             raise DamageError(f"the trailer of '{self.where}' cannot be read") from error
 
     def _blocks(self, listing: _Listing, start: int, end: int) -> tuple[list[Block], bytes]:

@@ -9,6 +9,7 @@ import msgspec
 
 from backupd.errors import DamageError
 from backupd.model.ids import GenerationId, ObjectHash, Pseudonym, RepositoryId
+from backupd.model.jsontext import UnreadableError, from_json
 from backupd.seal import suite
 from backupd.seal.documents import check_format
 
@@ -104,8 +105,8 @@ def read_header(prefix: bytes, where: str) -> Header:
     if len(raw) < header_length(prefix, where):
         raise DamageError(f"'{where}' is cut short")
     try:
-        fields = msgspec.json.decode(raw[CLEAR_START:], type=_Fields)
-    except (msgspec.DecodeError, msgspec.ValidationError) as error:
+        fields = from_json(raw[CLEAR_START:], _Fields)
+    except UnreadableError as error:
         raise DamageError(f"the header of '{where}' cannot be read") from error
     check_format(fields.format, where)
     kind = "pack" if raw[:8] == MAGIC["pack"] else "part"

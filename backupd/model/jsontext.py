@@ -1,0 +1,26 @@
+"""JSON read from a store or a file: one way to decode it, one error for all that can be wrong with it."""
+
+from __future__ import annotations
+
+from typing import TypeVar
+
+import msgspec
+
+T = TypeVar("T")
+
+
+class UnreadableError(ValueError):
+    """Not JSON, or not of the shape asked for. Callers say what it was that they read."""
+
+
+def from_json(text: bytes, shape: type[T]) -> T:
+    """`text` as a value of `shape`.
+
+    Raises UnreadableError; its message holds field names and types, never a value.
+    """
+    try:
+        return msgspec.json.decode(text, type=shape)
+    except msgspec.ValidationError as error:
+        raise UnreadableError(str(error)) from error
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+        raise UnreadableError("not readable as JSON") from error
