@@ -1,0 +1,103 @@
+"""Where everything lies in a region's folder, FORMAT.md §1: names made and taken apart. Pure."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+from typing import TYPE_CHECKING, Final
+
+from backupd.model.ids import GenerationId, ObjectHash, ObjectName, Pseudonym, RunId, SnapshotName, well_formed
+
+if TYPE_CHECKING:
+    from backupd.seal.container import Context
+
+REPOSITORY: Final = ObjectName("repository.json")
+GUIDE: Final = ObjectName("RECOVER.md")
+SCRIPT: Final = ObjectName("recover")
+RECORDS: Final = ObjectName("snapshots")
+KEYRINGS: Final = ObjectName("keyrings")
+SEGMENTS: Final = ObjectName("segments")
+TEMPORARY: Final = ObjectName("tmp")
+_RESERVED: Final = ("ledger", "reports")
+
+
+class Kind(Enum):
+    """What an object's name says it is."""
+
+    REPOSITORY = "repository"
+    RECORD = "record"
+    KEYRING = "keyring"
+    PACK = "pack"
+    PART = "part"
+    HELP = "help"
+    """`RECOVER.md` and `recover`."""
+    RESERVED = "reserved"
+    """Of features of their own: the ledger and the reports."""
+    TEMPORARY = "temporary"
+    FOREIGN = "foreign"
+    """Nothing this format knows."""
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """An object's name taken apart; fields its kind does not have are None."""
+
+    kind: Kind
+    generation: GenerationId | None = None
+    segment: Pseudonym | None = None
+    sha256: ObjectHash | None = None
+    snapshot: SnapshotName | None = None
+    run: RunId | None = None
+
+
+def record_name(generation: GenerationId, snapshot: SnapshotName) -> ObjectName:
+    return ObjectName(f"{RECORDS}/{generation}/{snapshot}")
+
+
+def keyring_name(generation: GenerationId, run: RunId) -> ObjectName:
+    return ObjectName(f"{KEYRINGS}/{generation}/{run}.keyring")
+
+
+def keyrings_folder(generation: GenerationId) -> ObjectName:
+    return ObjectName(f"{KEYRINGS}/{generation}")
+
+
+def segment_folder(generation: GenerationId, segment: Pseudonym) -> ObjectName:
+    return ObjectName(f"{SEGMENTS}/{generation}/{segment}")
+
+
+def pack_name(context: Context, sha256: ObjectHash) -> ObjectName:
+    return ObjectName(f"{segment_folder(context.generation, context.segment)}/{sha256}.pack")
+
+
+def part_name(context: Context, sha256: ObjectHash) -> ObjectName:
+    return ObjectName(f"{segment_folder(context.generation, context.segment)}/{sha256}.part")
+
+
+def place_of(name: ObjectName) -> Place:
+    """What an object of this name is; FOREIGN when the format has no such name."""
+    match name.split("/"):
+        case ["repository.json"]:
+            return Place(Kind.REPOSITORY)
+        case ["RECOVER.md" | "recover"]:
+            return Place(Kind.HELP)
+        case ["tmp", _]:
+            return Place(Kind.TEMPORARY)
+        case [folder, _] if folder in _RESERVED:
+            return Place(Kind.RESERVED)
+        case [folder, generation, *rest] if well_formed("generation", generation):
+            return _in_generation(folder, GenerationId(generation), rest)
+    return Place(Kind.FOREIGN)
+
+
+def _in_generation(folder: str, generation: GenerationId, rest: list[str]) -> Place:
+    match folder, rest:
+        case "snapshots", [name] if well_formed("snapshot", name):
+            return Place(Kind.RECORD, generation, snapshot=SnapshotName(name))
+        case "keyrings", [name] if name.endswith(".keyring") and well_formed("run", name.removesuffix(".keyring")):
+            return Place(Kind.KEYRING, generation, run=RunId(name.removesuffix(".keyring")))
+        case "segments", [segment, name] if well_formed("pseudonym", segment):
+            sha256, _, extension = name.partition(".")
+            if extension in ("pack", "part") and well_formed("hash", sha256):
+                return Place(Kind(extension), generation, Pseudonym(segment), ObjectHash(sha256))
+    return Place(Kind.FOREIGN)
