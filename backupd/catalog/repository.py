@@ -1,4 +1,4 @@
-"""A region's repository on one store: its documents read and checked, and written; callers keep FORMAT.md §2's order."""
+"""A region's repository on one store: documents, checked and written; callers keep FORMAT.md §2's order."""
 
 from __future__ import annotations
 
