@@ -1,7 +1,7 @@
 """Every error backupd raises on purpose: a sentence, a hint, an exit code, and whether trying again can help.
 
-Message grammar: lower case, no full stop, names in quotes; the hint is a full sentence that says what to do next. Neither
-may quote a row, a secret or a tenant's name.
+Message grammar: lower case, no full stop, names in quotes; the hint is a full sentence that says what to do next.
+Neither may quote a row, a secret or a tenant's name.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from typing import ClassVar
 
 
 class BackupdError(Exception):
-    """The base; raised itself only for faults that fit no family below."""
+    """A fault that fits no family below, or one of backupd itself."""
 
     exit_code: ClassVar[int] = 1
     retryable: ClassVar[bool] = False
@@ -41,6 +41,12 @@ class SourceError(BackupdError):
 
 class SourceGoneError(SourceError):
     """The connection to PostgreSQL broke or could not be made; trying later can help."""
+
+    retryable = True
+
+
+class SourceBusyError(SourceError):
+    """A lock, a conflict or a limit stood in the way of reading; trying later can help."""
 
     retryable = True
 
@@ -98,7 +104,7 @@ class SpoolFullError(BackupdError):
 
 
 class RefusedError(BackupdError):
-    """Safe to do only under conditions that are not met (target not empty, location not allowed, foreign repository…)."""
+    """Safe only under conditions that are not met (target not empty, location not allowed, foreign repository)."""
 
     exit_code = 10
 

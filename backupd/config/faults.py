@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from backupd.config.positions import KeyPath
@@ -54,3 +54,9 @@ def place(finding: Finding, lines: Mapping[KeyPath, int]) -> Fault:
     path, message, hint = finding
     line = next((lines[path[:n]] for n in range(len(path), 0, -1) if path[:n] in lines), None)
     return Fault(spell(path), line, message, hint)
+
+
+def in_file_order(findings: Iterable[Finding], lines: Mapping[KeyPath, int]) -> list[Fault]:
+    """The findings as faults, each once, from the top of the file to its end."""
+    faults = dict.fromkeys(place(finding, lines) for finding in findings)
+    return sorted(faults, key=lambda fault: (fault.line or 0, fault.key))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import tomllib
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from itertools import repeat
 from pathlib import Path
 
@@ -12,7 +12,7 @@ from pydantic import ValidationError
 
 from backupd.config import checks
 from backupd.config import wording as _wording
-from backupd.config.faults import ConfigFaultsError, Fault, Finding, place
+from backupd.config.faults import ConfigFaultsError, Fault, in_file_order
 from backupd.config.positions import KeyPath, positions
 from backupd.config.schema import Config
 from backupd.config.secrets import inline_secrets
@@ -78,18 +78,13 @@ def parse(text: str, where: str) -> Config:
         ]
     findings += checks.cross_check(raw)
     if config is None or findings:
-        raise ConfigFaultsError(where, _in_file_order(findings, lines))
+        raise ConfigFaultsError(where, in_file_order(findings, lines))
     return config
 
 
 def advice(config: Config, text: str) -> list[Fault]:
     """What is allowed in the file `text` that gave `config`, and better otherwise."""
-    return _in_file_order(checks.advice(config), positions(text))
-
-
-def _in_file_order(findings: Iterable[Finding], lines: Mapping[KeyPath, int]) -> list[Fault]:
-    faults = dict.fromkeys(place(finding, lines) for finding in findings)
-    return sorted(faults, key=lambda fault: (fault.line or 0, fault.key))
+    return in_file_order(checks.advice(config), positions(text))
 
 
 def _within(path: KeyPath, secret: list[KeyPath]) -> bool:

@@ -131,6 +131,8 @@ class DatabaseSection(Section):
     dsn: Dsn | None = None
     service: Service | None = None
     passfile: SecretFile | None = None
+    servicefile: SecretFile | None = None
+    """Where `service` is looked up; None: where libpq looks."""
     tenancy: TenancySection
     tables: Annotated[tuple[TableSection, ...], Several] = ()
 

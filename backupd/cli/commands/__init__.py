@@ -1,0 +1,12 @@
+"""One short module per group of commands. They import what they run when they run it: `--help` loads none of it."""
+
+from __future__ import annotations
+
+import typer
+
+from backupd.cli.commands import config
+
+
+def add_all(app: typer.Typer) -> None:
+    """Every command, in the order of the manual."""
+    config.add(app)

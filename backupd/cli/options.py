@@ -1,0 +1,55 @@
+"""Options every command shares, and the configuration they lead to."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from backupd.wiring import Wiring
+
+ConfigOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--config",
+        metavar="FILE",
+        show_default=False,
+        help="The configuration. [default: $BACKUPD_CONFIG, else /etc/backupd/backupd.toml]",
+    ),
+]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object, not text; for errors, too.")]
+IdentityOption = Annotated[
+    Path | None,
+    typer.Option("--identity", metavar="FILE", show_default=False, help="The identity file that opens the backups."),
+]
+PassphraseOption = Annotated[
+    str | None,
+    typer.Option(
+        "--passphrase-file",
+        metavar="FILE",
+        show_default=False,
+        help="Read the identity's passphrase from the first line of FILE, or of the systemd credential:NAME. "
+        "Without it, it is asked for on the terminal.",
+    ),
+]
+
+
+def configured_file(context: typer.Context, option: Path | None) -> Path:
+    """The file that `--config`, before or after the command's name, or the environment points to."""
+    from backupd.config.load import config_path
+
+    return config_path(option or context.find_root().params.get("config"), os.environ)
+
+
+def wired(context: typer.Context, option: Path | None) -> Wiring:
+    """The whole configuration, ready to make adapters.
+
+    Raises ConfigError.
+    """
+    from backupd.config.load import load
+    from backupd.wiring import Wiring
+
+    return Wiring(load(configured_file(context, option)), os.environ)

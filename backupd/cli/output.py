@@ -1,0 +1,113 @@
+"""How facts are printed: one JSON object, or lines and tables for people."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import TextIO
+
+import msgspec
+
+Cell = str | int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """Rows under headings. Numbers are set to the right."""
+
+    headings: Sequence[str]
+    rows: Sequence[Sequence[Cell]]
+
+
+def print_json(facts: object, out: TextIO | None = None) -> None:
+    """One object on one line, stable for programs: keys are only ever added."""
+    print(msgspec.json.encode(facts).decode(), file=out or sys.stdout)
+
+
+def print_lines(lines: Iterable[str], out: TextIO | None = None) -> None:
+    for line in lines:
+        print(printable(line), file=out or sys.stdout)
+
+
+def print_table(table: Table, out: TextIO | None = None) -> None:
+    """A drawn table on a terminal, aligned columns otherwise."""
+    stream = out or sys.stdout
+    if stream.isatty():
+        _draw(table, stream)
+    else:
+        print_lines(aligned(table), stream)
+
+
+def print_facts(facts: Mapping[str, Cell], out: TextIO | None = None) -> None:
+    """`name  value`, one a line, values in one column."""
+    width = max(map(len, facts), default=0)
+    print_lines((f"{name:<{width}}  {_text(value)}" for name, value in facts.items()), out)
+
+
+def aligned(table: Table) -> list[str]:
+    """The table as plain lines, two blanks between columns, nothing cut off."""
+    texts = [list(table.headings), *([_text(cell) for cell in row] for row in table.rows)]
+    widths = [max(len(row[column]) for row in texts) for column in range(len(table.headings))]
+    right = [_is_numeric(table, column) for column in range(len(table.headings))]
+    return [
+        "  ".join(
+            text.rjust(width) if is_right else text.ljust(width)
+            for text, width, is_right in zip(row, widths, right, strict=True)
+        ).rstrip()
+        for row in texts
+    ]
+
+
+def printable(text: str) -> str:
+    """The text with control characters spelt out, so that a name cannot steer the terminal."""
+    if text.isprintable():
+        return text
+    return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text)
+
+
+def human_bytes(count: float) -> str:
+    """`742 MB`, `1.3 GB`: three digits, powers of 1000."""
+    for unit in ("B", "kB", "MB", "GB"):
+        if count < 999.5:
+            return f"{count:.0f} {unit}" if unit == "B" or count >= 99.5 else f"{count:.1f} {unit}"
+        count /= 1000
+    return f"{count:.1f} TB"
+
+
+def human_duration(span: timedelta) -> str:
+    """`4.2 s`, `3 min 20 s`, `2 h 5 min`, `28 d`."""
+    seconds = span.total_seconds()
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    if minutes < 60:
+        return f"{minutes} min {rest} s"
+    hours, minutes = divmod(minutes, 60)
+    if hours < 48:
+        return f"{hours} h {minutes} min"
+    return f"{hours // 24} d"
+
+
+def _draw(table: Table, stream: TextIO) -> None:
+    from rich.console import Console
+    from rich.table import Table as Drawn
+    from rich.text import Text
+
+    drawn = Drawn(box=None, header_style="bold", pad_edge=False)
+    for column, heading in enumerate(table.headings):
+        drawn.add_column(heading, justify="right" if _is_numeric(table, column) else "left", overflow="fold")
+    for row in table.rows:
+        drawn.add_row(*(Text(printable(_text(cell))) for cell in row))
+    Console(file=stream).print(drawn)
+
+
+def _is_numeric(table: Table, column: int) -> bool:
+    return bool(table.rows) and all(isinstance(row[column], int | None) for row in table.rows)
+
+
+def _text(cell: Cell) -> str:
+    if cell is None:
+        return "-"
+    return f"{cell:,}".replace(",", " ") if isinstance(cell, int) else cell

@@ -1,0 +1,56 @@
+"""The configuration as it may be shown: everything but the rest of a connection string."""
+
+from __future__ import annotations
+
+import re
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel
+
+from backupd.config.schema import Config
+from backupd.config.secrets import FileRef
+
+_SHOWN = {"host", "hostaddr", "port", "dbname", "user", "service", "sslmode"}
+_PAIR = re.compile(r"(\w+)\s*=\s*('(?:[^'\\]|\\.)*'|\S*)")
+
+
+def redacted(config: Config) -> dict[str, Any]:
+    """Plain values by configured key, defaults included."""
+    shown = _plain(config)
+    for region in shown["regions"].values():
+        for database in region["databases"].values():
+            if database.get("dsn"):
+                database["dsn"] = _redacted_dsn(database["dsn"])
+    return dict(shown)
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, BaseModel):
+        fields = type(value).model_fields
+        return {field.alias or name: _plain(getattr(value, name)) for name, field in fields.items()}
+    if isinstance(value, dict):
+        return {name: _plain(below) for name, below in value.items()}
+    if isinstance(value, tuple):
+        return [_plain(below) for below in value]
+    if isinstance(value, FileRef):
+        return value.text
+    if isinstance(value, timedelta):
+        return _spelt(value)
+    return str(value) if isinstance(value, Path) else value
+
+
+def _redacted_dsn(dsn: str) -> str:
+    if "://" in dsn:
+        scheme, _, rest = dsn.partition("://")
+        return f"{scheme}://{rest.partition('?')[0]}"
+    return " ".join(f"{key}={value if key in _SHOWN else '…'}" for key, value in _PAIR.findall(dsn))
+
+
+def _spelt(span: timedelta) -> str:
+    seconds = round(span.total_seconds(), 3)
+    for unit, length in (("d", 86400), ("h", 3600), ("m", 60)):
+        if seconds and seconds % length == 0:
+            return f"{seconds / length:.0f}{unit}"
+    return f"{seconds:g}s"
