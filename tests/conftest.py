@@ -3,5 +3,6 @@
 pytest_plugins = [
     "fix_clock",
     "fix_postgres",
+    "fix_sftp",
     "fix_stores",
 ]

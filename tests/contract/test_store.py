@@ -9,6 +9,7 @@ import threading
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
+
 from backupd.errors import ObjectExistsError, ObjectMissingError, StoreError
 
 SIZES = [0, 1, 4096, 32_768, 261_120, 261_121, 3_000_000]

@@ -10,7 +10,6 @@ from backupd.errors import StoreGoneError
 from backupd.model.ids import ObjectHash, ObjectName
 from backupd.store.base import ObjectInfo, ServerSnapshot, Space, Store
 
-
 T = TypeVar("T")
 
 

@@ -1,0 +1,193 @@
+"""A real OpenSSH server on loopback that behaves like an rsync.net account.
+
+A forced command stands for the restricted shell: no redirection, no pipes, BSD names for the hash commands, `quota` but no
+`df`; SFTP starts in the account's home. Also used by scripts, so nothing here needs pytest.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import getpass
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import tempfile
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
+
+SSHD = shutil.which("sshd", path="/usr/sbin:/usr/local/sbin:" + os.environ.get("PATH", ""))
+_SFTP_SERVERS = ("/usr/lib/openssh/sftp-server", "/usr/libexec/openssh/sftp-server", "/usr/lib/ssh/sftp-server")
+
+CONFIG = """\
+Port {port}
+ListenAddress 127.0.0.1
+HostKey {base}/host_key
+AuthorizedKeysFile {base}/authorized_keys
+PidFile none
+StrictModes no
+UsePAM no
+PasswordAuthentication no
+KbdInteractiveAuthentication no
+PermitRootLogin prohibit-password
+MaxStartups 1000
+MaxSessions 10
+LogLevel ERROR
+Subsystem sftp {sftp_server}
+"""
+
+SHELL = """\
+#!/bin/sh
+# The restricted shell of the account: SSH_ORIGINAL_COMMAND is all it gets.
+cd {home} || exit 1
+command=$SSH_ORIGINAL_COMMAND
+[ "$command" = {sftp_server} ] && exec {drop} {sftp_server} {flags} -d {home}
+case "$command" in
+  "") echo "interactive logins are not allowed" >&2; exit 1 ;;
+  *[\\<\\>]*) echo "Error parsing command: Output redirection not supported" >&2; exit 1 ;;
+  *[\\|\\;\\&\\`\\$\\(]*) echo "Error parsing command: not supported" >&2; exit 1 ;;
+esac
+eval "set -- $command"
+name=$1; shift
+case "{dialect}:$name" in
+  bsd:md5|bsd:sha1|bsd:sha256) exec "${{name}}sum" --tag -- "$@" ;;
+  gnu:md5sum|gnu:sha1sum|gnu:sha256sum) exec "$name" -- "$@" ;;
+  weak:md5) exec md5sum --tag -- "$@" ;;
+  liar:sha256|liar:sha256sum) echo "0000000000000000000000000000000000000000000000000000000000000000  $1"; exit 0 ;;
+  *:quota) exec cat {base}/quota ;;
+  *:ls|*:mkdir|*:rm|*:id|*:find|*:dd|*:chmod) exec "$name" "$@" ;;
+esac
+echo "$name: command not allowed" >&2
+exit 127
+"""
+
+
+@dataclass
+class Account:
+    """What a client needs to know of a running server."""
+
+    host: str
+    port: int
+    user: str
+    key_file: Path
+    host_keys: tuple[str, ...]
+    home: Path
+
+
+def make_key(path: Path) -> str:
+    """Write a private key in OpenSSH's form; returns the public half as `type base64`."""
+    key = Ed25519PrivateKey.generate()
+    path.touch(mode=0o600)
+    path.write_bytes(key.private_bytes(Encoding.PEM, PrivateFormat.OpenSSH, NoEncryption()))
+    return key.public_key().public_bytes(Encoding.OpenSSH, PublicFormat.OpenSSH).decode()
+
+
+@dataclass
+class Sshd:
+    """`dialect` is which hash commands the shell has: bsd, gnu, weak (md5 only), liar, none.
+
+    `flags` go to sftp-server; `unprivileged` runs it as nobody, so that file modes bind it also when we are root.
+    `home` may lie on a file system of the caller's choice (to fill it up); `port` 0 takes a free one.
+    """
+
+    dialect: str = "bsd"
+    flags: str = ""
+    unprivileged: bool = False
+    home: Path | None = None
+    port: int = 0
+    base: Path = field(init=False)
+    _process: subprocess.Popen[bytes] | None = field(init=False, default=None)
+
+    def __enter__(self) -> Account:
+        self.base = Path(tempfile.mkdtemp(prefix="backupd-sshd-"))
+        self.base.chmod(0o755)
+        home = self.home or self.base / "home"
+        home.mkdir(exist_ok=True)
+        host_key = make_key(self.base / "host_key")
+        client_key = make_key(self.base / "client_key")
+        shell = self._write_shell(home)
+        (self.base / "authorized_keys").write_text(f'restrict,command="{shell}" {client_key}\n')
+        (self.base / "quota").write_text("")
+        account = Account("127.0.0.1", self._start(), getpass.getuser(), self.base / "client_key", (host_key,), home)
+        if self.unprivileged and os.getuid() == 0:
+            os.chown(home, 65534, 65534)
+        return account
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+        shutil.rmtree(self.base, ignore_errors=True)
+
+    def stop(self) -> None:
+        """End the listener and every session of it."""
+        if self._process is not None:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(self._process.pid, signal.SIGTERM)
+            self._process.wait(10)
+            self._process = None
+
+    def restart(self) -> None:
+        """Stop, and listen again on the same port."""
+        self.stop()
+        self._launch(self.port)
+
+    def tell_quota(self, text: str) -> None:
+        """What the `quota` command prints from now on."""
+        (self.base / "quota").write_text(text)
+
+    def _write_shell(self, home: Path) -> Path:
+        drop = "setpriv --reuid=65534 --regid=65534 --clear-groups" if self.unprivileged and os.getuid() == 0 else ""
+        shell = self.base / "shell"
+        shell.write_text(
+            SHELL.format(
+                home=home, base=self.base, sftp_server=_sftp_server(), dialect=self.dialect, flags=self.flags, drop=drop
+            )
+        )
+        shell.chmod(0o755)
+        return shell
+
+    def _start(self) -> int:
+        if os.getuid() == 0:
+            Path("/run/sshd").mkdir(mode=0o755, exist_ok=True)
+        for _ in range(20):
+            port = self.port or _free_port()
+            if self._launch(port):
+                self.port = port
+                return port
+        raise RuntimeError(f"sshd does not start: {(self.base / 'log').read_text()}")
+
+    def _launch(self, port: int) -> bool:
+        """False when it ended at once, as it does when somebody else took the port."""
+        config = self.base / "sshd_config"
+        text = CONFIG.format(port=port, base=self.base, sftp_server=_sftp_server())
+        config.write_text(text + ("PerSourcePenalties no\n" if _knows_penalties() else ""))
+        with (self.base / "log").open("ab") as log:
+            self._process = subprocess.Popen(
+                [SSHD or "sshd", "-D", "-e", "-f", config], stdin=subprocess.DEVNULL, stderr=log, start_new_session=True
+            )
+        while self._process.poll() is None:
+            with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 1):
+                return True
+            time.sleep(0.01)
+        return False
+
+
+def _sftp_server() -> str:
+    return next(path for path in _SFTP_SERVERS if Path(path).exists())
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def _knows_penalties() -> bool:
+    """OpenSSH 9.8 and later delay sources that fail to log in, which tests do on purpose."""
+    version = subprocess.run([SSHD or "sshd", "-V"], capture_output=True, text=True, check=False).stderr
+    major, minor = version.split("OpenSSH_", 1)[1].split("p")[0].split(",")[0].split(".")[:2]
+    return (int(major), int(minor)) >= (9, 8)
