@@ -1,0 +1,189 @@
+"""Mapping tables to tenants and data classes: rules and an inventory in, a route for every table out.
+
+In this order, the first that applies decides: the database belongs to a tenant; the schema does; the first rule whose
+pattern matches the table's name, or that of a partitioned table it is a partition of; the database's tenant column.
+A rule never moves a table out of its tenant's own schema or database: its very name would stay behind there.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import deque
+from collections.abc import Iterator
+from fnmatch import fnmatchcase
+
+from backupd.errors import ConfigError, UnmappedError
+from backupd.model.inventory import ForeignKey, Inventory, Table, TableKind, TableName
+from backupd.model.routes import Column, MappedTable, Path, Route, Shared, Step, TenancyMap, Tenant, UnmappedTable
+from backupd.model.tenancy import ClassPolicy, TableRule, Tenancy, TenancyKind
+
+_NO_RULE = TableRule(tables=())
+_LONGEST_PATH = 6
+_MOST_PROPOSALS = 3
+
+
+class _UncoveredError(Exception):
+    """Why a table cannot be mapped."""
+
+
+def tenant_columns(tenancy: Tenancy) -> frozenset[str]:
+    """Every column name the tenancy knows as a tenant's."""
+    return frozenset(column for column in (tenancy.column, *(rule.column for rule in tenancy.rules)) if column)
+
+
+def named_tenant(pattern: str | None, name: str) -> str | None:
+    """The tenant a schema, database or role is named after; None when it is nobody's.
+
+    Raises ConfigError for a pattern that is no regular expression with a group `tenant`.
+    """
+    if pattern is None:
+        return None
+    try:
+        found = re.fullmatch(pattern, name)
+        return found.group("tenant") if found else None
+    except (re.error, IndexError):
+        raise ConfigError(
+            "a tenancy pattern is not a regular expression with a group called 'tenant'",
+            hint=r"Write it like ^tenant_(?P<tenant>\d+)$.",
+        ) from None
+
+
+def map_tables(tenancy: Tenancy, inventory: Inventory) -> TenancyMap:
+    """A route for every table whose rows are dumped, or the reason why there is none."""
+    return _Mapper(tenancy, inventory).map()
+
+
+def require_mapped(mapping: TenancyMap) -> None:
+    """Do nothing when every table is mapped.
+
+    Raises UnmappedError, which counts but does not name them: names of schemas may be data.
+    """
+    if mapping.unmapped:
+        count = len(mapping.unmapped)
+        raise UnmappedError(
+            f"{count} table{'s are' if count > 1 else ' is'} not covered by the tenancy",
+            hint="`backupd tenancy` names them and proposes foreign-key paths; add rules for them.",
+        )
+
+
+class _Mapper:
+    def __init__(self, tenancy: Tenancy, inventory: Inventory) -> None:
+        self.tenancy = tenancy
+        self.tables = inventory.by_name()
+        self.owner = (
+            named_tenant(tenancy.database_pattern, inventory.database) if tenancy.kind is TenancyKind.DATABASE else None
+        )
+        self.schemas: dict[str, str | None] = {}
+
+    def map(self) -> TenancyMap:
+        mapped, unmapped = [], []
+        for name in sorted(self.tables):
+            table = self.tables[name]
+            if not table.dumped:
+                continue
+            try:
+                mapped.append(self._mapped(table))
+            except _UncoveredError as error:
+                unmapped.append(UnmappedTable(name, str(error), self._proposals(table)))
+        return TenancyMap(tuple(mapped), tuple(unmapped), self.owner)
+
+    def _mapped(self, table: Table) -> MappedTable:
+        rule = self._rule(table)
+        data_class = rule.data_class or self.tenancy.default_class
+        policy = self.tenancy.classes.get(data_class)
+        if policy is None:
+            raise _UncoveredError(f"data class {data_class!r} is not configured")
+        route = self._route(table)
+        null_to_shared = rule.null_tenant == "shared" and isinstance(route, Column | Path)
+        return MappedTable(table.name, route, data_class, policy, null_to_shared)
+
+    def _route(self, table: Table, passed: frozenset[TableName] = frozenset()) -> Route:
+        """`passed` are the tables a path came through, so that it cannot go in circles."""
+        tenancy, rule = self.tenancy, self._rule(table)
+        tenant = self.owner if self.owner is not None else self._schema_tenant(table.name.schema)
+        if tenant is not None:
+            return Tenant(tenant)
+        if rule.shared or tenancy.kind is TenancyKind.NONE:
+            return Shared()
+        if rule.path:
+            return self._path(table, rule, passed | {table.name})
+        column = rule.column or tenancy.column
+        if column is not None and column in table.columns:
+            return Column(column)
+        if rule.column is not None:
+            raise _UncoveredError(f"its rule names column {rule.column!r}, which it does not have")
+        if tenancy.unclassified == "shared":
+            return Shared()
+        raise _UncoveredError("no rule, tenant column or pattern covers it")
+
+    def _path(self, table: Table, rule: TableRule, passed: frozenset[TableName]) -> Path:
+        steps = []
+        for constraint in rule.path:
+            step = self._step(table, constraint)
+            steps.append(step)
+            table = self.tables[step.key.target]
+        if rule.column is not None and rule.column in table.columns:
+            return Path(tuple(steps), rule.column)
+        if table.name in passed:
+            raise _UncoveredError("its foreign-key path comes back to itself")
+        end = self._route(table, passed)
+        if isinstance(end, Column):
+            return Path(tuple(steps), end.column)
+        if isinstance(end, Path):
+            return Path((*steps, *end.steps), end.column)
+        raise _UncoveredError("its foreign-key path ends at a table whose rows name no tenant")
+
+    def _step(self, table: Table, constraint: str) -> Step:
+        for key in table.foreign_keys:
+            if key.name == constraint:
+                return self._as_step(key)
+        raise _UncoveredError(f"its path names foreign key {constraint!r}, which is not there")
+
+    def _as_step(self, key: ForeignKey) -> Step:
+        return Step(key, whole=self.tables[key.target].kind is TableKind.PARTITIONED)
+
+    def _rule(self, table: Table) -> TableRule:
+        names = [name.dotted for name in (table.name, *table.parents)]
+        for rule in self.tenancy.rules:
+            if any(fnmatchcase(name, pattern) for pattern in rule.tables for name in names):
+                return rule
+        return _NO_RULE
+
+    def _schema_tenant(self, schema: str) -> str | None:
+        if self.tenancy.kind is not TenancyKind.SCHEMA:
+            return None
+        if schema not in self.schemas:
+            self.schemas[schema] = named_tenant(self.tenancy.schema_pattern, schema)
+        return self.schemas[schema]
+
+    def _proposals(self, table: Table) -> tuple[tuple[str, ...], ...]:
+        """Paths of required keys first, then shorter ones."""
+        found = sorted(self._paths(table), key=lambda path: (not all(key.required for key in path), len(path)))
+        return tuple(tuple(key.name for key in path) for path in found[:_MOST_PROPOSALS])
+
+    def _paths(self, table: Table) -> Iterator[tuple[ForeignKey, ...]]:
+        """The shortest way to each table that names its tenant, by breadth."""
+        waiting: deque[tuple[TableName, tuple[ForeignKey, ...]]] = deque([(table.name, ())])
+        seen = {table.name}
+        while waiting:
+            name, path = waiting.popleft()
+            for key in self.tables[name].foreign_keys:
+                if key.target in seen or len(path) == _LONGEST_PATH:
+                    continue
+                seen.add(key.target)
+                longer = (*path, key)
+                if self._names_tenant(self.tables[key.target]):
+                    yield longer
+                else:
+                    waiting.append((key.target, longer))
+
+    def _names_tenant(self, table: Table) -> bool:
+        try:
+            return isinstance(self._route(table), Column | Path)
+        except _UncoveredError:
+            return False
+
+
+def never_read(mapping: TenancyMap) -> frozenset[TableName]:
+    """Tables of classes that are never backed up: structure only."""
+    return frozenset(table.table for table in mapping.tables if table.policy is ClassPolicy.NEVER)

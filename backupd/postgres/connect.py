@@ -1,0 +1,118 @@
+"""Reaching a database: where it is, and connections to it under settings that do not depend on it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from configparser import ConfigParser
+from configparser import Error as ConfigParserError
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import psycopg
+from psycopg.conninfo import conninfo_to_dict
+
+from backupd.errors import ConfigError
+from backupd.postgres import settings
+from backupd.postgres.failures import translated
+
+Connection: TypeAlias = psycopg.Connection[tuple[Any, ...]]
+
+_DEFAULTS: dict[str, str | int] = {
+    "application_name": "backupd",
+    "connect_timeout": 15,
+    "keepalives_idle": 30,
+    "keepalives_interval": 10,
+    "keepalives_count": 4,
+    "tcp_user_timeout": 60_000,
+}
+"""A dead peer is noticed within about a minute; seconds, except the last, which is milliseconds."""
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """Where a database is. Holds no secret: passwords stand in files that libpq reads itself."""
+
+    conninfo: str = field(repr=False)
+    """libpq keywords or URI, `service=name` among them; a password in it is refused."""
+    passfile: Path | None = None
+    servicefile: Path | None = None
+    client_folders: tuple[Path, ...] = ()
+    """Where to look first for pg_dump and its kin."""
+
+
+def parameters(source: Source, database: str | None = None) -> dict[str, Any]:
+    """Parameters for libpq of the source, or of another database of the same server.
+
+    Raises ConfigError for text libpq cannot read, and for a password in it.
+    """
+    try:
+        given = conninfo_to_dict(source.conninfo)
+    except psycopg.Error:
+        raise ConfigError(
+            "the connection string cannot be read",
+            hint='Write it as "host=… port=… dbname=… user=…" or as a postgresql:// URI.',
+        ) from None
+    if given.get("password") or given.get("sslpassword"):
+        raise ConfigError(
+            "the connection string holds a password", hint="Put it into a password file, readable by its owner only."
+        )
+    if source.passfile is not None:
+        given["passfile"] = str(source.passfile)
+    if source.servicefile is not None and "service" in given:
+        given = {**_service(source.servicefile, str(given.pop("service"))), **given}
+    if database is not None:
+        given["dbname"] = database
+    return {**_DEFAULTS, **given}
+
+
+def _service(path: Path, name: str) -> dict[str, str]:
+    """One section of a connection service file; libpq itself takes its place from the environment only."""
+    parser = ConfigParser(interpolation=None, delimiters=("=",), comment_prefixes=("#",), strict=False)
+    try:
+        parser.read_string(path.read_text())
+        return dict(parser[name])
+    except (OSError, KeyError, ConfigParserError):
+        raise ConfigError(
+            f"the service is not in {str(path)!r}", hint="Add a section of that name, or correct the file's path."
+        ) from None
+
+
+@contextmanager
+def connect(source: Source, database: str | None = None) -> Iterator[Connection]:
+    """A connection in autocommit under the fixed settings, closed afterwards.
+
+    Errors of PostgreSQL inside the block, too, leave it as SourceError or SourceGoneError.
+    """
+    with translated():
+        connection = open_connection(source, database)
+        try:
+            yield connection
+        finally:
+            connection.close()
+
+
+def open_connection(source: Source, database: str | None = None) -> Connection:
+    """Like `connect`, to be closed by the caller; raises psycopg's own errors."""
+    given = parameters(source, database)
+    connection: Connection = psycopg.connect(**given, autocommit=True)
+    try:
+        connection.prepare_threshold = None
+        connection.execute(settings.statements(settings.reading(connection.info.server_version)).encode())
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+def resolved(connection: Connection) -> dict[str, str]:
+    """What libpq used to make this connection, files and environment included: enough for a client program.
+
+    May hold the password: for the private service file of a child only.
+    """
+    options = connection.pgconn.info
+    chosen = {option.keyword.decode(): option.val.decode() for option in options if option.val}
+    for unwanted in ("service", "servicefile", "replication", "options", "fallback_application_name"):
+        chosen.pop(unwanted, None)
+    return chosen

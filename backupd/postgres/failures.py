@@ -1,0 +1,86 @@
+"""What PostgreSQL's errors mean here. Its words quote rows and names, so only codes and fixed texts come out."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import psycopg
+from psycopg import errors as pg
+
+from backupd.errors import SourceBusyError, SourceError, SourceGoneError
+
+_GONE = frozenset({"57P01", "57P02", "57P03", "57P05", "25P03", "25P04"})
+"""Shut down, crashed, starting up, session ended for idling or length."""
+_BUSY = frozenset({"55P03", "40001", "40P01", "53300", "55006", "57014"})
+"""Lock not available, conflict with recovery, deadlock, too many connections, object in use, statement cancelled."""
+
+_REFUSALS = (
+    ("no password supplied", "no password for it", "Put it into a file of the form of ~/.pgpass and name that file."),
+    ("password authentication failed", "the password is wrong", "Correct the password file of this database."),
+    ("no pg_hba.conf entry", "its pg_hba.conf does not let us in", "Add a line for the backup role to pg_hba.conf."),
+    ("peer authentication failed", "peer authentication failed", "Map the operating system user to the backup role."),
+    ("role ", "the role does not exist", "Create the backup role, or correct its name."),
+    ("database ", "the database does not exist", "Correct the database's name."),
+    ("certificate", "TLS failed", "Check sslmode, sslrootcert and the server's certificate."),
+    ("definition of service", "the service is not defined", "Add it to the connection service file."),
+)
+"""Beginnings of libpq's refusals, what they mean, and what to do: the code is not given for a failed connection."""
+
+
+def translate(error: psycopg.Error) -> SourceError:
+    """The error of ours that says the same without quoting anything."""
+    code = error.sqlstate
+    if code is None:
+        return _without_code(error)
+    name = _readable(code)
+    if code.startswith("08") or code in _GONE:
+        return SourceGoneError(f"PostgreSQL went away: {name} (sqlstate {code})", hint="Look into the server's log.")
+    if code in _BUSY:
+        return SourceBusyError(f"PostgreSQL is busy: {name} (sqlstate {code})", hint=_hint_when_busy(code))
+    return SourceError(f"PostgreSQL refused: {name} (sqlstate {code})", hint=_hint(code))
+
+
+@contextmanager
+def translated() -> Iterator[None]:
+    """Errors of psycopg leave the block as errors of ours; the original, which may quote rows, is cut off."""
+    try:
+        yield
+    except psycopg.Error as error:
+        raise translate(error) from None
+
+
+def _without_code(error: psycopg.Error) -> SourceError:
+    text = str(error)
+    for mark, meaning, hint in _REFUSALS:
+        if mark in text and ("FATAL" in text or mark != "role "):
+            return SourceError(f"cannot connect to PostgreSQL: {meaning}", hint=hint)
+    if isinstance(error, psycopg.OperationalError):
+        return SourceGoneError(
+            "cannot reach PostgreSQL, or the connection broke",
+            hint="Check host and port, that the server runs, and that nothing in between cuts idle connections.",
+        )
+    return SourceError("PostgreSQL's answer makes no sense", hint="Check the client library's version.")
+
+
+def _readable(code: str) -> str:
+    try:
+        name = pg.lookup(code).__name__
+    except KeyError:
+        return "an error"
+    return re.sub(r"(?<=[a-z])(?=[A-Z])", " ", name).lower()
+
+
+def _hint_when_busy(code: str) -> str:
+    if code == "55P03":
+        return "A migration holds or waits for a lock; the next attempt may find the tables free."
+    return "The next attempt may succeed."
+
+
+def _hint(code: str) -> str:
+    if code == "42501":
+        return "`backupd config check --connect` names the missing privileges and the statements that grant them."
+    if code == "53200":
+        return "Raise max_locks_per_transaction on the server: every table needs a lock."
+    return "Look into the server's log."

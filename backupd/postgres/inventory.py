@@ -1,0 +1,146 @@
+"""Reading the inventory of a database from its system tables, on a connection that sees the exported snapshot."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Collection
+from typing import Any
+
+from backupd.model.inventory import ForeignKey, Inventory, Table, TableKind, TableName
+from backupd.postgres.connect import Connection
+from backupd.postgres.quoting import identifier
+
+_SYSTEM = "n.nspname IN ('pg_catalog', 'information_schema') OR n.nspname ~ '^pg_(toast|temp)'"
+
+_TABLES = f"""
+SELECT c.oid, n.nspname, c.relname, c.relkind, c.relispartition, c.relpersistence,
+  CASE WHEN c.relkind IN ('r', 'm') THEN
+    pg_catalog.pg_relation_size(c.oid) / pg_catalog.current_setting('block_size')::int8 ELSE 0 END,
+  CASE WHEN c.relkind IN ('r', 'm') THEN pg_catalog.pg_table_size(c.oid) ELSE 0 END,
+  c.reltuples, d.extname,
+  (SELECT e.extcondition[pg_catalog.array_position(e.extconfig, c.oid)]
+   FROM pg_catalog.pg_extension e WHERE c.oid = ANY (e.extconfig) LIMIT 1)
+FROM pg_catalog.pg_class c
+JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+LEFT JOIN LATERAL (
+  SELECT e.extname FROM pg_catalog.pg_depend m JOIN pg_catalog.pg_extension e ON e.oid = m.refobjid
+  WHERE m.classid = 'pg_catalog.pg_class'::pg_catalog.regclass AND m.objid = c.oid AND m.objsubid = 0
+    AND m.deptype = 'e' AND m.refclassid = 'pg_catalog.pg_extension'::pg_catalog.regclass) d ON true
+WHERE c.relkind IN ('r', 'p', 'm', 'f') AND c.relpersistence <> 't'
+  AND (NOT ({_SYSTEM}) OR EXISTS (SELECT FROM pg_catalog.pg_extension e WHERE c.oid = ANY (e.extconfig)))
+"""  # noqa: S608  # made of constants of this module
+
+_COLUMNS = f"""
+SELECT a.attrelid, pg_catalog.array_agg(a.attname ORDER BY a.attnum)
+FROM pg_catalog.pg_attribute a JOIN pg_catalog.pg_class c ON c.oid = a.attrelid
+JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+WHERE c.relkind IN ('r', 'p', 'm', 'f') AND a.attnum > 0 AND NOT a.attisdropped AND a.attgenerated = ''
+  AND (NOT ({_SYSTEM}) OR EXISTS (SELECT FROM pg_catalog.pg_extension e WHERE c.oid = ANY (e.extconfig)))
+GROUP BY 1
+"""  # noqa: S608  # made of constants of this module
+
+_FOREIGN_KEYS = """
+SELECT k.conrelid, k.conname, k.confrelid,
+  (SELECT pg_catalog.array_agg(a.attname ORDER BY u.place)
+   FROM pg_catalog.unnest(k.conkey) WITH ORDINALITY u(number, place)
+   JOIN pg_catalog.pg_attribute a ON a.attrelid = k.conrelid AND a.attnum = u.number),
+  (SELECT pg_catalog.array_agg(a.attname ORDER BY u.place)
+   FROM pg_catalog.unnest(k.confkey) WITH ORDINALITY u(number, place)
+   JOIN pg_catalog.pg_attribute a ON a.attrelid = k.confrelid AND a.attnum = u.number),
+  (SELECT pg_catalog.array_agg(ARRAY[n.nspname, o.oprname] ORDER BY u.place)
+   FROM pg_catalog.unnest(k.conpfeqop) WITH ORDINALITY u(operator, place)
+   JOIN pg_catalog.pg_operator o ON o.oid = u.operator JOIN pg_catalog.pg_namespace n ON n.oid = o.oprnamespace),
+  k.convalidated AND NOT EXISTS (SELECT FROM pg_catalog.pg_attribute a
+   WHERE a.attrelid = k.conrelid AND a.attnum = ANY (k.conkey) AND NOT a.attnotnull)
+FROM pg_catalog.pg_constraint k
+WHERE k.contype = 'f' AND NOT EXISTS (
+  SELECT FROM pg_catalog.pg_constraint p WHERE p.oid = k.conparentid AND p.conrelid = k.conrelid)
+ORDER BY k.conrelid, k.conname
+"""
+"""A key to a partitioned table has one more entry per partition of it, below its own: those say nothing new."""
+
+_PARENTS = """
+SELECT i.inhrelid, i.inhparent FROM pg_catalog.pg_inherits i
+JOIN pg_catalog.pg_class c ON c.oid = i.inhrelid WHERE c.relispartition
+"""
+
+_WIDTHS = """
+SELECT c.oid, pg_catalog.sum(s.avg_width)::int8 FROM pg_catalog.pg_stats s
+JOIN pg_catalog.pg_namespace n ON n.nspname = s.schemaname
+JOIN pg_catalog.pg_class c ON c.relnamespace = n.oid AND c.relname = s.tablename
+WHERE NOT s.inherited AND n.nspname NOT IN ('pg_catalog', 'information_schema') GROUP BY 1
+"""
+_DISTINCT = """
+SELECT c.oid, s.attname, s.n_distinct FROM pg_catalog.pg_stats s
+JOIN pg_catalog.pg_namespace n ON n.nspname = s.schemaname
+JOIN pg_catalog.pg_class c ON c.relnamespace = n.oid AND c.relname = s.tablename
+WHERE NOT s.inherited AND s.attname = ANY (%s) ORDER BY 1, 2
+"""
+
+_KINDS = {"p": TableKind.PARTITIONED, "m": TableKind.MATVIEW, "f": TableKind.FOREIGN}
+
+
+def read_inventory(connection: Connection, tenant_columns: Collection[str] = ()) -> Inventory:
+    """The inventory, with n_distinct of columns of the given names."""
+    rows = connection.execute(_TABLES.encode()).fetchall()
+    names = {row[0]: TableName(row[1], row[2]) for row in rows}
+    details = _Details(connection, names, tenant_columns)
+    database = connection.execute("SELECT pg_catalog.current_database()").fetchall()[0][0]
+    return Inventory(database, tuple(sorted((details.table(row) for row in rows), key=lambda table: table.name)))
+
+
+class _Details:
+    """Everything that is read once for all tables and handed out by oid."""
+
+    def __init__(self, connection: Connection, names: dict[int, TableName], tenant_columns: Collection[str]) -> None:
+        self._names = names
+        shared: dict[tuple[str, ...], tuple[str, ...]] = {}
+        columns = {oid: tuple(listed) for oid, listed in connection.execute(_COLUMNS.encode())}
+        self._columns = {oid: shared.setdefault(listed, listed) for oid, listed in columns.items()}
+        self._parents: dict[int, int] = dict(connection.execute(_PARENTS.encode()).fetchall())
+        self._widths: dict[int, int] = dict(connection.execute(_WIDTHS.encode()).fetchall())
+        self._keys: defaultdict[int, list[ForeignKey]] = defaultdict(list)
+        for row in connection.execute(_FOREIGN_KEYS.encode()):
+            if row[0] in names and row[2] in names:
+                self._keys[row[0]].append(_foreign_key(row, names[row[2]]))
+        self._distinct: defaultdict[int, list[tuple[str, float]]] = defaultdict(list)
+        if tenant_columns:
+            for oid, column, share in connection.execute(_DISTINCT.encode(), (list(tenant_columns),)):
+                self._distinct[oid].append((column, share))
+
+    def table(self, row: tuple[Any, ...]) -> Table:
+        oid, schema, table, kind, partition, persistence, blocks, size, tuples, extension, condition = row
+        return Table(
+            name=TableName(schema, table),
+            oid=oid,
+            kind=_KINDS.get(kind, TableKind.PARTITION if partition else TableKind.TABLE),
+            columns=self._columns.get(oid, ()),
+            foreign_keys=tuple(self._keys.get(oid, ())),
+            parents=self._ancestors(oid),
+            blocks=blocks,
+            size=size,
+            rows=int(tuples) if tuples > 0 or (tuples == 0 and blocks == 0) else None,
+            width=self._widths.get(oid),
+            distinct=tuple(self._distinct.get(oid, ())),
+            logged=persistence == "p",
+            extension=extension,
+            condition=condition,
+        )
+
+    def _ancestors(self, oid: int) -> tuple[TableName, ...]:
+        found = []
+        while (oid := self._parents.get(oid, 0)) in self._names:
+            found.append(self._names[oid])
+        return tuple(found)
+
+
+def _foreign_key(row: tuple[Any, ...], target: TableName) -> ForeignKey:
+    _, name, _, columns, target_columns, operators, required = row
+    return ForeignKey(
+        name=name,
+        columns=tuple(columns),
+        target=target,
+        target_columns=tuple(target_columns),
+        operators=tuple(f"OPERATOR({identifier(schema)}.{operator})" for schema, operator in operators),
+        required=required,
+    )

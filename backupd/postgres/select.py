@@ -1,0 +1,83 @@
+r"""The statements that read a table's rows, as text for any client.
+
+A routed table's rows begin with their tenant: the first field of the line, in COPY's text format, `\N` where there is
+none; what follows the first tab is the row. A row of a table without columns is the tenant alone.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from backupd.model.inventory import Table
+from backupd.model.routes import Column, Path, Route
+from backupd.planning.ranges import BlockRange
+from backupd.postgres.quoting import identifier, qualified
+
+
+@dataclass(frozen=True, slots=True)
+class Selection:
+    """How to read a table, or a range of it."""
+
+    sql: str
+    """One COPY ... TO STDOUT, without semicolon; every name in it is qualified."""
+    routed: bool
+    """Whether each row begins with its tenant."""
+
+
+def select_rows(table: Table, route: Route, blocks: BlockRange | None = None) -> Selection:
+    """The statement that reads the rows of `table` in heap order, under the settings of `settings.reading`."""
+    tenant, joins = _tenant(route)
+    range_ = _range(blocks)
+    if not tenant and not range_ and table.condition is None:
+        columns = ", ".join(identifier(column) for column in table.columns)
+        listed = f" ({columns})" if columns else ""
+        return Selection(f"COPY {qualified(table.name.schema, table.name.table)}{listed} TO STDOUT", routed=False)
+    return Selection(f"COPY ({_query(table, tenant, joins, range_)}) TO STDOUT", routed=bool(tenant))
+
+
+def _query(table: Table, tenant: str, joins: str, range_: str) -> str:
+    columns = [f"t.{identifier(column)}" for column in table.columns]
+    listed = ", ".join([tenant, *columns] if tenant else columns)
+    source = f"FROM ONLY {qualified(table.name.schema, table.name.table)}"
+    if table.condition is not None and not tenant and not range_:
+        plain = ", ".join(identifier(column) for column in table.columns)
+        return f"SELECT {plain} {source} {table.condition}"
+    if table.condition:
+        # An extension's text may end in anything, so it is applied to a table of its own.
+        chosen = f"t.ctid IN (SELECT ctid {source} {table.condition})"
+        range_ = f"{range_} AND {chosen}" if range_ else f" WHERE {chosen}"
+    return f"SELECT {listed} {source} AS t{joins}{range_}"
+
+
+def _tenant(route: Route) -> tuple[str, str]:
+    """The tenant's expression and the joins it needs; empty for tables with one owner."""
+    if isinstance(route, Column):
+        return f"t.{identifier(route.column)}::pg_catalog.text", ""
+    if isinstance(route, Path):
+        end = f"p{len(route.steps)}"
+        return f"{end}.{identifier(route.column)}::pg_catalog.text", "".join(_joins(route))
+    return "", ""
+
+
+def _joins(route: Path) -> list[str]:
+    joins, left = [], "t"
+    for number, step in enumerate(route.steps, start=1):
+        right, key = f"p{number}", step.key
+        target = ("" if step.whole else "ONLY ") + qualified(key.target.schema, key.target.table)
+        pairs = zip(key.target_columns, key.operators, key.columns, strict=True)
+        condition = " AND ".join(
+            f"{right}.{identifier(target_column)} {operator} {left}.{identifier(column)}"
+            for target_column, operator, column in pairs
+        )
+        joins.append(f" LEFT JOIN {target} AS {right} ON {condition}")
+        left = right
+    return joins
+
+
+def _range(blocks: BlockRange | None) -> str:
+    bounds = []
+    if blocks is not None and blocks.start:
+        bounds.append(f"t.ctid >= '({blocks.start},0)'::pg_catalog.tid")
+    if blocks is not None and blocks.end is not None:
+        bounds.append(f"t.ctid < '({blocks.end},0)'::pg_catalog.tid")
+    return f" WHERE {' AND '.join(bounds)}" if bounds else ""

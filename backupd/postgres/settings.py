@@ -1,0 +1,70 @@
+"""The session settings every reading and loading connection runs under, so that text means the same on every server.
+
+They are pg_dump's, plus those that make the text of a value independent of the database's own defaults.
+"""
+
+from __future__ import annotations
+
+TEXT: dict[str, str] = {
+    "client_encoding": "UTF8",
+    "DateStyle": "ISO, YMD",
+    "IntervalStyle": "postgres",
+    "TimeZone": "UTC",
+    "extra_float_digits": "3",
+    "bytea_output": "hex",
+    "lc_monetary": "C",
+    "xmloption": "content",
+    "standard_conforming_strings": "on",
+}
+"""What decides how values are written, and so how they must be read back; goes into `facts` (FORMAT.md §7)."""
+
+_READING: dict[str, str] = {
+    **TEXT,
+    "search_path": "",
+    "row_security": "off",
+    "synchronize_seqscans": "off",
+    "quote_all_identifiers": "off",
+    "statement_timeout": "0",
+    "lock_timeout": "0",
+    "idle_in_transaction_session_timeout": "0",
+}
+
+_ORDER: dict[str, str] = {
+    "max_parallel_workers_per_gather": "0",
+    "enable_hashjoin": "off",
+    "enable_mergejoin": "off",
+    "enable_sort": "off",
+    "enable_indexonlyscan": "off",
+    "enable_bitmapscan": "off",
+    "join_collapse_limit": "1",
+    "from_collapse_limit": "1",
+    "jit": "off",
+}
+"""Rows come in the order of the outer table's heap: only nested loops over a sequential scan keep it."""
+
+
+def reading(version: int) -> dict[str, str]:
+    """Settings of a connection that dumps from a server of this `server_version_num`."""
+    return {**_READING, **_ORDER, **_of_version(version)}
+
+
+def _of_version(version: int) -> dict[str, str]:
+    settings = {}
+    if version >= 140000:
+        settings["idle_session_timeout"] = "0"
+    if version >= 170000:
+        settings["transaction_timeout"] = "0"
+    if _restricts_relations(version):
+        settings["restrict_nonsystem_relation_kind"] = "view, foreign-table"
+    return settings
+
+
+def _restricts_relations(version: int) -> bool:
+    """Whether the server has the guard against CVE-2024-7348."""
+    major, minor = divmod(version, 10000)
+    return minor >= {13: 16, 14: 13, 15: 8, 16: 4}.get(major, 0) and major >= 13
+
+
+def statements(settings: dict[str, str]) -> str:
+    """The settings as SQL."""
+    return "".join(f"SET {name} = '{value}';\n" for name, value in settings.items())
