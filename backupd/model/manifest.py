@@ -12,7 +12,7 @@ LINE_LIMIT = 1 << 20
 """Bytes a line of a manifest stays below, its newline included (FORMAT.md §7)."""
 
 Count: TypeAlias = Annotated[int, Meta(ge=0, le=(1 << 63) - 1)]
-Sha256: TypeAlias = Annotated[str, Meta(pattern="^[0-9a-f]{64}$")]
+Sha256: TypeAlias = Annotated[str, Meta(pattern=r"\A[0-9a-f]{64}\Z")]
 Span: TypeAlias = tuple[Count, Count, Sha256]
 """Rows, bytes and SHA-256 of the next stretch of a table's row stream."""
 SequenceValue: TypeAlias = tuple[str, str, int, bool]
