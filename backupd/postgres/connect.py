@@ -109,10 +109,12 @@ def open_connection(source: Source, database: str | None = None) -> Connection:
 def resolved(connection: Connection) -> dict[str, str]:
     """What libpq used to make this connection, files and environment included: enough for a client program.
 
-    May hold the password: for the private service file of a child only.
+    Defaults are left out: an older program may not know them. May hold the password: for the private service file of a
+    child only.
     """
-    options = connection.pgconn.info
-    chosen = {option.keyword.decode(): option.val.decode() for option in options if option.val}
-    for unwanted in ("service", "servicefile", "replication", "options", "fallback_application_name"):
-        chosen.pop(unwanted, None)
-    return chosen
+    unwanted = {"service", "servicefile", "replication", "fallback_application_name"}
+    return {
+        option.keyword.decode(): option.val.decode()
+        for option in connection.pgconn.info
+        if option.val and option.val != option.compiled and option.keyword.decode() not in unwanted
+    }

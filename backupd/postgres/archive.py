@@ -1,0 +1,175 @@
+"""pg_dump's custom archive, taken apart into its head and raw TOC entries, and put together again (FORMAT.md §7).
+
+The layout is that of `WriteHead` and `WriteToc` in PostgreSQL's pg_backup_archiver.c, versions 1.14 (PostgreSQL 12 to
+15), 1.15 (16) and 1.16 (17 and 18). Reading is streamed: an archive of many schemas is large.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+
+from backupd.errors import DamageError, SourceError
+
+_KNOWN = {(1, 14), (1, 15), (1, 16)}
+_CUSTOM = 1
+_PLACE = struct.Struct("<II")
+_LONGEST = 1 << 30
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One TOC entry: where it stood, its bytes, and what they say."""
+
+    ordinal: int
+    raw: bytes
+    dump_id: int
+    description: str
+    """What it makes: TABLE, ACL, SCHEMA…"""
+    tag: str
+    namespace: str
+    owner: str
+    definition: str
+    dependencies: tuple[int, ...]
+    """Dump ids of what must exist before."""
+
+
+@dataclass(frozen=True, slots=True)
+class Shape:
+    """How an archive writes its numbers."""
+
+    version: tuple[int, int]
+    integer: int
+    """Bytes of an integer, without its sign byte."""
+    offset: int
+
+
+class _Source:
+    """Reads fields and remembers their bytes."""
+
+    def __init__(self, read: Callable[[int], bytes]) -> None:
+        self._read = read
+        self._taken: list[bytes] = []
+
+    def take(self, count: int) -> bytes:
+        data = self._read(count)
+        if len(data) != count:
+            raise SourceError(
+                "pg_dump's archive ends too early", hint="Look into the server's log; the next run tries again."
+            )
+        self._taken.append(data)
+        return data
+
+    def integer(self, shape: Shape) -> int:
+        data = self.take(1 + shape.integer)
+        value = int.from_bytes(data[1:], "little")
+        return -value if data[0] else value
+
+    def text(self, shape: Shape) -> str | None:
+        """None is an absent string, unlike an empty one."""
+        length = self.integer(shape)
+        if length > _LONGEST:
+            raise _strange()
+        return None if length < 0 else self.take(length).decode(errors="surrogateescape")
+
+    def taken(self) -> bytes:
+        """All bytes since the last call."""
+        data, self._taken = b"".join(self._taken), []
+        return data
+
+
+class ArchiveReader:
+    """An archive read from a stream, once, in order."""
+
+    def __init__(self, read: Callable[[int], bytes]) -> None:
+        """Read the head. `read` must return as many bytes as asked for, fewer only at the end.
+
+        Raises SourceError for anything but an archive of a known version.
+        """
+        self._source = _Source(read)
+        self.shape = _read_head(self._source)
+        self.head = self._source.taken()
+        """Up to but excluding the number of entries."""
+        self.count = self._source.integer(self.shape)
+        self._source.taken()
+
+    def entries(self) -> Iterator[Entry]:
+        """Every entry, in the archive's order. Raises SourceError when the archive is cut or makes no sense."""
+        for ordinal in range(self.count):
+            yield self._entry(ordinal)
+
+    def _entry(self, ordinal: int) -> Entry:
+        source, shape = self._source, self.shape
+        dump_id = source.integer(shape)
+        source.integer(shape)
+        source.text(shape), source.text(shape)
+        tag, description = source.text(shape), source.text(shape)
+        source.integer(shape)
+        definition = source.text(shape)
+        source.text(shape), source.text(shape)
+        namespace = source.text(shape)
+        source.text(shape), source.text(shape)
+        if shape.version >= (1, 16):
+            source.integer(shape)
+        owner = source.text(shape)
+        source.text(shape)
+        dependencies = tuple(int(text) for text in iter(lambda: source.text(shape), None))
+        source.take(1 + shape.offset)
+        texts = (description or "", tag or "", namespace or "", owner or "", definition or "")
+        return Entry(ordinal, source.taken(), dump_id, *texts, dependencies)
+
+
+def _read_head(source: _Source) -> Shape:
+    if source.take(5) != b"PGDMP":
+        raise _strange()
+    major, minor, _, integer, offset, format_ = source.take(6)
+    shape = Shape((major, minor), integer, offset)
+    if shape.version not in _KNOWN or format_ != _CUSTOM or integer > 8 or offset > 8:
+        raise _strange()
+    if shape.version >= (1, 15):
+        source.take(1)  # compression, a byte
+    else:
+        source.integer(shape)  # compression, a level
+    for _ in range(7):
+        source.integer(shape)  # when it was made
+    for _ in range(3):
+        source.text(shape)  # database, versions of server and pg_dump
+    return shape
+
+
+def _strange() -> SourceError:
+    return SourceError(
+        "pg_dump wrote an archive this version does not know",
+        hint="Use client programs of PostgreSQL 13 to 18, or a newer backupd.",
+    )
+
+
+def pack_entry(ordinal: int, raw: bytes) -> bytes:
+    """An entry as it stands in a `ddl` file."""
+    return _PLACE.pack(ordinal, len(raw)) + raw
+
+
+def unpack_entries(data: bytes) -> Iterator[tuple[int, bytes]]:
+    """Ordinals and raw entries of a `ddl` file.
+
+    Raises DamageError when it is cut.
+    """
+    position = 0
+    while position < len(data):
+        if position + _PLACE.size > len(data):
+            raise DamageError("a 'ddl' file is cut", hint="Run `backupd verify --read-data all`.")
+        ordinal, length = _PLACE.unpack_from(data, position)
+        position += _PLACE.size
+        raw = data[position : position + length]
+        if len(raw) != length:
+            raise DamageError("a 'ddl' file is cut", hint="Run `backupd verify --read-data all`.")
+        yield ordinal, raw
+        position += length
+
+
+def join_archive(head: bytes, entries: Iterable[tuple[int, bytes]]) -> bytes:
+    """An archive of these entries, that pg_restore reads; all the entries make the original, byte for byte."""
+    ordered = sorted(entries, key=lambda entry: entry[0])
+    count = bytes([0]) + len(ordered).to_bytes(head[8], "little")
+    return b"".join([head, count, *(raw for _, raw in ordered)])

