@@ -10,9 +10,9 @@ from datetime import timedelta
 from pathlib import Path, PurePosixPath
 from typing import Annotated, TypeVar
 
-from pydantic import BeforeValidator, Field
+from pydantic import AfterValidator, BeforeValidator, Field
 
-from backupd.config.quantities import parse_bandwidth, parse_duration, parse_size
+from backupd.config.quantities import parse_bandwidth, parse_duration, parse_size, spell_duration
 from backupd.config.secrets import FileRef, parse_file_ref
 
 T = TypeVar("T")
@@ -33,6 +33,19 @@ def _from_text(parse: Callable[[str], T]) -> BeforeValidator:
         raise ValueError('must be a string in quotes, as in "…"')
 
     return BeforeValidator(validate)
+
+
+def within(low: timedelta, high: timedelta | None = None) -> AfterValidator:
+    """Limits of a duration, told as people write durations; pydantic's own would print Python."""
+
+    def validate(value: timedelta) -> timedelta:
+        if value < low:
+            raise ValueError(f"must be at least {spell_duration(low)}")
+        if high is not None and value > high:
+            raise ValueError(f"must be at most {spell_duration(high)}")
+        return value
+
+    return AfterValidator(validate)
 
 
 def _form(pattern: str, sentence: str) -> Callable[[str], str]:

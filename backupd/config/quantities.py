@@ -25,6 +25,15 @@ def parse_duration(text: str) -> timedelta:
     return timedelta(seconds=number * _SECONDS[unit])
 
 
+def spell_duration(span: timedelta) -> str:
+    """The shortest text that `parse_duration` reads as `span`, to the millisecond."""
+    seconds = round(span.total_seconds(), 3)
+    for unit in ("d", "h", "m"):
+        if seconds and seconds % _SECONDS[unit] == 0:
+            return f"{seconds / _SECONDS[unit]:.0f}{unit}"
+    return f"{seconds:.3f}".rstrip("0").rstrip(".") + "s"
+
+
 def parse_size(text: str) -> int:
     """The bytes of `2GiB`, `500MB`, `65536B`; `MB` is 10^6 and `MiB` 2^20.
 

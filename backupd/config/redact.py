@@ -9,6 +9,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
+from backupd.config.quantities import spell_duration
 from backupd.config.schema import Config
 from backupd.config.secrets import FileRef
 
@@ -37,7 +38,7 @@ def _plain(value: Any) -> Any:
     if isinstance(value, FileRef):
         return value.text
     if isinstance(value, timedelta):
-        return _spelt(value)
+        return spell_duration(value)
     return str(value) if isinstance(value, Path) else value
 
 
@@ -46,11 +47,3 @@ def _redacted_dsn(dsn: str) -> str:
         scheme, _, rest = dsn.partition("://")
         return f"{scheme}://{rest.partition('?')[0]}"
     return " ".join(f"{key}={value if key in _SHOWN else '…'}" for key, value in _PAIR.findall(dsn))
-
-
-def _spelt(span: timedelta) -> str:
-    seconds = round(span.total_seconds(), 3)
-    for unit, length in (("d", 86400), ("h", 3600), ("m", 60)):
-        if seconds and seconds % length == 0:
-            return f"{seconds / length:.0f}{unit}"
-    return f"{seconds:g}s"

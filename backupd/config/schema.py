@@ -27,6 +27,7 @@ from backupd.config.fields import (
     TablePattern,
     TenantPattern,
     User,
+    within,
 )
 from backupd.model.tenancy import ClassPolicy, TenancyKind
 
@@ -54,7 +55,7 @@ class Node(Section):
     workers: Annotated[int, Field(ge=1, le=64)] = 2
     compression_level: Annotated[int, Field(ge=1, le=19)] = 3
     """zstd's; above 19 its window would not fit the memory promised."""
-    lock_timeout: Annotated[Duration, Field(ge=_SECOND)] = timedelta(seconds=30)
+    lock_timeout: Annotated[Duration, within(_SECOND)] = timedelta(seconds=30)
     client_dirs: Annotated[tuple[AbsolutePath, ...], Several] = ()
     """Folders with pg_dump and pg_restore, searched before PATH and the distribution's."""
 
@@ -80,7 +81,7 @@ class SftpStore(Section):
     connections: Annotated[int, Field(ge=1, le=32)] = 4
     bandwidth: Bandwidth = 0
     """Bytes per second; 0 is unlimited."""
-    deadline: Annotated[Duration, Field(ge=_SECOND)] = timedelta(seconds=60)
+    deadline: Annotated[Duration, within(_SECOND)] = timedelta(seconds=60)
     """How long one request may go without any progress."""
 
 
@@ -148,7 +149,7 @@ class RegionSection(Section):
 
     locations: Annotated[tuple[Name, ...], Several, Field(min_length=1)]
     stores: Annotated[tuple[Name, ...], Several, Field(min_length=1)]
-    generation: Annotated[Duration, Field(ge=_DAY, le=366 * _DAY)] = 28 * _DAY
+    generation: Annotated[Duration, within(_DAY, 366 * _DAY)] = 28 * _DAY
     databases: Annotated[dict[Name, DatabaseSection], Field(min_length=1)]
 
 

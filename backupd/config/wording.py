@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from backupd.config import schema
@@ -66,10 +65,8 @@ def _sentence(details: ErrorDetails) -> str:
             return _SENTENCES.get(other, details["msg"][:1].lower() + details["msg"][1:])
 
 
-def _amount(limit: object) -> str:
-    if isinstance(limit, timedelta):
-        return f"{limit.days}d" if limit.days else f"{limit.seconds}s"
-    return f"{limit // (1 << 20)}MiB" if isinstance(limit, int) and limit >= 1 << 20 else str(limit)
+def _amount(limit: int) -> str:
+    return f"{limit >> 20}MiB" if limit >= 1 << 20 else str(limit)
 
 
 def _path(loc: tuple[int | str, ...]) -> KeyPath:
