@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
+from backupd.clock import SystemClock
 from backupd.store.base import Store
 from backupd.store.directory import DirectoryStore
+from backupd.store.sftp.store import SftpStore
+from backupd.store.sftp.target import SftpTarget
 
 
 @pytest.fixture
@@ -19,19 +22,29 @@ def directory_store(tmp_path: Path) -> DirectoryStore:
     return DirectoryStore(root / "be")
 
 
-@pytest.fixture(params=["directory"])
+@pytest.fixture(params=["directory", "sftp"])
 def store(request: pytest.FixtureRequest) -> Store:
     """Each adapter in turn."""
     return request.getfixturevalue(f"{request.param}_store")
 
 
 @pytest.fixture
-def root_of() -> Callable[[Store], Path]:
+def root_of(request: pytest.FixtureRequest) -> Callable[[Store], Path]:
     """Where a store's objects lie on this machine, to look at them behind its back."""
 
     def find(store: Store) -> Path:
         while (inner := getattr(store, "inner", None)) is not None:
             store = inner
+        if isinstance(store, SftpStore):
+            return request.getfixturevalue("sshd").home / store.target.root
         return Path(store.root)
 
     return find
+
+
+@pytest.fixture
+def sftp_store(sftp_target: SftpTarget) -> Iterator[SftpStore]:
+    """An empty store of region `be` on a real sshd."""
+    store = SftpStore(sftp_target, SystemClock())
+    yield store
+    store.close()

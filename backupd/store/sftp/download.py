@@ -1,0 +1,150 @@
+"""Reading from an SFTP store: ranges of objects, and whole trees of names, many requests in flight."""
+
+from __future__ import annotations
+
+import stat as modes
+from collections.abc import Iterator
+from datetime import UTC, datetime
+
+from backupd.errors import StoreError
+from backupd.model.ids import ObjectName
+from backupd.store.base import ObjectInfo
+from backupd.store.sftp import wire
+from backupd.store.sftp.channel import Flight
+from backupd.store.sftp.session import Session, granted, handle_of
+from backupd.store.sftp.wire import Attributes, Code, Data, Handle, Names, Reply, Status
+
+LARGEST = 1 << 30
+"""Bytes one `get` gives at most; a store that claims a longer object is not believed."""
+_FOLDERS_AT_ONCE = 64
+_READDIRS_AT_ONCE = 3
+"""OpenSSH tells about a hundred names at a time; asking ahead saves round trips in wide folders."""
+_WIDEST = 1_000_000
+_DEEPEST = 32
+"""Bounds of what a listing believes; our own layout has five levels."""
+
+
+def fetch(session: Session, path: str, offset: int, length: int | None, name: str) -> bytes:
+    """A range of an object.
+
+    Raises ObjectMissingError, StoreError when it is not a plain file, StoreGoneError.
+    """
+    seen, opened = session.channel.ask(wire.lstat(path), wire.open_file(path, wire.Mode.READ))
+    granted(seen, name)
+    handle = handle_of(opened, name)
+    try:
+        if not isinstance(seen, Attributes) or not is_file(seen):
+            raise StoreError(f"{name!r} is not a plain object on the store")
+        there = max(0, (seen.size or 0) - offset)
+        return read_range(session, handle, offset, there if length is None else min(length, there), name)
+    finally:
+        # Nobody needs to know how closing a file ends that was only read, so nobody waits for it.
+        Flight(session.channel, lambda _place, _reply: None).ask(wire.close(handle))
+
+
+def read_range(session: Session, handle: Handle, offset: int, length: int, name: str) -> bytes:
+    """Bytes of an open file, fewer where it ends."""
+    if length > LARGEST:
+        raise StoreError(f"{name!r} claims {length} bytes, more than is read at once")
+    pieces = _read_ahead(session, handle, offset, length, name)
+    got = b"".join(pieces)
+    # A server may give less than asked for, and an honest one only at the end; ask one by one from there.
+    while len(got) < length:
+        (reply,) = session.channel.ask(wire.read(handle, offset + len(got), _step(session, length - len(got))))
+        piece = _data(reply, name)
+        if not piece:
+            break
+        got += piece
+    return got
+
+
+def _read_ahead(session: Session, handle: Handle, offset: int, length: int, name: str) -> list[bytes]:
+    """The range up to the first answer that was shorter than asked."""
+    step = session.channel.read_size
+    flight = Flight(session.channel)
+    for at in range(0, length, step):
+        flight.ask(wire.read(handle, offset + at, min(step, length - at)))
+    pieces: list[bytes] = []
+    for reply in flight.wait():
+        pieces.append(_data(reply, name))
+        if len(pieces[-1]) < step:
+            break
+    return pieces
+
+
+def _step(session: Session, missing: int) -> int:
+    return min(session.channel.read_size, missing)
+
+
+def _data(reply: Reply, name: str) -> bytes:
+    if isinstance(reply, Data):
+        return reply.value
+    if not (isinstance(reply, Status) and reply.code == Code.EOF):
+        granted(reply, name)
+    return b""
+
+
+def is_file(seen: Attributes) -> bool:
+    return seen.mode is not None and modes.S_ISREG(seen.mode)
+
+
+def is_folder(seen: Attributes) -> bool:
+    return seen.mode is not None and modes.S_ISDIR(seen.mode)
+
+
+def described(name: str, seen: Attributes) -> ObjectInfo:
+    modified = datetime.fromtimestamp(seen.modified or 0, UTC)
+    return ObjectInfo(name=ObjectName(name), size=seen.size or 0, modified=modified)
+
+
+def walk(session: Session, root: str, prefix: str) -> Iterator[ObjectInfo]:
+    """Every plain file below, named from `root` on; folders are read many at a time, deepest first."""
+    waiting = [prefix]
+    while waiting:
+        now, waiting = waiting[-_FOLDERS_AT_ONCE:], waiting[:-_FOLDERS_AT_ONCE]
+        found = read_folders(session, ["/".join(part for part in (root, folder) if part) or "." for folder in now])
+        for folder, entries in zip(now, found, strict=True):
+            for entry, seen in entries:
+                name = f"{folder}/{entry}" if folder else entry
+                if is_folder(seen) and name.count("/") < _DEEPEST:
+                    waiting.append(name)
+                elif is_file(seen):
+                    yield described(name, seen)
+
+
+def read_folders(session: Session, paths: list[str]) -> list[list[tuple[str, Attributes]]]:
+    """The entries of several folders; of one that is not there, none."""
+    opened = session.channel.ask(*(wire.opendir(path) for path in paths))
+    handles: dict[int, Handle] = {}
+    found: list[list[tuple[str, Attributes]]] = [[] for _ in paths]
+    for place, reply in enumerate(opened):
+        if not (isinstance(reply, Status) and reply.code == Code.NO_SUCH_FILE):
+            handles[place] = handle_of(reply, paths[place])
+    try:
+        _read_open_folders(session, dict(handles), found, paths)
+    finally:
+        Flight(session.channel, lambda _place, _reply: None).ask(*(wire.close(handle) for handle in handles.values()))
+    return found
+
+
+def _read_open_folders(
+    session: Session, unfinished: dict[int, Handle], found: list[list[tuple[str, Attributes]]], paths: list[str]
+) -> None:
+    while unfinished:
+        places = [place for place in unfinished for _ in range(_READDIRS_AT_ONCE)]
+        replies = session.channel.ask(*(wire.readdir(unfinished[place]) for place in places))
+        for place, reply in zip(places, replies, strict=True):
+            if isinstance(reply, Names):
+                if not reply.entries or len(found[place]) > _WIDEST:
+                    raise wire.ProtocolError("a folder without end")
+                found[place] += [entry for entry in reply.entries if _real(entry[0])]
+            else:
+                if not (isinstance(reply, Status) and reply.code == Code.EOF):
+                    granted(reply, paths[place])
+                unfinished.pop(place, None)
+
+
+def _real(name: str) -> bool:
+    if not name or "/" in name or "\x00" in name:
+        raise wire.ProtocolError("a name no file can have")
+    return name not in {".", ".."}

@@ -1,0 +1,171 @@
+"""One connection with its SFTP channel, and the pool of them that threads share."""
+
+from __future__ import annotations
+
+import contextlib
+import shlex
+import threading
+from collections.abc import Iterator
+
+from backupd.clock import Clock
+from backupd.errors import ObjectMissingError, StoreAuthError, StoreError, StoreGoneError
+from backupd.store.sftp import ssh, wire
+from backupd.store.sftp.channel import Channel
+from backupd.store.sftp.target import SftpTarget
+from backupd.store.sftp.wire import Code, Handle, Reply, Status
+
+
+class Session:
+    """A connection that is logged in and speaks SFTP; any number of threads may use it at once."""
+
+    def __init__(self, connection: ssh.Connection, channel: Channel) -> None:
+        self.connection = connection
+        self.channel = channel
+        self.users = 0
+
+    @property
+    def alive(self) -> bool:
+        return self.channel.alive
+
+    def offers(self, extension: str) -> bool:
+        return extension in self.channel.extensions
+
+    def run(self, command: str, path: str = "") -> tuple[int, bytes]:
+        """Exit code and output of a command, given the path as its one argument."""
+        return self.connection.run(f"{command} {shlex.quote(path)}" if path else command)
+
+    def make_folders(self, path: str) -> None:
+        """Make every folder above `path` that is not there. Whether that worked shows when it is used."""
+        self.channel.ask(*(wire.mkdir(folder) for folder in folders_above(path)))
+
+    def discard(self, path: str) -> None:
+        """Remove a temporary object as well as can be: a store that lets nothing be removed keeps it."""
+        with contextlib.suppress(StoreError):
+            self.channel.ask(wire.remove(path))
+
+    def close(self) -> None:
+        self.channel.close()
+        self.connection.close()
+
+
+def open_session(target: SftpTarget, clock: Clock) -> Session:
+    """Raises StoreAuthError, StoreError, StoreGoneError."""
+    connection = ssh.connect(target, clock)
+    try:
+        channel = Channel(connection.open_sftp(), clock, target.deadline)
+        channel.open()
+    except BaseException:
+        connection.close()
+        raise
+    return Session(connection, channel)
+
+
+def folders_above(path: str) -> list[str]:
+    """`a/b` gives `a`; `/a/b/c` gives `/a`, `/a/b`."""
+    parts = path.split("/")[:-1]
+    return [folder for end in range(1, len(parts) + 1) if (folder := "/".join(parts[:end]))]
+
+
+def granted(reply: Reply, name: str) -> None:
+    """Raise what a status other than OK means: ObjectMissingError, StoreGoneError or StoreError."""
+    if not isinstance(reply, Status) or reply.ok:
+        return
+    if reply.code == Code.NO_SUCH_FILE:
+        raise ObjectMissingError(f"no such object on the store: {name!r}")
+    if reply.code in {Code.NO_CONNECTION, Code.CONNECTION_LOST}:
+        raise StoreGoneError("the store lost its own connection")
+    raise refused(name, reply.code)
+
+
+def refused(name: str, code: int) -> StoreError:
+    meaning = Code(code).name.lower().replace("_", " ") if code in {*Code} else f"status {code}"
+    return StoreError(f"the store refused {name!r}: {meaning}", hint="Check the account's permissions and its quota.")
+
+
+def handle_of(reply: Reply, name: str) -> Handle:
+    """The handle of an open that was answered; raises like `granted`."""
+    granted(reply, name)
+    if not isinstance(reply, Handle):
+        raise wire.ProtocolError("no handle")
+    return reply
+
+
+class Pool:
+    """Up to `target.connections` sessions, opened when needed; a broken one is replaced by the next call."""
+
+    def __init__(self, target: SftpTarget, clock: Clock) -> None:
+        self._target = target
+        self._clock = clock
+        self._sessions: list[Session] = []
+        self._opening = 0
+        self._changed = threading.Condition()
+        self._refused: StoreAuthError | None = None
+        self._closed = False
+
+    @contextlib.contextmanager
+    def session(self) -> Iterator[Session]:
+        """The session with the fewest users; a new one when all are used and more are allowed.
+
+        Raises StoreAuthError, also to every later call: a refusal is never tried again.
+        """
+        session = self._take() or self._open()
+        try:
+            yield session
+        finally:
+            with self._changed:
+                session.users -= 1
+
+    def close(self) -> None:
+        with self._changed:
+            self._closed = True
+            sessions, self._sessions = self._sessions, []
+        for session in sessions:
+            session.close()
+
+    def _take(self) -> Session | None:
+        """A session to use; None: the caller is to open one."""
+        with self._changed:
+            while True:
+                self._check_usable()
+                self._drop_broken()
+                best = min(self._sessions, key=lambda session: session.users, default=None)
+                # Until one login has succeeded, one thread alone tries: a wrong key must not count several times.
+                limit = self._target.connections if self._sessions else 1
+                may_open = len(self._sessions) + self._opening < limit
+                if may_open and (best is None or best.users):
+                    self._opening += 1
+                    return None
+                if best is not None:
+                    best.users += 1
+                    return best
+                self._changed.wait()
+
+    def _open(self) -> Session:
+        try:
+            session = open_session(self._target, self._clock)
+        except StoreAuthError as error:
+            self._refused = error
+            raise
+        finally:
+            with self._changed:
+                self._opening -= 1
+                self._changed.notify_all()
+        with self._changed:
+            session.users += 1
+            if not self._closed:
+                self._sessions.append(session)
+                self._changed.notify_all()
+                return session
+        session.close()
+        raise StoreError("the store was closed")
+
+    def _check_usable(self) -> None:
+        if self._refused is not None:
+            raise StoreAuthError(self._refused.message, hint=self._refused.hint) from self._refused
+        if self._closed:
+            raise StoreError("the store was closed")
+
+    def _drop_broken(self) -> None:
+        for session in [session for session in self._sessions if not session.alive]:
+            self._sessions.remove(session)
+            session.close()

@@ -1,0 +1,380 @@
+"""SFTP version 3 as bytes (draft-ietf-secsh-filexfer-02 and OpenSSH's PROTOCOL). Pure: no socket, no thread.
+
+What the server sends is hostile until decoded here: every length is checked against what is left, every type against
+what can answer, and no field is taken that does not fill its packet.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from enum import IntEnum, IntFlag
+
+from backupd.errors import StoreError
+
+VERSION = 3
+LONGEST_PACKET = 256 * 1024
+"""OpenSSH's SFTP_MAX_MSG_LENGTH; a longer one is refused unread."""
+_LONGEST_TEXT = 4096
+
+
+class Ask(IntEnum):
+    """What a client may send."""
+
+    INIT = 1
+    OPEN = 3
+    CLOSE = 4
+    READ = 5
+    WRITE = 6
+    LSTAT = 7
+    FSTAT = 8
+    OPENDIR = 11
+    READDIR = 12
+    REMOVE = 13
+    MKDIR = 14
+    RMDIR = 15
+    RENAME = 18
+    EXTENDED = 200
+
+
+class Answer(IntEnum):
+    """What a server may send."""
+
+    VERSION = 2
+    STATUS = 101
+    HANDLE = 102
+    DATA = 103
+    NAME = 104
+    ATTRS = 105
+    EXTENDED_REPLY = 201
+
+
+class Code(IntEnum):
+    """The status codes of version 3."""
+
+    OK = 0
+    EOF = 1
+    NO_SUCH_FILE = 2
+    PERMISSION_DENIED = 3
+    FAILURE = 4
+    BAD_MESSAGE = 5
+    NO_CONNECTION = 6
+    CONNECTION_LOST = 7
+    UNSUPPORTED = 8
+
+
+class Mode(IntFlag):
+    """How a file is opened."""
+
+    READ = 0x01
+    WRITE = 0x02
+    CREATE = 0x08
+    TRUNCATE = 0x10
+    EXCLUSIVE = 0x20
+
+
+class ProtocolError(StoreError):
+    """The server sent something SFTP does not allow."""
+
+    def __init__(self, what: str) -> None:
+        super().__init__(
+            f"the store does not speak SFTP properly: {what}",
+            hint="Check that the account's shell prints nothing at login and that SFTP is switched on for it.",
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """One question, without the id its channel gives it."""
+
+    ask: Ask
+    payload: bytes
+    cost: int = 0
+    """Bytes of answer it asks for, beyond a small one."""
+
+    def encode(self, number: int) -> bytes:
+        return struct.pack(">IBI", 5 + len(self.payload), self.ask, number) + self.payload
+
+
+@dataclass(frozen=True, slots=True)
+class Status:
+    """How a request ended. The server's words are dropped: they can quote anything."""
+
+    code: int
+
+    @property
+    def ok(self) -> bool:
+        return self.code == Code.OK
+
+
+@dataclass(frozen=True, slots=True)
+class Handle:
+    """A file or folder opened on the server."""
+
+    value: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Data:
+    """Bytes read."""
+
+    value: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Attributes:
+    """What is known of a file; None where the server did not say."""
+
+    size: int | None = None
+    mode: int | None = None
+    modified: int | None = None
+    """Seconds since 1970."""
+
+
+@dataclass(frozen=True, slots=True)
+class Names:
+    """Some entries of a folder."""
+
+    entries: tuple[tuple[str, Attributes], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Extended:
+    """The answer to an extension, still encoded."""
+
+    value: bytes
+
+
+Reply = Status | Handle | Data | Attributes | Names | Extended
+
+
+# What we ask ---------------------------------------------------------------------------------------------------------
+
+
+def hello() -> bytes:
+    return struct.pack(">IBI", 5, Ask.INIT, VERSION)
+
+
+def open_file(path: str, mode: Mode, permissions: int | None = None) -> Request:
+    attributes = struct.pack(">I", 0) if permissions is None else struct.pack(">II", 0x4, permissions)
+    return Request(Ask.OPEN, _text(path) + struct.pack(">I", mode) + attributes)
+
+
+def close(handle: Handle) -> Request:
+    return Request(Ask.CLOSE, _string(handle.value))
+
+
+def read(handle: Handle, offset: int, length: int) -> Request:
+    return Request(Ask.READ, _string(handle.value) + struct.pack(">QI", offset, length), cost=length)
+
+
+def write(handle: Handle, offset: int, data: bytes) -> Request:
+    return Request(Ask.WRITE, b"".join((_string(handle.value), struct.pack(">QI", offset, len(data)), data)))
+
+
+def lstat(path: str) -> Request:
+    return Request(Ask.LSTAT, _text(path))
+
+
+def fstat(handle: Handle) -> Request:
+    return Request(Ask.FSTAT, _string(handle.value))
+
+
+def opendir(path: str) -> Request:
+    return Request(Ask.OPENDIR, _text(path))
+
+
+def readdir(handle: Handle) -> Request:
+    return Request(Ask.READDIR, _string(handle.value))
+
+
+def remove(path: str) -> Request:
+    return Request(Ask.REMOVE, _text(path))
+
+
+def mkdir(path: str) -> Request:
+    return Request(Ask.MKDIR, _text(path) + struct.pack(">II", 0x4, 0o700))
+
+
+def rmdir(path: str) -> Request:
+    return Request(Ask.RMDIR, _text(path))
+
+
+def rename(old: str, new: str) -> Request:
+    """The plain one, which OpenSSH's server refuses to let overwrite. Never `posix-rename` (DESIGN §7)."""
+    return Request(Ask.RENAME, _text(old) + _text(new))
+
+
+def fsync(handle: Handle) -> Request:
+    return Request(Ask.EXTENDED, _string(b"fsync@openssh.com") + _string(handle.value))
+
+
+def statvfs(path: str) -> Request:
+    return Request(Ask.EXTENDED, _string(b"statvfs@openssh.com") + _text(path))
+
+
+def limits() -> Request:
+    return Request(Ask.EXTENDED, _string(b"limits@openssh.com"))
+
+
+def _string(value: bytes) -> bytes:
+    return struct.pack(">I", len(value)) + value
+
+
+def _text(value: str) -> bytes:
+    return _string(value.encode("utf-8", "surrogateescape"))
+
+
+# What we are told ----------------------------------------------------------------------------------------------------
+
+
+class Framer:
+    """Cuts a stream into packets; `feed` yields each as its type and the rest."""
+
+    def __init__(self) -> None:
+        self._buffer = bytearray()
+
+    def feed(self, piece: bytes) -> Iterator[tuple[int, bytes]]:
+        self._buffer += piece
+        start = 0
+        while len(self._buffer) - start >= 5:
+            length, kind = struct.unpack_from(">IB", self._buffer, start)
+            if not 1 <= length <= LONGEST_PACKET:
+                raise ProtocolError(f"a packet of {length} bytes")
+            end = start + 4 + length
+            if len(self._buffer) < end:
+                break
+            yield kind, bytes(memoryview(self._buffer)[start + 5 : end])
+            start = end
+        del self._buffer[:start]
+
+
+def decode_version(kind: int, body: bytes) -> dict[str, bytes]:
+    """The extensions a server names in its greeting, which must be of version 3."""
+    if kind != Answer.VERSION:
+        raise ProtocolError(f"a greeting of type {kind}")
+    reader = _Reader(body)
+    if (version := reader.number()) != VERSION:
+        raise ProtocolError(f"version {version}")
+    extensions = {}
+    while reader.left:
+        name = reader.text()
+        extensions[name] = reader.string()
+    return extensions
+
+
+def decode_reply(kind: int, body: bytes) -> tuple[int, Reply]:
+    """The id of the request answered, and the answer."""
+    reader = _Reader(body)
+    number = reader.number()
+    decode = _DECODERS.get(kind)
+    if decode is None:
+        raise ProtocolError(f"a reply of type {kind}")
+    reply = decode(reader)
+    # A status may lack the words, or carry more than those: older servers do both.
+    if reader.left and kind != Answer.STATUS:
+        raise ProtocolError("a reply with something left over")
+    return number, reply
+
+
+def decode_limits(value: bytes) -> tuple[int, int]:
+    """The longest read and the longest write, in bytes; 0 where the server gives none."""
+    reader = _Reader(value)
+    _packet, reading, writing, _handles = (reader.long() for _ in range(4))
+    return reading, writing
+
+
+def decode_statvfs(value: bytes) -> tuple[int, int]:
+    """Bytes free for us, and in all."""
+    reader = _Reader(value)
+    _block, fragment, blocks, _free, available, *_ = (reader.long() for _ in range(11))
+    return available * fragment, blocks * fragment
+
+
+class _Reader:
+    """Takes fields off a packet; a field that does not fit is the server's fault."""
+
+    def __init__(self, body: bytes) -> None:
+        self._body = body
+        self._at = 0
+
+    @property
+    def left(self) -> int:
+        return len(self._body) - self._at
+
+    def number(self) -> int:
+        return self._unpack(">I", 4)
+
+    def long(self) -> int:
+        return self._unpack(">Q", 8)
+
+    def string(self) -> bytes:
+        length = self.number()
+        if length > self.left:
+            raise ProtocolError("a field longer than its packet")
+        self._at += length
+        return self._body[self._at - length : self._at]
+
+    def rest(self) -> bytes:
+        start, self._at = self._at, len(self._body)
+        return self._body[start:]
+
+    def text(self) -> str:
+        value = self.string()
+        if len(value) > _LONGEST_TEXT:
+            raise ProtocolError(f"a name of {len(value)} bytes")
+        return value.decode("utf-8", "surrogateescape")
+
+    def attributes(self) -> Attributes:
+        flags = self.number()
+        size = self.long() if flags & 0x1 else None
+        if flags & 0x2:
+            self.long()  # user and group
+        mode = self.number() if flags & 0x4 else None
+        modified = None
+        if flags & 0x8:
+            self.number()  # time of last access
+            modified = self.number()
+        if flags & 0x80000000:
+            for _ in range(self.number()):
+                self.string()
+                self.string()
+        return Attributes(size, mode, modified)
+
+    def _unpack(self, form: str, size: int) -> int:
+        if size > self.left:
+            raise ProtocolError("a packet cut short")
+        (value,) = struct.unpack_from(form, self._body, self._at)
+        self._at += size
+        return int(value)
+
+
+def _status(reader: _Reader) -> Status:
+    return Status(reader.number())
+
+
+def _handle(reader: _Reader) -> Handle:
+    value = reader.string()
+    if not 1 <= len(value) <= 256:
+        raise ProtocolError(f"a handle of {len(value)} bytes")
+    return Handle(value)
+
+
+def _names(reader: _Reader) -> Names:
+    entries = []
+    for _ in range(reader.number()):
+        name = reader.text()
+        reader.string()  # what `ls -l` would print, for people
+        entries.append((name, reader.attributes()))
+    return Names(tuple(entries))
+
+
+_DECODERS: dict[int, Callable[[_Reader], Reply]] = {
+    Answer.STATUS: _status,
+    Answer.HANDLE: _handle,
+    Answer.DATA: lambda reader: Data(reader.string()),
+    Answer.NAME: _names,
+    Answer.ATTRS: lambda reader: reader.attributes(),
+    Answer.EXTENDED_REPLY: lambda reader: Extended(reader.rest()),
+}
