@@ -1,0 +1,129 @@
+"""Make a region's repository on its stores: look, probe, put the help there, then the document that makes it one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from backupd.catalog import help as recovery
+from backupd.catalog import layout
+from backupd.catalog.repository import Repository
+from backupd.clock import Clock, stamp
+from backupd.errors import DamageError, RefusedError
+from backupd.model.documents import RepositoryInfo
+from backupd.model.ids import ObjectName, RegionName, RepositoryId
+from backupd.seal.documents import Signer
+from backupd.store.base import Store
+
+_HARMLESS = (layout.Kind.HELP, layout.Kind.TEMPORARY)
+"""What an init that was cut off leaves behind."""
+
+
+@dataclass(frozen=True, slots=True)
+class NamedStore:
+    """A store under its configured name."""
+
+    name: str
+    store: Store
+
+
+@dataclass(frozen=True, slots=True)
+class Initialised:
+    """What `init` found or made on one store."""
+
+    store: str
+    repository: RepositoryId
+    created: bool
+    """False: it was there already, made by a signer we trust, and was left alone."""
+    profile: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Founder:
+    """Who makes a repository, and what from."""
+
+    signer: Signer
+    trusted: Collection[str]
+    """Signers to be named in the repository beside `signer`, 64 hex each."""
+    probe: Callable[[Store], Mapping[str, Any]]
+    """FORMAT.md §8's profile of a store, by trying; leaves nothing behind."""
+    clock: Clock
+    random: Callable[[int], bytes]
+
+
+def initialise(region: RegionName, places: Sequence[NamedStore], founder: Founder) -> list[Initialised]:
+    """Make the repository on every store of the region that has none.
+
+    All of a region's stores hold one repository: a store added later, or missed when init was cut off, gets the id of
+    the others. Raises RefusedError, before anything is written, over a folder that holds anything else, and when every
+    store has the repository already.
+    """
+    signers = frozenset(founder.trusted) | {founder.signer.public}
+    # 1. Look at every store before writing to any.
+    found = {place.name: _existing(region, place, signers) for place in places}
+    # 2. One region, one repository.
+    existing = {info.repository for info in found.values() if info is not None}
+    if len(existing) > 1:
+        raise RefusedError(
+            f'the stores of region "{region}" hold different repositories',
+            hint="Give one of them another path, or take it out of the region's stores.",
+        )
+    if all(found.values()):
+        raise RefusedError(f'region "{region}" is initialised on {_listed(found)}', hint="There is nothing left to do.")
+    # 3. Make it where it is missing.
+    repository = existing.pop() if existing else RepositoryId(founder.random(16).hex())
+    made = []
+    for place in places:
+        info = found[place.name]
+        created = info is None
+        if info is None:
+            info = RepositoryInfo(
+                repository=repository,
+                region=region,
+                created=stamp(founder.clock.now()),
+                signers=sorted(signers),
+                profile=dict(founder.probe(place.store)),
+            )
+            _publish(Repository(place.store, signers), info, founder.signer)
+        made.append(Initialised(place.name, repository, created, info.profile))
+    return made
+
+
+def _existing(region: RegionName, place: NamedStore, signers: frozenset[str]) -> RepositoryInfo | None:
+    """Our repository on this store, or None for a folder that may become one."""
+    repository = Repository(place.store, signers)
+    if not repository.exists():
+        for found in place.store.list(ObjectName("")):
+            if layout.place_of(found.name).kind not in _HARMLESS:
+                raise RefusedError(
+                    f'store "{place.name}" holds other files in the folder of region "{region}"',
+                    hint="Give the store a path of its own; backupd removes nothing it did not write.",
+                )
+        return None
+    try:
+        info = repository.info()
+    except DamageError:
+        raise RefusedError(
+            f'store "{place.name}" holds a repository that was not made by a signer we trust',
+            hint="If it is yours, add its writer's key to `signers` under [trust]; else give the store another path.",
+        ) from None
+    if info.region != region:
+        raise RefusedError(
+            f'store "{place.name}" holds the repository of region "{info.region}" where that of "{region}" belongs',
+            hint="Folders of regions must not be moved or renamed.",
+        )
+    return info
+
+
+def _publish(repository: Repository, info: RepositoryInfo, signer: Signer) -> None:
+    """The help first: it must be there whenever the repository is."""
+    for name, data in ((layout.GUIDE, recovery.guide()), (layout.SCRIPT, recovery.script())):
+        # Of an init that was cut off, perhaps by another version; nothing refers to it yet.
+        repository.store.remove(name)
+        repository.put_document(name, data)
+    repository.put_info(info, signer)
+
+
+def _listed(names: Collection[str]) -> str:
+    return ", ".join(f'"{name}"' for name in names)
