@@ -7,15 +7,15 @@ A rule never moves a table out of its tenant's own schema or database: its very 
 
 from __future__ import annotations
 
-import re
 from collections import deque
 from collections.abc import Iterator
 from fnmatch import fnmatchcase
 
-from backupd.errors import ConfigError, UnmappedError
+from backupd.errors import UnmappedError
 from backupd.model.inventory import ForeignKey, Inventory, Table, TableKind, TableName
 from backupd.model.routes import Column, MappedTable, Path, Route, Shared, Step, TenancyMap, Tenant, UnmappedTable
 from backupd.model.tenancy import ClassPolicy, TableRule, Tenancy, TenancyKind
+from backupd.planning.names import Names
 
 _NO_RULE = TableRule(tables=())
 _LONGEST_PATH = 6
@@ -29,23 +29,6 @@ class _UncoveredError(Exception):
 def tenant_columns(tenancy: Tenancy) -> frozenset[str]:
     """Every column name the tenancy knows as a tenant's."""
     return frozenset(column for column in (tenancy.column, *(rule.column for rule in tenancy.rules)) if column)
-
-
-def named_tenant(pattern: str | None, name: str) -> str | None:
-    """The tenant a schema, database or role is named after; None when it is nobody's.
-
-    Raises ConfigError for a pattern that is no regular expression with a group `tenant`.
-    """
-    if pattern is None:
-        return None
-    try:
-        found = re.fullmatch(pattern, name)
-        return found.group("tenant") if found else None
-    except (re.error, IndexError):
-        raise ConfigError(
-            "a tenancy pattern is not a regular expression with a group called 'tenant'",
-            hint=r"Write it like ^tenant_(?P<tenant>\d+)$.",
-        ) from None
 
 
 def map_tables(tenancy: Tenancy, inventory: Inventory) -> TenancyMap:
@@ -70,10 +53,7 @@ class _Mapper:
     def __init__(self, tenancy: Tenancy, inventory: Inventory) -> None:
         self.tenancy = tenancy
         self.tables = inventory.by_name()
-        self.owner = (
-            named_tenant(tenancy.database_pattern, inventory.database) if tenancy.kind is TenancyKind.DATABASE else None
-        )
-        self.schemas: dict[str, str | None] = {}
+        self.names = Names(tenancy, inventory.database)
 
     def map(self) -> TenancyMap:
         mapped, unmapped = [], []
@@ -85,7 +65,7 @@ class _Mapper:
                 mapped.append(self._mapped(table))
             except _UncoveredError as error:
                 unmapped.append(UnmappedTable(name, str(error), self._proposals(table)))
-        return TenancyMap(tuple(mapped), tuple(unmapped), self.owner)
+        return TenancyMap(tuple(mapped), tuple(unmapped), self.names.whole)
 
     def _mapped(self, table: Table) -> MappedTable:
         rule = self._rule(table)
@@ -100,7 +80,7 @@ class _Mapper:
     def _route(self, table: Table, passed: frozenset[TableName] = frozenset()) -> Route:
         """`passed` are the tables a path came through, so that it cannot go in circles."""
         tenancy, rule = self.tenancy, self._rule(table)
-        tenant = self.owner if self.owner is not None else self._schema_tenant(table.name.schema)
+        tenant = self.names.schema(table.name.schema)
         if tenant is not None:
             return Tenant(tenant)
         if rule.shared or tenancy.kind is TenancyKind.NONE:
@@ -148,13 +128,6 @@ class _Mapper:
             if any(fnmatchcase(name, pattern) for pattern in rule.tables for name in names):
                 return rule
         return _NO_RULE
-
-    def _schema_tenant(self, schema: str) -> str | None:
-        if self.tenancy.kind is not TenancyKind.SCHEMA:
-            return None
-        if schema not in self.schemas:
-            self.schemas[schema] = named_tenant(self.tenancy.schema_pattern, schema)
-        return self.schemas[schema]
 
     def _proposals(self, table: Table) -> tuple[tuple[str, ...], ...]:
         """Paths of required keys first, then shorter ones."""

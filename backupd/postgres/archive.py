@@ -31,6 +31,8 @@ class Entry:
     namespace: str
     owner: str
     definition: str
+    definition_at: int
+    """Where in `raw` the definition's length stands."""
     dependencies: tuple[int, ...]
     """Dump ids of what must exist before."""
 
@@ -73,6 +75,10 @@ class _Source:
             raise _strange()
         return None if length < 0 else self.take(length).decode(errors="surrogateescape")
 
+    def position(self) -> int:
+        """Bytes since the last `taken`."""
+        return sum(map(len, self._taken))
+
     def taken(self) -> bytes:
         """All bytes since the last call."""
         data, self._taken = b"".join(self._taken), []
@@ -106,6 +112,7 @@ class ArchiveReader:
         source.text(shape), source.text(shape)
         tag, description = source.text(shape), source.text(shape)
         source.integer(shape)
+        definition_at = source.position()
         definition = source.text(shape)
         source.text(shape), source.text(shape)
         namespace = source.text(shape)
@@ -117,7 +124,7 @@ class ArchiveReader:
         dependencies = tuple(int(text) for text in iter(lambda: source.text(shape), None))
         source.take(1 + shape.offset)
         texts = (description or "", tag or "", namespace or "", owner or "", definition or "")
-        return Entry(ordinal, source.taken(), dump_id, *texts, dependencies)
+        return Entry(ordinal, source.taken(), dump_id, *texts, definition_at, dependencies)
 
 
 def _read_head(source: _Source) -> Shape:
@@ -143,6 +150,22 @@ def _strange() -> SourceError:
         "pg_dump wrote an archive this version does not know",
         hint="Use client programs of PostgreSQL 13 to 18, or a newer backupd.",
     )
+
+
+def with_definition(entry: Entry, shape: Shape, dump_id: int, definition: str) -> bytes:
+    """The raw entry with another definition, under another dump id."""
+
+    def integer(value: int) -> bytes:
+        return bytes([0]) + value.to_bytes(shape.integer, "little")
+
+    old, new = _encoded(entry.definition), _encoded(definition)
+    start = 1 + shape.integer
+    end = entry.definition_at + start + len(old)
+    return integer(dump_id) + entry.raw[start : entry.definition_at] + integer(len(new)) + new + entry.raw[end:]
+
+
+def _encoded(text: str) -> bytes:
+    return text.encode(errors="surrogateescape")
 
 
 def pack_entry(ordinal: int, raw: bytes) -> bytes:

@@ -1,4 +1,4 @@
-"""PostgreSQL's own client programs: finding those that fit the server, and starting them so that nobody learns anything.
+"""PostgreSQL's own client programs: finding those that fit the server, and starting them in silence.
 
 Neither arguments nor environment name a host, a database, a user or a password: both are visible to others on the
 machine, and a database may be named after a tenant. All of it stands in a connection service file that exists in memory
