@@ -1,0 +1,40 @@
+"""The command line as a person sees it: every transcript beside this file is played."""
+
+from pathlib import Path
+
+import pytest
+import transcripts
+
+from backupd.seal import identity, suite
+
+BLOCKS = [block for path in sorted(Path(__file__).parent.glob("*.txt")) for block in transcripts.read(path)]
+
+
+@pytest.fixture(scope="session")
+def pair():
+    return suite.generate()
+
+
+@pytest.fixture
+def folder(tmp_path, pair):
+    """What the base configuration names, as if `key generate` had written it."""
+    for name in ("ops", "escrow"):
+        identity.write_recipient(tmp_path / f"{name}.recipient", identity.Recipient(name, pair.public))
+    for name in ("signing.key", "store.key"):
+        (tmp_path / name).write_text("00" * 32 + "\n")
+        (tmp_path / name).chmod(0o600)
+    (tmp_path / "store").mkdir()
+    return tmp_path
+
+
+@pytest.mark.parametrize("block", BLOCKS, ids=[f"{block.file}: {block.reason}" for block in BLOCKS])
+def test_transcript(block, folder):
+    """Output, errors and exit status are those written down."""
+    transcripts.play(block, folder)
+
+
+def test_there_are_enough_bad_ones():
+    """At least 30 transcripts show a refusal: a bad configuration or a bad command line."""
+    refused = [block for block in BLOCKS if block.status != 0]
+
+    assert len(refused) >= 30
