@@ -1,0 +1,99 @@
+"""What `backupd tenancy` shows: how every table of a database is mapped, and what is missing."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from typing import assert_never
+
+from backupd.model.inventory import Inventory, Table
+from backupd.model.routes import Column, MappedTable, Path, Route, Shared, TenancyMap, Tenant
+from backupd.model.tenancy import Tenancy
+from backupd.planning.tenancy import map_tables, tenant_columns
+from backupd.postgres.connect import Source, connect
+from backupd.postgres.inventory import read_inventory
+
+
+@dataclass(frozen=True, slots=True)
+class TenancyLine:
+    """One table; the tables of the same name in all tenants' schemas are one line, which names no tenant."""
+
+    table: str
+    route: str
+    """`shared`, `column …`, `path … > … > column`, `schema`, `database`, or why it is unmapped."""
+    data_class: str | None
+    """None when unmapped."""
+    policy: str | None
+    rows: int | None
+    """Estimate; None where PostgreSQL has none."""
+    tables: int = 1
+    """How many tables the line stands for."""
+    mapped: bool = True
+    proposals: tuple[tuple[str, ...], ...] = ()
+    """Foreign-key paths that would map it, by constraint names."""
+
+
+@dataclass(frozen=True, slots=True)
+class TenancyReport:
+    database: str
+    """The configured label."""
+    lines: tuple[TenancyLine, ...]
+
+    @property
+    def complete(self) -> bool:
+        """Whether every table is mapped."""
+        return all(line.mapped for line in self.lines)
+
+
+def report_tenancy(label: str, source: Source, tenancy: Tenancy) -> TenancyReport:
+    """Look at the database and map its tables.
+
+    Raises SourceError, SourceGoneError, ConfigError.
+    """
+    with connect(source) as connection:
+        inventory = read_inventory(connection, tenant_columns(tenancy))
+    return TenancyReport(label, describe(inventory, map_tables(tenancy, inventory), tenancy))
+
+
+def describe(inventory: Inventory, mapping: TenancyMap, tenancy: Tenancy) -> tuple[TenancyLine, ...]:
+    """A line for every table, unmapped ones first."""
+    tables = inventory.by_name()
+    unmapped = [
+        TenancyLine(table.table.dotted, table.reason, None, None, tables[table.table].rows, 1, False, table.proposals)
+        for table in mapping.unmapped
+    ]
+    mapped = (_line(table, tables[table.table], tenancy) for table in mapping.tables)
+    return (*unmapped, *_merged(mapped))
+
+
+def _line(mapped: MappedTable, table: Table, tenancy: Tenancy) -> TenancyLine:
+    own_schema = isinstance(mapped.route, Tenant) and tenancy.schema_pattern is not None
+    name = f"({tenancy.schema_pattern}).{mapped.table.table}" if own_schema else mapped.table.dotted
+    return TenancyLine(name, _words(mapped.route, own_schema), mapped.data_class, mapped.policy.value, table.rows)
+
+
+def _words(route: Route, own_schema: bool) -> str:
+    match route:
+        case Shared():
+            return "shared"
+        case Column(column):
+            return f"column {column}"
+        case Path(steps, column):
+            return "path " + " > ".join([*(step.key.name for step in steps), column])
+        case Tenant():
+            return "schema" if own_schema else "database"
+        case _:
+            assert_never(route)
+
+
+def _merged(lines: Iterable[TenancyLine]) -> list[TenancyLine]:
+    merged: dict[tuple[str, str, str | None], TenancyLine] = {}
+    for line in lines:
+        key = (line.table, line.route, line.data_class)
+        before = merged.get(key)
+        if before is None:
+            merged[key] = line
+        else:
+            rows = None if before.rows is None or line.rows is None else before.rows + line.rows
+            merged[key] = replace(before, rows=rows, tables=before.tables + 1)
+    return list(merged.values())

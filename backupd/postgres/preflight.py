@@ -1,0 +1,185 @@
+"""Whether a backup of this database can be complete: the role's rights, the server's limits, the programs at hand."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+
+from backupd.errors import BackupdError, SourceError
+from backupd.model.findings import Finding, Severity
+from backupd.model.inventory import Inventory
+from backupd.postgres.connect import Connection, Source
+from backupd.postgres.exported import refuse_pooler
+from backupd.postgres.quoting import identifier
+from backupd.postgres.tools import find_programs
+
+OLDEST = 130000
+"""server_version_num of the oldest supported server."""
+
+_ROLE = "SELECT rolsuper, rolbypassrls, rolname FROM pg_catalog.pg_roles WHERE rolname = CURRENT_USER"
+_UNREADABLE = """
+SELECT pg_catalog.count(*) FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+WHERE c.oid = ANY (%s::oid[]) AND NOT (pg_catalog.has_table_privilege(c.oid, 'SELECT')
+  AND pg_catalog.has_schema_privilege(n.oid, 'USAGE'))
+"""
+_SEQUENCES_UNREADABLE = """
+SELECT pg_catalog.count(*) FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+WHERE c.relkind = 'S' AND c.relpersistence <> 't' AND n.nspname <> 'information_schema' AND n.nspname !~ '^pg_'
+  AND NOT (pg_catalog.has_sequence_privilege(c.oid, 'SELECT') AND pg_catalog.has_schema_privilege(n.oid, 'USAGE'))
+"""
+_ROW_SECURITY = """
+SELECT pg_catalog.count(*) FROM pg_catalog.pg_class c
+WHERE c.oid = ANY (%s::oid[]) AND pg_catalog.row_security_active(c.oid)
+"""
+_LARGE_OBJECTS_UNREADABLE = """
+SELECT pg_catalog.count(*) FROM pg_catalog.pg_largeobject_metadata m
+WHERE NOT pg_catalog.pg_has_role(m.lomowner, 'USAGE') AND NOT EXISTS (
+  SELECT FROM pg_catalog.aclexplode(m.lomacl) a
+  WHERE a.privilege_type = 'SELECT' AND (a.grantee = 0 OR pg_catalog.pg_has_role(a.grantee, 'USAGE')))
+  AND pg_catalog.current_setting('lo_compat_privileges') = 'off'
+"""
+_LOCK_SLOTS = """
+SELECT pg_catalog.current_setting('max_locks_per_transaction')::int8
+  * (pg_catalog.current_setting('max_connections')::int8
+     + pg_catalog.current_setting('max_prepared_transactions')::int8)
+"""
+_SUBSCRIPTIONS = """
+SELECT pg_catalog.count(*) FROM pg_catalog.pg_subscription s JOIN pg_catalog.pg_database d ON d.oid = s.subdbid
+WHERE d.datname = pg_catalog.current_database()
+"""
+
+
+def preflight(connection: Connection, source: Source, inventory: Inventory) -> tuple[Finding, ...]:
+    """Everything about this database that stands in the way of a complete backup, errors first.
+
+    Raises only what stops the looking itself: SourceGoneError, SourceError.
+    """
+    check = _Check(connection, source, inventory)
+    steps: Sequence[Callable[[], Iterator[Finding]]] = (
+        check.path,
+        check.version,
+        check.role,
+        check.tables,
+        check.row_security,
+        check.large_objects,
+        check.locks,
+        check.standby,
+        check.subscriptions,
+    )
+    findings = [finding for step in steps for finding in step()]
+    return tuple(sorted(findings, key=lambda finding: finding.severity is not Severity.ERROR))
+
+
+class _Check:
+    def __init__(self, connection: Connection, source: Source, inventory: Inventory) -> None:
+        self._connection = connection
+        self._source = source
+        self._dumped = [table.oid for table in inventory.tables if table.dumped]
+        self._unlogged = sum(table.dumped and not table.logged for table in inventory.tables)
+        self._relations = len(inventory.tables)
+        self._super, self._bypass, role = connection.execute(_ROLE).fetchall()[0]
+        self._role = identifier(role)
+
+    def _count(self, query: str, *arguments: object) -> int:
+        return int(self._connection.execute(query.encode(), arguments or None).fetchall()[0][0])
+
+    def path(self) -> Iterator[Finding]:
+        try:
+            refuse_pooler(self._connection)
+        except SourceError as error:
+            yield Finding(Severity.ERROR, "pooler", error.message, error.hint)
+
+    def version(self) -> Iterator[Finding]:
+        version = self._connection.info.server_version
+        if version < OLDEST:
+            yield Finding(
+                Severity.ERROR,
+                "server-version",
+                f"the server is PostgreSQL {version // 10000}, older than any this backs up",
+                "Upgrade it to PostgreSQL 13 or newer.",
+            )
+        try:
+            find_programs(self._source.client_folders, version)
+        except BackupdError as error:
+            yield Finding(Severity.ERROR, "client-version", error.message, error.hint)
+
+    def role(self) -> Iterator[Finding]:
+        if self._super:
+            yield Finding(
+                Severity.WARNING,
+                "superuser",
+                "the role is a superuser, which a backup does not need",
+                "CREATE ROLE backupd LOGIN BYPASSRLS; GRANT pg_read_all_data TO backupd; and connect as that.",
+            )
+
+    def tables(self) -> Iterator[Finding]:
+        count = self._count(_UNREADABLE, self._dumped) + self._count(_SEQUENCES_UNREADABLE)
+        if count:
+            yield Finding(
+                Severity.ERROR,
+                "unreadable",
+                f"the role cannot read {count} tables or sequences",
+                f"{self._grant_all()} as a superuser.",
+            )
+
+    def row_security(self) -> Iterator[Finding]:
+        count = self._count(_ROW_SECURITY, self._dumped)
+        if count:
+            yield Finding(
+                Severity.ERROR,
+                "row-security",
+                f"row-level security hides rows of {count} tables from the role",
+                f"ALTER ROLE {self._role} BYPASSRLS; as a superuser.",
+            )
+
+    def large_objects(self) -> Iterator[Finding]:
+        count = 0 if self._super else self._count(_LARGE_OBJECTS_UNREADABLE)
+        if count:
+            yield Finding(
+                Severity.ERROR,
+                "large-objects",
+                f"the role cannot read {count} large objects",
+                f"ALTER ROLE {self._role} SET lo_compat_privileges = on; as a superuser, "
+                f"or for each of them GRANT SELECT ON LARGE OBJECT … TO {self._role};",
+            )
+
+    def locks(self) -> Iterator[Finding]:
+        slots = self._count(_LOCK_SLOTS)
+        if self._relations > slots // 2:
+            yield Finding(
+                Severity.ERROR if self._relations > slots else Severity.WARNING,
+                "lock-slots",
+                f"{self._relations} relations need locks, and the server has {slots} slots for all its sessions",
+                "Raise max_locks_per_transaction there, which needs a restart.",
+            )
+
+    def standby(self) -> Iterator[Finding]:
+        if not self._connection.execute("SELECT pg_catalog.pg_is_in_recovery()").fetchall()[0][0]:
+            return
+        yield Finding(
+            Severity.WARNING,
+            "standby",
+            "the server is a standby, whose replay can cancel a long read",
+            "Set max_standby_streaming_delay there longer than a backup takes, or back up the primary.",
+        )
+        if self._unlogged:
+            yield Finding(
+                Severity.ERROR,
+                "standby-unlogged",
+                f"{self._unlogged} unlogged tables cannot be read on a standby",
+                "Back up the primary, or give these tables a data class with the policy 'never'.",
+            )
+
+    def subscriptions(self) -> Iterator[Finding]:
+        count = 0 if self._super else self._count(_SUBSCRIPTIONS)
+        if count:
+            yield Finding(
+                Severity.WARNING,
+                "subscriptions",
+                f"{count} subscriptions are not backed up: only a superuser can read them",
+                "Keep their definitions elsewhere, or connect as a superuser.",
+            )
+
+    def _grant_all(self) -> str:
+        if self._connection.info.server_version >= 140000:
+            return f"GRANT pg_read_all_data TO {self._role};"
+        return f"GRANT USAGE ON SCHEMA … and GRANT SELECT ON ALL TABLES, ALL SEQUENCES IN SCHEMA … TO {self._role};"

@@ -1,0 +1,72 @@
+"""Connections to the server a database is restored into, under settings that take text as it was written."""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import psycopg
+
+from backupd.postgres import settings
+from backupd.postgres.connect import parameters
+from backupd.postgres.failures import translated
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from backupd.postgres.connect import Connection, Source
+
+MAINTENANCE = "postgres"
+"""The database to be connected to while another one is created, renamed or dropped."""
+
+_LOADING = {
+    **settings.TEXT,
+    "search_path": "",
+    "row_security": "off",
+    "check_function_bodies": "off",
+    "default_transaction_read_only": "off",
+    "client_min_messages": "error",
+    "statement_timeout": "0",
+    "lock_timeout": "0",
+    "idle_in_transaction_session_timeout": "0",
+    # Nothing counts before the new database gets its name, and that commit is waited for.
+    "synchronous_commit": "off",
+}
+_SINCE = {140000: "idle_session_timeout", 170000: "transaction_timeout"}
+
+
+@contextmanager
+def connect(source: Source, database: str, text: Mapping[str, str] | None = None) -> Iterator[Connection]:
+    """A connection to a database of the target's server, in autocommit, closed afterwards.
+
+    `text` are the settings a snapshot's rows were written under. Errors of PostgreSQL leave the block as SourceErrors.
+    """
+    with translated():
+        connection = open_connection(source, database, text)
+        try:
+            yield connection
+        finally:
+            connection.close()
+
+
+def open_connection(source: Source, database: str, text: Mapping[str, str] | None = None) -> Connection:
+    """Like `connect`, to be closed by the caller; raises psycopg's own errors."""
+    given: dict[str, Any] = parameters(source, database)
+    connection: Connection = psycopg.connect(**given, autocommit=True)
+    try:
+        connection.prepare_threshold = None
+        version = connection.info.server_version
+        late = {name: "0" for since, name in _SINCE.items() if version >= since}
+        # Only what decides how text is read is taken from a snapshot: it is not the snapshot's to set anything else.
+        own = {name: value for name, value in (text or {}).items() if name in settings.TEXT}
+        chosen = {**_LOADING, **own, **late}
+        for name, value in chosen.items():
+            connection.execute("SELECT pg_catalog.set_config(%s, %s, false)", (name, value))
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+def is_superuser(connection: Connection) -> bool:
+    return connection.info.parameter_status("is_superuser") == "on"
