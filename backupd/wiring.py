@@ -2,17 +2,30 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from backupd.clock import Clock, SystemClock
 from backupd.config.checks import did_you_mean
-from backupd.config.schema import Config
-from backupd.errors import UsageError
+from backupd.config.schema import Config, SftpStore
+from backupd.errors import ConfigError, UsageError
 from backupd.model.ids import RegionName
 from backupd.model.tenancy import TableRule, Tenancy
-from backupd.postgres.connect import Source
-from backupd.seal.identity import Recipient, read_recipient
+
+if TYPE_CHECKING:
+    from backupd.operations.backup import Job, Node
+    from backupd.postgres.connect import Source
+    from backupd.seal.documents import Signer
+    from backupd.seal.identity import Recipient
+    from backupd.store.base import Store
+    from backupd.trace import Trace
+
+# Adapters are imported where they are made: a command loads the libraries of those it uses, and no others.
+
+_DISK_WRITERS = 2
+"""Objects written to a directory at once."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +55,8 @@ class Wiring:
 
     def source(self, region: RegionName, label: str) -> Source:
         """Where the database is."""
+        from backupd.postgres.connect import Source
+
         section = self.config.regions[region].databases[label]
         return Source(
             conninfo=section.dsn if section.dsn is not None else f"service={section.service}",
@@ -77,11 +92,72 @@ class Wiring:
             classes=self.config.policies(),
         )
 
+    def job(self, region: RegionName, label: str) -> Job:
+        """What a backup of this database needs to know about it."""
+        from backupd.operations.backup import Job
+
+        return Job(region, label, self.source(region, label), self.tenancy(region, label))
+
+    def node(self, region: RegionName, store: str, trace: Trace) -> Node:
+        """This machine's part in backups of the region to one of its stores: each pair has an index and a spool.
+
+        Raises ConfigError when there is no signing key, or a recipient file is none.
+        """
+        from backupd.operations.backup import Node
+
+        node = self.config.node
+        return Node(
+            state=node.state_dir / region / store,
+            spool=node.spool_dir / region / store,
+            spool_size=node.spool_size,
+            workers=node.workers,
+            connections=getattr(self.config.stores[store], "connections", _DISK_WRITERS),
+            compression_level=node.compression_level,
+            lock_timeout=node.lock_timeout.total_seconds(),
+            generation_length=self.config.regions[region].generation,
+            recipients=tuple(recipient.public for recipient in self.recipients()),
+            signer=self.signer(),
+            clock=self.clock,
+            random=os.urandom,
+            environment=self.environ,
+            trace=trace,
+        )
+
+    def signer(self) -> Signer:
+        """This node's signing key.
+
+        Raises ConfigError when none is configured, or its file is not one.
+        """
+        from backupd.seal.signing import read_signer
+
+        reference = self.config.node.signing_key_file
+        if reference is None:
+            raise ConfigError(
+                "this machine has no signing key",
+                hint="`backupd key generate --signer FILE` makes one; name it as signing_key_file under [node].",
+            )
+        return read_signer(reference.resolve(self.environ))
+
+    def trusted(self) -> frozenset[str] | None:
+        """Signers whose documents are believed, 64 hex each; None when the repository shall say it itself."""
+        return frozenset(self.config.trust.signers) or None
+
+    def open_store(self, region: RegionName, name: str) -> Store:
+        """The region's folder on one of its stores, to be closed by the caller. Connects when first used."""
+        section = self.config.stores[name]
+        if isinstance(section, SftpStore):
+            return _sftp(section, region, self)
+        from backupd.store.directory import DirectoryStore
+
+        return DirectoryStore(section.path / region)
+
     def recipients(self) -> list[Recipient]:
         """Who will be able to read what is backed up.
 
         Raises ConfigError for a file that is none.
         """
+        from backupd.seal.identity import read_recipient
+
         return [read_recipient(path) for path in self.config.recipients]
 
     def stores(self, region: RegionName) -> tuple[str, ...]:
@@ -93,3 +169,22 @@ class Wiring:
             hint = did_you_mean(name, list(self.config.regions))
             raise UsageError(f'there is no region "{name}"', hint=hint)
         return RegionName(name)
+
+
+def _sftp(section: SftpStore, region: RegionName, wiring: Wiring) -> Store:
+    from backupd.store.sftp.store import SftpStore as Adapter
+    from backupd.store.sftp.target import SftpTarget
+
+    target = SftpTarget(
+        host=section.host,
+        port=section.port,
+        user=section.user,
+        key_file=section.key.resolve(wiring.environ),
+        host_keys=section.host_keys,
+        path=section.path,
+        region=region,
+        connections=section.connections,
+        bandwidth=section.bandwidth,
+        deadline=section.deadline.total_seconds(),
+    )
+    return Adapter(target, wiring.clock)
