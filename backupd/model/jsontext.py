@@ -19,7 +19,8 @@ def from_json(text: bytes, shape: type[T]) -> T:
     Raises UnreadableError; its message holds field names and types, never a value.
     """
     try:
-        return msgspec.json.decode(text, type=shape)
+        # Decoded first because msgspec does not look into strings it skips.
+        return msgspec.json.decode(text.decode(), type=shape)
     except msgspec.ValidationError as error:
         raise UnreadableError(str(error)) from error
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:

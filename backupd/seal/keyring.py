@@ -14,12 +14,12 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from backupd.model.ids import Fingerprint, GenerationId, Pseudonym, RegionName, RepositoryId, RunId
 from backupd.seal import suite
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
-    from backupd.model.ids import Fingerprint, GenerationId, Pseudonym, RegionName, RepositoryId, RunId
     from backupd.model.tenancy import SegmentName
     from backupd.seal.documents import Signer
 

@@ -168,7 +168,7 @@ class ContainerReader:
         offset, chunk = start, 0
         for kind, length, plain_length, chunk_lengths in listing.blocks:
             whole = plain_length if kind == DATA else 0
-            if kind not in (DATA, MANIFEST) or sum(chunk_lengths) != whole or plain_length > BLOCK_LIMIT:
+            if kind not in (DATA, MANIFEST) or sum(chunk_lengths) != whole or not 0 < plain_length <= BLOCK_LIMIT:
                 raise DamageError(f"the trailer of '{self.where}' lists an impossible block")
             blocks.append(Block(kind, offset, length, plain_length, chunk, chunk_lengths))
             offset += length

@@ -1,0 +1,253 @@
+"""Cases of keyrings and signed documents, FORMAT.md §3 and §5."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+from collections.abc import Iterator
+from typing import Any
+
+from case import Case
+from crafting import REPOSITORY, Change, CraftKeyring, pseudonym, text
+from expecting import OK, bent, case, damage, refused, with_field
+
+from backupd.seal import suite
+from backupd.seal.documents import Signer
+
+
+def keyrings() -> Iterator[Case]:
+    me, other, signer, stranger = suite.generate(), suite.generate(), Signer(bytes(range(32))), Signer(bytes(32))
+    pairs = [suite.generate(), suite.generate()]
+
+    def craft(recipient: suite.KeyPair = me, by: Signer = signer, **changes: Any) -> CraftKeyring:
+        return CraftKeyring(recipient, by, pairs, **changes)
+
+    def in_line(at: int, old: str, new: str) -> Change:
+        return lambda lines: [*lines[:at], lines[at].replace(old, new, 1), *lines[at + 1 :]]
+
+    index = damage("does not match its signed index")
+    good = b"".join(pseudonym(at).encode() + pair.secret for at, pair in enumerate(pairs))
+    rest = pseudonym(1).encode() + pairs[1].secret
+    cases: list[tuple[str, str, dict[str, str], CraftKeyring, bytes]] = [
+        ("keyring-good", "nothing", OK, craft(), good),
+        (
+            "keyring-shredded",
+            "nothing; the first segment was shredded",
+            OK,
+            craft(lines=lambda v: [*v[:4], v[5]]),
+            rest,
+        ),
+        ("keyring-all-shredded", "nothing; every segment was shredded", OK, craft(lines=lambda v: v[:4]), b""),
+        (
+            "keyring-other-identity",
+            "sealed to another identity",
+            {"expect": "KeyRefusedError", "message": "does not open"},
+            craft(other),
+            b"",
+        ),
+        (
+            "keyring-signature",
+            "the signature is wrong",
+            damage("the signature of"),
+            craft(lines=lambda v: [v[0].replace('"be"', '"bf"'), *v[1:]]),
+            b"",
+        ),
+        (
+            "keyring-stranger",
+            "signed by nobody trusted",
+            damage("is not signed by a trusted signer"),
+            craft(by=stranger),
+            b"",
+        ),
+        ("keyring-format", "format 2", refused("is written in format 2"), craft(body=with_field("format", 2)), b""),
+        (
+            "keyring-feature",
+            "an unknown feature",
+            refused("features this program does not know"),
+            craft(body=with_field("features", ["future"])),
+            b"",
+        ),
+        (
+            "keyring-kind",
+            "a document of another kind",
+            damage("another kind"),
+            craft(body=with_field("kind", "snapshot")),
+            b"",
+        ),
+        (
+            "keyring-entry-flipped",
+            "a bit of a sealed line is flipped",
+            index,
+            craft(lines=lambda v: [*v[:5], bent(v[5], "sealed")]),
+            b"",
+        ),
+        ("keyring-entries-exchanged", "two segments' sealed bytes are exchanged", index, craft(lines=exchanged), b""),
+        (
+            "keyring-entry-twice",
+            "a line stands twice",
+            damage("its index does not list there"),
+            craft(lines=lambda v: [*v, v[5]]),
+            b"",
+        ),
+        (
+            "keyring-entry-order",
+            "lines are not in order",
+            damage("its index does not list there"),
+            craft(lines=lambda v: [*v[:4], v[5], v[4]]),
+            b"",
+        ),
+        (
+            "keyring-entry-foreign",
+            "a line names a segment the index does not",
+            damage("its index does not list there"),
+            craft(lines=in_line(4, pseudonym(0), pseudonym(9))),
+            b"",
+        ),
+        (
+            "keyring-entry-index",
+            "a line's place is beyond the index",
+            damage("its index does not list there"),
+            craft(lines=in_line(5, '"index": 1', '"index": 2')),
+            b"",
+        ),
+        (
+            "keyring-entry-negative",
+            "a line's place is negative",
+            damage("'case'"),
+            craft(lines=in_line(5, '"index": 1', '"index": -1')),
+            b"",
+        ),
+        (
+            "keyring-chunk-key",
+            "a bit of the chunk key is flipped",
+            index,
+            craft(lines=lambda v: [*v[:3], bent(v[3], "chunk_key"), *v[4:]]),
+            b"",
+        ),
+        (
+            "keyring-wrap",
+            "a bit of a recipient's wrap is flipped",
+            damage("does not match its check"),
+            craft(lines=bent_wrap),
+            b"",
+        ),
+        (
+            "keyring-wrap-and-check",
+            "a wrap is changed and its check made to fit",
+            damage("are not authentic"),
+            craft(lines=bent_wrap_checked),
+            b"",
+        ),
+        ("keyring-cut", "cut before its lines end", damage("is cut short"), craft(lines=lambda v: v[:3]), b""),
+        (
+            "keyring-trailing",
+            "a line that is not JSON at the end",
+            damage("cannot be read"),
+            craft(lines=lambda v: [*v, "x"]),
+            b"",
+        ),
+    ]
+    for name, about, expected, made, plain in cases:
+        fields = {"secret": text(me.secret), "trusted": signer.public}
+        yield case(name, about, "keyring", expected, fields, made.bytes(), plain)
+    cut = craft().bytes()[:-1]
+    fields = {"secret": text(me.secret), "trusted": signer.public}
+    yield case("keyring-no-newline", "the last newline is missing", "keyring", damage("is cut short"), fields, cut, b"")
+
+
+def exchanged(lines: list[str]) -> list[str]:
+    one, two = json.loads(lines[4]), json.loads(lines[5])
+    one["sealed"], two["sealed"] = two["sealed"], one["sealed"]
+    return [*lines[:4], json.dumps(one), json.dumps(two)]
+
+
+def bent_wrap(lines: list[str]) -> list[str]:
+    line = json.loads(lines[2])
+    line["wraps"][0] = json.loads(bent(json.dumps(line["wraps"][0]), "sealed"))
+    return [*lines[:2], json.dumps(line), *lines[3:]]
+
+
+def bent_wrap_checked(lines: list[str]) -> list[str]:
+    lines = bent_wrap(lines)
+    line = json.loads(lines[2])
+    wrap = line["wraps"][0]
+    joined = wrap["recipient"].encode() + base64.b64decode(wrap["sealed"])
+    line["check"] = hashlib.sha256(joined).hexdigest()
+    return [*lines[:2], json.dumps(line), *lines[3:]]
+
+
+def documents() -> Iterator[Case]:
+    signer, stranger = Signer(bytes(range(32))), Signer(bytes(32))
+    base = {"kind": "repository", "format": 1, "features": [], "repository": REPOSITORY}
+
+    def signed(by: Signer = signer, kind: str = "repository", **more: Any) -> bytes:
+        return by.sign(json.dumps({**base, **more}).encode(), kind)
+
+    def both(data: bytes) -> bytes:
+        """A second signature, by a stranger, before the first."""
+        body, _, line = data.partition(b"\n")
+        strange = json.loads(stranger.sign(body, "repository").split(b"\n")[1])["signatures"]
+        return body + b"\n" + json.dumps({"signatures": strange + json.loads(line)["signatures"]}).encode() + b"\n"
+
+    cases = [
+        ("document-good", "nothing", OK, signed()),
+        ("document-unknown-field", "nothing; unknown fields are kept", OK, signed(future={"a": [1]})),
+        ("document-two-signers", "nothing; a stranger signed it too", OK, both(signed())),
+        (
+            "document-flipped",
+            "a bit of the body is flipped",
+            damage("the signature of"),
+            signed().replace(b"0f0f", b"0f0e", 1),
+        ),
+        (
+            "document-signed-as-other",
+            "signed as a document of another kind",
+            damage("the signature of"),
+            signed(kind="snapshot"),
+        ),
+        (
+            "document-stranger",
+            "signed by nobody trusted",
+            damage("is not signed by a trusted signer"),
+            signed(stranger),
+        ),
+        (
+            "document-unsigned",
+            "no signatures",
+            damage("is not signed by a trusted signer"),
+            signed().partition(b"\n")[0] + b'\n{"signatures":[]}\n',
+        ),
+        (
+            "document-signature-form",
+            "the signature's line is not JSON",
+            damage("'case'"),
+            signed().partition(b"\n")[0] + b"\nx\n",
+        ),
+        (
+            "document-signature-key",
+            "a signer's key is no key",
+            damage("'case'"),
+            signed().replace(signer.public.encode(), b"zz" * 32),
+        ),
+        ("document-format", "format 2", refused("is written in format 2"), signed(format=2)),
+        (
+            "document-feature",
+            "an unknown feature",
+            refused("features this program does not know"),
+            signed(features=["future"]),
+        ),
+        ("document-three-lines", "a third line", damage("is not a document of two lines"), signed() + b"{}\n"),
+        ("document-cut", "cut in its second line", damage("'case'"), signed()[:-20]),
+        ("document-no-newline", "the last newline is missing", damage("is not a document of two lines"), signed()[:-1]),
+        (
+            "document-body-only",
+            "only a body",
+            damage("is not a document of two lines"),
+            signed().partition(b"\n")[0] + b"\n",
+        ),
+        ("document-not-json", "signed, but no JSON", damage("'case'"), signer.sign(b"nope", "repository")),
+    ]
+    for name, about, expected, data in cases:
+        fields = {"kind": "repository", "trusted": signer.public}
+        yield case(name, about, "document", expected, fields, data, data.partition(b"\n")[0])
