@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from itertools import pairwise
 
-GRID = 65_536
-"""Blocks: 512 MiB of 8 KiB. Fixed, so that the cuts of yesterday's backup are today's."""
+GRID = 16_384
+"""Blocks: 128 MiB of 8 KiB. Fixed, so that the cuts of yesterday's backup are today's."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,12 +6,12 @@ from collections.abc import Iterator
 from configparser import ConfigParser
 from configparser import Error as ConfigParserError
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, TypeAlias
 
 import psycopg
-from psycopg.conninfo import conninfo_to_dict
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from backupd.errors import ConfigError
 from backupd.postgres import settings
@@ -77,6 +77,20 @@ def _service(path: Path, name: str) -> dict[str, str]:
         raise ConfigError(
             f"the service is not in {str(path)!r}", hint="Add a section of that name, or correct the file's path."
         ) from None
+
+
+def elsewhere(source: Source, database: str) -> Source:
+    """Another database of the same server."""
+    return replace(source, conninfo=make_conninfo(source.conninfo, dbname=database))
+
+
+def databases(source: Source) -> list[str]:
+    """The names of every database of the server that takes connections, templates left out."""
+    with connect(source) as connection:
+        rows = connection.execute(
+            "SELECT datname FROM pg_catalog.pg_database WHERE datallowconn AND NOT datistemplate ORDER BY 1"
+        )
+        return [name for (name,) in rows]
 
 
 @contextmanager

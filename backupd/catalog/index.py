@@ -1,0 +1,242 @@
+"""The node's memory of a generation on one store: which chunks, segments and keyrings it has put there. SQLite.
+
+It is a cache with one rule: a row about an object is committed only after the object was published, so whatever
+it says exists did exist. Losing the file costs a new generation, nothing else. It holds no name and no secret half:
+segments are found by a keyed tag, private halves only sealed.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import sqlite3
+import threading
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from backupd.errors import BusyError, ConfigError
+from backupd.model.ids import GenerationId, ObjectHash, Pseudonym, RepositoryId, RunId, SnapshotName
+
+_SCHEMA = """
+CREATE TABLE IF NOT EXISTS generation (
+  id TEXT NOT NULL, repository TEXT NOT NULL, chunk_key BLOB NOT NULL, started TEXT NOT NULL);
+CREATE TABLE IF NOT EXISTS segments (
+  tag BLOB PRIMARY KEY, pseudonym TEXT NOT NULL UNIQUE, public BLOB NOT NULL, run TEXT NOT NULL,
+  part INTEGER, part_digest BLOB) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS containers (
+  number INTEGER PRIMARY KEY, pseudonym TEXT NOT NULL, sha256 TEXT NOT NULL UNIQUE, size INTEGER NOT NULL);
+CREATE TABLE IF NOT EXISTS chunks (
+  id BLOB PRIMARY KEY, container INTEGER NOT NULL, chunk INTEGER NOT NULL) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS keyrings (
+  run TEXT PRIMARY KEY, head BLOB NOT NULL, published INTEGER NOT NULL) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS entries (
+  run TEXT NOT NULL, place INTEGER NOT NULL, body BLOB NOT NULL, PRIMARY KEY (run, place)) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS tables (tag BLOB PRIMARY KEY, mask INTEGER NOT NULL) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS records (name TEXT PRIMARY KEY, place INTEGER NOT NULL) WITHOUT ROWID;
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Generation:
+    id: GenerationId
+    repository: RepositoryId
+    chunk_key: bytes
+    started: str
+
+    def __repr__(self) -> str:
+        return f"Generation({self.id})"
+
+
+@dataclass(frozen=True, slots=True)
+class KnownSegment:
+    pseudonym: Pseudonym
+    public: bytes
+    part: int | None
+    """Number of its newest part, if it has one."""
+    part_digest: bytes | None
+    """Keyed digest of what that part says."""
+
+
+@dataclass(frozen=True, slots=True)
+class Container:
+    number: int
+    pseudonym: Pseudonym
+    sha256: ObjectHash
+    size: int
+
+
+class Index:
+    """One generation's index. Safe for several threads; worker processes read the file at the same time."""
+
+    def __init__(self, path: Path) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        self.path = path
+        self._lock = threading.RLock()
+        self._database = sqlite3.connect(path, check_same_thread=False, isolation_level=None)
+        path.chmod(0o600)
+        self._database.execute("PRAGMA journal_mode = WAL")
+        self._database.execute("PRAGMA synchronous = NORMAL")
+        self._database.execute("PRAGMA cache_size = -16384")
+        self._database.executescript(_SCHEMA)
+
+    @classmethod
+    @contextmanager
+    def locked(cls, folder: Path) -> Iterator[Index]:
+        """The index in `folder`, held by this process alone.
+
+        Raises BusyError while another backup holds it, ConfigError when the folder cannot be used.
+        """
+        try:
+            folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+            lock = os.open(folder / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        except OSError as error:
+            raise ConfigError(
+                f"the state folder cannot be used ({error.strerror})", hint="Check node.state_dir and its owner."
+            ) from error
+        try:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError:
+                raise BusyError("another backup of this region to this store is running on this node") from None
+            index = cls(folder / "index.sqlite")
+            try:
+                yield index
+            finally:
+                index.close()
+        finally:
+            os.close(lock)
+
+    def close(self) -> None:
+        self._database.close()
+
+    @contextmanager
+    def transaction(self) -> Iterator[None]:
+        """Everything inside is committed together, or nothing."""
+        with self._lock:
+            self._database.execute("BEGIN IMMEDIATE")
+            try:
+                yield
+            except BaseException:
+                self._database.execute("ROLLBACK")
+                raise
+            self._database.execute("COMMIT")
+
+    def generation(self) -> Generation | None:
+        row = self._row("SELECT id, repository, chunk_key, started FROM generation")
+        return None if row is None else Generation(*row)
+
+    def begin(self, generation: Generation) -> None:
+        """Forget everything and start a generation."""
+        with self.transaction():
+            for table in ("generation", "segments", "containers", "chunks", "keyrings", "entries", "tables"):
+                self._database.execute(f"DELETE FROM {table}")  # noqa: S608 - names from the line above
+            self._database.execute(
+                "INSERT INTO generation VALUES (?, ?, ?, ?)",
+                (generation.id, generation.repository, generation.chunk_key, generation.started),
+            )
+
+    def has_chunks(self) -> bool:
+        return self._row("SELECT 1 FROM chunks LIMIT 1") is not None
+
+    def segment(self, tag: bytes) -> KnownSegment | None:
+        row = self._row("SELECT pseudonym, public, part, part_digest FROM segments WHERE tag = ?", tag)
+        return None if row is None else KnownSegment(*row)
+
+    def add_segment(self, tag: bytes, segment: KnownSegment, run: RunId, entry: bytes) -> None:
+        """Remember a new segment together with its keyring entry, so that its key cannot be lost without it."""
+        with self.transaction():
+            (place,) = self._row("SELECT count(*) FROM entries WHERE run = ?", run) or (0,)
+            self._database.execute(
+                "INSERT INTO segments (tag, pseudonym, public, run) VALUES (?, ?, ?, ?)",
+                (tag, segment.pseudonym, segment.public, run),
+            )
+            self._database.execute("INSERT INTO entries VALUES (?, ?, ?)", (run, place, entry))
+
+    def set_part(self, tag: bytes, part: int, digest: bytes) -> None:
+        self._write("UPDATE segments SET part = ?, part_digest = ? WHERE tag = ?", part, digest, tag)
+
+    def add_container(self, container: Container, ids: bytes) -> None:
+        """A published container and the 16-byte ids of its chunks, in order."""
+        rows = ((ids[i : i + 16], container.number, i // 16) for i in range(0, len(ids), 16))
+        with self.transaction():
+            self._database.execute(
+                "INSERT OR IGNORE INTO containers VALUES (?, ?, ?, ?)",
+                (container.number, container.pseudonym, container.sha256, container.size),
+            )
+            self._database.executemany("INSERT OR IGNORE INTO chunks VALUES (?, ?, ?)", rows)
+
+    def last_number(self) -> int:
+        """The highest container number ever given; 0 when there is none."""
+        row = self._row("SELECT coalesce(max(number), 0) FROM containers")
+        return int(row[0]) if row else 0
+
+    def containers(self, numbers: Sequence[int]) -> dict[int, Container]:
+        found: dict[int, Container] = {}
+        for start in range(0, len(numbers), 500):
+            some = numbers[start : start + 500]
+            marks = ",".join("?" * len(some))
+            with self._lock:
+                rows = self._database.execute(
+                    f"SELECT number, pseudonym, sha256, size FROM containers WHERE number IN ({marks})",  # noqa: S608 - marks only
+                    some,
+                ).fetchall()
+            found.update((row[0], Container(*row)) for row in rows)
+        return found
+
+    def all_containers(self) -> Iterator[Container]:
+        with self._lock:
+            rows = self._database.execute("SELECT number, pseudonym, sha256, size FROM containers").fetchall()
+        return (Container(*row) for row in rows)
+
+    def forget(self, numbers: Iterable[int]) -> None:
+        """Containers the store no longer has: their chunks are new again."""
+        with self.transaction():
+            for number in numbers:
+                self._database.execute("DELETE FROM chunks WHERE container = ?", (number,))
+                self._database.execute("DELETE FROM containers WHERE number = ?", (number,))
+                self._database.execute("UPDATE segments SET part = NULL, part_digest = NULL WHERE part = ?", (number,))
+
+    def begin_keyring(self, run: RunId, head: bytes) -> None:
+        self._write("INSERT INTO keyrings VALUES (?, ?, 0)", run, head)
+
+    def unpublished_keyrings(self) -> list[tuple[RunId, bytes, list[bytes]]]:
+        """Runs whose keyring is not on the store yet, with their entries in order; runs without any are left out."""
+        with self._lock:
+            runs = self._database.execute("SELECT run, head FROM keyrings WHERE published = 0 ORDER BY run").fetchall()
+            found = []
+            for run, head in runs:
+                rows = self._database.execute(
+                    "SELECT body FROM entries WHERE run = ? ORDER BY place", (run,)
+                ).fetchall()
+                if rows:
+                    found.append((run, head, [body for (body,) in rows]))
+        return found
+
+    def keyring_published(self, run: RunId) -> None:
+        self._write("UPDATE keyrings SET published = 1 WHERE run = ?", run)
+
+    def mask(self, tag: bytes) -> int | None:
+        row = self._row("SELECT mask FROM tables WHERE tag = ?", tag)
+        return None if row is None else int(row[0])
+
+    def set_mask(self, tag: bytes, mask: int) -> None:
+        self._write("INSERT OR REPLACE INTO tables VALUES (?, ?)", tag, mask)
+
+    def last_record(self) -> SnapshotName | None:
+        row = self._row("SELECT name FROM records ORDER BY place DESC LIMIT 1")
+        return None if row is None else SnapshotName(row[0])
+
+    def add_record(self, name: SnapshotName) -> None:
+        self._write("INSERT OR IGNORE INTO records SELECT ?, coalesce(max(place), 0) + 1 FROM records", name)
+
+    def _row(self, statement: str, *values: object) -> tuple[Any, ...] | None:
+        with self._lock:
+            row: tuple[Any, ...] | None = self._database.execute(statement, values).fetchone()
+        return row
+
+    def _write(self, statement: str, *values: object) -> None:
+        with self._lock:
+            self._database.execute(statement, values)

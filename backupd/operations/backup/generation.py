@@ -1,0 +1,124 @@
+"""The generation a run adds to: its index, its segments, and the keyring of the run."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from backupd.catalog.index import Generation, Index, KnownSegment
+from backupd.clock import compact, parse_stamp, stamp
+from backupd.model.ids import GenerationId, Pseudonym, RunId
+from backupd.seal import suite
+from backupd.seal.keyring import KeyringEntry, KeyringIds, KeyringPieces, KeyringWriter, render_keyring
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from datetime import datetime
+
+    from backupd.catalog.repository import Repository
+    from backupd.model.ids import RegionName
+    from backupd.model.tenancy import SegmentName
+    from backupd.operations.backup.values import Node
+    from backupd.seal.documents import Signer
+
+
+class _Head(msgspec.Struct, frozen=True):
+    """What a keyring needs besides its entries, kept until it is published."""
+
+    region: str
+    created: str
+    pieces: KeyringPieces
+
+
+@dataclass(frozen=True, slots=True)
+class Keyed:
+    """A segment as this run uses it."""
+
+    tag: bytes
+    name: SegmentName
+    segment: KnownSegment
+
+
+def new_id(now: datetime, random: Callable[[int], bytes]) -> str:
+    """The id of a generation or a run."""
+    return f"{compact(now)}-{random(4).hex()}"
+
+
+def current_generation(index: Index, repository: Repository, node: Node) -> Generation:
+    """The generation to add to; a new one when there is none, it is over, or it was made on another store."""
+    now = node.clock.now()
+    known = index.generation()
+    info = repository.info()
+    if known is not None and known.repository == info.repository:
+        age = now - parse_stamp(known.started)
+        if timedelta(0) <= age < node.generation_length:
+            return known
+    fresh = Generation(GenerationId(new_id(now, node.random)), info.repository, node.random(suite.KEY_SIZE), stamp(now))
+    index.begin(fresh)
+    return fresh
+
+
+class Segments:
+    """Segments by name: those the generation knows, and new ones with a key pair of their own.
+
+    A new segment's private half is sealed into the run's keyring and forgotten; its sealed entry is in the index before
+    anything is sealed to its public half, so that a crash cannot leave packs nobody can open.
+    """
+
+    def __init__(self, index: Index, generation: Generation, ids: KeyringIds, node: Node) -> None:
+        self._index = index
+        self._key = generation.chunk_key
+        self._random = node.random
+        self._writer = KeyringWriter(ids, node.recipients, generation.chunk_key, random=node.random)
+        self._by_name: dict[SegmentName, Keyed] = {}
+        head = _Head(ids.region, stamp(node.clock.now()), self._writer.pieces)
+        index.begin_keyring(ids.run, msgspec.json.encode(head))
+
+    def of(self, name: SegmentName) -> Keyed:
+        keyed = self._by_name.get(name)
+        if keyed is None:
+            tag = self.tag("segment", name.database, name.data_class, name.tenant)
+            segment = self._index.segment(tag) or self._create(tag, name)
+            keyed = self._by_name[name] = Keyed(tag, name, segment)
+        return keyed
+
+    def tag(self, *parts: str | None) -> bytes:
+        """A name for the index that cannot be read back without the generation's chunk key."""
+        return hmac.digest(self._key, msgspec.json.encode(parts), "sha256")
+
+    def _create(self, tag: bytes, name: SegmentName) -> KnownSegment:
+        pair = suite.generate()
+        segment = KnownSegment(Pseudonym(self._random(16).hex()), pair.public, None, None)
+        entry = self._writer.add(segment.pseudonym, pair, name)
+        self._index.add_segment(tag, segment, self._writer.ids.run, msgspec.json.encode(entry))
+        return segment
+
+
+def publish_keyrings(index: Index, repository: Repository, generation: Generation, signer: Signer) -> None:
+    """Put every keyring on the store that is not there yet, those of runs that crashed included."""
+    for run, stored, bodies in index.unpublished_keyrings():
+        head = msgspec.json.decode(stored, type=_Head)
+        ids = _ids(generation, head.region, run)
+        entries = [msgspec.json.decode(body, type=KeyringEntry) for body in bodies]
+        repository.put_keyring(ids, render_keyring(ids, head.created, head.pieces, entries, signer))
+        index.keyring_published(run)
+
+
+def keyring_ids(generation: Generation, region: RegionName, run: RunId) -> KeyringIds:
+    return KeyringIds(generation.repository, region, generation.id, run)
+
+
+def _ids(generation: Generation, region: str, run: RunId) -> KeyringIds:
+    from backupd.model.ids import RegionName
+
+    return keyring_ids(generation, RegionName(region), run)
+
+
+def digest(key: bytes, text: bytes) -> bytes:
+    """A keyed digest, so that the index tells nobody what a part says."""
+    return hmac.digest(key, hashlib.sha256(text).digest(), "sha256")

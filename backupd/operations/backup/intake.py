@@ -1,0 +1,156 @@
+"""What comes back from the workers, gathered: packs go to the shipper, spans to their segment and table."""
+
+from __future__ import annotations
+
+from array import array
+from collections import defaultdict
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from backupd.catalog.index import Container
+from backupd.catalog.layout import pack_name
+from backupd.catalog.shipping import Parcel, Shipper
+from backupd.model.ids import ObjectHash, Pseudonym
+from backupd.model.tenancy import SegmentName
+from backupd.rows.protocol import SegmentReply
+from backupd.seal.layout import Context
+from backupd.trace import Progress
+
+if TYPE_CHECKING:
+    from backupd.catalog.index import Generation, Index
+    from backupd.operations.backup.generation import Keyed, Segments
+    from backupd.rows.protocol import Advanced, PackDone, Residue, Span, TaskDone
+    from backupd.trace import Trace
+
+READING = "reading"
+
+
+@dataclass(frozen=True, slots=True)
+class Onto:
+    """What a run adds to."""
+
+    generation: Generation
+    index: Index
+    segments: Segments
+    shipper: Shipper
+
+
+@dataclass(slots=True)
+class Gathered:
+    """What one segment got in this snapshot."""
+
+    keyed: Keyed
+    spans: dict[int, Span] = field(default_factory=dict)
+    """By task."""
+    chunks: list[bytes] = field(default_factory=list)
+    """New chunks to put into its part."""
+    ids: bytearray = field(default_factory=bytearray)
+    inline: dict[int, int] = field(default_factory=dict)
+    """The workers' numbers of containers that became part of `chunks`, and where each begins there."""
+
+
+class Intake:
+    """The pool's listener. Called from one thread, except for what the shipper calls back."""
+
+    def __init__(self, database: str, onto: Onto, spool_size: int) -> None:
+        self._database = database
+        self._generation = onto.generation
+        self._index = onto.index
+        self._segments = onto.segments
+        self._shipper = onto.shipper
+        self._spool_size = spool_size
+        self._next = onto.index.last_number()
+        self.numbers: dict[int, int] = {}
+        """From the workers' numbers of containers to the index's."""
+        self.gathered: dict[Pseudonym, Gathered] = {}
+        self.rows: dict[int, int] = {}
+        """By task, as PostgreSQL counted them."""
+        self.read = 0
+        self.read_rows = 0
+        self.new = 0
+        self.watch: tuple[Trace, str] | None = None
+
+    def of(self, data_class: str, tenant: str | None) -> Gathered:
+        """The segment's gathering, begun if need be."""
+        keyed = self._segments.of(SegmentName(self._database, data_class, tenant))
+        pseudonym = keyed.segment.pseudonym
+        if pseudonym not in self.gathered:
+            self.gathered[pseudonym] = Gathered(keyed)
+        return self.gathered[pseudonym]
+
+    def segment(self, data_class: str, tenant: str | None) -> SegmentReply:
+        segment = self.of(data_class, tenant).keyed.segment
+        return SegmentReply(segment.pseudonym, segment.public)
+
+    def pack(self, done: PackDone) -> None:
+        pseudonym = Pseudonym(done.pseudonym)
+        number = self.numbers[done.container] = self.number()
+        container = Container(number, pseudonym, ObjectHash(done.sha256), done.size)
+        context = Context(self._generation.repository, self._generation.id, pseudonym)
+        self._shipper.ship(
+            Parcel(
+                pack_name(context, container.sha256),
+                Path(done.path),
+                container.sha256,
+                done.size,
+                lambda: self._index.add_container(container, done.ids),
+            )
+        )
+
+    def number(self) -> int:
+        """A number no container of this generation has."""
+        self._next += 1
+        return self._next
+
+    def has_room(self) -> bool:
+        self._shipper.check()
+        return self._shipper.spooled <= self._spool_size
+
+    def residue(self, residue: Residue) -> None:
+        gathered = self.gathered[Pseudonym(residue.pseudonym)]
+        gathered.inline[residue.container] = len(gathered.chunks)
+        gathered.chunks += residue.chunks
+        gathered.ids += residue.ids
+
+    def done(self, done: TaskDone) -> None:
+        self.rows[done.task] = done.rows
+        for span in done.spans:
+            self.gathered[Pseudonym(span.pseudonym)].spans[done.task] = span
+
+    def advanced(self, counters: Advanced) -> None:
+        self.read += counters.read
+        self.read_rows += counters.rows
+        self.new += counters.added
+        if self.watch is not None:
+            trace, subject = self.watch
+            trace.emit(
+                Progress(
+                    READING,
+                    subject,
+                    bytes_in=self.read,
+                    bytes_out=self._shipper.sent,
+                    rows=self.read_rows,
+                    objects=self._shipper.objects,
+                )
+            )
+
+    def counted(self, task: int) -> int:
+        """Rows of a task summed over the segments that got them."""
+        return sum(gathered.spans[task].rows for gathered in self.gathered.values() if task in gathered.spans)
+
+
+def runs_of(span: Span) -> array[int]:
+    runs = array("q")
+    runs.frombytes(span.runs)
+    return runs
+
+
+def by_table(spans: dict[int, Span], places: dict[int, tuple[int, int]]) -> dict[int, list[Span]]:
+    """Spans by table, in the order of the table's ranges; `places` says table and place of each task."""
+    found: dict[int, list[tuple[int, Span]]] = defaultdict(list)
+    for task, span in spans.items():
+        if task in places:
+            table, place = places[task]
+            found[table].append((place, span))
+    return {table: [span for _, span in sorted(some, key=lambda pair: pair[0])] for table, some in found.items()}

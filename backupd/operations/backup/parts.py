@@ -1,0 +1,151 @@
+"""From what was gathered of a segment to its part; the same part again when nothing changed."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from backupd.catalog.index import Container
+from backupd.catalog.layout import part_name
+from backupd.catalog.parts import encode_entries
+from backupd.catalog.shipping import Parcel
+from backupd.model.manifest import Entry, FileEntry, SegmentEntry, TableEntry
+from backupd.operations.backup.generation import digest
+from backupd.seal.container import ContainerWriter
+from backupd.seal.layout import DATA, MANIFEST, Context
+
+if TYPE_CHECKING:
+    from backupd.catalog.index import Generation, Index
+    from backupd.model.ids import ObjectHash
+    from backupd.operations.backup.intake import Gathered
+    from backupd.seal.frame import Compressor
+
+MANIFEST_BLOCK = 1 << 20
+DATA_BLOCK = 512 << 10
+
+
+@dataclass(frozen=True, slots=True)
+class Draft:
+    """A segment's part before it has a form: entries whose runs name containers by the index's numbers."""
+
+    gathered: Gathered
+    entries: list[Entry]
+
+
+@dataclass(frozen=True, slots=True)
+class Placed:
+    """A segment's part, new or old, and all it needs."""
+
+    part: Container
+    needs: frozenset[int]
+    """Numbers of the containers it refers to, its own left out."""
+    parcel: Parcel | None
+    """What to ship; None when the part is on the store already."""
+
+
+class PartBuilder:
+    """Makes parts of one generation, one after another."""
+
+    def __init__(self, generation: Generation, index: Index, compressor: Compressor, number: Callable[[], int]) -> None:
+        self._generation = generation
+        self._index = index
+        self._compressor = compressor
+        self._number = number
+
+    def place(self, gathered: Gathered, entries: Sequence[Entry], numbers: dict[int, int]) -> Placed:
+        """`entries` without the segment's own line; their runs name containers as the workers did."""
+        known = gathered.keyed.segment
+        own = self._number()
+        name = gathered.keyed.name
+        listed: list[Entry] = [SegmentEntry(name.database, name.data_class, name.tenant)]
+        listed += [_renumbered(entry, lambda k, c: _resolve(gathered, numbers, own, k, c)) for entry in entries]
+        needs = frozenset(_containers(listed)) - {own}
+        says = digest(self._generation.chunk_key, b"".join(encode_entries(listed)))
+        if known.part is not None and known.part_digest == says:
+            part = self._index.containers([known.part]).get(known.part)
+            if part is not None:
+                return Placed(part, needs - {part.number}, None)
+        return self._build(Draft(gathered, listed), own, needs, says)
+
+    def _build(self, draft: Draft, own: int, needs: frozenset[int], says: bytes) -> Placed:
+        gathered = draft.gathered
+        segment = gathered.keyed.segment
+        context = Context(self._generation.repository, self._generation.id, segment.pseudonym)
+        needed = [container for _, container in sorted(self._index.containers(sorted(needs)).items())]
+        if len(needed) != len(needs):
+            raise LookupError("a part refers to a container that was never published")
+        order = {own: 0, **{container.number: place for place, container in enumerate(needed, start=1)}}
+        entries = [_renumbered(entry, lambda k, c: (order[k], c)) for entry in draft.entries]
+        out = io.BytesIO()
+        packs: list[tuple[ObjectHash, int]] = [(container.sha256, container.size) for container in needed]
+        writer = ContainerWriter(out, "part", context, segment.public, compressor=self._compressor, packs=packs)
+        for chunks, ids in _blocks(gathered.chunks, bytes(gathered.ids)):
+            writer.add(DATA, b"".join(chunks), [len(chunk) for chunk in chunks], ids)
+        for block in _joined(encode_entries(entries), MANIFEST_BLOCK):
+            writer.add(MANIFEST, block)
+        finished = writer.finish()
+        part = Container(own, segment.pseudonym, finished.sha256, finished.size)
+        ids, says_final = bytes(gathered.ids), says
+
+        def published() -> None:
+            self._index.add_container(part, ids)
+            self._index.set_part(gathered.keyed.tag, own, says_final)
+
+        gathered.chunks = []
+        parcel = Parcel(part_name(context, part.sha256), out.getvalue(), part.sha256, part.size, published)
+        return Placed(part, needs, parcel)
+
+
+def _resolve(gathered: Gathered, numbers: dict[int, int], own: int, container: int, chunk: int) -> tuple[int, int]:
+    """A worker's reference as the index would write it."""
+    if container > 0:
+        return container, chunk
+    if container in gathered.inline:
+        return own, gathered.inline[container] + chunk
+    return numbers[container], chunk
+
+
+def _renumbered(entry: Entry, place: Callable[[int, int], tuple[int, int]]) -> Entry:
+    if not isinstance(entry, TableEntry | FileEntry):
+        return entry
+    runs: list[int] = []
+    for position in range(0, len(entry.runs), 3):
+        container, first = place(entry.runs[position], entry.runs[position + 1])
+        number = entry.runs[position + 2]
+        if runs and runs[-3] == container and runs[-2] + runs[-1] == first:
+            runs[-1] += number
+        else:
+            runs += (container, first, number)
+    return msgspec.structs.replace(entry, runs=runs)
+
+
+def _containers(entries: Iterable[Entry]) -> Iterator[int]:
+    for entry in entries:
+        if isinstance(entry, TableEntry | FileEntry):
+            yield from entry.runs[::3]
+
+
+def _blocks(chunks: list[bytes], ids: bytes) -> Iterator[tuple[list[bytes], bytes]]:
+    start = size = 0
+    for place, chunk in enumerate(chunks, start=1):
+        size += len(chunk)
+        if size >= DATA_BLOCK or place == len(chunks):
+            yield chunks[start:place], ids[16 * start : 16 * place]
+            start, size = place, 0
+
+
+def _joined(lines: Iterable[bytes], size: int) -> Iterator[bytes]:
+    held: list[bytes] = []
+    length = 0
+    for line in lines:
+        held.append(line)
+        length += len(line)
+        if length >= size:
+            yield b"".join(held)
+            held, length = [], 0
+    if held:
+        yield b"".join(held)

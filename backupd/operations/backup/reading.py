@@ -1,0 +1,213 @@
+"""Everything that is read under the exported snapshot, and nothing longer than that."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from backupd.errors import SourceError
+from backupd.model.routes import MappedTable, TenancyMap
+from backupd.model.tenancy import ClassPolicy, TenancyKind
+from backupd.operations.backup.intake import READING, Intake
+from backupd.operations.backup.tasks import TableTask, plan_tasks
+from backupd.planning.names import Names
+from backupd.planning.tenancy import map_tables, require_mapped, tenant_columns
+from backupd.postgres.connect import connect, elsewhere, resolved
+from backupd.postgres.ddl import dump_globals, dump_schema, large_objects_command
+from backupd.postgres.exported import Exported, hold
+from backupd.postgres.facts import Facts, divide_facts, read_facts, read_sequences
+from backupd.postgres.inventory import read_inventory
+from backupd.postgres.tools import Client, client, find_programs
+from backupd.rows.pool import Task, WorkerPool
+from backupd.rows.protocol import BytesTask, CommandTask, Setup
+from backupd.trace import PhaseDone, PhaseStarted
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from backupd.model.inventory import Inventory
+    from backupd.operations.backup.intake import Onto
+    from backupd.operations.backup.values import Job, Node
+    from backupd.postgres.exported import Holder
+    from backupd.postgres.ownership import Ddl
+
+STRUCTURE = "structure"
+"""The data class of schema, roles, sequences and facts: they are kept as long as anything is."""
+PENDING_LIMIT = 24 << 20
+"""Bytes of rows a worker holds: with two workers, psql and the parent this stays below 256 MB in all."""
+PACK_SIZE = 64 << 20
+"""Plain bytes of a pack; about a third of it once compressed."""
+
+
+@dataclass(frozen=True, slots=True)
+class FileTask:
+    """A file beside the tables, and whose it is."""
+
+    name: str
+    task: Task
+
+
+@dataclass(slots=True)
+class Reading:
+    """What was read of one database."""
+
+    exported: Exported
+    mapping: TenancyMap
+    inventory: Inventory
+    names: Names
+    intake: Intake
+    facts: dict[str | None, Facts]
+    tenancy_kind: TenancyKind
+    tables: list[TableTask]
+    files: list[FileTask] = field(default_factory=list)
+    held_seconds: float = 0.0
+
+    @property
+    def table_count(self) -> int:
+        return len({task.mapped.table for task in self.tables})
+
+    @property
+    def copied(self) -> int:
+        """Bytes of COPY text, tenants' prefixes left out."""
+        spans = (span for one in self.intake.gathered.values() for span in one.spans.items())
+        files = {file.task.task for file in self.files}
+        return sum(span.size for task, span in spans if task not in files)
+
+    def member(self, tag: Callable[[str], str]) -> str | None:
+        """What stands for the database in the record, where one label has several."""
+        return tag(self.exported.database) if self.tenancy_kind is TenancyKind.DATABASE else None
+
+
+def read_database(job: Job, node: Node, database: str | None, spool: Path, onto: Onto) -> Reading:
+    """Hold an exported snapshot for as long as rows are read; what they made may still be on its way when this returns.
+
+    Raises SourceError and its kin, UnmappedError, SpoolFullError, and what stopped the shipper.
+    """
+    source = job.source if database is None else elsewhere(job.source, database)
+    begun = node.clock.monotonic()
+    with hold(source, lock_timeout=node.lock_timeout) as holder:
+        exported = holder.exported
+        inventory = read_inventory(holder.connection, tenant_columns(job.tenancy))
+        mapping = map_tables(job.tenancy, inventory)
+        require_mapped(mapping)
+        names = Names(job.tenancy, exported.database)
+        intake = Intake(exported.database, onto, node.spool_size)
+        programs = find_programs(source.client_folders, exported.version)
+        with client(programs, resolved(holder.connection)) as started:
+            setups = _setups(node, started, exported, spool, onto)
+            tables = plan_tasks(mapping.tables, inventory.by_name(), _mask_keeper(onto, exported.database))
+            node.trace.emit(PhaseStarted(READING, job.label, sum(_size(task) for task in tables)))
+            intake.watch = (node.trace, job.label)
+            with WorkerPool(setups, _worker_environment(node), intake) as pool:
+                files = _read_all(pool, tables, _Files(started, holder, names, job, mapping, node.lock_timeout))
+                with connect(source) as free:
+                    sequences = read_sequences(holder.connection, free)
+                facts = divide_facts(read_facts(holder.connection), sequences, names)
+                holder.check()
+                pool.release()
+                holder.release()
+                held = node.clock.monotonic() - begun
+                node.trace.emit(PhaseDone(READING, job.label, held))
+                pool.finish()
+    reading = Reading(exported, mapping, inventory, names, intake, facts, job.tenancy.kind, tables, files, held)
+    _check_sums(reading)
+    return reading
+
+
+@dataclass(frozen=True, slots=True)
+class _Files:
+    client: Client
+    holder: Holder
+    names: Names
+    job: Job
+    mapping: TenancyMap
+    lock_timeout: float
+
+
+def _read_all(pool: WorkerPool, tables: list[TableTask], wanted: _Files) -> list[FileTask]:
+    """Rows first; pg_dump looks at the schema beside them, on a connection of its own."""
+    with ThreadPoolExecutor(1, thread_name_prefix="schema") as beside:
+        schema = beside.submit(
+            dump_schema, wanted.client, wanted.holder.exported, wanted.names, lock_timeout=wanted.lock_timeout
+        )
+        pool.run([task.copy for task in tables])
+        ddl = schema.result()
+    files = _files(ddl, dump_globals(wanted.client, wanted.holder.connection, wanted.names), wanted, len(tables))
+    pool.run([file.task for file in files])
+    return files
+
+
+def _files(ddl: Ddl, globals_: dict[str | None, str], wanted: _Files, first: int) -> list[FileTask]:
+    owner = wanted.names.whole
+    found: list[tuple[str, str | None, bytes]] = [("ddl-head", owner, ddl.head)]
+    found += [("ddl", tenant, data) for tenant, data in sorted(ddl.entries.items(), key=lambda pair: pair[0] or "")]
+    found += [
+        ("globals", owner if tenant is None else tenant, text.encode(errors="surrogateescape"))
+        for tenant, text in sorted(globals_.items(), key=lambda pair: pair[0] or "")
+    ]
+    files = [
+        FileTask(name, BytesTask(first + place, STRUCTURE, tenant, data))
+        for place, (name, tenant, data) in enumerate(found)
+    ]
+    command = large_objects_command(wanted.client, wanted.holder.connection, wanted.holder.exported)
+    data_class = wanted.job.tenancy.default_class
+    if command is not None and wanted.job.tenancy.classes[data_class] is not ClassPolicy.NEVER:
+        files.append(FileTask("large-objects", CommandTask(first + len(files), data_class, owner, command)))
+    return files
+
+
+def _setups(node: Node, started: Client, exported: Exported, spool: Path, onto: Onto) -> list[Setup]:
+    generation = onto.generation
+    known = str(onto.index.path) if onto.index.has_chunks() else None
+    return [
+        Setup(
+            number=number,
+            workers=node.workers,
+            repository=generation.repository,
+            generation=generation.id,
+            chunk_key=generation.chunk_key,
+            compression_level=node.compression_level,
+            spool=str(spool),
+            index=known,
+            psql=started.command("psql"),
+            environment=dict(started.environment),
+            preamble=exported.preamble().rstrip().rstrip(";"),
+            pending_limit=PENDING_LIMIT,
+            open_limit=max(PACK_SIZE, node.spool_size // (2 * node.workers)),
+            pack_size=PACK_SIZE,
+        )
+        for number in range(node.workers)
+    ]
+
+
+def _mask_keeper(onto: Onto, database: str) -> Callable[[MappedTable, int], int]:
+    """Chunks must be cut alike throughout a generation, so the first choice of a table stays."""
+
+    def mask_of(mapped: MappedTable, usual: int) -> int:
+        tag = onto.segments.tag("table", database, mapped.table.schema, mapped.table.table)
+        kept = onto.index.mask(tag)
+        if kept is None:
+            onto.index.set_mask(tag, usual)
+            return usual
+        return kept
+
+    return mask_of
+
+
+def _check_sums(reading: Reading) -> None:
+    """Every row PostgreSQL sent is in exactly one segment."""
+    for task in reading.tables:
+        number = task.copy.task
+        if reading.intake.counted(number) != reading.intake.rows.get(number):
+            raise SourceError(f"the segments of task {number} do not add up to the rows read")
+
+
+def _worker_environment(node: Node) -> dict[str, str]:
+    kept = ("PATH", "HOME", "PYTHONPATH", "VIRTUAL_ENV", "LD_LIBRARY_PATH", "TMPDIR")
+    return {name: node.environment[name] for name in kept if name in node.environment}
+
+
+def _size(task: TableTask) -> int:
+    return task.blocks * 8192

@@ -1,0 +1,228 @@
+"""Back up one database: the numbered story of DESIGN's flow, from the exported snapshot to the published record.
+
+1. Take the node's lock; look at the repository; continue the generation or start one.
+2. Export a snapshot; check the role; take stock; map every table or refuse.
+3. Read everything under it: rows, schema, globals, large objects, sequences, facts. Packs ship meanwhile.
+4. Let the snapshot go. Finish and ship the packs.
+5. Check that every container referred to is on the store; then publish keyrings, parts, and last the record.
+
+A crash at any point leaves the store valid: what was published is remembered and referred to by the next run.
+"""
+
+from __future__ import annotations
+
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Self
+
+from backupd.catalog.index import Index
+from backupd.catalog.layout import place_of, segment_folder
+from backupd.catalog.shipping import Shipper
+from backupd.catalog.spool import run_folder
+from backupd.clock import stamp
+from backupd.errors import DamageError, UnmappedError
+from backupd.model.documents import LedgerHead, Record, Totals
+from backupd.model.ids import ObjectName, RunId
+from backupd.model.tenancy import TenancyKind
+from backupd.operations.backup.contents import Contents
+from backupd.operations.backup.generation import (
+    Segments,
+    current_generation,
+    digest,
+    keyring_ids,
+    new_id,
+    publish_keyrings,
+)
+from backupd.operations.backup.parts import PartBuilder, Placed
+from backupd.operations.backup.reading import Reading, read_database
+from backupd.operations.backup.values import BackupReport, Job, Node
+from backupd.planning.names import named_tenant
+from backupd.postgres.connect import databases
+from backupd.seal.frame import Compressor
+from backupd.trace import PhaseDone, PhaseStarted
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from backupd.catalog.index import Generation
+    from backupd.catalog.repository import Repository
+    from backupd.model.ids import ObjectHash
+
+PARTS_IN_FLIGHT = 24 << 20
+"""Bytes of parts in memory, sealed and not yet published."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Run:
+    """What all steps share."""
+
+    job: Job
+    node: Node
+    repository: Repository
+    index: Index
+    generation: Generation
+    run: RunId
+    shipper: Shipper
+
+
+def backup(job: Job, repository: Repository, node: Node, database: str | None = None) -> BackupReport:
+    """Back up one database onto one store; returns when the snapshot is published.
+
+    `database` is the real name of one of several under the job's label (tenancy by database). Raises what its parts do;
+    whatever is raised, no record was published.
+    """
+    started = node.clock.monotonic()
+    with ExitStack() as stack:
+        index = stack.enter_context(Index.locked(node.state))
+        generation = current_generation(index, repository, node)
+        run = RunId(new_id(node.clock.now(), node.random))
+        spool = stack.enter_context(run_folder(node.spool, run))
+        shipper = stack.enter_context(Shipper(repository.store, node.connections))
+        context = _Run(job, node, repository, index, generation, run, shipper)
+        segments = Segments(index, generation, keyring_ids(generation, job.region, run), node)
+        listing = stack.enter_context(_Listing(context))
+        reading = read_database(job, node, database, spool, (generation, index, segments, shipper))
+        shipper.drain()
+        return _publish(context, reading, listing, started)
+
+
+def backup_all(job: Job, repository: Repository, node: Node) -> Iterator[BackupReport]:
+    """Back up every database the job stands for: one, or with tenancy by database all that its pattern matches.
+
+    Each is a snapshot of its own, yielded once it is published. Raises UnmappedError when the pattern matches none.
+    """
+    if job.tenancy.kind is not TenancyKind.DATABASE:
+        yield backup(job, repository, node)
+        return
+    members = [name for name in databases(job.source) if named_tenant(job.tenancy.database_pattern, name) is not None]
+    if not members:
+        raise UnmappedError(
+            f"no database matches the database_pattern of '{job.label}'",
+            hint="Compare the pattern with the server's list of databases.",
+        )
+    for name in members:
+        yield backup(job, repository, node, name)
+
+
+def _publish(context: _Run, reading: Reading, listing: _Listing, started: float) -> BackupReport:
+    node, phase = context.node, "publishing"
+    node.trace.emit(PhaseStarted(phase, context.job.label, len(reading.intake.gathered), "objects"))
+    begun = node.clock.monotonic()
+    publish_keyrings(context.index, context.repository, context.generation, node.signer)
+    placed = _place_parts(context, reading)
+    context.shipper.drain()
+    listing.check(context, placed)
+    record = _record(context, reading, placed)
+    snapshot = context.repository.put_record(record, node.signer)
+    context.index.add_record(snapshot)
+    node.trace.emit(PhaseDone(phase, context.job.label, node.clock.monotonic() - begun))
+    return BackupReport(
+        snapshot=snapshot,
+        label=context.job.label,
+        exported=record.exported,
+        generation=context.generation.id,
+        tables=record.totals.tables,
+        segments=len(placed),
+        rows=record.totals.rows,
+        read=reading.intake.read,
+        new=reading.intake.new,
+        sent=context.shipper.sent,
+        objects=context.shipper.objects,
+        held_seconds=reading.held_seconds,
+        seconds=node.clock.monotonic() - started,
+    )
+
+
+def _place_parts(context: _Run, reading: Reading) -> list[Placed]:
+    compressor = Compressor(context.node.compression_level)
+    builder = PartBuilder(context.generation, context.index, compressor, reading.intake.number)
+    contents = Contents(reading)
+    placed = []
+    for gathered in sorted(reading.intake.gathered.values(), key=lambda one: one.keyed.segment.pseudonym):
+        entries = contents.entries(gathered)
+        if not entries:
+            continue
+        one = builder.place(gathered, entries, reading.intake.numbers)
+        placed.append(one)
+        if one.parcel is not None:
+            context.shipper.ship(one.parcel)
+            while context.shipper.spooled > PARTS_IN_FLIGHT:
+                context.shipper.check()
+                context.node.clock.sleep(0.005)
+    return placed
+
+
+def _record(context: _Run, reading: Reading, placed: list[Placed]) -> Record:
+    needed = frozenset().union(*(one.needs for one in placed)) | {one.part.number for one in placed}
+    stored = sum(container.size for container in context.index.containers(sorted(needed)).values())
+    exported = reading.exported
+    return Record(
+        repository=context.generation.repository,
+        region=context.job.region,
+        generation=context.generation.id,
+        run=context.run,
+        database=context.job.label,
+        member=reading.member(lambda name: digest(context.generation.chunk_key, name.encode()).hex()[:16]),
+        exported=stamp(exported.instant),
+        published=stamp(context.node.clock.now()),
+        server=exported.version,
+        previous=context.index.last_record(),
+        ledger=LedgerHead(seq=0, head=None),
+        parts=[(one.part.pseudonym, one.part.sha256, one.part.size) for one in placed],
+        totals=Totals(
+            tables=reading.table_count,
+            rows=sum(reading.intake.rows.values()),
+            bytes=reading.copied,
+            stored=stored,
+            added=context.shipper.sent,
+        ),
+    )
+
+
+class _Listing:
+    """Lists the generation's objects while rows are read, so that a record never refers to what somebody removed.
+
+    An object found missing is forgotten by the index, so that the next run sends its content again.
+    """
+
+    def __init__(self, context: _Run) -> None:
+        self._context = context
+        self._known = context.index.last_number()
+        self._pool = ThreadPoolExecutor(1, thread_name_prefix="listing")
+        self._stop = threading.Event()
+
+    def __enter__(self) -> Self:
+        self._future = self._pool.submit(self._list)
+        return self
+
+    def __exit__(self, kind: object, error: object, traceback: object) -> None:
+        self._stop.set()
+        self._pool.shutdown(wait=True, cancel_futures=True)
+
+    def check(self, context: _Run, placed: list[Placed]) -> None:
+        """Raise DamageError when a container from earlier runs, needed now, is not on the store whole."""
+        numbers = sorted({n for one in placed for n in (*one.needs, one.part.number) if n <= self._known})
+        found = self._future.result()
+        lost = [one for one in context.index.containers(numbers).values() if found.get(one.sha256) != one.size]
+        if not lost:
+            return
+        context.index.forget(one.number for one in lost)
+        raise DamageError(
+            f"{len(lost)} object(s) of earlier runs are no longer on the store, the first is "
+            f"'{segment_folder(context.generation.id, lost[0].pseudonym)}/{lost[0].sha256}'",
+            hint="Run `backupd verify` to see which snapshots this damages; the next backup sends the content again.",
+        )
+
+    def _list(self) -> dict[ObjectHash, int]:
+        if not self._known:
+            return {}
+        found: dict[ObjectHash, int] = {}
+        for listed in self._context.repository.store.list(ObjectName(f"segments/{self._context.generation.id}")):
+            sha256 = place_of(listed.name).sha256
+            if sha256 is not None:
+                found[sha256] = listed.size
+            if self._stop.is_set():
+                break
+        return found

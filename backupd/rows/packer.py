@@ -1,0 +1,149 @@
+"""Blocks to sealed packs in the spool, on a thread of its own."""
+
+from __future__ import annotations
+
+import os
+import queue
+import threading
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+from backupd.errors import SpoolFullError
+from backupd.seal.container import ContainerWriter
+from backupd.seal.layout import DATA, Context
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from backupd.model.ids import ObjectHash
+    from backupd.seal.frame import Compressor
+
+QUEUED_BLOCKS = 6
+"""Blocks waiting for the packer: enough to keep it busy, few enough to bound memory."""
+
+
+class Pack(NamedTuple):
+    """A finished pack in the spool."""
+
+    container: int
+    pseudonym: str
+    path: Path
+    sha256: ObjectHash
+    size: int
+    ids: bytes
+
+
+class Block(NamedTuple):
+    """Chunks to be compressed and sealed together."""
+
+    container: int
+    pseudonym: str
+    public: bytes
+    chunks: list[bytes]
+    ids: bytes
+
+
+class SpoolFile:
+    """Appends without keeping a descriptor open: there may be thousands of these at once."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def write(self, data: bytes) -> None:
+        try:
+            descriptor = os.open(self.path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
+            try:
+                view = memoryview(data)
+                while view:
+                    view = view[os.write(descriptor, view) :]
+            finally:
+                os.close(descriptor)
+        except OSError as error:
+            raise SpoolFullError(
+                f"the spool cannot be written: {os.strerror(error.errno or 0)}",
+                hint="Make room on the spool's disk, or set node.spool_dir to a larger one; then run the backup again.",
+            ) from error
+
+
+class _Open:
+    __slots__ = ("file", "ids", "pseudonym", "writer")
+
+    def __init__(self, file: SpoolFile, writer: ContainerWriter, pseudonym: str) -> None:
+        self.file = file
+        self.writer = writer
+        self.pseudonym = pseudonym
+        self.ids = bytearray()
+
+
+class Packer:
+    """Seals blocks into packs and reports each finished one through `done`, which may block while the spool is full.
+
+    `add`, `finish` and `close` belong to one thread; a fault of the packing thread is raised by the next of them.
+    """
+
+    def __init__(
+        self, context: Callable[[str], Context], spool: Path, compressor: Compressor, done: Callable[[Pack], None]
+    ) -> None:
+        self._context = context
+        self._spool = spool
+        self._compressor = compressor
+        self._done = done
+        self._open: dict[int, _Open] = {}
+        self._work: queue.Queue[Block | int | None] = queue.Queue(QUEUED_BLOCKS)
+        self._fault: BaseException | None = None
+        self._thread = threading.Thread(target=self._run, name="packer", daemon=True)
+        self._thread.start()
+
+    def add(self, block: Block) -> None:
+        self._put(block)
+
+    def finish(self, container: int) -> None:
+        """No more blocks come for this container."""
+        self._put(container)
+
+    def close(self) -> None:
+        """Wait until everything queued is done."""
+        self._put(None)
+        self._thread.join()
+        self._raise_fault()
+
+    def _put(self, item: Block | int | None) -> None:
+        while True:
+            self._raise_fault()
+            try:
+                self._work.put(item, timeout=1)
+            except queue.Full:
+                continue
+            return
+
+    def _raise_fault(self) -> None:
+        if self._fault is not None:
+            raise self._fault
+
+    def _run(self) -> None:
+        try:
+            while (item := self._work.get()) is not None:
+                if isinstance(item, int):
+                    self._finish(item)
+                else:
+                    self._write(item)
+        except BaseException as fault:  # noqa: BLE001 - handed to the thread that waits for this one
+            self._fault = fault
+
+    def _write(self, block: Block) -> None:
+        pack = self._open.get(block.container)
+        if pack is None:
+            file = SpoolFile(self._spool / f"{-block.container}.open")
+            writer = ContainerWriter(
+                file, "pack", self._context(block.pseudonym), block.public, compressor=self._compressor
+            )
+            pack = self._open[block.container] = _Open(file, writer, block.pseudonym)
+        pack.writer.add(DATA, b"".join(block.chunks), [len(chunk) for chunk in block.chunks], block.ids)
+        pack.ids += block.ids
+
+    def _finish(self, container: int) -> None:
+        pack = self._open.pop(container)
+        finished = pack.writer.finish()
+        path = pack.file.path.with_suffix(".pack")
+        pack.file.path.rename(path)
+        self._done(Pack(container, pack.pseudonym, path, finished.sha256, finished.size, bytes(pack.ids)))

@@ -1,0 +1,185 @@
+"""The parent's side of the workers: start them, deal out tasks, answer questions, pass on what they finish."""
+
+from __future__ import annotations
+
+import contextlib
+import queue
+import subprocess
+import sys
+import threading
+from dataclasses import dataclass
+from typing import IO, TYPE_CHECKING, Protocol, Self
+
+from backupd import errors
+from backupd.errors import BackupdError
+from backupd.rows import protocol
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from types import TracebackType
+
+    from backupd.rows.protocol import Advanced, PackDone, Residue, Setup, TaskDone
+
+Task = protocol.CopyTask | protocol.BytesTask | protocol.CommandTask
+
+
+class Listener(Protocol):
+    """What the pool needs of its owner. All calls come from the thread that runs the pool."""
+
+    def segment(self, data_class: str, tenant: str | None) -> protocol.SegmentReply: ...
+
+    def pack(self, done: PackDone) -> None: ...
+
+    def has_room(self) -> bool:
+        """Whether a worker that finished a pack may go on filling the spool. Raises what stopped the shipping."""
+        ...
+
+    def residue(self, residue: Residue) -> None: ...
+
+    def done(self, done: TaskDone) -> None: ...
+
+    def advanced(self, counters: Advanced) -> None: ...
+
+
+@dataclass(slots=True)
+class _Member:
+    process: subprocess.Popen[bytes]
+    inlet: IO[bytes]
+    waiting: int = 0
+    """`PackDone`s not yet answered."""
+
+
+class WorkerPool:
+    """Worker processes for one snapshot. A context manager, usable once; leaving it ends every process."""
+
+    POLL = 0.2
+    """Seconds between looks at the spool while a worker waits for room."""
+
+    def __init__(self, setups: Sequence[Setup], environment: Mapping[str, str], listener: Listener) -> None:
+        self._setups = setups
+        self._environment = dict(environment)
+        self._listener = listener
+        self._members: list[_Member] = []
+        self._events: queue.Queue[tuple[int, protocol.Event | None]] = queue.Queue()
+
+    def __enter__(self) -> Self:
+        for number, setup in enumerate(self._setups):
+            process = subprocess.Popen(
+                [sys.executable, "-m", "backupd.rows.worker"],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                env=self._environment,
+                start_new_session=True,
+            )
+            assert process.stdin is not None  # noqa: S101 - said to the type checker: it was asked for above
+            self._members.append(_Member(process, process.stdin))
+            threading.Thread(target=self._listen, args=(number, process.stdout), daemon=True).start()
+            protocol.send(process.stdin, setup)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        for member in self._members:
+            with contextlib.suppress(OSError):
+                member.inlet.close()
+        for member in self._members:
+            try:
+                member.process.wait(timeout=5)
+            except subprocess.TimeoutExpired:
+                member.process.kill()
+                member.process.wait()
+
+    def run(self, tasks: Sequence[Task]) -> None:
+        """Have every task done, each by whichever worker is free; results go to the listener in no promised order."""
+        todo = list(reversed(tasks))
+        busy = 0
+        for number in range(len(self._members)):
+            busy += self._deal(number, todo)
+        while busy:
+            number, event = self._next()
+            if isinstance(event, protocol.TaskDone):
+                self._listener.done(event)
+                busy += self._deal(number, todo) - 1
+
+    def release(self) -> None:
+        """Have every worker let go of the exported snapshot; returns when all have."""
+        self._everyone(protocol.Release(), protocol.Released)
+
+    def finish(self) -> None:
+        """Have every worker hand over the rest and end."""
+        self._everyone(protocol.Finish(), protocol.Finished)
+
+    def _everyone(self, command: protocol.Command, answer: type[protocol.Event]) -> None:
+        for number in range(len(self._members)):
+            self._tell(number, command)
+        left = len(self._members)
+        while left:
+            left -= isinstance(self._next()[1], answer)
+
+    def _deal(self, number: int, todo: list[Task]) -> int:
+        if not todo:
+            return 0
+        self._tell(number, todo.pop())
+        return 1
+
+    def _tell(self, number: int, command: protocol.Command) -> None:
+        try:
+            protocol.send(self._members[number].inlet, command)
+        except OSError:
+            return  # a worker that died says so through its own pipe, in better words
+
+    def _next(self) -> tuple[int, protocol.Event]:
+        """The next event that is an answer; everything else is dealt with here."""
+        while True:
+            try:
+                number, event = self._events.get(timeout=self.POLL)
+            except queue.Empty:
+                self._let_proceed()
+                continue
+            if event is None or isinstance(event, protocol.Failed):
+                raise _error(event)
+            if not self._handled(number, event):
+                return number, event
+
+    def _handled(self, number: int, event: protocol.Event) -> bool:
+        if isinstance(event, protocol.SegmentWanted):
+            self._tell(number, self._listener.segment(event.data_class, event.tenant))
+        elif isinstance(event, protocol.PackDone):
+            self._listener.pack(event)
+            self._members[number].waiting += 1
+            self._let_proceed()
+        elif isinstance(event, protocol.Advanced):
+            self._listener.advanced(event)
+        elif isinstance(event, protocol.Residue):
+            self._listener.residue(event)
+        else:
+            return False
+        return True
+
+    def _let_proceed(self) -> None:
+        if not self._listener.has_room():
+            return
+        for number, member in enumerate(self._members):
+            while member.waiting:
+                member.waiting -= 1
+                self._tell(number, protocol.Proceed())
+
+    def _listen(self, number: int, outlet: IO[bytes]) -> None:
+        with contextlib.closing(outlet):
+            while (event := protocol.receive_event(outlet)) is not None:
+                self._events.put((number, event))
+                if isinstance(event, protocol.Finished):
+                    return
+        self._events.put((number, None))
+
+
+def _error(failed: protocol.Failed | None) -> BackupdError:
+    if failed is None:
+        return BackupdError(
+            "a worker process ended unexpectedly",
+            hint="Look for the kernel's out-of-memory killer in the system log; then run the backup again.",
+        )
+    family = getattr(errors, failed.family, BackupdError)
+    error: BackupdError = family(failed.message, hint=failed.hint)
+    return error

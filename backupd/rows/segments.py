@@ -1,0 +1,168 @@
+"""From cut rows to sealed packs: hash each chunk, refer to it if it is known, else collect, seal and write it.
+
+The deduplicator hashes on the row loop's own thread: it gives up the interpreter's lock for each hash, which lets
+the packer's thread compress and seal beside it. (A third thread only made the lock's hand-overs costlier.)
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+from array import array
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from backupd.rows.packer import Block
+from backupd.rows.protocol import Span
+from backupd.seal.layout import CHUNK_ID_SIZE
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from backupd.rows.known import KnownChunks
+    from backupd.rows.packer import Packer
+
+BLOCK_SIZE = 512 << 10
+"""Plain bytes compressed and sealed together: large enough to compress well, small enough to read one tenant by."""
+
+
+@dataclass(slots=True)
+class Segment:
+    """What a worker keeps of one segment between tasks."""
+
+    pseudonym: str
+    public: bytes
+    container: int = 0
+    """The worker's number of the container being filled; 0 while there is none."""
+    chunks: int = 0
+    """Chunks already assigned to that container."""
+    pending: list[bytes] = field(default_factory=list)
+    """New chunks not yet sealed."""
+    pending_size: int = 0
+    ids: bytearray = field(default_factory=bytearray)
+    """Their ids."""
+    packed: int = 0
+    """Plain bytes already handed over as blocks of that container."""
+
+
+class OpenSpan:
+    """One task's reading of one segment, growing."""
+
+    __slots__ = ("digest", "rows", "runs", "segment", "size")
+
+    def __init__(self, segment: Segment) -> None:
+        self.segment = segment
+        self.rows = 0
+        self.size = 0
+        self.digest = hashlib.sha256()
+        self.runs = array("q")
+
+    def refer(self, container: int, chunk: int) -> None:
+        runs = self.runs
+        if len(runs) and runs[-3] == container and runs[-2] + runs[-1] == chunk:
+            runs[-1] += 1
+        else:
+            runs.extend((container, chunk, 1))
+
+    def close(self) -> Span:
+        return Span(self.segment.pseudonym, self.rows, self.size, self.digest.hexdigest(), self.runs.tobytes())
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Bytes of new plain chunks; the sealed ones are fewer."""
+
+    pending: int
+    """Waiting in memory for their block, over all segments."""
+    pack: int
+    """After which a pack is finished."""
+    open: int
+    """In packs begun and not finished, over all segments."""
+
+
+class Deduplicator:
+    """Takes chunks in order; decides new or known. For one thread."""
+
+    def __init__(
+        self, chunk_key: bytes, known: KnownChunks, packer: Packer, number: Callable[[], int], limits: Limits
+    ) -> None:
+        self._key = chunk_key
+        self._known = known
+        self._packer = packer
+        self._number = number
+        self._limits = limits
+        self._pending = 0
+        self._open = 0
+        self._waiting: dict[str, Segment] = {}
+        self._packed: dict[str, Segment] = {}
+        self.added = 0
+        """Plain bytes of new chunks so far."""
+
+    def take(self, span: OpenSpan, data: bytes, rows: int) -> None:
+        """The next chunk of a span; `rows` is how many rows end in it."""
+        segment = span.segment
+        span.rows += rows
+        span.size += len(data)
+        span.digest.update(data)
+        content = hashlib.sha256(segment.pseudonym.encode())
+        content.update(data)
+        chunk_id = hmac.digest(self._key, content.digest(), "sha256")[:CHUNK_ID_SIZE]
+        place = self._known.find(chunk_id)
+        if place is None:
+            place = self._collect(segment, data, chunk_id)
+        span.refer(*place)
+
+    def close(self) -> list[Segment]:
+        """Finish every pack begun; return the segments whose new chunks never made one."""
+        for segment in list(self._packed.values()):
+            self._finish(segment)
+        self._packer.close()
+        return list(self._waiting.values())
+
+    def _collect(self, segment: Segment, data: bytes, chunk_id: bytes) -> tuple[int, int]:
+        if not segment.container:
+            segment.container = self._number()
+            segment.chunks = 0
+        place = segment.container, segment.chunks
+        segment.chunks += 1
+        segment.pending.append(data)
+        segment.pending_size += len(data)
+        segment.ids += chunk_id
+        self._waiting[segment.pseudonym] = segment
+        self._pending += len(data)
+        self.added += len(data)
+        if segment.pending_size >= BLOCK_SIZE:
+            self._flush(segment)
+        if self._pending > self._limits.pending:
+            self._relieve_memory()
+        if segment.packed >= self._limits.pack:
+            self._finish(segment)
+        if self._open > self._limits.open:
+            self._finish(max(self._packed.values(), key=lambda s: s.packed))
+        return place
+
+    def _relieve_memory(self) -> None:
+        for segment in sorted(self._waiting.values(), key=lambda s: s.pending_size, reverse=True):
+            if self._pending <= self._limits.pending // 2:
+                return
+            self._flush(segment)
+
+    def _flush(self, segment: Segment) -> None:
+        """Hand the pending chunks to the packer as one block."""
+        self._packer.add(
+            Block(segment.container, segment.pseudonym, segment.public, segment.pending, bytes(segment.ids))
+        )
+        self._waiting.pop(segment.pseudonym, None)
+        self._packed[segment.pseudonym] = segment
+        self._pending -= segment.pending_size
+        self._open += segment.pending_size
+        segment.packed += segment.pending_size
+        segment.pending, segment.ids, segment.pending_size = [], bytearray(), 0
+
+    def _finish(self, segment: Segment) -> None:
+        if segment.pending:
+            self._flush(segment)
+        self._packer.finish(segment.container)
+        del self._packed[segment.pseudonym]
+        self._open -= segment.packed
+        segment.container, segment.packed = 0, 0

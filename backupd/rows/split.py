@@ -1,0 +1,170 @@
+"""The hot loop: blocks of COPY text in, rows cut into chunks per tenant out.
+
+A chunk ends after a row whose CRC-32, seeded with a number drawn from the generation's chunk key, has none of the bits
+of a mask; so an inserted row changes one chunk. COPY's text format escapes newlines and tabs inside values, so splitting at
+them is exact. Measured per row: split 0.1 µs, routing 0.25 µs, checksum 0.15 µs; nothing else may happen per row.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import NamedTuple
+from zlib import crc32
+
+SHORTEST_CHUNK = 2
+"""Rows; so that a run of equal rows whose checksum cuts does not make a chunk of each."""
+LONGEST_CHUNK = 16
+"""Times the expected number of rows; so that a run of equal rows whose checksum never cuts is cut all the same."""
+LONG_ROW = 4 << 20
+"""Bytes from which a row is handed on in pieces rather than held."""
+
+
+class Lane:
+    """What has been read of one tenant and not yet been cut."""
+
+    __slots__ = ("rows", "tenant")
+
+    def __init__(self, tenant: bytes | None) -> None:
+        self.tenant = tenant
+        """COPY text of the tenant's value, or None for the lane of an unrouted table."""
+        self.rows: list[bytes] = []
+
+
+class Cut(NamedTuple):
+    """A chunk's worth of one tenant's rows."""
+
+    tenant: bytes | None
+    rows: list[bytes]
+    whole: bool
+    """Rows still without their newlines; otherwise one raw piece of a long row, the last one with its newline."""
+
+
+class Splitter:
+    """Cuts one task's stream. `feed` blocks, then `finish`; both return the cuts made.
+
+    `limit` bounds the bytes held uncut over all lanes: above it the fullest lanes are cut early, which costs a little
+    sharing between snapshots and never content.
+    """
+
+    def __init__(self, *, routed: bool, mask: int, seed: int, limit: int) -> None:
+        self._split = self._routed if routed else self._plain
+        self._is_routed = routed
+        self._mask = mask
+        self._seed = seed
+        self._limit = limit
+        self._carry = b""
+        self._lanes: dict[bytes, Lane] = {}
+        self._only = Lane(None)
+        self._held = 0
+        self._long: bytes | None = None
+        self._in_long_row = False
+        self.rows = 0
+
+    def feed(self, block: bytes) -> list[Cut]:
+        cuts: list[Cut] = []
+        if self._in_long_row:
+            block = self._continue_long_row(block, cuts)
+            if not block:
+                return cuts
+        lines = (self._carry + block).split(b"\n") if self._carry else block.split(b"\n")
+        self._carry = lines.pop()
+        self.rows += len(lines)
+        self._held += len(block)
+        self._split(lines, cuts)
+        if len(self._carry) > LONG_ROW:
+            self._begin_long_row(cuts)
+        if self._held > self._limit:
+            self._relieve(cuts)
+        return cuts
+
+    def finish(self) -> list[Cut]:
+        """Whatever is still held; the stream must have ended after a newline."""
+        if self._carry or self._in_long_row:
+            raise ValueError("the stream ended inside a row")
+        cuts: list[Cut] = []
+        for lane in self._all_lanes():
+            if lane.rows:
+                self._cut(lane, cuts)
+        return cuts
+
+    def _routed(self, lines: list[bytes], cuts: list[Cut]) -> None:
+        lanes, mask, seed = self._lanes, self._mask, self._seed
+        for line in lines:
+            tenant, _, row = line.partition(b"\t")
+            try:
+                lane = lanes[tenant]
+            except KeyError:
+                lane = lanes[tenant] = Lane(tenant)
+            rows = lane.rows
+            rows.append(row)
+            if not crc32(row, seed) & mask and len(rows) >= SHORTEST_CHUNK:
+                self._cut(lane, cuts)
+
+    def _plain(self, lines: list[bytes], cuts: list[Cut]) -> None:
+        mask, seed, lane = self._mask, self._seed, self._only
+        rows = lane.rows
+        append = rows.append
+        for row in lines:
+            append(row)
+            if not crc32(row, seed) & mask and len(rows) >= SHORTEST_CHUNK:
+                self._cut(lane, cuts)
+                rows = lane.rows
+                append = rows.append
+
+    def _cut(self, lane: Lane, cuts: list[Cut]) -> None:
+        rows, lane.rows = lane.rows, []
+        longest = LONGEST_CHUNK * (self._mask + 1)
+        if len(rows) <= longest:
+            cuts.append(Cut(lane.tenant, rows, whole=True))
+            return
+        starts = range(0, len(rows), longest)
+        cuts.extend(Cut(lane.tenant, rows[start : start + longest], whole=True) for start in starts)
+
+    def _all_lanes(self) -> Iterable[Lane]:
+        return self._lanes.values() if self._is_routed else (self._only,)
+
+    def _relieve(self, cuts: list[Cut]) -> None:
+        """Count what is really held, and cut the fullest lanes down to half the limit if it is too much."""
+        sizes = sorted(((sum(map(len, lane.rows)), n, lane) for n, lane in enumerate(self._all_lanes())), reverse=True)
+        self._held = sum(size for size, _, _ in sizes)
+        if self._held <= self._limit:
+            return
+        for size, _, lane in sizes:
+            if self._held <= self._limit // 2:
+                return
+            if lane.rows:
+                self._cut(lane, cuts)
+                self._held -= size
+
+    def _begin_long_row(self, cuts: list[Cut]) -> None:
+        tenant: bytes | None = None
+        head = self._carry
+        if self._is_routed:
+            tenant, _, head = head.partition(b"\t")
+        lane = self._only if tenant is None else self._lanes.setdefault(tenant, Lane(tenant))
+        if lane.rows:
+            self._cut(lane, cuts)
+        self._carry, self._long, self._in_long_row = b"", tenant, True
+        cuts.append(Cut(tenant, [head], whole=False))
+
+    def _continue_long_row(self, block: bytes, cuts: list[Cut]) -> bytes:
+        end = block.find(b"\n")
+        if end < 0:
+            cuts.append(Cut(self._long, [block], whole=False))
+            return b""
+        cuts.append(Cut(self._long, [block[: end + 1]], whole=False))
+        self._in_long_row = False
+        self.rows += 1
+        return block[end + 1 :]
+
+
+def pieces(blocks: Iterable[bytes], size: int) -> Iterator[bytes]:
+    """A byte stream cut every `size` bytes, whatever the sizes it arrives in."""
+    held = bytearray()
+    for block in blocks:
+        held += block
+        while len(held) >= size:
+            yield bytes(held[:size])
+            del held[:size]
+    if held:
+        yield bytes(held)

@@ -1,0 +1,260 @@
+"""A worker process: `python -m backupd.rows.worker`, spoken to through its standard input and output only."""
+
+from __future__ import annotations
+
+import os
+import queue
+import re
+import signal
+import subprocess
+import threading
+import zlib
+from pathlib import Path
+from typing import IO, TYPE_CHECKING
+
+from backupd import errors
+from backupd.errors import BackupdError, SourceError, UnmappedError
+from backupd.model.ids import GenerationId, Pseudonym, RepositoryId
+from backupd.rows import protocol
+from backupd.rows.known import IndexedChunks, NothingKnown
+from backupd.rows.packer import Pack, Packer
+from backupd.rows.protocol import BytesTask, CommandTask, CopyTask, Proceed, SegmentReply, Setup
+from backupd.rows.psql import BLOCK, Psql
+from backupd.rows.segments import Deduplicator, Limits, OpenSpan, Segment
+from backupd.rows.split import Cut, Splitter, pieces
+from backupd.seal.frame import Compressor
+from backupd.seal.layout import Context
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+FILE_CHUNK = 64 << 10
+"""Bytes a chunk of a file has (schema, large objects): they have no rows to cut at."""
+QUEUED_BATCHES = 4
+"""Batches of cuts between the row loop and the deduplicator, about one block read each."""
+NULL = b"\\N"
+_ESCAPED = re.compile(rb"\\(.)", re.DOTALL)
+_PLAIN = {b"b": b"\b", b"f": b"\f", b"n": b"\n", b"r": b"\r", b"t": b"\t", b"v": b"\v"}
+
+
+class Worker:
+    """Does the tasks of one snapshot, one after another."""
+
+    def __init__(self, setup: Setup, talk: Talk) -> None:
+        self._setup = setup
+        self._talk = talk
+        self._serial = 0
+        self._segments: dict[tuple[str, str | None], Segment] = {}
+        known = NothingKnown() if setup.index is None else IndexedChunks(Path(setup.index))
+        self._packer = Packer(self._context, Path(setup.spool), Compressor(setup.compression_level), self._pack_done)
+        limits = Limits(setup.pending_limit // 2, setup.pack_size, setup.open_limit)
+        self._dedup = Deduplicator(setup.chunk_key, known, self._packer, self._next_number, limits)
+        self._seed = zlib.crc32(b"backupd chunk boundary" + setup.chunk_key)
+        self._psql: Psql | None = None
+
+    def copy(self, task: CopyTask) -> protocol.TaskDone:
+        """Read one table, or a part of it. Raises SourceError, UnmappedError, SpoolFullError."""
+        if self._psql is None:
+            self._psql = Psql(self._setup.psql, self._setup.environment, self._setup.preamble)
+        splitter = Splitter(routed=task.routed, mask=task.mask, seed=self._seed, limit=self._setup.pending_limit // 2)
+        spans = Spans(self, task)
+        for block in self._psql.copy(task.sql):
+            rows, added = splitter.rows, self._dedup.added
+            self._take(splitter.feed(block), spans)
+            self._talk.count(len(block), splitter.rows - rows, self._dedup.added - added)
+        self._take(splitter.finish(), spans)
+        if splitter.rows != self._psql.rows:
+            raise SourceError("the rows received are not as many as PostgreSQL says it sent")
+        return protocol.TaskDone(task.task, splitter.rows, spans.close())
+
+    def file(self, task: BytesTask | CommandTask) -> protocol.TaskDone:
+        """Store one file."""
+        span = OpenSpan(self.segment(task.data_class, task.tenant))
+        blocks = [task.data] if isinstance(task, BytesTask) else self._run(task.command)
+        for piece in pieces(blocks, FILE_CHUNK):
+            self._dedup.take(span, piece, 0)
+        return protocol.TaskDone(task.task, 0, [span.close()])
+
+    def segment(self, data_class: str, tenant: str | None) -> Segment:
+        segment = self._segments.get((data_class, tenant))
+        if segment is None:
+            reply = self._talk.ask(protocol.SegmentWanted(data_class, tenant))
+            segment = self._segments[data_class, tenant] = Segment(reply.pseudonym, reply.public)
+        return segment
+
+    def release(self) -> None:
+        if self._psql is not None:
+            self._psql.close()
+            self._psql = None
+        self._talk.tell(protocol.Released())
+
+    def finish(self) -> None:
+        for segment in self._dedup.close():
+            self._talk.tell(protocol.Residue(segment.container, segment.pseudonym, segment.pending, bytes(segment.ids)))
+        self._talk.tell(protocol.Finished())
+
+    def _take(self, cuts: Iterable[Cut], spans: Spans) -> None:
+        of, take = spans.of, self._dedup.take
+        for tenant, rows, whole in cuts:
+            if whole:
+                count = len(rows)
+                rows.append(b"")
+                take(of(tenant), b"\n".join(rows), count)
+            else:
+                take(of(tenant), rows[0], int(rows[0].endswith(b"\n")))
+
+    def _run(self, command: list[str]) -> Iterator[bytes]:
+        with subprocess.Popen(
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            env=self._setup.environment,
+        ) as process:
+            assert process.stdout is not None  # noqa: S101 - said to the type checker: it was asked for above
+            while block := process.stdout.read(BLOCK):
+                yield block
+        if process.returncode:
+            raise SourceError(
+                f"'{Path(command[0]).name}' failed with exit code {process.returncode}",
+                hint="Run the preflight with 'backupd tenancy'; the role may lack a privilege.",
+            )
+
+    def _context(self, pseudonym: str) -> Context:
+        return Context(RepositoryId(self._setup.repository), GenerationId(self._setup.generation), Pseudonym(pseudonym))
+
+    def _next_number(self) -> int:
+        self._serial += 1
+        return -(self._serial * self._setup.workers + self._setup.number)
+
+    def _pack_done(self, pack: Pack) -> None:
+        self._talk.pack_done(
+            protocol.PackDone(pack.container, pack.pseudonym, str(pack.path), pack.sha256, pack.size, pack.ids)
+        )
+
+
+class Spans:
+    """One task's open spans, by the text of the tenant as COPY wrote it."""
+
+    def __init__(self, worker: Worker, task: CopyTask) -> None:
+        self._worker = worker
+        self._task = task
+        self._open: dict[bytes | None, OpenSpan] = {}
+
+    def of(self, tenant: bytes | None) -> OpenSpan:
+        span = self._open.get(tenant)
+        if span is None:
+            span = self._open[tenant] = OpenSpan(self._worker.segment(self._task.data_class, self._name(tenant)))
+        return span
+
+    def close(self) -> list[protocol.Span]:
+        return [span.close() for span in self._open.values()]
+
+    def _name(self, tenant: bytes | None) -> str | None:
+        if tenant is None:
+            return self._task.tenant
+        if tenant != NULL:
+            return unescape(tenant)
+        if self._task.null_to_shared:
+            return None
+        raise UnmappedError(
+            f"task {self._task.task}: a row has no tenant (its tenant column or path is NULL)",
+            hint='Set null_tenant = "shared" for the table\'s rule, or give the rows a tenant.',
+        )
+
+
+def unescape(text: bytes) -> str:
+    """A value as COPY's text format writes it, back to what it is (PostgreSQL documentation, COPY, File Formats)."""
+    return _ESCAPED.sub(lambda match: _PLAIN.get(match[1], match[1]), text).decode()
+
+
+class Talk:
+    """The worker's end of the channel; a thread of its own reads, so that the parent's death ends the process."""
+
+    REPORT_EVERY = 8 << 20
+    """Bytes read between two reports."""
+
+    def __init__(self, source: IO[bytes], sink: IO[bytes]) -> None:
+        self._source = source
+        self._sink = sink
+        self._lock = threading.Lock()
+        self.tasks: queue.Queue[protocol.Command] = queue.Queue()
+        self._replies: queue.Queue[SegmentReply] = queue.Queue()
+        self._proceed = threading.Semaphore(0)
+        self._read = 0
+        self._rows = 0
+        self._added = 0
+
+    def start(self) -> None:
+        threading.Thread(target=self._listen, name="listener", daemon=True).start()
+
+    def tell(self, event: protocol.Event) -> None:
+        with self._lock:
+            protocol.send(self._sink, event)
+
+    def ask(self, question: protocol.SegmentWanted) -> SegmentReply:
+        self.tell(question)
+        return self._replies.get()
+
+    def pack_done(self, pack: protocol.PackDone) -> None:
+        """Returns when the parent has room for more."""
+        self.tell(pack)
+        self._proceed.acquire()
+
+    def count(self, read: int, rows: int, added: int) -> None:
+        """All three since the last call."""
+        self._read += read
+        self._rows += rows
+        self._added += added
+        if self._read >= self.REPORT_EVERY:
+            self.tell(protocol.Advanced(self._read, self._rows, self._added))
+            self._read = self._rows = self._added = 0
+
+    def _listen(self) -> None:
+        while (command := protocol.receive_command(self._source)) is not None:
+            if isinstance(command, SegmentReply):
+                self._replies.put(command)
+            elif isinstance(command, Proceed):
+                self._proceed.release()
+            else:
+                self.tasks.put(command)
+        os._exit(1)
+
+
+def work(talk: Talk) -> None:
+    """Do what the parent says until it says `Finish`."""
+    setup = talk.tasks.get()
+    if not isinstance(setup, Setup):
+        raise TypeError("the first message must be the set-up")
+    worker = Worker(setup, talk)
+    while not isinstance(command := talk.tasks.get(), protocol.Finish):
+        if isinstance(command, CopyTask):
+            talk.tell(worker.copy(command))
+        elif isinstance(command, BytesTask | CommandTask):
+            talk.tell(worker.file(command))
+        elif isinstance(command, protocol.Release):
+            worker.release()
+    worker.finish()
+
+
+def describe(error: BaseException) -> protocol.Failed:
+    """An error as it crosses the pipe: our own whole, any other by its kind only, because it might quote a row."""
+    if isinstance(error, BackupdError):
+        return protocol.Failed(type(error).__name__, error.message, error.hint)
+    return protocol.Failed(errors.BackupdError.__name__, f"a worker failed ({type(error).__name__})", "")
+
+
+def main() -> int:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides when to stop, and says so by closing the pipe
+    talk = Talk(os.fdopen(0, "rb"), os.fdopen(1, "wb"))
+    talk.start()
+    try:
+        work(talk)
+    except BaseException as error:  # noqa: BLE001 - the process's last word; the parent raises it
+        talk.tell(describe(error))
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    os._exit(main())  # the listening thread is inside a read, which an ordinary exit would wait for
