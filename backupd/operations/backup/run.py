@@ -35,6 +35,7 @@ from backupd.operations.backup.generation import (
     new_id,
     publish_keyrings,
 )
+from backupd.operations.backup.intake import Onto
 from backupd.operations.backup.parts import PartBuilder, Placed
 from backupd.operations.backup.reading import Reading, read_database
 from backupd.operations.backup.values import BackupReport, Job, Node
@@ -83,7 +84,7 @@ def backup(job: Job, repository: Repository, node: Node, database: str | None = 
         context = _Run(job, node, repository, index, generation, run, shipper)
         segments = Segments(index, generation, keyring_ids(generation, job.region, run), node)
         listing = stack.enter_context(_Listing(context))
-        reading = read_database(job, node, database, spool, (generation, index, segments, shipper))
+        reading = read_database(job, node, database, spool, Onto(generation, index, segments, shipper))
         shipper.drain()
         return _publish(context, reading, listing, started)
 
