@@ -32,6 +32,7 @@ _LOADING = {
     # Nothing counts before the new database gets its name, and that commit is waited for.
     "synchronous_commit": "off",
 }
+_SET = "SELECT pg_catalog.set_config(n, v, false) FROM pg_catalog.unnest(%s::text[], %s::text[]) AS s (n, v)"
 _SINCE = {140000: "idle_session_timeout", 170000: "transaction_timeout"}
 
 
@@ -60,8 +61,7 @@ def open_connection(source: Source, database: str, text: Mapping[str, str] | Non
         # Only what decides how text is read is taken from a snapshot: it is not the snapshot's to set anything else.
         own = {name: value for name, value in (text or {}).items() if name in settings.TEXT}
         chosen = {**_LOADING, **own, **late}
-        for name, value in chosen.items():
-            connection.execute("SELECT pg_catalog.set_config(%s, %s, false)", (name, value))
+        connection.execute(_SET, (list(chosen), list(chosen.values())))
     except BaseException:
         connection.close()
         raise

@@ -10,31 +10,32 @@ _ENTRY = re.compile(r"from TOC entry \d+; \d+ \d+ ([A-Z][A-Z ]*[A-Z])")
 _STATE = re.compile(r"ERROR: +(.*)")
 
 _FAULT = "The rows break a rule of their own schema; the same fault is in the source."
-_MEANINGS: tuple[tuple[str, str, str], ...] = (
-    ("could not create unique index", "unique violation (sqlstate 23505)", _FAULT),
-    ("violates foreign key constraint", "foreign key violation (sqlstate 23503)", _FAULT),
-    ("violates check constraint", "check violation (sqlstate 23514)", _FAULT),
-    ("is violated by some row", "check violation (sqlstate 23514)", _FAULT),
-    ("violates not-null constraint", "not null violation (sqlstate 23502)", _FAULT),
-    ("contains null values", "not null violation (sqlstate 23502)", _FAULT),
-    ("could not create exclusion constraint", "exclusion violation (sqlstate 23P01)", _FAULT),
-    ("conflicts with existing key", "exclusion violation (sqlstate 23P01)", _FAULT),
-    ("role ", "a role does not exist (sqlstate 42704)", "Restore the roles too, or create them first."),
-    ("tablespace ", "a tablespace does not exist (sqlstate 42704)", "Create it first: its place is this machine's."),
-    ("extension ", "an extension is not installed", "Install the extension's files on the server."),
-    ("could not access file", "a library is not installed (sqlstate 58P01)", "Install it on the server."),
-    ("could not open extension", "an extension is not installed (sqlstate 58P01)", "Install it on the server."),
-    ("collation ", "a collation does not exist (sqlstate 42704)", "Install the locale, or build with ICU."),
-    ("ICU is not supported", "the server has no ICU (sqlstate 0A000)", "Restore into a server built with ICU."),
-    ("unsupported XML feature", "the server has no XML (sqlstate 0A000)", "Restore into a server built with libxml."),
-    ("unrecognized configuration parameter", "a setting is unknown (sqlstate 42704)", "Compare the versions."),
-    ("permission denied", "insufficient privilege (sqlstate 42501)", "Restore as a superuser."),
-    ("must be ", "insufficient privilege (sqlstate 42501)", "Restore as a superuser."),
-    ("out of shared memory", "out of shared memory (sqlstate 53200)", "Raise the server's max_locks_per_transaction."),
-    ("No space left on device", "disk full (sqlstate 53100)", "Make room on the server's disk."),
-    ("already exists", "an object exists already", "The template of new databases should be empty."),
-    ("does not exist", "something it needs does not exist", "Look into the server's log."),
+_MEANINGS: tuple[tuple[re.Pattern[str], str, str], ...] = tuple(
+    (re.compile(mark), meaning, hint)
+    for mark, meaning, hint in (
+        ("^could not create unique index", "unique violation (sqlstate 23505)", _FAULT),
+        ("violates foreign key constraint", "foreign key violation (sqlstate 23503)", _FAULT),
+        ("^check constraint .* is violated|violates check", "check violation (sqlstate 23514)", _FAULT),
+        ("^column .* contains null values", "not null violation (sqlstate 23502)", _FAULT),
+        ("^could not create exclusion constraint", "exclusion violation (sqlstate 23P01)", _FAULT),
+        ('^role ".*" does not exist', "a role does not exist (sqlstate 42704)", "Restore the roles too."),
+        ('^tablespace ".*" does not', "a tablespace does not exist (sqlstate 42704)", "Create it on the server first."),
+        ("^extension .* is not avail", "an extension is not installed (sqlstate 0A000)", "Install it on the server."),
+        ("^could not open extension", "an extension is not installed (sqlstate 58P01)", "Install it on the server."),
+        ("^could not (access|load)", "a library is not installed (sqlstate 58P01)", "Install it on the server."),
+        ("^collation .* does not exist", "a collation does not exist (sqlstate 42704)", "Install its locale, or ICU."),
+        ("^ICU is not supported", "the server has no ICU (sqlstate 0A000)", "Restore into a server built with ICU."),
+        ("^unsupported XML", "the server has no XML (sqlstate 0A000)", "Restore into a server built with libxml."),
+        ("^unrecognized configuration parameter", "a setting is unknown (sqlstate 42704)", "Compare the versions."),
+        ("^permission denied", "insufficient privilege (sqlstate 42501)", "Restore as a superuser."),
+        ("^must be ", "insufficient privilege (sqlstate 42501)", "Restore as a superuser."),
+        ("^out of shared memory", "out of shared memory (sqlstate 53200)", "Raise max_locks_per_transaction."),
+        ("No space left on device", "disk full (sqlstate 53100)", "Make room on the server's disk."),
+        ("already exists$", "an object exists already", "Look into the server's log."),
+        ("does not exist$", "an object that is needed does not exist", "Look into the server's log."),
+    )
 )
+"""Beginnings or ends of PostgreSQL's own messages, what they mean, and what to do."""
 _GONE = ("server closed the connection", "terminating connection", "could not connect", "connection to server")
 _NEWER = "unsupported version"
 
@@ -53,6 +54,6 @@ def failure(stage: str, status: int, words: bytes) -> SourceError | RefusedError
     where = f" at an entry of kind {entry[1]}" if entry else ""
     said = _STATE.search(text)
     for mark, meaning, hint in _MEANINGS:
-        if said and mark in said[1]:
+        if said and mark.search(said[1]):
             return SourceError(f"{stage} failed{where}: {meaning}", hint=hint)
     return SourceError(f"{stage} failed{where} (pg_restore's exit status {status})", hint="Look into the server's log.")

@@ -1,0 +1,177 @@
+"""What a restore will do, decided from a record and the manifests of its parts before anything is touched. Pure.
+
+Whose rows are restored is the choice of parts the caller adds; a choice of tables would be made in `add`.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import msgspec
+
+from backupd.errors import DamageError
+from backupd.model.manifest import FactsEntry, FileEntry, SequencesEntry, SequenceValue, Span, TableEntry
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Sequence
+
+    from backupd.model.documents import PartRef, Record
+    from backupd.model.manifest import Entry
+
+_BIG = 4 << 20
+"""Bytes from which on a piece is read on its own: the blocks it shares with others are few beside it."""
+
+_pack = msgspec.msgpack.Encoder().encode
+_unpack = msgspec.msgpack.Decoder(tuple[list[Span], list[int]]).decode
+
+
+@dataclass(frozen=True, slots=True)
+class TablePlan:
+    """A table to be filled."""
+
+    schema: str
+    name: str
+    columns: tuple[str, ...]
+    rows: int
+    bytes: int
+    pieces: int
+
+
+class Piece(NamedTuple):
+    """A table's rows in one part. There may be a hundred thousand of these, so spans and runs are kept packed."""
+
+    table: int
+    """Its place in the plan's tables."""
+    part: int
+    """Its place in the record's parts."""
+    size: int
+    packed: bytes
+
+    def unpacked(self) -> tuple[list[Span], list[int]]:
+        """Spans and runs."""
+        return _unpack(self.packed)
+
+
+Bundle = tuple[Piece, ...]
+"""Pieces read by one reader, in this order."""
+
+
+@dataclass(frozen=True, slots=True)
+class RestorePlan:
+    """Everything a restore does, in the order it does it."""
+
+    tables: tuple[TablePlan, ...]
+    """Biggest first; those without rows are not among them, the schema makes them."""
+    passes: tuple[tuple[Bundle, ...], ...]
+    """A table is filled in one pass, and at most `wide` tables are open at once in each, apart from those of one piece.
+
+    Big pieces come first, bundled by table, then the small ones, bundled by segment: a small segment's tables share
+    their blocks, so that going through it table by table would open each block many times.
+    """
+    files: dict[str, list[tuple[int, FileEntry]]]
+    """By name, each with its part's place."""
+    sequences: tuple[SequenceValue, ...]
+    facts: dict[str, Any]
+    rows: int
+    bytes: int
+
+
+@dataclass(slots=True)
+class _Draft:
+    """A table while its parts are still being read."""
+
+    columns: list[str]
+    rows: int = 0
+    size: int = 0
+    pieces: list[tuple[int, int, bytes]] = field(default_factory=list)
+
+
+class Planner:
+    """Collects the entries of a record's parts, one part after another, into a plan."""
+
+    def __init__(self, record: Record) -> None:
+        self._record = record
+        self._tables: dict[tuple[str, str], _Draft] = {}
+        self._files: defaultdict[str, list[tuple[int, FileEntry]]] = defaultdict(list)
+        self._sequences: list[SequenceValue] = []
+        self._facts: dict[str, Any] = {}
+
+    def add(self, part: int, entries: Iterable[Entry]) -> None:
+        """The entries of the record's part of this place.
+
+        Raises DamageError when they contradict those of other parts.
+        """
+        for entry in entries:
+            match entry:
+                case TableEntry():
+                    self._add_table(part, entry)
+                case FileEntry():
+                    self._files[entry.name].append((part, entry))
+                case SequencesEntry():
+                    self._sequences += entry.values
+                case FactsEntry():
+                    self._add_facts(entry.facts)
+
+    def plan(self, wide: int = 16) -> RestorePlan:
+        """The plan of everything added; at most `wide` tables of several pieces are filled at once.
+
+        Raises DamageError when it is not all the record says, or there is no schema.
+        """
+        drafts = sorted(self._tables.items(), key=lambda item: (-item[1].size, item[0]))
+        tables = tuple(
+            TablePlan(schema, name, tuple(draft.columns), draft.rows, draft.size, len(draft.pieces))
+            for (schema, name), draft in drafts
+        )
+        rows, size = sum(table.rows for table in tables), sum(table.bytes for table in tables)
+        if (rows, size) != (self._record.totals.rows, self._record.totals.bytes):
+            raise DamageError("the parts of the snapshot do not add up to what its record says")
+        if len(self._files["ddl-head"]) != 1:
+            raise DamageError("the parts of the snapshot do not hold one schema")
+        pieces = [[Piece(place, *piece) for piece in draft.pieces] for place, (_, draft) in enumerate(drafts)]
+        passes = tuple(tuple(_bundles(group)) for group in _groups(pieces, wide))
+        return RestorePlan(tables, passes, dict(self._files), tuple(self._sequences), self._facts, rows, size)
+
+    def _add_table(self, part: int, entry: TableEntry) -> None:
+        if not entry.bytes:
+            return
+        draft = self._tables.setdefault((entry.schema, entry.table), _Draft(entry.columns))
+        if draft.columns != entry.columns:
+            raise DamageError(f"{_named(self._record.parts[part])} contradicts another about a table's columns")
+        draft.rows += entry.rows
+        draft.size += entry.bytes
+        draft.pieces.append((part, entry.bytes, _pack((entry.spans, entry.runs))))
+
+    def _add_facts(self, facts: dict[str, Any]) -> None:
+        for key, value in facts.items():
+            before = self._facts.get(key)
+            joined = [*before, *value] if isinstance(before, list) and isinstance(value, list) else value
+            self._facts[key] = joined
+
+
+def _named(part: PartRef) -> str:
+    return f"part '{part[1]}' of segment {part[0]}"
+
+
+def _groups(tables: Sequence[Sequence[Piece]], wide: int) -> Iterator[list[Piece]]:
+    """The pieces of each pass: the tables of several pieces by turns, those of one piece with the first."""
+    single = [pieces[0] for pieces in tables if len(pieces) == 1]
+    several = [pieces for pieces in tables if len(pieces) > 1]
+    for place in range(0, max(len(several), 1), wide):
+        group = [piece for pieces in several[place : place + wide] for piece in pieces]
+        yield [*group, *single] if place == 0 else group
+
+
+def _bundles(pieces: Iterable[Piece]) -> Iterator[Bundle]:
+    by_table: defaultdict[int, list[Piece]] = defaultdict(list)
+    by_part: defaultdict[int, list[Piece]] = defaultdict(list)
+    for piece in pieces:
+        if piece.size >= _BIG:
+            by_table[piece.table].append(piece)
+        else:
+            by_part[piece.part].append(piece)
+    for bundle in sorted(by_table.values(), key=lambda bundle: -sum(piece.size for piece in bundle)):
+        yield tuple(bundle)
+    for _, bundle in sorted(by_part.items()):
+        yield tuple(bundle)

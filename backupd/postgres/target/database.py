@@ -1,0 +1,99 @@
+"""The new database itself: made under a temporary name, given its properties, renamed when everything is in it."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from typing import TYPE_CHECKING
+
+import psycopg
+
+from backupd.errors import RefusedError, SourceError
+from backupd.postgres.failures import translate
+from backupd.postgres.quoting import identifier
+from backupd.postgres.target import session
+from backupd.postgres.target.naming import TEMPORARY, renamed
+
+if TYPE_CHECKING:
+    from backupd.postgres.connect import Connection, Source
+    from backupd.postgres.target.schema import DatabaseSql
+
+_RENAMES = 6
+"""Tries; in each the server itself waits five seconds for others to leave the database."""
+_LONGEST = 63
+
+_LEFT = """
+SELECT datname FROM pg_catalog.pg_database d WHERE pg_catalog.starts_with(datname::text, %s)
+AND NOT EXISTS (SELECT FROM pg_catalog.pg_stat_activity a WHERE a.datid = d.oid AND a.backend_type = 'client backend')
+ORDER BY 1
+"""
+
+
+def check_name(connection: Connection, name: str) -> None:
+    """Refuse a name that is taken, or that the server would cut short."""
+    if not name or len(name.encode()) > _LONGEST:
+        raise RefusedError(
+            "the name of the new database is empty or longer than 63 bytes", hint="Choose another in --target."
+        )
+    taken = connection.execute("SELECT FROM pg_catalog.pg_database WHERE datname = %s", (name,)).fetchall()
+    if taken:
+        raise RefusedError(
+            "the target names a database that exists already",
+            hint="A restore makes a new database: name one that does not exist yet in --target, or drop it first.",
+        )
+
+
+def leftovers(connection: Connection) -> list[str]:
+    """Databases of interrupted restores: under a temporary name, and nobody is connected to them."""
+    return [name for (name,) in connection.execute(_LEFT, (TEMPORARY,)).fetchall()]
+
+
+def missing_roles(connection: Connection, roles: frozenset[str]) -> int:
+    """How many of these roles do not exist. Only their number: a role may be named after a tenant."""
+    known = {name for (name,) in connection.execute("SELECT rolname FROM pg_catalog.pg_roles").fetchall()}
+    return len(roles - known)
+
+
+def create(connection: Connection, sql: DatabaseSql, name: str) -> None:
+    """Make the database as the archive does, under another name, without its properties.
+
+    Raises SourceError.
+    """
+    try:
+        connection.execute(renamed(sql.create, name).encode())
+    except psycopg.Error as error:
+        refused = translate(error)
+        raise SourceError(
+            f"the database cannot be made as it was: {refused.message}",
+            hint="Its locale, its tablespace or ICU may be missing on this server.",
+        ) from None
+
+
+def publish(connection: Connection, sql: DatabaseSql, temporary: str, name: str) -> None:
+    """Give the database owner, comment, privileges and settings, and its final name, all at once.
+
+    Raises SourceError; SourceBusyError when others stay connected to it.
+    """
+    for left in reversed(range(_RENAMES)):
+        try:
+            with connection.transaction():
+                connection.execute("SET LOCAL synchronous_commit = on")
+                if sql.owner:
+                    connection.execute(
+                        f"ALTER DATABASE {identifier(temporary)} OWNER TO {identifier(sql.owner)}".encode()
+                    )
+                for statements in sql.properties:
+                    connection.execute(renamed(statements, temporary).encode())
+                connection.execute(f"ALTER DATABASE {identifier(temporary)} RENAME TO {identifier(name)}".encode())
+        except psycopg.errors.ObjectInUse as error:
+            if not left:
+                raise translate(error) from None
+        else:
+            return
+
+
+def drop(source: Source, name: str) -> bool:
+    """Remove a database that was not completed, and say whether it is gone."""
+    with suppress(SourceError), session.connect(source, session.MAINTENANCE) as connection:
+        connection.execute(f"DROP DATABASE IF EXISTS {identifier(name)} WITH (FORCE)".encode())
+        return True
+    return False

@@ -1,0 +1,149 @@
+"""The schema put back by pg_restore: the archive joined in memory, restored section by section, its words kept."""
+
+from __future__ import annotations
+
+import io
+import os
+import subprocess
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, cast
+
+from backupd.errors import ConfigError, DamageError
+from backupd.postgres.archive import ArchiveReader, Entry, join_archive, unpack_entries
+from backupd.postgres.connect import resolved
+from backupd.postgres.target import session, words
+from backupd.postgres.tools import client, find_programs
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+    from typing import IO
+
+    from backupd.postgres.connect import Source
+    from backupd.postgres.tools import Client
+
+_TIMEOUT_SINCE = 17
+"""From here on pg_restore sets `transaction_timeout`, which older servers do not know."""
+_OF_DATABASE = ("ACL", "COMMENT", "SECURITY LABEL")
+
+
+@dataclass(frozen=True, slots=True)
+class DatabaseSql:
+    """What an archive says of the database itself, under the name it had."""
+
+    create: str
+    owner: str
+    properties: tuple[str, ...]
+    """Comment, privileges, settings, limits."""
+
+
+@dataclass(frozen=True, slots=True)
+class Schema:
+    """A schema archive, put together from the segments' entries; in memory only."""
+
+    descriptor: int
+    database: DatabaseSql
+    owners: frozenset[str]
+    """Roles that own something."""
+
+
+@contextmanager
+def pg_restore_for(source: Source, database: str) -> Iterator[Client]:
+    """A client whose programs fit the server, for one of its databases.
+
+    Raises ConfigError when there are none, and what connecting does.
+    """
+    with session.connect(source, database) as connection:
+        major = connection.info.server_version // 10000
+        programs = find_programs(source.client_folders, connection.info.server_version)
+        given = resolved(connection)
+        # Its words can only be understood in English, and only a superuser may choose the language.
+        options = {"PGOPTIONS": "-c lc_messages=C"} if session.is_superuser(connection) else {}
+    if major < _TIMEOUT_SINCE <= programs.version[0]:
+        raise ConfigError(
+            f"pg_restore {programs.version[0]} cannot restore into a server of PostgreSQL {major}",
+            hint=f"Install postgresql-client-{major}, or name the folder of its pg_restore in the configuration.",
+        )
+    with client(programs, given) as found:
+        yield replace(found, environment={**found.environment, **options})
+
+
+@contextmanager
+def joined_schema(head: bytes, ddl: Iterable[bytes]) -> Iterator[Schema]:
+    """The archive made of a `ddl-head` and `ddl` files, to be handed to pg_restore until the block ends.
+
+    Raises DamageError when the files make no archive of a database.
+    """
+    entries = [entry for file in ddl for entry in unpack_entries(file)]
+    archive = join_archive(head, entries)
+    listed = list(ArchiveReader(io.BytesIO(archive).read).entries())
+    descriptor = os.memfd_create("backupd-schema", os.MFD_CLOEXEC)
+    try:
+        with os.fdopen(os.dup(descriptor), "wb") as file:
+            file.write(archive)
+        yield Schema(descriptor, _database(listed), frozenset(entry.owner for entry in listed if entry.owner))
+    finally:
+        os.close(descriptor)
+
+
+def _database(entries: list[Entry]) -> DatabaseSql:
+    made = [entry for entry in entries if entry.description == "DATABASE"]
+    if len(made) != 1:
+        raise DamageError("the schema does not say how to make its database")
+    about = [
+        entry.definition
+        for entry in entries
+        if entry.description == "DATABASE PROPERTIES"
+        or (entry.description in _OF_DATABASE and entry.tag.startswith("DATABASE "))
+    ]
+    return DatabaseSql(made[0].definition, made[0].owner, tuple(about))
+
+
+def restore_section(client: Client, schema: Schema, section: str, jobs: int) -> None:
+    """Restore the section `pre-data` or `post-data` into the client's database, stopping at the first error.
+
+    Raises SourceError, SourceGoneError or RefusedError, without pg_restore's words.
+    """
+    command = client.command("pg_restore", "-Fc", f"--section={section}", "--exit-on-error", f"--jobs={jobs}")
+    with _running([*command, f"/proc/self/fd/{schema.descriptor}"], client, (schema.descriptor,), section) as process:
+        process.wait()
+
+
+def restore_large_objects(client: Client, archive: Iterable[bytes | memoryview]) -> None:
+    """Restore an archive of large objects, read once, in order.
+
+    Raises what `restore_section` raises, and what `archive` does.
+    """
+    command = client.command("pg_restore", "-Fc", "--exit-on-error")
+    with _running(command, client, (), "large objects") as process:
+        with cast("IO[bytes]", process.stdin) as pipe:
+            try:
+                for piece in archive:
+                    pipe.write(piece)
+            except BrokenPipeError:
+                pass  # it ended early, and its exit status says why
+        process.wait()
+
+
+@contextmanager
+def _running(
+    command: list[str], client: Client, passed: tuple[int, ...], stage: str
+) -> Iterator[subprocess.Popen[bytes]]:
+    """A child that is ended with the block if it has not ended itself, and whose failure is ours."""
+    with os.fdopen(os.memfd_create("words", os.MFD_CLOEXEC), "w+b") as said:
+        with subprocess.Popen(
+            command,
+            env=dict(client.environment),
+            stdin=subprocess.DEVNULL if passed else subprocess.PIPE,
+            stdout=subprocess.DEVNULL,
+            stderr=said,
+            pass_fds=passed,
+        ) as process:
+            try:
+                yield process
+            except BaseException:
+                process.terminate()
+                raise
+        if process.returncode:
+            said.seek(0)
+            raise words.failure(stage, process.returncode, said.read()) from None
