@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING
 
 from backupd.clock import Clock, SystemClock
@@ -16,10 +17,12 @@ from backupd.model.tenancy import TableRule, Tenancy
 
 if TYPE_CHECKING:
     from backupd.operations.backup import Job, Node
+    from backupd.operations.init import Founder
+    from backupd.operations.region import Target
     from backupd.postgres.connect import Source
     from backupd.seal.documents import Signer
     from backupd.seal.identity import Recipient
-    from backupd.store.base import Store
+    from backupd.store.probe import ProbedStore
     from backupd.trace import Trace
 
 # Adapters are imported where they are made: a command loads the libraries of those it uses, and no others.
@@ -142,14 +145,45 @@ class Wiring:
         """Signers whose documents are believed, 64 hex each; None when the repository shall say it itself."""
         return frozenset(self.config.trust.signers) or None
 
-    def open_store(self, region: RegionName, name: str) -> Store:
+    def open_store(self, region: RegionName, name: str) -> ProbedStore:
         """The region's folder on one of its stores, to be closed by the caller. Connects when first used."""
         section = self.config.stores[name]
         if isinstance(section, SftpStore):
             return _sftp(section, region, self)
         from backupd.store.directory import DirectoryStore
 
-        return DirectoryStore(section.path / region)
+        store = DirectoryStore(section.path / region)
+        if not section.bandwidth:
+            return store
+        from backupd.store.throttle import ThrottledStore
+
+        return ThrottledStore(store, section.bandwidth, self.clock)
+
+    def founder(self) -> Founder:
+        """Who makes repositories here.
+
+        Raises ConfigError when there is no signing key.
+        """
+        from backupd.operations.init import Founder
+
+        return Founder(self.signer(), self.config.trust.signers, self.clock, os.urandom)
+
+    def target(self, region: RegionName, store: str, database: str | None, trace: Trace) -> Target:
+        """A backup of the region's databases, or of one of them, onto one of its stores.
+
+        Raises UsageError, ConfigError.
+        """
+        from backupd.operations.region import Target
+
+        node, trusted = self.node(region, store, trace), self.trusted()
+        return Target(
+            region=region,
+            store=store,
+            open=partial(self.open_store, region, store),
+            trusted=None if trusted is None else trusted | {node.signer.public},
+            jobs=tuple(self.job(region, label) for label in self.databases(region, database)),
+            node=node,
+        )
 
     def recipients(self) -> list[Recipient]:
         """Who will be able to read what is backed up.
@@ -171,8 +205,8 @@ class Wiring:
         return RegionName(name)
 
 
-def _sftp(section: SftpStore, region: RegionName, wiring: Wiring) -> Store:
-    from backupd.store.sftp.store import SftpStore as Adapter
+def _sftp(section: SftpStore, region: RegionName, wiring: Wiring) -> ProbedStore:
+    from backupd.store.sftp import open_sftp
     from backupd.store.sftp.target import SftpTarget
 
     target = SftpTarget(
@@ -187,4 +221,4 @@ def _sftp(section: SftpStore, region: RegionName, wiring: Wiring) -> Store:
         bandwidth=section.bandwidth,
         deadline=section.deadline.total_seconds(),
     )
-    return Adapter(target, wiring.clock)
+    return open_sftp(target, wiring.clock)

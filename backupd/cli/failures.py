@@ -23,6 +23,11 @@ def report(error: BaseException, *, as_json: bool) -> int:
     return exit_code(error)
 
 
+def print_failure(error: BackupdError, where: str) -> None:
+    """One of several failures, with where it happened."""
+    print_lines(_lines(error, f"backupd: {where}"), sys.stderr)
+
+
 def exit_code(error: BaseException) -> int:
     return error.exit_code if isinstance(error, BackupdError) else 1
 
@@ -49,8 +54,8 @@ def as_object(error: BaseException) -> dict[str, Any]:
     return described if faults is None else {**described, "faults": list(faults)}
 
 
-def _lines(error: BackupdError) -> list[str]:
-    lines = [f"backupd: {error.message}"]
+def _lines(error: BackupdError, prefix: str = "backupd") -> list[str]:
+    lines = [f"{prefix}: {error.message}"]
     for fault in getattr(error, "faults", ()):
         place = f"line {fault.line}: " if fault.line else ""
         name = f"{fault.key}: " if fault.key else ""

@@ -20,6 +20,12 @@ ConfigOption = Annotated[
         help="The configuration. [default: $BACKUPD_CONFIG, else /etc/backupd/backupd.toml]",
     ),
 ]
+RegionArgument = Annotated[
+    list[str] | None, typer.Argument(metavar="REGION", show_default=False, help="Only these regions. [default: all]")
+]
+DatabaseOption = Annotated[
+    str | None, typer.Option("--database", metavar="LABEL", show_default=False, help="Only this database.")
+]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object, not text; for errors, too.")]
 IdentityOption = Annotated[
     Path | None,

@@ -6,6 +6,8 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import msgspec
+
 from backupd.catalog import help as recovery
 from backupd.catalog import layout
 from backupd.catalog.repository import Repository
@@ -14,7 +16,7 @@ from backupd.errors import DamageError, RefusedError
 from backupd.model.documents import RepositoryInfo
 from backupd.model.ids import ObjectName, RegionName, RepositoryId
 from backupd.seal.documents import Signer
-from backupd.store.base import Store
+from backupd.store.probe import ProbedStore, probe
 
 _HARMLESS = (layout.Kind.HELP, layout.Kind.TEMPORARY)
 """What an init that was cut off leaves behind."""
@@ -25,7 +27,7 @@ class NamedStore:
     """A store under its configured name."""
 
     name: str
-    store: Store
+    store: ProbedStore
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,8 +48,6 @@ class Founder:
     signer: Signer
     trusted: Collection[str]
     """Signers to be named in the repository beside `signer`, 64 hex each."""
-    probe: Callable[[Store], Mapping[str, Any]]
-    """FORMAT.md §8's profile of a store, by trying; leaves nothing behind."""
     clock: Clock
     random: Callable[[int], bytes]
 
@@ -83,7 +83,7 @@ def initialise(region: RegionName, places: Sequence[NamedStore], founder: Founde
                 region=region,
                 created=stamp(founder.clock.now()),
                 signers=sorted(signers),
-                profile=dict(founder.probe(place.store)),
+                profile=msgspec.to_builtins(probe(place.store, founder.random)),
             )
             _publish(Repository(place.store, signers), info, founder.signer)
         made.append(Initialised(place.name, repository, created, info.profile))

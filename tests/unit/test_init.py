@@ -23,7 +23,6 @@ def founder(ticking_clock):
     return Founder(
         signer=Signer(b"\x01" * 32),
         trusted=("ab" * 32,),
-        probe=lambda store: {"adapter": "directory", "max_write": 4711},  # noqa: ARG005 - the port's shape
         clock=ticking_clock,
         random=lambda size: next(counter).to_bytes(size, "big"),
     )
@@ -52,7 +51,7 @@ def test_every_store_of_a_region_gets_the_same_signed_repository_and_the_help(pl
     assert [names(place) for place in places] == [["RECOVER.md", "recover", "repository.json"]] * 2
     assert {info.repository for info in infos} == {made[0].repository}
     assert infos[0].signers == sorted(["ab" * 32, founder.signer.public])
-    assert infos[0].profile == {"adapter": "directory", "max_write": 4711}
+    assert (infos[0].profile["adapter"], infos[0].profile["rename"]) == ("directory", "no-clobber")
     assert [(one.store, one.created) for one in made] == [("near", True), ("far", True)]
 
 
@@ -90,7 +89,7 @@ def test_a_folder_with_anything_else_is_refused_before_anything_is_written(place
 
 def test_a_repository_of_a_signer_we_do_not_trust_is_foreign(places, founder, ticking_clock):
     """Whoever planted it does not get our backups."""
-    stranger = Founder(Signer(b"\x02" * 32), (), founder.probe, ticking_clock, founder.random)
+    stranger = Founder(Signer(b"\x02" * 32), (), ticking_clock, founder.random)
     initialise(BE, places[:1], stranger)
 
     with pytest.raises(RefusedError, match='store "near" holds a repository that was not made by a signer we trust'):

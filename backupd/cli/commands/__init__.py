@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import typer
 
-from backupd.cli.commands import config
+from backupd.cli.commands import backup, config, setup
 
 
 def add_all(app: typer.Typer) -> None:
     """Every command, in the order of the manual."""
+    setup.add(app)
+    backup.add(app)
     config.add(app)

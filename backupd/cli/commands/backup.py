@@ -1,0 +1,81 @@
+"""`backup`."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+from backupd.cli import failures, output
+from backupd.cli.manual import exit_statuses
+from backupd.cli.options import ConfigOption, DatabaseOption, JsonOption, RegionArgument, wired
+from backupd.cli.progress import watched
+
+if TYPE_CHECKING:
+    from backupd.operations.region import Outcome
+
+
+def add(app: typer.Typer) -> None:
+    app.command("backup", epilog=exit_statuses())(backup)
+
+
+def backup(
+    context: typer.Context,
+    region: RegionArgument = None,
+    database: DatabaseOption = None,
+    config: ConfigOption = None,
+    as_json: JsonOption = False,
+) -> int:
+    """Back up databases onto their stores.
+
+    Every database of the given regions, or of all, goes onto each store of its region.
+    The rows of a database are read at one instant, split by tenant, compressed, sealed and shipped. A snapshot exists
+    when its record does, which is written last: whatever goes wrong before leaves nothing half done, and the next run
+    goes on from what was published. One store or database failing does not stop the others; the exit status is that of
+    the first failure.
+
+    \b
+    Examples:
+      backupd backup
+      backupd backup be --database app --json
+    """
+    wiring = wired(context, config)
+    with watched(wiring.clock, quiet=as_json) as trace:
+        from backupd.operations.region import back_up
+
+        targets = [
+            wiring.target(name, store, database, trace)
+            for name in wiring.regions(region or [])
+            for store in wiring.stores(name)
+        ]
+        outcomes = list(back_up(targets))
+    if as_json:
+        output.print_json({"backups": [_as_object(outcome) for outcome in outcomes]})
+    else:
+        for outcome in outcomes:
+            _print(outcome)
+    return next((outcome.error.exit_code for outcome in outcomes if outcome.error is not None), 0)
+
+
+def _as_object(outcome: Outcome) -> dict[str, Any]:
+    where = {"region": outcome.region, "store": outcome.store, "database": outcome.label}
+    if outcome.error is not None:
+        return {**where, "error": failures.as_object(outcome.error)}
+    return {**where, "report": outcome.report}
+
+
+def _print(outcome: Outcome) -> None:
+    where = f"{outcome.region}/{outcome.label} on {outcome.store}"
+    if outcome.error is not None:
+        failures.print_failure(outcome.error, where)
+        return
+    report, told = outcome.report, output.human_bytes
+    if report is not None:
+        output.print_lines(
+            [
+                f"{where}: snapshot {report.snapshot}",
+                f"  {report.tables} tables, {report.rows} rows, {told(report.read)}",
+                f"  {told(report.new)} new, sent {told(report.sent)} in {report.objects} objects",
+                f"  exported snapshot held {report.held_seconds:.1f} s, {report.seconds:.1f} s in all",
+            ]
+        )

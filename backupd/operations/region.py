@@ -1,0 +1,91 @@
+"""Back up several databases onto several stores, each on its own: what fails stops nothing else."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterable, Iterator
+from dataclasses import dataclass
+
+from backupd.catalog.repository import Repository
+from backupd.errors import BackupdError, InterruptedRunError, StoreError
+from backupd.model.ids import RegionName
+from backupd.operations.backup import BackupReport, Job, Node, backup
+from backupd.operations.members import find_members
+from backupd.store.base import Store
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """A region's databases, and one of its stores."""
+
+    region: RegionName
+    store: str
+    """The store's configured name."""
+    open: Callable[[], Store]
+    trusted: Collection[str] | None
+    jobs: tuple[Job, ...]
+    node: Node
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """How one backup of one database onto one store ended: with a report or with an error."""
+
+    region: RegionName
+    store: str
+    label: str
+    report: BackupReport | None
+    error: BackupdError | None = None
+
+
+def back_up(targets: Iterable[Target]) -> Iterator[Outcome]:
+    """Run every backup, one after another, and tell how each ended.
+
+    A store that fails is not tried again for the target's other databases: they fail with the same error. Raises
+    InterruptedRunError; faults of backupd itself are not caught.
+    """
+    for target in targets:
+        yield from _target(target)
+
+
+def _target(target: Target) -> Iterator[Outcome]:
+    try:
+        store = target.open()
+    except BackupdError as error:
+        yield from (_failed(target, job, error) for job in target.jobs)
+        return
+    broken: StoreError | None = None
+    try:
+        repository = Repository(store, target.trusted)
+        for job in target.jobs:
+            if broken is not None:
+                yield _failed(target, job, broken)
+                continue
+            for outcome in _job(target, job, repository):
+                broken = outcome.error if isinstance(outcome.error, StoreError) else broken
+                yield outcome
+    finally:
+        store.close()
+
+
+def _job(target: Target, job: Job, repository: Repository) -> Iterator[Outcome]:
+    """One database, or each of those the label stands for."""
+    try:
+        members = find_members(job.source, job.tenancy)
+    except BackupdError as error:
+        yield _failed(target, job, error)
+        return
+    for member in members:
+        try:
+            report = backup(job, repository, target.node, member)
+        except InterruptedRunError:
+            raise
+        except BackupdError as error:
+            yield _failed(target, job, error)
+            if isinstance(error, StoreError):
+                return
+        else:
+            yield Outcome(target.region, target.store, job.label, report)
+
+
+def _failed(target: Target, job: Job, error: BackupdError) -> Outcome:
+    return Outcome(target.region, target.store, job.label, None, error)
