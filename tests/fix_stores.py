@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -10,8 +11,11 @@ import pytest
 from backupd.clock import SystemClock
 from backupd.store.base import Store
 from backupd.store.directory import DirectoryStore
+from backupd.store.probe import ProbedStore
+from backupd.store.sftp import open_sftp
 from backupd.store.sftp.store import SftpStore
 from backupd.store.sftp.target import SftpTarget
+from backupd.store.throttle import ThrottledStore
 
 
 @pytest.fixture
@@ -22,7 +26,7 @@ def directory_store(tmp_path: Path) -> DirectoryStore:
     return DirectoryStore(root / "be")
 
 
-@pytest.fixture(params=["directory", "sftp"])
+@pytest.fixture(params=["directory", "sftp", "retrying", "throttled"])
 def store(request: pytest.FixtureRequest) -> Store:
     """Each adapter in turn."""
     return request.getfixturevalue(f"{request.param}_store")
@@ -48,3 +52,17 @@ def sftp_store(sftp_target: SftpTarget) -> Iterator[SftpStore]:
     store = SftpStore(sftp_target, SystemClock())
     yield store
     store.close()
+
+
+@pytest.fixture
+def retrying_store(sftp_target: SftpTarget) -> Iterator[ProbedStore]:
+    """As the configuration opens one: SFTP, tried again."""
+    store = open_sftp(dataclasses.replace(sftp_target, patience=5.0), SystemClock())
+    yield store
+    store.close()
+
+
+@pytest.fixture
+def throttled_store(directory_store: DirectoryStore) -> ThrottledStore:
+    """A folder behind a limit too high to be felt."""
+    return ThrottledStore(directory_store, 1 << 30, SystemClock())

@@ -20,6 +20,7 @@ from backupd.errors import ObjectExistsError, ObjectMissingError, StoreError, St
 from backupd.model.ids import ObjectHash, ObjectName
 from backupd.store.base import ObjectInfo, ServerSnapshot, Space
 from backupd.store.names import TEMPORARY, components, folders, temporary
+from backupd.store.workbench import DirectoryWorkbench
 
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -119,6 +120,10 @@ class DirectoryStore:
         candidates = (above / ".zfs" / "snapshot" for above in (self.root, *self.root.absolute().parents))
         return next((folder for folder in candidates if folder.is_dir()), None)
 
+    def workbench(self) -> DirectoryWorkbench:
+        """Single steps, for the probe."""
+        return DirectoryWorkbench(self.root, self.snapshots_folder())
+
     def close(self) -> None:
         """Nothing is kept open between calls."""
 
@@ -213,7 +218,7 @@ def _rmdir(name: str, parent: int) -> bool:
 
 def _write(folder: int, name: str, source: BinaryIO, size: int) -> None:
     source.seek(0)
-    file = os.open(name, _CREATE, 0o600, dir_fd=folder)
+    file = os.open(name, _CREATE, 0o400, dir_fd=folder)
     try:
         missing = size
         while missing and (block := source.read(min(missing, _BLOCK))):

@@ -1,7 +1,7 @@
 """A real OpenSSH server on loopback that behaves like an rsync.net account.
 
-A forced command stands for the restricted shell: no redirection, no pipes, BSD names for the hash commands, `quota` but no
-`df`; SFTP starts in the account's home. Also used by scripts, so nothing here needs pytest.
+A forced command stands for the restricted shell: no redirection, no pipes, BSD names for the hash commands, `quota` but
+no `df`; SFTP starts in the account's home. Also used by scripts, so nothing here needs pytest.
 """
 
 from __future__ import annotations
@@ -39,6 +39,8 @@ MaxStartups 1000
 MaxSessions 10
 LogLevel ERROR
 Subsystem sftp {sftp_server}
+# Debian's bash reads ~/.bashrc when sshd starts it, unless it believes to be a shell within a shell.
+SetEnv SHLVL=2
 """
 
 SHELL = """\
@@ -55,11 +57,18 @@ esac
 eval "set -- $command"
 name=$1; shift
 case "{dialect}:$name" in
-  bsd:md5|bsd:sha1|bsd:sha256) exec "${{name}}sum" --tag -- "$@" ;;
+  bsd:sha256) # openssl where there is one: coreutils' is five times slower than the BSD tool it stands for
+    if command -v openssl >/dev/null; then
+      digest=$(openssl dgst -sha256 -r -- "$1") && echo "SHA256 ($1) = ${{digest%% *}}"
+      exit
+    fi
+    exec sha256sum --tag -- "$@" ;;
+  bsd:md5|bsd:sha1) exec "${{name}}sum" --tag -- "$@" ;;
   gnu:md5sum|gnu:sha1sum|gnu:sha256sum) exec "$name" -- "$@" ;;
   weak:md5) exec md5sum --tag -- "$@" ;;
   liar:sha256|liar:sha256sum) echo "0000000000000000000000000000000000000000000000000000000000000000  $1"; exit 0 ;;
   *:quota) exec cat {base}/quota ;;
+  sealed:*) ;;
   *:ls|*:mkdir|*:rm|*:id|*:find|*:dd|*:chmod) exec "$name" "$@" ;;
 esac
 echo "$name: command not allowed" >&2
@@ -89,7 +98,7 @@ def make_key(path: Path) -> str:
 
 @dataclass
 class Sshd:
-    """`dialect` is which hash commands the shell has: bsd, gnu, weak (md5 only), liar, none.
+    """`dialect` is which hash commands the shell has: bsd, gnu, weak (md5 only), liar, none; sealed: no command at all.
 
     `flags` go to sftp-server; `unprivileged` runs it as nobody, so that file modes bind it also when we are root.
     `home` may lie on a file system of the caller's choice (to fill it up); `port` 0 takes a free one.

@@ -17,9 +17,7 @@ from backupd.store.sftp.knowledge import KnownFolders, RoomMeter, ServerHash
 from backupd.store.sftp.session import Pool, Session, folders_above, granted
 from backupd.store.sftp.target import SftpTarget
 from backupd.store.sftp.wire import Attributes, Code, Status
-
-SNAPSHOTS = ".zfs/snapshot"
-"""Where rsync.net shows an account its own snapshots, from its home (research O§1)."""
+from backupd.store.sftp.workbench import SNAPSHOTS, SftpWorkbench
 
 
 class SftpStore:
@@ -95,6 +93,10 @@ class SftpStore:
             (entries,) = download.read_folders(session, [SNAPSHOTS])
         names = [name for name, seen in entries if download.is_folder(seen)]
         return [ServerSnapshot(name) for name in sorted(names, key=_by_date)]
+
+    def workbench(self) -> SftpWorkbench:
+        """Single steps, for the probe."""
+        return SftpWorkbench(self.pool, self._root)
 
     def close(self) -> None:
         self.pool.close()

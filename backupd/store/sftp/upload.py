@@ -23,6 +23,8 @@ from backupd.store.sftp.session import Session, granted, handle_of
 from backupd.store.sftp.wire import Attributes, Code, Handle, Mode, Reply, Request, Status
 
 _MODE = Mode.READ | Mode.WRITE | Mode.CREATE | Mode.EXCLUSIVE
+PERMISSIONS = 0o400
+"""Objects never change; a server that also refuses chmod and remove is append-only (DESIGN §7)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +75,7 @@ def put(session: Session, job: Job, around: Surroundings) -> None:
 def _begin(session: Session, job: Job, around: Surroundings) -> Handle | None:
     """The open temporary object; None when something stands under the final name already."""
     makings = [wire.mkdir(folder) for folder in around.missing_folders(job.staging)]
-    opening = wire.open_file(job.staging, _MODE, 0o600)
+    opening = wire.open_file(job.staging, _MODE, PERMISSIONS)
     *_, seen, opened = session.channel.ask(*makings, wire.lstat(job.path), opening)
     if isinstance(opened, Status) and opened.code == Code.NO_SUCH_FILE:
         session.make_folders(job.staging)

@@ -29,6 +29,7 @@ class Ask(IntEnum):
     WRITE = 6
     LSTAT = 7
     FSTAT = 8
+    SETSTAT = 9
     OPENDIR = 11
     READDIR = 12
     REMOVE = 13
@@ -179,6 +180,10 @@ def lstat(path: str) -> Request:
 
 def fstat(handle: Handle) -> Request:
     return Request(Ask.FSTAT, _string(handle.value))
+
+
+def chmod(path: str, permissions: int) -> Request:
+    return Request(Ask.SETSTAT, _text(path) + struct.pack(">II", 0x4, permissions))
 
 
 def opendir(path: str) -> Request:

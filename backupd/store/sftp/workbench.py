@@ -1,0 +1,82 @@
+"""An SFTP store's single steps, for the probe."""
+
+from __future__ import annotations
+
+from backupd.model.ids import ObjectName
+from backupd.store.sftp import wire
+from backupd.store.sftp.session import Pool, Session, granted, handle_of
+from backupd.store.sftp.upload import PERMISSIONS
+from backupd.store.sftp.wire import Mode
+
+SNAPSHOTS = ".zfs/snapshot"
+"""Where rsync.net shows an account its own snapshots, from its home (research O§1)."""
+
+
+class SftpWorkbench:
+    """The probe's `Workbench`; each step on a session of the pool."""
+
+    adapter = "sftp"
+
+    def __init__(self, pool: Pool, root: str) -> None:
+        self._pool = pool
+        self._root = root
+        with pool.session() as session:
+            self.max_write = session.channel.write_size
+
+    def write(self, name: ObjectName, data: bytes, *, exclusive: bool) -> bool:
+        path = self._path(name)
+        with self._pool.session() as session:
+            if exclusive:
+                session.make_folders(path)
+                opening = wire.open_file(path, Mode.WRITE | Mode.CREATE | Mode.EXCLUSIVE, PERMISSIONS)
+            else:
+                session.channel.ask(wire.chmod(path, 0o600))
+                opening = wire.open_file(path, Mode.WRITE | Mode.TRUNCATE)
+            handle = handle_of(session.channel.ask(opening)[0], name)
+            written, synced, closed = session.channel.ask(
+                wire.write(handle, 0, data), wire.fsync(handle), wire.close(handle)
+            )
+            granted(written, name)
+            granted(closed, name)
+        return isinstance(synced, wire.Status) and synced.ok
+
+    def rename(self, old: ObjectName, new: ObjectName) -> None:
+        self._do(wire.rename(self._path(old), self._path(new)), new)
+
+    def remove(self, name: ObjectName) -> None:
+        self.run("rm -f", name)
+        with self._pool.session() as session:
+            seen, removed = session.channel.ask(wire.lstat(self._path(name)), wire.remove(self._path(name)))
+        if isinstance(seen, wire.Attributes):
+            granted(removed, name)
+
+    def tells_space(self) -> bool:
+        with self._pool.session() as session:
+            return session.offers("statvfs@openssh.com") and isinstance(
+                session.channel.ask(wire.statvfs("."))[0], wire.Extended
+            )
+
+    def run(self, command: str, name: ObjectName) -> bytes | None:
+        with self._pool.session() as session:
+            code, output = session.run(command, self._path(name))
+        return output if code == 0 else None
+
+    def snapshots_folder(self) -> str | None:
+        with self._pool.session() as session:
+            return SNAPSHOTS if _is_folder(session, SNAPSHOTS) else None
+
+    def _do(self, request: wire.Request, name: ObjectName) -> None:
+        with self._pool.session() as session:
+            (reply,) = session.channel.ask(request)
+        granted(reply, name)
+
+    def _path(self, name: ObjectName) -> str:
+        return f"{self._root}/{name}"
+
+
+def _is_folder(session: Session, path: str) -> bool:
+    (seen,) = session.channel.ask(wire.opendir(path))
+    if not isinstance(seen, wire.Handle):
+        return False
+    session.channel.ask(wire.close(seen))
+    return True

@@ -1,0 +1,100 @@
+"""A store that takes and gives no more bytes a second than it may, over all threads."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator, Sequence
+from io import RawIOBase
+from typing import BinaryIO, cast
+
+from backupd.clock import Clock
+from backupd.errors import ObjectMissingError
+from backupd.model.ids import ObjectHash, ObjectName
+from backupd.store.base import ObjectInfo, ServerSnapshot, Space
+from backupd.store.probe import ProbedStore, Workbench
+
+_PIECE = 256 * 1024
+
+
+class TokenBucket:
+    """Hands out bytes at `rate` a second; after a pause up to `burst` at once. Shared by threads."""
+
+    def __init__(self, rate: int, clock: Clock, burst: int = _PIECE) -> None:
+        self._rate = rate
+        self._clock = clock
+        self._burst = burst / rate
+        self._lock = threading.Lock()
+        self._due = clock.monotonic() - self._burst
+
+    def take(self, amount: int) -> None:
+        """Return when `amount` bytes may go; in the order of asking."""
+        with self._lock:
+            now = self._clock.monotonic()
+            # The bucket is kept as the instant it was last empty: sleeping happens outside the lock.
+            self._due = max(self._due, now - self._burst) + amount / self._rate
+            wait = self._due - now
+        if wait > 0:
+            self._clock.sleep(wait)
+
+
+class ThrottledStore:
+    """Content of objects counts, in both directions together; names, listings and SSH's own bytes do not."""
+
+    def __init__(self, inner: ProbedStore, rate: int, clock: Clock) -> None:
+        self.inner = inner
+        self._bucket = TokenBucket(rate, clock)
+
+    def put_new(self, name: ObjectName, source: BinaryIO, size: int, sha256: ObjectHash) -> None:
+        self.inner.put_new(name, cast("BinaryIO", _SlowReader(source, self._bucket)), size, sha256)
+
+    def get(self, name: ObjectName, offset: int = 0, length: int | None = None) -> bytes:
+        if length is None:
+            info = self.inner.stat(name)
+            if info is None:
+                raise ObjectMissingError(f"no such object on the store: {name!r}")
+            length = max(0, info.size - offset)
+        pieces = []
+        for at in range(0, max(length, 1), _PIECE):
+            wanted = min(_PIECE, length - at)
+            self._bucket.take(wanted)
+            pieces.append(self.inner.get(name, offset + at, wanted))
+            if len(pieces[-1]) < wanted:
+                break
+        return b"".join(pieces)
+
+    def stat(self, name: ObjectName) -> ObjectInfo | None:
+        return self.inner.stat(name)
+
+    def list(self, prefix: ObjectName) -> Iterator[ObjectInfo]:
+        return self.inner.list(prefix)
+
+    def remove(self, name: ObjectName) -> None:
+        self.inner.remove(name)
+
+    def space(self) -> Space | None:
+        return self.inner.space()
+
+    def snapshots(self) -> Sequence[ServerSnapshot]:
+        return self.inner.snapshots()
+
+    def workbench(self) -> Workbench:
+        return self.inner.workbench()
+
+    def close(self) -> None:
+        self.inner.close()
+
+
+class _SlowReader(RawIOBase):
+    """The source of an upload, read no faster than the bucket allows."""
+
+    def __init__(self, source: BinaryIO, bucket: TokenBucket) -> None:
+        self._source = source
+        self._bucket = bucket
+
+    def read(self, size: int = -1) -> bytes:
+        data = self._source.read(min(size, _PIECE) if size >= 0 else _PIECE)
+        self._bucket.take(len(data))
+        return data
+
+    def seek(self, offset: int, whence: int = 0) -> int:
+        return self._source.seek(offset, whence)
