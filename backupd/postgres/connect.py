@@ -84,15 +84,6 @@ def elsewhere(source: Source, database: str) -> Source:
     return replace(source, conninfo=make_conninfo(source.conninfo, dbname=database))
 
 
-def databases(source: Source) -> list[str]:
-    """The names of every database of the server that takes connections, templates left out."""
-    with connect(source) as connection:
-        rows = connection.execute(
-            "SELECT datname FROM pg_catalog.pg_database WHERE datallowconn AND NOT datistemplate ORDER BY 1"
-        )
-        return [name for (name,) in rows]
-
-
 @contextmanager
 def connect(source: Source, database: str | None = None) -> Iterator[Connection]:
     """A connection in autocommit under the fixed settings, closed afterwards.

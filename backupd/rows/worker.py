@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import queue
 import re
@@ -248,6 +249,7 @@ def main() -> int:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides when to stop, and says so by closing the pipe
     talk = Talk(os.fdopen(0, "rb"), os.fdopen(1, "wb"))
     talk.start()
+    gc.disable()  # millions of short-lived rows would set the collector off all the time, and nothing here is cyclic
     try:
         work(talk)
     except BaseException as error:  # noqa: BLE001 - the process's last word; the parent raises it

@@ -12,6 +12,7 @@ import msgspec
 
 from backupd.catalog.index import Generation, Index, KnownSegment
 from backupd.clock import compact, parse_stamp, stamp
+from backupd.errors import RefusedError
 from backupd.model.ids import GenerationId, Pseudonym, RunId
 from backupd.seal import suite
 from backupd.seal.keyring import KeyringEntry, KeyringIds, KeyringPieces, KeyringWriter, render_keyring
@@ -50,7 +51,12 @@ def new_id(now: datetime, random: Callable[[int], bytes]) -> str:
 
 
 def current_generation(index: Index, repository: Repository, node: Node) -> Generation:
-    """The generation to add to; a new one when there is none, it is over, or it was made on another store."""
+    """The generation to add to; a new one when there is none, it is over, or it was made on another store.
+
+    Raises RefusedError when the store has no repository.
+    """
+    if not repository.exists():
+        raise RefusedError("there is no repository on this store", hint="Make one with `backupd init REGION`.")
     now = node.clock.now()
     known = index.generation()
     info = repository.info()

@@ -22,10 +22,9 @@ from backupd.catalog.layout import place_of, segment_folder
 from backupd.catalog.shipping import Shipper
 from backupd.catalog.spool import run_folder
 from backupd.clock import stamp
-from backupd.errors import DamageError, UnmappedError
+from backupd.errors import DamageError
 from backupd.model.documents import LedgerHead, Record, Totals
 from backupd.model.ids import ObjectName, RunId
-from backupd.model.tenancy import TenancyKind
 from backupd.operations.backup.contents import Contents
 from backupd.operations.backup.generation import (
     Segments,
@@ -39,14 +38,10 @@ from backupd.operations.backup.intake import Onto
 from backupd.operations.backup.parts import PartBuilder, Placed
 from backupd.operations.backup.reading import Reading, read_database
 from backupd.operations.backup.values import BackupReport, Job, Node
-from backupd.planning.names import named_tenant
-from backupd.postgres.connect import databases
 from backupd.seal.frame import Compressor
 from backupd.trace import PhaseDone, PhaseStarted
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from backupd.catalog.index import Generation
     from backupd.catalog.repository import Repository
     from backupd.model.ids import ObjectHash
@@ -87,24 +82,6 @@ def backup(job: Job, repository: Repository, node: Node, database: str | None = 
         reading = read_database(job, node, database, spool, Onto(generation, index, segments, shipper))
         shipper.drain()
         return _publish(context, reading, listing, started)
-
-
-def backup_all(job: Job, repository: Repository, node: Node) -> Iterator[BackupReport]:
-    """Back up every database the job stands for: one, or with tenancy by database all that its pattern matches.
-
-    Each is a snapshot of its own, yielded once it is published. Raises UnmappedError when the pattern matches none.
-    """
-    if job.tenancy.kind is not TenancyKind.DATABASE:
-        yield backup(job, repository, node)
-        return
-    members = [name for name in databases(job.source) if named_tenant(job.tenancy.database_pattern, name) is not None]
-    if not members:
-        raise UnmappedError(
-            f"no database matches the database_pattern of '{job.label}'",
-            hint="Compare the pattern with the server's list of databases.",
-        )
-    for name in members:
-        yield backup(job, repository, node, name)
 
 
 def _publish(context: _Run, reading: Reading, listing: _Listing, started: float) -> BackupReport:
