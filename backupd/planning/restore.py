@@ -74,8 +74,12 @@ class RestorePlan:
     """By name, each with its part's place."""
     sequences: tuple[SequenceValue, ...]
     facts: dict[str, Any]
+    refresh: tuple[tuple[str, str], ...]
+    """Materialized views, in this order."""
     rows: int
     bytes: int
+    spans: int
+    """Digests of rows."""
 
 
 @dataclass(slots=True)
@@ -97,6 +101,7 @@ class Planner:
         self._files: defaultdict[str, list[tuple[int, FileEntry]]] = defaultdict(list)
         self._sequences: list[SequenceValue] = []
         self._facts: dict[str, Any] = {}
+        self._spans = 0
 
     def add(self, part: int, entries: Iterable[Entry]) -> None:
         """The entries of the record's part of this place.
@@ -119,19 +124,34 @@ class Planner:
 
         Raises DamageError when it is not all the record says, or there is no schema.
         """
+        self._check()
         drafts = sorted(self._tables.items(), key=lambda item: (-item[1].size, item[0]))
-        tables = tuple(
-            TablePlan(schema, name, tuple(draft.columns), draft.rows, draft.size, len(draft.pieces))
-            for (schema, name), draft in drafts
+        pieces = [[Piece(place, *piece) for piece in draft.pieces] for place, (_, draft) in enumerate(drafts)]
+        return RestorePlan(
+            tables=tuple(
+                TablePlan(schema, name, tuple(draft.columns), draft.rows, draft.size, len(draft.pieces))
+                for (schema, name), draft in drafts
+            ),
+            passes=tuple(tuple(_bundles(group)) for group in _groups(pieces, wide)),
+            files=dict(self._files),
+            sequences=tuple(self._sequences),
+            facts=self._facts,
+            refresh=_refresh(self._facts),
+            rows=self._record.totals.rows,
+            bytes=self._record.totals.bytes,
+            spans=self._spans,
         )
-        rows, size = sum(table.rows for table in tables), sum(table.bytes for table in tables)
-        if (rows, size) != (self._record.totals.rows, self._record.totals.bytes):
+
+    def _check(self) -> None:
+        rows = {table: draft.rows for table, draft in self._tables.items()}
+        size = sum(draft.size for draft in self._tables.values())
+        if (sum(rows.values()), size) != (self._record.totals.rows, self._record.totals.bytes):
             raise DamageError("the parts of the snapshot do not add up to what its record says")
+        for schema, name, count in self._facts.get("tables", []):
+            if rows.get((schema, name), 0) != count:
+                raise DamageError("the segments of a table do not add up to what the snapshot says of it")
         if len(self._files["ddl-head"]) != 1:
             raise DamageError("the parts of the snapshot do not hold one schema")
-        pieces = [[Piece(place, *piece) for piece in draft.pieces] for place, (_, draft) in enumerate(drafts)]
-        passes = tuple(tuple(_bundles(group)) for group in _groups(pieces, wide))
-        return RestorePlan(tables, passes, dict(self._files), tuple(self._sequences), self._facts, rows, size)
 
     def _add_table(self, part: int, entry: TableEntry) -> None:
         if not entry.bytes:
@@ -139,6 +159,7 @@ class Planner:
         draft = self._tables.setdefault((entry.schema, entry.table), _Draft(entry.columns))
         if draft.columns != entry.columns:
             raise DamageError(f"{_named(self._record.parts[part])} contradicts another about a table's columns")
+        self._spans += len(entry.spans)
         draft.rows += entry.rows
         draft.size += entry.bytes
         draft.pieces.append((part, entry.bytes, _pack((entry.spans, entry.runs))))
@@ -148,6 +169,13 @@ class Planner:
             before = self._facts.get(key)
             joined = [*before, *value] if isinstance(before, list) and isinstance(value, list) else value
             self._facts[key] = joined
+
+
+def _refresh(facts: dict[str, Any]) -> tuple[tuple[str, str], ...]:
+    """Several segments may name views; their ranks put them in one order."""
+    views = [(schema, name) for schema, name in facts.get("refresh", [])]
+    ranks = facts.get("ranks") or range(len(views))
+    return tuple(view for _, view in sorted(zip(ranks, views, strict=True)))
 
 
 def _named(part: PartRef) -> str:

@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
     from typing import IO
 
-    from backupd.postgres.connect import Source
-    from backupd.postgres.tools import Client
+    from backupd.postgres.connect import Connection, Source
+    from backupd.postgres.tools import Client, Programs
 
 _TIMEOUT_SINCE = 17
 """From here on pg_restore sets `transaction_timeout`, which older servers do not know."""
@@ -47,23 +47,28 @@ class Schema:
     """Roles that own something."""
 
 
-@contextmanager
-def pg_restore_for(source: Source, database: str) -> Iterator[Client]:
-    """A client whose programs fit the server, for one of its databases.
+def fitting_programs(source: Source, connection: Connection) -> Programs:
+    """Client programs that can restore into the connection's server.
 
-    Raises ConfigError when there are none, and what connecting does.
+    Raises ConfigError when there are none.
     """
+    version = connection.info.server_version
+    programs = find_programs(source.client_folders, version)
+    if version // 10000 < _TIMEOUT_SINCE <= programs.version[0]:
+        raise ConfigError(
+            f"pg_restore {programs.version[0]} cannot restore into a server of PostgreSQL {version // 10000}",
+            hint=f"Install postgresql-client-{version // 10000}, or name its folder in the configuration.",
+        )
+    return programs
+
+
+@contextmanager
+def pg_restore_for(source: Source, database: str, programs: Programs) -> Iterator[Client]:
+    """A client for one of the server's databases. Raises what connecting does."""
     with session.connect(source, database) as connection:
-        major = connection.info.server_version // 10000
-        programs = find_programs(source.client_folders, connection.info.server_version)
         given = resolved(connection)
         # Its words can only be understood in English, and only a superuser may choose the language.
         options = {"PGOPTIONS": "-c lc_messages=C"} if session.is_superuser(connection) else {}
-    if major < _TIMEOUT_SINCE <= programs.version[0]:
-        raise ConfigError(
-            f"pg_restore {programs.version[0]} cannot restore into a server of PostgreSQL {major}",
-            hint=f"Install postgresql-client-{major}, or name the folder of its pg_restore in the configuration.",
-        )
     with client(programs, given) as found:
         yield replace(found, environment={**found.environment, **options})
 
@@ -99,12 +104,12 @@ def _database(entries: list[Entry]) -> DatabaseSql:
     return DatabaseSql(made[0].definition, made[0].owner, tuple(about))
 
 
-def restore_section(client: Client, schema: Schema, section: str, jobs: int) -> None:
+def restore_section(client: Client, schema: Schema, section: str, *options: str) -> None:
     """Restore the section `pre-data` or `post-data` into the client's database, stopping at the first error.
 
     Raises SourceError, SourceGoneError or RefusedError, without pg_restore's words.
     """
-    command = client.command("pg_restore", "-Fc", f"--section={section}", "--exit-on-error", f"--jobs={jobs}")
+    command = client.command("pg_restore", "-Fc", f"--section={section}", "--exit-on-error", *options)
     with _running([*command, f"/proc/self/fd/{schema.descriptor}"], client, (schema.descriptor,), section) as process:
         process.wait()
 

@@ -1,0 +1,6 @@
+"""Restore one snapshot into a new database: `run` tells the story; values in, a report out."""
+
+from backupd.operations.restore.run import restore
+from backupd.operations.restore.values import RestoreReport, RestoreRequest, World
+
+__all__ = ["RestoreReport", "RestoreRequest", "World", "restore"]

@@ -1,0 +1,135 @@
+"""The new database built from a snapshot's contents: steps 3 to 7 of a restore."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from backupd.errors import RefusedError
+from backupd.operations.restore.filling import LOADING, Filling
+from backupd.postgres.target import database, finishing, session
+from backupd.postgres.target.loading import Loader
+from backupd.postgres.target.naming import temporary_name
+from backupd.postgres.target.schema import (
+    fitting_programs,
+    pg_restore_for,
+    restore_large_objects,
+    restore_section,
+)
+from backupd.trace import Warned
+
+if TYPE_CHECKING:
+    from backupd.operations.restore.contents import Contents
+    from backupd.operations.restore.timing import Timer
+    from backupd.operations.restore.values import RestoreRequest, World
+    from backupd.planning.restore import RestorePlan
+    from backupd.postgres.connect import Connection
+    from backupd.postgres.target.schema import Schema
+    from backupd.postgres.tools import Programs
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """What is to be built."""
+
+    contents: Contents
+    plan: RestorePlan
+    schema: Schema
+
+
+class Building:
+    """One new database under way."""
+
+    def __init__(self, request: RestoreRequest, world: World, timer: Timer, snapshot: Snapshot) -> None:
+        self._request = request
+        self._world = world
+        self._timer = timer
+        self._contents = snapshot.contents
+        self._plan = snapshot.plan
+        self._schema = snapshot.schema
+        self._temporary = temporary_name(world.random(4).hex())
+
+    def run(self) -> int:
+        """Build the database; how many roles were made.
+
+        Raises RefusedError, SourceError, DamageError or the store's errors; then nothing of the database is left,
+        or a warning names it.
+        """
+        with session.connect(self._request.target, session.MAINTENANCE) as connection:
+            programs = self._look(connection)
+            roles = self._make_roles(connection)
+            database.create(connection, self._schema.database, self._temporary)
+        try:
+            self._fill(programs)
+            with (
+                self._timer.phase("publishing"),
+                session.connect(self._request.target, session.MAINTENANCE) as connection,
+            ):
+                database.publish(connection, self._schema.database, self._temporary, self._request.name)
+        except BaseException:
+            self._drop()
+            raise
+        return roles
+
+    def _look(self, connection: Connection) -> Programs:
+        database.check_name(connection, self._request.name)
+        for name in database.leftovers(connection):
+            self._world.trace.emit(
+                Warned(f"an interrupted restore has left the database '{name}'", hint=f'DROP DATABASE "{name}";')
+            )
+        return fitting_programs(self._request.target, connection)
+
+    def _make_roles(self, connection: Connection) -> int:
+        made = 0
+        if self._request.roles:
+            with self._timer.phase("roles"):
+                scripts = [file.decode(errors="surrogateescape") for file in self._contents.file(self._plan, "globals")]
+                made = finishing.create_roles(connection, scripts)
+        missing = database.missing_roles(connection, self._schema.owners)
+        if missing:
+            raise RefusedError(
+                f"{missing} of the roles that own something in the snapshot do not exist on the target",
+                hint="Have the restore make the roles too, or create them first.",
+            )
+        return made
+
+    def _fill(self, programs: Programs) -> None:
+        request, plan = self._request, self._plan
+        with pg_restore_for(request.target, self._temporary, programs) as client:
+            with self._timer.phase("schema"):
+                restore_section(client, self._schema, "pre-data")
+                for archive in self._contents.streamed(plan, "large-objects"):
+                    restore_large_objects(client, archive)
+            with self._timer.phase(LOADING, plan.bytes):
+                self._load()
+            # Connected before the database's own login triggers exist.
+            with session.connect(request.target, self._temporary) as connection:
+                finishing.set_sequences(connection, plan.sequences)
+                with self._timer.phase("indexing"):
+                    restore_section(client, self._schema, "post-data", "--jobs", str(request.jobs))
+                self._finish(connection)
+
+    def _load(self) -> None:
+        loader = Loader(self._request.target, self._temporary, self._plan.tables, self._plan.facts.get("settings"))
+        try:
+            Filling(self._contents, loader, self._world.trace).run(self._plan, self._request.jobs)
+        finally:
+            loader.close()
+
+    def _finish(self, connection: Connection) -> None:
+        finishing.quiet_triggers(connection)
+        if self._plan.refresh:
+            with self._timer.phase("refreshing"):
+                finishing.refresh(connection, self._plan.refresh)
+        if self._request.analyze:
+            with self._timer.phase("analyzing"):
+                finishing.analyze(connection)
+
+    def _drop(self) -> None:
+        if not database.drop(self._request.target, self._temporary):
+            self._world.trace.emit(
+                Warned(
+                    f"the unfinished database '{self._temporary}' could not be dropped",
+                    hint=f'DROP DATABASE "{self._temporary}";',
+                )
+            )

@@ -1,0 +1,93 @@
+"""A snapshot's contents: its parts read into a plan, and its files and rows as they are asked for."""
+
+from __future__ import annotations
+
+from collections import deque
+from functools import partial
+from typing import TYPE_CHECKING, Self
+
+from backupd.catalog.blocks import Blocks
+from backupd.catalog.containers import ContainerRef, Containers
+from backupd.catalog.content import Check, Content, ContentReader, file_content
+from backupd.catalog.parts import read_entries
+from backupd.errors import DamageError
+from backupd.model.manifest import SegmentEntry
+from backupd.planning.restore import Planner
+from backupd.seal.container import Context
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+    from concurrent.futures import Future
+
+    from backupd.catalog.keys import SecretKeys
+    from backupd.catalog.repository import Repository
+    from backupd.model.documents import PartRef, Record
+    from backupd.model.manifest import Entry
+    from backupd.planning.restore import Piece, RestorePlan
+
+_PARTS_AHEAD = 32
+
+
+class Contents:
+    """One snapshot's contents, opened with an identity. A context manager: its threads end with the block."""
+
+    def __init__(self, repository: Repository, record: Record, keys: SecretKeys) -> None:
+        self._record = record
+        self._keys = keys
+        self._blocks = Blocks()
+        self._containers = Containers(repository.store, lambda segment: keys[segment].secret)
+        self._reader = ContentReader(self._containers, self._blocks)
+        self._refs = [self._ref(part) for part in record.parts]
+        self.verified = 0
+        """Digests among what was read to its end."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._blocks.close()
+
+    def plan(self) -> RestorePlan:
+        """Read every part's manifest.
+
+        Raises DamageError, and RefusedError or KeyRefusedError for a segment that cannot be opened.
+        """
+        planner = Planner(self._record)
+        coming: deque[Future[list[Entry]]] = deque()
+        for place in range(len(self._refs)):
+            while len(coming) < _PARTS_AHEAD and place + len(coming) < len(self._refs):
+                coming.append(self._blocks.submit(partial(self._entries, place + len(coming))))
+            planner.add(place, coming.popleft().result())
+        return planner.plan()
+
+    def file(self, plan: RestorePlan, name: str) -> list[bytes]:
+        """The files of this name, one of each segment that has it."""
+        found = [file_content(self._refs[part], entry) for part, entry in plan.files.get(name, [])]
+        self.verified += len(found)
+        return [self._reader.whole(content) for content in found]
+
+    def streamed(self, plan: RestorePlan, name: str) -> Iterator[Iterator[memoryview]]:
+        """Likewise, but each as its pieces, to be read before the next."""
+        for part, entry in plan.files.get(name, []):
+            yield (piece for _, piece in self._reader.read([(None, file_content(self._refs[part], entry))]))
+            self.verified += 1
+
+    def rows(self, pieces: Iterable[Piece]) -> Iterator[tuple[Piece, memoryview]]:
+        """The rows of pieces, in order; see `ContentReader.read`."""
+        return self._reader.read((piece, self._content(piece)) for piece in pieces)
+
+    def _content(self, piece: Piece) -> Content:
+        spans, runs = piece.unpacked()
+        return Content(self._refs[piece.part], runs, [Check(*span) for span in spans])
+
+    def _entries(self, place: int) -> list[Entry]:
+        ref = self._refs[place]
+        entries = list(read_entries(self._containers.open(ref).reader))
+        first = entries[0] if entries else None
+        if not isinstance(first, SegmentEntry) or first.name != self._keys[ref.context.segment].name:
+            raise DamageError(f"part '{ref.sha256}' does not speak of its segment {ref.context.segment}")
+        return entries
+
+    def _ref(self, part: PartRef) -> ContainerRef:
+        pseudonym, sha256, size = part
+        return ContainerRef(Context(self._record.repository, self._record.generation, pseudonym), sha256, size)

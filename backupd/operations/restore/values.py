@@ -1,0 +1,64 @@
+"""What a restore needs and what it answers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from backupd.clock import Clock
+from backupd.model.ids import SnapshotName
+from backupd.postgres.connect import Source
+from backupd.trace import Trace
+
+
+@dataclass(frozen=True, slots=True)
+class RestoreRequest:
+    """What to restore, and where to."""
+
+    label: str
+    """The database's configured label."""
+    snapshot: str
+    """`latest`, the beginning of a snapshot's name or hash, or a time."""
+    target: Source
+    """The server; the database it names is not looked at."""
+    name: str = field(repr=False)
+    """Of the new database."""
+    member: str | None = field(default=None, repr=False)
+    """Real name of one of several databases under the label (tenancy by database)."""
+    jobs: int = 4
+    """Connections that load rows or make indexes at once."""
+    roles: bool = False
+    """Whether roles that do not exist are made, with their settings and memberships."""
+    analyze: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class World:
+    """What a restore takes from outside."""
+
+    identity: bytes = field(repr=False)
+    """Secret half."""
+    clock: Clock
+    trace: Trace
+    random: Callable[[int], bytes] = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class RestoreReport:
+    """A database that is completely restored."""
+
+    snapshot: SnapshotName
+    exported: str
+    label: str
+    segments: int
+    tables: int
+    """With rows."""
+    rows: int
+    bytes: int
+    """Of COPY text."""
+    verified: int
+    """Digests of rows and files that were compared, all of them equal."""
+    roles_created: int
+    phases: tuple[tuple[str, float], ...]
+    """In order, with seconds: their sum is what a recovery takes."""
+    seconds: float
