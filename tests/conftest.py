@@ -5,4 +5,5 @@ pytest_plugins = [
     "fix_postgres",
     "fix_sftp",
     "fix_stores",
+    "fix_zoo",
 ]

@@ -1,0 +1,51 @@
+-- Keys in circles, deferred, composite; exclusion, triggers that would spoil loaded rows, rules, forced row security.
+CREATE TABLE zoo.hen (id int PRIMARY KEY, egg int, favourite int REFERENCES zoo.hen);
+CREATE TABLE zoo.egg (id int PRIMARY KEY, hen int NOT NULL REFERENCES zoo.hen DEFERRABLE INITIALLY DEFERRED);
+ALTER TABLE zoo.hen ADD CONSTRAINT hen_egg FOREIGN KEY (egg) REFERENCES zoo.egg ON DELETE SET NULL DEFERRABLE;
+BEGIN;
+INSERT INTO zoo.egg SELECT n, n FROM generate_series(1, 20) n;
+INSERT INTO zoo.hen SELECT n, n, CASE WHEN n > 1 THEN n - 1 END FROM generate_series(1, 20) n;
+COMMIT;
+CREATE TABLE zoo.pair (a int, b text, UNIQUE NULLS NOT DISTINCT (a, b));
+INSERT INTO zoo.pair VALUES (1, 'x'), (2, NULL), (NULL, NULL);
+CREATE TABLE zoo.to_pair (a int, b text, FOREIGN KEY (a, b) REFERENCES zoo.pair (a, b) MATCH FULL ON UPDATE CASCADE);
+INSERT INTO zoo.to_pair VALUES (1, 'x'), (NULL, NULL);
+CREATE TABLE zoo.not_valid (n int);
+INSERT INTO zoo.not_valid VALUES (-1);
+ALTER TABLE zoo.not_valid ADD CONSTRAINT positive CHECK (n > 0) NOT VALID;
+CREATE TABLE zoo.booking (room int, during tstzrange, EXCLUDE USING gist (during WITH &&) WHERE (room = 1));
+INSERT INTO zoo.booking VALUES (1, '[2026-01-01 00:00+00,2026-01-02 00:00+00)'), (1, '[2026-01-02 00:00+00,2026-01-03 00:00+00)'), (2, '(,)'), (2, '(,)');
+CREATE TABLE zoo.indexed (id int PRIMARY KEY USING INDEX TABLESPACE pg_default, t text, j jsonb) WITH (fillfactor = 50);
+INSERT INTO zoo.indexed SELECT n, 'T' || n, jsonb_build_object('n', n) FROM generate_series(1, 100) n;
+CREATE UNIQUE INDEX ON zoo.indexed (lower(t)) INCLUDE (id) WHERE id > 10;
+CREATE INDEX ON zoo.indexed USING gin (j jsonb_path_ops);
+CREATE INDEX ON zoo.indexed USING brin (id) WITH (pages_per_range = 4);
+CREATE INDEX ON zoo.indexed USING hash (t);
+ALTER TABLE zoo.indexed CLUSTER ON indexed_pkey;
+ALTER TABLE zoo.indexed ALTER COLUMN t SET STORAGE EXTERNAL, ALTER COLUMN t SET STATISTICS 500;
+CREATE STATISTICS zoo.related (ndistinct, dependencies, mcv) ON id, t FROM zoo.indexed;
+CREATE STATISTICS zoo.expressed ON (lower(t)), (id % 3) FROM zoo.indexed;
+
+CREATE FUNCTION zoo.spoil() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN NEW.t := NEW.t || ' spoiled'; RETURN NEW; END $$;
+CREATE FUNCTION zoo.refuse() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE EXCEPTION 'never'; END $$;
+CREATE TABLE zoo.triggered (id int PRIMARY KEY, t text);
+INSERT INTO zoo.triggered VALUES (1, 'as it was'), (2, E'\\.');
+CREATE TRIGGER spoil BEFORE INSERT OR UPDATE OF t ON zoo.triggered FOR EACH ROW WHEN (NEW.id > 0) EXECUTE FUNCTION zoo.spoil();
+CREATE TRIGGER always AFTER INSERT ON zoo.triggered FOR EACH STATEMENT EXECUTE FUNCTION zoo.refuse();
+ALTER TABLE zoo.triggered ENABLE ALWAYS TRIGGER always;
+CREATE CONSTRAINT TRIGGER later AFTER INSERT ON zoo.triggered DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION zoo.refuse();
+CREATE TRIGGER off BEFORE DELETE ON zoo.triggered FOR EACH ROW EXECUTE FUNCTION zoo.refuse();
+ALTER TABLE zoo.triggered DISABLE TRIGGER off;
+
+CREATE TABLE zoo.ruled (id int, t text);
+INSERT INTO zoo.ruled VALUES (1, 'one');
+CREATE RULE nothing AS ON INSERT TO zoo.ruled DO INSTEAD NOTHING;
+CREATE RULE also AS ON UPDATE TO zoo.ruled DO ALSO INSERT INTO zoo.lines VALUES (NEW.t);
+
+CREATE TABLE zoo.guarded (id int PRIMARY KEY, owner name, secret text);
+INSERT INTO zoo.guarded VALUES (1, 'zoo_reader', 'visible'), (2, 'nobody', 'hidden');
+ALTER TABLE zoo.guarded OWNER TO zoo_owner;
+ALTER TABLE zoo.guarded ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY;
+CREATE POLICY own ON zoo.guarded FOR SELECT TO zoo_reader, PUBLIC USING (owner = CURRENT_USER);
+CREATE POLICY narrow ON zoo.guarded AS RESTRICTIVE TO "zoo ""odd"" rôle" USING (false) WITH CHECK (false);
+GRANT SELECT, INSERT ON zoo.guarded TO zoo_reader WITH GRANT OPTION;

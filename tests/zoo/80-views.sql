@@ -1,0 +1,25 @@
+-- Views and materialized views that stand on each other, functions, operators, aggregates, casts, text search.
+CREATE VIEW zoo.plain WITH (security_barrier) AS SELECT id, t FROM zoo.mixed WHERE id < 100 WITH LOCAL CHECK OPTION;
+CREATE MATERIALIZED VIEW zoo.z_first AS SELECT id % 10 AS bucket, count(*) AS n FROM zoo.mixed GROUP BY 1;
+CREATE VIEW zoo.between AS SELECT bucket, n * 2 AS n FROM zoo.z_first;
+CREATE MATERIALIZED VIEW zoo.a_second AS SELECT sum(n) AS total FROM zoo.between;
+CREATE UNIQUE INDEX ON zoo.z_first (bucket);
+CREATE MATERIALIZED VIEW zoo.m_third AS SELECT a.total, z.n FROM zoo.a_second a, zoo.z_first z;
+CREATE MATERIALIZED VIEW zoo.not_populated AS SELECT * FROM zoo.a_second WITH NO DATA;
+CREATE RECURSIVE VIEW zoo.counting (n) AS SELECT 1 UNION ALL SELECT n + 1 FROM counting WHERE n < 5;
+CREATE VIEW zoo.grouped AS SELECT i.id, i.t, count(*) FROM zoo.indexed i GROUP BY i.id;
+CREATE FUNCTION zoo.add(a int, b int DEFAULT 1) RETURNS int LANGUAGE sql IMMUTABLE STRICT PARALLEL SAFE RETURN a + b;
+CREATE FUNCTION zoo.odd_body() RETURNS text LANGUAGE plpgsql SET search_path = zoo, pg_temp SET work_mem = '1MB' AS $body$ BEGIN RETURN $$it's; -- "x"$$ || E'\\'; END $body$;
+CREATE PROCEDURE zoo.act(INOUT x int) LANGUAGE plpgsql AS $$ BEGIN x := x + 1; END $$;
+CREATE FUNCTION zoo.rows_of(VARIADIC n int[]) RETURNS TABLE (a int, b text) LANGUAGE sql AS 'SELECT u, u::text FROM unnest(n) u';
+CREATE AGGREGATE zoo.total(int) (SFUNC = zoo.add, STYPE = int, INITCOND = '0');
+CREATE OPERATOR zoo.@@@ (LEFTARG = int, RIGHTARG = int, FUNCTION = zoo.add, COMMUTATOR = OPERATOR(zoo.@@@));
+CREATE FUNCTION zoo.to_pair(int) RETURNS zoo.inner_pair LANGUAGE sql IMMUTABLE AS $$ SELECT ROW($1, $1::text)::zoo.inner_pair $$;
+CREATE CAST (int AS zoo.inner_pair) WITH FUNCTION zoo.to_pair(int) AS ASSIGNMENT;
+CREATE TEXT SEARCH DICTIONARY zoo.dictionary (TEMPLATE = simple, STOPWORDS = english);
+CREATE TEXT SEARCH CONFIGURATION zoo.config (COPY = simple);
+ALTER TEXT SEARCH CONFIGURATION zoo.config ALTER MAPPING FOR asciiword WITH zoo.dictionary;
+CREATE OPERATOR CLASS zoo.backwards FOR TYPE int USING btree AS OPERATOR 1 >, OPERATOR 2 >=, OPERATOR 3 =, OPERATOR 4 <=, OPERATOR 5 <, FUNCTION 1 btint4cmp(int, int);
+ALTER FUNCTION zoo.add(int, int) OWNER TO zoo_owner;
+GRANT EXECUTE ON FUNCTION zoo.odd_body() TO zoo_reader;
+REVOKE EXECUTE ON PROCEDURE zoo.act(int) FROM PUBLIC;
