@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from backupd.clock import Clock, SystemClock
@@ -16,6 +18,7 @@ from backupd.model.ids import RegionName
 from backupd.model.tenancy import TableRule, Tenancy
 
 if TYPE_CHECKING:
+    from backupd.catalog.repository import Repository
     from backupd.operations.backup import Job, Node
     from backupd.operations.init import Founder
     from backupd.operations.region import Target
@@ -158,6 +161,34 @@ class Wiring:
         from backupd.store.throttle import ThrottledStore
 
         return ThrottledStore(store, section.bandwidth, self.clock)
+
+    @contextmanager
+    def repository(self, region: RegionName, store: str | None = None) -> Iterator[Repository]:
+        """The region's repository on one of its stores, by default the first, to read from.
+
+        Raises UsageError for a store that is not the region's.
+        """
+        from backupd.catalog.repository import Repository
+
+        known = self.stores(region)
+        if store is not None and store not in known:
+            raise UsageError(f'region "{region}" has no store "{store}"', hint=did_you_mean(store, list(known)))
+        with closing(self.open_store(region, store or known[0])) as opened:
+            yield Repository(opened, self.trusted())
+
+    def restore_target(self, dsn: str, passfile: Path | None) -> tuple[Source, str]:
+        """A server to restore to, and the name of the new database there.
+
+        Raises UsageError when the connection string names no database, ConfigError when it cannot be read or holds a
+        password.
+        """
+        from backupd.postgres.connect import Source, parameters
+
+        source = Source(conninfo=dsn, passfile=passfile, client_folders=self.config.node.client_dirs)
+        name = parameters(source).get("dbname")
+        if not name:
+            raise UsageError("the target names no database", hint='Name the new one in it, as in "dbname=restored".')
+        return source, str(name)
 
     def founder(self) -> Founder:
         """Who makes repositories here.

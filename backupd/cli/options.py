@@ -27,6 +27,12 @@ DatabaseOption = Annotated[
     str | None, typer.Option("--database", metavar="LABEL", show_default=False, help="Only this database.")
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object, not text; for errors, too.")]
+StoreOption = Annotated[
+    str | None,
+    typer.Option(
+        "--store", metavar="NAME", show_default=False, help="Read from this store. [default: the region's first]"
+    ),
+]
 IdentityOption = Annotated[
     Path | None,
     typer.Option("--identity", metavar="FILE", show_default=False, help="The identity file that opens the backups."),

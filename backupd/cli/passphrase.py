@@ -6,8 +6,12 @@ import getpass
 import os
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from backupd.errors import ConfigError, UsageError
+
+if TYPE_CHECKING:
+    from backupd.seal.suite import KeyPair
 
 MIN_LENGTH = 10
 """Characters of a new passphrase. scrypt makes a guess cost 0.2 s, not ten characters' worth of search."""
@@ -20,6 +24,20 @@ def read_passphrase(file: str | None, purpose: str) -> str:
     Raises UsageError when there is neither a file nor a terminal, ConfigError when the file cannot be read.
     """
     return _from_file(file) if file is not None else _ask(f"Passphrase of {purpose}: ")
+
+
+def open_identity(file: Path | None, passphrase_file: str | None) -> KeyPair:
+    """The key pair in an identity file, its passphrase asked for where it has to be.
+
+    Raises UsageError without a file, ConfigError, KeyRefusedError.
+    """
+    from backupd.seal.identity import read_identity
+
+    if file is None:
+        raise UsageError("this needs an identity", hint="Name the identity file with --identity FILE.")
+    if not file.is_file():
+        raise ConfigError(f'there is no identity file "{file}"', hint="Bring it from where it is kept, for this once.")
+    return read_identity(file, read_passphrase(passphrase_file, str(file)))
 
 
 def new_passphrase(file: str | None, purpose: str) -> str:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import typer
 
-from backupd.cli.commands import backup, config, setup
+from backupd.cli.commands import backup, config, restore, setup
 
 
 def add_all(app: typer.Typer) -> None:
     """Every command, in the order of the manual."""
     setup.add(app)
     backup.add(app)
+    restore.add(app)
     config.add(app)

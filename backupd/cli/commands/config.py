@@ -53,7 +53,7 @@ def check(context: typer.Context, config: ConfigOption = None, as_json: JsonOpti
         return
     output.print_lines(_advice_line(hint) for hint in hints)
     output.print_lines(f"not checked: {name}, which only systemd can hand over" for name in files.unchecked)
-    counts = ", ".join(f"{count} {name}" for name, count in _counts(checked).items())
+    counts = ", ".join(f"{count} {name if count != 1 else name[:-1]}" for name, count in _counts(checked).items())
     output.print_lines([f"no fault in {file}: {counts}"])
 
 

@@ -110,5 +110,13 @@ def _made(wiring: Wiring, region: RegionName, founder: Founder) -> list[Initiali
 def _initialised(region: str, one: Initialised) -> list[str]:
     if not one.created:
         return [f"{region} on {one.store}: repository {one.repository} was there already"]
-    told = (f"{name} {'no' if value in (None, False) else value}" for name, value in one.profile.items())
+    told = (f"{name} {_ability(value)}" for name, value in one.profile.items())
     return [f"{region} on {one.store}: made repository {one.repository}", f"  {', '.join(told)}"]
+
+
+def _ability(value: object) -> object:
+    if isinstance(value, dict):
+        return value.get("command")
+    if value is None or isinstance(value, bool):
+        return "yes" if value else "no"
+    return value
