@@ -49,6 +49,11 @@ class SecretKeys:
     def __len__(self) -> int:
         return len(self._segments)
 
+    def require(self, segment: Pseudonym) -> None:
+        """Raises KeyRefusedError when this identity may not have the segment's key; says nothing of missing ones."""
+        if segment not in self._segments and segment in self._refused:
+            raise self._refused[segment]
+
     def shredded(self, segment: Pseudonym) -> bool:
         """Whether a keyring lists the segment and no longer holds its key."""
         return segment in self._shredded and segment not in self._segments

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 import os
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -131,14 +131,14 @@ class SmallRepository:
         if content.in_pack and any(streams):
             out = io.BytesIO()
             writer = ContainerWriter(out, "pack", context, public, compressor=Compressor(1))
-            _add_chunks(writer, chunks, content.block)
+            _add_chunks(writer, chunks, content.block, self._id_of(context.segment))
             finished = writer.finish()
             self.put(layout.pack_name(context, finished.sha256), out.getvalue())
             packs = [(finished.sha256, finished.size)]
         out = io.BytesIO()
         writer = ContainerWriter(out, "part", context, public, compressor=Compressor(1), packs=packs)
         if not packs:
-            _add_chunks(writer, chunks, content.block)
+            _add_chunks(writer, chunks, content.block, self._id_of(context.segment))
         lines = b"".join(encode_entries(_entries(name, content, chunks, container=len(packs))))
         for at in range(0, len(lines), 100):
             writer.add(MANIFEST, lines[at : at + 100])
@@ -149,6 +149,9 @@ class SmallRepository:
     def put(self, name: str, data: bytes) -> None:
         digest = ObjectHash(hashlib.sha256(data).hexdigest())
         self.store.put_new(layout.ObjectName(name), io.BytesIO(data), len(data), digest)
+
+    def _id_of(self, segment: Pseudonym) -> Callable[[bytes], bytes]:
+        return lambda chunk: suite.chunk_id(self._chunk_keys[self.generation], segment.encode(), chunk)
 
     def _write_keyring(self, run: RunId, names: list[SegmentName]) -> None:
         ids = KeyringIds(self.info.repository, self.info.region, self.generation, run)
@@ -168,11 +171,13 @@ class SmallRepository:
         return START + timedelta(minutes=self._runs)
 
 
-def _add_chunks(writer: ContainerWriter, streams: list[list[bytes]], width: int) -> None:
+def _add_chunks(
+    writer: ContainerWriter, streams: list[list[bytes]], width: int, id_of: Callable[[bytes], bytes]
+) -> None:
     chunks = [chunk for stream in streams for chunk in stream]
     for at in range(0, len(chunks), width):
         piece = chunks[at : at + width]
-        writer.add(DATA, b"".join(piece), [len(chunk) for chunk in piece], os.urandom(16 * len(piece)))
+        writer.add(DATA, b"".join(piece), [len(chunk) for chunk in piece], b"".join(map(id_of, piece)))
 
 
 def _entries(name: SegmentName, content: Content, chunks: list[list[bytes]], container: int) -> Iterable[Entry]:

@@ -1,0 +1,6 @@
+"""Hold a store against its signed records: see `run.verify`."""
+
+from backupd.operations.verify.run import verify
+from backupd.operations.verify.values import Scope, Tools, Verification
+
+__all__ = ["Scope", "Tools", "Verification", "verify"]

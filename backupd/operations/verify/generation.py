@@ -1,0 +1,189 @@
+"""Verify one generation: its documents against its listing, then as much of its bytes as asked for."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, TypeVar
+
+from backupd.catalog import layout
+from backupd.catalog.checked import CONTENT, READ
+from backupd.catalog.keys import SecretKeys
+from backupd.operations.verify.contents import Contents
+from backupd.operations.verify.documents import UNSOUND, Documents, read_documents
+from backupd.operations.verify.reading import Containers, in_parallel
+from backupd.planning.verify import Candidate, Finding, Key, Stored, Wanted, choose, compare
+from backupd.trace import PhaseStarted, Progress
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+    from concurrent.futures import Future
+
+    from backupd.catalog.checked import Checked
+    from backupd.catalog.repository import Repository
+    from backupd.errors import BackupdError
+    from backupd.model.ids import GenerationId, ObjectHash, ObjectName, SnapshotName
+    from backupd.operations.verify.values import Scope, Tools
+    from backupd.seal.container import Header
+
+R = TypeVar("R")
+
+
+class GenerationCheck:
+    """One generation's share of a verify; its fields are the result of `run`."""
+
+    def __init__(
+        self, repository: Repository, generation: GenerationId, checked: Checked, scope: Scope, tools: Tools
+    ) -> None:
+        self._repository = repository
+        self._generation = generation
+        self._checked = checked
+        self._scope = scope
+        self._tools = tools
+        self._containers = Containers(repository.store, repository.info().repository, generation)
+        self._packs: dict[Key, list[tuple[ObjectHash, int]]] = {}
+        self._whole: set[Key] = set()
+        self._damaged: set[Key] = set()
+        self.findings: list[Finding] = []
+        self.orphans: list[Stored] = []
+        self.parts = self.packs = self.size = 0
+        self.read = self.read_size = self.opened = 0
+
+    def run(
+        self, records: Iterable[SnapshotName], keyrings: Iterable[ObjectName]
+    ) -> dict[SnapshotName, SnapshotName | None]:
+        """Check everything; returns each record with the one it was written after."""
+        # 1. What records and keyrings say.
+        documents = read_documents(self._repository, self._generation, records, keyrings)
+        self.findings += documents.findings
+        keys = self._open_keys(documents)
+        # 2. Are the parts there, and which packs do they need?
+        stored, twins = self._checked.listed(self._generation)
+        parts = self._compare(documents.parts.values(), stored)
+        wanted = self._read_headers(parts)
+        # 3. Are the packs there?
+        packs = self._compare(wanted, stored)
+        self.parts, self.packs = len(parts), len(packs)
+        needed = parts | packs
+        self.size = sum(place.size for place in needed.values())
+        # 4. What nothing refers to.
+        named = {*documents.parts, *(want.key for want in wanted)}
+        self._look_at_orphans([*((key, place) for key, place in stored.items() if key not in named), *twins])
+        # 5. The bytes themselves, as many as asked for.
+        self._read_bytes(needed, keys)
+        if keys is not None:
+            self._read_contents(documents, parts, keys)
+        return documents.previous
+
+    def _open_keys(self, documents: Documents) -> SecretKeys | None:
+        if self._scope.identity is None or not documents.keyrings:
+            return None
+        keys = SecretKeys({self._generation: documents.keyrings}, self._scope.identity)
+        for key in documents.parts:
+            keys.require(key.segment)
+        return keys
+
+    def _compare(self, wanted: Iterable[Wanted], stored: dict[Key, Stored]) -> dict[Key, Stored]:
+        result = compare(wanted, stored)
+        self.findings += result.findings
+        self._damaged |= result.damaged
+        return result.sound
+
+    def _read_headers(self, parts: dict[Key, Stored]) -> list[Wanted]:
+        wanted: list[Wanted] = []
+        for (key, place), result in self._each(self._containers.header, list(parts.items())):
+            header = self._header_of(key, place, result)
+            if header is None:
+                del parts[key]
+                continue
+            self._packs[key] = header.packs
+            wanted += [Wanted(Key(key.segment, sha256), size, place.name) for sha256, size in header.packs]
+        return wanted
+
+    def _look_at_orphans(self, places: list[tuple[Key, Stored]]) -> None:
+        """Nothing needs them, but what lies in a segment's folder must be that segment's: a purge relies on it."""
+        for (key, place), result in self._each(self._containers.header, places):
+            if self._header_of(key, place, result) is not None:
+                self.orphans.append(place)
+
+    def _header_of(self, key: Key, place: Stored, result: Future[tuple[Header, bool]]) -> Header | None:
+        try:
+            header, whole = result.result()
+        except UNSOUND as error:
+            self._found(key, place, error)
+            return None
+        if whole:
+            self._passed(key)
+        return header
+
+    def _read_bytes(self, needed: dict[Key, Stored], keys: SecretKeys | None) -> None:
+        times = self._checked.times(READ, (key.segment for key in needed))
+        chosen = choose(
+            [Candidate(key, place.size, times.get(key)) for key, place in needed.items()], self._scope.share
+        )
+        region = self._repository.info().region
+        total = sum(candidate.weight for candidate in chosen)
+        self._tools.trace.emit(PhaseStarted("reading", region, total))
+        done = 0
+        places = [(candidate.key, needed[candidate.key]) for candidate in chosen]
+        for (key, place), result in self._each(lambda key, place: self._read(key, place, keys), places):
+            try:
+                result.result()
+            except UNSOUND as error:
+                self._found(key, place, error)
+                continue
+            self._passed(key)
+            done += place.size
+            self._tools.trace.emit(Progress("reading", region, bytes_in=done, objects=len(self._whole)))
+        self.read = len(self._whole)
+        self.read_size = sum(place.size for key, place in needed.items() if key in self._whole)
+
+    def _read(self, key: Key, place: Stored, keys: SecretKeys | None) -> None:
+        if keys is not None and key.segment in keys:
+            chunk_key = keys.chunk_keys[self._generation]
+            self._containers.open(key, place, keys[key.segment].secret, chunk_key, self._tools.scratch)
+        elif key not in self._whole:  # a small one was read whole for its header
+            self._containers.check(key, place)
+
+    def _read_contents(self, documents: Documents, parts: dict[Key, Stored], keys: SecretKeys) -> None:
+        times = self._checked.times(CONTENT, (key.segment for key in parts))
+        sound = [key for key in parts if key.segment in keys and not self._damaged & self._containers_of(key)]
+        weights = {key: parts[key].size + sum(size for _, size in self._packs[key]) for key in sound}
+        chosen = choose([Candidate(key, weights[key], times.get(key)) for key in sound], self._scope.share)
+        amounts: dict[Key, tuple[int, int]] = {}
+        with Contents(self._repository, self._generation, keys, self._tools.threads) as contents:
+            for key in sorted(candidate.key for candidate in chosen):
+                try:
+                    amounts[key] = contents.check(key, parts[key].size)
+                except UNSOUND as error:
+                    self._found(key, parts[key], error)
+                    continue
+                self._checked.remember(CONTENT, key, self._tools.clock.now().timestamp())
+        self.opened = len(amounts)
+        self._compare_totals(documents, amounts)
+
+    def _containers_of(self, part: Key) -> set[Key]:
+        return {part, *(Key(part.segment, sha256) for sha256, _ in self._packs[part])}
+
+    def _compare_totals(self, documents: Documents, amounts: dict[Key, tuple[int, int]]) -> None:
+        for name, (keys, totals) in documents.of_record.items():
+            if all(key in amounts for key in keys):
+                rows, size = (sum(amounts[key][at] for key in keys) for at in (0, 1))
+                if (rows, size) != (totals.rows, totals.bytes):
+                    where = layout.record_name(self._generation, name)
+                    self.findings.append(Finding(where, "does not have as many rows in its parts as it says"))
+
+    def _each(
+        self, function: Callable[[Key, Stored], R], places: Iterable[tuple[Key, Stored]]
+    ) -> Iterator[tuple[tuple[Key, Stored], Future[R]]]:
+        return in_parallel(lambda place: function(*place), places, self._tools.threads)
+
+    def _passed(self, key: Key) -> None:
+        self._whole.add(key)
+        self._checked.remember(READ, key, self._tools.clock.now().timestamp())
+
+    def _found(self, key: Key, place: Stored, error: BackupdError) -> None:
+        """Damage: told once, and looked at first the next time."""
+        self._damaged.add(key)
+        self._whole.discard(key)
+        for what in (READ, CONTENT):
+            self._checked.forget(what, key)
+        self.findings.append(Finding(place.name, error.message, key.segment))

@@ -1,0 +1,97 @@
+"""Verify a repository: documents, listing, headers, bytes, and with an identity the rows."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from typing import TYPE_CHECKING
+
+from backupd.catalog import layout
+from backupd.model.ids import ObjectName
+from backupd.operations.verify.generation import GenerationCheck
+from backupd.operations.verify.values import Scope, Tools, Verification
+from backupd.planning.verify import Finding, broken_links
+from backupd.trace import PhaseDone, PhaseStarted
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from backupd.catalog.checked import Checked
+    from backupd.catalog.repository import Repository
+    from backupd.model.ids import GenerationId, SnapshotName
+    from backupd.store.base import ObjectInfo
+
+
+def verify(repository: Repository, checked: Checked, scope: Scope, tools: Tools) -> Verification:
+    """Hold what lies on the store against its signed records.
+
+    Returns what was found, good or bad; nothing is changed on the store. Objects of a run under way show as orphans or
+    leftovers, never as damage. Raises KeyRefusedError when an identity is given that does not open the keyrings, what
+    `repository.info()` raises, and the store's errors: then there is no verdict.
+    """
+    started = tools.clock.monotonic()
+    info = repository.info()
+    tools.trace.emit(PhaseStarted("listing", info.region, unit="objects"))
+    # 1. Records before anything else: what they name was there before them, so a run under way is not damage.
+    by_generation: dict[GenerationId, list[SnapshotName]] = defaultdict(list)
+    for name in repository.snapshots():
+        by_generation[repository.generation_of(name)].append(name)
+    # 2. Everything that lies there.
+    others = _Others(checked.take_listing(repository.store.list(ObjectName(""))))
+    tools.trace.emit(PhaseDone("listing", info.region, tools.clock.monotonic() - started))
+    # 3. One generation after the other, so that memory holds one.
+    findings: list[Finding] = []
+    previous: dict[SnapshotName, SnapshotName | None] = {}
+    checks: list[GenerationCheck] = []
+    for generation in sorted({*by_generation, *others.keyrings, *checked.generations()}):
+        check = GenerationCheck(repository, generation, checked, scope, tools)
+        previous |= check.run(by_generation.get(generation, []), others.keyrings.get(generation, []))
+        findings += check.findings
+        checks.append(check)
+    # 4. The chain of records, and those that were there the last time.
+    findings += _gone(repository, previous, checked.records())
+    checked.remember_records(previous)
+    tools.trace.emit(PhaseDone("verifying", info.region, tools.clock.monotonic() - started))
+    return Verification(
+        region=info.region,
+        snapshots=len(previous),
+        generations=len(checks),
+        keyrings=sum(len(names) for names in others.keyrings.values()),
+        parts=sum(check.parts for check in checks),
+        packs=sum(check.packs for check in checks),
+        size=sum(check.size for check in checks),
+        read=sum(check.read for check in checks),
+        read_size=sum(check.read_size for check in checks),
+        opened=sum(check.opened for check in checks),
+        orphans=tuple(stored.name for check in checks for stored in check.orphans),
+        orphans_size=sum(stored.size for check in checks for stored in check.orphans),
+        leftovers=tuple(others.leftovers),
+        foreign=tuple(others.foreign),
+        findings=tuple(sorted(findings)),
+    )
+
+
+class _Others:
+    """What a listing shows beside containers and records."""
+
+    def __init__(self, found: Iterable[ObjectInfo]) -> None:
+        self.keyrings: dict[GenerationId, list[ObjectName]] = defaultdict(list)
+        self.leftovers: list[ObjectName] = []
+        self.foreign: list[ObjectName] = []
+        for info in found:
+            place = layout.place_of(info.name)
+            if place.kind is layout.Kind.KEYRING and place.generation:
+                self.keyrings[place.generation].append(info.name)
+            elif place.kind is layout.Kind.TEMPORARY:
+                self.leftovers.append(info.name)
+            elif place.kind is layout.Kind.FOREIGN:
+                self.foreign.append(info.name)
+
+
+def _gone(
+    repository: Repository, previous: dict[SnapshotName, SnapshotName | None], known: set[SnapshotName]
+) -> Iterable[Finding]:
+    for name, before in broken_links(previous):
+        where = layout.record_name(repository.generation_of(name), name)
+        yield Finding(where, f"was written after record '{before}', which is missing")
+    for name in sorted(known - previous.keys()):
+        yield Finding(name, "is a record that an earlier verify saw, and is missing")

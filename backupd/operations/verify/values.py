@@ -1,0 +1,90 @@
+"""What verify is asked, what it works with, and what it found."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from fractions import Fraction
+from typing import TYPE_CHECKING
+
+from backupd.errors import DamageError
+from backupd.planning.verify import Finding
+from backupd.trace import NoTrace, Trace
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from backupd.clock import Clock
+    from backupd.model.ids import ObjectName, RegionName
+
+_SHOWN = 20
+
+
+@dataclass(frozen=True, slots=True)
+class Scope:
+    """How much is read beside the records, keyrings and headers, which are always read."""
+
+    share: Fraction = Fraction(0)
+    """Of the bytes of all containers, in each generation; least recently verified first."""
+    identity: bytes | None = field(default=None, repr=False)
+    """The secret half of an identity. With one, what is read is opened too; without, its hashes are checked."""
+
+
+@dataclass(frozen=True, slots=True)
+class Tools:
+    """What verify needs of this machine."""
+
+    clock: Clock
+    scratch: Path
+    """A folder for sealed bytes of large containers while they are opened."""
+    trace: Trace = field(default_factory=NoTrace)
+    threads: int = 8
+    """Requests in flight."""
+
+
+@dataclass(frozen=True, slots=True)
+class Verification:
+    """What one run of verify saw. Findings are damage; orphans, leftovers and foreign objects are not."""
+
+    region: RegionName
+    snapshots: int
+    generations: int
+    keyrings: int
+    parts: int
+    packs: int
+    size: int
+    """Bytes of all parts and packs that records need."""
+    read: int
+    """Containers whose every byte was checked in this run."""
+    read_size: int
+    opened: int
+    """Parts whose content was compared, row by row, with their manifests; 0 without an identity."""
+    orphans: tuple[ObjectName, ...]
+    """Packs and parts nothing refers to: of runs that were cut off, or that are still under way."""
+    orphans_size: int
+    leftovers: tuple[ObjectName, ...]
+    """Uploads under way or cut off, in `tmp/`."""
+    foreign: tuple[ObjectName, ...]
+    """Objects this format has no name for."""
+    findings: tuple[Finding, ...]
+
+    @property
+    def clean(self) -> bool:
+        return not self.findings
+
+    def require_clean(self) -> None:
+        """Raises DamageError that lists what was found."""
+        if self.findings:
+            number = len(self.findings)
+            shown = "; ".join(_line(finding) for finding in self.findings[:_SHOWN])
+            more = f"; and {number - _SHOWN} more" if number > _SHOWN else ""
+            raise DamageError(
+                f"verify found {number} {'object that is' if number == 1 else 'objects that are'} "
+                f"not as signed records say: {shown}{more}",
+                hint="Keep the store as it is and fetch these objects from another store or from its own snapshots.",
+            )
+
+
+def _line(finding: Finding) -> str:
+    segment = f" (segment {finding.segment})" if finding.segment else ""
+    where = "" if f"'{finding.object}'" in finding.message else f"'{finding.object}' "
+    return f"{where}{finding.message}{segment}"
