@@ -1,7 +1,7 @@
 """The zoo: a database with every awkward thing the server at hand can hold, from the files in tests/zoo.
 
-A file whose first line says `-- needs: a, b` is applied where the server has these extensions (or `icu`, or `xml`); one that
-says `-- since: 17` from that major version on.
+A file whose first line says `-- needs: a, b` is applied where the server has these extensions (or `icu`, or `xml`); one
+that says `-- since: 17` from that major version on.
 """
 
 from __future__ import annotations

@@ -64,5 +64,5 @@ class Tenancy:
     unclassified: str = "refuse"
     """`refuse` or `shared`: what becomes of a table no rule and no column covers."""
     default_class: str = "uploaded"
-    classes: dict[str, ClassPolicy] = field(default_factory=dict)
+    classes: dict[str, ClassPolicy] = field(default_factory=lambda: {"uploaded": ClassPolicy.STANDARD})
     """Every class named anywhere, with its policy."""
