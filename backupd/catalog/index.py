@@ -27,7 +27,8 @@ CREATE TABLE IF NOT EXISTS segments (
   tag BLOB PRIMARY KEY, pseudonym TEXT NOT NULL UNIQUE, public BLOB NOT NULL, run TEXT NOT NULL,
   part INTEGER, part_digest BLOB) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS containers (
-  number INTEGER PRIMARY KEY, pseudonym TEXT NOT NULL, sha256 TEXT NOT NULL UNIQUE, size INTEGER NOT NULL);
+  number INTEGER PRIMARY KEY, pseudonym TEXT NOT NULL, sha256 TEXT NOT NULL UNIQUE, size INTEGER NOT NULL,
+  ids BLOB NOT NULL);
 CREATE TABLE IF NOT EXISTS chunks (
   id BLOB PRIMARY KEY, container INTEGER NOT NULL, chunk INTEGER NOT NULL) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS keyrings (
@@ -163,8 +164,8 @@ class Index:
         rows = ((ids[i : i + 16], container.number, i // 16) for i in range(0, len(ids), 16))
         with self.transaction():
             self._database.execute(
-                "INSERT OR IGNORE INTO containers VALUES (?, ?, ?, ?)",
-                (container.number, container.pseudonym, container.sha256, container.size),
+                "INSERT OR IGNORE INTO containers VALUES (?, ?, ?, ?, ?)",
+                (container.number, container.pseudonym, container.sha256, container.size, ids),
             )
             self._database.executemany("INSERT OR IGNORE INTO chunks VALUES (?, ?, ?)", rows)
 

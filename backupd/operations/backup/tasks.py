@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -59,7 +60,8 @@ def usual_mask(table: Table, mapped: MappedTable) -> int:
     width = max(1, table.width or _mean(table) or USUAL_WIDTH)
     target = max(SMALLEST_CHUNK, min(CHUNK, LANES // _tenants(table, mapped)))
     rows = max(1, target // width)
-    return int(min((1 << (rows.bit_length() - 1)) - 1, WIDEST_MASK))
+    nearest = max(0, round(math.log2(rows)))
+    return min((1 << nearest) - 1, WIDEST_MASK)
 
 
 def _of_table(mapped: MappedTable, table: Table, mask: int) -> Iterable[TableTask]:
