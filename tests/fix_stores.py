@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from doubles.pyssh import PySsh
 
 from backupd.clock import SystemClock
 from backupd.store.base import Store
@@ -26,7 +27,7 @@ def directory_store(tmp_path: Path) -> DirectoryStore:
     return DirectoryStore(root / "be")
 
 
-@pytest.fixture(params=["directory", "sftp", "retrying", "throttled"])
+@pytest.fixture(params=["directory", "sftp", "retrying", "throttled", "pyssh"])
 def store(request: pytest.FixtureRequest) -> Store:
     """Each adapter in turn."""
     return request.getfixturevalue(f"{request.param}_store")
@@ -39,6 +40,8 @@ def root_of(request: pytest.FixtureRequest) -> Callable[[Store], Path]:
     def find(store: Store) -> Path:
         while (inner := getattr(store, "inner", None)) is not None:
             store = inner
+        if hasattr(store, "folder"):
+            return store.folder
         if isinstance(store, SftpStore):
             return request.getfixturevalue("sshd").home / store.target.root
         return Path(store.root)
@@ -66,3 +69,13 @@ def retrying_store(sftp_target: SftpTarget) -> Iterator[ProbedStore]:
 def throttled_store(directory_store: DirectoryStore) -> ThrottledStore:
     """A folder behind a limit too high to be felt."""
     return ThrottledStore(directory_store, 1 << 30, SystemClock())
+
+
+@pytest.fixture
+def pyssh_store(target_of: Callable[..., SftpTarget]) -> Iterator[SftpStore]:
+    """The plain-Python server that stands in where there is no sshd."""
+    with PySsh() as account:
+        store = SftpStore(target_of(account), SystemClock())
+        store.folder = account.home / "be"  # for root_of
+        yield store
+        store.close()
