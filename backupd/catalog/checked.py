@@ -27,6 +27,9 @@ CREATE TABLE IF NOT EXISTS records (name TEXT PRIMARY KEY) WITHOUT ROWID;
 CREATE TEMP TABLE listed (generation TEXT, segment TEXT, sha256 TEXT, kind TEXT, name TEXT, size INTEGER);
 """
 
+_A_COMMIT = 1000
+"""Checks remembered at once: each commit waits for the disk."""
+
 READ, CONTENT = "read", "content"
 """What was checked of a container: its bytes; of a part: that its rows are what its manifest says."""
 
@@ -36,11 +39,13 @@ class Checked:
 
     def __init__(self, path: Path) -> None:
         """Raises ConfigError when the file cannot be used."""
+        self._waiting = 0
         try:
             path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
             self._database = sqlite3.connect(path, isolation_level=None)
             # The listing may be larger than memory should hold; it goes to a temporary file.
             self._database.executescript("PRAGMA temp_store = FILE;" + _SCHEMA)
+            self._database.execute("BEGIN")
         except (OSError, sqlite3.Error) as error:
             raise ConfigError(f"'{path}' cannot be used: {error}", hint="Remove it; it is only a memory.") from error
 
@@ -50,6 +55,8 @@ class Checked:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        # Also after an error: what passed, passed.
+        self._database.execute("COMMIT")
         self._database.close()
 
     def take_listing(self, found: Iterable[ObjectInfo]) -> list[ObjectInfo]:
@@ -64,9 +71,7 @@ class Checked:
                 else:
                     others.append(info)
 
-        self._database.execute("BEGIN")
         self._database.executemany("INSERT INTO listed VALUES (?, ?, ?, ?, ?, ?)", containers())
-        self._database.execute("COMMIT")
         self._database.execute("CREATE INDEX temp.listed_by_generation ON listed (generation)")
         return others
 
@@ -100,6 +105,11 @@ class Checked:
 
     def remember(self, what: str, key: Key, at: float) -> None:
         self._database.execute("INSERT OR REPLACE INTO checked VALUES (?, ?, ?, ?)", (what, *key, at))
+        self._waiting += 1
+        if self._waiting == _A_COMMIT:
+            self._waiting = 0
+            self._database.execute("COMMIT")
+            self._database.execute("BEGIN")
 
     def forget(self, what: str, key: Key) -> None:
         """It failed: the next run begins with it."""

@@ -1,0 +1,94 @@
+"""The snapshots of a repository, as plain values."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from backupd.clock import parse_stamp
+from backupd.errors import DamageError, ObjectMissingError, RefusedError
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+    from backupd.catalog.repository import Repository
+    from backupd.model.documents import Totals
+    from backupd.model.ids import GenerationId, SnapshotName
+
+
+@dataclass(frozen=True, slots=True)
+class SnapshotInfo:
+    """What a record says of its snapshot."""
+
+    name: SnapshotName
+    generation: GenerationId
+    database: str
+    """The configured label."""
+    member: str | None
+    """Which of several databases under the label; opaque."""
+    exported: datetime
+    published: datetime
+    server: int
+    """PostgreSQL's `server_version_num`."""
+    segments: int
+    totals: Totals
+
+
+@dataclass(frozen=True, slots=True)
+class UnreadableSnapshot:
+    """A record that cannot be believed, and why."""
+
+    name: SnapshotName
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class SnapshotList:
+    """Both kinds, each oldest first."""
+
+    snapshots: list[SnapshotInfo]
+    unreadable: list[UnreadableSnapshot]
+
+
+def list_snapshots(repository: Repository, *, database: str | None = None, newest: int | None = None) -> SnapshotList:
+    """Every snapshot, or those of one database label, or only the `newest` so many; each record is checked.
+
+    Records that are damaged are listed with the reason, not raised. Raises what `repository.info()` raises and the
+    store's errors.
+    """
+    found = SnapshotList([], [])
+    repository.info()
+    for name in reversed(repository.snapshots()):
+        if newest is not None and len(found.snapshots) >= newest:
+            break
+        try:
+            info = _described(repository, name)
+        except (DamageError, RefusedError) as error:
+            found.unreadable.append(UnreadableSnapshot(name, error.message))
+        except ObjectMissingError:
+            continue  # removed since it was listed
+        else:
+            if database in (None, info.database):
+                found.snapshots.append(info)
+    found.snapshots.reverse()
+    found.unreadable.reverse()
+    return found
+
+
+def _described(repository: Repository, name: SnapshotName) -> SnapshotInfo:
+    record = repository.record(name)
+    try:
+        exported, published = parse_stamp(record.exported), parse_stamp(record.published)
+    except ValueError as error:
+        raise DamageError(f"snapshot '{name}' has an impossible date") from error
+    return SnapshotInfo(
+        name=name,
+        generation=record.generation,
+        database=record.database,
+        member=record.member,
+        exported=exported,
+        published=published,
+        server=record.server,
+        segments=len(record.parts),
+        totals=record.totals,
+    )
