@@ -1,0 +1,189 @@
+"""Mapping tables by rules: the reasons, the order of precedence, what is refused."""
+
+from __future__ import annotations
+
+import pytest
+
+from backupd.errors import ConfigError, UnmappedError
+from backupd.model.inventory import ForeignKey, Inventory, Table, TableKind, TableName
+from backupd.model.routes import Column, Path, Shared, TenancyMap, Tenant
+from backupd.model.tenancy import ClassPolicy, TableRule, Tenancy, TenancyKind
+from backupd.operations.tenancy import TenancyReport, describe
+from backupd.planning.names import Names, named_tenant
+from backupd.planning.tenancy import map_tables, never_read, require_mapped, tenant_columns
+
+CLASSES = {"uploaded": ClassPolicy.STANDARD, "session": ClassPolicy.NEVER}
+
+
+def key(name: str, target: str, *, required: bool = True) -> ForeignKey:
+    return ForeignKey(name, ("x",), TableName("public", target), ("id",), ("OPERATOR(pg_catalog.=)",), required)
+
+
+def table(name: str, *columns: str, keys: tuple[ForeignKey, ...] = (), schema: str = "public", **more: object) -> Table:
+    fields: dict[str, object] = {"kind": TableKind.TABLE, **more}
+    return Table(TableName(schema, name), oid=1, columns=columns, foreign_keys=keys, **fields)  # type: ignore[arg-type]
+
+
+def mapping(tenancy: Tenancy, *tables: Table, database: str = "app") -> TenancyMap:
+    return map_tables(tenancy, Inventory(database, tables))
+
+
+def by_column(*rules: TableRule, **more: object) -> Tenancy:
+    return Tenancy(TenancyKind.COLUMN, "tenant_id", rules=rules, classes=CLASSES, **more)  # type: ignore[arg-type]
+
+
+ACCOUNT = table("account", "id", "tenant_id")
+ISSUE = table("issue", "id", "account", keys=(key("issue_account", "account"),))
+COMMENT = table("comment", "id", "issue", keys=(key("comment_issue", "issue"),))
+
+
+def test_the_default_column_maps_tables_that_have_it() -> None:
+    """Tables with the tenant column need no rule; others are unmapped, with the way that would help."""
+    outcome = mapping(by_column(), ACCOUNT, ISSUE, COMMENT)
+    assert [mapped.route for mapped in outcome.tables] == [Column("tenant_id")]
+    assert {unmapped.table.table: unmapped.proposals for unmapped in outcome.unmapped} == {
+        "issue": (("issue_account",),),
+        "comment": (("comment_issue", "issue_account"),),
+    }
+
+
+def test_a_path_may_go_on_along_another_tables_path() -> None:
+    """A rule's path up to a table that has a path of its own is the whole way."""
+    outcome = mapping(
+        by_column(
+            TableRule(("public.issue",), path=("issue_account",)),
+            TableRule(("public.comment",), path=("comment_issue",)),
+        ),
+        ACCOUNT, ISSUE, COMMENT,
+    )  # fmt: skip
+    (route,) = [mapped.route for mapped in outcome.tables if mapped.table.table == "comment"]
+    assert isinstance(route, Path)
+    assert [step.key.name for step in route.steps] == ["comment_issue", "issue_account"]
+    assert route.column == "tenant_id"
+
+
+@pytest.mark.parametrize(
+    ("rule", "reason"),
+    [
+        (TableRule(("*.issue",), column="org"), "names column 'org', which it does not have"),
+        (TableRule(("*.issue",), path=("gone",)), "names foreign key 'gone', which is not there"),
+        (TableRule(("*.issue",), path=("to_lonely",)), "ends at a table whose rows name no tenant"),
+        (TableRule(("*.issue",), path=("to_self",)), "comes back to itself"),
+        (TableRule(("*.issue",), path=("to_circle",)), "comes back to itself"),
+        (TableRule(("*.issue",), shared=True, data_class="odd"), "data class 'odd' is not configured"),
+        (TableRule(("*.other",), shared=True), "no rule, tenant column or pattern covers it"),
+    ],
+)
+def test_what_cannot_be_mapped_says_why(rule: TableRule, reason: str) -> None:
+    """Each fault in a rule leaves the table unmapped with its reason, even where the rest is shared by default."""
+    issue = table("issue", "id", keys=(key("to_lonely", "lonely"), key("to_self", "issue"), key("to_circle", "circle")))
+    circle = table("circle", "id", keys=(key("back", "issue"),))
+    rules = (rule, TableRule(("*.circle",), path=("back",)), TableRule(("*.lonely",), shared=True))
+    refusing = by_column(*rules)
+    outcome = mapping(refusing, issue, circle, table("lonely", "id"))
+    reasons = {unmapped.table.table: unmapped.reason for unmapped in outcome.unmapped}
+    assert reason in reasons["issue"]
+    with pytest.raises(UnmappedError, match=r"(2 tables are|1 table is) not covered"):
+        require_mapped(outcome)
+
+
+def test_unclassified_tables_may_be_shared_but_broken_rules_never_are() -> None:
+    """`unclassified = "shared"` covers what no rule speaks of."""
+    sharing = by_column(TableRule(("*.issue",), column="org"), unclassified="shared")
+    outcome = mapping(sharing, ACCOUNT, ISSUE, table("plain", "id"))
+    assert [mapped.route for mapped in outcome.tables] == [Column("tenant_id"), Shared()]
+    assert [unmapped.table.table for unmapped in outcome.unmapped] == ["issue"]
+
+
+def test_the_first_matching_rule_decides_alone() -> None:
+    """Rules are not merged: what the first leaves out comes from the defaults."""
+    rules = (TableRule(("public.a*",), data_class="session"), TableRule(("*",), shared=True, null_tenant="shared"))
+    outcome = mapping(by_column(*rules), ACCOUNT, table("plain", "id"))
+    account, plain = outcome.tables
+    assert (account.route, account.data_class, account.policy) == (Column("tenant_id"), "session", ClassPolicy.NEVER)
+    assert not account.null_to_shared
+    assert plain.route == Shared()
+    assert not plain.null_to_shared
+    assert never_read(outcome) == {account.table}
+    require_mapped(outcome)
+
+
+def test_partitions_follow_the_rules_of_their_parents() -> None:
+    """A rule for a partitioned table covers its partitions, whatever they are called."""
+    parent = table("event", "id", "org", kind=TableKind.PARTITIONED)
+    leaf = table("p_2026_01", "id", "org", kind=TableKind.PARTITION, parents=(TableName("public", "event"),))
+    outcome = mapping(by_column(TableRule(("public.event",), column="org", null_tenant="shared")), parent, leaf)
+    (mapped,) = outcome.tables
+    assert mapped.table.table == "p_2026_01"
+    assert mapped.route == Column("org")
+    assert mapped.null_to_shared
+
+
+def test_a_tenants_schema_is_its_own_whatever_rules_say() -> None:
+    """By schema, rules give classes inside a tenant's schema and routes outside of it."""
+    tenancy = Tenancy(
+        TenancyKind.SCHEMA, schema_pattern=r"t_(?P<tenant>\w+)", classes=CLASSES,
+        rules=(TableRule(("*.log",), shared=True, data_class="session"),),
+    )  # fmt: skip
+    outcome = mapping(
+        tenancy,
+        table("log", "id", schema="t_acme"),
+        table("log", "id"),
+        table("x", "id"),
+        table("y", schema="my_t_acme"),
+    )
+    assert {mapped.table.dotted: (mapped.route, mapped.data_class) for mapped in outcome.tables} == {
+        "t_acme.log": (Tenant("acme"), "session"),
+        "public.log": (Shared(), "session"),
+    }
+    assert [unmapped.table.dotted for unmapped in outcome.unmapped] == ["my_t_acme.y", "public.x"]
+
+
+def test_a_tenants_database_is_its_own() -> None:
+    """By database, everything is the tenant's; a database nobody's name fits is not mapped."""
+    tenancy = Tenancy(TenancyKind.DATABASE, database_pattern=r"app_(?P<tenant>\d+)", classes=CLASSES)
+    assert mapping(tenancy, ACCOUNT, database="app_7").tables[0].route == Tenant("7")
+    assert mapping(tenancy, ACCOUNT, database="app_7").tenant == "7"
+    assert mapping(tenancy, ACCOUNT, database="other").unmapped
+
+
+def test_patterns_must_name_the_tenant() -> None:
+    """A pattern without the group, or no regular expression at all, is a fault of the configuration."""
+    for pattern in ("t_.*", "("):
+        with pytest.raises(ConfigError, match="tenancy pattern"):
+            named_tenant(pattern, "t_1")
+    assert named_tenant(None, "t_1") is None
+    assert named_tenant(r"t_(?P<tenant>\d+)", "xt_1") is None
+
+
+def test_names_know_schemas_only_by_schema_and_roles_always() -> None:
+    """Patterns of another kind of tenancy have no effect, that for roles has one in any."""
+    pattern = r"t_(?P<tenant>\d+)"
+    names = Names(Tenancy(TenancyKind.COLUMN, schema_pattern=pattern, role_pattern=pattern), "t_1")
+    assert (names.whole, names.schema("t_1"), names.role("t_1")) == (None, None, "1")
+    assert tenant_columns(by_column(TableRule(("*",), column="org"))) == {"tenant_id", "org"}
+
+
+def test_the_report_names_no_tenant() -> None:
+    """Tables of tenants' schemas are one line under the pattern, with their rows added up; unmapped ones come first."""
+    tenancy = Tenancy(TenancyKind.SCHEMA, schema_pattern=r"t_(?P<tenant>\w+)", classes=CLASSES)
+    inventory = Inventory(
+        "app", (table("log", schema="t_acme", rows=2), table("log", schema="t_marker", rows=3), table("x", rows=None))
+    )
+    report = TenancyReport("app", describe(inventory, map_tables(tenancy, inventory), tenancy))
+    first, second = report.lines
+    assert (first.table, first.mapped, first.rows) == ("public.x", False, None)
+    assert (second.table, second.route, second.rows, second.tables) == (r"(t_(?P<tenant>\w+)).log", "schema", 5, 2)
+    assert "marker" not in repr(report)
+    assert not report.complete
+
+
+def test_the_report_says_how_rows_find_their_tenant() -> None:
+    """Columns and paths are written out."""
+    tenancy = by_column(TableRule(("*.issue",), path=("issue_account",)), TableRule(("*.plain",), shared=True))
+    inventory = Inventory("app", (ACCOUNT, ISSUE, table("plain")))
+    report = TenancyReport("app", describe(inventory, map_tables(tenancy, inventory), tenancy))
+    assert [line.route for line in report.lines] == [
+        "column tenant_id", "path issue_account > tenant_id", "shared",
+    ]  # fmt: skip
+    assert report.complete
