@@ -18,10 +18,12 @@ from backupd.model.ids import RegionName
 from backupd.model.tenancy import TableRule, Tenancy
 
 if TYPE_CHECKING:
+    from backupd.catalog.checked import Checked
     from backupd.catalog.repository import Repository
     from backupd.operations.backup import Job, Node
     from backupd.operations.init import Founder
     from backupd.operations.region import Target
+    from backupd.operations.verify import Tools
     from backupd.postgres.connect import Source
     from backupd.seal.documents import Signer
     from backupd.seal.identity import Recipient
@@ -113,8 +115,8 @@ class Wiring:
 
         node = self.config.node
         return Node(
-            state=node.state_dir / region / store,
-            spool=node.spool_dir / region / store,
+            state=self._state(region, store),
+            spool=self._spool(region, store),
             spool_size=node.spool_size,
             workers=node.workers,
             connections=getattr(self.config.stores[store], "connections", _DISK_WRITERS),
@@ -170,10 +172,7 @@ class Wiring:
         """
         from backupd.catalog.repository import Repository
 
-        known = self.stores(region)
-        if store is not None and store not in known:
-            raise UsageError(f'region "{region}" has no store "{store}"', hint=did_you_mean(store, list(known)))
-        with closing(self.open_store(region, store or known[0])) as opened:
+        with closing(self.open_store(region, self.stores_of(region, store)[0])) as opened:
             yield Repository(opened, self.trusted())
 
     def restore_target(self, dsn: str, passfile: Path | None) -> tuple[Source, str]:
@@ -225,9 +224,43 @@ class Wiring:
 
         return [read_recipient(path) for path in self.config.recipients]
 
-    def stores(self, region: RegionName) -> tuple[str, ...]:
-        """The names of the stores the region's backups go to."""
-        return self.config.regions[region].stores
+    def stores_of(self, region: RegionName, name: str | None = None) -> tuple[str, ...]:
+        """The names of the stores the region's backups go to, or the one asked for.
+
+        Raises UsageError when it is not the region's.
+        """
+        known = self.config.regions[region].stores
+        if name is not None and name not in known:
+            raise UsageError(f'region "{region}" has no store "{name}"', hint=did_you_mean(name, list(known)))
+        return known if name is None else (name,)
+
+    def checked(self, region: RegionName, store: str) -> Checked:
+        """What verify remembers of this store."""
+        from backupd.catalog.checked import Checked
+
+        return Checked(self._state(region, store) / "checked.sqlite")
+
+    def verify_tools(self, region: RegionName, store: str, trace: Trace) -> Tools:
+        """What verify needs of this machine. Its scratch space is on the spool's disk.
+
+        Raises ConfigError when it cannot be made.
+        """
+        from backupd.operations.verify import Tools
+
+        scratch = self._spool(region, store) / "verify"
+        try:
+            scratch.mkdir(mode=0o700, parents=True, exist_ok=True)
+        except OSError as error:
+            raise ConfigError(
+                f"the spool folder cannot be used ({error.strerror})", hint="Check node.spool_dir and its owner."
+            ) from error
+        return Tools(clock=self.clock, scratch=scratch, trace=trace)
+
+    def _state(self, region: RegionName, store: str) -> Path:
+        return self.config.node.state_dir / region / store
+
+    def _spool(self, region: RegionName, store: str) -> Path:
+        return self.config.node.spool_dir / region / store
 
     def _known(self, name: str) -> RegionName:
         if name not in self.config.regions:

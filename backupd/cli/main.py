@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import signal
 import sys
@@ -26,6 +27,8 @@ def main(arguments: Sequence[str]) -> int:
 
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, _interrupt)
+    # What libraries log may quote rows; whatever matters arrives as an error.
+    logging.getLogger().addHandler(logging.NullHandler())
     as_json = "--json" in arguments
     try:
         result = build()(list(arguments) or ["--help"], prog_name="backupd", standalone_mode=False)

@@ -71,7 +71,7 @@ def human_bytes(count: float) -> str:
     """`742 MB`, `1.3 GB`: three digits, powers of 1000."""
     for unit in ("B", "kB", "MB", "GB"):
         if count < 999.5:
-            return f"{count:.0f} {unit}" if unit == "B" or count >= 99.5 else f"{count:.1f} {unit}"
+            return f"{count:.0f} {unit}" if unit == "B" or count >= 99.95 else f"{count:.1f} {unit}"
         count /= 1000
     return f"{count:.1f} TB"
 

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import typer
 
-from backupd.cli.commands import backup, config, restore, setup
+from backupd.cli.commands import backup, config, restore, setup, store
 
 
 def add_all(app: typer.Typer) -> None:
     """Every command, in the order of the manual."""
     setup.add(app)
     backup.add(app)
+    store.add(app)
     restore.add(app)
     config.add(app)

@@ -46,7 +46,7 @@ def backup(
         targets = [
             wiring.target(name, store, database, trace)
             for name in wiring.regions(region or [])
-            for store in wiring.stores(name)
+            for store in wiring.stores_of(name)
         ]
         outcomes = list(back_up(targets))
     if as_json:

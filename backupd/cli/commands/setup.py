@@ -102,7 +102,7 @@ def _made(wiring: Wiring, region: RegionName, founder: Founder) -> list[Initiali
     with contextlib.ExitStack() as stack:
         places = [
             NamedStore(store, stack.enter_context(contextlib.closing(wiring.open_store(region, store))))
-            for store in wiring.stores(region)
+            for store in wiring.stores_of(region)
         ]
         return initialise(region, places, founder)
 

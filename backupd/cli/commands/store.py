@@ -1,0 +1,146 @@
+"""`verify`: what lies on the stores."""
+
+from __future__ import annotations
+
+import hashlib
+import sys
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from backupd.cli import failures, output
+from backupd.cli.manual import exit_statuses
+from backupd.cli.options import ConfigOption, IdentityOption, JsonOption, PassphraseOption, RegionArgument, wired
+from backupd.cli.passphrase import open_identity
+from backupd.cli.progress import watched
+from backupd.errors import BackupdError, DamageError, InterruptedRunError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from backupd.catalog.repository import Repository
+    from backupd.model.ids import RegionName
+    from backupd.operations.verify import Scope, Verification
+    from backupd.trace import Trace
+    from backupd.wiring import Wiring
+
+StoresOption = Annotated[
+    str | None, typer.Option("--store", metavar="NAME", show_default=False, help="Only this store. [default: all]")
+]
+
+
+def add(app: typer.Typer) -> None:
+    app.command("verify", epilog=exit_statuses())(verify)
+
+
+@dataclass(frozen=True, slots=True)
+class _Verdict:
+    """What was found on one store, or why nobody can tell."""
+
+    region: RegionName
+    store: str
+    found: Verification | None
+    error: BackupdError | None
+
+
+def verify(
+    context: typer.Context,
+    region: RegionArgument = None,
+    store: StoresOption = None,
+    read_data: Annotated[
+        str,
+        typer.Option("--read-data", metavar="N%|all|none", help="Of the content; least recently verified first."),
+    ] = "none",
+    identity: IdentityOption = None,
+    passphrase_file: PassphraseOption = None,
+    config: ConfigOption = None,
+    as_json: JsonOption = False,
+) -> int:
+    """Compare stores with their signed records.
+
+    Signatures and the chain of records are checked, and that everything they need is there with its size. --read-data
+    also reads that share of the content and checks its hashes; with an identity, what is read is opened, and rows are
+    compared with their manifests. Objects that nothing refers to are told, and are no damage. Nothing is changed.
+
+    \b
+    Examples:
+      backupd verify
+      backupd verify be --read-data 10% --identity ops.identity
+    """
+    from backupd.operations.verify import Scope
+    from backupd.planning.verify import parse_share
+
+    wiring = wired(context, config)
+    share = parse_share(read_data)
+    places = [(name, place) for name in wiring.regions(region or []) for place in wiring.stores_of(name, store)]
+    secret = open_identity(identity, passphrase_file).secret if identity is not None else None
+    with watched(wiring.clock, quiet=as_json) as trace:
+        verdicts = [_verdict(wiring, place, Scope(share, secret), trace) for place in places]
+    if as_json:
+        output.print_json({"stores": [_as_object(verdict) for verdict in verdicts]})
+    else:
+        for verdict in verdicts:
+            _print(verdict)
+    return next((_status(verdict) for verdict in verdicts if _status(verdict)), 0)
+
+
+def tell_signers(wiring: Wiring, repository: Repository) -> None:
+    """Where nobody is trusted by configuration, say on standard error whom we believe instead."""
+    if wiring.trusted() is None:
+        prints = sorted(hashlib.sha256(bytes.fromhex(key)).hexdigest()[:16] for key in repository.signers)
+        output.print_lines([f"note: believing the signers that the repository names: {', '.join(prints)}"], sys.stderr)
+
+
+def _verdict(wiring: Wiring, place: tuple[RegionName, str], scope: Scope, trace: Trace) -> _Verdict:
+    from backupd.operations.verify import verify as run
+
+    region, store = place
+    try:
+        with wiring.repository(region, store) as repository, wiring.checked(region, store) as checked:
+            tell_signers(wiring, repository)
+            return _Verdict(
+                region, store, run(repository, checked, scope, wiring.verify_tools(region, store, trace)), None
+            )
+    except InterruptedRunError:
+        raise
+    except BackupdError as error:
+        return _Verdict(region, store, None, error)
+
+
+def _status(verdict: _Verdict) -> int:
+    if verdict.error is not None:
+        return verdict.error.exit_code
+    return 0 if verdict.found is None or verdict.found.clean else DamageError.exit_code
+
+
+def _as_object(verdict: _Verdict) -> dict[str, Any]:
+    where = {"region": verdict.region, "store": verdict.store}
+    if verdict.error is not None:
+        return {**where, "error": failures.as_object(verdict.error)}
+    return {**where, "clean": _status(verdict) == 0, "verification": verdict.found}
+
+
+def _print(verdict: _Verdict) -> None:
+    where = f"{verdict.region} on {verdict.store}"
+    if verdict.error is not None:
+        failures.print_failure(verdict.error, where)
+    elif verdict.found is not None:
+        output.print_lines(_told(where, verdict.found))
+
+
+def _told(where: str, found: Verification) -> Iterator[str]:
+    size = output.human_bytes
+    yield f"{where}: {'clean' if found.clean else 'DAMAGED'}"
+    yield f"  {found.snapshots} snapshots, {found.generations} generations, {found.keyrings} keyrings"
+    yield f"  {found.parts} parts and {found.packs} packs, {size(found.size)}"
+    yield f"  read {found.read} of them, {size(found.read_size)}; compared the rows of {found.opened} parts"
+    if found.orphans:
+        yield f"  {len(found.orphans)} objects nothing refers to, {size(found.orphans_size)}"
+    if found.leftovers:
+        yield f"  {len(found.leftovers)} uploads that were cut off or are under way"
+    for name in found.foreign:
+        yield f"  not ours: {name}"
+    for finding in found.findings:
+        where = "" if finding.object in finding.message else f"{finding.object} "
+        yield f"  damage: {where}{finding.message}" + (f" (segment {finding.segment})" if finding.segment else "")

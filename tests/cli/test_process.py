@@ -1,0 +1,142 @@
+"""What only a real process shows: signals, pipes, what is loaded, and what every help text says."""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from backupd.cli.application import build
+from backupd.errors import EXIT_CODES
+from backupd.seal import identity, suite
+
+ROOT = Path(__file__).parents[2]
+ENVIRONMENT = {"PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT), "COLUMNS": "100"}
+
+
+def command(*arguments):
+    return [sys.executable, "-m", "backupd", *arguments]
+
+
+def help_of(*path):
+    done = subprocess.run(
+        command(*path, "--help"), env=ENVIRONMENT, capture_output=True, text=True, check=True, timeout=60
+    )
+    return done.stdout
+
+
+def every_command():
+    found = []
+
+    def walk(parser, path):
+        found.append(path)
+        for name, below in getattr(parser, "commands", {}).items():
+            walk(below, (*path, name))
+
+    walk(build(), ())
+    return found
+
+
+@pytest.mark.parametrize("path", every_command(), ids=lambda path: " ".join(path) or "backupd")
+def test_every_help_says_what_it_does_and_every_exit_status(path):
+    """A manual page: a sentence, an example, and the table of exit statuses, complete and in order."""
+    text = help_of(*path)
+
+    group = path and path[-1] in {"config", "key"}
+    assert re.match(r"Usage: backupd.*\n\n  [A-Z]", text)
+    assert group or "Example" in text or "The way from nothing" in text
+    if not group:
+        statuses = re.findall(r"^ +(\d+)  (.*)$", text.partition("Exit status:")[2], re.MULTILINE)
+        assert statuses == [(str(code), meaning) for code, meaning in EXIT_CODES.items()]
+
+
+def test_help_loads_none_of_the_libraries_it_does_not_need():
+    """Help is quick, and a backup's memory is not spent on tables and forms."""
+    code = (
+        "import sys\n"
+        "from backupd.cli.main import main\n"
+        "assert main(['backup', '--help']) == 0\n"
+        "heavy = {'paramiko', 'psycopg', 'rich', 'cryptography', 'tenacity', 'zstandard'}\n"
+        "assert not heavy & set(sys.modules), heavy & set(sys.modules)\n"
+    )
+
+    subprocess.run([sys.executable, "-c", code], env=ENVIRONMENT, capture_output=True, check=True, timeout=60)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_ends_the_run_in_order(tmp_path, number):
+    """Exit status 130, one JSON object that says why, and no traceback."""
+    pair = suite.generate()
+    identity.write_recipient(tmp_path / "ops.recipient", identity.Recipient("ops", pair.public))
+    identity.write_identity(tmp_path / "ops.identity", "ops", pair, "correct horse")
+    config = (Path(__file__).with_name("base.toml")).read_text().replace("<folder>", str(tmp_path))
+    (tmp_path / "backupd.toml").write_text(config)
+    os.mkfifo(tmp_path / "passphrase")
+    arguments = ["verify", "be", "--identity", "ops.identity", "--passphrase-file", "passphrase", "--json"]
+    with subprocess.Popen(
+        command("--config", "backupd.toml", *arguments),
+        cwd=tmp_path,
+        env=ENVIRONMENT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        waits_for_passphrase(tmp_path / "passphrase")
+        process.send_signal(number)
+        out, err = process.communicate(timeout=60)
+
+    assert process.returncode == 130
+    assert json.loads(out)["error"]["message"] == f"stopped by {number.name}"
+    assert err == ""
+
+
+def waits_for_passphrase(fifo):
+    """Return once the program has opened the pipe to read from it; it gets nothing to read."""
+    deadline = time.monotonic() + 60
+    while True:
+        try:
+            # Kept open on purpose: closing it would be an end of input.
+            return os.open(fifo, os.O_WRONLY | os.O_NONBLOCK)
+        except OSError:
+            assert time.monotonic() < deadline, "the program never asked for the passphrase"
+            time.sleep(0.02)
+
+
+def test_a_reader_that_goes_away_is_no_fault_of_ours():
+    """`backupd config example | head -1` ends without a traceback."""
+    reading, writing = os.pipe()
+    os.close(reading)
+    with os.fdopen(writing, "wb") as pipe:
+        done = subprocess.run(
+            command("config", "example"), env=ENVIRONMENT, stdout=pipe, stderr=subprocess.PIPE, check=False, timeout=60
+        )
+
+    assert (done.returncode, done.stderr) == (1, b"")
+
+
+def test_a_fault_of_ours_shows_where_and_no_message(monkeypatch, capsys):
+    """A foreign exception may quote a row: its text is printed nowhere."""
+    from backupd.cli import main as program
+
+    def broken():
+        raise RuntimeError("the row is hunter2")
+
+    monkeypatch.setattr("backupd.cli.application.build", broken)
+    previous = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        assert program.main(["config", "check"]) == 1
+        assert program.main(["config", "check", "--json"]) == 1
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)
+
+    shown = capsys.readouterr()
+    assert "hunter2" not in shown.out + shown.err
+    assert "internal error: RuntimeError" in shown.err
+    assert "test_process.py" in shown.err
+    assert json.loads(shown.out)["error"]["kind"] == "internal"

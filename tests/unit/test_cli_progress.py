@@ -1,0 +1,125 @@
+"""Progress lines and bars."""
+
+import io
+
+import pytest
+
+from backupd.cli.progress import PlainProgress, TerminalProgress, watched
+from backupd.trace import PhaseDone, PhaseStarted, Progress, Warned
+
+
+class Terminal(io.StringIO):
+    def isatty(self):
+        return True
+
+
+@pytest.fixture
+def out():
+    return io.StringIO()
+
+
+@pytest.fixture
+def plain(out, ticking_clock):
+    return PlainProgress(out, ticking_clock)
+
+
+def test_a_phase_is_told_when_it_starts_and_when_it_ends(plain, out):
+    """What was read, how fast, what was new of it, and the ratio of the two."""
+    plain.emit(PhaseStarted("reading", "be/app", 742_000_000))
+    plain.emit(Progress("reading", "be/app", bytes_in=740_000_000, bytes_out=37_000_000))
+    plain.emit(PhaseDone("reading", "be/app", 4.0))
+
+    assert out.getvalue().splitlines() == [
+        "reading be/app: started",
+        "reading be/app: done in 4.0 s, 740 MB, 185 MB/s, 37.0 MB new (20.0:1)",
+    ]
+
+
+def test_between_there_is_a_line_every_few_seconds_with_the_rest_of_the_time(plain, out, ticking_clock):
+    """A log does not fill up, and says how long it will still take."""
+    plain.emit(PhaseStarted("reading", "be/app", 1_000_000_000))
+    for second in range(1, 13):
+        ticking_clock.elapsed = float(second)
+        plain.emit(Progress("reading", "be/app", bytes_in=second * 50_000_000, bytes_out=second * 5_000_000))
+
+    assert out.getvalue().splitlines()[1:] == [
+        "reading be/app: 25 % of 1.0 GB, 50.0 MB/s, 25.0 MB new (10.0:1), 15 s left",
+        "reading be/app: 50 % of 1.0 GB, 50.0 MB/s, 50.0 MB new (10.0:1), 10 s left",
+    ]
+
+
+def test_a_better_estimate_replaces_the_first_and_stays(plain, out, ticking_clock):
+    """An estimate that comes later counts, also for later events without one."""
+    plain.emit(PhaseStarted("reading", "be/app"))
+    plain.emit(Progress("reading", "be/app", bytes_in=1, total_estimate=200))
+    ticking_clock.elapsed = 5.0
+    plain.emit(Progress("reading", "be/app", bytes_in=50))
+
+    assert out.getvalue().splitlines()[-1] == "reading be/app: 25 % of 200 B, 10 B/s, 15 s left"
+
+
+def test_things_are_counted_as_things(plain, out, ticking_clock):
+    """A phase over objects shows no bytes."""
+    plain.emit(PhaseStarted("publishing", "be/app", 40, "objects"))
+    ticking_clock.elapsed = 6.0
+    plain.emit(Progress("publishing", "be/app", bytes_in=10))
+
+    assert out.getvalue().splitlines()[-1] == "publishing be/app: 25 % of 40 objects, 18 s left"
+
+
+def test_an_estimate_that_was_too_small_never_shows_more_than_all(plain, out, ticking_clock):
+    """Statistics may be old."""
+    plain.emit(PhaseStarted("reading", "be/app", 100))
+    ticking_clock.elapsed = 6.0
+    plain.emit(Progress("reading", "be/app", bytes_in=600))
+
+    assert out.getvalue().splitlines()[-1] == "reading be/app: 99 % of 100 B, 100 B/s"
+
+
+def test_a_phase_nobody_announced_is_shown_all_the_same(plain, out, ticking_clock):
+    """A lost event loses nothing else."""
+    plain.emit(Progress("reading", "be/app", bytes_in=1))
+    ticking_clock.elapsed = 6.0
+    plain.emit(Progress("reading", "be/app", bytes_in=600))
+    plain.emit(PhaseDone("shipping", "be/app", 1.0))
+
+    assert out.getvalue().splitlines() == ["reading be/app: 600 B, 100 B/s", "shipping be/app: done in 1.0 s"]
+
+
+def test_warnings_are_told_even_when_quiet(out, ticking_clock):
+    """With --json only warnings appear beside the object, on standard error."""
+    quiet = PlainProgress(out, ticking_clock, quiet=True)
+    quiet.emit(PhaseStarted("reading", "be/app"))
+    quiet.emit(Warned("the store has little room", "Look at it."))
+
+    assert out.getvalue() == "warning: the store has little room\n  Look at it.\n"
+
+
+def test_what_is_printed_cannot_steer_the_terminal(plain, out):
+    """A label with control characters is spelt out."""
+    plain.emit(PhaseStarted("reading", "be/\x1b[2J"))
+
+    assert out.getvalue() == "reading be/\\x1b[2J: started\n"
+
+
+def test_a_terminal_gets_bars(ticking_clock):
+    """On a terminal the phases are bars, redrawn in place, and warnings stand above them."""
+    terminal = Terminal()
+    with watched(ticking_clock, quiet=False, out=terminal) as trace:
+        trace.emit(PhaseStarted("reading", "be/app", 200))
+        ticking_clock.elapsed = 1.0
+        trace.emit(Progress("reading", "be/app", bytes_in=100))
+        trace.emit(Warned("look", "Here."))
+        trace.emit(PhaseDone("reading", "be/app", 2.0))
+
+    shown = terminal.getvalue()
+    assert isinstance(trace, TerminalProgress)
+    assert "50 % of 200 B, 100 B/s, 1 s left" in shown
+    assert "warning: look" in shown
+
+
+def test_no_terminal_and_quiet_get_lines(ticking_clock):
+    """Bars are for terminals, and never for --json."""
+    for out, quiet in ((io.StringIO(), False), (Terminal(), True)):
+        with watched(ticking_clock, quiet=quiet, out=out) as trace:
+            assert isinstance(trace, PlainProgress)
