@@ -1,0 +1,20 @@
+-- What is quicker to make when the rows are there.
+CREATE INDEX member_tenant ON member (tenant_id);
+CREATE INDEX issue_tenant ON issue (tenant_id, state);
+CREATE INDEX comment_issue ON comment (issue_id);
+CREATE INDEX sync_event_tenant ON sync_event (tenant_id, at);
+CREATE INDEX ticket_message_ticket ON ticket_message (ticket_id);
+ALTER TABLE member ADD FOREIGN KEY (tenant_id) REFERENCES tenant;
+ALTER TABLE session ADD FOREIGN KEY (tenant_id) REFERENCES tenant, ADD FOREIGN KEY (member_id) REFERENCES member;
+ALTER TABLE issue ADD FOREIGN KEY (tenant_id) REFERENCES tenant, ADD FOREIGN KEY (reporter_id) REFERENCES member;
+ALTER TABLE comment ADD FOREIGN KEY (issue_id) REFERENCES issue, ADD FOREIGN KEY (author_id) REFERENCES member;
+ALTER TABLE ticket ADD FOREIGN KEY (customer_id) REFERENCES tenant;
+ALTER TABLE ticket_message ADD FOREIGN KEY (ticket_id) REFERENCES ticket;
+CREATE VIEW open_issue AS SELECT id, tenant_id, title FROM issue WHERE state <> 'done' AND state <> 'dropped';
+CREATE MATERIALIZED VIEW issue_count AS SELECT tenant_id, state, count(*) AS issues FROM issue GROUP BY 1, 2;
+SELECT setval('member_id_seq', (SELECT max(id) FROM member));
+SELECT setval('issue_id_seq', (SELECT max(id) FROM issue));
+SELECT setval('comment_id_seq', (SELECT max(id) FROM comment));
+SELECT setval('sync_event_id_seq', (SELECT max(id) FROM sync_event));
+SELECT setval('ticket_id_seq', (SELECT max(id) FROM ticket));
+SELECT setval('ticket_message_id_seq', (SELECT max(id) FROM ticket_message));
