@@ -88,8 +88,10 @@ def _publish(context: _Run, reading: Reading, listing: _Listing, started: float)
     node, phase = context.node, "publishing"
     node.trace.emit(PhaseStarted(phase, context.job.label, len(reading.intake.gathered), "objects"))
     begun = node.clock.monotonic()
+    # Before the keyrings: a segment that has nothing but an empty table gets its key here.
+    contents = Contents(reading)
     publish_keyrings(context.index, context.repository, context.generation, node.signer)
-    placed = _place_parts(context, reading)
+    placed = _place_parts(context, reading, contents)
     context.shipper.drain()
     listing.check(context, placed)
     record = _record(context, reading, placed)
@@ -113,10 +115,9 @@ def _publish(context: _Run, reading: Reading, listing: _Listing, started: float)
     )
 
 
-def _place_parts(context: _Run, reading: Reading) -> list[Placed]:
+def _place_parts(context: _Run, reading: Reading, contents: Contents) -> list[Placed]:
     compressor = Compressor(context.node.compression_level)
     builder = PartBuilder(context.generation, context.index, compressor, reading.intake.number)
-    contents = Contents(reading)
     placed = []
     for gathered in sorted(reading.intake.gathered.values(), key=lambda one: one.keyed.segment.pseudonym):
         entries = contents.entries(gathered)
