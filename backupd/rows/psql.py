@@ -14,8 +14,11 @@ from backupd.errors import SourceError, SourceGoneError
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
-BLOCK = 1 << 20
-"""Bytes asked of the pipe at once, and its capacity where the kernel allows: the server rarely waits."""
+BLOCK = 128 << 10
+"""Bytes read at once: rows cut from larger blocks fall out of the processor's cache before they are routed (a third
+slower at 1 MiB, measured)."""
+PIPE = 1 << 20
+"""The pipe's capacity where the kernel allows: the server rarely waits."""
 F_SETPIPE_SZ = 1031
 LOST = {"", "57P01", "57P02", "57P03", "08000", "08003", "08006", "08001", "08004"}
 """SQLSTATEs (or none at all) that mean the server went away rather than refused."""
@@ -41,7 +44,7 @@ class Psql:
         self._input = self._process.stdin
         self._output = self._process.stdout.fileno()
         with contextlib.suppress(OSError):
-            fcntl.fcntl(self._output, F_SETPIPE_SZ, BLOCK)
+            fcntl.fcntl(self._output, F_SETPIPE_SZ, PIPE)
         self.rows = 0
         """As psql counted them, after `copy` is exhausted."""
         self._mark = secrets.token_hex(16).encode()
@@ -54,23 +57,20 @@ class Psql:
         """
         # Only output that goes elsewhere than results do lets psql keep COPY's row count, hence the file.
         self._send(f"{statement} \\g /dev/stdout\n\\echo {self._mark.decode()} :ROW_COUNT\n")
-        tail = b""
-        while True:
-            block = os.read(self._output, BLOCK)
-            if not block:
-                raise self._failure()
-            tail += block
+        held = b""
+        while block := os.read(self._output, BLOCK):
+            block = held + block if held else block
+            held = b""
+            last = block.rfind(b"\n", 0, -1) + 1
             # The mark is drawn at random, and stands at the start of the last line: no row can be taken for it.
-            line = tail.rfind(b"\n", 0, -1) + 1
-            if tail.endswith(b"\n") and tail.startswith(self._mark, line):
-                self.rows = int(tail[line:].split()[1])
-                if line:
-                    yield tail[:line]
+            if self._mark.startswith(block[last : last + len(self._mark)].rstrip(b"\n")):
+                block, held = block[:last], block[last:]
+            if block:
+                yield block
+            if held.startswith(self._mark) and held.endswith(b"\n"):
+                self.rows = int(held.split()[1])
                 return
-            kept = min(len(tail), 64)
-            if len(tail) > kept:
-                yield tail[:-kept]
-                tail = tail[-kept:]
+        raise self._failure()
 
     def close(self) -> None:
         """End the transaction and the process; harmless when it has gone already."""
