@@ -11,14 +11,14 @@ from backupd.errors import SourceError
 from backupd.model.routes import MappedTable, TenancyMap
 from backupd.model.tenancy import ClassPolicy, TenancyKind
 from backupd.operations.backup.intake import READING, Intake
+from backupd.operations.backup.source import held_source
 from backupd.operations.backup.tasks import TableTask, plan_tasks
 from backupd.planning.names import Names
-from backupd.planning.tenancy import map_tables, require_mapped, tenant_columns
+from backupd.planning.tenancy import map_tables, require_mapped
 from backupd.postgres.connect import connect, elsewhere, resolved
 from backupd.postgres.ddl import dump_globals, dump_schema, large_objects_command
-from backupd.postgres.exported import Exported, hold
+from backupd.postgres.exported import Exported
 from backupd.postgres.facts import Facts, divide_facts, read_facts, read_sequences
-from backupd.postgres.inventory import read_inventory
 from backupd.postgres.tools import Client, client, find_programs
 from backupd.rows.pool import Task, WorkerPool
 from backupd.rows.protocol import BytesTask, CommandTask, Setup
@@ -87,9 +87,8 @@ def read_database(job: Job, node: Node, database: str | None, spool: Path, onto:
     """
     source = job.source if database is None else elsewhere(job.source, database)
     begun = node.clock.monotonic()
-    with hold(source, lock_timeout=node.lock_timeout) as holder:
+    with held_source(source, job, node) as (holder, inventory):
         exported = holder.exported
-        inventory = read_inventory(holder.connection, tenant_columns(job.tenancy))
         mapping = map_tables(job.tenancy, inventory)
         require_mapped(mapping)
         names = Names(job.tenancy, exported.database)

@@ -1,0 +1,56 @@
+"""Holding an exported snapshot of a database that can be backed up completely, or saying what is in the way."""
+
+from __future__ import annotations
+
+from contextlib import ExitStack, contextmanager
+from typing import TYPE_CHECKING
+
+from backupd.errors import SourceError
+from backupd.model.findings import Severity, errors_among
+from backupd.planning.tenancy import tenant_columns
+from backupd.postgres.connect import connect
+from backupd.postgres.exported import hold
+from backupd.postgres.inventory import read_inventory
+from backupd.postgres.preflight import preflight
+from backupd.trace import Warned
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from backupd.model.findings import Finding
+    from backupd.model.inventory import Inventory
+    from backupd.operations.backup.values import Job, Node
+    from backupd.postgres.connect import Source
+    from backupd.postgres.exported import Holder
+
+
+@contextmanager
+def held_source(source: Source, job: Job, node: Node) -> Iterator[tuple[Holder, Inventory]]:
+    """An exported snapshot with its tables locked, what it shows, and the certainty that the role may read all of it.
+
+    Raises SourceError naming the first thing that is missing and how to mend it, and what `hold` does.
+    """
+    columns = tenant_columns(job.tenancy)
+    with ExitStack() as stack:
+        try:
+            holder = stack.enter_context(hold(source, lock_timeout=node.lock_timeout))
+        except SourceError as error:
+            if not error.retryable:
+                # Locking needs the very rights that preflight looks for, and PostgreSQL's refusal names no GRANT.
+                with connect(source) as connection:
+                    _refuse(preflight(connection, source, read_inventory(connection, columns)))
+            raise
+        inventory = read_inventory(holder.connection, columns)
+        findings = preflight(holder.connection, source, inventory)
+        _refuse(findings)
+        for finding in findings:
+            if finding.severity is Severity.WARNING:
+                node.trace.emit(Warned(f"{job.label}: {finding.message}", finding.hint))
+        yield holder, inventory
+
+
+def _refuse(findings: Sequence[Finding]) -> None:
+    errors = errors_among(findings)
+    if errors:
+        more = f" (and {len(errors) - 1} more)" if len(errors) > 1 else ""
+        raise SourceError(f"{errors[0].message}{more}", hint=errors[0].hint)
