@@ -47,14 +47,15 @@ class RetryingStore:
     def list(self, prefix: ObjectName) -> Iterator[ObjectInfo]:
         """A listing that broke starts again and leaves out what it has given already."""
         given: set[ObjectName] = set()
-        listing = self.inner.list(prefix)
+        listing: Iterator[ObjectInfo] | None = None
 
         def step() -> ObjectInfo | None:
             nonlocal listing
             try:
+                listing = listing if listing is not None else self.inner.list(prefix)
                 return next((info for info in listing if info.name not in given), None)
             except StoreGoneError:
-                listing = self.inner.list(prefix)
+                listing = None
                 raise
 
         while (info := self._try(step)) is not None:

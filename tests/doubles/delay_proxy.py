@@ -34,6 +34,8 @@ class DelayProxy:
         return self
 
     def __exit__(self, *_: object) -> None:
+        with contextlib.suppress(OSError):
+            self._listener.shutdown(socket.SHUT_RDWR)  # wakes the thread that accepts, which would keep the port
         self._listener.close()
         self._open.set()
         self.cut()

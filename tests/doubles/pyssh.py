@@ -78,6 +78,8 @@ class PySsh:
         return Account("127.0.0.1", port, getpass.getuser(), key_file, (self._host_key_line,), self.home)
 
     def __exit__(self, *_: object) -> None:
+        with contextlib.suppress(OSError):
+            self._listener.shutdown(socket.SHUT_RDWR)  # wakes the thread that accepts, which would keep the port
         self._listener.close()
         self.cut()
         shutil.rmtree(self.base, ignore_errors=True)

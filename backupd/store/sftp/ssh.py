@@ -170,7 +170,9 @@ def connect(target: SftpTarget, clock: Clock) -> Connection:
     key = _load_key(target.key_file)
     transport = _start(target, pinned)
     try:
-        _check_host(transport.get_remote_server_key(), pinned, target)
+        with _translated():
+            seen = transport.get_remote_server_key()
+        _check_host(seen, pinned, target)
         _log_in(transport, target, key)
     except BaseException:
         transport.close()
