@@ -32,7 +32,10 @@ _LOADING = {
     # Nothing counts before the new database gets its name, and that commit is waited for.
     "synchronous_commit": "off",
 }
-_SET = "SELECT pg_catalog.set_config(n, v, false) FROM pg_catalog.unnest(%s::text[], %s::text[]) AS s (n, v)"
+_SET = """
+SELECT pg_catalog.set_config(n, v, false)
+FROM ROWS FROM (pg_catalog.unnest(%s::text[]), pg_catalog.unnest(%s::text[])) AS s (n, v)
+"""
 _SINCE = {140000: "idle_session_timeout", 170000: "transaction_timeout"}
 
 

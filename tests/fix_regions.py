@@ -1,0 +1,112 @@
+"""A region that really backs up and restores: a store in a folder, a node, an identity, and PostgreSQL servers."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from doubles.postgres import Server
+from fix_postgres import Database, unique
+
+from backupd.catalog.repository import Repository
+from backupd.clock import SystemClock
+from backupd.model.ids import RegionName
+from backupd.model.tenancy import ClassPolicy, Tenancy, TenancyKind
+from backupd.operations.backup import BackupReport, Job, Node, backup
+from backupd.operations.init import Founder, NamedStore, initialise
+from backupd.operations.restore import RestoreReport, RestoreRequest, World, restore
+from backupd.postgres.connect import Source
+from backupd.seal import suite
+from backupd.seal.documents import Signer
+from backupd.store.base import Store
+from backupd.store.directory import DirectoryStore
+from backupd.trace import Event
+
+REGION = RegionName("be")
+CLASSES = {"uploaded": ClassPolicy.STANDARD, "session": ClassPolicy.NEVER}
+NO_TENANTS = Tenancy(kind=TenancyKind.NONE, unclassified="shared", classes=CLASSES)
+
+
+@dataclass
+class Events:
+    """A trace that remembers."""
+
+    seen: list[Event] = field(default_factory=list)
+
+    def emit(self, event: Event) -> None:
+        self.seen.append(event)
+
+
+@dataclass
+class Region:
+    """One region, one store, one node."""
+
+    folder: Path
+    store: Store
+    repository: Repository
+    identity: suite.KeyPair
+    node: Node
+    label: str = "app"
+    tenancy: Tenancy = NO_TENANTS
+    events: Events = field(default_factory=Events)
+
+    def backup(self, database: Database, **changes: Any) -> BackupReport:
+        """Back up one database under the region's label."""
+        job = Job(REGION, self.label, self.source(database.server, database.name), self.tenancy)
+        return backup(replace(job, **changes), self.repository, self.node)
+
+    def restore(self, server: Server, name: str, **request: Any) -> RestoreReport:
+        """Restore into a new database of `server`."""
+        wanted = RestoreRequest(label=self.label, snapshot="latest", target=self.source(server), name=name)
+        world = World(self.identity.secret, SystemClock(), self.events, os.urandom)
+        return restore(replace(wanted, **request), Repository(self.store, [self.node.signer.public]), world)
+
+    @staticmethod
+    def source(server: Server, database: str = "postgres") -> Source:
+        return Source(server.conninfo(database), client_folders=(server.bin,))
+
+
+@pytest.fixture
+def region(tmp_path: Path) -> Region:
+    """A region whose repository has just been made."""
+    store = DirectoryStore(tmp_path / "store" / REGION)
+    identity, signer, events = suite.generate(), Signer(os.urandom(32)), Events()
+    initialise(REGION, [NamedStore("disk", store)], Founder(signer, (), SystemClock(), os.urandom))
+    node = Node(
+        state=tmp_path / "state",
+        spool=tmp_path / "spool",
+        spool_size=256 << 20,
+        workers=2,
+        connections=4,
+        compression_level=1,
+        lock_timeout=10.0,
+        generation_length=timedelta(days=28),
+        recipients=(identity.public,),
+        signer=signer,
+        clock=SystemClock(),
+        random=os.urandom,
+        environment=dict(os.environ),
+        trace=events,
+    )
+    return Region(tmp_path, store, Repository(store, [signer.public]), identity, node, events=events)
+
+
+@pytest.fixture
+def restored(region: Region) -> Iterator[Callable[..., Database]]:
+    """Restores into a new database, dropped after the test: `restored(server, **request)`."""
+    made: list[Database] = []
+
+    def run(server: Server, **request: Any) -> Database:
+        database = Database(server, unique("restored"))
+        made.append(database)
+        region.restore(server, database.name, **request)
+        return database
+
+    yield run
+    for database in made:
+        database.server.drop_database(database.name)
