@@ -6,6 +6,7 @@ import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
+from datetime import timedelta
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -32,6 +33,8 @@ if TYPE_CHECKING:
 
 # Adapters are imported where they are made: a command loads the libraries of those it uses, and no others.
 
+QUICKLY = timedelta(seconds=15)
+"""How long somebody at a terminal waits for a store that does not answer, where nothing was begun."""
 _DISK_WRITERS = 2
 """Objects written to a directory at once."""
 
@@ -134,7 +137,7 @@ class Wiring:
     def signer(self) -> Signer:
         """This node's signing key.
 
-        Raises ConfigError when none is configured, or its file is not one.
+        Raises ConfigError when none is configured, its file is not one, or nobody would trust what it signs.
         """
         from backupd.seal.signing import read_signer
 
@@ -144,17 +147,26 @@ class Wiring:
                 "this machine has no signing key",
                 hint="`backupd key generate --signer FILE` makes one; name it as signing_key_file under [node].",
             )
-        return read_signer(reference.resolve(self.environ))
+        signer, trusted = read_signer(reference.resolve(self.environ)), self.trusted()
+        if trusted is not None and signer.public not in trusted:
+            raise ConfigError(
+                "this machine's signing key is not among the trusted signers",
+                hint=f'Add "{signer.public}" to `signers` under [trust], here and wherever backups are read.',
+            )
+        return signer
 
     def trusted(self) -> frozenset[str] | None:
         """Signers whose documents are believed, 64 hex each; None when the repository shall say it itself."""
         return frozenset(self.config.trust.signers) or None
 
-    def open_store(self, region: RegionName, name: str) -> ProbedStore:
-        """The region's folder on one of its stores, to be closed by the caller. Connects when first used."""
+    def open_store(self, region: RegionName, name: str, patience: timedelta | None = None) -> ProbedStore:
+        """The region's folder on one of its stores, to be closed by the caller. Connects when first used.
+
+        `patience` is how long at most a lost connection is made anew; None is as long as configured.
+        """
         section = self.config.stores[name]
         if isinstance(section, SftpStore):
-            return _sftp(section, region, self)
+            return _sftp(self, region, section, patience)
         from backupd.store.directory import DirectoryStore
 
         store = DirectoryStore(section.path / region)
@@ -165,14 +177,16 @@ class Wiring:
         return ThrottledStore(store, section.bandwidth, self.clock)
 
     @contextmanager
-    def repository(self, region: RegionName, store: str | None = None) -> Iterator[Repository]:
+    def repository(
+        self, region: RegionName, store: str | None = None, patience: timedelta | None = None
+    ) -> Iterator[Repository]:
         """The region's repository on one of its stores, by default the first, to read from.
 
         Raises UsageError for a store that is not the region's.
         """
         from backupd.catalog.repository import Repository
 
-        with closing(self.open_store(region, self.stores_of(region, store)[0])) as opened:
+        with closing(self.open_store(region, self.stores_of(region, store)[0], patience)) as opened:
             yield Repository(opened, self.trusted())
 
     def restore_target(self, dsn: str, passfile: Path | None) -> tuple[Source, str]:
@@ -205,14 +219,13 @@ class Wiring:
         """
         from backupd.operations.region import Target
 
-        node, trusted = self.node(region, store, trace), self.trusted()
         return Target(
             region=region,
             store=store,
             open=partial(self.open_store, region, store),
-            trusted=None if trusted is None else trusted | {node.signer.public},
+            trusted=self.trusted(),
             jobs=tuple(self.job(region, label) for label in self.databases(region, database)),
-            node=node,
+            node=self.node(region, store, trace),
         )
 
     def recipients(self) -> list[Recipient]:
@@ -269,7 +282,7 @@ class Wiring:
         return RegionName(name)
 
 
-def _sftp(section: SftpStore, region: RegionName, wiring: Wiring) -> ProbedStore:
+def _sftp(wiring: Wiring, region: RegionName, section: SftpStore, patience: timedelta | None) -> ProbedStore:
     from backupd.store.sftp import open_sftp
     from backupd.store.sftp.target import SftpTarget
 
@@ -284,5 +297,6 @@ def _sftp(section: SftpStore, region: RegionName, wiring: Wiring) -> ProbedStore
         connections=section.connections,
         bandwidth=section.bandwidth,
         deadline=section.deadline.total_seconds(),
+        patience=min(section.patience, patience or section.patience).total_seconds(),
     )
     return open_sftp(target, wiring.clock)

@@ -33,6 +33,9 @@ StoreOption = Annotated[
         "--store", metavar="NAME", show_default=False, help="Read from this store. [default: the region's first]"
     ),
 ]
+StoresOption = Annotated[
+    str | None, typer.Option("--store", metavar="NAME", show_default=False, help="Only this store. [default: all]")
+]
 IdentityOption = Annotated[
     Path | None,
     typer.Option("--identity", metavar="FILE", show_default=False, help="The identity file that opens the backups."),

@@ -83,6 +83,8 @@ class SftpStore(Section):
     """Bytes per second; 0 is unlimited."""
     deadline: Annotated[Duration, within(_SECOND)] = timedelta(seconds=60)
     """How long one request may go without any progress."""
+    patience: Duration = timedelta(minutes=10)
+    """How long a broken connection is made anew before a run gives up."""
 
 
 class DirectoryStore(Section):

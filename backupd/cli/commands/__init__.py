@@ -4,13 +4,10 @@ from __future__ import annotations
 
 import typer
 
-from backupd.cli.commands import backup, config, restore, setup, store
+from backupd.cli.commands import backup, config, keys, restore, setup, store
 
 
 def add_all(app: typer.Typer) -> None:
     """Every command, in the order of the manual."""
-    setup.add(app)
-    backup.add(app)
-    store.add(app)
-    restore.add(app)
-    config.add(app)
+    for group in (keys, config, setup, backup, store, restore):
+        group.add(app)

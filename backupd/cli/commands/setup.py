@@ -98,10 +98,11 @@ def init(
 
 def _made(wiring: Wiring, region: RegionName, founder: Founder) -> list[Initialised]:
     from backupd.operations.init import NamedStore, initialise
+    from backupd.wiring import QUICKLY
 
     with contextlib.ExitStack() as stack:
         places = [
-            NamedStore(store, stack.enter_context(contextlib.closing(wiring.open_store(region, store))))
+            NamedStore(store, stack.enter_context(contextlib.closing(wiring.open_store(region, store, QUICKLY))))
             for store in wiring.stores_of(region)
         ]
         return initialise(region, places, founder)

@@ -1,37 +1,107 @@
-"""`verify`: what lies on the stores."""
+"""`snapshots` and `verify`: what lies on the stores."""
 
 from __future__ import annotations
 
-import hashlib
 import sys
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any
 
+import msgspec
 import typer
 
 from backupd.cli import failures, output
 from backupd.cli.manual import exit_statuses
-from backupd.cli.options import ConfigOption, IdentityOption, JsonOption, PassphraseOption, RegionArgument, wired
+from backupd.cli.options import (
+    ConfigOption,
+    DatabaseOption,
+    IdentityOption,
+    JsonOption,
+    PassphraseOption,
+    RegionArgument,
+    StoreOption,
+    StoresOption,
+    wired,
+)
 from backupd.cli.passphrase import open_identity
 from backupd.cli.progress import watched
+from backupd.cli.trust import tell_signers
 from backupd.errors import BackupdError, DamageError, InterruptedRunError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from backupd.catalog.repository import Repository
     from backupd.model.ids import RegionName
+    from backupd.operations.snapshots import SnapshotInfo
     from backupd.operations.verify import Scope, Verification
     from backupd.trace import Trace
     from backupd.wiring import Wiring
 
-StoresOption = Annotated[
-    str | None, typer.Option("--store", metavar="NAME", show_default=False, help="Only this store. [default: all]")
-]
+
+_HEADINGS = ("snapshot", "region", "database", "tables", "rows", "segments", "bytes", "stored", "added")
+_SHORT = len("20300101T000000Z-") + 8
+"""Characters of a snapshot's name that are shown: two of one second are told apart by 8 digits."""
 
 
 def add(app: typer.Typer) -> None:
+    app.command("snapshots", epilog=exit_statuses())(snapshots)
     app.command("verify", epilog=exit_statuses())(verify)
+
+
+def snapshots(
+    context: typer.Context,
+    region: RegionArgument = None,
+    database: DatabaseOption = None,
+    newest: Annotated[int | None, typer.Option("--newest", min=1, metavar="N", help="Only so many a region.")] = None,
+    store: StoreOption = None,
+    config: ConfigOption = None,
+    as_json: JsonOption = False,
+) -> int:
+    """List the snapshots of regions, oldest first.
+
+    Each is named by its instant and hash; the beginning of a name is enough for restore. `stored` is all that the
+    snapshot needs, `added` what its run had to send. Records that cannot be believed are told and make the exit status
+    that of damage.
+
+    \b
+    Examples:
+      backupd snapshots be
+      backupd snapshots --newest 1 --json
+    """
+    from backupd.operations.snapshots import list_snapshots
+    from backupd.wiring import QUICKLY
+
+    wiring = wired(context, config)
+    lists = []
+    for name in wiring.regions(region or []):
+        with wiring.repository(name, store, QUICKLY) as repository:
+            tell_signers(wiring, repository)
+            lists.append((name, list_snapshots(repository, database=database, newest=newest)))
+    if as_json:
+        output.print_json({"regions": [{"region": name, **msgspec.to_builtins(found)} for name, found in lists]})
+    else:
+        output.print_table(
+            output.Table(_HEADINGS, [_row(name, one) for name, found in lists for one in found.snapshots])
+        )
+    bad = [f"{one.name}: {one.reason}" for _, found in lists for one in found.unreadable]
+    if not as_json:
+        output.print_lines((f"damage: {line}" for line in bad), sys.stderr)
+    return DamageError.exit_code if bad else 0
+
+
+def _row(region: str, one: SnapshotInfo) -> tuple[output.Cell, ...]:
+    label = one.database if one.member is None else f"{one.database} ({one.member})"
+    size = output.human_bytes
+    return (
+        one.name[:_SHORT],
+        region,
+        label,
+        one.totals.tables,
+        one.totals.rows,
+        one.segments,
+        size(one.totals.bytes),
+        size(one.totals.stored),
+        size(one.totals.added),
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,13 +153,6 @@ def verify(
         for verdict in verdicts:
             _print(verdict)
     return next((_status(verdict) for verdict in verdicts if _status(verdict)), 0)
-
-
-def tell_signers(wiring: Wiring, repository: Repository) -> None:
-    """Where nobody is trusted by configuration, say on standard error whom we believe instead."""
-    if wiring.trusted() is None:
-        prints = sorted(hashlib.sha256(bytes.fromhex(key)).hexdigest()[:16] for key in repository.signers)
-        output.print_lines([f"note: believing the signers that the repository names: {', '.join(prints)}"], sys.stderr)
 
 
 def _verdict(wiring: Wiring, place: tuple[RegionName, str], scope: Scope, trace: Trace) -> _Verdict:

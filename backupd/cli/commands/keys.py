@@ -1,0 +1,146 @@
+"""`key generate` and `key check`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from backupd.cli import output
+from backupd.cli.manual import exit_statuses
+from backupd.cli.options import (
+    ConfigOption,
+    IdentityOption,
+    JsonOption,
+    PassphraseOption,
+    RegionArgument,
+    StoresOption,
+    wired,
+)
+from backupd.cli.passphrase import new_passphrase, open_identity
+from backupd.cli.trust import tell_signers
+from backupd.errors import KeyRefusedError, ObjectMissingError, UsageError
+
+if TYPE_CHECKING:
+    from backupd.operations.keys import CheckedKeyring
+
+
+def add(app: typer.Typer) -> None:
+    group = typer.Typer(rich_markup_mode=None, help="Make and check keys.")
+    group.command("generate", epilog=exit_statuses())(generate)
+    group.command("check", epilog=exit_statuses())(check)
+    app.add_typer(group, name="key")
+
+
+def generate(
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="The new file; never overwritten.", show_default=False)],
+    signer: Annotated[bool, typer.Option("--signer", help="A writer's signing key instead of an identity.")] = False,
+    name: Annotated[
+        str | None, typer.Option("--name", show_default=False, help="Whose it is. [default: FILE's name]")
+    ] = None,
+    recipient: Annotated[
+        Path | None,
+        typer.Option("--recipient", metavar="FILE", show_default=False, help="[default: FILE's name with .recipient]"),
+    ] = None,
+    passphrase_file: PassphraseOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Make an identity and its recipient, or a signing key.
+
+    The identity opens backups: keep it, and its passphrase, away from the machines that write them. The recipient is
+    its public half, named in their configuration. A signing key belongs to one machine that writes backups; its public
+    half, which is printed, belongs under [trust] in the configuration of all.
+
+    \b
+    Examples:
+      backupd key generate ops.identity
+      backupd key generate --signer /etc/backupd/signing.key
+    """
+    if signer:
+        _refuse_with_signer(name=name, recipient=recipient, passphrase_file=passphrase_file)
+        _generate_signer(file, as_json=as_json)
+        return
+    from backupd.operations.keys import generate_identity
+
+    public = recipient or file.with_suffix(".recipient")
+    passphrase = new_passphrase(passphrase_file, str(file))
+    made = generate_identity(file, public, name or file.stem, passphrase)
+    if as_json:
+        output.print_json({"identity": str(file), "recipient": str(public), "fingerprint": made.fingerprint})
+    else:
+        output.print_facts({"identity": str(file), "recipient": str(public), "fingerprint": made.fingerprint})
+
+
+def check(
+    context: typer.Context,
+    region: RegionArgument = None,
+    store: StoresOption = None,
+    identity: IdentityOption = None,
+    passphrase_file: PassphraseOption = None,
+    config: ConfigOption = None,
+    as_json: JsonOption = False,
+) -> int:
+    """Check that an identity opens the backups.
+
+    Every keyring of the regions is opened with it and every key in it authenticated, without reading any data. An
+    identity that opens none of them is the wrong one, and is called so.
+
+    \b
+    Example:
+      backupd key check be --identity ops.identity
+    """
+    from backupd.operations.keys import check_identity
+    from backupd.wiring import QUICKLY
+
+    wiring = wired(context, config)
+    places = [(name, place) for name in wiring.regions(region or []) for place in wiring.stores_of(name, store)]
+    secret = open_identity(identity, passphrase_file).secret
+    checks = []
+    for name, place in places:
+        with wiring.repository(name, place, QUICKLY) as repository:
+            tell_signers(wiring, repository)
+            checks.append(_Check(name, place, check_identity(repository, secret)))
+    if not any(one.keyrings for one in checks):
+        raise ObjectMissingError("there are no keyrings yet", hint="`backupd backup` writes the first one.")
+    if as_json:
+        output.print_json({"stores": checks})
+    else:
+        output.print_lines(line for one in checks for line in one.told())
+    return 0 if all(ring.opened for one in checks for ring in one.keyrings) else KeyRefusedError.exit_code
+
+
+@dataclass(frozen=True, slots=True)
+class _Check:
+    region: str
+    store: str
+    keyrings: list[CheckedKeyring]
+
+    def told(self) -> list[str]:
+        opened = [ring for ring in self.keyrings if ring.opened]
+        segments, shredded = sum(ring.segments for ring in opened), sum(ring.shredded for ring in opened)
+        where = f"{self.region} on {self.store}"
+        return [
+            f"{where}: opens {len(opened)} of {len(self.keyrings)} keyrings, {segments} segments, {shredded} shredded",
+            *(f"  not {ring.generation}/{ring.run}" for ring in self.keyrings if not ring.opened),
+        ]
+
+
+def _refuse_with_signer(**others: object) -> None:
+    for option, value in others.items():
+        if value is not None:
+            raise UsageError(
+                f"--{option.replace('_', '-')} means nothing with --signer",
+                hint="A signing key has neither name, recipient nor passphrase.",
+            )
+
+
+def _generate_signer(file: Path, *, as_json: bool) -> None:
+    from backupd.seal.signing import write_signer
+
+    public = write_signer(file).public
+    if as_json:
+        output.print_json({"signing_key": str(file), "public": public})
+    else:
+        output.print_facts({"signing key": str(file), "public": public})
