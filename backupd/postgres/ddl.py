@@ -11,6 +11,7 @@ from backupd.errors import SourceError
 from backupd.planning.names import Names
 from backupd.postgres.connect import Connection
 from backupd.postgres.exported import Exported
+from backupd.postgres.large_objects import filtered
 from backupd.postgres.ownership import Ddl, divide_archive, divide_globals
 from backupd.postgres.tools import Client, failure, run
 
@@ -49,7 +50,7 @@ def large_objects_command(client: Client, connection: Connection, exported: Expo
     if connection.execute(_LARGE_OBJECTS).fetchone() != (True,):
         return None
     only = ("--data-only", "--blobs", "--exclude-table=*.*")
-    return client.command("pg_dump", "-Fc", "-Z0", *only, _snapshot(exported))
+    return filtered(client.command("pg_dump", "-Fc", "-Z0", *only, _snapshot(exported)))
 
 
 def _snapshot(exported: Exported) -> str:
