@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from backupd.clock import Clock, SystemClock
 from backupd.config.checks import did_you_mean
 from backupd.config.schema import Config, SftpStore
-from backupd.errors import ConfigError, UsageError
+from backupd.errors import ConfigError, StoreError, UsageError
 from backupd.model.ids import RegionName
 from backupd.model.tenancy import TableRule, Tenancy
 
@@ -162,13 +162,16 @@ class Wiring:
     def open_store(self, region: RegionName, name: str, patience: timedelta | None = None) -> ProbedStore:
         """The region's folder on one of its stores, to be closed by the caller. Connects when first used.
 
-        `patience` is how long at most a lost connection is made anew; None is as long as configured.
+        `patience` is how long at most a lost connection is made anew; None is as long as configured. Raises StoreError
+        for a directory that is not there: it may be a disk that is not mounted.
         """
         section = self.config.stores[name]
         if isinstance(section, SftpStore):
             return _sftp(self, region, section, patience)
         from backupd.store.directory import DirectoryStore
 
+        if not section.path.is_dir():
+            raise StoreError(f'the folder of store "{name}" is not there', hint="Mount it, or make it once.")
         store = DirectoryStore(section.path / region)
         if not section.bandwidth:
             return store

@@ -1,5 +1,6 @@
 """The command line as a person sees it: every transcript beside this file is played."""
 
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -15,13 +16,20 @@ def pair():
     return suite.generate()
 
 
+@pytest.fixture(scope="session")
+def ssh_key(tmp_path_factory):
+    key = tmp_path_factory.mktemp("ssh") / "key"
+    subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", key], check=True)
+    return key.read_text()
+
+
 @pytest.fixture
-def folder(tmp_path, pair):
+def folder(tmp_path, pair, ssh_key):
     """What the base configuration names, as if `key generate` had written it."""
     for name in ("ops", "escrow"):
         identity.write_recipient(tmp_path / f"{name}.recipient", identity.Recipient(name, pair.public))
-    for name in ("signing.key", "store.key"):
-        (tmp_path / name).write_text("00" * 32 + "\n")
+    for name, text in (("signing.key", "00" * 32 + "\n"), ("store.key", ssh_key)):
+        (tmp_path / name).write_text(text)
         (tmp_path / name).chmod(0o600)
     (tmp_path / "store").mkdir()
     return tmp_path
