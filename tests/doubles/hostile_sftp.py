@@ -33,6 +33,7 @@ class Rule:
     """`act` on the `nth` request of `kind` (None: of any), counted over all connections; `every` repeats it.
 
     Acts: fail (status Failure, no effect), drop (answered OK, no effect), half (half of the data written, answered OK),
+    flip (the last bit of the data written wrong, answered OK), refuse (effect, answered Failure),
     lose (effect, no answer), cut (connection ends before the effect), cut-after (effect, connection ends unanswered),
     stall (nothing is answered any more), wrong-id, wrong-type, ok-instead, huge, cut-short, garbage, long-name,
     grow (sizes told are larger), more (more data than asked for), deny (status Permission denied).
@@ -101,6 +102,8 @@ class HostileEngine(SftpEngine):
             return b""
         if act == "half":
             body = _halved(body)
+        if act == "flip":
+            body = body[:-1] + bytes([body[-1] ^ 1])
         reply = super().answer(kind, body)
         if act == "cut-after":
             self.server.cut()
@@ -154,6 +157,7 @@ SPOILERS = {
     "lose": lambda _reply, _number: b"",
     "wrong-id": lambda reply, number: reply[:5] + struct.pack(">I", number + 77) + reply[9:],
     "wrong-type": lambda _reply, number: packet(HANDLE, struct.pack(">I", number) + text(b"h")),
+    "refuse": lambda _reply, number: status(number, FAILURE),
     "ok-instead": lambda _reply, number: status(number, OK),
     "huge": lambda _reply, _number: struct.pack(">IB", 0x7FFFFFFF, DATA),
     "cut-short": lambda _reply, number: packet(DATA, struct.pack(">II", number, 5000) + b"abc"),

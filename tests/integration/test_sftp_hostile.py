@@ -69,7 +69,7 @@ def published(server):
     }
 
 
-@pytest.mark.parametrize("act", ["fail", "drop", "half"])
+@pytest.mark.parametrize("act", ["fail", "drop", "half", "flip", "refuse"])
 @pytest.mark.parametrize("nth", range(1, 9))
 def test_no_write_is_lost_silently(hostile, act, nth):
     """Whichever write of a large object fails, is swallowed or is cut short: it is noticed and nothing is published."""
@@ -84,7 +84,7 @@ def test_no_write_is_lost_silently(hostile, act, nth):
     assert published(server) == {"a/object": data}
 
 
-@pytest.mark.parametrize("act", ["fail", "drop", "half"])
+@pytest.mark.parametrize("act", ["fail", "drop", "half", "flip", "refuse"])
 def test_no_small_write_is_lost_silently(hostile, act):
     """Small objects are read back, so the same holds for them."""
     store, server = hostile(Rule(act, WRITE))
@@ -154,7 +154,7 @@ def test_lost_answer_to_a_rename_of_other_content(hostile):
     store, server = hostile(patience=10.0)
     put(store, "a/object", b"theirs")
     with pytest.raises(ObjectExistsError):
-        put(store, "a/object", b"ours")
+        put(store, "a/object", b"ours!!")
     assert published(server) == {"a/object": b"theirs"}
 
 
