@@ -16,6 +16,8 @@ _KNOWN = {(1, 14), (1, 15), (1, 16)}
 _CUSTOM = 1
 _PLACE = struct.Struct("<II")
 _LONGEST = 1 << 30
+_MADE = (0, 0, 12, 1, 0, 100, 0)
+"""When an archive was made, as C's tm: always noon of 2000-01-01, so that a schema that did not change is the same bytes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,9 +96,8 @@ class ArchiveReader:
         Raises SourceError for anything but an archive of a known version.
         """
         self._source = _Source(read)
-        self.shape = _read_head(self._source)
-        self.head = self._source.taken()
-        """Up to but excluding the number of entries."""
+        self.shape, self.head = _read_head(self._source)
+        """`head` is everything before the number of entries, its time of making replaced by a fixed one."""
         self.count = self._source.integer(self.shape)
         self._source.taken()
 
@@ -127,7 +128,7 @@ class ArchiveReader:
         return Entry(ordinal, source.taken(), dump_id, *texts, definition_at, dependencies)
 
 
-def _read_head(source: _Source) -> Shape:
+def _read_head(source: _Source) -> tuple[Shape, bytes]:
     if source.take(5) != b"PGDMP":
         raise _strange()
     major, minor, _, integer, offset, format_ = source.take(6)
@@ -138,11 +139,14 @@ def _read_head(source: _Source) -> Shape:
         source.take(1)  # compression, a byte
     else:
         source.integer(shape)  # compression, a level
-    for _ in range(7):
-        source.integer(shape)  # when it was made
+    before = source.taken()
+    for _ in _MADE:
+        source.integer(shape)
+    source.taken()
     for _ in range(3):
         source.text(shape)  # database, versions of server and pg_dump
-    return shape
+    made = b"".join(b"\0" + number.to_bytes(integer, "little") for number in _MADE)
+    return shape, before + made + source.taken()
 
 
 def _strange() -> SourceError:
