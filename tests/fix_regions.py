@@ -74,12 +74,17 @@ class Region:
 @pytest.fixture
 def region(tmp_path: Path) -> Region:
     """A region whose repository has just been made."""
-    store = DirectoryStore(tmp_path / "store" / REGION)
+    return make_region(tmp_path)
+
+
+def make_region(folder: Path) -> Region:
+    """A new region, all of which lies in `folder`."""
+    store = DirectoryStore(folder / "store" / REGION)
     identity, signer, events = suite.generate(), Signer(os.urandom(32)), Events()
     initialise(REGION, [NamedStore("disk", store)], Founder(signer, (), SystemClock(), os.urandom))
     node = Node(
-        state=tmp_path / "state",
-        spool=tmp_path / "spool",
+        state=folder / "state",
+        spool=folder / "spool",
         spool_size=256 << 20,
         workers=2,
         connections=4,
@@ -93,7 +98,7 @@ def region(tmp_path: Path) -> Region:
         environment=dict(os.environ),
         trace=events,
     )
-    return Region(tmp_path, store, Repository(store, [signer.public]), identity, node, events=events)
+    return Region(folder, store, Repository(store, [signer.public]), identity, node, events=events)
 
 
 @pytest.fixture
