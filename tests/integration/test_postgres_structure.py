@@ -80,7 +80,7 @@ class TestSchema:
         assert without_date(joined) == without_date(original)
 
     def test_every_dependency_is_in_the_archive(self, zoo: Database) -> None:
-        """Dependencies lead to entries of the same archive, so that what lacks one can be told."""
+        """Dependencies lead to entries of the same archive: what lacks one can be told."""
         with held(zoo) as source:
             entries = list(ArchiveReader(io.BytesIO(plain_archive(source)).read).entries())
         known = {entry.dump_id for entry in entries}
@@ -115,7 +115,8 @@ class TestSchema:
                 everything = as_sql(database.server, plain_archive(source))
         finally:
             database.sql(
-                f"DROP SCHEMA t_{one}, t_{two} CASCADE; DROP OWNED BY t_{one}; DROP OWNED BY t_{two}; DROP OWNED BY {staff}",
+                f"DROP SCHEMA t_{one}, t_{two} CASCADE",
+                *(f"DROP OWNED BY {role}" for role in (f"t_{one}", f"t_{two}", staff)),
                 f"ALTER ROLE t_{one} IN DATABASE {database.name} RESET ALL",
             )
         parts = {
@@ -196,6 +197,17 @@ class TestGlobals:
         assert "PASSWORD 'SCRAM-SHA-256$" in own[1]
         assert role not in divided[None]
         assert group in divided[None]
+
+    def test_passwords_are_told_only_to_who_may_see_them(
+        self, pg17: Server, make_database: Callable[..., Database], make_role: Callable[..., str]
+    ) -> None:
+        """A role that cannot read password hashes still gets the roles."""
+        database, role = make_database(pg17), make_role(pg17, "LOGIN PASSWORD 'secret'")
+        source = Source(pg17.conninfo(database.name, role), client_folders=(pg17.bin,))
+        with hold(source) as holder, client(find_programs((), 170000), resolved(holder.connection)) as started:
+            text = dump_globals(started, holder.connection, Names(NOBODYS, database.name))[None]
+        assert f"CREATE ROLE {role};" in text
+        assert "PASSWORD" not in text
 
 
 class TestLargeObjects:
