@@ -126,7 +126,7 @@ class Server:
             raise RuntimeError(f"{path.name} failed on PostgreSQL {self.major}: {done.stderr.decode()}")
 
     def create_database(self, name: str, template: str = "template0", options: str = "") -> None:
-        self.sql("postgres", f"CREATE DATABASE {quoted(name)} TEMPLATE {quoted(template)} {options}")
+        self.sql("postgres", f"CREATE DATABASE {quoted(name)} TEMPLATE {quoted(template)} STRATEGY file_copy {options}")
 
     def drop_database(self, name: str) -> None:
         self.sql("postgres", f"DROP DATABASE IF EXISTS {quoted(name)} WITH (FORCE)")

@@ -37,7 +37,7 @@ def borrow(major: int, base: Path) -> tuple[postgres.Server, IO[str]]:
     with exclusive(base / f"{major}.start"):
         if not ready.exists():
             shutil.rmtree(base / str(major), ignore_errors=True)
-            server = postgres.start(major, base / str(major))
+            server = postgres.start(major, base / str(major), {**postgres.FAST, "max_wal_size": "256MB"})
             ready.write_text(json.dumps(asdict(server), default=str))
             subprocess.Popen(
                 [sys.executable, "-m", "doubles.shared_postgres", str(base), str(major)],
