@@ -169,6 +169,7 @@ SPOILERS = {
     ),
     "no-names": lambda _reply, number: packet(NAME, struct.pack(">II", number, 0)),
     "grow": _grown,
+    "short": lambda reply, number: packet(DATA, struct.pack(">I", number) + text(reply[13 : 13 + 1000])),
     "more": lambda _reply, number: packet(DATA, struct.pack(">I", number) + text(b"x" * 200_000)),
 }
 

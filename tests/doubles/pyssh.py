@@ -9,14 +9,19 @@ from __future__ import annotations
 import contextlib
 import getpass
 import hashlib
+import json
 import logging
+import os
 import shlex
 import shutil
 import socket
 import struct
+import subprocess
+import sys
 import tempfile
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from dataclasses import asdict
 from pathlib import Path
 
 import paramiko
@@ -144,3 +149,25 @@ def requests(channel: paramiko.Channel):
                 break
             yield kind, bytes(buffer[5 : 4 + length])
             del buffer[: 4 + length]
+
+
+@contextlib.contextmanager
+def apart(home: Path) -> Iterator[Account]:
+    """The same server in a process of its own, so that its work is not ours."""
+    command = [sys.executable, "-m", "doubles.pyssh", str(home)]
+    environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[1])}
+    with subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment
+    ) as process:
+        shown = json.loads(process.stdout.readline())
+        shown |= {"key_file": Path(shown["key_file"]), "host_keys": tuple(shown["host_keys"]), "home": home}
+        try:
+            yield Account(**shown)
+        finally:
+            process.stdin.close()  # which it takes as the end
+
+
+if __name__ == "__main__":
+    with PySsh(Path(sys.argv[1])) as running:
+        print(json.dumps(asdict(running), default=str), flush=True)  # noqa: T201 - a program's answer
+        sys.stdin.read()

@@ -416,3 +416,23 @@ def test_paramiko_says_nothing(sshd, target_of, capfd, caplog):
         store.close()
     assert capfd.readouterr() == ("", "")
     assert caplog.records == []
+
+
+@pytest.mark.parametrize("nth", [1, 2, 5])
+def test_short_reads_are_filled_up(hostile, nth):
+    """A server may give less than was asked for; what comes back is whole all the same."""
+    store, server = hostile()
+    data = os.urandom(LARGE)
+    put(store, "a/object", data)
+    server.mischief.rules[:] = [Rule("short", READ, nth), Rule("short", READ, nth + 9)]
+    assert store.get("a/object") == data
+
+
+@pytest.mark.parametrize("nth", [1, 3])
+def test_refused_read_is_an_error(hostile, nth):
+    """A read that fails is never taken for the end of the object."""
+    store, server = hostile()
+    put(store, "a/object", os.urandom(LARGE))
+    server.mischief.rules[:] = [Rule("fail", READ, nth)]
+    with pytest.raises(StoreError):
+        store.get("a/object")

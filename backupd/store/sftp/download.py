@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import stat as modes
 from collections.abc import Iterator
 from datetime import UTC, datetime
@@ -46,42 +47,60 @@ def read_range(session: Session, handle: Handle, offset: int, length: int, name:
     """Bytes of an open file, fewer where it ends."""
     if length > LARGEST:
         raise StoreError(f"{name!r} claims {length} bytes, more than is read at once")
-    pieces = _read_ahead(session, handle, offset, length, name)
-    got = b"".join(pieces)
-    # A server may give less than asked for, and an honest one only at the end; ask one by one from there.
-    while len(got) < length:
-        (reply,) = session.channel.ask(wire.read(handle, offset + len(got), _step(session, length - len(got))))
-        piece = _data(reply, name)
-        if not piece:
-            break
-        got += piece
-    return got
-
-
-def _read_ahead(session: Session, handle: Handle, offset: int, length: int, name: str) -> list[bytes]:
-    """The range up to the first answer that was shorter than asked."""
     step = session.channel.read_size
-    flight = Flight(session.channel)
+    got = _Range(length, step)
+    flight = Flight(session.channel, got.accept)
     for at in range(0, length, step):
         flight.ask(wire.read(handle, offset + at, min(step, length - at)))
-    pieces: list[bytes] = []
-    for reply in flight.wait():
-        pieces.append(_data(reply, name))
-        if len(pieces[-1]) < step:
+    flight.wait()
+    for reply in got.refusals:
+        granted(reply, name)
+    # A server may give less than asked for, and an honest one only at the end; ask one by one from there.
+    while (at := got.complete) < length:
+        (reply,) = session.channel.ask(wire.read(handle, offset + at, min(step, length - at)))
+        piece = _data(reply)
+        if piece is None:
+            granted(reply, name)
+        if not piece:
             break
-    return pieces
+        got.append(piece)
+    return got.value()
 
 
-def _step(session: Session, missing: int) -> int:
-    return min(session.channel.read_size, missing)
+class _Range:
+    """A range being read: pieces land at their places, so that it is in memory once."""
+
+    def __init__(self, length: int, step: int) -> None:
+        self._step = step
+        self._buffer = io.BytesIO()
+        self.complete = length
+        """Bytes from the start that are there without a gap, once everything has landed."""
+        self.refusals: list[Reply] = []
+
+    def accept(self, place: int, reply: Reply) -> None:
+        piece = _data(reply)
+        if piece is None:
+            self.refusals.append(reply)
+        elif len(piece) < self._step:
+            self.complete = min(self.complete, place * self._step + len(piece))
+        self._buffer.seek(place * self._step)
+        self._buffer.write(piece or b"")
+
+    def append(self, piece: bytes) -> None:
+        self._buffer.seek(self.complete)
+        self._buffer.write(piece)
+        self.complete += len(piece)
+
+    def value(self) -> bytes:
+        self._buffer.truncate(self.complete)
+        return self._buffer.getvalue()
 
 
-def _data(reply: Reply, name: str) -> bytes:
+def _data(reply: Reply) -> bytes | None:
+    """The bytes read, none at the end of the file; None for a refusal."""
     if isinstance(reply, Data):
         return reply.value
-    if not (isinstance(reply, Status) and reply.code == Code.EOF):
-        granted(reply, name)
-    return b""
+    return b"" if isinstance(reply, Status) and reply.code == Code.EOF else None
 
 
 def is_file(seen: Attributes) -> bool:
