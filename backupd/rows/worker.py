@@ -7,6 +7,7 @@ import os
 import queue
 import re
 import signal
+import sqlite3
 import subprocess
 import threading
 import zlib
@@ -59,11 +60,13 @@ class Worker:
             self._psql = Psql(self._setup.psql, self._setup.environment, self._setup.preamble)
         splitter = Splitter(routed=task.routed, mask=task.mask, seed=self._seed, limit=self._setup.pending_limit // 2)
         spans = Spans(self, task)
+        rows, added = splitter.rows, self._dedup.added
         for block in self._psql.copy(task.sql):
-            rows, added = splitter.rows, self._dedup.added
             self._take(splitter.feed(block), spans)
             self._talk.count(len(block), splitter.rows - rows, self._dedup.added - added)
+            rows, added = splitter.rows, self._dedup.added
         self._take(splitter.finish(), spans)
+        self._talk.count(0, splitter.rows - rows, self._dedup.added - added)
         if splitter.rows != self._psql.rows:
             raise SourceError("the rows received are not as many as PostgreSQL says it sent")
         return protocol.TaskDone(task.task, splitter.rows, spans.close())
@@ -92,6 +95,7 @@ class Worker:
     def finish(self) -> None:
         for segment in self._dedup.close():
             self._talk.tell(protocol.Residue(segment.container, segment.pseudonym, segment.pending, bytes(segment.ids)))
+        self._talk.report()
         self._talk.tell(protocol.Finished())
 
     def _take(self, cuts: Iterable[Cut], spans: Spans) -> None:
@@ -208,8 +212,12 @@ class Talk:
         self._rows += rows
         self._added += added
         if self._read >= self.REPORT_EVERY:
-            self.tell(protocol.Advanced(self._read, self._rows, self._added))
-            self._read = self._rows = self._added = 0
+            self.report()
+
+    def report(self) -> None:
+        """Tell what was counted since the last report."""
+        self.tell(protocol.Advanced(self._read, self._rows, self._added))
+        self._read = self._rows = self._added = 0
 
     def _listen(self) -> None:
         while (command := protocol.receive_command(self._source)) is not None:
@@ -242,6 +250,9 @@ def describe(error: BaseException) -> protocol.Failed:
     """An error as it crosses the pipe: our own whole, any other by its kind only, because it might quote a row."""
     if isinstance(error, BackupdError):
         return protocol.Failed(type(error).__name__, error.message, error.hint)
+    if isinstance(error, sqlite3.DatabaseError):
+        hint = "If it is damaged, the next run sets it aside and starts a new generation."
+        return protocol.Failed(errors.BackupdError.__name__, "the node's index cannot be read", hint)
     return protocol.Failed(errors.BackupdError.__name__, f"a worker failed ({type(error).__name__})", "")
 
 
