@@ -8,6 +8,7 @@ segments are found by a keyed tag, private halves only sealed.
 from __future__ import annotations
 
 import fcntl
+import hashlib
 import os
 import sqlite3
 import threading
@@ -17,14 +18,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from backupd.errors import BusyError, ConfigError
+from backupd.errors import BackupdError, BusyError, ConfigError, SpoolFullError
 from backupd.model.ids import GenerationId, ObjectHash, Pseudonym, RepositoryId, RunId, SnapshotName
+from backupd.trace import NoTrace, Trace, Warned
 
+_FORM = 1
+"""Of the tables below, as SQLite's user_version: an index of another form is not read."""
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS generation (
   id TEXT NOT NULL, repository TEXT NOT NULL, chunk_key BLOB NOT NULL, started TEXT NOT NULL);
 CREATE TABLE IF NOT EXISTS segments (
-  tag BLOB PRIMARY KEY, pseudonym TEXT NOT NULL UNIQUE, public BLOB NOT NULL, run TEXT NOT NULL,
+  tag BLOB PRIMARY KEY, pseudonym TEXT NOT NULL UNIQUE, public BLOB NOT NULL, guard BLOB NOT NULL, run TEXT NOT NULL,
   part INTEGER, part_digest BLOB) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS containers (
   number INTEGER PRIMARY KEY, pseudonym TEXT NOT NULL, sha256 TEXT NOT NULL UNIQUE, size INTEGER NOT NULL,
@@ -36,8 +40,10 @@ CREATE TABLE IF NOT EXISTS keyrings (
 CREATE TABLE IF NOT EXISTS entries (
   run TEXT NOT NULL, place INTEGER NOT NULL, body BLOB NOT NULL, PRIMARY KEY (run, place)) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS tables (tag BLOB PRIMARY KEY, mask INTEGER NOT NULL) WITHOUT ROWID;
-CREATE TABLE IF NOT EXISTS records (name TEXT PRIMARY KEY, place INTEGER NOT NULL) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS records (
+  name TEXT PRIMARY KEY, generation TEXT NOT NULL, place INTEGER NOT NULL, published INTEGER NOT NULL) WITHOUT ROWID;
 """
+_DAMAGED = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,26 +75,46 @@ class Container:
     size: int
 
 
+class IndexDamagedError(sqlite3.DatabaseError):
+    """The file is no index, or not one that can be trusted."""
+
+    sqlite_errorcode = sqlite3.SQLITE_CORRUPT
+
+
 class Index:
     """One generation's index. Safe for several threads; worker processes read the file at the same time."""
 
     def __init__(self, path: Path) -> None:
+        """Raises sqlite3.Error, IndexDamagedError among them."""
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         self.path = path
         self._lock = threading.RLock()
         self._database = sqlite3.connect(path, check_same_thread=False, isolation_level=None)
-        path.chmod(0o600)
-        self._database.execute("PRAGMA journal_mode = WAL")
-        self._database.execute("PRAGMA synchronous = NORMAL")
-        self._database.execute("PRAGMA cache_size = -16384")
-        self._database.executescript(_SCHEMA)
+        try:
+            path.chmod(0o600)
+            self._database.execute("PRAGMA journal_mode = WAL")
+            self._database.execute("PRAGMA synchronous = NORMAL")
+            self._database.execute("PRAGMA cache_size = -16384")
+            self._check()
+            self._database.executescript(f"{_SCHEMA} PRAGMA user_version = {_FORM}")
+        except BaseException:
+            self._database.close()
+            raise
+
+    def _check(self) -> None:
+        (form,) = self._row("PRAGMA user_version") or (0,)
+        if form != _FORM and self._row("SELECT 1 FROM sqlite_schema") is not None:
+            raise IndexDamagedError("another form")
+        if self._row("PRAGMA quick_check(1)") != ("ok",):
+            raise IndexDamagedError("inconsistent")
 
     @classmethod
     @contextmanager
-    def locked(cls, folder: Path) -> Iterator[Index]:
-        """The index in `folder`, held by this process alone.
+    def locked(cls, folder: Path, trace: Trace | None = None) -> Iterator[Index]:
+        """The index in `folder`, held by this process alone; a damaged one is set aside, and an empty one begun.
 
-        Raises BusyError while another backup holds it, ConfigError when the folder cannot be used.
+        Raises BusyError while another backup holds it, ConfigError when the folder cannot be used, SpoolFullError when
+        its disk is full. SQLite's errors inside the block leave it as BackupdErrors.
         """
         try:
             folder.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -102,13 +128,33 @@ class Index:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except OSError:
                 raise BusyError("another backup of this region to this store is running on this node") from None
-            index = cls(folder / "index.sqlite")
-            try:
-                yield index
-            finally:
-                index.close()
+            with _translated():
+                index = cls._opened(folder / "index.sqlite", trace or NoTrace())
+                try:
+                    yield index
+                finally:
+                    index.close()
         finally:
             os.close(lock)
+
+    @classmethod
+    def _opened(cls, path: Path, trace: Trace) -> Index:
+        try:
+            return cls(path)
+        except sqlite3.DatabaseError as error:
+            if _code(error) not in _DAMAGED:
+                raise
+        aside = path.with_name("index.damaged.sqlite")
+        path.replace(aside)
+        for journal in ("-wal", "-shm"):
+            path.with_name(path.name + journal).unlink(missing_ok=True)
+        trace.emit(
+            Warned(
+                f"the node's index is damaged, or of another version; it was set aside as '{aside.name}'",
+                hint="This run sends everything again, into a new generation. Check the disk of node.state_dir.",
+            )
+        )
+        return cls(path)
 
     def close(self) -> None:
         self._database.close()
@@ -130,10 +176,14 @@ class Index:
         return None if row is None else Generation(*row)
 
     def begin(self, generation: Generation) -> None:
-        """Forget everything and start a generation."""
+        """Start a generation and forget everything else, but for the names of records of the same repository."""
+        known = self.generation()
+        tables = ["generation", "segments", "containers", "chunks", "keyrings", "entries", "tables"]
+        if known is None or known.repository != generation.repository:
+            tables.append("records")
         with self.transaction():
-            for table in ("generation", "segments", "containers", "chunks", "keyrings", "entries", "tables"):
-                self._database.execute(f"DELETE FROM {table}")  # noqa: S608 - names from the line above
+            for table in tables:
+                self._database.execute(f"DELETE FROM {table}")  # noqa: S608 - names from the lines above
             self._database.execute(
                 "INSERT INTO generation VALUES (?, ?, ?, ?)",
                 (generation.id, generation.repository, generation.chunk_key, generation.started),
@@ -143,16 +193,21 @@ class Index:
         return self._row("SELECT 1 FROM chunks LIMIT 1") is not None
 
     def segment(self, tag: bytes) -> KnownSegment | None:
-        row = self._row("SELECT pseudonym, public, part, part_digest FROM segments WHERE tag = ?", tag)
-        return None if row is None else KnownSegment(*row)
+        """Raises IndexDamagedError when its key is not the one that was stored: nobody could open what it seals."""
+        row = self._row("SELECT pseudonym, public, part, part_digest, guard FROM segments WHERE tag = ?", tag)
+        if row is None:
+            return None
+        if row[4] != _guard(tag, *row[:2]):
+            raise IndexDamagedError("a key was altered")
+        return KnownSegment(*row[:4])
 
     def add_segment(self, tag: bytes, segment: KnownSegment, run: RunId, entry: bytes) -> None:
         """Remember a new segment together with its keyring entry, so that its key cannot be lost without it."""
         with self.transaction():
             (place,) = self._row("SELECT count(*) FROM entries WHERE run = ?", run) or (0,)
             self._database.execute(
-                "INSERT INTO segments (tag, pseudonym, public, run) VALUES (?, ?, ?, ?)",
-                (tag, segment.pseudonym, segment.public, run),
+                "INSERT INTO segments (tag, pseudonym, public, guard, run) VALUES (?, ?, ?, ?, ?)",
+                (tag, segment.pseudonym, segment.public, _guard(tag, segment.pseudonym, segment.public), run),
             )
             self._database.execute("INSERT INTO entries VALUES (?, ?, ?)", (run, place, entry))
 
@@ -195,10 +250,14 @@ class Index:
     def forget(self, numbers: Iterable[int]) -> None:
         """Containers the store no longer has: their chunks are new again."""
         with self.transaction():
-            for number in numbers:
-                self._database.execute("DELETE FROM chunks WHERE container = ?", (number,))
-                self._database.execute("DELETE FROM containers WHERE number = ?", (number,))
-                self._database.execute("UPDATE segments SET part = NULL, part_digest = NULL WHERE part = ?", (number,))
+            self._database.execute("CREATE TEMP TABLE lost (number INTEGER PRIMARY KEY)")
+            self._database.executemany("INSERT INTO lost VALUES (?)", ((number,) for number in numbers))
+            self._database.execute("DELETE FROM chunks WHERE container IN (SELECT number FROM lost)")
+            self._database.execute("DELETE FROM containers WHERE number IN (SELECT number FROM lost)")
+            self._database.execute(
+                "UPDATE segments SET part = NULL, part_digest = NULL WHERE part IN (SELECT number FROM lost)"
+            )
+            self._database.execute("DROP TABLE lost")
 
     def begin_keyring(self, run: RunId, head: bytes) -> None:
         self._write("INSERT INTO keyrings VALUES (?, ?, 0)", run, head)
@@ -226,12 +285,23 @@ class Index:
     def set_mask(self, tag: bytes, mask: int) -> None:
         self._write("INSERT OR REPLACE INTO tables VALUES (?, ?)", tag, mask)
 
-    def last_record(self) -> SnapshotName | None:
-        row = self._row("SELECT name FROM records ORDER BY place DESC LIMIT 1")
-        return None if row is None else SnapshotName(row[0])
+    def last_records(self) -> list[tuple[SnapshotName, GenerationId, bool]]:
+        """The newest record, and whether it is known to be published; those before it, up to one that is."""
+        with self._lock:
+            rows = self._database.execute(
+                "SELECT name, generation, published FROM records WHERE place >= "
+                "(SELECT coalesce(max(place), 0) FROM records WHERE published) ORDER BY place DESC"
+            ).fetchall()
+        return [(SnapshotName(name), GenerationId(generation), bool(published)) for name, generation, published in rows]
 
-    def add_record(self, name: SnapshotName) -> None:
-        self._write("INSERT OR IGNORE INTO records SELECT ?, coalesce(max(place), 0) + 1 FROM records", name)
+    def begin_record(self, name: SnapshotName, generation: GenerationId) -> None:
+        """A record is about to be published: whether it was, the store knows."""
+        self._write(
+            "INSERT OR IGNORE INTO records SELECT ?, ?, coalesce(max(place), 0) + 1, 0 FROM records", name, generation
+        )
+
+    def record_published(self, name: SnapshotName) -> None:
+        self._write("UPDATE records SET published = 1 WHERE name = ?", name)
 
     def _row(self, statement: str, *values: object) -> tuple[Any, ...] | None:
         with self._lock:
@@ -241,3 +311,30 @@ class Index:
     def _write(self, statement: str, *values: object) -> None:
         with self._lock:
             self._database.execute(statement, values)
+
+
+def _guard(tag: bytes, pseudonym: str, public: bytes) -> bytes:
+    return hashlib.sha256(tag + pseudonym.encode() + public).digest()[:8]
+
+
+def _code(error: sqlite3.Error) -> int:
+    """SQLite's primary code; 0 for errors that Python's module itself raises."""
+    return int(getattr(error, "sqlite_errorcode", 0)) & 0xFF
+
+
+@contextmanager
+def _translated() -> Iterator[None]:
+    try:
+        yield
+    except sqlite3.DatabaseError as error:
+        if _code(error) == sqlite3.SQLITE_FULL:
+            raise SpoolFullError(
+                "the disk of the node's index is full", hint="Make room on the disk that holds node.state_dir."
+            ) from None
+        if _code(error) in _DAMAGED:
+            raise BackupdError(
+                "the node's index is damaged", hint="The next run sets it aside and starts a new generation."
+            ) from None
+        raise BackupdError(
+            f"the node's index cannot be used ({type(error).__name__})", hint="Check node.state_dir and its disk."
+        ) from None

@@ -151,8 +151,7 @@ class Repository:
 
     def put_record(self, record: Record, signer: Signer) -> SnapshotName:
         """Sign and publish a record: from then on the snapshot exists. What it names MUST be published already."""
-        data = signer.sign(encode_body(record), "snapshot")
-        snapshot = record_title(record, data)
+        snapshot, data = signed_record(record, signer)
         self.put_document(layout.record_name(record.generation, snapshot), data)
         return snapshot
 
@@ -165,6 +164,12 @@ class Repository:
         if len(data) > LIMITS[kind]:
             raise DamageError(f"'{name}' is larger than the {LIMITS[kind]} bytes allowed for it")
         return data
+
+
+def signed_record(record: Record, signer: Signer) -> tuple[SnapshotName, bytes]:
+    """A record as it is published, and the name it gets."""
+    data = signer.sign(encode_body(record), "snapshot")
+    return record_title(record, data), data
 
 
 def record_title(record: Record, document: bytes) -> SnapshotName:

@@ -17,7 +17,7 @@ _CUSTOM = 1
 _PLACE = struct.Struct("<II")
 _LONGEST = 1 << 30
 _MADE = (0, 0, 12, 1, 0, 100, 0)
-"""When an archive was made, as C's tm: always noon of 2000-01-01, so that a schema that did not change is the same bytes."""
+"""When an archive was made, as C's tm: always noon of 2000-01-01, so that the same schema is the same bytes."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,7 +18,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Self
 
 from backupd.catalog.index import Index
-from backupd.catalog.layout import place_of, segment_folder
+from backupd.catalog.layout import place_of, record_name, segment_folder
+from backupd.catalog.repository import signed_record
 from backupd.catalog.shipping import Shipper
 from backupd.catalog.spool import run_folder
 from backupd.clock import stamp
@@ -44,7 +45,7 @@ from backupd.trace import PhaseDone, PhaseStarted
 if TYPE_CHECKING:
     from backupd.catalog.index import Generation
     from backupd.catalog.repository import Repository
-    from backupd.model.ids import ObjectHash
+    from backupd.model.ids import ObjectHash, SnapshotName
 
 PARTS_IN_FLIGHT = 24 << 20
 """Bytes of parts in memory, sealed and not yet published."""
@@ -71,7 +72,7 @@ def backup(job: Job, repository: Repository, node: Node, database: str | None = 
     """
     started = node.clock.monotonic()
     with ExitStack() as stack:
-        index = stack.enter_context(Index.locked(node.state))
+        index = stack.enter_context(Index.locked(node.state, node.trace))
         generation = current_generation(index, repository, node)
         run = RunId(new_id(node.clock.now(), node.random))
         spool = stack.enter_context(run_folder(node.spool, run))
@@ -95,8 +96,7 @@ def _publish(context: _Run, reading: Reading, listing: _Listing, started: float)
     context.shipper.drain()
     listing.check(context, placed)
     record = _record(context, reading, placed)
-    snapshot = context.repository.put_record(record, node.signer)
-    context.index.add_record(snapshot)
+    snapshot = _publish_record(context, record)
     node.trace.emit(PhaseDone(phase, context.job.label, node.clock.monotonic() - begun))
     return BackupReport(
         snapshot=snapshot,
@@ -147,7 +147,7 @@ def _record(context: _Run, reading: Reading, placed: list[Placed]) -> Record:
         exported=stamp(exported.instant),
         published=stamp(context.node.clock.now()),
         server=exported.version,
-        previous=context.index.last_record(),
+        previous=_previous(context),
         ledger=LedgerHead(seq=0, head=None),
         parts=[(one.part.pseudonym, one.part.sha256, one.part.size) for one in placed],
         totals=Totals(
@@ -158,6 +158,23 @@ def _record(context: _Run, reading: Reading, placed: list[Placed]) -> Record:
             added=context.shipper.sent,
         ),
     )
+
+
+def _publish_record(context: _Run, record: Record) -> SnapshotName:
+    """From then on the snapshot exists. Its name is remembered first, so that the chain has no gap after a crash."""
+    snapshot, data = signed_record(record, context.node.signer)
+    context.index.begin_record(snapshot, record.generation)
+    context.repository.put_document(record_name(record.generation, snapshot), data)
+    context.index.record_published(snapshot)
+    return snapshot
+
+
+def _previous(context: _Run) -> SnapshotName | None:
+    """The record this node wrote last, also when it never learnt that it had."""
+    for snapshot, generation, published in context.index.last_records():
+        if published or context.repository.store.stat(record_name(generation, snapshot)) is not None:
+            return snapshot
+    return None
 
 
 class _Listing:
