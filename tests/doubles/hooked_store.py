@@ -1,0 +1,60 @@
+"""A store that tells of every call before it does it: to count, to wait, to look around, or to fail."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from typing import BinaryIO
+
+from backupd.model.ids import ObjectHash, ObjectName
+from backupd.store.base import ObjectInfo, ServerSnapshot, Space, Store
+
+Hook = Callable[[str, str], None]
+
+
+class HookedStore:
+    """`before(method, name)` is called on the caller's thread; `put` is every object put, with its size."""
+
+    def __init__(self, inner: Store, before: Hook = lambda _method, _name: None) -> None:
+        self.inner = inner
+        self.before = before
+        self.put: dict[str, int] = {}
+        self._lock = threading.Lock()
+
+    @property
+    def sent(self) -> int:
+        """Bytes of objects put."""
+        return sum(self.put.values())
+
+    def put_new(self, name: ObjectName, source: BinaryIO, size: int, sha256: ObjectHash) -> None:
+        self.before("put_new", name)
+        self.inner.put_new(name, source, size, sha256)
+        with self._lock:
+            self.put[name] = size
+
+    def get(self, name: ObjectName, offset: int = 0, length: int | None = None) -> bytes:
+        self.before("get", name)
+        return self.inner.get(name, offset, length)
+
+    def stat(self, name: ObjectName) -> ObjectInfo | None:
+        self.before("stat", name)
+        return self.inner.stat(name)
+
+    def list(self, prefix: ObjectName) -> Iterator[ObjectInfo]:
+        self.before("list", prefix)
+        return self.inner.list(prefix)
+
+    def remove(self, name: ObjectName) -> None:
+        self.before("remove", name)
+        self.inner.remove(name)
+
+    def space(self) -> Space | None:
+        self.before("space", "")
+        return self.inner.space()
+
+    def snapshots(self) -> Sequence[ServerSnapshot]:
+        self.before("snapshots", "")
+        return self.inner.snapshots()
+
+    def close(self) -> None:
+        self.inner.close()
