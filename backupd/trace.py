@@ -31,8 +31,9 @@ class Progress:
     subject: str = ""
     bytes_in: int = 0
     """Plain bytes handled (COPY text read or written, objects read by verify); compared with the estimate."""
-    bytes_out: int = 0
-    """Sealed bytes that were new and written; `bytes_in / bytes_out` is the deduplication and compression together."""
+    bytes_out: int | None = None
+    """Sealed bytes that were new and written; `bytes_in / bytes_out` is deduplication and compression together. None in
+    phases that write none."""
     rows: int = 0
     objects: int = 0
     total_estimate: int | None = None

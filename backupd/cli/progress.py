@@ -53,8 +53,8 @@ def describe(meter: Meter, now: float, *, ended: bool = False) -> str:
     parts = [_share(meter, done, total)]
     if meter.started.unit == "bytes" and seconds > 0:
         parts.append(f"{human_bytes(done / seconds)}/s")
-    if meter.progress.bytes_out:
-        parts.append(f"{human_bytes(meter.progress.bytes_out)} new ({done / meter.progress.bytes_out:.1f}:1)")
+    if meter.progress.bytes_out is not None:
+        parts.append(_new(done, meter.progress.bytes_out))
     if total is not None and 0 < done < total and seconds > 0:
         parts.append(f"{_remaining(seconds * (total - done) / done)} left")
     return ", ".join(parts)
@@ -174,6 +174,11 @@ def _share(meter: Meter, done: int, total: int | None) -> str:
     shown = done if total is None else total
     amount = human_bytes(shown) if meter.started.unit == "bytes" else f"{shown} {meter.started.unit}"
     return f"{min(99, 100 * done // total)} % of {amount}" if total else amount
+
+
+def _new(done: int, new: int) -> str:
+    ratio = f" ({done / new:.1f}:1)" if new else ""
+    return f"{human_bytes(new)} new{ratio}"
 
 
 def _remaining(seconds: float) -> str:

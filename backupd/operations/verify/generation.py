@@ -11,7 +11,7 @@ from backupd.operations.verify.contents import Contents
 from backupd.operations.verify.documents import UNSOUND, Documents, read_documents
 from backupd.operations.verify.reading import Containers, in_parallel
 from backupd.planning.verify import Candidate, Finding, Key, Stored, Wanted, choose, compare
-from backupd.trace import PhaseStarted, Progress
+from backupd.trace import PhaseDone, PhaseStarted, Progress
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -122,6 +122,7 @@ class GenerationCheck:
         region = self._repository.info().region
         total = sum(candidate.weight for candidate in chosen)
         self._tools.trace.emit(PhaseStarted("reading", region, total))
+        begun = self._tools.clock.monotonic()
         done = 0
         places = [(candidate.key, needed[candidate.key]) for candidate in chosen]
         for (key, place), result in self._each(lambda key, place: self._read(key, place, keys), places):
@@ -133,6 +134,7 @@ class GenerationCheck:
             self._passed(key)
             done += place.size
             self._tools.trace.emit(Progress("reading", region, bytes_in=done, objects=len(self._whole)))
+        self._tools.trace.emit(PhaseDone("reading", region, self._tools.clock.monotonic() - begun))
         self.read = len(self._whole)
         self.read_size = sum(place.size for key, place in needed.items() if key in self._whole)
 
