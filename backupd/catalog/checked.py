@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Self
 
 from backupd.catalog import layout
 from backupd.errors import ConfigError
-from backupd.model.ids import GenerationId, ObjectHash, ObjectName, Pseudonym, SnapshotName
+from backupd.model.ids import GenerationId, ObjectHash, ObjectName, Pseudonym, RepositoryId, SnapshotName
 from backupd.planning.verify import Key, Stored
 
 if TYPE_CHECKING:
@@ -24,6 +24,7 @@ _SCHEMA = """
 CREATE TABLE IF NOT EXISTS checked (what TEXT, segment TEXT, sha256 TEXT, at REAL, PRIMARY KEY (what, segment, sha256))
   WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS records (name TEXT PRIMARY KEY) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS repository (id TEXT NOT NULL);
 CREATE TEMP TABLE listed (generation TEXT, segment TEXT, sha256 TEXT, kind TEXT, name TEXT, size INTEGER);
 """
 
@@ -58,6 +59,13 @@ class Checked:
         # Also after an error: what passed, passed.
         self._database.execute("COMMIT")
         self._database.close()
+
+    def belong_to(self, repository: RepositoryId) -> None:
+        """Forget everything when the memory is another repository's: this store was made anew."""
+        if self._database.execute("SELECT id FROM repository").fetchall() != [(repository,)]:
+            for table in ("checked", "records", "repository"):
+                self._database.execute(f"DELETE FROM {table}")  # noqa: S608  # one of three constants
+            self._database.execute("INSERT INTO repository VALUES (?)", (repository,))
 
     def take_listing(self, found: Iterable[ObjectInfo]) -> list[ObjectInfo]:
         """Keep a listing's packs and parts; what else it shows is returned."""

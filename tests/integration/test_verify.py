@@ -194,6 +194,16 @@ def test_a_removed_record_breaks_the_chain(checker: Checker) -> None:
     assert any("an earlier verify saw" in finding.message and finding.object == paths[2].name for finding in found)
 
 
+def test_a_store_made_anew_is_not_held_against_the_old_one(checker: Checker) -> None:
+    """The memory is of one repository; another one under the same path starts with none."""
+    checker.run()
+    shutil.rmtree(checker.root)
+    checker.small = SmallRepository(checker.small.store)
+    checker.small.snapshot({SHARED: Content((rows(3),))})
+    result = checker.run(share=Fraction(0))
+    assert (result.findings, result.snapshots) == ((), 1)
+
+
 def test_a_key_line_removed_without_a_ledger_is_named(checker: Checker) -> None:
     """Shredding leaves a trace in the ledger; a line that is simply gone is damage."""
     path = checker.objects("keyrings/*/*")[0]

@@ -30,6 +30,7 @@ def verify(repository: Repository, checked: Checked, scope: Scope, tools: Tools)
     """
     started = tools.clock.monotonic()
     info = repository.info()
+    checked.belong_to(info.repository)
     tools.trace.emit(PhaseStarted("listing", info.region, unit="objects"))
     # 1. Records before anything else: what they name was there before them, so a run under way is not damage.
     by_generation: dict[GenerationId, list[SnapshotName]] = defaultdict(list)
