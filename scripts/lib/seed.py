@@ -141,6 +141,7 @@ def change_tracker(connection: psycopg.Connection[Any], share: float = 0.01, see
     values = {"share": share, "text": prose(1 << 20)}
     connection.execute("SELECT setseed(%s)", [seed])
     changed = sum(connection.execute(_statement(change), values).rowcount for change in _CHURN)
+    connection.execute("REFRESH MATERIALIZED VIEW issue_count")
     connection.execute("VACUUM")
     return changed
 
