@@ -15,7 +15,11 @@ from typing import Self
 
 
 class DelayProxy:
-    """Listens on `port`; every byte arrives half a round trip later, in order, at any rate."""
+    """Listens on `port`; every byte arrives half a round trip later, in order, at any rate.
+
+    `accepted` counts connections, `carried` bytes of both directions; after `cut_after` of them everything is cut,
+    once. Connections beyond `most` are closed at once.
+    """
 
     def __init__(self, target_port: int, round_trip: float = 0.0) -> None:
         self._target = ("127.0.0.1", target_port)
@@ -23,6 +27,7 @@ class DelayProxy:
         self.accepted = 0
         self.carried = 0
         self.cut_after: int | None = None
+        self.most: int | None = None
         self._open = threading.Event()
         self._open.set()
         self._links: list[socket.socket] = []
@@ -61,6 +66,9 @@ class DelayProxy:
                 near, _ = self._listener.accept()
             except OSError:
                 return
+            if self.most is not None and self.accepted >= self.most:
+                near.close()
+                continue
             try:
                 far = socket.create_connection(self._target)
             except OSError:

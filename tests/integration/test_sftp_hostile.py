@@ -436,3 +436,33 @@ def test_refused_read_is_an_error(hostile, nth):
     server.mischief.rules[:] = [Rule("fail", READ, nth)]
     with pytest.raises(StoreError):
         store.get("a/object")
+
+
+def test_threads_wait_for_one_hanging_login_together(sshd, target_of):
+    """Many threads before a server that hangs cost one deadline, not one each."""
+    with DelayProxy(sshd.port) as proxy:
+        proxy.stall()
+        store = SftpStore(target_of(sshd, port=proxy.port, deadline=1.0, connections=4), SystemClock())
+
+        def call(_):
+            with pytest.raises(StoreGoneError):
+                store.stat("a/object")
+
+        started = time.monotonic()
+        with ThreadPoolExecutor(6) as pool:
+            [*pool.map(call, range(6))]
+        assert time.monotonic() - started < 4
+        proxy.go_on()
+        store.close()
+
+
+def test_fewer_connections_than_wanted_are_enough(sshd, target_of):
+    """A server that takes only one connection is used over that one, without a failing call."""
+    with DelayProxy(sshd.port) as proxy:
+        proxy.most = 1
+        store = SftpStore(target_of(sshd, port=proxy.port, connections=4), SystemClock())
+        datas = {f"a/{number}": os.urandom(400_000) for number in range(12)}
+        with ThreadPoolExecutor(6) as pool:
+            [*pool.map(lambda item: put(store, *item), datas.items())]
+        assert {info.name for info in store.list("")} == {*datas}
+        store.close()

@@ -98,8 +98,11 @@ class Pool:
         self._clock = clock
         self._sessions: list[Session] = []
         self._opening = 0
+        self._most = target.connections
         self._changed = threading.Condition()
         self._refused: StoreAuthError | None = None
+        self._failures = 0
+        self._failure: StoreGoneError | None = None
         self._closed = False
 
     @contextlib.contextmanager
@@ -125,12 +128,13 @@ class Pool:
     def _take(self) -> Session | None:
         """A session to use; None: the caller is to open one."""
         with self._changed:
+            failures = self._failures
             while True:
-                self._check_usable()
+                self._check_usable(failures)
                 self._drop_broken()
-                best = min(self._sessions, key=lambda session: session.users, default=None)
+                best = self._least_used()
                 # Until one login has succeeded, one thread alone tries: a wrong key must not count several times.
-                limit = self._target.connections if self._sessions else 1
+                limit = self._most if self._sessions else 1
                 may_open = len(self._sessions) + self._opening < limit
                 if may_open and (best is None or best.users):
                     self._opening += 1
@@ -143,29 +147,59 @@ class Pool:
     def _open(self) -> Session:
         try:
             session = open_session(self._target, self._clock)
-        except StoreAuthError as error:
-            self._refused = error
-            raise
-        finally:
+        except StoreError as error:
+            return self._make_do(error)
+        except BaseException:
             with self._changed:
                 self._opening -= 1
                 self._changed.notify_all()
+            raise
         with self._changed:
+            self._opening -= 1
+            self._changed.notify_all()
             session.users += 1
             if not self._closed:
                 self._sessions.append(session)
-                self._changed.notify_all()
                 return session
         session.close()
         raise StoreError("the store was closed")
 
-    def _check_usable(self) -> None:
+    def _make_do(self, error: StoreError) -> Session:
+        """A session in use, when one more could not be opened; else the error, for all who waited for it."""
+        with self._changed:
+            self._opening -= 1
+            self._changed.notify_all()
+            if isinstance(error, StoreAuthError):
+                self._refused = error
+                raise error
+            self._drop_broken()
+            best = self._least_used()
+            if not isinstance(error, StoreGoneError):
+                raise error
+            if best is None:
+                self._failures += 1
+                self._failure = error
+                raise error
+            # Servers limit connections per account; asking again and again would only delay every call.
+            self._most = len(self._sessions)
+            best.users += 1
+            return best
+
+    def _least_used(self) -> Session | None:
+        return min(self._sessions, key=lambda session: session.users, default=None)
+
+    def _check_usable(self, failures: int) -> None:
         if self._refused is not None:
             raise StoreAuthError(self._refused.message, hint=self._refused.hint) from self._refused
         if self._closed:
             raise StoreError("the store was closed")
+        if self._failure is not None and self._failures > failures and not self._sessions:
+            # Whoever waited for somebody else's attempt has waited a deadline already.
+            raise StoreGoneError(self._failure.message, hint=self._failure.hint) from self._failure
 
     def _drop_broken(self) -> None:
         for session in [session for session in self._sessions if not session.alive]:
             self._sessions.remove(session)
             session.close()
+        if not self._sessions:
+            self._most = self._target.connections
