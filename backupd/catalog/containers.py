@@ -26,11 +26,18 @@ _TAIL = 64 << 10
 
 @dataclass(frozen=True, slots=True)
 class ContainerRef:
-    """Names one container of a segment; whether it is a pack or a part shows when it is looked for."""
+    """Names one container of a segment."""
 
     context: Context
     sha256: ObjectHash
     size: int
+    part: bool = False
+    """Whether a record says it is a part; else it is looked for among the packs, then among the parts."""
+
+    def names(self) -> tuple[ObjectName, ...]:
+        """Where it may be."""
+        part = layout.part_name(self.context, self.sha256)
+        return (part,) if self.part else (layout.pack_name(self.context, self.sha256), part)
 
 
 class Slice(NamedTuple):
@@ -139,7 +146,7 @@ class Containers:
 
     def _opened(self, ref: ContainerRef) -> Container:
         secret = self._secret_of(ref.context.segment)
-        for name in (layout.pack_name(ref.context, ref.sha256), layout.part_name(ref.context, ref.sha256)):
+        for name in ref.names():
             opening = _Opening(self._store, name, ref)
             try:
                 reader = ContainerReader(opening, ref.size, secret=secret, context=ref.context, where=name)

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
     from concurrent.futures import Future
 
-    from backupd.catalog.blocks import Blocks
+    from backupd.catalog.blocks import Blocks, ComingBlock
     from backupd.catalog.containers import Containers, Slice
     from backupd.model.manifest import FileEntry, TableEntry
 
@@ -72,25 +72,25 @@ class ContentReader:
         """
         source = _Stretches(self._containers, self._blocks, wanted)
         pending: deque[_Pending[T]] = deque()
-        held: Counter[Future[bytes]] = Counter()
+        held: Counter[ComingBlock] = Counter()
         weight = 0
         while True:
             if weight <= _AHEAD // 2:
                 for step in self._request(source.take(_AHEAD - weight, wait=not pending)):
                     pending.append(step)
-                    if step.future is not None:
-                        weight += 0 if held[step.future] else step.weight
-                        held[step.future] += 1
+                    if step.block is not None:
+                        weight += 0 if held[step.block] else step.weight
+                        held[step.block] += 1
             if not pending:
                 return
             step = pending.popleft()
-            if step.future is None:
+            if step.block is None:
                 step.stretch.meter.finish()
                 continue
-            piece = memoryview(step.future.result())[step.start : step.end]
-            held[step.future] -= 1
-            if not held[step.future]:
-                del held[step.future]
+            piece = memoryview(step.block.content())[step.start : step.end]
+            held[step.block] -= 1
+            if not held[step.block]:
+                del held[step.block]
                 weight -= step.weight
             step.stretch.meter.feed(piece)
             yield step.stretch.tag, piece
@@ -101,12 +101,12 @@ class ContentReader:
 
     def _request(self, taken: Iterable[tuple[_Stretch[T], Slice | None]]) -> Iterator[_Pending[T]]:
         steps = list(taken)
-        futures = iter(self._blocks.request([part for _, part in steps if part is not None]))
+        blocks = iter(self._blocks.request([part for _, part in steps if part is not None]))
         for stretch, part in steps:
             if part is None:
                 yield _Pending(stretch, None, 0, 0, 0)
             else:
-                yield _Pending(stretch, next(futures), part.start, part.end, part.weight)
+                yield _Pending(stretch, next(blocks), part.start, part.end, part.weight)
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,7 +138,7 @@ class _Pending(NamedTuple, Generic[T]):
     """One step of a reader: some bytes of a block, or, without a block, a content's end."""
 
     stretch: _Stretch[T]
-    future: Future[bytes] | None
+    block: ComingBlock | None
     start: int
     end: int
     weight: int

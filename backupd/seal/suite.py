@@ -5,6 +5,7 @@ Everything here takes and gives bytes; what is sealed for whom, and under which 
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import hmac
 from dataclasses import dataclass, field
@@ -84,11 +85,16 @@ def unseal(secret: bytes, info: bytes, sealed: bytes) -> bytes:
     """
     if len(sealed) < SEAL_OVERHEAD:
         raise NotAuthenticError
-    key = hpke.MLKEM768X25519PrivateKey(*_secret_halves(secret))
     try:
-        return _SUITE.decrypt(sealed, key, info)
+        return _SUITE.decrypt(sealed, _expanded(secret), info)
     except (InvalidTag, ValueError) as error:
         raise NotAuthenticError from error
+
+
+@functools.lru_cache(maxsize=64)
+def _expanded(secret: bytes) -> hpke.MLKEM768X25519PrivateKey:
+    # Expanding the seed takes as long as opening, and a segment's containers are opened one after another.
+    return hpke.MLKEM768X25519PrivateKey(*_secret_halves(secret))
 
 
 def fingerprint(public: bytes) -> Fingerprint:

@@ -78,7 +78,8 @@ class Contents:
 
     def _content(self, piece: Piece) -> Content:
         spans, runs = piece.unpacked()
-        return Content(self._refs[piece.part], runs, [Check(*span) for span in spans])
+        # PostgreSQL counts the rows it takes, so they need not be counted here.
+        return Content(self._refs[piece.part], runs, [Check(None, size, sha256) for _, size, sha256 in spans])
 
     def _entries(self, place: int) -> list[Entry]:
         ref = self._refs[place]
@@ -90,4 +91,4 @@ class Contents:
 
     def _ref(self, part: PartRef) -> ContainerRef:
         pseudonym, sha256, size = part
-        return ContainerRef(Context(self._record.repository, self._record.generation, pseudonym), sha256, size)
+        return ContainerRef(Context(self._record.repository, self._record.generation, pseudonym), sha256, size, part=True)
