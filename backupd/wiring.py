@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from backupd.clock import Clock, SystemClock
-from backupd.config.checks import did_you_mean
+from backupd.config.faults import Finding
+from backupd.config.faults.checks import did_you_mean
 from backupd.config.schema import Config, SftpStore
 from backupd.errors import ConfigError, StoreError, UsageError
 from backupd.model.ids import RegionName
@@ -154,6 +155,22 @@ class Wiring:
                 hint=f'Add "{signer.public}" to `signers` under [trust], here and wherever backups are read.',
             )
         return signer
+
+    def key_findings(self) -> Iterator[Finding]:
+        """What is wrong with key files that are there: a recipient or signing key that is none, or is not trusted."""
+        from backupd.seal.identity import read_recipient
+
+        for index, path in enumerate(self.config.recipients):
+            try:
+                read_recipient(path)
+            except ConfigError as error:
+                yield ("recipients", index), error.message, error.hint
+        reference = self.config.node.signing_key_file
+        if reference is not None and not (reference.is_credential and "CREDENTIALS_DIRECTORY" not in self.environ):
+            try:
+                self.signer()
+            except ConfigError as error:
+                yield ("node", "signing_key_file"), error.message, error.hint
 
     def trusted(self) -> frozenset[str] | None:
         """Signers whose documents are believed, 64 hex each; None when the repository shall say it itself."""

@@ -9,8 +9,7 @@ import typer
 
 import backupd
 from backupd.cli import commands, output
-from backupd.cli.manual import exit_statuses
-from backupd.cli.options import ConfigOption
+from backupd.cli.options import EXIT_STATUS, ConfigOption
 
 _ABOUT = """Sealed, deduplicated, per-tenant backups of PostgreSQL over SSH, with proof.
 
@@ -44,7 +43,7 @@ def build() -> Callable[..., Any]:
     app = typer.Typer(
         name="backupd", rich_markup_mode=None, add_completion=False, pretty_exceptions_enable=False, help=_ABOUT
     )
-    app.callback(epilog=exit_statuses())(_root)
+    app.callback(epilog=EXIT_STATUS)(_root)
     commands.add_all(app)
     return typer.main.get_command(app)
 

@@ -8,8 +8,13 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from backupd.errors import EXIT_CODES
+
 if TYPE_CHECKING:
     from backupd.wiring import Wiring
+
+EXIT_STATUS = "\b\nExit status:\n" + "\n".join(f"  {code:>3}  {meaning}" for code, meaning in EXIT_CODES.items())
+"""What closes every help text; computed, so that it cannot disagree with the program. `\\b` keeps its lines apart."""
 
 ConfigOption = Annotated[
     Path | None,

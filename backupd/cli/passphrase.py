@@ -67,7 +67,7 @@ def _ask(prompt: str) -> str:
 
 
 def _from_file(name: str) -> str:
-    from backupd.config.secrets import parse_file_ref
+    from backupd.config.text.secrets import parse_file_ref
 
     path = parse_file_ref(name).resolve(os.environ) if name.startswith("credential:") else Path(name)
     try:

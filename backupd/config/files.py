@@ -4,39 +4,33 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
-from backupd.config.faults import Fault, Finding, in_file_order
-from backupd.config.positions import KeyPath, positions
+from backupd.config.faults import Finding
 from backupd.config.schema import Config, SftpStore
-from backupd.config.secrets import FileRef
+from backupd.config.text.positions import KeyPath
+from backupd.config.text.secrets import FileRef
 
 _OPEN_HINT = "Only its owner may read it: `chmod 600` it."
 
 
-@dataclass(frozen=True, slots=True)
-class FileReport:
-    """What was found, and what could not be looked at from here."""
+def file_findings(config: Config, environ: Mapping[str, str]) -> Iterator[Finding]:
+    """What is wrong with the files `config` names, except credentials when this process was given none."""
+    beyond = unavailable(config, environ)
+    secrets = [(path, ref.resolve(environ)) for path, ref in _secrets(config) if ref.text not in beyond]
+    recipients = [(("recipients", index), path) for index, path in enumerate(config.recipients)]
+    clients = [(("node", "client_dirs", index), path) for index, path in enumerate(config.node.client_dirs)]
+    yield from _looked_at(secrets, _secret_fault)
+    yield from _looked_at(recipients, _file_fault)
+    yield from _looked_at(clients, _clients_fault)
 
-    faults: tuple[Fault, ...]
-    unchecked: tuple[str, ...]
-    """Credentials, when this process was given none."""
 
-
-def file_faults(config: Config, text: str, environ: Mapping[str, str]) -> FileReport:
-    """Look at every file `config`, written as `text`, names."""
-    secrets = list(_secrets(config))
-    beyond = [ref for _, ref in secrets if ref.is_credential and not environ.get("CREDENTIALS_DIRECTORY")]
-    findings = [
-        *_looked_at([(path, ref.resolve(environ)) for path, ref in secrets if ref not in beyond], _secret_fault),
-        *_looked_at([(("recipients", index), path) for index, path in enumerate(config.recipients)], _file_fault),
-        *_looked_at(
-            [(("node", "client_dirs", i), path) for i, path in enumerate(config.node.client_dirs)], _clients_fault
-        ),
-    ]
-    return FileReport(tuple(in_file_order(findings, positions(text))), tuple(dict.fromkeys(ref.text for ref in beyond)))
+def unavailable(config: Config, environ: Mapping[str, str]) -> tuple[str, ...]:
+    """Credentials that cannot be looked at, because this process was given none."""
+    if environ.get("CREDENTIALS_DIRECTORY"):
+        return ()
+    return tuple(dict.fromkeys(ref.text for _, ref in _secrets(config) if ref.is_credential))
 
 
 def _secrets(config: Config) -> Iterator[tuple[KeyPath, FileRef]]:
@@ -54,7 +48,9 @@ def _secrets(config: Config) -> Iterator[tuple[KeyPath, FileRef]]:
                 yield (*path, "servicefile"), database.servicefile
 
 
-def _looked_at(places: list[tuple[KeyPath, Path]], look: Callable[[Path], tuple[str, str] | None]) -> Iterator[Finding]:
+def _looked_at(
+    places: Sequence[tuple[KeyPath, Path]], look: Callable[[Path], tuple[str, str] | None]
+) -> Iterator[Finding]:
     for path, file in places:
         found = look(file)
         if found is not None:

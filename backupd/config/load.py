@@ -10,12 +10,10 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from backupd.config import checks
-from backupd.config import wording as _wording
-from backupd.config.faults import ConfigFaultsError, Fault, in_file_order
-from backupd.config.positions import KeyPath, positions
+from backupd.config.faults import ConfigFaultsError, Fault, checks, in_file_order, wording
 from backupd.config.schema import Config
-from backupd.config.secrets import inline_secrets
+from backupd.config.text.positions import KeyPath, positions
+from backupd.config.text.secrets import inline_secrets
 from backupd.errors import ConfigError
 
 DEFAULT_PATH = Path("/etc/backupd/backupd.toml")
@@ -74,7 +72,7 @@ def parse(text: str, where: str) -> Config:
     except ValidationError as error:
         details = error.errors(include_url=False, include_input=False)
         findings += [
-            finding for finding in map(_wording.finding, details, repeat(raw)) if not _within(finding[0], secret)
+            finding for finding in map(wording.finding, details, repeat(raw)) if not _within(finding[0], secret)
         ]
     findings += checks.cross_check(raw)
     if config is None or findings:

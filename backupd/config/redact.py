@@ -9,9 +9,9 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from backupd.config.quantities import spell_duration
 from backupd.config.schema import Config
-from backupd.config.secrets import FileRef
+from backupd.config.text.quantities import spell_duration
+from backupd.config.text.secrets import FileRef
 
 _SHOWN = {"host", "hostaddr", "port", "dbname", "user", "service", "sslmode"}
 _PAIR = re.compile(r"(\w+)\s*=\s*('(?:[^'\\]|\\.)*'|\S*)")

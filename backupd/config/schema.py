@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from backupd.config.fields import (
+from backupd.config.text.fields import (
     AbsolutePath,
     Bandwidth,
     Dsn,

@@ -3,10 +3,11 @@
 import pytest
 from test_config import EXAMPLE, changed, faults_of
 
-from backupd.config.files import file_faults
+from backupd.config.faults import spell
+from backupd.config.files import file_findings, unavailable
 from backupd.config.load import parse
 from backupd.config.redact import redacted
-from backupd.config.secrets import FileRef, parse_file_ref
+from backupd.config.text.secrets import FileRef, parse_file_ref
 from backupd.errors import ConfigError
 
 SECRET = "hunter2-4711"
@@ -93,10 +94,14 @@ def test_files_are_looked_at_but_never_read(tmp_path):
     text = EXAMPLE.replace("/etc/backupd", str(tmp_path)).replace("credential:signing.key", str(loose))
     text = text.replace("client_dirs = []", f'client_dirs = ["{tmp_path}"]')
 
-    report = file_faults(parse(text, "x"), text, {})
+    config = parse(text, "x")
 
-    assert [fault.key for fault in report.faults] == ["recipients[1]", "node.signing_key_file", "node.client_dirs[0]"]
-    assert report.unchecked == ("credential:store.key", "credential:pgpass")
+    assert [spell(path) for path, _, _ in file_findings(config, {})] == [
+        "node.signing_key_file",
+        "recipients[1]",
+        "node.client_dirs[0]",
+    ]
+    assert unavailable(config, {}) == ("credential:store.key", "credential:pgpass")
 
 
 def test_credentials_are_looked_at_where_there_are_some(tmp_path):
@@ -104,10 +109,10 @@ def test_credentials_are_looked_at_where_there_are_some(tmp_path):
     (tmp_path / "signing.key").touch(0o400)
     (tmp_path / "pgpass").touch(0o400)
 
-    report = file_faults(parse(EXAMPLE, "x"), EXAMPLE, {"CREDENTIALS_DIRECTORY": str(tmp_path)})
+    config, environ = parse(EXAMPLE, "x"), {"CREDENTIALS_DIRECTORY": str(tmp_path)}
 
-    assert "stores.zurich.key" in [fault.key for fault in report.faults]
-    assert report.unchecked == ()
+    assert "stores.zurich.key" in [spell(path) for path, _, _ in file_findings(config, environ)]
+    assert unavailable(config, environ) == ()
 
 
 @pytest.mark.parametrize(

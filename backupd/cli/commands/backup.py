@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from backupd.cli import failures, output
-from backupd.cli.manual import exit_statuses
-from backupd.cli.options import ConfigOption, DatabaseOption, JsonOption, RegionArgument, wired
+from backupd.cli.options import EXIT_STATUS, ConfigOption, DatabaseOption, JsonOption, RegionArgument, wired
 from backupd.cli.progress import watched
 
 if TYPE_CHECKING:
@@ -16,7 +15,7 @@ if TYPE_CHECKING:
 
 
 def add(app: typer.Typer) -> None:
-    app.command("backup", epilog=exit_statuses())(backup)
+    app.command("backup", epilog=EXIT_STATUS)(backup)
 
 
 def backup(

@@ -4,57 +4,126 @@ from __future__ import annotations
 
 import importlib.resources
 import os
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from backupd.cli import output
-from backupd.cli.manual import exit_statuses
-from backupd.cli.options import ConfigOption, JsonOption, configured_file
+from backupd.cli.options import EXIT_STATUS, ConfigOption, JsonOption, configured_file
+from backupd.errors import SourceError, StoreError
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from backupd.config.faults import Fault
     from backupd.config.schema import Config
+    from backupd.model.findings import Finding
+    from backupd.wiring import Wiring
 
 
 def add(app: typer.Typer) -> None:
     group = typer.Typer(rich_markup_mode=None, help="Check, explain and show the configuration.")
     for function, name in ((check, "check"), (example, "example"), (show, "show")):
-        group.command(name, epilog=exit_statuses())(function)
+        group.command(name, epilog=EXIT_STATUS)(function)
     app.add_typer(group, name="config")
 
 
-def check(context: typer.Context, config: ConfigOption = None, as_json: JsonOption = False) -> None:
+def check(
+    context: typer.Context,
+    connect: Annotated[bool, typer.Option("--connect", help="Also try every database and every store.")] = False,
+    config: ConfigOption = None,
+    as_json: JsonOption = False,
+) -> int:
     """Report everything that is wrong with the configuration, at once.
 
     Every fault comes with its key path and line: wrong values, unknown keys, names that do not exist, stores where the
-    region's data may not go, files that are missing or open to others. Advice does not fail the check. It connects to
-    nothing.
+    region's data may not go, files that are missing, open to others, or not the keys they should be. Advice does not
+    fail the check. With --connect, every database is also asked whether our role may read all of it, and every store
+    whether it holds a repository we believe.
 
     \b
-    Example:
+    Examples:
       backupd config check --config ./backupd.toml
+      backupd config check --connect
     """
-    from backupd.config.faults import ConfigFaultsError
-    from backupd.config.files import file_faults
     from backupd.config.load import advice, parse, read_text
+    from backupd.wiring import Wiring
 
     file = configured_file(context, config)
     text = read_text(file)
-    checked = parse(text, str(file))
-    files = file_faults(checked, text, os.environ)
-    if files.faults:
-        raise ConfigFaultsError(str(file), files.faults)
-    hints = advice(checked, text)
+    wiring = Wiring(parse(text, str(file)), os.environ)
+    unchecked = _require_files(wiring, text, str(file))
+    hints = advice(wiring.config, text)
+    contacts = [*_databases(wiring), *_stores(wiring)] if connect else []
     if as_json:
-        output.print_json(
-            {"config": str(file), "faults": [], "advice": hints, "unchecked": files.unchecked, **_counts(checked)}
-        )
-        return
-    output.print_lines(_advice_line(hint) for hint in hints)
-    output.print_lines(f"not checked: {name}, which only systemd can hand over" for name in files.unchecked)
-    counts = ", ".join(f"{count} {name if count != 1 else name[:-1]}" for name, count in _counts(checked).items())
-    output.print_lines([f"no fault in {file}: {counts}"])
+        facts = {"config": str(file), "faults": [], "advice": hints, "unchecked": unchecked, **_counts(wiring.config)}
+        output.print_json({**facts, "contacts": contacts} if connect else facts)
+    else:
+        output.print_lines(_advice_line(hint) for hint in hints)
+        output.print_lines(f"not checked: {name}, which only systemd can hand over" for name in unchecked)
+        output.print_lines(line for contact in contacts for line in contact.told())
+        counts = _counts(wiring.config).items()
+        told = ", ".join(f"{count} {name if count != 1 else name[:-1]}" for name, count in counts)
+        output.print_lines([f"no fault in {file}: {told}"])
+    return next((contact.status for contact in contacts if contact.failed), 0)
+
+
+@dataclass(frozen=True, slots=True)
+class _Contact:
+    """What one database or store answered."""
+
+    place: str
+    findings: tuple[Finding, ...]
+    status: int
+    """The exit status when one of the findings is an error."""
+
+    @property
+    def failed(self) -> bool:
+        return any(finding.severity == "error" for finding in self.findings)
+
+    def told(self) -> Iterator[str]:
+        yield f"{self.place}: {'NOT READY' if self.failed else 'ready'}"
+        for finding in self.findings:
+            yield f"  {finding.severity}: {finding.message}"
+            if finding.hint:
+                yield f"    {finding.hint}"
+
+
+def _require_files(wiring: Wiring, text: str, where: str) -> tuple[str, ...]:
+    """The credentials that cannot be looked at here; raises ConfigFaultsError for what is wrong with other files."""
+    from backupd.config.faults import ConfigFaultsError, in_file_order
+    from backupd.config.files import file_findings, unavailable
+    from backupd.config.text.positions import positions
+
+    findings = list(file_findings(wiring.config, wiring.environ)) or list(wiring.key_findings())
+    if findings:
+        raise ConfigFaultsError(where, in_file_order(findings, positions(text)))
+    return unavailable(wiring.config, wiring.environ)
+
+
+def _databases(wiring: Wiring) -> Iterator[_Contact]:
+    from backupd.operations.contact import look_at_source
+
+    for region in wiring.regions([]):
+        for label in wiring.databases(region):
+            found = look_at_source(wiring.source(region, label), wiring.tenancy(region, label))
+            yield _Contact(f"{region}/{label}", found, SourceError.exit_code)
+
+
+def _stores(wiring: Wiring) -> Iterator[_Contact]:
+    from backupd.model.findings import Finding, Severity
+    from backupd.operations.contact import look_at_store
+    from backupd.wiring import QUICKLY
+
+    for region in wiring.regions([]):
+        for store in wiring.stores_of(region):
+            try:
+                with wiring.repository(region, store, QUICKLY) as repository:
+                    found = look_at_store(repository)
+            except StoreError as error:
+                found = (Finding(Severity.ERROR, "refused", error.message, error.hint),)
+            yield _Contact(f"{region} on {store}", found, StoreError.exit_code)
 
 
 def example() -> None:

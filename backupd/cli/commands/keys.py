@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from backupd.cli import output
-from backupd.cli.manual import exit_statuses
+from backupd.cli.commands.store import tell_signers
 from backupd.cli.options import (
+    EXIT_STATUS,
     ConfigOption,
     IdentityOption,
     JsonOption,
@@ -20,7 +21,6 @@ from backupd.cli.options import (
     wired,
 )
 from backupd.cli.passphrase import new_passphrase, open_identity
-from backupd.cli.trust import tell_signers
 from backupd.errors import KeyRefusedError, ObjectMissingError, UsageError
 
 if TYPE_CHECKING:
@@ -29,8 +29,8 @@ if TYPE_CHECKING:
 
 def add(app: typer.Typer) -> None:
     group = typer.Typer(rich_markup_mode=None, help="Make and check keys.")
-    group.command("generate", epilog=exit_statuses())(generate)
-    group.command("check", epilog=exit_statuses())(check)
+    group.command("generate", epilog=EXIT_STATUS)(generate)
+    group.command("check", epilog=EXIT_STATUS)(check)
     app.add_typer(group, name="key")
 
 

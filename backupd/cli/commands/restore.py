@@ -9,8 +9,16 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from backupd.cli import output
-from backupd.cli.manual import exit_statuses
-from backupd.cli.options import ConfigOption, IdentityOption, JsonOption, PassphraseOption, StoreOption, wired
+from backupd.cli.commands.store import tell_signers
+from backupd.cli.options import (
+    EXIT_STATUS,
+    ConfigOption,
+    IdentityOption,
+    JsonOption,
+    PassphraseOption,
+    StoreOption,
+    wired,
+)
 from backupd.cli.passphrase import open_identity
 from backupd.cli.progress import watched
 
@@ -19,7 +27,7 @@ if TYPE_CHECKING:
 
 
 def add(app: typer.Typer) -> None:
-    app.command("restore", epilog=exit_statuses())(restore)
+    app.command("restore", epilog=EXIT_STATUS)(restore)
 
 
 def restore(
@@ -80,6 +88,7 @@ def restore(
     request = RestoreRequest(label, snapshot, source, name, member=member, jobs=jobs, roles=globals_, analyze=analyze)
     pair = open_identity(identity, passphrase_file)
     with wiring.repository(place, store) as repository, watched(wiring.clock, quiet=as_json) as trace:
+        tell_signers(wiring, repository)
         report = run(request, repository, World(pair.secret, wiring.clock, trace, os.urandom))
     if as_json:
         output.print_json({"region": region, "target": name, "report": report})

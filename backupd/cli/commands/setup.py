@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING
 import typer
 
 from backupd.cli import output
-from backupd.cli.manual import exit_statuses
-from backupd.cli.options import ConfigOption, DatabaseOption, JsonOption, RegionArgument, wired
+from backupd.cli.options import EXIT_STATUS, ConfigOption, DatabaseOption, JsonOption, RegionArgument, wired
 from backupd.errors import UnmappedError
 
 if TYPE_CHECKING:
@@ -20,8 +19,8 @@ if TYPE_CHECKING:
 
 
 def add(app: typer.Typer) -> None:
-    app.command("init", epilog=exit_statuses())(init)
-    app.command("tenancy", epilog=exit_statuses())(tenancy)
+    app.command("init", epilog=EXIT_STATUS)(init)
+    app.command("tenancy", epilog=EXIT_STATUS)(tenancy)
 
 
 def tenancy(

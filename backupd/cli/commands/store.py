@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import sys
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any
@@ -10,8 +11,8 @@ import msgspec
 import typer
 
 from backupd.cli import failures, output
-from backupd.cli.manual import exit_statuses
 from backupd.cli.options import (
+    EXIT_STATUS,
     ConfigOption,
     DatabaseOption,
     IdentityOption,
@@ -24,12 +25,12 @@ from backupd.cli.options import (
 )
 from backupd.cli.passphrase import open_identity
 from backupd.cli.progress import watched
-from backupd.cli.trust import tell_signers
 from backupd.errors import BackupdError, DamageError, InterruptedRunError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from backupd.catalog.repository import Repository
     from backupd.model.ids import RegionName
     from backupd.operations.snapshots import SnapshotInfo
     from backupd.operations.verify import Scope, Verification
@@ -43,8 +44,8 @@ _SHORT = len("20300101T000000Z-") + 8
 
 
 def add(app: typer.Typer) -> None:
-    app.command("snapshots", epilog=exit_statuses())(snapshots)
-    app.command("verify", epilog=exit_statuses())(verify)
+    app.command("snapshots", epilog=EXIT_STATUS)(snapshots)
+    app.command("verify", epilog=EXIT_STATUS)(verify)
 
 
 def snapshots(
@@ -153,6 +154,13 @@ def verify(
         for verdict in verdicts:
             _print(verdict)
     return next((_status(verdict) for verdict in verdicts if _status(verdict)), 0)
+
+
+def tell_signers(wiring: Wiring, repository: Repository) -> None:
+    """Where nobody is trusted by configuration, say on standard error whom we believe instead (FORMAT.md §3)."""
+    if wiring.trusted() is None:
+        prints = sorted(hashlib.sha256(bytes.fromhex(key)).hexdigest()[:16] for key in repository.signers)
+        output.print_lines([f"note: believing the signers that the repository names: {', '.join(prints)}"], sys.stderr)
 
 
 def _verdict(wiring: Wiring, place: tuple[RegionName, str], scope: Scope, trace: Trace) -> _Verdict:

@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from backupd.config import schema
-from backupd.config.checks import did_you_mean
 from backupd.config.faults import Finding
-from backupd.config.positions import KeyPath
+from backupd.config.faults.checks import did_you_mean
+from backupd.config.text.positions import KeyPath
 
 if TYPE_CHECKING:
     from pydantic_core import ErrorDetails

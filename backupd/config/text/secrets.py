@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-from backupd.config.positions import KeyPath
+from backupd.config.text.positions import KeyPath
 from backupd.errors import ConfigError
 
 _CREDENTIAL = "credential:"

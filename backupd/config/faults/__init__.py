@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from backupd.config.positions import KeyPath
+from backupd.config.text.positions import KeyPath
 from backupd.errors import ConfigError
 
 Finding = tuple[KeyPath, str, str]

@@ -11,8 +11,8 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from backupd.config.faults import Finding
-from backupd.config.positions import KeyPath
 from backupd.config.schema import DEFAULT_CLASSES, Config
+from backupd.config.text.positions import KeyPath
 
 
 def cross_check(raw: Mapping[str, Any]) -> Iterator[Finding]:

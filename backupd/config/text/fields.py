@@ -12,8 +12,8 @@ from typing import Annotated, TypeVar
 
 from pydantic import AfterValidator, BeforeValidator, Field
 
-from backupd.config.quantities import parse_bandwidth, parse_duration, parse_size, spell_duration
-from backupd.config.secrets import FileRef, parse_file_ref
+from backupd.config.text.quantities import parse_bandwidth, parse_duration, parse_size, spell_duration
+from backupd.config.text.secrets import FileRef, parse_file_ref
 
 T = TypeVar("T")
 

@@ -1,0 +1,1 @@
+"""How values are written: their types, their sizes, their secrets, their lines."""
