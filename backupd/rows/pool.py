@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import queue
+import signal
 import subprocess
 import sys
 import threading
@@ -63,6 +65,19 @@ class WorkerPool:
         self._events: queue.Queue[tuple[int, protocol.Event | None]] = queue.Queue()
 
     def __enter__(self) -> Self:
+        try:
+            self._start()
+        except BaseException:
+            self._end(killed=True)
+            raise
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._end(killed=kind is not None)
+
+    def _start(self) -> None:
         for number, setup in enumerate(self._setups):
             process = subprocess.Popen(
                 [sys.executable, "-m", "backupd.rows.worker"],
@@ -75,20 +90,21 @@ class WorkerPool:
             self._members.append(_Member(process, process.stdin))
             threading.Thread(target=self._listen, args=(number, process.stdout), daemon=True).start()
             protocol.send(process.stdin, setup)
-        return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
+    def _end(self, *, killed: bool) -> None:
+        """End every worker with the programs it started, those of a worker that died before included."""
         for member in self._members:
             with contextlib.suppress(OSError):
                 member.inlet.close()
         for member in self._members:
-            try:
-                member.process.wait(timeout=5)
-            except subprocess.TimeoutExpired:
-                member.process.kill()
-                member.process.wait()
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                if not killed:
+                    member.process.wait(timeout=5)
+                    continue
+            # Not yet waited for, so the number still is its own, dead or alive, and that of its group.
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(member.process.pid, signal.SIGKILL)
+            member.process.wait()
 
     def run(self, tasks: Sequence[Task]) -> None:
         """Have every task done, each by whichever worker is free; results go to the listener in no promised order."""

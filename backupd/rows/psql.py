@@ -22,6 +22,8 @@ PIPE = 1 << 20
 F_SETPIPE_SZ = 1031
 LOST = {"", "57P01", "57P02", "57P03", "08000", "08003", "08006", "08001", "08004"}
 """SQLSTATEs (or none at all) that mean the server went away rather than refused."""
+NOT_EXPORTED = {"22023", "42704", "55000"}
+"""SQLSTATEs that SET TRANSACTION SNAPSHOT fails with when nobody holds the snapshot any more."""
 
 
 class Psql:
@@ -31,13 +33,17 @@ class Psql:
     """
 
     def __init__(self, command: Sequence[str], environment: Mapping[str, str], preamble: str) -> None:
+        """Connect and join the exported snapshot. Raises SourceGoneError when it is gone, SourceError.
+
+        psql stays in this process's group, so that whoever ends the group ends it too: waiting for a silent server, it
+        would notice nothing.
+        """
         self._process = subprocess.Popen(
             [*command, "-X", "-q", "-A", "-t", "-v", "ON_ERROR_STOP=1", "-v", "VERBOSITY=sqlstate", "-f", "-"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             env=dict(environment),
-            start_new_session=True,
         )
         assert self._process.stdin is not None  # noqa: S101 - said to the type checker: they were asked for above
         assert self._process.stdout is not None  # noqa: S101 - likewise
@@ -48,7 +54,7 @@ class Psql:
         self.rows = 0
         """As psql counted them, after `copy` is exhausted."""
         self._mark = secrets.token_hex(16).encode()
-        self._send(f"{preamble};\n")
+        self._join(preamble)
 
     def copy(self, statement: str) -> Iterator[bytes]:
         """What a COPY statement sends, in blocks of any size; the server's row count is in `rows` afterwards.
@@ -72,6 +78,15 @@ class Psql:
                 return
         raise self._failure()
 
+    def _join(self, preamble: str) -> None:
+        self._send(f"{preamble};\n\\echo {self._mark.decode()}\n")
+        said = b""
+        while not said.endswith(self._mark + b"\n"):
+            block = os.read(self._output, BLOCK)
+            if not block:
+                raise self._failure(joining=True)
+            said += block
+
     def close(self) -> None:
         """End the transaction and the process; harmless when it has gone already."""
         with contextlib.suppress(OSError):
@@ -92,11 +107,15 @@ class Psql:
         except OSError as error:
             raise self._failure() from error
 
-    def _failure(self) -> SourceError:
+    def _failure(self, *, joining: bool = False) -> SourceError:
         stderr = self._process.stderr
         said = stderr.read().decode(errors="replace") if stderr is not None else ""
         code = said.rsplit(":", 1)[-1].strip() if "ERROR" in said or "FATAL" in said else ""
         code = code if len(code) == 5 and code.isalnum() else ""
+        if joining and code in NOT_EXPORTED:
+            return SourceGoneError(
+                "the exported snapshot is gone", hint="PostgreSQL was restarted, or ended our session; run it again."
+            )
         if code in LOST:
             return SourceGoneError(
                 "the connection to PostgreSQL broke while rows were read",

@@ -227,6 +227,8 @@ class Talk:
                 self._proceed.release()
             else:
                 self.tasks.put(command)
+        if os.getpgrp() == os.getpid():
+            os.killpg(0, signal.SIGKILL)  # with psql and pg_dump, which might not notice for long
         os._exit(1)
 
 
