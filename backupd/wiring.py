@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from backupd.clock import Clock, SystemClock
 from backupd.config.faults import Finding
 from backupd.config.faults.checks import did_you_mean
-from backupd.config.schema import Config, SftpStore
+from backupd.config.schema import Config, SftpStore, StoreSection
 from backupd.errors import ConfigError, StoreError, UsageError
 from backupd.model.ids import RegionName
 from backupd.model.tenancy import TableRule, Tenancy
@@ -36,6 +36,8 @@ if TYPE_CHECKING:
 
 QUICKLY = timedelta(seconds=15)
 """How long somebody at a terminal waits for a store that does not answer, where nothing was begun."""
+_SHIPPERS_A_CONNECTION = 4
+"""Objects under way on each: a small one costs three round trips, so only many at once fill a distant line."""
 _DISK_WRITERS = 2
 """Objects written to a directory at once."""
 
@@ -123,7 +125,7 @@ class Wiring:
             spool=self._spool(region, store),
             spool_size=node.spool_size,
             workers=node.workers,
-            connections=getattr(self.config.stores[store], "connections", _DISK_WRITERS),
+            shippers=_shippers(self.config.stores[store]),
             compression_level=node.compression_level,
             lock_timeout=node.lock_timeout.total_seconds(),
             generation_length=self.config.regions[region].generation,
@@ -300,6 +302,10 @@ class Wiring:
             hint = did_you_mean(name, list(self.config.regions))
             raise UsageError(f'there is no region "{name}"', hint=hint)
         return RegionName(name)
+
+
+def _shippers(section: StoreSection) -> int:
+    return section.connections * _SHIPPERS_A_CONNECTION if isinstance(section, SftpStore) else _DISK_WRITERS
 
 
 def _sftp(wiring: Wiring, region: RegionName, section: SftpStore, patience: timedelta | None) -> ProbedStore:

@@ -35,7 +35,7 @@ class Node:
     spool: Path
     spool_size: int
     workers: int
-    connections: int
+    shippers: int
     """Objects under way to the store at once."""
     compression_level: int
     lock_timeout: float
