@@ -2,6 +2,7 @@
 
 import json
 import os
+import pty
 import re
 import signal
 import subprocess
@@ -140,3 +141,30 @@ def test_a_fault_of_ours_shows_where_and_no_message(monkeypatch, capsys):
     assert "internal error: RuntimeError" in shown.err
     assert "test_process.py" in shown.err
     assert json.loads(shown.out)["error"]["kind"] == "internal"
+
+
+def test_a_passphrase_is_asked_for_twice_and_never_shown(tmp_path):
+    """On a terminal, without echo; the identity it makes opens with it."""
+    passphrase = "correct horse battery"
+    master, terminal = pty.openpty()
+    with subprocess.Popen(
+        command("key", "generate", "ops.identity"),
+        cwd=tmp_path,
+        env=ENVIRONMENT,
+        stdin=terminal,
+        stdout=subprocess.PIPE,
+        stderr=terminal,
+        start_new_session=True,
+    ) as process:
+        os.close(terminal)
+        shown = b""
+        for prompt in (b"New passphrase of ops.identity: ", b"The same again: "):
+            while not shown.endswith(prompt):
+                shown += os.read(master, 1024)
+            os.write(master, passphrase.encode() + b"\n")
+        out, _ = process.communicate(timeout=60)
+    os.close(master)
+
+    assert process.returncode == 0
+    assert passphrase.encode() not in shown + out
+    assert identity.read_identity(tmp_path / "ops.identity", passphrase).secret

@@ -183,11 +183,14 @@ def test_a_database_per_tenant_is_backed_up_without_its_name(story):
             server.sql(f"of_{TENANT}{number}", "CREATE TABLE note AS SELECT 'mine' AS text")
         story.write(RULES, server.conninfo("postgres", "reader"))
         story.run("init", "be")
+        contacts = story.json("config", "check", "--connect")["contacts"]
         backups = story.json("backup", "be", "--database", "own")["backups"]
         listed = story.json("snapshots", "be", "--store", "away")["regions"][0]["snapshots"]
         server.create_database(f"stray_{TENANT}")
         refused = story.json("backup", "be", "--database", "own", status=5)["backups"]
 
+    assert [one["place"] for one in contacts] == ["be/app", "be/own", "be on disk", "be on away"]
+    assert "error" not in {finding["severity"] for one in contacts for finding in one["findings"]}
     assert [(one["store"], one["report"]["rows"]) for one in backups] == [("disk", 1)] * 2 + [("away", 1)] * 2
     assert len({one["member"] for one in listed}) == len(listed) == 2
     assert {one["error"]["kind"] for one in refused} == {"Unmapped"}

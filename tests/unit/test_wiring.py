@@ -1,0 +1,182 @@
+"""From configured sections to values and adapters."""
+
+from pathlib import Path
+
+import pytest
+from test_config import EXAMPLE
+
+from backupd.config.load import parse
+from backupd.errors import ConfigError, StoreError, UsageError
+from backupd.model.ids import RegionName
+from backupd.model.tenancy import ClassPolicy, TableRule, TenancyKind
+from backupd.seal.signing import read_signer, write_signer
+from backupd.store.directory import DirectoryStore
+from backupd.store.retrying import RetryingStore
+from backupd.store.sftp.target import SftpTarget
+from backupd.store.throttle import ThrottledStore
+from backupd.trace import NoTrace
+from backupd.wiring import QUICKLY, Wiring
+
+BE = RegionName("be")
+
+
+@pytest.fixture
+def wiring(tmp_path):
+    text = EXAMPLE.replace("/srv/backupd", str(tmp_path))
+    return Wiring(parse(text, "example"), {"CREDENTIALS_DIRECTORY": "/run/credentials"})
+
+
+def test_regions_databases_and_stores_are_all_or_the_named(wiring):
+    """What is not named is everything; what is not configured is told with the nearest name."""
+    assert (wiring.regions([]), wiring.regions(["be"])) == ([BE], [BE])
+    assert (wiring.databases(BE), wiring.databases(BE, "app")) == (["app", "analytics", "dedicated"], ["app"])
+    assert (wiring.stores_of(BE), wiring.stores_of(BE, "cellar")) == (("zurich", "cellar"), ("cellar",))
+    for ask, hint in [
+        (lambda: wiring.regions(["eb", "be"]), "be"),
+        (lambda: wiring.databases(BE, "analytic"), "analytics"),
+        (lambda: wiring.stores_of(BE, "zürich"), "zurich"),
+    ]:
+        with pytest.raises(UsageError) as caught:
+            ask()
+        assert hint in caught.value.hint
+
+
+def test_a_source_is_its_connection_string_or_service_and_files(wiring):
+    """Secrets stay in files: their paths are handed on."""
+    app, analytics = wiring.source(BE, "app"), wiring.source(BE, "analytics")
+
+    assert app.conninfo == "host=db1.example dbname=app user=backupd sslmode=verify-full"
+    assert app.passfile == Path("/run/credentials/pgpass")
+    assert (analytics.conninfo, analytics.passfile) == ("service=analytics", None)
+
+
+def test_tenancy_carries_the_rules_in_order_and_every_class(wiring):
+    """The first rule that matches decides, so the order is the file's."""
+    tenancy = wiring.tenancy(BE, "app")
+
+    assert (tenancy.kind, tenancy.column, tenancy.unclassified) == (TenancyKind.COLUMN, "tenant_id", "refuse")
+    assert tenancy.rules[2] == TableRule(
+        tables=("public.ticket",), column="customer_id", data_class="support", null_tenant="shared"
+    )
+    assert [rule.path for rule in tenancy.rules if rule.path] == [("attachment_ticket_id_fkey",)]
+    assert tenancy.classes["session"] is ClassPolicy.NEVER
+    assert wiring.tenancy(BE, "dedicated").database_pattern == "customer_(?P<tenant>[a-z0-9]+)"
+
+
+def test_an_sftp_store_is_retried_and_has_its_keys_pinned(wiring):
+    """Everything the configuration says of the store reaches the adapter."""
+    store = wiring.open_store(BE, "zurich")
+
+    assert isinstance(store, RetryingStore)
+    assert store.inner.target == SftpTarget(
+        host="zh1234.rsync.example",
+        port=22,
+        user="zh1234",
+        key_file=Path("/run/credentials/store.key"),
+        host_keys=wiring.config.stores["zurich"].host_keys,
+        path="backupd",
+        region="be",
+        connections=4,
+        bandwidth=0,
+        deadline=60.0,
+        patience=600.0,
+    )
+
+
+def test_who_waits_at_a_terminal_waits_less(wiring):
+    """A shorter patience wins, a longer one does not."""
+    assert wiring.open_store(BE, "zurich", QUICKLY).inner.target.patience == 15.0
+    assert wiring.open_store(BE, "zurich", QUICKLY * 100).inner.target.patience == 600.0
+
+
+def test_a_directory_with_a_bandwidth_is_throttled(wiring, tmp_path):
+    """Each region has its folder in the store's."""
+    store = wiring.open_store(BE, "cellar")
+
+    assert isinstance(store, ThrottledStore)
+    assert isinstance(store.inner, DirectoryStore)
+    assert store.inner.root == tmp_path / "be"
+
+
+def test_a_directory_that_is_not_there_is_refused(wiring, tmp_path):
+    """It may be a disk that is not mounted."""
+    tmp_path.rmdir()
+
+    with pytest.raises(StoreError, match='the folder of store "cellar" is not there'):
+        wiring.open_store(BE, "cellar")
+    tmp_path.mkdir()
+
+
+def with_signer(path, signers):
+    text = EXAMPLE.replace("credential:signing.key", str(path))
+    text = text.replace('signers = ["3b6a27bcceb6a42d62a3a8d02a6f0d73653215771de243a63ac048a18b59da29"]', signers)
+    return Wiring(parse(text, "example"), {})
+
+
+def test_a_signing_key_signs_only_what_will_be_trusted(tmp_path):
+    """A snapshot that every reader would call damage is not written."""
+    public = write_signer(tmp_path / "key").public
+
+    assert with_signer(tmp_path / "key", f'signers = ["{public}"]').signer().public == public
+    assert with_signer(tmp_path / "key", "signers = []").signer().public == public
+    assert with_signer(tmp_path / "key", "signers = []").trusted() is None
+    with pytest.raises(ConfigError, match="not among the trusted signers") as caught:
+        with_signer(tmp_path / "key", f'signers = ["{"ab" * 32}"]').signer()
+    assert public in caught.value.hint
+
+
+def test_a_signing_key_is_read_as_it_was_written(tmp_path):
+    """The file belongs to its owner only, and one that does not is refused."""
+    made = write_signer(tmp_path / "key")
+
+    assert read_signer(tmp_path / "key").public == made.public
+    assert (tmp_path / "key").stat().st_mode & 0o777 == 0o600
+    (tmp_path / "key").chmod(0o640)
+    with pytest.raises(ConfigError, match="open to other users"):
+        read_signer(tmp_path / "key")
+
+
+@pytest.mark.parametrize("content", ["", "hunter2", "00" * 31, "00" * 33, "é" * 32])
+def test_what_is_no_signing_key_is_refused_and_not_repeated(tmp_path, content):
+    """64 hex digits, nothing else."""
+    (tmp_path / "key").write_text(content)
+    (tmp_path / "key").chmod(0o600)
+
+    with pytest.raises(ConfigError, match="is not a signing key") as caught:
+        read_signer(tmp_path / "key")
+    assert not content or content not in str(caught.value)
+
+
+def test_every_region_and_store_has_an_index_and_a_spool_of_its_own(tmp_path):
+    """Two stores of a region are two chains of snapshots."""
+    write_signer(tmp_path / "key")
+    wiring = with_signer(tmp_path / "key", "signers = []")
+    wiring = Wiring(wiring.config.model_copy(update={"recipients": ()}), {})
+
+    nodes = [wiring.node(BE, store, NoTrace()) for store in ("zurich", "cellar")]
+
+    assert [str(node.state) for node in nodes] == ["/var/lib/backupd/be/zurich", "/var/lib/backupd/be/cellar"]
+    assert [str(node.spool) for node in nodes] == ["/var/spool/backupd/be/zurich", "/var/spool/backupd/be/cellar"]
+    assert [node.shippers for node in nodes] == [16, 2]
+
+
+@pytest.mark.parametrize(
+    ("dsn", "name"), [("host=/run dbname=new", "new"), ("postgresql://me@db/new?sslmode=require", "new")]
+)
+def test_a_target_names_the_new_database(wiring, dsn, name):
+    """In either form of a connection string."""
+    source, named = wiring.restore_target(dsn, Path("/pgpass"))
+
+    assert (source.conninfo, source.passfile, named) == (dsn, Path("/pgpass"), name)
+
+
+@pytest.mark.parametrize(
+    ("dsn", "error"),
+    [("host=/run", UsageError), ("host=/run dbname=new password=hunter2", ConfigError), ("gibber=ish", ConfigError)],
+)
+def test_a_target_without_a_name_or_with_a_password_is_refused(wiring, dsn, error):
+    """And not repeated."""
+    with pytest.raises(error) as caught:
+        wiring.restore_target(dsn, None)
+
+    assert "hunter2" not in f"{caught.value.message}{caught.value.hint}"
