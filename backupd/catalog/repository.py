@@ -63,28 +63,31 @@ class Repository:
         """Whose documents are believed here, 64 hex each."""
         return frozenset(self._info.signers) if self._trusted is None else self._trusted
 
+    def records(self) -> list[tuple[GenerationId, SnapshotName]]:
+        """Where every record lies, listed anew, oldest first. A name may stand in two generations, one of them wrong."""
+        places = (layout.place_of(found.name) for found in self.store.list(layout.RECORDS))
+        found = sorted((place.generation, place.snapshot) for place in places if place.generation and place.snapshot)
+        self._generations = {snapshot: generation for generation, snapshot in reversed(found)}
+        return found
+
     def snapshots(self) -> list[SnapshotName]:
         """The names of all records, oldest first, listed anew."""
-        places = [layout.place_of(found.name) for found in self.store.list(layout.RECORDS)]
-        self._generations = {
-            place.snapshot: place.generation for place in places if place.snapshot and place.generation
-        }
-        return sorted(self._generations)
+        return sorted({snapshot for _, snapshot in self.records()})
 
     def generation_of(self, snapshot: SnapshotName) -> GenerationId:
         """Raises ObjectMissingError when there is no such record."""
         if snapshot not in self._generations:
-            self.snapshots()
+            self.records()
         if snapshot not in self._generations:
             raise ObjectMissingError(f"there is no snapshot '{snapshot}'", hint="`backupd snapshots` lists them.")
         return self._generations[snapshot]
 
-    def record(self, snapshot: SnapshotName) -> Record:
-        """A record whose hash, signature and place were checked.
+    def record(self, snapshot: SnapshotName, generation: GenerationId | None = None) -> Record:
+        """A record whose hash, signature and place were checked; `generation` says which place, if not the first.
 
         Raises ObjectMissingError, DamageError, RefusedError.
         """
-        generation = self.generation_of(snapshot)
+        generation = generation or self.generation_of(snapshot)
         where = layout.record_name(generation, snapshot)
         data = self._fetch(where, "snapshot")
         if hashlib.sha256(data).hexdigest() != snapshot.partition("-")[2]:

@@ -54,7 +54,7 @@ def _read_record(repository: Repository, generation: GenerationId, name: Snapsho
     where = layout.record_name(generation, name)
     documents.previous[name] = None
     try:
-        record = repository.record(name)
+        record = repository.record(name, generation)
     except UNSOUND as error:
         documents.findings.append(Finding(where, error.message))
         return

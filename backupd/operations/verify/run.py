@@ -34,8 +34,8 @@ def verify(repository: Repository, checked: Checked, scope: Scope, tools: Tools)
     tools.trace.emit(PhaseStarted("listing", info.region, unit="objects"))
     # 1. Records before anything else: what they name was there before them, so a run under way is not damage.
     by_generation: dict[GenerationId, list[SnapshotName]] = defaultdict(list)
-    for name in repository.snapshots():
-        by_generation[repository.generation_of(name)].append(name)
+    for generation, name in repository.records():
+        by_generation[generation].append(name)
     # 2. Everything that lies there.
     others = _Others(checked.take_listing(repository.store.list(ObjectName(""))))
     tools.trace.emit(PhaseDone("listing", info.region, tools.clock.monotonic() - started))
@@ -45,7 +45,8 @@ def verify(repository: Repository, checked: Checked, scope: Scope, tools: Tools)
     checks: list[GenerationCheck] = []
     for generation in sorted({*by_generation, *others.keyrings, *checked.generations()}):
         check = GenerationCheck(repository, generation, checked, scope, tools)
-        previous |= check.run(by_generation.get(generation, []), others.keyrings.get(generation, []))
+        said = check.run(by_generation.get(generation, []), others.keyrings.get(generation, []))
+        previous |= {name: before or previous.get(name) for name, before in said.items()}
         findings += check.findings
         checks.append(check)
     # 4. The chain of records, and those that were there the last time.
