@@ -1,0 +1,69 @@
+"""Texts of the target side: pg_dump's statements renamed, pg_restore's words turned into ours."""
+
+from __future__ import annotations
+
+import pytest
+
+from backupd.errors import RefusedError, SourceError, SourceGoneError
+from backupd.postgres.target.naming import renamed
+from backupd.postgres.target.words import failure
+
+SECRET = "hidden-marker"
+ENTRY = f"pg_restore: from TOC entry 3340; 2606 16385 FK CONSTRAINT {SECRET} {SECRET}\n"
+NEW = '"n""w"'
+
+
+@pytest.mark.parametrize(
+    ("said", "written"),
+    [
+        ("CREATE DATABASE app WITH ENCODING = 'UTF8';\n", f"CREATE DATABASE {NEW} WITH ENCODING = 'UTF8';\n"),
+        ('COMMENT ON DATABASE "a ""b"" DATABASE c" IS \'DATABASE d\';', f"COMMENT ON DATABASE {NEW} IS 'DATABASE d';"),
+        ('GRANT CONNECT ON DATABASE app TO "DATABASE x";', f'GRANT CONNECT ON DATABASE {NEW} TO "DATABASE x";'),
+        (
+            (
+                "ALTER ROLE database IN DATABASE app SET a TO E'\\'; ALTER DATABASE app';\n"
+                "ALTER DATABASE app SET b TO 'app';"
+            ),
+            (
+                f"ALTER ROLE database IN DATABASE {NEW} SET a TO E'\\'; ALTER DATABASE app';\n"
+                f"ALTER DATABASE {NEW} SET b TO 'app';"
+            ),
+        ),
+        ("ALTER DATABASE app;", f"ALTER DATABASE {NEW};"),
+    ],
+)
+def test_only_the_database_is_renamed(said: str, written: str) -> None:
+    """Names and strings that look like the statement's own words stay."""
+    assert renamed(said, 'n"w') == written
+
+
+@pytest.mark.parametrize(
+    ("error", "meaning"),
+    [
+        (f'insert or update on table "{SECRET}" violates foreign key constraint "{SECRET}"', "23503"),
+        (f'could not create unique index "{SECRET}"\nDETAIL:  Key (a)=({SECRET}) is duplicated.', "23505"),
+        (f'check constraint "{SECRET}" of relation "{SECRET}" is violated by some row', "23514"),
+        (f'role "{SECRET}" does not exist', "a role does not exist"),
+        (f'extension "{SECRET}" is not available', "an extension is not installed"),
+        (f"could not extend file: No space left on device {SECRET}", "disk full"),
+        (f'permission denied for schema "{SECRET}"', "42501"),
+        (f"{SECRET} said by a function of their own", "exit status 1"),
+        (f'invalid input syntax for type integer: "{SECRET}"', "exit status 1"),
+    ],
+)
+def test_pg_restore_is_understood_and_never_quoted(error: str, meaning: str) -> None:
+    """The kind of entry and what PostgreSQL's words mean, without a word of theirs."""
+    words = f"{ENTRY}pg_restore: error: could not execute query: ERROR:  {error}\nCommand was: {SECRET}\n"
+    refused = failure("post-data", 1, words.encode())
+    assert isinstance(refused, SourceError)
+    assert meaning in refused.message
+    assert "FK CONSTRAINT" in refused.message
+    assert SECRET not in refused.message + refused.hint
+
+
+def test_a_server_that_goes_away_and_an_archive_too_new_are_told_apart() -> None:
+    """The first may be tried again, the second needs other programs."""
+    gone = failure("pre-data", 1, b"pg_restore: error: server closed the connection unexpectedly")
+    newer = failure("pre-data", 1, b"pg_restore: error: unsupported version (1.16) in file header")
+    assert isinstance(gone, SourceGoneError)
+    assert isinstance(newer, RefusedError)
