@@ -64,7 +64,7 @@ class Repository:
         return frozenset(self._info.signers) if self._trusted is None else self._trusted
 
     def records(self) -> list[tuple[GenerationId, SnapshotName]]:
-        """Where every record lies, listed anew, oldest first. A name may stand in two generations, one of them wrong."""
+        """Where every record lies, listed anew, oldest first. A name may stand in two generations, once wrongly."""
         places = (layout.place_of(found.name) for found in self.store.list(layout.RECORDS))
         found = sorted((place.generation, place.snapshot) for place in places if place.generation and place.snapshot)
         self._generations = {snapshot: generation for generation, snapshot in reversed(found)}

@@ -19,6 +19,7 @@ from backupd.catalog import layout
 from backupd.catalog.checked import Checked
 from backupd.catalog.repository import Repository
 from backupd.errors import DamageError, KeyRefusedError, StoreGoneError
+from backupd.model.manifest import SegmentEntry
 from backupd.model.tenancy import SegmentName
 from backupd.operations.verify import Scope, Tools, Verification, verify
 from backupd.seal import suite
@@ -276,6 +277,23 @@ def test_a_manifest_that_does_not_fit_its_rows_is_named(checker: Checker, monkey
     (finding,) = checker.run(opened=True).findings
     assert "differs from its manifest" in finding.message
     assert finding.segment == checker.small.pseudonyms[checker.small.generation, ACME]
+
+
+def test_chunks_under_other_ids_are_named(checker: Checker, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An id is what later snapshots refer by: a wrong one would bring them other rows."""
+    monkeypatch.setattr(SmallRepository, "_id_of", lambda *_: lambda _: bytes(16))
+    checker.small.snapshot({ACME: Content((rows(9, "acme"),))})
+    (finding,) = checker.run(opened=True).findings
+    assert "is not the one its id names" in finding.message
+
+
+def test_a_part_of_another_segment_than_its_key_is_named(checker: Checker, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the sealed manifest calls itself is held against the sealed key."""
+    monkeypatch.setattr(small_repository, "SegmentEntry", lambda *_: SegmentEntry("app", "uploaded", "somebody"))
+    checker.small.snapshot({ACME: Content((rows(9, "acme"),))})
+    (finding,) = checker.run(opened=True).findings
+    assert "names another segment" in finding.message
+    assert "somebody" not in repr(finding)
 
 
 def test_an_unreachable_store_is_no_verdict(checker: Checker) -> None:
