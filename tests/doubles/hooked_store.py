@@ -1,4 +1,4 @@
-"""A store that tells of every call before it does it: to count, to wait, to look around, or to fail."""
+"""A store that tells of every call before and after it: to count, to wait, to look around, or to fail."""
 
 from __future__ import annotations
 
@@ -13,11 +13,15 @@ Hook = Callable[[str, str], None]
 
 
 class HookedStore:
-    """`before(method, name)` is called on the caller's thread; `put` is every object put, with its size."""
+    """The hooks get method and name, on the caller's thread; `put` is every object put, with its size.
 
-    def __init__(self, inner: Store, before: Hook = lambda _method, _name: None) -> None:
+    Only puts are told of afterwards.
+    """
+
+    def __init__(self, inner: Store, before: Hook = lambda *_: None, after: Hook = lambda *_: None) -> None:
         self.inner = inner
         self.before = before
+        self.after = after
         self.put: dict[str, int] = {}
         self._lock = threading.Lock()
 
@@ -31,6 +35,7 @@ class HookedStore:
         self.inner.put_new(name, source, size, sha256)
         with self._lock:
             self.put[name] = size
+        self.after("put_new", name)
 
     def get(self, name: ObjectName, offset: int = 0, length: int | None = None) -> bytes:
         self.before("get", name)
