@@ -70,5 +70,5 @@ def _lets_in(account: Account) -> bool:
             link.connect(username=account.user, pkey=paramiko.PKey.from_path(account.key_file))
             session = paramiko.SFTPClient.from_transport(link)
             return session is not None and session.listdir(".") is not None
-    except (paramiko.SSHException, OSError, EOFError):
+    except (paramiko.SSHException, paramiko.SFTPError, OSError, EOFError):
         return False
