@@ -39,8 +39,13 @@ _ORDER: dict[str, str] = {
     "join_collapse_limit": "1",
     "from_collapse_limit": "1",
     "jit": "off",
+    "work_mem": "128MB",
 }
-"""Rows come in the order of the outer table's heap: only nested loops over a sequential scan keep it."""
+"""Rows come in the order of the outer table's heap: only nested loops over a sequential scan keep it.
+
+`work_mem` is for remembering the targets of foreign keys: with the usual 4 MB, following two keys from a million rows
+took 5.3 s of the server's CPU instead of 2.1; plain COPY takes 0.5 (measured on 15 to 18).
+"""
 
 
 def reading(version: int) -> dict[str, str]:

@@ -1,0 +1,135 @@
+"""What is written for PostgreSQL and what is made of its words, without a server."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from backupd.errors import ConfigError, SourceBusyError, SourceError, SourceGoneError
+from backupd.model.inventory import ForeignKey, Table, TableKind, TableName
+from backupd.model.routes import Column, Path, Shared, Step, Tenant
+from backupd.planning.ranges import BlockRange
+from backupd.postgres import settings
+from backupd.postgres.failures import translate
+from backupd.postgres.quoting import identifier, literal
+from backupd.postgres.select import select_rows
+from backupd.postgres.statements import split_statements, words_in
+from backupd.postgres.tools import Programs, client, failure
+
+KEY = ForeignKey("k", ("a b", "c"), TableName("p", "q"), ("x", "y"), ('OPERATOR("s".=)', 'OPERATOR("s".~)'), False)
+TABLE = Table(TableName('sch"ema', "t"), 1, TableKind.TABLE, ("a b", "c"), (KEY,))
+
+
+PLAIN = 'COPY "sch""ema"."t" ("a b", "c") TO STDOUT'
+RANGED = (
+    """COPY (SELECT t."a b", t."c" FROM ONLY "sch""ema"."t" AS t WHERE t.ctid >= '(8,0)'::pg_catalog.tid """
+    """AND t.ctid < '(16,0)'::pg_catalog.tid) TO STDOUT"""
+)
+BY_COLUMN = 'COPY (SELECT t."c"::pg_catalog.text, t."a b", t."c" FROM ONLY "sch""ema"."t" AS t) TO STDOUT'
+BY_PATH = (
+    """COPY (SELECT p2."org"::pg_catalog.text, t."a b", t."c" FROM ONLY "sch""ema"."t" AS t"""
+    """ LEFT JOIN ONLY "p"."q" AS p1 ON p1."x" OPERATOR("s".=) t."a b" AND p1."y" OPERATOR("s".~) t."c\""""
+    """ LEFT JOIN "p"."q" AS p2 ON p2."x" OPERATOR("s".=) p1."a b" AND p2."y" OPERATOR("s".~) p1."c\""""
+    """ WHERE t.ctid >= '(8,0)'::pg_catalog.tid) TO STDOUT"""
+)
+
+
+@pytest.mark.parametrize(
+    ("route", "blocks", "sql"),
+    [
+        (Shared(), None, PLAIN),
+        (Tenant("x"), None, PLAIN),
+        (Shared(), BlockRange(0, None), PLAIN),
+        (Tenant("x"), BlockRange(8, 16), RANGED),
+        (Column("c"), None, BY_COLUMN),
+        (Path((Step(KEY, whole=False), Step(KEY, whole=True)), "org"), BlockRange(8, None), BY_PATH),
+    ],
+)
+def test_statements_are_these(route: Column | Path | Shared | Tenant, blocks: BlockRange | None, sql: str) -> None:
+    """Plain COPY where it will do; else a SELECT whose every name is qualified and quoted."""
+    selection = select_rows(TABLE, route, blocks)
+    assert selection.sql == sql
+    assert selection.routed == isinstance(route, Column | Path)
+
+
+@given(st.text(alphabet=st.characters(exclude_characters="\0", exclude_categories=["Cs"])))
+def test_quoted_names_read_back_as_one_word(name: str) -> None:
+    """Whatever a name holds, quoting makes it a single name, and a literal a single string."""
+    words = list(words_in(f"GRANT x TO {identifier(name)} {literal(name)} ;"))
+    assert [word.text for word in words if not word.key] == ["x", name]
+
+
+@given(st.lists(st.text(alphabet="ab;'\"\\$-\n E", max_size=12), max_size=5))
+def test_statements_are_not_cut_inside_strings(texts: list[str]) -> None:
+    """Semicolons in strings and names end no statement."""
+    statements = [f"COMMENT ON ROLE {identifier(text)} IS {literal(text)};" for text in texts]
+    assert list(split_statements("\n".join(f"-- note;\n{statement}" for statement in statements))) == statements
+
+
+def test_settings_fit_the_version() -> None:
+    """Only settings that the version knows, and the guard against CVE-2024-7348 from the minor version that has it."""
+    assert "transaction_timeout" not in settings.reading(160009)
+    assert settings.reading(170000)["transaction_timeout"] == "0"
+    versions = (130015, 130016, 150007, 150008, 160003, 160004, 170000, 180000)
+    assert ["restrict_nonsystem_relation_kind" in settings.reading(version) for version in versions] == [
+        False,
+        True,
+        False,
+        True,
+        False,
+        True,
+        True,
+        True,
+    ]
+    assert "SET search_path = '';\n" in settings.statements(settings.reading(170000))
+
+
+@pytest.mark.parametrize(
+    ("words", "family", "meaning"),
+    [
+        (b"pg_dump: error: query failed: ERROR:  permission denied for table marker", SourceError, "lacks a privilege"),
+        (b'pg_dump: error: could not obtain lock on relation "marker"', SourceBusyError, "a lock was not to be had"),
+        (b"ERROR:  canceling statement due to lock timeout", SourceBusyError, "in time"),
+        (b"ERROR:  invalid snapshot identifier", SourceGoneError, "snapshot is gone"),
+        (b"aborting because of server version mismatch", SourceError, "older than the server"),
+        (b"server closed the connection unexpectedly: marker", SourceGoneError, "broke"),
+        (b"something about marker \xff", SourceError, "exit status 3"),
+    ],
+)
+def test_programs_words_are_understood_but_not_repeated(words: bytes, family: type, meaning: str) -> None:
+    """The family and a fixed sentence come out, never the words, which name things."""
+    error = failure("pg_dump", 3, words)
+    assert type(error) is family
+    assert meaning in error.message
+    assert "marker" not in error.message + error.hint
+
+
+@pytest.mark.parametrize("value", [" x", "x ", "a\nb", "x" * 1001])
+def test_what_a_service_file_cannot_hold_is_refused(value: str) -> None:
+    """Values that libpq would read differently are an error, not a surprise."""
+    from pathlib import Path as Folder
+
+    with pytest.raises(ConfigError, match="'dbname' cannot"), client(Programs(Folder("/"), (17, 1)), {"dbname": value}):
+        pass
+    newer = {"sslnegotiation": "direct"}
+    with pytest.raises(ConfigError, match="not known"), client(Programs(Folder("/"), (16, 1)), newer):
+        pass
+
+
+def test_every_class_of_code_has_its_family() -> None:
+    """Connection trouble and conflicts can be tried again, refusals cannot."""
+    from psycopg import errors as pg
+
+    cases = {
+        pg.AdminShutdown: SourceGoneError,
+        pg.ConnectionFailure: SourceGoneError,
+        pg.LockNotAvailable: SourceBusyError,
+        pg.SerializationFailure: SourceBusyError,
+        pg.UndefinedTable: SourceError,
+        pg.OutOfMemory: SourceError,
+    }
+    for raised, family in cases.items():
+        error = translate(raised("marker"))
+        assert type(error) is family
+        assert "marker" not in error.message + error.hint
