@@ -102,7 +102,9 @@ class _Mapper:
             step = self._step(table, constraint)
             steps.append(step)
             table = self.tables[step.key.target]
-        if rule.column is not None and rule.column in table.columns:
+        if rule.column is not None:
+            if rule.column not in table.columns:
+                raise _UncoveredError(f"its path ends at a table without the column {rule.column!r}")
             return Path(tuple(steps), rule.column)
         if table.name in passed:
             raise _UncoveredError("its foreign-key path comes back to itself")

@@ -68,6 +68,7 @@ def test_a_path_may_go_on_along_another_tables_path() -> None:
         (TableRule(("*.issue",), column="org"), "names column 'org', which it does not have"),
         (TableRule(("*.issue",), path=("gone",)), "names foreign key 'gone', which is not there"),
         (TableRule(("*.issue",), path=("to_lonely",)), "ends at a table whose rows name no tenant"),
+        (TableRule(("*.issue",), path=("to_lonely",), column="org"), "ends at a table without the column 'org'"),
         (TableRule(("*.issue",), path=("to_self",)), "comes back to itself"),
         (TableRule(("*.issue",), path=("to_circle",)), "comes back to itself"),
         (TableRule(("*.issue",), shared=True, data_class="odd"), "data class 'odd' is not configured"),
