@@ -176,6 +176,18 @@ def fill_document_database(connection: psycopg.Connection[Any], documents: int) 
     )
 
 
+def measure(connection: psycopg.Connection[Any]) -> tuple[int, int]:
+    """Rows and bytes of all tables of schema public, as COPY writes them."""
+    rows = size = 0
+    tables = "SELECT oid::regclass::text FROM pg_class WHERE relkind = 'r' AND relnamespace = 'public'::regnamespace"
+    for (table,) in connection.execute(tables).fetchall():
+        cursor = connection.cursor()
+        with cursor.copy(f"COPY {table} TO STDOUT".encode()) as copy:
+            size += sum(len(block) for block in copy)
+        rows += cursor.rowcount
+    return rows, size
+
+
 def prose(size: int) -> bytes:
     """Text of made-up words, some far more frequent than others, as in any language. It compresses like English."""
     dice = random.Random(7)
