@@ -54,6 +54,8 @@ class Region:
     label: str = "app"
     tenancy: Tenancy = NO_TENANTS
     events: Events = field(default_factory=Events)
+    random: Callable[[int], bytes] = os.urandom
+    """What names a database while it is restored."""
 
     def backup(self, database: Database, **changes: Any) -> BackupReport:
         """Back up one database under the region's label."""
@@ -63,7 +65,7 @@ class Region:
     def restore(self, server: Server, name: str, **request: Any) -> RestoreReport:
         """Restore into a new database of `server`."""
         wanted = RestoreRequest(label=self.label, snapshot="latest", target=self.source(server), name=name)
-        world = World(self.identity.secret, SystemClock(), self.events, os.urandom)
+        world = World(self.identity.secret, SystemClock(), self.events, self.random)
         return restore(replace(wanted, **request), Repository(self.store, [self.node.signer.public]), world)
 
     @staticmethod

@@ -6,7 +6,8 @@ import re
 
 from backupd.errors import RefusedError, SourceError, SourceGoneError
 
-_ENTRY = re.compile(r"from TOC entry \d+; \d+ \d+ ([A-Z][A-Z ]*[A-Z])")
+_COMMAND = re.compile(r"^Command was: ([A-Z]+(?: [A-Z]+)*)\b", re.MULTILINE)
+"""A command's key words up to the first name: pg_dump quotes names in capitals."""
 _STATE = re.compile(r"ERROR: +(.*)")
 
 _FAULT = "The rows break a rule of their own schema; the same fault is in the source."
@@ -50,8 +51,8 @@ def failure(stage: str, status: int, words: bytes) -> SourceError | RefusedError
             "the schema was dumped by newer client programs than those at hand",
             hint="Install client programs of the newest PostgreSQL you use, or restore into a newer server.",
         )
-    entry = _ENTRY.search(text)
-    where = f" at an entry of kind {entry[1]}" if entry else ""
+    command = _COMMAND.search(text)
+    where = f" at {command[1]}" if command else ""
     said = _STATE.search(text)
     for mark, meaning, hint in _MEANINGS:
         if said and mark.search(said[1]):
