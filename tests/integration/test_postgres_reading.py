@@ -16,6 +16,7 @@ from backupd.errors import BusyError, SourceBusyError, SourceError, SourceGoneEr
 from backupd.model.inventory import Table, TableKind, TableName
 from backupd.model.routes import Column, Path, Shared
 from backupd.model.tenancy import TableRule, Tenancy, TenancyKind
+from backupd.operations.tenancy import report_tenancy
 from backupd.planning.ranges import BlockRange, block_ranges
 from backupd.planning.tenancy import map_tables
 from backupd.postgres.connect import Connection, Source, connect
@@ -336,6 +337,23 @@ class TestStatements:
             table = inventory.by_name()[mapped.table]
             found = copied(holder.connection, select_rows(table, mapped.route).sql).decode()
         assert found == "MiXed\t1\tmixed\nstraße\t2\tSTRAße\n\\N\t3\t\\N\n"
+
+
+class TestTenancyReport:
+    def test_it_shows_what_would_map_the_rest(self, database: Database) -> None:
+        """On a real database: tenant columns found, foreign-key paths proposed, estimates shown."""
+        database.sql(
+            "CREATE TABLE account (id int PRIMARY KEY, tenant_id int)",
+            "INSERT INTO account SELECT n, n % 3 FROM generate_series(1, 30) n",
+            "CREATE TABLE issue (id int, account int NOT NULL CONSTRAINT of_account REFERENCES account)",
+            "ANALYZE",
+        )
+        report = report_tenancy("label", Source(database.conninfo), BY_COLUMN)
+        assert [(line.table, line.route, line.rows, line.proposals) for line in report.lines] == [
+            ("public.issue", "no rule, tenant column or pattern covers it", 0, (("of_account",),)),
+            ("public.account", "column tenant_id", 30, ()),
+        ]
+        assert not report.complete
 
 
 def _parts(table: Table) -> tuple[str, str]:
