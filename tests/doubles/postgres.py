@@ -37,6 +37,7 @@ FAST = {
     "max_connections": "60",
     "max_locks_per_transaction": "256",
     "lc_messages": "C",
+    "dynamic_shared_memory_type": "mmap",  # in the server's folder, so that a killed one leaves nothing behind
 }
 """Settings of a server whose data nobody will miss."""
 
