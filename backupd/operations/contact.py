@@ -9,8 +9,8 @@ from backupd.model.tenancy import Tenancy
 from backupd.operations.members import find_members
 from backupd.planning.tenancy import tenant_columns
 from backupd.postgres.connect import Source, connect, elsewhere
-from backupd.postgres.inventory import read_inventory
-from backupd.postgres.preflight import preflight
+from backupd.postgres.source.inventory import read_inventory
+from backupd.postgres.source.preflight import preflight
 
 
 def look_at_source(source: Source, tenancy: Tenancy) -> tuple[Finding, ...]:

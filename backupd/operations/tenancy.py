@@ -11,7 +11,7 @@ from backupd.model.routes import Column, MappedTable, Path, Route, Shared, Tenan
 from backupd.model.tenancy import Tenancy
 from backupd.planning.tenancy import map_tables, tenant_columns
 from backupd.postgres.connect import Source, connect
-from backupd.postgres.inventory import read_inventory
+from backupd.postgres.source.inventory import read_inventory
 
 
 @dataclass(frozen=True, slots=True)

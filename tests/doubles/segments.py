@@ -9,8 +9,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 from backupd.catalog import layout
-from backupd.catalog.containers import ContainerRef
 from backupd.catalog.parts import encode_entries
+from backupd.catalog.reading.containers import ContainerRef
 from backupd.model.ids import GenerationId, ObjectHash, ObjectName, Pseudonym, RepositoryId
 from backupd.model.manifest import Entry, FileEntry, SegmentEntry, TableEntry
 from backupd.model.tenancy import SegmentName

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from backupd.catalog.blocks import Blocks
-from backupd.catalog.containers import ContainerRef, Containers
-from backupd.catalog.content import ContentReader, file_content, table_content
 from backupd.catalog.parts import read_entries
+from backupd.catalog.reading.blocks import Blocks
+from backupd.catalog.reading.containers import ContainerRef, Containers
+from backupd.catalog.reading.content import ContentReader, file_content, table_content
 from backupd.catalog.repository import Repository
 from backupd.model.documents import Record
 from backupd.model.ids import ObjectHash, SnapshotName

@@ -20,9 +20,9 @@ from backupd.operations.tenancy import report_tenancy
 from backupd.planning.ranges import BlockRange, block_ranges
 from backupd.planning.tenancy import map_tables
 from backupd.postgres.connect import Connection, Source, connect
-from backupd.postgres.exported import hold, joined
-from backupd.postgres.inventory import read_inventory
-from backupd.postgres.select import select_rows
+from backupd.postgres.source.exported import hold, joined
+from backupd.postgres.source.inventory import read_inventory
+from backupd.postgres.source.select import select_rows
 
 BY_COLUMN = Tenancy(kind=TenancyKind.COLUMN, column="tenant_id")
 

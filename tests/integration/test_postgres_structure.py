@@ -16,11 +16,11 @@ from fix_postgres import Database, unique
 from backupd.errors import BackupdError, SourceError, SourceGoneError
 from backupd.model.tenancy import Tenancy, TenancyKind
 from backupd.planning.names import Names
-from backupd.postgres.archive import ArchiveReader, join_archive, unpack_entries
 from backupd.postgres.connect import Connection, Source, connect, resolved
-from backupd.postgres.ddl import dump_globals, dump_schema, large_objects_command
-from backupd.postgres.exported import Exported, hold
-from backupd.postgres.facts import Facts, divide_facts, read_facts, read_sequences
+from backupd.postgres.schema.archive import ArchiveReader, join_archive, unpack_entries
+from backupd.postgres.schema.ddl import dump_globals, dump_schema, large_objects_command
+from backupd.postgres.source.exported import Exported, hold
+from backupd.postgres.source.facts import Facts, divide_facts, read_facts, read_sequences
 from backupd.postgres.tools import Client, client, find_programs, run
 
 NOBODYS = Tenancy(TenancyKind.NONE)

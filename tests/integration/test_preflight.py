@@ -21,12 +21,12 @@ from backupd.model.routes import Shared
 from backupd.model.tenancy import Tenancy, TenancyKind
 from backupd.planning.names import Names
 from backupd.postgres.connect import Source, connect, resolved
-from backupd.postgres.ddl import dump_globals, dump_schema, large_objects_command
-from backupd.postgres.exported import hold
-from backupd.postgres.facts import read_facts, read_sequences
-from backupd.postgres.inventory import read_inventory
-from backupd.postgres.preflight import preflight
-from backupd.postgres.select import select_rows
+from backupd.postgres.schema.ddl import dump_globals, dump_schema, large_objects_command
+from backupd.postgres.source.exported import hold
+from backupd.postgres.source.facts import read_facts, read_sequences
+from backupd.postgres.source.inventory import read_inventory
+from backupd.postgres.source.preflight import preflight
+from backupd.postgres.source.select import select_rows
 from backupd.postgres.tools import client, find_programs, run
 
 
@@ -124,7 +124,7 @@ def test_old_client_programs_are_an_error(
 ) -> None:
     """Without programs as new as the server there is no backup."""
     from backupd.errors import ConfigError
-    from backupd.postgres import preflight as module
+    from backupd.postgres.source import preflight as module
 
     def none_found(*_: object) -> None:
         raise ConfigError("no client programs of PostgreSQL 18 or newer were found", hint="Install them.")

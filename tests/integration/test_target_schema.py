@@ -15,8 +15,8 @@ from doubles.postgres import Server
 from fix_postgres import Database
 
 from backupd.errors import DamageError, RefusedError, SourceError
-from backupd.postgres.archive import ArchiveReader, pack_entry
 from backupd.postgres.connect import Source
+from backupd.postgres.schema.archive import ArchiveReader, pack_entry
 from backupd.postgres.target import finishing, session
 from backupd.postgres.target.schema import (
     fitting_programs,

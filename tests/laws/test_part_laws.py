@@ -9,8 +9,8 @@ from doubles.segments import HandmadeSegment
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from backupd.catalog.containers import Containers
 from backupd.catalog.parts import encode_entries, read_entries
+from backupd.catalog.reading.containers import Containers
 from backupd.model.manifest import (
     LINE_LIMIT,
     Entry,

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 from doubles.segments import HandmadeSegment, file_entry, sha256, table_entry
 
-from backupd.catalog.blocks import Blocks
-from backupd.catalog.containers import ContainerRef, Containers
-from backupd.catalog.content import Check, Content, ContentReader, file_content, table_content
+from backupd.catalog.reading.blocks import Blocks
+from backupd.catalog.reading.containers import ContainerRef, Containers
+from backupd.catalog.reading.content import Check, Content, ContentReader, file_content, table_content
 from backupd.errors import BackupdError, DamageError
 from backupd.store.directory import DirectoryStore
 
@@ -71,7 +71,7 @@ def test_alternating_packs_are_read_whatever_the_caches_hold(
 def test_contents_come_one_after_another_with_their_tags(
     segment: HandmadeSegment, reader_of: Callable[..., ContentReader]
 ) -> None:
-    """Several segments' contents are read in the order asked for; one without bytes yields nothing and fails nothing."""
+    """Several segments' contents are read in the order asked for; one without bytes yields nothing."""
     other = HandmadeSegment(segment.store)
     wanted, expected = [], []
     for place in range(60):

@@ -7,8 +7,8 @@ from collections.abc import Callable
 import pytest
 from doubles.segments import HandmadeSegment, sha256
 
-from backupd.catalog.containers import Containers
 from backupd.catalog.parts import encode_entries, read_entries
+from backupd.catalog.reading.containers import Containers
 from backupd.errors import DamageError
 from backupd.model.manifest import (
     LINE_LIMIT,

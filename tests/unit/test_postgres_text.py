@@ -13,8 +13,8 @@ from backupd.planning.ranges import BlockRange
 from backupd.postgres import settings
 from backupd.postgres.failures import translate
 from backupd.postgres.quoting import identifier, literal
-from backupd.postgres.select import select_rows
-from backupd.postgres.statements import split_statements, words_in
+from backupd.postgres.schema.statements import split_statements, words_in
+from backupd.postgres.source.select import select_rows
 from backupd.postgres.tools import Programs, client, failure
 
 KEY = ForeignKey("k", ("a b", "c"), TableName("p", "q"), ("x", "y"), ('OPERATOR("s".=)', 'OPERATOR("s".~)'), False)

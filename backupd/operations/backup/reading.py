@@ -16,9 +16,9 @@ from backupd.operations.backup.tasks import TableTask, plan_tasks
 from backupd.planning.names import Names
 from backupd.planning.tenancy import map_tables, require_mapped
 from backupd.postgres.connect import connect, elsewhere, resolved
-from backupd.postgres.ddl import dump_globals, dump_schema, large_objects_command
-from backupd.postgres.exported import Exported
-from backupd.postgres.facts import Facts, divide_facts, read_facts, read_sequences
+from backupd.postgres.schema.ddl import dump_globals, dump_schema, large_objects_command
+from backupd.postgres.source.exported import Exported
+from backupd.postgres.source.facts import Facts, divide_facts, read_facts, read_sequences
 from backupd.postgres.tools import Client, client, find_programs
 from backupd.rows.pool import Task, WorkerPool
 from backupd.rows.protocol import BytesTask, CommandTask, Setup
@@ -30,8 +30,8 @@ if TYPE_CHECKING:
     from backupd.model.inventory import Inventory
     from backupd.operations.backup.intake import Onto
     from backupd.operations.backup.values import Job, Node
-    from backupd.postgres.exported import Holder
-    from backupd.postgres.ownership import Ddl
+    from backupd.postgres.schema.ownership import Ddl
+    from backupd.postgres.source.exported import Holder
 
 STRUCTURE = "structure"
 """The data class of schema, roles, sequences and facts: they are kept as long as anything is."""

@@ -9,9 +9,9 @@ from backupd.errors import SourceError
 from backupd.model.findings import Severity, errors_among
 from backupd.planning.tenancy import tenant_columns
 from backupd.postgres.connect import connect
-from backupd.postgres.exported import hold
-from backupd.postgres.inventory import read_inventory
-from backupd.postgres.preflight import preflight
+from backupd.postgres.source.exported import hold
+from backupd.postgres.source.inventory import read_inventory
+from backupd.postgres.source.preflight import preflight
 from backupd.trace import Warned
 
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from backupd.model.inventory import Inventory
     from backupd.operations.backup.values import Job, Node
     from backupd.postgres.connect import Source
-    from backupd.postgres.exported import Holder
+    from backupd.postgres.source.exported import Holder
 
 
 @contextmanager

@@ -6,10 +6,10 @@ from collections import deque
 from functools import partial
 from typing import TYPE_CHECKING, Self
 
-from backupd.catalog.blocks import Blocks
-from backupd.catalog.containers import ContainerRef, Containers
-from backupd.catalog.content import Check, Content, ContentReader, file_content
 from backupd.catalog.parts import read_entries
+from backupd.catalog.reading.blocks import Blocks
+from backupd.catalog.reading.containers import ContainerRef, Containers
+from backupd.catalog.reading.content import Check, Content, ContentReader, file_content
 from backupd.errors import DamageError
 from backupd.model.manifest import SegmentEntry
 from backupd.planning.restore import Planner
@@ -91,4 +91,5 @@ class Contents:
 
     def _ref(self, part: PartRef) -> ContainerRef:
         pseudonym, sha256, size = part
-        return ContainerRef(Context(self._record.repository, self._record.generation, pseudonym), sha256, size, part=True)
+        context = Context(self._record.repository, self._record.generation, pseudonym)
+        return ContainerRef(context, sha256, size, part=True)

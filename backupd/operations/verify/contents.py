@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from backupd.catalog.blocks import Blocks
-from backupd.catalog.containers import ContainerRef, Containers
-from backupd.catalog.content import Content, ContentReader, file_content, table_content
 from backupd.catalog.parts import read_entries
+from backupd.catalog.reading.blocks import Blocks
+from backupd.catalog.reading.containers import ContainerRef, Containers
+from backupd.catalog.reading.content import Content, ContentReader, file_content, table_content
 from backupd.errors import DamageError
 from backupd.model.manifest import FileEntry, SegmentEntry, TableEntry
 from backupd.seal.container import Context

@@ -10,7 +10,7 @@ import psycopg
 from backupd.errors import SourceError
 from backupd.postgres.failures import translate
 from backupd.postgres.quoting import qualified
-from backupd.postgres.statements import split_statements, words_in
+from backupd.postgres.schema.statements import split_statements, words_in
 from backupd.postgres.target import session
 
 if TYPE_CHECKING:

@@ -10,8 +10,8 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, cast
 
 from backupd.errors import ConfigError, DamageError
-from backupd.postgres.archive import ArchiveReader, Entry, join_archive, unpack_entries
 from backupd.postgres.connect import resolved
+from backupd.postgres.schema.archive import ArchiveReader, Entry, join_archive, unpack_entries
 from backupd.postgres.target import session, words
 from backupd.postgres.tools import client, find_programs
 

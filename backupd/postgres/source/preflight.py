@@ -8,8 +8,8 @@ from backupd.errors import BackupdError, SourceError
 from backupd.model.findings import Finding, Severity
 from backupd.model.inventory import Inventory
 from backupd.postgres.connect import Connection, Source
-from backupd.postgres.exported import refuse_pooler
 from backupd.postgres.quoting import identifier
+from backupd.postgres.source.exported import refuse_pooler
 from backupd.postgres.tools import find_programs
 
 OLDEST = 130000

@@ -10,9 +10,9 @@ from typing import IO, TypeVar, cast
 from backupd.errors import SourceError
 from backupd.planning.names import Names
 from backupd.postgres.connect import Connection
-from backupd.postgres.exported import Exported
-from backupd.postgres.large_objects import filtered
-from backupd.postgres.ownership import Ddl, divide_archive, divide_globals
+from backupd.postgres.schema.large_objects import filtered
+from backupd.postgres.schema.ownership import Ddl, divide_archive, divide_globals
+from backupd.postgres.source.exported import Exported
 from backupd.postgres.tools import Client, failure, run
 
 Result = TypeVar("Result")

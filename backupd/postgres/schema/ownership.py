@@ -12,8 +12,8 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
 from backupd.planning.names import Names
-from backupd.postgres.archive import ArchiveReader, Entry, pack_entry, with_definition
-from backupd.postgres.statements import grouped, split_statements, words_in
+from backupd.postgres.schema.archive import ArchiveReader, Entry, pack_entry, with_definition
+from backupd.postgres.schema.statements import grouped, split_statements, words_in
 
 _CUT = {"ACL", "DEFAULT ACL", "DATABASE PROPERTIES"}
 _BEFORE_GRANTEES = {"TO", "FROM"}

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import IO, cast
 
 from backupd.errors import SourceError
-from backupd.postgres.archive import ArchiveReader, Entry
+from backupd.postgres.schema.archive import ArchiveReader, Entry
 
 _BLOCK = 1 << 20
 _FRAME = {"ENCODING", "STDSTRINGS", "SEARCHPATH", "BLOB", "BLOB METADATA", "BLOBS"}

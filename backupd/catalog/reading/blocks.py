@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
     from concurrent.futures import Future
 
-    from backupd.catalog.containers import Container, Slice
+    from backupd.catalog.reading.containers import Container, Slice
 
 _FETCH = 2 << 20
 """Sealed bytes asked for in one request: what an SSH channel has in flight at most."""

@@ -9,15 +9,15 @@ from functools import partial
 from itertools import chain, islice
 from typing import TYPE_CHECKING, Generic, NamedTuple, TypeVar
 
-from backupd.catalog.containers import Container, ContainerRef
+from backupd.catalog.reading.containers import Container, ContainerRef
 from backupd.errors import DamageError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
     from concurrent.futures import Future
 
-    from backupd.catalog.blocks import Blocks, ComingBlock
-    from backupd.catalog.containers import Containers, Slice
+    from backupd.catalog.reading.blocks import Blocks, ComingBlock
+    from backupd.catalog.reading.containers import Containers, Slice
     from backupd.model.manifest import FileEntry, TableEntry
 
 _AHEAD = 8 << 20
