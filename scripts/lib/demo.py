@@ -116,7 +116,7 @@ def second_backup(act: Scene) -> None:
     """5: a day's changes, and a backup that sends only them."""
     act.voice.step("A day later")
     with act.be.server.connect("tracker") as connection:
-        changed = seed.change_tracker(connection, share=0.002)
+        changed = seed.change_tracker(connection)
     act.voice.say(f"{thousands(changed)} rows of be's tracker were changed or added, scattered over all customers.")
     act.backupd("backup", "be", "--database", "tracker")
     act.backupd("snapshots", "be")

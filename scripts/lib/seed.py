@@ -86,16 +86,15 @@ _ROWS = {
         FROM generate_series(1, %(messages)s::bigint) AS g""",
 }
 
-_CHURN = (
+_DAY = (
     """UPDATE issue SET state = 'done', updated_at = updated_at + interval '1 day' WHERE random() < %(share)s""",
-    """UPDATE comment SET body = body || ' (edited)' WHERE random() < %(share)s""",
-    """UPDATE sync_event SET payload = payload || '{{"seen": true}}' WHERE random() < %(share)s""",
+    """UPDATE comment SET body = body || ' (edited)' WHERE random() < %(share)s / 10""",
     """INSERT INTO comment (issue_id, author_id, body, created_at)
-       SELECT issue_id, author_id, {words:20 + 500 * random() ^ 2}, created_at + interval '30 days'
-       FROM comment WHERE random() < %(share)s / 2""",
+       SELECT issue_id, author_id, {words:20 + 500 * random() ^ 2}, created_at + interval '70 days'
+       FROM comment WHERE random() < %(share)s""",
     """INSERT INTO sync_event (tenant_id, kind, payload, at)
-       SELECT tenant_id, 'board.read', payload, at + interval '30 days'
-       FROM sync_event WHERE random() < %(share)s / 2""",
+       SELECT tenant_id, 'board.read', payload || jsonb_build_object('id', gen_random_uuid()), at + interval '70 days'
+       FROM sync_event WHERE random() < %(share)s""",
 )
 
 
@@ -134,13 +133,14 @@ def fill_tracker(connection: psycopg.Connection[Any], shape: Shape) -> None:
 
 
 def change_tracker(connection: psycopg.Connection[Any], share: float = 0.01, seed: float = 0.1) -> int:
-    """What a day does to a tracker: this share of the rows is changed, scattered, and half as many are new.
+    """What a day does: this share of the issues is changed, scattered, and comments and events grow by as much; of the
+    old comments, a tenth as many are edited.
 
-    Returns how many rows that were.
+    Returns how many rows were changed or added.
     """
     values = {"share": share, "text": prose(1 << 20)}
     connection.execute("SELECT setseed(%s)", [seed])
-    changed = sum(connection.execute(_statement(change), values).rowcount for change in _CHURN)
+    changed = sum(connection.execute(_statement(change), values).rowcount for change in _DAY)
     connection.execute("REFRESH MATERIALIZED VIEW issue_count")
     connection.execute("VACUUM")
     return changed
