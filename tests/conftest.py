@@ -3,6 +3,7 @@
 pytest_plugins = [
     "fix_clock",
     "fix_postgres",
+    "fix_nodes",
     "fix_recover",
     "fix_regions",
     "fix_sftp",

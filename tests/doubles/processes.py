@@ -22,6 +22,11 @@ def descendants(pid: int) -> list[int]:
     return found
 
 
+def everybody() -> list[int]:
+    """Every process there is."""
+    return [int(folder.name) for folder in Path("/proc").glob("[0-9]*")]
+
+
 def alive(pids: Iterable[int]) -> list[int]:
     """Those that run; zombies do not."""
     return [pid for pid in pids if _parent(Path(f"/proc/{pid}")) is not None]
