@@ -9,7 +9,7 @@ from functools import partial
 from itertools import chain, islice
 from typing import TYPE_CHECKING, Generic, NamedTuple, TypeVar
 
-from backupd.catalog.reading.containers import Container, ContainerRef
+from backupd.catalog.reading.containers import ContainerRef
 from backupd.errors import DamageError
 
 if TYPE_CHECKING:
@@ -17,7 +17,8 @@ if TYPE_CHECKING:
     from concurrent.futures import Future
 
     from backupd.catalog.reading.blocks import Blocks, ComingBlock
-    from backupd.catalog.reading.containers import Containers, Slice
+    from backupd.catalog.reading.containers import Container, Containers, Slice
+    from backupd.model.ids import ObjectHash
     from backupd.model.manifest import FileEntry, TableEntry
 
 _AHEAD = 8 << 20
@@ -44,6 +45,8 @@ class Content:
     part: ContainerRef
     runs: Sequence[int]
     checks: Sequence[Check]
+    packs: Sequence[tuple[ObjectHash, int]] | None = None
+    """The part's list of other containers; with it, a part that holds no data need not be opened."""
 
 
 def table_content(part: ContainerRef, entry: TableEntry) -> Content:
@@ -120,18 +123,18 @@ class _Stretch(Generic[T]):
     last: bool
 
     def slices(self, containers: Containers) -> list[Slice]:
-        part = containers.open(self.content.part)
         found: list[Slice] = []
         runs = self.content.runs[self.start : self.start + 3 * _RUNS_A_STRETCH]
         for number, first, count in zip(runs[::3], runs[1::3], runs[2::3], strict=True):
-            found.extend(self._container(containers, part, number).slices(first, count))
+            found.extend(self._container(containers, number).slices(first, count))
         return found
 
-    def _container(self, containers: Containers, part: Container, number: int) -> Container:
+    def _container(self, containers: Containers, number: int) -> Container:
+        part, packs = self.content.part, self.content.packs
         if number == 0:
-            return part
-        sha256, size = part.reader.packs[number - 1]
-        return containers.open(ContainerRef(self.content.part.context, sha256, size))
+            return containers.open(part)
+        sha256, size = (containers.open(part).reader.packs if packs is None else packs)[number - 1]
+        return containers.open(ContainerRef(part.context, sha256, size))
 
 
 class _Pending(NamedTuple, Generic[T]):

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import struct
 from collections import deque
+from collections.abc import Sequence
 from functools import partial
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from backupd.catalog.parts import read_entries
 from backupd.catalog.reading.blocks import Blocks
 from backupd.catalog.reading.containers import ContainerRef, Containers
 from backupd.catalog.reading.content import Check, Content, ContentReader, file_content
 from backupd.errors import DamageError
+from backupd.model.ids import ObjectHash
 from backupd.model.manifest import SegmentEntry
 from backupd.planning.restore import Planner
 from backupd.seal.container import Context
@@ -26,6 +29,7 @@ if TYPE_CHECKING:
     from backupd.planning.restore import Piece, RestorePlan
 
 _PARTS_AHEAD = 32
+_PACK = struct.Struct("<32sQ")
 
 
 class Contents:
@@ -38,6 +42,8 @@ class Contents:
         self._containers = Containers(repository.store, lambda segment: keys[segment].secret)
         self._reader = ContentReader(self._containers, self._blocks)
         self._refs = [self._ref(part) for part in record.parts]
+        self._packs: dict[int, _Packs] = {}
+        """Of each part, so that one that holds no data is opened once only."""
         self.verified = 0
         """Digests among what was read to its end."""
 
@@ -79,11 +85,14 @@ class Contents:
     def _content(self, piece: Piece) -> Content:
         spans, runs = piece.unpacked()
         # PostgreSQL counts the rows it takes, so they need not be counted here.
-        return Content(self._refs[piece.part], runs, [Check(None, size, sha256) for _, size, sha256 in spans])
+        checks = [Check(None, size, sha256) for _, size, sha256 in spans]
+        return Content(self._refs[piece.part], runs, checks, self._packs[piece.part])
 
     def _entries(self, place: int) -> list[Entry]:
         ref = self._refs[place]
-        entries = list(read_entries(self._containers.open(ref).reader))
+        part = self._containers.open(ref).reader
+        entries = list(read_entries(part))
+        self._packs[place] = _Packs(part.packs)
         first = entries[0] if entries else None
         if not isinstance(first, SegmentEntry) or first.name != self._keys[ref.context.segment].name:
             raise DamageError(f"part '{ref.sha256}' does not speak of its segment {ref.context.segment}")
@@ -93,3 +102,21 @@ class Contents:
         pseudonym, sha256, size = part
         context = Context(self._record.repository, self._record.generation, pseudonym)
         return ContainerRef(context, sha256, size, part=True)
+
+
+class _Packs(Sequence[tuple[ObjectHash, int]]):
+    """A part's list of containers in a tenth of the memory: there may be thousands of parts."""
+
+    __slots__ = ("_packed",)
+
+    def __init__(self, packs: Sequence[tuple[ObjectHash, int]]) -> None:
+        self._packed = b"".join(_PACK.pack(bytes.fromhex(sha256), size) for sha256, size in packs)
+
+    def __len__(self) -> int:
+        return len(self._packed) // _PACK.size
+
+    def __getitem__(self, place: Any) -> Any:
+        if not 0 <= place < len(self):
+            raise IndexError(place)
+        sha256, size = _PACK.unpack_from(self._packed, place * _PACK.size)
+        return ObjectHash(sha256.hex()), size
