@@ -250,9 +250,9 @@ def _tell(
             f"{one['wall']:.1f} s",
             f"{one['cpu']:.1f} s",
             megabytes(one["memory"]),
-            _sent(phase, one["sent"]),
+            _sent(one["sent"]),
         )
-        for (name, phase), one in sorted(medians.items(), key=lambda item: PHASES.index(item[0][1]))
+        for (name, phase), one in sorted(medians.items(), key=_place)
     ]
     voice.table(("phase", "", "wall", "cpu", "memory", "sent"), rows, frozenset({2, 3, 4, 5}))
     voice.step("Ratios within each round, medians")
@@ -261,8 +261,14 @@ def _tell(
         voice.say(f"Left out: {name}, {why}.")
 
 
-def _sent(phase: str, size: float) -> str:
-    return "" if phase == "restore" else megabytes(size)
+def _place(item: tuple[tuple[str, str], object]) -> tuple[int, int]:
+    """By phase, backupd first in each."""
+    (name, phase), _ = item
+    return PHASES.index(phase), [*(one.name for one in WRITERS), PgRestore.name].index(name)
+
+
+def _sent(size: float) -> str:
+    return megabytes(size) if size else ""
 
 
 if __name__ == "__main__":
