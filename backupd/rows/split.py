@@ -15,6 +15,8 @@ SHORTEST_CHUNK = 2
 """Rows; so that a run of equal rows whose checksum cuts does not make a chunk of each."""
 LONGEST_CHUNK = 16
 """Times the expected number of rows; so that a run of equal rows whose checksum never cuts is cut all the same."""
+LARGEST_CHUNK = 1 << 20
+"""Bytes; where rows are far wider than the statistics said, a cut is many times what it was meant to be."""
 LONG_ROW = 4 << 20
 """Bytes from which a row is handed on in pieces rather than held."""
 
@@ -156,6 +158,22 @@ class Splitter:
         self._in_long_row = False
         self.rows += 1
         return block[end + 1 :]
+
+
+def contents(cut: Cut) -> Iterator[tuple[bytes, int]]:
+    """The cut's COPY text, with how many rows end in it; in pieces where it is larger than a chunk may be."""
+    if cut.whole:
+        count = len(cut.rows)
+        cut.rows.append(b"")
+        data = b"\n".join(cut.rows)
+        if len(data) <= LARGEST_CHUNK:
+            yield data, count
+            return
+    else:
+        data = cut.rows[0]
+    for start in range(0, len(data), LARGEST_CHUNK):
+        piece = data[start : start + LARGEST_CHUNK]
+        yield piece, piece.count(b"\n")
 
 
 def pieces(blocks: Iterable[bytes], size: int) -> Iterator[bytes]:

@@ -23,7 +23,7 @@ from backupd.rows.packer import Pack, Packer
 from backupd.rows.protocol import BytesTask, CommandTask, CopyTask, Proceed, SegmentReply, Setup
 from backupd.rows.psql import BLOCK, Psql
 from backupd.rows.segments import Deduplicator, Limits, OpenSpan, Segment
-from backupd.rows.split import Cut, Splitter, pieces
+from backupd.rows.split import Cut, Splitter, contents, pieces
 from backupd.seal.frame import Compressor
 from backupd.seal.layout import Context
 
@@ -100,13 +100,10 @@ class Worker:
 
     def _take(self, cuts: Iterable[Cut], spans: Spans) -> None:
         of, take = spans.of, self._dedup.take
-        for tenant, rows, whole in cuts:
-            if whole:
-                count = len(rows)
-                rows.append(b"")
-                take(of(tenant), b"\n".join(rows), count)
-            else:
-                take(of(tenant), rows[0], int(rows[0].endswith(b"\n")))
+        for cut in cuts:
+            span = of(cut.tenant)
+            for piece, rows in contents(cut):
+                take(span, piece, rows)
 
     def _run(self, command: list[str]) -> Iterator[bytes]:
         with subprocess.Popen(

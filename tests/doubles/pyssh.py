@@ -54,7 +54,10 @@ class Gate(paramiko.ServerInterface):
         return name == "sftp"
 
     def check_channel_exec_request(self, channel: paramiko.Channel, command: bytes) -> bool:
-        threading.Thread(target=self.server.serve_command, args=(channel, command.decode()), daemon=True).start()
+        # Later, or a quick command's end could overtake the answer that it was started, which follows this return.
+        answer = threading.Timer(0.02, self.server.serve_command, args=(channel, command.decode()))
+        answer.daemon = True
+        answer.start()
         return True
 
 

@@ -211,8 +211,10 @@ def test_postgresql_that_goes_away_while_rows_are_read_is_named_as_gone(
         server.create_database("app")
         database = filled(Database(server, "app"))
         database.sql("CREATE TABLE pile (tenant int, x text)", f"INSERT INTO pile {PILE} GROUP BY g")
+        database.sql("CHECKPOINT")  # test servers do not wait for their log, so a crash would lose the rows
         at_first_pack(lambda: restart(server))
-        region.node = replace(region.node, workers=1)
+        # A spool without room makes the worker wait for its first pack, and so for the restart, with rows still unread.
+        region.node = replace(region.node, workers=1, spool_size=1)
         with pytest.raises(SourceGoneError):
             region.backup(database)
         store = region.store

@@ -100,7 +100,11 @@ def read_database(job: Job, node: Node, database: str | None, spool: Path, onto:
             node.trace.emit(PhaseStarted(READING, job.label, sum(_size(task) for task in tables)))
             intake.watch = (node.trace, job.label)
             with WorkerPool(setups, _worker_environment(node), intake) as pool:
-                files = _read_all(pool, tables, _Files(started, holder, names, job, mapping, node.lock_timeout))
+                try:
+                    files = _read_all(pool, tables, _Files(started, holder, names, job, mapping, node.lock_timeout))
+                except SourceError:
+                    holder.check()  # where the server went away, that is the news, not what it made a program say
+                    raise
                 with connect(source) as free:
                     sequences = read_sequences(holder.connection, free)
                 facts = divide_facts(read_facts(holder.connection), sequences, names)

@@ -78,8 +78,8 @@ class RoomMeter:
         if not self._has_quota:
             return None
         code, output = session.run("quota")
-        self._has_quota = code == 0
-        return parse_quota(output) if self._has_quota else None
+        self._has_quota = code <= 0  # below: it could not be asked this time, which says nothing about the next
+        return parse_quota(output) if code == 0 else None
 
 
 class ServerHash:
