@@ -21,8 +21,6 @@ if TYPE_CHECKING:
     from backupd.model.ids import ObjectHash
     from backupd.model.manifest import FileEntry, TableEntry
 
-_AHEAD = 8 << 20
-"""Bytes of blocks one reader has on their way or waiting."""
 _PREPARED = 24
 """Stretches whose containers are looked up ahead: each may be an object of its own, a round trip away."""
 _RUNS_A_STRETCH = 256
@@ -60,9 +58,11 @@ def file_content(part: ContainerRef, entry: FileEntry) -> Content:
 class ContentReader:
     """Reads contents from a store. Several threads may each have a `read` of their own under way."""
 
-    def __init__(self, containers: Containers, blocks: Blocks) -> None:
+    def __init__(self, containers: Containers, blocks: Blocks, ahead: int = 8 << 20) -> None:
+        """Each `read` has up to `ahead` bytes of blocks on their way or waiting."""
         self._containers = containers
         self._blocks = blocks
+        self._ahead = ahead
 
     def read(self, wanted: Iterable[tuple[T, Content]]) -> Iterator[tuple[T, memoryview]]:
         """The bytes of each content in turn, piece by piece, each with what its content came with.
@@ -78,8 +78,8 @@ class ContentReader:
         held: Counter[ComingBlock] = Counter()
         weight = 0
         while True:
-            if weight <= _AHEAD // 2:
-                for step in self._request(source.take(_AHEAD - weight, wait=not pending)):
+            if weight <= self._ahead // 2:
+                for step in self._request(source.take(self._ahead - weight, wait=not pending)):
                     pending.append(step)
                     if step.block is not None:
                         weight += 0 if held[step.block] else step.weight

@@ -112,7 +112,7 @@ class Building:
     def _load(self) -> None:
         loader = Loader(self._request.target, self._temporary, self._plan.tables, self._plan.facts.get("settings"))
         try:
-            Filling(self._contents, loader, self._world.trace).run(self._plan, self._request.jobs)
+            Filling(self._contents, loader, self._world.trace).run(self._plan, self._request.readers)
         finally:
             loader.close()
 

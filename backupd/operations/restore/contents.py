@@ -29,18 +29,21 @@ if TYPE_CHECKING:
     from backupd.planning.restore import Piece, RestorePlan
 
 _PARTS_AHEAD = 32
+_AHEAD = 24 << 20
+"""Bytes of blocks on their way or waiting, of all readers."""
 _PACK = struct.Struct("<32sQ")
 
 
 class Contents:
     """One snapshot's contents, opened with an identity. A context manager: its threads end with the block."""
 
-    def __init__(self, repository: Repository, record: Record, keys: SecretKeys) -> None:
+    def __init__(self, repository: Repository, record: Record, keys: SecretKeys, readers: int) -> None:
+        """`readers` threads may read rows at once, and share what is fetched ahead."""
         self._record = record
         self._keys = keys
         self._blocks = Blocks()
         self._containers = Containers(repository.store, lambda segment: keys[segment].secret)
-        self._reader = ContentReader(self._containers, self._blocks)
+        self._reader = ContentReader(self._containers, self._blocks, _AHEAD // readers)
         self._refs = [self._ref(part) for part in record.parts]
         self._packs: dict[int, _Packs] = {}
         """Of each part, so that one that holds no data is opened once only."""

@@ -41,7 +41,7 @@ def restore(request: RestoreRequest, repository: Repository, world: World) -> Re
     timer = Timer(world.clock, world.trace)
     with timer.phase("planning"):
         snapshot, record, keys = choose(request, repository, world.identity)
-    with Contents(repository, record, keys) as contents:
+    with Contents(repository, record, keys, request.readers) as contents:
         with timer.phase("planning"):
             plan = contents.plan()
             files = contents.file(plan, "ddl-head")[0], contents.file(plan, "ddl")

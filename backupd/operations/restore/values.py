@@ -10,6 +10,8 @@ from backupd.model.ids import SnapshotName
 from backupd.postgres.connect import Source
 from backupd.trace import Trace
 
+_MOST_READERS = 8
+
 
 @dataclass(frozen=True, slots=True)
 class RestoreRequest:
@@ -30,6 +32,11 @@ class RestoreRequest:
     roles: bool = False
     """Whether roles that do not exist are made, with their settings and memberships."""
     analyze: bool = False
+
+    @property
+    def readers(self) -> int:
+        """Threads that read rows: one process feeds no more connections than that."""
+        return min(self.jobs, _MOST_READERS)
 
 
 @dataclass(frozen=True, slots=True)
