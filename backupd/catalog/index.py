@@ -60,11 +60,18 @@ class Generation:
 @dataclass(frozen=True, slots=True)
 class KnownSegment:
     pseudonym: Pseudonym
-    public: bytes
     part: int | None
     """Number of its newest part, if it has one."""
     part_digest: bytes | None
     """Keyed digest of what that part says."""
+
+
+@dataclass(frozen=True, slots=True)
+class KeyringPlace:
+    """A segment's entry in the keyring of the run that made it."""
+
+    run: RunId
+    entry: bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -193,23 +200,28 @@ class Index:
         return self._row("SELECT 1 FROM chunks LIMIT 1") is not None
 
     def segment(self, tag: bytes) -> KnownSegment | None:
-        """Raises IndexDamagedError when its key is not the one that was stored: nobody could open what it seals."""
-        row = self._row("SELECT pseudonym, public, part, part_digest, guard FROM segments WHERE tag = ?", tag)
-        if row is None:
-            return None
-        if row[4] != _guard(tag, *row[:2]):
-            raise IndexDamagedError("a key was altered")
-        return KnownSegment(*row[:4])
+        row = self._row("SELECT pseudonym, part, part_digest FROM segments WHERE tag = ?", tag)
+        return None if row is None else KnownSegment(*row)
 
-    def add_segment(self, tag: bytes, segment: KnownSegment, run: RunId, entry: bytes) -> None:
+    def public(self, pseudonym: Pseudonym) -> bytes:
+        """The public half of a segment's key.
+
+        Raises IndexDamagedError when it is not the one that was stored: nobody could open what it seals.
+        """
+        row = self._row("SELECT public, tag, guard FROM segments WHERE pseudonym = ?", pseudonym)
+        if row is None or row[2] != _guard(row[1], pseudonym, row[0]):
+            raise IndexDamagedError("a key was altered")
+        return bytes(row[0])
+
+    def add_segment(self, tag: bytes, pseudonym: Pseudonym, public: bytes, place: KeyringPlace) -> None:
         """Remember a new segment together with its keyring entry, so that its key cannot be lost without it."""
         with self.transaction():
-            (place,) = self._row("SELECT count(*) FROM entries WHERE run = ?", run) or (0,)
+            (number,) = self._row("SELECT coalesce(max(place) + 1, 0) FROM entries WHERE run = ?", place.run) or (0,)
             self._database.execute(
                 "INSERT INTO segments (tag, pseudonym, public, guard, run) VALUES (?, ?, ?, ?, ?)",
-                (tag, segment.pseudonym, segment.public, _guard(tag, segment.pseudonym, segment.public), run),
+                (tag, pseudonym, public, _guard(tag, pseudonym, public), place.run),
             )
-            self._database.execute("INSERT INTO entries VALUES (?, ?, ?)", (run, place, entry))
+            self._database.execute("INSERT INTO entries VALUES (?, ?, ?)", (place.run, number, place.entry))
 
     def set_part(self, tag: bytes, part: int, digest: bytes) -> None:
         self._write("UPDATE segments SET part = ?, part_digest = ? WHERE tag = ?", part, digest, tag)

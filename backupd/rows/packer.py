@@ -39,6 +39,7 @@ class Block(NamedTuple):
     container: int
     pseudonym: str
     public: bytes
+    """The public half of the segment's key; in a container's first block only."""
     chunks: list[bytes]
     ids: bytes
 
@@ -46,7 +47,9 @@ class Block(NamedTuple):
 class SpoolFile:
     """Appends without keeping a descriptor open: there may be thousands of these at once."""
 
-    def __init__(self, path: Path) -> None:
+    __slots__ = ("path",)
+
+    def __init__(self, path: str) -> None:
         self.path = path
 
     def write(self, data: bytes) -> None:
@@ -65,16 +68,6 @@ class SpoolFile:
             ) from error
 
 
-class _Open:
-    __slots__ = ("file", "ids", "pseudonym", "writer")
-
-    def __init__(self, file: SpoolFile, writer: ContainerWriter, pseudonym: str) -> None:
-        self.file = file
-        self.writer = writer
-        self.pseudonym = pseudonym
-        self.ids = bytearray()
-
-
 class Packer:
     """Seals blocks into packs and reports each finished one through `done`, which may block while the spool is full.
 
@@ -88,7 +81,7 @@ class Packer:
         self._spool = spool
         self._compressor = compressor
         self._done = done
-        self._open: dict[int, _Open] = {}
+        self._open: dict[int, ContainerWriter] = {}
         self._work: queue.Queue[Block | int | None] = queue.Queue(QUEUED_BLOCKS)
         self._fault: BaseException | None = None
         self._thread = threading.Thread(target=self._run, name="packer", daemon=True)
@@ -131,19 +124,19 @@ class Packer:
             self._fault = fault
 
     def _write(self, block: Block) -> None:
-        pack = self._open.get(block.container)
-        if pack is None:
-            file = SpoolFile(self._spool / f"{-block.container}.open")
-            writer = ContainerWriter(
-                file, "pack", self._context(block.pseudonym), block.public, compressor=self._compressor
-            )
-            pack = self._open[block.container] = _Open(file, writer, block.pseudonym)
-        pack.writer.add(DATA, b"".join(block.chunks), [len(chunk) for chunk in block.chunks], block.ids)
-        pack.ids += block.ids
+        writer = self._open.get(block.container)
+        if writer is None:
+            file = SpoolFile(self._path(block.container, "open"))
+            context = self._context(block.pseudonym)
+            writer = ContainerWriter(file, "pack", context, block.public, compressor=self._compressor)
+            self._open[block.container] = writer
+        writer.add(DATA, b"".join(block.chunks), [len(chunk) for chunk in block.chunks], block.ids)
 
     def _finish(self, container: int) -> None:
-        pack = self._open.pop(container)
-        finished = pack.writer.finish()
-        path = pack.file.path.with_suffix(".pack")
-        pack.file.path.rename(path)
-        self._done(Pack(container, pack.pseudonym, path, finished.sha256, finished.size, bytes(pack.ids)))
+        writer = self._open.pop(container)
+        finished = writer.finish()
+        path = Path(self._path(container, "open")).rename(self._path(container, "pack"))
+        self._done(Pack(container, writer.context.segment, path, finished.sha256, finished.size, bytes(writer.ids)))
+
+    def _path(self, container: int, extension: str) -> str:
+        return f"{self._spool}/{-container}.{extension}"

@@ -30,6 +30,8 @@ class Listener(Protocol):
 
     def segment(self, data_class: str, tenant: str | None) -> protocol.SegmentReply: ...
 
+    def key(self, pseudonym: str) -> protocol.KeyReply: ...
+
     def pack(self, done: PackDone) -> None: ...
 
     def has_room(self) -> bool:
@@ -161,6 +163,8 @@ class WorkerPool:
     def _handled(self, number: int, event: protocol.Event) -> bool:
         if isinstance(event, protocol.SegmentWanted):
             self._tell(number, self._listener.segment(event.data_class, event.tenant))
+        elif isinstance(event, protocol.KeyWanted):
+            self._tell(number, self._listener.key(event.pseudonym))
         elif isinstance(event, protocol.PackDone):
             self._listener.pack(event)
             self._members[number].waiting += 1

@@ -75,6 +75,9 @@ class CommandTask(msgspec.Struct, frozen=True, tag=True):
 
 class SegmentReply(msgspec.Struct, frozen=True, tag=True):
     pseudonym: str
+
+
+class KeyReply(msgspec.Struct, frozen=True, tag=True):
     public: bytes
 
 
@@ -90,12 +93,18 @@ class Proceed(msgspec.Struct, frozen=True, tag=True):
     """The spool has room again: answer to a `PackDone`."""
 
 
-Command = Setup | CopyTask | BytesTask | CommandTask | SegmentReply | Release | Finish | Proceed
+Command = Setup | CopyTask | BytesTask | CommandTask | SegmentReply | KeyReply | Release | Finish | Proceed
 
 
 class SegmentWanted(msgspec.Struct, frozen=True, tag=True):
     data_class: str
     tenant: str | None
+
+
+class KeyWanted(msgspec.Struct, frozen=True, tag=True):
+    """A segment gets a pack: most of many never do, and their keys would take more memory than their rows."""
+
+    pseudonym: str
 
 
 class PackDone(msgspec.Struct, frozen=True, tag=True):
@@ -161,7 +170,7 @@ class Failed(msgspec.Struct, frozen=True, tag=True):
     hint: str
 
 
-Event = SegmentWanted | PackDone | TaskDone | Advanced | Residue | Released | Finished | Failed
+Event = SegmentWanted | KeyWanted | PackDone | TaskDone | Advanced | Residue | Released | Finished | Failed
 
 _encoder = msgspec.msgpack.Encoder()
 _commands = msgspec.msgpack.Decoder(Command)

@@ -31,7 +31,6 @@ class Segment:
     """What a worker keeps of one segment between tasks."""
 
     pseudonym: str
-    public: bytes
     container: int = 0
     """The worker's number of the container being filled; 0 while there is none."""
     chunks: int = 0
@@ -69,6 +68,17 @@ class OpenSpan:
 
 
 @dataclass(frozen=True, slots=True)
+class Making:
+    """What new containers are made with."""
+
+    chunk_key: bytes = field(repr=False)
+    number: Callable[[], int]
+    """The next one's number."""
+    public: Callable[[str], bytes]
+    """The public half of a segment's key."""
+
+
+@dataclass(frozen=True, slots=True)
 class Limits:
     """Bytes of new plain chunks; the sealed ones are fewer."""
 
@@ -83,13 +93,12 @@ class Limits:
 class Deduplicator:
     """Takes chunks in order; decides new or known. For one thread."""
 
-    def __init__(
-        self, chunk_key: bytes, known: KnownChunks, packer: Packer, number: Callable[[], int], limits: Limits
-    ) -> None:
-        self._key = chunk_key
+    def __init__(self, making: Making, known: KnownChunks, packer: Packer, limits: Limits) -> None:
+        self._key = making.chunk_key
         self._known = known
         self._packer = packer
-        self._number = number
+        self._number = making.number
+        self._public = making.public
         self._limits = limits
         self._pending = 0
         self._open = 0
@@ -149,9 +158,8 @@ class Deduplicator:
 
     def _flush(self, segment: Segment) -> None:
         """Hand the pending chunks to the packer as one block."""
-        self._packer.add(
-            Block(segment.container, segment.pseudonym, segment.public, segment.pending, bytes(segment.ids))
-        )
+        public = b"" if segment.packed else self._public(segment.pseudonym)
+        self._packer.add(Block(segment.container, segment.pseudonym, public, segment.pending, bytes(segment.ids)))
         self._waiting.pop(segment.pseudonym, None)
         self._packed[segment.pseudonym] = segment
         self._pending -= segment.pending_size

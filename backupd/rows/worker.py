@@ -12,7 +12,7 @@ import subprocess
 import threading
 import zlib
 from pathlib import Path
-from typing import IO, TYPE_CHECKING
+from typing import IO, TYPE_CHECKING, TypeVar
 
 from backupd import errors
 from backupd.errors import BackupdError, SourceError, UnmappedError
@@ -20,9 +20,9 @@ from backupd.model.ids import GenerationId, Pseudonym, RepositoryId
 from backupd.rows import protocol
 from backupd.rows.known import IndexedChunks, NothingKnown
 from backupd.rows.packer import Pack, Packer
-from backupd.rows.protocol import BytesTask, CommandTask, CopyTask, Proceed, SegmentReply, Setup
+from backupd.rows.protocol import BytesTask, CommandTask, CopyTask, KeyReply, Proceed, SegmentReply, Setup
 from backupd.rows.psql import BLOCK, Psql
-from backupd.rows.segments import Deduplicator, Limits, OpenSpan, Segment
+from backupd.rows.segments import Deduplicator, Limits, Making, OpenSpan, Segment
 from backupd.rows.split import Cut, Splitter, contents, pieces
 from backupd.seal.frame import Compressor
 from backupd.seal.layout import Context
@@ -35,6 +35,7 @@ FILE_CHUNK = 64 << 10
 QUEUED_BATCHES = 4
 """Batches of cuts between the row loop and the deduplicator, about one block read each."""
 NULL = b"\\N"
+T = TypeVar("T", SegmentReply, KeyReply)
 _ESCAPED = re.compile(rb"\\(.)", re.DOTALL)
 _PLAIN = {b"b": b"\b", b"f": b"\f", b"n": b"\n", b"r": b"\r", b"t": b"\t", b"v": b"\v"}
 
@@ -50,7 +51,9 @@ class Worker:
         known = NothingKnown() if setup.index is None else IndexedChunks(Path(setup.index))
         self._packer = Packer(self._context, Path(setup.spool), Compressor(setup.compression_level), self._pack_done)
         limits = Limits(setup.pending_limit // 2, setup.pack_size, setup.open_limit)
-        self._dedup = Deduplicator(setup.chunk_key, known, self._packer, self._next_number, limits)
+        self._dedup = Deduplicator(
+            Making(setup.chunk_key, self._next_number, self._public), known, self._packer, limits
+        )
         self._seed = zlib.crc32(b"backupd chunk boundary" + setup.chunk_key)
         self._psql: Psql | None = None
 
@@ -82,8 +85,8 @@ class Worker:
     def segment(self, data_class: str, tenant: str | None) -> Segment:
         segment = self._segments.get((data_class, tenant))
         if segment is None:
-            reply = self._talk.ask(protocol.SegmentWanted(data_class, tenant))
-            segment = self._segments[data_class, tenant] = Segment(reply.pseudonym, reply.public)
+            reply = self._talk.ask(protocol.SegmentWanted(data_class, tenant), SegmentReply)
+            segment = self._segments[data_class, tenant] = Segment(reply.pseudonym)
         return segment
 
     def release(self) -> None:
@@ -124,6 +127,9 @@ class Worker:
 
     def _context(self, pseudonym: str) -> Context:
         return Context(RepositoryId(self._setup.repository), GenerationId(self._setup.generation), Pseudonym(pseudonym))
+
+    def _public(self, pseudonym: str) -> bytes:
+        return self._talk.ask(protocol.KeyWanted(pseudonym), KeyReply).public
 
     def _next_number(self) -> int:
         self._serial += 1
@@ -181,7 +187,7 @@ class Talk:
         self._sink = sink
         self._lock = threading.Lock()
         self.tasks: queue.Queue[protocol.Command] = queue.Queue()
-        self._replies: queue.Queue[SegmentReply] = queue.Queue()
+        self._replies: queue.Queue[SegmentReply | KeyReply] = queue.Queue()
         self._proceed = threading.Semaphore(0)
         self._read = 0
         self._rows = 0
@@ -194,9 +200,13 @@ class Talk:
         with self._lock:
             protocol.send(self._sink, event)
 
-    def ask(self, question: protocol.SegmentWanted) -> SegmentReply:
+    def ask(self, question: protocol.SegmentWanted | protocol.KeyWanted, answer: type[T]) -> T:
+        """For one thread."""
         self.tell(question)
-        return self._replies.get()
+        reply = self._replies.get()
+        if not isinstance(reply, answer):
+            raise TypeError("the parent answered another question")
+        return reply
 
     def pack_done(self, pack: protocol.PackDone) -> None:
         """Returns when the parent has room for more."""
@@ -218,7 +228,7 @@ class Talk:
 
     def _listen(self) -> None:
         while (command := protocol.receive_command(self._source)) is not None:
-            if isinstance(command, SegmentReply):
+            if isinstance(command, SegmentReply | KeyReply):
                 self._replies.put(command)
             elif isinstance(command, Proceed):
                 self._proceed.release()

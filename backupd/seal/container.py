@@ -76,8 +76,10 @@ class ContainerWriter:
     """Writes one container to `out`, sealed to `public`. For one thread at a time; not to be used after `finish`.
 
     Every block is opened, decompressed and compared before it is written: memory that flipped a bit must not become
-    a backup that cannot be read.
+    a backup that cannot be read. Thousands may be open at once, so what is kept of a block is its line of the trailer.
     """
+
+    __slots__ = ("_aead", "_blocks", "_bound", "_compressor", "_digest", "_out", "chunks", "context", "ids", "size")
 
     def __init__(  # noqa: PLR0913 - where it goes, what it is, for whom and how are different things
         self,
@@ -91,11 +93,13 @@ class ContainerWriter:
         random: Callable[[int], bytes] = os.urandom,
     ) -> None:
         """`kind` is `pack` or `part`; `packs` are a part's other containers with their sizes."""
+        self.context = context
         self._out = out
         self._compressor = compressor
         self._digest = hashlib.sha256()
-        self._ids = bytearray()
-        self._blocks: list[tuple[int, int, int, Sequence[int]]] = []
+        self.ids = bytearray()
+        """Those of all chunks so far, 16 bytes each."""
+        self._blocks: list[msgspec.Raw] = []
         self.size = 0
         """Bytes written so far."""
         self.chunks = 0
@@ -118,14 +122,14 @@ class ContainerWriter:
         sealed = self._aead.seal(place, self._compressor.compress(plain), aad)
         if decompress(self._aead.open(place, sealed, aad), len(plain)) != plain:
             raise DamageError("a block just sealed does not read back", hint="Check this machine's memory.")
-        self._blocks.append((kind, len(sealed), len(plain), tuple(chunk_lengths)))
-        self._ids += ids
+        self._blocks.append(msgspec.Raw(msgspec.json.encode((kind, len(sealed), len(plain), chunk_lengths))))
+        self.ids += ids
         self.chunks += len(chunk_lengths)
         self._write(sealed)
 
     def finish(self) -> Finished:
         """Write the trailer, padded to a size of the Padmé set."""
-        listing = msgspec.json.encode({"blocks": self._blocks, "ids": base64.b64encode(self._ids).decode()})
+        listing = msgspec.json.encode({"blocks": self._blocks, "ids": base64.b64encode(self.ids).decode()})
         frame = self._compressor.compress(listing)
         bare = self.size + 4 + len(frame) + suite.TAG_SIZE + 4 + len(END)
         padded = padme(bare)

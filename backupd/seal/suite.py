@@ -138,20 +138,21 @@ def chunk_id(chunk_key: bytes, pseudonym: bytes, chunk: Buffer) -> bytes:
 class Aead:
     """AES-256-GCM under one key. The caller answers for every nonce being used once."""
 
-    __slots__ = ("_cipher",)
+    __slots__ = ("_key",)
 
     def __init__(self, key: bytes) -> None:
         if len(key) != KEY_SIZE:
             raise ValueError("a key is 32 bytes")
-        self._cipher = AESGCM(key)
+        self._key = key
 
     def seal(self, nonce: bytes, plain: Buffer, aad: bytes) -> bytes:
-        return self._cipher.encrypt(nonce, plain, aad)
+        # A cipher takes a microsecond to make and 2.5 KB to keep, and there may be thousands of open containers.
+        return AESGCM(self._key).encrypt(nonce, plain, aad)
 
     def open(self, nonce: bytes, sealed: Buffer, aad: bytes) -> bytes:
         """Raises NotAuthenticError."""
         try:
-            return self._cipher.decrypt(nonce, sealed, aad)
+            return AESGCM(self._key).decrypt(nonce, sealed, aad)
         except (InvalidTag, ValueError) as error:
             raise NotAuthenticError from error
 

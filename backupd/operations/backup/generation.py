@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from backupd.catalog.index import Generation, Index, KnownSegment
+from backupd.catalog.index import Generation, Index, KeyringPlace, KnownSegment
 from backupd.clock import compact, parse_stamp, stamp
 from backupd.errors import RefusedError
 from backupd.model.ids import GenerationId, Pseudonym, RunId
@@ -99,10 +99,12 @@ class Segments:
 
     def _create(self, tag: bytes, name: SegmentName) -> KnownSegment:
         pair = suite.generate()
-        segment = KnownSegment(Pseudonym(self._random(16).hex()), pair.public, None, None)
-        entry = self._writer.add(segment.pseudonym, pair, name)
-        self._index.add_segment(tag, segment, self._writer.ids.run, msgspec.json.encode(entry))
-        return segment
+        pseudonym = Pseudonym(self._random(16).hex())
+        entry = self._writer.add(pseudonym, pair, name)
+        self._index.add_segment(
+            tag, pseudonym, pair.public, KeyringPlace(self._writer.ids.run, msgspec.json.encode(entry))
+        )
+        return KnownSegment(pseudonym, None, None)
 
 
 def publish_keyrings(index: Index, repository: Repository, generation: Generation, signer: Signer) -> None:

@@ -13,7 +13,7 @@ from backupd.catalog.layout import pack_name
 from backupd.catalog.shipping import Parcel, Shipper
 from backupd.model.ids import ObjectHash, Pseudonym
 from backupd.model.tenancy import SegmentName
-from backupd.rows.protocol import SegmentReply
+from backupd.rows.protocol import KeyReply, SegmentReply
 from backupd.seal.layout import Context
 from backupd.trace import Progress
 
@@ -80,8 +80,10 @@ class Intake:
         return self.gathered[pseudonym]
 
     def segment(self, data_class: str, tenant: str | None) -> SegmentReply:
-        segment = self.of(data_class, tenant).keyed.segment
-        return SegmentReply(segment.pseudonym, segment.public)
+        return SegmentReply(self.of(data_class, tenant).keyed.segment.pseudonym)
+
+    def key(self, pseudonym: str) -> KeyReply:
+        return KeyReply(self._index.public(Pseudonym(pseudonym)))
 
     def pack(self, done: PackDone) -> None:
         pseudonym = Pseudonym(done.pseudonym)

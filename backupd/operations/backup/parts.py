@@ -82,7 +82,8 @@ class PartBuilder:
         entries = [_renumbered(entry, lambda k, c: (order[k], c)) for entry in draft.entries]
         out = io.BytesIO()
         packs: list[tuple[ObjectHash, int]] = [(container.sha256, container.size) for container in needed]
-        writer = ContainerWriter(out, "part", context, segment.public, compressor=self._compressor, packs=packs)
+        public = self._index.public(segment.pseudonym)
+        writer = ContainerWriter(out, "part", context, public, compressor=self._compressor, packs=packs)
         for chunks, ids in _blocks(gathered.chunks, bytes(gathered.ids)):
             writer.add(DATA, b"".join(chunks), [len(chunk) for chunk in chunks], ids)
         for block in _joined(encode_entries(entries), MANIFEST_BLOCK):
