@@ -254,11 +254,6 @@ class Index:
             found.update((row[0], Container(*row)) for row in rows)
         return found
 
-    def all_containers(self) -> Iterator[Container]:
-        with self._lock:
-            rows = self._database.execute("SELECT number, pseudonym, sha256, size FROM containers").fetchall()
-        return (Container(*row) for row in rows)
-
     def forget(self, numbers: Iterable[int]) -> None:
         """Containers the store no longer has: their chunks are new again."""
         with self.transaction():

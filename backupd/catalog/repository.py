@@ -152,11 +152,9 @@ class Repository:
         """Publish a rendered keyring. Its packs MUST be published already, its parts MUST NOT (FORMAT.md §2)."""
         self.put_document(layout.keyring_name(ids.generation, ids.run), data)
 
-    def put_record(self, record: Record, signer: Signer) -> SnapshotName:
-        """Sign and publish a record: from then on the snapshot exists. What it names MUST be published already."""
-        snapshot, data = signed_record(record, signer)
-        self.put_document(layout.record_name(record.generation, snapshot), data)
-        return snapshot
+    def put_record(self, record: Record, signed: bytes) -> None:
+        """Publish a signed record: from then on the snapshot exists. What it names MUST be published already."""
+        self.put_document(layout.record_name(record.generation, record_title(record, signed)), signed)
 
     def put_info(self, info: RepositoryInfo, signer: Signer) -> None:
         """Sign and publish `repository.json`: from then on the repository exists."""

@@ -14,7 +14,7 @@ from fnmatch import fnmatchcase
 from backupd.errors import UnmappedError
 from backupd.model.inventory import ForeignKey, Inventory, Table, TableKind, TableName
 from backupd.model.routes import Column, MappedTable, Path, Route, Shared, Step, TenancyMap, Tenant, UnmappedTable
-from backupd.model.tenancy import ClassPolicy, TableRule, Tenancy, TenancyKind
+from backupd.model.tenancy import TableRule, Tenancy, TenancyKind
 from backupd.planning.names import Names
 
 _NO_RULE = TableRule(tables=())
@@ -157,8 +157,3 @@ class _Mapper:
             return isinstance(self._route(table), Column | Path)
         except _UncoveredError:
             return False
-
-
-def never_read(mapping: TenancyMap) -> frozenset[TableName]:
-    """Tables of classes that are never backed up: structure only."""
-    return frozenset(table.table for table in mapping.tables if table.policy is ClassPolicy.NEVER)

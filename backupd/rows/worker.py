@@ -32,8 +32,6 @@ if TYPE_CHECKING:
 
 FILE_CHUNK = 64 << 10
 """Bytes a chunk of a file has (schema, large objects): they have no rows to cut at."""
-QUEUED_BATCHES = 4
-"""Batches of cuts between the row loop and the deduplicator, about one block read each."""
 NULL = b"\\N"
 T = TypeVar("T", SegmentReply, KeyReply)
 _ESCAPED = re.compile(rb"\\(.)", re.DOTALL)

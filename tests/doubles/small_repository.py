@@ -12,7 +12,7 @@ from typing import Any
 
 from backupd.catalog import layout
 from backupd.catalog.parts import encode_entries
-from backupd.catalog.repository import Repository
+from backupd.catalog.repository import Repository, signed_record
 from backupd.clock import compact, stamp
 from backupd.model.documents import LedgerHead, Record, RepositoryInfo, Totals
 from backupd.model.ids import GenerationId, ObjectHash, Pseudonym, RegionName, RepositoryId, RunId, SnapshotName
@@ -115,7 +115,12 @@ class SmallRepository:
             parts=sorted((self.pseudonyms[self.generation, name], *part) for name, part in parts.items()),
             totals=_totals(segments.values(), sum(size for _, size in parts.values())),
         )
-        self.previous = self.repository.put_record(record, self.signer)
+        return self.publish(record)
+
+    def publish(self, record: Record) -> SnapshotName:
+        """Sign and publish a record."""
+        self.previous, signed = signed_record(record, self.signer)
+        self.repository.put_record(record, signed)
         return self.previous
 
     def context(self, name: SegmentName) -> Context:

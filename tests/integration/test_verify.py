@@ -263,7 +263,7 @@ def test_a_record_that_miscounts_is_named(checker: Checker) -> None:
     small = checker.small
     record = small.repository.record(small.snapshot({ACME: Content((rows(9, "acme"),))}))
     wrong = msgspec.structs.replace(record, totals=msgspec.structs.replace(record.totals, rows=10))
-    small.repository.put_record(wrong, small.signer)
+    small.publish(wrong)
     assert checker.run(opened=False).clean
     (finding,) = checker.run(opened=True).findings
     assert "does not have as many rows" in finding.message

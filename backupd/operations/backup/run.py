@@ -164,7 +164,7 @@ def _publish_record(context: _Run, record: Record) -> SnapshotName:
     """From then on the snapshot exists. Its name is remembered first, so that the chain has no gap after a crash."""
     snapshot, data = signed_record(record, context.node.signer)
     context.index.begin_record(snapshot, record.generation)
-    context.repository.put_document(record_name(record.generation, snapshot), data)
+    context.repository.put_record(record, data)
     context.index.record_published(snapshot)
     return snapshot
 

@@ -15,7 +15,7 @@ from backupd.postgres.tools import find_programs
 OLDEST = 130000
 """server_version_num of the oldest supported server."""
 
-_ROLE = "SELECT rolsuper, rolbypassrls, rolname FROM pg_catalog.pg_roles WHERE rolname = CURRENT_USER"
+_ROLE = "SELECT rolsuper, rolname FROM pg_catalog.pg_roles WHERE rolname = CURRENT_USER"
 _UNREADABLE = """
 SELECT pg_catalog.count(*) FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
 WHERE c.oid = ANY (%s::oid[]) AND NOT (pg_catalog.has_table_privilege(c.oid, 'SELECT')
@@ -76,7 +76,7 @@ class _Check:
         self._dumped = [table.oid for table in inventory.tables if table.dumped]
         self._unlogged = sum(table.dumped and not table.logged for table in inventory.tables)
         self._relations = len(inventory.tables)
-        self._super, self._bypass, role = connection.execute(_ROLE).fetchall()[0]
+        self._super, role = connection.execute(_ROLE).fetchall()[0]
         self._role = identifier(role)
 
     def _count(self, query: str, *arguments: object) -> int:
