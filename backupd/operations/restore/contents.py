@@ -72,8 +72,11 @@ class Contents:
     def file(self, plan: RestorePlan, name: str) -> list[bytes]:
         """The files of this name, one of each segment that has it."""
         found = [file_content(self._refs[part], entry) for part, entry in plan.files.get(name, [])]
+        files = [bytearray() for _ in found]
+        for file, piece in self._reader.read(zip(files, found, strict=True)):
+            file.extend(piece)
         self.verified += len(found)
-        return [self._reader.whole(content) for content in found]
+        return [bytes(file) for file in files]
 
     def streamed(self, plan: RestorePlan, name: str) -> Iterator[Iterator[memoryview]]:
         """Likewise, but each as its pieces, to be read before the next."""
