@@ -6,11 +6,13 @@ A worker learns everything through this channel, nothing through its arguments o
 from __future__ import annotations
 
 import struct
-from typing import IO
+from array import array
+from typing import IO, NamedTuple
 
 import msgspec
 
 _LENGTH = struct.Struct("<I")
+_SPAN = struct.Struct("<QQ32s")
 
 
 class Setup(msgspec.Struct, frozen=True, tag=True):
@@ -119,21 +121,32 @@ class PackDone(msgspec.Struct, frozen=True, tag=True):
     ids: bytes
 
 
-class Span(msgspec.Struct, frozen=True, array_like=True):
+class Span(NamedTuple):
     """What one task read for one segment."""
 
-    pseudonym: str
     rows: int
     size: int
     sha256: str
-    runs: bytes
-    """Triples container, first chunk, number as int64."""
+    runs: array[int]
+    """Triples container, first chunk, number."""
+
+    def packed(self) -> bytes:
+        """A fifth of the memory: the parent keeps one for every task and segment until the parts are written."""
+        return _SPAN.pack(self.rows, self.size, bytes.fromhex(self.sha256)) + self.runs.tobytes()
+
+
+def unpacked(packed: bytes) -> Span:
+    rows, size, sha256 = _SPAN.unpack_from(packed)
+    runs = array("q")
+    runs.frombytes(packed[_SPAN.size :])
+    return Span(rows, size, sha256.hex(), runs)
 
 
 class TaskDone(msgspec.Struct, frozen=True, tag=True):
     task: int
     rows: int
-    spans: list[Span]
+    spans: list[tuple[str, bytes]]
+    """Pseudonym and packed `Span` of every segment that got rows."""
 
 
 class Advanced(msgspec.Struct, frozen=True, tag=True):

@@ -63,8 +63,9 @@ class OpenSpan:
         else:
             runs.extend((container, chunk, 1))
 
-    def close(self) -> Span:
-        return Span(self.segment.pseudonym, self.rows, self.size, self.digest.hexdigest(), self.runs.tobytes())
+    def close(self) -> tuple[str, bytes]:
+        """The segment's pseudonym and the packed span."""
+        return self.segment.pseudonym, Span(self.rows, self.size, self.digest.hexdigest(), self.runs).packed()
 
 
 @dataclass(frozen=True, slots=True)

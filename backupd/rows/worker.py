@@ -153,7 +153,7 @@ class Spans:
             span = self._open[tenant] = OpenSpan(self._worker.segment(self._task.data_class, self._name(tenant)))
         return span
 
-    def close(self) -> list[protocol.Span]:
+    def close(self) -> list[tuple[str, bytes]]:
         return [span.close() for span in self._open.values()]
 
     def _name(self, tenant: bytes | None) -> str | None:

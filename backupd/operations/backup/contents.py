@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING
 from backupd.model.manifest import Entry, FactsEntry, FileEntry, SequencesEntry, TableEntry
 from backupd.model.routes import MappedTable, Shared, Tenant
 from backupd.model.tenancy import ClassPolicy
-from backupd.operations.backup.intake import by_table, runs_of
+from backupd.operations.backup.intake import by_table
 from backupd.operations.backup.reading import STRUCTURE
+from backupd.rows.protocol import unpacked
 
 if TYPE_CHECKING:
     from backupd.model.inventory import TableName
@@ -39,7 +40,9 @@ class Contents:
         if name.data_class == STRUCTURE:
             entries += self._structure(name.tenant)
         entries += [
-            _file(self._files[task], span) for task, span in sorted(gathered.spans.items()) if task in self._files
+            _file(self._files[task], unpacked(span))
+            for task, span in sorted(gathered.spans.items())
+            if task in self._files
         ]
         wanted = sorted({*spans, *self._own.get((name.data_class, name.tenant), ())})
         entries += [self._table(number, spans.get(number, [])) for number in wanted]
@@ -54,7 +57,7 @@ class Contents:
             rows=sum(span.rows for span in spans),
             bytes=sum(span.size for span in spans),
             spans=[(span.rows, span.size, span.sha256) for span in spans],
-            runs=[value for span in spans for value in runs_of(span)],
+            runs=[value for span in spans for value in span.runs],
         )
 
     def _owned_tables(self) -> dict[tuple[str, str | None], list[int]]:
@@ -102,4 +105,4 @@ def _owner(mapped: MappedTable) -> tuple[str, str | None] | None:
 
 
 def _file(name: str, span: Span) -> FileEntry:
-    return FileEntry(name, span.size, span.sha256, list(runs_of(span)))
+    return FileEntry(name, span.size, span.sha256, list(span.runs))

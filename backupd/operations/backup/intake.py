@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from array import array
 from collections import defaultdict
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,7 +12,7 @@ from backupd.catalog.layout import pack_name
 from backupd.catalog.shipping import Parcel, Shipper
 from backupd.model.ids import ObjectHash, Pseudonym
 from backupd.model.tenancy import SegmentName
-from backupd.rows.protocol import KeyReply, SegmentReply
+from backupd.rows.protocol import KeyReply, SegmentReply, unpacked
 from backupd.seal.layout import Context
 from backupd.trace import Progress
 
@@ -41,8 +40,8 @@ class Gathered:
     """What one segment got in this snapshot."""
 
     keyed: Keyed
-    spans: dict[int, Span] = field(default_factory=dict)
-    """By task."""
+    spans: dict[int, bytes] = field(default_factory=dict)
+    """Packed, by task."""
     chunks: list[bytes] = field(default_factory=list)
     """New chunks to put into its part."""
     ids: bytearray = field(default_factory=bytearray)
@@ -117,8 +116,8 @@ class Intake:
 
     def done(self, done: TaskDone) -> None:
         self.rows[done.task] = done.rows
-        for span in done.spans:
-            self.gathered[Pseudonym(span.pseudonym)].spans[done.task] = span
+        for pseudonym, span in done.spans:
+            self.gathered[Pseudonym(pseudonym)].spans[done.task] = span
 
     def advanced(self, counters: Advanced) -> None:
         self.read += counters.read
@@ -139,20 +138,15 @@ class Intake:
 
     def counted(self, task: int) -> int:
         """Rows of a task summed over the segments that got them."""
-        return sum(gathered.spans[task].rows for gathered in self.gathered.values() if task in gathered.spans)
+        spans = (gathered.spans[task] for gathered in self.gathered.values() if task in gathered.spans)
+        return sum(unpacked(span).rows for span in spans)
 
 
-def runs_of(span: Span) -> array[int]:
-    runs = array("q")
-    runs.frombytes(span.runs)
-    return runs
-
-
-def by_table(spans: dict[int, Span], places: dict[int, tuple[int, int]]) -> dict[int, list[Span]]:
+def by_table(spans: dict[int, bytes], places: dict[int, tuple[int, int]]) -> dict[int, list[Span]]:
     """Spans by table, in the order of the table's ranges; `places` says table and place of each task."""
     found: dict[int, list[tuple[int, Span]]] = defaultdict(list)
     for task, span in spans.items():
         if task in places:
             table, place = places[task]
-            found[table].append((place, span))
+            found[table].append((place, unpacked(span)))
     return {table: [span for _, span in sorted(some, key=lambda pair: pair[0])] for table, some in found.items()}

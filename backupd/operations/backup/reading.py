@@ -21,7 +21,7 @@ from backupd.postgres.source.exported import Exported
 from backupd.postgres.source.facts import Facts, divide_facts, read_facts, read_sequences
 from backupd.postgres.tools import Client, client, find_programs
 from backupd.rows.pool import Task, WorkerPool
-from backupd.rows.protocol import BytesTask, CommandTask, Setup
+from backupd.rows.protocol import BytesTask, CommandTask, Setup, unpacked
 from backupd.trace import PhaseDone, PhaseStarted
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
 STRUCTURE = "structure"
 """The data class of schema, roles, sequences and facts: they are kept as long as anything is."""
-PENDING_LIMIT = 24 << 20
+PENDING_LIMIT = 16 << 20
 """Bytes of rows a worker holds: with two workers, psql and the parent this stays below 256 MB in all."""
 PACK_SIZE = 64 << 20
 """Plain bytes of a pack; about a third of it once compressed."""
@@ -73,7 +73,7 @@ class Reading:
         """Bytes of COPY text, tenants' prefixes left out."""
         spans = (span for one in self.intake.gathered.values() for span in one.spans.items())
         files = {file.task.task for file in self.files}
-        return sum(span.size for task, span in spans if task not in files)
+        return sum(unpacked(span).size for task, span in spans if task not in files)
 
     def member(self, tag: Callable[[str], str]) -> str | None:
         """What stands for the database in the record, where one label has several."""
@@ -209,7 +209,8 @@ def _check_sums(reading: Reading) -> None:
 
 def _worker_environment(node: Node) -> dict[str, str]:
     kept = ("PATH", "HOME", "PYTHONPATH", "VIRTUAL_ENV", "LD_LIBRARY_PATH", "TMPDIR")
-    return {name: node.environment[name] for name in kept if name in node.environment}
+    # One arena: a worker has three threads, and each arena of its own would keep what the others freed.
+    return {**{name: node.environment[name] for name in kept if name in node.environment}, "MALLOC_ARENA_MAX": "1"}
 
 
 def _size(task: TableTask) -> int:

@@ -47,7 +47,7 @@ if TYPE_CHECKING:
     from backupd.catalog.repository import Repository
     from backupd.model.ids import ObjectHash, SnapshotName
 
-PARTS_IN_FLIGHT = 24 << 20
+PARTS_IN_FLIGHT = 8 << 20
 """Bytes of parts in memory, sealed and not yet published."""
 
 

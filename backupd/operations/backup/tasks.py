@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 CHUNK = 16 << 10
 """Mean bytes of a chunk: with 1 % scattered churn, 15 % of the bytes are new; at 64 KiB, 31 % (measured)."""
 SMALLEST_CHUNK = 2 << 10
-LANES = 6 << 20
+LANES = 4 << 20
 """Bytes all tenants' unfinished chunks of one table may take: with very many tenants chunks become smaller."""
 USUAL_WIDTH = 256
 WIDEST_MASK = (1 << 20) - 1
