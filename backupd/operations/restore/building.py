@@ -75,7 +75,10 @@ class Building:
         database.check_name(connection, self._request.name)
         for name in database.leftovers(connection):
             self._world.trace.emit(
-                Warned(f"an interrupted restore has left the database '{name}'", hint=f'DROP DATABASE "{name}";')
+                Warned(
+                    f"an interrupted restore has left the database '{name}'",
+                    hint=f'If nobody looks into it, drop it: DROP DATABASE "{name}";',
+                )
             )
         return fitting_programs(self._request.target, connection)
 
@@ -130,6 +133,6 @@ class Building:
             self._world.trace.emit(
                 Warned(
                     f"the unfinished database '{self._temporary}' could not be dropped",
-                    hint=f'DROP DATABASE "{self._temporary}";',
+                    hint=f'Once the server can be reached, drop it: DROP DATABASE "{self._temporary}";',
                 )
             )
