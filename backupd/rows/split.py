@@ -19,6 +19,8 @@ LARGEST_CHUNK = 1 << 20
 """Bytes; where rows are far wider than the statistics said, a cut is many times what it was meant to be."""
 LONG_ROW = 4 << 20
 """Bytes from which a row is handed on in pieces rather than held."""
+STRETCH = 1 << 20
+"""Bytes of the stream between two looks at how much is held."""
 
 
 class Lane:
@@ -58,26 +60,44 @@ class Splitter:
         self._lanes: dict[bytes, Lane] = {}
         self._only = Lane(None)
         self._held = 0
+        self._until_relief = STRETCH
         self._long: bytes | None = None
         self._in_long_row = False
+        self._tail = b""
+        """Of the long row: what makes no piece yet."""
         self.rows = 0
 
     def feed(self, block: bytes) -> list[Cut]:
+        """The cuts that the next part of the stream completes; they do not depend on how it is parted."""
         cuts: list[Cut] = []
+        start = 0
+        while start < len(block):
+            # Relief comes at fixed places of the stream, so that the same rows are cut alike every time.
+            end = min(len(block), start + self._until_relief)
+            self._until_relief -= end - start
+            self._take(block if end - start == len(block) else block[start:end], cuts)
+            start = end
+            if not self._until_relief:
+                self._until_relief = STRETCH
+                if self._held > self._limit:
+                    self._relieve(cuts)
+        return cuts
+
+    def _take(self, block: bytes, cuts: list[Cut]) -> None:
+        self._held += len(block)
         if self._in_long_row:
             block = self._continue_long_row(block, cuts)
-            if not block:
-                return cuts
         lines = (self._carry + block).split(b"\n") if self._carry else block.split(b"\n")
         self._carry = lines.pop()
         self.rows += len(lines)
-        self._held += len(block)
+        if lines and len(lines[0]) > LONG_ROW:
+            self._begin_long_row(lines[0], cuts)
+            self._end_long_row(b"", cuts)
+            del lines[0]
         self._split(lines, cuts)
-        if len(self._carry) > LONG_ROW:
-            self._begin_long_row(cuts)
-        if self._held > self._limit:
-            self._relieve(cuts)
-        return cuts
+        if len(self._carry) > LONG_ROW and (not self._is_routed or b"\t" in self._carry):
+            self._begin_long_row(self._carry, cuts)
+            self._carry = b""
 
     def finish(self) -> list[Cut]:
         """Whatever is still held; the stream must have ended after a newline."""
@@ -138,26 +158,39 @@ class Splitter:
                 self._cut(lane, cuts)
                 self._held -= size
 
-    def _begin_long_row(self, cuts: list[Cut]) -> None:
+    def _begin_long_row(self, head: bytes, cuts: list[Cut]) -> None:
         tenant: bytes | None = None
-        head = self._carry
         if self._is_routed:
             tenant, _, head = head.partition(b"\t")
         lane = self._only if tenant is None else self._lanes.setdefault(tenant, Lane(tenant))
         if lane.rows:
             self._cut(lane, cuts)
-        self._carry, self._long, self._in_long_row = b"", tenant, True
-        cuts.append(Cut(tenant, [head], whole=False))
+        self._long, self._in_long_row = tenant, True
+        self._tail = b""
+        self._extend_long_row(head, cuts)
 
     def _continue_long_row(self, block: bytes, cuts: list[Cut]) -> bytes:
+        """What follows the row in this block."""
         end = block.find(b"\n")
         if end < 0:
-            cuts.append(Cut(self._long, [block], whole=False))
+            self._extend_long_row(block, cuts)
             return b""
-        cuts.append(Cut(self._long, [block[: end + 1]], whole=False))
-        self._in_long_row = False
+        self._end_long_row(block[:end], cuts)
         self.rows += 1
         return block[end + 1 :]
+
+    def _extend_long_row(self, data: bytes, cuts: list[Cut]) -> None:
+        """Pieces of one size counted from the row's start, so that the same row makes the same ones."""
+        self._tail += data
+        whole = len(self._tail) - len(self._tail) % LARGEST_CHUNK
+        starts = range(0, whole, LARGEST_CHUNK)
+        cuts.extend(Cut(self._long, [self._tail[start : start + LARGEST_CHUNK]], whole=False) for start in starts)
+        self._tail = self._tail[whole:]
+
+    def _end_long_row(self, data: bytes, cuts: list[Cut]) -> None:
+        self._extend_long_row(data, cuts)
+        cuts.append(Cut(self._long, [self._tail + b"\n"], whole=False))
+        self._tail, self._in_long_row = b"", False
 
 
 def contents(cut: Cut) -> Iterator[tuple[bytes, int]]:
