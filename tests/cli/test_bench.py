@@ -32,7 +32,7 @@ def test_it_measures_every_phase():
     first, second, restore = (figures["backupd", phase] for phase in ("first", "second", "restore"))
     assert told["database"]["tenants"] == 9
     assert 5_000_000 < told["database"]["bytes"] < 7_000_000
-    assert 1_000_000 < second["sent"] * 2 < first["sent"] < told["database"]["bytes"]
+    assert 100_000 < second["sent"] < first["sent"] / 2 < told["database"]["bytes"] / 2
     assert all(
         one["cpu"] > 0.1 and one["wall"] > 0.1 and one["memory"] > 20_000_000 for one in (first, second, restore)
     )
