@@ -25,8 +25,6 @@ if TYPE_CHECKING:
     from backupd.planning.restore import TablePlan
     from backupd.postgres.connect import Connection, Source
 
-_FREEZE_REFUSED = frozenset({"0A000", "25000", "55000"})
-"""Feature not supported, invalid transaction state, object not in prerequisite state."""
 _ROW = re.compile(r"\ACOPY .*?, line (\d+)", re.DOTALL)
 _NEWLINE = 0x0A
 
@@ -170,22 +168,13 @@ class _Table:
         self._loader.give_back(self._connection)
 
     def _begin(self, connection: Connection) -> psycopg.Copy:
-        if not self._given:
-            try:
-                return self._begin_copy(connection, " WITH (FREEZE)")
-            except psycopg.Error as error:
-                if error.sqlstate not in _FREEZE_REFUSED:
-                    raise
-            connection.execute("ROLLBACK")
-        return self._begin_copy(connection, "")
-
-    def _begin_copy(self, connection: Connection, option: str) -> psycopg.Copy:
         name = qualified(self._plan.schema, self._plan.name)
         columns = ", ".join(map(identifier, self._plan.columns))
         connection.execute("BEGIN")
         if not self._given:
             connection.execute(f"TRUNCATE ONLY {name}".encode())
         listed = f" ({columns})" if columns else ""
+        option = "" if self._given else " WITH (FREEZE)"
         return self._copying.enter_context(connection.cursor().copy(f"COPY {name}{listed} FROM STDIN{option}".encode()))
 
     def _refused(self, error: psycopg.Error) -> SourceError:
