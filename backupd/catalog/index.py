@@ -43,6 +43,8 @@ CREATE TABLE IF NOT EXISTS tables (tag BLOB PRIMARY KEY, mask INTEGER NOT NULL) 
 CREATE TABLE IF NOT EXISTS records (
   name TEXT PRIMARY KEY, generation TEXT NOT NULL, place INTEGER NOT NULL, published INTEGER NOT NULL) WITHOUT ROWID;
 """
+_TOGETHER = 256
+"""New segments written in one transaction: most of the time of one goes into its end."""
 _DAMAGED = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
 
 
@@ -96,6 +98,7 @@ class Index:
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         self.path = path
         self._lock = threading.RLock()
+        self._coming: dict[Pseudonym, tuple[bytes, bytes, KeyringPlace]] = {}
         self._database = sqlite3.connect(path, check_same_thread=False, isolation_level=None)
         try:
             path.chmod(0o600)
@@ -208,33 +211,61 @@ class Index:
 
         Raises IndexDamagedError when it is not the one that was stored: nobody could open what it seals.
         """
-        row = self._row("SELECT public, tag, guard FROM segments WHERE pseudonym = ?", pseudonym)
+        with self._lock:
+            if pseudonym in self._coming:
+                self._settle()
+            row = self._row("SELECT public, tag, guard FROM segments WHERE pseudonym = ?", pseudonym)
         if row is None or row[2] != _guard(row[1], pseudonym, row[0]):
             raise IndexDamagedError("a key was altered")
         return bytes(row[0])
 
     def add_segment(self, tag: bytes, pseudonym: Pseudonym, public: bytes, place: KeyringPlace) -> None:
-        """Remember a new segment together with its keyring entry, so that its key cannot be lost without it."""
-        with self.transaction():
-            (number,) = self._row("SELECT coalesce(max(place) + 1, 0) FROM entries WHERE run = ?", place.run) or (0,)
-            self._database.execute(
-                "INSERT INTO segments (tag, pseudonym, public, guard, run) VALUES (?, ?, ?, ?, ?)",
-                (tag, pseudonym, public, _guard(tag, pseudonym, public), place.run),
-            )
-            self._database.execute("INSERT INTO entries VALUES (?, ?, ?)", (place.run, number, place.entry))
+        """Remember a new segment together with its keyring entry, so that its key cannot be lost without it.
 
-    def set_part(self, tag: bytes, part: int, digest: bytes) -> None:
-        self._write("UPDATE segments SET part = ?, part_digest = ? WHERE tag = ?", part, digest, tag)
+        Many are written together, at the latest before `public` answers: before anything can be sealed with its key.
+        `segment` does not know it until then.
+        """
+        with self._lock:
+            self._coming[pseudonym] = (tag, public, place)
+            if len(self._coming) >= _TOGETHER:
+                self._settle()
+
+    def _settle(self) -> None:
+        """Write the segments that were added."""
+        if not self._coming:
+            return
+        with self.transaction():
+            for pseudonym, (tag, public, place) in self._coming.items():
+                (number,) = self._row("SELECT coalesce(max(place) + 1, 0) FROM entries WHERE run = ?", place.run) or (
+                    0,
+                )
+                self._database.execute(
+                    "INSERT INTO segments (tag, pseudonym, public, guard, run) VALUES (?, ?, ?, ?, ?)",
+                    (tag, pseudonym, public, _guard(tag, pseudonym, public), place.run),
+                )
+                self._database.execute("INSERT INTO entries VALUES (?, ?, ?)", (place.run, number, place.entry))
+            self._coming.clear()
+
+    def add_part(self, tag: bytes, part: Container, ids: bytes, digest: bytes) -> None:
+        """A segment's newest part, published; `digest` is of what it says."""
+        with self.transaction():
+            self._insert(part, ids)
+            self._database.execute(
+                "UPDATE segments SET part = ?, part_digest = ? WHERE tag = ?", (part.number, digest, tag)
+            )
 
     def add_container(self, container: Container, ids: bytes) -> None:
         """A published container and the 16-byte ids of its chunks, in order."""
-        rows = ((ids[i : i + 16], container.number, i // 16) for i in range(0, len(ids), 16))
         with self.transaction():
-            self._database.execute(
-                "INSERT OR IGNORE INTO containers VALUES (?, ?, ?, ?, ?)",
-                (container.number, container.pseudonym, container.sha256, container.size, ids),
-            )
-            self._database.executemany("INSERT OR IGNORE INTO chunks VALUES (?, ?, ?)", rows)
+            self._insert(container, ids)
+
+    def _insert(self, container: Container, ids: bytes) -> None:
+        rows = ((ids[i : i + 16], container.number, i // 16) for i in range(0, len(ids), 16))
+        self._database.execute(
+            "INSERT OR IGNORE INTO containers VALUES (?, ?, ?, ?, ?)",
+            (container.number, container.pseudonym, container.sha256, container.size, ids),
+        )
+        self._database.executemany("INSERT OR IGNORE INTO chunks VALUES (?, ?, ?)", rows)
 
     def last_number(self) -> int:
         """The highest container number ever given; 0 when there is none."""
@@ -272,6 +303,7 @@ class Index:
     def unpublished_keyrings(self) -> list[tuple[RunId, bytes, list[bytes]]]:
         """Runs whose keyring is not on the store yet, with their entries in order; runs without any are left out."""
         with self._lock:
+            self._settle()
             runs = self._database.execute("SELECT run, head FROM keyrings WHERE published = 0 ORDER BY run").fetchall()
             found = []
             for run, head in runs:

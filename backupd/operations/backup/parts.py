@@ -93,8 +93,7 @@ class PartBuilder:
         ids, says_final = bytes(gathered.ids), says
 
         def published() -> None:
-            self._index.add_container(part, ids)
-            self._index.set_part(gathered.keyed.tag, own, says_final)
+            self._index.add_part(gathered.keyed.tag, part, ids, says_final)
 
         gathered.chunks = []
         parcel = Parcel(part_name(context, part.sha256), out.getvalue(), part.sha256, part.size, published)
