@@ -22,7 +22,7 @@ _ABOUT = {"ACL", "COMMENT", "SECURITY LABEL"}
 
 def filtered(command: Sequence[str]) -> list[str]:
     """Arguments of a program that runs pg_dump's `command` and passes on large objects only, with its exit status."""
-    root = str(Path(__file__).parents[2])
+    root = str(Path(__file__).parents[__name__.count(".")])
     code = f"import sys; sys.path.insert(0, {root!r}); from {__name__} import main; sys.exit(main(sys.argv[1:]))"
     return [sys.executable, "-I", "-c", code, *command]
 
