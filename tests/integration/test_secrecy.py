@@ -163,6 +163,16 @@ def test_what_is_looked_for_is_there_to_be_found(secretive: Watcher) -> None:
     assert any(WORD in str(name.tenant) for name in found.segments)
 
 
+def test_a_word_that_shows_is_found(secretive: Watcher) -> None:
+    """Given as an argument, it is in the arguments, and in what is said of them; a file of the node with it is seen."""
+    secretive.run("backup", WORD, status=2)
+    assert {"arguments of python", "output"} <= secretive.found
+    (secretive.node.node / "state").mkdir(exist_ok=True)
+    (secretive.node.node / "state" / "leak").write_text(WORD)
+    secretive.look_at_files()
+    assert "('node', 'state')" in secretive.found
+
+
 FAULTS = {
     "cast": (
         "CREATE TYPE tale AS (told text)",
