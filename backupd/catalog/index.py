@@ -176,10 +176,11 @@ class Index:
             self._database.execute("BEGIN IMMEDIATE")
             try:
                 yield
+                self._database.execute("COMMIT")
             except BaseException:
-                self._database.execute("ROLLBACK")
+                if self._database.in_transaction:  # SQLite itself ends it for some faults, a full disk among them
+                    self._database.execute("ROLLBACK")
                 raise
-            self._database.execute("COMMIT")
 
     def generation(self) -> Generation | None:
         row = self._row("SELECT id, repository, chunk_key, started FROM generation")

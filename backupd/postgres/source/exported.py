@@ -8,7 +8,7 @@ snapshot show up as unlocked, and the attempt starts over.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
@@ -120,7 +120,7 @@ def hold(source: Source, *, lock_timeout: float = 30.0, single: bool = True) -> 
             yield holder
             holder.release()
         finally:
-            connection.close()
+            _end(connection)
 
 
 @contextmanager
@@ -162,6 +162,16 @@ def _claim(connection: Connection) -> None:
         raise BusyError(
             "another backup of this database is running", hint="Wait for it to end; the lock goes with its connection."
         )
+
+
+def _end(connection: Connection) -> None:
+    """Close the connection and have the advisory lock free at once.
+
+    The server notices a closed connection only in its own time, and a next run may ask for the lock before that.
+    """
+    with closing(connection), suppress(psycopg.Error):
+        connection.rollback()
+        connection.execute("SELECT pg_catalog.pg_advisory_unlock_all()")
 
 
 def _export(connection: Connection, lock_timeout: float) -> Exported:
