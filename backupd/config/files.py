@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import stat
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from itertools import chain
 from pathlib import Path
 
 from backupd.config.faults import Finding
@@ -34,18 +35,32 @@ def unavailable(config: Config, environ: Mapping[str, str]) -> tuple[str, ...]:
 
 
 def _secrets(config: Config) -> Iterator[tuple[KeyPath, FileRef]]:
-    if config.node.signing_key_file is not None:
-        yield ("node", "signing_key_file"), config.node.signing_key_file
+    files = chain(_own_secrets(config), _store_secrets(config), _region_secrets(config))
+    return ((path, ref) for path, ref in files if ref is not None)
+
+
+def _own_secrets(config: Config) -> Iterator[tuple[KeyPath, FileRef | None]]:
+    yield ("node", "signing_key_file"), config.node.signing_key_file
+    yield ("node", "tenant_key_file"), config.node.tenant_key_file
+    if config.keeper is not None:
+        yield ("keeper", "signing_key_file"), config.keeper.signing_key_file
+
+
+def _store_secrets(config: Config) -> Iterator[tuple[KeyPath, FileRef | None]]:
     for name, store in config.stores.items():
         if isinstance(store, SftpStore):
             yield ("stores", name, "key"), store.key
+            yield ("stores", name, "keeper_key"), store.keeper_key if config.keeper is not None else None
+
+
+def _region_secrets(config: Config) -> Iterator[tuple[KeyPath, FileRef | None]]:
     for name, region in config.regions.items():
+        if region.lifecycle.query is not None:
+            yield ("regions", name, "lifecycle", "query", "passfile"), region.lifecycle.query.passfile
         for label, database in region.databases.items():
             path = ("regions", name, "databases", label)
-            if database.passfile is not None:
-                yield (*path, "passfile"), database.passfile
-            if database.servicefile is not None:
-                yield (*path, "servicefile"), database.servicefile
+            yield (*path, "passfile"), database.passfile
+            yield (*path, "servicefile"), database.servicefile
 
 
 def _looked_at(

@@ -21,9 +21,9 @@ def redacted(config: Config) -> dict[str, Any]:
     """Plain values by configured key, defaults included."""
     shown = _plain(config)
     for region in shown["regions"].values():
-        for database in region["databases"].values():
-            if database.get("dsn"):
-                database["dsn"] = _redacted_dsn(database["dsn"])
+        for connection in (*region["databases"].values(), region["lifecycle"]["query"] or {}):
+            if connection.get("dsn"):
+                connection["dsn"] = _redacted_dsn(connection["dsn"])
     return dict(shown)
 
 

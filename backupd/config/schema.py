@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from datetime import timedelta
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, NamedTuple
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 
+from backupd.config.deletion import KeeperSection, LifecycleSection, RetentionSection
+from backupd.config.section import Section
 from backupd.config.text.fields import (
     AbsolutePath,
     Bandwidth,
@@ -29,6 +31,7 @@ from backupd.config.text.fields import (
     User,
     within,
 )
+from backupd.config.text.secrets import FileRef
 from backupd.model.tenancy import ClassPolicy, TenancyKind
 
 _MIB = 1 << 20
@@ -36,10 +39,15 @@ _SECOND = timedelta(seconds=1)
 _DAY = timedelta(days=1)
 
 
-class Section(BaseModel):
-    """Strict, closed and frozen; errors never repeat what was written."""
+Role = Literal["writer", "keeper"]
+"""The writer adds backups; the keeper expires, purges and attests."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, hide_input_in_errors=True)
+
+class Credential(NamedTuple):
+    """Who logs in to a store, and with what."""
+
+    user: str
+    key: FileRef
 
 
 class Node(Section):
@@ -52,6 +60,9 @@ class Node(Section):
     """Bytes of sealed objects that may wait for a slow store."""
     signing_key_file: SecretFile | None = None
     """None: this machine verifies and restores, and writes no backups."""
+    tenant_key_file: SecretFile | None = None
+    """64 hex digits, from which tenants' opaque ids and tags are made: the same file on writers and keepers. None: this
+    machine can neither back up nor purge."""
     workers: Annotated[int, Field(ge=1, le=64)] = 2
     compression_level: Annotated[int, Field(ge=1, le=19)] = 3
     """zstd's; above 19 its window would not fit the memory promised."""
@@ -65,6 +76,12 @@ class Trust(Section):
 
     signers: Annotated[tuple[SignerKey, ...], Several] = ()
     """Empty: the signers the repository itself names are believed, and their fingerprints printed."""
+    keepers: Annotated[tuple[SignerKey, ...], Several] = ()
+
+    @property
+    def ledger(self) -> tuple[str, ...]:
+        """Whose ledger entries are believed: the keepers', or the signers' when there are none."""
+        return self.keepers or self.signers
 
 
 class SftpStore(Section):
@@ -75,6 +92,10 @@ class SftpStore(Section):
     port: Annotated[int, Field(ge=1, le=65535)] = 22
     user: User
     key: SecretFile
+    keeper_user: User | None = None
+    """Who may remove; None: `user`."""
+    keeper_key: SecretFile | None = None
+    """None: `key`. Read on keepers only."""
     host_keys: Annotated[tuple[HostKey, ...], Several, Field(min_length=1)]
     path: RemotePath
     location: Name
@@ -85,6 +106,12 @@ class SftpStore(Section):
     """How long one request may go without any progress."""
     patience: Duration = timedelta(minutes=10)
     """How long a broken connection is made anew before a run gives up."""
+
+    def credential(self, role: Role) -> Credential:
+        """What this role logs in with."""
+        if role == "writer":
+            return Credential(self.user, self.key)
+        return Credential(self.keeper_user or self.user, self.keeper_key or self.key)
 
 
 class DirectoryStore(Section):
@@ -153,12 +180,19 @@ class RegionSection(Section):
     stores: Annotated[tuple[Name, ...], Several, Field(min_length=1)]
     generation: Annotated[Duration, within(_DAY, 366 * _DAY)] = 28 * _DAY
     databases: Annotated[dict[Name, DatabaseSection], Field(min_length=1)]
+    retention: RetentionSection = RetentionSection()
+    lifecycle: LifecycleSection = LifecycleSection()
 
 
 class ClassSection(Section):
     """`[classes.NAME]`: what a data class asks of a backup."""
 
-    backup: Annotated[ClassPolicy, Field(strict=False)]
+    backup: Annotated[ClassPolicy | None, Field(strict=False)] = None
+    """None: as the class is without being written, and standard for one that is new."""
+    max_age: Annotated[Duration, within(_DAY)] | None = None
+    """None: only the region's own maximum counts."""
+    clock: Literal["tenant", "own"] = "tenant"
+    """own: the class has an unsubscribe date of its own in each tenant."""
 
 
 DEFAULT_CLASSES = {
@@ -178,10 +212,23 @@ class Config(Section):
     recipients: Annotated[tuple[AbsolutePath, ...], Several, Field(min_length=1)]
     """Recipient files: who will be able to read the backups."""
     trust: Trust = Trust()
+    keeper: KeeperSection | None = None
+    """None: this machine removes nothing."""
     stores: Annotated[dict[Name, StoreSection], Field(min_length=1)]
     regions: Annotated[dict[RegionLabel, RegionSection], Field(min_length=1)]
-    classes: dict[Name, ClassSection] = {}
+    classes: dict[Name, ClassSection] = Field(default_factory=dict)
 
     def policies(self) -> dict[str, ClassPolicy]:
         """Every class with its policy: the five defaults, then what the file says."""
-        return DEFAULT_CLASSES | {name: section.backup for name, section in self.classes.items()}
+        written = {name: section.backup for name, section in self.classes.items()}
+        return DEFAULT_CLASSES | {
+            name: policy or DEFAULT_CLASSES.get(name, ClassPolicy.STANDARD) for name, policy in written.items()
+        }
+
+    def max_ages(self) -> dict[str, timedelta]:
+        """The classes that have a maximum age of their own."""
+        return {name: section.max_age for name, section in self.classes.items() if section.max_age is not None}
+
+    def own_clocks(self) -> frozenset[str]:
+        """The classes with an unsubscribe date of their own."""
+        return frozenset(name for name, section in self.classes.items() if section.clock == "own")

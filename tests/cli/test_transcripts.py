@@ -28,7 +28,7 @@ def folder(tmp_path, pair, ssh_key):
     """What the base configuration names, as if `key generate` had written it."""
     for name in ("ops", "escrow"):
         identity.write_recipient(tmp_path / f"{name}.recipient", identity.Recipient(name, pair.public))
-    for name, text in (("signing.key", "00" * 32 + "\n"), ("store.key", ssh_key)):
+    for name, text in (("signing.key", "00" * 32 + "\n"), ("tenant.key", "11" * 32 + "\n"), ("store.key", ssh_key)):
         (tmp_path / name).write_text(text)
         (tmp_path / name).chmod(0o600)
     (tmp_path / "store").mkdir()

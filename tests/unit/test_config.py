@@ -1,16 +1,22 @@
 """The configuration: the example loads, and whatever is wrong is told with key path and line, all at once."""
 
 import importlib.resources
+import re
 from datetime import timedelta
 
 import pytest
 
-from backupd.config.faults import ConfigFaultsError
+from backupd.config.faults import ConfigFaultsError, spell
+from backupd.config.files import file_findings
 from backupd.config.load import advice, config_path, load, parse
+from backupd.config.redact import redacted
+from backupd.config.text.secrets import FileRef
 from backupd.errors import ConfigError
 from backupd.model.tenancy import ClassPolicy, TenancyKind
 
 EXAMPLE = importlib.resources.files("backupd.config").joinpath("example.toml").read_text("utf-8")
+WHOLE = re.sub(r"^# (?=\[[a-z]+\]|[a-z_]+ += )", "", EXAMPLE, flags=re.MULTILINE)
+"""With every key that the example shows in a comment."""
 
 
 def faults_of(text):
@@ -20,8 +26,12 @@ def faults_of(text):
 
 
 def changed(old, new):
-    assert old in EXAMPLE, f"the example no longer has {old!r}"
-    return EXAMPLE.replace(old, new, 1)
+    assert old in WHOLE, f"the example no longer has {old!r}"
+    return WHOLE.replace(old, new, 1)
+
+
+def between(text, start, end):
+    return text[text.index(start) : text.index(end)]
 
 
 def line_of(text, piece):
@@ -59,6 +69,78 @@ def test_the_five_classes_exist_without_being_written():
         "session": ClassPolicy.STANDARD,
         "support": ClassPolicy.STANDARD,
     }
+
+
+def test_a_class_keeps_its_policy_when_only_its_dates_are_written():
+    """A maximum age for session data does not put that data into backups; a new class is backed up."""
+    config = parse(EXAMPLE + '[classes.extra]\nclock = "own"\n[classes.cache]\nbackup = "never"\n', "x")
+    text = EXAMPLE.replace('[classes.session]\nbackup = "never"', '[classes.session]\nmax_age = "30d"')
+
+    assert parse(text, "x").policies()["session"] == ClassPolicy.NEVER
+    assert parse(text, "x").max_ages() == {"session": timedelta(days=30), "support": timedelta(days=60)}
+    assert (config.policies()["extra"], config.policies()["cache"]) == (ClassPolicy.STANDARD, ClassPolicy.NEVER)
+    assert config.own_clocks() == {"extra"}
+
+
+def test_every_role_has_its_credential():
+    """The keeper logs in as itself where it can, and as the writer where it has nothing of its own."""
+    alone, apart = parse(EXAMPLE, "x").stores["zurich"], parse(WHOLE, "x").stores["zurich"]
+
+    assert alone.credential("writer") == alone.credential("keeper") == ("zh1234", FileRef("credential:store.key"))
+    assert apart.credential("writer") == ("zh1234", FileRef("credential:store.key"))
+    assert apart.credential("keeper") == ("zh1234-keeper", FileRef("credential:keeper-store.key"))
+
+
+def test_the_ledger_is_the_keepers_or_else_the_signers():
+    """Who lists keepers believes no writer about the ledger."""
+    apart = EXAMPLE.replace("keepers = []", f'keepers = ["{"ab" * 32}"]')
+
+    assert parse(EXAMPLE, "x").trust.ledger == parse(EXAMPLE, "x").trust.signers != ()
+    assert parse(apart, "x").trust.ledger == ("ab" * 32,)
+
+
+def test_a_region_without_a_word_on_deletion_has_the_example_s_rules():
+    """What the example says of retention and lifecycle is what holds when nothing is said."""
+    silent = EXAMPLE.replace(between(EXAMPLE, "[regions.be.retention]", "[regions.be.lifecycle.query]"), "")
+
+    said, unsaid = (parse(text, "x").regions["be"] for text in (EXAMPLE, silent))
+
+    assert (said.retention, said.lifecycle) == (unsaid.retention, unsaid.lifecycle)
+
+
+def test_a_query_may_end_like_a_statement():
+    """The last semicolon is dropped, and WITH is as good as SELECT, in any case and over several lines."""
+    text = changed('"SELECT id AS tenant', '"""\n  with t as (select 1) SELECT id AS tenant').replace(
+        'FROM public.tenant"', 'FROM public.tenant;\n"""'
+    )
+
+    sql = parse(text, "x").regions["be"].lifecycle.query.sql
+
+    assert sql.startswith("with t as")
+    assert sql.endswith("FROM public.tenant")
+
+
+def test_a_query_s_own_connection_is_shown_without_its_rest():
+    """What is hidden of a database's connection string is hidden of the query's."""
+    text = changed('database = "app"', 'dsn = "host=h dbname=d options=-cx=y"\npassfile = "/etc/pgpass"')
+
+    query = redacted(parse(text, "x"))["regions"]["be"]["lifecycle"]["query"]
+
+    assert query["dsn"] == "host=h dbname=d options=…"
+    assert query["passfile"] == "/etc/pgpass"
+
+
+def test_every_secret_file_is_looked_at_where_it_is_used(tmp_path):
+    """The tenant's key and the query's passfile everywhere, the keeper's keys on a keeper only."""
+    text = changed('database = "app"', f'dsn = "dbname=d"\npassfile = "{tmp_path}/none"')
+    no_keeper = parse(text.replace(between(text, "[keeper]", "# Places for"), ""), "x")
+    environ = {"CREDENTIALS_DIRECTORY": str(tmp_path)}
+
+    looked = {spell(path) for path, *_ in file_findings(parse(text, "x"), environ)}
+
+    assert {"node.tenant_key_file", "keeper.signing_key_file", "stores.zurich.keeper_key"} <= looked
+    assert "regions.be.lifecycle.query.passfile" in looked
+    assert not any("keeper" in place for place in {spell(path) for path, *_ in file_findings(no_keeper, environ)})
 
 
 def test_the_values_are_frozen():
@@ -126,6 +208,31 @@ FAULTS = [
     ('"/etc/backupd/escrow.recipient"', '"escrow.recipient"', "recipients[1]", "absolute path"),
     ("recipients = [", "recipients = []\nrest = [", "recipients", "must not be empty"),
     ("[node]", "node = 3\n[other]", "node", "must be a table"),
+    ("most_tenants = 10 ", "most_tenants = 0 ", "keeper.most_tenants", "at least 1"),
+    ('clock_tolerance = "5m"', 'clock_tolerance = "2h"', "keeper.clock_tolerance", "at most 1h"),
+    ("most_snapshots = 200", "most_snapshot = 200", "keeper.most_snapshot", "unknown key"),
+    ('signing_key_file = "credential:keeper.key"', "", "keeper.signing_key_file", "is required"),
+    ("keepers = []", 'keepers = ["?"]', "trust.keepers[0]", "64 hex"),
+    ('keeper_user = "zh1234-keeper"', 'keeper_user = "a b"', "stores.zurich.keeper_user", "user's name"),
+    ("daily = 30", "dayly = 30", "regions.be.retention.dayly", "unknown key"),
+    ("daily = 30", "daily = -1", "regions.be.retention.daily", "at least 0"),
+    ("keep_minimum = 3", "keep_minimum = 0", "regions.be.retention.keep_minimum", "at least 1"),
+    ('max_age = "90d"', 'max_age = "13d"', "regions.be.retention", "keep_within (14d) is longer than max_age (13d)"),
+    ('window = "180d"', 'windows = "180d"', "regions.be.lifecycle.windows", "unknown key"),
+    ('store_snapshots = "8d"', 'store_snapshots = "141d"', "regions.be.lifecycle",
+     "cannot be kept: window 180d < grace 30d + expiry_gap 2d + store_snapshots 141d + clock_tolerance 1d + repair_sl"),
+    ('purge_after = "60d"', 'purge_after = "29d"', "regions.be.lifecycle", "between 30d (grace) and 162d"),
+    ('purge_after = "60d"', 'purge_after = "163d"', "regions.be.lifecycle", "between 30d (grace) and 162d"),
+    ('expiry_gap = "2d"', 'expiry_gap = "1m"', "regions.be.lifecycle.expiry_gap", "at least 1h"),
+    ('database = "app"', 'database = "ap"', "regions.be.lifecycle.query.database", 'has no database "ap"'),
+    ('database = "app"', "", "regions.be.lifecycle.query", "exactly one of database"),
+    ('database = "app"', 'database = "app"\ndsn = "dbname=a"', "regions.be.lifecycle.query", "exactly one of database"),
+    ('database = "app"', 'database = "app"\npassfile = "/p"', "regions.be.lifecycle.query", "without a dsn"),
+    ('database = "app"', 'databse = "app"', "regions.be.lifecycle.query.databse", "unknown key"),
+    ('sql = "SELECT id', 'sql = "DELETE; SELECT id', "regions.be.lifecycle.query.sql", "one SELECT"),
+    ("FROM public.tenant", "FROM a; DROP TABLE b", "regions.be.lifecycle.query.sql", "one SELECT"),
+    ('clock = "tenant"', 'clock = "mine"', "classes.support.clock", "'tenant' or 'own'"),
+    ('max_age = "60d"', 'max_age = "1h"', "classes.support.max_age", "at least 1d"),
     ("[stores.cellar]", "[stores]\nplain = 1\n[stores.cellar]", "stores.plain", "must be a table"),
 ]  # fmt: skip
 
@@ -236,3 +343,12 @@ def test_advice_names_what_is_risky_but_allowed():
     keys = [fault.key for fault in advice(parse(text, "x"), text)]
 
     assert keys == ["recipients", "node.signing_key_file", "trust.signers"]
+
+
+def test_advice_tells_roles_apart():
+    """No tenant key, a keeper that writes, and a keeper's credential on a writer load, and are pointed out."""
+    both = WHOLE.replace("tenant_key_file", "#", 1)
+    writer = EXAMPLE.replace("# keeper_key", "keeper_key")
+
+    assert [fault.key for fault in advice(parse(both, "x"), both)] == ["node.tenant_key_file", "keeper"]
+    assert [fault.key for fault in advice(parse(writer, "x"), writer)] == ["stores.zurich.keeper_key"]

@@ -51,6 +51,9 @@ def test_an_inline_secret_is_refused_once_with_a_way_out_and_not_repeated(old, n
 MISPLACED = [
     ('key = "credential:store.key"', f'key = "{SECRET}"'),
     ('signing_key_file = "credential:signing.key"', f'signing_key_file = "{SECRET}"'),
+    ('tenant_key_file = "credential:tenant.key"', f'tenant_key_file = "{SECRET}"'),
+    ('keeper_key = "credential:keeper-store.key"', f'keeper_key = "{SECRET}"'),
+    ('sql = "SELECT', f'sql = "{SECRET}; SELECT'),
     ('passfile = "credential:pgpass"', f'passfile = "{SECRET}"'),
     ('spool_size = "2GiB"', f'spool_size = "{SECRET}"'),
     ('lock_timeout = "30s"', f'lock_timeout = "{SECRET}"'),
@@ -101,7 +104,7 @@ def test_files_are_looked_at_but_never_read(tmp_path):
         "recipients[1]",
         "node.client_dirs[0]",
     ]
-    assert unavailable(config, {}) == ("credential:store.key", "credential:pgpass")
+    assert unavailable(config, {}) == ("credential:tenant.key", "credential:store.key", "credential:pgpass")
 
 
 def test_credentials_are_looked_at_where_there_are_some(tmp_path):

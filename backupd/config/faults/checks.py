@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from backupd.config.faults import Finding
-from backupd.config.schema import DEFAULT_CLASSES, Config
+from backupd.config.schema import DEFAULT_CLASSES, Config, SftpStore
 from backupd.config.text.positions import KeyPath
 
 
@@ -22,6 +22,7 @@ def cross_check(raw: Mapping[str, Any]) -> Iterator[Finding]:
     yield from _one_place_each(stores)
     for name, region in _tables(raw.get("regions")).items():
         yield from _region_stores(("regions", name), region, stores)
+        yield from _query(("regions", name), region)
         for label, database in _tables(region.get("databases")).items():
             path = ("regions", name, "databases", label)
             yield from _tenancy(path, database)
@@ -48,6 +49,29 @@ def advice(config: Config) -> Iterator[Finding]:
             "no signing key",
             "This machine can verify and restore, but not back up; `backupd key generate --signer` makes one.",
         )
+    yield from _advice_on_deletion(config)
+
+
+def _advice_on_deletion(config: Config) -> Iterator[Finding]:
+    if config.node.tenant_key_file is None:
+        yield (
+            ("node", "tenant_key_file"),
+            "no tenant key",
+            "Backups and purges need one: 64 random hex digits (`openssl rand -hex 32`), the same on all machines.",
+        )
+    if config.keeper is not None and config.node.signing_key_file is not None:
+        yield (
+            ("keeper",),
+            "this machine writes backups and removes them",
+            "Who breaks into it can do both; give the keeper a machine and a credential of its own.",
+        )
+    for name, store in config.stores.items():
+        if config.keeper is None and isinstance(store, SftpStore) and store.keeper_key is not None:
+            yield (
+                ("stores", name, "keeper_key"),
+                "names the keeper's credential, and this machine is no keeper",
+                "Keep the credential that may remove away from here; only a machine with [keeper] uses it.",
+            )
 
 
 def _one_place_each(stores: Mapping[str, Any]) -> Iterator[Finding]:
@@ -79,6 +103,14 @@ def _region_stores(path: KeyPath, region: Mapping[str, Any], stores: Mapping[str
                 f"the store {_named(name)} is in {_named(location)}, where this region's data may not go",
                 f"Allowed: {', '.join(allowed) or 'none'}. Add one to `locations` only if the promise says so.",
             )
+
+
+def _query(path: KeyPath, region: Mapping[str, Any]) -> Iterator[Finding]:
+    query = _tables(region.get("lifecycle")).get("query", {})
+    label, known = query.get("database"), _tables(region.get("databases"))
+    if isinstance(label, str) and label not in known:
+        where = (*path, "lifecycle", "query", "database")
+        yield where, f"this region has no database {_named(label)}", did_you_mean(label, known)
 
 
 def _tenancy(path: KeyPath, database: Mapping[str, Any]) -> Iterator[Finding]:

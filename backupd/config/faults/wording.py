@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from backupd.config import schema
+from backupd.config import deletion, schema
 from backupd.config.faults import Finding
 from backupd.config.faults.checks import did_you_mean
+from backupd.config.section import Section
 from backupd.config.text.positions import KeyPath
 
 if TYPE_CHECKING:
@@ -25,12 +26,16 @@ _SENTENCES = {
     "union_tag_not_found": "is required",
 }
 _KIND_TYPES = ("union_tag_not_found", "union_tag_invalid")
-_SHAPES: tuple[tuple[tuple[str, ...], type[schema.Section]], ...] = (
+_SHAPES: tuple[tuple[tuple[str, ...], type[Section]], ...] = (
     ((), schema.Config),
     (("node",), schema.Node),
     (("trust",), schema.Trust),
+    (("keeper",), deletion.KeeperSection),
     (("classes", "*"), schema.ClassSection),
     (("regions", "*"), schema.RegionSection),
+    (("regions", "*", "retention"), deletion.RetentionSection),
+    (("regions", "*", "lifecycle"), deletion.LifecycleSection),
+    (("regions", "*", "lifecycle", "query"), deletion.QuerySection),
     (("regions", "*", "databases", "*"), schema.DatabaseSection),
     (("regions", "*", "databases", "*", "tenancy"), schema.TenancySection),
     (("regions", "*", "databases", "*", "tables", "*"), schema.TableSection),
@@ -82,7 +87,7 @@ def _known_keys(table: KeyPath, raw: Mapping[str, Any]) -> list[str]:
     return [field.alias or name for name, field in section.model_fields.items()] if section else []
 
 
-def _section(table: KeyPath, raw: Mapping[str, Any]) -> type[schema.Section] | None:
+def _section(table: KeyPath, raw: Mapping[str, Any]) -> type[Section] | None:
     if table[:1] == ("stores",) and len(table) == 2:
         return schema.SftpStore if raw["stores"][table[1]].get("kind") == "sftp" else schema.DirectoryStore
     return next((section for shape, section in _SHAPES if _fits(table, shape)), None)

@@ -77,6 +77,14 @@ def _dsn(text: str) -> str:
     return text
 
 
+def _select(text: str) -> str:
+    """Without its last semicolon. What else it does is for a read-only transaction to refuse."""
+    statement = text.strip().removesuffix(";").rstrip()
+    if not re.match(r"(?:select|with)\b", statement, re.IGNORECASE) or ";" in statement or "\x00" in statement:
+        raise ValueError("must be one SELECT or WITH statement, without a semicolon inside")
+    return statement
+
+
 def _tenant_pattern(text: str) -> str:
     try:
         groups = re.compile(text).groupindex
@@ -119,6 +127,7 @@ RemotePath = Annotated[str, _from_text(_remote_path)]
 SecretFile = Annotated[FileRef, _from_text(parse_file_ref)]
 Dsn = Annotated[str, _from_text(_dsn)]
 Service = Annotated[str, _from_text(_form(r"[A-Za-z0-9_.-]{1,63}", "must be the name of a section of pg_service.conf"))]
+SelectStatement = Annotated[str, _from_text(_select)]
 TenantPattern = Annotated[str, _from_text(_tenant_pattern)]
 HostKey = Annotated[str, _from_text(_host_key)]
 Duration = Annotated[timedelta, _from_text(parse_duration)]
