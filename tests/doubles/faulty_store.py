@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from typing import BinaryIO, TypeVar
+from typing import Any, BinaryIO, TypeVar
 
 from backupd.errors import StoreGoneError
 from backupd.model.ids import ObjectHash, ObjectName
-from backupd.store.base import ObjectInfo, ServerSnapshot, Space, Store
+from backupd.store.base import ObjectInfo, ServerSnapshot, Space, Store, StoreView
 
 T = TypeVar("T")
 
@@ -17,10 +17,27 @@ def gone() -> Exception:
     return StoreGoneError("the connection broke on purpose")
 
 
+class FaultyView:
+    """A view whose calls count, and fail, among those of its store."""
+
+    def __init__(self, inner: StoreView, call: Callable[[str, Callable[[], Any]], Any]) -> None:
+        self.inner = inner
+        self._call = call
+
+    def get(self, name: ObjectName, offset: int = 0, length: int | None = None) -> bytes:
+        return self._call("view.get", lambda: self.inner.get(name, offset, length))
+
+    def stat(self, name: ObjectName) -> ObjectInfo | None:
+        return self._call("view.stat", lambda: self.inner.stat(name))
+
+    def list(self, prefix: ObjectName) -> Iterator[ObjectInfo]:
+        return iter(self._call("view.list", lambda: [*self.inner.list(prefix)]))
+
+
 class FaultyStore:
     """Call number `fail_at` (from 1; 0: none) raises `error()`; `after` lets its effect happen first.
 
-    `calls` are the names of the port's methods in the order they were called.
+    `calls` are the names of the port's methods in the order they were called; those of a view are `view.get` and so on.
     """
 
     def __init__(
@@ -39,6 +56,9 @@ class FaultyStore:
     def get(self, name: ObjectName, offset: int = 0, length: int | None = None) -> bytes:
         return self._call("get", lambda: self.inner.get(name, offset, length))
 
+    def replace(self, name: ObjectName, source: BinaryIO, size: int, sha256: ObjectHash) -> None:
+        self._call("replace", lambda: self.inner.replace(name, source, size, sha256))
+
     def stat(self, name: ObjectName) -> ObjectInfo | None:
         return self._call("stat", lambda: self.inner.stat(name))
 
@@ -53,6 +73,9 @@ class FaultyStore:
 
     def snapshots(self) -> Sequence[ServerSnapshot]:
         return self._call("snapshots", self.inner.snapshots)
+
+    def view(self, snapshot: ServerSnapshot) -> StoreView:
+        return FaultyView(self._call("view", lambda: self.inner.view(snapshot)), self._call)
 
     def close(self) -> None:
         self.inner.close()

@@ -7,15 +7,16 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import BinaryIO
 
 from backupd.model.ids import ObjectHash, ObjectName
-from backupd.store.base import ObjectInfo, ServerSnapshot, Space, Store
+from backupd.store.base import ObjectInfo, ServerSnapshot, Space, Store, StoreView
 
 Hook = Callable[[str, str], None]
 
 
 class HookedStore:
-    """The hooks get method and name, on the caller's thread; `put` is every object put, with its size.
+    """The hooks get method and name, on the caller's thread; `put` is every object put or replaced, with its
+    size.
 
-    Only puts are told of afterwards.
+    Only puts and replacements are told of afterwards; what is done on a view is not told of.
     """
 
     def __init__(self, inner: Store, before: Hook = lambda *_: None, after: Hook = lambda *_: None) -> None:
@@ -41,6 +42,13 @@ class HookedStore:
         self.before("get", name)
         return self.inner.get(name, offset, length)
 
+    def replace(self, name: ObjectName, source: BinaryIO, size: int, sha256: ObjectHash) -> None:
+        self.before("replace", name)
+        self.inner.replace(name, source, size, sha256)
+        with self._lock:
+            self.put[name] = size
+        self.after("replace", name)
+
     def stat(self, name: ObjectName) -> ObjectInfo | None:
         self.before("stat", name)
         return self.inner.stat(name)
@@ -60,6 +68,10 @@ class HookedStore:
     def snapshots(self) -> Sequence[ServerSnapshot]:
         self.before("snapshots", "")
         return self.inner.snapshots()
+
+    def view(self, snapshot: ServerSnapshot) -> StoreView:
+        self.before("view", snapshot.name)
+        return self.inner.view(snapshot)
 
     def close(self) -> None:
         self.inner.close()

@@ -12,6 +12,7 @@ from doubles.pyssh import PySsh
 from doubles.sftp_engine import (
     ATTRS,
     DATA,
+    EXTENDED,
     FAILURE,
     FSTAT,
     HANDLE,
@@ -30,7 +31,9 @@ from doubles.sftp_engine import (
 
 @dataclass
 class Rule:
-    """`act` on the `nth` request of `kind` (None: of any), counted over all connections; `every` repeats it.
+    """`act` on the `nth` request of `kind`, counted over all connections; `every` repeats it.
+
+    A kind is a number, or the name of an extension, or None for any.
 
     Acts: fail (status Failure, no effect), drop (answered OK, no effect), half (half of the data written, answered OK),
     flip (the last bit of the data written wrong, answered OK), refuse (effect, answered Failure),
@@ -40,12 +43,12 @@ class Rule:
     """
 
     act: str
-    kind: int | None = None
+    kind: int | bytes | None = None
     nth: int = 1
     every: int = 0
     seen: int = 0
 
-    def hits(self, kind: int) -> bool:
+    def hits(self, kind: int | bytes) -> bool:
         if self.kind is not None and kind != self.kind:
             return False
         self.seen += 1
@@ -64,7 +67,7 @@ class Mischief:
     requests: int = 0
     lock: threading.Lock = field(default_factory=threading.Lock)
 
-    def act_on(self, kind: int) -> str | None:
+    def act_on(self, kind: int | bytes) -> str | None:
         with self.lock:
             self.requests += 1
             hits = [rule.act for rule in self.rules if rule.hits(kind)]
@@ -90,7 +93,7 @@ class HostileEngine(SftpEngine):
         return super().greet()
 
     def answer(self, kind: int, body: bytes) -> bytes:
-        act = self.mischief.act_on(kind)
+        act = self.mischief.act_on(_asked(kind, body))
         (number,) = struct.unpack_from(">I", body)
         before = {"fail": status(number, FAILURE), "deny": status(number, 3), "drop": status(number, OK)}
         if act in before:
@@ -137,6 +140,13 @@ class HostileSftp(PySsh):
     def __exit__(self, *_: object) -> None:
         self.over.set()
         super().__exit__()
+
+
+def _asked(kind: int, body: bytes) -> int | bytes:
+    """What rules call a request."""
+    fields = Fields(body)
+    fields.number()
+    return fields.string() if kind == EXTENDED else kind
 
 
 def _halved(body: bytes) -> bytes:

@@ -10,10 +10,10 @@ from backupd.errors import ConfigError, StoreError, UsageError
 from backupd.model.ids import RegionName
 from backupd.model.tenancy import ClassPolicy, TableRule, TenancyKind
 from backupd.seal.signing import read_signer, write_signer
+from backupd.store.decorators.retrying import RetryingStore
+from backupd.store.decorators.throttle import ThrottledStore
 from backupd.store.directory import DirectoryStore
-from backupd.store.retrying import RetryingStore
 from backupd.store.sftp.target import SftpTarget
-from backupd.store.throttle import ThrottledStore
 from backupd.trace import NoTrace
 from backupd.wiring import QUICKLY, Wiring
 

@@ -16,9 +16,9 @@ __all__ = ["SftpTarget", "open_sftp"]
 def open_sftp(target: SftpTarget, clock: Clock) -> ProbedStore:
     """The store at `target` as its fields ask for it: connections opened when first needed, throttled, retried."""
     # paramiko and tenacity take a fifth of a second to import; commands that touch no store go without.
-    from backupd.store.retrying import RetryingStore
+    from backupd.store.decorators.retrying import RetryingStore
+    from backupd.store.decorators.throttle import ThrottledStore
     from backupd.store.sftp.store import SftpStore
-    from backupd.store.throttle import ThrottledStore
 
     store: ProbedStore = SftpStore(target, clock)
     if target.bandwidth:

@@ -30,6 +30,7 @@ _ANSWERS: dict[int, type] = {
     Ask.READDIR: wire.Names,
     Ask.LSTAT: wire.Attributes,
     Ask.FSTAT: wire.Attributes,
+    Ask.REALPATH: wire.Names,
 }
 """What answers a question that asks for something; the others are answered by a status alone, or are extensions."""
 

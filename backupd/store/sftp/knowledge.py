@@ -10,8 +10,8 @@ from backupd.store.base import Space
 from backupd.store.digests import CANDIDATES, HashCommand, parse_digest
 from backupd.store.quota import parse_quota
 from backupd.store.sftp import wire
+from backupd.store.sftp.objects.upload import Job
 from backupd.store.sftp.session import Session, folders_above
-from backupd.store.sftp.upload import Job
 from backupd.store.sftp.wire import Extended
 
 _SPACE_AGE = 30.0

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Callable, Iterator, Sequence
 from typing import BinaryIO
 
@@ -12,12 +11,18 @@ from backupd.errors import ObjectMissingError, StoreError, StoreFullError, Store
 from backupd.model.ids import ObjectHash, ObjectName
 from backupd.store.base import ObjectInfo, ServerSnapshot, Space
 from backupd.store.names import components, folders, temporary
-from backupd.store.sftp import download, upload, wire
+from backupd.store.server_snapshots import FOLDER as SNAPSHOTS
+from backupd.store.server_snapshots import oldest_first
+from backupd.store.sftp import wire
 from backupd.store.sftp.knowledge import KnownFolders, RoomMeter, ServerHash
+from backupd.store.sftp.objects import download, upload
+from backupd.store.sftp.objects.replace import replace
+from backupd.store.sftp.objects.upload import Job, Surroundings
 from backupd.store.sftp.session import Pool, Session, folders_above, granted
 from backupd.store.sftp.target import SftpTarget
+from backupd.store.sftp.view import SftpView
 from backupd.store.sftp.wire import Attributes, Code, Status
-from backupd.store.sftp.workbench import SNAPSHOTS, SftpWorkbench
+from backupd.store.sftp.workbench import SftpWorkbench
 
 
 class SftpStore:
@@ -33,21 +38,10 @@ class SftpStore:
         self._hashing = ServerHash()
 
     def put_new(self, name: ObjectName, source: BinaryIO, size: int, sha256: ObjectHash) -> None:
-        components(name)
-        staging = self._path(temporary(self._random))
-        job = upload.Job(name, self._path(name), staging, source, size, sha256)
-        with self.pool.session() as session:
-            if not self._room.suffices(session, size):
-                raise _full()
-            try:
-                upload.put(session, job, self)
-            except (StoreGoneError, ObjectMissingError):
-                raise
-            except StoreError as error:
-                # SFTP has no word for a full disk or quota; look before giving the reason as unknown.
-                if type(error) is StoreError and self._is_full(session, size):
-                    raise _full() from error
-                raise
+        self._upload(upload.put, self._job(name, source, size, sha256))
+
+    def replace(self, name: ObjectName, source: BinaryIO, size: int, sha256: ObjectHash) -> None:
+        self._upload(replace, self._job(name, source, size, sha256))
 
     def get(self, name: ObjectName, offset: int = 0, length: int | None = None) -> bytes:
         components(name)
@@ -91,8 +85,10 @@ class SftpStore:
     def snapshots(self) -> Sequence[ServerSnapshot]:
         with self.pool.session() as session:
             (entries,) = download.read_folders(session, [SNAPSHOTS])
-        names = [name for name, seen in entries if download.is_folder(seen)]
-        return [ServerSnapshot(name) for name in sorted(names, key=_by_date)]
+        return oldest_first(name for name, seen in entries or () if download.is_folder(seen))
+
+    def view(self, snapshot: ServerSnapshot) -> SftpView:
+        return SftpView(self.pool, self._root, snapshot)
 
     def workbench(self) -> SftpWorkbench:
         """Single steps, for the probe."""
@@ -103,7 +99,7 @@ class SftpStore:
 
     # What an upload asks of us (upload.Surroundings).
 
-    def server_digest(self, session: Session, path: str, job: upload.Job) -> bool | None:
+    def server_digest(self, session: Session, path: str, job: Job) -> bool | None:
         return self._hashing.matches(session, path, job)
 
     def missing_folders(self, path: str) -> Sequence[str]:
@@ -111,6 +107,24 @@ class SftpStore:
 
     def know_folders(self, path: str) -> None:
         self._folders.add(path)
+
+    def _job(self, name: ObjectName, source: BinaryIO, size: int, sha256: ObjectHash) -> Job:
+        components(name)
+        return Job(name, self._path(name), self._path(temporary(self._random)), source, size, sha256)
+
+    def _upload(self, how: Callable[[Session, Job, Surroundings], None], job: Job) -> None:
+        with self.pool.session() as session:
+            if not self._room.suffices(session, job.size):
+                raise _full()
+            try:
+                how(session, job, self)
+            except (StoreGoneError, ObjectMissingError):
+                raise
+            except StoreError as error:
+                # SFTP has no word for a full disk or quota; look before giving the reason as unknown.
+                if type(error) is StoreError and self._is_full(session, job.size):
+                    raise _full() from error
+                raise
 
     def _path(self, name: str) -> str:
         return f"{self._root}/{name}"
@@ -126,12 +140,6 @@ class SftpStore:
     def _is_full(self, session: Session, size: int) -> bool:
         space = self._room.look(session)
         return space is not None and space.free < size
-
-
-def _by_date(name: str) -> tuple[str, str]:
-    """ZFS shows no time of making, but rsync.net's names hold the day."""
-    found = re.search(r"\d{4}-\d{2}-\d{2}", name)
-    return (found[0] if found else "", name)
 
 
 def _full() -> StoreFullError:

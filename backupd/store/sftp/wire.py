@@ -17,6 +17,7 @@ VERSION = 3
 LONGEST_PACKET = 256 * 1024
 """OpenSSH's SFTP_MAX_MSG_LENGTH; a longer one is refused unread."""
 _LONGEST_TEXT = 4096
+EXCHANGE = "posix-rename@openssh.com"
 
 
 class Ask(IntEnum):
@@ -35,6 +36,7 @@ class Ask(IntEnum):
     REMOVE = 13
     MKDIR = 14
     RMDIR = 15
+    REALPATH = 16
     RENAME = 18
     EXTENDED = 200
 
@@ -207,8 +209,17 @@ def rmdir(path: str) -> Request:
 
 
 def rename(old: str, new: str) -> Request:
-    """The plain one, which OpenSSH's server refuses to let overwrite. Never `posix-rename` (DESIGN §7)."""
+    """The plain one, which OpenSSH's server refuses to let overwrite: the one to publish by (DESIGN §7)."""
     return Request(Ask.RENAME, _text(old) + _text(new))
+
+
+def exchange(old: str, new: str) -> Request:
+    """A rename that takes the place of what is at `new`, at once. Never to publish by."""
+    return Request(Ask.EXTENDED, _string(EXCHANGE.encode()) + _text(old) + _text(new))
+
+
+def realpath(path: str) -> Request:
+    return Request(Ask.REALPATH, _text(path))
 
 
 def fsync(handle: Handle) -> Request:

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 from backupd.model.ids import ObjectName
+from backupd.store.server_snapshots import FOLDER as SNAPSHOTS
 from backupd.store.sftp import wire
+from backupd.store.sftp.objects.upload import PERMISSIONS
 from backupd.store.sftp.session import Pool, Session, granted, handle_of
-from backupd.store.sftp.upload import PERMISSIONS
 from backupd.store.sftp.wire import Mode
-
-SNAPSHOTS = ".zfs/snapshot"
-"""Where rsync.net shows an account its own snapshots, from its home (research O§1)."""
 
 
 class SftpWorkbench:

@@ -10,7 +10,7 @@ from typing import BinaryIO, cast
 from backupd.clock import Clock
 from backupd.errors import ObjectMissingError
 from backupd.model.ids import ObjectHash, ObjectName
-from backupd.store.base import ObjectInfo, ServerSnapshot, Space
+from backupd.store.base import ObjectInfo, ServerSnapshot, Space, StoreView
 from backupd.store.probe import ProbedStore, Workbench
 
 _PIECE = 256 * 1024
@@ -37,15 +37,12 @@ class TokenBucket:
             self._clock.sleep(wait)
 
 
-class ThrottledStore:
-    """Content of objects counts, in both directions together; names, listings and SSH's own bytes do not."""
+class ThrottledView:
+    """A view whose objects' content counts."""
 
-    def __init__(self, inner: ProbedStore, rate: int, clock: Clock) -> None:
+    def __init__(self, inner: StoreView, bucket: TokenBucket) -> None:
         self.inner = inner
-        self._bucket = TokenBucket(rate, clock)
-
-    def put_new(self, name: ObjectName, source: BinaryIO, size: int, sha256: ObjectHash) -> None:
-        self.inner.put_new(name, cast("BinaryIO", _SlowReader(source, self._bucket)), size, sha256)
+        self.bucket = bucket
 
     def get(self, name: ObjectName, offset: int = 0, length: int | None = None) -> bytes:
         if length is None:
@@ -56,7 +53,7 @@ class ThrottledStore:
         pieces = []
         for at in range(0, max(length, 1), _PIECE):
             wanted = min(_PIECE, length - at)
-            self._bucket.take(wanted)
+            self.bucket.take(wanted)
             pieces.append(self.inner.get(name, offset + at, wanted))
             if len(pieces[-1]) < wanted:
                 break
@@ -68,6 +65,21 @@ class ThrottledStore:
     def list(self, prefix: ObjectName) -> Iterator[ObjectInfo]:
         return self.inner.list(prefix)
 
+
+class ThrottledStore(ThrottledView):
+    """Content of objects counts, in both directions together; names, listings and SSH's own bytes do not."""
+
+    inner: ProbedStore
+
+    def __init__(self, inner: ProbedStore, rate: int, clock: Clock) -> None:
+        super().__init__(inner, TokenBucket(rate, clock))
+
+    def put_new(self, name: ObjectName, source: BinaryIO, size: int, sha256: ObjectHash) -> None:
+        self.inner.put_new(name, self._slowed(source), size, sha256)
+
+    def replace(self, name: ObjectName, source: BinaryIO, size: int, sha256: ObjectHash) -> None:
+        self.inner.replace(name, self._slowed(source), size, sha256)
+
     def remove(self, name: ObjectName) -> None:
         self.inner.remove(name)
 
@@ -77,11 +89,17 @@ class ThrottledStore:
     def snapshots(self) -> Sequence[ServerSnapshot]:
         return self.inner.snapshots()
 
+    def view(self, snapshot: ServerSnapshot) -> ThrottledView:
+        return ThrottledView(self.inner.view(snapshot), self.bucket)
+
     def workbench(self) -> Workbench:
         return self.inner.workbench()
 
     def close(self) -> None:
         self.inner.close()
+
+    def _slowed(self, source: BinaryIO) -> BinaryIO:
+        return cast("BinaryIO", _SlowReader(source, self.bucket))
 
 
 class _SlowReader(RawIOBase):

@@ -18,7 +18,7 @@ from backupd.errors import ObjectExistsError, ObjectMissingError, StoreError
 from backupd.model.ids import ObjectHash, ObjectName
 from backupd.store.sftp import wire
 from backupd.store.sftp.channel import Flight
-from backupd.store.sftp.download import is_file, read_range
+from backupd.store.sftp.objects.download import is_file, read_range
 from backupd.store.sftp.session import Session, granted, handle_of
 from backupd.store.sftp.wire import Attributes, Code, Handle, Mode, Reply, Request, Status
 
@@ -63,7 +63,7 @@ def put(session: Session, job: Job, around: Surroundings) -> None:
         return
     published = False
     try:
-        _fill(session, job, around, handle)
+        fill(session, job, around, handle)
         published = _publish(session, job, around)
         if not published:
             _settle(session, job, around)
@@ -72,24 +72,40 @@ def put(session: Session, job: Job, around: Surroundings) -> None:
             session.discard(job.staging)
 
 
+def stage(session: Session, job: Job, around: Surroundings) -> Handle:
+    """The open temporary object of a job, which nobody else uses; to be discarded unless it gets another name."""
+    _, opened = _open(session, job, around)
+    return _staged(opened, job, around)
+
+
 def _begin(session: Session, job: Job, around: Surroundings) -> Handle | None:
     """The open temporary object; None when something stands under the final name already."""
+    seen, opened = _open(session, job, around)
+    if isinstance(seen, Attributes):
+        if isinstance(opened, Handle):
+            session.channel.ask(wire.close(opened), wire.remove(job.staging))
+        return None
+    return _staged(opened, job, around)
+
+
+def _open(session: Session, job: Job, around: Surroundings) -> tuple[Reply, Reply]:
+    """The answers to a look at the final name and to the making of the temporary one."""
     makings = [wire.mkdir(folder) for folder in around.missing_folders(job.staging)]
     opening = wire.open_file(job.staging, _MODE, PERMISSIONS)
     *_, seen, opened = session.channel.ask(*makings, wire.lstat(job.path), opening)
     if isinstance(opened, Status) and opened.code == Code.NO_SUCH_FILE:
         session.make_folders(job.staging)
         (opened,) = session.channel.ask(opening)
-    if isinstance(seen, Attributes):
-        if isinstance(opened, Handle):
-            session.channel.ask(wire.close(opened), wire.remove(job.staging))
-        return None
+    return seen, opened
+
+
+def _staged(opened: Reply, job: Job, around: Surroundings) -> Handle:
     handle = handle_of(opened, job.name)
     around.know_folders(job.staging)
     return handle
 
 
-def _fill(session: Session, job: Job, around: Surroundings, handle: Handle) -> None:
+def fill(session: Session, job: Job, around: Surroundings, handle: Handle) -> None:
     """Steps 2 to 4; the temporary object is closed afterwards."""
     job.source.seek(0)
     if job.size <= session.channel.write_size:
@@ -200,15 +216,8 @@ def _publish(session: Session, job: Job, around: Surroundings) -> bool:
 
 def _settle(session: Session, job: Job, around: Surroundings) -> None:
     """Something stands under the final name: fine when it is this very content."""
-    (seen, opened) = session.channel.ask(wire.lstat(job.path), wire.open_file(job.path, Mode.READ))
     try:
-        granted(seen, job.name)
-        handle = handle_of(opened, job.name)
-        try:
-            same = isinstance(seen, Attributes) and is_file(seen) and seen.size == job.size
-            same = same and _read_back(session, job, handle)
-        finally:
-            session.channel.ask(wire.close(handle))
+        same = holds(session, job)
     except ObjectMissingError as error:
         raise StoreError(f"{job.name!r} came and went while it was put") from error
     if not same:
@@ -217,6 +226,19 @@ def _settle(session: Session, job: Job, around: Surroundings) -> None:
             hint="Run 'backupd verify'; an object's name is its content, so one of the two is damaged.",
         )
     around.know_folders(job.path)
+
+
+def holds(session: Session, job: Job) -> bool:
+    """Whether the job's content stands under the final name, by reading it; raises ObjectMissingError."""
+    seen, opened = session.channel.ask(wire.lstat(job.path), wire.open_file(job.path, Mode.READ))
+    granted(seen, job.name)
+    handle = handle_of(opened, job.name)
+    try:
+        same = isinstance(seen, Attributes) and is_file(seen) and seen.size == job.size
+        return same and _read_back(session, job, handle)
+    finally:
+        if session.alive:
+            session.channel.ask(wire.close(handle))
 
 
 def _damaged(job: Job) -> StoreError:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import stat as modes
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 
 from backupd.errors import StoreError
@@ -116,14 +116,21 @@ def described(name: str, seen: Attributes) -> ObjectInfo:
     return ObjectInfo(name=ObjectName(name), size=seen.size or 0, modified=modified)
 
 
-def walk(session: Session, root: str, prefix: str) -> Iterator[ObjectInfo]:
-    """Every plain file below, named from `root` on; folders are read many at a time, deepest first."""
+def walk(
+    session: Session, root: str, prefix: str, vanished: Callable[[str], None] = lambda _folder: None
+) -> Iterator[ObjectInfo]:
+    """Every plain file below, named from `root` on; folders are read many at a time, deepest first.
+
+    `vanished` is told of a folder that was listed and then is not there.
+    """
     waiting = [prefix]
     while waiting:
         now, waiting = waiting[-_FOLDERS_AT_ONCE:], waiting[:-_FOLDERS_AT_ONCE]
         found = read_folders(session, ["/".join(part for part in (root, folder) if part) or "." for folder in now])
         for folder, entries in zip(now, found, strict=True):
-            for entry, seen in entries:
+            if entries is None and folder != prefix:
+                vanished(folder)
+            for entry, seen in entries or ():
                 name = f"{folder}/{entry}" if folder else entry
                 if is_folder(seen) and name.count("/") < _DEEPEST:
                     waiting.append(name)
@@ -131,8 +138,8 @@ def walk(session: Session, root: str, prefix: str) -> Iterator[ObjectInfo]:
                     yield described(name, seen)
 
 
-def read_folders(session: Session, paths: list[str]) -> list[list[tuple[str, Attributes]]]:
-    """The entries of several folders; of one that is not there, none."""
+def read_folders(session: Session, paths: list[str]) -> list[list[tuple[str, Attributes]] | None]:
+    """The entries of several folders; None for one that is not there."""
     opened = session.channel.ask(*(wire.opendir(path) for path in paths))
     handles: dict[int, Handle] = {}
     found: list[list[tuple[str, Attributes]]] = [[] for _ in paths]
@@ -143,7 +150,7 @@ def read_folders(session: Session, paths: list[str]) -> list[list[tuple[str, Att
         _read_open_folders(session, dict(handles), found, paths)
     finally:
         Flight(session.channel, lambda _place, _reply: None).ask(*(wire.close(handle) for handle in handles.values()))
-    return found
+    return [entries if place in handles else None for place, entries in enumerate(found)]
 
 
 def _read_open_folders(

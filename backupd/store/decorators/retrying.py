@@ -1,0 +1,119 @@
+"""A store whose broken connections are tried again: exponential back-off, jitter, a deadline. Nothing else is."""
+
+from __future__ import annotations
+
+import random as randomness
+from collections.abc import Callable, Iterator, Sequence
+from typing import BinaryIO, TypeVar
+
+import tenacity
+
+from backupd.clock import Clock
+from backupd.errors import StoreGoneError
+from backupd.model.ids import ObjectHash, ObjectName
+from backupd.store.base import ObjectInfo, ServerSnapshot, Space, StoreView
+from backupd.store.probe import ProbedStore, Workbench
+
+T = TypeVar("T")
+
+_FIRST_WAIT = 0.5
+_LONGEST_WAIT = 60.0
+
+
+class Patience:
+    """Tries `StoreGoneError` again for `seconds` per call; a refused login is not one and ends at once."""
+
+    def __init__(self, clock: Clock, seconds: float, uniform: Callable[[float, float], float] | None = None) -> None:
+        self._clock = clock
+        self._seconds = seconds
+        self._uniform = uniform or randomness.SystemRandom().uniform
+
+    def attempt(self, call: Callable[[], T]) -> T:
+        until = self._clock.monotonic() + self._seconds
+        return tenacity.Retrying(
+            retry=tenacity.retry_if_exception_type(StoreGoneError),
+            wait=self._wait,
+            stop=lambda state: self._clock.monotonic() + self._wait_at_most(state) > until,
+            sleep=self._clock.sleep,
+            reraise=True,
+        )(call)
+
+    def _wait(self, state: tenacity.RetryCallState) -> float:
+        # Half of it at random: nodes that lost one store together must not come back together.
+        longest = self._wait_at_most(state)
+        return self._uniform(longest / 2, longest)
+
+    @staticmethod
+    def _wait_at_most(state: tenacity.RetryCallState) -> float:
+        return min(_FIRST_WAIT * 2.0 ** min(state.attempt_number - 1, 10), _LONGEST_WAIT)
+
+
+class RetryingView:
+    """A view whose broken connections are tried again."""
+
+    def __init__(self, inner: StoreView, patience: Patience) -> None:
+        self.inner = inner
+        self.patience = patience
+
+    def get(self, name: ObjectName, offset: int = 0, length: int | None = None) -> bytes:
+        return self.patience.attempt(lambda: self.inner.get(name, offset, length))
+
+    def stat(self, name: ObjectName) -> ObjectInfo | None:
+        return self.patience.attempt(lambda: self.inner.stat(name))
+
+    def list(self, prefix: ObjectName) -> Iterator[ObjectInfo]:
+        """A listing that broke starts again and leaves out what it has given already."""
+        given: set[ObjectName] = set()
+        listing: Iterator[ObjectInfo] | None = None
+
+        def step() -> ObjectInfo | None:
+            nonlocal listing
+            try:
+                listing = listing if listing is not None else self.inner.list(prefix)
+                return next((info for info in listing if info.name not in given), None)
+            except StoreGoneError:
+                listing = None
+                raise
+
+        while (info := self.patience.attempt(step)) is not None:
+            given.add(info.name)
+            yield info
+
+
+class RetryingStore(RetryingView):
+    """Retries `StoreGoneError` for `patience` seconds per call.
+
+    Safe because every call of the port is: an object that was published or replaced before its answer got lost counts
+    as that, one that was removed counts as removed.
+    """
+
+    inner: ProbedStore
+
+    def __init__(
+        self, inner: ProbedStore, clock: Clock, patience: float, uniform: Callable[[float, float], float] | None = None
+    ) -> None:
+        super().__init__(inner, Patience(clock, patience, uniform))
+
+    def put_new(self, name: ObjectName, source: BinaryIO, size: int, sha256: ObjectHash) -> None:
+        self.patience.attempt(lambda: self.inner.put_new(name, source, size, sha256))
+
+    def replace(self, name: ObjectName, source: BinaryIO, size: int, sha256: ObjectHash) -> None:
+        self.patience.attempt(lambda: self.inner.replace(name, source, size, sha256))
+
+    def remove(self, name: ObjectName) -> None:
+        self.patience.attempt(lambda: self.inner.remove(name))
+
+    def space(self) -> Space | None:
+        return self.patience.attempt(self.inner.space)
+
+    def snapshots(self) -> Sequence[ServerSnapshot]:
+        return self.patience.attempt(self.inner.snapshots)
+
+    def view(self, snapshot: ServerSnapshot) -> RetryingView:
+        return RetryingView(self.patience.attempt(lambda: self.inner.view(snapshot)), self.patience)
+
+    def workbench(self) -> Workbench:
+        return self.patience.attempt(self.inner.workbench)
+
+    def close(self) -> None:
+        self.inner.close()
