@@ -84,11 +84,20 @@ def test_every_call_survives_one_fault(retrying, directory_store, after):
         assert store.stat("a/object").size == 7
         assert [info.name for info in store.list("")] == ["a/object"]
         assert store.space().free
-        assert [*store.snapshots()] == []
+        store.replace("a/object", io.BytesIO(b"other"), 5, hashlib.sha256(b"other").hexdigest())
+        assert store.get("a/object") == b"other"
+        (shown,) = store.snapshots()
+        view = store.view(shown)
+        assert view.get("a/then") == b"then"
+        assert view.stat("a/then").size == 4
+        assert [info.name for info in view.list("")] == ["a/then"]
         store.remove("a/object")
         assert store.stat("a/object") is None
 
-    for fail_at in range(1, 9):
+    then = directory_store.root.parent / ".zfs/snapshot/daily_2030-01-01/be/a/then"
+    then.parent.mkdir(parents=True)
+    then.write_bytes(b"then")
+    for fail_at in range(1, 15):
         calls(retrying(lambda inner, k=fail_at: FaultyStore(inner, k, after=after)))
     assert [*directory_store.list("")] == []
 
@@ -110,6 +119,21 @@ def test_broken_listing_goes_on_without_repeating(retrying, directory_store):
 
     found = [info.name for info in retrying(Breaking).list("a")]
     assert sorted(found) == [f"a/{number}" for number in range(6)]
+
+
+def test_object_replaced_between_two_pieces(directory_store, ticking_clock):
+    """What is got through a limit in several pieces is of one content, the newer."""
+    old, new = b"o" * 700_000, b"n" * 600_000
+    put(directory_store, "object", old)
+
+    class Replacing(FaultyStore):
+        def get(self, *arguments):
+            piece = super().get(*arguments)
+            if self.calls.count("get") == 2:
+                self.inner.replace("object", io.BytesIO(new), len(new), hashlib.sha256(new).hexdigest())
+            return piece
+
+    assert ThrottledStore(Replacing(directory_store), 1 << 30, ticking_clock).get("object") == new
 
 
 def test_rate_is_kept_over_threads(ticking_clock):

@@ -45,11 +45,24 @@ class ThrottledView:
         self.bucket = bucket
 
     def get(self, name: ObjectName, offset: int = 0, length: int | None = None) -> bytes:
-        if length is None:
+        if length is not None:
+            return self._pieces(name, offset, length)
+        while True:
             info = self.inner.stat(name)
             if info is None:
                 raise ObjectMissingError(f"no such object on the store: {name!r}")
-            length = max(0, info.size - offset)
+            data = self._pieces(name, offset, max(0, info.size - offset))
+            # Pieces of an object that was replaced meanwhile do not belong together.
+            if len(data) <= _PIECE or self.inner.stat(name) == info:
+                return data
+
+    def stat(self, name: ObjectName) -> ObjectInfo | None:
+        return self.inner.stat(name)
+
+    def list(self, prefix: ObjectName) -> Iterator[ObjectInfo]:
+        return self.inner.list(prefix)
+
+    def _pieces(self, name: ObjectName, offset: int, length: int) -> bytes:
         pieces = []
         for at in range(0, max(length, 1), _PIECE):
             wanted = min(_PIECE, length - at)
@@ -58,12 +71,6 @@ class ThrottledView:
             if len(pieces[-1]) < wanted:
                 break
         return b"".join(pieces)
-
-    def stat(self, name: ObjectName) -> ObjectInfo | None:
-        return self.inner.stat(name)
-
-    def list(self, prefix: ObjectName) -> Iterator[ObjectInfo]:
-        return self.inner.list(prefix)
 
 
 class ThrottledStore(ThrottledView):
