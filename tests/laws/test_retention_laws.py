@@ -1,0 +1,160 @@
+"""What holds of retention, whatever snapshots and rules there are."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from backupd.model.ids import SnapshotName
+from backupd.planning.retention import Dated, Decision, RetentionPolicy, decide, nearing
+
+NOW = datetime(2026, 3, 2, 10, 30, tzinfo=UTC)
+HOUR = timedelta(hours=1)
+
+spans = st.integers(0, 24 * 120).map(lambda hours: hours * HOUR)
+policies = st.builds(
+    RetentionPolicy,
+    keep_within=spans,
+    daily=st.integers(0, 40),
+    weekly=st.integers(0, 9),
+    monthly=st.integers(0, 5),
+    max_age=spans,
+    keep_minimum=st.integers(0, 4),
+)
+
+
+def dated(hours: int, group: str, proven: bool) -> Dated:
+    return Dated(SnapshotName(f"{group}{hours:+}"), group, NOW - hours * HOUR, proven)
+
+
+one = st.builds(dated, st.integers(-48, 24 * 130), st.sampled_from("ab"), st.booleans())
+several = st.lists(one, max_size=25, unique_by=lambda snapshot: snapshot.name)
+
+
+def kept(snapshots: list[Dated], policy: RetentionPolicy, now: datetime = NOW) -> set[Dated]:
+    return {decision.snapshot for decision in decide(snapshots, policy, now) if decision.keep}
+
+
+@given(several, policies)
+def test_each_is_decided_once_with_a_reason_oldest_first(snapshots: list[Dated], policy: RetentionPolicy) -> None:
+    """Nothing is left out, nothing invented, and nobody has to guess why."""
+    decisions = decide(snapshots, policy, NOW)
+    assert sorted(d.snapshot.name for d in decisions) == sorted(s.name for s in snapshots)
+    assert [d.snapshot.exported for d in decisions] == sorted(s.exported for s in snapshots)
+    assert all(d.reasons and all(d.reasons) for d in decisions)
+
+
+@given(several, policies)
+def test_nothing_older_than_the_maximum_is_kept(snapshots: list[Dated], policy: RetentionPolicy) -> None:
+    """Whatever other rules say, and whether or not anything newer exists."""
+    assert all(NOW - snapshot.exported <= policy.max_age for snapshot in kept(snapshots, policy))
+
+
+@given(several, policies)
+def test_nothing_is_kept_against_the_rules(snapshots: list[Dated], policy: RetentionPolicy) -> None:
+    """What stays is young, in one of the days, weeks or months, proven and among the newest, or from the future."""
+    for snapshot in kept(snapshots, policy):
+        age = (NOW.date() - snapshot.exported.date()).days
+        newer = [s for s in snapshots if s.group == snapshot.group and snapshot.exported < s.exported <= NOW]
+        same_day = any(s.exported.date() == snapshot.exported.date() for s in newer)
+        months = (NOW.year - snapshot.exported.year) * 12 + NOW.month - snapshot.exported.month
+        assert (
+            NOW - snapshot.exported <= policy.keep_within
+            or (age < policy.daily and not same_day)
+            or (age < policy.weekly * 7 and not same_day)
+            or (months < policy.monthly and not same_day)
+            or (snapshot.proven and sum(s.proven for s in newer) < policy.keep_minimum)
+        )
+
+
+@given(several, policies)
+def test_what_a_rule_asks_for_is_kept(snapshots: list[Dated], policy: RetentionPolicy) -> None:
+    """Short of the maximum: the young, the newest of today, and the newest proven of each group, all stay."""
+    stays = kept(snapshots, policy)
+    alive = [s for s in snapshots if timedelta() <= NOW - s.exported <= policy.max_age]
+    assert {s for s in alive if NOW - s.exported <= policy.keep_within} <= stays
+    for group in "ab":
+        own = sorted((s for s in alive if s.group == group), key=lambda s: s.exported, reverse=True)
+        assert set([s for s in own if s.proven][: policy.keep_minimum]) <= stays
+        for back in range(policy.daily):
+            of_day = [s for s in own if s.exported.date() == NOW.date() - timedelta(days=back)]
+            assert set(of_day[:1]) <= stays
+
+
+@given(several, policies)
+def test_the_future_is_kept_and_changes_nothing(snapshots: list[Dated], policy: RetentionPolicy) -> None:
+    """A snapshot dated after the present stays, and decides about no other."""
+    future = {snapshot for snapshot in snapshots if snapshot.exported > NOW}
+    past = [snapshot for snapshot in snapshots if snapshot.exported <= NOW]
+    assert kept(snapshots, policy) == kept(past, policy) | future
+
+
+@given(several, policies, st.randoms(use_true_random=False))
+def test_the_order_they_come_in_does_not_matter(
+    snapshots: list[Dated], policy: RetentionPolicy, random: object
+) -> None:
+    """A store may list in any order."""
+    shuffled = list(snapshots)
+    random.shuffle(shuffled)  # type: ignore[attr-defined]
+    assert decide(shuffled, policy, NOW) == decide(snapshots, policy, NOW)
+    assert nearing(shuffled, policy, NOW) == nearing(snapshots, policy, NOW)
+
+
+@given(several, policies)
+def test_what_is_decided_twice_is_decided_the_same(snapshots: list[Dated], policy: RetentionPolicy) -> None:
+    """With what expires removed, nothing more expires, and each reason is as before."""
+    first = [decision for decision in decide(snapshots, policy, NOW) if decision.keep]
+    assert decide([decision.snapshot for decision in first], policy, NOW) == first
+
+
+@given(several, one, policies)
+def test_one_more_snapshot_makes_no_other_stay(snapshots: list[Dated], new: Dated, policy: RetentionPolicy) -> None:
+    """Neither a newer nor an older one is a reason to keep what would have gone."""
+    others = [snapshot for snapshot in snapshots if snapshot.name != new.name]
+    assert kept([*others, new], policy) - {new} <= kept(others, policy)
+
+
+@given(several, one, policies)
+def test_one_more_snapshot_takes_no_more_than_its_own_places(
+    snapshots: list[Dated], new: Dated, policy: RetentionPolicy
+) -> None:
+    """It replaces older ones of its own day, week and month, and, if proven, one of the newest proven: four at most."""
+    others = [snapshot for snapshot in snapshots if snapshot.name != new.name]
+    gone = kept(others, policy) - kept([*others, new], policy)
+    assert len(gone) <= 4
+    assert all(snapshot.group == new.group and snapshot.exported <= new.exported for snapshot in gone)
+
+
+@given(several, policies, spans)
+def test_time_alone_only_takes_away(snapshots: list[Dated], policy: RetentionPolicy, later: timedelta) -> None:
+    """What expired does not come back, and what is in the past only gets older."""
+    past = [snapshot for snapshot in snapshots if snapshot.exported <= NOW]
+    assert kept(past, policy, NOW + later) <= kept(past, policy, NOW)
+
+
+@given(several, policies)
+def test_groups_do_not_know_of_each_other(snapshots: list[Dated], policy: RetentionPolicy) -> None:
+    """Each is decided as if it were alone."""
+
+    def of(group: str, decisions: list[Decision]) -> list[Decision]:
+        return [decision for decision in decisions if decision.snapshot.group == group]
+
+    together = decide(snapshots, policy, NOW)
+    for group in "ab":
+        alone = [snapshot for snapshot in snapshots if snapshot.group == group]
+        assert of(group, together) == decide(alone, policy, NOW)
+
+
+@given(several, policies)
+def test_no_minimum_is_lost_without_an_alarm_before(snapshots: list[Dated], policy: RetentionPolicy) -> None:
+    """Where the maximum takes one of the minimum within a step, that was told at the beginning of the step."""
+    step = policy.max_age / 4
+    told = {alarm.group for alarm in nearing(snapshots, policy, NOW)}
+    past = [snapshot for snapshot in snapshots if snapshot.exported <= NOW and snapshot.proven]
+    for group in "ab":
+        alive = [s for s in past if s.group == group and NOW - s.exported <= policy.max_age]
+        later = [s for s in alive if NOW + step - s.exported <= policy.max_age]
+        if alive and len(later) < min(len(alive), max(1, policy.keep_minimum)):
+            assert group in told

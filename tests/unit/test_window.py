@@ -1,0 +1,215 @@
+"""The arithmetic of the window: exact numbers, told as a proof, and compared with what is observed."""
+
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta, timezone
+
+import pytest
+
+from backupd.planning.spans import spell, spell_about
+from backupd.planning.window import Budget, Dates, Observation, as_observed, dates, latest_purge, observed, prove
+
+
+def days(number):
+    return timedelta(days=number)
+
+
+def budget(oldest=90, extra=0, store=8, gap=1, **others):
+    """The terms that the research's table has in common, and defaults."""
+    return replace(
+        Budget(
+            window=days(180),
+            oldest_set=days(oldest),
+            extra_set=days(extra),
+            expiry_gap=days(gap),
+            store_snapshots=days(store),
+            clock=days(1),
+            repair=days(7),
+            grace=days(30),
+            early=days(3),
+        ),
+        **others,
+    )
+
+
+# Greatest age of a snapshot, extra one, store's snapshots; day by which live data must be purged, and the verdict.
+TABLE = [
+    ("35 daily, 7 daily store snapshots", 35, 0, 8, 128, True),
+    ("weekly to 90 d, 7 daily store snapshots", 90, 0, 8, 73, True),
+    ("weekly to 90 d with a recovery-window tool", 90, 7, 8, 66, True),
+    ("6 monthlies", 214, 0, 8, -51, False),
+    ("90 d, a store with 4 weekly and 3 monthly snapshots", 90, 0, 100, -19, False),
+]
+
+
+@pytest.mark.parametrize(
+    ("oldest", "extra", "store", "day", "holds"), [row[1:] for row in TABLE], ids=[r[0] for r in TABLE]
+)
+def test_whole_snapshots_leave_the_days_of_the_table(oldest, extra, store, day, holds):
+    """Deleting by whole snapshots is possible, or refused, exactly as computed by hand."""
+    proof = prove(budget(oldest, extra, store), "sets")
+
+    assert (proof.latest_purge, proof.holds) == (days(day), holds)
+    assert proof.gone == days(180 - 7)
+
+
+@pytest.mark.parametrize(("store", "day"), [(8, 163), (100, 71)])
+def test_segments_make_the_age_of_snapshots_irrelevant(store, day):
+    """A store that keeps its own snapshots for months is possible when a tenant's segments go by themselves."""
+    for oldest, extra in [(35, 0), (90, 7), (214, 0)]:
+        proof = prove(budget(oldest, extra, store), "segments")
+
+        assert (proof.latest_purge, proof.holds) == (days(day), True)
+
+
+def test_the_proof_is_written_out_with_its_numbers():
+    """Whoever reads it can add it up, and finds each number's key."""
+    proof = prove(budget(gap=2), "segments")
+
+    assert proof.inequality == "180 d >= 30 d + 2 d + 8 d + 1 d + 7 d"
+    assert [(term.name, spell(term.value), term.source) for term in proof.terms] == [
+        ("grace", "30 d", "lifecycle.grace"),
+        ("expiry gap", "2 d", "lifecycle.expiry_gap"),
+        ("store snapshots", "8 d", "lifecycle.store_snapshots"),
+        ("clock tolerance", "1 d", "lifecycle.clock_tolerance"),
+        ("repair slack", "7 d", "lifecycle.repair_slack"),
+    ]
+    assert prove(budget(gap=2), "sets").inequality == "180 d >= 30 d + 90 d + 0 d + 2 d + 8 d + 1 d + 7 d"
+
+
+def test_a_chosen_time_of_the_purge_lies_between_grace_and_what_is_left():
+    """Both limits are allowed, and nothing beyond them; the inequality tells both."""
+    for after, holds in [(29, False), (30, True), (163, True), (164, False)]:
+        assert prove(budget(purge_after=days(after)), "segments").holds == holds
+
+    proof = prove(budget(purge_after=days(60)), "segments")
+
+    assert proof.inequality == "180 d >= 60 d + 1 d + 8 d + 1 d + 7 d and 60 d >= 30 d"
+    assert (proof.latest_purge, proof.gone) == (days(163), days(70))
+
+
+def test_the_grace_is_the_least_the_window_must_leave():
+    """A day less of grace is a day more of slack; at the limit it holds, and beyond it does not."""
+    assert prove(budget(grace=days(163)), "segments").holds
+    assert not prove(budget(grace=days(163) + timedelta(microseconds=1)), "segments").holds
+
+
+def test_the_deadline_is_the_start_of_the_last_day():
+    """Who unsubscribed in the afternoon has all bytes gone before that day begins, in UTC."""
+    since = datetime(2026, 1, 1, 15, 30, tzinfo=UTC)
+
+    assert dates(since, budget(), "segments", early=False) == Dates(
+        deadline=datetime(2026, 6, 30, tzinfo=UTC),
+        purge_by=datetime(2026, 6, 13, tzinfo=UTC),
+        unreadable_by=datetime(2026, 6, 15, tzinfo=UTC),
+        gone_by=datetime(2026, 6, 23, tzinfo=UTC),
+    )
+
+
+def test_civil_dates_are_those_of_utc():
+    """An evening in New York is the next day in UTC, and that day counts."""
+    eastern = timezone(timedelta(hours=-5))
+
+    late = dates(datetime(2025, 12, 31, 22, 0, tzinfo=eastern), budget(), "segments", early=False)
+
+    assert late == dates(datetime(2026, 1, 1, 3, 0, tzinfo=UTC), budget(), "segments", early=False)
+    assert late.purge_by.utcoffset() == timedelta()
+
+
+def test_a_chosen_time_of_the_purge_is_the_tenant_s():
+    """It counts to the minute from unsubscribing, not to the start of a day."""
+    chosen = dates(datetime(2026, 1, 1, 15, tzinfo=UTC), budget(purge_after=days(60)), "segments", early=False)
+
+    assert chosen.purge_by == datetime(2026, 3, 2, 15, tzinfo=UTC)
+    assert chosen.gone_by == datetime(2026, 3, 12, 15, tzinfo=UTC)
+
+
+def test_who_asks_to_be_erased_does_not_wait_for_the_grace():
+    """The purge is due within days of the request, and what is left of it soon after."""
+    asked = datetime(2026, 1, 1, 15, tzinfo=UTC)
+
+    by_segments, by_sets = (dates(asked, budget(), by, early=True) for by in ("segments", "sets"))
+
+    assert by_segments.purge_by == by_sets.purge_by == asked + days(3)
+    assert by_segments.gone_by == asked + days(3 + 1 + 8 + 1)
+    assert by_sets.gone_by == asked + days(3 + 90 + 1 + 8 + 1)
+    assert by_sets.gone_by - by_sets.unreadable_by == days(8)
+
+
+def seen(ages=(), runs=(), since=0, now=20):
+    start = datetime(2026, 1, 1, tzinfo=UTC)
+    return Observation(
+        tuple(map(days, ages)), tuple(start + days(run) for run in runs), start + days(since), start + days(now)
+    )
+
+
+EVERY_DAY = range(1, 21)
+
+
+@pytest.mark.parametrize(
+    ("observation", "message"),
+    [
+        (seen([1, 2, 8], EVERY_DAY), None),
+        (seen([1, 35, 2], EVERY_DAY), "store snapshots live up to 35 d, 8 d declared"),
+        (seen([8.01], EVERY_DAY), "store snapshots live up to 8 d 1 h, 8 d declared"),
+        (seen([], [*range(1, 10), *range(13, 20)]), "keeper runs are up to 4 d apart, 1 d declared"),
+        (seen([], [*range(1, 18)]), "keeper runs are up to 3 d apart, 1 d declared"),
+        (seen([], range(6, 20)), "keeper runs are up to 6 d apart, 1 d declared"),
+        (seen([], []), "keeper runs are up to 20 d apart, 1 d declared"),
+        (seen([], [25]), "keeper runs are up to 20 d apart, 1 d declared"),
+        (seen([], [0, -5, 2, *EVERY_DAY]), None),
+        (seen([], [-3, *EVERY_DAY]), "keeper runs are up to 4 d apart, 1 d declared"),
+        (seen([], [], since=30), None),
+    ],
+    ids=[
+        "as declared",
+        "old",
+        "a little",
+        "hole",
+        "stopped",
+        "late",
+        "never",
+        "future",
+        "any order",
+        "before",
+        "clock",
+    ],
+)
+def test_what_is_observed_is_held_against_what_is_declared(observation, message):
+    """A term that reality exceeds is named with both numbers; one that it does not is not."""
+    found = observed(budget(), observation)
+
+    assert [finding.message for finding in found] == ([message] if message else [])
+
+
+def test_what_was_observed_can_be_proved_again():
+    """A proof with what is really so fails where the declared one held, and says by how much."""
+    truth = as_observed(budget(), seen([120], [10]))
+
+    assert (truth.store_snapshots, truth.expiry_gap) == (days(120), days(10))
+    assert prove(budget(), "segments").holds
+    assert prove(truth, "segments").holds
+    assert not prove(as_observed(budget(), seen([140], [10])), "segments").holds
+    assert as_observed(budget(), seen([1], EVERY_DAY)) == budget()
+
+
+@pytest.mark.parametrize(
+    ("span", "told", "about"),
+    [
+        (days(30), "30 d", "30 d"),
+        (timedelta(), "0 d", "0 h"),
+        (timedelta(hours=36), "36 h", "1 d 12 h"),
+        (timedelta(minutes=90), "90 min", "2 h"),
+        (timedelta(seconds=1.5), "1.5 s", "1 h"),
+        (timedelta(days=2, seconds=1), "172801 s", "2 d 1 h"),
+        (days(-51), "-51 d", None),
+    ],
+)
+def test_spans_are_told_exactly_or_rounded_up(span, told, about):
+    """What is declared is told exactly; what was measured, in days and hours, and never as less."""
+    assert spell(span) == told
+    assert about is None or spell_about(span) == about
+
+
+def test_the_latest_purge_is_what_the_window_leaves():
+    """By sets, a snapshot's age and the extra one go off as well."""
+    assert latest_purge(budget(), "segments") - latest_purge(budget(90, 7), "sets") == days(97)
