@@ -29,6 +29,8 @@ if TYPE_CHECKING:
     from backupd.postgres.connect import Source
     from backupd.seal.documents import Signer
     from backupd.seal.identity import Recipient
+    from backupd.seal.tags import TenantTags
+    from backupd.store.base import Store
     from backupd.store.probe import ProbedStore
     from backupd.trace import Trace
 
@@ -130,12 +132,47 @@ class Wiring:
             lock_timeout=node.lock_timeout.total_seconds(),
             generation_length=self.config.regions[region].generation,
             recipients=tuple(recipient.public for recipient in self.recipients()),
+            tags=self.tags(region),
+            own_clocks=self.config.own_clocks(),
+            ledger=self.ledger_copy(region),
             signer=self.signer(),
             clock=self.clock,
             random=os.urandom,
             environment=self.environ,
             trace=trace,
         )
+
+    def tags(self, region: RegionName) -> TenantTags:
+        """What stands for the region's tenants where names must not.
+
+        Raises ConfigError when no tenant key is configured, or its file is not one.
+        """
+        from backupd.seal.tags import TenantTags, read_tenant_key
+
+        reference = self.config.node.tenant_key_file
+        if reference is None:
+            raise ConfigError(
+                "this machine has no tenant key",
+                hint="`backupd key generate --tenant-key FILE` makes one, the same for all machines; name it as "
+                "tenant_key_file under [node].",
+            )
+        return TenantTags(read_tenant_key(reference.resolve(self.environ)), region)
+
+    def ledger_copy(self, region: RegionName) -> Store:
+        """This machine's own copy of the region's ledger.
+
+        Raises ConfigError when the state folder cannot be made.
+        """
+        from backupd.store.directory import DirectoryStore
+
+        folder = self.config.node.state_dir / region
+        try:
+            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        except OSError as error:
+            raise ConfigError(
+                f"the state folder cannot be used ({error.strerror})", hint="Check node.state_dir and its owner."
+            ) from error
+        return DirectoryStore(folder / "ledger")
 
     def signer(self) -> Signer:
         """This node's signing key.
@@ -178,6 +215,10 @@ class Wiring:
         """Signers whose documents are believed, 64 hex each; None when the repository shall say it itself."""
         return frozenset(self.config.trust.signers) or None
 
+    def keepers(self) -> frozenset[str] | None:
+        """Signers whose ledger entries are believed; None when the repository shall say it itself."""
+        return frozenset(self.config.trust.ledger) or None
+
     def open_store(self, region: RegionName, name: str, patience: timedelta | None = None) -> ProbedStore:
         """The region's folder on one of its stores, to be closed by the caller. Connects when first used.
 
@@ -209,7 +250,7 @@ class Wiring:
         from backupd.catalog.repository import Repository
 
         with closing(self.open_store(region, self.stores_of(region, store)[0], patience)) as opened:
-            yield Repository(opened, self.trusted())
+            yield Repository(opened, self.trusted(), self.keepers())
 
     def restore_target(self, dsn: str, passfile: Path | None) -> tuple[Source, str]:
         """A server to restore to, and the name of the new database there.
@@ -246,6 +287,7 @@ class Wiring:
             store=store,
             open=partial(self.open_store, region, store),
             trusted=self.trusted(),
+            keepers=self.keepers(),
             jobs=tuple(self.job(region, label) for label in self.databases(region, database)),
             node=self.node(region, store, trace),
         )

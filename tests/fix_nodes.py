@@ -18,6 +18,7 @@ from fix_postgres import Database
 from backupd.catalog.repository import Repository
 from backupd.seal import identity, suite
 from backupd.seal.signing import Signer, write_signer
+from backupd.seal.tags import write_tenant_key
 from backupd.store.directory import DirectoryStore
 
 ROOT = Path(__file__).parents[1]
@@ -28,6 +29,7 @@ name = "test"
 state_dir = "{node}/state"
 spool_dir = "{node}/spool"
 signing_key_file = "{node}/signing.key"
+tenant_key_file = "{node}/tenant.key"
 workers = 2
 client_dirs = ["{programs}"]
 [trust]
@@ -117,6 +119,7 @@ def node(tmp_path: Path) -> NodeFolder:
     (tmp_path / "node").mkdir()
     (tmp_path / "disk").mkdir()
     identity.write_recipient(tmp_path / "node" / "ops.recipient", identity.Recipient("ops", pair.public))
+    write_tenant_key(tmp_path / "node" / "tenant.key")
     return NodeFolder(tmp_path, pair, write_signer(tmp_path / "node" / "signing.key"))
 
 

@@ -23,12 +23,14 @@ from backupd.operations.restore import RestoreReport, RestoreRequest, World, res
 from backupd.postgres.connect import Source
 from backupd.seal import suite
 from backupd.seal.documents import Signer
+from backupd.seal.tags import TenantTags
 from backupd.store.base import Store
 from backupd.store.directory import DirectoryStore
 from backupd.trace import Event
 
 REGION = RegionName("be")
 CLASSES = {"uploaded": ClassPolicy.STANDARD, "session": ClassPolicy.NEVER}
+TENANT_KEY = bytes(range(32))
 NO_TENANTS = Tenancy(kind=TenancyKind.NONE, unclassified="shared", classes=CLASSES)
 
 
@@ -94,6 +96,9 @@ def make_region(folder: Path) -> Region:
         lock_timeout=10.0,
         generation_length=timedelta(days=28),
         recipients=(identity.public,),
+        tags=TenantTags(TENANT_KEY, REGION),
+        own_clocks=frozenset(),
+        ledger=DirectoryStore(folder / "ledger"),
         signer=signer,
         clock=SystemClock(),
         random=os.urandom,

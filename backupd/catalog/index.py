@@ -22,7 +22,7 @@ from backupd.errors import BackupdError, BusyError, ConfigError, SpoolFullError
 from backupd.model.ids import GenerationId, ObjectHash, Pseudonym, RepositoryId, RunId, SnapshotName
 from backupd.trace import NoTrace, Trace, Warned
 
-_FORM = 1
+_FORM = 2
 """Of the tables below, as SQLite's user_version: an index of another form is not read."""
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS generation (
@@ -42,6 +42,7 @@ CREATE TABLE IF NOT EXISTS entries (
 CREATE TABLE IF NOT EXISTS tables (tag BLOB PRIMARY KEY, mask INTEGER NOT NULL) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS records (
   name TEXT PRIMARY KEY, generation TEXT NOT NULL, place INTEGER NOT NULL, published INTEGER NOT NULL) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS ledger (seq INTEGER NOT NULL);
 """
 _TOGETHER = 256
 """New segments written in one transaction: most of the time of one goes into its end."""
@@ -297,6 +298,34 @@ class Index:
                 "UPDATE segments SET part = NULL, part_digest = NULL WHERE part IN (SELECT number FROM lost)"
             )
             self._database.execute("DROP TABLE lost")
+
+    def forget_segments(self, pseudonyms: Iterable[Pseudonym]) -> None:
+        """Segments that were purged: their tenants get new ones, if they come back."""
+        with self.transaction():
+            for pseudonym in pseudonyms:
+                of_it = "(SELECT number FROM containers WHERE pseudonym = ?)"
+                self._database.execute(f"DELETE FROM chunks WHERE container IN {of_it}", (pseudonym,))  # noqa: S608 - no input in it
+                self._database.execute("DELETE FROM segments WHERE pseudonym = ?", (pseudonym,))
+                self._database.execute("DELETE FROM containers WHERE pseudonym = ?", (pseudonym,))
+
+    def all_containers(self) -> Iterator[Container]:
+        """Every container of the generation, in no promised order."""
+        with self._lock:
+            yield from (
+                Container(*row)
+                for row in self._database.execute("SELECT number, pseudonym, sha256, size FROM containers")
+            )
+
+    def settled(self) -> int:
+        """Up to which entry of the ledger this index knows what was removed from the store."""
+        row = self._row("SELECT max(seq) FROM ledger")
+        return 0 if row is None or row[0] is None else int(row[0])
+
+    def settle(self, seq: int) -> None:
+        """What entries up to `seq` removed is forgotten."""
+        with self.transaction():
+            self._database.execute("DELETE FROM ledger")
+            self._database.execute("INSERT INTO ledger VALUES (?)", (seq,))
 
     def begin_keyring(self, run: RunId, head: bytes) -> None:
         self._write("INSERT INTO keyrings VALUES (?, ?, 0)", run, head)

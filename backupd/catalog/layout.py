@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from enum import Enum
 from typing import TYPE_CHECKING, Final
@@ -18,7 +19,11 @@ RECORDS: Final = ObjectName("snapshots")
 KEYRINGS: Final = ObjectName("keyrings")
 SEGMENTS: Final = ObjectName("segments")
 TEMPORARY: Final = ObjectName("tmp")
-_RESERVED: Final = ("ledger", "reports")
+LEDGER: Final = ObjectName("ledger")
+MARKS: Final = ObjectName("runs")
+_RESERVED: Final = ("reports",)
+_KEEPER: Final = "keeper"
+_ENTRY: Final = re.compile(r"[0-9]{10}\.json")
 
 
 class Kind(Enum):
@@ -31,11 +36,17 @@ class Kind(Enum):
     PART = "part"
     HELP = "help"
     """`RECOVER.md` and `recover`."""
+    ENTRY = "ledger entry"
     RESERVED = "reserved"
-    """Of features of their own: the ledger and the reports."""
+    """Of features of their own: the reports."""
+    MARK = "mark"
+    """Of a run or a keeper at work."""
     TEMPORARY = "temporary"
     FOREIGN = "foreign"
     """Nothing this format knows."""
+
+
+_SINGLE: Final[dict[str, Kind]] = {REPOSITORY: Kind.REPOSITORY, GUIDE: Kind.HELP, SCRIPT: Kind.HELP}
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,15 +85,32 @@ def part_name(context: Context, sha256: ObjectHash) -> ObjectName:
     return ObjectName(f"{segment_folder(context.generation, context.segment)}/{sha256}.part")
 
 
+def marks_folder(generation: GenerationId) -> ObjectName:
+    return ObjectName(f"{MARKS}/{generation}")
+
+
+def run_mark(generation: GenerationId, run: RunId) -> ObjectName:
+    return ObjectName(f"{marks_folder(generation)}/{run}")
+
+
+def keeper_mark(generation: GenerationId) -> ObjectName:
+    return ObjectName(f"{marks_folder(generation)}/{_KEEPER}")
+
+
+def entry_name(seq: int) -> ObjectName:
+    """Of the ledger's entry number `seq`, from 1."""
+    return ObjectName(f"{LEDGER}/{seq:010d}.json")
+
+
 def place_of(name: ObjectName) -> Place:
     """What an object of this name is; FOREIGN when the format has no such name."""
     match name.split("/"):
-        case ["repository.json"]:
-            return Place(Kind.REPOSITORY)
-        case ["RECOVER.md" | "recover"]:
-            return Place(Kind.HELP)
+        case [single]:
+            return Place(_SINGLE.get(single, Kind.FOREIGN))
         case ["tmp", _]:
             return Place(Kind.TEMPORARY)
+        case ["ledger", entry] if _ENTRY.fullmatch(entry):
+            return Place(Kind.ENTRY)
         case [folder, _] if folder in _RESERVED:
             return Place(Kind.RESERVED)
         case [folder, generation, *rest] if well_formed("generation", generation):
@@ -92,6 +120,10 @@ def place_of(name: ObjectName) -> Place:
 
 def _in_generation(folder: str, generation: GenerationId, rest: list[str]) -> Place:
     match folder, rest:
+        case "runs", [name] if name == _KEEPER:
+            return Place(Kind.MARK, generation)
+        case "runs", [name] if well_formed("run", name):
+            return Place(Kind.MARK, generation, run=RunId(name))
         case "snapshots", [name] if well_formed("snapshot", name):
             return Place(Kind.RECORD, generation, snapshot=SnapshotName(name))
         case "keyrings", [name] if name.endswith(".keyring") and well_formed("run", name.removesuffix(".keyring")):

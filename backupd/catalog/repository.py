@@ -29,12 +29,14 @@ class Repository:
     """The typed view of one region's folder.
 
     With `trusted` signers (64 hex each) only documents they signed are believed; with None, those `repository.json`
-    itself names, of which the user should be told (`signers`). Reading names no tenant in any message.
+    itself names, of which the user should be told (`signers`). `keepers` likewise, for the ledger. Reading names no
+    tenant in any message.
     """
 
-    def __init__(self, store: Store, trusted: Collection[str] | None) -> None:
+    def __init__(self, store: Store, trusted: Collection[str] | None, keepers: Collection[str] | None = None) -> None:
         self.store = store
         self._trusted = None if trusted is None else frozenset(trusted)
+        self._keepers = None if keepers is None else frozenset(keepers)
         self._generations: dict[SnapshotName, GenerationId] = {}
 
     @cached_property
@@ -62,6 +64,14 @@ class Repository:
     def signers(self) -> frozenset[str]:
         """Whose documents are believed here, 64 hex each."""
         return frozenset(self._info.signers) if self._trusted is None else self._trusted
+
+    @property
+    def keepers(self) -> frozenset[str]:
+        """Whose ledger entries are believed here: keepers given, else those `repository.json` names, else writers."""
+        if self._keepers is not None:
+            return self._keepers
+        named = frozenset(self._info.keepers) if self._trusted is None else frozenset[str]()
+        return named or self.signers
 
     def records(self) -> list[tuple[GenerationId, SnapshotName]]:
         """Where every record lies, listed anew, oldest first. A name may stand in two generations, once wrongly."""

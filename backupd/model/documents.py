@@ -62,6 +62,8 @@ class RepositoryInfo(msgspec.Struct, frozen=True, kw_only=True):
     region: _Region
     created: _Stamp
     signers: list[_Signer]
+    keepers: list[_Signer] = []
+    """Whose ledger entries are believed by readers without a list of their own; empty: the signers."""
     profile: dict[str, Any] = {}
     extra: dict[str, Any] = {}
 

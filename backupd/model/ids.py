@@ -16,6 +16,12 @@ SnapshotName = NewType("SnapshotName", str)
 """`<time>-<hash of the record>`: the file name of a record."""
 Fingerprint = NewType("Fingerprint", str)
 """First 32 hex of SHA-256 of a recipient's public key."""
+TenantId = NewType("TenantId", str)
+"""A keyed digest of a tenant's name, 32 hex: stands for it in the ledger (FORMAT.md §9)."""
+TenantTag = NewType("TenantTag", str)
+"""Stands for a tenant's incarnation within one generation, 32 hex."""
+ClassTag = NewType("ClassTag", str)
+"""Stands for a data class within one generation, 16 hex."""
 ObjectName = NewType("ObjectName", str)
 """A path on a store, relative to the region's folder, `/`-separated, never starting with one."""
 

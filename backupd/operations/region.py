@@ -22,6 +22,7 @@ class Target:
     """The store's configured name."""
     open: Callable[[], Store]
     trusted: Collection[str] | None
+    keepers: Collection[str] | None
     jobs: tuple[Job, ...]
     node: Node
 
@@ -55,7 +56,7 @@ def _target(target: Target) -> Iterator[Outcome]:
         return
     broken: StoreError | None = None
     try:
-        repository = Repository(store, target.trusted)
+        repository = Repository(store, target.trusted, target.keepers)
         for job in target.jobs:
             if broken is not None:
                 yield _failed(target, job, broken)

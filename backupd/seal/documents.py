@@ -20,7 +20,7 @@ FEATURES: Final[frozenset[str]] = frozenset()
 """Features of the format this program knows; a document asking for another one is refused."""
 
 MIB: Final = 1 << 20
-LIMITS: Final = {"repository": MIB, "snapshot": 64 * MIB, "keyring": 256 * MIB}
+LIMITS: Final = {"repository": MIB, "snapshot": 64 * MIB, "keyring": 256 * MIB, "ledger": 16 * MIB}
 """Largest size of a document of each kind, in bytes."""
 
 

@@ -10,11 +10,20 @@ import base64
 import hashlib
 import os
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import msgspec
 
-from backupd.model.ids import Fingerprint, GenerationId, Pseudonym, RegionName, RepositoryId, RunId
+from backupd.model.ids import (
+    ClassTag,
+    Fingerprint,
+    GenerationId,
+    Pseudonym,
+    RegionName,
+    RepositoryId,
+    RunId,
+    TenantTag,
+)
 from backupd.seal import suite
 
 if TYPE_CHECKING:
@@ -51,6 +60,13 @@ class KeyringPieces:
     """Hex SHA-256 of the sealed chunk key; signed with the index."""
 
 
+class Tags(NamedTuple):
+    """Whose a segment is, to a holder of the tenant key (FORMAT.md §9)."""
+
+    tenant: TenantTag
+    data_class: ClassTag
+
+
 @dataclass(frozen=True, slots=True)
 class KeyringEntry:
     """One segment's place in the index, and its sealed line."""
@@ -62,6 +78,7 @@ class KeyringEntry:
     sealed_hash: str
     """Hex SHA-256 of the sealed bytes in `line`."""
     line: str
+    tags: Tags
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +114,8 @@ class KeyringWriter:
             raise ValueError("a keyring needs a recipient")
         file_key = random(suite.KEY_SIZE)
         self._aead = suite.Aead(file_key)
-        self._next = 0
+        self.entries = 0
+        """Added so far."""
         self.ids = ids
         sealed = self._aead.seal(CHUNK_KEY_NONCE, chunk_key, CHUNK_KEY_LABEL)
         self.pieces = KeyringPieces(
@@ -106,10 +124,10 @@ class KeyringWriter:
             chunk_key_hash=hashlib.sha256(sealed).hexdigest(),
         )
 
-    def add(self, pseudonym: Pseudonym, pair: suite.KeyPair, name: SegmentName) -> KeyringEntry:
+    def add(self, pseudonym: Pseudonym, pair: suite.KeyPair, name: SegmentName, tags: Tags) -> KeyringEntry:
         """Seal one segment's secret half; the entry takes the next place in the index."""
-        index = self._next
-        self._next += 1  # before sealing: a place, and with it a nonce, is never used twice
+        index = self.entries
+        self.entries += 1  # before sealing: a place, and with it a nonce, is never used twice
         plain = msgspec.json.encode(SealedSegment(_text(pair.secret), name.database, name.data_class, name.tenant))
         sealed = self._aead.seal(entry_nonce(index), plain, entry_label(pseudonym))
         return KeyringEntry(
@@ -118,6 +136,7 @@ class KeyringWriter:
             public_hash=hashlib.sha256(pair.public).hexdigest(),
             sealed_hash=hashlib.sha256(sealed).hexdigest(),
             line=_line({"segment": pseudonym, "index": index, "sealed": _text(sealed)}),
+            tags=tags,
         )
 
 
@@ -142,6 +161,7 @@ def render_keyring(
         "created": created,
         "chunk_key": pieces.chunk_key_hash,
         "entries": [[entry.pseudonym, entry.public_hash, entry.sealed_hash] for entry in listed],
+        "tags": [entry.tags for entry in listed],
     }
     document = signer.sign(msgspec.json.encode(body, order="sorted"), "keyring")
     lines = [pieces.wraps, pieces.chunk_key, *(entry.line for entry in listed)]

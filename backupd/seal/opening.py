@@ -9,7 +9,16 @@ from typing import TYPE_CHECKING, Annotated
 import msgspec
 
 from backupd.errors import DamageError, KeyRefusedError
-from backupd.model.ids import Fingerprint, GenerationId, Pseudonym, RegionName, RepositoryId, RunId
+from backupd.model.ids import (
+    ClassTag,
+    Fingerprint,
+    GenerationId,
+    Pseudonym,
+    RegionName,
+    RepositoryId,
+    RunId,
+    TenantTag,
+)
 from backupd.model.jsontext import UnreadableError, from_json
 from backupd.model.tenancy import SegmentName
 from backupd.seal import suite
@@ -20,6 +29,7 @@ from backupd.seal.keyring import (
     KeyringIds,
     SealedSegment,
     SegmentKey,
+    Tags,
     entry_label,
     entry_nonce,
     wraps_check,
@@ -28,6 +38,7 @@ from backupd.seal.keyring import (
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
 
+_Hex16 = Annotated[str, msgspec.Meta(pattern=r"\A[0-9a-f]{16}\Z")]
 _Hex32 = Annotated[str, msgspec.Meta(pattern=r"\A[0-9a-f]{32}\Z")]
 _Hex64 = Annotated[str, msgspec.Meta(pattern=r"\A[0-9a-f]{64}\Z")]
 _Stamped = Annotated[str, msgspec.Meta(pattern=r"\A[0-9]{8}T[0-9]{6}Z-[0-9a-f]{8}\Z")]
@@ -41,6 +52,7 @@ class _Body(msgspec.Struct, frozen=True):
     created: str
     chunk_key: _Hex64
     entries: list[tuple[_Hex32, _Hex64, _Hex64]]
+    tags: list[tuple[_Hex32, _Hex16]]
 
 
 class _Wrap(msgspec.Struct, frozen=True):
@@ -79,7 +91,9 @@ class Keyring:
     created: str
     where: str
     index: list[tuple[Pseudonym, str]]
-    """Every segment the run created, with the hex SHA-256 of its public key; shredded ones too."""
+    """Every segment the keyring was made for, with the hex SHA-256 of its public key; shredded ones too."""
+    tags: list[Tags]
+    """Of every place in `index`."""
     wraps: Mapping[Fingerprint, bytes] = field(repr=False)
     chunk_key: bytes = field(repr=False)
     sealed: Mapping[int, bytes] = field(repr=False)
@@ -138,11 +152,14 @@ def parse_keyring(data: bytes, trusted: Collection[str], where: str) -> Keyring:
         entries = [from_json(line, _Entry) for line in lines[4:]]
     except UnreadableError as error:
         raise DamageError(f"'{where}' holds a line that cannot be read") from error
+    if len(body.tags) != len(body.entries):
+        raise DamageError(f"'{where}' has not as many tags as entries")
     return Keyring(
         ids=_ids(body),
         created=body.created,
         where=where,
         index=[(Pseudonym(pseudonym), public_hash) for pseudonym, public_hash, _ in body.entries],
+        tags=[Tags(TenantTag(tenant), ClassTag(data_class)) for tenant, data_class in body.tags],
         wraps=_checked_wraps(wraps, where),
         chunk_key=_matching(chunk_key, body.chunk_key, where),
         sealed=_checked_entries(entries, body.entries, where),

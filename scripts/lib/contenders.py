@@ -120,6 +120,7 @@ class Backupd(Contender):
         passphrase.write_text("a passphrase for the bench\n")
         self.prepared_by(*self.program, "key", "generate", "ops.identity", "--passphrase-file", "passphrase")
         self.prepared_by(*self.program, "key", "generate", "--signer", "signing.key")
+        self.prepared_by(*self.program, "key", "generate", "--tenant-key", "tenant.key")
         account, server = self.ground.account, self.ground.region.server
         text = Template((Path(__file__).parent / "bench.toml").read_text()).substitute(
             folder=self.local,

@@ -84,9 +84,11 @@ def keys(act: Scene) -> None:
     """2: keys and configuration."""
     act.voice.step("Keys, and the configuration")
     act.voice.say("""Two identities can read the backups: one for operations, one in escrow. This machine will only
-        use their public halves. It has a signing key of its own.""")
+        use their public halves. It has a signing key of its own, and the tenant
+        key, from which the opaque ids are made that stand for tenants on the store.""")
     for name in ("ops", "escrow"):
         act.backupd("key", "generate", f"{name}.identity", "--passphrase-file", f"{name}.passphrase")
+    act.backupd("key", "generate", "--tenant-key", "tenant.key")
     act.configure(act.backupd("key", "generate", "--signer", "signing.key").split()[-1])
     act.voice.say("The configuration names servers, stores with their pinned host keys, and whose rows are whose.")
     act.backupd("config", "check")

@@ -101,6 +101,7 @@ def _build(stack: ExitStack, folder: Path, shape: seed.Shape) -> Place:
     (folder / "pass").touch(mode=0o600)
     (folder / "pass").write_text("six words that only ops knows\n")
     _key(folder, "key", "generate", str(folder / "ops.identity"), "--passphrase-file", str(folder / "pass"))
+    _key(folder, "key", "generate", "--tenant-key", str(folder / "tenant.key"))
     signer = _key(folder, "key", "generate", "--signer", str(folder / "signing.key"), "--json")
     template = Template((Path(__file__).parent / "demo.toml").read_text())
     filled = template.safe_substitute(

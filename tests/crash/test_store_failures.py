@@ -124,7 +124,7 @@ def test_every_call_of_a_later_backup_may_fail(regions: Iterator[Region], small:
             on(region, store).backup(small)
         except StoreGoneError:
             continue
-        assert len(store.calls) < number
+        assert len(store.calls) <= number  # the last one takes the run's mark away, and may fail
         break
     assert number > 5
     assert {number_of_rows(found) for found in looks(region)} == {ROWS}

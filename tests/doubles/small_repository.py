@@ -15,16 +15,27 @@ from backupd.catalog.parts import encode_entries
 from backupd.catalog.repository import Repository, signed_record
 from backupd.clock import compact, stamp
 from backupd.model.documents import LedgerHead, Record, RepositoryInfo, Totals
-from backupd.model.ids import GenerationId, ObjectHash, Pseudonym, RegionName, RepositoryId, RunId, SnapshotName
+from backupd.model.ids import (
+    ClassTag,
+    GenerationId,
+    ObjectHash,
+    Pseudonym,
+    RegionName,
+    RepositoryId,
+    RunId,
+    SnapshotName,
+    TenantTag,
+)
 from backupd.model.manifest import Entry, FactsEntry, FileEntry, SegmentEntry, SequencesEntry, TableEntry
 from backupd.model.tenancy import SegmentName
 from backupd.seal import suite
 from backupd.seal.container import DATA, MANIFEST, ContainerWriter, Context
 from backupd.seal.documents import Signer
 from backupd.seal.frame import Compressor
-from backupd.seal.keyring import KeyringIds, KeyringWriter, render_keyring
+from backupd.seal.keyring import KeyringIds, KeyringWriter, Tags, render_keyring
 from backupd.store.base import Store
 
+TAGS = Tags(TenantTag("7a" * 16), ClassTag("c1" * 8))
 START = datetime(2030, 1, 1, tzinfo=UTC)
 
 
@@ -167,7 +178,7 @@ class SmallRepository:
             pseudonym, pair = Pseudonym(os.urandom(16).hex()), suite.generate()
             self.pseudonyms[self.generation, name] = pseudonym
             self._pairs[pseudonym] = pair
-            entries.append(writer.add(pseudonym, pair, name))
+            entries.append(writer.add(pseudonym, pair, name, TAGS))
         if names:
             data = render_keyring(ids, stamp(self._now()), writer.pieces, entries, self.signer)
             self.repository.put_keyring(ids, data)

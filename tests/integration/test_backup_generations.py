@@ -74,7 +74,7 @@ def test_an_unchanged_database_sends_its_record_only(region: Region, crowd: Data
     first = region.backup(crowd)
     store.put.clear()
     second = region.backup(crowd)
-    assert [name.split("/")[0] for name in store.put] == ["snapshots"]
+    assert [name.split("/")[0] for name in store.put] == ["runs", "snapshots"]
     assert (second.new, second.sent) == (0, 0)
     one, other = (region.repository.record(report.snapshot) for report in (first, second))
     assert one.parts == other.parts

@@ -31,6 +31,7 @@ name = "test"
 state_dir = "{here}/state"
 spool_dir = "{here}/spool"
 signing_key_file = "{here}/signing.key"
+tenant_key_file = "{here}/tenant.key"
 [trust]
 signers = ["{signer}"]
 [stores.disk]
@@ -110,6 +111,7 @@ def story(tmp_path, pg15, make_database, make_role, sshd):
     role = make_role(pg15, "LOGIN BYPASSRLS")
     pg15.sql("postgres", f"GRANT pg_read_all_data TO {role}")
     program.run("key", "generate", "ops.identity", "--passphrase-file", "pass")
+    program.run("key", "generate", "--tenant-key", "tenant.key")
     signer = program.json("key", "generate", "--signer", "signing.key")["public"]
 
     def write(rules, maintenance="dbname=postgres"):

@@ -12,17 +12,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from backupd.model.documents import LedgerHead, Record, Totals, decode_body, encode_body
-from backupd.model.ids import GenerationId, Pseudonym, RegionName, RepositoryId, RunId
+from backupd.model.ids import ClassTag, GenerationId, Pseudonym, RegionName, RepositoryId, RunId, TenantTag
 from backupd.model.tenancy import SegmentName
 from backupd.seal import suite
 from backupd.seal.container import DATA, MANIFEST, ContainerReader, ContainerWriter, Context
 from backupd.seal.documents import Signer, read_document
 from backupd.seal.frame import Compressor, decompress
-from backupd.seal.keyring import KeyringIds, KeyringWriter, render_keyring
+from backupd.seal.keyring import KeyringIds, KeyringWriter, Tags, render_keyring
 from backupd.seal.layout import padme
 from backupd.seal.opening import parse_keyring
 
 PAIR, OTHER, SIGNER = suite.generate(), suite.generate(), Signer(os.urandom(32))
+TAGS = Tags(TenantTag("7a" * 16), ClassTag("c1" * 8))
 RUN = "20300101T000000Z-0a0b0c0d"
 CONTEXT = Context(RepositoryId("0f" * 16), GenerationId(RUN), Pseudonym("5e" * 16))
 
@@ -103,7 +104,7 @@ def test_a_keyring_gives_back_its_keys(segments: list, shredded: set[int]) -> No
     writer = KeyringWriter(ids, [PAIR.public, OTHER.public], chunk_key)
     pairs = {Pseudonym(os.urandom(16).hex()): (suite.KeyPair(os.urandom(96), os.urandom(1216)), SegmentName(*name))
              for name in segments}  # fmt: skip
-    entries = [writer.add(pseudonym, pair, name) for pseudonym, (pair, name) in pairs.items()]
+    entries = [writer.add(pseudonym, pair, name, TAGS) for pseudonym, (pair, name) in pairs.items()]
     lines = render_keyring(ids, "2030-01-01T00:00:00.000000Z", writer.pieces, entries, SIGNER).split(b"\n")
     gone = {place for place in shredded if place < len(entries)}
     data = b"\n".join(line for at, line in enumerate(lines) if at - 4 not in gone)

@@ -10,23 +10,24 @@ import msgspec
 import pytest
 
 from backupd.errors import BackupdError, ConfigError, DamageError, KeyRefusedError, RefusedError
-from backupd.model.ids import GenerationId, Pseudonym, RegionName, RepositoryId, RunId
+from backupd.model.ids import ClassTag, GenerationId, Pseudonym, RegionName, RepositoryId, RunId, TenantTag
 from backupd.model.tenancy import SegmentName
 from backupd.seal import suite
 from backupd.seal.documents import Signer, check_size
 from backupd.seal.identity import Recipient, read_identity, read_recipient, write_identity, write_recipient
-from backupd.seal.keyring import KeyringEntry, KeyringIds, KeyringPieces, KeyringWriter, render_keyring
+from backupd.seal.keyring import KeyringEntry, KeyringIds, KeyringPieces, KeyringWriter, Tags, render_keyring
 from backupd.seal.opening import parse_keyring
 
 RUN = "20300101T000000Z-0a0b0c0d"
 IDS = KeyringIds(RepositoryId("0f" * 16), RegionName("be"), GenerationId(RUN), RunId(RUN))
+TAGS = Tags(TenantTag("7a" * 16), ClassTag("c1" * 8))
 ME, SIGNER = suite.generate(), Signer(bytes(range(32)))
 CREATED = "2030-01-01T00:00:00.000000Z"
 
 
 def some_entries(writer: KeyringWriter, number: int) -> list[KeyringEntry]:
     return [
-        writer.add(Pseudonym(f"{at:032x}"), suite.generate(), SegmentName("app", "uploaded", f"tenant {at}"))
+        writer.add(Pseudonym(f"{at:032x}"), suite.generate(), SegmentName("app", "uploaded", f"tenant {at}"), TAGS)
         for at in range(number)
     ]
 

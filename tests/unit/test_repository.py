@@ -149,7 +149,7 @@ def test_an_identity_added_later_opens_what_it_may(small: SmallRepository) -> No
 def test_names_outside_a_generation_have_kinds(name: str) -> None:
     """Every name is something, if only foreign."""
     kind = layout.place_of(ObjectName(name)).kind.value
-    expected = {"repository.json": "repository", "tmp/abc": "temporary", "ledger/1.json": "reserved"}
+    expected = {"repository.json": "repository", "tmp/abc": "temporary", "ledger/0000000001.json": "ledger entry"}
     assert kind == expected.get(name, "help" if name.lower().startswith("recover") else "foreign")
 
 

@@ -1,5 +1,6 @@
 """From configured sections to values and adapters."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ from backupd.errors import ConfigError, StoreError, UsageError
 from backupd.model.ids import RegionName
 from backupd.model.tenancy import ClassPolicy, TableRule, TenancyKind
 from backupd.seal.signing import read_signer, write_signer
+from backupd.seal.tags import write_tenant_key
 from backupd.store.decorators.retrying import RetryingStore
 from backupd.store.decorators.throttle import ThrottledStore
 from backupd.store.directory import DirectoryStore
@@ -150,12 +152,16 @@ def test_what_is_no_signing_key_is_refused_and_not_repeated(tmp_path, content):
 def test_every_region_and_store_has_an_index_and_a_spool_of_its_own(tmp_path):
     """Two stores of a region are two chains of snapshots."""
     write_signer(tmp_path / "key")
-    wiring = with_signer(tmp_path / "key", "signers = []")
-    wiring = Wiring(wiring.config.model_copy(update={"recipients": ()}), {})
+    write_tenant_key(tmp_path / "tenant")
+    text = EXAMPLE.replace("credential:signing.key", str(tmp_path / "key"))
+    text = text.replace("credential:tenant.key", str(tmp_path / "tenant"))
+    text = re.sub(r"^signers = .*$", "signers = []", text, flags=re.MULTILINE)
+    text = text.replace('name = "node-1"', f'name = "node-1"\nstate_dir = "{tmp_path}"')
+    wiring = Wiring(parse(text, "example").model_copy(update={"recipients": ()}), {})
 
     nodes = [wiring.node(BE, store, NoTrace()) for store in ("zurich", "cellar")]
 
-    assert [str(node.state) for node in nodes] == ["/var/lib/backupd/be/zurich", "/var/lib/backupd/be/cellar"]
+    assert [str(node.state) for node in nodes] == [f"{tmp_path}/be/zurich", f"{tmp_path}/be/cellar"]
     assert [str(node.spool) for node in nodes] == ["/var/spool/backupd/be/zurich", "/var/spool/backupd/be/cellar"]
     assert [node.shippers for node in nodes] == [16, 2]
 

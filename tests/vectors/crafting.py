@@ -126,6 +126,7 @@ class CraftKeyring:
         ids = {"repository": REPOSITORY, "region": "be", "generation": GENERATION, "run": RUN}
         body = {"kind": "keyring", "format": 1, "features": [], **ids, "created": "2030-01-02T03:04:05.000000Z"}
         body |= {"chunk_key": hashlib.sha256(chunk_key).hexdigest(), "entries": entries}
+        body |= {"tags": [["7a" * 16, "c1" * 8] for _ in entries]}
         document = self.signer.sign(json.dumps(self.body(body)).encode(), "keyring").decode().splitlines()
         check = hashlib.sha256(name.encode() + wrap).hexdigest()
         lines = [

@@ -36,7 +36,8 @@ def add(app: typer.Typer) -> None:
 
 def generate(
     file: Annotated[Path, typer.Argument(metavar="FILE", help="The new file; never overwritten.", show_default=False)],
-    signer: Annotated[bool, typer.Option("--signer", help="A writer's signing key instead of an identity.")] = False,
+    signer: Annotated[bool, typer.Option("--signer", help="A signing key instead of an identity.")] = False,
+    tenant_key: Annotated[bool, typer.Option("--tenant-key", help="A tenant key instead of an identity.")] = False,
     name: Annotated[
         str | None, typer.Option("--name", show_default=False, help="Whose it is. [default: FILE's name]")
     ] = None,
@@ -47,19 +48,24 @@ def generate(
     passphrase_file: PassphraseOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Make an identity and its recipient, or a signing key.
+    """Make an identity and its recipient, a signing key, or the tenant key.
 
     The identity opens backups: keep it, and its passphrase, away from the machines that write them. The recipient is
-    its public half, named in their configuration. A signing key belongs to one machine that writes backups; its public
-    half, which is printed, belongs under [trust] in the configuration of all.
+    its public half, named in their configuration. A signing key belongs to one machine that writes or keeps backups;
+    its public half, which is printed, belongs under [trust] in the configuration of all. The tenant key is one for all
+    these machines: without it nobody can find a tenant's segments, so keep a copy with the identities.
 
     \b
     Examples:
       backupd key generate ops.identity
       backupd key generate --signer /etc/backupd/signing.key
     """
+    if tenant_key:
+        _refuse_beside("--tenant-key", name=name, recipient=recipient, passphrase_file=passphrase_file, signer=signer)
+        _generate_tenant_key(file, as_json=as_json)
+        return
     if signer:
-        _refuse_with_signer(name=name, recipient=recipient, passphrase_file=passphrase_file)
+        _refuse_beside("--signer", name=name, recipient=recipient, passphrase_file=passphrase_file)
         _generate_signer(file, as_json=as_json)
         return
     from backupd.operations.keys import generate_identity
@@ -127,13 +133,23 @@ class _Check:
         ]
 
 
-def _refuse_with_signer(**others: object) -> None:
+def _refuse_beside(chosen: str, **others: object) -> None:
     for option, value in others.items():
-        if value is not None:
+        if value:
             raise UsageError(
-                f"--{option.replace('_', '-')} means nothing with --signer",
-                hint="A signing key has neither name, recipient nor passphrase.",
+                f"--{option.replace('_', '-')} means nothing with {chosen}",
+                hint="Only an identity has a name, a recipient and a passphrase.",
             )
+
+
+def _generate_tenant_key(file: Path, *, as_json: bool) -> None:
+    from backupd.seal.tags import write_tenant_key
+
+    write_tenant_key(file)
+    if as_json:
+        output.print_json({"tenant_key": str(file)})
+    else:
+        output.print_facts({"tenant key": str(file)})
 
 
 def _generate_signer(file: Path, *, as_json: bool) -> None:

@@ -1,4 +1,4 @@
-"""The generation a run adds to: its index, its segments, and the keyring of the run."""
+"""The generation a run adds to: its index, its segments, and the keyrings of the run."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import msgspec
 from backupd.catalog.index import Generation, Index, KeyringPlace, KnownSegment
 from backupd.clock import compact, parse_stamp, stamp
 from backupd.errors import RefusedError
-from backupd.model.ids import GenerationId, Pseudonym, RunId
+from backupd.model.ids import GenerationId, Pseudonym, RegionName, RunId
 from backupd.seal import suite
 from backupd.seal.keyring import KeyringEntry, KeyringIds, KeyringPieces, KeyringWriter, render_keyring
 
@@ -22,16 +22,19 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from backupd.catalog.repository import Repository
-    from backupd.model.ids import RegionName
     from backupd.model.tenancy import SegmentName
+    from backupd.operations.backup.standing import Standing
     from backupd.operations.backup.values import Node
     from backupd.seal.documents import Signer
+
+KEYRING_ENTRIES = 256
+"""Of one keyring: a purge writes those anew that hold a line of the tenant, so they stay small (about 100 KB)."""
 
 
 class _Head(msgspec.Struct, frozen=True):
     """What a keyring needs besides its entries, kept until it is published."""
 
-    region: str
+    region: RegionName
     created: str
     pieces: KeyringPieces
 
@@ -76,14 +79,14 @@ class Segments:
     anything is sealed to its public half, so that a crash cannot leave packs nobody can open.
     """
 
-    def __init__(self, index: Index, generation: Generation, ids: KeyringIds, node: Node) -> None:
+    def __init__(self, index: Index, generation: Generation, standing: Standing, node: Node) -> None:
         self._index = index
+        self._generation = generation
         self._key = generation.chunk_key
-        self._random = node.random
-        self._writer = KeyringWriter(ids, node.recipients, generation.chunk_key, random=node.random)
+        self._standing = standing
+        self._node = node
+        self._writer = self._begin_keyring()
         self._by_name: dict[SegmentName, Keyed] = {}
-        head = _Head(ids.region, stamp(node.clock.now()), self._writer.pieces)
-        index.begin_keyring(ids.run, msgspec.json.encode(head))
 
     def of(self, name: SegmentName) -> Keyed:
         keyed = self._by_name.get(name)
@@ -98,13 +101,23 @@ class Segments:
         return hmac.digest(self._key, msgspec.json.encode(parts), "sha256")
 
     def _create(self, tag: bytes, name: SegmentName) -> KnownSegment:
+        if self._writer.entries >= KEYRING_ENTRIES:
+            self._writer = self._begin_keyring()
         pair = suite.generate()
-        pseudonym = Pseudonym(self._random(16).hex())
-        entry = self._writer.add(pseudonym, pair, name)
+        pseudonym = Pseudonym(self._node.random(16).hex())
+        entry = self._writer.add(pseudonym, pair, name, self._standing.tags_of(self._generation.id, name))
         self._index.add_segment(
             tag, pseudonym, pair.public, KeyringPlace(self._writer.ids.run, msgspec.json.encode(entry))
         )
         return KnownSegment(pseudonym, None, None)
+
+    def _begin_keyring(self) -> KeyringWriter:
+        node, generation = self._node, self._generation
+        ids = _ids(generation, self._standing.region, RunId(new_id(node.clock.now(), node.random)))
+        writer = KeyringWriter(ids, node.recipients, generation.chunk_key, random=node.random)
+        head = _Head(ids.region, stamp(node.clock.now()), writer.pieces)
+        self._index.begin_keyring(ids.run, msgspec.json.encode(head))
+        return writer
 
 
 def publish_keyrings(index: Index, repository: Repository, generation: Generation, signer: Signer) -> None:
@@ -117,14 +130,8 @@ def publish_keyrings(index: Index, repository: Repository, generation: Generatio
         index.keyring_published(run)
 
 
-def keyring_ids(generation: Generation, region: RegionName, run: RunId) -> KeyringIds:
+def _ids(generation: Generation, region: RegionName, run: RunId) -> KeyringIds:
     return KeyringIds(generation.repository, region, generation.id, run)
-
-
-def _ids(generation: Generation, region: str, run: RunId) -> KeyringIds:
-    from backupd.model.ids import RegionName
-
-    return keyring_ids(generation, RegionName(region), run)
 
 
 def digest(key: bytes, text: bytes) -> bytes:

@@ -18,34 +18,38 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Self
 
 from backupd.catalog.index import Index
-from backupd.catalog.layout import place_of, record_name, segment_folder
+from backupd.catalog.layout import SEGMENTS, place_of, record_name, segment_folder
+from backupd.catalog.marks import run_marked
 from backupd.catalog.repository import signed_record
 from backupd.catalog.shipping import Shipper
 from backupd.catalog.spool import run_folder
 from backupd.clock import stamp
 from backupd.errors import DamageError
-from backupd.model.documents import LedgerHead, Record, Totals
+from backupd.model.documents import Record, Totals
 from backupd.model.ids import ObjectName, RunId
 from backupd.operations.backup.contents import Contents
 from backupd.operations.backup.generation import (
     Segments,
     current_generation,
     digest,
-    keyring_ids,
     new_id,
     publish_keyrings,
 )
 from backupd.operations.backup.intake import Onto
 from backupd.operations.backup.parts import PartBuilder, Placed
 from backupd.operations.backup.reading import Reading, read_database
+from backupd.operations.backup.standing import Standing, read_standing
 from backupd.operations.backup.values import BackupReport, Job, Node
 from backupd.seal.frame import Compressor
 from backupd.trace import PhaseDone, PhaseStarted
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from backupd.catalog.index import Generation
     from backupd.catalog.repository import Repository
-    from backupd.model.ids import ObjectHash, SnapshotName
+    from backupd.model.ids import GenerationId, ObjectHash, SnapshotName
+    from backupd.store.base import ObjectInfo
 
 PARTS_IN_FLIGHT = 8 << 20
 """Bytes of parts in memory, sealed and not yet published."""
@@ -62,6 +66,7 @@ class _Run:
     generation: Generation
     run: RunId
     shipper: Shipper
+    standing: Standing
 
 
 def backup(job: Job, repository: Repository, node: Node, database: str | None = None) -> BackupReport:
@@ -74,15 +79,33 @@ def backup(job: Job, repository: Repository, node: Node, database: str | None = 
     with ExitStack() as stack:
         index = stack.enter_context(Index.locked(node.state, node.trace))
         generation = current_generation(index, repository, node)
+        standing = read_standing(repository, node, job.region)
         run = RunId(new_id(node.clock.now(), node.random))
         spool = stack.enter_context(run_folder(node.spool, run))
+        stack.enter_context(run_marked(repository.store, generation.id, run, node.clock))
         shipper = stack.enter_context(Shipper(repository.store, node.shippers))
-        context = _Run(job, node, repository, index, generation, run, shipper)
-        segments = Segments(index, generation, keyring_ids(generation, job.region, run), node)
+        context = _Run(job, node, repository, index, generation, run, shipper, standing)
+        _forget_removed(context)
+        segments = Segments(index, generation, standing, node)
         listing = stack.enter_context(_Listing(context))
         reading = read_database(job, node, database, spool, Onto(generation, index, segments, shipper))
         shipper.drain()
         return _publish(context, reading, listing, started)
+
+
+def _forget_removed(context: _Run) -> None:
+    """Bring the index up to what a keeper removed since the last run, so that nothing of it is referred to."""
+    index, standing, generation = context.index, context.standing, context.generation.id
+    seen = index.settled()
+    if standing.removals_since(seen):
+        index.forget_segments(standing.purged(generation))
+        there = {place_of(found.name).sha256 for found in _containers(context.repository, generation)}
+        index.forget([one.number for one in index.all_containers() if one.sha256 not in there])
+    index.settle(standing.head.seq)
+
+
+def _containers(repository: Repository, generation: GenerationId) -> Iterator[ObjectInfo]:
+    return repository.store.list(ObjectName(f"{SEGMENTS}/{generation}"))
 
 
 def _publish(context: _Run, reading: Reading, listing: _Listing, started: float) -> BackupReport:
@@ -148,7 +171,7 @@ def _record(context: _Run, reading: Reading, placed: list[Placed]) -> Record:
         published=stamp(context.node.clock.now()),
         server=exported.version,
         previous=_previous(context),
-        ledger=LedgerHead(seq=0, head=None),
+        ledger=context.standing.head,
         parts=[(one.part.pseudonym, one.part.sha256, one.part.size) for one in placed],
         totals=Totals(
             tables=reading.table_count,
@@ -215,7 +238,7 @@ class _Listing:
         if not self._known:
             return {}
         found: dict[ObjectHash, int] = {}
-        for listed in self._context.repository.store.list(ObjectName(f"segments/{self._context.generation.id}")):
+        for listed in _containers(self._context.repository, self._context.generation.id):
             sha256 = place_of(listed.name).sha256
             if sha256 is not None:
                 found[sha256] = listed.size

@@ -12,6 +12,8 @@ from backupd.model.ids import RegionName, SnapshotName
 from backupd.model.tenancy import Tenancy
 from backupd.postgres.connect import Source
 from backupd.seal.documents import Signer
+from backupd.seal.tags import TenantTags
+from backupd.store.base import Store
 from backupd.trace import Trace
 
 
@@ -41,6 +43,11 @@ class Node:
     lock_timeout: float
     generation_length: timedelta
     recipients: tuple[bytes, ...]
+    tags: TenantTags = field(repr=False)
+    own_clocks: frozenset[str]
+    """Classes whose dates are not their tenant's."""
+    ledger: Store
+    """This node's own copy of the region's ledger: a witness of what stores showed before."""
     signer: Signer = field(repr=False)
     clock: Clock
     random: Callable[[int], bytes] = field(repr=False)

@@ -1,0 +1,99 @@
+"""Marks in `runs/`, FORMAT.md §11: how a run that adds and a keeper that removes stay out of each other's way.
+
+A run refers to containers of earlier ones, which the keeper may be about to remove. So each first puts its mark, then
+looks for the other's: whatever the order, one of them sees the other and waits. A mark nobody removed grows old.
+"""
+
+from __future__ import annotations
+
+import io
+from contextlib import contextmanager, suppress
+from datetime import timedelta
+from hashlib import sha256
+from typing import TYPE_CHECKING, Final
+
+from backupd.catalog import layout
+from backupd.errors import BusyError, ObjectExistsError, StoreError
+from backupd.model.ids import ObjectHash, RunId
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from datetime import datetime
+
+    from backupd.clock import Clock
+    from backupd.model.ids import GenerationId, ObjectName
+    from backupd.store.base import Store
+
+LONGEST_RUN: Final = timedelta(hours=24)
+"""A run's mark that is older is of one that was killed."""
+LONGEST_REMOVAL: Final = timedelta(hours=1)
+"""Likewise a keeper's."""
+_PATIENCE = timedelta(minutes=10)
+_LOOK_EVERY = 2.0
+"""Seconds."""
+
+
+@contextmanager
+def run_marked(store: Store, generation: GenerationId, run: RunId, clock: Clock) -> Iterator[None]:
+    """Tell the keeper that a run adds to the generation; wait while one removes there.
+
+    Raises BusyError when it does not end. On a store that lets a writer remove nothing, the mark stays and grows old.
+    """
+    mark = layout.run_mark(generation, run)
+    _put(store, mark, run)
+    try:
+        _wait(store, generation, clock)
+        yield
+    finally:
+        _forget(store, mark)
+
+
+@contextmanager
+def removal_marked(store: Store, generation: GenerationId, keeper: str, clock: Clock) -> Iterator[None]:
+    """Tell runs that the keeper removes in the generation.
+
+    Raises BusyError while a run adds to it, or another keeper removes.
+    """
+    mark = layout.keeper_mark(generation)
+    seen = store.stat(mark)
+    if seen is not None and clock.now() - seen.modified > LONGEST_REMOVAL:
+        store.remove(mark)
+    try:
+        _put(store, mark, f"{keeper} {clock.now().isoformat()}")
+    except ObjectExistsError:
+        raise BusyError(f"another keeper removes in generation {generation}") from None
+    try:
+        running = runs_under_way(store, generation, clock.now())
+        if running:
+            raise BusyError(
+                f"run {running[0]} adds to generation {generation}", hint="It is left as it is until the next keeping."
+            )
+        yield
+    finally:
+        _forget(store, mark)
+
+
+def runs_under_way(store: Store, generation: GenerationId, now: datetime) -> list[RunId]:
+    """Runs whose mark is there and not old."""
+    found = [(layout.place_of(info.name), info.modified) for info in store.list(layout.marks_folder(generation))]
+    return sorted(place.run for place, at in found if place.run and now - at < LONGEST_RUN)
+
+
+def _wait(store: Store, generation: GenerationId, clock: Clock) -> None:
+    until = clock.monotonic() + _PATIENCE.total_seconds()
+    while (seen := store.stat(layout.keeper_mark(generation))) is not None:
+        if clock.now() - seen.modified > LONGEST_REMOVAL:
+            return
+        if clock.monotonic() > until:
+            raise BusyError("the keeper removes from this generation, and does not end")
+        clock.sleep(_LOOK_EVERY)
+
+
+def _put(store: Store, mark: ObjectName, text: str) -> None:
+    data = text.encode()
+    store.put_new(mark, io.BytesIO(data), len(data), ObjectHash(sha256(data).hexdigest()))
+
+
+def _forget(store: Store, mark: ObjectName) -> None:
+    with suppress(StoreError):  # a writer that may not remove, or a line that is down: the mark grows old
+        store.remove(mark)

@@ -1,0 +1,250 @@
+"""The ledger's entries as values, FORMAT.md §10: what happened to tenants and snapshots, without a name."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, TypeAlias
+
+import msgspec
+
+from backupd.errors import DamageError
+from backupd.model.ids import GenerationId, Pseudonym, RegionName, RepositoryId, SnapshotName, TenantId
+from backupd.model.jsontext import UnreadableError, from_json
+
+_Count = Annotated[int, msgspec.Meta(ge=0, le=(1 << 63) - 1)]
+_Hex16 = Annotated[str, msgspec.Meta(pattern=r"\A[0-9a-f]{16}\Z")]
+_Hex64 = Annotated[str, msgspec.Meta(pattern=r"\A[0-9a-f]{64}\Z")]
+_Stamp = Annotated[str, msgspec.Meta(pattern=r"\A[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}\.[0-9]{6}Z\Z")]
+_Tenant = Annotated[TenantId, msgspec.Meta(pattern=r"\A[0-9a-f]{32}\Z")]
+_Generation = Annotated[GenerationId, msgspec.Meta(pattern=r"\A[0-9]{8}T[0-9]{6}Z-[0-9a-f]{8}\Z")]
+_Pseudonym = Annotated[Pseudonym, msgspec.Meta(pattern=r"\A[0-9a-f]{32}\Z")]
+_Snapshot = Annotated[SnapshotName, msgspec.Meta(pattern=r"\A[0-9]{8}T[0-9]{6}Z-[0-9a-f]{64}\Z")]
+_Label = Annotated[str, msgspec.Meta(min_length=1, max_length=63)]
+"""A configured name: a store, a class, a region, a label of a database."""
+Reference = Annotated[str, msgspec.Meta(pattern=r"\A[A-Za-z0-9][A-Za-z0-9._/#-]{0,63}\Z")]
+"""The number of a ticket or a decision, never a sentence: a sentence would name people."""
+SegmentRef: TypeAlias = tuple[_Generation, _Pseudonym]
+
+WHOLE = ""
+"""The scope of a life that covers every data class without a clock of its own."""
+
+
+class _Event(msgspec.Struct, frozen=True, kw_only=True, tag_field="event"):
+    """One thing that happened. Subclasses add what it was about."""
+
+
+class _OfLife(_Event, frozen=True, kw_only=True):
+    """About one life: a tenant's incarnation, in all classes or in one that has a clock of its own."""
+
+    tenant: _Tenant
+    incarnation: Annotated[int, msgspec.Meta(ge=1)]
+    scope: Annotated[str, msgspec.Meta(max_length=63)] = WHOLE
+
+
+class _Dated(_OfLife, frozen=True, kw_only=True):
+    """Starts or changes the clock of a life."""
+
+    since: _Stamp
+    """T0."""
+    deadline: _Stamp
+    """D: by then no copy holds a byte."""
+    purge_by: _Stamp
+    """P*: the latest purge that can keep D."""
+
+
+class Unsubscribed(_Dated, frozen=True, kw_only=True, tag="unsubscribed"):
+    pass
+
+
+class ErasureRequested(_Dated, frozen=True, kw_only=True, tag="erasure-requested"):
+    pass
+
+
+class Moved(_Dated, frozen=True, kw_only=True, tag="moved"):
+    """The tenant lives in another region from now on; here it is purged."""
+
+    to: _Label
+
+
+class Resubscribed(_OfLife, frozen=True, kw_only=True, tag="resubscribed"):
+    """Back before the purge: the dates are cancelled."""
+
+
+class Returned(_OfLife, frozen=True, kw_only=True, tag="returned"):
+    """Back after the purge; `incarnation` is the new one's."""
+
+
+class Held(_Event, frozen=True, kw_only=True, tag="held"):
+    """Nothing of the tenant is purged until the hold is released."""
+
+    tenant: _Tenant
+    hold: Reference
+    review: _Stamp
+
+
+class Released(_Event, frozen=True, kw_only=True, tag="released"):
+    tenant: _Tenant
+    hold: Reference
+    due: _Stamp
+    """By then what the hold kept is purged, if its own date is past."""
+
+
+class PurgeBegan(_OfLife, frozen=True, kw_only=True, tag="purge-began"):
+    """The intent: from here on these segments may be missing anywhere."""
+
+    segments: list[SegmentRef]
+    """All that were found of the life, or those found since."""
+    stores: list[_Label]
+    """Every store that must be cleared."""
+
+
+class Shredded(_OfLife, frozen=True, kw_only=True, tag="shredded"):
+    """No keyring on this store holds a key of the life's segments; each was read again afterwards."""
+
+    store: _Label
+    keyrings: _Count
+    """Keyrings that were replaced."""
+
+
+class Cleared(_OfLife, frozen=True, kw_only=True, tag="cleared"):
+    """The folders of the life's segments were listed on this store, and are empty."""
+
+    store: _Label
+    objects: _Count
+    bytes: _Count
+
+
+class Absent(_OfLife, frozen=True, kw_only=True, tag="absent"):
+    """The store's own snapshots were looked into: none holds an object or a key of the life's segments."""
+
+    store: _Label
+    snapshots: list[str]
+    """Those looked into."""
+
+
+class Attested(_OfLife, frozen=True, kw_only=True, tag="attested"):
+    attestation: _Hex64
+    """SHA-256 of the attestation's document."""
+
+
+class ExpiryBegan(_Event, frozen=True, kw_only=True, tag="expiry-began"):
+    """The intent: from here on these records and what only they refer to may be missing on this store."""
+
+    store: _Label
+    snapshots: list[_Snapshot]
+
+
+class ClassExpired(_Event, frozen=True, kw_only=True, tag="class-expired"):
+    """From here on parts of one data class may be missing on this store, where only older snapshots refer to them."""
+
+    store: _Label
+    generation: _Generation
+    class_tag: _Hex16
+    before: _Stamp
+    """Snapshots exported before this instant."""
+
+
+class Expired(_Event, frozen=True, kw_only=True, tag="expired"):
+    """An expiry ended, and what it removed was listed again and is absent."""
+
+    store: _Label
+    snapshots: _Count
+    objects: _Count
+    bytes: _Count
+
+
+class Reduced(_Event, frozen=True, kw_only=True, tag="reduced"):
+    """Of an expired snapshot only what a hold keeps goes on, under a record of its own."""
+
+    store: _Label
+    snapshot: _Snapshot
+    into: _Snapshot
+
+
+class Verified(_Event, frozen=True, kw_only=True, tag="verified"):
+    """Every byte these snapshots need on this store was read and was right."""
+
+    store: _Label
+    snapshots: list[_Snapshot]
+
+
+class Observed(_Event, frozen=True, kw_only=True, tag="observed"):
+    """The store's own snapshots, as listed."""
+
+    store: _Label
+    snapshots: list[str]
+
+
+class Restored(_Event, frozen=True, kw_only=True, tag="restored"):
+    """A snapshot was restored."""
+
+    snapshot: _Snapshot
+    purpose: _Label
+    override: Reference | None = None
+    """Of the decision that allowed a place where the region's data may not usually go."""
+
+
+Event: TypeAlias = (
+    Unsubscribed
+    | ErasureRequested
+    | Moved
+    | Resubscribed
+    | Returned
+    | Held
+    | Released
+    | PurgeBegan
+    | Shredded
+    | Cleared
+    | Absent
+    | Attested
+    | ExpiryBegan
+    | ClassExpired
+    | Expired
+    | Reduced
+    | Verified
+    | Observed
+    | Restored
+)
+LifeEvent: TypeAlias = (
+    Unsubscribed
+    | ErasureRequested
+    | Moved
+    | Resubscribed
+    | Returned
+    | PurgeBegan
+    | Shredded
+    | Cleared
+    | Absent
+    | Attested
+)
+
+
+class LedgerEntry(msgspec.Struct, frozen=True, kw_only=True):
+    """The body of one entry: events that were decided together."""
+
+    kind: str = "ledger"
+    format: int = 1
+    features: list[str] = []
+    repository: Annotated[RepositoryId, msgspec.Meta(pattern=r"\A[0-9a-f]{32}\Z")]
+    region: Annotated[RegionName, msgspec.Meta(pattern=r"\A[a-z][a-z0-9-]{0,62}\Z")]
+    seq: Annotated[int, msgspec.Meta(ge=1)]
+    previous: _Hex64 | None
+    """SHA-256 of the entry before; null for the first."""
+    at: _Stamp
+    events: list[Event]
+
+
+def encode_entry(entry: LedgerEntry) -> bytes:
+    """One line of JSON, keys sorted, no white space."""
+    return msgspec.json.encode(entry, order="sorted")
+
+
+def decode_entry(body: bytes, where: str) -> LedgerEntry:
+    """The value a body line holds.
+
+    Raises DamageError naming `where`. An event this program does not know is one: what it deletes would be forgotten.
+    """
+    try:
+        from_json(body, dict[str, Any])
+        return from_json(body, LedgerEntry)
+    except UnreadableError as error:
+        raise DamageError(f"'{where}' is not a readable ledger entry") from error

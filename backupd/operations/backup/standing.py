@@ -1,0 +1,75 @@
+"""What the ledger means to a backup: which incarnation a tenant's rows are of, and whose must not be kept any more."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from backupd.catalog.ledger import Chain, read_chain
+from backupd.model.ledger import WHOLE, ClassExpired, ExpiryBegan, PurgeBegan
+from backupd.planning.lifecycle.lives import Lives, fold
+from backupd.seal.keyring import Tags
+
+if TYPE_CHECKING:
+    from backupd.catalog.repository import Repository
+    from backupd.model.documents import LedgerHead
+    from backupd.model.ids import GenerationId, Pseudonym, RegionName
+    from backupd.model.tenancy import SegmentName
+    from backupd.operations.backup.values import Node
+    from backupd.planning.lifecycle.lives import Life
+    from backupd.seal.tags import TenantTags
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """The ledger as one backup sees it."""
+
+    region: RegionName
+    chain: Chain = field(repr=False)
+    tags: TenantTags = field(repr=False)
+    lives: Lives = field(repr=False)
+    own_clocks: frozenset[str]
+    """Classes with a life of their own."""
+
+    @property
+    def head(self) -> LedgerHead:
+        return self.chain.head
+
+    def excluded(self, name: SegmentName) -> bool:
+        """Whether the tenant was purged and did not come back: its rows are not backed up again."""
+        return name.tenant is not None and self._life(name).purged
+
+    def tags_of(self, generation: GenerationId, name: SegmentName) -> Tags:
+        incarnation = 0 if name.tenant is None else self._life(name).key.incarnation
+        tenant = self.tags.tenant_id(name.tenant)
+        return Tags(
+            self.tags.tenant_tag(generation, tenant, incarnation), self.tags.class_tag(generation, name.data_class)
+        )
+
+    def purged(self, generation: GenerationId) -> set[Pseudonym]:
+        """Segments of a generation that are purged, or being so."""
+        purges = (life.purge for life in self.lives.lives.values() if life.purge)
+        return {pseudonym for purge in purges for place, pseudonym in purge.segments if place == generation}
+
+    def removals_since(self, seq: int) -> bool:
+        """Whether entries behind `seq` speak of anything that may have gone from a store."""
+        return any(
+            isinstance(event, ExpiryBegan | ClassExpired | PurgeBegan)
+            for entry in self.chain.entries(seq)
+            for event in entry.events
+        )
+
+    def _life(self, name: SegmentName) -> Life:
+        scope = name.data_class if name.data_class in self.own_clocks else WHOLE
+        return self.lives.current(self.tags.tenant_id(name.tenant), scope)
+
+
+def read_standing(repository: Repository, node: Node, region: RegionName) -> Standing:
+    """Read the ledger from the store, onto this node's own copy of it.
+
+    Raises DamageError when the store's is not the continuation of what this node knows.
+    """
+    known, _ = read_chain(node.ledger, Chain(region, repository.info().repository), repository.keepers)
+    chain, _ = read_chain(repository.store, known, repository.keepers)
+    chain.copy_to(node.ledger, len(known.links))
+    return Standing(region, chain, node.tags, fold(chain.entries()), node.own_clocks)

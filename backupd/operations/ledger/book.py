@@ -1,0 +1,153 @@
+"""One region's ledger: the same chain on every store and in this machine's own copy, which is a witness of its own."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, TypeAlias
+
+from backupd.catalog.ledger import Chain, listed, next_document, put_entry, read_chain
+from backupd.clock import stamp
+from backupd.errors import ConfigError, DamageError, ObjectExistsError, RefusedError, StoreGoneError
+from backupd.model.ids import RegionName, RepositoryId
+from backupd.planning.lifecycle.lives import Lives, fold
+
+if TYPE_CHECKING:
+    from backupd.clock import Clock
+    from backupd.model.ledger import Event
+    from backupd.seal.documents import Signer
+    from backupd.store.base import Store
+
+Decide: TypeAlias = "Callable[[Lives], list[Event]]"
+"""Events that follow from a state; asked again when the ledger has grown meanwhile."""
+
+_ATTEMPTS = 8
+"""To append while others do, too."""
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a region's ledger lies, and who writes it."""
+
+    region: RegionName
+    repository: RepositoryId
+    stores: Mapping[str, Store]
+    """By configured name."""
+    copy: Store
+    """Of this machine."""
+    trusted: frozenset[str]
+    """Signers whose entries are believed, 64 hex each."""
+    clock: Clock
+    signer: Signer | None = field(default=None, repr=False)
+    """None: this machine only reads."""
+
+
+class Book:
+    """The ledger as this machine knows it. For one thread."""
+
+    def __init__(self, place: Place) -> None:
+        self._place = place
+        self._folded: tuple[int, Lives] = 0, Lives()
+        self.chain, _ = read_chain(place.copy, Chain(place.region, place.repository), place.trusted)
+        self.unreached: dict[str, StoreGoneError] = {}
+        """Stores the last `sync` or `append` could not reach; they get what they lack the next time."""
+
+    @property
+    def lives(self) -> Lives:
+        done, lives = self._folded
+        if done < len(self.chain.links):
+            lives = fold(self.chain.entries(done), lives)
+            self._folded = len(self.chain.links), lives
+        return lives
+
+    def sync(self, *, anew: bool = False) -> Chain:
+        """Take what stores have and we lack; with a signer, give every store what it lacks.
+
+        `anew` reads and compares every entry of every store. Raises DamageError when two of them disagree, and the
+        first StoreGoneError when no store can be reached.
+        """
+        self.unreached = {}
+        lengths: dict[str, int] = {}
+        for name, store in self._place.stores.items():
+            try:
+                self.chain, lengths[name] = read_chain(store, self.chain, self._place.trusted, anew=anew)
+            except StoreGoneError as error:
+                self.unreached[name] = error
+            except DamageError as error:
+                raise DamageError(f"on store '{name}': {error.message}", hint=error.hint) from error
+        if self.unreached and not lengths:
+            raise next(iter(self.unreached.values()))
+        self.chain.copy_to(self._place.copy, listed(self._place.copy))
+        if self._place.signer is not None:
+            for name, length in lengths.items():
+                self._give_reached(name, length)
+        return self.chain
+
+    def append(self, decide: Decide) -> list[Event]:
+        """Append what `decide` answers, in one entry, to every store that can be reached; nothing when it is nothing.
+
+        It was appended when this returns: at least one store has it. Raises what `decide` and `sync` raise,
+        ConfigError when this machine has no key to sign with, RefusedError when the clock runs behind the ledger, and
+        DamageError when the stores disagree.
+        """
+        for _ in range(_ATTEMPTS):
+            events = decide(self.lives)
+            if not events:
+                return []
+            if self._appended(events):
+                return events
+            self.sync()
+        raise RefusedError("other keepers append to the ledger faster than this one", hint="Run one keeper a region.")
+
+    def _appended(self, events: list[Event]) -> bool:
+        """False when somebody else's entry has the place; then nothing was appended."""
+        document = self._signed(events)
+        seq, taken = len(self.chain.links) + 1, 0
+        for name, store in self._place.stores.items():
+            if name in self.unreached:
+                continue
+            try:
+                put_entry(store, seq, document)
+            except StoreGoneError as error:
+                self.unreached[name] = error
+            except ObjectExistsError:
+                if taken:
+                    raise DamageError(
+                        f"the ledger of store '{name}' went another way at entry {seq}",
+                        hint="Two keepers wrote at once. Stop one, and compare the stores' copies of the ledger.",
+                    ) from None
+                return False
+            else:
+                taken += 1
+        if not taken:
+            raise next(iter(self.unreached.values()))
+        self.chain = self.chain.extended(document, self._place.trusted)
+        put_entry(self._place.copy, seq, document)
+        return True
+
+    def _signed(self, events: list[Event]) -> bytes:
+        place = self._place
+        if place.signer is None:
+            raise ConfigError(
+                "this machine does not keep the ledger",
+                hint="Run this on the keeper: the machine whose configuration has a [keeper] section.",
+            )
+        if place.signer.public not in place.trusted:
+            raise ConfigError(
+                "this keeper's signing key is not trusted",
+                hint=f'Add "{place.signer.public}" to `keepers` under [trust], here and wherever backups are read.',
+            )
+        now = place.clock.now()
+        last = self.chain.links[-1].entry.at if self.chain.links else ""
+        if stamp(now) < last:
+            raise RefusedError(
+                f"the clock says {stamp(now)}, but the ledger's last entry is of {last}",
+                hint="Set the clock. If the ledger is the one that is wrong, nothing can be appended until it is past.",
+            )
+        return next_document(self.chain, stamp(now), events, place.signer)
+
+    def _give_reached(self, name: str, length: int) -> None:
+        try:
+            self.chain.copy_to(self._place.stores[name], length)
+        except StoreGoneError as error:
+            self.unreached[name] = error

@@ -1,0 +1,1 @@
+"""The lives of tenants: folded from the ledger, changed by commands that answer with events. Pure."""

@@ -1,0 +1,133 @@
+"""What may happen to a tenant: each command answers with the events that make it so, or with none when it is so.
+
+They are decided on one state of the ledger and appended behind exactly that one, so that of two commands at once the
+second decides again (compare and set).
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any, NamedTuple
+
+from backupd.clock import stamp
+from backupd.errors import RefusedError
+from backupd.model.ids import TenantId
+from backupd.model.ledger import (
+    WHOLE,
+    ErasureRequested,
+    Event,
+    Held,
+    Moved,
+    Released,
+    Resubscribed,
+    Returned,
+    Unsubscribed,
+)
+from backupd.planning.lifecycle.lives import Life, Lives, State
+
+
+class Dates(NamedTuple):
+    """The dates of a life's clock; see `planning.window`."""
+
+    since: datetime
+    deadline: datetime
+    purge_by: datetime
+
+
+def unsubscribe(lives: Lives, tenant: TenantId, dates: Dates, scope: str = WHOLE) -> list[Event]:
+    """Mark the tenant; its dates run from `dates.since`.
+
+    Raises RefusedError when it is marked with another beginning: dates never move silently.
+    """
+    life = lives.current(tenant, scope)
+    match life.state:
+        case State.ACTIVE:
+            return [Unsubscribed(**_of(life), **_told(dates))]
+        case State.MARKED if life.clock and life.clock.since != dates.since and life.clock.cause == "unsubscribed":
+            raise RefusedError(
+                f"tenant {tenant} is marked since {stamp(life.clock.since)} already",
+                hint="If it came back in between, say `tenant resubscribe` first: its dates then start anew.",
+            )
+        case _:
+            return []
+
+
+def resubscribe(lives: Lives, tenant: TenantId, scope: str = WHOLE) -> list[Event]:
+    """Cancel the dates of a marked tenant; one that was purged begins a new incarnation, with nothing of the old."""
+    life = lives.current(tenant, scope)
+    match life.state:
+        case State.ACTIVE:
+            return []
+        case State.MARKED:
+            return [Resubscribed(**_of(life))]
+        case _:
+            return [Returned(tenant=tenant, incarnation=life.key.incarnation + 1, scope=scope)]
+
+
+def erase(lives: Lives, tenant: TenantId, dates: Dates, scope: str = WHOLE) -> list[Event]:
+    """Purge now, on request. An earlier deadline stays.
+
+    Raises RefusedError while a hold is in force.
+    """
+    life = lives.current(tenant, scope)
+    if life.purged or (life.clock is not None and life.clock.purge_by <= dates.purge_by):
+        return []
+    holds = lives.held(tenant)
+    if holds:
+        raise RefusedError(
+            f"tenant {tenant} is held by {', '.join(hold.reference for hold in holds)}",
+            hint="Release the hold first, if whoever ordered it agrees.",
+        )
+    if life.clock is not None:
+        dates = Dates(life.clock.since, min(life.clock.deadline, dates.deadline), dates.purge_by)
+    return [ErasureRequested(**_of(life), **_told(dates))]
+
+
+def move(lives: Lives, tenant: TenantId, dates: Dates, to: str) -> list[Event]:
+    """The tenant lives in region `to` from now on; here it is purged, on a clock of its own."""
+    life = lives.current(tenant)
+    if life.purged or (life.clock is not None and life.clock.cause == "moved"):
+        return []
+    if life.clock is not None:
+        dates = Dates(
+            life.clock.since, min(life.clock.deadline, dates.deadline), min(life.clock.purge_by, dates.purge_by)
+        )
+    return [Moved(**_of(life), **_told(dates), to=to)]
+
+
+def hold(lives: Lives, tenant: TenantId, reference: str, review: datetime) -> list[Event]:
+    """Keep what there is of the tenant until the hold is released.
+
+    Raises RefusedError when its purge has begun: a hold that kept nothing would be a lie.
+    """
+    known = lives.holds.get((tenant, reference))
+    if known is not None and known.released is None:
+        return [] if known.review == review else [Held(tenant=tenant, hold=reference, review=stamp(review))]
+    if known is not None:
+        raise RefusedError(f"hold {reference} on this tenant was released", hint="Give a new hold a new reference.")
+    current = lives.current(tenant)
+    if current.purged:
+        raise RefusedError(
+            f"the purge of tenant {tenant} began at {stamp(current.purge.began) if current.purge else ''}",
+            hint="Nothing of it can be held any more.",
+        )
+    return [Held(tenant=tenant, hold=reference, review=stamp(review))]
+
+
+def release(lives: Lives, tenant: TenantId, reference: str, due: datetime) -> list[Event]:
+    """End a hold; what it kept beyond its date is purged by `due`.
+
+    Raises RefusedError when there is no such hold.
+    """
+    known = lives.holds.get((tenant, reference))
+    if known is None:
+        raise RefusedError(f"tenant {tenant} has no hold {reference}", hint="`backupd tenant show` lists its holds.")
+    return [] if known.released else [Released(tenant=tenant, hold=reference, due=stamp(due))]
+
+
+def _of(life: Life) -> dict[str, Any]:
+    return life.key._asdict()
+
+
+def _told(dates: Dates) -> dict[str, Any]:
+    return {name: stamp(instant) for name, instant in dates._asdict().items()}

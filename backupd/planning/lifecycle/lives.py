@@ -1,0 +1,250 @@
+"""What the ledger says of every tenant: its events folded into lives."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from enum import StrEnum
+from typing import NamedTuple
+
+from backupd.clock import parse_stamp
+from backupd.model.ids import TenantId
+from backupd.model.ledger import (
+    WHOLE,
+    Absent,
+    Attested,
+    Cleared,
+    ErasureRequested,
+    Event,
+    Held,
+    LedgerEntry,
+    LifeEvent,
+    Moved,
+    PurgeBegan,
+    Released,
+    Resubscribed,
+    Returned,
+    SegmentRef,
+    Shredded,
+    Unsubscribed,
+)
+
+
+class State(StrEnum):
+    """Where a life stands (DESIGN §8). A hold lies over it and is none."""
+
+    ACTIVE = "active"
+    MARKED = "marked"
+    PURGING = "purging"
+    UNREADABLE = "unreadable"
+    CLEARED = "cleared"
+    ATTESTED = "attested"
+
+
+class LifeKey(NamedTuple):
+    tenant: TenantId
+    incarnation: int
+    scope: str = WHOLE
+    """A class with a clock of its own, or all the others."""
+
+
+@dataclass(frozen=True, slots=True)
+class Clock:
+    """A life's dates, as they were told when it was marked."""
+
+    cause: str
+    """The event that set it: `unsubscribed`, `erasure-requested`, `moved`."""
+    since: datetime
+    deadline: datetime
+    purge_by: datetime
+    to: str | None = None
+    """The region it moved to."""
+
+
+@dataclass(frozen=True, slots=True)
+class Purge:
+    """How far a life's purge has come. Mappings are by store, to the instant of the entry that says so."""
+
+    began: datetime
+    stores: frozenset[str]
+    segments: frozenset[SegmentRef]
+    shredded: Mapping[str, datetime] = field(default_factory=dict)
+    cleared: Mapping[str, datetime] = field(default_factory=dict)
+    absent: Mapping[str, tuple[datetime, tuple[str, ...]]] = field(default_factory=dict)
+    """With the store's snapshots that were looked into."""
+
+
+@dataclass(frozen=True, slots=True)
+class Life:
+    """One incarnation of a tenant in one scope."""
+
+    key: LifeKey
+    clock: Clock | None = None
+    purge: Purge | None = None
+    attestation: str | None = None
+
+    @property
+    def state(self) -> State:
+        if self.purge is None:
+            return State.ACTIVE if self.clock is None else State.MARKED
+        if self.attestation is not None:
+            return State.ATTESTED
+        if self.purge.stores <= self.purge.cleared.keys() & self.purge.shredded.keys():
+            return State.CLEARED
+        if self.purge.stores <= self.purge.shredded.keys():
+            return State.UNREADABLE
+        return State.PURGING
+
+    @property
+    def purged(self) -> bool:
+        """Whether the point of no return is behind it: then nothing of it may be kept, nor added."""
+        return self.purge is not None
+
+
+@dataclass(frozen=True, slots=True)
+class Hold:
+    tenant: TenantId
+    reference: str
+    since: datetime
+    review: datetime
+    released: datetime | None = None
+    due: datetime | None = None
+    """Once released: by then what it kept is purged, if its own date is past."""
+
+
+@dataclass(frozen=True, slots=True)
+class Lives:
+    """Every life the ledger speaks of; a tenant it does not know is at its first, and active."""
+
+    lives: Mapping[LifeKey, Life] = field(default_factory=dict)
+    holds: Mapping[tuple[TenantId, str], Hold] = field(default_factory=dict)
+
+    def current(self, tenant: TenantId, scope: str = WHOLE) -> Life:
+        """The newest incarnation."""
+        found = [life for key, life in self.lives.items() if (key.tenant, key.scope) == (tenant, scope)]
+        return max(found, key=lambda life: life.key.incarnation, default=Life(LifeKey(tenant, 1, scope)))
+
+    def held(self, tenant: TenantId) -> list[Hold]:
+        """Holds in force on a tenant."""
+        return [hold for hold in self.holds.values() if hold.tenant == tenant and hold.released is None]
+
+    def of(self, tenant: TenantId) -> list[Life]:
+        """Every life of a tenant the ledger speaks of, oldest first."""
+        return sorted((life for life in self.lives.values() if life.key.tenant == tenant), key=lambda life: life.key)
+
+    def due(self, now: datetime) -> list[Life]:
+        """Lives to be purged now: marked, past their date, and on no hold."""
+        return [
+            life
+            for life in self.lives.values()
+            if life.state is State.MARKED and self.purge_by(life) <= now and not self.held(life.key.tenant)
+        ]
+
+    def purge_by(self, life: Life) -> datetime:
+        """When a marked life is to be purged: its own date, or the later one that the release of a hold left it."""
+        if life.clock is None:
+            raise ValueError("an active life has no date")
+        return max([life.clock.purge_by, *self._kept_until(life)])
+
+    def deadline(self, life: Life) -> datetime:
+        """By when the last byte of a marked life is gone: its own date, or what the release of a hold left it."""
+        if life.clock is None:
+            raise ValueError("an active life has no date")
+        return max([life.clock.deadline, *self._kept_until(life)])
+
+    def _kept_until(self, life: Life) -> list[datetime]:
+        # Only a hold that was in the way moves a date; one released long before the date does not.
+        clock = life.clock
+        return [
+            hold.due
+            for hold in self.holds.values()
+            if hold.tenant == life.key.tenant
+            and hold.due
+            and hold.released
+            and clock
+            and hold.released > clock.purge_by
+        ]
+
+
+def fold(entries: Iterable[LedgerEntry], lives: Lives | None = None) -> Lives:
+    """The lives after these entries, which follow those that made `lives`.
+
+    Believes what it reads: an event that could not have been decided changes what it says, nothing else.
+    """
+    folding = _Folding(dict(lives.lives), dict(lives.holds)) if lives else _Folding({}, {})
+    for entry in entries:
+        at = parse_stamp(entry.at)
+        for event in entry.events:
+            folding.take(event, at)
+    return Lives(folding.lives, folding.holds)
+
+
+@dataclass(slots=True)
+class _Folding:
+    lives: dict[LifeKey, Life]
+    holds: dict[tuple[TenantId, str], Hold]
+
+    def take(self, event: Event, at: datetime) -> None:
+        match event:
+            case Held():
+                key = event.tenant, event.hold
+                self.holds[key] = Hold(event.tenant, event.hold, at, parse_stamp(event.review))
+            case Released():
+                key = event.tenant, event.hold
+                if key in self.holds:
+                    self.holds[key] = replace(self.holds[key], released=at, due=parse_stamp(event.due))
+            case (
+                Unsubscribed()
+                | ErasureRequested()
+                | Moved()
+                | Resubscribed()
+                | Returned()
+                | PurgeBegan()
+                | Shredded()
+                | Cleared()
+                | Absent()
+                | Attested()
+            ):
+                key_of_life = LifeKey(event.tenant, event.incarnation, event.scope)
+                life = self.lives.get(key_of_life, Life(key_of_life))
+                self.lives[key_of_life] = _changed(life, event, at)
+
+
+def _changed(life: Life, event: LifeEvent, at: datetime) -> Life:
+    match event:
+        case Unsubscribed() | ErasureRequested() | Moved():
+            return replace(life, clock=_clock(event))
+        case Resubscribed() | Returned():
+            return Life(life.key)
+        case PurgeBegan():
+            # Found later, it begins again: what was said of stores before did not know of these segments.
+            before = life.purge.segments if life.purge else frozenset()
+            began = life.purge.began if life.purge else at
+            return Life(life.key, life.clock, Purge(began, frozenset(event.stores), before | frozenset(event.segments)))
+        case Attested():
+            return replace(life, attestation=event.attestation)
+        case Shredded() | Cleared() | Absent() if life.purge is not None:
+            return replace(life, purge=_advanced(life.purge, event, at))
+        case _:
+            return life
+
+
+def _advanced(purge: Purge, event: Shredded | Cleared | Absent, at: datetime) -> Purge:
+    match event:
+        case Shredded():
+            return replace(purge, shredded={**purge.shredded, event.store: at})
+        case Cleared():
+            return replace(purge, cleared={**purge.cleared, event.store: at})
+        case Absent():
+            return replace(purge, absent={**purge.absent, event.store: (at, tuple(event.snapshots))})
+
+
+def _clock(event: Unsubscribed | ErasureRequested | Moved) -> Clock:
+    return Clock(
+        cause=event.__struct_config__.tag or "",  # type: ignore[arg-type]  # msgspec types a tag as anything
+        since=parse_stamp(event.since),
+        deadline=parse_stamp(event.deadline),
+        purge_by=parse_stamp(event.purge_by),
+        to=event.to if isinstance(event, Moved) else None,
+    )
