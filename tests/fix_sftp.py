@@ -5,8 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 
 import pytest
+from doubles.hostile_sftp import HostileSftp
 from doubles.sshd import Account, Sshd
 
+from backupd.clock import SystemClock
+from backupd.store.sftp import open_sftp
+from backupd.store.sftp.store import SftpStore
 from backupd.store.sftp.target import SftpTarget
 
 Targeted = Callable[..., SftpTarget]
@@ -45,3 +49,21 @@ def target_of() -> Targeted:
 def sftp_target(sshd: Account, target_of: Targeted) -> SftpTarget:
     """Region `be` in the home of the account."""
     return target_of(sshd)
+
+
+@pytest.fixture
+def hostile(target_of):
+    """A hostile server with the rules given, and a store on it that retries nothing unless told."""
+    closing = []
+
+    def start(*rules, **changes):
+        server = HostileSftp(*rules)
+        account = server.__enter__()
+        target = target_of(account, **({"deadline": 2.0, "connections": 1} | changes))
+        store = open_sftp(target, SystemClock()) if "patience" in changes else SftpStore(target, SystemClock())
+        closing[:0] = [store.close, server.__exit__]
+        return store, server
+
+    yield start
+    for close in closing:
+        close()

@@ -39,7 +39,8 @@ class Rule:
     flip (the last bit of the data written wrong, answered OK), refuse (effect, answered Failure),
     lose (effect, no answer), cut (connection ends before the effect), cut-after (effect, connection ends unanswered),
     stall (nothing is answered any more), wrong-id, wrong-type, ok-instead, huge, cut-short, garbage, long-name,
-    grow (sizes told are larger), more (more data than asked for), deny (status Permission denied).
+    grow (sizes told are larger), more (more data than asked for), deny (status Permission denied),
+    absent (status No such file).
     """
 
     act: str
@@ -95,7 +96,12 @@ class HostileEngine(SftpEngine):
     def answer(self, kind: int, body: bytes) -> bytes:
         act = self.mischief.act_on(_asked(kind, body))
         (number,) = struct.unpack_from(">I", body)
-        before = {"fail": status(number, FAILURE), "deny": status(number, 3), "drop": status(number, OK)}
+        before = {
+            "fail": status(number, FAILURE),
+            "deny": status(number, 3),
+            "drop": status(number, OK),
+            "absent": status(number, 2),
+        }
         if act in before:
             return before[act]
         if act == "stall":
@@ -142,6 +148,16 @@ class HostileSftp(PySsh):
         super().__exit__()
 
 
+def published(server: HostileSftp) -> dict[str, bytes]:
+    """The objects of region `be` under final names, as they lie on the server."""
+    root = server.home / "be"
+    return {
+        str(path.relative_to(root)): path.read_bytes()
+        for path in root.rglob("*")
+        if path.is_file() and path.parts[len(root.parts)] != "tmp"
+    }
+
+
 def _asked(kind: int, body: bytes) -> int | bytes:
     """What rules call a request."""
     fields = Fields(body)
@@ -183,4 +199,4 @@ SPOILERS = {
     "more": lambda _reply, number: packet(DATA, struct.pack(">I", number) + text(b"x" * 200_000)),
 }
 
-__all__ = ["FSTAT", "LSTAT", "WRITE", "HostileSftp", "Mischief", "Rule"]
+__all__ = ["FSTAT", "LSTAT", "WRITE", "HostileSftp", "Mischief", "Rule", "published"]

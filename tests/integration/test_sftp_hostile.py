@@ -12,7 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from doubles.delay_proxy import DelayProxy
-from doubles.hostile_sftp import HostileSftp, Rule
+from doubles.hostile_sftp import Rule, published
 from doubles.sftp_engine import FSTAT, LSTAT, OPENDIR, READ, READDIR, RENAME, WRITE
 from doubles.sshd import make_key
 
@@ -39,34 +39,6 @@ def again(*calls):
     for _ in range(100):
         for call in calls:
             call()
-
-
-@pytest.fixture
-def hostile(target_of):
-    """A hostile server with the rules given, and a store on it that retries nothing unless told."""
-    closing = []
-
-    def start(*rules, **changes):
-        server = HostileSftp(*rules)
-        account = server.__enter__()
-        target = target_of(account, **({"deadline": 2.0, "connections": 1} | changes))
-        store = open_sftp(target, SystemClock()) if "patience" in changes else SftpStore(target, SystemClock())
-        closing[:0] = [store.close, server.__exit__]
-        return store, server
-
-    yield start
-    for close in closing:
-        close()
-
-
-def published(server):
-    """The objects under final names, as they lie on the server."""
-    root = server.home / "be"
-    return {
-        str(path.relative_to(root)): path.read_bytes()
-        for path in root.rglob("*")
-        if path.is_file() and path.parts[len(root.parts)] != "tmp"
-    }
 
 
 @pytest.mark.parametrize("act", ["fail", "drop", "half", "flip", "refuse"])

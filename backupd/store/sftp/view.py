@@ -71,11 +71,19 @@ class SftpView:
         Flight(session.channel, lambda _place, _reply: None).ask(wire.close(opened))
         for level, reply in zip(levels, seen, strict=True):
             if _missing(reply):
+                self._confirm_absence(session, level)
                 return None
             granted(reply, level)
             if not isinstance(reply, Attributes) or not download.is_folder(reply):
                 raise blind(f"{level!r} is not a folder")
         return levels[-1]
+
+    def _confirm_absence(self, session: Session, path: str) -> None:
+        """Return when the folder above does not list it, or the snapshot is gone."""
+        above, _, name = path.rpartition("/")
+        (entries,) = download.read_folders(session, [above])
+        if entries is None or name in {entry for entry, _ in entries}:
+            self._vanished(session, path)
 
     def _vanished(self, session: Session, what: str) -> None:
         """Return when the snapshot is gone: nothing leaves one while that exists.

@@ -121,14 +121,14 @@ def walk(
 ) -> Iterator[ObjectInfo]:
     """Every plain file below, named from `root` on; folders are read many at a time, deepest first.
 
-    `vanished` is told of a folder that was listed and then is not there.
+    `vanished` is told of a folder that is not there, be it the first or one that was listed.
     """
     waiting = [prefix]
     while waiting:
         now, waiting = waiting[-_FOLDERS_AT_ONCE:], waiting[:-_FOLDERS_AT_ONCE]
         found = read_folders(session, ["/".join(part for part in (root, folder) if part) or "." for folder in now])
         for folder, entries in zip(now, found, strict=True):
-            if entries is None and folder != prefix:
+            if entries is None:
                 vanished(folder)
             for entry, seen in entries or ():
                 name = f"{folder}/{entry}" if folder else entry
