@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
 
 import pytest
 from doubles.hostile_sftp import HostileSftp
-from doubles.sshd import Account, Sshd
+from doubles.sshd import APPEND_ONLY, Account, Sshd
 
 from backupd.clock import SystemClock
 from backupd.store.sftp import open_sftp
@@ -49,6 +51,23 @@ def target_of() -> Targeted:
 def sftp_target(sshd: Account, target_of: Targeted) -> SftpTarget:
     """Region `be` in the home of the account."""
     return target_of(sshd)
+
+
+@dataclass(frozen=True)
+class Roles:
+    """Two keys to one folder: the writer's adds, the keeper's may do everything."""
+
+    writer: SftpTarget
+    keeper: SftpTarget
+    home: Path
+
+
+@pytest.fixture
+def roles(target_of: Targeted) -> Iterator[Roles]:
+    """A server that enforces append-only for the writer, by what the writer's key may start."""
+    server = Sshd(unprivileged=True)
+    with server as account:
+        yield Roles(target_of(server.add_key(APPEND_ONLY)), target_of(server.add_key()), account.home)
 
 
 @pytest.fixture

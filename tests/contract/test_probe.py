@@ -5,14 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from doubles.sshd import Sshd
+from doubles.sshd import APPEND_ONLY, Sshd
 
 from backupd.clock import SystemClock
 from backupd.errors import StoreError
 from backupd.store.probe import probe
 from backupd.store.sftp.store import SftpStore
-
-APPEND_ONLY = "-P remove,rmdir,posix-rename,setstat,fsetstat,lsetstat,symlink,hardlink"
 
 
 def test_directory_profile(directory_store):

@@ -17,7 +17,7 @@ from backupd.store.directory import DirectoryStore
 
 ROOT = Path(__file__).parents[2]
 OLD, NEW = b"old" * 10_000, b"newer" * 9_000
-STEPS = ("mkdir", "open", "write", "fsync", "stat", "replace", "unlink", "close")
+STEPS = ("mkdir", "open", "write", "fsync", "stat", "replace", "rename", "link", "unlink", "close")
 DYING = """
 import io, os, signal, sys
 from backupd.store.directory import DirectoryStore

@@ -15,7 +15,7 @@ import socket
 import subprocess
 import tempfile
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -88,6 +88,10 @@ class Account:
     home: Path
 
 
+APPEND_ONLY = "-P remove,rmdir,posix-rename,setstat,fsetstat,lsetstat,symlink,hardlink"
+"""Flags of an `internal-sftp` that lets objects be added, and none be removed or overwritten: README's."""
+
+
 def make_key(path: Path) -> str:
     """Write a private key in OpenSSH's form; returns the public half as `type base64`."""
     key = Ed25519PrivateKey.generate()
@@ -101,6 +105,7 @@ class Sshd:
     """`dialect` is which hash commands the shell has: bsd, gnu, weak (md5 only), liar, none; sealed: no command at all.
 
     `flags` go to sftp-server; `unprivileged` runs it as nobody, so that file modes bind it also when we are root.
+    Further keys to the same folder come from `add_key`.
     `home` may lie on a file system of the caller's choice (to fill it up); `port` 0 takes a free one.
     """
 
@@ -110,6 +115,7 @@ class Sshd:
     home: Path | None = None
     port: int = 0
     base: Path = field(init=False)
+    _account: Account = field(init=False)
     _process: subprocess.Popen[bytes] | None = field(init=False, default=None)
 
     def __enter__(self) -> Account:
@@ -122,10 +128,11 @@ class Sshd:
         shell = self._write_shell(home)
         (self.base / "authorized_keys").write_text(f'restrict,command="{shell}" {client_key}\n')
         (self.base / "quota").write_text("")
-        account = Account("127.0.0.1", self._start(), getpass.getuser(), self.base / "client_key", (host_key,), home)
-        if self.unprivileged and os.getuid() == 0:
+        user = getpass.getuser()
+        self._account = Account("127.0.0.1", self._start(), user, self.base / "client_key", (host_key,), home)
+        if self._drops:
             os.chown(home, 65534, 65534)
-        return account
+        return self._account
 
     def __exit__(self, *_: object) -> None:
         self.stop()
@@ -144,12 +151,30 @@ class Sshd:
         self.stop()
         self._launch(self.port)
 
+    def add_key(self, flags: str = "") -> Account:
+        """The folder through one more key, which starts nothing but `internal-sftp` with these flags.
+
+        This is how an admin separates roles within one account. Like the other key's, its sessions are nobody's when
+        `unprivileged`.
+        """
+        number = len(list(self.base.glob("key-*")))
+        public = make_key(self.base / f"key-{number}")
+        with (self.base / "authorized_keys").open("a") as keys:
+            keys.write(f'restrict,command="internal-sftp -d {self._account.home} {flags}" {public}\n')
+        user = "nobody" if self._drops else self._account.user
+        return replace(self._account, user=user, key_file=self.base / f"key-{number}")
+
     def tell_quota(self, text: str) -> None:
         """What the `quota` command prints from now on."""
         (self.base / "quota").write_text(text)
 
+    @property
+    def _drops(self) -> bool:
+        """Whether there are rights to give up; without any, nothing needs to be."""
+        return self.unprivileged and os.getuid() == 0
+
     def _write_shell(self, home: Path) -> Path:
-        drop = "setpriv --reuid=65534 --regid=65534 --clear-groups" if self.unprivileged and os.getuid() == 0 else ""
+        drop = "setpriv --reuid=65534 --regid=65534 --clear-groups" if self._drops else ""
         shell = self.base / "shell"
         shell.write_text(
             SHELL.format(
