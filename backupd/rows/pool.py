@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from types import TracebackType
 
-    from backupd.rows.protocol import Advanced, PackDone, Residue, Setup, TaskDone
+    from backupd.rows.protocol import Advanced, PackDone, Setup, Spilled, TaskDone
 
 Task = protocol.CopyTask | protocol.BytesTask | protocol.CommandTask
 
@@ -38,7 +38,7 @@ class Listener(Protocol):
         """Whether a worker that finished a pack may go on filling the spool. Raises what stopped the shipping."""
         ...
 
-    def residue(self, residue: Residue) -> None: ...
+    def spilled(self, spilled: Spilled) -> None: ...
 
     def done(self, done: TaskDone) -> None: ...
 
@@ -171,8 +171,8 @@ class WorkerPool:
             self._let_proceed()
         elif isinstance(event, protocol.Advanced):
             self._listener.advanced(event)
-        elif isinstance(event, protocol.Residue):
-            self._listener.residue(event)
+        elif isinstance(event, protocol.Spilled):
+            self._listener.spilled(event)
         else:
             return False
         return True

@@ -158,13 +158,14 @@ class Advanced(msgspec.Struct, frozen=True, tag=True):
     """Plain bytes of chunks that were not known."""
 
 
-class Residue(msgspec.Struct, frozen=True, tag=True):
-    """New chunks of a segment too small for a pack of its own; they go into its part."""
+class Spilled(msgspec.Struct, frozen=True, tag=True):
+    """New chunks of segments too small for packs of their own, left in the spool; they go into the segments' parts."""
 
-    container: int
-    pseudonym: str
-    chunks: list[bytes]
-    ids: bytes
+    path: str
+    key: bytes
+    """What the file is sealed under."""
+    runs: list[tuple[int, int]]
+    """Where each begins and ends in the file."""
 
 
 class Released(msgspec.Struct, frozen=True, tag=True):
@@ -183,7 +184,7 @@ class Failed(msgspec.Struct, frozen=True, tag=True):
     hint: str
 
 
-Event = SegmentWanted | KeyWanted | PackDone | TaskDone | Advanced | Residue | Released | Finished | Failed
+Event = SegmentWanted | KeyWanted | PackDone | TaskDone | Advanced | Spilled | Released | Finished | Failed
 
 _encoder = msgspec.msgpack.Encoder()
 _commands = msgspec.msgpack.Decoder(Command)

@@ -10,20 +10,30 @@ import hashlib
 import hmac
 from array import array
 from dataclasses import dataclass, field
+from itertools import groupby
+from operator import attrgetter
 from typing import TYPE_CHECKING
 
 from backupd.rows.packer import Block
 from backupd.rows.protocol import Span
+from backupd.rows.spill import Residue, grouped, joined, merged
 from backupd.seal.layout import CHUNK_ID_SIZE
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable, Iterator
 
     from backupd.rows.known import KnownChunks
     from backupd.rows.packer import Packer
+    from backupd.rows.protocol import Spilled
+    from backupd.rows.spill import Spill
 
 BLOCK_SIZE = 512 << 10
 """Plain bytes compressed and sealed together: large enough to compress well, small enough to read one tenant by."""
+SMALL_BLOCK = BLOCK_SIZE // 4
+"""What a block should have where memory does not suffice for whole ones."""
+MOST_SPILLED = 4 << 20
+"""Plain bytes of one segment that are spilled: its part is built in memory."""
+_WHOSE = ("pseudonym", "container")
 
 
 @dataclass(slots=True)
@@ -42,6 +52,10 @@ class Segment:
     """Their ids."""
     packed: int = 0
     """Plain bytes already handed over as blocks of that container."""
+    spilled: int = 0
+    """Plain bytes of that container that were spilled instead."""
+    large: bool = False
+    """Whether it has spilled enough for one part: from then on it gets packs."""
 
 
 class OpenSpan:
@@ -88,23 +102,38 @@ class Limits:
     pack: int
     """After which a pack is finished."""
     open: int
-    """In packs begun and not finished, over all segments."""
+    """In packs begun and not finished, over all segments; and, sealed, in the spill."""
+
+
+@dataclass(frozen=True, slots=True)
+class Room:
+    """Where new chunks can go."""
+
+    packer: Packer
+    spill: Spill
+    limits: Limits
 
 
 class Deduplicator:
-    """Takes chunks in order; decides new or known. For one thread."""
+    """Takes chunks in order; decides new or known. For one thread.
 
-    def __init__(self, making: Making, known: KnownChunks, packer: Packer, limits: Limits) -> None:
+    A segment that fills a block gets packs. Where there are so many segments that memory is full before, what belongs
+    to small ones is spilled and goes into their parts: an object costs as much as a thousand rows.
+    """
+
+    def __init__(self, making: Making, known: KnownChunks, room: Room) -> None:
         self._key = making.chunk_key
         self._known = known
-        self._packer = packer
+        self._packer = room.packer
+        self._spill = room.spill
         self._number = making.number
         self._public = making.public
-        self._limits = limits
+        self._limits = room.limits
         self._pending = 0
         self._open = 0
         self._waiting: dict[str, Segment] = {}
         self._packed: dict[str, Segment] = {}
+        self._spilled: dict[str, Segment] = {}
         self.added = 0
         """Plain bytes of new chunks so far."""
 
@@ -122,12 +151,13 @@ class Deduplicator:
             place = self._collect(segment, data, chunk_id)
         span.refer(*place)
 
-    def close(self) -> list[Segment]:
-        """Finish every pack begun; return the segments whose new chunks never made one."""
+    def close(self) -> Spilled:
+        """Finish every pack begun; what never made one is in the spill then."""
         for segment in list(self._packed.values()):
             self._finish(segment)
+        self._spill_all(self._waiting.values())
         self._packer.close()
-        return list(self._waiting.values())
+        return self._spill.written()
 
     def _collect(self, segment: Segment, data: bytes, chunk_id: bytes) -> tuple[int, int]:
         if not segment.container:
@@ -141,7 +171,7 @@ class Deduplicator:
         self._waiting[segment.pseudonym] = segment
         self._pending += len(data)
         self.added += len(data)
-        if segment.pending_size >= BLOCK_SIZE:
+        if segment.pending_size >= BLOCK_SIZE and not segment.spilled:
             self._flush(segment)
         if self._pending > self._limits.pending:
             self._relieve_memory()
@@ -152,20 +182,58 @@ class Deduplicator:
         return place
 
     def _relieve_memory(self) -> None:
-        for segment in sorted(self._waiting.values(), key=lambda s: s.pending_size, reverse=True):
-            if self._pending <= self._limits.pending // 2:
+        """Small segments are spilled; of those that have packs, the fullest get blocks smaller than usual."""
+        small = [segment for segment in self._waiting.values() if not (segment.packed or segment.large)]
+        packing = [segment for segment in self._waiting.values() if segment.packed or segment.large]
+        packing.sort(key=attrgetter("pending_size"), reverse=True)
+        self._spill_all(small)
+        if self._spill.size > self._limits.open:
+            self._pack_spilled()
+        for segment in packing:
+            if self._pending <= self._limits.pending // 2 and segment.pending_size < SMALL_BLOCK:
                 return
             self._flush(segment)
+
+    def _spill_all(self, segments: Iterable[Segment]) -> None:
+        """Spill what is pending of segments that have no pack under way."""
+        chosen = sorted(segments, key=attrgetter("pseudonym"))
+        self._spill.add_run(residue for one in chosen for residue in _residues(one))
+        for segment in chosen:
+            segment.spilled += segment.pending_size
+            self._spilled[segment.pseudonym] = segment
+            self._clear_pending(segment)
+            if segment.spilled >= MOST_SPILLED:
+                segment.large = True
+                self._leave_container(segment)
+
+    def _pack_spilled(self) -> None:
+        """The spill is as large as it may be: make a pack for each segment in it."""
+        for (pseudonym, container), residues in groupby(merged([self._spill.written()]), attrgetter(*_WHOSE)):
+            public = self._public(pseudonym)
+            for chunks, ids in joined(residues, BLOCK_SIZE):
+                self._packer.add(Block(container, pseudonym, public, chunks, ids))
+            self._packer.finish(container)
+        for segment in list(self._spilled.values()):
+            self._leave_container(segment)
+        self._spill.restart()
+
+    def _leave_container(self, segment: Segment) -> None:
+        """What comes next goes to another container than what was spilled."""
+        del self._spilled[segment.pseudonym]
+        segment.container, segment.spilled = 0, 0
 
     def _flush(self, segment: Segment) -> None:
         """Hand the pending chunks to the packer as one block."""
         public = b"" if segment.packed else self._public(segment.pseudonym)
         self._packer.add(Block(segment.container, segment.pseudonym, public, segment.pending, bytes(segment.ids)))
-        self._waiting.pop(segment.pseudonym, None)
         self._packed[segment.pseudonym] = segment
-        self._pending -= segment.pending_size
         self._open += segment.pending_size
         segment.packed += segment.pending_size
+        self._clear_pending(segment)
+
+    def _clear_pending(self, segment: Segment) -> None:
+        del self._waiting[segment.pseudonym]
+        self._pending -= segment.pending_size
         segment.pending, segment.ids, segment.pending_size = [], bytearray(), 0
 
     def _finish(self, segment: Segment) -> None:
@@ -175,3 +243,12 @@ class Deduplicator:
         del self._packed[segment.pseudonym]
         self._open -= segment.packed
         segment.container, segment.packed = 0, 0
+
+
+def _residues(segment: Segment) -> Iterator[Residue]:
+    """Its pending chunks in residues small enough for hundreds to be in memory."""
+    start = 0
+    for chunks in grouped(segment.pending, BLOCK_SIZE):
+        end = start + CHUNK_ID_SIZE * len(chunks)
+        yield Residue(segment.pseudonym, segment.container, chunks, bytes(segment.ids[start:end]))
+        start = end

@@ -22,7 +22,8 @@ from backupd.rows.known import IndexedChunks, NothingKnown
 from backupd.rows.packer import Pack, Packer
 from backupd.rows.protocol import BytesTask, CommandTask, CopyTask, KeyReply, Proceed, SegmentReply, Setup
 from backupd.rows.psql import BLOCK, Psql
-from backupd.rows.segments import Deduplicator, Limits, Making, OpenSpan, Segment
+from backupd.rows.segments import Deduplicator, Limits, Making, OpenSpan, Room, Segment
+from backupd.rows.spill import Spill
 from backupd.rows.split import Cut, Splitter, contents, pieces
 from backupd.seal.frame import Compressor
 from backupd.seal.layout import Context
@@ -49,9 +50,9 @@ class Worker:
         known = NothingKnown() if setup.index is None else IndexedChunks(Path(setup.index))
         self._packer = Packer(self._context, Path(setup.spool), Compressor(setup.compression_level), self._pack_done)
         limits = Limits(setup.pending_limit // 2, setup.pack_size, setup.open_limit)
-        self._dedup = Deduplicator(
-            Making(setup.chunk_key, self._next_number, self._public), known, self._packer, limits
-        )
+        spill = Spill(Path(setup.spool) / f"{setup.number}.spill")
+        making = Making(setup.chunk_key, self._next_number, self._public)
+        self._dedup = Deduplicator(making, known, Room(self._packer, spill, limits))
         self._seed = zlib.crc32(b"backupd chunk boundary" + setup.chunk_key)
         self._psql: Psql | None = None
 
@@ -94,8 +95,7 @@ class Worker:
         self._talk.tell(protocol.Released())
 
     def finish(self) -> None:
-        for segment in self._dedup.close():
-            self._talk.tell(protocol.Residue(segment.container, segment.pseudonym, segment.pending, bytes(segment.ids)))
+        self._talk.tell(self._dedup.close())
         self._talk.report()
         self._talk.tell(protocol.Finished())
 

@@ -19,7 +19,7 @@ from backupd.trace import Progress
 if TYPE_CHECKING:
     from backupd.catalog.index import Generation, Index
     from backupd.operations.backup.generation import Keyed, Segments
-    from backupd.rows.protocol import Advanced, PackDone, Residue, Span, TaskDone
+    from backupd.rows.protocol import Advanced, PackDone, Span, Spilled, TaskDone
     from backupd.trace import Trace
 
 READING = "reading"
@@ -42,11 +42,6 @@ class Gathered:
     keyed: Keyed
     spans: dict[int, bytes] = field(default_factory=dict)
     """Packed, by task."""
-    chunks: list[bytes] = field(default_factory=list)
-    """New chunks to put into its part."""
-    ids: bytearray = field(default_factory=bytearray)
-    inline: dict[int, int] = field(default_factory=dict)
-    """The workers' numbers of containers that became part of `chunks`, and where each begins there."""
 
 
 class Intake:
@@ -65,6 +60,8 @@ class Intake:
         self.gathered: dict[Pseudonym, Gathered] = {}
         self.rows: dict[int, int] = {}
         """By task, as PostgreSQL counted them."""
+        self.spills: list[Spilled] = []
+        """New chunks to put into parts."""
         self.read = 0
         self.read_rows = 0
         self.new = 0
@@ -108,11 +105,8 @@ class Intake:
         self._shipper.check()
         return self._shipper.spooled <= self._spool_size
 
-    def residue(self, residue: Residue) -> None:
-        gathered = self.gathered[Pseudonym(residue.pseudonym)]
-        gathered.inline[residue.container] = len(gathered.chunks)
-        gathered.chunks += residue.chunks
-        gathered.ids += residue.ids
+    def spilled(self, spilled: Spilled) -> None:
+        self.spills.append(spilled)
 
     def done(self, done: TaskDone) -> None:
         self.rows[done.task] = done.rows

@@ -15,13 +15,15 @@ from backupd.catalog.parts import encode_entries
 from backupd.catalog.shipping import Parcel
 from backupd.model.manifest import Entry, FileEntry, SegmentEntry, TableEntry
 from backupd.operations.backup.generation import digest
+from backupd.rows.spill import joined
 from backupd.seal.container import ContainerWriter
 from backupd.seal.layout import DATA, MANIFEST, Context
 
 if TYPE_CHECKING:
     from backupd.catalog.index import Generation, Index
     from backupd.model.ids import ObjectHash
-    from backupd.operations.backup.intake import Gathered
+    from backupd.operations.backup.intake import Gathered, Intake
+    from backupd.rows.spill import Residue
     from backupd.seal.frame import Compressor
 
 MANIFEST_BLOCK = 1 << 20
@@ -34,6 +36,7 @@ class Draft:
 
     gathered: Gathered
     entries: list[Entry]
+    residues: Sequence[Residue]
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,26 +53,39 @@ class Placed:
 class PartBuilder:
     """Makes parts of one generation, one after another."""
 
-    def __init__(self, generation: Generation, index: Index, compressor: Compressor, number: Callable[[], int]) -> None:
+    def __init__(self, generation: Generation, index: Index, compressor: Compressor, intake: Intake) -> None:
         self._generation = generation
         self._index = index
         self._compressor = compressor
-        self._number = number
+        self._number = intake.number
+        self._numbers = intake.numbers
 
-    def place(self, gathered: Gathered, entries: Sequence[Entry], numbers: dict[int, int]) -> Placed:
-        """`entries` without the segment's own line; their runs name containers as the workers did."""
+    def place(self, gathered: Gathered, entries: Sequence[Entry], residues: Sequence[Residue]) -> Placed:
+        """`entries` without the segment's own line; their runs name containers as the workers did.
+
+        `residues` are the segment's new chunks that are in no pack.
+        """
         known = gathered.keyed.segment
         own = self._number()
         name = gathered.keyed.name
         listed: list[Entry] = [SegmentEntry(name.database, name.data_class, name.tenant)]
-        listed += [_renumbered(entry, lambda k, c: _resolve(gathered, numbers, own, k, c)) for entry in entries]
+        inline = _inline(residues)
+        listed += [_renumbered(entry, lambda k, c: self._resolve(inline, own, k, c)) for entry in entries]
         needs = frozenset(_containers(listed)) - {own}
         says = digest(self._generation.chunk_key, b"".join(encode_entries(listed)))
         if known.part is not None and known.part_digest == says:
             part = self._index.containers([known.part]).get(known.part)
             if part is not None:
                 return Placed(part, needs - {part.number}, None)
-        return self._build(Draft(gathered, listed), own, needs, says)
+        return self._build(Draft(gathered, listed, residues), own, needs, says)
+
+    def _resolve(self, inline: dict[int, int], own: int, container: int, chunk: int) -> tuple[int, int]:
+        """A worker's reference as the index would write it."""
+        if container > 0:
+            return container, chunk
+        if container in inline:
+            return own, inline[container] + chunk
+        return self._numbers[container], chunk
 
     def _build(self, draft: Draft, own: int, needs: frozenset[int], says: bytes) -> Placed:
         gathered = draft.gathered
@@ -84,29 +100,29 @@ class PartBuilder:
         packs: list[tuple[ObjectHash, int]] = [(container.sha256, container.size) for container in needed]
         public = self._index.public(segment.pseudonym)
         writer = ContainerWriter(out, "part", context, public, compressor=self._compressor, packs=packs)
-        for chunks, ids in _blocks(gathered.chunks, bytes(gathered.ids)):
+        for chunks, ids in joined(draft.residues, DATA_BLOCK):
             writer.add(DATA, b"".join(chunks), [len(chunk) for chunk in chunks], ids)
-        for block in _joined(encode_entries(entries), MANIFEST_BLOCK):
+        for block in _together(encode_entries(entries), MANIFEST_BLOCK):
             writer.add(MANIFEST, block)
         finished = writer.finish()
         part = Container(own, segment.pseudonym, finished.sha256, finished.size)
-        ids, says_final = bytes(gathered.ids), says
+        ids = bytes(writer.ids)
 
         def published() -> None:
-            self._index.add_part(gathered.keyed.tag, part, ids, says_final)
+            self._index.add_part(gathered.keyed.tag, part, ids, says)
 
-        gathered.chunks = []
         parcel = Parcel(part_name(context, part.sha256), out.getvalue(), part.sha256, part.size, published)
         return Placed(part, needs, parcel)
 
 
-def _resolve(gathered: Gathered, numbers: dict[int, int], own: int, container: int, chunk: int) -> tuple[int, int]:
-    """A worker's reference as the index would write it."""
-    if container > 0:
-        return container, chunk
-    if container in gathered.inline:
-        return own, gathered.inline[container] + chunk
-    return numbers[container], chunk
+def _inline(residues: Iterable[Residue]) -> dict[int, int]:
+    """The workers' numbers of the containers that become part of a part, and where the chunks of each begin there."""
+    found: dict[int, int] = {}
+    chunks = 0
+    for residue in residues:
+        found.setdefault(residue.container, chunks)
+        chunks += len(residue.chunks)
+    return found
 
 
 def _renumbered(entry: Entry, place: Callable[[int, int], tuple[int, int]]) -> Entry:
@@ -129,16 +145,7 @@ def _containers(entries: Iterable[Entry]) -> Iterator[int]:
             yield from entry.runs[::3]
 
 
-def _blocks(chunks: list[bytes], ids: bytes) -> Iterator[tuple[list[bytes], bytes]]:
-    start = size = 0
-    for place, chunk in enumerate(chunks, start=1):
-        size += len(chunk)
-        if size >= DATA_BLOCK or place == len(chunks):
-            yield chunks[start:place], ids[16 * start : 16 * place]
-            start, size = place, 0
-
-
-def _joined(lines: Iterable[bytes], size: int) -> Iterator[bytes]:
+def _together(lines: Iterable[bytes], size: int) -> Iterator[bytes]:
     held: list[bytes] = []
     length = 0
     for line in lines:

@@ -14,17 +14,17 @@ from __future__ import annotations
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Self
 
 from backupd.catalog.index import Index
-from backupd.catalog.layout import SEGMENTS, place_of, record_name, segment_folder
+from backupd.catalog.layout import SEGMENTS, keyrings_folder, place_of, record_name, segment_folder
 from backupd.catalog.marks import run_marked
 from backupd.catalog.repository import signed_record
 from backupd.catalog.shipping import Shipper
 from backupd.catalog.spool import run_folder
 from backupd.clock import stamp
-from backupd.errors import DamageError
+from backupd.errors import BusyError, DamageError
 from backupd.model.documents import Record, Totals
 from backupd.model.ids import ObjectName, RunId
 from backupd.operations.backup.contents import Contents
@@ -40,6 +40,7 @@ from backupd.operations.backup.parts import PartBuilder, Placed
 from backupd.operations.backup.reading import Reading, read_database
 from backupd.operations.backup.standing import Standing, read_standing
 from backupd.operations.backup.values import BackupReport, Job, Node
+from backupd.rows.spill import BySegment
 from backupd.seal.frame import Compressor
 from backupd.trace import PhaseDone, PhaseStarted
 
@@ -79,10 +80,10 @@ def backup(job: Job, repository: Repository, node: Node, database: str | None = 
     with ExitStack() as stack:
         index = stack.enter_context(Index.locked(node.state, node.trace))
         generation = current_generation(index, repository, node)
-        standing = read_standing(repository, node, job.region)
         run = RunId(new_id(node.clock.now(), node.random))
         spool = stack.enter_context(run_folder(node.spool, run))
         stack.enter_context(run_marked(repository.store, generation.id, run, node.clock))
+        standing = read_standing(repository, node, job.region)
         shipper = stack.enter_context(Shipper(repository.store, node.shippers))
         context = _Run(job, node, repository, index, generation, run, shipper, standing)
         _forget_removed(context)
@@ -98,6 +99,12 @@ def _forget_removed(context: _Run) -> None:
     index, standing, generation = context.index, context.standing, context.generation.id
     seen = index.settled()
     if standing.removals_since(seen):
+        published = index.published_keyrings()
+        if not published <= {
+            place_of(found.name).run for found in context.repository.store.list(keyrings_folder(generation))
+        }:
+            index.abandon()
+            raise BusyError(f"generation {generation} was expired as a whole", hint="The next run begins a new one.")
         index.forget_segments(standing.purged(generation))
         there = {place_of(found.name).sha256 for found in _containers(context.repository, generation)}
         index.forget([one.number for one in index.all_containers() if one.sha256 not in there])
@@ -140,14 +147,15 @@ def _publish(context: _Run, reading: Reading, listing: _Listing, started: float)
 
 def _place_parts(context: _Run, reading: Reading, contents: Contents) -> list[Placed]:
     compressor = Compressor(context.node.compression_level)
-    builder = PartBuilder(context.generation, context.index, compressor, reading.intake.number)
+    builder = PartBuilder(context.generation, context.index, compressor, reading.intake)
+    spilled = BySegment(reading.intake.spills)
     placed = []
-    for gathered in sorted(reading.intake.gathered.values(), key=lambda one: one.keyed.segment.pseudonym):
+    for pseudonym, gathered in sorted(reading.intake.gathered.items()):
         entries = contents.entries(gathered)
         if not entries:
             continue
-        one = builder.place(gathered, entries, reading.intake.numbers)
-        placed.append(one)
+        one = builder.place(gathered, entries, spilled.of(pseudonym))
+        placed.append(replace(one, parcel=None))  # what is shipped leaves memory
         if one.parcel is not None:
             context.shipper.ship(one.parcel)
             while context.shipper.spooled > PARTS_IN_FLIGHT:

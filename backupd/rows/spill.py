@@ -1,0 +1,180 @@
+"""New chunks of small segments, on disk until their parts are built: sorted runs in one file a worker.
+
+A run is blocks, each `length (4) ‖ ciphertext` of compressed residues in the order of their pseudonyms; merging the
+runs gives every segment's residues together. The file is sealed under a key that is drawn for it and stays in memory,
+so what a killed run leaves behind nobody can read.
+"""
+
+from __future__ import annotations
+
+import heapq
+import os
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from operator import attrgetter
+from pathlib import Path
+
+import msgspec
+
+from backupd.errors import BackupdError, DamageError
+from backupd.rows.packer import SpoolFile
+from backupd.rows.protocol import Spilled
+from backupd.seal import suite
+from backupd.seal.frame import Compressor, decompress
+from backupd.seal.layout import BLOCK_LIMIT, CHUNK_ID_SIZE
+
+_BLOCK = 32 << 10
+"""Plain bytes sealed together. Merging holds one block of each run, and a run is a few megabytes of a database."""
+_LEVEL = 1
+_AAD = b"backupd spill"
+_HEAD = 4
+
+
+class Residue(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """New chunks of one segment, following each other in one of the worker's containers."""
+
+    pseudonym: str
+    container: int
+    """The worker's (negative) number of it, as used in runs."""
+    chunks: list[bytes]
+    ids: bytes
+
+
+class Spill:
+    """Writes one file. For one thread."""
+
+    def __init__(self, path: Path, random: Callable[[int], bytes] = os.urandom) -> None:
+        self._path = path
+        self._random = random
+        self._compressor = Compressor(_LEVEL)
+        self._encode = msgspec.msgpack.Encoder().encode
+        self._begin()
+
+    def _begin(self) -> None:
+        self.size = 0
+        """Bytes in the file."""
+        self._key = self._random(suite.KEY_SIZE)
+        self._aead = suite.Aead(self._key)
+        self._runs: list[tuple[int, int]] = []
+
+    def add_run(self, residues: Iterable[Residue]) -> None:
+        """Residues in the order of their pseudonyms; those of one segment follow the ones it has in earlier runs.
+
+        Raises SpoolFullError.
+        """
+        start = self.size
+        held: list[Residue] = []
+        size = 0
+        for residue in residues:
+            held.append(residue)
+            size += sum(map(len, residue.chunks))
+            if size >= _BLOCK:
+                self._write(held)
+                held, size = [], 0
+        if held:
+            self._write(held)
+        if self.size > start:
+            self._runs.append((start, self.size))
+
+    def written(self) -> Spilled:
+        """What has been written so far."""
+        return Spilled(str(self._path), self._key, list(self._runs))
+
+    def restart(self) -> None:
+        """Remove the file, and begin another."""
+        self._path.unlink(missing_ok=True)
+        self._begin()
+
+    def _write(self, residues: list[Residue]) -> None:
+        frame = self._compressor.compress(self._encode(residues))
+        sealed = self._aead.seal(_nonce(self.size), frame, _AAD)
+        SpoolFile(str(self._path)).write(len(sealed).to_bytes(_HEAD, "little") + sealed)
+        self.size += _HEAD + len(sealed)
+
+
+def grouped(chunks: Iterable[bytes], size: int) -> Iterator[list[bytes]]:
+    """Chunks in groups of at least `size` bytes, but for the last."""
+    group: list[bytes] = []
+    held = 0
+    for chunk in chunks:
+        group.append(chunk)
+        held += len(chunk)
+        if held >= size:
+            yield group
+            group, held = [], 0
+    if group:
+        yield group
+
+
+def joined(residues: Iterable[Residue], size: int) -> Iterator[tuple[list[bytes], bytes]]:
+    """The residues' chunks in groups of at least `size` bytes, but for the last, each group with its ids."""
+    ids = bytearray()
+
+    def chunks() -> Iterator[bytes]:
+        for residue in residues:
+            ids.extend(residue.ids)
+            yield from residue.chunks
+
+    for group in grouped(chunks(), size):
+        end = CHUNK_ID_SIZE * len(group)
+        yield group, bytes(ids[:end])
+        del ids[:end]
+
+
+def merged(spills: Sequence[Spilled]) -> Iterator[Residue]:
+    """All residues in the order of their pseudonyms, a segment's in the order they were added.
+
+    Raises BackupdError when a file cannot be read, DamageError when it was altered.
+    """
+    runs = [_run(spill, *run) for spill in spills for run in spill.runs]
+    return heapq.merge(*runs, key=attrgetter("pseudonym"))
+
+
+class BySegment:
+    """What is in spills, segment by segment."""
+
+    def __init__(self, spills: Sequence[Spilled]) -> None:
+        self._coming = merged(spills)
+        self._next = next(self._coming, None)
+
+    def of(self, pseudonym: str) -> list[Residue]:
+        """A segment's residues; to be asked in the order of pseudonyms, for every segment that has any.
+
+        Raises what `merged` does.
+        """
+        found = []
+        while self._next is not None and self._next.pseudonym == pseudonym:
+            found.append(self._next)
+            self._next = next(self._coming, None)
+        return found
+
+
+_decode = msgspec.msgpack.Decoder(list[Residue]).decode
+
+
+def _run(spill: Spilled, start: int, end: int) -> Iterator[Residue]:
+    aead = suite.Aead(spill.key)
+    while start < end:
+        residues, start = _block(Path(spill.path), aead, start)
+        residues.reverse()
+        while residues:
+            yield residues.pop()
+
+
+def _block(path: Path, aead: suite.Aead, at: int) -> tuple[list[Residue], int]:
+    try:
+        with path.open("rb", buffering=0) as file:
+            file.seek(at)
+            length = int.from_bytes(file.read(_HEAD), "little")
+            sealed = file.read(length)
+    except OSError as error:
+        raise BackupdError(
+            f"the spool cannot be read: {os.strerror(error.errno or 0)}", hint="Check the spool's disk."
+        ) from error
+    try:
+        return _decode(decompress(aead.open(_nonce(at), sealed, _AAD), 2 * BLOCK_LIMIT)), at + _HEAD + length
+    except suite.NotAuthenticError as error:
+        raise DamageError("the spool was altered while it was in use", hint="Check the spool's disk.") from error
+
+
+def _nonce(place: int) -> bytes:
+    return place.to_bytes(suite.NONCE_SIZE, "big")
