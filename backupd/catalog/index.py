@@ -344,6 +344,16 @@ class Index:
                     found.append((run, head, [body for (body,) in rows]))
         return found
 
+    def published_keyrings(self) -> set[RunId]:
+        """Keyrings of this generation that are on the store."""
+        with self._lock:
+            rows = self._database.execute("SELECT run FROM keyrings WHERE published").fetchall()
+        return {RunId(run) for (run,) in rows}
+
+    def abandon(self) -> None:
+        """Add nothing more to the generation."""
+        self._write("DELETE FROM generation")
+
     def keyring_published(self, run: RunId) -> None:
         self._write("UPDATE keyrings SET published = 1 WHERE run = ?", run)
 

@@ -170,6 +170,13 @@ class Repository:
         """Sign and publish `repository.json`: from then on the repository exists."""
         self.put_document(layout.REPOSITORY, signer.sign(encode_body(info), "repository"))
 
+    def read(self, name: ObjectName, kind: str) -> bytes:
+        """A document as it stands, of a size that one of its kind may have; unchecked otherwise.
+
+        Raises ObjectMissingError, DamageError.
+        """
+        return self._fetch(name, kind)
+
     def _fetch(self, name: ObjectName, kind: str) -> bytes:
         data = self.store.get(name, 0, LIMITS[kind] + 1)
         if len(data) > LIMITS[kind]:

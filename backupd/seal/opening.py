@@ -166,6 +166,19 @@ def parse_keyring(data: bytes, trusted: Collection[str], where: str) -> Keyring:
     )
 
 
+def without_lines(data: bytes, segments: Collection[Pseudonym], where: str) -> bytes:
+    """A keyring file less the lines of these segments: what a shred puts in its place.
+
+    Raises DamageError for a line that cannot be read. The signature stays as it is, for it covers the index only.
+    """
+    lines = data.split(b"\n")
+    try:
+        kept = [line for line in lines[4:-1] if from_json(line, _Entry).segment not in segments]
+    except UnreadableError as error:
+        raise DamageError(f"'{where}' holds a line that cannot be read") from error
+    return b"\n".join([*lines[:4], *kept, b""])
+
+
 def _ids(body: _Body) -> KeyringIds:
     return KeyringIds(
         RepositoryId(body.repository), RegionName(body.region), GenerationId(body.generation), RunId(body.run)

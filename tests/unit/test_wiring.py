@@ -156,7 +156,7 @@ def test_every_region_and_store_has_an_index_and_a_spool_of_its_own(tmp_path):
     text = EXAMPLE.replace("credential:signing.key", str(tmp_path / "key"))
     text = text.replace("credential:tenant.key", str(tmp_path / "tenant"))
     text = re.sub(r"^signers = .*$", "signers = []", text, flags=re.MULTILINE)
-    text = text.replace('name = "node-1"', f'name = "node-1"\nstate_dir = "{tmp_path}"')
+    text = text.replace('"/var/lib/backupd"', f'"{tmp_path}"')
     wiring = Wiring(parse(text, "example").model_copy(update={"recipients": ()}), {})
 
     nodes = [wiring.node(BE, store, NoTrace()) for store in ("zurich", "cellar")]

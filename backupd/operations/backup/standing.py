@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from backupd.catalog.ledger import Chain, read_chain
-from backupd.model.ledger import WHOLE, ClassExpired, ExpiryBegan, PurgeBegan
+from backupd.model.ledger import WHOLE, ExpiryBegan, PurgeBegan
 from backupd.planning.lifecycle.lives import Lives, fold
 from backupd.seal.keyring import Tags
 
@@ -54,9 +54,7 @@ class Standing:
     def removals_since(self, seq: int) -> bool:
         """Whether entries behind `seq` speak of anything that may have gone from a store."""
         return any(
-            isinstance(event, ExpiryBegan | ClassExpired | PurgeBegan)
-            for entry in self.chain.entries(seq)
-            for event in entry.events
+            isinstance(event, ExpiryBegan | PurgeBegan) for entry in self.chain.entries(seq) for event in entry.events
         )
 
     def _life(self, name: SegmentName) -> Life:

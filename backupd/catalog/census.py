@@ -1,0 +1,180 @@
+"""A keeper's memory of one store: whose segments there are, and what each part needs. SQLite.
+
+Only what never changes is remembered (a keyring's signed index, a part's clear header), so that finding one tenant
+among ten thousand costs what is new since the last time. Losing the file costs reading it all once more. It holds tags
+and hashes, no name and no key.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from backupd.catalog import layout
+from backupd.errors import ConfigError
+from backupd.model.ids import ClassTag, GenerationId, ObjectHash, ObjectName, Pseudonym, TenantTag
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from backupd.catalog.repository import Repository
+    from backupd.model.ids import RepositoryId
+    from backupd.seal.opening import Keyring
+
+_FORM = 1
+_SCHEMA = """
+CREATE TABLE IF NOT EXISTS repository (id TEXT NOT NULL);
+CREATE TABLE IF NOT EXISTS keyrings (name TEXT PRIMARY KEY, size INTEGER NOT NULL) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS segments (
+  generation TEXT NOT NULL, pseudonym TEXT NOT NULL, tenant TEXT NOT NULL, class TEXT NOT NULL, keyring TEXT NOT NULL,
+  PRIMARY KEY (generation, pseudonym)) WITHOUT ROWID;
+CREATE INDEX IF NOT EXISTS by_tenant ON segments (generation, tenant);
+CREATE TABLE IF NOT EXISTS parts (
+  generation TEXT NOT NULL, pseudonym TEXT NOT NULL, sha256 TEXT NOT NULL, packs TEXT NOT NULL,
+  PRIMARY KEY (generation, pseudonym, sha256)) WITHOUT ROWID;
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Counted:
+    """One segment as a keyring's index shows it."""
+
+    generation: GenerationId
+    pseudonym: Pseudonym
+    tenant: TenantTag
+    data_class: ClassTag
+    keyring: ObjectName
+
+
+class Census:
+    """The memory of one repository on one store. For one thread."""
+
+    def __init__(self, database: sqlite3.Connection) -> None:
+        self._database = database
+
+    @classmethod
+    @contextmanager
+    def opened(cls, path: Path, repository: RepositoryId) -> Iterator[Census]:
+        """The memory in `path`; one that is damaged, of another form or another repository is begun anew.
+
+        Raises ConfigError when the file cannot be used.
+        """
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+            try:
+                database = _connected(path, repository)
+            except sqlite3.DatabaseError:
+                path.unlink(missing_ok=True)
+                database = _connected(path, repository)
+        except (OSError, sqlite3.Error) as error:
+            raise ConfigError(f"'{path}' cannot be used: {error}", hint="Remove it; it is only a memory.") from error
+        with closing(database):
+            yield cls(database)
+
+    def refresh(self, repository: Repository) -> list[ObjectName]:
+        """Read the keyrings that are new, forget those that are gone.
+
+        Returns the names of those whose size is not what it was: lines of theirs were removed, by us or by somebody
+        else. Raises DamageError for a keyring that cannot be believed.
+        """
+        known = dict(self._database.execute("SELECT name, size FROM keyrings"))
+        listed = {
+            info.name: info.size
+            for info in repository.store.list(layout.KEYRINGS)
+            if layout.place_of(info.name).kind is layout.Kind.KEYRING
+        }
+        for name in known.keys() - listed.keys():
+            self._forget(name)
+        for name in sorted(listed.keys() - known.keys()):
+            self.note(repository.keyring(name), listed[name])
+        return sorted(name for name in known.keys() & listed.keys() if known[name] != listed[name])
+
+    def note(self, keyring: Keyring, size: int) -> None:
+        """Remember a keyring as it stands on the store with `size` bytes."""
+        rows = [
+            (keyring.ids.generation, pseudonym, tags.tenant, tags.data_class, keyring.where)
+            for (pseudonym, _), tags in zip(keyring.index, keyring.tags, strict=True)
+        ]
+        with self._database:
+            self._database.executemany("INSERT OR REPLACE INTO segments VALUES (?, ?, ?, ?, ?)", rows)
+            self._database.execute("INSERT OR REPLACE INTO keyrings VALUES (?, ?)", (keyring.where, size))
+
+    def generations(self) -> list[GenerationId]:
+        """Those with a keyring, oldest first."""
+        rows = self._database.execute("SELECT DISTINCT generation FROM segments ORDER BY generation")
+        return [GenerationId(row[0]) for row in rows]
+
+    def of_tenant(self, generation: GenerationId, tag: TenantTag) -> list[Counted]:
+        """The segments one tag stands for."""
+        return self._segments("generation = ? AND tenant = ?", generation, tag)
+
+    def of_generation(self, generation: GenerationId) -> list[Counted]:
+        return self._segments("generation = ?", generation)
+
+    def find(self, segments: Iterable[tuple[GenerationId, Pseudonym]]) -> list[Counted]:
+        """Those of these segments that a keyring on the store lists."""
+        return [
+            counted
+            for generation, pseudonym in segments
+            for counted in self._segments("generation = ? AND pseudonym = ?", generation, pseudonym)
+        ]
+
+    def packs(self, generation: GenerationId, segment: Pseudonym) -> dict[ObjectHash, tuple[ObjectHash, ...]]:
+        """What the headers of a segment's known parts name."""
+        rows = self._database.execute(
+            "SELECT sha256, packs FROM parts WHERE generation = ? AND pseudonym = ?", (generation, segment)
+        )
+        return {ObjectHash(part): tuple(ObjectHash(pack) for pack in packs.split()) for part, packs in rows}
+
+    def note_parts(
+        self, generation: GenerationId, parts: Iterable[tuple[Pseudonym, ObjectHash, Sequence[ObjectHash]]]
+    ) -> None:
+        with self._database:
+            self._database.executemany(
+                "INSERT OR REPLACE INTO parts VALUES (?, ?, ?, ?)",
+                ((generation, segment, part, " ".join(packs)) for segment, part, packs in parts),
+            )
+
+    def forget_parts(self, generation: GenerationId, parts: Iterable[tuple[Pseudonym, ObjectHash]]) -> None:
+        with self._database:
+            self._database.executemany(
+                "DELETE FROM parts WHERE generation = ? AND pseudonym = ? AND sha256 = ?",
+                ((generation, *part) for part in parts),
+            )
+
+    def _segments(self, where: str, *values: str) -> list[Counted]:
+        rows = self._database.execute(
+            f"SELECT generation, pseudonym, tenant, class, keyring FROM segments WHERE {where}",  # noqa: S608  # constants
+            values,
+        )
+        return [Counted(*row) for row in rows]
+
+    def _forget(self, name: str) -> None:
+        with self._database:
+            self._database.execute("DELETE FROM segments WHERE keyring = ?", (name,))
+            self._database.execute("DELETE FROM keyrings WHERE name = ?", (name,))
+
+
+def _connected(path: Path, repository: RepositoryId) -> sqlite3.Connection:
+    database = sqlite3.connect(path)
+    try:
+        path.chmod(0o600)
+        _prepare(database, repository)
+    except BaseException:
+        database.close()
+        raise
+    return database
+
+
+def _prepare(database: sqlite3.Connection, repository: RepositoryId) -> None:
+    if database.execute("SELECT count(*) FROM sqlite_schema").fetchone()[0] == 0:
+        database.executescript(f"{_SCHEMA} PRAGMA user_version = {_FORM}")
+        with database:
+            database.execute("INSERT INTO repository VALUES (?)", (repository,))
+    if database.execute("PRAGMA user_version").fetchone() != (_FORM,):
+        raise sqlite3.DatabaseError("of another form")
+    if database.execute("SELECT id FROM repository").fetchall() != [(repository,)]:
+        raise sqlite3.DatabaseError("of another repository")

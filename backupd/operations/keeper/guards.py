@@ -1,0 +1,42 @@
+"""What must hold before anything is removed: clocks that agree, and numbers somebody expects."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from backupd.clock import parse_stamp, stamp
+from backupd.errors import RefusedError
+from backupd.store.server_time import server_time
+
+if TYPE_CHECKING:
+    from backupd.operations.keeper.values import Keeper
+
+
+def check_clock(keeper: Keeper, store: str) -> None:
+    """Raises RefusedError when this machine's clock runs behind the ledger, or differs from the store's.
+
+    A clock that is ahead would destroy before its time what nobody can bring back.
+    """
+    now = keeper.clock.now()
+    last = keeper.book.chain.links[-1].entry.at if keeper.book.chain.links else None
+    if last is not None and now < parse_stamp(last):
+        raise RefusedError(
+            f"the clock says {stamp(now)}, but the ledger's last entry is of {last}",
+            hint="Set this machine's clock; nothing was removed.",
+        )
+    theirs = server_time(keeper.stores[store].store, keeper.random)
+    now = keeper.clock.now()
+    if abs(theirs - now) > keeper.rules.clock_tolerance:
+        raise RefusedError(
+            f"the clock of store '{store}' says {stamp(theirs)}, this machine's {stamp(now)}",
+            hint="Set the one that is wrong; nothing was removed, and nothing will be until they agree.",
+        )
+
+
+def check_number(number: int, most: int, confirmed: int | None, what: str) -> None:
+    """Raises RefusedError when more would be removed than is usual, unless that very number was confirmed."""
+    if number > most and confirmed != number:
+        raise RefusedError(
+            f"{number} {what} would be removed in one run, and the most without a second word is {most}",
+            hint=f"Look at them with --dry-run; if they are right, say --confirm {number}.",
+        )

@@ -1,0 +1,94 @@
+"""Looking into a store's own snapshots: they are out of reach until they age out, so they are watched until they do."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import TYPE_CHECKING
+
+from backupd.catalog import layout
+from backupd.catalog.marks import LONGEST_RUN
+from backupd.clock import parse_stamp
+from backupd.errors import ObjectMissingError, StoreError
+from backupd.seal.documents import LIMITS
+from backupd.seal.opening import parse_keyring
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from datetime import datetime
+
+    from backupd.catalog.repository import Repository
+    from backupd.model.ids import ObjectName, Pseudonym
+    from backupd.model.ledger import SegmentRef
+    from backupd.operations.keeper.values import Keeper
+    from backupd.planning.lifecycle.lives import Purge
+    from backupd.store.base import ServerSnapshot, StoreView
+
+_A_DAY = timedelta(days=1)
+"""A store's snapshot that is named by a day may have been made any time of it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """What the store's own snapshots hold of some segments."""
+
+    looked_into: tuple[str, ...]
+    still_in: tuple[str, ...]
+    """Those that hold an object or a key of them, and the word `tmp` while uploads from before the purge may."""
+
+
+def look_into_snapshots(
+    keeper: Keeper, store: str, purge: Purge, keyrings: Mapping[ObjectName, set[Pseudonym]]
+) -> Seen:
+    """Look for the segments of a purge in every snapshot the store shows of itself.
+
+    Raises StoreError when a snapshot cannot be looked into, or does not show what must be in it: then its silence would
+    prove nothing.
+    """
+    repository = keeper.stores[store]
+    snapshots = repository.store.snapshots()
+    still = []
+    for snapshot in snapshots:
+        view = repository.store.view(snapshot)
+        if view.stat(layout.REPOSITORY) is None:
+            _must_be_older(repository, snapshot)
+            continue
+        remains = any(_remains(view, purge.segments)) or _uploads_from_before(view, purge.began)
+        if remains or _holds_keys(view, repository, keyrings):
+            still.append(snapshot.name)
+    if _uploads_from_before(repository.store, purge.began):
+        still.append(layout.TEMPORARY)
+    return Seen(tuple(snapshot.name for snapshot in snapshots), tuple(still))
+
+
+def _remains(view: StoreView, segments: Iterable[SegmentRef]) -> Iterator[bool]:
+    for generation, pseudonym in segments:
+        yield next(view.list(layout.segment_folder(generation, pseudonym)), None) is not None
+
+
+def _holds_keys(view: StoreView, repository: Repository, keyrings: Mapping[ObjectName, set[Pseudonym]]) -> bool:
+    for where, doomed in keyrings.items():
+        try:
+            data = view.get(where, 0, LIMITS["keyring"] + 1)
+        except ObjectMissingError:
+            continue  # made later, or gone with its generation
+        keyring = parse_keyring(data, repository.signers, where)
+        if not doomed <= keyring.shredded:
+            return True
+    return False
+
+
+def _must_be_older(repository: Repository, snapshot: ServerSnapshot) -> None:
+    """A snapshot without the repository was made before it; else we do not look where we think we do."""
+    created = parse_stamp(repository.info().created)
+    if snapshot.made is None or snapshot.made > created + _A_DAY:
+        raise StoreError(
+            f"the store's snapshot '{snapshot.name}' does not show this repository",
+            hint="Check that the store's path lies in what its snapshots cover; until then no absence can be attested.",
+        )
+
+
+def _uploads_from_before(view: StoreView, began: datetime) -> bool:
+    """Whether something lies in `tmp/` that a run begun before the purge may have left there."""
+    return any(info.modified < began + LONGEST_RUN for info in view.list(layout.TEMPORARY))

@@ -1,0 +1,212 @@
+"""Purge a life from every store, in steps that can be cut off anywhere and done again:
+
+1. find its segments by their tags, in every generation; write the intent into the ledger: no way back from there
+2. shred: put every keyring that holds a line of them anew, without it, and read it again
+3. clear: remove everything in their folders, and list them again
+4. look into the store's own snapshots, until none holds an object or a key of them
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import ExitStack
+from typing import TYPE_CHECKING, Self
+
+from backupd.catalog import layout
+from backupd.catalog.census import Census
+from backupd.errors import BackupdError, DamageError, InterruptedRunError, RefusedError, StoreError
+from backupd.model.ids import ObjectHash
+from backupd.model.ledger import WHOLE, Absent, Cleared, PurgeBegan, Shredded
+from backupd.operations.keeper.guards import check_clock
+from backupd.operations.keeper.looking import look_into_snapshots
+from backupd.operations.keeper.values import Purged
+from backupd.seal.opening import without_lines
+
+if TYPE_CHECKING:
+    from backupd.catalog.census import Counted
+    from backupd.catalog.repository import Repository
+    from backupd.model.ids import ObjectName, Pseudonym
+    from backupd.model.ledger import Event, SegmentRef
+    from backupd.operations.keeper.values import Keeper
+    from backupd.planning.lifecycle.lives import Life, LifeKey, Lives, Purge
+
+
+class Purging:
+    """The purge of lives in one region. A context manager, for one thread."""
+
+    def __init__(self, keeper: Keeper) -> None:
+        self._keeper = keeper
+        self._stack = ExitStack()
+        self._censuses: dict[str, Census] = {}
+        self.errors: dict[str, BackupdError] = {}
+        """Stores that could not be worked on; what is missing there is done the next time."""
+
+    def __enter__(self) -> Self:
+        for name, repository in self._keeper.stores.items():
+            with self._kept_apart(name):
+                census = self._stack.enter_context(Census.opened(self._keeper.census(name), self._keeper.repository))
+                check_shrunk(self._keeper.book.lives, census, repository)
+                self._censuses[name] = census
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stack.close()
+
+    def find(self, key: LifeKey) -> set[SegmentRef]:
+        """The segments of a life on all stores that can be reached."""
+        return {ref for census in self._censuses.values() for ref in find_segments(self._keeper, census, key)}
+
+    def purge(self, key: LifeKey) -> list[Purged]:
+        """Take a life as far as it goes today, on every store that can be reached.
+
+        Raises RefusedError when it is not to be purged: active, held, or not due.
+        """
+        self._begin(key)
+        done: list[Purged] = []
+        for name in self._censuses:
+            with self._kept_apart(name):
+                done.append(self._on(name, key))
+        return done
+
+    def _begin(self, key: LifeKey) -> None:
+        found = self.find(key)
+
+        def decide(lives: Lives) -> list[Event]:
+            life = lives.lives.get(key)
+            if life is None or (life.purge is None and life not in lives.due(self._keeper.clock.now())):
+                raise RefusedError(f"tenant {key.tenant} is not due to be purged", hint="See `backupd tenant show`.")
+            if life.purge is not None and found <= life.purge.segments:
+                return []
+            stores = sorted({*self._keeper.stores, *(life.purge.stores if life.purge else ())})
+            known = life.purge.segments if life.purge else frozenset()
+            return [PurgeBegan(**key._asdict(), segments=sorted(found - known), stores=stores)]
+
+        self._keeper.book.append(decide)
+
+    def _on(self, name: str, key: LifeKey) -> Purged:
+        keeper, repository = self._keeper, self._keeper.stores[name]
+        purge = _purge_of(keeper.book.lives, key)
+        check_clock(keeper, name)
+        keyrings = shred(repository, self._censuses[name], purge.segments)
+        self._note(
+            Shredded(**key._asdict(), store=name, keyrings=keyrings), done=name in purge.shredded and not keyrings
+        )
+        objects, size = clear(repository, purge.segments)
+        self._note(
+            Cleared(**key._asdict(), store=name, objects=objects, bytes=size),
+            done=name in purge.cleared and not objects,
+        )
+        seen = look_into_snapshots(keeper, name, purge, self._keyrings(name, purge))
+        if not seen.still_in:
+            self._note(Absent(**key._asdict(), store=name, snapshots=list(seen.looked_into)), done=name in purge.absent)
+        return Purged(name, key, keyrings, objects, size, absent=not seen.still_in, waits_for=seen.still_in)
+
+    def _keyrings(self, name: str, purge: Purge) -> Mapping[ObjectName, set[Pseudonym]]:
+        return _by_keyring(self._censuses[name].find(purge.segments))
+
+    def _note(self, event: Event, *, done: bool) -> None:
+        if not done:
+            self._keeper.book.append(lambda _: [event])
+
+    def _kept_apart(self, name: str) -> _KeptApart:
+        return _KeptApart(self.errors, name)
+
+
+class _KeptApart:
+    """One store's troubles are that store's: they are told, and do not stop the others."""
+
+    def __init__(self, errors: dict[str, BackupdError], name: str) -> None:
+        self._errors = errors
+        self._name = name
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> bool:
+        if isinstance(error, InterruptedRunError) or not isinstance(error, StoreError | DamageError | RefusedError):
+            return False
+        self._errors[self._name] = error
+        return True
+
+
+def find_segments(keeper: Keeper, census: Census, key: LifeKey) -> Iterator[SegmentRef]:
+    """Segments whose tags are the life's."""
+    for generation in census.generations():
+        own = {keeper.tags.class_tag(generation, name) for name in keeper.rules.own_clocks}
+        wanted = keeper.tags.class_tag(generation, key.scope)
+        tag = keeper.tags.tenant_tag(generation, key.tenant, key.incarnation)
+        for counted in census.of_tenant(generation, tag):
+            if counted.data_class == wanted if key.scope != WHOLE else counted.data_class not in own:
+                yield generation, counted.pseudonym
+
+
+def shred(repository: Repository, census: Census, segments: Iterable[SegmentRef]) -> int:
+    """Take these segments' lines out of every keyring of a store; returns how many were put anew.
+
+    Each is read again afterwards. Raises DamageError for one that cannot be believed.
+    """
+    written = 0
+    for where, doomed in _by_keyring(census.find(segments)).items():
+        keyring = repository.keyring(where)
+        listed = {pseudonym for pseudonym, _ in keyring.index}
+        if not (doomed & listed) - keyring.shredded:
+            continue
+        data = without_lines(repository.read(where, "keyring"), doomed, where)
+        repository.store.replace(where, io.BytesIO(data), len(data), ObjectHash(hashlib.sha256(data).hexdigest()))
+        after = repository.keyring(where)
+        if not doomed <= after.shredded:
+            raise DamageError(f"'{where}' still holds keys that were just removed from it")
+        census.note(after, len(data))
+        written += 1
+    return written
+
+
+def clear(repository: Repository, segments: Iterable[SegmentRef]) -> tuple[int, int]:
+    """Remove everything in the segments' folders; objects and bytes removed.
+
+    Each folder is listed again. Raises StoreError when anything is left.
+    """
+    objects = size = 0
+    for generation, pseudonym in sorted(segments):
+        folder = layout.segment_folder(generation, pseudonym)
+        found = list(repository.store.list(folder))
+        # Parts before packs, as FORMAT.md §2 has it.
+        for info in sorted(found, key=lambda one: one.name.endswith(".pack")):
+            repository.store.remove(info.name)
+            objects, size = objects + 1, size + info.size
+        if found and (left := list(repository.store.list(folder))):
+            raise StoreError(
+                f"'{left[0].name}' was removed and is still listed", hint="Check the store; the next run tries again."
+            )
+    return objects, size
+
+
+def check_shrunk(lives: Lives, census: Census, repository: Repository) -> None:
+    """The tripwire: raise DamageError when a keyring lost a line that no purge took from it."""
+    purged = {ref for life in lives.lives.values() if life.purge for ref in life.purge.segments}
+    for where in census.refresh(repository):
+        keyring = repository.keyring(where)
+        lost = {(keyring.ids.generation, pseudonym) for pseudonym in keyring.shredded} - purged
+        if lost:
+            raise DamageError(
+                f"'{where}' lost the key of segment {min(lost)[1]}, and the ledger knows of no purge of it",
+                hint="Somebody removed keys. Fetch the keyring from another store, or from the store's own snapshots.",
+            )
+        size = repository.store.stat(where)
+        census.note(keyring, size.size if size is not None else 0)
+
+
+def _purge_of(lives: Lives, key: LifeKey) -> Purge:
+    life: Life = lives.lives[key]
+    if life.purge is None:
+        raise RefusedError(f"the purge of tenant {key.tenant} has not begun")
+    return life.purge
+
+
+def _by_keyring(segments: Iterable[Counted]) -> dict[ObjectName, set[Pseudonym]]:
+    found: dict[ObjectName, set[Pseudonym]] = {}
+    for counted in segments:
+        found.setdefault(counted.keyring, set()).add(counted.pseudonym)
+    return found

@@ -1,0 +1,19 @@
+"""Which snapshots the ledger calls proven. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from backupd.model.ids import SnapshotName
+from backupd.model.ledger import LedgerEntry, Verified
+
+
+def proven_on(entries: Iterable[LedgerEntry], store: str) -> set[SnapshotName]:
+    """Snapshots whose every byte was read from this store, and was right."""
+    return {
+        name
+        for entry in entries
+        for event in entry.events
+        if isinstance(event, Verified) and event.store == store
+        for name in event.snapshots
+    }
