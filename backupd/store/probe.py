@@ -3,7 +3,7 @@
 1. write an object, see whether it can be synced and its space told
 2. rename a second one onto it: this must fail, publishing relies on it
 3. let the store hash it, by every command we know
-4. overwrite it, then remove it: a store where both fail is append-only
+4. overwrite it, exchange it for the second, then remove it: a store where all of this fails is append-only
 5. look for the store's own snapshots
 """
 
@@ -35,6 +35,10 @@ class Workbench(Protocol):
 
     def rename(self, old: ObjectName, new: ObjectName) -> None:
         """The rename that publishing uses."""
+        ...
+
+    def exchange(self, old: ObjectName, new: ObjectName) -> None:
+        """The rename that takes the place of what is there."""
         ...
 
     def remove(self, name: ObjectName) -> None:
@@ -69,6 +73,7 @@ def probe(store: ProbedStore, random: Callable[[int], bytes] = os.urandom) -> St
         _check_rename(bench, store, (first, second), data)
         ability = _find_hash(bench, first, data)
         overwrites = _allowed(lambda: bench.write(first, data[::-1], exclusive=False))
+        exchanges = _allowed(lambda: bench.exchange(second, first))
         removes = _allowed(lambda: bench.remove(first))
     finally:
         for name in (first, second):
@@ -81,7 +86,7 @@ def probe(store: ProbedStore, random: Callable[[int], bytes] = os.urandom) -> St
         statvfs=bench.tells_space(),
         hash=ability,
         snapshots=bench.snapshots_folder(),
-        append_only=not (overwrites or removes),
+        append_only=not (overwrites or exchanges or removes),
         max_write=bench.max_write,
     )
 

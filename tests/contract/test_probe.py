@@ -83,6 +83,20 @@ def test_any_way_round_it_is_seen(dialect, flags, target_of):
         store.close()
 
 
+@pytest.mark.parametrize("allowed", ["remove", "posix-rename", "setstat", "fsetstat", "lsetstat"])
+def test_every_request_that_must_be_denied_is_tried(target_of, allowed):
+    """With any single one of them granted, a server's `internal-sftp` is not append-only."""
+    server = Sshd(unprivileged=True)
+    with server:
+        for flags, held in (
+            (APPEND_ONLY, True),
+            (APPEND_ONLY.replace(f" {allowed},", " ").replace(f",{allowed},", ","), False),
+        ):
+            store = SftpStore(target_of(server.add_key(flags)), SystemClock())
+            assert probe(store).append_only is held
+            store.close()
+
+
 def test_store_whose_rename_overwrites_is_refused(directory_store, tmp_path: Path):
     """Publishing by rename is safe on no such store, so there is no profile of it."""
 

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import hashlib
 import io
+import json
 import os
 
 import pytest
+from doubles.snapshots import look
 
+from backupd.catalog.repository import Repository
 from backupd.clock import SystemClock
 from backupd.errors import ObjectExistsError, StoreError, StoreGoneError
+from backupd.store.directory import DirectoryStore
 from backupd.store.probe import probe
 from backupd.store.sftp import wire
 from backupd.store.sftp.session import granted, handle_of
@@ -140,3 +144,40 @@ def test_probe_tells_the_roles_apart(roles, writer, keeper):
     assert not probe(keeper).append_only
     assert everything(writer) == {NAME: DATA}
     assert {path.name for path in (roles.home / "be").iterdir()} == {"a", "tmp"}
+
+
+AWAY = """
+[stores.away]
+kind = "sftp"
+host = "{target.host}"
+port = {target.port}
+user = "{target.user}"
+key = "{target.key_file}"
+host_keys = {host_keys}
+path = "backupd"
+location = "here"
+"""
+
+
+def test_node_backs_up_with_a_writers_key(roles, node_of, pg17, make_database):
+    """Init, two backups and verify need no right beyond adding; what they publish is whole, the rest lies in tmp/."""
+    database = make_database(pg17)
+    database.sql(
+        "CREATE TABLE note (tenant int, said text)", "INSERT INTO note SELECT g % 3, 'x' FROM generate_series(1, 900) g"
+    )
+    stores = AWAY.format(target=roles.writer, host_keys=json.dumps(roles.writer.host_keys))
+    node = node_of(database, stores=stores, names='["away"]')
+    node.json("backup")
+    before = {info.name for info in _objects(roles)}
+    database.sql("INSERT INTO note VALUES (1, 'more')")
+    node.json("backup")
+    node.json("verify", "be")
+    assert before <= {info.name for info in _objects(roles)}
+    repository = Repository(DirectoryStore(roles.home / "backupd/be"), [node.signer.public])
+    assert repository.info().profile["append_only"]
+    found = [look(repository, name, node.pair.secret) for name in repository.snapshots()]
+    assert sorted(sum(map(len, one.rows("public.note").values())) for one in found) == [900, 901]
+
+
+def _objects(roles):
+    return [info for info in DirectoryStore(roles.home / "backupd/be").list("") if not info.name.startswith("tmp/")]

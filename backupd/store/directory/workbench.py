@@ -41,6 +41,12 @@ class DirectoryWorkbench:
         except OSError as error:
             raise _refused(new, error) from error
 
+    def exchange(self, old: ObjectName, new: ObjectName) -> None:
+        try:
+            self._path(old).replace(self._path(new))
+        except OSError as error:
+            raise _refused(new, error) from error
+
     def remove(self, name: ObjectName) -> None:
         try:
             self._path(name).unlink()

@@ -31,6 +31,7 @@ class Ask(IntEnum):
     LSTAT = 7
     FSTAT = 8
     SETSTAT = 9
+    FSETSTAT = 10
     OPENDIR = 11
     READDIR = 12
     REMOVE = 13
@@ -153,8 +154,6 @@ Reply = Status | Handle | Data | Attributes | Names | Extended
 
 
 # What we ask ---------------------------------------------------------------------------------------------------------
-
-
 def hello() -> bytes:
     return struct.pack(">IBI", 5, Ask.INIT, VERSION)
 
@@ -186,6 +185,14 @@ def fstat(handle: Handle) -> Request:
 
 def chmod(path: str, permissions: int) -> Request:
     return Request(Ask.SETSTAT, _text(path) + struct.pack(">II", 0x4, permissions))
+
+
+def fchmod(handle: Handle, permissions: int) -> Request:
+    return Request(Ask.FSETSTAT, _string(handle.value) + struct.pack(">II", 0x4, permissions))
+
+
+def lchmod(path: str, permissions: int) -> Request:
+    return Request(Ask.EXTENDED, _string(b"lsetstat@openssh.com") + _text(path) + struct.pack(">II", 0x4, permissions))
 
 
 def opendir(path: str) -> Request:
@@ -243,8 +250,6 @@ def _text(value: str) -> bytes:
 
 
 # What we are told ----------------------------------------------------------------------------------------------------
-
-
 class Framer:
     """Cuts a stream into packets; `feed` yields each as its type and the rest."""
 
@@ -366,10 +371,6 @@ class _Reader:
         return int(value)
 
 
-def _status(reader: _Reader) -> Status:
-    return Status(reader.number())
-
-
 def _handle(reader: _Reader) -> Handle:
     value = reader.string()
     if not 1 <= len(value) <= 256:
@@ -387,7 +388,7 @@ def _names(reader: _Reader) -> Names:
 
 
 _DECODERS: dict[int, Callable[[_Reader], Reply]] = {
-    Answer.STATUS: _status,
+    Answer.STATUS: lambda reader: Status(reader.number()),
     Answer.HANDLE: _handle,
     Answer.DATA: lambda reader: Data(reader.string()),
     Answer.NAME: _names,

@@ -28,7 +28,7 @@ class SftpWorkbench:
                 session.make_folders(path)
                 opening = wire.open_file(path, Mode.WRITE | Mode.CREATE | Mode.EXCLUSIVE, PERMISSIONS)
             else:
-                session.channel.ask(wire.chmod(path, 0o600))
+                _loosen(session, path)
                 opening = wire.open_file(path, Mode.WRITE | Mode.TRUNCATE)
             handle = handle_of(session.channel.ask(opening)[0], name)
             written, synced, closed = session.channel.ask(
@@ -40,6 +40,9 @@ class SftpWorkbench:
 
     def rename(self, old: ObjectName, new: ObjectName) -> None:
         self._do(wire.rename(self._path(old), self._path(new)), new)
+
+    def exchange(self, old: ObjectName, new: ObjectName) -> None:
+        self._do(wire.exchange(self._path(old), self._path(new)), new)
 
     def remove(self, name: ObjectName) -> None:
         self.run("rm -f", name)
@@ -70,6 +73,15 @@ class SftpWorkbench:
 
     def _path(self, name: ObjectName) -> str:
         return f"{self._root}/{name}"
+
+
+def _loosen(session: Session, path: str) -> None:
+    """Allow ourselves to write, by each of the requests that might."""
+    _, _, opened = session.channel.ask(
+        wire.chmod(path, 0o600), wire.lchmod(path, 0o600), wire.open_file(path, Mode.READ)
+    )
+    if isinstance(opened, wire.Handle):
+        session.channel.ask(wire.fchmod(opened, 0o600), wire.close(opened))
 
 
 def _is_folder(session: Session, path: str) -> bool:
