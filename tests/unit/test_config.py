@@ -230,6 +230,7 @@ FAULTS = [
     ('database = "app"', 'database = "app"\npassfile = "/p"', "regions.be.lifecycle.query", "without a dsn"),
     ('database = "app"', 'databse = "app"', "regions.be.lifecycle.query.databse", "unknown key"),
     ('sql = "SELECT id', 'sql = "DELETE; SELECT id', "regions.be.lifecycle.query.sql", "one SELECT"),
+    ('sql = "SELECT id', 'sql = "DELETE FROM tenant --', "regions.be.lifecycle.query.sql", "one SELECT"),
     ("FROM public.tenant", "FROM a; DROP TABLE b", "regions.be.lifecycle.query.sql", "one SELECT"),
     ('clock = "tenant"', 'clock = "mine"', "classes.support.clock", "'tenant' or 'own'"),
     ('max_age = "60d"', 'max_age = "1h"', "classes.support.max_age", "at least 1d"),
@@ -274,11 +275,28 @@ def test_all_faults_are_told_at_once_in_the_order_of_the_file():
     ] == [(fault.key, fault.line) for fault in faults]
 
 
-def test_an_unknown_key_comes_with_the_nearest_known_one():
-    """A slip of the pen is recognised."""
-    (fault,) = [fault for fault in faults_of(changed("workers = 2", "worker = 2")) if fault.key == "node.worker"]
+@pytest.mark.parametrize(
+    ("right", "wrong"),
+    [
+        ("workers", "worker"),
+        ("most_tenants", "most_tenant"),
+        ("keep_minimum", "keep_minium"),
+        ("expiry_gap", "expire_gap"),
+        ("database", "databse"),
+        ("keepers", "keeper"),
+    ],
+)
+def test_an_unknown_key_comes_with_the_nearest_known_one(right, wrong):
+    """A slip of the pen is recognised, in every section."""
+    faults = faults_of(changed(f"\n{right} = ", f"\n{wrong} = "))
 
-    assert fault.hint == 'Did you mean "workers"?'
+    assert [f'Did you mean "{right}"?'] == [fault.hint for fault in faults if fault.message == "unknown key"]
+
+
+def test_the_window_may_be_used_up_to_its_end():
+    """A grace that leaves just what is needed after it is allowed, and one that leaves less is not."""
+    assert parse(changed('grace = "30d"', 'grace = "162d"').replace("purge_after", "# purge_after"), "x")
+    assert "cannot be kept" in faults_of(changed('grace = "30d"', 'grace = "3889h"'))[0].message
 
 
 @pytest.mark.parametrize(

@@ -201,6 +201,14 @@ def test_the_notice_is_a_quarter_at_least_a_week_at_most_a_half(max_age, notice)
     assert nearing([at(max_age - notice - 0.01)], policy, NOW) == []
 
 
+def test_without_a_minimum_the_last_proven_one_counts():
+    """Whoever asks for no minimum is still told before nothing proven is left, and not at each old snapshot's end."""
+    policy = replace(USUAL, keep_minimum=0)
+
+    assert nearing([at(85), at(80), at(1)], policy, NOW) == []
+    assert [alarm.proven for alarm in nearing([at(85), at(80)], policy, NOW)] == [2]
+
+
 def test_the_group_is_not_in_the_message():
     """A database can be named after a tenant."""
     (alarm,) = nearing([at(80, "customer_acme")], USUAL, NOW)
