@@ -57,7 +57,7 @@ def _advice_on_deletion(config: Config) -> Iterator[Finding]:
         yield (
             ("node", "tenant_key_file"),
             "no tenant key",
-            "Backups and purges need one: 64 random hex digits (`openssl rand -hex 32`), the same on all machines.",
+            "Backups and purges need one; `backupd key generate --tenant-key` makes it, the same for all machines.",
         )
     if config.keeper is not None and config.node.signing_key_file is not None:
         yield (
