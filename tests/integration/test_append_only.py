@@ -119,6 +119,21 @@ def test_thief_cannot_overwrite_or_remove(writer, how):
     assert everything(writer) == {NAME: DATA, "mine": b"other"}
 
 
+def test_thief_can_hide_an_object_and_no_more(writer, keeper):
+    """Publishing is a rename, so the key can move an object off its name: its bytes stay, and the keeper moves it back.
+
+    Whoever clears tmp/ must therefore look first whether a record misses what lies there.
+    """
+    with writer.pool.session() as session:
+        (moved,) = session.channel.ask(wire.rename(f"be/{NAME}", "be/tmp/0123456789abcdef0123456789abcdef"))
+        granted(moved, NAME)
+    assert writer.stat(NAME) is None
+    (hidden,) = keeper.list("tmp")
+    assert keeper.get(hidden.name) == DATA
+    put(keeper, NAME, keeper.get(hidden.name))
+    assert everything(writer) == {NAME: DATA}
+
+
 def test_thief_gets_no_command(writer):
     """The key starts SFTP and nothing else."""
     with writer.pool.session() as session:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import io
 from concurrent.futures import ThreadPoolExecutor
@@ -134,6 +135,19 @@ def test_object_replaced_between_two_pieces(directory_store, ticking_clock):
             return piece
 
     assert ThrottledStore(Replacing(directory_store), 1 << 30, ticking_clock).get("object") == new
+
+
+def test_object_that_never_stands_still(directory_store, ticking_clock):
+    """A store that tells another size at every look is given up."""
+
+    class Growing(FaultyStore):
+        def stat(self, name):
+            info = super().stat(name)
+            return dataclasses.replace(info, size=info.size + len(self.calls))
+
+    put(directory_store, "object", b"o" * 700_000)
+    with pytest.raises(StoreError, match="changed each time"):
+        ThrottledStore(Growing(directory_store), 1 << 30, ticking_clock).get("object")
 
 
 def test_rate_is_kept_over_threads(ticking_clock):

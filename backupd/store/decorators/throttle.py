@@ -8,12 +8,13 @@ from io import RawIOBase
 from typing import BinaryIO, cast
 
 from backupd.clock import Clock
-from backupd.errors import ObjectMissingError
+from backupd.errors import ObjectMissingError, StoreError
 from backupd.model.ids import ObjectHash, ObjectName
 from backupd.store.base import ObjectInfo, ServerSnapshot, Space, StoreView
 from backupd.store.probe import ProbedStore, Workbench
 
 _PIECE = 256 * 1024
+_ATTEMPTS = 5
 
 
 class TokenBucket:
@@ -47,7 +48,7 @@ class ThrottledView:
     def get(self, name: ObjectName, offset: int = 0, length: int | None = None) -> bytes:
         if length is not None:
             return self._pieces(name, offset, length)
-        while True:
+        for _ in range(_ATTEMPTS):
             info = self.inner.stat(name)
             if info is None:
                 raise ObjectMissingError(f"no such object on the store: {name!r}")
@@ -55,6 +56,9 @@ class ThrottledView:
             # Pieces of an object that was replaced meanwhile do not belong together.
             if len(data) <= _PIECE or self.inner.stat(name) == info:
                 return data
+        raise StoreError(
+            f"{name!r} changed each time it was read", hint="Try again when nothing else works on the store."
+        )
 
     def stat(self, name: ObjectName) -> ObjectInfo | None:
         return self.inner.stat(name)
