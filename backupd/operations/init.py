@@ -11,10 +11,11 @@ import msgspec
 from backupd.catalog import help as recovery
 from backupd.catalog import layout
 from backupd.catalog.repository import Repository
-from backupd.clock import Clock, stamp
+from backupd.clock import Clock
 from backupd.errors import DamageError, RefusedError
 from backupd.model.documents import RepositoryInfo
 from backupd.model.ids import ObjectName, RegionName, RepositoryId
+from backupd.model.instants import stamp
 from backupd.seal.documents import Signer
 from backupd.store.probe import ProbedStore, probe
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from backupd.clock import parse_stamp
 from backupd.errors import DamageError, ObjectMissingError, RefusedError
+from backupd.model.instants import parse_stamp
 
 if TYPE_CHECKING:
     from datetime import datetime

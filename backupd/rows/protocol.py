@@ -77,6 +77,7 @@ class CommandTask(msgspec.Struct, frozen=True, tag=True):
 
 class SegmentReply(msgspec.Struct, frozen=True, tag=True):
     pseudonym: str
+    """Empty: the segment's rows are counted and not kept."""
 
 
 class KeyReply(msgspec.Struct, frozen=True, tag=True):

@@ -138,9 +138,11 @@ class Deduplicator:
         """Plain bytes of new chunks so far."""
 
     def take(self, span: OpenSpan, data: bytes, rows: int) -> None:
-        """The next chunk of a span; `rows` is how many rows end in it."""
+        """The next chunk of a span; `rows` is how many rows end in it. Those of a segment without a name only count."""
         segment = span.segment
         span.rows += rows
+        if not segment.pseudonym:
+            return
         span.size += len(data)
         span.digest.update(data)
         content = hashlib.sha256(segment.pseudonym.encode())

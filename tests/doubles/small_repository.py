@@ -13,7 +13,6 @@ from typing import Any
 from backupd.catalog import layout
 from backupd.catalog.parts import encode_entries
 from backupd.catalog.repository import Repository, signed_record
-from backupd.clock import compact, stamp
 from backupd.model.documents import LedgerHead, Record, RepositoryInfo, Totals
 from backupd.model.ids import (
     ClassTag,
@@ -26,6 +25,7 @@ from backupd.model.ids import (
     SnapshotName,
     TenantTag,
 )
+from backupd.model.instants import compact, stamp
 from backupd.model.manifest import Entry, FactsEntry, FileEntry, SegmentEntry, SequencesEntry, TableEntry
 from backupd.model.tenancy import SegmentName
 from backupd.seal import suite

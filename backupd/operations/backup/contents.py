@@ -86,7 +86,7 @@ class Contents:
         rows: dict[TableName, int] = {}
         for task in self._reading.tables:
             if not isinstance(task.mapped.route, Tenant):
-                counted = self._reading.intake.rows[task.copy.task]
+                counted = self._reading.intake.kept(task.copy.task)
                 rows[task.mapped.table] = rows.get(task.mapped.table, 0) + counted
         return [[name.schema, name.table, count] for name, count in sorted(rows.items())]
 
@@ -94,7 +94,7 @@ class Contents:
 def _begin_owner(reading: Reading, mapped: MappedTable) -> None:
     """Make sure the segment of a table without rows is among those that get a part."""
     owner = _owner(mapped)
-    if owner is not None and mapped.policy is not ClassPolicy.NEVER:
+    if owner is not None and mapped.policy is not ClassPolicy.NEVER and not reading.intake.excluded(*owner):
         reading.intake.of(*owner)
 
 

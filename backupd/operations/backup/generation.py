@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from backupd.catalog.index import Generation, Index, KeyringPlace, KnownSegment
-from backupd.clock import compact, parse_stamp, stamp
 from backupd.errors import RefusedError
 from backupd.model.ids import GenerationId, Pseudonym, RegionName, RunId
+from backupd.model.instants import compact, parse_stamp, stamp
 from backupd.seal import suite
 from backupd.seal.keyring import KeyringEntry, KeyringIds, KeyringPieces, KeyringWriter, render_keyring
 
@@ -95,6 +95,10 @@ class Segments:
             segment = self._index.segment(tag) or self._create(tag, name)
             keyed = self._by_name[name] = Keyed(tag, name, segment)
         return keyed
+
+    def excluded(self, name: SegmentName) -> bool:
+        """Whether nothing of it may be kept."""
+        return self._standing.excluded(name)
 
     def tag(self, *parts: str | None) -> bytes:
         """A name for the index that cannot be read back without the generation's chunk key."""

@@ -60,6 +60,8 @@ class Intake:
         self.gathered: dict[Pseudonym, Gathered] = {}
         self.rows: dict[int, int] = {}
         """By task, as PostgreSQL counted them."""
+        self.left_out: dict[int, int] = {}
+        """Of these, rows of purged tenants that the application still has."""
         self.spills: list[Spilled] = []
         """New chunks to put into parts."""
         self.read = 0
@@ -75,7 +77,13 @@ class Intake:
             self.gathered[pseudonym] = Gathered(keyed)
         return self.gathered[pseudonym]
 
+    def excluded(self, data_class: str, tenant: str | None) -> bool:
+        """Whether nothing of the segment may be kept: its tenant was purged, and did not come back."""
+        return self._segments.excluded(SegmentName(self._database, data_class, tenant))
+
     def segment(self, data_class: str, tenant: str | None) -> SegmentReply:
+        if self.excluded(data_class, tenant):
+            return SegmentReply("")
         return SegmentReply(self.of(data_class, tenant).keyed.segment.pseudonym)
 
     def key(self, pseudonym: str) -> KeyReply:
@@ -111,6 +119,9 @@ class Intake:
     def done(self, done: TaskDone) -> None:
         self.rows[done.task] = done.rows
         for pseudonym, span in done.spans:
+            if not pseudonym:
+                self.left_out[done.task] = self.left_out.get(done.task, 0) + unpacked(span).rows
+                continue
             self.gathered[Pseudonym(pseudonym)].spans[done.task] = span
 
     def advanced(self, counters: Advanced) -> None:
@@ -131,9 +142,13 @@ class Intake:
             )
 
     def counted(self, task: int) -> int:
-        """Rows of a task summed over the segments that got them."""
+        """Rows of a task summed over the segments that got them, and those left out."""
         spans = (gathered.spans[task] for gathered in self.gathered.values() if task in gathered.spans)
-        return sum(unpacked(span).rows for span in spans)
+        return sum(unpacked(span).rows for span in spans) + self.left_out.get(task, 0)
+
+    def kept(self, task: int) -> int:
+        """Rows of a task, less those left out."""
+        return self.rows[task] - self.left_out.get(task, 0)
 
 
 def by_table(spans: dict[int, bytes], places: dict[int, tuple[int, int]]) -> dict[int, list[Span]]:

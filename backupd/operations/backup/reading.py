@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from backupd.errors import SourceError
+from backupd.errors import RefusedError, SourceError
 from backupd.model.routes import MappedTable, TenancyMap
 from backupd.model.tenancy import ClassPolicy, TenancyKind
 from backupd.operations.backup.intake import READING, Intake
@@ -93,6 +93,11 @@ def read_database(job: Job, node: Node, database: str | None, spool: Path, onto:
         require_mapped(mapping)
         names = Names(job.tenancy, exported.database)
         intake = Intake(exported.database, onto, node.spool_size)
+        if names.whole is not None and intake.excluded(STRUCTURE, names.whole):
+            raise RefusedError(
+                "the database of a tenant that was purged is still there; it was not backed up",
+                hint="The application has not purged it. `backupd tenant list` shows who is past the date.",
+            )
         programs = find_programs(source.client_folders, exported.version)
         with client(programs, resolved(holder.connection)) as started:
             setups = _setups(node, started, exported, spool, onto)

@@ -23,10 +23,10 @@ from backupd.catalog.marks import run_marked
 from backupd.catalog.repository import signed_record
 from backupd.catalog.shipping import Shipper
 from backupd.catalog.spool import run_folder
-from backupd.clock import stamp
 from backupd.errors import BusyError, DamageError
 from backupd.model.documents import Record, Totals
 from backupd.model.ids import ObjectName, RunId
+from backupd.model.instants import stamp
 from backupd.operations.backup.contents import Contents
 from backupd.operations.backup.generation import (
     Segments,
@@ -42,7 +42,7 @@ from backupd.operations.backup.standing import Standing, read_standing
 from backupd.operations.backup.values import BackupReport, Job, Node
 from backupd.rows.spill import BySegment
 from backupd.seal.frame import Compressor
-from backupd.trace import PhaseDone, PhaseStarted
+from backupd.trace import PhaseDone, PhaseStarted, Warned
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -117,6 +117,14 @@ def _containers(repository: Repository, generation: GenerationId) -> Iterator[Ob
 
 def _publish(context: _Run, reading: Reading, listing: _Listing, started: float) -> BackupReport:
     node, phase = context.node, "publishing"
+    left_out = sum(reading.intake.left_out.values())
+    if left_out:
+        node.trace.emit(
+            Warned(
+                f"{left_out} rows of tenants that were purged are still in the database; they were not backed up",
+                hint="The application has not purged them. `backupd tenant list` shows who is past the date.",
+            )
+        )
     node.trace.emit(PhaseStarted(phase, context.job.label, len(reading.intake.gathered), "objects"))
     begun = node.clock.monotonic()
     # Before the keyrings: a segment that has nothing but an empty table gets its key here.
@@ -136,6 +144,7 @@ def _publish(context: _Run, reading: Reading, listing: _Listing, started: float)
         tables=record.totals.tables,
         segments=len(placed),
         rows=record.totals.rows,
+        left_out=left_out,
         read=reading.intake.read,
         new=reading.intake.new,
         sent=context.shipper.sent,
@@ -183,7 +192,7 @@ def _record(context: _Run, reading: Reading, placed: list[Placed]) -> Record:
         parts=[(one.part.pseudonym, one.part.sha256, one.part.size) for one in placed],
         totals=Totals(
             tables=reading.table_count,
-            rows=sum(reading.intake.rows.values()),
+            rows=sum(map(reading.intake.kept, reading.intake.rows)),
             bytes=reading.copied,
             stored=stored,
             added=context.shipper.sent,

@@ -66,6 +66,8 @@ class BackupReport:
     tables: int
     segments: int
     rows: int
+    left_out: int
+    """Rows of purged tenants, which were read and not kept."""
     read: int
     """Bytes of COPY text and files."""
     new: int

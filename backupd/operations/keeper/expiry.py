@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING
 from backupd.catalog import layout
 from backupd.catalog.census import Census
 from backupd.catalog.marks import LONGEST_RUN, removal_marked, runs_under_way
-from backupd.clock import parse_stamp, stamp
 from backupd.errors import BusyError, DamageError, ObjectMissingError, RefusedError, StoreError
 from backupd.model.ids import ObjectName
+from backupd.model.instants import parse_stamp, stamp
 from backupd.model.ledger import ClassExpired, Expired, ExpiryBegan
 from backupd.operations.keeper.guards import check_clock, check_number
 from backupd.operations.keeper.holding import Held, find_held, reduced

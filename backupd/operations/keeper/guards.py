@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from backupd.clock import parse_stamp, stamp
 from backupd.errors import RefusedError
+from backupd.model.instants import parse_stamp, stamp
 from backupd.store.server_time import server_time
 
 if TYPE_CHECKING:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Final
 import msgspec
 
 from backupd.catalog.repository import signed_record
-from backupd.clock import parse_stamp, stamp
+from backupd.model.instants import parse_stamp, stamp
 from backupd.model.ledger import Reduced
 from backupd.planning.retention import Decision
 from backupd.seal.tags import NOBODY

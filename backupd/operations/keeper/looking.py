@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 
 from backupd.catalog import layout
 from backupd.catalog.marks import LONGEST_RUN
-from backupd.clock import parse_stamp
 from backupd.errors import ObjectMissingError, StoreError
+from backupd.model.instants import parse_stamp
 from backupd.seal.documents import LIMITS
 from backupd.seal.opening import parse_keyring
 

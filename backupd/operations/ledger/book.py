@@ -7,9 +7,9 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, TypeAlias
 
 from backupd.catalog.ledger import Chain, listed, next_document, put_entry, read_chain
-from backupd.clock import stamp
 from backupd.errors import ConfigError, DamageError, ObjectExistsError, RefusedError, StoreGoneError
 from backupd.model.ids import RegionName, RepositoryId
+from backupd.model.instants import stamp
 from backupd.planning.lifecycle.lives import Lives, fold
 
 if TYPE_CHECKING:

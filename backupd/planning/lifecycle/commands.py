@@ -9,9 +9,9 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any, NamedTuple
 
-from backupd.clock import stamp
 from backupd.errors import RefusedError
 from backupd.model.ids import TenantId
+from backupd.model.instants import stamp
 from backupd.model.ledger import (
     WHOLE,
     ErasureRequested,

@@ -8,8 +8,8 @@ from datetime import datetime
 from enum import StrEnum
 from typing import NamedTuple
 
-from backupd.clock import parse_stamp
 from backupd.model.ids import TenantId
+from backupd.model.instants import parse_stamp
 from backupd.model.ledger import (
     WHOLE,
     Absent,

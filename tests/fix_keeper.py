@@ -1,0 +1,111 @@
+"""A keeper beside a region's node: its ledger, its keys, and clocks that tests move."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+from fix_regions import REGION, TENANT_KEY, Events, Region
+
+from backupd.catalog.repository import Repository
+from backupd.model.ids import TenantId
+from backupd.operations.keeper.purge import Purging
+from backupd.operations.keeper.values import Keeper, Purged, Rules
+from backupd.operations.ledger import Book, Place
+from backupd.planning.lifecycle.lives import LifeKey
+from backupd.planning.retention import RetentionPolicy
+from backupd.seal.documents import Signer
+from backupd.seal.tags import TenantTags
+from backupd.store.base import Store
+from backupd.store.directory import DirectoryStore
+
+DAY = timedelta(days=1)
+POLICY = RetentionPolicy(keep_within=14 * DAY, daily=30, weekly=8, monthly=0, max_age=90 * DAY, keep_minimum=3)
+
+
+@dataclass
+class Drift:
+    """The machine's clock, moved by as much as a test says."""
+
+    by: timedelta = timedelta()
+
+    def now(self) -> datetime:
+        return datetime.now(UTC) + self.by
+
+    def monotonic(self) -> float:
+        return self.now().timestamp()
+
+    def sleep(self, seconds: float) -> None:
+        self.by += timedelta(seconds=seconds)
+
+
+@dataclass
+class Keeping:
+    """A region with its keeper."""
+
+    region: Region
+    keeper: Keeper
+    clock: Drift
+    events: Events = field(default_factory=Events)
+
+    @property
+    def book(self) -> Book:
+        return self.keeper.book
+
+    def tenant(self, name: str) -> TenantId:
+        return self.keeper.tags.tenant_id(name)
+
+    def life(self, name: str, incarnation: int = 1, scope: str = "") -> LifeKey:
+        return LifeKey(self.tenant(name), incarnation, scope)
+
+    def purge(self, key: LifeKey) -> list[Purged]:
+        with Purging(self.keeper) as purging:
+            done = purging.purge(key)
+            for error in purging.errors.values():
+                raise error
+            return done
+
+
+def make_keeping(region: Region, folder: Path, store: Store | None = None) -> Keeping:
+    """A keeper of the region's one store, whose ledger the region's node believes."""
+    signer, clock = Signer(os.urandom(32)), Drift()
+    trusted = frozenset({signer.public})
+    repository = Repository(store or region.store, [region.node.signer.public, signer.public], trusted)
+    region.repository = repository
+    place = Place(
+        REGION,
+        repository.info().repository,
+        {"disk": repository.store},
+        DirectoryStore(folder / "keeper-ledger"),
+        trusted,
+        clock,
+        signer,
+    )
+    keeper = Keeper(
+        region=REGION,
+        repository=repository.info().repository,
+        stores={"disk": repository},
+        book=Book(place),
+        tags=TenantTags(TENANT_KEY, REGION),
+        rules=Rules(POLICY, {}, frozenset(), timedelta(minutes=5), most_tenants=10, most_snapshots=200),
+        signer=signer,
+        state=folder / "keeper",
+        clock=clock,
+        random=os.urandom,
+    )
+    return Keeping(region, keeper, clock)
+
+
+@pytest.fixture
+def keeping(region: Region, tmp_path: Path) -> Keeping:
+    """A region that has a keeper, and whose rows belong to tenants by a column."""
+    return make_keeping(region, tmp_path)
+
+
+def ruled(keeping: Keeping, **changes: object) -> Keeping:
+    """The same keeper under other rules."""
+    keeping.keeper = replace(keeping.keeper, rules=replace(keeping.keeper.rules, **changes))  # type: ignore[arg-type]
+    return keeping

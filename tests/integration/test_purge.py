@@ -1,0 +1,181 @@
+"""One tenant leaves every backup, and nobody else notices."""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+from doubles.postgres import Server
+from doubles.snapshots import look
+from fix_keeper import DAY, Keeping
+from fix_postgres import Database
+
+from backupd.catalog.keys import SecretKeys
+from backupd.errors import DamageError, RefusedError
+from backupd.model.tenancy import Tenancy, TenancyKind
+from backupd.operations.keeper.purge import Purging
+from backupd.planning.lifecycle import commands
+from backupd.planning.lifecycle.commands import Dates
+from backupd.planning.lifecycle.lives import State
+
+BY_COLUMN = Tenancy(kind=TenancyKind.COLUMN, column="tenant")
+
+
+@pytest.fixture
+def crowd(pg17: Server, make_database: Callable[..., Database]) -> Database:
+    """Eight tenants with a hundred notes each."""
+    database = make_database(pg17)
+    database.sql(
+        "CREATE TABLE note (id int PRIMARY KEY, tenant int NOT NULL, said text)",
+        "INSERT INTO note SELECT g, g % 8, md5(g::text) FROM generate_series(1, 800) g",
+        "ANALYZE",
+    )
+    return database
+
+
+def files(folder: Path) -> dict[str, str]:
+    """Every file on a store with its hash."""
+    return {
+        str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in folder.rglob("*")
+        if path.is_file()
+    }
+
+
+def erase(keeping: Keeping, tenant: str) -> None:
+    now = keeping.clock.now()
+    dates = Dates(now, now + 3 * DAY, now)
+    keeping.book.append(lambda lives: commands.erase(lives, keeping.tenant(tenant), dates))
+
+
+def test_a_purge_takes_one_tenant_and_nothing_else(keeping: Keeping, crowd: Database) -> None:
+    """Its folders and keyring lines go, in every generation; every other file but those keyrings stays as it is."""
+    region, folder = keeping.region, keeping.region.folder / "store"
+    region.tenancy = BY_COLUMN
+    first = region.backup(crowd)
+    region.node = type(region.node)(**{**_fields(region.node), "generation_length": timedelta(0)})
+    second = region.backup(crowd)
+    assert first.generation != second.generation
+    doomed = {
+        look(region.repository, report.snapshot, region.identity.secret).of("3").pseudonym for report in (first, second)
+    }
+    before = files(folder)
+    erase(keeping, "3")
+    (done,) = keeping.purge(keeping.life("3"))
+    after = files(folder)
+    assert (done.keyrings, done.absent) == (2, True)
+    assert keeping.book.lives.lives[keeping.life("3")].state is State.CLEARED
+    gone = set(before.keys() - after.keys())
+    assert gone
+    assert all(any(f"/{one}/" in name for one in doomed) for name in gone)
+    changed = {name for name in before.keys() & after.keys() if before[name] != after[name]}
+    assert len(changed) == 2
+    assert all(name.endswith(".keyring") for name in changed)
+    assert all("/ledger/" in name for name in after.keys() - before.keys())
+    for report in (first, second):
+        keys = region.repository.open_keys(
+            region.identity.secret, [region.repository.record(report.snapshot).generation]
+        )
+        assert sum(keys.shredded(segment) for segment in doomed) == 1
+        assert len(keys) == 8  # seven tenants and the structure
+
+
+def test_a_purged_tenant_is_not_backed_up_again_until_it_returns(keeping: Keeping, crowd: Database) -> None:
+    """Rows the application has not purged yet are left out and counted; a new incarnation has nothing of the old."""
+    region = keeping.region
+    region.tenancy = BY_COLUMN
+    region.backup(crowd)
+    old = look(region.repository, region.repository.snapshots()[-1], region.identity.secret).of("3").pseudonym
+    erase(keeping, "3")
+    keeping.purge(keeping.life("3"))
+    region.backup(crowd)
+    again = look(region.repository, region.repository.snapshots()[-1], region.identity.secret)
+    assert "3" not in {name.tenant for name in again.segments}
+    keeping.book.append(lambda lives: commands.resubscribe(lives, keeping.tenant("3")))
+    region.backup(crowd)
+    back = look(region.repository, region.repository.snapshots()[-1], region.identity.secret)
+    assert back.of("3").pseudonym != old
+    assert len(back.rows("public.note")["3"]) == 100
+    assert keeping.purge(keeping.life("3"))[0].objects == 0
+
+
+def test_who_is_not_due_is_not_purged(keeping: Keeping, crowd: Database) -> None:
+    """Active, marked before its date, or held: refused, and nothing is written."""
+    region = keeping.region
+    region.tenancy = BY_COLUMN
+    region.backup(crowd)
+    now = keeping.clock.now()
+    dates = Dates(now, now + 180 * DAY, now + 100 * DAY)
+    for prepare in (
+        lambda _: [],
+        lambda lives: commands.unsubscribe(lives, keeping.tenant("3"), dates),
+        lambda lives: commands.hold(lives, keeping.tenant("3"), "CASE-1", now + 30 * DAY),
+    ):
+        keeping.book.append(prepare)
+        before = files(region.folder / "store")
+        with pytest.raises(RefusedError, match="not due"):
+            keeping.purge(keeping.life("3"))
+        assert files(region.folder / "store") == before
+    keeping.clock.by = 101 * DAY
+    with pytest.raises(RefusedError, match="not due"):
+        keeping.purge(keeping.life("3"))
+
+
+def test_a_clock_that_differs_from_the_stores_stops_a_purge(keeping: Keeping, crowd: Database) -> None:
+    """Nothing is removed by a machine whose clock is a month ahead."""
+    region = keeping.region
+    region.tenancy = BY_COLUMN
+    region.backup(crowd)
+    erase(keeping, "3")
+    keeping.clock.by = 30 * DAY
+    before = files(region.folder / "store")
+    with pytest.raises(RefusedError, match="clock of store 'disk'"):
+        keeping.purge(keeping.life("3"))
+    assert set(before.items()) <= set(files(region.folder / "store").items())
+
+
+def test_a_key_somebody_else_removed_is_an_alarm(keeping: Keeping, crowd: Database) -> None:
+    """The tripwire: a keyring that shrank without a purge stops the keeper."""
+    region = keeping.region
+    region.tenancy = BY_COLUMN
+    region.backup(crowd)
+    with Purging(keeping.keeper) as purging:
+        assert purging.errors == {}
+    (path,) = (region.folder / "store").rglob("*.keyring")
+    lines = path.read_bytes().splitlines(keepends=True)
+    path.chmod(0o600)
+    path.write_bytes(b"".join(lines[:-1]))
+    with Purging(keeping.keeper) as purging:
+        assert isinstance(purging.errors["disk"], DamageError)
+        assert "no purge of it" in purging.errors["disk"].message
+
+
+def test_the_stores_own_snapshots_are_waited_out(keeping: Keeping, crowd: Database) -> None:
+    """Absence is told only when no snapshot of the store holds an object or a key any more."""
+    region = keeping.region
+    region.tenancy = BY_COLUMN
+    report = region.backup(crowd)
+    snapshots = region.folder / "store" / ".zfs" / "snapshot"
+    kept = snapshots / f"daily_{datetime.now(UTC):%Y-%m-%d}" / "be"
+    shutil.copytree(region.folder / "store" / "be", kept)
+    erase(keeping, "3")
+    (done,) = keeping.purge(keeping.life("3"))
+    assert (done.absent, done.waits_for) == (False, (kept.parent.name,))
+    assert keeping.book.lives.lives[keeping.life("3")].purge.absent == {}
+    # What is left there opens with the identity, until it is gone: so it must not be called unreadable everywhere.
+    generation = region.repository.record(report.snapshot).generation
+    stale = list(kept.rglob("*.keyring"))
+    assert stale
+    assert SecretKeys({generation: region.repository.keyrings(generation)}, region.identity.secret)
+    shutil.rmtree(kept.parent)
+    (done,) = keeping.purge(keeping.life("3"))
+    assert (done.absent, done.waits_for, done.objects) == (True, (), 0)
+    assert keeping.book.lives.lives[keeping.life("3")].purge.absent["disk"][1] == ()
+
+
+def _fields(node: object) -> dict[str, object]:
+    return {name: getattr(node, name) for name in type(node).__dataclass_fields__}  # type: ignore[attr-defined]
