@@ -63,6 +63,20 @@ def test_nothing_is_made_new(store, name):
     assert store.stat(name) is None
 
 
+def test_object_removed_meanwhile(store, root_of):
+    """What somebody removes while its replacement is on its way is not made again."""
+    put(store, "a/object", b"old")
+
+    class Removing(io.BytesIO):
+        def read(self, *arguments):
+            (root_of(store) / "a/object").unlink(missing_ok=True)
+            return super().read(*arguments)
+
+    with pytest.raises(ObjectMissingError):
+        store.replace("a/object", Removing(b"new"), 3, digest(b"new"))
+    assert names(store) == []
+
+
 def test_same_content_is_replaced_already(store, root_of):
     """Content that stands there is left as it is."""
     put(store, "a/object", b"content")
