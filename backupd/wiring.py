@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
 from functools import partial
@@ -14,16 +14,22 @@ from typing import TYPE_CHECKING
 from backupd.clock import Clock, SystemClock
 from backupd.config.faults import Finding
 from backupd.config.faults.checks import did_you_mean
-from backupd.config.schema import Config, SftpStore, StoreSection
-from backupd.errors import ConfigError, StoreError, UsageError
+from backupd.config.schema import Config, Role, SftpStore, StoreSection
+from backupd.errors import ConfigError, StoreError, StoreGoneError, UsageError
 from backupd.model.ids import RegionName
 from backupd.model.tenancy import TableRule, Tenancy
+from backupd.planning.retention import RetentionPolicy
+from backupd.planning.window import Budget
 
 if TYPE_CHECKING:
     from backupd.catalog.checked import Checked
     from backupd.catalog.repository import Repository
+    from backupd.config.deletion import KeeperSection
+    from backupd.config.text.secrets import FileRef
     from backupd.operations.backup import Job, Node
     from backupd.operations.init import Founder
+    from backupd.operations.keeper.values import Keeper, Rules
+    from backupd.operations.ledger import Book
     from backupd.operations.region import Target
     from backupd.operations.verify import Tools
     from backupd.postgres.connect import Source
@@ -179,21 +185,24 @@ class Wiring:
 
         Raises ConfigError when none is configured, its file is not one, or nobody would trust what it signs.
         """
-        from backupd.seal.signing import read_signer
-
         reference = self.config.node.signing_key_file
         if reference is None:
             raise ConfigError(
                 "this machine has no signing key",
                 hint="`backupd key generate --signer FILE` makes one; name it as signing_key_file under [node].",
             )
-        signer, trusted = read_signer(reference.resolve(self.environ)), self.trusted()
+        signer, trusted = self._signer(reference), self.trusted()
         if trusted is not None and signer.public not in trusted:
             raise ConfigError(
                 "this machine's signing key is not among the trusted signers",
                 hint=f'Add "{signer.public}" to `signers` under [trust], here and wherever backups are read.',
             )
         return signer
+
+    def _signer(self, reference: FileRef) -> Signer:
+        from backupd.seal.signing import read_signer
+
+        return read_signer(reference.resolve(self.environ))
 
     def key_findings(self) -> Iterator[Finding]:
         """What is wrong with key files that are there: a recipient or signing key that is none, or is not trusted."""
@@ -219,7 +228,9 @@ class Wiring:
         """Signers whose ledger entries are believed; None when the repository shall say it itself."""
         return frozenset(self.config.trust.ledger) or None
 
-    def open_store(self, region: RegionName, name: str, patience: timedelta | None = None) -> ProbedStore:
+    def open_store(
+        self, region: RegionName, name: str, patience: timedelta | None = None, role: Role = "writer"
+    ) -> ProbedStore:
         """The region's folder on one of its stores, to be closed by the caller. Connects when first used.
 
         `patience` is how long at most a lost connection is made anew; None is as long as configured. Raises StoreError
@@ -227,7 +238,7 @@ class Wiring:
         """
         section = self.config.stores[name]
         if isinstance(section, SftpStore):
-            return _sftp(self, region, section, patience)
+            return _sftp(self, region, section, patience, role)
         from backupd.store.directory import DirectoryStore
 
         if not section.path.is_dir():
@@ -252,6 +263,105 @@ class Wiring:
         with closing(self.open_store(region, self.stores_of(region, store)[0], patience)) as opened:
             yield Repository(opened, self.trusted(), self.keepers())
 
+    @contextmanager
+    def book(self, region: RegionName, patience: timedelta | None = None) -> Iterator[Book]:
+        """The region's ledger over all its stores, to read; `sync` reads it."""
+        with self._repositories(region, patience, "writer") as repositories:
+            yield self._book(region, repositories, None)
+
+    @contextmanager
+    def keeper(self, region: RegionName, trace: Trace) -> Iterator[Keeper]:
+        """The region's keeper, with its ledger read and given to the stores that lack some of it.
+
+        Raises ConfigError when this machine is none, StoreError when no store can be reached.
+        """
+        from backupd.operations.keeper.values import Keeper
+
+        section = self.config.keeper
+        if section is None:
+            raise ConfigError(
+                "this machine is no keeper", hint="Run this where the configuration has a [keeper] section."
+            )
+        signer = self._signer(section.signing_key_file)
+        with self._repositories(region, None, "keeper") as repositories:
+            book = self._book(region, repositories, signer)
+            book.sync()
+            yield Keeper(
+                region=region,
+                repository=book.chain.repository,
+                stores=repositories,
+                book=book,
+                tags=self.tags(region),
+                rules=self.rules(region, section),
+                signer=signer,
+                state=self.config.node.state_dir / region,
+                clock=self.clock,
+                random=os.urandom,
+                trace=trace,
+            )
+
+    def rules(self, region: RegionName, section: KeeperSection) -> Rules:
+        """What is kept in a region, and how much may go at once."""
+        from backupd.operations.keeper.values import Rules
+
+        retention = self.config.regions[region].retention
+        return Rules(
+            retention=RetentionPolicy(**retention.model_dump()),
+            max_ages=self.config.max_ages(),
+            own_clocks=self.config.own_clocks(),
+            clock_tolerance=section.clock_tolerance,
+            most_tenants=section.most_tenants,
+            most_snapshots=section.most_snapshots,
+        )
+
+    def budget(self, region: RegionName) -> Budget:
+        """The terms of the promise in a region."""
+        lifecycle, retention = self.config.regions[region].lifecycle, self.config.regions[region].retention
+        return Budget(
+            window=lifecycle.window,
+            oldest_set=retention.max_age,
+            extra_set=timedelta(0),
+            expiry_gap=lifecycle.expiry_gap,
+            store_snapshots=lifecycle.store_snapshots,
+            clock=lifecycle.clock_tolerance,
+            repair=lifecycle.repair_slack,
+            grace=lifecycle.grace,
+            early=lifecycle.early_within,
+            purge_after=lifecycle.purge_after,
+        )
+
+    @contextmanager
+    def _repositories(
+        self, region: RegionName, patience: timedelta | None, role: Role
+    ) -> Iterator[dict[str, Repository]]:
+        from backupd.catalog.repository import Repository
+
+        with ExitStack() as stack:
+            yield {
+                name: Repository(
+                    stack.enter_context(closing(self.open_store(region, name, patience, role))),
+                    self.trusted(),
+                    self.keepers(),
+                )
+                for name in self.stores_of(region)
+            }
+
+    def _book(self, region: RegionName, repositories: Mapping[str, Repository], signer: Signer | None) -> Book:
+        from backupd.operations.ledger import Book, Place
+
+        one = _reachable(repositories)
+        return Book(
+            Place(
+                region=region,
+                repository=one.info().repository,
+                stores={name: repository.store for name, repository in repositories.items()},
+                copy=self.ledger_copy(region),
+                trusted=one.keepers,
+                clock=self.clock,
+                signer=signer,
+            )
+        )
+
     def restore_target(self, dsn: str, passfile: Path | None) -> tuple[Source, str]:
         """A server to restore to, and the name of the new database there.
 
@@ -273,7 +383,9 @@ class Wiring:
         """
         from backupd.operations.init import Founder
 
-        return Founder(self.signer(), self.config.trust.signers, self.clock, os.urandom)
+        return Founder(
+            self.signer(), self.config.trust.signers, self.clock, os.urandom, keepers=self.config.trust.keepers
+        )
 
     def target(self, region: RegionName, store: str, database: str | None, trace: Trace) -> Target:
         """A backup of the region's databases, or of one of them, onto one of its stores.
@@ -346,19 +458,38 @@ class Wiring:
         return RegionName(name)
 
 
+def _reachable(repositories: Mapping[str, Repository]) -> Repository:
+    """The first repository that can be read.
+
+    Raises the first one's StoreGoneError when none can.
+    """
+    gone: StoreGoneError | None = None
+    for repository in repositories.values():
+        try:
+            repository.info()
+        except StoreGoneError as error:
+            gone = gone or error
+        else:
+            return repository
+    raise gone or UsageError("the region has no store")
+
+
 def _shippers(section: StoreSection) -> int:
     return section.connections * _SHIPPERS_A_CONNECTION if isinstance(section, SftpStore) else _DISK_WRITERS
 
 
-def _sftp(wiring: Wiring, region: RegionName, section: SftpStore, patience: timedelta | None) -> ProbedStore:
+def _sftp(
+    wiring: Wiring, region: RegionName, section: SftpStore, patience: timedelta | None, role: Role
+) -> ProbedStore:
     from backupd.store.sftp import open_sftp
     from backupd.store.sftp.target import SftpTarget
 
+    credential = section.credential(role)
     target = SftpTarget(
         host=section.host,
         port=section.port,
-        user=section.user,
-        key_file=section.key.resolve(wiring.environ),
+        user=credential.user,
+        key_file=credential.key.resolve(wiring.environ),
         host_keys=section.host_keys,
         path=section.path,
         region=region,

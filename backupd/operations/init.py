@@ -51,6 +51,8 @@ class Founder:
     """Signers to be named in the repository beside `signer`, 64 hex each."""
     clock: Clock
     random: Callable[[int], bytes]
+    keepers: Collection[str] = ()
+    """Whose ledger entries readers are to believe; none: the signers'."""
 
 
 def initialise(region: RegionName, places: Sequence[NamedStore], founder: Founder) -> list[Initialised]:
@@ -84,6 +86,7 @@ def initialise(region: RegionName, places: Sequence[NamedStore], founder: Founde
                 region=region,
                 created=stamp(founder.clock.now()),
                 signers=sorted(signers),
+                keepers=sorted(founder.keepers),
                 profile=msgspec.to_builtins(probe(place.store, founder.random)),
             )
             _publish(Repository(place.store, signers), info, founder.signer)
