@@ -36,7 +36,7 @@ from backupd.seal.layout import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, MutableMapping
 
 from backupd.model.ids import ObjectHash
 from backupd.model.jsontext import UnreadableError, from_json
@@ -76,10 +76,17 @@ class ContainerReader:
     trailer are read and checked on construction. Blocks may be opened by several threads when `read_at` allows it.
     """
 
-    def __init__(
-        self, read_at: Callable[[int, int], bytes], size: int, *, secret: bytes, context: Context, where: str
+    def __init__(  # noqa: PLR0913 - what it is read from, opened with and called are different things
+        self,
+        read_at: Callable[[int, int], bytes],
+        size: int,
+        *,
+        secret: bytes,
+        context: Context,
+        where: str,
+        data_keys: MutableMapping[bytes, bytes] | None = None,
     ) -> None:
-        """`where` names the object in messages.
+        """`where` names the object in messages; `data_keys` spares a container opened before the opening of its key.
 
         Raises DamageError, and RefusedError for an unknown format.
         """
@@ -94,7 +101,12 @@ class ContainerReader:
         if self.header.context != context:
             raise DamageError(f"'{where}' belongs to another segment, generation or repository")
         self._bound = hashlib.sha256(self.header.raw).digest()
-        self._aead = suite.Aead(self._open_data_key(secret))
+        key = None if data_keys is None else data_keys.get(self._bound)
+        if key is None:
+            key = self._open_data_key(secret)
+            if data_keys is not None:
+                data_keys[self._bound] = key
+        self._aead = suite.Aead(key)
         start = len(self.header.raw) + SEALED_KEY_SIZE
         self.blocks, self.ids = self._read_trailer(start, size)
 

@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 _TAIL = 64 << 10
 """Read with a container's last bytes: its trailer, but for those with thousands of chunks."""
 
+_DATA_KEYS = 20_000
+"""Opened keys kept, some 4 MB: a restore opens a small part twice, for its manifest and for its rows."""
+
 
 @dataclass(frozen=True, slots=True)
 class ContainerRef:
@@ -120,6 +123,7 @@ class Containers:
         self._lock = threading.Lock()
         self._slots: OrderedDict[ContainerRef, _Slot] = OrderedDict()
         self._weight = 0
+        self._data_keys: dict[bytes, bytes] = {}
 
     def open(self, ref: ContainerRef) -> Container:
         """The container; one thread opens it while others who want it wait.
@@ -146,10 +150,14 @@ class Containers:
 
     def _opened(self, ref: ContainerRef) -> Container:
         secret = self._secret_of(ref.context.segment)
+        if len(self._data_keys) >= _DATA_KEYS:
+            self._data_keys.clear()
         for name in ref.names():
             opening = _Opening(self._store, name, ref)
             try:
-                reader = ContainerReader(opening, ref.size, secret=secret, context=ref.context, where=name)
+                reader = ContainerReader(
+                    opening, ref.size, secret=secret, context=ref.context, where=name, data_keys=self._data_keys
+                )
             except ObjectMissingError:
                 continue
             if not name.endswith(reader.header.kind):

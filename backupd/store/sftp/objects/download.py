@@ -33,14 +33,26 @@ def fetch(session: Session, path: str, offset: int, length: int | None, name: st
     seen, opened = session.channel.ask(wire.lstat(path), wire.open_file(path, wire.Mode.READ))
     granted(seen, name)
     handle = handle_of(opened, name)
+    left: Handle | None = handle
     try:
         if not isinstance(seen, Attributes) or not is_file(seen):
             raise StoreError(f"{name!r} is not a plain object on the store")
         there = max(0, (seen.size or 0) - offset)
-        return read_range(session, handle, offset, there if length is None else min(length, there), name)
+        wanted = there if length is None else min(length, there)
+        if 0 < wanted <= session.channel.read_size:
+            # Most objects of many tenants: two messages instead of three.
+            read, _ = session.channel.ask(wire.read(handle, offset, wanted), wire.close(handle))
+            left = None
+            piece = _data(read)
+            if piece is not None and len(piece) == wanted:
+                return piece
+            (opened,) = session.channel.ask(wire.open_file(path, wire.Mode.READ))
+            left = handle = handle_of(opened, name)
+        return read_range(session, handle, offset, wanted, name)
     finally:
         # Nobody needs to know how closing a file ends that was only read, so nobody waits for it.
-        Flight(session.channel, lambda _place, _reply: None).ask(wire.close(handle))
+        if left is not None:
+            Flight(session.channel, lambda _place, _reply: None).ask(wire.close(left))
 
 
 def read_range(session: Session, handle: Handle, offset: int, length: int, name: str) -> bytes:
