@@ -41,7 +41,7 @@ class IndexedChunks:
         self._database = sqlite3.connect(
             f"file:{path}?mode=ro", uri=True, check_same_thread=False, isolation_level=None
         )
-        self._database.execute("PRAGMA cache_size = -8192")
+        self._database.execute("PRAGMA cache_size = -4096")
         self._cursor = self._database.cursor()
         self._ahead = self.AHEAD
         self._fetched = 0

@@ -46,6 +46,30 @@ def test_every_flipped_bit_is_found() -> None:
             everything(bytes(flipped))
 
 
+def test_a_key_is_opened_once() -> None:
+    """Where keys are kept, a container opens again without its segment's secret, and no other container does."""
+    data, other = small(), small()
+    keys: dict[bytes, bytes] = {}
+
+    def read(what: bytes, secret: bytes) -> bytes:
+        reader = ContainerReader(
+            lambda o, n: what[o : o + n],
+            len(what),
+            secret=secret,
+            context=CONTEXT,
+            where="segments/x",
+            data_keys=keys,
+        )
+        return reader.open_block(0)
+
+    stranger = suite.generate().secret
+    with pytest.raises(DamageError):
+        read(data, stranger)
+    assert read(data, PAIR.secret) == read(data, stranger) == ROWS[0]
+    with pytest.raises(DamageError):
+        read(other, stranger)
+
+
 def test_every_cut_is_found() -> None:
     """A container that ends anywhere but at its end does not read."""
     data = small()

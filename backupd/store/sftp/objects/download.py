@@ -18,6 +18,8 @@ from backupd.store.sftp.wire import Attributes, Code, Data, Handle, Names, Reply
 LARGEST = 1 << 30
 """Bytes one `get` gives at most; a store that claims a longer object is not believed."""
 _FOLDERS_AT_ONCE = 64
+_READDIRS_FIRST = 2
+"""One answer and its end are all there is of most folders, a segment's."""
 _READDIRS_AT_ONCE = 3
 """OpenSSH tells about a hundred names at a time; asking ahead saves round trips in wide folders."""
 _WIDEST = 1_000_000
@@ -168,8 +170,10 @@ def read_folders(session: Session, paths: list[str]) -> list[list[tuple[str, Att
 def _read_open_folders(
     session: Session, unfinished: dict[int, Handle], found: list[list[tuple[str, Attributes]]], paths: list[str]
 ) -> None:
+    ahead = _READDIRS_FIRST
     while unfinished:
-        places = [place for place in unfinished for _ in range(_READDIRS_AT_ONCE)]
+        places = [place for place in unfinished for _ in range(ahead)]
+        ahead = _READDIRS_AT_ONCE
         replies = session.channel.ask(*(wire.readdir(unfinished[place]) for place in places))
         for place, reply in zip(places, replies, strict=True):
             if isinstance(reply, Names):
