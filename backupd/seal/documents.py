@@ -13,14 +13,20 @@ from backupd.model.jsontext import UnreadableError, from_json
 from backupd.seal import suite
 
 if TYPE_CHECKING:
-    from collections.abc import Collection
+    from collections.abc import Collection, Sequence
 
 FORMAT: Final = 1
 FEATURES: Final[frozenset[str]] = frozenset()
 """Features of the format this program knows; a document asking for another one is refused."""
 
 MIB: Final = 1 << 20
-LIMITS: Final = {"repository": MIB, "snapshot": 64 * MIB, "keyring": 256 * MIB, "ledger": 16 * MIB}
+LIMITS: Final = {
+    "repository": MIB,
+    "snapshot": 64 * MIB,
+    "keyring": 256 * MIB,
+    "ledger": 16 * MIB,
+    "attestation": 16 * MIB,
+}
 """Largest size of a document of each kind, in bytes."""
 
 
@@ -30,13 +36,17 @@ class _Head(msgspec.Struct, frozen=True):
     features: list[str]
 
 
-class _Signature(msgspec.Struct, frozen=True):
+class Signature(msgspec.Struct, frozen=True):
+    """One of a document's."""
+
     key: Annotated[str, msgspec.Meta(pattern=r"\A[0-9a-f]{64}\Z")]
     signature: str
 
 
-class _Signatures(msgspec.Struct, frozen=True):
-    signatures: list[_Signature]
+class Signatures(msgspec.Struct, frozen=True):
+    """A document's second line."""
+
+    signatures: list[Signature]
 
 
 class Signer:
@@ -51,9 +61,15 @@ class Signer:
 
     def sign(self, body: bytes, kind: str) -> bytes:
         """Both lines of the document whose body is `body`."""
-        signature = base64.b64encode(suite.sign(self._secret, _signed_text(body, kind))).decode()
-        line = msgspec.json.encode({"signatures": [{"key": self.public, "signature": signature}]})
-        return b"%b\n%b\n" % (body, line)
+        return joined(body, [self.signature(body, kind)])
+
+    def signature(self, body: bytes, kind: str) -> Signature:
+        return Signature(self.public, base64.b64encode(suite.sign(self._secret, signed_text(body, kind))).decode())
+
+
+def joined(body: bytes, signatures: Sequence[Signature]) -> bytes:
+    """Both lines of a document."""
+    return b"%b\n%b\n" % (body, msgspec.json.encode(Signatures(list(signatures))))
 
 
 def read_document(data: bytes, kind: str, trusted: Collection[str], where: str) -> bytes:
@@ -62,16 +78,21 @@ def read_document(data: bytes, kind: str, trusted: Collection[str], where: str) 
     Raises DamageError naming `where`, and RefusedError for a format or feature this program does not know.
     """
     check_size(len(data), kind, where)
+    return read_signed(*two_lines(data, where), kind, trusted, where)
+
+
+def two_lines(data: bytes, where: str) -> tuple[bytes, bytes]:
+    """Body and signatures of a document; raises DamageError when it is not of that form."""
     lines = data.split(b"\n")
     if len(lines) != 3 or lines[2]:
         raise DamageError(f"'{where}' is not a document of two lines")
-    return read_signed(lines[0], lines[1], kind, trusted, where)
+    return lines[0], lines[1]
 
 
 def read_signed(body: bytes, signatures: bytes, kind: str, trusted: Collection[str], where: str) -> bytes:
     """As `read_document`, for the first two lines of a document that has more."""
     try:
-        claims = from_json(signatures, _Signatures).signatures
+        claims = from_json(signatures, Signatures).signatures
     except UnreadableError as error:
         raise DamageError(f"'{where}' has no readable signature") from error
     known = [claim for claim in claims if claim.key in trusted]
@@ -80,7 +101,7 @@ def read_signed(body: bytes, signatures: bytes, kind: str, trusted: Collection[s
             f"'{where}' is not signed by a trusted signer",
             hint="Its signers are " + (", ".join(suite.signer_fingerprint(c.key) for c in claims[:8]) or "none") + ".",
         )
-    message = _signed_text(body, kind)
+    message = signed_text(body, kind)
     if not any(suite.signed_by(bytes.fromhex(c.key), decode_base64(c.signature, where), message) for c in known):
         raise DamageError(f"the signature of '{where}' is wrong")
     _check_head(body, kind, where)
@@ -129,5 +150,6 @@ def _check_head(body: bytes, kind: str, where: str) -> None:
         )
 
 
-def _signed_text(body: bytes, kind: str) -> bytes:
+def signed_text(body: bytes, kind: str) -> bytes:
+    """What a signature covers."""
     return b"backupd/1 " + kind.encode() + b"\n" + body
