@@ -51,11 +51,17 @@ class Wanted(NamedTuple):
 class Comparison:
     """A generation's listing held against what is needed of it."""
 
-    findings: list[Finding]
+    findings: dict[Key, Finding]
+    """One for each that is not sound."""
     sound: dict[Key, Stored]
     """Needed, there, and of the right size."""
-    damaged: set[Key]
-    """Needed, and not so."""
+    missing: set[Key]
+    """Needed, and not there: the ledger may say why."""
+
+    @property
+    def damaged(self) -> set[Key]:
+        """Needed, and not sound."""
+        return set(self.findings)
 
 
 def compare(wanted: Iterable[Wanted], stored: Mapping[Key, Stored]) -> Comparison:
@@ -77,7 +83,7 @@ def compare(wanted: Iterable[Wanted], stored: Mapping[Key, Stored]) -> Compariso
             sound[key] = found
     for key in findings:
         sound.pop(key, None)
-    return Comparison(list(findings.values()), sound, set(findings))
+    return Comparison(findings, sound, {key for key in findings if key not in stored})
 
 
 def _missing(key: Key, by: str, elsewhere: Pseudonym | None) -> Finding:

@@ -6,19 +6,31 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from backupd.catalog import layout
-from backupd.errors import DamageError, ObjectMissingError, RefusedError
+from backupd.errors import DamageError, ObjectMissingError
+from backupd.model.instants import parse_stamp
+from backupd.operations.keeper.holding import REDUCED
+from backupd.operations.verify.ledger import UNSOUND
 from backupd.planning.verify import Finding, Key, Wanted
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
+    from datetime import datetime
 
+    from backupd.catalog.ledger import Chain
     from backupd.catalog.repository import Repository
     from backupd.model.documents import Totals
-    from backupd.model.ids import GenerationId, ObjectName, Pseudonym, SnapshotName
+    from backupd.model.ids import ClassTag, GenerationId, ObjectName, Pseudonym, SnapshotName
     from backupd.seal.opening import Keyring
 
-UNSOUND = (DamageError, RefusedError, ObjectMissingError)
-"""Errors that say an object is wrong, not that it could not be looked at."""
+
+@dataclass(frozen=True, slots=True)
+class Said:
+    """What one record says that is held against the rest."""
+
+    exported: datetime
+    parts: list[Key]
+    totals: Totals | None
+    """None: they are those of the record this one is a part of."""
 
 
 @dataclass(slots=True)
@@ -29,46 +41,78 @@ class Documents:
     """Of every record, also of unreadable ones (None)."""
     parts: dict[Key, Wanted] = field(default_factory=dict)
     """Every part a record names, once."""
-    of_record: dict[SnapshotName, tuple[list[Key], Totals]] = field(default_factory=dict)
+    said: dict[SnapshotName, Said] = field(default_factory=dict)
     keyrings: list[Keyring] = field(default_factory=list)
     findings: list[Finding] = field(default_factory=list)
+    vanished: dict[SnapshotName, Finding] = field(default_factory=dict)
+    """Records that were listed, and gone when they were read."""
+    keyless: dict[Pseudonym, Finding] = field(default_factory=dict)
+    """Segments that records need and no keyring has a key of."""
+
+    def classes(self) -> dict[Pseudonym, ClassTag]:
+        """Of every segment a keyring lists, by its tags."""
+        return {
+            segment: tags.data_class
+            for keyring in self.keyrings
+            for (segment, _), tags in zip(keyring.index, keyring.tags, strict=True)
+        }
+
+    def keyed(self) -> set[Pseudonym]:
+        """Segments that a keyring has a key of."""
+        return {keyring.index[place][0] for keyring in self.keyrings for place in keyring.sealed}
 
 
 def read_documents(
-    repository: Repository, generation: GenerationId, records: Iterable[SnapshotName], keyrings: Iterable[ObjectName]
+    repository: Repository,
+    chain: Chain,
+    places: tuple[GenerationId, Iterable[SnapshotName], Iterable[ObjectName]],
 ) -> Documents:
-    """Read them all; the ones that cannot be believed become findings."""
+    """Read a generation's records and keyrings; the ones that cannot be believed become findings.
+
+    So does a record that saw another ledger than `chain`, or more of it.
+    """
     documents = Documents()
+    generation, records, keyrings = places
     for name in records:
-        _read_record(repository, generation, name, documents)
+        _read_record(repository, generation, name, documents, chain)
     for where in keyrings:
         try:
             documents.keyrings.append(repository.keyring(where))
         except UNSOUND as error:
             documents.findings.append(Finding(where, error.message))
-    documents.findings.extend(_without_key(documents))
+    documents.keyless.update(_keyless(documents))
     return documents
 
 
-def _read_record(repository: Repository, generation: GenerationId, name: SnapshotName, documents: Documents) -> None:
+def _read_record(
+    repository: Repository, generation: GenerationId, name: SnapshotName, documents: Documents, chain: Chain
+) -> None:
     where = layout.record_name(generation, name)
     documents.previous[name] = None
     try:
         record = repository.record(name, generation)
+    except ObjectMissingError as error:
+        documents.vanished[name] = Finding(where, error.message)
+        return
     except UNSOUND as error:
         documents.findings.append(Finding(where, error.message))
         return
     documents.previous[name] = record.previous
+    try:
+        chain.require(record.ledger, where)
+    except DamageError as error:
+        documents.findings.append(Finding(where, error.message))
     keys: list[Key] = []
     for segment, sha256, size in record.parts:
         wanted = documents.parts.setdefault(Key(segment, sha256), Wanted(Key(segment, sha256), size, where))
         if wanted.size != size:
             documents.findings.append(Finding(where, f"disagrees with '{wanted.by}' on the size of a part", segment))
         keys.append(wanted.key)
-    documents.of_record[name] = keys, record.totals
+    totals = None if REDUCED in record.extra else record.totals
+    documents.said[name] = Said(parse_stamp(record.exported), keys, totals)
 
 
-def _without_key(documents: Documents) -> Iterable[Finding]:
+def _keyless(documents: Documents) -> Iterable[tuple[Pseudonym, Finding]]:
     listed: set[Pseudonym] = {segment for keyring in documents.keyrings for segment, _ in keyring.index}
     shredded: dict[Pseudonym, str] = {
         segment: keyring.where for keyring in documents.keyrings for segment in keyring.shredded
@@ -76,7 +120,7 @@ def _without_key(documents: Documents) -> Iterable[Finding]:
     by_segment = {wanted.key.segment: wanted.by for wanted in documents.parts.values()}
     for segment, by in sorted(by_segment.items()):
         if segment not in listed:
-            yield Finding(by, "names a segment that no keyring of its generation lists", segment)
+            yield segment, Finding(by, "names a segment that no keyring of its generation lists", segment)
         elif segment in shredded:
-            # No ledger, no purge: without one, a line that is gone was not removed by us.
-            yield Finding(shredded[segment], "lacks the key of a segment, and no ledger says it was purged", segment)
+            message = "lacks the key of a segment, and no ledger says it was purged"
+            yield segment, Finding(shredded[segment], message, segment)

@@ -7,8 +7,11 @@ from typing import TYPE_CHECKING, TypeVar
 from backupd.catalog import layout
 from backupd.catalog.checked import CONTENT, READ
 from backupd.catalog.keys import SecretKeys
+from backupd.errors import ObjectMissingError
+from backupd.operations.verify.absences import Absences
 from backupd.operations.verify.contents import Contents
-from backupd.operations.verify.documents import UNSOUND, Documents, read_documents
+from backupd.operations.verify.documents import Documents, read_documents
+from backupd.operations.verify.ledger import UNSOUND
 from backupd.operations.verify.reading import Containers, in_parallel
 from backupd.planning.verify import Candidate, Finding, Key, Stored, Wanted, choose, compare
 from backupd.trace import PhaseDone, PhaseStarted, Progress
@@ -20,7 +23,8 @@ if TYPE_CHECKING:
     from backupd.catalog.checked import Checked
     from backupd.catalog.repository import Repository
     from backupd.errors import BackupdError
-    from backupd.model.ids import GenerationId, ObjectHash, ObjectName, SnapshotName
+    from backupd.model.ids import GenerationId, ObjectHash, ObjectName, Pseudonym, SnapshotName
+    from backupd.operations.verify.ledger import History
     from backupd.operations.verify.values import Scope, Tools
     from backupd.seal.container import Header
 
@@ -42,35 +46,45 @@ class GenerationCheck:
         self._packs: dict[Key, list[tuple[ObjectHash, int]]] = {}
         self._whole: set[Key] = set()
         self._damaged: set[Key] = set()
+        self._absences = Absences(generation, Documents(), self._packs)
         self.findings: list[Finding] = []
         self.orphans: list[Stored] = []
+        self.proven: list[SnapshotName] = []
         self.parts = self.packs = self.size = 0
         self.read = self.read_size = self.opened = 0
+        self.purged = self.unpurged = self.aged = 0
 
     def run(
-        self, records: Iterable[SnapshotName], keyrings: Iterable[ObjectName]
+        self, records: Iterable[SnapshotName], keyrings: Iterable[ObjectName], history: History
     ) -> dict[SnapshotName, SnapshotName | None]:
         """Check everything; returns each record with the one it was written after."""
         # 1. What records and keyrings say.
-        documents = read_documents(self._repository, self._generation, records, keyrings)
+        documents = read_documents(self._repository, history.chain, (self._generation, records, keyrings))
+        self._absences.documents = documents
         self.findings += documents.findings
         keys = self._open_keys(documents)
-        # 2. Are the parts there, and which packs do they need?
+        # 2. Are the parts there, and which packs do they need? What a purge lists is not asked for any more.
         stored, twins = self._checked.listed(self._generation)
-        parts = self._compare(documents.parts.values(), stored)
+        gone = history.explained.purged_in(self._generation)
+        parts = self._compare((want for want in documents.parts.values() if want.key.segment not in gone), stored)
         wanted = self._read_headers(parts)
         # 3. Are the packs there?
         packs = self._compare(wanted, stored)
         self.parts, self.packs = len(parts), len(packs)
         needed = parts | packs
         self.size = sum(place.size for place in needed.values())
-        # 4. What nothing refers to.
+        # 4. What nothing refers to, and what should be gone.
         named = {*documents.parts, *(want.key for want in wanted)}
-        self._look_at_orphans([*((key, place) for key, place in stored.items() if key not in named), *twins])
+        others = [(key, place) for key, place in stored.items() if key not in named or key.segment in gone]
+        self._look_at_orphans([*others, *twins], gone)
+        self.purged = len({key.segment for key in documents.parts} & gone)
+        self.unpurged = len((documents.keyed() | {key.segment for key in stored}) & gone)
         # 5. The bytes themselves, as many as asked for.
         self._read_bytes(needed, keys)
         if keys is not None:
             self._read_contents(documents, parts, keys)
+        # 6. What is missing, and what the ledger says of it.
+        self._settle(documents, needed, history)
         return documents.previous
 
     def _open_keys(self, documents: Documents) -> SecretKeys | None:
@@ -83,8 +97,12 @@ class GenerationCheck:
 
     def _compare(self, wanted: Iterable[Wanted], stored: dict[Key, Stored]) -> dict[Key, Stored]:
         result = compare(wanted, stored)
-        self.findings += result.findings
         self._damaged |= result.damaged
+        for key, finding in result.findings.items():
+            if key in result.missing:
+                self._absences.missing[key] = finding
+            else:
+                self.findings.append(finding)
         return result.sound
 
     def _read_headers(self, parts: dict[Key, Stored]) -> list[Wanted]:
@@ -98,10 +116,10 @@ class GenerationCheck:
             wanted += [Wanted(Key(key.segment, sha256), size, place.name) for sha256, size in header.packs]
         return wanted
 
-    def _look_at_orphans(self, places: list[tuple[Key, Stored]]) -> None:
+    def _look_at_orphans(self, places: list[tuple[Key, Stored]], gone: frozenset[Pseudonym]) -> None:
         """Nothing needs them, but what lies in a segment's folder must be that segment's: a purge relies on it."""
         for (key, place), result in self._each(self._containers.header, places):
-            if self._header_of(key, place, result) is not None:
+            if self._header_of(key, place, result) is not None and key.segment not in gone:
                 self.orphans.append(place)
 
     def _header_of(self, key: Key, place: Stored, result: Future[tuple[Header, bool]]) -> Header | None:
@@ -166,12 +184,32 @@ class GenerationCheck:
         return {part, *(Key(part.segment, sha256) for sha256, _ in self._packs[part])}
 
     def _compare_totals(self, documents: Documents, amounts: dict[Key, tuple[int, int]]) -> None:
-        for name, (keys, totals) in documents.of_record.items():
-            if all(key in amounts for key in keys):
-                rows, size = (sum(amounts[key][at] for key in keys) for at in (0, 1))
-                if (rows, size) != (totals.rows, totals.bytes):
+        for name, said in documents.said.items():
+            if said.totals is not None and all(key in amounts for key in said.parts):
+                rows, size = (sum(amounts[key][at] for key in said.parts) for at in (0, 1))
+                if (rows, size) != (said.totals.rows, said.totals.bytes):
                     where = layout.record_name(self._generation, name)
                     self.findings.append(Finding(where, "does not have as many rows in its parts as it says"))
+
+    def _settle(self, documents: Documents, needed: dict[Key, Stored], history: History) -> None:
+        """Judge what is missing by the ledger as it is by now; then which snapshots are proven."""
+        if self._absences.any:
+            history.refresh()
+        judged = self._absences.judge(history.explained)
+        self.findings += judged.findings
+        self.aged = judged.aged
+        read = self._checked.times(READ, (key.segment for key in needed)).keys() & needed.keys()
+        right = {
+            part for part in self._packs if part.segment not in judged.keyless and self._containers_of(part) <= read
+        }
+        # What may be missing and is, proves nothing; neither is it in the way.
+        excused = {part for part in self._packs if self._containers_of(part) & judged.excused} | judged.excused
+        gone, wrong = history.explained.purged_in(self._generation), {finding.object for finding in self.findings}
+        for name, said in documents.said.items():
+            left = [key for key in said.parts if key.segment not in gone and (key in right or key not in excused)]
+            unsound = layout.record_name(self._generation, name) in wrong or name in history.explained.expired
+            if left and not unsound and right.issuperset(left):
+                self.proven.append(name)
 
     def _each(
         self, function: Callable[[Key, Stored], R], places: Iterable[tuple[Key, Stored]]
@@ -188,4 +226,8 @@ class GenerationCheck:
         self._whole.discard(key)
         for what in (READ, CONTENT):
             self._checked.forget(what, key)
-        self.findings.append(Finding(place.name, error.message, key.segment))
+        finding = Finding(place.name, error.message, key.segment)
+        if isinstance(error, ObjectMissingError):
+            self._absences.missing[key] = finding
+        else:
+            self.findings.append(finding)

@@ -6,8 +6,10 @@ from collections import defaultdict
 from typing import TYPE_CHECKING
 
 from backupd.catalog import layout
+from backupd.catalog.ledger import listed
 from backupd.model.ids import ObjectName
 from backupd.operations.verify.generation import GenerationCheck
+from backupd.operations.verify.ledger import History, look_at_ledger
 from backupd.operations.verify.values import Scope, Tools, Verification
 from backupd.planning.verify import Finding, broken_links
 from backupd.trace import PhaseDone, PhaseStarted
@@ -25,8 +27,9 @@ def verify(repository: Repository, checked: Checked, scope: Scope, tools: Tools)
     """Hold what lies on the store against its signed records.
 
     Returns what was found, good or bad; nothing is changed on the store. Objects of a run under way show as orphans or
-    leftovers, never as damage. Raises KeyRefusedError when an identity is given that does not open the keyrings, what
-    `repository.info()` raises, and the store's errors: then there is no verdict.
+    leftovers, never as damage, and what the ledger says a keeper removed is no damage either. Raises KeyRefusedError
+    when an identity is given that does not open the keyrings, what `repository.info()` raises, and the store's errors:
+    then there is no verdict.
     """
     started = tools.clock.monotonic()
     info = repository.info()
@@ -39,19 +42,25 @@ def verify(repository: Repository, checked: Checked, scope: Scope, tools: Tools)
     # 2. Everything that lies there.
     others = _Others(checked.take_listing(repository.store.list(ObjectName(""))))
     tools.trace.emit(PhaseDone("listing", info.region, tools.clock.monotonic() - started))
-    # 3. One generation after the other, so that memory holds one.
-    findings: list[Finding] = []
+    # 3. The ledger, after both: what it does not explain was removed by nobody who may.
+    seen = look_at_ledger(repository, tools.own_ledger, tools.threads)
+    history = History(repository, seen, tools.store)
+    # 4. One generation after the other, so that memory holds one.
+    findings: list[Finding] = list(seen.findings)
     previous: dict[SnapshotName, SnapshotName | None] = {}
     checks: list[GenerationCheck] = []
     for generation in sorted({*by_generation, *others.keyrings, *checked.generations()}):
         check = GenerationCheck(repository, generation, checked, scope, tools)
-        said = check.run(by_generation.get(generation, []), others.keyrings.get(generation, []))
+        said = check.run(by_generation.get(generation, []), others.keyrings.get(generation, []), history)
         previous |= {name: before or previous.get(name) for name, before in said.items()}
         findings += check.findings
         checks.append(check)
-    # 4. The chain of records, and those that were there the last time.
-    findings += _gone(repository, previous, checked.records())
+    # 5. The chain of records, and those that were there the last time.
+    history.refresh()
+    findings += _gone(repository, previous, checked.records(), history.explained.expired)
     checked.remember_records(previous)
+    if tools.own_ledger is not None and not findings:
+        history.chain.copy_to(tools.own_ledger, listed(tools.own_ledger))
     tools.trace.emit(PhaseDone("verifying", info.region, tools.clock.monotonic() - started))
     return Verification(
         region=info.region,
@@ -68,6 +77,11 @@ def verify(repository: Repository, checked: Checked, scope: Scope, tools: Tools)
         orphans_size=sum(stored.size for check in checks for stored in check.orphans),
         leftovers=tuple(others.leftovers),
         foreign=tuple(others.foreign),
+        entries=len(history.chain.links),
+        purged=sum(check.purged for check in checks),
+        unpurged=sum(check.unpurged for check in checks),
+        aged=sum(check.aged for check in checks),
+        proven=tuple(sorted(name for check in checks for name in check.proven)),
         findings=tuple(sorted(findings)),
     )
 
@@ -90,10 +104,15 @@ class _Others:
 
 
 def _gone(
-    repository: Repository, previous: dict[SnapshotName, SnapshotName | None], known: set[SnapshotName]
+    repository: Repository,
+    previous: dict[SnapshotName, SnapshotName | None],
+    known: set[SnapshotName],
+    expired: frozenset[SnapshotName],
 ) -> Iterable[Finding]:
     for name, before in broken_links(previous):
+        if before in expired:
+            continue
         where = layout.record_name(repository.generation_of(name), name)
         yield Finding(where, f"was written after record '{before}', which is missing")
-    for name in sorted(known - previous.keys()):
+    for name in sorted(known - previous.keys() - expired):
         yield Finding(name, "is a record that an earlier verify saw, and is missing")

@@ -14,7 +14,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from backupd.clock import Clock
-    from backupd.model.ids import ObjectName, RegionName
+    from backupd.model.ids import ObjectName, RegionName, SnapshotName
+    from backupd.store.base import Store
 
 _SHOWN = 20
 
@@ -39,6 +40,10 @@ class Tools:
     trace: Trace = field(default_factory=NoTrace)
     threads: int = 8
     """Requests in flight."""
+    store: str | None = None
+    """The store's configured name, by which the ledger speaks of it; None: what is said of any store counts."""
+    own_ledger: Store | None = None
+    """This machine's own copy of the ledger: a witness, which is brought up to date when nothing is wrong."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +70,16 @@ class Verification:
     """Uploads under way or cut off, in `tmp/`."""
     foreign: tuple[ObjectName, ...]
     """Objects this format has no name for."""
+    entries: int
+    """Of the ledger, that can be believed."""
+    purged: int
+    """Segments that records name and a purge took out."""
+    unpurged: int
+    """Segments that a purge lists, of which the store still has a key or an object."""
+    aged: int
+    """Parts that records name and that went with the age of their class."""
+    proven: tuple[SnapshotName, ...]
+    """Snapshots of which every byte was read with success, in this run or an earlier one."""
     findings: tuple[Finding, ...]
 
     @property

@@ -1,0 +1,113 @@
+"""The ledger as a reader sees it: every entry from the first on, and this machine's own copy as a witness."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+from backupd.catalog import layout
+from backupd.catalog.ledger import Chain, read_chain
+from backupd.errors import DamageError, ObjectMissingError, RefusedError
+from backupd.operations.verify.reading import in_parallel
+from backupd.planning.explained import explained
+from backupd.planning.verify import Finding
+
+if TYPE_CHECKING:
+    from collections.abc import Collection
+
+    from backupd.catalog.repository import Repository
+    from backupd.store.base import Store
+
+UNSOUND: Final = (DamageError, RefusedError, ObjectMissingError)
+"""Errors that say an object is wrong, not that it could not be looked at."""
+_NUMBER = re.compile(r"ledger/([0-9]{10})\.json")
+
+
+@dataclass(frozen=True, slots=True)
+class LedgerSeen:
+    """A store's ledger, as far as it can be believed."""
+
+    chain: Chain
+    """The store's entries up to the first that is wrong; this machine's own, where those are more."""
+    findings: tuple[Finding, ...]
+    """What is wrong with the store's; empty when it holds all that is known of it, and nothing else."""
+
+
+def look_at_ledger(repository: Repository, own: Store | None, threads: int = 8) -> LedgerSeen:
+    """Read every entry of a store's ledger, and compare it with this machine's own copy where there is one.
+
+    Nothing is written. Raises what `repository.info()` raises, and the store's errors.
+    """
+    findings: list[Finding] = []
+    known = _own_copy(repository, own, findings)
+    chain = _of_store(repository, known, threads, findings)
+    if not findings and len(chain.links) < len(known.links):
+        where = layout.entry_name(len(chain.links) + 1)
+        findings.append(Finding(where, "is missing, and this machine's own copy of the ledger has it"))
+    return LedgerSeen(known if len(known.links) > len(chain.links) else chain, tuple(findings))
+
+
+class History:
+    """What a store's ledger says of what is missing there. For one thread."""
+
+    def __init__(self, repository: Repository, seen: LedgerSeen, store: str | None) -> None:
+        self._repository = repository
+        self._seen = seen
+        self._store = store
+        self.chain = seen.chain
+        self.explained = explained(self.chain.entries(), store)
+
+    def refresh(self) -> None:
+        """Take in what was appended since; what cannot be believed is left for the next look to tell."""
+        if self._seen.findings:
+            return
+        try:
+            chain, _ = read_chain(self._repository.store, self.chain, self._repository.keepers)
+        except UNSOUND:
+            return
+        if len(chain.links) > len(self.chain.links):
+            self.chain, self.explained = chain, explained(chain.entries(), self._store)
+
+
+def _own_copy(repository: Repository, own: Store | None, findings: list[Finding]) -> Chain:
+    info = repository.info()
+    empty = Chain(info.region, info.repository)
+    if own is None:
+        return empty
+    try:
+        return read_chain(own, empty, repository.keepers)[0]
+    except UNSOUND as error:
+        findings.append(Finding(layout.LEDGER, f"in this machine's own copy cannot be believed: {error.message}"))
+        return empty
+
+
+def _of_store(repository: Repository, known: Chain, threads: int, findings: list[Finding]) -> Chain:
+    """The store's entries up to the first that is wrong."""
+    info = repository.info()
+    chain = Chain(info.region, info.repository)
+    numbers = _numbers(repository.store)
+    for seq, result in in_parallel(
+        lambda seq: repository.read(layout.entry_name(seq), "ledger"), sorted(numbers), threads
+    ):
+        place = len(chain.links) + 1
+        if seq != place:
+            message = "is missing, and other entries of the ledger are there"
+            findings.append(Finding(layout.entry_name(place), message))
+            return chain
+        try:
+            longer = chain.extended(result.result(), repository.keepers)
+        except UNSOUND as error:
+            findings.append(Finding(layout.entry_name(seq), error.message))
+            return chain
+        if seq <= len(known.links) and longer.links[-1] != known.links[seq - 1]:
+            message = "is not the entry that this machine's own copy of the ledger has"
+            findings.append(Finding(layout.entry_name(seq), message))
+            return chain
+        chain = longer
+    return chain
+
+
+def _numbers(store: Store) -> Collection[int]:
+    found = (_NUMBER.fullmatch(info.name) for info in store.list(layout.LEDGER))
+    return {int(match[1]) for match in found if match}
