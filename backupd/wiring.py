@@ -300,6 +300,24 @@ class Wiring:
                 trace=trace,
             )
 
+    def lifecycle_query(self, region: RegionName) -> tuple[Source, str]:
+        """Where the dates of the region's tenants come from.
+
+        Raises ConfigError when no query is configured.
+        """
+        from backupd.postgres.connect import Source
+
+        query = self.config.regions[region].lifecycle.query
+        if query is None:
+            raise ConfigError(
+                f'region "{region}" has no lifecycle query',
+                hint="Write one into [regions.NAME.lifecycle.query], or use `backupd tenant unsubscribe` and its kin.",
+            )
+        if query.database is not None:
+            return self.source(region, query.database), query.sql
+        passfile = query.passfile.resolve(self.environ) if query.passfile else None
+        return Source(conninfo=query.dsn or "", passfile=passfile), query.sql
+
     def rules(self, region: RegionName, section: KeeperSection) -> Rules:
         """What is kept in a region, and how much may go at once."""
         from backupd.operations.keeper.values import Rules

@@ -98,10 +98,14 @@ class Purging:
             Cleared(**key._asdict(), store=name, objects=objects, bytes=size),
             done=name in purge.cleared and not objects,
         )
+        looked_at = keeper.clock.now()
         seen = look_into_snapshots(keeper, name, purge, self._keyrings(name, purge))
         if not seen.still_in:
-            self._note(Absent(**key._asdict(), store=name, snapshots=list(seen.looked_into)), done=name in purge.absent)
-        return Purged(name, key, keyrings, objects, size, absent=not seen.still_in, waits_for=seen.still_in)
+            self._note(
+                Absent(**key._asdict(), store=name, snapshots=list(seen.looked_into)),
+                done=name in purge.absent and not keyrings and not objects,
+            )
+        return Purged(name, key, keyrings, objects, size, not seen.still_in, seen.still_in, seen.looked_into, looked_at)
 
     def _keyrings(self, name: str, purge: Purge) -> Mapping[ObjectName, set[Pseudonym]]:
         return _by_keyring(self._censuses[name].find(purge.segments))

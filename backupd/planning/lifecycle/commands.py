@@ -52,6 +52,12 @@ def unsubscribe(lives: Lives, tenant: TenantId, dates: Dates, scope: str = WHOLE
             return []
 
 
+def unsubscribe_anew(lives: Lives, tenant: TenantId, dates: Dates, scope: str = WHOLE) -> list[Event]:
+    """A marked tenant came back and left again, at `dates.since`: both are told, and the dates start anew."""
+    life = lives.current(tenant, scope)
+    return [Resubscribed(**_of(life)), Unsubscribed(**_of(life), **_told(dates))]
+
+
 def resubscribe(lives: Lives, tenant: TenantId, scope: str = WHOLE) -> list[Event]:
     """Cancel the dates of a marked tenant; one that was purged begins a new incarnation, with nothing of the old."""
     life = lives.current(tenant, scope)

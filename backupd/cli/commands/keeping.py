@@ -1,0 +1,236 @@
+"""`purge`, `expire` and `plan`: what a keeper removes, and the proof that it is in time."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from backupd.cli import failures, output
+from backupd.cli.commands.tenants.options import day
+from backupd.cli.options import EXIT_STATUS, ConfigOption, JsonOption, RegionArgument, StoresOption, wired
+from backupd.cli.progress import watched
+from backupd.errors import BackupdError, InterruptedRunError, RefusedError
+
+if TYPE_CHECKING:
+    from backupd.model.ledger import Expired
+    from backupd.operations.keeper.expiry import ExpiryPlan
+    from backupd.operations.keeper.keeping import PurgePlan, PurgeRun
+    from backupd.operations.keeper.proving import RegionProof
+    from backupd.operations.keeper.values import Keeper
+
+DryRunOption = Annotated[bool, typer.Option("--dry-run", help="Say what would go, and remove nothing.")]
+ConfirmOption = Annotated[
+    int | None,
+    typer.Option(
+        "--confirm",
+        metavar="N",
+        show_default=False,
+        help="Allow that exactly N go in one run, where that is more than is usual.",
+    ),
+]
+
+
+def add(app: typer.Typer) -> None:
+    app.command("purge", epilog=EXIT_STATUS)(purge)
+    app.command("expire", epilog=EXIT_STATUS)(expire)
+    app.command("plan", epilog=EXIT_STATUS)(plan)
+
+
+def purge(
+    context: typer.Context,
+    region: RegionArgument = None,
+    dry_run: DryRunOption = False,
+    confirm: ConfirmOption = None,
+    config: ConfigOption = None,
+    as_json: JsonOption = False,
+) -> int:
+    """Purge the tenants whose date has come, and finish what was begun. Runs on the keeper, every day.
+
+    Their keys go first, then their objects, on every store; then the stores' own snapshots are looked into until none
+    holds anything of them. A store that is out of reach is caught up with the next time.
+
+    \b
+    Examples:
+      backupd purge --dry-run
+      backupd purge be
+    """
+    from backupd.operations.keeper.keeping import plan_purges, purge_due
+    from backupd.operations.keeper.purge import Purging
+
+    wiring = wired(context, config)
+    told: list[dict[str, Any]] = []
+    status = 0
+    with watched(wiring.clock, quiet=as_json) as trace:
+        for name in wiring.regions(region or []):
+            with wiring.keeper(name, trace) as keeper:
+                if dry_run:
+                    with Purging(keeper) as purging:
+                        told.append({"region": name, "plan": plan_purges(keeper, purging)})
+                    continue
+                done = purge_due(keeper, confirm)
+                told.append({"region": name, **_as_object(done)})
+                status = status or next((error.exit_code for error in done.errors.values()), 0)
+                if not as_json:
+                    output.print_lines(_purged(name, done))
+    if as_json:
+        output.print_json({"regions": told})
+    elif dry_run:
+        for one in told:
+            output.print_lines(_planned(one["region"], one["plan"]))
+    return status
+
+
+def expire(
+    context: typer.Context,
+    region: RegionArgument = None,
+    store: StoresOption = None,
+    dry_run: DryRunOption = False,
+    confirm: ConfirmOption = None,
+    config: ConfigOption = None,
+    as_json: JsonOption = False,
+) -> int:
+    """Expire snapshots by the retention rules, with all that only they need. Runs on the keeper, every day.
+
+    Leftovers of uploads that were cut off go, too. Every snapshot is listed with the reasons that keep it or let it go;
+    a dry run lists the same and removes nothing. Downloads no packs.
+
+    \b
+    Examples:
+      backupd expire --dry-run
+      backupd expire be --store zurich
+    """
+    wiring = wired(context, config)
+    told: list[dict[str, Any]] = []
+    status = 0
+    with watched(wiring.clock, quiet=as_json) as trace:
+        for name in wiring.regions(region or []):
+            places = wiring.stores_of(name, store)
+            with wiring.keeper(name, trace) as keeper:
+                for place in places:
+                    try:
+                        planned, done = _expire(keeper, place, dry_run=dry_run, confirm=confirm)
+                    except InterruptedRunError:
+                        raise
+                    except BackupdError as error:
+                        status = status or error.exit_code
+                        told.append({"region": name, "store": place, "error": failures.as_object(error)})
+                        if not as_json:
+                            failures.print_failure(error, f"{name} on {place}")
+                        continue
+                    told.append({"region": name, "store": place, "plan": _plan_object(planned), "expired": done})
+                    if not as_json:
+                        output.print_lines(_expired(name, planned, done))
+    if as_json:
+        output.print_json({"stores": told})
+    return status
+
+
+def plan(
+    context: typer.Context, region: RegionArgument = None, config: ConfigOption = None, as_json: JsonOption = False
+) -> int:
+    """Prove that the promised window is kept, by the configuration and by what the stores really show.
+
+    The inequality is written out. The stores' own snapshots and the keeper's past runs are compared with what the
+    configuration says of them, and every marked tenant's dates are given. The exit status tells when it does not hold.
+
+    \b
+    Example:
+      backupd plan be
+    """
+    from backupd.operations.keeper.proving import prove_region
+
+    wiring = wired(context, config)
+    found: list[RegionProof] = []
+    for name in wiring.regions(region or []):
+        with wiring.book(name) as book:
+            book.sync()
+            found.append(prove_region(book, wiring.budget(name), wiring.clock.now()))
+    if as_json:
+        output.print_json({"regions": found})
+    else:
+        for one in found:
+            output.print_lines(_proof(one))
+    return 0 if all(one.holds for one in found) else RefusedError.exit_code
+
+
+def _expire(keeper: Keeper, store: str, *, dry_run: bool, confirm: int | None) -> tuple[ExpiryPlan, Expired | None]:
+    from backupd.catalog.census import Census
+    from backupd.operations.keeper.expiry import Expiry
+
+    with Census.opened(keeper.census(store), keeper.repository) as census:
+        expiry = Expiry(keeper, store, census)
+        planned = expiry.plan()
+        return planned, None if dry_run else expiry.execute(planned, confirm)
+
+
+def _as_object(done: PurgeRun) -> dict[str, Any]:
+    errors: Mapping[str, BackupdError] = done.errors
+    return {
+        "plan": done.plan,
+        "done": done.done,
+        "refused": [{"life": key, "reason": reason} for key, reason in done.refused.items()],
+        "errors": {store: failures.as_object(error) for store, error in errors.items()},
+    }
+
+
+def _plan_object(planned: ExpiryPlan) -> dict[str, Any]:
+    return {
+        "decisions": planned.decisions,
+        "objects": planned.objects,
+        "bytes": planned.bytes,
+        "alarms": planned.alarms,
+        "left_alone": planned.left_alone,
+    }
+
+
+def _planned(region: str, planned: PurgePlan) -> Iterator[str]:
+    yield f"{region}: {len(planned.due)} due, {len(planned.unfinished)} unfinished, {len(planned.late)} turned up late"
+    for key in planned.due:
+        yield f"  would purge tenant {key.tenant}, life {key.incarnation}" + (f", {key.scope}" if key.scope else "")
+
+
+def _purged(region: str, done: PurgeRun) -> Iterator[str]:
+    yield f"{region}: {len(done.plan.due)} purges begun, {len(done.plan.unfinished)} gone on with"
+    for one in done.done:
+        rest = "gone from the store's own snapshots, too" if one.absent else f"waits for {', '.join(one.waits_for)}"
+        yield (
+            f"  tenant {one.life.tenant} on {one.store}: {one.keyrings} keyrings, {one.objects} objects removed,"
+            f" {output.human_bytes(one.bytes)}; {rest}"
+        )
+    for key, reason in done.refused.items():
+        yield f"  tenant {key.tenant}: {reason}"
+    for store, error in done.errors.items():
+        yield f"  {store}: {error.message}. {error.hint}"
+
+
+def _expired(region: str, planned: ExpiryPlan, done: Expired | None) -> Iterator[str]:
+    yield f"{region} on {planned.store}:"
+    for decision in planned.decisions:
+        word = "keep  " if decision.keep else "expire"
+        yield f"  {word} {decision.snapshot.name[:25]}  {'; '.join(decision.reasons)}"
+    for alarm in planned.alarms:
+        yield f"  ALARM: {alarm.message}"
+    for generation, why in planned.left_alone.items():
+        yield f"  generation {generation} is left as it is: {why}"
+    if done is None:
+        yield f"  would remove {planned.objects} objects, {output.human_bytes(planned.bytes)}"
+    else:
+        yield f"  removed {done.snapshots} snapshots and {done.objects} objects, {output.human_bytes(done.bytes)}"
+
+
+def _proof(one: RegionProof) -> Iterator[str]:
+    yield f"{one.region}: {'holds' if one.holds else 'DOES NOT HOLD'}: {one.configured.inequality}"
+    for term in one.configured.terms:
+        yield f"  {term.value.total_seconds() / 86400:7.1f} d  {term.name} ({term.source})"
+    for finding in one.findings:
+        yield f"  {finding.severity.value}: {finding.message}. {finding.hint}"
+    for tenant in one.tenants:
+        late = f"  LATE: {tenant.overdue}" if tenant.overdue else ""
+        yield (
+            f"  tenant {tenant.tenant}: {tenant.state.value}, purged by {day(tenant.purge_by)},"
+            f" gone by {day(tenant.deadline)}{late}"
+        )
+    if not one.tenants:
+        yield "  no tenant is leaving"

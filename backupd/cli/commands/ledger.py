@@ -1,0 +1,77 @@
+"""`ledger show` and `ledger verify`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Annotated, Any
+
+import msgspec
+import typer
+
+from backupd.cli import output
+from backupd.cli.commands.tenants.options import region_of
+from backupd.cli.options import EXIT_STATUS, ConfigOption, JsonOption, wired
+from backupd.errors import DamageError
+
+if TYPE_CHECKING:
+    from backupd.model.ledger import LedgerEntry
+
+RegionOption = Annotated[str, typer.Argument(metavar="REGION", show_default=False)]
+
+
+def add(app: typer.Typer) -> None:
+    group = typer.Typer(rich_markup_mode=None, help="The signed chain of what happened to tenants and snapshots.")
+    group.command("show", epilog=EXIT_STATUS)(show)
+    group.command("verify", epilog=EXIT_STATUS)(verify)
+    app.add_typer(group, name="ledger")
+
+
+def show(
+    context: typer.Context,
+    region: RegionOption,
+    newest: Annotated[int | None, typer.Option("--newest", min=1, metavar="N", help="Only so many entries.")] = None,
+    config: ConfigOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Show the ledger's entries, oldest first. It names no tenant: ids only."""
+    wiring = wired(context, config)
+    with wiring.book(region_of(wiring, region)) as book:
+        chain = book.sync()
+    first = max(0, len(chain.links) - newest) if newest else 0
+    if as_json:
+        output.print_json({"head": chain.head, "entries": list(chain.entries(first))})
+        return
+    for entry in chain.entries(first):
+        output.print_lines(_lines(entry))
+
+
+def verify(
+    context: typer.Context, region: RegionOption, config: ConfigOption = None, as_json: JsonOption = False
+) -> int:
+    """Check every entry on every store, and the heads that snapshots saw. Needs no secret.
+
+    Numbers, signatures and links are checked, and that all stores and this machine's own copy hold the same chain. A
+    snapshot's record says what the ledger was when it was written: an entry cut off since is missed there.
+    """
+    from backupd.operations.ledger.checking import check_ledger
+
+    wiring = wired(context, config)
+    with wiring.book(region_of(wiring, region)) as book, wiring.repository(region_of(wiring, region)) as repository:
+        found = check_ledger(book, repository)
+    if as_json:
+        output.print_json({"region": region, "clean": not found.damage, "ledger": found})
+        return DamageError.exit_code if found.damage else 0
+    verdict = "DAMAGED" if found.damage else "clean"
+    output.print_lines([f"{region}: {verdict}, {found.entries} entries, {found.witnesses} snapshots bear witness"])
+    output.print_lines(f"  damage: {line}" for line in found.damage)
+    output.print_lines(f"  not reached: {store}" for store in found.unreached)
+    return DamageError.exit_code if found.damage else 0
+
+
+def _lines(entry: LedgerEntry) -> Iterator[str]:
+    yield f"#{entry.seq}  {entry.at}"
+    for event in entry.events:
+        fields: dict[str, Any] = msgspec.to_builtins(event)
+        name = fields.pop("event")
+        told = (f"{key}={len(value) if isinstance(value, list) else value}" for key, value in fields.items() if value)
+        yield f"  {name}  {' '.join(told)}"

@@ -1,0 +1,151 @@
+"""`tenant list`, `show`, `where` and `sync`: how tenants stand."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+import msgspec
+import typer
+
+from backupd.cli import output
+from backupd.cli.commands.tenants.changing import desk_of
+from backupd.cli.commands.tenants.options import IdOption, RegionOption, TenantArgument, day, region_of, tenant_of, told
+from backupd.cli.options import ConfigOption, JsonOption, wired
+from backupd.cli.progress import watched
+from backupd.errors import RefusedError
+
+if TYPE_CHECKING:
+    from backupd.operations.keeper.where import Where
+    from backupd.operations.tenants.told import Happened, Standing
+
+
+def list_(
+    context: typer.Context, region: RegionOption, config: ConfigOption = None, as_json: JsonOption = False
+) -> int:
+    """List every tenant the ledger speaks of: who is late first, then by the next date.
+
+    A tenant nobody spoke of is active and not listed. The exit status tells when somebody is late.
+    """
+    from backupd.operations.tenants.told import standings
+
+    wiring = wired(context, config)
+    with wiring.book(region_of(wiring, region)) as book:
+        book.sync()
+        found = standings(book.lives, wiring.clock.now())
+    if as_json:
+        output.print_json({"region": region, "tenants": found})
+    else:
+        rows = [_row(one) for one in found]
+        headings = ("tenant", "life", "class", "state", "since", "purge by", "gone by", "holds", "late")
+        output.print_table(output.Table(headings, rows))
+    return RefusedError.exit_code if any(one.overdue for one in found) else 0
+
+
+def show(
+    context: typer.Context,
+    region: RegionOption,
+    tenant: TenantArgument,
+    is_id: IdOption = False,
+    config: ConfigOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Show a tenant's lives and everything the ledger says of it."""
+    from backupd.operations.tenants.told import history, lives_of, standing
+
+    wiring = wired(context, config)
+    name = region_of(wiring, region)
+    tenant_id = tenant_of(wiring, name, tenant, is_id=is_id)
+    with wiring.book(name) as book:
+        book.sync()
+        now = wiring.clock.now()
+        found = [standing(book.lives, life, now) for life in lives_of(book.lives, tenant_id)]
+        past = history(book, tenant_id)
+    if as_json:
+        output.print_json({"tenant": tenant_id, "lives": found, "history": past})
+        return
+    for one in found:
+        output.print_lines(told(one))
+    for happened in past:
+        fields = {k: v for k, v in msgspec.to_builtins(happened.event).items() if k not in ("tenant", "segments")}
+        output.print_lines(
+            [f"  {happened.at}  #{happened.seq}  " + " ".join(f"{k}={v}" for k, v in fields.items() if v)]
+        )
+
+
+def where(
+    context: typer.Context,
+    region: RegionOption,
+    tenant: TenantArgument,
+    is_id: IdOption = False,
+    config: ConfigOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Say where a tenant's rows still are, and by when nothing is left.
+
+    Looks on every store: folders, keys, records, and the store's own snapshots. Runs on the keeper.
+
+    \b
+    Example:
+      backupd tenant where be acme
+    """
+    from backupd.operations.keeper.where import find_where
+
+    wiring = wired(context, config)
+    name = region_of(wiring, region)
+    tenant_id = tenant_of(wiring, name, tenant, is_id=is_id)
+    with watched(wiring.clock, quiet=as_json) as trace, wiring.keeper(name, trace) as keeper:
+        found = find_where(keeper, wiring.budget(name), tenant_id)
+    if as_json:
+        output.print_json({"tenant": tenant_id, "lives": found})
+    else:
+        for one in found:
+            output.print_lines(_where_told(one))
+
+
+def sync(context: typer.Context, region: RegionOption, config: ConfigOption = None, as_json: JsonOption = False) -> int:
+    """Read the configured query, and bring the ledger up to what it says.
+
+    A tenant without a row is left as it is. The exit status tells when a row asks for what is not possible.
+    """
+    from backupd.operations.tenants.sync import sync as run
+    from backupd.postgres.lifecycle import read_tenant_dates
+
+    wiring = wired(context, config)
+    name = region_of(wiring, region)
+    source, sql = wiring.lifecycle_query(name)
+    rows = read_tenant_dates(source, sql)
+    with watched(wiring.clock, quiet=as_json) as trace, wiring.keeper(name, trace) as keeper:
+        done = run(desk_of(wiring, name, keeper), keeper.tags, rows)
+    if as_json:
+        output.print_json(done)
+    else:
+        output.print_lines([f"{region}: {done.tenants} tenants read, {len(done.events)} changes"])
+        output.print_lines((f"{tenant}: {why}" for tenant, why in done.refused.items()), sys.stderr)
+    return RefusedError.exit_code if done.refused else 0
+
+
+def _happened_told(happened: Happened) -> str:
+    fields = msgspec.to_builtins(happened.event)
+    told_of = (f"{name}={value}" for name, value in fields.items() if value and name not in ("tenant", "segments"))
+    return f"  {happened.at}  #{happened.seq}  {' '.join(told_of)}"
+
+
+def _where_told(one: Where) -> Iterator[str]:
+    yield from told(one.standing)
+    yield f"  {'gone by ' + day(one.gone_by) if one.gone_by else 'no date'}: {one.rule}"
+    if one.unreadable_since:
+        yield f"  no keyring holds a key since {day(one.unreadable_since)}"
+    for copy in one.copies:
+        yield (
+            f"  {copy.store}, generation {copy.generation}: {copy.segments} segments, {copy.objects} objects,"
+            f" {copy.readable} readable, in {len(copy.snapshots)} snapshots"
+        )
+        if copy.server_snapshots:
+            yield f"    and in the store's own {', '.join(copy.server_snapshots)}"
+
+
+def _row(one: Standing) -> tuple[output.Cell, ...]:
+    dates = day(one.since), day(one.purge_by), day(one.deadline)
+    return (one.tenant, one.incarnation, one.scope, one.state.value, *dates, " ".join(one.holds), one.overdue or "")

@@ -1,0 +1,82 @@
+"""The proof that the promised window is kept: the configuration's arithmetic, held against what was observed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING
+
+from backupd.model.findings import Finding, errors_among
+from backupd.model.instants import parse_stamp
+from backupd.model.ledger import Observed
+from backupd.operations.tenants.told import Standing, standings
+from backupd.planning.lifecycle.lives import State
+from backupd.planning.window import Budget, Observation, Proof, as_observed, observed, prove
+from backupd.store.server_snapshots import made_at
+
+if TYPE_CHECKING:
+    from backupd.model.ids import RegionName
+    from backupd.operations.ledger import Book
+
+_LOOKED_BACK = timedelta(days=90)
+"""A gap between keeper runs that is longer ago says nothing of today."""
+
+
+@dataclass(frozen=True, slots=True)
+class RegionProof:
+    """Whether one region's promise is kept."""
+
+    region: RegionName
+    configured: Proof
+    actual: Proof
+    """The same with every term as it was observed, where that is more than was declared."""
+    findings: tuple[Finding, ...]
+    tenants: tuple[Standing, ...]
+    """Those who are leaving."""
+
+    @property
+    def holds(self) -> bool:
+        late = any(tenant.overdue for tenant in self.tenants)
+        return self.configured.holds and self.actual.holds and not errors_among(self.findings) and not late
+
+
+def prove_region(book: Book, budget: Budget, now: datetime) -> RegionProof:
+    """Prove a region's window; what was observed is read from the ledger, where keeper runs wrote it."""
+    findings: list[Finding] = []
+    actual = budget
+    for name, observation in _observations(book, now).items():
+        findings += (_named(finding, name) for finding in observed(budget, observation))
+        actual = as_observed(actual, observation)
+    leaving = [one for one in standings(book.lives, now) if one.state is not State.ACTIVE]
+    return RegionProof(
+        region=book.chain.region,
+        configured=prove(budget, "segments"),
+        actual=prove(actual, "segments"),
+        findings=tuple(findings),
+        tenants=tuple(leaving),
+    )
+
+
+def _observations(book: Book, now: datetime) -> dict[str, Observation]:
+    """By store: how old its own snapshots were seen to be, and when the keeper looked."""
+    ages: dict[str, list[timedelta]] = {}
+    runs: dict[str, list[datetime]] = {}
+    for entry in book.chain.entries():
+        at = parse_stamp(entry.at)
+        if now - at > _LOOKED_BACK:
+            continue
+        for event in entry.events:
+            if isinstance(event, Observed):
+                runs.setdefault(event.store, []).append(at)
+                ages.setdefault(event.store, []).extend(_ages(event.snapshots, at))
+    return {name: Observation(tuple(ages[name]), tuple(seen), since=min(seen), now=now) for name, seen in runs.items()}
+
+
+def _ages(snapshots: Iterable[str], at: datetime) -> Iterable[timedelta]:
+    made = (made_at(name) for name in snapshots)
+    return [at - instant for instant in made if instant is not None]
+
+
+def _named(finding: Finding, store: str) -> Finding:
+    return Finding(finding.severity, finding.code, f"store '{store}': {finding.message}", finding.hint)

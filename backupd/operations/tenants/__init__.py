@@ -1,0 +1,1 @@
+"""What ops and the application say about tenants, and what they ask."""

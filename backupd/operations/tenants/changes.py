@@ -1,0 +1,123 @@
+"""Commands about one tenant, with the dates they set, appended to the ledger."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING
+
+from backupd.errors import UsageError
+from backupd.model.ledger import WHOLE
+from backupd.planning.lifecycle import commands
+from backupd.planning.lifecycle.commands import Dates
+from backupd.planning.window import Budget, dates
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from backupd.clock import Clock
+    from backupd.model.ids import TenantId
+    from backupd.model.ledger import Event
+    from backupd.operations.ledger import Book
+    from backupd.planning.lifecycle.lives import Life, Lives
+
+
+@dataclass(frozen=True, slots=True)
+class Desk:
+    """Where commands about a region's tenants are given."""
+
+    book: Book
+    clock: Clock
+    budget: Budget
+    release_within: timedelta
+    own_clocks: frozenset[str]
+    regions: frozenset[str] = field(default_factory=frozenset)
+    """Other regions a tenant may move to."""
+
+
+@dataclass(frozen=True, slots=True)
+class Changed:
+    """What a command did, and how its tenant stands since."""
+
+    events: list[Event]
+    """None: it was so already."""
+    life: Life
+
+
+def unsubscribe(desk: Desk, tenant: TenantId, since: datetime | None = None, scope: str = WHOLE) -> Changed:
+    """Mark a tenant; its dates run from `since`, or from now.
+
+    Raises RefusedError when it is marked with other dates, UsageError for a future beginning or an unknown class.
+    """
+    begin = _past(desk, since)
+    wanted = life_dates(desk, begin, early=False)
+    return _append(desk, tenant, scope, lambda lives: commands.unsubscribe(lives, tenant, wanted, scope))
+
+
+def resubscribe(desk: Desk, tenant: TenantId, scope: str = WHOLE) -> Changed:
+    """Cancel a mark, or begin a new incarnation of a tenant that was purged."""
+    return _append(desk, tenant, scope, lambda lives: commands.resubscribe(lives, tenant, scope))
+
+
+def erase(desk: Desk, tenant: TenantId, since: datetime | None = None, scope: str = WHOLE) -> Changed:
+    """A request to erase, made at `since` or now: the purge is due at once.
+
+    Raises RefusedError while a hold is in force.
+    """
+    asked = _past(desk, since)
+    wanted = life_dates(desk, asked, early=True)
+    at_once = Dates(wanted.since, wanted.deadline, asked)
+    return _append(desk, tenant, scope, lambda lives: commands.erase(lives, tenant, at_once, scope))
+
+
+def move(desk: Desk, tenant: TenantId, to: str, since: datetime | None = None) -> Changed:
+    """The tenant lives in region `to` since then; here its own clock of a purge runs.
+
+    Raises UsageError for a region that is not configured, or this one.
+    """
+    if to not in desk.regions:
+        raise UsageError(f'there is no other region "{to}"', hint=f"Configured are {', '.join(sorted(desk.regions))}.")
+    wanted = life_dates(desk, _past(desk, since), early=False)
+    return _append(desk, tenant, WHOLE, lambda lives: commands.move(lives, tenant, wanted, to))
+
+
+def hold(desk: Desk, tenant: TenantId, reference: str, review: datetime) -> Changed:
+    """Keep what there is of the tenant until the hold is released; `review` is when somebody looks at it again.
+
+    Raises RefusedError when its purge has begun, UsageError for a review that is past.
+    """
+    if review <= desk.clock.now():
+        raise UsageError("the review of a hold lies in the future")
+    return _append(desk, tenant, WHOLE, lambda lives: commands.hold(lives, tenant, reference, review))
+
+
+def release(desk: Desk, tenant: TenantId, reference: str) -> Changed:
+    """End a hold; what it kept beyond its date is due within the region's `release_within`.
+
+    Raises RefusedError when there is no such hold.
+    """
+    due = desk.clock.now() + desk.release_within
+    return _append(desk, tenant, WHOLE, lambda lives: commands.release(lives, tenant, reference, due))
+
+
+def _append(desk: Desk, tenant: TenantId, scope: str, decide: Callable[[Lives], list[Event]]) -> Changed:
+    if scope != WHOLE and scope not in desk.own_clocks:
+        raise UsageError(
+            f'class "{scope}" has no dates of its own',
+            hint='Say clock = "own" under its [classes.NAME], or leave the class out.',
+        )
+    events = desk.book.append(decide)
+    return Changed(events, desk.book.lives.current(tenant, scope))
+
+
+def _past(desk: Desk, since: datetime | None) -> datetime:
+    now = desk.clock.now()
+    if since is not None and since > now + desk.budget.clock:
+        raise UsageError("that lies in the future", hint="Give the instant it happened; leave it out for now.")
+    return since or now
+
+
+def life_dates(desk: Desk, since: datetime, *, early: bool) -> Dates:
+    """The dates of a clock that starts at `since`, under the region's budget."""
+    found = dates(since, desk.budget, "segments", early=early)
+    return Dates(since, found.deadline, found.purge_by)

@@ -1,0 +1,87 @@
+"""Bring the ledger up to what the application says of its tenants; all changes of one reading are one entry."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from backupd.errors import RefusedError, UsageError
+from backupd.model.ledger import WHOLE
+from backupd.operations.tenants.changes import life_dates
+from backupd.planning.lifecycle import commands
+from backupd.planning.lifecycle.commands import Dates
+from backupd.planning.lifecycle.lives import State
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from datetime import datetime
+
+    from backupd.model.ids import TenantId
+    from backupd.model.ledger import Event
+    from backupd.operations.tenants.changes import Desk
+    from backupd.planning.lifecycle.lives import Lives
+    from backupd.postgres.lifecycle import TenantDates
+    from backupd.seal.tags import TenantTags
+
+
+@dataclass(frozen=True, slots=True)
+class Synced:
+    """What a reading changed."""
+
+    tenants: int
+    """Rows read."""
+    events: list[Event]
+    refused: dict[TenantId, str] = field(default_factory=dict)
+    """Tenants whose row asks for what is not possible, and why; the others' changes were made."""
+
+
+def sync(desk: Desk, tags: TenantTags, rows: Sequence[TenantDates]) -> Synced:
+    """Append what the rows change. A tenant without a row is left as it is: silence is no request.
+
+    Raises what `Book.append` raises.
+    """
+    refused: dict[TenantId, str] = {}
+
+    def decide(lives: Lives) -> list[Event]:
+        refused.clear()
+        events: list[Event] = []
+        for row in rows:
+            tenant = tags.tenant_id(row.tenant)
+            try:
+                events += _of(desk, lives, tenant, row)
+            except (RefusedError, UsageError) as error:
+                refused[tenant] = error.message
+        return events
+
+    return Synced(len(rows), desk.book.append(decide), refused)
+
+
+def _of(desk: Desk, lives: Lives, tenant: TenantId, row: TenantDates) -> list[Event]:
+    scope = row.data_class or WHOLE
+    if scope != WHOLE and scope not in desk.own_clocks:
+        raise UsageError(f'class "{scope}" has no dates of its own')
+    begins = [instant for instant in (row.unsubscribed_at, row.erase_requested_at) if instant is not None]
+    if any(begin > desk.clock.now() + desk.budget.clock for begin in begins):
+        raise UsageError("a date lies in the future")
+    if row.erase_requested_at is not None:
+        wanted = life_dates(desk, row.erase_requested_at, early=True)
+        at_once = Dates(row.unsubscribed_at or wanted.since, wanted.deadline, row.erase_requested_at)
+        return commands.erase(lives, tenant, at_once, scope)
+    if row.moved_to is not None:
+        if row.moved_to not in desk.regions:
+            raise UsageError("it moved to a region that is not configured")
+        wanted = life_dates(desk, row.unsubscribed_at or desk.clock.now(), early=False)
+        return commands.move(lives, tenant, wanted, row.moved_to)
+    if row.unsubscribed_at is not None:
+        return _unsubscribed(desk, lives, tenant, scope, row.unsubscribed_at)
+    return commands.resubscribe(lives, tenant, scope)
+
+
+def _unsubscribed(desk: Desk, lives: Lives, tenant: TenantId, scope: str, since: datetime) -> list[Event]:
+    wanted = life_dates(desk, since, early=False)
+    life = lives.current(tenant, scope)
+    if life.state is State.MARKED and life.clock is not None and life.clock.cause == "unsubscribed":
+        if since == life.clock.since:
+            return []
+        return commands.unsubscribe_anew(lives, tenant, wanted, scope)
+    return commands.unsubscribe(lives, tenant, wanted, scope)
