@@ -21,6 +21,7 @@ SEGMENTS: Final = ObjectName("segments")
 TEMPORARY: Final = ObjectName("tmp")
 LEDGER: Final = ObjectName("ledger")
 MARKS: Final = ObjectName("runs")
+ATTESTATIONS: Final = ObjectName("attestations")
 _RESERVED: Final = ("reports",)
 _KEEPER: Final = "keeper"
 _ENTRY: Final = re.compile(r"[0-9]{10}\.json")
@@ -37,6 +38,7 @@ class Kind(Enum):
     HELP = "help"
     """`RECOVER.md` and `recover`."""
     ENTRY = "ledger entry"
+    ATTESTATION = "attestation"
     RESERVED = "reserved"
     """Of features of their own: the reports."""
     MARK = "mark"
@@ -102,6 +104,10 @@ def entry_name(seq: int) -> ObjectName:
     return ObjectName(f"{LEDGER}/{seq:010d}.json")
 
 
+def attestation_name(sha256: ObjectHash) -> ObjectName:
+    return ObjectName(f"{ATTESTATIONS}/{sha256}.json")
+
+
 def place_of(name: ObjectName) -> Place:
     """What an object of this name is; FOREIGN when the format has no such name."""
     match name.split("/"):
@@ -109,12 +115,21 @@ def place_of(name: ObjectName) -> Place:
             return Place(_SINGLE.get(single, Kind.FOREIGN))
         case ["tmp", _]:
             return Place(Kind.TEMPORARY)
-        case ["ledger", entry] if _ENTRY.fullmatch(entry):
-            return Place(Kind.ENTRY)
+        case ["ledger" | "attestations" as folder, file]:
+            return _of_keeper(folder, file)
         case [folder, _] if folder in _RESERVED:
             return Place(Kind.RESERVED)
         case [folder, generation, *rest] if well_formed("generation", generation):
             return _in_generation(folder, GenerationId(generation), rest)
+    return Place(Kind.FOREIGN)
+
+
+def _of_keeper(folder: str, file: str) -> Place:
+    if folder == LEDGER and _ENTRY.fullmatch(file):
+        return Place(Kind.ENTRY)
+    sha256 = file.removesuffix(".json")
+    if folder == ATTESTATIONS and file != sha256 and well_formed("hash", sha256):
+        return Place(Kind.ATTESTATION, sha256=ObjectHash(sha256))
     return Place(Kind.FOREIGN)
 
 

@@ -106,7 +106,8 @@ class Attestation(msgspec.Struct, frozen=True, kw_only=True):
     scope: Annotated[str, msgspec.Meta(max_length=63)] = WHOLE
     apart: list[_Label]
     """With the scope "": data classes with dates of their own, of which this says nothing."""
-    cause: Literal["unsubscribed", "erasure-requested", "moved"]
+    cause: Code
+    """The ledger's event that set the dates."""
     to: _Label | None
     """With the cause `moved`: the region."""
     since: _Stamp

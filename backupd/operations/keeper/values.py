@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -75,3 +75,7 @@ class Purged:
     """Whether the store's own snapshots hold nothing of it any more."""
     waits_for: tuple[str, ...] = ()
     """The store's own snapshots that still do."""
+    looked_into: tuple[str, ...] = ()
+    """The store's own snapshots that were looked into in this run."""
+    looked_at: datetime | None = None
+    """When that look began, behind whatever was removed in this run; None: nobody looked."""

@@ -1,0 +1,163 @@
+"""Issue an attestation: look at every store again, refuse while anything is open, sign, publish, tell the ledger.
+
+In this order, so that a crash leaves at most a document nobody refers to: the next attempt issues another.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from backupd.catalog import layout
+from backupd.errors import RefusedError
+from backupd.model.attestation import (
+    KIND,
+    METHODS,
+    NOT_CLAIMED,
+    NOT_COVERED,
+    Attestation,
+    DestroyedKey,
+    StoreProof,
+    encode_attestation,
+)
+from backupd.model.ids import ObjectHash
+from backupd.model.instants import stamp
+from backupd.model.ledger import WHOLE, Attested
+from backupd.operations.attestation.observing import Listed, list_keys, observe
+from backupd.planning.attestation import Told, open_items, told
+
+if TYPE_CHECKING:
+    from backupd.model.ledger import Event
+    from backupd.operations.keeper.values import Keeper
+    from backupd.planning.attestation import Look
+    from backupd.planning.lifecycle.lives import LifeKey, Lives, Purge
+
+
+@dataclass(frozen=True, slots=True)
+class Issued:
+    """An attestation as it was published."""
+
+    attestation: Attestation
+    document: bytes
+    sha256: ObjectHash
+    """What the ledger tells of it, and its name on the stores."""
+
+
+def attest(keeper: Keeper, key: LifeKey, locations: Mapping[str, str]) -> Issued:
+    """Attest that nothing of a life is left on any store; `locations` says where each configured store is.
+
+    Compares the ledger on every store from its first entry, and looks at every store anew; a purge that has begun goes
+    on where it can. Raises RefusedError naming every open item while anything is inferred and not observed,
+    DamageError when the ledger or a keyring is not sound.
+    """
+    book = keeper.book
+    book.sync(anew=True)
+    seen = observe(keeper, key, _purge_of(book.lives, key))
+    facts = told(book.chain.entries(), key)
+    if facts is None:
+        raise RefusedError(f"the ledger tells no dates of tenant {key.tenant}", hint="See `backupd tenant show`.")
+    items = [f"the ledger on store '{name}' could not be compared" for name in sorted(book.unreached)]
+    items += seen.troubles
+    items += open_items(facts.purge, keeper.stores.keys(), seen.looks, keeper.clock.now())
+    _refuse(key, items)
+    keys = list_keys(keeper, facts.purge.segments)
+    _refuse(key, [f"'{where}' holds a key of it" for where in keys.kept])
+    attestation = _composed(keeper, facts, _Evidence(seen.looks, keys, locations))
+    return _published(keeper, facts, attestation)
+
+
+@dataclass(frozen=True, slots=True)
+class _Evidence:
+    looks: Mapping[str, Look]
+    keys: Listed
+    locations: Mapping[str, str]
+
+
+def _purge_of(lives: Lives, key: LifeKey) -> Purge:
+    life = lives.lives.get(key)
+    if life is None or life.purge is None:
+        raise RefusedError(
+            f"the purge of tenant {key.tenant} has not begun", hint="Only what was purged can be attested."
+        )
+    return life.purge
+
+
+def _refuse(key: LifeKey, items: list[str]) -> None:
+    if items:
+        raise RefusedError(
+            f"tenant {key.tenant} cannot be attested yet: {'; '.join(items)}",
+            hint="Only what was seen is attested. The keeper goes on with what can be done; then ask again.",
+        )
+
+
+def _composed(keeper: Keeper, facts: Told, evidence: _Evidence) -> Attestation:
+    clock, purge, key = facts.clock, facts.purge, facts.key
+    stores = [_store(facts, name, evidence) for name in sorted(keeper.stores)]
+    keys = evidence.keys
+    return Attestation(
+        repository=keeper.repository,
+        region=keeper.region,
+        tenant=key.tenant,
+        incarnation=key.incarnation,
+        scope=key.scope,
+        apart=sorted(keeper.rules.own_clocks) if key.scope == WHOLE else [],
+        cause=clock.cause,
+        to=clock.to,
+        since=stamp(clock.since),
+        deadline=stamp(clock.deadline),
+        due=stamp(facts.due),
+        purge_by=stamp(clock.purge_by),
+        began=stamp(purge.began),
+        late=any(store.late for store in stores),
+        stores=stores,
+        keys=[
+            DestroyedKey(
+                generation=ref[0], segment=ref[1], public=keys.public.get(ref), stores=keys.stores.get(ref, [])
+            )
+            for ref in sorted(purge.segments)
+        ],
+        holds=list(facts.holds),
+        restores=list(facts.restores),
+        residual="none",
+        not_claimed=list(NOT_CLAIMED),
+        not_covered=list(NOT_COVERED),
+        ledger=keeper.book.chain.head,
+        issued=stamp(keeper.clock.now()),
+        performer=keeper.signer.public,
+    )
+
+
+def _store(facts: Told, name: str, evidence: _Evidence) -> StoreProof:
+    purge, look = facts.purge, evidence.looks[name]
+    return StoreProof(
+        store=name,
+        location=evidence.locations[name],
+        shredded=stamp(purge.shredded[name]),
+        cleared=stamp(purge.cleared[name]),
+        absent=stamp(purge.absent[name][0]),
+        late=facts.late_on(name),
+        observed=stamp(look.at),
+        snapshots=list(look.snapshots),
+        keyrings=list(evidence.keys.keyrings.get(name, [])),
+        methods=list(METHODS),
+    )
+
+
+def _published(keeper: Keeper, facts: Told, attestation: Attestation) -> Issued:
+    document = keeper.signer.sign(encode_attestation(attestation), KIND)
+    sha256 = ObjectHash(hashlib.sha256(document).hexdigest())
+    for name in sorted(keeper.stores):
+        keeper.stores[name].put_document(layout.attestation_name(sha256), document)
+
+    def decide(lives: Lives) -> list[Event]:
+        life = lives.lives.get(facts.key)
+        if life is None or life.purge != facts.purge:
+            raise RefusedError(
+                f"the purge of tenant {facts.key.tenant} went on meanwhile", hint="Ask again; nothing was attested."
+            )
+        return [Attested(**facts.key._asdict(), attestation=sha256)]
+
+    keeper.book.append(decide)
+    return Issued(attestation, document, sha256)

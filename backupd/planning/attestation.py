@@ -1,0 +1,113 @@
+"""What the ledger tells of one life's end, and what still stands between it and an attestation. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Final
+
+from backupd.model.attestation import HoldTold, RestoreTold
+from backupd.model.instants import parse_stamp, stamp
+from backupd.model.ledger import LedgerEntry, Restored
+from backupd.planning.lifecycle.lives import Clock, Hold, LifeKey, Lives, Purge, fold
+
+MAX_AGE_OF_OBSERVATION: Final = timedelta(days=1)
+"""An attestation says what a store holds today."""
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """A purged life in the words of the ledger."""
+
+    key: LifeKey
+    clock: Clock
+    purge: Purge
+    due: datetime
+    """When the last byte was to be gone."""
+    holds: tuple[HoldTold, ...]
+    restores: tuple[RestoreTold, ...]
+
+    def late_on(self, store: str) -> bool:
+        """Whether nothing was found on the store only after the day it was due."""
+        return self.purge.absent[store][0] > self.due
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """What a look at one store found, after whatever that look itself removed."""
+
+    at: datetime
+    snapshots: tuple[str, ...]
+    """The store's own, that were looked into."""
+    still_in: tuple[str, ...]
+    """Where something was found."""
+
+
+def told(entries: Iterable[LedgerEntry], key: LifeKey) -> Told | None:
+    """The life after these entries, the ledger's from its first on; None when it has no clock or no purge of it."""
+    read = list(entries)
+    lives = fold(read)
+    life = lives.lives.get(key)
+    if life is None or life.clock is None or life.purge is None:
+        return None
+    return Told(
+        key=key,
+        clock=life.clock,
+        purge=life.purge,
+        due=lives.deadline(life),
+        holds=tuple(_holds(lives, key, life.clock)),
+        restores=tuple(_restores(read, life.purge.began)),
+    )
+
+
+def open_items(purge: Purge, configured: Collection[str], looks: Mapping[str, Look], now: datetime) -> Iterator[str]:
+    """Everything about the stores that is inferred and not observed; nothing when all was observed."""
+    for store in sorted({*purge.stores, *configured}):
+        if store not in configured:
+            yield f"store '{store}' took part in the purge and is not configured any more, so nobody can look at it"
+        elif store not in looks:
+            yield f"store '{store}' was not looked at"
+        else:
+            yield from _of_store(store, purge, looks[store], now)
+
+
+def _of_store(store: str, purge: Purge, look: Look, now: datetime) -> Iterator[str]:
+    if store not in purge.shredded:
+        yield f"the keys on store '{store}' were not seen destroyed"
+    if store not in purge.cleared:
+        yield f"the folders on store '{store}' were not seen empty"
+    if look.still_in:
+        yield f"store '{store}' still holds something in: {', '.join(look.still_in)}"
+    elif store not in purge.absent:
+        yield f"the snapshots of store '{store}' were not seen without it"
+    removed = max((mapping[store] for mapping in (purge.shredded, purge.cleared) if store in mapping), default=None)
+    if removed is not None and look.at < removed:
+        yield f"the last look at store '{store}' was before the last removal there"
+    if not timedelta(0) <= now - look.at <= MAX_AGE_OF_OBSERVATION:
+        yield f"the last look at store '{store}' was at {stamp(look.at)}"
+
+
+def _holds(lives: Lives, key: LifeKey, clock: Clock) -> Iterator[HoldTold]:
+    ours = (hold for hold in lives.holds.values() if hold.tenant == key.tenant)
+    for hold in sorted(ours, key=lambda hold: (hold.since, hold.reference)):
+        if hold.released is None or hold.released >= clock.since:
+            yield _hold(hold)
+
+
+def _hold(hold: Hold) -> HoldTold:
+    return HoldTold(
+        hold=hold.reference,
+        since=stamp(hold.since),
+        review=stamp(hold.review),
+        released=stamp(hold.released) if hold.released else None,
+        due=stamp(hold.due) if hold.due else None,
+    )
+
+
+def _restores(entries: Iterable[LedgerEntry], began: datetime) -> Iterator[RestoreTold]:
+    for entry in entries:
+        if parse_stamp(entry.at) >= began:
+            for event in entry.events:
+                if isinstance(event, Restored):
+                    yield RestoreTold(seq=entry.seq, at=entry.at, snapshot=event.snapshot, override=event.override)
