@@ -41,7 +41,10 @@ def read_tenant_dates(source: Source, sql: str) -> list[TenantDates]:
     another kind, or a tenant is NULL or named twice; SourceError and its kin as PostgreSQL answers.
     """
     with connect(source) as connection:
-        connection.execute(f"BEGIN READ ONLY; SET LOCAL statement_timeout = '{_TIMEOUT}'")
+        # Its author meant the names as a session of his own finds them.
+        connection.execute(
+            f"BEGIN READ ONLY; SET LOCAL statement_timeout = '{_TIMEOUT}'; SET LOCAL search_path TO DEFAULT"
+        )
         with connection.cursor(row_factory=dict_row) as cursor:
             cursor.execute(sql.encode())
             _check_columns(cursor)

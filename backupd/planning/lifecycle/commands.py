@@ -76,7 +76,7 @@ def erase(lives: Lives, tenant: TenantId, dates: Dates, scope: str = WHOLE) -> l
     Raises RefusedError while a hold is in force.
     """
     life = lives.current(tenant, scope)
-    if life.purged or (life.clock is not None and life.clock.purge_by <= dates.purge_by):
+    if life.purged:
         return []
     holds = lives.held(tenant)
     if holds:
@@ -84,6 +84,8 @@ def erase(lives: Lives, tenant: TenantId, dates: Dates, scope: str = WHOLE) -> l
             f"tenant {tenant} is held by {', '.join(hold.reference for hold in holds)}",
             hint="Release the hold first, if whoever ordered it agrees.",
         )
+    if life.clock is not None and life.clock.purge_by <= dates.purge_by:
+        return []
     if life.clock is not None:
         dates = Dates(life.clock.since, min(life.clock.deadline, dates.deadline), dates.purge_by)
     return [ErasureRequested(**_of(life), **_told(dates))]
