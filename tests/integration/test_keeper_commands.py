@@ -1,0 +1,136 @@
+"""The keeper's commands, as ops give them, on a node that is also its keeper."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from doubles.postgres import Server
+from fix_nodes import NodeFolder
+from fix_postgres import Database
+
+from backupd.seal.signing import write_signer
+
+KEEPER = """
+[keeper]
+signing_key_file = "{node}/keeper.key"
+[regions.be.lifecycle.query]
+database = "app"
+sql = "SELECT name AS tenant, left_at AS unsubscribed_at, erase_at AS erase_requested_at FROM customer"
+"""
+
+
+@pytest.fixture
+def kept(pg17: Server, make_database: Callable[..., Database], node_of: Callable[..., NodeFolder]) -> NodeFolder:
+    """A node with a keeper's key, and three customers with rows."""
+    database = make_database(pg17)
+    database.sql(
+        "CREATE TABLE note (id int PRIMARY KEY, tenant text NOT NULL, said text)",
+        "INSERT INTO note SELECT g, 'secretive-' || g % 3, md5(g::text) FROM generate_series(1, 300) g",
+        "CREATE TABLE customer (name text, left_at timestamptz, erase_at timestamptz, tenant text)",
+        "INSERT INTO customer SELECT n, NULL, NULL, n FROM unnest(ARRAY['secretive-0','secretive-1','secretive-2']) n",
+    )
+    node = node_of(database)
+    signer = write_signer(node.node / "keeper.key")
+    config = node.node / "backupd.toml"
+    text = config.read_text().replace("[trust]\n", f'[trust]\nkeepers = ["{signer.public}"]\n')
+    config.write_text(text + KEEPER.format(node=node.node))
+    node.json("backup")
+    node.database = database  # type: ignore[attr-defined]
+    return node
+
+
+def tenant(node: NodeFolder, *arguments: str) -> dict:
+    return node.json("tenant", *arguments)
+
+
+def test_a_tenant_leaves_comes_back_and_is_erased(kept: NodeFolder) -> None:
+    """Every answer gives ids and dates, and no answer the name."""
+    day = datetime.now(UTC) - timedelta(days=3)
+    changed = tenant(kept, "unsubscribe", "be", "secretive-1", "--at", day.isoformat())
+    who = changed["tenant"]["tenant"]
+    assert (changed["changed"], changed["tenant"]["state"]) == (True, "marked")
+    assert not tenant(kept, "unsubscribe", "be", who, "--id", "--at", day.isoformat())["changed"]
+    other = kept.run("tenant", "unsubscribe", "be", "secretive-1")
+    assert (other.returncode, b"marked since" in other.stderr) == (10, True)
+    (line,) = kept.json("tenant", "list", "be")["tenants"]
+    assert line["deadline"] > line["purge_by"] > line["since"]
+    (life,) = tenant(kept, "where", "be", "secretive-1")["lives"]
+    assert life["copies"][0]["readable"] >= 1
+    assert life["gone_by"] == line["deadline"]
+    assert tenant(kept, "resubscribe", "be", "secretive-1")["tenant"]["state"] == "active"
+    erased = tenant(kept, "erase", "be", "secretive-1")
+    assert erased["tenant"]["state"] == "cleared"
+    assert erased["purged"][0]["objects"] >= 1
+    (life,) = tenant(kept, "where", "be", "secretive-1")["lives"]
+    assert (life["copies"], life["standing"]["absent"]) == ([], ["disk"])
+    shown = tenant(kept, "show", "be", who, "--id")
+    assert [happened["event"]["event"] for happened in shown["history"]] == [
+        "unsubscribed", "resubscribed", "erasure-requested", "purge-began", "shredded", "cleared", "absent",
+    ]  # fmt: skip
+    again = kept.run("backup", "--json")
+    assert again.returncode == 0, again.stdout + again.stderr
+    assert again.returncode == 0
+    assert json.loads(again.stdout)["backups"][0]["report"]["left_out"] == 101
+    for command in (
+        ("tenant", "list", "be"),
+        ("tenant", "show", "be", who, "--id"),
+        ("ledger", "show", "be"),
+        ("plan",),
+    ):
+        done = kept.run(*command)
+        assert done.returncode == 0
+        assert b"secretive" not in done.stdout + done.stderr
+    assert kept.json("ledger", "verify", "be")["clean"]
+
+
+def test_the_application_says_who_leaves(kept: NodeFolder) -> None:
+    """What the query says is what the ledger says after a sync, and again nothing after a second."""
+    database: Database = kept.database  # type: ignore[attr-defined]
+    database.sql("UPDATE customer SET left_at = now() - interval '10 days' WHERE name = 'secretive-2'")
+    done = kept.json("tenant", "sync", "be")
+    assert (done["tenants"], len(done["events"]), done["refused"]) == (3, 1, {})
+    assert kept.json("tenant", "sync", "be")["events"] == []
+    database.sql("UPDATE customer SET left_at = now() - interval '1 day' WHERE name = 'secretive-2'")
+    assert [event["event"] for event in kept.json("tenant", "sync", "be")["events"]] == ["resubscribed", "unsubscribed"]
+    database.sql("UPDATE customer SET left_at = NULL")
+    assert [event["event"] for event in kept.json("tenant", "sync", "be")["events"]] == ["resubscribed"]
+    database.sql("UPDATE customer SET erase_at = now() WHERE name = 'secretive-2'")
+    assert [event["event"] for event in kept.json("tenant", "sync", "be")["events"]] == ["erasure-requested"]
+    assert len(kept.json("purge", "--dry-run")["regions"][0]["plan"]["due"]) == 1
+    (run,) = kept.json("purge")["regions"]
+    assert (run["errors"], run["done"][0]["absent"]) == ({}, True)
+    assert kept.json("plan")["regions"][0]["tenants"][0]["state"] == "cleared"
+
+
+def test_a_hold_keeps_a_tenant_whose_date_has_come(kept: NodeFolder) -> None:
+    """It is not due while it is held, and erasing it is refused."""
+    long_ago = (datetime.now(UTC) - timedelta(days=170)).isoformat()
+    tenant(kept, "unsubscribe", "be", "secretive-0", "--at", long_ago)
+    soon = (datetime.now(UTC) + timedelta(days=30)).date().isoformat()
+    assert tenant(kept, "hold", "be", "secretive-0", "CASE-7", "--review", soon)["tenant"]["holds"] == ["CASE-7"]
+    assert kept.json("purge", "--dry-run")["regions"][0]["plan"]["due"] == []
+    refused = kept.run("tenant", "erase", "be", "secretive-0")
+    assert (refused.returncode, b"held by CASE-7" in refused.stderr) == (10, True)
+    assert tenant(kept, "release", "be", "secretive-0", "CASE-7")["tenant"]["holds"] == []
+
+
+def test_expire_says_what_it_would_do(kept: NodeFolder) -> None:
+    """A dry run lists every snapshot with its reasons and removes nothing; nothing is old enough to go."""
+    (planned,) = kept.json("expire", "--dry-run")["stores"]
+    (decision,) = planned["plan"]["decisions"]
+    assert (decision["keep"], decision["reasons"][0], planned["expired"]) == (True, "within 14 d", None)
+    (done,) = kept.json("expire")["stores"]
+    assert (done["expired"]["snapshots"], done["expired"]["objects"]) == (0, 0)
+
+
+def test_a_machine_that_is_no_keeper_removes_nothing(kept: NodeFolder) -> None:
+    """Without a [keeper] section every command that writes the ledger is refused."""
+    config = kept.node / "backupd.toml"
+    config.write_text(config.read_text().replace(f'[keeper]\nsigning_key_file = "{kept.node}/keeper.key"\n', ""))
+    for command in (("tenant", "unsubscribe", "be", "x"), ("purge",), ("expire",), ("tenant", "where", "be", "x")):
+        done = kept.run(*command)
+        assert (done.returncode, b"this machine is no keeper" in done.stderr) == (3, True)
+    assert kept.run("tenant", "list", "be").returncode == 0
