@@ -9,7 +9,7 @@ from backupd.errors import DamageError, KeyRefusedError, RefusedError
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
-    from backupd.model.ids import GenerationId, Pseudonym
+    from backupd.model.ids import ClassTag, GenerationId, Pseudonym
     from backupd.seal.keyring import SegmentKey
     from backupd.seal.opening import Keyring
 
@@ -20,7 +20,8 @@ class SecretKeys:
     def __init__(self, keyrings: Mapping[GenerationId, Sequence[Keyring]], identity_secret: bytes) -> None:
         """Raises KeyRefusedError when the identity opens no keyring of some generation that has any, DamageError."""
         self._segments: dict[Pseudonym, SegmentKey] = {}
-        self._shredded: set[Pseudonym] = set()
+        self._shredded: dict[Pseudonym, str] = {}
+        self._classes: dict[Pseudonym, ClassTag] = {}
         self._refused: dict[Pseudonym, KeyRefusedError] = {}
         self.chunk_keys: dict[GenerationId, bytes] = {}
         for generation, found in keyrings.items():
@@ -58,8 +59,23 @@ class SecretKeys:
         """Whether a keyring lists the segment and no longer holds its key."""
         return segment in self._shredded and segment not in self._segments
 
+    def require_unshredded(self, segment: Pseudonym) -> None:
+        """Raises DamageError when a keyring no longer holds the key of a segment that nobody purged."""
+        if self.shredded(segment):
+            raise DamageError(
+                f"'{self._shredded[segment]}' lacks the key of segment {segment}, and no ledger says it was purged",
+                hint="Somebody removed keys. Fetch the keyring from another store, or from the store's own snapshots.",
+            )
+
+    def class_of(self, segment: Pseudonym) -> ClassTag | None:
+        """The tag of a segment's data class; None for a segment no keyring lists."""
+        return self._classes.get(segment)
+
     def _add(self, keyring: Keyring, identity_secret: bytes) -> KeyRefusedError | None:
-        self._shredded |= keyring.shredded
+        self._shredded |= dict.fromkeys(keyring.shredded, keyring.where)
+        self._classes |= {
+            segment: tags.data_class for (segment, _), tags in zip(keyring.index, keyring.tags, strict=True)
+        }
         try:
             opened = keyring.open(identity_secret)
         except KeyRefusedError as refusal:

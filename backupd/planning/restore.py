@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
 
-from backupd.errors import DamageError
+from backupd.errors import DamageError, RefusedError
 from backupd.model.manifest import FactsEntry, FileEntry, SequencesEntry, SequenceValue, Span, TableEntry
 
 if TYPE_CHECKING:
@@ -95,8 +95,10 @@ class _Draft:
 class Planner:
     """Collects the entries of a record's parts, one part after another, into a plan."""
 
-    def __init__(self, record: Record) -> None:
+    def __init__(self, record: Record, *, exact: bool = True) -> None:
+        """`record` names the parts that are to be added; not `exact` when its totals are of more than these."""
         self._record = record
+        self._exact = exact
         self._tables: dict[tuple[str, str], _Draft] = {}
         self._files: defaultdict[str, list[tuple[int, FileEntry]]] = defaultdict(list)
         self._sequences: list[SequenceValue] = []
@@ -122,7 +124,8 @@ class Planner:
     def plan(self, wide: int = 16) -> RestorePlan:
         """The plan of everything added; at most `wide` tables of several pieces are filled at once.
 
-        Raises DamageError when it is not all the record says, or there is no schema.
+        Raises DamageError when it is not all the record says (more than it says, where not exact), or there is no
+        schema, and RefusedError when the schema is what was left out.
         """
         self._check()
         drafts = sorted(self._tables.items(), key=lambda item: (-item[1].size, item[0]))
@@ -137,21 +140,30 @@ class Planner:
             sequences=tuple(self._sequences),
             facts=self._facts,
             refresh=_refresh(self._facts),
-            rows=self._record.totals.rows,
-            bytes=self._record.totals.bytes,
+            rows=sum(draft.rows for _, draft in drafts),
+            bytes=sum(draft.size for _, draft in drafts),
             spans=self._spans,
         )
 
     def _check(self) -> None:
         rows = {table: draft.rows for table, draft in self._tables.items()}
         size = sum(draft.size for draft in self._tables.values())
-        if (sum(rows.values()), size) != (self._record.totals.rows, self._record.totals.bytes):
+        totals = self._record.totals
+        if not (self._fits(sum(rows.values()), totals.rows) and self._fits(size, totals.bytes)):
             raise DamageError("the parts of the snapshot do not add up to what its record says")
         for schema, name, count in self._facts.get("tables", []):
-            if rows.get((schema, name), 0) != count:
+            if not self._fits(rows.get((schema, name), 0), count):
                 raise DamageError("the segments of a table do not add up to what the snapshot says of it")
+        if not self._exact and not self._files["ddl-head"]:
+            raise RefusedError(
+                "the schema of this snapshot was purged, too",
+                hint="There is no database to restore; `recover` writes the rows that are left to files.",
+            )
         if len(self._files["ddl-head"]) != 1:
             raise DamageError("the parts of the snapshot do not hold one schema")
+
+    def _fits(self, found: int, said: int) -> bool:
+        return found == said if self._exact else found <= said
 
     def _add_table(self, part: int, entry: TableEntry) -> None:
         if not entry.bytes:

@@ -21,6 +21,12 @@ class Finding:
     """Lower case, no full stop; quotes no content and no name of a tenant."""
     segment: Pseudonym | None = None
 
+    @property
+    def sentence(self) -> str:
+        """With its object, which some messages quote already, and its segment."""
+        where = "" if f"'{self.object}'" in self.message else f"'{self.object}' "
+        return f"{where}{self.message}" + (f" (segment {self.segment})" if self.segment else "")
+
 
 class Key(NamedTuple):
     """A container within one generation."""

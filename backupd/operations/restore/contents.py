@@ -56,12 +56,12 @@ class Contents:
     def __exit__(self, *_: object) -> None:
         self._blocks.close()
 
-    def plan(self) -> RestorePlan:
-        """Read every part's manifest.
+    def plan(self, *, exact: bool = True) -> RestorePlan:
+        """Read every part's manifest. Not `exact` when the record's totals are of more than its parts.
 
         Raises DamageError, and RefusedError or KeyRefusedError for a segment that cannot be opened.
         """
-        planner = Planner(self._record)
+        planner = Planner(self._record, exact=exact)
         coming: deque[Future[list[Entry]]] = deque()
         for place in range(len(self._refs)):
             while len(coming) < _PARTS_AHEAD and place + len(coming) < len(self._refs):

@@ -7,7 +7,9 @@ from dataclasses import dataclass, field
 
 from backupd.clock import Clock
 from backupd.model.ids import SnapshotName
+from backupd.model.ledger import Restored
 from backupd.postgres.connect import Source
+from backupd.store.base import Store
 from backupd.trace import Trace
 
 _MOST_READERS = 8
@@ -32,6 +34,8 @@ class RestoreRequest:
     roles: bool = False
     """Whether roles that do not exist are made, with their settings and memberships."""
     analyze: bool = False
+    purpose: str = "restore"
+    """What the ledger calls it."""
 
     @property
     def readers(self) -> int:
@@ -48,6 +52,12 @@ class World:
     clock: Clock
     trace: Trace
     random: Callable[[int], bytes] = field(repr=False)
+    store: str | None = None
+    """The store's configured name, by which the ledger speaks of it; None: what is said of any store counts."""
+    own_ledger: Store | None = None
+    """This machine's own copy of the ledger, which the store's must not be behind."""
+    note: Callable[[Restored], None] | None = None
+    """Writes into the ledger, on a keeper."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +68,13 @@ class RestoreReport:
     exported: str
     label: str
     segments: int
+    """Restored."""
+    purged: int
+    """Segments left out because a purge lists them."""
+    aged: int
+    """Parts left out because they went with the age of their class."""
+    exact: bool
+    """Whether rows and bytes were compared with the record's totals, which speak of more when something is left out."""
     tables: int
     """With rows."""
     rows: int
@@ -69,3 +86,5 @@ class RestoreReport:
     phases: tuple[tuple[str, float], ...]
     """In order, with seconds: their sum is what a recovery takes."""
     seconds: float
+    noted: bool
+    """Whether the ledger was told."""

@@ -90,16 +90,10 @@ class Verification:
         """Raises DamageError that lists what was found."""
         if self.findings:
             number = len(self.findings)
-            shown = "; ".join(_line(finding) for finding in self.findings[:_SHOWN])
+            shown = "; ".join(finding.sentence for finding in self.findings[:_SHOWN])
             more = f"; and {number - _SHOWN} more" if number > _SHOWN else ""
             raise DamageError(
                 f"verify found {number} {'object that is' if number == 1 else 'objects that are'} "
                 f"not as signed records say: {shown}{more}",
                 hint="Keep the store as it is and fetch these objects from another store or from its own snapshots.",
             )
-
-
-def _line(finding: Finding) -> str:
-    segment = f" (segment {finding.segment})" if finding.segment else ""
-    where = "" if f"'{finding.object}'" in finding.message else f"'{finding.object}' "
-    return f"{where}{finding.message}{segment}"
