@@ -105,7 +105,7 @@ class Index:
             path.chmod(0o600)
             self._database.execute("PRAGMA journal_mode = WAL")
             self._database.execute("PRAGMA synchronous = NORMAL")
-            self._database.execute("PRAGMA cache_size = -16384")
+            self._database.execute("PRAGMA cache_size = -8192")
             self._check()
             self._database.executescript(f"{_SCHEMA} PRAGMA user_version = {_FORM}")
         except BaseException:

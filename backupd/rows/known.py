@@ -34,8 +34,8 @@ class IndexedChunks:
 
     AHEAD = 64
     """Most chunks fetched after one that was found."""
-    EXPECTED = 40_000
-    """Most chunks expected at once: some 8 MB."""
+    EXPECTED = 20_000
+    """Most chunks expected at once: some 4 MB."""
 
     def __init__(self, path: Path) -> None:
         self._database = sqlite3.connect(

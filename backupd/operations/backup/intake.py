@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 from collections import defaultdict
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,12 +18,15 @@ from backupd.seal.layout import Context
 from backupd.trace import Progress
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from backupd.catalog.index import Generation, Index
     from backupd.operations.backup.generation import Keyed, Segments
     from backupd.rows.protocol import Advanced, PackDone, Span, Spilled, TaskDone
     from backupd.trace import Trace
 
 READING = "reading"
+_PLACE = struct.Struct("<II")
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,13 +39,33 @@ class Onto:
     shipper: Shipper
 
 
+class Spans:
+    """What tasks read for one segment. There may be hundreds of thousands, so they stand packed in one buffer."""
+
+    __slots__ = ("_packed",)
+
+    def __init__(self) -> None:
+        self._packed = bytearray()
+
+    def add(self, task: int, span: bytes) -> None:
+        """The packed span of a task that was not added before."""
+        self._packed += _PLACE.pack(task, len(span)) + span
+
+    def items(self) -> Iterator[tuple[int, bytes]]:
+        """Tasks with their packed spans, as they were added."""
+        at = 0
+        while at < len(self._packed):
+            task, size = _PLACE.unpack_from(self._packed, at)
+            at += _PLACE.size + size
+            yield task, bytes(self._packed[at - size : at])
+
+
 @dataclass(slots=True)
 class Gathered:
     """What one segment got in this snapshot."""
 
     keyed: Keyed
-    spans: dict[int, bytes] = field(default_factory=dict)
-    """Packed, by task."""
+    spans: Spans = field(default_factory=Spans)
 
 
 class Intake:
@@ -64,6 +88,7 @@ class Intake:
         """Of these, rows of purged tenants that the application still has."""
         self.spills: list[Spilled] = []
         """New chunks to put into parts."""
+        self._counted: dict[int, int] = {}
         self.read = 0
         self.read_rows = 0
         self.new = 0
@@ -118,11 +143,15 @@ class Intake:
 
     def done(self, done: TaskDone) -> None:
         self.rows[done.task] = done.rows
+        stored: dict[str, bytes] = {}
         for pseudonym, span in done.spans:
             if not pseudonym:
                 self.left_out[done.task] = self.left_out.get(done.task, 0) + unpacked(span).rows
                 continue
-            self.gathered[Pseudonym(pseudonym)].spans[done.task] = span
+            stored[pseudonym] = span
+        for pseudonym, span in stored.items():
+            self.gathered[Pseudonym(pseudonym)].spans.add(done.task, span)
+        self._counted[done.task] = sum(unpacked(span).rows for span in stored.values())
 
     def advanced(self, counters: Advanced) -> None:
         self.read += counters.read
@@ -143,15 +172,14 @@ class Intake:
 
     def counted(self, task: int) -> int:
         """Rows of a task summed over the segments that got them, and those left out."""
-        spans = (gathered.spans[task] for gathered in self.gathered.values() if task in gathered.spans)
-        return sum(unpacked(span).rows for span in spans) + self.left_out.get(task, 0)
+        return self._counted.get(task, 0) + self.left_out.get(task, 0)
 
     def kept(self, task: int) -> int:
         """Rows of a task, less those left out."""
         return self.rows[task] - self.left_out.get(task, 0)
 
 
-def by_table(spans: dict[int, bytes], places: dict[int, tuple[int, int]]) -> dict[int, list[Span]]:
+def by_table(spans: Spans, places: dict[int, tuple[int, int]]) -> dict[int, list[Span]]:
     """Spans by table, in the order of the table's ranges; `places` says table and place of each task."""
     found: dict[int, list[tuple[int, Span]]] = defaultdict(list)
     for task, span in spans.items():
