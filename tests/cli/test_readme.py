@@ -194,6 +194,10 @@ class Reader:
             self.config.write_text(text)
             return
         whole = self.config.read_text()
+        for list_, file in (("signers", "signing.key"), ("keepers", "keeper.key")):
+            if f"{list_} = " in text:
+                public = read_signer(self.folder / "etc" / file).public
+                text = re.sub(rf"^{list_} = .*$", f'{list_} = ["{public}"]', text, flags=re.MULTILINE)
         for section in re.findall(r"^\[.*?(?=^\[|\Z)", text, re.MULTILINE | re.DOTALL):
             head = section.split("\n")[0]
             before, found, after = whole.partition(f"{head}\n")
