@@ -61,7 +61,7 @@ class Blocks:
     packs: both would open the same block again and again.
     """
 
-    def __init__(self, *, threads: int = 32, kept: int = 32 << 20) -> None:
+    def __init__(self, *, threads: int = 32, kept: int = 24 << 20) -> None:
         """Threads mostly wait for the store, so their number is that of requests in flight."""
         self._pool = ThreadPoolExecutor(threads, "blocks")
         self._kept = kept

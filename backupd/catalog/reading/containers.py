@@ -116,7 +116,7 @@ class _Slot:
 class Containers:
     """Opens containers, and keeps those used last: up to `limit` bytes of memory, roughly."""
 
-    def __init__(self, store: Store, secret_of: Callable[[Pseudonym], bytes], limit: int = 24 << 20) -> None:
+    def __init__(self, store: Store, secret_of: Callable[[Pseudonym], bytes], limit: int = 12 << 20) -> None:
         self._store = store
         self._secret_of = secret_of
         self._limit = limit
