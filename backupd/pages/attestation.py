@@ -1,0 +1,82 @@
+"""The deletion attestation as a page with room for two signatures by hand."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+from backupd.pages.environment import environment
+
+if TYPE_CHECKING:
+    from backupd.model.attestation import Attestation
+
+CAUSES: Final = {
+    "unsubscribed": "The tenant unsubscribed",
+    "erasure-requested": "Erasure was requested",
+    "moved": "The tenant moved to another region",
+}
+METHODS: Final = {
+    "cryptographic-erase": "Cryptographic erase (as NIST SP 800-88 calls it) of the keys in every keyring of the live "
+    "store: the sealed line of each key was taken out, and each keyring was read again. The format leaves "
+    "no way to store anything unsealed; keys are of 256 bits.",
+    "unlink": "Every object of the tenant was removed from the store.",
+    "absence-listed": "The tenant's folders were listed again, and are empty.",
+    "store-snapshots-looked-into": "Each of the store's own snapshots that it shows was looked into; none holds an "
+    "object or a key of the tenant.",
+}
+NOT_CLAIMED: Final = {
+    "media-sanitization": "That storage media were sanitized: neither Clear, Purge nor Destroy of NIST SP 800-88 is "
+    "claimed for the disks of whoever runs a store. Blocks that were freed there hold at most sealed bytes.",
+    "wrapping-keys": "That the keys were destroyed by which the tenant's keys were sealed: they also seal other "
+    "tenants' keys. Where an older copy of a keyring and a recipient's identity come together, the keys in it open.",
+}
+NOT_COVERED: Final = {
+    "live-database": "The live database, its replicas and its own logs.",
+    "node-spools": "The spools of backup nodes: sealed objects on their way, while a run lasts.",
+    "node-indexes": "The indexes of backup nodes: keyed hashes of content and public keys; no content, no secret.",
+    "keyring-copies-elsewhere": "Copies of keyrings that people made elsewhere. Those known are the keyrings on the "
+    "stores listed here, and in the stores' own snapshots.",
+    "store-snapshots-not-shown": "Snapshots and copies that whoever runs a store keeps without showing them.",
+    "restored-databases": "Databases that were restored or exported while the tenant was still in the backups.",
+    "statutory-records": "Records that law asks to be kept, outside the tenant's databases.",
+    "other-regions": "Backups in other regions; each region attests its own.",
+}
+
+
+class Signature(NamedTuple):
+    """One that was found good before the page was made."""
+
+    key: str
+    fingerprint: str
+    role: str
+
+
+def render_attestation(attestation: Attestation, sha256: str, signatures: Sequence[Signature]) -> str:
+    """One HTML page of an attestation whose document, as issued, has this SHA-256.
+
+    The caller checked its signatures: a page proves nothing, it is what people read and sign.
+    """
+    return (
+        environment()
+        .get_template("attestation.html")
+        .render(
+            one=attestation,
+            sha256=sha256,
+            signatures=list(signatures),
+            cause=CAUSES.get(attestation.cause, attestation.cause),
+            methods=_sentences([code for store in attestation.stores for code in store.methods], METHODS),
+            not_claimed=_sentences(attestation.not_claimed, NOT_CLAIMED),
+            not_covered=_sentences(attestation.not_covered, NOT_COVERED),
+            time=_readable,
+        )
+    )
+
+
+def _sentences(codes: Sequence[str], known: Mapping[str, str]) -> list[tuple[str, str]]:
+    """Codes with what they stand for; one this program does not know stands for itself."""
+    return [(code, known.get(code, code)) for code in dict.fromkeys(codes)]
+
+
+def _readable(stamp: str) -> str:
+    """`2030-01-31 13:45:10 UTC`."""
+    return f"{stamp[:10]} {stamp[11:19]} UTC"
