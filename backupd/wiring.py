@@ -180,6 +180,13 @@ class Wiring:
             ) from error
         return DirectoryStore(folder / "ledger")
 
+    def known_ledger(self, region: RegionName) -> Store | None:
+        """The same, where there is one that this user may read: who only restores need not have any."""
+        from backupd.store.directory import DirectoryStore
+
+        folder = self.config.node.state_dir / region / "ledger"
+        return DirectoryStore(folder) if os.access(folder, os.R_OK | os.X_OK) else None
+
     def signer(self) -> Signer:
         """This node's signing key.
 
@@ -461,7 +468,7 @@ class Wiring:
             raise ConfigError(
                 f"the spool folder cannot be used ({error.strerror})", hint="Check node.spool_dir and its owner."
             ) from error
-        return Tools(clock=self.clock, scratch=scratch, trace=trace)
+        return Tools(clock=self.clock, scratch=scratch, trace=trace, store=store, own_ledger=self.ledger_copy(region))
 
     def _state(self, region: RegionName, store: str) -> Path:
         return self.config.node.state_dir / region / store

@@ -23,7 +23,13 @@ from backupd.cli.passphrase import open_identity
 from backupd.cli.progress import watched
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from backupd.model.ids import RegionName
+    from backupd.model.ledger import Restored
     from backupd.operations.restore import RestoreReport
+    from backupd.trace import Trace
+    from backupd.wiring import Wiring
 
 
 def add(app: typer.Typer) -> None:
@@ -70,7 +76,9 @@ def restore(
 
     The database is filled under a temporary name and gets its own when everything is there: rows, sequences, large
     objects, indexes, constraints, owners, privileges, comments. Every row is compared with what was read when it was
-    backed up. An existing database is never touched; a failed restore leaves none.
+    backed up. An existing database is never touched; a failed restore leaves none. The ledger is read first: what was
+    purged since is left out, and a ledger that cannot be believed, or is older than the snapshot, is damage and stops
+    the restore.
 
     \b
     Examples:
@@ -89,18 +97,47 @@ def restore(
     pair = open_identity(identity, passphrase_file)
     with wiring.repository(place, store) as repository, watched(wiring.clock, quiet=as_json) as trace:
         tell_signers(wiring, repository)
-        report = run(request, repository, World(pair.secret, wiring.clock, trace, os.urandom))
+        world = World(
+            pair.secret,
+            wiring.clock,
+            trace,
+            os.urandom,
+            store=wiring.stores_of(place, store)[0],
+            own_ledger=wiring.known_ledger(place),
+            note=_noting(wiring, place, trace),
+        )
+        report = run(request, repository, world)
     if as_json:
         output.print_json({"region": region, "target": name, "report": report})
     else:
         output.print_lines(_told(name, report))
 
 
+def _noting(wiring: Wiring, region: RegionName, trace: Trace) -> Callable[[Restored], None] | None:
+    """What writes into the ledger, on a keeper."""
+    if wiring.config.keeper is None:
+        return None
+
+    def note(event: Restored) -> None:
+        with wiring.keeper(region, trace) as keeper:
+            keeper.book.append(lambda _: [event])
+
+    return note
+
+
 def _told(name: str, report: RestoreReport) -> list[str]:
     phases = ", ".join(f"{phase} {seconds:.1f} s" for phase, seconds in report.phases)
-    return [
+    lines = [
         f'restored {report.label} of {report.exported} as "{name}"',
         f"  {report.tables} tables with rows, {report.rows} rows, {output.human_bytes(report.bytes)}",
         f"  {report.verified} digests compared, all equal",
-        f"  {report.seconds:.1f} s in all: {phases}",
     ]
+    if report.purged or report.aged:
+        lines.append(f"  left out: {report.purged} segments that were purged, {report.aged} parts that expired")
+    if not report.exact:
+        lines.append("  the number of rows was not compared: the record counts more than was to be restored")
+    lines.append(f"  {report.seconds:.1f} s in all: {phases}")
+    lines.append(
+        "  the ledger was told" if report.noted else "  the ledger was not told: this machine does not write it"
+    )
+    return lines

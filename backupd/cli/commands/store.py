@@ -107,12 +107,14 @@ def _row(region: str, one: SnapshotInfo) -> tuple[output.Cell, ...]:
 
 @dataclass(frozen=True, slots=True)
 class _Verdict:
-    """What was found on one store, or why nobody can tell."""
+    """What was found on one store, or why nobody can tell; both when the ledger could not be told."""
 
     region: RegionName
     store: str
     found: Verification | None
     error: BackupdError | None
+    noted: int | None = None
+    """Snapshots the ledger now calls proven; None: this machine does not write it."""
 
 
 def verify(
@@ -130,9 +132,11 @@ def verify(
 ) -> int:
     """Compare stores with their signed records.
 
-    Signatures and the chain of records are checked, and that everything they need is there with its size. --read-data
-    also reads that share of the content and checks its hashes; with an identity, what is read is opened, and rows are
-    compared with their manifests. Objects that nothing refers to are told, and are no damage. Nothing is changed.
+    Signatures, the ledger and the chain of records are checked, and that everything they need is there with its size.
+    --read-data also reads that share of the content and checks its hashes; with an identity, what is read is opened,
+    and rows are compared with their manifests. What the ledger says was purged or expired may be missing. Objects that
+    nothing refers to are told, and are no damage. Nothing is changed; a keeper's ledger learns which snapshots are
+    proven, every byte of theirs having been read.
 
     \b
     Examples:
@@ -166,46 +170,64 @@ def tell_signers(wiring: Wiring, repository: Repository) -> None:
 def _verdict(wiring: Wiring, place: tuple[RegionName, str], scope: Scope, trace: Trace) -> _Verdict:
     from backupd.operations.verify import verify as run
 
+    found = None
     region, store = place
     try:
         with wiring.repository(region, store) as repository, wiring.checked(region, store) as checked:
             tell_signers(wiring, repository)
-            return _Verdict(
-                region, store, run(repository, checked, scope, wiring.verify_tools(region, store, trace)), None
-            )
+            found = run(repository, checked, scope, wiring.verify_tools(region, store, trace))
+        return _Verdict(region, store, found, None, _noted(wiring, place, found, trace))
     except InterruptedRunError:
         raise
     except BackupdError as error:
-        return _Verdict(region, store, None, error)
+        return _Verdict(region, store, found, error)
+
+
+def _noted(wiring: Wiring, place: tuple[RegionName, str], found: Verification, trace: Trace) -> int | None:
+    """On a keeper, write down what is proven by now."""
+    from backupd.operations.verify import note_proven
+
+    if wiring.config.keeper is None:
+        return None
+    region, store = place
+    with wiring.keeper(region, trace) as keeper:
+        return len(note_proven(keeper.book, store, found.proven))
 
 
 def _status(verdict: _Verdict) -> int:
-    if verdict.error is not None:
-        return verdict.error.exit_code
-    return 0 if verdict.found is None or verdict.found.clean else DamageError.exit_code
+    if verdict.found is not None and not verdict.found.clean:
+        return DamageError.exit_code
+    return verdict.error.exit_code if verdict.error is not None else 0
 
 
 def _as_object(verdict: _Verdict) -> dict[str, Any]:
-    where = {"region": verdict.region, "store": verdict.store}
+    facts: dict[str, Any] = {"region": verdict.region, "store": verdict.store}
     if verdict.error is not None:
-        return {**where, "error": failures.as_object(verdict.error)}
-    return {**where, "clean": _status(verdict) == 0, "verification": verdict.found}
+        facts["error"] = failures.as_object(verdict.error)
+    if verdict.found is not None:
+        facts |= {"clean": verdict.found.clean, "verification": verdict.found, "noted": verdict.noted}
+    return facts
 
 
 def _print(verdict: _Verdict) -> None:
     where = f"{verdict.region} on {verdict.store}"
+    if verdict.found is not None:
+        output.print_lines(_told(where, verdict.found, verdict.noted))
     if verdict.error is not None:
         failures.print_failure(verdict.error, where)
-    elif verdict.found is not None:
-        output.print_lines(_told(where, verdict.found))
 
 
-def _told(where: str, found: Verification) -> Iterator[str]:
+def _told(where: str, found: Verification, noted: int | None) -> Iterator[str]:
     size = output.human_bytes
     yield f"{where}: {'clean' if found.clean else 'DAMAGED'}"
     yield f"  {found.snapshots} snapshots, {found.generations} generations, {found.keyrings} keyrings"
     yield f"  {found.parts} parts and {found.packs} packs, {size(found.size)}"
     yield f"  read {found.read} of them, {size(found.read_size)}; compared the rows of {found.opened} parts"
+    yield f"  {len(found.proven)} snapshots proven" + (f", {noted} of them new to the ledger" if noted else "")
+    if found.entries:
+        yield f"  {found.entries} entries of the ledger; {found.purged} segments purged, {found.aged} parts expired"
+    if found.unpurged:
+        yield f"  {found.unpurged} segments whose purge is not done: a key or an object of theirs is still there"
     if found.orphans:
         yield f"  {len(found.orphans)} objects nothing refers to, {size(found.orphans_size)}"
     if found.leftovers:
@@ -213,5 +235,4 @@ def _told(where: str, found: Verification) -> Iterator[str]:
     for name in found.foreign:
         yield f"  not ours: {name}"
     for finding in found.findings:
-        where = "" if finding.object in finding.message else f"{finding.object} "
-        yield f"  damage: {where}{finding.message}" + (f" (segment {finding.segment})" if finding.segment else "")
+        yield f"  damage: {finding.sentence}"

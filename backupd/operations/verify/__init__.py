@@ -1,6 +1,7 @@
 """Hold a store against its signed records: see `run.verify`."""
 
+from backupd.operations.verify.ledger import note_proven
 from backupd.operations.verify.run import verify
 from backupd.operations.verify.values import Scope, Tools, Verification
 
-__all__ = ["Scope", "Tools", "Verification", "verify"]
+__all__ = ["Scope", "Tools", "Verification", "note_proven", "verify"]

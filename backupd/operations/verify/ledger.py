@@ -9,14 +9,20 @@ from typing import TYPE_CHECKING, Final
 from backupd.catalog import layout
 from backupd.catalog.ledger import Chain, read_chain
 from backupd.errors import DamageError, ObjectMissingError, RefusedError
+from backupd.model.ledger import Verified
 from backupd.operations.verify.reading import in_parallel
 from backupd.planning.explained import explained
+from backupd.planning.proven import proven_on
 from backupd.planning.verify import Finding
 
 if TYPE_CHECKING:
     from collections.abc import Collection
 
     from backupd.catalog.repository import Repository
+    from backupd.model.ids import SnapshotName
+    from backupd.model.ledger import Event
+    from backupd.operations.ledger import Book
+    from backupd.planning.lifecycle.lives import Lives
     from backupd.store.base import Store
 
 UNSOUND: Final = (DamageError, RefusedError, ObjectMissingError)
@@ -68,6 +74,21 @@ class History:
             return
         if len(chain.links) > len(self.chain.links):
             self.chain, self.explained = chain, explained(chain.entries(), self._store)
+
+
+def note_proven(book: Book, store: str, proven: Collection[SnapshotName]) -> list[SnapshotName]:
+    """Have a keeper's ledger say what was verified; returns the snapshots it did not call proven before.
+
+    Raises what `Book.append` does.
+    """
+    new: list[SnapshotName] = []
+
+    def decide(_: Lives) -> list[Event]:
+        new[:] = sorted(set(proven) - proven_on(book.chain.entries(), store))
+        return [Verified(store=store, snapshots=list(new))] if new else []
+
+    book.append(decide)
+    return new
 
 
 def _own_copy(repository: Repository, own: Store | None, findings: list[Finding]) -> Chain:
