@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import hashlib
 import shutil
 import signal
 import subprocess
@@ -22,6 +23,8 @@ from lib.servers import Region
 from lib.tell import Voice, megabytes, thousands
 
 OPS = ("--identity", "ops.identity", "--passphrase-file", "ops.passphrase")
+LEAVING = "7"
+"""A customer of be's tracker."""
 FORGOTTEN = ("public.session", "public.sync_event_january", "public.sync_event_february", "public.sync_event_later")
 """Tables of the classes session and operation: temporary data, whose rows no backup keeps."""
 
@@ -68,6 +71,7 @@ def tour(stack: ExitStack, folder: Path, voice: Voice) -> None:
     restored(act)
     back_in_time(act, *begun)
     recovered(act)
+    erased(act)
     closing(act)
 
 
@@ -84,12 +88,15 @@ def keys(act: Scene) -> None:
     """2: keys and configuration."""
     act.voice.step("Keys, and the configuration")
     act.voice.say("""Two identities can read the backups: one for operations, one in escrow. This machine will only
-        use their public halves. It has a signing key of its own, and the tenant
-        key, from which the opaque ids are made that stand for tenants on the store.""")
+        use their public halves. It has signing keys of its own, one as the writer and one as the keeper, who removes;
+        and the tenant key, from which the opaque ids are made that stand for tenants on the store.""")
     for name in ("ops", "escrow"):
         act.backupd("key", "generate", f"{name}.identity", "--passphrase-file", f"{name}.passphrase")
     act.backupd("key", "generate", "--tenant-key", "tenant.key")
-    act.configure(act.backupd("key", "generate", "--signer", "signing.key").split()[-1])
+    signer, keeper = (
+        act.backupd("key", "generate", "--signer", f"{name}.key").split()[-1] for name in ("signing", "keeper")
+    )
+    act.configure(signer, keeper)
     act.voice.say("The configuration names servers, stores with their pinned host keys, and whose rows are whose.")
     act.backupd("config", "check")
 
@@ -186,6 +193,32 @@ def recovered(act: Scene) -> None:
     compare(act, scene.contents(act.be, "tracker"), act.ca, "tracker", quiet=True)
 
 
+def erased(act: Scene) -> None:
+    """11: one customer leaves, and nobody else notices."""
+    act.voice.step("A customer asks to be erased")
+    before = hashes(act)
+    act.backupd("tenant", "erase", "be", LEAVING)
+    after = hashes(act)
+    gone = before.keys() - after.keys()
+    changed = {name for name in before.keys() & after.keys() if before[name] != after[name]}
+    if not gone or not all("/segments/" in name for name in gone) or not all("/keyrings/" in name for name in changed):
+        raise DemoError("an erasure touched what is not the customer's")
+    act.voice.good(f"""{len(gone)} objects of this customer are gone, and {len(changed)} keyrings lost its keys. All the
+        other {thousands(len(before) - len(gone) - len(changed))} files are what they were, byte for byte.""")
+    act.backupd("tenant", "where", "be", LEAVING)
+    act.backupd("verify", "be")
+    act.backupd("ledger", "verify", "be")
+    act.voice.good("Verify is green: the signed ledger says why these objects are not there.")
+
+
+def hashes(act: Scene) -> dict[str, str]:
+    """Every file of be on the store."""
+    folder = act.home / "zurich" / "be"
+    return {
+        str(path): hashlib.sha256(path.read_bytes()).hexdigest() for path in sorted(folder.rglob("*")) if path.is_file()
+    }
+
+
 def loaded(act: Scene, guide: Path) -> None:
     """Run the commands that the script wrote for whoever loads its files."""
     commands = "\n".join(line for line in guide.read_text().split("\n") if line.startswith("  "))
@@ -203,7 +236,8 @@ def closing(act: Scene) -> None:
     act.voice.step("What you saw")
     act.voice.say("""Two regions were backed up at one instant each, split by customer, sealed on this machine to keys
         it does not have, and shipped over SSH. Unchanged rows were not sent again. Damage was found. Databases came
-        back equal to their source, at two instants, and without backupd.""")
+        back equal to their source, at two instants, and without backupd. One customer was taken out of all
+        backups, and nobody else.""")
     act.voice.say("""Next: README.md has the way from here to your own databases; `backupd --help` is a manual;
         backupd/FORMAT.md says what every byte on the store means. `scripts/demo --keep` leaves all this running to
         play with.""")

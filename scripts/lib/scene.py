@@ -46,13 +46,14 @@ class Scene:
     served_by: str
     account: Account
 
-    def configure(self, signer: str) -> None:
-        """Write the configuration, now that it can name the node's public signing key."""
+    def configure(self, signer: str, keeper: str) -> None:
+        """Write the configuration, now that it can name the public signing keys of node and keeper."""
         template = Template((Path(__file__).parent / "demo.toml").read_text())
         filled = template.substitute(
             folder=self.folder,
             programs=self.be.server.bin,
             signer=signer,
+            keeper=keeper,
             host=self.account.host,
             port=self.account.port,
             user=self.account.user,

@@ -103,11 +103,13 @@ def _build(stack: ExitStack, folder: Path, shape: seed.Shape) -> Place:
     _key(folder, "key", "generate", str(folder / "ops.identity"), "--passphrase-file", str(folder / "pass"))
     _key(folder, "key", "generate", "--tenant-key", str(folder / "tenant.key"))
     signer = _key(folder, "key", "generate", "--signer", str(folder / "signing.key"), "--json")
+    keeper = _key(folder, "key", "generate", "--signer", str(folder / "keeper.key"), "--json")
     template = Template((Path(__file__).parent / "demo.toml").read_text())
     filled = template.safe_substitute(
         folder=folder,
         programs=source.server.bin,
         signer=json.loads(signer)["public"],
+        keeper=json.loads(keeper)["public"],
         host=account.host,
         port=account.port,
         user=account.user,
