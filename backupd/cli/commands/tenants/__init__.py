@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from backupd.cli.commands.tenants import changing, showing
+from backupd.cli.commands.tenants import attesting, changing, showing
 from backupd.cli.options import EXIT_STATUS
 
 
@@ -20,6 +20,7 @@ def add(app: typer.Typer) -> None:
         ("hold", changing.hold),
         ("release", changing.release),
         ("move", changing.move),
+        ("attest", attesting.attest),
         ("sync", showing.sync),
     ):
         group.command(name, epilog=EXIT_STATUS)(command)

@@ -1,0 +1,156 @@
+"""`attest …`: the proof that a tenant is gone, signed by a second hand, verified and printed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from backupd.cli import output
+from backupd.cli.options import EXIT_STATUS, ConfigOption, JsonOption, wired
+from backupd.errors import UsageError
+
+if TYPE_CHECKING:
+    from backupd.operations.attestation import Verdict
+
+FileArgument = Annotated[Path, typer.Argument(metavar="FILE", show_default=False, help="The attestation.")]
+
+
+def add(app: typer.Typer) -> None:
+    group = typer.Typer(rich_markup_mode=None, help="Attestations that a tenant is gone: sign, verify, print.")
+    for command in (countersign, verify, page):
+        group.command(command.__name__, epilog=EXIT_STATUS)(command)
+    app.add_typer(group, name="attest")
+
+
+def countersign(
+    file: FileArgument,
+    key: Annotated[
+        Path, typer.Option("--key", metavar="FILE", show_default=False, help="The validator's signing key.")
+    ],
+    as_json: JsonOption = False,
+) -> None:
+    """Add a validator's signature to an attestation; its text stays as it is.
+
+    Refused for a file whose signatures are not right. `backupd key generate --signer FILE` makes a key. Verify the
+    attestation first, against the ledger: a signature says that you did.
+
+    \b
+    Example:
+      backupd attest countersign acme.attestation.json --key validator.key
+    """
+    from backupd.operations.attestation import countersign as sign
+    from backupd.operations.attestation.files import read_file, replace_file
+    from backupd.seal.signatures import signatures_of
+    from backupd.seal.signing import read_signer
+
+    signer = read_signer(key)
+    signed = sign(read_file(file), signer, str(file))
+    replace_file(file, signed)
+    number = len(signatures_of(signed, "attestation", str(file)))
+    if as_json:
+        output.print_json({"file": str(file), "signatures": number, "public": signer.public})
+    else:
+        output.print_lines([f"{file}: {number} signatures; yours is of {signer.public}"])
+
+
+def verify(
+    context: typer.Context,
+    file: FileArgument,
+    ledger: Annotated[
+        Path | None,
+        typer.Option(
+            "--ledger", metavar="FOLDER", show_default=False, help="A copy of the region's folder, or of its ledger."
+        ),
+    ] = None,
+    keeper: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--keeper",
+            metavar="KEY",
+            show_default=False,
+            help="A keeper's public key, 64 hex. [default: [trust] of the configuration]",
+        ),
+    ] = None,
+    config: ConfigOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Verify an attestation, without a store, a network or a secret.
+
+    Its signatures are checked, and that its dates agree. With a ledger, every entry of that is, too, and whether it
+    tells the same. What was not checked is said: without --ledger the word of the keeper is all there is.
+
+    \b
+    Example:
+      backupd attest verify acme.attestation.json --keeper $KEY --ledger copy-of-be
+    """
+    from backupd.operations.attestation import verify_attestation
+    from backupd.operations.attestation.files import claims, read_file, read_ledger
+
+    trusted = _keepers(keeper) if keeper else wired(context, config).keepers()
+    if not trusted:
+        raise UsageError("nobody is trusted", hint="Give the keeper's public key as --keeper KEY.")
+    document, where = read_file(file), str(file)
+    # By signature first: an unsigned claim must not say which ledger is read.
+    verdict = verify_attestation(document, trusted, None, where)
+    if ledger is not None:
+        verdict = verify_attestation(document, trusted, read_ledger(ledger, claims(document, where), trusted), where)
+    if as_json:
+        output.print_json({"good": True, "verdict": verdict})
+    else:
+        output.print_lines(_told(verdict))
+
+
+def page(
+    file: FileArgument,
+    out: Annotated[
+        Path, typer.Option("--out", metavar="PAGE.html", show_default=False, help="The page; never overwritten.")
+    ],
+    as_json: JsonOption = False,
+) -> None:
+    """Make a page of an attestation, to read, print and sign by hand.
+
+    One HTML file that fetches nothing. It proves nothing either: the file does, and the page says how to verify that.
+
+    \b
+    Example:
+      backupd attest page acme.attestation.json --out acme.html
+    """
+    from backupd.operations.attestation import verify_attestation
+    from backupd.operations.attestation.files import claims, read_file, write_new
+    from backupd.pages import Signature, render_attestation
+
+    document, where = read_file(file), str(file)
+    verdict = verify_attestation(document, {claims(document, where).performer}, None, where)
+    signatures = [Signature(one.key, one.fingerprint, one.role) for one in verdict.signatures]
+    write_new(out, render_attestation(verdict.attestation, verdict.sha256, signatures).encode())
+    if as_json:
+        output.print_json({"page": str(out), "sha256": verdict.sha256, "performer": verdict.attestation.performer})
+    else:
+        output.print_lines(
+            [
+                f"{out}: made of attestation {verdict.sha256}",
+                f"  signed by {verdict.attestation.performer}; not checked whose key that is",
+            ]
+        )
+
+
+def _keepers(given: list[str]) -> frozenset[str]:
+    if any(len(key) != 64 or set(key) - set("0123456789abcdef") for key in given):
+        raise UsageError("--keeper is not a public key", hint="It has 64 hex digits; a fingerprint is not enough.")
+    return frozenset(given)
+
+
+def _told(verdict: Verdict) -> Iterator[str]:
+    one = verdict.attestation
+    scope = f", class {one.scope}" if one.scope else ""
+    yield f"good: attestation {verdict.sha256}"
+    yield f"  tenant {one.tenant}, life {one.incarnation}{scope}, region {one.region}"
+    since, late = max(store.absent for store in one.stores), "LATE" if one.late else "in time"
+    yield f"  nothing left since {since}, due {one.due}: {late}"
+    for signed in verdict.signatures:
+        yield f"  signed by {signed.role} {signed.key}{'' if signed.trusted else ', which nobody said to trust'}"
+    yield from (f"  checked: {line}" for line in verdict.checked)
+    yield from (f"  NOT checked: {line}" for line in verdict.not_checked)
