@@ -169,6 +169,14 @@ def test_names_made_are_names_taken_apart(small: SmallRepository) -> None:
             assert layout.place_of(ObjectName(near)).kind is layout.Kind.FOREIGN
 
 
+def test_an_attestation_goes_by_its_hash() -> None:
+    """Its name is no foreign one, and near misses are."""
+    name = layout.attestation_name(layout.ObjectHash("ab" * 32))
+    assert layout.place_of(name) == layout.Place(layout.Kind.ATTESTATION, sha256=layout.ObjectHash("ab" * 32))
+    for near in (f"{name}x", name.removesuffix(".json"), f"x{name}", name.replace("ab", "AB", 1), f"{name}/x"):
+        assert layout.place_of(ObjectName(near)).kind is layout.Kind.FOREIGN
+
+
 def test_the_repository_is_its_documents(small: SmallRepository, root_of) -> None:
     """`exists` looks without reading; a broken `repository.json` exists and is damage."""
     assert small.repository.exists()
