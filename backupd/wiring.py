@@ -277,6 +277,23 @@ class Wiring:
             yield self._book(region, repositories, None)
 
     @contextmanager
+    def standing(self, region: RegionName) -> Iterator[tuple[Book, dict[str, Repository]]]:
+        """The region's ledger, read, and its repositories by store, to look at."""
+        with self._repositories(region, QUICKLY, "writer") as repositories:
+            book = self._book(region, repositories, None)
+            book.sync()
+            yield book, repositories
+
+    def separate_keepers(self, region: RegionName) -> list[str]:
+        """Stores of the region whose keeper logs in with a credential of its own."""
+        sections = ((name, self.config.stores[name]) for name in self.stores_of(region))
+        return [
+            name
+            for name, section in sections
+            if isinstance(section, SftpStore) and section.credential("keeper") != section.credential("writer")
+        ]
+
+    @contextmanager
     def keeper(self, region: RegionName, trace: Trace) -> Iterator[Keeper]:
         """The region's keeper, with its ledger read and given to the stores that lack some of it.
 

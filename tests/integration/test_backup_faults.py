@@ -89,12 +89,12 @@ def children(word: bytes) -> list[int]:
 
 @pytest.fixture
 def at_first_pack(region: Region) -> Callable[[Callable[[], object]], None]:
-    """Has something done when the first object is about to be put."""
+    """Has something done when the first pack is about to be put."""
     done = threading.Event()
 
     def arrange(act: Callable[[], object]) -> None:
-        def before(method: str, _name: str) -> None:
-            if method == "put_new" and not done.is_set():
+        def before(method: str, name: str) -> None:
+            if method == "put_new" and name.endswith(".pack") and not done.is_set():
                 done.set()
                 act()
 

@@ -134,3 +134,29 @@ def test_a_machine_that_is_no_keeper_removes_nothing(kept: NodeFolder) -> None:
         done = kept.run(*command)
         assert (done.returncode, b"this machine is no keeper" in done.stderr) == (3, True)
     assert kept.run("tenant", "list", "be").returncode == 0
+
+
+def test_status_tells_three_ages_and_who_is_late(kept: NodeFolder) -> None:
+    """Published is not verified, and neither is restored; a tenant past its date makes the exit status tell."""
+    (region,) = kept.json("status")["regions"]
+    (disk,) = region["stores"]
+    (app,) = disk["databases"]
+    assert app["published"]
+    assert (app["verified"], app["restored"], disk["append_only"], disk["kept"]) == (None, None, False, None)
+    assert kept.json("verify", "--read-data", "all")
+    kept.json("purge")
+    (region,) = kept.json("status")["regions"]
+    (disk,) = region["stores"]
+    assert disk["databases"][0]["verified"] == app["published"]
+    assert disk["kept"]
+    long_ago = (datetime.now(UTC) - timedelta(days=200)).isoformat()
+    tenant(kept, "unsubscribe", "be", "secretive-0", "--at", long_ago)
+    late = kept.run("status")
+    assert (late.returncode, b"LATE: tenant" in late.stdout, b"secretive" in late.stdout) == (10, True, False)
+
+
+def test_status_of_a_store_that_is_not_there(kept: NodeFolder) -> None:
+    """The region's other facts cannot be read from one store; what is wrong is named, with the store's exit status."""
+    (kept.folder / "disk").rename(kept.folder / "elsewhere")
+    done = kept.run("status")
+    assert (done.returncode, b"the folder of store" in done.stdout + done.stderr) == (6, True)

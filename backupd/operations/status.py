@@ -1,0 +1,142 @@
+"""How a region stands on each of its stores, and who is leaving: three ages that are never mixed, and dates."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import TYPE_CHECKING
+
+from backupd.errors import BackupdError, DamageError, InterruptedRunError, ObjectMissingError, RefusedError
+from backupd.model.instants import parse_stamp
+from backupd.model.ledger import Observed, Restored
+from backupd.operations.tenants.told import Standing, standings
+from backupd.planning.lifecycle.lives import State
+from backupd.planning.proven import proven_on
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from backupd.catalog.repository import Repository
+    from backupd.model.documents import LedgerHead
+    from backupd.model.ids import RegionName
+    from backupd.operations.ledger import Book
+    from backupd.store.base import Space
+
+_UNSOUND = (DamageError, RefusedError, ObjectMissingError)
+
+
+@dataclass(frozen=True, slots=True)
+class Ages:
+    """One database on one store; None where there is no such snapshot."""
+
+    label: str
+    published: datetime | None
+    verified: datetime | None
+    """Of the newest snapshot whose every byte was read from this store and was right."""
+    restored: datetime | None
+    """Of the newest that was restored."""
+
+
+@dataclass(frozen=True, slots=True)
+class StoreStatus:
+    """One store."""
+
+    store: str
+    error: BackupdError | None
+    """Why nothing else is known."""
+    append_only: bool | None = None
+    """Whether the writer's account could neither remove nor overwrite when the repository was made there."""
+    separate_keeper: bool = False
+    """Whether the configuration gives the keeper a credential of its own."""
+    databases: tuple[Ages, ...] = ()
+    space: Space | None = None
+    server_snapshots: tuple[str, ...] = ()
+    kept: datetime | None = None
+    """When a keeper's run last came to its end here."""
+
+
+@dataclass(frozen=True, slots=True)
+class RegionStatus:
+    region: RegionName
+    stores: tuple[StoreStatus, ...]
+    ledger: LedgerHead | None
+    leaving: int
+    """Lives with a date that are not gone everywhere yet."""
+    next_deadline: datetime | None
+    late: tuple[Standing, ...]
+
+
+def region_status(
+    book: Book, repositories: Mapping[str, Repository], separate: Iterable[str], now: datetime
+) -> RegionStatus:
+    """Look at every store; one that cannot be reached is told, and stops nothing.
+
+    `separate` names the stores whose keeper has a credential of its own. Raises DamageError for a ledger that cannot be
+    believed.
+    """
+    with_own = frozenset(separate)
+    stores = tuple(_store(name, repository, book, name in with_own) for name, repository in repositories.items())
+    told = standings(book.lives, now)
+    leaving = [one for one in told if one.state is not State.ACTIVE and not _gone(one)]
+    return RegionStatus(
+        region=book.chain.region,
+        stores=stores,
+        ledger=book.chain.head,
+        leaving=len(leaving),
+        next_deadline=min((one.deadline for one in leaving if one.deadline), default=None),
+        late=tuple(one for one in told if one.overdue),
+    )
+
+
+def _store(name: str, repository: Repository, book: Book, separate: bool) -> StoreStatus:
+    try:
+        profile = repository.info().profile
+        return StoreStatus(
+            store=name,
+            error=None,
+            append_only=profile.get("append_only"),
+            separate_keeper=separate,
+            databases=tuple(_ages(repository, book, name)),
+            space=repository.store.space(),
+            server_snapshots=tuple(snapshot.name for snapshot in repository.store.snapshots()),
+            kept=_last_kept(book, name),
+        )
+    except InterruptedRunError:
+        raise
+    except BackupdError as error:
+        return StoreStatus(store=name, error=error, separate_keeper=separate)
+
+
+def _ages(repository: Repository, book: Book, store: str) -> Iterable[Ages]:
+    proven = proven_on(book.chain.entries(), store)
+    restored = {
+        event.snapshot for entry in book.chain.entries() for event in entry.events if isinstance(event, Restored)
+    }
+    newest: dict[str, dict[str, datetime]] = {}
+    for generation, name in reversed(repository.records()):
+        try:
+            record = repository.record(name, generation)
+        except _UNSOUND:
+            continue  # `verify` and `snapshots` tell of it
+        ages = newest.setdefault(record.database, {})
+        exported = parse_stamp(record.exported)
+        for what, holds in (("published", True), ("verified", name in proven), ("restored", name in restored)):
+            if holds:
+                ages[what] = max(exported, ages.get(what, exported))
+    for label, ages in sorted(newest.items()):
+        yield Ages(label, ages.get("published"), ages.get("verified"), ages.get("restored"))
+
+
+def _last_kept(book: Book, store: str) -> datetime | None:
+    found = (
+        parse_stamp(entry.at)
+        for entry in book.chain.entries()
+        for event in entry.events
+        if isinstance(event, Observed) and event.store == store
+    )
+    return max(found, default=None)
+
+
+def _gone(one: Standing) -> bool:
+    return bool(one.absent) and not one.stores
