@@ -18,7 +18,7 @@ CAUSES: Final = {
 METHODS: Final = {
     "cryptographic-erase": "Cryptographic erase (as NIST SP 800-88 calls it) of the keys in every keyring of the live "
     "store: the sealed line of each key was taken out, and each keyring was read again. The format leaves "
-    "no way to store anything unsealed; keys are of 256 bits.",
+    "no way to store anything unsealed; it seals content by AES-256-GCM, and its keys to ML-KEM-768 with X25519.",
     "unlink": "Every object of the tenant was removed from the store.",
     "absence-listed": "The tenant's folders were listed again, and are empty.",
     "store-snapshots-looked-into": "Each of the store's own snapshots that it shows was looked into; none holds an "
@@ -63,6 +63,8 @@ def render_attestation(attestation: Attestation, sha256: str, signatures: Sequen
             one=attestation,
             sha256=sha256,
             signatures=list(signatures),
+            observed=min(store.observed for store in attestation.stores),
+            absent=max(store.absent for store in attestation.stores),
             cause=CAUSES.get(attestation.cause, attestation.cause),
             methods=_sentences([code for store in attestation.stores for code in store.methods], METHODS),
             not_claimed=_sentences(attestation.not_claimed, NOT_CLAIMED),
