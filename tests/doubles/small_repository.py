@@ -11,9 +11,10 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from backupd.catalog import layout
+from backupd.catalog.ledger import Chain, next_document, put_entry
 from backupd.catalog.parts import encode_entries
 from backupd.catalog.repository import Repository, signed_record
-from backupd.model.documents import LedgerHead, Record, RepositoryInfo, Totals
+from backupd.model.documents import Record, RepositoryInfo, Totals
 from backupd.model.ids import (
     ClassTag,
     GenerationId,
@@ -23,9 +24,11 @@ from backupd.model.ids import (
     RepositoryId,
     RunId,
     SnapshotName,
+    TenantId,
     TenantTag,
 )
 from backupd.model.instants import compact, stamp
+from backupd.model.ledger import Event, PurgeBegan
 from backupd.model.manifest import Entry, FactsEntry, FileEntry, SegmentEntry, SequencesEntry, TableEntry
 from backupd.model.tenancy import SegmentName
 from backupd.seal import suite
@@ -33,6 +36,7 @@ from backupd.seal.container import DATA, MANIFEST, ContainerWriter, Context
 from backupd.seal.documents import Signer
 from backupd.seal.frame import Compressor
 from backupd.seal.keyring import KeyringIds, KeyringWriter, Tags, render_keyring
+from backupd.seal.opening import without_lines
 from backupd.store.base import Store
 
 TAGS = Tags(TenantTag("7a" * 16), ClassTag("c1" * 8))
@@ -94,6 +98,7 @@ class SmallRepository:
         )
         self.repository.put_info(self.info, self.signer)
         self.previous: SnapshotName | None = None
+        self.chain = Chain(self.info.region, self.info.repository)
         self.pseudonyms: dict[tuple[str, SegmentName], Pseudonym] = {}
         self._runs = 0
         self._pairs: dict[Pseudonym, suite.KeyPair] = {}
@@ -122,7 +127,7 @@ class SmallRepository:
             published=stamp(self._now() + timedelta(seconds=5)),
             server=170000,
             previous=self.previous,
-            ledger=LedgerHead(seq=0),
+            ledger=self.chain.head,
             parts=sorted((self.pseudonyms[self.generation, name], *part) for name, part in parts.items()),
             totals=_totals(segments.values(), sum(size for _, size in parts.values())),
         )
@@ -133,6 +138,28 @@ class SmallRepository:
         self.previous, signed = signed_record(record, self.signer)
         self.repository.put_record(record, signed)
         return self.previous
+
+    def tell(self, *events: Event) -> None:
+        """Append an entry to the ledger; the writer is its keeper, too."""
+        document = next_document(self.chain, stamp(self._now()), list(events), self.signer)
+        self.chain = self.chain.extended(document, {self.signer.public})
+        put_entry(self.store, len(self.chain.links), document)
+
+    def purge_began(self, *names: SegmentName) -> PurgeBegan:
+        """The intent to purge these segments of the present generation."""
+        segments = [(self.generation, self.pseudonyms[self.generation, name]) for name in names]
+        return PurgeBegan(tenant=TenantId("ab" * 16), incarnation=1, segments=segments, stores=["disk"])
+
+    def take_out(self, name: SegmentName, *, keys: bool = True, objects: bool = True) -> None:
+        """Remove a segment of the present generation as a purge does."""
+        segment = self.pseudonyms[self.generation, name]
+        for keyring in self.repository.keyrings(self.generation) if keys else ():
+            where = layout.ObjectName(keyring.where)
+            if segment in {one for one, _ in keyring.index}:
+                data = without_lines(self.repository.read(where, "keyring"), {segment}, where)
+                self.store.replace(where, io.BytesIO(data), len(data), ObjectHash(hashlib.sha256(data).hexdigest()))
+        for info in self.repository.contents(self.generation, segment).values() if objects else ():
+            self.store.remove(info.name)
 
     def context(self, name: SegmentName) -> Context:
         return Context(self.info.repository, self.generation, self.pseudonyms[self.generation, name])

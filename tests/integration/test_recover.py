@@ -227,19 +227,6 @@ def test_missing_containers_are_named(place: Place) -> None:
     assert segment in result.stderr
 
 
-def test_shredded_segments_are_left_out_aloud(place: Place) -> None:
-    """What was purged is gone for good; the rest is whole."""
-    segment = place.small.pseudonyms[place.small.generation, BETA]
-    path = max(place.root.glob("keyrings/*/*"))
-    path.chmod(0o600)
-    path.write_bytes(b"".join(line for line in path.read_bytes().splitlines(True) if segment.encode() not in line[:60]))
-    shutil.rmtree(place.root / "segments" / place.small.generation / segment)
-    result = place.run()
-    assert result.returncode == 0
-    assert f"segment {segment} was shredded" in result.stderr
-    assert not list((place.folder / "out").rglob("tenant-2*"))
-
-
 def test_a_folder_that_is_not_empty_is_refused(place: Place) -> None:
     """Nothing is mixed with what is there."""
     (place.folder / "out").mkdir()
