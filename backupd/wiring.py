@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -220,12 +220,23 @@ class Wiring:
                 read_recipient(path)
             except ConfigError as error:
                 yield ("recipients", index), error.message, error.hint
-        reference = self.config.node.signing_key_file
-        if reference is not None and not (reference.is_credential and "CREDENTIALS_DIRECTORY" not in self.environ):
+        for place, reference, read in self._own_keys():
+            if reference.is_credential and "CREDENTIALS_DIRECTORY" not in self.environ:
+                continue
             try:
-                self.signer()
+                read()
             except ConfigError as error:
-                yield ("node", "signing_key_file"), error.message, error.hint
+                yield place, error.message, error.hint
+
+    def _own_keys(self) -> Iterator[tuple[tuple[str, ...], FileRef, Callable[[], object]]]:
+        """Key files this machine reads, where they are written, and what reads them."""
+        node, keeper = self.config.node, self.config.keeper
+        if node.signing_key_file is not None:
+            yield ("node", "signing_key_file"), node.signing_key_file, self.signer
+        if node.tenant_key_file is not None:
+            yield ("node", "tenant_key_file"), node.tenant_key_file, lambda: self.tags(RegionName("any"))
+        if keeper is not None:
+            yield ("keeper", "signing_key_file"), keeper.signing_key_file, self.keeper_signer
 
     def trusted(self) -> frozenset[str] | None:
         """Signers whose documents are believed, 64 hex each; None when the repository shall say it itself."""
@@ -301,12 +312,7 @@ class Wiring:
         """
         from backupd.operations.keeper.values import Keeper
 
-        section = self.config.keeper
-        if section is None:
-            raise ConfigError(
-                "this machine is no keeper", hint="Run this where the configuration has a [keeper] section."
-            )
-        signer = self._signer(section.signing_key_file)
+        section, signer = self.keeper_signer()
         with self._repositories(region, None, "keeper") as repositories:
             book = self._book(region, repositories, signer)
             book.sync()
@@ -323,6 +329,24 @@ class Wiring:
                 random=os.urandom,
                 trace=trace,
             )
+
+    def keeper_signer(self) -> tuple[KeeperSection, Signer]:
+        """This keeper's section, and its signing key.
+
+        Raises ConfigError when this machine is no keeper, the key's file is not one, or nobody would believe it.
+        """
+        section = self.config.keeper
+        if section is None:
+            raise ConfigError(
+                "this machine is no keeper", hint="Run this where the configuration has a [keeper] section."
+            )
+        signer, believed = self._signer(section.signing_key_file), self.keepers()
+        if believed is not None and signer.public not in believed:
+            raise ConfigError(
+                "this keeper's signing key is not trusted",
+                hint=f'Add "{signer.public}" to `keepers` under [trust], here and wherever backups are read.',
+            )
+        return section, signer
 
     def lifecycle_query(self, region: RegionName) -> tuple[Source, str]:
         """Where the dates of the region's tenants come from.

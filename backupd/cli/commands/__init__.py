@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import typer
 
-from backupd.cli.commands import attest, backup, config, keeping, keys, ledger, restore, setup, store, tenants
+from backupd.cli.commands import attest, backup, config, keeping, keys, ledger, restore, setup, status, store, tenants
 
 
 def add_all(app: typer.Typer) -> None:
     """Every command, in the order of the manual."""
-    for group in (keys, config, setup, backup, store, restore, tenants, keeping, ledger, attest):
+    for group in (keys, config, setup, backup, store, restore, status, tenants, keeping, ledger, attest):
         group.add(app)
