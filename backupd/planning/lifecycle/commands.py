@@ -23,7 +23,7 @@ from backupd.model.ledger import (
     Returned,
     Unsubscribed,
 )
-from backupd.planning.lifecycle.lives import Life, Lives, State
+from backupd.planning.lifecycle.lives import Clock, Life, Lives, State
 
 
 class Dates(NamedTuple):
@@ -84,17 +84,23 @@ def erase(lives: Lives, tenant: TenantId, dates: Dates, scope: str = WHOLE) -> l
             f"tenant {tenant} is held by {', '.join(hold.reference for hold in holds)}",
             hint="Release the hold first, if whoever ordered it agrees.",
         )
-    if life.clock is not None and life.clock.purge_by <= dates.purge_by:
-        return []
     if life.clock is not None:
-        dates = Dates(life.clock.since, min(life.clock.deadline, dates.deadline), dates.purge_by)
+        # As it is, not as it was told: a released hold may have left more time than the request does.
+        if lives.purge_by(life) <= dates.purge_by:
+            return []
+        dates = Dates(life.clock.since, min(lives.deadline(life), dates.deadline), dates.purge_by)
+        if (life.clock.cause, *_of_clock(life.clock)) == ("erasure-requested", *dates):
+            return []
     return [ErasureRequested(**_of(life), **_told(dates))]
 
 
 def move(lives: Lives, tenant: TenantId, dates: Dates, to: str) -> list[Event]:
-    """The tenant lives in region `to` from now on; here it is purged, on a clock of its own."""
+    """The tenant lives in region `to` from now on; here it is purged, on a clock of its own.
+
+    Said again with another region, that one is told, and the dates stay.
+    """
     life = lives.current(tenant)
-    if life.purged or (life.clock is not None and life.clock.cause == "moved"):
+    if life.purged or (life.clock is not None and (life.clock.cause, life.clock.to) == ("moved", to)):
         return []
     if life.clock is not None:
         dates = Dates(
@@ -135,6 +141,10 @@ def release(lives: Lives, tenant: TenantId, reference: str, due: datetime) -> li
 
 def _of(life: Life) -> dict[str, Any]:
     return life.key._asdict()
+
+
+def _of_clock(clock: Clock) -> Dates:
+    return Dates(clock.since, clock.deadline, clock.purge_by)
 
 
 def _told(dates: Dates) -> dict[str, Any]:

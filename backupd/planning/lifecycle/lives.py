@@ -119,11 +119,13 @@ class Lives:
 
     lives: Mapping[LifeKey, Life] = field(default_factory=dict)
     holds: Mapping[tuple[TenantId, str], Hold] = field(default_factory=dict)
+    newest: Mapping[tuple[TenantId, str], int] = field(default_factory=dict)
+    """Incarnations, by tenant and scope: asked for every segment of a backup."""
 
     def current(self, tenant: TenantId, scope: str = WHOLE) -> Life:
         """The newest incarnation."""
-        found = [life for key, life in self.lives.items() if (key.tenant, key.scope) == (tenant, scope)]
-        return max(found, key=lambda life: life.key.incarnation, default=Life(LifeKey(tenant, 1, scope)))
+        key = LifeKey(tenant, self.newest.get((tenant, scope), 1), scope)
+        return self.lives.get(key, Life(key))
 
     def held(self, tenant: TenantId) -> list[Hold]:
         """Holds in force on a tenant."""
@@ -172,24 +174,31 @@ def fold(entries: Iterable[LedgerEntry], lives: Lives | None = None) -> Lives:
 
     Believes what it reads: an event that could not have been decided changes what it says, nothing else.
     """
-    folding = _Folding(dict(lives.lives), dict(lives.holds)) if lives else _Folding({}, {})
+    folding = _Folding(dict(lives.lives), dict(lives.holds), dict(lives.newest)) if lives else _Folding({}, {}, {})
     for entry in entries:
         at = parse_stamp(entry.at)
         for event in entry.events:
             folding.take(event, at)
-    return Lives(folding.lives, folding.holds)
+    return Lives(folding.lives, folding.holds, folding.newest)
 
 
 @dataclass(slots=True)
 class _Folding:
     lives: dict[LifeKey, Life]
     holds: dict[tuple[TenantId, str], Hold]
+    newest: dict[tuple[TenantId, str], int]
 
     def take(self, event: Event, at: datetime) -> None:
         match event:
             case Held():
-                key = event.tenant, event.hold
-                self.holds[key] = Hold(event.tenant, event.hold, at, parse_stamp(event.review))
+                key, review = (event.tenant, event.hold), parse_stamp(event.review)
+                known = self.holds.get(key)
+                # A new review of a hold in force moves nothing else: when it began says what it keeps.
+                self.holds[key] = (
+                    replace(known, review=review)
+                    if known is not None and known.released is None
+                    else Hold(event.tenant, event.hold, at, review)
+                )
             case Released():
                 key = event.tenant, event.hold
                 if key in self.holds:
@@ -209,6 +218,8 @@ class _Folding:
                 key_of_life = LifeKey(event.tenant, event.incarnation, event.scope)
                 life = self.lives.get(key_of_life, Life(key_of_life))
                 self.lives[key_of_life] = _changed(life, event, at)
+                of_tenant = event.tenant, event.scope
+                self.newest[of_tenant] = max(event.incarnation, self.newest.get(of_tenant, 1))
 
 
 def _changed(life: Life, event: LifeEvent, at: datetime) -> Life:
@@ -216,7 +227,8 @@ def _changed(life: Life, event: LifeEvent, at: datetime) -> Life:
         case Unsubscribed() | ErasureRequested() | Moved():
             return replace(life, clock=_clock(event))
         case Resubscribed() | Returned():
-            return Life(life.key)
+            # A purge that began is never forgotten: what it took is gone, whatever is said later.
+            return life if life.purged else Life(life.key)
         case PurgeBegan():
             # Found later, it begins again: what was said of stores before did not know of these segments.
             before = life.purge.segments if life.purge else frozenset()
