@@ -105,6 +105,7 @@ class Index:
             path.chmod(0o600)
             self._database.execute("PRAGMA journal_mode = WAL")
             self._database.execute("PRAGMA synchronous = NORMAL")
+            self._database.execute("PRAGMA secure_delete = ON")  # the sealed keys among what goes are overwritten
             self._database.execute("PRAGMA cache_size = -8192")
             self._check()
             self._database.executescript(f"{_SCHEMA} PRAGMA user_version = {_FORM}")
@@ -355,7 +356,10 @@ class Index:
         self._write("DELETE FROM generation")
 
     def keyring_published(self, run: RunId) -> None:
-        self._write("UPDATE keyrings SET published = 1 WHERE run = ?", run)
+        """The store has it: what was kept of it here goes, for no purge would reach a copy of keys on a node."""
+        with self.transaction():
+            self._database.execute("UPDATE keyrings SET published = 1, head = x'' WHERE run = ?", (run,))
+            self._database.execute("DELETE FROM entries WHERE run = ?", (run,))
 
     def mask(self, tag: bytes) -> int | None:
         row = self._row("SELECT mask FROM tables WHERE tag = ?", tag)

@@ -342,3 +342,17 @@ def test_a_crash_before_the_ledger_tells_leaves_nothing_attested(purged: Keeping
             issue(purged)
     assert purged.book.lives.lives[purged.life(NAME)].state is State.CLEARED
     assert verified(purged, issue(purged))
+
+
+def test_a_node_keeps_no_copy_of_keys_that_are_on_the_store(keeping: Keeping, crowd: Database) -> None:
+    """A published keyring's sealed lines are nowhere else: a purge could not reach them there."""
+    region = keeping.region
+    region.tenancy = BY_COLUMN
+    report = region.backup(crowd)
+    (keyring,) = region.repository.keyrings(region.repository.record(report.snapshot).generation)
+    sealed = [msgspec.json.decode(line)["sealed"].encode() for line in region.store.get(keyring.where).splitlines()[4:]]
+    assert len(sealed) == len(keyring.index)
+    elsewhere = [path for path in region.folder.rglob("*") if path.is_file() and "store" not in path.parts]
+    assert any(path.suffix == ".sqlite" for path in elsewhere)
+    held = [path.name for path in elsewhere if any(line in path.read_bytes() for line in sealed)]
+    assert held == []
