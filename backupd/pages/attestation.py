@@ -33,8 +33,8 @@ NOT_CLAIMED: Final = {
 NOT_COVERED: Final = {
     "live-database": "The live database, its replicas and its own logs.",
     "node-spools": "The spools of backup nodes: sealed objects on their way, while a run lasts.",
-    "node-indexes": "The indexes of backup nodes: keyed hashes of content, public keys, and the sealed keys of a run whose "
-    "keyring is not on the store yet.",
+    "node-indexes": "The indexes of backup nodes: keyed hashes of content, public keys, and the sealed keys of a "
+    "run whose keyring is not on the store yet.",
     "keyring-copies-elsewhere": "Copies of keyrings that people made elsewhere. Those known are the keyrings on the "
     "stores listed here, and in the stores' own snapshots.",
     "store-snapshots-not-shown": "Snapshots and copies that whoever runs a store keeps without showing them.",
