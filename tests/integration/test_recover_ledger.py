@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from doubles.broken_ledger import BREAKS, entry, observed
 from doubles.small_repository import Content, Rows, SmallRepository, facts
 from fix_recover import Recover
 
-from backupd.model.ledger import Observed
 from backupd.model.tenancy import SegmentName
 from backupd.seal.identity import write_identity
 from backupd.seal.suite import signer_fingerprint
@@ -40,11 +40,6 @@ class Place:
     def tenants(self, out: str = "out") -> set[str]:
         return {path.name.split("-")[2] for path in (self.folder / out / "app").glob("tenant-*")}
 
-    def entry(self, number: int) -> Path:
-        path = self.root / "ledger" / f"{number:010d}.json"
-        path.chmod(0o600)
-        return path
-
 
 @pytest.fixture
 def place(tmp_path: Path, directory_store: DirectoryStore, recover: Recover) -> Place:
@@ -54,10 +49,6 @@ def place(tmp_path: Path, directory_store: DirectoryStore, recover: Recover) -> 
     write_identity(tmp_path / "id", "ops", small.identity, "pass")
     (tmp_path / "pass").write_text("pass\n")
     return Place(small, directory_store.root, tmp_path, recover)
-
-
-def observed(number: int) -> Observed:
-    return Observed(store="disk", snapshots=[f"daily-{number}"])
 
 
 @pytest.mark.parametrize("taken", ["keys and objects", "keys", "objects", "nothing"])
@@ -96,31 +87,6 @@ def test_a_tenant_that_returned_is_written(place: Place) -> None:
     assert b"again" in (place.folder / "out/app/tenant-1-acme/uploaded/public.note.copy").read_bytes()
 
 
-def swap(one: Path, two: Path) -> None:
-    first, second = one.read_bytes(), two.read_bytes()
-    one.write_bytes(second)
-    two.write_bytes(first)
-
-
-def rewrite(place: Place) -> None:
-    """Cut it off and write it anew, with the keeper's own key: only the record knows."""
-    small = place.small
-    for number in range(2, 5):
-        place.entry(number).unlink()
-    small.chain = type(small.chain)(small.chain.region, small.chain.repository, small.chain.links[:1])
-    for number in range(2, 5):
-        small.tell(observed(100 + number))
-
-
-BREAKS = {
-    "removed": lambda place: place.entry(2).unlink(),
-    "altered": lambda place: place.entry(2).write_bytes(place.entry(2).read_bytes().replace(b"daily-2", b"daily-9")),
-    "swapped": lambda place: swap(place.entry(2), place.entry(3)),
-    "cut": lambda place: (place.entry(3).unlink(), place.entry(4).unlink()),
-    "rewritten": rewrite,
-}
-
-
 @pytest.mark.parametrize("how", BREAKS)
 def test_a_broken_ledger_stops_it_unless_told_otherwise(place: Place, how: str) -> None:
     """With --ignore-ledger it goes on, and still follows the entries it can believe."""
@@ -130,7 +96,7 @@ def test_a_broken_ledger_stops_it_unless_told_otherwise(place: Place, how: str) 
         small.tell(observed(number))
     small.snapshot({SHARED: Content(facts=facts()), ACME: notes("acme"), BETA: notes("beta")})
     assert place.run(out="before").returncode == 0
-    BREAKS[how](place)
+    BREAKS[how](small, place.root)
     result = place.run()
     assert (result.returncode, "the ledger cannot be followed" in result.stderr) == (7, True)
     assert "--ignore-ledger" in result.stderr
@@ -152,7 +118,7 @@ def test_an_event_it_does_not_know_stops_it(place: Place) -> None:
     """What that event removes would come back."""
     small = place.small
     small.tell(observed(1))
-    body = place.entry(1).read_bytes().split(b"\n")[0].replace(b'"observed"', b'"scattered"')
-    place.entry(1).write_bytes(small.signer.sign(body, "ledger"))
+    body = entry(place.root, 1).read_bytes().split(b"\n")[0].replace(b'"observed"', b'"scattered"')
+    entry(place.root, 1).write_bytes(small.signer.sign(body, "ledger"))
     result = place.run()
     assert (result.returncode, "does not know" in result.stderr) == (7, True)
