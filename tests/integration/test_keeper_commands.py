@@ -105,6 +105,21 @@ def test_the_application_says_who_leaves(kept: NodeFolder) -> None:
     assert kept.json("plan")["regions"][0]["tenants"][0]["state"] == "cleared"
 
 
+def test_a_live_purge_that_missed_something_is_told(kept: NodeFolder) -> None:
+    """The application says it removed a tenant's rows, and a later snapshot has them: an alarm, by id."""
+    database: Database = kept.database  # type: ignore[attr-defined]
+    config = kept.node / "backupd.toml"
+    config.write_text(config.read_text().replace(" FROM customer", ", left_at AS live_purged_at FROM customer"))
+    database.sql("UPDATE customer SET left_at = now() - interval '1 hour' WHERE name = 'secretive-2'")
+    done = kept.run("tenant", "sync", "be", "--json")
+    told = json.loads(done.stdout)
+    assert (done.returncode, len(told["lingering"])) == (10, 1)
+    database.sql("DELETE FROM note WHERE tenant = 'secretive-2'", "DELETE FROM customer WHERE name = 'secretive-2'")
+    kept.json("backup")
+    database.sql("INSERT INTO customer VALUES ('secretive-2', now() - interval '1 hour', NULL, 'other')")
+    assert kept.json("tenant", "sync", "be")["lingering"] == []
+
+
 def test_a_hold_keeps_a_tenant_whose_date_has_come(kept: NodeFolder) -> None:
     """It is not due while it is held, and erasing it is refused."""
     long_ago = (datetime.now(UTC) - timedelta(days=170)).isoformat()

@@ -107,8 +107,10 @@ def where(
 def sync(context: typer.Context, region: RegionOption, config: ConfigOption = None, as_json: JsonOption = False) -> int:
     """Read the configured query, and bring the ledger up to what it says.
 
-    A tenant without a row is left as it is. The exit status tells when a row asks for what is not possible.
+    A tenant without a row is left as it is. The exit status tells when a row asks for what is not possible, or when the
+    newest snapshots hold rows of a tenant that the application says it has purged before.
     """
+    from backupd.operations.tenants.lingering import find_lingering
     from backupd.operations.tenants.sync import sync as run
     from backupd.postgres.lifecycle import read_tenant_dates
 
@@ -118,12 +120,17 @@ def sync(context: typer.Context, region: RegionOption, config: ConfigOption = No
     rows = read_tenant_dates(source, sql)
     with watched(wiring.clock, quiet=as_json) as trace, wiring.keeper(name, trace) as keeper:
         done = run(desk_of(wiring, name, keeper), keeper.tags, rows)
+        purged = {keeper.tags.tenant_id(row.tenant): row.live_purged_at for row in rows if row.live_purged_at}
+        lingering = sorted(find_lingering(keeper, purged)) if purged else []
     if as_json:
-        output.print_json(done)
+        output.print_json({**msgspec.to_builtins(done), "lingering": lingering})
     else:
         output.print_lines([f"{region}: {done.tenants} tenants read, {len(done.events)} changes"])
         output.print_lines((f"{tenant}: {why}" for tenant, why in done.refused.items()), sys.stderr)
-    return RefusedError.exit_code if done.refused else 0
+        output.print_lines(
+            (f"{tenant}: the newest snapshots still hold rows of it" for tenant in lingering), sys.stderr
+        )
+    return RefusedError.exit_code if done.refused or lingering else 0
 
 
 def _happened_told(happened: Happened) -> str:
