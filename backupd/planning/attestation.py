@@ -57,7 +57,7 @@ def told(entries: Iterable[LedgerEntry], key: LifeKey) -> Told | None:
         purge=life.purge,
         due=lives.deadline(life),
         holds=tuple(_holds(lives, key, life.clock)),
-        restores=tuple(_restores(read, life.purge.began)),
+        restores=tuple(restores_since(read, life.purge.began)),
     )
 
 
@@ -105,7 +105,8 @@ def _hold(hold: Hold) -> HoldTold:
     )
 
 
-def _restores(entries: Iterable[LedgerEntry], began: datetime) -> Iterator[RestoreTold]:
+def restores_since(entries: Iterable[LedgerEntry], began: datetime) -> Iterator[RestoreTold]:
+    """Every restore these entries tell of, from an instant on."""
     for entry in entries:
         if parse_stamp(entry.at) >= began:
             for event in entry.events:

@@ -24,7 +24,9 @@ from backupd.model.ids import ObjectName
 from backupd.model.instants import stamp
 from backupd.model.ledger import PurgeBegan, Restored
 from backupd.model.tenancy import Tenancy, TenancyKind
-from backupd.operations.attestation import Issued, attest, countersign, verify_attestation
+from backupd.operations.attestation import Issued, Verdict, attest, countersign, verify_attestation
+from backupd.operations.attestation.observing import list_keys
+from backupd.operations.keeper.purge import Purging
 from backupd.planning.lifecycle import commands
 from backupd.planning.lifecycle.commands import Dates
 from backupd.planning.lifecycle.lives import State
@@ -76,7 +78,7 @@ def chain_of(keeping: Keeping) -> Chain:
     return read_chain(keeping.region.store, Chain(keeping.keeper.region, keeping.keeper.repository), trusted)[0]
 
 
-def verified(keeping: Keeping, issued: Issued, chain: Chain | None = None) -> object:
+def verified(keeping: Keeping, issued: Issued, chain: Chain | None = None) -> Verdict:
     return verify_attestation(issued.document, {keeping.keeper.signer.public}, chain or chain_of(keeping))
 
 
@@ -109,6 +111,19 @@ def test_what_was_seen_gone_is_attested_and_verified_offline(purged: Keeping) ->
     assert verdict.not_checked == ("the stores as they are now",)
     alone = verify_attestation(issued.document, {purged.keeper.signer.public}, None)
     assert alone.not_checked[0].startswith("the ledger")
+
+
+def test_a_keyring_that_holds_a_key_is_told(keeping: Keeping, crowd: Database) -> None:
+    """The last look before the signature reads the keyrings themselves, whatever the purge said of them."""
+    keeping.region.tenancy = BY_COLUMN
+    keeping.region.backup(crowd)
+    with Purging(keeping.keeper) as purging:
+        segments = purging.find(keeping.life(NAME))
+    listed = list_keys(keeping.keeper, segments)
+    assert listed.kept == listed.keyrings["disk"] != []
+    erase(keeping)
+    keeping.purge(keeping.life(NAME))
+    assert list_keys(keeping.keeper, segments).kept == []
 
 
 def test_nothing_is_attested_before_its_purge(keeping: Keeping, crowd: Database) -> None:
@@ -326,7 +341,10 @@ def test_holds_and_restores_are_told(keeping: Keeping, crowd: Database) -> None:
     assert (hold.hold, hold.released is None) == ("CASE-1", False)
     assert (restore.snapshot, restore.override) == (snapshot, "DPO-7")
     assert NAME.encode() not in issued.document
-    assert verified(keeping, issued)
+    assert verified(keeping, issued).later_restores == ()
+    keeping.book.append(lambda _: [Restored(snapshot=snapshot, purpose="after")])
+    (later,) = verified(keeping, issued).later_restores
+    assert (later.snapshot, later.seq) == (snapshot, len(keeping.book.chain.links))
 
 
 def test_a_crash_before_the_ledger_tells_leaves_nothing_attested(purged: Keeping, monkeypatch) -> None:

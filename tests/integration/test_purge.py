@@ -88,16 +88,13 @@ def test_a_purged_tenant_is_not_backed_up_again_until_it_returns(keeping: Keepin
     """Rows the application has not purged yet are left out and counted; a new incarnation has nothing of the old."""
     region = keeping.region
     region.tenancy = BY_COLUMN
-    region.backup(crowd)
-    old = look(region.repository, region.repository.snapshots()[-1], region.identity.secret).of("3").pseudonym
+    old = look(region.repository, region.backup(crowd).snapshot, region.identity.secret).of("3").pseudonym
     erase(keeping, "3")
     keeping.purge(keeping.life("3"))
-    region.backup(crowd)
-    again = look(region.repository, region.repository.snapshots()[-1], region.identity.secret)
+    again = look(region.repository, region.backup(crowd).snapshot, region.identity.secret)
     assert "3" not in {name.tenant for name in again.segments}
     keeping.book.append(lambda lives: commands.resubscribe(lives, keeping.tenant("3")))
-    region.backup(crowd)
-    back = look(region.repository, region.repository.snapshots()[-1], region.identity.secret)
+    back = look(region.repository, region.backup(crowd).snapshot, region.identity.secret)
     assert back.of("3").pseudonym != old
     assert len(back.rows("public.note")["3"]) == 100
     assert keeping.purge(keeping.life("3"))[0].objects == 0

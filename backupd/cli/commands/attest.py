@@ -152,5 +152,7 @@ def _told(verdict: Verdict) -> Iterator[str]:
     yield f"  nothing left since {since}, due {one.due}: {late}"
     for signed in verdict.signatures:
         yield f"  signed by {signed.role} {signed.key}{'' if signed.trusted else ', which nobody said to trust'}"
+    for restore in verdict.later_restores:
+        yield f"  restored since: {restore.snapshot} at {restore.at}, entry {restore.seq} of the ledger"
     yield from (f"  checked: {line}" for line in verdict.checked)
     yield from (f"  NOT checked: {line}" for line in verdict.not_checked)

@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 from backupd.errors import DamageError, RefusedError
-from backupd.model.attestation import KIND, Attestation, decode_attestation
+from backupd.model.attestation import KIND, Attestation, RestoreTold, decode_attestation
 from backupd.model.ids import ObjectHash
-from backupd.model.instants import stamp
+from backupd.model.instants import parse_stamp, stamp
 from backupd.model.ledger import Attested, Event, PurgeBegan
-from backupd.planning.attestation import Told, told
+from backupd.planning.attestation import Told, restores_since, told
 from backupd.planning.lifecycle.lives import LifeKey
 from backupd.seal.documents import read_document
 from backupd.seal.signatures import Signed, signatures_of, signed_alone
@@ -45,6 +45,8 @@ class Verdict:
     signatures: tuple[Signatory, ...]
     checked: tuple[str, ...]
     not_checked: tuple[str, ...]
+    later_restores: tuple[RestoreTold, ...] = ()
+    """Restores in the region that the ledger tells of since it was signed."""
 
 
 def verify_attestation(
@@ -63,12 +65,12 @@ def verify_attestation(
     sha256 = ObjectHash(hashlib.sha256(signed_alone(document, attestation.performer, KIND, where)).hexdigest())
     for fault in _faults(attestation):
         raise DamageError(f"'{where}' contradicts itself: {fault}")
-    checked = ["every signature", "the dates agree with each other"]
+    checked, later = ["every signature", "the dates agree with each other"], []
     if chain is not None:
         checked += _against(attestation, sha256, chain, where)
-    return Verdict(
-        attestation, sha256, tuple(_signatories(signed, attestation, trusted)), tuple(checked), tuple(_left(chain))
-    )
+        later = list(restores_since(chain.entries(attestation.ledger.seq), parse_stamp(attestation.began)))
+    signatories = tuple(_signatories(signed, attestation, trusted))
+    return Verdict(attestation, sha256, signatories, tuple(checked), tuple(_left(chain)), tuple(later))
 
 
 def _signatories(signed: list[Signed], attestation: Attestation, trusted: Collection[str]) -> Iterator[Signatory]:
