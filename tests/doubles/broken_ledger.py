@@ -7,7 +7,7 @@ from pathlib import Path
 
 from doubles.small_repository import SmallRepository
 
-from backupd.catalog.ledger import Chain
+from backupd.catalog.ledger import Chain, next_document, put_entry
 from backupd.model.ledger import Observed
 
 Break = Callable[[SmallRepository, Path], None]
@@ -56,10 +56,13 @@ def _rewrite(small: SmallRepository, root: Path) -> None:
 
 
 def _anew(small: SmallRepository, root: Path, numbers: list[int]) -> None:
-    small.chain = Chain(small.chain.region, small.chain.repository, small.chain.links[: numbers[0] - 1])
+    before = small.chain.links
+    small.chain = Chain(small.chain.region, small.chain.repository, before[: numbers[0] - 1])
     for number in numbers:
         entry(root, number).unlink()
-        small.tell(observed(100 + number))
+        document = next_document(small.chain, before[number - 1].entry.at, [observed(100 + number)], small.signer)
+        small.chain = small.chain.extended(document, {small.signer.public})
+        put_entry(small.store, number, document)
 
 
 BREAKS: dict[str, Break] = {

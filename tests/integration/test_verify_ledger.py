@@ -13,6 +13,7 @@ from doubles.small_repository import TAGS, Content, Rows, SmallRepository
 from fix_clock import TickingClock
 
 from backupd.catalog.checked import Checked
+from backupd.catalog.ledger import listed
 from backupd.catalog.repository import Repository
 from backupd.model.ledger import ClassExpired, ExpiryBegan
 from backupd.model.tenancy import SegmentName
@@ -144,10 +145,12 @@ def test_a_broken_ledger_is_damage_where_a_record_knows_more(checker: Checker, h
     third = small.snapshot({SHARED: notes("shared")})
     assert checker.run().clean
     BREAKS[how](small, checker.root)
+    checker.own = DirectoryStore(checker.folder / "own")
     result = checker.run(share=ALL)
     named = third if how in ("cut", "rewritten") else "ledger/000000000"
     assert any(named in finding.object for finding in result.findings)
     assert third not in result.proven or how not in ("cut", "rewritten")
+    assert listed(checker.own) == 0
 
 
 @pytest.mark.parametrize("how", BREAKS)
@@ -191,6 +194,27 @@ def test_a_keeper_at_work_meanwhile_is_no_damage(checker: Checker) -> None:
     result = checker.run(share=ALL, store=store)
     assert result.findings == ()
     assert small.chain.links
+
+
+def test_a_record_that_expires_meanwhile_is_no_damage(checker: Checker) -> None:
+    """It was listed, and is gone when it is read; without an entry that says so, it is missed."""
+    small = checker.small
+    where = f"snapshots/{small.generation}/{checker.first}"
+
+    def remove(method: str, name: str) -> None:
+        if method == "get" and name == where:
+            (checker.root / where).unlink()
+
+    def expire(method: str, name: str) -> None:
+        if method == "get" and name == where:
+            small.tell(ExpiryBegan(store="disk", snapshots=[checker.first]))
+            remove(method, name)
+
+    kept = (checker.root / where).read_bytes()
+    result = checker.run(store=HookedStore(small.store, before=remove))
+    assert where in {finding.object for finding in result.findings}
+    (checker.root / where).write_bytes(kept)
+    assert checker.run(store=HookedStore(small.store, before=expire)).findings == ()
 
 
 def test_marks_and_entries_are_known_objects(checker: Checker) -> None:
