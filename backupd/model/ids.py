@@ -9,6 +9,8 @@ RepositoryId = NewType("RepositoryId", str)
 RegionName = NewType("RegionName", str)
 GenerationId = NewType("GenerationId", str)
 RunId = NewType("RunId", str)
+DrillId = NewType("DrillId", str)
+"""When a restore drill began and 8 hex, like a run's: the name of its report."""
 Pseudonym = NewType("Pseudonym", str)
 ObjectHash = NewType("ObjectHash", str)
 """SHA-256 of a whole object, 64 hex: the name of packs and parts."""
@@ -30,6 +32,7 @@ _FORMS = {
     "region": re.compile(r"[a-z][a-z0-9-]{0,62}"),
     "generation": re.compile(r"[0-9]{8}T[0-9]{6}Z-[0-9a-f]{8}"),
     "run": re.compile(r"[0-9]{8}T[0-9]{6}Z-[0-9a-f]{8}"),
+    "drill": re.compile(r"[0-9]{8}T[0-9]{6}Z-[0-9a-f]{8}"),
     "pseudonym": re.compile(r"[0-9a-f]{32}"),
     "hash": re.compile(r"[0-9a-f]{64}"),
     "snapshot": re.compile(r"[0-9]{8}T[0-9]{6}Z-[0-9a-f]{64}"),

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, TypeAlias
+from typing import Annotated, Any, Literal, TypeAlias
 
 import msgspec
 
 from backupd.errors import DamageError
-from backupd.model.ids import GenerationId, Pseudonym, RegionName, RepositoryId, SnapshotName, TenantId
+from backupd.model.ids import DrillId, GenerationId, Pseudonym, RegionName, RepositoryId, SnapshotName, TenantId
 from backupd.model.jsontext import UnreadableError, from_json
 
 _Count = Annotated[int, msgspec.Meta(ge=0, le=(1 << 63) - 1)]
@@ -18,6 +18,7 @@ _Tenant = Annotated[TenantId, msgspec.Meta(pattern=r"\A[0-9a-f]{32}\Z")]
 _Generation = Annotated[GenerationId, msgspec.Meta(pattern=r"\A[0-9]{8}T[0-9]{6}Z-[0-9a-f]{8}\Z")]
 _Pseudonym = Annotated[Pseudonym, msgspec.Meta(pattern=r"\A[0-9a-f]{32}\Z")]
 _Snapshot = Annotated[SnapshotName, msgspec.Meta(pattern=r"\A[0-9]{8}T[0-9]{6}Z-[0-9a-f]{64}\Z")]
+_Drill = Annotated[DrillId, msgspec.Meta(pattern=r"\A[0-9]{8}T[0-9]{6}Z-[0-9a-f]{8}\Z")]
 _Label = Annotated[str, msgspec.Meta(min_length=1, max_length=63)]
 """A configured name: a store, a class, a region, a label of a database."""
 Reference = Annotated[str, msgspec.Meta(pattern=r"\A[A-Za-z0-9][A-Za-z0-9._/#-]{0,63}\Z")]
@@ -183,6 +184,17 @@ class Restored(_Event, frozen=True, kw_only=True, tag="restored"):
     """Of the decision that allowed a place where the region's data may not usually go."""
 
 
+class Drilled(_Event, frozen=True, kw_only=True, tag="drilled"):
+    """A restore drill ended, and its report says this."""
+
+    drill: _Drill
+    report: _Hex64
+    """SHA-256 of the report's document; what it calls the previous one is the `drilled` before this."""
+    verdict: Literal["pass", "fail", "error"]
+    snapshot: _Snapshot | None = None
+    """Null: the drill ended before it had chosen one."""
+
+
 Event: TypeAlias = (
     Unsubscribed
     | ErasureRequested
@@ -203,6 +215,7 @@ Event: TypeAlias = (
     | Verified
     | Observed
     | Restored
+    | Drilled
 )
 LifeEvent: TypeAlias = (
     Unsubscribed
