@@ -14,23 +14,24 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from backupd.catalog import layout
-from backupd.errors import ConfigError
+from backupd.errors import ConfigError, DamageError, RefusedError
 from backupd.model.ids import ClassTag, GenerationId, ObjectHash, ObjectName, Pseudonym, TenantTag
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from backupd.catalog.repository import Repository
+    from backupd.errors import BackupdError
     from backupd.model.ids import RepositoryId
     from backupd.seal.opening import Keyring
 
-_FORM = 1
+_FORM = 2
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS repository (id TEXT NOT NULL);
 CREATE TABLE IF NOT EXISTS keyrings (name TEXT PRIMARY KEY, size INTEGER NOT NULL) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS segments (
   generation TEXT NOT NULL, pseudonym TEXT NOT NULL, tenant TEXT NOT NULL, class TEXT NOT NULL, keyring TEXT NOT NULL,
-  PRIMARY KEY (generation, pseudonym)) WITHOUT ROWID;
+  PRIMARY KEY (generation, pseudonym, keyring)) WITHOUT ROWID;
 CREATE INDEX IF NOT EXISTS by_tenant ON segments (generation, tenant);
 CREATE TABLE IF NOT EXISTS parts (
   generation TEXT NOT NULL, pseudonym TEXT NOT NULL, sha256 TEXT NOT NULL, packs TEXT NOT NULL,
@@ -74,11 +75,14 @@ class Census:
         with closing(database):
             yield cls(database)
 
-    def refresh(self, repository: Repository) -> list[ObjectName]:
+    def refresh(
+        self, repository: Repository, unsound: dict[ObjectName, BackupdError] | None = None
+    ) -> list[ObjectName]:
         """Read the keyrings that are new, forget those that are gone.
 
-        Returns the names of those whose size is not what it was: lines of theirs were removed, by us or by somebody
-        else. Raises DamageError for a keyring that cannot be believed.
+        Returns the names of those from which lines were removed since, by us or by somebody else: their size is not
+        what it was, or they lack some at the first look. A keyring that cannot be believed is put into `unsound`, to be
+        read again the next time; without that, it raises DamageError or RefusedError.
         """
         known = dict(self._database.execute("SELECT name, size FROM keyrings"))
         listed = {
@@ -88,9 +92,20 @@ class Census:
         }
         for name in known.keys() - listed.keys():
             self._forget(name)
+        shrunk = [name for name in known.keys() & listed.keys() if known[name] != listed[name]]
         for name in sorted(listed.keys() - known.keys()):
-            self.note(repository.keyring(name), listed[name])
-        return sorted(name for name in known.keys() & listed.keys() if known[name] != listed[name])
+            try:
+                keyring = repository.keyring(name)
+            except (DamageError, RefusedError) as error:
+                if unsound is None:
+                    raise
+                unsound[name] = error
+                continue
+            if keyring.shredded:
+                shrunk.append(name)
+            # Of a size it cannot have, until whoever asks has looked at what is missing.
+            self.note(keyring, 0 if keyring.shredded else listed[name])
+        return sorted(shrunk)
 
     def note(self, keyring: Keyring, size: int) -> None:
         """Remember a keyring as it stands on the store with `size` bytes."""

@@ -17,7 +17,7 @@ from backupd.errors import BusyError, ObjectExistsError, StoreError
 from backupd.model.ids import ObjectHash, RunId
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Collection, Iterator
     from datetime import datetime
 
     from backupd.clock import Clock
@@ -49,10 +49,12 @@ def run_marked(store: Store, generation: GenerationId, run: RunId, clock: Clock)
 
 
 @contextmanager
-def removal_marked(store: Store, generation: GenerationId, keeper: str, clock: Clock) -> Iterator[None]:
-    """Tell runs that the keeper removes in the generation.
+def removal_marked(
+    store: Store, generation: GenerationId, keeper: str, clock: Clock, ended: Collection[RunId] = ()
+) -> Iterator[None]:
+    """Tell runs that the keeper removes in the generation; what takes longer than `LONGEST_REMOVAL` needs another mark.
 
-    Raises BusyError while a run adds to it, or another keeper removes.
+    Raises BusyError while a run that is not among the `ended` adds to it, or another keeper removes.
     """
     mark = layout.keeper_mark(generation)
     seen = store.stat(mark)
@@ -63,7 +65,7 @@ def removal_marked(store: Store, generation: GenerationId, keeper: str, clock: C
     except ObjectExistsError:
         raise BusyError(f"another keeper removes in generation {generation}") from None
     try:
-        running = runs_under_way(store, generation, clock.now())
+        running = runs_under_way(store, generation, clock.now(), ended)
         if running:
             raise BusyError(
                 f"run {running[0]} adds to generation {generation}", hint="It is left as it is until the next keeping."
@@ -73,10 +75,11 @@ def removal_marked(store: Store, generation: GenerationId, keeper: str, clock: C
         _forget(store, mark)
 
 
-def runs_under_way(store: Store, generation: GenerationId, now: datetime) -> list[RunId]:
-    """Runs whose mark is there and not old."""
+def runs_under_way(store: Store, generation: GenerationId, now: datetime, ended: Collection[RunId] = ()) -> list[RunId]:
+    """Runs whose mark is there and not old. Those whose record is there have `ended`, whatever mark they left."""
     found = [(layout.place_of(info.name), info.modified) for info in store.list(layout.marks_folder(generation))]
-    return sorted(place.run for place, at in found if place.run and now - at < LONGEST_RUN)
+    running = {place.run for place, at in found if place.run and now - at < LONGEST_RUN}
+    return sorted(running.difference(ended))
 
 
 def _wait(store: Store, generation: GenerationId, clock: Clock) -> None:

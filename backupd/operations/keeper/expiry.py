@@ -5,20 +5,20 @@ Runs whether or not backups succeed. Downloads records (once), the clear headers
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from backupd.catalog import layout
 from backupd.catalog.census import Census
-from backupd.catalog.marks import LONGEST_RUN, removal_marked, runs_under_way
-from backupd.errors import BusyError, DamageError, ObjectMissingError, RefusedError, StoreError
+from backupd.catalog.marks import LONGEST_REMOVAL, LONGEST_RUN, removal_marked, runs_under_way
+from backupd.errors import BackupdError, BusyError, ObjectMissingError, StoreError
 from backupd.model.ids import ObjectName
 from backupd.model.instants import parse_stamp, stamp
 from backupd.model.ledger import ClassExpired, Expired, ExpiryBegan
-from backupd.operations.keeper.guards import check_clock, check_number
-from backupd.operations.keeper.holding import Held, find_held, reduced
+from backupd.operations.keeper.guards import check_clock, check_number, check_plan
+from backupd.operations.keeper.holding import Held, find_held, reduced, to_reduce
+from backupd.operations.keeper.surveying import UNSOUND, Seen, survey
 from backupd.operations.verify.reading import Containers, in_parallel
 from backupd.planning.expiry import Item, Limits, Recorded, Removal, Shown, grace_before, leftovers, live_parts, plan
 from backupd.planning.proven import proven_on
@@ -29,13 +29,10 @@ from backupd.trace import PhaseDone, PhaseStarted, Warned
 if TYPE_CHECKING:
     from datetime import datetime
 
-    from backupd.catalog.repository import Repository
     from backupd.model.documents import Record
-    from backupd.model.ids import GenerationId, ObjectHash, Pseudonym, SnapshotName
+    from backupd.model.ids import GenerationId, ObjectHash, Pseudonym, RunId, SnapshotName
     from backupd.model.ledger import Event
     from backupd.operations.keeper.values import Keeper
-
-_UNSOUND = (DamageError, RefusedError)
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +51,10 @@ class ExpiryPlan:
     """Generations nothing is removed from today, and why."""
     known: frozenset[SnapshotName]
     """Every record the plan took into account."""
+    ended: frozenset[RunId]
+    """Runs of these records."""
+    at: datetime
+    """When it was made, by this machine's clock."""
 
     @property
     def expiring(self) -> list[SnapshotName]:
@@ -71,25 +72,6 @@ class ExpiryPlan:
         )
 
 
-@dataclass(slots=True)
-class _Seen:
-    """One store, read."""
-
-    records: dict[SnapshotName, Record] = field(default_factory=dict)
-    known: frozenset[SnapshotName] = frozenset()
-    damaged: dict[GenerationId, str] = field(default_factory=dict)
-    """Generations with a record that cannot be believed: what it needs is not known, so nothing there is unneeded."""
-    parts: dict[GenerationId, dict[Key, Item]] = field(default_factory=lambda: defaultdict(dict))
-    packs: dict[GenerationId, dict[Key, Item]] = field(default_factory=lambda: defaultdict(dict))
-    keyrings: dict[GenerationId, list[Item]] = field(default_factory=lambda: defaultdict(list))
-    marks: dict[GenerationId, list[Item]] = field(default_factory=lambda: defaultdict(list))
-    uploads: list[Item] = field(default_factory=list)
-
-    def generations(self) -> list[GenerationId]:
-        recorded = {record.generation for record in self.records.values()}
-        return sorted({*self.parts, *self.packs, *self.keyrings, *self.marks, *recorded})
-
-
 class Expiry:
     """The expiry of one store. For one thread."""
 
@@ -102,64 +84,79 @@ class Expiry:
     def plan(self) -> ExpiryPlan:
         """What is to go now.
 
-        Raises the store's errors; a record or keyring that cannot be believed keeps its generation as it is.
+        Raises the store's errors; a record, keyring or part that cannot be believed keeps its generation as it is.
         """
         keeper, now = self._keeper, self._keeper.clock.now()
-        self._census.refresh(self._repository)
-        seen = _look(self._repository)
+        unsound: dict[ObjectName, BackupdError] = {}
+        self._census.refresh(self._repository, unsound)
+        seen = survey(self._repository)
+        seen.damaged |= {
+            place.generation: error.message
+            for name, error in unsound.items()
+            if (place := layout.place_of(name)).generation
+        }
         held = find_held(keeper, self._census)
         proven = proven_on(keeper.book.chain.entries(), self._name)
         dated = [_dated(record, name in proven, name) for name, record in seen.records.items()]
         decisions = [held.overrule(one, seen.records) for one in decide(dated, keeper.rules.retention, now)]
         leaving = {one.snapshot.name for one in decisions if not one.keep}
-        reductions = {name: kept for name in leaving if (kept := held.keeps(seen.records[name]))}
         removals, left = [], dict(seen.damaged)
         for generation in seen.generations():
-            running = runs_under_way(self._repository.store, generation, now)
+            running = runs_under_way(self._repository.store, generation, now, seen.ended())
             if running:
                 left.setdefault(generation, f"run {running[0]} adds to it")
-            if generation not in left:
+            if generation in left:
+                continue
+            try:
                 removal = self._of_generation(generation, seen, leaving, held)
+            except (*UNSOUND, ObjectMissingError) as error:
+                left[generation] = error.message
+            else:
                 removals += [removal] if removal else []
         return ExpiryPlan(
             store=self._name,
             decisions=tuple(decisions),
             removals=tuple(removals),
             uploads=leftovers(seen.uploads, grace_before(now, LONGEST_RUN)),
-            reductions=reductions,
+            reductions=to_reduce(held, seen.records, leaving),
             alarms=tuple(nearing(dated, keeper.rules.retention, now)),
             left_alone=left,
             known=seen.known,
+            ended=seen.ended(),
+            at=now,
         )
 
     def execute(self, wanted: ExpiryPlan, confirmed: int | None = None) -> Expired:
         """Do what was planned; returns when what went was listed again and is absent.
 
-        Raises RefusedError for a clock that cannot be trusted or a number nobody confirmed, before anything is removed,
-        and StoreError when something is still listed.
+        Raises RefusedError for a clock that cannot be trusted, now or when the plan was made, or a number nobody
+        confirmed, before anything is removed, and StoreError when something is still listed.
         """
         keeper, begun = self._keeper, self._keeper.clock.monotonic()
         check_clock(keeper, self._name)
+        check_plan(wanted.at, keeper)
         check_number(len(wanted.expiring), keeper.rules.most_snapshots, confirmed, "snapshots")
-        keeper.trace.emit(PhaseStarted("expiring", keeper.region, wanted.objects, "objects"))
         if not wanted.objects:
             return Expired(store=self._name, snapshots=0, objects=0, bytes=0)
+        keeper.trace.emit(PhaseStarted("expiring", keeper.region, wanted.objects, "objects"))
         made = {reduced(keeper, self._name, name, kept) for name, kept in sorted(wanted.reductions.items())}
         # Told before anything goes: a writer that sees it looks what is still there before it refers to anything.
         began = ExpiryBegan(store=self._name, snapshots=sorted(wanted.expiring))
         keeper.book.append(lambda _: [began, *self._aging(wanted.removals)])
+        keeper.book.give(self._name)
         # Records of generations that are left alone go, too: what only they need goes when nobody adds there any more.
         for name in sorted(wanted.expiring):
             self._repository.store.remove(layout.record_name(self._repository.generation_of(name), name))
-        objects, size = self._remove(wanted, wanted.known | made)
-        self._check_gone(wanted)
-        done = Expired(store=self._name, snapshots=len(wanted.expiring), objects=objects, bytes=size)
+        gone = self._remove(wanted, wanted.known | made)
+        self._check_gone(wanted, gone)
+        size = sum(item.size for item in gone)
+        done = Expired(store=self._name, snapshots=len(wanted.expiring), objects=len(gone), bytes=size)
         keeper.book.append(lambda _: [done])
         keeper.trace.emit(PhaseDone("expiring", keeper.region, keeper.clock.monotonic() - begun))
         return done
 
     def _of_generation(
-        self, generation: GenerationId, seen: _Seen, leaving: set[SnapshotName], held: Held
+        self, generation: GenerationId, seen: Seen, leaving: set[SnapshotName], held: Held
     ) -> Removal | None:
         keeper, now = self._keeper, self._keeper.clock.now()
         class_of = {one.pseudonym: one.data_class for one in self._census.of_generation(generation)}
@@ -215,26 +212,44 @@ class Expiry:
             if (tag := tags.class_tag(removal.generation, name)) in removal.aged
         ]
 
-    def _remove(self, wanted: ExpiryPlan, known: frozenset[SnapshotName]) -> tuple[int, int]:
-        store, objects, size = self._repository.store, 0, 0
+    def _remove(self, wanted: ExpiryPlan, known: frozenset[SnapshotName]) -> list[Item]:
+        """All but the records; returns what went. Generations somebody is at work in stay as they are."""
+        gone: list[Item] = []
         for item in wanted.uploads:
-            store.remove(item.name)
-            objects, size = objects + 1, size + item.size
+            self._repository.store.remove(item.name)
+            gone.append(item)
         for removal in wanted.removals:
+            items = [item for item in removal.items if item.name != layout.keeper_mark(removal.generation)]
+            done: list[Item] = []
             try:
-                with removal_marked(store, removal.generation, self._name, self._keeper.clock):
-                    self._check_no_news(removal.generation, known)
-                    for item in removal.items:
-                        store.remove(item.name)
-                        objects, size = objects + 1, size + item.size
+                while True:
+                    done += self._remove_some(removal.generation, items[len(done) :], known, wanted.ended)
+                    if len(done) == len(items):
+                        break
             except BusyError as error:
                 self._keeper.trace.emit(Warned(error.message, error.hint))
-                continue
-            keys = [layout.place_of(item.name) for item in removal.parts]
+            gone += done
+            removed = {item.name for item in done}
+            places = [layout.place_of(item.name) for item in removal.parts if item.name in removed]
             self._census.forget_parts(
-                removal.generation, [(place.segment, place.sha256) for place in keys if place.segment and place.sha256]
+                removal.generation,
+                [(place.segment, place.sha256) for place in places if place.segment and place.sha256],
             )
-        return objects, size
+        return gone
+
+    def _remove_some(
+        self, generation: GenerationId, items: list[Item], known: frozenset[SnapshotName], ended: frozenset[RunId]
+    ) -> list[Item]:
+        """As many as can be removed under one mark, which nobody heeds any more when it is old."""
+        store, clock = self._repository.store, self._keeper.clock
+        with removal_marked(store, generation, self._name, clock, ended):
+            self._check_no_news(generation, known)
+            until = clock.now() + LONGEST_REMOVAL / 2
+            for number, item in enumerate(items):
+                if clock.now() > until:
+                    return items[:number]
+                store.remove(item.name)
+        return items
 
     def _check_no_news(self, generation: GenerationId, known: frozenset[SnapshotName]) -> None:
         """A run that began and ended since the plan may need what the plan thought nobody does."""
@@ -242,38 +257,14 @@ class Expiry:
         if there - known:
             raise BusyError(f"a snapshot was added to generation {generation} meanwhile", hint="It is left as it is.")
 
-    def _check_gone(self, wanted: ExpiryPlan) -> None:
-        left = set(wanted.expiring) & set(self._repository.snapshots())
-        if left:
-            raise StoreError(
-                f"record '{min(left)}' was removed and is still listed",
-                hint="Check the store; the next run tries again.",
-            )
-
-
-def _look(repository: Repository) -> _Seen:
-    listed = repository.records()
-    seen = _Seen(known=frozenset(name for _, name in listed))
-    for generation, name in listed:
-        try:
-            seen.records[name] = repository.record(name, generation)
-        except _UNSOUND as error:
-            seen.damaged[generation] = error.message
-        except ObjectMissingError:
-            continue
-    for info in repository.store.list(ObjectName("")):
-        place, item = layout.place_of(info.name), Item(info.name, info.size, info.modified)
-        match place.kind:
-            case layout.Kind.PART | layout.Kind.PACK if place.generation and place.segment and place.sha256:
-                kind = seen.parts if place.kind is layout.Kind.PART else seen.packs
-                kind[place.generation][Key(place.segment, place.sha256)] = item
-            case layout.Kind.KEYRING if place.generation:
-                seen.keyrings[place.generation].append(item)
-            case layout.Kind.MARK if place.generation:
-                seen.marks[place.generation].append(item)
-            case layout.Kind.TEMPORARY:
-                seen.uploads.append(item)
-    return seen
+    def _check_gone(self, wanted: ExpiryPlan, gone: list[Item]) -> None:
+        removed: set[str] = {item.name for item in gone} | set(wanted.expiring)
+        for info in self._repository.store.list(ObjectName("")):
+            if info.name in removed or layout.place_of(info.name).snapshot in removed:
+                raise StoreError(
+                    f"'{info.name}' was removed and is still listed",
+                    hint="Check the store; the next run tries again.",
+                )
 
 
 def _dated(record: Record, proven: bool, name: SnapshotName) -> Dated:

@@ -9,6 +9,8 @@ from backupd.model.instants import parse_stamp, stamp
 from backupd.store.server_time import server_time
 
 if TYPE_CHECKING:
+    from datetime import datetime
+
     from backupd.operations.keeper.values import Keeper
 
 
@@ -30,6 +32,16 @@ def check_clock(keeper: Keeper, store: str) -> None:
         raise RefusedError(
             f"the clock of store '{store}' says {stamp(theirs)}, this machine's {stamp(now)}",
             hint="Set the one that is wrong; nothing was removed, and nothing will be until they agree.",
+        )
+
+
+def check_plan(made: datetime, keeper: Keeper) -> None:
+    """Raises RefusedError for a plan of the future: it was made under a clock that has been set right since."""
+    now = keeper.clock.now()
+    if made > now:
+        raise RefusedError(
+            f"the plan was made at {stamp(made)}, and now it is {stamp(now)}",
+            hint="The clock was wrong then; plan again. Nothing was removed.",
         )
 
 

@@ -6,7 +6,7 @@ structure they cannot be restored without. Everybody else's parts go.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Final
@@ -53,9 +53,9 @@ class Held:
         return frozenset(kept | {segment for segment, _, _ in record.parts if segment in structure})
 
     def overrule(self, decision: Decision, records: Mapping[SnapshotName, Record]) -> Decision:
-        """A reduced record stays as long as a hold is about it."""
+        """A reduced record stays as long as holds are about all of it; else it is reduced again."""
         record = records[decision.snapshot.name]
-        if decision.keep or REDUCED not in record.extra or not self.keeps(record):
+        if decision.keep or REDUCED not in record.extra or self.keeps(record) != segments_of(record):
             return decision
         return Decision(decision.snapshot, keep=True, reasons=("held",))
 
@@ -67,6 +67,7 @@ def find_held(keeper: Keeper, census: Census) -> Held:
     for hold in lives.holds.values():
         if hold.released is None:
             began[hold.tenant] = max(hold.since, began.get(hold.tenant, hold.since))
+    gone = {ref for life in lives.lives.values() if life.purge for ref in life.purge.segments}
     segments: dict[GenerationId, dict[Pseudonym, datetime]] = {}
     structure: dict[GenerationId, frozenset[Pseudonym]] = {}
     for generation in census.generations() if began else ():
@@ -75,11 +76,36 @@ def find_held(keeper: Keeper, census: Census) -> Held:
             newest = max((life.key.incarnation for life in lives.of(tenant)), default=1)
             for incarnation in range(1, newest + 1):
                 tag = keeper.tags.tenant_tag(generation, tenant, incarnation)
-                of_generation.update((one.pseudonym, since) for one in census.of_tenant(generation, tag))
+                of_generation.update(
+                    (one.pseudonym, since)
+                    for one in census.of_tenant(generation, tag)
+                    if (generation, one.pseudonym) not in gone
+                )
         wanted = keeper.tags.class_tag(generation, STRUCTURE)
         nobody = census.of_tenant(generation, keeper.tags.tenant_tag(generation, NOBODY, 0))
         structure[generation] = frozenset(one.pseudonym for one in nobody if one.data_class == wanted)
     return Held(segments, structure)
+
+
+def segments_of(record: Record) -> frozenset[Pseudonym]:
+    return frozenset(segment for segment, _, _ in record.parts)
+
+
+def to_reduce(
+    held: Held, records: Mapping[SnapshotName, Record], leaving: Collection[SnapshotName]
+) -> dict[SnapshotName, frozenset[Pseudonym]]:
+    """Of which expiring snapshots what must stay; those left out that a run which was cut off has reduced already."""
+    there = {
+        (record.extra[REDUCED], segments_of(record))
+        for name, record in records.items()
+        if REDUCED in record.extra and name not in leaving
+    }
+    found = {name: held.keeps(records[name]) for name in leaving}
+    return {
+        name: kept
+        for name, kept in found.items()
+        if kept and (records[name].extra.get(REDUCED, name), kept) not in there
+    }
 
 
 def reduced(keeper: Keeper, store: str, name: SnapshotName, kept: frozenset[Pseudonym]) -> SnapshotName:

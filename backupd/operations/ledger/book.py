@@ -83,6 +83,17 @@ class Book:
                 self._give_reached(name, length)
         return self.chain
 
+    def give(self, name: str) -> None:
+        """See to it that a store has every entry: whoever looks there alone must know what may be missing.
+
+        Raises StoreGoneError when it still cannot be reached, DamageError when its ledger is another.
+        """
+        if name in self.unreached:
+            store = self._place.stores[name]
+            self.chain, length = read_chain(store, self.chain, self._place.trusted)
+            self.chain.copy_to(store, length)
+            del self.unreached[name]
+
     def append(self, decide: Decide) -> list[Event]:
         """Append what `decide` answers, in one entry, to every store that can be reached; nothing when it is nothing.
 

@@ -1,0 +1,193 @@
+"""A writer that backs up content out of memory: PostgreSQL apart, everything it does is done by production code.
+
+A run stops at every stage and can be left there, so that others may act in between, or so that it dies.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field, replace
+from datetime import timedelta
+from pathlib import Path
+
+from backupd.catalog.index import Container, Index
+from backupd.catalog.layout import pack_name
+from backupd.catalog.marks import run_marked
+from backupd.catalog.repository import Repository
+from backupd.catalog.shipping import Parcel, Shipper
+from backupd.clock import Clock
+from backupd.model.documents import Record, Totals
+from backupd.model.ids import Pseudonym, RegionName, RunId, SnapshotName
+from backupd.model.instants import stamp
+from backupd.model.manifest import TableEntry
+from backupd.model.tenancy import SegmentName, Tenancy, TenancyKind
+from backupd.operations.backup import Job, Node
+from backupd.operations.backup.generation import Segments, current_generation, new_id, publish_keyrings
+from backupd.operations.backup.intake import Gathered, Intake, Onto
+from backupd.operations.backup.parts import PartBuilder
+from backupd.operations.backup.run import _forget_removed, _Listing, _previous, _publish_record, _Run
+from backupd.operations.backup.standing import read_standing
+from backupd.postgres.connect import Source
+from backupd.seal import suite
+from backupd.seal.container import DATA, ContainerWriter, Context
+from backupd.seal.documents import Signer
+from backupd.seal.frame import Compressor
+from backupd.seal.tags import TenantTags
+from backupd.store.base import Store
+from backupd.trace import NoTrace
+
+DATABASE = "app"
+Content = Mapping[SegmentName, Sequence[bytes]]
+"""The chunks of each segment's one table."""
+
+
+def segment(data_class: str, tenant: str | None) -> SegmentName:
+    return SegmentName(DATABASE, data_class, tenant)
+
+
+@dataclass
+class Made:
+    """A run as far as it came. `snapshot` and `record` are there when it came to its end."""
+
+    exported: str = ""
+    snapshot: SnapshotName | None = None
+    record: Record | None = None
+
+
+@dataclass
+class QuickWriter:
+    """One node. Its stores' indexes lie in folders of `folder`, as a node's do."""
+
+    folder: Path
+    region: RegionName
+    recipient: bytes
+    signer: Signer
+    keepers: frozenset[str]
+    tags: TenantTags
+    ledger: Store
+    clock: Clock
+    random: Callable[[int], bytes]
+    own_clocks: frozenset[str] = frozenset()
+    generation_length: timedelta = timedelta(days=28)
+    met: Callable[[Pseudonym, SegmentName], None] = field(default=lambda *_: None)
+    """Told of every segment a run adds to, before anything of it is on the store."""
+
+    def node(self, name: str, ledger: Store | None = None) -> Node:
+        return Node(
+            state=self.folder / name,
+            spool=self.folder / "spool",
+            spool_size=1 << 30,
+            workers=1,
+            shippers=1,
+            compression_level=1,
+            lock_timeout=1.0,
+            generation_length=self.generation_length,
+            recipients=(self.recipient,),
+            tags=self.tags,
+            own_clocks=self.own_clocks,
+            ledger=ledger or self.ledger,
+            signer=self.signer,
+            clock=self.clock,
+            random=self.random,
+            environment={},
+            trace=NoTrace(),
+        )
+
+    def run(self, name: str, store: Store, content: Content, made: Made, ledger: Store | None = None) -> Iterator[str]:
+        """Back up onto one store, stopping at each stage, whose name is given."""
+        node = self.node(name, ledger)
+        repository = Repository(store, [self.signer.public], self.keepers)
+        job = Job(self.region, DATABASE, Source("", client_folders=()), Tenancy(kind=TenancyKind.NONE))
+        with ExitStack() as stack:
+            index = stack.enter_context(Index.locked(node.state))
+            generation = current_generation(index, repository, node)
+            run = RunId(new_id(node.clock.now(), node.random))
+            stack.enter_context(run_marked(store, generation.id, run, node.clock))
+            standing = read_standing(repository, node, self.region)
+            shipper = stack.enter_context(Shipper(store, 1))
+            context = _Run(job, node, repository, index, generation, run, shipper, standing)
+            _forget_removed(context)
+            segments = Segments(index, generation, standing, node)
+            listing = stack.enter_context(_Listing(context))
+            listing._future.exception()
+            made.exported = stamp(node.clock.now())
+            yield "begun"
+            intake = Intake(DATABASE, Onto(generation, index, segments, shipper), 1 << 30)
+            entries = [
+                (gathered, self._pack(context, intake, gathered, chunks))
+                for gathered, chunks in self._gathered(intake, content)
+            ]
+            shipper.drain()
+            yield "packs"
+            publish_keyrings(index, repository, generation, node.signer)
+            yield "keyrings"
+            builder = PartBuilder(generation, index, Compressor(1), intake)
+            placed = []
+            for gathered, table in sorted(entries, key=lambda pair: pair[0].keyed.segment.pseudonym):
+                one = builder.place(gathered, [table], ())
+                placed.append(replace(one, parcel=None))
+                if one.parcel is not None:
+                    shipper.ship(one.parcel)
+            shipper.drain()
+            yield "parts"
+            listing.check(context, placed)
+            record = Record(
+                repository=generation.repository,
+                region=self.region,
+                generation=generation.id,
+                run=run,
+                database=DATABASE,
+                exported=made.exported,
+                published=stamp(node.clock.now()),
+                server=170000,
+                previous=_previous(context),
+                ledger=standing.head,
+                parts=[(one.part.pseudonym, one.part.sha256, one.part.size) for one in placed],
+                totals=Totals(tables=1, rows=0, bytes=0, stored=0, added=shipper.sent),
+            )
+            made.snapshot, made.record = _publish_record(context, record), record
+
+    def _gathered(self, intake: Intake, content: Content) -> Iterator[tuple[Gathered, Sequence[bytes]]]:
+        for name, chunks in content.items():
+            if chunks and not intake.excluded(name.data_class, name.tenant):
+                gathered = intake.of(name.data_class, name.tenant)
+                self.met(gathered.keyed.segment.pseudonym, name)
+                yield gathered, chunks
+
+    def _pack(self, context: _Run, intake: Intake, gathered: Gathered, chunks: Sequence[bytes]) -> TableEntry:
+        """Ship what is new of a table in one pack; answer with the table, its runs by the index's numbers."""
+        index, pseudonym = context.index, gathered.keyed.segment.pseudonym
+        ids = [suite.chunk_id(context.generation.chunk_key, pseudonym.encode(), chunk) for chunk in chunks]
+        places = {one: index._row("SELECT container, chunk FROM chunks WHERE id = ?", one) for one in ids}
+        fresh = [place for place, one in enumerate(ids) if places[one] is None]
+        if fresh:
+            number = intake.number()
+            places |= {ids[place]: (number, at) for at, place in enumerate(fresh)}
+            self._ship(context, number, pseudonym, [(ids[place], chunks[place]) for place in fresh])
+        data = b"".join(chunks)
+        spans = [(len(chunks), len(data), hashlib.sha256(data).hexdigest())]
+        runs = [n for one in ids for n in (*(places[one] or ()), 1)]
+        return TableEntry("public", "note", ["said"], len(chunks), len(data), spans, runs)
+
+    @staticmethod
+    def _ship(context: _Run, number: int, pseudonym: Pseudonym, chunks: list[tuple[bytes, bytes]]) -> None:
+        index, generation = context.index, context.generation
+        sealed = Context(generation.repository, generation.id, pseudonym)
+        out = io.BytesIO()
+        writer = ContainerWriter(out, "pack", sealed, index.public(pseudonym), compressor=Compressor(1))
+        ids = b"".join(one for one, _ in chunks)
+        writer.add(DATA, b"".join(chunk for _, chunk in chunks), [len(chunk) for _, chunk in chunks], ids)
+        done = writer.finish()
+        container = Container(number, pseudonym, done.sha256, done.size)
+        context.shipper.ship(
+            Parcel(
+                pack_name(sealed, done.sha256),
+                out.getvalue(),
+                done.sha256,
+                done.size,
+                lambda: index.add_container(container, ids),
+            )
+        )
