@@ -1,6 +1,6 @@
 """What a restore will do, decided from a record and the manifests of its parts before anything is touched. Pure.
 
-Whose rows are restored is the choice of parts the caller adds; a choice of tables would be made in `add`.
+Whose rows are restored is the choice of parts the caller adds; which tables', the selection's.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import msgspec
 
 from backupd.errors import DamageError, RefusedError
 from backupd.model.manifest import FactsEntry, FileEntry, SequencesEntry, SequenceValue, Span, TableEntry
+from backupd.planning.selection import Selection
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -95,9 +96,13 @@ class _Draft:
 class Planner:
     """Collects the entries of a record's parts, one part after another, into a plan."""
 
-    def __init__(self, record: Record, *, exact: bool = True) -> None:
-        """`record` names the parts that are to be added; not `exact` when its totals are of more than these."""
+    def __init__(self, record: Record, selection: Selection | None = None, *, exact: bool = True) -> None:
+        """`record` names the parts that are to be added; not `exact` when its totals are of more than these.
+
+        Of tables the selection does not take, no row is planned.
+        """
         self._record = record
+        self._selection = selection or Selection()
         self._exact = exact
         self._tables: dict[tuple[str, str], _Draft] = {}
         self._files: defaultdict[str, list[tuple[int, FileEntry]]] = defaultdict(list)
@@ -166,7 +171,7 @@ class Planner:
         return found == said if self._exact else found <= said
 
     def _add_table(self, part: int, entry: TableEntry) -> None:
-        if not entry.bytes:
+        if not entry.bytes or not self._selection.takes_table(entry.schema, entry.table):
             return
         draft = self._tables.setdefault((entry.schema, entry.table), _Draft(entry.columns))
         if draft.columns != entry.columns:

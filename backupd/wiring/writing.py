@@ -95,6 +95,10 @@ class Writing(Keys):
             self.signer(), self.config.trust.signers, self.clock, os.urandom, keepers=self.config.trust.keepers
         )
 
+    def rates_file(self, region: RegionName, label: str) -> Path:
+        """Where it is kept how fast a database was restored here."""
+        return self.config.node.state_dir / region / f"rates-{label}.json"
+
     def restore_target(self, dsn: str, passfile: Path | None) -> tuple[Source, str]:
         """A server to restore to, and the name of the new database there.
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from backupd.model.ids import SnapshotName
     from backupd.operations.restore.values import RestoreRequest, World
     from backupd.planning.explained import Explained
+    from backupd.planning.selection import Selection
 
 _THREADS = 8
 
@@ -40,11 +41,14 @@ class Choice:
     keys: SecretKeys
     purged: int = 0
     aged: int = 0
+    unselected: int = 0
+    partial: bool = False
+    """Whether only a selection is restored."""
 
     @property
     def exact(self) -> bool:
         """Whether the record's totals are those of its parts."""
-        return not (self.purged or self.aged or REDUCED in self.record.extra)
+        return not (self.purged or self.aged or self.partial or REDUCED in self.record.extra)
 
 
 def read_history(repository: Repository, world: World) -> History:
@@ -89,7 +93,18 @@ def choose(request: RestoreRequest, repository: Repository, world: World, histor
         raise UsageError("several snapshots begin like that", hint="Give more of the snapshot's name.")
     if found[0].snapshot in history.explained.expired:
         world.trace.emit(Warned("this snapshot has expired", hint="Some of its objects may be missing already."))
-    return _whole(found[0], repository, history.explained)
+    return _whole(_selected(found[0], request.selection), repository, history.explained)
+
+
+def _selected(choice: Choice, selection: Selection) -> Choice:
+    """Only the segments that are wanted; those whose key is gone are judged later."""
+    if selection.everything:
+        return choice
+    record, keys = choice.record, choice.keys
+    names = {part[0]: keys[part[0]].name for part in record.parts if part[0] in keys}
+    selection.require_found(set(names.values()))
+    kept = [part for part in record.parts if part[0] not in names or selection.takes_segment(names[part[0]])]
+    return replace(choice, record=_with(record, kept), unselected=len(record.parts) - len(kept), partial=True)
 
 
 def _unpurged(choice: Choice, history: History) -> Choice:
@@ -129,7 +144,7 @@ def _whole(choice: Choice, repository: Repository, explained: Explained) -> Choi
         raise RefusedError(
             f"everything in snapshot '{choice.snapshot}' was purged", hint="There is nothing left to restore."
         )
-    return Choice(choice.snapshot, _with(record, kept), choice.keys, choice.purged, aged=len(gone))
+    return replace(choice, record=_with(record, kept), aged=len(gone))
 
 
 def _gone(parts: Iterable[PartRef], repository: Repository, record: Record) -> Iterable[PartRef]:

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from backupd.model.documents import PartRef, Record
     from backupd.model.manifest import Entry
     from backupd.planning.restore import Piece, RestorePlan
+    from backupd.planning.selection import Selection
 
 _PARTS_AHEAD = 32
 _AHEAD = 24 << 20
@@ -56,18 +57,25 @@ class Contents:
     def __exit__(self, *_: object) -> None:
         self._blocks.close()
 
-    def plan(self, *, exact: bool = True) -> RestorePlan:
+    def plan(self, selection: Selection | None = None, *, exact: bool = True) -> RestorePlan:
         """Read every part's manifest. Not `exact` when the record's totals are of more than its parts.
 
         Raises DamageError, and RefusedError or KeyRefusedError for a segment that cannot be opened.
         """
-        planner = Planner(self._record, exact=exact)
+        planner = Planner(self._record, selection, exact=exact)
         coming: deque[Future[list[Entry]]] = deque()
         for place in range(len(self._refs)):
             while len(coming) < _PARTS_AHEAD and place + len(coming) < len(self._refs):
                 coming.append(self._blocks.submit(partial(self._entries, place + len(coming))))
             planner.add(place, coming.popleft().result())
         return planner.plan()
+
+    def needed(self) -> dict[ObjectHash, int]:
+        """Every container the parts are or name, with its size; after `plan`."""
+        found = {ref.sha256: ref.size for ref in self._refs}
+        for packs in self._packs.values():
+            found.update(packs)
+        return found
 
     def file(self, plan: RestorePlan, name: str) -> list[bytes]:
         """The files of this name, one of each segment that has it."""

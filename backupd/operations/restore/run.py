@@ -16,20 +16,21 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from backupd.errors import BackupdError, InterruptedRunError
+from backupd.errors import BackupdError, InterruptedRunError, UsageError
 from backupd.model.ledger import Restored
 from backupd.operations.restore.building import Building, Snapshot
 from backupd.operations.restore.choosing import choose, read_history
 from backupd.operations.restore.contents import Contents
 from backupd.operations.restore.timing import Timer
 from backupd.operations.restore.values import RestoreReport
-from backupd.postgres.target.schema import joined_schema
+from backupd.postgres.target.schema import FOREIGN_KEYS, joined_schema
 from backupd.trace import Warned
 
 if TYPE_CHECKING:
     from backupd.catalog.repository import Repository
     from backupd.operations.restore.choosing import Choice
     from backupd.operations.restore.values import RestoreRequest, World
+    from backupd.planning.restore import RestorePlan
 
 
 def restore(request: RestoreRequest, repository: Repository, world: World) -> RestoreReport:
@@ -44,9 +45,12 @@ def restore(request: RestoreRequest, repository: Repository, world: World) -> Re
         choice = choose(request, repository, world, read_history(repository, world))
     with Contents(repository, choice.record, choice.keys, request.readers) as contents:
         with timer.phase("planning"):
-            plan = contents.plan(exact=choice.exact)
+            plan = contents.plan(request.selection, exact=choice.exact)
+            _require_rows(request, plan)
             files = contents.file(plan, "ddl-head")[0], contents.file(plan, "ddl")
-        with joined_schema(*files) as schema:
+        without = frozenset[str]() if request.selection.closed else FOREIGN_KEYS
+        with joined_schema(*files, without=without) as schema:
+            left_out = schema.left_out
             del files
             roles = Building(request, world, timer, Snapshot(contents, plan, schema)).run()
     return RestoreReport(
@@ -56,6 +60,8 @@ def restore(request: RestoreRequest, repository: Repository, world: World) -> Re
         segments=len(choice.record.parts),
         purged=choice.purged,
         aged=choice.aged,
+        unselected=choice.unselected,
+        foreign_keys=left_out,
         exact=choice.exact,
         tables=len(plan.tables),
         rows=plan.rows,
@@ -66,6 +72,14 @@ def restore(request: RestoreRequest, repository: Repository, world: World) -> Re
         seconds=timer.seconds(),
         noted=_noted(choice, request, world),
     )
+
+
+def _require_rows(request: RestoreRequest, plan: RestorePlan) -> None:
+    if request.selection.tables and not plan.tables:
+        raise UsageError(
+            "no table of the snapshot fits what is asked for, or none has rows",
+            hint='Patterns are over schema.table, as in "public.note" or "public.*".',
+        )
 
 
 def _noted(choice: Choice, request: RestoreRequest, world: World) -> bool:

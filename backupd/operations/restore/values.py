@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from backupd.clock import Clock
 from backupd.model.ids import SnapshotName
 from backupd.model.ledger import Restored
+from backupd.planning.selection import Selection
 from backupd.postgres.connect import Source
 from backupd.store.base import Store
 from backupd.trace import Trace
@@ -34,6 +35,8 @@ class RestoreRequest:
     roles: bool = False
     """Whether roles that do not exist are made, with their settings and memberships."""
     analyze: bool = False
+    selection: Selection = field(default_factory=Selection)
+    """What of the snapshot."""
     purpose: str = "restore"
     """What the ledger calls it."""
 
@@ -73,6 +76,10 @@ class RestoreReport:
     """Segments left out because a purge lists them."""
     aged: int
     """Parts left out because they went with the age of their class."""
+    unselected: int
+    """Segments left out because they were not asked for."""
+    foreign_keys: int
+    """Left out, because tables they refer to may have been."""
     exact: bool
     """Whether rows and bytes were compared with the record's totals, which speak of more when something is left out."""
     tables: int

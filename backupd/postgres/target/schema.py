@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 _TIMEOUT_SINCE = 17
 """From here on pg_restore sets `transaction_timeout`, which older servers do not know."""
+FOREIGN_KEYS = frozenset({"FK CONSTRAINT"})
 _OF_DATABASE = ("ACL", "COMMENT", "SECURITY LABEL")
 
 
@@ -45,6 +46,8 @@ class Schema:
     database: DatabaseSql
     owners: frozenset[str]
     """Roles that own something."""
+    left_out: int = 0
+    """Objects of the kinds that were not wanted."""
 
 
 def fitting_programs(source: Source, connection: Connection) -> Programs:
@@ -74,21 +77,35 @@ def pg_restore_for(source: Source, database: str, programs: Programs) -> Iterato
 
 
 @contextmanager
-def joined_schema(head: bytes, ddl: Iterable[bytes]) -> Iterator[Schema]:
+def joined_schema(head: bytes, ddl: Iterable[bytes], *, without: frozenset[str] = frozenset()) -> Iterator[Schema]:
     """The archive made of a `ddl-head` and `ddl` files, to be handed to pg_restore until the block ends.
+
+    Objects of the kinds in `without` (pg_dump's words for them) are left out.
 
     Raises DamageError when the files make no archive of a database.
     """
     entries = [entry for file in ddl for entry in unpack_entries(file)]
     archive = join_archive(head, entries)
     listed = list(ArchiveReader(io.BytesIO(archive).read).entries())
+    unwanted = _unwanted(listed, without)
+    if unwanted:
+        kept = [entry for place, entry in enumerate(sorted(entries)) if place not in unwanted]
+        archive = join_archive(head, kept)
+        listed = [entry for entry in listed if entry.ordinal not in unwanted]
     descriptor = os.memfd_create("backupd-schema", os.MFD_CLOEXEC)
     try:
         with os.fdopen(os.dup(descriptor), "wb") as file:
             file.write(archive)
-        yield Schema(descriptor, _database(listed), frozenset(entry.owner for entry in listed if entry.owner))
+        owners = frozenset(entry.owner for entry in listed if entry.owner)
+        yield Schema(descriptor, _database(listed), owners, len(unwanted))
     finally:
         os.close(descriptor)
+
+
+def _unwanted(entries: list[Entry], without: frozenset[str]) -> set[int]:
+    """Ordinals of the objects of these kinds, and of what is said about them."""
+    gone = {entry.dump_id for entry in entries if entry.description in without}
+    return {entry.ordinal for entry in entries if entry.dump_id in gone or gone & set(entry.dependencies)}
 
 
 def _database(entries: list[Entry]) -> DatabaseSql:
