@@ -68,7 +68,8 @@ class Region:
         """Restore into a new database of `server`."""
         wanted = RestoreRequest(label=self.label, snapshot="latest", target=self.source(server), name=name)
         world = World(self.identity.secret, SystemClock(), self.events, self.random)
-        return restore(replace(wanted, **request), Repository(self.store, [self.node.signer.public]), world)
+        repository = Repository(self.store, self.repository.signers, self.repository.keepers)
+        return restore(replace(wanted, **request), repository, world)
 
     @staticmethod
     def source(server: Server, database: str = "postgres") -> Source:
