@@ -265,6 +265,11 @@ def test_a_ledger_without_its_events_is_found(purged: Keeping) -> None:
     signed = purged.keeper.signer.sign(msgspec.json.encode(lying, order="sorted"), "attestation")
     with pytest.raises(DamageError, match=r"does not tell what .* says of the segments"):
         verify_attestation(signed, {purged.keeper.signer.public}, whole)
+    # One that says the truth and was never issued.
+    other = msgspec.structs.replace(issued.attestation, not_covered=[])
+    signed = purged.keeper.signer.sign(msgspec.json.encode(other, order="sorted"), "attestation")
+    with pytest.raises(DamageError, match=r"does not tell of .* being issued"):
+        verify_attestation(signed, {purged.keeper.signer.public}, whole)
 
 
 def test_more_found_afterwards_asks_for_another(purged: Keeping) -> None:
@@ -360,6 +365,21 @@ def test_a_crash_before_the_ledger_tells_leaves_nothing_attested(purged: Keeping
             issue(purged)
     assert purged.book.lives.lives[purged.life(NAME)].state is State.CLEARED
     assert verified(purged, issue(purged))
+
+
+def test_a_purge_that_goes_on_meanwhile_is_not_attested(purged: Keeping, monkeypatch) -> None:
+    """More that another run found while the document was on its way: the ledger is not told that it is good."""
+    put = Repository.put_document
+
+    def put_and_find(repository: Repository, name: ObjectName, data: bytes) -> None:
+        put(repository, name, data)
+        purged.book.append(lambda _: [PurgeBegan(**purged.life(NAME)._asdict(), segments=[], stores=["disk"])])
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Repository, "put_document", put_and_find)
+        with pytest.raises(RefusedError, match="went on meanwhile"):
+            issue(purged)
+    assert purged.book.lives.lives[purged.life(NAME)].attestation is None
 
 
 def test_a_node_keeps_no_copy_of_keys_that_are_on_the_store(keeping: Keeping, crowd: Database) -> None:
