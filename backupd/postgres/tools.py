@@ -89,7 +89,7 @@ def find_programs(folders: Sequence[Path], server: int, search: str | None = Non
     """
     major = server // 10000
     path = os.environ.get("PATH", "") if search is None else search
-    found = [programs for folder in _candidates(folders, path) if (programs := _inspect(folder)) is not None]
+    found = [programs for folder in program_folders(folders, path) if (programs := _inspect(folder)) is not None]
     fitting = [programs for programs in found if programs.version[0] >= major]
     if not fitting:
         raise ConfigError(
@@ -99,7 +99,8 @@ def find_programs(folders: Sequence[Path], server: int, search: str | None = Non
     return min(fitting, key=lambda programs: (programs.version[0], -programs.version[1]))
 
 
-def _candidates(folders: Sequence[Path], search: str) -> Iterator[Path]:
+def program_folders(folders: Sequence[Path], search: str) -> Iterator[Path]:
+    """Where PostgreSQL's programs may be: `folders` first, then those of `search`, a list like PATH."""
     yield from folders
     yield from (Path(part) for part in search.split(os.pathsep) if part)
     yield from sorted(Path("/usr/lib/postgresql").glob("*/bin"))

@@ -1,0 +1,110 @@
+"""Which snapshot is drilled: in turn over databases, generations, and latest, oldest and random. Pure."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import TYPE_CHECKING, Final
+
+from backupd.errors import UsageError
+from backupd.model.instants import stamp
+from backupd.model.report import Population
+
+if TYPE_CHECKING:
+    from backupd.model.ids import GenerationId, SnapshotName
+    from backupd.model.report import Report
+
+RULES: Final = ("latest", "oldest", "random")
+"""In turn, for each database."""
+NAMED: Final = "named"
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """A snapshot that could be drilled."""
+
+    name: SnapshotName
+    generation: GenerationId
+    database: str
+    """The configured label."""
+    member: str | None
+    """Which of several databases under the label; opaque."""
+    exported: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Chosen:
+    """A snapshot, and how anybody comes to the same choice."""
+
+    candidate: Candidate
+    rule: str
+    seed: str | None
+    """Null where the rule needs none."""
+    population: Population
+
+
+def choose_snapshot(candidates: Sequence[Candidate], past: Sequence[Report], seed: str) -> Chosen:
+    """The next snapshot to drill, after the drills in `past`, oldest first.
+
+    The database whose last drill is longest ago; of its snapshots the latest, the oldest and a random one by turns. The
+    random one is of the generation whose last drill is longest ago. `seed` is hex digits. Raises UsageError when there
+    is nothing to choose from.
+    """
+    if not candidates:
+        raise UsageError("there is no snapshot to drill", hint="Run a backup first; `backupd snapshots` lists them.")
+    drilled = {candidate.name: candidate for candidate in candidates}
+    selections = [report.selection for report in past if report.selection is not None and report.type != "damage"]
+    databases: dict[tuple[str, str | None], int] = {}
+    generations: dict[GenerationId, int] = {}
+    for number, selection in enumerate(selections, 1):
+        known = drilled.get(selection.snapshot)
+        databases[selection.database, known.member if known else None] = number
+        generations[selection.generation] = number
+    wanted = min(
+        {(one.database, one.member) for one in candidates},
+        key=lambda key: (databases.get(key, 0), key[0], key[1] or ""),
+    )
+    ours = [one for one in candidates if (one.database, one.member) == wanted]
+    turns = sum(selection.database == wanted[0] and selection.rule in RULES for selection in selections)
+    rule = RULES[turns % len(RULES)]
+    return _by_rule(ours, rule, seed, generations)
+
+
+def named(candidates: Sequence[Candidate], name: SnapshotName) -> Chosen:
+    """The snapshot somebody asked for; raises UsageError when it is not among the candidates."""
+    found = [one for one in candidates if one.name == name]
+    if not found:
+        raise UsageError("the snapshot to drill is not there", hint="`backupd snapshots` lists what there is.")
+    return Chosen(found[0], NAMED, None, _population(candidates))
+
+
+def damage_is_due(past: Iterable[Report], every: int) -> bool:
+    """Whether the next drill is the one that damages what it fetches: every `every`-th is; 0 is never."""
+    since = 0
+    for report in past:
+        since = 0 if report.type == "damage" else since + 1
+    return every > 0 and since + 1 >= every
+
+
+def _by_rule(ours: Sequence[Candidate], rule: str, seed: str, generations: dict[GenerationId, int]) -> Chosen:
+    in_order = sorted(ours, key=lambda one: (one.exported, one.name))
+    population = _population(ours)
+    if rule == "latest":
+        return Chosen(in_order[-1], rule, None, population)
+    if rule == "oldest":
+        return Chosen(in_order[0], rule, None, population)
+    longest_ago = min({one.generation for one in ours}, key=lambda one: (generations.get(one, 0), one))
+    among = [one for one in in_order if one.generation == longest_ago]
+    return Chosen(min(among, key=lambda one: _drawn(seed, one.name)), rule, seed, population)
+
+
+def _drawn(seed: str, name: str) -> bytes:
+    """Whoever has the seed draws the same lot for a snapshot, whatever other snapshots there are."""
+    return hashlib.sha256(f"backupd drill\n{seed}\n{name}".encode()).digest()
+
+
+def _population(candidates: Sequence[Candidate]) -> Population:
+    instants = [one.exported for one in candidates]
+    return Population(number=len(instants), oldest=stamp(min(instants)), newest=stamp(max(instants)))

@@ -1,0 +1,186 @@
+"""A cluster of its own for a restore to be looked at: a unix socket, no network, no background work, no durability."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from backupd.errors import SourceError
+from backupd.postgres.connect import Source
+from backupd.postgres.scratch.folder import dispose, end_server, leftovers, make_folder, processes
+from backupd.postgres.scratch.guardian import watch_over
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from backupd.postgres.scratch.folder import ScratchFolder
+    from backupd.postgres.scratch.programs import Runner, ServerPrograms
+
+SUPERUSER = "postgres"
+_PORT = 5432
+"""Only a part of the socket's name."""
+_START_SECONDS = 120
+_SETTINGS = {
+    "listen_addresses": "",
+    "port": str(_PORT),
+    "unix_socket_permissions": "0700",
+    "fsync": "off",
+    "synchronous_commit": "off",
+    "full_page_writes": "off",
+    "autovacuum": "off",
+    "wal_level": "minimal",
+    "max_wal_senders": "0",
+    "max_logical_replication_workers": "0",
+    "archive_mode": "off",
+    "shared_preload_libraries": "",
+    "shared_buffers": "128MB",
+    "max_wal_size": "2GB",
+    "max_connections": "40",
+    "max_prepared_transactions": "0",
+    "max_locks_per_transaction": "1024",
+    # In the server's own folder, so that a killed one leaves nothing elsewhere.
+    "dynamic_shared_memory_type": "mmap",
+    # What PostgreSQL says quotes rows.
+    "logging_collector": "off",
+    "log_min_messages": "panic",
+    "log_min_error_statement": "panic",
+    "lc_messages": "C",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Making:
+    """What a scratch cluster is made of."""
+
+    parent: Path
+    """Folder for scratch servers, on a disk with room."""
+    programs: ServerPrograms
+    runner: Runner
+    token: str
+    """16 hex digits that nobody else has."""
+
+
+class Cluster:
+    """A server that runs until the end of `scratch_cluster`, or of its `stop`."""
+
+    def __init__(self, folder: ScratchFolder, making: Making, programs: Path) -> None:
+        self._folder = folder
+        self._making = making
+        self._programs = programs
+
+    @property
+    def source(self) -> Source:
+        """How to connect; its client programs are looked for beside the server's."""
+        conninfo = f"host={self._folder.socket} port={_PORT} user={SUPERUSER} dbname=postgres"
+        return Source(conninfo, client_folders=(self._making.programs.folder,))
+
+    @property
+    def version(self) -> str:
+        return self._making.programs.version
+
+    @property
+    def path(self) -> Path:
+        return self._folder.path
+
+    def size(self) -> int:
+        """Bytes its files take."""
+        total = 0
+        for folder, _, names in os.walk(self._folder.path):
+            for name in names:
+                with suppress(FileNotFoundError):  # it comes and goes as the server likes
+                    total += Path(folder, name).lstat().st_blocks * 512
+        return total
+
+    def free(self) -> int:
+        """Bytes left on its disk."""
+        found = os.statvfs(self._folder.path)
+        return found.f_bavail * found.f_frsize
+
+    def stop(self) -> None:
+        """End it at once; nothing of it is needed any more."""
+        end_server(self._folder.data)
+
+    def dispose(self) -> tuple[bool, bool]:
+        """End it and remove its folder: whether no process of it is left, and no file."""
+        gone = dispose(self._folder)
+        return not processes(self._folder.data), gone and not self._folder.path.exists()
+
+    def start(self) -> None:
+        """Make the cluster and start its server.
+
+        Raises SourceError, without the programs' words.
+        """
+        runner, data = self._making.runner, self._folder.data
+        for folder in (data, self._folder.socket):
+            folder.mkdir(mode=0o700)
+            if runner.user is not None and runner.group is not None:
+                os.chown(folder, runner.user, runner.group)
+        options = ["-U", SUPERUSER, "-E", "UTF8", "--locale=C", "--no-sync", "-A", "reject", "--auth-local=trust"]
+        self._run("initdb", "-D", str(data), *options)
+        settings = {**_SETTINGS, "unix_socket_directories": str(self._folder.socket)}
+        lines = "".join(f"{name} = '{value}'\n" for name, value in settings.items())
+        with (data / "postgresql.auto.conf").open("a") as file:
+            file.write(lines)
+        waiting = ["-w", "-t", str(_START_SECONDS), "-s", "-l", os.devnull]
+        self._run("pg_ctl", "start", "-D", str(data), *waiting)
+
+    def _run(self, program: str, *arguments: str) -> None:
+        runner = self._making.runner
+        drop = _dropping(runner) if runner.prefix else ()
+        command = [*runner.prefix, *drop, "nice", "-n", "10", str(self._programs / program), *arguments]
+        options = runner.options()
+        if runner.prefix:  # the network is taken away by root; `setpriv` drops the rights after that
+            options = {name: value for name, value in options.items() if name not in ("user", "group", "extra_groups")}
+        done = subprocess.run(
+            command, check=False, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, timeout=300, **options
+        )
+        if done.returncode:
+            raise SourceError(
+                f"the scratch server's {program} failed with exit status {done.returncode}",
+                hint="Look for room on the disk of drill.scratch_dir, and whether its user may reach that folder.",
+            )
+
+
+@contextmanager
+def scratch_cluster(making: Making) -> Iterator[Cluster]:
+    """A running server, gone with all its files when the block ends, however it ends.
+
+    When this process is killed, a process beside it does the same; when that is killed, too, the next drill's
+    `reap` does. Raises ConfigError, SourceError.
+    """
+    folder = make_folder(making.parent, making.token)
+    guardian = watch_over(folder)
+    cluster = Cluster(folder, making, making.programs.folder)
+    try:
+        if not making.runner.may_run(making.programs.folder / "postgres"):
+            cluster = Cluster(folder, making, _copied(making.programs, folder))
+        cluster.start()
+        yield cluster
+    finally:
+        dispose(folder)
+        if guardian.stdin is not None:
+            guardian.stdin.close()
+        guardian.wait()
+
+
+def reap(parent: Path) -> tuple[int, int]:
+    """Remove what crashed drills left below `parent`: how many were removed, and how many could not be."""
+    results = [dispose(folder) for folder in leftovers(parent)]
+    return sum(results), len(results) - sum(results)
+
+
+def _copied(programs: ServerPrograms, folder: ScratchFolder) -> Path:
+    """The whole installation, where the server's user can reach it."""
+    copy = folder.path / "programs"
+    shutil.copytree(programs.folder.parent, copy, symlinks=True)
+    return copy / programs.folder.name
+
+
+def _dropping(runner: Runner) -> tuple[str, ...]:
+    program = shutil.which("setpriv") or "setpriv"
+    return (program, f"--reuid={runner.user}", f"--regid={runner.group}", "--clear-groups", "--")

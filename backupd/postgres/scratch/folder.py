@@ -1,0 +1,196 @@
+"""The folder of a scratch server: marked as ours, locked while its maker lives, and removed with whatever runs in it.
+
+Nothing is ever removed that has not our name, our marker and our owner, and whose lock is not free.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import time
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, TYPE_CHECKING
+
+from backupd.errors import ConfigError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+PREFIX = "backupd-drill-"
+MARKER = "drill.json"
+_NAME = re.compile(rf"{PREFIX}[0-9a-f]{{16}}")
+_KIND = "drill"
+_PATIENCE = 10.0
+"""Seconds a server gets to end at once, before it is killed."""
+_SHARED = Path("/proc/sysvipc/shm")
+
+
+@dataclass(frozen=True, slots=True)
+class ScratchFolder:
+    """A folder of ours, locked."""
+
+    path: Path
+    lock: IO[str]
+    """Open as long as the maker lives; the kernel lets go of it when that dies."""
+
+    @property
+    def data(self) -> Path:
+        return self.path / "data"
+
+    @property
+    def socket(self) -> Path:
+        return self.path / "socket"
+
+
+def make_folder(parent: Path, token: str) -> ScratchFolder:
+    """A new folder below `parent`; `token` is 16 hex digits that nobody else has.
+
+    Raises ConfigError when it cannot be made.
+    """
+    path = parent / f"{PREFIX}{token}"
+    try:
+        parent.mkdir(mode=0o711, parents=True, exist_ok=True)
+        path.mkdir(mode=0o711)
+        # Ours alone to write, whoever runs the server: what it may not forge is why we dare to remove it.
+        path.chmod(0o711)
+        marker = (path / MARKER).open("x")
+        fcntl.flock(marker, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        json.dump({"backupd": _KIND, "folder": path.name, "pid": os.getpid(), "began": _began(os.getpid())}, marker)
+        marker.flush()
+    except OSError as error:
+        raise ConfigError(
+            f"the folder for scratch servers cannot be used ({error.strerror})",
+            hint="Check drill.scratch_dir, or the spool folder, and its owner.",
+        ) from error
+    return ScratchFolder(path, marker)
+
+
+def leftovers(parent: Path) -> Iterator[ScratchFolder]:
+    """Folders of makers that are no more, locked by us; each is to be removed by `dispose`."""
+    if not parent.is_dir():
+        return
+    for path in sorted(parent.iterdir()):
+        found = claim(path)
+        if found is not None:
+            yield found
+
+
+def claim(path: Path) -> ScratchFolder | None:
+    """The folder, locked; None when it is not ours, or its maker lives."""
+    if not _NAME.fullmatch(path.name) or path.is_symlink() or not path.is_dir():
+        return None
+    try:
+        descriptor = os.open(path / MARKER, os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC)
+    except OSError:
+        return None
+    marker = os.fdopen(descriptor, "r+")
+    try:
+        fcntl.flock(marker, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        ours = path.stat().st_uid == os.fstat(descriptor).st_uid == os.geteuid() and _abandoned(marker, path)
+    except (OSError, ValueError):
+        ours = False
+    if not ours:
+        marker.close()
+        return None
+    return ScratchFolder(path, marker)
+
+
+def _abandoned(marker: IO[str], path: Path) -> bool:
+    """Whether a marker says that the folder is ours, and that its maker is no more."""
+    text = marker.read()
+    if not text:
+        return True  # cut off before anything was made beside it
+    said = json.loads(text)
+    if not isinstance(said, dict) or (said.get("backupd"), said.get("folder")) != (_KIND, path.name):
+        return False
+    pid = said.get("pid")
+    return pid == os.getpid() or not isinstance(pid, int) or _began(pid) != said.get("began")
+
+
+def dispose(folder: ScratchFolder) -> bool:
+    """End what runs in the folder and remove it; whether it is all gone."""
+    end_server(folder.data)
+    # The marker goes last: with it, what is left can still be told to be ours.
+    for path in sorted(folder.path.iterdir() if folder.path.is_dir() else ()):
+        if path.name != MARKER:
+            _remove(path)
+    left = [path for path in folder.path.iterdir() if path.name != MARKER] if folder.path.is_dir() else []
+    if not left:
+        _remove(folder.path)
+    folder.lock.close()
+    return not folder.path.exists() and not processes(folder.data)
+
+
+def end_server(data: Path) -> None:
+    """Have the server of a data folder end at once, with every process of it, and its shared memory."""
+    pid, shared = _postmaster(data)
+    for number, sign in ((pid, signal.SIGQUIT), (pid, signal.SIGKILL)):
+        running = processes(data)
+        if not running:
+            break
+        for one in {number, *running} if sign == signal.SIGKILL else {number} & running or running:
+            with suppress(ProcessLookupError):
+                os.kill(one, sign)
+        _wait(lambda: not processes(data))
+    _remove_shared(shared)
+
+
+def processes(data: Path) -> set[int]:
+    """Processes that run in a data folder: a server's are started with it as their current folder."""
+    found = set()
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            with suppress(OSError):
+                where = (entry / "cwd").readlink()
+                if where == data or str(where) == f"{data} (deleted)":
+                    found.add(int(entry.name))
+    return found
+
+
+def _postmaster(data: Path) -> tuple[int, tuple[str, str] | None]:
+    """Number of the server's first process, and its shared memory's key and number."""
+    with suppress(OSError, ValueError, IndexError):
+        lines = (data / "postmaster.pid").read_text().splitlines()
+        key = lines[6].split() if len(lines) > 6 else []
+        return int(lines[0]), (key[0], key[1]) if len(key) == 2 else None
+    return 0, None
+
+
+def _remove_shared(shared: tuple[str, str] | None) -> None:
+    """What a server that was killed leaves in the kernel, if nobody is attached to it."""
+    if shared is None or not _SHARED.exists():
+        return
+    for line in _SHARED.read_text().splitlines()[1:]:
+        fields = line.split()
+        if (fields[0], fields[1], fields[6]) == (*shared, "0"):
+            program = shutil.which("ipcrm")
+            if program is not None:
+                subprocess.run([program, "-m", fields[1]], check=False, capture_output=True)
+
+
+def _remove(path: Path) -> None:
+    with suppress(OSError):
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            path.unlink()
+
+
+def _wait(done: Callable[[], bool]) -> None:
+    until = time.monotonic() + _PATIENCE
+    while not done() and time.monotonic() < until:
+        time.sleep(0.05)
+
+
+def _began(pid: int) -> str | None:
+    """When a process began, in the kernel's ticks: a number is given anew to others."""
+    with suppress(OSError, IndexError):
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19]
+    return None
