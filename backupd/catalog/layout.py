@@ -7,7 +7,16 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import TYPE_CHECKING, Final
 
-from backupd.model.ids import GenerationId, ObjectHash, ObjectName, Pseudonym, RunId, SnapshotName, well_formed
+from backupd.model.ids import (
+    DrillId,
+    GenerationId,
+    ObjectHash,
+    ObjectName,
+    Pseudonym,
+    RunId,
+    SnapshotName,
+    well_formed,
+)
 
 if TYPE_CHECKING:
     from backupd.seal.container import Context
@@ -22,7 +31,7 @@ TEMPORARY: Final = ObjectName("tmp")
 LEDGER: Final = ObjectName("ledger")
 MARKS: Final = ObjectName("runs")
 ATTESTATIONS: Final = ObjectName("attestations")
-_RESERVED: Final = ("reports",)
+REPORTS: Final = ObjectName("reports")
 _KEEPER: Final = "keeper"
 _ENTRY: Final = re.compile(r"[0-9]{10}\.json")
 
@@ -39,8 +48,8 @@ class Kind(Enum):
     """`RECOVER.md` and `recover`."""
     ENTRY = "ledger entry"
     ATTESTATION = "attestation"
-    RESERVED = "reserved"
-    """Of features of their own: the reports."""
+    REPORT = "report"
+    """Of a restore drill."""
     MARK = "mark"
     """Of a run or a keeper at work."""
     TEMPORARY = "temporary"
@@ -61,6 +70,7 @@ class Place:
     sha256: ObjectHash | None = None
     snapshot: SnapshotName | None = None
     run: RunId | None = None
+    drill: DrillId | None = None
 
 
 def record_name(generation: GenerationId, snapshot: SnapshotName) -> ObjectName:
@@ -108,6 +118,10 @@ def attestation_name(sha256: ObjectHash) -> ObjectName:
     return ObjectName(f"{ATTESTATIONS}/{sha256}.json")
 
 
+def report_name(drill: DrillId) -> ObjectName:
+    return ObjectName(f"{REPORTS}/{drill}.json")
+
+
 def place_of(name: ObjectName) -> Place:
     """What an object of this name is; FOREIGN when the format has no such name."""
     match name.split("/"):
@@ -115,10 +129,8 @@ def place_of(name: ObjectName) -> Place:
             return Place(_SINGLE.get(single, Kind.FOREIGN))
         case ["tmp", _]:
             return Place(Kind.TEMPORARY)
-        case ["ledger" | "attestations" as folder, file]:
+        case ["ledger" | "attestations" | "reports" as folder, file]:
             return _of_keeper(folder, file)
-        case [folder, _] if folder in _RESERVED:
-            return Place(Kind.RESERVED)
         case [folder, generation, *rest] if well_formed("generation", generation):
             return _in_generation(folder, GenerationId(generation), rest)
     return Place(Kind.FOREIGN)
@@ -127,9 +139,11 @@ def place_of(name: ObjectName) -> Place:
 def _of_keeper(folder: str, file: str) -> Place:
     if folder == LEDGER and _ENTRY.fullmatch(file):
         return Place(Kind.ENTRY)
-    sha256 = file.removesuffix(".json")
-    if folder == ATTESTATIONS and file != sha256 and well_formed("hash", sha256):
-        return Place(Kind.ATTESTATION, sha256=ObjectHash(sha256))
+    title = file.removesuffix(".json")
+    if folder == ATTESTATIONS and file != title and well_formed("hash", title):
+        return Place(Kind.ATTESTATION, sha256=ObjectHash(title))
+    if folder == REPORTS and file != title and well_formed("drill", title):
+        return Place(Kind.REPORT, drill=DrillId(title))
     return Place(Kind.FOREIGN)
 
 

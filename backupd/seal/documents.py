@@ -26,6 +26,7 @@ LIMITS: Final = {
     "keyring": 256 * MIB,
     "ledger": 16 * MIB,
     "attestation": 16 * MIB,
+    "report": MIB,
 }
 """Largest size of a document of each kind, in bytes."""
 

@@ -1,0 +1,196 @@
+"""A region's reports from its stores, or from a folder when neither the region nor its stores are configured."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import TYPE_CHECKING
+
+from backupd.catalog import layout
+from backupd.catalog.ledger import Chain, read_chain
+from backupd.catalog.reports import Shelf, read_shelf
+from backupd.catalog.repository import Repository
+from backupd.errors import BackupdError, DamageError, ObjectMissingError, RefusedError, StoreGoneError, UsageError
+from backupd.model.ids import DrillId
+from backupd.model.instants import parse_stamp
+from backupd.planning.reports.chain import (
+    Fault,
+    Filed,
+    chain_faults,
+    drilled,
+    in_order,
+    ledger_faults,
+    own_faults,
+)
+from backupd.store.directory import DirectoryStore
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from backupd.model.ledger import Drilled
+    from backupd.operations.ledger import Book
+
+BEGINNING = "what came before the first report here"
+LEDGER = "the ledger, so nothing tells whether the newest reports are missing"
+KEYS = "whose keys signed them: nobody was named as trusted"
+
+
+@dataclass(frozen=True, slots=True)
+class StoreFault:
+    """Something that is wrong with a report in one place."""
+
+    place: str
+    """The store, or the folder."""
+    drill: str
+    message: str
+
+    @property
+    def sentence(self) -> str:
+        subject = f"report {self.drill} " if self.drill else ""
+        return f"{self.place}: {subject}{self.message}"
+
+
+@dataclass(frozen=True, slots=True)
+class Gathered:
+    """All that is known of a region's reports."""
+
+    region: str
+    filed: tuple[Filed, ...] = ()
+    """In the order of the chain."""
+    documents: Mapping[DrillId, bytes] = field(default_factory=dict)
+    faults: tuple[StoreFault, ...] = ()
+    unreached: Mapping[str, BackupdError] = field(default_factory=dict)
+    not_checked: tuple[str, ...] = ()
+    begins: datetime | None = None
+    """When the repository was made, where that can be known."""
+
+    def newest(self) -> Filed | None:
+        return self.filed[-1] if self.filed else None
+
+    def until(self, drill: DrillId) -> list[Filed]:
+        """The chain up to a report.
+
+        Raises UsageError when there is none of this drill.
+        """
+        for place, one in enumerate(self.filed):
+            if one.drill == drill:
+                return list(self.filed[: place + 1])
+        raise UsageError(f"region '{self.region}' has no report of drill '{drill}'", hint="`backupd report list`.")
+
+
+def gather(book: Book, stores: Mapping[str, Repository]) -> Gathered:
+    """The reports of a region on all its stores, held against its ledger, which was read.
+
+    A store that cannot be reached is told of. Raises its error when none can.
+    """
+    told = drilled(book.chain.entries())
+    shelves: dict[str, Shelf] = {}
+    unreached: dict[str, BackupdError] = dict(book.unreached)
+    begins: list[datetime] = []
+    for name, repository in stores.items():
+        if name in unreached:
+            continue
+        try:
+            shelves[name] = read_shelf(repository.store, repository.keepers)
+            begins.append(parse_stamp(repository.info().created))
+        except StoreGoneError as error:
+            unreached[name] = error
+    if not shelves and unreached:
+        raise next(iter(unreached.values()))
+    faults = [fault for name, shelf in shelves.items() for fault in _faults(name, shelf, told, whole=True)]
+    best = [(one, shelf.documents[one.drill]) for shelf in shelves.values() for one in _best(shelf, told)]
+    filed = {one.drill: one for one, _ in best}
+    return Gathered(
+        region=book.chain.region,
+        filed=tuple(in_order(filed.values())),
+        documents={one.drill: document for one, document in best},
+        faults=tuple(faults),
+        unreached=unreached,
+        begins=min(begins, default=None),
+    )
+
+
+def gather_folder(folder: Path, trusted: Collection[str] | None) -> list[Gathered]:
+    """The reports in a copy of a region's folder, in an export, or in a folder that holds some of these.
+
+    Without `trusted` keepers, what each report says of its own performer is believed, and that is told. A ledger
+    beside the reports is used when it can be believed. Raises UsageError when there is no report.
+    """
+    roots = [folder, *sorted(child for child in folder.iterdir() if child.is_dir())] if folder.is_dir() else []
+    found = [_of_folder(root, trusted) for root in roots if (root / layout.REPORTS).is_dir()]
+    if not found:
+        raise UsageError(
+            f"'{folder}' holds no reports", hint="Name a copy of a region's folder on a store, or what `export` wrote."
+        )
+    return found
+
+
+def _of_folder(root: Path, trusted: Collection[str] | None) -> Gathered:
+    store, place = DirectoryStore(root), str(root)
+    shelf = read_shelf(store, trusted)
+    if not shelf.filed:
+        return Gathered(root.name, faults=tuple(_told(place, shelf.faults)), not_checked=tuple(_left(None, trusted)))
+    told: list[Drilled] | None = None
+    faults: list[StoreFault] = []
+    try:
+        told = _ledger_beside(store, shelf, trusted)
+    except (DamageError, RefusedError, ObjectMissingError) as error:
+        faults.append(StoreFault(place, "", error.message))
+    whole = told is not None
+    left = [*([] if whole or shelf.filed[0].report.previous is None else [BEGINNING]), *_left(told, trusted)]
+    return Gathered(
+        region=shelf.filed[0].report.region,
+        filed=shelf.filed,
+        documents=shelf.documents,
+        faults=(*faults, *_faults(place, shelf, told, whole=whole)),
+        not_checked=tuple(left),
+        begins=_made(store, trusted),
+    )
+
+
+def _ledger_beside(store: DirectoryStore, shelf: Shelf, trusted: Collection[str] | None) -> list[Drilled] | None:
+    """What the ledger in the same folder tells; None where there is none, or nobody to believe."""
+    first = shelf.filed[0].report
+    if trusted is None or not any(True for _ in store.list(layout.LEDGER)):
+        return None
+    chain, _ = read_chain(store, Chain(first.region, first.repository), trusted)
+    return drilled(chain.entries())
+
+
+def _made(store: DirectoryStore, trusted: Collection[str] | None) -> datetime | None:
+    try:
+        return parse_stamp(Repository(store, None, trusted).info().created)
+    except (DamageError, RefusedError, ObjectMissingError):
+        return None
+
+
+def _left(told: list[Drilled] | None, trusted: Collection[str] | None) -> Iterator[str]:
+    if told is None:
+        yield LEDGER
+    if trusted is None:
+        yield KEYS
+
+
+def _best(shelf: Shelf, told: Collection[Drilled]) -> Iterator[Filed]:
+    """Where stores disagree about a report, the one the ledger tells of."""
+    known = {event.drill: event.report for event in told}
+    for one in shelf.filed:
+        if known.get(one.drill, one.sha256) == one.sha256:
+            yield one
+
+
+def _faults(place: str, shelf: Shelf, told: list[Drilled] | None, *, whole: bool) -> Iterator[StoreFault]:
+    unreadable = {fault.drill for fault in shelf.faults}
+    yield from _told(place, shelf.faults)
+    beside = [*chain_faults(shelf.filed, whole=whole)]
+    if told is not None:
+        beside += ledger_faults(shelf.filed, told, whole=whole)
+    # A report that cannot be believed was told already; that it is missing between others says nothing new.
+    yield from _told(place, dict.fromkeys(fault for fault in beside if fault.drill not in unreadable))
+    for one in shelf.filed:
+        yield from (StoreFault(place, one.drill, f"contradicts itself: {fault}") for fault in own_faults(one.report))
+
+
+def _told(place: str, faults: Collection[Fault]) -> Iterator[StoreFault]:
+    return (StoreFault(place, fault.drill, fault.message) for fault in faults)

@@ -1,0 +1,1 @@
+"""Reports of restore drills as a chain and as a population. Pure."""
