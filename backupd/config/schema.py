@@ -9,6 +9,7 @@ from typing import Annotated, Literal, NamedTuple
 from pydantic import Field, model_validator
 
 from backupd.config.deletion import KeeperSection, LifecycleSection, RetentionSection
+from backupd.config.drills import ObjectivesSection
 from backupd.config.section import Section
 from backupd.config.text.fields import (
     AbsolutePath,
@@ -182,6 +183,7 @@ class RegionSection(Section):
     databases: Annotated[dict[Name, DatabaseSection], Field(min_length=1)]
     retention: RetentionSection = RetentionSection()
     lifecycle: LifecycleSection = LifecycleSection()
+    objectives: ObjectivesSection = ObjectivesSection()
 
 
 class ClassSection(Section):

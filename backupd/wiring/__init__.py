@@ -7,12 +7,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from backupd.wiring.keeping import Keeping
 from backupd.wiring.places import QUICKLY
+from backupd.wiring.reporting import Reporting
 
 __all__ = ["QUICKLY", "Wiring"]
 
 
 @dataclass(frozen=True, slots=True)
-class Wiring(Keeping):
+class Wiring(Reporting):
     """A configuration at work in this process."""

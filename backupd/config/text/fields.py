@@ -111,6 +111,10 @@ def _host_key(text: str) -> str:
 NAME_FORM = re.compile(r"[a-z][a-z0-9_-]{0,62}")
 Name = Annotated[str, _from_text(_form(NAME_FORM.pattern, "must be 1 to 63 of a-z 0-9 _ -, first a letter"))]
 RegionLabel = Annotated[str, _from_text(_form(r"[a-z][a-z0-9-]{0,62}", "must be 1 to 63 of a-z 0-9 -, first a letter"))]
+Approval = Annotated[
+    str,
+    _from_text(_form(r"[A-Za-z0-9][A-Za-z0-9._/#-]{0,63}", "must be a reference of 1 to 64 of A-Z a-z 0-9 . _ / # -")),
+]
 Host = Annotated[str, _from_text(_form(r"[A-Za-z0-9._:-]{1,253}", "must be a host name or an address"))]
 User = Annotated[str, _from_text(_form(r"[A-Za-z0-9._@-]{1,64}", "must be a user's name"))]
 Identifier = Annotated[
