@@ -309,6 +309,15 @@ class Index:
                 self._database.execute("DELETE FROM segments WHERE pseudonym = ?", (pseudonym,))
                 self._database.execute("DELETE FROM containers WHERE pseudonym = ?", (pseudonym,))
 
+    def drop_keyring(self, run: RunId) -> None:
+        """A keyring that must not be published any more, with the segments whose keys only it has."""
+        with self._lock:
+            rows = self._database.execute("SELECT pseudonym FROM segments WHERE run = ?", (run,)).fetchall()
+        self.forget_segments(Pseudonym(pseudonym) for (pseudonym,) in rows)
+        with self.transaction():
+            self._database.execute("DELETE FROM entries WHERE run = ?", (run,))
+            self._database.execute("DELETE FROM keyrings WHERE run = ?", (run,))
+
     def all_containers(self) -> Iterator[Container]:
         """Every container of the generation, in no promised order."""
         with self._lock:

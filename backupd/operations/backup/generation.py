@@ -18,7 +18,7 @@ from backupd.seal import suite
 from backupd.seal.keyring import KeyringEntry, KeyringIds, KeyringPieces, KeyringWriter, render_keyring
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Container
     from datetime import datetime
 
     from backupd.catalog.repository import Repository
@@ -91,7 +91,10 @@ class Segments:
     def of(self, name: SegmentName) -> Keyed:
         keyed = self._by_name.get(name)
         if keyed is None:
-            tag = self.tag("segment", name.database, name.data_class, name.tenant)
+            # A tenant that comes back begins anew: nothing of its old life is added to, whoever still knows of it.
+            incarnation = self._standing.incarnation(name)
+            again = [str(incarnation)] if incarnation > 1 else []
+            tag = self.tag("segment", name.database, name.data_class, name.tenant, *again)
             segment = self._index.segment(tag) or self._create(tag, name)
             keyed = self._by_name[name] = Keyed(tag, name, segment)
         return keyed
@@ -132,6 +135,21 @@ def publish_keyrings(index: Index, repository: Repository, generation: Generatio
         entries = [msgspec.json.decode(body, type=KeyringEntry) for body in bodies]
         repository.put_keyring(ids, render_keyring(ids, head.created, head.pieces, entries, signer))
         index.keyring_published(run)
+
+
+def settle_keyrings(index: Index, there: Container[RunId], standing: Standing, generation: GenerationId) -> None:
+    """See to the keyrings of runs that were cut off, before anything more is published.
+
+    One that is `there` was published, whatever a purge has taken from it since. Of one that is not, a tenant's keys
+    must not appear behind the tenant's purge: it is dropped, and its other segments begin anew.
+    """
+    is_purged = standing.purged_tags(generation)
+    for run, _, bodies in index.unpublished_keyrings():
+        entries = (msgspec.json.decode(body, type=KeyringEntry) for body in bodies)
+        if run in there:
+            index.keyring_published(run)
+        elif any(is_purged(entry.tags) for entry in entries):
+            index.drop_keyring(run)
 
 
 def _ids(generation: Generation, region: RegionName, run: RunId) -> KeyringIds:

@@ -34,6 +34,7 @@ from backupd.operations.backup.generation import (
     digest,
     new_id,
     publish_keyrings,
+    settle_keyrings,
 )
 from backupd.operations.backup.intake import Onto
 from backupd.operations.backup.parts import PartBuilder, Placed
@@ -99,12 +100,12 @@ def _forget_removed(context: _Run) -> None:
     index, standing, generation = context.index, context.standing, context.generation.id
     seen = index.settled()
     if standing.removals_since(seen):
-        published = index.published_keyrings()
-        if not published <= {
-            place_of(found.name).run for found in context.repository.store.list(keyrings_folder(generation))
-        }:
+        places = (place_of(found.name) for found in context.repository.store.list(keyrings_folder(generation)))
+        keyrings = {place.run for place in places if place.run}
+        if not index.published_keyrings() <= keyrings:
             index.abandon()
             raise BusyError(f"generation {generation} was expired as a whole", hint="The next run begins a new one.")
+        settle_keyrings(index, keyrings, standing, generation)
         index.forget_segments(standing.purged(generation))
         there = {place_of(found.name).sha256 for found in _containers(context.repository, generation)}
         index.forget([one.number for one in index.all_containers() if one.sha256 not in there])

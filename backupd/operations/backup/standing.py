@@ -11,6 +11,8 @@ from backupd.planning.lifecycle.lives import Lives, fold
 from backupd.seal.keyring import Tags
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from backupd.catalog.repository import Repository
     from backupd.model.documents import LedgerHead
     from backupd.model.ids import GenerationId, Pseudonym, RegionName
@@ -39,12 +41,26 @@ class Standing:
         """Whether the tenant was purged and did not come back: its rows are not backed up again."""
         return name.tenant is not None and self._life(name).purged
 
+    def incarnation(self, name: SegmentName) -> int:
+        """Of the tenant whose rows they are, in their class; 0 for nobody's."""
+        return 0 if name.tenant is None else self._life(name).key.incarnation
+
     def tags_of(self, generation: GenerationId, name: SegmentName) -> Tags:
-        incarnation = 0 if name.tenant is None else self._life(name).key.incarnation
         tenant = self.tags.tenant_id(name.tenant)
         return Tags(
-            self.tags.tenant_tag(generation, tenant, incarnation), self.tags.class_tag(generation, name.data_class)
+            self.tags.tenant_tag(generation, tenant, self.incarnation(name)),
+            self.tags.class_tag(generation, name.data_class),
         )
+
+    def purged_tags(self, generation: GenerationId) -> Callable[[Tags], bool]:
+        """Tells of a segment's tags whether they are of a life that is purged, or being so."""
+        own = {self.tags.class_tag(generation, name): name for name in self.own_clocks}
+        gone = {
+            (self.tags.tenant_tag(generation, key.tenant, key.incarnation), key.scope)
+            for key, life in self.lives.lives.items()
+            if life.purged
+        }
+        return lambda tags: (tags.tenant, own.get(tags.data_class, WHOLE)) in gone
 
     def purged(self, generation: GenerationId) -> set[Pseudonym]:
         """Segments of a generation that are purged, or being so."""

@@ -15,11 +15,12 @@ from backupd.seal.documents import LIMITS
 from backupd.seal.opening import parse_keyring
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
     from datetime import datetime
 
+    from backupd.catalog.census import Counted
     from backupd.catalog.repository import Repository
-    from backupd.model.ids import ObjectName, Pseudonym
+    from backupd.model.ids import GenerationId, ObjectName, Pseudonym
     from backupd.model.ledger import SegmentRef
     from backupd.operations.keeper.values import Keeper
     from backupd.planning.lifecycle.lives import Purge
@@ -38,16 +39,18 @@ class Seen:
     """Those that hold an object or a key of them, and the word `tmp` while uploads from before the purge may."""
 
 
-def look_into_snapshots(
-    keeper: Keeper, store: str, purge: Purge, keyrings: Mapping[ObjectName, set[Pseudonym]]
-) -> Seen:
-    """Look for the segments of a purge in every snapshot the store shows of itself.
+def look_into_snapshots(keeper: Keeper, store: str, purge: Purge, counted: Sequence[Counted]) -> Seen:
+    """Look for the segments of a purge in every snapshot the store shows of itself; `counted` are those of them that
+    keyrings on the store list.
 
     Raises StoreError when a snapshot cannot be looked into, or does not show what must be in it: then its silence would
     prove nothing.
     """
     repository = keeper.stores[store]
     snapshots = repository.store.snapshots()
+    keyrings = by_keyring(counted)
+    # Keyrings that left the store with their generation may be in its snapshots still.
+    unlisted = purge.segments - {(one.generation, one.pseudonym) for one in counted}
     still = []
     for snapshot in snapshots:
         view = repository.store.view(snapshot)
@@ -55,7 +58,7 @@ def look_into_snapshots(
             _must_be_older(repository, snapshot)
             continue
         remains = any(_remains(view, purge.segments)) or _uploads_from_before(view, purge.began)
-        if remains or _holds_keys(view, repository, keyrings):
+        if remains or _holds_keys(view, repository, keyrings) or _holds_unlisted(view, repository, unlisted):
             still.append(snapshot.name)
     if _uploads_from_before(repository.store, purge.began):
         still.append(layout.TEMPORARY)
@@ -77,6 +80,27 @@ def _holds_keys(view: StoreView, repository: Repository, keyrings: Mapping[Objec
         if not doomed <= keyring.shredded:
             return True
     return False
+
+
+def _holds_unlisted(view: StoreView, repository: Repository, unlisted: Iterable[SegmentRef]) -> bool:
+    wanted: dict[GenerationId, set[Pseudonym]] = {}
+    for generation, pseudonym in unlisted:
+        wanted.setdefault(generation, set()).add(pseudonym)
+    for generation, doomed in wanted.items():
+        for info in view.list(layout.keyrings_folder(generation)):
+            if layout.place_of(info.name).kind is not layout.Kind.KEYRING:
+                continue
+            keyring = parse_keyring(view.get(info.name, 0, LIMITS["keyring"] + 1), repository.signers, info.name)
+            if (doomed & {pseudonym for pseudonym, _ in keyring.index}) - keyring.shredded:
+                return True
+    return False
+
+
+def by_keyring(segments: Iterable[Counted]) -> dict[ObjectName, set[Pseudonym]]:
+    found: dict[ObjectName, set[Pseudonym]] = {}
+    for counted in segments:
+        found.setdefault(counted.keyring, set()).add(counted.pseudonym)
+    return found
 
 
 def _must_be_older(repository: Repository, snapshot: ServerSnapshot) -> None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import io
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Self
 
@@ -20,17 +20,17 @@ from backupd.errors import BackupdError, DamageError, InterruptedRunError, Refus
 from backupd.model.ids import ObjectHash
 from backupd.model.ledger import WHOLE, Absent, Cleared, PurgeBegan, Shredded
 from backupd.operations.keeper.guards import check_clock
-from backupd.operations.keeper.looking import look_into_snapshots
+from backupd.operations.keeper.looking import by_keyring, look_into_snapshots
 from backupd.operations.keeper.values import Purged
-from backupd.seal.opening import without_lines
+from backupd.seal.opening import parse_keyring, without_lines
 
 if TYPE_CHECKING:
-    from backupd.catalog.census import Counted
     from backupd.catalog.repository import Repository
-    from backupd.model.ids import ObjectName, Pseudonym
+    from backupd.model.ids import Pseudonym
     from backupd.model.ledger import Event, SegmentRef
     from backupd.operations.keeper.values import Keeper
     from backupd.planning.lifecycle.lives import Life, LifeKey, Lives, Purge
+    from backupd.seal.opening import Keyring
 
 
 class Purging:
@@ -71,12 +71,12 @@ class Purging:
         return done
 
     def _begin(self, key: LifeKey) -> None:
+        if self._due(self._keeper.book.lives, key).purge is None:
+            self._check_clocks()
         found = self.find(key)
 
         def decide(lives: Lives) -> list[Event]:
-            life = lives.lives.get(key)
-            if life is None or (life.purge is None and life not in lives.due(self._keeper.clock.now())):
-                raise RefusedError(f"tenant {key.tenant} is not due to be purged", hint="See `backupd tenant show`.")
+            life = self._due(lives, key)
             if life.purge is not None and found <= life.purge.segments:
                 return []
             stores = sorted({*self._keeper.stores, *(life.purge.stores if life.purge else ())})
@@ -85,10 +85,28 @@ class Purging:
 
         self._keeper.book.append(decide)
 
+    def _due(self, lives: Lives, key: LifeKey) -> Life:
+        life = lives.lives.get(key)
+        if life is None or (life.purge is None and life not in lives.due(self._keeper.clock.now())):
+            raise RefusedError(f"tenant {key.tenant} is not due to be purged", hint="See `backupd tenant show`.")
+        return life
+
+    def _check_clocks(self) -> None:
+        """There is no way back from here: at least one store must agree about the time."""
+        differing: list[BackupdError] = []
+        for name in self._censuses:
+            try:
+                check_clock(self._keeper, name)
+            except (StoreError, RefusedError) as error:
+                differing.append(error)
+        if differing and len(differing) == len(self._censuses):
+            raise differing[0]
+
     def _on(self, name: str, key: LifeKey) -> Purged:
         keeper, repository = self._keeper, self._keeper.stores[name]
         purge = _purge_of(keeper.book.lives, key)
         check_clock(keeper, name)
+        keeper.book.give(name)
         keyrings = shred(repository, self._censuses[name], purge.segments)
         self._note(
             Shredded(**key._asdict(), store=name, keyrings=keyrings), done=name in purge.shredded and not keyrings
@@ -99,16 +117,13 @@ class Purging:
             done=name in purge.cleared and not objects,
         )
         looked_at = keeper.clock.now()
-        seen = look_into_snapshots(keeper, name, purge, self._keyrings(name, purge))
+        seen = look_into_snapshots(keeper, name, purge, self._censuses[name].find(purge.segments))
         if not seen.still_in:
             self._note(
                 Absent(**key._asdict(), store=name, snapshots=list(seen.looked_into)),
                 done=name in purge.absent and not keyrings and not objects,
             )
         return Purged(name, key, keyrings, objects, size, not seen.still_in, seen.still_in, seen.looked_into, looked_at)
-
-    def _keyrings(self, name: str, purge: Purge) -> Mapping[ObjectName, set[Pseudonym]]:
-        return _by_keyring(self._censuses[name].find(purge.segments))
 
     def _note(self, event: Event, *, done: bool) -> None:
         if not done:
@@ -149,15 +164,17 @@ def find_segments(keeper: Keeper, census: Census, key: LifeKey) -> Iterator[Segm
 def shred(repository: Repository, census: Census, segments: Iterable[SegmentRef]) -> int:
     """Take these segments' lines out of every keyring of a store; returns how many were put anew.
 
-    Each is read again afterwards. Raises DamageError for one that cannot be believed.
+    Each is compared with the old one before, and read again afterwards. Raises DamageError for one that cannot be
+    believed.
     """
     written = 0
-    for where, doomed in _by_keyring(census.find(segments)).items():
+    for where, doomed in by_keyring(census.find(segments)).items():
         keyring = repository.keyring(where)
         listed = {pseudonym for pseudonym, _ in keyring.index}
         if not (doomed & listed) - keyring.shredded:
             continue
         data = without_lines(repository.read(where, "keyring"), doomed, where)
+        _check_smaller(keyring, parse_keyring(data, repository.signers, where), doomed)
         repository.store.replace(where, io.BytesIO(data), len(data), ObjectHash(hashlib.sha256(data).hexdigest()))
         after = repository.keyring(where)
         if not doomed <= after.shredded:
@@ -165,6 +182,18 @@ def shred(repository: Repository, census: Census, segments: Iterable[SegmentRef]
         census.note(after, len(data))
         written += 1
     return written
+
+
+def _check_smaller(keyring: Keyring, smaller: Keyring, doomed: set[Pseudonym]) -> None:
+    """What was read a second time may have been read wrongly: nobody else's key must go with it."""
+    kept = {place: sealed for place, sealed in keyring.sealed.items() if keyring.index[place][0] not in doomed}
+    if (smaller.index, smaller.wraps, smaller.chunk_key, smaller.sealed) != (
+        keyring.index,
+        keyring.wraps,
+        keyring.chunk_key,
+        kept,
+    ):
+        raise DamageError(f"'{keyring.where}' was read twice, and was not the same", hint="The next run tries again.")
 
 
 def clear(repository: Repository, segments: Iterable[SegmentRef]) -> tuple[int, int]:
@@ -207,10 +236,3 @@ def _purge_of(lives: Lives, key: LifeKey) -> Purge:
     if life.purge is None:
         raise RefusedError(f"the purge of tenant {key.tenant} has not begun")
     return life.purge
-
-
-def _by_keyring(segments: Iterable[Counted]) -> dict[ObjectName, set[Pseudonym]]:
-    found: dict[ObjectName, set[Pseudonym]] = {}
-    for counted in segments:
-        found.setdefault(counted.keyring, set()).add(counted.pseudonym)
-    return found
