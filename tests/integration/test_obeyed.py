@@ -253,6 +253,7 @@ def test_an_expiry_is_no_damage(reading: Reading, recover: Recover) -> None:
 
 def test_a_class_too_old_is_left_out(reading: Reading, recover: Recover) -> None:
     """Its parts are gone from a snapshot that stays: no damage, told, and the rest is restored."""
+    before = reading.copy("before")
     expire(reading, max_ages={"uploaded": 1 * DAY})
     found = reading.verify()
     assert (found.findings, found.aged) == ((), 5)
@@ -267,6 +268,11 @@ def test_a_class_too_old_is_left_out(reading: Reading, recover: Recover) -> None
     with pytest.raises(DamageError), reading.restored(root):
         pass
     assert reading.recovered(recover, root)[0] == 7
+    # Too old is no purge: where its bytes are at hand, they are restored.
+    shutil.copytree(reading.copy("again") / "ledger", before / "ledger", dirs_exist_ok=True)
+    with reading.restored(before) as (report, database):
+        assert (report.aged, report.exact, len(notes(database))) == (0, True, 5)
+    assert reading.recovered(recover, before)[2] == set(TENANTS)
 
 
 def test_a_keeper_writes_down_what_is_proven(reading: Reading) -> None:
