@@ -5,10 +5,24 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import timedelta
 from typing import TextIO
 
 import msgspec
+
+from backupd.model.amounts import human_bytes, human_duration
+
+__all__ = [
+    "Cell",
+    "Table",
+    "aligned",
+    "human_bytes",
+    "human_duration",
+    "print_facts",
+    "print_json",
+    "print_lines",
+    "print_table",
+    "printable",
+]
 
 Cell = str | int | None
 
@@ -65,29 +79,6 @@ def printable(text: str) -> str:
     if text.isprintable():
         return text
     return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text)
-
-
-def human_bytes(count: float) -> str:
-    """`742 MB`, `1.3 GB`: three digits, powers of 1000."""
-    for unit in ("B", "kB", "MB", "GB"):
-        if count < 999.5:
-            return f"{count:.0f} {unit}" if unit == "B" or count >= 99.95 else f"{count:.1f} {unit}"
-        count /= 1000
-    return f"{count:.1f} TB"
-
-
-def human_duration(span: timedelta) -> str:
-    """`4.2 s`, `3 min 20 s`, `2 h 5 min`, `28 d`."""
-    seconds = span.total_seconds()
-    if seconds < 60:
-        return f"{seconds:.1f} s"
-    minutes, rest = divmod(round(seconds), 60)
-    if minutes < 60:
-        return f"{minutes} min {rest} s"
-    hours, minutes = divmod(minutes, 60)
-    if hours < 48:
-        return f"{hours} h {minutes} min"
-    return f"{hours // 24} d"
 
 
 def _draw(table: Table, stream: TextIO) -> None:
