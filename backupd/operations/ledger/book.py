@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, TypeAlias
 
+from backupd.catalog.layout import entry_name
 from backupd.catalog.ledger import Chain, listed, next_document, put_entry, read_chain
 from backupd.errors import ConfigError, DamageError, ObjectExistsError, RefusedError, StoreGoneError
 from backupd.model.ids import RegionName, RepositoryId
@@ -68,6 +69,8 @@ class Book:
         """
         self.unreached = {}
         lengths: dict[str, int] = {}
+        # What another process of this machine appends stands in the copy first.
+        self.chain, _ = read_chain(self._place.copy, self.chain, self._place.trusted)
         for name, store in self._place.stores.items():
             try:
                 self.chain, lengths[name] = read_chain(store, self.chain, self._place.trusted, anew=anew)
@@ -97,9 +100,10 @@ class Book:
     def append(self, decide: Decide) -> list[Event]:
         """Append what `decide` answers, in one entry, to every store that can be reached; nothing when it is nothing.
 
-        It was appended when this returns: at least one store has it. Raises what `decide` and `sync` raise,
-        ConfigError when this machine has no key to sign with, RefusedError when the clock runs behind the ledger, and
-        DamageError when the stores disagree.
+        It was appended when this returns: at least one store has it. Where StoreGoneError is raised it may be, and the
+        next `sync` sees to it that every store gets it. Raises what `decide` and `sync` raise, ConfigError when this
+        machine has no key to sign with, RefusedError when the clock runs behind the ledger, and DamageError when the
+        stores disagree.
         """
         for _ in range(_ATTEMPTS):
             events = decide(self.lives)
@@ -113,7 +117,12 @@ class Book:
     def _appended(self, events: list[Event]) -> bool:
         """False when somebody else's entry has the place; then nothing was appended."""
         document = self._signed(events)
-        seq, taken = len(self.chain.links) + 1, 0
+        seq, taken, doubtful = len(self.chain.links) + 1, 0, False
+        # Here first: a store that broke off may have the entry, and be away when the next one is decided.
+        try:
+            put_entry(self._place.copy, seq, document)
+        except ObjectExistsError:
+            return False
         for name, store in self._place.stores.items():
             if name in self.unreached:
                 continue
@@ -121,19 +130,20 @@ class Book:
                 put_entry(store, seq, document)
             except StoreGoneError as error:
                 self.unreached[name] = error
+                doubtful = True
             except ObjectExistsError:
-                if taken:
+                if taken or doubtful:
                     raise DamageError(
                         f"the ledger of store '{name}' went another way at entry {seq}",
                         hint="Two keepers wrote at once. Stop one, and compare the stores' copies of the ledger.",
                     ) from None
+                self._place.copy.remove(entry_name(seq))
                 return False
             else:
                 taken += 1
         if not taken:
             raise next(iter(self.unreached.values()))
         self.chain = self.chain.extended(document, self._place.trusted)
-        put_entry(self._place.copy, seq, document)
         return True
 
     def _signed(self, events: list[Event]) -> bytes:
