@@ -73,7 +73,7 @@ def make_keeping(region: Region, folder: Path, store: Store | None = None) -> Ke
     """A keeper of the region's one store, whose ledger the region's node believes."""
     signer, clock = Signer(os.urandom(32)), Drift()
     trusted = frozenset({signer.public})
-    repository = Repository(store or region.store, [region.node.signer.public, signer.public], trusted)
+    repository = Repository(store or region.store, [region.node.signer.public], trusted)
     region.repository = repository
     place = Place(
         REGION,

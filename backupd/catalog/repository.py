@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from backupd.catalog import layout
 from backupd.catalog.keys import SecretKeys
 from backupd.errors import DamageError, ObjectMissingError
-from backupd.model.documents import Record, RepositoryInfo, decode_body, encode_body
+from backupd.model.documents import REDUCED, Record, RepositoryInfo, decode_body, encode_body
 from backupd.model.ids import GenerationId, ObjectHash, ObjectName, SnapshotName
 from backupd.seal.documents import LIMITS, read_document
 from backupd.seal.opening import Keyring, parse_keyring
@@ -102,7 +102,10 @@ class Repository:
         data = self._fetch(where, "snapshot")
         if hashlib.sha256(data).hexdigest() != snapshot.partition("-")[2]:
             raise DamageError(f"'{where}' does not have the hash its name says")
-        record = decode_body(read_document(data, "snapshot", self.signers, where), Record, where)
+        record = decode_body(read_document(data, "snapshot", self.signers | self.keepers, where), Record, where)
+        if REDUCED not in record.extra:
+            # A keeper writes records of what a hold keeps, and no others.
+            read_document(data, "snapshot", self.signers, where)
         if (record.repository, record.region) != (self._info.repository, self._info.region):
             raise DamageError(f"'{where}' belongs to another repository")
         if record.generation != generation or snapshot != record_title(record, data):

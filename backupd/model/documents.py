@@ -29,6 +29,9 @@ _Signer = Annotated[str, msgspec.Meta(pattern=r"\A[0-9a-f]{64}\Z")]
 PartRef = tuple[_Pseudonym, _Hash, _Count]
 """Segment, part and the part's size in bytes."""
 
+REDUCED = "reduced"
+"""A record's field, kept in `extra`: the name of the record of which a hold kept this part."""
+
 Body = TypeVar("Body", "RepositoryInfo", "Record")
 
 

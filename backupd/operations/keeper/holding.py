@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Final
 import msgspec
 
 from backupd.catalog.repository import signed_record
+from backupd.model.documents import REDUCED
 from backupd.model.instants import parse_stamp, stamp
 from backupd.model.ledger import Reduced
 from backupd.planning.retention import Decision
@@ -27,8 +28,6 @@ if TYPE_CHECKING:
 
 STRUCTURE: Final = "structure"
 """The class of schemas, roles and facts (FORMAT.md §7)."""
-REDUCED: Final = "reduced"
-"""Field of a record: the name of the one it was made of."""
 
 
 @dataclass(frozen=True, slots=True)

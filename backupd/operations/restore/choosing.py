@@ -9,8 +9,8 @@ import msgspec
 
 from backupd.catalog import layout
 from backupd.errors import DamageError, RefusedError, UsageError
+from backupd.model.documents import REDUCED
 from backupd.model.instants import parse_stamp
-from backupd.operations.keeper.holding import REDUCED
 from backupd.operations.verify.ledger import History, look_at_ledger
 from backupd.operations.verify.reading import Containers, in_parallel
 from backupd.planning.choosing import candidates

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 from backupd.catalog import layout
 from backupd.errors import DamageError, ObjectMissingError
+from backupd.model.documents import REDUCED
 from backupd.model.instants import parse_stamp
-from backupd.operations.keeper.holding import REDUCED
 from backupd.operations.verify.ledger import UNSOUND
 from backupd.planning.verify import Finding, Key, Wanted
 
