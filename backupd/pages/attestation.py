@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from backupd.pages.environment import environment
+from backupd.pages.words import readable
 
 if TYPE_CHECKING:
     from backupd.model.attestation import Attestation
@@ -70,7 +71,7 @@ def render_attestation(attestation: Attestation, sha256: str, signatures: Sequen
             methods=_sentences([code for store in attestation.stores for code in store.methods], METHODS),
             not_claimed=_sentences(attestation.not_claimed, NOT_CLAIMED),
             not_covered=_sentences(attestation.not_covered, NOT_COVERED),
-            time=_readable,
+            time=readable,
         )
     )
 
@@ -78,8 +79,3 @@ def render_attestation(attestation: Attestation, sha256: str, signatures: Sequen
 def _sentences(codes: Sequence[str], known: Mapping[str, str]) -> list[tuple[str, str]]:
     """Codes with what they stand for; one this program does not know stands for itself."""
     return [(code, known.get(code, code)) for code in dict.fromkeys(codes)]
-
-
-def _readable(stamp: str) -> str:
-    """`2030-01-31 13:45:10 UTC`."""
-    return f"{stamp[:10]} {stamp[11:19]} UTC"
