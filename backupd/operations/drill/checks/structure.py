@@ -1,0 +1,191 @@
+"""Checks 4 to 8: sequences, constraints, indexes, extensions and collations, roles; and the rest of the schema."""
+
+from __future__ import annotations
+
+import subprocess
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import IO, TYPE_CHECKING, Any, cast
+
+from backupd.errors import SourceError
+from backupd.model.report import CheckName
+from backupd.operations.drill.scene import Findings
+from backupd.planning.names import Names
+from backupd.postgres.connect import connect, resolved
+from backupd.postgres.schema.ddl import dump_globals, dump_schema, large_objects_command
+from backupd.postgres.schema.likeness import Difference, Schema, differences, not_valid, read_schema
+from backupd.postgres.schema.object_digests import object_digests, reader_of
+from backupd.postgres.schema.statements import split_statements
+from backupd.postgres.scratch import looking
+from backupd.postgres.scratch.cluster import SUPERUSER
+from backupd.postgres.source.exported import hold
+from backupd.postgres.source.facts import read_facts, read_sequences
+from backupd.postgres.tools import client, find_programs
+
+if TYPE_CHECKING:
+    from backupd.model.manifest import SequenceValue
+    from backupd.model.report import Check
+    from backupd.operations.drill.scene import Scene
+    from backupd.postgres.tools import Client
+
+_OWN = (f"CREATE ROLE {SUPERUSER};", f"ALTER ROLE {SUPERUSER} ")
+"""Every server has a first superuser of its own making, with its own password."""
+_ROLES = ("CREATE ROLE ", "ALTER ROLE ", "GRANT ", "COMMENT ON ROLE ", "SECURITY LABEL ")
+
+
+@dataclass(frozen=True, slots=True)
+class Structure:
+    """What the restored database says of itself beside its rows."""
+
+    expected: Schema
+    found: Schema
+    differences: list[Difference]
+    sequences: list[SequenceValue]
+    facts: dict[str, Any]
+    globals: list[str]
+    large_objects: Counter[str]
+    constraints: tuple[int, int]
+    indexes: tuple[int, int]
+
+
+def read_structure(scene: Scene) -> Structure:
+    """Raises SourceError, DamageError."""
+    contents, plan, source = scene.restored.contents, scene.restored.plan, scene.restored.source
+    expected = read_schema(contents.file(plan, "ddl-head")[0], contents.file(plan, "ddl"))
+    names = Names(scene.world.tenancies[scene.subject.record.database], scene.subject.choice.record.database)
+    with hold(source, single=False) as holder, connect(source) as free:
+        connection = holder.connection
+        programs = find_programs(source.client_folders, connection.info.server_version)
+        with client(programs, resolved(connection)) as started:
+            ddl = dump_schema(started, holder.exported, names)
+            roles = dump_globals(started, connection, names)
+            objects = _large_objects(started, large_objects_command(started, connection, holder.exported))
+        found = read_schema(ddl.head, ddl.entries.values())
+        return Structure(
+            expected=expected,
+            found=found,
+            differences=differences(expected, found),
+            sequences=read_sequences(connection, free),
+            facts=read_facts(connection),
+            globals=list(roles.values()),
+            large_objects=objects,
+            constraints=looking.constraints(free),
+            indexes=looking.indexes(free),
+        )
+
+
+def check_sequences(scene: Scene, structure: Structure) -> Check:
+    """Each has the value it had; one that is lower would give numbers a second time."""
+    findings = Findings(CheckName.SEQUENCES)
+    there = {(schema, name): (value, called) for schema, name, value, called in structure.sequences}
+    for schema, name, value, called in scene.restored.plan.sequences:
+        findings.examined += 1
+        found = there.pop((schema, name), None)
+        if found is None:
+            findings.add("sequence-missing")
+        elif found != (value, called):
+            findings.add("sequence-lower" if found < (value, called) else "sequence-higher")
+    findings.add("sequence-added", len(there))
+    return findings.check()
+
+
+def check_constraints(structure: Structure) -> Check:
+    """All that were there are there, as they were, and valid if they were."""
+    findings = Findings(CheckName.CONSTRAINTS, structure.constraints[0])
+    _count(findings, structure, "constraint", lambda kind: kind.endswith("CONSTRAINT"))
+    findings.add("constraint-not-valid", max(0, structure.constraints[1] - not_valid(structure.expected)))
+    return findings.check()
+
+
+def check_indexes(structure: Structure) -> Check:
+    """All that were there are there, as they were, and none is invalid."""
+    findings = Findings(CheckName.INDEXES, structure.indexes[0])
+    _count(findings, structure, "index", lambda kind: kind.startswith("INDEX"))
+    findings.add("index-invalid", structure.indexes[1])
+    return findings.check()
+
+
+def check_extensions(scene: Scene, structure: Structure) -> Check:
+    """Extensions with their versions and schemas; collations by provider.
+
+    A collation whose version differs is told and no fault: this machine's libraries are others, and a restore makes
+    every index anew.
+    """
+    findings = Findings(CheckName.EXTENSIONS)
+    expected, found = scene.restored.plan.facts, structure.facts
+    one, other = (
+        {name: (version, schema) for name, version, schema in facts["extensions"]} for facts in (expected, found)
+    )
+    findings.examined = len(one) + len(expected["collations"])
+    findings.add("extension-missing", len(one.keys() - other.keys()))
+    findings.add("extension-added", len(other.keys() - one.keys()))
+    findings.add("extension-version", sum(one[name][0] != other[name][0] for name in one.keys() & other.keys()))
+    findings.add("extension-schema", sum(one[name][1] != other[name][1] for name in one.keys() & other.keys()))
+    made, there = (_collations(facts) for facts in (expected, found))
+    findings.add("collation-missing", len(made.keys() - there.keys()))
+    findings.note("collation-version", sum(made[key] != there[key] for key in made.keys() & there.keys()))
+    _count(findings, structure, "extension", lambda kind: kind == "EXTENSION")
+    return findings.check()
+
+
+def check_globals(scene: Scene, structure: Structure) -> Check:
+    """Every role with its attributes, settings and memberships; the scratch server's own are as it made them."""
+    findings = Findings(CheckName.GLOBALS)
+    contents, plan = scene.restored.contents, scene.restored.plan
+    wanted = Counter(_role_statements(file.decode(errors="surrogateescape") for file in contents.file(plan, "globals")))
+    there = Counter(_role_statements(structure.globals))
+    findings.examined = wanted.total()
+    findings.add("role-differs", (wanted - there).total())
+    findings.add("role-added", (there - wanted).total())
+    return findings.check()
+
+
+def other_faults(scene: Scene, structure: Structure) -> Counter[str]:
+    """What else differs: large objects, tables, functions, views, privileges, comments. Told with the rows."""
+    found: Counter[str] = Counter()
+    contents, plan = scene.restored.contents, scene.restored.plan
+    expected: Counter[str] = Counter()
+    for archive in contents.streamed(plan, "large-objects"):
+        expected += object_digests(reader_of(archive))
+    found["large-objects-missing"] = (expected - structure.large_objects).total()
+    found["large-objects-added"] = (structure.large_objects - expected).total()
+    for one in structure.differences:
+        if not (one.kind.endswith("CONSTRAINT") or one.kind.startswith("INDEX") or one.kind == "EXTENSION"):
+            found[f"schema-{one.how}"] += 1
+    return +found
+
+
+def _large_objects(started: Client, command: list[str] | None) -> Counter[str]:
+    if command is None:
+        return Counter()
+    with subprocess.Popen(
+        command,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        env=dict(started.environment),
+    ) as process:
+        found = object_digests(cast("IO[bytes]", process.stdout).read)
+    if process.returncode:
+        raise SourceError(f"pg_dump failed with exit status {process.returncode} on large objects")
+    return found
+
+
+def _count(findings: Findings, structure: Structure, what: str, ours: Any) -> None:
+    for one in structure.differences:
+        if ours(one.kind):
+            findings.add(f"{what}-{one.how}")
+
+
+def _collations(facts: Mapping[str, Any]) -> dict[tuple[str, str, str], str | None]:
+    return {(schema, name, provider): version for schema, name, provider, version in facts["collations"]}
+
+
+def _role_statements(scripts: Iterable[str]) -> Sequence[str]:
+    return [
+        statement.strip()
+        for script in scripts
+        for statement in split_statements(script)
+        if statement.strip().startswith(_ROLES) and not statement.strip().startswith(_OWN)
+    ]

@@ -1,0 +1,117 @@
+"""Which snapshot is drilled: the store's records, the ledger, and the turns of earlier drills."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from backupd.errors import UsageError
+from backupd.model.instants import parse_stamp
+from backupd.model.report import Selection
+from backupd.operations.drill.scene import Subject
+from backupd.operations.restore.choosing import choose, read_history
+from backupd.operations.restore.values import RestoreRequest
+from backupd.operations.restore.values import World as RestoreWorld
+from backupd.operations.verify.ledger import UNSOUND
+from backupd.planning.choosing import candidates as meant
+from backupd.planning.drill import Candidate, choose_snapshot, named
+from backupd.postgres.connect import Source
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+    from backupd.catalog.repository import Repository
+    from backupd.model.documents import Record
+    from backupd.model.ids import SnapshotName
+    from backupd.operations.drill.values import DrillRequest, DrillWorld
+    from backupd.operations.verify.ledger import History
+    from backupd.planning.drill import Chosen
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """What there is to drill, and what was chosen of it."""
+
+    chosen: Chosen
+    record: Record
+    history: History
+    newest: datetime
+    """Of the chosen database's snapshots."""
+
+
+def find(request: DrillRequest, repository: Repository, world: DrillWorld) -> Found:
+    """Choose, by a name somebody gave or by turns. Records that cannot be believed are left to the first check.
+
+    Raises UsageError when there is nothing to choose, DamageError for a ledger that cannot be followed.
+    """
+    history = read_history(repository, restore_world(world))
+    records: dict[SnapshotName, Record] = {}
+    for generation, name in repository.records():
+        if name not in history.explained.expired:
+            try:
+                records[name] = repository.record(name, generation)
+            except UNSOUND:
+                continue
+    every = [
+        Candidate(name, record.generation, record.database, record.member, parse_stamp(record.exported))
+        for name, record in records.items()
+        if request.database in (None, record.database) and record.database in world.tenancies
+    ]
+    chosen = _named(request.snapshot, every) if request.snapshot else choose_snapshot(every, world.past, request.seed)
+    one = chosen.candidate
+    ours = [other.exported for other in every if (other.database, other.member) == (one.database, one.member)]
+    return Found(chosen, records[one.name], history, max(ours))
+
+
+def _named(wanted: str, every: list[Candidate]) -> Chosen:
+    by_name = sorted(every, key=lambda one: one.name)
+    names, one = meant([candidate.name for candidate in by_name], wanted)
+    if not names or (one and len(names) > 1):
+        raise UsageError(
+            "the snapshot to drill is not there, or means several", hint="`backupd snapshots` lists what there is."
+        )
+    return named(every, names[0])
+
+
+def prepared(found: Found, repository: Repository, world: DrillWorld) -> Subject:
+    """The chosen snapshot's keys, and what of it is to be restored.
+
+    Raises KeyRefusedError, DamageError, RefusedError as a restore does.
+    """
+    request = restore_request(found, Source("dbname=postgres"), "drill")
+    choice = choose(request, repository, restore_world(world), found.history)
+    return Subject(repository, found.chosen, found.record, choice, found.history)
+
+
+def restore_request(found: Found, target: Source, name: str) -> RestoreRequest:
+    """The restore a drill makes: everything, with the roles."""
+    return RestoreRequest(
+        label=found.record.database,
+        snapshot=found.chosen.candidate.name,
+        target=target,
+        name=name,
+        jobs=2,
+        roles=True,
+        purpose="drill",
+    )
+
+
+def restore_world(world: DrillWorld) -> RestoreWorld:
+    return RestoreWorld(
+        world.identity, world.clock, world.trace, world.random, store=world.store, own_ledger=world.own_ledger
+    )
+
+
+def selection(found: Found, world: DrillWorld) -> Selection:
+    """The choice as a report tells it."""
+    chosen, record = found.chosen, found.record
+    return Selection(
+        snapshot=chosen.candidate.name,
+        store=world.store,
+        database=record.database,
+        exported=record.exported,
+        generation=record.generation,
+        rule=chosen.rule,
+        seed=chosen.seed,
+        population=chosen.population,
+    )

@@ -1,0 +1,265 @@
+"""One restore drill, as numbered steps.
+
+1. Remove what crashed drills left behind.
+2. Choose a snapshot, by turns; open its keys; read every part's manifest.
+3. Start a server of the drill's own; make sure that it is nobody else's.
+4. Restore into it, from the store and never from the spool, as a person would in a disaster.
+5. Check: records, bytes, rows, structure, deletion, age, the operator's own queries.
+6. Stop the server, remove its files, and look that they are gone.
+7. Weigh the checks against each other, and say all of it in a report.
+
+Whatever stops a drill is in its report, too: a drill that could not find out has the verdict `error`.
+"""
+
+from __future__ import annotations
+
+import math
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import backupd
+from backupd.errors import (
+    BackupdError,
+    DamageError,
+    InterruptedRunError,
+    ObjectMissingError,
+    RefusedError,
+    SourceError,
+    SpoolFullError,
+)
+from backupd.model.ids import DrillId
+from backupd.model.instants import compact, stamp
+from backupd.model.report import (
+    Check,
+    CheckName,
+    Deletion,
+    Disposal,
+    Disposed,
+    Finding,
+    Measured,
+    Phase,
+    Report,
+    Sizes,
+    Versions,
+    every_check,
+    verdict_of,
+)
+from backupd.operations.drill.checking import Checking
+from backupd.operations.drill.choosing import Found, find, prepared, restore_request, restore_world, selection
+from backupd.operations.drill.damage import check_damage, damaged_copy
+from backupd.operations.drill.guard import require_apart
+from backupd.operations.drill.scene import Restored, Scene, Subject
+from backupd.operations.drill.values import DrillOutcome, DrillRequest, DrillWorld
+from backupd.operations.restore import RestoreReport, restore
+from backupd.operations.restore.contents import Contents
+from backupd.postgres.connect import elsewhere
+from backupd.postgres.scratch.cluster import Cluster, Making, reap, scratch_cluster
+from backupd.postgres.scratch.programs import find_server, runner
+from backupd.postgres.scratch.watch import Limits, limited
+from backupd.trace import PhaseDone, PhaseStarted
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from backupd.catalog.repository import Repository
+
+_ROOM = 3
+"""Times its COPY text a database may take with its indexes and the log of writing both; a start is refused below."""
+_OF_RESTORE = {"planning": "keys", "loading": "fetch"}
+"""What the phases of a restore are called in a report; all others are `restore`."""
+
+
+def drill(request: DrillRequest, repository: Repository, world: DrillWorld) -> DrillOutcome:
+    """Drill once; returns whatever the verdict is.
+
+    Raises InterruptedRunError when it is stopped, and what `repository.info()` raises: then there is nothing to report
+    of. The report names no previous one and no performer: it is to be published.
+    """
+    info = repository.info()
+    running = _Drill(request, repository, world)
+    try:
+        running.run()
+    except InterruptedRunError:
+        raise
+    except BackupdError as error:
+        running.stopped(error)
+    return running.outcome(info.repository, info.region)
+
+
+@dataclass(slots=True)
+class _Made:
+    """What a report is made of, as far as the drill came."""
+
+    checks: dict[CheckName, Check] = field(default_factory=dict)
+    phases: dict[str, float] = field(default_factory=dict)
+    found: Found | None = None
+    versions: Versions = field(default_factory=lambda: Versions(backupd=backupd.__version__))
+    measured: Measured = field(default_factory=Measured)
+    sizes: Sizes | None = None
+    deletion: Deletion | None = None
+    disposal: Disposal = field(default_factory=lambda: Disposal(destroyed=[]))
+    error: BackupdError | None = None
+
+
+class _Drill:
+    def __init__(self, request: DrillRequest, repository: Repository, world: DrillWorld) -> None:
+        self._request = request
+        self._repository = repository
+        self._world = world
+        self._made = _Made()
+        self._started = world.clock.now()
+        self._began = world.clock.monotonic()
+        self._id = DrillId(f"{compact(self._started)}-{world.random(4).hex()}")
+
+    def run(self) -> None:
+        world, made = self._world, self._made
+        removed, remaining = reap(world.place.parent)
+        made.disposal = Disposal(destroyed=[], leftovers=removed, remaining=remaining)
+        with self._phase("queue"):
+            found = made.found = find(self._request, self._repository, world)
+            made.measured = Measured(rpo=max(0, math.ceil((self._started - found.newest).total_seconds())))
+        with self._phase("keys"):
+            subject = prepared(found, self._repository, world)
+        with self._phase("queue"):
+            programs = find_server(world.place.folders, found.record.server // 10000)
+            making = Making(world.place.parent, programs, runner(world.place.user), world.random(8).hex())
+        with scratch_cluster(making) as cluster:
+            try:
+                made.versions = Versions(backupd=backupd.__version__, server=programs.version)
+                self._with(cluster, found, subject)
+            finally:
+                self._dispose(cluster)
+
+    def _with(self, cluster: Cluster, found: Found, subject: Subject) -> None:
+        require_apart(cluster.source, self._world.production)
+        if found.record.totals.bytes * _ROOM > min(self._world.place.size, cluster.free()):
+            raise SpoolFullError(
+                "there is no room for the scratch server's files",
+                hint="Raise drill.max_size, or name a larger disk's folder as drill.scratch_dir.",
+            )
+        if self._request.damage:
+            self._damage(cluster, found, subject)
+            return
+        name = _database_name(subject)
+        report = self._restore(cluster, found, name, self._repository)
+        source = elsewhere(cluster.source, name)
+        self._world.between(source)
+        with Contents(self._repository, subject.choice.record, subject.choice.keys, 2) as contents:
+            plan = contents.plan(exact=subject.choice.exact)
+            objects = contents.needed()
+            self._made.sizes = Sizes(
+                rows=report.rows,
+                bytes=report.bytes,
+                segments=report.segments,
+                objects=len(objects),
+                fetched=sum(objects.values()),
+            )
+            self._check(cluster, Scene(self._world, subject, Restored(source, contents, plan)), found)
+
+    def _restore(self, cluster: Cluster, found: Found, name: str, repository: Repository) -> RestoreReport:
+        world = self._world
+        limits = Limits(world.place.restore_limit.total_seconds(), world.place.size)
+        request = restore_request(found, cluster.source, name)
+        with limited(cluster, "restore", limits):
+            report = restore(request, repository, restore_world(world))
+        for phase, seconds in report.phases:
+            self._took(_OF_RESTORE.get(phase, "restore"), seconds)
+        return report
+
+    def _check(self, cluster: Cluster, scene: Scene, found: Found) -> None:
+        made, limit = self._made, self._world.place.check_limit.total_seconds()
+        checking = Checking(scene, cluster.path)
+        with self._phase("verify"), limited(cluster, "verify", Limits(limit, self._world.place.size)):
+            checking.run()
+        made.checks |= checking.checks
+        made.deletion = checking.deletion
+        elapsed = math.ceil(self._world.clock.monotonic() - self._began)
+        made.measured = Measured(rpo=made.measured.rpo, rto=elapsed)
+        made.checks |= checking.measures(made.measured, made.sizes, restore_request(found, cluster.source, "canary"))
+
+    def _damage(self, cluster: Cluster, found: Found, subject: Subject) -> None:
+        copy = damaged_copy(subject, self._request.seed)
+        with self._phase("verify"):
+            check = check_damage(
+                subject, copy, cluster.path, lambda repository: self._restore(cluster, found, "damaged", repository)
+            )
+        self._made.checks[CheckName.DAMAGE] = check
+
+    def _dispose(self, cluster: Cluster) -> None:
+        with self._phase("disposal"):
+            ended, removed = cluster.dispose()
+        before = self._made.disposal
+        destroyed = [Disposed("scratch-server", "process-gone")] if ended else []
+        destroyed += [Disposed("data-folder", "listed-absent")] if removed else []
+        self._made.disposal = Disposal(
+            destroyed=[*destroyed, Disposed("keys", "never-on-disk")],
+            leftovers=before.leftovers,
+            remaining=before.remaining + (not ended) + (not removed),
+        )
+        faults = [Finding("left-behind", self._made.disposal.remaining)] if self._made.disposal.remaining else []
+        verdict = Check.of(CheckName.DISPOSAL, "fail" if faults else "pass", 2, faults)
+        self._made.checks[CheckName.DISPOSAL] = verdict
+
+    def stopped(self, error: BackupdError) -> None:
+        """What an error says of the backup: damage fails it, and so does a restore that PostgreSQL refuses."""
+        self._made.error = error
+        code = type(error).__name__.removesuffix("Error").lower()
+        if isinstance(error, DamageError | ObjectMissingError):
+            name, verdict = CheckName.AUTHENTIC, "fail"
+        elif isinstance(error, SourceError) and not error.retryable and self._made.sizes is None:
+            name, verdict = CheckName.EQUALITY, "fail"
+        else:
+            name, verdict = CheckName.EQUALITY, "error"
+        if self._request.damage:
+            name, verdict = CheckName.DAMAGE, "error"
+        self._made.checks[name] = Check.of(name, "fail" if verdict == "fail" else "error", 0, [Finding(code)])
+
+    def outcome(self, repository: str, region: str) -> DrillOutcome:
+        made, world, request = self._made, self._world, self._request
+        kind = "damage" if request.damage else "automatic" if request.trigger != "command" else "human"
+        checks = every_check(made.checks.values(), "not-asked" if request.damage else "not-reached")
+        report = Report(
+            repository=repository,  # type: ignore[arg-type]
+            region=region,  # type: ignore[arg-type]
+            drill=self._id,
+            type=kind,  # type: ignore[arg-type]
+            trigger=request.trigger,
+            scheduled=stamp(request.scheduled) if request.scheduled else None,
+            started=stamp(self._started),
+            finished=stamp(world.clock.now()),
+            machine=world.machine,
+            location=world.location,
+            versions=made.versions,
+            selection=selection(made.found, world) if made.found else None,
+            objectives=world.objectives,
+            phases=[Phase(name, math.ceil(seconds * 1000)) for name, seconds in made.phases.items()],
+            measured=made.measured,
+            checks=checks,
+            sizes=made.sizes,
+            deletion=made.deletion,
+            disposal=made.disposal,
+            verdict=verdict_of(checks, kind),  # type: ignore[arg-type]
+        )
+        return DrillOutcome(report, made.found.chosen.candidate.name if made.found else None, made.error)
+
+    @contextmanager
+    def _phase(self, name: str) -> Iterator[None]:
+        self._world.trace.emit(PhaseStarted(name))
+        begun = self._world.clock.monotonic()
+        yield
+        taken = self._world.clock.monotonic() - begun
+        self._took(name, taken)
+        self._world.trace.emit(PhaseDone(name, seconds=taken))
+
+    def _took(self, name: str, seconds: float) -> None:
+        self._made.phases[name] = self._made.phases.get(name, 0.0) + seconds
+
+
+def _database_name(subject: Subject) -> str:
+    """The real name, so that rules over names mean in the scratch server what they meant at the source."""
+    parts = subject.choice.record.parts
+    if not parts:
+        raise RefusedError("nothing of the snapshot is left to restore")
+    name = subject.choice.keys[parts[0][0]].name.database
+    return f"{name[:50]}_drill" if name in ("postgres", "template0", "template1") else name

@@ -1,0 +1,109 @@
+"""What the checks of one drill look at."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Literal
+
+from backupd.model.inventory import TableName
+from backupd.model.report import Check, CheckName, Finding
+
+if TYPE_CHECKING:
+    from backupd.catalog.repository import Repository
+    from backupd.model.documents import Record
+    from backupd.model.manifest import Span
+    from backupd.operations.drill.values import DrillWorld
+    from backupd.operations.restore.choosing import Choice
+    from backupd.operations.restore.contents import Contents
+    from backupd.operations.verify.ledger import History
+    from backupd.planning.drill import Chosen
+    from backupd.planning.restore import RestorePlan
+    from backupd.postgres.connect import Source
+
+Segments = dict[str | None, list["Span"]]
+"""What a table's rows of each tenant (None: nobody's) must be."""
+
+
+@dataclass(frozen=True, slots=True)
+class Subject:
+    """The snapshot under drill."""
+
+    repository: Repository
+    chosen: Chosen
+    record: Record
+    """As it was written, with all its parts."""
+    choice: Choice
+    """What of it was to be restored."""
+    history: History
+
+
+@dataclass(slots=True)
+class Restored:
+    """The restored database, and what it must be."""
+
+    source: Source
+    contents: Contents
+    plan: RestorePlan
+    strangers: int | None = None
+    """Tenants with rows there that the snapshot has none of, or only purged ones; None until rows were compared."""
+
+
+@dataclass(frozen=True, slots=True)
+class Scene:
+    """All of it."""
+
+    world: DrillWorld
+    subject: Subject
+    restored: Restored
+
+
+@dataclass(slots=True)
+class Findings:
+    """What one check comes upon, counted."""
+
+    name: CheckName
+    examined: int = 0
+    _counts: Counter[str] = field(default_factory=Counter)
+    _notes: Counter[str] = field(default_factory=Counter)
+
+    def add(self, code: str, count: int = 1) -> None:
+        """Something that fails the check; nothing when it is none."""
+        self._counts[code] += count
+
+    def note(self, code: str, count: int = 1) -> None:
+        """Something to be seen that is no fault."""
+        self._notes[code] += count
+
+    def check(self) -> Check:
+        faults, notes = +self._counts, +self._notes
+        verdict: Literal["pass", "fail"] = "fail" if faults else "pass"
+        return Check.of(self.name, verdict, self.examined, _listed([*faults.items(), *notes.items()]))
+
+
+def skipped(name: CheckName, because: str) -> Check:
+    return Check.of(name, "skip", 0, [Finding(because)])
+
+
+def undecided(name: CheckName, because: str, count: int = 1) -> Check:
+    """The check could not be made, though it should have been."""
+    return Check.of(name, "error", 0, [Finding(because, count)])
+
+
+def expected_rows(subject: Subject, plan: RestorePlan) -> dict[TableName, Segments]:
+    """Every table's rows by tenant, as the manifests list them."""
+    found: dict[TableName, Segments] = defaultdict(dict)
+    keys, parts = subject.choice.keys, subject.choice.record.parts
+    for bundles in plan.passes:
+        for bundle in bundles:
+            for piece in bundle:
+                table = plan.tables[piece.table]
+                tenant = keys[parts[piece.part][0]].name.tenant
+                spans, _ = piece.unpacked()
+                found[TableName(table.schema, table.name)].setdefault(tenant, []).extend(spans)
+    return found
+
+
+def _listed(counts: Iterable[tuple[str, int]]) -> list[Finding]:
+    return [Finding(code, count) for code, count in counts]
