@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from backupd.catalog import layout
 from backupd.errors import ConfigError, DamageError, RefusedError
-from backupd.model.ids import ClassTag, GenerationId, ObjectHash, ObjectName, Pseudonym, TenantTag
+from backupd.model.ids import ClassTag, GenerationId, ObjectHash, ObjectName, Pseudonym, SnapshotName, TenantTag
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -25,10 +25,11 @@ if TYPE_CHECKING:
     from backupd.model.ids import RepositoryId
     from backupd.seal.opening import Keyring
 
-_FORM = 2
+_FORM = 3
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS repository (id TEXT NOT NULL);
 CREATE TABLE IF NOT EXISTS keyrings (name TEXT PRIMARY KEY, size INTEGER NOT NULL) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS records (name TEXT PRIMARY KEY) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS segments (
   generation TEXT NOT NULL, pseudonym TEXT NOT NULL, tenant TEXT NOT NULL, class TEXT NOT NULL, keyring TEXT NOT NULL,
   PRIMARY KEY (generation, pseudonym, keyring)) WITHOUT ROWID;
@@ -136,6 +137,16 @@ class Census:
             for generation, pseudonym in segments
             for counted in self._segments("generation = ? AND pseudonym = ?", generation, pseudonym)
         ]
+
+    def records(self) -> set[SnapshotName]:
+        """The records that were there the last time."""
+        return {SnapshotName(row[0]) for row in self._database.execute("SELECT name FROM records")}
+
+    def note_records(self, names: Iterable[SnapshotName]) -> None:
+        """These are there now, and no others."""
+        with self._database:
+            self._database.execute("DELETE FROM records")
+            self._database.executemany("INSERT INTO records VALUES (?)", ((name,) for name in names))
 
     def packs(self, generation: GenerationId, segment: Pseudonym) -> dict[ObjectHash, tuple[ObjectHash, ...]]:
         """What the headers of a segment's known parts name."""

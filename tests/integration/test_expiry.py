@@ -12,7 +12,7 @@ from fix_regions import Events
 from fix_yard import DAY, KEEP, Yard
 
 from backupd.catalog import layout
-from backupd.errors import RefusedError, StoreError
+from backupd.errors import DamageError, RefusedError, StoreError
 from backupd.model.ids import ObjectName
 from backupd.model.ledger import ClassExpired, Expired, ExpiryBegan
 from backupd.trace import PhaseDone, PhaseStarted, Warned
@@ -317,3 +317,34 @@ def test_nothing_is_kept_below_the_rules(yard: Yard, tmp_path: Path) -> None:
     assert KEEP < 11 * DAY
     assert yard.expire().snapshots == 1
     assert {name.split("/")[0] for name in stored(yard)} == {"repository.json"}
+
+
+def hide(yard: Yard, name: str) -> str:
+    """What a writer's key allows where removing is forbidden: a rename into the folder that a keeper clears."""
+    hidden = f"tmp/{'0f' * 16}"
+    (yard.root / "tmp").mkdir(exist_ok=True)
+    (yard.root / name).rename(yard.root / hidden)
+    return hidden
+
+
+@pytest.mark.parametrize("kind", ["snapshots/", ".part", ".pack", ".keyring"])
+def test_what_a_thief_hid_is_not_cleared_away(yard: Yard, kind: str) -> None:
+    """A record, part, pack or keyring moved into tmp/ is missed, and until it is back nothing of it is removed."""
+    for day in (4, 3):
+        yard.backup(day, "ada", "bob", extra={SUPPORT: [bytes([day]) * 3_000_000]})
+    yard.expire()
+    (victim, *_) = sorted(name for name in stored(yard) if kind in name)
+    hidden = hide(yard, victim)
+    before = stored(yard)
+    yard.clock.by = timedelta()
+    if kind == "snapshots/":
+        with pytest.raises(DamageError, match="is gone, and the ledger knows of no expiry"):
+            yard.plan()
+    else:
+        plan = yard.plan()
+        assert (plan.uploads, plan.removals) == ((), ())
+        assert len(plan.left_alone) == 1
+        yard.execute(plan)
+    assert stored(yard) == before
+    (yard.root / hidden).rename(yard.root / victim)
+    assert yard.plan().left_alone == {}

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from backupd.catalog import layout
 from backupd.catalog.census import Census
 from backupd.catalog.marks import LONGEST_REMOVAL, LONGEST_RUN, removal_marked, runs_under_way
-from backupd.errors import BackupdError, BusyError, ObjectMissingError, StoreError
+from backupd.errors import BackupdError, BusyError, DamageError, ObjectMissingError, StoreError
 from backupd.model.ids import ObjectName
 from backupd.model.instants import parse_stamp, stamp
 from backupd.model.ledger import ClassExpired, Expired, ExpiryBegan
@@ -21,7 +21,8 @@ from backupd.operations.keeper.holding import Held, find_held, reduced, to_reduc
 from backupd.operations.keeper.surveying import UNSOUND, Seen, survey
 from backupd.operations.verify.reading import Containers, in_parallel
 from backupd.planning.expiry import Item, Limits, Recorded, Removal, Shown, grace_before, leftovers, live_parts, plan
-from backupd.planning.proven import proven_on
+from backupd.planning.explained import explained
+from backupd.planning.proven import expired_on, proven_on
 from backupd.planning.retention import Alarm, Dated, Decision, decide, nearing
 from backupd.planning.verify import Key, Stored
 from backupd.trace import PhaseDone, PhaseStarted, Warned
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from backupd.model.documents import Record
-    from backupd.model.ids import GenerationId, ObjectHash, Pseudonym, RunId, SnapshotName
+    from backupd.model.ids import ClassTag, GenerationId, ObjectHash, Pseudonym, RunId, SnapshotName
     from backupd.model.ledger import Event
     from backupd.operations.keeper.values import Keeper
 
@@ -95,8 +96,9 @@ class Expiry:
             for name, error in unsound.items()
             if (place := layout.place_of(name)).generation
         }
-        held = find_held(keeper, self._census)
         proven = proven_on(keeper.book.chain.entries(), self._name)
+        self._check_records(seen, proven)
+        held = find_held(keeper, self._census)
         dated = [_dated(record, name in proven, name) for name, record in seen.records.items()]
         decisions = [held.overrule(one, seen.records) for one in decide(dated, keeper.rules.retention, now)]
         leaving = {one.snapshot.name for one in decisions if not one.keep}
@@ -110,14 +112,15 @@ class Expiry:
             try:
                 removal = self._of_generation(generation, seen, leaving, held)
             except (*UNSOUND, ObjectMissingError) as error:
-                left[generation] = error.message
+                left[generation] = seen.damaged[generation] = error.message
             else:
                 removals += [removal] if removal else []
         return ExpiryPlan(
             store=self._name,
             decisions=tuple(decisions),
             removals=tuple(removals),
-            uploads=leftovers(seen.uploads, grace_before(now, LONGEST_RUN)),
+            # What is missing may have been moved there by somebody who may not remove, but rename.
+            uploads=() if seen.damaged else leftovers(seen.uploads, grace_before(now, LONGEST_RUN)),
             reductions=to_reduce(held, seen.records, leaving),
             alarms=tuple(nearing(dated, keeper.rules.retention, now)),
             left_alone=left,
@@ -181,7 +184,47 @@ class Expiry:
         )
         live, aged = live_parts(shown.staying, class_of, limits, held.pinned(generation))
         headers = self._headers(generation, live, seen.parts[generation])
+        self._check_whole(shown, live, headers, class_of)
         return plan(shown, live, {key: class_of[key.segment] for key in aged}, headers, limits)
+
+    def _check_records(self, seen: Seen, proven: set[SnapshotName]) -> None:
+        """The tripwire: what a record needs that vanished would pass for something that nobody needs.
+
+        Raises DamageError for a record that is gone without an expiry. What is there is remembered for the next time.
+        """
+        expired = expired_on(self._keeper.book.chain.entries(), self._name)
+        vanished = (self._census.records() | proven) - seen.known - expired
+        if vanished:
+            raise DamageError(
+                f"record '{min(vanished)}' is gone, and the ledger knows of no expiry",
+                hint="Nothing is removed while it is. Somebody removed it, or moved it into tmp/: put it back from "
+                "there, from another store, or from the store's own snapshots.",
+            )
+        self._census.note_records(seen.known)
+
+    def _check_whole(
+        self,
+        shown: Shown,
+        live: set[Key],
+        headers: Mapping[Key, Iterable[ObjectHash]],
+        keyed: Mapping[Pseudonym, ClassTag],
+    ) -> None:
+        """Raise DamageError when something a record needs is missing, and no purge took it.
+
+        What a missing part needs is not known, so nothing of its generation is unneeded.
+        """
+        entries = self._keeper.book.chain.entries()
+        told = explained(entries, self._name)
+        aged = {tag for generation, tag in told.aged if generation == shown.generation}
+        purged = told.purged_in(shown.generation)
+        for key in sorted(live):
+            if key.segment in purged or keyed.get(key.segment) in aged:
+                continue
+            named = {Key(key.segment, sha256) for sha256 in headers.get(key, ())}
+            lost = {key, *named} - shown.parts.keys() - shown.packs.keys()
+            if lost or key.segment not in keyed:
+                what = f"'{min(lost).sha256}'" if lost else "the keyring"
+                raise DamageError(f"{what} of segment {key.segment} is missing, and no purge took it")
 
     def _headers(
         self, generation: GenerationId, live: set[Key], stored: Mapping[Key, Item]
