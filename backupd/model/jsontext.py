@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from typing import TypeVar
 
 import msgspec
 
 T = TypeVar("T")
+
+_VALUE = re.compile(r"(Invalid (?:enum )?value) .*?( - at `\$[\w.\[\]…]*`)?\Z", re.DOTALL)
 
 
 class UnreadableError(ValueError):
@@ -22,6 +25,7 @@ def from_json(text: bytes, shape: type[T]) -> T:
         # Decoded first because msgspec does not look into strings it skips.
         return msgspec.json.decode(text.decode(), type=shape)
     except msgspec.ValidationError as error:
-        raise UnreadableError(str(error)) from error
+        # Its own words quote the value of a tag or an enum.
+        raise UnreadableError(_VALUE.sub(r"\1\2", str(error))) from None
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         raise UnreadableError("not readable as JSON") from error

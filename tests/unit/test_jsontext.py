@@ -1,0 +1,38 @@
+"""What is wrong with JSON is told without quoting it."""
+
+from __future__ import annotations
+
+import msgspec
+import pytest
+
+from backupd.model.jsontext import UnreadableError, from_json
+from backupd.model.ledger import LedgerEntry
+from backupd.planning.lifecycle.lives import State
+
+
+class _Tagged(msgspec.Struct, tag_field="entry", tag="known"):
+    number: int
+
+
+class _Other(msgspec.Struct, tag_field="entry", tag="other"):
+    pass
+
+
+@pytest.mark.parametrize(
+    ("text", "shape", "said"),
+    [
+        (b'{"entry":"marker - at $","number":1}', _Tagged | _Other, "Invalid value - at `$.entry`"),
+        (b'{"entry":"marker","number":1}', _Tagged, "Invalid value - at `$.entry`"),
+        (b'"marker"', State, "Invalid enum value"),
+        (b'{"entry":"known","number":"marker"}', _Tagged, "Expected `int`, got `str` - at `$.number`"),
+        (b'{"kind":"ledger"}', LedgerEntry, "Object missing required field `repository`"),
+        (b"marker", dict, "not readable as JSON"),
+    ],
+)
+def test_no_value_is_quoted(text: bytes, shape: type, said: str) -> None:
+    """Field names and types only, and nothing of it in what the error came from."""
+    with pytest.raises(UnreadableError) as caught:
+        from_json(text, shape)
+    assert str(caught.value) == said
+    cause = caught.value.__cause__
+    assert "marker" not in f"{caught.value} {cause if isinstance(cause, msgspec.ValidationError) else ''}"
