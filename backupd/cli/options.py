@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from backupd.errors import EXIT_CODES
+from backupd.errors import EXIT_CODES, UsageError
 
 if TYPE_CHECKING:
     from backupd.wiring import Wiring
@@ -73,3 +73,13 @@ def wired(context: typer.Context, option: Path | None) -> Wiring:
     from backupd.wiring import Wiring
 
     return Wiring(load(configured_file(context, option)), os.environ)
+
+
+def trusted_keys(given: list[str]) -> frozenset[str]:
+    """The values of `--keeper`: public keys in hex.
+
+    Raises UsageError for what is none.
+    """
+    if any(len(key) != 64 or set(key) - set("0123456789abcdef") for key in given):
+        raise UsageError("--keeper is not a public key", hint="It has 64 hex digits; a fingerprint is not enough.")
+    return frozenset(given)

@@ -57,7 +57,7 @@ def render_period(page: PeriodPage) -> str:
 
 def _ages(page: PeriodPage) -> Chart:
     end = min(page.until, page.made)
-    return bars("Age of the newest proof at the end of the period", [_age(part, end) for part in page.regions])
+    return bars("Age of the newest proof", [_age(part, end) for part in page.regions])
 
 
 def _age(part: RegionPart, end: datetime) -> Bar:

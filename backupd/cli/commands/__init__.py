@@ -4,10 +4,23 @@ from __future__ import annotations
 
 import typer
 
-from backupd.cli.commands import attest, backup, config, keeping, keys, ledger, restore, setup, status, store, tenants
+from backupd.cli.commands import (
+    attest,
+    backup,
+    config,
+    keeping,
+    keys,
+    ledger,
+    reports,
+    restore,
+    setup,
+    status,
+    store,
+    tenants,
+)
 
 
 def add_all(app: typer.Typer) -> None:
     """Every command, in the order of the manual."""
-    for group in (keys, config, setup, backup, store, restore, status, tenants, keeping, ledger, attest):
+    for group in (keys, config, setup, backup, store, restore, status, tenants, keeping, ledger, attest, reports):
         group.add(app)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from backupd.cli import output
-from backupd.cli.options import EXIT_STATUS, ConfigOption, JsonOption, wired
+from backupd.cli.options import EXIT_STATUS, ConfigOption, JsonOption, trusted_keys, wired
 from backupd.errors import UsageError
 
 if TYPE_CHECKING:
@@ -89,7 +89,7 @@ def verify(
     from backupd.operations.attestation import verify_attestation
     from backupd.operations.attestation.files import claims, read_file, read_ledger
 
-    trusted = _keepers(keeper) if keeper else wired(context, config).keepers()
+    trusted = trusted_keys(keeper) if keeper else wired(context, config).keepers()
     if not trusted:
         raise UsageError("nobody is trusted", hint="Give the keeper's public key as --keeper KEY.")
     document, where = read_file(file), str(file)
@@ -135,12 +135,6 @@ def page(
                 f"  signed by {verdict.attestation.performer}; not checked whose key that is",
             ]
         )
-
-
-def _keepers(given: list[str]) -> frozenset[str]:
-    if any(len(key) != 64 or set(key) - set("0123456789abcdef") for key in given):
-        raise UsageError("--keeper is not a public key", hint="It has 64 hex digits; a fingerprint is not enough.")
-    return frozenset(given)
 
 
 def _told(verdict: Verdict) -> Iterator[str]:

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from backupd.operations.ledger import Book
 
 BEGINNING = "what came before the first report here"
-LEDGER = "the ledger, so nothing tells whether the newest reports are missing"
+LEDGER = "the ledger, so nothing tells whether there are newer reports"
 KEYS = "whose keys signed them: nobody was named as trusted"
 
 
@@ -137,8 +137,8 @@ def _of_folder(root: Path, trusted: Collection[str] | None) -> Gathered:
         told = _ledger_beside(store, shelf, trusted)
     except (DamageError, RefusedError, ObjectMissingError) as error:
         faults.append(StoreFault(place, "", error.message))
-    whole = told is not None
-    left = [*([] if whole or shelf.filed[0].report.previous is None else [BEGINNING]), *_left(told, trusted)]
+    whole = store.stat(layout.REPOSITORY) is not None
+    left = [*_left(told, trusted), *([] if whole else _beside(shelf, told))]
     return Gathered(
         region=shelf.filed[0].report.region,
         filed=shelf.filed,
@@ -170,6 +170,18 @@ def _left(told: list[Drilled] | None, trusted: Collection[str] | None) -> Iterat
         yield LEDGER
     if trusted is None:
         yield KEYS
+
+
+def _beside(shelf: Shelf, told: list[Drilled] | None) -> Iterator[str]:
+    """Of a part of a chain: what there is besides."""
+    if told is None:
+        if shelf.filed[0].report.previous is not None:
+            yield BEGINNING
+        return
+    here = [place for place, event in enumerate(told) if event.drill in shelf.documents]
+    before, after = (here[0], len(told) - here[-1] - 1) if here else (len(told), 0)
+    if before or after:
+        yield f"{before} reports before those here and {after} behind them, which the ledger tells of"
 
 
 def _best(shelf: Shelf, told: Collection[Drilled]) -> Iterator[Filed]:

@@ -1,0 +1,219 @@
+"""`report list`, `report show` and `report verify`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Final
+
+import typer
+
+from backupd.cli import output
+from backupd.cli.commands.reports.options import (
+    FolderOption,
+    FromOption,
+    KeysOption,
+    ToOption,
+    from_folder,
+    from_stores,
+    period_of,
+)
+from backupd.cli.options import ConfigOption, JsonOption, RegionArgument, trusted_keys, wired
+from backupd.errors import DamageError, RefusedError, UsageError
+from backupd.model.ids import DrillId
+
+if TYPE_CHECKING:
+    from backupd.model.report import Report
+    from backupd.operations.reports import Gathered, Part
+    from backupd.planning.reports.population import Occasion
+
+_CHECKED: Final = {"pass": 0, "fail": DamageError.exit_code, "damaged": DamageError.exit_code}
+"""Exit status of `--check`; how else a region can stand is 10: nothing is proven."""
+
+
+def told(
+    context: typer.Context,
+    region: RegionArgument = None,
+    since: FromOption = None,
+    until: ToOption = None,
+    check: Annotated[
+        bool, typer.Option("--check", help="Exit with how regions stand now, for monitoring; see above.")
+    ] = False,
+    folder: FolderOption = None,
+    keeper: KeysOption = None,
+    config: ConfigOption = None,
+    as_json: JsonOption = False,
+) -> int:
+    """List every restore drill of a period: passed, failed, without a verdict, and missed.
+
+    A drill is missed when it is late by a fourth of the region's drill_every; missed ones are told since the repository
+    was made. Reports that are missing or altered are told, and then it exits with 7.
+
+    With --check the exit status says how regions stand: 7 when the newest drill failed, too; 10 when there is none, it
+    came to no verdict, or one was missed since; 0 only when the newest drill of every region passed.
+
+    \b
+    Example:
+      backupd report list be --from 2030-01-01
+    """
+    from backupd.operations.reports import as_object, occasions, standing
+
+    now = datetime.now(UTC)
+    period = period_of(since, until, now)
+    parts = from_folder(folder, keeper, region or []) if folder else from_stores(context, config, region or [])
+    found = [(part, occasions(part, period, now)) for part in parts]
+    standings = {part.gathered.region: standing(part, now) for part in parts}
+    if as_json:
+        regions = [{**as_object(part, drills), "standing": standings[part.gathered.region]} for part, drills in found]
+        output.print_json({"regions": regions})
+    else:
+        output.print_table(_table(found))
+        for part in parts:
+            output.print_lines(_remarks(part.gathered))
+    if any(part.gathered.faults for part in parts):
+        return DamageError.exit_code
+    statuses = [_CHECKED.get(one, RefusedError.exit_code) for one in standings.values()] if check else []
+    return next((status for status in (DamageError.exit_code, RefusedError.exit_code) if status in statuses), 0)
+
+
+def show(
+    context: typer.Context,
+    region: Annotated[str, typer.Argument(metavar="REGION", show_default=False)],
+    drill: Annotated[
+        str, typer.Argument(metavar="DRILL", show_default=False, help="A drill's id from `report list`, or latest.")
+    ],
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", metavar="PAGE.html", show_default=False, help="Also write a page to this new file."),
+    ] = None,
+    folder: FolderOption = None,
+    keeper: KeysOption = None,
+    config: ConfigOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Show one report of a restore drill, or make a page of it.
+
+    The page is one HTML file that fetches nothing, to read and print. It proves nothing: the report does, and the page
+    says how to verify it.
+
+    \b
+    Example:
+      backupd report show be latest --out drill.html
+    """
+    from backupd.operations.attestation.files import check_new, write_new
+    from backupd.pages import render_report
+
+    if out is not None:
+        check_new(out)
+    (part,) = from_folder(folder, keeper, [region]) if folder else from_stores(context, config, [region])
+    gathered = part.gathered
+    newest = gathered.newest()
+    if newest is None:
+        raise UsageError(f"region '{region}' has no report", hint="`backupd drill` makes one.")
+    history = gathered.until(newest.drill if drill == "latest" else DrillId(drill))
+    one = history[-1]
+    if out is not None:
+        write_new(out, render_report(one.report, one.sha256, [each.report for each in history][-60:]).encode())
+    if as_json:
+        output.print_json({"sha256": one.sha256, "report": one.report})
+    else:
+        output.print_lines(_shown(one.report, one.sha256))
+        output.print_lines(_remarks(gathered))
+        output.print_lines([f"page: {out}"] if out is not None else [])
+
+
+def verify(
+    context: typer.Context,
+    region: RegionArgument = None,
+    folder: FolderOption = None,
+    keeper: KeysOption = None,
+    config: ConfigOption = None,
+    as_json: JsonOption = False,
+) -> int:
+    """Verify the reports of restore drills and their chain, on every store or in a folder. Needs no secret.
+
+    Each is signed by a trusted keeper, does not contradict itself, and names the one before it; the ledger tells of
+    each. Missing, altered, exchanged and added reports are named. With --folder, no store and no network are needed,
+    and the regions need not be configured any more; what was not checked is said.
+
+    \b
+    Example:
+      backupd report verify be
+      backupd report verify --folder drills-2030 --keeper $KEY
+    """
+    parts = _to_verify(context, (folder, keeper, config), region or [])
+    faults = [fault for part in parts for fault in part.gathered.faults]
+    if as_json:
+        regions = [
+            {
+                "region": one.gathered.region,
+                "clean": not one.gathered.faults,
+                "reports": len(one.gathered.filed),
+                "faults": [fault.sentence for fault in one.gathered.faults],
+                "unreached": sorted(one.gathered.unreached),
+                "not_checked": list(one.gathered.not_checked),
+            }
+            for one in parts
+        ]
+        output.print_json({"clean": not faults, "regions": regions})
+    else:
+        for one in parts:
+            verdict = "DAMAGED" if one.gathered.faults else "clean"
+            output.print_lines([f"{one.gathered.region}: {verdict}, {len(one.gathered.filed)} reports"])
+            output.print_lines(_remarks(one.gathered))
+    if faults:
+        return DamageError.exit_code
+    return next((error.exit_code for one in parts for error in one.gathered.unreached.values()), 0)
+
+
+def _to_verify(
+    context: typer.Context, where: tuple[Path | None, list[str] | None, Path | None], regions: list[str]
+) -> list[Part]:
+    folder, keeper, config = where
+    if folder is None:
+        return from_stores(context, config, regions)
+    trusted = trusted_keys(keeper) if keeper else wired(context, config).keepers()
+    if not trusted:
+        raise UsageError("nobody is trusted", hint="Give the keeper's public key as --keeper KEY.")
+    return from_folder(folder, sorted(trusted), regions)
+
+
+def _table(found: Sequence[tuple[Part, Sequence[Occasion]]]) -> output.Table:
+    headings = ("region", "began", "verdict", "type", "database", "snapshot of", "rto", "rpo", "drill")
+    return output.Table(headings, [_row(part.gathered.region, one) for part, drills in found for one in drills])
+
+
+def _row(region: str, one: Occasion) -> list[str]:
+    at = f"{one.at.astimezone(UTC):%Y-%m-%d %H:%M}"
+    if one.filed is None:
+        return [region, at, one.outcome, "-", "-", "-", "-", "-", "-"]
+    report = one.filed.report
+    chosen = (report.selection.database, report.selection.exported[:16].replace("T", " ")) if report.selection else "--"
+    measured = (report.measured.rto, report.measured.rpo)
+    return [region, at, one.outcome, report.type, *chosen, *map(_seconds, measured), report.drill]
+
+
+def _shown(report: Report, sha256: str) -> Iterator[str]:
+    yield f"{report.verdict.upper()}: drill {report.drill} of region {report.region}, {report.type}, {report.started}"
+    if report.selection is not None:
+        chosen = report.selection
+        yield f"  restored: {chosen.database} of {chosen.exported}, from {chosen.store}, chosen by rule {chosen.rule}"
+    aims = report.objectives
+    yield f"  rto {_seconds(report.measured.rto)}, objective {_seconds(aims.rto)}"
+    yield f"  rpo {_seconds(report.measured.rpo)}, objective {_seconds(aims.rpo)}"
+    yield "  phases: " + (", ".join(f"{phase.name} {phase.ms / 1000:.1f} s" for phase in report.phases) or "none")
+    for check in report.checks:
+        findings = ", ".join(f"{found.code} {found.count}" for found in check.findings)
+        yield f"  {check.number:>2} {check.name:<12} {check.verdict:<5} {check.examined} {findings}".rstrip()
+    yield f"  sha256 {sha256}, signed by {report.performer}"
+
+
+def _remarks(gathered: Gathered) -> Iterator[str]:
+    yield from (f"  damage: {fault.sentence}" for fault in gathered.faults)
+    yield from (f"  not reached: {store}" for store in gathered.unreached)
+    yield from (f"  NOT checked: {gathered.region}: {line}" for line in gathered.not_checked)
+
+
+def _seconds(seconds: int | None) -> str:
+    return "-" if seconds is None else output.human_duration(timedelta(seconds=seconds))
