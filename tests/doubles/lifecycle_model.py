@@ -1,0 +1,86 @@
+"""What the promises mean, counted without the program: lives, dates and holds as a clerk would note them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+
+from backupd.planning.lifecycle.commands import Dates
+
+OWN = "support"
+"""The class with a clock of its own."""
+
+
+@dataclass
+class NotedHold:
+    began: datetime
+    released: datetime | None = None
+    due: datetime | None = None
+
+
+@dataclass
+class NotedLife:
+    """One life of one tenant, in one scope."""
+
+    tenant: str
+    epoch: int
+    scope: str
+    dates: Dates | None = None
+    erased: datetime | None = None
+    """When the erasure was asked for."""
+    purged: datetime | None = None
+    """When the purge was seen to have begun."""
+    proven: bool = False
+    """Whether the ledger says that nothing of it is left anywhere."""
+
+
+@dataclass
+class Clerk:
+    """Notes every event that was acknowledged."""
+
+    lives: dict[tuple[str, str], list[NotedLife]] = field(default_factory=dict)
+    holds: dict[str, dict[str, NotedHold]] = field(default_factory=dict)
+
+    def current(self, tenant: str, scope: str) -> NotedLife:
+        known = self.lives.setdefault((tenant, scope), [NotedLife(tenant, 1, scope)])
+        return known[-1]
+
+    def all(self) -> list[NotedLife]:
+        return [life for known in self.lives.values() for life in known]
+
+    def epochs(self) -> dict[tuple[str, str], int]:
+        return {key: known[-1].epoch for key, known in self.lives.items()}
+
+    def held(self, tenant: str) -> bool:
+        return any(hold.released is None for hold in self.holds.get(tenant, {}).values())
+
+    def came_back(self, tenant: str, scope: str) -> None:
+        life = self.current(tenant, scope)
+        if life.purged is None:
+            life.dates = life.erased = None
+        else:
+            self.lives[tenant, scope].append(NotedLife(tenant, life.epoch + 1, scope))
+
+    def may_be_purged(self, life: NotedLife, now: datetime, tolerance: timedelta) -> bool:
+        if life.purged is not None:
+            return True
+        if life.dates is None or self.held(life.tenant):
+            return False
+        return now + tolerance >= self.purge_by(life)
+
+    def purge_by(self, life: NotedLife) -> datetime:
+        assert life.dates is not None
+        return max([life.dates.purge_by, *self._moved(life)])
+
+    def gone_by(self, life: NotedLife, after_release: timedelta) -> datetime:
+        """The day nothing is left: the one told, or what the release of a hold that was in the way made of it."""
+        assert life.dates is not None
+        return max([life.dates.deadline, *(due + after_release for due in self._moved(life))])
+
+    def _moved(self, life: NotedLife) -> list[datetime]:
+        assert life.dates is not None
+        return [
+            hold.due
+            for hold in self.holds.get(life.tenant, {}).values()
+            if hold.released and hold.due and hold.released > life.dates.purge_by
+        ]

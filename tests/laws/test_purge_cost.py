@@ -1,0 +1,70 @@
+"""What the purge of one tenant among many costs: calls and bytes, which do not depend on how many the others are."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+from doubles.lifecycle_world import REGION, World
+from doubles.memory_store import Fuse, Line
+from doubles.quick_writer import segment
+
+from backupd.operations.keeper.keeping import purge_due
+from backupd.operations.ledger import Book
+
+
+@dataclass(frozen=True)
+class Cost:
+    """Of one process of the keeper, on one store."""
+
+    calls: int
+    received: int
+    """Bytes, of listings about."""
+    sent: int
+    packs: int
+    """Bytes of packs and parts that were read."""
+
+
+def crowd(folder: Path, tenants: int) -> World:
+    """A region of so many tenants, backed up once on one of its stores."""
+    world = World(folder)
+    for number in range(tenants):
+        world.rows[segment("uploaded", f"t{number}")] = [b"a row\n"]
+    world.backup("near")
+    return world
+
+
+def keep(world: World) -> Cost:
+    """Purge what is due, and say what it cost."""
+    place = world._place(Fuse())
+    line = place.stores["near"]
+    assert isinstance(line, Line)
+    book = Book(place)
+    book.sync()
+    done = purge_due(world._keeper(place, book))
+    assert not done.errors
+    packs = line.received["pack"] + line.received["part"]
+    return Cost(sum(line.calls.values()), sum(line.received.values()), line.sent, packs)
+
+
+def costs(folder: Path, tenants: int) -> tuple[Cost, Cost]:
+    """Of one purge by a keeper that knows the store, and by one that has lost its memory of it."""
+    world = crowd(folder, tenants)
+    keep(world)
+    world.erase("t3", "")
+    warm = keep(world)
+    shutil.rmtree(folder / "keeper")
+    world.erase("t4", "")
+    return warm, keep(world)
+
+
+def test_a_purge_costs_in_proportion_to_its_tenant(tmp_path: Path) -> None:
+    """Four times as many tenants: the same calls and bytes, once the keyrings' indexes are known."""
+    few, _ = costs(tmp_path / "few", 260)
+    many, cold = costs(tmp_path / "many", int(os.environ.get("CROWD", "1040")))
+    print(REGION, few, many, cold)  # noqa: T201 - measured with -s
+    assert many.calls <= few.calls + 2
+    assert many.received + many.sent <= 1.2 * (few.received + few.sent)
+    assert many.packs == cold.packs == 0
