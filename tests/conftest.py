@@ -6,6 +6,7 @@ pytest_plugins = [
     "fix_nodes",
     "fix_recover",
     "fix_regions",
+    "fix_inplace",
     "fix_keeper",
     "fix_yard",
     "fix_sftp",

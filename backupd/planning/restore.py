@@ -81,6 +81,8 @@ class RestorePlan:
     bytes: int
     spans: int
     """Digests of rows."""
+    empty: frozenset[tuple[str, str]] = frozenset()
+    """Tables that have an entry and no rows: they were there."""
 
 
 @dataclass(slots=True)
@@ -109,6 +111,7 @@ class Planner:
         self._sequences: list[SequenceValue] = []
         self._facts: dict[str, Any] = {}
         self._spans = 0
+        self._empty: set[tuple[str, str]] = set()
 
     def add(self, part: int, entries: Iterable[Entry]) -> None:
         """The entries of the record's part of this place.
@@ -148,6 +151,7 @@ class Planner:
             rows=sum(draft.rows for _, draft in drafts),
             bytes=sum(draft.size for _, draft in drafts),
             spans=self._spans,
+            empty=frozenset(self._empty),
         )
 
     def _check(self) -> None:
@@ -171,7 +175,10 @@ class Planner:
         return found == said if self._exact else found <= said
 
     def _add_table(self, part: int, entry: TableEntry) -> None:
-        if not entry.bytes or not self._selection.takes_table(entry.schema, entry.table):
+        if not self._selection.takes_table(entry.schema, entry.table):
+            return
+        if not entry.bytes:
+            self._empty.add((entry.schema, entry.table))
             return
         draft = self._tables.setdefault((entry.schema, entry.table), _Draft(entry.columns))
         if draft.columns != entry.columns:

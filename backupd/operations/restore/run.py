@@ -70,7 +70,7 @@ def restore(request: RestoreRequest, repository: Repository, world: World) -> Re
         roles_created=roles,
         phases=timer.phases(),
         seconds=timer.seconds(),
-        noted=_noted(choice, request, world),
+        noted=noted(choice, request, world),
     )
 
 
@@ -82,7 +82,7 @@ def _require_rows(request: RestoreRequest, plan: RestorePlan) -> None:
         )
 
 
-def _noted(choice: Choice, request: RestoreRequest, world: World) -> bool:
+def noted(choice: Choice, request: RestoreRequest, world: World) -> bool:
     """Tell the ledger. The database is there by now, so a ledger that cannot be told is a warning."""
     if world.note is None:
         return False

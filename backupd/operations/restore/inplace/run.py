@@ -1,0 +1,121 @@
+"""Restore one tenant in place, as numbered steps.
+
+1. Read the ledger; choose the snapshot; stage the tenant's rows, and shared rows they refer to, in temporary tables.
+2. Look for drift of the schema; compare with the live rows.
+3. Look for everything that stands in the way. Until here, and without `apply`, nothing is written.
+4. Back up, or be told what did.
+5. Look again and write, in one transaction, which checks itself before it is committed.
+6. Tell the ledger, and report.
+
+Whatever fails leaves the database as it was. There is nothing to clean: what is staged belongs to the session.
+"""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+from typing import TYPE_CHECKING
+
+from backupd.errors import RefusedError
+from backupd.operations.restore.choosing import choose, read_history
+from backupd.operations.restore.contents import Contents
+from backupd.operations.restore.inplace.applying import Applied, accepted, apply, settled
+from backupd.operations.restore.inplace.contents import TenantContents
+from backupd.operations.restore.inplace.looking import look, tell_keys
+from backupd.operations.restore.inplace.session import readied
+from backupd.operations.restore.inplace.values import InPlaceReport
+from backupd.operations.restore.run import noted
+from backupd.operations.restore.timing import Timer
+from backupd.operations.restore.values import RestoreRequest
+from backupd.planning.selection import Selection
+from backupd.postgres.inplace.transaction import begun
+from backupd.trace import Warned
+
+if TYPE_CHECKING:
+    from backupd.catalog.repository import Repository
+    from backupd.operations.restore.inplace.looking import Look
+    from backupd.operations.restore.inplace.session import Ready
+    from backupd.operations.restore.inplace.values import InPlaceRequest
+    from backupd.operations.restore.values import World
+
+PURPOSE = "tenant-in-place"
+
+
+def restore_in_place(request: InPlaceRequest, repository: Repository, world: World) -> InPlaceReport:
+    """Preview, or with `apply` restore; a report with `blocked` says that nothing was written because of conflicts.
+
+    Raises what `restore` raises, RefusedError also when nothing backs the tenant up before, UnmappedError, and
+    SourceBusyError when the tenant is being written to.
+    """
+    if request.apply and request.before is None:
+        raise RefusedError(
+            "the tenant is not backed up before",
+            hint="Run this where backups are made, or name one with --no-backup-before.",
+        )
+    timer = Timer(world.clock, world.trace)
+    wanted = RestoreRequest(
+        request.label,
+        request.snapshot,
+        request.target,
+        request.database,
+        selection=Selection(frozenset({request.tenant})),
+        purpose=PURPOSE,
+    )
+    with ExitStack() as stack:
+        with timer.phase("planning"):
+            choice = choose(wanted, repository, world, read_history(repository, world))
+            contents = stack.enter_context(Contents(repository, choice.record, choice.keys, 1))
+            plan = contents.plan(wanted.selection, exact=choice.exact)
+        ours = TenantContents(choice, contents, plan, request.tenant)
+        with timer.phase("staging"):
+            ready = stack.enter_context(readied(request, ours, plan.facts.get("settings")))
+        first = _first_look(ready, request, timer)
+        done, before = Applied(first, committed=False), None
+        if request.apply and not first.blocked(accepted(request)):
+            before = _before(request, timer)
+            done = apply(ready, request, timer, None if isinstance(request.before, str) else first)
+        still = _settled(ready, world, timer) if done.committed else None
+        return InPlaceReport(
+            snapshot=choice.snapshot,
+            exported=choice.record.exported,
+            label=request.label,
+            tables=done.found.told(ready),
+            rows=sum(ours.rows_of(name) for name in ours.tables),
+            conflicts=done.found.conflicts,
+            blocked=done.found.blocked(accepted(request)),
+            applied=done.committed,
+            triggers="off" if done.found.quiet else "fire",
+            before=before,
+            others=done.others,
+            sequences=done.sequences,
+            settled=still,
+            phases=timer.phases(),
+            seconds=timer.seconds(),
+            noted=done.committed and noted(choice, wanted, world),
+        )
+
+
+def _first_look(ready: Ready, request: InPlaceRequest, timer: Timer) -> Look:
+    with timer.phase("comparing"), begun(ready.connection, request.lock_timeout):
+        found = look(ready, request)
+        tell_keys(ready, request, found)
+        return found
+
+
+def _before(request: InPlaceRequest, timer: Timer) -> str | None:
+    if request.before is None or isinstance(request.before, str):
+        return request.before
+    with timer.phase("backing up"):
+        return request.before()
+
+
+def _settled(ready: Ready, world: World, timer: Timer) -> bool:
+    with timer.phase("checking"):
+        still = settled(ready)
+    if not still:
+        world.trace.emit(
+            Warned(
+                "rows were written for this tenant while it was restored, and are there beside those of the snapshot",
+                hint="A preview shows which; keep the tenant from being written to and restore again, if need be.",
+            )
+        )
+    return still

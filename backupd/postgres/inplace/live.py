@@ -1,0 +1,224 @@
+"""The live tables as they are now: columns, keys, checks and foreign keys, read from the system tables."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from backupd.model.inventory import ForeignKey, TableKind
+from backupd.model.routes import Shared, Tenant
+from backupd.model.tenancy import ClassPolicy
+from backupd.postgres.inplace.belonging import Belonging
+from backupd.postgres.quoting import identifier, qualified
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from backupd.model.inventory import Inventory, TableName
+    from backupd.model.routes import MappedTable, TenancyMap
+    from backupd.postgres.connect import Connection
+
+_COLUMNS = """
+SELECT a.attrelid, a.attname, a.attgenerated <> '', a.attidentity = 'a',
+  a.attnotnull AND NOT a.atthasdef AND a.attidentity = ''
+FROM pg_catalog.pg_attribute a
+WHERE a.attrelid = ANY (%s) AND a.attnum > 0 AND NOT a.attisdropped ORDER BY a.attrelid, a.attnum
+"""
+
+_KEYS = """
+SELECT i.indrelid, i.indisprimary, i.indisexclusion,
+  (SELECT pg_catalog.array_agg(pg_catalog.pg_get_indexdef(i.indexrelid, g, false) ORDER BY g)
+   FROM pg_catalog.generate_series(1, i.indnkeyatts) g),
+  (SELECT pg_catalog.array_agg(ARRAY[n.nspname, o.oprname] ORDER BY g.place)
+   FROM pg_catalog.generate_series(0, i.indnkeyatts - 1) g (place)
+   JOIN pg_catalog.pg_opclass k ON k.oid = i.indclass[g.place]
+   LEFT JOIN pg_catalog.pg_amop m ON m.amopfamily = k.opcfamily AND m.amoplefttype = k.opcintype
+     AND m.amoprighttype = k.opcintype AND m.amopstrategy = 3 AND NOT i.indisexclusion
+   JOIN pg_catalog.pg_operator o ON o.oid = CASE WHEN i.indisexclusion THEN c.conexclop[g.place + 1] ELSE m.amopopr END
+   JOIN pg_catalog.pg_namespace n ON n.oid = o.oprnamespace),
+  pg_catalog.pg_get_expr(i.indpred, i.indrelid), pg_catalog.to_jsonb(i) -> 'indnullsnotdistinct' = 'true'::jsonb,
+  NOT i.indimmediate,
+  CASE WHEN i.indpred IS NULL AND i.indexprs IS NULL AND i.indimmediate AND NOT i.indisexclusion THEN
+    (SELECT pg_catalog.array_agg(a.attname ORDER BY g.place)
+     FROM pg_catalog.generate_series(0, i.indnkeyatts - 1) g (place)
+     JOIN pg_catalog.pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = i.indkey[g.place] AND a.attnotnull
+     HAVING pg_catalog.count(*) = i.indnkeyatts) END
+FROM pg_catalog.pg_index i
+LEFT JOIN pg_catalog.pg_constraint c ON c.conindid = i.indexrelid AND c.conexclop IS NOT NULL
+WHERE i.indrelid = ANY (%s) AND i.indisvalid AND (i.indisunique OR i.indisexclusion)
+ORDER BY i.indrelid, NOT i.indisprimary, i.indexrelid
+"""
+
+_CHECKS = """
+SELECT c.conrelid, pg_catalog.pg_get_expr(c.conbin, c.conrelid) FROM pg_catalog.pg_constraint c
+WHERE c.contype = 'c' AND c.conrelid = ANY (%(tables)s)
+  AND COALESCE(pg_catalog.to_jsonb(c) ->> 'conenforced', 'true') = 'true'
+UNION ALL
+SELECT c.oid, pg_catalog.pg_get_partition_constraintdef(c.oid) FROM pg_catalog.pg_class c
+WHERE c.relispartition AND c.oid = ANY (%(tables)s)
+ORDER BY 1, 2
+"""
+
+_REFERENCES = """
+SELECT k.conrelid, k.conname, k.confrelid, k.condeferrable, k.convalidated
+FROM pg_catalog.pg_constraint k
+WHERE k.contype = 'f' AND COALESCE(pg_catalog.to_jsonb(k) ->> 'conenforced', 'true') = 'true'
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Key:
+    """A unique index or an exclusion constraint."""
+
+    primary: bool
+    exclusion: bool
+    expressions: tuple[str, ...]
+    operators: tuple[str, ...]
+    """`OPERATOR(schema.=)`, by which two rows are in each other's way when all are true."""
+    condition: str | None
+    nulls_equal: bool
+    deferrable: bool
+    columns: tuple[str, ...] = ()
+    """Where rows can be told apart by it: plain columns, none of which is ever null."""
+
+
+@dataclass(frozen=True, slots=True)
+class LiveTable:
+    """A table whose rows belong to tenants, with what decides whether rows fit into it."""
+
+    oid: int
+    name: TableName
+    data_class: str
+    belonging: Belonging
+    columns: tuple[str, ...]
+    """Neither generated nor dropped."""
+    generated: frozenset[str]
+    always: frozenset[str]
+    """Identity columns that take no value of their own in an update."""
+    required: frozenset[str]
+    """NOT NULL, and nothing fills them."""
+    keys: tuple[Key, ...]
+    checks: tuple[str, ...]
+
+    @property
+    def sql(self) -> str:
+        return qualified(self.name.schema, self.name.table)
+
+    @property
+    def identity(self) -> tuple[str, ...]:
+        """Columns that tell one row from all others; none: only the whole row does."""
+        return next((key.columns for key in self.keys if key.columns), ())
+
+
+@dataclass(frozen=True, slots=True)
+class Reference:
+    """A foreign key that is in force between two relations."""
+
+    key: ForeignKey
+    referring: int
+    """Oid of the table."""
+    target: int
+    leaves: tuple[int, ...]
+    """Of the target: itself, or its partitions that hold rows."""
+    whole: bool
+    """Whether the target is a partitioned table."""
+    deferrable: bool
+    validated: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Live:
+    """Everything looked at."""
+
+    inventory: Inventory = field(repr=False)
+    tables: dict[int, LiveTable]
+    """Those with rows by tenant that are backed up, by oid."""
+    references: tuple[Reference, ...]
+    """From or to one of them."""
+    names: dict[int, TableName] = field(repr=False)
+
+    def sql(self, oid: int) -> str:
+        return qualified(self.names[oid].schema, self.names[oid].table)
+
+
+def read_live(connection: Connection, inventory: Inventory, mapping: TenancyMap, tenant: str) -> Live:
+    """Look at the tables in which rows of this tenant can be.
+
+    Raises psycopg's errors.
+    """
+    mapped = [one for one in mapping.tables if _is_cut(one, tenant)]
+    by_name = inventory.by_name()
+    oids = [by_name[one.table].oid for one in mapped]
+    columns = _by_table(connection.execute(_COLUMNS.encode(), (oids,)))
+    keys = _by_table(connection.execute(_KEYS.encode(), (oids,)))
+    checks = _by_table(connection.execute(_CHECKS.encode(), {"tables": oids}))
+    tables = {}
+    for oid, one in zip(oids, mapped, strict=True):
+        facts = LiveTable(
+            oid=oid,
+            name=one.table,
+            data_class=one.data_class,
+            belonging=Belonging(one.route, tenant),
+            columns=tuple(name for name, generated, _, _ in columns[oid] if not generated),
+            generated=frozenset(name for name, generated, _, _ in columns[oid] if generated),
+            always=frozenset(name for name, _, always, _ in columns[oid] if always),
+            required=frozenset(name for name, generated, _, required in columns[oid] if required and not generated),
+            keys=tuple(map(_key, keys[oid])),
+            checks=tuple(text for (text,) in checks[oid] if text),
+        )
+        tables[oid] = facts
+    names = {table.oid: table.name for table in inventory.tables}
+    return Live(inventory, tables, _references(connection, inventory, frozenset(tables)), names)
+
+
+def _is_cut(mapped: MappedTable, tenant: str) -> bool:
+    """Whether rows of the table can be this tenant's, and are backed up."""
+    foreign = isinstance(mapped.route, Tenant) and mapped.route.tenant != tenant
+    return mapped.policy is not ClassPolicy.NEVER and not isinstance(mapped.route, Shared) and not foreign
+
+
+def _by_table(rows: Iterable[tuple[Any, ...]]) -> defaultdict[int, list[tuple[Any, ...]]]:
+    found: defaultdict[int, list[tuple[Any, ...]]] = defaultdict(list)
+    for oid, *rest in rows:
+        found[oid].append(tuple(rest))
+    return found
+
+
+def _key(row: tuple[Any, ...]) -> Key:
+    primary, exclusion, expressions, operators, condition, nulls_equal, deferrable, columns = row
+    return Key(
+        primary=primary,
+        exclusion=exclusion,
+        expressions=tuple(expressions),
+        operators=tuple(f"OPERATOR({identifier(schema)}.{operator})" for schema, operator in operators),
+        condition=condition,
+        nulls_equal=bool(nulls_equal),
+        deferrable=deferrable,
+        columns=tuple(columns or ()),
+    )
+
+
+def _references(connection: Connection, inventory: Inventory, ours: frozenset[int]) -> tuple[Reference, ...]:
+    by_name = inventory.by_name()
+    facts = {(row[0], row[1]): row[3:] for row in connection.execute(_REFERENCES.encode())}
+    leaves = _leaves(inventory)
+    found = []
+    listed = [(one, key) for one in inventory.tables if one.dumped for key in one.foreign_keys]
+    for table, key in listed:
+        fact, target = facts.get((table.oid, key.name)), by_name[key.target]
+        below = tuple(leaves[target.oid])
+        if fact is not None and (table.oid in ours or not ours.isdisjoint(below)):
+            whole = target.kind is TableKind.PARTITIONED
+            found.append(Reference(key, table.oid, target.oid, below, whole, *fact))
+    return tuple(found)
+
+
+def _leaves(inventory: Inventory) -> defaultdict[int, list[int]]:
+    """Tables that hold the rows of each."""
+    by_name = inventory.by_name()
+    leaves: defaultdict[int, list[int]] = defaultdict(list)
+    for table in inventory.tables:
+        for one in (table.name, *table.parents) if table.dumped else ():
+            leaves[by_name[one].oid].append(table.oid)
+    return leaves
