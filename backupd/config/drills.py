@@ -1,15 +1,73 @@
-"""The section about restore drills: what a region must live up to."""
+"""The sections about restore drills: where they run, what they ask, and what a region must live up to."""
 
 from __future__ import annotations
 
 from datetime import timedelta
 from typing import Annotated
 
+from pydantic import Field, model_validator
+
 from backupd.config.section import Section
-from backupd.config.text.fields import Approval, Duration, within
+from backupd.config.text.fields import (
+    AbsolutePath,
+    Approval,
+    Duration,
+    Name,
+    QueryName,
+    SecretFile,
+    SelectStatement,
+    Size,
+    User,
+    within,
+)
 
 _SECOND = timedelta(seconds=1)
 _HOUR = timedelta(hours=1)
+_GIB = 1 << 30
+
+
+class DrillSection(Section):
+    """`[drill]`: this machine restores backups into a server of its own, and checks them."""
+
+    identity: SecretFile
+    """A file of its own, whose recipient the backups are sealed to."""
+    passphrase_file: SecretFile
+    escrow_identity: SecretFile | None = None
+    """The identity kept for a disaster; with it, drills try that it opens what theirs opens."""
+    escrow_passphrase_file: SecretFile | None = None
+    scratch_dir: AbsolutePath | None = None
+    """Where servers of drills lie while they run; None: in the spool folder."""
+    user: User | None = None
+    """Who runs them where drills run as root; None: nobody."""
+    max_size: Annotated[Size, Field(ge=_GIB)] = 256 * _GIB
+    restore_limit: Annotated[Duration, within(_SECOND)] = 12 * _HOUR
+    check_limit: Annotated[Duration, within(_SECOND)] = 12 * _HOUR
+    damage_every: Annotated[int, Field(ge=0, le=1000)] = 10
+    """Every so many drills, one damages what it fetches, and must notice; 0: none does."""
+
+    @model_validator(mode="after")
+    def _escrow_opens(self) -> DrillSection:
+        if (self.escrow_identity is None) != (self.escrow_passphrase_file is None):
+            raise ValueError("needs both of escrow_identity and escrow_passphrase_file, or neither")
+        return self
+
+
+class AssertionSection(Section):
+    """One `[[regions.NAME.assertions]]`: what must be true in a restored database."""
+
+    name: QueryName
+    database: Name
+    """The label of one of the region's databases."""
+    sql: SelectStatement
+    """Returns one row of one whole number."""
+    exact: int | None = None
+    minimum: int | None = None
+
+    @model_validator(mode="after")
+    def _asks(self) -> AssertionSection:
+        if self.exact is None and self.minimum is None:
+            raise ValueError("needs exact or minimum")
+        return self
 
 
 class ObjectivesSection(Section):

@@ -44,6 +44,9 @@ def _own_secrets(config: Config) -> Iterator[tuple[KeyPath, FileRef | None]]:
     yield ("node", "tenant_key_file"), config.node.tenant_key_file
     if config.keeper is not None:
         yield ("keeper", "signing_key_file"), config.keeper.signing_key_file
+    if config.drill is not None:
+        for name in ("identity", "passphrase_file", "escrow_identity", "escrow_passphrase_file"):
+            yield ("drill", name), getattr(config.drill, name)
 
 
 def _store_secrets(config: Config) -> Iterator[tuple[KeyPath, FileRef | None]]:

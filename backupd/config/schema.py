@@ -9,7 +9,7 @@ from typing import Annotated, Literal, NamedTuple
 from pydantic import Field, model_validator
 
 from backupd.config.deletion import KeeperSection, LifecycleSection, RetentionSection
-from backupd.config.drills import ObjectivesSection
+from backupd.config.drills import AssertionSection, DrillSection, ObjectivesSection
 from backupd.config.section import Section
 from backupd.config.text.fields import (
     AbsolutePath,
@@ -184,6 +184,7 @@ class RegionSection(Section):
     retention: RetentionSection = RetentionSection()
     lifecycle: LifecycleSection = LifecycleSection()
     objectives: ObjectivesSection = ObjectivesSection()
+    assertions: Annotated[tuple[AssertionSection, ...], Several] = ()
 
 
 class ClassSection(Section):
@@ -216,6 +217,8 @@ class Config(Section):
     trust: Trust = Trust()
     keeper: KeeperSection | None = None
     """None: this machine removes nothing."""
+    drill: DrillSection | None = None
+    """None: no drill runs here."""
     stores: Annotated[dict[Name, StoreSection], Field(min_length=1)]
     regions: Annotated[dict[RegionLabel, RegionSection], Field(min_length=1)]
     classes: dict[Name, ClassSection] = Field(default_factory=dict)

@@ -7,12 +7,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from backupd.wiring.drilling import Drilling
 from backupd.wiring.places import QUICKLY
-from backupd.wiring.reporting import Reporting
 
 __all__ = ["QUICKLY", "Wiring"]
 
 
 @dataclass(frozen=True, slots=True)
-class Wiring(Reporting):
+class Wiring(Drilling):
     """A configuration at work in this process."""

@@ -8,6 +8,7 @@ from backupd.cli.commands import (
     attest,
     backup,
     config,
+    drill,
     keeping,
     keys,
     ledger,
@@ -22,5 +23,19 @@ from backupd.cli.commands import (
 
 def add_all(app: typer.Typer) -> None:
     """Every command, in the order of the manual."""
-    for group in (keys, config, setup, backup, store, restore, status, tenants, keeping, ledger, attest, reports):
+    for group in (
+        keys,
+        config,
+        setup,
+        backup,
+        store,
+        restore,
+        status,
+        tenants,
+        keeping,
+        ledger,
+        attest,
+        drill,
+        reports,
+    ):
         group.add(app)

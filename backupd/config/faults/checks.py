@@ -23,6 +23,7 @@ def cross_check(raw: Mapping[str, Any]) -> Iterator[Finding]:
     for name, region in _tables(raw.get("regions")).items():
         yield from _region_stores(("regions", name), region, stores)
         yield from _query(("regions", name), region)
+        yield from _assertions(("regions", name), region)
         for label, database in _tables(region.get("databases")).items():
             path = ("regions", name, "databases", label)
             yield from _tenancy(path, database)
@@ -111,6 +112,20 @@ def _query(path: KeyPath, region: Mapping[str, Any]) -> Iterator[Finding]:
     if isinstance(label, str) and label not in known:
         where = (*path, "lifecycle", "query", "database")
         yield where, f"this region has no database {_named(label)}", did_you_mean(label, known)
+
+
+def _assertions(path: KeyPath, region: Mapping[str, Any]) -> Iterator[Finding]:
+    known, given = _tables(region.get("databases")), region.get("assertions")
+    seen: set[str] = set()
+    for index, one in enumerate(given if isinstance(given, list) else []):
+        label, name = (one.get("database"), one.get("name")) if isinstance(one, dict) else (None, None)
+        where = (*path, "assertions", index)
+        if isinstance(label, str) and label not in known:
+            yield (*where, "database"), f"this region has no database {_named(label)}", did_you_mean(label, known)
+        if isinstance(name, str):
+            if name in seen:
+                yield (*where, "name"), f"another assertion of this region is named {_named(name)}", ""
+            seen.add(name)
 
 
 def _tenancy(path: KeyPath, database: Mapping[str, Any]) -> Iterator[Finding]:

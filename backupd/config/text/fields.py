@@ -115,6 +115,7 @@ Approval = Annotated[
     str,
     _from_text(_form(r"[A-Za-z0-9][A-Za-z0-9._/#-]{0,63}", "must be a reference of 1 to 64 of A-Z a-z 0-9 . _ / # -")),
 ]
+QueryName = Annotated[str, _from_text(_form(r"[a-z][a-z0-9-]{0,39}", "must be 1 to 40 of a-z 0-9 -, first a letter"))]
 Host = Annotated[str, _from_text(_form(r"[A-Za-z0-9._:-]{1,253}", "must be a host name or an address"))]
 User = Annotated[str, _from_text(_form(r"[A-Za-z0-9._@-]{1,64}", "must be a user's name"))]
 Identifier = Annotated[

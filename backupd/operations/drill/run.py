@@ -173,10 +173,10 @@ class _Drill:
         with self._phase("verify"), limited(cluster, "verify", Limits(limit, self._world.place.size)):
             checking.run()
         made.checks |= checking.checks
-        made.deletion = checking.deletion
         elapsed = math.ceil(self._world.clock.monotonic() - self._began)
         made.measured = Measured(rpo=made.measured.rpo, rto=elapsed)
         made.checks |= checking.measures(made.measured, made.sizes, restore_request(found, cluster.source, "canary"))
+        made.deletion = checking.deletion
 
     def _damage(self, cluster: Cluster, found: Found, subject: Subject) -> None:
         copy = damaged_copy(subject, self._request.seed)

@@ -1,0 +1,196 @@
+"""`drill`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from backupd.cli import failures, output
+from backupd.cli.options import (
+    EXIT_STATUS,
+    ConfigOption,
+    DatabaseOption,
+    JsonOption,
+    StoreOption,
+    wired,
+)
+from backupd.cli.progress import watched
+from backupd.errors import BackupdError, DamageError, InterruptedRunError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from backupd.model.ids import RegionName
+    from backupd.model.report import Report
+    from backupd.operations.drill import DrillOutcome, DrillRequest
+    from backupd.operations.reports import Published
+    from backupd.trace import Trace
+    from backupd.wiring import Wiring
+
+
+def add(app: typer.Typer) -> None:
+    app.command("drill", epilog=EXIT_STATUS)(drill)
+
+
+def drill(
+    context: typer.Context,
+    region: Annotated[
+        str | None, typer.Argument(metavar="REGION", show_default=False, help="[default: drilled longest ago]")
+    ] = None,
+    database: DatabaseOption = None,
+    snapshot: Annotated[
+        str | None,
+        typer.Option("--snapshot", metavar="ID|TIME|latest", show_default=False, help="[default: whose turn it is]"),
+    ] = None,
+    seed: Annotated[
+        str | None,
+        typer.Option("--seed", metavar="HEX", show_default=False, help="For the random rule. [default: drawn]"),
+    ] = None,
+    damage: Annotated[bool, typer.Option("--damage", help="Damage what is fetched; the drill must notice.")] = False,
+    store: StoreOption = None,
+    config: ConfigOption = None,
+    as_json: JsonOption = False,
+) -> int:
+    """Restore a snapshot into a server of the drill's own, check it, and report.
+
+    By turns the latest, the oldest and a random snapshot of each database is fetched from the store, restored with its
+    roles, and read back: every row stream must be what its manifest says. Sequences, constraints, indexes, extensions,
+    roles, deletion, age and the configured assertions are checked, too. The server has no network, and is gone with all
+    its files at the end. On a keeper the report is signed, chained to the one before, and kept on every store.
+
+    \b
+    Examples:
+      backupd drill
+      backupd drill be --database app --snapshot latest --json
+    """
+    from backupd.operations.drill import DrillRequest
+
+    wiring = wired(context, config)
+    wiring.drill_section()
+    place = _region(wiring, region)
+    if database is not None:
+        wiring.databases(place, database)
+    request = DrillRequest(database=database, snapshot=snapshot, seed=_seed(wiring, seed), damage=damage)
+    with watched(wiring.clock, quiet=as_json) as trace:
+        done = _run(wiring, (place, wiring.stores_of(place, store)[0]), request, trace)
+    if as_json:
+        output.print_json(_as_object(done))
+    else:
+        output.print_lines(_told(done))
+        for error in (done.outcome.error, done.unpublished):
+            if error is not None:
+                failures.print_failure(error, f"drill of {place}")
+    return _status(done)
+
+
+@dataclass(frozen=True, slots=True)
+class _Done:
+    outcome: DrillOutcome
+    published: Published | None
+    """None on a machine that is no keeper, and where it could not be."""
+    unpublished: BackupdError | None = None
+
+    @property
+    def report(self) -> Report:
+        return self.published.report if self.published else self.outcome.report
+
+
+def _run(wiring: Wiring, place: tuple[RegionName, str], request: DrillRequest, trace: Trace) -> _Done:
+    from backupd.operations.drill import drill as run
+    from backupd.planning.drill import damage_is_due
+
+    region, store = place
+    past = _past(wiring, region)
+    every = wiring.drill_section().damage_every
+    if request.snapshot is None and request.database is None and damage_is_due(past, every):
+        request = replace(request, damage=True)
+    world = wiring.drill_world(region, store, trace, past)
+    with wiring.repository(region, store) as repository:
+        outcome = run(request, repository, world)
+    return _published(wiring, region, outcome)
+
+
+def _published(wiring: Wiring, region: RegionName, outcome: DrillOutcome) -> _Done:
+    """Sign and keep the report, where a keeper's key is. A drill is no less for a store that is out of reach."""
+    from backupd.operations.reports import publish_report
+
+    if wiring.config.keeper is None:
+        return _Done(outcome, None)
+    try:
+        _, signer = wiring.keeper_signer()
+        with wiring.desk(region, signer) as desk:
+            return _Done(outcome, publish_report(desk, outcome.report))
+    except InterruptedRunError:
+        raise
+    except BackupdError as error:
+        return _Done(outcome, None, error)
+
+
+def _past(wiring: Wiring, region: RegionName) -> list[Report]:
+    from backupd.operations.reports import gather
+
+    with wiring.standing(region) as (book, repositories):
+        return [one.report for one in gather(book, repositories).filed]
+
+
+def _region(wiring: Wiring, name: str | None) -> RegionName:
+    """The region asked for, or the one whose last drill is longest ago."""
+    known = wiring.regions([name] if name is not None else [])
+    if len(known) == 1:
+        return known[0]
+    newest = {one: max((report.started for report in _past(wiring, one)), default="") for one in known}
+    return min(known, key=lambda one: (newest[one], one))
+
+
+def _seed(wiring: Wiring, given: str | None) -> str:
+    from backupd.errors import UsageError
+
+    if given is None:
+        return wiring.new_seed()
+    if not 1 <= len(given) <= 64 or set(given) - set("0123456789abcdef"):
+        raise UsageError("the seed is not made of 1 to 64 hex digits in lower case")
+    return given
+
+
+def _status(done: _Done) -> int:
+    verdict, error = done.report.verdict, done.outcome.error
+    if verdict == "fail":
+        return DamageError.exit_code
+    if verdict == "error":
+        return error.exit_code if error is not None else BackupdError.exit_code
+    return done.unpublished.exit_code if done.unpublished is not None else 0
+
+
+def _as_object(done: _Done) -> dict[str, Any]:
+    facts: dict[str, Any] = {
+        "verdict": done.report.verdict,
+        "published": done.published is not None,
+        "report": done.report,
+    }
+    if done.published is not None:
+        facts |= {"sha256": done.published.sha256, "stores": done.published.stores}
+    errors = {"error": done.outcome.error, "unpublished": done.unpublished}
+    return facts | {name: failures.as_object(error) for name, error in errors.items() if error is not None}
+
+
+def _told(done: _Done) -> Iterator[str]:
+    report, size = done.report, output.human_bytes
+    yield f"drill {report.drill} of {report.region}: {report.verdict.upper()}"
+    if report.selection is not None:
+        chosen = report.selection
+        yield f"  {chosen.database} of {chosen.exported} from {chosen.store} (rule: {chosen.rule})"
+    if report.sizes is not None:
+        yield f"  {report.sizes.rows} rows, {size(report.sizes.bytes)}; fetched {size(report.sizes.fetched)}"
+    for check in report.checks:
+        found = ", ".join(f"{one.code} {one.count}" for one in check.findings)
+        yield f"  {check.number:>2} {check.name:<12} {check.verdict:<5} {check.examined:>8}" + (
+            f"  {found}" if found else ""
+        )
+    measured = {"rpo": report.measured.rpo, "rto": report.measured.rto}
+    yield "  " + ", ".join(f"{name} {value} s" for name, value in measured.items() if value is not None)
+    if done.published is not None:
+        yield f"  report {done.published.sha256[:16]} on {', '.join(done.published.stores)}"
+    elif done.unpublished is None:
+        yield "  the report is kept nowhere: this machine is no keeper"
