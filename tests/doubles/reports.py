@@ -15,7 +15,7 @@ import msgspec
 from backupd.catalog import layout
 from backupd.catalog.ledger import Chain, next_document, put_entry
 from backupd.catalog.reports import read_report
-from backupd.model.documents import LedgerHead
+from backupd.model.documents import LedgerHead, RepositoryInfo, encode_body
 from backupd.model.ids import DrillId, ObjectHash, RegionName, RepositoryId
 from backupd.model.instants import compact, stamp
 from backupd.model.ledger import Drilled
@@ -177,6 +177,15 @@ class Archive:
         if told:
             self.tell(report, document)
         return document
+
+    def found(self) -> None:
+        """Make the folder a whole region's."""
+        info = RepositoryInfo(
+            repository=REPOSITORY, region=BE, created=stamp(START), signers=[self.signer.public], keepers=[]
+        )
+        document = self.signer.sign(encode_body(info), "repository")
+        sha256 = ObjectHash(hashlib.sha256(document).hexdigest())
+        self.store.put_new(layout.REPOSITORY, io.BytesIO(document), len(document), sha256)
 
     def tell(self, report: Report, document: bytes) -> None:
         event = Drilled(

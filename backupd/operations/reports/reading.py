@@ -28,6 +28,7 @@ from backupd.store.directory import DirectoryStore
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from backupd.model.documents import RepositoryInfo
     from backupd.model.ledger import Drilled
     from backupd.operations.ledger import Book
 
@@ -118,7 +119,8 @@ def gather_folder(folder: Path, trusted: Collection[str] | None) -> list[Gathere
     beside the reports is used when it can be believed. Raises UsageError when there is no report.
     """
     roots = [folder, *sorted(child for child in folder.iterdir() if child.is_dir())] if folder.is_dir() else []
-    found = [_of_folder(root, trusted) for root in roots if (root / layout.REPORTS).is_dir()]
+    marks = (layout.REPORTS, layout.REPOSITORY)
+    found = [_of_folder(root, trusted) for root in roots if any((root / mark).exists() for mark in marks)]
     if not found:
         raise UsageError(
             f"'{folder}' holds no reports", hint="Name a copy of a region's folder on a store, or what `export` wrote."
@@ -128,39 +130,32 @@ def gather_folder(folder: Path, trusted: Collection[str] | None) -> list[Gathere
 
 def _of_folder(root: Path, trusted: Collection[str] | None) -> Gathered:
     store, place = DirectoryStore(root), str(root)
-    shelf = read_shelf(store, trusted)
-    if not shelf.filed:
-        return Gathered(root.name, faults=tuple(_told(place, shelf.faults)), not_checked=tuple(_left(None, trusted)))
+    shelf, info = read_shelf(store, trusted), _info(store, trusted)
     told: list[Drilled] | None = None
     faults: list[StoreFault] = []
+    first = shelf.filed[0].report if shelf.filed else info
     try:
-        told = _ledger_beside(store, shelf, trusted)
+        if first is not None and trusted is not None and any(True for _ in store.list(layout.LEDGER)):
+            chain, _ = read_chain(store, Chain(first.region, first.repository), trusted)
+            told = drilled(chain.entries())
     except (DamageError, RefusedError, ObjectMissingError) as error:
         faults.append(StoreFault(place, "", error.message))
     whole = store.stat(layout.REPOSITORY) is not None
     left = [*_left(told, trusted), *([] if whole else _beside(shelf, told))]
     return Gathered(
-        region=shelf.filed[0].report.region,
+        region=first.region if first is not None else root.name,
         filed=shelf.filed,
         documents=shelf.documents,
         faults=(*faults, *_faults(place, shelf, told, whole=whole)),
         not_checked=tuple(left),
-        begins=_made(store, trusted),
+        begins=parse_stamp(info.created) if info is not None else None,
     )
 
 
-def _ledger_beside(store: DirectoryStore, shelf: Shelf, trusted: Collection[str] | None) -> list[Drilled] | None:
-    """What the ledger in the same folder tells; None where there is none, or nobody to believe."""
-    first = shelf.filed[0].report
-    if trusted is None or not any(True for _ in store.list(layout.LEDGER)):
-        return None
-    chain, _ = read_chain(store, Chain(first.region, first.repository), trusted)
-    return drilled(chain.entries())
-
-
-def _made(store: DirectoryStore, trusted: Collection[str] | None) -> datetime | None:
+def _info(store: DirectoryStore, trusted: Collection[str] | None) -> RepositoryInfo | None:
+    """Who signed it is not asked here: reports and ledger are a keeper's, and say the same or are told."""
     try:
-        return parse_stamp(Repository(store, None, trusted).info().created)
+        return Repository(store, None, trusted).info()
     except (DamageError, RefusedError, ObjectMissingError):
         return None
 
@@ -175,7 +170,7 @@ def _left(told: list[Drilled] | None, trusted: Collection[str] | None) -> Iterat
 def _beside(shelf: Shelf, told: list[Drilled] | None) -> Iterator[str]:
     """Of a part of a chain: what there is besides."""
     if told is None:
-        if shelf.filed[0].report.previous is not None:
+        if shelf.filed and shelf.filed[0].report.previous is not None:
             yield BEGINNING
         return
     here = [place for place, event in enumerate(told) if event.drill in shelf.documents]
