@@ -16,11 +16,14 @@ from fix_postgres import Database
 
 from backupd.catalog.keys import SecretKeys
 from backupd.errors import DamageError, RefusedError
+from backupd.model.ids import Pseudonym
 from backupd.model.tenancy import Tenancy, TenancyKind
 from backupd.operations.keeper.purge import Purging
 from backupd.planning.lifecycle import commands
 from backupd.planning.lifecycle.commands import Dates
 from backupd.planning.lifecycle.lives import State
+from backupd.seal.container import Context
+from backupd.seal.reading import ContainerReader
 
 BY_COLUMN = Tenancy(kind=TenancyKind.COLUMN, column="tenant")
 
@@ -176,3 +179,46 @@ def test_the_stores_own_snapshots_are_waited_out(keeping: Keeping, crowd: Databa
 
 def _fields(node: object) -> dict[str, object]:
     return {name: getattr(node, name) for name in type(node).__dataclass_fields__}  # type: ignore[attr-defined]
+
+
+def test_no_key_that_is_left_opens_what_was_kept_elsewhere(keeping: Keeping, crowd: Database) -> None:
+    """With every identity and a full copy of the store from before: once its keyrings are gone, its packs are noise.
+
+    The positive control: with that copy's keyrings, every one of them opens.
+    """
+    region, live = keeping.region, keeping.region.folder / "store" / "be"
+    region.tenancy = BY_COLUMN
+    report = region.backup(crowd)
+    record = region.repository.record(report.snapshot)
+    doomed = look(region.repository, report.snapshot, region.identity.secret).of("3").pseudonym
+    copy = region.folder / "copy"
+    shutil.copytree(live, copy)
+    before = region.repository.open_keys(region.identity.secret, [record.generation])
+    secret = before[Pseudonym(doomed)].secret
+    packs = [path for path in copy.rglob("*.p*") if path.parent.name == doomed]
+    assert packs
+    context = Context(record.repository, record.generation, Pseudonym(doomed))
+
+    def opens(path: Path, key: bytes) -> bool:
+        data = path.read_bytes()
+        try:
+            ContainerReader(
+                lambda at, length: data[at : at + length], len(data), secret=key, context=context, where=path.name
+            )
+        except DamageError:
+            return False
+        return True
+
+    assert all(opens(path, secret) for path in packs)
+    erase(keeping, "3")
+    keeping.purge(keeping.life("3"))
+    after = region.repository.open_keys(region.identity.secret, [record.generation])
+    assert Pseudonym(doomed) not in after
+    with pytest.raises(RefusedError, match="was shredded"):
+        after[Pseudonym(doomed)]
+    left = [after[pseudonym].secret for pseudonym in after] + [region.identity.secret]
+    assert len(left) == 9
+    assert not any(opens(path, key) for path in packs for key in left)
+    assert not any(doomed in str(path) for path in live.rglob("*"))
+    kept = [path for path in (region.folder / "state").rglob("*") if path.is_file()]
+    assert not any(secret in path.read_bytes() for path in kept)
