@@ -102,6 +102,7 @@ TABLES = (
     "INSERT INTO tag SELECT 1 + g % 5, 'w' || g / 20 FROM generate_series(1, 200) g",
     "CREATE TABLE note (id int PRIMARY KEY, tenant int NOT NULL, above int CONSTRAINT note_above REFERENCES note)",
     "INSERT INTO note SELECT g, 1 + g % 5, CASE WHEN g > 5 THEN g - 5 END FROM generate_series(1, 50) g",
+    "INSERT INTO note VALUES (100, 2, 5)",
     "CREATE TABLE visit (id int PRIMARY KEY, tenant int NOT NULL, customer int REFERENCES customer)",
 )
 HARM = (

@@ -148,7 +148,7 @@ class Conflict:
 
 def blocking(conflicts: Iterable[Conflict], accepted: frozenset[Kind]) -> list[Conflict]:
     """Those that forbid writing."""
-    return [one for one in conflicts if one.kind not in HARMLESS | (accepted & ACCEPTABLE)]
+    return [one for one in conflicts if one.kind not in HARMLESS | accepted]
 
 
 def write_order(

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from backupd.errors import SourceBusyError, SourceError
 from backupd.operations.restore.inplace.looking import Look, look
-from backupd.planning.inplace import Kind
+from backupd.planning.inplace import ACCEPTABLE, Kind
 from backupd.postgres.inplace.comparing import Digest, digest_others, digest_ours, digest_staged
 from backupd.postgres.inplace.references import References
 from backupd.postgres.inplace.transaction import begun, commit
@@ -59,7 +59,7 @@ def settled(ready: Ready) -> bool:
 def accepted(request: InPlaceRequest) -> frozenset[Kind]:
     """Conflicts that need not stop it."""
     fires = {Kind.TRIGGERS} if request.triggers_fire else set()
-    return request.accepted | fires
+    return (request.accepted & ACCEPTABLE) | fires
 
 
 def _attempt(ready: Ready, request: InPlaceRequest, timer: Timer, saved: Look | None) -> Applied:
