@@ -7,6 +7,7 @@ pytest_plugins = [
     "fix_recover",
     "fix_regions",
     "fix_inplace",
+    "fix_drills",
     "fix_keeper",
     "fix_yard",
     "fix_sftp",

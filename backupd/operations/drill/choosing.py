@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from backupd.errors import UsageError
+from backupd.model.documents import REDUCED
 from backupd.model.instants import parse_stamp
 from backupd.model.report import Selection
 from backupd.operations.drill.scene import Subject
@@ -55,7 +56,9 @@ def find(request: DrillRequest, repository: Repository, world: DrillWorld) -> Fo
     every = [
         Candidate(name, record.generation, record.database, record.member, parse_stamp(record.exported))
         for name, record in records.items()
-        if request.database in (None, record.database) and record.database in world.tenancies
+        if request.database in (None, record.database)
+        and record.database in world.tenancies
+        and REDUCED not in record.extra  # what is left of one for a hold's sake is no database
     ]
     chosen = _named(request.snapshot, every) if request.snapshot else choose_snapshot(every, world.past, request.seed)
     one = chosen.candidate

@@ -25,6 +25,8 @@ SUPERUSER = "postgres"
 _PORT = 5432
 """Only a part of the socket's name."""
 _START_SECONDS = 120
+_EVENT_TRIGGERS_SINCE = 17
+"""Servers from here on can be told not to run what a restored database wants run at every login."""
 _SETTINGS = {
     "listen_addresses": "",
     "port": str(_PORT),
@@ -122,7 +124,8 @@ class Cluster:
                 os.chown(folder, runner.user, runner.group)
         options = ["-U", SUPERUSER, "-E", "UTF8", "--locale=C", "--no-sync", "-A", "reject", "--auth-local=trust"]
         self._run("initdb", "-D", str(data), *options)
-        settings = {**_SETTINGS, "unix_socket_directories": str(self._folder.socket)}
+        late = {"event_triggers": "off"} if self._making.programs.major >= _EVENT_TRIGGERS_SINCE else {}
+        settings = {**_SETTINGS, **late, "unix_socket_directories": str(self._folder.socket)}
         lines = "".join(f"{name} = '{value}'\n" for name, value in settings.items())
         with (data / "postgresql.auto.conf").open("a") as file:
             file.write(lines)

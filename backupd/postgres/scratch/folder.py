@@ -29,6 +29,8 @@ _NAME = re.compile(rf"{PREFIX}[0-9a-f]{{16}}")
 _KIND = "drill"
 _PATIENCE = 10.0
 """Seconds a server gets to end at once, before it is killed."""
+_DEAD = "ZX"
+"""States of a process that has ended, and whose parent has not looked yet."""
 _SHARED = Path("/proc/sysvipc/shm")
 
 
@@ -190,7 +192,8 @@ def _wait(done: Callable[[], bool]) -> None:
 
 
 def _began(pid: int) -> str | None:
-    """When a process began, in the kernel's ticks: a number is given anew to others."""
+    """When a process began, in the kernel's ticks, for a number is given anew to others; None when it is no more."""
     with suppress(OSError, IndexError):
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19]
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        return None if fields[0] in _DEAD else fields[19]
     return None

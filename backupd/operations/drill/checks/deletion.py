@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from backupd.model.documents import PartRef
     from backupd.model.ids import Pseudonym
     from backupd.model.report import Check
-    from backupd.operations.drill.scene import Scene, Subject
+    from backupd.operations.drill.scene import Scene
 
 
 def _purged_too(scene: Scene, segments: frozenset[Pseudonym]) -> History:
@@ -41,23 +41,33 @@ def check_canary(scene: Scene, restore: tuple[RestoreRequest, RestoreWorld]) -> 
     ledger that lists it the same restore plans not one row of it, and a keyring without its lines does not open them.
     """
     subject = scene.subject
-    ours = _smallest_tenant(subject)
+    ours = _smallest_tenant(scene)
     if not ours:
         return skipped(CheckName.CANARY, "no-tenants"), None
     findings = Findings(CheckName.CANARY, len(ours))
     tenants = {subject.choice.keys[segment].name.tenant for segment in ours}
-    there = {part for _, part in _pieces(scene) if part in ours}
-    before = bool(there) and all(segment in subject.choice.keys for segment in ours)
+    before = bool(ours & _filled(scene)) and all(segment in subject.choice.keys for segment in ours)
     findings.add("canary-not-restored", int(not before))
-    request, world = restore
-    left = choose(request, subject.repository, world, _purged_too(scene, ours))
-    with Contents(subject.repository, left.record, left.keys, 1) as contents:
-        plan = contents.plan(exact=False)
-        rows = [part for part, _, _ in left.record.parts if left.keys[part].name.tenant in tenants]
-        after = not rows and plan.rows < scene.restored.plan.rows
+    after = _is_left_out(scene, restore, ours, tenants)
     findings.add("canary-came-back", int(not after))
     findings.add("canary-key-opens-when-shredded", _still_open(scene, ours))
     return findings.check(), Canary(resurrected=before, removed=after)
+
+
+def _is_left_out(
+    scene: Scene, restore: tuple[RestoreRequest, RestoreWorld], ours: frozenset[Pseudonym], tenants: set[str | None]
+) -> bool:
+    """Whether a restore under a ledger that lists these segments plans no row of theirs, and fewer in all."""
+    request, world = restore
+    subject = scene.subject
+    try:
+        left = choose(request, subject.repository, world, _purged_too(scene, ours))
+        with Contents(subject.repository, left.record, left.keys, 1) as contents:
+            plan = contents.plan(exact=False)
+    except RefusedError:
+        return True  # nothing of the snapshot is anybody else's
+    still = [part for part, _, _ in left.record.parts if left.keys[part].name.tenant in tenants]
+    return not still and plan.rows < scene.restored.plan.rows
 
 
 def check_purged(scene: Scene) -> tuple[Check, Deletion]:
@@ -73,6 +83,8 @@ def check_purged(scene: Scene) -> tuple[Check, Deletion]:
     returned = [segment for segment in purged if segment in kept]
     findings.add("purged-restored", len(returned))
     findings.add("tenants-of-no-segment", scene.restored.strangers or 0)
+    # Without the rows compared nobody knows who has some.
+    findings.add("rows-not-compared", int(scene.restored.strangers is None))
     opened = [segment for segment in purged if _opens(scene, segment)]
     shredded = _shredded(scene)
     findings.add("shredded-key-opens", sum(segment in shredded for segment in opened))
@@ -128,27 +140,26 @@ def _shredded(scene: Scene) -> set[Pseudonym]:
     return found
 
 
-def _smallest_tenant(subject: Subject) -> frozenset[Pseudonym]:
-    """The segments of the tenant whose parts are fewest and smallest, so that looking again costs little."""
+def _smallest_tenant(scene: Scene) -> frozenset[Pseudonym]:
+    """The segments of the tenant with rows whose parts are the smallest, so that looking again costs little."""
+    choice, filled = scene.subject.choice, _filled(scene)
     by_tenant: dict[str, list[PartRef]] = {}
-    for part in subject.choice.record.parts:
-        tenant = subject.choice.keys[part[0]].name.tenant
+    for part in choice.record.parts:
+        tenant = choice.keys[part[0]].name.tenant
         if tenant is not None:
             by_tenant.setdefault(tenant, []).append(part)
-    if not by_tenant:
+    with_rows = [parts for parts in by_tenant.values() if any(segment in filled for segment, _, _ in parts)]
+    if not with_rows:
         return frozenset()
-    smallest = min(by_tenant.values(), key=lambda parts: (sum(size for _, _, size in parts), parts[0]))
+    smallest = min(with_rows, key=lambda parts: (sum(size for _, _, size in parts), parts[0]))
     return frozenset(segment for segment, _, _ in smallest)
 
 
-def _pieces(scene: Scene) -> list[tuple[int, Pseudonym]]:
+def _filled(scene: Scene) -> set[Pseudonym]:
+    """Segments of which the restore had rows to load."""
     parts = scene.subject.choice.record.parts
-    return [
-        (piece.table, parts[piece.part][0])
-        for bundles in scene.restored.plan.passes
-        for bundle in bundles
-        for piece in bundle
-    ]
+    pieces = (piece for bundles in scene.restored.plan.passes for bundle in bundles for piece in bundle)
+    return {parts[piece.part][0] for piece in pieces}
 
 
 def _still_open(scene: Scene, segments: frozenset[Pseudonym]) -> int:
