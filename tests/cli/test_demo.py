@@ -31,7 +31,7 @@ def test_the_demo_keeps_its_promises_and_leaves_nothing(tmp_path):
 
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr
     assert "✗" not in done.stdout
-    assert done.stdout.count("✓") == 6, done.stdout
+    assert done.stdout.count("✓") == 8, done.stdout
     folders = set(re.findall(r"(?:/[\w.-]+)*/backupd-(?:demo|pg)-\w+", done.stdout))
     assert len(folders) == 2, folders
     assert not [folder for folder in folders if Path(folder).exists()]

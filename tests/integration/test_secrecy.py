@@ -69,7 +69,7 @@ class Watcher:
     def look_at_files(self) -> None:
         """All that lies on the node and on the store, but for the secrets' own files."""
         for folder in (self.node.node, self.node.folder / "disk"):
-            for path in folder.rglob("*"):
+            for path in _files_of(folder):
                 self.look("file name", str(path.relative_to(folder)).encode())
                 if path.is_file() and path.name not in {"pgpass", "pass"}:
                     self.look(str(path.relative_to(self.node.folder).parts[:2]), _bytes_of(path))
@@ -82,6 +82,15 @@ class Watcher:
                 self.look(f"environment of {name}", environment(child))
             self.look_at_files()
             time.sleep(0.005)
+
+
+def _files_of(folder: Path) -> list[Path]:
+    """Of a folder in which others come and go: looked at again until none went meanwhile."""
+    while True:
+        try:
+            return list(folder.rglob("*"))
+        except FileNotFoundError:
+            continue
 
 
 def _bytes_of(path: Path) -> bytes:

@@ -33,7 +33,12 @@ def show(
     config: ConfigOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Show the ledger's entries, oldest first. It names no tenant: ids only."""
+    """Show the ledger's entries, oldest first. It names no tenant: ids only.
+
+    \b
+    Example:
+      backupd ledger show be --newest 10
+    """
     wiring = wired(context, config)
     with wiring.book(region_of(wiring, region)) as book:
         chain = book.sync()
@@ -52,6 +57,10 @@ def verify(
 
     Numbers, signatures and links are checked, and that all stores and this machine's own copy hold the same chain. A
     snapshot's record says what the ledger was when it was written: an entry cut off since is missed there.
+
+    \b
+    Example:
+      backupd ledger verify be
     """
     from backupd.operations.ledger.checking import check_ledger
 

@@ -28,6 +28,10 @@ def status(
 
     The three ages are never mixed. The exit status is that of the first store that cannot be reached, or 10 when a
     tenant is past its date.
+
+    \b
+    Example:
+      backupd status
     """
     from backupd.operations.status import region_status
 

@@ -72,6 +72,10 @@ def resubscribe(
     """Take a tenant back: its dates are cancelled.
 
     After a purge there is nothing to take back: a new incarnation begins, with nothing of the old one.
+
+    \b
+    Example:
+      backupd tenant resubscribe be acme
     """
     from backupd.operations.tenants import changes
 
@@ -161,7 +165,12 @@ def release(
     config: ConfigOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Release a hold. What it kept beyond its date is purged soon after."""
+    """Release a hold. What it kept beyond its date is purged soon after.
+
+    \b
+    Example:
+      backupd tenant release be acme CASE-2026-17
+    """
     from backupd.operations.tenants import changes
 
     _change(
@@ -183,7 +192,12 @@ def move(
     config: ConfigOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Say that a tenant's residency moved: here it is purged on a clock of its own, there it starts with backups."""
+    """Say that a tenant's residency moved: here it is purged on a clock of its own, there it starts with backups.
+
+    \b
+    Example:
+      backupd tenant move be acme --to ch
+    """
     from backupd.operations.tenants import changes
 
     since = instant_of(at)

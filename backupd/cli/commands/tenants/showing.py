@@ -27,6 +27,10 @@ def list_(
     """List every tenant the ledger speaks of: who is late first, then by the next date.
 
     A tenant nobody spoke of is active and not listed. The exit status tells when somebody is late.
+
+    \b
+    Example:
+      backupd tenant list be
     """
     from backupd.operations.tenants.told import standings
 
@@ -51,7 +55,12 @@ def show(
     config: ConfigOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Show a tenant's lives and everything the ledger says of it."""
+    """Show a tenant's lives and everything the ledger says of it.
+
+    \b
+    Example:
+      backupd tenant show be acme
+    """
     from backupd.operations.tenants.told import history, lives_of, standing
 
     wiring = wired(context, config)
@@ -109,6 +118,10 @@ def sync(context: typer.Context, region: RegionOption, config: ConfigOption = No
 
     A tenant without a row is left as it is. The exit status tells when a row asks for what is not possible, or when the
     newest snapshots hold rows of a tenant that the application says it has purged before.
+
+    \b
+    Example:
+      backupd tenant sync be
     """
     from backupd.operations.tenants.lingering import find_lingering
     from backupd.operations.tenants.sync import sync as run
