@@ -68,6 +68,8 @@ def choose_snapshot(candidates: Sequence[Candidate], past: Sequence[Report], see
     )
     ours = [one for one in candidates if (one.database, one.member) == wanted]
     turns = sum(selection.database == wanted[0] and selection.rule in RULES for selection in selections)
+    # A report does not say which of a label's databases it was, so all of them have one rule before the next.
+    turns //= len({one.member for one in candidates if one.database == wanted[0]})
     rule = RULES[turns % len(RULES)]
     return _by_rule(ours, rule, seed, generations)
 
