@@ -25,12 +25,17 @@ if TYPE_CHECKING:
     from backupd.model.ids import RepositoryId
     from backupd.seal.opening import Keyring
 
-_FORM = 3
+_FORM = 4
+_REMEMBERED = 16
+"""Generations that left the store, and may be in its own snapshots still."""
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS repository (id TEXT NOT NULL);
 CREATE TABLE IF NOT EXISTS keyrings (name TEXT PRIMARY KEY, size INTEGER NOT NULL) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS records (name TEXT PRIMARY KEY) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS segments (
+  generation TEXT NOT NULL, pseudonym TEXT NOT NULL, tenant TEXT NOT NULL, class TEXT NOT NULL, keyring TEXT NOT NULL,
+  PRIMARY KEY (generation, pseudonym, keyring)) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS gone (
   generation TEXT NOT NULL, pseudonym TEXT NOT NULL, tenant TEXT NOT NULL, class TEXT NOT NULL, keyring TEXT NOT NULL,
   PRIMARY KEY (generation, pseudonym, keyring)) WITHOUT ROWID;
 CREATE INDEX IF NOT EXISTS by_tenant ON segments (generation, tenant);
@@ -127,6 +132,19 @@ class Census:
         """The segments one tag stands for."""
         return self._segments("generation = ? AND tenant = ?", generation, tag)
 
+    def gone_generations(self) -> list[GenerationId]:
+        """Those whose keyrings left the store, oldest first; the newest ones only."""
+        rows = self._database.execute("SELECT DISTINCT generation FROM gone ORDER BY generation")
+        return [GenerationId(row[0]) for row in rows]
+
+    def gone_of_tenant(self, generation: GenerationId, tag: TenantTag) -> list[Counted]:
+        """The segments one tag stood for, in keyrings that left the store."""
+        rows = self._database.execute(
+            "SELECT generation, pseudonym, tenant, class, keyring FROM gone WHERE generation = ? AND tenant = ?",
+            (generation, tag),
+        )
+        return [Counted(*row) for row in rows]
+
     def of_generation(self, generation: GenerationId) -> list[Counted]:
         return self._segments("generation = ?", generation)
 
@@ -180,8 +198,14 @@ class Census:
 
     def _forget(self, name: str) -> None:
         with self._database:
+            self._database.execute("INSERT OR REPLACE INTO gone SELECT * FROM segments WHERE keyring = ?", (name,))
             self._database.execute("DELETE FROM segments WHERE keyring = ?", (name,))
             self._database.execute("DELETE FROM keyrings WHERE name = ?", (name,))
+            self._database.execute(
+                "DELETE FROM gone WHERE generation NOT IN "
+                "(SELECT DISTINCT generation FROM gone ORDER BY generation DESC LIMIT ?)",
+                (_REMEMBERED,),
+            )
 
 
 def _connected(path: Path, repository: RepositoryId) -> sqlite3.Connection:

@@ -141,6 +141,29 @@ def test_keys_in_the_stores_snapshots_outlive_their_keyring(yard: Yard) -> None:
     assert "disk" in yard.keeper.book.lives.lives[key].purge.absent  # type: ignore[union-attr]
 
 
+def test_what_only_the_stores_snapshots_hold_is_looked_for(yard: Yard) -> None:
+    """A generation that expired before the tenant left is in the store's own snapshots, keys and all."""
+    yard.writer.generation_length = 5 * DAY
+    yard.backup(60, "ada")
+    yard.backup(1, "bob")
+    purge(yard)
+    shot = yard.root / ".zfs" / "snapshot" / f"daily_{datetime.now(UTC):%Y-%m-%d}"
+    for name in yard.files():
+        (shot / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(yard.root / name, shot / name)
+    yard.expire()
+    assert "ada" not in keys(yard)
+    key = ask(yard, "ada")
+    purge(yard)
+    life = yard.keeper.book.lives.lives[key]
+    assert life.purge is not None
+    assert len(life.purge.segments) == 1
+    assert "disk" not in life.purge.absent
+    shutil.rmtree(yard.root / ".zfs")
+    purge(yard)
+    assert "disk" in yard.keeper.book.lives.lives[key].purge.absent  # type: ignore[union-attr]
+
+
 def test_a_run_cut_off_behind_its_keyring_goes_on_after_a_purge(yard: Yard) -> None:
     """The keyring the node does not know to be published has lost a line since; the next run leaves it alone."""
     now = datetime.now(UTC)

@@ -151,12 +151,12 @@ class _KeptApart:
 
 
 def find_segments(keeper: Keeper, census: Census, key: LifeKey) -> Iterator[SegmentRef]:
-    """Segments whose tags are the life's."""
-    for generation in census.generations():
+    """Segments whose tags are the life's; also those that left the store, and may be in its own snapshots."""
+    for generation in sorted({*census.generations(), *census.gone_generations()}):
         own = {keeper.tags.class_tag(generation, name) for name in keeper.rules.own_clocks}
         wanted = keeper.tags.class_tag(generation, key.scope)
         tag = keeper.tags.tenant_tag(generation, key.tenant, key.incarnation)
-        for counted in census.of_tenant(generation, tag):
+        for counted in (*census.of_tenant(generation, tag), *census.gone_of_tenant(generation, tag)):
             if counted.data_class == wanted if key.scope != WHOLE else counted.data_class not in own:
                 yield generation, counted.pseudonym
 
