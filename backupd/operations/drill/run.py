@@ -57,7 +57,7 @@ from backupd.postgres.connect import elsewhere
 from backupd.postgres.scratch.cluster import Cluster, Making, reap, scratch_cluster
 from backupd.postgres.scratch.programs import find_server, runner
 from backupd.postgres.scratch.watch import Limits, limited
-from backupd.trace import PhaseDone, PhaseStarted
+from backupd.trace import PhaseDone, PhaseStarted, Warned
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -124,6 +124,10 @@ class _Drill:
         with self._phase("queue"):
             programs = find_server(world.place.folders, found.record.server // 10000)
             making = Making(world.place.parent, programs, runner(world.place.user), world.random(8).hex())
+        if not making.runner.isolated:
+            world.trace.emit(
+                Warned("the drill's server can reach the network", hint="Drill as root, or allow user namespaces.")
+            )
         with scratch_cluster(making) as cluster:
             try:
                 made.versions = Versions(backupd=backupd.__version__, server=programs.version)

@@ -134,10 +134,10 @@ class Cluster:
 
     def _run(self, program: str, *arguments: str) -> None:
         runner = self._making.runner
-        drop = _dropping(runner) if runner.prefix else ()
+        drop = _dropping(runner) if runner.prefix and runner.user is not None else ()
         command = [*runner.prefix, *drop, "nice", "-n", "10", str(self._programs / program), *arguments]
         options = runner.options()
-        if runner.prefix:  # the network is taken away by root; `setpriv` drops the rights after that
+        if drop:  # the network is taken away by root; `setpriv` drops the rights after that
             options = {name: value for name, value in options.items() if name not in ("user", "group", "extra_groups")}
         done = subprocess.run(
             command, check=False, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, timeout=300, **options

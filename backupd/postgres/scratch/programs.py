@@ -94,7 +94,7 @@ def runner(user: str | None) -> Runner:
     Raises ConfigError for a user that is not there, and for root itself.
     """
     if os.geteuid() != 0:
-        return Runner(None, None)
+        return Runner(None, None, _without_network("--user", "--map-current-user"))
     try:
         found = pwd.getpwnam(user or _USER)
     except KeyError:
@@ -106,10 +106,12 @@ def runner(user: str | None) -> Runner:
     return Runner(found.pw_uid, found.pw_gid, _without_network())
 
 
-def _without_network() -> tuple[str, ...]:
-    """Only root may give a child a network of its own, an empty one; a unix socket's path leads there all the same."""
+def _without_network(*options: str) -> tuple[str, ...]:
+    """Gives a child an empty network of its own, where the system lets us; a unix socket's path leads there all the
+    same.
+    """
     program = shutil.which("unshare")
     if program is None:
         return ()
-    prefix = (program, "--net", "--")
+    prefix = (program, *options, "--net", "--")
     return prefix if subprocess.run([*prefix, "true"], check=False, capture_output=True).returncode == 0 else ()

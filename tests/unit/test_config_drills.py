@@ -1,0 +1,80 @@
+"""What a configuration says of drills: what is left out has a default, and what contradicts itself is told."""
+
+from __future__ import annotations
+
+import importlib.resources
+import re
+from datetime import timedelta
+
+import pytest
+
+from backupd.config.faults import ConfigFaultsError
+from backupd.config.files import file_findings
+from backupd.config.load import parse
+
+EXAMPLE = importlib.resources.files("backupd.config").joinpath("example.toml").read_text("utf-8")
+WHOLE = re.sub(r"^# (?=\[[a-z]+\]|[a-z_]+ += )", "", EXAMPLE, flags=re.MULTILINE)
+
+
+def faults(old: str, new: str) -> list[tuple[str, str]]:
+    assert old in WHOLE
+    with pytest.raises(ConfigFaultsError) as caught:
+        parse(WHOLE.replace(old, new, 1), "example.toml")
+    return [(fault.key, fault.message) for fault in caught.value.faults]
+
+
+def test_the_example_drills() -> None:
+    """Commented out it does not; with the comments taken away it says all there is."""
+    assert parse(EXAMPLE, "x").drill is None
+    drill = parse(WHOLE, "x").drill
+    assert drill is not None
+    assert (drill.damage_every, drill.max_size, drill.restore_limit) == (10, 256 << 30, timedelta(hours=12))
+    (assertion,) = parse(EXAMPLE, "x").regions["be"].assertions
+    assert (assertion.name, assertion.exact, assertion.minimum) == ("has-tenants", None, 1)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "key", "message"),
+    [
+        ('name = "has-tenants"', 'name = "Has tenants"', "regions.be.assertions[0].name", "must be 1 to 40 of"),
+        ("minimum = 1 ", "# ", "regions.be.assertions[0]", "needs exact or minimum"),
+        (
+            'name = "has-tenants"\ndatabase = "app"',
+            'name = "a"\ndatabase = "apq"',
+            "regions.be.assertions[0].database",
+            "this region has no database",
+        ),
+        (
+            "SELECT count(*) FROM public.tenant",
+            "DELETE FROM public.tenant",
+            "regions.be.assertions[0].sql",
+            "must be one SELECT",
+        ),
+        ("escrow_passphrase_file =", "# ", "drill", "needs both of escrow_identity and"),
+        ('max_size = "256GiB"', 'max_size = "1MB"', "drill.max_size", "must be at least 1024MiB"),
+        ('restore_limit = "12h"', 'restore_limit = "0s"', "drill.restore_limit", "must be at least 1s"),
+        ("damage_every = 10", "damage_every = -1", "drill.damage_every", "must be at least 0"),
+    ],
+)  # fmt: skip
+def test_what_is_wrong_with_drills_is_told(old: str, new: str, key: str, message: str) -> None:
+    """By its key, and nothing else is."""
+    ((where, said),) = faults(old, new)
+    assert where == key
+    assert message.split(maxsplit=1)[0] in said
+
+
+def test_two_assertions_of_one_name_are_told() -> None:
+    """Their names are all that a report says of them."""
+    one = '[[regions.be.assertions]]\nname = "has-tenants"\ndatabase = "app"\nsql = "SELECT 1"\nexact = 1\n'
+    ((where, said),) = faults("# Tenancy by column", f"{one}\n# Tenancy by column")
+    assert where == "regions.be.assertions[1].name"
+    assert "another assertion" in said
+
+
+def test_files_of_a_drill_are_looked_at() -> None:
+    """The identity is a secret, as its passphrase is."""
+    found = {
+        ".".join(map(str, path))
+        for path, _, _ in file_findings(parse(WHOLE, "x"), {"CREDENTIALS_DIRECTORY": "/nowhere"})
+    }
+    assert found >= {"drill.identity", "drill.passphrase_file", "drill.escrow_identity", "drill.escrow_passphrase_file"}
