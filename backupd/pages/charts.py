@@ -111,7 +111,7 @@ def bars(title: str, rows: Sequence[Bar]) -> Chart:
             chart.rects.append(Rect(_BARS_LEFT, y, _scaled(row.value, most), 17, "beyond" if beyond else "bar"))
         if row.limit is not None:
             x = _BARS_LEFT + _scaled(row.limit, most)
-            chart.lines.append(Line(x, y - 3, x, y + 20, "limit"))
+            chart.lines.append(Line(x, y - 3, x, y + 20, "most"))
     return _sized(chart, max(1, len(rows)) * _ROW + 8)
 
 
