@@ -112,7 +112,7 @@ def program_folders(folders: Sequence[Path], search: str) -> Iterator[Path]:
 
 def _inspect(folder: Path) -> Programs | None:
     """None when the folder lacks a program, or holds Debian's wrapper, which chooses a version of its own."""
-    if not all((folder / program).exists() for program in PROGRAMS):
+    if not all(os.access(folder / program, os.F_OK) for program in PROGRAMS):
         return None
     if (folder / "pg_dump").resolve().name == "pg_wrapper":
         return None

@@ -184,3 +184,38 @@ def test_a_large_object_that_changed_or_went_is_red(
     report = drills.run(None, "SELECT lo_put(4711, 0, 'z')", "SELECT lo_unlink(4712)")
     assert codes(report, "equality") == ["large-objects-missing", "large-objects-added"]
     assert [finding.count for finding in check(report, "equality").findings] == [3, 1]
+
+
+def test_the_zoo_is_green(zoo: Database, region: Region, drills: Drills) -> None:
+    """Every awkward thing a server can hold is restored and found equal, on every version."""
+    region.backup(zoo)
+    report = drills.run()
+    assert (report.verdict, report.versions.server is not None) == ("pass", True)
+    assert {name for name, verdict in verdicts(report).items() if verdict == "pass"} == {
+        "records", "authentic", "equality", "sequences", "constraints", "indexes", "extensions", "globals", "purged",
+        "disposal",
+    }  # fmt: skip
+
+
+def test_rows_that_postgresql_refuses_fail_the_drill_and_are_not_quoted(
+    pg17: Server,
+    make_database: Callable[..., Database],
+    region: Region,
+    drills: Drills,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    """A rule of the schema that holds in the source only: its own error quotes the row, ours does not."""
+    database = make_database(pg17)
+    database.sql(
+        f"CREATE TABLE public.t (body text CHECK (current_database() = '{database.name}'))",
+        f"INSERT INTO public.t VALUES ('{MARKER}')",
+    )
+    region.backup(database)
+    report = drills.run()
+    assert (report.verdict, codes(report, "equality")) == ("fail", ["source"])
+    assert check(report, "disposal").verdict == "pass"
+    error = drills.outcomes[-1].error
+    assert error is not None
+    assert "check violation" in error.message
+    said = f"{report}{error.message}{error.hint}{drills.region.events.seen}{capfd.readouterr()}"
+    assert MARKER not in said

@@ -42,7 +42,7 @@ def find_server(folders: Sequence[Path], major: int, search: str | None = None) 
     """
     path = os.environ.get("PATH", "") if search is None else search
     for folder in program_folders(folders, path):
-        if all((folder / program).exists() for program in SERVER):
+        if all(os.access(folder / program, os.X_OK) for program in SERVER):
             found = _inspect((folder / "postgres").resolve().parent)
             if found is not None and found.major == major:
                 return found
