@@ -135,6 +135,7 @@ class Reader:
             "/srv/backupd": f"{folder}/srv",
             "host=db1.example": f"host=127.0.0.1 port={server.port}",
             "host=db2.example": f"host={server.sockets} port={server.port}",
+            "host=/var/run/postgresql": f"host={server.sockets} port={server.port}",
             "2026-03-31T14:00": f"{datetime.now(UTC) + timedelta(hours=1):%Y-%m-%dT%H:%M}",
             "sftp -r zh1234@": f"sftp -q -F {folder}/ssh_config -r ",
             # What these two do is tested with the script; here they would only fetch packages.
