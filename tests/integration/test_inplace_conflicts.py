@@ -6,10 +6,12 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 
 import pytest
-from fix_inplace import SHOP, Shop
+from fix_inplace import HARM, SHOP, Shop
 
 from backupd.errors import RefusedError, SourceError
-from backupd.model.tenancy import TableRule, Tenancy, TenancyKind
+from backupd.model.tenancy import ClassPolicy, TableRule, Tenancy, TenancyKind
+from backupd.operations.restore.choosing import choose
+from backupd.operations.restore.inplace import run
 from backupd.planning.inplace import Kind
 
 CASES = {
@@ -217,6 +219,17 @@ def test_a_trigger_that_changes_rows_undoes_the_restore(shop: Shop) -> None:
     assert shop.restore().applied
 
 
+def test_foreign_keys_are_kept_where_triggers_stay_on(shop: Shop, limited: str) -> None:
+    """Rows come in an order that each statement's check allows, also when updated rows refer to new ones."""
+    then, harm = shop.rows(), [one for one in HARM if "note" not in one]
+    shop.sql(*harm)
+    assert shop.restore(user=limited, triggers_fire=True).applied
+    assert shop.rows() == then
+    shop.sql("UPDATE note SET above = NULL WHERE tenant = 2", "DELETE FROM note WHERE id = 1")
+    assert shop.restore(user=limited, triggers_fire=True).applied
+    assert shop.rows() == then
+
+
 def test_foreign_keys_in_a_circle(shop: Shop, limited: str) -> None:
     """With triggers off they are no matter; with triggers on one of them must be deferrable."""
     shop.sql(
@@ -245,6 +258,19 @@ def test_a_table_that_was_shared(shop: Shop) -> None:
     shop.region.backup(shop.database)
     shop.region.tenancy = SHOP
     assert shop.found() == {("tag", "route-changed"): 40}
+
+
+def test_a_class_that_may_have_been_purged(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+    """That the snapshot has nothing of it does not mean that there was nothing, once something was purged."""
+    shop.sql("TRUNCATE tag")
+    support = TableRule(("public.tag",), data_class="support")
+    classes = {**SHOP.classes, "support": ClassPolicy.STANDARD}
+    shop.region.tenancy = replace(SHOP, classes=classes, rules=(*SHOP.rules, support))
+    shop.region.backup(shop.database)
+    shop.sql("INSERT INTO tag VALUES (2, 'new')")
+    assert [(one.table, one.deletes) for one in shop.restore(apply=False).tables] == [("public.tag", 1)]
+    monkeypatch.setattr(run, "choose", lambda *given: replace(choose(*given), purged=1))
+    assert shop.found() == {("tag", "class-missing"): 1}
 
 
 @pytest.mark.parametrize("kind", [TenancyKind.DATABASE, TenancyKind.NONE])

@@ -5,12 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import psycopg
+
 from backupd.errors import SourceError
 from backupd.postgres.inplace.comparing import changed
 from backupd.postgres.quoting import identifier, qualified
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from backupd.postgres.connect import Connection
     from backupd.postgres.inplace.comparing import Changes, Pair
@@ -67,23 +69,43 @@ class Writer:
         self._quiet = quiet
 
     def write(self, changes: Mapping[int, Changes]) -> None:
-        """Delete, then update, then insert.
+        """Delete, then update, then insert; where foreign keys are checked on the way and forbid that, the other way.
 
         Raises psycopg's errors, and SourceError when something kept a row from being written.
         """
-        if not self._quiet:
-            self._connection.execute("SET CONSTRAINTS ALL DEFERRED")
+        steps = self._deletes, self._updates, self._inserts
+        if self._quiet:
+            self._all(steps, changes)
+            return
+        self._connection.execute("SET CONSTRAINTS ALL DEFERRED")
+        try:
+            with self._connection.transaction():
+                self._all(steps, changes)
+        except psycopg.errors.ForeignKeyViolation:
+            # A row that is updated refers to one that is not there before the inserts.
+            with self._connection.transaction():
+                self._all(reversed(steps), changes)
+        self._connection.execute("SET CONSTRAINTS ALL IMMEDIATE")
+
+    @staticmethod
+    def _all(steps: Iterable[Callable[[Mapping[int, Changes]], None]], changes: Mapping[int, Changes]) -> None:
+        for step in steps:
+            step(changes)
+
+    def _deletes(self, changes: Mapping[int, Changes]) -> None:
         for pair in reversed(self._pairs):
             count = changes[pair.live.oid]
             self._run(self._delete(pair), count.deletes + (count.updates if self._replaces(pair) else 0))
+
+    def _updates(self, changes: Mapping[int, Changes]) -> None:
         for pair in self._pairs:
             if not self._replaces(pair):
                 self._run(self._update(pair), changes[pair.live.oid].updates)
+
+    def _inserts(self, changes: Mapping[int, Changes]) -> None:
         for pair in self._pairs:
             count = changes[pair.live.oid]
             self._run(self._insert(pair), count.inserts + (count.updates if self._replaces(pair) else 0))
-        if not self._quiet:
-            self._connection.execute("SET CONSTRAINTS ALL IMMEDIATE")
 
     def _replaces(self, pair: Pair) -> bool:
         """Whether rows are removed and put back, because two of them might swap a unique value.
