@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from datetime import timedelta
 from pathlib import Path
@@ -46,7 +47,7 @@ from backupd.operations.reports.reading import BEGINNING, KEYS, LEDGER, Gathered
 from backupd.operations.reports.telling import Part, newest_proof
 from backupd.planning.reports.chain import chain_faults, drilled, in_order, ledger_faults, own_faults
 from backupd.planning.reports.population import Period, Timetable, population
-from backupd.seal.documents import LIMITS
+from backupd.seal.documents import LIMITS, Signer
 from backupd.store.directory import DirectoryStore
 
 EVER = Period(START - 100 * WEEK, START + 1000 * WEEK)
@@ -400,3 +401,17 @@ def test_a_drill_that_is_not_there_is_told(archive: Archive) -> None:
     """With the way to find one."""
     with pytest.raises(UsageError, match="no report of drill"):
         gathered(archive).until(DrillId("20300101T000000Z-ffffffff"))
+
+
+def test_a_performer_signs_for_itself(archive: Archive) -> None:
+    """A report that names one trusted keeper and is signed by another is not believed."""
+    other = Signer(os.urandom(32))
+    document = other.sign(encode_report(archive.filed[3].report), KIND)
+    with pytest.raises(DamageError, match="not signed by a trusted"):
+        read_report(document, archive.trusted | {other.public})
+
+
+def test_a_second_first_report_is_told() -> None:
+    """Only one report has none before it."""
+    (fault,) = chain_faults([*chained(sample(0)), *chained(sample(1))], whole=True)
+    assert (fault.drill, "first report" in fault.message) == (drill_id(1), True)

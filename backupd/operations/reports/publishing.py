@@ -98,6 +98,8 @@ def _published(desk: Desk, report: Report) -> Published:
     signed, document = _signed(desk, report, told[:place])
     sha256 = ObjectHash(hashlib.sha256(document).hexdigest())
     if told[place].report != sha256:
+        # It can never be published; left waiting, it would stand in the way of every report behind it.
+        desk.waiting.remove(_waiting(report.drill))
         raise DamageError(
             f"the ledger tells of another report of drill {report.drill}",
             hint="Another key signed it, or two drills have one id. Look at both; the ledger's is the one that counts.",
