@@ -23,19 +23,20 @@ def test_others_go_on_writing_meanwhile(shop: Shop, monkeypatch: pytest.MonkeyPa
     """They insert, change and delete in the same tables before, during and after; nothing of it is lost or confuses."""
     then = shop.rows()
     shop.sql(*HARM)
-    stop, written, errors = threading.Event(), [0], []
+    stop, written, errors = threading.Event(), [], []
 
-    def work() -> None:
+    def work(tenant: int) -> None:  # one each, so that they do not deadlock among themselves
         try:
             with shop.database.server.connect(shop.database.name) as connection:
                 while not stop.is_set():
                     made = connection.execute(
-                        "INSERT INTO customer (tenant, mail, code) VALUES (4, gen_random_uuid(), 'ch') RETURNING id"
+                        "INSERT INTO customer (tenant, mail, code) VALUES (%s, gen_random_uuid(), 'ch') RETURNING id",
+                        [tenant],
                     ).fetchone()
-                    connection.execute("INSERT INTO sale (tenant, customer, price) VALUES (4, %s, 1)", made)
-                    connection.execute("UPDATE sale SET price = price + 1 WHERE tenant = 4")
-                    connection.execute("UPDATE tag SET word = word || '' WHERE tenant = 3")
-                    written[0] += 1
+                    connection.execute("INSERT INTO sale (tenant, customer, price) VALUES (%s, %s, 1)", [tenant, *made])
+                    connection.execute("UPDATE sale SET price = price + 1 WHERE tenant = %s", [tenant])
+                    connection.execute("UPDATE tag SET word = word || '' WHERE tenant = %s", [tenant])
+                    written.append(tenant)
         except psycopg.Error as error:
             errors.append(error)
 
@@ -43,15 +44,15 @@ def test_others_go_on_writing_meanwhile(shop: Shop, monkeypatch: pytest.MonkeyPa
     write = Writer.write
 
     def slowly(self: Writer, changes: object) -> None:
-        start = written[0]
+        start = len(written)
         deadline = time.monotonic() + 20
         write(self, changes)  # type: ignore[arg-type]
-        while written[0] < start + 20 and time.monotonic() < deadline:
+        while len(written) < start + 20 and time.monotonic() < deadline:
             time.sleep(0.01)
-        during.append(written[0] - start)
+        during.append(len(written) - start)
 
     monkeypatch.setattr(applying.Writer, "write", slowly)
-    threads = [threading.Thread(target=work) for _ in range(3)]
+    threads = [threading.Thread(target=work, args=(tenant,)) for tenant in (3, 4, 5)]
     for thread in threads:
         thread.start()
     report = shop.restore()
@@ -62,8 +63,8 @@ def test_others_go_on_writing_meanwhile(shop: Shop, monkeypatch: pytest.MonkeyPa
     assert during[0] >= 20
     assert (report.applied, report.settled) == (True, True)
     assert shop.rows() == then
-    ((made,),) = shop.sql("SELECT count(*) FROM sale WHERE tenant = 4")
-    assert made == 40 + written[0]
+    ((made,),) = shop.sql("SELECT count(*) FROM sale WHERE tenant > 2")
+    assert made == 120 + len(written)
 
 
 def test_whoever_writes_to_the_tenant_is_waited_for_and_noticed(shop: Shop) -> None:
