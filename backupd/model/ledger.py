@@ -50,6 +50,8 @@ class _Dated(_OfLife, frozen=True, kw_only=True):
     """D: by then no copy holds a byte."""
     purge_by: _Stamp
     """P*: the latest purge that can keep D."""
+    by: Literal["command", "query"] = "command"
+    """Who says so: the query's silence cancels only what the query began."""
 
 
 class Unsubscribed(_Dated, frozen=True, kw_only=True, tag="unsubscribed"):
@@ -86,7 +88,7 @@ class Released(_Event, frozen=True, kw_only=True, tag="released"):
     tenant: _Tenant
     hold: Reference
     due: _Stamp
-    """By then what the hold kept is purged, if its own date is past."""
+    """By then nothing is left of what the hold kept, if its own date is past."""
 
 
 class PurgeBegan(_OfLife, frozen=True, kw_only=True, tag="purge-began"):

@@ -75,12 +75,12 @@ class Clerk:
     def gone_by(self, life: NotedLife, after_release: timedelta) -> datetime:
         """The day nothing is left: the one told, or what the release of a hold that was in the way made of it."""
         assert life.dates is not None
-        return max([life.dates.deadline, *(due + after_release for due in self._moved(life))])
+        return max([life.dates.deadline, *(released + after_release for released in self._moved(life))])
 
     def _moved(self, life: NotedLife) -> list[datetime]:
         assert life.dates is not None
         return [
-            hold.due
+            hold.released
             for hold in self.holds.get(life.tenant, {}).values()
             if hold.released and hold.due and hold.released > life.dates.purge_by
         ]

@@ -92,11 +92,12 @@ def hold(desk: Desk, tenant: TenantId, reference: str, review: datetime) -> Chan
 
 
 def release(desk: Desk, tenant: TenantId, reference: str) -> Changed:
-    """End a hold; what it kept beyond its date is due within the region's `release_within`.
+    """End a hold; what it kept beyond its date is purged in the next run, and gone when that has aged out everywhere.
 
     Raises RefusedError when there is no such hold.
     """
-    due = desk.clock.now() + desk.release_within
+    terms = desk.budget
+    due = desk.clock.now() + desk.release_within + terms.expiry_gap + terms.store_snapshots + terms.clock
     return _append(desk, tenant, WHOLE, lambda lives: commands.release(lives, tenant, reference, due))
 
 

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from backupd.postgres.lifecycle import TenantDates
     from backupd.seal.tags import TenantTags
 
+QUERY = "query"
+
 
 @dataclass(frozen=True, slots=True)
 class Synced:
@@ -65,20 +67,23 @@ def _of(desk: Desk, lives: Lives, tenant: TenantId, row: TenantDates) -> list[Ev
         raise UsageError("a date lies in the future")
     if row.erase_requested_at is not None:
         wanted = life_dates(desk, row.erase_requested_at, early=True)
-        at_once = Dates(row.unsubscribed_at or wanted.since, wanted.deadline, row.erase_requested_at)
+        at_once = Dates(row.unsubscribed_at or wanted.since, wanted.deadline, row.erase_requested_at, QUERY)
         return commands.erase(lives, tenant, at_once, scope)
     if row.moved_to is not None:
         if row.moved_to not in desk.regions:
             raise UsageError("it moved to a region that is not configured")
         wanted = life_dates(desk, row.unsubscribed_at or desk.clock.now(), early=False)
-        return commands.move(lives, tenant, wanted, row.moved_to)
+        return commands.move(lives, tenant, wanted._replace(by=QUERY), row.moved_to)
     if row.unsubscribed_at is not None:
         return _unsubscribed(desk, lives, tenant, scope, row.unsubscribed_at)
+    clock = lives.current(tenant, scope).clock
+    if clock is not None and clock.by != QUERY:
+        return []  # somebody said so by command: the application's silence does not take it back
     return commands.resubscribe(lives, tenant, scope)
 
 
 def _unsubscribed(desk: Desk, lives: Lives, tenant: TenantId, scope: str, since: datetime) -> list[Event]:
-    wanted = life_dates(desk, since, early=False)
+    wanted = life_dates(desk, since, early=False)._replace(by=QUERY)
     life = lives.current(tenant, scope)
     if life.state is State.MARKED and life.clock is not None and life.clock.cause == "unsubscribed":
         if since == life.clock.since:

@@ -32,6 +32,8 @@ class Dates(NamedTuple):
     since: datetime
     deadline: datetime
     purge_by: datetime
+    by: str = "command"
+    """Or `query`."""
 
 
 def unsubscribe(lives: Lives, tenant: TenantId, dates: Dates, scope: str = WHOLE) -> list[Event]:
@@ -88,7 +90,7 @@ def erase(lives: Lives, tenant: TenantId, dates: Dates, scope: str = WHOLE) -> l
         # As it is, not as it was told: a released hold may have left more time than the request does.
         if lives.purge_by(life) <= dates.purge_by:
             return []
-        dates = Dates(life.clock.since, min(lives.deadline(life), dates.deadline), dates.purge_by)
+        dates = dates._replace(since=life.clock.since, deadline=min(lives.deadline(life), dates.deadline))
         if (life.clock.cause, *_of_clock(life.clock)) == ("erasure-requested", *dates):
             return []
     return [ErasureRequested(**_of(life), **_told(dates))]
@@ -103,8 +105,10 @@ def move(lives: Lives, tenant: TenantId, dates: Dates, to: str) -> list[Event]:
     if life.purged or (life.clock is not None and (life.clock.cause, life.clock.to) == ("moved", to)):
         return []
     if life.clock is not None:
-        dates = Dates(
-            life.clock.since, min(life.clock.deadline, dates.deadline), min(life.clock.purge_by, dates.purge_by)
+        dates = dates._replace(
+            since=life.clock.since,
+            deadline=min(life.clock.deadline, dates.deadline),
+            purge_by=min(life.clock.purge_by, dates.purge_by),
         )
     return [Moved(**_of(life), **_told(dates), to=to)]
 
@@ -144,8 +148,8 @@ def _of(life: Life) -> dict[str, Any]:
 
 
 def _of_clock(clock: Clock) -> Dates:
-    return Dates(clock.since, clock.deadline, clock.purge_by)
+    return Dates(clock.since, clock.deadline, clock.purge_by, clock.by)
 
 
 def _told(dates: Dates) -> dict[str, Any]:
-    return {name: stamp(instant) for name, instant in dates._asdict().items()}
+    return {name: value if name == "by" else stamp(value) for name, value in dates._asdict().items()}

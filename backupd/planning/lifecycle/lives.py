@@ -60,6 +60,8 @@ class Clock:
     purge_by: datetime
     to: str | None = None
     """The region it moved to."""
+    by: str = "command"
+    """Who began it: a `command`, or the `query`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,7 +112,7 @@ class Hold:
     review: datetime
     released: datetime | None = None
     due: datetime | None = None
-    """Once released: by then what it kept is purged, if its own date is past."""
+    """Once released: by then nothing is left of what it kept, if its own date is past."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,22 +146,23 @@ class Lives:
         ]
 
     def purge_by(self, life: Life) -> datetime:
-        """When a marked life is to be purged: its own date, or the later one that the release of a hold left it."""
+        """When a marked life is to be purged: its own date, or when the last hold in its way was released."""
         if life.clock is None:
             raise ValueError("an active life has no date")
-        return max([life.clock.purge_by, *self._kept_until(life)])
+        return max([life.clock.purge_by, *(released for released, _ in self._released(life))])
 
     def deadline(self, life: Life) -> datetime:
         """By when the last byte of a marked life is gone: its own date, or what the release of a hold left it."""
         if life.clock is None:
             raise ValueError("an active life has no date")
-        return max([life.clock.deadline, *self._kept_until(life)])
+        return max([life.clock.deadline, *(due for _, due in self._released(life))])
 
-    def _kept_until(self, life: Life) -> list[datetime]:
-        # Only a hold that was in the way moves a date; one released long before the date does not.
+    def _released(self, life: Life) -> list[tuple[datetime, datetime]]:
+        """When holds that were in the way were released, and by when what they kept is gone."""
+        # One released before the date moves nothing.
         clock = life.clock
         return [
-            hold.due
+            (hold.released, hold.due)
             for hold in self.holds.values()
             if hold.tenant == life.key.tenant
             and hold.due
@@ -259,4 +262,5 @@ def _clock(event: Unsubscribed | ErasureRequested | Moved) -> Clock:
         deadline=parse_stamp(event.deadline),
         purge_by=parse_stamp(event.purge_by),
         to=event.to if isinstance(event, Moved) else None,
+        by=event.by,
     )
