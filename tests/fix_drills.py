@@ -15,7 +15,7 @@ from fix_regions import Region
 
 from backupd.catalog.repository import Repository
 from backupd.clock import SystemClock
-from backupd.model.report import Check, CheckName, Objectives, Report
+from backupd.model.stored.report import Check, CheckName, Objectives, Report
 from backupd.operations.drill import DrillOutcome, DrillRequest, DrillWorld, Place, drill
 from backupd.postgres.connect import Source, parameters
 

@@ -16,9 +16,10 @@ from doubles.snapshots import Look, look
 from fix_postgres import Database
 
 from backupd.catalog.repository import Repository
-from backupd.seal import identity, suite
-from backupd.seal.signing import Signer, write_signer
-from backupd.seal.tags import write_tenant_key
+from backupd.seal import suite
+from backupd.seal.keys import identity
+from backupd.seal.keys.signing import Signer, write_signer
+from backupd.seal.keys.tags import write_tenant_key
 from backupd.store.directory import DirectoryStore
 
 ROOT = Path(__file__).parents[1]

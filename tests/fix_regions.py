@@ -23,7 +23,7 @@ from backupd.operations.restore import RestoreReport, RestoreRequest, World, res
 from backupd.postgres.connect import Source
 from backupd.seal import suite
 from backupd.seal.documents import Signer
-from backupd.seal.tags import TenantTags
+from backupd.seal.keys.tags import TenantTags
 from backupd.store.base import Store
 from backupd.store.directory import DirectoryStore
 from backupd.trace import Event

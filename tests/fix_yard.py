@@ -16,19 +16,19 @@ from doubles.memory_store import MachineClock, MemoryStore, VirtualTime
 from doubles.quick_writer import Made, QuickWriter, segment
 from fix_regions import REGION, TENANT_KEY, Events
 
-from backupd.catalog.census import Census
+from backupd.catalog.memory.census import Census
 from backupd.catalog.repository import Repository
-from backupd.model.documents import RepositoryInfo
 from backupd.model.ids import Pseudonym, RepositoryId, SnapshotName
 from backupd.model.instants import stamp
-from backupd.model.ledger import Expired
-from backupd.operations.keeper.expiry import Expiry, ExpiryPlan
+from backupd.model.stored.documents import RepositoryInfo
+from backupd.model.stored.ledger import Expired
+from backupd.operations.keeper.removing.expiry import Expiry, ExpiryPlan
 from backupd.operations.keeper.values import Keeper, Rules
 from backupd.operations.ledger import Book, Place
-from backupd.planning.retention import RetentionPolicy
+from backupd.planning.deletion.retention import RetentionPolicy
 from backupd.seal import suite
 from backupd.seal.documents import Signer
-from backupd.seal.tags import TenantTags
+from backupd.seal.keys.tags import TenantTags
 from backupd.store.base import Store
 from backupd.store.directory import DirectoryStore
 

@@ -10,8 +10,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
     from backupd.model.ids import ClassTag, GenerationId, Pseudonym
-    from backupd.seal.keyring import SegmentKey
-    from backupd.seal.opening import Keyring
+    from backupd.seal.keys.keyring import SegmentKey
+    from backupd.seal.keys.opening import Keyring
 
 
 class SecretKeys:

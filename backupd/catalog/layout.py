@@ -19,7 +19,7 @@ from backupd.model.ids import (
 )
 
 if TYPE_CHECKING:
-    from backupd.seal.container import Context
+    from backupd.seal.containers.container import Context
 
 REPOSITORY: Final = ObjectName("repository.json")
 GUIDE: Final = ObjectName("RECOVER.md")

@@ -14,16 +14,16 @@ from typing import TYPE_CHECKING
 
 from backupd.catalog.layout import LEDGER, entry_name
 from backupd.errors import DamageError, ObjectMissingError
-from backupd.model.documents import LedgerHead
 from backupd.model.ids import ObjectHash
-from backupd.model.ledger import LedgerEntry, decode_entry, encode_entry
+from backupd.model.stored.documents import LedgerHead
+from backupd.model.stored.ledger import LedgerEntry, decode_entry, encode_entry
 from backupd.seal.documents import LIMITS, read_document
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator
 
     from backupd.model.ids import RegionName, RepositoryId
-    from backupd.model.ledger import Event
+    from backupd.model.stored.ledger import Event
     from backupd.seal.documents import Signer
     from backupd.store.base import Store
 

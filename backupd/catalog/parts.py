@@ -8,7 +8,7 @@ import msgspec
 
 from backupd.errors import DamageError
 from backupd.model.jsontext import UnreadableError, from_json
-from backupd.model.manifest import (
+from backupd.model.stored.manifest import (
     LINE_LIMIT,
     Count,
     Entry,
@@ -18,12 +18,12 @@ from backupd.model.manifest import (
     SequencesEntry,
     TableEntry,
 )
-from backupd.seal.container import MANIFEST
+from backupd.seal.containers.container import MANIFEST
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-    from backupd.seal.container import ContainerReader
+    from backupd.seal.containers.container import ContainerReader
 
 _RUNS_A_LINE = 3 * 16_000
 """Numbers of runs put on one line: at 21 bytes each they and a line's frame stay below `LINE_LIMIT`."""

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from backupd.catalog import layout
 from backupd.errors import DamageError, ObjectMissingError, RefusedError
 from backupd.model.ids import DrillId, ObjectHash
-from backupd.model.report import KIND, decode_report
+from backupd.model.stored.report import KIND, decode_report
 from backupd.planning.reports.chain import Fault, Filed, in_order
 from backupd.seal.documents import LIMITS, read_document, two_lines
 

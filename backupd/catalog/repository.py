@@ -10,18 +10,18 @@ from typing import TYPE_CHECKING
 from backupd.catalog import layout
 from backupd.catalog.keys import SecretKeys
 from backupd.errors import DamageError, ObjectMissingError
-from backupd.model.documents import REDUCED, Record, RepositoryInfo, decode_body, encode_body
 from backupd.model.ids import GenerationId, ObjectHash, ObjectName, SnapshotName
+from backupd.model.stored.documents import REDUCED, Record, RepositoryInfo, decode_body, encode_body
 from backupd.seal.documents import LIMITS, read_document
-from backupd.seal.opening import Keyring, parse_keyring
+from backupd.seal.keys.opening import Keyring, parse_keyring
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable
 
     from backupd.model.ids import Pseudonym
-    from backupd.seal.container import Context
+    from backupd.seal.containers.container import Context
     from backupd.seal.documents import Signer
-    from backupd.seal.keyring import KeyringIds
+    from backupd.seal.keys.keyring import KeyringIds
     from backupd.store.base import ObjectInfo, Store
 
 

@@ -31,7 +31,7 @@ def open_identity(file: Path | None, passphrase_file: str | None) -> KeyPair:
 
     Raises UsageError without a file, ConfigError, KeyRefusedError.
     """
-    from backupd.seal.identity import read_identity
+    from backupd.seal.keys.identity import read_identity
 
     if file is None:
         raise UsageError("this needs an identity", hint="Name the identity file with --identity FILE.")

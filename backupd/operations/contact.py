@@ -7,7 +7,7 @@ from backupd.errors import BackupdError, InterruptedRunError
 from backupd.model.findings import Finding, Severity
 from backupd.model.tenancy import Tenancy
 from backupd.operations.members import find_members
-from backupd.planning.tenancy import tenant_columns
+from backupd.planning.source.tenancy import tenant_columns
 from backupd.postgres.connect import Source, connect, elsewhere
 from backupd.postgres.source.inventory import read_inventory
 from backupd.postgres.source.preflight import preflight

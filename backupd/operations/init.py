@@ -13,9 +13,9 @@ from backupd.catalog import layout
 from backupd.catalog.repository import Repository
 from backupd.clock import Clock
 from backupd.errors import DamageError, RefusedError
-from backupd.model.documents import RepositoryInfo
 from backupd.model.ids import ObjectName, RegionName, RepositoryId
 from backupd.model.instants import stamp
+from backupd.model.stored.documents import RepositoryInfo
 from backupd.seal.documents import Signer
 from backupd.store.probe import ProbedStore, probe
 

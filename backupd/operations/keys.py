@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from backupd.catalog import layout
 from backupd.errors import KeyRefusedError, RefusedError
 from backupd.seal import suite
-from backupd.seal.identity import Recipient, write_identity, write_recipient
+from backupd.seal.keys.identity import Recipient, write_identity, write_recipient
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from backupd.model.tenancy import Tenancy, TenancyKind
-from backupd.planning.members import choose_members
+from backupd.planning.source.members import choose_members
 from backupd.postgres.connect import Source
 from backupd.postgres.databases import list_databases
 

@@ -12,8 +12,8 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from backupd.catalog.repository import Repository
-    from backupd.model.documents import Totals
     from backupd.model.ids import GenerationId, SnapshotName
+    from backupd.model.stored.documents import Totals
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,17 +9,17 @@ from typing import TYPE_CHECKING
 
 from backupd.errors import BackupdError, DamageError, InterruptedRunError, ObjectMissingError, RefusedError
 from backupd.model.instants import parse_stamp
-from backupd.model.ledger import Observed, Restored
+from backupd.model.stored.ledger import Observed, Restored
 from backupd.operations.tenants.told import Standing, standings
+from backupd.planning.deletion.proven import proven_on
 from backupd.planning.lifecycle.lives import State
-from backupd.planning.proven import proven_on
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from backupd.catalog.repository import Repository
-    from backupd.model.documents import LedgerHead
     from backupd.model.ids import RegionName
+    from backupd.model.stored.documents import LedgerHead
     from backupd.operations.ledger import Book
     from backupd.store.base import Space
 

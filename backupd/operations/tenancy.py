@@ -9,7 +9,7 @@ from typing import assert_never
 from backupd.model.inventory import Inventory, Table
 from backupd.model.routes import Column, MappedTable, Path, Route, Shared, TenancyMap, Tenant
 from backupd.model.tenancy import Tenancy
-from backupd.planning.tenancy import map_tables, tenant_columns
+from backupd.planning.source.tenancy import map_tables, tenant_columns
 from backupd.postgres.connect import Source, connect
 from backupd.postgres.source.inventory import read_inventory
 

@@ -9,7 +9,7 @@ from backupd.pages.environment import environment
 from backupd.pages.words import readable
 
 if TYPE_CHECKING:
-    from backupd.model.attestation import Attestation
+    from backupd.model.stored.attestation import Attestation
 
 CAUSES: Final = {
     "unsubscribed": "The tenant unsubscribed",

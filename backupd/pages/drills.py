@@ -8,7 +8,7 @@ from typing import Final, NamedTuple
 
 from backupd.model.amounts import human_bytes
 from backupd.model.instants import parse_stamp
-from backupd.model.report import CheckName, Report
+from backupd.model.stored.report import CheckName, Report
 from backupd.pages.charts import Bar, Chart, Point, bars, trend
 from backupd.pages.environment import environment
 from backupd.pages.frameworks import QUESTIONS

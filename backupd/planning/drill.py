@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Final
 
 from backupd.errors import UsageError
 from backupd.model.instants import stamp
-from backupd.model.report import Population
+from backupd.model.stored.report import Population
 
 if TYPE_CHECKING:
     from backupd.model.ids import GenerationId, SnapshotName
-    from backupd.model.report import Report
+    from backupd.model.stored.report import Report
 
 RULES: Final = ("latest", "oldest", "random")
 """In turn, for each database."""

@@ -7,7 +7,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Protocol
 
-from backupd.seal.layout import CHUNK_ID_SIZE
+from backupd.seal.containers.layout import CHUNK_ID_SIZE
 
 
 class KnownChunks(Protocol):

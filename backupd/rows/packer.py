@@ -9,14 +9,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from backupd.errors import SpoolFullError
-from backupd.seal.container import ContainerWriter
-from backupd.seal.layout import DATA, Context
+from backupd.seal.containers.container import ContainerWriter
+from backupd.seal.containers.layout import DATA, Context
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from backupd.model.ids import ObjectHash
-    from backupd.seal.frame import Compressor
+    from backupd.seal.containers.frame import Compressor
 
 QUEUED_BLOCKS = 6
 """Blocks waiting for the packer: enough to keep it busy, few enough to bound memory."""

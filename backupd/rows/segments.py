@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 from backupd.rows.packer import Block
 from backupd.rows.protocol import Span
 from backupd.rows.spill import Residue, grouped, joined, merged
-from backupd.seal.layout import CHUNK_ID_SIZE
+from backupd.seal.containers.layout import CHUNK_ID_SIZE
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator

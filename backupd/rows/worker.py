@@ -25,8 +25,8 @@ from backupd.rows.psql import BLOCK, Psql
 from backupd.rows.segments import Deduplicator, Limits, Making, OpenSpan, Room, Segment
 from backupd.rows.spill import Spill
 from backupd.rows.split import Cut, Splitter, contents, pieces
-from backupd.seal.frame import Compressor
-from backupd.seal.layout import Context
+from backupd.seal.containers.frame import Compressor
+from backupd.seal.containers.layout import Context
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator

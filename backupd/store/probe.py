@@ -17,7 +17,7 @@ from typing import Protocol
 
 from backupd.errors import StoreError, StoreGoneError
 from backupd.model.ids import ObjectName
-from backupd.model.profile import HashAbility, StoreProfile
+from backupd.model.stored.profile import HashAbility, StoreProfile
 from backupd.store.base import Store
 from backupd.store.digests import CANDIDATES, HashCommand, parse_digest
 from backupd.store.names import temporary

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from backupd.config.drills import DrillSection
     from backupd.config.text.secrets import FileRef
-    from backupd.model.report import Report
+    from backupd.model.stored.report import Report
     from backupd.operations.drill import Assertion, DrillWorld, Place
     from backupd.trace import Trace
 
@@ -94,7 +94,7 @@ class Drilling(Reporting):
         )
 
     def _opened(self, identity: FileRef, passphrase: FileRef) -> bytes:
-        from backupd.seal.identity import read_identity
+        from backupd.seal.keys.identity import read_identity
 
         path = identity.resolve(self.environ)
         return read_identity(path, _first_line(passphrase.resolve(self.environ))).secret

@@ -13,8 +13,8 @@ from backupd.config.faults import Finding
 from backupd.config.schema import SftpStore
 from backupd.errors import ConfigError, StoreGoneError, UsageError
 from backupd.model.ids import RegionName
-from backupd.planning.retention import RetentionPolicy
-from backupd.planning.window import Budget
+from backupd.planning.deletion.retention import RetentionPolicy
+from backupd.planning.deletion.window import Budget
 from backupd.wiring.places import QUICKLY
 from backupd.wiring.writing import Writing
 
@@ -150,7 +150,7 @@ class Keeping(Writing):
 
     def key_findings(self) -> Iterator[Finding]:
         """What is wrong with key files that are there: a recipient or signing key that is none, or is not trusted."""
-        from backupd.seal.identity import read_recipient
+        from backupd.seal.keys.identity import read_recipient
 
         for index, path in enumerate(self.config.recipients):
             try:

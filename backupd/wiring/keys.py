@@ -12,8 +12,8 @@ from backupd.wiring.places import Places
 if TYPE_CHECKING:
     from backupd.config.text.secrets import FileRef
     from backupd.seal.documents import Signer
-    from backupd.seal.identity import Recipient
-    from backupd.seal.tags import TenantTags
+    from backupd.seal.keys.identity import Recipient
+    from backupd.seal.keys.tags import TenantTags
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,7 +25,7 @@ class Keys(Places):
 
         Raises ConfigError when no tenant key is configured, or its file is not one.
         """
-        from backupd.seal.tags import TenantTags, read_tenant_key
+        from backupd.seal.keys.tags import TenantTags, read_tenant_key
 
         reference = self.config.node.tenant_key_file
         if reference is None:
@@ -56,7 +56,7 @@ class Keys(Places):
         return signer
 
     def _signer(self, reference: FileRef) -> Signer:
-        from backupd.seal.signing import read_signer
+        from backupd.seal.keys.signing import read_signer
 
         return read_signer(reference.resolve(self.environ))
 
@@ -65,6 +65,6 @@ class Keys(Places):
 
         Raises ConfigError for a file that is none.
         """
-        from backupd.seal.identity import read_recipient
+        from backupd.seal.keys.identity import read_recipient
 
         return [read_recipient(path) for path in self.config.recipients]

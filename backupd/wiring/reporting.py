@@ -14,7 +14,7 @@ from backupd.model.ids import RegionName
 from backupd.wiring.keeping import Keeping
 
 if TYPE_CHECKING:
-    from backupd.model.report import Objectives
+    from backupd.model.stored.report import Objectives
     from backupd.operations.reports import Desk
     from backupd.planning.reports.population import Timetable
     from backupd.seal.documents import Signer
@@ -26,7 +26,7 @@ class Reporting(Keeping):
 
     def objectives(self, region: RegionName) -> Objectives:
         """What the region must live up to, as reports repeat it."""
-        from backupd.model.report import Objectives
+        from backupd.model.stored.report import Objectives
 
         section = self.config.regions[region].objectives
         return Objectives(

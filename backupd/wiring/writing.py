@@ -14,7 +14,7 @@ from backupd.model.ids import RegionName
 from backupd.wiring.keys import Keys
 
 if TYPE_CHECKING:
-    from backupd.catalog.checked import Checked
+    from backupd.catalog.memory.checked import Checked
     from backupd.operations.backup import Job, Node
     from backupd.operations.init import Founder
     from backupd.operations.region import Target
@@ -115,7 +115,7 @@ class Writing(Keys):
 
     def checked(self, region: RegionName, store: str) -> Checked:
         """What verify remembers of this store."""
-        from backupd.catalog.checked import Checked
+        from backupd.catalog.memory.checked import Checked
 
         return Checked(self._state(region, store) / "checked.sqlite")
 

@@ -14,7 +14,8 @@ import pytest
 
 from backupd.cli.application import build
 from backupd.errors import EXIT_CODES
-from backupd.seal import identity, suite
+from backupd.seal import suite
+from backupd.seal.keys import identity
 
 ROOT = Path(__file__).parents[2]
 ENVIRONMENT = {"PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT), "COLUMNS": "100"}

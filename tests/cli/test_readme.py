@@ -21,7 +21,7 @@ from pydantic import BaseModel, TypeAdapter
 from backupd.cli.application import build
 from backupd.config import load, schema
 from backupd.errors import EXIT_CODES
-from backupd.seal.signing import read_signer
+from backupd.seal.keys.signing import read_signer
 
 PLACES = {
     "stores": "NAME",

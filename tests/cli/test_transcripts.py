@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 import transcripts
 
-from backupd.seal import identity, suite
+from backupd.seal import suite
+from backupd.seal.keys import identity
 
 BLOCKS = [block for path in sorted(Path(__file__).parent.glob("*.txt")) for block in transcripts.read(path)]
 

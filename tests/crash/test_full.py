@@ -16,7 +16,7 @@ from fix_nodes import NodeFolder
 from fix_postgres import Database
 from fix_regions import Region
 
-from backupd.catalog.index import Container, Generation, Index
+from backupd.catalog.memory.index import Container, Generation, Index
 from backupd.catalog.repository import Repository
 from backupd.errors import SpoolFullError, StoreFullError
 from backupd.model.ids import GenerationId, ObjectHash, Pseudonym, RepositoryId

@@ -16,7 +16,7 @@ from doubles.snapshots import Look, look
 from fix_postgres import Database
 from fix_regions import Region, make_region
 
-from backupd.catalog.checked import Checked
+from backupd.catalog.memory.checked import Checked
 from backupd.catalog.repository import Repository
 from backupd.clock import SystemClock
 from backupd.errors import StoreFullError, StoreGoneError

@@ -5,7 +5,7 @@ from __future__ import annotations
 from html.parser import HTMLParser
 from typing import Any
 
-from backupd.model.attestation import (
+from backupd.model.stored.attestation import (
     METHODS,
     NOT_CLAIMED,
     NOT_COVERED,
@@ -15,7 +15,7 @@ from backupd.model.attestation import (
     RestoreTold,
     StoreProof,
 )
-from backupd.model.documents import LedgerHead
+from backupd.model.stored.documents import LedgerHead
 from backupd.pages import Signature, render_attestation
 
 DAY = "2030-01-{:02}T03:04:05.000006Z"

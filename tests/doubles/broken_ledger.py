@@ -8,7 +8,7 @@ from pathlib import Path
 from doubles.small_repository import SmallRepository
 
 from backupd.catalog.ledger import Chain, next_document, put_entry
-from backupd.model.ledger import Observed
+from backupd.model.stored.ledger import Observed
 
 Break = Callable[[SmallRepository, Path], None]
 

@@ -5,7 +5,17 @@ from __future__ import annotations
 from doubles.reports import START, WEEK, checks, sample, selection
 
 from backupd.model.instants import parse_stamp
-from backupd.model.report import Check, CheckName, Disposal, Disposed, Finding, Measured, Phase, Report, every_check
+from backupd.model.stored.report import (
+    Check,
+    CheckName,
+    Disposal,
+    Disposed,
+    Finding,
+    Measured,
+    Phase,
+    Report,
+    every_check,
+)
 from backupd.pages import Drill, PeriodPage, RegionPart, render_period
 
 FAILED = sample(

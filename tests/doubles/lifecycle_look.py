@@ -15,15 +15,15 @@ from doubles.lifecycle_model import OWN, NotedLife
 from backupd.catalog import layout
 from backupd.catalog.ledger import Chain, read_chain
 from backupd.catalog.parts import read_entries
-from backupd.model.documents import Record
 from backupd.model.ids import GenerationId, ObjectName, Pseudonym, SnapshotName
 from backupd.model.instants import parse_stamp
-from backupd.model.manifest import TableEntry
+from backupd.model.stored.documents import Record
+from backupd.model.stored.manifest import TableEntry
 from backupd.model.tenancy import SegmentName
-from backupd.seal.container import DATA, ContainerReader, Context, header_length, read_header
-from backupd.seal.keyring import SegmentKey
-from backupd.seal.layout import CLEAR_START
-from backupd.seal.opening import parse_keyring
+from backupd.seal.containers.container import DATA, ContainerReader, Context, header_length, read_header
+from backupd.seal.containers.layout import CLEAR_START
+from backupd.seal.keys.keyring import SegmentKey
+from backupd.seal.keys.opening import parse_keyring
 
 if TYPE_CHECKING:
     from doubles.lifecycle_world import World

@@ -18,28 +18,28 @@ from doubles.lifecycle_model import OWN, Clerk, NotedHold, NotedLife
 from doubles.memory_store import Fuse, Killed, Line, MachineClock, MemoryStore, VirtualTime
 from doubles.quick_writer import Made, QuickWriter, segment
 
-from backupd.catalog.census import Census
 from backupd.catalog.ledger import Chain, read_chain
+from backupd.catalog.memory.census import Census
 from backupd.catalog.repository import Repository
 from backupd.errors import BusyError, RefusedError, StoreError, StoreGoneError
-from backupd.model.documents import RepositoryInfo
 from backupd.model.ids import Pseudonym, RegionName, RepositoryId, TenantId
 from backupd.model.instants import stamp
-from backupd.model.ledger import Event
+from backupd.model.stored.documents import RepositoryInfo
+from backupd.model.stored.ledger import Event
 from backupd.model.tenancy import SegmentName
-from backupd.operations.keeper.expiry import Expiry
 from backupd.operations.keeper.keeping import purge_due
+from backupd.operations.keeper.removing.expiry import Expiry
 from backupd.operations.keeper.values import Keeper, Rules
 from backupd.operations.ledger import Book, Place
+from backupd.planning.deletion.retention import RetentionPolicy
+from backupd.planning.deletion.window import Budget
+from backupd.planning.deletion.window import dates as window_dates
 from backupd.planning.lifecycle import commands
 from backupd.planning.lifecycle.commands import Dates
 from backupd.planning.lifecycle.lives import LifeKey, Lives, fold
-from backupd.planning.retention import RetentionPolicy
-from backupd.planning.window import Budget
-from backupd.planning.window import dates as window_dates
 from backupd.seal import suite
 from backupd.seal.documents import Signer
-from backupd.seal.tags import TenantTags
+from backupd.seal.keys.tags import TenantTags
 
 suite.signed_by = lru_cache(1 << 16)(suite.signed_by)
 """A process reads the whole ledger when it begins, and here are thousands of processes."""

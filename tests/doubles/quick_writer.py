@@ -13,16 +13,16 @@ from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from pathlib import Path
 
-from backupd.catalog.index import Container, Index
 from backupd.catalog.layout import pack_name
-from backupd.catalog.marks import run_marked
+from backupd.catalog.memory.index import Container, Index
 from backupd.catalog.repository import Repository
-from backupd.catalog.shipping import Parcel, Shipper
+from backupd.catalog.sending.marks import run_marked
+from backupd.catalog.sending.shipping import Parcel, Shipper
 from backupd.clock import Clock
-from backupd.model.documents import Record, Totals
 from backupd.model.ids import Pseudonym, RegionName, RunId, SnapshotName
 from backupd.model.instants import stamp
-from backupd.model.manifest import TableEntry
+from backupd.model.stored.documents import Record, Totals
+from backupd.model.stored.manifest import TableEntry
 from backupd.model.tenancy import SegmentName, Tenancy, TenancyKind
 from backupd.operations.backup import Job, Node
 from backupd.operations.backup.generation import Segments, current_generation, new_id, publish_keyrings
@@ -32,10 +32,10 @@ from backupd.operations.backup.run import _forget_removed, _Listing, _previous, 
 from backupd.operations.backup.standing import read_standing
 from backupd.postgres.connect import Source
 from backupd.seal import suite
-from backupd.seal.container import DATA, ContainerWriter, Context
+from backupd.seal.containers.container import DATA, ContainerWriter, Context
+from backupd.seal.containers.frame import Compressor
 from backupd.seal.documents import Signer
-from backupd.seal.frame import Compressor
-from backupd.seal.tags import TenantTags
+from backupd.seal.keys.tags import TenantTags
 from backupd.store.base import Store
 from backupd.trace import NoTrace
 

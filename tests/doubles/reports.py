@@ -15,11 +15,11 @@ import msgspec
 from backupd.catalog import layout
 from backupd.catalog.ledger import Chain, next_document, put_entry
 from backupd.catalog.reports import read_report
-from backupd.model.documents import LedgerHead, RepositoryInfo, encode_body
 from backupd.model.ids import DrillId, ObjectHash, RegionName, RepositoryId
 from backupd.model.instants import compact, stamp
-from backupd.model.ledger import Drilled
-from backupd.model.report import (
+from backupd.model.stored.documents import LedgerHead, RepositoryInfo, encode_body
+from backupd.model.stored.ledger import Drilled
+from backupd.model.stored.report import (
     KIND,
     Canary,
     Check,

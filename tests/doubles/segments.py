@@ -12,11 +12,11 @@ from backupd.catalog import layout
 from backupd.catalog.parts import encode_entries
 from backupd.catalog.reading.containers import ContainerRef
 from backupd.model.ids import GenerationId, ObjectHash, ObjectName, Pseudonym, RepositoryId
-from backupd.model.manifest import Entry, FileEntry, SegmentEntry, TableEntry
+from backupd.model.stored.manifest import Entry, FileEntry, SegmentEntry, TableEntry
 from backupd.model.tenancy import SegmentName
 from backupd.seal import suite
-from backupd.seal.container import DATA, MANIFEST, ContainerWriter, Context, Finished
-from backupd.seal.frame import Compressor
+from backupd.seal.containers.container import DATA, MANIFEST, ContainerWriter, Context, Finished
+from backupd.seal.containers.frame import Compressor
 from backupd.store.base import Store
 
 SHARED = SegmentName("shop", "uploaded", None)

@@ -14,7 +14,6 @@ from backupd.catalog import layout
 from backupd.catalog.ledger import Chain, next_document, put_entry
 from backupd.catalog.parts import encode_entries
 from backupd.catalog.repository import Repository, signed_record
-from backupd.model.documents import Record, RepositoryInfo, Totals
 from backupd.model.ids import (
     ClassTag,
     GenerationId,
@@ -28,15 +27,16 @@ from backupd.model.ids import (
     TenantTag,
 )
 from backupd.model.instants import compact, stamp
-from backupd.model.ledger import Event, PurgeBegan
-from backupd.model.manifest import Entry, FactsEntry, FileEntry, SegmentEntry, SequencesEntry, TableEntry
+from backupd.model.stored.documents import Record, RepositoryInfo, Totals
+from backupd.model.stored.ledger import Event, PurgeBegan
+from backupd.model.stored.manifest import Entry, FactsEntry, FileEntry, SegmentEntry, SequencesEntry, TableEntry
 from backupd.model.tenancy import SegmentName
 from backupd.seal import suite
-from backupd.seal.container import DATA, MANIFEST, ContainerWriter, Context
+from backupd.seal.containers.container import DATA, MANIFEST, ContainerWriter, Context
+from backupd.seal.containers.frame import Compressor
 from backupd.seal.documents import Signer
-from backupd.seal.frame import Compressor
-from backupd.seal.keyring import KeyringIds, KeyringWriter, Tags, render_keyring
-from backupd.seal.opening import without_lines
+from backupd.seal.keys.keyring import KeyringIds, KeyringWriter, Tags, render_keyring
+from backupd.seal.keys.opening import without_lines
 from backupd.store.base import Store
 
 TAGS = Tags(TenantTag("7a" * 16), ClassTag("c1" * 8))

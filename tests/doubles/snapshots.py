@@ -9,11 +9,11 @@ from backupd.catalog.reading.blocks import Blocks
 from backupd.catalog.reading.containers import ContainerRef, Containers
 from backupd.catalog.reading.content import ContentReader, file_content, table_content
 from backupd.catalog.repository import Repository
-from backupd.model.documents import Record
 from backupd.model.ids import ObjectHash, SnapshotName
-from backupd.model.manifest import FactsEntry, FileEntry, SegmentEntry, SequencesEntry, TableEntry
+from backupd.model.stored.documents import Record
+from backupd.model.stored.manifest import FactsEntry, FileEntry, SegmentEntry, SequencesEntry, TableEntry
 from backupd.model.tenancy import SegmentName
-from backupd.seal.container import Context
+from backupd.seal.containers.container import Context
 
 
 @dataclass

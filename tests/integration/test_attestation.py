@@ -22,11 +22,11 @@ from backupd.catalog.repository import Repository
 from backupd.errors import DamageError, RefusedError, StoreError, StoreGoneError
 from backupd.model.ids import ObjectName
 from backupd.model.instants import stamp
-from backupd.model.ledger import PurgeBegan, Restored
+from backupd.model.stored.ledger import PurgeBegan, Restored
 from backupd.model.tenancy import Tenancy, TenancyKind
 from backupd.operations.attestation import Issued, Verdict, attest, countersign, verify_attestation
 from backupd.operations.attestation.observing import list_keys
-from backupd.operations.keeper.purge import Purging
+from backupd.operations.keeper.removing.purge import Purging
 from backupd.planning.lifecycle import commands
 from backupd.planning.lifecycle.commands import Dates
 from backupd.planning.lifecycle.lives import State

@@ -12,8 +12,8 @@ from doubles.postgres import Server
 from fix_nodes import NodeFolder
 from fix_postgres import Database
 
-from backupd.seal import identity
-from backupd.seal.signing import write_signer
+from backupd.seal.keys import identity
+from backupd.seal.keys.signing import write_signer
 
 NAME = "secretive-1"
 ROW = "kwartelei"

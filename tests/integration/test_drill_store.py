@@ -15,13 +15,13 @@ from fix_postgres import Database, unique
 from fix_regions import CLASSES, Region, make_region
 
 from backupd.catalog.repository import Repository
-from backupd.model.ledger import PurgeBegan, Shredded
+from backupd.model.stored.ledger import PurgeBegan, Shredded
 from backupd.model.tenancy import Tenancy, TenancyKind
 from backupd.operations.drill import DrillRequest
 from backupd.operations.drill import damage as damaging
 from backupd.postgres.scratch import cluster as scratch
 from backupd.seal import suite
-from backupd.seal.opening import without_lines
+from backupd.seal.keys.opening import without_lines
 
 
 @pytest.fixture
@@ -143,7 +143,7 @@ def test_the_canary_is_red_when_a_restore_does_not_obey(
     region: Region, drills: Drills, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A restore that ignores what the ledger purged is caught by its positive control."""
-    from backupd.planning.explained import Explained
+    from backupd.planning.deletion.explained import Explained
 
     monkeypatch.setattr(Explained, "purged_in", lambda *_: frozenset())
     report = drills.run()

@@ -14,7 +14,7 @@ from fix_yard import DAY, KEEP, Yard
 from backupd.catalog import layout
 from backupd.errors import DamageError, RefusedError, StoreError
 from backupd.model.ids import ObjectName
-from backupd.model.ledger import ClassExpired, Expired, ExpiryBegan
+from backupd.model.stored.ledger import ClassExpired, Expired, ExpiryBegan
 from backupd.trace import PhaseDone, PhaseStarted, Warned
 
 SUPPORT = segment("support", "ada")

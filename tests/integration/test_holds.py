@@ -10,7 +10,7 @@ from fix_yard import DAY, Yard
 
 from backupd.errors import StoreGoneError
 from backupd.model.ids import SnapshotName
-from backupd.operations.keeper.holding import REDUCED
+from backupd.operations.keeper.removing.holding import REDUCED
 from backupd.planning.lifecycle import commands
 
 

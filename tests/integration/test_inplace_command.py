@@ -13,7 +13,7 @@ from fix_inplace import HARM, TABLES
 from fix_nodes import NodeFolder
 from fix_postgres import Database
 
-from backupd.seal import identity
+from backupd.seal.keys import identity
 
 TENANCY = """
 tenancy = { kind = "column", column = "tenant" }

@@ -12,7 +12,7 @@ from backupd.errors import RefusedError, SourceError
 from backupd.model.tenancy import ClassPolicy, TableRule, Tenancy, TenancyKind
 from backupd.operations.restore.choosing import choose
 from backupd.operations.restore.inplace import run
-from backupd.planning.inplace import Kind
+from backupd.planning.restoring.inplace import Kind
 
 CASES = {
     "a shared row that is gone": (

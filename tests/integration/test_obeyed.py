@@ -19,24 +19,24 @@ from fix_postgres import Database, unique
 from fix_recover import Recover
 from fix_regions import Events
 
-from backupd.catalog.census import Census
-from backupd.catalog.checked import Checked
 from backupd.catalog.ledger import listed
+from backupd.catalog.memory.census import Census
+from backupd.catalog.memory.checked import Checked
 from backupd.catalog.repository import Repository
 from backupd.clock import SystemClock
 from backupd.errors import DamageError, RefusedError, StoreGoneError, UsageError
 from backupd.model.ids import SnapshotName
-from backupd.model.ledger import Restored
+from backupd.model.stored.ledger import Restored
 from backupd.model.tenancy import Tenancy, TenancyKind
-from backupd.operations.keeper.expiry import Expiry
+from backupd.operations.keeper.removing.expiry import Expiry
 from backupd.operations.restore import RestoreReport, RestoreRequest, World, restore
 from backupd.operations.verify import Scope, Tools, Verification, note_proven, verify
+from backupd.planning.deletion.proven import proven_on
+from backupd.planning.deletion.retention import RetentionPolicy
 from backupd.planning.lifecycle import commands
 from backupd.planning.lifecycle.commands import Dates
-from backupd.planning.proven import proven_on
-from backupd.planning.retention import RetentionPolicy
 from backupd.planning.verify import parse_share
-from backupd.seal.identity import write_identity
+from backupd.seal.keys.identity import write_identity
 from backupd.store.base import Store
 from backupd.store.directory import DirectoryStore
 from backupd.trace import Warned

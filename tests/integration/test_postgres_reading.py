@@ -17,8 +17,8 @@ from backupd.model.inventory import Table, TableKind, TableName
 from backupd.model.routes import Column, Path, Shared
 from backupd.model.tenancy import TableRule, Tenancy, TenancyKind
 from backupd.operations.tenancy import report_tenancy
-from backupd.planning.ranges import BlockRange, block_ranges
-from backupd.planning.tenancy import map_tables
+from backupd.planning.source.ranges import BlockRange, block_ranges
+from backupd.planning.source.tenancy import map_tables
 from backupd.postgres.connect import Connection, Source, connect
 from backupd.postgres.source.exported import hold, joined
 from backupd.postgres.source.inventory import read_inventory

@@ -15,7 +15,7 @@ from fix_postgres import Database, unique
 
 from backupd.errors import BackupdError, SourceError, SourceGoneError
 from backupd.model.tenancy import Tenancy, TenancyKind
-from backupd.planning.names import Names
+from backupd.planning.source.names import Names
 from backupd.postgres.connect import Connection, Source, connect, resolved
 from backupd.postgres.schema.archive import ArchiveReader, join_archive, unpack_entries
 from backupd.postgres.schema.ddl import dump_globals, dump_schema, large_objects_command

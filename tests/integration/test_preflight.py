@@ -19,7 +19,7 @@ from backupd.errors import SourceError
 from backupd.model.findings import Finding, Severity, errors_among
 from backupd.model.routes import Shared
 from backupd.model.tenancy import Tenancy, TenancyKind
-from backupd.planning.names import Names
+from backupd.planning.source.names import Names
 from backupd.postgres.connect import Source, connect, resolved
 from backupd.postgres.schema.ddl import dump_globals, dump_schema, large_objects_command
 from backupd.postgres.source.exported import hold

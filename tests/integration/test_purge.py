@@ -18,12 +18,12 @@ from backupd.catalog.keys import SecretKeys
 from backupd.errors import DamageError, RefusedError
 from backupd.model.ids import Pseudonym
 from backupd.model.tenancy import Tenancy, TenancyKind
-from backupd.operations.keeper.purge import Purging
+from backupd.operations.keeper.removing.purge import Purging
 from backupd.planning.lifecycle import commands
 from backupd.planning.lifecycle.commands import Dates
 from backupd.planning.lifecycle.lives import State
-from backupd.seal.container import Context
-from backupd.seal.reading import ContainerReader
+from backupd.seal.containers.container import Context
+from backupd.seal.containers.reading import ContainerReader
 
 BY_COLUMN = Tenancy(kind=TenancyKind.COLUMN, column="tenant")
 

@@ -13,11 +13,11 @@ from fix_yard import DAY, Yard, make_yard
 
 from backupd.errors import DamageError, RefusedError
 from backupd.model.ids import ObjectName
-from backupd.model.ledger import Absent, PurgeBegan
+from backupd.model.stored.ledger import Absent, PurgeBegan
 from backupd.operations.backup import generation as generations
 from backupd.operations.backup import run as runs
 from backupd.operations.keeper.keeping import purge_due
-from backupd.operations.keeper.purge import Purging
+from backupd.operations.keeper.removing.purge import Purging
 from backupd.operations.ledger import Book
 from backupd.planning.lifecycle import commands
 from backupd.planning.lifecycle.commands import Dates

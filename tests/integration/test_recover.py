@@ -19,7 +19,7 @@ from fix_recover import Recover
 from backupd.model.tenancy import SegmentName
 from backupd.seal import suite
 from backupd.seal.documents import Signer
-from backupd.seal.identity import write_identity
+from backupd.seal.keys.identity import write_identity
 from backupd.seal.suite import signer_fingerprint
 from backupd.store.directory import DirectoryStore
 

@@ -16,9 +16,9 @@ from fix_nodes import NodeFolder
 from backupd.config.load import load
 from backupd.model.ids import DrillId, RegionName
 from backupd.model.instants import compact, stamp
-from backupd.model.report import CheckName, Objectives, Report
+from backupd.model.stored.report import CheckName, Objectives, Report
 from backupd.operations.reports import publish_report
-from backupd.seal.signing import Signer, write_signer
+from backupd.seal.keys.signing import Signer, write_signer
 from backupd.wiring import Wiring
 
 BE = RegionName("be")

@@ -19,7 +19,7 @@ from backupd.model.tenancy import ClassPolicy, TableRule, Tenancy, TenancyKind
 from backupd.operations.restore import RestoreRequest, World
 from backupd.operations.restore.previewing import preview
 from backupd.operations.restore.rates import Rates
-from backupd.planning.selection import Selection
+from backupd.planning.restoring.selection import Selection
 
 TENANCY = Tenancy(
     kind=TenancyKind.COLUMN,

@@ -15,7 +15,7 @@ from doubles.processes import arguments, descendants, environment
 from fix_nodes import NodeFolder
 from fix_postgres import Database, unique
 
-from backupd.seal import identity
+from backupd.seal.keys import identity
 
 WORD = "Zyxomma"
 """In every value that must not show, and in nothing else."""

@@ -11,7 +11,7 @@ from doubles.postgres import Server
 from fix_postgres import Database
 
 from backupd.errors import DamageError, SourceError
-from backupd.planning.restore import TablePlan
+from backupd.planning.restoring.restore import TablePlan
 from backupd.postgres.connect import Source
 from backupd.postgres.target.loading import Loader
 

@@ -16,10 +16,10 @@ from doubles.small_repository import Content, Rows, SmallRepository, facts
 from fix_clock import TickingClock
 
 from backupd.catalog import layout
-from backupd.catalog.checked import Checked
+from backupd.catalog.memory.checked import Checked
 from backupd.catalog.repository import Repository
 from backupd.errors import DamageError, KeyRefusedError, StoreGoneError
-from backupd.model.manifest import SegmentEntry
+from backupd.model.stored.manifest import SegmentEntry
 from backupd.model.tenancy import SegmentName
 from backupd.operations.verify import Scope, Tools, Verification, verify
 from backupd.seal import suite

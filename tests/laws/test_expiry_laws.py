@@ -8,7 +8,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from backupd.model.ids import ClassTag, GenerationId, ObjectHash, ObjectName, Pseudonym, SnapshotName
-from backupd.planning.expiry import Item, Limits, Recorded, Removal, Shown, grace_before, leftovers, live_parts, plan
+from backupd.planning.deletion.expiry import (
+    Item,
+    Limits,
+    Recorded,
+    Removal,
+    Shown,
+    grace_before,
+    leftovers,
+    live_parts,
+    plan,
+)
 from backupd.planning.verify import Key
 
 NOW = datetime(2030, 1, 1, tzinfo=UTC)

@@ -15,7 +15,7 @@ from backupd.catalog.ledger import Chain, next_document, read_chain
 from backupd.errors import DamageError, StoreGoneError
 from backupd.model.ids import RegionName, RepositoryId
 from backupd.model.instants import stamp
-from backupd.model.ledger import Event, Observed
+from backupd.model.stored.ledger import Event, Observed
 from backupd.operations.ledger import Book, Place
 from backupd.planning.lifecycle.lives import Lives
 from backupd.seal.documents import Signer

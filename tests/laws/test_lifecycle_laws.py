@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from backupd.errors import RefusedError
 from backupd.model.ids import GenerationId, Pseudonym, RegionName, RepositoryId, TenantId
 from backupd.model.instants import stamp
-from backupd.model.ledger import (
+from backupd.model.stored.ledger import (
     Absent,
     Attested,
     Cleared,

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from backupd.catalog.parts import encode_entries, read_entries
 from backupd.catalog.reading.containers import Containers
-from backupd.model.manifest import (
+from backupd.model.stored.manifest import (
     LINE_LIMIT,
     Entry,
     FactsEntry,

@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from backupd.model.instants import stamp
-from backupd.model.ledger import Drilled
-from backupd.model.report import CheckName, decode_report, encode_report, every_check, verdict_of
+from backupd.model.stored.ledger import Drilled
+from backupd.model.stored.report import CheckName, decode_report, encode_report, every_check, verdict_of
 from backupd.planning.reports.chain import Filed, chain_faults, in_order, ledger_faults
 from backupd.planning.reports.population import GRACE, Period, Timetable, population
 

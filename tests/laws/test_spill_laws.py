@@ -20,9 +20,9 @@ from backupd.rows.protocol import Spilled, unpacked
 from backupd.rows.segments import Deduplicator, Limits, Making, OpenSpan, Room, Segment
 from backupd.rows.spill import BySegment, Residue, Spill, merged
 from backupd.seal import suite
-from backupd.seal.container import ContainerReader
-from backupd.seal.frame import Compressor
-from backupd.seal.layout import Context
+from backupd.seal.containers.container import ContainerReader
+from backupd.seal.containers.frame import Compressor
+from backupd.seal.containers.layout import Context
 
 MARKER = b"Quillfeather & Sons"
 PAIR = suite.generate()

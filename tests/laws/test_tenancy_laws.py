@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from backupd.model.inventory import ForeignKey, Inventory, Table, TableKind, TableName
 from backupd.model.routes import Column, Path, Tenant
 from backupd.model.tenancy import ClassPolicy, TableRule, Tenancy, TenancyKind
-from backupd.planning.ranges import block_ranges
-from backupd.planning.tenancy import map_tables
+from backupd.planning.source.ranges import block_ranges
+from backupd.planning.source.tenancy import map_tables
 
 SCHEMAS = ("public", "t_1", "t_2", "other")
 TABLES = ("a", "b", "c")

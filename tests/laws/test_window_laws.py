@@ -12,7 +12,7 @@ from pydantic import ValidationError
 
 from backupd.config.deletion import LifecycleSection
 from backupd.config.text.quantities import spell_duration
-from backupd.planning.window import Budget, By, Observation, as_observed, dates, latest_purge, observed, prove
+from backupd.planning.deletion.window import Budget, By, Observation, as_observed, dates, latest_purge, observed, prove
 
 TERMS = ("oldest_set", "extra_set", "expiry_gap", "store_snapshots", "clock", "repair")
 spans = st.integers(0, 60 * 24 * 250).map(lambda minutes: timedelta(minutes=minutes))

@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from backupd.planning.attestation import MAX_AGE_OF_OBSERVATION, Look, open_items
+from backupd.planning.deletion.attestation import MAX_AGE_OF_OBSERVATION, Look, open_items
 from backupd.planning.lifecycle.lives import Purge
 
 T0 = datetime(2030, 1, 1, tzinfo=UTC)

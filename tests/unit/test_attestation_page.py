@@ -8,7 +8,7 @@ import msgspec
 import pytest
 from doubles.attestation_pages import HOSTILE, Reader, page_of, proof, sample
 
-from backupd.model.attestation import METHODS, NOT_CLAIMED, NOT_COVERED, decode_attestation, encode_attestation
+from backupd.model.stored.attestation import METHODS, NOT_CLAIMED, NOT_COVERED, decode_attestation, encode_attestation
 from backupd.pages import attestation as texts
 
 

@@ -6,7 +6,7 @@ import pytest
 
 from backupd.errors import UsageError
 from backupd.model.ids import SnapshotName
-from backupd.planning.choosing import candidates
+from backupd.planning.restoring.choosing import candidates
 
 FIRST = SnapshotName("20260101T020000Z-" + "aa11" * 16)
 SECOND = SnapshotName("20260102T020000Z-" + "bb22" * 16)

@@ -9,9 +9,10 @@ import pytest
 
 from backupd.errors import BackupdError, DamageError
 from backupd.model.ids import GenerationId, Pseudonym, RepositoryId
-from backupd.seal import container, suite
-from backupd.seal.container import DATA, MANIFEST, ContainerReader, ContainerWriter, Context
-from backupd.seal.frame import Compressor
+from backupd.seal import suite
+from backupd.seal.containers import container
+from backupd.seal.containers.container import DATA, MANIFEST, ContainerReader, ContainerWriter, Context
+from backupd.seal.containers.frame import Compressor
 
 PAIR = suite.generate()
 CONTEXT = Context(RepositoryId("0f" * 16), GenerationId("20300101T000000Z-0a0b0c0d"), Pseudonym("5e" * 16))

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from backupd.errors import UsageError
 from backupd.model.ids import DrillId, GenerationId, RegionName, RepositoryId, SnapshotName
 from backupd.model.instants import compact, stamp
-from backupd.model.report import Disposal, Measured, Objectives, Report, Selection, Versions, every_check
+from backupd.model.stored.report import Disposal, Measured, Objectives, Report, Selection, Versions, every_check
 from backupd.planning.drill import RULES, Candidate, Chosen, choose_snapshot, damage_is_due, named
 
 START = datetime(2030, 1, 1, tzinfo=UTC)

@@ -6,7 +6,7 @@ import msgspec
 import pytest
 
 from backupd.model.jsontext import UnreadableError, from_json
-from backupd.model.ledger import LedgerEntry
+from backupd.model.stored.ledger import LedgerEntry
 from backupd.planning.lifecycle.lives import State
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from backupd.catalog.index import Container, Index
+from backupd.catalog.memory.index import Container, Index
 from backupd.model.ids import ObjectHash, Pseudonym
 from backupd.rows.known import IndexedChunks
 

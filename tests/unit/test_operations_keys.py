@@ -14,7 +14,7 @@ from backupd.model.tenancy import SegmentName
 from backupd.operations.keys import check_identity, generate_identity
 from backupd.operations.snapshots import list_snapshots
 from backupd.seal import suite
-from backupd.seal.identity import read_identity, read_recipient
+from backupd.seal.keys.identity import read_identity, read_recipient
 from backupd.store.directory import DirectoryStore
 
 SHARED, ACME = SegmentName("app", "uploaded", None), SegmentName("app", "uploaded", "acme")

@@ -10,7 +10,7 @@ from doubles.segments import HandmadeSegment, sha256
 from backupd.catalog.parts import encode_entries, read_entries
 from backupd.catalog.reading.containers import Containers
 from backupd.errors import DamageError
-from backupd.model.manifest import (
+from backupd.model.stored.manifest import (
     LINE_LIMIT,
     Entry,
     FactsEntry,

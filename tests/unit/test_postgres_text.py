@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from backupd.errors import ConfigError, SourceBusyError, SourceError, SourceGoneError
 from backupd.model.inventory import ForeignKey, Table, TableKind, TableName
 from backupd.model.routes import Column, Path, Shared, Step, Tenant
-from backupd.planning.ranges import BlockRange
+from backupd.planning.source.ranges import BlockRange
 from backupd.postgres import settings
 from backupd.postgres.failures import translate
 from backupd.postgres.quoting import identifier, literal

@@ -10,7 +10,7 @@ from doubles.attestation_pages import HOSTILE, Reader
 from doubles.drill_pages import ERRED, FAILED, drills, hostile, part, period
 from doubles.reports import START, WEEK, drill_id, sample
 
-from backupd.model.report import Check, CheckName, Report, every_check
+from backupd.model.stored.report import Check, CheckName, Report, every_check
 from backupd.pages import PeriodPage, render_period, render_report
 from backupd.pages.charts import WIDTH, Bar, Chart, Point, bars, trend
 from backupd.pages.drills import CHECKS

@@ -16,10 +16,10 @@ from backupd.catalog import layout
 from backupd.catalog.repository import Repository
 from backupd.clock import SystemClock
 from backupd.errors import BackupdError, DamageError, StoreGoneError
-from backupd.model.documents import RepositoryInfo
 from backupd.model.instants import stamp
-from backupd.model.ledger import Observed
-from backupd.model.report import CheckName, Report
+from backupd.model.stored.documents import RepositoryInfo
+from backupd.model.stored.ledger import Observed
+from backupd.model.stored.report import CheckName, Report
 from backupd.operations.ledger import Book, Place
 from backupd.operations.reports import Desk, Gathered, Published, gather, publish_report, publish_waiting
 from backupd.planning.reports.chain import drilled

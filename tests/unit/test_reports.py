@@ -28,7 +28,7 @@ from backupd.catalog.reports import read_report, read_shelf
 from backupd.errors import DamageError, RefusedError, UsageError
 from backupd.model.ids import DrillId, ObjectName
 from backupd.model.instants import stamp
-from backupd.model.report import (
+from backupd.model.stored.report import (
     KIND,
     PROVING,
     Check,

@@ -9,8 +9,8 @@ from backupd.model.inventory import ForeignKey, Inventory, Table, TableKind, Tab
 from backupd.model.routes import Column, Path, Shared, TenancyMap, Tenant
 from backupd.model.tenancy import ClassPolicy, TableRule, Tenancy, TenancyKind
 from backupd.operations.tenancy import TenancyReport, describe
-from backupd.planning.names import Names, named_tenant
-from backupd.planning.tenancy import map_tables, require_mapped, tenant_columns
+from backupd.planning.source.names import Names, named_tenant
+from backupd.planning.source.tenancy import map_tables, require_mapped, tenant_columns
 
 CLASSES = {"uploaded": ClassPolicy.STANDARD, "session": ClassPolicy.NEVER}
 

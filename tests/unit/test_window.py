@@ -5,8 +5,17 @@ from datetime import UTC, datetime, timedelta, timezone
 
 import pytest
 
-from backupd.planning.spans import spell, spell_about
-from backupd.planning.window import Budget, Dates, Observation, as_observed, dates, latest_purge, observed, prove
+from backupd.planning.deletion.spans import spell, spell_about
+from backupd.planning.deletion.window import (
+    Budget,
+    Dates,
+    Observation,
+    as_observed,
+    dates,
+    latest_purge,
+    observed,
+    prove,
+)
 
 
 def days(number):

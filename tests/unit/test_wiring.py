@@ -10,8 +10,8 @@ from backupd.config.load import parse
 from backupd.errors import ConfigError, StoreError, UsageError
 from backupd.model.ids import RegionName
 from backupd.model.tenancy import ClassPolicy, TableRule, TenancyKind
-from backupd.seal.signing import read_signer, write_signer
-from backupd.seal.tags import write_tenant_key
+from backupd.seal.keys.signing import read_signer, write_signer
+from backupd.seal.keys.tags import write_tenant_key
 from backupd.store.decorators.retrying import RetryingStore
 from backupd.store.decorators.throttle import ThrottledStore
 from backupd.store.directory import DirectoryStore

@@ -16,10 +16,10 @@ from cryptography.exceptions import InvalidTag
 
 from backupd.errors import BackupdError
 from backupd.seal import suite
-from backupd.seal.container import ContainerReader, Context
+from backupd.seal.containers.container import ContainerReader, Context
 from backupd.seal.documents import read_document
-from backupd.seal.identity import read_identity
-from backupd.seal.opening import parse_keyring
+from backupd.seal.keys.identity import read_identity
+from backupd.seal.keys.opening import parse_keyring
 
 Read = Callable[[Case], bytes]
 SCRIPT = Path(__file__).parents[2] / "scripts" / "recover"

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from backupd.catalog import layout
 from backupd.errors import DamageError, ObjectMissingError
-from backupd.seal.container import DATA, ContainerReader, Context
+from backupd.seal.containers.container import DATA, ContainerReader, Context
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from backupd.catalog.reading.blocks import Blocks, ComingBlock
     from backupd.catalog.reading.containers import Container, Containers, Slice
     from backupd.model.ids import ObjectHash
-    from backupd.model.manifest import FileEntry, TableEntry
+    from backupd.model.stored.manifest import FileEntry, TableEntry
 
 _PREPARED = 24
 """Stretches whose containers are looked up ahead: each may be an object of its own, a round trip away."""

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from backupd.model.ids import RegionName
-    from backupd.model.report import Report
+    from backupd.model.stored.report import Report
     from backupd.operations.drill import DrillOutcome, DrillRequest
     from backupd.operations.reports import Published
     from backupd.trace import Trace

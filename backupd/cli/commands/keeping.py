@@ -14,10 +14,10 @@ from backupd.cli.progress import watched
 from backupd.errors import BackupdError, InterruptedRunError, RefusedError
 
 if TYPE_CHECKING:
-    from backupd.model.ledger import Expired
-    from backupd.operations.keeper.expiry import ExpiryPlan
+    from backupd.model.stored.ledger import Expired
     from backupd.operations.keeper.keeping import PurgePlan, PurgeRun
     from backupd.operations.keeper.proving import RegionProof
+    from backupd.operations.keeper.removing.expiry import ExpiryPlan
     from backupd.operations.keeper.values import Keeper
 
 DryRunOption = Annotated[bool, typer.Option("--dry-run", help="Say what would go, and remove nothing.")]
@@ -57,7 +57,7 @@ def purge(
       backupd purge be
     """
     from backupd.operations.keeper.keeping import plan_purges, purge_due
-    from backupd.operations.keeper.purge import Purging
+    from backupd.operations.keeper.removing.purge import Purging
 
     wiring = wired(context, config)
     told: list[dict[str, Any]] = []
@@ -156,8 +156,8 @@ def plan(
 
 
 def _expire(keeper: Keeper, store: str, *, dry_run: bool, confirm: int | None) -> tuple[ExpiryPlan, Expired | None]:
-    from backupd.catalog.census import Census
-    from backupd.operations.keeper.expiry import Expiry
+    from backupd.catalog.memory.census import Census
+    from backupd.operations.keeper.removing.expiry import Expiry
 
     with Census.opened(keeper.census(store), keeper.repository) as census:
         expiry = Expiry(keeper, store, census)

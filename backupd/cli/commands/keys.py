@@ -143,7 +143,7 @@ def _refuse_beside(chosen: str, **others: object) -> None:
 
 
 def _generate_tenant_key(file: Path, *, as_json: bool) -> None:
-    from backupd.seal.tags import write_tenant_key
+    from backupd.seal.keys.tags import write_tenant_key
 
     write_tenant_key(file)
     if as_json:
@@ -153,7 +153,7 @@ def _generate_tenant_key(file: Path, *, as_json: bool) -> None:
 
 
 def _generate_signer(file: Path, *, as_json: bool) -> None:
-    from backupd.seal.signing import write_signer
+    from backupd.seal.keys.signing import write_signer
 
     public = write_signer(file).public
     if as_json:

@@ -14,7 +14,7 @@ from backupd.cli.options import EXIT_STATUS, ConfigOption, JsonOption, wired
 from backupd.errors import DamageError
 
 if TYPE_CHECKING:
-    from backupd.model.ledger import LedgerEntry
+    from backupd.model.stored.ledger import LedgerEntry
 
 RegionOption = Annotated[str, typer.Argument(metavar="REGION", show_default=False)]
 

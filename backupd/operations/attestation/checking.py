@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 from backupd.errors import DamageError, RefusedError
-from backupd.model.attestation import KIND, Attestation, RestoreTold, decode_attestation
 from backupd.model.ids import ObjectHash
 from backupd.model.instants import parse_stamp, stamp
-from backupd.model.ledger import Attested, Event, PurgeBegan
-from backupd.planning.attestation import Told, restores_since, told
+from backupd.model.stored.attestation import KIND, Attestation, RestoreTold, decode_attestation
+from backupd.model.stored.ledger import Attested, Event, PurgeBegan
+from backupd.planning.deletion.attestation import Told, restores_since, told
 from backupd.planning.lifecycle.lives import LifeKey
 from backupd.seal.documents import read_document
 from backupd.seal.signatures import Signed, signatures_of, signed_alone

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final
 from backupd.catalog import layout
 from backupd.catalog.ledger import Chain, read_chain
 from backupd.errors import RefusedError, UsageError
-from backupd.model.attestation import KIND, Attestation, decode_attestation
+from backupd.model.stored.attestation import KIND, Attestation, decode_attestation
 from backupd.seal.documents import LIMITS, two_lines
 from backupd.store.directory import DirectoryStore
 

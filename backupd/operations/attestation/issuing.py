@@ -12,7 +12,9 @@ from typing import TYPE_CHECKING
 
 from backupd.catalog import layout
 from backupd.errors import RefusedError
-from backupd.model.attestation import (
+from backupd.model.ids import ObjectHash
+from backupd.model.instants import stamp
+from backupd.model.stored.attestation import (
     KIND,
     METHODS,
     NOT_CLAIMED,
@@ -22,16 +24,14 @@ from backupd.model.attestation import (
     StoreProof,
     encode_attestation,
 )
-from backupd.model.ids import ObjectHash
-from backupd.model.instants import stamp
-from backupd.model.ledger import WHOLE, Attested
+from backupd.model.stored.ledger import WHOLE, Attested
 from backupd.operations.attestation.observing import Listed, list_keys, observe
-from backupd.planning.attestation import Told, open_items, told
+from backupd.planning.deletion.attestation import Told, open_items, told
 
 if TYPE_CHECKING:
-    from backupd.model.ledger import Event
+    from backupd.model.stored.ledger import Event
     from backupd.operations.keeper.values import Keeper
-    from backupd.planning.attestation import Look
+    from backupd.planning.deletion.attestation import Look
     from backupd.planning.lifecycle.lives import LifeKey, Lives, Purge
 
 

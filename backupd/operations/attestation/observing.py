@@ -8,12 +8,12 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from backupd.catalog import layout
-from backupd.catalog.census import Census
-from backupd.catalog.marks import LONGEST_RUN
+from backupd.catalog.memory.census import Census
+from backupd.catalog.sending.marks import LONGEST_RUN
 from backupd.errors import StoreError
-from backupd.model.ledger import SegmentRef
-from backupd.operations.keeper.purge import Purging
-from backupd.planning.attestation import Look
+from backupd.model.stored.ledger import SegmentRef
+from backupd.operations.keeper.removing.purge import Purging
+from backupd.planning.deletion.attestation import Look
 
 if TYPE_CHECKING:
     from backupd.model.ids import ObjectName, Pseudonym

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from backupd.model.attestation import KIND, decode_attestation
+from backupd.model.stored.attestation import KIND, decode_attestation
 from backupd.seal.documents import read_document, two_lines
 from backupd.seal.signatures import with_signature
 

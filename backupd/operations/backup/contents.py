@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from backupd.model.manifest import Entry, FactsEntry, FileEntry, SequencesEntry, TableEntry
 from backupd.model.routes import MappedTable, Shared, Tenant
+from backupd.model.stored.manifest import Entry, FactsEntry, FileEntry, SequencesEntry, TableEntry
 from backupd.model.tenancy import ClassPolicy
 from backupd.operations.backup.intake import by_table
 from backupd.operations.backup.reading import STRUCTURE

@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from backupd.catalog.index import Generation, Index, KeyringPlace, KnownSegment
+from backupd.catalog.memory.index import Generation, Index, KeyringPlace, KnownSegment
 from backupd.errors import RefusedError
 from backupd.model.ids import GenerationId, Pseudonym, RegionName, RunId
 from backupd.model.instants import compact, parse_stamp, stamp
 from backupd.seal import suite
-from backupd.seal.keyring import KeyringEntry, KeyringIds, KeyringPieces, KeyringWriter, render_keyring
+from backupd.seal.keys.keyring import KeyringEntry, KeyringIds, KeyringPieces, KeyringWriter, render_keyring
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Container

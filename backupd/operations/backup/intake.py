@@ -8,19 +8,19 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from backupd.catalog.index import Container
 from backupd.catalog.layout import pack_name
-from backupd.catalog.shipping import Parcel, Shipper
+from backupd.catalog.memory.index import Container
+from backupd.catalog.sending.shipping import Parcel, Shipper
 from backupd.model.ids import ObjectHash, Pseudonym
 from backupd.model.tenancy import SegmentName
 from backupd.rows.protocol import KeyReply, SegmentReply, unpacked
-from backupd.seal.layout import Context
+from backupd.seal.containers.layout import Context
 from backupd.trace import Progress
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from backupd.catalog.index import Generation, Index
+    from backupd.catalog.memory.index import Generation, Index
     from backupd.operations.backup.generation import Keyed, Segments
     from backupd.rows.protocol import Advanced, PackDone, Span, Spilled, TaskDone
     from backupd.trace import Trace

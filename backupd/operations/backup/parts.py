@@ -9,22 +9,22 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from backupd.catalog.index import Container
 from backupd.catalog.layout import part_name
+from backupd.catalog.memory.index import Container
 from backupd.catalog.parts import encode_entries
-from backupd.catalog.shipping import Parcel
-from backupd.model.manifest import Entry, FileEntry, SegmentEntry, TableEntry
+from backupd.catalog.sending.shipping import Parcel
+from backupd.model.stored.manifest import Entry, FileEntry, SegmentEntry, TableEntry
 from backupd.operations.backup.generation import digest
 from backupd.rows.spill import joined
-from backupd.seal.container import ContainerWriter
-from backupd.seal.layout import DATA, MANIFEST, Context
+from backupd.seal.containers.container import ContainerWriter
+from backupd.seal.containers.layout import DATA, MANIFEST, Context
 
 if TYPE_CHECKING:
-    from backupd.catalog.index import Generation, Index
+    from backupd.catalog.memory.index import Generation, Index
     from backupd.model.ids import ObjectHash
     from backupd.operations.backup.intake import Gathered, Intake
     from backupd.rows.spill import Residue
-    from backupd.seal.frame import Compressor
+    from backupd.seal.containers.frame import Compressor
 
 MANIFEST_BLOCK = 1 << 20
 DATA_BLOCK = 512 << 10

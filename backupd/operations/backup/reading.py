@@ -13,8 +13,8 @@ from backupd.model.tenancy import ClassPolicy, TenancyKind
 from backupd.operations.backup.intake import READING, Intake
 from backupd.operations.backup.source import held_source
 from backupd.operations.backup.tasks import TableTask, plan_tasks
-from backupd.planning.names import Names
-from backupd.planning.tenancy import map_tables, require_mapped
+from backupd.planning.source.names import Names
+from backupd.planning.source.tenancy import map_tables, require_mapped
 from backupd.postgres.connect import connect, elsewhere, resolved
 from backupd.postgres.schema.ddl import dump_globals, dump_schema, large_objects_command
 from backupd.postgres.source.exported import Exported

@@ -17,16 +17,16 @@ from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Self
 
-from backupd.catalog.index import Index
 from backupd.catalog.layout import SEGMENTS, keyrings_folder, place_of, record_name, segment_folder
-from backupd.catalog.marks import run_marked
+from backupd.catalog.memory.index import Index
 from backupd.catalog.repository import signed_record
-from backupd.catalog.shipping import Shipper
-from backupd.catalog.spool import run_folder
+from backupd.catalog.sending.marks import run_marked
+from backupd.catalog.sending.shipping import Shipper
+from backupd.catalog.sending.spool import run_folder
 from backupd.errors import BusyError, DamageError
-from backupd.model.documents import Record, Totals
 from backupd.model.ids import ObjectName, RunId
 from backupd.model.instants import stamp
+from backupd.model.stored.documents import Record, Totals
 from backupd.operations.backup.contents import Contents
 from backupd.operations.backup.generation import (
     Segments,
@@ -42,13 +42,13 @@ from backupd.operations.backup.reading import Reading, read_database
 from backupd.operations.backup.standing import Standing, read_standing
 from backupd.operations.backup.values import BackupReport, Job, Node
 from backupd.rows.spill import BySegment
-from backupd.seal.frame import Compressor
+from backupd.seal.containers.frame import Compressor
 from backupd.trace import PhaseDone, PhaseStarted, Warned
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from backupd.catalog.index import Generation
+    from backupd.catalog.memory.index import Generation
     from backupd.catalog.repository import Repository
     from backupd.model.ids import GenerationId, ObjectHash, SnapshotName
     from backupd.store.base import ObjectInfo

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from backupd.errors import SourceError
 from backupd.model.findings import Severity, errors_among
-from backupd.planning.tenancy import tenant_columns
+from backupd.planning.source.tenancy import tenant_columns
 from backupd.postgres.connect import connect
 from backupd.postgres.source.exported import hold
 from backupd.postgres.source.inventory import read_inventory

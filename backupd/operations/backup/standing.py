@@ -6,20 +6,20 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from backupd.catalog.ledger import Chain, read_chain
-from backupd.model.ledger import WHOLE, ExpiryBegan, PurgeBegan
+from backupd.model.stored.ledger import WHOLE, ExpiryBegan, PurgeBegan
 from backupd.planning.lifecycle.lives import Lives, fold
-from backupd.seal.keyring import Tags
+from backupd.seal.keys.keyring import Tags
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from backupd.catalog.repository import Repository
-    from backupd.model.documents import LedgerHead
     from backupd.model.ids import GenerationId, Pseudonym, RegionName
+    from backupd.model.stored.documents import LedgerHead
     from backupd.model.tenancy import SegmentName
     from backupd.operations.backup.values import Node
     from backupd.planning.lifecycle.lives import Life
-    from backupd.seal.tags import TenantTags
+    from backupd.seal.keys.tags import TenantTags
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from backupd.model.routes import Column, MappedTable, Path, Tenant
 from backupd.model.tenancy import ClassPolicy
-from backupd.planning.ranges import block_ranges
+from backupd.planning.source.ranges import block_ranges
 from backupd.postgres.source.select import select_rows
 from backupd.rows.protocol import CopyTask
 

@@ -12,7 +12,7 @@ from backupd.model.ids import RegionName, SnapshotName
 from backupd.model.tenancy import Tenancy
 from backupd.postgres.connect import Source
 from backupd.seal.documents import Signer
-from backupd.seal.tags import TenantTags
+from backupd.seal.keys.tags import TenantTags
 from backupd.store.base import Store
 from backupd.trace import Trace
 

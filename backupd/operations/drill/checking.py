@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from backupd.errors import BackupdError, InterruptedRunError, SourceBusyError, SourceGoneError
-from backupd.model.report import Check, CheckName, Deletion, Finding
+from backupd.model.stored.report import Check, CheckName, Deletion, Finding
 from backupd.operations.drill.checks import deletion, equality, measures, records, structure
 from backupd.operations.drill.choosing import restore_world
 from backupd.operations.drill.scene import undecided
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from backupd.model.report import Canary, Measured, Sizes
+    from backupd.model.stored.report import Canary, Measured, Sizes
     from backupd.operations.drill.checks.structure import Structure
     from backupd.operations.drill.scene import Scene
     from backupd.operations.restore import RestoreRequest

@@ -6,24 +6,24 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from backupd.errors import UsageError
-from backupd.model.documents import REDUCED
 from backupd.model.instants import parse_stamp
-from backupd.model.report import Selection
+from backupd.model.stored.documents import REDUCED
+from backupd.model.stored.report import Selection
 from backupd.operations.drill.scene import Subject
 from backupd.operations.restore.choosing import choose, read_history
 from backupd.operations.restore.values import RestoreRequest
 from backupd.operations.restore.values import World as RestoreWorld
 from backupd.operations.verify.ledger import UNSOUND
-from backupd.planning.choosing import candidates as meant
 from backupd.planning.drill import Candidate, choose_snapshot, named
+from backupd.planning.restoring.choosing import candidates as meant
 from backupd.postgres.connect import Source
 
 if TYPE_CHECKING:
     from datetime import datetime
 
     from backupd.catalog.repository import Repository
-    from backupd.model.documents import Record
     from backupd.model.ids import SnapshotName
+    from backupd.model.stored.documents import Record
     from backupd.operations.drill.values import DrillRequest, DrillWorld
     from backupd.operations.verify.ledger import History
     from backupd.planning.drill import Chosen

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from backupd.catalog.repository import Repository
 from backupd.errors import DamageError
-from backupd.model.report import CheckName
+from backupd.model.stored.report import CheckName
 from backupd.operations.drill.checks.records import check_authentic
 from backupd.operations.drill.scene import Findings
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from typing import BinaryIO
 
     from backupd.model.ids import ObjectHash, ObjectName
-    from backupd.model.report import Check
+    from backupd.model.stored.report import Check
     from backupd.operations.drill.scene import Subject
     from backupd.store.base import ObjectInfo, ServerSnapshot, Space, Store, StoreView
 

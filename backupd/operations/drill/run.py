@@ -30,7 +30,7 @@ from backupd.errors import (
 )
 from backupd.model.ids import DrillId
 from backupd.model.instants import compact, stamp
-from backupd.model.report import (
+from backupd.model.stored.report import (
     Check,
     CheckName,
     Deletion,

@@ -8,18 +8,18 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
 from backupd.model.inventory import TableName
-from backupd.model.report import Check, CheckName, Finding
+from backupd.model.stored.report import Check, CheckName, Finding
 
 if TYPE_CHECKING:
     from backupd.catalog.repository import Repository
-    from backupd.model.documents import Record
-    from backupd.model.manifest import Span
+    from backupd.model.stored.documents import Record
+    from backupd.model.stored.manifest import Span
     from backupd.operations.drill.values import DrillWorld
     from backupd.operations.restore.choosing import Choice
     from backupd.operations.restore.contents import Contents
     from backupd.operations.verify.ledger import History
     from backupd.planning.drill import Chosen
-    from backupd.planning.restore import RestorePlan
+    from backupd.planning.restoring.restore import RestorePlan
     from backupd.postgres.connect import Source
 
 Segments = dict[str | None, list["Span"]]

@@ -10,7 +10,7 @@ from pathlib import Path
 from backupd.clock import Clock
 from backupd.errors import BackupdError
 from backupd.model.ids import SnapshotName
-from backupd.model.report import Objectives, Report
+from backupd.model.stored.report import Objectives, Report
 from backupd.model.tenancy import Tenancy
 from backupd.postgres.connect import Source
 from backupd.store.base import Store

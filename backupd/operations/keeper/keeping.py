@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
-from backupd.catalog.marks import LONGEST_RUN
+from backupd.catalog.sending.marks import LONGEST_RUN
 from backupd.errors import BackupdError, RefusedError
-from backupd.model.ledger import Observed
+from backupd.model.stored.ledger import Observed
 from backupd.operations.keeper.guards import check_number
-from backupd.operations.keeper.purge import Purging
+from backupd.operations.keeper.removing.purge import Purging
 from backupd.planning.lifecycle.lives import Life, LifeKey
 from backupd.trace import PhaseDone, PhaseStarted
 

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING
 
 from backupd.model.findings import Finding, errors_among
 from backupd.model.instants import parse_stamp
-from backupd.model.ledger import Observed
+from backupd.model.stored.ledger import Observed
 from backupd.operations.tenants.told import Standing, standings
+from backupd.planning.deletion.window import Budget, Observation, Proof, as_observed, observed, prove
 from backupd.planning.lifecycle.lives import State
-from backupd.planning.window import Budget, Observation, Proof, as_observed, observed, prove
 from backupd.store.server_snapshots import made_at
 
 if TYPE_CHECKING:

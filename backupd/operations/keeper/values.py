@@ -15,10 +15,10 @@ if TYPE_CHECKING:
     from backupd.catalog.repository import Repository
     from backupd.clock import Clock
     from backupd.operations.ledger import Book
+    from backupd.planning.deletion.retention import RetentionPolicy
     from backupd.planning.lifecycle.lives import LifeKey
-    from backupd.planning.retention import RetentionPolicy
     from backupd.seal.documents import Signer
-    from backupd.seal.tags import TenantTags
+    from backupd.seal.keys.tags import TenantTags
 
 
 @dataclass(frozen=True, slots=True)

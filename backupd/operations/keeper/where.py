@@ -7,9 +7,9 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
 from backupd.catalog import layout
-from backupd.catalog.census import Census
+from backupd.catalog.memory.census import Census
 from backupd.errors import DamageError, ObjectMissingError, RefusedError
-from backupd.operations.keeper.purge import find_segments
+from backupd.operations.keeper.removing.purge import find_segments
 from backupd.operations.tenants.told import Standing, lives_of, standing
 from backupd.planning.lifecycle.lives import State
 
@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from backupd.catalog.repository import Repository
     from backupd.model.ids import GenerationId, Pseudonym, SnapshotName, TenantId
     from backupd.operations.keeper.values import Keeper
+    from backupd.planning.deletion.window import Budget
     from backupd.planning.lifecycle.lives import Life
-    from backupd.planning.window import Budget
 
 _UNSOUND = (DamageError, RefusedError, ObjectMissingError)
 

@@ -15,7 +15,7 @@ from backupd.planning.lifecycle.lives import Lives, fold
 
 if TYPE_CHECKING:
     from backupd.clock import Clock
-    from backupd.model.ledger import Event
+    from backupd.model.stored.ledger import Event
     from backupd.seal.documents import Signer
     from backupd.store.base import Store
 

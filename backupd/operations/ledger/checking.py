@@ -9,7 +9,7 @@ from backupd.errors import DamageError, ObjectMissingError, RefusedError
 
 if TYPE_CHECKING:
     from backupd.catalog.repository import Repository
-    from backupd.model.documents import LedgerHead
+    from backupd.model.stored.documents import LedgerHead
     from backupd.operations.ledger.book import Book
 
 

@@ -19,8 +19,8 @@ from backupd.catalog import layout
 from backupd.catalog.reports import fetch_report, reports_on
 from backupd.errors import BackupdError, DamageError, ObjectExistsError, ObjectMissingError, StoreGoneError
 from backupd.model.ids import DrillId, ObjectHash, ObjectName
-from backupd.model.ledger import Drilled, Event
-from backupd.model.report import KIND, PreviousReport, Report, decode_report, encode_report
+from backupd.model.stored.ledger import Drilled, Event
+from backupd.model.stored.report import KIND, PreviousReport, Report, decode_report, encode_report
 from backupd.planning.reports.chain import drilled, own_faults
 
 if TYPE_CHECKING:

@@ -28,8 +28,8 @@ from backupd.store.directory import DirectoryStore
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from backupd.model.documents import RepositoryInfo
-    from backupd.model.ledger import Drilled
+    from backupd.model.stored.documents import RepositoryInfo
+    from backupd.model.stored.ledger import Drilled
     from backupd.operations.ledger import Book
 
 BEGINNING = "what came before the first report here"

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from backupd.operations.restore.contents import Contents
     from backupd.operations.restore.timing import Timer
     from backupd.operations.restore.values import RestoreRequest, World
-    from backupd.planning.restore import RestorePlan
+    from backupd.planning.restoring.restore import RestorePlan
     from backupd.postgres.connect import Connection
     from backupd.postgres.target.schema import Schema
     from backupd.postgres.tools import Programs

@@ -9,11 +9,11 @@ import msgspec
 
 from backupd.catalog import layout
 from backupd.errors import DamageError, RefusedError, UsageError
-from backupd.model.documents import REDUCED
 from backupd.model.instants import parse_stamp
+from backupd.model.stored.documents import REDUCED
 from backupd.operations.verify.ledger import History, look_at_ledger
 from backupd.operations.verify.reading import Containers, in_parallel
-from backupd.planning.choosing import candidates
+from backupd.planning.restoring.choosing import candidates
 from backupd.planning.verify import Key, Stored
 from backupd.trace import Warned
 
@@ -22,11 +22,11 @@ if TYPE_CHECKING:
 
     from backupd.catalog.keys import SecretKeys
     from backupd.catalog.repository import Repository
-    from backupd.model.documents import PartRef, Record
     from backupd.model.ids import SnapshotName
+    from backupd.model.stored.documents import PartRef, Record
     from backupd.operations.restore.values import RestoreRequest, World
-    from backupd.planning.explained import Explained
-    from backupd.planning.selection import Selection
+    from backupd.planning.deletion.explained import Explained
+    from backupd.planning.restoring.selection import Selection
 
 _THREADS = 8
 

@@ -14,9 +14,9 @@ from backupd.catalog.reading.containers import ContainerRef, Containers
 from backupd.catalog.reading.content import Check, Content, ContentReader, file_content
 from backupd.errors import DamageError
 from backupd.model.ids import ObjectHash
-from backupd.model.manifest import SegmentEntry
-from backupd.planning.restore import Planner
-from backupd.seal.container import Context
+from backupd.model.stored.manifest import SegmentEntry
+from backupd.planning.restoring.restore import Planner
+from backupd.seal.containers.container import Context
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -24,10 +24,10 @@ if TYPE_CHECKING:
 
     from backupd.catalog.keys import SecretKeys
     from backupd.catalog.repository import Repository
-    from backupd.model.documents import PartRef, Record
-    from backupd.model.manifest import Entry
-    from backupd.planning.restore import Piece, RestorePlan
-    from backupd.planning.selection import Selection
+    from backupd.model.stored.documents import PartRef, Record
+    from backupd.model.stored.manifest import Entry
+    from backupd.planning.restoring.restore import Piece, RestorePlan
+    from backupd.planning.restoring.selection import Selection
 
 _PARTS_AHEAD = 32
 _AHEAD = 24 << 20

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from backupd.operations.restore.contents import Contents
-    from backupd.planning.restore import Bundle, Piece, RestorePlan
+    from backupd.planning.restoring.restore import Bundle, Piece, RestorePlan
     from backupd.postgres.target.loading import Loader
     from backupd.trace import Trace
 

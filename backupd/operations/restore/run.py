@@ -17,7 +17,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from backupd.errors import BackupdError, InterruptedRunError, UsageError
-from backupd.model.ledger import Restored
+from backupd.model.stored.ledger import Restored
 from backupd.operations.restore.building import Building, Snapshot
 from backupd.operations.restore.choosing import choose, read_history
 from backupd.operations.restore.contents import Contents
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from backupd.catalog.repository import Repository
     from backupd.operations.restore.choosing import Choice
     from backupd.operations.restore.values import RestoreRequest, World
-    from backupd.planning.restore import RestorePlan
+    from backupd.planning.restoring.restore import RestorePlan
 
 
 def restore(request: RestoreRequest, repository: Repository, world: World) -> RestoreReport:

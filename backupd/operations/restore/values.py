@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 
 from backupd.clock import Clock
 from backupd.model.ids import SnapshotName
-from backupd.model.ledger import Restored
-from backupd.planning.selection import Selection
+from backupd.model.stored.ledger import Restored
+from backupd.planning.restoring.selection import Selection
 from backupd.postgres.connect import Source
 from backupd.store.base import Store
 from backupd.trace import Trace

@@ -7,17 +7,17 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
 from backupd.errors import UsageError
-from backupd.model.ledger import WHOLE
+from backupd.model.stored.ledger import WHOLE
+from backupd.planning.deletion.window import Budget, dates
 from backupd.planning.lifecycle import commands
 from backupd.planning.lifecycle.commands import Dates
-from backupd.planning.window import Budget, dates
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from backupd.clock import Clock
     from backupd.model.ids import TenantId
-    from backupd.model.ledger import Event
+    from backupd.model.stored.ledger import Event
     from backupd.operations.ledger import Book
     from backupd.planning.lifecycle.lives import Life, Lives
 

@@ -6,13 +6,13 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import TYPE_CHECKING
 
-from backupd.catalog.census import Census
+from backupd.catalog.memory.census import Census
 from backupd.errors import DamageError, ObjectMissingError, RefusedError
 from backupd.model.instants import parse_stamp
 
 if TYPE_CHECKING:
-    from backupd.model.documents import Record
     from backupd.model.ids import TenantId
+    from backupd.model.stored.documents import Record
     from backupd.operations.keeper.values import Keeper
 
 _UNSOUND = (DamageError, RefusedError, ObjectMissingError)

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from backupd.errors import RefusedError, UsageError
-from backupd.model.ledger import WHOLE
+from backupd.model.stored.ledger import WHOLE
 from backupd.operations.tenants.changes import life_dates
 from backupd.planning.lifecycle import commands
 from backupd.planning.lifecycle.commands import Dates
@@ -17,11 +17,11 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from backupd.model.ids import TenantId
-    from backupd.model.ledger import Event
+    from backupd.model.stored.ledger import Event
     from backupd.operations.tenants.changes import Desk
     from backupd.planning.lifecycle.lives import Lives
     from backupd.postgres.lifecycle import TenantDates
-    from backupd.seal.tags import TenantTags
+    from backupd.seal.keys.tags import TenantTags
 
 QUERY = "query"
 

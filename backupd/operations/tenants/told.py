@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from backupd.model.ids import TenantId
-    from backupd.model.ledger import Event
+    from backupd.model.stored.ledger import Event
     from backupd.operations.ledger import Book
 
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from backupd.model.ids import ClassTag, GenerationId, ObjectHash, Pseudonym, SnapshotName
     from backupd.operations.verify.documents import Documents, Said
-    from backupd.planning.explained import Explained
+    from backupd.planning.deletion.explained import Explained
     from backupd.planning.verify import Finding, Key
 
 

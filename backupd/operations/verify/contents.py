@@ -12,8 +12,8 @@ from backupd.catalog.reading.blocks import Blocks
 from backupd.catalog.reading.containers import ContainerRef, Containers
 from backupd.catalog.reading.content import Content, ContentReader, file_content, table_content
 from backupd.errors import DamageError
-from backupd.model.manifest import FileEntry, SegmentEntry, TableEntry
-from backupd.seal.container import Context
+from backupd.model.stored.manifest import FileEntry, SegmentEntry, TableEntry
+from backupd.seal.containers.container import Context
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

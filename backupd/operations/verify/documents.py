@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 from backupd.catalog import layout
 from backupd.errors import DamageError, ObjectMissingError
-from backupd.model.documents import REDUCED
 from backupd.model.instants import parse_stamp
+from backupd.model.stored.documents import REDUCED
 from backupd.operations.verify.ledger import UNSOUND
 from backupd.planning.verify import Finding, Key, Wanted
 
@@ -18,9 +18,9 @@ if TYPE_CHECKING:
 
     from backupd.catalog.ledger import Chain
     from backupd.catalog.repository import Repository
-    from backupd.model.documents import Totals
     from backupd.model.ids import ClassTag, GenerationId, ObjectName, Pseudonym, SnapshotName
-    from backupd.seal.opening import Keyring
+    from backupd.model.stored.documents import Totals
+    from backupd.seal.keys.opening import Keyring
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, TypeVar
 
 from backupd.catalog import layout
-from backupd.catalog.checked import CONTENT, READ
 from backupd.catalog.keys import SecretKeys
+from backupd.catalog.memory.checked import CONTENT, READ
 from backupd.errors import ObjectMissingError
 from backupd.operations.verify.absences import Absences
 from backupd.operations.verify.contents import Contents
@@ -20,13 +20,13 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
     from concurrent.futures import Future
 
-    from backupd.catalog.checked import Checked
+    from backupd.catalog.memory.checked import Checked
     from backupd.catalog.repository import Repository
     from backupd.errors import BackupdError
     from backupd.model.ids import GenerationId, ObjectHash, ObjectName, Pseudonym, SnapshotName
     from backupd.operations.verify.ledger import History
     from backupd.operations.verify.values import Scope, Tools
-    from backupd.seal.container import Header
+    from backupd.seal.containers.container import Header
 
 R = TypeVar("R")
 

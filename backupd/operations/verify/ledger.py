@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Final
 from backupd.catalog import layout
 from backupd.catalog.ledger import Chain, read_chain
 from backupd.errors import DamageError, ObjectMissingError, RefusedError
-from backupd.model.ledger import Verified
+from backupd.model.stored.ledger import Verified
 from backupd.operations.verify.reading import in_parallel
-from backupd.planning.explained import explained
-from backupd.planning.proven import proven_on
+from backupd.planning.deletion.explained import explained
+from backupd.planning.deletion.proven import proven_on
 from backupd.planning.verify import Finding
 
 if TYPE_CHECKING:
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from backupd.catalog.repository import Repository
     from backupd.model.ids import SnapshotName
-    from backupd.model.ledger import Event
+    from backupd.model.stored.ledger import Event
     from backupd.operations.ledger import Book
     from backupd.planning.lifecycle.lives import Lives
     from backupd.store.base import Store

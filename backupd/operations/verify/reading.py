@@ -11,8 +11,8 @@ from typing import IO, TYPE_CHECKING, TypeVar
 
 from backupd.errors import DamageError
 from backupd.seal import suite
-from backupd.seal.container import DATA, ContainerReader, Context, Header, header_length, read_header
-from backupd.seal.layout import CHUNK_ID_SIZE, CLEAR_START
+from backupd.seal.containers.container import DATA, ContainerReader, Context, Header, header_length, read_header
+from backupd.seal.containers.layout import CHUNK_ID_SIZE, CLEAR_START
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator

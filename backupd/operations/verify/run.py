@@ -17,7 +17,7 @@ from backupd.trace import PhaseDone, PhaseStarted
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from backupd.catalog.checked import Checked
+    from backupd.catalog.memory.checked import Checked
     from backupd.catalog.repository import Repository
     from backupd.model.ids import GenerationId, SnapshotName
     from backupd.store.base import ObjectInfo

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 from backupd.errors import RefusedError
 from backupd.model.ids import TenantId
 from backupd.model.instants import stamp
-from backupd.model.ledger import (
+from backupd.model.stored.ledger import (
     WHOLE,
     ErasureRequested,
     Event,

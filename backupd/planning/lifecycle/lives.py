@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from backupd.model.ids import TenantId
 from backupd.model.instants import parse_stamp
-from backupd.model.ledger import (
+from backupd.model.stored.ledger import (
     WHOLE,
     Absent,
     Attested,

@@ -7,8 +7,8 @@ from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from backupd.model.ids import DrillId, ObjectHash
-from backupd.model.ledger import Drilled, LedgerEntry
-from backupd.model.report import CheckName, Report, verdict_of
+from backupd.model.stored.ledger import Drilled, LedgerEntry
+from backupd.model.stored.report import CheckName, Report, verdict_of
 
 
 @dataclass(frozen=True, slots=True)

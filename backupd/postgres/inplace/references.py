@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from backupd.planning.inplace import Conflict, Kind
+from backupd.planning.restoring.inplace import Conflict, Kind
 from backupd.postgres.inplace.belonging import matched
 from backupd.postgres.inplace.comparing import changed
 from backupd.postgres.inplace.staging import staged

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import psycopg
 
-from backupd.planning.inplace import Conflict, Kind
+from backupd.planning.restoring.inplace import Conflict, Kind
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator

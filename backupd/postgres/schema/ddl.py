@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from typing import IO, TypeVar, cast
 
 from backupd.errors import SourceError
-from backupd.planning.names import Names
+from backupd.planning.source.names import Names
 from backupd.postgres.connect import Connection
 from backupd.postgres.schema.large_objects import filtered
 from backupd.postgres.schema.ownership import Ddl, divide_archive, divide_globals

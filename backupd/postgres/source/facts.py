@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 from graphlib import TopologicalSorter
 from typing import Any
 
-from backupd.model.manifest import SequenceValue
-from backupd.planning.names import Names
+from backupd.model.stored.manifest import SequenceValue
+from backupd.planning.source.names import Names
 from backupd.postgres import settings
 from backupd.postgres.connect import Connection
 from backupd.postgres.quoting import literal, qualified

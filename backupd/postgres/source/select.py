@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from backupd.model.inventory import Table
 from backupd.model.routes import Column, Path, Route
-from backupd.planning.ranges import BlockRange
+from backupd.planning.source.ranges import BlockRange
 from backupd.postgres.quoting import identifier, qualified
 
 

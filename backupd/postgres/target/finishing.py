@@ -16,7 +16,7 @@ from backupd.postgres.target import session
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from backupd.model.manifest import SequenceValue
+    from backupd.model.stored.manifest import SequenceValue
     from backupd.postgres.connect import Connection
 
 _SETVAL = """

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from types import TracebackType
 
-    from backupd.planning.restore import TablePlan
+    from backupd.planning.restoring.restore import TablePlan
     from backupd.postgres.connect import Connection, Source
 
 _ROW = re.compile(r"\ACOPY .*?, line (\d+)", re.DOTALL)

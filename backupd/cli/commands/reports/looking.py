@@ -24,7 +24,7 @@ from backupd.errors import DamageError, RefusedError, UsageError
 from backupd.model.ids import DrillId
 
 if TYPE_CHECKING:
-    from backupd.model.report import Report
+    from backupd.model.stored.report import Report
     from backupd.operations.reports import Gathered, Part
     from backupd.planning.reports.population import Occasion
 

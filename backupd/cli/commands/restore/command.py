@@ -107,7 +107,7 @@ def restore(
       backupd restore be app --tenant acme --in-place --target "host=db1 dbname=app" --identity ops.identity
     """
     from backupd.operations.restore import RestoreRequest
-    from backupd.planning.selection import Selection
+    from backupd.planning.restoring.selection import Selection
 
     wiring = wired(context, config)
     place = wiring.regions([region])[0]

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from backupd.cli import output
 from backupd.errors import RefusedError, UsageError
-from backupd.planning.inplace import ACCEPTABLE, HARMLESS, SENTENCES, Kind
+from backupd.planning.restoring.inplace import ACCEPTABLE, HARMLESS, SENTENCES, Kind
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

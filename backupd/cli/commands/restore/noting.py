@@ -8,7 +8,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from backupd.model.ids import RegionName
-    from backupd.model.ledger import Restored
+    from backupd.model.stored.ledger import Restored
     from backupd.trace import Trace
     from backupd.wiring import Wiring
 

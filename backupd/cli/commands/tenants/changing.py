@@ -106,7 +106,7 @@ def erase(
     Example:
       backupd tenant erase be acme --at 2026-11-20T10:00
     """
-    from backupd.operations.keeper.purge import Purging
+    from backupd.operations.keeper.removing.purge import Purging
     from backupd.operations.tenants import changes
 
     wiring, since = wired(context, config), instant_of(at)

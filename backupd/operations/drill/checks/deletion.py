@@ -7,20 +7,20 @@ from typing import TYPE_CHECKING
 
 from backupd.errors import BackupdError, KeyRefusedError, RefusedError
 from backupd.model.ids import ObjectName
-from backupd.model.ledger import PurgeBegan, Shredded
-from backupd.model.report import Canary, CheckName, Deletion
+from backupd.model.stored.ledger import PurgeBegan, Shredded
+from backupd.model.stored.report import Canary, CheckName, Deletion
 from backupd.operations.drill.scene import Findings, skipped
 from backupd.operations.restore.choosing import choose
 from backupd.operations.restore.contents import Contents
 from backupd.operations.restore.values import RestoreRequest
 from backupd.operations.restore.values import World as RestoreWorld
 from backupd.operations.verify.ledger import History, LedgerSeen
-from backupd.seal.opening import parse_keyring, without_lines
+from backupd.seal.keys.opening import parse_keyring, without_lines
 
 if TYPE_CHECKING:
-    from backupd.model.documents import PartRef
     from backupd.model.ids import Pseudonym
-    from backupd.model.report import Check
+    from backupd.model.stored.documents import PartRef
+    from backupd.model.stored.report import Check
     from backupd.operations.drill.scene import Scene
 
 

@@ -12,10 +12,10 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from backupd.errors import SourceError
-from backupd.model.report import CheckName
 from backupd.model.routes import Tenant
+from backupd.model.stored.report import CheckName
 from backupd.operations.drill.scene import Findings, expected_rows, undecided
-from backupd.planning.tenancy import map_tables
+from backupd.planning.source.tenancy import map_tables
 from backupd.postgres import settings
 from backupd.postgres.connect import connect, resolved
 from backupd.postgres.source.inventory import read_inventory
@@ -29,9 +29,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from backupd.model.inventory import Inventory, Table
-    from backupd.model.manifest import Span
-    from backupd.model.report import Check
     from backupd.model.routes import MappedTable
+    from backupd.model.stored.manifest import Span
+    from backupd.model.stored.report import Check
     from backupd.operations.drill.scene import Scene, Segments
     from backupd.postgres.tools import Client
 

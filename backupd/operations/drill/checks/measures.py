@@ -5,14 +5,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from backupd.model.instants import parse_stamp
-from backupd.model.report import CheckName, Measured, Objectives
+from backupd.model.stored.report import CheckName, Measured, Objectives
 from backupd.operations.drill.scene import Findings, skipped
 from backupd.postgres.scratch.looking import whole_number
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from backupd.model.report import Check, Report
+    from backupd.model.stored.report import Check, Report
     from backupd.operations.drill.scene import Scene
 
 _QUERY_SECONDS = 300

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from backupd.catalog import layout
 from backupd.errors import DamageError
-from backupd.model.report import CheckName
+from backupd.model.stored.report import CheckName
 from backupd.operations.drill.scene import Findings
 from backupd.operations.verify.ledger import UNSOUND
 from backupd.operations.verify.reading import Containers, in_parallel
@@ -18,9 +18,9 @@ if TYPE_CHECKING:
 
     from backupd.catalog.keys import SecretKeys
     from backupd.catalog.repository import Repository
-    from backupd.model.documents import Record
     from backupd.model.ids import SnapshotName
-    from backupd.model.report import Check
+    from backupd.model.stored.documents import Record
+    from backupd.model.stored.report import Check
     from backupd.operations.drill.scene import Subject
 
 _THREADS = 8

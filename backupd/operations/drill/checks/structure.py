@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from typing import IO, TYPE_CHECKING, Any, cast
 
 from backupd.errors import SourceError
-from backupd.model.report import CheckName
+from backupd.model.stored.report import CheckName
 from backupd.operations.drill.scene import Findings
-from backupd.planning.names import Names
+from backupd.planning.source.names import Names
 from backupd.postgres.connect import connect, resolved
 from backupd.postgres.schema.ddl import dump_globals, dump_schema, large_objects_command
 from backupd.postgres.schema.likeness import Difference, Schema, differences, not_valid, read_schema
@@ -24,8 +24,8 @@ from backupd.postgres.source.facts import read_facts, read_sequences
 from backupd.postgres.tools import client, find_programs
 
 if TYPE_CHECKING:
-    from backupd.model.manifest import SequenceValue
-    from backupd.model.report import Check
+    from backupd.model.stored.manifest import SequenceValue
+    from backupd.model.stored.report import Check
     from backupd.operations.drill.scene import Scene
     from backupd.postgres.tools import Client
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from backupd.errors import SourceBusyError, SourceError
 from backupd.operations.restore.inplace.looking import Look, look
-from backupd.planning.inplace import ACCEPTABLE, Kind
+from backupd.planning.restoring.inplace import ACCEPTABLE, Kind
 from backupd.postgres.inplace.comparing import Digest, digest_others, digest_ours, digest_staged
 from backupd.postgres.inplace.references import References
 from backupd.postgres.inplace.transaction import begun, commit

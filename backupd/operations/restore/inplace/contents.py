@@ -6,15 +6,15 @@ from collections import defaultdict
 from itertools import groupby
 from typing import TYPE_CHECKING
 
-from backupd.model.documents import REDUCED
 from backupd.model.inventory import TableName
+from backupd.model.stored.documents import REDUCED
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
     from backupd.operations.restore.choosing import Choice
     from backupd.operations.restore.contents import Contents
-    from backupd.planning.restore import Piece, RestorePlan, TablePlan
+    from backupd.planning.restoring.restore import Piece, RestorePlan, TablePlan
 
 
 class TenantContents:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from backupd.planning.inplace import HARMLESS, Conflict, Kind
+from backupd.planning.restoring.inplace import HARMLESS, Conflict, Kind
 from backupd.postgres.inplace.comparing import Pair
 
 if TYPE_CHECKING:
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     from backupd.model.inventory import TableName
     from backupd.operations.restore.inplace.contents import TenantContents
-    from backupd.planning.restore import TablePlan
+    from backupd.planning.restoring.restore import TablePlan
     from backupd.postgres.inplace.live import Live, LiveTable
 
 

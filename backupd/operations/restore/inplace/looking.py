@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from backupd.operations.restore.inplace.values import TableChanges
-from backupd.planning.inplace import Conflict, blocking, write_order
+from backupd.planning.restoring.inplace import Conflict, blocking, write_order
 from backupd.postgres.inplace.comparing import Changes, Digest, changed_keys, compare, digest, digest_ours
 from backupd.postgres.inplace.keys import check_conflicts, key_conflicts
 from backupd.postgres.inplace.references import References
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from backupd.operations.restore.inplace.session import Ready
     from backupd.operations.restore.inplace.values import InPlaceRequest
-    from backupd.planning.inplace import Kind
+    from backupd.planning.restoring.inplace import Kind
     from backupd.postgres.inplace.comparing import Pair
 
 

@@ -26,7 +26,7 @@ from backupd.operations.restore.inplace.values import InPlaceReport
 from backupd.operations.restore.run import noted
 from backupd.operations.restore.timing import Timer
 from backupd.operations.restore.values import RestoreRequest
-from backupd.planning.selection import Selection
+from backupd.planning.restoring.selection import Selection
 from backupd.postgres.inplace.transaction import begun
 from backupd.trace import Warned
 

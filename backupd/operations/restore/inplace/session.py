@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 from backupd.errors import RefusedError
 from backupd.model.tenancy import TenancyKind
 from backupd.operations.restore.inplace.drift import Drift, find_drift
-from backupd.planning.inplace import Conflict, Kind
-from backupd.planning.tenancy import map_tables, require_mapped
+from backupd.planning.restoring.inplace import Conflict, Kind
+from backupd.planning.source.tenancy import map_tables, require_mapped
 from backupd.postgres.inplace.live import Live, read_live
 from backupd.postgres.inplace.rights import right_conflicts
 from backupd.postgres.inplace.staging import stage

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from backupd.model.ids import SnapshotName
 from backupd.model.tenancy import Tenancy
-from backupd.planning.inplace import Conflict, Kind
+from backupd.planning.restoring.inplace import Conflict, Kind
 from backupd.postgres.connect import Source
 
 Before = Callable[[], str]

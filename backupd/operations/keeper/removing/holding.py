@@ -14,16 +14,16 @@ from typing import TYPE_CHECKING, Final
 import msgspec
 
 from backupd.catalog.repository import signed_record
-from backupd.model.documents import REDUCED
 from backupd.model.instants import parse_stamp, stamp
-from backupd.model.ledger import Reduced
-from backupd.planning.retention import Decision
-from backupd.seal.tags import NOBODY
+from backupd.model.stored.documents import REDUCED
+from backupd.model.stored.ledger import Reduced
+from backupd.planning.deletion.retention import Decision
+from backupd.seal.keys.tags import NOBODY
 
 if TYPE_CHECKING:
-    from backupd.catalog.census import Census
-    from backupd.model.documents import Record
+    from backupd.catalog.memory.census import Census
     from backupd.model.ids import GenerationId, Pseudonym, SnapshotName, TenantId
+    from backupd.model.stored.documents import Record
     from backupd.operations.keeper.values import Keeper
 
 STRUCTURE: Final = "structure"

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final
 
-from backupd.model.attestation import HoldTold, RestoreTold
 from backupd.model.instants import parse_stamp, stamp
-from backupd.model.ledger import LedgerEntry, Restored
+from backupd.model.stored.attestation import HoldTold, RestoreTold
+from backupd.model.stored.ledger import LedgerEntry, Restored
 from backupd.planning.lifecycle.lives import Clock, Hold, LifeKey, Lives, Purge, fold
 
 MAX_AGE_OF_OBSERVATION: Final = timedelta(days=1)

@@ -15,7 +15,7 @@ from backupd.errors import UnmappedError
 from backupd.model.inventory import ForeignKey, Inventory, Table, TableKind, TableName
 from backupd.model.routes import Column, MappedTable, Path, Route, Shared, Step, TenancyMap, Tenant, UnmappedTable
 from backupd.model.tenancy import TableRule, Tenancy, TenancyKind
-from backupd.planning.names import Names
+from backupd.planning.source.names import Names
 
 _NO_RULE = TableRule(tables=())
 _LONGEST_PATH = 6

@@ -16,8 +16,8 @@ import msgspec
 from backupd.errors import DamageError
 from backupd.model.ids import ObjectHash
 from backupd.seal import suite
-from backupd.seal.frame import decompress
-from backupd.seal.layout import (
+from backupd.seal.containers.frame import decompress
+from backupd.seal.containers.layout import (
     BLOCK_LIMIT,
     CHUNK_ID_SIZE,
     CONTAINER_LIMIT,
@@ -38,12 +38,12 @@ from backupd.seal.layout import (
     padme,
     read_header,
 )
-from backupd.seal.reading import Block, ContainerReader
+from backupd.seal.containers.reading import Block, ContainerReader
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from backupd.seal.frame import Compressor
+    from backupd.seal.containers.frame import Compressor
 
 __all__ = [
     "DATA",

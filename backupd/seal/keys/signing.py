@@ -6,7 +6,7 @@ import os
 from typing import TYPE_CHECKING
 
 from backupd.seal.documents import Signer
-from backupd.seal.secretfile import SECRET_SIZE, read_secret, write_secret
+from backupd.seal.keys.secretfile import SECRET_SIZE, read_secret, write_secret
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -23,7 +23,7 @@ from backupd.model.jsontext import UnreadableError, from_json
 from backupd.model.tenancy import SegmentName
 from backupd.seal import suite
 from backupd.seal.documents import check_size, decode_base64, read_signed
-from backupd.seal.keyring import (
+from backupd.seal.keys.keyring import (
     CHUNK_KEY_LABEL,
     CHUNK_KEY_NONCE,
     KeyringIds,

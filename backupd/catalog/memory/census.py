@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from backupd.catalog.repository import Repository
     from backupd.errors import BackupdError
     from backupd.model.ids import RepositoryId
-    from backupd.seal.opening import Keyring
+    from backupd.seal.keys.opening import Keyring
 
 _FORM = 4
 _REMEMBERED = 16

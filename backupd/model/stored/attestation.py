@@ -7,10 +7,10 @@ from typing import Annotated, Any, Final, Literal
 import msgspec
 
 from backupd.errors import DamageError
-from backupd.model.documents import LedgerHead
 from backupd.model.ids import GenerationId, Pseudonym, RegionName, RepositoryId, SnapshotName, TenantId
 from backupd.model.jsontext import UnreadableError, from_json
-from backupd.model.ledger import WHOLE, Reference
+from backupd.model.stored.documents import LedgerHead
+from backupd.model.stored.ledger import WHOLE, Reference
 
 KIND: Final = "attestation"
 

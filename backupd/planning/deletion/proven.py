@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from backupd.model.ids import SnapshotName
-from backupd.model.ledger import ExpiryBegan, LedgerEntry, Verified
+from backupd.model.stored.ledger import ExpiryBegan, LedgerEntry, Verified
 
 
 def proven_on(entries: Iterable[LedgerEntry], store: str) -> set[SnapshotName]:

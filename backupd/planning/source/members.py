@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 from backupd.errors import UnmappedError
 from backupd.model.tenancy import Tenancy
-from backupd.planning.names import named_tenant
+from backupd.planning.source.names import named_tenant
 
 MAINTENANCE = "postgres"
 """Made by initdb for connecting to; nobody's data unless the configuration leads there or its pattern matches."""

@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING
 from backupd.catalog import layout
 from backupd.errors import DamageError, ObjectMissingError, RefusedError
 from backupd.model.ids import ObjectName
-from backupd.planning.expiry import Item
+from backupd.planning.deletion.expiry import Item
 from backupd.planning.verify import Key
 
 if TYPE_CHECKING:
     from backupd.catalog.repository import Repository
-    from backupd.model.documents import Record
     from backupd.model.ids import GenerationId, RunId, SnapshotName
+    from backupd.model.stored.documents import Record
 
 UNSOUND = (DamageError, RefusedError)
 

@@ -12,7 +12,7 @@ from itertools import pairwise
 from typing import Literal
 
 from backupd.model.findings import Finding, Severity
-from backupd.planning.spans import spell, spell_about
+from backupd.planning.deletion.spans import spell, spell_about
 
 By = Literal["segments", "sets"]
 

@@ -15,22 +15,22 @@ from contextlib import ExitStack
 from typing import TYPE_CHECKING, Self
 
 from backupd.catalog import layout
-from backupd.catalog.census import Census
+from backupd.catalog.memory.census import Census
 from backupd.errors import BackupdError, DamageError, InterruptedRunError, RefusedError, StoreError
 from backupd.model.ids import ObjectHash
-from backupd.model.ledger import WHOLE, Absent, Cleared, PurgeBegan, Shredded
+from backupd.model.stored.ledger import WHOLE, Absent, Cleared, PurgeBegan, Shredded
 from backupd.operations.keeper.guards import check_clock
-from backupd.operations.keeper.looking import by_keyring, look_into_snapshots
+from backupd.operations.keeper.removing.looking import by_keyring, look_into_snapshots
 from backupd.operations.keeper.values import Purged
-from backupd.seal.opening import parse_keyring, without_lines
+from backupd.seal.keys.opening import parse_keyring, without_lines
 
 if TYPE_CHECKING:
     from backupd.catalog.repository import Repository
     from backupd.model.ids import Pseudonym
-    from backupd.model.ledger import Event, SegmentRef
+    from backupd.model.stored.ledger import Event, SegmentRef
     from backupd.operations.keeper.values import Keeper
     from backupd.planning.lifecycle.lives import Life, LifeKey, Lives, Purge
-    from backupd.seal.opening import Keyring
+    from backupd.seal.keys.opening import Keyring
 
 
 class Purging:

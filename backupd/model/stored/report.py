@@ -9,10 +9,10 @@ from typing import Annotated, Any, Final, Literal
 import msgspec
 
 from backupd.errors import DamageError
-from backupd.model.documents import LedgerHead
 from backupd.model.ids import DrillId, GenerationId, ObjectHash, RegionName, RepositoryId, SnapshotName
 from backupd.model.jsontext import UnreadableError, from_json
-from backupd.model.ledger import Reference
+from backupd.model.stored.documents import LedgerHead
+from backupd.model.stored.ledger import Reference
 
 KIND: Final = "report"
 

@@ -12,14 +12,14 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import msgspec
 
 from backupd.errors import DamageError, RefusedError
-from backupd.model.manifest import FactsEntry, FileEntry, SequencesEntry, SequenceValue, Span, TableEntry
-from backupd.planning.selection import Selection
+from backupd.model.stored.manifest import FactsEntry, FileEntry, SequencesEntry, SequenceValue, Span, TableEntry
+from backupd.planning.restoring.selection import Selection
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
-    from backupd.model.documents import PartRef, Record
-    from backupd.model.manifest import Entry
+    from backupd.model.stored.documents import PartRef, Record
+    from backupd.model.stored.manifest import Entry
 
 _BIG = 4 << 20
 """Bytes from which on a piece is read on its own: the blocks it shares with others are few beside it."""

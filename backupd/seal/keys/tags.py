@@ -11,7 +11,7 @@ import os
 from typing import TYPE_CHECKING
 
 from backupd.model.ids import ClassTag, TenantId, TenantTag
-from backupd.seal.secretfile import SECRET_SIZE, read_secret, write_secret
+from backupd.seal.keys.secretfile import SECRET_SIZE, read_secret, write_secret
 
 if TYPE_CHECKING:
     from collections.abc import Callable

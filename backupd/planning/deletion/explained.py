@@ -8,7 +8,7 @@ from datetime import datetime
 
 from backupd.model.ids import ClassTag, GenerationId, Pseudonym, SnapshotName
 from backupd.model.instants import parse_stamp
-from backupd.model.ledger import ClassExpired, Event, ExpiryBegan, LedgerEntry, PurgeBegan, Reduced
+from backupd.model.stored.ledger import ClassExpired, Event, ExpiryBegan, LedgerEntry, PurgeBegan, Reduced
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,20 +8,20 @@ from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from backupd.catalog import layout
-from backupd.catalog.marks import LONGEST_RUN
+from backupd.catalog.sending.marks import LONGEST_RUN
 from backupd.errors import ObjectMissingError, StoreError
 from backupd.model.instants import parse_stamp
 from backupd.seal.documents import LIMITS
-from backupd.seal.opening import parse_keyring
+from backupd.seal.keys.opening import parse_keyring
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
     from datetime import datetime
 
-    from backupd.catalog.census import Counted
+    from backupd.catalog.memory.census import Counted
     from backupd.catalog.repository import Repository
     from backupd.model.ids import GenerationId, ObjectName, Pseudonym
-    from backupd.model.ledger import SegmentRef
+    from backupd.model.stored.ledger import SegmentRef
     from backupd.operations.keeper.values import Keeper
     from backupd.planning.lifecycle.lives import Purge
     from backupd.store.base import ServerSnapshot, StoreView

@@ -10,29 +10,39 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from backupd.catalog import layout
-from backupd.catalog.census import Census
-from backupd.catalog.marks import LONGEST_REMOVAL, LONGEST_RUN, removal_marked, runs_under_way
+from backupd.catalog.memory.census import Census
+from backupd.catalog.sending.marks import LONGEST_REMOVAL, LONGEST_RUN, removal_marked, runs_under_way
 from backupd.errors import BackupdError, BusyError, DamageError, ObjectMissingError, StoreError
 from backupd.model.ids import ObjectName
 from backupd.model.instants import parse_stamp, stamp
-from backupd.model.ledger import ClassExpired, Expired, ExpiryBegan
+from backupd.model.stored.ledger import ClassExpired, Expired, ExpiryBegan
 from backupd.operations.keeper.guards import check_clock, check_number, check_plan
-from backupd.operations.keeper.holding import Held, find_held, reduced, to_reduce
-from backupd.operations.keeper.surveying import UNSOUND, Seen, survey
+from backupd.operations.keeper.removing.holding import Held, find_held, reduced, to_reduce
+from backupd.operations.keeper.removing.surveying import UNSOUND, Seen, survey
 from backupd.operations.verify.reading import Containers, in_parallel
-from backupd.planning.expiry import Item, Limits, Recorded, Removal, Shown, grace_before, leftovers, live_parts, plan
-from backupd.planning.explained import explained
-from backupd.planning.proven import expired_on, proven_on
-from backupd.planning.retention import Alarm, Dated, Decision, decide, nearing
+from backupd.planning.deletion.expiry import (
+    Item,
+    Limits,
+    Recorded,
+    Removal,
+    Shown,
+    grace_before,
+    leftovers,
+    live_parts,
+    plan,
+)
+from backupd.planning.deletion.explained import explained
+from backupd.planning.deletion.proven import expired_on, proven_on
+from backupd.planning.deletion.retention import Alarm, Dated, Decision, decide, nearing
 from backupd.planning.verify import Key, Stored
 from backupd.trace import PhaseDone, PhaseStarted, Warned
 
 if TYPE_CHECKING:
     from datetime import datetime
 
-    from backupd.model.documents import Record
     from backupd.model.ids import ClassTag, GenerationId, ObjectHash, Pseudonym, RunId, SnapshotName
-    from backupd.model.ledger import Event
+    from backupd.model.stored.documents import Record
+    from backupd.model.stored.ledger import Event
     from backupd.operations.keeper.values import Keeper
 
 

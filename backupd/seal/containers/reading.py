@@ -10,9 +10,8 @@ import msgspec
 
 from backupd.errors import DamageError
 from backupd.seal import suite
-from backupd.seal.documents import decode_base64
-from backupd.seal.frame import decompress
-from backupd.seal.layout import (
+from backupd.seal.containers.frame import decompress
+from backupd.seal.containers.layout import (
     BLOCK_LIMIT,
     CHUNK_ID_SIZE,
     CIPHERTEXT_LIMIT,
@@ -34,6 +33,7 @@ from backupd.seal.layout import (
     nonce,
     read_header,
 )
+from backupd.seal.documents import decode_base64
 
 if TYPE_CHECKING:
     from collections.abc import Callable, MutableMapping

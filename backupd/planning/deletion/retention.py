@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
 from backupd.model.ids import SnapshotName
-from backupd.planning.spans import spell
+from backupd.planning.deletion.spans import spell
 
 _LEAST_NOTICE = timedelta(days=7)
 

@@ -1,0 +1,1 @@
+"""What goes, when, and the proof that it is in time. Pure."""

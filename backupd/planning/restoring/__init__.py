@@ -1,0 +1,1 @@
+"""What of a snapshot is restored, and how. Pure."""

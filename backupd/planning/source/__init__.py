@@ -1,0 +1,1 @@
+"""Which databases, tables and names are whose. Pure."""

@@ -1,0 +1,1 @@
+"""Packs and parts: blocks sealed together, written and read (FORMAT.md §6)."""

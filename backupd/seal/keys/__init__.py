@@ -1,0 +1,1 @@
+"""Keys: who may read, who signs, and what stands for a tenant."""
