@@ -8,13 +8,14 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from backupd.cli.commands.restore.anew import restore_anew
+from backupd.cli.commands.restore.anew import Paper, clean_up, restore_anew
 from backupd.cli.commands.restore.inplace import Asked, kinds, run_in_place
 from backupd.cli.commands.restore.noting import noting
 from backupd.cli.commands.restore.options import (
     AcceptOption,
     AnalyzeOption,
     ApplyOption,
+    CleanOption,
     DatabaseArgument,
     DataClassOption,
     GlobalsOption,
@@ -26,6 +27,7 @@ from backupd.cli.commands.restore.options import (
     PassfileOption,
     PlanOption,
     RegionArgument,
+    RunbookOption,
     SnapshotOption,
     TableOption,
     TargetOption,
@@ -71,6 +73,8 @@ def restore(
     table: TableOption = None,
     data_class: DataClassOption = None,
     plan: PlanOption = False,
+    runbook: RunbookOption = False,
+    clean: CleanOption = False,
     globals_: GlobalsOption = False,
     member: MemberOption = None,
     jobs: JobsOption = 4,
@@ -104,6 +108,8 @@ def restore(
       backupd restore be app --snapshot 2026-03-31T14:00 --globals --target "dbname=app" --identity ops.identity
       backupd restore be app --tenant acme --target "dbname=app_acme" --identity ops.identity
       backupd restore be app --plan --identity ops.identity
+      backupd restore be app --runbook --identity ops.identity > runbook.txt
+      backupd restore be app --clean --target "host=db2 dbname=postgres"
       backupd restore be app --tenant acme --in-place --target "host=db1 dbname=app" --identity ops.identity
     """
     from backupd.operations.restore import RestoreRequest
@@ -117,6 +123,8 @@ def restore(
         "--table": table,
         "--class": data_class,
         "--plan": plan,
+        "--runbook": runbook,
+        "--clean": clean,
         "--globals": globals_,
         "--analyze": analyze,
         "--member": member,
@@ -129,12 +137,16 @@ def restore(
         "--triggers-fire": triggers_fire,
     }
     _refuse(anew if in_place else alone, in_place=in_place)
-    if target is None and not plan:
+    paper = Paper.PLAN if plan else Paper.RUNBOOK if runbook else None
+    if target is None and paper is None:
         raise UsageError("a restore needs a --target", hint="--plan needs none: it only says what would be done.")
     if in_place and len(tenants) != 1:
         raise UsageError("--in-place needs one --tenant", hint="Others are restored into new databases, or one by one.")
     source, name = wiring.restore_target(target or "dbname=nowhere", passfile)
     accepted = kinds(accept or [])
+    if clean:
+        clean_up(source)
+        return 0
     pair = open_identity(identity, passphrase_file)
     with wiring.repository(place, store) as repository, watched(wiring.clock, quiet=as_json) as trace:
         tell_signers(wiring, repository)
@@ -165,7 +177,7 @@ def restore(
             analyze=analyze,
             selection=Selection(tenants, frozenset(data_class or ()), tuple(table or ())),
         )
-        restore_anew(wiring, place, request, repository, world, plan=plan, as_json=as_json)
+        restore_anew(wiring, place, request, repository, world, paper=paper, as_json=as_json)
     return 0
 
 

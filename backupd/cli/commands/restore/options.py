@@ -48,6 +48,13 @@ DataClassOption = Annotated[
 PlanOption = Annotated[
     bool, typer.Option("--plan", help="Say what would be fetched and written, and how long it should take.")
 ]
+RunbookOption = Annotated[
+    bool,
+    typer.Option("--runbook", help="Print what to do, step by step, with this snapshot's sizes, to keep."),
+]
+CleanOption = Annotated[
+    bool, typer.Option("--clean", help="Drop what restores that were killed left on the target's server, and no more.")
+]
 GlobalsOption = Annotated[bool, typer.Option("--globals", help="Make roles that the server does not have.")]
 MemberOption = Annotated[
     str | None,
