@@ -13,6 +13,7 @@ from fix_postgres import Database
 from fix_regions import CLASSES, Region
 
 from backupd.catalog.repository import Repository
+from backupd.cli.commands.restore.anew import clean_up
 from backupd.clock import SystemClock
 from backupd.errors import UsageError
 from backupd.model.tenancy import ClassPolicy, TableRule, Tenancy, TenancyKind
@@ -20,6 +21,7 @@ from backupd.operations.restore import RestoreRequest, World
 from backupd.operations.restore.previewing import preview
 from backupd.operations.restore.rates import Rates
 from backupd.planning.restoring.selection import Selection
+from backupd.postgres.target.naming import TEMPORARY
 
 TENANCY = Tenancy(
     kind=TenancyKind.COLUMN,
@@ -158,3 +160,22 @@ def test_a_plan_says_what_a_restore_does(
     one = preview(replace(request, selection=Selection(frozenset({"7"}))), repository, world, None)
     assert one.expected is None
     assert 0 < one.fetched * 10 < whole.fetched
+
+
+def test_cleaning_drops_what_was_left_and_nothing_else(
+    region: Region, crowd: Database, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Databases of restores that were killed go; one that somebody is connected to, and all others, stay."""
+    left, busy, mine = (f"{prefix}{os.urandom(4).hex()}" for prefix in (TEMPORARY, TEMPORARY, "mine_"))
+    for name in (left, busy, mine):
+        crowd.server.create_database(name)
+    try:
+        with crowd.server.connect(busy):
+            clean_up(region.source(crowd.server))
+        names = {name for (name,) in crowd.server.sql("postgres", "SELECT datname FROM pg_database")}
+        assert left not in names
+        assert {busy, mine, crowd.name} <= names
+        assert left in capsys.readouterr().out
+    finally:
+        for name in (busy, mine):
+            crowd.server.drop_database(name)

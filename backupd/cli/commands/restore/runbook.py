@@ -22,14 +22,12 @@ def runbook(wiring: Wiring, region: RegionName, store: str, found: Preview) -> I
     fetched = f"{found.objects} objects, {size(found.fetched)}"
     expected = "not measured on this machine yet: restore once, and print this again"
     if found.expected is not None:
-        expected = (
-            f"about {output.human_duration(timedelta(seconds=found.expected))} here, the target's indexes included"
-        )
+        expected = f"about {output.human_duration(timedelta(seconds=found.expected))} on this machine, indexes included"
     yield f"RUNBOOK: {found.label} of region {region}"
     yield f"  made on {wiring.clock.now():%Y-%m-%d %H:%M} UTC, for snapshot {snapshot} of {found.exported}"
     yield f"  {found.tables} tables with rows, {found.rows} rows, {size(found.bytes)}; from {store}: {fetched}"
     yield f"  expected: {expected}"
-    yield f"  the ledger was obeyed up to entry {found.ledger}; {found.purged} segments are purged and will not come back"
+    yield f"  the ledger was obeyed up to entry {found.ledger}; {found.purged} purged segments do not come back"
     yield ""
     yield "BEFORE: a machine with the configuration, Python 3.11, backupd, and PostgreSQL's client programs;"
     yield "  an identity file and its passphrase (two people, two places); a server with room for the database."
