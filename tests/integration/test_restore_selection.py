@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 
 import pytest
+from doubles import postgres
 from doubles.hooked_store import HookedStore
 from doubles.postgres import Server
 from fix_postgres import Database
@@ -162,20 +163,15 @@ def test_a_plan_says_what_a_restore_does(
     assert 0 < one.fetched * 10 < whole.fetched
 
 
-def test_cleaning_drops_what_was_left_and_nothing_else(
-    region: Region, crowd: Database, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_cleaning_drops_what_was_left_and_nothing_else(region: Region, capsys: pytest.CaptureFixture[str]) -> None:
     """Databases of restores that were killed go; one that somebody is connected to, and all others, stay."""
-    left, busy, mine = (f"{prefix}{os.urandom(4).hex()}" for prefix in (TEMPORARY, TEMPORARY, "mine_"))
-    for name in (left, busy, mine):
-        crowd.server.create_database(name)
-    try:
-        with crowd.server.connect(busy):
-            clean_up(region.source(crowd.server))
-        names = {name for (name,) in crowd.server.sql("postgres", "SELECT datname FROM pg_database")}
+    left, busy, mine = f"{TEMPORARY}left", f"{TEMPORARY}busy", "mine"
+    with postgres.running(17) as server:  # of its own: on another one it would meet the restores of other tests
+        for name in (left, busy, mine):
+            server.create_database(name)
+        with server.connect(busy):
+            clean_up(region.source(server), SystemClock())
+        names = {name for (name,) in server.sql("postgres", "SELECT datname FROM pg_database")}
         assert left not in names
-        assert {busy, mine, crowd.name} <= names
+        assert {busy, mine} <= names
         assert left in capsys.readouterr().out
-    finally:
-        for name in (busy, mine):
-            crowd.server.drop_database(name)

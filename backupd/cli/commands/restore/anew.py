@@ -11,6 +11,7 @@ from backupd.cli.commands.restore.telling import tell_plan, told
 
 if TYPE_CHECKING:
     from backupd.catalog.repository import Repository
+    from backupd.clock import Clock
     from backupd.model.ids import RegionName
     from backupd.operations.restore import RestoreRequest, World
     from backupd.postgres.connect import Source
@@ -24,12 +25,19 @@ class Paper(Enum):
     RUNBOOK = "runbook"
 
 
-def clean_up(target: Source) -> None:
+_BETWEEN = 5.0
+"""Seconds between two looks: a restore under way is without a connection for moments only."""
+
+
+def clean_up(target: Source, clock: Clock) -> None:
     """Drop the databases that restores which were killed left on a server; nobody may be connected to them."""
     from backupd.postgres.target import database, session
 
     with session.connect(target, session.MAINTENANCE) as connection:
-        found = database.leftovers(connection)
+        before = database.leftovers(connection)
+        if before:
+            clock.sleep(_BETWEEN)
+        found = [name for name in database.leftovers(connection) if name in before]
     gone = [name for name in found if database.drop(target, name)]
     output.print_lines([f"dropped {len(gone)} of {len(found)} unfinished databases", *(f"  {name}" for name in gone)])
 

@@ -145,7 +145,7 @@ def restore(
     source, name = wiring.restore_target(target or "dbname=nowhere", passfile)
     accepted = kinds(accept or [])
     if clean:
-        clean_up(source)
+        clean_up(source, wiring.clock)
         return 0
     pair = open_identity(identity, passphrase_file)
     with wiring.repository(place, store) as repository, watched(wiring.clock, quiet=as_json) as trace:
