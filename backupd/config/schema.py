@@ -55,6 +55,8 @@ class Node(Section):
     """`[node]`: this machine."""
 
     name: Name
+    location: Name | None = None
+    """Where this machine stands; rows of a region are restored here only if its locations allow it. None: not known."""
     state_dir: AbsolutePath = Path("/var/lib/backupd")
     spool_dir: AbsolutePath = Path("/var/spool/backupd")
     spool_size: Annotated[Size, Field(ge=64 * _MIB)] = 2048 * _MIB

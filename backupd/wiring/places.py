@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from backupd.clock import Clock, SystemClock
 from backupd.config.faults.checks import did_you_mean
 from backupd.config.schema import Config, Role, SftpStore
-from backupd.errors import ConfigError, StoreError, UsageError
+from backupd.errors import ConfigError, RefusedError, StoreError, UsageError
 from backupd.model.ids import RegionName
 from backupd.model.tenancy import TableRule, Tenancy
 
@@ -42,6 +42,16 @@ class Places:
         Raises UsageError for a name that is not configured.
         """
         return [self._known(name) for name in names] if names else [RegionName(name) for name in self.config.regions]
+
+    def require_residency(self, region: RegionName, override: str | None = None) -> None:
+        """Raises RefusedError when rows of a region may not be where this machine is, unless a decision allows it."""
+        here, allowed = self.config.node.location, self.config.regions[region].locations
+        if here is not None and here not in allowed and override is None:
+            raise RefusedError(
+                f'this machine is in "{here}", where rows of region "{region}" may not go',
+                hint=f"Allowed: {', '.join(allowed)}. On a keeper, --override REFERENCE names the decision that allows "
+                "it, and the ledger keeps it.",
+            )
 
     def databases(self, region: RegionName, label: str | None = None) -> list[str]:
         """The labels of a region's databases, or the one asked for.

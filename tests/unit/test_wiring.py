@@ -7,7 +7,7 @@ import pytest
 from test_config import EXAMPLE
 
 from backupd.config.load import parse
-from backupd.errors import ConfigError, StoreError, UsageError
+from backupd.errors import ConfigError, RefusedError, StoreError, UsageError
 from backupd.model.ids import RegionName
 from backupd.model.tenancy import ClassPolicy, TableRule, TenancyKind
 from backupd.seal.keys.signing import read_signer, write_signer
@@ -186,3 +186,16 @@ def test_a_target_without_a_name_or_with_a_password_is_refused(wiring, dsn, erro
         wiring.restore_target(dsn, None)
 
     assert "hunter2" not in f"{caught.value.message}{caught.value.hint}"
+
+
+def test_rows_stay_where_their_region_may_be():
+    """A machine that says where it is refuses regions that may not be there, unless a decision is named."""
+    here = EXAMPLE.replace('# location = "brussels"', 'location = "elsewhere"')
+    assert here != EXAMPLE
+    there = EXAMPLE.replace('# location = "brussels"', 'location = "zurich"')
+
+    with pytest.raises(RefusedError, match='in "elsewhere", where rows of region "be" may not go'):
+        Wiring(parse(here, "example"), {}).require_residency(BE)
+    Wiring(parse(here, "example"), {}).require_residency(BE, "DECISION-3")
+    Wiring(parse(there, "example"), {}).require_residency(BE)
+    Wiring(parse(EXAMPLE, "example"), {}).require_residency(BE)

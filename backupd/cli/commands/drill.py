@@ -70,6 +70,7 @@ def drill(
     wiring = wired(context, config)
     wiring.drill_section()
     place = _region(wiring, region)
+    wiring.require_residency(place)
     if database is not None:
         wiring.databases(place, database)
     request = DrillRequest(database=database, snapshot=snapshot, seed=_seed(wiring, seed), damage=damage)

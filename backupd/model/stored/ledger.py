@@ -21,7 +21,8 @@ _Snapshot = Annotated[SnapshotName, msgspec.Meta(pattern=r"\A[0-9]{8}T[0-9]{6}Z-
 _Drill = Annotated[DrillId, msgspec.Meta(pattern=r"\A[0-9]{8}T[0-9]{6}Z-[0-9a-f]{8}\Z")]
 _Label = Annotated[str, msgspec.Meta(min_length=1, max_length=63)]
 """A configured name: a store, a class, a region, a label of a database."""
-Reference = Annotated[str, msgspec.Meta(pattern=r"\A[A-Za-z0-9][A-Za-z0-9._/#-]{0,63}\Z")]
+REFERENCE = r"[A-Za-z0-9][A-Za-z0-9._/#-]{0,63}"
+Reference = Annotated[str, msgspec.Meta(pattern=rf"\A{REFERENCE}\Z")]
 """The number of a ticket or a decision, never a sentence: a sentence would name people."""
 SegmentRef: TypeAlias = tuple[_Generation, _Pseudonym]
 

@@ -87,7 +87,7 @@ def noted(choice: Choice, request: RestoreRequest, world: World) -> bool:
     if world.note is None:
         return False
     try:
-        world.note(Restored(snapshot=choice.snapshot, purpose=request.purpose))
+        world.note(Restored(snapshot=choice.snapshot, purpose=request.purpose, override=world.override))
     except InterruptedRunError:
         raise
     except BackupdError as error:

@@ -59,6 +59,8 @@ class World:
     """The store's configured name, by which the ledger speaks of it; None: what is said of any store counts."""
     own_ledger: Store | None = None
     """This machine's own copy of the ledger, which the store's must not be behind."""
+    override: str | None = None
+    """Of the decision that allows rows where they may not usually go."""
     note: Callable[[Restored], None] | None = None
     """Writes into the ledger, on a keeper."""
 

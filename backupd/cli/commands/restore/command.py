@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import sys
+from dataclasses import replace
+from re import fullmatch
 from typing import TYPE_CHECKING
 
 import typer
@@ -24,6 +26,7 @@ from backupd.cli.commands.restore.options import (
     KeysFileOption,
     MemberOption,
     NoBackupBeforeOption,
+    OverrideOption,
     PassfileOption,
     PlanOption,
     RegionArgument,
@@ -47,6 +50,7 @@ from backupd.cli.options import (
 from backupd.cli.passphrase import open_identity
 from backupd.cli.progress import watched
 from backupd.errors import UsageError
+from backupd.model.stored.ledger import REFERENCE
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -75,6 +79,7 @@ def restore(
     plan: PlanOption = False,
     runbook: RunbookOption = False,
     clean: CleanOption = False,
+    override: OverrideOption = None,
     globals_: GlobalsOption = False,
     member: MemberOption = None,
     jobs: JobsOption = 4,
@@ -147,10 +152,11 @@ def restore(
     if clean:
         clean_up(source, wiring.clock)
         return 0
+    _require_residency(wiring, place, override)
     pair = open_identity(identity, passphrase_file)
     with wiring.repository(place, store) as repository, watched(wiring.clock, quiet=as_json) as trace:
         tell_signers(wiring, repository)
-        world = _world(wiring, place, store, trace, pair.secret)
+        world = replace(_world(wiring, place, store, trace, pair.secret), override=override)
         if in_place:
             asked = Asked(
                 place,
@@ -179,6 +185,15 @@ def restore(
         )
         restore_anew(wiring, place, request, repository, world, paper=paper, as_json=as_json)
     return 0
+
+
+def _require_residency(wiring: Wiring, region: RegionName, override: str | None) -> None:
+    if override is not None and (fullmatch(REFERENCE, override) is None or wiring.config.keeper is None):
+        raise UsageError(
+            "--override takes the number of a decision, on a keeper",
+            hint="The ledger keeps it, and only a keeper writes that; it is never a sentence.",
+        )
+    wiring.require_residency(region, override)
 
 
 def _refuse(options: Mapping[str, object], *, in_place: bool) -> None:

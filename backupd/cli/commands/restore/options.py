@@ -52,6 +52,15 @@ RunbookOption = Annotated[
     bool,
     typer.Option("--runbook", help="Print what to do, step by step, with this snapshot's sizes, to keep."),
 ]
+OverrideOption = Annotated[
+    str | None,
+    typer.Option(
+        "--override",
+        metavar="REFERENCE",
+        show_default=False,
+        help="Of the decision that allows the region's rows on this machine, where its locations do not.",
+    ),
+]
 CleanOption = Annotated[
     bool, typer.Option("--clean", help="Drop what restores that were killed left on the target's server, and no more.")
 ]
