@@ -223,10 +223,8 @@ def test_other_tenancies_are_drilled_alike(
     assert report.verdict == "pass"
     assert check(report, "canary").verdict == "pass"
     report = drills.run(None, "INSERT INTO c_3.doc (t) VALUES ('z')", "SELECT setval('c_2.doc_id_seq', 1, false)")
-    assert (codes(report, "equality"), codes(report, "sequences")) == (
-        ["rows-added"],
-        ["sequence-lower", "sequence-higher"],
-    )
+    assert codes(report, "equality") == ["rows-added"]
+    assert sorted(codes(report, "sequences")) == ["sequence-higher", "sequence-lower"]
 
 
 def test_what_cannot_be_disposed_of_is_red(region: Region, drills: Drills, monkeypatch: pytest.MonkeyPatch) -> None:
