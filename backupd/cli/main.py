@@ -12,12 +12,14 @@ from typing import NoReturn
 
 import typer
 
+from backupd.allocator import restrain
 from backupd.cli import failures
 from backupd.errors import InterruptedRunError, UsageError
 
 
 def run() -> NoReturn:
     """The console script."""
+    restrain()
     sys.exit(main(sys.argv[1:]))
 
 

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, TypeVar
 
 from backupd import errors
+from backupd.allocator import restrain
 from backupd.errors import BackupdError, SourceError, UnmappedError
 from backupd.model.ids import GenerationId, Pseudonym, RepositoryId
 from backupd.rows import protocol
@@ -49,7 +50,7 @@ class Worker:
         self._segments: dict[tuple[str, str | None], Segment] = {}
         known = NothingKnown() if setup.index is None else IndexedChunks(Path(setup.index))
         self._packer = Packer(self._context, Path(setup.spool), Compressor(setup.compression_level), self._pack_done)
-        limits = Limits(setup.pending_limit // 2, setup.pack_size, setup.open_limit)
+        limits = Limits(setup.pending_limit // 4, setup.pack_size, setup.open_limit)
         spill = Spill(Path(setup.spool) / f"{setup.number}.spill")
         making = Making(setup.chunk_key, self._next_number, self._public)
         self._dedup = Deduplicator(making, known, Room(self._packer, spill, limits))
@@ -265,6 +266,7 @@ def describe(error: BaseException) -> protocol.Failed:
 
 def main() -> int:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides when to stop, and says so by closing the pipe
+    restrain()
     talk = Talk(os.fdopen(0, "rb"), os.fdopen(1, "wb"))
     talk.start()
     gc.disable()  # millions of short-lived rows would set the collector off all the time, and nothing here is cyclic
