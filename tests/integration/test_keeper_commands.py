@@ -132,6 +132,15 @@ def test_a_hold_keeps_a_tenant_whose_date_has_come(kept: NodeFolder) -> None:
     assert tenant(kept, "release", "be", "secretive-0", "CASE-7")["tenant"]["holds"] == []
 
 
+def test_a_hold_for_a_sentence_is_refused(kept: NodeFolder) -> None:
+    """A sentence would name people in the ledger; it is refused before anything is written, and not repeated."""
+    soon = (datetime.now(UTC) + timedelta(days=30)).date().isoformat()
+    done = kept.run("tenant", "hold", "be", "secretive-0", "because Jane Marker sued", "--review", soon)
+    assert (done.returncode, b"needs a reference" in done.stderr, b"Marker" in done.stderr) == (2, True, False)
+    assert list((kept.folder / "disk").rglob("ledger/*")) == []
+    assert kept.json("ledger", "verify", "be")["clean"]
+
+
 def test_expire_says_what_it_would_do(kept: NodeFolder) -> None:
     """A dry run lists every snapshot with its reasons and removes nothing; nothing is old enough to go."""
     (planned,) = kept.json("expire", "--dry-run")["stores"]

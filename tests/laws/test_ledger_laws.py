@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 from backupd.catalog.layout import entry_name
 from backupd.catalog.ledger import Chain, next_document, read_chain
 from backupd.errors import DamageError, StoreGoneError
-from backupd.model.ids import RegionName, RepositoryId
+from backupd.model.ids import RegionName, RepositoryId, TenantId
 from backupd.model.instants import stamp
-from backupd.model.stored.ledger import Event, Observed
+from backupd.model.stored.ledger import Event, Held, Observed
 from backupd.operations.ledger import Book, Place
 from backupd.planning.lifecycle.lives import Lives
 from backupd.seal.documents import Signer
@@ -230,3 +230,16 @@ def test_a_fork_is_found() -> None:
     for machine in ("one", "two", "three"):
         with pytest.raises(DamageError):
             machines.book(machine).sync()
+
+
+def test_an_entry_nobody_could_read_is_never_written() -> None:
+    """It would end the ledger for good: it is refused before any store or copy has it, and the next one goes in."""
+    machines = Machines("near", "far")
+    book = machines.book()
+    sentence = Held(tenant=TenantId("ab" * 16), hold="a sentence, with a name", review=stamp(machines.time.now))
+    with pytest.raises(DamageError, match="not a readable ledger entry"):
+        book.append(lambda _: [sentence])
+    assert machines.lengths() == {"near": 0, "far": 0}
+    assert machines.copies["keeper"].objects == {}
+    say(book, "fine")
+    assert words(book.chain) == ["fine"]

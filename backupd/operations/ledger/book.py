@@ -117,6 +117,8 @@ class Book:
     def _appended(self, events: list[Event]) -> bool:
         """False when somebody else's entry has the place; then nothing was appended."""
         document = self._signed(events)
+        # Read as everybody will read it, before anybody can: an entry that cannot be read ends the ledger for good.
+        extended = self.chain.extended(document, self._place.trusted)
         seq, taken, doubtful = len(self.chain.links) + 1, 0, False
         # Here first: a store that broke off may have the entry, and be away when the next one is decided.
         try:
@@ -143,7 +145,7 @@ class Book:
                 taken += 1
         if not taken:
             raise next(iter(self.unreached.values()))
-        self.chain = self.chain.extended(document, self._place.trusted)
+        self.chain = extended
         return True
 
     def _signed(self, events: list[Event]) -> bytes:

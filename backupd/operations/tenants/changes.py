@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from re import fullmatch
 from typing import TYPE_CHECKING
 
 from backupd.errors import UsageError
-from backupd.model.stored.ledger import WHOLE
+from backupd.model.stored.ledger import REFERENCE, WHOLE
 from backupd.planning.deletion.window import Budget, dates
 from backupd.planning.lifecycle import commands
 from backupd.planning.lifecycle.commands import Dates
@@ -86,6 +87,11 @@ def hold(desk: Desk, tenant: TenantId, reference: str, review: datetime) -> Chan
 
     Raises RefusedError when its purge has begun, UsageError for a review that is past.
     """
+    if fullmatch(REFERENCE, reference) is None:
+        raise UsageError(
+            "a hold needs a reference of up to 64 letters, digits and ._/#-",
+            hint="The number of a case or a decision, never a sentence: the ledger keeps it for good, and names nobody.",
+        )
     if review <= desk.clock.now():
         raise UsageError("the review of a hold lies in the future")
     return _append(desk, tenant, WHOLE, lambda lives: commands.hold(lives, tenant, reference, review))
