@@ -84,6 +84,7 @@ def region(tmp_path: Path) -> Region:
 
 def make_region(folder: Path) -> Region:
     """A new region, all of which lies in `folder`."""
+    (folder / "store").mkdir(parents=True, exist_ok=True)
     store = DirectoryStore(folder / "store" / REGION)
     identity, signer, events = suite.generate(), Signer(os.urandom(32)), Events()
     initialise(REGION, [NamedStore("disk", store)], Founder(signer, (), SystemClock(), os.urandom))

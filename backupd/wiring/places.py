@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from backupd.clock import Clock, SystemClock
 from backupd.config.faults.checks import did_you_mean
 from backupd.config.schema import Config, Role, SftpStore
-from backupd.errors import ConfigError, RefusedError, StoreError, UsageError
+from backupd.errors import ConfigError, RefusedError, UsageError
 from backupd.model.ids import RegionName
 from backupd.model.tenancy import TableRule, Tenancy
 
@@ -117,16 +117,13 @@ class Places:
     ) -> ProbedStore:
         """The region's folder on one of its stores, to be closed by the caller. Connects when first used.
 
-        `patience` is how long at most a lost connection is made anew; None is as long as configured. Raises StoreError
-        for a directory that is not there: it may be a disk that is not mounted.
+        `patience` is how long at most a lost connection is made anew; None is as long as configured.
         """
         section = self.config.stores[name]
         if isinstance(section, SftpStore):
             return _sftp(self, region, section, patience, role)
         from backupd.store.directory import DirectoryStore
 
-        if not section.path.is_dir():
-            raise StoreError(f'the folder of store "{name}" is not there', hint="Mount it, or make it once.")
         store = DirectoryStore(section.path / region)
         if not section.bandwidth:
             return store

@@ -183,4 +183,4 @@ def test_status_of_a_store_that_is_not_there(kept: NodeFolder) -> None:
     """The region's other facts cannot be read from one store; what is wrong is named, with the store's exit status."""
     (kept.folder / "disk").rename(kept.folder / "elsewhere")
     done = kept.run("status")
-    assert (done.returncode, b"the folder of store" in done.stdout + done.stderr) == (6, True)
+    assert (done.returncode, b"the store's folder" in done.stdout + done.stderr) == (6, True)

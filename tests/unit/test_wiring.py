@@ -1,5 +1,7 @@
 """From configured sections to values and adapters."""
 
+import hashlib
+import io
 import re
 from pathlib import Path
 
@@ -7,7 +9,7 @@ import pytest
 from test_config import EXAMPLE
 
 from backupd.config.load import parse
-from backupd.errors import ConfigError, RefusedError, StoreError, UsageError
+from backupd.errors import ConfigError, RefusedError, StoreGoneError, UsageError
 from backupd.model.ids import RegionName
 from backupd.model.tenancy import ClassPolicy, TableRule, TenancyKind
 from backupd.seal.keys.signing import read_signer, write_signer
@@ -100,12 +102,23 @@ def test_a_directory_with_a_bandwidth_is_throttled(wiring, tmp_path):
     assert store.inner.root == tmp_path / "be"
 
 
-def test_a_directory_that_is_not_there_is_refused(wiring, tmp_path):
-    """It may be a disk that is not mounted."""
+def test_a_directory_that_is_not_there_is_gone(wiring, tmp_path):
+    """It may be a disk that is not mounted: it is not empty, and what another store holds can still be looked at."""
+    store = wiring.open_store(BE, "cellar")
     tmp_path.rmdir()
-
-    with pytest.raises(StoreError, match='the folder of store "cellar" is not there'):
-        wiring.open_store(BE, "cellar")
+    looks = (
+        lambda: store.get("tmp/object"),
+        lambda: store.stat("tmp/object"),
+        lambda: list(store.list("")),
+        lambda: store.remove("tmp/object"),
+        lambda: store.put_new("tmp/object", io.BytesIO(b""), 0, hashlib.sha256().hexdigest()),
+        store.space,
+        store.snapshots,
+        store.workbench,
+    )
+    for look in looks:
+        with pytest.raises(StoreGoneError, match=r"the store's folder .* is not there"):
+            look()
     tmp_path.mkdir()
 
 

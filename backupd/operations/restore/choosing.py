@@ -13,7 +13,7 @@ from backupd.model.instants import parse_stamp
 from backupd.model.stored.documents import REDUCED
 from backupd.operations.verify.ledger import History, look_at_ledger
 from backupd.operations.verify.reading import Containers, in_parallel
-from backupd.planning.restoring.choosing import candidates
+from backupd.planning.restoring.choosing import candidates, same_second
 from backupd.planning.verify import Key, Stored
 from backupd.trace import Warned
 
@@ -75,16 +75,18 @@ def choose(request: RestoreRequest, repository: Repository, world: World, histor
     names, one = candidates(repository.snapshots(), request.snapshot)
     found: list[Choice] = []
     for name in names:
+        # A name tells the second only: of several that fit, those of the newest second are told apart by their records.
+        if found and not one and not same_second(name, found[0].snapshot):
+            break
         record = repository.record(name)
         if record.database != request.label:
             continue
         history.chain.require(record.ledger, layout.record_name(record.generation, name))
         choice = _unpurged(Choice(name, record, repository.open_keys(world.identity, [record.generation])), history)
-        if not _means(choice, request, one=one):
-            continue
-        found.append(choice)
-        if not one:
-            break
+        if _means(choice, request, one=one):
+            found.append(choice)
+    if not one:
+        found = sorted(found, key=lambda choice: choice.record.exported)[-1:]
     if not found:
         raise UsageError(
             f"no snapshot of '{request.label}' fits what is asked for", hint="`backupd snapshots` lists what there is."

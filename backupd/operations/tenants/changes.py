@@ -90,7 +90,7 @@ def hold(desk: Desk, tenant: TenantId, reference: str, review: datetime) -> Chan
     if fullmatch(REFERENCE, reference) is None:
         raise UsageError(
             "a hold needs a reference of up to 64 letters, digits and ._/#-",
-            hint="The number of a case or a decision, never a sentence: the ledger keeps it for good, and names nobody.",
+            hint="The number of a case or a decision, never a sentence: the ledger keeps it for good.",
         )
     if review <= desk.clock.now():
         raise UsageError("the review of a hold lies in the future")

@@ -35,6 +35,11 @@ def candidates(names: Sequence[SnapshotName], wanted: str) -> tuple[list[Snapsho
     return [name for name in newest_first if _time(name) <= instant], False
 
 
+def same_second(one: SnapshotName, other: SnapshotName) -> bool:
+    """Whether nothing but the hash orders the two names."""
+    return _time(one) == _time(other)
+
+
 def _hash(name: SnapshotName) -> str:
     return name.partition("-")[2]
 

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import BinaryIO
 
-from backupd.errors import ObjectExistsError, StoreError
+from backupd.errors import ObjectExistsError, StoreError, StoreGoneError
 from backupd.model.ids import ObjectHash, ObjectName
 from backupd.store.base import ServerSnapshot, Space
 from backupd.store.directory.reading import BLOCK, FOLDER, READ, ObjectReader, full, translated, within
@@ -29,7 +29,8 @@ _ATTEMPTS = 5
 class DirectoryStore(ObjectReader):
     """The port over `root`, one region's folder.
 
-    Its parent must exist: what belongs on a disk that is not mounted must not be written beside it.
+    Its parent must exist, or every call is a StoreGoneError: what belongs on a disk that is not mounted must not be
+    written beside it, nor be taken for removed.
     """
 
     def __init__(self, root: Path, random: Callable[[int], bytes] = os.urandom) -> None:
@@ -73,6 +74,7 @@ class DirectoryStore(ObjectReader):
                 parents = above
 
     def space(self) -> Space | None:
+        self._require_disk()
         with translated("the root"):
             seen = os.statvfs(self.root if self.root.exists() else self.root.parent)
         return Space(free=seen.f_bavail * seen.f_frsize, total=seen.f_blocks * seen.f_frsize)
@@ -89,6 +91,7 @@ class DirectoryStore(ObjectReader):
 
     def snapshots_folder(self) -> Path | None:
         """The nearest `.zfs/snapshot` above the root, where ZFS shows its snapshots at the mount point."""
+        self._require_disk()
         root = self.root.absolute()
         with translated("the store's own snapshots"):
             return next((path for above in (root, *root.parents) if (path := above / SNAPSHOTS).is_dir()), None)
@@ -103,6 +106,7 @@ class DirectoryStore(ObjectReader):
     @contextlib.contextmanager
     def open_folder(self, parts: Sequence[str], *, create: bool = False) -> Iterator[int]:
         """A descriptor of a folder below the root, made (and its making synced) when `create`."""
+        self._require_disk()
         if create:
             _mkdir(self.root, None)
         root = os.open(self.root, FOLDER & ~os.O_NOFOLLOW)
@@ -111,6 +115,12 @@ class DirectoryStore(ObjectReader):
 
     def vanished(self, name: str) -> None:
         """What vanishes while we look was not there."""
+
+    def _require_disk(self) -> None:
+        """A disk that is not mounted is a store that is gone, never one that is empty."""
+        if not self.root.parent.is_dir():
+            folder = str(self.root.parent)
+            raise StoreGoneError(f"the store's folder {folder!r} is not there", hint="Mount its disk, or make it once.")
 
     @contextlib.contextmanager
     def _staged(self, name: ObjectName, source: BinaryIO, size: int, sha256: ObjectHash) -> Iterator[tuple[int, str]]:
