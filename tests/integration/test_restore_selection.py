@@ -19,8 +19,8 @@ from backupd.clock import SystemClock
 from backupd.errors import UsageError
 from backupd.model.tenancy import ClassPolicy, TableRule, Tenancy, TenancyKind
 from backupd.operations.restore import RestoreRequest, World
-from backupd.operations.restore.previewing import preview
-from backupd.operations.restore.rates import Rates
+from backupd.operations.restore.paper.previewing import preview
+from backupd.operations.restore.paper.rates import Rates
 from backupd.planning.restoring.selection import Selection
 from backupd.postgres.target.naming import TEMPORARY
 

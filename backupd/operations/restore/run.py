@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 
 from backupd.errors import BackupdError, InterruptedRunError, UsageError
 from backupd.model.stored.ledger import Restored
-from backupd.operations.restore.building import Building, Snapshot
+from backupd.operations.restore.anew.building import Building, Snapshot
 from backupd.operations.restore.choosing import choose, read_history
 from backupd.operations.restore.contents import Contents
 from backupd.operations.restore.timing import Timer

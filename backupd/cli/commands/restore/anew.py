@@ -6,8 +6,8 @@ from enum import Enum
 from typing import TYPE_CHECKING
 
 from backupd.cli import output
-from backupd.cli.commands.restore.runbook import runbook
-from backupd.cli.commands.restore.telling import tell_plan, told
+from backupd.cli.commands.restore.saying.runbook import runbook
+from backupd.cli.commands.restore.saying.telling import tell_plan, told
 
 if TYPE_CHECKING:
     from backupd.catalog.repository import Repository
@@ -54,8 +54,8 @@ def restore_anew(  # what a command has at hand
 ) -> None:
     """Restore, or say on paper what that would do. Raises what the operations raise."""
     from backupd.operations.restore import restore
-    from backupd.operations.restore.previewing import preview
-    from backupd.operations.restore.rates import keep_rates, rates_of, read_rates
+    from backupd.operations.restore.paper.previewing import preview
+    from backupd.operations.restore.paper.rates import keep_rates, rates_of, read_rates
 
     rates = wiring.rates_file(region, request.label)
     if paper is not None:

@@ -9,7 +9,7 @@ from backupd.cli import output
 
 if TYPE_CHECKING:
     from backupd.operations.restore import RestoreReport
-    from backupd.operations.restore.previewing import Preview
+    from backupd.operations.restore.paper.previewing import Preview
 
 
 def tell_plan(region: str, planned: Preview, *, as_json: bool) -> None:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from backupd.errors import RefusedError
-from backupd.operations.restore.filling import LOADING, Filling
+from backupd.operations.restore.anew.filling import LOADING, Filling
 from backupd.postgres.target import database, finishing, session
 from backupd.postgres.target.loading import Loader
 from backupd.postgres.target.naming import temporary_name

@@ -12,7 +12,7 @@ from backupd.operations.restore.timing import Timer
 if TYPE_CHECKING:
     from backupd.catalog.repository import Repository
     from backupd.model.ids import SnapshotName
-    from backupd.operations.restore.rates import Rates
+    from backupd.operations.restore.paper.rates import Rates
     from backupd.operations.restore.values import RestoreRequest, World
 
 

@@ -10,7 +10,7 @@ from backupd.cli import output
 
 if TYPE_CHECKING:
     from backupd.model.ids import RegionName
-    from backupd.operations.restore.previewing import Preview
+    from backupd.operations.restore.paper.previewing import Preview
     from backupd.wiring import Wiring
 
 _SHORT = len("20300101T000000Z-") + 8

@@ -1,0 +1,1 @@
+"""A restore on paper: what it would do, and how long that should take."""
