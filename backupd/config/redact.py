@@ -12,6 +12,7 @@ from pydantic import BaseModel
 from backupd.config.schema import Config
 from backupd.config.text.quantities import spell_duration
 from backupd.config.text.secrets import FileRef
+from backupd.model.timetables import Every, Never, Weekly, spell_timetable
 
 _SHOWN = {"host", "hostaddr", "port", "dbname", "user", "service", "sslmode"}
 _PAIR = re.compile(r"(\w+)\s*=\s*('(?:[^'\\]|\\.)*'|\S*)")
@@ -35,10 +36,17 @@ def _plain(value: Any) -> Any:
         return {name: _plain(below) for name, below in value.items()}
     if isinstance(value, tuple):
         return [_plain(below) for below in value]
+    return _spelt(value)
+
+
+def _spelt(value: Any) -> Any:
+    """As it is written, where that is not the value itself."""
     if isinstance(value, FileRef):
         return value.text
     if isinstance(value, timedelta):
         return spell_duration(value)
+    if isinstance(value, (Never, Every, Weekly)):
+        return spell_timetable(value)
     return str(value) if isinstance(value, Path) else value
 
 

@@ -11,6 +11,7 @@ from pydantic import Field, model_validator
 from backupd.config.deletion import KeeperSection, LifecycleSection, RetentionSection
 from backupd.config.drills import AssertionSection, DrillSection, ObjectivesSection
 from backupd.config.section import Section
+from backupd.config.service import DaemonSection, RegionScheduleSection, ScheduleSection
 from backupd.config.text.fields import (
     AbsolutePath,
     Bandwidth,
@@ -187,6 +188,7 @@ class RegionSection(Section):
     lifecycle: LifecycleSection = LifecycleSection()
     objectives: ObjectivesSection = ObjectivesSection()
     assertions: Annotated[tuple[AssertionSection, ...], Several] = ()
+    schedule: RegionScheduleSection = RegionScheduleSection()
 
 
 class ClassSection(Section):
@@ -221,6 +223,8 @@ class Config(Section):
     """None: this machine removes nothing."""
     drill: DrillSection | None = None
     """None: no drill runs here."""
+    daemon: DaemonSection = DaemonSection()
+    schedule: ScheduleSection = ScheduleSection()
     stores: Annotated[dict[Name, StoreSection], Field(min_length=1)]
     regions: Annotated[dict[RegionLabel, RegionSection], Field(min_length=1)]
     classes: dict[Name, ClassSection] = Field(default_factory=dict)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from backupd.config import deletion, schema
+from backupd.config import deletion, schema, service
 from backupd.config.faults import Finding
 from backupd.config.faults.checks import did_you_mean
 from backupd.config.section import Section
@@ -31,8 +31,11 @@ _SHAPES: tuple[tuple[tuple[str, ...], type[Section]], ...] = (
     (("node",), schema.Node),
     (("trust",), schema.Trust),
     (("keeper",), deletion.KeeperSection),
+    (("daemon",), service.DaemonSection),
+    (("schedule",), service.ScheduleSection),
     (("classes", "*"), schema.ClassSection),
     (("regions", "*"), schema.RegionSection),
+    (("regions", "*", "schedule"), service.RegionScheduleSection),
     (("regions", "*", "retention"), deletion.RetentionSection),
     (("regions", "*", "lifecycle"), deletion.LifecycleSection),
     (("regions", "*", "lifecycle", "query"), deletion.QuerySection),

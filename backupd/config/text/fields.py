@@ -14,6 +14,7 @@ from pydantic import AfterValidator, BeforeValidator, Field
 
 from backupd.config.text.quantities import parse_bandwidth, parse_duration, parse_size, spell_duration
 from backupd.config.text.secrets import FileRef, parse_file_ref
+from backupd.model.timetables import Timetable, parse_timetable, parse_zone
 
 T = TypeVar("T")
 
@@ -135,6 +136,12 @@ Service = Annotated[str, _from_text(_form(r"[A-Za-z0-9_.-]{1,63}", "must be the 
 SelectStatement = Annotated[str, _from_text(_select)]
 TenantPattern = Annotated[str, _from_text(_tenant_pattern)]
 HostKey = Annotated[str, _from_text(_host_key)]
+TimetableText = Annotated[Timetable, _from_text(parse_timetable)]
+Zone = Annotated[str, _from_text(parse_zone)]
+Share = Annotated[
+    str,
+    _from_text(_form(r"all|none|(?:100|[1-9][0-9]?)%", 'must be "all", "none" or a whole percentage, as in "10%"')),
+]
 Duration = Annotated[timedelta, _from_text(parse_duration)]
 Size = Annotated[int, _from_text(parse_size)]
 Bandwidth = Annotated[int, _from_text(parse_bandwidth)]

@@ -1,0 +1,1 @@
+"""When which work is due, and when what failed is tried again. Pure."""
