@@ -1,0 +1,74 @@
+"""Jobs as data: what is run for which region, by which command line, within which limits."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import timedelta
+from enum import StrEnum
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+if TYPE_CHECKING:
+    from backupd.model.ids import RegionName
+    from backupd.model.timetables import Timetable
+
+
+class Kind(StrEnum):
+    """What a job does; where several are due at once, in this order."""
+
+    OBSERVE = "observe"
+    BACKUP = "backup"
+    SYNC = "sync"
+    PURGE = "purge"
+    EXPIRE = "expire"
+    VERIFY = "verify"
+    DRILL = "drill"
+
+
+PRECEDENCE: Final = {kind: number for number, kind in enumerate(Kind)}
+LIGHT: Final = frozenset({Kind.OBSERVE, Kind.SYNC})
+"""They wait for nobody, and nobody waits for them."""
+
+
+class JobKey(NamedTuple):
+    """Which job."""
+
+    kind: Kind
+    region: RegionName
+
+    def __str__(self) -> str:
+        return f"{self.kind} {self.region}"
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What a run may take."""
+
+    deadline: timedelta
+    """From its start to its end."""
+    stall: timedelta
+    """Without a sign that it moves on."""
+    grace: timedelta
+    """From being asked to end to being killed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """One kind of work for one region."""
+
+    key: JobKey
+    timetable: Timetable
+    arguments: tuple[str, ...]
+    """Of backupd's command line; with `--json`."""
+    limits: Limits
+
+    @property
+    def heavy(self) -> bool:
+        return self.key.kind not in LIGHT
+
+
+@dataclass(frozen=True, slots=True)
+class Bounds:
+    """How many heavy jobs run at once."""
+
+    machine: int
+    region: int
