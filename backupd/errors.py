@@ -51,6 +51,10 @@ class SourceBusyError(SourceError):
     retryable = True
 
 
+class BrokenKeysError(SourceError):
+    """Foreign keys cannot hold: rows refer to rows that are not there."""
+
+
 class UnmappedError(BackupdError):
     """A table, class or tenant value is not covered by the configured tenancy."""
 

@@ -37,8 +37,8 @@ def restore(request: RestoreRequest, repository: Repository, world: World) -> Re
     """Restore; returns when the database has its final name.
 
     Raises UsageError when no snapshot fits, RefusedError when the target does not or nothing is left to restore,
-    KeyRefusedError, DamageError, also for a ledger that cannot be followed, the store's errors, and SourceError when
-    PostgreSQL refuses something.
+    KeyRefusedError, DamageError, also for a ledger that cannot be followed, the store's errors, SourceError when
+    PostgreSQL refuses something, and BrokenKeysError when rows refer to what is left out.
     """
     timer = Timer(world.clock, world.trace)
     with timer.phase("planning"):
@@ -52,7 +52,7 @@ def restore(request: RestoreRequest, repository: Repository, world: World) -> Re
         with joined_schema(*files, without=without) as schema:
             left_out = schema.left_out
             del files
-            roles = Building(request, world, timer, Snapshot(contents, plan, schema)).run()
+            built = Building(request, world, timer, Snapshot(contents, plan, schema, choice.exact)).run()
     return RestoreReport(
         snapshot=choice.snapshot,
         exported=choice.record.exported,
@@ -67,7 +67,8 @@ def restore(request: RestoreRequest, repository: Repository, world: World) -> Re
         rows=plan.rows,
         bytes=plan.bytes,
         verified=plan.spans + contents.verified,
-        roles_created=roles,
+        roles_created=built.roles,
+        broken_keys=built.broken_keys,
         phases=timer.phases(),
         seconds=timer.seconds(),
         noted=noted(choice, request, world),

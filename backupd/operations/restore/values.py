@@ -10,6 +10,7 @@ from backupd.model.ids import SnapshotName
 from backupd.model.stored.ledger import Restored
 from backupd.planning.restoring.selection import Selection
 from backupd.postgres.connect import Source
+from backupd.postgres.target.keys import BrokenKey
 from backupd.store.base import Store
 from backupd.trace import Trace
 
@@ -37,6 +38,8 @@ class RestoreRequest:
     analyze: bool = False
     selection: Selection = field(default_factory=Selection)
     """What of the snapshot."""
+    without_broken_keys: bool = False
+    """Whether foreign keys that cannot hold are made for new rows only, instead of stopping the restore."""
     purpose: str = "restore"
     """What the ledger calls it."""
 
@@ -92,6 +95,8 @@ class RestoreReport:
     verified: int
     """Digests of rows and files that were compared, all of them equal."""
     roles_created: int
+    broken_keys: tuple[BrokenKey, ...]
+    """Foreign keys that cannot hold, because rows they refer to are left out."""
     phases: tuple[tuple[str, float], ...]
     """In order, with seconds: their sum is what a recovery takes."""
     seconds: float

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 _TIMEOUT_SINCE = 17
 """From here on pg_restore sets `transaction_timeout`, which older servers do not know."""
 FOREIGN_KEYS = frozenset({"FK CONSTRAINT"})
+_EVENT_TRIGGERS = frozenset({"EVENT TRIGGER"})
 _OF_DATABASE = ("ACL", "COMMENT", "SECURITY LABEL")
 
 
@@ -48,6 +49,12 @@ class Schema:
     """Roles that own something."""
     left_out: int = 0
     """Objects of the kinds that were not wanted."""
+    keys: tuple[Entry, ...] = ()
+    """Foreign keys, and what is said about them."""
+    event_triggers: tuple[int, ...] = ()
+    """Dump ids of what acts on the making of other things, and so is made last, and of what is said about it."""
+    others: tuple[int, ...] = ()
+    """Dump ids of everything else."""
 
 
 def fitting_programs(source: Source, connection: Connection) -> Programs:
@@ -96,10 +103,22 @@ def joined_schema(head: bytes, ddl: Iterable[bytes], *, without: frozenset[str] 
     try:
         with os.fdopen(os.dup(descriptor), "wb") as file:
             file.write(archive)
-        owners = frozenset(entry.owner for entry in listed if entry.owner)
-        yield Schema(descriptor, _database(listed), owners, len(unwanted))
+        yield _schema(descriptor, listed, len(unwanted))
     finally:
         os.close(descriptor)
+
+
+def _schema(descriptor: int, listed: list[Entry], left_out: int) -> Schema:
+    keys, last = _unwanted(listed, FOREIGN_KEYS), _unwanted(listed, _EVENT_TRIGGERS)
+    return Schema(
+        descriptor,
+        _database(listed),
+        frozenset(entry.owner for entry in listed if entry.owner),
+        left_out,
+        keys=tuple(entry for entry in listed if entry.ordinal in keys),
+        event_triggers=tuple(entry.dump_id for entry in listed if entry.ordinal in last),
+        others=tuple(entry.dump_id for entry in listed if entry.ordinal not in keys | last),
+    )
 
 
 def _unwanted(entries: list[Entry], without: frozenset[str]) -> set[int]:
@@ -121,14 +140,31 @@ def _database(entries: list[Entry]) -> DatabaseSql:
     return DatabaseSql(made[0].definition, made[0].owner, tuple(about))
 
 
-def restore_section(client: Client, schema: Schema, section: str, *options: str) -> None:
+def restore_section(
+    client: Client, schema: Schema, section: str, *options: str, only: Iterable[int] | None = None
+) -> None:
     """Restore the section `pre-data` or `post-data` into the client's database, stopping at the first error.
 
-    Raises SourceError, SourceGoneError or RefusedError, without pg_restore's words.
+    `only` are dump ids of what is restored of it. Raises SourceError, BrokenKeysError, SourceGoneError or RefusedError,
+    without pg_restore's words.
     """
-    command = client.command("pg_restore", "-Fc", f"--section={section}", "--exit-on-error", *options)
-    with _running([*command, f"/proc/self/fd/{schema.descriptor}"], client, (schema.descriptor,), section) as process:
-        process.wait()
+    with _listed(only) as (listing, passed):
+        command = client.command("pg_restore", "-Fc", f"--section={section}", "--exit-on-error", *listing, *options)
+        archive = schema.descriptor
+        with _running([*command, f"/proc/self/fd/{archive}"], client, (archive, *passed), section) as process:
+            process.wait()
+
+
+@contextmanager
+def _listed(only: Iterable[int] | None) -> Iterator[tuple[list[str], tuple[int, ...]]]:
+    """The option that has pg_restore restore a part only, and the descriptor to pass for it."""
+    if only is None:
+        yield [], ()
+        return
+    with os.fdopen(os.memfd_create("backupd-list", os.MFD_CLOEXEC), "w") as file:
+        file.write("".join(f"{number};\n" for number in only))
+        file.flush()
+        yield [f"--use-list=/proc/self/fd/{file.fileno()}"], (file.fileno(),)
 
 
 def restore_large_objects(client: Client, archive: Iterable[bytes | memoryview]) -> None:

@@ -4,18 +4,23 @@ from __future__ import annotations
 
 import re
 
-from backupd.errors import RefusedError, SourceError, SourceGoneError
+from backupd.errors import BrokenKeysError, RefusedError, SourceError, SourceGoneError
 
 _COMMAND = re.compile(r"^Command was: ([A-Z]+(?: [A-Z]+)*)\b", re.MULTILINE)
 """A command's key words up to the first name: pg_dump quotes names in capitals."""
 _STATE = re.compile(r"ERROR: +(.*)")
 
 _FAULT = "The rows break a rule of their own schema; the same fault is in the source."
+_BROKEN_KEY = "violates foreign key constraint"
+_WITHOUT = (
+    "Rows refer to rows that are not in the snapshot. With --without-broken-keys, such keys are named and hold for new "
+    "rows only."
+)
 _MEANINGS: tuple[tuple[re.Pattern[str], str, str], ...] = tuple(
     (re.compile(mark), meaning, hint)
     for mark, meaning, hint in (
         ("^could not create unique index", "unique violation (sqlstate 23505)", _FAULT),
-        ("violates foreign key constraint", "foreign key violation (sqlstate 23503)", _FAULT),
+        (_BROKEN_KEY, "foreign key violation (sqlstate 23503)", _WITHOUT),
         ("^check constraint .* is violated|violates check", "check violation (sqlstate 23514)", _FAULT),
         ("^column .* contains null values", "not null violation (sqlstate 23502)", _FAULT),
         ("^could not create exclusion constraint", "exclusion violation (sqlstate 23P01)", _FAULT),
@@ -56,5 +61,6 @@ def failure(stage: str, status: int, words: bytes) -> SourceError | RefusedError
     said = _STATE.search(text)
     for mark, meaning, hint in _MEANINGS:
         if said and mark.search(said[1]):
-            return SourceError(f"{stage} failed{where}: {meaning}", hint=hint)
+            family = BrokenKeysError if mark.pattern == _BROKEN_KEY else SourceError
+            return family(f"{stage} failed{where}: {meaning}", hint=hint)
     return SourceError(f"{stage} failed{where} (pg_restore's exit status {status})", hint="Look into the server's log.")

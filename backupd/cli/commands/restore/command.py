@@ -36,6 +36,7 @@ from backupd.cli.commands.restore.options import (
     TargetOption,
     TenantOption,
     TriggersFireOption,
+    WithoutBrokenKeysOption,
 )
 from backupd.cli.commands.store import tell_signers
 from backupd.cli.options import (
@@ -81,6 +82,7 @@ def restore(
     clean: CleanOption = False,
     override: OverrideOption = None,
     globals_: GlobalsOption = False,
+    without_broken_keys: WithoutBrokenKeysOption = False,
     member: MemberOption = None,
     jobs: JobsOption = 4,
     analyze: AnalyzeOption = False,
@@ -132,6 +134,7 @@ def restore(
         "--clean": clean,
         "--globals": globals_,
         "--analyze": analyze,
+        "--without-broken-keys": without_broken_keys,
         "--member": member,
     }
     alone = {
@@ -181,6 +184,7 @@ def restore(
             jobs=jobs,
             roles=globals_,
             analyze=analyze,
+            without_broken_keys=without_broken_keys,
             selection=Selection(tenants, frozenset(data_class or ()), tuple(table or ())),
         )
         restore_anew(wiring, place, request, repository, world, paper=paper, as_json=as_json)

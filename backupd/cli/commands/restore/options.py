@@ -65,6 +65,13 @@ CleanOption = Annotated[
     bool, typer.Option("--clean", help="Drop what restores that were killed left on the target's server, and no more.")
 ]
 GlobalsOption = Annotated[bool, typer.Option("--globals", help="Make roles that the server does not have.")]
+WithoutBrokenKeysOption = Annotated[
+    bool,
+    typer.Option(
+        "--without-broken-keys",
+        help="Where rows refer to rows that are left out, have such foreign keys hold for new rows only; told by name.",
+    ),
+]
 MemberOption = Annotated[
     str | None,
     typer.Option(

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
-from backupd.errors import RefusedError
+from backupd.errors import BrokenKeysError, RefusedError
 from backupd.operations.restore.anew.filling import LOADING, Filling
 from backupd.postgres.target import database, finishing, session
+from backupd.postgres.target.keys import BrokenKey, make_keys
 from backupd.postgres.target.loading import Loader
 from backupd.postgres.target.naming import temporary_name
 from backupd.postgres.target.schema import (
@@ -19,13 +22,18 @@ from backupd.postgres.target.schema import (
 from backupd.trace import Warned
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from backupd.operations.restore.contents import Contents
     from backupd.operations.restore.timing import Timer
     from backupd.operations.restore.values import RestoreRequest, World
     from backupd.planning.restoring.restore import RestorePlan
     from backupd.postgres.connect import Connection
     from backupd.postgres.target.schema import Schema
-    from backupd.postgres.tools import Programs
+    from backupd.postgres.tools import Client, Programs
+
+_NAMED = 20
+"""Foreign keys told by name; beyond, their number."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +43,16 @@ class Snapshot:
     contents: Contents
     plan: RestorePlan
     schema: Schema
+    exact: bool
+    """Whether all of it is there, so that what its rows refer to is."""
+
+
+@dataclass(frozen=True, slots=True)
+class Built:
+    """What was made, and what could not be."""
+
+    roles: int
+    broken_keys: tuple[BrokenKey, ...]
 
 
 class Building:
@@ -47,20 +65,21 @@ class Building:
         self._contents = snapshot.contents
         self._plan = snapshot.plan
         self._schema = snapshot.schema
+        self._exact = snapshot.exact
         self._temporary = temporary_name(world.random(4).hex())
 
-    def run(self) -> int:
-        """Build the database; how many roles were made.
+    def run(self) -> Built:
+        """Build the database.
 
-        Raises RefusedError, SourceError, DamageError or the store's errors; then nothing of the database is left,
-        or a warning names it.
+        Raises BrokenKeysError when foreign keys cannot hold and none may be broken, RefusedError, SourceError,
+        DamageError or the store's errors; then nothing of the database is left, or a warning names it.
         """
         with session.connect(self._request.target, session.MAINTENANCE) as connection:
             programs = self._look(connection)
             roles = self._make_roles(connection)
             database.create(connection, self._schema.database, self._temporary)
         try:
-            self._fill(programs)
+            broken = self._fill(programs)
             with (
                 self._timer.phase("publishing"),
                 session.connect(self._request.target, session.MAINTENANCE) as connection,
@@ -69,7 +88,7 @@ class Building:
         except BaseException:
             self._drop()
             raise
-        return roles
+        return Built(roles, broken)
 
     def _look(self, connection: Connection) -> Programs:
         database.check_name(connection, self._request.name)
@@ -96,7 +115,7 @@ class Building:
             )
         return made
 
-    def _fill(self, programs: Programs) -> None:
+    def _fill(self, programs: Programs) -> tuple[BrokenKey, ...]:
         request, plan = self._request, self._plan
         with pg_restore_for(request.target, self._temporary, programs) as client:
             with self._timer.phase("schema"):
@@ -109,8 +128,27 @@ class Building:
             with session.connect(request.target, self._temporary) as connection:
                 finishing.set_sequences(connection, plan.sequences)
                 with self._timer.phase("indexing"):
-                    restore_section(client, self._schema, "post-data", "--jobs", str(request.jobs))
+                    broken = self._finish_schema(client, connection)
                 self._finish(connection)
+        return broken
+
+    def _finish_schema(self, client: Client, connection: Connection) -> tuple[BrokenKey, ...]:
+        """Indexes, constraints and triggers; the foreign keys that cannot hold."""
+        request, schema = self._request, self._schema
+        restore = partial(restore_section, client, schema, "post-data", "--jobs", str(request.jobs))
+        if self._exact and not request.without_broken_keys:
+            restore()
+            return ()
+        restore(only=schema.others)
+        try:
+            restore(only=[*(entry.dump_id for entry in schema.keys), *schema.event_triggers])
+        except BrokenKeysError:
+            broken = make_keys(connection, schema.keys)
+            if not request.without_broken_keys:
+                raise broken_keys(broken) from None
+            restore(only=schema.event_triggers)
+            return tuple(broken)
+        return ()
 
     def _load(self) -> None:
         loader = Loader(self._request.target, self._temporary, self._plan.tables, self._plan.facts.get("settings"))
@@ -136,3 +174,16 @@ class Building:
                     hint=f'Once the server can be reached, drop it: DROP DATABASE "{self._temporary}";',
                 )
             )
+
+
+def broken_keys(broken: Sequence[BrokenKey]) -> BrokenKeysError:
+    """The error that names foreign keys which cannot hold."""
+    found = Counter(f"{key.table}.{key.constraint}" for key in broken)
+    named = [name if times == 1 else f"{name} ({times} schemas)" for name, times in sorted(found.items())]
+    more = [f"and {len(named) - _NAMED} more"] if len(named) > _NAMED else []
+    return BrokenKeysError(
+        f"{len(broken)} foreign keys cannot hold, because rows they refer to are left out: "
+        + ", ".join([*named[:_NAMED], *more]),
+        hint="What was purged, has expired or was not asked for is left out. With --without-broken-keys these keys "
+        "hold for new rows only, and the rows that refer to nothing stay as they were.",
+    )

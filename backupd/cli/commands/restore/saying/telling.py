@@ -47,6 +47,12 @@ def told(name: str, report: RestoreReport) -> list[str]:
         lines.append(f"  left out: {report.purged} segments that were purged, {report.aged} parts that expired")
     if report.unselected or report.foreign_keys:
         lines.append(f"  not asked for: {report.unselected} segments; {report.foreign_keys} foreign keys left out")
+    if report.broken_keys:
+        lines.append(f"  {len(report.broken_keys)} foreign keys cannot hold, because rows they refer to are left out:")
+        lines += [
+            f"    {key.table}.{key.constraint}: {'holds for new rows only' if key.kept else 'left out'}"
+            for key in report.broken_keys
+        ]
     if not report.exact:
         lines.append("  the number of rows was not compared: the record counts more than was to be restored")
     lines.append(f"  {report.seconds:.1f} s in all: {phases}")
