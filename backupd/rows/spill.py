@@ -22,7 +22,7 @@ from backupd.seal import suite
 from backupd.seal.containers.frame import Compressor, decompress
 from backupd.seal.containers.layout import BLOCK_LIMIT, CHUNK_ID_SIZE
 
-_BLOCK = 32 << 10
+_BLOCK = 16 << 10
 """Plain bytes sealed together. Merging holds one block of each run, and a run is a few megabytes of a database."""
 _LEVEL = 1
 _AAD = b"backupd spill"
