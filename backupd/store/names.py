@@ -10,6 +10,7 @@ from backupd.model.ids import ObjectName
 TEMPORARY = "tmp"
 """The folder of uploads under way (FORMAT §1)."""
 _LONGEST = 512
+_FOR_A_SLASH = "+"
 
 
 def components(name: str) -> list[str]:
@@ -32,6 +33,16 @@ def folders(prefix: str) -> list[str]:
 def temporary(random: Callable[[int], bytes]) -> ObjectName:
     """A name under `tmp/` that nobody else uses: 16 random bytes."""
     return ObjectName(f"{TEMPORARY}/{random(16).hex()}")
+
+
+def flat(name: str) -> ObjectName:
+    """The name an object has in a folder that holds no folders; none of ours has a `+` in it."""
+    return ObjectName(name.replace("/", _FOR_A_SLASH))
+
+
+def unflat(name: str) -> ObjectName:
+    """The name that `flat` was given, if it was."""
+    return ObjectName(name.replace(_FOR_A_SLASH, "/"))
 
 
 def _legal(part: str) -> bool:

@@ -10,7 +10,7 @@ from backupd.clock import Clock
 from backupd.errors import ObjectMissingError, StoreError, StoreFullError, StoreGoneError
 from backupd.model.ids import ObjectHash, ObjectName
 from backupd.store.base import ObjectInfo, ServerSnapshot, Space
-from backupd.store.names import components, folders, temporary
+from backupd.store.names import components, flat, folders, temporary
 from backupd.store.server_snapshots import FOLDER as SNAPSHOTS
 from backupd.store.server_snapshots import oldest_first
 from backupd.store.sftp import wire
@@ -110,7 +110,10 @@ class SftpStore:
 
     def _job(self, name: ObjectName, source: BinaryIO, size: int, sha256: ObjectHash) -> Job:
         components(name)
-        return Job(name, self._path(name), self._path(temporary(self._random)), source, size, sha256)
+        own = temporary(self._random)
+        staging = self._path(flat(own) if self.target.flat else own)
+        permissions = upload.SHARED if self.target.shared else upload.PERMISSIONS
+        return Job(name, self._path(name), staging, source, size, sha256, permissions)
 
     def _upload(self, how: Callable[[Session, Job, Surroundings], None], job: Job) -> None:
         with self.pool.session() as session:

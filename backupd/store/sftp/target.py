@@ -27,6 +27,10 @@ class SftpTarget:
     """Seconds without any answer after which a connection with questions under way counts as dead."""
     patience: float = 600.0
     """Seconds over which a call is tried again on fresh connections; 0: a broken connection fails the call at once."""
+    shared: bool = False
+    """Whether the account's group reads what is put here: a node what a keeper puts, a keeper what a node hands in."""
+    flat: bool = False
+    """Whether no folder is made below the region's, temporary ones neither: names given hold none."""
 
     @property
     def root(self) -> str:

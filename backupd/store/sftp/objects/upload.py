@@ -25,6 +25,8 @@ from backupd.store.sftp.wire import Attributes, Code, Handle, Mode, Reply, Reque
 _MODE = Mode.READ | Mode.WRITE | Mode.CREATE | Mode.EXCLUSIVE
 PERMISSIONS = 0o400
 """Objects never change; a server that also refuses chmod and remove is append-only (DESIGN §7)."""
+SHARED = 0o440
+"""For the group, too: the keeper's and the node's accounts are in one (FORMAT §15)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +39,7 @@ class Job:
     source: BinaryIO
     size: int
     sha256: ObjectHash
+    permissions: int = PERMISSIONS
 
 
 class Surroundings(Protocol):
@@ -91,7 +94,7 @@ def _begin(session: Session, job: Job, around: Surroundings) -> Handle | None:
 def _open(session: Session, job: Job, around: Surroundings) -> tuple[Reply, Reply]:
     """The answers to a look at the final name and to the making of the temporary one."""
     makings = [wire.mkdir(folder) for folder in around.missing_folders(job.staging)]
-    opening = wire.open_file(job.staging, _MODE, PERMISSIONS)
+    opening = wire.open_file(job.staging, _MODE, job.permissions)
     *_, seen, opened = session.channel.ask(*makings, wire.lstat(job.path), opening)
     if isinstance(opened, Status) and opened.code == Code.NO_SUCH_FILE:
         session.make_folders(job.staging)

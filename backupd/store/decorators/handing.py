@@ -1,0 +1,160 @@
+"""A writer's side of a store that it may read, and add nothing to: what it puts, it hands to the keeper.
+
+Two places make one store here: the region's folder, where only the keeper writes, and a folder of the node's own below
+it, whose content the keeper checks and copies (FORMAT.md §15). In there names are flat, so that whoever removes an
+object from it passes no folder that the node could have put a link in the place of.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+from collections.abc import Callable, Iterator, Sequence
+from typing import BinaryIO, TypeVar
+
+from backupd.errors import ObjectExistsError, ObjectMissingError, StoreError, StoreGoneError
+from backupd.model.ids import ObjectHash, ObjectName
+from backupd.store.base import ObjectInfo, ServerSnapshot, Space, StoreView
+from backupd.store.names import components, flat, folders, unflat
+from backupd.store.probe import ProbedStore, Workbench
+
+T = TypeVar("T")
+
+_PIECE = 4 << 20
+_BESIDE = ("tmp/", "", "incoming/")
+"""Where a writer that can add anything would harm most: where the keeper writes, and beside its own folder."""
+
+
+class HandingStore:
+    """What was handed in counts as put: it is read, listed and found as if it stood in its place already."""
+
+    def __init__(self, vault: ProbedStore, own: ProbedStore) -> None:
+        """`vault` is the region's folder, `own` the node's; names in `own` are made flat here."""
+        self.vault = vault
+        self.own = own
+
+    def put_new(self, name: ObjectName, source: BinaryIO, size: int, sha256: ObjectHash) -> None:
+        components(name)
+        seen = self.vault.stat(name)
+        if seen is None:
+            self.own.put_new(flat(name), source, size, sha256)
+        elif seen.size != size or self._digest(name, size) != sha256:
+            raise ObjectExistsError(
+                f"other content already stands under {name!r}",
+                hint="Run 'backupd verify'; an object's name is its content, so one of the two is damaged.",
+            )
+
+    def replace(self, name: ObjectName, source: BinaryIO, size: int, sha256: ObjectHash) -> None:  # noqa: ARG002 - the port's
+        raise StoreError(f"a node may not replace {name!r}", hint="Only the keeper's account may, on the keeper.")
+
+    def remove(self, name: ObjectName) -> None:
+        """Take back what was handed in and not taken yet.
+
+        Raises StoreError for what the keeper has taken.
+        """
+        components(name)
+        self.own.remove(flat(name))
+        if self.vault.stat(name) is not None:
+            raise StoreError(f"a node may not remove {name!r}", hint="Only the keeper's account may, on the keeper.")
+
+    def get(self, name: ObjectName, offset: int = 0, length: int | None = None) -> bytes:
+        return self._found(
+            lambda: self.vault.get(name, offset, length), lambda: self.own.get(flat(name), offset, length)
+        )
+
+    def stat(self, name: ObjectName) -> ObjectInfo | None:
+        components(name)
+        seen = self.vault.stat(name)
+        if seen is None:
+            seen = self.own.stat(flat(name)) or self.vault.stat(name)
+        return None if seen is None else ObjectInfo(name, seen.size, seen.modified)
+
+    def list(self, prefix: ObjectName) -> Iterator[ObjectInfo]:
+        parts = folders(prefix)
+        # Before the other: what the keeper takes meanwhile is then seen at least once.
+        handed = {unflat(info.name): info for info in self.own.list(ObjectName(""))}
+        for info in self.vault.list(prefix):
+            handed.pop(info.name, None)
+            yield info
+        for name, info in handed.items():
+            if name.split("/")[: len(parts)] == parts:
+                yield ObjectInfo(name, info.size, info.modified)
+
+    def space(self) -> Space | None:
+        return self.own.space()
+
+    def snapshots(self) -> Sequence[ServerSnapshot]:
+        return self.vault.snapshots()
+
+    def view(self, snapshot: ServerSnapshot) -> StoreView:
+        return self.vault.view(snapshot)
+
+    def workbench(self) -> Workbench:
+        return _Bench(self.vault.workbench(), self.own.workbench())
+
+    def close(self) -> None:
+        self.own.close()
+        self.vault.close()
+
+    def _found(self, there: Callable[[], T], handed: Callable[[], T]) -> T:
+        """What the keeper takes meanwhile leaves one place after it came to the other."""
+        for look in (there, handed):
+            with contextlib.suppress(ObjectMissingError):
+                return look()
+        return there()
+
+    def _digest(self, name: ObjectName, size: int) -> str:
+        digest = hashlib.sha256()
+        for at in range(0, size, _PIECE):
+            digest.update(self.vault.get(name, at, min(_PIECE, size - at)))
+        return digest.hexdigest()
+
+
+class _Bench:
+    """The probe's steps: what can be done is asked of the node's own folder, what must not be of the keeper's."""
+
+    def __init__(self, vault: Workbench, own: Workbench) -> None:
+        self.adapter, self.max_write = own.adapter, own.max_write
+        self._vault = vault
+        self._own = own
+
+    def write(self, name: ObjectName, data: bytes, *, exclusive: bool) -> bool:
+        if exclusive:
+            return self._own.write(flat(name), data, exclusive=True)
+        if not any(self._adds(ObjectName(f"{folder}{name.rpartition('/')[2]}")) for folder in _BESIDE):
+            raise _handed(name)
+        return True
+
+    def rename(self, old: ObjectName, new: ObjectName) -> None:
+        self._own.rename(flat(old), flat(new))
+
+    def exchange(self, old: ObjectName, new: ObjectName) -> None:  # noqa: ARG002 - the port's
+        raise _handed(new)
+
+    def remove(self, name: ObjectName) -> None:
+        raise _handed(name)
+
+    def tells_space(self) -> bool:
+        return self._own.tells_space()
+
+    def run(self, command: str, name: ObjectName) -> bytes | None:
+        return self._own.run(command, flat(name))
+
+    def snapshots_folder(self) -> str | None:
+        return self._vault.snapshots_folder()
+
+    def _adds(self, name: ObjectName) -> bool:
+        """Whether this account can make an object where only the keeper should; takes it away again."""
+        try:
+            self._vault.write(name, b"", exclusive=True)
+        except StoreGoneError:
+            raise
+        except StoreError:
+            return False
+        with contextlib.suppress(StoreError):
+            self._vault.remove(name)
+        return True
+
+
+def _handed(name: ObjectName) -> StoreError:
+    return StoreError(f"a node may only hand {name!r} in")
