@@ -33,6 +33,8 @@ SMALL_BLOCK = BLOCK_SIZE // 4
 """What a block should have where memory does not suffice for whole ones."""
 MOST_SPILLED = 4 << 20
 """Plain bytes of one segment that are spilled: its part is built in memory."""
+MOST_RUNS = 256
+"""Runs in the spill: while they are merged, a block of each is in memory."""
 _WHOSE = ("pseudonym", "container")
 
 
@@ -189,7 +191,7 @@ class Deduplicator:
         packing = [segment for segment in self._waiting.values() if segment.packed or segment.large]
         packing.sort(key=attrgetter("pending_size"), reverse=True)
         self._spill_all(small)
-        if self._spill.size > self._limits.open:
+        if self._spill.size > self._limits.open or self._spill.runs >= MOST_RUNS:
             self._pack_spilled()
         for segment in packing:
             if self._pending <= self._limits.pending // 2 and segment.pending_size < SMALL_BLOCK:

@@ -75,6 +75,11 @@ class Spill:
         if self.size > start:
             self._runs.append((start, self.size))
 
+    @property
+    def runs(self) -> int:
+        """How many there are in the file."""
+        return len(self._runs)
+
     def written(self) -> Spilled:
         """What has been written so far."""
         return Spilled(str(self._path), self._key, list(self._runs))

@@ -135,6 +135,17 @@ def test_a_small_segment_makes_no_pack(tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("small")
+def test_a_spill_has_no_more_runs_than_can_be_merged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However much room there is on the disk: of each run a block is in memory later."""
+    monkeypatch.setattr(segments, "MOST_RUNS", 7)
+    stream = [(number, bytes([number, turn]) * 50) for turn in range(30) for number in range(40)]
+    outcome = deduplicated(tmp_path, Limits(4000, 9000, 1 << 40), stream)
+    assert len(outcome.spilled.runs) <= 7
+    assert outcome.packs
+    assert_exact(outcome)
+
+
+@pytest.mark.usefixtures("small")
 def test_a_spill_holds_no_plain_bytes(tmp_path: Path) -> None:
     """A word that stands in every chunk is not in the file, nor is a pseudonym or the key."""
     deduplicated(tmp_path, Limits(4000, 9000, 1 << 20), [(n % 9, MARKER + bytes([n])) for n in range(250)])
