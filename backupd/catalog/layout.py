@@ -32,6 +32,8 @@ LEDGER: Final = ObjectName("ledger")
 MARKS: Final = ObjectName("runs")
 ATTESTATIONS: Final = ObjectName("attestations")
 REPORTS: Final = ObjectName("reports")
+INCOMING: Final = ObjectName("incoming")
+"""Of what nodes hand in to the keeper."""
 _KEEPER: Final = "keeper"
 _ENTRY: Final = re.compile(r"[0-9]{10}\.json")
 
@@ -53,6 +55,8 @@ class Kind(Enum):
     MARK = "mark"
     """Of a run or a keeper at work."""
     TEMPORARY = "temporary"
+    HANDED = "handed in"
+    """By a node, and not taken by the keeper yet."""
     FOREIGN = "foreign"
     """Nothing this format knows."""
 
@@ -129,6 +133,8 @@ def place_of(name: ObjectName) -> Place:
             return Place(_SINGLE.get(single, Kind.FOREIGN))
         case ["tmp", _]:
             return Place(Kind.TEMPORARY)
+        case ["incoming", _, *_]:
+            return Place(Kind.HANDED)
         case ["ledger" | "attestations" | "reports" as folder, file]:
             return _of_keeper(folder, file)
         case [folder, generation, *rest] if well_formed("generation", generation):

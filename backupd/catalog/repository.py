@@ -98,8 +98,16 @@ class Repository:
         Raises ObjectMissingError, DamageError, RefusedError.
         """
         generation = generation or self.generation_of(snapshot)
+        return self.checked_record(
+            self._fetch(layout.record_name(generation, snapshot), "snapshot"), snapshot, generation
+        )
+
+    def checked_record(self, data: bytes, snapshot: SnapshotName, generation: GenerationId) -> Record:
+        """The record in these bytes, which are to stand in this place.
+
+        Raises DamageError, RefusedError.
+        """
         where = layout.record_name(generation, snapshot)
-        data = self._fetch(where, "snapshot")
         if hashlib.sha256(data).hexdigest() != snapshot.partition("-")[2]:
             raise DamageError(f"'{where}' does not have the hash its name says")
         record = decode_body(read_document(data, "snapshot", self.signers | self.keepers, where), Record, where)
@@ -125,7 +133,14 @@ class Repository:
 
         Raises ObjectMissingError, DamageError, RefusedError.
         """
-        keyring = parse_keyring(self._fetch(name, "keyring"), self.signers, name)
+        return self.checked_keyring(self._fetch(name, "keyring"), name)
+
+    def checked_keyring(self, data: bytes, name: ObjectName) -> Keyring:
+        """The keyring in these bytes, which are to stand in this place.
+
+        Raises DamageError, RefusedError.
+        """
+        keyring = parse_keyring(data, self.signers, name)
         place, ids = layout.place_of(name), keyring.ids
         if (ids.repository, ids.region) != (self._info.repository, self._info.region):
             raise DamageError(f"'{name}' belongs to another repository")

@@ -13,6 +13,7 @@ from hashlib import sha256
 from typing import TYPE_CHECKING, Final
 
 from backupd.catalog import layout
+from backupd.catalog.handed import awaited, marks
 from backupd.errors import BusyError, ObjectExistsError, StoreError
 from backupd.model.ids import ObjectHash, RunId
 
@@ -70,6 +71,11 @@ def removal_marked(
             raise BusyError(
                 f"run {running[0]} adds to generation {generation}", hint="It is left as it is until the next keeping."
             )
+        if awaited(store, generation) is not None:
+            raise BusyError(
+                f"something was handed in for generation {generation}, and is not taken yet",
+                hint="Run `backupd ingest`; until then the generation is left as it is.",
+            )
         yield
     finally:
         _forget(store, mark)
@@ -77,8 +83,9 @@ def removal_marked(
 
 def runs_under_way(store: Store, generation: GenerationId, now: datetime, ended: Collection[RunId] = ()) -> list[RunId]:
     """Runs whose mark is there and not old. Those whose record is there have `ended`, whatever mark they left."""
-    found = [(layout.place_of(info.name), info.modified) for info in store.list(layout.marks_folder(generation))]
-    running = {place.run for place, at in found if place.run and now - at < LONGEST_RUN}
+    found = [(layout.place_of(info.name), info.modified) for info in marks(store)]
+    ours = [(place.run, at) for place, at in found if place.generation == generation]
+    running = {run for run, at in ours if run and now - at < LONGEST_RUN}
     return sorted(running.difference(ended))
 
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from backupd.catalog import layout
+from backupd.catalog.handed import marks
 from backupd.catalog.memory.census import Census
 from backupd.catalog.sending.marks import LONGEST_RUN
 from backupd.errors import StoreError
@@ -94,7 +95,7 @@ def _late_runs(keeper: Keeper, store: str, purge: Purge) -> Iterator[str]:
     """
     now, by_store = keeper.clock.now(), (purge.shredded, purge.cleared)
     told_there = max([purge.began, *(instants[store] for instants in by_store if store in instants)])
-    for info in keeper.stores[store].store.list(layout.MARKS):
+    for info in marks(keeper.stores[store].store):
         run = layout.place_of(info.name).run
         may_not_know = info.modified <= told_there + keeper.rules.clock_tolerance
         if run and may_not_know and now - info.modified < LONGEST_RUN:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from backupd.catalog import layout
+from backupd.catalog.handed import awaited
 from backupd.catalog.memory.census import Census
 from backupd.catalog.sending.marks import LONGEST_REMOVAL, LONGEST_RUN, removal_marked, runs_under_way
 from backupd.errors import BackupdError, BusyError, DamageError, ObjectMissingError, StoreError
@@ -117,6 +118,8 @@ class Expiry:
             running = runs_under_way(self._repository.store, generation, now, seen.ended())
             if running:
                 left.setdefault(generation, f"run {running[0]} adds to it")
+            elif awaited(self._repository.store, generation) is not None:
+                left.setdefault(generation, "something was handed in for it, and waits for `backupd ingest`")
             if generation in left:
                 continue
             try:

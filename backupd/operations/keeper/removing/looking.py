@@ -8,6 +8,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from backupd.catalog import layout
+from backupd.catalog.handed import unfinished
 from backupd.catalog.sending.marks import LONGEST_RUN
 from backupd.errors import ObjectMissingError, StoreError
 from backupd.model.instants import parse_stamp
@@ -36,7 +37,8 @@ class Seen:
 
     looked_into: tuple[str, ...]
     still_in: tuple[str, ...]
-    """Those that hold an object or a key of them, and the word `tmp` while uploads from before the purge may."""
+    """Those that hold an object or a key of them, and the word `tmp` while uploads from before the purge may, or what
+    was handed in then."""
 
 
 def look_into_snapshots(keeper: Keeper, store: str, purge: Purge, counted: Sequence[Counted]) -> Seen:
@@ -57,10 +59,10 @@ def look_into_snapshots(keeper: Keeper, store: str, purge: Purge, counted: Seque
         if view.stat(layout.REPOSITORY) is None:
             _must_be_older(repository, snapshot)
             continue
-        remains = any(_remains(view, purge.segments)) or _uploads_from_before(view, purge.began)
+        remains = any(_remains(view, purge.segments)) or uploads_from_before(view, purge.began)
         if remains or _holds_keys(view, repository, keyrings) or _holds_unlisted(view, repository, unlisted):
             still.append(snapshot.name)
-    if _uploads_from_before(repository.store, purge.began):
+    if uploads_from_before(repository.store, purge.began):
         still.append(layout.TEMPORARY)
     return Seen(tuple(snapshot.name for snapshot in snapshots), tuple(still))
 
@@ -113,6 +115,6 @@ def _must_be_older(repository: Repository, snapshot: ServerSnapshot) -> None:
         )
 
 
-def _uploads_from_before(view: StoreView, began: datetime) -> bool:
-    """Whether something lies in `tmp/` that a run begun before the purge may have left there."""
-    return any(info.modified < began + LONGEST_RUN for info in view.list(layout.TEMPORARY))
+def uploads_from_before(view: StoreView, began: datetime) -> bool:
+    """Whether something is unfinished that a run begun before the purge may have left there."""
+    return any(info.modified < began + LONGEST_RUN for info in unfinished(view))

@@ -20,7 +20,7 @@ from backupd.errors import BackupdError, DamageError, InterruptedRunError, Refus
 from backupd.model.ids import ObjectHash
 from backupd.model.stored.ledger import WHOLE, Absent, Cleared, PurgeBegan, Shredded
 from backupd.operations.keeper.guards import check_clock
-from backupd.operations.keeper.removing.looking import by_keyring, look_into_snapshots
+from backupd.operations.keeper.removing.looking import by_keyring, look_into_snapshots, uploads_from_before
 from backupd.operations.keeper.values import Purged
 from backupd.seal.keys.opening import parse_keyring, without_lines
 
@@ -107,6 +107,8 @@ class Purging:
         purge = _purge_of(keeper.book.lives, key)
         check_clock(keeper, name)
         keeper.book.give(name)
+        # Before the folders are listed, too: what is taken from there into them meanwhile is then seen in one of both.
+        unfinished = uploads_from_before(repository.store, purge.began)
         keyrings = shred(repository, self._censuses[name], purge.segments)
         self._note(
             Shredded(**key._asdict(), store=name, keyrings=keyrings), done=name in purge.shredded and not keyrings
@@ -118,12 +120,13 @@ class Purging:
         )
         looked_at = keeper.clock.now()
         seen = look_into_snapshots(keeper, name, purge, self._censuses[name].find(purge.segments))
-        if not seen.still_in:
+        still_in = seen.still_in or ((layout.TEMPORARY,) if unfinished else ())
+        if not still_in:
             self._note(
                 Absent(**key._asdict(), store=name, snapshots=list(seen.looked_into)),
                 done=name in purge.absent and not keyrings and not objects,
             )
-        return Purged(name, key, keyrings, objects, size, not seen.still_in, seen.still_in, seen.looked_into, looked_at)
+        return Purged(name, key, keyrings, objects, size, not still_in, still_in, seen.looked_into, looked_at)
 
     def _note(self, event: Event, *, done: bool) -> None:
         if not done:
