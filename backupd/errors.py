@@ -55,6 +55,10 @@ class BrokenKeysError(SourceError):
     """Foreign keys cannot hold: rows refer to rows that are not there."""
 
 
+class SourceAuthError(SourceError):
+    """PostgreSQL does not let us in: password, certificate, or its own rules. Never tried again."""
+
+
 class UnmappedError(BackupdError):
     """A table, class or tenant value is not covered by the configured tenancy."""
 

@@ -13,7 +13,7 @@ from typing import NoReturn
 import typer
 
 from backupd.allocator import restrain
-from backupd.cli import failures
+from backupd.cli import failures, supervised
 from backupd.errors import InterruptedRunError, UsageError
 
 
@@ -29,6 +29,7 @@ def main(arguments: Sequence[str]) -> int:
 
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, _interrupt)
+    supervised.die_with_the_daemon(os.environ)
     # What libraries log may quote rows; whatever matters arrives as an error.
     logging.getLogger().addHandler(logging.NullHandler())
     as_json = "--json" in arguments

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import threading
 from collections.abc import Iterator
@@ -11,6 +12,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, TextIO
 
 from backupd.cli.output import human_bytes, human_duration, print_lines, printable
+from backupd.cli.supervised import PipeTrace, progress_pipe
 from backupd.trace import Event, PhaseDone, PhaseStarted, Progress, Trace, Warned
 
 if TYPE_CHECKING:
@@ -62,7 +64,11 @@ def describe(meter: Meter, now: float, *, ended: bool = False) -> str:
 
 @contextmanager
 def watched(clock: Clock, *, quiet: bool, out: TextIO | None = None) -> Iterator[Trace]:
-    """Whoever emits into it is shown on `out`; with `quiet`, warnings only."""
+    """Whoever emits into it is shown on `out`, with `quiet` warnings only; or is told to the daemon that started us."""
+    pipe = progress_pipe(os.environ)
+    if pipe is not None:
+        yield PipeTrace(pipe, clock)
+        return
     stream = out or sys.stderr
     if quiet or not stream.isatty():
         yield PlainProgress(stream, clock, quiet=quiet)

@@ -20,7 +20,7 @@ _UNITS: Final[Mapping[str, timedelta]] = {
     "m": timedelta(minutes=1),
     "s": timedelta(seconds=1),
 }
-_SPAN = re.compile(r"([0-9]{1,9})\s*([wdhms])")
+_SPAN = re.compile(r"([0-9]{1,8})\s*([wdhms])")
 _TIME = re.compile(r"([0-9]{2}):([0-9]{2})")
 _EXAMPLES = '"daily 02:30", "daily 06:00,18:00 Europe/Brussels", "weekly sun 04:00", "every 6h" or "never"'
 

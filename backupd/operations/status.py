@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING
 
 from backupd.errors import BackupdError, DamageError, InterruptedRunError, ObjectMissingError, RefusedError
 from backupd.model.instants import parse_stamp
-from backupd.model.stored.ledger import Observed, Restored
+from backupd.model.stored.ledger import Drilled, Expired, Observed, Restored
 from backupd.operations.tenants.told import Standing, standings
 from backupd.planning.deletion.proven import proven_on
 from backupd.planning.lifecycle.lives import State
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from backupd.catalog.repository import Repository
     from backupd.model.ids import RegionName
     from backupd.model.stored.documents import LedgerHead
+    from backupd.model.stored.ledger import Event
     from backupd.operations.ledger import Book
     from backupd.store.base import Space
 
@@ -54,6 +55,8 @@ class StoreStatus:
     server_snapshots: tuple[str, ...] = ()
     kept: datetime | None = None
     """When a keeper's run last came to its end here."""
+    expired: datetime | None = None
+    """When an expiry last came to its end here."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +68,8 @@ class RegionStatus:
     """Lives with a date that are not gone everywhere yet."""
     next_deadline: datetime | None
     late: tuple[Standing, ...]
+    drilled: datetime | None = None
+    """When the last drill ended that the ledger tells of."""
 
 
 def region_status(
@@ -86,6 +91,7 @@ def region_status(
         leaving=len(leaving),
         next_deadline=min((one.deadline for one in leaving if one.deadline), default=None),
         late=tuple(one for one in told if one.overdue),
+        drilled=_newest(book, lambda event: isinstance(event, Drilled)),
     )
 
 
@@ -100,7 +106,8 @@ def _store(name: str, repository: Repository, book: Book, separate: bool) -> Sto
             databases=tuple(_ages(repository, book, name)),
             space=repository.store.space(),
             server_snapshots=tuple(snapshot.name for snapshot in repository.store.snapshots()),
-            kept=_last_kept(book, name),
+            kept=_newest(book, lambda event: isinstance(event, Observed) and event.store == name),
+            expired=_newest(book, lambda event: isinstance(event, Expired) and event.store == name),
         )
     except InterruptedRunError:
         raise
@@ -128,13 +135,9 @@ def _ages(repository: Repository, book: Book, store: str) -> Iterable[Ages]:
         yield Ages(label, ages.get("published"), ages.get("verified"), ages.get("restored"))
 
 
-def _last_kept(book: Book, store: str) -> datetime | None:
-    found = (
-        parse_stamp(entry.at)
-        for entry in book.chain.entries()
-        for event in entry.events
-        if isinstance(event, Observed) and event.store == store
-    )
+def _newest(book: Book, wanted: Callable[[Event], bool]) -> datetime | None:
+    """Of the newest entry with such an event."""
+    found = (parse_stamp(entry.at) for entry in book.chain.entries() if any(wanted(event) for event in entry.events))
     return max(found, default=None)
 
 

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 import psycopg
 from psycopg import errors as pg
 
-from backupd.errors import SourceBusyError, SourceError, SourceGoneError
+from backupd.errors import SourceAuthError, SourceBusyError, SourceError, SourceGoneError
 
 _GONE = frozenset({"57P01", "57P02", "57P03", "57P05", "25P03", "25P04"})
 """Shut down, crashed, starting up, session ended for idling or length."""
@@ -22,11 +22,16 @@ _REFUSALS = (
     ("no pg_hba.conf entry", "its pg_hba.conf does not let us in", "Add a line for the backup role to pg_hba.conf."),
     ("peer authentication failed", "peer authentication failed", "Map the operating system user to the backup role."),
     ("role ", "the role does not exist", "Create the backup role, or correct its name."),
-    ("database ", "the database does not exist", "Correct the database's name."),
     ("certificate", "TLS failed", "Check sslmode, sslrootcert and the server's certificate."),
+)
+_ERRORS = (
+    ("database ", "the database does not exist", "Correct the database's name."),
     ("definition of service", "the service is not defined", "Add it to the connection service file."),
 )
-"""Beginnings of libpq's refusals, what they mean, and what to do: the code is not given for a failed connection."""
+"""Beginnings of libpq's refusals and errors, what they mean, and what to do: the code is not given for a failed
+connection."""
+_NOT_YET = "the database system is"
+"""Starting up, shutting down, in recovery."""
 
 
 def translate(error: psycopg.Error) -> SourceError:
@@ -37,9 +42,15 @@ def translate(error: psycopg.Error) -> SourceError:
     name = _readable(code)
     if code.startswith("08") or code in _GONE:
         return SourceGoneError(f"PostgreSQL went away: {name} (sqlstate {code})", hint="Look into the server's log.")
+    if code == "53200" and "shared memory" not in str(error):
+        return SourceBusyError(
+            "PostgreSQL has no memory left for what was asked",
+            hint="On a server of a drill raise drill.memory; elsewhere look for what else takes the machine's.",
+        )
     if code in _BUSY:
         return SourceBusyError(f"PostgreSQL is busy: {name} (sqlstate {code})", hint=_hint_when_busy(code))
-    return SourceError(f"PostgreSQL refused: {name} (sqlstate {code})", hint=_hint(code))
+    family = SourceAuthError if code.startswith("28") else SourceError
+    return family(f"PostgreSQL refused: {name} (sqlstate {code})", hint=_hint(code))
 
 
 @contextmanager
@@ -52,10 +63,11 @@ def translated() -> Iterator[None]:
 
 
 def _without_code(error: psycopg.Error) -> SourceError:
-    text = str(error)
-    for mark, meaning, hint in _REFUSALS:
-        if mark in text and ("FATAL" in text or mark != "role "):
-            return SourceError(f"cannot connect to PostgreSQL: {meaning}", hint=hint)
+    text = "" if _NOT_YET in str(error) else str(error)
+    for family, known in ((SourceAuthError, _REFUSALS), (SourceError, _ERRORS)):
+        for mark, meaning, hint in known:
+            if mark in text and ("FATAL" in text or mark != "role "):
+                return family(f"cannot connect to PostgreSQL: {meaning}", hint=hint)
     if isinstance(error, psycopg.OperationalError):
         return SourceGoneError(
             "cannot reach PostgreSQL, or the connection broke",

@@ -1,4 +1,4 @@
-"""What the daemon tells of its work: frozen values, for whoever listens. They hold no row, no secret, no tenant's name."""
+"""What the daemon tells of its work: frozen values for whoever listens, without a row, a secret or a tenant's name."""
 
 from __future__ import annotations
 

@@ -1,0 +1,108 @@
+"""What ran here: one small SQLite file that can be deleted at any time. What counts for good lies on the stores."""
+
+from __future__ import annotations
+
+import contextlib
+import sqlite3
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
+
+from backupd.model.ids import RegionName
+from backupd.model.instants import parse_stamp, stamp
+from backupd.operations.service.jobs import JobKey, Kind
+from backupd.operations.service.told import WELL, Event, JobDone, Outcome
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+T = TypeVar("T")
+
+_SCHEMA = """
+CREATE TABLE IF NOT EXISTS run (id INTEGER PRIMARY KEY, kind TEXT NOT NULL, region TEXT NOT NULL, started TEXT NOT NULL,
+  ended TEXT NOT NULL, seconds REAL NOT NULL, attempt INTEGER NOT NULL, outcome TEXT NOT NULL, status INTEGER,
+  failure TEXT NOT NULL);
+CREATE INDEX IF NOT EXISTS run_of ON run (kind, region, id);
+"""
+_KEPT = 500
+"""Runs of each job; the oldest go first."""
+
+
+class History:
+    """The runs of one region's jobs on this machine. A listener: it keeps every `JobDone` it hears."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def told(self, event: Event) -> None:
+        if not isinstance(event, JobDone):
+            return
+        key, failure = event.key, event.failures[0].kind if event.failures else ""
+        row = (
+            *(key.kind, key.region, stamp(event.started), stamp(event.ended), event.seconds, event.attempt),
+            *(event.outcome, event.exit_status, failure),
+        )
+
+        def write(database: sqlite3.Connection) -> None:
+            database.execute("INSERT INTO run VALUES (NULL, ?, ?, ?, ?, ?, ?, ?, ?, ?)", row)
+            database.execute(
+                "DELETE FROM run WHERE kind = ?1 AND region = ?2 AND id <= (SELECT id FROM run WHERE kind = ?1 AND"
+                " region = ?2 ORDER BY id DESC LIMIT 1 OFFSET ?3)",
+                (key.kind, key.region, _KEPT),
+            )
+
+        self._with(write)
+
+    def last_done(self, key: JobKey) -> datetime | None:
+        """When the last run began that did its work; None when nobody remembers one."""
+        marks = ", ".join("?" * len(WELL))
+        query = f"SELECT max(started) FROM run WHERE kind = ? AND region = ? AND outcome IN ({marks})"  # noqa: S608 - marks only
+
+        def read(database: sqlite3.Connection) -> str | None:
+            found: str | None = database.execute(query, (key.kind, key.region, *sorted(WELL))).fetchone()[0]
+            return found
+
+        found = self._with(read)
+        return parse_stamp(found) if found else None
+
+    def runs(self, key: JobKey, most: int = _KEPT) -> list[JobDone]:
+        """The newest runs of a job, oldest first; what they printed is not kept."""
+
+        def read(database: sqlite3.Connection) -> list[JobDone]:
+            rows = database.execute(
+                "SELECT started, ended, seconds, attempt, outcome, status FROM run WHERE kind = ? AND region = ?"
+                " ORDER BY id DESC LIMIT ?",
+                (key.kind, key.region, most),
+            )
+            return [_of_row(key, row) for row in rows][::-1]
+
+        return self._with(read) or []
+
+    def _with(self, work: Callable[[sqlite3.Connection], T]) -> T | None:
+        """A file that is broken is made anew; where that cannot be done, nothing is remembered."""
+        for _ in range(2):
+            with contextlib.suppress(OSError):
+                self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            try:
+                with contextlib.closing(sqlite3.connect(self._path, timeout=5)) as database, database:
+                    database.executescript(_SCHEMA)
+                    return work(database)
+            except sqlite3.OperationalError:
+                return None
+            except (sqlite3.DatabaseError, ValueError):
+                with contextlib.suppress(OSError):
+                    self._path.unlink()
+        return None
+
+
+def _of_row(key: JobKey, row: tuple[str, str, float, int, str, int | None]) -> JobDone:
+    started, ended, seconds, attempt, outcome, status = row
+    return JobDone(
+        key=JobKey(Kind(key.kind), RegionName(key.region)),
+        started=parse_stamp(started),
+        ended=parse_stamp(ended),
+        seconds=seconds,
+        attempt=attempt,
+        outcome=Outcome(outcome),
+        exit_status=status,
+    )
