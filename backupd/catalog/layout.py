@@ -35,6 +35,7 @@ REPORTS: Final = ObjectName("reports")
 INCOMING: Final = ObjectName("incoming")
 """Of what nodes hand in to the keeper."""
 _KEEPER: Final = "keeper"
+_KEYRING_MARK: Final = re.compile(r"[0-9]{8}T[0-9]{6}Z-[0-9a-f]{8}\.keyring")
 _ENTRY: Final = re.compile(r"[0-9]{10}\.json")
 
 
@@ -113,6 +114,11 @@ def keeper_mark(generation: GenerationId) -> ObjectName:
     return ObjectName(f"{marks_folder(generation)}/{_KEEPER}")
 
 
+def keyring_mark(generation: GenerationId, run: RunId) -> ObjectName:
+    """Of whoever is about to put the keyring `run` anew."""
+    return ObjectName(f"{marks_folder(generation)}/{run}.keyring")
+
+
 def entry_name(seq: int) -> ObjectName:
     """Of the ledger's entry number `seq`, from 1."""
     return ObjectName(f"{LEDGER}/{seq:010d}.json")
@@ -155,7 +161,7 @@ def _of_keeper(folder: str, file: str) -> Place:
 
 def _in_generation(folder: str, generation: GenerationId, rest: list[str]) -> Place:
     match folder, rest:
-        case "runs", [name] if name == _KEEPER:
+        case "runs", [name] if name == _KEEPER or _KEYRING_MARK.fullmatch(name):
             return Place(Kind.MARK, generation)
         case "runs", [name] if well_formed("run", name):
             return Place(Kind.MARK, generation, run=RunId(name))

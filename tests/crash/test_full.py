@@ -86,7 +86,7 @@ def test_a_full_store_ends_the_run_once(region: Region, heavy: Database, monkeyp
 
 def test_a_full_disk_under_the_index_is_told_as_such(tmp_path: Path) -> None:
     """What was committed stays, what was not is not there, and with room it goes on."""
-    generation = Generation(GenerationId("g"), RepositoryId("r"), bytes(32), "now")
+    generation = Generation(GenerationId("g"), RepositoryId("r"), bytes(32), "now", frozenset())
 
     def fill(index: Index) -> None:
         for number in range(1, 2000):

@@ -15,7 +15,16 @@ from typing import TYPE_CHECKING
 
 from backupd.catalog import layout
 from backupd.errors import ConfigError, DamageError, RefusedError
-from backupd.model.ids import ClassTag, GenerationId, ObjectHash, ObjectName, Pseudonym, SnapshotName, TenantTag
+from backupd.model.ids import (
+    ClassTag,
+    Fingerprint,
+    GenerationId,
+    ObjectHash,
+    ObjectName,
+    Pseudonym,
+    SnapshotName,
+    TenantTag,
+)
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -38,6 +47,7 @@ CREATE TABLE IF NOT EXISTS segments (
 CREATE TABLE IF NOT EXISTS gone (
   generation TEXT NOT NULL, pseudonym TEXT NOT NULL, tenant TEXT NOT NULL, class TEXT NOT NULL, keyring TEXT NOT NULL,
   PRIMARY KEY (generation, pseudonym, keyring)) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS sealed (keyring TEXT PRIMARY KEY, recipients TEXT NOT NULL) WITHOUT ROWID;
 CREATE INDEX IF NOT EXISTS by_tenant ON segments (generation, tenant);
 CREATE TABLE IF NOT EXISTS parts (
   generation TEXT NOT NULL, pseudonym TEXT NOT NULL, sha256 TEXT NOT NULL, packs TEXT NOT NULL,
@@ -122,6 +132,13 @@ class Census:
         with self._database:
             self._database.executemany("INSERT OR REPLACE INTO segments VALUES (?, ?, ?, ?, ?)", rows)
             self._database.execute("INSERT OR REPLACE INTO keyrings VALUES (?, ?)", (keyring.where, size))
+            sealed = keyring.where, " ".join(sorted(keyring.wraps))
+            self._database.execute("INSERT OR REPLACE INTO sealed VALUES (?, ?)", sealed)
+
+    def recipients(self, keyring: ObjectName) -> frozenset[Fingerprint] | None:
+        """Whom a keyring was sealed to when it was last noted; None: nobody knows."""
+        row = self._database.execute("SELECT recipients FROM sealed WHERE keyring = ?", (keyring,)).fetchone()
+        return None if row is None else frozenset(Fingerprint(one) for one in row[0].split())
 
     def generations(self) -> list[GenerationId]:
         """Those with a keyring, oldest first."""
@@ -201,6 +218,7 @@ class Census:
             self._database.execute("INSERT OR REPLACE INTO gone SELECT * FROM segments WHERE keyring = ?", (name,))
             self._database.execute("DELETE FROM segments WHERE keyring = ?", (name,))
             self._database.execute("DELETE FROM keyrings WHERE name = ?", (name,))
+            self._database.execute("DELETE FROM sealed WHERE keyring = ?", (name,))
             self._database.execute(
                 "DELETE FROM gone WHERE generation NOT IN "
                 "(SELECT DISTINCT generation FROM gone ORDER BY generation DESC LIMIT ?)",
@@ -226,5 +244,6 @@ def _prepare(database: sqlite3.Connection, repository: RepositoryId) -> None:
             database.execute("INSERT INTO repository VALUES (?)", (repository,))
     if database.execute("PRAGMA user_version").fetchone() != (_FORM,):
         raise sqlite3.DatabaseError("of another form")
+    database.executescript(_SCHEMA)
     if database.execute("SELECT id FROM repository").fetchall() != [(repository,)]:
         raise sqlite3.DatabaseError("of another repository")

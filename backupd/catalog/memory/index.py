@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from backupd.errors import BackupdError, BusyError, ConfigError, SpoolFullError
-from backupd.model.ids import GenerationId, ObjectHash, Pseudonym, RepositoryId, RunId, SnapshotName
+from backupd.model.ids import Fingerprint, GenerationId, ObjectHash, Pseudonym, RepositoryId, RunId, SnapshotName
 from backupd.trace import NoTrace, Trace, Warned
 
 _FORM = 2
@@ -43,6 +43,7 @@ CREATE TABLE IF NOT EXISTS tables (tag BLOB PRIMARY KEY, mask INTEGER NOT NULL) 
 CREATE TABLE IF NOT EXISTS records (
   name TEXT PRIMARY KEY, generation TEXT NOT NULL, place INTEGER NOT NULL, published INTEGER NOT NULL) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS ledger (seq INTEGER NOT NULL);
+CREATE TABLE IF NOT EXISTS recipients (fingerprint TEXT PRIMARY KEY) WITHOUT ROWID;
 """
 _TOGETHER = 256
 """New segments written in one transaction: most of the time of one goes into its end."""
@@ -55,6 +56,8 @@ class Generation:
     repository: RepositoryId
     chunk_key: bytes
     started: str
+    recipients: frozenset[Fingerprint]
+    """Whom its keyrings are sealed to."""
 
     def __repr__(self) -> str:
         return f"Generation({self.id})"
@@ -186,12 +189,17 @@ class Index:
 
     def generation(self) -> Generation | None:
         row = self._row("SELECT id, repository, chunk_key, started FROM generation")
-        return None if row is None else Generation(*row)
+        if row is None:
+            return None
+        with self._lock:
+            rows = self._database.execute("SELECT fingerprint FROM recipients").fetchall()
+        recipients = frozenset(Fingerprint(fingerprint) for (fingerprint,) in rows)
+        return Generation(row[0], row[1], row[2], row[3], recipients)
 
     def begin(self, generation: Generation) -> None:
         """Start a generation and forget everything else, but for the names of records of the same repository."""
         known = self.generation()
-        tables = ["generation", "segments", "containers", "chunks", "keyrings", "entries", "tables"]
+        tables = ["generation", "segments", "containers", "chunks", "keyrings", "entries", "tables", "recipients"]
         if known is None or known.repository != generation.repository:
             tables.append("records")
         with self.transaction():
@@ -201,6 +209,7 @@ class Index:
                 "INSERT INTO generation VALUES (?, ?, ?, ?)",
                 (generation.id, generation.repository, generation.chunk_key, generation.started),
             )
+            self._database.executemany("INSERT INTO recipients VALUES (?)", ((one,) for one in generation.recipients))
 
     def has_chunks(self) -> bool:
         return self._row("SELECT 1 FROM chunks LIMIT 1") is not None

@@ -1,7 +1,9 @@
-"""Marks in `runs/`, FORMAT.md §11: how a run that adds and a keeper that removes stay out of each other's way.
+"""Marks in `runs/`, FORMAT.md §11: how those who work on one generation stay out of each other's way.
 
 A run refers to containers of earlier ones, which the keeper may be about to remove. So each first puts its mark, then
-looks for the other's: whatever the order, one of them sees the other and waits. A mark nobody removed grows old.
+looks for the other's: whatever the order, one of them sees the other and waits. Whoever puts a keyring anew does it
+under that keyring's mark: of two that read the same old one, the later would undo what the earlier did. A mark nobody
+removed grows old.
 """
 
 from __future__ import annotations
@@ -18,7 +20,7 @@ from backupd.errors import BusyError, ObjectExistsError, StoreError
 from backupd.model.ids import ObjectHash, RunId
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator
+    from collections.abc import Callable, Collection, Iterator
     from datetime import datetime
 
     from backupd.clock import Clock
@@ -28,7 +30,7 @@ if TYPE_CHECKING:
 LONGEST_RUN: Final = timedelta(hours=24)
 """A run's mark that is older is of one that was killed."""
 LONGEST_REMOVAL: Final = timedelta(hours=1)
-"""Likewise a keeper's."""
+"""Likewise a keeper's, and that of a keyring."""
 _PATIENCE = timedelta(minutes=10)
 _LOOK_EVERY = 2.0
 """Seconds."""
@@ -79,6 +81,46 @@ def removal_marked(
         yield
     finally:
         _forget(store, mark)
+
+
+@contextmanager
+def keyring_marked(store: Store, keyring: ObjectName, holder: str, clock: Clock) -> Iterator[Callable[[], None]]:
+    """Alone put a keyring anew; wait while another does. Call the result right before: it looks at the time.
+
+    `holder` is a word nobody else uses. Raises BusyError when the other does not end, or when the mark may be old by
+    now; the store's errors.
+    """
+    place = layout.place_of(keyring)
+    if place.generation is None or place.run is None:
+        raise ValueError("not a keyring's name")
+    mark = layout.keyring_mark(place.generation, place.run)
+    _take(store, mark, holder, clock)
+    until = clock.monotonic() + LONGEST_REMOVAL.total_seconds() / 2
+
+    def check() -> None:
+        if clock.monotonic() > until:
+            raise BusyError(f"it took too long to put '{keyring}' anew", hint="It is as it was; run it again.")
+
+    try:
+        yield check
+    finally:
+        _forget(store, mark)
+
+
+def _take(store: Store, mark: ObjectName, holder: str, clock: Clock) -> None:
+    until = clock.monotonic() + _PATIENCE.total_seconds()
+    while True:
+        seen = store.stat(mark)
+        if seen is not None and clock.now() - seen.modified > LONGEST_REMOVAL:
+            store.remove(mark)
+            seen = None
+        if seen is None:
+            with suppress(ObjectExistsError):
+                _put(store, mark, holder)
+                return
+        if clock.monotonic() > until:
+            raise BusyError("another keeper puts a keyring anew, and does not end", hint="Run it again later.")
+        clock.sleep(_LOOK_EVERY)
 
 
 def runs_under_way(store: Store, generation: GenerationId, now: datetime, ended: Collection[RunId] = ()) -> list[RunId]:

@@ -1,4 +1,4 @@
-"""`key generate` and `key check`."""
+"""`key generate` and `key check`; the rest of the group stands beside."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from backupd.cli import output
+from backupd.cli.commands.rekeying import rotate
 from backupd.cli.commands.store import tell_signers
 from backupd.cli.options import (
     EXIT_STATUS,
@@ -31,6 +32,7 @@ def add(app: typer.Typer) -> None:
     group = typer.Typer(rich_markup_mode=None, help="Make and check keys.")
     group.command("generate", epilog=EXIT_STATUS)(generate)
     group.command("check", epilog=EXIT_STATUS)(check)
+    group.command("rotate", epilog=EXIT_STATUS)(rotate)
     app.add_typer(group, name="key")
 
 

@@ -7,7 +7,16 @@ from typing import Annotated, Any, Literal, TypeAlias
 import msgspec
 
 from backupd.errors import DamageError
-from backupd.model.ids import DrillId, GenerationId, Pseudonym, RegionName, RepositoryId, SnapshotName, TenantId
+from backupd.model.ids import (
+    DrillId,
+    Fingerprint,
+    GenerationId,
+    Pseudonym,
+    RegionName,
+    RepositoryId,
+    SnapshotName,
+    TenantId,
+)
 from backupd.model.jsontext import UnreadableError, from_json
 
 _Count = Annotated[int, msgspec.Meta(ge=0, le=(1 << 63) - 1)]
@@ -19,6 +28,7 @@ _Generation = Annotated[GenerationId, msgspec.Meta(pattern=r"\A[0-9]{8}T[0-9]{6}
 _Pseudonym = Annotated[Pseudonym, msgspec.Meta(pattern=r"\A[0-9a-f]{32}\Z")]
 _Snapshot = Annotated[SnapshotName, msgspec.Meta(pattern=r"\A[0-9]{8}T[0-9]{6}Z-[0-9a-f]{64}\Z")]
 _Drill = Annotated[DrillId, msgspec.Meta(pattern=r"\A[0-9]{8}T[0-9]{6}Z-[0-9a-f]{8}\Z")]
+_Recipient = Annotated[Fingerprint, msgspec.Meta(pattern=r"\A[0-9a-f]{32}\Z")]
 _Label = Annotated[str, msgspec.Meta(min_length=1, max_length=63)]
 """A configured name: a store, a class, a region, a label of a database."""
 REFERENCE = r"[A-Za-z0-9][A-Za-z0-9._/#-]{0,63}"
@@ -198,6 +208,22 @@ class Drilled(_Event, frozen=True, kw_only=True, tag="drilled"):
     """Null: the drill ended before it had chosen one."""
 
 
+class RekeyBegan(_Event, frozen=True, kw_only=True, tag="rekey-began"):
+    """The intent: from here on keyrings on this store may be sealed to these recipients."""
+
+    store: _Label
+    recipients: list[_Recipient]
+
+
+class Rekeyed(_Event, frozen=True, kw_only=True, tag="rekeyed"):
+    """Every keyring that was listed on this store is sealed to these recipients, and was read again."""
+
+    store: _Label
+    recipients: list[_Recipient]
+    keyrings: _Count
+    """Keyrings that were put anew, in this run."""
+
+
 Event: TypeAlias = (
     Unsubscribed
     | ErasureRequested
@@ -219,6 +245,8 @@ Event: TypeAlias = (
     | Observed
     | Restored
     | Drilled
+    | RekeyBegan
+    | Rekeyed
 )
 LifeEvent: TypeAlias = (
     Unsubscribed

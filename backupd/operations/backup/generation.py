@@ -54,8 +54,9 @@ def new_id(now: datetime, random: Callable[[int], bytes]) -> str:
 
 
 def current_generation(index: Index, repository: Repository, node: Node) -> Generation:
-    """The generation to add to; a new one when there is none, it is over, or it was made on another store.
+    """The generation to add to; a new one when there is none, it is over, or was begun elsewhere or for others.
 
+    Whoever opens a keyring knows its segments' keys for good: only new keys keep what comes from former recipients.
     Raises RefusedError when the store has no repository.
     """
     if not repository.exists():
@@ -63,11 +64,18 @@ def current_generation(index: Index, repository: Repository, node: Node) -> Gene
     now = node.clock.now()
     known = index.generation()
     info = repository.info()
-    if known is not None and known.repository == info.repository:
+    recipients = frozenset(suite.fingerprint(public) for public in node.recipients)
+    if known is not None and (known.repository, known.recipients) == (info.repository, recipients):
         age = now - parse_stamp(known.started)
         if timedelta(0) <= age < node.generation_length:
             return known
-    fresh = Generation(GenerationId(new_id(now, node.random)), info.repository, node.random(suite.KEY_SIZE), stamp(now))
+    fresh = Generation(
+        id=GenerationId(new_id(now, node.random)),
+        repository=info.repository,
+        chunk_key=node.random(suite.KEY_SIZE),
+        started=stamp(now),
+        recipients=recipients,
+    )
     index.begin(fresh)
     return fresh
 

@@ -62,6 +62,7 @@ class GenerationCheck:
         documents = read_documents(self._repository, history.chain, (self._generation, records, keyrings))
         self._absences.documents = documents
         self.findings += documents.findings
+        self.findings += history.wrongly_sealed(documents.keyrings)
         keys = self._open_keys(documents)
         # 2. Are the parts there, and which packs do they need? What a purge lists is not asked for any more.
         stored, twins = self._checked.listed(self._generation)

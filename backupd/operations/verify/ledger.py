@@ -8,21 +8,25 @@ from typing import TYPE_CHECKING, Final
 
 from backupd.catalog import layout
 from backupd.catalog.ledger import Chain, read_chain
+from backupd.catalog.sending.marks import LONGEST_RUN
 from backupd.errors import DamageError, ObjectMissingError, RefusedError
+from backupd.model.instants import parse_stamp
 from backupd.model.stored.ledger import Verified
 from backupd.operations.verify.reading import in_parallel
 from backupd.planning.deletion.explained import explained
 from backupd.planning.deletion.proven import proven_on
+from backupd.planning.deletion.rekeyed import standing_recipients
 from backupd.planning.verify import Finding
 
 if TYPE_CHECKING:
-    from collections.abc import Collection
+    from collections.abc import Collection, Iterable
 
     from backupd.catalog.repository import Repository
     from backupd.model.ids import SnapshotName
     from backupd.model.stored.ledger import Event
     from backupd.operations.ledger import Book
     from backupd.planning.lifecycle.lives import Lives
+    from backupd.seal.keys.opening import Keyring
     from backupd.store.base import Store
 
 UNSOUND: Final = (DamageError, RefusedError, ObjectMissingError)
@@ -63,6 +67,21 @@ class History:
         self._store = store
         self.chain = seen.chain
         self.explained = explained(self.chain.entries(), store)
+        self._sealed_to = standing_recipients(self.chain.entries(), store) if store is not None else None
+
+    def wrongly_sealed(self, keyrings: Iterable[Keyring]) -> list[Finding]:
+        """Keyrings sealed to others than a rekeying of this store left them sealed to."""
+        wrong = [keyring for keyring in keyrings if not self._rightly(keyring)]
+        if wrong:
+            self.refresh()
+        message = "is not sealed to the recipients that the ledger's last rekeying names"
+        return [Finding(keyring.where, message) for keyring in wrong if not self._rightly(keyring)]
+
+    def _rightly(self, keyring: Keyring) -> bool:
+        # A run under way then may have published its keyring later.
+        standing = self._sealed_to
+        late = standing is None or parse_stamp(keyring.created) > standing.at - LONGEST_RUN
+        return standing is None or late or keyring.wraps.keys() in standing.allowed
 
     def refresh(self) -> None:
         """Take in what was appended since; what cannot be believed is left for the next look to tell."""
@@ -74,6 +93,7 @@ class History:
             return
         if len(chain.links) > len(self.chain.links):
             self.chain, self.explained = chain, explained(chain.entries(), self._store)
+            self._sealed_to = standing_recipients(chain.entries(), self._store) if self._store is not None else None
 
 
 def note_proven(book: Book, store: str, proven: Collection[SnapshotName]) -> list[SnapshotName]:

@@ -119,7 +119,7 @@ class KeyringWriter:
         self.ids = ids
         sealed = self._aead.seal(CHUNK_KEY_NONCE, chunk_key, CHUNK_KEY_LABEL)
         self.pieces = KeyringPieces(
-            wraps=_wraps_line([(suite.fingerprint(key), suite.seal(key, ids.info(), file_key)) for key in recipients]),
+            wraps=wraps_line(ids, recipients, file_key),
             chunk_key=_line({"chunk_key": _text(sealed)}),
             chunk_key_hash=hashlib.sha256(sealed).hexdigest(),
         )
@@ -181,7 +181,9 @@ def wraps_check(wraps: Iterable[tuple[Fingerprint, bytes]]) -> str:
     return hashlib.sha256(b"".join(recipient.encode() + sealed for recipient, sealed in wraps)).hexdigest()
 
 
-def _wraps_line(wraps: list[tuple[Fingerprint, bytes]]) -> str:
+def wraps_line(ids: KeyringIds, recipients: Iterable[bytes], file_key: bytes) -> str:
+    """The line that lets these recipients (public keys) open the keyring, and nobody else."""
+    wraps = [(suite.fingerprint(key), suite.seal(key, ids.info(), file_key)) for key in recipients]
     listed = [{"recipient": recipient, "sealed": _text(sealed)} for recipient, sealed in wraps]
     return _line({"wraps": listed, "check": wraps_check(wraps)})
 

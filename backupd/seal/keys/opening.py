@@ -33,10 +33,11 @@ from backupd.seal.keys.keyring import (
     entry_label,
     entry_nonce,
     wraps_check,
+    wraps_line,
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Mapping
+    from collections.abc import Collection, Mapping, Sequence
 
 _Hex16 = Annotated[str, msgspec.Meta(pattern=r"\A[0-9a-f]{16}\Z")]
 _Hex32 = Annotated[str, msgspec.Meta(pattern=r"\A[0-9a-f]{32}\Z")]
@@ -108,14 +109,8 @@ class Keyring:
 
         Raises KeyRefusedError, naming the recipients, when the identity is not one of them, and DamageError.
         """
-        recipient = suite.fingerprint(suite.public_of(identity_secret))
-        if recipient not in self.wraps:
-            raise KeyRefusedError(
-                f"the identity {recipient} does not open '{self.where}'",
-                hint=f"It is sealed to {', '.join(self.wraps) or 'nobody'}.",
-            )
+        cipher = suite.Aead(self.file_key(identity_secret))
         try:
-            cipher = suite.Aead(suite.unseal(identity_secret, self.ids.info(), self.wraps[recipient]))
             chunk_key = cipher.open(CHUNK_KEY_NONCE, self.chunk_key, CHUNK_KEY_LABEL)
             segments = {
                 self.index[place][0]: self._segment(place, cipher.open(*self._sealed_at(place)))
@@ -124,6 +119,24 @@ class Keyring:
         except (suite.NotAuthenticError, ValueError) as error:
             raise DamageError(f"the keys in '{self.where}' are not authentic") from error
         return OpenedKeyring(chunk_key, segments)
+
+    def file_key(self, identity_secret: bytes) -> bytes:
+        """The key under which the keyring's lines are sealed.
+
+        Raises KeyRefusedError, naming the recipients, when the identity is not one of them, and DamageError.
+        """
+        recipient = suite.fingerprint(suite.public_of(identity_secret))
+        if recipient not in self.wraps:
+            raise KeyRefusedError(
+                f"the identity {recipient} does not open '{self.where}'",
+                hint=f"It is sealed to {', '.join(self.wraps) or 'nobody'}.",
+            )
+        try:
+            file_key = suite.unseal(identity_secret, self.ids.info(), self.wraps[recipient])
+            suite.Aead(file_key)
+        except (suite.NotAuthenticError, ValueError) as error:
+            raise DamageError(f"the keys in '{self.where}' are not authentic") from error
+        return file_key
 
     def _sealed_at(self, place: int) -> tuple[bytes, bytes, bytes]:
         return entry_nonce(place), self.sealed[place], entry_label(self.index[place][0])
@@ -177,6 +190,17 @@ def without_lines(data: bytes, segments: Collection[Pseudonym], where: str) -> b
     except UnreadableError as error:
         raise DamageError(f"'{where}' holds a line that cannot be read") from error
     return b"\n".join([*lines[:4], *kept, b""])
+
+
+def with_wraps(data: bytes, keyring: Keyring, identity_secret: bytes, recipients: Sequence[bytes]) -> bytes:
+    """The keyring file `data`, parsed as `keyring`, sealed to these recipients (public keys) and no others.
+
+    Raises what `Keyring.open` does. No other line changes: entries are sealed under the file key, which stays.
+    """
+    keyring.open(identity_secret)  # what does not open must not be sealed to anybody as if it did
+    lines = data.split(b"\n")
+    lines[2] = wraps_line(keyring.ids, recipients, keyring.file_key(identity_secret)).encode()
+    return b"\n".join(lines)
 
 
 def _ids(body: _Body) -> KeyringIds:

@@ -8,27 +8,29 @@
 
 from __future__ import annotations
 
-import hashlib
-import io
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack
+from functools import partial
 from typing import TYPE_CHECKING, Self
 
 from backupd.catalog import layout
 from backupd.catalog.memory.census import Census
-from backupd.errors import BackupdError, DamageError, InterruptedRunError, RefusedError, StoreError
-from backupd.model.ids import ObjectHash
+from backupd.errors import BackupdError, BusyError, DamageError, InterruptedRunError, RefusedError, StoreError
+from backupd.model.ids import ObjectName
 from backupd.model.stored.ledger import WHOLE, Absent, Cleared, PurgeBegan, Shredded
+from backupd.operations.keeper.anew import put_anew
 from backupd.operations.keeper.guards import check_clock
 from backupd.operations.keeper.removing.looking import by_keyring, look_into_snapshots, uploads_from_before
 from backupd.operations.keeper.values import Purged
-from backupd.seal.keys.opening import parse_keyring, without_lines
+from backupd.planning.deletion.rekeyed import rekeyed_to
+from backupd.seal.keys.opening import without_lines
 
 if TYPE_CHECKING:
     from backupd.catalog.repository import Repository
     from backupd.model.ids import Pseudonym
     from backupd.model.stored.ledger import Event, SegmentRef
     from backupd.operations.keeper.values import Keeper
+    from backupd.operations.ledger import Book
     from backupd.planning.lifecycle.lives import Life, LifeKey, Lives, Purge
     from backupd.seal.keys.opening import Keyring
 
@@ -47,7 +49,7 @@ class Purging:
         for name, repository in self._keeper.stores.items():
             with self._kept_apart(name):
                 census = self._stack.enter_context(Census.opened(self._keeper.census(name), self._keeper.repository))
-                check_shrunk(self._keeper.book.lives, census, repository)
+                check_shrunk(self._keeper.book, name, census, repository)
                 self._censuses[name] = census
         return self
 
@@ -109,7 +111,7 @@ class Purging:
         keeper.book.give(name)
         # Before the folders are listed, too: what is taken from there into them meanwhile is then seen in one of both.
         unfinished = uploads_from_before(repository.store, purge.began)
-        keyrings = shred(repository, self._censuses[name], purge.segments)
+        keyrings = shred(keeper, name, self._censuses[name], purge.segments)
         self._note(
             Shredded(**key._asdict(), store=name, keyrings=keyrings), done=name in purge.shredded and not keyrings
         )
@@ -147,7 +149,9 @@ class _KeptApart:
         pass
 
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> bool:
-        if isinstance(error, InterruptedRunError) or not isinstance(error, StoreError | DamageError | RefusedError):
+        if isinstance(error, InterruptedRunError) or not isinstance(
+            error, StoreError | DamageError | RefusedError | BusyError
+        ):
             return False
         self._errors[self._name] = error
         return True
@@ -164,7 +168,7 @@ def find_segments(keeper: Keeper, census: Census, key: LifeKey) -> Iterator[Segm
                 yield generation, counted.pseudonym
 
 
-def shred(repository: Repository, census: Census, segments: Iterable[SegmentRef]) -> int:
+def shred(keeper: Keeper, store: str, census: Census, segments: Iterable[SegmentRef]) -> int:
     """Take these segments' lines out of every keyring of a store; returns how many were put anew.
 
     Each is compared with the old one before, and read again afterwards. Raises DamageError for one that cannot be
@@ -172,22 +176,29 @@ def shred(repository: Repository, census: Census, segments: Iterable[SegmentRef]
     """
     written = 0
     for where, doomed in by_keyring(census.find(segments)).items():
-        keyring = repository.keyring(where)
+        keyring = keeper.stores[store].keyring(where)
         listed = {pseudonym for pseudonym, _ in keyring.index}
         if not (doomed & listed) - keyring.shredded:
             continue
-        data = without_lines(repository.read(where, "keyring"), doomed, where)
-        _check_smaller(keyring, parse_keyring(data, repository.signers, where), doomed)
-        repository.store.replace(where, io.BytesIO(data), len(data), ObjectHash(hashlib.sha256(data).hexdigest()))
-        after = repository.keyring(where)
+        after, size = put_anew(
+            keeper,
+            store,
+            where,
+            partial(_without, doomed),
+            partial(_check_smaller, doomed),
+        )
         if not doomed <= after.shredded:
             raise DamageError(f"'{where}' still holds keys that were just removed from it")
-        census.note(after, len(data))
+        census.note(after, size)
         written += 1
     return written
 
 
-def _check_smaller(keyring: Keyring, smaller: Keyring, doomed: set[Pseudonym]) -> None:
+def _without(doomed: set[Pseudonym], data: bytes, keyring: Keyring) -> bytes:
+    return without_lines(data, doomed, keyring.where)
+
+
+def _check_smaller(doomed: set[Pseudonym], keyring: Keyring, smaller: Keyring) -> None:
     """What was read a second time may have been read wrongly: nobody else's key must go with it."""
     kept = {place: sealed for place, sealed in keyring.sealed.items() if keyring.index[place][0] not in doomed}
     if (smaller.index, smaller.wraps, smaller.chunk_key, smaller.sealed) != (
@@ -219,19 +230,36 @@ def clear(repository: Repository, segments: Iterable[SegmentRef]) -> tuple[int, 
     return objects, size
 
 
-def check_shrunk(lives: Lives, census: Census, repository: Repository) -> None:
-    """The tripwire: raise DamageError when a keyring lost a line that no purge took from it."""
-    purged = {ref for life in lives.lives.values() if life.purge for ref in life.purge.segments}
+def check_shrunk(book: Book, store: str, census: Census, repository: Repository) -> None:
+    """The tripwire: raise DamageError when a keyring lost a line that no purge took from it, or changed its recipients
+    and no rekeying is told of.
+    """
     for where in census.refresh(repository):
         keyring = repository.keyring(where)
-        lost = {(keyring.ids.generation, pseudonym) for pseudonym in keyring.shredded} - purged
-        if lost:
-            raise DamageError(
-                f"'{where}' lost the key of segment {min(lost)[1]}, and the ledger knows of no purge of it",
-                hint="Somebody removed keys. Fetch the keyring from another store, or from the store's own snapshots.",
-            )
+        if _unexplained(keyring, book, store, census) is not None:
+            # What another keeper did since the ledger was read is told before it was done.
+            book.sync()
+            if (what := _unexplained(keyring, book, store, census)) is not None:
+                raise DamageError(
+                    f"'{where}' {what}",
+                    hint="Somebody put it anew. Fetch it from another store, or from the store's own snapshots.",
+                )
         size = repository.store.stat(where)
         census.note(keyring, size.size if size is not None else 0)
+
+
+def _unexplained(keyring: Keyring, book: Book, store: str, census: Census) -> str | None:
+    """What happened to a keyring that the ledger does not tell of."""
+    purged = {ref for life in book.lives.lives.values() if life.purge for ref in life.purge.segments}
+    lost = {(keyring.ids.generation, pseudonym) for pseudonym in keyring.shredded} - purged
+    if lost:
+        return f"lost the key of segment {min(lost)[1]}, and the ledger knows of no purge of it"
+    before = census.recipients(ObjectName(keyring.where))
+    if before not in (None, keyring.wraps.keys()) and keyring.wraps.keys() not in rekeyed_to(
+        book.chain.entries(), store
+    ):
+        return "changed its recipients, and the ledger knows of no rekeying"
+    return None
 
 
 def _purge_of(lives: Lives, key: LifeKey) -> Purge:
