@@ -55,7 +55,11 @@ def choose_snapshot(candidates: Sequence[Candidate], past: Sequence[Report], see
     if not candidates:
         raise UsageError("there is no snapshot to drill", hint="Run a backup first; `backupd snapshots` lists them.")
     drilled = {candidate.name: candidate for candidate in candidates}
-    selections = [report.selection for report in past if report.selection is not None and report.type != "damage"]
+    selections = [
+        report.selection
+        for report in past
+        if report.selection is not None and report.selection.tenants is None and report.type != "damage"
+    ]
     databases: dict[tuple[str, str | None], int] = {}
     generations: dict[GenerationId, int] = {}
     for number, selection in enumerate(selections, 1):

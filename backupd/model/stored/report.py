@@ -9,7 +9,7 @@ from typing import Annotated, Any, Final, Literal
 import msgspec
 
 from backupd.errors import DamageError
-from backupd.model.ids import DrillId, GenerationId, ObjectHash, RegionName, RepositoryId, SnapshotName
+from backupd.model.ids import DrillId, GenerationId, ObjectHash, RegionName, RepositoryId, SnapshotName, TenantId
 from backupd.model.jsontext import UnreadableError, from_json
 from backupd.model.stored.documents import LedgerHead
 from backupd.model.stored.ledger import Reference
@@ -125,6 +125,8 @@ class Selection(msgspec.Struct, frozen=True, kw_only=True):
     population: Population
     tenants: _Count | None = None
     """How many tenants' segments were restored, besides shared ones; null: all."""
+    tenant: Annotated[TenantId, msgspec.Meta(pattern=r"\A[0-9a-f]{32}\Z")] | None = None
+    """Of a drill of one tenant what the ledger calls it; null also where the machine has no tenant key."""
 
 
 class Objectives(msgspec.Struct, frozen=True, kw_only=True):

@@ -9,18 +9,17 @@ import msgspec
 
 from backupd.errors import BackupdError, InterruptedRunError, SourceBusyError, SourceGoneError
 from backupd.model.stored.report import Check, CheckName, Deletion, Finding
-from backupd.operations.drill.checks import deletion, equality, measures, records, structure
-from backupd.operations.drill.choosing import restore_world
+from backupd.operations.drill.checks import canary, deletion, equality, measures, records, structure
 from backupd.operations.drill.scene import undecided
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from backupd.model.stored.report import Canary, Measured, Sizes
+    from backupd.model.stored.report import Measured, Sizes
+    from backupd.operations.drill.checks.canary import Again
     from backupd.operations.drill.checks.structure import Structure
     from backupd.operations.drill.scene import Scene
-    from backupd.operations.restore import RestoreRequest
 
 _STRUCTURE = (
     CheckName.SEQUENCES,
@@ -54,14 +53,14 @@ class Checking:
         self._make(CheckName.PURGED, self._purged)
         self._make(CheckName.ESCROW, partial(deletion.check_escrow, scene))
 
-    def measures(self, measured: Measured, sizes: Sizes | None, request: RestoreRequest) -> dict[CheckName, Check]:
+    def measures(self, measured: Measured, sizes: Sizes | None, again: Again) -> dict[CheckName, Check]:
         """Those about what was measured, and the control of those about deletion."""
         before, scene = set(self.checks), self._scene
         rows = sizes.rows if sizes else 0
         self._make(CheckName.FRESHNESS, partial(measures.check_freshness, scene, measured.rpo or 0))
         self._make(CheckName.COMPARISON, partial(measures.check_comparison, scene, rows))
         self._make(CheckName.OBJECTIVES, partial(measures.check_objectives, scene.world.objectives, measured))
-        self._make(CheckName.CANARY, partial(self._canary, request))
+        self._make(CheckName.CANARY, partial(self._canary, again))
         return {name: check for name, check in self.checks.items() if name not in before}
 
     def _make(self, name: CheckName, make: Callable[[], Check]) -> None:
@@ -110,11 +109,8 @@ class Checking:
         check, self.deletion = deletion.check_purged(self._scene)
         return check
 
-    def _canary(self, request: RestoreRequest) -> Check:
-        check, canary = deletion.check_canary(self._scene, (request, restore_world(self._scene.world)))
-        self._tell(canary)
-        return check
-
-    def _tell(self, canary: Canary | None) -> None:
+    def _canary(self, again: Again) -> Check:
+        check, seen = canary.check_canary(self._scene, again)
         if self.deletion is not None:
-            self.deletion = msgspec.structs.replace(self.deletion, canary=canary)
+            self.deletion = msgspec.structs.replace(self.deletion, canary=seen)
+        return check

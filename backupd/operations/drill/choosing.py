@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from backupd.errors import UsageError
+from backupd.errors import RefusedError, UsageError
 from backupd.model.instants import parse_stamp
 from backupd.model.stored.documents import REDUCED
 from backupd.model.stored.report import Selection
@@ -16,9 +16,11 @@ from backupd.operations.restore.values import World as RestoreWorld
 from backupd.operations.verify.ledger import UNSOUND
 from backupd.planning.drill import Candidate, choose_snapshot, named
 from backupd.planning.restoring.choosing import candidates as meant
+from backupd.planning.restoring.selection import Selection as Wanted
 from backupd.postgres.connect import Source
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from datetime import datetime
 
     from backupd.catalog.repository import Repository
@@ -60,10 +62,34 @@ def find(request: DrillRequest, repository: Repository, world: DrillWorld) -> Fo
         and record.database in world.tenancies
         and REDUCED not in record.extra  # what is left of one for a hold's sake is no database
     ]
+    if request.tenant is not None:
+        every = _of_tenant(request.tenant, every, (records, repository, world.identity))
     chosen = _named(request.snapshot, every) if request.snapshot else choose_snapshot(every, world.past, request.seed)
     one = chosen.candidate
     ours = [other.exported for other in every if (other.database, other.member) == (one.database, one.member)]
     return Found(chosen, records[one.name], history, max(ours))
+
+
+def _of_tenant(
+    tenant: str, every: list[Candidate], at_hand: tuple[Mapping[SnapshotName, Record], Repository, bytes]
+) -> list[Candidate]:
+    """Those that hold anything of the tenant. Raises UsageError when none does, and KeyRefusedError."""
+    records, repository, identity = at_hand
+    opened = {generation: repository.open_keys(identity, [generation]) for generation in {c.generation for c in every}}
+    held = [
+        one
+        for one in every
+        if any(
+            segment in opened[one.generation] and opened[one.generation][segment].name.tenant == tenant
+            for segment, _, _ in records[one.name].parts
+        )
+    ]
+    if not held:
+        raise UsageError(
+            "no snapshot holds anything of the tenant asked for",
+            hint="Names are as in the database's tenant column or pattern; a purged tenant is in no snapshot.",
+        )
+    return held
 
 
 def _named(wanted: str, every: list[Candidate]) -> Chosen:
@@ -76,25 +102,32 @@ def _named(wanted: str, every: list[Candidate]) -> Chosen:
     return named(every, names[0])
 
 
-def prepared(found: Found, repository: Repository, world: DrillWorld) -> Subject:
+def prepared(found: Found, repository: Repository, world: DrillWorld, tenant: str | None = None) -> Subject:
     """The chosen snapshot's keys, and what of it is to be restored.
 
     Raises KeyRefusedError, DamageError, RefusedError as a restore does.
     """
-    request = restore_request(found, Source("dbname=postgres"), "drill")
+    request = _request(found.record, found.chosen.candidate.name, tenant)
     choice = choose(request, repository, restore_world(world), found.history)
-    return Subject(repository, found.chosen, found.record, choice, found.history)
+    if not choice.record.parts:
+        raise RefusedError("nothing of the snapshot is left to restore")
+    return Subject(repository, found.chosen, found.record, choice, found.history, tenant)
 
 
-def restore_request(found: Found, target: Source, name: str) -> RestoreRequest:
-    """The restore a drill makes: everything, with the roles."""
+def restore_request(subject: Subject, target: Source, name: str) -> RestoreRequest:
+    """The restore a drill makes: all that is drilled, with the roles."""
+    return replace(_request(subject.record, subject.choice.snapshot, subject.tenant), target=target, name=name)
+
+
+def _request(record: Record, snapshot: SnapshotName, tenant: str | None) -> RestoreRequest:
     return RestoreRequest(
-        label=found.record.database,
-        snapshot=found.chosen.candidate.name,
-        target=target,
-        name=name,
+        label=record.database,
+        snapshot=snapshot,
+        target=Source("dbname=postgres"),
+        name="drill",
         jobs=2,
         roles=True,
+        selection=Wanted() if tenant is None else Wanted(frozenset({tenant})),
         purpose="drill",
     )
 
@@ -105,7 +138,7 @@ def restore_world(world: DrillWorld) -> RestoreWorld:
     )
 
 
-def selection(found: Found, world: DrillWorld) -> Selection:
+def selection(found: Found, world: DrillWorld, tenant: str | None = None) -> Selection:
     """The choice as a report tells it."""
     chosen, record = found.chosen, found.record
     return Selection(
@@ -117,4 +150,6 @@ def selection(found: Found, world: DrillWorld) -> Selection:
         rule=chosen.rule,
         seed=chosen.seed,
         population=chosen.population,
+        tenants=None if tenant is None else 1,
+        tenant=None if tenant is None or world.tags is None else world.tags.tenant_id(tenant),
     )

@@ -2,9 +2,10 @@
 
 1. Remove what crashed drills left behind.
 2. Choose a snapshot, by turns; open its keys; read every part's manifest.
-3. Start a server of the drill's own; make sure that it is nobody else's.
+3. Start a server of the drill's own, or take the one set aside; make sure that it is nobody else's.
 4. Restore into it, from the store and never from the spool, as a person would in a disaster.
-5. Check: records, bytes, rows, structure, deletion, age, the operator's own queries.
+5. Check: records, bytes, rows, structure, deletion, age, the operator's own queries; restore a part again, as if one
+   tenant were purged.
 6. Stop the server, remove its files, and look that they are gone.
 7. Weigh the checks against each other, and say all of it in a report.
 
@@ -14,9 +15,9 @@ Whatever stops a drill is in its report, too: a drill that could not find out ha
 from __future__ import annotations
 
 import math
-from contextlib import contextmanager
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any
 
 import backupd
 from backupd.errors import (
@@ -24,7 +25,6 @@ from backupd.errors import (
     DamageError,
     InterruptedRunError,
     ObjectMissingError,
-    RefusedError,
     SourceError,
     SpoolFullError,
 )
@@ -50,19 +50,25 @@ from backupd.operations.drill.choosing import Found, find, prepared, restore_req
 from backupd.operations.drill.damage import check_damage, damaged_copy
 from backupd.operations.drill.guard import require_apart
 from backupd.operations.drill.scene import Restored, Scene, Subject
+from backupd.operations.drill.serving import serving
 from backupd.operations.drill.values import DrillOutcome, DrillRequest, DrillWorld
 from backupd.operations.restore import RestoreReport, restore
 from backupd.operations.restore.contents import Contents
 from backupd.postgres.connect import elsewhere
-from backupd.postgres.scratch.cluster import Cluster, Making, reap, scratch_cluster
-from backupd.postgres.scratch.programs import find_server, runner
+from backupd.postgres.scratch.cluster import reap
 from backupd.postgres.scratch.watch import Limits, limited
-from backupd.trace import PhaseDone, PhaseStarted, Warned
+from backupd.postgres.tools import find_programs
+from backupd.trace import PhaseDone, PhaseStarted
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from contextlib import AbstractContextManager
 
     from backupd.catalog.repository import Repository
+    from backupd.operations.verify.ledger import History
+    from backupd.planning.restoring.selection import Selection as Wanted
+    from backupd.postgres.connect import Source
+    from backupd.postgres.scratch.server import ScratchServer
 
 _ROOM = 3
 """Times its COPY text a database may take with its indexes and the log of writing both; a start is refused below."""
@@ -120,34 +126,32 @@ class _Drill:
             found = made.found = find(self._request, self._repository, world)
             made.measured = Measured(rpo=max(0, math.ceil((self._started - found.newest).total_seconds())))
         with self._phase("keys"):
-            subject = prepared(found, self._repository, world)
-        with self._phase("queue"):
-            programs = find_server(world.place.folders, found.record.server // 10000)
-            making = Making(world.place.parent, programs, runner(world.place.user), world.random(8).hex())
-        if not making.runner.isolated:
-            world.trace.emit(
-                Warned("the drill's server can reach the network", hint="Drill as root, or allow user namespaces.")
-            )
-        with scratch_cluster(making) as cluster:
+            subject = prepared(found, self._repository, world, self._request.tenant)
+        with ExitStack() as stack:
+            with self._phase("queue"):
+                server = stack.enter_context(serving(world, found.record.server // 10000))
             try:
-                made.versions = Versions(backupd=backupd.__version__, server=programs.version)
-                self._with(cluster, found, subject)
+                self._with(server, subject)
             finally:
-                self._dispose(cluster)
+                self._dispose(server)
 
-    def _with(self, cluster: Cluster, found: Found, subject: Subject) -> None:
-        require_apart(cluster.source, self._world.production)
-        if found.record.totals.bytes * _ROOM > min(self._world.place.size, cluster.free()):
+    def _with(self, server: ScratchServer, subject: Subject) -> None:
+        place = self._world.place
+        require_apart(server.source, self._world.production)
+        programs = find_programs(server.source.client_folders, subject.record.server)
+        client = ".".join(map(str, programs.version))
+        self._made.versions = Versions(backupd=backupd.__version__, server=server.version, client=client)
+        if subject.tenant is None and subject.record.totals.bytes * _ROOM > min(place.size, server.free()):
             raise SpoolFullError(
                 "there is no room for the scratch server's files",
                 hint="Raise drill.max_size, or name a larger disk's folder as drill.scratch_dir.",
             )
         if self._request.damage:
-            self._damage(cluster, found, subject)
+            self._damage(server, subject)
             return
-        name = _database_name(subject)
-        report = self._restore(cluster, found, name, self._repository)
-        source = elsewhere(cluster.source, name)
+        name = server.name(subject.database)
+        report = self._restore(server, subject, name)
+        source = elsewhere(server.source, name)
         self._world.between(source)
         with Contents(self._repository, subject.choice.record, subject.choice.keys, 2) as contents:
             plan = contents.plan(exact=subject.choice.exact)
@@ -159,47 +163,60 @@ class _Drill:
                 objects=len(objects),
                 fetched=sum(objects.values()),
             )
-            self._check(cluster, Scene(self._world, subject, Restored(source, contents, plan)), found)
+            self._check(server, Scene(self._world, subject, Restored(source, contents, plan, server.roles)))
 
-    def _restore(self, cluster: Cluster, found: Found, name: str, repository: Repository) -> RestoreReport:
-        world = self._world
-        limits = Limits(world.place.restore_limit.total_seconds(), world.place.size)
-        request = restore_request(found, cluster.source, name)
-        with limited(cluster, "restore", limits):
-            report = restore(request, repository, restore_world(world))
+    def _restore(self, server: ScratchServer, subject: Subject, name: str, **other: Any) -> RestoreReport:
+        request = restore_request(subject, server.source, name)
+        with self._limited(server, "restore"):
+            report = restore(request, other.get("repository", self._repository), restore_world(self._world))
         for phase, seconds in report.phases:
             self._took(_OF_RESTORE.get(phase, "restore"), seconds)
         return report
 
-    def _check(self, cluster: Cluster, scene: Scene, found: Found) -> None:
-        made, limit = self._made, self._world.place.check_limit.total_seconds()
-        checking = Checking(scene, cluster.path)
-        with self._phase("verify"), limited(cluster, "verify", Limits(limit, self._world.place.size)):
+    def _limited(self, server: ScratchServer, phase: str) -> AbstractContextManager[None]:
+        place = self._world.place
+        longest = place.check_limit if phase == "verify" else place.restore_limit
+        return limited(server, phase, Limits(longest.total_seconds(), place.size))
+
+    def _check(self, server: ScratchServer, scene: Scene) -> None:
+        made, subject = self._made, scene.subject
+        checking = Checking(scene, server.path)
+        with self._phase("verify"), self._limited(server, "verify"):
             checking.run()
         made.checks |= checking.checks
         elapsed = math.ceil(self._world.clock.monotonic() - self._began)
         made.measured = Measured(rpo=made.measured.rpo, rto=elapsed)
-        made.checks |= checking.measures(made.measured, made.sizes, restore_request(found, cluster.source, "canary"))
+
+        def again(selection: Wanted, history: History) -> Source:
+            name = server.name(subject.database, "canary")
+            request = replace(restore_request(subject, server.source, name), selection=selection)
+            with self._limited(server, "canary"):
+                restore(request, self._repository, restore_world(self._world), history)
+            source = elsewhere(server.source, name)
+            self._world.between_again(source)
+            return source
+
+        with self._phase("canary"):
+            made.checks |= checking.measures(made.measured, made.sizes, again)
         made.deletion = checking.deletion
 
-    def _damage(self, cluster: Cluster, found: Found, subject: Subject) -> None:
+    def _damage(self, server: ScratchServer, subject: Subject) -> None:
         copy = damaged_copy(subject, self._request.seed)
+        name = server.name(subject.database, "damaged")
         with self._phase("verify"):
             check = check_damage(
-                subject, copy, cluster.path, lambda repository: self._restore(cluster, found, "damaged", repository)
+                subject, copy, server.path, lambda damaged: self._restore(server, subject, name, repository=damaged)
             )
         self._made.checks[CheckName.DAMAGE] = check
 
-    def _dispose(self, cluster: Cluster) -> None:
+    def _dispose(self, server: ScratchServer) -> None:
         with self._phase("disposal"):
-            ended, removed = cluster.dispose()
+            gone = server.dispose()
         before = self._made.disposal
-        destroyed = [Disposed("scratch-server", "process-gone")] if ended else []
-        destroyed += [Disposed("data-folder", "listed-absent")] if removed else []
         self._made.disposal = Disposal(
-            destroyed=[*destroyed, Disposed("keys", "never-on-disk")],
+            destroyed=[*(Disposed(what, how) for what, how in gone.destroyed), Disposed("keys", "never-on-disk")],
             leftovers=before.leftovers,
-            remaining=before.remaining + (not ended) + (not removed),
+            remaining=before.remaining + gone.remaining,
         )
         faults = [Finding("left-behind", self._made.disposal.remaining)] if self._made.disposal.remaining else []
         verdict = Check.of(CheckName.DISPOSAL, "fail" if faults else "pass", 2, faults)
@@ -235,7 +252,7 @@ class _Drill:
             machine=world.machine,
             location=world.location,
             versions=made.versions,
-            selection=selection(made.found, world) if made.found else None,
+            selection=selection(made.found, world, request.tenant) if made.found else None,
             objectives=world.objectives,
             phases=[Phase(name, math.ceil(seconds * 1000)) for name, seconds in made.phases.items()],
             measured=made.measured,
@@ -258,12 +275,3 @@ class _Drill:
 
     def _took(self, name: str, seconds: float) -> None:
         self._made.phases[name] = self._made.phases.get(name, 0.0) + seconds
-
-
-def _database_name(subject: Subject) -> str:
-    """The real name, so that rules over names mean in the scratch server what they meant at the source."""
-    parts = subject.choice.record.parts
-    if not parts:
-        raise RefusedError("nothing of the snapshot is left to restore")
-    name = subject.choice.keys[parts[0][0]].name.database
-    return f"{name[:50]}_drill" if name in ("postgres", "template0", "template1") else name

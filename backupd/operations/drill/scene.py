@@ -12,6 +12,8 @@ from backupd.model.stored.report import Check, CheckName, Finding
 
 if TYPE_CHECKING:
     from backupd.catalog.repository import Repository
+    from backupd.model.inventory import Table
+    from backupd.model.routes import MappedTable
     from backupd.model.stored.documents import Record
     from backupd.model.stored.manifest import Span
     from backupd.operations.drill.values import DrillWorld
@@ -37,6 +39,36 @@ class Subject:
     choice: Choice
     """What of it was to be restored."""
     history: History
+    tenant: str | None = field(default=None, repr=False)
+    """The one that is restored, with what is shared; None: all are."""
+
+    @property
+    def database(self) -> str:
+        """The real name. May be a tenant's."""
+        return self.choice.keys[self.choice.record.parts[0][0]].name.database
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """One table whose rows are to be held against what they must be."""
+
+    table: Table
+    mapped: MappedTable
+    expected: Segments
+
+
+@dataclass(frozen=True, slots=True)
+class Compared:
+    """What a look at rows came to."""
+
+    tasks: tuple[Task, ...] = field(repr=False)
+    rows: Counter[str | None] = field(repr=False)
+    """There, by tenant."""
+    faults: tuple[tuple[str | None, str], ...] = field(repr=False)
+    """A tenant, and what is wrong with its rows of one table."""
+    segments: int
+    strangers: frozenset[str] = field(repr=False)
+    """Tenants with rows in a table that must have none of theirs."""
 
 
 @dataclass(slots=True)
@@ -46,8 +78,10 @@ class Restored:
     source: Source
     contents: Contents
     plan: RestorePlan
-    strangers: int | None = None
-    """Tenants with rows there that the snapshot has none of, or only purged ones; None until rows were compared."""
+    roles: frozenset[str] = frozenset()
+    """Those the server had before."""
+    compared: Compared | None = None
+    """None until rows were."""
 
 
 @dataclass(frozen=True, slots=True)

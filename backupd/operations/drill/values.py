@@ -13,6 +13,7 @@ from backupd.model.ids import SnapshotName
 from backupd.model.stored.report import Objectives, Report
 from backupd.model.tenancy import Tenancy
 from backupd.postgres.connect import Source
+from backupd.seal.keys.tags import TenantTags
 from backupd.store.base import Store
 from backupd.trace import Trace
 
@@ -48,6 +49,10 @@ class Place:
     """Bytes it may take on the disk."""
     restore_limit: timedelta
     check_limit: timedelta
+    memory: int = 2 << 30
+    """Bytes that one process of the server may have; its caches and sorts are made to fit."""
+    target: Source | None = None
+    """A server that was set aside for drills; None: each makes its own."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +65,8 @@ class DrillRequest:
     """As for a restore; None: the one whose turn it is."""
     seed: str = "0"
     """Hex digits, for the turns of the random rule."""
+    tenant: str | None = field(default=None, repr=False)
+    """Only this one is restored, with what is shared; None: all are."""
     damage: bool = False
     """Whether this is a drill that damages what it fetches, and must notice."""
     trigger: str = "command"
@@ -95,8 +102,13 @@ class DrillWorld:
     """Reports of earlier drills of the region, oldest first."""
     own_ledger: Store | None = None
     location: str | None = None
+    """Where this machine is."""
+    tags: TenantTags | None = field(default=None, repr=False)
+    """By which a tenant is called in a report; None: it is not."""
     between: Callable[[Source], None] = _nothing
     """Called with the restored database before it is checked."""
+    between_again: Callable[[Source], None] = _nothing
+    """The same with what was restored a second time."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -30,11 +30,14 @@ if TYPE_CHECKING:
     from backupd.catalog.repository import Repository
     from backupd.operations.restore.choosing import Choice
     from backupd.operations.restore.values import RestoreRequest, World
+    from backupd.operations.verify.ledger import History
     from backupd.planning.restoring.restore import RestorePlan
 
 
-def restore(request: RestoreRequest, repository: Repository, world: World) -> RestoreReport:
-    """Restore; returns when the database has its final name.
+def restore(
+    request: RestoreRequest, repository: Repository, world: World, history: History | None = None
+) -> RestoreReport:
+    """Restore; returns when the database has its final name. `history` is the ledger to obey; None: the store's.
 
     Raises UsageError when no snapshot fits, RefusedError when the target does not or nothing is left to restore,
     KeyRefusedError, DamageError, also for a ledger that cannot be followed, the store's errors, SourceError when
@@ -42,7 +45,7 @@ def restore(request: RestoreRequest, repository: Repository, world: World) -> Re
     """
     timer = Timer(world.clock, world.trace)
     with timer.phase("planning"):
-        choice = choose(request, repository, world, read_history(repository, world))
+        choice = choose(request, repository, world, history or read_history(repository, world))
     with Contents(repository, choice.record, choice.keys, request.readers) as contents:
         with timer.phase("planning"):
             plan = contents.plan(request.selection, exact=choice.exact)

@@ -14,6 +14,7 @@ from backupd.errors import SourceError
 from backupd.postgres.connect import Source
 from backupd.postgres.scratch.folder import dispose, end_server, leftovers, make_folder, processes
 from backupd.postgres.scratch.guardian import watch_over
+from backupd.postgres.scratch.server import Gone
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -40,13 +41,14 @@ _SETTINGS = {
     "max_logical_replication_workers": "0",
     "archive_mode": "off",
     "shared_preload_libraries": "",
-    "shared_buffers": "128MB",
     "max_wal_size": "2GB",
     "max_connections": "40",
     "max_prepared_transactions": "0",
     "max_locks_per_transaction": "1024",
     # In the server's own folder, so that a killed one leaves nothing elsewhere.
     "dynamic_shared_memory_type": "mmap",
+    # Its libraries alone take more room than a small limit leaves.
+    "jit": "off",
     # What PostgreSQL says quotes rows.
     "logging_collector": "off",
     "log_min_messages": "panic",
@@ -65,6 +67,8 @@ class Making:
     runner: Runner
     token: str
     """16 hex digits that nobody else has."""
+    memory: int = 2 << 30
+    """Bytes that any one process of it may have, what all of them share included."""
 
 
 class Cluster:
@@ -107,10 +111,23 @@ class Cluster:
         """End it at once; nothing of it is needed any more."""
         end_server(self._folder.data)
 
-    def dispose(self) -> tuple[bool, bool]:
-        """End it and remove its folder: whether no process of it is left, and no file."""
-        gone = dispose(self._folder)
-        return not processes(self._folder.data), gone and not self._folder.path.exists()
+    @property
+    def roles(self) -> frozenset[str]:
+        return frozenset({SUPERUSER})
+
+    def name(self, real: str, what: str = "") -> str:
+        """The real one, so that rules over names mean here what they meant at the source."""
+        if what or real in ("postgres", "template0", "template1"):
+            return f"{real[:40]}_drill{what and '_' + what}"
+        return real
+
+    def dispose(self) -> Gone:
+        """End it and remove its folder, and see that no process of it is left, and no file."""
+        removed = dispose(self._folder) and not self._folder.path.exists()
+        ended = not processes(self._folder.data)
+        destroyed = [("scratch-server", "process-gone")] if ended else []
+        destroyed += [("data-folder", "listed-absent")] if removed else []
+        return Gone(tuple(destroyed), (not ended) + (not removed))
 
     def start(self) -> None:
         """Make the cluster and start its server.
@@ -125,7 +142,12 @@ class Cluster:
         options = ["-U", SUPERUSER, "-E", "UTF8", "--locale=C", "--no-sync", "-A", "reject", "--auth-local=trust"]
         self._run("initdb", "-D", str(data), *options)
         late = {"event_triggers": "off"} if self._making.programs.major >= _EVENT_TRIGGERS_SINCE else {}
-        settings = {**_SETTINGS, **late, "unix_socket_directories": str(self._folder.socket)}
+        settings = {
+            **_SETTINGS,
+            **memory_settings(self._making.memory),
+            **late,
+            "unix_socket_directories": str(self._folder.socket),
+        }
         lines = "".join(f"{name} = '{value}'\n" for name, value in settings.items())
         with (data / "postgresql.auto.conf").open("a") as file:
             file.write(lines)
@@ -135,7 +157,8 @@ class Cluster:
     def _run(self, program: str, *arguments: str) -> None:
         runner = self._making.runner
         drop = _dropping(runner) if runner.prefix and runner.user is not None else ()
-        command = [*runner.prefix, *drop, "nice", "-n", "10", str(self._programs / program), *arguments]
+        limit = ("/bin/sh", "-c", 'ulimit -v "$0" && exec nice -n 10 "$@"', str(self._making.memory >> 10))
+        command = [*runner.prefix, *drop, *limit, str(self._programs / program), *arguments]
         options = runner.options()
         if drop:  # the network is taken away by root; `setpriv` drops the rights after that
             options = {name: value for name, value in options.items() if name not in ("user", "group", "extra_groups")}
@@ -169,6 +192,17 @@ def scratch_cluster(making: Making) -> Iterator[Cluster]:
         if guardian.stdin is not None:
             guardian.stdin.close()
         guardian.wait()
+
+
+def memory_settings(memory: int) -> dict[str, str]:
+    """What a server may take, so that its caches, two indexes being made and a few sorts fit `memory` bytes together.
+
+    Not more than that is PostgreSQL's own word for each operation. The kernel holds each process to all of it
+    (RLIMIT_AS); nothing but a control group holds their sum.
+    """
+    kib = memory >> 10
+    shares = {"shared_buffers": 8, "maintenance_work_mem": 16, "work_mem": 64, "temp_buffers": 128}
+    return {name: f"{kib // share}kB" for name, share in shares.items()} | {"hash_mem_multiplier": "1"}
 
 
 def reap(parent: Path) -> tuple[int, int]:

@@ -13,7 +13,7 @@ from backupd.errors import BackupdError, InterruptedRunError, SourceBusyError, S
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from backupd.postgres.scratch.cluster import Cluster
+    from backupd.postgres.scratch.server import ScratchServer
 
 _EVERY = 2.0
 """Seconds between two looks at the size."""
@@ -29,13 +29,13 @@ class Limits:
 
 
 @contextmanager
-def limited(cluster: Cluster, phase: str, limits: Limits) -> Iterator[None]:
+def limited(server: ScratchServer, phase: str, limits: Limits) -> Iterator[None]:
     """Stop the server when the block takes longer or more room than it may; what it was doing fails then.
 
     Raises SourceBusyError or SpoolFullError in place of that failure, or of the block's own end.
     """
     ended, broken = threading.Event(), list[BackupdError]()
-    watching = threading.Thread(target=_watch, args=(cluster, phase, limits, ended, broken), name="watch", daemon=True)
+    watching = threading.Thread(target=_watch, args=(server, phase, limits, ended, broken), name="watch", daemon=True)
     watching.start()
     try:
         yield
@@ -52,23 +52,25 @@ def limited(cluster: Cluster, phase: str, limits: Limits) -> Iterator[None]:
         raise broken[0]
 
 
-def _watch(cluster: Cluster, phase: str, limits: Limits, ended: threading.Event, broken: list[BackupdError]) -> None:
+def _watch(
+    server: ScratchServer, phase: str, limits: Limits, ended: threading.Event, broken: list[BackupdError]
+) -> None:
     until = time.monotonic() + limits.seconds
     while not ended.wait(max(0.0, min(_EVERY, until - time.monotonic()))):
-        error = _exceeded(cluster, phase, limits, until)
+        error = _exceeded(server, phase, limits, until)
         if error is not None:
             broken.append(error)
-            cluster.stop()
+            server.stop()
             return
 
 
-def _exceeded(cluster: Cluster, phase: str, limits: Limits, until: float) -> BackupdError | None:
+def _exceeded(server: ScratchServer, phase: str, limits: Limits, until: float) -> BackupdError | None:
     if time.monotonic() >= until:
         return SourceBusyError(
             f"the drill's phase '{phase}' took longer than the {limits.seconds:.0f} s it may take",
             hint="Look at what slowed it down, or raise the limit under [drill].",
         )
-    if cluster.size() > limits.size:
+    if server.size() > limits.size:
         return SpoolFullError(
             "the drill's scratch server needs more room than it may take",
             hint="Raise drill.max_size, and see that the disk of drill.scratch_dir has it.",

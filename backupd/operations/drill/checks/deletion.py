@@ -1,73 +1,18 @@
-"""Checks 12 to 14: the canary, purged tenants, and the identity that is kept for a disaster."""
+"""Checks 13 and 14: purged tenants, and the identity that is kept for a disaster."""
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from backupd.errors import BackupdError, KeyRefusedError, RefusedError
-from backupd.model.ids import ObjectName
+from backupd.errors import BackupdError, KeyRefusedError
 from backupd.model.stored.ledger import PurgeBegan, Shredded
-from backupd.model.stored.report import Canary, CheckName, Deletion
+from backupd.model.stored.report import CheckName, Deletion
 from backupd.operations.drill.scene import Findings, skipped
-from backupd.operations.restore.choosing import choose
-from backupd.operations.restore.contents import Contents
-from backupd.operations.restore.values import RestoreRequest
-from backupd.operations.restore.values import World as RestoreWorld
-from backupd.operations.verify.ledger import History, LedgerSeen
-from backupd.seal.keys.opening import parse_keyring, without_lines
 
 if TYPE_CHECKING:
     from backupd.model.ids import Pseudonym
-    from backupd.model.stored.documents import PartRef
     from backupd.model.stored.report import Check
     from backupd.operations.drill.scene import Scene
-
-
-def _purged_too(scene: Scene, segments: frozenset[Pseudonym]) -> History:
-    """A history that says one tenant's segments were purged, beside what it says already."""
-    subject = scene.subject
-    history = History(subject.repository, LedgerSeen(subject.history.chain, ()), scene.world.store)
-    places = {(subject.record.generation, segment) for segment in segments}
-    history.explained = replace(history.explained, purged=history.explained.purged | places)
-    return history
-
-
-def check_canary(scene: Scene, restore: tuple[RestoreRequest, RestoreWorld]) -> tuple[Check, Canary | None]:
-    """The positive control of check 13: that a tenant can come back, that a purge keeps it away, that a shredded key
-    is missed.
-
-    A tenant of the snapshot is taken for one that was purged, in memory only. It was restored with the others; under a
-    ledger that lists it the same restore plans not one row of it, and a keyring without its lines does not open them.
-    """
-    subject = scene.subject
-    ours = _smallest_tenant(scene)
-    if not ours:
-        return skipped(CheckName.CANARY, "no-tenants"), None
-    findings = Findings(CheckName.CANARY, len(ours))
-    tenants = {subject.choice.keys[segment].name.tenant for segment in ours}
-    before = bool(ours & _filled(scene)) and all(segment in subject.choice.keys for segment in ours)
-    findings.add("canary-not-restored", int(not before))
-    after = _is_left_out(scene, restore, ours, tenants)
-    findings.add("canary-came-back", int(not after))
-    findings.add("canary-key-opens-when-shredded", _still_open(scene, ours))
-    return findings.check(), Canary(resurrected=before, removed=after)
-
-
-def _is_left_out(
-    scene: Scene, restore: tuple[RestoreRequest, RestoreWorld], ours: frozenset[Pseudonym], tenants: set[str | None]
-) -> bool:
-    """Whether a restore under a ledger that lists these segments plans no row of theirs, and fewer in all."""
-    request, world = restore
-    subject = scene.subject
-    try:
-        left = choose(request, subject.repository, world, _purged_too(scene, ours))
-        with Contents(subject.repository, left.record, left.keys, 1) as contents:
-            plan = contents.plan(exact=False)
-    except RefusedError:
-        return True  # nothing of the snapshot is anybody else's
-    still = [part for part, _, _ in left.record.parts if left.keys[part].name.tenant in tenants]
-    return not still and plan.rows < scene.restored.plan.rows
 
 
 def check_purged(scene: Scene) -> tuple[Check, Deletion]:
@@ -82,9 +27,10 @@ def check_purged(scene: Scene) -> tuple[Check, Deletion]:
     kept = {part[0] for part in subject.choice.record.parts}
     returned = [segment for segment in purged if segment in kept]
     findings.add("purged-restored", len(returned))
-    findings.add("tenants-of-no-segment", scene.restored.strangers or 0)
+    compared = scene.restored.compared
+    findings.add("tenants-of-no-segment", len(compared.strangers) if compared else 0)
     # Without the rows compared nobody knows who has some.
-    findings.add("rows-not-compared", int(scene.restored.strangers is None))
+    findings.add("rows-not-compared", int(compared is None))
     opened = [segment for segment in purged if _opens(scene, segment)]
     shredded = _shredded(scene)
     findings.add("shredded-key-opens", sum(segment in shredded for segment in opened))
@@ -138,40 +84,3 @@ def _shredded(scene: Scene) -> set[Pseudonym]:
             elif isinstance(event, Shredded) and event.store == scene.world.store:
                 found |= lives.get((event.tenant, event.incarnation, event.scope), set())
     return found
-
-
-def _smallest_tenant(scene: Scene) -> frozenset[Pseudonym]:
-    """The segments of the tenant with rows whose parts are the smallest, so that looking again costs little."""
-    choice, filled = scene.subject.choice, _filled(scene)
-    by_tenant: dict[str, list[PartRef]] = {}
-    for part in choice.record.parts:
-        tenant = choice.keys[part[0]].name.tenant
-        if tenant is not None:
-            by_tenant.setdefault(tenant, []).append(part)
-    with_rows = [parts for parts in by_tenant.values() if any(segment in filled for segment, _, _ in parts)]
-    if not with_rows:
-        return frozenset()
-    smallest = min(with_rows, key=lambda parts: (sum(size for _, _, size in parts), parts[0]))
-    return frozenset(segment for segment, _, _ in smallest)
-
-
-def _filled(scene: Scene) -> set[Pseudonym]:
-    """Segments of which the restore had rows to load."""
-    parts = scene.subject.choice.record.parts
-    pieces = (piece for bundles in scene.restored.plan.passes for bundle in bundles for piece in bundle)
-    return {parts[piece.part][0] for piece in pieces}
-
-
-def _still_open(scene: Scene, segments: frozenset[Pseudonym]) -> int:
-    """How many of the segments open from keyrings without their lines, as a shred leaves them; none must."""
-    repository = scene.subject.repository
-    still = 0
-    for keyring in repository.keyrings(scene.subject.record.generation):
-        if any(segment in segments for segment, _ in keyring.index):
-            whole = repository.read(ObjectName(keyring.where), "keyring")
-            cut = parse_keyring(without_lines(whole, segments, keyring.where), repository.signers, keyring.where)
-            try:
-                still += len(segments & cut.open(scene.world.identity).segments.keys())
-            except (KeyRefusedError, RefusedError):
-                continue
-    return still

@@ -7,14 +7,15 @@ the digests of the row streams must be the same, whatever else was in between.
 from __future__ import annotations
 
 import hashlib
+from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from backupd.errors import SourceError
 from backupd.model.routes import Tenant
 from backupd.model.stored.report import CheckName
-from backupd.operations.drill.scene import Findings, expected_rows, undecided
+from backupd.operations.drill.scene import Compared, Findings, Task, expected_rows, undecided
 from backupd.planning.source.tenancy import map_tables
 from backupd.postgres import settings
 from backupd.postgres.connect import connect, resolved
@@ -28,11 +29,11 @@ from backupd.rows.worker import NULL, unescape
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from backupd.model.inventory import Inventory, Table
-    from backupd.model.routes import MappedTable
+    from backupd.model.inventory import Inventory
     from backupd.model.stored.manifest import Span
     from backupd.model.stored.report import Check
-    from backupd.operations.drill.scene import Scene, Segments
+    from backupd.operations.drill.scene import Scene
+    from backupd.postgres.connect import Source
     from backupd.postgres.tools import Client
 
 _READERS = 2
@@ -42,20 +43,14 @@ _MASK = 1023
 """Rows are handed on about a thousand at a time."""
 
 
-@dataclass(frozen=True, slots=True)
-class _Task:
-    table: Table
-    mapped: MappedTable
-    expected: Segments
-
-
 @dataclass(slots=True)
 class _Found:
     """What one table showed."""
 
-    codes: list[str] = field(default_factory=list)
+    faults: list[tuple[str | None, str]] = field(default_factory=list)
     segments: int = 0
     strangers: set[str] = field(default_factory=set)
+    rows: Counter[str | None] = field(default_factory=Counter)
 
 
 def check_equality(scene: Scene) -> Check:
@@ -65,27 +60,40 @@ def check_equality(scene: Scene) -> Check:
     """
     findings = Findings(CheckName.EQUALITY)
     expected = expected_rows(scene.subject, scene.restored.plan)
-    source = scene.restored.source
-    with connect(source) as connection:
-        inventory = read_inventory(connection)
-        mapping = map_tables(scene.world.tenancies[scene.subject.record.database], inventory)
-        version, given = connection.info.server_version, resolved(connection)
+    with connect(scene.restored.source) as connection:
+        # Rules over names mean what they meant at the source.
+        inventory = replace(read_inventory(connection), database=scene.subject.database)
+    mapping = map_tables(scene.world.tenancies[scene.subject.record.database], inventory)
     tables = inventory.by_name()
     if mapping.unmapped:
         # Columns or keys that the rules name are gone, or the rules have changed since.
         return undecided(CheckName.EQUALITY, "tables-not-mapped", len(mapping.unmapped))
-    tasks = [_Task(tables[one.table], one, expected.pop(one.table, {})) for one in mapping.tables]
+    tasks = [Task(tables[one.table], one, expected.pop(one.table, {})) for one in mapping.tables]
     findings.add("table-missing", len(expected))
-    with client(find_programs(source.client_folders, version), given) as started:
-        strangers = set[str]()
-        for found in _in_parallel(tasks, started, version):
-            findings.examined += found.segments
-            for code in found.codes:
-                findings.add(code)
-            strangers |= found.strangers
-    scene.restored.strangers = len(strangers)
+    compared = scene.restored.compared = compare(tasks, scene.restored.source)
+    findings.examined = compared.segments
+    for _, code in compared.faults:
+        findings.add(code)
     _compare_counts(scene, inventory, findings)
     return findings.check()
+
+
+def compare(tasks: Sequence[Task], source: Source) -> Compared:
+    """Read the tables back, by tenant, and hold them against what they must be.
+
+    Raises SourceError, and ConfigError without fitting programs.
+    """
+    with connect(source) as connection:
+        version, given = connection.info.server_version, resolved(connection)
+    with client(find_programs(source.client_folders, version), given) as started:
+        found = list(_in_parallel(tasks, started, version))
+    return Compared(
+        tasks=tuple(tasks),
+        rows=sum((one.rows for one in found), Counter[str | None]()),
+        faults=tuple(fault for one in found for fault in one.faults),
+        segments=sum(one.segments for one in found),
+        strangers=frozenset[str]().union(*(one.strangers for one in found)),
+    )
 
 
 def _compare_counts(scene: Scene, inventory: Inventory, findings: Findings) -> None:
@@ -95,7 +103,7 @@ def _compare_counts(scene: Scene, inventory: Inventory, findings: Findings) -> N
     findings.add("table-missing", sum(one not in named for one in listed))
 
 
-def _in_parallel(tasks: Sequence[_Task], started: Client, version: int) -> Iterable[_Found]:
+def _in_parallel(tasks: Sequence[Task], started: Client, version: int) -> Iterable[_Found]:
     ordered = sorted(tasks, key=lambda task: -task.table.blocks)
     with ThreadPoolExecutor(_READERS, "comparing") as pool:
         running = [pool.submit(_read_tables, ordered[number::_READERS], started, version) for number in range(_READERS)]
@@ -103,7 +111,7 @@ def _in_parallel(tasks: Sequence[_Task], started: Client, version: int) -> Itera
             yield from future.result()
 
 
-def _read_tables(tasks: Sequence[_Task], started: Client, version: int) -> list[_Found]:
+def _read_tables(tasks: Sequence[Task], started: Client, version: int) -> list[_Found]:
     preamble = settings.statements(settings.reading(version)) + "BEGIN TRANSACTION READ ONLY"
     psql = Psql(started.command("psql"), started.environment, preamble)
     try:
@@ -112,7 +120,7 @@ def _read_tables(tasks: Sequence[_Task], started: Client, version: int) -> list[
         psql.close()
 
 
-def _read_table(task: _Task, psql: Psql) -> _Found:
+def _read_table(task: Task, psql: Psql) -> _Found:
     selection = select_rows(task.table, task.mapped.route)
     splitter = Splitter(routed=selection.routed, mask=_MASK, seed=0, limit=_HELD)
     owner = task.mapped.route.tenant if isinstance(task.mapped.route, Tenant) else None
@@ -130,7 +138,7 @@ def _read_table(task: _Task, psql: Psql) -> _Found:
 class _Streams:
     """One table's rows, by tenant, each held against its spans as they pass."""
 
-    def __init__(self, task: _Task, owner: str | None) -> None:
+    def __init__(self, task: Task, owner: str | None) -> None:
         self._expected = task.expected
         self._owner = owner
         self._by_text: dict[bytes | None, _Stream] = {}
@@ -150,7 +158,8 @@ class _Streams:
             found.segments += 1
             code = stream.judge()
             if code is not None:
-                found.codes.append(code)
+                found.faults.append((tenant, code))
+            found.rows[tenant] += stream.rows
             if tenant is not None and tenant not in self._expected and stream.rows:
                 found.strangers.add(tenant)
         return found

@@ -33,6 +33,8 @@ def check_freshness(scene: Scene, rpo: int) -> Check:
 def check_comparison(scene: Scene, rows: int) -> Check:
     """Beside the drill of an older snapshot of the same database: rows do not vanish by the half unnoticed."""
     record = scene.subject.record
+    if scene.subject.tenant is not None:
+        return skipped(CheckName.COMPARISON, "one-tenant")
     before = _before(scene.world.past, record.database, record.exported)
     if before is None or before.sizes is None:
         return skipped(CheckName.COMPARISON, "no-earlier-drill")
@@ -47,6 +49,8 @@ def check_assertions(scene: Scene) -> Check:
     ours = [one for one in scene.world.assertions if one.database == scene.subject.record.database]
     if not ours:
         return skipped(CheckName.ASSERTIONS, "not-configured")
+    if scene.subject.tenant is not None:  # they were written about the whole database
+        return skipped(CheckName.ASSERTIONS, "one-tenant")
     findings = Findings(CheckName.ASSERTIONS, len(ours))
     for one in ours:
         number = whole_number(scene.restored.source, one.sql, _QUERY_SECONDS)
@@ -73,7 +77,7 @@ def _before(past: Sequence[Report], database: str, exported: str) -> Report | No
     """The newest drill of an older snapshot of the database that came to a verdict."""
     for report in reversed(past):
         selection = report.selection
-        if selection is None or report.sizes is None or report.verdict == "error":
+        if selection is None or report.sizes is None or report.verdict == "error" or selection.tenants is not None:
             continue
         if selection.database == database and parse_stamp(selection.exported) <= parse_stamp(exported):
             return report

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import IO, TYPE_CHECKING, Any, cast
 
@@ -13,12 +14,12 @@ from backupd.model.stored.report import CheckName
 from backupd.operations.drill.scene import Findings
 from backupd.planning.source.names import Names
 from backupd.postgres.connect import connect, resolved
+from backupd.postgres.quoting import identifier
 from backupd.postgres.schema.ddl import dump_globals, dump_schema, large_objects_command
 from backupd.postgres.schema.likeness import Difference, Schema, differences, not_valid, read_schema
 from backupd.postgres.schema.object_digests import object_digests, reader_of
 from backupd.postgres.schema.statements import split_statements
 from backupd.postgres.scratch import looking
-from backupd.postgres.scratch.cluster import SUPERUSER
 from backupd.postgres.source.exported import hold
 from backupd.postgres.source.facts import read_facts, read_sequences
 from backupd.postgres.tools import client, find_programs
@@ -29,8 +30,6 @@ if TYPE_CHECKING:
     from backupd.operations.drill.scene import Scene
     from backupd.postgres.tools import Client
 
-_OWN = (f"CREATE ROLE {SUPERUSER};", f"ALTER ROLE {SUPERUSER} ")
-"""Every server has a first superuser of its own making, with its own password."""
 _ROLES = ("CREATE ROLE ", "ALTER ROLE ", "GRANT ", "COMMENT ON ROLE ", "SECURITY LABEL ")
 
 
@@ -130,11 +129,12 @@ def check_extensions(scene: Scene, structure: Structure) -> Check:
 
 
 def check_globals(scene: Scene, structure: Structure) -> Check:
-    """Every role with its attributes, settings and memberships; the scratch server's own are as it made them."""
+    """Every role with its attributes, settings and memberships; those the server had before are as it made them."""
     findings = Findings(CheckName.GLOBALS)
-    contents, plan = scene.restored.contents, scene.restored.plan
-    wanted = Counter(_role_statements(file.decode(errors="surrogateescape") for file in contents.file(plan, "globals")))
-    there = Counter(_role_statements(structure.globals))
+    contents, plan, own = scene.restored.contents, scene.restored.plan, scene.restored.roles
+    files = (file.decode(errors="surrogateescape") for file in contents.file(plan, "globals"))
+    wanted = Counter(_role_statements(files, own))
+    there = Counter(_role_statements(structure.globals, own))
     findings.examined = wanted.total()
     findings.add("role-differs", (wanted - there).total())
     findings.add("role-added", (there - wanted).total())
@@ -182,10 +182,14 @@ def _collations(facts: Mapping[str, Any]) -> dict[tuple[str, str, str], str | No
     return {(schema, name, provider): version for schema, name, provider, version in facts["collations"]}
 
 
-def _role_statements(scripts: Iterable[str]) -> Sequence[str]:
+def _role_statements(scripts: Iterable[str], own: Collection[str]) -> Sequence[str]:
+    """Without those that make the server's own roles: it has its first superuser, with a password of its own."""
+    names = [identifier(name) for name in own]
+    names += [name for name in own if re.fullmatch(r"[a-z_][a-z0-9_]*", name)]  # pg_dumpall quotes others only
+    made = tuple(f"{word} ROLE {name}{end}" for name in names for word, end in (("CREATE", ";"), ("ALTER", " ")))
     return [
         statement.strip()
         for script in scripts
         for statement in split_statements(script)
-        if statement.strip().startswith(_ROLES) and not statement.strip().startswith(_OWN)
+        if statement.strip().startswith(_ROLES) and not statement.strip().startswith(made)
     ]

@@ -1,0 +1,154 @@
+"""Check 12: the control of check 13. A tenant is taken for purged, and the snapshot is really loaded a second time."""
+
+from __future__ import annotations
+
+import glob
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from backupd.errors import KeyRefusedError, RefusedError, UsageError
+from backupd.model.ids import ObjectName
+from backupd.model.routes import Path
+from backupd.model.stored.report import Canary, CheckName
+from backupd.operations.drill.checks.equality import compare
+from backupd.operations.drill.scene import Findings, skipped, undecided
+from backupd.operations.verify.ledger import History, LedgerSeen
+from backupd.planning.restoring.selection import Selection
+from backupd.seal.keys.opening import parse_keyring, without_lines
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from backupd.model.ids import Pseudonym
+    from backupd.model.stored.documents import PartRef
+    from backupd.model.stored.report import Check
+    from backupd.operations.drill.scene import Compared, Scene, Segments, Task
+    from backupd.postgres.connect import Source
+
+    Again = Callable[[Selection, History], Source]
+    """Restores a second time, of a selection and under a ledger; where to. Raises as a restore does."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Bird:
+    """The tenant that is taken for purged."""
+
+    tenant: str
+    segments: frozenset[Pseudonym]
+
+
+def check_canary(scene: Scene, again: Again) -> tuple[Check, Canary | None]:
+    """That a tenant can come back, that a purge keeps it away and nobody else, that a shredded key is missed.
+
+    A tenant of the snapshot is taken for one that was purged, in memory only. Its rows were read in the database that
+    was restored. Then a restore under a ledger that lists it really loads one of its tables, with everybody else's rows
+    of it, and these are read: none may be its own, and the others must be whole. A keyring without its lines must not
+    open them.
+    """
+    compared = scene.restored.compared
+    if compared is None:
+        return undecided(CheckName.CANARY, "rows-not-compared"), None
+    bird = _smallest_tenant(scene)
+    if bird is None:
+        return skipped(CheckName.CANARY, "no-tenants"), None
+    findings = Findings(CheckName.CANARY, len(bird.segments))
+    before = compared.rows[bird.tenant] > 0
+    findings.add("canary-not-restored", int(not before))
+    after = _second(scene, bird, again, _chosen(compared, bird.tenant))
+    came = after is not None and (after.rows[bird.tenant] > 0 or bird.tenant in after.strangers)
+    findings.add("canary-came-back", int(came))
+    if after is not None:
+        findings.add("canary-took-others", sum(tenant != bird.tenant for tenant, _ in after.faults))
+    findings.add("canary-key-opens-when-shredded", _still_open(scene, bird.segments))
+    return findings.check(), Canary(resurrected=before, removed=not came)
+
+
+def _second(scene: Scene, bird: _Bird, again: Again, tasks: list[Task]) -> Compared | None:
+    """What is there when the ledger lists the tenant; None when nothing is left that could be restored."""
+    tables = [glob.escape(f"{task.table.name.schema}.{task.table.name.table}") for task in tasks]
+    whole = len(tasks) == len(scene.restored.compared.tasks if scene.restored.compared else ())
+    ours = scene.subject.tenant
+    selection = Selection(frozenset() if ours is None else frozenset({ours}), tables=() if whole else tuple(tables))
+    alone = ours is not None or not any(task.expected.keys() - {bird.tenant} for task in tasks)
+    try:
+        source = again(selection, _purged_too(scene, bird.segments))
+    except RefusedError:
+        return None  # nothing of the snapshot is anybody else's
+    except UsageError:
+        if not alone:
+            raise
+        return None  # nobody else was asked for
+    left = [replace(task, expected=_without(task, bird.tenant)) for task in tasks]
+    return compare(left, source)
+
+
+def _without(task: Task, tenant: str) -> Segments:
+    return {one: spans for one, spans in task.expected.items() if one != tenant}
+
+
+def _chosen(compared: Compared, tenant: str) -> list[Task]:
+    """The table with rows of the tenant that costs least to load with everybody's; one of others', too, if need be.
+
+    Tables whose rows lead to their tenant through another table cannot be read alone; are there no others, all are.
+    """
+    alone = [task for task in compared.tasks if task.expected and not isinstance(task.mapped.route, Path)]
+    ours = sorted((task for task in alone if tenant in task.expected), key=_size)
+    if not ours:
+        return list(compared.tasks)
+    if ours[0].expected.keys() - {tenant}:
+        return ours[:1]
+    others = sorted((task for task in alone if task.expected.keys() - {tenant}), key=_size)
+    return [ours[0], *others[:1]]
+
+
+def _size(task: Task) -> tuple[int, str, str]:
+    size = sum(size for spans in task.expected.values() for _, size, _ in spans)
+    return size, task.table.name.schema, task.table.name.table
+
+
+def _purged_too(scene: Scene, segments: frozenset[Pseudonym]) -> History:
+    """A history that says one tenant's segments were purged, beside what it says already."""
+    subject = scene.subject
+    history = History(subject.repository, LedgerSeen(subject.history.chain, ()), scene.world.store)
+    places = {(subject.record.generation, segment) for segment in segments}
+    history.explained = replace(history.explained, purged=history.explained.purged | places)
+    return history
+
+
+def _smallest_tenant(scene: Scene) -> _Bird | None:
+    """The tenant with rows whose parts are the smallest, so that looking again costs little."""
+    choice, filled = scene.subject.choice, _filled(scene)
+    by_tenant: dict[str, list[PartRef]] = {}
+    for part in choice.record.parts:
+        tenant = choice.keys[part[0]].name.tenant
+        if tenant is not None:
+            by_tenant.setdefault(tenant, []).append(part)
+    with_rows = {
+        tenant: parts for tenant, parts in by_tenant.items() if any(segment in filled for segment, _, _ in parts)
+    }
+    if not with_rows:
+        return None
+    name = min(with_rows, key=lambda one: (sum(size for _, _, size in with_rows[one]), with_rows[one][0]))
+    return _Bird(name, frozenset(segment for segment, _, _ in with_rows[name]))
+
+
+def _filled(scene: Scene) -> set[Pseudonym]:
+    """Segments of which the restore had rows to load."""
+    parts = scene.subject.choice.record.parts
+    pieces = (piece for bundles in scene.restored.plan.passes for bundle in bundles for piece in bundle)
+    return {parts[piece.part][0] for piece in pieces}
+
+
+def _still_open(scene: Scene, segments: frozenset[Pseudonym]) -> int:
+    """How many of the segments open from keyrings without their lines, as a shred leaves them; none must."""
+    repository = scene.subject.repository
+    still = 0
+    for keyring in repository.keyrings(scene.subject.record.generation):
+        if any(segment in segments for segment, _ in keyring.index):
+            whole = repository.read(ObjectName(keyring.where), "keyring")
+            cut = parse_keyring(without_lines(whole, segments, keyring.where), repository.signers, keyring.where)
+            try:
+                still += len(segments & cut.open(scene.world.identity).segments.keys())
+            except (KeyRefusedError, RefusedError):
+                continue
+    return still
