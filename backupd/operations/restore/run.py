@@ -9,7 +9,7 @@
 7. Owner, privileges and settings of the database, and its final name.
 
 Whatever fails from step 4 on, the database under the temporary name is dropped. A restore that is killed leaves it
-there, and the next one names it.
+there, and the next one names it. Into plain files it is the same, with a folder for the database.
 """
 
 from __future__ import annotations
@@ -18,9 +18,11 @@ from typing import TYPE_CHECKING
 
 from backupd.errors import BackupdError, InterruptedRunError, UsageError
 from backupd.model.stored.ledger import Restored
-from backupd.operations.restore.anew.building import Building, Snapshot
+from backupd.operations.restore.anew.building import Building
+from backupd.operations.restore.anew.values import Snapshot
 from backupd.operations.restore.choosing import choose, read_history
 from backupd.operations.restore.contents import Contents
+from backupd.operations.restore.files.writing import Writing
 from backupd.operations.restore.timing import Timer
 from backupd.operations.restore.values import RestoreReport
 from backupd.postgres.target.schema import FOREIGN_KEYS, joined_schema
@@ -32,6 +34,7 @@ if TYPE_CHECKING:
     from backupd.operations.restore.values import RestoreRequest, World
     from backupd.operations.verify.ledger import History
     from backupd.planning.restoring.restore import RestorePlan
+    from backupd.postgres.target.schema import Schema
 
 
 def restore(
@@ -55,7 +58,9 @@ def restore(
         with joined_schema(*files, without=without) as schema:
             left_out = schema.left_out
             del files
-            built = Building(request, world, timer, Snapshot(contents, plan, schema, choice.exact)).run()
+            snapshot = _snapshot(choice, contents, plan, schema)
+            builder = Writing if request.folder is not None else Building
+            built = builder(request, world, timer, snapshot).run()
     return RestoreReport(
         snapshot=choice.snapshot,
         exported=choice.record.exported,
@@ -75,6 +80,20 @@ def restore(
         phases=timer.phases(),
         seconds=timer.seconds(),
         noted=noted(choice, request, world),
+    )
+
+
+def _snapshot(choice: Choice, contents: Contents, plan: RestorePlan, schema: Schema) -> Snapshot:
+    record = choice.record
+    return Snapshot(
+        contents,
+        plan,
+        schema,
+        choice.snapshot,
+        record.exported,
+        record.server,
+        tuple(choice.keys[part[0]].name for part in record.parts),
+        choice.exact,
     )
 
 

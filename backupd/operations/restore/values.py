@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from backupd.clock import Clock
 from backupd.model.ids import SnapshotName
@@ -29,6 +30,8 @@ class RestoreRequest:
     """The server; the database it names is not looked at."""
     name: str = field(repr=False)
     """Of the new database."""
+    folder: Path | None = field(default=None, repr=False)
+    """New folder to write plain files into, instead: of the target only its programs' folders count then."""
     member: str | None = field(default=None, repr=False)
     """Real name of one of several databases under the label (tenancy by database)."""
     jobs: int = 4

@@ -14,23 +14,21 @@ from backupd.errors import SourceError
 from backupd.postgres.connect import Source
 from backupd.postgres.scratch.folder import dispose, end_server, leftovers, make_folder, processes
 from backupd.postgres.scratch.guardian import watch_over
+from backupd.postgres.scratch.kept import PORT, SUPERUSER, Kept, move
 from backupd.postgres.scratch.server import Gone
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
     from backupd.postgres.scratch.folder import ScratchFolder
     from backupd.postgres.scratch.programs import Runner, ServerPrograms
 
-SUPERUSER = "postgres"
-_PORT = 5432
-"""Only a part of the socket's name."""
 _START_SECONDS = 120
 _EVENT_TRIGGERS_SINCE = 17
 """Servers from here on can be told not to run what a restored database wants run at every login."""
 _SETTINGS = {
     "listen_addresses": "",
-    "port": str(_PORT),
+    "port": str(PORT),
     "unix_socket_permissions": "0700",
     "fsync": "off",
     "synchronous_commit": "off",
@@ -55,6 +53,9 @@ _SETTINGS = {
     "log_min_error_statement": "panic",
     "lc_messages": "C",
 }
+
+_DURABLE = {"fsync": "on", "synchronous_commit": "on", "full_page_writes": "on", "autovacuum": "on"}
+"""Of a server that stays."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +83,7 @@ class Cluster:
     @property
     def source(self) -> Source:
         """How to connect; its client programs are looked for beside the server's."""
-        conninfo = f"host={self._folder.socket} port={_PORT} user={SUPERUSER} dbname=postgres"
+        conninfo = f"host={self._folder.socket} port={PORT} user={SUPERUSER} dbname=postgres"
         return Source(conninfo, client_folders=(self._making.programs.folder,))
 
     @property
@@ -129,6 +130,22 @@ class Cluster:
         destroyed += [("data-folder", "listed-absent")] if removed else []
         return Gone(tuple(destroyed), (not ended) + (not removed))
 
+    def keep(self, path: Path) -> Kept:
+        """End it and have it stay in the new folder `path` of the same disk, safe from a crash and not running.
+
+        Raises SourceError, RefusedError.
+        """
+        folder, making = self._folder, self._making
+        self._run("pg_ctl", "stop", "-D", str(folder.data), "-m", "fast", "-w", "-t", str(_START_SECONDS), "-s")
+        _configure(folder.data, path / folder.socket.name, making.programs.major, _DURABLE)
+        self._run("initdb", "-D", str(folder.data), "--sync-only")
+        programs = self._programs
+        if programs.is_relative_to(folder.path):
+            programs = path / programs.relative_to(folder.path)
+        move(folder, path)
+        drop = _dropping(making.runner) if making.runner.user is not None else ()
+        return Kept(path, (str(programs / "pg_ctl"),), drop, making.runner.prefix)
+
     def start(self) -> None:
         """Make the cluster and start its server.
 
@@ -141,16 +158,7 @@ class Cluster:
                 os.chown(folder, runner.user, runner.group)
         options = ["-U", SUPERUSER, "-E", "UTF8", "--locale=C", "--no-sync", "-A", "reject", "--auth-local=trust"]
         self._run("initdb", "-D", str(data), *options)
-        late = {"event_triggers": "off"} if self._making.programs.major >= _EVENT_TRIGGERS_SINCE else {}
-        settings = {
-            **_SETTINGS,
-            **memory_settings(self._making.memory),
-            **late,
-            "unix_socket_directories": str(self._folder.socket),
-        }
-        lines = "".join(f"{name} = '{value}'\n" for name, value in settings.items())
-        with (data / "postgresql.auto.conf").open("a") as file:
-            file.write(lines)
+        _configure(data, self._folder.socket, self._making.programs.major)
         waiting = ["-w", "-t", str(_START_SECONDS), "-s", "-l", os.devnull]
         self._run("pg_ctl", "start", "-D", str(data), *waiting)
 
@@ -170,6 +178,13 @@ class Cluster:
                 f"the scratch server's {program} failed with exit status {done.returncode}",
                 hint="Look for room on the disk of drill.scratch_dir, and whether its user may reach that folder.",
             )
+
+
+def _configure(data: Path, socket: Path, major: int, changes: Mapping[str, str] | None = None) -> None:
+    late = {"event_triggers": "off"} if major >= _EVENT_TRIGGERS_SINCE else {}
+    settings = {**_SETTINGS, **late, "unix_socket_directories": str(socket), **(changes or {})}
+    with (data / "postgresql.auto.conf").open("w") as file:
+        file.writelines(f"{name} = '{value}'\n" for name, value in settings.items())
 
 
 @contextmanager

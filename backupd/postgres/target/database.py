@@ -42,6 +42,12 @@ def check_name(connection: Connection, name: str) -> None:
         )
 
 
+def oid_of(connection: Connection, name: str) -> int | None:
+    """What tells a database from others that had its name; None when there is none."""
+    found = connection.execute("SELECT oid::int8 FROM pg_catalog.pg_database WHERE datname = %s", (name,)).fetchall()
+    return int(found[0][0]) if found else None
+
+
 def leftovers(connection: Connection) -> list[str]:
     """Databases of interrupted restores: under a temporary name, and nobody is connected to them."""
     return [name for (name,) in connection.execute(_LEFT, (TEMPORARY,)).fetchall()]

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from backupd.postgres.connect import Connection, Source
     from backupd.postgres.tools import Client, Programs
 
-_TIMEOUT_SINCE = 17
+TIMEOUT_SINCE = 17
 """From here on pg_restore sets `transaction_timeout`, which older servers do not know."""
 FOREIGN_KEYS = frozenset({"FK CONSTRAINT"})
 _EVENT_TRIGGERS = frozenset({"EVENT TRIGGER"})
@@ -64,7 +64,7 @@ def fitting_programs(source: Source, connection: Connection) -> Programs:
     """
     version = connection.info.server_version
     programs = find_programs(source.client_folders, version)
-    if version // 10000 < _TIMEOUT_SINCE <= programs.version[0]:
+    if version // 10000 < TIMEOUT_SINCE <= programs.version[0]:
         raise ConfigError(
             f"pg_restore {programs.version[0]} cannot restore into a server of PostgreSQL {version // 10000}",
             hint=f"Install postgresql-client-{version // 10000}, or name its folder in the configuration.",
@@ -148,7 +148,7 @@ def restore_section(
     `only` are dump ids of what is restored of it. Raises SourceError, BrokenKeysError, SourceGoneError or RefusedError,
     without pg_restore's words.
     """
-    with _listed(only) as (listing, passed):
+    with listed(only) as (listing, passed):
         command = client.command("pg_restore", "-Fc", f"--section={section}", "--exit-on-error", *listing, *options)
         archive = schema.descriptor
         with _running([*command, f"/proc/self/fd/{archive}"], client, (archive, *passed), section) as process:
@@ -156,7 +156,7 @@ def restore_section(
 
 
 @contextmanager
-def _listed(only: Iterable[int] | None) -> Iterator[tuple[list[str], tuple[int, ...]]]:
+def listed(only: Iterable[int] | None) -> Iterator[tuple[list[str], tuple[int, ...]]]:
     """The option that has pg_restore restore a part only, and the descriptor to pass for it."""
     if only is None:
         yield [], ()

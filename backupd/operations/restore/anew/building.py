@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
 
 from backupd.errors import BrokenKeysError, RefusedError
 from backupd.operations.restore.anew.filling import LOADING, Filling
+from backupd.operations.restore.anew.values import Built
 from backupd.postgres.target import database, finishing, session
-from backupd.postgres.target.keys import BrokenKey, make_keys
+from backupd.postgres.target.keys import make_keys
 from backupd.postgres.target.loading import Loader
 from backupd.postgres.target.naming import temporary_name
 from backupd.postgres.target.schema import (
@@ -24,35 +24,15 @@ from backupd.trace import Warned
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from backupd.operations.restore.contents import Contents
+    from backupd.operations.restore.anew.values import Snapshot
     from backupd.operations.restore.timing import Timer
     from backupd.operations.restore.values import RestoreRequest, World
-    from backupd.planning.restoring.restore import RestorePlan
     from backupd.postgres.connect import Connection
-    from backupd.postgres.target.schema import Schema
+    from backupd.postgres.target.keys import BrokenKey
     from backupd.postgres.tools import Client, Programs
 
 _NAMED = 20
 """Foreign keys told by name; beyond, their number."""
-
-
-@dataclass(frozen=True, slots=True)
-class Snapshot:
-    """What is to be built."""
-
-    contents: Contents
-    plan: RestorePlan
-    schema: Schema
-    exact: bool
-    """Whether all of it is there, so that what its rows refer to is."""
-
-
-@dataclass(frozen=True, slots=True)
-class Built:
-    """What was made, and what could not be."""
-
-    roles: int
-    broken_keys: tuple[BrokenKey, ...]
 
 
 class Building:
@@ -153,7 +133,9 @@ class Building:
     def _load(self) -> None:
         loader = Loader(self._request.target, self._temporary, self._plan.tables, self._plan.facts.get("settings"))
         try:
-            Filling(self._contents, loader, self._world.trace).run(self._plan, self._request.readers)
+            Filling(self._contents, lambda piece: loader.piece(piece.table), self._world.trace).run(
+                self._plan, self._request.readers
+            )
         finally:
             loader.close()
 

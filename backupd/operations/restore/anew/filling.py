@@ -1,4 +1,4 @@
-"""Rows into tables: several threads, each reading bundle after bundle, feed all tables at once."""
+"""Rows on their way: several threads, each reading bundle after bundle, feed all tables or files at once."""
 
 from __future__ import annotations
 
@@ -6,19 +6,26 @@ import threading
 from concurrent.futures import ThreadPoolExecutor, wait
 from itertools import groupby
 from operator import itemgetter
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol, TypeAlias
 
 from backupd.trace import Progress
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
+    from contextlib import AbstractContextManager
 
     from backupd.operations.restore.contents import Contents
     from backupd.planning.restoring.restore import Bundle, Piece, RestorePlan
-    from backupd.postgres.target.loading import Loader
     from backupd.trace import Trace
 
 LOADING = "loading"
+
+
+class Writer(Protocol):
+    def write(self, data: memoryview, /) -> None: ...
+
+
+Opened: TypeAlias = "Callable[[Piece], AbstractContextManager[Writer]]"
 
 _TELL_EVERY = 4 << 20
 """Bytes between two events of progress."""
@@ -27,9 +34,10 @@ _TELL_EVERY = 4 << 20
 class Filling:
     """One restore's rows on their way."""
 
-    def __init__(self, contents: Contents, loader: Loader, trace: Trace) -> None:
+    def __init__(self, contents: Contents, opened: Opened, trace: Trace) -> None:
+        """`opened` takes the rows of a piece; it is complete when its block ends well."""
         self._contents = contents
-        self._loader = loader
+        self._opened = opened
         self._trace = trace
         self._lock = threading.Lock()
         self._stopped = threading.Event()
@@ -56,7 +64,7 @@ class Filling:
     def _feed(self, shared: Iterator[Bundle]) -> None:
         try:
             for piece, group in groupby(self._contents.rows(self._wanted(shared)), key=itemgetter(0)):
-                with self._loader.piece(piece.table) as writer:
+                with self._opened(piece) as writer:
                     for _, rows in group:
                         writer.write(rows)
                         self._tell(len(rows))

@@ -1,0 +1,107 @@
+"""Names and lines of what is written. Pure; `scripts/recover` has its own, so that it can stand alone."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, NamedTuple
+
+from backupd.postgres.quoting import identifier, qualified
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
+
+    from backupd.model.stored.manifest import SequenceValue
+    from backupd.model.tenancy import SegmentName
+    from backupd.planning.restoring.restore import Piece, RestorePlan, TablePlan
+
+BEGINNING = "\\set ON_ERROR_STOP on\n\\encoding UTF8\n"
+_SETTINGS = ("search_path = ''", "row_security = off", "statement_timeout = 0", "lock_timeout = 0")
+_LONGEST = 60
+
+
+class TableFile(NamedTuple):
+    """The rows of a table in one segment."""
+
+    path: str
+    """In the snapshot's folder."""
+    table: TablePlan
+    rows: int
+    inline: bool
+    """A script with the rows in it: psql's \\copy takes no names that cannot be printed."""
+
+    @property
+    def target(self) -> str:
+        """What COPY calls the table; one without columns takes no list at all."""
+        columns = ", ".join(map(identifier, self.table.columns))
+        return qualified(self.table.schema, self.table.name) + (f" ({columns})" if columns else "")
+
+
+def safe(name: str) -> str:
+    """A name that any file system takes."""
+    return re.sub(r"[^A-Za-z0-9._-]+", "_", name).strip(".")[:_LONGEST] or "_"
+
+
+def tenant_folders(segments: Iterable[SegmentName]) -> dict[str, str]:
+    """The folder of each tenant."""
+    tenants = sorted({segment.tenant for segment in segments if segment.tenant is not None})
+    return {tenant: f"tenant-{number}-{safe(tenant)}" for number, tenant in enumerate(tenants, 1)}
+
+
+def table_files(
+    plan: RestorePlan, segments: Sequence[SegmentName], folders: Mapping[str, str]
+) -> dict[Piece, TableFile]:
+    """Where each piece goes; `segments` are those of the plan's parts."""
+    pieces = sorted(
+        (piece for bundles in plan.passes for bundle in bundles for piece in bundle),
+        key=lambda piece: (segments[piece.part].tenant or "", segments[piece.part].data_class, piece.table),
+    )
+    taken: set[str] = set()
+    found: dict[Piece, TableFile] = {}
+    for piece in pieces:
+        segment, table = segments[piece.part], plan.tables[piece.table]
+        owner = "shared" if segment.tenant is None else folders[segment.tenant]
+        inline = not f"{table.schema}{table.name}{''.join(table.columns)}".isprintable()
+        stem = f"{owner}/{safe(segment.data_class)}/{safe(table.schema)}.{safe(table.name)}"
+        path = _unused(stem, ".sql" if inline else ".copy", taken)
+        found[piece] = TableFile(path, table, sum(rows for rows, _, _ in piece.unpacked()[0]), inline)
+    return found
+
+
+def load_lines(plan: RestorePlan, files: Iterable[TableFile]) -> Iterator[str]:
+    """The script that fills every table and sets every sequence, in one transaction."""
+    yield f"{BEGINNING}BEGIN;\n"
+    for name, value in plan.facts.get("settings", {}).items():
+        yield f"SET {identifier(name)} = {literal(str(value))};\n"
+    for setting in _SETTINGS:
+        yield f"SET {setting};\n"
+    for file in files:
+        yield f"\\ir '{file.path}'\n" if file.inline else f"\\copy {file.target} from '{file.path}'\n"
+    yield from map(_set_sequence, plan.sequences)
+    yield "COMMIT;\n"
+
+
+def refresh_lines(plan: RestorePlan) -> Iterator[str]:
+    """The script that fills materialized views; each is filled as its owner, under row security."""
+    if plan.refresh:
+        yield f"{BEGINNING}SET row_security = on;\n"
+    for schema, name in plan.refresh:
+        yield f"REFRESH MATERIALIZED VIEW {qualified(schema, name)};\n"
+
+
+def literal(value: str) -> str:
+    return "'" + value.replace("'", "''") + "'"
+
+
+def _set_sequence(value: SequenceValue) -> str:
+    schema, name, last, called = value
+    return f"SELECT pg_catalog.setval({literal(qualified(schema, name))}, {last}, {str(called).lower()});\n"
+
+
+def _unused(stem: str, suffix: str, taken: set[str]) -> str:
+    """A path nothing has, not even one that differs by case only."""
+    path, number = stem + suffix, 1
+    while path.lower() in taken:
+        number += 1
+        path = f"{stem}~{number}{suffix}"
+    taken.add(path.lower())
+    return path

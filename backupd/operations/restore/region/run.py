@@ -1,0 +1,39 @@
+"""Database after database: each restored by its snapshot's full name, or told why not."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Generic, TypeVar
+
+from backupd.errors import BackupdError, InterruptedRunError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+
+    from backupd.operations.restore.region.finding import Found
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome(Generic[T]):
+    """What came of one database."""
+
+    found: Found
+    result: T | None
+    """None with no error: an earlier run has restored this snapshot there."""
+    error: BackupdError | None
+
+
+def restore_region(databases: Iterable[Found], each: Callable[[Found], T | None]) -> Iterator[Outcome[T]]:
+    """Do `each`; an error is told of its database, and the others are done all the same.
+
+    Raises InterruptedRunError.
+    """
+    for found in databases:
+        try:
+            yield Outcome(found, each(found), None)
+        except InterruptedRunError:
+            raise
+        except BackupdError as error:
+            yield Outcome(found, None, error)

@@ -1,0 +1,92 @@
+"""A schema and large objects as SQL for psql, made by pg_restore; no server is asked."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import tempfile
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, cast
+
+from backupd.postgres.quoting import identifier
+from backupd.postgres.target import words
+from backupd.postgres.target.naming import renamed
+from backupd.postgres.target.schema import TIMEOUT_SINCE, listed
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+    from pathlib import Path
+    from typing import IO
+
+    from backupd.postgres.target.schema import DatabaseSql, Schema
+    from backupd.postgres.tools import Programs
+
+_TIMEOUT = b"SET transaction_timeout = 0;\n"
+"""What older servers do not know."""
+_PIECE = 1 << 20
+_PLACE = "backupd:name"
+
+
+def database_script(sql: DatabaseSql) -> str:
+    """Makes the database and gives it its properties, under the name that psql's variable DATABASE has."""
+    owner = [f"ALTER DATABASE {identifier(_PLACE)} OWNER TO {identifier(sql.owner)};\n"] if sql.owner else []
+    statements = [renamed(text, _PLACE) for text in (sql.create, *sql.properties)]
+    return "".join([statements[0], *owner, *statements[1:]]).replace(identifier(_PLACE), ':"DATABASE"')
+
+
+@contextmanager
+def section_script(
+    programs: Programs, schema: Schema, section: str, server: int, *, only: Iterable[int] | None = None
+) -> Iterator[Iterator[bytes]]:
+    """One section of a schema as SQL, for servers from the version `server` on; `only` are dump ids of what it has.
+
+    Raises SourceError when pg_restore fails, without its words.
+    """
+    archive = schema.descriptor
+    with listed(only) as (listing, passed):
+        options = [f"--section={section}", *listing, f"/proc/self/fd/{archive}"]
+        with _script(programs, options, (archive, *passed), server) as script:
+            yield script
+
+
+@contextmanager
+def large_objects_script(
+    programs: Programs, archive: Iterable[bytes | memoryview], server: int, folder: Path
+) -> Iterator[Iterator[bytes]]:
+    """An archive of large objects likewise. Meanwhile it is kept on the folder's disk, in a file without a name."""
+    with tempfile.TemporaryFile(dir=folder) as file:
+        for piece in archive:
+            file.write(piece)
+        file.flush()
+        with _script(programs, [f"/proc/self/fd/{file.fileno()}"], (file.fileno(),), server) as script:
+            yield script
+
+
+@contextmanager
+def _script(programs: Programs, options: list[str], passed: tuple[int, ...], server: int) -> Iterator[Iterator[bytes]]:
+    command = [str(programs.folder / "pg_restore"), "-Fc", "--exit-on-error", "-f", "-", *options]
+    kept = {name: os.environ[name] for name in ("PATH", "LD_LIBRARY_PATH") if name in os.environ}
+    with os.fdopen(os.memfd_create("words", os.MFD_CLOEXEC), "w+b") as said:
+        with subprocess.Popen(
+            command,
+            env={**kept, "LC_ALL": "C", "TZ": "UTC"},
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=said,
+            pass_fds=passed,
+        ) as process:
+            try:
+                yield _pieces(cast("IO[bytes]", process.stdout), older=server < TIMEOUT_SINCE * 10000)
+            except BaseException:
+                process.terminate()
+                raise
+        if process.returncode:
+            said.seek(0)
+            raise words.failure("writing the schema", process.returncode, said.read()) from None
+
+
+def _pieces(output: IO[bytes], *, older: bool) -> Iterator[bytes]:
+    first = output.read(_PIECE)
+    yield first.replace(_TIMEOUT, b"", 1) if older else first
+    while piece := output.read(_PIECE):
+        yield piece
