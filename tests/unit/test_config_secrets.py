@@ -82,6 +82,16 @@ def test_a_credential_is_found_where_systemd_puts_it():
         reference.resolve({})
 
 
+def test_a_file_of_a_folder_of_credentials_is_found_by_its_name(tmp_path):
+    """systemd puts `backupd_` before the names in a folder that units load; a file loaded by itself goes first."""
+    reference, environ = parse_file_ref("credential:store.key"), {"CREDENTIALS_DIRECTORY": str(tmp_path)}
+
+    (tmp_path / "backupd_store.key").touch()
+    assert reference.resolve(environ) == tmp_path / "backupd_store.key"
+    (tmp_path / "store.key").touch()
+    assert reference.resolve(environ) == tmp_path / "store.key"
+
+
 @pytest.mark.parametrize("name", ["", "..", "../x", "a/b", ".hidden", "a b", "x" * 300, "a\nb"])
 def test_a_credential_cannot_name_a_file_elsewhere(name):
     """Names that leave the directory are refused."""

@@ -11,6 +11,8 @@ from backupd.config.text.positions import KeyPath
 from backupd.errors import ConfigError
 
 _CREDENTIAL = "credential:"
+_FOLDER = "backupd_"
+"""What systemd puts before the names of a folder's files, as our units load it (`LoadCredential=backupd:FOLDER`)."""
 _CREDENTIAL_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,254}")
 """Narrower than systemd's rule: no slash, no leading dot, so a name cannot leave the credentials directory."""
 _SECRET_KEY = re.compile(r"(?i)(ssl)?(pass(word|wd|phrase)?|secret(_key)?|private_key|token|pgpassword|api_key)")
@@ -34,7 +36,7 @@ class FileRef:
         return self.text.startswith(_CREDENTIAL)
 
     def resolve(self, environ: Mapping[str, str]) -> Path:
-        """The file's path.
+        """The file's path: NAME, or, where that is not there, `backupd_NAME`.
 
         Raises ConfigError when a credential is asked for outside a unit that was given any.
         """
@@ -44,9 +46,11 @@ class FileRef:
         if not directory:
             raise ConfigError(
                 f'credential "{self.text.removeprefix(_CREDENTIAL)}" is not available here',
-                hint="systemd hands it to units with LoadCredential=; elsewhere name the file by its path.",
+                hint="systemd hands it to units (LoadCredential=); by hand, CREDENTIALS_DIRECTORY names its folder.",
             )
-        return Path(directory) / self.text.removeprefix(_CREDENTIAL)
+        name = self.text.removeprefix(_CREDENTIAL)
+        alone, in_folder = Path(directory, name), Path(directory, _FOLDER + name)
+        return in_folder if in_folder.exists() and not alone.exists() else alone
 
 
 def parse_file_ref(text: str) -> FileRef:
