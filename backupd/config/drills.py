@@ -11,11 +11,13 @@ from backupd.config.section import Section
 from backupd.config.text.fields import (
     AbsolutePath,
     Approval,
+    Dsn,
     Duration,
     Name,
     QueryName,
     SecretFile,
     SelectStatement,
+    Service,
     Size,
     User,
     within,
@@ -39,6 +41,13 @@ class DrillSection(Section):
     """Where servers of drills lie while they run; None: in the spool folder."""
     user: User | None = None
     """Who runs them where drills run as root; None: nobody."""
+    target_dsn: Dsn | None = None
+    """A server set aside for drills, and marked as such; None: each makes one of its own."""
+    target_service: Service | None = None
+    target_passfile: SecretFile | None = None
+    target_servicefile: SecretFile | None = None
+    memory: Annotated[Size, Field(ge=_GIB // 2)] = 2 * _GIB
+    """Of one process of a server that a drill makes; its caches and sorts are made to fit."""
     max_size: Annotated[Size, Field(ge=_GIB)] = 256 * _GIB
     restore_limit: Annotated[Duration, within(_SECOND)] = 12 * _HOUR
     check_limit: Annotated[Duration, within(_SECOND)] = 12 * _HOUR
@@ -50,6 +59,19 @@ class DrillSection(Section):
         if (self.escrow_identity is None) != (self.escrow_passphrase_file is None):
             raise ValueError("needs both of escrow_identity and escrow_passphrase_file, or neither")
         return self
+
+    @model_validator(mode="after")
+    def _one_target(self) -> DrillSection:
+        if self.target_dsn is not None and self.target_service is not None:
+            raise ValueError("has both of target_dsn and target_service; a drill has one target")
+        if self.target is None and (self.target_passfile is not None or self.target_servicefile is not None):
+            raise ValueError("has files for a target, and no target")
+        return self
+
+    @property
+    def target(self) -> str | None:
+        """The connection string of the server set aside."""
+        return self.target_dsn if self.target_service is None else f"service={self.target_service}"
 
 
 class AssertionSection(Section):

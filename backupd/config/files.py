@@ -45,7 +45,8 @@ def _own_secrets(config: Config) -> Iterator[tuple[KeyPath, FileRef | None]]:
     if config.keeper is not None:
         yield ("keeper", "signing_key_file"), config.keeper.signing_key_file
     if config.drill is not None:
-        for name in ("identity", "passphrase_file", "escrow_identity", "escrow_passphrase_file"):
+        files = "identity", "passphrase_file", "escrow_identity", "escrow_passphrase_file"
+        for name in (*files, "target_passfile", "target_servicefile"):
             yield ("drill", name), getattr(config.drill, name)
 
 

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from backupd.config.text.secrets import FileRef
     from backupd.model.stored.report import Report
     from backupd.operations.drill import Assertion, DrillWorld, Place
+    from backupd.postgres.connect import Source
     from backupd.trace import Trace
 
 _LONGEST_PASSPHRASE = 4096
@@ -64,6 +65,8 @@ class Drilling(Reporting):
             production=tuple(self.source(name, label) for name in self.regions([]) for label in self.databases(name)),
             past=tuple(past),
             own_ledger=self.known_ledger(region),
+            location=self.config.node.location,
+            tags=self.tags(region) if self.config.node.tenant_key_file is not None else None,
         )
 
     def drill_place(self) -> Place:
@@ -78,6 +81,20 @@ class Drilling(Reporting):
             size=section.max_size,
             restore_limit=section.restore_limit,
             check_limit=section.check_limit,
+            memory=section.memory,
+            target=self._target(section),
+        )
+
+    def _target(self, section: DrillSection) -> Source | None:
+        from backupd.postgres.connect import Source
+
+        if section.target is None:
+            return None
+        return Source(
+            section.target,
+            passfile=section.target_passfile.resolve(self.environ) if section.target_passfile else None,
+            servicefile=section.target_servicefile.resolve(self.environ) if section.target_servicefile else None,
+            client_folders=self.config.node.client_dirs,
         )
 
     @staticmethod

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -17,7 +18,7 @@ from backupd.cli.options import (
     wired,
 )
 from backupd.cli.progress import watched
-from backupd.errors import BackupdError, DamageError, InterruptedRunError
+from backupd.errors import BackupdError, DamageError, InterruptedRunError, UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -44,6 +45,15 @@ def drill(
         str | None,
         typer.Option("--snapshot", metavar="ID|TIME|latest", show_default=False, help="[default: whose turn it is]"),
     ] = None,
+    tenant: Annotated[
+        str | None,
+        typer.Option(
+            "--tenant",
+            metavar="TENANT",
+            show_default=False,
+            help="Only this tenant, with the shared rows; - reads the name from standard input.",
+        ),
+    ] = None,
     seed: Annotated[
         str | None,
         typer.Option("--seed", metavar="HEX", show_default=False, help="For the random rule. [default: drawn]"),
@@ -60,10 +70,14 @@ def drill(
     roles, deletion, age and the configured assertions are checked, too. The server has no network, and is gone with all
     its files at the end. On a keeper the report is signed, chained to the one before, and kept on every store.
 
+    With --tenant one tenant alone is fetched and restored, beside what is shared, and nobody else's row may be there.
+    Its report says whose drill it was by the tenant's opaque id; it counts for no turn of the whole ones.
+
     \b
     Examples:
       backupd drill
       backupd drill be --database app --snapshot latest --json
+      backupd drill be --tenant acme
     """
     from backupd.operations.drill import DrillRequest
 
@@ -73,7 +87,11 @@ def drill(
     wiring.require_residency(place)
     if database is not None:
         wiring.databases(place, database)
-    request = DrillRequest(database=database, snapshot=snapshot, seed=_seed(wiring, seed), damage=damage)
+    if damage and tenant is not None:
+        raise UsageError("--damage does not go with --tenant", hint="It damages what is fetched of a whole snapshot.")
+    request = DrillRequest(
+        database=database, snapshot=snapshot, seed=_seed(wiring, seed), damage=damage, tenant=_tenant(tenant)
+    )
     with watched(wiring.clock, quiet=as_json) as trace:
         done = _run(wiring, (place, wiring.stores_of(place, store)[0]), request, trace)
     if as_json:
@@ -105,7 +123,7 @@ def _run(wiring: Wiring, place: tuple[RegionName, str], request: DrillRequest, t
     region, store = place
     past = _past(wiring, region)
     every = wiring.drill_section().damage_every
-    if request.snapshot is None and request.database is None and damage_is_due(past, every):
+    if (request.snapshot, request.database, request.tenant) == (None, None, None) and damage_is_due(past, every):
         request = replace(request, damage=True)
     world = wiring.drill_world(region, store, trace, past)
     with wiring.repository(region, store) as repository:
@@ -145,9 +163,15 @@ def _region(wiring: Wiring, name: str | None) -> RegionName:
     return min(known, key=lambda one: (newest[one], one))
 
 
-def _seed(wiring: Wiring, given: str | None) -> str:
-    from backupd.errors import UsageError
+def _tenant(given: str | None) -> str | None:
+    """The name, which need not stand in the list of processes."""
+    name = sys.stdin.readline().rstrip("\n") if given == "-" else given
+    if name == "":
+        raise UsageError("no tenant is named")
+    return name
 
+
+def _seed(wiring: Wiring, given: str | None) -> str:
     if given is None:
         return wiring.new_seed()
     if not 1 <= len(given) <= 64 or set(given) - set("0123456789abcdef"):
@@ -182,6 +206,8 @@ def _told(done: _Done) -> Iterator[str]:
     if report.selection is not None:
         chosen = report.selection
         yield f"  {chosen.database} of {chosen.exported} from {chosen.store} (rule: {chosen.rule})"
+        if chosen.tenants is not None:
+            yield f"  one tenant, {chosen.tenant or 'whose opaque id needs the tenant key'}, and what is shared"
     if report.sizes is not None:
         yield f"  {report.sizes.rows} rows, {size(report.sizes.bytes)}; fetched {size(report.sizes.fetched)}"
     for check in report.checks:

@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from backupd.config.faults import Finding
+from backupd.config.faults.targets import target_faults
 from backupd.config.schema import DEFAULT_CLASSES, Config, SftpStore
 from backupd.config.text.positions import KeyPath
 
@@ -20,6 +21,7 @@ def cross_check(raw: Mapping[str, Any]) -> Iterator[Finding]:
     stores = _tables(raw.get("stores"))
     classes = [*DEFAULT_CLASSES, *_tables(raw.get("classes"))]
     yield from _one_place_each(stores)
+    yield from target_faults(raw)
     for name, region in _tables(raw.get("regions")).items():
         yield from _region_stores(("regions", name), region, stores)
         yield from _query(("regions", name), region)
@@ -51,6 +53,14 @@ def advice(config: Config) -> Iterator[Finding]:
             "This machine can verify and restore, but not back up; `backupd key generate --signer` makes one.",
         )
     yield from _advice_on_deletion(config)
+    for name, region in config.regions.items():
+        promised = region.objectives
+        if promised.approval is None and (promised.rpo, promised.rto, promised.drill_every) != (None, None, None):
+            yield (
+                ("regions", name, "objectives"),
+                "objectives without an approval",
+                "Reports repeat who approved them: write where that is kept as `approval`.",
+            )
 
 
 def _advice_on_deletion(config: Config) -> Iterator[Finding]:
