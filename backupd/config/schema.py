@@ -100,6 +100,10 @@ class SftpStore(Section):
     """Who may remove; None: `user`."""
     keeper_key: SecretFile | None = None
     """None: `key`. Read on keepers only."""
+    keeper_path: RemotePath | None = None
+    """The same folder as the keeper's account sees it; None: `path`."""
+    ingest: bool = False
+    """Whether writers only hand in what they write, and the keeper takes it: for accounts with sub-accounts."""
     host_keys: Annotated[tuple[HostKey, ...], Several, Field(min_length=1)]
     path: RemotePath
     location: Name
@@ -110,6 +114,16 @@ class SftpStore(Section):
     """How long one request may go without any progress."""
     patience: Duration = timedelta(minutes=10)
     """How long a broken connection is made anew before a run gives up."""
+
+    @model_validator(mode="after")
+    def _taken_by_another(self) -> SftpStore:
+        if self.ingest and self.credential("keeper") == self.credential("writer"):
+            raise ValueError("has ingest without a keeper_user or keeper_key of its own; who hands in must not take")
+        return self
+
+    def path_of(self, role: Role) -> str:
+        """Where the store is for this role's account."""
+        return self.path if role == "writer" or self.keeper_path is None else self.keeper_path
 
     def credential(self, role: Role) -> Credential:
         """What this role logs in with."""

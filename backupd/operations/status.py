@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
+from backupd.catalog.handed import handed_in
 from backupd.errors import BackupdError, DamageError, InterruptedRunError, ObjectMissingError, RefusedError
 from backupd.model.instants import parse_stamp
 from backupd.model.stored.ledger import Drilled, Expired, Observed, Restored
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
     from backupd.operations.ledger import Book
     from backupd.store.base import Space
 
+Mode = Literal["plain", "append-only", "ingest"]
+"""A writer may remove and overwrite; only add, by the server's doing; only hand in, by file modes."""
 _UNSOUND = (DamageError, RefusedError, ObjectMissingError)
 
 
@@ -48,6 +51,10 @@ class StoreStatus:
     """Why nothing else is known."""
     append_only: bool | None = None
     """Whether the writer's account could neither remove nor overwrite when the repository was made there."""
+    handing: bool = False
+    """Whether the configuration has writers hand in what they write, for the keeper to take."""
+    handed_in: int = 0
+    """Objects that wait for the keeper to take them, of all its nodes; what a database published may be among them."""
     separate_keeper: bool = False
     """Whether the configuration gives the keeper a credential of its own."""
     databases: tuple[Ages, ...] = ()
@@ -57,6 +64,14 @@ class StoreStatus:
     """When a keeper's run last came to its end here."""
     expired: datetime | None = None
     """When an expiry last came to its end here."""
+
+
+    @property
+    def mode(self) -> Mode:
+        """What a thief of a writer's credential is held to, as the probe saw it."""
+        if not self.append_only:
+            return "plain"
+        return "ingest" if self.handing else "append-only"
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,15 +88,22 @@ class RegionStatus:
 
 
 def region_status(
-    book: Book, repositories: Mapping[str, Repository], separate: Iterable[str], now: datetime
+    book: Book,
+    repositories: Mapping[str, Repository],
+    separate: Iterable[str],
+    now: datetime,
+    handing: Iterable[str] = (),
 ) -> RegionStatus:
     """Look at every store; one that cannot be reached is told, and stops nothing.
 
-    `separate` names the stores whose keeper has a credential of its own. Raises DamageError for a ledger that cannot be
-    believed.
+    `separate` names the stores whose keeper has a credential of its own, `handing` those whose writers hand in. Raises
+    DamageError for a ledger that cannot be believed.
     """
-    with_own = frozenset(separate)
-    stores = tuple(_store(name, repository, book, name in with_own) for name, repository in repositories.items())
+    with_own, to_take = frozenset(separate), frozenset(handing)
+    stores = tuple(
+        replace(_store(name, repository, book, name in with_own), handing=name in to_take)
+        for name, repository in repositories.items()
+    )
     told = standings(book.lives, now)
     leaving = [one for one in told if one.state is not State.ACTIVE and not _gone(one)]
     return RegionStatus(
@@ -102,6 +124,7 @@ def _store(name: str, repository: Repository, book: Book, separate: bool) -> Sto
             store=name,
             error=None,
             append_only=profile.get("append_only"),
+            handed_in=sum(not one.at_work for one in handed_in(repository.store)),
             separate_keeper=separate,
             databases=tuple(_ages(repository, book, name)),
             space=repository.store.space(),

@@ -56,6 +56,23 @@ class Keeping(Writing):
             if isinstance(section, SftpStore) and section.credential("keeper") != section.credential("writer")
         ]
 
+    def handing(self, region: RegionName) -> list[str]:
+        """Stores of the region whose writers hand in what they write."""
+        sections = ((name, self.config.stores[name]) for name in self.stores_of(region))
+        return [name for name, section in sections if isinstance(section, SftpStore) and section.ingest]
+
+    def found(self, region: RegionName) -> list[str]:
+        """Make the region's repository on stores where a node only could hand it in; the stores where that was done.
+
+        Raises RefusedError and DamageError for a repository that is not believed, and the stores' errors.
+        """
+        from backupd.operations.keeper.ingesting.founding import found
+
+        with self._repositories(region, None, "keeper") as repositories:
+            known = next((one.info().repository for one in repositories.values() if one.exists()), None)
+            trusted = self.trusted() or frozenset()
+            return [name for name in self.handing(region) if found(region, repositories[name].store, trusted, known)]
+
     @contextmanager
     def keeper(self, region: RegionName, trace: Trace) -> Iterator[Keeper]:
         """The region's keeper, with its ledger read and given to the stores that lack some of it.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -210,18 +210,26 @@ def _sftp(
     from backupd.store.sftp import open_sftp
     from backupd.store.sftp.target import SftpTarget
 
-    credential = section.credential(role)
+    credential, path = section.credential(role), section.path_of(role)
     target = SftpTarget(
         host=section.host,
         port=section.port,
         user=credential.user,
         key_file=credential.key.resolve(places.environ),
         host_keys=section.host_keys,
-        path=section.path,
+        path=path,
         region=region,
         connections=section.connections,
         bandwidth=section.bandwidth,
         deadline=section.deadline.total_seconds(),
         patience=min(section.patience, patience or section.patience).total_seconds(),
+        shared=section.ingest,
     )
-    return open_sftp(target, places.clock)
+    opened = open_sftp(target, places.clock)
+    if role == "keeper" or not section.ingest:
+        return opened
+    from backupd.catalog.layout import INCOMING
+    from backupd.store.decorators.handing import HandingStore
+
+    own = replace(target, path=f"{target.root}/{INCOMING}", region=places.config.node.name, flat=True)
+    return HandingStore(opened, open_sftp(own, places.clock))

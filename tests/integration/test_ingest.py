@@ -219,7 +219,7 @@ def test_nothing_is_taken_that_a_node_may_not_add(yard, hands):
 
 
 def test_what_a_node_does_later_harms_nothing_that_was_taken(yard, hands):
-    """Bytes written through a handle from before, other content under a taken name, folders and links: all stay there."""
+    """Bytes written through a handle from before, other content under a taken name, folders and links stay there."""
     hands.backup("acme")
     handles = [path.open("r+b") for path in (yard.root / OWN).iterdir() if path.chmod(0o600) is None and path.is_file()]
     ingest(yard.keeper, "disk")

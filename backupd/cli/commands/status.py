@@ -17,6 +17,13 @@ if TYPE_CHECKING:
     from backupd.operations.status import Ages, RegionStatus, StoreStatus
 
 
+_MODES = {
+    "plain": "a writer may remove and overwrite",
+    "append-only": "append-only for writers",
+    "ingest": "writers hand in, the keeper takes",
+}
+
+
 def add(app: typer.Typer) -> None:
     app.command("status", epilog=EXIT_STATUS)(status)
 
@@ -40,7 +47,8 @@ def status(
     for name in wiring.regions(region or []):
         with wiring.standing(name) as (book, repositories):
             separate = wiring.separate_keepers(name)
-            found.append(region_status(book, repositories, separate, wiring.clock.now()))
+            handing = wiring.handing(name)
+            found.append(region_status(book, repositories, separate, wiring.clock.now(), handing))
     if as_json:
         output.print_json({"regions": [_as_object(one) for one in found]})
     else:
@@ -54,7 +62,8 @@ def _as_object(one: RegionStatus) -> dict[str, Any]:
     stores = [
         {"store": store.store, "error": failures.as_object(store.error)}
         if store.error is not None
-        else {name: getattr(store, name) for name in store.__dataclass_fields__ if name != "error"}
+        else {"mode": store.mode}
+        | {name: getattr(store, name) for name in store.__dataclass_fields__ if name != "error"}
         for store in one.stores
     ]
     rest = {name: getattr(one, name) for name in one.__dataclass_fields__ if name != "stores"}
@@ -75,11 +84,15 @@ def _store_told(store: StoreStatus, now: datetime) -> Iterator[str]:
     if store.error is not None:
         yield f"  {store.store}: {store.error.message}"
         return
-    roles = "append-only for writers" if store.append_only else "a writer may remove and overwrite"
+    roles = _MODES[store.mode]
     keeper = "a keeper of its own" if store.separate_keeper else "the keeper logs in as the writer does"
     yield f"  {store.store}: {roles}, {keeper}, {len(store.server_snapshots)} snapshots of its own"
     if store.space is not None:
         yield f"    {output.human_bytes(store.space.free)} free of {output.human_bytes(store.space.total)}"
+    if store.handing and store.mode == "plain":
+        yield "    ingest is configured, and the node's account can write where only the keeper should"
+    if store.handed_in:
+        yield f"    {store.handed_in} objects wait for `backupd ingest`"
     yield f"    keeper's last run: {_age(store.kept, now)}"
     for ages in store.databases:
         yield _ages_told(ages, now)
