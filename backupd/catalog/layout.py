@@ -32,6 +32,7 @@ LEDGER: Final = ObjectName("ledger")
 MARKS: Final = ObjectName("runs")
 ATTESTATIONS: Final = ObjectName("attestations")
 REPORTS: Final = ObjectName("reports")
+LEASES: Final = ObjectName("leases")
 INCOMING: Final = ObjectName("incoming")
 """Of what nodes hand in to the keeper."""
 _KEEPER: Final = "keeper"
@@ -55,6 +56,8 @@ class Kind(Enum):
     """Of a restore drill."""
     MARK = "mark"
     """Of a run or a keeper at work."""
+    LEASE = "lease"
+    """Of the keeper that keeps."""
     TEMPORARY = "temporary"
     HANDED = "handed in"
     """By a node, and not taken by the keeper yet."""
@@ -124,6 +127,11 @@ def entry_name(seq: int) -> ObjectName:
     return ObjectName(f"{LEDGER}/{seq:010d}.json")
 
 
+def lease_name(number: int) -> ObjectName:
+    """Of the lease taken or renewed as number `number`, from 1."""
+    return ObjectName(f"{LEASES}/{number:010d}.json")
+
+
 def attestation_name(sha256: ObjectHash) -> ObjectName:
     return ObjectName(f"{ATTESTATIONS}/{sha256}.json")
 
@@ -141,7 +149,7 @@ def place_of(name: ObjectName) -> Place:
             return Place(Kind.TEMPORARY)
         case ["incoming", _, *_]:
             return Place(Kind.HANDED)
-        case ["ledger" | "attestations" | "reports" as folder, file]:
+        case ["ledger" | "leases" | "attestations" | "reports" as folder, file]:
             return _of_keeper(folder, file)
         case [folder, generation, *rest] if well_formed("generation", generation):
             return _in_generation(folder, GenerationId(generation), rest)
@@ -151,6 +159,8 @@ def place_of(name: ObjectName) -> Place:
 def _of_keeper(folder: str, file: str) -> Place:
     if folder == LEDGER and _ENTRY.fullmatch(file):
         return Place(Kind.ENTRY)
+    if folder == LEASES and _ENTRY.fullmatch(file):
+        return Place(Kind.LEASE)
     title = file.removesuffix(".json")
     if folder == ATTESTATIONS and file != title and well_formed("hash", title):
         return Place(Kind.ATTESTATION, sha256=ObjectHash(title))

@@ -27,6 +27,7 @@ LIMITS: Final = {
     "ledger": 16 * MIB,
     "attestation": 16 * MIB,
     "report": MIB,
+    "lease": 64 << 10,
 }
 """Largest size of a document of each kind, in bytes."""
 

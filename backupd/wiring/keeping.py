@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import dataclass
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from backupd.config.text.secrets import FileRef
     from backupd.operations.keeper.values import Keeper, Rules
     from backupd.operations.ledger import Book
+    from backupd.operations.replication import Copying
     from backupd.postgres.connect import Source
     from backupd.seal.documents import Signer
     from backupd.trace import Trace
@@ -98,6 +99,41 @@ class Keeping(Writing):
                 random=os.urandom,
                 trace=trace,
             )
+
+    @contextmanager
+    def sole_keeper(self, region: RegionName, trace: Trace) -> Iterator[Keeper]:
+        """The same, holding the lease on each of the region's stores that can be reached.
+
+        Raises BusyError when another keeper has one.
+        """
+        from backupd.catalog.lease import Claimant, leased
+
+        with self.keeper(region, trace) as keeper, ExitStack() as stack:
+            leases = {}
+            for name, repository in keeper.stores.items():
+                claimant = Claimant(
+                    region,
+                    keeper.repository,
+                    self.config.node.name,
+                    keeper.signer,
+                    keeper.book.trusted,
+                    self.clock,
+                    os.urandom,
+                )
+                leases[name] = stack.enter_context(leased(repository.store, claimant))
+            yield replace(keeper, leases=leases)
+
+    def copying(self, keeper: Keeper, origin: str, target: str, *, dry_run: bool) -> Copying:
+        """From one of the region's stores to another; objects under way lie beside the target's spool.
+
+        Raises UsageError for a store that is not the region's.
+        """
+        from backupd.operations.replication import Copying
+
+        for name in (origin, target):
+            self.stores_of(keeper.region, name)
+        scratch = self._spool(keeper.region, target) / "replicate"
+        return Copying(keeper, origin, target, scratch, dry_run=dry_run)
 
     def keeper_signer(self) -> tuple[KeeperSection, Signer]:
         """This keeper's section, and its signing key.

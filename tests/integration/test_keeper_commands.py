@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 
@@ -11,7 +12,11 @@ from doubles.postgres import Server
 from fix_nodes import NodeFolder
 from fix_postgres import Database
 
-from backupd.seal.keys.signing import write_signer
+from backupd.catalog.lease import Claimant, leased
+from backupd.clock import SystemClock
+from backupd.model.ids import RegionName
+from backupd.seal.keys.signing import read_signer, write_signer
+from backupd.store.directory import DirectoryStore
 
 KEEPER = """
 [keeper]
@@ -177,6 +182,26 @@ def test_status_tells_three_ages_and_who_is_late(kept: NodeFolder) -> None:
     tenant(kept, "unsubscribe", "be", "secretive-0", "--at", long_ago)
     late = kept.run("status")
     assert (late.returncode, b"LATE: tenant" in late.stdout, b"secretive" in late.stdout) == (10, True, False)
+
+
+def test_another_keeper_is_at_work(kept: NodeFolder) -> None:
+    """What it does need not be done twice: said with an exit status of its own, and nothing was removed."""
+    store = DirectoryStore(kept.folder / "disk" / "be")
+    signer = read_signer(kept.node / "keeper.key")
+    claimant = Claimant(
+        RegionName("be"),
+        kept.repository().info().repository,
+        "cellar",
+        signer,
+        frozenset({signer.public}),
+        SystemClock(),
+        os.urandom,
+    )
+    with leased(store, claimant):
+        for command in ("purge", "expire"):
+            busy = kept.run(command)
+            assert (busy.returncode, b"the keeper on cellar is at work" in busy.stderr) == (11, True)
+    assert kept.run("purge").returncode == 0
 
 
 def test_status_of_a_store_that_is_not_there(kept: NodeFolder) -> None:

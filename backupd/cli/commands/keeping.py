@@ -64,7 +64,7 @@ def purge(
     status = 0
     with watched(wiring.clock, quiet=as_json) as trace:
         for name in wiring.regions(region or []):
-            with wiring.keeper(name, trace) as keeper:
+            with wiring.sole_keeper(name, trace) as keeper:
                 if dry_run:
                     with Purging(keeper) as purging:
                         told.append({"region": name, "plan": plan_purges(keeper, purging)})
@@ -107,7 +107,7 @@ def expire(
     with watched(wiring.clock, quiet=as_json) as trace:
         for name in wiring.regions(region or []):
             places = wiring.stores_of(name, store)
-            with wiring.keeper(name, trace) as keeper:
+            with wiring.sole_keeper(name, trace) as keeper:
                 for place in places:
                     try:
                         planned, done = _expire(keeper, place, dry_run=dry_run, confirm=confirm)

@@ -17,8 +17,11 @@ if TYPE_CHECKING:
 def check_clock(keeper: Keeper, store: str) -> None:
     """Raises RefusedError when this machine's clock runs behind the ledger, or differs from the store's.
 
-    A clock that is ahead would destroy before its time what nobody can bring back.
+    A clock that is ahead would destroy before its time what nobody can bring back. Raises BusyError when the lease on
+    the store, where one was asked for, is another's now.
     """
+    if store in keeper.leases:
+        keeper.leases[store].require()
     now = keeper.clock.now()
     last = keeper.book.chain.links[-1].entry.at if keeper.book.chain.links else None
     if last is not None and now < parse_stamp(last):

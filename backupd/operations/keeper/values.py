@@ -12,6 +12,7 @@ from backupd.model.ids import RegionName, RepositoryId
 from backupd.trace import NoTrace, Trace
 
 if TYPE_CHECKING:
+    from backupd.catalog.lease import Lease
     from backupd.catalog.repository import Repository
     from backupd.clock import Clock
     from backupd.operations.ledger import Book
@@ -55,6 +56,8 @@ class Keeper:
     trace: Trace = field(default_factory=NoTrace)
     threads: int = 8
     """Requests in flight."""
+    leases: Mapping[str, Lease] = field(default_factory=dict)
+    """By store, where this run keeps alone; without, marks alone keep keepers apart."""
 
     def census(self, store: str) -> Path:
         return self.state / store / "census.sqlite"

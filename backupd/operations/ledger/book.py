@@ -52,6 +52,13 @@ class Book:
         self.chain, _ = read_chain(place.copy, Chain(place.region, place.repository), place.trusted)
         self.unreached: dict[str, StoreGoneError] = {}
         """Stores the last `sync` or `append` could not reach; they get what they lack the next time."""
+        self.lengths: dict[str, int] = {}
+        """How many entries the stores had that the last `sync` reached."""
+
+    @property
+    def trusted(self) -> frozenset[str]:
+        """Whose entries are believed, 64 hex each."""
+        return self._place.trusted
 
     @property
     def lives(self) -> Lives:
@@ -80,6 +87,7 @@ class Book:
                 raise DamageError(f"on store '{name}': {error.message}", hint=error.hint) from error
         if self.unreached and not lengths:
             raise next(iter(self.unreached.values()))
+        self.lengths = lengths
         self.chain.copy_to(self._place.copy, listed(self._place.copy))
         if self._place.signer is not None:
             for name, length in lengths.items():

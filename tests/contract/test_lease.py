@@ -1,0 +1,128 @@
+"""The lease on keeping a store: on every adapter, of several keepers one has it."""
+
+from __future__ import annotations
+
+import io
+import os
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from hashlib import sha256
+
+import pytest
+
+from backupd.catalog.lease import Claimant, Lease, leased
+from backupd.clock import SystemClock
+from backupd.errors import BusyError, StoreGoneError
+from backupd.model.ids import RegionName, RepositoryId
+from backupd.seal.documents import Signer
+
+SIGNER, STRANGER = Signer(os.urandom(32)), Signer(os.urandom(32))
+REGION, REPOSITORY = RegionName("be"), RepositoryId("0" * 32)
+
+
+def claimant(node="one", seconds=600, signer=SIGNER, **changes):
+    trusted = frozenset({SIGNER.public})
+    made = Claimant(REGION, REPOSITORY, node, signer, trusted, SystemClock(), os.urandom, timedelta(seconds=seconds))
+    return replace(made, **changes)
+
+
+def names(store):
+    return sorted(info.name for info in store.list("leases"))
+
+
+def test_one_has_it_and_then_the_other(store):
+    """Who comes second is told who is at work; when the first ends, it is free at once. Old numbers are removed."""
+    with leased(store, claimant("one")) as lease:
+        lease.require()
+        with pytest.raises(BusyError, match="the keeper on one is at work"), leased(store, claimant("two")):
+            pass
+    with leased(store, claimant("two")) as lease:
+        lease.require()
+    assert names(store) == ["leases/0000000004.json"]
+
+
+def test_one_that_died_is_replaced(store):
+    """Its lease runs out by the store's clock; then it is lost for whoever had it."""
+    dead = Lease(store, claimant("dead", seconds=2))
+    dead.take()
+    with pytest.raises(BusyError, match="the keeper on dead"):
+        Lease(store, claimant("two")).take()
+    threading.Event().wait(4)
+    with leased(store, claimant("two")) as lease:
+        lease.require()
+        with pytest.raises(BusyError, match="another keeper"):
+            dead.renew()
+    with pytest.raises(BusyError, match="ran out"):
+        dead.require()
+
+
+def test_it_is_renewed(store):
+    """For as long as the work takes."""
+    with leased(store, claimant("one", seconds=3)) as lease:
+        threading.Event().wait(5)
+        lease.require()
+        with pytest.raises(BusyError, match="the keeper on one"):
+            Lease(store, claimant("two")).take()
+
+
+def test_of_many_at_once_one_gets_it(store):
+    """However they meet."""
+    gate = threading.Barrier(6)
+
+    def attempt(number):
+        lease = Lease(store, claimant(f"node{number}"))
+        gate.wait()
+        try:
+            lease.take()
+        except BusyError:
+            return 0
+        lease.require()
+        return 1
+
+    with ThreadPoolExecutor(6) as pool:
+        assert sum(pool.map(attempt, range(6))) == 1
+
+
+@pytest.mark.parametrize("forge", ["a stranger's", "another region's", "another number's", "no document"])
+def test_what_is_no_lease_holds_nobody_up(store, forge):
+    """A writer may add objects; what it puts there is removed, and keeps no keeper out."""
+    other = {
+        "a stranger's": claimant("thief", signer=STRANGER),
+        "another region's": claimant("thief", region=RegionName("ch")),
+    }.get(forge)
+    if other is not None:
+        Lease(store, other)._put(86_400)
+    else:
+        Lease(store, claimant("thief"))._put(86_400)
+        data = store.get("leases/0000000001.json") if forge == "another number's" else b"{}"
+        store.put_new("leases/0000000007.json", io.BytesIO(data), len(data), sha256(data).hexdigest())
+        store.remove("leases/0000000001.json")
+    with leased(store, claimant("one")) as lease:
+        lease.require()
+        assert names(store) == ["leases/0000000001.json"]
+
+
+def test_a_store_that_is_away_is_not_leased(store, monkeypatch):
+    """The others are; whoever works on it all the same is told."""
+
+    def gone(*_):
+        raise StoreGoneError("the line is down")
+
+    monkeypatch.setattr(store, "list", gone)
+    with leased(store, claimant()) as lease, pytest.raises(StoreGoneError, match="the line is down"):
+        lease.require()
+    monkeypatch.undo()
+    assert names(store) == []
+
+
+def test_a_clock_that_jumps_changes_nothing(store):
+    """What time it is, is for the store to say; how long ago a renewal was, for the monotonic clock."""
+
+    class Ahead(SystemClock):
+        def now(self):
+            return datetime.now(UTC) + timedelta(days=1)
+
+    with leased(store, claimant("one")), pytest.raises(BusyError):
+        Lease(store, claimant("two", clock=Ahead())).take()
