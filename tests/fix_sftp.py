@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -68,6 +70,40 @@ def roles(target_of: Targeted) -> Iterator[Roles]:
     server = Sshd(unprivileged=True)
     with server as account:
         yield Roles(target_of(server.add_key(APPEND_ONLY)), target_of(server.add_key()), account.home)
+
+
+@dataclass(frozen=True)
+class SubAccounts:
+    """A parent's account and a node's below it, as rsync.net has them: each sees the vault from its own home."""
+
+    node: Account
+    keeper: Account
+    vault: Path
+    """The region's folder, the parent's: the node reads it."""
+    own: Path
+    """The folder in it that the node, and nobody else but the parent, writes to."""
+    enforced: bool
+    """Whether they are two users: only who is root can start a server that has them."""
+
+
+@pytest.fixture
+def sub_accounts() -> Iterator[SubAccounts]:
+    """A sub-account's home is the parent's, with the sub-account's group, and so is all in it but what the node makes.
+
+    These are the commands of README's how-to.
+    """
+    server = Sshd()
+    with server as account:
+        home, sub = account.home, account.home / "node1"
+        own = sub / "backupd/be/incoming/test"
+        own.mkdir(parents=True)
+        enforced = os.getuid() == 0
+        for folder in (home, sub, sub / "backupd", sub / "backupd/be", own.parent, own):
+            if enforced:
+                shutil.chown(folder, "backup", "nogroup")
+            folder.chmod(0o755 if folder == home else 0o2770 if folder == own else 0o2750)
+        node, keeper = server.add_account(sub, "nobody", "nogroup"), server.add_account(home, "backup", "nogroup")
+        yield SubAccounts(node, keeper, sub / "backupd/be", own, enforced)
 
 
 @pytest.fixture

@@ -93,7 +93,10 @@ class Store(StoreView, Protocol):
         ...
 
     def remove(self, name: ObjectName) -> None:
-        """Remove one object and folders it leaves empty. An object already absent is removed."""
+        """Remove one object and folders it leaves empty, but for those below `incoming`, which people make.
+
+        An object already absent is removed.
+        """
         ...
 
     def space(self) -> Space | None:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from backupd.errors import StoreError
 from backupd.model.ids import ObjectName
 
 TEMPORARY = "tmp"
 """The folder of uploads under way (FORMAT §1)."""
+INCOMING = "incoming"
+"""The folder of what nodes hand in (FORMAT §15)."""
 _LONGEST = 512
 _FOR_A_SLASH = "+"
 
@@ -33,6 +35,11 @@ def folders(prefix: str) -> list[str]:
 def temporary(random: Callable[[int], bytes]) -> ObjectName:
     """A name under `tmp/` that nobody else uses: 16 random bytes."""
     return ObjectName(f"{TEMPORARY}/{random(16).hex()}")
+
+
+def made_here(parts: Sequence[str]) -> Sequence[str]:
+    """Of an object's folders, those that a store makes and removes as needed: nodes' own have owners and modes."""
+    return parts if parts[:1] != [INCOMING] else []
 
 
 def flat(name: str) -> ObjectName:

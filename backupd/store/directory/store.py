@@ -17,7 +17,7 @@ from backupd.store.base import ServerSnapshot, Space
 from backupd.store.directory.reading import BLOCK, FOLDER, READ, ObjectReader, full, translated, within
 from backupd.store.directory.view import DirectoryView
 from backupd.store.directory.workbench import DirectoryWorkbench
-from backupd.store.names import TEMPORARY, components, temporary
+from backupd.store.names import TEMPORARY, components, made_here, temporary
 from backupd.store.server_snapshots import FOLDER as SNAPSHOTS
 from backupd.store.server_snapshots import oldest_first
 
@@ -66,6 +66,7 @@ class DirectoryStore(ObjectReader):
             with self.open_folder(parents) as folder:
                 os.unlink(last, dir_fd=folder)
                 os.fsync(folder)
+            parents = [*made_here(parents)]
             while parents:
                 *above, emptied = parents
                 with self.open_folder(above) as folder:

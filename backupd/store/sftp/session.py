@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import shlex
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from backupd.clock import Clock
 from backupd.errors import ObjectMissingError, StoreAuthError, StoreError, StoreGoneError
@@ -18,10 +18,12 @@ from backupd.store.sftp.wire import Code, Handle, Reply, Status
 class Session:
     """A connection that is logged in and speaks SFTP; any number of threads may use it at once."""
 
-    def __init__(self, connection: ssh.Connection, channel: Channel) -> None:
+    def __init__(self, connection: ssh.Connection, channel: Channel, *, shared: bool = False) -> None:
+        """`shared`: the account's group looks into folders that are made here."""
         self.connection = connection
         self.channel = channel
         self.users = 0
+        self._mode = 0o750 if shared else 0o700
 
     @property
     def alive(self) -> bool:
@@ -36,7 +38,11 @@ class Session:
 
     def make_folders(self, path: str) -> None:
         """Make every folder above `path` that is not there. Whether that worked shows when it is used."""
-        self.channel.ask(*(wire.mkdir(folder) for folder in folders_above(path)))
+        self.channel.ask(*self.makings(folders_above(path)))
+
+    def makings(self, folders: Iterable[str]) -> list[wire.Request]:
+        """The requests that make these."""
+        return [wire.mkdir(folder, self._mode) for folder in folders]
 
     def discard(self, path: str) -> None:
         """Remove a temporary object as well as can be: a store that lets nothing be removed keeps it."""
@@ -57,7 +63,7 @@ def open_session(target: SftpTarget, clock: Clock) -> Session:
     except BaseException:
         connection.close()
         raise
-    return Session(connection, channel)
+    return Session(connection, channel, shared=target.shared)
 
 
 def folders_above(path: str) -> list[str]:

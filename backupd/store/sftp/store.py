@@ -10,7 +10,7 @@ from backupd.clock import Clock
 from backupd.errors import ObjectMissingError, StoreError, StoreFullError, StoreGoneError
 from backupd.model.ids import ObjectHash, ObjectName
 from backupd.store.base import ObjectInfo, ServerSnapshot, Space
-from backupd.store.names import components, flat, folders, temporary
+from backupd.store.names import components, flat, folders, made_here, temporary
 from backupd.store.server_snapshots import FOLDER as SNAPSHOTS
 from backupd.store.server_snapshots import oldest_first
 from backupd.store.sftp import wire
@@ -64,9 +64,10 @@ class SftpStore:
             yield from download.walk(session, self._root, folder)
 
     def remove(self, name: ObjectName) -> None:
-        components(name)
+        *parents, _ = components(name)
         path = self._path(name)
         above = [folder for folder in reversed(folders_above(path)) if len(folder) > len(self._root)]
+        above = above if made_here(parents) else []
         with self.pool.session() as session:
             replies = session.channel.ask(wire.remove(path), *(wire.rmdir(folder) for folder in above[:1]))
             self._folders.forget(path)

@@ -207,8 +207,8 @@ def remove(path: str) -> Request:
     return Request(Ask.REMOVE, _text(path))
 
 
-def mkdir(path: str) -> Request:
-    return Request(Ask.MKDIR, _text(path) + struct.pack(">II", 0x4, 0o700))
+def mkdir(path: str, mode: int = 0o700) -> Request:
+    return Request(Ask.MKDIR, _text(path) + struct.pack(">II", 0x4, mode))
 
 
 def rmdir(path: str) -> Request:

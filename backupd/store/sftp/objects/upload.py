@@ -93,7 +93,7 @@ def _begin(session: Session, job: Job, around: Surroundings) -> Handle | None:
 
 def _open(session: Session, job: Job, around: Surroundings) -> tuple[Reply, Reply]:
     """The answers to a look at the final name and to the making of the temporary one."""
-    makings = [wire.mkdir(folder) for folder in around.missing_folders(job.staging)]
+    makings = session.makings(around.missing_folders(job.staging))
     opening = wire.open_file(job.staging, _MODE, job.permissions)
     *_, seen, opened = session.channel.ask(*makings, wire.lstat(job.path), opening)
     if isinstance(opened, Status) and opened.code == Code.NO_SUCH_FILE:
@@ -132,7 +132,7 @@ def fill(session: Session, job: Job, around: Surroundings, handle: Handle) -> No
 
 def _fill_small(session: Session, job: Job, around: Surroundings, handle: Handle) -> None:
     data = _take(job.source, job.size)
-    makings = [wire.mkdir(folder) for folder in around.missing_folders(job.path)]
+    makings = session.makings(around.missing_folders(job.path))
     written, synced, size, again, closed, *_ = session.channel.ask(
         wire.write(handle, 0, data),
         _sync(session, handle),
@@ -200,7 +200,7 @@ def _read_back(session: Session, job: Job, handle: Handle) -> bool:
 def _publish(session: Session, job: Job, around: Surroundings) -> bool:
     """False when the final name is taken."""
     if job.size > session.channel.write_size:
-        session.channel.ask(*(wire.mkdir(folder) for folder in around.missing_folders(job.path)))
+        session.channel.ask(*session.makings(around.missing_folders(job.path)))
     (renamed,) = session.channel.ask(wire.rename(job.staging, job.path))
     if isinstance(renamed, Status) and renamed.code == Code.NO_SUCH_FILE:
         # The folder was emptied, and so removed, by somebody else since we saw it.
