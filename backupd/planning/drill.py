@@ -58,7 +58,7 @@ def choose_snapshot(candidates: Sequence[Candidate], past: Sequence[Report], see
     selections = [
         report.selection
         for report in past
-        if report.selection is not None and report.selection.tenants is None and report.type != "damage"
+        if report.selection is not None and report.whole and report.type != "damage"
     ]
     databases: dict[tuple[str, str | None], int] = {}
     generations: dict[GenerationId, int] = {}
@@ -89,7 +89,7 @@ def named(candidates: Sequence[Candidate], name: SnapshotName) -> Chosen:
 def damage_is_due(past: Iterable[Report], every: int) -> bool:
     """Whether the next drill is the one that damages what it fetches: every `every`-th is; 0 is never."""
     since = 0
-    for report in past:
+    for report in (one for one in past if one.whole):
         since = 0 if report.type == "damage" else since + 1
     return every > 0 and since + 1 >= every
 

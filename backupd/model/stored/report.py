@@ -144,7 +144,7 @@ class Phase(msgspec.Struct, frozen=True):
     """One phase of the drill, in the order they ran."""
 
     name: Code
-    """`queue`, `fetch`, `keys`, `restore`, `ledger`, `verify`, `disposal`."""
+    """`queue`, `fetch`, `keys`, `restore`, `ledger`, `verify`, `canary`, `disposal`."""
     ms: _Count
 
 
@@ -171,12 +171,12 @@ class Sizes(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Canary(msgspec.Struct, frozen=True):
-    """A tenant made up for drills: the snapshot holds it, and the ledger says that it is purged."""
+    """A tenant of the snapshot that is taken for purged: by a ledger in memory only, which a second restore obeys."""
 
     resurrected: bool
-    """It was there before the ledger was obeyed."""
+    """Its rows were in the database that was restored first."""
     removed: bool
-    """It was not there afterwards."""
+    """None of them was in the second."""
 
 
 class Deletion(msgspec.Struct, frozen=True, kw_only=True):
@@ -199,7 +199,7 @@ class Disposed(msgspec.Struct, frozen=True):
     """One thing the drill had made."""
 
     what: Code
-    """`scratch-server`, `data-folder`, `keys`, `spool`, `database`."""
+    """`scratch-server`, `data-folder`, `keys`, `spool`, `database`, `roles`."""
     how: Code
     """How it was seen that it is gone: `process-gone`, `listed-absent`, `never-on-disk`."""
 
@@ -259,6 +259,11 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
     """The report that this one corrects; it stays where it is."""
     performer: _Hex64 = "0" * 64
     """Public key of the keeper that signed it."""
+
+    @property
+    def whole(self) -> bool:
+        """Whether it is about a whole snapshot: a drill of one tenant says nothing of the others."""
+        return self.selection is None or self.selection.tenants is None
 
 
 def every_check(made: Iterable[Check], because: str = "not-reached") -> list[Check]:

@@ -105,6 +105,8 @@ class _Made:
     sizes: Sizes | None = None
     deletion: Deletion | None = None
     disposal: Disposal = field(default_factory=lambda: Disposal(destroyed=[]))
+    loading: bool = False
+    """What PostgreSQL refuses then, it refuses of the backup."""
     error: BackupdError | None = None
 
 
@@ -167,8 +169,10 @@ class _Drill:
 
     def _restore(self, server: ScratchServer, subject: Subject, name: str, **other: Any) -> RestoreReport:
         request = restore_request(subject, server.source, name)
+        self._made.loading = True
         with self._limited(server, "restore"):
             report = restore(request, other.get("repository", self._repository), restore_world(self._world))
+        self._made.loading = False
         for phase, seconds in report.phases:
             self._took(_OF_RESTORE.get(phase, "restore"), seconds)
         return report
@@ -228,7 +232,7 @@ class _Drill:
         code = type(error).__name__.removesuffix("Error").lower()
         if isinstance(error, DamageError | ObjectMissingError):
             name, verdict = CheckName.AUTHENTIC, "fail"
-        elif isinstance(error, SourceError) and not error.retryable and self._made.sizes is None:
+        elif self._made.loading and isinstance(error, SourceError) and not error.retryable:
             name, verdict = CheckName.EQUALITY, "fail"
         else:
             name, verdict = CheckName.EQUALITY, "error"

@@ -9,6 +9,7 @@ from datetime import datetime, timedelta
 from typing import Literal
 
 from backupd.model.instants import parse_stamp
+from backupd.model.stored.report import Report
 from backupd.operations.reports.reading import Gathered
 from backupd.planning.reports.population import Occasion, Period, Timetable, population
 
@@ -41,15 +42,23 @@ def counts(found: Sequence[Occasion]) -> dict[str, int]:
 
 
 def standing(part: Part, now: datetime) -> Standing:
-    """How the region stands now: whether its chain is sound, then how the newest drill ended, missed or not."""
+    """How the region stands now: whether its chain is sound, then how the newest drill ended, missed or not.
+
+    That one tenant was proven says nothing of the others; that one was not is told as any failure.
+    """
     if part.gathered.faults:
         return "damaged"
     ever = Period(datetime.min.replace(tzinfo=now.tzinfo), now)
-    found = occasions(part, ever, now)
+    every = occasions(part, ever, now)
+    found = [one for one in every if one.outcome != "pass" or (one.filed and _proves(one.filed.report))]
     return found[-1].outcome if found else "none"
+
+
+def _proves(report: Report) -> bool:
+    return report.verdict == "pass" and report.whole
 
 
 def newest_proof(part: Part, before: datetime) -> datetime | None:
     """When the newest drill began that passed, of those that began before an instant."""
-    passed = (parse_stamp(one.report.started) for one in part.gathered.filed if one.report.verdict == "pass")
+    passed = (parse_stamp(one.report.started) for one in part.gathered.filed if _proves(one.report))
     return max((at for at in passed if at < before), default=None)

@@ -49,11 +49,13 @@ def population(filed: Sequence[Filed], timetable: Timetable, period: Period, now
     """Every drill that began in the period, and every one that was due in it and missed; oldest first.
 
     A drill is due `drill_every` after the one before it began, as the report of the one that came says: before the
-    first and behind the last, as the timetable says. Any drill counts, also one that somebody asked for.
+    first and behind the last, as the timetable says. Any drill of a whole snapshot counts, also one that somebody asked
+    for; one of a single tenant proves nothing for the others, and does not.
     """
     held = sorted((parse_stamp(one.report.started), index) for index, one in enumerate(filed))
     found = [Occasion(at, filed[index].report.verdict, filed[index]) for at, index in held]
-    missed = [Occasion(at, "missed") for at in _missed(found, timetable, period, now)]
+    counting = [one for one in found if one.filed and one.filed.report.whole]
+    missed = [Occasion(at, "missed") for at in _missed(counting, timetable, period, now)]
     return sorted((one for one in [*found, *missed] if period.holds(one.at)), key=lambda one: one.at)
 
 

@@ -199,6 +199,8 @@ def _shown(report: Report, sha256: str) -> Iterator[str]:
     if report.selection is not None:
         chosen = report.selection
         yield f"  restored: {chosen.database} of {chosen.exported}, from {chosen.store}, chosen by rule {chosen.rule}"
+        if not report.whole:
+            yield f"  of it: {chosen.tenants} tenant, {chosen.tenant or 'not named'}, and what is shared"
     aims = report.objectives
     yield f"  rto {_seconds(report.measured.rto)}, objective {_seconds(aims.rto)}"
     yield f"  rpo {_seconds(report.measured.rpo)}, objective {_seconds(aims.rpo)}"

@@ -1,0 +1,113 @@
+"""What each code that stands in a report means, as a sentence for whoever reads its page."""
+
+from __future__ import annotations
+
+from typing import Final
+
+FINDINGS: Final = {
+    # Why a check was not made.
+    "not-reached": "the drill ended before",
+    "not-configured": "nothing is configured for it",
+    "not-asked": "not part of this drill",
+    "no-tenants": "the snapshot holds rows of no tenant",
+    "no-earlier-drill": "no earlier drill of an older snapshot to compare with",
+    "one-tenant": "not made when one tenant is drilled",
+    # Records, and what they lead to.
+    "record-not-believed": "a record cannot be read, or nobody trusted signed it",
+    "ledger-not-the-one-seen": "the ledger is older than, or another than, what a record's writer saw",
+    "record-missing": "a record is gone that a later one follows",
+    "object-damaged": "an object does not open, or holds other bytes than were sealed",
+    "object-missing": "an object is gone, or of another size",
+    # The restored database.
+    "tables-not-mapped": "the configured tenancy does not cover a restored table",
+    "table-missing": "a table is missing",
+    "rows-lost": "a segment has fewer rows of a table than were backed up",
+    "rows-added": "a segment has more rows of a table than were backed up",
+    "rows-changed": "a segment has other rows of a table than were backed up",
+    "large-objects-missing": "a large object is missing, or other than it was",
+    "large-objects-added": "a large object is there that was not backed up",
+    "schema-missing": "a table, view, function, privilege or comment is missing",
+    "schema-added": "a table, view, function, privilege or comment is there that was not backed up",
+    "schema-changed": "a table, view, function, privilege or comment is other than it was",
+    "sequence-missing": "a sequence is missing",
+    "sequence-lower": "a sequence stands lower than it stood, and would give numbers again",
+    "sequence-higher": "a sequence stands higher than it stood",
+    "sequence-added": "a sequence is there that was not backed up",
+    "constraint-missing": "a constraint is missing",
+    "constraint-added": "a constraint is there that was not backed up",
+    "constraint-changed": "a constraint is other than it was",
+    "constraint-not-valid": "a constraint was valid, and is not any more",
+    "index-missing": "an index is missing",
+    "index-added": "an index is there that was not backed up",
+    "index-changed": "an index is other than it was",
+    "index-invalid": "an index is invalid, and no query uses it",
+    "extension-missing": "an extension is missing",
+    "extension-added": "an extension is there that was not backed up",
+    "extension-changed": "an extension is made otherwise than it was",
+    "extension-version": "an extension is of another version",
+    "extension-schema": "an extension is in another schema",
+    "collation-missing": "a collation is missing",
+    "collation-version": "a collation is of another version here; its indexes were made anew, so this is no fault",
+    "role-differs": "a role, a setting or a membership is missing, or other than it was",
+    "role-added": "a role, a setting or a membership is there that was not backed up",
+    # Age, size, promises.
+    "older-than-objective": "the newest snapshot is older than the objective allows",
+    "rows-fell-by-half": "less than half of the rows of the drill before are left",
+    "rows-fell": "there are fewer rows than at the drill before; this is no fault",
+    "rpo-missed": "more would be lost than the objective allows",
+    "rto-missed": "the restore took longer than the objective allows",
+    # Deletion.
+    "canary-not-restored": "the tenant taken for purged had not come back before",
+    "canary-came-back": "a second restore brought back rows of the tenant that its ledger says is purged",
+    "canary-took-others": "a second restore without one tenant changed rows of others",
+    "canary-key-opens-when-shredded": "a key opened though its line was taken out of the keyring",
+    "purged-restored": "a purged segment was restored",
+    "tenants-of-no-segment": "rows of a tenant are there that must have none",
+    "rows-not-compared": "rows were not compared, so that nobody knows whose they are",
+    "shredded-key-opens": "a key opened that the ledger says was shredded",
+    "purge-under-way": "a purge is under way, and its keys open still; this is no fault yet",
+    "escrow-refused": "the identity in escrow is no recipient",
+    "escrow-lacks-key": "the identity in escrow does not open a key that the drill's opens",
+    "escrow-key-differs": "the identity in escrow opens another key than the drill's does",
+    # The control, and the end.
+    "damage-not-noticed-by-check": "the check of every byte passed a damaged copy",
+    "damage-not-noticed-by-restore": "a restore passed a damaged copy",
+    "damage-not-done": "the damage never arrived, so that nothing could be noticed",
+    "left-behind": "something of the drill, or of an earlier one, could not be removed",
+    # What stopped a check, or the drill.
+    "backupd": "an error of backupd itself",
+    "usage": "nothing fits what was asked for",
+    "config": "the configuration, or a file or program it names, does not fit",
+    "source": "PostgreSQL refused",
+    "sourcegone": "the connection to PostgreSQL broke",
+    "sourcebusy": "PostgreSQL was busy, or it took longer than it may",
+    "brokenkeys": "rows refer to what was left out",
+    "sourceauth": "PostgreSQL did not let the drill in",
+    "unmapped": "the configured tenancy does not cover a table",
+    "store": "the store refused",
+    "storegone": "the connection to the store broke",
+    "storeauth": "the store did not let the drill in, or is not the one expected",
+    "storefull": "the store has no room",
+    "objectmissing": "an object is not on the store",
+    "objectexists": "a name on the store is taken",
+    "damage": "what is on the store is damaged, altered or missing",
+    "keyrefused": "a key does not open what it should",
+    "spoolfull": "there is no room for it on the disk",
+    "refused": "it was refused as unsafe",
+    "busy": "somebody else is at it",
+}
+"""By code; FORMAT.md leaves open what codes there are."""
+_OF_ASSERTIONS: Final = {
+    "-returns-no-number": "returns no number",
+    "-differs": "returns another number than expected",
+}
+
+
+def sentence(code: str) -> str:
+    """What a code means; a later program's, which this one does not know, stays as it is."""
+    if code in FINDINGS:
+        return FINDINGS[code]
+    for ending, meaning in _OF_ASSERTIONS.items():
+        if code.endswith(ending):
+            return f'the assertion "{code.removesuffix(ending)}" {meaning}'
+    return code
