@@ -39,6 +39,8 @@ NOT_COVERED: Final = {
     "keyring-copies-elsewhere": "Copies of keyrings that people made elsewhere. Those known are the keyrings on the "
     "stores listed here, and in the stores' own snapshots.",
     "store-snapshots-not-shown": "Snapshots and copies that whoever runs a store keeps without showing them.",
+    "retired-stores": "Stores that were declared gone, named above: nobody could look at them again.",
+    "declared-copies": "Copies of whole stores that the operator declares, named above: nobody looked at them.",
     "restored-databases": "Databases that were restored or exported while the tenant was still in the backups.",
     "statutory-records": "Records that law asks to be kept, outside the tenant's databases.",
     "other-regions": "Backups in other regions; each region attests its own.",

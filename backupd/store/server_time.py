@@ -8,10 +8,19 @@ import io
 from collections.abc import Callable
 from datetime import datetime
 
-from backupd.errors import StoreError
+from backupd.errors import RefusedError, StoreError
 from backupd.model.ids import ObjectHash
+from backupd.model.instants import stamp
 from backupd.store.base import Store
 from backupd.store.names import temporary
+
+
+def clocks_differ(store: str, theirs: datetime, ours: datetime) -> RefusedError:
+    """The error for a clock that cannot be trusted, on one of the two sides."""
+    return RefusedError(
+        f"the clock of store '{store}' says {stamp(theirs)}, this machine's {stamp(ours)}",
+        hint="Set the one that is wrong; nothing was done, and nothing will be until they agree.",
+    )
 
 
 def server_time(store: Store, random: Callable[[int], bytes]) -> datetime:

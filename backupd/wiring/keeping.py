@@ -84,7 +84,7 @@ class Keeping(Writing):
 
         section, signer = self.keeper_signer()
         with self._repositories(region, None, "keeper") as repositories:
-            book = self._book(region, repositories, signer)
+            book = self._book(region, repositories, signer, section.clock_tolerance)
             book.sync()
             yield Keeper(
                 region=region,
@@ -228,7 +228,13 @@ class Keeping(Writing):
         if keeper is not None:
             yield ("keeper", "signing_key_file"), keeper.signing_key_file, self.keeper_signer
 
-    def _book(self, region: RegionName, repositories: Mapping[str, Repository], signer: Signer | None) -> Book:
+    def _book(
+        self,
+        region: RegionName,
+        repositories: Mapping[str, Repository],
+        signer: Signer | None,
+        tolerance: timedelta | None = None,
+    ) -> Book:
         from backupd.operations.ledger import Book, Place
 
         one = _reachable(repositories)
@@ -241,6 +247,7 @@ class Keeping(Writing):
                 trusted=one.keepers,
                 clock=self.clock,
                 signer=signer,
+                tolerance=tolerance,
             )
         )
 

@@ -23,6 +23,7 @@ def add(app: typer.Typer) -> None:
     group = typer.Typer(rich_markup_mode=None, help="The signed chain of what happened to tenants and snapshots.")
     group.command("show", epilog=EXIT_STATUS)(show)
     group.command("verify", epilog=EXIT_STATUS)(verify)
+    group.command("retire", epilog=EXIT_STATUS)(retire)
     app.add_typer(group, name="ledger")
 
 
@@ -75,6 +76,38 @@ def verify(
     output.print_lines(f"  damage: {line}" for line in found.damage)
     output.print_lines(f"  not reached: {store}" for store in found.unreached)
     return DamageError.exit_code if found.damage else 0
+
+
+def retire(
+    context: typer.Context,
+    region: RegionOption,
+    store: Annotated[str, typer.Argument(metavar="STORE", show_default=False, help="As it was named when in use.")],
+    decision: Annotated[
+        str, typer.Option("--decision", metavar="REFERENCE", show_default=False, help="Who decided: a ticket's number.")
+    ],
+    config: ConfigOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Say that a store that is not configured any more is gone for good. Runs on the keeper.
+
+    Nobody can look at it: purges wait for it no longer, and every attestation names it as declared gone, not as seen
+    empty. Say so only when the account was closed, or its disks were destroyed.
+
+    \b
+    Example:
+      backupd ledger retire be geneva --decision OPS-311
+    """
+    from backupd.cli.progress import watched
+    from backupd.operations.ledger.retiring import retire as run
+
+    wiring = wired(context, config)
+    name = region_of(wiring, region)
+    with watched(wiring.clock, quiet=as_json) as trace, wiring.keeper(name, trace) as keeper:
+        events = run(keeper.book, keeper.stores.keys(), store, decision)
+    if as_json:
+        output.print_json({"region": region, "store": store, "changed": bool(events)})
+    else:
+        output.print_lines([f"{region}: store '{store}' is retired" + ("" if events else " already")])
 
 
 def _lines(entry: LedgerEntry) -> Iterator[str]:

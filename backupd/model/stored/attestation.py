@@ -40,6 +40,9 @@ NOT_COVERED: Final = (
     "other-regions",
 )
 """Copies this attestation says nothing of."""
+RETIRED: Final = "retired-stores"
+DECLARED: Final = "declared-copies"
+"""Likewise, where there are any: what somebody said of them is told under `retired` and `copies`."""
 
 
 class StoreProof(msgspec.Struct, frozen=True, kw_only=True):
@@ -93,6 +96,27 @@ class RestoreTold(msgspec.Struct, frozen=True, kw_only=True):
     override: Reference | None
 
 
+class RetiredStore(msgspec.Struct, frozen=True, kw_only=True):
+    """A store of the region that was declared gone and is not configured any more: nobody looked at it."""
+
+    store: _Label
+    at: _Stamp
+    """Of the ledger's entry that says so."""
+    decision: Reference
+    purging: bool
+    """Whether the purge had begun there."""
+
+
+class DeclaredCopy(msgspec.Struct, frozen=True, kw_only=True):
+    """A kind of copy of stores that the configuration tells of: declared, and not observed."""
+
+    copy: _Label
+    kept: Annotated[int, msgspec.Meta(ge=0)]
+    """Seconds that one lives at most."""
+    until: _Stamp
+    """By then the last one that may have held a key or an object was gone, if what was declared is so."""
+
+
 class Attestation(msgspec.Struct, frozen=True, kw_only=True):
     """The body of an attestation."""
 
@@ -120,6 +144,8 @@ class Attestation(msgspec.Struct, frozen=True, kw_only=True):
     late: bool
     """Whether any store was late."""
     stores: list[StoreProof]
+    retired: list[RetiredStore] = []
+    copies: list[DeclaredCopy] = []
     keys: list[DestroyedKey]
     holds: list[HoldTold]
     restores: list[RestoreTold]

@@ -208,6 +208,13 @@ class Drilled(_Event, frozen=True, kw_only=True, tag="drilled"):
     """Null: the drill ended before it had chosen one."""
 
 
+class StoreRetired(_Event, frozen=True, kw_only=True, tag="store-retired"):
+    """The store is gone for good, or nobody can look at it again: said, not seen. Purges wait for it no longer."""
+
+    store: _Label
+    decision: Reference
+
+
 class RekeyBegan(_Event, frozen=True, kw_only=True, tag="rekey-began"):
     """The intent: from here on keyrings on this store may be sealed to these recipients."""
 
@@ -245,6 +252,7 @@ Event: TypeAlias = (
     | Observed
     | Restored
     | Drilled
+    | StoreRetired
     | RekeyBegan
     | Rekeyed
 )

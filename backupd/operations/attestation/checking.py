@@ -130,6 +130,8 @@ def _different(one: Attestation, facts: Told) -> Iterator[str]:
         yield "the segments"
     if not purge.stores <= {store.store for store in one.stores}:
         yield "the stores"
+    if facts.retired_but({store.store for store in one.stores}) != one.retired:
+        yield "stores that were declared gone"
     for store in one.stores:
         instants = purge.shredded.get(store.store), purge.cleared.get(store.store), purge.absent.get(store.store)
         told_there = [stamp(at[0] if isinstance(at, tuple) else at) for at in instants if at is not None]

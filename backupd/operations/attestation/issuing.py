@@ -19,6 +19,7 @@ from backupd.model.stored.attestation import (
     METHODS,
     NOT_CLAIMED,
     NOT_COVERED,
+    RETIRED,
     Attestation,
     DestroyedKey,
     StoreProof,
@@ -95,6 +96,7 @@ def _refuse(key: LifeKey, items: list[str]) -> None:
 def _composed(keeper: Keeper, facts: Told, evidence: _Evidence) -> Attestation:
     clock, purge, key = facts.clock, facts.purge, facts.key
     stores = [_store(facts, name, evidence) for name in sorted(keeper.stores)]
+    retired = facts.retired_but(keeper.stores.keys())
     keys = evidence.keys
     return Attestation(
         repository=keeper.repository,
@@ -112,6 +114,7 @@ def _composed(keeper: Keeper, facts: Told, evidence: _Evidence) -> Attestation:
         began=stamp(purge.began),
         late=any(store.late for store in stores),
         stores=stores,
+        retired=retired,
         keys=[
             DestroyedKey(
                 generation=ref[0], segment=ref[1], public=keys.public.get(ref), stores=keys.stores.get(ref, [])
@@ -122,7 +125,7 @@ def _composed(keeper: Keeper, facts: Told, evidence: _Evidence) -> Attestation:
         restores=list(facts.restores),
         residual="none",
         not_claimed=list(NOT_CLAIMED),
-        not_covered=list(NOT_COVERED),
+        not_covered=[*NOT_COVERED, *([RETIRED] if retired else [])],
         ledger=keeper.book.chain.head,
         issued=stamp(keeper.clock.now()),
         performer=keeper.signer.public,

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from datetime import timedelta
 from typing import TYPE_CHECKING, TypeAlias
 
 from backupd.catalog.layout import entry_name
@@ -12,8 +14,11 @@ from backupd.errors import ConfigError, DamageError, ObjectExistsError, RefusedE
 from backupd.model.ids import RegionName, RepositoryId
 from backupd.model.instants import stamp
 from backupd.planning.lifecycle.lives import Lives, fold
+from backupd.store.server_time import clocks_differ, server_time
 
 if TYPE_CHECKING:
+    from datetime import datetime
+
     from backupd.clock import Clock
     from backupd.model.stored.ledger import Event
     from backupd.seal.documents import Signer
@@ -24,6 +29,8 @@ Decide: TypeAlias = "Callable[[Lives], list[Event]]"
 
 _ATTEMPTS = 8
 """To append while others do, too."""
+_ASKED_AGAIN = 600.0
+"""Seconds after which a store is asked for its time again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +48,9 @@ class Place:
     clock: Clock
     signer: Signer | None = field(default=None, repr=False)
     """None: this machine only reads."""
+    tolerance: timedelta | None = None
+    """How far this machine's clock may be from a store's for an entry to be appended; None: nobody asks."""
+    random: Callable[[int], bytes] = field(default=os.urandom, repr=False)
 
 
 class Book:
@@ -52,6 +62,7 @@ class Book:
         self.chain, _ = read_chain(place.copy, Chain(place.region, place.repository), place.trusted)
         self.unreached: dict[str, StoreGoneError] = {}
         """Stores the last `sync` or `append` could not reach; they get what they lack the next time."""
+        self._agreed: tuple[float, datetime] | None = None
         self.lengths: dict[str, int] = {}
         """How many entries the stores had that the last `sync` reached."""
 
@@ -110,8 +121,8 @@ class Book:
 
         It was appended when this returns: at least one store has it. Where StoreGoneError is raised it may be, and the
         next `sync` sees to it that every store gets it. Raises what `decide` and `sync` raise, ConfigError when this
-        machine has no key to sign with, RefusedError when the clock runs behind the ledger, and DamageError when the
-        stores disagree.
+        machine has no key to sign with, RefusedError when the clock runs behind the ledger or differs from that of
+        every store, and DamageError when the stores disagree.
         """
         for _ in range(_ATTEMPTS):
             events = decide(self.lives)
@@ -125,6 +136,7 @@ class Book:
     def _appended(self, events: list[Event]) -> bool:
         """False when somebody else's entry has the place; then nothing was appended."""
         document = self._signed(events)
+        self._check_clock()
         # Read as everybody will read it, before anybody can: an entry that cannot be read ends the ledger for good.
         extended = self.chain.extended(document, self._place.trusted)
         seq, taken, doubtful = len(self.chain.links) + 1, 0, False
@@ -176,6 +188,35 @@ class Book:
                 hint="Set the clock. If the ledger is the one that is wrong, nothing can be appended until it is past.",
             )
         return next_document(self.chain, stamp(now), events, place.signer)
+
+    def _check_clock(self) -> None:
+        """A clock that is ahead would put events, and all that must come after them, into the future for good."""
+        place = self._place
+        if place.tolerance is None or self._still_agrees(place.tolerance):
+            return
+        differing: list[RefusedError] = []
+        for name, store in place.stores.items():
+            if name in self.unreached:
+                continue
+            try:
+                theirs = server_time(store, place.random)
+            except StoreGoneError:
+                continue  # it is asked to take the entry next, and then told of
+            now = place.clock.now()
+            if abs(theirs - now) <= place.tolerance:
+                self._agreed = place.clock.monotonic(), now
+                return
+            differing.append(clocks_differ(name, theirs, now))
+        if differing:
+            raise differing[0]
+
+    def _still_agrees(self, tolerance: timedelta) -> bool:
+        """Whether a store was asked a moment ago, and the clock was not set since."""
+        if self._agreed is None:
+            return False
+        place, (then, at) = self._place, self._agreed
+        passed = place.clock.monotonic() - then
+        return passed < _ASKED_AGAIN and abs(place.clock.now() - at - timedelta(seconds=passed)) <= tolerance / 2
 
     def _give_reached(self, name: str, length: int) -> None:
         try:

@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 from typing import Final
 
 from backupd.model.instants import parse_stamp, stamp
-from backupd.model.stored.attestation import HoldTold, RestoreTold
+from backupd.model.stored.attestation import HoldTold, RestoreTold, RetiredStore
 from backupd.model.stored.ledger import LedgerEntry, Restored
 from backupd.planning.lifecycle.lives import Clock, Hold, LifeKey, Lives, Purge, fold
 
@@ -27,6 +27,12 @@ class Told:
     """When the last byte was to be gone."""
     holds: tuple[HoldTold, ...]
     restores: tuple[RestoreTold, ...]
+    retired: tuple[RetiredStore, ...] = ()
+    """Every store of the region that was ever declared gone, those in use again too."""
+
+    def retired_but(self, looked_at: Collection[str]) -> list[RetiredStore]:
+        """The stores nobody can look at any more."""
+        return [store for store in self.retired if store.store not in looked_at]
 
     def late_on(self, store: str) -> bool:
         """Whether nothing was found on the store only after the day it was due."""
@@ -58,6 +64,10 @@ def told(entries: Iterable[LedgerEntry], key: LifeKey) -> Told | None:
         due=lives.deadline(life),
         holds=tuple(_holds(lives, key, life.clock)),
         restores=tuple(restores_since(read, life.purge.began)),
+        retired=tuple(
+            RetiredStore(store=name, at=stamp(one.at), decision=one.decision, purging=name in life.purge.retired)
+            for name, one in sorted(lives.retired.items())
+        ),
     )
 
 
@@ -65,7 +75,10 @@ def open_items(purge: Purge, configured: Collection[str], looks: Mapping[str, Lo
     """Everything about the stores that is inferred and not observed; nothing when all was observed."""
     for store in sorted({*purge.stores, *configured}):
         if store not in configured:
-            yield f"store '{store}' took part in the purge and is not configured any more, so nobody can look at it"
+            yield (
+                f"store '{store}' took part in the purge and is not configured any more, so nobody can look at it "
+                "(if it is gone for good, `backupd ledger retire` says so)"
+            )
         elif store not in looks:
             yield f"store '{store}' was not looked at"
         else:

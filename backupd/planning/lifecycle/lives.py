@@ -27,6 +27,7 @@ from backupd.model.stored.ledger import (
     Returned,
     SegmentRef,
     Shredded,
+    StoreRetired,
     Unsubscribed,
 )
 
@@ -75,6 +76,16 @@ class Purge:
     cleared: Mapping[str, datetime] = field(default_factory=dict)
     absent: Mapping[str, tuple[datetime, tuple[str, ...]]] = field(default_factory=dict)
     """With the store's snapshots that were looked into."""
+    retired: frozenset[str] = frozenset()
+    """Stores that took part, and were declared gone before they were seen empty, or after."""
+
+
+@dataclass(frozen=True, slots=True)
+class Retirement:
+    """A store that was declared gone."""
+
+    at: datetime
+    decision: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,6 +134,8 @@ class Lives:
     holds: Mapping[tuple[TenantId, str], Hold] = field(default_factory=dict)
     newest: Mapping[tuple[TenantId, str], int] = field(default_factory=dict)
     """Incarnations, by tenant and scope: asked for every segment of a backup."""
+    retired: Mapping[str, Retirement] = field(default_factory=dict)
+    """Stores that were declared gone; one may have come back into use since, under the same name."""
 
     def current(self, tenant: TenantId, scope: str = WHOLE) -> Life:
         """The newest incarnation."""
@@ -177,12 +190,13 @@ def fold(entries: Iterable[LedgerEntry], lives: Lives | None = None) -> Lives:
 
     Believes what it reads: an event that could not have been decided changes what it says, nothing else.
     """
-    folding = _Folding(dict(lives.lives), dict(lives.holds), dict(lives.newest)) if lives else _Folding({}, {}, {})
+    before = lives or Lives()
+    folding = _Folding(dict(before.lives), dict(before.holds), dict(before.newest), dict(before.retired))
     for entry in entries:
         at = parse_stamp(entry.at)
         for event in entry.events:
             folding.take(event, at)
-    return Lives(folding.lives, folding.holds, folding.newest)
+    return Lives(folding.lives, folding.holds, folding.newest, folding.retired)
 
 
 @dataclass(slots=True)
@@ -190,6 +204,7 @@ class _Folding:
     lives: dict[LifeKey, Life]
     holds: dict[tuple[TenantId, str], Hold]
     newest: dict[tuple[TenantId, str], int]
+    retired: dict[str, Retirement]
 
     def take(self, event: Event, at: datetime) -> None:
         match event:
@@ -206,6 +221,9 @@ class _Folding:
                 key = event.tenant, event.hold
                 if key in self.holds:
                     self.holds[key] = replace(self.holds[key], released=at, due=parse_stamp(event.due))
+            case StoreRetired():
+                self.retired[event.store] = Retirement(at, event.decision)
+                self.lives |= {key: _without(life, event.store) for key, life in self.lives.items()}
             case (
                 Unsubscribed()
                 | ErasureRequested()
@@ -236,13 +254,23 @@ def _changed(life: Life, event: LifeEvent, at: datetime) -> Life:
             # Found later, it begins again: what was said of stores before did not know of these segments.
             before = life.purge.segments if life.purge else frozenset()
             began = life.purge.began if life.purge else at
-            return Life(life.key, life.clock, Purge(began, frozenset(event.stores), before | frozenset(event.segments)))
+            stores, retired = frozenset(event.stores), life.purge.retired if life.purge else frozenset()
+            segments = before | frozenset(event.segments)
+            return Life(life.key, life.clock, Purge(began, stores, segments, retired=retired - stores))
         case Attested():
             return replace(life, attestation=event.attestation)
         case Shredded() | Cleared() | Absent() if life.purge is not None:
             return replace(life, purge=_advanced(life.purge, event, at))
         case _:
             return life
+
+
+def _without(life: Life, store: str) -> Life:
+    """The life, with a purge that waits for a store no longer."""
+    purge = life.purge
+    if purge is None or store not in purge.stores:
+        return life
+    return replace(life, purge=replace(purge, stores=purge.stores - {store}, retired=purge.retired | {store}))
 
 
 def _advanced(purge: Purge, event: Shredded | Cleared | Absent, at: datetime) -> Purge:

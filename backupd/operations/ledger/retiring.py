@@ -1,0 +1,55 @@
+"""A store that left the configuration is declared gone: said by somebody, seen by nobody, and told as that."""
+
+from __future__ import annotations
+
+from re import fullmatch
+from typing import TYPE_CHECKING
+
+from backupd.errors import RefusedError, UsageError
+from backupd.model.stored.ledger import REFERENCE, PurgeBegan, StoreRetired
+
+if TYPE_CHECKING:
+    from collections.abc import Collection
+
+    from backupd.model.stored.ledger import Event
+    from backupd.operations.ledger.book import Book
+    from backupd.planning.lifecycle.lives import Lives
+
+
+def retire(book: Book, configured: Collection[str], store: str, decision: str) -> list[Event]:
+    """Append that a store is gone for good; nothing when it is so already.
+
+    From then on no purge waits for it, and every attestation names it. `decision` is the reference of whoever decided.
+    Raises RefusedError for a store that is configured, UsageError for one the ledger has never heard of, or a decision
+    that is no reference.
+    """
+    if fullmatch(REFERENCE, decision) is None:
+        raise UsageError(
+            "a decision needs a reference of up to 64 letters, digits and ._/#-",
+            hint="The number of a ticket or a protocol, never a sentence: the ledger keeps it for good.",
+        )
+    if store in configured:
+        raise RefusedError(
+            f"store '{store}' is configured, so it can be looked at",
+            hint="Take it out of the region's stores first, on every machine; then say that it is gone.",
+        )
+    known = _known(book)
+    if store not in known:
+        raise UsageError(
+            f"the ledger knows of no store '{store}'", hint=f"It tells of {', '.join(sorted(known)) or 'none'}."
+        )
+
+    def decide(lives: Lives) -> list[Event]:
+        waits = any(store in life.purge.stores for life in lives.lives.values() if life.purge)
+        return [StoreRetired(store=store, decision=decision)] if waits or store not in lives.retired else []
+
+    return book.append(decide)
+
+
+def _known(book: Book) -> set[str]:
+    """Every store that an entry names."""
+    known = set[str]()
+    for entry in book.chain.entries():
+        for event in entry.events:
+            known |= set(event.stores) if isinstance(event, PurgeBegan) else {getattr(event, "store", "")}
+    return known - {""}
