@@ -231,6 +231,16 @@ class Rekeyed(_Event, frozen=True, kw_only=True, tag="rekeyed"):
     """Keyrings that were put anew, in this run."""
 
 
+class Replicated(_Event, frozen=True, kw_only=True, tag="replicated"):
+    """These snapshots were copied to this store from another one, after all that they need."""
+
+    store: _Label
+    origin: _Label
+    snapshots: list[_Snapshot]
+    objects: _Count
+    bytes: _Count
+
+
 Event: TypeAlias = (
     Unsubscribed
     | ErasureRequested
@@ -255,6 +265,7 @@ Event: TypeAlias = (
     | StoreRetired
     | RekeyBegan
     | Rekeyed
+    | Replicated
 )
 LifeEvent: TypeAlias = (
     Unsubscribed
