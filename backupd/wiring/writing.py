@@ -99,19 +99,37 @@ class Writing(Keys):
         """Where it is kept how fast a database was restored here."""
         return self.config.node.state_dir / region / f"rates-{label}.json"
 
+    def restored_file(self, region: RegionName) -> Path:
+        """Where it is kept which databases restores of the region have completed, so that they are not done again."""
+        return self.config.node.state_dir / region / "restored.json"
+
     def restore_target(self, dsn: str, passfile: Path | None) -> tuple[Source, str]:
         """A server to restore to, and the name of the new database there.
 
         Raises UsageError when the connection string names no database, ConfigError when it cannot be read or holds a
         password.
         """
+        source, name = self.restore_server(dsn, passfile)
+        if not name:
+            raise UsageError("the target names no database", hint='Name the new one in it, as in "dbname=restored".')
+        return source, name
+
+    def restore_server(self, dsn: str, passfile: Path | None) -> tuple[Source, str | None]:
+        """A server to restore to, and the database its connection string names, if any.
+
+        Raises ConfigError when it cannot be read or holds a password.
+        """
         from backupd.postgres.connect import Source, parameters
 
         source = Source(conninfo=dsn, passfile=passfile, client_folders=self.config.node.client_dirs)
         name = parameters(source).get("dbname")
-        if not name:
-            raise UsageError("the target names no database", hint='Name the new one in it, as in "dbname=restored".')
-        return source, str(name)
+        return source, str(name) if name else None
+
+    def no_server(self) -> Source:
+        """Stands for a server where none is connected to: what counts is where PostgreSQL's programs are."""
+        from backupd.postgres.connect import Source
+
+        return Source("", client_folders=self.config.node.client_dirs)
 
     def checked(self, region: RegionName, store: str) -> Checked:
         """What verify remembers of this store."""

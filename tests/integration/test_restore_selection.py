@@ -14,7 +14,7 @@ from fix_postgres import Database
 from fix_regions import CLASSES, Region
 
 from backupd.catalog.repository import Repository
-from backupd.cli.commands.restore.anew import clean_up
+from backupd.cli.commands.restore.places.cleaning import clean_up
 from backupd.clock import SystemClock
 from backupd.errors import UsageError
 from backupd.model.tenancy import ClassPolicy, TableRule, Tenancy, TenancyKind

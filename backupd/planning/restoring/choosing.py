@@ -32,19 +32,20 @@ def candidates(names: Sequence[SnapshotName], wanted: str) -> tuple[list[Snapsho
     if _ID.fullmatch(wanted):
         return [name for name in newest_first if name.startswith(wanted) or _hash(name).startswith(wanted)], True
     instant = _instant(wanted)
-    return [name for name in newest_first if _time(name) <= instant], False
+    return [name for name in newest_first if time_of(name) <= instant], False
 
 
 def same_second(one: SnapshotName, other: SnapshotName) -> bool:
     """Whether nothing but the hash orders the two names."""
-    return _time(one) == _time(other)
+    return time_of(one) == time_of(other)
 
 
 def _hash(name: SnapshotName) -> str:
     return name.partition("-")[2]
 
 
-def _time(name: SnapshotName) -> datetime:
+def time_of(name: SnapshotName) -> datetime:
+    """When it was exported, to the second before."""
     return datetime.strptime(name.partition("-")[0], "%Y%m%dT%H%M%SZ").replace(tzinfo=UTC)
 
 

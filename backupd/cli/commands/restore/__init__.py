@@ -1,4 +1,4 @@
-"""`restore`: into a new database, or one tenant in place."""
+"""`restore`: a database or a region anew, or one tenant in place."""
 
 from backupd.cli.commands.restore.command import add
 

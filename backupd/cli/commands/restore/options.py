@@ -8,7 +8,12 @@ from typing import Annotated
 import typer
 
 RegionArgument = Annotated[str, typer.Argument(metavar="REGION", show_default=False)]
-DatabaseArgument = Annotated[str, typer.Argument(metavar="DATABASE", help="The configured label.", show_default=False)]
+DatabaseArgument = Annotated[
+    str | None,
+    typer.Argument(
+        metavar="[DATABASE]", help="The configured label. [default: all databases of the region]", show_default=False
+    ),
+]
 TargetOption = Annotated[
     str | None,
     typer.Option(
@@ -16,6 +21,34 @@ TargetOption = Annotated[
         metavar="DSN",
         show_default=False,
         help="The server to restore to, and as dbname the name of the new database, or of the running one.",
+    ),
+]
+TargetDirOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--target-dir",
+        metavar="FOLDER",
+        show_default=False,
+        help="Write plain files that psql loads into this new folder, not encrypted.",
+    ),
+]
+ScratchOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--scratch",
+        metavar="FOLDER",
+        show_default=False,
+        help="Make a server of its own in this new folder, on a unix socket only, and restore into that.",
+    ),
+]
+KeepOption = Annotated[bool, typer.Option("--keep", help="With --scratch: leave the server running.")]
+SuffixOption = Annotated[
+    str | None,
+    typer.Option(
+        "--suffix",
+        metavar="TEXT",
+        show_default=False,
+        help="For a region: what the names of its new databases end with. [default: _restored on a --target]",
     ),
 ]
 SnapshotOption = Annotated[
@@ -62,7 +95,10 @@ OverrideOption = Annotated[
     ),
 ]
 CleanOption = Annotated[
-    bool, typer.Option("--clean", help="Drop what restores that were killed left on the target's server, and no more.")
+    bool,
+    typer.Option(
+        "--clean", help="Remove what killed restores left on the target's server, or beside the folder, and no more."
+    ),
 ]
 GlobalsOption = Annotated[bool, typer.Option("--globals", help="Make roles that the server does not have.")]
 WithoutBrokenKeysOption = Annotated[

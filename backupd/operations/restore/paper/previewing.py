@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from backupd.model.ids import SnapshotName
     from backupd.operations.restore.paper.rates import Rates
     from backupd.operations.restore.values import RestoreRequest, World
+    from backupd.operations.verify.ledger import History
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,11 +42,16 @@ class Preview:
     """Seconds, by what restores on this machine took before; None: none was measured here."""
 
 
-def preview(request: RestoreRequest, repository: Repository, world: World, rates: Rates | None) -> Preview:
-    """Read the ledger, the record and the manifests; raises what `restore` raises before it touches the target."""
+def preview(
+    request: RestoreRequest, repository: Repository, world: World, rates: Rates | None, history: History | None = None
+) -> Preview:
+    """Read the ledger, the record and the manifests; raises what `restore` raises before it touches the target.
+
+    `history` is the ledger, where it was read already.
+    """
     timer = Timer(world.clock, world.trace)
     with timer.phase("planning"):
-        history = read_history(repository, world)
+        history = history or read_history(repository, world)
         choice = choose(request, repository, world, history)
     with Contents(repository, choice.record, choice.keys, request.readers) as contents:
         with timer.phase("planning"):

@@ -83,8 +83,7 @@ def find_databases(wanted: str, labels: Mapping[str, bool], repository: Reposito
     missing = set(labels) - {record.database for _, record in newest.values()}
     if not newest and not faults:
         raise UsageError(
-            "no snapshot of the region is that old" if names else "the region has no snapshot",
-            hint="`backupd snapshots` lists what there is.",
+            "no snapshot of the region fits what is asked for", hint="`backupd snapshots` lists what there is."
         )
     databases.sort(key=lambda found: (found.label, found.member or ""))
     return Finding(tuple(databases), tuple(sorted(missing)), purged, tuple(faults), history)

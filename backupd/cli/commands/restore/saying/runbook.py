@@ -13,12 +13,12 @@ if TYPE_CHECKING:
     from backupd.operations.restore.paper.previewing import Preview
     from backupd.wiring import Wiring
 
-_SHORT = len("20300101T000000Z-") + 8
+SHORT = len("20300101T000000Z-") + 8
 
 
 def runbook(wiring: Wiring, region: RegionName, store: str, found: Preview) -> Iterator[str]:
     """The lines. They name no tenant, and no secret but where it is kept."""
-    size, snapshot = output.human_bytes, found.snapshot[:_SHORT]
+    size, snapshot = output.human_bytes, found.snapshot[:SHORT]
     fetched = f"{found.objects} objects, {size(found.fetched)}"
     expected = "not measured on this machine yet: restore once, and print this again"
     if found.expected is not None:
@@ -29,9 +29,7 @@ def runbook(wiring: Wiring, region: RegionName, store: str, found: Preview) -> I
     yield f"  expected: {expected}"
     yield f"  the ledger was obeyed up to entry {found.ledger}; {found.purged} purged segments do not come back"
     yield ""
-    yield "BEFORE: a machine with the configuration, Python 3.11, backupd, and PostgreSQL's client programs;"
-    yield "  an identity file and its passphrase (two people, two places); a server with room for the database."
-    yield "  The original stays as it is: everything goes into a new database."
+    yield from told_before()
     for number, (what, command) in enumerate(_steps(region, found, snapshot), start=1):
         yield ""
         yield f"{number}. {what}"
@@ -41,9 +39,16 @@ def runbook(wiring: Wiring, region: RegionName, store: str, found: Preview) -> I
     yield f'     backupd restore {region} {found.label} --clean --target "host=SERVER dbname=postgres user=postgres"'
     yield ""
     yield "IF BACKUPD CANNOT BE INSTALLED: fetch the region's folder, and use the script that lies in it."
-    yield f"     {_fetching(wiring, region, store)}"
+    yield f"     {fetching(wiring, region, store)}"
     yield "     python3 -m venv env && env/bin/pip install 'cryptography>=50' zstandard"
     yield f"     env/bin/python store/recover store --identity FILE.identity --database {found.label} --out recovered"
+
+
+def told_before() -> Iterator[str]:
+    """What must be at hand."""
+    yield "BEFORE: a machine with the configuration, Python 3.11, backupd, and PostgreSQL's client programs;"
+    yield "  an identity file and its passphrase (two people, two places); a server with room for the database."
+    yield "  The original stays as it is: everything goes into a new database."
 
 
 def _steps(region: RegionName, found: Preview, snapshot: str) -> Iterator[tuple[str, str]]:
@@ -62,7 +67,8 @@ def _steps(region: RegionName, found: Preview, snapshot: str) -> Iterator[tuple[
     )
 
 
-def _fetching(wiring: Wiring, region: RegionName, store: str) -> str:
+def fetching(wiring: Wiring, region: RegionName, store: str) -> str:
+    """The command that brings a region's folder here."""
     section = wiring.config.stores[store]
     if section.kind == "directory":
         return f"cp -r {section.path}/{region} store"

@@ -36,10 +36,11 @@ def tell_plan(region: str, planned: Preview, *, as_json: bool) -> None:
     )
 
 
-def told(name: str, report: RestoreReport) -> list[str]:
+def told(report: RestoreReport, name: str) -> list[str]:
+    """What was done; `name` is what it was restored as."""
     phases = ", ".join(f"{phase} {seconds:.1f} s" for phase, seconds in report.phases)
     lines = [
-        f'restored {report.label} of {report.exported} as "{name}"',
+        f"restored {report.label} of {report.exported} as {name}",
         f"  {report.tables} tables with rows, {report.rows} rows, {output.human_bytes(report.bytes)}",
         f"  {report.verified} digests compared, all equal",
     ]
