@@ -55,6 +55,8 @@ class Change(msgspec.Struct, frozen=True):
     what: str
     before: str
     now: str
+    worse: bool = False
+    """Something that was relied on is not there any more."""
 
 
 class ServerChange(StrEnum):

@@ -10,7 +10,10 @@ from doubles import chromium
 from doubles.attestation_pages import page_of
 from doubles.attestation_pages import sample as attestation
 from doubles.drill_pages import ERRED, FAILED, drills, hostile, part, period
+from doubles.facts import region
 from doubles.reports import sample
+from doubles.status_pages import bad
+from doubles.status_pages import page_of as status_page
 
 from backupd.pages import render_report
 
@@ -31,10 +34,11 @@ def pages() -> dict[str, str]:
             part(LONG, drills(*(sample(number) for number in range(500)))),
             part("empty", not_checked=[LONG]),
         ),
+        "status": status_page(region(), bad(LONG, said=LONG * 3), troubles=(LONG,)),
     }
 
 
-@pytest.mark.parametrize("kind", ["attestation", "report", "error", "period"])
+@pytest.mark.parametrize("kind", ["attestation", "report", "error", "period", "status"])
 @pytest.mark.parametrize("width", [360, 1000])
 def test_a_page_is_no_wider_than_its_window(kind: str, width: int, tmp_path: Path) -> None:
     """Nobody scrolls sideways, on a phone or on a screen, and no letter is cut off at the edge."""
@@ -54,7 +58,11 @@ def test_no_request_leaves_a_page(tmp_path: Path) -> None:
     with chromium.listening() as (address, asked):
         bait = f'"><img src={address}/x>'[:63]
         for place, page in enumerate(
-            (render_report(hostile(bait), "ab" * 32), period(part(bait, drills(hostile(bait), link=f"{address}/link"))))
+            (
+                render_report(hostile(bait), "ab" * 32),
+                period(part(bait, drills(hostile(bait), link=f"{address}/link"))),
+                status_page(bad(bait, said=bait)),
+            )
         ):
             path = tmp_path / f"{place}.html"
             path.write_text(page)
@@ -65,7 +73,7 @@ def test_no_request_leaves_a_page(tmp_path: Path) -> None:
         assert asked == ["/control"]
 
 
-@pytest.mark.parametrize(("kind", "most"), [("report", 5), ("error", 4), ("attestation", 4)])
+@pytest.mark.parametrize(("kind", "most"), [("report", 5), ("error", 4), ("attestation", 4), ("status", 5)])
 def test_a_page_prints_on_a4(kind: str, most: int, tmp_path: Path) -> None:
     """Every sheet is A4, and there are not more of them than the text needs."""
     path = tmp_path / "page.html"

@@ -26,7 +26,7 @@ WRONG: dict[AlarmCode, tuple[dict[str, Any], str]] = {
     AlarmCode.LEDGER_BEHIND: ({"ledger": Head(41), "stores": (store(),)}, "zurich"),
     AlarmCode.STORE_FULL: ({"stores": (store(space=SpaceFacts(9, 100)),)}, "zurich"),
     AlarmCode.STORE_SNAPSHOTS: ({"stores": (store(server_changes=(ServerChange.FEWER,)),)}, "zurich"),
-    AlarmCode.CAPABILITY_CHANGED: ({"stores": (store(changes=(Change("append_only", "true", "false"),)),)}, "zurich"),
+    AlarmCode.CAPABILITY_CHANGED: ({"stores": (store(changes=(Change("append_only", "yes", "no", worse=True),)),)}, "zurich"),
     AlarmCode.STORE_UNREACHABLE: ({"stores": (store(error=GONE),)}, "zurich"),
     AlarmCode.JOB_FAILED: ({"jobs": (job(outcome="refused", well=False, final=True),)}, "backup"),
     AlarmCode.JOB_FOUND: ({"jobs": (job("verify", outcome="found"),)}, "verify"),

@@ -17,6 +17,7 @@ _LATE_PART: Final = 4
 _TRIES: Final = 3
 """After which a failure that trying again can help is told."""
 _FOUND: Final = "found"
+_OBSERVE: Final = "observe"
 _QUIET: Final = frozenset({"done", "found", "busy", "stopped"})
 _SERVER_WORDS: Final = {
     ServerChange.VANISHED: "are gone",
@@ -43,7 +44,8 @@ def judge(region: RegionFacts, watch: Watch) -> tuple[Alarm, ...]:
         *_deadlines(region, watch.now),
         *_proof(region, watch.now),
         *(alarm for store in region.stores for alarm in _store(region, store, watch.now)),
-        *(alarm for job in region.jobs for alarm in _job(region, job)),
+        # What `observe` finds are the facts themselves.
+        *(alarm for job in region.jobs if job.kind != _OBSERVE for alarm in _job(region, job)),
     ]
     return tuple(
         sorted(found, key=lambda alarm: (alarm.severity is not Severity.ERROR, list(AlarmCode).index(alarm.code)))
@@ -117,13 +119,13 @@ def _store(region: RegionFacts, store: StoreFacts, now: datetime) -> Iterator[Al
 def _changes(region: RegionFacts, store: StoreFacts) -> Iterator[Alarm]:
     """The store is not what it was."""
     if store.space is not None and store.space.free < _ROOM * store.space.total:
-        part = 100 * store.space.free // max(store.space.total, 1)
+        part = 100 * store.space.free / max(store.space.total, 1)
         yield Alarm(
             code=AlarmCode.STORE_FULL,
             region=region.region,
             subject=store.store,
             severity=Severity.WARNING,
-            message=f"store '{store.store}' has {part} % of its room left",
+            message=f"store '{store.store}' has {part:.1f} % of its room left",
             hint="Get more, or keep less; what is removed may stay in the store's own snapshots for a while.",
         )
     if store.server_changes:
@@ -136,8 +138,9 @@ def _changes(region: RegionFacts, store: StoreFacts) -> Iterator[Alarm]:
             message=f"the own snapshots of store '{store.store}' {words}",
             hint="Look at the account's schedule: they protect from a thief of the keeper, and are part of deadlines.",
         )
-    if store.changes:
-        words = ", ".join(f"{change.what} was {change.before}, and is {change.now}" for change in store.changes)
+    worse = [change for change in store.changes if change.worse]
+    if worse:
+        words = ", ".join(f"{change.what} was {change.before}, and is {change.now}" for change in worse)
         yield Alarm(
             code=AlarmCode.CAPABILITY_CHANGED,
             region=region.region,
