@@ -16,6 +16,7 @@ from fix_regions import Region
 from backupd.errors import SourceBusyError, SourceError, SourceGoneError
 from backupd.model.tenancy import TableRule, Tenancy, TenancyKind
 from backupd.operations.restore.inplace import applying
+from backupd.postgres.connect import Connection
 from backupd.postgres.inplace.writing import Writer
 
 
@@ -149,6 +150,34 @@ def test_sequences_are_raised_and_never_lowered(shop: Shop) -> None:
     shop.sql("DELETE FROM sale WHERE id = 196")
     assert shop.restore().sequences == 0
     assert shop.sql("SELECT last_value FROM sale_id_seq") == [(100000,)]
+
+
+@pytest.mark.parametrize("to", [5, -1])
+def test_a_crash_before_the_commit_leaves_sequences_raised_at_most(
+    shop: Shop, monkeypatch: pytest.MonkeyPatch, to: int
+) -> None:
+    """PostgreSQL takes no value back: what was to be raised may be, nothing else is, nothing is lower, and all rows are
+    as they were; the next run finds nothing left to raise."""
+    shop.sql("ALTER SEQUENCE customer_id_seq MINVALUE -10", "ALTER SEQUENCE sale_id_seq MINVALUE -10")
+    shop.sql(*HARM, f"SELECT setval('sale_id_seq', {to})", "SELECT setval('customer_id_seq', 777, false)")
+    before = shop.rows(), shop.rows(others=True)
+    real = applying.commit
+
+    def cut(connection: Connection) -> None:
+        shop.sql(f"SELECT pg_terminate_backend({connection.info.backend_pid}, 5000)")
+        real(connection)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(applying, "commit", cut)
+        with pytest.raises(SourceGoneError):
+            shop.restore()
+    assert (shop.rows(), shop.rows(others=True)) == before
+    assert shop.sql("SELECT last_value, is_called FROM sale_id_seq") == [(200, True)]
+    assert shop.sql("SELECT last_value, is_called FROM customer_id_seq") == [(777, False)]
+    report = shop.restore()
+    assert (report.applied, report.sequences) == (True, 0)
+    assert shop.sql("SELECT last_value, is_called FROM sale_id_seq") == [(200, True)]
+    assert shop.sql("SELECT last_value, is_called FROM customer_id_seq") == [(777, False)]
 
 
 def test_triggers_are_off_where_the_role_may(shop: Shop) -> None:

@@ -165,7 +165,8 @@ def raise_sequences(
     """Raise the sequences that give values to these tables to where they were, or past what the rows use; how many.
 
     `above` are a table's partitioned tables, `then` the last values at the snapshot. Never lowers one, also when others
-    take values meanwhile. Raises psycopg's errors.
+    take values meanwhile. What was raised stays so when the transaction is rolled back: numbers are skipped, no more.
+    Raises psycopg's errors.
     """
     sources: dict[int, list[Pair]] = {}
     for pair in pairs:
