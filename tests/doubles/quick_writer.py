@@ -25,10 +25,11 @@ from backupd.model.stored.documents import Record, Totals
 from backupd.model.stored.manifest import TableEntry
 from backupd.model.tenancy import SegmentName, Tenancy, TenancyKind
 from backupd.operations.backup import Job, Node
-from backupd.operations.backup.generation import Segments, current_generation, new_id, publish_keyrings
-from backupd.operations.backup.intake import Gathered, Intake, Onto
+from backupd.operations.backup.generation import Keyed, Segments, current_generation, new_id, publish_keyrings
+from backupd.operations.backup.intake import Intake, Onto
 from backupd.operations.backup.parts import PartBuilder
 from backupd.operations.backup.run import _forget_removed, _Listing, _previous, _publish_record, _Run
+from backupd.operations.backup.spans import SpanLog
 from backupd.operations.backup.standing import read_standing
 from backupd.postgres.connect import Source
 from backupd.seal import suite
@@ -115,10 +116,9 @@ class QuickWriter:
             listing._future.exception()
             made.exported = stamp(node.clock.now())
             yield "begun"
-            intake = Intake(DATABASE, Onto(generation, index, segments, shipper), 1 << 30)
+            intake = Intake(DATABASE, Onto(generation, index, segments, shipper), 1 << 30, SpanLog(node.spool / run))
             entries = [
-                (gathered, self._pack(context, intake, gathered, chunks))
-                for gathered, chunks in self._gathered(intake, content)
+                (keyed, self._pack(context, intake, keyed, chunks)) for keyed, chunks in self._gathered(intake, content)
             ]
             shipper.drain()
             yield "packs"
@@ -126,8 +126,8 @@ class QuickWriter:
             yield "keyrings"
             builder = PartBuilder(generation, index, Compressor(1), intake)
             placed = []
-            for gathered, table in sorted(entries, key=lambda pair: pair[0].keyed.segment.pseudonym):
-                one = builder.place(gathered, [table], ())
+            for keyed, table in sorted(entries, key=lambda pair: pair[0].segment.pseudonym):
+                one = builder.place(keyed, [table], ())
                 placed.append(replace(one, parcel=None))
                 if one.parcel is not None:
                     shipper.ship(one.parcel)
@@ -150,16 +150,16 @@ class QuickWriter:
             )
             made.snapshot, made.record = _publish_record(context, record), record
 
-    def _gathered(self, intake: Intake, content: Content) -> Iterator[tuple[Gathered, Sequence[bytes]]]:
+    def _gathered(self, intake: Intake, content: Content) -> Iterator[tuple[Keyed, Sequence[bytes]]]:
         for name, chunks in content.items():
             if chunks and not intake.excluded(name.data_class, name.tenant):
-                gathered = intake.of(name.data_class, name.tenant)
-                self.met(gathered.keyed.segment.pseudonym, name)
-                yield gathered, chunks
+                keyed = intake.of(name.data_class, name.tenant)
+                self.met(keyed.segment.pseudonym, name)
+                yield keyed, chunks
 
-    def _pack(self, context: _Run, intake: Intake, gathered: Gathered, chunks: Sequence[bytes]) -> TableEntry:
+    def _pack(self, context: _Run, intake: Intake, keyed: Keyed, chunks: Sequence[bytes]) -> TableEntry:
         """Ship what is new of a table in one pack; answer with the table, its runs by the index's numbers."""
-        index, pseudonym = context.index, gathered.keyed.segment.pseudonym
+        index, pseudonym = context.index, keyed.segment.pseudonym
         ids = [suite.chunk_id(context.generation.chunk_key, pseudonym.encode(), chunk) for chunk in chunks]
         places = {one: index._row("SELECT container, chunk FROM chunks WHERE id = ?", one) for one in ids}
         fresh = [place for place, one in enumerate(ids) if places[one] is None]

@@ -12,8 +12,10 @@ from backupd.operations.backup.reading import STRUCTURE
 from backupd.rows.protocol import unpacked
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from backupd.model.inventory import TableName
-    from backupd.operations.backup.intake import Gathered
+    from backupd.operations.backup.generation import Keyed
     from backupd.operations.backup.reading import Reading
     from backupd.rows.protocol import Span
 
@@ -32,18 +34,17 @@ class Contents:
         for task in tables:
             _begin_owner(reading, task.mapped)
 
-    def entries(self, gathered: Gathered) -> list[Entry]:
-        """All but the segment's own line, in a fixed order; empty when there is nothing of it in this snapshot."""
-        name = gathered.keyed.name
-        spans = by_table(gathered.spans, self._places)
+    def entries(self, keyed: Keyed, read: Sequence[tuple[int, bytes]]) -> list[Entry]:
+        """All but the segment's own line, in a fixed order; empty when there is nothing of it in this snapshot.
+
+        `read` is what each task read for it.
+        """
+        name = keyed.name
+        spans = by_table(read, self._places)
         entries: list[Entry] = []
         if name.data_class == STRUCTURE:
             entries += self._structure(name.tenant)
-        entries += [
-            _file(self._files[task], unpacked(span))
-            for task, span in sorted(gathered.spans.items())
-            if task in self._files
-        ]
+        entries += [_file(self._files[task], unpacked(span)) for task, span in sorted(read) if task in self._files]
         wanted = sorted({*spans, *self._own.get((name.data_class, name.tenant), ())})
         entries += [self._table(number, spans.get(number, [])) for number in wanted]
         return entries

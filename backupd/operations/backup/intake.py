@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import struct
 from collections import defaultdict
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,15 +17,15 @@ from backupd.seal.containers.layout import Context
 from backupd.trace import Progress
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable
 
     from backupd.catalog.memory.index import Generation, Index
     from backupd.operations.backup.generation import Keyed, Segments
+    from backupd.operations.backup.spans import SpanLog
     from backupd.rows.protocol import Advanced, PackDone, Span, Spilled, TaskDone
     from backupd.trace import Trace
 
 READING = "reading"
-_PLACE = struct.Struct("<II")
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,39 +38,10 @@ class Onto:
     shipper: Shipper
 
 
-class Spans:
-    """What tasks read for one segment. There may be hundreds of thousands, so they stand packed in one buffer."""
-
-    __slots__ = ("_packed",)
-
-    def __init__(self) -> None:
-        self._packed = bytearray()
-
-    def add(self, task: int, span: bytes) -> None:
-        """The packed span of a task that was not added before."""
-        self._packed += _PLACE.pack(task, len(span)) + span
-
-    def items(self) -> Iterator[tuple[int, bytes]]:
-        """Tasks with their packed spans, as they were added."""
-        at = 0
-        while at < len(self._packed):
-            task, size = _PLACE.unpack_from(self._packed, at)
-            at += _PLACE.size + size
-            yield task, bytes(self._packed[at - size : at])
-
-
-@dataclass(slots=True)
-class Gathered:
-    """What one segment got in this snapshot."""
-
-    keyed: Keyed
-    spans: Spans = field(default_factory=Spans)
-
-
 class Intake:
     """The pool's listener. Called from one thread, except for what the shipper calls back."""
 
-    def __init__(self, database: str, onto: Onto, spool_size: int) -> None:
+    def __init__(self, database: str, onto: Onto, spool_size: int, spans: SpanLog) -> None:
         self._database = database
         self._generation = onto.generation
         self._index = onto.index
@@ -81,9 +51,13 @@ class Intake:
         self._next = onto.index.last_number()
         self.numbers: dict[int, int] = {}
         """From the workers' numbers of containers to the index's."""
-        self.gathered: dict[Pseudonym, Gathered] = {}
+        self.gathered: dict[Pseudonym, Keyed] = {}
+        """Segments that got anything in this snapshot."""
+        self.spans = spans
         self.rows: dict[int, int] = {}
         """By task, as PostgreSQL counted them."""
+        self.sizes: dict[int, int] = {}
+        """By task, bytes of what is kept, tenants' prefixes left out."""
         self.left_out: dict[int, int] = {}
         """Of these, rows of purged tenants that the application still has."""
         self.spills: list[Spilled] = []
@@ -94,13 +68,10 @@ class Intake:
         self.new = 0
         self.watch: tuple[Trace, str] | None = None
 
-    def of(self, data_class: str, tenant: str | None) -> Gathered:
-        """The segment's gathering, begun if need be."""
+    def of(self, data_class: str, tenant: str | None) -> Keyed:
+        """The segment, which is among the gathered from now on."""
         keyed = self._segments.of(SegmentName(self._database, data_class, tenant))
-        pseudonym = keyed.segment.pseudonym
-        if pseudonym not in self.gathered:
-            self.gathered[pseudonym] = Gathered(keyed)
-        return self.gathered[pseudonym]
+        return self.gathered.setdefault(keyed.segment.pseudonym, keyed)
 
     def excluded(self, data_class: str, tenant: str | None) -> bool:
         """Whether nothing of the segment may be kept: its tenant was purged, and did not come back."""
@@ -109,7 +80,7 @@ class Intake:
     def segment(self, data_class: str, tenant: str | None) -> SegmentReply:
         if self.excluded(data_class, tenant):
             return SegmentReply("")
-        return SegmentReply(self.of(data_class, tenant).keyed.segment.pseudonym)
+        return SegmentReply(self.of(data_class, tenant).segment.pseudonym)
 
     def key(self, pseudonym: str) -> KeyReply:
         return KeyReply(self._index.public(Pseudonym(pseudonym)))
@@ -143,15 +114,15 @@ class Intake:
 
     def done(self, done: TaskDone) -> None:
         self.rows[done.task] = done.rows
-        stored: dict[str, bytes] = {}
-        for pseudonym, span in done.spans:
+        self.sizes[done.task] = self._counted[done.task] = 0
+        for pseudonym, packed in done.spans:
+            span = unpacked(packed)
             if not pseudonym:
-                self.left_out[done.task] = self.left_out.get(done.task, 0) + unpacked(span).rows
+                self.left_out[done.task] = self.left_out.get(done.task, 0) + span.rows
                 continue
-            stored[pseudonym] = span
-        for pseudonym, span in stored.items():
-            self.gathered[Pseudonym(pseudonym)].spans.add(done.task, span)
-        self._counted[done.task] = sum(unpacked(span).rows for span in stored.values())
+            self.spans.add(Pseudonym(pseudonym), done.task, packed)
+            self._counted[done.task] += span.rows
+            self.sizes[done.task] += span.size
 
     def advanced(self, counters: Advanced) -> None:
         self.read += counters.read
@@ -179,10 +150,10 @@ class Intake:
         return self.rows[task] - self.left_out.get(task, 0)
 
 
-def by_table(spans: Spans, places: dict[int, tuple[int, int]]) -> dict[int, list[Span]]:
+def by_table(spans: Iterable[tuple[int, bytes]], places: dict[int, tuple[int, int]]) -> dict[int, list[Span]]:
     """Spans by table, in the order of the table's ranges; `places` says table and place of each task."""
     found: dict[int, list[tuple[int, Span]]] = defaultdict(list)
-    for task, span in spans.items():
+    for task, span in spans:
         if task in places:
             table, place = places[task]
             found[table].append((place, unpacked(span)))

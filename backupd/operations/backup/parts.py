@@ -22,7 +22,8 @@ from backupd.seal.containers.layout import DATA, MANIFEST, Context
 if TYPE_CHECKING:
     from backupd.catalog.memory.index import Generation, Index
     from backupd.model.ids import ObjectHash
-    from backupd.operations.backup.intake import Gathered, Intake
+    from backupd.operations.backup.generation import Keyed
+    from backupd.operations.backup.intake import Intake
     from backupd.rows.spill import Residue
     from backupd.seal.containers.frame import Compressor
 
@@ -34,7 +35,7 @@ DATA_BLOCK = 512 << 10
 class Draft:
     """A segment's part before it has a form: entries whose runs name containers by the index's numbers."""
 
-    gathered: Gathered
+    keyed: Keyed
     entries: list[Entry]
     residues: Sequence[Residue]
 
@@ -60,14 +61,14 @@ class PartBuilder:
         self._number = intake.number
         self._numbers = intake.numbers
 
-    def place(self, gathered: Gathered, entries: Sequence[Entry], residues: Sequence[Residue]) -> Placed:
+    def place(self, keyed: Keyed, entries: Sequence[Entry], residues: Sequence[Residue]) -> Placed:
         """`entries` without the segment's own line; their runs name containers as the workers did.
 
         `residues` are the segment's new chunks that are in no pack.
         """
-        known = gathered.keyed.segment
+        known = keyed.segment
         own = self._number()
-        name = gathered.keyed.name
+        name = keyed.name
         listed: list[Entry] = [SegmentEntry(name.database, name.data_class, name.tenant)]
         inline = _inline(residues)
         listed += [_renumbered(entry, lambda k, c: self._resolve(inline, own, k, c)) for entry in entries]
@@ -77,7 +78,7 @@ class PartBuilder:
             part = self._index.containers([known.part]).get(known.part)
             if part is not None:
                 return Placed(part, needs - {part.number}, None)
-        return self._build(Draft(gathered, listed, residues), own, needs, says)
+        return self._build(Draft(keyed, listed, residues), own, needs, says)
 
     def _resolve(self, inline: dict[int, int], own: int, container: int, chunk: int) -> tuple[int, int]:
         """A worker's reference as the index would write it."""
@@ -88,8 +89,7 @@ class PartBuilder:
         return self._numbers[container], chunk
 
     def _build(self, draft: Draft, own: int, needs: frozenset[int], says: bytes) -> Placed:
-        gathered = draft.gathered
-        segment = gathered.keyed.segment
+        segment = draft.keyed.segment
         context = Context(self._generation.repository, self._generation.id, segment.pseudonym)
         needed = [container for _, container in sorted(self._index.containers(sorted(needs)).items())]
         if len(needed) != len(needs):
@@ -109,7 +109,7 @@ class PartBuilder:
         ids = bytes(writer.ids)
 
         def published() -> None:
-            self._index.add_part(gathered.keyed.tag, part, ids, says)
+            self._index.add_part(draft.keyed.tag, part, ids, says)
 
         parcel = Parcel(part_name(context, part.sha256), out.getvalue(), part.sha256, part.size, published)
         return Placed(part, needs, parcel)

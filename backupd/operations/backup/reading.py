@@ -12,6 +12,7 @@ from backupd.model.routes import MappedTable, TenancyMap
 from backupd.model.tenancy import ClassPolicy, TenancyKind
 from backupd.operations.backup.intake import READING, Intake
 from backupd.operations.backup.source import held_source
+from backupd.operations.backup.spans import SpanLog
 from backupd.operations.backup.tasks import TableTask, plan_tasks
 from backupd.planning.source.names import Names
 from backupd.planning.source.tenancy import map_tables, require_mapped
@@ -21,7 +22,7 @@ from backupd.postgres.source.exported import Exported
 from backupd.postgres.source.facts import Facts, divide_facts, read_facts, read_sequences
 from backupd.postgres.tools import Client, client, find_programs
 from backupd.rows.pool import Task, WorkerPool
-from backupd.rows.protocol import BytesTask, CommandTask, Setup, unpacked
+from backupd.rows.protocol import BytesTask, CommandTask, Setup
 from backupd.trace import PhaseDone, PhaseStarted
 
 if TYPE_CHECKING:
@@ -71,9 +72,8 @@ class Reading:
     @property
     def copied(self) -> int:
         """Bytes of COPY text, tenants' prefixes left out."""
-        spans = (span for one in self.intake.gathered.values() for span in one.spans.items())
         files = {file.task.task for file in self.files}
-        return sum(unpacked(span).size for task, span in spans if task not in files)
+        return sum(size for task, size in self.intake.sizes.items() if task not in files)
 
     def member(self, tag: Callable[[str], str]) -> str | None:
         """What stands for the database in the record, where one label has several."""
@@ -92,7 +92,7 @@ def read_database(job: Job, node: Node, database: str | None, spool: Path, onto:
         mapping = map_tables(job.tenancy, inventory)
         require_mapped(mapping)
         names = Names(job.tenancy, exported.database)
-        intake = Intake(exported.database, onto, node.spool_size)
+        intake = Intake(exported.database, onto, node.spool_size, SpanLog(spool / "spans"))
         if names.whole is not None and intake.excluded(STRUCTURE, names.whole):
             raise RefusedError(
                 "the database of a tenant that was purged is still there; it was not backed up",

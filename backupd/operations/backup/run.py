@@ -160,11 +160,11 @@ def _place_parts(context: _Run, reading: Reading, contents: Contents) -> list[Pl
     builder = PartBuilder(context.generation, context.index, compressor, reading.intake)
     spilled = BySegment(reading.intake.spills)
     placed = []
-    for pseudonym, gathered in sorted(reading.intake.gathered.items()):
-        entries = contents.entries(gathered)
+    for pseudonym, keyed in sorted(reading.intake.gathered.items()):
+        entries = contents.entries(keyed, reading.intake.spans.of(pseudonym))
         if not entries:
             continue
-        one = builder.place(gathered, entries, spilled.of(pseudonym))
+        one = builder.place(keyed, entries, spilled.of(pseudonym))
         placed.append(replace(one, parcel=None))  # what is shipped leaves memory
         if one.parcel is not None:
             context.shipper.ship(one.parcel)
