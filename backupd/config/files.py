@@ -35,7 +35,7 @@ def unavailable(config: Config, environ: Mapping[str, str]) -> tuple[str, ...]:
 
 
 def _secrets(config: Config) -> Iterator[tuple[KeyPath, FileRef]]:
-    files = chain(_own_secrets(config), _store_secrets(config), _region_secrets(config))
+    files = chain(_own_secrets(config), _told_secrets(config), _store_secrets(config), _region_secrets(config))
     return ((path, ref) for path, ref in files if ref is not None)
 
 
@@ -55,6 +55,12 @@ def _store_secrets(config: Config) -> Iterator[tuple[KeyPath, FileRef | None]]:
         if isinstance(store, SftpStore):
             yield ("stores", name, "key"), store.key
             yield ("stores", name, "keeper_key"), store.keeper_key if config.keeper is not None else None
+def _told_secrets(config: Config) -> Iterator[tuple[KeyPath, FileRef | None]]:
+    for name in ("urls", "heartbeat"):
+        for index, file in enumerate(getattr(config.notify, name)):
+            yield ("notify", name, index), file
+
+
 
 
 def _region_secrets(config: Config) -> Iterator[tuple[KeyPath, FileRef | None]]:

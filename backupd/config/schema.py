@@ -12,6 +12,7 @@ from backupd.config.deletion import KeeperSection, LifecycleSection, RetentionSe
 from backupd.config.drills import AssertionSection, DrillSection, ObjectivesSection
 from backupd.config.section import Section
 from backupd.config.service import DaemonSection, RegionScheduleSection, ScheduleSection
+from backupd.config.telling import MetricsSection, NotifySection, StatusSection
 from backupd.config.text.fields import (
     AbsolutePath,
     Bandwidth,
@@ -239,6 +240,9 @@ class Config(Section):
     """None: no drill runs here."""
     daemon: DaemonSection = DaemonSection()
     schedule: ScheduleSection = ScheduleSection()
+    metrics: MetricsSection = MetricsSection()
+    notify: NotifySection = NotifySection()
+    status: StatusSection = StatusSection()
     stores: Annotated[dict[Name, StoreSection], Field(min_length=1)]
     regions: Annotated[dict[RegionLabel, RegionSection], Field(min_length=1)]
     classes: dict[Name, ClassSection] = Field(default_factory=dict)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from backupd.config import deletion, schema, service
+from backupd.config import deletion, schema, service, telling
 from backupd.config.faults import Finding
 from backupd.config.faults.checks import did_you_mean
 from backupd.config.section import Section
@@ -33,6 +33,9 @@ _SHAPES: tuple[tuple[tuple[str, ...], type[Section]], ...] = (
     (("keeper",), deletion.KeeperSection),
     (("daemon",), service.DaemonSection),
     (("schedule",), service.ScheduleSection),
+    (("metrics",), telling.MetricsSection),
+    (("notify",), telling.NotifySection),
+    (("status",), telling.StatusSection),
     (("classes", "*"), schema.ClassSection),
     (("regions", "*"), schema.RegionSection),
     (("regions", "*", "schedule"), service.RegionScheduleSection),

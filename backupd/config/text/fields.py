@@ -109,6 +109,14 @@ def _host_key(text: str) -> str:
     return f"{kind} {blob.split(' ')[0]}"
 
 
+def _listen(text: str) -> str:
+    """With its address; without one, loopback's."""
+    found = re.fullmatch(r"(?:([A-Za-z0-9.-]{1,253}|\[[0-9A-Fa-f:.]{2,45}\]):)?([0-9]{1,5})", text)
+    if found is None or not 1 <= int(found[2]) <= 65535:
+        raise ValueError('must be an address and a port, as in "127.0.0.1:9840", or a port alone, which is loopback\'s')
+    return f"{found[1] or '127.0.0.1'}:{found[2]}"
+
+
 NAME_FORM = re.compile(r"[a-z][a-z0-9_-]{0,62}")
 Name = Annotated[str, _from_text(_form(NAME_FORM.pattern, "must be 1 to 63 of a-z 0-9 _ -, first a letter"))]
 RegionLabel = Annotated[str, _from_text(_form(r"[a-z][a-z0-9-]{0,62}", "must be 1 to 63 of a-z 0-9 -, first a letter"))]
@@ -118,6 +126,7 @@ Approval = Annotated[
 ]
 QueryName = Annotated[str, _from_text(_form(r"[a-z][a-z0-9-]{0,39}", "must be 1 to 40 of a-z 0-9 -, first a letter"))]
 Host = Annotated[str, _from_text(_form(r"[A-Za-z0-9._:-]{1,253}", "must be a host name or an address"))]
+Listen = Annotated[str, _from_text(_listen)]
 User = Annotated[str, _from_text(_form(r"[A-Za-z0-9._@-]{1,64}", "must be a user's name"))]
 Identifier = Annotated[
     str, _from_text(_form(r"[^\x00]{1,63}", "must be 1 to 63 characters, as PostgreSQL's names are"))
