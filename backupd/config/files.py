@@ -17,7 +17,7 @@ _OPEN_HINT = "Only its owner may read it: `chmod 600` it."
 
 
 def file_findings(config: Config, environ: Mapping[str, str]) -> Iterator[Finding]:
-    """What is wrong with the files `config` names, except credentials when this process was given none."""
+    """What is wrong with the files `config` names, except credentials that are for others than this process."""
     beyond = unavailable(config, environ)
     secrets = [(path, ref.resolve(environ)) for path, ref in _secrets(config) if ref.text not in beyond]
     recipients = [(("recipients", index), path) for index, path in enumerate(config.recipients)]
@@ -28,10 +28,15 @@ def file_findings(config: Config, environ: Mapping[str, str]) -> Iterator[Findin
 
 
 def unavailable(config: Config, environ: Mapping[str, str]) -> tuple[str, ...]:
-    """Credentials that cannot be looked at, because this process was given none."""
-    if environ.get("CREDENTIALS_DIRECTORY"):
-        return ()
-    return tuple(dict.fromkeys(ref.text for _, ref in _secrets(config) if ref.is_credential))
+    """Credentials that cannot be looked at: all, where this process was given none; else those of roles it has not."""
+    outside = not environ.get("CREDENTIALS_DIRECTORY")
+    missing = ((path, ref.text) for path, ref in _secrets(config) if not ref.is_given(environ))
+    return tuple(dict.fromkeys(text for path, text in missing if outside or _of_a_role(path)))
+
+
+def _of_a_role(path: KeyPath) -> bool:
+    """Whether only one of several units of a machine has the key: who signs backups, who keeps, who drills."""
+    return path[0] in ("keeper", "drill") or path[-1] in ("signing_key_file", "keeper_key")
 
 
 def _secrets(config: Config) -> Iterator[tuple[KeyPath, FileRef]]:
@@ -50,17 +55,17 @@ def _own_secrets(config: Config) -> Iterator[tuple[KeyPath, FileRef | None]]:
             yield ("drill", name), getattr(config.drill, name)
 
 
-def _store_secrets(config: Config) -> Iterator[tuple[KeyPath, FileRef | None]]:
-    for name, store in config.stores.items():
-        if isinstance(store, SftpStore):
-            yield ("stores", name, "key"), store.key
-            yield ("stores", name, "keeper_key"), store.keeper_key if config.keeper is not None else None
 def _told_secrets(config: Config) -> Iterator[tuple[KeyPath, FileRef | None]]:
     for name in ("urls", "heartbeat"):
         for index, file in enumerate(getattr(config.notify, name)):
             yield ("notify", name, index), file
 
 
+def _store_secrets(config: Config) -> Iterator[tuple[KeyPath, FileRef | None]]:
+    for name, store in config.stores.items():
+        if isinstance(store, SftpStore):
+            yield ("stores", name, "key"), store.key
+            yield ("stores", name, "keeper_key"), store.keeper_key if config.keeper is not None else None
 
 
 def _region_secrets(config: Config) -> Iterator[tuple[KeyPath, FileRef | None]]:

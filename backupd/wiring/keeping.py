@@ -153,6 +153,12 @@ class Keeping(Writing):
             )
         return section, signer
 
+    @property
+    def keeps(self) -> bool:
+        """Whether this process is the keeper's: the machine is one, and others of its units have not the key."""
+        section = self.config.keeper
+        return section is not None and section.signing_key_file.is_given(self.environ)
+
     def lifecycle_query(self, region: RegionName) -> tuple[Source, str]:
         """Where the dates of the region's tenants come from.
 
@@ -211,7 +217,7 @@ class Keeping(Writing):
             except ConfigError as error:
                 yield ("recipients", index), error.message, error.hint
         for place, reference, read in self._own_keys():
-            if reference.is_credential and "CREDENTIALS_DIRECTORY" not in self.environ:
+            if not reference.is_given(self.environ):
                 continue
             try:
                 read()

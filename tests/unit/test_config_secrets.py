@@ -1,7 +1,7 @@
 """No secret is written in the configuration, and none that is gets repeated."""
 
 import pytest
-from test_config import EXAMPLE, changed, faults_of
+from test_config import EXAMPLE, WHOLE, changed, faults_of
 
 from backupd.config.faults import spell
 from backupd.config.files import file_findings, unavailable
@@ -126,6 +126,25 @@ def test_credentials_are_looked_at_where_there_are_some(tmp_path):
 
     assert "stores.zurich.key" in [spell(path) for path, _, _ in file_findings(config, environ)]
     assert unavailable(config, environ) == ()
+
+
+def test_a_unit_need_not_have_the_keys_of_other_roles(tmp_path):
+    """On a machine of several units, keys of the keeper and of drills are no fault of the writer's unit."""
+    (tmp_path / "backupd_signing.key").touch(0o400)
+    config, environ = parse(WHOLE, "x"), {"CREDENTIALS_DIRECTORY": str(tmp_path)}
+
+    found = {spell(path) for path, _, _ in file_findings(config, environ)}
+
+    assert {"node.tenant_key_file", "stores.zurich.key"} <= found
+    assert not {"keeper.signing_key_file", "drill.passphrase_file", "stores.zurich.keeper_key"} & found
+    assert set(unavailable(config, environ)) == {
+        "credential:keeper.key",
+        "credential:keeper-store.key",
+        "credential:drill.passphrase",
+        "credential:drill-pgpass",
+        "credential:escrow.identity",
+        "credential:escrow.passphrase",
+    }
 
 
 @pytest.mark.parametrize(

@@ -187,7 +187,7 @@ def _noted(wiring: Wiring, place: tuple[RegionName, str], found: Verification, t
     """On a keeper, write down what is proven by now."""
     from backupd.operations.verify import note_proven
 
-    if wiring.config.keeper is None:
+    if not wiring.keeps:
         return None
     region, store = place
     with wiring.keeper(region, trace) as keeper:

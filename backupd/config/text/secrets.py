@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -35,6 +36,12 @@ class FileRef:
     def is_credential(self) -> bool:
         return self.text.startswith(_CREDENTIAL)
 
+    def is_given(self, environ: Mapping[str, str]) -> bool:
+        """Whether this process was given it: each unit has credentials of its own. A path is everybody's."""
+        if not self.is_credential:
+            return True
+        return bool(environ.get("CREDENTIALS_DIRECTORY")) and os.access(self.resolve(environ), os.F_OK)
+
     def resolve(self, environ: Mapping[str, str]) -> Path:
         """The file's path: NAME, or, where that is not there, `backupd_NAME`.
 
@@ -50,7 +57,7 @@ class FileRef:
             )
         name = self.text.removeprefix(_CREDENTIAL)
         alone, in_folder = Path(directory, name), Path(directory, _FOLDER + name)
-        return in_folder if in_folder.exists() and not alone.exists() else alone
+        return in_folder if os.access(in_folder, os.F_OK) and not os.access(alone, os.F_OK) else alone
 
 
 def parse_file_ref(text: str) -> FileRef:
