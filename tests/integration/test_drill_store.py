@@ -168,6 +168,7 @@ def test_a_drill_that_damages_what_it_fetches_notices(region: Region, drills: Dr
         report = drills.run(DrillRequest(damage=True, seed=seed))
         assert (report.type, report.verdict) == ("damage", "pass")
         assert {name for name, verdict in verdicts(report).items() if verdict != "skip"} == {"damage", "disposal"}
+        assert codes(report, "equality") == ["not-asked"]
     assert {path: path.read_bytes() for path in files(region, "segments")} == before
 
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from backupd.postgres.schema.archive import ArchiveReader, join_archive, unpack_entries
+from backupd.postgres.target.naming import renamed
 
 _DUMPED_BY = re.compile(rb"\0(\d+)[\x20-\x7e]*\Z")
 """The last text of an archive's head: the version of the pg_dump that wrote it."""
@@ -49,8 +50,12 @@ def read_schema(head: bytes, files: Iterable[bytes]) -> Schema:
     archive = join_archive(head, [entry for file in files for entry in unpack_entries(file)])
     found: dict[_Named, Counter[str]] = {}
     for entry in ArchiveReader(io.BytesIO(archive).read).entries():
-        name = _Named(entry.description, entry.namespace, entry.tag)
-        found.setdefault(name, Counter())[f"{entry.owner}\0{entry.definition}"] += 1
+        tag, definition = entry.tag, entry.definition
+        if entry.description.startswith("DATABASE") or tag.startswith("DATABASE "):
+            # What a database is called is no part of its schema: a copy of it has another name.
+            tag, definition = "DATABASE", renamed(definition, "database")
+        name = _Named(entry.description, entry.namespace, tag)
+        found.setdefault(name, Counter())[f"{entry.owner}\0{definition}"] += 1
     version = _DUMPED_BY.search(head)
     return Schema(int(version[1]) if version else 0, found)
 
