@@ -38,7 +38,8 @@ def check_name(connection: Connection, name: str) -> None:
     if taken:
         raise RefusedError(
             "the target names a database that exists already",
-            hint="A restore makes a new database: name one that does not exist yet in --target, or drop it first.",
+            hint="A restore makes new databases: give a name that is free in --target, or another --suffix of a region's, "
+            "or drop it first.",
         )
 
 

@@ -124,7 +124,7 @@ class Building:
             restore(only=[*(entry.dump_id for entry in schema.keys), *schema.event_triggers])
         except BrokenKeysError:
             broken = make_keys(connection, schema.keys)
-            if not request.without_broken_keys:
+            if broken and not request.without_broken_keys:
                 raise broken_keys(broken) from None
             restore(only=schema.event_triggers)
             return tuple(broken)

@@ -5,7 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from backupd.errors import BackupdError, DamageError, InterruptedRunError, RefusedError, UsageError
+from backupd.errors import (
+    BackupdError,
+    DamageError,
+    ObjectMissingError,
+    RefusedError,
+    UsageError,
+)
 from backupd.operations.restore.choosing import read_history
 from backupd.planning.restoring.choosing import candidates, same_second
 
@@ -73,8 +79,6 @@ def find_databases(wanted: str, labels: Mapping[str, bool], repository: Reposito
             if record.generation not in opened:
                 opened[record.generation] = repository.open_keys(world.identity, [record.generation])
             found = _found(name, record, opened[record.generation], history)
-        except InterruptedRunError:
-            raise
         except (DamageError, RefusedError) as error:
             faults.append((name, error))
         else:
@@ -118,6 +122,8 @@ def _records(
             yield name, repository.record(name)
         except (DamageError, RefusedError) as error:
             faults.append((name, error))
+        except ObjectMissingError:
+            continue  # removed since it was listed
 
 
 def _found(name: SnapshotName, record: Record, keys: SecretKeys, history: History) -> Found | None:

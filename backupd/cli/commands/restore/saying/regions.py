@@ -61,7 +61,7 @@ def print_plan(region: str, finding: Finding, planned: Sequence[Outcome[Preview]
     rows = [
         (
             _named("", one.found),
-            plan.exported,
+            plan.exported.partition(".")[0],
             plan.tables,
             plan.rows,
             size(plan.bytes),
