@@ -8,7 +8,16 @@ from typing import Annotated
 from pydantic import Field, model_validator
 
 from backupd.config.section import Section
-from backupd.config.text.fields import Dsn, Duration, Name, SecretFile, SelectStatement, within
+from backupd.config.text.fields import (
+    Dsn,
+    Duration,
+    Name,
+    RegionLabel,
+    SecretFile,
+    SelectStatement,
+    Several,
+    within,
+)
 from backupd.config.text.quantities import spell_duration
 
 _SECOND = timedelta(seconds=1)
@@ -31,6 +40,16 @@ class KeeperSection(Section):
     clock_tolerance: Annotated[Duration, within(_SECOND, _HOUR)] = timedelta(minutes=5)
     """How far this machine's clock may be from a store's before nothing is removed. At most an hour: the least that a
     region's own clock tolerance can be."""
+
+
+class CopySection(Section):
+    """One `[[copies]]`: a kind of copy of whole stores that backupd neither makes nor sees."""
+
+    name: Name
+    keep: Annotated[Duration, within(_HOUR)]
+    """The longest that one of them lives: all deadlines wait for it."""
+    regions: Annotated[tuple[RegionLabel, ...], Several] = ()
+    """Whose stores it is of; empty: every region's."""
 
 
 class RetentionSection(Section):

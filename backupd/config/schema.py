@@ -8,7 +8,7 @@ from typing import Annotated, Literal, NamedTuple
 
 from pydantic import Field, model_validator
 
-from backupd.config.deletion import KeeperSection, LifecycleSection, RetentionSection
+from backupd.config.deletion import CopySection, KeeperSection, LifecycleSection, RetentionSection
 from backupd.config.drills import AssertionSection, DrillSection, ObjectivesSection
 from backupd.config.section import Section
 from backupd.config.service import DaemonSection, RegionScheduleSection, ScheduleSection
@@ -246,6 +246,11 @@ class Config(Section):
     stores: Annotated[dict[Name, StoreSection], Field(min_length=1)]
     regions: Annotated[dict[RegionLabel, RegionSection], Field(min_length=1)]
     classes: dict[Name, ClassSection] = Field(default_factory=dict)
+    copies: Annotated[tuple[CopySection, ...], Several] = ()
+
+    def copies_of(self, region: str) -> dict[str, timedelta]:
+        """How long each declared kind of copy of a region's stores is kept at most."""
+        return {copy.name: copy.keep for copy in self.copies if not copy.regions or region in copy.regions}
 
     def policies(self) -> dict[str, ClassPolicy]:
         """Every class with its policy: the five defaults, then what the file says."""

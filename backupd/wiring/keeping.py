@@ -189,10 +189,13 @@ class Keeping(Writing):
             clock_tolerance=section.clock_tolerance,
             most_tenants=section.most_tenants,
             most_snapshots=section.most_snapshots,
+            copies=self.config.copies_of(region),
         )
 
     def budget(self, region: RegionName) -> Budget:
         """The terms of the promise in a region."""
+        from backupd.catalog.sending.marks import LONGEST_RUN
+
         lifecycle, retention = self.config.regions[region].lifecycle, self.config.regions[region].retention
         return Budget(
             window=lifecycle.window,
@@ -205,6 +208,9 @@ class Keeping(Writing):
             grace=lifecycle.grace,
             early=lifecycle.early_within,
             purge_after=lifecycle.purge_after,
+            copies=max(self.config.copies_of(region).values(), default=timedelta()),
+            run=LONGEST_RUN,
+            leftovers=2 * LONGEST_RUN,
         )
 
     def key_findings(self) -> Iterator[Finding]:

@@ -6,13 +6,17 @@ from html.parser import HTMLParser
 from typing import Any
 
 from backupd.model.stored.attestation import (
+    DECLARED,
     METHODS,
     NOT_CLAIMED,
     NOT_COVERED,
+    RETIRED,
     Attestation,
+    DeclaredCopy,
     DestroyedKey,
     HoldTold,
     RestoreTold,
+    RetiredStore,
     StoreProof,
 )
 from backupd.model.stored.documents import LedgerHead
@@ -68,7 +72,9 @@ def sample(**changes: Any) -> Attestation:
         "restores": [RestoreTold(seq=17, at=DAY.format(9), snapshot=f"20300101T000000Z-{'ab' * 32}", override="DPO-7")],
         "residual": "none",
         "not_claimed": list(NOT_CLAIMED),
-        "not_covered": list(NOT_COVERED),
+        "retired": [RetiredStore(store="geneva", at=DAY.format(5), decision="OPS-311", purging=True)],
+        "copies": [DeclaredCopy(copy="tape", kept=30 * 86400, until=DAY.format(9))],
+        "not_covered": [*NOT_COVERED, RETIRED, DECLARED],
         "ledger": LedgerHead(seq=21, head="ef" * 32),
         "issued": DAY.format(11),
         "performer": "cd" * 32,

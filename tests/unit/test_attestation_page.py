@@ -8,7 +8,15 @@ import msgspec
 import pytest
 from doubles.attestation_pages import HOSTILE, Reader, page_of, proof, sample
 
-from backupd.model.stored.attestation import METHODS, NOT_CLAIMED, NOT_COVERED, decode_attestation, encode_attestation
+from backupd.model.stored.attestation import (
+    DECLARED,
+    METHODS,
+    NOT_CLAIMED,
+    NOT_COVERED,
+    RETIRED,
+    decode_attestation,
+    encode_attestation,
+)
 from backupd.pages import attestation as texts
 
 
@@ -18,6 +26,7 @@ def test_the_page_shows_what_the_document_says() -> None:
     for text in (
         one.tenant, "zurich-disk, zurich", "2030-01-10 03:04:05 UTC", "daily_2030-01-07", f"{2:064x}",
         "its keyring expired", "CASE-1", "not released", "DPO-7", "every data class but support", "ef" * 32, "aa" * 32,
+        "geneva, since 2030-01-05", "by decision OPS-311", "tape: kept at most 30.0 days",
         "Performer", "Validator", f"backupd attest verify FILE --keeper {'cd' * 32} --ledger FOLDER", "in time",
     ):  # fmt: skip
         assert text in page.text, text
@@ -26,7 +35,11 @@ def test_the_page_shows_what_the_document_says() -> None:
 
 @pytest.mark.parametrize(
     ("codes", "known"),
-    [(METHODS, texts.METHODS), (NOT_CLAIMED, texts.NOT_CLAIMED), (NOT_COVERED, texts.NOT_COVERED)],
+    [
+        (METHODS, texts.METHODS),
+        (NOT_CLAIMED, texts.NOT_CLAIMED),
+        ((*NOT_COVERED, RETIRED, DECLARED), texts.NOT_COVERED),
+    ],
 )
 def test_every_code_has_its_sentence(codes: tuple[str, ...], known: dict[str, str]) -> None:
     """A code that is written has a sentence here, and the page shows it."""

@@ -15,6 +15,8 @@ from backupd.planning.deletion.window import (
     latest_purge,
     observed,
     prove,
+    repairs,
+    unrepaired,
 )
 
 
@@ -222,3 +224,27 @@ def test_spans_are_told_exactly_or_rounded_up(span, told, about):
 def test_the_latest_purge_is_what_the_window_leaves():
     """By sets, a snapshot's age and the extra one go off as well."""
     assert latest_purge(budget(), "segments") - latest_purge(budget(90, 7), "sets") == days(97)
+
+
+def test_declared_copies_live_as_long_as_is_said():
+    """A copy made before the last removal is waited for, where it outlives the store's own snapshots."""
+    assert prove(budget(copies=days(8)), "segments") == prove(budget(), "segments")
+    proof = prove(budget(copies=days(30)), "segments")
+    assert proof.inequality == "180 d >= 30 d + 1 d + 8 d + 22 d + 1 d + 7 d"
+    assert [(term.name, term.source) for term in proof.terms if term.value == days(22)] == [
+        ("declared copies beyond", "copies.keep")
+    ]
+    assert not prove(budget(copies=days(142)), "segments").holds
+    told = dates(datetime(2030, 1, 1, tzinfo=UTC), budget(copies=days(30)), "segments", early=True)
+    assert told.gone_by - told.unreadable_by == days(30)
+
+
+def test_the_repair_slack_has_room_for_a_run_that_was_cut_off():
+    """Else an error says what it lacks room for, with the numbers."""
+    room = budget(gap=2, run=days(1), leftovers=days(2))
+    assert sum((term.value for term in repairs(room)), days(0)) == days(5)
+    assert unrepaired(replace(room, repair=days(5))) == ()
+    (finding,) = unrepaired(replace(room, repair=days(4)))
+    assert finding.message == (
+        "repair slack 4 d < run under way 1 d + grace of leftovers 2 d + one more keeper run 2 d"
+    )

@@ -16,7 +16,7 @@ from backupd.errors import BackupdError, InterruptedRunError, RefusedError
 if TYPE_CHECKING:
     from backupd.model.stored.ledger import Expired
     from backupd.operations.keeper.keeping import PurgePlan, PurgeRun
-    from backupd.operations.keeper.proving import RegionProof
+    from backupd.operations.keeper.proving import InScope, RegionProof
     from backupd.operations.keeper.removing.expiry import ExpiryPlan
     from backupd.operations.keeper.values import Keeper
 
@@ -146,7 +146,7 @@ def plan(
     for name in wiring.regions(region or []):
         with wiring.book(name) as book:
             book.sync()
-            found.append(prove_region(book, wiring.budget(name), wiring.clock.now()))
+            found.append(prove_region(book, wiring.budget(name), wiring.clock.now(), wiring.config.copies_of(name)))
     if as_json:
         output.print_json({"regions": found})
     else:
@@ -220,10 +220,26 @@ def _expired(region: str, planned: ExpiryPlan, done: Expired | None) -> Iterator
         yield f"  removed {done.snapshots} snapshots and {done.objects} objects, {output.human_bytes(done.bytes)}"
 
 
+_COPIES = {
+    "store": "store {0}",
+    "store-snapshots": "the own snapshots of store {0}, seen to live {1}",
+    "declared": "{0}, declared to live {1}, and seen by nobody",
+}
+
+
+def _kept(copy: InScope) -> str:
+    return "" if copy.kept is None else output.human_duration(copy.kept)
+
+
 def _proof(one: RegionProof) -> Iterator[str]:
     yield f"{one.region}: {'holds' if one.holds else 'DOES NOT HOLD'}: {one.configured.inequality}"
     for term in one.configured.terms:
         yield f"  {term.value.total_seconds() / 86400:7.1f} d  {term.name} ({term.source})"
+    yield "  the repair slack has room for what comes of a run that was cut off:"
+    for term in one.repairs:
+        yield f"  {term.value.total_seconds() / 86400:7.1f} d  {term.name} ({term.source})"
+    for copy in one.copies:
+        yield f"  copies of keyrings, all to be gone: {_COPIES[copy.kind].format(copy.name, _kept(copy))}"
     for finding in one.findings:
         yield f"  {finding.severity.value}: {finding.message}. {finding.hint}"
     for tenant in one.tenants:

@@ -37,6 +37,7 @@ _SHAPES: tuple[tuple[tuple[str, ...], type[Section]], ...] = (
     (("notify",), telling.NotifySection),
     (("status",), telling.StatusSection),
     (("classes", "*"), schema.ClassSection),
+    (("copies", "*"), deletion.CopySection),
     (("regions", "*"), schema.RegionSection),
     (("regions", "*", "schedule"), service.RegionScheduleSection),
     (("regions", "*", "retention"), deletion.RetentionSection),

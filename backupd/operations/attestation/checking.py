@@ -96,6 +96,9 @@ def _faults(one: Attestation) -> Iterator[str]:
             yield f"store '{store.store}' was not looked at between the last removal and the signature"
         if store.late != (store.absent > one.due):
             yield f"store '{store.store}' is wrong about being late"
+    for copy in one.copies:
+        if copy.until > one.issued:
+            yield f"a copy '{copy.copy}' may have lived when it was signed"
     if one.late != any(store.late for store in one.stores):
         yield "it is wrong about being late"
 

@@ -15,6 +15,7 @@ from backupd.errors import RefusedError
 from backupd.model.ids import ObjectHash
 from backupd.model.instants import stamp
 from backupd.model.stored.attestation import (
+    DECLARED,
     KIND,
     METHODS,
     NOT_CLAIMED,
@@ -27,7 +28,7 @@ from backupd.model.stored.attestation import (
 )
 from backupd.model.stored.ledger import WHOLE, Attested
 from backupd.operations.attestation.observing import Listed, list_keys, observe
-from backupd.planning.deletion.attestation import Told, open_items, told
+from backupd.planning.deletion.attestation import Told, declared, open_items, still_declared, told
 
 if TYPE_CHECKING:
     from backupd.model.stored.ledger import Event
@@ -62,6 +63,7 @@ def attest(keeper: Keeper, key: LifeKey, locations: Mapping[str, str]) -> Issued
     items = [f"the ledger on store '{name}' could not be compared" for name in sorted(book.unreached)]
     items += seen.troubles
     items += open_items(facts.purge, keeper.stores.keys(), seen.looks, keeper.clock.now())
+    items += still_declared(declared(facts.purge, keeper.rules.copies), keeper.clock.now())
     _refuse(key, items)
     keys = list_keys(keeper, facts.purge.segments)
     _refuse(key, [f"'{where}' holds a key of it" for where in keys.kept])
@@ -96,7 +98,7 @@ def _refuse(key: LifeKey, items: list[str]) -> None:
 def _composed(keeper: Keeper, facts: Told, evidence: _Evidence) -> Attestation:
     clock, purge, key = facts.clock, facts.purge, facts.key
     stores = [_store(facts, name, evidence) for name in sorted(keeper.stores)]
-    retired = facts.retired_but(keeper.stores.keys())
+    retired, copies = facts.retired_but(keeper.stores.keys()), declared(purge, keeper.rules.copies)
     keys = evidence.keys
     return Attestation(
         repository=keeper.repository,
@@ -115,6 +117,7 @@ def _composed(keeper: Keeper, facts: Told, evidence: _Evidence) -> Attestation:
         late=any(store.late for store in stores),
         stores=stores,
         retired=retired,
+        copies=copies,
         keys=[
             DestroyedKey(
                 generation=ref[0], segment=ref[1], public=keys.public.get(ref), stores=keys.stores.get(ref, [])
@@ -125,7 +128,7 @@ def _composed(keeper: Keeper, facts: Told, evidence: _Evidence) -> Attestation:
         restores=list(facts.restores),
         residual="none",
         not_claimed=list(NOT_CLAIMED),
-        not_covered=[*NOT_COVERED, *([RETIRED] if retired else [])],
+        not_covered=[*NOT_COVERED, *([RETIRED] if retired else []), *([DECLARED] if copies else [])],
         ledger=keeper.book.chain.head,
         issued=stamp(keeper.clock.now()),
         performer=keeper.signer.public,

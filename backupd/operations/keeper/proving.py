@@ -2,16 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from backupd.model.findings import Finding, errors_among
 from backupd.model.instants import parse_stamp
 from backupd.model.stored.ledger import Observed
 from backupd.operations.tenants.told import Standing, standings
-from backupd.planning.deletion.window import Budget, Observation, Proof, as_observed, observed, prove
+from backupd.planning.deletion.window import (
+    Budget,
+    Observation,
+    Proof,
+    Term,
+    as_observed,
+    observed,
+    prove,
+    repairs,
+    unrepaired,
+)
 from backupd.planning.lifecycle.lives import State
 from backupd.store.server_snapshots import made_at
 
@@ -21,6 +31,16 @@ if TYPE_CHECKING:
 
 _LOOKED_BACK = timedelta(days=90)
 """A gap between keeper runs that is longer ago says nothing of today."""
+
+
+@dataclass(frozen=True, slots=True)
+class InScope:
+    """A place, or a kind of place, with copies of keyrings and of all else."""
+
+    kind: Literal["store", "store-snapshots", "declared"]
+    name: str
+    kept: timedelta | None
+    """The longest one was seen to live, or is declared to; None: until it is removed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +54,10 @@ class RegionProof:
     findings: tuple[Finding, ...]
     tenants: tuple[Standing, ...]
     """Those who are leaving."""
+    repairs: tuple[Term, ...] = ()
+    """What the repair slack has room for, or must have."""
+    copies: tuple[InScope, ...] = ()
+    """Every copy of keyrings that is known: all of them must be gone before a tenant is."""
 
     @property
     def holds(self) -> bool:
@@ -41,11 +65,16 @@ class RegionProof:
         return self.configured.holds and self.actual.holds and not errors_among(self.findings) and not late
 
 
-def prove_region(book: Book, budget: Budget, now: datetime) -> RegionProof:
-    """Prove a region's window; what was observed is read from the ledger, where keeper runs wrote it."""
-    findings: list[Finding] = []
-    actual = budget
-    for name, observation in _observations(book, now).items():
+def prove_region(
+    book: Book, budget: Budget, now: datetime, copies: Mapping[str, timedelta] | None = None
+) -> RegionProof:
+    """Prove a region's window; what was observed is read from the ledger, where keeper runs wrote it.
+
+    `copies` are the declared kinds of copies, with how long one lives at most.
+    """
+    findings: list[Finding] = [*unrepaired(budget)]
+    actual, seen = budget, _observations(book, now)
+    for name, observation in seen.items():
         findings += (_named(finding, name) for finding in observed(budget, observation))
         actual = as_observed(actual, observation)
     leaving = [one for one in standings(book.lives, now) if one.state is not State.ACTIVE]
@@ -55,7 +84,17 @@ def prove_region(book: Book, budget: Budget, now: datetime) -> RegionProof:
         actual=prove(actual, "segments"),
         findings=tuple(findings),
         tenants=tuple(leaving),
+        repairs=repairs(budget),
+        copies=(*_in_scope(book, seen), *(InScope("declared", name, keep) for name, keep in (copies or {}).items())),
     )
+
+
+def _in_scope(book: Book, seen: Mapping[str, Observation]) -> Iterable[InScope]:
+    for name in book.stores:
+        yield InScope("store", name, None)
+        ages = seen[name].snapshot_ages if name in seen else ()
+        if ages:
+            yield InScope("store-snapshots", name, max(ages))
 
 
 def _observations(book: Book, now: datetime) -> dict[str, Observation]:

@@ -35,6 +35,8 @@ class Rules:
     """Between this clock and a store's."""
     most_tenants: int
     most_snapshots: int
+    copies: Mapping[str, timedelta] = field(default_factory=dict)
+    """Declared kinds of copies of whole stores, and how long one lives at most."""
 
 
 @dataclass(frozen=True, slots=True)

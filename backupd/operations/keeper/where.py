@@ -4,16 +4,24 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from backupd.catalog import layout
 from backupd.catalog.memory.census import Census
 from backupd.errors import DamageError, ObjectMissingError, RefusedError
+from backupd.model.ids import ObjectName
+from backupd.model.instants import parse_stamp
+from backupd.model.stored.attestation import NOT_COVERED
+from backupd.operations.keeper.removing.looking import holds_key
 from backupd.operations.keeper.removing.purge import find_segments
 from backupd.operations.tenants.told import Standing, lives_of, standing
+from backupd.planning.deletion.attestation import declared
 from backupd.planning.lifecycle.lives import State
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from backupd.catalog.memory.census import Counted
     from backupd.catalog.repository import Repository
     from backupd.model.ids import GenerationId, Pseudonym, SnapshotName, TenantId
     from backupd.operations.keeper.values import Keeper
@@ -38,6 +46,23 @@ class Copy:
     """Records that name a part of the segments, whether or not it is still there."""
     server_snapshots: tuple[str, ...]
     """The store's own, which hold an object of them."""
+    keyrings: tuple[ObjectName, ...] = ()
+    """Those that hold a key of them."""
+    key_snapshots: tuple[str, ...] = ()
+    """The store's own that hold a keyring with a key of them."""
+
+
+@dataclass(frozen=True, slots=True)
+class Unseen:
+    """A place that may hold something of a life, and that nobody can look into for it."""
+
+    kind: Literal["handed-in", "uploads", "retired", "declared"]
+    """What nodes handed in and uploads under way on a store, which may be anybody's; a store that was declared gone;
+    a kind of copy that the configuration declares."""
+    name: str
+    objects: int = 0
+    until: datetime | None = None
+    """By when the last one that holds something is gone, if what was declared is so; None: nobody knows yet."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,26 +77,57 @@ class Where:
     """By when nothing is left; in the past when that was seen. None: the tenant is active, and nothing is to go."""
     rule: str
     """In one line, why."""
+    unseen: tuple[Unseen, ...] = ()
+    not_covered: tuple[str, ...] = NOT_COVERED
+    """Codes of what nobody here can look for (FORMAT.md §13)."""
 
 
 def find_where(keeper: Keeper, budget: Budget, tenant: TenantId) -> list[Where]:
     """Look on every store for each of the tenant's lives. Reads records and keyrings, no packs."""
     found = []
-    lives = keeper.book.lives
+    lives, unfinished = keeper.book.lives, list(_unfinished(keeper))
     for life in lives_of(lives, tenant):
         copies: list[Copy] = []
         for name, repository in keeper.stores.items():
             with Census.opened(keeper.census(name), keeper.repository) as census:
                 census.refresh(repository)
                 refs = set(find_segments(keeper, census, life.key)) | set(life.purge.segments if life.purge else ())
-            copies += _copies(name, repository, refs)
+                counted = census.find(refs)
+            copies += _copies(name, repository, refs, counted)
         told = standing(lives, life, keeper.clock.now())
         gone_by, rule = _gone_by(life, told, budget, keeper.clock.now())
-        found.append(Where(told, tuple(copies), _unreadable_since(life), gone_by, rule))
+        unseen = (*unfinished, *_said(keeper, life))
+        found.append(Where(told, tuple(copies), _unreadable_since(life), gone_by, rule, unseen))
     return found
 
 
-def _copies(store: str, repository: Repository, refs: set[tuple[GenerationId, Pseudonym]]) -> list[Copy]:
+def _unfinished(keeper: Keeper) -> Iterator[Unseen]:
+    """What lies on stores and is not part of a repository."""
+    for name, repository in keeper.stores.items():
+        kinds: tuple[tuple[Literal["handed-in", "uploads"], ObjectName], ...] = (
+            ("handed-in", layout.INCOMING),
+            ("uploads", layout.TEMPORARY),
+        )
+        for kind, folder in kinds:
+            number = sum(1 for _ in repository.store.list(folder))
+            if number:
+                yield Unseen(kind, name, number)
+
+
+def _said(keeper: Keeper, life: Life) -> Iterator[Unseen]:
+    """What somebody said of copies: in the ledger, or in the configuration."""
+    retired = keeper.book.lives.retired
+    yield from (Unseen("retired", name) for name in sorted(retired.keys() - keeper.stores.keys()))
+    done = life.purge is not None and life.state in (State.CLEARED, State.ATTESTED)
+    for copy in declared(life.purge, keeper.rules.copies) if life.purge and done else ():
+        yield Unseen("declared", copy.copy, until=parse_stamp(copy.until))
+    if not done:
+        yield from (Unseen("declared", name) for name in sorted(keeper.rules.copies))
+
+
+def _copies(
+    store: str, repository: Repository, refs: set[tuple[GenerationId, Pseudonym]], counted: Sequence[Counted]
+) -> list[Copy]:
     by_generation: dict[GenerationId, set[Pseudonym]] = {}
     for generation, pseudonym in refs:
         by_generation.setdefault(generation, set()).add(pseudonym)
@@ -79,22 +135,25 @@ def _copies(store: str, repository: Repository, refs: set[tuple[GenerationId, Ps
     found = []
     for generation, segments in sorted(by_generation.items()):
         folders = [layout.segment_folder(generation, pseudonym) for pseudonym in sorted(segments)]
-        listed = {pseudonym for ring in repository.keyrings(generation) for pseudonym, _ in ring.index}
-        shredded = {pseudonym for ring in repository.keyrings(generation) for pseudonym in ring.shredded}
+        rings = repository.keyrings(generation)
+        holding = [ring for ring in rings if (segments & {one for one, _ in ring.index}) - ring.shredded]
+        ours = [one for one in counted if one.generation == generation]
+        wanted = {(generation, pseudonym) for pseudonym in segments}
+        views = [(snapshot.name, repository.store.view(snapshot)) for snapshot in repository.store.snapshots()]
         copy = Copy(
             store=store,
             generation=generation,
             segments=len(segments),
             objects=sum(1 for folder in folders for _ in repository.store.list(folder)),
-            readable=len((segments & listed) - shredded),
+            readable=len({one for ring in holding for one, _ in ring.index if one in segments - ring.shredded}),
             snapshots=tuple(sorted(named.get(generation, ()))),
             server_snapshots=tuple(
-                snapshot.name
-                for snapshot in repository.store.snapshots()
-                if any(True for folder in folders for _ in repository.store.view(snapshot).list(folder))
+                name for name, view in views if any(True for folder in folders for _ in view.list(folder))
             ),
+            keyrings=tuple(ObjectName(ring.where) for ring in holding),
+            key_snapshots=tuple(name for name, view in views if holds_key(view, repository, wanted, ours)),
         )
-        if copy.objects or copy.readable or copy.server_snapshots:
+        if copy.objects or copy.readable or copy.server_snapshots or copy.key_snapshots:
             found.append(copy)
     return found
 
@@ -134,7 +193,7 @@ def _gone_by(life: Life, told: Standing, budget: Budget, now: datetime) -> tuple
     if life.purge.stores <= life.purge.absent.keys():
         seen = max((at for at, _ in life.purge.absent.values()), default=life.purge.began)
         return seen, f"purged on {_day(life.purge.began)}, seen to be gone everywhere"
-    rest = max(life.purge.began, max(life.purge.cleared.values(), default=now)) + budget.store_snapshots
+    rest = max(life.purge.began, max(life.purge.cleared.values(), default=now)) + budget.aging
     late = min(max(rest, now), told.deadline) if now <= told.deadline else rest
     return late, f"purged on {_day(life.purge.began)}: gone when the stores' own snapshots of before have aged out"
 

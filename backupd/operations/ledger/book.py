@@ -72,6 +72,11 @@ class Book:
         return self._place.trusted
 
     @property
+    def stores(self) -> tuple[str, ...]:
+        """Where the ledger lies, by configured name."""
+        return tuple(self._place.stores)
+
+    @property
     def lives(self) -> Lives:
         done, lives = self._folded
         if done < len(self.chain.links):

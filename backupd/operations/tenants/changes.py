@@ -103,7 +103,7 @@ def release(desk: Desk, tenant: TenantId, reference: str) -> Changed:
     Raises RefusedError when there is no such hold.
     """
     terms = desk.budget
-    due = desk.clock.now() + desk.release_within + terms.expiry_gap + terms.store_snapshots + terms.clock
+    due = desk.clock.now() + desk.release_within + terms.expiry_gap + terms.aging + terms.clock
     return _append(desk, tenant, WHOLE, lambda lives: commands.release(lives, tenant, reference, due))
 
 

@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 from typing import Final
 
 from backupd.model.instants import parse_stamp, stamp
-from backupd.model.stored.attestation import HoldTold, RestoreTold, RetiredStore
+from backupd.model.stored.attestation import DeclaredCopy, HoldTold, RestoreTold, RetiredStore
 from backupd.model.stored.ledger import LedgerEntry, Restored
 from backupd.planning.lifecycle.lives import Clock, Hold, LifeKey, Lives, Purge, fold
 
@@ -83,6 +83,22 @@ def open_items(purge: Purge, configured: Collection[str], looks: Mapping[str, Lo
             yield f"store '{store}' was not looked at"
         else:
             yield from _of_store(store, purge, looks[store], now)
+
+
+def declared(purge: Purge, copies: Mapping[str, timedelta]) -> list[DeclaredCopy]:
+    """Declared kinds of copies, and until when one that was made before the last removal may live."""
+    removed = max([purge.began, *purge.shredded.values(), *purge.cleared.values()])
+    return [
+        DeclaredCopy(copy=name, kept=int(keep.total_seconds()), until=stamp(removed + keep))
+        for name, keep in sorted(copies.items())
+    ]
+
+
+def still_declared(copies: Iterable[DeclaredCopy], now: datetime) -> Iterator[str]:
+    """Those that may still live, by what was declared: nobody can look."""
+    for copy in copies:
+        if parse_stamp(copy.until) > now:
+            yield f"a copy '{copy.copy}' from before may live until {copy.until}"
 
 
 def _of_store(store: str, purge: Purge, look: Look, now: datetime) -> Iterator[str]:

@@ -41,6 +41,17 @@ class Budget:
     """From a request to erase to the purge."""
     purge_after: timedelta | None = None
     """From unsubscribing to the purge; None: as late as the window allows."""
+    copies: timedelta = timedelta()
+    """The longest that a declared copy of a store lives."""
+    run: timedelta = timedelta()
+    """The longest a run lasts: one that was under way at a purge adds what the next keeper run removes."""
+    leftovers: timedelta = timedelta()
+    """The grace of what an upload left that was cut off."""
+
+    @property
+    def aging(self) -> timedelta:
+        """From the last removal on a store until no copy of that store is left which is from before."""
+        return max(self.store_snapshots, self.copies)
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,7 +141,29 @@ def dates(since: datetime, budget: Budget, by: By, *, early: bool) -> Dates:
     wanted = budget.early if early else budget.purge_after
     purge = last if wanted is None else min(last, utc + wanted)
     gone = purge + _vanishing(budget, by)
-    return Dates(deadline, purge, gone - budget.store_snapshots, gone)
+    return Dates(deadline, purge, gone - budget.aging, gone)
+
+
+def repairs(budget: Budget) -> tuple[Term, ...]:
+    """What the repair slack must have room for besides, because it happens only when something did not go as usual:
+    a run that was under way at the purge, and what it leaves when it is cut off, are removed by the keeper run after.
+    """
+    return (
+        Term("run under way", budget.run, "the longest a run lasts"),
+        Term("grace of leftovers", budget.leftovers, "the age from which uploads that were cut off are removed"),
+        Term("one more keeper run", budget.expiry_gap, "lifecycle.expiry_gap"),
+    )
+
+
+def unrepaired(budget: Budget) -> tuple[Finding, ...]:
+    """An error when the repair slack has no room for all of that."""
+    needed = sum((term.value for term in repairs(budget)), timedelta())
+    if needed <= budget.repair:
+        return ()
+    told = " + ".join(f"{term.name} {spell(term.value)}" for term in repairs(budget))
+    message = f"repair slack {spell(budget.repair)} < {told}"
+    hint = "Raise lifecycle.repair_slack: a run under way at a purge may be cut off, and its leftovers count, too."
+    return (Finding(Severity.ERROR, "repair_slack", message, hint),)
 
 
 def observed(budget: Budget, observation: Observation) -> tuple[Finding, ...]:
@@ -167,10 +200,12 @@ def _terms(budget: Budget, by: By) -> tuple[Term, ...]:
         Term("oldest set", budget.oldest_set, "retention.max_age"),
         Term("extra set", budget.extra_set, "retention"),
     )
+    beyond = budget.aging - budget.store_snapshots
     return (
         *(whole if by == "sets" else ()),
         Term("expiry gap", budget.expiry_gap, "lifecycle.expiry_gap"),
         Term("store snapshots", budget.store_snapshots, "lifecycle.store_snapshots"),
+        *((Term("declared copies beyond", beyond, "copies.keep"),) if beyond else ()),
         Term("clock tolerance", budget.clock, "lifecycle.clock_tolerance"),
         Term("repair slack", budget.repair, "lifecycle.repair_slack"),
     )

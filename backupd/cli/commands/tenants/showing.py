@@ -17,7 +17,7 @@ from backupd.cli.progress import watched
 from backupd.errors import RefusedError
 
 if TYPE_CHECKING:
-    from backupd.operations.keeper.where import Where
+    from backupd.operations.keeper.where import Unseen, Where
     from backupd.operations.tenants.told import Happened, Standing
 
 
@@ -152,6 +152,18 @@ def _happened_told(happened: Happened) -> str:
     return f"  {happened.at}  #{happened.seq}  {' '.join(told_of)}"
 
 
+_UNSEEN = {
+    "handed-in": "{0}: {1} objects handed in and not taken, anybody's",
+    "uploads": "{0}: {1} uploads under way or cut off, anybody's",
+    "retired": "{0}: declared gone, and seen by nobody",
+    "declared": "copies '{0}': declared, and seen by nobody",
+}
+
+
+def _until(place: Unseen) -> str:
+    return f", gone by {day(place.until)}" if place.until else ""
+
+
 def _where_told(one: Where) -> Iterator[str]:
     yield from told(one.standing)
     yield f"  {'gone by ' + day(one.gone_by) if one.gone_by else 'no date'}: {one.rule}"
@@ -164,6 +176,14 @@ def _where_told(one: Where) -> Iterator[str]:
         )
         if copy.server_snapshots:
             yield f"    and in the store's own {', '.join(copy.server_snapshots)}"
+        if copy.keyrings:
+            yield f"    keys in {', '.join(copy.keyrings)}"
+        if copy.key_snapshots:
+            yield f"    keys in the store's own {', '.join(copy.key_snapshots)}"
+    for place in one.unseen:
+        yield f"  {_UNSEEN[place.kind].format(place.name, place.objects)}{_until(place)}"
+    if one.copies or one.unseen:
+        yield f"  not looked for here: {', '.join(one.not_covered)}"
 
 
 def _row(one: Standing) -> tuple[output.Cell, ...]:

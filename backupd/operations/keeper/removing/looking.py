@@ -72,6 +72,15 @@ def _remains(view: StoreView, segments: Iterable[SegmentRef]) -> Iterator[bool]:
         yield next(view.list(layout.segment_folder(generation, pseudonym)), None) is not None
 
 
+def holds_key(view: StoreView, repository: Repository, segments: set[SegmentRef], counted: Sequence[Counted]) -> bool:
+    """Whether a keyring there holds a key of one of these; `counted` are those of them that live keyrings list.
+
+    Raises DamageError for a keyring that cannot be believed.
+    """
+    unlisted = segments - {(one.generation, one.pseudonym) for one in counted}
+    return _holds_keys(view, repository, by_keyring(counted)) or _holds_unlisted(view, repository, unlisted)
+
+
 def _holds_keys(view: StoreView, repository: Repository, keyrings: Mapping[ObjectName, set[Pseudonym]]) -> bool:
     for where, doomed in keyrings.items():
         try:
