@@ -13,4 +13,5 @@ pytest_plugins = [
     "fix_sftp",
     "fix_stores",
     "fix_zoo",
+    "fix_daemon",
 ]

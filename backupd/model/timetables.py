@@ -6,7 +6,7 @@ import re
 import zoneinfo
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from datetime import time, timedelta
+from datetime import UTC, time, timedelta, tzinfo
 from typing import Final, TypeAlias
 
 DAYS: Final = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
@@ -70,10 +70,15 @@ def parse_zone(text: str) -> str:
     Raises ValueError with a sentence for people.
     """
     try:
-        zoneinfo.ZoneInfo(text)
+        zone_of(text)
     except (zoneinfo.ZoneInfoNotFoundError, ValueError, OSError):
         raise ValueError("has no known time zone; write one as Europe/Brussels or UTC") from None
     return text
+
+
+def zone_of(name: str | None) -> tzinfo:
+    """The time zone of a name that `parse_zone` took; UTC for None, also on a machine that knows no zones."""
+    return UTC if name in (None, UTC_ZONE) else zoneinfo.ZoneInfo(name)
 
 
 def in_zone(timetable: Timetable, zone: str) -> Timetable:

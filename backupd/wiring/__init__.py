@@ -7,12 +7,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from backupd.wiring.drilling import Drilling
 from backupd.wiring.places import QUICKLY
+from backupd.wiring.scheduling import Scheduling
 
 __all__ = ["QUICKLY", "Wiring"]
 
 
 @dataclass(frozen=True, slots=True)
-class Wiring(Drilling):
+class Wiring(Scheduling):
     """A configuration at work in this process."""

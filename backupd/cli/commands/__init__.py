@@ -8,6 +8,7 @@ from backupd.cli.commands import (
     attest,
     backup,
     config,
+    daemon,
     drill,
     ingesting,
     keeping,
@@ -41,5 +42,6 @@ def add_all(app: typer.Typer) -> None:
         attest,
         drill,
         reports,
+        daemon,
     ):
         group.add(app)

@@ -47,14 +47,16 @@ def check(
       backupd config check --config ./backupd.toml
       backupd config check --connect
     """
+    from backupd.config.faults import in_file_order
     from backupd.config.load import advice, parse, read_text
+    from backupd.config.text.positions import positions
     from backupd.wiring import Wiring
 
     file = configured_file(context, config)
     text = read_text(file)
     wiring = Wiring(parse(text, str(file)), os.environ)
     unchecked = _require_files(wiring, text, str(file))
-    hints = advice(wiring.config, text)
+    hints = [*advice(wiring.config, text), *in_file_order(wiring.timetable_advice(), positions(text))]
     contacts = [*_databases(wiring), *_stores(wiring)] if connect else []
     if as_json:
         facts = {"config": str(file), "faults": [], "advice": hints, "unchecked": unchecked, **_counts(wiring.config)}
@@ -97,6 +99,7 @@ def _require_files(wiring: Wiring, text: str, where: str) -> tuple[str, ...]:
     from backupd.config.text.positions import positions
 
     findings = list(file_findings(wiring.config, wiring.environ)) or list(wiring.key_findings())
+    findings += wiring.timetable_findings()
     if findings:
         raise ConfigFaultsError(where, in_file_order(findings, positions(text)))
     return unavailable(wiring.config, wiring.environ)

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from datetime import UTC, date, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta, tzinfo
 from itertools import pairwise
 from typing import Final
-from zoneinfo import ZoneInfo
 
-from backupd.model.timetables import DAYS, UTC_ZONE, Every, Never, Timetable, Weekly
+from backupd.model.timetables import DAYS, UTC_ZONE, Every, Never, Timetable, Weekly, zone_of
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _DAY: Final = timedelta(days=1)
@@ -43,7 +42,7 @@ def longest_gap(timetable: Timetable) -> timedelta | None:
 
 def _around(timetable: Weekly, after: datetime) -> Iterator[datetime]:
     """More than a week of slots, among them the first after `after`; in no promised order."""
-    zone = ZoneInfo(timetable.zone or UTC_ZONE)
+    zone = zone_of(timetable.zone)
     first = after.astimezone(zone).date() - _DAY
     for number in range(len(DAYS) + 4):
         day = first + number * _DAY
@@ -51,6 +50,6 @@ def _around(timetable: Weekly, after: datetime) -> Iterator[datetime]:
             yield from _of_day(timetable, day, zone)
 
 
-def _of_day(timetable: Weekly, day: date, zone: ZoneInfo) -> Iterator[datetime]:
+def _of_day(timetable: Weekly, day: date, zone: tzinfo) -> Iterator[datetime]:
     for one in timetable.times:
         yield datetime.combine(day, one, zone).astimezone(UTC)

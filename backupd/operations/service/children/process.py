@@ -22,8 +22,8 @@ _READ: Final = 1 << 16
 class Child:
     """A process in a session of its own, with everything it starts."""
 
-    def __init__(self, command: Sequence[str], environment: Mapping[str, str]) -> None:
-        """Start it; raises OSError when that cannot be done."""
+    def __init__(self, command: Sequence[str], environment: Mapping[str, str], inherited: Sequence[int] = ()) -> None:
+        """Start it, with descriptors of ours that it inherits; raises OSError when that cannot be done."""
         progress, theirs = os.pipe()
         try:
             self._process = subprocess.Popen(
@@ -31,7 +31,7 @@ class Child:
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
                 env={**environment, VARIABLE: str(theirs)},
-                pass_fds=(theirs,),
+                pass_fds=(theirs, *inherited),
                 cwd="/",
                 start_new_session=True,
             )
@@ -52,11 +52,6 @@ class Child:
     @property
     def pid(self) -> int:
         return self._process.pid
-
-    @property
-    def pipes(self) -> tuple[int, int]:
-        """To wait for; they become readable when there is something to take in, also at the end."""
-        return self._progress, self._printed
 
     def take_in(self) -> list[dict[str, Any]]:
         """What it told of its progress since the last time."""

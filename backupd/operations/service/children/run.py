@@ -9,7 +9,6 @@ from backupd.operations.service.children.pulse import Pulse
 from backupd.operations.service.told import Outcome
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
     from datetime import datetime
 
     from backupd.operations.service.jobs import Job
@@ -24,8 +23,6 @@ class Process(Protocol):
 
     @property
     def pid(self) -> int: ...
-    @property
-    def pipes(self) -> Sequence[int]: ...
     def take_in(self) -> list[dict[str, Any]]: ...
     def status(self) -> int | None: ...
     def answer(self) -> Any: ...

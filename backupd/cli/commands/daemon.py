@@ -1,0 +1,183 @@
+"""`daemon`: everything by itself, for years."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from contextlib import closing
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from backupd.cli.options import EXIT_STATUS, ConfigOption, JsonOption, RegionArgument, configured_file
+from backupd.errors import UsageError
+
+if TYPE_CHECKING:
+    from backupd.operations.service.host.lines import Lines
+    from backupd.operations.service.host.locks import Locks
+    from backupd.operations.service.jobs import Kind
+    from backupd.operations.service.supervising.supervisor import Plan
+    from backupd.wiring import Wiring
+
+
+def add(app: typer.Typer) -> None:
+    app.command("daemon", epilog=EXIT_STATUS)(daemon)
+
+
+def daemon(
+    context: typer.Context,
+    region: RegionArgument = None,
+    jobs: Annotated[
+        str | None,
+        typer.Option(
+            "--jobs",
+            metavar="KIND,…",
+            show_default=False,
+            help="Only these: backup, sync, purge, expire, verify, observe, drill. "
+            "[default: all that the configuration and the credentials at hand allow]",
+        ),
+    ] = None,
+    once: Annotated[bool, typer.Option("--once", help="Do what is due now, and end.")] = False,
+    config: ConfigOption = None,
+    as_json: JsonOption = False,
+) -> int:
+    """Do everything by itself, on the configured timetables, until it is told to stop.
+
+    Each job is a process of its own with a deadline; one that fails or hangs stops no other. What was missed is done
+    once, soon after the start. Failures that trying again can help are tried again, later and later; refused keys and
+    credentials are not, until their next time. Each run leaves one line in the log. SIGHUP reads the configuration
+    anew, and a wrong one changes nothing; SIGTERM ends the jobs in order, and the next start goes on from there. With
+    --once the exit status is that of the first job that failed.
+
+    \b
+    Examples:
+      backupd daemon
+      backupd daemon be --jobs backup,verify,observe
+      backupd daemon --once
+    """
+    from backupd.operations.service.host.lines import Lines
+    from backupd.operations.service.host.locks import Locks
+
+    file = configured_file(context, config)
+    asked = _Asked(file, tuple(region or ()), _kinds(jobs), once=once)
+    accepted = asked.read()
+    lines = Lines(sys.stderr, os.environ, as_json=as_json)
+    with closing(Locks(accepted.wiring.config.node.state_dir)) as locks:
+        locks.hold(job.key for job in accepted.plan.jobs)
+        return _serve(_Current(asked, accepted, locks), lines)
+
+
+@dataclass(frozen=True, slots=True)
+class _Accepted:
+    """A configuration that can be followed."""
+
+    wiring: Wiring
+    plan: Plan
+    descriptor: int
+
+
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    """What the command line says."""
+
+    file: Path
+    regions: tuple[str, ...]
+    kinds: tuple[Kind, ...]
+    once: bool
+
+    def read(self) -> _Accepted:
+        """Raises ConfigError, with all faults where it can tell them, for what cannot be followed."""
+        from backupd.config.faults import ConfigFaultsError, in_file_order
+        from backupd.config.load import parse, read_text
+        from backupd.config.text.positions import positions
+        from backupd.wiring import Wiring
+        from backupd.wiring.scheduling import config_descriptor
+
+        text = read_text(self.file)
+        wiring = Wiring(parse(text, str(self.file)), os.environ)
+        findings = list(wiring.timetable_findings())
+        if findings:
+            raise ConfigFaultsError(str(self.file), in_file_order(findings, positions(text)))
+        spread = timedelta(0) if self.once else None
+        plan = wiring.service_plan(wiring.regions(self.regions), self.kinds, spread=spread)
+        return _Accepted(wiring, plan, config_descriptor(text))
+
+
+class _Current:
+    """The configuration that holds now."""
+
+    def __init__(self, asked: _Asked, accepted: _Accepted, locks: Locks) -> None:
+        self.asked = asked
+        self.accepted = accepted
+        self._locks = locks
+
+    def reload(self) -> Plan:
+        """Take what the file says now. Raises BackupdError when that cannot be followed; then the old one holds."""
+        found = self.asked.read()
+        if found.wiring.config.node.state_dir != self.accepted.wiring.config.node.state_dir:
+            os.close(found.descriptor)
+            raise UsageError("node.state_dir is another one", hint="Restart the daemon for that.")
+        try:
+            self._locks.hold(job.key for job in found.plan.jobs)
+        except BaseException:
+            os.close(found.descriptor)
+            raise
+        os.close(self.accepted.descriptor)
+        self.accepted = found
+        return found.plan
+
+
+def _serve(current: _Current, lines: Lines) -> int:
+    from backupd.operations.service.host.notify import Notifier
+    from backupd.operations.service.serving import Audience, Bell, Host, serve
+    from backupd.operations.service.supervising.supervisor import Supervisor, World
+    from backupd.operations.service.told import Event
+
+    clock, bell = current.accepted.wiring.clock, Bell()
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        signal.signal(number, lambda which, _frame: bell.ring(signal.Signals(which).name))
+
+    class _Remembering:
+        """Each region's runs go into its own history."""
+
+        def told(self, event: Event) -> None:
+            key = getattr(event, "key", None)
+            if key is not None:
+                current.accepted.wiring.history(key.region).told(event)
+
+    audience = Audience(
+        (lines, _Remembering()),
+        lambda listener, error: lines.write(
+            "error", event="listener", listener=type(listener).__name__, error=type(error).__name__
+        ),
+    )
+    world = World(
+        clock=clock,
+        start=lambda arguments: current.accepted.wiring.child(arguments, current.accepted.descriptor),
+        remembered=lambda key: current.accepted.wiring.history(key.region).last_done(key),
+        told=audience,
+    )
+    host = Host(
+        clock=clock,
+        bell=bell,
+        notifier=Notifier(os.environ, clock),
+        told=audience,
+        reload=current.reload,
+        stop_within=current.accepted.plan.stop_within.total_seconds(),
+        once=current.asked.once,
+    )
+    return serve(Supervisor(current.accepted.plan, world), host)
+
+
+def _kinds(text: str | None) -> tuple[Kind, ...]:
+    from backupd.operations.service.jobs import Kind
+
+    names = text.split(",") if text is not None else []
+    unknown = [name for name in names if name not in set(Kind)]
+    if unknown or (text is not None and not names):
+        raise UsageError("--jobs names a kind that does not exist", hint=f"Known are {', '.join(Kind)}.")
+    return tuple(Kind(name) for name in names)

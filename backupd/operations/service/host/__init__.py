@@ -1,0 +1,1 @@
+"""The daemon's place on a machine: its service manager, its log, its locks."""

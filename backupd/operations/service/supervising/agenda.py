@@ -1,0 +1,85 @@
+"""One job's standing: when it was last done, what was tried since, and when it is due. Pure."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING
+
+from backupd.operations.service.told import WELL, Outcome
+from backupd.planning.schedule.due import Awake, Due, next_due
+from backupd.planning.schedule.retries import Cause, Patience, retry_delay
+
+if TYPE_CHECKING:
+    from backupd.operations.service.jobs import Job
+
+
+@dataclass(frozen=True, slots=True)
+class _Retry:
+    at: datetime
+    slot: datetime
+    attempt: int
+    look: bool
+
+
+class Agenda:
+    """For one thread."""
+
+    def __init__(self, job: Job, last: datetime | None) -> None:
+        self.job = job
+        self._last = last
+        """Begin of the newest run that did the work, here or, by what the stores say, anywhere."""
+        self._tried: datetime | None = None
+        self._retry: _Retry | None = None
+
+    def was_done(self, at: datetime) -> None:
+        """Somebody did the work at that instant."""
+        self._last = at if self._last is None else max(at, self._last)
+        if self._retry is not None and self._retry.slot <= self._last:
+            self._retry = None
+
+    def due(self, now: datetime, awake: Awake) -> Due | None:
+        """The next run: on the timetable, or sooner because the last one failed."""
+        planned = next_due(self.job.timetable, max(filter(None, (self._last, self._tried)), default=None), now, awake)
+        retry = self._retry
+        if retry is not None and (planned is None or retry.at <= planned.at):
+            return Due(retry.at, retry.slot, missed=False)
+        return planned
+
+    def attempt(self, due: Due) -> int:
+        """The number of the try that `due` is, from 1 on."""
+        return self._retry.attempt if self._retry is not None and self._retry.slot == due.slot else 1
+
+    def wants_look(self, due: Due, awake: Awake) -> datetime | None:
+        """From when on the region must have been looked at first: perhaps somebody else did the work."""
+        if self._retry is not None and self._retry.slot == due.slot:
+            return self._retry.at if self._retry.look else None
+        return awake.since if due.missed else None
+
+    def began(self, at: datetime) -> None:
+        self._tried = at
+
+    def ended(self, outcome: Outcome, slot: datetime, again: Again | None) -> datetime | None:
+        """The run for `slot` has ended; when it is tried again, None: at its next time."""
+        attempt = self._retry.attempt if self._retry is not None and self._retry.slot == slot else 1
+        self._retry = None
+        if outcome in WELL:
+            self.was_done(self._tried or slot)
+        if again is None or (delay := retry_delay(again.cause, attempt, again.patience)) is None:
+            return None
+        self._retry = _Retry(again.now + delay, slot, attempt + 1, look=outcome is Outcome.BUSY)
+        return self._retry.at
+
+
+@dataclass(frozen=True, slots=True)
+class Again:
+    """What stood in the way of a run, and how long to wait."""
+
+    cause: Cause
+    now: datetime
+    patience: Patience
+
+
+def again(cause: Cause | None, now: datetime, first: timedelta, seed: str) -> Again | None:
+    """For `Agenda.ended`; None where nothing stood in the way."""
+    return None if cause is None else Again(cause, now, Patience(first, seed))

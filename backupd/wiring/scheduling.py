@@ -1,0 +1,226 @@
+"""What the daemon is made of: which jobs this machine can do, when they are due, and how they are started."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from backupd.config.faults import Finding
+from backupd.config.schema import SftpStore
+from backupd.errors import ConfigError
+from backupd.model.ids import RegionName
+from backupd.model.timetables import Never, Timetable, in_zone, spell_timetable
+from backupd.operations.service.jobs import Bounds, Job, JobKey, Kind, Limits
+from backupd.planning.deletion.spans import spell
+from backupd.planning.schedule.slots import longest_gap
+from backupd.wiring.drilling import Drilling
+
+if TYPE_CHECKING:
+    from backupd.config.service import ScheduleSection
+    from backupd.config.text.secrets import FileRef
+    from backupd.operations.service.children.process import Child
+    from backupd.operations.service.history import History
+    from backupd.operations.service.supervising.supervisor import Plan
+
+_LOOK = Limits(deadline=timedelta(minutes=15), stall=timedelta(minutes=5), grace=timedelta(seconds=20))
+"""Of looking and of reading a query: what waits for them should not wait long."""
+_GRACE = timedelta(minutes=1)
+_PRIVATE = ("NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID", "LISTEN_FDS", "LISTEN_PID")
+"""Between the service manager and the daemon only."""
+
+
+@dataclass(frozen=True, slots=True)
+class Scheduling(Drilling):
+    """And of what runs by itself."""
+
+    def schedule(self, region: RegionName) -> ScheduleSection:
+        """When the region's work is due."""
+        return self.config.regions[region].schedule.over(self.config.schedule)
+
+    def timetable_of(self, region: RegionName, kind: Kind) -> Timetable:
+        section = self.schedule(region)
+        timetable: Timetable = getattr(section, kind)
+        return in_zone(timetable, section.zone)
+
+    def service_plan(self, regions: Sequence[RegionName], kinds: Sequence[Kind], *, spread: timedelta | None) -> Plan:
+        """The jobs of these kinds, or where none is named of all that this machine is set up for.
+
+        `spread` None: as configured. Raises ConfigError for a kind that is asked for and cannot be done here, for files
+        that cannot be read, and when there is nothing to do at all.
+        """
+        from backupd.operations.service.supervising.supervisor import Plan
+
+        section = self.config.daemon
+        keys = [JobKey(kind, region) for region in regions for kind in self._kinds(region, kinds)]
+        if all(key.kind is Kind.OBSERVE for key in keys) and Kind.OBSERVE not in kinds:
+            raise ConfigError(
+                "there is nothing to do for a daemon here",
+                hint="Backups need a signing key, purges and expiry a [keeper], drills a [drill] section.",
+            )
+        return Plan(
+            jobs=tuple(self._job(key, on_time=not kinds or key.kind in kinds) for key in keys),
+            labels={region: tuple(self.databases(region)) for region in regions},
+            bounds=Bounds(section.heavy, section.heavy_per_region),
+            spread=section.spread if spread is None else spread,
+            retry_after=section.retry_after,
+            stop_within=section.stop_within,
+            machine=self.config.node.name,
+        )
+
+    def child(self, arguments: Sequence[str], config: int) -> Child:
+        """A run of backupd, with the configuration that the descriptor `config` holds.
+
+        Raises OSError when it cannot be started.
+        """
+        from backupd.operations.service.children.process import Child
+
+        command = [sys.executable, "-m", "backupd", "--config", f"/proc/self/fd/{config}", *arguments, "--json"]
+        environment = {name: value for name, value in self.environ.items() if name not in _PRIVATE}
+        return Child(command, environment, (config,))
+
+    def history(self, region: RegionName) -> History:
+        """What this machine remembers of the region's runs."""
+        from backupd.operations.service.history import History
+
+        return History(self.config.node.state_dir / region / "history.sqlite")
+
+    def timetable_findings(self) -> Iterator[Finding]:
+        """Timetables that cannot keep what the configuration promises, of work that this machine does."""
+        for region in self.regions([]):
+            for kind, (most, promise) in self._promises(region).items():
+                timetable = self.timetable_of(region, kind)
+                gap = longest_gap(timetable)
+                if most is not None and gap is not None and gap > most and self._has(kind, region):
+                    rare = f'"{spell_timetable(timetable)}" leaves up to {spell(gap)} between two runs'
+                    yield (
+                        self._written(region, kind),
+                        f"{rare}, and {promise} is {spell(most)}",
+                        f"Have it due more often, or promise less in regions.{region}.{promise}.",
+                    )
+
+    def timetable_advice(self) -> Iterator[Finding]:
+        """Work that is promised, and that nothing here does by itself."""
+        for region in self.regions([]):
+            for kind, (most, promise) in self._promises(region).items():
+                if most is not None and isinstance(self.timetable_of(region, kind), Never) and self._has(kind, region):
+                    yield (
+                        self._written(region, kind),
+                        f"{kind} is never due by itself",
+                        f"Something else has to run it often enough for {promise}.",
+                    )
+
+    def _promises(self, region: RegionName) -> dict[Kind, tuple[timedelta | None, str]]:
+        """The longest time between two runs that a region's promises allow, and which one it is."""
+        section = self.config.regions[region]
+        gap = section.lifecycle.expiry_gap, "lifecycle.expiry_gap"
+        return {
+            Kind.BACKUP: (section.objectives.rpo, "objectives.rpo"),
+            Kind.PURGE: gap,
+            Kind.EXPIRE: gap,
+            Kind.DRILL: (section.objectives.drill_every, "objectives.drill_every"),
+        }
+
+    def _written(self, region: RegionName, kind: Kind) -> tuple[str, ...]:
+        own = getattr(self.config.regions[region].schedule, kind) is not None
+        return ("regions", region, "schedule", kind.value) if own else ("schedule", kind.value)
+
+    def _job(self, key: JobKey, *, on_time: bool) -> Job:
+        section = self.config.daemon
+        limits = Limits(section.deadline, section.stall, min(_GRACE, section.stop_within))
+        job = Job(key, self.timetable_of(key.region, key.kind) if on_time else Never(), self._arguments(key), limits)
+        if job.heavy:
+            return job
+        short = Limits(min(_LOOK.deadline, limits.deadline), min(_LOOK.stall, limits.stall), _LOOK.grace)
+        return Job(key, job.timetable, job.arguments, short)
+
+    def _arguments(self, key: JobKey) -> tuple[str, ...]:
+        region = key.region
+        commands: dict[Kind, tuple[str, ...]] = {
+            Kind.OBSERVE: ("status", region),
+            Kind.SYNC: ("tenant", "sync", region),
+            Kind.VERIFY: ("verify", region, "--read-data", self.schedule(region).verify_share),
+        }
+        return commands.get(key.kind, (key.kind.value, region))
+
+    def _kinds(self, region: RegionName, wanted: Sequence[Kind]) -> list[Kind]:
+        """Those that are wanted, or all this machine is set up for; and always a look, which others wait for."""
+        for kind in wanted:
+            if not self._has(kind, region):
+                raise ConfigError(f'this machine is not set up for "{kind}" of region "{region}"', hint=_NEEDS[kind])
+        chosen = wanted or [kind for kind in Kind if self._has(kind, region) and self._is_given(kind, region)]
+        kinds = [kind for kind in Kind if kind in chosen or kind is Kind.OBSERVE]
+        for kind in kinds:
+            for file in self._files(kind, region):
+                _require_readable(file.resolve(self.environ), kind)
+        return kinds
+
+    def _has(self, kind: Kind, region: RegionName) -> bool:
+        """Whether the configuration has what the work needs."""
+        config = self.config
+        keeps = config.keeper is not None and config.node.tenant_key_file is not None
+        sets_up: dict[Kind, Callable[[], bool]] = {
+            Kind.BACKUP: lambda: None not in (config.node.signing_key_file, config.node.tenant_key_file),
+            Kind.SYNC: lambda: keeps and config.regions[region].lifecycle.query is not None,
+            Kind.PURGE: lambda: keeps,
+            Kind.EXPIRE: lambda: keeps,
+            Kind.DRILL: lambda: config.drill is not None,
+        }
+        return sets_up.get(kind, lambda: True)()
+
+    def _is_given(self, kind: Kind, region: RegionName) -> bool:
+        """Whether the service manager gave this process every credential that the work needs."""
+        folder = self.environ.get("CREDENTIALS_DIRECTORY")
+        return all(
+            not file.is_credential or (bool(folder) and file.resolve(self.environ).exists())
+            for file in self._files(kind, region)
+        )
+
+    def _files(self, kind: Kind, region: RegionName) -> Iterator[FileRef]:
+        """What the work reads, of what nobody else may."""
+        node, keeper, drill = self.config.node, self.config.keeper, self.config.drill
+        removes = kind in (Kind.SYNC, Kind.PURGE, Kind.EXPIRE)
+        own: list[FileRef | None] = []
+        if kind is Kind.BACKUP:
+            own += [node.signing_key_file, node.tenant_key_file]
+            own += [one.passfile for one in self.config.regions[region].databases.values()]
+        if removes and keeper is not None:
+            own += [keeper.signing_key_file, node.tenant_key_file]
+        if kind is Kind.DRILL and drill is not None:
+            own += [drill.identity, drill.passphrase_file, drill.escrow_identity, drill.escrow_passphrase_file]
+        yield from (one for one in own if one is not None)
+        for name in self.stores_of(region):
+            store = self.config.stores[name]
+            if isinstance(store, SftpStore):
+                yield store.credential("keeper" if removes else "writer").key
+
+
+_NEEDS = {
+    Kind.BACKUP: "It needs signing_key_file and tenant_key_file under [node].",
+    Kind.SYNC: "It needs a [keeper] section, and a query under [regions.NAME.lifecycle.query].",
+    Kind.PURGE: "It needs a [keeper] section, and tenant_key_file under [node].",
+    Kind.EXPIRE: "It needs a [keeper] section, and tenant_key_file under [node].",
+    Kind.DRILL: "It needs a [drill] section.",
+}
+
+
+def _require_readable(file: Path, kind: Kind) -> None:
+    try:
+        with file.open("rb"):
+            pass
+    except OSError as error:
+        raise ConfigError(
+            f'"{file}" cannot be read ({error.strerror}), and "{kind}" needs it',
+            hint="Check its owner and mode; the daemon's user must be able to read it, nobody else.",
+        ) from None
+
+
+def config_descriptor(text: str) -> int:
+    """A descriptor that runs inherit and read the configuration from: a file that is wrong by now is not theirs."""
+    number = os.memfd_create("backupd.toml")
+    os.write(number, text.encode())
+    return number
