@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from backupd.cli import output
+from backupd.cli.commands import escrow
 from backupd.cli.commands.rekeying import rotate
 from backupd.cli.commands.store import tell_signers
 from backupd.cli.options import (
@@ -33,6 +34,7 @@ def add(app: typer.Typer) -> None:
     group.command("generate", epilog=EXIT_STATUS)(generate)
     group.command("check", epilog=EXIT_STATUS)(check)
     group.command("rotate", epilog=EXIT_STATUS)(rotate)
+    escrow.add(group)
     app.add_typer(group, name="key")
 
 
