@@ -15,7 +15,7 @@ from backupd.errors import ConfigError
 from backupd.model.tenancy import ClassPolicy, TenancyKind
 
 EXAMPLE = importlib.resources.files("backupd.config").joinpath("example.toml").read_text("utf-8")
-WHOLE = re.sub(r"^# (?=\[[a-z]+\]|[a-z_]+ += )", "", EXAMPLE, flags=re.MULTILINE)
+WHOLE = re.sub(r"^# (?=\[\[?[a-z]+\]|[a-z_]+ += )", "", EXAMPLE, flags=re.MULTILINE)
 """With every key that the example shows in a comment."""
 
 
