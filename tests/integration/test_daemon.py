@@ -18,7 +18,7 @@ from fix_postgres import Database
 
 
 def test_it_backs_up_verifies_and_keeps_by_itself(kept_node: NodeFolder, daemons: Nodes) -> None:
-    """Whatever is due is done, and again, though there is more to do than time; the log has a line for each, no name."""
+    """Whatever is due is done, and again, though there is more to do than time; each has a line in the log, no name."""
     scheduled(kept_node, backup="every 5s", verify="every 6s", expire="every 7s", purge="every 8s", observe="every 10s")
     daemon = daemons.start(kept_node)
     for kind in ("backup", "verify", "expire", "purge", "observe"):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
@@ -37,6 +37,12 @@ class Agenda:
         self._last = at if self._last is None else max(at, self._last)
         if self._retry is not None and self._retry.slot <= self._last:
             self._retry = None
+
+    def clock_was_set(self, now: datetime) -> None:
+        """What was done in a future that is none any more was done just now."""
+        self._last, self._tried = (at and min(at, now) for at in (self._last, self._tried))
+        if self._retry is not None:
+            self._retry = replace(self._retry, at=now)
 
     def due(self, now: datetime, awake: Awake) -> Due | None:
         """The next run: on the timetable, or sooner because the last one failed."""

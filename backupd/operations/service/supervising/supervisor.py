@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from backupd.clock import Clock
     from backupd.model.ids import RegionName
 
+_SET: Final = timedelta(seconds=30)
+"""Clocks that drift apart by more between two turns were set, or the machine slept."""
 _TO_END: Final = 0.75
 """Of the time for stopping that jobs have to end by themselves; the rest is for killing."""
 
@@ -60,6 +62,8 @@ class Supervisor:
         self._world = world
         self._plan = plan
         self._since = world.clock.now()
+        self._ticks = world.clock.monotonic()
+        self._now = self._since
         self._agendas: dict[JobKey, Agenda] = {}
         self._runs: dict[JobKey, Run] = {}
         self._waiting: set[JobKey] = set()
@@ -81,6 +85,7 @@ class Supervisor:
         for job in plan.jobs:
             agenda = kept[job.key] or Agenda(job, self._world.remembered(job.key))
             agenda.job = job
+            agenda.clock_was_set(self._world.clock.now())
             self._agendas[job.key] = agenda
             self._schedule(job.key)
 
@@ -101,6 +106,7 @@ class Supervisor:
 
     def step(self) -> None:
         """One turn: see to what runs, start what is due."""
+        self._mind_the_clock()
         now = self._world.clock.monotonic()
         for key, run in list(self._runs.items()):
             if run.look(now):
@@ -137,6 +143,17 @@ class Supervisor:
         """Whether every job that had to be ended could be: then the watchdog may be fed."""
         now = self._world.clock.monotonic()
         return not any(run.defies(now) for run in self._runs.values())
+
+    def _mind_the_clock(self) -> None:
+        now, ticks = self._world.clock.now(), self._world.clock.monotonic()
+        moved = now - self._now - timedelta(seconds=ticks - self._ticks)
+        self._now, self._ticks = now, ticks
+        if abs(moved) > _SET:
+            self._since = now
+            self._looked = {region: min(at, now) for region, at in self._looked.items()}
+            for key, agenda in self._agendas.items():
+                agenda.clock_was_set(now)
+                self._schedule(key)
 
     def _awake(self, region: RegionName) -> Awake:
         return Awake(self._since, f"{self._plan.machine}/{region}", self._plan.spread)
@@ -244,7 +261,7 @@ class Supervisor:
         for kind, done in looking.last_done(answer, self._plan.labels.get(region, ())).items():
             key = JobKey(kind, region)
             if key in self._agendas:
-                self._agendas[key].was_done(done)
+                self._agendas[key].was_done(min(done, self._world.clock.now()))
         for key in self._of(region):
             self._schedule(key)
 
