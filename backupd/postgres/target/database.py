@@ -38,7 +38,7 @@ def check_name(connection: Connection, name: str) -> None:
     if taken:
         raise RefusedError(
             "the target names a database that exists already",
-            hint="A restore makes new databases: give a name that is free in --target, or another --suffix of a region's, "
+            hint="A restore makes new databases: give a name that is free in --target, or a region another --suffix, "
             "or drop it first.",
         )
 
