@@ -50,8 +50,24 @@ def test_what_the_stores_say_was_done_is_not_done_again():
     yard.step(hours=23)
     assert yard.running() == []
     yard.step(minutes=31)
+    assert yard.running() == ["observe be"]
+    yard.look()
 
     assert yard.running() == ["backup be"]
+
+
+def test_what_another_node_does_meanwhile_is_not_done_twice():
+    """When its time has come the stores are looked at first: another node has just published a snapshot."""
+    yard = Yard(backup="daily 23:30")
+    yard.begin()
+    yard.step()
+    yard.look(said=published("2029-12-31T23:30:05+00:00"))
+    yard.step(hours=23, minutes=31)
+    yard.look(said=published("2030-01-01T23:30:20+00:00"))
+
+    assert yard.running() == []
+    assert not yard.started("backup")
+    assert yard.supervisor.next_at(key("backup")) == START + timedelta(hours=47, minutes=30)
 
 
 def test_a_look_that_fails_keeps_nothing_from_running():
@@ -73,6 +89,7 @@ def test_nothing_overlaps_with_itself():
     assert len(yard.started("backup")) == 1
     yard.process("backup").end(0)
     yard.step()
+    yard.look()
 
     assert len(yard.started("backup")) == 2
     yard.process("backup").end(0)
@@ -93,12 +110,13 @@ def test_heavy_jobs_are_bounded_and_light_ones_are_not():
 def test_who_is_due_longest_comes_first():
     """A job that is always due again does not keep the others waiting for ever."""
     yard = begun(backup="every 1m", verify="every 1m", drill="every 1m")
-    for _ in range(9):
-        (running,) = yard.running()
-        yard.process(running.split()[0]).end(0)
+    while len(yard.done("backup")) < 4:
+        for running in yard.running():
+            yard.process(running.split()[0]).end(0)
         yard.step(minutes=2)
 
-    assert [len(yard.done(kind)) for kind in ("backup", "verify", "drill")] == [3, 3, 3]
+    counts = [len(yard.done(kind)) for kind in ("backup", "verify", "drill")]
+    assert max(counts) - min(counts) <= 1
 
 
 @pytest.mark.parametrize(
@@ -298,6 +316,7 @@ def test_a_history_from_the_future_stops_nothing():
     yard.step(hours=23)
     assert yard.running() == []
     yard.step(minutes=31)
+    yard.look()
 
     assert yard.running() == ["backup be"]
 

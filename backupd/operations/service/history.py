@@ -24,6 +24,11 @@ CREATE TABLE IF NOT EXISTS run (id INTEGER PRIMARY KEY, kind TEXT NOT NULL, regi
   failure TEXT NOT NULL);
 CREATE INDEX IF NOT EXISTS run_of ON run (kind, region, id);
 """
+_NOT_BROKEN = frozenset(
+    {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR}
+    | {sqlite3.SQLITE_READONLY, sqlite3.SQLITE_PERM}
+)
+"""Another time, or another place, the file is as good as ever."""
 _KEPT = 500
 """Runs of each job; the oldest go first."""
 
@@ -87,9 +92,9 @@ class History:
                 with contextlib.closing(sqlite3.connect(self._path, timeout=5)) as database, database:
                     database.executescript(_SCHEMA)
                     return work(database)
-            except sqlite3.OperationalError:
-                return None
-            except (sqlite3.DatabaseError, ValueError):
+            except (sqlite3.DatabaseError, ValueError) as error:
+                if getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR) in _NOT_BROKEN:
+                    return None
                 with contextlib.suppress(OSError):
                     self._path.unlink()
         return None

@@ -28,6 +28,9 @@ PRECEDENCE: Final = {kind: number for number, kind in enumerate(Kind)}
 LIGHT: Final = frozenset({Kind.OBSERVE, Kind.SYNC})
 """They wait for nobody, and nobody waits for them."""
 
+TOLD_BY_STORES: Final = frozenset({Kind.BACKUP, Kind.PURGE, Kind.EXPIRE, Kind.DRILL})
+"""A look at the stores shows when it was done last, whichever machine did it."""
+
 
 class JobKey(NamedTuple):
     """Which job."""

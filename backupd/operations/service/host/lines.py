@@ -47,7 +47,8 @@ class Lines:
 
     def _placed(self, _logger: Any, level: str, fields: Any) -> Any:
         # journald knows the time and the priority of a line; a person wants to read them.
-        return fields if self._to_journal else {"level": level, **fields}
+        level_of = {} if self._to_journal else {"level": level}
+        return {**level_of, "event": fields.pop("event"), **fields}
 
     def _marked(self, _logger: Any, level: str, line: Any) -> str:
         return f"<{_PRIORITY[level]}>{line}" if self._to_journal else str(line)

@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
+from backupd.operations.service.jobs import TOLD_BY_STORES
 from backupd.operations.service.told import WELL, Outcome
 from backupd.planning.schedule.due import Awake, Due, next_due
 from backupd.planning.schedule.retries import Cause, Patience, retry_delay
@@ -60,7 +61,9 @@ class Agenda:
         """From when on the region must have been looked at first: perhaps somebody else did the work."""
         if self._retry is not None and self._retry.slot == due.slot:
             return self._retry.at if self._retry.look else None
-        return awake.since if due.missed else None
+        if due.missed:
+            return awake.since
+        return due.slot if self.job.key.kind in TOLD_BY_STORES else None
 
     def began(self, at: datetime) -> None:
         self._tried = at
