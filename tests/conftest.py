@@ -12,6 +12,7 @@ pytest_plugins = [
     "fix_yard",
     "fix_sftp",
     "fix_stores",
+    "fix_systemd",
     "fix_zoo",
     "fix_daemon",
 ]
