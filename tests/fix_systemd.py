@@ -73,7 +73,7 @@ def install(machine: Machine, *arguments: str, check: bool = True) -> str:
 
 
 @dataclass(frozen=True)
-class Node:
+class Installed:
     """An installed and configured one."""
 
     machine: Machine
@@ -86,13 +86,13 @@ class Node:
 
 
 @pytest.fixture
-def machine() -> Iterator[Machine]:
+def bare_machine() -> Iterator[Machine]:
     """A machine of one's own, where nothing is installed."""
     yield from _booted()
 
 
 @pytest.fixture(scope="module")
-def node() -> Iterator[Node]:
+def booted() -> Iterator[Installed]:
     """One for a file of tests, with everything that README's *Install* and *Set up a keeper* ask for."""
     for machine in _booted():
         install(machine)
@@ -101,7 +101,7 @@ def node() -> Iterator[Node]:
             PYTHONPATH=f"{INSIDE}/checkout/tests:{INSIDE}/packages",
         )
         _configure(machine, around)
-        yield Node(machine, around)
+        yield Installed(machine, around)
 
 
 def _booted() -> Iterator[Machine]:

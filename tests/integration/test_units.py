@@ -6,7 +6,7 @@ import json
 import re
 
 import pytest
-from fix_systemd import CREDENTIALS, UNITS, Node
+from fix_systemd import CREDENTIALS, UNITS, Installed
 
 pytestmark = pytest.mark.timeout(900)
 
@@ -38,9 +38,9 @@ unshare --user --map-current-user --net -- true 2>/dev/null && echo "can leave t
 """
 
 
-def probed(node: Node, unit: str, script: str) -> list[str]:
+def probed(booted: Installed, unit: str, script: str) -> list[str]:
     """What a script prints that runs in the unit's place, with all else that the unit says."""
-    machine = node.machine
+    machine = booted.machine
     machine.path("/usr/local/bin/probe").write_text(f"{script}\nexit 0\n")
     machine.path("/usr/local/bin/probe").chmod(0o755)
     folder = machine.path(f"/run/systemd/system/{unit}.d")
@@ -57,17 +57,17 @@ def probed(node: Node, unit: str, script: str) -> list[str]:
         machine.run("systemctl", "daemon-reload")
 
 
-def test_systemd_has_nothing_to_say_of_the_units(node: Node) -> None:
+def test_systemd_has_nothing_to_say_of_the_units(booted: Installed) -> None:
     """`systemd-analyze verify` is silent about each of them, where they are installed."""
     for unit in UNITS:
-        done = node.machine.run("systemd-analyze", "verify", unit)
+        done = booted.machine.run("systemd-analyze", "verify", unit)
         assert (done.stdout + done.stderr).decode() == ""
 
 
 @pytest.mark.parametrize("unit", [unit.replace("@be", "@") for unit in UNITS])
-def test_no_unit_is_exposed(node: Node, unit: str) -> None:
+def test_no_unit_is_exposed(booted: Installed, unit: str) -> None:
     """`systemd-analyze security` gives each at most 1.5 of 10."""
-    said = node.machine.text(
+    said = booted.machine.text(
         "systemd-analyze", "security", "--offline=true", "--no-pager", f"/usr/local/lib/systemd/system/{unit}"
     )
 
@@ -78,30 +78,30 @@ def test_no_unit_is_exposed(node: Node, unit: str) -> None:
 
 
 @pytest.mark.parametrize("unit", UNITS)
-def test_a_unit_writes_into_its_own_folders_only(node: Node, unit: str) -> None:
+def test_a_unit_writes_into_its_own_folders_only(booted: Installed, unit: str) -> None:
     """Elsewhere it may not, even where everybody may; what it writes under the configured names is its own."""
     for everybodys in ("/srv/open", "/srv/backupd"):
-        node.machine.path(everybodys).mkdir(exist_ok=True)
-        node.machine.path(everybodys).chmod(0o777)
+        booted.machine.path(everybodys).mkdir(exist_ok=True)
+        booted.machine.path(everybodys).chmod(0o777)
 
-    assert probed(node, unit, WRITABLE) == []
+    assert probed(booted, unit, WRITABLE) == []
 
     role = unit.removesuffix(".service").partition("-")[2]
     own = f"/var/lib/backupd-{role}/state" if role else "/var/lib/backupd"
-    assert node.machine.path(f"{own}/probe").exists()
+    assert booted.machine.path(f"{own}/probe").exists()
     for other in ("/var/lib/backupd", "/var/lib/backupd-keeper/state", "/var/lib/backupd-drill/state"):
-        assert other == own or not node.machine.path(f"{other}/probe").exists()
+        assert other == own or not booted.machine.path(f"{other}/probe").exists()
     for left in (f"{own}/probe", "/srv/backupd/probe"):
-        node.machine.path(left).unlink()
+        booted.machine.path(left).unlink()
 
 
 @pytest.mark.parametrize("unit", UNITS)
-def test_a_unit_sees_its_own_credentials_only(node: Node, unit: str) -> None:
+def test_a_unit_sees_its_own_credentials_only(booted: Installed, unit: str) -> None:
     """A file in its folder under /etc/backupd/credentials is a credential; no other unit's can be read."""
     role = unit.removesuffix(".service").partition("-")[2] or "node"
 
     found = probed(
-        node,
+        booted,
         unit,
         'cd "$CREDENTIALS_DIRECTORY" && for file in *; do test -s "$file" && echo "$file"; done; ls /run/credentials;'
         " cat /etc/backupd/credentials/*/* /etc/backupd/made/* 2>/dev/null",
@@ -111,12 +111,12 @@ def test_a_unit_sees_its_own_credentials_only(node: Node, unit: str) -> None:
 
 
 @pytest.mark.parametrize("unit", UNITS)
-def test_a_unit_is_confined(node: Node, unit: str) -> None:
+def test_a_unit_is_confined(booted: Installed, unit: str) -> None:
     """No capability, filtered system calls, nobody else's processes or homes; only drills make an empty network."""
     user = unit.removesuffix(".service") if unit in ("backupd-keeper.service", "backupd-drill.service") else "backupd"
     nothing = "0000000000000000"
 
-    found = probed(node, unit, CONFINED)
+    found = probed(booted, unit, CONFINED)
 
     assert found == [
         *(f"CapEff:{nothing}", f"CapBnd:{nothing}", "NoNewPrivs:1", "Seccomp:2", "0", user),
@@ -124,23 +124,23 @@ def test_a_unit_is_confined(node: Node, unit: str) -> None:
     ]
 
 
-def test_the_program_works_as_confined_as_its_units(node: Node) -> None:
+def test_the_program_works_as_confined_as_its_units(booted: Installed) -> None:
     """From init to drill, each command by the role whose it is, with that unit's user, credentials and restrictions."""
-    assert "append_only yes" in node.as_unit("node", "init", "be")
-    assert json.loads(node.as_unit("node", "backup", "be", "--json"))
-    assert "clean" in node.as_unit("node", "verify", "be", "--read-data", "100%")
-    assert "keep " in node.as_unit("keeper", "expire", "be")
-    assert "0 purges begun" in node.as_unit("keeper", "purge", "be")
-    assert "PASS" in node.as_unit("drill", "drill", "be")
+    assert "append_only yes" in booted.as_unit("node", "init", "be")
+    assert json.loads(booted.as_unit("node", "backup", "be", "--json"))
+    assert "clean" in booted.as_unit("node", "verify", "be", "--read-data", "100%")
+    assert "keep " in booted.as_unit("keeper", "expire", "be")
+    assert "0 purges begun" in booted.as_unit("keeper", "purge", "be")
+    assert "PASS" in booted.as_unit("drill", "drill", "be")
 
-    assert list(node.machine.path("/var/lib/backupd-drill").glob("backupd-drill-*")) == []
-    written = node.machine.text("find", "/var/lib/backupd", "/var/spool/backupd", "!", "-user", "backupd")
+    assert list(booted.machine.path("/var/lib/backupd-drill").glob("backupd-drill-*")) == []
+    written = booted.machine.text("find", "/var/lib/backupd", "/var/spool/backupd", "!", "-user", "backupd")
     assert written == ""
 
 
-def test_a_writer_cannot_do_a_keepers_work(node: Node) -> None:
+def test_a_writer_cannot_do_a_keepers_work(booted: Installed) -> None:
     """The keeper's key is not among the writer's credentials: what it asks for is refused as such."""
-    done = node.machine.run("backupd-as", "node", "expire", "be", check=False)
+    done = booted.machine.run("backupd-as", "node", "expire", "be", check=False)
 
     assert done.returncode == 3
     assert b"keeper.key" in done.stderr
