@@ -80,9 +80,13 @@ class StoreFacts(msgspec.Struct, frozen=True, kw_only=True):
     """Why nothing else is known."""
     append_only: bool | None = None
     """Whether the writer's account could neither remove nor overwrite when this was tried last."""
-    enforcement: str | None = None
+    mode: str | None = None
     """What keeps a stolen node from removing backups: `append-only` (the server), `ingest` (it only hands in), or
     `plain` (nothing)."""
+    handing: bool = False
+    """Whether the configuration has writers hand in what they write, for the keeper to take."""
+    handed_in: int = 0
+    """Objects that wait for the keeper to take them, of all nodes; what a database published may be among them."""
     separate_keeper: bool = False
     """Whether the configuration gives the keeper a credential of its own."""
     databases: tuple[DatabaseFacts, ...] = ()

@@ -7,12 +7,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from backupd.wiring.facts import Facts
 from backupd.wiring.places import QUICKLY
-from backupd.wiring.scheduling import Scheduling
 
 __all__ = ["QUICKLY", "Wiring"]
 
 
 @dataclass(frozen=True, slots=True)
-class Wiring(Scheduling):
+class Wiring(Facts):
     """A configuration at work in this process."""

@@ -39,7 +39,7 @@ def database(label: str = "app", **changes: Any) -> DatabaseFacts:
 def store(name: str = "zurich", **changes: Any) -> StoreFacts:
     said = {
         "append_only": True,
-        "enforcement": "append-only",
+        "mode": "append-only",
         "separate_keeper": True,
         "databases": (database(),),
         "space": SpaceFacts(600 * 10**9, 10**12),
@@ -71,7 +71,7 @@ def job(kind: str = "backup", **changes: Any) -> JobFacts:
 def region(name: str = "be", **changes: Any) -> RegionFacts:
     said = {
         "at": NOW - timedelta(minutes=5),
-        "stores": (store(), store("cellar", append_only=False, enforcement="plain", separate_keeper=False)),
+        "stores": (store(), store("cellar", append_only=False, mode="plain", separate_keeper=False)),
         "ledger": Head(40, "5e" * 32),
         "founded": NOW - 100 * DAY,
         "leaving": 3,

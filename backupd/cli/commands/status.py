@@ -3,24 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from datetime import datetime
-from typing import TYPE_CHECKING, Any
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
 
-import msgspec
 import typer
 
-from backupd.cli import failures, output
+from backupd.cli import output
 from backupd.cli.options import EXIT_STATUS, ConfigOption, JsonOption, RegionArgument, wired
 from backupd.errors import RefusedError
 
 if TYPE_CHECKING:
-    from backupd.operations.status import Ages, RegionStatus, StoreStatus
+    from backupd.model.status import Alarm, DatabaseFacts, JobFacts, RegionFacts, StoreFacts
 
-
-_MODES = {
-    "plain": "a writer may remove and overwrite",
+_ENFORCED = {
     "append-only": "append-only for writers",
     "ingest": "writers hand in, the keeper takes",
+    "plain": "a writer may remove and overwrite",
 }
 
 
@@ -29,80 +28,103 @@ def add(app: typer.Typer) -> None:
 
 
 def status(
-    context: typer.Context, region: RegionArgument = None, config: ConfigOption = None, as_json: JsonOption = False
+    context: typer.Context,
+    region: RegionArgument = None,
+    probe: Annotated[
+        bool, typer.Option("--probe", help="Also try by writing what stores can do, at most once a day.")
+    ] = False,
+    html: Annotated[
+        Path | None, typer.Option("--html", metavar="FILE", help="Write the same as a page, too.", show_default=False)
+    ] = None,
+    config: ConfigOption = None,
+    as_json: JsonOption = False,
 ) -> int:
     """Say how regions stand: the newest snapshot published, verified and restored, who is leaving, what stores can do.
 
-    The three ages are never mixed. The exit status is that of the first store that cannot be reached, or 10 when a
-    tenant is past its date.
+    The three ages are never mixed. What is wrong stands below, with what to do about it. The exit status is that of the
+    first store that cannot be reached, or 10 when something endangers a promise: a tenant past its date or too near it,
+    a snapshot or a proof older than promised, a keeper that does not run, a store that is not what it was.
 
     \b
-    Example:
+    Examples:
       backupd status
+      backupd status be --html be.html
     """
-    from backupd.operations.status import region_status
-
     wiring = wired(context, config)
-    found: list[RegionStatus] = []
-    for name in wiring.regions(region or []):
-        with wiring.standing(name) as (book, repositories):
-            separate = wiring.separate_keepers(name)
-            handing = wiring.handing(name)
-            found.append(region_status(book, repositories, separate, wiring.clock.now(), handing))
+    found = [wiring.facts(name, probe=probe) for name in wiring.regions(region or [])]
+    alarms = {one.region: wiring.alarms(one) for one in found}
+    if html is not None:
+        wiring.write_page(html, found)
     if as_json:
-        output.print_json({"regions": [_as_object(one) for one in found]})
+        output.print_json({"regions": found, "alarms": [alarm for told in alarms.values() for alarm in told]})
     else:
         for one in found:
             output.print_lines(_told(one, wiring.clock.now()))
+            output.print_lines(_alarms_told(alarms[one.region]))
     unreached = (store.error.exit_code for one in found for store in one.stores if store.error is not None)
-    return next(unreached, RefusedError.exit_code if any(one.late for one in found) else 0)
+    return next(
+        unreached, RefusedError.exit_code if any(_grave(alarm) for told in alarms.values() for alarm in told) else 0
+    )
 
 
-def _as_object(one: RegionStatus) -> dict[str, Any]:
-    stores = [
-        {"store": store.store, "error": failures.as_object(store.error)}
-        if store.error is not None
-        else {"mode": store.mode}
-        | {name: getattr(store, name) for name in store.__dataclass_fields__ if name != "error"}
-        for store in one.stores
-    ]
-    rest = {name: getattr(one, name) for name in one.__dataclass_fields__ if name != "stores"}
-    return {**msgspec.to_builtins(rest), "stores": msgspec.to_builtins(stores)}
+def _grave(alarm: Alarm) -> bool:
+    """Whether it endangers a promise. What a job of the past said is no state of the region."""
+    from backupd.model.status import AlarmCode, Severity
+
+    return alarm.severity is Severity.ERROR and alarm.code not in (AlarmCode.JOB_FAILED, AlarmCode.JOB_FOUND)
 
 
-def _told(one: RegionStatus, now: datetime) -> Iterator[str]:
+def _told(one: RegionFacts, now: datetime) -> Iterator[str]:
     yield f"{one.region}: {one.leaving} tenants leaving" + (
         f", the next deadline is {one.next_deadline:%Y-%m-%d}" if one.next_deadline else ""
     )
     for late in one.late:
-        yield f"  LATE: tenant {late.tenant} is {late.overdue}"
+        yield f"  LATE: tenant {late['tenant']} is {late['overdue']}"
+    yield f"  newest proof by a drill: {_age(one.proven, now)}"
     for store in one.stores:
-        yield from _store_told(store, now)
+        yield from _store_told(store, one, now)
+    for job in one.jobs:
+        yield _job_told(job, now)
 
 
-def _store_told(store: StoreStatus, now: datetime) -> Iterator[str]:
+def _store_told(store: StoreFacts, one: RegionFacts, now: datetime) -> Iterator[str]:
     if store.error is not None:
         yield f"  {store.store}: {store.error.message}"
         return
-    roles = _MODES[store.mode]
+    roles = _ENFORCED.get(store.mode or "", "nobody knows who may remove")
     keeper = "a keeper of its own" if store.separate_keeper else "the keeper logs in as the writer does"
     yield f"  {store.store}: {roles}, {keeper}, {len(store.server_snapshots)} snapshots of its own"
     if store.space is not None:
         yield f"    {output.human_bytes(store.space.free)} free of {output.human_bytes(store.space.total)}"
+    yield f"    keeper's last run: {_age(store.kept, now)}"
     if store.handing and store.mode == "plain":
         yield "    ingest is configured, and the node's account can write where only the keeper should"
     if store.handed_in:
         yield f"    {store.handed_in} objects wait for `backupd ingest`"
-    yield f"    keeper's last run: {_age(store.kept, now)}"
-    for ages in store.databases:
-        yield _ages_told(ages, now)
+    for change in store.changes:
+        yield f"    {change.what} was {change.before} when the repository was made, and is {change.now}"
+    for database in store.databases:
+        yield _ages_told(database, one, now)
 
 
-def _ages_told(ages: Ages, now: datetime) -> str:
+def _ages_told(ages: DatabaseFacts, one: RegionFacts, now: datetime) -> str:
+    rpo = one.promises.rpo
+    promised = f" (promised: {output.human_duration(timedelta(seconds=rpo))})" if rpo is not None else ""
     return (
-        f"    {ages.label}: published {_age(ages.published, now)}, verified {_age(ages.verified, now)},"
+        f"    {ages.label}: published {_age(ages.published, now)}{promised}, verified {_age(ages.verified, now)},"
         f" restored {_age(ages.restored, now)}"
     )
+
+
+def _job_told(job: JobFacts, now: datetime) -> str:
+    took = output.human_duration(timedelta(seconds=job.seconds))
+    return f"  {job.kind}: {job.outcome} {_age(job.ended, now)}, took {took}"
+
+
+def _alarms_told(alarms: tuple[Alarm, ...]) -> Iterator[str]:
+    for alarm in alarms:
+        yield f"  {alarm.severity.upper()}: {alarm.message}"
+        yield f"    {alarm.hint}"
 
 
 def _age(instant: datetime | None, now: datetime) -> str:

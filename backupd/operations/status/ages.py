@@ -1,0 +1,120 @@
+"""Three ages of each database on a store: of the newest snapshot that is there, that was verified, that was restored.
+
+What a call reads: anew the records that it names, three at most of each database; and once those of which it is not
+known whose they are, until the databases asked for are found, and a few more for the history. What it names is believed
+because it was read just now, never because it was remembered.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Container, Iterator, Sequence
+from datetime import datetime
+from typing import TYPE_CHECKING, NamedTuple
+
+from backupd.catalog.memory.labels import Labelled, Labels
+from backupd.errors import DamageError, ObjectMissingError, RefusedError
+from backupd.model.instants import parse_stamp
+from backupd.model.status import DatabaseFacts
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from backupd.catalog.repository import Repository
+    from backupd.model.ids import GenerationId, SnapshotName
+    from backupd.operations.status.told import Told
+
+_UNSOUND = (DamageError, RefusedError, ObjectMissingError)
+_RECENT = 200
+_SPARE = 32
+"""Records read by one call that nothing but the history needs."""
+
+
+class _Found(NamedTuple):
+    name: SnapshotName | None
+    exported: datetime | None
+
+
+class AgesOn:
+    """One store's records."""
+
+    def __init__(self, repository: Repository, memory: Path) -> None:
+        """Raises StoreError, DamageError."""
+        self._repository = repository
+        self._labels = Labels(memory, repository.info().repository, repository.signers | repository.keepers)
+        # A name may stand in two generations, once wrongly.
+        self._places: dict[SnapshotName, list[GenerationId]] = {}
+        for generation, name in repository.records():
+            self._places.setdefault(name, []).append(generation)
+        self._read: dict[SnapshotName, Labelled | None] = {}
+        self._spare = _SPARE
+
+    def databases(self, labels: Sequence[str], told: Told, store: str) -> tuple[DatabaseFacts, ...]:
+        """Of each configured database, and of others that have records here.
+
+        Raises StoreError.
+        """
+        proven = told.stores[store].proven
+        published = self._newest(labels, self._places)
+        verified = self._newest(labels, proven)
+        restored = self._newest(labels, told.restored)
+        self._labels.save(self._places.keys())
+        recent, named = self._recent(), dict.fromkeys([*labels, *sorted(published)])
+        none = _Found(None, None)
+
+        def of_label(label: str) -> DatabaseFacts:
+            newest, right, back = (one.get(label, none) for one in (published, verified, restored))
+            return DatabaseFacts(
+                label=label,
+                published=newest.exported,
+                published_snapshot=newest.name,
+                verified=right.exported,
+                verified_snapshot=right.name,
+                verified_at=proven.get(right.name) if right.name else None,
+                restored=back.exported,
+                restored_snapshot=back.name,
+                restored_at=told.restored.get(back.name) if back.name else None,
+                recent=recent.get(label, ())[-_RECENT:],
+            )
+
+        return tuple(map(of_label, named))
+
+    def _newest(self, labels: Sequence[str], among: Container[SnapshotName]) -> dict[str, _Found]:
+        found: dict[str, _Found] = {}
+        for name in sorted(self._places, reverse=True):
+            if name not in among:
+                continue
+            known = self._labels.get(name)
+            needed = known.label not in found if known else not found.keys() >= set(labels)
+            if needed or (known is None and self._may_spare()):
+                read = self._believed(name)
+                if read is not None and read.label not in found:
+                    found[read.label] = _Found(name, read.exported)
+        return found
+
+    def _may_spare(self) -> bool:
+        self._spare -= 1
+        return self._spare >= 0
+
+    def _believed(self, name: SnapshotName) -> Labelled | None:
+        """As it stands on the store now; None for one that cannot be believed: `verify` and `snapshots` tell of it."""
+        if name not in self._read:
+            self._read[name] = next(self._sound(name), None)
+        return self._read[name]
+
+    def _sound(self, name: SnapshotName) -> Iterator[Labelled]:
+        for generation in self._places[name]:
+            try:
+                record = self._repository.record(name, generation)
+            except _UNSOUND:
+                continue
+            found = Labelled(record.database, parse_stamp(record.exported))
+            self._labels.remember(name, found)
+            yield found
+
+    def _recent(self) -> dict[str, tuple[datetime, ...]]:
+        found: dict[str, list[datetime]] = {}
+        for name in sorted(self._places):
+            known = self._labels.get(name)
+            if known is not None:
+                found.setdefault(known.label, []).append(known.exported)
+        return {label: tuple(instants) for label, instants in found.items()}

@@ -1,0 +1,144 @@
+"""One region, looked at: every store by itself, one that cannot be reached stops nothing."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from backupd.catalog.handed import handed_in
+from backupd.errors import BackupdError, InterruptedRunError
+from backupd.model.instants import parse_stamp
+from backupd.model.status import DueDay, Fault, Head, Promises, RegionFacts, SpaceFacts, StoreFacts
+from backupd.operations.status.abilities import Trying, changes, tried
+from backupd.operations.status.ages import AgesOn
+from backupd.operations.status.told import Told, read
+from backupd.operations.tenants.told import standings
+from backupd.planning.alarms.servers import Shown, server_changes
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from backupd.catalog.repository import Repository
+    from backupd.model.ids import RegionName
+    from backupd.operations.ledger import Book
+    from backupd.planning.lifecycle.lives import Life
+    from backupd.store.probe import ProbedStore
+
+_DAYS = 60
+"""Of the nearest days with deadlines that are told."""
+_VERIFICATIONS = 100
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """One of the region's stores."""
+
+    name: str
+    repository: Repository
+    store: ProbedStore
+    memory: Path
+    """A folder of this machine for what may be forgotten at any time."""
+    separate_keeper: bool = False
+    """Whether the keeper has a credential of its own there."""
+    handing: bool = False
+    """Whether writers are to hand in what they write, for the keeper to take."""
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What is looked at, and what is known beforehand."""
+
+    region: RegionName
+    labels: Sequence[str]
+    """Of the databases."""
+    promises: Promises
+    store_snapshots: timedelta
+    """How long the stores' own snapshots live at most, as configured."""
+    now: datetime
+    random: Callable[[int], bytes]
+    probe: bool = False
+    """Try by writing what stores can do, when the last try is a day old."""
+
+
+def region_facts(book: Book, places: Sequence[Place], request: Request) -> RegionFacts:
+    """The facts; `book` was read just now. Raises what nothing can be known after: InterruptedRunError."""
+    told = read(book.chain.entries())
+    stores, founded = [], []
+    for place in places:
+        try:
+            founded.append(parse_stamp(place.repository.info().created))
+            stores.append(_store(place, told, book, request))
+        except InterruptedRunError:
+            raise
+        except BackupdError as error:
+            stores.append(StoreFacts(store=place.name, error=fault(error), separate_keeper=place.separate_keeper))
+    lives = book.lives
+    waiting = [life for life in lives.lives.values() if life.clock is not None and not _gone(life)]
+    free = [life for life in waiting if not lives.held(life.key.tenant)]
+    deadlines = Counter(lives.deadline(life) for life in free)
+    return RegionFacts(
+        region=request.region,
+        at=request.now,
+        stores=tuple(stores),
+        ledger=Head(book.chain.head.seq, book.chain.head.head),
+        founded=min(founded, default=None),
+        leaving=len(waiting),
+        held=len(waiting) - len(free),
+        next_deadline=min(deadlines, default=None),
+        deadlines=tuple(DueDay(at, number) for at, number in sorted(deadlines.items())[:_DAYS]),
+        late=tuple(msgspec.to_builtins(one) for one in standings(lives, request.now) if one.overdue),
+        drilled=told.drilled,
+        proven=told.proven,
+        drills=tuple(told.drills),
+        promises=request.promises,
+    )
+
+
+def unreached(places: Sequence[str], request: Request, error: BackupdError) -> RegionFacts:
+    """The facts of a region none of whose stores answers."""
+    stores = tuple(StoreFacts(store=name, error=fault(error)) for name in places)
+    return RegionFacts(region=request.region, at=request.now, stores=stores, promises=request.promises)
+
+
+def fault(error: BackupdError) -> Fault:
+    """The error as `--json` prints it."""
+    kind = type(error).__name__.removesuffix("Error")
+    return Fault(kind, error.message, error.hint, error.retryable, error.exit_code)
+
+
+def _store(place: Place, told: Told, book: Book, request: Request) -> StoreFacts:
+    founded, of_store = place.repository.info().profile, told.stores[place.name]
+    trying = Trying(place.memory / "tried.json", request.probe, request.random, request.now)
+    known = tried(place.store, trying)
+    append_only = known.profile.append_only if known and known.profile else founded.get("append_only")
+    space, shown = place.store.space(), place.store.snapshots()
+    made = [one.made for one in shown if one.made is not None]
+    return StoreFacts(
+        store=place.name,
+        append_only=append_only,
+        mode=("ingest" if place.handing else "append-only") if append_only else "plain",
+        handing=place.handing,
+        handed_in=sum(not one.at_work for one in handed_in(place.store)),
+        separate_keeper=place.separate_keeper,
+        databases=AgesOn(place.repository, place.memory / "labels.json").databases(request.labels, told, place.name),
+        space=SpaceFacts(space.free, space.total) if space is not None else None,
+        server_snapshots=tuple(one.name for one in shown),
+        server_oldest=min(made, default=None),
+        server_newest=max(made, default=None),
+        server_changes=server_changes(Shown(len(shown), made), of_store.observed, request.store_snapshots, request.now),
+        changes=changes(founded, place.store, known),
+        probed=known.at if known else None,
+        ledger_entries=book.lengths.get(place.name),
+        kept=of_store.observed[-1][0] if of_store.observed else None,
+        expired=of_store.expired,
+        verifications=tuple(of_store.verified[-_VERIFICATIONS:]),
+    )
+
+
+def _gone(life: Life) -> bool:
+    return life.purge is not None and life.purge.stores <= life.purge.absent.keys()

@@ -1,0 +1,1 @@
+"""What the daemon tells of regions and jobs, by metrics, notifications, a page and a heartbeat: see `teller.Teller`."""
