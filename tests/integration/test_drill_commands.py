@@ -37,11 +37,15 @@ def drilling(
     (node.node / "drill.passphrase").touch(mode=0o600)
     (node.node / "drill.passphrase").write_text(f"{PASSPHRASE}\n")
     config = node.node / "backupd.toml"
-    text = config.read_text().replace("[trust]\n", f'[trust]\nkeepers = ["{signer.public}"]\n')
+    text = (
+        config.read_text()
+        .replace("[node]\n", '[node]\nlocation = "here"\n')
+        .replace("[trust]\n", f'[trust]\nkeepers = ["{signer.public}"]\n')
+    )
     config.write_text(
         f"""{text}
 [regions.be.objectives]
-rpo = "1h"
+rpo = "26h"
 rto = "10m"
 approval = "ISMS-1"
 [[regions.be.assertions]]
@@ -98,6 +102,43 @@ def test_drills_make_a_chain_of_reports(drilling: NodeFolder) -> None:
     assert len(reports) > 1000
     assert NAME.encode() not in reports
     assert ROW.encode() not in reports
+
+
+def test_one_tenant_is_drilled_by_name_and_reported_without(drilling: NodeFolder) -> None:
+    """Its opaque id stands where its name would; the whole drill is due all the same; the report says where it was."""
+    done = drilling.json("drill", "be", "--tenant", f"{NAME}")
+    assert (done["verdict"], done["published"]) == ("pass", True)
+    report, chosen = done["report"], done["report"]["selection"]
+    assert (chosen["tenants"], len(chosen["tenant"]), report["sizes"]["rows"]) == (1, 32, 100)
+    assert report["location"] == "here"
+    assert report["versions"]["client"].startswith("17.")
+    page = drilling.node / "drill.html"
+    shown = drilling.run("report", "show", "be", "latest", "--out", str(page))
+    assert chosen["tenant"].encode() in shown.stdout
+    assert "one tenant, and what is shared" in page.read_text()
+    assert NAME.encode() not in f"{done}{page.read_text()}".encode() + shown.stdout + shown.stderr
+    assert drilling.run("report", "list", "be", "--check").returncode == 10
+    assert drilling.run("drill", "be", "--tenant", f"{NAME}", "--damage").returncode == 2
+    nobody = drilling.run("drill", "be", "--tenant", "nobody-of-that-name", "--json")
+    assert nobody.returncode == 2
+    assert b"nobody-of-that-name" not in nobody.stdout + nobody.stderr
+
+
+def test_a_drill_beyond_its_objective_fails(drilling: NodeFolder) -> None:
+    """Restored and equal, but too late: that is a failure, under the reference of who approved the objective; and one
+    that does not come is part of the population."""
+    config = drilling.node / "backupd.toml"
+    config.write_text(config.read_text().replace('rto = "10m"', 'rto = "1s"\ndrill_every = "1h"'))
+    failed = drilling.run("drill", "be", "--json")
+    report = json.loads(failed.stdout)["report"]
+    assert (failed.returncode, report["verdict"]) == (7, "fail")
+    checks = {check["name"]: check for check in report["checks"]}
+    assert checks["objectives"]["findings"] == [{"code": "rto-missed", "count": 1}]
+    assert {name for name, check in checks.items() if check["verdict"] == "fail"} == {"objectives"}
+    assert (report["objectives"]["rto"], report["objectives"]["approval"]) == (1, "ISMS-1")
+    (told,) = drilling.json("report", "list", "be")["regions"]
+    assert [one["outcome"] for one in told["drills"]] == ["fail"]
+    assert drilling.run("report", "list", "be", "--check").returncode == 7
 
 
 def test_a_drill_without_a_verdict_has_its_errors_status(drilling: NodeFolder) -> None:

@@ -11,8 +11,10 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 
+import psycopg
 import pytest
 from doubles.postgres import Server
 from fix_postgres import Database
@@ -20,7 +22,8 @@ from fix_postgres import Database
 from backupd.errors import ConfigError, RefusedError, SourceBusyError, SourceError, SpoolFullError
 from backupd.operations.drill.guard import require_apart
 from backupd.postgres.connect import Source, connect
-from backupd.postgres.scratch.cluster import Making, reap, scratch_cluster
+from backupd.postgres.failures import translate
+from backupd.postgres.scratch.cluster import Making, memory_settings, reap, scratch_cluster
 from backupd.postgres.scratch.folder import MARKER, PREFIX, make_folder, processes
 from backupd.postgres.scratch.programs import find_server, runner
 from backupd.postgres.scratch.watch import Limits, limited
@@ -197,6 +200,29 @@ def test_a_phase_over_its_limits_is_stopped(parent: Path) -> None:
             connect(cluster.source) as connection,
         ):
             connection.execute("SELECT pg_sleep(60)")
+
+
+def test_a_servers_memory_is_capped(parent: Path) -> None:
+    """Caches and sorts are made to fit; the kernel gives no process more, and asking for it is no verdict."""
+    wanted = replace(making(parent), memory=512 << 20)
+    with scratch_cluster(wanted) as cluster:
+        with psycopg.connect(cluster.source.conninfo) as connection:  # our own readers ask for more
+            names = "shared_buffers", "maintenance_work_mem", "work_mem", "temp_buffers"
+            shown = [connection.execute(f"SHOW {name}".encode()).fetchall()[0][0] for name in names]
+            assert shown == ["64MB", "32MB", "8MB", "4MB"]
+        for one in processes(cluster.path / "data"):
+            with suppress(FileNotFoundError):  # one for a connection that has just ended
+                assert f"Max address space         {512 << 20}" in Path(f"/proc/{one}/limits").read_text()
+        grow = "SELECT length(string_agg(repeat('x', 1000000), '')) FROM generate_series(1, {})"
+        with psycopg.connect(cluster.source.conninfo) as connection:
+            assert connection.execute(grow.format(20).encode()).fetchall() == [(20_000_000,)]
+            with pytest.raises(psycopg.errors.OutOfMemory) as refused:
+                connection.execute(grow.format(900).encode())
+        error = translate(refused.value)
+        assert isinstance(error, SourceBusyError)
+        assert "drill.memory" in error.hint
+    for memory in (512 << 20, 2 << 30, 64 << 30):
+        assert memory_settings(memory)["shared_buffers"] == f"{memory // 8192}kB"
 
 
 def test_versions_and_users_that_are_not_there_are_refused() -> None:

@@ -282,6 +282,15 @@ def test_missed_drills_are_told_in_their_places() -> None:
     ]  # fmt: skip
 
 
+def test_a_drill_of_one_tenant_is_no_drill_of_all() -> None:
+    """It is part of the population, and the one that was due is missed all the same."""
+    alone = sample(2, selection=selection(START + 2 * WEEK, tenants=1))
+    found = population(chained(sample(1), alone), Timetable(START, WEEK), EVER, START + 2 * WEEK + timedelta(days=3))
+    assert [(round((one.at - START) / WEEK), one.outcome) for one in found] == [
+        (1, "pass"), (2, "pass"), (2, "missed"),
+    ]  # fmt: skip
+
+
 def test_nobody_misses_what_was_never_due() -> None:
     """Without a timetable, and before a repository that is unknown, nothing is missed."""
     quiet = [sample(number, objectives=Objectives(rpo=93600, rto=14400)) for number in (0, 9)]

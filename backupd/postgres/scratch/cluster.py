@@ -158,7 +158,7 @@ class Cluster:
                 os.chown(folder, runner.user, runner.group)
         options = ["-U", SUPERUSER, "-E", "UTF8", "--locale=C", "--no-sync", "-A", "reject", "--auth-local=trust"]
         self._run("initdb", "-D", str(data), *options)
-        _configure(data, self._folder.socket, self._making.programs.major)
+        _configure(data, self._folder.socket, self._making.programs.major, memory_settings(self._making.memory))
         waiting = ["-w", "-t", str(_START_SECONDS), "-s", "-l", os.devnull]
         self._run("pg_ctl", "start", "-D", str(data), *waiting)
 
