@@ -15,6 +15,7 @@ from backupd.catalog.reading.content import Check, Content, ContentReader, file_
 from backupd.errors import DamageError
 from backupd.model.ids import ObjectHash
 from backupd.model.stored.manifest import SegmentEntry
+from backupd.operations.restore.attic import Attic
 from backupd.planning.restoring.restore import Planner
 from backupd.seal.containers.container import Context
 
@@ -46,6 +47,7 @@ class Contents:
         self._containers = Containers(repository.store, lambda segment: keys[segment].secret)
         self._reader = ContentReader(self._containers, self._blocks, _AHEAD // readers)
         self._refs = [self._ref(part) for part in record.parts]
+        self._attic = Attic()
         self._packs: dict[int, _Packs] = {}
         """Of each part, so that one that holds no data is opened once only."""
         self.verified = 0
@@ -56,13 +58,14 @@ class Contents:
 
     def __exit__(self, *_: object) -> None:
         self._blocks.close()
+        self._attic.close()
 
     def plan(self, selection: Selection | None = None, *, exact: bool = True) -> RestorePlan:
         """Read every part's manifest. Not `exact` when the record's totals are of more than its parts.
 
         Raises DamageError, and RefusedError or KeyRefusedError for a segment that cannot be opened.
         """
-        planner = Planner(self._record, selection, exact=exact)
+        planner = Planner(self._record, selection, exact=exact, put=self._attic.put)
         coming: deque[Future[list[Entry]]] = deque()
         for place in range(len(self._refs)):
             while len(coming) < _PARTS_AHEAD and place + len(coming) < len(self._refs):

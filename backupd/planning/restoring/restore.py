@@ -6,7 +6,9 @@ Whose rows are restored is the choice of parts the caller adds; which tables', t
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
@@ -23,6 +25,9 @@ if TYPE_CHECKING:
 
 _BIG = 4 << 20
 """Bytes from which on a piece is read on its own: the blocks it shares with others are few beside it."""
+
+Kept = Callable[[], bytes]
+"""Brings bytes back that were put away."""
 
 _pack = msgspec.msgpack.Encoder().encode
 _unpack = msgspec.msgpack.Decoder(tuple[list[Span], list[int]]).decode
@@ -41,18 +46,18 @@ class TablePlan:
 
 
 class Piece(NamedTuple):
-    """A table's rows in one part. There may be a hundred thousand of these, so spans and runs are kept packed."""
+    """A table's rows in one part. There may be a hundred thousand of these, so spans and runs are kept elsewhere."""
 
     table: int
     """Its place in the plan's tables."""
     part: int
     """Its place in the record's parts."""
     size: int
-    packed: bytes
+    kept: Kept
 
     def unpacked(self) -> tuple[list[Span], list[int]]:
-        """Spans and runs."""
-        return _unpack(self.packed)
+        """Spans and runs. Raises what bringing them back does."""
+        return _unpack(self.kept())
 
 
 Bundle = tuple[Piece, ...]
@@ -92,20 +97,30 @@ class _Draft:
     columns: list[str]
     rows: int = 0
     size: int = 0
-    pieces: list[tuple[int, int, bytes]] = field(default_factory=list)
+    pieces: list[tuple[int, int, Kept]] = field(default_factory=list)
 
 
 class Planner:
     """Collects the entries of a record's parts, one part after another, into a plan."""
 
-    def __init__(self, record: Record, selection: Selection | None = None, *, exact: bool = True) -> None:
+    def __init__(
+        self,
+        record: Record,
+        selection: Selection | None = None,
+        *,
+        exact: bool = True,
+        put: Callable[[bytes], Kept] = lambda data: partial(bytes, data),
+    ) -> None:
         """`record` names the parts that are to be added; not `exact` when its totals are of more than these.
+
+        `put` puts bytes away, of which there may be as many as the database has rows in thousands.
 
         Of tables the selection does not take, no row is planned.
         """
         self._record = record
         self._selection = selection or Selection()
         self._exact = exact
+        self._put = put
         self._tables: dict[tuple[str, str], _Draft] = {}
         self._files: defaultdict[str, list[tuple[int, FileEntry]]] = defaultdict(list)
         self._sequences: list[SequenceValue] = []
@@ -186,7 +201,7 @@ class Planner:
         self._spans += len(entry.spans)
         draft.rows += entry.rows
         draft.size += entry.bytes
-        draft.pieces.append((part, entry.bytes, _pack((entry.spans, entry.runs))))
+        draft.pieces.append((part, entry.bytes, self._put(_pack((entry.spans, entry.runs)))))
 
     def _add_facts(self, facts: dict[str, Any]) -> None:
         for key, value in facts.items():
