@@ -91,6 +91,25 @@ def test_every_role_has_its_credential():
     assert apart.credential("keeper") == ("zh1234-keeper", FileRef("credential:keeper-store.key"))
 
 
+def test_who_hands_in_does_not_take():
+    """Each role has its path; ingest without a keeper's own credential is a fault, because nothing would be enforced."""
+    apart = parse(WHOLE, "x").stores["zurich"]
+    assert (apart.ingest, apart.path_of("writer"), apart.path_of("keeper")) == (True, "backupd", "node1/backupd")
+    assert parse(EXAMPLE, "x").stores["zurich"].path_of("keeper") == "backupd"
+
+    same = EXAMPLE.replace("# ingest = true", "ingest = true")
+    (fault,) = faults_of(same)
+    assert fault.key == "stores.zurich"
+    assert "who hands in must not take" in fault.message
+
+
+def test_declared_copies_are_a_regions_or_everybodys():
+    """Each with the longest that one of them lives."""
+    config = parse(WHOLE + '[[copies]]\nname = "replica"\nkeep = "2d"\n', "x")
+    assert config.copies_of("be") == {"tape": timedelta(days=30), "replica": timedelta(days=2)}
+    assert config.copies_of("nl") == {"replica": timedelta(days=2)}
+
+
 def test_the_ledger_is_the_keepers_or_else_the_signers():
     """Who lists keepers believes no writer about the ledger."""
     apart = EXAMPLE.replace("keepers = []", f'keepers = ["{"ab" * 32}"]')
