@@ -6,10 +6,42 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from typing import BinaryIO
 
+from backupd.errors import StoreGoneError
 from backupd.model.ids import ObjectHash, ObjectName
 from backupd.store.base import ObjectInfo, ServerSnapshot, Space, Store, StoreView
 
 Hook = Callable[[str, str], None]
+
+
+class Fuse:
+    """Breaks a store off at the `at`-th call (from 1) that changes something, before or after it; for good: whoever is
+    cut off there does not even clean up.
+    """
+
+    def __init__(self, at: int) -> None:
+        self.at = at
+        self.seen = 0
+        self.blown = False
+
+    def hooks(self, side: str) -> tuple[Hook, Hook]:
+        """`before` and `after` of a store that breaks off on this side of the call."""
+
+        def before(method: str, _: str) -> None:
+            self.blown |= side == "after" and self.seen == self.at
+            if not self.blown and method in ("put_new", "replace", "remove"):
+                self.seen += 1
+                self.blown = side == "before" and self.seen == self.at
+            self._check()
+
+        def after(_: str, __: str) -> None:
+            self.blown |= self.seen == self.at
+            self._check()
+
+        return before, after
+
+    def _check(self) -> None:
+        if self.blown:
+            raise StoreGoneError("on purpose")
 
 
 class HookedStore:

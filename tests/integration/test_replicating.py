@@ -11,7 +11,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
-from doubles.hooked_store import HookedStore
+from doubles.hooked_store import Fuse, HookedStore
 from doubles.quick_writer import segment
 from doubles.snapshots import look
 from fix_regions import REGION
@@ -228,24 +228,17 @@ def test_a_target_that_breaks_off_at_any_call_is_gone_on_with(tmp_path: Path) ->
         for at in range(1, 400, step):
             pair = Pair(tmp_path / f"{side}{at}")
             pair.crowd()
-            seen = [0]
-
-            def break_off(method: str, _: str, at: int = at, seen: list[int] = seen) -> None:
-                if method in ("put_new", "replace", "remove"):
-                    seen[0] += 1
-                    if seen[0] == at:
-                        raise StoreGoneError("on purpose")
-
-            setattr(pair.cellar, side, break_off)
+            fuse = Fuse(at)
+            pair.cellar.before, pair.cellar.after = fuse.hooks(side)
             with contextlib.suppress(StoreGoneError):
                 pair.run()
-            setattr(pair.cellar, side, lambda *_: None)
+            pair.cellar.before = pair.cellar.after = lambda *_: None
             assert pair.verify() == []
             pair.yard.keeper.book.sync()
             pair.run()
             assert pair.repository.snapshots() == pair.yard.repository.snapshots()
             assert pair.verify() == []
-            if seen[0] < at:
+            if not fuse.blown:
                 break
         assert at > 30
 

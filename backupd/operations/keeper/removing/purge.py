@@ -230,12 +230,26 @@ def clear(repository: Repository, segments: Iterable[SegmentRef]) -> tuple[int, 
     return objects, size
 
 
-def check_shrunk(book: Book, store: str, census: Census, repository: Repository) -> None:
+def check_shrunk(
+    book: Book,
+    store: str,
+    census: Census,
+    repository: Repository,
+    unsound: dict[ObjectName, BackupdError] | None = None,
+) -> None:
     """The tripwire: raise DamageError when a keyring lost a line that no purge took from it, or changed its recipients
     and no rekeying is told of.
+
+    One that cannot be believed is put into `unsound`; without that, it raises DamageError or RefusedError, too.
     """
-    for where in census.refresh(repository):
-        keyring = repository.keyring(where)
+    for where in census.refresh(repository, unsound):
+        try:
+            keyring = repository.keyring(where)
+        except (DamageError, RefusedError) as error:
+            if unsound is None:
+                raise
+            unsound[where] = error
+            continue
         if _unexplained(keyring, book, store, census) is not None:
             # What another keeper did since the ledger was read is told before it was done.
             book.sync()
