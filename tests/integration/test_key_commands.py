@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from collections.abc import Callable
 
 import pytest
 from doubles.postgres import Server
-from fix_nodes import NodeFolder
+from fix_nodes import ROOT, NodeFolder
 from fix_postgres import Database
 
 from backupd.seal import suite
 from backupd.seal.keys import identity
-from backupd.seal.keys.signing import write_signer
+from backupd.seal.keys.signing import read_signer, write_signer
 
 PASSPHRASE = "an old passphrase"
 
@@ -44,6 +46,14 @@ def opened(node: NodeFolder, name: str) -> int:
     return node.run("key", "check", "--identity", name, "--passphrase-file", "passphrase").returncode
 
 
+def recover(node: NodeFolder, name: str) -> int:
+    """Exit status of the stand-alone script, to which the ledger's new events are no surprise."""
+    script = [sys.executable, ROOT / "scripts" / "recover", node.folder / "disk" / "be", "--identity", name]
+    keeper = read_signer(node.node / "keeper.key").public
+    options = ["--passphrase-file", "passphrase", "--out", f"out-{name}", "--keeper", keeper]
+    return subprocess.run([*script, *options], cwd=node.folder, capture_output=True, check=False).returncode
+
+
 def test_recipients_are_exchanged(kept: NodeFolder) -> None:
     """By three lines: the configuration, a backup, a rotation; afterwards the old identity opens nothing."""
     config = kept.node / "backupd.toml"
@@ -61,6 +71,7 @@ def test_recipients_are_exchanged(kept: NodeFolder) -> None:
     again = kept.run(*rotate)
     assert (again.returncode, b"0 put anew, 2 were sealed" in again.stdout) == (0, True)
     assert kept.run("verify").returncode == 0
+    assert (recover(kept, "old.identity"), recover(kept, "new.identity")) == (8, 0)
 
 
 def test_an_identity_that_opens_nothing_is_told_so(kept: NodeFolder) -> None:
