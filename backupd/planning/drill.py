@@ -13,8 +13,8 @@ from backupd.model.instants import stamp
 from backupd.model.stored.report import Population
 
 if TYPE_CHECKING:
-    from backupd.model.ids import GenerationId, SnapshotName
-    from backupd.model.stored.report import Report
+    from backupd.model.ids import DrillId, GenerationId, SnapshotName
+    from backupd.model.stored.report import Report, Selection
 
 RULES: Final = ("latest", "oldest", "random")
 """In turn, for each database."""
@@ -56,9 +56,7 @@ def choose_snapshot(candidates: Sequence[Candidate], past: Sequence[Report], see
         raise UsageError("there is no snapshot to drill", hint="Run a backup first; `backupd snapshots` lists them.")
     drilled = {candidate.name: candidate for candidate in candidates}
     selections = [
-        report.selection
-        for report in past
-        if report.selection is not None and report.whole and report.type != "damage"
+        report.selection for report in past if report.selection is not None and report.whole and report.type != "damage"
     ]
     databases: dict[tuple[str, str | None], int] = {}
     generations: dict[GenerationId, int] = {}
@@ -84,6 +82,21 @@ def named(candidates: Sequence[Candidate], name: SnapshotName) -> Chosen:
     if not found:
         raise UsageError("the snapshot to drill is not there", hint="`backupd snapshots` lists what there is.")
     return Chosen(found[0], NAMED, None, _population(candidates))
+
+
+def repeated(past: Sequence[Report], selection: Selection) -> DrillId | None:
+    """The failed drill that one of `selection` repeats: the newest of the same snapshot and extent, if it failed."""
+    for report in reversed(past):
+        before = report.selection
+        if before is None or report.type == "damage" or report.verdict == "error":
+            continue
+        if (before.snapshot, before.tenant, before.tenants) == (
+            selection.snapshot,
+            selection.tenant,
+            selection.tenants,
+        ):
+            return report.drill if report.verdict == "fail" else None
+    return None
 
 
 def damage_is_due(past: Iterable[Report], every: int) -> bool:

@@ -155,9 +155,9 @@ def test_the_canary_is_red_when_shredding_shreds_nothing(
     region: Region, drills: Drills, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A key that opens without its line would make every refusal worthless."""
-    from backupd.operations.drill.checks import deletion
+    from backupd.operations.drill.checks import canary
 
-    monkeypatch.setattr(deletion, "without_lines", lambda data, *_: data)
+    monkeypatch.setattr(canary, "without_lines", lambda data, *_: data)
     assert codes(drills.run(), "canary") == ["canary-key-opens-when-shredded"]
 
 

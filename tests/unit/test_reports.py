@@ -45,6 +45,7 @@ from backupd.model.stored.report import (
 from backupd.operations.reports import export_reports, gather_folder, standing
 from backupd.operations.reports.reading import BEGINNING, KEYS, LEDGER, Gathered
 from backupd.operations.reports.telling import Part, newest_proof
+from backupd.planning.drill import repeated
 from backupd.planning.reports.chain import chain_faults, drilled, in_order, ledger_faults, own_faults
 from backupd.planning.reports.population import Period, Timetable, population
 from backupd.seal.documents import LIMITS, Signer
@@ -424,3 +425,17 @@ def test_a_second_first_report_is_told() -> None:
     """Only one report has none before it."""
     (fault,) = chain_faults([*chained(sample(0)), *chained(sample(1))], whole=True)
     assert (fault.drill, "first report" in fault.message) == (drill_id(1), True)
+
+
+def test_a_drill_names_the_failed_one_that_it_repeats() -> None:
+    """Of the same snapshot and extent, and only while nothing has passed since; one without a verdict is no answer."""
+    chosen = sample(3).selection
+    assert chosen is not None
+    failed = sample(1, selection=chosen, checks=checks(failed=(CheckName.EQUALITY,)))
+    erred = sample(2, selection=chosen, checks=checks(erred=(CheckName.EQUALITY,)))
+    alone = msgspec.structs.replace(chosen, tenants=1, tenant="0a" * 16)
+    assert repeated([sample(0), failed, erred], chosen) == failed.drill
+    assert repeated([failed, sample(2, selection=chosen)], chosen) is None
+    assert repeated([sample(0), sample(1)], chosen) is None
+    assert repeated([failed], alone) is None
+    assert repeated([sample(2, selection=alone, checks=failed.checks)], alone) == drill_id(2)

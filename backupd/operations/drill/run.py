@@ -54,6 +54,7 @@ from backupd.operations.drill.serving import serving
 from backupd.operations.drill.values import DrillOutcome, DrillRequest, DrillWorld
 from backupd.operations.restore import RestoreReport, restore
 from backupd.operations.restore.contents import Contents
+from backupd.planning.drill import repeated
 from backupd.postgres.connect import elsewhere
 from backupd.postgres.scratch.cluster import reap
 from backupd.postgres.scratch.watch import Limits, limited
@@ -244,6 +245,7 @@ class _Drill:
         made, world, request = self._made, self._world, self._request
         kind = "damage" if request.damage else "automatic" if request.trigger != "command" else "human"
         checks = every_check(made.checks.values(), "not-asked" if request.damage else "not-reached")
+        chosen = selection(made.found, world, request.tenant) if made.found else None
         report = Report(
             repository=repository,  # type: ignore[arg-type]
             region=region,  # type: ignore[arg-type]
@@ -256,7 +258,7 @@ class _Drill:
             machine=world.machine,
             location=world.location,
             versions=made.versions,
-            selection=selection(made.found, world, request.tenant) if made.found else None,
+            selection=chosen,
             objectives=world.objectives,
             phases=[Phase(name, math.ceil(seconds * 1000)) for name, seconds in made.phases.items()],
             measured=made.measured,
@@ -265,6 +267,7 @@ class _Drill:
             deletion=made.deletion,
             disposal=made.disposal,
             verdict=verdict_of(checks, kind),  # type: ignore[arg-type]
+            retest_of=repeated(world.past, chosen) if chosen and not request.damage else None,
         )
         return DrillOutcome(report, made.found.chosen.candidate.name if made.found else None, made.error)
 
