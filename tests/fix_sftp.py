@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -85,6 +86,17 @@ class SubAccounts:
     enforced: bool
     """Whether they are two users: only who is root can start a server that has them."""
 
+    @contextmanager
+    def nodes_turn(self) -> Iterator[None]:
+        """While the node is at work. Where both are one user, nobody may write to the parent's folders then."""
+        folders = [self.vault, *(path for path in self.vault.rglob("*") if path.is_dir() and path != self.own)]
+        folders = [] if self.enforced else [self.vault.parent, *folders]
+        for folder in folders:
+            folder.chmod(0o550)
+        yield
+        for folder in folders:
+            folder.chmod(0o750)
+
 
 @pytest.fixture
 def sub_accounts() -> Iterator[SubAccounts]:
@@ -102,7 +114,10 @@ def sub_accounts() -> Iterator[SubAccounts]:
             if enforced:
                 shutil.chown(folder, "backup", "nogroup")
             folder.chmod(0o755 if folder == home else 0o2770 if folder == own else 0o2750)
-        node, keeper = server.add_account(sub, "nobody", "nogroup"), server.add_account(home, "backup", "nogroup")
+        # Who is one user with the parent owns what is the parent's, and must not be able to open it.
+        flags = "" if enforced else "-P setstat,fsetstat,lsetstat"
+        node = server.add_account(sub, "nobody", "nogroup", flags)
+        keeper = server.add_account(home, "backup", "nogroup")
         yield SubAccounts(node, keeper, sub / "backupd/be", own, enforced)
 
 

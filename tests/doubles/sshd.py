@@ -164,7 +164,7 @@ class Sshd:
         user = "nobody" if self._drops else self._account.user
         return replace(self._account, user=user, key_file=self.base / f"key-{number}")
 
-    def add_account(self, home: Path, user: str, group: str) -> Account:
+    def add_account(self, home: Path, user: str, group: str, flags: str = "") -> Account:
         """One more account of the server, as rsync.net has sub-accounts: another user, with a home of its own.
 
         Its own group is `group`, and it is in no other. Where there are no rights to give up, it is the user we are.
@@ -173,7 +173,7 @@ class Sshd:
         public = make_key(self.base / f"key-{number}")
         drop = f"setpriv --reuid={user} --regid={group} --clear-groups" if os.getuid() == 0 else ""
         with (self.base / "authorized_keys").open("a") as keys:
-            keys.write(f'restrict,command="{drop} {_sftp_server()} -u 022 -d {home}" {public}\n')
+            keys.write(f'restrict,command="{drop} {_sftp_server()} -u 022 -d {home} {flags}" {public}\n')
         return replace(self._account, key_file=self.base / f"key-{number}", home=home)
 
     def tell_quota(self, text: str) -> None:

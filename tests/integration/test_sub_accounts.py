@@ -76,12 +76,10 @@ WAYS = {
 @pytest.mark.parametrize("way", WAYS)
 def test_a_thief_of_the_nodes_key_changes_nothing_of_the_keepers(sides, sub_accounts, way):
     """No request of SFTP's removes, replaces, hides or adds anything outside the node's own folder."""
-    if not sub_accounts.enforced:
-        pytest.fail("only root can start a server with two accounts")
     node, keeper = sides
     put(node, "mine", b"other")
     for request in WAYS[way]:
-        with node.vault.pool.session() as session:
+        with sub_accounts.nodes_turn(), node.vault.pool.session() as session:
             (reply,) = session.channel.ask(request)
         with pytest.raises(StoreError):
             granted(reply, NAME)
@@ -90,10 +88,10 @@ def test_a_thief_of_the_nodes_key_changes_nothing_of_the_keepers(sides, sub_acco
 
 
 @pytest.mark.parametrize("mode", [0x02, 0x02 | 0x10, 0x02 | 0x04, 0x02 | 0x08 | 0x10])
-def test_a_thief_cannot_open_an_object_of_the_keepers_to_write(sides, mode):
+def test_a_thief_cannot_open_an_object_of_the_keepers_to_write(sides, sub_accounts, mode):
     """Nor make one beside it."""
     node, keeper = sides
-    with node.vault.pool.session() as session:
+    with sub_accounts.nodes_turn(), node.vault.pool.session() as session:
         replies = session.channel.ask(
             wire.open_file(f"backupd/be/{NAME}", wire.Mode(mode)),
             wire.open_file("backupd/be/segments/b/new", wire.Mode(mode | 0x08)),
@@ -107,7 +105,8 @@ def test_a_thief_cannot_open_an_object_of_the_keepers_to_write(sides, mode):
 def test_the_probe_sees_that_the_node_can_only_hand_in(sides, sub_accounts):
     """And sees it when a folder was given away by mistake."""
     node, keeper = sides
-    assert probe(node).append_only
+    with sub_accounts.nodes_turn():
+        assert probe(node).append_only
     assert {info.name for info in keeper.list("")} == {NAME}
     sub_accounts.own.parent.chmod(0o2770)
     assert not probe(node).append_only
@@ -151,8 +150,9 @@ def installed(sub_accounts, node, pg17, make_database):
 
 def test_a_node_with_a_sub_account_and_a_keeper_with_the_parents(installed, sub_accounts):
     """Init, backups, verify, an erasure: the node hands in, the keeper takes, and `status` says so."""
-    installed.json("init", "be")
-    installed.json("backup")
+    with sub_accounts.nodes_turn():
+        installed.json("init", "be")
+        installed.json("backup")
     assert not (sub_accounts.vault / "repository.json").exists()
     (done,) = installed.json("ingest", "be")["stores"]
     assert (done["taken"]["record"], done["waiting"], done["refused"]) == (1, {}, {})
@@ -160,8 +160,9 @@ def test_a_node_with_a_sub_account_and_a_keeper_with_the_parents(installed, sub_
     assert len(repository.snapshots()) == 1
     assert list(sub_accounts.own.iterdir()) == []
     installed.database.sql("INSERT INTO note VALUES (1, 'more')")
-    installed.json("backup")
-    (store,) = installed.json("status", "be")["regions"][0]["stores"]
+    with sub_accounts.nodes_turn():
+        installed.json("backup")
+        (store,) = installed.json("status", "be")["regions"][0]["stores"]
     assert (store["mode"], store["handing"], store["append_only"], store["handed_in"] > 0) == (
         "ingest",
         True,
