@@ -19,9 +19,10 @@ X
 }
 
 build_wheels() {  # everything that can fail for want of a network happens before anything that runs is touched
-  local options=(--quiet)
+  local borrowed options=(--quiet)
   if [ -n "${BACKUPD_PACKAGES:-}" ]; then  # for tests: a folder that has the libraries already
-    echo "$BACKUPD_PACKAGES" >"$(echo "$home"/lib/python3*/site-packages)/borrowed.pth"
+    borrowed=$(echo "$home"/lib/python3*/site-packages)/borrowed.pth
+    [ -e "$borrowed" ] || echo "$BACKUPD_PACKAGES" >"$borrowed"
     options+=(--no-index --no-deps --no-build-isolation)
   fi
   "$home/bin/python" -m pip wheel "${options[@]}" --wheel-dir "$wheels" . ||

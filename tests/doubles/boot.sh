@@ -34,7 +34,9 @@ read -r number _ </proc/self/stat  # as the machine outside counts
 base=$1 checkout=$2 python=$3 packages=$4
 r=$base/root
 mount -t overlay overlay -o "lowerdir=/,upperdir=$base/upper,workdir=$base/work" "$r"
-for name in checkout python packages; do
+mkdir -p "$r/srv/test/checkout"  # a copy, which nobody changes meanwhile
+tar -C "$checkout" --exclude=./.git --exclude=./.venv --exclude=__pycache__ -cf - . | tar -C "$r/srv/test/checkout" -xf -
+for name in python packages; do
   mkdir -p "$r/srv/test/$name"
   mount --bind "${!name}" "$r/srv/test/$name"
   mount -o remount,bind,ro "$r/srv/test/$name"
