@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 _LOOK = Limits(deadline=timedelta(minutes=15), stall=timedelta(minutes=5), grace=timedelta(seconds=20))
 """Of looking and of reading a query: what waits for them should not wait long."""
 _GRACE = timedelta(minutes=1)
+_NOT_LATE = timedelta(hours=1)
+"""A weekly drill may come an hour late when clocks are set: it is missed only when it is late by a fourth."""
 _PRIVATE = ("NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID", "LISTEN_FDS", "LISTEN_PID")
 """Between the service manager and the daemon only."""
 
@@ -95,7 +97,8 @@ class Scheduling(Drilling):
             for kind, (most, promise) in self._promises(region).items():
                 timetable = self.timetable_of(region, kind)
                 gap = longest_gap(timetable)
-                if most is not None and gap is not None and gap > most and self._has(kind, region):
+                late = _NOT_LATE if kind is Kind.DRILL else timedelta(0)
+                if most is not None and gap is not None and gap > most + late and self._has(kind, region):
                     rare = f'"{spell_timetable(timetable)}" leaves up to {spell(gap)} between two runs'
                     yield (
                         self._written(region, kind),
@@ -141,7 +144,8 @@ class Scheduling(Drilling):
     def _arguments(self, key: JobKey) -> tuple[str, ...]:
         region = key.region
         commands: dict[Kind, tuple[str, ...]] = {
-            Kind.OBSERVE: ("status", region),
+            # Who writes sees once a day whether what writing relies on still holds.
+            Kind.OBSERVE: ("status", region, *(["--probe"] if self._has(Kind.BACKUP, region) else [])),
             Kind.SYNC: ("tenant", "sync", region),
             Kind.VERIFY: ("verify", region, "--read-data", self.schedule(region).verify_share),
         }
@@ -152,7 +156,13 @@ class Scheduling(Drilling):
         for kind in wanted:
             if not self._has(kind, region):
                 raise ConfigError(f'this machine is not set up for "{kind}" of region "{region}"', hint=_NEEDS[kind])
-        chosen = wanted or [kind for kind in Kind if self._has(kind, region) and self._is_given(kind, region)]
+        chosen = wanted or [
+            kind
+            for kind in Kind
+            if self._has(kind, region)
+            and self._is_given(kind, region)
+            and not isinstance(self.timetable_of(region, kind), Never)
+        ]
         kinds = [kind for kind in Kind if kind in chosen or kind is Kind.OBSERVE]
         for kind in kinds:
             for file in self._files(kind, region):

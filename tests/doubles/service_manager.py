@@ -33,7 +33,7 @@ class ServiceManager:
     def statuses(self) -> list[str]:
         return [message.removeprefix("STATUS=") for _, message in list(self.heard) if message.startswith("STATUS=")]
 
-    def wait_for(self, word: str, number: int = 1, seconds: float = 30.0) -> float:
+    def wait_for(self, word: str, number: int = 1, seconds: float = 60.0) -> float:
         """When it came for the so-manieth time."""
         deadline = time.monotonic() + seconds
         while len(found := self.times(word)) < number:

@@ -5,9 +5,11 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import shutil
 import signal
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import psycopg
@@ -120,7 +122,7 @@ def test_a_job_that_hangs_is_killed_and_the_others_go_on(kept_node: NodeFolder, 
 
 def test_a_new_configuration_is_taken_and_a_wrong_one_is_not(kept_node: NodeFolder, daemons: Nodes) -> None:
     """SIGHUP with a broken file: every fault is told, the old one holds for jobs, too; mended, it is taken."""
-    scheduled(kept_node, observe="every 1s")
+    scheduled(kept_node, observe="every 1s", verify="daily 05:00")
     daemon = daemons.start(kept_node)
     daemon.wait_for("observe")
     config = kept_node.node / "backupd.toml"
@@ -155,9 +157,30 @@ def test_a_second_daemon_for_the_same_jobs_is_refused(kept_node: NodeFolder, dae
     first.stop()
 
 
+def test_two_nodes_at_once_do_the_work_once(kept_node: NodeFolder, daemons: Nodes) -> None:
+    """Two machines, one region: who comes second finds the first at work, looks again, and sees it done."""
+    other = _another_node(kept_node)
+    for node in (kept_node, other):
+        scheduled(node, backup="daily 00:00")
+    database: Database = kept_node.database  # type: ignore[attr-defined]
+    with _locked(database):
+        first = daemons.start(kept_node, "--jobs", "backup")
+        eventually(lambda: _waits_for_lock(database))
+        second = daemons.start(other, "--jobs", "backup")
+        second.wait_for("backup", "busy", number=3)
+        looks = len(second.runs("observe"))
+    first.wait_for("backup")
+    second.wait_for("observe", number=looks + 1)
+    time.sleep(1)
+    assert (first.stop(), second.stop()) == (0, 0)
+
+    assert {line["outcome"] for line in second.runs("backup")} == {"busy"}
+    assert len(kept_node.json("snapshots")["regions"][0]["snapshots"]) == 1
+
+
 def test_credentials_that_cannot_be_read_stop_the_start(kept_node: NodeFolder, daemons: Nodes) -> None:
     """READY means able to work: a key that is missing is named, with what needs it, and the exit status is 3."""
-    scheduled(kept_node, backup="daily 00:00")
+    scheduled(kept_node, backup="daily 00:00", purge="daily 03:00")
     (kept_node.node / "keeper.key").unlink()
     daemon = daemons.start(kept_node, ready=False)
 
@@ -171,7 +194,7 @@ def test_credentials_that_nobody_gave_leave_their_jobs_out(
     kept_node: NodeFolder, daemons: Nodes, tmp_path: Path
 ) -> None:
     """A unit without the keeper's credential does everything else; asked for the keeper's work, it does not start."""
-    scheduled(kept_node, backup="daily 00:00")
+    scheduled(kept_node, backup="daily 00:00", purge="daily 03:00")
     config = kept_node.node / "backupd.toml"
     config.write_text(config.read_text().replace(f'"{kept_node.node}/keeper.key"', '"credential:keeper.key"'))
     (tmp_path / "credentials").mkdir()
@@ -179,7 +202,7 @@ def test_credentials_that_nobody_gave_leave_their_jobs_out(
     daemon = daemons.start(kept_node, **given)
     asked = daemons.start(kept_node, "--jobs", "purge", ready=False, **given)
 
-    assert daemon.lines()[0]["jobs"] == "observe be, backup be, verify be"
+    assert daemon.lines()[0]["jobs"] == "observe be, backup be"
     assert asked.process.wait(timeout=30) == 3
 
 
@@ -195,6 +218,16 @@ def test_a_store_that_is_down_is_no_reason_not_to_be_ready(kept_node: NodeFolder
 
     assert daemon.wait_for("backup", seconds=90)["attempt"] >= 2
     assert "FAILING" not in _last_status(daemons)
+
+
+def _another_node(node: NodeFolder) -> NodeFolder:
+    """A second machine of the region: the same keys, another name, folders of its own."""
+    other = replace(node, folder=node.folder / "second")
+    shutil.copytree(node.node, other.node, ignore=shutil.ignore_patterns("state", "spool"))
+    config = other.node / "backupd.toml"
+    text = config.read_text().replace(str(node.node), str(other.node))
+    config.write_text(text.replace('name = "test"', 'name = "second"'))
+    return other
 
 
 def _last_status(daemons: Nodes) -> str:
