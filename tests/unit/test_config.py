@@ -92,7 +92,7 @@ def test_every_role_has_its_credential():
 
 
 def test_who_hands_in_does_not_take():
-    """Each role has its path; ingest without a keeper's own credential is a fault, because nothing would be enforced."""
+    """Each role has its path; ingest without a keeper's own credential is a fault: nothing would be enforced."""
     apart = parse(WHOLE, "x").stores["zurich"]
     assert (apart.ingest, apart.path_of("writer"), apart.path_of("keeper")) == (True, "backupd", "node1/backupd")
     assert parse(EXAMPLE, "x").stores["zurich"].path_of("keeper") == "backupd"
