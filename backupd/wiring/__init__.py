@@ -7,12 +7,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from backupd.wiring.facts import Facts
 from backupd.wiring.places import QUICKLY
+from backupd.wiring.telling import Telling
 
 __all__ = ["QUICKLY", "Wiring"]
 
 
 @dataclass(frozen=True, slots=True)
-class Wiring(Facts):
+class Wiring(Telling):
     """A configuration at work in this process."""

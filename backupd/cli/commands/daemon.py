@@ -17,6 +17,7 @@ from backupd.cli.options import EXIT_STATUS, ConfigOption, JsonOption, RegionArg
 from backupd.errors import UsageError
 
 if TYPE_CHECKING:
+    from backupd.model.ids import RegionName
     from backupd.operations.service.host.lines import Lines
     from backupd.operations.service.host.locks import Locks
     from backupd.operations.service.jobs import Kind
@@ -115,6 +116,10 @@ class _Current:
         self.accepted = accepted
         self._locks = locks
 
+    @property
+    def regions(self) -> list[RegionName]:
+        return self.accepted.wiring.regions(self.asked.regions)
+
     def reload(self) -> Plan:
         """Take what the file says now. Raises BackupdError when that cannot be followed; then the old one holds."""
         found = self.asked.read()
@@ -136,6 +141,7 @@ def _serve(current: _Current, lines: Lines) -> int:
     from backupd.operations.service.serving import Audience, Bell, Host, serve
     from backupd.operations.service.supervising.supervisor import Supervisor, World
     from backupd.operations.service.told import Event
+    from backupd.operations.telling.teller import Settings, Teller
 
     clock, bell = current.accepted.wiring.clock, Bell()
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
@@ -149,8 +155,20 @@ def _serve(current: _Current, lines: Lines) -> int:
             if key is not None:
                 current.accepted.wiring.history(key.region).told(event)
 
+    def settings() -> Settings:
+        return current.accepted.wiring.telling(current.regions)
+
+    teller = Teller(settings, current.accepted.wiring.known_world(current.regions), clock, lines)
+
+    class _Feeding(Notifier):
+        """Who feeds the watchdog tells in the metrics when."""
+
+        def alive(self) -> None:
+            teller.alive()
+            super().alive()
+
     audience = Audience(
-        (lines, _Remembering()),
+        (lines, _Remembering(), teller),
         lambda listener, error: lines.write(
             "error", event="listener", listener=type(listener).__name__, error=type(error).__name__
         ),
@@ -164,13 +182,15 @@ def _serve(current: _Current, lines: Lines) -> int:
     host = Host(
         clock=clock,
         bell=bell,
-        notifier=Notifier(os.environ, clock),
+        notifier=_Feeding(os.environ, clock),
         told=audience,
         reload=current.reload,
         stop_within=current.accepted.plan.stop_within.total_seconds(),
         once=current.asked.once,
     )
-    return serve(Supervisor(current.accepted.plan, world), host)
+    with closing(teller):
+        teller.start()
+        return serve(Supervisor(current.accepted.plan, world), host)
 
 
 def _kinds(text: str | None) -> tuple[Kind, ...]:

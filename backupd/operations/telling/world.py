@@ -1,0 +1,99 @@
+"""All that is told, as one frozen value at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from backupd.model.status import Alarm, JobFacts, RegionFacts, decode_regions
+from backupd.operations.service.host.facts import facts
+from backupd.operations.service.jobs import JobKey, Kind
+from backupd.operations.telling.jobs import after
+
+if TYPE_CHECKING:
+    from backupd.operations.service.told import JobDone
+
+
+@dataclass(frozen=True, slots=True)
+class Sent:
+    """How telling people went since the daemon began."""
+
+    sent: int = 0
+    failed: int = 0
+    """Messages that a target did not take."""
+    failing: tuple[str, ...] = ()
+    """Targets that did not take the last one, by their place in the configuration, and why."""
+    heartbeat: datetime | None = None
+    """When it was answered last."""
+
+
+@dataclass(frozen=True, slots=True)
+class World:
+    """What is known of regions and jobs."""
+
+    since: datetime
+    """When the daemon began."""
+    regions: Mapping[str, RegionFacts] = field(default_factory=dict)
+    """As last observed; without jobs."""
+    jobs: Mapping[JobKey, JobFacts] = field(default_factory=dict)
+    runs: Mapping[tuple[JobKey, str], int] = field(default_factory=dict)
+    """Runs since the daemon began, by outcome."""
+    amounts: Mapping[tuple[JobKey, str], int] = field(default_factory=dict)
+    """Bytes and things handled since then, as answers name them."""
+    seconds: Mapping[JobKey, float] = field(default_factory=dict)
+    alarms: tuple[Alarm, ...] = ()
+    sent: Sent = Sent()
+
+    def whole(self, names: Iterable[str]) -> Iterator[RegionFacts]:
+        """These regions' facts, with what runs here; one that nobody has looked at yet has no stores."""
+        for name in names:
+            jobs = tuple(facts for key, facts in self.jobs.items() if key.region == name)
+            ordered = sorted(jobs, key=lambda job: list(Kind).index(Kind(job.kind)))
+            yield _with_jobs(self.regions.get(name, RegionFacts(region=name, at=self.since)), tuple(ordered))
+
+    def without(self, regions: frozenset[str]) -> World:
+        """No longer with these: they are not this daemon's any more."""
+        return replace(
+            self,
+            regions={name: one for name, one in self.regions.items() if name not in regions},
+            jobs={key: one for key, one in self.jobs.items() if key.region not in regions},
+        )
+
+
+def after_run(world: World, done: JobDone) -> World:
+    """The world after a run; what `observe` answered is how regions stand now."""
+    key, outcome = done.key, done.outcome.value
+    regions = dict(world.regions)
+    if key.kind is Kind.OBSERVE:
+        regions.update(_observed(done))
+    amounts = dict(world.amounts)
+    for name, number in facts(key.kind, done.answer).items():
+        if isinstance(number, int):
+            amounts[key, name] = amounts.get((key, name), 0) + number
+    return replace(
+        world,
+        regions=regions,
+        jobs={**world.jobs, key: after(world.jobs.get(key), done)},
+        runs={**world.runs, (key, outcome): world.runs.get((key, outcome), 0) + 1},
+        amounts=amounts,
+        seconds={**world.seconds, key: world.seconds.get(key, 0.0) + done.seconds},
+    )
+
+
+def _observed(done: JobDone) -> Iterator[tuple[str, RegionFacts]]:
+    """Whatever the exit status was: what could not be reached says so itself."""
+    try:
+        found = decode_regions(done.answer)
+    except ValueError:
+        return
+    for region in found:
+        if region.region == done.key.region:
+            yield region.region, _with_jobs(region, ())
+
+
+def _with_jobs(region: RegionFacts, jobs: tuple[JobFacts, ...]) -> RegionFacts:
+    return msgspec.structs.replace(region, jobs=jobs)
