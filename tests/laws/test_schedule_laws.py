@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import UTC, date, datetime, time, timedelta
 from zoneinfo import ZoneInfo
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -44,6 +45,20 @@ def test_slots_follow_each_other_without_a_rest(timetable, after):
     assert next_slot(timetable, slot - timedelta(microseconds=1)) == slot
     assert slot - after <= longest_gap(timetable)
     assert following - slot <= longest_gap(timetable)
+
+
+@pytest.mark.parametrize("zone", ZONES)
+def test_the_longest_gap_covers_the_days_on_which_clocks_are_set(zone):
+    """Followed for more than a year, no two are further apart, and where clocks are set some are more than a day."""
+    timetable, at, gaps = Weekly(tuple(range(7)), (time(2, 30),), zone), datetime(2030, 1, 1, tzinfo=UTC), []
+    for _ in range(400):
+        following = next_slot(timetable, at)
+        gaps.append(following - at)
+        at = following
+    sets_clocks = zone not in ("UTC", "Asia/Kathmandu")
+
+    assert max(gaps[1:]) <= longest_gap(timetable)
+    assert (max(gaps[1:]) > timedelta(days=1)) is sets_clocks
 
 
 @given(st.sampled_from(ZONES), times, st.dates(date(2024, 1, 3), date(2033, 12, 28)))
@@ -115,7 +130,7 @@ def test_what_never_ran_runs_soon(timetable, since, seed):
 
 @given(st.sampled_from(Cause), st.integers(1, 200), st.integers(1, 86400), st.text(max_size=10))
 def test_delays_grow_and_end(cause, attempt, first, seed):
-    """Never sooner than asked for, at most an hour and a fifth, not shrinking by more than the spread; final is final."""
+    """Never sooner than asked for, at most an hour and a fifth, growing but for the spread; final is final."""
     patience = Patience(timedelta(seconds=first), seed)
     delay, following = retry_delay(cause, attempt, patience), retry_delay(cause, attempt + 1, patience)
     if cause is Cause.FINAL:
