@@ -62,5 +62,4 @@ def test_what_is_spilled_is_sealed(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     data[-1] ^= 1
     (tmp_path / "spans").write_bytes(data)
     with pytest.raises(DamageError, match="altered"):
-        for number in range(5):
-            log.of(Pseudonym(f"{number:032x}"))
+        [log.of(Pseudonym(f"{number:032x}")) for number in range(5)]

@@ -152,6 +152,7 @@ def test_a_query_s_own_connection_is_shown_without_its_rest():
 def test_every_secret_file_is_looked_at_where_it_is_used(tmp_path):
     """The tenant's key and the query's passfile everywhere, the keeper's keys on a keeper only."""
     text = changed('database = "app"', f'dsn = "dbname=d"\npassfile = "{tmp_path}/none"')
+    text = text.replace("credential:", f"{tmp_path}/")
     no_keeper = parse(text.replace(between(text, "[keeper]", "# Places for"), ""), "x")
     environ = {"CREDENTIALS_DIRECTORY": str(tmp_path)}
 
