@@ -9,7 +9,7 @@ from dataclasses import replace
 import pytest
 from doubles.postgres import Server
 from fix_drills import Drills, check, codes, tamper, verdicts
-from fix_keeper import Keeping
+from fix_keeper import DAY, Keeping
 from fix_postgres import Database
 from fix_regions import CLASSES, Region
 
@@ -18,6 +18,8 @@ from backupd.model.stored.ledger import PurgeBegan
 from backupd.model.tenancy import Tenancy, TenancyKind
 from backupd.operations.drill import DrillRequest
 from backupd.operations.restore import choosing
+from backupd.planning.lifecycle import commands
+from backupd.planning.lifecycle.commands import Dates
 from backupd.postgres.connect import Source
 from backupd.seal import suite
 from backupd.seal.keys.keyring import KeyringWriter, render_keyring
@@ -213,6 +215,31 @@ def test_an_escrow_that_opens_less_or_something_else_is_red(crowd: Database, reg
     assert (report.verdict, check(report, "escrow").verdict) == ("fail", "fail")
     assert set(codes(report, "escrow")) == {"escrow-lacks-key", "escrow-key-differs"}
     assert {name for name, verdict in verdicts(report).items() if verdict == "fail"} == {"escrow"}
+
+
+def test_a_key_to_purged_rows_is_told_and_no_fault(
+    pg17: Server, make_database: Callable[..., Database], keeping: Keeping, drills: Drills
+) -> None:
+    """Nobody can bring back what a kept row refers to; a key that is gone for any other reason is red all the same."""
+    database, region = make_database(pg17), keeping.region
+    region.tenancy = BY_COLUMN
+    database.sql(
+        "CREATE TABLE note (id int PRIMARY KEY, tenant text NOT NULL)",
+        "INSERT INTO note SELECT g, 't' || g % 3 FROM generate_series(1, 300) g",
+        "CREATE TABLE ticket (tenant text NOT NULL, note int CONSTRAINT to_note REFERENCES note)",
+        "CREATE TABLE paper (tenant text NOT NULL, note int CONSTRAINT of_note REFERENCES note)",
+        "INSERT INTO ticket VALUES ('t0', 1)",
+        "INSERT INTO paper VALUES ('t0', 3)",
+    )
+    region.backup(database)
+    drills.repository = region.repository
+    now = keeping.clock.now()
+    keeping.book.append(lambda lives: commands.erase(lives, keeping.tenant("t1"), Dates(now, now + 3 * DAY, now)))
+    keeping.purge(keeping.life("t1"))
+    report = drills.run()
+    assert (report.verdict, codes(report, "constraints")) == ("pass", ["key-to-purged-rows"])
+    report = drills.run(DrillRequest(), "ALTER TABLE paper DROP CONSTRAINT of_note")
+    assert (report.verdict, set(codes(report, "constraints"))) == ("fail", {"constraint-missing", "key-to-purged-rows"})
 
 
 def _purge(keeping: Keeping, tenant: str, segments: list[tuple[GenerationId, Pseudonym]]) -> PurgeBegan:

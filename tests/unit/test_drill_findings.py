@@ -50,8 +50,8 @@ def _filled(text: str) -> Iterator[str]:
         yield from (f"{what}-{how}" for what in ("constraint", "index", "extension") for how in HOWS)
     elif text == "\0-missed":
         yield from ("rpo-missed", "rto-missed")
-    elif text == "schema-\0":
-        yield from (f"schema-{how}" for how in HOWS)
+    elif text in ("schema-\0", "constraint-\0"):
+        yield from (text.replace("\0", how) for how in HOWS)
     else:
         assert re.fullmatch("\0-(differs|returns-no-number)", text), text
 

@@ -91,7 +91,7 @@ class Checking:
             because = self.checks[CheckName.SEQUENCES].findings[0].code
             self.checks |= {name: undecided(name, because) for name in _STRUCTURE}
             return
-        self._make(CheckName.CONSTRAINTS, partial(structure.check_constraints, read[0]))
+        self._make(CheckName.CONSTRAINTS, partial(structure.check_constraints, scene, read[0]))
         self._make(CheckName.INDEXES, partial(structure.check_indexes, read[0]))
         self._make(CheckName.EXTENSIONS, partial(structure.check_extensions, scene, read[0]))
         self._make(CheckName.GLOBALS, partial(structure.check_globals, scene, read[0]))

@@ -166,10 +166,13 @@ class _Drill:
                 objects=len(objects),
                 fetched=sum(objects.values()),
             )
-            self._check(server, Scene(self._world, subject, Restored(source, contents, plan, server.roles)))
+            self._check(
+                server, Scene(self._world, subject, Restored(source, contents, plan, server.roles, report.broken_keys))
+            )
 
     def _restore(self, server: ScratchServer, subject: Subject, name: str, **other: Any) -> RestoreReport:
-        request = restore_request(subject, server.source, name)
+        # What a purge left out may be referred to: the drill proves the rest, and tells. Nothing else excuses a key.
+        request = replace(restore_request(subject, server.source, name), without_broken_keys=not subject.choice.exact)
         self._made.loading = True
         with self._limited(server, "restore"):
             report = restore(request, other.get("repository", self._repository), restore_world(self._world))
@@ -194,7 +197,9 @@ class _Drill:
 
         def again(selection: Wanted, history: History) -> Source:
             name = server.name(subject.database, "canary")
-            request = replace(restore_request(subject, server.source, name), selection=selection)
+            request = replace(
+                restore_request(subject, server.source, name), selection=selection, without_broken_keys=True
+            )
             with self._limited(server, "canary"):
                 restore(request, self._repository, restore_world(self._world), history)
             source = elsewhere(server.source, name)

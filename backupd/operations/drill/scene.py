@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from backupd.planning.drill import Chosen
     from backupd.planning.restoring.restore import RestorePlan
     from backupd.postgres.connect import Source
+    from backupd.postgres.target.keys import BrokenKey
 
 Segments = dict[str | None, list["Span"]]
 """What a table's rows of each tenant (None: nobody's) must be."""
@@ -80,6 +81,8 @@ class Restored:
     plan: RestorePlan
     roles: frozenset[str] = frozenset()
     """Those the server had before."""
+    broken_keys: tuple[BrokenKey, ...] = ()
+    """Foreign keys that cannot hold, because rows they refer to were purged."""
     compared: Compared | None = None
     """None until rows were."""
 

@@ -89,11 +89,20 @@ def check_sequences(scene: Scene, structure: Structure) -> Check:
     return findings.check()
 
 
-def check_constraints(structure: Structure) -> Check:
-    """All that were there are there, as they were, and valid if they were."""
+def check_constraints(scene: Scene, structure: Structure) -> Check:
+    """All that were there are there, as they were, and valid if they were.
+
+    But for foreign keys which the restore told that rows break: they are there for new rows, or not at all.
+    """
     findings = Findings(CheckName.CONSTRAINTS, structure.constraints[0])
-    _count(findings, structure, "constraint", lambda kind: kind.endswith("CONSTRAINT"))
-    findings.add("constraint-not-valid", max(0, structure.constraints[1] - not_valid(structure.expected)))
+    broken = scene.restored.broken_keys
+    kept = sum(key.kept for key in broken)
+    excused = {"changed": kept, "missing": len(broken) - kept}
+    for (kind, how), count in Counter(structure.differences).items():
+        if kind.endswith("CONSTRAINT"):
+            findings.add(f"constraint-{how}", max(0, count - (excused.get(how, 0) if kind == "FK CONSTRAINT" else 0)))
+    findings.add("constraint-not-valid", max(0, structure.constraints[1] - not_valid(structure.expected) - kept))
+    findings.note("key-to-purged-rows", len(broken))
     return findings.check()
 
 
