@@ -48,7 +48,7 @@ class Facts(Scheduling):
                 yield remembered(facts)
 
     def _stores_facts(self, region: RegionName, *, probe: bool) -> RegionFacts:
-        from backupd.operations.status import region_facts, unreached
+        from backupd.operations.status import book_of, region_facts, unreached
 
         request = self._request(region, probe=probe)
         with self._looked_at(region) as places:
@@ -56,7 +56,9 @@ class Facts(Scheduling):
                 book = self._book(region, {place.name: place.repository for place in places}, None)
                 book.sync()
             except StoreGoneError as error:
-                return unreached(self.stores_of(region), request, error)
+                known, trusted = self.known_ledger(region), self.keepers()
+                own = book_of(known, region, trusted, self.clock) if known and trusted else None
+                return unreached(self.stores_of(region), request, error, own)
             return region_facts(book, places, request)
 
     @contextmanager

@@ -6,7 +6,7 @@ from datetime import timedelta
 
 from doubles.facts import DAY, HOUR, NOW, database, job, region, store
 
-from backupd.model.status import DrillFacts, DueDay, Fault, RegionFacts, ServerChange, SpaceFacts
+from backupd.model.status import DrillFacts, DueDay, Fault, RegionFacts, ServerChange, SpaceFacts, StoreFacts
 from backupd.pages.status import StatusPage, render_status
 from backupd.planning.alarms.judging import Watch, judge
 
@@ -26,7 +26,7 @@ def bad(name: str = "ch", said: str = "the store refuses this key") -> RegionFac
                 server_snapshots=(name,),
                 space=SpaceFacts(5 * 10**9, 10**12),
             ),
-            store("cellar", error=gone, databases=()),
+            StoreFacts(store="cellar", error=gone),
         ),
         next_deadline=NOW + 3 * DAY,
         deadlines=tuple(DueDay(NOW + day * 9 * DAY, day) for day in range(1, 12)),

@@ -8,7 +8,18 @@ from typing import Any
 import pytest
 from doubles.facts import DAY, HOUR, NOW, database, job, region, store
 
-from backupd.model.status import Alarm, AlarmCode, Change, Fault, Head, Promises, RegionFacts, ServerChange, SpaceFacts
+from backupd.model.status import (
+    Alarm,
+    AlarmCode,
+    Change,
+    Fault,
+    Head,
+    Promises,
+    RegionFacts,
+    ServerChange,
+    SpaceFacts,
+    StoreFacts,
+)
 from backupd.planning.alarms.judging import Watch, judge
 from backupd.planning.alarms.notices import About, Manners, Memory, due, followed, said
 from backupd.planning.alarms.servers import Shown, server_changes
@@ -26,8 +37,11 @@ WRONG: dict[AlarmCode, tuple[dict[str, Any], str]] = {
     AlarmCode.LEDGER_BEHIND: ({"ledger": Head(41), "stores": (store(),)}, "zurich"),
     AlarmCode.STORE_FULL: ({"stores": (store(space=SpaceFacts(9, 100)),)}, "zurich"),
     AlarmCode.STORE_SNAPSHOTS: ({"stores": (store(server_changes=(ServerChange.FEWER,)),)}, "zurich"),
-    AlarmCode.CAPABILITY_CHANGED: ({"stores": (store(changes=(Change("append_only", "yes", "no", worse=True),)),)}, "zurich"),
-    AlarmCode.STORE_UNREACHABLE: ({"stores": (store(error=GONE),)}, "zurich"),
+    AlarmCode.CAPABILITY_CHANGED: (
+        {"stores": (store(changes=(Change("append_only", "yes", "no", worse=True),)),)},
+        "zurich",
+    ),
+    AlarmCode.STORE_UNREACHABLE: ({"stores": (StoreFacts(store="zurich", error=GONE),)}, "zurich"),
     AlarmCode.JOB_FAILED: ({"jobs": (job(outcome="refused", well=False, final=True),)}, "backup"),
     AlarmCode.JOB_FOUND: ({"jobs": (job("verify", outcome="found"),)}, "verify"),
 }

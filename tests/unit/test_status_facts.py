@@ -19,7 +19,7 @@ from backupd.model.status import Promises, RegionFacts, ServerChange
 from backupd.model.stored.ledger import Drilled, Expired, Held, Observed, Restored, Unsubscribed, Verified
 from backupd.operations.ledger import Book
 from backupd.operations.ledger import Place as BookPlace
-from backupd.operations.status import Place, Request, region_facts
+from backupd.operations.status import Place, Request, book_of, region_facts, unreached
 from backupd.store.directory import DirectoryStore
 
 DAY = timedelta(days=1)
@@ -168,6 +168,29 @@ def test_a_store_that_is_away_stops_nothing(watched: Watched) -> None:
     assert zurich.databases[0].published
     assert cellar.error is not None
     assert (cellar.error.kind, cellar.error.retryable, cellar.databases) == ("StoreGone", True, ())
+
+
+def test_deadlines_are_known_without_any_store(watched: Watched) -> None:
+    """From this machine's own copy of the ledger; without one that can be believed nothing is said."""
+    watched.small.tell(
+        Unsubscribed(
+            tenant=TenantId("ab" * 16),
+            incarnation=1,
+            since=stamp(START),
+            deadline=stamp(START + 40 * DAY),
+            purge_by=stamp(START + 22 * DAY),
+        )
+    )
+    watched.look()
+    copy, signers = DirectoryStore(watched.folder / "copy"), {watched.small.signer.public}
+    request = Request(RegionName("be"), ["app"], Promises(), 8 * DAY, NOW, os.urandom)
+    gone = StoreGoneError("the store is away")
+    known = unreached(["zurich"], request, gone, book_of(copy, RegionName("be"), signers, None))  # type: ignore[arg-type]
+    assert (known.next_deadline, known.leaving, known.ledger.seq if known.ledger else None) == (START + 40 * DAY, 1, 1)
+    assert known.stores[0].error is not None
+    for folder, believed in ((watched.folder / "none", signers), (watched.folder / "copy", {"ab" * 32})):
+        assert book_of(DirectoryStore(folder), RegionName("be"), believed, None) is None  # type: ignore[arg-type]
+    assert unreached(["zurich"], request, gone, None).ledger is None
 
 
 def test_what_a_store_can_do_is_compared(watched: Watched) -> None:

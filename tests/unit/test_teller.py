@@ -18,7 +18,7 @@ from doubles.listening import Heard, listening
 from doubles.status_pages import bad
 
 from backupd.model.ids import RegionName
-from backupd.model.status import RegionFacts
+from backupd.model.status import Fault, RegionFacts, StoreFacts
 from backupd.operations.service.jobs import JobKey, Kind
 from backupd.operations.service.told import Failure, JobDone, Outcome, Reloaded
 from backupd.operations.telling.teller import Settings, Teller
@@ -218,6 +218,22 @@ def test_the_page_and_the_textfile_are_whole_files(telling: Telling) -> None:
     telling.look(OLD)
     assert any(line.get("what") == "status.page" for line in telling.log.lines)
     assert len(telling.messages) == 1
+
+
+def test_a_store_that_goes_away_makes_nothing_well(telling: Telling) -> None:
+    """What was wrong there stays wrong, also when no store answers: only a look says that something is over."""
+    telling.look(msgspec.structs.replace(OLD, next_deadline=NOW + 3 * DAY))
+    gone = Fault("StoreGone", "the connection broke", retryable=True)
+    away = (StoreFacts(store="zurich", error=gone),)
+    nothing = RegionFacts(region="be", at=NOW, stores=away, promises=OLD.promises)
+    for facts in (region(stores=away, next_deadline=NOW + 3 * DAY), nothing):
+        telling.clock.sleep(60)
+        telling.look(facts, Outcome.FAILED)
+        assert len(telling.messages) == 1
+        codes = {alarm.code.value for alarm in telling.teller.world.alarms}
+        assert codes == {"backup-old", "deadline-near", "store-unreachable"}
+    telling.look(region())
+    assert [message["type"] for message in telling.messages] == ["failure", "success"]
 
 
 def test_an_answer_that_is_none_changes_nothing(telling: Telling) -> None:

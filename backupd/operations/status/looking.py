@@ -9,6 +9,7 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
 import msgspec
+from msgspec.structs import replace
 
 from backupd.catalog.handed import handed_in
 from backupd.errors import BackupdError, InterruptedRunError
@@ -77,6 +78,18 @@ def region_facts(book: Book, places: Sequence[Place], request: Request) -> Regio
             raise
         except BackupdError as error:
             stores.append(StoreFacts(store=place.name, error=fault(error), separate_keeper=place.separate_keeper))
+    return replace(_ledger_facts(book, told, request), stores=tuple(stores), founded=min(founded, default=None))
+
+
+def unreached(places: Sequence[str], request: Request, error: BackupdError, book: Book | None) -> RegionFacts:
+    """The facts of a region none of whose stores answers: those of the ledger that this machine has itself."""
+    stores = tuple(StoreFacts(store=name, error=fault(error)) for name in places)
+    if book is None:
+        return RegionFacts(region=request.region, at=request.now, stores=stores, promises=request.promises)
+    return replace(_ledger_facts(book, read(book.chain.entries()), request), stores=stores)
+
+
+def _ledger_facts(book: Book, told: Told, request: Request) -> RegionFacts:
     lives = book.lives
     waiting = [life for life in lives.lives.values() if life.clock is not None and not _gone(life)]
     free = [life for life in waiting if not lives.held(life.key.tenant)]
@@ -84,9 +97,7 @@ def region_facts(book: Book, places: Sequence[Place], request: Request) -> Regio
     return RegionFacts(
         region=request.region,
         at=request.now,
-        stores=tuple(stores),
         ledger=Head(book.chain.head.seq, book.chain.head.head),
-        founded=min(founded, default=None),
         leaving=len(waiting),
         held=len(waiting) - len(free),
         next_deadline=min(deadlines, default=None),
@@ -97,12 +108,6 @@ def region_facts(book: Book, places: Sequence[Place], request: Request) -> Regio
         drills=tuple(told.drills),
         promises=request.promises,
     )
-
-
-def unreached(places: Sequence[str], request: Request, error: BackupdError) -> RegionFacts:
-    """The facts of a region none of whose stores answers."""
-    stores = tuple(StoreFacts(store=name, error=fault(error)) for name in places)
-    return RegionFacts(region=request.region, at=request.now, stores=stores, promises=request.promises)
 
 
 def fault(error: BackupdError) -> Fault:

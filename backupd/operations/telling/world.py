@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import TYPE_CHECKING
 
-import msgspec
+from msgspec.structs import replace as replaced
 
 from backupd.model.status import Alarm, JobFacts, RegionFacts, decode_regions
 from backupd.operations.service.host.facts import facts
@@ -69,7 +69,7 @@ def after_run(world: World, done: JobDone) -> World:
     key, outcome = done.key, done.outcome.value
     regions = dict(world.regions)
     if key.kind is Kind.OBSERVE:
-        regions.update(_observed(done))
+        regions.update(_observed(done, world.regions.get(key.region)))
     amounts = dict(world.amounts)
     for name, number in facts(key.kind, done.answer).items():
         if isinstance(number, int):
@@ -84,16 +84,30 @@ def after_run(world: World, done: JobDone) -> World:
     )
 
 
-def _observed(done: JobDone) -> Iterator[tuple[str, RegionFacts]]:
-    """Whatever the exit status was: what could not be reached says so itself."""
+def _observed(done: JobDone, before: RegionFacts | None) -> Iterator[tuple[str, RegionFacts]]:
+    """Whatever the exit status was: what could not be reached says so itself, and is known as it was before."""
     try:
         found = decode_regions(done.answer)
     except ValueError:
         return
     for region in found:
         if region.region == done.key.region:
-            yield region.region, _with_jobs(region, ())
+            yield region.region, _with_jobs(_remembering(region, before), ())
+
+
+def _remembering(region: RegionFacts, before: RegionFacts | None) -> RegionFacts:
+    """The facts, and where nobody answered those that were known last: silence makes nothing well."""
+    if before is None:
+        return region
+    known = {store.store: store for store in before.stores}
+    stores = tuple(
+        replaced(known[store.store], error=store.error) if store.error is not None and store.store in known else store
+        for store in region.stores
+    )
+    if region.ledger is None:
+        return replaced(before, at=region.at, stores=stores, promises=region.promises)
+    return replaced(region, stores=stores, founded=region.founded or before.founded)
 
 
 def _with_jobs(region: RegionFacts, jobs: tuple[JobFacts, ...]) -> RegionFacts:
-    return msgspec.structs.replace(region, jobs=jobs)
+    return replaced(region, jobs=jobs)

@@ -69,7 +69,7 @@ def _deadlines(region: RegionFacts, now: datetime) -> Iterator[Alarm]:
             code=AlarmCode.DEADLINE_MISSED,
             region=region.region,
             state=str(len(region.late)),
-            message=f"{len(region.late)} tenants of region '{region.region}' are past a date",
+            message=f"in region '{region.region}', {_number(len(region.late))} past a date",
             hint="`backupd tenant list` names them by id, and `backupd purge` says what stands in the way.",
         )
     slack, needed = region.promises.repair_slack, timedelta(seconds=region.promises.repair_slack)
@@ -110,7 +110,9 @@ def _store(region: RegionFacts, store: StoreFacts, now: datetime) -> Iterator[Al
             hint=store.error.hint or "`backupd config check --connect` tries it.",
             patience=1800 if store.error.retryable else 0,
         )
-        return
+        if store.mode is None:
+            return
+    # Of a store that is away, what was known last: it does not become better by not being seen.
     yield from _ages(region, store, now)
     yield from _keeper(region, store, now)
     yield from _changes(region, store)
@@ -208,6 +210,10 @@ def _job(region: RegionFacts, job: JobFacts) -> Iterator[Alarm]:
         hint=job.hint
         or f"`journalctl` has what it printed; `backupd {_COMMAND.get(job.kind, job.kind)}` tries it now.",
     )
+
+
+def _number(tenants: int) -> str:
+    return f"{tenants} tenants are" if tenants != 1 else "a tenant is"
 
 
 _ENDED: Final = {"late": "was ended at its deadline", "hung": "hung and was ended", "crashed": "crashed"}

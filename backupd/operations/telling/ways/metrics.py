@@ -139,25 +139,20 @@ def _regions(world: World, now: datetime) -> Iterator[Metric]:
 
 
 def _stores(world: World) -> Iterator[Metric]:
-    found = [(region, store) for region in world.regions.values() for store in region.stores]
-
-    def of(
-        name: str, about: str, value: Callable[[StoreFacts], datetime | float | None], *, away: bool = False
-    ) -> Metric:
-        samples = (
-            one
-            for region, store in found
-            if away or store.error is None
-            for one in _any((region.region, store.store), value(store))
-        )
-        return _gauge(name, about, _STORE, list(samples))
-
-    yield of(
+    every = [(region, store) for region in world.regions.values() for store in region.stores]
+    # Of one that nobody has ever seen nothing else is known.
+    found = [(region, store) for region, store in every if store.mode is not None]
+    yield _gauge(
         "backupd_store_reachable",
         "1, or 0 when the last look at the store failed.",
-        lambda one: one.error is None,
-        away=True,
+        _STORE,
+        [((region.region, store.store), float(store.error is None)) for region, store in every],
     )
+
+    def of(name: str, about: str, value: Callable[[StoreFacts], datetime | float | None]) -> Metric:
+        samples = (one for region, store in found for one in _any((region.region, store.store), value(store)))
+        return _gauge(name, about, _STORE, list(samples))
+
     yield of("backupd_store_free_bytes", "Room left on the store.", lambda one: one.space.free if one.space else None)
     yield of(
         "backupd_store_size_bytes", "Room on the store in all.", lambda one: one.space.total if one.space else None
@@ -259,7 +254,7 @@ def _jobs(world: World) -> Iterator[Metric]:
     )
     yield _counter(
         "backupd_job_handled",
-        "What runs of a job handled: read, sent, new and bytes in bytes; rows, objects, snapshots and tenants in numbers.",
+        "What runs of a job handled: read, sent, new, bytes in bytes; rows, objects, snapshots, tenants in numbers.",
         (*_JOB, "what"),
         [((key.region, key.kind, what), number) for (key, what), number in world.amounts.items()],
     )
