@@ -76,6 +76,7 @@ put_files() {
   put systemd/tmpfiles.conf /usr/local/lib/tmpfiles.d/backupd.conf 0644
   put systemd/backupd-as /usr/local/sbin/backupd-as 0755
   put README.md "$doc/README.md" 0644
+  put systemd/alerts.yml "$doc/alerts.yml" 0644
   put backupd/config/example.toml "$doc/backupd.toml" 0644
   if [ ! -e "$root/etc/backupd/backupd.toml" ]; then
     install -D -m 0640 backupd/config/example.toml "$root/etc/backupd/backupd.toml"
