@@ -9,6 +9,7 @@ import psycopg
 import pytest
 from doubles.postgres import Server
 from fix_keeper import DAY, Keeping
+from fix_nodes import NodeFolder
 from fix_postgres import Database, unique
 from fix_regions import CLASSES, Region
 
@@ -18,6 +19,7 @@ from backupd.operations.restore import RestoreReport
 from backupd.planning.lifecycle import commands
 from backupd.planning.lifecycle.commands import Dates
 from backupd.planning.restoring.selection import Selection
+from backupd.seal.keys.identity import write_identity
 
 TENANCY = Tenancy(
     kind=TenancyKind.COLUMN,
@@ -129,3 +131,33 @@ def test_keys_that_hold_are_made_as_they_were(region: Region, pg17: Server, make
         assert report.broken_keys == ()
         assert found.sql(KEYS) == database.sql(KEYS)
         assert found.sql("SELECT count(*) FROM pg_event_trigger") == [(1,)]
+
+
+def test_the_command_says_which_and_what_became_of_them(
+    pg17: Server, make_database: Callable[..., Database], node_of: Callable[..., NodeFolder]
+) -> None:
+    """Without the option its status is PostgreSQL's refusal, and the choice is explained; with it, each key is told."""
+    database = make_database(pg17)
+    database.sql(*TABLES)
+    node = node_of(database)
+    config = node.node / "backupd.toml"
+    rule = '[[regions.be.databases.app.tables]]\nmatch = ["public.country"]\nshared = true\n'
+    config.write_text(config.read_text() + rule)
+    node.json("backup", "be")
+    write_identity(node.folder / "id", "ops", node.pair, "pass")
+    (node.folder / "pass").write_text("pass\n")
+    name = unique("told")
+    asked = ("restore", "be", "app", "--tenant", "1", "--target", pg17.conninfo(name))
+    key = ("--identity", "id", "--passphrase-file", "pass")
+    refused = node.run(*asked, *key)
+    assert (refused.returncode, b"--without-broken-keys" in refused.stderr) == (4, True)
+    assert b"left out: line.line_note, ticket.to Note" in refused.stderr
+    done = node.run(*asked, "--without-broken-keys", *key)
+    try:
+        assert done.returncode == 0, done.stderr
+        told = done.stdout.decode()
+        assert "2 foreign keys cannot hold" in told
+        assert "    ticket.to Note: holds for new rows only\n" in told
+        assert "    line.line_note: left out\n" in told
+    finally:
+        pg17.drop_database(name)
