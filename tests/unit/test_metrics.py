@@ -45,6 +45,7 @@ def world(**changes: Any) -> World:
         "since": NOW - HOUR,
         "regions": {"be": region(jobs=()), "ch": bad()},
         "jobs": {BACKUP: job()},
+        "next": {BACKUP: NOW + HOUR},
         "runs": {(BACKUP, "done"): 3, (BACKUP, "failed"): 1},
         "amounts": {(BACKUP, "sent"): 4096},
         "seconds": {BACKUP: 500.5},

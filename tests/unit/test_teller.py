@@ -236,6 +236,28 @@ def test_a_store_that_goes_away_makes_nothing_well(telling: Telling) -> None:
     assert [message["type"] for message in telling.messages] == ["failure", "success"]
 
 
+def test_next_runs_are_told_before_the_first(telling: Telling) -> None:
+    """The daemon says them as it turns, now and then; a job that never ran has one, too."""
+    backup, verify = (JobKey(kind, RegionName("be")) for kind in (Kind.BACKUP, Kind.VERIFY))
+    asked: list[datetime] = []
+
+    def times() -> dict[JobKey, datetime | None]:
+        asked.append(telling.clock.now())
+        return {backup: NOW + HOUR, verify: None}
+
+    for _ in range(30):
+        telling.teller.alive(times)
+        telling.clock.sleep(1)
+    telling.teller.turn()
+    assert len(asked) == 3
+    lines = telling.teller.metrics.text().decode().splitlines()
+    (line,) = [line for line in lines if line.startswith("backupd_job_next")]
+    assert 'kind="backup"' in line
+    assert float(line.split()[-1]) == (NOW + HOUR).timestamp()
+    telling.teller.turn([done(Kind.BACKUP, telling.clock.now())])
+    assert "2030-06-01 13:00" in telling.settings.page.read_text()
+
+
 def test_an_answer_that_is_none_changes_nothing(telling: Telling) -> None:
     """A look that crashed leaves the facts as they were, with their age."""
     telling.look(region())

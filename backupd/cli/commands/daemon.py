@@ -164,7 +164,7 @@ def _serve(current: _Current, lines: Lines) -> int:
         """Who feeds the watchdog tells in the metrics when."""
 
         def alive(self) -> None:
-            teller.alive()
+            teller.alive(lambda: {key: supervisor.next_at(key) for key in supervisor.keys})
             super().alive()
 
     audience = Audience(
@@ -188,9 +188,10 @@ def _serve(current: _Current, lines: Lines) -> int:
         stop_within=current.accepted.plan.stop_within.total_seconds(),
         once=current.asked.once,
     )
+    supervisor = Supervisor(current.accepted.plan, world)
     with closing(teller):
         teller.start()
-        return serve(Supervisor(current.accepted.plan, world), host)
+        return serve(supervisor, host)
 
 
 def _kinds(text: str | None) -> tuple[Kind, ...]:

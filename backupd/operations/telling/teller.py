@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import queue
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -30,12 +30,14 @@ from backupd.planning.alarms.notices import Manners, due, followed, said
 
 if TYPE_CHECKING:
     from backupd.clock import Clock
+    from backupd.operations.service.jobs import JobKey
     from backupd.operations.telling.ways.heartbeat import Pulse
     from backupd.operations.telling.ways.people import Target
 
 _TURN = 60.0
 """Seconds without an event, after which time alone may have changed something."""
 _BEATS = timedelta(minutes=1)
+_ASKED = timedelta(seconds=10)
 _LAST = 5.0
 """Seconds that the end waits for a message under way."""
 
@@ -81,6 +83,8 @@ class Teller:
         self._attempts = Attempts()
         self._memory = load(self._settings.memory)
         self._fed: datetime | None = None
+        self._asked = clock.now()
+        self._next: Mapping[JobKey, datetime] = {}
         self._troubles: dict[str, str] = {}
         self._endpoint: Endpoint | None = None
         self._well: dict[str, datetime] = {}
@@ -90,9 +94,12 @@ class Teller:
     def told(self, event: Event) -> None:
         self._queue.put(event)
 
-    def alive(self) -> None:
-        """The daemon's loop turned, and no job hangs."""
-        self._fed = self._clock.now()
+    def alive(self, next_times: Callable[[], Mapping[JobKey, datetime | None]]) -> None:
+        """The daemon's loop turned, and no job hangs; `next_times` is asked now and then when jobs run next."""
+        before, self._fed = self._fed, self._clock.now()
+        if before is None or not timedelta() <= self._fed - self._asked < _ASKED:
+            self._asked = self._fed
+            self._next = {key: at for key, at in next_times().items() if at is not None}
 
     def start(self) -> None:
         self._follow()
@@ -122,7 +129,7 @@ class Teller:
             for alarm in judge(region, Watch(now, self._settings.regions[region.region]))
         )
         self._log_changes({alarm.key for alarm in alarms}, alarms)
-        self.world = replace(self.world, alarms=alarms)
+        self.world = replace(self.world, alarms=alarms, next=self._next)
         self._tell(now)
         self._beat(now)
         self._show(now)

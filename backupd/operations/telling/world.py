@@ -40,6 +40,8 @@ class World:
     regions: Mapping[str, RegionFacts] = field(default_factory=dict)
     """As last observed; without jobs."""
     jobs: Mapping[JobKey, JobFacts] = field(default_factory=dict)
+    next: Mapping[JobKey, datetime] = field(default_factory=dict)
+    """When each job runs next, as the daemon last said."""
     runs: Mapping[tuple[JobKey, str], int] = field(default_factory=dict)
     """Runs since the daemon began, by outcome."""
     amounts: Mapping[tuple[JobKey, str], int] = field(default_factory=dict)
@@ -51,9 +53,14 @@ class World:
     def whole(self, names: Iterable[str]) -> Iterator[RegionFacts]:
         """These regions' facts, with what runs here; one that nobody has looked at yet has no stores."""
         for name in names:
-            jobs = tuple(facts for key, facts in self.jobs.items() if key.region == name)
+            jobs = (
+                replaced(facts, next_at=self.next.get(key, facts.next_at))
+                for key, facts in self.jobs.items()
+                if key.region == name
+            )
             ordered = sorted(jobs, key=lambda job: list(Kind).index(Kind(job.kind)))
-            yield _with_jobs(self.regions.get(name, RegionFacts(region=name, at=self.since)), tuple(ordered))
+            region = self.regions.get(name) or RegionFacts(region=name, at=self.since)
+            yield replaced(region, jobs=tuple(ordered))
 
     def without(self, regions: frozenset[str]) -> World:
         """No longer with these: they are not this daemon's any more."""
@@ -92,7 +99,7 @@ def _observed(done: JobDone, before: RegionFacts | None) -> Iterator[tuple[str, 
         return
     for region in found:
         if region.region == done.key.region:
-            yield region.region, _with_jobs(_remembering(region, before), ())
+            yield region.region, replaced(_remembering(region, before), jobs=())
 
 
 def _remembering(region: RegionFacts, before: RegionFacts | None) -> RegionFacts:
@@ -107,7 +114,3 @@ def _remembering(region: RegionFacts, before: RegionFacts | None) -> RegionFacts
     if region.ledger is None:
         return replaced(before, at=region.at, stores=stores, promises=region.promises)
     return replaced(region, stores=stores, founded=region.founded or before.founded)
-
-
-def _with_jobs(region: RegionFacts, jobs: tuple[JobFacts, ...]) -> RegionFacts:
-    return replaced(region, jobs=jobs)

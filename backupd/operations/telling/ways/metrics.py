@@ -239,7 +239,12 @@ def _jobs(world: World) -> Iterator[Metric]:
     )
     yield of("backupd_job_last_seconds", "How long the last run of a job took.", lambda job: job.seconds)
     yield of("backupd_job_failing", "1 when the last run of a job did not do its work.", lambda job: not job.well)
-    yield of("backupd_job_next_timestamp_seconds", "When a job runs next.", lambda job: job.next_at)
+    yield _gauge(
+        "backupd_job_next_timestamp_seconds",
+        "When a job runs next.",
+        _JOB,
+        [one for key, at in world.next.items() for one in _at((key.region, key.kind), at)],
+    )
     yield _counter(
         "backupd_job_runs",
         "Runs of a job since the daemon began.",
