@@ -74,5 +74,8 @@ mkdir "$r/srv/test/outside"
 cd "$r"
 pivot_root . srv/test/outside
 echo "$number"
-exec env -i container=backupd-test PATH=/usr/sbin:/usr/bin:/sbin:/bin /bin/sh -c \
-  'umount -l /srv/test/outside; mount --make-rshared /; exec /lib/systemd/systemd --system --unit=test.target --log-target=journal' >/dev/null 2>&1
+exec env -i container=backupd-test PATH=/usr/sbin:/usr/bin:/sbin:/bin /bin/sh -c '
+  umount -l /srv/test/outside
+  mount --make-rshared /  # as on a machine of its own: credentials are mounted from one namespace into another
+  ldconfig
+  exec /lib/systemd/systemd --system --unit=test.target --log-target=journal' >/dev/null 2>&1

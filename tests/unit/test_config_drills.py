@@ -123,7 +123,7 @@ def test_two_assertions_of_one_name_are_told() -> None:
 
 def test_files_of_a_drill_are_looked_at(tmp_path: Path) -> None:
     """The identity is a secret, as its passphrase is, and a target's passwords."""
-    for name in ("drill.passphrase", "escrow.identity", "escrow.passphrase", "drill-pgpass"):
+    for name in ("drill.identity", "drill.passphrase", "escrow.identity", "escrow.passphrase", "drill-pgpass"):
         (tmp_path / name).touch(mode=0o644)
     found = {
         ".".join(map(str, path))

@@ -140,6 +140,7 @@ def test_a_unit_need_not_have_the_keys_of_other_roles(tmp_path):
     assert set(unavailable(config, environ)) == {
         "credential:keeper.key",
         "credential:keeper-store.key",
+        "credential:drill.identity",
         "credential:drill.passphrase",
         "credential:drill-pgpass",
         "credential:escrow.identity",
