@@ -11,12 +11,11 @@ from backupd.errors import RefusedError, SourceError
 from backupd.model.routes import MappedTable, TenancyMap
 from backupd.model.tenancy import ClassPolicy, TenancyKind
 from backupd.operations.backup.intake import READING, Intake
-from backupd.operations.backup.source import held_source
 from backupd.operations.backup.spans import SpanLog
 from backupd.operations.backup.tasks import TableTask, plan_tasks
 from backupd.planning.source.names import Names
 from backupd.planning.source.tenancy import map_tables, require_mapped
-from backupd.postgres.connect import connect, elsewhere, resolved
+from backupd.postgres.connect import connect, resolved
 from backupd.postgres.schema.ddl import dump_globals, dump_schema, large_objects_command
 from backupd.postgres.source.exported import Exported
 from backupd.postgres.source.facts import Facts, divide_facts, read_facts, read_sequences
@@ -30,6 +29,7 @@ if TYPE_CHECKING:
 
     from backupd.model.inventory import Inventory
     from backupd.operations.backup.intake import Onto
+    from backupd.operations.backup.source import HeldSource
     from backupd.operations.backup.values import Job, Node
     from backupd.postgres.schema.ownership import Ddl
     from backupd.postgres.source.exported import Holder
@@ -80,46 +80,44 @@ class Reading:
         return tag(self.exported.database) if self.tenancy_kind is TenancyKind.DATABASE else None
 
 
-def read_database(job: Job, node: Node, database: str | None, spool: Path, onto: Onto) -> Reading:
-    """Hold an exported snapshot for as long as rows are read; what they made may still be on its way when this returns.
+def read_database(job: Job, node: Node, held: HeldSource, spool: Path, onto: Onto) -> Reading:
+    """Read everything, and let the exported snapshot go; what was made may still be on its way when this returns.
 
     Raises SourceError and its kin, UnmappedError, SpoolFullError, and what stopped the shipper.
     """
-    source = job.source if database is None else elsewhere(job.source, database)
-    begun = node.clock.monotonic()
-    with held_source(source, job, node) as (holder, inventory):
-        exported = holder.exported
-        mapping = map_tables(job.tenancy, inventory)
-        require_mapped(mapping)
-        names = Names(job.tenancy, exported.database)
-        intake = Intake(exported.database, onto, node.spool_size, SpanLog(spool / "spans"))
-        if names.whole is not None and intake.excluded(STRUCTURE, names.whole):
-            raise RefusedError(
-                "the database of a tenant that was purged is still there; it was not backed up",
-                hint="The application has not purged it. `backupd tenant list` shows who is past the date.",
-            )
-        programs = find_programs(source.client_folders, exported.version)
-        with client(programs, resolved(holder.connection)) as started:
-            setups = _setups(node, started, exported, spool, onto)
-            tables = plan_tasks(mapping.tables, inventory.by_name(), _mask_keeper(onto, exported.database))
-            node.trace.emit(PhaseStarted(READING, job.label, sum(_size(task) for task in tables)))
-            intake.watch = (node.trace, job.label)
-            with WorkerPool(setups, _worker_environment(node), intake) as pool:
-                try:
-                    files = _read_all(pool, tables, _Files(started, holder, names, job, mapping, node.lock_timeout))
-                except SourceError:
-                    holder.check()  # where the server went away, that is the news, not what it made a program say
-                    raise
-                with connect(source) as free:
-                    sequences = read_sequences(holder.connection, free)
-                facts = divide_facts(read_facts(holder.connection), sequences, names)
-                holder.check()
-                pool.release()
-                holder.release()
-                held = node.clock.monotonic() - begun
-                node.trace.emit(PhaseDone(READING, job.label, held))
-                pool.finish()
-    reading = Reading(exported, mapping, inventory, names, intake, facts, job.tenancy.kind, tables, files, held)
+    source, holder, inventory = held.source, held.holder, held.inventory
+    exported = holder.exported
+    mapping = map_tables(job.tenancy, inventory)
+    require_mapped(mapping)
+    names = Names(job.tenancy, exported.database)
+    intake = Intake(exported.database, onto, node.spool_size, SpanLog(spool / "spans"))
+    if names.whole is not None and intake.excluded(STRUCTURE, names.whole):
+        raise RefusedError(
+            "the database of a tenant that was purged is still there; it was not backed up",
+            hint="The application has not purged it. `backupd tenant list` shows who is past the date.",
+        )
+    programs = find_programs(source.client_folders, exported.version)
+    with client(programs, resolved(holder.connection)) as started:
+        setups = _setups(node, started, exported, spool, onto)
+        tables = plan_tasks(mapping.tables, inventory.by_name(), _mask_keeper(onto, exported.database))
+        node.trace.emit(PhaseStarted(READING, job.label, sum(_size(task) for task in tables)))
+        intake.watch = (node.trace, job.label)
+        with WorkerPool(setups, _worker_environment(node), intake) as pool:
+            try:
+                files = _read_all(pool, tables, _Files(started, holder, names, job, mapping, node.lock_timeout))
+            except SourceError:
+                holder.check()  # where the server went away, that is the news, not what it made a program say
+                raise
+            with connect(source) as free:
+                sequences = read_sequences(holder.connection, free)
+            facts = divide_facts(read_facts(holder.connection), sequences, names)
+            holder.check()
+            pool.release()
+            holder.release()
+            seconds = node.clock.monotonic() - held.since
+            node.trace.emit(PhaseDone(READING, job.label, seconds))
+            pool.finish()
+    reading = Reading(exported, mapping, inventory, names, intake, facts, job.tenancy.kind, tables, files, seconds)
     _check_sums(reading)
     return reading
 

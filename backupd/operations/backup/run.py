@@ -39,8 +39,10 @@ from backupd.operations.backup.generation import (
 from backupd.operations.backup.intake import Onto
 from backupd.operations.backup.parts import PartBuilder, Placed
 from backupd.operations.backup.reading import Reading, read_database
+from backupd.operations.backup.source import held_source
 from backupd.operations.backup.standing import Standing, read_standing
 from backupd.operations.backup.values import BackupReport, Job, Node
+from backupd.postgres.connect import elsewhere
 from backupd.rows.spill import BySegment
 from backupd.seal.containers.frame import Compressor
 from backupd.trace import PhaseDone, PhaseStarted, Warned
@@ -78,6 +80,7 @@ def backup(job: Job, repository: Repository, node: Node, database: str | None = 
     whatever is raised, no record was published.
     """
     started = node.clock.monotonic()
+    source = job.source if database is None else elsewhere(job.source, database)
     with ExitStack() as stack:
         index = stack.enter_context(Index.locked(node.state, node.trace))
         generation = current_generation(index, repository, node)
@@ -90,7 +93,9 @@ def backup(job: Job, repository: Repository, node: Node, database: str | None = 
         _forget_removed(context)
         segments = Segments(index, generation, standing, node)
         listing = stack.enter_context(_Listing(context))
-        reading = read_database(job, node, database, spool, Onto(generation, index, segments, shipper))
+        # The right to be the only backup stays until the record is out: who comes next sees that the work is done.
+        held = stack.enter_context(held_source(source, job, node))
+        reading = read_database(job, node, held, spool, Onto(generation, index, segments, shipper))
         shipper.drain()
         return _publish(context, reading, listing, started)
 

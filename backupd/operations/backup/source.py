@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from backupd.errors import SourceError
@@ -24,13 +25,25 @@ if TYPE_CHECKING:
     from backupd.postgres.source.exported import Holder
 
 
+@dataclass(frozen=True, slots=True)
+class HeldSource:
+    """A database under an exported snapshot, until the holder lets it go."""
+
+    source: Source
+    holder: Holder
+    inventory: Inventory
+    since: float
+    """When it began, by the monotonic clock."""
+
+
 @contextmanager
-def held_source(source: Source, job: Job, node: Node) -> Iterator[tuple[Holder, Inventory]]:
+def held_source(source: Source, job: Job, node: Node) -> Iterator[HeldSource]:
     """An exported snapshot with its tables locked, what it shows, and the certainty that the role may read all of it.
 
-    Raises SourceError naming the first thing that is missing and how to mend it, and what `hold` does.
+    No other backup of the database begins before the block ends, also when the snapshot was let go. Raises SourceError
+    naming the first thing that is missing and how to mend it, and what `hold` does.
     """
-    columns = tenant_columns(job.tenancy)
+    columns, since = tenant_columns(job.tenancy), node.clock.monotonic()
     with ExitStack() as stack:
         try:
             holder = stack.enter_context(hold(source, lock_timeout=node.lock_timeout))
@@ -46,7 +59,7 @@ def held_source(source: Source, job: Job, node: Node) -> Iterator[tuple[Holder, 
         for finding in findings:
             if finding.severity is Severity.WARNING:
                 node.trace.emit(Warned(f"{job.label}: {finding.message}", finding.hint))
-        yield holder, inventory
+        yield HeldSource(source, holder, inventory, since)
 
 
 def _refuse(findings: Sequence[Finding]) -> None:
