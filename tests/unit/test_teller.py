@@ -19,8 +19,10 @@ from doubles.status_pages import bad
 
 from backupd.model.ids import RegionName
 from backupd.model.status import Fault, RegionFacts, StoreFacts
+from backupd.operations.service.history import History
 from backupd.operations.service.jobs import JobKey, Kind
 from backupd.operations.service.told import Failure, JobDone, Outcome, Reloaded
+from backupd.operations.telling.jobs import of_runs, remembered
 from backupd.operations.telling.teller import Settings, Teller
 from backupd.operations.telling.ways.heartbeat import Pulse
 from backupd.operations.telling.ways.people import Target
@@ -234,6 +236,23 @@ def test_a_store_that_goes_away_makes_nothing_well(telling: Telling) -> None:
         assert codes == {"backup-old", "deadline-near", "store-unreachable"}
     telling.look(region())
     assert [message["type"] for message in telling.messages] == ["failure", "success"]
+
+
+def test_a_restart_neither_repeats_a_failure_nor_ends_it(telling: Telling) -> None:
+    """The history of the machine remembers what failed, and how."""
+    failure = Failure("StoreAuth", "the store refuses this key", "Check the key.", retryable=False)
+    failed = done(Kind.BACKUP, NOW, Outcome.REFUSED, failures=(failure,))
+    history = History(telling.folder / "history.sqlite")
+    history.told(failed)
+    telling.teller.turn([failed])
+    known = of_runs(history.runs(failed.key))
+    assert known is not None
+    telling.restart()
+    telling.teller.world = replace(telling.teller.world, jobs={failed.key: remembered(known)})
+    telling.clock.sleep(600)
+    telling.look(region())
+    assert len(telling.messages) == 1
+    assert [alarm.code.value for alarm in telling.teller.world.alarms] == ["job-failed"]
 
 
 def test_next_runs_are_told_before_the_first(telling: Telling) -> None:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, TypeVar
 from backupd.model.ids import RegionName
 from backupd.model.instants import parse_stamp, stamp
 from backupd.operations.service.jobs import JobKey, Kind
-from backupd.operations.service.told import WELL, Event, JobDone, Outcome
+from backupd.operations.service.told import WELL, Event, Failure, JobDone, Outcome
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -71,12 +71,12 @@ class History:
         return parse_stamp(found) if found else None
 
     def runs(self, key: JobKey, most: int = _KEPT) -> list[JobDone]:
-        """The newest runs of a job, oldest first; what they printed is not kept."""
+        """The newest runs of a job, oldest first; of what they printed, the first error's kind is kept."""
 
         def read(database: sqlite3.Connection) -> list[JobDone]:
             rows = database.execute(
-                "SELECT started, ended, seconds, attempt, outcome, status FROM run WHERE kind = ? AND region = ?"
-                " ORDER BY id DESC LIMIT ?",
+                "SELECT started, ended, seconds, attempt, outcome, status, failure FROM run"
+                " WHERE kind = ? AND region = ? ORDER BY id DESC LIMIT ?",
                 (key.kind, key.region, most),
             )
             return [_of_row(key, row) for row in rows][::-1]
@@ -100,8 +100,8 @@ class History:
         return None
 
 
-def _of_row(key: JobKey, row: tuple[str, str, float, int, str, int | None]) -> JobDone:
-    started, ended, seconds, attempt, outcome, status = row
+def _of_row(key: JobKey, row: tuple[str, str, float, int, str, int | None, str]) -> JobDone:
+    started, ended, seconds, attempt, outcome, status, failure = row
     return JobDone(
         key=JobKey(Kind(key.kind), RegionName(key.region)),
         started=parse_stamp(started),
@@ -110,4 +110,5 @@ def _of_row(key: JobKey, row: tuple[str, str, float, int, str, int | None]) -> J
         attempt=attempt,
         outcome=Outcome(outcome),
         exit_status=status,
+        failures=(Failure(failure, message="", hint="", retryable=False),) if failure else (),
     )

@@ -44,5 +44,5 @@ def after(before: JobFacts | None, done: JobDone) -> JobFacts:
 
 
 def remembered(facts: JobFacts) -> JobFacts:
-    """Of a daemon that ran before: whether it was going to try again, nobody knows."""
-    return msgspec.structs.replace(facts, final=False, next_at=None)
+    """Of a daemon that ran before: whether it was going to try again, nobody knows, but for what is never tried."""
+    return msgspec.structs.replace(facts, final=facts.outcome == Outcome.REFUSED, next_at=None)
