@@ -33,7 +33,7 @@ KEEPER = """
 [keeper]
 signing_key_file = "{node}/keeper.key"
 """
-KINDS = ("backup", "sync", "purge", "expire", "verify", "observe", "drill")
+KINDS = ("backup", "ingest", "sync", "purge", "expire", "verify", "observe", "drill")
 
 
 @dataclass

@@ -16,7 +16,7 @@ _MINUTE = timedelta(minutes=1)
 _HOUR = timedelta(hours=1)
 _DAY = timedelta(days=1)
 
-KINDS = ("backup", "sync", "purge", "expire", "verify", "observe", "drill")
+KINDS = ("backup", "ingest", "sync", "purge", "expire", "verify", "observe", "drill")
 """What can be given a timetable."""
 
 
@@ -26,6 +26,8 @@ class ScheduleSection(Section):
     zone: Zone = "UTC"
     """Of times that name none."""
     backup: TimetableText = parse_timetable("daily 01:30")
+    ingest: TimetableText = parse_timetable("every 10m")
+    """Taking what nodes hand in, on stores that have them do so."""
     sync: TimetableText = parse_timetable("every 1h")
     """Reading the configured query for tenants' dates."""
     purge: TimetableText = parse_timetable("daily 03:30")
@@ -43,6 +45,7 @@ class RegionScheduleSection(Section):
 
     zone: Zone | None = None
     backup: TimetableText | None = None
+    ingest: TimetableText | None = None
     sync: TimetableText | None = None
     purge: TimetableText | None = None
     expire: TimetableText | None = None

@@ -15,7 +15,7 @@ from backupd.config.schema import SftpStore
 from backupd.errors import ConfigError
 from backupd.model.ids import RegionName
 from backupd.model.timetables import Never, Timetable, in_zone, spell_timetable
-from backupd.operations.service.jobs import Bounds, Job, JobKey, Kind, Limits
+from backupd.operations.service.jobs import QUICK, Bounds, Job, JobKey, Kind, Limits
 from backupd.planning.deletion.spans import spell
 from backupd.planning.schedule.slots import longest_gap
 from backupd.wiring.drilling import Drilling
@@ -136,7 +136,7 @@ class Scheduling(Drilling):
         section = self.config.daemon
         limits = Limits(section.deadline, section.stall, min(_GRACE, section.stop_within))
         job = Job(key, self.timetable_of(key.region, key.kind) if on_time else Never(), self._arguments(key), limits)
-        if job.heavy:
+        if key.kind not in QUICK:
             return job
         short = Limits(min(_LOOK.deadline, limits.deadline), min(_LOOK.stall, limits.stall), _LOOK.grace)
         return Job(key, job.timetable, job.arguments, short)
@@ -175,6 +175,7 @@ class Scheduling(Drilling):
         keeps = config.keeper is not None and config.node.tenant_key_file is not None
         sets_up: dict[Kind, Callable[[], bool]] = {
             Kind.BACKUP: lambda: None not in (config.node.signing_key_file, config.node.tenant_key_file),
+            Kind.INGEST: lambda: keeps and bool(self.handing(region)),
             Kind.SYNC: lambda: keeps and config.regions[region].lifecycle.query is not None,
             Kind.PURGE: lambda: keeps,
             Kind.EXPIRE: lambda: keeps,
@@ -193,12 +194,12 @@ class Scheduling(Drilling):
     def _files(self, kind: Kind, region: RegionName) -> Iterator[FileRef]:
         """What the work reads, of what nobody else may."""
         node, keeper, drill = self.config.node, self.config.keeper, self.config.drill
-        removes = kind in (Kind.SYNC, Kind.PURGE, Kind.EXPIRE)
+        keeps = kind in (Kind.INGEST, Kind.SYNC, Kind.PURGE, Kind.EXPIRE)
         own: list[FileRef | None] = []
         if kind is Kind.BACKUP:
             own += [node.signing_key_file, node.tenant_key_file]
             own += [one.passfile for one in self.config.regions[region].databases.values()]
-        if removes and keeper is not None:
+        if keeps and keeper is not None:
             own += [keeper.signing_key_file, node.tenant_key_file]
         if kind is Kind.DRILL and drill is not None:
             own += [drill.identity, drill.passphrase_file, drill.escrow_identity, drill.escrow_passphrase_file]
@@ -206,11 +207,12 @@ class Scheduling(Drilling):
         for name in self.stores_of(region):
             store = self.config.stores[name]
             if isinstance(store, SftpStore):
-                yield store.credential("keeper" if removes else "writer").key
+                yield store.credential("keeper" if keeps else "writer").key
 
 
 _NEEDS = {
     Kind.BACKUP: "It needs signing_key_file and tenant_key_file under [node].",
+    Kind.INGEST: "It needs a [keeper] section, and a store of the region with ingest = true.",
     Kind.SYNC: "It needs a [keeper] section, and a query under [regions.NAME.lifecycle.query].",
     Kind.PURGE: "It needs a [keeper] section, and tenant_key_file under [node].",
     Kind.EXPIRE: "It needs a [keeper] section, and tenant_key_file under [node].",

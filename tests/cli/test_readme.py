@@ -68,7 +68,9 @@ def test_exit_statuses_are_the_programs():
 
 def test_commands_are_the_programs():
     """Every command is listed with the first line of its help, and no other."""
-    listed = {name.strip("`"): does for name, does in readme.table("Commands")}
+    rows = readme.table("Commands")
+    listed = {name.strip("`"): does for name, does in rows}
+    assert len(listed) == len(rows)
 
     assert listed == dict(commands(build(), "backupd"))
 
@@ -76,7 +78,9 @@ def test_commands_are_the_programs():
 def test_configuration_keys_are_the_programs():
     """Every key of the configuration is listed with its default, and no other."""
     known = dict(fields(schema.Config))
-    listed = {name.strip("`"): default.strip("`") for name, default, *_ in readme.table("Configuration")}
+    rows = readme.table("Configuration")
+    listed = {name.strip("`"): default.strip("`") for name, default, *_ in rows}
+    assert len(listed) == len(rows)
 
     assert sorted(listed) == sorted(known)
     for name, field in known.items():

@@ -50,7 +50,7 @@ def ingest(
             if not places:
                 continue
             wiring.found(name)
-            with wiring.sole_keeper(name, trace) as keeper:
+            with wiring.keeper(name, trace) as keeper:
                 for place in places:
                     try:
                         done = run(keeper, place)

@@ -17,6 +17,7 @@ class Kind(StrEnum):
 
     OBSERVE = "observe"
     BACKUP = "backup"
+    INGEST = "ingest"
     SYNC = "sync"
     PURGE = "purge"
     EXPIRE = "expire"
@@ -25,7 +26,9 @@ class Kind(StrEnum):
 
 
 PRECEDENCE: Final = {kind: number for number, kind in enumerate(Kind)}
-LIGHT: Final = frozenset({Kind.OBSERVE, Kind.SYNC})
+QUICK: Final = frozenset({Kind.OBSERVE, Kind.SYNC})
+"""Over in minutes, or something is wrong."""
+LIGHT: Final = QUICK | {Kind.INGEST}
 """They wait for nobody, and nobody waits for them."""
 
 TOLD_BY_STORES: Final = frozenset({Kind.BACKUP, Kind.PURGE, Kind.EXPIRE, Kind.DRILL})

@@ -15,6 +15,7 @@ _SUMS: Final[Mapping[Kind, Mapping[str, str]]] = {
         "sent": "backups.report.sent",
         "objects": "backups.report.objects",
     },
+    Kind.INGEST: {"bytes": "stores.bytes"},
     Kind.SYNC: {"tenants": "tenants"},
     Kind.PURGE: {"objects": "regions.done.objects", "bytes": "regions.done.bytes"},
     Kind.EXPIRE: {
