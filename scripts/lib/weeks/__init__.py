@@ -1,0 +1,1 @@
+"""Weeks of the real daemon under a compressed clock, and a check of every promise from outside."""

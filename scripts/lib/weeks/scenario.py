@@ -1,0 +1,78 @@
+"""What happens when, drawn from a seed before anything begins. The moments within a run of a job are drawn, too, but
+how far the job is by then is the machine's affair."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+STEPS = ("00:00", "00:35", "01:35", "02:35", "03:35", "04:35", "05:35", "10:00", "16:00", "22:00", "23:35")
+"""UTC, behind the times of the timetables, whose zone has summer time."""
+NIGHT = STEPS[1:7] + STEPS[10:]
+"""When jobs run."""
+WORK = ("10:00", "16:00", "22:00")
+TROUBLES = ("kill-daemon", "kill-daemon", "kill-job", "store-gone", "postgres-restarts", "change-during")
+
+
+@dataclass(frozen=True, slots=True)
+class Act:
+    """Something that is done at a step, by its name; `delay` is in seconds of the job that then runs."""
+
+    what: str
+    tenant: str = ""
+    delay: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Scenario:
+    """By day, counted from 0, and step."""
+
+    acts: dict[tuple[int, str], list[Act]] = field(default_factory=dict)
+
+    def at(self, day: int, step: str) -> list[Act]:
+        return self.acts.get((day, step), [])
+
+    def add(self, day: int, step: str, act: Act) -> None:
+        self.acts.setdefault((day, step), []).append(act)
+
+
+def draw(seed: int, days: int, tenants: list[str]) -> Scenario:
+    """The scenario of a seed: equal for equal arguments."""
+    rnd = random.Random(seed)
+    scenario = Scenario()
+    staying = list(tenants)
+    rnd.shuffle(staying)
+    for day, act in _departures(rnd, days, staying):
+        if 0 <= day < days:
+            scenario.add(day, rnd.choice(WORK), act)
+    for day in range(days):
+        for step in WORK:
+            scenario.add(day, step, Act("work"))
+        for what in _kinds_of(rnd, day):
+            scenario.add(day, rnd.choice(NIGHT), Act(what, delay=round(rnd.uniform(0.05, 1.8), 2)))
+    for week in range(0, days, 7):
+        scenario.add(week + 1, "22:00", Act("second-keeper"))
+        scenario.add(week + 3, "10:00", Act("second-keeper-stops"))
+    return scenario
+
+
+def _kinds_of(rnd: random.Random, day: int) -> list[str]:
+    """One or two troubles a night; none on every fourth, so that some night shows how it is without."""
+    return [] if day % 4 == 3 else [rnd.choice(TROUBLES) for _ in range(rnd.choice((1, 1, 2)))]
+
+
+def _departures(rnd: random.Random, days: int, staying: list[str]) -> Iterator[tuple[int, Act]]:
+    """Each week: one unsubscribes for good, one for a day, one is erased; who is gone long enough returns."""
+    for first in range(0, days, 7):
+        gone, back, erased = staying.pop(), staying[0], staying.pop()
+        start = first + (0 if first == 0 else rnd.randrange(3))
+        yield start, Act("leave", gone)
+        yield start + 2, Act("take-out", gone)
+        yield start + rnd.randrange(2), Act("erase", erased)
+        yield start + 1, Act("leave", back)
+        yield start + 2, Act("come-back", back)
+        yield start + 9, Act("join", erased)
+        yield start + 12, Act("join", gone)
+        staying.insert(0, f"zwartewater-new-{first:03d}")
+        yield start + 3, Act("join", staying[0])
