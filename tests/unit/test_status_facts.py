@@ -158,6 +158,23 @@ def test_deadlines_without_names(watched: Watched) -> None:
     assert [late["overdue"] for late in facts.late] == ["not purged"]
 
 
+def test_a_purge_is_not_late_before_the_keeper_had_its_time_to_come(watched: Watched) -> None:
+    """What became due since the keeper's last run waits for the next one, and is late only when that is."""
+    watched.small.tell(
+        Unsubscribed(
+            tenant=TenantId(f"{1:032x}"),
+            incarnation=1,
+            since=stamp(START),
+            deadline=stamp(NOW + 20 * DAY),
+            purge_by=stamp(NOW - DAY),
+        )
+    )
+
+    assert watched.look(promises=Promises(expiry_gap=2 * 86_400)).late == ()
+    late = watched.look(promises=Promises(expiry_gap=86_399)).late
+    assert [one["overdue"] for one in late] == ["not purged"]
+
+
 def test_a_store_that_is_away_stops_nothing(watched: Watched) -> None:
     """It is told with its error, and the others with their facts."""
     watched.small.snapshot({})

@@ -77,7 +77,7 @@ def prove_region(
     for name, observation in seen.items():
         findings += (_named(finding, name) for finding in observed(budget, observation))
         actual = as_observed(actual, observation)
-    leaving = [one for one in standings(book.lives, now) if one.state is not State.ACTIVE]
+    leaving = [one for one in standings(book.lives, now, budget.expiry_gap) if one.state is not State.ACTIVE]
     return RegionProof(
         region=book.chain.region,
         configured=prove(budget, "segments"),

@@ -94,7 +94,7 @@ def find_where(keeper: Keeper, budget: Budget, tenant: TenantId) -> list[Where]:
                 refs = set(find_segments(keeper, census, life.key)) | set(life.purge.segments if life.purge else ())
                 counted = census.find(refs)
             copies += _copies(name, repository, refs, counted)
-        told = standing(lives, life, keeper.clock.now())
+        told = standing(lives, life, keeper.clock.now(), budget.expiry_gap)
         gone_by, rule = _gone_by(life, told, budget, keeper.clock.now())
         unseen = (*unfinished, *_said(keeper, life))
         found.append(Where(told, tuple(copies), _unreadable_since(life), gone_by, rule, unseen))

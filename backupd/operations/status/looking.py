@@ -94,6 +94,7 @@ def _ledger_facts(book: Book, told: Told, request: Request) -> RegionFacts:
     waiting = [life for life in lives.lives.values() if life.clock is not None and not _gone(life)]
     free = [life for life in waiting if not lives.held(life.key.tenant)]
     deadlines = Counter(lives.deadline(life) for life in free)
+    gap = timedelta(seconds=request.promises.expiry_gap)
     return RegionFacts(
         region=request.region,
         at=request.now,
@@ -102,7 +103,7 @@ def _ledger_facts(book: Book, told: Told, request: Request) -> RegionFacts:
         held=len(waiting) - len(free),
         next_deadline=min(deadlines, default=None),
         deadlines=tuple(DueDay(at, number) for at, number in sorted(deadlines.items())[:_DAYS]),
-        late=tuple(msgspec.to_builtins(one) for one in standings(lives, request.now) if one.overdue),
+        late=tuple(msgspec.to_builtins(one) for one in standings(lives, request.now, gap) if one.overdue),
         drilled=told.drilled,
         proven=told.proven,
         drills=tuple(told.drills),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
 from backupd.planning.lifecycle.lives import Life, Lives, State
@@ -46,8 +46,8 @@ class Happened:
     event: Event
 
 
-def standing(lives: Lives, life: Life, now: datetime) -> Standing:
-    """One life as it stands."""
+def standing(lives: Lives, life: Life, now: datetime, gap: timedelta) -> Standing:
+    """One life as it stands; `gap` is the longest that may pass between two runs of the keeper."""
     clock, purge = life.clock, life.purge
     return Standing(
         tenant=life.key.tenant,
@@ -59,15 +59,15 @@ def standing(lives: Lives, life: Life, now: datetime) -> Standing:
         deadline=lives.deadline(life) if clock else None,
         purge_by=lives.purge_by(life) if clock else None,
         holds=tuple(hold.reference for hold in lives.held(life.key.tenant)),
-        overdue=_overdue(lives, life, now),
+        overdue=_overdue(lives, life, now, gap),
         stores=tuple(sorted(purge.stores - purge.cleared.keys())) if purge else (),
         absent=tuple(sorted(purge.absent)) if purge else (),
     )
 
 
-def standings(lives: Lives, now: datetime) -> list[Standing]:
+def standings(lives: Lives, now: datetime, gap: timedelta) -> list[Standing]:
     """Every life the ledger speaks of; those that are late first, then by the next date."""
-    told = [standing(lives, life, now) for life in lives.lives.values()]
+    told = [standing(lives, life, now, gap) for life in lives.lives.values()]
     far = datetime.max.replace(tzinfo=now.tzinfo)
     return sorted(told, key=lambda one: (one.overdue is None, one.purge_by or far, one.tenant, one.incarnation))
 
@@ -88,11 +88,13 @@ def lives_of(lives: Lives, tenant: TenantId) -> Iterator[Life]:
     yield from found or [lives.current(tenant)]
 
 
-def _overdue(lives: Lives, life: Life, now: datetime) -> str | None:
+def _overdue(lives: Lives, life: Life, now: datetime, gap: timedelta) -> str | None:
     if life.clock is None or lives.held(life.key.tenant):
         return None
     if life.purge is None:
-        return "not purged" if now > lives.purge_by(life) else None
+        # The keeper's first run from that date on is the one that purges: every purge waits for one.
+        latest = min(lives.purge_by(life) + gap, lives.deadline(life))
+        return "not purged" if now > latest else None
     if now > lives.deadline(life) and not life.purge.stores <= life.purge.absent.keys():
         return "not gone everywhere"
     return None

@@ -113,12 +113,13 @@ def erase(
     name = region_of(wiring, region)
     tenant_id = tenant_of(wiring, name, tenant, is_id=is_id)
     with watched(wiring.clock, quiet=as_json) as trace, wiring.keeper(name, trace) as keeper:
-        changed = changes.erase(desk_of(wiring, name, keeper), tenant_id, since, data_class)
+        desk = desk_of(wiring, name, keeper)
+        changed = changes.erase(desk, tenant_id, since, data_class)
         with Purging(keeper) as purging:
             done = purging.purge(changed.life.key)
             errors = dict(purging.errors)
         changed = changes.Changed(changed.events, keeper.book.lives.lives[changed.life.key])
-        _tell_change(keeper, changed, as_json=as_json, purged=done)
+        _tell_change(desk, changed, as_json=as_json, purged=done)
     for store, error in errors.items():
         output.print_lines([f"{store}: {error.message}", f"  {error.hint}"], sys.stderr)
     return next((error.exit_code for error in errors.values()), 0)
@@ -223,7 +224,8 @@ def _change(
     name = region_of(wiring, region)
     tenant_id = tenant_of(wiring, name, given, is_id=is_id)
     with watched(wiring.clock, quiet=as_json) as trace, wiring.keeper(name, trace) as keeper:
-        _tell_change(keeper, change(desk_of(wiring, name, keeper), tenant_id), as_json=as_json)
+        desk = desk_of(wiring, name, keeper)
+        _tell_change(desk, change(desk, tenant_id), as_json=as_json)
 
 
 def desk_of(wiring: Wiring, region: RegionName, keeper: Keeper) -> Desk:
@@ -239,10 +241,10 @@ def desk_of(wiring: Wiring, region: RegionName, keeper: Keeper) -> Desk:
     )
 
 
-def _tell_change(keeper: Keeper, changed: Changed, *, as_json: bool, purged: object = ()) -> None:
+def _tell_change(desk: Desk, changed: Changed, *, as_json: bool, purged: object = ()) -> None:
     from backupd.operations.tenants.told import standing
 
-    how = standing(keeper.book.lives, changed.life, keeper.clock.now())
+    how = standing(desk.book.lives, changed.life, desk.clock.now(), desk.budget.expiry_gap)
     if as_json:
         output.print_json({"changed": bool(changed.events), "tenant": how, "purged": purged})
         return

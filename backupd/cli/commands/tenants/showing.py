@@ -35,9 +35,10 @@ def list_(
     from backupd.operations.tenants.told import standings
 
     wiring = wired(context, config)
-    with wiring.book(region_of(wiring, region)) as book:
+    name = region_of(wiring, region)
+    with wiring.book(name) as book:
         book.sync()
-        found = standings(book.lives, wiring.clock.now())
+        found = standings(book.lives, wiring.clock.now(), wiring.budget(name).expiry_gap)
     if as_json:
         output.print_json({"region": region, "tenants": found})
     else:
@@ -68,8 +69,8 @@ def show(
     tenant_id = tenant_of(wiring, name, tenant, is_id=is_id)
     with wiring.book(name) as book:
         book.sync()
-        now = wiring.clock.now()
-        found = [standing(book.lives, life, now) for life in lives_of(book.lives, tenant_id)]
+        now, gap = wiring.clock.now(), wiring.budget(name).expiry_gap
+        found = [standing(book.lives, life, now, gap) for life in lives_of(book.lives, tenant_id)]
         past = history(book, tenant_id)
     if as_json:
         output.print_json({"tenant": tenant_id, "lives": found, "history": past})
