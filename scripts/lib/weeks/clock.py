@@ -32,6 +32,13 @@ class Clock:
         """For a process that shall live in this time, with these folders of modules."""
         return {"SOAK_OFFSET": str(self._file), "PYTHONPATH": f"{SHIFT}:{path}"}
 
+    def reached_by(self, pid: int) -> bool:
+        """Whether that daemon knows what time it is, and has nothing to do."""
+        try:
+            return self._file.with_name(f"rest-{pid}").read_text(encoding="ascii") == f"{self._offset:.6f}"
+        except FileNotFoundError:
+            return False
+
     def advance(self, to: datetime, disk: Path) -> None:
         """Move on to that time, if it is not past. What was written to the disk meanwhile stays as old as it is."""
         by = (to - self.now()).total_seconds()

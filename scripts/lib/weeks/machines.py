@@ -179,6 +179,10 @@ class Machine:
             raise RuntimeError(f"the daemon on {self.name} ended with {self.process.returncode}")
         return bool(descendants(self.process.pid))
 
+    def at_rest(self) -> bool:
+        """Whether it has nothing to do until time goes on; so has one that does not run."""
+        return self.process is None or (not self.at_work() and self.places.clock.reached_by(self.process.pid))
+
     def ended(self) -> list[dict[str, Any]]:
         """The log's lines of jobs since the last call."""
         lines = self.log.read_text(encoding="utf-8").splitlines() if self.log.exists() else []

@@ -157,16 +157,14 @@ class Soak:
 
     def _settle(self) -> None:
         """Until nothing is at work; what waits for time to pass gets some, a little at a time."""
-        begun, idle = time.monotonic(), 0
-        time.sleep(0.25)
-        while idle < 2:
-            idle = 0 if self.one.at_work() or self.keeper.at_work() else idle + 1
-            time.sleep(0.06)
+        begun = time.monotonic()
+        while not (self.one.at_rest() and self.keeper.at_rest()):
+            time.sleep(0.03)
             seconds = time.monotonic() - begun
-            if seconds > 30 and idle == 0:
-                time.sleep(0.9)
+            if seconds > 60:
+                time.sleep(1)
                 self._advance(self.places.clock.now() + CRAWL)
-            if seconds > 400:
+            if seconds > 600:
                 raise BrokenError("11: a job does not end")
         for machine in (self.one, self.keeper):
             for line in machine.ended():
