@@ -29,11 +29,11 @@ def main(arguments: Sequence[str]) -> int:
 
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, _interrupt)
-    supervised.die_with_the_daemon(os.environ)
     # What libraries log may quote rows; whatever matters arrives as an error.
     logging.getLogger().addHandler(logging.NullHandler())
     as_json = "--json" in arguments
     try:
+        supervised.die_with_the_daemon(os.environ)
         result = build()(list(arguments) or ["--help"], prog_name="backupd", standalone_mode=False)
         sys.stdout.flush()
     except typer.TyperException as error:

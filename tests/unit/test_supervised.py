@@ -11,8 +11,10 @@ from pathlib import Path
 from doubles.processes import eventually
 from fix_clock import TickingClock
 
+from backupd.cli import main, supervised
 from backupd.cli.progress import watched
 from backupd.cli.supervised import VARIABLE, PipeTrace, progress_pipe
+from backupd.errors import InterruptedRunError
 from backupd.operations.service.children.process import VARIABLE as OTHER_SIDE
 from backupd.operations.service.children.process import Child
 from backupd.trace import PhaseStarted, Progress, Warned
@@ -127,3 +129,21 @@ def test_a_job_reads_nothing_and_has_only_what_it_was_given():
 
     assert (child.status(), child.answer()) == (0, [0, False])
     child.close()
+
+
+def test_a_daemon_that_is_gone_before_its_job_began_leaves_no_traceback(monkeypatch, capsys):
+    """The signal may come as soon as the pipe is watched: an exit status and an error, as at any other moment."""
+
+    def gone(_environ):
+        signal.raise_signal(signal.SIGTERM)
+
+    monkeypatch.setattr(supervised, "die_with_the_daemon", gone)
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        status = main.main(["status", "--json"])
+    finally:
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
+
+    assert status == InterruptedRunError.exit_code
+    assert json.loads(capsys.readouterr().out)["error"]["message"] == "stopped by SIGTERM"
