@@ -78,8 +78,10 @@ def _run(soak: Soak, days: int, options: argparse.Namespace) -> None:
     for day in range(days):
         line = soak.day(day)
         _say(options, line)
-        if day % 7 == 6 and day != days - 1:
-            soak.check()
+        if day % 7 == 6:
+            soak.attest()
+            if day != days - 1:
+                soak.check()
     soak.stop(soak.one)
     soak.stop(soak.keeper)
     soak.check()

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from lib.weeks.application import Application
+from lib.weeks.check import Journal, Terms
 from lib.weeks.machines import CHECKOUT, Machine, Places, outage, restart, rotate
 from lib.weeks.scenario import STEPS, Act, Scenario
 
@@ -45,6 +46,8 @@ class Soak:
     jobs: Counter[tuple[str, str]] = field(default_factory=Counter)
     checks: Counter[str] = field(default_factory=Counter)
     failing: set[tuple[str, str]] = field(default_factory=set)
+    attested: set[str] = field(default_factory=set)
+    """Lives."""
 
     def day(self, number: int) -> str:
         """One virtual day; a line that sums it up."""
@@ -81,6 +84,20 @@ class Soak:
             self.checks.update({name: count for name, count in found.items() if name != "faults"})
             self.checks["checks"] += 1
         return found
+
+    def attest(self) -> None:
+        """Have it signed that nothing is left of those whose deadline was a day ago. Raises BrokenError when it is not
+        to be had."""
+        now = self.places.clock.now()
+        for life, due in Journal.read(self.application.journal.path).dues.items():
+            if life not in self.attested and now > Terms().deadline(due) + timedelta(days=1):
+                self.attested.add(life)
+                try:
+                    told = self.one.run("tenant", "attest", "be", due["tenant"], "--life", str(due["incarnation"]))
+                except RuntimeError as error:
+                    raise BrokenError(f"5: {error}") from None
+                self.checks["attestations"] += 1
+                self.checks["late"] += told["attestation"]["late"]
 
     def _seen(self, store: Path) -> list[str]:
         folder = self.places.folder
