@@ -261,8 +261,9 @@ class Checker:
         return wrong
 
     def _may_miss(self, life: str, exported: datetime) -> bool:
-        """Who had to go may be gone. A keeper hears of a return with its next reading: what was backed up before that
-        is of the life before, and goes with it."""
+        """Who had to go may be gone. Backups hear of a return with the keeper's next reading, and until then leave out
+        rows of whoever was purged.
+        """
         due, returned = self.journal.dues.get(life), self.journal.returned.get(life)
         if returned is not None and exported < returned + self.terms.gap:
             return True
