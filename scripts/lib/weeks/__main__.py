@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from doubles.processes import environment, everybody
+from doubles.sshd import Sshd
 
 from lib.servers import start_region
 from lib.weeks.application import Application, Journal
@@ -33,15 +34,15 @@ BEGIN = (3, 24)
 def main(arguments: Sequence[str]) -> int:
     options = _options(arguments)
     seed = options.seed if options.seed is not None else random.SystemRandom().randrange(1 << 31)
-    days = options.days or options.weeks * 7
-    replay = f"scripts/soak --seed {seed} --days {days}"
+    days = options.days = options.days or options.weeks * 7
+    replay = f"scripts/soak --seed {seed} --days {days}{' --sshd' if options.sshd else ''}"
     _say(options, f"seed {seed}: {days} virtual days; again with: {replay}")
     folder = Path(tempfile.mkdtemp(prefix="backupd-weeks-"))
     folder.chmod(0o711)
     begun, broken, soak = time.monotonic(), "", None
     try:
         with ExitStack() as stack:
-            soak = _set_up(stack, folder, seed, days)
+            soak = _set_up(stack, folder, seed, options)
             try:
                 _run(soak, days, options)
             except (BrokenError, RuntimeError) as error:
@@ -57,20 +58,21 @@ def main(arguments: Sequence[str]) -> int:
     return 1 if broken else 0
 
 
-def _set_up(stack: ExitStack, folder: Path, seed: int, days: int) -> Soak:
+def _set_up(stack: ExitStack, folder: Path, seed: int, options: argparse.Namespace) -> Soak:
     now = datetime.now(UTC)
     clock = Clock(folder / "offset", datetime(now.year + 3, *BEGIN, tzinfo=UTC))
     source = start_region(stack, "be", folder)
-    places = Places(folder, folder / "scratch", clock, source)
+    sshd = Sshd(home=folder / "disk") if options.sshd else None
+    places = Places(folder, folder / "scratch", clock, source, sshd)
     journal = Journal(folder / "journal")
     application = Application(source, clock, journal, moments(seed))
     application.start(CUSTOMERS, ROWS)
-    prepare(places)
+    prepare(places, stack.enter_context(sshd) if sshd else None)
     one = Machine("one", places)
     keeper = Machine("two", places, ("--jobs", "sync,purge,expire"))
     one.run("init", "be")
     one.start()
-    scenario = draw(seed, days, sorted(application.lives))
+    scenario = draw(seed, options.days, sorted(application.lives))
     return Soak(places, application, scenario, clock.now(), keeper, one)
 
 
@@ -146,6 +148,7 @@ def _options(arguments: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--seed", type=int, help="drawn and printed when left out")
     parser.add_argument("--weeks", type=int, default=4, help="virtual ones; default: 4")
     parser.add_argument("--days", type=int, help="instead of weeks")
+    parser.add_argument("--sshd", action="store_true", help="the store is behind an SSH server, as at rsync.net")
     parser.add_argument("--verbose", action="store_true", help="tell every job that did not end well")
     parser.add_argument("--keep", action="store_true", help="keep all files when a promise is broken")
     parser.add_argument("--json", action="store_true", help="figures as JSON, all else to the standard error")

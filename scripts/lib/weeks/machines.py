@@ -18,6 +18,7 @@ from typing import Any
 
 from doubles.postgres import as_server_user, server_user
 from doubles.processes import alive, descendants
+from doubles.sshd import Account, Sshd
 
 from backupd.seal import suite
 from backupd.seal.keys import identity
@@ -27,6 +28,18 @@ from lib.servers import Region
 from lib.weeks.clock import Clock
 
 CHECKOUT = Path(__file__).resolve().parents[3]
+DIRECTORY = """kind = "directory"
+path = "{disk}"
+"""
+SERVER = """kind = "sftp"
+host = "{account.host}"
+port = {account.port}
+user = "{account.user}"
+key = "{account.key_file}"
+host_keys = ["{account.host_keys[0]}"]
+path = "."
+patience = "5s"
+"""
 PASSPHRASE = "six words for the soak alone"
 
 
@@ -38,6 +51,8 @@ class Places:
     scratch: Path
     clock: Clock
     source: Region
+    sshd: Sshd | None = None
+    """None: the store is a folder."""
 
     @property
     def disk(self) -> Path:
@@ -48,12 +63,12 @@ class Places:
         return self.disk / ".zfs" / "snapshot"
 
 
-def prepare(places: Places) -> None:
+def prepare(places: Places, account: Account | None) -> None:
     """Keys, identities and the store's disk: two nodes with the same keys, identities outside of them."""
     folder, first = places.folder, places.folder / "one"
     first.mkdir()
-    places.snapshots.mkdir(parents=True)
-    (places.disk / "be").mkdir()
+    places.snapshots.mkdir(parents=True, exist_ok=True)
+    (places.disk / "be").mkdir(exist_ok=True)
     pair = suite.generate()
     identity.write_recipient(first / "ops.recipient", identity.Recipient("ops", pair.public))
     identity.write_identity(folder / "drill.identity", "ops", pair, PASSPHRASE)
@@ -78,6 +93,7 @@ def prepare(places: Places) -> None:
                 keeper=keeper.public,
                 control=places.source.dsn("control"),
                 app=places.source.dsn("app"),
+                store=SERVER.format(account=account) if account else DIRECTORY.format(disk=places.disk),
                 passfile=places.source.passfile,
             )
         )
@@ -196,7 +212,14 @@ class Machine:
 
 @contextlib.contextmanager
 def outage(places: Places) -> Iterator[None]:
-    """The store's disk is not mounted."""
+    """The store's disk is not mounted, or its server does not listen."""
+    if places.sshd is not None:
+        places.sshd.stop()
+        try:
+            yield
+        finally:
+            places.sshd.restart()
+        return
     away = places.folder / "away"
     places.disk.rename(away)
     try:

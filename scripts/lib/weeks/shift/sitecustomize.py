@@ -46,16 +46,21 @@ def exported(module: Any) -> None:
     )
 
 
-def disk(module: Any) -> None:
+def disk(module: Any, name: str = "_info") -> None:
     """The disk's clock. What was written since time was last moved bears the real time still; see `clock.Clock`."""
-    real = vars(module)["_info"]
+    real = vars(module)[name]
 
     def info(*arguments: Any) -> Any:
         found = real(*arguments)
         is_real = found.modified.timestamp() < time.time() + MONTH
         return replace(found, modified=shifted(found.modified)) if is_real else found
 
-    vars(module)["_info"] = info
+    vars(module)[name] = info
+
+
+def server(module: Any) -> None:
+    """The same disk, as an SSH server shows it."""
+    disk(module, "described")
 
 
 def waiting(module: Any) -> None:
@@ -78,6 +83,7 @@ PATCHES = {
     "backupd.clock": clock,
     "backupd.postgres.source.exported": exported,
     "backupd.store.directory.reading": disk,
+    "backupd.store.sftp.objects.download": server,
     "backupd.operations.service.serving": waiting,
 }
 
