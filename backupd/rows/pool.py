@@ -91,7 +91,7 @@ class WorkerPool:
             assert process.stdin is not None  # noqa: S101 - said to the type checker: it was asked for above
             self._members.append(_Member(process, process.stdin))
             threading.Thread(target=self._listen, args=(number, process.stdout), daemon=True).start()
-            protocol.send(process.stdin, setup)
+            self._tell(number, setup)
 
     def _end(self, *, killed: bool) -> None:
         """End every worker with the programs it started, those of a worker that died before included."""

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from backupd.errors import ConfigError, SourceBusyError, SourceError, SourceGoneError
+from backupd.errors import ConfigError, SourceAuthError, SourceBusyError, SourceError, SourceGoneError
 from backupd.model.inventory import ForeignKey, Table, TableKind, TableName
 from backupd.model.routes import Column, Path, Shared, Step, Tenant
 from backupd.planning.source.ranges import BlockRange
@@ -127,7 +127,8 @@ def test_every_class_of_code_has_its_family() -> None:
         pg.LockNotAvailable: SourceBusyError,
         pg.SerializationFailure: SourceBusyError,
         pg.UndefinedTable: SourceError,
-        pg.OutOfMemory: SourceError,
+        pg.OutOfMemory: SourceBusyError,
+        pg.InvalidPassword: SourceAuthError,
     }
     for raised, family in cases.items():
         error = translate(raised("marker"))

@@ -1,0 +1,26 @@
+"""Worker processes that end when nobody expects it."""
+
+from __future__ import annotations
+
+import os
+from typing import cast
+
+import pytest
+
+from backupd.errors import BackupdError
+from backupd.rows import pool, protocol
+from backupd.rows.pool import Listener, WorkerPool
+from backupd.rows.protocol import Setup
+
+
+def test_a_worker_that_dies_before_its_first_message_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As any other that died, with what to look for, and not by a broken pipe."""
+
+    def broken(*_: object) -> None:
+        raise BrokenPipeError
+
+    monkeypatch.setattr(pool.sys, "executable", "/bin/false")
+    monkeypatch.setattr(protocol, "send", broken)
+    workers = WorkerPool([cast("Setup", None)] * 2, dict(os.environ), cast("Listener", None))
+    with pytest.raises(BackupdError, match="a worker process ended unexpectedly"), workers as started:
+        started.release()
