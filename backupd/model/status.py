@@ -184,6 +184,8 @@ class RegionFacts(msgspec.Struct, frozen=True, kw_only=True):
     """Those of them that a hold keeps."""
     next_deadline: datetime | None = None
     """The nearest of those that nothing keeps."""
+    endangered: datetime | None = None
+    """From when on one of them is in danger: had all gone as planned, nothing of that life would be left."""
     deadlines: tuple[DueDay, ...] = ()
     late: tuple[dict[str, Any], ...] = ()
     """Lives that are past a date, by opaque id."""

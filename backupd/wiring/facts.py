@@ -86,6 +86,7 @@ class Facts(Scheduling):
     def _request(self, region: RegionName, *, probe: bool) -> Request:
         from backupd.model.status import Promises
         from backupd.operations.status import Request
+        from backupd.planning.deletion.window import vanishing
 
         objectives, lifecycle = self.objectives(region), self.config.regions[region].lifecycle
         return Request(
@@ -99,6 +100,7 @@ class Facts(Scheduling):
                 expiry_gap=int(lifecycle.expiry_gap.total_seconds()),
             ),
             store_snapshots=lifecycle.store_snapshots,
+            vanishing=vanishing(self.budget(region), "segments"),
             now=self.clock.now(),
             random=os.urandom,
             probe=probe,

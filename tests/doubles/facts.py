@@ -76,6 +76,7 @@ def region(name: str = "be", **changes: Any) -> RegionFacts:
         "founded": NOW - 100 * DAY,
         "leaving": 3,
         "next_deadline": NOW + 40 * DAY,
+        "endangered": NOW + 33 * DAY,
         "deadlines": (DueDay(NOW + 40 * DAY, 1), DueDay(NOW + 90 * DAY, 2)),
         "drilled": NOW - 2 * DAY,
         "proven": NOW - 2 * DAY,

@@ -29,6 +29,7 @@ def bad(name: str = "ch", said: str = "the store refuses this key") -> RegionFac
             StoreFacts(store="cellar", error=gone),
         ),
         next_deadline=NOW + 3 * DAY,
+        endangered=NOW - 4 * DAY,
         deadlines=tuple(DueDay(NOW + day * 9 * DAY, day) for day in range(1, 12)),
         late=({"tenant": "5eed" * 8, "overdue": "not purged"},),
         drills=tuple(DrillFacts(NOW - day * 4 * DAY, ("pass", "fail", "error")[day % 3]) for day in reversed(range(6))),

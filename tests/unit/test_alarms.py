@@ -30,7 +30,7 @@ GONE = Fault("StoreGone", "the connection broke", "Wait.", retryable=True)
 WRONG: dict[AlarmCode, tuple[dict[str, Any], str]] = {
     AlarmCode.NOT_OBSERVED: ({"at": NOW - 2 * HOUR}, ""),
     AlarmCode.DEADLINE_MISSED: ({"late": ({"tenant": "ab" * 16},)}, ""),
-    AlarmCode.DEADLINE_NEAR: ({"next_deadline": NOW + 6 * DAY}, ""),
+    AlarmCode.DEADLINE_NEAR: ({"next_deadline": NOW + 6 * DAY, "endangered": NOW - DAY}, ""),
     AlarmCode.PROOF_STALE: ({"proven": NOW - 9 * DAY}, ""),
     AlarmCode.BACKUP_OLD: ({"stores": (store(databases=(database(published=NOW - 27 * HOUR),)),)}, "zurich/app"),
     AlarmCode.KEEPER_IDLE: ({"stores": (store(kept=NOW - 3 * DAY),)}, "zurich"),
@@ -77,6 +77,7 @@ def test_edges_of_the_alarms() -> None:
         stores=(store(databases=(database(**at),)),),
         proven=NOW - 8.75 * DAY,
         next_deadline=NOW + 7 * DAY,
+        endangered=NOW,
         promises=promises,
     )
     assert alarms(exact) == []

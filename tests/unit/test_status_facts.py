@@ -16,7 +16,16 @@ from backupd.errors import StoreGoneError
 from backupd.model.ids import DrillId, ObjectName, RegionName, TenantId
 from backupd.model.instants import parse_stamp, stamp
 from backupd.model.status import Promises, RegionFacts, ServerChange
-from backupd.model.stored.ledger import Drilled, Expired, Held, Observed, Restored, Unsubscribed, Verified
+from backupd.model.stored.ledger import (
+    Drilled,
+    ErasureRequested,
+    Expired,
+    Held,
+    Observed,
+    Restored,
+    Unsubscribed,
+    Verified,
+)
 from backupd.operations.ledger import Book
 from backupd.operations.ledger import Place as BookPlace
 from backupd.operations.status import Place, Request, book_of, region_facts, unreached
@@ -78,7 +87,13 @@ class Watched:
             BookPlace(RegionName("be"), self.small.info.repository, dict(self.stores), copy, signers, None)  # type: ignore[arg-type]
         )
         book.sync()
-        said = {"promises": Promises(rpo=3600), "store_snapshots": 8 * DAY, "now": NOW, "random": os.urandom}
+        said = {
+            "promises": Promises(rpo=3600, repair_slack=7 * 86400),
+            "store_snapshots": 8 * DAY,
+            "vanishing": 11 * DAY,
+            "now": NOW,
+            "random": os.urandom,
+        }
         return region_facts(book, places, Request(RegionName("be"), self.labels, **{**said, **changes}))
 
 
@@ -154,8 +169,25 @@ def test_deadlines_without_names(watched: Watched) -> None:
     watched.small.tell(Held(tenant=TenantId(f"{3:032x}"), hold="CASE-7", review=stamp(NOW)))
     facts = watched.look()
     assert (facts.leaving, facts.held, facts.next_deadline) == (3, 1, START + 40 * DAY)
+    # The purge 18 days before, and 11 until all is gone: no more than 7 are left for repairs.
+    assert facts.endangered == START + 33 * DAY
     assert [(day.deadline, day.lives) for day in facts.deadlines] == [(START + 40 * DAY, 1), (START + 90 * DAY, 1)]
     assert [late["overdue"] for late in facts.late] == ["not purged"]
+
+
+def test_an_erasure_on_request_is_in_danger_at_its_deadline(watched: Watched) -> None:
+    """Its dates leave no time for repairs, so that less than that is left is as planned."""
+    watched.small.tell(
+        ErasureRequested(
+            tenant=TenantId(f"{1:032x}"),
+            incarnation=1,
+            since=stamp(NOW),
+            deadline=stamp(NOW + 14 * DAY),
+            purge_by=stamp(NOW + 3 * DAY),
+        )
+    )
+    facts = watched.look()
+    assert (facts.next_deadline, facts.endangered) == (NOW + 14 * DAY, NOW + 14 * DAY)
 
 
 def test_a_purge_is_not_late_before_the_keeper_had_its_time_to_come(watched: Watched) -> None:
@@ -200,7 +232,7 @@ def test_deadlines_are_known_without_any_store(watched: Watched) -> None:
     )
     watched.look()
     copy, signers = DirectoryStore(watched.folder / "copy"), {watched.small.signer.public}
-    request = Request(RegionName("be"), ["app"], Promises(), 8 * DAY, NOW, os.urandom)
+    request = Request(RegionName("be"), ["app"], Promises(), 8 * DAY, 11 * DAY, NOW, os.urandom)
     gone = StoreGoneError("the store is away")
     known = unreached(["zurich"], request, gone, book_of(copy, RegionName("be"), signers, None))  # type: ignore[arg-type]
     assert (known.next_deadline, known.leaving, known.ledger.seq if known.ledger else None) == (START + 40 * DAY, 1, 1)

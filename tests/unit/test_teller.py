@@ -224,11 +224,11 @@ def test_the_page_and_the_textfile_are_whole_files(telling: Telling) -> None:
 
 def test_a_store_that_goes_away_makes_nothing_well(telling: Telling) -> None:
     """What was wrong there stays wrong, also when no store answers: only a look says that something is over."""
-    telling.look(msgspec.structs.replace(OLD, next_deadline=NOW + 3 * DAY))
+    telling.look(msgspec.structs.replace(OLD, next_deadline=NOW + 3 * DAY, endangered=NOW - 4 * DAY))
     gone = Fault("StoreGone", "the connection broke", retryable=True)
     away = (StoreFacts(store="zurich", error=gone),)
     nothing = RegionFacts(region="be", at=NOW, stores=away, promises=OLD.promises)
-    for facts in (region(stores=away, next_deadline=NOW + 3 * DAY), nothing):
+    for facts in (region(stores=away, next_deadline=NOW + 3 * DAY, endangered=NOW - 4 * DAY), nothing):
         telling.clock.sleep(60)
         telling.look(facts, Outcome.FAILED)
         assert len(telling.messages) == 1

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from backupd.catalog.repository import Repository
     from backupd.model.ids import RegionName
     from backupd.operations.ledger import Book
-    from backupd.planning.lifecycle.lives import Life
+    from backupd.planning.lifecycle.lives import Life, Lives
     from backupd.store.probe import ProbedStore
 
 _DAYS = 60
@@ -60,6 +60,8 @@ class Request:
     promises: Promises
     store_snapshots: timedelta
     """How long the stores' own snapshots live at most, as configured."""
+    vanishing: timedelta
+    """From a purge to the last byte gone, as planned."""
     now: datetime
     random: Callable[[int], bytes]
     probe: bool = False
@@ -89,6 +91,12 @@ def unreached(places: Sequence[str], request: Request, error: BackupdError, book
     return replace(_ledger_facts(book, read(book.chain.entries()), request), stores=stores)
 
 
+def _endangered(lives: Lives, life: Life, request: Request) -> datetime:
+    """When what is left of a life's time is what repairs need; where its dates leave them none, its deadline."""
+    deadline, slack = lives.deadline(life), timedelta(seconds=request.promises.repair_slack)
+    return min(deadline, max(deadline - slack, lives.purge_by(life) + request.vanishing))
+
+
 def _ledger_facts(book: Book, told: Told, request: Request) -> RegionFacts:
     lives = book.lives
     waiting = [life for life in lives.lives.values() if life.clock is not None and not _gone(life)]
@@ -102,6 +110,7 @@ def _ledger_facts(book: Book, told: Told, request: Request) -> RegionFacts:
         leaving=len(waiting),
         held=len(waiting) - len(free),
         next_deadline=min(deadlines, default=None),
+        endangered=min((_endangered(lives, life, request) for life in free), default=None),
         deadlines=tuple(DueDay(at, number) for at, number in sorted(deadlines.items())[:_DAYS]),
         late=tuple(msgspec.to_builtins(one) for one in standings(lives, request.now, gap) if one.overdue),
         drilled=told.drilled,

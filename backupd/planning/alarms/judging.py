@@ -72,10 +72,8 @@ def _deadlines(region: RegionFacts, now: datetime) -> Iterator[Alarm]:
             message=f"in region '{region.region}', {_number(len(region.late))} past a date",
             hint="`backupd tenant list` names them by id, and `backupd purge` says what stands in the way.",
         )
-    slack, needed = region.promises.repair_slack, timedelta(seconds=region.promises.repair_slack)
-    nearest = region.next_deadline
-    if slack and nearest is not None and nearest - now < needed:
-        left = max(timedelta(), nearest - now)
+    if region.next_deadline is not None and region.endangered is not None and now > region.endangered:
+        left = max(timedelta(), region.next_deadline - now)
         yield Alarm(
             code=AlarmCode.DEADLINE_NEAR,
             region=region.region,

@@ -108,7 +108,7 @@ class Observation:
 
 def latest_purge(budget: Budget, by: By) -> timedelta:
     """After unsubscribing: W - (E+S+C+X) by segments, W - (R+I+E+S+C+X) by sets."""
-    return budget.window - _vanishing(budget, by) - budget.repair
+    return budget.window - vanishing(budget, by) - budget.repair
 
 
 def prove(budget: Budget, by: By) -> Proof:
@@ -121,7 +121,7 @@ def prove(budget: Budget, by: By) -> Proof:
         inequality += f" and {spell(planned)} >= {spell(budget.grace)}"
     return Proof(
         latest_purge=latest,
-        gone=planned + _vanishing(budget, by),
+        gone=planned + vanishing(budget, by),
         terms=terms,
         inequality=inequality,
         holds=budget.grace <= planned <= latest,
@@ -137,10 +137,10 @@ def dates(since: datetime, budget: Budget, by: By, *, early: bool) -> Dates:
     """
     utc = since.astimezone(UTC)
     deadline = datetime.combine((utc + budget.window).date(), time(), UTC)
-    last = deadline - _vanishing(budget, by) - budget.repair
+    last = deadline - vanishing(budget, by) - budget.repair
     wanted = budget.early if early else budget.purge_after
     purge = last if wanted is None else min(last, utc + wanted)
-    gone = purge + _vanishing(budget, by)
+    gone = purge + vanishing(budget, by)
     return Dates(deadline, purge, gone - budget.aging, gone)
 
 
@@ -190,7 +190,7 @@ def as_observed(budget: Budget, observation: Observation) -> Budget:
     )
 
 
-def _vanishing(budget: Budget, by: By) -> timedelta:
+def vanishing(budget: Budget, by: By) -> timedelta:
     """From the purge to the last byte gone, in the worst case."""
     return sum((term.value for term in _terms(budget, by)), -budget.repair)
 

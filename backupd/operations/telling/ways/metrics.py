@@ -116,6 +116,11 @@ def _regions(world: World, now: datetime) -> Iterator[Metric]:
     yield of("backupd_late_lives", "Lives past a date.", lambda one: len(one.late))
     yield of("backupd_deadline_timestamp_seconds", "The nearest deadline.", lambda one: one.next_deadline)
     yield of(
+        "backupd_deadline_endangered_timestamp_seconds",
+        "From when on a deadline is in danger.",
+        lambda one: one.endangered,
+    )
+    yield of(
         "backupd_deadline_slack_seconds",
         "What is left until the nearest deadline.",
         lambda one: (one.next_deadline - now).total_seconds() if one.next_deadline else None,
