@@ -50,7 +50,7 @@ class Worker:
         self._segments: dict[tuple[str, str | None], Segment] = {}
         known = NothingKnown() if setup.index is None else IndexedChunks(Path(setup.index))
         self._packer = Packer(self._context, Path(setup.spool), Compressor(setup.compression_level), self._pack_done)
-        limits = Limits(setup.pending_limit // 2, setup.pack_size, setup.open_limit)
+        limits = Limits(setup.pending_limit // 4, setup.pack_size, setup.open_limit)
         spill = Spill(Path(setup.spool) / f"{setup.number}.spill")
         making = Making(setup.chunk_key, self._next_number, self._public)
         self._dedup = Deduplicator(making, known, Room(self._packer, spill, limits))

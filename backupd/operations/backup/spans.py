@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from backupd.model.ids import Pseudonym
 
 _PLACE: Final = struct.Struct("<II")
-_MOST: Final = 8 << 20
+_MOST: Final = 2 << 20
 """Bytes in memory."""
 _PIECE: Final = 256 << 10
 """Bytes of one segment written together."""
