@@ -6,8 +6,10 @@ import json
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -89,6 +91,8 @@ class NodeFolder:
 
     def run(self, *arguments: str, module: Sequence[str] = ("backupd",)) -> subprocess.CompletedProcess[bytes]:
         """Whatever its exit status is."""
+        if "backup" in arguments:
+            self._outwait()
         return subprocess.run(
             self.command(*arguments, module=module),
             cwd=self.folder,
@@ -98,6 +102,12 @@ class NodeFolder:
             check=False,
             timeout=200,
         )
+
+    def _outwait(self) -> None:
+        """Snapshots of one second are in no order that tests could rely on."""
+        records = self.folder / "disk" / "be" / "snapshots"
+        while any(records.glob(f"*/{datetime.now(UTC):%Y%m%dT%H%M%SZ}-*")):
+            time.sleep(0.05)
 
     def json(self, *arguments: str) -> Any:
         done = self.run(*arguments, "--json")
