@@ -2,6 +2,9 @@
 
 Message grammar: lower case, no full stop, names in quotes; the hint is a full sentence that says what to do next.
 Neither may quote a row, a secret or a tenant's name.
+
+An interruption is no error: it stands beside the family, as KeyboardInterrupt stands beside Exception, so that whoever
+catches errors to try again, to collect them or to go on with the next store lets it pass.
 """
 
 from __future__ import annotations
@@ -9,8 +12,8 @@ from __future__ import annotations
 from typing import ClassVar
 
 
-class BackupdError(Exception):
-    """A fault that fits no family below, or one of backupd itself."""
+class EndingError(BaseException):
+    """Whatever ends a command with a sentence and an exit code; only the command line catches this base."""
 
     exit_code: ClassVar[int] = 1
     retryable: ClassVar[bool] = False
@@ -19,6 +22,10 @@ class BackupdError(Exception):
         super().__init__(message)
         self.message = message
         self.hint = hint
+
+
+class BackupdError(EndingError, Exception):
+    """A fault that fits no family below, or one of backupd itself."""
 
 
 class UsageError(BackupdError):
@@ -124,7 +131,7 @@ class BusyError(BackupdError):
     retryable = True
 
 
-class InterruptedRunError(BackupdError):
+class InterruptedRunError(EndingError):
     """Stopped by a signal; what was published stays valid and the next run goes on from there."""
 
     exit_code = 130

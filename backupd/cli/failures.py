@@ -7,7 +7,7 @@ import traceback
 from typing import Any
 
 from backupd.cli.output import print_json, print_lines
-from backupd.errors import BackupdError
+from backupd.errors import BackupdError, EndingError
 
 _BUG_HINT = "This is a fault in backupd; report the lines above. They hold no data of yours."
 
@@ -16,7 +16,7 @@ def report(error: BaseException, *, as_json: bool) -> int:
     """Print the failure and return its exit status."""
     if as_json:
         print_json({"error": as_object(error)})
-    elif isinstance(error, BackupdError):
+    elif isinstance(error, EndingError):
         print_lines(_lines(error), sys.stderr)
     else:
         print_lines([*_frames(error), f"backupd: internal error: {type(error).__name__}", f"  {_BUG_HINT}"], sys.stderr)
@@ -29,12 +29,12 @@ def print_failure(error: BackupdError, where: str) -> None:
 
 
 def exit_code(error: BaseException) -> int:
-    return error.exit_code if isinstance(error, BackupdError) else 1
+    return error.exit_code if isinstance(error, EndingError) else 1
 
 
 def as_object(error: BaseException) -> dict[str, Any]:
     """The failure as `--json` prints it."""
-    if not isinstance(error, BackupdError):
+    if not isinstance(error, EndingError):
         return {
             "kind": "internal",
             "exit_code": 1,
@@ -54,7 +54,7 @@ def as_object(error: BaseException) -> dict[str, Any]:
     return described if faults is None else {**described, "faults": list(faults)}
 
 
-def _lines(error: BackupdError, prefix: str = "backupd") -> list[str]:
+def _lines(error: EndingError, prefix: str = "backupd") -> list[str]:
     lines = [f"{prefix}: {error.message}"]
     for fault in getattr(error, "faults", ()):
         place = f"line {fault.line}: " if fault.line else ""

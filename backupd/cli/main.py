@@ -41,7 +41,7 @@ def main(arguments: Sequence[str]) -> int:
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
-    except Exception as error:  # noqa: BLE001 - the one place where every failure becomes an exit status
+    except (Exception, InterruptedRunError) as error:  # noqa: BLE001 - the one place where every failure becomes an exit status
         return failures.report(error, as_json=as_json)
     if not arguments:
         return UsageError.exit_code

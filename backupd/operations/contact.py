@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from backupd.catalog.repository import Repository
-from backupd.errors import BackupdError, InterruptedRunError
+from backupd.errors import BackupdError
 from backupd.model.findings import Finding, Severity
 from backupd.model.tenancy import Tenancy
 from backupd.operations.members import find_members
@@ -21,8 +21,6 @@ def look_at_source(source: Source, tenancy: Tenancy) -> tuple[Finding, ...]:
             place = source if member is None else elsewhere(source, member)
             with connect(place) as connection:
                 found += preflight(connection, place, read_inventory(connection, tenant_columns(tenancy)))
-    except InterruptedRunError:
-        raise
     except BackupdError as error:
         found.append(_refusal(error))
     # The databases of one server mostly want the same mended.
@@ -39,8 +37,6 @@ def look_at_store(repository: Repository) -> tuple[Finding, ...]:
                 ),
             )
         repository.info()
-    except InterruptedRunError:
-        raise
     except BackupdError as error:
         return (_refusal(error),)
     return ()

@@ -6,7 +6,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass
 
 from backupd.catalog.repository import Repository
-from backupd.errors import BackupdError, InterruptedRunError, StoreError
+from backupd.errors import BackupdError, StoreError
 from backupd.model.ids import RegionName
 from backupd.operations.backup import BackupReport, Job, Node, backup
 from backupd.operations.members import find_members
@@ -78,8 +78,6 @@ def _job(target: Target, job: Job, repository: Repository) -> Iterator[Outcome]:
     for member in members:
         try:
             report = backup(job, repository, target.node, member)
-        except InterruptedRunError:
-            raise
         except BackupdError as error:
             yield _failed(target, job, error)
             if isinstance(error, StoreError):

@@ -18,7 +18,7 @@ from backupd.cli.options import (
     wired,
 )
 from backupd.cli.progress import watched
-from backupd.errors import BackupdError, DamageError, InterruptedRunError, UsageError
+from backupd.errors import BackupdError, DamageError, UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -141,8 +141,6 @@ def _published(wiring: Wiring, region: RegionName, outcome: DrillOutcome) -> _Do
         _, signer = wiring.keeper_signer()
         with wiring.desk(region, signer) as desk:
             return _Done(outcome, publish_report(desk, outcome.report))
-    except InterruptedRunError:
-        raise
     except BackupdError as error:
         return _Done(outcome, None, error)
 

@@ -11,7 +11,7 @@ import typer
 from backupd.cli import failures, output
 from backupd.cli.options import EXIT_STATUS, ConfigOption, JsonOption, RegionArgument, StoresOption, wired
 from backupd.cli.progress import watched
-from backupd.errors import BackupdError, InterruptedRunError
+from backupd.errors import BackupdError
 
 if TYPE_CHECKING:
     from backupd.operations.keeper.ingesting.values import Ingested
@@ -54,8 +54,6 @@ def ingest(
                 for place in places:
                     try:
                         done = run(keeper, place)
-                    except InterruptedRunError:
-                        raise
                     except BackupdError as error:
                         status = status or error.exit_code
                         told.append({"region": name, "store": place, "error": failures.as_object(error)})

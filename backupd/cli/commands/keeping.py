@@ -11,7 +11,7 @@ from backupd.cli import failures, output
 from backupd.cli.commands.tenants.options import day
 from backupd.cli.options import EXIT_STATUS, ConfigOption, JsonOption, RegionArgument, StoresOption, wired
 from backupd.cli.progress import watched
-from backupd.errors import BackupdError, InterruptedRunError, RefusedError
+from backupd.errors import BackupdError, RefusedError
 
 if TYPE_CHECKING:
     from backupd.model.stored.ledger import Expired
@@ -111,8 +111,6 @@ def expire(
                 for place in places:
                     try:
                         planned, done = _expire(keeper, place, dry_run=dry_run, confirm=confirm)
-                    except InterruptedRunError:
-                        raise
                     except BackupdError as error:
                         status = status or error.exit_code
                         told.append({"region": name, "store": place, "error": failures.as_object(error)})

@@ -20,7 +20,7 @@ from backupd.cli.options import (
 )
 from backupd.cli.passphrase import open_identity
 from backupd.cli.progress import watched
-from backupd.errors import BackupdError, DamageError, InterruptedRunError, KeyRefusedError
+from backupd.errors import BackupdError, DamageError, KeyRefusedError
 
 if TYPE_CHECKING:
     from backupd.operations.keeper.rekeying import Rekeying
@@ -69,8 +69,6 @@ def rotate(
                 for place in stores:
                     try:
                         done = _rotate(keeper, place, keys, dry_run=dry_run)
-                    except InterruptedRunError:
-                        raise
                     except BackupdError as error:
                         status = status or error.exit_code
                         told.append({"region": name, "store": place, "error": failures.as_object(error)})

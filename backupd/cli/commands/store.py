@@ -25,7 +25,7 @@ from backupd.cli.options import (
 )
 from backupd.cli.passphrase import open_identity
 from backupd.cli.progress import watched
-from backupd.errors import BackupdError, DamageError, InterruptedRunError
+from backupd.errors import BackupdError, DamageError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -177,8 +177,6 @@ def _verdict(wiring: Wiring, place: tuple[RegionName, str], scope: Scope, trace:
             tell_signers(wiring, repository)
             found = run(repository, checked, scope, wiring.verify_tools(region, store, trace))
         return _Verdict(region, store, found, None, _noted(wiring, place, found, trace))
-    except InterruptedRunError:
-        raise
     except BackupdError as error:
         return _Verdict(region, store, found, error)
 

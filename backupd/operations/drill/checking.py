@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from backupd.errors import BackupdError, InterruptedRunError, SourceBusyError, SourceGoneError
+from backupd.errors import BackupdError, SourceBusyError, SourceGoneError
 from backupd.model.stored.report import Check, CheckName, Deletion, Finding
 from backupd.operations.drill.checks import canary, deletion, equality, measures, records, structure
 from backupd.operations.drill.scene import undecided
@@ -66,7 +66,7 @@ class Checking:
     def _make(self, name: CheckName, make: Callable[[], Check]) -> None:
         try:
             self.checks[name] = make()
-        except (InterruptedRunError, SourceGoneError, SourceBusyError):
+        except (SourceGoneError, SourceBusyError):
             raise
         except BackupdError as error:
             self.checks[name] = undecided(name, type(error).__name__.removesuffix("Error").lower())

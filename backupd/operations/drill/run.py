@@ -23,7 +23,6 @@ import backupd
 from backupd.errors import (
     BackupdError,
     DamageError,
-    InterruptedRunError,
     ObjectMissingError,
     SourceError,
     SpoolFullError,
@@ -87,8 +86,6 @@ def drill(request: DrillRequest, repository: Repository, world: DrillWorld) -> D
     running = _Drill(request, repository, world)
     try:
         running.run()
-    except InterruptedRunError:
-        raise
     except BackupdError as error:
         running.stopped(error)
     return running.outcome(info.repository, info.region)

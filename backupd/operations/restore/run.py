@@ -16,7 +16,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from backupd.errors import BackupdError, InterruptedRunError, UsageError
+from backupd.errors import BackupdError, UsageError
 from backupd.model.stored.ledger import Restored
 from backupd.operations.restore.anew.building import Building
 from backupd.operations.restore.anew.values import Snapshot
@@ -111,8 +111,6 @@ def noted(choice: Choice, request: RestoreRequest, world: World) -> bool:
         return False
     try:
         world.note(Restored(snapshot=choice.snapshot, purpose=request.purpose, override=world.override))
-    except InterruptedRunError:
-        raise
     except BackupdError as error:
         world.trace.emit(Warned(f"the ledger was not told of this restore: {error.message}", hint=error.hint))
         return False

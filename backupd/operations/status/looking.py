@@ -12,7 +12,7 @@ import msgspec
 from msgspec.structs import replace
 
 from backupd.catalog.handed import handed_in
-from backupd.errors import BackupdError, InterruptedRunError
+from backupd.errors import BackupdError
 from backupd.model.instants import parse_stamp
 from backupd.model.status import DueDay, Fault, Head, Promises, RegionFacts, SpaceFacts, StoreFacts
 from backupd.operations.status.abilities import Trying, changes, tried
@@ -76,8 +76,6 @@ def region_facts(book: Book, places: Sequence[Place], request: Request) -> Regio
         try:
             founded.append(parse_stamp(place.repository.info().created))
             stores.append(_store(place, told, book, request))
-        except InterruptedRunError:
-            raise
         except BackupdError as error:
             stores.append(StoreFacts(store=place.name, error=fault(error), separate_keeper=place.separate_keeper))
     return replace(_ledger_facts(book, told, request), stores=tuple(stores), founded=min(founded, default=None))

@@ -6,7 +6,7 @@ from collections.abc import Collection
 from typing import TYPE_CHECKING
 
 from backupd.catalog.layout import entry_name
-from backupd.errors import BackupdError, InterruptedRunError
+from backupd.errors import BackupdError
 from backupd.model.stored.ledger import decode_entry
 from backupd.operations.ledger import Book, Place
 from backupd.seal.documents import LIMITS, read_document
@@ -23,7 +23,5 @@ def book_of(copy: Store, region: RegionName, trusted: Collection[str], clock: Cl
     try:
         entry = decode_entry(read_document(copy.get(first, 0, LIMITS["ledger"]), "ledger", trusted, first), first)
         return Book(Place(region, entry.repository, {}, copy, frozenset(trusted), clock))
-    except InterruptedRunError:
-        raise
     except BackupdError:
         return None

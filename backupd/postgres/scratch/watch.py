@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from backupd.errors import BackupdError, InterruptedRunError, SourceBusyError, SpoolFullError
+from backupd.errors import BackupdError, SourceBusyError, SpoolFullError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -39,8 +39,6 @@ def limited(server: ScratchServer, phase: str, limits: Limits) -> Iterator[None]
     watching.start()
     try:
         yield
-    except InterruptedRunError:
-        raise
     except BackupdError as error:
         if broken:
             raise broken[0] from error

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Self
 
 from backupd.catalog import layout
 from backupd.catalog.memory.census import Census
-from backupd.errors import BackupdError, BusyError, DamageError, InterruptedRunError, RefusedError, StoreError
+from backupd.errors import BackupdError, BusyError, DamageError, RefusedError, StoreError
 from backupd.model.ids import ObjectName
 from backupd.model.stored.ledger import WHOLE, Absent, Cleared, PurgeBegan, Shredded
 from backupd.operations.keeper.anew import put_anew
@@ -149,9 +149,7 @@ class _KeptApart:
         pass
 
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> bool:
-        if isinstance(error, InterruptedRunError) or not isinstance(
-            error, StoreError | DamageError | RefusedError | BusyError
-        ):
+        if not isinstance(error, StoreError | DamageError | RefusedError | BusyError):
             return False
         self._errors[self._name] = error
         return True

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Generic, TypeVar
 
-from backupd.errors import BackupdError, InterruptedRunError
+from backupd.errors import BackupdError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -33,7 +33,5 @@ def restore_region(databases: Iterable[Found], each: Callable[[Found], T | None]
     for found in databases:
         try:
             yield Outcome(found, each(found), None)
-        except InterruptedRunError:
-            raise
         except BackupdError as error:
             yield Outcome(found, None, error)

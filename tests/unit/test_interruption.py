@@ -1,0 +1,255 @@
+"""An interruption is no error: whatever collects errors, tries again or goes on with the next store lets it pass."""
+
+import ast
+from contextlib import nullcontext, suppress
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, NoReturn
+
+import pytest
+
+import backupd
+from backupd.cli.commands import drill as drill_command
+from backupd.cli.commands import ingesting, keeping, store
+from backupd.clock import SystemClock
+from backupd.errors import BackupdError, InterruptedRunError, StoreGoneError
+from backupd.model.stored.report import CheckName
+from backupd.operations import contact, region
+from backupd.operations.drill import run as drill_run
+from backupd.operations.drill.checking import Checking
+from backupd.operations.drill.values import DrillRequest
+from backupd.operations.keeper.ingesting import run as ingest_run
+from backupd.operations.keeper.removing.purge import _KeptApart
+from backupd.operations.restore.region.run import restore_region
+from backupd.operations.restore.run import noted
+from backupd.operations.status import looking, offline
+from backupd.postgres.scratch import watch
+from backupd.postgres.source import preflight
+from backupd.store.decorators.retrying import Patience
+
+PACKAGE = Path(backupd.__file__).parent
+
+
+def stopped(*_: object, **__: object) -> NoReturn:
+    """What the signal's handler does, in the middle of whatever is being done."""
+    raise InterruptedRunError("stopped by SIGTERM")
+
+
+class Anything:
+    """Stands for whatever has no part in the loop."""
+
+    def __getattr__(self, _: str) -> Any:
+        return Anything()
+
+    def __call__(self, *_: object, **__: object) -> Any:
+        return Anything()
+
+
+class Interrupting:
+    """Whatever is called on it is interrupted."""
+
+    def __getattr__(self, _: str) -> Any:
+        return stopped
+
+
+class Wired(Anything):
+    """A keeper's places, as commands that go over regions and stores ask for them."""
+
+    clock = SystemClock()
+
+    def regions(self, _: object) -> list[str]:
+        return ["be"]
+
+    def stores_of(self, *_: object) -> list[str]:
+        return ["disk"]
+
+    def handing(self, _: object) -> list[str]:
+        return ["disk"]
+
+    def keeper(self, *_: object) -> nullcontext[None]:
+        return nullcontext()
+
+    def sole_keeper(self, *_: object) -> nullcontext[None]:
+        return nullcontext()
+
+
+def target(opening: Any) -> region.Target:
+    job = SimpleNamespace(source=None, tenancy=None, label="app")
+    return region.Target("be", "disk", opening, None, None, (job,), None)  # type: ignore[arg-type]
+
+
+def opening_a_store(_: pytest.MonkeyPatch) -> None:
+    list(region.back_up([target(stopped)]))
+
+
+def finding_members(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(region, "find_members", stopped)
+    list(region.back_up([target(Anything)]))
+
+
+def backing_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(region, "find_members", lambda *_: [None])
+    monkeypatch.setattr(region, "backup", stopped)
+    list(region.back_up([target(Anything)]))
+
+
+def trying_a_source(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(contact, "find_members", stopped)
+    contact.look_at_source(None, None)  # type: ignore[arg-type]
+
+
+def trying_a_store(_: pytest.MonkeyPatch) -> None:
+    contact.look_at_store(Interrupting())  # type: ignore[arg-type]
+
+
+def finding_programs(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(preflight, "find_programs", stopped)
+    check = object.__new__(preflight._Check)
+    check._connection = SimpleNamespace(info=SimpleNamespace(server_version=170000))  # type: ignore[assignment]
+    check._source = Anything()  # type: ignore[assignment]
+    list(check.version())
+
+
+def drilling(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(drill_run._Drill, "run", stopped)
+    world = SimpleNamespace(clock=SystemClock(), random=bytes)
+    with suppress(AttributeError, TypeError):  # what follows when a report is made of it
+        drill_run.drill(DrillRequest(), Anything(), world)  # type: ignore[arg-type]
+
+
+def checking_in_a_drill(_: pytest.MonkeyPatch) -> None:
+    checking = object.__new__(Checking)
+    checking.checks = {}
+    checking._make(CheckName.EQUALITY, stopped)
+
+
+def purging(_: pytest.MonkeyPatch) -> None:
+    with _KeptApart({}, "disk"):
+        stopped()
+
+
+def reading_the_facts(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(looking, "read", lambda _: None)
+    monkeypatch.setattr(looking, "_ledger_facts", lambda *_: stopped())
+    with suppress(AttributeError, TypeError):  # what follows when the interruption was taken for the store's error
+        looking.region_facts(Anything(), [SimpleNamespace(repository=Interrupting(), name="disk")], Anything())  # type: ignore[arg-type,list-item]
+
+
+def reading_the_own_ledger(_: pytest.MonkeyPatch) -> None:
+    offline.book_of(Interrupting(), "be", (), SystemClock())  # type: ignore[arg-type]
+
+
+def noting_a_restore(_: pytest.MonkeyPatch) -> None:
+    world = SimpleNamespace(note=stopped, override="", trace=Anything())
+    noted(SimpleNamespace(snapshot="s"), SimpleNamespace(purpose="other"), world)  # type: ignore[arg-type]
+
+
+def restoring_a_region(_: pytest.MonkeyPatch) -> None:
+    list(restore_region([SimpleNamespace()], stopped))  # type: ignore[list-item]
+
+
+def a_phase_within_limits(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The server was stopped for a limit at the same time: the interruption is what ended the run."""
+
+    def exceeded(_server: object, _phase: object, _limits: object, _ended: object, broken: list[BackupdError]) -> None:
+        broken.append(BackupdError("too large"))
+
+    monkeypatch.setattr(watch, "_watch", exceeded)
+    with watch.limited(Anything(), "load", Anything()):  # type: ignore[arg-type]
+        stopped()
+
+
+def trying_a_store_again(_: pytest.MonkeyPatch) -> None:
+    calls = iter((StoreGoneError, InterruptedRunError))
+
+    def call() -> NoReturn:
+        raise next(calls)("gone")
+
+    clock = SimpleNamespace(monotonic=SystemClock().monotonic, sleep=lambda _: None)
+    Patience(clock, 60, lambda low, _: low).attempt(call)  # type: ignore[arg-type]
+
+
+def expiring(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(keeping, "wired", lambda *_: Wired())
+    monkeypatch.setattr(keeping, "_expire", stopped)
+    keeping.expire(None, as_json=True)  # type: ignore[arg-type]
+
+
+def ingesting_objects(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ingesting, "wired", lambda *_: Wired())
+    monkeypatch.setattr(ingest_run, "ingest", stopped)
+    ingesting.ingest(None, as_json=True)  # type: ignore[arg-type]
+
+
+def verifying(_: pytest.MonkeyPatch) -> None:
+    store._verdict(Interrupting(), ("be", "disk"), None, None)  # type: ignore[arg-type]
+
+
+def publishing_a_report(_: pytest.MonkeyPatch) -> None:
+    class Keeping(Interrupting):
+        config = Anything()
+
+    drill_command._published(Keeping(), "be", None)  # type: ignore[arg-type]
+
+
+LOOPS = (
+    opening_a_store,
+    finding_members,
+    backing_up,
+    trying_a_source,
+    trying_a_store,
+    finding_programs,
+    drilling,
+    checking_in_a_drill,
+    purging,
+    reading_the_facts,
+    reading_the_own_ledger,
+    noting_a_restore,
+    restoring_a_region,
+    a_phase_within_limits,
+    trying_a_store_again,
+    expiring,
+    ingesting_objects,
+    verifying,
+    publishing_a_report,
+)
+
+
+@pytest.mark.parametrize("loop", LOOPS, ids=lambda loop: loop.__name__)
+def test_an_interruption_passes_through(loop: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It ends the run wherever it comes: it is not counted as the store's, the database's or the check's fault."""
+    with pytest.raises(InterruptedRunError):
+        loop(monkeypatch)
+
+
+def catching_everything(tree: ast.AST) -> list[ast.ExceptHandler]:
+    """The handlers that would catch an interruption."""
+    wide = {"BaseException", "EndingError", "InterruptedRunError"}
+    return [
+        node
+        for node in ast.walk(tree)
+        if isinstance(node, ast.ExceptHandler)
+        and (node.type is None or wide & {name.id for name in ast.walk(node.type) if isinstance(name, ast.Name)})
+    ]
+
+
+HANDED_ON = {
+    "catalog/reading/blocks.py",
+    "catalog/sending/shipping.py",
+    "rows/packer.py",
+    "rows/worker.py",
+    "cli/main.py",
+}
+"""Threads and processes that hand what ended them to whoever waits, and the one place that prints the end of a run."""
+
+
+def test_nothing_else_catches_one_without_raising_it_again() -> None:
+    """The family's handlers cannot, as it is no member; so only those for every exception are left to look at."""
+    assert not issubclass(InterruptedRunError, Exception)
+    silent = set()
+    for path in PACKAGE.rglob("*.py"):
+        for handler in catching_everything(ast.parse(path.read_text())):
+            last = handler.body[-1]
+            if not (isinstance(last, ast.Raise) and last.exc is None):
+                silent.add(str(path.relative_to(PACKAGE)))
+    assert silent == HANDED_ON
