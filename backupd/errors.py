@@ -9,7 +9,7 @@ catches errors to try again, to collect them or to go on with the next store let
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import ClassVar, Final
 
 
 class EndingError(BaseException):
@@ -136,6 +136,10 @@ class InterruptedRunError(EndingError):
 
     exit_code = 130
 
+
+UNSOUND: Final = (DamageError, RefusedError, ObjectMissingError)
+"""Errors that say that one object is wrong (altered, not to be believed, or gone), not that nobody could look at it.
+What reads many objects makes findings of them and goes on."""
 
 EXIT_CODES: dict[int, str] = {
     0: "success, verified",

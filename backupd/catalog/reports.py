@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from backupd.catalog import layout
-from backupd.errors import DamageError, ObjectMissingError, RefusedError
+from backupd.errors import UNSOUND, DamageError
 from backupd.model.ids import DrillId, ObjectHash
 from backupd.model.stored.report import KIND, decode_report
 from backupd.planning.reports.chain import Fault, Filed, in_order
@@ -50,7 +50,7 @@ def read_shelf(store: StoreView, trusted: Collection[str] | None) -> Shelf:
             document = fetch_report(store, drill)
             filed.append(read_report(document, trusted, drill))
             documents[drill] = document
-        except (DamageError, RefusedError, ObjectMissingError) as error:
+        except UNSOUND as error:
             faults.append(Fault(drill, error.message))
     return Shelf(tuple(in_order(filed)), documents, tuple(faults))
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from backupd.errors import RefusedError, UsageError
+from backupd.errors import UNSOUND, RefusedError, UsageError
 from backupd.model.instants import parse_stamp
 from backupd.model.stored.documents import REDUCED
 from backupd.model.stored.report import Selection
@@ -13,7 +13,6 @@ from backupd.operations.drill.scene import Subject
 from backupd.operations.restore.choosing import choose, read_history
 from backupd.operations.restore.values import RestoreRequest
 from backupd.operations.restore.values import World as RestoreWorld
-from backupd.operations.verify.ledger import UNSOUND
 from backupd.planning.drill import Candidate, choose_snapshot, named
 from backupd.planning.restoring.choosing import candidates as meant
 from backupd.planning.restoring.selection import Selection as Wanted

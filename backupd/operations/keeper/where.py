@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Literal
 
 from backupd.catalog import layout
 from backupd.catalog.memory.census import Census
-from backupd.errors import DamageError, ObjectMissingError, RefusedError
+from backupd.errors import UNSOUND
 from backupd.model.ids import ObjectName
 from backupd.model.instants import parse_stamp
 from backupd.model.stored.attestation import NOT_COVERED
@@ -27,8 +27,6 @@ if TYPE_CHECKING:
     from backupd.operations.keeper.values import Keeper
     from backupd.planning.deletion.window import Budget
     from backupd.planning.lifecycle.lives import Life
-
-_UNSOUND = (DamageError, RefusedError, ObjectMissingError)
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,7 +163,7 @@ def _named(repository: Repository, wanted: dict[GenerationId, set[Pseudonym]]) -
             continue
         try:
             record = repository.record(name, generation)
-        except _UNSOUND:
+        except UNSOUND:
             found.setdefault(generation, set()).add(name)  # it may: nobody can tell
             continue
         if any(segment in wanted[generation] for segment, _, _ in record.parts):

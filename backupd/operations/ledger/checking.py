@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from backupd.errors import DamageError, ObjectMissingError, RefusedError
+from backupd.errors import UNSOUND, DamageError, ObjectMissingError, RefusedError
 
 if TYPE_CHECKING:
     from backupd.catalog.repository import Repository
@@ -34,7 +34,7 @@ def check_ledger(book: Book, repository: Repository) -> CheckedLedger:
     damage: list[str] = []
     try:
         book.sync(anew=True)
-    except (DamageError, RefusedError, ObjectMissingError) as error:
+    except UNSOUND as error:
         damage.append(error.message)
     witnesses = 0
     for generation, name in repository.records():

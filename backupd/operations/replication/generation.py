@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Self
 
 from backupd.catalog import layout
 from backupd.catalog.sending.marks import LONGEST_RUN, run_marked
-from backupd.errors import DamageError, ObjectMissingError, RefusedError
+from backupd.errors import UNSOUND, DamageError
 from backupd.model.ids import ObjectName, RunId
 from backupd.model.instants import parse_stamp
 from backupd.operations.backup.generation import new_id
@@ -26,8 +26,6 @@ if TYPE_CHECKING:
     from backupd.model.stored.documents import Record
     from backupd.operations.replication.objects import Copier
     from backupd.operations.replication.values import Copying, Replication
-
-_UNSOUND = (DamageError, RefusedError, ObjectMissingError)
 
 
 @dataclass(slots=True)
@@ -125,7 +123,7 @@ class GenerationCopy:
         for name in names:
             try:
                 record = self._copying.source.record(name, self._generation)
-            except _UNSOUND as error:
+            except UNSOUND as error:
                 self._lose(name, error.message)
                 continue
             exported = parse_stamp(record.exported)
@@ -148,7 +146,7 @@ class GenerationCopy:
         for (key, _), result in in_parallel(lambda pair: reader.header(*pair), parts, copying.threads):
             try:
                 header, _whole = result.result()
-            except _UNSOUND as error:
+            except UNSOUND as error:
                 self._lose_key(key, error.message)
                 continue
             for sha256, size in header.packs:

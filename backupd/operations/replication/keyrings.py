@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from backupd.catalog import layout
 from backupd.catalog.sending.marks import LONGEST_RUN
-from backupd.errors import DamageError, ObjectMissingError, RefusedError
+from backupd.errors import UNSOUND, DamageError, RefusedError
 from backupd.model.ids import ObjectName
 from backupd.model.instants import parse_stamp
 from backupd.planning.deletion.rekeyed import standing_recipients
@@ -17,8 +17,6 @@ if TYPE_CHECKING:
     from backupd.model.ids import ClassTag, GenerationId, Pseudonym
     from backupd.operations.replication.values import Copying
     from backupd.seal.keys.opening import Keyring
-
-_UNSOUND = (DamageError, RefusedError, ObjectMissingError)
 
 
 class Keyrings:
@@ -87,6 +85,6 @@ class Keyrings:
             if layout.place_of(name).kind is layout.Kind.KEYRING:
                 try:
                     keyring = source.keyring(name)
-                except _UNSOUND:
+                except UNSOUND:
                     continue
                 yield keyring

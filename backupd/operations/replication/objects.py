@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from backupd.catalog import layout
-from backupd.errors import DamageError, ObjectMissingError, RefusedError, SpoolFullError
+from backupd.errors import UNSOUND, DamageError, ObjectMissingError, SpoolFullError
 from backupd.operations.verify.reading import in_parallel
 from backupd.seal.documents import read_document
 from backupd.trace import Progress
@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from backupd.planning.verify import Key, Stored
 
 _PIECE = 4 << 20
-_UNSOUND = (DamageError, RefusedError, ObjectMissingError)
 
 
 class Copier:
@@ -53,7 +52,7 @@ class Copier:
                 try:
                     data = source.read(info.name, kind)
                     read_document(data, kind, source.keepers, info.name)
-                except _UNSOUND as error:
+                except UNSOUND as error:
                     self._done.damage.append(error.message)
                     continue
                 if not self._copying.dry_run:

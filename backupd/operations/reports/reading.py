@@ -11,7 +11,7 @@ from backupd.catalog import layout
 from backupd.catalog.ledger import Chain, read_chain
 from backupd.catalog.reports import Shelf, read_shelf
 from backupd.catalog.repository import Repository
-from backupd.errors import BackupdError, DamageError, ObjectMissingError, RefusedError, StoreGoneError, UsageError
+from backupd.errors import UNSOUND, BackupdError, StoreGoneError, UsageError
 from backupd.model.ids import DrillId
 from backupd.model.instants import parse_stamp
 from backupd.planning.reports.chain import (
@@ -138,7 +138,7 @@ def _of_folder(root: Path, trusted: Collection[str] | None) -> Gathered:
         if first is not None and trusted is not None and any(True for _ in store.list(layout.LEDGER)):
             chain, _ = read_chain(store, Chain(first.region, first.repository), trusted)
             told = drilled(chain.entries())
-    except (DamageError, RefusedError, ObjectMissingError) as error:
+    except UNSOUND as error:
         faults.append(StoreFault(place, "", error.message))
     whole = store.stat(layout.REPOSITORY) is not None
     left = [*_left(told, trusted), *([] if whole else _beside(shelf, told))]
@@ -156,7 +156,7 @@ def _info(store: DirectoryStore, trusted: Collection[str] | None) -> RepositoryI
     """Who signed it is not asked here: reports and ledger are a keeper's, and say the same or are told."""
     try:
         return Repository(store, None, trusted).info()
-    except (DamageError, RefusedError, ObjectMissingError):
+    except UNSOUND:
         return None
 
 

@@ -12,7 +12,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, NamedTuple
 
 from backupd.catalog.memory.labels import Labelled, Labels
-from backupd.errors import DamageError, ObjectMissingError, RefusedError
+from backupd.errors import UNSOUND
 from backupd.model.instants import parse_stamp
 from backupd.model.status import DatabaseFacts
 
@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     from backupd.model.ids import GenerationId, SnapshotName
     from backupd.operations.status.told import Told
 
-_UNSOUND = (DamageError, RefusedError, ObjectMissingError)
 _RECENT = 200
 _SPARE = 32
 """Records read by one call that nothing but the history needs."""
@@ -105,7 +104,7 @@ class AgesOn:
         for generation in self._places[name]:
             try:
                 record = self._repository.record(name, generation)
-            except _UNSOUND:
+            except UNSOUND:
                 continue
             found = Labelled(record.database, parse_stamp(record.exported))
             self._labels.remember(name, found)

@@ -7,15 +7,13 @@ from datetime import datetime
 from typing import TYPE_CHECKING
 
 from backupd.catalog.memory.census import Census
-from backupd.errors import DamageError, ObjectMissingError, RefusedError
+from backupd.errors import UNSOUND
 from backupd.model.instants import parse_stamp
 
 if TYPE_CHECKING:
     from backupd.model.ids import TenantId
     from backupd.model.stored.documents import Record
     from backupd.operations.keeper.values import Keeper
-
-_UNSOUND = (DamageError, RefusedError, ObjectMissingError)
 
 
 def find_lingering(keeper: Keeper, purged: Mapping[TenantId, datetime]) -> set[TenantId]:
@@ -30,7 +28,7 @@ def find_lingering(keeper: Keeper, purged: Mapping[TenantId, datetime]) -> set[T
         for generation, snapshot in repository.records():
             try:
                 record = repository.record(snapshot, generation)
-            except _UNSOUND:
+            except UNSOUND:
                 continue
             newest[record.database, record.member] = record
         with Census.opened(keeper.census(name), keeper.repository) as census:

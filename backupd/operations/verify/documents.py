@@ -6,10 +6,9 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from backupd.catalog import layout
-from backupd.errors import DamageError, ObjectMissingError
+from backupd.errors import UNSOUND, DamageError, ObjectMissingError
 from backupd.model.instants import parse_stamp
 from backupd.model.stored.documents import REDUCED
-from backupd.operations.verify.ledger import UNSOUND
 from backupd.planning.verify import Finding, Key, Wanted
 
 if TYPE_CHECKING:

@@ -7,11 +7,10 @@ from typing import TYPE_CHECKING, TypeVar
 from backupd.catalog import layout
 from backupd.catalog.keys import SecretKeys
 from backupd.catalog.memory.checked import CONTENT, READ
-from backupd.errors import ObjectMissingError
+from backupd.errors import UNSOUND, ObjectMissingError
 from backupd.operations.verify.absences import Absences
 from backupd.operations.verify.contents import Contents
 from backupd.operations.verify.documents import Documents, read_documents
-from backupd.operations.verify.ledger import UNSOUND
 from backupd.operations.verify.reading import Containers, in_parallel
 from backupd.planning.verify import Candidate, Finding, Key, Stored, Wanted, choose, compare
 from backupd.trace import PhaseDone, PhaseStarted, Progress

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 from backupd.catalog import layout
 from backupd.catalog.ledger import Chain, read_chain
 from backupd.catalog.sending.marks import LONGEST_RUN
-from backupd.errors import DamageError, ObjectMissingError, RefusedError
+from backupd.errors import UNSOUND
 from backupd.model.instants import parse_stamp
 from backupd.model.stored.ledger import Verified
 from backupd.operations.verify.reading import in_parallel
@@ -29,8 +29,6 @@ if TYPE_CHECKING:
     from backupd.seal.keys.opening import Keyring
     from backupd.store.base import Store
 
-UNSOUND: Final = (DamageError, RefusedError, ObjectMissingError)
-"""Errors that say an object is wrong, not that it could not be looked at."""
 _NUMBER = re.compile(r"ledger/([0-9]{10})\.json")
 
 

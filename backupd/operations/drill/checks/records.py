@@ -5,10 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from backupd.catalog import layout
-from backupd.errors import DamageError
+from backupd.errors import UNSOUND, DamageError
 from backupd.model.stored.report import CheckName
 from backupd.operations.drill.scene import Findings
-from backupd.operations.verify.ledger import UNSOUND
 from backupd.operations.verify.reading import Containers, in_parallel
 from backupd.planning.verify import Key, Stored, broken_links
 

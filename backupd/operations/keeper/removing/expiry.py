@@ -13,13 +13,13 @@ from backupd.catalog import layout
 from backupd.catalog.handed import awaited
 from backupd.catalog.memory.census import Census
 from backupd.catalog.sending.marks import LONGEST_REMOVAL, LONGEST_RUN, removal_marked, runs_under_way
-from backupd.errors import BackupdError, BusyError, DamageError, ObjectMissingError, StoreError
+from backupd.errors import UNSOUND, BackupdError, BusyError, DamageError, StoreError
 from backupd.model.ids import ObjectName
 from backupd.model.instants import parse_stamp, stamp
 from backupd.model.stored.ledger import ClassExpired, Expired, ExpiryBegan
 from backupd.operations.keeper.guards import check_clock, check_number, check_plan
 from backupd.operations.keeper.removing.holding import Held, find_held, reduced, to_reduce
-from backupd.operations.keeper.removing.surveying import UNSOUND, Seen, survey
+from backupd.operations.keeper.removing.surveying import Seen, survey
 from backupd.operations.verify.reading import Containers, in_parallel
 from backupd.planning.deletion.expiry import (
     Item,
@@ -124,7 +124,7 @@ class Expiry:
                 continue
             try:
                 removal = self._of_generation(generation, seen, leaving, held)
-            except (*UNSOUND, ObjectMissingError) as error:
+            except UNSOUND as error:
                 left[generation] = seen.damaged[generation] = error.message
             else:
                 removals += [removal] if removal else []

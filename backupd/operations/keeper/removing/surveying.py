@@ -17,8 +17,6 @@ if TYPE_CHECKING:
     from backupd.model.ids import GenerationId, RunId, SnapshotName
     from backupd.model.stored.documents import Record
 
-UNSOUND = (DamageError, RefusedError)
-
 
 @dataclass(slots=True)
 class Seen:
@@ -49,7 +47,7 @@ def survey(repository: Repository) -> Seen:
     for generation, name in listed:
         try:
             seen.records[name] = repository.record(name, generation)
-        except UNSOUND as error:
+        except (DamageError, RefusedError) as error:
             seen.damaged[generation] = error.message
         except ObjectMissingError:
             continue
