@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from backupd.catalog import layout
 from backupd.errors import UNSOUND, DamageError
 from backupd.model.ids import DrillId, ObjectHash
+from backupd.model.known_keys import is_known_signer
 from backupd.model.stored.report import KIND, decode_report
 from backupd.planning.reports.chain import Fault, Filed, in_order
 from backupd.seal.documents import LIMITS, read_document, two_lines
@@ -70,6 +71,8 @@ def read_report(document: bytes, trusted: Collection[str] | None, drill: DrillId
     """
     where = layout.report_name(drill) if drill is not None else "report"
     claimed = decode_report(two_lines(document, where)[0], where).performer if trusted is None else None
+    if claimed is not None and is_known_signer(claimed):
+        raise DamageError(f"'{where}' is signed by a key that anybody can sign with")
     believed = {claimed} if claimed is not None else set(trusted or ())
     report = decode_report(read_document(document, KIND, believed, where), where)
     read_document(document, KIND, {report.performer} & believed, where)

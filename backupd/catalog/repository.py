@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING
 
 from backupd.catalog import layout
 from backupd.catalog.keys import SecretKeys
-from backupd.errors import DamageError, ObjectMissingError
+from backupd.errors import DamageError, ObjectMissingError, RefusedError
 from backupd.model.ids import GenerationId, ObjectHash, ObjectName, SnapshotName
+from backupd.model.known_keys import is_known_signer
 from backupd.model.stored.documents import REDUCED, Record, RepositoryInfo, decode_body, encode_body
 from backupd.seal.documents import LIMITS, read_document
 from backupd.seal.keys.opening import Keyring, parse_keyring
@@ -29,8 +30,8 @@ class Repository:
     """The typed view of one region's folder.
 
     With `trusted` signers (64 hex each) only documents they signed are believed; with None, those `repository.json`
-    itself names, of which the user should be told (`signers`). `keepers` likewise, for the ledger. Reading names no
-    tenant in any message.
+    itself names, of which the user should be told (`signers`), but no key that anybody can sign with. `keepers`
+    likewise, for the ledger. Reading names no tenant in any message.
     """
 
     def __init__(self, store: Store, trusted: Collection[str] | None, keepers: Collection[str] | None = None) -> None:
@@ -45,7 +46,12 @@ class Repository:
         trusted = self._trusted
         if trusted is None:
             claimed = decode_body(data.partition(b"\n")[0], RepositoryInfo, layout.REPOSITORY)
-            trusted = frozenset(claimed.signers)
+            trusted = _own(claimed.signers)
+            if claimed.signers and not trusted:
+                raise RefusedError(
+                    f"'{layout.REPOSITORY}' names only signers that anybody can sign with",
+                    hint="Name under [trust] whom to believe; the secret halves of these keys are public.",
+                )
         body = read_document(data, "repository", trusted, layout.REPOSITORY)
         return decode_body(body, RepositoryInfo, layout.REPOSITORY)
 
@@ -63,14 +69,14 @@ class Repository:
     @property
     def signers(self) -> frozenset[str]:
         """Whose documents are believed here, 64 hex each."""
-        return frozenset(self._info.signers) if self._trusted is None else self._trusted
+        return _own(self._info.signers) if self._trusted is None else self._trusted
 
     @property
     def keepers(self) -> frozenset[str]:
         """Whose ledger entries are believed here: keepers given, else those `repository.json` names, else writers."""
         if self._keepers is not None:
             return self._keepers
-        named = frozenset(self._info.keepers) if self._trusted is None else frozenset[str]()
+        named = _own(self._info.keepers) if self._trusted is None else frozenset[str]()
         return named or self.signers
 
     def records(self) -> list[tuple[GenerationId, SnapshotName]]:
@@ -200,6 +206,11 @@ class Repository:
         if len(data) > LIMITS[kind]:
             raise DamageError(f"'{name}' is larger than the {LIMITS[kind]} bytes allowed for it")
         return data
+
+
+def _own(keys: Iterable[str]) -> frozenset[str]:
+    """Those of the keys that only their owner can sign with, as far as anybody knows."""
+    return frozenset(key for key in keys if not is_known_signer(key))
 
 
 def signed_record(record: Record, signer: Signer) -> tuple[SnapshotName, bytes]:

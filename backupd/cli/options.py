@@ -78,8 +78,15 @@ def wired(context: typer.Context, option: Path | None) -> Wiring:
 def trusted_keys(given: list[str]) -> frozenset[str]:
     """The values of `--keeper`: public keys in hex.
 
-    Raises UsageError for what is none.
+    Raises UsageError for what is none, and for a key whose secret half is public.
     """
+    from backupd.model.known_keys import is_known_signer
+
     if any(len(key) != 64 or set(key) - set("0123456789abcdef") for key in given):
         raise UsageError("--keeper is not a public key", hint="It has 64 hex digits; a fingerprint is not enough.")
+    if any(is_known_signer(key) for key in given):
+        raise UsageError(
+            "--keeper is a key that anybody can sign with",
+            hint="Ask the keeper's operator for the key that `backupd key generate --signer FILE` printed.",
+        )
     return frozenset(given)

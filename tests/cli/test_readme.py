@@ -15,11 +15,13 @@ from typing import Annotated, Union, get_args, get_origin
 import pytest
 import readme
 from doubles import postgres
+from doubles.example_config import OUR_KEY, PLACEHOLDER
 from doubles.sshd import Sshd
 from pydantic import BaseModel, TypeAdapter
 
 from backupd.cli.application import build
 from backupd.config import load, schema
+from backupd.config.faults import ConfigFaultsError
 from backupd.errors import EXIT_CODES
 from backupd.seal.keys.signing import read_signer
 
@@ -195,7 +197,8 @@ class Reader:
                 assert theirs in text
                 text = text.replace(theirs, ours)
             text = re.sub(r'"ssh-ed25519 \S+"', f'"{account.host_keys[0]}"', text)
-            text = re.sub(r'"[0-9a-f]{64}"', f'"{read_signer(self.folder / "etc" / "signing.key").public}"', text)
+            public = read_signer(self.folder / "etc" / "signing.key").public
+            text = re.sub(r"^signers = .*$", f'signers = ["{public}"]', text, flags=re.MULTILINE)
             self.config.write_text(text)
             return
         whole = self.config.read_text()
@@ -217,8 +220,12 @@ class Reader:
 
 
 def test_the_small_configuration_is_complete():
-    """The one in the README needs no key more than it shows."""
+    """The one in the README needs no key more than it shows, and one's own signer in place of what is no key."""
     first = next(block.text for block in readme.blocks() if block.language == "toml")
+    with pytest.raises(ConfigFaultsError) as caught:
+        load.parse(first, "README.md")
+    assert [fault.key for fault in caught.value.faults] == ["trust.signers[0]"]
+    first = first.replace(PLACEHOLDER, OUR_KEY)
 
     checked = load.parse(first, "README.md")
 

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 import transcripts
+from doubles.example_config import SIGNING_SEED, TENANT_KEY
 
 from backupd.seal import suite
 from backupd.seal.keys import identity
@@ -29,8 +30,9 @@ def folder(tmp_path, pair, ssh_key):
     """What the base configuration names, as if `key generate` had written it."""
     for name in ("ops", "escrow"):
         identity.write_recipient(tmp_path / f"{name}.recipient", identity.Recipient(name, pair.public))
-    for name, text in (("signing.key", "00" * 32 + "\n"), ("tenant.key", "11" * 32 + "\n"), ("store.key", ssh_key)):
-        (tmp_path / name).write_text(text)
+    secrets = {"signing.key": SIGNING_SEED.hex(), "tenant.key": TENANT_KEY.hex(), "store.key": ssh_key}
+    for name, text in secrets.items():
+        (tmp_path / name).write_text(f"{text.strip()}\n")
         (tmp_path / name).chmod(0o600)
     (tmp_path / "store").mkdir()
     return tmp_path

@@ -5,17 +5,22 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import subprocess
+import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 from doubles import small_repository
 from doubles.small_repository import Content, Rows, SmallRepository, facts
-from fix_recover import Recover
+from fix_recover import SCRIPT, Recover
 
+from backupd.model import known_keys
+from backupd.model.stored.documents import encode_body
 from backupd.model.tenancy import SegmentName
 from backupd.seal import suite
 from backupd.seal.documents import Signer
@@ -163,6 +168,28 @@ def test_signers_are_told_or_required(place: Place) -> None:
         assert place.recover(place.root, "--list", "--signer", good).returncode == 0
     bad = place.recover(place.root, "--list", "--signer", Signer(os.urandom(32)).public)
     assert (bad.returncode, "not signed by a trusted signer" in bad.stderr) == (7, True)
+
+
+def test_a_signer_that_anybody_can_be_is_not_believed(place: Place) -> None:
+    """The key of 32 zero bytes: beside the store's own it adds nothing, alone it makes no store, none may name it."""
+    zero, path = Signer(bytes(32)), place.root / "repository.json"
+    info = msgspec.structs.replace(place.small.info, signers=sorted([place.small.signer.public, zero.public]))
+    path.write_bytes(place.small.signer.sign(encode_body(info), "repository"))
+    assert signer_fingerprint(zero.public) not in place.recover(place.root, "--list").stderr
+    path.write_bytes(zero.sign(encode_body(info), "repository"))
+    forged = place.recover(place.root, "--list")
+    assert (forged.returncode, "not signed by a trusted signer" in forged.stderr) == (7, True)
+    for key in (zero.public, signer_fingerprint(zero.public), "00" * 32):
+        named = place.recover(place.root, "--list", "--signer", key)
+        assert (named.returncode, "anybody can sign with" in named.stderr) == (2, True)
+
+
+def test_the_recovery_knows_the_same_keys(place: Place) -> None:
+    """What it derives itself is what the package lists of signers."""
+    source = f"import runpy; print(*sorted(runpy.run_path({str(SCRIPT)!r})['known_signers']()))"
+    derived = subprocess.run([sys.executable, "-c", source], check=True, capture_output=True, text=True).stdout.split()
+    seeds = {Signer(seed).public for seed in known_keys.known_seeds(32)}
+    assert set(derived) == seeds | {point.hex() for point in known_keys.small_order_points()}
 
 
 CHANGES: dict[str, Callable[[bytes], bytes]] = {

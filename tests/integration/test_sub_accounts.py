@@ -190,7 +190,7 @@ def test_what_a_stranger_founds_is_not_believed(installed, sub_accounts):
     installed.json("init", "be")
     config = installed.node / "backupd.toml"
     right = config.read_text()
-    for line, status in ((f'signers = ["{"0" * 64}"]', 7), ("", 10)):
+    for line, status in ((f'signers = ["{"ab" * 32}"]', 7), ("", 10)):
         config.write_text(right.replace(f'signers = ["{installed.signer.public}"]', line))
         assert installed.run("ingest", "be").returncode == status
         assert not (sub_accounts.vault / "repository.json").exists()

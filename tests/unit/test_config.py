@@ -1,10 +1,10 @@
 """The configuration: the example loads, and whatever is wrong is told with key path and line, all at once."""
 
-import importlib.resources
 import re
 from datetime import timedelta
 
 import pytest
+from doubles.example_config import EXAMPLE
 
 from backupd.config.faults import ConfigFaultsError, spell
 from backupd.config.files import file_findings
@@ -14,7 +14,6 @@ from backupd.config.text.secrets import FileRef
 from backupd.errors import ConfigError
 from backupd.model.tenancy import ClassPolicy, TenancyKind
 
-EXAMPLE = importlib.resources.files("backupd.config").joinpath("example.toml").read_text("utf-8")
 WHOLE = re.sub(r"^# (?=\[\[?[a-z]+\]|[a-z_]+ += )", "", EXAMPLE, flags=re.MULTILINE)
 """With every key that the example shows in a comment."""
 
@@ -224,7 +223,7 @@ FAULTS = [
     ('null_tenant = "shared"', 'null_tenant = "skip"', "DB.app.tables[2].null_tenant", "'refuse' or 'shared'"),
     ('unclassified = "refuse"', 'unclassified = "ignore"', "DB.app.tenancy.unclassified", "'refuse' or"),
     ('backup = "standard"', 'backup = "sometimes"', "classes.account.backup", "'standard' or 'never'"),
-    ('signers = ["3b6a', 'signers = ["3B6A', "trust.signers[0]", "64 hex"),
+    ('signers = ["1363a', 'signers = ["1363A', "trust.signers[0]", "64 hex"),
     ('"/etc/backupd/escrow.recipient"', '"escrow.recipient"', "recipients[1]", "absolute path"),
     ("recipients = [", "recipients = []\nrest = [", "recipients", "must not be empty"),
     ("[node]", "node = 3\n[other]", "node", "must be a table"),

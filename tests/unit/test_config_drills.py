@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import importlib.resources
 import re
 from datetime import timedelta
 from pathlib import Path
 
 import pytest
+from doubles.example_config import EXAMPLE
 
 from backupd.config.faults import ConfigFaultsError
 from backupd.config.faults.checks import advice
 from backupd.config.files import file_findings
 from backupd.config.load import parse
 
-EXAMPLE = importlib.resources.files("backupd.config").joinpath("example.toml").read_text("utf-8")
 WHOLE = re.sub(r"^# (?=\[+[a-z.]+\]|[a-z_]+ += )", "", EXAMPLE, flags=re.MULTILINE)
 
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import importlib.resources
 import re
 from datetime import timedelta
 
 import pytest
+from doubles.example_config import EXAMPLE
 
 from backupd.config.faults import ConfigFaultsError
 from backupd.config.load import parse
@@ -17,7 +17,6 @@ from backupd.model.timetables import Every
 from backupd.operations.service.jobs import Kind
 from backupd.wiring import Wiring
 
-EXAMPLE = importlib.resources.files("backupd.config").joinpath("example.toml").read_text("utf-8")
 WHOLE = re.sub(r"^# (?=\[\[?[a-z]+\]|[a-z_]+ += )", "", EXAMPLE, flags=re.MULTILINE)
 BE = RegionName("be")
 

@@ -60,7 +60,7 @@ MISPLACED = [
     ('user = "zh1234"', f'user = "{SECRET} x"'),
     ('host_keys = ["ssh-ed25519', f'host_keys = ["{SECRET}'),
     ('kind = "sftp"', f'kind = "{SECRET}"'),
-    ('signers = ["3b6a', f'signers = ["{SECRET}'),
+    ('signers = ["1363a', f'signers = ["{SECRET}'),
     ('unclassified = "refuse"', f'unclassified = "{SECRET}"'),
     ("[0-9]+)'", f"{SECRET}[0-9'"),
     ('bandwidth = "unlimited"', f'bandwidth = "{SECRET}/s"'),

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import importlib.resources
-
 import pytest
+from doubles.example_config import EXAMPLE
 
 from backupd.config.faults import ConfigFaultsError
 from backupd.config.load import parse
 
-EXAMPLE = importlib.resources.files("backupd.config").joinpath("example.toml").read_text("utf-8")
 LISTEN = 'listen = "127.0.0.1:9840"'
 URLS = '# urls = ["credential:notify.urls"]'
 

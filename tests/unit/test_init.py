@@ -2,6 +2,7 @@
 
 import io
 import itertools
+import os
 from hashlib import sha256
 
 import pytest
@@ -21,7 +22,7 @@ BE = RegionName("be")
 def founder(ticking_clock):
     counter = itertools.count(1)
     return Founder(
-        signer=Signer(b"\x01" * 32),
+        signer=Signer(os.urandom(32)),
         trusted=("ab" * 32,),
         clock=ticking_clock,
         random=lambda size: next(counter).to_bytes(size, "big"),
@@ -89,7 +90,7 @@ def test_a_folder_with_anything_else_is_refused_before_anything_is_written(place
 
 def test_a_repository_of_a_signer_we_do_not_trust_is_foreign(places, founder, ticking_clock):
     """Whoever planted it does not get our backups."""
-    stranger = Founder(Signer(b"\x02" * 32), (), ticking_clock, founder.random)
+    stranger = Founder(Signer(os.urandom(32)), (), ticking_clock, founder.random)
     initialise(BE, places[:1], stranger)
 
     with pytest.raises(RefusedError, match='store "near" holds a repository that was not made by a signer we trust'):

@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 
 import pytest
-from test_config import EXAMPLE
+from doubles.example_config import EXAMPLE, OUR_KEY
 
 from backupd.config.load import parse
 from backupd.errors import ConfigError, RefusedError, StoreGoneError, UsageError
@@ -124,7 +124,7 @@ def test_a_directory_that_is_not_there_is_gone(wiring, tmp_path):
 
 def with_signer(path, signers):
     text = EXAMPLE.replace("credential:signing.key", str(path))
-    text = text.replace('signers = ["3b6a27bcceb6a42d62a3a8d02a6f0d73653215771de243a63ac048a18b59da29"]', signers)
+    text = text.replace(f'signers = ["{OUR_KEY}"]', signers)
     return Wiring(parse(text, "example"), {})
 
 

@@ -14,6 +14,7 @@ from pydantic import AfterValidator, BeforeValidator, Field
 
 from backupd.config.text.quantities import parse_bandwidth, parse_duration, parse_size, spell_duration
 from backupd.config.text.secrets import FileRef, parse_file_ref
+from backupd.model.known_keys import is_known_signer
 from backupd.model.timetables import Timetable, parse_timetable, parse_zone
 
 T = TypeVar("T")
@@ -58,6 +59,20 @@ def _form(pattern: str, sentence: str) -> Callable[[str], str]:
         return text
 
     return parse
+
+
+def _signer_key(text: str) -> str:
+    if re.fullmatch(r"[0-9a-f]{64}", text) is None:
+        raise ValueError(
+            "must be a signer's public key, 64 hex digits in lower case: put your own here, which "
+            "`backupd key generate --signer FILE` made and printed"
+        )
+    if is_known_signer(text):
+        raise ValueError(
+            "is a key that anybody can sign with, as its secret half is public: put your own here, which "
+            "`backupd key generate --signer FILE` made and printed"
+        )
+    return text
 
 
 def _absolute_path(text: str) -> Path:
@@ -134,9 +149,7 @@ Identifier = Annotated[
 TablePattern = Annotated[
     str, _from_text(_form(r"[^\x00]+\.[^\x00]+", "must be a pattern over schema.table, as in public.session*"))
 ]
-SignerKey = Annotated[
-    str, _from_text(_form(r"[0-9a-f]{64}", "must be a signer's public key, 64 hex digits in lower case"))
-]
+SignerKey = Annotated[str, _from_text(_signer_key)]
 AbsolutePath = Annotated[Path, _from_text(_absolute_path)]
 RemotePath = Annotated[str, _from_text(_remote_path)]
 SecretFile = Annotated[FileRef, _from_text(parse_file_ref)]

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 from backupd.model.ids import Fingerprint
 from backupd.model.jsontext import from_json
+from backupd.model.known_keys import is_known
 
 _FILE_LIMIT = 64 << 10
 _SALT_SIZE = 16
@@ -116,6 +117,7 @@ def read_identity(path: Path, passphrase: str) -> suite.KeyPair:
         ) from error
     if suite.public_of(secret) != public:
         raise ConfigError(f"'{path}' is not a readable identity file")
+    _refuse_known(public, path)
     return suite.KeyPair(secret, public)
 
 
@@ -132,6 +134,7 @@ def read_recipient(path: Path) -> Recipient:
         suite.seal(public, b"", b"")
     except (DamageError, ValueError) as error:
         raise ConfigError(f"'{path}' is not a readable recipient file") from error
+    _refuse_known(public, path)
     return Recipient(file.name, public)
 
 
@@ -139,6 +142,13 @@ def _stretched(kdf: _Kdf, passphrase: str, salt: bytes) -> bytes:
     if kdf.name != "scrypt" or not 1 < kdf.n <= _LARGEST_N or not 0 < kdf.r <= _R or not 0 < kdf.p <= 4:
         raise ValueError("not a kdf this program runs")
     return suite.stretch(passphrase.encode(), salt, n=kdf.n, r=kdf.r, p=kdf.p)
+
+
+def _refuse_known(public: bytes, path: Path) -> None:
+    if is_known(public):
+        raise ConfigError(
+            f"'{path}' holds a key that anybody can read with", hint="`backupd key generate NAME` makes your own."
+        )
 
 
 def _check_kind(kind: str, version: int, expected: str, path: Path) -> None:

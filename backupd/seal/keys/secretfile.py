@@ -7,6 +7,7 @@ import stat
 from typing import TYPE_CHECKING, Final
 
 from backupd.errors import ConfigError, RefusedError
+from backupd.model.known_keys import is_known_seed
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -32,7 +33,7 @@ def write_secret(path: Path, secret: bytes) -> None:
 def read_secret(path: Path, what: str, made_by: str) -> bytes:
     """The secret in a file; `what` it is and the command it is `made_by` are for messages.
 
-    Raises ConfigError when it cannot be read, is open to other users or holds something else.
+    Raises ConfigError when it cannot be read, is open to other users, holds something else or what anybody can guess.
     """
     try:
         with path.open("rb") as file:
@@ -48,4 +49,6 @@ def read_secret(path: Path, what: str, made_by: str) -> bytes:
         secret = b""
     if len(secret) != SECRET_SIZE:
         raise ConfigError(f"'{path}' is not a {what}", hint=f"`{made_by}` writes one.")
+    if is_known_seed(secret):
+        raise ConfigError(f"the {what} '{path}' is one that anybody can guess", hint=f"`{made_by}` makes a random one.")
     return secret
