@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator, Sequence
-from typing import BinaryIO
+from collections.abc import Callable
+from typing import BinaryIO, TypeVar
 
 from backupd.errors import StoreGoneError
 from backupd.model.ids import ObjectHash, ObjectName
-from backupd.store.base import ObjectInfo, ServerSnapshot, Space, Store, StoreView
+from backupd.store.base import Store
+from backupd.store.forwarding import ForwardingStore
 
+T = TypeVar("T")
 Hook = Callable[[str, str], None]
 
 
@@ -44,7 +46,7 @@ class Fuse:
             raise StoreGoneError("on purpose")
 
 
-class HookedStore:
+class HookedStore(ForwardingStore):
     """The hooks get method and name, on the caller's thread; `put` is every object put or replaced, with its
     size.
 
@@ -52,7 +54,7 @@ class HookedStore:
     """
 
     def __init__(self, inner: Store, before: Hook = lambda *_: None, after: Hook = lambda *_: None) -> None:
-        self.inner = inner
+        super().__init__(inner)
         self.before = before
         self.after = after
         self.put: dict[str, int] = {}
@@ -63,47 +65,19 @@ class HookedStore:
         """Bytes of objects put."""
         return sum(self.put.values())
 
-    def put_new(self, name: ObjectName, source: BinaryIO, size: int, sha256: ObjectHash) -> None:
-        self.before("put_new", name)
-        self.inner.put_new(name, source, size, sha256)
-        with self._lock:
-            self.put[name] = size
-        self.after("put_new", name)
+    def call(self, method: str, name: str, effect: Callable[[], T]) -> T:
+        self.before(method, name)
+        return effect()
 
-    def get(self, name: ObjectName, offset: int = 0, length: int | None = None) -> bytes:
-        self.before("get", name)
-        return self.inner.get(name, offset, length)
+    def put_new(self, name: ObjectName, source: BinaryIO, size: int, sha256: ObjectHash) -> None:
+        super().put_new(name, source, size, sha256)
+        self._note("put_new", name, size)
 
     def replace(self, name: ObjectName, source: BinaryIO, size: int, sha256: ObjectHash) -> None:
-        self.before("replace", name)
-        self.inner.replace(name, source, size, sha256)
+        super().replace(name, source, size, sha256)
+        self._note("replace", name, size)
+
+    def _note(self, method: str, name: str, size: int) -> None:
         with self._lock:
             self.put[name] = size
-        self.after("replace", name)
-
-    def stat(self, name: ObjectName) -> ObjectInfo | None:
-        self.before("stat", name)
-        return self.inner.stat(name)
-
-    def list(self, prefix: ObjectName) -> Iterator[ObjectInfo]:
-        self.before("list", prefix)
-        return self.inner.list(prefix)
-
-    def remove(self, name: ObjectName) -> None:
-        self.before("remove", name)
-        self.inner.remove(name)
-
-    def space(self) -> Space | None:
-        self.before("space", "")
-        return self.inner.space()
-
-    def snapshots(self) -> Sequence[ServerSnapshot]:
-        self.before("snapshots", "")
-        return self.inner.snapshots()
-
-    def view(self, snapshot: ServerSnapshot) -> StoreView:
-        self.before("view", snapshot.name)
-        return self.inner.view(snapshot)
-
-    def close(self) -> None:
-        self.inner.close()
+        self.after(method, name)

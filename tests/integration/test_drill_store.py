@@ -174,7 +174,7 @@ def test_a_drill_that_damages_what_it_fetches_notices(region: Region, drills: Dr
 
 def test_checks_that_notice_no_damage_are_red(region: Region, drills: Drills, monkeypatch: pytest.MonkeyPatch) -> None:
     """The routine is sabotaged: the damage does not arrive, so both readers stay green."""
-    monkeypatch.setattr(damaging.DamagingStore, "get", lambda self, *arguments: self._inner.get(*arguments))
+    monkeypatch.setattr(damaging.DamagingStore, "get", lambda self, *arguments: self.inner.get(*arguments))
     report = drills.run(DrillRequest(damage=True))
     assert report.verdict == "fail"
     assert codes(report, "damage") == [

@@ -14,6 +14,7 @@ from backupd.model.ids import ObjectName, RegionName
 from backupd.operations.init import Founder, NamedStore, initialise
 from backupd.seal.documents import Signer
 from backupd.store.directory import DirectoryStore
+from backupd.store.forwarding import ForwardingStore
 
 BE = RegionName("be")
 
@@ -116,21 +117,21 @@ def test_two_repositories_cannot_serve_one_region(places, founder):
         initialise(BE, places, founder)
 
 
-class CutAt:
+class CutAt(ForwardingStore):
     """A store whose connection breaks at the n-th object put."""
 
     def __init__(self, inner, puts):
-        self.inner = inner
+        super().__init__(inner)
         self._left = puts
 
     def put_new(self, *arguments):
         if self._left == 0:
             raise StoreGoneError("connection lost")
         self._left -= 1
-        self.inner.put_new(*arguments)
+        super().put_new(*arguments)
 
-    def __getattr__(self, name):
-        return getattr(self.inner, name)
+    def workbench(self):
+        return self.inner.workbench()
 
 
 @pytest.mark.parametrize("puts", range(6))

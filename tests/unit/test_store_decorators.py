@@ -26,9 +26,9 @@ class Failing(FaultyStore):
         super().__init__(inner, error=lambda: error("the connection broke"))
         self.times = times
 
-    def _call(self, method, effect):
+    def call(self, method, name, effect):
         self.fail_at = len(self.calls) + 1 if len(self.calls) < self.times else 0
-        return super()._call(method, effect)
+        return super().call(method, name, effect)
 
 
 @pytest.fixture

@@ -10,59 +10,35 @@ from backupd.errors import DamageError
 from backupd.model.stored.report import CheckName
 from backupd.operations.drill.checks.records import check_authentic
 from backupd.operations.drill.scene import Findings
+from backupd.store.forwarding import ForwardingStore
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable
     from pathlib import Path
-    from typing import BinaryIO
 
-    from backupd.model.ids import ObjectHash, ObjectName
+    from backupd.model.ids import ObjectName
     from backupd.model.stored.report import Check
     from backupd.operations.drill.scene import Subject
-    from backupd.store.base import ObjectInfo, ServerSnapshot, Space, Store, StoreView
+    from backupd.store.base import Store
 
 
-class DamagingStore:
+class DamagingStore(ForwardingStore):
     """A store of whose one object a bit is turned whenever it is fetched. What is on the store stays as it is."""
 
     def __init__(self, inner: Store, name: ObjectName, position: int) -> None:
-        self._inner = inner
+        super().__init__(inner)
         self._name = name
         self._position = position
         self.damaged = 0
         """Times the bit was handed out turned."""
 
     def get(self, name: ObjectName, offset: int = 0, length: int | None = None) -> bytes:
-        data = self._inner.get(name, offset, length)
+        data = self.inner.get(name, offset, length)
         at = self._position - offset
         if name != self._name or not 0 <= at < len(data):
             return data
         self.damaged += 1
         return data[:at] + bytes([data[at] ^ 1]) + data[at + 1 :]
-
-    def put_new(self, name: ObjectName, source: BinaryIO, size: int, sha256: ObjectHash) -> None:
-        self._inner.put_new(name, source, size, sha256)
-
-    def replace(self, name: ObjectName, source: BinaryIO, size: int, sha256: ObjectHash) -> None:
-        self._inner.replace(name, source, size, sha256)
-
-    def stat(self, name: ObjectName) -> ObjectInfo | None:
-        return self._inner.stat(name)
-
-    def list(self, prefix: ObjectName) -> Iterator[ObjectInfo]:
-        return self._inner.list(prefix)
-
-    def remove(self, name: ObjectName) -> None:
-        self._inner.remove(name)
-
-    def space(self) -> Space | None:
-        return self._inner.space()
-
-    def snapshots(self) -> Sequence[ServerSnapshot]:
-        return self._inner.snapshots()
-
-    def view(self, snapshot: ServerSnapshot) -> StoreView:
-        return self._inner.view(snapshot)
 
     def close(self) -> None:
         """The store that it stands before is closed by whoever opened it."""

@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from typing import BinaryIO, TypeVar
 
 from backupd.errors import ObjectExistsError, ObjectMissingError, StoreError, StoreGoneError
 from backupd.model.ids import ObjectHash, ObjectName
-from backupd.store.base import ObjectInfo, ServerSnapshot, Space, StoreView
+from backupd.store.base import ObjectInfo, Space
+from backupd.store.forwarding import ForwardingStore
 from backupd.store.names import components, flat, folders, unflat
 from backupd.store.probe import ProbedStore, Workbench
 
@@ -25,11 +26,12 @@ _BESIDE = ("tmp/", "", "incoming/")
 """Where a writer that can add anything would harm most: where the keeper writes, and beside its own folder."""
 
 
-class HandingStore:
+class HandingStore(ForwardingStore):
     """What was handed in counts as put: it is read, listed and found as if it stood in its place already."""
 
     def __init__(self, vault: ProbedStore, own: ProbedStore) -> None:
         """`vault` is the region's folder, `own` the node's; names in `own` are made flat here."""
+        super().__init__(vault)
         self.vault = vault
         self.own = own
 
@@ -82,12 +84,6 @@ class HandingStore:
 
     def space(self) -> Space | None:
         return self.own.space()
-
-    def snapshots(self) -> Sequence[ServerSnapshot]:
-        return self.vault.snapshots()
-
-    def view(self, snapshot: ServerSnapshot) -> StoreView:
-        return self.vault.view(snapshot)
 
     def workbench(self) -> Workbench:
         return _Bench(self.vault.workbench(), self.own.workbench())

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import random as randomness
-from collections.abc import Callable, Iterator, Sequence
-from typing import BinaryIO, TypeVar
+from collections.abc import Callable, Iterator
+from typing import TypeVar
 
 import tenacity
 
 from backupd.clock import Clock
 from backupd.errors import StoreGoneError
-from backupd.model.ids import ObjectHash, ObjectName
-from backupd.store.base import ObjectInfo, ServerSnapshot, Space, StoreView
+from backupd.model.ids import ObjectName
+from backupd.store.base import ObjectInfo, ServerSnapshot, StoreView
+from backupd.store.forwarding import ForwardingStore, ForwardingView
 from backupd.store.probe import ProbedStore, Workbench
 
 T = TypeVar("T")
@@ -48,18 +49,15 @@ class Patience:
         return min(_FIRST_WAIT * 2.0 ** min(state.attempt_number - 1, 10), _LONGEST_WAIT)
 
 
-class RetryingView:
+class RetryingView(ForwardingView):
     """A view whose broken connections are tried again."""
 
     def __init__(self, inner: StoreView, patience: Patience) -> None:
-        self.inner = inner
+        super().__init__(inner)
         self.patience = patience
 
-    def get(self, name: ObjectName, offset: int = 0, length: int | None = None) -> bytes:
-        return self.patience.attempt(lambda: self.inner.get(name, offset, length))
-
-    def stat(self, name: ObjectName) -> ObjectInfo | None:
-        return self.patience.attempt(lambda: self.inner.stat(name))
+    def call(self, method: str, name: str, effect: Callable[[], T]) -> T:  # noqa: ARG002 - all are tried again alike
+        return self.patience.attempt(effect)
 
     def list(self, prefix: ObjectName) -> Iterator[ObjectInfo]:
         """A listing that broke starts again and leaves out what it has given already."""
@@ -80,7 +78,7 @@ class RetryingView:
             yield info
 
 
-class RetryingStore(RetryingView):
+class RetryingStore(RetryingView, ForwardingStore):
     """Retries `StoreGoneError` for `patience` seconds per call.
 
     Safe because every call of the port is: an object that was published or replaced before its answer got lost counts
@@ -92,28 +90,10 @@ class RetryingStore(RetryingView):
     def __init__(
         self, inner: ProbedStore, clock: Clock, patience: float, uniform: Callable[[float, float], float] | None = None
     ) -> None:
-        super().__init__(inner, Patience(clock, patience, uniform))
-
-    def put_new(self, name: ObjectName, source: BinaryIO, size: int, sha256: ObjectHash) -> None:
-        self.patience.attempt(lambda: self.inner.put_new(name, source, size, sha256))
-
-    def replace(self, name: ObjectName, source: BinaryIO, size: int, sha256: ObjectHash) -> None:
-        self.patience.attempt(lambda: self.inner.replace(name, source, size, sha256))
-
-    def remove(self, name: ObjectName) -> None:
-        self.patience.attempt(lambda: self.inner.remove(name))
-
-    def space(self) -> Space | None:
-        return self.patience.attempt(self.inner.space)
-
-    def snapshots(self) -> Sequence[ServerSnapshot]:
-        return self.patience.attempt(self.inner.snapshots)
+        RetryingView.__init__(self, inner, Patience(clock, patience, uniform))
 
     def view(self, snapshot: ServerSnapshot) -> RetryingView:
-        return RetryingView(self.patience.attempt(lambda: self.inner.view(snapshot)), self.patience)
+        return RetryingView(super().view(snapshot), self.patience)
 
     def workbench(self) -> Workbench:
         return self.patience.attempt(self.inner.workbench)
-
-    def close(self) -> None:
-        self.inner.close()

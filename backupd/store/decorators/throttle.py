@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator, Sequence
 from io import RawIOBase
 from typing import BinaryIO, cast
 
 from backupd.clock import Clock
 from backupd.errors import ObjectMissingError, StoreError
 from backupd.model.ids import ObjectHash, ObjectName
-from backupd.store.base import ObjectInfo, ServerSnapshot, Space, StoreView
+from backupd.store.base import ServerSnapshot, StoreView
+from backupd.store.forwarding import ForwardingStore, ForwardingView
 from backupd.store.probe import ProbedStore, Workbench
 
 _PIECE = 256 * 1024
@@ -38,11 +38,11 @@ class TokenBucket:
             self._clock.sleep(wait)
 
 
-class ThrottledView:
+class ThrottledView(ForwardingView):
     """A view whose objects' content counts."""
 
     def __init__(self, inner: StoreView, bucket: TokenBucket) -> None:
-        self.inner = inner
+        super().__init__(inner)
         self.bucket = bucket
 
     def get(self, name: ObjectName, offset: int = 0, length: int | None = None) -> bytes:
@@ -60,12 +60,6 @@ class ThrottledView:
             f"{name!r} changed each time it was read", hint="Try again when nothing else works on the store."
         )
 
-    def stat(self, name: ObjectName) -> ObjectInfo | None:
-        return self.inner.stat(name)
-
-    def list(self, prefix: ObjectName) -> Iterator[ObjectInfo]:
-        return self.inner.list(prefix)
-
     def _pieces(self, name: ObjectName, offset: int, length: int) -> bytes:
         pieces = []
         for at in range(0, max(length, 1), _PIECE):
@@ -77,37 +71,25 @@ class ThrottledView:
         return b"".join(pieces)
 
 
-class ThrottledStore(ThrottledView):
+class ThrottledStore(ThrottledView, ForwardingStore):
     """Content of objects counts, in both directions together; names, listings and SSH's own bytes do not."""
 
     inner: ProbedStore
 
     def __init__(self, inner: ProbedStore, rate: int, clock: Clock) -> None:
-        super().__init__(inner, TokenBucket(rate, clock))
+        ThrottledView.__init__(self, inner, TokenBucket(rate, clock))
 
     def put_new(self, name: ObjectName, source: BinaryIO, size: int, sha256: ObjectHash) -> None:
-        self.inner.put_new(name, self._slowed(source), size, sha256)
+        super().put_new(name, self._slowed(source), size, sha256)
 
     def replace(self, name: ObjectName, source: BinaryIO, size: int, sha256: ObjectHash) -> None:
-        self.inner.replace(name, self._slowed(source), size, sha256)
-
-    def remove(self, name: ObjectName) -> None:
-        self.inner.remove(name)
-
-    def space(self) -> Space | None:
-        return self.inner.space()
-
-    def snapshots(self) -> Sequence[ServerSnapshot]:
-        return self.inner.snapshots()
+        super().replace(name, self._slowed(source), size, sha256)
 
     def view(self, snapshot: ServerSnapshot) -> ThrottledView:
-        return ThrottledView(self.inner.view(snapshot), self.bucket)
+        return ThrottledView(super().view(snapshot), self.bucket)
 
     def workbench(self) -> Workbench:
         return self.inner.workbench()
-
-    def close(self) -> None:
-        self.inner.close()
 
     def _slowed(self, source: BinaryIO) -> BinaryIO:
         return cast("BinaryIO", _SlowReader(source, self.bucket))
