@@ -15,6 +15,7 @@ from backupd.errors import ConfigError, StoreGoneError, UsageError
 from backupd.model.ids import RegionName
 from backupd.planning.deletion.retention import RetentionPolicy
 from backupd.planning.deletion.window import Budget
+from backupd.trace import NoTrace
 from backupd.wiring.places import QUICKLY
 from backupd.wiring.writing import Writing
 
@@ -84,7 +85,7 @@ class Keeping(Writing):
 
         section, signer = self.keeper_signer()
         with self._repositories(region, None, "keeper") as repositories:
-            book = self._book(region, repositories, signer, section.clock_tolerance)
+            book = self._book(region, repositories, signer, section.clock_tolerance, trace)
             book.sync()
             yield Keeper(
                 region=region,
@@ -246,6 +247,7 @@ class Keeping(Writing):
         repositories: Mapping[str, Repository],
         signer: Signer | None,
         tolerance: timedelta | None = None,
+        trace: Trace | None = None,
     ) -> Book:
         from backupd.operations.ledger import Book, Place
 
@@ -260,6 +262,7 @@ class Keeping(Writing):
                 clock=self.clock,
                 signer=signer,
                 tolerance=tolerance,
+                trace=trace or NoTrace(),
             )
         )
 

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from backupd.operations.reports import Desk
     from backupd.planning.reports.population import Timetable
     from backupd.seal.documents import Signer
+    from backupd.trace import Trace
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +44,7 @@ class Reporting(Keeping):
         return Timetable(begins, self.config.regions[region].objectives.drill_every)
 
     @contextmanager
-    def desk(self, region: RegionName, signer: Signer) -> Iterator[Desk]:
+    def desk(self, region: RegionName, signer: Signer, trace: Trace) -> Iterator[Desk]:
         """Where reports of the region's drills are published from; `signer` is one of its keepers' keys.
 
         Raises ConfigError when the state folder cannot be made.
@@ -59,7 +60,7 @@ class Reporting(Keeping):
                 f"the state folder cannot be used ({error.strerror})", hint="Check node.state_dir and its owner."
             ) from error
         with self._repositories(region, None, "writer") as repositories:
-            book = self._book(region, repositories, signer)
+            book = self._book(region, repositories, signer, trace=trace)
             book.sync()
             yield Desk(book, repositories, signer, DirectoryStore(folder))
 

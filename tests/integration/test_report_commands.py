@@ -19,6 +19,7 @@ from backupd.model.instants import compact, stamp
 from backupd.model.stored.report import CheckName, Objectives, Report
 from backupd.operations.reports import publish_report
 from backupd.seal.keys.signing import Signer, write_signer
+from backupd.trace import NoTrace
 from backupd.wiring import Wiring
 
 BE = RegionName("be")
@@ -43,7 +44,7 @@ def report(node: NodeFolder, days_ago: int, *failed: CheckName, every: int = 2) 
 def publish(node: NodeFolder, signer: Signer, one: Report) -> None:
     """As the drill does when it ends."""
     wiring = Wiring(load(node.node / "backupd.toml"), {})
-    with wiring.desk(BE, signer) as desk:
+    with wiring.desk(BE, signer, NoTrace()) as desk:
         publish_report(desk, one)
 
 

@@ -128,10 +128,10 @@ def _run(wiring: Wiring, place: tuple[RegionName, str], request: DrillRequest, t
     world = wiring.drill_world(region, store, trace, past)
     with wiring.repository(region, store) as repository:
         outcome = run(request, repository, world)
-    return _published(wiring, region, outcome)
+    return _published(wiring, region, outcome, trace)
 
 
-def _published(wiring: Wiring, region: RegionName, outcome: DrillOutcome) -> _Done:
+def _published(wiring: Wiring, region: RegionName, outcome: DrillOutcome, trace: Trace) -> _Done:
     """Sign and keep the report, where a keeper's key is. A drill is no less for a store that is out of reach."""
     from backupd.operations.reports import publish_report
 
@@ -139,7 +139,7 @@ def _published(wiring: Wiring, region: RegionName, outcome: DrillOutcome) -> _Do
         return _Done(outcome, None)
     try:
         _, signer = wiring.keeper_signer()
-        with wiring.desk(region, signer) as desk:
+        with wiring.desk(region, signer, trace) as desk:
             return _Done(outcome, publish_report(desk, outcome.report))
     except BackupdError as error:
         return _Done(outcome, None, error)

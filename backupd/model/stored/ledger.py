@@ -296,6 +296,11 @@ class LedgerEntry(msgspec.Struct, frozen=True, kw_only=True):
     events: list[Event]
 
 
+def kind_of(event: Event) -> str:
+    """What an event is called in the ledger, such as `drilled`."""
+    return str(event.__struct_config__.tag)
+
+
 def encode_entry(entry: LedgerEntry) -> bytes:
     """One line of JSON, keys sorted, no white space."""
     return msgspec.json.encode(entry, order="sorted")

@@ -8,13 +8,23 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import TYPE_CHECKING, TypeAlias
 
-from backupd.catalog.layout import entry_name
 from backupd.catalog.ledger import Chain, listed, next_document, put_entry, read_chain
-from backupd.errors import ConfigError, DamageError, ObjectExistsError, RefusedError, StoreGoneError
+from backupd.errors import (
+    ConfigError,
+    DamageError,
+    ObjectExistsError,
+    ObjectMissingError,
+    RefusedError,
+    StoreError,
+    StoreGoneError,
+)
 from backupd.model.ids import RegionName, RepositoryId
 from backupd.model.instants import stamp
+from backupd.model.stored.ledger import kind_of
+from backupd.operations.ledger.pending import PendingEntries
 from backupd.planning.lifecycle.lives import Lives, fold
 from backupd.store.server_time import clocks_differ, server_time
+from backupd.trace import NoTrace, Trace, Warned
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -51,6 +61,8 @@ class Place:
     tolerance: timedelta | None = None
     """How far this machine's clock may be from a store's for an entry to be appended; None: nobody asks."""
     random: Callable[[int], bytes] = field(default=os.urandom, repr=False)
+    trace: Trace = field(default_factory=NoTrace, repr=False)
+    """Hears of an entry of this machine that was dropped."""
 
 
 class Book:
@@ -58,6 +70,9 @@ class Book:
 
     def __init__(self, place: Place) -> None:
         self._place = place
+        self._pending = PendingEntries(place.copy)
+        self._unsent: StoreError | None = None
+        """Why the entry that this machine began to append earlier is still on no store."""
         self._folded: tuple[int, Lives] = 0, Lives()
         self.chain, _ = read_chain(place.copy, Chain(place.region, place.repository), place.trusted)
         self.unreached: dict[str, StoreGoneError] = {}
@@ -87,6 +102,9 @@ class Book:
     def sync(self, *, anew: bool = False) -> Chain:
         """Take what stores have and we lack; with a signer, give every store what it lacks.
 
+        Before that, an entry that this machine began to append earlier is settled: it is put on the stores where its
+        number is free, and dropped, with a warning, where another keeper's entry has it.
+
         `anew` reads and compares every entry of every store. Raises DamageError when two of them disagree, and the
         first StoreGoneError when no store can be reached.
         """
@@ -108,6 +126,7 @@ class Book:
         if self._place.signer is not None:
             for name, length in lengths.items():
                 self._give_reached(name, length)
+            self._settle()
         return self.chain
 
     def give(self, name: str) -> None:
@@ -136,20 +155,33 @@ class Book:
             if self._appended(events):
                 return events
             self.sync()
+            if self._unsent is not None:
+                raise self._unsent
         raise RefusedError("other keepers append to the ledger faster than this one", hint="Run one keeper a region.")
 
     def _appended(self, events: list[Event]) -> bool:
-        """False when somebody else's entry has the place; then nothing was appended."""
+        """Return False when somebody else's entry has the place; then nothing was appended."""
         document = self._signed(events)
         self._check_clock()
         # Read as everybody will read it, before anybody can: an entry that cannot be read ends the ledger for good.
         extended = self.chain.extended(document, self._place.trusted)
-        seq, taken, doubtful = len(self.chain.links) + 1, 0, False
         # Here first: a store that broke off may have the entry, and be away when the next one is decided.
         try:
-            put_entry(self._place.copy, seq, document)
+            self._pending.put(len(extended.links), document)
         except ObjectExistsError:
             return False
+        if self._published(extended):
+            return True
+        self._pending.remove(len(extended.links))
+        return False
+
+    def _published(self, extended: Chain) -> bool:
+        """Put the pending entry that ends this chain on every store; return False when its number is taken.
+
+        From the first store that has it on it is this machine's witness, too. Raises the first store's error when none
+        took it: it stays pending then.
+        """
+        seq, document, taken = len(extended.links), extended.links[-1].data, 0
         for name, store in self._place.stores.items():
             if name in self.unreached:
                 continue
@@ -157,21 +189,66 @@ class Book:
                 put_entry(store, seq, document)
             except StoreGoneError as error:
                 self.unreached[name] = error
-                doubtful = True
             except ObjectExistsError:
-                if taken or doubtful:
-                    raise DamageError(
-                        f"the ledger of store '{name}' went another way at entry {seq}",
-                        hint="Two keepers wrote at once. Stop one, and compare the stores' copies of the ledger.",
-                    ) from None
-                self._place.copy.remove(entry_name(seq))
+                if taken:
+                    raise _forked(f"the ledger of store '{name}'", seq) from None
                 return False
             else:
                 taken += 1
+                self._acknowledge(extended)
         if not taken:
             raise next(iter(self.unreached.values()))
-        self.chain = extended
         return True
+
+    def _acknowledge(self, extended: Chain) -> None:
+        """Take an entry that a store has into this machine's own copy; from now on it must never be missing."""
+        seq = len(extended.links)
+        try:
+            put_entry(self._place.copy, seq, extended.links[-1].data)
+        except ObjectExistsError:
+            raise _forked("this machine's own copy of the ledger", seq) from None
+        self._pending.remove(seq)
+        self.chain = extended
+
+    def _settle(self) -> None:
+        """Finish what an earlier run began to append, or drop it; a store that refuses it is left for `append`."""
+        self._unsent = None
+        for seq in self._pending.numbers():
+            try:
+                self._settle_entry(seq, self._pending.document(seq))
+            except ObjectMissingError:
+                continue
+            except StoreError as error:
+                self._unsent = error
+
+    def _settle_entry(self, seq: int, document: bytes) -> None:
+        known = len(self.chain.links)
+        if seq > known + 1:
+            return  # what comes before it is missing here; it waits until that is found
+        if seq <= known and self.chain.links[seq - 1].data == document:
+            self._pending.remove(seq)
+            return
+        extended = self._extended_to(seq, document)
+        if extended is not None and seq == known + 1 and self._published(extended):
+            return
+        self._pending.remove(seq)
+        events = extended.links[-1].entry.events if extended is not None else []
+        kinds = ", ".join(sorted({kind_of(event) for event in events})) or "unreadable"
+        self._place.trace.emit(
+            Warned(
+                f"entry {seq} of the ledger ({kinds}), which no store had taken, was dropped",
+                hint="Another keeper's entry has its place, or it cannot be read. The command that said it had failed; "
+                "give it again where it still holds.",
+            )
+        )
+
+    def _extended_to(self, seq: int, document: bytes) -> Chain | None:
+        """The chain as it would be with the document at that number; None when it cannot be an entry there."""
+        before = Chain(self.chain.region, self.chain.repository, self.chain.links[: seq - 1])
+        try:
+            return before.extended(document, self._place.trusted)
+        except (DamageError, RefusedError):
+            return None
 
     def _signed(self, events: list[Event]) -> bytes:
         place = self._place
@@ -228,3 +305,10 @@ class Book:
             self.chain.copy_to(self._place.stores[name], length)
         except StoreGoneError as error:
             self.unreached[name] = error
+
+
+def _forked(where: str, seq: int) -> DamageError:
+    return DamageError(
+        f"{where} went another way at entry {seq}",
+        hint="Two keepers wrote at once. Stop one, and compare the stores' copies of the ledger.",
+    )

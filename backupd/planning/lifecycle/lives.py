@@ -29,6 +29,7 @@ from backupd.model.stored.ledger import (
     Shredded,
     StoreRetired,
     Unsubscribed,
+    kind_of,
 )
 
 
@@ -285,7 +286,7 @@ def _advanced(purge: Purge, event: Shredded | Cleared | Absent, at: datetime) ->
 
 def _clock(event: Unsubscribed | ErasureRequested | Moved) -> Clock:
     return Clock(
-        cause=event.__struct_config__.tag or "",  # type: ignore[arg-type]  # msgspec types a tag as anything
+        cause=kind_of(event),
         since=parse_stamp(event.since),
         deadline=parse_stamp(event.deadline),
         purge_by=parse_stamp(event.purge_by),
