@@ -100,7 +100,7 @@ class Facts(Scheduling):
                 expiry_gap=int(lifecycle.expiry_gap.total_seconds()),
             ),
             store_snapshots=lifecycle.store_snapshots,
-            vanishing=vanishing(self.budget(region), "segments"),
+            vanishing=vanishing(self.budget(region)),
             now=self.clock.now(),
             random=os.urandom,
             probe=probe,

@@ -197,11 +197,9 @@ class Keeping(Writing):
         """The terms of the promise in a region."""
         from backupd.catalog.sending.marks import LONGEST_RUN
 
-        lifecycle, retention = self.config.regions[region].lifecycle, self.config.regions[region].retention
+        lifecycle = self.config.regions[region].lifecycle
         return Budget(
             window=lifecycle.window,
-            oldest_set=retention.max_age,
-            extra_set=timedelta(0),
             expiry_gap=lifecycle.expiry_gap,
             store_snapshots=lifecycle.store_snapshots,
             clock=lifecycle.clock_tolerance,

@@ -56,8 +56,6 @@ TOLERANCE = timedelta(minutes=5)
 GRACE = 2 * DAY
 BUDGET = Budget(
     window=40 * DAY,
-    oldest_set=KEEP,
-    extra_set=timedelta(),
     expiry_gap=2 * DAY,
     store_snapshots=(STORE_SNAPSHOTS + 1) * DAY,
     clock=DAY,
@@ -215,7 +213,7 @@ class World:
 
     def _dates(self, *, early: bool) -> Dates:
         now = self.clocks["keeper"].now()
-        found = window_dates(now, BUDGET, "segments", early=early)
+        found = window_dates(now, BUDGET, early=early)
         return Dates(now, found.deadline, now if early else found.purge_by)
 
     def unsubscribe(self, name: str, scope: str, fuse: Fuse | None = None) -> None:

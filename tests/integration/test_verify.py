@@ -18,7 +18,7 @@ from fix_clock import TickingClock
 from backupd.catalog import layout
 from backupd.catalog.memory.checked import Checked
 from backupd.catalog.repository import Repository
-from backupd.errors import DamageError, KeyRefusedError, StoreGoneError
+from backupd.errors import KeyRefusedError, StoreGoneError
 from backupd.model.stored.manifest import SegmentEntry
 from backupd.model.tenancy import SegmentName
 from backupd.operations.verify import Scope, Tools, Verification, verify
@@ -79,7 +79,6 @@ def test_a_sound_store_is_clean(checker: Checker) -> None:
         assert result.read == result.parts + result.packs == len(checker.objects("segments/*/*/*"))
         assert result.read_size == result.size
         assert result.opened == (6 if opened else 0)
-        result.require_clean()
 
 
 OBJECTS = ["segments/*/*/*.pack", "segments/*/*/*.part", "snapshots/*/*", "keyrings/*/*"]
@@ -114,9 +113,6 @@ def test_a_changed_object_is_named(
         if pattern.startswith("segments"):
             assert {finding.segment for finding in named} == {path.parent.name}
             assert len(result.findings) == 1
-        with pytest.raises(DamageError, match=path.name) as damage:
-            result.require_clean()
-        assert damage.value.exit_code == 7
         path.write_bytes(whole)
     assert checker.run().clean
 
@@ -322,6 +318,4 @@ def test_no_tenant_is_named(checker: Checker) -> None:
         checker.rewrite(path, lambda data: data[:-20] + bytes([data[-20] ^ 1]) + data[-19:])
     result = checker.run(opened=True)
     assert result.findings
-    with pytest.raises(DamageError) as damage:
-        result.require_clean()
-    assert "acme" not in f"{result!r} {damage.value.message} {damage.value.hint}"
+    assert "acme" not in f"{result!r} {[finding.sentence for finding in result.findings]}"

@@ -12,16 +12,14 @@ from pydantic import ValidationError
 
 from backupd.config.deletion import LifecycleSection
 from backupd.config.text.quantities import spell_duration
-from backupd.planning.deletion.window import Budget, By, Observation, as_observed, dates, latest_purge, observed, prove
+from backupd.planning.deletion.window import Budget, Observation, as_observed, dates, latest_purge, observed, prove
 
-TERMS = ("oldest_set", "extra_set", "expiry_gap", "store_snapshots", "clock", "repair")
+TERMS = ("expiry_gap", "store_snapshots", "clock", "repair")
 spans = st.integers(0, 60 * 24 * 250).map(lambda minutes: timedelta(minutes=minutes))
 small = st.integers(0, 60 * 24 * 40).map(lambda minutes: timedelta(minutes=minutes))
 budgets = st.builds(
     Budget,
     window=spans,
-    oldest_set=small,
-    extra_set=small,
     expiry_gap=small,
     store_snapshots=small,
     clock=small,
@@ -30,7 +28,6 @@ budgets = st.builds(
     early=small,
     purge_after=st.none() | spans,
 )
-ways = st.sampled_from(["segments", "sets"])
 instants = st.datetimes(
     datetime(2020, 1, 1),  # noqa: DTZ001 - hypothesis wants naive limits
     datetime(2040, 1, 1),  # noqa: DTZ001 - hypothesis wants naive limits
@@ -38,66 +35,55 @@ instants = st.datetimes(
 )
 
 
-def after_purge(budget: Budget, by: By) -> timedelta:
-    segments = budget.expiry_gap + budget.store_snapshots + budget.clock
-    return segments + (budget.oldest_set + budget.extra_set if by == "sets" else timedelta())
+def after_purge(budget: Budget) -> timedelta:
+    return budget.expiry_gap + budget.store_snapshots + budget.clock
 
 
-@given(budgets, ways, instants, st.booleans())
-def test_the_purge_leaves_time_for_everything_after_it(budget: Budget, by: By, since: datetime, early: bool) -> None:
+@given(budgets, instants, st.booleans())
+def test_the_purge_leaves_time_for_everything_after_it(budget: Budget, since: datetime, early: bool) -> None:
     """Purged when due, the last byte is gone before the deadline with the whole repair slack left."""
-    told = dates(since, budget, by, early=early)
-    assert told.purge_by <= told.deadline - after_purge(budget, by) - budget.repair
-    assert told.purge_by <= told.unreadable_by <= told.gone_by <= told.deadline - budget.repair
-    assert told.gone_by == told.purge_by + after_purge(budget, by)
+    told = dates(since, budget, early=early)
+    assert told.purge_by <= told.deadline - after_purge(budget) - budget.repair
+    assert told.purge_by <= told.gone_by <= told.deadline - budget.repair
+    assert told.gone_by == told.purge_by + after_purge(budget)
 
 
-@given(budgets, ways, instants, st.booleans())
-def test_the_deadline_is_the_last_midnight_within_the_window(
-    budget: Budget, by: By, since: datetime, early: bool
-) -> None:
+@given(budgets, instants, st.booleans())
+def test_the_deadline_is_the_last_midnight_within_the_window(budget: Budget, since: datetime, early: bool) -> None:
     """Never after the window's end, and less than a day before it; always a midnight of UTC."""
-    deadline = dates(since, budget, by, early=early).deadline
+    deadline = dates(since, budget, early=early).deadline
     assert timedelta() <= since + budget.window - deadline < timedelta(days=1)
     assert (deadline.utcoffset(), deadline.hour, deadline.minute, deadline.second) == (timedelta(), 0, 0, 0)
 
 
-@given(budgets, ways, instants, st.booleans(), st.sampled_from(TERMS), small)
+@given(budgets, instants, st.booleans(), st.sampled_from(TERMS), small)
 def test_more_of_a_term_never_moves_the_purge_later(
-    budget: Budget, by: By, since: datetime, early: bool, term: str, more: timedelta
+    budget: Budget, since: datetime, early: bool, term: str, more: timedelta
 ) -> None:
     """Whatever takes longer leaves less time; and what a proof refused stays refused."""
     larger = replace(budget, **{term: getattr(budget, term) + more})
-    assert dates(since, larger, by, early=early).purge_by <= dates(since, budget, by, early=early).purge_by
-    assert latest_purge(larger, by) <= latest_purge(budget, by)
-    assert prove(budget, by).holds or not prove(larger, by).holds
+    assert dates(since, larger, early=early).purge_by <= dates(since, budget, early=early).purge_by
+    assert latest_purge(larger) <= latest_purge(budget)
+    assert prove(budget).holds or not prove(larger).holds
 
 
 @given(budgets, instants)
-def test_segments_are_never_worse_than_sets(budget: Budget, since: datetime) -> None:
-    """What can be kept by whole snapshots can be kept by segments, with a purge not earlier."""
-    assert prove(budget, "segments").holds or not prove(budget, "sets").holds
-    by_segments, by_sets = (dates(since, budget, by, early=False) for by in ("segments", "sets"))
-    assert by_segments.purge_by >= by_sets.purge_by
-
-
-@given(budgets, ways, instants)
-def test_a_proof_that_holds_is_kept_by_every_tenant_s_dates(budget: Budget, by: By, since: datetime) -> None:
+def test_a_proof_that_holds_is_kept_by_every_tenant_s_dates(budget: Budget, since: datetime) -> None:
     """The grace is left, but for the part of a day before the deadline; the worst case is that of the proof."""
-    enough = budget.window + budget.grace + after_purge(budget, by) + budget.repair
+    enough = budget.window + budget.grace + after_purge(budget) + budget.repair
     chosen = None if budget.purge_after is None else budget.grace + min(budget.purge_after, budget.window)
     budget = replace(budget, window=enough, purge_after=chosen)
-    proof = prove(budget, by)
+    proof = prove(budget)
     assert proof.holds
-    told = dates(since, budget, by, early=False)
+    told = dates(since, budget, early=False)
     assert told.purge_by > since + budget.grace - timedelta(days=1)
     assert told.gone_by - since <= proof.gone <= budget.window - budget.repair
 
 
-@given(budgets, ways)
-def test_the_inequality_is_what_decides(budget: Budget, by: By) -> None:
+@given(budgets)
+def test_the_inequality_is_what_decides(budget: Budget) -> None:
     """The terms of the proof add up to the window or less exactly when it holds, given the grace is left."""
-    proof = prove(budget, by)
+    proof = prove(budget)
     fits = budget.window >= sum((term.value for term in proof.terms), timedelta())
     assert proof.holds == (fits and (budget.purge_after is None or budget.purge_after >= budget.grace))
     assert proof.inequality.split(" and ")[0].count(" + ") == len(proof.terms) - 1
@@ -124,11 +110,11 @@ few = st.integers(1, 24 * 40).map(lambda number: timedelta(hours=number))
 def test_the_configuration_refuses_what_cannot_be_proved(
     terms: tuple[timedelta, ...], purge_after: timedelta | None
 ) -> None:
-    """`config check` and the proof by segments agree, although neither knows the other."""
+    """`config check` and the proof agree, although neither knows the other."""
     window, grace, gap, store, clock, repair = terms
     window += timedelta(days=1)
     nothing = timedelta()
-    proof = prove(Budget(window, nothing, nothing, gap, store, clock, repair, grace, nothing, purge_after), "segments")
+    proof = prove(Budget(window, gap, store, clock, repair, grace, nothing, purge_after))
     text = {
         "window": window,
         "grace": grace,

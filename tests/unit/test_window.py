@@ -12,7 +12,6 @@ from backupd.planning.deletion.window import (
     Observation,
     as_observed,
     dates,
-    latest_purge,
     observed,
     prove,
     repairs,
@@ -24,13 +23,11 @@ def days(number):
     return timedelta(days=number)
 
 
-def budget(oldest=90, extra=0, store=8, gap=1, **others):
+def budget(store=8, gap=1, **others):
     """The terms that the research's table has in common, and defaults."""
     return replace(
         Budget(
             window=days(180),
-            oldest_set=days(oldest),
-            extra_set=days(extra),
             expiry_gap=days(gap),
             store_snapshots=days(store),
             clock=days(1),
@@ -42,39 +39,18 @@ def budget(oldest=90, extra=0, store=8, gap=1, **others):
     )
 
 
-# Greatest age of a snapshot, extra one, store's snapshots; day by which live data must be purged, and the verdict.
-TABLE = [
-    ("35 daily, 7 daily store snapshots", 35, 0, 8, 128, True),
-    ("weekly to 90 d, 7 daily store snapshots", 90, 0, 8, 73, True),
-    ("weekly to 90 d with a recovery-window tool", 90, 7, 8, 66, True),
-    ("6 monthlies", 214, 0, 8, -51, False),
-    ("90 d, a store with 4 weekly and 3 monthly snapshots", 90, 0, 100, -19, False),
-]
-
-
-@pytest.mark.parametrize(
-    ("oldest", "extra", "store", "day", "holds"), [row[1:] for row in TABLE], ids=[r[0] for r in TABLE]
-)
-def test_whole_snapshots_leave_the_days_of_the_table(oldest, extra, store, day, holds):
-    """Deleting by whole snapshots is possible, or refused, exactly as computed by hand."""
-    proof = prove(budget(oldest, extra, store), "sets")
-
-    assert (proof.latest_purge, proof.holds) == (days(day), holds)
-    assert proof.gone == days(180 - 7)
-
-
 @pytest.mark.parametrize(("store", "day"), [(8, 163), (100, 71)])
-def test_segments_make_the_age_of_snapshots_irrelevant(store, day):
-    """A store that keeps its own snapshots for months is possible when a tenant's segments go by themselves."""
-    for oldest, extra in [(35, 0), (90, 7), (214, 0)]:
-        proof = prove(budget(oldest, extra, store), "segments")
+def test_a_store_that_keeps_its_own_snapshots_leaves_fewer_days(store, day):
+    """Months are possible, as a tenant's segments go by themselves; the last byte is gone before the repair slack."""
+    proof = prove(budget(store))
 
-        assert (proof.latest_purge, proof.holds) == (days(day), True)
+    assert (proof.latest_purge, proof.holds) == (days(day), True)
+    assert proof.gone == days(180 - 7)
 
 
 def test_the_proof_is_written_out_with_its_numbers():
     """Whoever reads it can add it up, and finds each number's key."""
-    proof = prove(budget(gap=2), "segments")
+    proof = prove(budget(gap=2))
 
     assert proof.inequality == "180 d >= 30 d + 2 d + 8 d + 1 d + 7 d"
     assert [(term.name, spell(term.value), term.source) for term in proof.terms] == [
@@ -84,15 +60,14 @@ def test_the_proof_is_written_out_with_its_numbers():
         ("clock tolerance", "1 d", "lifecycle.clock_tolerance"),
         ("repair slack", "7 d", "lifecycle.repair_slack"),
     ]
-    assert prove(budget(gap=2), "sets").inequality == "180 d >= 30 d + 90 d + 0 d + 2 d + 8 d + 1 d + 7 d"
 
 
 def test_a_chosen_time_of_the_purge_lies_between_grace_and_what_is_left():
     """Both limits are allowed, and nothing beyond them; the inequality tells both."""
     for after, holds in [(29, False), (30, True), (163, True), (164, False)]:
-        assert prove(budget(purge_after=days(after)), "segments").holds == holds
+        assert prove(budget(purge_after=days(after))).holds == holds
 
-    proof = prove(budget(purge_after=days(60)), "segments")
+    proof = prove(budget(purge_after=days(60)))
 
     assert proof.inequality == "180 d >= 60 d + 1 d + 8 d + 1 d + 7 d and 60 d >= 30 d"
     assert (proof.latest_purge, proof.gone) == (days(163), days(70))
@@ -100,18 +75,17 @@ def test_a_chosen_time_of_the_purge_lies_between_grace_and_what_is_left():
 
 def test_the_grace_is_the_least_the_window_must_leave():
     """A day less of grace is a day more of slack; at the limit it holds, and beyond it does not."""
-    assert prove(budget(grace=days(163)), "segments").holds
-    assert not prove(budget(grace=days(163) + timedelta(microseconds=1)), "segments").holds
+    assert prove(budget(grace=days(163))).holds
+    assert not prove(budget(grace=days(163) + timedelta(microseconds=1))).holds
 
 
 def test_the_deadline_is_the_start_of_the_last_day():
     """Who unsubscribed in the afternoon has all bytes gone before that day begins, in UTC."""
     since = datetime(2026, 1, 1, 15, 30, tzinfo=UTC)
 
-    assert dates(since, budget(), "segments", early=False) == Dates(
+    assert dates(since, budget(), early=False) == Dates(
         deadline=datetime(2026, 6, 30, tzinfo=UTC),
         purge_by=datetime(2026, 6, 13, tzinfo=UTC),
-        unreadable_by=datetime(2026, 6, 15, tzinfo=UTC),
         gone_by=datetime(2026, 6, 23, tzinfo=UTC),
     )
 
@@ -120,15 +94,15 @@ def test_civil_dates_are_those_of_utc():
     """An evening in New York is the next day in UTC, and that day counts."""
     eastern = timezone(timedelta(hours=-5))
 
-    late = dates(datetime(2025, 12, 31, 22, 0, tzinfo=eastern), budget(), "segments", early=False)
+    late = dates(datetime(2025, 12, 31, 22, 0, tzinfo=eastern), budget(), early=False)
 
-    assert late == dates(datetime(2026, 1, 1, 3, 0, tzinfo=UTC), budget(), "segments", early=False)
+    assert late == dates(datetime(2026, 1, 1, 3, 0, tzinfo=UTC), budget(), early=False)
     assert late.purge_by.utcoffset() == timedelta()
 
 
 def test_a_chosen_time_of_the_purge_is_the_tenant_s():
     """It counts to the minute from unsubscribing, not to the start of a day."""
-    chosen = dates(datetime(2026, 1, 1, 15, tzinfo=UTC), budget(purge_after=days(60)), "segments", early=False)
+    chosen = dates(datetime(2026, 1, 1, 15, tzinfo=UTC), budget(purge_after=days(60)), early=False)
 
     assert chosen.purge_by == datetime(2026, 3, 2, 15, tzinfo=UTC)
     assert chosen.gone_by == datetime(2026, 3, 12, 15, tzinfo=UTC)
@@ -138,12 +112,10 @@ def test_who_asks_to_be_erased_does_not_wait_for_the_grace():
     """The purge is due within days of the request, and what is left of it soon after."""
     asked = datetime(2026, 1, 1, 15, tzinfo=UTC)
 
-    by_segments, by_sets = (dates(asked, budget(), by, early=True) for by in ("segments", "sets"))
+    told = dates(asked, budget(), early=True)
 
-    assert by_segments.purge_by == by_sets.purge_by == asked + days(3)
-    assert by_segments.gone_by == asked + days(3 + 1 + 8 + 1)
-    assert by_sets.gone_by == asked + days(3 + 90 + 1 + 8 + 1)
-    assert by_sets.gone_by - by_sets.unreadable_by == days(8)
+    assert told.purge_by == asked + days(3)
+    assert told.gone_by == asked + days(3 + 1 + 8 + 1)
 
 
 def seen(ages=(), runs=(), since=0, now=20):
@@ -197,9 +169,9 @@ def test_what_was_observed_can_be_proved_again():
     truth = as_observed(budget(), seen([120], [10]))
 
     assert (truth.store_snapshots, truth.expiry_gap) == (days(120), days(10))
-    assert prove(budget(), "segments").holds
-    assert prove(truth, "segments").holds
-    assert not prove(as_observed(budget(), seen([140], [10])), "segments").holds
+    assert prove(budget()).holds
+    assert prove(truth).holds
+    assert not prove(as_observed(budget(), seen([140], [10]))).holds
     assert as_observed(budget(gap=2), seen([1], EVERY_DAY)) == budget(gap=2)
 
 
@@ -221,22 +193,17 @@ def test_spans_are_told_exactly_or_rounded_up(span, told, about):
     assert about is None or spell_about(span) == about
 
 
-def test_the_latest_purge_is_what_the_window_leaves():
-    """By sets, a snapshot's age and the extra one go off as well."""
-    assert latest_purge(budget(), "segments") - latest_purge(budget(90, 7), "sets") == days(97)
-
-
 def test_declared_copies_live_as_long_as_is_said():
     """A copy made before the last removal is waited for, where it outlives the store's own snapshots."""
-    assert prove(budget(copies=days(8)), "segments") == prove(budget(), "segments")
-    proof = prove(budget(copies=days(30)), "segments")
+    assert prove(budget(copies=days(8))) == prove(budget())
+    proof = prove(budget(copies=days(30)))
     assert proof.inequality == "180 d >= 30 d + 1 d + 8 d + 22 d + 1 d + 7 d"
     assert [(term.name, term.source) for term in proof.terms if term.value == days(22)] == [
         ("declared copies beyond", "copies.keep")
     ]
-    assert not prove(budget(copies=days(142)), "segments").holds
-    told = dates(datetime(2030, 1, 1, tzinfo=UTC), budget(copies=days(30)), "segments", early=True)
-    assert told.gone_by - told.unreadable_by == days(30)
+    assert not prove(budget(copies=days(142))).holds
+    told = dates(datetime(2030, 1, 1, tzinfo=UTC), budget(copies=days(30)), early=True)
+    assert told.gone_by - told.purge_by == days(1 + 8 + 22 + 1)
 
 
 def test_the_repair_slack_has_room_for_a_run_that_was_cut_off():

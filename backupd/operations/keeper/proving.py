@@ -80,8 +80,8 @@ def prove_region(
     leaving = [one for one in standings(book.lives, now, budget.expiry_gap) if one.state is not State.ACTIVE]
     return RegionProof(
         region=book.chain.region,
-        configured=prove(budget, "segments"),
-        actual=prove(actual, "segments"),
+        configured=prove(budget),
+        actual=prove(actual),
         findings=tuple(findings),
         tenants=tuple(leaving),
         repairs=repairs(budget),

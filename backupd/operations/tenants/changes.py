@@ -126,6 +126,6 @@ def _past(desk: Desk, since: datetime | None) -> datetime:
 
 def life_dates(desk: Desk, since: datetime, *, early: bool) -> Dates:
     """The dates of a clock that starts at `since`, under the region's budget."""
-    found = dates(since, desk.budget, "segments", early=early)
+    found = dates(since, desk.budget, early=early)
     # Who asked to be erased is not put off until the end of the window.
     return Dates(since, min(found.deadline, found.gone_by) if early else found.deadline, found.purge_by)

@@ -6,7 +6,6 @@ from dataclasses import dataclass, field
 from fractions import Fraction
 from typing import TYPE_CHECKING
 
-from backupd.errors import DamageError
 from backupd.planning.verify import Finding
 from backupd.trace import NoTrace, Trace
 
@@ -16,8 +15,6 @@ if TYPE_CHECKING:
     from backupd.clock import Clock
     from backupd.model.ids import ObjectName, RegionName, SnapshotName
     from backupd.store.base import Store
-
-_SHOWN = 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,15 +82,3 @@ class Verification:
     @property
     def clean(self) -> bool:
         return not self.findings
-
-    def require_clean(self) -> None:
-        """Raises DamageError that lists what was found."""
-        if self.findings:
-            number = len(self.findings)
-            shown = "; ".join(finding.sentence for finding in self.findings[:_SHOWN])
-            more = f"; and {number - _SHOWN} more" if number > _SHOWN else ""
-            raise DamageError(
-                f"verify found {number} {'object that is' if number == 1 else 'objects that are'} "
-                f"not as signed records say: {shown}{more}",
-                hint="Keep the store as it is and fetch these objects from another store or from its own snapshots.",
-            )

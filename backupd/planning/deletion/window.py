@@ -1,7 +1,6 @@
 """The arithmetic of the promise: what may pass between a purge and the last byte gone, and so when it is due. Pure.
 
-By segments, a tenant's own keys and packs are removed, and the age of the oldest snapshot does not matter. By sets,
-nothing goes but whole snapshots: what was in one stays until it expires.
+A tenant's own keys and packs are removed, segment by segment, so the age of the oldest snapshot does not matter.
 """
 
 from __future__ import annotations
@@ -9,12 +8,9 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, time, timedelta
 from itertools import pairwise
-from typing import Literal
 
 from backupd.model.findings import Finding, Severity
 from backupd.planning.deletion.spans import spell, spell_about
-
-By = Literal["segments", "sets"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,10 +19,6 @@ class Budget:
 
     window: timedelta
     """W: from unsubscribing to the last byte gone."""
-    oldest_set: timedelta
-    """R: the greatest age of any snapshot, from its exported snapshot."""
-    extra_set: timedelta
-    """I: how much longer one may stay because a newer one is missing; zero when deletion is driven by dates."""
     expiry_gap: timedelta
     """E: the longest time between two successful keeper runs."""
     store_snapshots: timedelta
@@ -86,9 +78,6 @@ class Dates:
     """The START of the window's last day: nobody has to ask until which hour."""
     purge_by: datetime
     """When the purge is due; the first keeper run from then on does it."""
-    unreadable_by: datetime
-    """When at the latest no store holds a key to the tenant's rows. A store's own snapshots of itself may, until
-    `gone_by`, for whoever can read these and has an identity."""
     gone_by: datetime
     """When at the latest nothing is left, in a store's own snapshots neither; repairs still fit before the deadline."""
 
@@ -106,29 +95,29 @@ class Observation:
     now: datetime
 
 
-def latest_purge(budget: Budget, by: By) -> timedelta:
-    """After unsubscribing: W - (E+S+C+X) by segments, W - (R+I+E+S+C+X) by sets."""
-    return budget.window - vanishing(budget, by) - budget.repair
+def latest_purge(budget: Budget) -> timedelta:
+    """After unsubscribing: W - (E+S+C+X)."""
+    return budget.window - vanishing(budget) - budget.repair
 
 
-def prove(budget: Budget, by: By) -> Proof:
+def prove(budget: Budget) -> Proof:
     """Whether the purge can be late enough for the grace and early enough for the window."""
-    terms = (_purge_term(budget), *_terms(budget, by))
-    latest = latest_purge(budget, by)
+    terms = (_purge_term(budget), *_terms(budget))
+    latest = latest_purge(budget)
     planned = latest if budget.purge_after is None else budget.purge_after
     inequality = f"{spell(budget.window)} >= {' + '.join(spell(term.value) for term in terms)}"
     if budget.purge_after is not None:
         inequality += f" and {spell(planned)} >= {spell(budget.grace)}"
     return Proof(
         latest_purge=latest,
-        gone=planned + vanishing(budget, by),
+        gone=planned + vanishing(budget),
         terms=terms,
         inequality=inequality,
         holds=budget.grace <= planned <= latest,
     )
 
 
-def dates(since: datetime, budget: Budget, by: By, *, early: bool) -> Dates:
+def dates(since: datetime, budget: Budget, *, early: bool) -> Dates:
     """The dates of a tenant that unsubscribed, or with `early` asked to be erased, at `since` (aware).
 
     The deadline goes before everything: where it begins less than a day after the last possible moment, or the budget
@@ -137,11 +126,10 @@ def dates(since: datetime, budget: Budget, by: By, *, early: bool) -> Dates:
     """
     utc = since.astimezone(UTC)
     deadline = datetime.combine((utc + budget.window).date(), time(), UTC)
-    last = deadline - vanishing(budget, by) - budget.repair
+    last = deadline - vanishing(budget) - budget.repair
     wanted = budget.early if early else budget.purge_after
     purge = last if wanted is None else min(last, utc + wanted)
-    gone = purge + vanishing(budget, by)
-    return Dates(deadline, purge, gone - budget.aging, gone)
+    return Dates(deadline, purge, purge + vanishing(budget))
 
 
 def repairs(budget: Budget) -> tuple[Term, ...]:
@@ -190,19 +178,14 @@ def as_observed(budget: Budget, observation: Observation) -> Budget:
     )
 
 
-def vanishing(budget: Budget, by: By) -> timedelta:
+def vanishing(budget: Budget) -> timedelta:
     """From the purge to the last byte gone, in the worst case."""
-    return sum((term.value for term in _terms(budget, by)), -budget.repair)
+    return sum((term.value for term in _terms(budget)), -budget.repair)
 
 
-def _terms(budget: Budget, by: By) -> tuple[Term, ...]:
-    whole = (
-        Term("oldest set", budget.oldest_set, "retention.max_age"),
-        Term("extra set", budget.extra_set, "retention"),
-    )
+def _terms(budget: Budget) -> tuple[Term, ...]:
     beyond = budget.aging - budget.store_snapshots
     return (
-        *(whole if by == "sets" else ()),
         Term("expiry gap", budget.expiry_gap, "lifecycle.expiry_gap"),
         Term("store snapshots", budget.store_snapshots, "lifecycle.store_snapshots"),
         *((Term("declared copies beyond", beyond, "copies.keep"),) if beyond else ()),
