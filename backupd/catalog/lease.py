@@ -7,8 +7,6 @@ lease keeps them from doing the same work twice.
 
 from __future__ import annotations
 
-import hashlib
-import io
 import threading
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
@@ -19,9 +17,10 @@ import msgspec
 
 from backupd.catalog import layout
 from backupd.errors import BackupdError, BusyError, DamageError, ObjectExistsError, StoreError
-from backupd.model.ids import ObjectHash, RegionName, RepositoryId
+from backupd.model.ids import RegionName, RepositoryId
 from backupd.model.jsontext import UnreadableError, from_json
 from backupd.seal.documents import LIMITS, Signer, read_document
+from backupd.store.base import put_document
 from backupd.store.server_time import server_time
 
 if TYPE_CHECKING:
@@ -128,9 +127,8 @@ class Lease:
                 seconds=seconds,
             )
             data = claimant.signer.sign(msgspec.json.encode(body, order="sorted"), "lease")
-            digest = ObjectHash(hashlib.sha256(data).hexdigest())
             try:
-                self._store.put_new(layout.lease_name(number), io.BytesIO(data), len(data), digest)
+                put_document(self._store, layout.lease_name(number), data)
             except ObjectExistsError:
                 raise BusyError("another keeper has just begun on this store", hint="Run this again later.") from None
             self._number, self._until = number, begun + seconds

@@ -7,7 +7,6 @@ entry that was altered, left out, put elsewhere or cut off and written anew is f
 from __future__ import annotations
 
 import hashlib
-import io
 import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -18,6 +17,7 @@ from backupd.model.ids import ObjectHash
 from backupd.model.stored.documents import LedgerHead
 from backupd.model.stored.ledger import LedgerEntry, decode_entry, encode_entry
 from backupd.seal.documents import LIMITS, read_document
+from backupd.store.base import put_document
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator
@@ -144,7 +144,7 @@ def next_document(chain: Chain, at: str, events: list[Event], signer: Signer) ->
 
 def put_entry(store: Store, seq: int, document: bytes) -> None:
     """Publish an entry; raises ObjectExistsError when another one has its place."""
-    store.put_new(entry_name(seq), io.BytesIO(document), len(document), ObjectHash(_sha256(document)))
+    put_document(store, entry_name(seq), document)
 
 
 def _fetch(store: Store, seq: int) -> bytes:

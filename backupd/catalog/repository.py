@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import io
 from functools import cached_property
 from typing import TYPE_CHECKING
 
@@ -15,6 +14,7 @@ from backupd.model.known_keys import is_known_signer
 from backupd.model.stored.documents import REDUCED, Record, RepositoryInfo, decode_body, encode_body
 from backupd.seal.documents import LIMITS, read_document
 from backupd.seal.keys.opening import Keyring, parse_keyring
+from backupd.store.base import put_document
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable
@@ -180,7 +180,7 @@ class Repository:
 
     def put_document(self, name: ObjectName, data: bytes) -> None:
         """Publish a small object; raises what the store's `put_new` does."""
-        self.store.put_new(name, io.BytesIO(data), len(data), ObjectHash(hashlib.sha256(data).hexdigest()))
+        put_document(self.store, name, data)
 
     def put_keyring(self, ids: KeyringIds, data: bytes) -> None:
         """Publish a rendered keyring. Its packs MUST be published already, its parts MUST NOT (FORMAT.md §2)."""

@@ -8,6 +8,7 @@ import threading
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
+from backupd.atomic_file import write_all
 from backupd.errors import SpoolFullError
 from backupd.seal.containers.container import ContainerWriter
 from backupd.seal.containers.layout import DATA, Context
@@ -56,9 +57,7 @@ class SpoolFile:
         try:
             descriptor = os.open(self.path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
             try:
-                view = memoryview(data)
-                while view:
-                    view = view[os.write(descriptor, view) :]
+                write_all(descriptor, data)
             finally:
                 os.close(descriptor)
         except OSError as error:

@@ -91,7 +91,7 @@ class Spill:
 
     def _write(self, residues: list[Residue]) -> None:
         frame = self._compressor.compress(self._encode(residues))
-        sealed = self._aead.seal(_nonce(self.size), frame, _AAD)
+        sealed = self._aead.seal(suite.nonce(self.size), frame, _AAD)
         SpoolFile(str(self._path)).write(len(sealed).to_bytes(_HEAD, "little") + sealed)
         self.size += _HEAD + len(sealed)
 
@@ -176,10 +176,6 @@ def _block(path: Path, aead: suite.Aead, at: int) -> tuple[list[Residue], int]:
             f"the spool cannot be read: {os.strerror(error.errno or 0)}", hint="Check the spool's disk."
         ) from error
     try:
-        return _decode(decompress(aead.open(_nonce(at), sealed, _AAD), 2 * BLOCK_LIMIT)), at + _HEAD + length
+        return _decode(decompress(aead.open(suite.nonce(at), sealed, _AAD), 2 * BLOCK_LIMIT)), at + _HEAD + length
     except suite.NotAuthenticError as error:
         raise DamageError("the spool was altered while it was in use", hint="Check the spool's disk.") from error
-
-
-def _nonce(place: int) -> bytes:
-    return place.to_bytes(suite.NONCE_SIZE, "big")

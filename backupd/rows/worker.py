@@ -5,7 +5,6 @@ from __future__ import annotations
 import gc
 import os
 import queue
-import re
 import signal
 import sqlite3
 import subprocess
@@ -19,6 +18,7 @@ from backupd.allocator import restrain
 from backupd.errors import BackupdError, SourceError, UnmappedError
 from backupd.model.ids import GenerationId, Pseudonym, RepositoryId
 from backupd.rows import protocol
+from backupd.rows.copytext import NULL, unescape
 from backupd.rows.known import IndexedChunks, NothingKnown
 from backupd.rows.packer import Pack, Packer
 from backupd.rows.protocol import BytesTask, CommandTask, CopyTask, KeyReply, Proceed, SegmentReply, Setup
@@ -34,10 +34,7 @@ if TYPE_CHECKING:
 
 FILE_CHUNK = 64 << 10
 """Bytes a chunk of a file has (schema, large objects): they have no rows to cut at."""
-NULL = b"\\N"
 T = TypeVar("T", SegmentReply, KeyReply)
-_ESCAPED = re.compile(rb"\\(.)", re.DOTALL)
-_PLAIN = {b"b": b"\b", b"f": b"\f", b"n": b"\n", b"r": b"\r", b"t": b"\t", b"v": b"\v"}
 
 
 class Worker:
@@ -168,11 +165,6 @@ class Spans:
             f"task {self._task.task}: a row has no tenant (its tenant column or path is NULL)",
             hint='Set null_tenant = "shared" for the table\'s rule, or give the rows a tenant.',
         )
-
-
-def unescape(text: bytes) -> str:
-    """A value as COPY's text format writes it, back to what it is (PostgreSQL documentation, COPY, File Formats)."""
-    return _ESCAPED.sub(lambda match: _PLAIN.get(match[1], match[1]), text).decode()
 
 
 class Talk:

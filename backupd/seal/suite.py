@@ -33,6 +33,11 @@ _ENCAPSULATION_KEY_SIZE = 1184
 _SUITE = hpke.Suite(hpke.KEM.MLKEM768_X25519, hpke.KDF.HKDF_SHA256, hpke.AEAD.AES_256_GCM)
 
 
+def nonce(place: int) -> bytes:
+    """The nonce of what is sealed at `place`, a number that its key never sees twice."""
+    return place.to_bytes(NONCE_SIZE, "big")
+
+
 class NotAuthenticError(Exception):
     """The bytes were not sealed with this key for this place. Callers say which object that was."""
 

@@ -15,6 +15,8 @@ Promises every adapter keeps, and `tests/contract` checks on each of them:
 
 from __future__ import annotations
 
+import hashlib
+import io
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -119,3 +121,8 @@ class Store(StoreView, Protocol):
     def close(self) -> None:
         """Let go of connections. Using the store afterwards is an error; closing twice is not."""
         ...
+
+
+def put_document(store: Store, name: ObjectName, data: bytes) -> None:
+    """Publish bytes that are in memory under `name`, as `Store.put_new` does."""
+    store.put_new(name, io.BytesIO(data), len(data), ObjectHash(hashlib.sha256(data).hexdigest()))

@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
-import io
 from collections.abc import Callable
 from datetime import datetime
 
 from backupd.errors import RefusedError, StoreError
-from backupd.model.ids import ObjectHash
 from backupd.model.instants import stamp
-from backupd.store.base import Store
+from backupd.store.base import Store, put_document
 from backupd.store.names import temporary
 
 
@@ -30,7 +27,7 @@ def server_time(store: Store, random: Callable[[int], bytes]) -> datetime:
     nothing. Raises StoreError also when that object cannot be found again.
     """
     name, mark = temporary(random), random(16)
-    store.put_new(name, io.BytesIO(mark), len(mark), ObjectHash(hashlib.sha256(mark).hexdigest()))
+    put_document(store, name, mark)
     try:
         seen = store.stat(name)
     finally:

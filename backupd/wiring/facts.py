@@ -122,7 +122,7 @@ class Facts(Scheduling):
 
         Raises ConfigError when it cannot be written.
         """
-        from backupd.catalog.memory.whole import write_whole
+        from backupd.atomic_file import write_whole
         from backupd.pages.status import StatusPage, render_status
 
         alarms = tuple(alarm for one in found for alarm in self.alarms(one))

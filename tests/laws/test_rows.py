@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from backupd.rows import split
+from backupd.rows.copytext import unescape
 from backupd.rows.split import Cut, Splitter, contents
-from backupd.rows.worker import unescape
 
 
 def cut_up(text: bytes, sizes: list[int], *, routed: bool, limit: int = 1 << 20) -> tuple[list[Cut], Splitter]:

@@ -189,7 +189,7 @@ def publishing_a_report(_: pytest.MonkeyPatch) -> None:
     class Keeping(Interrupting):
         config = Anything()
 
-    drill_command._published(Keeping(), "be", None)  # type: ignore[arg-type]
+    drill_command._published(Keeping(), "be", None, None)  # type: ignore[arg-type]
 
 
 LOOPS = (

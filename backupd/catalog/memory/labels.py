@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 import msgspec
 
-from backupd.catalog.memory.whole import write_whole
+from backupd.atomic_file import write_whole
 from backupd.model.ids import RepositoryId, SnapshotName
 
 

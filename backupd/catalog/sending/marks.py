@@ -8,16 +8,15 @@ removed grows old.
 
 from __future__ import annotations
 
-import io
 from contextlib import contextmanager, suppress
 from datetime import timedelta
-from hashlib import sha256
 from typing import TYPE_CHECKING, Final
 
 from backupd.catalog import layout
 from backupd.catalog.handed import awaited, marks
 from backupd.errors import BusyError, ObjectExistsError, StoreError
-from backupd.model.ids import ObjectHash, RunId
+from backupd.model.ids import RunId
+from backupd.store.base import put_document
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator
@@ -142,8 +141,7 @@ def _wait(store: Store, generation: GenerationId, clock: Clock) -> None:
 
 
 def _put(store: Store, mark: ObjectName, text: str) -> None:
-    data = text.encode()
-    store.put_new(mark, io.BytesIO(data), len(data), ObjectHash(sha256(data).hexdigest()))
+    put_document(store, mark, text.encode())
 
 
 def _forget(store: Store, mark: ObjectName) -> None:

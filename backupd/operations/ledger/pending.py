@@ -6,13 +6,12 @@ another keeper's; one that a store took and does not show any more is an alarm. 
 
 from __future__ import annotations
 
-import hashlib
-import io
 import re
 from typing import TYPE_CHECKING, Final
 
-from backupd.model.ids import ObjectHash, ObjectName
+from backupd.model.ids import ObjectName
 from backupd.seal.documents import LIMITS
+from backupd.store.base import put_document
 
 if TYPE_CHECKING:
     from backupd.store.base import Store
@@ -32,8 +31,7 @@ class PendingEntries:
 
         Raises ObjectExistsError when another one of this machine is pending at that number.
         """
-        sha256 = ObjectHash(hashlib.sha256(document).hexdigest())
-        self._copy.put_new(_name(seq), io.BytesIO(document), len(document), sha256)
+        put_document(self._copy, _name(seq), document)
 
     def remove(self, seq: int) -> None:
         self._copy.remove(_name(seq))

@@ -15,7 +15,8 @@ from backupd.model.instants import parse_stamp
 from backupd.operations.backup.generation import new_id
 from backupd.operations.replication.keyrings import Keyrings
 from backupd.operations.replication.purging import Purges
-from backupd.operations.verify.reading import Containers, in_parallel
+from backupd.operations.verify.reading import Containers
+from backupd.parallel import in_parallel
 from backupd.planning.deletion.copied import Copies, explained_there
 from backupd.planning.deletion.explained import Explained, explained
 from backupd.planning.verify import Key, Stored

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from backupd.catalog import layout
 from backupd.errors import UNSOUND, DamageError, ObjectMissingError, SpoolFullError
-from backupd.operations.verify.reading import in_parallel
+from backupd.parallel import in_parallel
 from backupd.seal.documents import read_document
 from backupd.trace import Progress
 

@@ -8,7 +8,6 @@ store has it, and signing it again gives the same bytes.
 from __future__ import annotations
 
 import hashlib
-import io
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -22,6 +21,7 @@ from backupd.model.ids import DrillId, ObjectHash, ObjectName
 from backupd.model.stored.ledger import Drilled, Event
 from backupd.model.stored.report import KIND, PreviousReport, Report, decode_report, encode_report
 from backupd.planning.reports.chain import drilled, own_faults
+from backupd.store.base import put_document
 
 if TYPE_CHECKING:
     from backupd.catalog.repository import Repository
@@ -67,8 +67,7 @@ def publish_report(desk: Desk, report: Report) -> Published:
     for fault in own_faults(report):
         raise BackupdError(f"the report of drill {report.drill} contradicts itself: {fault}")
     body = encode_report(report)
-    sha256 = ObjectHash(hashlib.sha256(body).hexdigest())
-    desk.waiting.put_new(_waiting(report.drill), io.BytesIO(body), len(body), sha256)
+    put_document(desk.waiting, _waiting(report.drill), body)
     return next(one for one in publish_waiting(desk) if one.report.drill == report.drill)
 
 

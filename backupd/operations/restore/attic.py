@@ -7,6 +7,7 @@ import tempfile
 from functools import partial
 from typing import TYPE_CHECKING, Final
 
+from backupd.atomic_file import write_all
 from backupd.errors import BackupdError, DamageError, SpoolFullError
 from backupd.seal import suite
 
@@ -30,13 +31,11 @@ class Attic:
         """Raises SpoolFullError."""
         if len(data) <= _SMALL:
             return partial(bytes, data)
-        sealed, at = self._aead.seal(_nonce(self._size), data, _AAD), self._size
-        view = memoryview(sealed)
+        at = self._size
+        sealed = self._aead.seal(suite.nonce(at), data, _AAD)
+        self._size += len(sealed)  # before writing: a place, and with it a nonce, is never used twice
         try:
-            while view:
-                written = os.pwrite(self._file.fileno(), view, self._size)
-                self._size += written
-                view = view[written:]
+            write_all(self._file.fileno(), sealed, at)
         except OSError as error:
             raise SpoolFullError(
                 f"the folder for temporary files cannot be written: {os.strerror(error.errno or 0)}",
@@ -51,12 +50,8 @@ class Attic:
     def _bring(self, at: int, size: int) -> bytes:
         try:
             sealed = os.pread(self._file.fileno(), size, at)
-            return self._aead.open(_nonce(at), sealed, _AAD)
+            return self._aead.open(suite.nonce(at), sealed, _AAD)
         except OSError as error:
             raise BackupdError(f"a temporary file cannot be read: {os.strerror(error.errno or 0)}") from error
         except suite.NotAuthenticError as error:
             raise DamageError("a temporary file was altered while it was in use", hint="Check its disk.") from error
-
-
-def _nonce(place: int) -> bytes:
-    return place.to_bytes(suite.NONCE_SIZE, "big")

@@ -12,7 +12,8 @@ from backupd.errors import DamageError, RefusedError, UsageError
 from backupd.model.instants import parse_stamp
 from backupd.model.stored.documents import REDUCED
 from backupd.operations.verify.ledger import History, look_at_ledger
-from backupd.operations.verify.reading import Containers, in_parallel
+from backupd.operations.verify.reading import Containers
+from backupd.parallel import in_parallel
 from backupd.planning.restoring.choosing import candidates, same_second
 from backupd.planning.verify import Key, Stored
 from backupd.trace import Warned

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from backupd.catalog.memory.whole import write_whole
+from backupd.atomic_file import write_whole
 from backupd.errors import StoreError, StoreFullError, StoreGoneError
 from backupd.model.status import Change
 from backupd.model.stored.profile import StoreProfile

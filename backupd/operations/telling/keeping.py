@@ -7,7 +7,7 @@ from pathlib import Path
 
 import msgspec
 
-from backupd.catalog.memory.whole import write_whole
+from backupd.atomic_file import write_whole
 from backupd.planning.alarms.notices import Memory
 
 

@@ -15,7 +15,7 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-from backupd.catalog.memory.whole import write_whole
+from backupd.atomic_file import write_whole
 from backupd.model.status import Severity
 from backupd.operations.service.jobs import Kind
 from backupd.operations.service.told import WELL, Event, JobDone, Reloaded

@@ -11,7 +11,8 @@ from backupd.errors import UNSOUND, ObjectMissingError
 from backupd.operations.verify.absences import Absences
 from backupd.operations.verify.contents import Contents
 from backupd.operations.verify.documents import Documents, read_documents
-from backupd.operations.verify.reading import Containers, in_parallel
+from backupd.operations.verify.reading import Containers
+from backupd.parallel import in_parallel
 from backupd.planning.verify import Candidate, Finding, Key, Stored, Wanted, choose, compare
 from backupd.trace import PhaseDone, PhaseStarted, Progress
 

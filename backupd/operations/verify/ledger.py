@@ -12,7 +12,7 @@ from backupd.catalog.sending.marks import LONGEST_RUN
 from backupd.errors import UNSOUND
 from backupd.model.instants import parse_stamp
 from backupd.model.stored.ledger import Verified
-from backupd.operations.verify.reading import in_parallel
+from backupd.parallel import in_parallel
 from backupd.planning.deletion.explained import explained
 from backupd.planning.deletion.proven import proven_on
 from backupd.planning.deletion.rekeyed import standing_recipients

@@ -5,9 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import tempfile
-from collections import deque
-from concurrent.futures import Future, ThreadPoolExecutor
-from typing import IO, TYPE_CHECKING, TypeVar
+from typing import IO, TYPE_CHECKING
 
 from backupd.errors import DamageError
 from backupd.seal import suite
@@ -15,7 +13,6 @@ from backupd.seal.containers.container import DATA, ContainerReader, Context, He
 from backupd.seal.containers.layout import CHUNK_ID_SIZE, CLEAR_START
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
     from pathlib import Path
 
     from backupd.model.ids import GenerationId, Pseudonym, RepositoryId
@@ -25,11 +22,6 @@ if TYPE_CHECKING:
 _FIRST = 64 << 10
 """Read of every part and orphan: all of most parts, and the header of the others."""
 _PIECE = 4 << 20
-_AHEAD = 4
-"""Tasks waiting, for each thread."""
-
-T = TypeVar("T")
-R = TypeVar("R")
 
 
 class Containers:
@@ -112,24 +104,3 @@ def _check_chunks(reader: ContainerReader, index: int, chunk_key: bytes, segment
         if suite.chunk_id(chunk_key, segment.encode(), chunk) != expected:
             raise DamageError(f"chunk {number} of '{reader.where}' is not the one its id names")
         offset += length
-
-
-def in_parallel(function: Callable[[T], R], items: Iterable[T], threads: int) -> Iterator[tuple[T, Future[R]]]:
-    """Each item with its finished result, in order, `threads` at a time; what was not begun is dropped on an error."""
-    with ThreadPoolExecutor(threads, "verify") as pool:
-        waiting: deque[tuple[T, Future[R]]] = deque()
-        try:
-            for item in items:
-                waiting.append((item, pool.submit(function, item)))
-                if len(waiting) > threads * _AHEAD:
-                    yield _done(waiting.popleft())
-            while waiting:
-                yield _done(waiting.popleft())
-        finally:
-            for _, future in waiting:
-                future.cancel()
-
-
-def _done(pair: tuple[T, Future[R]]) -> tuple[T, Future[R]]:
-    pair[1].exception()
-    return pair

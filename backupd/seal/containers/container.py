@@ -34,7 +34,6 @@ from backupd.seal.containers.layout import (
     Header,
     block_aad,
     header_length,
-    nonce,
     padme,
     read_header,
 )
@@ -117,7 +116,7 @@ class ContainerWriter:
         the content or the content is empty or over the limit, DamageError when the sealed block does not read back.
         """
         _check_block(kind, plain, chunk_lengths, ids)
-        place = nonce(len(self._blocks))
+        place = suite.nonce(len(self._blocks))
         aad = block_aad(self._bound, len(self._blocks), kind)
         sealed = self._aead.seal(place, self._compressor.compress(plain), aad)
         if decompress(self._aead.open(place, sealed, aad), len(plain)) != plain:
@@ -137,7 +136,7 @@ class ContainerWriter:
         if len(plain) + suite.TAG_SIZE > TRAILER_LIMIT or len(listing) > TRAILER_LIMIT or padded > CONTAINER_LIMIT:
             raise ValueError("a container is too large")
         aad = block_aad(self._bound, TRAILER_INDEX, TRAILER)
-        sealed = self._aead.seal(nonce(TRAILER_INDEX), plain, aad)
+        sealed = self._aead.seal(suite.nonce(TRAILER_INDEX), plain, aad)
         self._write(sealed + len(sealed).to_bytes(4, "little") + END)
         return Finished(ObjectHash(self._digest.hexdigest()), self.size)
 

@@ -116,10 +116,6 @@ def read_header(prefix: bytes, where: str) -> Header:
     return Header(kind, context, fields.id, list(fields.packs or ()), raw)
 
 
-def nonce(index: int) -> bytes:
-    return index.to_bytes(suite.NONCE_SIZE, "big")
-
-
 def block_aad(bound: bytes, index: int, kind: int) -> bytes:
     """`bound` is SHA-256 of the container's clear part."""
     return b"backupd/1 block " + bound + index.to_bytes(4, "little") + bytes((kind, kind == TRAILER))

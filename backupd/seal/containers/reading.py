@@ -30,7 +30,6 @@ from backupd.seal.containers.layout import (
     Header,
     block_aad,
     header_length,
-    nonce,
     read_header,
 )
 from backupd.seal.documents import decode_base64
@@ -128,7 +127,7 @@ class ContainerReader:
         if ciphertext is None:
             ciphertext = self._exactly(block.offset, block.length)
         try:
-            frame = self._aead.open(nonce(index), ciphertext, block_aad(self._bound, index, block.kind))
+            frame = self._aead.open(suite.nonce(index), ciphertext, block_aad(self._bound, index, block.kind))
         except suite.NotAuthenticError as error:
             raise DamageError(f"block {index} of '{self.where}' is not authentic") from error
         return self._content(frame, block.plain_length, f"block {index}")
@@ -160,7 +159,7 @@ class ContainerReader:
             raise DamageError(f"the trailer of '{self.where}' has an impossible length")
         aad = block_aad(self._bound, TRAILER_INDEX, TRAILER)
         try:
-            plain = self._aead.open(nonce(TRAILER_INDEX), self._exactly(offset, length), aad)
+            plain = self._aead.open(suite.nonce(TRAILER_INDEX), self._exactly(offset, length), aad)
         except suite.NotAuthenticError as error:
             raise DamageError(f"the trailer of '{self.where}' is not authentic") from error
         return self._blocks(self._listing(plain), start, offset)

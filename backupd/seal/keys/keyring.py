@@ -129,7 +129,7 @@ class KeyringWriter:
         index = self.entries
         self.entries += 1  # before sealing: a place, and with it a nonce, is never used twice
         plain = msgspec.json.encode(SealedSegment(_text(pair.secret), name.database, name.data_class, name.tenant))
-        sealed = self._aead.seal(entry_nonce(index), plain, entry_label(pseudonym))
+        sealed = self._aead.seal(suite.nonce(index), plain, entry_label(pseudonym))
         return KeyringEntry(
             index=index,
             pseudonym=pseudonym,
@@ -166,10 +166,6 @@ def render_keyring(
     document = signer.sign(msgspec.json.encode(body, order="sorted"), "keyring")
     lines = [pieces.wraps, pieces.chunk_key, *(entry.line for entry in listed)]
     return document + "".join(f"{line}\n" for line in lines).encode()
-
-
-def entry_nonce(index: int) -> bytes:
-    return index.to_bytes(suite.NONCE_SIZE, "big")
 
 
 def entry_label(pseudonym: Pseudonym) -> bytes:

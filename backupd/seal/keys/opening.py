@@ -31,7 +31,6 @@ from backupd.seal.keys.keyring import (
     SegmentKey,
     Tags,
     entry_label,
-    entry_nonce,
     wraps_check,
     wraps_line,
 )
@@ -139,7 +138,7 @@ class Keyring:
         return file_key
 
     def _sealed_at(self, place: int) -> tuple[bytes, bytes, bytes]:
-        return entry_nonce(place), self.sealed[place], entry_label(self.index[place][0])
+        return suite.nonce(place), self.sealed[place], entry_label(self.index[place][0])
 
     def _segment(self, place: int, plain: bytes) -> SegmentKey:
         entry = from_json(plain, SealedSegment)

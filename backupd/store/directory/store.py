@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import BinaryIO
 
+from backupd.atomic_file import write_all
 from backupd.errors import ObjectExistsError, StoreError, StoreGoneError
 from backupd.model.ids import ObjectHash, ObjectName
 from backupd.store.base import ServerSnapshot, Space
@@ -198,9 +199,7 @@ def _write(folder: int, name: str, source: BinaryIO, size: int) -> None:
         missing = size
         while missing and (block := source.read(min(missing, BLOCK))):
             missing -= len(block)
-            view = memoryview(block)
-            while view:
-                view = view[os.write(file, view) :]
+            write_all(file, block)
         os.fsync(file)
     finally:
         os.close(file)

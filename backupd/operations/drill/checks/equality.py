@@ -22,9 +22,9 @@ from backupd.postgres.connect import connect, resolved
 from backupd.postgres.source.inventory import read_inventory
 from backupd.postgres.source.select import select_rows
 from backupd.postgres.tools import client, find_programs
+from backupd.rows.copytext import NULL, unescape
 from backupd.rows.psql import Psql
 from backupd.rows.split import Splitter, contents
-from backupd.rows.worker import NULL, unescape
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence

@@ -8,7 +8,8 @@ from backupd.catalog import layout
 from backupd.errors import UNSOUND, DamageError
 from backupd.model.stored.report import CheckName
 from backupd.operations.drill.scene import Findings
-from backupd.operations.verify.reading import Containers, in_parallel
+from backupd.operations.verify.reading import Containers
+from backupd.parallel import in_parallel
 from backupd.planning.verify import Key, Stored, broken_links
 
 if TYPE_CHECKING:

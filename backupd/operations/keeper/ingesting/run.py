@@ -25,7 +25,7 @@ from backupd.model.ids import ObjectHash, ObjectName
 from backupd.operations.keeper.guards import check_clock
 from backupd.operations.keeper.ingesting.checking import LARGEST, TAKEN, Ground, check
 from backupd.operations.keeper.ingesting.values import Ingested, NotYet
-from backupd.operations.verify.reading import in_parallel
+from backupd.parallel import in_parallel
 from backupd.planning.deletion.expiry import grace_before
 from backupd.planning.deletion.proven import expired_on
 from backupd.trace import PhaseDone, PhaseStarted

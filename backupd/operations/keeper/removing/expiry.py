@@ -20,7 +20,8 @@ from backupd.model.stored.ledger import ClassExpired, Expired, ExpiryBegan
 from backupd.operations.keeper.guards import check_clock, check_number, check_plan
 from backupd.operations.keeper.removing.holding import Held, find_held, reduced, to_reduce
 from backupd.operations.keeper.removing.surveying import Seen, survey
-from backupd.operations.verify.reading import Containers, in_parallel
+from backupd.operations.verify.reading import Containers
+from backupd.parallel import in_parallel
 from backupd.planning.deletion.expiry import (
     Item,
     Limits,

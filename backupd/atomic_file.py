@@ -1,4 +1,4 @@
-"""Files that others read at any time, or that a crash must not leave half written."""
+"""Files written to the last byte: in the place of others that are read at any time, or through a descriptor."""
 
 from __future__ import annotations
 
@@ -6,6 +6,19 @@ import contextlib
 import os
 import tempfile
 from pathlib import Path
+
+Buffer = bytes | bytearray | memoryview
+
+
+def write_all(descriptor: int, data: Buffer, at: int | None = None) -> None:
+    """Write every byte of `data`, at the position `at` or where the descriptor stands; one call may write fewer.
+
+    Raises OSError; then some of the bytes may be written.
+    """
+    view = memoryview(data)
+    while view:
+        written = os.write(descriptor, view) if at is None else os.pwrite(descriptor, view, at)
+        view, at = view[written:], None if at is None else at + written
 
 
 def write_whole(path: Path, data: bytes, mode: int = 0o600) -> None:
