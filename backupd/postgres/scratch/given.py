@@ -8,24 +8,24 @@ taken cleans up after a drill that is no more.
 from __future__ import annotations
 
 from contextlib import ExitStack, contextmanager, suppress
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import psycopg
 
 from backupd.errors import RefusedError, SourceBusyError, SourceError
-from backupd.postgres.connect import connect, elsewhere
+from backupd.postgres.connect import Source, connect, elsewhere
 from backupd.postgres.quoting import identifier
 from backupd.postgres.scratch.folder import dispose, make_folder
-from backupd.postgres.scratch.guardian import watch_over
+from backupd.postgres.scratch.guardian import Reaping, watch_over
 from backupd.postgres.scratch.server import Gone
 from backupd.postgres.target import session
 from backupd.postgres.target.naming import TEMPORARY
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
-    from backupd.postgres.connect import Connection, Source
+    from backupd.postgres.connect import Connection
     from backupd.postgres.scratch.folder import ScratchFolder
 
 MARK = "backupd_drill"
@@ -124,7 +124,7 @@ def given_server(target: Source, parent: Path, token: str) -> Iterator[GivenServ
         if not _locked(holding):
             raise SourceBusyError("another drill has the server", hint="Wait for its end; a drill needs it alone.")
         folder = make_folder(parent, token)
-        guardian = watch_over(folder, target)
+        guardian = watch_over(folder, _reaping(target))
         try:
             clean(holding)
             holding.execute("CREATE TABLE public.backupd_roles AS SELECT rolname AS name FROM pg_catalog.pg_roles")
@@ -203,6 +203,17 @@ def reap_given(target: Source) -> tuple[int, int] | None:
     """The same for whoever does not hold the lock; None while somebody else does. Raises SourceError."""
     with session.connect(elsewhere(target, MARK), MARK) as connection:
         return clean(connection) if _locked(connection) else None
+
+
+def reap_for_guardian(conninfo: str, passfile: str, servicefile: str) -> bool:
+    """What a guardian calls once the drill is dead: whether it could clean up. Raises SourceError."""
+    passwords, services = (Path(one) if one else None for one in (passfile, servicefile))
+    return reap_given(Source(conninfo, passwords, services)) is not None
+
+
+def _reaping(target: Source) -> Reaping:
+    where = (target.conninfo, str(target.passfile or ""), str(target.servicefile or ""))
+    return Reaping(f"{__name__}:{reap_for_guardian.__name__}", where)
 
 
 def _locked(connection: Connection) -> bool:

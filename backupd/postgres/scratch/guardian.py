@@ -11,6 +11,8 @@ import subprocess
 import sys
 import time
 from contextlib import suppress
+from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,38 +20,48 @@ from backupd.errors import SourceError
 from backupd.postgres.scratch.folder import claim, dispose
 
 if TYPE_CHECKING:
-    from backupd.postgres.connect import Source
+    from collections.abc import Callable, Sequence
+
     from backupd.postgres.scratch.folder import ScratchFolder
 
 _ROOT = str(Path(__file__).parents[__name__.count(".")])
 _TRIES = 20
 
 
-def watch_over(folder: ScratchFolder, server: Source | None = None) -> subprocess.Popen[bytes]:
+@dataclass(frozen=True, slots=True)
+class Reaping:
+    """What a guardian is to remove besides the folder, as its command line says it."""
+
+    function: str
+    """As `module:function`. It returns whether it is done; when not, or on a SourceError, it is called again."""
+    arguments: tuple[str, ...]
+
+
+def watch_over(folder: ScratchFolder, reaping: Reaping | None = None) -> subprocess.Popen[bytes]:
     """Start a guardian of a folder, and of what a drill makes on a server; it ends when its `stdin` is closed."""
     code = f"import sys; sys.path.insert(0, {_ROOT!r}); from {__name__} import main; sys.exit(main(*sys.argv[1:]))"
-    where = () if server is None else (server.conninfo, str(server.passfile or ""), str(server.servicefile or ""))
+    more = () if reaping is None else (reaping.function, *reaping.arguments)
     return subprocess.Popen(
-        [sys.executable, "-I", "-c", code, str(folder.path), *where],
+        [sys.executable, "-I", "-c", code, str(folder.path), *more],
         stdin=subprocess.PIPE,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
         # What libpq takes from the environment leads to the server, too.
-        env={"PATH": os.environ.get("PATH", "/usr/bin:/bin")} if server is None else dict(os.environ),
+        env={"PATH": os.environ.get("PATH", "/usr/bin:/bin")} if reaping is None else dict(os.environ),
         cwd="/",
         start_new_session=True,
     )
 
 
-def main(folder: str, *server: str) -> int:
-    """Wait for the drill's end; then remove the folder, if it is still there, and what is left on the server."""
+def main(folder: str, reap: str = "", *arguments: str) -> int:
+    """Wait for the drill's end; then remove the folder, if it is still there, and have `reap` remove the rest."""
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
     while os.read(0, 4096):
         pass
-    path = Path(folder)
-    gone = _removed(path)
-    return int(not (gone and (not server or _cleaned(*server))))
+    module, _, function = reap.partition(":")
+    gone = _removed(Path(folder))
+    return int(not (gone and (not reap or _reaped(getattr(import_module(module), function), arguments))))
 
 
 def _removed(path: Path) -> bool:
@@ -63,15 +75,10 @@ def _removed(path: Path) -> bool:
     return False
 
 
-def _cleaned(conninfo: str, passfile: str, servicefile: str) -> bool:
-    from backupd.postgres.connect import Source
-    from backupd.postgres.scratch.given import reap_given
-
-    passwords, services = (Path(one) if one else None for one in (passfile, servicefile))
-    source = Source(conninfo, passwords, services)
+def _reaped(reap: Callable[..., bool], arguments: Sequence[str]) -> bool:
     for _ in range(_TRIES):
         with suppress(SourceError):
-            if reap_given(source) is not None:
+            if reap(*arguments):
                 return True
         time.sleep(0.5)  # the server notices after a moment that the drill is gone
     return False
