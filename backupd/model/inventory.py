@@ -63,6 +63,9 @@ class Table:
     """Mean bytes of a row, an estimate; None when unknown."""
     distinct: tuple[tuple[str, float], ...] = ()
     """Candidates for tenant columns with PostgreSQL's n_distinct (negative: a share of the rows)."""
+    ambiguous: tuple[tuple[str, str], ...] = ()
+    """Candidates for tenant columns, and columns that foreign keys lead to, in whose type values of different text are
+    equal: each with its type."""
     logged: bool = True
     extension: str | None = None
     """The extension it is a member of."""

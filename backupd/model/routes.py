@@ -68,6 +68,8 @@ class UnmappedTable:
     reason: str
     proposals: tuple[tuple[str, ...], ...] = ()
     """Foreign-key paths that would cover it, by constraint names, shortest first."""
+    ambiguous: bool = False
+    """It is covered, but one tenant may have several spellings in it."""
 
 
 @dataclass(frozen=True, slots=True)

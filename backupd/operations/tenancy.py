@@ -9,7 +9,7 @@ from typing import assert_never
 from backupd.model.inventory import Inventory, Table
 from backupd.model.routes import Column, MappedTable, Path, Route, Shared, TenancyMap, Tenant
 from backupd.model.tenancy import Tenancy
-from backupd.planning.source.tenancy import map_tables, tenant_columns
+from backupd.planning.source.tenancy import AMBIGUOUS_CURE, map_tables, tenant_columns
 from backupd.postgres.connect import Source, connect
 from backupd.postgres.source.inventory import read_inventory
 
@@ -31,6 +31,8 @@ class TenancyLine:
     mapped: bool = True
     proposals: tuple[tuple[str, ...], ...] = ()
     """Foreign-key paths that would map it, by constraint names."""
+    hint: str = ""
+    """What to do about a table whose tenants may have several spellings."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +61,16 @@ def describe(inventory: Inventory, mapping: TenancyMap, tenancy: Tenancy) -> tup
     """A line for every table, unmapped ones first."""
     tables = inventory.by_name()
     unmapped = [
-        TenancyLine(table.table.dotted, table.reason, None, None, tables[table.table].rows, 1, False, table.proposals)
+        TenancyLine(
+            table.table.dotted,
+            table.reason,
+            None,
+            None,
+            tables[table.table].rows,
+            mapped=False,
+            proposals=table.proposals,
+            hint=AMBIGUOUS_CURE if table.ambiguous else "",
+        )
         for table in mapping.unmapped
     ]
     mapped = (_line(table, tables[table.table], tenancy) for table in mapping.tables)

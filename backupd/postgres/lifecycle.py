@@ -11,6 +11,7 @@ from psycopg.rows import dict_row
 
 from backupd.errors import ConfigError
 from backupd.postgres.connect import connect
+from backupd.postgres.source.identity import ambiguous_type
 
 if TYPE_CHECKING:
     from backupd.postgres.connect import Source
@@ -38,7 +39,8 @@ def read_tenant_dates(source: Source, sql: str) -> list[TenantDates]:
     """Every row of the query, read in a transaction that can change nothing.
 
     A time without a zone is UTC, a date is its beginning. Raises ConfigError when columns are missing, unknown or of
-    another kind, or a tenant is NULL or named twice; SourceError and its kin as PostgreSQL answers.
+    another kind, the tenant's type has several spellings of one value, or a tenant is NULL or named twice; SourceError
+    and its kin as PostgreSQL answers.
     """
     with connect(source) as connection:
         # Its author meant the names as a session of his own finds them.
@@ -48,6 +50,7 @@ def read_tenant_dates(source: Source, sql: str) -> list[TenantDates]:
         with connection.cursor(row_factory=dict_row) as cursor:
             cursor.execute(sql.encode())
             _check_columns(cursor)
+            _check_identity(cursor)
             found = [_dates(row) for row in cursor]
     if len({(one.tenant, one.data_class) for one in found}) != len(found):
         raise ConfigError("the lifecycle query names a tenant twice", hint="Make it return one row a tenant and class.")
@@ -62,6 +65,17 @@ def _check_columns(cursor: psycopg.Cursor[Any]) -> None:
                 f"the lifecycle query {what} columns: {', '.join(sorted(wrong))}",
                 hint=f"It returns {', '.join(sorted(REQUIRED))}, and may return {', '.join(sorted(OPTIONAL))}.",
             )
+
+
+def _check_identity(cursor: psycopg.Cursor[Any]) -> None:
+    """Tenants are known by the text of their column, which this one must be able to give."""
+    (oid,) = (column.type_code for column in cursor.description or () if column.name == "tenant")
+    type_ = ambiguous_type(cursor.connection, oid)
+    if type_ is not None:
+        raise ConfigError(
+            f'column "tenant" of the lifecycle query is {type_}: one tenant may have several spellings',
+            hint="Return the tenant as the tables write it, of an integer type, uuid or text.",
+        )
 
 
 def _dates(row: dict[str, Any]) -> TenantDates:

@@ -11,7 +11,7 @@ import typer
 
 from backupd.cli import output
 from backupd.cli.options import EXIT_STATUS, ConfigOption, JsonOption, configured_file
-from backupd.errors import SourceError, StoreError
+from backupd.errors import SourceError, StoreError, UnmappedError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -39,8 +39,8 @@ def check(
 
     Every fault comes with its key path and line: wrong values, unknown keys, names that do not exist, stores where the
     region's data may not go, files that are missing, open to others, or not the keys they should be. Advice does not
-    fail the check. With --connect, every database is also asked whether our role may read all of it, and every store
-    whether it holds a repository we believe.
+    fail the check. With --connect, every database is also asked whether our role may read all of it and every table is
+    mapped, and every store whether it holds a repository we believe.
 
     \b
     Examples:
@@ -106,12 +106,15 @@ def _require_files(wiring: Wiring, text: str, where: str) -> tuple[str, ...]:
 
 
 def _databases(wiring: Wiring) -> Iterator[_Contact]:
-    from backupd.operations.contact import look_at_source
+    from backupd.model.findings import Severity
+    from backupd.operations.contact import UNMAPPED, look_at_source
 
     for region in wiring.regions([]):
         for label in wiring.databases(region):
             found = look_at_source(wiring.source(region, label), wiring.tenancy(region, label))
-            yield _Contact(f"{region}/{label}", found, SourceError.exit_code)
+            unmapped = all(one.code == UNMAPPED for one in found if one.severity is Severity.ERROR)
+            status = UnmappedError.exit_code if unmapped else SourceError.exit_code
+            yield _Contact(f"{region}/{label}", found, status)
 
 
 def _stores(wiring: Wiring) -> Iterator[_Contact]:

@@ -64,6 +64,8 @@ def _print_tenancy(region: str, report: TenancyReport) -> None:
     unmapped = [line for line in report.lines if not line.mapped]
     for line in unmapped:
         output.print_lines([f"unmapped: {line.table}", *(f"  path = {list(path)}" for path in line.proposals)])
+        if line.hint:
+            output.print_lines([f"  {line.route}", f"  {line.hint}"])
     output.print_lines([f"{len(report.lines) - len(unmapped)} mapped, {len(unmapped)} unmapped", ""])
 
 

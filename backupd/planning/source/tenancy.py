@@ -14,7 +14,7 @@ from fnmatch import fnmatchcase
 from backupd.errors import UnmappedError
 from backupd.model.inventory import ForeignKey, Inventory, Table, TableKind, TableName
 from backupd.model.routes import Column, MappedTable, Path, Route, Shared, Step, TenancyMap, Tenant, UnmappedTable
-from backupd.model.tenancy import TableRule, Tenancy, TenancyKind
+from backupd.model.tenancy import ClassPolicy, TableRule, Tenancy, TenancyKind
 from backupd.planning.source.names import Names
 
 _NO_RULE = TableRule(tables=())
@@ -24,6 +24,16 @@ _MOST_PROPOSALS = 3
 
 class _UncoveredError(Exception):
     """Why a table cannot be mapped."""
+
+
+class _AmbiguousError(_UncoveredError):
+    """One tenant may have several spellings."""
+
+
+AMBIGUOUS_CURE = (
+    "Make it an integer, a uuid, or text in a deterministic collation, or map the table by another column or path: "
+    "segments, deletion and attestations know a tenant by its text."
+)
 
 
 def tenant_columns(tenancy: Tenancy) -> frozenset[str]:
@@ -39,9 +49,14 @@ def map_tables(tenancy: Tenancy, inventory: Inventory) -> TenancyMap:
 def require_mapped(mapping: TenancyMap) -> None:
     """Do nothing when every table is mapped.
 
-    Raises UnmappedError, which counts but does not name them: names of schemas may be data.
+    Raises UnmappedError, which counts but does not name them: names of schemas may be data. A tenant column in which
+    one tenant may have several spellings is named; its schema is no tenant's, or the table needed no column.
     """
     if mapping.unmapped:
+        spelled = [table for table in mapping.unmapped if table.ambiguous]
+        if spelled:
+            more = f" (and {len(spelled) - 1} more tables)" if len(spelled) > 1 else ""
+            raise UnmappedError(f"{spelled[0].reason}{more}", hint=AMBIGUOUS_CURE)
         count = len(mapping.unmapped)
         raise UnmappedError(
             f"{count} table{'s are' if count > 1 else ' is'} not covered by the tenancy",
@@ -64,7 +79,9 @@ class _Mapper:
             try:
                 mapped.append(self._mapped(table))
             except _UncoveredError as error:
-                unmapped.append(UnmappedTable(name, str(error), self._proposals(table)))
+                spelled = isinstance(error, _AmbiguousError)
+                proposals = () if spelled else self._proposals(table)
+                unmapped.append(UnmappedTable(name, str(error), proposals, ambiguous=spelled))
         return TenancyMap(tuple(mapped), tuple(unmapped), self.names.whole)
 
     def _mapped(self, table: Table) -> MappedTable:
@@ -74,8 +91,36 @@ class _Mapper:
         if policy is None:
             raise _UncoveredError(f"data class {data_class!r} is not configured")
         route = self._route(table)
+        if policy is not ClassPolicy.NEVER:
+            self._refuse_ambiguous(table.name, route)
         null_to_shared = rule.null_tenant == "shared" and isinstance(route, Column | Path)
         return MappedTable(table.name, route, data_class, policy, null_to_shared)
+
+    def _refuse_ambiguous(self, name: TableName, route: Route) -> None:
+        """Raises _AmbiguousError when different texts of the tenant's column are one tenant to the database.
+
+        That is up to the column's type and to that of every column it refers to: a foreign key compares by the latter.
+        """
+        if not isinstance(route, Column | Path):
+            return
+        end = route.steps[-1].key.target if isinstance(route, Path) else name
+        waiting, seen = [(end, route.column)], {(end, route.column)}
+        while waiting:
+            name, column = waiting.pop()
+            table = self.tables[name]
+            type_ = dict(table.ambiguous).get(column)
+            if type_ is not None:
+                raise _AmbiguousError(
+                    f"{name.dotted}.{column} says whose rows are, and is {type_}: one tenant may have several spellings"
+                )
+            referred = {
+                (key.target, target)
+                for key in table.foreign_keys
+                for own, target in zip(key.columns, key.target_columns, strict=True)
+                if own == column
+            }
+            waiting += referred - seen
+            seen |= referred
 
     def _route(self, table: Table, passed: frozenset[TableName] = frozenset()) -> Route:
         """`passed` are the tables a path came through, so that it cannot go in circles."""

@@ -9,6 +9,7 @@ from typing import Any
 from backupd.model.inventory import ForeignKey, Inventory, Table, TableKind, TableName
 from backupd.postgres.connect import Connection
 from backupd.postgres.quoting import identifier
+from backupd.postgres.source.identity import ambiguous_columns
 
 _SYSTEM = "n.nspname IN ('pg_catalog', 'information_schema') OR n.nspname ~ '^pg_(toast|temp)'"
 
@@ -81,7 +82,7 @@ _KINDS = {"p": TableKind.PARTITIONED, "m": TableKind.MATVIEW, "f": TableKind.FOR
 
 
 def read_inventory(connection: Connection, tenant_columns: Collection[str] = ()) -> Inventory:
-    """The inventory, with n_distinct of columns of the given names."""
+    """The inventory; of columns of the given names with n_distinct, and whether they can say whose a row is."""
     rows = connection.execute(_TABLES.encode()).fetchall()
     names = {row[0]: TableName(row[1], row[2]) for row in rows}
     details = _Details(connection, names, tenant_columns)
@@ -104,7 +105,9 @@ class _Details:
             if row[0] in names and row[2] in names:
                 self._keys[row[0]].append(_foreign_key(row, names[row[2]]))
         self._distinct: defaultdict[int, list[tuple[str, float]]] = defaultdict(list)
+        self._ambiguous: dict[int, dict[str, str]] = {}
         if tenant_columns:
+            self._ambiguous = ambiguous_columns(connection, tenant_columns)
             for oid, column, share in connection.execute(_DISTINCT.encode(), (list(tenant_columns),)):
                 self._distinct[oid].append((column, share))
 
@@ -122,6 +125,7 @@ class _Details:
             rows=int(tuples) if tuples > 0 or (tuples == 0 and blocks == 0) else None,
             width=self._widths.get(oid),
             distinct=tuple(self._distinct.get(oid, ())),
+            ambiguous=tuple(self._ambiguous.get(oid, {}).items()),
             logged=persistence == "p",
             extension=extension,
             condition=condition,

@@ -10,7 +10,7 @@ from backupd.errors import RefusedError
 from backupd.model.tenancy import TenancyKind
 from backupd.operations.restore.inplace.drift import Drift, find_drift
 from backupd.planning.restoring.inplace import Conflict, Kind
-from backupd.planning.source.tenancy import map_tables, require_mapped
+from backupd.planning.source.tenancy import map_tables, require_mapped, tenant_columns
 from backupd.postgres.inplace.live import Live, read_live
 from backupd.postgres.inplace.rights import right_conflicts
 from backupd.postgres.inplace.staging import stage
@@ -81,7 +81,7 @@ def _look(request: InPlaceRequest, connection: Connection) -> tuple[Live, frozen
             "this database's tenancy leaves nothing to restore in place",
             hint="A database that is one tenant's, or nobody's, is restored as a whole, by `backupd restore database`.",
         )
-    inventory = read_inventory(connection)
+    inventory = read_inventory(connection, tenant_columns(request.tenancy))
     mapping = map_tables(request.tenancy, inventory)
     require_mapped(mapping)
     nulls = frozenset(one.table for one in mapping.tables if one.null_to_shared)
