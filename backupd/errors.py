@@ -41,7 +41,7 @@ class ConfigError(BackupdError):
 
 
 class SourceError(BackupdError):
-    """PostgreSQL refused, went away, or is not set up for a backup."""
+    """PostgreSQL refused, is busy, went away, or is not set up for a backup."""
 
     exit_code = 4
 

@@ -48,6 +48,24 @@ took 5.3 s of the server's CPU instead of 2.1; plain COPY takes 0.5 (measured on
 """
 
 
+SHORT_WAIT = 1.0
+"""Seconds that a connection waits for a lock while another one of ours holds some.
+
+Behind a migration that waits for what we hold, a longer wait would be one for ourselves, which PostgreSQL cannot see.
+It is PostgreSQL's default `deadlock_timeout`, too: a wait that ends by then makes nobody else's a deadlock.
+"""
+
+
+def beside(version: int) -> dict[str, str]:
+    """Settings of a connection that dumps while another one of ours holds locks: as in `reading`, with short waits."""
+    return {**reading(version), "lock_timeout": milliseconds(SHORT_WAIT)}
+
+
+def milliseconds(seconds: float) -> str:
+    """A duration as a setting's value; at least a millisecond, because zero would be no limit at all."""
+    return f"{max(1, round(seconds * 1000))}ms"
+
+
 def reading(version: int) -> dict[str, str]:
     """Settings of a connection that dumps from a server of this `server_version_num`."""
     return {**_READING, **_ORDER, **_of_version(version)}

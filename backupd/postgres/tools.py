@@ -41,10 +41,16 @@ _SINCE = {
 _USUAL = {("sslcertmode", "allow"), ("load_balance_hosts", "disable"), ("sslnegotiation", "postgres")}
 
 _QUIET = "Run it when no migration is running."
+_LATER = "The next attempt takes the database as it is then."
 _MEANINGS: tuple[tuple[str, type[SourceError], str, str], ...] = (
     ("snapshot", SourceGoneError, "the exported snapshot is gone", "The next run starts with a new one."),
     ("lock timeout", SourceBusyError, "a lock was not to be had in time", _QUIET),
+    # How pg_dump bounds its waits for locks; it has no other use for it.
+    ("statement timeout", SourceBusyError, "a lock was not to be had in time", _QUIET),
     ("could not obtain lock", SourceBusyError, "a lock was not to be had", _QUIET),
+    ("could not open relation", SourceBusyError, "what it was to read was dropped", _LATER),
+    ("cache lookup failed", SourceBusyError, "what it was to read was dropped", _LATER),
+    ("returned no data", SourceBusyError, "what it was to read was dropped", _LATER),
     ("out of shared memory", SourceError, "the server has too few lock slots", "Raise its max_locks_per_transaction."),
     (
         "permission denied",

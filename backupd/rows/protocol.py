@@ -53,6 +53,8 @@ class CopyTask(msgspec.Struct, frozen=True, tag=True):
     """Where all rows go when not routed; None is the shared segment."""
     null_to_shared: bool
     """Whether a routed row whose tenant is NULL goes to the shared segment; it fails the run otherwise."""
+    locks: tuple[tuple[int, str], ...]
+    """The oid of each table that is read, and the statements that lock it before (see `Psql.lock`)."""
     mask: int
     """A row whose checksum has none of these bits ends a chunk."""
 

@@ -9,10 +9,11 @@ import secrets
 import subprocess
 from typing import TYPE_CHECKING
 
-from backupd.errors import SourceError, SourceGoneError
+from backupd.errors import SourceBusyError, SourceError, SourceGoneError
+from backupd.postgres.source.busy import busy_table
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 BLOCK = 128 << 10
 """Bytes read at once: rows cut from larger blocks fall out of the processor's cache before they are routed (a third
@@ -24,6 +25,11 @@ LOST = {"", "57P01", "57P02", "57P03", "08000", "08003", "08006", "08001", "0800
 """SQLSTATEs (or none at all) that mean the server went away rather than refused."""
 NOT_EXPORTED = {"22023", "42704", "55000"}
 """SQLSTATEs that SET TRANSACTION SNAPSHOT fails with when nobody holds the snapshot any more."""
+
+BUSY = {"55P03", "40001", "40P01", "57014"}
+"""SQLSTATEs of a lock that somebody else has, a conflict with a standby's replay, a deadlock, a cancelled statement."""
+DROPPED = {"42P01", "3F000"}
+"""SQLSTATEs of a table or schema that is not there any more."""
 
 
 class Psql:
@@ -54,7 +60,21 @@ class Psql:
         self.rows = 0
         """As psql counted them, after `copy` is exhausted."""
         self._mark = secrets.token_hex(16).encode()
+        self._locked: set[str] = set()
         self._join(preamble)
+
+    def lock(self, tables: Iterable[tuple[int, str]]) -> None:
+        """Lock tables for the rest of the transaction without waiting.
+
+        Each is given by its oid, and statements that lock it and answer the oid of what they locked: the name may be
+        another table's by now. Behind somebody who waits for what another connection of ours has locked, waiting would
+        have no end, and PostgreSQL would not notice. Raises SourceBusyError, SourceGoneError, SourceError.
+        """
+        for oid, statements in tables:
+            if statements not in self._locked:
+                if self._do(statements, oid=oid) != b"%d\n" % oid:
+                    raise _renamed()
+                self._locked.add(statements)
 
     def copy(self, statement: str) -> Iterator[bytes]:
         """What a COPY statement sends, in blocks of any size; the server's row count is in `rows` afterwards.
@@ -79,13 +99,19 @@ class Psql:
         raise self._failure()
 
     def _join(self, preamble: str) -> None:
-        self._send(f"{preamble};\n\\echo {self._mark.decode()}\n")
+        self._do(preamble, joining=True)
+
+    def _do(self, statements: str, *, joining: bool = False, oid: int | None = None) -> bytes:
+        """What the statements answer, which is short; `oid` is that of the table they are about."""
+        self._send(f"{statements};\n\\echo {self._mark.decode()}\n")
+        end = self._mark + b"\n"
         said = b""
-        while not said.endswith(self._mark + b"\n"):
+        while not said.endswith(end):
             block = os.read(self._output, BLOCK)
             if not block:
-                raise self._failure(joining=True)
+                raise self._failure(joining=joining, oid=oid)
             said += block
+        return said.removesuffix(end)
 
     def close(self) -> None:
         """End the transaction and the process; harmless when it has gone already."""
@@ -107,7 +133,7 @@ class Psql:
         except OSError as error:
             raise self._failure() from error
 
-    def _failure(self, *, joining: bool = False) -> SourceError:
+    def _failure(self, *, joining: bool = False, oid: int | None = None) -> SourceError:
         stderr = self._process.stderr
         said = stderr.read().decode(errors="replace") if stderr is not None else ""
         code = said.rsplit(":", 1)[-1].strip() if "ERROR" in said or "FATAL" in said else ""
@@ -121,7 +147,28 @@ class Psql:
                 "the connection to PostgreSQL broke while rows were read",
                 hint="The next run starts again and sends only what is not on the store yet.",
             )
+        if code in BUSY | DROPPED:
+            return _busy(code, oid)
         return SourceError(
             f"PostgreSQL stopped the reading of rows with SQLSTATE {code}",
             hint="Look up the code in PostgreSQL's documentation, and the server's log for the statement.",
         )
+
+
+def _busy(code: str, oid: int | None) -> SourceBusyError:
+    """Why reading could not go on, without waiting for somebody else; the table, where it is known, by its number."""
+    if code in DROPPED:
+        return _renamed()
+    if oid is not None:
+        return busy_table(oid)
+    return SourceBusyError(
+        f"somebody else was in the way of reading rows (SQLSTATE {code})",
+        hint="A migration holds or waits for a lock, or the statement was cancelled; the next attempt may succeed.",
+    )
+
+
+def _renamed() -> SourceBusyError:
+    return SourceBusyError(
+        "a table or schema was renamed or dropped while rows were read",
+        hint="The next attempt takes the database as it is then.",
+    )

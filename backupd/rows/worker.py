@@ -58,6 +58,7 @@ class Worker:
         """Read one table, or a part of it. Raises SourceError, UnmappedError, SpoolFullError."""
         if self._psql is None:
             self._psql = Psql(self._setup.psql, self._setup.environment, self._setup.preamble)
+        self._psql.lock(task.locks)
         splitter = Splitter(routed=task.routed, mask=task.mask, seed=self._seed, limit=self._setup.pending_limit // 2)
         spans = Spans(self, task)
         rows, added = splitter.rows, self._dedup.added

@@ -17,7 +17,7 @@ from backupd.seal.containers.layout import Context
 from backupd.trace import Progress
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
 
     from backupd.catalog.memory.index import Generation, Index
     from backupd.operations.backup.generation import Keyed, Segments
@@ -67,6 +67,8 @@ class Intake:
         self.read_rows = 0
         self.new = 0
         self.watch: tuple[Trace, str] | None = None
+        self.check: Callable[[], None] | None = None
+        """Raises what stops the reading."""
 
     def of(self, data_class: str, tenant: str | None) -> Keyed:
         """The segment, which is among the gathered from now on."""
@@ -107,6 +109,8 @@ class Intake:
 
     def has_room(self) -> bool:
         self._shipper.check()
+        if self.check is not None:
+            self.check()
         return self._shipper.spooled <= self._spool_size
 
     def spilled(self, spilled: Spilled) -> None:

@@ -15,10 +15,11 @@ from backupd.operations.backup.spans import SpanLog
 from backupd.operations.backup.tasks import TableTask, plan_tasks
 from backupd.planning.source.names import Names
 from backupd.planning.source.tenancy import map_tables, require_mapped
-from backupd.postgres.connect import connect, resolved
+from backupd.postgres.failures import translated
 from backupd.postgres.schema.ddl import dump_globals, dump_schema, large_objects_command
-from backupd.postgres.source.exported import Exported
+from backupd.postgres.source.exported import Exported, beside
 from backupd.postgres.source.facts import Facts, divide_facts, read_facts, read_sequences
+from backupd.postgres.source.waiters import giving_way
 from backupd.postgres.tools import Client, client, find_programs
 from backupd.rows.pool import Task, WorkerPool
 from backupd.rows.protocol import BytesTask, CommandTask, Setup
@@ -97,23 +98,29 @@ def read_database(job: Job, node: Node, held: HeldSource, spool: Path, onto: Ont
             hint="The application has not purged it. `backupd tenant list` shows who is past the date.",
         )
     programs = find_programs(source.client_folders, exported.version)
-    with client(programs, resolved(holder.connection)) as started:
+    with (
+        client(programs, holder.parameters()) as started,
+        giving_way(source, holder, node.lock_timeout, node.clock.monotonic) as waiters,
+    ):
         setups = _setups(node, started, exported, spool, onto)
         tables = plan_tasks(mapping.tables, inventory.by_name(), _mask_keeper(onto, exported.database))
         node.trace.emit(PhaseStarted(READING, job.label, sum(_size(task) for task in tables)))
-        intake.watch = (node.trace, job.label)
+        intake.watch, intake.check = (node.trace, job.label), waiters.check
         with WorkerPool(setups, _worker_environment(node), intake) as pool:
             try:
-                files = _read_all(pool, tables, _Files(started, holder, names, job, mapping, node.lock_timeout))
+                files = _read_all(pool, tables, _Files(started, holder, names, job, mapping))
+                with beside(source, holder) as free:
+                    sequences = read_sequences(holder.connection, free)
+                with translated():
+                    facts = divide_facts(read_facts(holder.connection), sequences, names)
             except SourceError:
-                holder.check()  # where the server went away, that is the news, not what it made a program say
+                waiters.check()  # where we gave way, or the server went away, that is the news,
+                holder.check()  # not what it made a program say
                 raise
-            with connect(source) as free:
-                sequences = read_sequences(holder.connection, free)
-            facts = divide_facts(read_facts(holder.connection), sequences, names)
             holder.check()
             pool.release()
             holder.release()
+            intake.check = None  # nothing is locked any more
             seconds = node.clock.monotonic() - held.since
             node.trace.emit(PhaseDone(READING, job.label, seconds))
             pool.finish()
@@ -129,16 +136,17 @@ class _Files:
     names: Names
     job: Job
     mapping: TenancyMap
-    lock_timeout: float
 
 
 def _read_all(pool: WorkerPool, tables: list[TableTask], wanted: _Files) -> list[FileTask]:
     """Rows first; pg_dump looks at the schema beside them, on a connection of its own."""
-    with ThreadPoolExecutor(1, thread_name_prefix="schema") as beside:
-        schema = beside.submit(
-            dump_schema, wanted.client, wanted.holder.exported, wanted.names, lock_timeout=wanted.lock_timeout
-        )
-        pool.run([task.copy for task in tables])
+    with ThreadPoolExecutor(1, thread_name_prefix="schema") as executor:
+        schema = executor.submit(dump_schema, wanted.client, wanted.holder.exported, wanted.names)
+        try:
+            pool.run([task.copy for task in tables])
+        except BaseException:
+            wanted.holder.end_readers()  # pg_dump, too, which would be waited for while others wait for the tables
+            raise
         ddl = schema.result()
     files = _files(ddl, dump_globals(wanted.client, wanted.holder.connection, wanted.names), wanted, len(tables))
     pool.run([file.task for file in files])

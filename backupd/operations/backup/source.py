@@ -46,7 +46,7 @@ def held_source(source: Source, job: Job, node: Node) -> Iterator[HeldSource]:
     columns, since = tenant_columns(job.tenancy), node.clock.monotonic()
     with ExitStack() as stack:
         try:
-            holder = stack.enter_context(hold(source, lock_timeout=node.lock_timeout))
+            holder = stack.enter_context(hold(source, lock_timeout=node.lock_timeout, clock=node.clock))
         except SourceError as error:
             if not error.retryable:
                 # Locking needs the very rights that preflight looks for, and PostgreSQL's refusal names no GRANT.

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from backupd.model.routes import Column, MappedTable, Path, Tenant
 from backupd.model.tenancy import ClassPolicy
 from backupd.planning.source.ranges import block_ranges
-from backupd.postgres.source.select import select_rows
+from backupd.postgres.source.select import read_tables, select_rows
 from backupd.rows.protocol import CopyTask
 
 if TYPE_CHECKING:
@@ -50,7 +50,8 @@ def plan_tasks(
         if one.policy is not ClassPolicy.NEVER:
             table = tables[one.table]
             mask = mask_of(one, usual_mask(table, one))
-            planned.extend(_of_table(one, table, mask))
+            locks = tuple((tables[name].oid, sql) for name, sql in read_tables(table, one.route))
+            planned.extend(_of_table(one, table, locks, mask))
     planned.sort(key=lambda task: -task.blocks)
     return [_numbered(task, number) for number, task in enumerate(planned)]
 
@@ -64,12 +65,14 @@ def usual_mask(table: Table, mapped: MappedTable) -> int:
     return min((1 << nearest) - 1, WIDEST_MASK)
 
 
-def _of_table(mapped: MappedTable, table: Table, mask: int) -> Iterable[TableTask]:
+def _of_table(mapped: MappedTable, table: Table, locks: tuple[tuple[int, str], ...], mask: int) -> Iterable[TableTask]:
     ranges = block_ranges(table.blocks)
     for place, blocks in enumerate(ranges):
         selection = select_rows(table, mapped.route, blocks if len(ranges) > 1 else None)
         tenant = mapped.route.tenant if isinstance(mapped.route, Tenant) else None
-        copy = CopyTask(-1, selection.sql, mapped.data_class, selection.routed, tenant, mapped.null_to_shared, mask)
+        copy = CopyTask(
+            -1, selection.sql, mapped.data_class, selection.routed, tenant, mapped.null_to_shared, locks, mask
+        )
         size = (blocks.end or table.blocks) - blocks.start
         yield TableTask(mapped, table, place, copy, max(0, size))
 

@@ -12,22 +12,23 @@ from backupd.planning.source.names import Names
 from backupd.postgres.connect import Connection
 from backupd.postgres.schema.large_objects import filtered
 from backupd.postgres.schema.ownership import Ddl, divide_archive, divide_globals
+from backupd.postgres.settings import SHORT_WAIT
 from backupd.postgres.source.exported import Exported
 from backupd.postgres.tools import Client, failure, run
 
 Result = TypeVar("Result")
 
+_WAIT = f"--lock-wait-timeout={round(SHORT_WAIT * 1000)}"
 _PASSWORDS = "SELECT pg_catalog.has_table_privilege('pg_catalog.pg_authid', 'SELECT')"
 _LARGE_OBJECTS = "SELECT EXISTS (SELECT FROM pg_catalog.pg_largeobject_metadata)"
 
 
-def dump_schema(client: Client, exported: Exported, names: Names, *, lock_timeout: float = 30.0) -> Ddl:
-    """The schema as `pg_dump --create --schema-only` sees it, by segment. `lock_timeout` is in seconds.
+def dump_schema(client: Client, exported: Exported, names: Names) -> Ddl:
+    """The schema as `pg_dump --create --schema-only` sees it, by segment.
 
-    Raises SourceError, SourceGoneError or SourceBusyError.
+    Raises SourceError, SourceGoneError or SourceBusyError: it waits for no table's lock for long.
     """
-    wait = f"--lock-wait-timeout={round(lock_timeout * 1000)}"
-    command = client.command("pg_dump", "-Fc", "-Z0", "--create", "--schema-only", wait, _snapshot(exported))
+    command = client.command("pg_dump", "-Fc", "-Z0", "--create", "--schema-only", _WAIT, _snapshot(exported))
     return _streamed(command, client, lambda read: divide_archive(read, names))
 
 
@@ -50,7 +51,7 @@ def large_objects_command(client: Client, connection: Connection, exported: Expo
     if connection.execute(_LARGE_OBJECTS).fetchone() != (True,):
         return None
     only = ("--data-only", "--blobs", "--exclude-table=*.*")
-    return filtered(client.command("pg_dump", "-Fc", "-Z0", *only, _snapshot(exported)))
+    return filtered(client.command("pg_dump", "-Fc", "-Z0", *only, _WAIT, _snapshot(exported)))
 
 
 def _snapshot(exported: Exported) -> str:

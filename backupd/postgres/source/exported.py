@@ -7,23 +7,38 @@ snapshot show up as unlocked, and the attempt starts over.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+import re
+from collections.abc import Iterator
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
 import psycopg
 
+from backupd.clock import Clock, SystemClock
 from backupd.errors import BusyError, SourceBusyError, SourceError, SourceGoneError
 from backupd.postgres import settings
-from backupd.postgres.connect import Connection, Source, open_connection
+from backupd.postgres.connect import Connection, Source, open_connection, resolved
 from backupd.postgres.failures import translated
-from backupd.postgres.quoting import qualified
+from backupd.postgres.quoting import literal
+from backupd.postgres.source.locks import Obstacle, lock_tables
 
 _LOCK_KEY = 0x6261636B75706421
 """Advisory lock of everybody who backs up this database: "backup!" in ASCII."""
-_BATCH = 500
 _ATTEMPTS = 5
+"""At least so many, where tables come and go."""
+_LONGEST_NAME = 40
+"""Characters: PostgreSQL cuts the whole at 63."""
+_PAUSE = 1.0
+"""Seconds between two tries, in which nothing is locked and nothing is waited for."""
+_BLINK = 0.1
+"""Seconds before the tables are listed again."""
+
+END_READERS = """
+SELECT pg_catalog.pg_terminate_backend(a.pid) FROM pg_catalog.pg_stat_activity a
+WHERE a.application_name = %s AND a.usename = SESSION_USER AND a.pid <> pg_catalog.pg_backend_pid()
+"""
+"""A statement whose output nobody takes at the moment can be ended, but not cancelled."""
 
 _LOCKABLE = """
 SELECT c.oid, n.nspname, c.relname FROM pg_catalog.pg_class c
@@ -59,8 +74,8 @@ class Exported:
     standby: bool
 
     def preamble(self) -> str:
-        """SQL that puts a session under the fixed settings and into this snapshot."""
-        return settings.statements(settings.reading(self.version)) + (
+        """SQL that puts a session under the fixed settings, with short waits for locks, and into this snapshot."""
+        return settings.statements(settings.beside(self.version)) + (
             "BEGIN TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY;\n"
             f"SET TRANSACTION SNAPSHOT '{self.identifier}';\n"
         )
@@ -74,6 +89,22 @@ class Holder:
         """Sees the snapshot until `release`."""
         self.exported = exported
         self._held = True
+
+    @property
+    def readers(self) -> str:
+        """The application name of connections that read beside this one, and on this server of nobody else."""
+        info = self.connection.info
+        name = re.sub(r"[^ -~]", "?", info.get_parameters().get("application_name", ""))
+        return f"{name[:_LONGEST_NAME]} {info.backend_pid}".strip()
+
+    def parameters(self) -> dict[str, str]:
+        """Parameters of programs that read beside this connection. As secret as those of `resolved`."""
+        return {**resolved(self.connection), "application_name": self.readers}
+
+    def end_readers(self) -> None:
+        """End everybody who reads beside this connection, wherever they are, as nothing of it is needed any more."""
+        with suppress(psycopg.Error):
+            self.connection.execute(END_READERS, (self.readers,))
 
     @property
     def held(self) -> bool:
@@ -103,12 +134,14 @@ class Holder:
 
 
 @contextmanager
-def hold(source: Source, *, lock_timeout: float = 30.0, single: bool = True) -> Iterator[Holder]:
+def hold(
+    source: Source, *, lock_timeout: float = 30.0, single: bool = True, clock: Clock | None = None
+) -> Iterator[Holder]:
     """Export a snapshot and hold it, and the right to be the only backup of this database, until the block ends.
 
-    `lock_timeout` is in seconds, for each batch of tables. `single=False` does without the advisory lock, for
-    readers that are no backup. Raises BusyError while another backup runs, SourceBusyError when a lock is not to be had
-    in time, and SourceError and SourceGoneError as PostgreSQL answers.
+    `lock_timeout` is in seconds, for all tries to lock the tables together. `single=False` does without the advisory
+    lock, for readers that are no backup. Raises BusyError while another backup runs, SourceBusyError when a lock is not
+    to be had in time, and SourceError and SourceGoneError as PostgreSQL answers.
     """
     with translated():
         connection = open_connection(source)
@@ -116,7 +149,7 @@ def hold(source: Source, *, lock_timeout: float = 30.0, single: bool = True) -> 
             refuse_pooler(connection)
             if single:
                 _claim(connection)
-            holder = Holder(connection, _export(connection, lock_timeout))
+            holder = Holder(connection, _export(connection, lock_timeout, clock or SystemClock()))
             yield holder
             holder.release()
         finally:
@@ -139,6 +172,27 @@ def joined(source: Source, exported: Exported) -> Iterator[Connection]:
                     "the exported snapshot is gone", hint="The next run starts with a new one."
                 ) from None
             yield connection
+        finally:
+            connection.close()
+
+
+@contextmanager
+def beside(source: Source, holder: Holder) -> Iterator[Connection]:
+    """A connection in autocommit beside the holder's, as long as the block lasts; it waits for no lock for long.
+
+    Raises SourceBusyError when it would have to, and when what the holder's snapshot shows was dropped since.
+    """
+    with translated():
+        connection = open_connection(source)
+        try:
+            connection.execute(settings.statements(settings.beside(holder.exported.version)).encode())
+            connection.execute(f"SET application_name = {literal(holder.readers)}".encode())
+            yield connection
+        except (psycopg.errors.UndefinedTable, psycopg.errors.InvalidSchemaName):
+            raise SourceBusyError(
+                "something was dropped or renamed after the snapshot was taken",
+                hint="The next attempt takes the database as it is then.",
+            ) from None
         finally:
             connection.close()
 
@@ -174,25 +228,41 @@ def _end(connection: Connection) -> None:
         connection.execute("SELECT pg_catalog.pg_advisory_unlock_all()")
 
 
-def _export(connection: Connection, lock_timeout: float) -> Exported:
-    for _ in range(_ATTEMPTS):
-        exported = _attempt(connection, lock_timeout)
-        if exported is not None:
-            return exported
+def _export(connection: Connection, lock_timeout: float, clock: Clock) -> Exported:
+    """Try until the tables can be locked all at once; whoever needs one of them waits no longer than for one try."""
+    deadline, attempts = clock.monotonic() + lock_timeout, 0
+    obstacle: Obstacle | None = None
+    while True:
+        left = deadline - clock.monotonic()
+        outcome = _attempt(connection, obstacle, min(left, settings.SHORT_WAIT))
+        if isinstance(outcome, Exported):
+            return outcome
         connection.rollback()
-    raise SourceBusyError(
-        "tables come and go faster than they can be locked", hint="Run the backup when no migration is running."
-    )
+        attempts, left = attempts + 1, deadline - clock.monotonic()
+        if isinstance(outcome, Obstacle):
+            if left <= 0:
+                raise outcome.error()
+            # The first time it is waited for at once: most locks are held briefly.
+            clock.sleep(min(left, _PAUSE) if obstacle is not None else 0)
+            obstacle = outcome
+        elif left > 0 or attempts < _ATTEMPTS:
+            clock.sleep(_BLINK)
+        else:
+            raise SourceBusyError(
+                "tables come and go faster than they can be locked", hint="Run the backup when no migration is running."
+            )
 
 
-def _attempt(connection: Connection, lock_timeout: float) -> Exported | None:
-    """One try; None when the tables changed under it."""
+def _attempt(connection: Connection, waited_for: Obstacle | None, wait: float) -> Exported | Obstacle | None:
+    """One try: what stood in the way, or None when the tables changed under it."""
     wanted = {oid: (schema, table) for oid, schema, table in connection.execute(_LOCKABLE)}
     connection.execute("BEGIN TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
     try:
-        _lock(connection, list(wanted.values()), lock_timeout)
+        obstacle = lock_tables(connection, wanted, waited_for, wait)
     except (psycopg.errors.UndefinedTable, psycopg.errors.InvalidSchemaName, psycopg.errors.WrongObjectType):
         return None
+    if obstacle is not None:
+        return obstacle
     row = connection.execute(_EXPORT).fetchone()
     if row is None:
         return None
@@ -201,12 +271,3 @@ def _attempt(connection: Connection, lock_timeout: float) -> Exported | None:
         return None
     version = connection.info.server_version
     return Exported(identifier, instant.astimezone(UTC), lsn or "0/0", version, database, standby)
-
-
-def _lock(connection: Connection, tables: Sequence[tuple[str, str]], timeout: float) -> None:
-    execute: Callable[[str], object] = lambda text: connection.execute(text.encode())  # noqa: E731  # shorter than a def
-    execute(f"SET LOCAL lock_timeout = '{round(timeout * 1000)}ms'")
-    for start in range(0, len(tables), _BATCH):
-        names = ", ".join(f"ONLY {qualified(*name)}" for name in tables[start : start + _BATCH])
-        execute(f"LOCK TABLE {names} IN ACCESS SHARE MODE")
-    execute("SET LOCAL lock_timeout = 0")

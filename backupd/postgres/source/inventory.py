@@ -15,9 +15,9 @@ _SYSTEM = "n.nspname IN ('pg_catalog', 'information_schema') OR n.nspname ~ '^pg
 
 _TABLES = f"""
 SELECT c.oid, n.nspname, c.relname, c.relkind, c.relispartition, c.relpersistence,
-  CASE WHEN c.relkind IN ('r', 'm') THEN
+  CASE WHEN c.relkind = 'r' THEN
     pg_catalog.pg_relation_size(c.oid) / pg_catalog.current_setting('block_size')::int8 ELSE 0 END,
-  CASE WHEN c.relkind IN ('r', 'm') THEN pg_catalog.pg_table_size(c.oid) ELSE 0 END,
+  CASE WHEN c.relkind = 'r' THEN pg_catalog.pg_table_size(c.oid) ELSE 0 END,
   c.reltuples, d.extname,
   (SELECT e.extcondition[pg_catalog.array_position(e.extconfig, c.oid)]
    FROM pg_catalog.pg_extension e WHERE c.oid = ANY (e.extconfig) LIMIT 1)
@@ -30,6 +30,8 @@ LEFT JOIN LATERAL (
 WHERE c.relkind IN ('r', 'p', 'm', 'f') AND c.relpersistence <> 't'
   AND (NOT ({_SYSTEM}) OR EXISTS (SELECT FROM pg_catalog.pg_extension e WHERE c.oid = ANY (e.extconfig)))
 """  # noqa: S608  # made of constants of this module
+
+"""Sizes of tables only: to look at a materialized view that is refreshed means to wait for the end of that."""
 
 _COLUMNS = f"""
 SELECT a.attrelid, pg_catalog.array_agg(a.attname ORDER BY a.attnum)

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from backupd.model.inventory import Table
+from backupd.model.inventory import Table, TableName
 from backupd.model.routes import Column, Path, Route
 from backupd.planning.source.ranges import BlockRange
-from backupd.postgres.quoting import identifier, qualified
+from backupd.postgres.quoting import identifier, literal, qualified
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,10 +35,30 @@ def select_rows(table: Table, route: Route, blocks: BlockRange | None = None) ->
     return Selection(f"COPY ({_query(table, tenant, joins, range_)}) TO STDOUT", routed=bool(tenant))
 
 
+def read_tables(table: Table, route: Route) -> list[tuple[TableName, str]]:
+    """The tables that `select_rows` reads, each with statements that lock it and answer the oid of what they locked.
+
+    They do not wait for the lock.
+    """
+    found = [(table.name, _lock(table.name, whole=False))]
+    if isinstance(route, Path):
+        found += [(step.key.target, _lock(step.key.target, whole=step.whole)) for step in route.steps]
+    return list(dict.fromkeys(found))
+
+
+def _lock(name: TableName, *, whole: bool) -> str:
+    found = f"SELECT {literal(qualified(name.schema, name.table))}::pg_catalog.regclass::pg_catalog.oid"
+    return f"LOCK TABLE {_only(name, whole=whole)} IN ACCESS SHARE MODE NOWAIT; {found}"
+
+
+def _only(name: TableName, *, whole: bool = False) -> str:
+    return ("" if whole else "ONLY ") + qualified(name.schema, name.table)
+
+
 def _query(table: Table, tenant: str, joins: str, range_: str) -> str:
     columns = [f"t.{identifier(column)}" for column in table.columns]
     listed = ", ".join([tenant, *columns] if tenant else columns)
-    source = f"FROM ONLY {qualified(table.name.schema, table.name.table)}"
+    source = f"FROM {_only(table.name)}"
     if table.condition is not None and not tenant and not range_:
         plain = ", ".join(identifier(column) for column in table.columns)
         return f"SELECT {plain} {source} {table.condition}"
@@ -63,7 +83,7 @@ def _joins(route: Path) -> list[str]:
     joins, left = [], "t"
     for number, step in enumerate(route.steps, start=1):
         right, key = f"p{number}", step.key
-        target = ("" if step.whole else "ONLY ") + qualified(key.target.schema, key.target.table)
+        target = _only(key.target, whole=step.whole)
         pairs = zip(key.target_columns, key.operators, key.columns, strict=True)
         condition = " AND ".join(
             f"{right}.{identifier(target_column)} {operator} {left}.{identifier(column)}"

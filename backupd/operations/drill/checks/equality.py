@@ -112,7 +112,7 @@ def _in_parallel(tasks: Sequence[Task], started: Client, version: int) -> Iterab
 
 
 def _read_tables(tasks: Sequence[Task], started: Client, version: int) -> list[_Found]:
-    preamble = settings.statements(settings.reading(version)) + "BEGIN TRANSACTION READ ONLY"
+    preamble = settings.statements(settings.beside(version)) + "BEGIN TRANSACTION READ ONLY"
     psql = Psql(started.command("psql"), started.environment, preamble)
     try:
         return [_read_table(task, psql) for task in tasks]

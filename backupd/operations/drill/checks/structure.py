@@ -13,14 +13,14 @@ from backupd.errors import SourceError
 from backupd.model.stored.report import CheckName
 from backupd.operations.drill.scene import Findings
 from backupd.planning.source.names import Names
-from backupd.postgres.connect import connect, resolved
+from backupd.postgres.connect import resolved
 from backupd.postgres.quoting import identifier
 from backupd.postgres.schema.ddl import dump_globals, dump_schema, large_objects_command
 from backupd.postgres.schema.likeness import Difference, Schema, differences, not_valid, read_schema
 from backupd.postgres.schema.object_digests import object_digests, reader_of
 from backupd.postgres.schema.statements import split_statements
 from backupd.postgres.scratch import looking
-from backupd.postgres.source.exported import hold
+from backupd.postgres.source.exported import beside, hold
 from backupd.postgres.source.facts import read_facts, read_sequences
 from backupd.postgres.tools import client, find_programs
 
@@ -53,7 +53,7 @@ def read_structure(scene: Scene) -> Structure:
     contents, plan, source = scene.restored.contents, scene.restored.plan, scene.restored.source
     expected = read_schema(contents.file(plan, "ddl-head")[0], contents.file(plan, "ddl"))
     names = Names(scene.world.tenancies[scene.subject.record.database], scene.subject.choice.record.database)
-    with hold(source, single=False) as holder, connect(source) as free:
+    with hold(source, single=False) as holder, beside(source, holder) as free:
         connection = holder.connection
         programs = find_programs(source.client_folders, connection.info.server_version)
         with client(programs, resolved(connection)) as started:
