@@ -12,13 +12,15 @@ import psycopg
 import pytest
 from doubles.postgres import Server
 from doubles.processes import eventually
+from fix_inplace import HARM, Shop
 from fix_postgres import Database
 from fix_regions import Region
 
 from backupd.errors import BackupdError, SourceBusyError
 from backupd.model.tenancy import TableRule, Tenancy, TenancyKind
+from backupd.operations.restore.inplace import applying
 from backupd.planning.source.names import Names
-from backupd.postgres.connect import Source, resolved
+from backupd.postgres.connect import Connection, Source, resolved
 from backupd.postgres.schema.ddl import dump_schema
 from backupd.postgres.source.exported import Holder, hold
 from backupd.postgres.source.facts import read_sequences
@@ -337,3 +339,31 @@ class TestHolder:
 def held_source(database: Database) -> Iterator[Holder]:
     with hold(Source(database.conninfo)) as holder:
         yield holder
+
+
+class TestInPlace:
+    def test_an_alter_beside_a_restore_in_place_hangs_nothing(
+        self, shop: Shop, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """It waits for the tables we hold; our second look must not wait behind it without an end."""
+        shop.sql(*HARM)
+        before = shop.rows()
+        lock, altering = applying.lock_rows, []
+
+        def slow(connection: Connection, pair: object) -> None:
+            lock(connection, pair)  # type: ignore[arg-type]
+            if not altering:
+                altering.append(Beside(lambda: shop.sql("ALTER TABLE sale ADD COLUMN note text")))
+                eventually(lambda: waiting(shop.database))
+
+        monkeypatch.setattr(applying, "lock_rows", slow)
+        monkeypatch.setattr(applying, "_ATTEMPTS", 1)
+        restoring = Beside(lambda: shop.restore(lock_timeout=1.0))
+        try:
+            assert restoring.ended()
+            assert altering[0].ended()
+        finally:
+            end_everybody(shop.database)
+        assert isinstance(restoring.error, SourceBusyError), restoring.error
+        shop.sql("ALTER TABLE sale DROP COLUMN note")
+        assert shop.rows() == before

@@ -18,7 +18,7 @@ class Timer:
     """Starts when it is made."""
 
     def __init__(self, clock: Clock, trace: Trace) -> None:
-        self._clock = clock
+        self.clock = clock
         self._trace = trace
         self._began = clock.monotonic()
         self._seconds: dict[str, float] = {}
@@ -27,9 +27,9 @@ class Timer:
     def phase(self, name: str, total: int | None = None) -> Iterator[None]:
         """One phase, of `total` bytes when somebody knows; phases of one name are added up."""
         self._trace.emit(PhaseStarted(name, total_estimate=total))
-        begun = self._clock.monotonic()
+        begun = self.clock.monotonic()
         yield
-        taken = self._clock.monotonic() - begun
+        taken = self.clock.monotonic() - begun
         self._seconds[name] = self._seconds.get(name, 0.0) + taken
         self._trace.emit(PhaseDone(name, seconds=taken))
 
@@ -38,4 +38,4 @@ class Timer:
         return tuple(self._seconds.items())
 
     def seconds(self) -> float:
-        return self._clock.monotonic() - self._began
+        return self.clock.monotonic() - self._began

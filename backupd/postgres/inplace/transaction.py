@@ -9,12 +9,17 @@ import psycopg
 
 from backupd.errors import RefusedError
 from backupd.postgres.failures import translated
+from backupd.postgres.settings import SHORT_WAIT, milliseconds
 from backupd.postgres.source.exported import refuse_pooler
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
+    from backupd.clock import Clock
     from backupd.postgres.connect import Connection
+
+_PAUSE = 0.5
+"""Seconds between two tries, in which nothing is locked."""
 
 _INSTANCE = """
 SELECT pg_catalog.pg_postmaster_start_time()::text, d.oid FROM pg_catalog.pg_database d
@@ -40,21 +45,44 @@ def instance(connection: Connection) -> tuple[str, int]:
 
 
 @contextmanager
-def begun(connection: Connection, lock_timeout: float) -> Iterator[None]:
+def begun(connection: Connection, lock: Callable[[], object], lock_timeout: float, clock: Clock) -> Iterator[None]:
     """A transaction that sees one instant, and its own changes; rolled back unless the block commits it.
 
-    The instant is that of the first look: locks of tables can be taken before. Errors of PostgreSQL leave the block as
-    SourceErrors; SourceBusyError when somebody else holds a lock, or changed a row that was to be locked.
+    `lock` takes the locks it needs, in as many short tries as fit into `lock_timeout` seconds: others must not wait for
+    what we have locked while we wait for the rest. The instant is that of the first look: locks of tables can be taken
+    before. Errors of PostgreSQL leave the block as SourceErrors; SourceBusyError when somebody else holds a lock, or
+    changed a row that was to be locked.
     """
     with translated():
-        connection.execute("BEGIN TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ WRITE")
         try:
-            connection.execute(f"SET LOCAL lock_timeout = '{round(lock_timeout * 1000)}ms'".encode())
+            _begin(connection, lock, lock_timeout, clock)
+            connection.execute(f"SET LOCAL lock_timeout = '{milliseconds(lock_timeout)}'".encode())
             yield
         finally:
-            if connection.info.transaction_status != psycopg.pq.TransactionStatus.IDLE:
-                with suppress(psycopg.Error):
-                    connection.execute("ROLLBACK")
+            _roll_back(connection)
+
+
+def _begin(connection: Connection, lock: Callable[[], object], lock_timeout: float, clock: Clock) -> None:
+    deadline = clock.monotonic() + lock_timeout
+    while True:
+        connection.execute("BEGIN TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ WRITE")
+        wait = min(SHORT_WAIT, deadline - clock.monotonic())
+        connection.execute(f"SET LOCAL lock_timeout = '{milliseconds(wait)}'".encode())
+        try:
+            lock()
+        except (psycopg.errors.LockNotAvailable, psycopg.errors.DeadlockDetected):
+            _roll_back(connection)
+            if clock.monotonic() >= deadline:
+                raise
+            clock.sleep(_PAUSE)
+        else:
+            return
+
+
+def _roll_back(connection: Connection) -> None:
+    if connection.info.transaction_status != psycopg.pq.TransactionStatus.IDLE:
+        with suppress(psycopg.Error):
+            connection.execute("ROLLBACK")
 
 
 def commit(connection: Connection) -> None:

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
 from backupd.errors import SourceBusyError, SourceError
-from backupd.operations.restore.inplace.looking import Look, look
+from backupd.operations.restore.inplace.looking import Look, around, look
 from backupd.planning.restoring.inplace import ACCEPTABLE, Kind
 from backupd.postgres.inplace.comparing import Digest, digest_others, digest_ours, digest_staged
 from backupd.postgres.inplace.references import References
 from backupd.postgres.inplace.transaction import begun, commit
 from backupd.postgres.inplace.writing import Writer, lock_rows, lock_tables, raise_sequences
+from backupd.postgres.settings import SHORT_WAIT, milliseconds
 from backupd.postgres.target import session
 
 if TYPE_CHECKING:
@@ -63,13 +66,10 @@ def accepted(request: InPlaceRequest) -> frozenset[Kind]:
 
 
 def _attempt(ready: Ready, request: InPlaceRequest, timer: Timer, saved: Look | None) -> Applied:
-    connection, live = ready.connection, ready.live
-    with begun(connection, request.lock_timeout):
+    connection = ready.connection
+    with ExitStack() as stack:
         with timer.phase("locking"):
-            around = {oid for one in live.references for oid in (one.referring, *one.leaves)} - set(ready.pairs)
-            lock_tables(connection, (pair.live.sql for pair in ready.pairs.values()), map(live.sql, sorted(around)))
-            for pair in ready.pairs.values():
-                lock_rows(connection, pair)
+            stack.enter_context(begun(connection, partial(_lock, ready), request.lock_timeout, timer.clock))
         with timer.phase("comparing"):
             found = look(ready, request)
             _require_still(ready, request, found)
@@ -81,6 +81,12 @@ def _attempt(ready: Ready, request: InPlaceRequest, timer: Timer, saved: Look | 
         if found.blocked(accepted(request)):
             return Applied(found, committed=False)
         return _write(ready, timer, found)
+
+
+def _lock(ready: Ready) -> None:
+    lock_tables(ready.connection, (pair.live.sql for pair in ready.pairs.values()), around(ready))
+    for pair in ready.pairs.values():
+        lock_rows(ready.connection, pair)
 
 
 def _write(ready: Ready, timer: Timer, found: Look) -> Applied:
@@ -104,6 +110,8 @@ def _require_still(ready: Ready, request: InPlaceRequest, found: Look) -> None:
     """Now that the rows are locked, nobody may have slipped in between them and the instant that is looked at."""
     seen = References(ready.connection, ready.live, ready.pairs).watched(ready.connection)
     with session.connect(request.target, request.database) as other:
+        # Behind somebody who waits for our own locks it would wait without an end.
+        other.execute(f"SET lock_timeout = '{milliseconds(SHORT_WAIT)}'".encode())
         now = {oid: digest_ours(other, pair) for oid, pair in ready.pairs.items()}
         if now != found.ours or References(other, ready.live, ready.pairs).watched(other) != seen:
             raise SourceBusyError(

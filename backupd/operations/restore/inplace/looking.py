@@ -11,6 +11,7 @@ from backupd.postgres.inplace.comparing import Changes, Digest, changed_keys, co
 from backupd.postgres.inplace.keys import check_conflicts, key_conflicts
 from backupd.postgres.inplace.references import References
 from backupd.postgres.inplace.rights import firing_conflicts, may_quiet
+from backupd.postgres.inplace.writing import lock_tables
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -60,6 +61,18 @@ def look(ready: Ready, request: InPlaceRequest) -> Look:
     conflicts = (*ready.conflicts, *_obstacles(ready, differing, quiet=quiet))
     ours = {oid: digest_ours(connection, pair) for oid, pair in ready.pairs.items()}
     return Look(changes, tuple(order), conflicts, ours, quiet)
+
+
+def around(ready: Ready) -> list[str]:
+    """Tables, as SQL names them, that are only looked at: those that refer to the tenant's, and those referred to."""
+    found = {oid for one in ready.live.references for oid in (one.referring, *one.leaves)} - set(ready.pairs)
+    return [ready.live.sql(oid) for oid in sorted(found)]
+
+
+def lock_to_look(ready: Ready) -> None:
+    """Lock what `look` reads, all at once, where the role may read it. Raises psycopg's errors."""
+    if not ready.blind:
+        lock_tables(ready.connection, (), [*(pair.live.sql for pair in ready.pairs.values()), *around(ready)])
 
 
 def tell_keys(ready: Ready, request: InPlaceRequest, found: Look) -> None:

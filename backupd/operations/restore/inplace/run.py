@@ -13,6 +13,7 @@ Whatever fails leaves the database as it was. There is nothing to clean: what is
 from __future__ import annotations
 
 from contextlib import ExitStack
+from functools import partial
 from typing import TYPE_CHECKING
 
 from backupd.errors import RefusedError
@@ -20,7 +21,7 @@ from backupd.operations.restore.choosing import choose, read_history
 from backupd.operations.restore.contents import Contents
 from backupd.operations.restore.inplace.applying import Applied, accepted, apply, settled
 from backupd.operations.restore.inplace.contents import TenantContents
-from backupd.operations.restore.inplace.looking import look, tell_keys
+from backupd.operations.restore.inplace.looking import lock_to_look, look, tell_keys
 from backupd.operations.restore.inplace.session import readied
 from backupd.operations.restore.inplace.values import InPlaceReport
 from backupd.operations.restore.run import noted
@@ -95,7 +96,8 @@ def restore_in_place(request: InPlaceRequest, repository: Repository, world: Wor
 
 
 def _first_look(ready: Ready, request: InPlaceRequest, timer: Timer) -> Look:
-    with timer.phase("comparing"), begun(ready.connection, request.lock_timeout):
+    locks = partial(lock_to_look, ready)
+    with timer.phase("comparing"), begun(ready.connection, locks, request.lock_timeout, timer.clock):
         found = look(ready, request)
         tell_keys(ready, request, found)
         return found

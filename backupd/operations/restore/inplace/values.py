@@ -35,7 +35,7 @@ class InPlaceRequest:
     triggers_fire: bool = False
     """Whether triggers and rules act as they do for everybody."""
     lock_timeout: float = 10.0
-    """Seconds, for each lock."""
+    """Seconds, for all tries to lock what is compared and written together, and for each row that is written."""
     tell_key: Callable[[str, str, str], None] | None = field(default=None, repr=False)
     """Is given each row that differs: its table, `delete`, `update` or `insert`, and its key as JSON."""
 
