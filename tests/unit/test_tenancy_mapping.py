@@ -47,6 +47,20 @@ def test_the_default_column_maps_tables_that_have_it() -> None:
     }
 
 
+def test_the_first_column_with_several_spellings_is_named_and_the_others_counted() -> None:
+    """Where a backup refuses; no foreign-key path is proposed, which would not mend it."""
+    loose = [table(name, "tenant_id", ambiguous=(("tenant_id", "citext"),)) for name in ("a", "b", "c")]
+    outcome = mapping(by_column(), *loose)
+    assert [(one.ambiguous, one.proposals) for one in outcome.unmapped] == [(True, ())] * 3
+    with pytest.raises(UnmappedError) as caught:
+        require_mapped(outcome)
+    first = "public.a.tenant_id says whose rows are, and is citext: one tenant may have several spellings"
+    assert caught.value.message == f"{first} (and 2 tables more)"
+    with pytest.raises(UnmappedError) as caught:
+        require_mapped(mapping(by_column(), *loose[:2]))
+    assert caught.value.message == f"{first} (and 1 table more)"
+
+
 def test_a_path_may_go_on_along_another_tables_path() -> None:
     """A rule's path up to a table that has a path of its own is the whole way."""
     outcome = mapping(

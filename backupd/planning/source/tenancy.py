@@ -55,7 +55,8 @@ def require_mapped(mapping: TenancyMap) -> None:
     if mapping.unmapped:
         spelled = [table for table in mapping.unmapped if table.ambiguous]
         if spelled:
-            more = f" (and {len(spelled) - 1} more tables)" if len(spelled) > 1 else ""
+            others = len(spelled) - 1
+            more = f" (and {others} table{'s' if others > 1 else ''} more)" if others else ""
             raise UnmappedError(f"{spelled[0].reason}{more}", hint=AMBIGUOUS_CURE)
         count = len(mapping.unmapped)
         raise UnmappedError(
