@@ -28,7 +28,7 @@ The way from nothing to a proven backup:
   backupd backup be                        and again every night
   backupd snapshots be
   backupd verify be --read-data 10% --identity ops.identity
-  backupd restore be app --snapshot latest --target "dbname=app_restored" --identity ops.identity
+  backupd restore database be app --snapshot latest --target "dbname=app_restored" --identity ops.identity
 
 \b
 Files and environment:

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import functools
+import inspect
 import os
+from collections.abc import Callable
+from dataclasses import fields, is_dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
 
 import typer
 
@@ -55,6 +59,41 @@ PassphraseOption = Annotated[
         "Without it, it is asked for on the terminal.",
     ),
 ]
+
+
+def grouped(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Give a command the options of every parameter whose type is a dataclass, as if each field were one of its own.
+
+    Several commands share a set of options this way, declared once. Defaults are those of the fields, which are
+    annotated as parameters are.
+    """
+    own = inspect.signature(command, eval_str=True).parameters
+    groups: dict[str, Any] = {name: one.annotation for name, one in own.items() if is_dataclass(one.annotation)}
+    shown = [one.replace(kind=one.KEYWORD_ONLY) for name, one in own.items() if name not in groups]
+    shown += [one for group in groups.values() for one in _fields(group)]
+
+    @functools.wraps(command)
+    def call(**given: Any) -> Any:
+        gathered = {
+            name: group(**{field.name: given.pop(field.name) for field in fields(group)})
+            for name, group in groups.items()
+        }
+        return command(**given, **gathered)
+
+    call.__signature__ = inspect.Signature(shown)  # type: ignore[attr-defined]  # what Typer reads, and mypy knows not
+    call.__annotations__ = {one.name: one.annotation for one in shown}
+    return call
+
+
+def _fields(group: Any) -> list[inspect.Parameter]:
+    """The fields of a dataclass, each with a default, as parameters of a command."""
+    hints = get_type_hints(group, include_extras=True)
+    return [
+        inspect.Parameter(
+            field.name, inspect.Parameter.KEYWORD_ONLY, default=field.default, annotation=hints[field.name]
+        )
+        for field in fields(group)
+    ]
 
 
 def configured_file(context: typer.Context, option: Path | None) -> Path:

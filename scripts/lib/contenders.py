@@ -154,7 +154,9 @@ class Backupd(Contender):
         target = self.ground.region.server.conninfo(database)
         identity = ("--identity", "ops.identity", "--passphrase-file", "passphrase")
         return run(
-            [*self.program, "restore", "be", "bench", "--target", target, *identity], self.environment, self.local
+            [*self.program, "restore", "database", "be", "bench", "--target", target, *identity],
+            self.environment,
+            self.local,
         )
 
 

@@ -167,7 +167,7 @@ def damage(act: Scene) -> None:
 def restored(act: Scene) -> None:
     """8: restore the latest snapshot, and compare every table."""
     act.voice.step("Restore into a new database")
-    act.backupd("restore", "be", "tracker", "--target", target(act, "tracker_restored"), *OPS)
+    act.backupd("restore", "database", "be", "tracker", "--target", target(act, "tracker_restored"), *OPS)
     compare(act, scene.contents(act.be, "tracker"), act.be, "tracker_restored")
 
 
@@ -175,7 +175,7 @@ def back_in_time(act: Scene, moment: str, held: dict[str, Content]) -> None:
     """9: restore as it was before the changes."""
     act.voice.step("Restore as it was before the changes")
     dsn = target(act, "tracker_before")
-    act.backupd("restore", "be", "tracker", "--snapshot", moment, "--target", dsn, *OPS)
+    act.backupd("restore", "database", "be", "tracker", "--snapshot", moment, "--target", dsn, *OPS)
     compare(act, held, act.be, "tracker_before", quiet=True)
 
 

@@ -78,7 +78,7 @@ def one(shape: seed.Shape, *, quiet: bool) -> list[Figure]:
         place = _build(stack, folder, shape)
         target = place.source.server.conninfo("restored")
         key = ("--identity", str(folder / "ops.identity"), "--passphrase-file", str(folder / "pass"))
-        restore = ("restore", "be", "tracker", "--snapshot", "latest", "--target", target, *key)
+        restore = ("restore", "database", "be", "tracker", "--snapshot", "latest", "--target", target, *key)
         for name, command in (("backup", ("backup",)), ("again", ("backup",)), ("restore", restore)):
             if name == "again":
                 with place.source.server.connect("tracker") as connection:

@@ -44,8 +44,8 @@ def place() -> Iterator[Path]:
     shutil.rmtree(folder)
 
 
-def restoring(node: NodeFolder, *where: str) -> list[str]:
-    return node.command("restore", "be", "app", *where, "--identity", "id", "--passphrase-file", "pass")
+def restoring(node: NodeFolder, command: str, *where: str) -> list[str]:
+    return node.command("restore", command, "be", "app", *where, "--identity", "id", "--passphrase-file", "pass")
 
 
 def wait_until(done: Callable[[], object]) -> None:
@@ -70,11 +70,11 @@ def killed(node: NodeFolder, command: list[str], when: Callable[[], object]) -> 
 def test_killed_while_it_writes_files(backed_up: NodeFolder, place: Path) -> None:
     """The folder has not its name; the next restore tells what was left and is whole; one command removes it."""
     files = place / "files"
-    killed(backed_up, restoring(backed_up, "--target-dir", str(files)), lambda: list(place.rglob("*.copy")))
+    killed(backed_up, restoring(backed_up, "files", "--target-dir", str(files)), lambda: list(place.rglob("*.copy")))
     (left,) = place.iterdir()
     assert left.name.startswith(TEMPORARY)
     done = subprocess.run(
-        restoring(backed_up, "--target-dir", str(files)),
+        restoring(backed_up, "files", "--target-dir", str(files)),
         cwd=backed_up.folder,
         env=backed_up.environment,
         capture_output=True,
@@ -83,7 +83,7 @@ def test_killed_while_it_writes_files(backed_up: NodeFolder, place: Path) -> Non
     )
     assert left.name in done.stderr
     assert (files / "MANIFEST.json").exists()
-    told = backed_up.run("restore", "be", "app", "--clean", "--target-dir", str(files))
+    told = backed_up.run("restore", "clean", "--target-dir", str(files))
     assert told.stdout.decode().startswith("removed 1 of 1 unfinished folders")
     assert list(place.iterdir()) == [files]
 
@@ -96,6 +96,6 @@ def test_killed_while_it_fills_a_scratch_server(backed_up: NodeFolder, place: Pa
         sockets[:] = place.glob(f"{PREFIX}*/socket/.s.PGSQL.*")
         return sockets
 
-    killed(backed_up, restoring(backed_up, "--scratch", str(place / "look"), "--keep"), serving)
+    killed(backed_up, restoring(backed_up, "scratch", "--target-dir", str(place / "look"), "--keep"), serving)
     wait_until(lambda: not list(place.iterdir()))
     assert not processes(sockets[0].parents[1] / "data")

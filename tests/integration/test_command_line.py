@@ -164,11 +164,11 @@ def test_the_whole_way(story, pg15, make_database):
     restored = make_database(pg15)
     pg15.drop_database(restored.name)
     target = pg15.conninfo(restored.name)
-    story.with_key("restore", "be", "app", "--target", target, "--snapshot", listed[0]["name"][:25])
+    story.with_key("restore", "database", "be", "app", "--target", target, "--snapshot", listed[0]["name"][:25])
     assert restored.sql("SELECT count(*) FROM issue WHERE title = 'changed'") == [(0,)]
-    story.with_key("restore", "be", "app", "--target", target, status=10)
+    story.with_key("restore", "database", "be", "app", "--target", target, status=10)
     pg15.drop_database(restored.name)
-    story.with_key("restore", "be", "app", "--target", target, "--store", "away")
+    story.with_key("restore", "database", "be", "app", "--target", target, "--store", "away")
     assert restored.sql("SELECT count(*) FROM issue WHERE title = 'changed'") == [(1,)]
     assert restored.sql("SELECT count(*) FROM session") == [(0,)]
     assert TENANT not in story.printed
@@ -214,7 +214,15 @@ def test_damage_is_told_and_stops_a_restore(story, pg15):
     assert [one["clean"] for one in found] == [False, True]
     assert pack.name in json.dumps(found[0])
     failed = story.with_key(
-        "restore", "be", "app", "--target", pg15.conninfo(f"{story.app.name}_never"), "--store", "disk", status=7
+        "restore",
+        "database",
+        "be",
+        "app",
+        "--target",
+        pg15.conninfo(f"{story.app.name}_never"),
+        "--store",
+        "disk",
+        status=7,
     )
     assert pack.parent.name in failed["error"]["message"]
 

@@ -72,7 +72,7 @@ def test_a_store_added_later_stands_alone(
     restored = Database(pg17, unique("restored"))
     try:
         target = pg17.conninfo(restored.name)
-        done = node.run("restore", "be", "app", "--store", "far", "--target", target, *OPENED)
+        done = node.run("restore", "database", "be", "app", "--store", "far", "--target", target, *OPENED)
         assert done.returncode == 0, done.stderr.decode()
         rows = "SELECT id, tenant, said FROM note WHERE tenant <> 'secretive-3' ORDER BY id"
         assert restored.sql(rows) == database.sql(rows)

@@ -147,7 +147,7 @@ def test_the_command_says_which_and_what_became_of_them(
     write_identity(node.folder / "id", "ops", node.pair, "pass")
     (node.folder / "pass").write_text("pass\n")
     name = unique("told")
-    asked = ("restore", "be", "app", "--tenant", "1", "--target", pg17.conninfo(name))
+    asked = ("restore", "database", "be", "app", "--tenant", "1", "--target", pg17.conninfo(name))
     key = ("--identity", "id", "--passphrase-file", "pass")
     refused = node.run(*asked, *key)
     assert (refused.returncode, b"--without-broken-keys" in refused.stderr) == (4, True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import secrets
+import shlex
 import shutil
 import subprocess
 from collections.abc import Iterator
@@ -42,8 +43,8 @@ class Whole:
         (node.folder / "pass").write_text("pass\n")
 
     def run(self, *arguments: str, status: int = 0) -> str:
-        key = () if "--clean" in arguments else ("--identity", "id", "--passphrase-file", "pass")
-        done = self.node.run("restore", "be", *arguments, *key)
+        command, *rest = arguments
+        done = self.node.run("restore", command, "be", *rest, "--identity", "id", "--passphrase-file", "pass")
         self.printed += (done.stdout + done.stderr).decode()
         assert done.returncode == status, self.printed
         return done.stdout.decode() + done.stderr.decode()
@@ -89,7 +90,7 @@ ALL = [("app", False, True), ("own", True, True), ("own", True, True)]
 def test_a_region_is_restored_as_far_as_it_can_be(whole: Whole) -> None:
     """Each database beside its own; one that is missing makes the status; nothing done is done again, what failed is
     tried again, and what is new is a new restore."""
-    answer = whole.json("--target", whole.target, status=2)
+    answer = whole.json("region", "--target", whole.target, status=2)
     assert found(answer, "report") == ALL
     assert answer["missing"] == ["later"]
     names = {"app_restored", f"of_{TENANT}1_restored", f"of_{TENANT}2_restored"}
@@ -102,12 +103,12 @@ def test_a_region_is_restored_as_far_as_it_can_be(whole: Whole) -> None:
     whole.server.drop_database(f"of_{TENANT}2_restored")
     whole.server.create_database(f"of_{TENANT}2_restored")
     at = answer["again"]
-    again = whole.json("--target", whole.target, "--snapshot", at, status=10)
+    again = whole.json("region", "--target", whole.target, "--snapshot", at, status=10)
     assert sorted(found(again, "done_before")) == sorted([*ALL[1:2], ("app", False, False), ("own", True, False)])
     assert [one["error"]["kind"] for one in again["databases"] if "error" in one] == ["Refused"]
     assert found(again, "report")[0] == ALL[0]
 
-    told = whole.run("--target", whole.target, "--snapshot", at, status=10)
+    told = whole.run("region", "--target", whole.target, "--snapshot", at, status=10)
     assert "be/app of" in told
     assert "restored by an earlier run, left as it is" in told
     assert (
@@ -117,7 +118,7 @@ def test_a_region_is_restored_as_far_as_it_can_be(whole: Whole) -> None:
     assert "be/later: there is no snapshot of it at that time" in told
 
     whole.node.json("backup", "be", "--database", "app")
-    newer = whole.run("--target", whole.target, "--suffix", "_2", status=2)
+    newer = whole.run("region", "--target", whole.target, "--suffix", "_2", status=2)
     assert (newer.count("restored own of"), 'as "app_2"' in newer) == (2, True)
     assert TENANT not in whole.printed
 
@@ -125,19 +126,23 @@ def test_a_region_is_restored_as_far_as_it_can_be(whole: Whole) -> None:
 def test_a_region_on_paper(whole: Whole) -> None:
     """What would be done is told for each database, for people, for programs and to be kept; nothing is made."""
     before = whole.names()
-    plan = whole.run("--plan", status=2)
+    plan = whole.run("preview", status=2)
     assert plan.count("\nown (") == 2
-    assert "3 databases to the target: " in plan
-    answer = whole.json("--plan", status=2)
+    assert "3 databases: " in plan
+    answer = whole.json("preview", status=2)
     assert [one["plan"]["rows"] for one in answer["databases"]] == [2, 1, 1]
-    book = whole.run("--runbook", status=2)
+    book = whole.run("runbook", status=2)
     for words in ("RUNBOOK: all databases of region be", "later: no snapshot", "--globals --analyze", "recover store"):
         assert words in book
     assert f"--snapshot {answer['again']}" in book
+    for line in (book + whole.run("runbook", "app")).split("\n"):
+        if line.strip().startswith("backupd "):
+            # An option that is not known is refused before help is given.
+            assert whole.node.run(*shlex.split(line)[1:], "--help").returncode == 0, line
     assert whole.names() == before
     name = answer["databases"][0]["snapshot"][:25]
-    assert "a snapshot is of one database, not of a region" in whole.run("--plan", "--snapshot", name, status=2)
-    assert "no snapshot of the region fits" in whole.run("--plan", "--snapshot", "2020-01-01", status=2)
+    assert "a snapshot is of one database, not of a region" in whole.run("preview", "--snapshot", name, status=2)
+    assert "no snapshot of the region fits" in whole.run("preview", "--snapshot", "2020-01-01", status=2)
     assert TENANT not in whole.printed
 
 
@@ -145,11 +150,11 @@ def test_a_region_as_plain_files(whole: Whole, tmp_path: Path) -> None:
     """A folder for each database; the second run does what the first could not, and no more."""
     out = tmp_path / "out"
     (out / "app").mkdir(parents=True)
-    first = whole.json("--target-dir", str(out), status=10)
+    first = whole.json("files", "--target-dir", str(out), status=10)
     assert found(first, "report") == [("app", False, False), *ALL[1:]]
     assert {path.name for path in out.iterdir()} == {"app", f"own-of_{TENANT}1", f"own-of_{TENANT}2"}
     (out / "app").rmdir()
-    second = whole.json("--target-dir", str(out), "--snapshot", first["again"], status=2)
+    second = whole.json("files", "--target-dir", str(out), "--snapshot", first["again"], status=2)
     assert found(second, "report") == [ALL[0], ("own", True, False), ("own", True, False)]
     assert (out / "app" / "MANIFEST.json").exists()
     assert TENANT not in whole.printed
@@ -165,13 +170,13 @@ def test_damage_of_one_database_does_not_stop_the_others(whole: Whole) -> None:
         (broken,) = (path for path in (folder / segment).iterdir() if sha256 in path.name)
         broken.chmod(0o600)
         broken.write_bytes(b"x" + broken.read_bytes()[1:])
-    answer = whole.json("--target", whole.target, status=7)
+    answer = whole.json("region", "--target", whole.target, status=7)
     assert found(answer, "report") == [("app", False, False), *ALL[1:]]
     place = whole.node.folder / "disk" / "be" / "snapshots"
     (path,) = (path for path in place.rglob("*") if path.name.startswith(label["app"][:25]))
     path.chmod(0o600)
     path.write_bytes(path.read_bytes().replace(b"app", b"apq", 1))
-    answer = whole.json("--target", whole.target, "--suffix", "_x", status=7)
+    answer = whole.json("region", "--target", whole.target, "--suffix", "_x", status=7)
     assert (answer["missing"], len(answer["unreadable"])) == (["app", "later"], 1)
     assert found(answer, "report") == ALL[1:]
 
@@ -193,7 +198,7 @@ def shell(command: str) -> None:
 def test_a_region_in_a_scratch_server_that_stays(whole: Whole, reachable: Path) -> None:
     """Running, without an address, with every database and role; what is printed stops and removes it."""
     look = reachable / "look"
-    answer = whole.json("--scratch", str(look), "--keep", status=2)
+    answer = whole.json("scratch", "--target-dir", str(look), "--keep", status=2)
     assert found(answer, "report") == ALL
     kept = answer["scratch"]
     with psycopg.connect(f"{kept['connect']} dbname=postgres") as connection:
@@ -214,7 +219,7 @@ def test_one_database_in_a_scratch_server_to_be_started(whole: Whole, reachable:
     """It is stopped; the commands that are printed start it, reach it, stop it and remove it. A folder that exists is
     refused, and a restore that fails leaves none."""
     look = reachable / "look"
-    told = whole.run("app", "--scratch", str(look))
+    told = whole.run("scratch", "app", "--target-dir", str(look))
     lines = {line.strip().partition(":")[0]: line.partition(":")[2].strip() for line in told.split("\n")}
     assert "stopped; it has no network" in told
     shell(lines["start it"])
@@ -227,8 +232,8 @@ def test_one_database_in_a_scratch_server_to_be_started(whole: Whole, reachable:
     )
     assert rows.stdout == "2|owner_of_note\n"
     shell(lines["stop it"])
-    assert "exists already" in whole.run("app", "--scratch", str(look), status=10)
+    assert "exists already" in whole.run("scratch", "app", "--target-dir", str(look), status=10)
     shell(lines["remove"])
-    whole.run("app", "--scratch", str(look), "--table", "public.none", status=2)
-    assert "too long" in whole.run("app", "--scratch", str(reachable / ("x" * 90)), status=10)
+    whole.run("scratch", "app", "--target-dir", str(look), "--table", "public.none", status=2)
+    assert "too long" in whole.run("scratch", "app", "--target-dir", str(reachable / ("x" * 90)), status=10)
     assert list(reachable.iterdir()) == []

@@ -14,7 +14,7 @@ from fix_postgres import Database
 from fix_regions import CLASSES, Region
 
 from backupd.catalog.repository import Repository
-from backupd.cli.commands.restore.places.cleaning import clean_up
+from backupd.cli.commands.restore.clean import drop_unfinished
 from backupd.clock import SystemClock
 from backupd.errors import UsageError
 from backupd.model.tenancy import ClassPolicy, TableRule, Tenancy, TenancyKind
@@ -163,15 +163,15 @@ def test_a_plan_says_what_a_restore_does(
     assert 0 < one.fetched * 10 < whole.fetched
 
 
-def test_cleaning_drops_what_was_left_and_nothing_else(region: Region, capsys: pytest.CaptureFixture[str]) -> None:
+def test_cleaning_drops_what_was_left_and_nothing_else(region: Region) -> None:
     """Databases of restores that were killed go; one that somebody is connected to, and all others, stay."""
     left, busy, mine = f"{TEMPORARY}left", f"{TEMPORARY}busy", "mine"
     with postgres.running(17) as server:  # of its own: on another one it would meet the restores of other tests
         for name in (left, busy, mine):
             server.create_database(name)
         with server.connect(busy):
-            clean_up(region.source(server), SystemClock())
+            lines = list(drop_unfinished(region.source(server), SystemClock()))
         names = {name for (name,) in server.sql("postgres", "SELECT datname FROM pg_database")}
         assert left not in names
         assert {busy, mine} <= names
-        assert left in capsys.readouterr().out
+        assert lines[1:] == [f"  {left}"]

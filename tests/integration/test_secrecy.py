@@ -246,7 +246,7 @@ def test_errors_of_a_restore_do_not_quote(
     key = ("--identity", "ops.identity", "--passphrase-file", "pass")
     target = pg15.conninfo(unique("restored"))
     for option in ((), ("--json",)):
-        assert "23514" in secretive.run("restore", "be", "app", "--target", target, *key, *option, status=4)
+        assert "23514" in secretive.run("restore", "database", "be", "app", "--target", target, *key, *option, status=4)
     assert secretive.found == set()
 
 

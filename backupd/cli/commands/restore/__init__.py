@@ -1,5 +1,27 @@
-"""`restore`: a database or a region anew, or one tenant in place."""
+"""`restore …`: bring back a database, a region, or one tenant in place; or say beforehand what that would do."""
 
-from backupd.cli.commands.restore.command import add
+from __future__ import annotations
 
-__all__ = ["add"]
+import typer
+
+from backupd.cli.commands.restore import clean, database, files, inplace, preview, region, runbook, scratch
+from backupd.cli.options import EXIT_STATUS, grouped
+
+
+def add(app: typer.Typer) -> None:
+    group = typer.Typer(
+        rich_markup_mode=None,
+        help="Restore a database, all of a region, or one tenant in place. Every row is compared with what was signed.",
+    )
+    for name, command in (
+        ("database", database.database),
+        ("region", region.region),
+        ("in-place", inplace.in_place),
+        ("files", files.files),
+        ("scratch", scratch.scratch),
+        ("preview", preview.preview),
+        ("runbook", runbook.runbook),
+        ("clean", clean.clean),
+    ):
+        group.command(name, epilog=EXIT_STATUS)(grouped(command))
+    app.add_typer(group, name="restore")

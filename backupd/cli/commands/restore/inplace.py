@@ -1,56 +1,136 @@
-"""`restore --in-place`: one tenant, into the running database."""
+"""`restore in-place`: one tenant, into the running database."""
 
 from __future__ import annotations
 
 import json
 import os
 import re
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
 
 from backupd.cli import output
+from backupd.cli.commands.restore.options import (
+    DatabaseArgument,
+    PassfileOption,
+    RegionArgument,
+    RunningOption,
+    SnapshotOptions,
+    tenant_names,
+)
+from backupd.cli.commands.restore.task import configured, opened
 from backupd.errors import RefusedError, UsageError
 from backupd.planning.restoring.inplace import ACCEPTABLE, HARMLESS, SENTENCES, Kind
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
-    from pathlib import Path
-
-    from backupd.catalog.repository import Repository
-    from backupd.model.ids import RegionName
-    from backupd.operations.restore.inplace import InPlaceReport
+    from backupd.cli.commands.restore.task import RestoreTask
+    from backupd.operations.restore.inplace import InPlaceReport, InPlaceRequest
     from backupd.operations.restore.inplace.values import Before
-    from backupd.operations.restore.values import World
     from backupd.postgres.connect import Source
-    from backupd.wiring import Wiring
 
 _REFERENCE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._/#-]{0,63}")
 
 
-@dataclass(frozen=True, slots=True)
-class Asked:
-    """The options of a restore in place."""
+def in_place(
+    context: typer.Context,
+    region: RegionArgument,
+    database: DatabaseArgument,
+    tenant: Annotated[
+        str,
+        typer.Option(
+            "--tenant",
+            metavar="TENANT",
+            show_default=False,
+            help="Whose rows. - reads the name from standard input.",
+        ),
+    ],
+    target: RunningOption,
+    apply: Annotated[bool, typer.Option("--apply", help="Back up, then write, not only compare.")] = False,
+    no_backup_before: Annotated[
+        str | None,
+        typer.Option(
+            "--no-backup-before",
+            metavar="REFERENCE",
+            show_default=False,
+            help="With --apply: do not back up first; where it is written down why, or what did.",
+        ),
+    ] = None,
+    accept: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--accept",
+            metavar="CONFLICT",
+            show_default=False,
+            help="table-new, shared-row-changed or deferrable-key need not stop it; may be repeated.",
+        ),
+    ] = None,
+    triggers_fire: Annotated[bool, typer.Option("--triggers-fire", help="Let triggers and rules act.")] = False,
+    keys_file: Annotated[
+        Path | None,
+        typer.Option(
+            "--keys-file",
+            metavar="FILE",
+            show_default=False,
+            help="Write the keys of rows that differ into this new file.",
+        ),
+    ] = None,
+    passfile: PassfileOption = None,
+    *,
+    options: SnapshotOptions,
+) -> int:
+    """Make one tenant's rows in a running database those of a snapshot.
 
-    region: RegionName
-    label: str
-    tenant: str
-    source: Source
-    name: str
-    """Of the running database."""
-    snapshot: str
-    apply: bool
-    reference: str | None
-    accept: frozenset[Kind]
-    triggers_fire: bool
-    keys_file: Path | None
+    Without --apply they are compared only. With it the database is backed up, and then the rows are written in one
+    transaction that leaves everybody else's as they are. What stands in the way is found before anything is written.
+    Sequences are only raised, and stay so if it is not completed.
 
-
-def kinds(names: list[str]) -> frozenset[Kind]:
-    """What `--accept` names.
-
-    Raises UsageError.
+    \b
+    Examples:
+      backupd restore in-place be app --tenant acme --target "host=db1 dbname=app" --identity ops.identity
+      backupd restore in-place be app --tenant acme --apply --target "host=db1 dbname=app" --identity ops.identity
     """
+    from backupd.operations.restore.inplace import InPlaceRequest, restore_in_place
+
+    wiring, place = configured(context, options, region, database)
+    who = _one_tenant(tenant)
+    source, name = wiring.restore_target(target, passfile)
+    accepted = _kinds(accept or [])
+    _require_reference(no_backup_before)
+    with opened(wiring, place, options) as task, _keys(keys_file) as tell_key:
+        request = InPlaceRequest(
+            database,
+            options.snapshot,
+            source,
+            name,
+            who,
+            wiring.tenancy(place, database),
+            apply=apply,
+            before=no_backup_before or (_backup_before(task, database, source, name) if apply else None),
+            accepted=accepted,
+            triggers_fire=triggers_fire,
+            lock_timeout=wiring.config.node.lock_timeout.total_seconds(),
+            tell_key=tell_key,
+        )
+        report = restore_in_place(request, task.repository, task.world)
+    if options.as_json:
+        output.print_json({"region": place, "target": name, "report": report})
+    else:
+        output.print_lines(_lines(report, request))
+    return RefusedError.exit_code if apply and report.blocked else 0
+
+
+def _one_tenant(given: str) -> str:
+    names = tenant_names([given])
+    if len(names) != 1:
+        raise UsageError("one tenant is restored in place", hint="Others are restored one by one, or somewhere new.")
+    return next(iter(names))
+
+
+def _kinds(names: list[str]) -> frozenset[Kind]:
+    """What `--accept` names."""
     known = {kind.value: kind for kind in ACCEPTABLE}
     unknown = sorted(set(names) - known.keys())
     if unknown:
@@ -58,49 +138,24 @@ def kinds(names: list[str]) -> frozenset[Kind]:
     return frozenset(known[name] for name in names)
 
 
-def run_in_place(wiring: Wiring, asked: Asked, repository: Repository, world: World, *, as_json: bool) -> int:
-    """Preview or restore, and say so; the exit status.
-
-    Raises what the operation raises, UsageError for options that do not fit.
-    """
-    from backupd.operations.restore.inplace import InPlaceRequest, restore_in_place
-
-    if asked.reference is not None and not _REFERENCE.fullmatch(asked.reference):
+def _require_reference(given: str | None) -> None:
+    if given is not None and not _REFERENCE.fullmatch(given):
         raise UsageError(
             "--no-backup-before is no reference",
             hint="Give the number of a ticket or a snapshot's name, not a sentence.",
         )
-    with _keys(asked.keys_file) as tell_key:
-        request = InPlaceRequest(
-            asked.label,
-            asked.snapshot,
-            asked.source,
-            asked.name,
-            asked.tenant,
-            wiring.tenancy(asked.region, asked.label),
-            apply=asked.apply,
-            before=_before(wiring, asked, world),
-            accepted=asked.accept,
-            triggers_fire=asked.triggers_fire,
-            lock_timeout=wiring.config.node.lock_timeout.total_seconds(),
-            tell_key=tell_key,
-        )
-        report = restore_in_place(request, repository, world)
-    if as_json:
-        output.print_json({"region": asked.region, "target": asked.name, "report": report})
-    else:
-        output.print_lines(_told(report, asked))
-    return RefusedError.exit_code if asked.apply and report.blocked else 0
 
 
-def _before(wiring: Wiring, asked: Asked, world: World) -> Before | str | None:
-    if asked.reference is not None or not asked.apply or wiring.config.node.signing_key_file is None:
-        return asked.reference
+def _backup_before(task: RestoreTask, label: str, source: Source, name: str) -> Before | None:
+    """What backs the database up; None on a machine that makes no backups."""
+    wiring = task.wiring
+    if wiring.config.node.signing_key_file is None:
+        return None
     from backupd.operations.restore.inplace.before import BackupBefore
 
-    stores = wiring.stores_of(asked.region)
-    targets = [wiring.target(asked.region, store, asked.label, world.trace) for store in stores]
-    return BackupBefore(targets, asked.source, asked.name)
+    stores = wiring.stores_of(task.region)
+    targets = [wiring.target(task.region, store, label, task.world.trace) for store in stores]
+    return BackupBefore(targets, source, name)
 
 
 @contextmanager
@@ -121,16 +176,18 @@ def _keys(path: Path | None) -> Iterator[Callable[[str, str, str], None] | None]
         )
 
 
-def _told(report: InPlaceReport, asked: Asked) -> list[str]:
-    word = "restored" if report.applied else "nothing was written" if asked.apply else "preview"
-    lines = [f'{word}: one tenant in "{asked.name}", {report.label} of {report.exported}, snapshot {report.snapshot}']
+def _lines(report: InPlaceReport, request: InPlaceRequest) -> list[str]:
+    word = "restored" if report.applied else "nothing was written" if request.apply else "preview"
+    lines = [
+        f'{word}: one tenant in "{request.database}", {report.label} of {report.exported}, snapshot {report.snapshot}'
+    ]
     if report.tables:
         headings = ("table", "delete", "update", "insert")
         rows = [(one.table, one.deletes, one.updates, one.inserts) for one in report.tables]
         lines += [f"  {line}" for line in output.aligned(output.Table(headings, rows))]
     else:
         lines.append("  no row differs")
-    notes = HARMLESS | asked.accept | ({Kind.TRIGGERS} if asked.triggers_fire else set())
+    notes = HARMLESS | request.accepted | ({Kind.TRIGGERS} if request.triggers_fire else set())
     for conflict in report.conflicts:
         sentence, advice = SENTENCES[conflict.kind]
         weight = "note" if conflict.kind in notes else "conflict"

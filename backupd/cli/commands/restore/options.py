@@ -1,156 +1,154 @@
-"""The options of `restore`."""
+"""The options of the `restore` commands. Those that several share are declared here once, in sets."""
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Iterable
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from backupd.cli.options import ConfigOption, IdentityOption, JsonOption, PassphraseOption, StoreOption
+from backupd.errors import UsageError
+
+if TYPE_CHECKING:
+    from backupd.planning.restoring.selection import Selection
+
 RegionArgument = Annotated[str, typer.Argument(metavar="REGION", show_default=False)]
 DatabaseArgument = Annotated[
+    str, typer.Argument(metavar="DATABASE", show_default=False, help="The configured label of the database.")
+]
+AnyDatabaseArgument = Annotated[
     str | None,
     typer.Argument(
         metavar="[DATABASE]", help="The configured label. [default: all databases of the region]", show_default=False
     ),
 ]
 TargetOption = Annotated[
-    str | None,
+    str,
     typer.Option(
         "--target",
         metavar="DSN",
         show_default=False,
-        help="The server to restore to, and as dbname the name of the new database, or of the running one.",
+        help="The server to restore to, and as dbname the name of the new database.",
     ),
+]
+ServerOption = Annotated[
+    str, typer.Option("--target", metavar="DSN", show_default=False, help="The server to restore to, without dbname.")
+]
+RunningOption = Annotated[
+    str,
+    typer.Option(
+        "--target",
+        metavar="DSN",
+        show_default=False,
+        help="The server, and as dbname the name of the running database.",
+    ),
+]
+PassfileOption = Annotated[
+    Path | None,
+    typer.Option("--passfile", metavar="FILE", show_default=False, help="The target's password file, as .pgpass."),
 ]
 TargetDirOption = Annotated[
-    Path | None,
-    typer.Option(
-        "--target-dir",
-        metavar="FOLDER",
-        show_default=False,
-        help="Write plain files that psql loads into this new folder, not encrypted.",
-    ),
+    Path, typer.Option("--target-dir", metavar="FOLDER", show_default=False, help="The new folder.")
 ]
-ScratchOption = Annotated[
-    Path | None,
-    typer.Option(
-        "--scratch",
-        metavar="FOLDER",
-        show_default=False,
-        help="Make a server of its own in this new folder, on a unix socket only, and restore into that.",
-    ),
-]
-KeepOption = Annotated[bool, typer.Option("--keep", help="With --scratch: leave the server running.")]
+KeepOption = Annotated[bool, typer.Option("--keep", help="Leave the server running.")]
 SuffixOption = Annotated[
-    str | None,
-    typer.Option(
-        "--suffix",
-        metavar="TEXT",
-        show_default=False,
-        help="For a region: what the names of its new databases end with. [default: _restored on a --target]",
-    ),
-]
-SnapshotOption = Annotated[
-    str,
-    typer.Option("--snapshot", metavar="ID|TIME|latest", help="Its name's beginning, or the newest at a time."),
-]
-TenantOption = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--tenant",
-        metavar="TENANT",
-        show_default=False,
-        help="Only this tenant, with the shared rows; may be repeated. - reads names from standard input.",
-    ),
-]
-TableOption = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--table",
-        metavar="PATTERN",
-        show_default=False,
-        help="Only rows of these tables, as in public.note or billing.*; may be repeated. The structure is whole, "
-        "but for foreign keys.",
-    ),
-]
-DataClassOption = Annotated[
-    list[str] | None,
-    typer.Option("--class", metavar="CLASS", show_default=False, help="Only rows of this data class; likewise."),
-]
-PlanOption = Annotated[
-    bool, typer.Option("--plan", help="Say what would be fetched and written, and how long it should take.")
-]
-RunbookOption = Annotated[
-    bool,
-    typer.Option("--runbook", help="Print what to do, step by step, with this snapshot's sizes, to keep."),
-]
-OverrideOption = Annotated[
-    str | None,
-    typer.Option(
-        "--override",
-        metavar="REFERENCE",
-        show_default=False,
-        help="Of the decision that allows the region's rows on this machine, where its locations do not.",
-    ),
-]
-CleanOption = Annotated[
-    bool,
-    typer.Option(
-        "--clean", help="Remove what killed restores left on the target's server, or beside the folder, and no more."
-    ),
+    str, typer.Option("--suffix", metavar="TEXT", help="What the names of the new databases end with.")
 ]
 GlobalsOption = Annotated[bool, typer.Option("--globals", help="Make roles that the server does not have.")]
 WithoutBrokenKeysOption = Annotated[
     bool,
     typer.Option(
         "--without-broken-keys",
-        help="Where rows refer to rows that are left out, have such foreign keys hold for new rows only; told by name.",
+        help="Where rows refer to rows that are left out, have such foreign keys hold for new rows only; they are "
+        "listed by name.",
     ),
 ]
+JobsOption = Annotated[int, typer.Option("--jobs", min=1, max=64, help="Tables and indexes at once.")]
+AnalyzeOption = Annotated[bool, typer.Option("--analyze", help="Gather statistics before handing it over.")]
 MemberOption = Annotated[
     str | None,
     typer.Option(
         "--member", metavar="NAME", show_default=False, help="Which database, where the label stands for several."
     ),
 ]
-JobsOption = Annotated[int, typer.Option("--jobs", min=1, max=64, help="Tables and indexes at once.")]
-AnalyzeOption = Annotated[bool, typer.Option("--analyze", help="Gather statistics before handing it over.")]
-PassfileOption = Annotated[
-    Path | None,
-    typer.Option("--passfile", metavar="FILE", show_default=False, help="The target's password file, as .pgpass."),
-]
-InPlaceOption = Annotated[
-    bool, typer.Option("--in-place", help="Compare one --tenant with its rows in the running database --target.")
-]
-ApplyOption = Annotated[bool, typer.Option("--apply", help="With --in-place: back up, then write, not only compare.")]
-NoBackupBeforeOption = Annotated[
-    str | None,
-    typer.Option(
-        "--no-backup-before",
-        metavar="REFERENCE",
-        show_default=False,
-        help="With --apply: do not back up first; where it is written down why, or what did.",
-    ),
-]
-AcceptOption = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--accept",
-        metavar="CONFLICT",
-        show_default=False,
-        help="With --in-place: table-new, shared-row-changed or deferrable-key need not stop it; may be repeated.",
-    ),
-]
-TriggersFireOption = Annotated[
-    bool, typer.Option("--triggers-fire", help="With --in-place: let triggers and rules act.")
-]
-KeysFileOption = Annotated[
-    Path | None,
-    typer.Option(
-        "--keys-file",
-        metavar="FILE",
-        show_default=False,
-        help="With --in-place: write the keys of rows that differ into this new file.",
-    ),
-]
+
+
+@dataclass(frozen=True, slots=True)
+class SnapshotOptions:
+    """Which snapshot is meant, from where it is read, and what opens it: every command but `clean` has these."""
+
+    snapshot: Annotated[
+        str,
+        typer.Option("--snapshot", metavar="ID|TIME|latest", help="Its name's beginning, or the newest at a time."),
+    ] = "latest"
+    store: StoreOption = None
+    identity: IdentityOption = None
+    passphrase_file: PassphraseOption = None
+    override: Annotated[
+        str | None,
+        typer.Option(
+            "--override",
+            metavar="REFERENCE",
+            show_default=False,
+            help="Of the decision that allows the region's rows on this machine, where its locations do not.",
+        ),
+    ] = None
+    config: ConfigOption = None
+    as_json: JsonOption = False
+
+
+@dataclass(frozen=True, slots=True)
+class PartOptions:
+    """What of one database's snapshot is restored: all of it, if nothing is said."""
+
+    tenant: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--tenant",
+            metavar="TENANT",
+            show_default=False,
+            help="Only this tenant, with the shared rows; may be repeated. - reads names from standard input.",
+        ),
+    ] = None
+    table: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--table",
+            metavar="PATTERN",
+            show_default=False,
+            help="Only rows of these tables, as in public.note or billing.*; may be repeated. The structure is whole, "
+            "but for foreign keys.",
+        ),
+    ] = None
+    data_class: Annotated[
+        list[str] | None,
+        typer.Option("--class", metavar="CLASS", show_default=False, help="Only rows of this data class; likewise."),
+    ] = None
+    member: MemberOption = None
+
+    def selection(self, database: str | None) -> Selection:
+        """What is asked for of a database; None stands for all of a region, which are restored as they are.
+
+        Raises UsageError when a part of a region is asked for.
+        """
+        from backupd.planning.restoring.selection import Selection
+
+        if database is None:
+            self._refuse()
+        return Selection(tenant_names(self.tenant or ()), frozenset(self.data_class or ()), tuple(self.table or ()))
+
+    def _refuse(self) -> None:
+        options = {"--tenant": self.tenant, "--table": self.table, "--class": self.data_class, "--member": self.member}
+        given = [name for name, value in options.items() if value]
+        if given:
+            raise UsageError(f"{given[0]} goes with a DATABASE", hint="Without one, all of the region are meant.")
+
+
+def tenant_names(given: Iterable[str]) -> frozenset[str]:
+    """The tenants that are named, `-` standing for the lines of standard input."""
+    read = [line.rstrip("\n") for line in sys.stdin] if "-" in given else []
+    return frozenset(name for name in [*given, *read] if name not in ("-", ""))

@@ -1,63 +1,119 @@
-"""`restore` of a region: all its databases, one after another."""
+"""`restore region`: all databases of a region, one after another."""
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import TYPE_CHECKING, TypeVar
 
+import typer
+
 from backupd.cli import output
-from backupd.cli.commands.restore.anew import Paper
-from backupd.cli.commands.restore.places import scratch as scratches
-from backupd.cli.commands.restore.saying import regions
+from backupd.cli.commands.restore.options import (
+    AnalyzeOption,
+    GlobalsOption,
+    JobsOption,
+    PassfileOption,
+    RegionArgument,
+    ServerOption,
+    SnapshotOptions,
+    SuffixOption,
+    WithoutBrokenKeysOption,
+)
+from backupd.cli.commands.restore.output import print_outcomes, region_object
+from backupd.cli.commands.restore.task import configured, opened
 from backupd.errors import UsageError
 from backupd.model.tenancy import TenancyKind
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
-    from backupd.cli.commands.restore.anew import Task
-    from backupd.cli.commands.restore.places.where import Where
-    from backupd.operations.restore import RestoreReport, RestoreRequest
-    from backupd.operations.restore.paper.previewing import Preview
+    from backupd.cli.commands.restore.task import RestoreTask
+    from backupd.operations.restore import RestoreRequest
     from backupd.operations.restore.region import Finding, Found, Outcome
     from backupd.operations.restore.region.targets import Target
     from backupd.postgres.connect import Source
-    from backupd.postgres.scratch.kept import Kept
+    from backupd.wiring import Wiring
 
 T = TypeVar("T")
 
 
-def restore_whole(task: Task, request: RestoreRequest, where: Where) -> int:
-    """Restore what there is of a region, or say on paper what that would do; the exit status.
+def region(
+    context: typer.Context,
+    region: RegionArgument,
+    target: ServerOption,
+    passfile: PassfileOption = None,
+    suffix: SuffixOption = "_restored",
+    globals_: GlobalsOption = False,
+    without_broken_keys: WithoutBrokenKeysOption = False,
+    jobs: JobsOption = 4,
+    analyze: AnalyzeOption = False,
+    *,
+    options: SnapshotOptions,
+) -> int:
+    """Restore all databases of a region, as they were at a time.
 
-    Raises what finding the databases raises, and, into a scratch server, what making that does.
+    Each becomes a new database, named as the old one with a suffix. What is missing or fails is reported, the others
+    are restored, and the exit status is that of the first failure; the same command goes on from there.
+
+    \b
+    Examples:
+      backupd restore region be --target "host=db2 user=postgres" --identity ops.identity
+      backupd restore region be --snapshot 2026-03-31T14:00 --globals --target "host=db2" --identity ops.identity
+    """
+    from backupd.operations.restore import RestoreRequest
+
+    wiring, place = configured(context, options, region, None)
+    source = _server(wiring, target, passfile)
+    with opened(wiring, place, options) as task:
+        request = RestoreRequest(
+            "",
+            options.snapshot,
+            source,
+            "",
+            jobs=jobs,
+            roles=globals_,
+            analyze=analyze,
+            without_broken_keys=without_broken_keys,
+        )
+        return restore_region(task, request, suffix, as_json=options.as_json)
+
+
+def restore_region(task: RestoreTask, request: RestoreRequest, suffix: str, *, as_json: bool) -> int:
+    """Restore what there is of a region, and say so; the exit status. Raises what finding the databases raises."""
+    finding, target = find_region(task, request, suffix)
+    outcomes = each_database(finding, lambda found: target.restore(found, finding, task.repository, task.world))
+    if as_json:
+        output.print_json({"region": task.region, **region_object(finding, outcomes, "report")})
+    else:
+        print_outcomes(task.region, finding, outcomes, suffix)
+    return region_status(finding, outcomes)
+
+
+def find_region(task: RestoreTask, request: RestoreRequest, suffix: str) -> tuple[Finding, Target]:
+    """The databases that the region had at the time, and where each of them goes.
+
+    Raises what finding them raises, RefusedError when two of them would get one name.
     """
     from backupd.operations.restore.region import find_databases
-    from backupd.operations.restore.region.targets import Target as Place
+    from backupd.operations.restore.region.targets import Target
 
-    wiring = task.wiring
-    region = task.region
+    wiring, region = task.wiring, task.region
     labels = {label: wiring.tenancy(region, label).kind is TenancyKind.DATABASE for label in wiring.databases(region)}
     finding = find_databases(request.snapshot, labels, task.repository, task.world)
-    target = Place(request, where.ending, wiring.restored_file(region))
+    target = Target(request, suffix, wiring.restored_file(region))
     target.require_apart(finding.databases)
-    if task.paper is not None:
-        planned = _each(finding, lambda found: _preview(task, target.wanted(found), finding))
-        _tell_paper(task, finding, planned, where)
-        return status(finding, planned)
-    kept, scratch = None, None
-    if where.scratch is None:
-        outcomes = _each(finding, lambda found: target.restore(found, finding, task.repository, task.world))
-    else:
-        server = max((found.server for found in finding.databases), default=0)
-        scratch = scratches.Scratch(where.scratch, where.keep, server)
-        kept, outcomes = _into_scratch(task, target, finding, scratch)
-    _tell(task, finding, outcomes, where, (kept, scratch))
-    return status(finding, outcomes)
+    return finding, target
 
 
-def status(finding: Finding, outcomes: list[Outcome[T]]) -> int:
-    """That of the first failure, of a record that cannot be read, or of a database that is missing."""
+def each_database(finding: Finding, each: Callable[[Found], T | None]) -> list[Outcome[T]]:
+    """Do `each` for every database; an error becomes that database's outcome. Raises InterruptedRunError."""
+    from backupd.operations.restore.region import restore_region
+
+    return list(restore_region(finding.databases, each))
+
+
+def region_status(finding: Finding, outcomes: list[Outcome[T]]) -> int:
+    """The exit status of the first failure, of a record that cannot be read, or of a database that is missing."""
     failed = [outcome.error for outcome in outcomes if outcome.error is not None]
     failed += [error for _, error in finding.faults]
     if failed:
@@ -65,56 +121,11 @@ def status(finding: Finding, outcomes: list[Outcome[T]]) -> int:
     return UsageError.exit_code if finding.missing else 0
 
 
-def _each(finding: Finding, each: Callable[[Found], T | None]) -> list[Outcome[T]]:
-    from backupd.operations.restore.region import restore_region
-
-    return list(restore_region(finding.databases, each))
-
-
-def _into_scratch(
-    task: Task, target: Target, finding: Finding, scratch: scratches.Scratch
-) -> tuple[Kept | None, list[Outcome[RestoreReport]]]:
-    outcomes: list[Outcome[RestoreReport]] = []
-
-    def fill(source: Source) -> bool:
-        here = replace(target, request=replace(target.request, target=source, roles=True))
-        outcomes.extend(_each(finding, lambda found: here.restore(found, finding, task.repository, task.world)))
-        return any(outcome.error is None for outcome in outcomes)
-
-    return (scratches.in_scratch(task.wiring, scratch, fill) if finding.databases else None), outcomes
-
-
-def _preview(task: Task, request: RestoreRequest, finding: Finding) -> Preview:
-    from backupd.operations.restore.paper.previewing import preview
-    from backupd.operations.restore.paper.rates import read_rates
-
-    rates = read_rates(task.wiring.rates_file(task.region, request.label))
-    return preview(request, task.repository, task.world, rates, finding.history)
-
-
-def _tell_paper(task: Task, finding: Finding, planned: list[Outcome[Preview]], where: Where) -> None:
-    if task.paper is Paper.RUNBOOK:
-        output.print_lines(regions.runbook(task.wiring, task.region, task.world.store or "", finding, planned))
-    elif task.as_json:
-        output.print_json({"region": task.region, **regions.as_object(finding, planned, "plan")})
-    else:
-        regions.print_plan(task.region, finding, planned, where.told)
-
-
-def _tell(
-    task: Task,
-    finding: Finding,
-    outcomes: list[Outcome[RestoreReport]],
-    where: Where,
-    scratch: tuple[Kept | None, scratches.Scratch | None],
-) -> None:
-    kept, wanted = scratch
-    if task.as_json:
-        facts = {"region": task.region, **regions.as_object(finding, outcomes, "report")}
-        if kept is not None and wanted is not None:
-            facts["scratch"] = scratches.as_object(kept, wanted)
-        output.print_json(facts)
-        return
-    regions.print_outcomes(task.region, finding, outcomes, where.ending)
-    if kept is not None and wanted is not None:
-        output.print_lines(scratches.told(kept, wanted, None))
+def _server(wiring: Wiring, target: str, passfile: Path | None) -> Source:
+    source, name = wiring.restore_server(target, passfile)
+    if name not in (None, "postgres"):
+        raise UsageError(
+            "the target of a region names a database",
+            hint="Leave dbname out: they get their own names, with --suffix at the end.",
+        )
+    return source

@@ -83,7 +83,7 @@ class Writing:
             self._world.trace.emit(
                 Warned(
                     f"an interrupted restore has left the folder '{path.name}'",
-                    hint="The same command with --clean removes it.",
+                    hint="`backupd restore clean --target-dir`, with the same folder, removes it.",
                 )
             )
         files = sum(entry.bytes for found in plan.files.values() for _, entry in found)

@@ -79,7 +79,7 @@ def _look(request: InPlaceRequest, connection: Connection) -> tuple[Live, frozen
     if request.tenancy.kind in (TenancyKind.DATABASE, TenancyKind.NONE):
         raise RefusedError(
             "this database's tenancy leaves nothing to restore in place",
-            hint="A database that is one tenant's, or nobody's, is restored as a whole, without --in-place.",
+            hint="A database that is one tenant's, or nobody's, is restored as a whole, by `backupd restore database`.",
         )
     inventory = read_inventory(connection, tenant_columns(request.tenancy))
     mapping = map_tables(request.tenancy, inventory)

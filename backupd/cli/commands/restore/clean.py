@@ -1,0 +1,95 @@
+"""`restore clean`: remove what restores that were killed have left."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from backupd.cli import output
+from backupd.cli.commands.restore.options import PassfileOption
+from backupd.cli.options import ConfigOption, wired
+from backupd.errors import UsageError
+
+if TYPE_CHECKING:
+    from backupd.clock import Clock
+    from backupd.postgres.connect import Source
+
+_BETWEEN = 5.0
+"""Seconds between two looks: a restore under way is without a connection for moments only."""
+
+
+def clean(
+    context: typer.Context,
+    target: Annotated[
+        str | None,
+        typer.Option("--target", metavar="DSN", show_default=False, help="The server with unfinished databases."),
+    ] = None,
+    target_dir: Annotated[
+        Path | None,
+        typer.Option(
+            "--target-dir",
+            metavar="FOLDER",
+            show_default=False,
+            help="The folder that was restored into; what is unfinished lies beside it.",
+        ),
+    ] = None,
+    passfile: PassfileOption = None,
+    config: ConfigOption = None,
+) -> None:
+    """Remove what killed restores left on a server or beside a folder, and no more.
+
+    \b
+    Examples:
+      backupd restore clean --target "host=db2 dbname=postgres user=postgres"
+      backupd restore clean --target-dir acme
+    """
+    if (target is None) == (target_dir is None):
+        raise UsageError(
+            "what is cleaned is a server or a folder", hint="Give one of --target and --target-dir, as the restore had."
+        )
+    wiring = wired(context, config)
+    if target is not None:
+        output.print_lines(drop_unfinished(wiring.restore_server(target, passfile)[0], wiring.clock))
+    if target_dir is not None:
+        output.print_lines(_remove_folders(target_dir.absolute()))
+        output.print_lines(_remove_servers(target_dir.absolute().parent))
+
+
+def drop_unfinished(target: Source, clock: Clock) -> Iterator[str]:
+    """Drop the databases that killed restores left on a server; nobody may be connected to them. Yields what to say.
+
+    Raises SourceError.
+    """
+    from backupd.postgres.target import database, session
+
+    with session.connect(target, session.MAINTENANCE) as connection:
+        before = database.leftovers(connection)
+        if before:
+            clock.sleep(_BETWEEN)
+        found = [name for name in database.leftovers(connection) if name in before]
+    gone = [name for name in found if database.drop(target, name)]
+    yield f"dropped {len(gone)} of {len(found)} unfinished databases"
+    yield from (f"  {name}" for name in gone)
+
+
+def _remove_folders(folder: Path) -> Iterator[str]:
+    """Remove unfinished folders beside the one that is named, and in it, where a region's would be."""
+    from backupd.operations.restore.files.folder import leftovers
+
+    found = [path for parent in (folder.parent, folder) for path in leftovers(parent)]
+    for path in found:
+        shutil.rmtree(path, ignore_errors=True)
+    gone = [path for path in found if not path.exists()]
+    yield f"removed {len(gone)} of {len(found)} unfinished folders"
+    yield from (f"  {path.name}" for path in gone)
+
+
+def _remove_servers(parent: Path) -> Iterator[str]:
+    from backupd.postgres.scratch.cluster import reap
+
+    gone, left = reap(parent)
+    yield f"removed {gone} of {gone + left} unfinished scratch servers"

@@ -1,0 +1,96 @@
+"""`restore database`: one database, or a part of it, into a new one."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import typer
+
+from backupd.cli import output
+from backupd.cli.commands.restore.options import (
+    AnalyzeOption,
+    DatabaseArgument,
+    GlobalsOption,
+    JobsOption,
+    PartOptions,
+    PassfileOption,
+    RegionArgument,
+    SnapshotOptions,
+    TargetOption,
+    WithoutBrokenKeysOption,
+)
+from backupd.cli.commands.restore.output import restored_lines
+from backupd.cli.commands.restore.task import configured, opened
+
+if TYPE_CHECKING:
+    from backupd.cli.commands.restore.task import RestoreTask
+    from backupd.operations.restore import RestoreReport, RestoreRequest
+    from backupd.operations.verify.ledger import History
+
+
+def database(
+    context: typer.Context,
+    region: RegionArgument,
+    database: DatabaseArgument,
+    target: TargetOption,
+    passfile: PassfileOption = None,
+    globals_: GlobalsOption = False,
+    without_broken_keys: WithoutBrokenKeysOption = False,
+    jobs: JobsOption = 4,
+    analyze: AnalyzeOption = False,
+    *,
+    part: PartOptions,
+    options: SnapshotOptions,
+) -> None:
+    """Restore a database, or some tenants, tables or classes of it, into a new one.
+
+    The database is filled under a temporary name and gets its own when everything is there: rows, sequences, large
+    objects, indexes, constraints, owners, privileges, comments. Every row is compared with what was read when it was
+    backed up. A failed restore leaves none. The ledger is read first: what was purged since is left out, and a ledger
+    that cannot be believed, or is older than the snapshot, is damage and stops the restore. A tenant, some tables or a
+    data class can be restored alone; only their objects are read.
+
+    \b
+    Examples:
+      backupd restore database be app --target "host=db2 dbname=app_restored" --identity ops.identity
+      backupd restore database be app --snapshot 2026-03-31 --globals --target "dbname=app" --identity ops.identity
+      backupd restore database be app --tenant acme --target "dbname=app_acme" --identity ops.identity
+    """
+    from backupd.operations.restore import RestoreRequest
+
+    wiring, place = configured(context, options, region, database)
+    source, name = wiring.restore_target(target, passfile)
+    selection = part.selection(database)
+    with opened(wiring, place, options) as task:
+        request = RestoreRequest(
+            database,
+            options.snapshot,
+            source,
+            name,
+            member=part.member,
+            jobs=jobs,
+            roles=globals_,
+            analyze=analyze,
+            without_broken_keys=without_broken_keys,
+            selection=selection,
+        )
+        print_restored(task, name, restore_one(task, request), as_json=options.as_json)
+
+
+def restore_one(task: RestoreTask, request: RestoreRequest, history: History | None = None) -> RestoreReport:
+    """Restore one database, and remember how fast that was. Raises what the operation raises."""
+    from backupd.operations.restore import restore
+    from backupd.operations.restore.paper.rates import keep_rates, rates_of
+
+    report = restore(request, task.repository, task.world, history)
+    if request.folder is None and request.selection.everything and (measured := rates_of(report)) is not None:
+        keep_rates(task.wiring.rates_file(task.region, request.label), measured)
+    return report
+
+
+def print_restored(task: RestoreTask, name: str, report: RestoreReport, *, as_json: bool) -> None:
+    """Say what was restored; `name` is that of the new database, or of the folder."""
+    if as_json:
+        output.print_json({"region": task.region, "target": name, "report": report})
+    else:
+        output.print_lines(restored_lines(report, f'"{name}"'))

@@ -1,0 +1,165 @@
+"""`restore runbook`: what to do at the worst hour, with this snapshot's own names and sizes, to keep on paper."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from typing import TYPE_CHECKING
+
+import typer
+
+from backupd.cli import output
+from backupd.cli.commands.restore.options import (
+    AnyDatabaseArgument,
+    MemberOption,
+    PartOptions,
+    RegionArgument,
+    SnapshotOptions,
+)
+from backupd.cli.commands.restore.output import SHORT, database_name, expected_time, same_time
+from backupd.cli.commands.restore.preview import preview_each, preview_one
+from backupd.cli.commands.restore.region import region_status
+from backupd.cli.commands.restore.task import configured, opened
+
+if TYPE_CHECKING:
+    from backupd.cli.commands.restore.task import RestoreTask
+    from backupd.operations.restore.paper.previewing import Preview
+    from backupd.operations.restore.region import Finding, Outcome
+
+_IDENTITY = "--identity FILE.identity"
+
+
+def runbook(
+    context: typer.Context,
+    region: RegionArgument,
+    database: AnyDatabaseArgument = None,
+    member: MemberOption = None,
+    *,
+    options: SnapshotOptions,
+) -> int:
+    """Print what to do, step by step, with this snapshot's sizes, to keep.
+
+    It names no tenant, and no secret but where it is kept.
+
+    \b
+    Examples:
+      backupd restore runbook be app --identity ops.identity
+      backupd restore runbook be --identity ops.identity > runbook.txt
+    """
+    from backupd.operations.restore import RestoreRequest
+
+    wiring, place = configured(context, options, region, database)
+    PartOptions(member=member).selection(database)
+    with opened(wiring, place, options) as task:
+        request = RestoreRequest(database or "", options.snapshot, wiring.no_server(), "", member=member)
+        status = 0
+        if database is None:
+            finding, planned = preview_each(task, request)
+            lines = list(_region_lines(task, finding, planned))
+            status = region_status(finding, planned)
+        else:
+            lines = list(_database_lines(task, preview_one(task, request)))
+    if options.as_json:
+        output.print_json({"region": place, "runbook": lines})
+    else:
+        output.print_lines(lines)
+    return status
+
+
+def _database_lines(task: RestoreTask, found: Preview) -> Iterator[str]:
+    region, label = task.region, found.label
+    size, snapshot = output.human_bytes, found.snapshot[:SHORT]
+    expected = expected_time(found.expected, "not measured on this machine yet: restore once, and print this again")
+    if found.expected is not None:
+        expected += " on this machine, indexes included"
+    yield f"RUNBOOK: {label} of region {region}"
+    yield f"  made on {task.wiring.clock.now():%Y-%m-%d %H:%M} UTC, for snapshot {snapshot} of {found.exported}"
+    yield (
+        f"  {found.tables} tables with rows, {found.rows} rows, {size(found.bytes)}; "
+        f"from {task.store}: {found.objects} objects, {size(found.fetched)}"
+    )
+    yield f"  expected: {expected}"
+    yield f"  the ledger was obeyed up to entry {found.ledger}; {found.purged} purged segments do not come back"
+    yield ""
+    yield from _needed()
+    yield from _numbered(_database_steps(task, label, snapshot))
+    yield ""
+    yield "IF IT STOPS: no database has the final name. Its message says what to do; the same command starts anew."
+    yield '     backupd restore clean --target "host=SERVER dbname=postgres user=postgres"'
+    yield from _without_backupd(task, f" --database {label}")
+
+
+def _region_lines(task: RestoreTask, finding: Finding, planned: Sequence[Outcome[Preview]]) -> Iterator[str]:
+    region, time = task.region, same_time(finding)
+    target = '--suffix "" --target "host=SERVER user=postgres"'
+    yield f"RUNBOOK: all databases of region {region}"
+    yield f"  made on {task.wiring.clock.now():%Y-%m-%d %H:%M} UTC, for the snapshots at {time}, from {task.store}"
+    for outcome in planned:
+        yield f"  {database_name('', outcome.found)}: snapshot {outcome.found.snapshot[:SHORT]}: {_what(outcome)}"
+    yield from (f"  {label}: no snapshot" for label in finding.missing)
+    yield ""
+    yield from _needed()
+    yield from _numbered(
+        [
+            *_checks(task),
+            ("What will be done?", f"backupd restore preview {region} --snapshot {time} {_IDENTITY}"),
+            (
+                "Restore. What fails is reported, the others are restored; the same command goes on.",
+                f"backupd restore region {region} --snapshot {time} --globals --analyze {target} {_IDENTITY}",
+            ),
+        ]
+    )
+    yield from _without_backupd(task, "")
+
+
+def _what(outcome: Outcome[Preview]) -> str:
+    plan = outcome.result
+    if plan is None:
+        return "cannot be restored"
+    return f"{plan.rows} rows, {output.human_bytes(plan.bytes)}, {expected_time(plan.expected, 'not measured')}"
+
+
+def _needed() -> Iterator[str]:
+    """What must be at hand."""
+    yield "BEFORE: a machine with the configuration, Python 3.11, backupd, and PostgreSQL's client programs;"
+    yield "  an identity file and its passphrase (two people, two places); a server with room for the database."
+    yield "  The original stays as it is: everything goes into a new database."
+
+
+def _numbered(steps: Iterable[tuple[str, str]]) -> Iterator[str]:
+    for number, (what, command) in enumerate(steps, start=1):
+        yield ""
+        yield f"{number}. {what}"
+        yield f"     {command}"
+
+
+def _checks(task: RestoreTask) -> Iterator[tuple[str, str]]:
+    yield "Does the identity open the backups? (seconds)", f"backupd key check {task.region} {_IDENTITY}"
+    yield "Is the store whole? (reads no rows)", f"backupd verify {task.region}"
+
+
+def _database_steps(task: RestoreTask, label: str, snapshot: str) -> Iterator[tuple[str, str]]:
+    place = f"{task.region} {label} --snapshot {snapshot}"
+    target = f'--target "host=SERVER dbname={label}_restored user=postgres"'
+    yield from _checks(task)
+    yield "What will be done?", f"backupd restore preview {place} {_IDENTITY}"
+    yield (
+        "Restore. Every row is compared with what was signed.",
+        f"backupd restore database {place} --globals --analyze {target} {_IDENTITY}",
+    )
+    yield (
+        "Hand it over: stop the application, rename, start it.",
+        f'psql -h SERVER -c "ALTER DATABASE {label}_restored RENAME TO …"',
+    )
+
+
+def _without_backupd(task: RestoreTask, database: str) -> Iterator[str]:
+    """The way with nothing but the store: fetch the region's folder, and use the script in it."""
+    section, region = task.wiring.config.stores[task.store], task.region
+    yield ""
+    yield "IF BACKUPD CANNOT BE INSTALLED: fetch the region's folder, and use the script that lies in it."
+    if section.kind == "directory":
+        yield f"     cp -r {section.path}/{region} store"
+    else:
+        yield f"     sftp -P {section.port} -r {section.user}@{section.host}:{section.path}/{region} store"
+    yield "     python3 -m venv env && env/bin/pip install 'cryptography>=50' zstandard"
+    yield f"     env/bin/python store/recover store --identity FILE.identity{database} --out recovered"

@@ -1,0 +1,39 @@
+"""Sets of options that several commands share."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated
+
+import typer
+from typer.testing import CliRunner
+
+from backupd.cli.options import grouped
+
+
+@dataclass(frozen=True, slots=True)
+class Shared:
+    """Two options."""
+
+    size: Annotated[int, typer.Option("--size", help="How large.")] = 3
+    colour: Annotated[list[str] | None, typer.Option("--colour")] = None
+
+
+def paint(what: Annotated[str, typer.Argument()], *, quick: bool = False, shared: Shared) -> None:
+    typer.echo(f"{what} {quick} {shared}")
+
+
+def test_a_command_has_the_options_of_a_set() -> None:
+    """Each is parsed as if it were the command's own, defaults are the fields', and the command gets the set whole."""
+    app = typer.Typer()
+    app.command()(grouped(paint))
+    runner = CliRunner()
+
+    given = runner.invoke(app, ["door", "--size", "7", "--colour", "red", "--colour", "blue", "--quick"])
+    left_out = runner.invoke(app, ["door"])
+    wrong = runner.invoke(app, ["door", "--size", "large"])
+
+    assert given.output == f"door True {Shared(7, ['red', 'blue'])}\n"
+    assert left_out.output == f"door False {Shared()}\n"
+    assert wrong.exit_code == 2
+    assert "How large." in runner.invoke(app, ["--help"]).output
