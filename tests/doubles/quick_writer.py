@@ -16,7 +16,6 @@ from pathlib import Path
 from backupd.catalog.layout import pack_name
 from backupd.catalog.memory.index import Container, Index
 from backupd.catalog.repository import Repository
-from backupd.catalog.sending.marks import run_marked
 from backupd.catalog.sending.shipping import Parcel, Shipper
 from backupd.clock import Clock
 from backupd.model.ids import Pseudonym, RegionName, RunId, SnapshotName
@@ -26,11 +25,11 @@ from backupd.model.stored.manifest import TableEntry
 from backupd.model.tenancy import SegmentName, Tenancy, TenancyKind
 from backupd.operations.backup import Job, Node
 from backupd.operations.backup.generation import Keyed, Segments, current_generation, new_id, publish_keyrings
+from backupd.operations.backup.holdings import Ground, HoldingsWatch
 from backupd.operations.backup.intake import Intake, Onto
 from backupd.operations.backup.parts import PartBuilder
-from backupd.operations.backup.run import _forget_removed, _Listing, _previous, _publish_record, _Run
+from backupd.operations.backup.run import _previous, _publish_record, _Run, begin_run
 from backupd.operations.backup.spans import SpanLog
-from backupd.operations.backup.standing import read_standing
 from backupd.postgres.connect import Source
 from backupd.seal import suite
 from backupd.seal.containers.container import DATA, ContainerWriter, Context
@@ -73,6 +72,8 @@ class QuickWriter:
     random: Callable[[int], bytes]
     own_clocks: frozenset[str] = frozenset()
     generation_length: timedelta = timedelta(days=28)
+    others: tuple[str, ...] = ()
+    """Signers this node trusts beside itself."""
     met: Callable[[Pseudonym, SegmentName], None] = field(default=lambda *_: None)
     """Told of every segment a run adds to, before anything of it is on the store."""
 
@@ -100,20 +101,19 @@ class QuickWriter:
     def run(self, name: str, store: Store, content: Content, made: Made, ledger: Store | None = None) -> Iterator[str]:
         """Back up onto one store, stopping at each stage, whose name is given."""
         node = self.node(name, ledger)
-        repository = Repository(store, [self.signer.public], self.keepers)
+        repository = Repository(store, [self.signer.public, *self.others], self.keepers)
         job = Job(self.region, DATABASE, Source("", client_folders=()), Tenancy(kind=TenancyKind.NONE))
         with ExitStack() as stack:
             index = stack.enter_context(Index.locked(node.state))
-            generation = current_generation(index, repository, node)
             run = RunId(new_id(node.clock.now(), node.random))
-            stack.enter_context(run_marked(store, generation.id, run, node.clock))
-            standing = read_standing(repository, node, self.region)
+            ground = Ground(index, repository, current_generation(index, repository, node), node)
+            ground, standing, missing = begin_run(ground, self.region, run, stack)
+            generation = ground.generation
             shipper = stack.enter_context(Shipper(store, 1))
-            context = _Run(job, node, repository, index, generation, run, shipper, standing)
-            _forget_removed(context)
+            context = _Run(job, ground, run, shipper, standing, missing)
             segments = Segments(index, generation, standing, node)
-            listing = stack.enter_context(_Listing(context))
-            listing._future.exception()
+            watch = stack.enter_context(HoldingsWatch(ground, standing))
+            watch.wait()
             made.exported = stamp(node.clock.now())
             yield "begun"
             intake = Intake(DATABASE, Onto(generation, index, segments, shipper), 1 << 30, SpanLog(node.spool / run))
@@ -133,7 +133,7 @@ class QuickWriter:
                     shipper.ship(one.parcel)
             shipper.drain()
             yield "parts"
-            listing.check(context, placed)
+            watch.check({number for one in placed for number in (*one.needs, one.part.number)})
             record = Record(
                 repository=generation.repository,
                 region=self.region,
@@ -159,8 +159,8 @@ class QuickWriter:
 
     def _pack(self, context: _Run, intake: Intake, keyed: Keyed, chunks: Sequence[bytes]) -> TableEntry:
         """Ship what is new of a table in one pack; answer with the table, its runs by the index's numbers."""
-        index, pseudonym = context.index, keyed.segment.pseudonym
-        ids = [suite.chunk_id(context.generation.chunk_key, pseudonym.encode(), chunk) for chunk in chunks]
+        index, pseudonym = context.ground.index, keyed.segment.pseudonym
+        ids = [suite.chunk_id(context.ground.generation.chunk_key, pseudonym.encode(), chunk) for chunk in chunks]
         places = {one: index._row("SELECT container, chunk FROM chunks WHERE id = ?", one) for one in ids}
         fresh = [place for place, one in enumerate(ids) if places[one] is None]
         if fresh:
@@ -174,7 +174,7 @@ class QuickWriter:
 
     @staticmethod
     def _ship(context: _Run, number: int, pseudonym: Pseudonym, chunks: list[tuple[bytes, bytes]]) -> None:
-        index, generation = context.index, context.generation
+        index, generation = context.ground.index, context.ground.generation
         sealed = Context(generation.repository, generation.id, pseudonym)
         out = io.BytesIO()
         writer = ContainerWriter(out, "pack", sealed, index.public(pseudonym), compressor=Compressor(1))

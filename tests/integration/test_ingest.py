@@ -307,6 +307,34 @@ def test_an_expiry_leaves_a_generation_alone_that_something_was_handed_in_for(ya
         pass
 
 
+def test_what_was_refused_is_handed_in_again_once_the_signer_is_trusted(yard, hands):
+    """The keeper removed keys that later backups rely on: the next one needs none of them, and is taken."""
+    usual, new = yard.writer.signer, Signer(os.urandom(32))
+    yard.writer.signer, yard.writer.others = new, (usual.public,)
+    hands.backup("acme", "bolt")
+    hands.age(3)
+    hands.backup("acme", "bolt")
+    refused = ingest(yard.keeper, "disk").refused
+    assert {layout.place_of(name.removeprefix(f"{OWN}/").replace("+", "/")).kind for name in refused} == {
+        layout.Kind.KEYRING,
+        layout.Kind.RECORD,
+    }
+    assert not any(name.startswith("keyrings/") for name in hands.files())
+    trusting = Repository(yard.store, [*yard.repository.signers, new.public], yard.repository.keepers)
+    keeper = yard.keeper = replace(yard.keeper, stores={"disk": trusting})
+    third = hands.backup("acme", "bolt")
+    done = ingest(keeper, "disk")
+    assert (sound(yard), done.refused, len(done.waiting)) == ([third], {}, 1)
+    hands.age(3)
+    ingest(keeper, "disk")
+    fourth = hands.backup("acme", "bolt")
+    done = ingest(keeper, "disk")
+    assert (set(sound(yard)), done.refused, done.waiting) == ({third, fourth}, {}, {})
+    records = {name: trusting.record(name) for name in (third, fourth)}
+    assert [record.previous for record in records.values()] == [None, third]
+    assert len({record.generation for record in records.values()}) == 1
+
+
 def test_a_clock_that_cannot_be_trusted_takes_nothing(yard, hands):
     """Times are what replays are told by."""
     hands.backup("acme")

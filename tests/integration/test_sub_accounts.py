@@ -5,14 +5,20 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import os
+import time
 from datetime import UTC, datetime
 
 import pytest
+from doubles.likeness import contents
+from fix_postgres import unique
 
 from backupd.catalog.repository import Repository
 from backupd.clock import SystemClock
 from backupd.errors import StoreError
 from backupd.model.ids import ObjectName
+from backupd.operations.restore import RestoreRequest, World, restore
+from backupd.postgres.connect import Source
 from backupd.seal.keys.signing import write_signer
 from backupd.store.decorators.handing import HandingStore
 from backupd.store.directory import DirectoryStore
@@ -20,6 +26,7 @@ from backupd.store.probe import probe
 from backupd.store.sftp import open_sftp, wire
 from backupd.store.sftp.session import granted, handle_of
 from backupd.store.sftp.store import SftpStore
+from backupd.trace import NoTrace
 
 NAME, DATA = ObjectName("segments/b/object"), b"content" * 1000
 
@@ -197,3 +204,45 @@ def test_what_a_stranger_founds_is_not_believed(installed, sub_accounts):
     config.write_text(right)
     assert installed.json("ingest", "be")["stores"][0]["dropped"] == 3
     assert (sub_accounts.vault / "repository.json").exists()
+
+
+def test_backups_restore_again_once_the_keeper_trusts_the_nodes_signer(installed, sub_accounts, pg17):
+    """What was handed in meanwhile was refused, and removed after two days; nobody has to repair anything for it."""
+    with sub_accounts.nodes_turn():
+        installed.json("init", "be")
+        installed.json("backup")
+    installed.json("ingest", "be")
+    config = installed.node / "backupd.toml"
+    old = config.read_text()
+    new = write_signer(installed.node / "new.key").public
+    own = old.replace(f'signers = ["{installed.signer.public}"]', f'signers = ["{installed.signer.public}", "{new}"]')
+    own = own.replace('signing.key"', 'new.key"')
+    for days, text in ((3, "INSERT INTO note VALUES (11, 'y')"), (0, "INSERT INTO note VALUES (12, 'z')")):
+        installed.database.sql(text)
+        config.write_text(own)
+        with sub_accounts.nodes_turn():
+            installed.json("backup")
+        for path in sub_accounts.own.iterdir() if days else ():
+            os.utime(path, (time.time() - days * 86400,) * 2)
+    config.write_text(old)
+    assert installed.run("ingest", "be").returncode == 10
+    assert len([path for path in sub_accounts.own.iterdir() if path.name.startswith("keyrings+")]) == 1
+    config.write_text(own)
+    with sub_accounts.nodes_turn():
+        (done,) = installed.json("backup")["backups"]
+    assert done["report"]["missing"] > 0
+    installed.json("ingest", "be")
+    repository = Repository(DirectoryStore(sub_accounts.vault), [installed.signer.public, new])
+    copy, source = unique("restored"), Source(pg17.conninfo("postgres"), client_folders=(pg17.bin,))
+    request = RestoreRequest(label="app", snapshot="latest", target=source, name=copy)
+    try:
+        report = restore(request, repository, World(installed.pair.secret, SystemClock(), NoTrace(), os.urandom))
+        assert report.snapshot == done["report"]["snapshot"]
+        here = contents(pg17, installed.database.name, ordered=False)
+        assert contents(pg17, copy, ordered=False) == here
+    finally:
+        pg17.drop_database(copy)
+    for path in sub_accounts.own.iterdir():
+        os.utime(path, (time.time() - 3 * 86400,) * 2)
+    assert installed.run("ingest", "be").returncode == 10  # the second's record, which waited in vain for its keys
+    installed.json("verify", "be")

@@ -369,6 +369,13 @@ class Index:
             rows = self._database.execute("SELECT run FROM keyrings WHERE published").fetchall()
         return {RunId(run) for (run,) in rows}
 
+    def is_fresh(self) -> bool:
+        """Whether a run cannot rely on anything yet: nothing was published, and no run that was cut off made keys."""
+        relied = (
+            "SELECT 1 FROM keyrings WHERE published UNION ALL SELECT 1 FROM entries UNION ALL SELECT 1 FROM containers"
+        )
+        return self._row(f"{relied} LIMIT 1") is None
+
     def abandon(self) -> None:
         """Add nothing more to the generation."""
         self._write("DELETE FROM generation")
@@ -394,6 +401,20 @@ class Index:
                 "(SELECT coalesce(max(place), 0) FROM records WHERE published) ORDER BY place DESC"
             ).fetchall()
         return [(SnapshotName(name), GenerationId(generation), bool(published)) for name, generation, published in rows]
+
+    def records_of(self, generation: GenerationId) -> set[SnapshotName]:
+        """Records of a generation that are known to have been published."""
+        with self._lock:
+            rows = self._database.execute(
+                "SELECT name FROM records WHERE published AND generation = ?", (generation,)
+            ).fetchall()
+        return {SnapshotName(name) for (name,) in rows}
+
+    def record_names(self) -> list[SnapshotName]:
+        """Every record that was published or about to be, newest first."""
+        with self._lock:
+            rows = self._database.execute("SELECT name FROM records ORDER BY place DESC").fetchall()
+        return [SnapshotName(name) for (name,) in rows]
 
     def begin_record(self, name: SnapshotName, generation: GenerationId) -> None:
         """A record is about to be published: whether it was, the store knows."""

@@ -75,6 +75,7 @@ def _print(outcome: Outcome) -> None:
                 f"{where}: snapshot {report.snapshot}",
                 f"  {report.tables} tables, {report.rows} rows, {told(report.read)}",
                 f"  {told(report.new)} new, sent {told(report.sent)} in {report.objects} objects",
+                *([f"  a full copy: {report.missing} objects of earlier runs were missing"] if report.missing else []),
                 f"  exported snapshot held {report.held_seconds:.1f} s, {report.seconds:.1f} s in all",
             ]
         )

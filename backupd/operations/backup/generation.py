@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from backupd.catalog.layout import keyring_name
 from backupd.catalog.memory.index import Generation, Index, KeyringPlace, KnownSegment
 from backupd.errors import RefusedError
-from backupd.model.ids import GenerationId, Pseudonym, RegionName, RunId
+from backupd.model.ids import Fingerprint, GenerationId, Pseudonym, RegionName, RunId
 from backupd.model.instants import compact, parse_stamp, stamp
 from backupd.seal import suite
 from backupd.seal.keys.keyring import KeyringEntry, KeyringIds, KeyringPieces, KeyringWriter, render_keyring
@@ -61,23 +62,30 @@ def current_generation(index: Index, repository: Repository, node: Node) -> Gene
     """
     if not repository.exists():
         raise RefusedError("there is no repository on this store", hint="Make one with `backupd init REGION`.")
-    now = node.clock.now()
     known = index.generation()
-    info = repository.info()
-    recipients = frozenset(suite.fingerprint(public) for public in node.recipients)
-    if known is not None and (known.repository, known.recipients) == (info.repository, recipients):
-        age = now - parse_stamp(known.started)
+    if known is not None and (known.repository, known.recipients) == (repository.info().repository, _recipients(node)):
+        age = node.clock.now() - parse_stamp(known.started)
         if timedelta(0) <= age < node.generation_length:
             return known
+    return new_generation(index, repository, node)
+
+
+def new_generation(index: Index, repository: Repository, node: Node) -> Generation:
+    """Begin a generation: the index forgets all others."""
+    now = node.clock.now()
     fresh = Generation(
         id=GenerationId(new_id(now, node.random)),
-        repository=info.repository,
+        repository=repository.info().repository,
         chunk_key=node.random(suite.KEY_SIZE),
         started=stamp(now),
-        recipients=recipients,
+        recipients=_recipients(node),
     )
     index.begin(fresh)
     return fresh
+
+
+def _recipients(node: Node) -> frozenset[Fingerprint]:
+    return frozenset(suite.fingerprint(public) for public in node.recipients)
 
 
 class Segments:
@@ -145,19 +153,29 @@ def publish_keyrings(index: Index, repository: Repository, generation: Generatio
         index.keyring_published(run)
 
 
-def settle_keyrings(index: Index, there: Container[RunId], standing: Standing, generation: GenerationId) -> None:
-    """See to the keyrings of runs that were cut off, before anything more is published.
+def settle_keyrings(
+    index: Index, there: Container[RunId], standing: Standing, repository: Repository, generation: GenerationId
+) -> list[RunId]:
+    """Decide about the keyrings of runs that were cut off, before anything more is published.
 
     One that is `there` was published, whatever a purge has taken from it since. Of one that is not, a tenant's keys
-    must not appear behind the tenant's purge: it is dropped, and its other segments begin anew.
+    must not appear behind the tenant's purge: it is dropped, and its other segments begin anew. Returns those that are
+    there and are other ones: whoever put an older state folder back may have published from it what is unknown here.
+    Raises DamageError, RefusedError for a keyring that is there and cannot be believed.
     """
     is_purged = standing.purged_tags(generation)
+    others = []
     for run, _, bodies in index.unpublished_keyrings():
-        entries = (msgspec.json.decode(body, type=KeyringEntry) for body in bodies)
+        entries = [msgspec.json.decode(body, type=KeyringEntry) for body in bodies]
         if run in there:
-            index.keyring_published(run)
+            listed = repository.keyring(keyring_name(generation, run)).index
+            if {(entry.pseudonym, entry.public_hash) for entry in entries}.issubset(listed):
+                index.keyring_published(run)
+            else:
+                others.append(run)
         elif any(is_purged(entry.tags) for entry in entries):
             index.drop_keyring(run)
+    return others
 
 
 def _ids(generation: Generation, region: RegionName, run: RunId) -> KeyringIds:

@@ -78,3 +78,5 @@ class BackupReport:
     held_seconds: float
     """How long the exported snapshot was held."""
     seconds: float
+    missing: int = 0
+    """Objects of earlier runs that were no longer on the store; when there are any, this is a full copy."""
