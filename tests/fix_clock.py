@@ -7,6 +7,9 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
+FAR = timedelta(days=36500)
+"""The tolerance of keepers whose clocks a test moves, over stores that have the real time."""
+
 
 class TickingClock:
     """Stands still except when slept on or moved; sleeping takes no time of ours."""

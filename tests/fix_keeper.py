@@ -8,6 +8,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
+from fix_clock import FAR
 from fix_regions import REGION, TENANT_KEY, Events, Region
 
 from backupd.catalog.repository import Repository
@@ -83,6 +84,7 @@ def make_keeping(region: Region, folder: Path, store: Store | None = None) -> Ke
         trusted,
         clock,
         signer,
+        FAR,
     )
     keeper = Keeper(
         region=REGION,

@@ -14,6 +14,7 @@ import pytest
 from doubles.hooked_store import HookedStore
 from doubles.memory_store import MachineClock, MemoryStore, VirtualTime
 from doubles.quick_writer import Made, QuickWriter, segment
+from fix_clock import FAR
 from fix_regions import REGION, TENANT_KEY, Events
 
 from backupd.catalog.memory.census import Census
@@ -160,7 +161,7 @@ def make_yard(folder: Path, **more: Store) -> Yard:
         MachineClock(time),
         os.urandom,
     )
-    place = Place(REGION, info.repository, stores, DirectoryStore(folder / "copy"), trusted, clock, key)
+    place = Place(REGION, info.repository, stores, DirectoryStore(folder / "copy"), trusted, clock, key, FAR)
     keeper = Keeper(
         region=REGION,
         repository=info.repository,

@@ -85,7 +85,7 @@ class Keeping(Writing):
 
         section, signer = self.keeper_signer()
         with self._repositories(region, None, "keeper") as repositories:
-            book = self._book(region, repositories, signer, section.clock_tolerance, trace)
+            book = self._book(region, repositories, signer, trace)
             book.sync()
             yield Keeper(
                 region=region,
@@ -244,12 +244,11 @@ class Keeping(Writing):
         region: RegionName,
         repositories: Mapping[str, Repository],
         signer: Signer | None,
-        tolerance: timedelta | None = None,
         trace: Trace | None = None,
     ) -> Book:
-        from backupd.operations.ledger import Book, Place
+        from backupd.operations.ledger import TOLERANCE, Book, Place
 
-        one = _reachable(repositories)
+        one, keeper = _reachable(repositories), self.config.keeper
         return Book(
             Place(
                 region=region,
@@ -259,7 +258,7 @@ class Keeping(Writing):
                 trusted=one.keepers,
                 clock=self.clock,
                 signer=signer,
-                tolerance=tolerance,
+                tolerance=keeper.clock_tolerance if keeper is not None else TOLERANCE,
                 trace=trace or NoTrace(),
             )
         )

@@ -60,7 +60,7 @@ class Reporting(Keeping):
                 f"the state folder cannot be used ({error.strerror})", hint="Check node.state_dir and its owner."
             ) from error
         with self._repositories(region, None, "writer") as repositories:
-            book = self._book(region, repositories, signer, trace=trace)
+            book = self._book(region, repositories, signer, trace)
             book.sync()
             yield Desk(book, repositories, signer, DirectoryStore(folder))
 

@@ -305,6 +305,7 @@ class World:
             frozenset({self.keeper_key.public}),
             self.clocks["keeper"],
             self.keeper_key,
+            TOLERANCE,
         )
 
     def _keeper(self, place: Place, book: Book) -> Keeper:

@@ -7,15 +7,19 @@ from datetime import timedelta
 
 import pytest
 from doubles.hooked_store import HookedStore
-from fix_yard import DAY, make_yard
+from fix_regions import REGION
+from fix_yard import DAY, Shifted, make_yard
 
-from backupd.errors import RefusedError, StoreGoneError
+from backupd.errors import RefusedError, StoreFullError, StoreGoneError
+from backupd.model.ids import RepositoryId
 from backupd.model.stored.ledger import Observed
-from backupd.operations.ledger import Book
+from backupd.operations.ledger import Book, Place
 from backupd.operations.tenants.changes import Desk, unsubscribe
 from backupd.planning.deletion.window import Budget
+from backupd.seal.documents import Signer
 from backupd.store.directory import DirectoryStore
 
+SIGNER = Signer(bytes(range(32)))
 BUDGET = Budget(*[timedelta(days=n) for n in (180, 90, 0, 1, 8, 1, 7, 30, 1)])
 
 
@@ -36,6 +40,28 @@ def test_a_clock_that_is_ahead_appends_nothing(yard):
     yard.clock.by = timedelta(minutes=4)
     assert unsubscribe(desk, yard.keeper.tags.tenant_id("acme")).events
     assert not any(name.startswith("tmp/") for name in yard.files())
+
+
+def test_no_entry_is_appended_without_a_comparison(tmp_path):
+    """By whatever opened the ledger, and where no store can be asked: not even this machine's own copy gets it."""
+    store = HookedStore(DirectoryStore(tmp_path / "disk"))
+    trusted = frozenset({SIGNER.public})
+    copy, clock = DirectoryStore(tmp_path / "copy"), Shifted(timedelta(hours=1))
+    book = Book(Place(REGION, RepositoryId("ab" * 16), {"disk": store}, copy, trusted, clock, SIGNER))
+    with pytest.raises(RefusedError, match="clock of store 'disk'"):
+        book.append(lambda _: [Observed(store="disk", snapshots=[])])
+    clock.by = timedelta()
+
+    def gone(method, name):
+        if method == "put_new":
+            raise error("no")
+
+    store.before = gone
+    for error in (StoreGoneError, StoreFullError):
+        with pytest.raises(error):
+            book.append(lambda _: [Observed(store="disk", snapshots=[])])
+        book.sync()
+    assert [*copy.list("")] == [*store.list("ledger")] == []
 
 
 def test_a_clock_that_is_set_meanwhile_is_noticed(yard):

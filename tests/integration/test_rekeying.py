@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from doubles.hooked_store import Fuse, HookedStore
 from doubles.quick_writer import segment
+from fix_clock import FAR
 from fix_regions import REGION
 from fix_yard import DAY, Shifted, Yard, make_yard
 
@@ -165,7 +166,7 @@ def rival_of(yard: Yard) -> Keeper:
     clock, store = Shifted(), DirectoryStore(yard.root)
     repository = Repository(store, yard.repository.signers, yard.repository.keepers)
     copy, key = DirectoryStore(yard.folder / "rival-copy"), yard.keeper.signer
-    place = Place(REGION, yard.keeper.repository, {"disk": store}, copy, repository.keepers, clock, key)
+    place = Place(REGION, yard.keeper.repository, {"disk": store}, copy, repository.keepers, clock, key, FAR)
     book = Book(place)
     book.sync()
     changes = {"stores": {"disk": repository}, "state": yard.folder / "rival", "clock": clock, "book": book}

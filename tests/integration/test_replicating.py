@@ -14,6 +14,7 @@ import pytest
 from doubles.hooked_store import Fuse, HookedStore
 from doubles.quick_writer import segment
 from doubles.snapshots import look
+from fix_clock import FAR
 from fix_regions import REGION
 from fix_yard import DAY, Shifted, make_yard
 
@@ -91,7 +92,7 @@ class Pair:
         stores = {"disk": DirectoryStore(yard.root), "cellar": DirectoryStore(self.root)}
         keepers, signers = yard.repository.keepers, yard.repository.signers
         copy = DirectoryStore(yard.folder / "rival-copy")
-        book = Book(Place(REGION, yard.keeper.repository, stores, copy, keepers, clock, yard.keeper.signer))
+        book = Book(Place(REGION, yard.keeper.repository, stores, copy, keepers, clock, yard.keeper.signer, FAR))
         book.sync()
         repositories = {name: Repository(store, signers, keepers) for name, store in stores.items()}
         return replace(yard.keeper, stores=repositories, state=yard.folder / "rival", clock=clock, book=book)

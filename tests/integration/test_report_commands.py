@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from types import SimpleNamespace
@@ -12,14 +13,17 @@ import msgspec
 import pytest
 from doubles.reports import checks, sample
 from fix_nodes import NodeFolder
+from fix_regions import Events
 
+from backupd.clock import SystemClock
 from backupd.config.load import load
+from backupd.errors import RefusedError
 from backupd.model.ids import DrillId, RegionName
 from backupd.model.instants import compact, stamp
 from backupd.model.stored.report import CheckName, Objectives, Report
 from backupd.operations.reports import publish_report
 from backupd.seal.keys.signing import Signer, write_signer
-from backupd.trace import NoTrace
+from backupd.trace import NoTrace, Warned
 from backupd.wiring import Wiring
 
 BE = RegionName("be")
@@ -33,7 +37,7 @@ def report(node: NodeFolder, days_ago: int, *failed: CheckName, every: int = 2) 
     return sample(
         0,
         repository=node.repository().info().repository,
-        drill=DrillId(f"{compact(began)}-{days_ago:08x}"),
+        drill=DrillId(f"{compact(began)}-{abs(days_ago):08x}"),
         started=stamp(began),
         finished=stamp(began + timedelta(minutes=3)),
         objectives=Objectives(rpo=93600, rto=14400, drill_every=every * 86400, approval="ISMS-1"),
@@ -103,6 +107,36 @@ def test_from_the_first_drill_to_the_auditor(node: NodeFolder, keeper: Signer, t
     assert status(node, "verify", "--folder", str(tmp_path / "copy"), *key) == 7
     for text in (*map(Path.read_text, out.rglob("*.*ml")), json.dumps(told)):
         assert str(tmp_path) not in text
+
+
+@dataclass
+class AheadClock(SystemClock):
+    """The clock of a machine that lives in 2028."""
+
+    by: timedelta = timedelta(days=600)
+
+    def now(self) -> datetime:
+        return super().now() + self.by
+
+
+def test_a_drill_under_a_clock_that_is_ahead_is_not_told(node: NodeFolder, keeper: Signer) -> None:
+    """The ledger gets no entry of the future; the next drill is published, and says that the other one was dropped."""
+    config, events = load(node.node / "backupd.toml"), Events()
+    ahead = report(node, -600)
+    with (
+        Wiring(config, {}, AheadClock()).desk(BE, keeper, events) as desk,
+        pytest.raises(RefusedError, match="clock of store 'disk'"),
+    ):
+        publish_report(desk, ahead)
+    assert node.json("ledger", "show", "be")["entries"] == []
+    assert not (node.folder / "disk" / "be" / "reports").exists()
+    with Wiring(config, {}).desk(BE, keeper, events) as desk:
+        publish_report(desk, report(node, 1))
+    (told,) = node.json("report", "list", "be")["regions"]
+    assert told["counts"] == {"pass": 1, "fail": 0, "error": 0, "missed": told["counts"]["missed"]}
+    (warning,) = [event for event in events.seen if isinstance(event, Warned)]
+    assert warning.message.startswith(f"the report of drill {ahead.drill} is dated ahead")
+    assert not list((node.node / "state").glob("be/reports/*.json"))
 
 
 def test_damage_on_a_store_is_told_everywhere(node: NodeFolder, keeper: Signer, tmp_path: Path) -> None:

@@ -5,12 +5,14 @@ from __future__ import annotations
 import os
 from contextlib import suppress
 from dataclasses import dataclass, field
+from datetime import datetime, timedelta
 from pathlib import Path
 
 import pytest
 from doubles.faulty_store import FaultyStore, gone
 from doubles.hooked_store import HookedStore
 from doubles.reports import BE, REPOSITORY, START, checks, drill_id, sample
+from fix_clock import FAR
 
 from backupd.catalog import layout
 from backupd.catalog.repository import Repository
@@ -30,6 +32,13 @@ from backupd.store.directory import DirectoryStore
 
 class Killed(BaseException):
     """The process ended here."""
+
+
+class Later(SystemClock):
+    """After every drill of these tests."""
+
+    def now(self) -> datetime:
+        return START + timedelta(days=365)
 
 
 def killed() -> BaseException:
@@ -62,7 +71,7 @@ class Machine:
         opened = {name: stores.get(name, self.store(name)) for name in ("disk", "attic")}
         trusted = frozenset({self.signer.public})
         copy = DirectoryStore(self.folder / self.own / "ledger")
-        place = Place(BE, REPOSITORY, opened, copy, trusted, SystemClock(), self.signer)
+        place = Place(BE, REPOSITORY, opened, copy, trusted, Later(), self.signer, FAR)
         repositories = {name: Repository(store, trusted, trusted) for name, store in opened.items()}
         return Desk(Book(place), repositories, self.signer, stores.get("waiting", self.store("waiting")))
 

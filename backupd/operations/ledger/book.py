@@ -37,6 +37,8 @@ if TYPE_CHECKING:
 Decide: TypeAlias = "Callable[[Lives], list[Event]]"
 """Events that follow from a state; asked again when the ledger has grown meanwhile."""
 
+TOLERANCE = timedelta(minutes=5)
+"""Of clocks, where nobody configured one."""
 _ATTEMPTS = 8
 """To append while others do, too."""
 _ASKED_AGAIN = 600.0
@@ -58,8 +60,8 @@ class Place:
     clock: Clock
     signer: Signer | None = field(default=None, repr=False)
     """None: this machine only reads."""
-    tolerance: timedelta | None = None
-    """How far this machine's clock may be from a store's for an entry to be appended; None: nobody asks."""
+    tolerance: timedelta = TOLERANCE
+    """How far this machine's clock may be from a store's for an entry to be appended."""
     random: Callable[[int], bytes] = field(default=os.urandom, repr=False)
     trace: Trace = field(default_factory=NoTrace, repr=False)
     """Hears of an entry of this machine that was dropped."""
@@ -145,8 +147,8 @@ class Book:
 
         It was appended when this returns: at least one store has it. Where StoreGoneError is raised it may be, and the
         next `sync` sees to it that every store gets it. Raises what `decide` and `sync` raise, ConfigError when this
-        machine has no key to sign with, RefusedError when the clock runs behind the ledger or differs from that of
-        every store, and DamageError when the stores disagree.
+        machine has no key to sign with, what `require_clock` raises, RefusedError when the clock runs behind the
+        ledger, and DamageError when the stores disagree.
         """
         for _ in range(_ATTEMPTS):
             events = decide(self.lives)
@@ -162,7 +164,7 @@ class Book:
     def _appended(self, events: list[Event]) -> bool:
         """Return False when somebody else's entry has the place; then nothing was appended."""
         document = self._signed(events)
-        self._check_clock()
+        self.require_clock()
         # Read as everybody will read it, before anybody can: an entry that cannot be read ends the ledger for good.
         extended = self.chain.extended(document, self._place.trusted)
         # Here first: a store that broke off may have the entry, and be away when the next one is decided.
@@ -234,12 +236,10 @@ class Book:
         self._pending.remove(seq)
         events = extended.links[-1].entry.events if extended is not None else []
         kinds = ", ".join(sorted({kind_of(event) for event in events})) or "unreadable"
-        self._place.trace.emit(
-            Warned(
-                f"entry {seq} of the ledger ({kinds}), which no store had taken, was dropped",
-                hint="Another keeper's entry has its place, or it cannot be read. The command that said it had failed; "
-                "give it again where it still holds.",
-            )
+        self.warn(
+            f"entry {seq} of the ledger ({kinds}), which no store had taken, was dropped",
+            "Another keeper's entry has its place, or it cannot be read. The command that said it had failed; give it "
+            "again where it still holds.",
         )
 
     def _extended_to(self, seq: int, document: bytes) -> Chain | None:
@@ -271,34 +271,49 @@ class Book:
             )
         return next_document(self.chain, stamp(now), events, place.signer)
 
-    def _check_clock(self) -> None:
-        """A clock that is ahead would put events, and all that must come after them, into the future for good."""
-        place = self._place
-        if place.tolerance is None or self._still_agrees(place.tolerance):
+    def warn(self, message: str, hint: str) -> None:
+        """Report something about the ledger that stops nothing."""
+        self._place.trace.emit(Warned(message, hint=hint))
+
+    def is_ahead(self, at: str) -> bool:
+        """Check whether a stamp lies in the future by more than clocks may differ."""
+        return at > stamp(self._place.clock.now() + self._place.tolerance)
+
+    def require_clock(self) -> None:
+        """Compare this machine's clock with the stores', so that no event is put into the future for good.
+
+        One store that agrees is enough. Raises RefusedError when one differs and none agrees, and the first store's
+        error when none can be asked.
+        """
+        if self._still_agrees():
             return
-        differing: list[RefusedError] = []
-        for name, store in place.stores.items():
+        refused: list[RefusedError | StoreError] = []
+        for name, store in self._place.stores.items():
             if name in self.unreached:
                 continue
             try:
-                theirs = server_time(store, place.random)
-            except StoreGoneError:
-                continue  # it is asked to take the entry next, and then told of
-            now = place.clock.now()
-            if abs(theirs - now) <= place.tolerance:
-                self._agreed = place.clock.monotonic(), now
+                self._compare(name, store)
+            except StoreGoneError as error:
+                self.unreached[name] = error
+            except (RefusedError, StoreError) as error:
+                refused.append(error)
+            else:
                 return
-            differing.append(clocks_differ(name, theirs, now))
-        if differing:
-            raise differing[0]
+        raise next(iter((*sorted(refused, key=lambda one: isinstance(one, StoreError)), *self.unreached.values())))
 
-    def _still_agrees(self, tolerance: timedelta) -> bool:
+    def _compare(self, name: str, store: Store) -> None:
+        theirs, now = server_time(store, self._place.random), self._place.clock.now()
+        if abs(theirs - now) > self._place.tolerance:
+            raise clocks_differ(name, theirs, now)
+        self._agreed = self._place.clock.monotonic(), now
+
+    def _still_agrees(self) -> bool:
         """Whether a store was asked a moment ago, and the clock was not set since."""
         if self._agreed is None:
             return False
         place, (then, at) = self._place, self._agreed
         passed = place.clock.monotonic() - then
-        return passed < _ASKED_AGAIN and abs(place.clock.now() - at - timedelta(seconds=passed)) <= tolerance / 2
+        return passed < _ASKED_AGAIN and abs(place.clock.now() - at - timedelta(seconds=passed)) <= place.tolerance / 2
 
     def _give_reached(self, name: str, length: int) -> None:
         try:

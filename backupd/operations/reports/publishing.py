@@ -16,7 +16,14 @@ import msgspec
 
 from backupd.catalog import layout
 from backupd.catalog.reports import fetch_report, reports_on
-from backupd.errors import BackupdError, DamageError, ObjectExistsError, ObjectMissingError, StoreGoneError
+from backupd.errors import (
+    BackupdError,
+    DamageError,
+    ObjectExistsError,
+    ObjectMissingError,
+    RefusedError,
+    StoreGoneError,
+)
 from backupd.model.ids import DrillId, ObjectHash, ObjectName
 from backupd.model.stored.ledger import Drilled, Event
 from backupd.model.stored.report import KIND, PreviousReport, Report, decode_report, encode_report
@@ -68,15 +75,39 @@ def publish_report(desk: Desk, report: Report) -> Published:
         raise BackupdError(f"the report of drill {report.drill} contradicts itself: {fault}")
     body = encode_report(report)
     put_document(desk.waiting, _waiting(report.drill), body)
-    return next(one for one in publish_waiting(desk) if one.report.drill == report.drill)
+    for one in publish_waiting(desk):
+        if one.report.drill == report.drill:
+            return one
+    raise RefusedError(f"the report of drill {report.drill} is dated ahead", hint="Set the clock, and drill again.")
 
 
 def publish_waiting(desk: Desk) -> list[Published]:
-    """Publish what waits, oldest first, and give every store the reports it lacks. Raises as `publish_report`."""
+    """Publish what waits, oldest first, and give every store the reports it lacks. Raises as `publish_report`.
+
+    A report that is dated ahead, because this machine's clock was then, is dropped with a warning.
+    """
     desk.book.sync()
-    done = [_published(desk, decode_report(desk.waiting.get(name), name)) for name in _names(desk.waiting)]
+    waiting = [decode_report(desk.waiting.get(name), name) for name in _names(desk.waiting)]
+    done = [_published(desk, report) for report in waiting if not _dropped(desk, report)]
     _level(desk)
     return done
+
+
+def _dropped(desk: Desk, report: Report) -> bool:
+    # What the ledger tells of must be published, whatever its date.
+    if not desk.book.is_ahead(report.finished) or _is_told(desk, report):
+        return False
+    desk.book.require_clock()
+    desk.waiting.remove(_waiting(report.drill))
+    desk.book.warn(
+        f"the report of drill {report.drill} is dated ahead of the clock, and was dropped",
+        "This machine's clock was wrong when it drilled; what it measured cannot be believed. Drill again.",
+    )
+    return True
+
+
+def _is_told(desk: Desk, report: Report) -> bool:
+    return any(event.drill == report.drill for event in drilled(desk.book.chain.entries()))
 
 
 def _names(waiting: Store) -> list[ObjectName]:
@@ -88,12 +119,10 @@ def _waiting(drill: DrillId) -> ObjectName:
 
 
 def _published(desk: Desk, report: Report) -> Published:
-    told = drilled(desk.book.chain.entries())
-    place = next((place for place, event in enumerate(told) if event.drill == report.drill), None)
-    if place is None:
+    if not _is_told(desk, report):
         desk.book.append(lambda _: [_event(*_signed(desk, report, drilled(desk.book.chain.entries())))])
-        told = drilled(desk.book.chain.entries())
-        place = next(place for place, event in enumerate(told) if event.drill == report.drill)
+    told = drilled(desk.book.chain.entries())
+    place = next(place for place, event in enumerate(told) if event.drill == report.drill)
     signed, document = _signed(desk, report, told[:place])
     sha256 = ObjectHash(hashlib.sha256(document).hexdigest())
     if told[place].report != sha256:
