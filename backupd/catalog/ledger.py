@@ -8,19 +8,20 @@ from __future__ import annotations
 
 import hashlib
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from backupd.catalog.layout import LEDGER, entry_name
 from backupd.errors import DamageError, ObjectMissingError
 from backupd.model.ids import ObjectHash
 from backupd.model.stored.documents import LedgerHead
-from backupd.model.stored.ledger import LedgerEntry, decode_entry, encode_entry
+from backupd.model.stored.ledger import LedgerEntry, Misdated, decode_entry, encode_entry
+from backupd.model.stored.misdated import Misdating, redated
 from backupd.seal.documents import LIMITS, read_document
 from backupd.store.base import put_document
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator
+    from collections.abc import Collection, Iterator, Mapping
 
     from backupd.model.ids import RegionName, RepositoryId
     from backupd.model.stored.ledger import Event
@@ -48,6 +49,8 @@ class Chain:
     region: RegionName
     repository: RepositoryId
     links: tuple[Link, ...] = ()
+    misdated: Mapping[int, Misdating] = field(default_factory=dict)
+    """Entries of which a later one says that they are dated ahead, by number."""
 
     @property
     def head(self) -> LedgerHead:
@@ -58,8 +61,26 @@ class Chain:
         return LedgerHead(seq=seq, head=self.links[seq - 1].sha256 if seq else None)
 
     def entries(self, after: int = 0) -> Iterator[LedgerEntry]:
-        """The entries behind the first `after`."""
-        return (link.entry for link in self.links[after:])
+        """The entries behind the first `after`, with the dates they are read with."""
+        return (self._read(link.entry) for link in self.links[after:])
+
+    def _read(self, entry: LedgerEntry) -> LedgerEntry:
+        misdating = self.misdated.get(entry.seq)
+        return redated(entry, misdating) if misdating is not None else entry
+
+    def last_dated(self, seq: int | None = None, but: Collection[int] = ()) -> LedgerEntry | None:
+        """The newest entry that is rightly dated, of the first `seq` or of all: what follows must not be older.
+
+        `but` are more numbers that are not.
+        """
+        before = reversed(self.links[:seq])
+        dated = (link.entry for link in before if link.entry.seq not in self.misdated and link.entry.seq not in but)
+        return next(dated, None)
+
+    def dated_after(self, at: str) -> list[int]:
+        """The numbers of entries that are dated after a stamp, and of which no entry says that they are misdated."""
+        later = (link.entry.seq for link in self.links if link.entry.at > at)
+        return [seq for seq in later if seq not in self.misdated]
 
     def require(self, witnessed: LedgerHead, by: str) -> None:
         """Raises DamageError unless this chain has or extends the head that `by` saw."""
@@ -91,9 +112,24 @@ class Chain:
             raise DamageError(f"'{where}' is not in its own place")
         if entry.previous != self.head.head:
             raise DamageError(f"'{where}' does not follow the entry before it")
-        if self.links and entry.at < self.links[-1].entry.at:
+        misdated = self._misdated(entry, where)
+        last = self.last_dated(but=misdated)
+        if last is not None and entry.at < last.at:
             raise DamageError(f"'{where}' is older than the entry before it")
-        return Chain(self.region, self.repository, (*self.links, Link(entry, ObjectHash(_sha256(document)), document)))
+        link = Link(entry, ObjectHash(_sha256(document)), document)
+        return replace(self, links=(*self.links, link), misdated={**self.misdated, **misdated})
+
+    def _misdated(self, entry: LedgerEntry, where: str) -> dict[int, Misdating]:
+        """What the entry that follows says of entries before it."""
+        named = {seq for event in entry.events if isinstance(event, Misdated) for seq in event.entries}
+        if any(seq >= entry.seq or self.links[seq - 1].entry.at <= entry.at for seq in named):
+            raise DamageError(f"'{where}' says of an entry that it was dated ahead, and it was not")
+        return {seq: Misdating(self._earliest(seq, named, entry), entry.at) for seq in named - self.misdated.keys()}
+
+    def _earliest(self, seq: int, named: set[int], entry: LedgerEntry) -> str:
+        """When an entry can have been written at the earliest; without one before it, when it was corrected."""
+        before = self.last_dated(seq - 1, named)
+        return before.at if before is not None else entry.at
 
 
 def listed(store: Store) -> int:

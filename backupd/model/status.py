@@ -176,6 +176,8 @@ class RegionFacts(msgspec.Struct, frozen=True, kw_only=True):
     stores: tuple[StoreFacts, ...] = ()
     ledger: Head | None = None
     """None: no store could be reached, and this machine has no copy that it may believe."""
+    ledger_ahead: int | None = None
+    """The number of the ledger's first entry that is dated ahead of this machine's clock, if nobody has said so."""
     founded: datetime | None = None
     """When the repository was made."""
     leaving: int = 0
@@ -222,6 +224,7 @@ class AlarmCode(StrEnum):
     STORE_SNAPSHOTS = "store-snapshots"
     CAPABILITY_CHANGED = "capability-changed"
     LEDGER_BEHIND = "ledger-behind"
+    LEDGER_AHEAD = "ledger-ahead"
     NOT_OBSERVED = "not-observed"
 
 

@@ -13,8 +13,11 @@ from fix_nodes import NodeFolder
 from fix_postgres import Database
 
 from backupd.catalog.lease import Claimant, leased
+from backupd.catalog.ledger import Chain, next_document, put_entry
 from backupd.clock import SystemClock
-from backupd.model.ids import RegionName
+from backupd.model.ids import RegionName, RepositoryId
+from backupd.model.instants import stamp
+from backupd.model.stored.ledger import Observed
 from backupd.seal.keys.signing import read_signer, write_signer
 from backupd.store.directory import DirectoryStore
 
@@ -182,6 +185,31 @@ def test_status_tells_three_ages_and_who_is_late(kept: NodeFolder) -> None:
     tenant(kept, "unsubscribe", "be", "secretive-0", "--at", long_ago)
     late = kept.run("status")
     assert (late.returncode, b"LATE: tenant" in late.stdout, b"secretive" in late.stdout) == (10, True, False)
+
+
+def test_an_entry_that_is_dated_ahead_stops_nobody_for_good(kept: NodeFolder) -> None:
+    """Every command that would append names it, as do `status` and `ledger verify`; once it is said, work goes on."""
+    store, signer = DirectoryStore(kept.folder / "disk" / "be"), read_signer(kept.node / "keeper.key")
+    repository = RepositoryId(
+        json.loads((kept.folder / "disk/be/repository.json").read_text().splitlines()[0])["repository"]
+    )
+    ahead = stamp(datetime.now(UTC) + timedelta(days=600))
+    event = Observed(store="disk", snapshots=[])
+    put_entry(store, 1, next_document(Chain(RegionName("be"), repository), ahead, [event], signer))
+    for command in (("expire",), ("tenant", "unsubscribe", "be", "secretive-1")):
+        done = kept.run(*command)
+        assert (done.returncode, b"entry 1 of the ledger is of" in done.stderr) == (10, True), done.stderr
+    status = kept.run("status")
+    assert (status.returncode, b"entry 1 of the ledger of region 'be' is dated ahead" in status.stdout) == (10, True)
+    verified = kept.run("ledger", "verify", "be")
+    assert (verified.returncode, b"dated ahead: entry 1" in verified.stdout) == (0, True)
+    assert kept.run("ledger", "redate", "be", "--decision", "somebody's clock").returncode == 2
+    assert kept.json("ledger", "redate", "be", "--decision", "OPS-312")["misdated"] == [1]
+    assert kept.json("ledger", "redate", "be", "--decision", "OPS-312")["misdated"] == []
+    kept.json("expire")
+    assert tenant(kept, "unsubscribe", "be", "secretive-1")["changed"]
+    assert b"dated ahead" not in kept.run("status").stdout + kept.run("ledger", "verify", "be").stdout
+    assert b"(dated ahead by a wrong clock)" in kept.run("ledger", "show", "be").stdout
 
 
 def test_another_keeper_is_at_work(kept: NodeFolder) -> None:

@@ -35,6 +35,7 @@ WRONG: dict[AlarmCode, tuple[dict[str, Any], str]] = {
     AlarmCode.BACKUP_OLD: ({"stores": (store(databases=(database(published=NOW - 27 * HOUR),)),)}, "zurich/app"),
     AlarmCode.KEEPER_IDLE: ({"stores": (store(kept=NOW - 3 * DAY),)}, "zurich"),
     AlarmCode.LEDGER_BEHIND: ({"ledger": Head(41), "stores": (store(),)}, "zurich"),
+    AlarmCode.LEDGER_AHEAD: ({"ledger_ahead": 12}, ""),
     AlarmCode.STORE_FULL: ({"stores": (store(space=SpaceFacts(9, 100)),)}, "zurich"),
     AlarmCode.STORE_SNAPSHOTS: ({"stores": (store(server_changes=(ServerChange.FEWER,)),)}, "zurich"),
     AlarmCode.CAPABILITY_CHANGED: (

@@ -24,6 +24,7 @@ def add(app: typer.Typer) -> None:
     group.command("show", epilog=EXIT_STATUS)(show)
     group.command("verify", epilog=EXIT_STATUS)(verify)
     group.command("retire", epilog=EXIT_STATUS)(retire)
+    group.command("redate", epilog=EXIT_STATUS)(redate)
     app.add_typer(group, name="ledger")
 
 
@@ -44,11 +45,12 @@ def show(
     with wiring.book(region_of(wiring, region)) as book:
         chain = book.sync()
     first = max(0, len(chain.links) - newest) if newest else 0
+    entries = [link.entry for link in chain.links[first:]]
     if as_json:
-        output.print_json({"head": chain.head, "entries": list(chain.entries(first))})
+        output.print_json({"head": chain.head, "entries": entries, "misdated": sorted(chain.misdated)})
         return
-    for entry in chain.entries(first):
-        output.print_lines(_lines(entry))
+    for entry in entries:
+        output.print_lines(_lines(entry, misdated=entry.seq in chain.misdated))
 
 
 def verify(
@@ -74,6 +76,7 @@ def verify(
     verdict = "DAMAGED" if found.damage else "clean"
     output.print_lines([f"{region}: {verdict}, {found.entries} entries, {found.witnesses} snapshots bear witness"])
     output.print_lines(f"  damage: {line}" for line in found.damage)
+    output.print_lines(f"  dated ahead: entry {seq}; `backupd ledger redate` lets work go on" for seq in found.ahead)
     output.print_lines(f"  not reached: {store}" for store in found.unreached)
     return DamageError.exit_code if found.damage else 0
 
@@ -110,8 +113,42 @@ def retire(
         output.print_lines([f"{region}: store '{store}' is retired" + ("" if events else " already")])
 
 
-def _lines(entry: LedgerEntry) -> Iterator[str]:
-    yield f"#{entry.seq}  {entry.at}"
+def redate(
+    context: typer.Context,
+    region: RegionOption,
+    decision: Annotated[
+        str, typer.Option("--decision", metavar="REFERENCE", show_default=False, help="Who decided: a ticket's number.")
+    ],
+    config: ConfigOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Say that entries that are dated ahead were misdated, so that work goes on. Runs on the keeper.
+
+    A keeper whose clock was wrong wrote them, and nothing could be appended until their time had come. They stay as
+    they are and where they are; from then on the safe side of their dates counts. All stores that can be reached must
+    agree with this machine's clock.
+
+    \b
+    Example:
+      backupd ledger redate be --decision OPS-312
+    """
+    from backupd.cli.progress import watched
+    from backupd.operations.ledger.misdated import redate as run
+
+    wiring = wired(context, config)
+    name = region_of(wiring, region)
+    with watched(wiring.clock, quiet=as_json) as trace, wiring.keeper(name, trace) as keeper:
+        entries = run(keeper.book, decision)
+    if as_json:
+        output.print_json({"region": region, "misdated": entries})
+        return
+    numbers = ", ".join(map(str, entries))
+    said = f"misdated are the entries {numbers}" if entries else "no entry is dated ahead"
+    output.print_lines([f"{region}: {said}"])
+
+
+def _lines(entry: LedgerEntry, *, misdated: bool) -> Iterator[str]:
+    yield f"#{entry.seq}  {entry.at}" + ("  (dated ahead by a wrong clock)" if misdated else "")
     for event in entry.events:
         fields: dict[str, Any] = msgspec.to_builtins(event)
         name = fields.pop("event")

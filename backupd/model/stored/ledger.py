@@ -215,6 +215,14 @@ class StoreRetired(_Event, frozen=True, kw_only=True, tag="store-retired"):
     decision: Reference
 
 
+class Misdated(_Event, frozen=True, kw_only=True, tag="misdated"):
+    """A clock was wrong when these entries were written, and dated them ahead: later ones may be dated before them."""
+
+    entries: Annotated[list[Annotated[int, msgspec.Meta(ge=1)]], msgspec.Meta(min_length=1)]
+    """Their numbers."""
+    decision: Reference
+
+
 class RekeyBegan(_Event, frozen=True, kw_only=True, tag="rekey-began"):
     """The intent: from here on keyrings on this store may be sealed to these recipients."""
 
@@ -263,6 +271,7 @@ Event: TypeAlias = (
     | Restored
     | Drilled
     | StoreRetired
+    | Misdated
     | RekeyBegan
     | Rekeyed
     | Replicated

@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from backupd.errors import RefusedError
-from backupd.model.instants import parse_stamp, stamp
+from backupd.model.instants import stamp
+from backupd.operations.ledger import require_not_behind
 from backupd.store.server_time import server_time
 
 if TYPE_CHECKING:
@@ -23,12 +24,7 @@ def check_clock(keeper: Keeper, store: str) -> None:
     if store in keeper.leases:
         keeper.leases[store].require()
     now = keeper.clock.now()
-    last = keeper.book.chain.links[-1].entry.at if keeper.book.chain.links else None
-    if last is not None and now < parse_stamp(last):
-        raise RefusedError(
-            f"the clock says {stamp(now)}, but the ledger's last entry is of {last}",
-            hint="Set this machine's clock; nothing was removed.",
-        )
+    require_not_behind(keeper.book.chain, now)
     theirs = server_time(keeper.stores[store].store, keeper.random)
     now = keeper.clock.now()
     if abs(theirs - now) > keeper.rules.clock_tolerance:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import TYPE_CHECKING, TypeAlias
@@ -20,7 +20,7 @@ from backupd.errors import (
 )
 from backupd.model.ids import RegionName, RepositoryId
 from backupd.model.instants import stamp
-from backupd.model.stored.ledger import kind_of
+from backupd.model.stored.ledger import Misdated, kind_of
 from backupd.operations.ledger.pending import PendingEntries
 from backupd.planning.lifecycle.lives import Lives, fold
 from backupd.store.server_time import clocks_differ, server_time
@@ -75,7 +75,8 @@ class Book:
         self._pending = PendingEntries(place.copy)
         self._unsent: StoreError | None = None
         """Why the entry that this machine began to append earlier is still on no store."""
-        self._folded: tuple[int, Lives] = 0, Lives()
+        self._folded: tuple[int, int, Lives] = 0, 0, Lives()
+        """Of how many entries, and how many of them misdated."""
         self.chain, _ = read_chain(place.copy, Chain(place.region, place.repository), place.trusted)
         self.unreached: dict[str, StoreGoneError] = {}
         """Stores the last `sync` or `append` could not reach; they get what they lack the next time."""
@@ -95,11 +96,23 @@ class Book:
 
     @property
     def lives(self) -> Lives:
-        done, lives = self._folded
+        done, misdated, lives = self._folded
+        if misdated != len(self.chain.misdated):
+            done, lives = 0, Lives()  # entries that were folded are read with other dates now
         if done < len(self.chain.links):
             lives = fold(self.chain.entries(done), lives)
-            self._folded = len(self.chain.links), lives
+            self._folded = len(self.chain.links), len(self.chain.misdated), lives
         return lives
+
+    @property
+    def ahead(self) -> list[int]:
+        """The numbers of entries that are dated ahead of this machine's clock, and of which nobody has said so."""
+        return self.chain.dated_after(self._latest)
+
+    @property
+    def _latest(self) -> str:
+        """Up to when a stamp may lie in the future: clocks differ."""
+        return stamp(self._place.clock.now() + self._place.tolerance)
 
     def sync(self, *, anew: bool = False) -> Chain:
         """Take what stores have and we lack; with a signer, give every store what it lacks.
@@ -263,12 +276,9 @@ class Book:
                 hint=f'Add "{place.signer.public}" to `keepers` under [trust], here and wherever backups are read.',
             )
         now = place.clock.now()
-        last = self.chain.links[-1].entry.at if self.chain.links else ""
-        if stamp(now) < last:
-            raise RefusedError(
-                f"the clock says {stamp(now)}, but the ledger's last entry is of {last}",
-                hint="Set the clock. If the ledger is the one that is wrong, nothing can be appended until it is past.",
-            )
+        require_not_behind(
+            self.chain, now, [seq for event in events if isinstance(event, Misdated) for seq in event.entries]
+        )
         return next_document(self.chain, stamp(now), events, place.signer)
 
     def warn(self, message: str, hint: str) -> None:
@@ -277,17 +287,17 @@ class Book:
 
     def is_ahead(self, at: str) -> bool:
         """Check whether a stamp lies in the future by more than clocks may differ."""
-        return at > stamp(self._place.clock.now() + self._place.tolerance)
+        return at > self._latest
 
-    def require_clock(self) -> None:
+    def require_clock(self, *, everywhere: bool = False) -> None:
         """Compare this machine's clock with the stores', so that no event is put into the future for good.
 
-        One store that agrees is enough. Raises RefusedError when one differs and none agrees, and the first store's
-        error when none can be asked.
+        One store that agrees is enough; with `everywhere`, all that can be reached must. Raises RefusedError when one
+        differs and that was not enough, and the first store's error when none can be asked.
         """
-        if self._still_agrees():
+        if not everywhere and self._still_agrees():
             return
-        refused: list[RefusedError | StoreError] = []
+        agreed, refused = False, list[RefusedError | StoreError]()
         for name, store in self._place.stores.items():
             if name in self.unreached:
                 continue
@@ -298,7 +308,11 @@ class Book:
             except (RefusedError, StoreError) as error:
                 refused.append(error)
             else:
-                return
+                if not everywhere:
+                    return
+                agreed = True
+        if agreed and not refused:
+            return
         raise next(iter((*sorted(refused, key=lambda one: isinstance(one, StoreError)), *self.unreached.values())))
 
     def _compare(self, name: str, store: Store) -> None:
@@ -320,6 +334,17 @@ class Book:
             self.chain.copy_to(self._place.stores[name], length)
         except StoreGoneError as error:
             self.unreached[name] = error
+
+
+def require_not_behind(chain: Chain, now: datetime, misdated: Collection[int] = ()) -> None:
+    """Raise RefusedError when a clock runs behind the ledger; `misdated` are entries that are about to be called so."""
+    last = chain.last_dated(but=misdated)
+    if last is not None and stamp(now) < last.at:
+        raise RefusedError(
+            f"the clock says {stamp(now)}, but entry {last.seq} of the ledger is of {last.at}",
+            hint="Set the clock; nothing was done. If the clock is right, the entry is dated ahead: `backupd ledger "
+            "redate` says so, and work goes on.",
+        )
 
 
 def _forked(where: str, seq: int) -> DamageError:

@@ -24,6 +24,8 @@ class CheckedLedger:
     unreached: tuple[str, ...]
     """Stores whose copy could not be looked at: of these nothing is said."""
     damage: tuple[str, ...]
+    ahead: tuple[int, ...]
+    """Entries that are dated ahead of this machine's clock, and of which nobody has said so: no damage."""
 
 
 def check_ledger(book: Book, repository: Repository) -> CheckedLedger:
@@ -46,4 +48,11 @@ def check_ledger(book: Book, repository: Repository) -> CheckedLedger:
             continue
         else:
             witnesses += 1
-    return CheckedLedger(len(book.chain.links), book.chain.head, witnesses, tuple(book.unreached), tuple(damage))
+    return CheckedLedger(
+        entries=len(book.chain.links),
+        head=book.chain.head,
+        witnesses=witnesses,
+        unreached=tuple(book.unreached),
+        damage=tuple(damage),
+        ahead=tuple(book.ahead),
+    )

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from re import fullmatch
 from typing import TYPE_CHECKING
 
 from backupd.errors import RefusedError, UsageError
-from backupd.model.stored.ledger import REFERENCE, PurgeBegan, StoreRetired
+from backupd.model.stored.ledger import PurgeBegan, StoreRetired
+from backupd.operations.ledger.misdated import require_reference
 
 if TYPE_CHECKING:
     from collections.abc import Collection
@@ -23,11 +23,7 @@ def retire(book: Book, configured: Collection[str], store: str, decision: str) -
     Raises RefusedError for a store that is configured, UsageError for one the ledger has never heard of, or a decision
     that is no reference.
     """
-    if fullmatch(REFERENCE, decision) is None:
-        raise UsageError(
-            "a decision needs a reference of up to 64 letters, digits and ._/#-",
-            hint="The number of a ticket or a protocol, never a sentence: the ledger keeps it for good.",
-        )
+    require_reference(decision)
     if store in configured:
         raise RefusedError(
             f"store '{store}' is configured, so it can be looked at",

@@ -13,8 +13,9 @@ from msgspec.structs import replace
 
 from backupd.catalog.handed import handed_in
 from backupd.errors import BackupdError
-from backupd.model.instants import parse_stamp
+from backupd.model.instants import parse_stamp, stamp
 from backupd.model.status import DueDay, Fault, Head, Promises, RegionFacts, SpaceFacts, StoreFacts
+from backupd.operations.ledger import TOLERANCE
 from backupd.operations.status.abilities import Trying, changes, tried
 from backupd.operations.status.ages import AgesOn
 from backupd.operations.status.told import Told, read
@@ -105,6 +106,7 @@ def _ledger_facts(book: Book, told: Told, request: Request) -> RegionFacts:
         region=request.region,
         at=request.now,
         ledger=Head(book.chain.head.seq, book.chain.head.head),
+        ledger_ahead=min(book.chain.dated_after(stamp(request.now + TOLERANCE)), default=None),
         leaving=len(waiting),
         held=len(waiting) - len(free),
         next_deadline=min(deadlines, default=None),

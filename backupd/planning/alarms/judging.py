@@ -42,6 +42,7 @@ def judge(region: RegionFacts, watch: Watch) -> tuple[Alarm, ...]:
     found = [
         *_looking(region, watch),
         *_deadlines(region, watch.now),
+        *_ledger(region),
         *_proof(region, watch.now),
         *(alarm for store in region.stores for alarm in _store(region, store, watch.now)),
         # What `observe` finds are the facts themselves.
@@ -79,6 +80,18 @@ def _deadlines(region: RegionFacts, now: datetime) -> Iterator[Alarm]:
             region=region.region,
             message=f"a tenant must be gone within {spell_about(left)}, and everything of it should be gone already",
             hint="Something stands still: `backupd purge` says which store, and `backupd status` since when.",
+        )
+
+
+def _ledger(region: RegionFacts) -> Iterator[Alarm]:
+    if region.ledger_ahead is not None:
+        yield Alarm(
+            code=AlarmCode.LEDGER_AHEAD,
+            region=region.region,
+            state=str(region.ledger_ahead),
+            message=f"entry {region.ledger_ahead} of the ledger of region '{region.region}' is dated ahead",
+            hint="Until its time has come nothing can be appended: no purge, no expiry. If this machine's clock is "
+            "right, `backupd ledger redate` lets work go on.",
         )
 
 

@@ -1,0 +1,39 @@
+"""Entries that were dated ahead by a clock that was wrong: said by somebody, so that work can go on behind them."""
+
+from __future__ import annotations
+
+from re import fullmatch
+from typing import TYPE_CHECKING
+
+from backupd.errors import UsageError
+from backupd.model.stored.ledger import REFERENCE, Misdated
+
+if TYPE_CHECKING:
+    from backupd.model.stored.ledger import Event
+    from backupd.operations.ledger.book import Book
+    from backupd.planning.lifecycle.lives import Lives
+
+
+def redate(book: Book, decision: str) -> list[int]:
+    """Append that the entries that are dated ahead were misdated; their numbers, none where all is right.
+
+    `decision` is the reference of whoever decided. Raises UsageError when it is none, RefusedError unless every store
+    that can be reached agrees with this machine's clock, and what `Book.append` raises.
+    """
+    require_reference(decision)
+    book.require_clock(everywhere=True)
+
+    def decide(_: Lives) -> list[Event]:
+        ahead = book.ahead
+        return [Misdated(entries=ahead, decision=decision)] if ahead else []
+
+    return [seq for event in book.append(decide) if isinstance(event, Misdated) for seq in event.entries]
+
+
+def require_reference(decision: str) -> None:
+    """Raise UsageError unless the text can be kept in the ledger for good."""
+    if fullmatch(REFERENCE, decision) is None:
+        raise UsageError(
+            "a decision needs a reference of up to 64 letters, digits and ._/#-",
+            hint="The number of a ticket or a protocol, never a sentence: the ledger keeps it for good.",
+        )
