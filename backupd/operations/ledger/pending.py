@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Final
 from backupd.model.ids import ObjectName
 from backupd.seal.documents import LIMITS
 from backupd.store.base import put_document
-from backupd.store.base import put_document
 
 if TYPE_CHECKING:
     from backupd.store.base import Store
