@@ -15,7 +15,7 @@ import typer
 from backupd.errors import EXIT_CODES, UsageError
 
 if TYPE_CHECKING:
-    from backupd.wiring import Wiring
+    from backupd.wiring.context import Context
 
 EXIT_STATUS = "\b\nExit status:\n" + "\n".join(f"  {code:>3}  {meaning}" for code, meaning in EXIT_CODES.items())
 """What closes every help text; computed, so that it cannot disagree with the program. `\\b` keeps its lines apart."""
@@ -96,22 +96,22 @@ def _fields(group: Any) -> list[inspect.Parameter]:
     ]
 
 
-def configured_file(context: typer.Context, option: Path | None) -> Path:
-    """The file that `--config`, before or after the command's name, or the environment points to."""
+def configured_file(ctx: typer.Context, option: Path | None) -> Path:
+    """Return the file that `--config`, before or after the command's name, or the environment points to."""
     from backupd.config.load import config_path
 
-    return config_path(option or context.find_root().params.get("config"), os.environ)
+    return config_path(option or ctx.find_root().params.get("config"), os.environ)
 
 
-def wired(context: typer.Context, option: Path | None) -> Wiring:
-    """The whole configuration, ready to make adapters.
+def load_context(ctx: typer.Context, option: Path | None) -> Context:
+    """Load the configuration that the command works with.
 
     Raises ConfigError.
     """
     from backupd.config.load import load
-    from backupd.wiring import Wiring
+    from backupd.wiring.context import Context
 
-    return Wiring(load(configured_file(context, option)), os.environ)
+    return Context(load(configured_file(ctx, option)), os.environ)
 
 
 def trusted_keys(given: list[str]) -> frozenset[str]:

@@ -24,7 +24,8 @@ from backupd.model.stored.report import CheckName, Objectives, Report
 from backupd.operations.reports import publish_report
 from backupd.seal.keys.signing import Signer, write_signer
 from backupd.trace import NoTrace, Warned
-from backupd.wiring import Wiring
+from backupd.wiring.context import Context
+from backupd.wiring.drill import open_report_desk
 
 BE = RegionName("be")
 DAY = timedelta(days=1)
@@ -47,8 +48,8 @@ def report(node: NodeFolder, days_ago: int, *failed: CheckName, every: int = 2) 
 
 def publish(node: NodeFolder, signer: Signer, one: Report) -> None:
     """As the drill does when it ends."""
-    wiring = Wiring(load(node.node / "backupd.toml"), {})
-    with wiring.desk(BE, signer, NoTrace()) as desk:
+    context = Context(load(node.node / "backupd.toml"), {})
+    with open_report_desk(context, BE, signer, NoTrace()) as desk:
         publish_report(desk, one)
 
 
@@ -124,13 +125,13 @@ def test_a_drill_under_a_clock_that_is_ahead_is_not_told(node: NodeFolder, keepe
     config, events = load(node.node / "backupd.toml"), Events()
     ahead = report(node, -600)
     with (
-        Wiring(config, {}, AheadClock()).desk(BE, keeper, events) as desk,
+        open_report_desk(Context(config, {}, AheadClock()), BE, keeper, events) as desk,
         pytest.raises(RefusedError, match="clock of store 'disk'"),
     ):
         publish_report(desk, ahead)
     assert node.json("ledger", "show", "be")["entries"] == []
     assert not (node.folder / "disk" / "be" / "reports").exists()
-    with Wiring(config, {}).desk(BE, keeper, events) as desk:
+    with open_report_desk(Context(config, {}), BE, keeper, events) as desk:
         publish_report(desk, report(node, 1))
     (told,) = node.json("report", "list", "be")["regions"]
     assert told["counts"] == {"pass": 1, "fail": 0, "error": 0, "missed": told["counts"]["missed"]}

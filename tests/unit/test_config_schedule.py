@@ -15,28 +15,29 @@ from backupd.errors import ConfigError
 from backupd.model.ids import RegionName
 from backupd.model.timetables import Every
 from backupd.operations.service.jobs import Kind
-from backupd.wiring import Wiring
+from backupd.wiring.context import Context
+from backupd.wiring.daemon import schedule_of, service_plan, timetable_advice, timetable_findings, timetable_of
 
 WHOLE = re.sub(r"^# (?=\[\[?[a-z]+\]|[a-z_]+ += )", "", EXAMPLE, flags=re.MULTILINE)
 BE = RegionName("be")
 
 
-def wiring(*changes: tuple[str, str], environ=None) -> Wiring:
+def context(*changes: tuple[str, str], environ=None) -> Context:
     text = WHOLE
     for old, new in changes:
         assert old in text, old
         text = text.replace(old, new)
-    return Wiring(parse(text, "example.toml"), environ or {})
+    return Context(parse(text, "example.toml"), environ or {})
 
 
 def findings(*changes: tuple[str, str]) -> list[tuple[str, str]]:
-    return [(".".join(path), message) for path, message, _ in wiring(*changes).timetable_findings()]
+    return [(".".join(path), message) for path, message, _ in timetable_findings(context(*changes))]
 
 
 def test_the_example_keeps_its_promises():
     """Nothing is refused and nothing advised."""
     assert findings() == []
-    assert list(wiring().timetable_advice()) == []
+    assert list(timetable_advice(context())) == []
 
 
 @pytest.mark.parametrize(
@@ -68,7 +69,7 @@ def test_an_hour_of_daylight_saving_counts():
 
 def test_what_is_never_due_is_advised_about():
     """Something else may run it."""
-    hints = list(wiring(('purge = "daily 03:30"', 'purge = "never"')).timetable_advice())
+    hints = list(timetable_advice(context(('purge = "daily 03:30"', 'purge = "never"'))))
 
     assert [(".".join(path), message) for path, message, _ in hints] == [
         ("schedule.purge", "purge is never due by itself")
@@ -81,18 +82,18 @@ def test_who_is_no_keeper_is_not_asked_for_its_timetables():
     config = parse(EXAMPLE.replace('purge = "daily 03:30"', 'purge = "weekly sun 03:30"'), "example.toml")
 
     assert config.keeper is None
-    assert list(Wiring(config, {}).timetable_findings()) == []
+    assert list(timetable_findings(Context(config, {}))) == []
 
 
 def test_a_region_overrides_one_timetable_at_a_time():
     """What it does not say holds as for all."""
-    config = wiring(('backup = "every 6h"', 'backup = "every 6h"\nzone = "UTC"'))
+    zoned = context(('backup = "every 6h"', 'backup = "every 6h"\nzone = "UTC"'))
 
-    assert config.timetable_of(BE, Kind.BACKUP) == Every(timedelta(hours=6))
-    assert config.timetable_of(BE, Kind.VERIFY).zone == "UTC"
-    assert config.schedule(BE).verify_share == "10%"
-    assert redacted(config.config)["regions"]["be"]["schedule"]["backup"] == "every 6h"
-    assert redacted(config.config)["schedule"]["drill"] == "weekly sun 06:00"
+    assert timetable_of(zoned, BE, Kind.BACKUP) == Every(timedelta(hours=6))
+    assert timetable_of(zoned, BE, Kind.VERIFY).zone == "UTC"
+    assert schedule_of(zoned, BE).verify_share == "10%"
+    assert redacted(zoned.config)["regions"]["be"]["schedule"]["backup"] == "every 6h"
+    assert redacted(zoned.config)["schedule"]["drill"] == "weekly sun 06:00"
 
 
 @pytest.mark.parametrize(
@@ -120,9 +121,9 @@ def test_a_machine_without_a_role_does_not_start():
     """Looking alone is no work; asked for what it is not set up for, it says what that needs."""
     text = re.sub(r"^signing_key_file.*\n", "", EXAMPLE, flags=re.MULTILINE)
     text = text.replace('"credential:store.key"', '"/dev/null"').replace('verify = "daily 05:00"', 'verify = "never"')
-    machine = Wiring(parse(text, "example.toml"), {})
+    machine = Context(parse(text, "example.toml"), {})
     with pytest.raises(ConfigError, match='not set up for "backup"'):
-        machine.service_plan([BE], [Kind.BACKUP], spread=None)
+        service_plan(machine, [BE], [Kind.BACKUP], spread=None)
     with pytest.raises(ConfigError, match="nothing to do for a daemon"):
-        machine.service_plan([BE], [], spread=None)
-    assert [job.key.kind for job in machine.service_plan([BE], [Kind.OBSERVE], spread=None).jobs] == [Kind.OBSERVE]
+        service_plan(machine, [BE], [], spread=None)
+    assert [job.key.kind for job in service_plan(machine, [BE], [Kind.OBSERVE], spread=None).jobs] == [Kind.OBSERVE]

@@ -11,21 +11,22 @@ from backupd.config.load import parse
 from backupd.errors import ConfigError
 from backupd.model.ids import RegionName
 from backupd.operations.service.jobs import JobKey, Kind
-from backupd.wiring import Wiring
+from backupd.wiring.context import Context
+from backupd.wiring.daemon import service_plan
 
 BE = RegionName("be")
 KINDS = (Kind.INGEST, Kind.EXPIRE)
 
 
-def wired(folder: Path, text: str) -> Wiring:
+def context_of(folder: Path, text: str) -> Context:
     for name in ("keeper.key", "tenant.key", "store.key", "keeper-store.key"):
         (folder / name).touch(mode=0o600)
-    return Wiring(parse(text.replace("credential:", f"{folder}/"), "example"), {})
+    return Context(parse(text.replace("credential:", f"{folder}/"), "example"), {})
 
 
 def test_it_is_planned_where_nodes_hand_in(tmp_path: Path) -> None:
     """And it keeps no backup or purge waiting."""
-    plan = wired(tmp_path, WHOLE).service_plan([BE], KINDS, spread=None)
+    plan = service_plan(context_of(tmp_path, WHOLE), [BE], KINDS, spread=None)
     jobs = {job.key: job for job in plan.jobs}
     job = jobs[JobKey(Kind.INGEST, BE)]
     assert (job.arguments, job.heavy) == (("ingest", "be"), False)
@@ -35,5 +36,5 @@ def test_it_is_planned_where_nodes_hand_in(tmp_path: Path) -> None:
 def test_it_is_refused_where_none_does(tmp_path: Path) -> None:
     """With what is missing."""
     with pytest.raises(ConfigError, match='not set up for "ingest"') as refused:
-        wired(tmp_path, WHOLE.replace("ingest = true", "ingest = false")).service_plan([BE], KINDS, spread=None)
+        service_plan(context_of(tmp_path, WHOLE.replace("ingest = true", "ingest = false")), [BE], KINDS, spread=None)
     assert "ingest = true" in refused.value.hint

@@ -26,6 +26,7 @@ from backupd.operations.status import looking, offline
 from backupd.postgres.scratch import watch
 from backupd.postgres.source import preflight
 from backupd.store.decorators.retrying import Patience
+from backupd.wiring import keeper as wiring
 
 PACKAGE = Path(backupd.__file__).parent
 
@@ -52,8 +53,8 @@ class Interrupting:
         return stopped
 
 
-class Wired(Anything):
-    """A keeper's places, as commands that go over regions and stores ask for them."""
+class KeeperContext(Anything):
+    """What commands that go over a keeper's regions and stores ask the configuration for."""
 
     clock = SystemClock()
 
@@ -62,15 +63,6 @@ class Wired(Anything):
 
     def stores_of(self, *_: object) -> list[str]:
         return ["disk"]
-
-    def handing(self, _: object) -> list[str]:
-        return ["disk"]
-
-    def keeper(self, *_: object) -> nullcontext[None]:
-        return nullcontext()
-
-    def sole_keeper(self, *_: object) -> nullcontext[None]:
-        return nullcontext()
 
 
 def target(opening: Any) -> region.Target:
@@ -170,13 +162,17 @@ def trying_a_store_again(_: pytest.MonkeyPatch) -> None:
 
 
 def expiring(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(keeping, "wired", lambda *_: Wired())
+    monkeypatch.setattr(keeping, "load_context", lambda *_: KeeperContext())
+    monkeypatch.setattr(wiring, "open_sole_keeper", lambda *_: nullcontext())
     monkeypatch.setattr(keeping, "_expire", stopped)
     keeping.expire(None, as_json=True)  # type: ignore[arg-type]
 
 
 def ingesting_objects(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ingesting, "wired", lambda *_: Wired())
+    monkeypatch.setattr(ingesting, "load_context", lambda *_: KeeperContext())
+    monkeypatch.setattr(wiring, "handoff_stores", lambda *_: ["disk"])
+    monkeypatch.setattr(wiring, "adopt_repositories", lambda *_: [])
+    monkeypatch.setattr(wiring, "open_keeper", lambda *_: nullcontext())
     monkeypatch.setattr(ingest_run, "ingest", stopped)
     ingesting.ingest(None, as_json=True)  # type: ignore[arg-type]
 
@@ -185,11 +181,9 @@ def verifying(_: pytest.MonkeyPatch) -> None:
     store._verdict(Interrupting(), ("be", "disk"), None, None)  # type: ignore[arg-type]
 
 
-def publishing_a_report(_: pytest.MonkeyPatch) -> None:
-    class Keeping(Interrupting):
-        config = Anything()
-
-    drill_command._published(Keeping(), "be", None, None)  # type: ignore[arg-type]
+def publishing_a_report(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(wiring, "keeper_signer", stopped)
+    drill_command._published(Anything(), "be", None, None)  # type: ignore[arg-type]
 
 
 LOOPS = (

@@ -19,44 +19,46 @@ from backupd.store.decorators.throttle import ThrottledStore
 from backupd.store.directory import DirectoryStore
 from backupd.store.sftp.target import SftpTarget
 from backupd.trace import NoTrace
-from backupd.wiring import QUICKLY, Wiring
+from backupd.wiring.backup import backup_node
+from backupd.wiring.context import QUICKLY, Context, node_signer, open_store, source_of, tenancy_of
+from backupd.wiring.restore import restore_target
 
 BE = RegionName("be")
 
 
 @pytest.fixture
-def wiring(tmp_path):
+def context(tmp_path):
     text = EXAMPLE.replace("/srv/backupd", str(tmp_path))
-    return Wiring(parse(text, "example"), {"CREDENTIALS_DIRECTORY": "/run/credentials"})
+    return Context(parse(text, "example"), {"CREDENTIALS_DIRECTORY": "/run/credentials"})
 
 
-def test_regions_databases_and_stores_are_all_or_the_named(wiring):
+def test_regions_databases_and_stores_are_all_or_the_named(context):
     """What is not named is everything; what is not configured is told with the nearest name."""
-    assert (wiring.regions([]), wiring.regions(["be"])) == ([BE], [BE])
-    assert (wiring.databases(BE), wiring.databases(BE, "app")) == (["app", "analytics", "dedicated"], ["app"])
-    assert (wiring.stores_of(BE), wiring.stores_of(BE, "cellar")) == (("zurich", "cellar"), ("cellar",))
+    assert (context.regions([]), context.regions(["be"])) == ([BE], [BE])
+    assert (context.databases(BE), context.databases(BE, "app")) == (["app", "analytics", "dedicated"], ["app"])
+    assert (context.stores_of(BE), context.stores_of(BE, "cellar")) == (("zurich", "cellar"), ("cellar",))
     for ask, hint in [
-        (lambda: wiring.regions(["eb", "be"]), "be"),
-        (lambda: wiring.databases(BE, "analytic"), "analytics"),
-        (lambda: wiring.stores_of(BE, "zürich"), "zurich"),
+        (lambda: context.regions(["eb", "be"]), "be"),
+        (lambda: context.databases(BE, "analytic"), "analytics"),
+        (lambda: context.stores_of(BE, "zürich"), "zurich"),
     ]:
         with pytest.raises(UsageError) as caught:
             ask()
         assert hint in caught.value.hint
 
 
-def test_a_source_is_its_connection_string_or_service_and_files(wiring):
+def test_a_source_is_its_connection_string_or_service_and_files(context):
     """Secrets stay in files: their paths are handed on."""
-    app, analytics = wiring.source(BE, "app"), wiring.source(BE, "analytics")
+    app, analytics = source_of(context, BE, "app"), source_of(context, BE, "analytics")
 
     assert app.conninfo == "host=db1.example dbname=app user=backupd sslmode=verify-full"
     assert app.passfile == Path("/run/credentials/pgpass")
     assert (analytics.conninfo, analytics.passfile) == ("service=analytics", None)
 
 
-def test_tenancy_carries_the_rules_in_order_and_every_class(wiring):
+def test_tenancy_carries_the_rules_in_order_and_every_class(context):
     """The first rule that matches decides, so the order is the file's."""
-    tenancy = wiring.tenancy(BE, "app")
+    tenancy = tenancy_of(context, BE, "app")
 
     assert (tenancy.kind, tenancy.column, tenancy.unclassified) == (TenancyKind.COLUMN, "tenant_id", "refuse")
     assert tenancy.rules[2] == TableRule(
@@ -64,12 +66,12 @@ def test_tenancy_carries_the_rules_in_order_and_every_class(wiring):
     )
     assert [rule.path for rule in tenancy.rules if rule.path] == [("attachment_ticket_id_fkey",)]
     assert tenancy.classes["session"] is ClassPolicy.NEVER
-    assert wiring.tenancy(BE, "dedicated").database_pattern == "customer_(?P<tenant>[a-z0-9]+)"
+    assert tenancy_of(context, BE, "dedicated").database_pattern == "customer_(?P<tenant>[a-z0-9]+)"
 
 
-def test_an_sftp_store_is_retried_and_has_its_keys_pinned(wiring):
+def test_an_sftp_store_is_retried_and_has_its_keys_pinned(context):
     """Everything the configuration says of the store reaches the adapter."""
-    store = wiring.open_store(BE, "zurich")
+    store = open_store(context, BE, "zurich")
 
     assert isinstance(store, RetryingStore)
     assert store.inner.target == SftpTarget(
@@ -77,7 +79,7 @@ def test_an_sftp_store_is_retried_and_has_its_keys_pinned(wiring):
         port=22,
         user="zh1234",
         key_file=Path("/run/credentials/store.key"),
-        host_keys=wiring.config.stores["zurich"].host_keys,
+        host_keys=context.config.stores["zurich"].host_keys,
         path="backupd",
         region="be",
         connections=4,
@@ -87,24 +89,24 @@ def test_an_sftp_store_is_retried_and_has_its_keys_pinned(wiring):
     )
 
 
-def test_who_waits_at_a_terminal_waits_less(wiring):
+def test_who_waits_at_a_terminal_waits_less(context):
     """A shorter patience wins, a longer one does not."""
-    assert wiring.open_store(BE, "zurich", QUICKLY).inner.target.patience == 15.0
-    assert wiring.open_store(BE, "zurich", QUICKLY * 100).inner.target.patience == 600.0
+    assert open_store(context, BE, "zurich", QUICKLY).inner.target.patience == 15.0
+    assert open_store(context, BE, "zurich", QUICKLY * 100).inner.target.patience == 600.0
 
 
-def test_a_directory_with_a_bandwidth_is_throttled(wiring, tmp_path):
+def test_a_directory_with_a_bandwidth_is_throttled(context, tmp_path):
     """Each region has its folder in the store's."""
-    store = wiring.open_store(BE, "cellar")
+    store = open_store(context, BE, "cellar")
 
     assert isinstance(store, ThrottledStore)
     assert isinstance(store.inner, DirectoryStore)
     assert store.inner.root == tmp_path / "be"
 
 
-def test_a_directory_that_is_not_there_is_gone(wiring, tmp_path):
+def test_a_directory_that_is_not_there_is_gone(context, tmp_path):
     """It may be a disk that is not mounted: it is not empty, and what another store holds can still be looked at."""
-    store = wiring.open_store(BE, "cellar")
+    store = open_store(context, BE, "cellar")
     tmp_path.rmdir()
     looks = (
         lambda: store.get("tmp/object"),
@@ -125,18 +127,18 @@ def test_a_directory_that_is_not_there_is_gone(wiring, tmp_path):
 def with_signer(path, signers):
     text = EXAMPLE.replace("credential:signing.key", str(path))
     text = text.replace(f'signers = ["{OUR_KEY}"]', signers)
-    return Wiring(parse(text, "example"), {})
+    return Context(parse(text, "example"), {})
 
 
 def test_a_signing_key_signs_only_what_will_be_trusted(tmp_path):
     """A snapshot that every reader would call damage is not written."""
     public = write_signer(tmp_path / "key").public
 
-    assert with_signer(tmp_path / "key", f'signers = ["{public}"]').signer().public == public
-    assert with_signer(tmp_path / "key", "signers = []").signer().public == public
-    assert with_signer(tmp_path / "key", "signers = []").trusted() is None
+    assert node_signer(with_signer(tmp_path / "key", f'signers = ["{public}"]')).public == public
+    assert node_signer(with_signer(tmp_path / "key", "signers = []")).public == public
+    assert with_signer(tmp_path / "key", "signers = []").trusted_signers() is None
     with pytest.raises(ConfigError, match="not among the trusted signers") as caught:
-        with_signer(tmp_path / "key", f'signers = ["{"ab" * 32}"]').signer()
+        node_signer(with_signer(tmp_path / "key", f'signers = ["{"ab" * 32}"]'))
     assert public in caught.value.hint
 
 
@@ -170,9 +172,9 @@ def test_every_region_and_store_has_an_index_and_a_spool_of_its_own(tmp_path):
     text = text.replace("credential:tenant.key", str(tmp_path / "tenant"))
     text = re.sub(r"^signers = .*$", "signers = []", text, flags=re.MULTILINE)
     text = text.replace('"/var/lib/backupd"', f'"{tmp_path}"')
-    wiring = Wiring(parse(text, "example").model_copy(update={"recipients": ()}), {})
+    context = Context(parse(text, "example").model_copy(update={"recipients": ()}), {})
 
-    nodes = [wiring.node(BE, store, NoTrace()) for store in ("zurich", "cellar")]
+    nodes = [backup_node(context, BE, store, NoTrace()) for store in ("zurich", "cellar")]
 
     assert [str(node.state) for node in nodes] == [f"{tmp_path}/be/zurich", f"{tmp_path}/be/cellar"]
     assert [str(node.spool) for node in nodes] == ["/var/spool/backupd/be/zurich", "/var/spool/backupd/be/cellar"]
@@ -182,9 +184,9 @@ def test_every_region_and_store_has_an_index_and_a_spool_of_its_own(tmp_path):
 @pytest.mark.parametrize(
     ("dsn", "name"), [("host=/run dbname=new", "new"), ("postgresql://me@db/new?sslmode=require", "new")]
 )
-def test_a_target_names_the_new_database(wiring, dsn, name):
+def test_a_target_names_the_new_database(context, dsn, name):
     """In either form of a connection string."""
-    source, named = wiring.restore_target(dsn, Path("/pgpass"))
+    source, named = restore_target(context, dsn, Path("/pgpass"))
 
     assert (source.conninfo, source.passfile, named) == (dsn, Path("/pgpass"), name)
 
@@ -193,10 +195,10 @@ def test_a_target_names_the_new_database(wiring, dsn, name):
     ("dsn", "error"),
     [("host=/run", UsageError), ("host=/run dbname=new password=hunter2", ConfigError), ("gibber=ish", ConfigError)],
 )
-def test_a_target_without_a_name_or_with_a_password_is_refused(wiring, dsn, error):
+def test_a_target_without_a_name_or_with_a_password_is_refused(context, dsn, error):
     """And not repeated."""
     with pytest.raises(error) as caught:
-        wiring.restore_target(dsn, None)
+        restore_target(context, dsn, None)
 
     assert "hunter2" not in f"{caught.value.message}{caught.value.hint}"
 
@@ -208,7 +210,7 @@ def test_rows_stay_where_their_region_may_be():
     there = EXAMPLE.replace('# location = "brussels"', 'location = "zurich"')
 
     with pytest.raises(RefusedError, match='in "elsewhere", where rows of region "be" may not go'):
-        Wiring(parse(here, "example"), {}).require_residency(BE)
-    Wiring(parse(here, "example"), {}).require_residency(BE, "DECISION-3")
-    Wiring(parse(there, "example"), {}).require_residency(BE)
-    Wiring(parse(EXAMPLE, "example"), {}).require_residency(BE)
+        Context(parse(here, "example"), {}).require_residency(BE)
+    Context(parse(here, "example"), {}).require_residency(BE, "DECISION-3")
+    Context(parse(there, "example"), {}).require_residency(BE)
+    Context(parse(EXAMPLE, "example"), {}).require_residency(BE)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from backupd.cli import output
-from backupd.cli.options import EXIT_STATUS, ConfigOption, JsonOption, trusted_keys, wired
+from backupd.cli.options import EXIT_STATUS, ConfigOption, JsonOption, load_context, trusted_keys
 from backupd.errors import UsageError
 
 if TYPE_CHECKING:
@@ -57,7 +57,7 @@ def countersign(
 
 
 def verify(
-    context: typer.Context,
+    ctx: typer.Context,
     file: FileArgument,
     ledger: Annotated[
         Path | None,
@@ -89,7 +89,7 @@ def verify(
     from backupd.operations.attestation import verify_attestation
     from backupd.operations.attestation.files import claims, read_file, read_ledger
 
-    trusted = trusted_keys(keeper) if keeper else wired(context, config).keepers()
+    trusted = trusted_keys(keeper) if keeper else load_context(ctx, config).trusted_keepers()
     if not trusted:
         raise UsageError("nobody is trusted", hint="Give the keeper's public key as --keeper KEY.")
     document, where = read_file(file), str(file)

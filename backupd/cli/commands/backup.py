@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from backupd.cli import failures, output
-from backupd.cli.options import EXIT_STATUS, ConfigOption, DatabaseOption, JsonOption, RegionArgument, wired
+from backupd.cli.options import EXIT_STATUS, ConfigOption, DatabaseOption, JsonOption, RegionArgument, load_context
 from backupd.cli.progress import watched
 
 if TYPE_CHECKING:
@@ -19,7 +19,7 @@ def add(app: typer.Typer) -> None:
 
 
 def backup(
-    context: typer.Context,
+    ctx: typer.Context,
     region: RegionArgument = None,
     database: DatabaseOption = None,
     config: ConfigOption = None,
@@ -38,14 +38,16 @@ def backup(
       backupd backup
       backupd backup be --database app --json
     """
-    wiring = wired(context, config)
-    with watched(wiring.clock, quiet=as_json) as trace:
+    from backupd.wiring.backup import backup_target
+
+    context = load_context(ctx, config)
+    with watched(context.clock, quiet=as_json) as trace:
         from backupd.operations.region import back_up
 
         targets = [
-            wiring.target(name, store, database, trace)
-            for name in wiring.regions(region or [])
-            for store in wiring.stores_of(name)
+            backup_target(context, name, store, database, trace)
+            for name in context.regions(region or [])
+            for store in context.stores_of(name)
         ]
         outcomes = list(back_up(targets))
     if as_json:

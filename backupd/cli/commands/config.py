@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from backupd.config.faults import Fault
     from backupd.config.schema import Config
     from backupd.model.findings import Finding
-    from backupd.wiring import Wiring
+    from backupd.wiring.context import Context
 
 
 def add(app: typer.Typer) -> None:
@@ -30,7 +30,7 @@ def add(app: typer.Typer) -> None:
 
 
 def check(
-    context: typer.Context,
+    ctx: typer.Context,
     connect: Annotated[bool, typer.Option("--connect", help="Also try every database and every store.")] = False,
     config: ConfigOption = None,
     as_json: JsonOption = False,
@@ -50,22 +50,23 @@ def check(
     from backupd.config.faults import in_file_order
     from backupd.config.load import advice, parse, read_text
     from backupd.config.text.positions import positions
-    from backupd.wiring import Wiring
+    from backupd.wiring.context import Context
+    from backupd.wiring.daemon import timetable_advice
 
-    file = configured_file(context, config)
+    file = configured_file(ctx, config)
     text = read_text(file)
-    wiring = Wiring(parse(text, str(file)), os.environ)
-    unchecked = _require_files(wiring, text, str(file))
-    hints = [*advice(wiring.config, text), *in_file_order(wiring.timetable_advice(), positions(text))]
-    contacts = [*_databases(wiring), *_stores(wiring)] if connect else []
+    context = Context(parse(text, str(file)), os.environ)
+    unchecked = _require_files(context, text, str(file))
+    hints = [*advice(context.config, text), *in_file_order(timetable_advice(context), positions(text))]
+    contacts = [*_databases(context), *_stores(context)] if connect else []
     if as_json:
-        facts = {"config": str(file), "faults": [], "advice": hints, "unchecked": unchecked, **_counts(wiring.config)}
+        facts = {"config": str(file), "faults": [], "advice": hints, "unchecked": unchecked, **_counts(context.config)}
         output.print_json({**facts, "contacts": contacts} if connect else facts)
     else:
         output.print_lines(_advice_line(hint) for hint in hints)
         output.print_lines(f"not checked: {name}, which only systemd can hand over" for name in unchecked)
         output.print_lines(line for contact in contacts for line in contact.told())
-        counts = _counts(wiring.config).items()
+        counts = _counts(context.config).items()
         told = ", ".join(f"{count} {name if count != 1 else name[:-1]}" for name, count in counts)
         output.print_lines([f"no fault in {file}: {told}"])
     return next((contact.status for contact in contacts if contact.failed), 0)
@@ -92,40 +93,43 @@ class _Contact:
                 yield f"    {finding.hint}"
 
 
-def _require_files(wiring: Wiring, text: str, where: str) -> tuple[str, ...]:
+def _require_files(context: Context, text: str, where: str) -> tuple[str, ...]:
     """The credentials that cannot be looked at here; raises ConfigFaultsError for what is wrong with other files."""
     from backupd.config.faults import ConfigFaultsError, in_file_order
     from backupd.config.files import file_findings, unavailable
     from backupd.config.text.positions import positions
+    from backupd.wiring.daemon import timetable_findings
+    from backupd.wiring.keeper import key_findings
 
-    findings = list(file_findings(wiring.config, wiring.environ)) or list(wiring.key_findings())
-    findings += wiring.timetable_findings()
+    findings = list(file_findings(context.config, context.environ)) or list(key_findings(context))
+    findings += timetable_findings(context)
     if findings:
         raise ConfigFaultsError(where, in_file_order(findings, positions(text)))
-    return unavailable(wiring.config, wiring.environ)
+    return unavailable(context.config, context.environ)
 
 
-def _databases(wiring: Wiring) -> Iterator[_Contact]:
+def _databases(context: Context) -> Iterator[_Contact]:
     from backupd.model.findings import Severity
     from backupd.operations.contact import UNMAPPED, look_at_source
+    from backupd.wiring.context import source_of, tenancy_of
 
-    for region in wiring.regions([]):
-        for label in wiring.databases(region):
-            found = look_at_source(wiring.source(region, label), wiring.tenancy(region, label))
+    for region in context.regions([]):
+        for label in context.databases(region):
+            found = look_at_source(source_of(context, region, label), tenancy_of(context, region, label))
             unmapped = all(one.code == UNMAPPED for one in found if one.severity is Severity.ERROR)
             status = UnmappedError.exit_code if unmapped else SourceError.exit_code
             yield _Contact(f"{region}/{label}", found, status)
 
 
-def _stores(wiring: Wiring) -> Iterator[_Contact]:
+def _stores(context: Context) -> Iterator[_Contact]:
     from backupd.model.findings import Finding, Severity
     from backupd.operations.contact import look_at_store
-    from backupd.wiring import QUICKLY
+    from backupd.wiring.context import QUICKLY, open_repository
 
-    for region in wiring.regions([]):
-        for store in wiring.stores_of(region):
+    for region in context.regions([]):
+        for store in context.stores_of(region):
             try:
-                with wiring.repository(region, store, QUICKLY) as repository:
+                with open_repository(context, region, store, QUICKLY) as repository:
                     found = look_at_store(repository)
             except StoreError as error:
                 found = (Finding(Severity.ERROR, "refused", error.message, error.hint),)
@@ -143,7 +147,7 @@ def example() -> None:
     output.print_lines(text.splitlines())
 
 
-def show(context: typer.Context, config: ConfigOption = None, as_json: JsonOption = False) -> None:
+def show(ctx: typer.Context, config: ConfigOption = None, as_json: JsonOption = False) -> None:
     """Show the configuration as it is understood, defaults included.
 
     It holds no secrets, and files that do are named, not read. Of connection strings only host, port, database and user
@@ -156,7 +160,7 @@ def show(context: typer.Context, config: ConfigOption = None, as_json: JsonOptio
     from backupd.config.load import load
     from backupd.config.redact import redacted
 
-    file = configured_file(context, config)
+    file = configured_file(ctx, config)
     facts = redacted(load(file))
     if as_json:
         output.print_json({"config": str(file), "values": facts})

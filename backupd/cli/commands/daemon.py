@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from backupd.operations.service.host.locks import Locks
     from backupd.operations.service.jobs import Kind
     from backupd.operations.service.supervising.supervisor import Plan
-    from backupd.wiring import Wiring
+    from backupd.wiring.context import Context
 
 
 def add(app: typer.Typer) -> None:
@@ -30,7 +30,7 @@ def add(app: typer.Typer) -> None:
 
 
 def daemon(
-    context: typer.Context,
+    ctx: typer.Context,
     region: RegionArgument = None,
     jobs: Annotated[
         str | None,
@@ -63,11 +63,11 @@ def daemon(
     from backupd.operations.service.host.lines import Lines
     from backupd.operations.service.host.locks import Locks
 
-    file = configured_file(context, config)
+    file = configured_file(ctx, config)
     asked = _Asked(file, tuple(region or ()), _kinds(jobs), once=once)
     accepted = asked.read()
     lines = Lines(sys.stderr, os.environ, as_json=as_json)
-    with closing(Locks(accepted.wiring.config.node.state_dir)) as locks:
+    with closing(Locks(accepted.context.config.node.state_dir)) as locks:
         locks.hold(job.key for job in accepted.plan.jobs)
         return _serve(_Current(asked, accepted, locks), lines)
 
@@ -76,7 +76,7 @@ def daemon(
 class _Accepted:
     """A configuration that can be followed."""
 
-    wiring: Wiring
+    context: Context
     plan: Plan
     descriptor: int
 
@@ -95,17 +95,17 @@ class _Asked:
         from backupd.config.faults import ConfigFaultsError, in_file_order
         from backupd.config.load import parse, read_text
         from backupd.config.text.positions import positions
-        from backupd.wiring import Wiring
-        from backupd.wiring.scheduling import config_descriptor
+        from backupd.wiring.context import Context
+        from backupd.wiring.daemon import config_descriptor, service_plan, timetable_findings
 
         text = read_text(self.file)
-        wiring = Wiring(parse(text, str(self.file)), os.environ)
-        findings = list(wiring.timetable_findings())
+        context = Context(parse(text, str(self.file)), os.environ)
+        findings = list(timetable_findings(context))
         if findings:
             raise ConfigFaultsError(str(self.file), in_file_order(findings, positions(text)))
         spread = timedelta(0) if self.once else None
-        plan = wiring.service_plan(wiring.regions(self.regions), self.kinds, spread=spread)
-        return _Accepted(wiring, plan, config_descriptor(text))
+        plan = service_plan(context, context.regions(self.regions), self.kinds, spread=spread)
+        return _Accepted(context, plan, config_descriptor(text))
 
 
 class _Current:
@@ -118,12 +118,12 @@ class _Current:
 
     @property
     def regions(self) -> list[RegionName]:
-        return self.accepted.wiring.regions(self.asked.regions)
+        return self.accepted.context.regions(self.asked.regions)
 
     def reload(self) -> Plan:
         """Take what the file says now. Raises BackupdError when that cannot be followed; then the old one holds."""
         found = self.asked.read()
-        if found.wiring.config.node.state_dir != self.accepted.wiring.config.node.state_dir:
+        if found.context.config.node.state_dir != self.accepted.context.config.node.state_dir:
             os.close(found.descriptor)
             raise UsageError("node.state_dir is another one", hint="Restart the daemon for that.")
         try:
@@ -142,8 +142,10 @@ def _serve(current: _Current, lines: Lines) -> int:
     from backupd.operations.service.supervising.supervisor import Supervisor, World
     from backupd.operations.service.told import Event
     from backupd.operations.telling.teller import Settings, Teller
+    from backupd.wiring.daemon import run_history, start_child
+    from backupd.wiring.status import monitoring_settings, world_at_start
 
-    clock, bell = current.accepted.wiring.clock, Bell()
+    clock, bell = current.accepted.context.clock, Bell()
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         signal.signal(number, lambda which, _frame: bell.ring(signal.Signals(which).name))
 
@@ -153,12 +155,12 @@ def _serve(current: _Current, lines: Lines) -> int:
         def told(self, event: Event) -> None:
             key = getattr(event, "key", None)
             if key is not None:
-                current.accepted.wiring.history(key.region).told(event)
+                run_history(current.accepted.context, key.region).told(event)
 
     def settings() -> Settings:
-        return current.accepted.wiring.telling(current.regions)
+        return monitoring_settings(current.accepted.context, current.regions)
 
-    teller = Teller(settings, current.accepted.wiring.known_world(current.regions), clock, lines)
+    teller = Teller(settings, world_at_start(current.accepted.context, current.regions), clock, lines)
 
     class _Feeding(Notifier):
         """Who feeds the watchdog tells in the metrics when."""
@@ -175,8 +177,8 @@ def _serve(current: _Current, lines: Lines) -> int:
     )
     world = World(
         clock=clock,
-        start=lambda arguments: current.accepted.wiring.child(arguments, current.accepted.descriptor),
-        remembered=lambda key: current.accepted.wiring.history(key.region).last_done(key),
+        start=lambda arguments: start_child(current.accepted.context, arguments, current.accepted.descriptor),
+        remembered=lambda key: run_history(current.accepted.context, key.region).last_done(key),
         told=audience,
     )
     host = Host(

@@ -15,7 +15,7 @@ from backupd.cli.options import (
     DatabaseOption,
     JsonOption,
     StoreOption,
-    wired,
+    load_context,
 )
 from backupd.cli.progress import watched
 from backupd.errors import BackupdError, DamageError, UsageError
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from backupd.operations.drill import DrillOutcome, DrillRequest
     from backupd.operations.reports import Published
     from backupd.trace import Trace
-    from backupd.wiring import Wiring
+    from backupd.wiring.context import Context
 
 
 def add(app: typer.Typer) -> None:
@@ -36,7 +36,7 @@ def add(app: typer.Typer) -> None:
 
 
 def drill(
-    context: typer.Context,
+    ctx: typer.Context,
     region: Annotated[
         str | None, typer.Argument(metavar="REGION", show_default=False, help="[default: drilled longest ago]")
     ] = None,
@@ -80,20 +80,21 @@ def drill(
       backupd drill be --tenant acme
     """
     from backupd.operations.drill import DrillRequest
+    from backupd.wiring.drill import drill_section
 
-    wiring = wired(context, config)
-    wiring.drill_section()
-    place = _region(wiring, region)
-    wiring.require_residency(place)
+    context = load_context(ctx, config)
+    drill_section(context)
+    place = _region(context, region)
+    context.require_residency(place)
     if database is not None:
-        wiring.databases(place, database)
+        context.databases(place, database)
     if damage and tenant is not None:
         raise UsageError("--damage does not go with --tenant", hint="It damages what is fetched of a whole snapshot.")
     request = DrillRequest(
-        database=database, snapshot=snapshot, seed=_seed(wiring, seed), damage=damage, tenant=_tenant(tenant)
+        database=database, snapshot=snapshot, seed=_seed(seed), damage=damage, tenant=_tenant(tenant)
     )
-    with watched(wiring.clock, quiet=as_json) as trace:
-        done = _run(wiring, (place, wiring.stores_of(place, store)[0]), request, trace)
+    with watched(context.clock, quiet=as_json) as trace:
+        done = _run(context, (place, context.stores_of(place, store)[0]), request, trace)
     if as_json:
         output.print_json(_as_object(done))
     else:
@@ -116,48 +117,53 @@ class _Done:
         return self.published.report if self.published else self.outcome.report
 
 
-def _run(wiring: Wiring, place: tuple[RegionName, str], request: DrillRequest, trace: Trace) -> _Done:
+def _run(context: Context, place: tuple[RegionName, str], request: DrillRequest, trace: Trace) -> _Done:
     from backupd.operations.drill import drill as run
     from backupd.planning.drill import damage_is_due
+    from backupd.wiring.context import open_repository
+    from backupd.wiring.drill import drill_section, drill_world
 
     region, store = place
-    past = _past(wiring, region)
-    every = wiring.drill_section().damage_every
+    past = _past(context, region)
+    every = drill_section(context).damage_every
     if (request.snapshot, request.database, request.tenant) == (None, None, None) and damage_is_due(past, every):
         request = replace(request, damage=True)
-    world = wiring.drill_world(region, store, trace, past)
-    with wiring.repository(region, store) as repository:
+    world = drill_world(context, region, store, trace, past)
+    with open_repository(context, region, store) as repository:
         outcome = run(request, repository, world)
-    return _published(wiring, region, outcome, trace)
+    return _published(context, region, outcome, trace)
 
 
-def _published(wiring: Wiring, region: RegionName, outcome: DrillOutcome, trace: Trace) -> _Done:
+def _published(context: Context, region: RegionName, outcome: DrillOutcome, trace: Trace) -> _Done:
     """Sign and keep the report, where a keeper's key is. A drill is no less for a store that is out of reach."""
     from backupd.operations.reports import publish_report
+    from backupd.wiring.drill import open_report_desk
+    from backupd.wiring.keeper import keeper_signer
 
-    if wiring.config.keeper is None:
+    if context.config.keeper is None:
         return _Done(outcome, None)
     try:
-        _, signer = wiring.keeper_signer()
-        with wiring.desk(region, signer, trace) as desk:
+        _, signer = keeper_signer(context)
+        with open_report_desk(context, region, signer, trace) as desk:
             return _Done(outcome, publish_report(desk, outcome.report))
     except BackupdError as error:
         return _Done(outcome, None, error)
 
 
-def _past(wiring: Wiring, region: RegionName) -> list[Report]:
+def _past(context: Context, region: RegionName) -> list[Report]:
     from backupd.operations.reports import gather
+    from backupd.wiring.keeper import open_book_and_repositories
 
-    with wiring.standing(region) as (book, repositories):
+    with open_book_and_repositories(context, region) as (book, repositories):
         return [one.report for one in gather(book, repositories).filed]
 
 
-def _region(wiring: Wiring, name: str | None) -> RegionName:
+def _region(context: Context, name: str | None) -> RegionName:
     """The region asked for, or the one whose last drill is longest ago."""
-    known = wiring.regions([name] if name is not None else [])
+    known = context.regions([name] if name is not None else [])
     if len(known) == 1:
         return known[0]
-    newest = {one: max((report.started for report in _past(wiring, one)), default="") for one in known}
+    newest = {one: max((report.started for report in _past(context, one)), default="") for one in known}
     return min(known, key=lambda one: (newest[one], one))
 
 
@@ -169,9 +175,11 @@ def _tenant(given: str | None) -> str | None:
     return name
 
 
-def _seed(wiring: Wiring, given: str | None) -> str:
+def _seed(given: str | None) -> str:
+    from backupd.wiring.drill import new_seed
+
     if given is None:
-        return wiring.new_seed()
+        return new_seed()
     if not 1 <= len(given) <= 64 or set(given) - set("0123456789abcdef"):
         raise UsageError("the seed is not made of 1 to 64 hex digits in lower case")
     return given

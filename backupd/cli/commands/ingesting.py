@@ -9,7 +9,7 @@ import msgspec
 import typer
 
 from backupd.cli import failures, output
-from backupd.cli.options import EXIT_STATUS, ConfigOption, JsonOption, RegionArgument, StoresOption, wired
+from backupd.cli.options import EXIT_STATUS, ConfigOption, JsonOption, RegionArgument, StoresOption, load_context
 from backupd.cli.progress import watched
 from backupd.errors import BackupdError
 
@@ -22,7 +22,7 @@ def add(app: typer.Typer) -> None:
 
 
 def ingest(
-    context: typer.Context,
+    ctx: typer.Context,
     region: RegionArgument = None,
     store: StoresOption = None,
     config: ConfigOption = None,
@@ -40,17 +40,18 @@ def ingest(
     """
     from backupd.operations.keeper.ingesting.run import ingest as run
     from backupd.operations.keeper.ingesting.run import troubles
+    from backupd.wiring.keeper import adopt_repositories, handoff_stores, open_keeper
 
-    wiring = wired(context, config)
+    context = load_context(ctx, config)
     told: list[dict[str, Any]] = []
     status = 0
-    with watched(wiring.clock, quiet=as_json) as trace:
-        for name in wiring.regions(region or []):
-            places = [place for place in wiring.stores_of(name, store) if place in wiring.handing(name)]
+    with watched(context.clock, quiet=as_json) as trace:
+        for name in context.regions(region or []):
+            places = [place for place in context.stores_of(name, store) if place in handoff_stores(context, name)]
             if not places:
                 continue
-            wiring.found(name)
-            with wiring.keeper(name, trace) as keeper:
+            adopt_repositories(context, name)
+            with open_keeper(context, name, trace) as keeper:
                 for place in places:
                     try:
                         done = run(keeper, place)

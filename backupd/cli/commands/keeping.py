@@ -9,7 +9,7 @@ import typer
 
 from backupd.cli import failures, output
 from backupd.cli.commands.tenants.options import day
-from backupd.cli.options import EXIT_STATUS, ConfigOption, JsonOption, RegionArgument, StoresOption, wired
+from backupd.cli.options import EXIT_STATUS, ConfigOption, JsonOption, RegionArgument, StoresOption, load_context
 from backupd.cli.progress import watched
 from backupd.errors import BackupdError, RefusedError
 
@@ -39,7 +39,7 @@ def add(app: typer.Typer) -> None:
 
 
 def purge(
-    context: typer.Context,
+    ctx: typer.Context,
     region: RegionArgument = None,
     dry_run: DryRunOption = False,
     confirm: ConfirmOption = None,
@@ -58,13 +58,14 @@ def purge(
     """
     from backupd.operations.keeper.keeping import plan_purges, purge_due
     from backupd.operations.keeper.removing.purge import Purging
+    from backupd.wiring.keeper import open_sole_keeper
 
-    wiring = wired(context, config)
+    context = load_context(ctx, config)
     told: list[dict[str, Any]] = []
     status = 0
-    with watched(wiring.clock, quiet=as_json) as trace:
-        for name in wiring.regions(region or []):
-            with wiring.sole_keeper(name, trace) as keeper:
+    with watched(context.clock, quiet=as_json) as trace:
+        for name in context.regions(region or []):
+            with open_sole_keeper(context, name, trace) as keeper:
                 if dry_run:
                     with Purging(keeper) as purging:
                         told.append({"region": name, "plan": plan_purges(keeper, purging)})
@@ -83,7 +84,7 @@ def purge(
 
 
 def expire(
-    context: typer.Context,
+    ctx: typer.Context,
     region: RegionArgument = None,
     store: StoresOption = None,
     dry_run: DryRunOption = False,
@@ -101,13 +102,15 @@ def expire(
       backupd expire --dry-run
       backupd expire be --store zurich
     """
-    wiring = wired(context, config)
+    from backupd.wiring.keeper import open_sole_keeper
+
+    context = load_context(ctx, config)
     told: list[dict[str, Any]] = []
     status = 0
-    with watched(wiring.clock, quiet=as_json) as trace:
-        for name in wiring.regions(region or []):
-            places = wiring.stores_of(name, store)
-            with wiring.sole_keeper(name, trace) as keeper:
+    with watched(context.clock, quiet=as_json) as trace:
+        for name in context.regions(region or []):
+            places = context.stores_of(name, store)
+            with open_sole_keeper(context, name, trace) as keeper:
                 for place in places:
                     try:
                         planned, done = _expire(keeper, place, dry_run=dry_run, confirm=confirm)
@@ -126,7 +129,7 @@ def expire(
 
 
 def plan(
-    context: typer.Context, region: RegionArgument = None, config: ConfigOption = None, as_json: JsonOption = False
+    ctx: typer.Context, region: RegionArgument = None, config: ConfigOption = None, as_json: JsonOption = False
 ) -> int:
     """Prove that the promised window is kept, by the configuration and by what the stores really show.
 
@@ -138,13 +141,16 @@ def plan(
       backupd plan be
     """
     from backupd.operations.keeper.proving import prove_region
+    from backupd.wiring.keeper import deletion_budget, open_book
 
-    wiring = wired(context, config)
+    context = load_context(ctx, config)
     found: list[RegionProof] = []
-    for name in wiring.regions(region or []):
-        with wiring.book(name) as book:
+    for name in context.regions(region or []):
+        with open_book(context, name) as book:
             book.sync()
-            found.append(prove_region(book, wiring.budget(name), wiring.clock.now(), wiring.config.copies_of(name)))
+            found.append(
+                prove_region(book, deletion_budget(context, name), context.clock.now(), context.config.copies_of(name))
+            )
     if as_json:
         output.print_json({"regions": found})
     else:

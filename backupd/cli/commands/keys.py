@@ -20,7 +20,7 @@ from backupd.cli.options import (
     PassphraseOption,
     RegionArgument,
     StoresOption,
-    wired,
+    load_context,
 )
 from backupd.cli.passphrase import new_passphrase, open_identity
 from backupd.errors import KeyRefusedError, ObjectMissingError, UsageError
@@ -84,7 +84,7 @@ def generate(
 
 
 def check(
-    context: typer.Context,
+    ctx: typer.Context,
     region: RegionArgument = None,
     store: StoresOption = None,
     identity: IdentityOption = None,
@@ -102,15 +102,15 @@ def check(
       backupd key check be --identity ops.identity
     """
     from backupd.operations.keys import check_identity
-    from backupd.wiring import QUICKLY
+    from backupd.wiring.context import QUICKLY, open_repository
 
-    wiring = wired(context, config)
-    places = [(name, place) for name in wiring.regions(region or []) for place in wiring.stores_of(name, store)]
+    context = load_context(ctx, config)
+    places = [(name, place) for name in context.regions(region or []) for place in context.stores_of(name, store)]
     secret = open_identity(identity, passphrase_file).secret
     checks = []
     for name, place in places:
-        with wiring.repository(name, place, QUICKLY) as repository:
-            tell_signers(wiring, repository)
+        with open_repository(context, name, place, QUICKLY) as repository:
+            tell_signers(context, repository)
             checks.append(_Check(name, place, check_identity(repository, secret)))
     if not any(one.keyrings for one in checks):
         raise ObjectMissingError("there are no keyrings yet", hint="`backupd backup` writes the first one.")

@@ -10,7 +10,7 @@ import typer
 
 from backupd.cli import output
 from backupd.cli.commands.tenants.options import region_of
-from backupd.cli.options import EXIT_STATUS, ConfigOption, JsonOption, wired
+from backupd.cli.options import EXIT_STATUS, ConfigOption, JsonOption, load_context
 from backupd.errors import DamageError
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ def add(app: typer.Typer) -> None:
 
 
 def show(
-    context: typer.Context,
+    ctx: typer.Context,
     region: RegionOption,
     newest: Annotated[int | None, typer.Option("--newest", min=1, metavar="N", help="Only so many entries.")] = None,
     config: ConfigOption = None,
@@ -41,8 +41,10 @@ def show(
     Example:
       backupd ledger show be --newest 10
     """
-    wiring = wired(context, config)
-    with wiring.book(region_of(wiring, region)) as book:
+    from backupd.wiring.keeper import open_book
+
+    context = load_context(ctx, config)
+    with open_book(context, region_of(context, region)) as book:
         chain = book.sync()
     first = max(0, len(chain.links) - newest) if newest else 0
     entries = [link.entry for link in chain.links[first:]]
@@ -53,9 +55,7 @@ def show(
         output.print_lines(_lines(entry, misdated=entry.seq in chain.misdated))
 
 
-def verify(
-    context: typer.Context, region: RegionOption, config: ConfigOption = None, as_json: JsonOption = False
-) -> int:
+def verify(ctx: typer.Context, region: RegionOption, config: ConfigOption = None, as_json: JsonOption = False) -> int:
     """Check every entry on every store, and the heads that snapshots saw. Needs no secret.
 
     Numbers, signatures and links are checked, and that all stores and this machine's own copy hold the same chain. A
@@ -66,9 +66,14 @@ def verify(
       backupd ledger verify be
     """
     from backupd.operations.ledger.checking import check_ledger
+    from backupd.wiring.context import open_repository
+    from backupd.wiring.keeper import open_book
 
-    wiring = wired(context, config)
-    with wiring.book(region_of(wiring, region)) as book, wiring.repository(region_of(wiring, region)) as repository:
+    context = load_context(ctx, config)
+    with (
+        open_book(context, region_of(context, region)) as book,
+        open_repository(context, region_of(context, region)) as repository,
+    ):
         found = check_ledger(book, repository)
     if as_json:
         output.print_json({"region": region, "clean": not found.damage, "ledger": found})
@@ -82,7 +87,7 @@ def verify(
 
 
 def retire(
-    context: typer.Context,
+    ctx: typer.Context,
     region: RegionOption,
     store: Annotated[str, typer.Argument(metavar="STORE", show_default=False, help="As it was named when in use.")],
     decision: Annotated[
@@ -102,10 +107,11 @@ def retire(
     """
     from backupd.cli.progress import watched
     from backupd.operations.ledger.retiring import retire as run
+    from backupd.wiring.keeper import open_keeper
 
-    wiring = wired(context, config)
-    name = region_of(wiring, region)
-    with watched(wiring.clock, quiet=as_json) as trace, wiring.keeper(name, trace) as keeper:
+    context = load_context(ctx, config)
+    name = region_of(context, region)
+    with watched(context.clock, quiet=as_json) as trace, open_keeper(context, name, trace) as keeper:
         events = run(keeper.book, keeper.stores.keys(), store, decision)
     if as_json:
         output.print_json({"region": region, "store": store, "changed": bool(events)})
@@ -114,7 +120,7 @@ def retire(
 
 
 def redate(
-    context: typer.Context,
+    ctx: typer.Context,
     region: RegionOption,
     decision: Annotated[
         str, typer.Option("--decision", metavar="REFERENCE", show_default=False, help="Who decided: a ticket's number.")
@@ -134,10 +140,11 @@ def redate(
     """
     from backupd.cli.progress import watched
     from backupd.operations.ledger.misdated import redate as run
+    from backupd.wiring.keeper import open_keeper
 
-    wiring = wired(context, config)
-    name = region_of(wiring, region)
-    with watched(wiring.clock, quiet=as_json) as trace, wiring.keeper(name, trace) as keeper:
+    context = load_context(ctx, config)
+    name = region_of(context, region)
+    with watched(context.clock, quiet=as_json) as trace, open_keeper(context, name, trace) as keeper:
         entries = run(keeper.book, decision)
     if as_json:
         output.print_json({"region": region, "misdated": entries})

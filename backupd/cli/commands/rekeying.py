@@ -16,7 +16,7 @@ from backupd.cli.options import (
     PassphraseOption,
     RegionArgument,
     StoresOption,
-    wired,
+    load_context,
 )
 from backupd.cli.passphrase import open_identity
 from backupd.cli.progress import watched
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 
 def rotate(
-    context: typer.Context,
+    ctx: typer.Context,
     region: RegionArgument = None,
     store: StoresOption = None,
     identity: Annotated[
@@ -57,15 +57,18 @@ def rotate(
       backupd key rotate be --dry-run
       backupd key rotate be --identity ops.identity
     """
-    wiring = wired(context, config)
-    places = [(name, wiring.stores_of(name, store)) for name in wiring.regions(region or [])]
-    recipients = [recipient.public for recipient in wiring.recipients()]
+    from backupd.wiring.context import configured_recipients
+    from backupd.wiring.keeper import open_keeper
+
+    context = load_context(ctx, config)
+    places = [(name, context.stores_of(name, store)) for name in context.regions(region or [])]
+    recipients = [recipient.public for recipient in configured_recipients(context)]
     keys = _Keys(recipients, None if dry_run and identity is None else open_identity(identity, passphrase_file).secret)
     told: list[dict[str, Any]] = []
     status = 0
-    with watched(wiring.clock, quiet=as_json) as trace:
+    with watched(context.clock, quiet=as_json) as trace:
         for name, stores in places:
-            with wiring.keeper(name, trace) as keeper:
+            with open_keeper(context, name, trace) as keeper:
                 for place in stores:
                     try:
                         done = _rotate(keeper, place, keys, dry_run=dry_run)

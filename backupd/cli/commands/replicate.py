@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from backupd.cli import output
-from backupd.cli.options import EXIT_STATUS, ConfigOption, JsonOption, wired
+from backupd.cli.options import EXIT_STATUS, ConfigOption, JsonOption, load_context
 from backupd.cli.progress import watched
 from backupd.errors import DamageError
 
@@ -21,7 +21,7 @@ def add(app: typer.Typer) -> None:
 
 
 def replicate(
-    context: typer.Context,
+    ctx: typer.Context,
     region: Annotated[str, typer.Argument(metavar="REGION", show_default=False)],
     origin: Annotated[
         str, typer.Option("--from", metavar="STORE", show_default=False, help="The store that has the snapshots.")
@@ -45,13 +45,14 @@ def replicate(
       backupd replicate be --from zurich --to cellar
     """
     from backupd.operations.replication import replicate
+    from backupd.wiring.keeper import open_keeper, replication_between
 
-    wiring = wired(context, config)
-    (name,) = wiring.regions([region])
+    context = load_context(ctx, config)
+    (name,) = context.regions([region])
     for store in (origin, target):
-        wiring.stores_of(name, store)
-    with watched(wiring.clock, quiet=as_json) as trace, wiring.keeper(name, trace) as keeper:
-        done = replicate(wiring.copying(keeper, origin, target, dry_run=dry_run))
+        context.stores_of(name, store)
+    with watched(context.clock, quiet=as_json) as trace, open_keeper(context, name, trace) as keeper:
+        done = replicate(replication_between(context, keeper, origin, target, dry_run=dry_run))
     if as_json:
         output.print_json({"region": name, "dry_run": dry_run, "replication": done})
     else:

@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING
 import typer
 
 from backupd.cli import output
-from backupd.cli.options import EXIT_STATUS, ConfigOption, DatabaseOption, JsonOption, RegionArgument, wired
+from backupd.cli.options import EXIT_STATUS, ConfigOption, DatabaseOption, JsonOption, RegionArgument, load_context
 from backupd.errors import UnmappedError
 
 if TYPE_CHECKING:
     from backupd.model.ids import RegionName
     from backupd.operations.init import Founder, Initialised
     from backupd.operations.tenancy import TenancyLine, TenancyReport
-    from backupd.wiring import Wiring
+    from backupd.wiring.context import Context
 
 
 def add(app: typer.Typer) -> None:
@@ -24,7 +24,7 @@ def add(app: typer.Typer) -> None:
 
 
 def tenancy(
-    context: typer.Context,
+    ctx: typer.Context,
     region: RegionArgument = None,
     database: DatabaseOption = None,
     config: ConfigOption = None,
@@ -42,12 +42,13 @@ def tenancy(
       backupd tenancy --json
     """
     from backupd.operations.tenancy import report_tenancy
+    from backupd.wiring.context import source_of, tenancy_of
 
-    wiring = wired(context, config)
+    context = load_context(ctx, config)
     reports = [
-        (name, report_tenancy(label, wiring.source(name, label), wiring.tenancy(name, label)))
-        for name in wiring.regions(region or [])
-        for label in wiring.databases(name, database)
+        (name, report_tenancy(label, source_of(context, name, label), tenancy_of(context, name, label)))
+        for name in context.regions(region or [])
+        for label in context.databases(name, database)
     ]
     if as_json:
         output.print_json({"databases": [{"region": name, "tenancy": report} for name, report in reports]})
@@ -75,7 +76,7 @@ def _row(line: TenancyLine) -> tuple[output.Cell, ...]:
 
 
 def init(
-    context: typer.Context, region: RegionArgument = None, config: ConfigOption = None, as_json: JsonOption = False
+    ctx: typer.Context, region: RegionArgument = None, config: ConfigOption = None, as_json: JsonOption = False
 ) -> None:
     """Make the repository of each region on its stores.
 
@@ -88,23 +89,25 @@ def init(
     Example:
       backupd init be
     """
-    wiring = wired(context, config)
-    founder = wiring.founder()
-    made = [(name, _made(wiring, name, founder)) for name in wiring.regions(region or [])]
+    from backupd.wiring.backup import repository_founder
+
+    context = load_context(ctx, config)
+    founder = repository_founder(context)
+    made = [(name, _made(context, name, founder)) for name in context.regions(region or [])]
     if as_json:
         output.print_json({"regions": [{"region": name, "stores": stores} for name, stores in made]})
     else:
         output.print_lines(line for name, stores in made for one in stores for line in _initialised(name, one))
 
 
-def _made(wiring: Wiring, region: RegionName, founder: Founder) -> list[Initialised]:
+def _made(context: Context, region: RegionName, founder: Founder) -> list[Initialised]:
     from backupd.operations.init import NamedStore, initialise
-    from backupd.wiring import QUICKLY
+    from backupd.wiring.context import QUICKLY, open_store
 
     with contextlib.ExitStack() as stack:
         places = [
-            NamedStore(store, stack.enter_context(contextlib.closing(wiring.open_store(region, store, QUICKLY))))
-            for store in wiring.stores_of(region)
+            NamedStore(store, stack.enter_context(contextlib.closing(open_store(context, region, store, QUICKLY))))
+            for store in context.stores_of(region)
         ]
         return initialise(region, places, founder)
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from backupd.cli import output
-from backupd.cli.options import EXIT_STATUS, ConfigOption, JsonOption, RegionArgument, wired
+from backupd.cli.options import EXIT_STATUS, ConfigOption, JsonOption, RegionArgument, load_context
 from backupd.errors import RefusedError
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ def add(app: typer.Typer) -> None:
 
 
 def status(
-    context: typer.Context,
+    ctx: typer.Context,
     region: RegionArgument = None,
     probe: Annotated[
         bool, typer.Option("--probe", help="Also try by writing what stores can do, at most once a day.")
@@ -50,16 +50,18 @@ def status(
       backupd status
       backupd status be --html be.html
     """
-    wiring = wired(context, config)
-    found = [wiring.facts(name, probe=probe) for name in wiring.regions(region or [])]
-    alarms = {one.region: wiring.alarms(one) for one in found}
+    from backupd.wiring.status import alarms_of, facts_of_region, write_status_page
+
+    context = load_context(ctx, config)
+    found = [facts_of_region(context, name, probe=probe) for name in context.regions(region or [])]
+    alarms = {one.region: alarms_of(context, one) for one in found}
     if html is not None:
-        wiring.write_page(html, found)
+        write_status_page(context, html, found)
     if as_json:
         output.print_json({"regions": found, "alarms": [alarm for told in alarms.values() for alarm in told]})
     else:
         for one in found:
-            output.print_lines(_told(one, wiring.clock.now()))
+            output.print_lines(_told(one, context.clock.now()))
             output.print_lines(_alarms_told(alarms[one.region]))
     unreached = (store.error.exit_code for one in found for store in one.stores if store.error is not None)
     return next(

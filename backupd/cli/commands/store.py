@@ -21,7 +21,7 @@ from backupd.cli.options import (
     RegionArgument,
     StoreOption,
     StoresOption,
-    wired,
+    load_context,
 )
 from backupd.cli.passphrase import open_identity
 from backupd.cli.progress import watched
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from backupd.operations.snapshots import SnapshotInfo
     from backupd.operations.verify import Scope, Verification
     from backupd.trace import Trace
-    from backupd.wiring import Wiring
+    from backupd.wiring.context import Context
 
 
 _HEADINGS = ("snapshot", "region", "database", "tables", "rows", "segments", "bytes", "stored", "added")
@@ -49,7 +49,7 @@ def add(app: typer.Typer) -> None:
 
 
 def snapshots(
-    context: typer.Context,
+    ctx: typer.Context,
     region: RegionArgument = None,
     database: DatabaseOption = None,
     newest: Annotated[int | None, typer.Option("--newest", min=1, metavar="N", help="Only so many a region.")] = None,
@@ -69,13 +69,13 @@ def snapshots(
       backupd snapshots --newest 1 --json
     """
     from backupd.operations.snapshots import list_snapshots
-    from backupd.wiring import QUICKLY
+    from backupd.wiring.context import QUICKLY, open_repository
 
-    wiring = wired(context, config)
+    context = load_context(ctx, config)
     lists = []
-    for name in wiring.regions(region or []):
-        with wiring.repository(name, store, QUICKLY) as repository:
-            tell_signers(wiring, repository)
+    for name in context.regions(region or []):
+        with open_repository(context, name, store, QUICKLY) as repository:
+            tell_signers(context, repository)
             lists.append((name, list_snapshots(repository, database=database, newest=newest)))
     if as_json:
         output.print_json({"regions": [{"region": name, **msgspec.to_builtins(found)} for name, found in lists]})
@@ -118,7 +118,7 @@ class _Verdict:
 
 
 def verify(
-    context: typer.Context,
+    ctx: typer.Context,
     region: RegionArgument = None,
     store: StoresOption = None,
     read_data: Annotated[
@@ -146,12 +146,12 @@ def verify(
     from backupd.operations.verify import Scope
     from backupd.planning.verify import parse_share
 
-    wiring = wired(context, config)
+    context = load_context(ctx, config)
     share = parse_share(read_data)
-    places = [(name, place) for name in wiring.regions(region or []) for place in wiring.stores_of(name, store)]
+    places = [(name, place) for name in context.regions(region or []) for place in context.stores_of(name, store)]
     secret = open_identity(identity, passphrase_file).secret if identity is not None else None
-    with watched(wiring.clock, quiet=as_json) as trace:
-        verdicts = [_verdict(wiring, place, Scope(share, secret), trace) for place in places]
+    with watched(context.clock, quiet=as_json) as trace:
+        verdicts = [_verdict(context, place, Scope(share, secret), trace) for place in places]
     if as_json:
         output.print_json({"stores": [_as_object(verdict) for verdict in verdicts]})
     else:
@@ -160,35 +160,38 @@ def verify(
     return next((_status(verdict) for verdict in verdicts if _status(verdict)), 0)
 
 
-def tell_signers(wiring: Wiring, repository: Repository) -> None:
+def tell_signers(context: Context, repository: Repository) -> None:
     """Where nobody is trusted by configuration, say on standard error whom we believe instead (FORMAT.md §3)."""
-    if wiring.trusted() is None:
+    if context.trusted_signers() is None:
         prints = sorted(hashlib.sha256(bytes.fromhex(key)).hexdigest()[:16] for key in repository.signers)
         output.print_lines([f"note: believing the signers that the repository names: {', '.join(prints)}"], sys.stderr)
 
 
-def _verdict(wiring: Wiring, place: tuple[RegionName, str], scope: Scope, trace: Trace) -> _Verdict:
+def _verdict(context: Context, place: tuple[RegionName, str], scope: Scope, trace: Trace) -> _Verdict:
     from backupd.operations.verify import verify as run
+    from backupd.wiring.backup import verify_index, verify_tools
+    from backupd.wiring.context import open_repository
 
     found = None
     region, store = place
     try:
-        with wiring.repository(region, store) as repository, wiring.checked(region, store) as checked:
-            tell_signers(wiring, repository)
-            found = run(repository, checked, scope, wiring.verify_tools(region, store, trace))
-        return _Verdict(region, store, found, None, _noted(wiring, place, found, trace))
+        with open_repository(context, region, store) as repository, verify_index(context, region, store) as checked:
+            tell_signers(context, repository)
+            found = run(repository, checked, scope, verify_tools(context, region, store, trace))
+        return _Verdict(region, store, found, None, _noted(context, place, found, trace))
     except BackupdError as error:
         return _Verdict(region, store, found, error)
 
 
-def _noted(wiring: Wiring, place: tuple[RegionName, str], found: Verification, trace: Trace) -> int | None:
+def _noted(context: Context, place: tuple[RegionName, str], found: Verification, trace: Trace) -> int | None:
     """On a keeper, write down what is proven by now."""
     from backupd.operations.verify import note_proven
+    from backupd.wiring.keeper import has_keeper_key, open_keeper
 
-    if not wiring.keeps:
+    if not has_keeper_key(context):
         return None
     region, store = place
-    with wiring.keeper(region, trace) as keeper:
+    with open_keeper(context, region, trace) as keeper:
         return len(note_proven(keeper.book, store, found.proven))
 
 

@@ -23,7 +23,7 @@ from backupd.errors import DamageError
 
 
 def export(
-    context: typer.Context,
+    ctx: typer.Context,
     out: Annotated[
         Path, typer.Option("--out", metavar="FOLDER", show_default=False, help="A new folder; nothing is overwritten.")
     ],
@@ -48,7 +48,7 @@ def export(
 
     now = datetime.now(UTC)
     period = period_of(since, until, now)
-    parts = from_folder(folder, keeper, region or []) if folder else from_stores(context, config, region or [])
+    parts = from_folder(folder, keeper, region or []) if folder else from_stores(ctx, config, region or [])
     done = export_reports(parts, period, out, now)
     faults = [fault.sentence for part in parts for fault in part.gathered.faults]
     if as_json:

@@ -19,7 +19,7 @@ from backupd.cli.commands.reports.options import (
     from_stores,
     period_of,
 )
-from backupd.cli.options import ConfigOption, JsonOption, RegionArgument, trusted_keys, wired
+from backupd.cli.options import ConfigOption, JsonOption, RegionArgument, load_context, trusted_keys
 from backupd.errors import DamageError, RefusedError, UsageError
 from backupd.model.ids import DrillId
 
@@ -33,7 +33,7 @@ _CHECKED: Final = {"pass": 0, "fail": DamageError.exit_code, "damaged": DamageEr
 
 
 def told(
-    context: typer.Context,
+    ctx: typer.Context,
     region: RegionArgument = None,
     since: FromOption = None,
     until: ToOption = None,
@@ -61,7 +61,7 @@ def told(
 
     now = datetime.now(UTC)
     period = period_of(since, until, now)
-    parts = from_folder(folder, keeper, region or []) if folder else from_stores(context, config, region or [])
+    parts = from_folder(folder, keeper, region or []) if folder else from_stores(ctx, config, region or [])
     found = [(part, occasions(part, period, now)) for part in parts]
     standings = {part.gathered.region: standing(part, now) for part in parts}
     if as_json:
@@ -78,7 +78,7 @@ def told(
 
 
 def show(
-    context: typer.Context,
+    ctx: typer.Context,
     region: Annotated[str, typer.Argument(metavar="REGION", show_default=False)],
     drill: Annotated[
         str, typer.Argument(metavar="DRILL", show_default=False, help="A drill's id from `report list`, or latest.")
@@ -106,7 +106,7 @@ def show(
 
     if out is not None:
         check_new(out)
-    (part,) = from_folder(folder, keeper, [region]) if folder else from_stores(context, config, [region])
+    (part,) = from_folder(folder, keeper, [region]) if folder else from_stores(ctx, config, [region])
     gathered = part.gathered
     newest = gathered.newest()
     if newest is None:
@@ -124,7 +124,7 @@ def show(
 
 
 def verify(
-    context: typer.Context,
+    ctx: typer.Context,
     region: RegionArgument = None,
     folder: FolderOption = None,
     keeper: KeysOption = None,
@@ -142,7 +142,7 @@ def verify(
       backupd report verify be
       backupd report verify --folder drills-2030 --keeper $KEY
     """
-    parts = _to_verify(context, (folder, keeper, config), region or [])
+    parts = _to_verify(ctx, (folder, keeper, config), region or [])
     faults = [fault for part in parts for fault in part.gathered.faults]
     if as_json:
         regions = [
@@ -168,12 +168,12 @@ def verify(
 
 
 def _to_verify(
-    context: typer.Context, where: tuple[Path | None, list[str] | None, Path | None], regions: list[str]
+    ctx: typer.Context, where: tuple[Path | None, list[str] | None, Path | None], regions: list[str]
 ) -> list[Part]:
     folder, keeper, config = where
     if folder is None:
-        return from_stores(context, config, regions)
-    trusted = trusted_keys(keeper) if keeper else wired(context, config).keepers()
+        return from_stores(ctx, config, regions)
+    trusted = trusted_keys(keeper) if keeper else load_context(ctx, config).trusted_keepers()
     if not trusted:
         raise UsageError("nobody is trusted", hint="Give the keeper's public key as --keeper KEY.")
     return from_folder(folder, sorted(trusted), regions)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from backupd.cli.options import trusted_keys, wired
+from backupd.cli.options import load_context, trusted_keys
 from backupd.errors import UsageError
 
 if TYPE_CHECKING:
@@ -73,16 +73,18 @@ def from_folder(folder: Path, keys: list[str] | None, regions: list[str]) -> lis
     return [Part(one, Timetable(one.begins, None)) for one in found if not regions or one.region in regions]
 
 
-def from_stores(context: typer.Context, config: Path | None, regions: list[str]) -> list[Part]:
+def from_stores(ctx: typer.Context, config: Path | None, regions: list[str]) -> list[Part]:
     """The reports of configured regions, on all their stores."""
     from backupd.operations.reports import Part, gather
+    from backupd.wiring.drill import drill_timetable
+    from backupd.wiring.keeper import open_book_and_repositories
 
-    wiring = wired(context, config)
+    context = load_context(ctx, config)
     parts: list[Part] = []
-    for name in wiring.regions(regions):
-        with wiring.standing(name) as (book, repositories):
+    for name in context.regions(regions):
+        with open_book_and_repositories(context, name) as (book, repositories):
             gathered = gather(book, repositories)
-        parts.append(Part(gathered, wiring.timetable(name, gathered.begins)))
+        parts.append(Part(gathered, drill_timetable(context, name, gathered.begins)))
     return parts
 
 

@@ -11,7 +11,7 @@ import typer
 
 from backupd.cli import output
 from backupd.cli.commands.restore.options import PassfileOption
-from backupd.cli.options import ConfigOption, wired
+from backupd.cli.options import ConfigOption, load_context
 from backupd.errors import UsageError
 
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ _BETWEEN = 5.0
 
 
 def clean(
-    context: typer.Context,
+    ctx: typer.Context,
     target: Annotated[
         str | None,
         typer.Option("--target", metavar="DSN", show_default=False, help="The server with unfinished databases."),
@@ -47,13 +47,15 @@ def clean(
       backupd restore clean --target "host=db2 dbname=postgres user=postgres"
       backupd restore clean --target-dir acme
     """
+    from backupd.wiring.restore import restore_server
+
     if (target is None) == (target_dir is None):
         raise UsageError(
             "what is cleaned is a server or a folder", hint="Give one of --target and --target-dir, as the restore had."
         )
-    wiring = wired(context, config)
+    context = load_context(ctx, config)
     if target is not None:
-        output.print_lines(drop_unfinished(wiring.restore_server(target, passfile)[0], wiring.clock))
+        output.print_lines(drop_unfinished(restore_server(context, target, passfile)[0], context.clock))
     if target_dir is not None:
         output.print_lines(_remove_folders(target_dir.absolute()))
         output.print_lines(_remove_servers(target_dir.absolute().parent))

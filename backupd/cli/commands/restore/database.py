@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 
 def database(
-    context: typer.Context,
+    ctx: typer.Context,
     region: RegionArgument,
     database: DatabaseArgument,
     target: TargetOption,
@@ -57,11 +57,12 @@ def database(
       backupd restore database be app --tenant acme --target "dbname=app_acme" --identity ops.identity
     """
     from backupd.operations.restore import RestoreRequest
+    from backupd.wiring.restore import restore_target
 
-    wiring, place = configured(context, options, region, database)
-    source, name = wiring.restore_target(target, passfile)
+    context, place = configured(ctx, options, region, database)
+    source, name = restore_target(context, target, passfile)
     selection = part.selection(database)
-    with opened(wiring, place, options) as task:
+    with opened(context, place, options) as task:
         request = RestoreRequest(
             database,
             options.snapshot,
@@ -81,10 +82,11 @@ def restore_one(task: RestoreTask, request: RestoreRequest, history: History | N
     """Restore one database, and remember how fast that was. Raises what the operation raises."""
     from backupd.operations.restore import restore
     from backupd.operations.restore.paper.rates import keep_rates, rates_of
+    from backupd.wiring.restore import rates_file
 
     report = restore(request, task.repository, task.world, history)
     if request.folder is None and request.selection.everything and (measured := rates_of(report)) is not None:
-        keep_rates(task.wiring.rates_file(task.region, request.label), measured)
+        keep_rates(rates_file(task.context, task.region, request.label), measured)
     return report
 
 

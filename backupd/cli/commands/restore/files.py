@@ -18,7 +18,7 @@ from backupd.cli.commands.restore.task import configured, opened
 
 
 def files(
-    context: typer.Context,
+    ctx: typer.Context,
     region: RegionArgument,
     target_dir: TargetDirOption,
     database: AnyDatabaseArgument = None,
@@ -39,14 +39,15 @@ def files(
       backupd restore files be --snapshot 2026-03-31T14:00 --target-dir march --identity ops.identity
     """
     from backupd.operations.restore import RestoreRequest
+    from backupd.wiring.restore import programs_alone
 
-    wiring, place = configured(context, options, region, database)
+    context, place = configured(ctx, options, region, database)
     selection = part.selection(database)
-    with opened(wiring, place, options) as task:
+    with opened(context, place, options) as task:
         request = RestoreRequest(
             database or "",
             options.snapshot,
-            wiring.no_server(),
+            programs_alone(context),
             "",
             folder=target_dir,
             member=part.member,

@@ -35,7 +35,7 @@ _REFERENCE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._/#-]{0,63}")
 
 
 def in_place(
-    context: typer.Context,
+    ctx: typer.Context,
     region: RegionArgument,
     database: DatabaseArgument,
     tenant: Annotated[
@@ -93,25 +93,27 @@ def in_place(
       backupd restore in-place be app --tenant acme --apply --target "host=db1 dbname=app" --identity ops.identity
     """
     from backupd.operations.restore.inplace import InPlaceRequest, restore_in_place
+    from backupd.wiring.context import tenancy_of
+    from backupd.wiring.restore import restore_target
 
-    wiring, place = configured(context, options, region, database)
+    context, place = configured(ctx, options, region, database)
     who = _one_tenant(tenant)
-    source, name = wiring.restore_target(target, passfile)
+    source, name = restore_target(context, target, passfile)
     accepted = _kinds(accept or [])
     _require_reference(no_backup_before)
-    with opened(wiring, place, options) as task, _keys(keys_file) as tell_key:
+    with opened(context, place, options) as task, _keys(keys_file) as tell_key:
         request = InPlaceRequest(
             database,
             options.snapshot,
             source,
             name,
             who,
-            wiring.tenancy(place, database),
+            tenancy_of(context, place, database),
             apply=apply,
             before=no_backup_before or (_backup_before(task, database, source, name) if apply else None),
             accepted=accepted,
             triggers_fire=triggers_fire,
-            lock_timeout=wiring.config.node.lock_timeout.total_seconds(),
+            lock_timeout=context.config.node.lock_timeout.total_seconds(),
             tell_key=tell_key,
         )
         report = restore_in_place(request, task.repository, task.world)
@@ -148,13 +150,15 @@ def _require_reference(given: str | None) -> None:
 
 def _backup_before(task: RestoreTask, label: str, source: Source, name: str) -> Before | None:
     """What backs the database up; None on a machine that makes no backups."""
-    wiring = task.wiring
-    if wiring.config.node.signing_key_file is None:
+    from backupd.wiring.backup import backup_target
+
+    context = task.context
+    if context.config.node.signing_key_file is None:
         return None
     from backupd.operations.restore.inplace.before import BackupBefore
 
-    stores = wiring.stores_of(task.region)
-    targets = [wiring.target(task.region, store, label, task.world.trace) for store in stores]
+    stores = context.stores_of(task.region)
+    targets = [backup_target(context, task.region, store, label, task.world.trace) for store in stores]
     return BackupBefore(targets, source, name)
 
 

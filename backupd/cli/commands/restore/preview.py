@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 def preview(
-    context: typer.Context,
+    ctx: typer.Context,
     region: RegionArgument,
     database: AnyDatabaseArgument = None,
     *,
@@ -42,12 +42,13 @@ def preview(
       backupd restore preview be --snapshot 2026-03-31T14:00 --identity ops.identity
     """
     from backupd.operations.restore import RestoreRequest
+    from backupd.wiring.restore import programs_alone
 
-    wiring, place = configured(context, options, region, database)
+    context, place = configured(ctx, options, region, database)
     selection = part.selection(database)
-    with opened(wiring, place, options) as task:
+    with opened(context, place, options) as task:
         request = RestoreRequest(
-            database or "", options.snapshot, wiring.no_server(), "", member=part.member, selection=selection
+            database or "", options.snapshot, programs_alone(context), "", member=part.member, selection=selection
         )
         if database is None:
             return _preview_region(task, request, as_json=options.as_json)

@@ -32,13 +32,13 @@ if TYPE_CHECKING:
     from backupd.operations.restore.region import Finding, Found, Outcome
     from backupd.operations.restore.region.targets import Target
     from backupd.postgres.connect import Source
-    from backupd.wiring import Wiring
+    from backupd.wiring.context import Context
 
 T = TypeVar("T")
 
 
 def region(
-    context: typer.Context,
+    ctx: typer.Context,
     region: RegionArgument,
     target: ServerOption,
     passfile: PassfileOption = None,
@@ -62,9 +62,9 @@ def region(
     """
     from backupd.operations.restore import RestoreRequest
 
-    wiring, place = configured(context, options, region, None)
-    source = _server(wiring, target, passfile)
-    with opened(wiring, place, options) as task:
+    context, place = configured(ctx, options, region, None)
+    source = _server(context, target, passfile)
+    with opened(context, place, options) as task:
         request = RestoreRequest(
             "",
             options.snapshot,
@@ -96,11 +96,14 @@ def find_region(task: RestoreTask, request: RestoreRequest, suffix: str) -> tupl
     """
     from backupd.operations.restore.region import find_databases
     from backupd.operations.restore.region.targets import Target
+    from backupd.wiring.context import tenancy_of
+    from backupd.wiring.restore import restored_file
 
-    wiring, region = task.wiring, task.region
-    labels = {label: wiring.tenancy(region, label).kind is TenancyKind.DATABASE for label in wiring.databases(region)}
+    context, region = task.context, task.region
+    tenancies = {label: tenancy_of(context, region, label) for label in context.databases(region)}
+    labels = {label: tenancy.kind is TenancyKind.DATABASE for label, tenancy in tenancies.items()}
     finding = find_databases(request.snapshot, labels, task.repository, task.world)
-    target = Target(request, suffix, wiring.restored_file(region))
+    target = Target(request, suffix, restored_file(context, region))
     target.require_apart(finding.databases)
     return finding, target
 
@@ -121,8 +124,10 @@ def region_status(finding: Finding, outcomes: list[Outcome[T]]) -> int:
     return UsageError.exit_code if finding.missing else 0
 
 
-def _server(wiring: Wiring, target: str, passfile: Path | None) -> Source:
-    source, name = wiring.restore_server(target, passfile)
+def _server(context: Context, target: str, passfile: Path | None) -> Source:
+    from backupd.wiring.restore import restore_server
+
+    source, name = restore_server(context, target, passfile)
     if name not in (None, "postgres"):
         raise UsageError(
             "the target of a region names a database",

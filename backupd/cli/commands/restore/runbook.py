@@ -29,7 +29,7 @@ _IDENTITY = "--identity FILE.identity"
 
 
 def runbook(
-    context: typer.Context,
+    ctx: typer.Context,
     region: RegionArgument,
     database: AnyDatabaseArgument = None,
     member: MemberOption = None,
@@ -46,11 +46,12 @@ def runbook(
       backupd restore runbook be --identity ops.identity > runbook.txt
     """
     from backupd.operations.restore import RestoreRequest
+    from backupd.wiring.restore import programs_alone
 
-    wiring, place = configured(context, options, region, database)
+    context, place = configured(ctx, options, region, database)
     PartOptions(member=member).selection(database)
-    with opened(wiring, place, options) as task:
-        request = RestoreRequest(database or "", options.snapshot, wiring.no_server(), "", member=member)
+    with opened(context, place, options) as task:
+        request = RestoreRequest(database or "", options.snapshot, programs_alone(context), "", member=member)
         status = 0
         if database is None:
             finding, planned = preview_each(task, request)
@@ -72,7 +73,7 @@ def _database_lines(task: RestoreTask, found: Preview) -> Iterator[str]:
     if found.expected is not None:
         expected += " on this machine, indexes included"
     yield f"RUNBOOK: {label} of region {region}"
-    yield f"  made on {task.wiring.clock.now():%Y-%m-%d %H:%M} UTC, for snapshot {snapshot} of {found.exported}"
+    yield f"  made on {task.context.clock.now():%Y-%m-%d %H:%M} UTC, for snapshot {snapshot} of {found.exported}"
     yield (
         f"  {found.tables} tables with rows, {found.rows} rows, {size(found.bytes)}; "
         f"from {task.store}: {found.objects} objects, {size(found.fetched)}"
@@ -92,7 +93,7 @@ def _region_lines(task: RestoreTask, finding: Finding, planned: Sequence[Outcome
     region, time = task.region, same_time(finding)
     target = '--suffix "" --target "host=SERVER user=postgres"'
     yield f"RUNBOOK: all databases of region {region}"
-    yield f"  made on {task.wiring.clock.now():%Y-%m-%d %H:%M} UTC, for the snapshots at {time}, from {task.store}"
+    yield f"  made on {task.context.clock.now():%Y-%m-%d %H:%M} UTC, for the snapshots at {time}, from {task.store}"
     for outcome in planned:
         yield f"  {database_name('', outcome.found)}: snapshot {outcome.found.snapshot[:SHORT]}: {_what(outcome)}"
     yield from (f"  {label}: no snapshot" for label in finding.missing)
@@ -154,7 +155,7 @@ def _database_steps(task: RestoreTask, label: str, snapshot: str) -> Iterator[tu
 
 def _without_backupd(task: RestoreTask, database: str) -> Iterator[str]:
     """The way with nothing but the store: fetch the region's folder, and use the script in it."""
-    section, region = task.wiring.config.stores[task.store], task.region
+    section, region = task.context.config.stores[task.store], task.region
     yield ""
     yield "IF BACKUPD CANNOT BE INSTALLED: fetch the region's folder, and use the script that lies in it."
     if section.kind == "directory":

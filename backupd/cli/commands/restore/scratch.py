@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from backupd.operations.restore.region import Outcome
     from backupd.postgres.connect import Source
     from backupd.postgres.scratch.kept import Kept
-    from backupd.wiring import Wiring
+    from backupd.wiring.context import Context
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +44,7 @@ class ScratchPlace:
 
 
 def scratch(
-    context: typer.Context,
+    ctx: typer.Context,
     region: RegionArgument,
     target_dir: TargetDirOption,
     database: AnyDatabaseArgument = None,
@@ -67,15 +67,16 @@ def scratch(
       backupd restore scratch be --snapshot 2026-03-31T14:00 --target-dir /srv/look --identity ops.identity
     """
     from backupd.operations.restore import RestoreRequest
+    from backupd.wiring.restore import programs_alone
 
-    wiring, place = configured(context, options, region, database)
+    context, place = configured(ctx, options, region, database)
     selection = part.selection(database)
     wanted = ScratchPlace(target_dir, keep)
-    with opened(wiring, place, options) as task:
+    with opened(context, place, options) as task:
         request = RestoreRequest(
             database or "",
             options.snapshot,
-            wiring.no_server(),
+            programs_alone(context),
             part.member or database or "",
             member=part.member,
             jobs=jobs,
@@ -101,7 +102,7 @@ def _restore_database(task: RestoreTask, request: RestoreRequest, wanted: Scratc
         reports.append(restore_one(task, replace(request, target=source), history))
         return True
 
-    kept = _in_scratch(task.wiring, wanted, server, fill)
+    kept = _in_scratch(task.context, wanted, server, fill)
     if kept is None:
         return
     (report,) = reports
@@ -126,7 +127,7 @@ def _restore_region(task: RestoreTask, request: RestoreRequest, wanted: ScratchP
         outcomes.extend(each_database(finding, lambda found: here.restore(found, finding, task.repository, task.world)))
         return any(outcome.error is None for outcome in outcomes)
 
-    kept = _in_scratch(task.wiring, wanted, server, fill) if finding.databases else None
+    kept = _in_scratch(task.context, wanted, server, fill) if finding.databases else None
     if as_json:
         facts = {"region": task.region, **region_object(finding, outcomes, "report")}
         output.print_json(facts if kept is None else {**facts, "scratch": _object(kept, wanted)})
@@ -136,17 +137,17 @@ def _restore_region(task: RestoreTask, request: RestoreRequest, wanted: ScratchP
     return region_status(finding, outcomes)
 
 
-def _in_scratch(wiring: Wiring, wanted: ScratchPlace, server: int, fill: Callable[[Source], bool]) -> Kept | None:
+def _in_scratch(context: Context, wanted: ScratchPlace, server: int, fill: Callable[[Source], bool]) -> Kept | None:
     """Make a server, have it filled, and keep it where anything came of that; what fails leaves none.
 
     `server` is the `server_version_num` whose major version it has. Raises RefusedError, ConfigError, SourceError, and
     what `fill` raises.
     """
     from backupd.postgres.scratch.cluster import scratch_cluster
-    from backupd.wiring.scratch import scratch_making
+    from backupd.wiring.restore import scratch_making
 
     path = wanted.path.absolute()
-    with scratch_cluster(scratch_making(wiring.config, path, server)) as cluster:
+    with scratch_cluster(scratch_making(context, path, server)) as cluster:
         kept = cluster.keep(path) if fill(cluster.source) else None
     if kept is not None and wanted.running:
         kept.start()

@@ -10,7 +10,7 @@ from re import fullmatch
 from typing import TYPE_CHECKING
 
 from backupd.cli.commands.store import tell_signers
-from backupd.cli.options import wired
+from backupd.cli.options import load_context
 from backupd.cli.passphrase import open_identity
 from backupd.cli.progress import watched
 from backupd.errors import UsageError
@@ -26,14 +26,14 @@ if TYPE_CHECKING:
     from backupd.operations.restore import World
     from backupd.operations.restore.paper.rates import Rates
     from backupd.trace import Trace
-    from backupd.wiring import Wiring
+    from backupd.wiring.context import Context
 
 
 @dataclass(frozen=True, slots=True)
 class RestoreTask:
     """A region's repository on one store, and what a restore takes from outside."""
 
-    wiring: Wiring
+    context: Context
     region: RegionName
     repository: Repository
     world: World
@@ -46,71 +46,77 @@ class RestoreTask:
     def rates(self, label: str) -> Rates | None:
         """How fast restores of a database were on this machine; None where none was measured."""
         from backupd.operations.restore.paper.rates import read_rates
+        from backupd.wiring.restore import rates_file
 
-        return read_rates(self.wiring.rates_file(self.region, label))
+        return read_rates(rates_file(self.context, self.region, label))
 
 
 def configured(
-    context: typer.Context, options: SnapshotOptions, region: str, database: str | None
-) -> tuple[Wiring, RegionName]:
+    ctx: typer.Context, options: SnapshotOptions, region: str, database: str | None
+) -> tuple[Context, RegionName]:
     """The configuration, and in it the region that is meant.
 
     Raises ConfigError, UsageError for a region or database that is not configured.
     """
-    wiring = wired(context, options.config)
-    place = wiring.regions([region])[0]
+    context = load_context(ctx, options.config)
+    place = context.regions([region])[0]
     if database is not None:
-        wiring.databases(place, database)
-    return wiring, place
+        context.databases(place, database)
+    return context, place
 
 
 @contextmanager
-def opened(wiring: Wiring, region: RegionName, options: SnapshotOptions) -> Iterator[RestoreTask]:
+def opened(context: Context, region: RegionName, options: SnapshotOptions) -> Iterator[RestoreTask]:
     """Open the identity and the repository, once the region's rows may be on this machine.
 
     Raises UsageError, ConfigError, RefusedError, KeyRefusedError, and the store's errors.
     """
-    _require_residency(wiring, region, options.override)
+    from backupd.wiring.context import open_repository
+
+    _require_residency(context, region, options.override)
     pair = open_identity(options.identity, options.passphrase_file)
     with (
-        wiring.repository(region, options.store) as repository,
-        watched(wiring.clock, quiet=options.as_json) as trace,
+        open_repository(context, region, options.store) as repository,
+        watched(context.clock, quiet=options.as_json) as trace,
     ):
-        tell_signers(wiring, repository)
-        yield RestoreTask(wiring, region, repository, _world(wiring, region, options, trace, pair.secret))
+        tell_signers(context, repository)
+        yield RestoreTask(context, region, repository, _world(context, region, options, trace, pair.secret))
 
 
-def _require_residency(wiring: Wiring, region: RegionName, override: str | None) -> None:
-    if override is not None and (fullmatch(REFERENCE, override) is None or wiring.config.keeper is None):
+def _require_residency(context: Context, region: RegionName, override: str | None) -> None:
+    if override is not None and (fullmatch(REFERENCE, override) is None or context.config.keeper is None):
         raise UsageError(
             "--override takes the number of a decision, on a keeper",
             hint="The ledger keeps it, and only a keeper writes that; it is never a sentence.",
         )
-    wiring.require_residency(region, override)
+    context.require_residency(region, override)
 
 
-def _world(wiring: Wiring, region: RegionName, options: SnapshotOptions, trace: Trace, secret: bytes) -> World:
+def _world(context: Context, region: RegionName, options: SnapshotOptions, trace: Trace, secret: bytes) -> World:
     from backupd.operations.restore import World
+    from backupd.wiring.context import known_ledger_copy
 
     return World(
         secret,
-        wiring.clock,
+        context.clock,
         trace,
         os.urandom,
-        store=wiring.stores_of(region, options.store)[0],
-        own_ledger=wiring.known_ledger(region),
+        store=context.stores_of(region, options.store)[0],
+        own_ledger=known_ledger_copy(context, region),
         override=options.override,
-        note=_ledger_note(wiring, region, trace),
+        note=_ledger_note(context, region, trace),
     )
 
 
-def _ledger_note(wiring: Wiring, region: RegionName, trace: Trace) -> Callable[[Restored], None] | None:
+def _ledger_note(context: Context, region: RegionName, trace: Trace) -> Callable[[Restored], None] | None:
     """What writes a restore into the ledger; None but on a keeper."""
-    if wiring.config.keeper is None:
+    from backupd.wiring.keeper import open_keeper
+
+    if context.config.keeper is None:
         return None
 
     def note(event: Restored) -> None:
-        with wiring.keeper(region, trace) as keeper:
+        with open_keeper(context, region, trace) as keeper:
             keeper.book.append(lambda _: [event])
 
     return note

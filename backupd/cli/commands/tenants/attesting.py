@@ -17,7 +17,7 @@ from backupd.cli.commands.tenants.options import (
     region_of,
     tenant_of,
 )
-from backupd.cli.options import ConfigOption, JsonOption, wired
+from backupd.cli.options import ConfigOption, JsonOption, load_context
 from backupd.cli.progress import watched
 from backupd.errors import RefusedError
 
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 
 def attest(
-    context: typer.Context,
+    ctx: typer.Context,
     region: RegionOption,
     tenant: TenantArgument,
     data_class: ClassOption = "",
@@ -56,14 +56,15 @@ def attest(
     """
     from backupd.operations.attestation import attest as run
     from backupd.operations.attestation.files import check_new, write_new
+    from backupd.wiring.keeper import open_keeper
 
-    wiring = wired(context, config)
-    name = region_of(wiring, region)
-    tenant_id = tenant_of(wiring, name, tenant, is_id=is_id)
+    context = load_context(ctx, config)
+    name = region_of(context, region)
+    tenant_id = tenant_of(context, name, tenant, is_id=is_id)
     if out is not None:
         check_new(out)
-    locations = {store: wiring.config.stores[store].location for store in wiring.stores_of(name)}
-    with watched(wiring.clock, quiet=as_json) as trace, wiring.keeper(name, trace) as keeper:
+    locations = {store: context.config.stores[store].location for store in context.stores_of(name)}
+    with watched(context.clock, quiet=as_json) as trace, open_keeper(context, name, trace) as keeper:
         issued = run(keeper, _life_of(keeper.book.lives, tenant_id, data_class, incarnation), locations)
     if out is not None:
         write_new(out, issued.document)

@@ -21,7 +21,7 @@ from backupd.cli.commands.tenants.options import (
     tenant_of,
     told,
 )
-from backupd.cli.options import ConfigOption, JsonOption, wired
+from backupd.cli.options import ConfigOption, JsonOption, load_context
 from backupd.cli.progress import watched
 from backupd.errors import UsageError
 
@@ -29,11 +29,11 @@ if TYPE_CHECKING:
     from backupd.model.ids import RegionName, TenantId
     from backupd.operations.keeper.values import Keeper
     from backupd.operations.tenants.changes import Changed, Desk
-    from backupd.wiring import Wiring
+    from backupd.wiring.context import Context
 
 
 def unsubscribe(
-    context: typer.Context,
+    ctx: typer.Context,
     region: RegionOption,
     tenant: TenantArgument,
     at: AtOption = None,
@@ -52,7 +52,7 @@ def unsubscribe(
 
     since = instant_of(at)
     _change(
-        context,
+        ctx,
         config,
         (region, tenant, is_id),
         lambda desk, one: changes.unsubscribe(desk, one, since, data_class),
@@ -61,7 +61,7 @@ def unsubscribe(
 
 
 def resubscribe(
-    context: typer.Context,
+    ctx: typer.Context,
     region: RegionOption,
     tenant: TenantArgument,
     data_class: ClassOption = "",
@@ -80,7 +80,7 @@ def resubscribe(
     from backupd.operations.tenants import changes
 
     _change(
-        context,
+        ctx,
         config,
         (region, tenant, is_id),
         lambda desk, one: changes.resubscribe(desk, one, data_class),
@@ -89,7 +89,7 @@ def resubscribe(
 
 
 def erase(
-    context: typer.Context,
+    ctx: typer.Context,
     region: RegionOption,
     tenant: TenantArgument,
     at: AtOption = None,
@@ -108,12 +108,13 @@ def erase(
     """
     from backupd.operations.keeper.removing.purge import Purging
     from backupd.operations.tenants import changes
+    from backupd.wiring.keeper import open_keeper
 
-    wiring, since = wired(context, config), instant_of(at)
-    name = region_of(wiring, region)
-    tenant_id = tenant_of(wiring, name, tenant, is_id=is_id)
-    with watched(wiring.clock, quiet=as_json) as trace, wiring.keeper(name, trace) as keeper:
-        desk = desk_of(wiring, name, keeper)
+    context, since = load_context(ctx, config), instant_of(at)
+    name = region_of(context, region)
+    tenant_id = tenant_of(context, name, tenant, is_id=is_id)
+    with watched(context.clock, quiet=as_json) as trace, open_keeper(context, name, trace) as keeper:
+        desk = desk_of(context, name, keeper)
         changed = changes.erase(desk, tenant_id, since, data_class)
         with Purging(keeper) as purging:
             done = purging.purge(changed.life.key)
@@ -126,7 +127,7 @@ def erase(
 
 
 def hold(
-    context: typer.Context,
+    ctx: typer.Context,
     region: RegionOption,
     tenant: TenantArgument,
     reference: ReferenceArgument,
@@ -149,7 +150,7 @@ def hold(
     if until is None:
         raise UsageError("a hold needs a date of review")
     _change(
-        context,
+        ctx,
         config,
         (region, tenant, is_id),
         lambda desk, one: changes.hold(desk, one, reference, until),
@@ -158,7 +159,7 @@ def hold(
 
 
 def release(
-    context: typer.Context,
+    ctx: typer.Context,
     region: RegionOption,
     tenant: TenantArgument,
     reference: ReferenceArgument,
@@ -175,7 +176,7 @@ def release(
     from backupd.operations.tenants import changes
 
     _change(
-        context,
+        ctx,
         config,
         (region, tenant, is_id),
         lambda desk, one: changes.release(desk, one, reference),
@@ -184,7 +185,7 @@ def release(
 
 
 def move(
-    context: typer.Context,
+    ctx: typer.Context,
     region: RegionOption,
     tenant: TenantArgument,
     to: Annotated[str, typer.Option("--to", metavar="REGION", show_default=False, help="Where it lives from now on.")],
@@ -203,7 +204,7 @@ def move(
 
     since = instant_of(at)
     _change(
-        context,
+        ctx,
         config,
         (region, tenant, is_id),
         lambda desk, one: changes.move(desk, one, to, since),
@@ -212,32 +213,35 @@ def move(
 
 
 def _change(
-    context: typer.Context,
+    ctx: typer.Context,
     config: Any,
     who: tuple[str, str, bool],
     change: Callable[[Desk, TenantId], Changed],
     *,
     as_json: bool,
 ) -> None:
-    wiring = wired(context, config)
+    from backupd.wiring.keeper import open_keeper
+
+    context = load_context(ctx, config)
     region, given, is_id = who
-    name = region_of(wiring, region)
-    tenant_id = tenant_of(wiring, name, given, is_id=is_id)
-    with watched(wiring.clock, quiet=as_json) as trace, wiring.keeper(name, trace) as keeper:
-        desk = desk_of(wiring, name, keeper)
+    name = region_of(context, region)
+    tenant_id = tenant_of(context, name, given, is_id=is_id)
+    with watched(context.clock, quiet=as_json) as trace, open_keeper(context, name, trace) as keeper:
+        desk = desk_of(context, name, keeper)
         _tell_change(desk, change(desk, tenant_id), as_json=as_json)
 
 
-def desk_of(wiring: Wiring, region: RegionName, keeper: Keeper) -> Desk:
+def desk_of(context: Context, region: RegionName, keeper: Keeper) -> Desk:
     from backupd.operations.tenants.changes import Desk
+    from backupd.wiring.keeper import deletion_budget
 
     return Desk(
         book=keeper.book,
-        clock=wiring.clock,
-        budget=wiring.budget(region),
-        release_within=wiring.config.regions[region].lifecycle.release_within,
-        own_clocks=wiring.config.own_clocks(),
-        regions=frozenset(wiring.config.regions) - {region},
+        clock=context.clock,
+        budget=deletion_budget(context, region),
+        release_within=context.config.regions[region].lifecycle.release_within,
+        own_clocks=context.config.own_clocks(),
+        regions=frozenset(context.config.regions) - {region},
     )
 
 

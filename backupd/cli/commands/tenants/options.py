@@ -14,7 +14,7 @@ from backupd.errors import UsageError
 if TYPE_CHECKING:
     from backupd.model.ids import RegionName, TenantId
     from backupd.operations.tenants.told import Standing
-    from backupd.wiring import Wiring
+    from backupd.wiring.context import Context
 
 RegionOption = Annotated[str, typer.Argument(metavar="REGION", show_default=False)]
 TenantArgument = Annotated[
@@ -40,12 +40,13 @@ ReferenceArgument = Annotated[
 _ID = 32
 
 
-def tenant_of(wiring: Wiring, region: RegionName, given: str, *, is_id: bool) -> TenantId:
+def tenant_of(context: Context, region: RegionName, given: str, *, is_id: bool) -> TenantId:
     """The id of the tenant somebody means.
 
     Raises UsageError for an id that is none, or an empty name.
     """
     from backupd.model.ids import TenantId
+    from backupd.wiring.context import tenant_tags
 
     text = sys.stdin.readline().rstrip("\n") if given == "-" else given
     if is_id:
@@ -54,7 +55,7 @@ def tenant_of(wiring: Wiring, region: RegionName, given: str, *, is_id: bool) ->
         return TenantId(text)
     if not text:
         raise UsageError("no tenant is named")
-    return wiring.tags(region).tenant_id(text)
+    return tenant_tags(context, region).tenant_id(text)
 
 
 def told(one: Standing) -> Iterator[str]:
@@ -70,8 +71,8 @@ def told(one: Standing) -> Iterator[str]:
         yield f"  LATE: {one.overdue}"
 
 
-def region_of(wiring: Wiring, name: str) -> RegionName:
-    return wiring.regions([name])[0]
+def region_of(context: Context, name: str) -> RegionName:
+    return context.regions([name])[0]
 
 
 def instant_of(text: str | None) -> datetime | None:

@@ -12,7 +12,7 @@ import typer
 from backupd.cli import output
 from backupd.cli.commands.tenants.changing import desk_of
 from backupd.cli.commands.tenants.options import IdOption, RegionOption, TenantArgument, day, region_of, tenant_of, told
-from backupd.cli.options import ConfigOption, JsonOption, wired
+from backupd.cli.options import ConfigOption, JsonOption, load_context
 from backupd.cli.progress import watched
 from backupd.errors import RefusedError
 
@@ -21,9 +21,7 @@ if TYPE_CHECKING:
     from backupd.operations.tenants.told import Happened, Standing
 
 
-def list_(
-    context: typer.Context, region: RegionOption, config: ConfigOption = None, as_json: JsonOption = False
-) -> int:
+def list_(ctx: typer.Context, region: RegionOption, config: ConfigOption = None, as_json: JsonOption = False) -> int:
     """List every tenant the ledger speaks of: who is late first, then by the next date.
 
     A tenant nobody spoke of is active and not listed. The exit status tells when somebody is late.
@@ -33,12 +31,13 @@ def list_(
       backupd tenant list be
     """
     from backupd.operations.tenants.told import standings
+    from backupd.wiring.keeper import deletion_budget, open_book
 
-    wiring = wired(context, config)
-    name = region_of(wiring, region)
-    with wiring.book(name) as book:
+    context = load_context(ctx, config)
+    name = region_of(context, region)
+    with open_book(context, name) as book:
         book.sync()
-        found = standings(book.lives, wiring.clock.now(), wiring.budget(name).expiry_gap)
+        found = standings(book.lives, context.clock.now(), deletion_budget(context, name).expiry_gap)
     if as_json:
         output.print_json({"region": region, "tenants": found})
     else:
@@ -49,7 +48,7 @@ def list_(
 
 
 def show(
-    context: typer.Context,
+    ctx: typer.Context,
     region: RegionOption,
     tenant: TenantArgument,
     is_id: IdOption = False,
@@ -63,13 +62,14 @@ def show(
       backupd tenant show be acme
     """
     from backupd.operations.tenants.told import history, lives_of, standing
+    from backupd.wiring.keeper import deletion_budget, open_book
 
-    wiring = wired(context, config)
-    name = region_of(wiring, region)
-    tenant_id = tenant_of(wiring, name, tenant, is_id=is_id)
-    with wiring.book(name) as book:
+    context = load_context(ctx, config)
+    name = region_of(context, region)
+    tenant_id = tenant_of(context, name, tenant, is_id=is_id)
+    with open_book(context, name) as book:
         book.sync()
-        now, gap = wiring.clock.now(), wiring.budget(name).expiry_gap
+        now, gap = context.clock.now(), deletion_budget(context, name).expiry_gap
         found = [standing(book.lives, life, now, gap) for life in lives_of(book.lives, tenant_id)]
         past = history(book, tenant_id)
     if as_json:
@@ -85,7 +85,7 @@ def show(
 
 
 def where(
-    context: typer.Context,
+    ctx: typer.Context,
     region: RegionOption,
     tenant: TenantArgument,
     is_id: IdOption = False,
@@ -101,12 +101,13 @@ def where(
       backupd tenant where be acme
     """
     from backupd.operations.keeper.where import find_where
+    from backupd.wiring.keeper import deletion_budget, open_keeper
 
-    wiring = wired(context, config)
-    name = region_of(wiring, region)
-    tenant_id = tenant_of(wiring, name, tenant, is_id=is_id)
-    with watched(wiring.clock, quiet=as_json) as trace, wiring.keeper(name, trace) as keeper:
-        found = find_where(keeper, wiring.budget(name), tenant_id)
+    context = load_context(ctx, config)
+    name = region_of(context, region)
+    tenant_id = tenant_of(context, name, tenant, is_id=is_id)
+    with watched(context.clock, quiet=as_json) as trace, open_keeper(context, name, trace) as keeper:
+        found = find_where(keeper, deletion_budget(context, name), tenant_id)
     if as_json:
         output.print_json({"tenant": tenant_id, "lives": found})
     else:
@@ -114,7 +115,7 @@ def where(
             output.print_lines(_where_told(one))
 
 
-def sync(context: typer.Context, region: RegionOption, config: ConfigOption = None, as_json: JsonOption = False) -> int:
+def sync(ctx: typer.Context, region: RegionOption, config: ConfigOption = None, as_json: JsonOption = False) -> int:
     """Read the configured query, and bring the ledger up to what it says.
 
     A tenant without a row is left as it is. The exit status tells when a row asks for what is not possible, or when the
@@ -127,13 +128,14 @@ def sync(context: typer.Context, region: RegionOption, config: ConfigOption = No
     from backupd.operations.tenants.lingering import find_lingering
     from backupd.operations.tenants.sync import sync as run
     from backupd.postgres.lifecycle import read_tenant_dates
+    from backupd.wiring.keeper import lifecycle_query, open_keeper
 
-    wiring = wired(context, config)
-    name = region_of(wiring, region)
-    source, sql = wiring.lifecycle_query(name)
+    context = load_context(ctx, config)
+    name = region_of(context, region)
+    source, sql = lifecycle_query(context, name)
     rows = read_tenant_dates(source, sql)
-    with watched(wiring.clock, quiet=as_json) as trace, wiring.keeper(name, trace) as keeper:
-        done = run(desk_of(wiring, name, keeper), keeper.tags, rows)
+    with watched(context.clock, quiet=as_json) as trace, open_keeper(context, name, trace) as keeper:
+        done = run(desk_of(context, name, keeper), keeper.tags, rows)
         purged = {keeper.tags.tenant_id(row.tenant): row.live_purged_at for row in rows if row.live_purged_at}
         lingering = sorted(find_lingering(keeper, purged)) if purged else []
     if as_json:

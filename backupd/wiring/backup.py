@@ -1,0 +1,130 @@
+"""What backups, `init` and `verify` are made of: databases, this node's part, a repository's founder and tools."""
+
+from __future__ import annotations
+
+import os
+from functools import partial
+from typing import TYPE_CHECKING
+
+from backupd.config.schema import SftpStore, StoreSection
+from backupd.errors import ConfigError
+from backupd.model.ids import RegionName
+from backupd.wiring.context import (
+    Context,
+    configured_recipients,
+    ledger_copy,
+    node_signer,
+    open_store,
+    source_of,
+    tenancy_of,
+    tenant_tags,
+)
+
+if TYPE_CHECKING:
+    from backupd.catalog.memory.checked import Checked
+    from backupd.operations.backup import Job, Node
+    from backupd.operations.init import Founder
+    from backupd.operations.region import Target
+    from backupd.operations.verify import Tools
+    from backupd.trace import Trace
+
+
+_SHIPPERS_A_CONNECTION = 4
+"""Objects under way on each: a small one costs three round trips, so only many at once fill a distant line."""
+_DISK_WRITERS = 2
+"""Objects written to a directory at once."""
+
+
+def backup_job(context: Context, region: RegionName, label: str) -> Job:
+    """Return what a backup of this database needs to know about it."""
+    from backupd.operations.backup import Job
+
+    return Job(region, label, source_of(context, region, label), tenancy_of(context, region, label))
+
+
+def backup_node(context: Context, region: RegionName, store: str, trace: Trace) -> Node:
+    """Return this machine's part in backups of the region to one of its stores: each pair has an index and a spool.
+
+    Raises ConfigError when there is no signing key, or a recipient's file holds none.
+    """
+    from backupd.operations.backup import Node
+
+    node = context.config.node
+    return Node(
+        state=context.state_folder(region, store),
+        spool=context.spool_folder(region, store),
+        spool_size=node.spool_size,
+        workers=node.workers,
+        shippers=_shippers(context.config.stores[store]),
+        compression_level=node.compression_level,
+        lock_timeout=node.lock_timeout.total_seconds(),
+        generation_length=context.config.regions[region].generation,
+        recipients=tuple(recipient.public for recipient in configured_recipients(context)),
+        tags=tenant_tags(context, region),
+        own_clocks=context.config.own_clocks(),
+        ledger=ledger_copy(context, region),
+        signer=node_signer(context),
+        clock=context.clock,
+        random=os.urandom,
+        environment=context.environ,
+        trace=trace,
+    )
+
+
+def backup_target(context: Context, region: RegionName, store: str, database: str | None, trace: Trace) -> Target:
+    """Return what a backup of the region's databases, or of one of them, onto one of its stores needs.
+
+    Raises UsageError, ConfigError.
+    """
+    from backupd.operations.region import Target
+
+    return Target(
+        region=region,
+        store=store,
+        open=partial(open_store, context, region, store),
+        trusted=context.trusted_signers(),
+        keepers=context.trusted_keepers(),
+        jobs=tuple(backup_job(context, region, label) for label in context.databases(region, database)),
+        node=backup_node(context, region, store, trace),
+    )
+
+
+def repository_founder(context: Context) -> Founder:
+    """Return what signs the repositories that are made here.
+
+    Raises ConfigError when there is no signing key.
+    """
+    from backupd.operations.init import Founder
+
+    trust = context.config.trust
+    return Founder(node_signer(context), trust.signers, context.clock, os.urandom, keepers=trust.keepers)
+
+
+def verify_index(context: Context, region: RegionName, store: str) -> Checked:
+    """Open what verify remembers of this store."""
+    from backupd.catalog.memory.checked import Checked
+
+    return Checked(context.state_folder(region, store) / "checked.sqlite")
+
+
+def verify_tools(context: Context, region: RegionName, store: str, trace: Trace) -> Tools:
+    """Return what verify needs of this machine. Its scratch space is on the spool's disk.
+
+    Raises ConfigError when it cannot be made.
+    """
+    from backupd.operations.verify import Tools
+
+    scratch = context.spool_folder(region, store) / "verify"
+    try:
+        scratch.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigError(
+            f"the spool folder cannot be used ({error.strerror})", hint="Check node.spool_dir and its owner."
+        ) from error
+    return Tools(
+        clock=context.clock, scratch=scratch, trace=trace, store=store, own_ledger=ledger_copy(context, region)
+    )
+
+
+def _shippers(section: StoreSection) -> int:
+    return section.connections * _SHIPPERS_A_CONNECTION if isinstance(section, SftpStore) else _DISK_WRITERS

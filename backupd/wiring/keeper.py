@@ -1,0 +1,307 @@
+"""What a keeper is made of: the region's ledger, the rules, the terms of the deadline, and the keeper's own key."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import replace
+from datetime import timedelta
+from typing import TYPE_CHECKING
+
+from backupd.config.faults import Finding
+from backupd.config.schema import SftpStore
+from backupd.errors import ConfigError, StoreGoneError, UsageError
+from backupd.model.ids import RegionName
+from backupd.planning.deletion.retention import RetentionPolicy
+from backupd.planning.deletion.window import Budget
+from backupd.trace import NoTrace
+from backupd.wiring.context import (
+    QUICKLY,
+    Context,
+    ledger_copy,
+    node_signer,
+    open_repositories,
+    read_configured_signer,
+    source_of,
+    tenant_tags,
+)
+
+if TYPE_CHECKING:
+    from backupd.catalog.repository import Repository
+    from backupd.config.deletion import KeeperSection
+    from backupd.config.text.secrets import FileRef
+    from backupd.operations.keeper.values import Keeper, Rules
+    from backupd.operations.ledger import Book
+    from backupd.operations.replication import Copying
+    from backupd.postgres.connect import Source
+    from backupd.seal.documents import Signer
+    from backupd.trace import Trace
+
+
+@contextmanager
+def open_book(context: Context, region: RegionName) -> Iterator[Book]:
+    """Open the region's ledger over all its stores, to read; its `sync` reads it."""
+    with open_repositories(context, region) as repositories:
+        yield book_over(context, region, repositories)
+
+
+@contextmanager
+def open_book_and_repositories(context: Context, region: RegionName) -> Iterator[tuple[Book, dict[str, Repository]]]:
+    """Open the region's ledger, already read, and its repositories by store, where somebody waits at a terminal."""
+    with open_repositories(context, region, QUICKLY) as repositories:
+        book = book_over(context, region, repositories)
+        book.sync()
+        yield book, repositories
+
+
+def book_over(
+    context: Context,
+    region: RegionName,
+    repositories: Mapping[str, Repository],
+    signer: Signer | None = None,
+    trace: Trace | None = None,
+) -> Book:
+    """Return the region's ledger over these repositories, not read yet; without a signer nothing is written to it.
+
+    Raises the first store's StoreGoneError when none can be reached.
+    """
+    from backupd.operations.ledger import TOLERANCE, Book, Place
+
+    one, keeper = _reachable(repositories), context.config.keeper
+    return Book(
+        Place(
+            region=region,
+            repository=one.info().repository,
+            stores={name: repository.store for name, repository in repositories.items()},
+            copy=ledger_copy(context, region),
+            trusted=one.keepers,
+            clock=context.clock,
+            signer=signer,
+            tolerance=keeper.clock_tolerance if keeper is not None else TOLERANCE,
+            trace=trace or NoTrace(),
+        )
+    )
+
+
+@contextmanager
+def open_keeper(context: Context, region: RegionName, trace: Trace) -> Iterator[Keeper]:
+    """Open the region's keeper, with its ledger read and given to the stores that lack some of it.
+
+    Raises ConfigError when this machine is none, StoreError when no store can be reached.
+    """
+    from backupd.operations.keeper.values import Keeper
+
+    section, signer = keeper_signer(context)
+    with open_repositories(context, region, role="keeper") as repositories:
+        book = book_over(context, region, repositories, signer, trace)
+        book.sync()
+        yield Keeper(
+            region=region,
+            repository=book.chain.repository,
+            stores=repositories,
+            book=book,
+            tags=tenant_tags(context, region),
+            rules=keeper_rules(context, region, section),
+            signer=signer,
+            state=context.config.node.state_dir / region,
+            clock=context.clock,
+            random=os.urandom,
+            trace=trace,
+        )
+
+
+@contextmanager
+def open_sole_keeper(context: Context, region: RegionName, trace: Trace) -> Iterator[Keeper]:
+    """Open the same, holding the lease on each of the region's stores that can be reached.
+
+    Raises BusyError when another keeper has one.
+    """
+    from backupd.catalog.lease import Claimant, leased
+
+    with open_keeper(context, region, trace) as keeper, ExitStack() as stack:
+        leases = {}
+        for name, repository in keeper.stores.items():
+            claimant = Claimant(
+                region,
+                keeper.repository,
+                context.config.node.name,
+                keeper.signer,
+                keeper.book.trusted,
+                context.clock,
+                os.urandom,
+            )
+            leases[name] = stack.enter_context(leased(repository.store, claimant))
+        yield replace(keeper, leases=leases)
+
+
+def keeper_signer(context: Context) -> tuple[KeeperSection, Signer]:
+    """Return this keeper's section, and its signing key.
+
+    Raises ConfigError when this machine is no keeper, the key's file is not one, or nobody would believe it.
+    """
+    section = context.config.keeper
+    if section is None:
+        raise ConfigError("this machine is no keeper", hint="Run this where the configuration has a [keeper] section.")
+    signer, believed = read_configured_signer(context, section.signing_key_file), context.trusted_keepers()
+    if believed is not None and signer.public not in believed:
+        raise ConfigError(
+            "this keeper's signing key is not trusted",
+            hint=f'Add "{signer.public}" to `keepers` under [trust], here and wherever backups are read.',
+        )
+    return section, signer
+
+
+def has_keeper_key(context: Context) -> bool:
+    """Say whether this process acts as the keeper: the machine is one, and this unit was given the key."""
+    section = context.config.keeper
+    return section is not None and section.signing_key_file.is_given(context.environ)
+
+
+def stores_with_own_keeper_account(context: Context, region: RegionName) -> list[str]:
+    """Return the stores of the region whose keeper logs in with a credential of its own."""
+    return [
+        name
+        for name, section in _sftp_stores(context, region)
+        if section.credential("keeper") != section.credential("writer")
+    ]
+
+
+def handoff_stores(context: Context, region: RegionName) -> list[str]:
+    """Return the stores of the region whose writers hand in what they write."""
+    return [name for name, section in _sftp_stores(context, region) if section.ingest]
+
+
+def adopt_repositories(context: Context, region: RegionName) -> list[str]:
+    """Make the region's repository on stores where a node only could hand it in; return the stores where it was made.
+
+    Raises RefusedError and DamageError for a repository that is not believed, and the stores' errors.
+    """
+    from backupd.operations.keeper.ingesting.founding import found
+
+    with open_repositories(context, region, role="keeper") as repositories:
+        known = next((one.info().repository for one in repositories.values() if one.exists()), None)
+        trusted = context.trusted_signers() or frozenset()
+        return [
+            name for name in handoff_stores(context, region) if found(region, repositories[name].store, trusted, known)
+        ]
+
+
+def replication_between(context: Context, keeper: Keeper, origin: str, target: str, *, dry_run: bool) -> Copying:
+    """Return what copies from one of the region's stores to another; objects under way lie beside the target's spool.
+
+    Raises UsageError for a store that is not the region's.
+    """
+    from backupd.operations.replication import Copying
+
+    for name in (origin, target):
+        context.stores_of(keeper.region, name)
+    scratch = context.spool_folder(keeper.region, target) / "replicate"
+    return Copying(keeper, origin, target, scratch, dry_run=dry_run)
+
+
+def lifecycle_query(context: Context, region: RegionName) -> tuple[Source, str]:
+    """Return the database and the SQL that the dates of the region's tenants come from.
+
+    Raises ConfigError when no query is configured.
+    """
+    from backupd.postgres.connect import Source
+
+    query = context.config.regions[region].lifecycle.query
+    if query is None:
+        raise ConfigError(
+            f'region "{region}" has no lifecycle query',
+            hint="Write one into [regions.NAME.lifecycle.query], or use `backupd tenant unsubscribe` and its kin.",
+        )
+    if query.database is not None:
+        return source_of(context, region, query.database), query.sql
+    passfile = query.passfile.resolve(context.environ) if query.passfile else None
+    return Source(conninfo=query.dsn or "", passfile=passfile), query.sql
+
+
+def keeper_rules(context: Context, region: RegionName, section: KeeperSection) -> Rules:
+    """Return the rules for what is kept in a region, and how much may go at once."""
+    from backupd.operations.keeper.values import Rules
+
+    retention = context.config.regions[region].retention
+    return Rules(
+        retention=RetentionPolicy(**retention.model_dump()),
+        max_ages=context.config.max_ages(),
+        own_clocks=context.config.own_clocks(),
+        clock_tolerance=section.clock_tolerance,
+        most_tenants=section.most_tenants,
+        most_snapshots=section.most_snapshots,
+        copies=context.config.copies_of(region),
+    )
+
+
+def deletion_budget(context: Context, region: RegionName) -> Budget:
+    """Return the terms of the promise by when a tenant is gone from a region's backups."""
+    from backupd.catalog.sending.marks import LONGEST_RUN
+
+    lifecycle = context.config.regions[region].lifecycle
+    return Budget(
+        window=lifecycle.window,
+        expiry_gap=lifecycle.expiry_gap,
+        store_snapshots=lifecycle.store_snapshots,
+        clock=lifecycle.clock_tolerance,
+        repair=lifecycle.repair_slack,
+        grace=lifecycle.grace,
+        early=lifecycle.early_within,
+        purge_after=lifecycle.purge_after,
+        copies=max(context.config.copies_of(region).values(), default=timedelta()),
+        run=LONGEST_RUN,
+        leftovers=2 * LONGEST_RUN,
+    )
+
+
+def key_findings(context: Context) -> Iterator[Finding]:
+    """Yield what is wrong with key files that are there: one that holds no such key, or a key that is not trusted."""
+    from backupd.seal.keys.identity import read_recipient
+
+    for index, path in enumerate(context.config.recipients):
+        try:
+            read_recipient(path)
+        except ConfigError as error:
+            yield ("recipients", index), error.message, error.hint
+    for place, reference, read in _own_keys(context):
+        if not reference.is_given(context.environ):
+            continue
+        try:
+            read()
+        except ConfigError as error:
+            yield place, error.message, error.hint
+
+
+def _own_keys(context: Context) -> Iterator[tuple[tuple[str, ...], FileRef, Callable[[], object]]]:
+    """Yield for each key file of this machine its place in the configuration, its name, and what reads it."""
+    node, keeper = context.config.node, context.config.keeper
+    if node.signing_key_file is not None:
+        yield ("node", "signing_key_file"), node.signing_key_file, lambda: node_signer(context)
+    if node.tenant_key_file is not None:
+        yield ("node", "tenant_key_file"), node.tenant_key_file, lambda: tenant_tags(context, RegionName("any"))
+    if keeper is not None:
+        yield ("keeper", "signing_key_file"), keeper.signing_key_file, lambda: keeper_signer(context)
+
+
+def _sftp_stores(context: Context, region: RegionName) -> Iterator[tuple[str, SftpStore]]:
+    for name in context.stores_of(region):
+        section = context.config.stores[name]
+        if isinstance(section, SftpStore):
+            yield name, section
+
+
+def _reachable(repositories: Mapping[str, Repository]) -> Repository:
+    """Return the first repository that can be read.
+
+    Raises the first one's StoreGoneError when none can.
+    """
+    gone: StoreGoneError | None = None
+    for repository in repositories.values():
+        try:
+            repository.info()
+        except StoreGoneError as error:
+            gone = gone or error
+        else:
+            return repository
+    raise gone or UsageError("the region has no store")

@@ -1,0 +1,221 @@
+"""What status and monitoring are made of: how regions stand, what is wrong with them, and who is notified."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import ExitStack, closing, contextmanager
+from datetime import timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from msgspec.structs import replace
+
+from backupd.errors import ConfigError, StoreGoneError
+from backupd.model.ids import RegionName
+from backupd.operations.service.jobs import JobKey, Kind
+from backupd.planning.schedule.slots import longest_gap
+from backupd.wiring.context import QUICKLY, Context, known_ledger_copy, open_store
+from backupd.wiring.daemon import run_history, timetable_of
+from backupd.wiring.drill import objectives_of
+from backupd.wiring.keeper import book_over, deletion_budget, handoff_stores, stores_with_own_keeper_account
+
+if TYPE_CHECKING:
+    from backupd.config.text.secrets import FileRef
+    from backupd.model.status import Alarm, JobFacts, RegionFacts
+    from backupd.operations.status import Place, Request
+    from backupd.operations.telling.teller import Settings
+    from backupd.operations.telling.world import World
+
+_RUNS = 60
+"""Runs of a job that are looked at, at most: the newest."""
+_LONGEST = 65536
+"""Bytes of a file with URLs that are read."""
+
+
+def facts_of_region(context: Context, region: RegionName, *, probe: bool = False) -> RegionFacts:
+    """Find out how a region stands now, and what this machine remembers of its jobs; `probe` as `Request` says.
+
+    Raises DamageError for a ledger that cannot be believed, ConfigError.
+    """
+    return replace(_facts_of_stores(context, region, probe=probe), jobs=tuple(facts_of_jobs(context, region)))
+
+
+def facts_of_jobs(context: Context, region: RegionName) -> Iterator[JobFacts]:
+    """Yield how the last runs of the region's jobs ended, from this machine's history."""
+    from backupd.operations.telling.jobs import of_runs, remembered
+
+    history = run_history(context, region)
+    for kind in Kind:
+        facts = of_runs(history.runs(JobKey(kind, region), _RUNS))
+        if facts is not None:
+            yield remembered(facts)
+
+
+def alarms_of(context: Context, facts: RegionFacts) -> tuple[Alarm, ...]:
+    """Return what is wrong with a region that was looked at."""
+    from backupd.planning.alarms.judging import Watch, judge
+
+    return judge(facts, Watch(context.clock.now(), observed_within(context, RegionName(facts.region))))
+
+
+def observed_within(context: Context, region: RegionName) -> timedelta:
+    """Return how old facts may be: twice the longest time between two observations, and an hour."""
+    gap = longest_gap(timetable_of(context, region, Kind.OBSERVE))
+    return 2 * (gap or timedelta(days=1)) + timedelta(hours=1)
+
+
+def write_status_page(context: Context, path: Path, found: Sequence[RegionFacts]) -> None:
+    """Write a page of these facts to `path`, in one step.
+
+    Raises ConfigError when it cannot be written.
+    """
+    from backupd.atomic_file import write_whole
+    from backupd.pages.status import StatusPage, render_status
+
+    alarms = tuple(alarm for one in found for alarm in alarms_of(context, one))
+    page = render_status(StatusPage(context.clock.now(), context.config.node.name, found, alarms))
+    try:
+        write_whole(path.absolute(), page.encode(), 0o640)
+    except OSError as error:
+        raise ConfigError(f'"{path}" cannot be written ({error.strerror})') from None
+
+
+def monitoring_settings(context: Context, regions: Sequence[RegionName]) -> Settings:
+    """Return whom the daemon of these regions notifies, and where it reports.
+
+    What is wrong with a file of URLs is one of the settings' faults.
+    """
+    from backupd.operations.telling.teller import Settings
+    from backupd.operations.telling.ways.heartbeat import Pulse
+    from backupd.operations.telling.ways.heartbeat import is_known as is_page
+    from backupd.planning.alarms.notices import Manners
+
+    config, notify, faults = context.config, context.config.notify, list[str]()
+    urls = list(_urls(context, "urls", notify.urls, faults))
+    targets = []
+    if urls:
+        # With all its services it takes 30 MB: only where somebody is to be notified.
+        from backupd.operations.telling.ways.people import Target
+        from backupd.operations.telling.ways.people import is_known as is_service
+
+        targets = [Target(name, url) for name, url in _checked(urls, is_service, faults)]
+    heartbeats = _urls(context, "heartbeat", notify.heartbeat, faults)
+    pulses = [Pulse(*one) for one in _checked(heartbeats, is_page, faults)]
+    return Settings(
+        machine=config.node.name,
+        memory=config.node.state_dir / _memory_name(context, regions),
+        regions={region: observed_within(context, region) for region in regions},
+        manners=Manners(notify.remind_every, notify.most_an_hour),
+        timeout=notify.timeout.total_seconds(),
+        targets=tuple(targets),
+        pulses=tuple(pulses),
+        listen=config.metrics.listen,
+        textfile=config.metrics.textfile,
+        page=config.status.page,
+        faults=tuple(faults),
+    )
+
+
+def world_at_start(context: Context, regions: Sequence[RegionName]) -> World:
+    """Return what this machine's history says of the regions' jobs before the daemon has run any."""
+    from backupd.operations.telling.world import World
+
+    jobs = {JobKey(Kind(job.kind), region): job for region in regions for job in facts_of_jobs(context, region)}
+    return World(since=context.clock.now(), jobs=jobs)
+
+
+def _facts_of_stores(context: Context, region: RegionName, *, probe: bool) -> RegionFacts:
+    from backupd.operations.status import book_of, region_facts, unreached
+
+    request = _request(context, region, probe=probe)
+    with _open_places(context, region) as places:
+        try:
+            book = book_over(context, region, {place.name: place.repository for place in places})
+            book.sync()
+        except StoreGoneError as error:
+            known, trusted = known_ledger_copy(context, region), context.trusted_keepers()
+            own = book_of(known, region, trusted, context.clock) if known and trusted else None
+            return unreached(context.stores_of(region), request, error, own)
+        return region_facts(book, places, request)
+
+
+@contextmanager
+def _open_places(context: Context, region: RegionName) -> Iterator[list[Place]]:
+    """Open all stores of a region, to look at."""
+    from backupd.catalog.repository import Repository
+    from backupd.operations.status import Place
+
+    separate, handing = stores_with_own_keeper_account(context, region), handoff_stores(context, region)
+    with ExitStack() as stack:
+        places = []
+        for name in context.stores_of(region):
+            store = stack.enter_context(closing(open_store(context, region, name, QUICKLY)))
+            places.append(
+                Place(
+                    name=name,
+                    repository=Repository(store, context.trusted_signers(), context.trusted_keepers()),
+                    store=store,
+                    memory=context.state_folder(region, name),
+                    separate_keeper=name in separate,
+                    handing=name in handing,
+                )
+            )
+        yield places
+
+
+def _request(context: Context, region: RegionName, *, probe: bool) -> Request:
+    from backupd.model.status import Promises
+    from backupd.operations.status import Request
+    from backupd.planning.deletion.window import vanishing
+
+    objectives, lifecycle = objectives_of(context, region), context.config.regions[region].lifecycle
+    return Request(
+        region=region,
+        labels=context.databases(region),
+        promises=Promises(
+            rpo=objectives.rpo,
+            rto=objectives.rto,
+            drill_every=objectives.drill_every,
+            repair_slack=int(lifecycle.repair_slack.total_seconds()),
+            expiry_gap=int(lifecycle.expiry_gap.total_seconds()),
+        ),
+        store_snapshots=lifecycle.store_snapshots,
+        vanishing=vanishing(deletion_budget(context, region)),
+        now=context.clock.now(),
+        random=os.urandom,
+        probe=probe,
+    )
+
+
+def _memory_name(context: Context, regions: Sequence[RegionName]) -> str:
+    """Return the file's name in the state folder, which daemons of different regions may share."""
+    if set(regions) == set(context.config.regions):
+        return "telling.json"
+    return f"telling-{'+'.join(regions)[:200]}.json"
+
+
+def _urls(context: Context, what: str, files: Sequence[FileRef], faults: list[str]) -> Iterator[tuple[str, str]]:
+    """Yield each URL with its place. A credential that only another unit has is no fault, and has no URL here."""
+    for index, file in enumerate(files):
+        if not file.is_given(context.environ):
+            continue
+        try:
+            lines = file.resolve(context.environ).read_bytes()[:_LONGEST].decode().splitlines()
+        except (OSError, UnicodeDecodeError, ConfigError):
+            faults.append(f"notify.{what}[{index}] cannot be read")
+            continue
+        for number, line in enumerate(lines, start=1):
+            if line.strip() and not line.lstrip().startswith("#"):
+                yield f"notify.{what}[{index}]:{number}", line.strip()
+
+
+def _checked(
+    urls: Iterable[tuple[str, str]], is_known: Callable[[str], bool], faults: list[str]
+) -> Iterator[tuple[str, str]]:
+    """Yield the URLs that can be used; the others become faults."""
+    for name, url in urls:
+        if is_known(url):
+            yield name, url
+        else:
+            faults.append(f"{name} is no URL that can be used")
