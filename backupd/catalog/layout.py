@@ -19,7 +19,7 @@ from backupd.model.ids import (
 )
 
 if TYPE_CHECKING:
-    from backupd.seal.containers.container import Context
+    from backupd.seal.containers.container import ContainerContext
 
 REPOSITORY: Final = ObjectName("repository.json")
 GUIDE: Final = ObjectName("RECOVER.md")
@@ -97,11 +97,11 @@ def segment_folder(generation: GenerationId, segment: Pseudonym) -> ObjectName:
     return ObjectName(f"{SEGMENTS}/{generation}/{segment}")
 
 
-def pack_name(context: Context, sha256: ObjectHash) -> ObjectName:
+def pack_name(context: ContainerContext, sha256: ObjectHash) -> ObjectName:
     return ObjectName(f"{segment_folder(context.generation, context.segment)}/{sha256}.pack")
 
 
-def part_name(context: Context, sha256: ObjectHash) -> ObjectName:
+def part_name(context: ContainerContext, sha256: ObjectHash) -> ObjectName:
     return ObjectName(f"{segment_folder(context.generation, context.segment)}/{sha256}.part")
 
 

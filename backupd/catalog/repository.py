@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Iterable
 
     from backupd.model.ids import Pseudonym
-    from backupd.seal.containers.container import Context
+    from backupd.seal.containers.container import ContainerContext
     from backupd.seal.documents import Signer
     from backupd.seal.keys.keyring import KeyringIds
     from backupd.store.base import ObjectInfo, Store
@@ -161,7 +161,7 @@ class Repository:
         """
         return SecretKeys({g: self.keyrings(g) for g in dict.fromkeys(generations)}, identity_secret)
 
-    def find(self, context: Context, sha256: ObjectHash) -> ObjectInfo:
+    def find(self, context: ContainerContext, sha256: ObjectHash) -> ObjectInfo:
         """The container of this hash in the segment's folder: a pack, else a part.
 
         Raises DamageError naming object and segment when there is neither.

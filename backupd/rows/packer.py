@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from backupd.atomic_file import write_all
 from backupd.errors import SpoolFullError
 from backupd.seal.containers.container import ContainerWriter
-from backupd.seal.containers.layout import DATA, Context
+from backupd.seal.containers.layout import DATA, ContainerContext
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -74,7 +74,11 @@ class Packer:
     """
 
     def __init__(
-        self, context: Callable[[str], Context], spool: Path, compressor: Compressor, done: Callable[[Pack], None]
+        self,
+        context: Callable[[str], ContainerContext],
+        spool: Path,
+        compressor: Compressor,
+        done: Callable[[Pack], None],
     ) -> None:
         self._context = context
         self._spool = spool

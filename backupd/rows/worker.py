@@ -27,7 +27,7 @@ from backupd.rows.segments import Deduplicator, Limits, Making, OpenSpan, Room, 
 from backupd.rows.spill import Spill
 from backupd.rows.split import Cut, Splitter, contents, pieces
 from backupd.seal.containers.frame import Compressor
-from backupd.seal.containers.layout import Context
+from backupd.seal.containers.layout import ContainerContext
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -122,8 +122,10 @@ class Worker:
                 hint="Run the preflight with 'backupd tenancy'; the role may lack a privilege.",
             )
 
-    def _context(self, pseudonym: str) -> Context:
-        return Context(RepositoryId(self._setup.repository), GenerationId(self._setup.generation), Pseudonym(pseudonym))
+    def _context(self, pseudonym: str) -> ContainerContext:
+        return ContainerContext(
+            RepositoryId(self._setup.repository), GenerationId(self._setup.generation), Pseudonym(pseudonym)
+        )
 
     def _public(self, pseudonym: str) -> bytes:
         return self._talk.ask(protocol.KeyWanted(pseudonym), KeyReply).public

@@ -20,7 +20,7 @@ from backupd.model.instants import parse_stamp
 from backupd.model.stored.documents import Record
 from backupd.model.stored.manifest import TableEntry
 from backupd.model.tenancy import SegmentName
-from backupd.seal.containers.container import DATA, ContainerReader, Context, header_length, read_header
+from backupd.seal.containers.container import DATA, ContainerContext, ContainerReader, header_length, read_header
 from backupd.seal.containers.layout import CLEAR_START
 from backupd.seal.keys.keyring import SegmentKey
 from backupd.seal.keys.opening import parse_keyring
@@ -217,7 +217,7 @@ class Looking:
         readers = []
         for name in (f"{folder}/{sha256}", *self._packs[sha256]):
             data = (objects.get(f"{name}.pack") or objects[f"{name}.part"])[0]
-            context = Context(self._world.repository, generation, Pseudonym(segment))
+            context = ContainerContext(self._world.repository, generation, Pseudonym(segment))
             readers.append(
                 ContainerReader(
                     lambda at, n, data=data: data[at : at + n], len(data), secret=secret, context=context, where=name

@@ -32,7 +32,7 @@ from backupd.operations.backup.run import _previous, _publish_record, _Run, begi
 from backupd.operations.backup.spans import SpanLog
 from backupd.postgres.connect import Source
 from backupd.seal import suite
-from backupd.seal.containers.container import DATA, ContainerWriter, Context
+from backupd.seal.containers.container import DATA, ContainerContext, ContainerWriter
 from backupd.seal.containers.frame import Compressor
 from backupd.seal.documents import Signer
 from backupd.seal.keys.tags import TenantTags
@@ -175,7 +175,7 @@ class QuickWriter:
     @staticmethod
     def _ship(context: _Run, number: int, pseudonym: Pseudonym, chunks: list[tuple[bytes, bytes]]) -> None:
         index, generation = context.ground.index, context.ground.generation
-        sealed = Context(generation.repository, generation.id, pseudonym)
+        sealed = ContainerContext(generation.repository, generation.id, pseudonym)
         out = io.BytesIO()
         writer = ContainerWriter(out, "pack", sealed, index.public(pseudonym), compressor=Compressor(1))
         ids = b"".join(one for one, _ in chunks)

@@ -15,7 +15,7 @@ from backupd.model.ids import GenerationId, ObjectHash, ObjectName, Pseudonym, R
 from backupd.model.stored.manifest import Entry, FileEntry, SegmentEntry, TableEntry
 from backupd.model.tenancy import SegmentName
 from backupd.seal import suite
-from backupd.seal.containers.container import DATA, MANIFEST, ContainerWriter, Context, Finished
+from backupd.seal.containers.container import DATA, MANIFEST, ContainerContext, ContainerWriter, Finished
 from backupd.seal.containers.frame import Compressor
 from backupd.store.base import Store
 
@@ -35,7 +35,9 @@ class HandmadeSegment:
     store: Store
     name: SegmentName = SHARED
     pair: suite.KeyPair = field(default_factory=suite.generate)
-    context: Context = field(default_factory=lambda: Context(REPOSITORY, GENERATION, Pseudonym(secrets.token_hex(16))))
+    context: ContainerContext = field(
+        default_factory=lambda: ContainerContext(REPOSITORY, GENERATION, Pseudonym(secrets.token_hex(16)))
+    )
 
     def pack(self, *blocks: Sequence[bytes]) -> ContainerRef:
         """A pack of data blocks, each a list of chunks."""

@@ -32,7 +32,7 @@ from backupd.model.stored.ledger import Event, PurgeBegan
 from backupd.model.stored.manifest import Entry, FactsEntry, FileEntry, SegmentEntry, SequencesEntry, TableEntry
 from backupd.model.tenancy import SegmentName
 from backupd.seal import suite
-from backupd.seal.containers.container import DATA, MANIFEST, ContainerWriter, Context
+from backupd.seal.containers.container import DATA, MANIFEST, ContainerContext, ContainerWriter
 from backupd.seal.containers.frame import Compressor
 from backupd.seal.documents import Signer
 from backupd.seal.keys.keyring import KeyringIds, KeyringWriter, Tags, render_keyring
@@ -161,8 +161,8 @@ class SmallRepository:
         for info in self.repository.contents(self.generation, segment).values() if objects else ():
             self.store.remove(info.name)
 
-    def context(self, name: SegmentName) -> Context:
-        return Context(self.info.repository, self.generation, self.pseudonyms[self.generation, name])
+    def context(self, name: SegmentName) -> ContainerContext:
+        return ContainerContext(self.info.repository, self.generation, self.pseudonyms[self.generation, name])
 
     def write_part(self, name: SegmentName, content: Content) -> tuple[ObjectHash, int]:
         """Publish a segment's part, after its pack when it has one."""

@@ -13,7 +13,7 @@ from backupd.model.ids import ObjectHash, SnapshotName
 from backupd.model.stored.documents import Record
 from backupd.model.stored.manifest import FactsEntry, FileEntry, SegmentEntry, SequencesEntry, TableEntry
 from backupd.model.tenancy import SegmentName
-from backupd.seal.containers.container import Context
+from backupd.seal.containers.container import ContainerContext
 
 
 @dataclass
@@ -60,7 +60,7 @@ def look(repository: Repository, snapshot: SnapshotName, identity: bytes) -> Loo
     try:
         reader = ContentReader(containers, blocks)
         for pseudonym, sha256, size in record.parts:
-            ref = ContainerRef(Context(record.repository, record.generation, pseudonym), sha256, size)
+            ref = ContainerRef(ContainerContext(record.repository, record.generation, pseudonym), sha256, size)
             assert keys[pseudonym].name not in found
             found[keys[pseudonym].name] = _content(ref, containers, reader)
     finally:

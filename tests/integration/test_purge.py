@@ -22,7 +22,7 @@ from backupd.operations.keeper.removing.purge import Purging
 from backupd.planning.lifecycle import commands
 from backupd.planning.lifecycle.commands import Dates
 from backupd.planning.lifecycle.lives import State
-from backupd.seal.containers.container import Context
+from backupd.seal.containers.container import ContainerContext
 from backupd.seal.containers.reading import ContainerReader
 
 BY_COLUMN = Tenancy(kind=TenancyKind.COLUMN, column="tenant")
@@ -197,7 +197,7 @@ def test_no_key_that_is_left_opens_what_was_kept_elsewhere(keeping: Keeping, cro
     secret = before[Pseudonym(doomed)].secret
     packs = [path for path in copy.rglob("*.p*") if path.parent.name == doomed]
     assert packs
-    context = Context(record.repository, record.generation, Pseudonym(doomed))
+    context = ContainerContext(record.repository, record.generation, Pseudonym(doomed))
 
     def opens(path: Path, key: bytes) -> bool:
         data = path.read_bytes()

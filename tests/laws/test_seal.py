@@ -15,7 +15,7 @@ from backupd.model.ids import ClassTag, GenerationId, Pseudonym, RegionName, Rep
 from backupd.model.stored.documents import LedgerHead, Record, Totals, decode_body, encode_body
 from backupd.model.tenancy import SegmentName
 from backupd.seal import suite
-from backupd.seal.containers.container import DATA, MANIFEST, ContainerReader, ContainerWriter, Context
+from backupd.seal.containers.container import DATA, MANIFEST, ContainerContext, ContainerReader, ContainerWriter
 from backupd.seal.containers.frame import Compressor, decompress
 from backupd.seal.containers.layout import padme
 from backupd.seal.documents import Signer, read_document
@@ -25,7 +25,7 @@ from backupd.seal.keys.opening import parse_keyring
 PAIR, OTHER, SIGNER = suite.generate(), suite.generate(), Signer(os.urandom(32))
 TAGS = Tags(TenantTag("7a" * 16), ClassTag("c1" * 8))
 RUN = "20300101T000000Z-0a0b0c0d"
-CONTEXT = Context(RepositoryId("0f" * 16), GenerationId(RUN), Pseudonym("5e" * 16))
+CONTEXT = ContainerContext(RepositoryId("0f" * 16), GenerationId(RUN), Pseudonym("5e" * 16))
 
 chunk_lists = st.lists(st.binary(min_size=1, max_size=3000), min_size=1, max_size=6)
 blocks = st.lists(st.tuples(st.sampled_from([DATA, MANIFEST]), chunk_lists), max_size=8)

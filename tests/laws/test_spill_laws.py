@@ -22,7 +22,7 @@ from backupd.rows.spill import BySegment, Residue, Spill, merged
 from backupd.seal import suite
 from backupd.seal.containers.container import ContainerReader
 from backupd.seal.containers.frame import Compressor
-from backupd.seal.containers.layout import Context
+from backupd.seal.containers.layout import ContainerContext
 
 MARKER = b"Quillfeather & Sons"
 PAIR = suite.generate()
@@ -39,8 +39,8 @@ class Outcome(NamedTuple):
     whose: dict[int, str]
 
 
-def context(pseudonym: str) -> Context:
-    return Context(REPOSITORY, GENERATION, Pseudonym(pseudonym))
+def context(pseudonym: str) -> ContainerContext:
+    return ContainerContext(REPOSITORY, GENERATION, Pseudonym(pseudonym))
 
 
 def opened(pack: Pack) -> list[bytes]:

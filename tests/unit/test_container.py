@@ -11,11 +11,11 @@ from backupd.errors import BackupdError, DamageError
 from backupd.model.ids import GenerationId, Pseudonym, RepositoryId
 from backupd.seal import suite
 from backupd.seal.containers import container
-from backupd.seal.containers.container import DATA, MANIFEST, ContainerReader, ContainerWriter, Context
+from backupd.seal.containers.container import DATA, MANIFEST, ContainerContext, ContainerReader, ContainerWriter
 from backupd.seal.containers.frame import Compressor
 
 PAIR = suite.generate()
-CONTEXT = Context(RepositoryId("0f" * 16), GenerationId("20300101T000000Z-0a0b0c0d"), Pseudonym("5e" * 16))
+CONTEXT = ContainerContext(RepositoryId("0f" * 16), GenerationId("20300101T000000Z-0a0b0c0d"), Pseudonym("5e" * 16))
 ROWS = [b"one\n", b"two and more\n", b"three\n"]
 
 

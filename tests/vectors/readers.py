@@ -16,7 +16,7 @@ from cryptography.exceptions import InvalidTag
 
 from backupd.errors import BackupdError
 from backupd.seal import suite
-from backupd.seal.containers.container import ContainerReader, Context
+from backupd.seal.containers.container import ContainerContext, ContainerReader
 from backupd.seal.documents import read_document
 from backupd.seal.keys.identity import read_identity
 from backupd.seal.keys.opening import parse_keyring
@@ -57,7 +57,7 @@ def trusted(case: Case) -> set[str]:
 
 def with_backupd(folder: Path) -> Read:
     def container(case: Case) -> bytes:
-        place = Context(*(case.fields[name] for name in ("repository", "generation", "segment")))
+        place = ContainerContext(*(case.fields[name] for name in ("repository", "generation", "segment")))
         reader = ContainerReader(
             at(case.data), len(case.data), secret=case.binary("secret"), context=place, where="case"
         )

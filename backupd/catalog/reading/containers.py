@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from backupd.catalog import layout
 from backupd.errors import DamageError, ObjectMissingError
-from backupd.seal.containers.container import DATA, ContainerReader, Context
+from backupd.seal.containers.container import DATA, ContainerContext, ContainerReader
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -31,7 +31,7 @@ _DATA_KEYS = 20_000
 class ContainerRef:
     """Names one container of a segment."""
 
-    context: Context
+    context: ContainerContext
     sha256: ObjectHash
     size: int
     part: bool = False

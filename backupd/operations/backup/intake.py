@@ -13,7 +13,7 @@ from backupd.catalog.sending.shipping import Parcel, Shipper
 from backupd.model.ids import ObjectHash, Pseudonym
 from backupd.model.tenancy import SegmentName
 from backupd.rows.protocol import KeyReply, SegmentReply, unpacked
-from backupd.seal.containers.layout import Context
+from backupd.seal.containers.layout import ContainerContext
 from backupd.trace import Progress
 
 if TYPE_CHECKING:
@@ -91,7 +91,7 @@ class Intake:
         pseudonym = Pseudonym(done.pseudonym)
         number = self.numbers[done.container] = self.number()
         container = Container(number, pseudonym, ObjectHash(done.sha256), done.size)
-        context = Context(self._generation.repository, self._generation.id, pseudonym)
+        context = ContainerContext(self._generation.repository, self._generation.id, pseudonym)
         self._shipper.ship(
             Parcel(
                 pack_name(context, container.sha256),

@@ -17,7 +17,7 @@ from backupd.model.stored.manifest import Entry, FileEntry, SegmentEntry, TableE
 from backupd.operations.backup.generation import digest
 from backupd.rows.spill import joined
 from backupd.seal.containers.container import ContainerWriter
-from backupd.seal.containers.layout import DATA, MANIFEST, Context
+from backupd.seal.containers.layout import DATA, MANIFEST, ContainerContext
 
 if TYPE_CHECKING:
     from backupd.catalog.memory.index import Generation, Index
@@ -90,7 +90,7 @@ class PartBuilder:
 
     def _build(self, draft: Draft, own: int, needs: frozenset[int], says: bytes) -> Placed:
         segment = draft.keyed.segment
-        context = Context(self._generation.repository, self._generation.id, segment.pseudonym)
+        context = ContainerContext(self._generation.repository, self._generation.id, segment.pseudonym)
         needed = [container for _, container in sorted(self._index.containers(sorted(needs)).items())]
         if len(needed) != len(needs):
             raise LookupError("a part refers to a container that was never published")

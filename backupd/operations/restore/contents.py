@@ -17,7 +17,7 @@ from backupd.model.ids import ObjectHash
 from backupd.model.stored.manifest import SegmentEntry
 from backupd.operations.restore.attic import Attic
 from backupd.planning.restoring.restore import Planner
-from backupd.seal.containers.container import Context
+from backupd.seal.containers.container import ContainerContext
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -117,7 +117,7 @@ class Contents:
 
     def _ref(self, part: PartRef) -> ContainerRef:
         pseudonym, sha256, size = part
-        context = Context(self._record.repository, self._record.generation, pseudonym)
+        context = ContainerContext(self._record.repository, self._record.generation, pseudonym)
         return ContainerRef(context, sha256, size, part=True)
 
 

@@ -13,7 +13,7 @@ from backupd.catalog.reading.containers import ContainerRef, Containers
 from backupd.catalog.reading.content import Content, ContentReader, file_content, table_content
 from backupd.errors import DamageError
 from backupd.model.stored.manifest import FileEntry, SegmentEntry, TableEntry
-from backupd.seal.containers.container import Context
+from backupd.seal.containers.container import ContainerContext
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -58,7 +58,7 @@ class Contents:
         if key.segment != self._segment:
             self._segment = key.segment
             self._seen.clear()
-        part = ContainerRef(Context(self._repository, self._generation, key.segment), key.sha256, size)
+        part = ContainerRef(ContainerContext(self._repository, self._generation, key.segment), key.sha256, size)
         rows = total = 0
         wanted: list[Content] = []
         for entry in read_entries(self._containers.open(part).reader):

@@ -9,7 +9,14 @@ from typing import IO, TYPE_CHECKING
 
 from backupd.errors import DamageError
 from backupd.seal import suite
-from backupd.seal.containers.container import DATA, ContainerReader, Context, Header, header_length, read_header
+from backupd.seal.containers.container import (
+    DATA,
+    ContainerContext,
+    ContainerReader,
+    Header,
+    header_length,
+    read_header,
+)
 from backupd.seal.containers.layout import CHUNK_ID_SIZE, CLEAR_START
 
 if TYPE_CHECKING:
@@ -67,7 +74,7 @@ class Containers:
                 file.seek(offset)
                 return file.read(length)
 
-            context = Context(self._repository, self._generation, key.segment)
+            context = ContainerContext(self._repository, self._generation, key.segment)
             reader = ContainerReader(read_at, stored.size, secret=secret, context=context, where=stored.name)
             for index in range(len(reader.blocks)):
                 _check_chunks(reader, index, chunk_key, key.segment)
@@ -86,7 +93,7 @@ class Containers:
             raise DamageError(f"'{stored.name}' does not have the hash its name says")
 
     def _check_place(self, header: Header, key: Key, stored: Stored) -> None:
-        if header.context != Context(self._repository, self._generation, key.segment):
+        if header.context != ContainerContext(self._repository, self._generation, key.segment):
             raise DamageError(f"'{stored.name}' belongs to another segment, generation or repository")
         if header.kind != stored.kind:
             raise DamageError(f"'{stored.name}' is not a {stored.kind}")

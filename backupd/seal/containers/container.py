@@ -30,7 +30,7 @@ from backupd.seal.containers.layout import (
     TRAILER,
     TRAILER_INDEX,
     TRAILER_LIMIT,
-    Context,
+    ContainerContext,
     Header,
     block_aad,
     header_length,
@@ -48,9 +48,9 @@ __all__ = [
     "DATA",
     "MANIFEST",
     "Block",
+    "ContainerContext",
     "ContainerReader",
     "ContainerWriter",
-    "Context",
     "Finished",
     "Header",
     "Writable",
@@ -84,7 +84,7 @@ class ContainerWriter:
         self,
         out: Writable,
         kind: str,
-        context: Context,
+        context: ContainerContext,
         public: bytes,
         *,
         compressor: Compressor,
@@ -146,7 +146,9 @@ class ContainerWriter:
         self.size += len(data)
 
 
-def _clear_header(kind: str, context: Context, container: str, packs: Sequence[tuple[ObjectHash, int]]) -> bytes:
+def _clear_header(
+    kind: str, context: ContainerContext, container: str, packs: Sequence[tuple[ObjectHash, int]]
+) -> bytes:
     fields: dict[str, object] = {
         "format": 1,
         "repository": context.repository,

@@ -39,7 +39,7 @@ SMALLEST: Final = CLEAR_START + SEALED_KEY_SIZE + suite.TAG_SIZE + 4 + len(END)
 
 
 @dataclass(frozen=True, slots=True)
-class Context:
+class ContainerContext:
     """Where a container belongs."""
 
     repository: RepositoryId
@@ -53,7 +53,7 @@ class Header:
 
     kind: str
     """`pack` or `part`."""
-    context: Context
+    context: ContainerContext
     container: str
     packs: list[tuple[ObjectHash, int]]
     """A part's other containers, with their sizes."""
@@ -112,7 +112,9 @@ def read_header(prefix: bytes, where: str) -> Header:
     kind = "pack" if raw[:8] == MAGIC["pack"] else "part"
     if (fields.packs is None) != (kind == "pack"):
         raise DamageError(f"the header of '{where}' cannot be read")
-    context = Context(RepositoryId(fields.repository), GenerationId(fields.generation), Pseudonym(fields.segment))
+    context = ContainerContext(
+        RepositoryId(fields.repository), GenerationId(fields.generation), Pseudonym(fields.segment)
+    )
     return Header(kind, context, fields.id, list(fields.packs or ()), raw)
 
 

@@ -26,7 +26,7 @@ from backupd.seal.containers.layout import (
     TRAILER,
     TRAILER_INDEX,
     TRAILER_LIMIT,
-    Context,
+    ContainerContext,
     Header,
     block_aad,
     header_length,
@@ -81,7 +81,7 @@ class ContainerReader:
         size: int,
         *,
         secret: bytes,
-        context: Context,
+        context: ContainerContext,
         where: str,
         data_keys: MutableMapping[bytes, bytes] | None = None,
     ) -> None:

@@ -15,7 +15,7 @@ from backupd.errors import DamageError, RefusedError
 from backupd.model.instants import parse_stamp
 from backupd.model.stored.documents import REDUCED
 from backupd.operations.keeper.ingesting.values import NotYet
-from backupd.seal.containers.container import Context, header_length, read_header
+from backupd.seal.containers.container import ContainerContext, header_length, read_header
 from backupd.seal.containers.layout import CLEAR_START, CONTAINER_LIMIT, END, SMALLEST
 from backupd.seal.documents import LIMITS
 
@@ -77,7 +77,7 @@ def _check_container(one: Handed, file: IO[bytes], ground: Ground) -> None:
     place, where = one.place, one.target
     start = file.read(CLEAR_START)
     header = read_header(start + file.read(header_length(start, where) - CLEAR_START), where)
-    context = Context(ground.repository.info().repository, *_segment(place))
+    context = ContainerContext(ground.repository.info().repository, *_segment(place))
     if header.kind != place.kind.value or header.context != context:
         raise DamageError(f"'{where}' is not in its own place")
     file.seek(max(0, one.size - len(END)))
@@ -110,7 +110,7 @@ def _check_record(one: Handed, data: bytes, ground: Ground) -> None:
     for pseudonym, sha256, size in record.parts:
         if (generation, pseudonym) in ground.purged:
             continue
-        context = Context(record.repository, generation, pseudonym)
+        context = ContainerContext(record.repository, generation, pseudonym)
         if ground.sizes.get(layout.part_name(context, sha256)) != size:
             raise NotYet(f"part '{sha256}'")
         if pseudonym not in keyed:
