@@ -40,11 +40,12 @@ from backupd.operations.backup.reading import Reading, read_database
 from backupd.operations.backup.source import held_source
 from backupd.operations.backup.standing import Standing, read_standing
 from backupd.operations.backup.values import BackupReport, Job, Node
+from backupd.operations.phases import Phases
 from backupd.postgres.connect import elsewhere
 from backupd.rows.spill import BySegment
 from backupd.seal.containers.frame import Compressor
 from backupd.store.decorators.handing import HandingStore
-from backupd.trace import PhaseDone, PhaseStarted, Warned
+from backupd.trace import Warned
 
 if TYPE_CHECKING:
     from backupd.catalog.repository import Repository
@@ -118,7 +119,7 @@ def begin_run(ground: Ground, region: RegionName, run: RunId, stack: ExitStack) 
 
 
 def _publish(context: _Run, reading: Reading, watch: HoldingsWatch, started: float) -> BackupReport:
-    node, phase = context.ground.node, "publishing"
+    node, objects = context.ground.node, len(reading.intake.gathered)
     left_out = sum(reading.intake.left_out.values())
     if left_out:
         node.trace.emit(
@@ -127,17 +128,15 @@ def _publish(context: _Run, reading: Reading, watch: HoldingsWatch, started: flo
                 hint="The application has not purged them. `backupd tenant list` shows who is past the date.",
             )
         )
-    node.trace.emit(PhaseStarted(phase, context.job.label, len(reading.intake.gathered), "objects"))
-    begun = node.clock.monotonic()
-    # Before the keyrings: a segment that has nothing but an empty table gets its key here.
-    contents = Contents(reading)
-    publish_keyrings(context.ground.index, context.ground.repository, context.ground.generation, node.signer)
-    placed = _place_parts(context, reading, contents)
-    context.shipper.drain()
-    watch.check({number for one in placed for number in (*one.needs, one.part.number)})
-    record = _record(context, reading, placed)
-    snapshot = _publish_record(context, record)
-    node.trace.emit(PhaseDone(phase, context.job.label, node.clock.monotonic() - begun))
+    with Phases(node.clock, node.trace, context.job.label).phase("publishing", objects, "objects"):
+        # Before the keyrings: a segment that has nothing but an empty table gets its key here.
+        contents = Contents(reading)
+        publish_keyrings(context.ground.index, context.ground.repository, context.ground.generation, node.signer)
+        placed = _place_parts(context, reading, contents)
+        context.shipper.drain()
+        watch.check({number for one in placed for number in (*one.needs, one.part.number)})
+        record = _record(context, reading, placed)
+        snapshot = _publish_record(context, record)
     return BackupReport(
         snapshot=snapshot,
         label=context.job.label,

@@ -51,6 +51,7 @@ from backupd.operations.drill.guard import require_apart
 from backupd.operations.drill.scene import Restored, Scene, Subject
 from backupd.operations.drill.serving import serving
 from backupd.operations.drill.values import DrillOutcome, DrillRequest, DrillWorld
+from backupd.operations.phases import Phases
 from backupd.operations.restore import RestoreReport, restore
 from backupd.operations.restore.contents import Contents
 from backupd.planning.drill import repeated
@@ -58,7 +59,6 @@ from backupd.postgres.connect import elsewhere
 from backupd.postgres.scratch.cluster import reap
 from backupd.postgres.scratch.watch import Limits, limited
 from backupd.postgres.tools import find_programs
-from backupd.trace import PhaseDone, PhaseStarted
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -275,12 +275,10 @@ class _Drill:
 
     @contextmanager
     def _phase(self, name: str) -> Iterator[None]:
-        self._world.trace.emit(PhaseStarted(name))
-        begun = self._world.clock.monotonic()
-        yield
-        taken = self._world.clock.monotonic() - begun
-        self._took(name, taken)
-        self._world.trace.emit(PhaseDone(name, seconds=taken))
+        phases = Phases(self._world.clock, self._world.trace)
+        with phases.phase(name):
+            yield
+        self._took(name, phases.seconds())
 
     def _took(self, name: str, seconds: float) -> None:
         self._made.phases[name] = self._made.phases.get(name, 0.0) + seconds

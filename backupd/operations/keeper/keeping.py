@@ -12,8 +12,8 @@ from backupd.errors import BackupdError, RefusedError
 from backupd.model.stored.ledger import Observed
 from backupd.operations.keeper.guards import check_number
 from backupd.operations.keeper.removing.purge import Purging
+from backupd.operations.phases import Phases
 from backupd.planning.lifecycle.lives import Life, LifeKey
-from backupd.trace import PhaseDone, PhaseStarted
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -52,21 +52,19 @@ def purge_due(keeper: Keeper, confirmed: int | None = None) -> PurgeRun:
 
     Raises RefusedError when more lives are due than is usual and nobody confirmed that number; then nothing was done.
     """
-    keeper.trace.emit(PhaseStarted("purging", keeper.region, unit="tenants"))
-    begun = keeper.clock.monotonic()
-    done: list[Purged] = []
-    refused: dict[LifeKey, str] = {}
-    with Purging(keeper) as purging:
-        plan = plan_purges(keeper, purging)
-        check_number(len(plan.due), keeper.rules.most_tenants, confirmed, "tenants")
-        for key in dict.fromkeys([*plan.due, *plan.unfinished, *plan.late]):
-            try:
-                done += purging.purge(key)
-            except RefusedError as error:
-                refused[key] = error.message
-        errors = dict(purging.errors)
-    _observe(keeper, errors)
-    keeper.trace.emit(PhaseDone("purging", keeper.region, keeper.clock.monotonic() - begun))
+    with Phases(keeper.clock, keeper.trace, keeper.region).phase("purging", unit="tenants"):
+        done: list[Purged] = []
+        refused: dict[LifeKey, str] = {}
+        with Purging(keeper) as purging:
+            plan = plan_purges(keeper, purging)
+            check_number(len(plan.due), keeper.rules.most_tenants, confirmed, "tenants")
+            for key in dict.fromkeys([*plan.due, *plan.unfinished, *plan.late]):
+                try:
+                    done += purging.purge(key)
+                except RefusedError as error:
+                    refused[key] = error.message
+            errors = dict(purging.errors)
+        _observe(keeper, errors)
     return PurgeRun(plan, tuple(done), refused, errors)
 
 

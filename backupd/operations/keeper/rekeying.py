@@ -20,10 +20,11 @@ from backupd.model.ids import ObjectName
 from backupd.model.stored.ledger import RekeyBegan, Rekeyed
 from backupd.operations.keeper.anew import put_anew
 from backupd.operations.keeper.removing.purge import check_shrunk, shred
+from backupd.operations.phases import Phases
 from backupd.planning.deletion.rekeyed import rekeyed_to
 from backupd.seal import suite
 from backupd.seal.keys.opening import with_wraps
-from backupd.trace import PhaseDone, PhaseStarted, Progress
+from backupd.trace import Progress
 
 if TYPE_CHECKING:
     from backupd.model.ids import Fingerprint
@@ -80,24 +81,22 @@ def rekey(keeper: Keeper, store: str, recipients: Sequence[bytes], secret: bytes
     if not recipients:
         raise RefusedError("there is no recipient", hint="Name one at least under `recipients`.")
     done = _begun(store, recipients)
-    begun = keeper.clock.monotonic()
-    keeper.trace.emit(PhaseStarted("rekeying", store, unit="keyrings"))
-    purged = _purged(keeper)
-    with Census.opened(keeper.census(store), keeper.repository) as census:
-        check_shrunk(keeper.book, store, census, keeper.stores[store], {})  # the passes tell what is unsound
-        if any(not _sealed_to(keyring, done) for keyring in _keyrings(keeper, store, done)):
-            keeper.book.append(lambda _: _intent(keeper, done))
-            keeper.book.give(store)
-        for _ in range(_LOOKS):
-            if not _pass(keeper, census, (recipients, secret), done):
-                break
-        # A purge that ran meanwhile had its mark, too; should one have grown old, what it took goes again.
-        keeper.book.sync()
-        shred(keeper, store, census, _purged(keeper) - purged)
-    if done.done:
-        told = Rekeyed(store=store, recipients=list(done.recipients), keyrings=done.rekeyed)
-        keeper.book.append(lambda _: [told] if done.rekeyed or _unfinished(keeper, done) else [])
-    keeper.trace.emit(PhaseDone("rekeying", store, keeper.clock.monotonic() - begun))
+    with Phases(keeper.clock, keeper.trace, store).phase("rekeying", unit="keyrings"):
+        purged = _purged(keeper)
+        with Census.opened(keeper.census(store), keeper.repository) as census:
+            check_shrunk(keeper.book, store, census, keeper.stores[store], {})  # the passes tell what is unsound
+            if any(not _sealed_to(keyring, done) for keyring in _keyrings(keeper, store, done)):
+                keeper.book.append(lambda _: _intent(keeper, done))
+                keeper.book.give(store)
+            for _ in range(_LOOKS):
+                if not _pass(keeper, census, (recipients, secret), done):
+                    break
+            # A purge that ran meanwhile had its mark, too; should one have grown old, what it took goes again.
+            keeper.book.sync()
+            shred(keeper, store, census, _purged(keeper) - purged)
+        if done.done:
+            told = Rekeyed(store=store, recipients=list(done.recipients), keyrings=done.rekeyed)
+            keeper.book.append(lambda _: [told] if done.rekeyed or _unfinished(keeper, done) else [])
     return done
 
 

@@ -15,11 +15,11 @@ from typing import TYPE_CHECKING
 
 from backupd.errors import ObjectMissingError, RefusedError, SpoolFullError
 from backupd.model.stored.ledger import Replicated
+from backupd.operations.phases import Phases
 from backupd.operations.replication.generation import GenerationCopy
 from backupd.operations.replication.objects import Copier
 from backupd.operations.replication.values import Replication
 from backupd.planning.deletion.explained import explained
-from backupd.trace import PhaseDone, PhaseStarted
 
 if TYPE_CHECKING:
     from backupd.model.ids import GenerationId, SnapshotName
@@ -32,18 +32,17 @@ def replicate(copying: Copying) -> Replication:
     Memory holds one generation's lists, and a piece of each object under way. Raises RefusedError when the target has
     no repository or another one, DamageError for a target that is not what it should be, the stores' errors.
     """
-    keeper, begun = copying.keeper, copying.keeper.clock.monotonic()
+    keeper = copying.keeper
     _check(copying)
-    keeper.trace.emit(PhaseStarted("replicating", copying.target))
-    done = Replication(copying.origin, copying.target)
-    copier = Copier(copying, done)
-    copier.documents()
-    there = _records(copying, copying.target)
-    for generation, names in sorted(_records(copying, copying.origin).items()):
-        wanted = _wanted(copying, names, there.get(generation, set()), done)
-        if wanted:
-            _generation(copying, generation, (wanted, there.get(generation, set())), copier, done)
-    keeper.trace.emit(PhaseDone("replicating", copying.target, keeper.clock.monotonic() - begun))
+    with Phases(keeper.clock, keeper.trace, copying.target).phase("replicating"):
+        done = Replication(copying.origin, copying.target)
+        copier = Copier(copying, done)
+        copier.documents()
+        there = _records(copying, copying.target)
+        for generation, names in sorted(_records(copying, copying.origin).items()):
+            wanted = _wanted(copying, names, there.get(generation, set()), done)
+            if wanted:
+                _generation(copying, generation, (wanted, there.get(generation, set())), copier, done)
     return done
 
 

@@ -18,12 +18,12 @@ from typing import TYPE_CHECKING
 
 from backupd.errors import BackupdError, UsageError
 from backupd.model.stored.ledger import Restored
+from backupd.operations.phases import Phases
 from backupd.operations.restore.anew.building import Building
 from backupd.operations.restore.anew.values import Snapshot
 from backupd.operations.restore.choosing import choose, read_history
 from backupd.operations.restore.contents import Contents
 from backupd.operations.restore.files.writing import Writing
-from backupd.operations.restore.timing import Timer
 from backupd.operations.restore.values import RestoreReport
 from backupd.postgres.target.schema import FOREIGN_KEYS, joined_schema
 from backupd.trace import Warned
@@ -46,11 +46,11 @@ def restore(
     KeyRefusedError, DamageError, also for a ledger that cannot be followed, the store's errors, SourceError when
     PostgreSQL refuses something, and BrokenKeysError when rows refer to what is left out.
     """
-    timer = Timer(world.clock, world.trace)
-    with timer.phase("planning"):
+    phases = Phases(world.clock, world.trace)
+    with phases.phase("planning"):
         choice = choose(request, repository, world, history or read_history(repository, world))
     with Contents(repository, choice.record, choice.keys, request.readers) as contents:
-        with timer.phase("planning"):
+        with phases.phase("planning"):
             plan = contents.plan(request.selection, exact=choice.exact)
             _require_rows(request, plan)
             files = contents.file(plan, "ddl-head")[0], contents.file(plan, "ddl")
@@ -60,7 +60,7 @@ def restore(
             del files
             snapshot = _snapshot(choice, contents, plan, schema)
             builder = Writing if request.folder is not None else Building
-            built = builder(request, world, timer, snapshot).run()
+            built = builder(request, world, phases, snapshot).run()
     return RestoreReport(
         snapshot=choice.snapshot,
         exported=choice.record.exported,
@@ -77,8 +77,8 @@ def restore(
         verified=plan.spans + contents.verified,
         roles_created=built.roles,
         broken_keys=built.broken_keys,
-        phases=timer.phases(),
-        seconds=timer.seconds(),
+        phases=phases.taken(),
+        seconds=phases.seconds(),
         noted=noted(choice, request, world),
     )
 

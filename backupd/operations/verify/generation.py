@@ -8,13 +8,14 @@ from backupd.catalog import layout
 from backupd.catalog.keys import SecretKeys
 from backupd.catalog.memory.checked import CONTENT, READ
 from backupd.errors import UNSOUND, ObjectMissingError
+from backupd.operations.phases import Phases
 from backupd.operations.verify.absences import Absences
 from backupd.operations.verify.contents import Contents
 from backupd.operations.verify.documents import Documents, read_documents
 from backupd.operations.verify.reading import Containers
 from backupd.parallel import in_parallel
 from backupd.planning.verify import Candidate, Finding, Key, Stored, Wanted, choose, compare
-from backupd.trace import PhaseDone, PhaseStarted, Progress
+from backupd.trace import Progress
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -140,20 +141,18 @@ class GenerationCheck:
         )
         region = self._repository.info().region
         total = sum(candidate.weight for candidate in chosen)
-        self._tools.trace.emit(PhaseStarted("reading", region, total))
-        begun = self._tools.clock.monotonic()
-        done = 0
-        places = [(candidate.key, needed[candidate.key]) for candidate in chosen]
-        for (key, place), result in self._each(lambda key, place: self._read(key, place, keys), places):
-            try:
-                result.result()
-            except UNSOUND as error:
-                self._found(key, place, error)
-                continue
-            self._passed(key)
-            done += place.size
-            self._tools.trace.emit(Progress("reading", region, bytes_in=done, objects=len(self._whole)))
-        self._tools.trace.emit(PhaseDone("reading", region, self._tools.clock.monotonic() - begun))
+        with Phases(self._tools.clock, self._tools.trace, region).phase("reading", total):
+            done = 0
+            places = [(candidate.key, needed[candidate.key]) for candidate in chosen]
+            for (key, place), result in self._each(lambda key, place: self._read(key, place, keys), places):
+                try:
+                    result.result()
+                except UNSOUND as error:
+                    self._found(key, place, error)
+                    continue
+                self._passed(key)
+                done += place.size
+                self._tools.trace.emit(Progress("reading", region, bytes_in=done, objects=len(self._whole)))
         self.read = len(self._whole)
         self.read_size = sum(place.size for key, place in needed.items() if key in self._whole)
 

@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING
 from backupd.catalog import layout
 from backupd.catalog.ledger import listed
 from backupd.model.ids import ObjectName
+from backupd.operations.phases import Phases
 from backupd.operations.verify.generation import GenerationCheck
 from backupd.operations.verify.ledger import History, look_at_ledger
 from backupd.operations.verify.values import Scope, Tools, Verification
 from backupd.planning.verify import Finding, broken_links
-from backupd.trace import PhaseDone, PhaseStarted
+from backupd.trace import PhaseDone
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -34,14 +35,13 @@ def verify(repository: Repository, checked: Checked, scope: Scope, tools: Tools)
     started = tools.clock.monotonic()
     info = repository.info()
     checked.belong_to(info.repository)
-    tools.trace.emit(PhaseStarted("listing", info.region, unit="objects"))
-    # 1. Records before anything else: what they name was there before them, so a run under way is not damage.
-    by_generation: dict[GenerationId, list[SnapshotName]] = defaultdict(list)
-    for generation, name in repository.records():
-        by_generation[generation].append(name)
-    # 2. Everything that lies there.
-    others = _Others(checked.take_listing(repository.store.list(ObjectName(""))))
-    tools.trace.emit(PhaseDone("listing", info.region, tools.clock.monotonic() - started))
+    with Phases(tools.clock, tools.trace, info.region).phase("listing", unit="objects"):
+        # 1. Records before anything else: what they name was there before them, so a run under way is not damage.
+        by_generation: dict[GenerationId, list[SnapshotName]] = defaultdict(list)
+        for generation, name in repository.records():
+            by_generation[generation].append(name)
+        # 2. Everything that lies there.
+        others = _Others(checked.take_listing(repository.store.list(ObjectName(""))))
     # 3. The ledger, after both: what it does not explain was removed by nobody who may.
     seen = look_at_ledger(repository, tools.own_ledger, tools.threads)
     history = History(repository, seen, tools.store)

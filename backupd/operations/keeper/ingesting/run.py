@@ -25,10 +25,10 @@ from backupd.model.ids import ObjectHash, ObjectName
 from backupd.operations.keeper.guards import check_clock
 from backupd.operations.keeper.ingesting.checking import LARGEST, TAKEN, Ground, check
 from backupd.operations.keeper.ingesting.values import Ingested, NotYet
+from backupd.operations.phases import Phases
 from backupd.parallel import in_parallel
 from backupd.planning.deletion.expiry import grace_before
 from backupd.planning.deletion.proven import expired_on
-from backupd.trace import PhaseDone, PhaseStarted
 
 if TYPE_CHECKING:
     from backupd.catalog.handed import Handed
@@ -65,13 +65,11 @@ class _Ingest:
         found = sorted(handed_in(keeper.stores[self.store].store), key=lambda one: one.name)
         if found:
             check_clock(keeper, self.store)
-            begun = keeper.clock.monotonic()
-            keeper.trace.emit(PhaseStarted("ingesting", keeper.region, len(found), "objects"))
-            self._list({one.place.generation for one in found if one.place.generation})
-            for kind in TAKEN:
-                self._take_all([one for one in found if one.place.kind is kind])
-            self._tidy(one for one in found if one.place.kind not in TAKEN)
-            keeper.trace.emit(PhaseDone("ingesting", keeper.region, keeper.clock.monotonic() - begun))
+            with Phases(keeper.clock, keeper.trace, keeper.region).phase("ingesting", len(found), "objects"):
+                self._list({one.place.generation for one in found if one.place.generation})
+                for kind in TAKEN:
+                    self._take_all([one for one in found if one.place.kind is kind])
+                self._tidy(one for one in found if one.place.kind not in TAKEN)
         return Ingested(self.store, dict(self.taken), self.size, self.dropped, self.waiting, self.refused)
 
     def _list(self, generations: Iterable[GenerationId]) -> None:

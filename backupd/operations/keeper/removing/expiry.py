@@ -20,6 +20,7 @@ from backupd.model.stored.ledger import ClassExpired, Expired, ExpiryBegan
 from backupd.operations.keeper.guards import check_clock, check_number, check_plan
 from backupd.operations.keeper.removing.holding import Held, find_held, reduced, to_reduce
 from backupd.operations.keeper.removing.surveying import Seen, survey
+from backupd.operations.phases import Phases
 from backupd.operations.verify.reading import Containers
 from backupd.parallel import in_parallel
 from backupd.planning.deletion.expiry import (
@@ -37,7 +38,7 @@ from backupd.planning.deletion.explained import explained
 from backupd.planning.deletion.proven import expired_on, proven_on
 from backupd.planning.deletion.retention import Alarm, Dated, Decision, decide, nearing
 from backupd.planning.verify import Key, Stored
-from backupd.trace import PhaseDone, PhaseStarted, Warned
+from backupd.trace import Warned
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -149,27 +150,27 @@ class Expiry:
         Raises RefusedError for a clock that cannot be trusted, now or when the plan was made, or a number nobody
         confirmed, before anything is removed, and StoreError when something is still listed.
         """
-        keeper, begun = self._keeper, self._keeper.clock.monotonic()
+        keeper = self._keeper
         check_clock(keeper, self._name)
         check_plan(wanted.at, keeper)
         check_number(len(wanted.expiring), keeper.rules.most_snapshots, confirmed, "snapshots")
         if not wanted.objects:
             return Expired(store=self._name, snapshots=0, objects=0, bytes=0)
-        keeper.trace.emit(PhaseStarted("expiring", keeper.region, wanted.objects, "objects"))
-        made = {reduced(keeper, self._name, name, kept) for name, kept in sorted(wanted.reductions.items())}
-        # Told before anything goes: a writer that sees it looks what is still there before it refers to anything.
-        began = ExpiryBegan(store=self._name, snapshots=sorted(wanted.expiring))
-        keeper.book.append(lambda _: [began, *self._aging(wanted.removals)])
-        keeper.book.give(self._name)
-        # Records of generations that are left alone go, too: what only they need goes when nobody adds there any more.
-        for name in sorted(wanted.expiring):
-            self._repository.store.remove(layout.record_name(self._repository.generation_of(name), name))
-        gone = self._remove(wanted, wanted.known | made)
-        self._check_gone(wanted, gone)
-        size = sum(item.size for item in gone)
-        done = Expired(store=self._name, snapshots=len(wanted.expiring), objects=len(gone), bytes=size)
-        keeper.book.append(lambda _: [done])
-        keeper.trace.emit(PhaseDone("expiring", keeper.region, keeper.clock.monotonic() - begun))
+        with Phases(keeper.clock, keeper.trace, keeper.region).phase("expiring", wanted.objects, "objects"):
+            made = {reduced(keeper, self._name, name, kept) for name, kept in sorted(wanted.reductions.items())}
+            # Told before anything goes: a writer that sees it looks what is still there before it refers to anything.
+            began = ExpiryBegan(store=self._name, snapshots=sorted(wanted.expiring))
+            keeper.book.append(lambda _: [began, *self._aging(wanted.removals)])
+            keeper.book.give(self._name)
+            # Records of generations that are left alone go, too: what only they need goes when nobody adds there any
+            # more.
+            for name in sorted(wanted.expiring):
+                self._repository.store.remove(layout.record_name(self._repository.generation_of(name), name))
+            gone = self._remove(wanted, wanted.known | made)
+            self._check_gone(wanted, gone)
+            size = sum(item.size for item in gone)
+            done = Expired(store=self._name, snapshots=len(wanted.expiring), objects=len(gone), bytes=size)
+            keeper.book.append(lambda _: [done])
         return done
 
     def _of_generation(

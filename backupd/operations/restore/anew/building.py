@@ -24,8 +24,8 @@ from backupd.trace import Warned
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from backupd.operations.phases import Phases
     from backupd.operations.restore.anew.values import Snapshot
-    from backupd.operations.restore.timing import Timer
     from backupd.operations.restore.values import RestoreRequest, World
     from backupd.postgres.connect import Connection
     from backupd.postgres.target.keys import BrokenKey
@@ -38,10 +38,10 @@ _NAMED = 20
 class Building:
     """One new database under way."""
 
-    def __init__(self, request: RestoreRequest, world: World, timer: Timer, snapshot: Snapshot) -> None:
+    def __init__(self, request: RestoreRequest, world: World, phases: Phases, snapshot: Snapshot) -> None:
         self._request = request
         self._world = world
-        self._timer = timer
+        self._phases = phases
         self._contents = snapshot.contents
         self._plan = snapshot.plan
         self._schema = snapshot.schema
@@ -61,7 +61,7 @@ class Building:
         try:
             broken = self._fill(programs)
             with (
-                self._timer.phase("publishing"),
+                self._phases.phase("publishing"),
                 session.connect(self._request.target, session.MAINTENANCE) as connection,
             ):
                 database.publish(connection, self._schema.database, self._temporary, self._request.name)
@@ -84,7 +84,7 @@ class Building:
     def _make_roles(self, connection: Connection) -> int:
         made = 0
         if self._request.roles:
-            with self._timer.phase("roles"):
+            with self._phases.phase("roles"):
                 scripts = [file.decode(errors="surrogateescape") for file in self._contents.file(self._plan, "globals")]
                 made = finishing.create_roles(connection, scripts)
         missing = database.missing_roles(connection, self._schema.owners)
@@ -98,16 +98,16 @@ class Building:
     def _fill(self, programs: Programs) -> tuple[BrokenKey, ...]:
         request, plan = self._request, self._plan
         with pg_restore_for(request.target, self._temporary, programs) as client:
-            with self._timer.phase("schema"):
+            with self._phases.phase("schema"):
                 restore_section(client, self._schema, "pre-data")
                 for archive in self._contents.streamed(plan, "large-objects"):
                     restore_large_objects(client, archive)
-            with self._timer.phase(LOADING, plan.bytes):
+            with self._phases.phase(LOADING, plan.bytes):
                 self._load()
             # Connected before the database's own login triggers exist.
             with session.connect(request.target, self._temporary) as connection:
                 finishing.set_sequences(connection, plan.sequences)
-                with self._timer.phase("indexing"):
+                with self._phases.phase("indexing"):
                     broken = self._finish_schema(client, connection)
                 self._finish(connection)
         return broken
@@ -142,10 +142,10 @@ class Building:
     def _finish(self, connection: Connection) -> None:
         finishing.quiet_triggers(connection)
         if self._plan.refresh:
-            with self._timer.phase("refreshing"):
+            with self._phases.phase("refreshing"):
                 finishing.refresh(connection, self._plan.refresh)
         if self._request.analyze:
-            with self._timer.phase("analyzing"):
+            with self._phases.phase("analyzing"):
                 finishing.analyze(connection)
 
     def _drop(self) -> None:

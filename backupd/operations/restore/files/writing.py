@@ -21,9 +21,9 @@ from backupd.trace import Warned
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from backupd.operations.phases import Phases
     from backupd.operations.restore.anew.values import Snapshot
     from backupd.operations.restore.files.layout import TableFile
-    from backupd.operations.restore.timing import Timer
     from backupd.operations.restore.values import RestoreRequest, World
     from backupd.planning.restoring.restore import Piece
 
@@ -61,12 +61,12 @@ class Manifest(msgspec.Struct, frozen=True):
 class Writing:
     """One folder under way."""
 
-    def __init__(self, request: RestoreRequest, world: World, timer: Timer, snapshot: Snapshot) -> None:
+    def __init__(self, request: RestoreRequest, world: World, phases: Phases, snapshot: Snapshot) -> None:
         """`request.folder` says where to."""
         folder = (request.folder or Path()).absolute()
         self._request = request
         self._world = world
-        self._timer = timer
+        self._phases = phases
         self._snapshot = snapshot
         self._path = folder
         self._folder = NewFolder(folder, world.random(4).hex())
@@ -89,11 +89,11 @@ class Writing:
         files = sum(entry.bytes for found in plan.files.values() for _, entry in found)
         require_room(self._path.parent, plan.bytes + _SCRIPTED * files + _BESIDE)
         with self._folder.under_way():
-            with self._timer.phase("schema"):
+            with self._phases.phase("schema"):
                 roles = self._write_schema()
-            with self._timer.phase(LOADING, plan.bytes):
+            with self._phases.phase(LOADING, plan.bytes):
                 self._write_rows()
-            with self._timer.phase("publishing"):
+            with self._phases.phase("publishing"):
                 self._write_guide(roles)
         return Built(0, ())
 

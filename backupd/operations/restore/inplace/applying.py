@@ -18,9 +18,9 @@ from backupd.postgres.settings import SHORT_WAIT, milliseconds
 from backupd.postgres.target import session
 
 if TYPE_CHECKING:
+    from backupd.operations.phases import Phases
     from backupd.operations.restore.inplace.session import Ready
     from backupd.operations.restore.inplace.values import InPlaceRequest
-    from backupd.operations.restore.timing import Timer
 
 _ATTEMPTS = 3
 """Where somebody else was writing to the tenant's rows."""
@@ -37,7 +37,7 @@ class Applied:
     sequences: int = 0
 
 
-def apply(ready: Ready, request: InPlaceRequest, timer: Timer, saved: Look | None) -> Applied:
+def apply(ready: Ready, request: InPlaceRequest, phases: Phases, saved: Look | None) -> Applied:
     """Write, check, commit. `saved` is the look before a backup was made: the rows must still be the same.
 
     Raises SourceBusyError when the tenant is being written to, SourceError when PostgreSQL refuses something or a check
@@ -45,7 +45,7 @@ def apply(ready: Ready, request: InPlaceRequest, timer: Timer, saved: Look | Non
     """
     for left in reversed(range(_ATTEMPTS)):
         try:
-            return _attempt(ready, request, timer, saved)
+            return _attempt(ready, request, phases, saved)
         except SourceBusyError:
             if not left:
                 raise
@@ -65,12 +65,12 @@ def accepted(request: InPlaceRequest) -> frozenset[Kind]:
     return (request.accepted & ACCEPTABLE) | fires
 
 
-def _attempt(ready: Ready, request: InPlaceRequest, timer: Timer, saved: Look | None) -> Applied:
+def _attempt(ready: Ready, request: InPlaceRequest, phases: Phases, saved: Look | None) -> Applied:
     connection = ready.connection
     with ExitStack() as stack:
-        with timer.phase("locking"):
-            stack.enter_context(begun(connection, partial(_lock, ready), request.lock_timeout, timer.clock))
-        with timer.phase("comparing"):
+        with phases.phase("locking"):
+            stack.enter_context(begun(connection, partial(_lock, ready), request.lock_timeout, phases.clock))
+        with phases.phase("comparing"):
             found = look(ready, request)
             _require_still(ready, request, found)
         if saved is not None and found.ours != saved.ours:
@@ -80,7 +80,7 @@ def _attempt(ready: Ready, request: InPlaceRequest, timer: Timer, saved: Look | 
             )
         if found.blocked(accepted(request)):
             return Applied(found, committed=False)
-        return _write(ready, timer, found)
+        return _write(ready, phases, found)
 
 
 def _lock(ready: Ready) -> None:
@@ -89,18 +89,18 @@ def _lock(ready: Ready) -> None:
         lock_rows(ready.connection, pair)
 
 
-def _write(ready: Ready, timer: Timer, found: Look) -> Applied:
+def _write(ready: Ready, phases: Phases, found: Look) -> Applied:
     connection = ready.connection
     pairs = [ready.pairs[oid] for oid in found.order]
     # Triggers that fire may write anywhere.
     tables = [pair.live for pair in pairs] if found.quiet else list(ready.live.tables.values())
-    with timer.phase("checking"):
+    with phases.phase("checking"):
         before = [digest_others(connection, table) for table in tables]
-    with timer.phase("writing"):
+    with phases.phase("writing"):
         Writer(connection, pairs, quiet=found.quiet).write(found.changes)
-    with timer.phase("checking"):
+    with phases.phase("checking"):
         _require_right(ready, before, [digest_others(connection, table) for table in tables])
-    with timer.phase("writing"):
+    with phases.phase("writing"):
         sequences = raise_sequences(connection, pairs, _above(ready), ready.sequences)
         commit(connection)
     return Applied(found, committed=True, others=sum(one.rows for one in before), sequences=sequences)

@@ -17,6 +17,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from backupd.errors import RefusedError
+from backupd.operations.phases import Phases
 from backupd.operations.restore.choosing import choose, read_history
 from backupd.operations.restore.contents import Contents
 from backupd.operations.restore.inplace.applying import Applied, accepted, apply, settled
@@ -25,7 +26,6 @@ from backupd.operations.restore.inplace.looking import lock_to_look, look, tell_
 from backupd.operations.restore.inplace.session import readied
 from backupd.operations.restore.inplace.values import InPlaceReport
 from backupd.operations.restore.run import noted
-from backupd.operations.restore.timing import Timer
 from backupd.operations.restore.values import RestoreRequest
 from backupd.planning.restoring.selection import Selection
 from backupd.postgres.inplace.transaction import begun
@@ -52,7 +52,7 @@ def restore_in_place(request: InPlaceRequest, repository: Repository, world: Wor
             "the tenant is not backed up before",
             hint="Run this where backups are made, or name one with --no-backup-before.",
         )
-    timer = Timer(world.clock, world.trace)
+    phases = Phases(world.clock, world.trace)
     wanted = RestoreRequest(
         request.label,
         request.snapshot,
@@ -62,19 +62,19 @@ def restore_in_place(request: InPlaceRequest, repository: Repository, world: Wor
         purpose=PURPOSE,
     )
     with ExitStack() as stack:
-        with timer.phase("planning"):
+        with phases.phase("planning"):
             choice = choose(wanted, repository, world, read_history(repository, world))
             contents = stack.enter_context(Contents(repository, choice.record, choice.keys, 1))
             plan = contents.plan(wanted.selection, exact=choice.exact)
         ours = TenantContents(choice, contents, plan, request.tenant)
-        with timer.phase("staging"):
+        with phases.phase("staging"):
             ready = stack.enter_context(readied(request, ours, plan.facts.get("settings")))
-        first = _first_look(ready, request, timer)
+        first = _first_look(ready, request, phases)
         done, before = Applied(first, committed=False), None
         if request.apply and not first.blocked(accepted(request)):
-            before = _before(request, timer)
-            done = apply(ready, request, timer, None if isinstance(request.before, str) else first)
-        still = _settled(ready, world, timer) if done.committed else None
+            before = _before(request, phases)
+            done = apply(ready, request, phases, None if isinstance(request.before, str) else first)
+        still = _settled(ready, world, phases) if done.committed else None
         return InPlaceReport(
             snapshot=choice.snapshot,
             exported=choice.record.exported,
@@ -89,29 +89,29 @@ def restore_in_place(request: InPlaceRequest, repository: Repository, world: Wor
             others=done.others,
             sequences=done.sequences,
             settled=still,
-            phases=timer.phases(),
-            seconds=timer.seconds(),
+            phases=phases.taken(),
+            seconds=phases.seconds(),
             noted=done.committed and noted(choice, wanted, world),
         )
 
 
-def _first_look(ready: Ready, request: InPlaceRequest, timer: Timer) -> Look:
+def _first_look(ready: Ready, request: InPlaceRequest, phases: Phases) -> Look:
     locks = partial(lock_to_look, ready)
-    with timer.phase("comparing"), begun(ready.connection, locks, request.lock_timeout, timer.clock):
+    with phases.phase("comparing"), begun(ready.connection, locks, request.lock_timeout, phases.clock):
         found = look(ready, request)
         tell_keys(ready, request, found)
         return found
 
 
-def _before(request: InPlaceRequest, timer: Timer) -> str | None:
+def _before(request: InPlaceRequest, phases: Phases) -> str | None:
     if request.before is None or isinstance(request.before, str):
         return request.before
-    with timer.phase("backing up"):
+    with phases.phase("backing up"):
         return request.before()
 
 
-def _settled(ready: Ready, world: World, timer: Timer) -> bool:
-    with timer.phase("checking"):
+def _settled(ready: Ready, world: World, phases: Phases) -> bool:
+    with phases.phase("checking"):
         still = settled(ready)
     if not still:
         world.trace.emit(

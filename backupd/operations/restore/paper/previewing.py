@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from backupd.operations.phases import Phases
 from backupd.operations.restore.choosing import choose, read_history
 from backupd.operations.restore.contents import Contents
-from backupd.operations.restore.timing import Timer
 
 if TYPE_CHECKING:
     from backupd.catalog.repository import Repository
@@ -49,12 +49,12 @@ def preview(
 
     `history` is the ledger, where it was read already.
     """
-    timer = Timer(world.clock, world.trace)
-    with timer.phase("planning"):
+    phases = Phases(world.clock, world.trace)
+    with phases.phase("planning"):
         history = history or read_history(repository, world)
         choice = choose(request, repository, world, history)
     with Contents(repository, choice.record, choice.keys, request.readers) as contents:
-        with timer.phase("planning"):
+        with phases.phase("planning"):
             plan = contents.plan(request.selection, exact=choice.exact)
         needed = contents.needed()
     return Preview(
@@ -71,5 +71,5 @@ def preview(
         objects=len(needed),
         fetched=sum(needed.values()),
         ledger=len(history.chain.links),
-        expected=None if rates is None else timer.seconds() + rates.expected(plan.bytes),
+        expected=None if rates is None else phases.seconds() + rates.expected(plan.bytes),
     )
