@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Final, Literal
+from typing import Annotated, Final, Literal
 
 import msgspec
 
-from backupd.errors import DamageError
 from backupd.model.ids import GenerationId, Pseudonym, RegionName, RepositoryId, SnapshotName, TenantId
-from backupd.model.jsontext import UnreadableError, from_json
-from backupd.model.stored.documents import LedgerHead
+from backupd.model.stored.documents import Codec, LedgerHead
 from backupd.model.stored.ledger import WHOLE, Reference
 
 KIND: Final = "attestation"
@@ -160,18 +158,6 @@ class Attestation(msgspec.Struct, frozen=True, kw_only=True):
     verify: str = "backupd attest verify FILE --keeper KEY --ledger FOLDER"
 
 
-def encode_attestation(attestation: Attestation) -> bytes:
-    """One line of JSON, keys sorted, no white space."""
-    return msgspec.json.encode(attestation, order="sorted")
-
-
-def decode_attestation(body: bytes, where: str) -> Attestation:
-    """The value a body line holds; fields this program does not know are left out.
-
-    Raises DamageError naming `where`.
-    """
-    try:
-        from_json(body, dict[str, Any])
-        return from_json(body, Attestation)
-    except UnreadableError as error:
-        raise DamageError(f"'{where}' is not a readable attestation") from error
+_CODEC: Final = Codec(KIND, Attestation)
+encode_attestation = _CODEC.encode
+decode_attestation = _CODEC.decode

@@ -6,7 +6,7 @@ same, so that what it shows of a document is all of it.
 
 from __future__ import annotations
 
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, Generic, TypeVar
 
 import msgspec
 
@@ -33,6 +33,7 @@ REDUCED = "reduced"
 """A record's field, kept in `extra`: the name of the record of which a hold kept this part."""
 
 Body = TypeVar("Body", "RepositoryInfo", "Record")
+Value = TypeVar("Value", bound=msgspec.Struct)
 
 
 class Totals(msgspec.Struct, frozen=True, kw_only=True):
@@ -114,3 +115,26 @@ def decode_body(body: bytes, kind: type[Body], where: str) -> Body:
         return msgspec.convert({**known, "extra": fields}, type=kind)
     except (UnreadableError, msgspec.ValidationError) as error:
         raise DamageError(f"'{where}' is not a readable document", hint=f"{error}.") from error
+
+
+class Codec(Generic[Value]):
+    """How the body of one kind of signed document becomes a value and back, where nothing unknown is kept."""
+
+    def __init__(self, kind: str, form: type[Value]) -> None:
+        self._kind = kind
+        self._form = form
+
+    def encode(self, document: Value) -> bytes:
+        """One line of JSON, keys sorted, no white space."""
+        return msgspec.json.encode(document, order="sorted")
+
+    def decode(self, body: bytes, where: str) -> Value:
+        """The value a body line holds; fields this program does not know are left out.
+
+        Raises DamageError naming `where`.
+        """
+        try:
+            from_json(body, dict[str, Any])
+            return from_json(body, self._form)
+        except UnreadableError as error:
+            raise DamageError(f"'{where}' is not a readable {self._kind}") from error

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal, TypeAlias
+from typing import Annotated, Final, Literal, TypeAlias
 
 import msgspec
 
-from backupd.errors import DamageError
 from backupd.model.ids import (
     DrillId,
     Fingerprint,
@@ -17,7 +16,7 @@ from backupd.model.ids import (
     SnapshotName,
     TenantId,
 )
-from backupd.model.jsontext import UnreadableError, from_json
+from backupd.model.stored.documents import Codec
 
 _Count = Annotated[int, msgspec.Meta(ge=0, le=(1 << 63) - 1)]
 _Hex16 = Annotated[str, msgspec.Meta(pattern=r"\A[0-9a-f]{16}\Z")]
@@ -310,18 +309,7 @@ def kind_of(event: Event) -> str:
     return str(event.__struct_config__.tag)
 
 
-def encode_entry(entry: LedgerEntry) -> bytes:
-    """One line of JSON, keys sorted, no white space."""
-    return msgspec.json.encode(entry, order="sorted")
-
-
-def decode_entry(body: bytes, where: str) -> LedgerEntry:
-    """The value a body line holds.
-
-    Raises DamageError naming `where`. An event this program does not know is one: what it deletes would be forgotten.
-    """
-    try:
-        from_json(body, dict[str, Any])
-        return from_json(body, LedgerEntry)
-    except UnreadableError as error:
-        raise DamageError(f"'{where}' is not a readable ledger entry") from error
+_CODEC: Final = Codec("ledger entry", LedgerEntry)
+encode_entry = _CODEC.encode
+decode_entry = _CODEC.decode
+"""An event this program does not know is damage: what it deletes would be forgotten."""

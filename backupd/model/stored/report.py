@@ -4,14 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from enum import StrEnum
-from typing import Annotated, Any, Final, Literal
+from typing import Annotated, Final, Literal
 
 import msgspec
 
-from backupd.errors import DamageError
 from backupd.model.ids import DrillId, GenerationId, ObjectHash, RegionName, RepositoryId, SnapshotName, TenantId
-from backupd.model.jsontext import UnreadableError, from_json
-from backupd.model.stored.documents import LedgerHead
+from backupd.model.stored.documents import Codec, LedgerHead
 from backupd.model.stored.ledger import Reference
 
 KIND: Final = "report"
@@ -283,18 +281,6 @@ def verdict_of(checks: Iterable[Check], kind: DrillType) -> DrillVerdict:
     return "pass"
 
 
-def encode_report(report: Report) -> bytes:
-    """One line of JSON, keys sorted, no white space."""
-    return msgspec.json.encode(report, order="sorted")
-
-
-def decode_report(body: bytes, where: str) -> Report:
-    """The value a body line holds; fields this program does not know are left out.
-
-    Raises DamageError naming `where`.
-    """
-    try:
-        from_json(body, dict[str, Any])
-        return from_json(body, Report)
-    except UnreadableError as error:
-        raise DamageError(f"'{where}' is not a readable report") from error
+_CODEC: Final = Codec(KIND, Report)
+encode_report = _CODEC.encode
+decode_report = _CODEC.decode
