@@ -113,7 +113,7 @@ def test_what_segments_say_beside_rows_is_joined() -> None:
     plan = planned(parts)
     assert plan.sequences == (("s", "a", 1, True), ("t", "b", 2, False))
     assert plan.refresh == (("t", "a"), ("t", "b"), ("s", "c"))
-    assert plan.facts["x"] == 1
+    assert (plan.facts.refresh, plan.facts.members["x"]) == ([("s", "c"), ("t", "a"), ("t", "b")], 1)
 
 
 @pytest.mark.parametrize(
@@ -122,6 +122,9 @@ def test_what_segments_say_beside_rows_is_joined() -> None:
         ([[HEAD, table("t", 1, 1)]], 1, "do not add up to what its record says"),
         ([[HEAD, table("t", 1, 1), FactsEntry({"tables": [["public", "t", 2]]})]], 0, "do not add up to what the snap"),
         ([[HEAD, FactsEntry({"tables": [["public", "t", 2]]})]], 0, "do not add up to what the snapshot says"),
+        ([[HEAD, FactsEntry({"refresh": [["s", SECRET]], "ranks": [1, 2]})]], 0, "do not rank each of its mat"),
+        ([[HEAD, FactsEntry({"tables": [[SECRET]]})]], 0, "not of the form they have to be"),
+        ([[HEAD, FactsEntry({"settings": SECRET})]], 0, "not of the form they have to be"),
         ([[table("t", 1, 1)]], 0, "do not hold one schema"),
         ([[HEAD], [HEAD]], 0, "do not hold one schema"),
         ([[HEAD, table("t", 1, 1)], [table("t", 1, 1, ["b"])]], 0, "part '0{63}1' of segment 0{31}1 contradicts"),

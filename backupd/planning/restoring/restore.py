@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import msgspec
 
 from backupd.errors import DamageError, RefusedError
+from backupd.model.facts import SnapshotFacts, snapshot_facts
 from backupd.model.stored.manifest import FactsEntry, FileEntry, SequencesEntry, SequenceValue, Span, TableEntry
 from backupd.planning.restoring.selection import Selection
 
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
     from backupd.model.stored.documents import PartRef, Record
-    from backupd.model.stored.manifest import Entry
+from backupd.model.stored.manifest import Entry
 
 _BIG = 4 << 20
 """Bytes from which on a piece is read on its own: the blocks it shares with others are few beside it."""
@@ -79,7 +80,7 @@ class RestorePlan:
     files: dict[str, list[tuple[int, FileEntry]]]
     """By name, each with its part's place."""
     sequences: tuple[SequenceValue, ...]
-    facts: dict[str, Any]
+    facts: SnapshotFacts
     refresh: tuple[tuple[str, str], ...]
     """Materialized views, in this order."""
     rows: int
@@ -150,7 +151,8 @@ class Planner:
         Raises DamageError when it is not all the record says (more than it says, where not exact), or there is no
         schema, and RefusedError when the schema is what was left out.
         """
-        self._check()
+        facts = snapshot_facts(self._facts)
+        self._check(facts)
         drafts = sorted(self._tables.items(), key=lambda item: (-item[1].size, item[0]))
         pieces = [[Piece(place, *piece) for piece in draft.pieces] for place, (_, draft) in enumerate(drafts)]
         return RestorePlan(
@@ -161,21 +163,21 @@ class Planner:
             passes=tuple(tuple(_bundles(group)) for group in _groups(pieces, wide)),
             files=dict(self._files),
             sequences=tuple(self._sequences),
-            facts=self._facts,
-            refresh=_refresh(self._facts),
+            facts=facts,
+            refresh=facts.refresh_order(),
             rows=sum(draft.rows for _, draft in drafts),
             bytes=sum(draft.size for _, draft in drafts),
             spans=self._spans,
             empty=frozenset(self._empty),
         )
 
-    def _check(self) -> None:
+    def _check(self, facts: SnapshotFacts) -> None:
         rows = {table: draft.rows for table, draft in self._tables.items()}
         size = sum(draft.size for draft in self._tables.values())
         totals = self._record.totals
         if not (self._fits(sum(rows.values()), totals.rows) and self._fits(size, totals.bytes)):
             raise DamageError("the parts of the snapshot do not add up to what its record says")
-        for schema, name, count in self._facts.get("tables", []):
+        for schema, name, count in facts.tables:
             if not self._fits(rows.get((schema, name), 0), count):
                 raise DamageError("the segments of a table do not add up to what the snapshot says of it")
         if not self._exact and not self._files["ddl-head"]:
@@ -208,13 +210,6 @@ class Planner:
             before = self._facts.get(key)
             joined = [*before, *value] if isinstance(before, list) and isinstance(value, list) else value
             self._facts[key] = joined
-
-
-def _refresh(facts: dict[str, Any]) -> tuple[tuple[str, str], ...]:
-    """Several segments may name views; their ranks put them in one order."""
-    views = [(schema, name) for schema, name in facts.get("refresh", [])]
-    ranks = facts.get("ranks") or range(len(views))
-    return tuple(view for _, view in sorted(zip(ranks, views, strict=True)))
 
 
 def _named(part: PartRef) -> str:

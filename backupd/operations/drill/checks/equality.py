@@ -99,7 +99,7 @@ def compare(tasks: Sequence[Task], source: Source) -> Compared:
 def _compare_counts(scene: Scene, inventory: Inventory, findings: Findings) -> None:
     """Tables that the plan fills and the database does not have at all were counted; so must its own list be."""
     named = {(name.schema, name.table) for name in inventory.by_name()}
-    listed = [(schema, table) for schema, table, _ in scene.restored.plan.facts.get("tables", [])]
+    listed = [(schema, table) for schema, table, _ in scene.restored.plan.facts.tables]
     findings.add("table-missing", sum(one not in named for one in listed))
 
 

@@ -5,11 +5,12 @@ from __future__ import annotations
 import re
 import subprocess
 from collections import Counter
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from typing import IO, TYPE_CHECKING, Any, cast
 
 from backupd.errors import SourceError
+from backupd.model.facts import SnapshotFacts, snapshot_facts
 from backupd.model.stored.report import CheckName
 from backupd.operations.drill.scene import Findings
 from backupd.planning.source.names import Names
@@ -41,7 +42,7 @@ class Structure:
     found: Schema
     differences: list[Difference]
     sequences: list[SequenceValue]
-    facts: dict[str, Any]
+    facts: SnapshotFacts
     globals: list[str]
     large_objects: Counter[str]
     constraints: tuple[int, int]
@@ -66,7 +67,7 @@ def read_structure(scene: Scene) -> Structure:
             found=found,
             differences=differences(expected, found),
             sequences=read_sequences(connection, free),
-            facts=read_facts(connection),
+            facts=snapshot_facts(read_facts(connection)),
             globals=list(roles.values()),
             large_objects=objects,
             constraints=looking.constraints(free),
@@ -123,9 +124,9 @@ def check_extensions(scene: Scene, structure: Structure) -> Check:
     findings = Findings(CheckName.EXTENSIONS)
     expected, found = scene.restored.plan.facts, structure.facts
     one, other = (
-        {name: (version, schema) for name, version, schema in facts["extensions"]} for facts in (expected, found)
+        {name: (version, schema) for name, version, schema in facts.extensions} for facts in (expected, found)
     )
-    findings.examined = len(one) + len(expected["collations"])
+    findings.examined = len(one) + len(expected.collations)
     findings.add("extension-missing", len(one.keys() - other.keys()))
     findings.add("extension-added", len(other.keys() - one.keys()))
     findings.add("extension-version", sum(one[name][0] != other[name][0] for name in one.keys() & other.keys()))
@@ -187,8 +188,8 @@ def _count(findings: Findings, structure: Structure, what: str, ours: Any) -> No
             findings.add(f"{what}-{one.how}")
 
 
-def _collations(facts: Mapping[str, Any]) -> dict[tuple[str, str, str], str | None]:
-    return {(schema, name, provider): version for schema, name, provider, version in facts["collations"]}
+def _collations(facts: SnapshotFacts) -> dict[tuple[str, str, str], str | None]:
+    return {(schema, name, provider): version for schema, name, provider, version in facts.collations}
 
 
 def _role_statements(scripts: Iterable[str], own: Collection[str]) -> Sequence[str]:

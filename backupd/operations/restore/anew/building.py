@@ -131,7 +131,7 @@ class Building:
         return ()
 
     def _load(self) -> None:
-        loader = Loader(self._request.target, self._temporary, self._plan.tables, self._plan.facts.get("settings"))
+        loader = Loader(self._request.target, self._temporary, self._plan.tables, self._plan.facts.settings)
         try:
             Filling(self._contents, lambda piece: loader.piece(piece.table), self._world.trace).run(
                 self._plan, self._request.readers

@@ -70,8 +70,8 @@ def table_files(
 def load_lines(plan: RestorePlan, files: Iterable[TableFile]) -> Iterator[str]:
     """The script that fills every table and sets every sequence, in one transaction."""
     yield f"{BEGINNING}BEGIN;\n"
-    for name, value in plan.facts.get("settings", {}).items():
-        yield f"SET {identifier(name)} = {literal(str(value))};\n"
+    for name, value in (plan.facts.settings or {}).items():
+        yield f"SET {identifier(name)} = {literal(value)};\n"
     for setting in _SETTINGS:
         yield f"SET {setting};\n"
     for file in files:

@@ -137,7 +137,7 @@ class Writing:
         if snapshot.plan.refresh:
             self._write("refresh.sql", (line.encode() for line in refresh_lines(snapshot.plan)))
         self._write_json("tenants.json", {folder: tenant for tenant, folder in folders.items()})
-        self._write_json("facts.json", snapshot.plan.facts)
+        self._write_json("facts.json", snapshot.plan.facts.members)
 
     @contextmanager
     def _open_table(self, file: TableFile) -> Iterator[NewFile]:
@@ -150,10 +150,10 @@ class Writing:
 
     def _write_guide(self, roles: int) -> None:
         snapshot, plan = self._snapshot, self._snapshot.plan
-        described = plan.facts.get("database")
-        name = described.get("name") if isinstance(described, dict) else None
         top = frozenset(listed.path for listed in self._listed if "/" not in listed.path)
-        text = guide(Written(snapshot.name, self._path, plan.rows, snapshot.exact, name, roles, top))
+        text = guide(
+            Written(snapshot.name, self._path, plan.rows, snapshot.exact, plan.facts.database.name, roles, top)
+        )
         self._write("README.txt", [text.encode()])
         listed = sorted(self._listed, key=lambda one: one.path)
         manifest = Manifest(

@@ -34,7 +34,7 @@ class TenantContents:
         self._tenant = tenant
         self.classes = frozenset(name.data_class for name in names.values() if name.tenant == tenant)
         """Of which the snapshot holds something of the tenant."""
-        listed = {(schema, name) for schema, name, _ in plan.facts.get("tables", [])}
+        listed = {(schema, name) for schema, name, _ in plan.facts.tables}
         filled = {(table.schema, table.name) for table in plan.tables}
         self.known = frozenset(TableName(*name) for name in listed | plan.empty | filled)
         """Tables that were there."""

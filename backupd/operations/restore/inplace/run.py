@@ -68,7 +68,7 @@ def restore_in_place(request: InPlaceRequest, repository: Repository, world: Wor
             plan = contents.plan(wanted.selection, exact=choice.exact)
         ours = TenantContents(choice, contents, plan, request.tenant)
         with phases.phase("staging"):
-            ready = stack.enter_context(readied(request, ours, plan.facts.get("settings")))
+            ready = stack.enter_context(readied(request, ours, plan.facts.settings))
         first = _first_look(ready, request, phases)
         done, before = Applied(first, committed=False), None
         if request.apply and not first.blocked(accepted(request)):
