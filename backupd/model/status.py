@@ -87,6 +87,8 @@ class StoreFacts(msgspec.Struct, frozen=True, kw_only=True):
     """Whether the configuration has writers hand in what they write, for the keeper to take."""
     handed_in: int = 0
     """Objects that wait for the keeper to take them, of all nodes; what a database published may be among them."""
+    handed_since: datetime | None = None
+    """Since when the oldest of them waits: what waits for two days and cannot be taken is removed."""
     separate_keeper: bool = False
     """Whether the configuration gives the keeper a credential of its own."""
     databases: tuple[DatabaseFacts, ...] = ()

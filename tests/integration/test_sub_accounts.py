@@ -224,6 +224,8 @@ def test_backups_restore_again_once_the_keeper_trusts_the_nodes_signer(installed
             installed.json("backup")
         for path in sub_accounts.own.iterdir() if days else ():
             os.utime(path, (time.time() - days * 86400,) * 2)
+    (store,) = installed.json("status", "be")["regions"][0]["stores"]
+    assert (datetime.now(UTC) - datetime.fromisoformat(store["handed_since"])).days == 3
     config.write_text(old)
     assert installed.run("ingest", "be").returncode == 10
     assert len([path for path in sub_accounts.own.iterdir() if path.name.startswith("keyrings+")]) == 1

@@ -102,7 +102,7 @@ def _store_told(store: StoreFacts, one: RegionFacts, now: datetime) -> Iterator[
     if store.handing and store.mode == "plain":
         yield "    ingest is configured, and the node's account can write where only the keeper should"
     if store.handed_in:
-        yield f"    {store.handed_in} objects wait for `backupd ingest`"
+        yield f"    {store.handed_in} objects wait for `backupd ingest`, the oldest: {_age(store.handed_since, now)}"
     for change in store.changes:
         yield f"    {change.what} was {change.before} when the repository was made, and is {change.now}"
     for database in store.databases:

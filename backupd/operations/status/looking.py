@@ -133,12 +133,14 @@ def _store(place: Place, told: Told, book: Book, request: Request) -> StoreFacts
     append_only = known.profile.append_only if known and known.profile else founded.get("append_only")
     space, shown = place.store.space(), place.store.snapshots()
     made = [one.made for one in shown if one.made is not None]
+    waiting = [one.modified for one in handed_in(place.store) if not one.at_work]
     return StoreFacts(
         store=place.name,
         append_only=append_only,
         mode=("ingest" if place.handing else "append-only") if append_only else "plain",
         handing=place.handing,
-        handed_in=sum(not one.at_work for one in handed_in(place.store)),
+        handed_in=len(waiting),
+        handed_since=min(waiting, default=None),
         separate_keeper=place.separate_keeper,
         databases=AgesOn(place.repository, place.memory / "labels.json").databases(request.labels, told, place.name),
         space=SpaceFacts(space.free, space.total) if space is not None else None,
