@@ -184,11 +184,11 @@ def test_a_word_that_shows_is_found(secretive: Watcher) -> None:
 
 FAULTS = {
     "cast": (
-        "CREATE TYPE tale AS (told text)",
+        f"CREATE TYPE tale AS ENUM ('{WORD}')",
         f"""CREATE FUNCTION tell(tale) RETURNS text LANGUAGE plpgsql AS
-            $$ BEGIN RAISE EXCEPTION '{WORD} %', $1.told USING DETAIL = '{WORD}', HINT = '{WORD}'; END $$""",
+            $$ BEGIN RAISE EXCEPTION '{WORD} %', $1 USING DETAIL = '{WORD}', HINT = '{WORD}'; END $$""",
         "CREATE CAST (tale AS text) WITH FUNCTION tell(tale)",
-        f"CREATE TABLE \"{WORD} saga\" AS SELECT ROW('{WORD}')::tale AS tenant",
+        f"CREATE TABLE \"{WORD} saga\" AS SELECT '{WORD}'::tale AS tenant",
     ),
     "null tenant": (f"INSERT INTO note VALUES (NULL, '{WORD}', 1)",),
     "unmapped table": (f'CREATE TABLE "{WORD} table" (x text)',),
