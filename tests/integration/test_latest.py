@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING
 
 from doubles.quick_writer import segment
 
+from backupd.catalog import layout
 from backupd.operations.restore.choosing import choose, read_history
 from backupd.operations.restore.values import RestoreRequest, World
+from backupd.planning.restoring.selection import Selection
 from backupd.postgres.connect import Source
 from backupd.trace import NoTrace
 
@@ -29,3 +31,27 @@ def test_snapshots_of_one_second_go_by_what_their_records_say(yard: Yard) -> Non
         made = yard.begin(start + timedelta(milliseconds=number + 1), CONTENT)
         chosen = choose(request, yard.repository, world, read_history(yard.repository, world))
         assert chosen.snapshot == made.snapshot
+
+
+def test_no_more_is_read_than_the_choice_needs(yard: Yard) -> None:
+    """The newest record, its generation's keyrings, and no object of a segment: nothing there can have aged."""
+    *_, newest = [yard.backup(days, "acme", "globex") for days in (3, 2, 1)]
+    yard.keeper.book.sync()
+    world = World(yard.identity.secret, yard.keeper.clock, NoTrace(), os.urandom)
+    history = read_history(yard.repository, world)
+    seen: list[tuple[str, str]] = []
+    yard.store.before = lambda method, name: seen.append((method, name))
+    request = RestoreRequest(
+        "app", "latest", Source("", client_folders=()), "nowhere", selection=Selection(frozenset({"acme"}))
+    )
+
+    chosen = choose(request, yard.repository, world, history)
+
+    assert (chosen.snapshot, chosen.unselected) == (newest, 1)
+    read = [name for method, name in seen if method == "get"]
+    assert len(read) == len(set(read))
+    assert [name for name in read if name.startswith("snapshots/")] == [
+        layout.record_name(chosen.record.generation, newest)
+    ]
+    assert all(name.startswith(("snapshots/", "keyrings/", layout.REPOSITORY)) for name in read)
+    assert not [name for _, name in seen if name.startswith("segments")]

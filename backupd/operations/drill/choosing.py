@@ -14,8 +14,8 @@ from backupd.operations.restore.choosing import choose, read_history
 from backupd.operations.restore.values import RestoreRequest
 from backupd.operations.restore.values import World as RestoreWorld
 from backupd.planning.drill import Candidate, choose_snapshot, named
-from backupd.planning.restoring.choosing import candidates as meant
 from backupd.planning.restoring.selection import Selection as Wanted
+from backupd.planning.restoring.selection import candidates as meant
 from backupd.postgres.connect import Source
 
 if TYPE_CHECKING:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from backupd.model.stored.documents import Record
     from backupd.model.stored.manifest import Span
     from backupd.operations.drill.values import DrillWorld
-    from backupd.operations.restore.choosing import Choice
+    from backupd.operations.restore.choosing import OpenedChoice
     from backupd.operations.restore.contents import Contents
     from backupd.operations.verify.ledger import History
     from backupd.planning.drill import Chosen
@@ -37,7 +37,7 @@ class Subject:
     chosen: Chosen
     record: Record
     """As it was written, with all its parts."""
-    choice: Choice
+    choice: OpenedChoice
     """What of it was to be restored."""
     history: History
     tenant: str | None = field(default=None, repr=False)

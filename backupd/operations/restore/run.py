@@ -30,7 +30,7 @@ from backupd.trace import Warned
 
 if TYPE_CHECKING:
     from backupd.catalog.repository import Repository
-    from backupd.operations.restore.choosing import Choice
+    from backupd.operations.restore.choosing import OpenedChoice
     from backupd.operations.restore.values import RestoreRequest, World
     from backupd.operations.verify.ledger import History
     from backupd.planning.restoring.restore import RestorePlan
@@ -83,7 +83,7 @@ def restore(
     )
 
 
-def _snapshot(choice: Choice, contents: Contents, plan: RestorePlan, schema: Schema) -> Snapshot:
+def _snapshot(choice: OpenedChoice, contents: Contents, plan: RestorePlan, schema: Schema) -> Snapshot:
     record = choice.record
     return Snapshot(
         contents,
@@ -105,7 +105,7 @@ def _require_rows(request: RestoreRequest, plan: RestorePlan) -> None:
         )
 
 
-def noted(choice: Choice, request: RestoreRequest, world: World) -> bool:
+def noted(choice: OpenedChoice, request: RestoreRequest, world: World) -> bool:
     """Tell the ledger. The database is there by now, so a ledger that cannot be told is a warning."""
     if world.note is None:
         return False

@@ -8,7 +8,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from backupd.cli import failures, output
-from backupd.planning.restoring.choosing import time_of
+from backupd.planning.restoring.selection import time_of
 
 if TYPE_CHECKING:
     from backupd.operations.restore import RestoreReport

@@ -12,7 +12,7 @@ from backupd.model.stored.documents import REDUCED
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-    from backupd.operations.restore.choosing import Choice
+    from backupd.operations.restore.choosing import OpenedChoice
     from backupd.operations.restore.contents import Contents
     from backupd.planning.restoring.restore import Piece, RestorePlan, TablePlan
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 class TenantContents:
     """The plan of a snapshot, by whose the pieces are."""
 
-    def __init__(self, choice: Choice, contents: Contents, plan: RestorePlan, tenant: str) -> None:
+    def __init__(self, choice: OpenedChoice, contents: Contents, plan: RestorePlan, tenant: str) -> None:
         self._contents = contents
         self._plan = plan
         names = {segment: choice.keys[segment].name for segment, _, _ in choice.record.parts}

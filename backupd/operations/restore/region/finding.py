@@ -12,15 +12,15 @@ from backupd.errors import (
     RefusedError,
     UsageError,
 )
-from backupd.operations.restore.choosing import read_history
-from backupd.planning.restoring.choosing import candidates, same_second
+from backupd.operations.restore.choosing import GenerationKeys, read_history, real_name
+from backupd.planning.restoring.selection import candidates, same_second
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
     from backupd.catalog.keys import SecretKeys
     from backupd.catalog.repository import Repository
-    from backupd.model.ids import GenerationId, SnapshotName
+    from backupd.model.ids import SnapshotName
     from backupd.model.stored.documents import Record
     from backupd.operations.restore.values import World
     from backupd.operations.verify.ledger import History
@@ -71,14 +71,12 @@ def find_databases(wanted: str, labels: Mapping[str, bool], repository: Reposito
     history = read_history(repository, world)
     faults: list[tuple[SnapshotName, BackupdError]] = []
     newest = _newest(names, labels, repository, faults)
-    opened: dict[GenerationId, SecretKeys] = {}
+    generations = GenerationKeys(repository, world.identity)
     databases: list[Found] = []
     purged = 0
     for name, record in newest.values():
         try:
-            if record.generation not in opened:
-                opened[record.generation] = repository.open_keys(world.identity, [record.generation])
-            found = _found(name, record, opened[record.generation], history)
+            found = _found(name, record, generations.keys(record.generation), history)
         except (DamageError, RefusedError) as error:
             faults.append((name, error))
         else:
@@ -128,12 +126,7 @@ def _records(
 
 def _found(name: SnapshotName, record: Record, keys: SecretKeys, history: History) -> Found | None:
     """None when a purge lists everything of it."""
-    called = record.database
-    if record.member is not None:
-        gone = history.explained.purged_in(record.generation)
-        left = [part[0] for part in record.parts if part[0] not in gone]
-        if not left:
-            return None
-        keys.require_unshredded(left[0])
-        called = keys[left[0]].name.database
-    return Found(record.database, record.member, name, record.exported, record.server, called)
+    called = record.database if record.member is None else real_name(record, keys, history.explained)
+    return (
+        None if called is None else Found(record.database, record.member, name, record.exported, record.server, called)
+    )
