@@ -142,7 +142,9 @@ class TerminalProgress:
         from rich.progress import Progress as Bars
 
         columns = (TextColumn("{task.description}"), BarColumn(bar_width=10), TextColumn("{task.fields[told]}"))
-        self._bars = Bars(*columns, console=Console(file=out), auto_refresh=False)
+        # What is printed meanwhile goes above the bars where both share a terminal; a file or a pipe keeps its own.
+        shared = sys.stdout.isatty()
+        self._bars = Bars(*columns, console=Console(file=out), auto_refresh=False, redirect_stdout=shared)
         self._meters = _Meters(clock)
         self._tasks: dict[str, TaskID] = {}
         self._drawn = 0.0

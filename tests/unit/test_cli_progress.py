@@ -4,6 +4,7 @@ import io
 
 import pytest
 
+from backupd.cli.output import print_lines
 from backupd.cli.progress import PlainProgress, TerminalProgress, watched
 from backupd.trace import PhaseDone, PhaseStarted, Progress, Warned
 
@@ -123,3 +124,15 @@ def test_no_terminal_and_quiet_get_lines(ticking_clock):
     for out, quiet in ((io.StringIO(), False), (Terminal(), True)):
         with watched(ticking_clock, quiet=quiet, out=out) as trace:
             assert isinstance(trace, PlainProgress)
+
+
+def test_what_goes_to_a_file_goes_there_while_bars_are_drawn(ticking_clock, monkeypatch):
+    """`restore runbook … > runbook.txt` at a terminal: the bars are the terminal's, the facts the file's."""
+    file, terminal = io.StringIO(), Terminal()
+    monkeypatch.setattr("sys.stdout", file)
+
+    with TerminalProgress(terminal, ticking_clock).shown():
+        print_lines(["step 1"])
+
+    assert file.getvalue() == "step 1\n"
+    assert "step 1" not in terminal.getvalue()
