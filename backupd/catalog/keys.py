@@ -64,7 +64,8 @@ class SecretKeys:
         if self.shredded(segment):
             raise DamageError(
                 f"'{self._shredded[segment]}' lacks the key of segment {segment}, and no ledger says it was purged",
-                hint="Somebody removed keys. Fetch the keyring from another store, or from the store's own snapshots.",
+                hint="Somebody removed keys. Fetch the keyring from another store, or from the store's own snapshots "
+                "(`backupd manual incidents`).",
             )
 
     def class_of(self, segment: Pseudonym) -> ClassTag | None:

@@ -30,6 +30,8 @@ The way from nothing to a proven backup:
   backupd verify be --read-data 10% --identity ops.identity
   backupd restore database be app --snapshot latest --target "dbname=app_restored" --identity ops.identity
 
+`backupd manual` lists everything else there is to read.
+
 \b
 Files and environment:
   /etc/backupd/backupd.toml   the configuration, unless --config or BACKUPD_CONFIG says otherwise

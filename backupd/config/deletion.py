@@ -31,38 +31,60 @@ Most = Annotated[int, Field(ge=1, le=1_000_000)]
 class KeeperSection(Section):
     """`[keeper]`: this machine expires, purges and attests."""
 
-    signing_key_file: SecretFile
-    """Signs ledger entries and attestations; another key than a writer's."""
-    most_tenants: Most = 10
-    """Tenants purged in one run, above which a second confirmation is needed."""
-    most_snapshots: Most = 200
-    """Likewise for snapshots expired."""
-    clock_tolerance: Annotated[Duration, within(_SECOND, _HOUR)] = timedelta(minutes=5)
-    """How far this machine's clock may be from a store's before nothing is removed. At most an hour: the least that a
-    region's own clock tolerance can be."""
+    signing_key_file: SecretFile = Field(
+        description="The key that signs ledger entries and attestations, another one than that of a writer. A "
+        "machine with this section is a keeper."
+    )
+    most_tenants: Most = Field(
+        default=10, description="Purging more tenants than this in one run needs a second confirmation."
+    )
+    most_snapshots: Most = Field(
+        default=200, description="Expiring more snapshots than this in one run needs a second confirmation."
+    )
+    clock_tolerance: Annotated[Duration, within(_SECOND, _HOUR)] = Field(
+        default=timedelta(minutes=5),
+        description="How far this machine's clock may be from that of a store before nothing is removed; at "
+        "most an hour, the least that a region's own tolerance can be.",
+    )
 
 
 class CopySection(Section):
     """One `[[copies]]`: a kind of copy of whole stores that backupd neither makes nor sees."""
 
-    name: Name
-    keep: Annotated[Duration, within(_HOUR)]
-    """The longest that one of them lives: all deadlines wait for it."""
-    regions: Annotated[tuple[RegionLabel, ...], Several] = ()
-    """Whose stores it is of; empty: every region's."""
+    name: Name = Field(
+        description="The name of a kind of copy of whole stores that backupd neither makes nor sees, as "
+        "attestations show it."
+    )
+    keep: Annotated[Duration, within(_HOUR)] = Field(
+        description="The longest time that one of these copies lives: every deadline waits for it."
+    )
+    regions: Annotated[tuple[RegionLabel, ...], Several] = Field(
+        default=(), description="The regions whose stores are copied. If empty, all are."
+    )
 
 
 class RetentionSection(Section):
     """`[regions.NAME.retention]`: which snapshots are kept, counted from the present and not from the newest."""
 
-    keep_within: Duration = 14 * _DAY
-    daily: Count = 30
-    weekly: Count = 8
-    monthly: Count = 0
-    max_age: Annotated[Duration, within(_DAY, 3660 * _DAY)] = 90 * _DAY
-    """No snapshot is kept longer, counted from its exported snapshot, whatever the other rules say."""
-    keep_minimum: Annotated[int, Field(ge=1, le=1000)] = 3
-    """The newest proven snapshots of each database that are kept when no rule keeps them."""
+    keep_within: Duration = Field(default=14 * _DAY, description="Every snapshot that is at most this old is kept.")
+    daily: Count = Field(
+        default=30,
+        description="For how many days (UTC), counted back from the present, the newest snapshot of the day is kept.",
+    )
+    weekly: Count = Field(
+        default=8, description="For how many weeks, which begin on Monday, the newest snapshot of the week is kept."
+    )
+    monthly: Count = Field(default=0, description="For how many months the newest snapshot of the month is kept.")
+    max_age: Annotated[Duration, within(_DAY, 3660 * _DAY)] = Field(
+        default=90 * _DAY,
+        description="No snapshot is kept longer than this, counted from its exported snapshot, whatever the "
+        "other rules say.",
+    )
+    keep_minimum: Annotated[int, Field(ge=1, le=1000)] = Field(
+        default=3,
+        description="How many of the newest proven snapshots of each database are kept when no rule keeps "
+        "them, but never beyond `max_age`.",
+    )
 
     @model_validator(mode="after")
     def _within_the_maximum(self) -> RetentionSection:
@@ -75,12 +97,19 @@ class RetentionSection(Section):
 class QuerySection(Section):
     """`[regions.NAME.lifecycle.query]`: where the dates of tenants come from."""
 
-    database: Name | None = None
-    """The label of one of the region's databases."""
-    dsn: Dsn | None = None
-    passfile: SecretFile | None = None
-    sql: SelectStatement
-    """Columns tenant, unsubscribed_at, erase_requested_at; optional data_class, moved_to, live_purged_at."""
+    database: Name | None = Field(
+        default=None,
+        description="The label of the database of this region that knows the dates of tenants. A query has "
+        "this or `dsn`.",
+    )
+    dsn: Dsn | None = Field(
+        default=None, description="The connection string of a database that knows the dates of tenants."
+    )
+    passfile: SecretFile | None = Field(default=None, description="The password file for `dsn`.")
+    sql: SelectStatement = Field(
+        description="One `SELECT` with the columns `tenant`, `unsubscribed_at`, `erase_requested_at`, and "
+        "where they exist `data_class`, `moved_to`, `live_purged_at`."
+    )
 
     @model_validator(mode="after")
     def _one_address(self) -> QuerySection:
@@ -94,23 +123,38 @@ class QuerySection(Section):
 class LifecycleSection(Section):
     """`[regions.NAME.lifecycle]`: the promise to tenants who leave, and the terms it is made of."""
 
-    window: Annotated[Duration, within(_DAY, 3660 * _DAY)] = 180 * _DAY
-    """From unsubscribing to the last byte gone, everywhere."""
-    grace: Duration = 30 * _DAY
-    """After unsubscribing, coming back is instant for at least so long; only erasure on request is earlier."""
-    purge_after: Duration | None = None
-    """After unsubscribing; None: as late as the window allows."""
-    expiry_gap: Annotated[Duration, within(_HOUR)] = 2 * _DAY
-    """The longest time between two successful keeper runs."""
-    store_snapshots: Duration = 8 * _DAY
-    """The longest a snapshot that a store makes of itself may live; compared with what is observed."""
-    clock_tolerance: Annotated[Duration, within(_HOUR)] = _DAY
-    repair_slack: Duration = 7 * _DAY
-    """Time to notice that something does not run, and to mend it."""
-    early_within: Annotated[Duration, within(_HOUR)] = 3 * _DAY
-    """From a request to erase to the purge."""
-    release_within: Annotated[Duration, within(_HOUR)] = 7 * _DAY
-    """From the release of a hold to the purge, when its date passed meanwhile."""
+    window: Annotated[Duration, within(_DAY, 3660 * _DAY)] = Field(
+        default=180 * _DAY, description="The time from unsubscribing until the last byte is gone everywhere."
+    )
+    grace: Duration = Field(
+        default=30 * _DAY,
+        description="After unsubscribing, coming back is instant for at least this long. Only erasure on "
+        "request is earlier.",
+    )
+    purge_after: Duration | None = Field(
+        default=None,
+        description="The time from unsubscribing to the purge. Without it, the purge is as late as the window allows.",
+    )
+    expiry_gap: Annotated[Duration, within(_HOUR)] = Field(
+        default=2 * _DAY, description="The longest time between two successful runs of the keeper."
+    )
+    store_snapshots: Duration = Field(
+        default=8 * _DAY,
+        description="The longest time that a store's own snapshots live; it is compared with what is seen.",
+    )
+    clock_tolerance: Annotated[Duration, within(_HOUR)] = Field(
+        default=_DAY, description="How much clocks and civil dates may differ."
+    )
+    repair_slack: Duration = Field(
+        default=7 * _DAY, description="The time to notice that something stands still, and to mend it."
+    )
+    early_within: Annotated[Duration, within(_HOUR)] = Field(
+        default=3 * _DAY, description="The time from a request to erase until the purge."
+    )
+    release_within: Annotated[Duration, within(_HOUR)] = Field(
+        default=7 * _DAY,
+        description="The time from the release of a hold until the purge, where its date has passed meanwhile.",
+    )
     query: QuerySection | None = None
 
     @model_validator(mode="after")

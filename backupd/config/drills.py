@@ -31,28 +31,55 @@ _GIB = 1 << 30
 class DrillSection(Section):
     """`[drill]`: this machine restores backups into a server of its own, and checks them."""
 
-    identity: SecretFile
-    """A file of its own, whose recipient the backups are sealed to."""
-    passphrase_file: SecretFile
-    escrow_identity: SecretFile | None = None
-    """The identity kept for a disaster; with it, drills try that it opens what theirs opens."""
-    escrow_passphrase_file: SecretFile | None = None
-    scratch_dir: AbsolutePath | None = None
-    """Where servers of drills lie while they run; None: in the spool folder."""
-    user: User | None = None
-    """Who runs them where drills run as root; None: nobody."""
-    target_dsn: Dsn | None = None
-    """A server set aside for drills, and marked as such; None: each makes one of its own."""
-    target_service: Service | None = None
-    target_passfile: SecretFile | None = None
-    target_servicefile: SecretFile | None = None
-    memory: Annotated[Size, Field(ge=_GIB // 2)] = 2 * _GIB
-    """Of one process of a server that a drill makes; its caches and sorts are made to fit."""
-    max_size: Annotated[Size, Field(ge=_GIB)] = 256 * _GIB
-    restore_limit: Annotated[Duration, within(_SECOND)] = 12 * _HOUR
-    check_limit: Annotated[Duration, within(_SECOND)] = 12 * _HOUR
-    damage_every: Annotated[int, Field(ge=0, le=1000)] = 10
-    """Every so many drills, one damages what it fetches, and must notice; 0: none does."""
+    identity: SecretFile = Field(
+        description="The identity file that drills open backups with, one of its own. A machine with this "
+        "section drills."
+    )
+    passphrase_file: SecretFile = Field(description="The file with the passphrase of `identity`.")
+    escrow_identity: SecretFile | None = Field(
+        default=None,
+        description="The identity kept for a disaster. With it, drills try that it opens what theirs opens.",
+    )
+    escrow_passphrase_file: SecretFile | None = Field(
+        default=None, description="The file with the passphrase of `escrow_identity`."
+    )
+    scratch_dir: AbsolutePath | None = Field(
+        default=None,
+        description="The folder where the server of a drill lies while it runs. Without it, the spool folder is used.",
+    )
+    user: User | None = Field(
+        default=None, description="The user who runs that server where drills run as root. Without it, `nobody` does."
+    )
+    target_dsn: Dsn | None = Field(
+        default=None,
+        description="The connection string, without a password, of a server set aside for drills. Without it, "
+        "each drill makes a server of its own.",
+    )
+    target_service: Service | None = Field(default=None, description="The same server, as the name of a service.")
+    target_passfile: SecretFile | None = Field(
+        default=None, description="The password file of that server, written as `.pgpass` is."
+    )
+    target_servicefile: SecretFile | None = Field(
+        default=None,
+        description="The file in which `target_service` is looked up. Without it, libpq looks where it always does.",
+    )
+    memory: Annotated[Size, Field(ge=_GIB // 2)] = Field(
+        default=2 * _GIB,
+        description="How much memory any one process of the drill's own server may have. Its caches and sorts "
+        "are made to fit.",
+    )
+    max_size: Annotated[Size, Field(ge=_GIB)] = Field(
+        default=256 * _GIB, description="How much room on the disk the drill's own server may take."
+    )
+    restore_limit: Annotated[Duration, within(_SECOND)] = Field(
+        default=12 * _HOUR, description="A drill whose restore takes longer is stopped, and has no verdict."
+    )
+    check_limit: Annotated[Duration, within(_SECOND)] = Field(
+        default=12 * _HOUR, description="A drill whose checks take longer is stopped, and has no verdict."
+    )
+    damage_every: Annotated[int, Field(ge=0, le=1000)] = Field(
+        default=10, description="One of this many drills damages what it fetches, and must notice. With 0, none does."
+    )
 
     @model_validator(mode="after")
     def _escrow_opens(self) -> DrillSection:
@@ -77,13 +104,17 @@ class DrillSection(Section):
 class AssertionSection(Section):
     """One `[[regions.NAME.assertions]]`: what must be true in a restored database."""
 
-    name: QueryName
-    database: Name
-    """The label of one of the region's databases."""
-    sql: SelectStatement
-    """Returns one row of one whole number."""
-    exact: int | None = None
-    minimum: int | None = None
+    name: QueryName = Field(
+        description="The name of a query whose answer must be right in a restored database, as reports show it."
+    )
+    database: Name = Field(description="The label of the database of this region that is asked.")
+    sql: SelectStatement = Field(
+        description="One `SELECT` that returns one row of one whole number, which no report shows."
+    )
+    exact: int | None = Field(
+        default=None, description="The number that the answer must be. An assertion has this, `minimum`, or both."
+    )
+    minimum: int | None = Field(default=None, description="The least number that the answer may be.")
 
     @model_validator(mode="after")
     def _asks(self) -> AssertionSection:
@@ -95,11 +126,20 @@ class AssertionSection(Section):
 class ObjectivesSection(Section):
     """`[regions.NAME.objectives]`: a drill beyond one of these fails, and one that does not come is missed."""
 
-    rpo: Annotated[Duration, within(_SECOND)] | None = None
-    """The most that may be lost: from the newest snapshot that can be restored to the present."""
-    rto: Annotated[Duration, within(_SECOND)] | None = None
-    """From the beginning of a restore to a database that was checked."""
-    drill_every: Annotated[Duration, within(_HOUR)] | None = None
-    """The longest time between two drills; None: none is missed."""
-    approval: Approval | None = None
-    """Where it is written who approved them."""
+    rpo: Annotated[Duration, within(_SECOND)] | None = Field(
+        default=None,
+        description="The most that may be lost, from the newest snapshot that can be restored to the present. "
+        "A drill that measures more fails.",
+    )
+    rto: Annotated[Duration, within(_SECOND)] | None = Field(
+        default=None,
+        description="The longest that a restore may take, from its beginning to a database that was checked. "
+        "A drill that takes longer fails.",
+    )
+    drill_every: Annotated[Duration, within(_HOUR)] | None = Field(
+        default=None,
+        description="The longest time between two drills. One that is late by a fourth of it more is missed.",
+    )
+    approval: Approval | None = Field(
+        default=None, description="The number of the decision that set these objectives, for reports."
+    )

@@ -36,11 +36,11 @@ def _plain(value: Any) -> Any:
         return {name: _plain(below) for name, below in value.items()}
     if isinstance(value, tuple):
         return [_plain(below) for below in value]
-    return _spelt(value)
+    return spelt(value)
 
 
-def _spelt(value: Any) -> Any:
-    """As it is written, where that is not the value itself."""
+def spelt(value: Any) -> Any:
+    """The value as it is written in the file, where that is not the value itself."""
     if isinstance(value, FileRef):
         return value.text
     if isinstance(value, timedelta):

@@ -56,32 +56,64 @@ class Credential(NamedTuple):
 class Node(Section):
     """`[node]`: this machine."""
 
-    name: Name
-    location: Name | None = None
-    """Where this machine stands; rows of a region are restored here only if its locations allow it. None: not known."""
-    state_dir: AbsolutePath = Path("/var/lib/backupd")
-    spool_dir: AbsolutePath = Path("/var/spool/backupd")
-    spool_size: Annotated[Size, Field(ge=64 * _MIB)] = 2048 * _MIB
-    """Bytes of sealed objects that may wait for a slow store."""
-    signing_key_file: SecretFile | None = None
-    """None: this machine verifies and restores, and writes no backups."""
-    tenant_key_file: SecretFile | None = None
-    """64 hex digits, from which tenants' opaque ids and tags are made: the same file on writers and keepers. None: this
-    machine can neither back up nor purge."""
-    workers: Annotated[int, Field(ge=1, le=64)] = 2
-    compression_level: Annotated[int, Field(ge=1, le=19)] = 3
-    """zstd's; above 19 its window would not fit the memory promised."""
-    lock_timeout: Annotated[Duration, within(_SECOND)] = timedelta(seconds=30)
-    client_dirs: Annotated[tuple[AbsolutePath, ...], Several] = ()
-    """Folders with pg_dump and pg_restore, searched before PATH and the distribution's."""
+    name: Name = Field(description="The name of this machine, as snapshots, leases and reports show it.")
+    location: Name | None = Field(
+        default=None,
+        description="Where this machine stands. A region is restored or drilled here only if its `locations` "
+        "hold it. Without it, that is not checked.",
+    )
+    state_dir: AbsolutePath = Field(
+        default=Path("/var/lib/backupd"),
+        description="The folder of the writer's index, for each region and store. Losing it means that the "
+        "next backup starts a new generation.",
+    )
+    spool_dir: AbsolutePath = Field(
+        default=Path("/var/spool/backupd"), description="The folder of sealed objects that wait for a store."
+    )
+    spool_size: Annotated[Size, Field(ge=64 * _MIB)] = Field(
+        default=2048 * _MIB, description="How many bytes of sealed objects may wait for a slow store."
+    )
+    signing_key_file: SecretFile | None = Field(
+        default=None,
+        description="The key that this writer signs with. A machine without one verifies and restores, and "
+        "makes no backups.",
+    )
+    tenant_key_file: SecretFile | None = Field(
+        default=None,
+        description="64 random hex digits, from which the opaque ids and tags of tenants are made: the same "
+        "file on writers and keepers. A machine without it can neither back up nor purge.",
+    )
+    workers: Annotated[int, Field(ge=1, le=64)] = Field(
+        default=2, description="How many processes read, compress and seal."
+    )
+    compression_level: Annotated[int, Field(ge=1, le=19)] = Field(
+        default=3, description="The level of zstd, at most 19: above that its window would not fit the memory promised."
+    )
+    lock_timeout: Annotated[Duration, within(_SECOND)] = Field(
+        default=timedelta(seconds=30),
+        description="How long a backup tries to lock its tables (`ACCESS SHARE`), in tries of a second, and how long "
+        "others may wait for tables that it has locked. Then it ends as busy (exit status 4) and is tried again "
+        "later. A restore in place tries as long for its own locks.",
+    )
+    client_dirs: Annotated[tuple[AbsolutePath, ...], Several] = Field(
+        default=(),
+        description="Folders with `pg_dump` and `pg_restore`, searched before PATH and the folders of the "
+        "distribution.",
+    )
 
 
 class Trust(Section):
     """`[trust]`: whose signatures are believed."""
 
-    signers: Annotated[tuple[SignerKey, ...], Several] = ()
-    """Empty: the signers the repository itself names are believed, and their fingerprints printed."""
-    keepers: Annotated[tuple[SignerKey, ...], Several] = ()
+    signers: Annotated[tuple[SignerKey, ...], Several] = Field(
+        default=(),
+        description="The public keys of writers that are believed. If empty, the signers named in the "
+        "repository are believed, and their fingerprints are printed.",
+    )
+    keepers: Annotated[tuple[SignerKey, ...], Several] = Field(
+        default=(),
+        description="The public keys of keepers whose ledger entries are believed. If empty, those of the signers are.",
+    )
 
     @property
     def ledger(self) -> tuple[str, ...]:
@@ -92,29 +124,42 @@ class Trust(Section):
 class SftpStore(Section):
     """`[stores.NAME]` with `kind = "sftp"`."""
 
-    kind: Literal["sftp"]
-    host: Host
-    port: Annotated[int, Field(ge=1, le=65535)] = 22
-    user: User
-    key: SecretFile
-    keeper_user: User | None = None
-    """Who may remove; None: `user`."""
-    keeper_key: SecretFile | None = None
-    """None: `key`. Read on keepers only."""
-    keeper_path: RemotePath | None = None
-    """The same folder as the keeper's account sees it; None: `path`."""
-    ingest: bool = False
-    """Whether writers only hand in what they write, and the keeper takes it: for accounts with sub-accounts."""
-    host_keys: Annotated[tuple[HostKey, ...], Several, Field(min_length=1)]
-    path: RemotePath
-    location: Name
-    connections: Annotated[int, Field(ge=1, le=32)] = 4
-    bandwidth: Bandwidth = 0
-    """Bytes per second; 0 is unlimited."""
-    deadline: Annotated[Duration, within(_SECOND)] = timedelta(seconds=60)
-    """How long one request may go without any progress."""
-    patience: Duration = timedelta(minutes=10)
-    """How long a broken connection is made anew before a run gives up."""
+    kind: Literal["sftp"] = Field(
+        description='The kind of the store: `"sftp"` for an SSH account, `"directory"` for a mounted disk.'
+    )
+    host: Host = Field(description="The server's name or address.")
+    port: Annotated[int, Field(ge=1, le=65535)] = Field(default=22, description="The port of the server's SSH service.")
+    user: User = Field(description="The account that writers log in to.")
+    key: SecretFile = Field(description="The private SSH key of writers, without a passphrase.")
+    keeper_user: User | None = Field(
+        default=None, description="The account that keepers log in to, which may remove. Without it, `user` is."
+    )
+    keeper_key: SecretFile | None = Field(
+        default=None, description="The private SSH key of keepers, read on keepers only. Without it, `key` is."
+    )
+    keeper_path: RemotePath | None = Field(
+        default=None, description="The same folder as the account of keepers sees it. Without it, `path` is."
+    )
+    ingest: bool = Field(
+        default=False,
+        description="Whether writers only hand in what they write and `backupd ingest` on the keeper takes "
+        "it, for accounts with sub-accounts.",
+    )
+    host_keys: Annotated[tuple[HostKey, ...], Several, Field(min_length=1)] = Field(
+        description="The server's public host keys, pinned: no other is accepted."
+    )
+    path: RemotePath = Field(description="The folder on the store. Each region gets a folder in it.")
+    location: Name = Field(description="Where the store stands, compared with the `locations` of regions.")
+    connections: Annotated[int, Field(ge=1, le=32)] = Field(
+        default=4, description="How many connections may be open at once."
+    )
+    bandwidth: Bandwidth = Field(default=0, description="How many bytes a second may be sent and fetched at most.")
+    deadline: Annotated[Duration, within(_SECOND)] = Field(
+        default=timedelta(seconds=60), description="How long one request may go without any progress."
+    )
+    patience: Duration = Field(
+        default=timedelta(minutes=10), description="How long a broken connection is tried again before a run gives up."
+    )
 
     @model_validator(mode="after")
     def _taken_by_another(self) -> SftpStore:
@@ -136,10 +181,12 @@ class SftpStore(Section):
 class DirectoryStore(Section):
     """`[stores.NAME]` with `kind = "directory"`: a mounted disk, tests, the demo."""
 
-    kind: Literal["directory"]
-    path: AbsolutePath
-    location: Name
-    bandwidth: Bandwidth = 0
+    kind: Literal["directory"] = Field(
+        description='The kind of the store: `"sftp"` for an SSH account, `"directory"` for a mounted disk.'
+    )
+    path: AbsolutePath = Field(description="The folder on the store. Each region gets a folder in it.")
+    location: Name = Field(description="Where the store stands, compared with the `locations` of regions.")
+    bandwidth: Bandwidth = Field(default=0, description="How many bytes a second may be sent and fetched at most.")
 
 
 StoreSection = Annotated[SftpStore | DirectoryStore, Field(discriminator="kind")]
@@ -148,24 +195,49 @@ StoreSection = Annotated[SftpStore | DirectoryStore, Field(discriminator="kind")
 class TenancySection(Section):
     """`tenancy = {…}` of a database: how its rows belong to tenants."""
 
-    kind: Annotated[TenancyKind, Field(strict=False)]
-    column: Identifier | None = None
-    schema_pattern: TenantPattern | None = None
-    database_pattern: TenantPattern | None = None
-    role_pattern: TenantPattern | None = None
-    unclassified: Literal["refuse", "shared"] = "refuse"
-    default_class: Name = "uploaded"
+    kind: Annotated[TenancyKind, Field(strict=False)] = Field(
+        description="How rows belong to tenants: by a column, by schema, by database, or not at all."
+    )
+    column: Identifier | None = Field(
+        default=None, description='The column that says whose a row is, for `kind = "column"`.'
+    )
+    schema_pattern: TenantPattern | None = Field(
+        default=None, description="A regular expression with a group `tenant` for schemas that are named after tenants."
+    )
+    database_pattern: TenantPattern | None = Field(
+        default=None,
+        description="A regular expression with a group `tenant` for databases that are named after tenants.",
+    )
+    role_pattern: TenantPattern | None = Field(
+        default=None, description="A regular expression with a group `tenant` for roles that are named after tenants."
+    )
+    unclassified: Literal["refuse", "shared"] = Field(
+        default="refuse",
+        description='What a table that nobody mapped does: stop the run (`"refuse"`), or count as shared.',
+    )
+    default_class: Name = Field(default="uploaded", description="The data class of tables that no entry gives one.")
 
 
 class TableSection(Section):
     """One `[[….tables]]`: the first whose `match` covers a table decides about it."""
 
-    match: Annotated[tuple[TablePattern, ...], Several, Field(min_length=1)]
-    column: Identifier | None = None
-    path: Annotated[tuple[Identifier, ...], Several] = ()
-    shared: bool = False
-    data_class: Annotated[Name | None, Field(alias="class")] = None
-    null_tenant: Literal["refuse", "shared"] = "refuse"
+    match: Annotated[tuple[TablePattern, ...], Several, Field(min_length=1)] = Field(
+        description="Patterns over `schema.table`. The first entry that matches a table decides about it."
+    )
+    column: Identifier | None = Field(
+        default=None,
+        description="The column that says whose a row is, where it is another than the one of the database.",
+    )
+    path: Annotated[tuple[Identifier, ...], Several] = Field(
+        default=(), description="The foreign keys to follow to a table with a tenant."
+    )
+    shared: bool = Field(default=False, description="Whether the rows belong to nobody in particular.")
+    data_class: Annotated[Name | None, Field(alias="class")] = Field(
+        default=None, description="The data class of the table."
+    )
+    null_tenant: Literal["refuse", "shared"] = Field(
+        default="refuse", description='What rows without a tenant do: stop the run (`"refuse"`), or count as shared.'
+    )
 
     @model_validator(mode="after")
     def _one_way(self) -> TableSection:
@@ -177,11 +249,17 @@ class TableSection(Section):
 class DatabaseSection(Section):
     """`[regions.NAME.databases.LABEL]`: one database, or one server's databases when tenancy is by database."""
 
-    dsn: Dsn | None = None
-    service: Service | None = None
-    passfile: SecretFile | None = None
-    servicefile: SecretFile | None = None
-    """Where `service` is looked up; None: where libpq looks."""
+    dsn: Dsn | None = Field(
+        default=None, description="The connection string, without a password. A database has this or `service`."
+    )
+    service: Service | None = Field(
+        default=None, description="The section of `pg_service.conf` to connect by. A database has this or `dsn`."
+    )
+    passfile: SecretFile | None = Field(default=None, description="The password file, written as `.pgpass` is.")
+    servicefile: SecretFile | None = Field(
+        default=None,
+        description="The file in which `service` is looked up. Without it, libpq looks where it always does.",
+    )
     tenancy: TenancySection
     tables: Annotated[tuple[TableSection, ...], Several] = ()
 
@@ -195,9 +273,15 @@ class DatabaseSection(Section):
 class RegionSection(Section):
     """`[regions.NAME]`: databases, and where their backups may go."""
 
-    locations: Annotated[tuple[Name, ...], Several, Field(min_length=1)]
-    stores: Annotated[tuple[Name, ...], Several, Field(min_length=1)]
-    generation: Annotated[Duration, within(_DAY, 366 * _DAY)] = 28 * _DAY
+    locations: Annotated[tuple[Name, ...], Several, Field(min_length=1)] = Field(
+        description="The places where backups of this region may lie, and where it may be restored."
+    )
+    stores: Annotated[tuple[Name, ...], Several, Field(min_length=1)] = Field(
+        description="The stores that backups of this region go to."
+    )
+    generation: Annotated[Duration, within(_DAY, 366 * _DAY)] = Field(
+        default=28 * _DAY, description="How long snapshots share chunks and keys before a new full copy."
+    )
     databases: Annotated[dict[Name, DatabaseSection], Field(min_length=1)]
     retention: RetentionSection = RetentionSection()
     lifecycle: LifecycleSection = LifecycleSection()
@@ -209,12 +293,18 @@ class RegionSection(Section):
 class ClassSection(Section):
     """`[classes.NAME]`: what a data class asks of a backup."""
 
-    backup: Annotated[ClassPolicy | None, Field(strict=False)] = None
-    """None: as the class is without being written, and standard for one that is new."""
-    max_age: Annotated[Duration, within(_DAY)] | None = None
-    """None: only the region's own maximum counts."""
-    clock: Literal["tenant", "own"] = "tenant"
-    """own: the class has an unsubscribe date of its own in each tenant."""
+    backup: Annotated[ClassPolicy | None, Field(strict=False)] = Field(
+        default=None,
+        description='Whether rows of this class are backed up: `"standard"`, or `"never"` for the structure '
+        "only. Without it, `operation` and `session` are never backed up and all others are.",
+    )
+    max_age: Annotated[Duration, within(_DAY)] | None = Field(
+        default=None, description="A maximum age of its own, where it is less than that of the region."
+    )
+    clock: Literal["tenant", "own"] = Field(
+        default="tenant",
+        description='Whether the class leaves with its tenant, or has an unsubscribe date of its own (`"own"`).',
+    )
 
 
 DEFAULT_CLASSES = {
@@ -228,11 +318,12 @@ DEFAULT_CLASSES = {
 
 
 class Config(Section):
-    """The whole file."""
+    """The keys at the top of the file, before its sections."""
 
     node: Node
-    recipients: Annotated[tuple[AbsolutePath, ...], Several, Field(min_length=1)]
-    """Recipient files: who will be able to read the backups."""
+    recipients: Annotated[tuple[AbsolutePath, ...], Several, Field(min_length=1)] = Field(
+        description="The recipient files: who will be able to read the backups."
+    )
     trust: Trust = Trust()
     keeper: KeeperSection | None = None
     """None: this machine removes nothing."""

@@ -23,36 +23,50 @@ KINDS = ("backup", "ingest", "sync", "purge", "expire", "verify", "observe", "dr
 class ScheduleSection(Section):
     """`[schedule]`: when the daemon works, where a region does not say otherwise."""
 
-    zone: Zone = "UTC"
-    """Of times that name none."""
-    backup: TimetableText = parse_timetable("daily 01:30")
-    ingest: TimetableText = parse_timetable("every 10m")
-    """Taking what nodes hand in, on stores that have them do so."""
-    sync: TimetableText = parse_timetable("every 1h")
-    """Reading the configured query for tenants' dates."""
-    purge: TimetableText = parse_timetable("daily 03:30")
-    expire: TimetableText = parse_timetable("daily 04:00")
-    verify: TimetableText = parse_timetable("daily 05:00")
-    observe: TimetableText = parse_timetable("every 15m")
-    """Looking how the region stands on its stores."""
-    drill: TimetableText = parse_timetable("weekly sun 06:00")
-    verify_share: Share = "10%"
-    """Of the content that each verify reads, least recently read first."""
+    zone: Zone = Field(default="UTC", description="The time zone of times that name none.")
+    backup: TimetableText = Field(
+        default=parse_timetable("daily 01:30"),
+        description='When `backupd daemon` backs up. Timetables are `"daily 06:00,18:00 Europe/Brussels"`, '
+        '`"weekly mon,thu 04:00"`, `"every 6h"` or `"never"`.',
+    )
+    ingest: TimetableText = Field(
+        default=parse_timetable("every 10m"),
+        description="When a keeper takes what nodes hand in, from stores with `ingest`.",
+    )
+    sync: TimetableText = Field(
+        default=parse_timetable("every 1h"), description="When a keeper reads the query for tenants' dates."
+    )
+    purge: TimetableText = Field(default=parse_timetable("daily 03:30"), description="When a keeper purges.")
+    expire: TimetableText = Field(
+        default=parse_timetable("daily 04:00"), description="When a keeper expires snapshots."
+    )
+    verify: TimetableText = Field(default=parse_timetable("daily 05:00"), description="When stores are verified.")
+    observe: TimetableText = Field(
+        default=parse_timetable("every 15m"), description="When the daemon looks how regions stand on their stores."
+    )
+    drill: TimetableText = Field(
+        default=parse_timetable("weekly sun 06:00"), description="When a machine that drills does so."
+    )
+    verify_share: Share = Field(
+        default="10%",
+        description='How much of the content each verification reads, least recently read first: `"all"`, '
+        '`"none"` or a percentage.',
+    )
 
 
 class RegionScheduleSection(Section):
     """`[regions.NAME.schedule]`: None is what `[schedule]` says."""
 
-    zone: Zone | None = None
-    backup: TimetableText | None = None
-    ingest: TimetableText | None = None
-    sync: TimetableText | None = None
-    purge: TimetableText | None = None
-    expire: TimetableText | None = None
-    verify: TimetableText | None = None
-    observe: TimetableText | None = None
-    drill: TimetableText | None = None
-    verify_share: Share | None = None
+    zone: Zone | None = Field(default=None, description="Replaces `schedule.zone` for this region.")
+    backup: TimetableText | None = Field(default=None, description="Replaces `schedule.backup` for this region.")
+    ingest: TimetableText | None = Field(default=None, description="Replaces `schedule.ingest` for this region.")
+    sync: TimetableText | None = Field(default=None, description="Replaces `schedule.sync` for this region.")
+    purge: TimetableText | None = Field(default=None, description="Replaces `schedule.purge` for this region.")
+    expire: TimetableText | None = Field(default=None, description="Replaces `schedule.expire` for this region.")
+    verify: TimetableText | None = Field(default=None, description="Replaces `schedule.verify` for this region.")
+    observe: TimetableText | None = Field(default=None, description="Replaces `schedule.observe` for this region.")
+    drill: TimetableText | None = Field(default=None, description="Replaces `schedule.drill` for this region.")
+    verify_share: Share | None = Field(default=None, description="Replaces `schedule.verify_share` for this region.")
 
     def over(self, general: ScheduleSection) -> ScheduleSection:
         """What holds for the region."""
@@ -63,20 +77,32 @@ class RegionScheduleSection(Section):
 class DaemonSection(Section):
     """`[daemon]`: how the daemon runs its jobs."""
 
-    heavy: Annotated[int, Field(ge=1, le=64)] = 2
-    """Backups, verifications, drills and removals at once, on this machine."""
-    heavy_per_region: Annotated[int, Field(ge=1, le=64)] = 1
-    """The same in one region."""
-    deadline: Annotated[Duration, within(_SECOND)] = _DAY + _HOUR
-    """A job that takes longer is ended."""
-    stall: Annotated[Duration, within(_SECOND)] = _HOUR
-    """A job that neither tells of progress nor computes for so long is ended."""
-    stop_within: Annotated[Duration, within(_SECOND, _HOUR)] = timedelta(seconds=80)
-    """From the signal to the daemon's end: less than TimeoutStopSec= of its unit."""
-    spread: Annotated[Duration, within(timedelta(0), _DAY)] = 2 * _MINUTE
-    """What was missed is caught up with within so much after the start, so that not all machines begin at once."""
-    retry_after: Annotated[Duration, within(_SECOND, _DAY)] = _MINUTE
-    """From a failure that trying again can help to the next try; doubled each time, up to an hour."""
+    heavy: Annotated[int, Field(ge=1, le=64)] = Field(
+        default=2, description="How many backups, verifications, removals and drills may run at once on this machine."
+    )
+    heavy_per_region: Annotated[int, Field(ge=1, le=64)] = Field(
+        default=1, description="How many of them may run at once in one region."
+    )
+    deadline: Annotated[Duration, within(_SECOND)] = Field(
+        default=_DAY + _HOUR, description="A job that takes longer is ended."
+    )
+    stall: Annotated[Duration, within(_SECOND)] = Field(
+        default=_HOUR, description="A job that neither reports progress nor computes for this long is ended."
+    )
+    stop_within: Annotated[Duration, within(_SECOND, _HOUR)] = Field(
+        default=timedelta(seconds=80),
+        description="How long the daemon may take to end, from the signal on: less than `TimeoutStopSec=` of its unit.",
+    )
+    spread: Annotated[Duration, within(timedelta(0), _DAY)] = Field(
+        default=2 * _MINUTE,
+        description="What was missed starts within this time after the daemon, each machine and region at a "
+        "moment of its own.",
+    )
+    retry_after: Annotated[Duration, within(_SECOND, _DAY)] = Field(
+        default=_MINUTE,
+        description="The time from a failure that trying again can help to the next try. It doubles each "
+        "time, up to an hour.",
+    )
 
 
 def timetable_of(section: ScheduleSection, kind: str) -> Timetable:

@@ -18,29 +18,47 @@ _DAY = timedelta(days=1)
 class MetricsSection(Section):
     """`[metrics]`: figures for Prometheus. Off unless configured: several units may share a file, and no port."""
 
-    listen: Listen | None = None
-    """Where the daemon answers, as `address:port`; a port alone is one of loopback. None: nowhere."""
-    textfile: AbsolutePath | None = None
-    """A file for node_exporter's textfile collector, rewritten whenever something changes. None: none."""
+    listen: Listen | None = Field(
+        default=None,
+        description='The address and port where the daemon answers Prometheus, as `"127.0.0.1:9840"`. A port '
+        "alone is on loopback. Without it, the daemon listens nowhere.",
+    )
+    textfile: AbsolutePath | None = Field(
+        default=None,
+        description="A file for the textfile collector of node_exporter, rewritten whenever something changes.",
+    )
 
 
 class NotifySection(Section):
     """`[notify]`: whom the daemon tells when something is wrong, and when it is over."""
 
-    urls: Annotated[tuple[SecretFile, ...], Several] = ()
-    """Files with an apprise URL a line. They hold passwords: never written here, and never shown."""
-    heartbeat: Annotated[tuple[SecretFile, ...], Several] = ()
-    """Files with a URL a line that are asked for after each look that found nothing wrong, and only then."""
-    remind_every: Annotated[Duration, within(_HOUR, 366 * _DAY)] = _DAY
-    """What is still wrong is said again after so long."""
-    most_an_hour: Annotated[int, Field(ge=1, le=60)] = 6
-    """Messages; what has no room goes into the next one."""
-    timeout: Annotated[Duration, within(_SECOND, _HOUR)] = timedelta(seconds=30)
-    """How long one target may take."""
+    urls: Annotated[tuple[SecretFile, ...], Several] = Field(
+        default=(),
+        description="Files with an [apprise](https://github.com/caronc/apprise/wiki) URL a line: who gets "
+        "messages when something is wrong, and when it is over. They hold passwords, so they are "
+        "never shown.",
+    )
+    heartbeat: Annotated[tuple[SecretFile, ...], Several] = Field(
+        default=(),
+        description="Files with a URL a line that is requested after each look that found nothing wrong, and "
+        "only then.",
+    )
+    remind_every: Annotated[Duration, within(_HOUR, 366 * _DAY)] = Field(
+        default=_DAY, description="What is still wrong is reported again after this long."
+    )
+    most_an_hour: Annotated[int, Field(ge=1, le=60)] = Field(
+        default=6, description="How many messages are sent in an hour at most. What has no room goes into the next one."
+    )
+    timeout: Annotated[Duration, within(_SECOND, _HOUR)] = Field(
+        default=timedelta(seconds=30), description="How long one target of a message may take."
+    )
 
 
 class StatusSection(Section):
     """`[status]`: a page of how everything stands."""
 
-    page: AbsolutePath | None = None
-    """Rewritten by the daemon whenever something changes. None: none."""
+    page: AbsolutePath | None = Field(
+        default=None,
+        description="The file of a page that shows how everything stands, rewritten by the daemon whenever "
+        "something changes.",
+    )

@@ -212,7 +212,7 @@ class Severity(StrEnum):
 
 
 class AlarmCode(StrEnum):
-    """What can be wrong; README says of each what it means and what to do."""
+    """What can be wrong; `model/alerts.py` says of each what it means and what to do."""
 
     JOB_FAILED = "job-failed"
     JOB_FOUND = "job-found"

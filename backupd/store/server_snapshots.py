@@ -11,7 +11,7 @@ from backupd.store.base import ServerSnapshot
 from backupd.store.names import components
 
 FOLDER = ".zfs/snapshot"
-"""Where ZFS shows a file system's snapshots, from its mount point; rsync.net from an account's home (research O§1)."""
+"""Where ZFS shows a file system's snapshots, from its mount point; rsync.net from an account's home."""
 _DAY = re.compile(r"(?<!\d)(\d{4})-(\d{2})-(\d{2})(?:[-_T](\d{2}):?(\d{2})(?::?(\d{2}))?)?(?!\d)")
 """As in rsync.net's `daily_2026-11-20`, and in `autosnap_2026-11-20_14:25:01_daily` as others name them."""
 

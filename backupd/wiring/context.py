@@ -78,7 +78,7 @@ class Context:
             raise RefusedError(
                 f'this machine is in "{here}", where rows of region "{region}" may not go',
                 hint=f"Allowed: {', '.join(allowed)}. On a keeper, --override REFERENCE names the decision that allows "
-                "it, and the ledger keeps it.",
+                "it, and the ledger keeps it (`backupd manual restore`).",
             )
 
     def trusted_signers(self) -> frozenset[str] | None:

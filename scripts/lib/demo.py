@@ -238,9 +238,8 @@ def closing(act: Scene) -> None:
         it does not have, and shipped over SSH. Unchanged rows were not sent again. Damage was found. Databases came
         back equal to their source, at two instants, and without backupd. One customer was taken out of all
         backups, and nobody else.""")
-    act.voice.say("""Next: README.md has the way from here to your own databases; `backupd --help` is a manual;
-        backupd/FORMAT.md says what every byte on the store means. `scripts/demo --keep` leaves all this running to
-        play with.""")
+    act.voice.say("""Next: README.md has the way from here to your own databases; `backupd manual` has everything else.
+        `scripts/demo --keep` leaves all this running to play with.""")
 
 
 def compare(act: Scene, source: dict[str, Content], region: Region, database: str, *, quiet: bool = False) -> None:

@@ -103,7 +103,7 @@ Next:
   2. put secrets into /etc/backupd/credentials/node, each named as credential:NAME says
   3. backupd-as node init                    makes the regions' repositories
   4. systemctl enable --now backupd.service  on a keeper backupd-keeper.service, on a drill machine backupd-drill.service
-/usr/local/share/doc/backupd/README.md says more.
+`backupd manual service` says more.
 X
   fi
 }

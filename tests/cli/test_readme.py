@@ -1,227 +1,82 @@
-"""README.md agrees with the program: its lists are compared, its commands are run."""
+"""README and the manual agree with the program: what they show is run, what they name exists."""
 
 from __future__ import annotations
 
 import os
 import re
-import shutil
 import sys
 import tomllib
-from datetime import UTC, datetime, timedelta
-from pathlib import Path
-from types import UnionType
-from typing import Annotated, Union, get_args, get_origin
+from itertools import takewhile
+from typing import Annotated
 
 import pytest
 import readme
 from doubles import postgres
 from doubles.example_config import OUR_KEY, PLACEHOLDER
 from doubles.sshd import Sshd
-from pydantic import BaseModel, TypeAdapter
+from pydantic import TypeAdapter
+from reader import Reader
 
 from backupd.cli.application import build
+from backupd.cli.commands import manual
 from backupd.config import load, schema
 from backupd.config.faults import ConfigFaultsError
+from backupd.config.reference import keys
 from backupd.errors import EXIT_CODES
-from backupd.seal.keys.signing import read_signer
-
-PLACES = {
-    "stores": "NAME",
-    "regions": "NAME",
-    "classes": "NAME",
-    "databases": "LABEL",
-}
-ROOT = Path(__file__).parents[2]
+from backupd.model.alerts import ALERTS
+from backupd.operations.telling.ways.metrics import METRICS
 
 
-def fields(model, prefix=""):
-    """Every key that can be written, with its field."""
-    for name, field in model.model_fields.items():
-        key = prefix + (field.alias or name)
-        below = [kind for kind in sections(field.annotation) if issubclass(kind, BaseModel)]
-        if not below:
-            yield key, field
-        for kind in below:
-            yield from fields(kind, f"{key}.{PLACES[name]}." if name in PLACES else f"{key}.")
+def printed(topic):
+    return manual.text_of(build(), topic)
 
 
-def sections(annotation):
-    """The classes an annotation is made of."""
-    if get_origin(annotation) in (Annotated, Union, UnionType, dict, tuple):
-        for part in get_args(annotation):
-            yield from sections(part)
-    elif isinstance(annotation, type):
-        yield annotation
+def row(*cells):
+    return "| " + " | ".join(cells) + " |"
 
 
-def commands(group, prefix):
-    """Every command by its full name, with the first line of its help."""
-    for name, command in group.commands.items():
-        if hasattr(command, "commands"):
-            yield from commands(command, f"{prefix} {name}")
-        else:
-            yield f"{prefix} {name}", command.help.split("\n")[0]
-
-
-def test_exit_statuses_are_the_programs():
-    """The table of exit statuses says what errors.py says, and nothing else."""
-    assert readme.table("Exit status") == [[str(code), meaning] for code, meaning in EXIT_CODES.items()]
-
-
-def test_commands_are_the_programs():
-    """Every command is listed with the first line of its help, and no other."""
-    rows = readme.table("Commands")
-    listed = {name.strip("`"): does for name, does in rows}
-    assert len(listed) == len(rows)
-
-    assert listed == dict(commands(build(), "backupd"))
-
-
-def test_configuration_keys_are_the_programs():
-    """Every key of the configuration is listed with its default, and no other."""
-    known = dict(fields(schema.Config))
-    rows = readme.table("Configuration")
-    listed = {name.strip("`"): default.strip("`") for name, default, *_ in rows}
-    assert len(listed) == len(rows)
-
-    assert sorted(listed) == sorted(known)
-    for name, field in known.items():
-        if field.is_required():
-            assert listed[name] == "required", name
-        elif field.default is None:
-            assert listed[name] == "none", name
-        else:
-            written = tomllib.loads(f"value = {listed[name]}")["value"]
-            adapter = TypeAdapter(Annotated[field.annotation, field])
-            assert adapter.validate_python(written) == field.default, name
-
-
-@pytest.mark.timeout(600)
-def test_every_command_in_the_readme_works(tmp_path, bare_python):
-    """Followed from the first key to recovery without backupd, on real servers, each block does what is said."""
+@pytest.fixture
+def reader(tmp_path, bare_python):
     with postgres.running(15) as server, Sshd() as account:
-        reader = Reader(tmp_path, server, account, bare_python)
-        for block in readme.blocks():
+        one = Reader(tmp_path, server, account, bare_python)
+        yield one
+        one.close()
+
+
+@pytest.mark.timeout(900)
+def test_every_command_in_readme_and_manual_works(reader):
+    """Followed from the first key to a stolen keeper, on real servers, each block does what is said."""
+    quick_start = [block for block in readme.blocks(readme.README) if block.language != "console"]
+    for block in quick_start:
+        reader.follow(block)
+    for topic in readme.TOPICS.values():
+        for block in readme.blocks(topic):
             reader.follow(block)
 
-        restored = server.sql("app_restored", "SELECT id, tenant_id, title FROM issue ORDER BY id")
-        assert restored == server.sql("app", "SELECT id, tenant_id, title FROM issue ORDER BY id")
-        assert server.sql("app_again", "SELECT count(*) FROM country") == [(2,)]
-        assert list((tmp_path / "work" / "recovered").rglob("README.txt"))
+    restored = reader.server.sql("app_restored", "SELECT id, tenant_id, title FROM issue ORDER BY id")
+    assert restored == reader.server.sql("app", "SELECT id, tenant_id, title FROM issue ORDER BY id")
+    assert reader.server.sql("app_again", "SELECT count(*) FROM country") == [(2,)]
+    assert list((reader.folder / "work" / "recovered").rglob("README.txt"))
+    assert list((reader.folder / "work" / "rows").rglob("README.txt"))
 
 
-class Reader:
-    """Somebody who does what the README says, with the names of things here in place of those in it."""
+def test_the_session_in_the_readme_is_what_happens(reader):
+    """The first thing a reader sees is what the program prints, with a keeper at hand."""
+    blocks = readme.blocks(readme.README)
+    for block in takewhile(lambda block: "config check" not in block.text, blocks):
+        if block.language != "console":
+            reader.follow(block)
+    for block in readme.blocks(readme.TOPICS["keeper"])[:2]:
+        reader.follow(block)
 
-    def __init__(self, folder, server, account, bare_python):
-        self.folder, self.server, self.account = folder, server, account
-        self.config = folder / "etc" / "backupd.toml"
-        for name in ("etc", "work", "bin", "srv"):
-            (folder / name).mkdir()
-        self._program("backupd", f'exec {sys.executable} -m backupd "$@"')
-        options = {
-            "HostName": account.host,
-            "Port": account.port,
-            "User": account.user,
-            "IdentityFile": folder / "etc" / "store.key",
-            "UserKnownHostsFile": folder / "known_hosts",
-        }
-        (folder / "ssh_config").write_text("".join(f"{name} {value}\n" for name, value in options.items()))
-        (folder / "known_hosts").write_text(f"[{account.host}]:{account.port} {account.host_keys[0]}\n")
-        server.create_database("app")
-        server.sql(
-            "app",
-            "CREATE TABLE country (code text PRIMARY KEY)",
-            "INSERT INTO country VALUES ('be'), ('ch')",
-            "CREATE TABLE issue (id int PRIMARY KEY, tenant_id int NOT NULL, title text)",
-            "INSERT INTO issue SELECT g, g % 7, 'issue ' || g FROM generate_series(1, 1000) AS g",
-        )
-        self.renamed = {
-            "/etc/backupd": f"{folder}/etc",
-            "/srv/backupd": f"{folder}/srv",
-            "host=db1.example": f"host=127.0.0.1 port={server.port}",
-            "host=db2.example": f"host={server.sockets} port={server.port}",
-            "host=/var/run/postgresql": f"host={server.sockets} port={server.port}",
-            "2026-03-31T14:00": f"{datetime.now(UTC) + timedelta(hours=1):%Y-%m-%dT%H:%M}",
-            "sftp -r zh1234@": f"sftp -q -F {folder}/ssh_config -r ",
-            # What these two do is tested with the script; here they would only fetch packages.
-            "python3 -m venv recover-env": f"ln -s {bare_python.parents[1]} recover-env",
-            "recover-env/bin/pip install": ": instead of installing",
-        }
-
-    def follow(self, block):
-        text = block.text
-        for theirs, ours in self.renamed.items():
-            text = text.replace(theirs, ours)
-        {"sh": self._type, "sql": self._grant, "toml": self._configure}[block.language](text)
-
-    def _type(self, script):
-        environment = {
-            "PATH": f"{self.folder}/bin:{os.environ['PATH']}",
-            "HOME": str(self.folder),
-            "TERM": "xterm",
-            "PYTHONPATH": str(ROOT),
-            "BACKUPD_CONFIG": str(self.config),
-        }
-        status, shown = readme.run(script, self.folder / "work", environment, "a passphrase for README")
-        assert status == 0, f"{script}\nended with {status}:\n{shown}"
-        self._what_is_told_beside(script)
-
-    def _what_is_told_beside(self, script):
-        """The prose around the block: files to be put somewhere."""
-        if "ops.identity" in script and "generate" in script:
-            for name in ("ops", "escrow"):
-                shutil.copy(self.folder / "work" / f"{name}.recipient", self.folder / "etc")
-        if "ssh-keygen" in script:
-            authorized = self.account.key_file.parent / "authorized_keys"
-            forced = authorized.read_text().partition(" ssh-")[0]
-            authorized.write_text(f"{forced} {(self.folder / 'etc' / 'store.key.pub').read_text()}")
-
-    def _grant(self, statements):
-        self.server.sql("app", *filter(str.strip, statements.split(";")), "ALTER ROLE backupd PASSWORD 'secret'")
-        passfile = self.folder / "etc" / "pgpass"
-        passfile.touch(mode=0o600)
-        passfile.write_text("*:*:*:backupd:secret\n")
-
-    def _configure(self, text):
-        """The first block is the whole file; a later one adds sections, or replaces those it repeats."""
-        if not self.config.exists():
-            account = self.account
-            folders = f'state_dir = "{self.folder}/state"\nspool_dir = "{self.folder}/spool"'
-            changes = {
-                'name = "node-1"': f'name = "node-1"\n{folders}',
-                'user = "zh1234"': f'user = "{account.user}"\nport = {account.port}',
-                "zh1234.rsync.example": account.host,
-            }
-            for theirs, ours in changes.items():
-                assert theirs in text
-                text = text.replace(theirs, ours)
-            text = re.sub(r'"ssh-ed25519 \S+"', f'"{account.host_keys[0]}"', text)
-            public = read_signer(self.folder / "etc" / "signing.key").public
-            text = re.sub(r"^signers = .*$", f'signers = ["{public}"]', text, flags=re.MULTILINE)
-            self.config.write_text(text)
-            return
-        whole = self.config.read_text()
-        for list_, file in (("signers", "signing.key"), ("keepers", "keeper.key")):
-            if f"{list_} = " in text:
-                public = read_signer(self.folder / "etc" / file).public
-                text = re.sub(rf"^{list_} = .*$", f'{list_} = ["{public}"]', text, flags=re.MULTILINE)
-        for section in re.findall(r"^\[.*?(?=^\[|\Z)", text, re.MULTILINE | re.DOTALL):
-            head = section.split("\n")[0]
-            before, found, after = whole.partition(f"{head}\n")
-            rest = after.partition("\n[")[2]
-            whole = f"{before}{section.rstrip()}\n\n[{rest}" if found else f"{whole.rstrip()}\n\n{section}"
-        self.config.write_text(whole)
-
-    def _program(self, name, line):
-        path = self.folder / "bin" / name
-        path.write_text(f"#!/bin/sh\n{line}\n")
-        path.chmod(0o755)
+    for block in blocks:
+        if block.language == "console":
+            reader.follow(block)
 
 
 def test_the_small_configuration_is_complete():
     """The one in the README needs no key more than it shows, and one's own signer in place of what is no key."""
-    first = next(block.text for block in readme.blocks() if block.language == "toml")
+    first = next(block.text for block in readme.blocks(readme.README) if block.language == "toml")
     with pytest.raises(ConfigFaultsError) as caught:
         load.parse(first, "README.md")
     assert [fault.key for fault in caught.value.faults] == ["trust.signers[0]"]
@@ -231,3 +86,154 @@ def test_the_small_configuration_is_complete():
 
     assert list(checked.regions) == ["be"]
     assert isinstance(checked, schema.Config)
+
+
+def test_the_readme_is_short():
+    """At most 220 lines and 14 KB, wrapped at 100."""
+    text = readme.README.read_text()
+    assert len(text.splitlines()) <= 220
+    assert len(text.encode()) <= 14_000
+    assert [line for line in text.splitlines() if len(line) > 100] == []
+
+
+@pytest.mark.parametrize("path", readme.DOCUMENTS, ids=lambda path: path.name)
+def test_every_block_says_what_it_is(path):
+    """No command stands where no test runs it: not indented, not under a language nobody follows."""
+    blocks = readme.blocks(path)
+    assert {block.language for block in blocks} <= set(readme.LANGUAGES)
+    assert not re.findall(r"\n\n(?: {4}|\t).*", readme.prose(path))
+    for block in blocks:
+        if block.language in ("text", "ini"):
+            assert not re.search(r"^(?:\$ |backupd |scripts/|systemctl )", block.text, re.MULTILINE), block.place
+        if block.language == "conf":
+            section = re.search(r"^\[+([a-z.]+)\]+$", block.text, re.MULTILINE)[1].replace("zurich", "NAME")
+            written = {f"{section}.{key}" for key in re.findall(r"^(\w+) = ", block.text, re.MULTILINE)}
+            assert written <= {key.path for key in keys()}, block.place
+        if block.language == "console":
+            assert all(typed.shown.strip() for typed in readme.session(block.text)), block.place
+
+
+@pytest.mark.parametrize("path", readme.DOCUMENTS, ids=lambda path: path.name)
+def test_every_document_is_wrapped(path):
+    """At 100 columns, but for tables and for what is copied as it is."""
+    lines = [line for line in readme.prose(path).splitlines() if not line.startswith("|")]
+    assert [line for line in lines if len(line) > 100] == []
+
+
+@pytest.mark.parametrize("topic", manual.topics())
+def test_every_topic_has_a_title_and_says_what_it_is_about(topic):
+    """In its first and third line, from which `backupd manual` makes its list."""
+    title, empty, about, *_ = printed(topic).split("\n")
+    assert title.startswith("# ")
+    assert empty == ""
+    assert about.endswith(".")
+    assert len(about) <= 110
+
+
+def test_the_topics_are_the_files():
+    """No file without a topic, no topic without its file."""
+    folder = readme.ROOT / "backupd" / "manual"
+    assert {path.stem for path in folder.iterdir()} == set(manual.WRITTEN)
+
+
+def test_every_link_leads_somewhere():
+    """Of README and manual: to files that are there."""
+    for path in readme.DOCUMENTS:
+        for target in re.findall(r"\]\(([^)]+)\)", path.read_text()):
+            assert target.startswith("https://") or (path.parent / target.partition("#")[0]).exists(), (path, target)
+
+
+def test_every_topic_that_is_named_exists():
+    """In README, manual, code, units and scripts; and somebody names a topic at all."""
+    named = {}
+    places = [*readme.DOCUMENTS, *(readme.ROOT / "backupd").rglob("*.py"), readme.ROOT / "systemd" / "alerts.yml"]
+    for path in places:
+        for topic in re.findall(r"backupd manual ([a-z][a-z-]*)", path.read_text()):
+            named.setdefault(topic, path)
+    assert {"restore", "alerts", "incidents", "configuration"} <= named.keys()
+    assert {topic: path for topic, path in named.items() if topic not in manual.topics()} == {}
+
+
+def test_the_code_refers_to_nothing_outside():
+    """No chapter of a document that is not in the package."""
+    for path in (readme.ROOT / "backupd").rglob("*.py"):
+        assert not re.search(r"DESIGN|research|README(?!\.txt)|[OPCA]§", path.read_text()), path
+
+
+def test_the_readme_names_every_topic():
+    section = readme.README.read_text().partition("## The manual")[2].partition("\n## ")[0]
+    assert set(manual.topics()) <= set(re.findall(r"[a-z-]+", section))
+
+
+def test_commands_are_the_programs():
+    """Every command is listed with the first line of its help, and every option of it."""
+    text = printed("commands")
+    found = dict(manual.commands(build()))
+    assert len(found) > 40
+    for name, command in found.items():
+        assert row(f"`backupd {name}`", " ".join(command.help.split("\n\n")[0].split())) in text
+        options = text.partition(f"\n## backupd {name}\n")[2].partition("\n## ")[0]
+        for parameter in command.params:
+            for option in parameter.opts if parameter.param_type_name == "option" else ():
+                assert option in options or option == "--help", (name, option)
+
+
+def test_exit_statuses_and_metrics_are_the_programs():
+    """Each is printed with what it means."""
+    for code, meaning in EXIT_CODES.items():
+        assert row(str(code), meaning) in printed("exit-status")
+    for metric in METRICS:
+        assert f"| `{metric.name}` | " in printed("metrics")
+        assert f" | {metric.help} |" in printed("metrics")
+
+
+def test_alerts_are_the_programs():
+    """Under every name that people may meet stands what it means, and what to do."""
+    text = printed("alerts")
+    for alert in ALERTS:
+        below = text.partition(f"\n## {', '.join(alert.names)}\n")[2].partition("\n## ")[0]
+        assert alert.means in below
+        assert alert.do in below
+
+
+def test_configuration_keys_are_the_programs():
+    """Every key is printed with type, default and a meaning in full sentences, and no other."""
+    text = printed("configuration")
+    found = list(keys())
+    assert len(found) > 120
+    for key in found:
+        assert re.fullmatch(r"[A-Z0-9].*\.(?: [A-Z].*\.)*", key.meaning), key.path
+        assert row(f"`{key.path}`", key.written, f"`{key.default}`", key.meaning) in text, key.path
+    listed = re.findall(r"^\| `([A-Za-z_.]+)` \|", text, re.MULTILINE)
+    assert sorted(listed) == sorted(key.path for key in found)
+
+
+def test_defaults_are_printed_as_they_are_written():
+    """What stands in the table gives, in a file, the default."""
+    seen = 0
+    for key in keys():
+        if key.default not in ("required", "none"):
+            written = tomllib.loads(f"value = {key.default}")["value"]
+            adapter = TypeAdapter(Annotated[key.field.annotation, key.field])
+            assert adapter.validate_python(written) == key.field.default, key.path
+            seen += 1
+        else:
+            assert key.field.is_required() == (key.default == "required"), key.path
+    assert seen > 60
+
+
+def test_a_terminal_gets_it_rendered_and_paged(tmp_path):
+    """Headings and tables are drawn, and the pager that the environment names has it; a pipe gets the text."""
+    pager = tmp_path / "pager"
+    pager.write_text(f"#!/bin/sh\ntee {tmp_path}/paged\n")
+    pager.chmod(0o755)
+    environment = {"PATH": os.environ["PATH"], "PYTHONPATH": str(readme.ROOT), "PAGER": str(pager), "TERM": "xterm"}
+    command = f"{sys.executable} -m backupd manual exit-status"
+
+    status, shown, _ = readme.run(command, tmp_path, environment, "")
+    assert status == 0, shown
+    paged = (tmp_path / "paged").read_text()
+    assert "| 7 |" not in paged
+    assert re.search(r"7\b.*Something on the store", paged)
+    _, _, plain = readme.run(command, tmp_path, environment, "", piped=True)
+    assert "| 7 | Something on the store" in plain

@@ -15,10 +15,11 @@ from doubles.facts import HOUR, NOW, job, region, store
 from doubles.status_pages import bad
 from prometheus_client.parser import text_string_to_metric_families
 
+from backupd.model.alerts import ALERTS
 from backupd.model.ids import RegionName
 from backupd.model.status import AlarmCode
 from backupd.operations.service.jobs import JobKey, Kind
-from backupd.operations.telling.ways.metrics import Endpoint, Metrics
+from backupd.operations.telling.ways.metrics import METRICS, Endpoint, Metrics
 from backupd.operations.telling.world import Sent, World
 from backupd.planning.alarms.judging import Watch, judge
 
@@ -146,20 +147,18 @@ def rules() -> list[dict[str, Any]]:
     return list(group["rules"])
 
 
-def readme_table(heading: str) -> list[list[str]]:
-    section = (ROOT / "README.md").read_text().partition(f"### {heading}\n")[2].partition("\n### ")[0]
-    lines = [line for line in section.splitlines() if line.startswith("|")]
-    return [[cell.strip() for cell in line.strip("|").split(" | ")] for line in lines[2:]]
-
-
-def test_every_metric_is_in_the_readme() -> None:
-    """With its labels and what it is; and no other."""
-    listed = {cells[0].strip("`"): cells[1] for cells in readme_table("Metrics")}
-    assert set(listed) == names()
+def test_every_metric_says_its_name_and_its_labels() -> None:
+    """The table from which the manual is printed is what Prometheus gets: no name twice, no label more or less."""
+    assert len({metric.name for metric in METRICS}) == len(METRICS)
+    assert {metric.name for metric in METRICS} == names()
+    labels = {metric.name: set(metric.labels) for metric in METRICS}
+    seen = set()
     for family in metrics(world()).registry.collect():
         name = family.name + ("_total" if family.type == "counter" else "")
         for sample in family.samples:
-            assert set(sample.labels) == set(re.findall(r"[a-z]+", listed[name])), name
+            assert set(sample.labels) == labels[name], name
+            seen.add(name)
+    assert seen == names()
 
 
 def test_every_rule_asks_for_metrics_that_exist() -> None:
@@ -176,8 +175,15 @@ def test_every_rule_asks_for_metrics_that_exist() -> None:
 
 
 def test_every_alert_and_every_alarm_is_explained() -> None:
-    """README says what each means and what to do, and speaks of no other."""
-    listed = [re.findall(r"`([^`]+)`", cells[0]) for cells in readme_table("What each alert means, and what to do")]
-    told = {name for cells in listed for name in cells}
-    assert told == {rule["alert"] for rule in rules()} | {code.value for code in AlarmCode}
-    assert all(len(cells) == 3 for cells in readme_table("What each alert means, and what to do"))
+    """What each means and what to do is said once, and of no other."""
+    assert [alert.rule for alert in ALERTS if alert.rule] == [rule["alert"] for rule in rules()]
+    assert sorted(alert.code for alert in ALERTS if alert.code) == sorted(AlarmCode)
+    for alert in ALERTS:
+        assert alert.names
+        assert alert.means.endswith(".")
+        assert alert.do.endswith(".")
+
+
+def test_every_rule_names_the_topic_that_explains_it() -> None:
+    """Who is woken finds the way from the alert to what to do."""
+    assert {rule["annotations"]["runbook"] for rule in rules()} == {"backupd manual alerts"}

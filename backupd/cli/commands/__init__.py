@@ -14,6 +14,7 @@ from backupd.cli.commands import (
     keeping,
     keys,
     ledger,
+    manual,
     replicate,
     reports,
     restore,
@@ -43,5 +44,6 @@ def add_all(app: typer.Typer) -> None:
         drill,
         reports,
         daemon,
+        manual,
     ):
         group.add(app)

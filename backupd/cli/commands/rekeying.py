@@ -50,7 +50,7 @@ def rotate(
     First change `recipients` on every machine that writes: its next backup begins a new generation, with new keys, for
     these. Then this does the same for what is there already, with an identity that opens it, new or old. No key and no
     pack changes. What was cut off is gone on with by giving the command again. Who copied a keyring while an identity
-    of theirs opened it can read what it opens for good: see README on stolen keys.
+    of theirs opened it can read what it opens for good: `backupd manual incidents` says what to do then.
 
     \b
     Examples:

@@ -1,4 +1,4 @@
-"""Back up one database: the numbered story of DESIGN's flow, from the exported snapshot to the published record.
+"""Back up one database: the numbered story from the exported snapshot to the published record.
 
 1. Take the node's lock; compare what earlier runs left with the store; continue the generation or start one.
 2. Export a snapshot; check the role; take stock; map every table or refuse.

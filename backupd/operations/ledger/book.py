@@ -252,7 +252,7 @@ class Book:
         self.warn(
             f"entry {seq} of the ledger ({kinds}), which no store had taken, was dropped",
             "Another keeper's entry has its place, or it cannot be read. The command that said it had failed; give it "
-            "again where it still holds.",
+            "again where it still holds (`backupd manual tenants`).",
         )
 
     def _extended_to(self, seq: int, document: bytes) -> Chain | None:

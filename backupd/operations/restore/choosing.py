@@ -55,7 +55,7 @@ def read_history(repository: Repository, world: World) -> History:
         raise DamageError(
             f"the ledger cannot be followed: {seen.findings[0].sentence}",
             hint="What was purged might come back. Restore from another store, or put the entries right: every store "
-            "and every keeper's state folder has the same.",
+            "and every keeper's state folder has the same (`backupd manual incidents`).",
         )
     return History(repository, seen, world.store)
 

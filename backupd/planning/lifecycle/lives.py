@@ -34,7 +34,7 @@ from backupd.model.stored.ledger import (
 
 
 class State(StrEnum):
-    """Where a life stands (DESIGN §8). A hold lies over it and is none."""
+    """Where a life stands (`backupd manual design`, Lifecycle). A hold lies over these states and is none."""
 
     ACTIVE = "active"
     MARKED = "marked"

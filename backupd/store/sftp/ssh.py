@@ -23,7 +23,7 @@ from backupd.errors import StoreAuthError, StoreError, StoreGoneError
 from backupd.store.sftp.target import SftpTarget
 
 _CIPHERS = ("aes128-gcm@openssh.com", "aes256-gcm@openssh.com", "aes128-ctr", "aes192-ctr", "aes256-ctr")
-"""paramiko offers GCM last; it is the quickest by 20-50 % (research O§4)."""
+"""paramiko offers GCM last; it is the quickest by 20-50 % (`backupd manual design`, Store over SSH)."""
 _SLICE = 32_768 - 64
 """What fits one SSH packet of an OpenSSH server. Longer sends make paramiko copy the remainder over and over."""
 WINDOW = 16 * 1024 * 1024

@@ -216,7 +216,7 @@ def rmdir(path: str) -> Request:
 
 
 def rename(old: str, new: str) -> Request:
-    """The plain one, which OpenSSH's server refuses to let overwrite: the one to publish by (DESIGN §7)."""
+    """The plain one, which OpenSSH's server refuses to let overwrite: the one to publish by."""
     return Request(Ask.RENAME, _text(old) + _text(new))
 
 

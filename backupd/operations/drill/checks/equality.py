@@ -1,7 +1,7 @@
 """Check 3: the restored database read back through the same routing, segment by segment, against the manifests.
 
-Order holds because a restore truncates each table and fills it with `FREEZE` in one transaction (DESIGN.md §10), so
-the digests of the row streams must be the same, whatever else was in between.
+Order holds because a restore truncates each table and fills it with `FREEZE` in one transaction (`backupd manual
+design`, Order of rows), so the digests of the row streams must be the same, whatever else was in between.
 """
 
 from __future__ import annotations

@@ -189,7 +189,7 @@ class _Ingest:
                 raise
             raise StoreError(
                 f"'{one.name}' may not be removed by the keeper's account",
-                hint="The keeper's account owns the folder of each node below `incoming`; see README on sub-accounts.",
+                hint="The keeper's account owns the folder of each node below `incoming`; see `backupd manual stores`.",
             ) from error
 
     def _old(self, one: Handed) -> bool:
@@ -225,5 +225,6 @@ def troubles(done: Ingested) -> BackupdError | None:
         return None
     return RefusedError(
         f"{len(done.refused)} objects that nodes handed in on store '{done.store}' were refused",
-        hint="No honest node hands in such things: find out which node did, and whether somebody broke into it.",
+        hint="No honest node hands in such things: find out which node did, and whether somebody broke into it "
+        "(`backupd manual incidents`).",
     )

@@ -212,8 +212,8 @@ class Expiry:
         if vanished:
             raise DamageError(
                 f"record '{min(vanished)}' is gone, and the ledger knows of no expiry",
-                hint="Nothing is removed while it is. Somebody removed it, or moved it into tmp/: put it back from "
-                "there, from another store, or from the store's own snapshots.",
+                hint="Nothing is removed until it is back. Somebody removed it, or moved it into tmp/: put it back "
+                "from there, from another store, or from the store's own snapshots (`backupd manual incidents`).",
             )
         self._census.note_records(seen.known)
 

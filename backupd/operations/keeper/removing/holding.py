@@ -1,4 +1,4 @@
-"""Holds: what they pin of snapshots that expire, and nothing else (DESIGN §8).
+"""Holds: what they pin of snapshots that expire, and nothing else.
 
 When a snapshot that holds a held tenant expires, a reduced record takes its place: the held tenant's parts, and the
 structure they cannot be restored without. Everybody else's parts go.

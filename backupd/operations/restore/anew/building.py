@@ -167,5 +167,5 @@ def broken_keys(broken: Sequence[BrokenKey]) -> BrokenKeysError:
         f"{len(broken)} foreign keys cannot hold, because rows they refer to are left out: "
         + ", ".join([*named[:_NAMED], *more]),
         hint="What was purged, has expired or was not asked for is left out. With --without-broken-keys these keys "
-        "hold for new rows only, and the rows that refer to nothing stay as they were.",
+        "hold for new rows only, and the rows that refer to nothing stay as they were (`backupd manual restore`).",
     )

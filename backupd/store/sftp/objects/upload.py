@@ -24,7 +24,7 @@ from backupd.store.sftp.wire import Attributes, Code, Handle, Mode, Reply, Reque
 
 _MODE = Mode.READ | Mode.WRITE | Mode.CREATE | Mode.EXCLUSIVE
 PERMISSIONS = 0o400
-"""Objects never change; a server that also refuses chmod and remove is append-only (DESIGN §7)."""
+"""Objects never change; a server that also refuses chmod and remove is append-only."""
 SHARED = 0o440
 """For the group, too: the keeper's and the node's accounts are in one (FORMAT §15)."""
 
