@@ -15,7 +15,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from backupd.catalog.layout import RECORDS, place_of, record_name
+from backupd.catalog.layout import RECORDS, place_of
 from backupd.catalog.memory.index import Index
 from backupd.catalog.repository import signed_record
 from backupd.catalog.sending.marks import run_marked
@@ -50,6 +50,7 @@ from backupd.trace import Warned
 if TYPE_CHECKING:
     from backupd.catalog.repository import Repository
     from backupd.model.ids import RegionName, SnapshotName
+    from backupd.store.base import StoreView
 
 PARTS_IN_FLIGHT = 8 << 20
 """Bytes of parts in memory, sealed and not yet published."""
@@ -218,9 +219,16 @@ def _previous(context: _Run) -> SnapshotName | None:
     """
     index, store = context.ground.index, context.ground.repository.store
     if isinstance(store, HandingStore):
-        taken = {place_of(found.name).snapshot for found in store.vault.list(RECORDS)}
+        taken = _recorded(store.vault)
         return next((snapshot for snapshot in index.record_names() if snapshot in taken), None)
-    for snapshot, generation, published in index.last_records():
-        if published or store.stat(record_name(generation, snapshot)) is not None:
-            return snapshot
-    return None
+    last = index.last_records()
+    if last and last[0][2]:
+        return last[0][0]
+    # Each run that was cut off at its record left a name: one listing, however many there are.
+    there = _recorded(store) if last else set()
+    return next((snapshot for snapshot, _, published in last if published or snapshot in there), None)
+
+
+def _recorded(view: StoreView) -> set[SnapshotName | None]:
+    """Names of all records that stand there."""
+    return {place_of(found.name).snapshot for found in view.list(RECORDS)}
