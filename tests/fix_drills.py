@@ -16,7 +16,7 @@ from fix_regions import Region
 from backupd.catalog.repository import Repository
 from backupd.clock import SystemClock
 from backupd.model.stored.report import Check, CheckName, Objectives, Report
-from backupd.operations.drill import DrillOutcome, DrillRequest, DrillWorld, Place, drill
+from backupd.operations.drill import DrillOutcome, DrillPlace, DrillRequest, DrillWorld, drill
 from backupd.postgres.connect import Source, parameters
 
 
@@ -67,7 +67,7 @@ def drills_of(tmp_path: Path) -> Callable[[Region], Drills]:
         made.append(parent)
         world = DrillWorld(
             identity=region.identity.secret,
-            place=Place(parent, (), "postgres", 8 << 30, timedelta(minutes=5), timedelta(minutes=5)),
+            place=DrillPlace(parent, (), "postgres", 8 << 30, timedelta(minutes=5), timedelta(minutes=5)),
             clock=SystemClock(),
             trace=region.events,
             random=os.urandom,

@@ -15,7 +15,7 @@ from fix_regions import CLASSES, Region
 from backupd.catalog.repository import Repository
 from backupd.clock import SystemClock
 from backupd.model.tenancy import TableRule, Tenancy, TenancyKind
-from backupd.operations.restore import World
+from backupd.operations.restore import RestoreEnvironment
 from backupd.operations.restore.inplace import InPlaceReport, InPlaceRequest, restore_in_place
 
 SHOP = Tenancy(
@@ -65,7 +65,7 @@ class Shop:
             apply=apply,
             before="TICKET-1",
         )
-        world = World(
+        world = RestoreEnvironment(
             self.region.identity.secret, SystemClock(), self.region.events, os.urandom, note=self.noted.append
         )
         repository = Repository(self.region.store, self.region.repository.signers)

@@ -15,7 +15,7 @@ from backupd.catalog.repository import Repository
 from backupd.model.ids import TenantId
 from backupd.operations.keeper.removing.purge import Purging
 from backupd.operations.keeper.values import Keeper, Purged, Rules
-from backupd.operations.ledger import Book, Place
+from backupd.operations.ledger import Book, LedgerPlace
 from backupd.planning.deletion.retention import RetentionPolicy
 from backupd.planning.lifecycle.lives import LifeKey
 from backupd.seal.documents import Signer
@@ -76,7 +76,7 @@ def make_keeping(region: Region, folder: Path, store: Store | None = None) -> Ke
     trusted = frozenset({signer.public})
     repository = Repository(store or region.store, [region.node.signer.public], trusted)
     region.repository = repository
-    place = Place(
+    place = LedgerPlace(
         REGION,
         repository.info().repository,
         {"disk": repository.store},

@@ -18,9 +18,9 @@ from backupd.catalog.repository import Repository
 from backupd.clock import SystemClock
 from backupd.model.ids import RegionName
 from backupd.model.tenancy import ClassPolicy, Tenancy, TenancyKind
-from backupd.operations.backup import BackupReport, Job, Node, backup
+from backupd.operations.backup import BackupJob, BackupReport, Node, backup
 from backupd.operations.init import Founder, NamedStore, initialise
-from backupd.operations.restore import RestoreReport, RestoreRequest, World, restore
+from backupd.operations.restore import RestoreEnvironment, RestoreReport, RestoreRequest, restore
 from backupd.postgres.connect import Source
 from backupd.seal import suite
 from backupd.seal.documents import Signer
@@ -62,7 +62,7 @@ class Region:
 
     def backup(self, database: Database, **changes: Any) -> BackupReport:
         """Back up one database under the region's label."""
-        job = Job(REGION, self.label, self.source(database.server, database.name), self.tenancy)
+        job = BackupJob(REGION, self.label, self.source(database.server, database.name), self.tenancy)
         # Snapshots of one second are in no order that tests could rely on.
         while f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}" in {name.partition("-")[0] for name in self.snapshots()}:
             time.sleep(0.05)
@@ -75,7 +75,7 @@ class Region:
     def restore(self, server: Server, name: str, **request: Any) -> RestoreReport:
         """Restore into a new database of `server`."""
         wanted = RestoreRequest(label=self.label, snapshot="latest", target=self.source(server), name=name)
-        world = World(self.identity.secret, SystemClock(), self.events, self.random)
+        world = RestoreEnvironment(self.identity.secret, SystemClock(), self.events, self.random)
         repository = Repository(self.store, self.repository.signers, self.repository.keepers)
         return restore(replace(wanted, **request), repository, world)
 

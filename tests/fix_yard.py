@@ -17,7 +17,7 @@ from doubles.quick_writer import Made, QuickWriter, segment
 from fix_clock import FAR
 from fix_regions import REGION, TENANT_KEY, Events
 
-from backupd.catalog.memory.census import Census
+from backupd.catalog.memory.census import KeyringCache
 from backupd.catalog.repository import Repository
 from backupd.model.ids import Pseudonym, RepositoryId, SnapshotName
 from backupd.model.instants import stamp
@@ -25,7 +25,7 @@ from backupd.model.stored.documents import RepositoryInfo
 from backupd.model.stored.ledger import Expired
 from backupd.operations.keeper.removing.expiry import Expiry, ExpiryPlan
 from backupd.operations.keeper.values import Keeper, Rules
-from backupd.operations.ledger import Book, Place
+from backupd.operations.ledger import Book, LedgerPlace
 from backupd.planning.deletion.retention import RetentionPolicy
 from backupd.seal import suite
 from backupd.seal.documents import Signer
@@ -122,7 +122,7 @@ class Yard:
         return self.execute(self.plan())
 
     def census(self) -> Any:
-        return Census.opened(self.keeper.census("disk"), self.keeper.repository)
+        return KeyringCache.opened(self.keeper.census("disk"), self.keeper.repository)
 
     def ruled(self, **changes: Any) -> None:
         self.keeper = replace(self.keeper, rules=replace(self.keeper.rules, **changes))
@@ -161,7 +161,7 @@ def make_yard(folder: Path, **more: Store) -> Yard:
         MachineClock(time),
         os.urandom,
     )
-    place = Place(REGION, info.repository, stores, DirectoryStore(folder / "copy"), trusted, clock, key, FAR)
+    place = LedgerPlace(REGION, info.repository, stores, DirectoryStore(folder / "copy"), trusted, clock, key, FAR)
     keeper = Keeper(
         region=REGION,
         repository=info.repository,

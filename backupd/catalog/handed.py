@@ -20,19 +20,19 @@ if TYPE_CHECKING:
     from backupd.model.ids import GenerationId, ObjectName
     from backupd.store.base import StoreView
 
-_AT_WORK = (layout.Kind.MARK, layout.Kind.TEMPORARY)
+_AT_WORK = (layout.ObjectKind.MARK, layout.ObjectKind.TEMPORARY)
 """What tells of a run under way, and is not handed in itself."""
 
 
 @dataclass(frozen=True, slots=True)
-class Handed:
+class IncomingObject:
     """An object a node handed in."""
 
     name: ObjectName
     """As it lies there."""
     target: ObjectName
     """What it is to be called."""
-    place: layout.Place
+    place: layout.ObjectPlace
     """Of the target; FOREIGN also for what lies in a folder of its own, which no node makes."""
     size: int
     modified: datetime
@@ -43,15 +43,15 @@ class Handed:
         return self.place.kind in _AT_WORK
 
 
-def handed_in(view: StoreView) -> Iterator[Handed]:
+def handed_in(view: StoreView) -> Iterator[IncomingObject]:
     """Everything nodes handed in, as a store or one of its own snapshots shows it."""
     for info in view.list(layout.INCOMING):
         _, _, *rest = info.name.split("/")
         target = unflat(rest[0]) if len(rest) == 1 else info.name
-        yield Handed(info.name, target, layout.place_of(target), info.size, info.modified)
+        yield IncomingObject(info.name, target, layout.place_of(target), info.size, info.modified)
 
 
-def awaited(view: StoreView, generation: GenerationId) -> Handed | None:
+def awaited(view: StoreView, generation: GenerationId) -> IncomingObject | None:
     """Something of a generation that the keeper has not taken yet: a record in it refers to what is there already."""
     return next((one for one in handed_in(view) if one.place.generation == generation and not one.at_work), None)
 
@@ -60,7 +60,7 @@ def marks(view: StoreView) -> Iterator[ObjectInfo]:
     """The marks of all who are at work, wherever they may put them."""
     yield from view.list(layout.MARKS)
     for one in handed_in(view):
-        if one.place.kind is layout.Kind.MARK:
+        if one.place.kind is layout.ObjectKind.MARK:
             yield ObjectInfo(one.target, one.size, one.modified)
 
 

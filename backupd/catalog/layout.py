@@ -40,7 +40,7 @@ _KEYRING_MARK: Final = re.compile(r"[0-9]{8}T[0-9]{6}Z-[0-9a-f]{8}\.keyring")
 _ENTRY: Final = re.compile(r"[0-9]{10}\.json")
 
 
-class Kind(Enum):
+class ObjectKind(Enum):
     """What an object's name says it is."""
 
     REPOSITORY = "repository"
@@ -65,14 +65,18 @@ class Kind(Enum):
     """Nothing this format knows."""
 
 
-_SINGLE: Final[dict[str, Kind]] = {REPOSITORY: Kind.REPOSITORY, GUIDE: Kind.HELP, SCRIPT: Kind.HELP}
+_SINGLE: Final[dict[str, ObjectKind]] = {
+    REPOSITORY: ObjectKind.REPOSITORY,
+    GUIDE: ObjectKind.HELP,
+    SCRIPT: ObjectKind.HELP,
+}
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class ObjectPlace:
     """An object's name taken apart; fields its kind does not have are None."""
 
-    kind: Kind
+    kind: ObjectKind
     generation: GenerationId | None = None
     segment: Pseudonym | None = None
     sha256: ObjectHash | None = None
@@ -140,47 +144,47 @@ def report_name(drill: DrillId) -> ObjectName:
     return ObjectName(f"{REPORTS}/{drill}.json")
 
 
-def place_of(name: ObjectName) -> Place:
+def place_of(name: ObjectName) -> ObjectPlace:
     """What an object of this name is; FOREIGN when the format has no such name."""
     match name.split("/"):
         case [single]:
-            return Place(_SINGLE.get(single, Kind.FOREIGN))
+            return ObjectPlace(_SINGLE.get(single, ObjectKind.FOREIGN))
         case ["tmp", _]:
-            return Place(Kind.TEMPORARY)
+            return ObjectPlace(ObjectKind.TEMPORARY)
         case ["incoming", _, *_]:
-            return Place(Kind.HANDED)
+            return ObjectPlace(ObjectKind.HANDED)
         case ["ledger" | "leases" | "attestations" | "reports" as folder, file]:
             return _of_keeper(folder, file)
         case [folder, generation, *rest] if well_formed("generation", generation):
             return _in_generation(folder, GenerationId(generation), rest)
-    return Place(Kind.FOREIGN)
+    return ObjectPlace(ObjectKind.FOREIGN)
 
 
-def _of_keeper(folder: str, file: str) -> Place:
+def _of_keeper(folder: str, file: str) -> ObjectPlace:
     if folder == LEDGER and _ENTRY.fullmatch(file):
-        return Place(Kind.ENTRY)
+        return ObjectPlace(ObjectKind.ENTRY)
     if folder == LEASES and _ENTRY.fullmatch(file):
-        return Place(Kind.LEASE)
+        return ObjectPlace(ObjectKind.LEASE)
     title = file.removesuffix(".json")
     if folder == ATTESTATIONS and file != title and well_formed("hash", title):
-        return Place(Kind.ATTESTATION, sha256=ObjectHash(title))
+        return ObjectPlace(ObjectKind.ATTESTATION, sha256=ObjectHash(title))
     if folder == REPORTS and file != title and well_formed("drill", title):
-        return Place(Kind.REPORT, drill=DrillId(title))
-    return Place(Kind.FOREIGN)
+        return ObjectPlace(ObjectKind.REPORT, drill=DrillId(title))
+    return ObjectPlace(ObjectKind.FOREIGN)
 
 
-def _in_generation(folder: str, generation: GenerationId, rest: list[str]) -> Place:
+def _in_generation(folder: str, generation: GenerationId, rest: list[str]) -> ObjectPlace:
     match folder, rest:
         case "runs", [name] if name == _KEEPER or _KEYRING_MARK.fullmatch(name):
-            return Place(Kind.MARK, generation)
+            return ObjectPlace(ObjectKind.MARK, generation)
         case "runs", [name] if well_formed("run", name):
-            return Place(Kind.MARK, generation, run=RunId(name))
+            return ObjectPlace(ObjectKind.MARK, generation, run=RunId(name))
         case "snapshots", [name] if well_formed("snapshot", name):
-            return Place(Kind.RECORD, generation, snapshot=SnapshotName(name))
+            return ObjectPlace(ObjectKind.RECORD, generation, snapshot=SnapshotName(name))
         case "keyrings", [name] if name.endswith(".keyring") and well_formed("run", name.removesuffix(".keyring")):
-            return Place(Kind.KEYRING, generation, run=RunId(name.removesuffix(".keyring")))
+            return ObjectPlace(ObjectKind.KEYRING, generation, run=RunId(name.removesuffix(".keyring")))
         case "segments", [segment, name] if well_formed("pseudonym", segment):
             sha256, _, extension = name.partition(".")
             if extension in ("pack", "part") and well_formed("hash", sha256):
-                return Place(Kind(extension), generation, Pseudonym(segment), ObjectHash(sha256))
-    return Place(Kind.FOREIGN)
+                return ObjectPlace(ObjectKind(extension), generation, Pseudonym(segment), ObjectHash(sha256))
+    return ObjectPlace(ObjectKind.FOREIGN)

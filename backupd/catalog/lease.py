@@ -138,7 +138,9 @@ class Lease:
     def _newest(self) -> tuple[int, tuple[_Body, datetime] | None]:
         """The highest number there is, and its document with the time it was put; others' are removed."""
         infos = [
-            info for info in self._store.list(layout.LEASES) if layout.place_of(info.name).kind is layout.Kind.LEASE
+            info
+            for info in self._store.list(layout.LEASES)
+            if layout.place_of(info.name).kind is layout.ObjectKind.LEASE
         ]
         infos.sort(key=lambda info: info.name, reverse=True)
         found: tuple[_Body, datetime] | None = None

@@ -12,7 +12,7 @@ from backupd.errors import UNSOUND, DamageError
 from backupd.model.ids import DrillId, ObjectHash
 from backupd.model.known_keys import is_known_signer
 from backupd.model.stored.report import KIND, decode_report
-from backupd.planning.reports.chain import Fault, Filed, in_order
+from backupd.planning.reports.chain import ChainFault, Filed, in_order
 from backupd.seal.documents import LIMITS, read_document, two_lines
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ class Shelf:
     """Those that can be believed, as they follow each other."""
     documents: Mapping[DrillId, bytes] = field(default_factory=dict)
     """Those, as they stand."""
-    faults: tuple[Fault, ...] = ()
+    faults: tuple[ChainFault, ...] = ()
     """Those that cannot."""
 
 
@@ -45,14 +45,14 @@ def read_shelf(store: StoreView, trusted: Collection[str] | None) -> Shelf:
     """
     filed: list[Filed] = []
     documents: dict[DrillId, bytes] = {}
-    faults: list[Fault] = []
+    faults: list[ChainFault] = []
     for drill in sorted(reports_on(store)):
         try:
             document = fetch_report(store, drill)
             filed.append(read_report(document, trusted, drill))
             documents[drill] = document
         except UNSOUND as error:
-            faults.append(Fault(drill, error.message))
+            faults.append(ChainFault(drill, error.message))
     return Shelf(tuple(in_order(filed)), documents, tuple(faults))
 
 

@@ -132,7 +132,7 @@ class Repository:
         Raises DamageError, RefusedError.
         """
         names = [found.name for found in self.store.list(layout.keyrings_folder(generation))]
-        return [self.keyring(name) for name in sorted(names) if layout.place_of(name).kind is layout.Kind.KEYRING]
+        return [self.keyring(name) for name in sorted(names) if layout.place_of(name).kind is layout.ObjectKind.KEYRING]
 
     def keyring(self, name: ObjectName) -> Keyring:
         """One keyring by its object's name.

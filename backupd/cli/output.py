@@ -13,7 +13,7 @@ from backupd.model.amounts import human_bytes, human_duration
 
 __all__ = [
     "Cell",
-    "Table",
+    "TextTable",
     "aligned",
     "human_bytes",
     "human_duration",
@@ -28,7 +28,7 @@ Cell = str | int | None
 
 
 @dataclass(frozen=True, slots=True)
-class Table:
+class TextTable:
     """Rows under headings. Numbers are set to the right."""
 
     headings: Sequence[str]
@@ -45,7 +45,7 @@ def print_lines(lines: Iterable[str], out: TextIO | None = None) -> None:
         print(printable(line), file=out or sys.stdout)
 
 
-def print_table(table: Table, out: TextIO | None = None) -> None:
+def print_table(table: TextTable, out: TextIO | None = None) -> None:
     """A drawn table on a terminal, aligned columns otherwise."""
     stream = out or sys.stdout
     if stream.isatty():
@@ -60,7 +60,7 @@ def print_facts(facts: Mapping[str, Cell], out: TextIO | None = None) -> None:
     print_lines((f"{name:<{width}}  {_text(value)}" for name, value in facts.items()), out)
 
 
-def aligned(table: Table) -> list[str]:
+def aligned(table: TextTable) -> list[str]:
     """The table as plain lines, two blanks between columns, nothing cut off."""
     texts = [list(table.headings), *([_text(cell) for cell in row] for row in table.rows)]
     widths = [max(len(row[column]) for row in texts) for column in range(len(table.headings))]
@@ -81,7 +81,7 @@ def printable(text: str) -> str:
     return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text)
 
 
-def _draw(table: Table, stream: TextIO) -> None:
+def _draw(table: TextTable, stream: TextIO) -> None:
     from rich.console import Console
     from rich.table import Table as Drawn
     from rich.text import Text
@@ -94,7 +94,7 @@ def _draw(table: Table, stream: TextIO) -> None:
     Console(file=stream).print(drawn)
 
 
-def _is_numeric(table: Table, column: int) -> bool:
+def _is_numeric(table: TextTable, column: int) -> bool:
     return bool(table.rows) and all(isinstance(row[column], int | None) for row in table.rows)
 
 

@@ -9,7 +9,7 @@ from itertools import chain
 from pathlib import Path
 
 from backupd.config.faults import Finding
-from backupd.config.schema import Config, SftpStore
+from backupd.config.schema import Config, SftpStoreSection
 from backupd.config.text.positions import KeyPath
 from backupd.config.text.secrets import FileRef
 
@@ -63,7 +63,7 @@ def _told_secrets(config: Config) -> Iterator[tuple[KeyPath, FileRef | None]]:
 
 def _store_secrets(config: Config) -> Iterator[tuple[KeyPath, FileRef | None]]:
     for name, store in config.stores.items():
-        if isinstance(store, SftpStore):
+        if isinstance(store, SftpStoreSection):
             yield ("stores", name, "key"), store.key
             yield ("stores", name, "keeper_key"), store.keeper_key if config.keeper is not None else None
 

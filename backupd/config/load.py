@@ -10,7 +10,7 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from backupd.config.faults import ConfigFaultsError, Fault, checks, in_file_order, wording
+from backupd.config.faults import ConfigFault, ConfigFaultsError, checks, in_file_order, wording
 from backupd.config.schema import Config
 from backupd.config.text.positions import KeyPath, positions
 from backupd.config.text.secrets import inline_secrets
@@ -80,7 +80,7 @@ def parse(text: str, where: str) -> Config:
     return config
 
 
-def advice(config: Config, text: str) -> list[Fault]:
+def advice(config: Config, text: str) -> list[ConfigFault]:
     """What is allowed in the file `text` that gave `config`, and better otherwise."""
     return in_file_order(checks.advice(config), positions(text))
 
@@ -89,8 +89,8 @@ def _within(path: KeyPath, secret: list[KeyPath]) -> bool:
     return any(path[: len(above)] == above for above in secret)
 
 
-def _syntax_fault(text: str) -> Fault:
+def _syntax_fault(text: str) -> ConfigFault:
     """Tomllib's own sentence; it names single characters and keys, never values."""
     match = _TOML_PLACE.search(text)
     line = int(match[1]) if match and match[1] else None
-    return Fault("", line, f"is not TOML: {_TOML_PLACE.sub('', text).lower()}")
+    return ConfigFault("", line, f"is not TOML: {_TOML_PLACE.sub('', text).lower()}")

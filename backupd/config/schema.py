@@ -53,7 +53,7 @@ class Credential(NamedTuple):
     key: FileRef
 
 
-class Node(Section):
+class NodeSection(Section):
     """`[node]`: this machine."""
 
     name: Name = Field(description="The name of this machine, as snapshots, leases and reports show it.")
@@ -121,7 +121,7 @@ class Trust(Section):
         return self.keepers or self.signers
 
 
-class SftpStore(Section):
+class SftpStoreSection(Section):
     """`[stores.NAME]` with `kind = "sftp"`."""
 
     kind: Literal["sftp"] = Field(
@@ -162,7 +162,7 @@ class SftpStore(Section):
     )
 
     @model_validator(mode="after")
-    def _taken_by_another(self) -> SftpStore:
+    def _taken_by_another(self) -> SftpStoreSection:
         if self.ingest and self.credential("keeper") == self.credential("writer"):
             raise ValueError("has ingest without a keeper_user or keeper_key of its own; who hands in must not take")
         return self
@@ -178,7 +178,7 @@ class SftpStore(Section):
         return Credential(self.keeper_user or self.user, self.keeper_key or self.key)
 
 
-class DirectoryStore(Section):
+class DirectoryStoreSection(Section):
     """`[stores.NAME]` with `kind = "directory"`: a mounted disk, tests, the demo."""
 
     kind: Literal["directory"] = Field(
@@ -189,7 +189,7 @@ class DirectoryStore(Section):
     bandwidth: Bandwidth = Field(default=0, description="How many bytes a second may be sent and fetched at most.")
 
 
-StoreSection = Annotated[SftpStore | DirectoryStore, Field(discriminator="kind")]
+StoreSection = Annotated[SftpStoreSection | DirectoryStoreSection, Field(discriminator="kind")]
 
 
 class TenancySection(Section):
@@ -320,7 +320,7 @@ DEFAULT_CLASSES = {
 class Config(Section):
     """The keys at the top of the file, before its sections."""
 
-    node: Node
+    node: NodeSection
     recipients: Annotated[tuple[AbsolutePath, ...], Several, Field(min_length=1)] = Field(
         description="The recipient files: who will be able to read the backups."
     )

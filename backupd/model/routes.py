@@ -30,7 +30,7 @@ class Step:
 
 
 @dataclass(frozen=True, slots=True)
-class Path:
+class ForeignKeyPath:
     """Each row leads by foreign keys to one that names its tenant."""
 
     steps: tuple[Step, ...]
@@ -45,7 +45,7 @@ class Tenant:
     tenant: str
 
 
-Route: TypeAlias = Shared | Column | Path | Tenant
+Route: TypeAlias = Shared | Column | ForeignKeyPath | Tenant
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,7 @@ from typing import Any
 import msgspec
 
 
-class Fault(msgspec.Struct, frozen=True):
+class ErrorAnswer(msgspec.Struct, frozen=True):
     """An error as `--json` prints it."""
 
     kind: str
@@ -76,7 +76,7 @@ class StoreFacts(msgspec.Struct, frozen=True, kw_only=True):
     """One store of a region."""
 
     store: str
-    error: Fault | None = None
+    error: ErrorAnswer | None = None
     """Why nothing else is known."""
     append_only: bool | None = None
     """Whether the writer's account could neither remove nor overwrite when this was tried last."""
@@ -204,7 +204,7 @@ class RegionFacts(msgspec.Struct, frozen=True, kw_only=True):
     """From this machine's own history, which can be deleted at any time."""
 
 
-class Severity(StrEnum):
+class AlarmSeverity(StrEnum):
     ERROR = "error"
     """A promise is broken, or will be unless somebody does something."""
     WARNING = "warning"
@@ -237,7 +237,7 @@ class Alarm(msgspec.Struct, frozen=True, kw_only=True):
     region: str
     subject: str = ""
     """A store, `store/database` or a kind of job; empty: the region."""
-    severity: Severity = Severity.ERROR
+    severity: AlarmSeverity = AlarmSeverity.ERROR
     message: str
     hint: str
     state: str = ""

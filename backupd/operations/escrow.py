@@ -26,7 +26,7 @@ _LARGEST = 64 << 10
 
 
 @dataclass(frozen=True, slots=True)
-class Text:
+class ShareText:
     """What somebody handed in: a share file, or what was typed."""
 
     name: str
@@ -76,7 +76,7 @@ def write_shares(folder: Path, pages: Sequence[str]) -> list[Path]:
     return paths
 
 
-def read_shares(path: Path) -> Text:
+def read_shares(path: Path) -> ShareText:
     """A share file's text.
 
     Raises ConfigError.
@@ -85,7 +85,7 @@ def read_shares(path: Path) -> Text:
         with path.open("rb") as file:
             data = file.read(_LARGEST + 1)
         if len(data) <= _LARGEST:
-            return Text(path.name, data.decode())
+            return ShareText(path.name, data.decode())
     except OSError as error:
         raise ConfigError(f"'{path}' cannot be read: {error.strerror}") from error
     except UnicodeDecodeError:
@@ -93,7 +93,7 @@ def read_shares(path: Path) -> Text:
     raise ConfigError(f"'{path}' is no share", hint="A share is a short text of words.")
 
 
-def combine_shares(texts: Iterable[Text], public: bytes | None) -> suite.KeyPair:
+def combine_shares(texts: Iterable[ShareText], public: bytes | None) -> suite.KeyPair:
     """The identity that shares restore, once it was seen to be the one that is wanted: the secret half of `public`, or
     of the recipient that the share files name.
 
@@ -137,7 +137,7 @@ def _opens(pair: suite.KeyPair) -> bool:
         return False
 
 
-def _shares(text: Text) -> Iterable[Share]:
+def _shares(text: ShareText) -> Iterable[Share]:
     """A blank line stands between shares; lines that begin with `#`, and numbers, are for people."""
     lines = [line for line in text.content.splitlines() if not line.lstrip().startswith("#")]
     blocks = [block for block in re.split(r"\n\s*\n", "\n".join(lines)) if _TOKEN.search(block)]

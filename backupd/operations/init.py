@@ -19,7 +19,7 @@ from backupd.model.stored.documents import RepositoryInfo
 from backupd.seal.documents import Signer
 from backupd.store.probe import ProbedStore, probe
 
-_HARMLESS = (layout.Kind.HELP, layout.Kind.TEMPORARY, layout.Kind.HANDED)
+_HARMLESS = (layout.ObjectKind.HELP, layout.ObjectKind.TEMPORARY, layout.ObjectKind.HANDED)
 """What an init that was cut off leaves behind."""
 
 

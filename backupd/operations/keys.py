@@ -59,7 +59,9 @@ def check_identity(repository: Repository, secret: bytes) -> list[CheckedKeyring
     """
     repository.info()
     names = sorted(found.name for found in repository.store.list(layout.KEYRINGS))
-    found = [_checked(repository, name, secret) for name in names if layout.place_of(name).kind is layout.Kind.KEYRING]
+    found = [
+        _checked(repository, name, secret) for name in names if layout.place_of(name).kind is layout.ObjectKind.KEYRING
+    ]
     refusals = [refusal for _, refusal in found if refusal is not None]
     if refusals and len(refusals) == len(found):
         raise refusals[-1]

@@ -8,13 +8,13 @@ from dataclasses import dataclass
 from backupd.catalog.repository import Repository
 from backupd.errors import BackupdError, StoreError
 from backupd.model.ids import RegionName
-from backupd.operations.backup import BackupReport, Job, Node, backup
+from backupd.operations.backup import BackupJob, BackupReport, Node, backup
 from backupd.operations.members import find_members
 from backupd.store.base import Store
 
 
 @dataclass(frozen=True, slots=True)
-class Target:
+class BackupTarget:
     """A region's databases, and one of its stores."""
 
     region: RegionName
@@ -23,12 +23,12 @@ class Target:
     open: Callable[[], Store]
     trusted: Collection[str] | None
     keepers: Collection[str] | None
-    jobs: tuple[Job, ...]
+    jobs: tuple[BackupJob, ...]
     node: Node
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
+class BackupOutcome:
     """How one backup of one database onto one store ended: with a report or with an error."""
 
     region: RegionName
@@ -38,7 +38,7 @@ class Outcome:
     error: BackupdError | None = None
 
 
-def back_up(targets: Iterable[Target]) -> Iterator[Outcome]:
+def back_up(targets: Iterable[BackupTarget]) -> Iterator[BackupOutcome]:
     """Run every backup, one after another, and tell how each ended.
 
     A store that fails is not tried again for the target's other databases: they fail with the same error. Raises
@@ -48,7 +48,7 @@ def back_up(targets: Iterable[Target]) -> Iterator[Outcome]:
         yield from _target(target)
 
 
-def _target(target: Target) -> Iterator[Outcome]:
+def _target(target: BackupTarget) -> Iterator[BackupOutcome]:
     try:
         store = target.open()
     except BackupdError as error:
@@ -68,7 +68,7 @@ def _target(target: Target) -> Iterator[Outcome]:
         store.close()
 
 
-def _job(target: Target, job: Job, repository: Repository) -> Iterator[Outcome]:
+def _job(target: BackupTarget, job: BackupJob, repository: Repository) -> Iterator[BackupOutcome]:
     """One database, or each of those the label stands for."""
     try:
         members = find_members(job.source, job.tenancy)
@@ -83,8 +83,8 @@ def _job(target: Target, job: Job, repository: Repository) -> Iterator[Outcome]:
             if isinstance(error, StoreError):
                 return
         else:
-            yield Outcome(target.region, target.store, job.label, report)
+            yield BackupOutcome(target.region, target.store, job.label, report)
 
 
-def _failed(target: Target, job: Job, error: BackupdError) -> Outcome:
-    return Outcome(target.region, target.store, job.label, None, error)
+def _failed(target: BackupTarget, job: BackupJob, error: BackupdError) -> BackupOutcome:
+    return BackupOutcome(target.region, target.store, job.label, None, error)

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import assert_never
 
 from backupd.model.inventory import Inventory, Table
-from backupd.model.routes import Column, MappedTable, Path, Route, Shared, TenancyMap, Tenant
+from backupd.model.routes import Column, ForeignKeyPath, MappedTable, Route, Shared, TenancyMap, Tenant
 from backupd.model.tenancy import Tenancy
 from backupd.planning.source.tenancy import AMBIGUOUS_CURE, map_tables, tenant_columns
 from backupd.postgres.connect import Source, connect
@@ -89,7 +89,7 @@ def _words(route: Route, own_schema: bool) -> str:
             return "shared"
         case Column(column):
             return f"column {column}"
-        case Path(steps, column):
+        case ForeignKeyPath(steps, column):
             return "path " + " > ".join([*(step.key.name for step in steps), column])
         case Tenant():
             return "schema" if own_schema else "database"

@@ -1,14 +1,14 @@
 """Pages to read and print: one HTML file each, with nothing in it that is fetched from elsewhere."""
 
-from backupd.pages.attestation import Signature, render_attestation
+from backupd.pages.attestation import CheckedSignature, render_attestation
 from backupd.pages.drills import Drill, render_report
 from backupd.pages.periods import PeriodPage, RegionPart, render_period
 
 __all__ = [
+    "CheckedSignature",
     "Drill",
     "PeriodPage",
     "RegionPart",
-    "Signature",
     "render_attestation",
     "render_period",
     "render_report",

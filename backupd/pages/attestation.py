@@ -47,7 +47,7 @@ NOT_COVERED: Final = {
 }
 
 
-class Signature(NamedTuple):
+class CheckedSignature(NamedTuple):
     """One that was found good before the page was made."""
 
     key: str
@@ -55,7 +55,7 @@ class Signature(NamedTuple):
     role: str
 
 
-def render_attestation(attestation: Attestation, sha256: str, signatures: Sequence[Signature]) -> str:
+def render_attestation(attestation: Attestation, sha256: str, signatures: Sequence[CheckedSignature]) -> str:
     """One HTML page of an attestation whose document, as issued, has this SHA-256.
 
     The caller checked its signatures: a page proves nothing, it is what people read and sign.

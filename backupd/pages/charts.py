@@ -40,7 +40,7 @@ class Line(NamedTuple):
     kind: str
 
 
-class Path(NamedTuple):
+class SvgPath(NamedTuple):
     d: str
     kind: str
 
@@ -53,7 +53,7 @@ class Dot(NamedTuple):
     tip: str
 
 
-class Text(NamedTuple):
+class SvgText(NamedTuple):
     x: float
     y: float
     text: str
@@ -71,9 +71,9 @@ class Chart:
     height: float
     rects: list[Rect] = field(default_factory=list)
     lines: list[Line] = field(default_factory=list)
-    paths: list[Path] = field(default_factory=list)
+    paths: list[SvgPath] = field(default_factory=list)
     dots: list[Dot] = field(default_factory=list)
-    texts: list[Text] = field(default_factory=list)
+    texts: list[SvgText] = field(default_factory=list)
 
 
 class Bar(NamedTuple):
@@ -103,8 +103,8 @@ def bars(title: str, rows: Sequence[Bar]) -> Chart:
     chart = Chart(title, f"{title}: " + ("; ".join(f"{row.label} {row.text}" for row in rows) or "nothing"), 0)
     for index, row in enumerate(rows):
         y = 6 + index * _ROW
-        chart.texts.append(Text(_BARS_LEFT - 6, y + 13, _short(row.label), "end"))
-        chart.texts.append(Text(_BARS_RIGHT + 6, y + 13, row.text, "start"))
+        chart.texts.append(SvgText(_BARS_LEFT - 6, y + 13, _short(row.label), "end"))
+        chart.texts.append(SvgText(_BARS_RIGHT + 6, y + 13, row.text, "start"))
         chart.rects.append(Rect(_BARS_LEFT, y, _BARS_RIGHT - _BARS_LEFT, 17, "ground"))
         if row.value is not None:
             beyond = row.limit is not None and row.value > row.limit
@@ -123,13 +123,13 @@ def trend(title: str, points: Sequence[Point], spell: Spell) -> Chart:
     chart = Chart(title, f"{title}: {len(points)} drills{newest}", _HEIGHT)
     chart.lines.append(Line(_LEFT, _BOTTOM, _RIGHT, _BOTTOM, "axis"))
     if not points:
-        chart.texts.append(Text((_LEFT + _RIGHT) / 2, (_TOP + _BOTTOM) / 2, "no drill", "middle"))
+        chart.texts.append(SvgText((_LEFT + _RIGHT) / 2, (_TOP + _BOTTOM) / 2, "no drill", "middle"))
         return chart
     scale = _Scale(points[0].at, points[-1].at, _top_of(max([*shown, 1])))
     for part in range(3):
         y = scale.y(scale.most * part / 2)
         chart.lines.append(Line(_LEFT, y, _RIGHT, y, "grid"))
-        chart.texts.append(Text(_LEFT - 6, y + 4, spell(scale.most * part / 2), "end"))
+        chart.texts.append(SvgText(_LEFT - 6, y + 4, spell(scale.most * part / 2), "end"))
     chart.texts.extend(_dates(points))
     chart.paths.extend(_paths(points, scale))
     many = len(points) > _MOST_DOTS
@@ -152,15 +152,15 @@ class _Scale:
         return round(_BOTTOM - (_BOTTOM - _TOP) * value / self.most, 1)
 
 
-def _paths(points: Sequence[Point], scale: _Scale) -> list[Path]:
+def _paths(points: Sequence[Point], scale: _Scale) -> list[SvgPath]:
     line = [f"{scale.x(point.at)} {scale.y(point.value)}" for point in points if point.value is not None]
-    found = [Path("M" + "L".join(line), "series")] if len(line) > 1 else []
+    found = [SvgPath("M" + "L".join(line), "series")] if len(line) > 1 else []
     limits = [(scale.x(point.at), scale.y(point.limit)) for point in points if point.limit is not None]
     if limits:
         # Steps: an objective holds from the drill that was first held to it.
         steps = "".join(f"H{x}V{y}" for x, y in limits[1:])
         start = _LEFT if points[0].limit is not None else limits[0][0]
-        found.append(Path(f"M{start} {limits[0][1]}{steps}H{_RIGHT}", "limit"))
+        found.append(SvgPath(f"M{start} {limits[0][1]}{steps}H{_RIGHT}", "limit"))
     return found
 
 
@@ -171,12 +171,12 @@ def _dot(point: Point, scale: _Scale, spell: Spell) -> Dot:
     return Dot(scale.x(point.at), y, point.outcome, f"{day}: {told}")
 
 
-def _dates(points: Sequence[Point]) -> list[Text]:
+def _dates(points: Sequence[Point]) -> list[SvgText]:
     first, last = (points[index].at.astimezone(UTC).strftime("%Y-%m-%d") for index in (0, -1))
     y = _BOTTOM + 18
     if first == last:
-        return [Text((_LEFT + _RIGHT) / 2, y, first, "middle")]
-    return [Text(_LEFT, y, first, "start"), Text(_RIGHT, y, last, "end")]
+        return [SvgText((_LEFT + _RIGHT) / 2, y, first, "middle")]
+    return [SvgText(_LEFT, y, first, "start"), SvgText(_RIGHT, y, last, "end")]
 
 
 def _top_of(most: float) -> float:

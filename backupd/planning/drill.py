@@ -14,7 +14,7 @@ from backupd.model.stored.report import Population
 
 if TYPE_CHECKING:
     from backupd.model.ids import DrillId, GenerationId, SnapshotName
-    from backupd.model.stored.report import Report, Selection
+    from backupd.model.stored.report import DrillSelection, Report
 
 RULES: Final = ("latest", "oldest", "random")
 """In turn, for each database."""
@@ -22,7 +22,7 @@ NAMED: Final = "named"
 
 
 @dataclass(frozen=True, slots=True)
-class Candidate:
+class DrillCandidate:
     """A snapshot that could be drilled."""
 
     name: SnapshotName
@@ -38,14 +38,14 @@ class Candidate:
 class Chosen:
     """A snapshot, and how anybody comes to the same choice."""
 
-    candidate: Candidate
+    candidate: DrillCandidate
     rule: str
     seed: str | None
     """Null where the rule needs none."""
     population: Population
 
 
-def choose_snapshot(candidates: Sequence[Candidate], past: Sequence[Report], seed: str) -> Chosen:
+def choose_snapshot(candidates: Sequence[DrillCandidate], past: Sequence[Report], seed: str) -> Chosen:
     """The next snapshot to drill, after the drills in `past`, oldest first.
 
     The database whose last drill is longest ago; of its snapshots the latest, the oldest and a random one by turns. The
@@ -76,7 +76,7 @@ def choose_snapshot(candidates: Sequence[Candidate], past: Sequence[Report], see
     return _by_rule(ours, rule, seed, generations)
 
 
-def named(candidates: Sequence[Candidate], name: SnapshotName) -> Chosen:
+def named(candidates: Sequence[DrillCandidate], name: SnapshotName) -> Chosen:
     """The snapshot somebody asked for; raises UsageError when it is not among the candidates."""
     found = [one for one in candidates if one.name == name]
     if not found:
@@ -84,7 +84,7 @@ def named(candidates: Sequence[Candidate], name: SnapshotName) -> Chosen:
     return Chosen(found[0], NAMED, None, _population(candidates))
 
 
-def repeated(past: Sequence[Report], selection: Selection) -> DrillId | None:
+def repeated(past: Sequence[Report], selection: DrillSelection) -> DrillId | None:
     """The failed drill that one of `selection` repeats: the newest of the same snapshot and extent, if it failed."""
     for report in reversed(past):
         before = report.selection
@@ -107,7 +107,7 @@ def damage_is_due(past: Iterable[Report], every: int) -> bool:
     return every > 0 and since + 1 >= every
 
 
-def _by_rule(ours: Sequence[Candidate], rule: str, seed: str, generations: dict[GenerationId, int]) -> Chosen:
+def _by_rule(ours: Sequence[DrillCandidate], rule: str, seed: str, generations: dict[GenerationId, int]) -> Chosen:
     in_order = sorted(ours, key=lambda one: (one.exported, one.name))
     population = _population(ours)
     if rule == "latest":
@@ -124,6 +124,6 @@ def _drawn(seed: str, name: str) -> bytes:
     return hashlib.sha256(f"backupd drill\n{seed}\n{name}".encode()).digest()
 
 
-def _population(candidates: Sequence[Candidate]) -> Population:
+def _population(candidates: Sequence[DrillCandidate]) -> Population:
     instants = [one.exported for one in candidates]
     return Population(number=len(instants), oldest=stamp(min(instants)), newest=stamp(max(instants)))

@@ -12,7 +12,7 @@ from backupd.model.ids import ObjectHash, ObjectName, Pseudonym, SnapshotName
 
 
 @dataclass(frozen=True, slots=True, order=True)
-class Finding:
+class Mismatch:
     """One thing that is not as a signed record says."""
 
     object: str
@@ -28,7 +28,7 @@ class Finding:
         return f"{where}{self.message}" + (f" (segment {self.segment})" if self.segment else "")
 
 
-class Key(NamedTuple):
+class ContainerKey(NamedTuple):
     """A container within one generation."""
 
     segment: Pseudonym
@@ -47,7 +47,7 @@ class Stored(NamedTuple):
 class Wanted(NamedTuple):
     """A container that a record or a part names."""
 
-    key: Key
+    key: ContainerKey
     size: int
     by: str
     """The name of the object that says so."""
@@ -57,23 +57,23 @@ class Wanted(NamedTuple):
 class Comparison:
     """A generation's listing held against what is needed of it."""
 
-    findings: dict[Key, Finding]
+    findings: dict[ContainerKey, Mismatch]
     """One for each that is not sound."""
-    sound: dict[Key, Stored]
+    sound: dict[ContainerKey, Stored]
     """Needed, there, and of the right size."""
-    missing: set[Key]
+    missing: set[ContainerKey]
     """Needed, and not there: the ledger may say why."""
 
     @property
-    def damaged(self) -> set[Key]:
+    def damaged(self) -> set[ContainerKey]:
         """Needed, and not sound."""
         return set(self.findings)
 
 
-def compare(wanted: Iterable[Wanted], stored: Mapping[Key, Stored]) -> Comparison:
+def compare(wanted: Iterable[Wanted], stored: Mapping[ContainerKey, Stored]) -> Comparison:
     """Every needed container against the listing; each is judged once however many need it."""
-    findings: dict[Key, Finding] = {}
-    sound: dict[Key, Stored] = {}
+    findings: dict[ContainerKey, Mismatch] = {}
+    sound: dict[ContainerKey, Stored] = {}
     folders: dict[ObjectHash, Pseudonym] | None = None
     for key, size, by in wanted:
         found = stored.get(key)
@@ -84,7 +84,7 @@ def compare(wanted: Iterable[Wanted], stored: Mapping[Key, Stored]) -> Compariso
             findings[key] = _missing(key, by, folders.get(key.sha256))
         elif found.size != size:
             message = f"has {found.size} bytes where '{by}' says {size}"
-            findings[key] = Finding(found.name, message, key.segment)
+            findings[key] = Mismatch(found.name, message, key.segment)
         else:
             sound[key] = found
     for key in findings:
@@ -92,9 +92,9 @@ def compare(wanted: Iterable[Wanted], stored: Mapping[Key, Stored]) -> Compariso
     return Comparison(findings, sound, {key for key in findings if key not in stored})
 
 
-def _missing(key: Key, by: str, elsewhere: Pseudonym | None) -> Finding:
+def _missing(key: ContainerKey, by: str, elsewhere: Pseudonym | None) -> Mismatch:
     moved = f"; an object of its hash lies in the folder of segment {elsewhere}" if elsewhere else ""
-    return Finding(key.sha256, f"is missing, and '{by}' needs it{moved}", key.segment)
+    return Mismatch(key.sha256, f"is missing, and '{by}' needs it{moved}", key.segment)
 
 
 def broken_links(previous: Mapping[SnapshotName, SnapshotName | None]) -> list[tuple[SnapshotName, SnapshotName]]:
@@ -102,20 +102,20 @@ def broken_links(previous: Mapping[SnapshotName, SnapshotName | None]) -> list[t
     return [(name, before) for name, before in sorted(previous.items()) if before and before not in previous]
 
 
-class Candidate(NamedTuple):
+class ReadCandidate(NamedTuple):
     """Something that could be read to check it."""
 
-    key: Key
+    key: ContainerKey
     weight: int
     """Bytes to be read for it."""
     checked: float | None
     """When that was last done with success, in seconds; None: never."""
 
 
-def choose(candidates: Sequence[Candidate], share: Fraction) -> list[Candidate]:
+def choose(candidates: Sequence[ReadCandidate], share: Fraction) -> list[ReadCandidate]:
     """At least `share` of all bytes, least recently checked first, so that repeated runs get around to everything."""
     budget = share * sum(candidate.weight for candidate in candidates)
-    chosen: list[Candidate] = []
+    chosen: list[ReadCandidate] = []
     for candidate in sorted(candidates, key=_least_recent):
         if budget <= 0:
             break
@@ -124,7 +124,7 @@ def choose(candidates: Sequence[Candidate], share: Fraction) -> list[Candidate]:
     return chosen
 
 
-def _least_recent(candidate: Candidate) -> tuple[bool, float, Key]:
+def _least_recent(candidate: ReadCandidate) -> tuple[bool, float, ContainerKey]:
     return candidate.checked is not None, candidate.checked or 0.0, candidate.key
 
 

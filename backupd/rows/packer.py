@@ -34,7 +34,7 @@ class Pack(NamedTuple):
     ids: bytes
 
 
-class Block(NamedTuple):
+class PendingBlock(NamedTuple):
     """Chunks to be compressed and sealed together."""
 
     container: int
@@ -85,12 +85,12 @@ class Packer:
         self._compressor = compressor
         self._done = done
         self._open: dict[int, ContainerWriter] = {}
-        self._work: queue.Queue[Block | int | None] = queue.Queue(QUEUED_BLOCKS)
+        self._work: queue.Queue[PendingBlock | int | None] = queue.Queue(QUEUED_BLOCKS)
         self._fault: BaseException | None = None
         self._thread = threading.Thread(target=self._run, name="packer", daemon=True)
         self._thread.start()
 
-    def add(self, block: Block) -> None:
+    def add(self, block: PendingBlock) -> None:
         self._put(block)
 
     def finish(self, container: int) -> None:
@@ -103,7 +103,7 @@ class Packer:
         self._thread.join()
         self._raise_fault()
 
-    def _put(self, item: Block | int | None) -> None:
+    def _put(self, item: PendingBlock | int | None) -> None:
         while True:
             self._raise_fault()
             try:
@@ -126,7 +126,7 @@ class Packer:
         except BaseException as fault:  # noqa: BLE001 - handed to the thread that waits for this one
             self._fault = fault
 
-    def _write(self, block: Block) -> None:
+    def _write(self, block: PendingBlock) -> None:
         writer = self._open.get(block.container)
         if writer is None:
             file = SpoolFile(self._path(block.container, "open"))

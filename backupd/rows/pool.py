@@ -122,11 +122,11 @@ class WorkerPool:
 
     def release(self) -> None:
         """Have every worker let go of the exported snapshot; returns when all have."""
-        self._everyone(protocol.Release(), protocol.Released)
+        self._everyone(protocol.Release(), protocol.SnapshotReleased)
 
     def finish(self) -> None:
         """Have every worker hand over the rest and end."""
-        self._everyone(protocol.Finish(), protocol.Finished)
+        self._everyone(protocol.Finish(), protocol.WorkerFinished)
 
     def _everyone(self, command: protocol.Command, answer: type[protocol.Event]) -> None:
         for number in range(len(self._members)):
@@ -189,7 +189,7 @@ class WorkerPool:
         with contextlib.closing(outlet):
             while (event := protocol.receive_event(outlet)) is not None:
                 self._events.put((number, event))
-                if isinstance(event, protocol.Finished):
+                if isinstance(event, protocol.WorkerFinished):
                     return
         self._events.put((number, None))
 

@@ -171,11 +171,11 @@ class Spilled(msgspec.Struct, frozen=True, tag=True):
     """Where each begins and ends in the file."""
 
 
-class Released(msgspec.Struct, frozen=True, tag=True):
+class SnapshotReleased(msgspec.Struct, frozen=True, tag=True):
     """The exported snapshot is no longer held here."""
 
 
-class Finished(msgspec.Struct, frozen=True, tag=True):
+class WorkerFinished(msgspec.Struct, frozen=True, tag=True):
     """The last message of a worker that did all it was asked."""
 
 
@@ -187,7 +187,9 @@ class Failed(msgspec.Struct, frozen=True, tag=True):
     hint: str
 
 
-Event = SegmentWanted | KeyWanted | PackDone | TaskDone | Advanced | Spilled | Released | Finished | Failed
+Event = (
+    SegmentWanted | KeyWanted | PackDone | TaskDone | Advanced | Spilled | SnapshotReleased | WorkerFinished | Failed
+)
 
 _encoder = msgspec.msgpack.Encoder()
 _commands = msgspec.msgpack.Decoder(Command)

@@ -14,7 +14,7 @@ from itertools import groupby
 from operator import attrgetter
 from typing import TYPE_CHECKING
 
-from backupd.rows.packer import Block
+from backupd.rows.packer import PendingBlock
 from backupd.rows.protocol import Span
 from backupd.rows.spill import Residue, grouped, joined, merged
 from backupd.seal.containers.layout import CHUNK_ID_SIZE
@@ -85,7 +85,7 @@ class OpenSpan:
 
 
 @dataclass(frozen=True, slots=True)
-class Making:
+class ContainerSettings:
     """What new containers are made with."""
 
     chunk_key: bytes = field(repr=False)
@@ -96,7 +96,7 @@ class Making:
 
 
 @dataclass(frozen=True, slots=True)
-class Limits:
+class PendingLimits:
     """Bytes of new plain chunks; the sealed ones are fewer."""
 
     pending: int
@@ -113,7 +113,7 @@ class Room:
 
     packer: Packer
     spill: Spill
-    limits: Limits
+    limits: PendingLimits
 
 
 class Deduplicator:
@@ -123,7 +123,7 @@ class Deduplicator:
     to small ones is spilled and goes into their parts: an object costs as much as a thousand rows.
     """
 
-    def __init__(self, making: Making, known: KnownChunks, room: Room) -> None:
+    def __init__(self, making: ContainerSettings, known: KnownChunks, room: Room) -> None:
         self._key = making.chunk_key
         self._known = known
         self._packer = room.packer
@@ -215,7 +215,7 @@ class Deduplicator:
         for (pseudonym, container), residues in groupby(merged([self._spill.written()]), attrgetter(*_WHOSE)):
             public = self._public(pseudonym)
             for chunks, ids in joined(residues, BLOCK_SIZE):
-                self._packer.add(Block(container, pseudonym, public, chunks, ids))
+                self._packer.add(PendingBlock(container, pseudonym, public, chunks, ids))
             self._packer.finish(container)
         for segment in list(self._spilled.values()):
             self._leave_container(segment)
@@ -229,7 +229,9 @@ class Deduplicator:
     def _flush(self, segment: Segment) -> None:
         """Hand the pending chunks to the packer as one block."""
         public = b"" if segment.packed else self._public(segment.pseudonym)
-        self._packer.add(Block(segment.container, segment.pseudonym, public, segment.pending, bytes(segment.ids)))
+        self._packer.add(
+            PendingBlock(segment.container, segment.pseudonym, public, segment.pending, bytes(segment.ids))
+        )
         self._packed[segment.pseudonym] = segment
         self._open += segment.pending_size
         segment.packed += segment.pending_size

@@ -23,7 +23,7 @@ STRETCH = 1 << 20
 """Bytes of the stream between two looks at how much is held."""
 
 
-class Lane:
+class TenantBuffer:
     """What has been read of one tenant and not yet been cut."""
 
     __slots__ = ("rows", "tenant")
@@ -43,7 +43,7 @@ class Cut(NamedTuple):
     """Rows still without their newlines; otherwise one raw piece of a long row, the last one with its newline."""
 
 
-class Splitter:
+class Chunker:
     """Cuts one task's stream. `feed` blocks, then `finish`; both return the cuts made.
 
     `limit` bounds the bytes held uncut over all lanes: above it the fullest lanes are cut early, which costs a little
@@ -57,8 +57,8 @@ class Splitter:
         self._seed = seed
         self._limit = limit
         self._carry = b""
-        self._lanes: dict[bytes, Lane] = {}
-        self._only = Lane(None)
+        self._lanes: dict[bytes, TenantBuffer] = {}
+        self._only = TenantBuffer(None)
         self._held = 0
         self._until_relief = STRETCH
         self._long: bytes | None = None
@@ -116,7 +116,7 @@ class Splitter:
             try:
                 lane = lanes[tenant]
             except KeyError:
-                lane = lanes[tenant] = Lane(tenant)
+                lane = lanes[tenant] = TenantBuffer(tenant)
             rows = lane.rows
             rows.append(row)
             if not crc32(row, seed) & mask and len(rows) >= SHORTEST_CHUNK:
@@ -133,7 +133,7 @@ class Splitter:
                 rows = lane.rows
                 append = rows.append
 
-    def _cut(self, lane: Lane, cuts: list[Cut]) -> None:
+    def _cut(self, lane: TenantBuffer, cuts: list[Cut]) -> None:
         rows, lane.rows = lane.rows, []
         longest = LONGEST_CHUNK * (self._mask + 1)
         if len(rows) <= longest:
@@ -142,7 +142,7 @@ class Splitter:
         starts = range(0, len(rows), longest)
         cuts.extend(Cut(lane.tenant, rows[start : start + longest], whole=True) for start in starts)
 
-    def _all_lanes(self) -> Iterable[Lane]:
+    def _all_lanes(self) -> Iterable[TenantBuffer]:
         return self._lanes.values() if self._is_routed else (self._only,)
 
     def _relieve(self, cuts: list[Cut]) -> None:
@@ -162,7 +162,7 @@ class Splitter:
         tenant: bytes | None = None
         if self._is_routed:
             tenant, _, head = head.partition(b"\t")
-        lane = self._only if tenant is None else self._lanes.setdefault(tenant, Lane(tenant))
+        lane = self._only if tenant is None else self._lanes.setdefault(tenant, TenantBuffer(tenant))
         if lane.rows:
             self._cut(lane, cuts)
         self._long, self._in_long_row = tenant, True

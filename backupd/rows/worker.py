@@ -23,9 +23,9 @@ from backupd.rows.known import IndexedChunks, NothingKnown
 from backupd.rows.packer import Pack, Packer
 from backupd.rows.protocol import BytesTask, CommandTask, CopyTask, KeyReply, Proceed, SegmentReply, Setup
 from backupd.rows.psql import BLOCK, Psql
-from backupd.rows.segments import Deduplicator, Limits, Making, OpenSpan, Room, Segment
+from backupd.rows.segments import ContainerSettings, Deduplicator, OpenSpan, PendingLimits, Room, Segment
 from backupd.rows.spill import Spill
-from backupd.rows.split import Cut, Splitter, contents, pieces
+from backupd.rows.split import Chunker, Cut, contents, pieces
 from backupd.seal.containers.frame import Compressor
 from backupd.seal.containers.layout import ContainerContext
 
@@ -47,9 +47,9 @@ class Worker:
         self._segments: dict[tuple[str, str | None], Segment] = {}
         known = NothingKnown() if setup.index is None else IndexedChunks(Path(setup.index))
         self._packer = Packer(self._context, Path(setup.spool), Compressor(setup.compression_level), self._pack_done)
-        limits = Limits(setup.pending_limit // 4, setup.pack_size, setup.open_limit)
+        limits = PendingLimits(setup.pending_limit // 4, setup.pack_size, setup.open_limit)
         spill = Spill(Path(setup.spool) / f"{setup.number}.spill")
-        making = Making(setup.chunk_key, self._next_number, self._public)
+        making = ContainerSettings(setup.chunk_key, self._next_number, self._public)
         self._dedup = Deduplicator(making, known, Room(self._packer, spill, limits))
         self._seed = zlib.crc32(b"backupd chunk boundary" + setup.chunk_key)
         self._psql: Psql | None = None
@@ -59,7 +59,7 @@ class Worker:
         if self._psql is None:
             self._psql = Psql(self._setup.psql, self._setup.environment, self._setup.preamble)
         self._psql.lock(task.locks)
-        splitter = Splitter(routed=task.routed, mask=task.mask, seed=self._seed, limit=self._setup.pending_limit // 2)
+        splitter = Chunker(routed=task.routed, mask=task.mask, seed=self._seed, limit=self._setup.pending_limit // 2)
         spans = Spans(self, task)
         rows, added = splitter.rows, self._dedup.added
         for block in self._psql.copy(task.sql):
@@ -91,12 +91,12 @@ class Worker:
         if self._psql is not None:
             self._psql.close()
             self._psql = None
-        self._talk.tell(protocol.Released())
+        self._talk.tell(protocol.SnapshotReleased())
 
     def finish(self) -> None:
         self._talk.tell(self._dedup.close())
         self._talk.report()
-        self._talk.tell(protocol.Finished())
+        self._talk.tell(protocol.WorkerFinished())
 
     def _take(self, cuts: Iterable[Cut], spans: Spans) -> None:
         of, take = spans.of, self._dedup.take

@@ -23,7 +23,7 @@ from backupd.store.digests import CANDIDATES, HashCommand, parse_digest
 from backupd.store.names import temporary
 
 
-class Workbench(Protocol):
+class ProbeOperations(Protocol):
     """An adapter's single steps, without the promises of `put_new`. Each refusal is a StoreError."""
 
     adapter: str
@@ -57,7 +57,7 @@ class Workbench(Protocol):
 class ProbedStore(Store, Protocol):
     """A store that can be probed: every adapter, and decorators of one."""
 
-    def workbench(self) -> Workbench: ...
+    def workbench(self) -> ProbeOperations: ...
 
 
 def probe(store: ProbedStore, random: Callable[[int], bytes] = os.urandom) -> StoreProfile:
@@ -91,7 +91,7 @@ def probe(store: ProbedStore, random: Callable[[int], bytes] = os.urandom) -> St
     )
 
 
-def _check_rename(bench: Workbench, store: Store, names: tuple[ObjectName, ObjectName], data: bytes) -> None:
+def _check_rename(bench: ProbeOperations, store: Store, names: tuple[ObjectName, ObjectName], data: bytes) -> None:
     first, second = names
     bench.write(second, b"other", exclusive=True)
     overwrote = _allowed(lambda: bench.rename(second, first))
@@ -102,7 +102,7 @@ def _check_rename(bench: Workbench, store: Store, names: tuple[ObjectName, Objec
         )
 
 
-def _find_hash(bench: Workbench, name: ObjectName, data: bytes) -> HashAbility | None:
+def _find_hash(bench: ProbeOperations, name: ObjectName, data: bytes) -> HashAbility | None:
     for candidate in CANDIDATES:
         if _right(bench.run(candidate.command, name), candidate, data):
             return HashAbility(command=candidate.command, algorithm=candidate.algorithm)

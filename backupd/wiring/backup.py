@@ -6,7 +6,7 @@ import os
 from functools import partial
 from typing import TYPE_CHECKING
 
-from backupd.config.schema import SftpStore, StoreSection
+from backupd.config.schema import SftpStoreSection, StoreSection
 from backupd.errors import ConfigError
 from backupd.model.ids import RegionName
 from backupd.wiring.context import (
@@ -22,9 +22,9 @@ from backupd.wiring.context import (
 
 if TYPE_CHECKING:
     from backupd.catalog.memory.checked import Checked
-    from backupd.operations.backup import Job, Node
+    from backupd.operations.backup import BackupJob, Node
     from backupd.operations.init import Founder
-    from backupd.operations.region import Target
+    from backupd.operations.region import BackupTarget
     from backupd.operations.verify import Tools
     from backupd.trace import Trace
 
@@ -35,11 +35,11 @@ _DISK_WRITERS = 2
 """Objects written to a directory at once."""
 
 
-def backup_job(context: Context, region: RegionName, label: str) -> Job:
+def backup_job(context: Context, region: RegionName, label: str) -> BackupJob:
     """Return what a backup of this database needs to know about it."""
-    from backupd.operations.backup import Job
+    from backupd.operations.backup import BackupJob
 
-    return Job(region, label, source_of(context, region, label), tenancy_of(context, region, label))
+    return BackupJob(region, label, source_of(context, region, label), tenancy_of(context, region, label))
 
 
 def backup_node(context: Context, region: RegionName, store: str, trace: Trace) -> Node:
@@ -71,14 +71,14 @@ def backup_node(context: Context, region: RegionName, store: str, trace: Trace) 
     )
 
 
-def backup_target(context: Context, region: RegionName, store: str, database: str | None, trace: Trace) -> Target:
+def backup_target(context: Context, region: RegionName, store: str, database: str | None, trace: Trace) -> BackupTarget:
     """Return what a backup of the region's databases, or of one of them, onto one of its stores needs.
 
     Raises UsageError, ConfigError.
     """
-    from backupd.operations.region import Target
+    from backupd.operations.region import BackupTarget
 
-    return Target(
+    return BackupTarget(
         region=region,
         store=store,
         open=partial(open_store, context, region, store),
@@ -127,4 +127,4 @@ def verify_tools(context: Context, region: RegionName, store: str, trace: Trace)
 
 
 def _shippers(section: StoreSection) -> int:
-    return section.connections * _SHIPPERS_A_CONNECTION if isinstance(section, SftpStore) else _DISK_WRITERS
+    return section.connections * _SHIPPERS_A_CONNECTION if isinstance(section, SftpStoreSection) else _DISK_WRITERS

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from backupd.clock import Clock, SystemClock
 from backupd.config.faults.checks import did_you_mean
-from backupd.config.schema import Config, Role, SftpStore
+from backupd.config.schema import Config, Role, SftpStoreSection
 from backupd.errors import ConfigError, RefusedError, UsageError
 from backupd.model.ids import RegionName
 from backupd.model.tenancy import TableRule, Tenancy
@@ -147,7 +147,7 @@ def open_store(
     `patience` is how long at most a lost connection is tried again; None is as long as configured.
     """
     section = context.config.stores[name]
-    if isinstance(section, SftpStore):
+    if isinstance(section, SftpStoreSection):
         return _open_sftp_store(context, region, section, patience, role)
     from backupd.store.directory import DirectoryStore
 
@@ -282,7 +282,7 @@ def configured_recipients(context: Context) -> list[Recipient]:
 
 
 def _open_sftp_store(
-    context: Context, region: RegionName, section: SftpStore, patience: timedelta | None, role: Role
+    context: Context, region: RegionName, section: SftpStoreSection, patience: timedelta | None, role: Role
 ) -> ProbedStore:
     from backupd.store.sftp import open_sftp
     from backupd.store.sftp.target import SftpTarget
@@ -306,7 +306,7 @@ def _open_sftp_store(
     if role == "keeper" or not section.ingest:
         return opened
     from backupd.catalog.layout import INCOMING
-    from backupd.store.decorators.handing import HandingStore
+    from backupd.store.decorators.handing import HandoffStore
 
     own = replace(target, path=f"{target.root}/{INCOMING}", region=context.config.node.name, flat=True)
-    return HandingStore(opened, open_sftp(own, context.clock))
+    return HandoffStore(opened, open_sftp(own, context.clock))

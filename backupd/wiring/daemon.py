@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from backupd.config.faults import Finding
-from backupd.config.schema import SftpStore
+from backupd.config.schema import SftpStoreSection
 from backupd.errors import ConfigError
 from backupd.model.ids import RegionName
 from backupd.model.timetables import Never, Timetable, in_zone, spell_timetable
-from backupd.operations.service.jobs import QUICK, Bounds, Job, JobKey, Kind, Limits
+from backupd.operations.service.jobs import QUICK, Bounds, Job, JobKey, JobKind, JobLimits
 from backupd.planning.deletion.spans import spell
 from backupd.planning.schedule.slots import longest_gap
 from backupd.wiring.context import Context
@@ -24,10 +24,10 @@ if TYPE_CHECKING:
     from backupd.config.service import ScheduleSection
     from backupd.config.text.secrets import FileRef
     from backupd.operations.service.children.process import Child
-    from backupd.operations.service.history import History
+    from backupd.operations.service.history import JobHistory
     from backupd.operations.service.supervising.supervisor import Plan
 
-_LOOK = Limits(deadline=timedelta(minutes=15), stall=timedelta(minutes=5), grace=timedelta(seconds=20))
+_LOOK = JobLimits(deadline=timedelta(minutes=15), stall=timedelta(minutes=5), grace=timedelta(seconds=20))
 """Bounds of an observation and of reading a query: the jobs that wait for them should not wait long."""
 _GRACE = timedelta(minutes=1)
 """Time that a job has to end in order before it is killed, where the daemon itself need not stop sooner."""
@@ -36,12 +36,12 @@ _NOT_LATE = timedelta(hours=1)
 _PRIVATE = ("NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID", "LISTEN_FDS", "LISTEN_PID")
 """Variables that are between the service manager and the daemon only."""
 _NEEDS = {
-    Kind.BACKUP: "It needs signing_key_file and tenant_key_file under [node].",
-    Kind.INGEST: "It needs a [keeper] section, and a store of the region with ingest = true.",
-    Kind.SYNC: "It needs a [keeper] section, and a query under [regions.NAME.lifecycle.query].",
-    Kind.PURGE: "It needs a [keeper] section, and tenant_key_file under [node].",
-    Kind.EXPIRE: "It needs a [keeper] section, and tenant_key_file under [node].",
-    Kind.DRILL: "It needs a [drill] section.",
+    JobKind.BACKUP: "It needs signing_key_file and tenant_key_file under [node].",
+    JobKind.INGEST: "It needs a [keeper] section, and a store of the region with ingest = true.",
+    JobKind.SYNC: "It needs a [keeper] section, and a query under [regions.NAME.lifecycle.query].",
+    JobKind.PURGE: "It needs a [keeper] section, and tenant_key_file under [node].",
+    JobKind.EXPIRE: "It needs a [keeper] section, and tenant_key_file under [node].",
+    JobKind.DRILL: "It needs a [drill] section.",
 }
 """What is missing where a kind of work is asked for and cannot be done."""
 
@@ -51,7 +51,7 @@ def schedule_of(context: Context, region: RegionName) -> ScheduleSection:
     return context.config.regions[region].schedule.over(context.config.schedule)
 
 
-def timetable_of(context: Context, region: RegionName, kind: Kind) -> Timetable:
+def timetable_of(context: Context, region: RegionName, kind: JobKind) -> Timetable:
     """Return when one kind of a region's work is due, in the schedule's time zone."""
     section = schedule_of(context, region)
     timetable: Timetable = getattr(section, kind)
@@ -59,7 +59,7 @@ def timetable_of(context: Context, region: RegionName, kind: Kind) -> Timetable:
 
 
 def service_plan(
-    context: Context, regions: Sequence[RegionName], kinds: Sequence[Kind], *, spread: timedelta | None
+    context: Context, regions: Sequence[RegionName], kinds: Sequence[JobKind], *, spread: timedelta | None
 ) -> Plan:
     """Return the jobs of these kinds, or of all that this machine is set up for when none is named.
 
@@ -72,7 +72,7 @@ def service_plan(
 
     section = context.config.daemon
     keys = [JobKey(kind, region) for region in regions for kind in _kinds(context, region, kinds)]
-    if all(key.kind is Kind.OBSERVE for key in keys) and Kind.OBSERVE not in kinds:
+    if all(key.kind is JobKind.OBSERVE for key in keys) and JobKind.OBSERVE not in kinds:
         raise ConfigError(
             "there is nothing to do for a daemon here",
             hint="Backups need a signing key, purges and expiry a [keeper], drills a [drill] section.",
@@ -107,11 +107,11 @@ def config_descriptor(text: str) -> int:
     return number
 
 
-def run_history(context: Context, region: RegionName) -> History:
+def run_history(context: Context, region: RegionName) -> JobHistory:
     """Open what this machine remembers of the region's runs."""
-    from backupd.operations.service.history import History
+    from backupd.operations.service.history import JobHistory
 
-    return History(context.config.node.state_dir / region / "history.sqlite")
+    return JobHistory(context.config.node.state_dir / region / "history.sqlite")
 
 
 def timetable_findings(context: Context) -> Iterator[Finding]:
@@ -120,7 +120,7 @@ def timetable_findings(context: Context) -> Iterator[Finding]:
         for kind, (most, promise) in _promises(context, region).items():
             timetable = timetable_of(context, region, kind)
             gap = longest_gap(timetable)
-            late = _NOT_LATE if kind is Kind.DRILL else timedelta(0)
+            late = _NOT_LATE if kind is JobKind.DRILL else timedelta(0)
             if most is not None and gap is not None and gap > most + late and _is_set_up_for(context, region, kind):
                 rare = f'"{spell_timetable(timetable)}" leaves up to {spell(gap)} between two runs'
                 yield (
@@ -146,19 +146,19 @@ def timetable_advice(context: Context) -> Iterator[Finding]:
                 )
 
 
-def _promises(context: Context, region: RegionName) -> dict[Kind, tuple[timedelta | None, str]]:
+def _promises(context: Context, region: RegionName) -> dict[JobKind, tuple[timedelta | None, str]]:
     """Return the longest time between two runs that a region's promises allow, and the name of that promise."""
     section = context.config.regions[region]
     gap = section.lifecycle.expiry_gap, "lifecycle.expiry_gap"
     return {
-        Kind.BACKUP: (section.objectives.rpo, "objectives.rpo"),
-        Kind.PURGE: gap,
-        Kind.EXPIRE: gap,
-        Kind.DRILL: (section.objectives.drill_every, "objectives.drill_every"),
+        JobKind.BACKUP: (section.objectives.rpo, "objectives.rpo"),
+        JobKind.PURGE: gap,
+        JobKind.EXPIRE: gap,
+        JobKind.DRILL: (section.objectives.drill_every, "objectives.drill_every"),
     }
 
 
-def _place_of(context: Context, region: RegionName, kind: Kind) -> tuple[str, ...]:
+def _place_of(context: Context, region: RegionName, kind: JobKind) -> tuple[str, ...]:
     """Return the keys under which a timetable stands in the configuration."""
     own = getattr(context.config.regions[region].schedule, kind) is not None
     return ("regions", region, "schedule", kind.value) if own else ("schedule", kind.value)
@@ -166,62 +166,62 @@ def _place_of(context: Context, region: RegionName, kind: Kind) -> tuple[str, ..
 
 def _job(context: Context, key: JobKey, *, on_time: bool) -> Job:
     section = context.config.daemon
-    limits = Limits(section.deadline, section.stall, min(_GRACE, section.stop_within))
+    limits = JobLimits(section.deadline, section.stall, min(_GRACE, section.stop_within))
     job = Job(
         key, timetable_of(context, key.region, key.kind) if on_time else Never(), _arguments(context, key), limits
     )
     if key.kind not in QUICK:
         return job
-    short = Limits(min(_LOOK.deadline, limits.deadline), min(_LOOK.stall, limits.stall), _LOOK.grace)
+    short = JobLimits(min(_LOOK.deadline, limits.deadline), min(_LOOK.stall, limits.stall), _LOOK.grace)
     return Job(key, job.timetable, job.arguments, short)
 
 
 def _arguments(context: Context, key: JobKey) -> tuple[str, ...]:
     region = key.region
-    commands: dict[Kind, tuple[str, ...]] = {
+    commands: dict[JobKind, tuple[str, ...]] = {
         # Who writes sees once a day whether what writing relies on still holds.
-        Kind.OBSERVE: ("status", region, *(["--probe"] if _is_set_up_for(context, region, Kind.BACKUP) else [])),
-        Kind.SYNC: ("tenant", "sync", region),
-        Kind.VERIFY: ("verify", region, "--read-data", schedule_of(context, region).verify_share),
+        JobKind.OBSERVE: ("status", region, *(["--probe"] if _is_set_up_for(context, region, JobKind.BACKUP) else [])),
+        JobKind.SYNC: ("tenant", "sync", region),
+        JobKind.VERIFY: ("verify", region, "--read-data", schedule_of(context, region).verify_share),
     }
     return commands.get(key.kind, (key.kind.value, region))
 
 
-def _kinds(context: Context, region: RegionName, wanted: Sequence[Kind]) -> list[Kind]:
+def _kinds(context: Context, region: RegionName, wanted: Sequence[JobKind]) -> list[JobKind]:
     """Return the wanted kinds, or all this machine is set up for, and always an observation: others wait for it."""
     for kind in wanted:
         if not _is_set_up_for(context, region, kind):
             raise ConfigError(f'this machine is not set up for "{kind}" of region "{region}"', hint=_NEEDS[kind])
     chosen = wanted or [
         kind
-        for kind in Kind
+        for kind in JobKind
         if _is_set_up_for(context, region, kind)
         and _is_given(context, region, kind)
         and not isinstance(timetable_of(context, region, kind), Never)
     ]
-    kinds = [kind for kind in Kind if kind in chosen or kind is Kind.OBSERVE]
+    kinds = [kind for kind in JobKind if kind in chosen or kind is JobKind.OBSERVE]
     for kind in kinds:
         for file in _files_of(context, region, kind):
             _require_readable(file.resolve(context.environ), kind)
     return kinds
 
 
-def _is_set_up_for(context: Context, region: RegionName, kind: Kind) -> bool:
+def _is_set_up_for(context: Context, region: RegionName, kind: JobKind) -> bool:
     """Say whether the configuration has what the work needs."""
     config = context.config
     keeps = config.keeper is not None and config.node.tenant_key_file is not None
-    sets_up: dict[Kind, Callable[[], bool]] = {
-        Kind.BACKUP: lambda: None not in (config.node.signing_key_file, config.node.tenant_key_file),
-        Kind.INGEST: lambda: keeps and bool(handoff_stores(context, region)),
-        Kind.SYNC: lambda: keeps and config.regions[region].lifecycle.query is not None,
-        Kind.PURGE: lambda: keeps,
-        Kind.EXPIRE: lambda: keeps,
-        Kind.DRILL: lambda: config.drill is not None,
+    sets_up: dict[JobKind, Callable[[], bool]] = {
+        JobKind.BACKUP: lambda: None not in (config.node.signing_key_file, config.node.tenant_key_file),
+        JobKind.INGEST: lambda: keeps and bool(handoff_stores(context, region)),
+        JobKind.SYNC: lambda: keeps and config.regions[region].lifecycle.query is not None,
+        JobKind.PURGE: lambda: keeps,
+        JobKind.EXPIRE: lambda: keeps,
+        JobKind.DRILL: lambda: config.drill is not None,
     }
     return sets_up.get(kind, lambda: True)()
 
 
-def _is_given(context: Context, region: RegionName, kind: Kind) -> bool:
+def _is_given(context: Context, region: RegionName, kind: JobKind) -> bool:
     """Say whether the service manager gave this process every credential that the work needs."""
     folder = context.environ.get("CREDENTIALS_DIRECTORY")
     return all(
@@ -230,26 +230,26 @@ def _is_given(context: Context, region: RegionName, kind: Kind) -> bool:
     )
 
 
-def _files_of(context: Context, region: RegionName, kind: Kind) -> Iterator[FileRef]:
+def _files_of(context: Context, region: RegionName, kind: JobKind) -> Iterator[FileRef]:
     """Yield the secret files that the work reads."""
     node, keeper, drill = context.config.node, context.config.keeper, context.config.drill
-    keeps = kind in (Kind.INGEST, Kind.SYNC, Kind.PURGE, Kind.EXPIRE)
+    keeps = kind in (JobKind.INGEST, JobKind.SYNC, JobKind.PURGE, JobKind.EXPIRE)
     own: list[FileRef | None] = []
-    if kind is Kind.BACKUP:
+    if kind is JobKind.BACKUP:
         own += [node.signing_key_file, node.tenant_key_file]
         own += [one.passfile for one in context.config.regions[region].databases.values()]
     if keeps and keeper is not None:
         own += [keeper.signing_key_file, node.tenant_key_file]
-    if kind is Kind.DRILL and drill is not None:
+    if kind is JobKind.DRILL and drill is not None:
         own += [drill.identity, drill.passphrase_file, drill.escrow_identity, drill.escrow_passphrase_file]
     yield from (one for one in own if one is not None)
     for name in context.stores_of(region):
         store = context.config.stores[name]
-        if isinstance(store, SftpStore):
+        if isinstance(store, SftpStoreSection):
             yield store.credential("keeper" if keeps else "writer").key
 
 
-def _require_readable(file: Path, kind: Kind) -> None:
+def _require_readable(file: Path, kind: JobKind) -> None:
     try:
         with file.open("rb"):
             pass

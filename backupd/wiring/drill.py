@@ -30,8 +30,8 @@ if TYPE_CHECKING:
     from backupd.config.drills import DrillSection
     from backupd.config.text.secrets import FileRef
     from backupd.model.stored.report import Objectives, Report
-    from backupd.operations.drill import Assertion, DrillWorld, Place
-    from backupd.operations.reports import Desk
+    from backupd.operations.drill import Assertion, DrillPlace, DrillWorld
+    from backupd.operations.reports import ReportDesk
     from backupd.planning.reports.population import Timetable
     from backupd.postgres.connect import Source
     from backupd.seal.documents import Signer
@@ -113,27 +113,27 @@ def drill_timetable(context: Context, region: RegionName, begins: datetime | Non
 
 
 @contextmanager
-def open_report_desk(context: Context, region: RegionName, signer: Signer, trace: Trace) -> Iterator[Desk]:
+def open_report_desk(context: Context, region: RegionName, signer: Signer, trace: Trace) -> Iterator[ReportDesk]:
     """Open what publishes reports of the region's drills; `signer` is one of its keepers' keys.
 
     Raises ConfigError when the state folder cannot be made.
     """
-    from backupd.operations.reports import Desk
+    from backupd.operations.reports import ReportDesk
     from backupd.store.directory import DirectoryStore
 
     folder = region_folder(context, region, "reports")
     with open_repositories(context, region) as repositories:
         book = book_over(context, region, repositories, signer, trace)
         book.sync()
-        yield Desk(book, repositories, signer, DirectoryStore(folder))
+        yield ReportDesk(book, repositories, signer, DirectoryStore(folder))
 
 
-def _drill_place(context: Context) -> Place:
+def _drill_place(context: Context) -> DrillPlace:
     """Return where drills' servers run."""
-    from backupd.operations.drill import Place
+    from backupd.operations.drill import DrillPlace
 
     section, node = drill_section(context), context.config.node
-    return Place(
+    return DrillPlace(
         parent=section.scratch_dir or node.spool_dir / "drill",
         folders=node.client_dirs,
         user=section.user,

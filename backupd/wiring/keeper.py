@@ -10,11 +10,11 @@ from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from backupd.config.faults import Finding
-from backupd.config.schema import SftpStore
+from backupd.config.schema import SftpStoreSection
 from backupd.errors import ConfigError, StoreGoneError, UsageError
 from backupd.model.ids import RegionName
 from backupd.planning.deletion.retention import RetentionPolicy
-from backupd.planning.deletion.window import Budget
+from backupd.planning.deletion.window import DeletionBudget
 from backupd.trace import NoTrace
 from backupd.wiring.context import (
     QUICKLY,
@@ -66,11 +66,11 @@ def book_over(
 
     Raises the first store's StoreGoneError when none can be reached.
     """
-    from backupd.operations.ledger import TOLERANCE, Book, Place
+    from backupd.operations.ledger import TOLERANCE, Book, LedgerPlace
 
     one, keeper = _reachable(repositories), context.config.keeper
     return Book(
-        Place(
+        LedgerPlace(
             region=region,
             repository=one.info().repository,
             stores={name: repository.store for name, repository in repositories.items()},
@@ -235,12 +235,12 @@ def keeper_rules(context: Context, region: RegionName, section: KeeperSection) -
     )
 
 
-def deletion_budget(context: Context, region: RegionName) -> Budget:
+def deletion_budget(context: Context, region: RegionName) -> DeletionBudget:
     """Return the terms of the promise by when a tenant is gone from a region's backups."""
     from backupd.catalog.sending.marks import LONGEST_RUN
 
     lifecycle = context.config.regions[region].lifecycle
-    return Budget(
+    return DeletionBudget(
         window=lifecycle.window,
         expiry_gap=lifecycle.expiry_gap,
         store_snapshots=lifecycle.store_snapshots,
@@ -284,10 +284,10 @@ def _own_keys(context: Context) -> Iterator[tuple[tuple[str, ...], FileRef, Call
         yield ("keeper", "signing_key_file"), keeper.signing_key_file, lambda: keeper_signer(context)
 
 
-def _sftp_stores(context: Context, region: RegionName) -> Iterator[tuple[str, SftpStore]]:
+def _sftp_stores(context: Context, region: RegionName) -> Iterator[tuple[str, SftpStoreSection]]:
     for name in context.stores_of(region):
         section = context.config.stores[name]
-        if isinstance(section, SftpStore):
+        if isinstance(section, SftpStoreSection):
             yield name, section
 
 

@@ -12,7 +12,7 @@ from backupd.wiring.context import Context
 
 if TYPE_CHECKING:
     from backupd.postgres.connect import Source
-    from backupd.postgres.scratch.cluster import Making
+    from backupd.postgres.scratch.cluster import ClusterSpec
 
 
 def restore_target(context: Context, dsn: str, passfile: Path | None) -> tuple[Source, str]:
@@ -46,19 +46,19 @@ def programs_alone(context: Context) -> Source:
     return Source("", client_folders=context.config.node.client_dirs)
 
 
-def scratch_making(context: Context, folder: Path, server: int) -> Making:
+def scratch_making(context: Context, folder: Path, server: int) -> ClusterSpec:
     """Return what makes a server of the major version of `server`, a `server_version_num`, beside `folder`.
 
     Raises RefusedError when `folder` cannot be there, ConfigError when programs or the server's user are missing.
     """
-    from backupd.postgres.scratch.cluster import Making
+    from backupd.postgres.scratch.cluster import ClusterSpec
     from backupd.postgres.scratch.kept import require_place
     from backupd.postgres.scratch.programs import find_server, runner
 
     require_place(folder)
     drill, node = context.config.drill, context.config.node
     programs = find_server(node.client_dirs, server // 10000)
-    return Making(folder.parent, programs, runner(drill.user if drill is not None else None), secrets.token_hex(8))
+    return ClusterSpec(folder.parent, programs, runner(drill.user if drill is not None else None), secrets.token_hex(8))
 
 
 def rates_file(context: Context, region: RegionName, label: str) -> Path:

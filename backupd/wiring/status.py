@@ -13,7 +13,7 @@ from msgspec.structs import replace
 
 from backupd.errors import ConfigError, StoreGoneError
 from backupd.model.ids import RegionName
-from backupd.operations.service.jobs import JobKey, Kind
+from backupd.operations.service.jobs import JobKey, JobKind
 from backupd.planning.schedule.slots import longest_gap
 from backupd.wiring.context import QUICKLY, Context, known_ledger_copy, open_store
 from backupd.wiring.daemon import run_history, timetable_of
@@ -23,9 +23,9 @@ from backupd.wiring.keeper import book_over, deletion_budget, handoff_stores, st
 if TYPE_CHECKING:
     from backupd.config.text.secrets import FileRef
     from backupd.model.status import Alarm, JobFacts, RegionFacts
-    from backupd.operations.status import Place, Request
+    from backupd.operations.status import StatusRequest, StorePlace
     from backupd.operations.telling.teller import Settings
-    from backupd.operations.telling.world import World
+    from backupd.operations.telling.world import MonitorState
 
 _RUNS = 60
 """Runs of a job that are looked at, at most: the newest."""
@@ -34,7 +34,7 @@ _LONGEST = 65536
 
 
 def facts_of_region(context: Context, region: RegionName, *, probe: bool = False) -> RegionFacts:
-    """Find out how a region stands now, and what this machine remembers of its jobs; `probe` as `Request` says.
+    """Find out how a region stands now, and what this machine remembers of its jobs; `probe` as `StatusRequest` says.
 
     Raises DamageError for a ledger that cannot be believed, ConfigError.
     """
@@ -46,7 +46,7 @@ def facts_of_jobs(context: Context, region: RegionName) -> Iterator[JobFacts]:
     from backupd.operations.telling.jobs import of_runs, remembered
 
     history = run_history(context, region)
-    for kind in Kind:
+    for kind in JobKind:
         facts = of_runs(history.runs(JobKey(kind, region), _RUNS))
         if facts is not None:
             yield remembered(facts)
@@ -61,7 +61,7 @@ def alarms_of(context: Context, facts: RegionFacts) -> tuple[Alarm, ...]:
 
 def observed_within(context: Context, region: RegionName) -> timedelta:
     """Return how old facts may be: twice the longest time between two observations, and an hour."""
-    gap = longest_gap(timetable_of(context, region, Kind.OBSERVE))
+    gap = longest_gap(timetable_of(context, region, JobKind.OBSERVE))
     return 2 * (gap or timedelta(days=1)) + timedelta(hours=1)
 
 
@@ -87,7 +87,7 @@ def monitoring_settings(context: Context, regions: Sequence[RegionName]) -> Sett
     What is wrong with a file of URLs is one of the settings' faults.
     """
     from backupd.operations.telling.teller import Settings
-    from backupd.operations.telling.ways.heartbeat import Pulse
+    from backupd.operations.telling.ways.heartbeat import HeartbeatUrl
     from backupd.operations.telling.ways.heartbeat import is_known as is_page
     from backupd.planning.alarms.notices import Manners
 
@@ -96,12 +96,12 @@ def monitoring_settings(context: Context, regions: Sequence[RegionName]) -> Sett
     targets = []
     if urls:
         # With all its services it takes 30 MB: only where somebody is to be notified.
-        from backupd.operations.telling.ways.people import Target
+        from backupd.operations.telling.ways.people import NotifyTarget
         from backupd.operations.telling.ways.people import is_known as is_service
 
-        targets = [Target(name, url) for name, url in _checked(urls, is_service, faults)]
+        targets = [NotifyTarget(name, url) for name, url in _checked(urls, is_service, faults)]
     heartbeats = _urls(context, "heartbeat", notify.heartbeat, faults)
-    pulses = [Pulse(*one) for one in _checked(heartbeats, is_page, faults)]
+    pulses = [HeartbeatUrl(*one) for one in _checked(heartbeats, is_page, faults)]
     return Settings(
         machine=config.node.name,
         memory=config.node.state_dir / _memory_name(context, regions),
@@ -117,12 +117,12 @@ def monitoring_settings(context: Context, regions: Sequence[RegionName]) -> Sett
     )
 
 
-def world_at_start(context: Context, regions: Sequence[RegionName]) -> World:
+def world_at_start(context: Context, regions: Sequence[RegionName]) -> MonitorState:
     """Return what this machine's history says of the regions' jobs before the daemon has run any."""
-    from backupd.operations.telling.world import World
+    from backupd.operations.telling.world import MonitorState
 
-    jobs = {JobKey(Kind(job.kind), region): job for region in regions for job in facts_of_jobs(context, region)}
-    return World(since=context.clock.now(), jobs=jobs)
+    jobs = {JobKey(JobKind(job.kind), region): job for region in regions for job in facts_of_jobs(context, region)}
+    return MonitorState(since=context.clock.now(), jobs=jobs)
 
 
 def _facts_of_stores(context: Context, region: RegionName, *, probe: bool) -> RegionFacts:
@@ -141,10 +141,10 @@ def _facts_of_stores(context: Context, region: RegionName, *, probe: bool) -> Re
 
 
 @contextmanager
-def _open_places(context: Context, region: RegionName) -> Iterator[list[Place]]:
+def _open_places(context: Context, region: RegionName) -> Iterator[list[StorePlace]]:
     """Open all stores of a region, to look at."""
     from backupd.catalog.repository import Repository
-    from backupd.operations.status import Place
+    from backupd.operations.status import StorePlace
 
     separate, handing = stores_with_own_keeper_account(context, region), handoff_stores(context, region)
     with ExitStack() as stack:
@@ -152,7 +152,7 @@ def _open_places(context: Context, region: RegionName) -> Iterator[list[Place]]:
         for name in context.stores_of(region):
             store = stack.enter_context(closing(open_store(context, region, name, QUICKLY)))
             places.append(
-                Place(
+                StorePlace(
                     name=name,
                     repository=Repository(store, context.trusted_signers(), context.trusted_keepers()),
                     store=store,
@@ -164,13 +164,13 @@ def _open_places(context: Context, region: RegionName) -> Iterator[list[Place]]:
         yield places
 
 
-def _request(context: Context, region: RegionName, *, probe: bool) -> Request:
+def _request(context: Context, region: RegionName, *, probe: bool) -> StatusRequest:
     from backupd.model.status import Promises
-    from backupd.operations.status import Request
+    from backupd.operations.status import StatusRequest
     from backupd.planning.deletion.window import vanishing
 
     objectives, lifecycle = objectives_of(context, region), context.config.regions[region].lifecycle
-    return Request(
+    return StatusRequest(
         region=region,
         labels=context.databases(region),
         promises=Promises(

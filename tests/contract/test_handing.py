@@ -9,7 +9,7 @@ import pytest
 
 from backupd.clock import SystemClock
 from backupd.errors import ObjectExistsError, ObjectMissingError, StoreError
-from backupd.store.decorators.handing import HandingStore
+from backupd.store.decorators.handing import HandoffStore
 from backupd.store.directory import DirectoryStore
 from backupd.store.probe import probe
 from backupd.store.server_time import server_time
@@ -30,7 +30,7 @@ def vault(tmp_path):
 def store(vault, tmp_path):
     """The node's side of it."""
     (tmp_path / "be/incoming").mkdir(parents=True)
-    return HandingStore(vault, DirectoryStore(tmp_path / "be/incoming/n1"))
+    return HandoffStore(vault, DirectoryStore(tmp_path / "be/incoming/n1"))
 
 
 def names(store, prefix=""):

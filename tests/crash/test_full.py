@@ -16,7 +16,7 @@ from fix_nodes import NodeFolder
 from fix_postgres import Database
 from fix_regions import Region
 
-from backupd.catalog.memory.index import Container, Generation, Index
+from backupd.catalog.memory.index import Generation, Index, IndexedContainer
 from backupd.catalog.repository import Repository
 from backupd.errors import SpoolFullError, StoreFullError
 from backupd.model.ids import GenerationId, ObjectHash, Pseudonym, RepositoryId
@@ -90,7 +90,7 @@ def test_a_full_disk_under_the_index_is_told_as_such(tmp_path: Path) -> None:
 
     def fill(index: Index) -> None:
         for number in range(1, 2000):
-            container = Container(number, Pseudonym("p"), ObjectHash(f"{number:064x}"), 1)
+            container = IndexedContainer(number, Pseudonym("p"), ObjectHash(f"{number:064x}"), 1)
             index.add_container(container, number.to_bytes(16, "big") * 20)
 
     def fill_little() -> None:

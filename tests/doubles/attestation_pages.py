@@ -20,7 +20,7 @@ from backupd.model.stored.attestation import (
     StoreProof,
 )
 from backupd.model.stored.documents import LedgerHead
-from backupd.pages import Signature, render_attestation
+from backupd.pages import CheckedSignature, render_attestation
 
 DAY = "2030-01-{:02}T03:04:05.000006Z"
 HOSTILE = """'"><script>alert(1)</script><img src=x onerror=y>{{ 7*7 }}</style>"""
@@ -83,7 +83,7 @@ def sample(**changes: Any) -> Attestation:
 
 
 def page_of(one: Attestation) -> str:
-    signed = [Signature("cd" * 32, "1" * 16, "performer"), Signature("ce" * 32, "2" * 16, "other")]
+    signed = [CheckedSignature("cd" * 32, "1" * 16, "performer"), CheckedSignature("ce" * 32, "2" * 16, "other")]
     return render_attestation(one, "aa" * 32, signed)
 
 

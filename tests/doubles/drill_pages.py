@@ -7,10 +7,10 @@ from doubles.reports import START, WEEK, checks, sample, selection
 from backupd.model.instants import parse_stamp
 from backupd.model.stored.report import (
     Check,
+    CheckFinding,
     CheckName,
     Disposal,
     Disposed,
-    Finding,
     Measured,
     Phase,
     Report,
@@ -23,7 +23,7 @@ FAILED = sample(
 )
 ERRED = sample(
     4,
-    checks=every_check([Check.of(CheckName.RECORDS, "error", 0, [Finding("store-gone")])]),
+    checks=every_check([Check.of(CheckName.RECORDS, "error", 0, [CheckFinding("store-gone")])]),
     selection=None,
     sizes=None,
     deletion=None,

@@ -9,11 +9,11 @@ from fix_clock import TickingClock
 
 from backupd.model.ids import RegionName
 from backupd.model.timetables import parse_timetable
-from backupd.operations.service.jobs import Bounds, Job, JobKey, Kind, Limits
-from backupd.operations.service.supervising.supervisor import Plan, Supervisor, World
+from backupd.operations.service.jobs import Bounds, Job, JobKey, JobKind, JobLimits
+from backupd.operations.service.supervising.supervisor import Plan, Supervisor, SupervisorIO
 from backupd.operations.service.told import Event, JobDone, JobStarted
 
-LIMITS = Limits(deadline=timedelta(hours=2), stall=timedelta(minutes=10), grace=timedelta(seconds=30))
+LIMITS = JobLimits(deadline=timedelta(hours=2), stall=timedelta(minutes=10), grace=timedelta(seconds=30))
 
 
 class FakeProcess:
@@ -94,8 +94,8 @@ class Yard:
         jobs = [
             Job(key(kind, region), parse_timetable(times.get(kind, "never")), (kind, region), LIMITS)
             for region in self.regions
-            for kind in Kind
-            if kind in times or kind is Kind.OBSERVE
+            for kind in JobKind
+            if kind in times or kind is JobKind.OBSERVE
         ]
         labels = {RegionName(region): ("app",) for region in self.regions}
         minute = timedelta(minutes=1)
@@ -103,7 +103,7 @@ class Yard:
 
     def begin(self) -> None:
         """The daemon starts now."""
-        world = World(self.clock, self._start, self.remembered.get, self)
+        world = SupervisorIO(self.clock, self._start, self.remembered.get, self)
         self.supervisor = Supervisor(self.plan, world)
 
     def told(self, event: Event) -> None:
@@ -142,7 +142,7 @@ class Yard:
 
 
 def key(kind: str, region: str = "be") -> JobKey:
-    return JobKey(Kind(kind), RegionName(region))
+    return JobKey(JobKind(kind), RegionName(region))
 
 
 def published(at: str) -> dict[str, Any]:

@@ -86,7 +86,7 @@ class Looking:
         """A hold was put on a tenant: note what every store has of it now."""
         for store, found in self._world.stores.items():
             for name, (data, _) in found.objects.items():
-                if layout.place_of(ObjectName(name)).kind is not layout.Kind.RECORD:
+                if layout.place_of(ObjectName(name)).kind is not layout.ObjectKind.RECORD:
                     continue
                 record = json.loads(data.partition(b"\n")[0])
                 for segment, sha256, _ in record["parts"]:
@@ -154,7 +154,7 @@ class Looking:
         place = layout.place_of(ObjectName(name))
         if place.segment is not None:
             return {place.segment}
-        if place.kind not in (layout.Kind.KEYRING, layout.Kind.TEMPORARY):
+        if place.kind not in (layout.ObjectKind.KEYRING, layout.ObjectKind.TEMPORARY):
             return set()
         kept, found = self._residues.get(id(data), (b"", set[Pseudonym]()))
         if kept is not data:
@@ -275,27 +275,27 @@ class Looking:
             if name not in after:
                 self._check_removed(store, place, data, needed, began - modified)
             elif after[name][0] != data:
-                assert place.kind is layout.Kind.KEYRING, f"{name} was changed"
+                assert place.kind is layout.ObjectKind.KEYRING, f"{name} was changed"
                 self._check_lines(data, after[name][0])
 
     def _check_removed(
-        self, store: str, place: layout.Place, data: bytes, needed: set[tuple[str, str]], age: timedelta
+        self, store: str, place: layout.ObjectPlace, data: bytes, needed: set[tuple[str, str]], age: timedelta
     ) -> None:
         after = self._world.stores[store].objects
         match place.kind:
-            case layout.Kind.MARK:
+            case layout.ObjectKind.MARK:
                 assert place.run is None or age >= GRACE / 2
-            case layout.Kind.TEMPORARY:
+            case layout.ObjectKind.TEMPORARY:
                 assert age >= GRACE - HOUR
-            case layout.Kind.PACK | layout.Kind.PART:
+            case layout.ObjectKind.PACK | layout.ObjectKind.PART:
                 assert place.segment is not None
                 if not self._is_purged(place.segment):
                     assert (place.segment, place.sha256) not in needed, "an object that a record needs was removed"
                     assert age >= GRACE - HOUR, "an object younger than a run was removed"
-            case layout.Kind.RECORD:
+            case layout.ObjectKind.RECORD:
                 exported = parse_stamp(json.loads(data.partition(b"\n")[0])["exported"])
                 assert self._world.time.now - exported >= KEEP - HOUR
-            case layout.Kind.KEYRING:
+            case layout.ObjectKind.KEYRING:
                 # Packs go behind it, as FORMAT.md has it.
                 folders = (f"segments/{place.generation}/", f"snapshots/{place.generation}/")
                 left = [name for name in after if name.startswith(folders) and not name.endswith(".pack")]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
-from backupd.planning.lifecycle.commands import Dates
+from backupd.planning.lifecycle.commands import ClockDates
 
 OWN = "support"
 """The class with a clock of its own."""
@@ -25,7 +25,7 @@ class NotedLife:
     tenant: str
     epoch: int
     scope: str
-    dates: Dates | None = None
+    dates: ClockDates | None = None
     erased: datetime | None = None
     """When the erasure was asked for."""
     purged: datetime | None = None

@@ -19,7 +19,7 @@ from doubles.memory_store import Fuse, Killed, Line, MachineClock, MemoryStore, 
 from doubles.quick_writer import Made, QuickWriter, segment
 
 from backupd.catalog.ledger import Chain, read_chain
-from backupd.catalog.memory.census import Census
+from backupd.catalog.memory.census import KeyringCache
 from backupd.catalog.repository import Repository
 from backupd.errors import BusyError, RefusedError, StoreError, StoreGoneError
 from backupd.model.ids import Pseudonym, RegionName, RepositoryId, TenantId
@@ -30,13 +30,13 @@ from backupd.model.tenancy import SegmentName
 from backupd.operations.keeper.keeping import purge_due
 from backupd.operations.keeper.removing.expiry import Expiry
 from backupd.operations.keeper.values import Keeper, Rules
-from backupd.operations.ledger import Book, Place
+from backupd.operations.ledger import Book, LedgerPlace
 from backupd.planning.deletion.retention import RetentionPolicy
-from backupd.planning.deletion.window import Budget
+from backupd.planning.deletion.window import DeletionBudget
 from backupd.planning.deletion.window import dates as window_dates
 from backupd.planning.lifecycle import commands
-from backupd.planning.lifecycle.commands import Dates
-from backupd.planning.lifecycle.lives import LifeKey, Lives, fold
+from backupd.planning.lifecycle.commands import ClockDates
+from backupd.planning.lifecycle.lives import LifeKey, TenantStates, fold
 from backupd.seal import suite
 from backupd.seal.documents import Signer
 from backupd.seal.keys.tags import TenantTags
@@ -54,7 +54,7 @@ STORE_SNAPSHOTS = 2
 RELEASE_WITHIN = 2 * DAY
 TOLERANCE = timedelta(minutes=5)
 GRACE = 2 * DAY
-BUDGET = Budget(
+BUDGET = DeletionBudget(
     window=40 * DAY,
     expiry_gap=2 * DAY,
     store_snapshots=(STORE_SNAPSHOTS + 1) * DAY,
@@ -107,7 +107,7 @@ class World:
         """When the keeper last ran to its end."""
         self.counter = 0
         self._epochs: dict[tuple[str, str], int] = {}
-        self._seen, self._folded = Chain(REGION, self.repository), dict[int, Lives]()
+        self._seen, self._folded = Chain(REGION, self.repository), dict[int, TenantStates]()
         self.looking = Looking(self)
         self.writer = QuickWriter(
             folder=self.folder / "writer",
@@ -197,7 +197,7 @@ class World:
     def tenant(self, name: str) -> TenantId:
         return self.tags.tenant_id(name)
 
-    def told(self, decide: Callable[[Lives], list[Event]], fuse: Fuse | None = None) -> bool:
+    def told(self, decide: Callable[[TenantStates], list[Event]], fuse: Fuse | None = None) -> bool:
         """Whether the command was acknowledged; a desk that died is asked again, so that it is known what holds."""
         for attempt in (fuse or Fuse(), Fuse()):
             try:
@@ -211,10 +211,10 @@ class World:
             return True
         return False
 
-    def _dates(self, *, early: bool) -> Dates:
+    def _dates(self, *, early: bool) -> ClockDates:
         now = self.clocks["keeper"].now()
         found = window_dates(now, BUDGET, early=early)
-        return Dates(now, found.deadline, now if early else found.purge_by)
+        return ClockDates(now, found.deadline, now if early else found.purge_by)
 
     def unsubscribe(self, name: str, scope: str, fuse: Fuse | None = None) -> None:
         dates, life = self._dates(early=False), self.clerk.current(name, scope)
@@ -235,7 +235,7 @@ class World:
         told = self.told(lambda lives: commands.erase(lives, self.tenant(name), dates, scope), fuse)
         if told and life.purged is None and (life.dates is None or self.clerk.purge_by(life) > dates.purge_by):
             before = self.clerk.gone_by(life, RELEASE_WITHIN) if life.dates else dates.deadline
-            life.dates = Dates(dates.since, min(dates.deadline, before), dates.purge_by)
+            life.dates = ClockDates(dates.since, min(dates.deadline, before), dates.purge_by)
             life.erased = dates.since
 
     def move(self, name: str, fuse: Fuse | None = None) -> None:
@@ -286,7 +286,7 @@ class World:
         errors = [*done.errors.values()]
         for name in self.stores:
             try:
-                with Census.opened(keeper.census(name), self.repository) as census:
+                with KeyringCache.opened(keeper.census(name), self.repository) as census:
                     expiry = Expiry(keeper, name, census)
                     expiry.execute(expiry.plan())
             except StoreError as error:
@@ -296,8 +296,8 @@ class World:
         assert not done.refused, done.refused
         return not errors
 
-    def _place(self, fuse: Fuse) -> Place:
-        return Place(
+    def _place(self, fuse: Fuse) -> LedgerPlace:
+        return LedgerPlace(
             REGION,
             self.repository,
             {name: Line(store, fuse, partial(self.is_down, name)) for name, store in self.stores.items()},
@@ -308,7 +308,7 @@ class World:
             TOLERANCE,
         )
 
-    def _keeper(self, place: Place, book: Book) -> Keeper:
+    def _keeper(self, place: LedgerPlace, book: Book) -> Keeper:
         signers = [self.signer.public, self.keeper_key.public]
         return Keeper(
             region=REGION,

@@ -14,16 +14,16 @@ from datetime import timedelta
 from pathlib import Path
 
 from backupd.catalog.layout import pack_name
-from backupd.catalog.memory.index import Container, Index
+from backupd.catalog.memory.index import Index, IndexedContainer
 from backupd.catalog.repository import Repository
-from backupd.catalog.sending.shipping import Parcel, Shipper
+from backupd.catalog.sending.shipping import Upload, Uploader
 from backupd.clock import Clock
 from backupd.model.ids import Pseudonym, RegionName, RunId, SnapshotName
 from backupd.model.instants import stamp
 from backupd.model.stored.documents import Record, Totals
 from backupd.model.stored.manifest import TableEntry
 from backupd.model.tenancy import SegmentName, Tenancy, TenancyKind
-from backupd.operations.backup import Job, Node
+from backupd.operations.backup import BackupJob, Node
 from backupd.operations.backup.generation import Keyed, Segments, current_generation, new_id, publish_keyrings
 from backupd.operations.backup.holdings import Ground, HoldingsWatch
 from backupd.operations.backup.intake import Intake, Onto
@@ -102,14 +102,14 @@ class QuickWriter:
         """Back up onto one store, stopping at each stage, whose name is given."""
         node = self.node(name, ledger)
         repository = Repository(store, [self.signer.public, *self.others], self.keepers)
-        job = Job(self.region, DATABASE, Source("", client_folders=()), Tenancy(kind=TenancyKind.NONE))
+        job = BackupJob(self.region, DATABASE, Source("", client_folders=()), Tenancy(kind=TenancyKind.NONE))
         with ExitStack() as stack:
             index = stack.enter_context(Index.locked(node.state))
             run = RunId(new_id(node.clock.now(), node.random))
             ground = Ground(index, repository, current_generation(index, repository, node), node)
             ground, standing, missing = begin_run(ground, self.region, run, stack)
             generation = ground.generation
-            shipper = stack.enter_context(Shipper(store, 1))
+            shipper = stack.enter_context(Uploader(store, 1))
             context = _Run(job, ground, run, shipper, standing, missing)
             segments = Segments(index, generation, standing, node)
             watch = stack.enter_context(HoldingsWatch(ground, standing))
@@ -181,9 +181,9 @@ class QuickWriter:
         ids = b"".join(one for one, _ in chunks)
         writer.add(DATA, b"".join(chunk for _, chunk in chunks), [len(chunk) for _, chunk in chunks], ids)
         done = writer.finish()
-        container = Container(number, pseudonym, done.sha256, done.size)
+        container = IndexedContainer(number, pseudonym, done.sha256, done.size)
         context.shipper.ship(
-            Parcel(
+            Upload(
                 pack_name(sealed, done.sha256),
                 out.getvalue(),
                 done.sha256,

@@ -23,18 +23,18 @@ from backupd.model.stored.report import (
     KIND,
     Canary,
     Check,
+    CheckFinding,
     CheckName,
     Deletion,
     Disposal,
     Disposed,
-    Finding,
+    DrillSelection,
     Measured,
     Objectives,
     Phase,
     Population,
     PreviousReport,
     Report,
-    Selection,
     Sizes,
     Versions,
     encode_report,
@@ -59,9 +59,9 @@ def drill_id(number: int) -> DrillId:
 def checks(failed: tuple[CheckName, ...] = (), erred: tuple[CheckName, ...] = ()) -> list[Check]:
     """All of them, most passed."""
     made = [
-        Check.of(name, "fail", 40, [Finding("row-differs", 2)])
+        Check.of(name, "fail", 40, [CheckFinding("row-differs", 2)])
         if name in failed
-        else Check.of(name, "error", 0, [Finding("timed-out")])
+        else Check.of(name, "error", 0, [CheckFinding("timed-out")])
         if name in erred
         else Check.of(name, "pass", 40 + name.number)
         for name in CheckName
@@ -124,7 +124,7 @@ def sample(number: int = 0, **changes: Any) -> Report:
     return Report(**{"verdict": verdict_of(said["checks"], said["type"]), **said})
 
 
-def selection(started: datetime, **changes: Any) -> Selection:
+def selection(started: datetime, **changes: Any) -> DrillSelection:
     said: dict[str, Any] = {
         "snapshot": f"{compact(started - timedelta(hours=3))}-{'ab' * 32}",
         "store": "zurich",
@@ -135,7 +135,7 @@ def selection(started: datetime, **changes: Any) -> Selection:
         "seed": "5eed" * 8,
         "population": Population(number=31, oldest=stamp(START - 4 * WEEK), newest=stamp(started)),
     }
-    return Selection(**{**said, **changes})
+    return DrillSelection(**{**said, **changes})
 
 
 def filed(report: Report) -> Filed:

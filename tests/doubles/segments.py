@@ -15,7 +15,7 @@ from backupd.model.ids import GenerationId, ObjectHash, ObjectName, Pseudonym, R
 from backupd.model.stored.manifest import Entry, FileEntry, SegmentEntry, TableEntry
 from backupd.model.tenancy import SegmentName
 from backupd.seal import suite
-from backupd.seal.containers.container import DATA, MANIFEST, ContainerContext, ContainerWriter, Finished
+from backupd.seal.containers.container import DATA, MANIFEST, ContainerContext, ContainerWriter, FinishedContainer
 from backupd.seal.containers.frame import Compressor
 from backupd.store.base import Store
 
@@ -72,7 +72,7 @@ class HandmadeSegment:
         writer.add(MANIFEST, manifest)
         return self.publish(writer.finish(), out, "part")
 
-    def publish(self, finished: Finished, out: io.BytesIO, kind: str) -> ContainerRef:
+    def publish(self, finished: FinishedContainer, out: io.BytesIO, kind: str) -> ContainerRef:
         ref = ContainerRef(self.context, finished.sha256, finished.size)
         self.store.put_new(self.object_name(ref, kind), io.BytesIO(out.getvalue()), finished.size, finished.sha256)
         return ref

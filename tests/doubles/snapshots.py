@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 from backupd.catalog.parts import read_entries
 from backupd.catalog.reading.blocks import Blocks
-from backupd.catalog.reading.containers import ContainerRef, Containers
+from backupd.catalog.reading.containers import ContainerCache, ContainerRef
 from backupd.catalog.reading.content import ContentReader, file_content, table_content
 from backupd.catalog.repository import Repository
 from backupd.model.ids import ObjectHash, SnapshotName
@@ -54,7 +54,7 @@ def look(repository: Repository, snapshot: SnapshotName, identity: bytes) -> Loo
     """Every byte of a snapshot, checked against its manifests on the way."""
     record = repository.record(snapshot)
     keys = repository.open_keys(identity, [record.generation])
-    containers = Containers(repository.store, lambda segment: keys[segment].secret)
+    containers = ContainerCache(repository.store, lambda segment: keys[segment].secret)
     found: dict[SegmentName, SegmentContent] = {}
     blocks = Blocks()
     try:
@@ -68,7 +68,7 @@ def look(repository: Repository, snapshot: SnapshotName, identity: bytes) -> Loo
     return Look(record, found)
 
 
-def _content(ref: ContainerRef, containers: Containers, reader: ContentReader) -> SegmentContent:
+def _content(ref: ContainerRef, containers: ContainerCache, reader: ContentReader) -> SegmentContent:
     part = containers.open(ref).reader
     content = SegmentContent(ref.context.segment, containers=frozenset({ref.sha256, *(sha for sha, _ in part.packs)}))
     for entry in read_entries(part):

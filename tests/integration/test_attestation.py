@@ -28,7 +28,7 @@ from backupd.operations.attestation import Issued, Verdict, attest, countersign,
 from backupd.operations.attestation.observing import list_keys
 from backupd.operations.keeper.removing.purge import Purging
 from backupd.planning.lifecycle import commands
-from backupd.planning.lifecycle.commands import Dates
+from backupd.planning.lifecycle.commands import ClockDates
 from backupd.planning.lifecycle.lives import State
 from backupd.seal.documents import Signer
 from backupd.seal.signatures import signatures_of
@@ -65,7 +65,7 @@ def purged(keeping: Keeping, crowd: Database) -> Keeping:
 
 def erase(keeping: Keeping, deadline: timedelta = 3 * DAY) -> None:
     now = keeping.clock.now()
-    keeping.book.append(lambda lives: commands.erase(lives, keeping.tenant(NAME), Dates(now, now + deadline, now)))
+    keeping.book.append(lambda lives: commands.erase(lives, keeping.tenant(NAME), ClockDates(now, now + deadline, now)))
 
 
 def issue(keeping: Keeping, **locations: str) -> Issued:
@@ -105,7 +105,7 @@ def test_what_was_seen_gone_is_attested_and_verified_offline(purged: Keeping) ->
     assert {key.segment for key in one.keys} == keyring.shredded
     name = layout.attestation_name(issued.sha256)
     assert purged.region.store.get(name) == issued.document
-    assert layout.place_of(name).kind is layout.Kind.ATTESTATION
+    assert layout.place_of(name).kind is layout.ObjectKind.ATTESTATION
     verdict = verified(purged, issued)
     assert [(found.role, found.trusted) for found in verdict.signatures] == [("performer", True)]
     assert verdict.not_checked == ("the stores as they are now",)
@@ -334,7 +334,7 @@ def test_holds_and_restores_are_told(keeping: Keeping, crowd: Database) -> None:
     keeping.region.tenancy = BY_COLUMN
     snapshot = keeping.region.backup(crowd).snapshot
     now, tenant = keeping.clock.now(), keeping.tenant(NAME)
-    dates = Dates(now, now + 180 * DAY, now)
+    dates = ClockDates(now, now + 180 * DAY, now)
     keeping.book.append(lambda lives: commands.unsubscribe(lives, tenant, dates))
     keeping.book.append(lambda lives: commands.hold(lives, tenant, "CASE-1", now + 30 * DAY))
     keeping.book.append(lambda lives: commands.release(lives, tenant, "CASE-1", keeping.clock.now()))

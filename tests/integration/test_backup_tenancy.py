@@ -13,7 +13,7 @@ from fix_regions import REGION, Region
 
 from backupd.errors import SourceError, UnmappedError
 from backupd.model.tenancy import ClassPolicy, TableRule, Tenancy, TenancyKind
-from backupd.operations.backup import BackupReport, Job, backup
+from backupd.operations.backup import BackupJob, BackupReport, backup
 
 CLASSES = {"uploaded": ClassPolicy.STANDARD, "account": ClassPolicy.STANDARD, "session": ClassPolicy.NEVER}
 BY_COLUMN = Tenancy(
@@ -201,7 +201,7 @@ def test_databases_go_to_their_tenants(region: Region, pg: Server, make_database
     for tenant in ("alpha", "beta"):
         database = make_database(pg, name=f"{label}_{tenant}")
         database.sql("CREATE TABLE item (what text)", f"INSERT INTO item VALUES ('{tenant}')")
-        job = Job(REGION, region.label, region.source(pg, "postgres"), region.tenancy)
+        job = BackupJob(REGION, region.label, region.source(pg, "postgres"), region.tenancy)
         found = seen(region, backup(job, region.repository, region.node, database.name))
         assert {name.tenant for name in found.segments} == {tenant}
         assert {name.database for name in found.segments} == {database.name}

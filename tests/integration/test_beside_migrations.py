@@ -19,7 +19,7 @@ from fix_regions import Region
 from backupd.errors import BackupdError, SourceBusyError
 from backupd.model.tenancy import TableRule, Tenancy, TenancyKind
 from backupd.operations.restore.inplace import applying
-from backupd.planning.source.names import Names
+from backupd.planning.source.names import NamePatterns
 from backupd.postgres.connect import Connection, Source, resolved
 from backupd.postgres.schema.ddl import dump_schema
 from backupd.postgres.source.exported import Holder, hold
@@ -312,7 +312,7 @@ class TestHolder:
             eventually(lambda: waiting(quick))
             programs = find_programs((quick.server.bin,), holder.exported.version)
             with client(programs, resolved(holder.connection)) as started:
-                names = Names(BY_COLUMN, quick.name)
+                names = NamePatterns(BY_COLUMN, quick.name)
                 dump = Beside(lambda: dump_schema(started, holder.exported, names))
                 assert dump.ended()
         assert_busy(dump)

@@ -13,14 +13,14 @@ from fix_yard import DAY, Shifted, make_yard
 from backupd.errors import RefusedError, StoreFullError, StoreGoneError
 from backupd.model.ids import RepositoryId
 from backupd.model.stored.ledger import Observed
-from backupd.operations.ledger import Book, Place
-from backupd.operations.tenants.changes import Desk, unsubscribe
-from backupd.planning.deletion.window import Budget
+from backupd.operations.ledger import Book, LedgerPlace
+from backupd.operations.tenants.changes import TenantDesk, unsubscribe
+from backupd.planning.deletion.window import DeletionBudget
 from backupd.seal.documents import Signer
 from backupd.store.directory import DirectoryStore
 
 SIGNER = Signer(bytes(range(32)))
-BUDGET = Budget(*[timedelta(days=n) for n in (180, 90, 0, 1, 8, 1, 7, 30, 1)])
+BUDGET = DeletionBudget(*[timedelta(days=n) for n in (180, 90, 0, 1, 8, 1, 7, 30, 1)])
 
 
 def careful(yard):
@@ -32,7 +32,7 @@ def careful(yard):
 def test_a_clock_that_is_ahead_appends_nothing(yard):
     """No tenant is marked in the future, and the ledger takes the right time afterwards."""
     book = careful(yard)
-    desk = Desk(book, yard.clock, BUDGET, DAY, frozenset())
+    desk = TenantDesk(book, yard.clock, BUDGET, DAY, frozenset())
     yard.clock.by = timedelta(hours=1)
     with pytest.raises(RefusedError, match="clock of store 'disk'"):
         unsubscribe(desk, yard.keeper.tags.tenant_id("acme"))
@@ -47,7 +47,7 @@ def test_no_entry_is_appended_without_a_comparison(tmp_path):
     store = HookedStore(DirectoryStore(tmp_path / "disk"))
     trusted = frozenset({SIGNER.public})
     copy, clock = DirectoryStore(tmp_path / "copy"), Shifted(timedelta(hours=1))
-    book = Book(Place(REGION, RepositoryId("ab" * 16), {"disk": store}, copy, trusted, clock, SIGNER))
+    book = Book(LedgerPlace(REGION, RepositoryId("ab" * 16), {"disk": store}, copy, trusted, clock, SIGNER))
     with pytest.raises(RefusedError, match="clock of store 'disk'"):
         book.append(lambda _: [Observed(store="disk", snapshots=[])])
     clock.by = timedelta()

@@ -16,16 +16,16 @@ from backupd.operations.attestation.issuing import attest
 from backupd.operations.keeper.proving import InScope, prove_region
 from backupd.operations.keeper.removing.purge import Purging
 from backupd.operations.keeper.where import find_where
-from backupd.operations.tenants.changes import Desk, erase
-from backupd.planning.deletion.window import Budget
+from backupd.operations.tenants.changes import TenantDesk, erase
+from backupd.planning.deletion.window import DeletionBudget
 from backupd.planning.lifecycle.lives import LifeKey
 
-BUDGET = Budget(*[timedelta(days=n) for n in (180, 90, 0, 1, 8, 1, 7, 30, 1)])
+BUDGET = DeletionBudget(*[timedelta(days=n) for n in (180, 90, 0, 1, 8, 1, 7, 30, 1)])
 
 
 def leave(yard, name):
     tenant = yard.keeper.tags.tenant_id(name)
-    erase(Desk(yard.keeper.book, yard.clock, BUDGET, DAY, frozenset()), tenant)
+    erase(TenantDesk(yard.keeper.book, yard.clock, BUDGET, DAY, frozenset()), tenant)
     with Purging(yard.keeper) as purging:
         purging.purge(LifeKey(tenant, 1))
     return tenant

@@ -19,7 +19,7 @@ from backupd.model.tenancy import Tenancy, TenancyKind
 from backupd.operations.drill import DrillRequest
 from backupd.operations.restore import choosing
 from backupd.planning.lifecycle import commands
-from backupd.planning.lifecycle.commands import Dates
+from backupd.planning.lifecycle.commands import ClockDates
 from backupd.postgres.connect import Source
 from backupd.seal import suite
 from backupd.seal.keys.keyring import KeyringWriter, render_keyring
@@ -234,7 +234,7 @@ def test_a_key_to_purged_rows_is_told_and_no_fault(
     region.backup(database)
     drills.repository = region.repository
     now = keeping.clock.now()
-    keeping.book.append(lambda lives: commands.erase(lives, keeping.tenant("t1"), Dates(now, now + 3 * DAY, now)))
+    keeping.book.append(lambda lives: commands.erase(lives, keeping.tenant("t1"), ClockDates(now, now + 3 * DAY, now)))
     keeping.purge(keeping.life("t1"))
     report = drills.run()
     assert (report.verdict, codes(report, "constraints")) == ("pass", ["key-to-purged-rows"])

@@ -15,7 +15,7 @@ from doubles.small_repository import Content, Rows, SmallRepository, facts
 
 from backupd.errors import KeyRefusedError, RefusedError, UsageError
 from backupd.model.tenancy import SegmentName
-from backupd.operations.escrow import Text, combine_shares, split_identity
+from backupd.operations.escrow import ShareText, combine_shares, split_identity
 from backupd.seal import suite
 from backupd.seal.keys import escrow, identity
 from backupd.store.directory import DirectoryStore
@@ -27,8 +27,8 @@ MADE, PAGES = split_identity(PAIR.secret, 4, 3)
 OTHERS = split_identity(suite.generate().secret, 3, 2)[1]
 
 
-def texts(*pages: str) -> list[Text]:
-    return [Text(f"page {number}", page) for number, page in enumerate(pages, start=1)]
+def texts(*pages: str) -> list[ShareText]:
+    return [ShareText(f"page {number}", page) for number, page in enumerate(pages, start=1)]
 
 
 def changed(page: str, number: int, word: str) -> str:
@@ -105,11 +105,11 @@ def test_a_word_left_out_is_counted() -> None:
 def test_typed_in_one_go() -> None:
     """Without numbers, in capitals, a blank line between shares; then somebody has to say whose it is to be."""
     bare = "\n\n".join(" ".join(re.findall(r"\d+\. (\w+)", page)).upper() for page in PAGES[:3])
-    assert combine_shares([Text("standard input", bare)], PAIR.public) == PAIR
+    assert combine_shares([ShareText("standard input", bare)], PAIR.public) == PAIR
     with pytest.raises(UsageError, match="which recipient"):
-        combine_shares([Text("standard input", bare)], None)
+        combine_shares([ShareText("standard input", bare)], None)
     with pytest.raises(KeyRefusedError, match="is wanted"):
-        combine_shares([Text("standard input", bare)], suite.generate().public)
+        combine_shares([ShareText("standard input", bare)], suite.generate().public)
 
 
 def test_a_page_is_a_page() -> None:

@@ -23,11 +23,11 @@ from backupd.model.stored.documents import encode_body
 from backupd.model.stored.ledger import ExpiryBegan
 from backupd.operations.keeper.ingesting.run import ingest, troubles
 from backupd.operations.keeper.removing.purge import Purging
-from backupd.operations.tenants.changes import Desk, erase
-from backupd.planning.deletion.window import Budget
+from backupd.operations.tenants.changes import TenantDesk, erase
+from backupd.planning.deletion.window import DeletionBudget
 from backupd.planning.lifecycle.lives import LifeKey
 from backupd.seal.documents import Signer
-from backupd.store.decorators.handing import HandingStore
+from backupd.store.decorators.handing import HandoffStore
 from backupd.store.directory import DirectoryStore
 from backupd.store.names import flat
 
@@ -41,7 +41,7 @@ class Hands:
         self.yard = yard
         (yard.root / "incoming").mkdir()
         self.own = DirectoryStore(yard.root / OWN)
-        self.store = HandingStore(DirectoryStore(yard.root), self.own)
+        self.store = HandoffStore(DirectoryStore(yard.root), self.own)
 
     def backup(self, *tenants, stages=9, at=None):
         """A run that ends after so many stages; returns its snapshot."""
@@ -104,7 +104,7 @@ def test_everything_handed_in_comes_to_its_place(yard, hands):
     assert hands.files() == set()
     assert handed <= vault(yard).keys()
     put = [layout.place_of(name).kind for name in yard.store.put if name in handed]
-    order = [layout.Kind.PACK, layout.Kind.KEYRING, layout.Kind.PART, layout.Kind.RECORD]
+    order = [layout.ObjectKind.PACK, layout.ObjectKind.KEYRING, layout.ObjectKind.PART, layout.ObjectKind.RECORD]
     assert sorted(put, key=order.index) == put
     assert sound(yard) == [first]
     packs = [name for name in vault(yard) if name.endswith(".pack")]
@@ -244,8 +244,8 @@ def test_what_expired_or_was_purged_does_not_come_back(yard, hands):
     kept = {name: hands.own.get(flat(name)) for name in hands.files()}
     ingest(yard.keeper, "disk")
     acme = yard.keeper.tags.tenant_id("acme")
-    budget = Budget(*[timedelta(days=n) for n in (180, 90, 0, 1, 8, 1, 7, 30, 1)])
-    erase(Desk(yard.keeper.book, yard.clock, budget, DAY, frozenset()), acme)
+    budget = DeletionBudget(*[timedelta(days=n) for n in (180, 90, 0, 1, 8, 1, 7, 30, 1)])
+    erase(TenantDesk(yard.keeper.book, yard.clock, budget, DAY, frozenset()), acme)
     with Purging(yard.keeper) as purging:
         (purged,) = purging.purge(LifeKey(acme, 1))
     assert purged.waits_for == ()
@@ -263,8 +263,8 @@ def test_what_expired_or_was_purged_does_not_come_back(yard, hands):
         hands.put(name, data)
     done = ingest(yard.keeper, "disk")
     assert {layout.place_of(name.removeprefix(f"{OWN}/").replace("+", "/")).kind for name in done.refused} == {
-        layout.Kind.KEYRING,
-        layout.Kind.RECORD,
+        layout.ObjectKind.KEYRING,
+        layout.ObjectKind.RECORD,
     }
     assert not any(name in vault(yard) for name in gone)
 
@@ -274,8 +274,8 @@ def test_a_purge_waits_for_what_was_handed_in_before(yard, hands):
     hands.backup("acme")
     ingest(yard.keeper, "disk")
     acme = yard.keeper.tags.tenant_id("acme")
-    budget = Budget(*[timedelta(days=n) for n in (180, 90, 0, 1, 8, 1, 7, 30, 1)])
-    erase(Desk(yard.keeper.book, yard.clock, budget, DAY, frozenset()), acme)
+    budget = DeletionBudget(*[timedelta(days=n) for n in (180, 90, 0, 1, 8, 1, 7, 30, 1)])
+    erase(TenantDesk(yard.keeper.book, yard.clock, budget, DAY, frozenset()), acme)
     hands.backup("acme")
 
     def purge():
@@ -316,8 +316,8 @@ def test_what_was_refused_is_handed_in_again_once_the_signer_is_trusted(yard, ha
     hands.backup("acme", "bolt")
     refused = ingest(yard.keeper, "disk").refused
     assert {layout.place_of(name.removeprefix(f"{OWN}/").replace("+", "/")).kind for name in refused} == {
-        layout.Kind.KEYRING,
-        layout.Kind.RECORD,
+        layout.ObjectKind.KEYRING,
+        layout.ObjectKind.RECORD,
     }
     assert not any(name.startswith("keyrings/") for name in hands.files())
     trusting = Repository(yard.store, [*yard.repository.signers, new.public], yard.repository.keepers)

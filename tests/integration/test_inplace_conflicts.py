@@ -12,7 +12,7 @@ from backupd.errors import RefusedError, SourceError
 from backupd.model.tenancy import ClassPolicy, TableRule, Tenancy, TenancyKind
 from backupd.operations.restore.choosing import choose
 from backupd.operations.restore.inplace import run
-from backupd.planning.restoring.inplace import Kind
+from backupd.planning.restoring.inplace import ConflictKind
 
 CASES = {
     "a shared row that is gone": (
@@ -141,7 +141,7 @@ def test_some_can_be_accepted(shop: Shop, kind: str) -> None:
     shop.sql(*CASES[ACCEPTED[kind]][0])
     new = "SELECT t::text FROM fresh t" if kind == "table-new" else "SELECT t::text FROM country t"
     before = shop.sql(new)
-    report = shop.restore(accepted=frozenset({Kind(kind)}))
+    report = shop.restore(accepted=frozenset({ConflictKind(kind)}))
     assert report.applied
     assert [one.kind.value for one in report.conflicts] == [kind]
     assert shop.rows() == then
@@ -157,7 +157,7 @@ def test_a_new_column_is_kept_and_filled(shop: Shop) -> None:
         "DELETE FROM sale WHERE id = 6",
     )
     report = shop.restore()
-    assert [(one.kind, one.count) for one in report.conflicts] == [(Kind.COLUMN_NEW, 1)]
+    assert [(one.kind, one.count) for one in report.conflicts] == [(ConflictKind.COLUMN_NEW, 1)]
     assert shop.sql("SELECT id, price, fresh FROM sale WHERE id IN (1, 6) ORDER BY 1") == [
         (1, 1.50, "kept"),
         (6, 9, "default"),

@@ -17,7 +17,7 @@ from backupd.errors import SourceBusyError, SourceError, SourceGoneError
 from backupd.model.tenancy import TableRule, Tenancy, TenancyKind
 from backupd.operations.restore.inplace import applying
 from backupd.postgres.connect import Connection
-from backupd.postgres.inplace.writing import Writer
+from backupd.postgres.inplace.writing import ChangeWriter
 
 
 def test_others_go_on_writing_meanwhile(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -42,9 +42,9 @@ def test_others_go_on_writing_meanwhile(shop: Shop, monkeypatch: pytest.MonkeyPa
             errors.append(error)
 
     during: list[int] = []
-    write = Writer.write
+    write = ChangeWriter.write
 
-    def slowly(self: Writer, changes: object) -> None:
+    def slowly(self: ChangeWriter, changes: object) -> None:
         start = len(written)
         deadline = time.monotonic() + 20
         write(self, changes)  # type: ignore[arg-type]
@@ -52,7 +52,7 @@ def test_others_go_on_writing_meanwhile(shop: Shop, monkeypatch: pytest.MonkeyPa
             time.sleep(0.01)
         during.append(len(written) - start)
 
-    monkeypatch.setattr(applying.Writer, "write", slowly)
+    monkeypatch.setattr(applying.ChangeWriter, "write", slowly)
     threads = [threading.Thread(target=work, args=(tenant,)) for tenant in (3, 4, 5)]
     for thread in threads:
         thread.start()

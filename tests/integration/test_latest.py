@@ -10,7 +10,7 @@ from doubles.quick_writer import segment
 
 from backupd.catalog import layout
 from backupd.operations.restore.choosing import choose, read_history
-from backupd.operations.restore.values import RestoreRequest, World
+from backupd.operations.restore.values import RestoreEnvironment, RestoreRequest
 from backupd.planning.restoring.selection import Selection
 from backupd.postgres.connect import Source
 from backupd.trace import NoTrace
@@ -25,7 +25,7 @@ def test_snapshots_of_one_second_go_by_what_their_records_say(yard: Yard) -> Non
     """Their names differ in the hash only, which orders nothing."""
     start = yard.keeper.clock.now().replace(microsecond=0) - timedelta(days=1)
     yard.keeper.book.sync()
-    world = World(yard.identity.secret, yard.keeper.clock, NoTrace(), os.urandom)
+    world = RestoreEnvironment(yard.identity.secret, yard.keeper.clock, NoTrace(), os.urandom)
     request = RestoreRequest("app", "latest", Source("", client_folders=()), "nowhere")
     for number in range(6):
         made = yard.begin(start + timedelta(milliseconds=number + 1), CONTENT)
@@ -37,7 +37,7 @@ def test_no_more_is_read_than_the_choice_needs(yard: Yard) -> None:
     """The newest record, its generation's keyrings, and no object of a segment: nothing there can have aged."""
     *_, newest = [yard.backup(days, "acme", "globex") for days in (3, 2, 1)]
     yard.keeper.book.sync()
-    world = World(yard.identity.secret, yard.keeper.clock, NoTrace(), os.urandom)
+    world = RestoreEnvironment(yard.identity.secret, yard.keeper.clock, NoTrace(), os.urandom)
     history = read_history(yard.repository, world)
     seen: list[tuple[str, str]] = []
     yard.store.before = lambda method, name: seen.append((method, name))

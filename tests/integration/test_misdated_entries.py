@@ -28,7 +28,7 @@ from backupd.model.stored.ledger import (
     Unsubscribed,
 )
 from backupd.model.tenancy import SegmentName
-from backupd.operations.ledger import Book, Place
+from backupd.operations.ledger import Book, LedgerPlace
 from backupd.operations.ledger.misdated import redate
 from backupd.operations.status.told import read
 from backupd.planning.lifecycle.lives import LifeKey
@@ -59,7 +59,7 @@ class Ledger:
     def book(self, keeper: str = "one", **more: Store) -> Book:
         stores = {"disk": self.store, **more}
         copy = DirectoryStore(self.folder / keeper)
-        book = Book(Place(REGION, REPOSITORY, stores, copy, TRUSTED, self.clock, SIGNER))
+        book = Book(LedgerPlace(REGION, REPOSITORY, stores, copy, TRUSTED, self.clock, SIGNER))
         book.sync()
         return book
 

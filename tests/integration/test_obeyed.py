@@ -21,7 +21,7 @@ from fix_recover import Recover
 from fix_regions import Events
 
 from backupd.catalog.ledger import listed
-from backupd.catalog.memory.census import Census
+from backupd.catalog.memory.census import KeyringCache
 from backupd.catalog.memory.checked import Checked
 from backupd.catalog.repository import Repository
 from backupd.clock import SystemClock
@@ -30,12 +30,12 @@ from backupd.model.ids import SnapshotName
 from backupd.model.stored.ledger import Restored
 from backupd.model.tenancy import Tenancy, TenancyKind
 from backupd.operations.keeper.removing.expiry import Expiry
-from backupd.operations.restore import RestoreReport, RestoreRequest, World, restore
+from backupd.operations.restore import RestoreEnvironment, RestoreReport, RestoreRequest, restore
 from backupd.operations.verify import Scope, Tools, Verification, note_proven, verify
 from backupd.planning.deletion.proven import proven_on
 from backupd.planning.deletion.retention import RetentionPolicy
 from backupd.planning.lifecycle import commands
-from backupd.planning.lifecycle.commands import Dates
+from backupd.planning.lifecycle.commands import ClockDates
 from backupd.planning.verify import parse_share
 from backupd.seal.keys.identity import write_identity
 from backupd.store.base import Store
@@ -58,7 +58,9 @@ class Reading:
 
     def purge(self, tenant: str) -> None:
         keeping, now = self.keeping, self.keeping.clock.now()
-        keeping.book.append(lambda lives: commands.erase(lives, keeping.tenant(tenant), Dates(now, now + 3 * DAY, now)))
+        keeping.book.append(
+            lambda lives: commands.erase(lives, keeping.tenant(tenant), ClockDates(now, now + 3 * DAY, now))
+        )
         keeping.purge(keeping.life(tenant))
 
     def copy(self, name: str) -> Path:
@@ -81,7 +83,7 @@ class Reading:
     ) -> Iterator[tuple[RestoreReport, Database]]:
         server = self.crowd.server
         database = Database(server, unique("obeyed"))
-        world = World(self.region.identity.secret, SystemClock(), self.events, os.urandom, "disk", own)
+        world = RestoreEnvironment(self.region.identity.secret, SystemClock(), self.events, os.urandom, "disk", own)
         world = replace(world, **{key: changes.pop(key) for key in ("note",) if key in changes})
         request = RestoreRequest("app", "latest", self.region.source(server), database.name, jobs=2)
         try:
@@ -208,7 +210,7 @@ def test_what_is_purged_entirely_is_refused(reading: Reading) -> None:
     snapshot = region.backup(reading.crowd, label="hosted", tenancy=region.tenancy).snapshot
     now = keeping.clock.now()
     tenant = keeping.tenant(reading.crowd.name)
-    keeping.book.append(lambda lives: commands.erase(lives, tenant, Dates(now, now + 3 * DAY, now)))
+    keeping.book.append(lambda lives: commands.erase(lives, tenant, ClockDates(now, now + 3 * DAY, now)))
     keeping.purge(keeping.life(reading.crowd.name))
     assert reading.verify().clean
     with pytest.raises(RefusedError, match="everything in snapshot"):
@@ -224,7 +226,7 @@ def expire(reading: Reading, **rules: Any) -> None:
     policy = RetentionPolicy(keep_within=timedelta(), daily=9, weekly=0, monthly=0, max_age=90 * DAY, keep_minimum=1)
     ruled(keeping, retention=policy, clock_tolerance=30 * DAY, **rules)
     keeper = keeping.keeper
-    with Census.opened(keeper.census("disk"), keeper.repository) as census:
+    with KeyringCache.opened(keeper.census("disk"), keeper.repository) as census:
         expiry = Expiry(keeper, "disk", census)
         expiry.execute(expiry.plan())
 

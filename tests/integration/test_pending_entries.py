@@ -19,9 +19,9 @@ from backupd.model.ids import RepositoryId
 from backupd.model.instants import stamp
 from backupd.model.stored.documents import RepositoryInfo
 from backupd.model.stored.ledger import Event, Observed
-from backupd.operations.ledger import Book, Place
+from backupd.operations.ledger import Book, LedgerPlace
 from backupd.operations.verify.ledger import look_at_ledger
-from backupd.planning.lifecycle.lives import Lives
+from backupd.planning.lifecycle.lives import TenantStates
 from backupd.seal.documents import Signer
 from backupd.store.base import Store
 from backupd.store.directory import DirectoryStore
@@ -58,7 +58,7 @@ class Keepers:
     def book(self, keeper: str, store: Store | None = None, copy: Store | None = None) -> Book:
         stores = {"disk": store or self.store}
         copy = copy or self.copy(keeper)
-        place = Place(REGION, REPOSITORY, stores, copy, TRUSTED, SystemClock(), SIGNER, trace=self.events)
+        place = LedgerPlace(REGION, REPOSITORY, stores, copy, TRUSTED, SystemClock(), SIGNER, trace=self.events)
         return Book(place)
 
     def say(self, keeper: str, word: str, **stores: Store) -> None:
@@ -66,7 +66,7 @@ class Keepers:
         book = self.book(keeper, **stores)
         book.sync()
 
-        def decide(_: Lives) -> list[Event]:
+        def decide(_: TenantStates) -> list[Event]:
             return [] if word in words(book.chain) else [Observed(store="disk", snapshots=[word])]
 
         book.append(decide)

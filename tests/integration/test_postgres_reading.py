@@ -14,7 +14,7 @@ from fix_postgres import Database, unique
 
 from backupd.errors import BusyError, SourceBusyError, SourceError, SourceGoneError
 from backupd.model.inventory import Table, TableKind, TableName
-from backupd.model.routes import Column, Path, Shared
+from backupd.model.routes import Column, ForeignKeyPath, Shared
 from backupd.model.tenancy import TableRule, Tenancy, TenancyKind
 from backupd.operations.tenancy import report_tenancy
 from backupd.planning.source.ranges import BlockRange, block_ranges
@@ -310,7 +310,7 @@ class TestStatements:
             routes = {mapped.table.table: mapped.route for mapped in mapping.tables}
             assert not mapping.unmapped
             route, issue = routes["issue"], inventory.by_name()[TableName("public", "issue")]
-            assert isinstance(route, Path)
+            assert isinstance(route, ForeignKeyPath)
             lines = copied(holder.connection, select_rows(issue, route).sql).splitlines()
             assert b"\n".join(line.split(b"\t", 1)[1] for line in lines) + b"\n" == copied(
                 holder.connection, select_rows(issue, Shared()).sql

@@ -15,12 +15,12 @@ from fix_postgres import Database, unique
 
 from backupd.errors import BackupdError, SourceError, SourceGoneError
 from backupd.model.tenancy import Tenancy, TenancyKind
-from backupd.planning.source.names import Names
+from backupd.planning.source.names import NamePatterns
 from backupd.postgres.connect import Connection, Source, connect, resolved
 from backupd.postgres.schema.archive import ArchiveReader, join_archive, unpack_entries
 from backupd.postgres.schema.ddl import dump_globals, dump_schema, large_objects_command
-from backupd.postgres.source.exported import Exported, hold
-from backupd.postgres.source.facts import Facts, divide_facts, read_facts, read_sequences
+from backupd.postgres.source.exported import ExportedSnapshot, hold
+from backupd.postgres.source.facts import SourceFacts, divide_facts, read_facts, read_sequences
 from backupd.postgres.tools import Client, client, find_programs, run
 
 NOBODYS = Tenancy(TenancyKind.NONE)
@@ -30,10 +30,10 @@ NOBODYS = Tenancy(TenancyKind.NONE)
 class Held:
     """An exported snapshot with the programs to read it."""
 
-    exported: Exported
+    exported: ExportedSnapshot
     connection: Connection
     client: Client
-    names: Names
+    names: NamePatterns
 
 
 @contextmanager
@@ -42,7 +42,7 @@ def held(database: Database, tenancy: Tenancy = NOBODYS) -> Iterator[Held]:
     with hold(source) as holder:
         programs = find_programs(source.client_folders, holder.exported.version, search="")
         with client(programs, resolved(holder.connection)) as started:
-            names = Names(tenancy, holder.exported.database)
+            names = NamePatterns(tenancy, holder.exported.database)
             yield Held(holder.exported, holder.connection, started, names)
 
 
@@ -155,7 +155,7 @@ class TestSchema:
         """What pg_dump says stays inside; a snapshot that is gone is worth a retry."""
         database.sql("CREATE TABLE marker (n int)")
         with held(database) as source:
-            gone = Exported("00000003-0000001B-1", *(getattr(source.exported, name) for name in
+            gone = ExportedSnapshot("00000003-0000001B-1", *(getattr(source.exported, name) for name in
                             ("instant", "lsn", "version", "database", "standby")))  # fmt: skip
             with pytest.raises(SourceGoneError, match="snapshot is gone"):
                 dump_schema(source.client, gone, source.names)
@@ -205,7 +205,7 @@ class TestGlobals:
         database, role = make_database(pg17), make_role(pg17, "LOGIN PASSWORD 'secret'")
         source = Source(pg17.conninfo(database.name, role), client_folders=(pg17.bin,))
         with hold(source) as holder, client(find_programs((), 170000), resolved(holder.connection)) as started:
-            text = dump_globals(started, holder.connection, Names(NOBODYS, database.name))[None]
+            text = dump_globals(started, holder.connection, NamePatterns(NOBODYS, database.name))[None]
         assert f"CREATE ROLE {role};" in text
         assert "PASSWORD" not in text
 
@@ -295,12 +295,12 @@ class TestFacts:
             "refresh": [["t_a", "m"], ["public", "n"], ["t_b", "o"]],
         }
         sequences = [("public", "s", 1, True), ("t_b", "s", 2, False)]
-        assert divide_facts(facts, sequences, Names(tenancy, "app")) == {
-            None: Facts(
+        assert divide_facts(facts, sequences, NamePatterns(tenancy, "app")) == {
+            None: SourceFacts(
                 {"encoding": "UTF8", "collations": [], "refresh": [["public", "n"]], "ranks": [1]}, (sequences[0],)
             ),
-            "a": Facts({"collations": [["t_a", "c", "i", "1"]], "refresh": [["t_a", "m"]], "ranks": [0]}),
-            "b": Facts({"refresh": [["t_b", "o"]], "ranks": [2]}, (sequences[1],)),
+            "a": SourceFacts({"collations": [["t_a", "c", "i", "1"]], "refresh": [["t_a", "m"]], "ranks": [0]}),
+            "b": SourceFacts({"refresh": [["t_b", "o"]], "ranks": [2]}, (sequences[1],)),
         }
 
 

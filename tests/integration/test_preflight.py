@@ -19,7 +19,7 @@ from backupd.errors import SourceError
 from backupd.model.findings import Finding, Severity, errors_among
 from backupd.model.routes import Shared
 from backupd.model.tenancy import Tenancy, TenancyKind
-from backupd.planning.source.names import Names
+from backupd.planning.source.names import NamePatterns
 from backupd.postgres.connect import Source, connect, resolved
 from backupd.postgres.schema.ddl import dump_globals, dump_schema, large_objects_command
 from backupd.postgres.source.exported import hold
@@ -65,7 +65,7 @@ def test_the_hints_lead_to_a_role_that_can_back_up_everything(zoo: Database, mak
 def _read_everything(zoo: Database, source: Source) -> None:
     with hold(source) as holder, connect(source) as free:
         exported, connection = holder.exported, holder.connection
-        names = Names(Tenancy(TenancyKind.NONE), exported.database)
+        names = NamePatterns(Tenancy(TenancyKind.NONE), exported.database)
         for table in read_inventory(connection).tables:
             if table.dumped:
                 with connection.cursor().copy(select_rows(table, Shared()).sql.encode()) as copy:

@@ -20,7 +20,7 @@ from backupd.model.ids import Pseudonym
 from backupd.model.tenancy import Tenancy, TenancyKind
 from backupd.operations.keeper.removing.purge import Purging
 from backupd.planning.lifecycle import commands
-from backupd.planning.lifecycle.commands import Dates
+from backupd.planning.lifecycle.commands import ClockDates
 from backupd.planning.lifecycle.lives import State
 from backupd.seal.containers.container import ContainerContext
 from backupd.seal.containers.reading import ContainerReader
@@ -51,7 +51,7 @@ def files(folder: Path) -> dict[str, str]:
 
 def erase(keeping: Keeping, tenant: str) -> None:
     now = keeping.clock.now()
-    dates = Dates(now, now + 3 * DAY, now)
+    dates = ClockDates(now, now + 3 * DAY, now)
     keeping.book.append(lambda lives: commands.erase(lives, keeping.tenant(tenant), dates))
 
 
@@ -109,7 +109,7 @@ def test_who_is_not_due_is_not_purged(keeping: Keeping, crowd: Database) -> None
     region.tenancy = BY_COLUMN
     region.backup(crowd)
     now = keeping.clock.now()
-    dates = Dates(now, now + 180 * DAY, now + 100 * DAY)
+    dates = ClockDates(now, now + 180 * DAY, now + 100 * DAY)
     for prepare in (
         lambda _: [],
         lambda lives: commands.unsubscribe(lives, keeping.tenant("3"), dates),

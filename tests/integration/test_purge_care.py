@@ -20,7 +20,7 @@ from backupd.operations.keeper.keeping import purge_due
 from backupd.operations.keeper.removing.purge import Purging
 from backupd.operations.ledger import Book
 from backupd.planning.lifecycle import commands
-from backupd.planning.lifecycle.commands import Dates
+from backupd.planning.lifecycle.commands import ClockDates
 from backupd.planning.lifecycle.lives import LifeKey, State
 
 ADA = segment("uploaded", "ada")
@@ -30,7 +30,7 @@ BOB = segment("uploaded", "bob")
 def ask(yard: Yard, tenant: str) -> LifeKey:
     """A request to erase, due at once."""
     now, one = yard.clock.now(), yard.keeper.tags.tenant_id(tenant)
-    yard.keeper.book.append(lambda lives: commands.erase(lives, one, Dates(now, now + 40 * DAY, now)))
+    yard.keeper.book.append(lambda lives: commands.erase(lives, one, ClockDates(now, now + 40 * DAY, now)))
     return yard.keeper.book.lives.current(one).key
 
 
@@ -52,7 +52,7 @@ def test_a_wrong_clock_does_not_begin_a_purge(yard: Yard) -> None:
     """The point of no return is behind the comparison of clocks: a tenant can still come back."""
     yard.backup(1, "ada")
     now, ada = yard.clock.now(), yard.keeper.tags.tenant_id("ada")
-    dates = Dates(now, now + 180 * DAY, now + 20 * DAY)
+    dates = ClockDates(now, now + 180 * DAY, now + 20 * DAY)
     yard.keeper.book.append(lambda lives: commands.unsubscribe(lives, ada, dates))
     yard.clock.by = 30 * DAY
     with Purging(yard.keeper) as purging, pytest.raises(RefusedError, match="clock of store 'disk'"):

@@ -22,10 +22,10 @@ from backupd.model.stored.ledger import RekeyBegan, Rekeyed
 from backupd.operations.keeper.keeping import purge_due
 from backupd.operations.keeper.rekeying import Rekeying, look_at_recipients, rekey
 from backupd.operations.keeper.values import Keeper
-from backupd.operations.ledger import Book, Place
+from backupd.operations.ledger import Book, LedgerPlace
 from backupd.operations.verify import Scope, Tools, verify
 from backupd.planning.lifecycle import commands
-from backupd.planning.lifecycle.commands import Dates
+from backupd.planning.lifecycle.commands import ClockDates
 from backupd.planning.verify import parse_share
 from backupd.seal import suite
 from backupd.store.directory import DirectoryStore
@@ -63,7 +63,7 @@ def run(yard: Yard, *pairs: suite.KeyPair, identity: suite.KeyPair | None = None
 
 def erase(yard: Yard, tenant: str) -> None:
     now, one = datetime.now(UTC), yard.keeper.tags.tenant_id(tenant)
-    yard.keeper.book.append(lambda lives: commands.erase(lives, one, Dates(now, now + 40 * DAY, now)))
+    yard.keeper.book.append(lambda lives: commands.erase(lives, one, ClockDates(now, now + 40 * DAY, now)))
 
 
 def findings(yard: Yard) -> list[str]:
@@ -166,7 +166,7 @@ def rival_of(yard: Yard) -> Keeper:
     clock, store = Shifted(), DirectoryStore(yard.root)
     repository = Repository(store, yard.repository.signers, yard.repository.keepers)
     copy, key = DirectoryStore(yard.folder / "rival-copy"), yard.keeper.signer
-    place = Place(REGION, yard.keeper.repository, {"disk": store}, copy, repository.keepers, clock, key, FAR)
+    place = LedgerPlace(REGION, yard.keeper.repository, {"disk": store}, copy, repository.keepers, clock, key, FAR)
     book = Book(place)
     book.sync()
     changes = {"stores": {"disk": repository}, "state": yard.folder / "rival", "clock": clock, "book": book}

@@ -26,11 +26,11 @@ from backupd.model.stored.ledger import Replicated
 from backupd.operations.keeper.keeping import purge_due
 from backupd.operations.keeper.rekeying import rekey
 from backupd.operations.keeper.values import Keeper
-from backupd.operations.ledger import Book, Place
+from backupd.operations.ledger import Book, LedgerPlace
 from backupd.operations.replication import Copying, Replication, replicate
 from backupd.operations.verify import Scope, Tools, verify
 from backupd.planning.lifecycle import commands
-from backupd.planning.lifecycle.commands import Dates
+from backupd.planning.lifecycle.commands import ClockDates
 from backupd.planning.verify import parse_share
 from backupd.seal import suite
 from backupd.store.directory import DirectoryStore
@@ -84,7 +84,7 @@ class Pair:
 
     def erase(self, tenant: str) -> None:
         now, one = datetime.now(UTC), self.yard.keeper.tags.tenant_id(tenant)
-        self.yard.keeper.book.append(lambda lives: commands.erase(lives, one, Dates(now, now + 40 * DAY, now)))
+        self.yard.keeper.book.append(lambda lives: commands.erase(lives, one, ClockDates(now, now + 40 * DAY, now)))
 
     def rival(self) -> Keeper:
         """Another machine that keeps the same stores."""
@@ -92,7 +92,7 @@ class Pair:
         stores = {"disk": DirectoryStore(yard.root), "cellar": DirectoryStore(self.root)}
         keepers, signers = yard.repository.keepers, yard.repository.signers
         copy = DirectoryStore(yard.folder / "rival-copy")
-        book = Book(Place(REGION, yard.keeper.repository, stores, copy, keepers, clock, yard.keeper.signer, FAR))
+        book = Book(LedgerPlace(REGION, yard.keeper.repository, stores, copy, keepers, clock, yard.keeper.signer, FAR))
         book.sync()
         repositories = {name: Repository(store, signers, keepers) for name, store in stores.items()}
         return replace(yard.keeper, stores=repositories, state=yard.folder / "rival", clock=clock, book=book)

@@ -18,10 +18,10 @@ from backupd.catalog.repository import Repository
 from backupd.clock import SystemClock
 from backupd.errors import UsageError
 from backupd.model.tenancy import Tenancy, TenancyKind
-from backupd.operations.restore import World
-from backupd.operations.restore.region import Finding, find_databases
+from backupd.operations.restore import RestoreEnvironment
+from backupd.operations.restore.region import RegionContents, find_databases
 from backupd.planning.lifecycle import commands
-from backupd.planning.lifecycle.commands import Dates
+from backupd.planning.lifecycle.commands import ClockDates
 
 LABELS = {"app": False, "hosted": True, "never": False}
 
@@ -43,15 +43,20 @@ def crowd(keeping: Keeping, pg17: Server, make_database: Callable[..., Database]
 
 def purge(keeping: Keeping, tenant: str) -> None:
     now = keeping.clock.now()
-    keeping.book.append(lambda lives: commands.erase(lives, keeping.tenant(tenant), Dates(now, now + 3 * DAY, now)))
+    keeping.book.append(
+        lambda lives: commands.erase(lives, keeping.tenant(tenant), ClockDates(now, now + 3 * DAY, now))
+    )
     keeping.purge(keeping.life(tenant))
 
 
-def find(keeping: Keeping, wanted: str = "latest", labels: dict[str, bool] = LABELS) -> Finding:
+def find(keeping: Keeping, wanted: str = "latest", labels: dict[str, bool] = LABELS) -> RegionContents:
     region = keeping.region
     repository = Repository(region.store, region.repository.signers, region.repository.keepers)
     return find_databases(
-        wanted, labels, repository, World(region.identity.secret, SystemClock(), Events(), os.urandom, "disk")
+        wanted,
+        labels,
+        repository,
+        RestoreEnvironment(region.identity.secret, SystemClock(), Events(), os.urandom, "disk"),
     )
 
 

@@ -18,7 +18,7 @@ from backupd.cli.commands.restore.clean import drop_unfinished
 from backupd.clock import SystemClock
 from backupd.errors import UsageError
 from backupd.model.tenancy import ClassPolicy, TableRule, Tenancy, TenancyKind
-from backupd.operations.restore import RestoreRequest, World
+from backupd.operations.restore import RestoreEnvironment, RestoreRequest
 from backupd.operations.restore.paper.previewing import preview
 from backupd.operations.restore.paper.rates import Rates
 from backupd.planning.restoring.selection import Selection
@@ -150,7 +150,7 @@ def test_a_plan_says_what_a_restore_does(
 ) -> None:
     """Rows and bytes are those that are written; a tenant's are a small part; the time comes from a measured rate."""
     _, report = restored()
-    world = World(region.identity.secret, SystemClock(), region.events, os.urandom)
+    world = RestoreEnvironment(region.identity.secret, SystemClock(), region.events, os.urandom)
     request = RestoreRequest("app", "latest", region.source(crowd.server), "nowhere")
     repository = Repository(region.store, [region.node.signer.public])
     whole = preview(request, repository, world, Rates(seconds_per_byte=1e-6, fixed=5.0))

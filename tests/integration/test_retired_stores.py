@@ -14,12 +14,12 @@ from backupd.operations.attestation.checking import verify_attestation
 from backupd.operations.attestation.issuing import attest
 from backupd.operations.keeper.removing.purge import Purging
 from backupd.operations.ledger.retiring import retire
-from backupd.operations.tenants.changes import Desk, erase
-from backupd.planning.deletion.window import Budget
+from backupd.operations.tenants.changes import TenantDesk, erase
+from backupd.planning.deletion.window import DeletionBudget
 from backupd.planning.lifecycle.lives import LifeKey, State
 from backupd.store.directory import DirectoryStore
 
-BUDGET = Budget(*[timedelta(days=n) for n in (180, 90, 0, 1, 8, 1, 7, 30, 1)])
+BUDGET = DeletionBudget(*[timedelta(days=n) for n in (180, 90, 0, 1, 8, 1, 7, 30, 1)])
 
 
 @pytest.fixture
@@ -28,7 +28,7 @@ def half(tmp_path):
     yard = make_yard(tmp_path, far=DirectoryStore(tmp_path / "far"))
     yard.backup(1, "acme")
     acme = yard.keeper.tags.tenant_id("acme")
-    erase(Desk(yard.keeper.book, yard.clock, BUDGET, DAY, frozenset()), acme)
+    erase(TenantDesk(yard.keeper.book, yard.clock, BUDGET, DAY, frozenset()), acme)
     place = yard.keeper.book._place
     with Purging(yard.keeper) as purging:
         purging._begin(LifeKey(acme, 1))

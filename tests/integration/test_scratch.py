@@ -23,10 +23,10 @@ from backupd.errors import ConfigError, RefusedError, SourceBusyError, SourceErr
 from backupd.operations.drill.guard import require_apart
 from backupd.postgres.connect import Source, connect
 from backupd.postgres.failures import translate
-from backupd.postgres.scratch.cluster import Making, memory_settings, reap, scratch_cluster
+from backupd.postgres.scratch.cluster import ClusterSpec, memory_settings, reap, scratch_cluster
 from backupd.postgres.scratch.folder import MARKER, PREFIX, make_folder, processes
 from backupd.postgres.scratch.programs import find_server, runner
-from backupd.postgres.scratch.watch import Limits, limited
+from backupd.postgres.scratch.watch import PhaseLimits, limited
 
 ROOT = Path(__file__).parents[2]
 MAKER = """
@@ -53,8 +53,8 @@ def parent() -> Iterator[Path]:
     folder.rmdir()
 
 
-def making(parent: Path, major: int = 15) -> Making:
-    return Making(parent, find_server((), major), runner("postgres"), secrets.token_hex(8))
+def making(parent: Path, major: int = 15) -> ClusterSpec:
+    return ClusterSpec(parent, find_server((), major), runner("postgres"), secrets.token_hex(8))
 
 
 @pytest.mark.parametrize("major", [15, 16, 17, 18])
@@ -192,7 +192,7 @@ def test_a_folder_that_was_begun_and_no_more_is_removed(parent: Path) -> None:
 
 def test_a_phase_over_its_limits_is_stopped(parent: Path) -> None:
     """Of time and of room; the error says which, not what the server said when it went."""
-    for limits, error in ((Limits(0.2, 1 << 40), SourceBusyError), (Limits(600, 1 << 20), SpoolFullError)):
+    for limits, error in ((PhaseLimits(0.2, 1 << 40), SourceBusyError), (PhaseLimits(600, 1 << 20), SpoolFullError)):
         with (
             scratch_cluster(making(parent)) as cluster,
             pytest.raises(error),

@@ -17,10 +17,10 @@ from backupd.catalog.repository import Repository
 from backupd.clock import SystemClock
 from backupd.errors import StoreError
 from backupd.model.ids import ObjectName
-from backupd.operations.restore import RestoreRequest, World, restore
+from backupd.operations.restore import RestoreEnvironment, RestoreRequest, restore
 from backupd.postgres.connect import Source
 from backupd.seal.keys.signing import write_signer
-from backupd.store.decorators.handing import HandingStore
+from backupd.store.decorators.handing import HandoffStore
 from backupd.store.directory import DirectoryStore
 from backupd.store.probe import probe
 from backupd.store.sftp import open_sftp, wire
@@ -41,7 +41,7 @@ def sides(sub_accounts, target_of):
     plain = target_of(sub_accounts.node, path="backupd", shared=True)
     own = target_of(sub_accounts.node, path="backupd/be/incoming", region="test", shared=True, flat=True)
     keeper = SftpStore(target_of(sub_accounts.keeper, path="node1/backupd", shared=True), SystemClock())
-    node = HandingStore(SftpStore(plain, SystemClock()), open_sftp(own, SystemClock()))
+    node = HandoffStore(SftpStore(plain, SystemClock()), open_sftp(own, SystemClock()))
     put(keeper, NAME, DATA)
     yield node, keeper
     node.close()
@@ -238,7 +238,9 @@ def test_backups_restore_again_once_the_keeper_trusts_the_nodes_signer(installed
     copy, source = unique("restored"), Source(pg17.conninfo("postgres"), client_folders=(pg17.bin,))
     request = RestoreRequest(label="app", snapshot="latest", target=source, name=copy)
     try:
-        report = restore(request, repository, World(installed.pair.secret, SystemClock(), NoTrace(), os.urandom))
+        report = restore(
+            request, repository, RestoreEnvironment(installed.pair.secret, SystemClock(), NoTrace(), os.urandom)
+        )
         assert report.snapshot == done["report"]["snapshot"]
         here = contents(pg17, installed.database.name, ordered=False)
         assert contents(pg17, copy, ordered=False) == here

@@ -10,8 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from backupd.catalog.reading.blocks import Blocks
-from backupd.catalog.reading.containers import Containers
-from backupd.catalog.reading.content import Check, Content, ContentReader
+from backupd.catalog.reading.containers import ContainerCache
+from backupd.catalog.reading.content import Content, ContentReader, ExpectedBytes
 from backupd.store.directory import DirectoryStore
 
 CHUNKS = st.binary(min_size=1, max_size=40)
@@ -52,12 +52,14 @@ def test_contents_are_what_their_runs_say(
         part = segment.part([], packs, containers[0])
         listed = [(pack.sha256, pack.size) for pack in packs] if named else None
         contents = [
-            Content(part, [number for run in runs for number in run], [Check(None, len(data), sha256(data))], listed)
+            Content(
+                part, [number for run in runs for number in run], [ExpectedBytes(None, len(data), sha256(data))], listed
+            )
             for runs, data in zip(wanted, expected, strict=True)
         ]
         blocks = Blocks(threads=3, kept=kept)
         try:
-            reader = ContentReader(Containers(segment.store, lambda _: segment.pair.secret, limit), blocks, ahead)
+            reader = ContentReader(ContainerCache(segment.store, lambda _: segment.pair.secret, limit), blocks, ahead)
             seen = [b"" for _ in contents]
             for place, piece in reader.read(enumerate(contents)):
                 assert not any(seen[place + 1 :])

@@ -9,17 +9,17 @@ from hypothesis import strategies as st
 
 from backupd.model.ids import ClassTag, GenerationId, ObjectHash, ObjectName, Pseudonym, SnapshotName
 from backupd.planning.deletion.expiry import (
+    ExpiryLimits,
     Item,
-    Limits,
     Recorded,
     Removal,
-    Shown,
+    StoredGeneration,
     grace_before,
     leftovers,
     live_parts,
     plan,
 )
-from backupd.planning.verify import Key
+from backupd.planning.verify import ContainerKey
 
 NOW = datetime(2030, 1, 1, tzinfo=UTC)
 HOUR = timedelta(hours=1)
@@ -28,17 +28,19 @@ GENERATION = GenerationId("20291201T000000Z-00000000")
 SEGMENTS = [Pseudonym(letter * 32) for letter in "abc"]
 LOGS, UPLOADED = ClassTag("1" * 16), ClassTag("2" * 16)
 CLASS_OF = {SEGMENTS[0]: LOGS, SEGMENTS[1]: LOGS, SEGMENTS[2]: UPLOADED}
-LIMITS = Limits(GRACE, {LOGS: NOW - 72 * HOUR})
+LIMITS = ExpiryLimits(GRACE, {LOGS: NOW - 72 * HOUR})
 
 hours = st.integers(0, 200)
-keys = st.builds(Key, st.sampled_from(SEGMENTS), st.integers(0, 7).map(lambda number: ObjectHash(f"{number:064x}")))
+keys = st.builds(
+    ContainerKey, st.sampled_from(SEGMENTS), st.integers(0, 7).map(lambda number: ObjectHash(f"{number:064x}"))
+)
 
 
-def item(key: Key, kind: str, age: int) -> Item:
+def item(key: ContainerKey, kind: str, age: int) -> Item:
     return Item(ObjectName(f"segments/{GENERATION}/{key.segment}/{key.sha256}.{kind}"), 1, NOW - age * HOUR)
 
 
-def containers(kind: str) -> st.SearchStrategy[dict[Key, Item]]:
+def containers(kind: str) -> st.SearchStrategy[dict[ContainerKey, Item]]:
     return st.dictionaries(keys, hours, max_size=10).map(
         lambda found: {key: item(key, kind, age) for key, age in found.items()}
     )
@@ -58,7 +60,7 @@ keyrings = st.lists(hours, max_size=2).map(
 )
 pins = st.frozensets(st.sampled_from(SEGMENTS), max_size=2)
 shown = st.builds(
-    Shown,
+    StoredGeneration,
     generation=st.just(GENERATION),
     staying=records,
     leaving=st.just((SnapshotName("20291201T000000Z-" + "f" * 64),)),
@@ -70,8 +72,8 @@ shown = st.builds(
 
 
 def planned(
-    one: Shown, named: dict[Key, list[ObjectHash]], pinned: frozenset[Pseudonym]
-) -> tuple[Removal, set[Key], set[Key]]:
+    one: StoredGeneration, named: dict[ContainerKey, list[ObjectHash]], pinned: frozenset[Pseudonym]
+) -> tuple[Removal, set[ContainerKey], set[ContainerKey]]:
     live, aged = live_parts(one.staying, CLASS_OF, LIMITS, pinned)
     return plan(one, live, {key: CLASS_OF[key.segment] for key in aged}, named, LIMITS), live, aged
 
@@ -79,7 +81,7 @@ def planned(
 @settings(deadline=None)
 @given(shown, headers, pins)
 def test_nothing_needed_and_nothing_young_goes(
-    one: Shown, named: dict[Key, list[ObjectHash]], pinned: frozenset[Pseudonym]
+    one: StoredGeneration, named: dict[ContainerKey, list[ObjectHash]], pinned: frozenset[Pseudonym]
 ) -> None:
     """Not a part that a record names, but for its class's age; not a container such a part names; nothing of a run."""
     removal, _, _ = planned(one, named, pinned)
@@ -93,25 +95,25 @@ def test_nothing_needed_and_nothing_young_goes(
                 continue
             assert item(key, "part", 0).name not in gone
             for sha256 in named.get(key, []):
-                assert item(Key(key.segment, sha256), "pack", 0).name not in gone
-                assert item(Key(key.segment, sha256), "part", 0).name not in gone
+                assert item(ContainerKey(key.segment, sha256), "pack", 0).name not in gone
+                assert item(ContainerKey(key.segment, sha256), "part", 0).name not in gone
 
 
 @settings(deadline=None)
 @given(shown, headers, pins)
 def test_everything_else_that_is_old_goes(
-    one: Shown, named: dict[Key, list[ObjectHash]], pinned: frozenset[Pseudonym]
+    one: StoredGeneration, named: dict[ContainerKey, list[ObjectHash]], pinned: frozenset[Pseudonym]
 ) -> None:
     """What no record needs does not stay behind, and a second plan finds nothing more."""
     removal, live, aged = planned(one, named, pinned)
     gone = {entry.name for entry in removal.items}
-    needed = live | {Key(key.segment, sha256) for key in live for sha256 in named.get(key, [])}
+    needed = live | {ContainerKey(key.segment, sha256) for key in live for sha256 in named.get(key, [])}
     for found in (one.parts, one.packs):
         for key, entry in found.items():
             if key not in needed and entry.modified < GRACE:
                 assert entry.name in gone
     assert not aged & live
-    left = Shown(
+    left = StoredGeneration(
         one.generation,
         one.staying,
         (),
@@ -126,7 +128,7 @@ def test_everything_else_that_is_old_goes(
 @settings(deadline=None)
 @given(shown, headers, pins)
 def test_keyrings_go_last_and_together(
-    one: Shown, named: dict[Key, list[ObjectHash]], pinned: frozenset[Pseudonym]
+    one: StoredGeneration, named: dict[ContainerKey, list[ObjectHash]], pinned: frozenset[Pseudonym]
 ) -> None:
     """Not while anything is left that they open, or a record that needs them."""
     removal, _, _ = planned(one, named, pinned)
@@ -140,7 +142,7 @@ def test_keyrings_go_last_and_together(
 @settings(deadline=None)
 @given(shown, headers, pins)
 def test_a_class_is_told_exactly_when_a_named_part_of_it_goes(
-    one: Shown, named: dict[Key, list[ObjectHash]], pinned: frozenset[Pseudonym]
+    one: StoredGeneration, named: dict[ContainerKey, list[ObjectHash]], pinned: frozenset[Pseudonym]
 ) -> None:
     """The ledger must explain every part that a record names and that is not there; and says nothing else."""
     removal, _, aged = planned(one, named, pinned)

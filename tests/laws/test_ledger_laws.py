@@ -16,8 +16,8 @@ from backupd.errors import DamageError, StoreGoneError
 from backupd.model.ids import RegionName, RepositoryId, TenantId
 from backupd.model.instants import stamp
 from backupd.model.stored.ledger import Event, Held, Observed
-from backupd.operations.ledger import Book, Place
-from backupd.planning.lifecycle.lives import Lives
+from backupd.operations.ledger import Book, LedgerPlace
+from backupd.planning.lifecycle.lives import TenantStates
 from backupd.seal.documents import Signer
 
 REGION, REPOSITORY = RegionName("be"), RepositoryId("ab" * 16)
@@ -43,7 +43,7 @@ class Machines:
             name: Line(store, fuse, lambda name=name: name in self.away)  # type: ignore[misc]
             for name, store in self.stores.items()
         }
-        return Book(Place(REGION, REPOSITORY, lines, Line(copy, fuse), TRUSTED, MachineClock(self.time), SIGNER))
+        return Book(LedgerPlace(REGION, REPOSITORY, lines, Line(copy, fuse), TRUSTED, MachineClock(self.time), SIGNER))
 
     def lengths(self) -> dict[str, int]:
         return {name: len(store.objects) for name, store in self.stores.items()}
@@ -63,7 +63,7 @@ def words(chain: Chain) -> list[str]:
 def say(book: Book, word: str) -> None:
     """Append a word that is not there yet."""
 
-    def decide(_: Lives) -> list[Event]:
+    def decide(_: TenantStates) -> list[Event]:
         return [] if word in words(book.chain) else saying(word)
 
     book.append(decide)

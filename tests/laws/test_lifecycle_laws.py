@@ -28,15 +28,15 @@ from backupd.model.stored.ledger import (
     Unsubscribed,
 )
 from backupd.planning.lifecycle import commands
-from backupd.planning.lifecycle.commands import Dates
-from backupd.planning.lifecycle.lives import LifeKey, Lives, State, fold
+from backupd.planning.lifecycle.commands import ClockDates
+from backupd.planning.lifecycle.lives import LifeKey, State, TenantStates, fold
 
 DAY = timedelta(days=1)
 START = datetime(2030, 1, 1, tzinfo=UTC)
 ADA, BOB = TenantId("a" * 32), TenantId("b" * 32)
 GENERATION = GenerationId("20300101T000000Z-00000000")
 
-Command = Callable[[Lives], list[Event]]
+Command = Callable[[TenantStates], list[Event]]
 tenants = st.sampled_from([ADA, BOB])
 scopes = st.sampled_from(["", "support"])
 references = st.sampled_from(["CASE-1", "CASE-2"])
@@ -47,14 +47,14 @@ def at(day: int) -> datetime:
     return START + day * DAY
 
 
-def dates(day: int, window: int, purge: int) -> Dates:
-    return Dates(at(day), at(day + window), at(day + purge))
+def dates(day: int, window: int, purge: int) -> ClockDates:
+    return ClockDates(at(day), at(day + window), at(day + purge))
 
 
 def purge(tenant: TenantId, scope: str, number: int) -> Command:
     """What the keeper does of its own: the step that is next, of a life that is due on day `number`."""
 
-    def decide(lives: Lives) -> list[Event]:
+    def decide(lives: TenantStates) -> list[Event]:
         life = lives.current(tenant, scope)
         if life.purge is None:
             ref = (GENERATION, Pseudonym(f"{number:032x}"))
@@ -102,7 +102,7 @@ def entry(seq: int, day: int, *events: Event) -> LedgerEntry:
 def written(history: list[tuple[int, Command]]) -> list[LedgerEntry]:
     """The ledger that these commands make; what is refused leaves nothing."""
     entries: list[LedgerEntry] = []
-    lives = Lives()
+    lives = TenantStates()
     for day, command in history:
         try:
             events = command(lives)
@@ -232,7 +232,7 @@ def test_a_request_to_erase_is_heard_behind_a_release(released: int, asked: int)
     """A hold that ends leaves time to purge; a tenant that asks to be erased need not wait for it."""
     lives = fold(
         [
-            entry(1, 0, *commands.unsubscribe(Lives(), ADA, dates(0, 40, 20))),
+            entry(1, 0, *commands.unsubscribe(TenantStates(), ADA, dates(0, 40, 20))),
             entry(2, 0, Held(tenant=ADA, hold="CASE-1", review=stamp(at(90)))),
             entry(3, released, Released(tenant=ADA, hold="CASE-1", due=stamp(at(released + 30)))),
         ]
@@ -247,7 +247,7 @@ def test_a_request_to_erase_is_heard_behind_a_release(released: int, asked: int)
 
 def test_a_move_elsewhere_is_told() -> None:
     """The region a tenant moves to can be corrected; the dates stay those of the first move."""
-    lives = fold([entry(1, 0, *commands.move(Lives(), ADA, dates(0, 40, 20), "nl"))])
+    lives = fold([entry(1, 0, *commands.move(TenantStates(), ADA, dates(0, 40, 20), "nl"))])
     assert commands.move(lives, ADA, dates(3, 40, 20), "nl") == []
     after = fold([entry(2, 3, *commands.move(lives, ADA, dates(3, 40, 20), "de"))], lives)
     clock, first = after.current(ADA).clock, lives.current(ADA).clock
@@ -258,6 +258,6 @@ def test_a_move_elsewhere_is_told() -> None:
 
 def test_a_hold_with_a_new_review_keeps_what_it_kept() -> None:
     """The review moves; the instant the hold began, which says what it keeps, does not."""
-    lives = fold([entry(1, 0, *commands.hold(Lives(), ADA, "CASE-1", at(30)))])
+    lives = fold([entry(1, 0, *commands.hold(TenantStates(), ADA, "CASE-1", at(30)))])
     after = fold([entry(2, 20, *commands.hold(lives, ADA, "CASE-1", at(60)))], lives)
     assert (after.holds[ADA, "CASE-1"].since, after.holds[ADA, "CASE-1"].review) == (at(0), at(60))

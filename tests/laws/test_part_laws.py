@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from backupd.catalog.parts import encode_entries, read_entries
-from backupd.catalog.reading.containers import Containers
+from backupd.catalog.reading.containers import ContainerCache
 from backupd.model.stored.manifest import (
     LINE_LIMIT,
     Entry,
@@ -53,7 +53,7 @@ def test_entries_come_back(
     written = [*entries, SequencesEntry(sequences * times), facts]
     with tempfile.TemporaryDirectory() as folder:
         segment = HandmadeSegment(DirectoryStore(Path(folder) / "be"))
-        part = Containers(segment.store, lambda _: segment.pair.secret).open(
+        part = ContainerCache(segment.store, lambda _: segment.pair.secret).open(
             segment.part(written, manifest_block=block)
         )
         read = list(read_entries(part.reader))

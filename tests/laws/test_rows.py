@@ -10,11 +10,11 @@ from hypothesis import strategies as st
 
 from backupd.rows import split
 from backupd.rows.copytext import unescape
-from backupd.rows.split import Cut, Splitter, contents
+from backupd.rows.split import Chunker, Cut, contents
 
 
-def cut_up(text: bytes, sizes: list[int], *, routed: bool, limit: int = 1 << 20) -> tuple[list[Cut], Splitter]:
-    splitter = Splitter(routed=routed, mask=3, seed=7, limit=limit)
+def cut_up(text: bytes, sizes: list[int], *, routed: bool, limit: int = 1 << 20) -> tuple[list[Cut], Chunker]:
+    splitter = Chunker(routed=routed, mask=3, seed=7, limit=limit)
     cuts, start, turn = [], 0, 0
     while start < len(text):
         size = sizes[turn % len(sizes)]

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from backupd.model.timetables import Every, Never, Weekly, in_zone, parse_timetable, spell_timetable
 from backupd.planning.schedule.due import Awake, next_due
-from backupd.planning.schedule.retries import Cause, Patience, retry_delay
+from backupd.planning.schedule.retries import Cause, RetryDelays, retry_delay
 from backupd.planning.schedule.slots import longest_gap, next_slot
 
 ZONES = ["UTC", "Europe/Brussels", "America/New_York", "Australia/Lord_Howe", "Asia/Kathmandu", "America/Santiago"]
@@ -131,7 +131,7 @@ def test_what_never_ran_runs_soon(timetable, since, seed):
 @given(st.sampled_from(Cause), st.integers(1, 200), st.integers(1, 86400), st.text(max_size=10))
 def test_delays_grow_and_end(cause, attempt, first, seed):
     """Never sooner than asked for, at most an hour and a fifth, growing but for the spread; final is final."""
-    patience = Patience(timedelta(seconds=first), seed)
+    patience = RetryDelays(timedelta(seconds=first), seed)
     delay, following = retry_delay(cause, attempt, patience), retry_delay(cause, attempt + 1, patience)
     if cause is Cause.FINAL:
         assert delay is None

@@ -17,7 +17,7 @@ from backupd.rows import segments, spill
 from backupd.rows.known import NothingKnown
 from backupd.rows.packer import Pack, Packer
 from backupd.rows.protocol import Spilled, unpacked
-from backupd.rows.segments import Deduplicator, Limits, Making, OpenSpan, Room, Segment
+from backupd.rows.segments import ContainerSettings, Deduplicator, OpenSpan, PendingLimits, Room, Segment
 from backupd.rows.spill import BySegment, Residue, Spill, merged
 from backupd.seal import suite
 from backupd.seal.containers.container import ContainerReader
@@ -62,11 +62,11 @@ def opened(pack: Pack) -> list[bytes]:
     return chunks
 
 
-def deduplicated(folder: Path, limits: Limits, stream: list[tuple[int, bytes]]) -> Outcome:
+def deduplicated(folder: Path, limits: PendingLimits, stream: list[tuple[int, bytes]]) -> Outcome:
     finished: list[Pack] = []
     packer = Packer(context, folder, Compressor(1), finished.append)
     numbers = iter(range(-1, -1_000_000, -1))
-    making = Making(KEY, lambda: next(numbers), lambda _: PAIR.public)
+    making = ContainerSettings(KEY, lambda: next(numbers), lambda _: PAIR.public)
     dedup = Deduplicator(making, NothingKnown(), Room(packer, Spill(folder / "0.spill"), limits))
     spans: dict[int, OpenSpan] = {}
     put: defaultdict[int, bytes] = defaultdict(bytes)
@@ -120,7 +120,7 @@ def test_every_run_leads_to_its_bytes(
     """Few and many segments, even and skewed, with a spill that suffices and one that is packed again and again."""
     dice = random.Random(seed)
     stream = [(int(count * dice.random() ** skew), dice.randbytes(dice.randint(1, 500))) for _ in range(400)]
-    limits = Limits(pending=4000, pack=9000, open=room)
+    limits = PendingLimits(pending=4000, pack=9000, open=room)
     assert_exact(deduplicated(tmp_path_factory.mktemp("spool"), limits, stream))
 
 
@@ -128,7 +128,7 @@ def test_every_run_leads_to_its_bytes(
 def test_a_small_segment_makes_no_pack(tmp_path: Path) -> None:
     """However often memory is full, what there is of a small segment is in the spill when its worker ends."""
     stream = [(number, bytes([number, turn]) * 50) for turn in range(30) for number in range(40)]
-    outcome = deduplicated(tmp_path, Limits(4000, 9000, 1 << 20), stream)
+    outcome = deduplicated(tmp_path, PendingLimits(4000, 9000, 1 << 20), stream)
     assert outcome.packs == {}
     assert len(outcome.spilled.runs) > 20
     assert_exact(outcome)
@@ -139,7 +139,7 @@ def test_a_spill_has_no_more_runs_than_can_be_merged(tmp_path: Path, monkeypatch
     """However much room there is on the disk: of each run a block is in memory later."""
     monkeypatch.setattr(segments, "MOST_RUNS", 7)
     stream = [(number, bytes([number, turn]) * 50) for turn in range(30) for number in range(40)]
-    outcome = deduplicated(tmp_path, Limits(4000, 9000, 1 << 40), stream)
+    outcome = deduplicated(tmp_path, PendingLimits(4000, 9000, 1 << 40), stream)
     assert len(outcome.spilled.runs) <= 7
     assert outcome.packs
     assert_exact(outcome)
@@ -148,7 +148,7 @@ def test_a_spill_has_no_more_runs_than_can_be_merged(tmp_path: Path, monkeypatch
 @pytest.mark.usefixtures("small")
 def test_a_spill_holds_no_plain_bytes(tmp_path: Path) -> None:
     """A word that stands in every chunk is not in the file, nor is a pseudonym or the key."""
-    deduplicated(tmp_path, Limits(4000, 9000, 1 << 20), [(n % 9, MARKER + bytes([n])) for n in range(250)])
+    deduplicated(tmp_path, PendingLimits(4000, 9000, 1 << 20), [(n % 9, MARKER + bytes([n])) for n in range(250)])
     data = (tmp_path / "0.spill").read_bytes()
     assert MARKER not in data
     assert b"0" * 20 not in data

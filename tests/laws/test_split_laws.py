@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from backupd.rows import split
-from backupd.rows.split import Cut, Splitter, contents, pieces
+from backupd.rows.split import Chunker, Cut, contents, pieces
 
 TENANTS = st.sampled_from([b"a", b"b", b"cc", b"\\N", b"", b"\\\\", b"t\\tx", b"\xf0\x9f\x82\xa1"])
 ROW = st.one_of(
@@ -45,7 +45,7 @@ def blocks(stream: bytes, sizes: list[int]) -> Iterator[bytes]:
 
 
 def cuts_of(stream: bytes, sizes: list[int], *, routed: bool, mask: int, limit: int = 1 << 30) -> list[Cut]:
-    splitter = Splitter(routed=routed, mask=mask, seed=7, limit=limit)
+    splitter = Chunker(routed=routed, mask=mask, seed=7, limit=limit)
     cuts = [cut for block in blocks(stream, sizes) for cut in splitter.feed(block)] + splitter.finish()
     assert splitter.rows == stream.count(b"\n")
     return cuts
@@ -100,7 +100,7 @@ def test_a_new_row_changes_the_chunks_around_it_only(rows: list[bytes], place: i
 @given(ROWS, SIZES, st.integers(2000, 9000))
 def test_what_is_held_is_bounded(rows: list[tuple[bytes, bytes]], sizes: list[int], limit: int) -> None:
     """After any block, no more than the limit, a stretch and the row under way."""
-    splitter = Splitter(routed=True, mask=(1 << 20) - 1, seed=7, limit=limit)
+    splitter = Chunker(routed=True, mask=(1 << 20) - 1, seed=7, limit=limit)
     for block in blocks(stream_of(rows, routed=True), sizes):
         splitter.feed(block)
         held = sum(len(row) for lane in splitter._lanes.values() for row in lane.rows)
@@ -129,7 +129,7 @@ def test_equal_rows_make_chunks_of_sensible_size() -> None:
 def test_a_stream_cut_inside_a_row_is_refused() -> None:
     """Half a row must not become a whole one."""
     for stream in (b"whole\nhal", b"x" * 5000):
-        splitter = Splitter(routed=False, mask=1, seed=7, limit=1 << 20)
+        splitter = Chunker(routed=False, mask=1, seed=7, limit=1 << 20)
         splitter.feed(stream)
         with pytest.raises(ValueError, match="inside a row"):
             splitter.finish()

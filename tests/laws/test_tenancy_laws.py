@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from backupd.model.inventory import ForeignKey, Inventory, Table, TableKind, TableName
-from backupd.model.routes import Column, Path, Tenant
+from backupd.model.routes import Column, ForeignKeyPath, Tenant
 from backupd.model.tenancy import ClassPolicy, TableRule, Tenancy, TenancyKind
 from backupd.planning.source.ranges import block_ranges
 from backupd.planning.source.tenancy import map_tables
@@ -98,7 +98,7 @@ def test_routes_lead_to_columns_that_exist(tenancy: Tenancy, inventory: Inventor
         match mapped.route:
             case Column(column):
                 assert column in table.columns
-            case Path(steps, column):
+            case ForeignKeyPath(steps, column):
                 for step in steps:
                     assert step.key in table.foreign_keys
                     table = tables[step.key.target]
@@ -124,7 +124,7 @@ def test_proposals_hold_what_they_promise(tenancy: Tenancy, inventory: Inventory
             rule = TableRule(tables=(unmapped.table.dotted,), path=path)
             with_it = replace(tenancy, rules=(rule, *tenancy.rules))
             mapped = {mapped.table: mapped.route for mapped in map_tables(with_it, inventory).tables}
-            assert isinstance(mapped[unmapped.table], Path)
+            assert isinstance(mapped[unmapped.table], ForeignKeyPath)
 
 
 @given(st.integers(0, 10**9), st.sampled_from((1, 2, 7, 65_536)))

@@ -9,17 +9,26 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from backupd.errors import UsageError
-from backupd.planning.verify import Candidate, Key, Stored, Wanted, broken_links, choose, compare, parse_share
+from backupd.planning.verify import (
+    ContainerKey,
+    ReadCandidate,
+    Stored,
+    Wanted,
+    broken_links,
+    choose,
+    compare,
+    parse_share,
+)
 
-keys = st.builds(Key, st.sampled_from(["p", "q", "r"]), st.sampled_from([letter * 2 for letter in "abcdefgh"]))
+keys = st.builds(ContainerKey, st.sampled_from(["p", "q", "r"]), st.sampled_from([letter * 2 for letter in "abcdefgh"]))
 candidates = st.dictionaries(keys, st.tuples(st.integers(0, 1000), st.none() | st.floats(0, 1e9)), max_size=20).map(
-    lambda found: [Candidate(key, *value) for key, value in found.items()]
+    lambda found: [ReadCandidate(key, *value) for key, value in found.items()]
 )
 shares = st.fractions(0, 1)
 
 
 @given(candidates, shares)
-def test_at_least_the_share_is_chosen_and_no_more_than_needed(found: list[Candidate], share: Fraction) -> None:
+def test_at_least_the_share_is_chosen_and_no_more_than_needed(found: list[ReadCandidate], share: Fraction) -> None:
     """The bytes chosen reach the share, and without the last one they would not."""
     chosen = choose(found, share)
     wanted = share * sum(candidate.weight for candidate in found)
@@ -28,26 +37,28 @@ def test_at_least_the_share_is_chosen_and_no_more_than_needed(found: list[Candid
 
 
 @given(candidates, shares)
-def test_nothing_chosen_was_checked_later_than_something_left(found: list[Candidate], share: Fraction) -> None:
+def test_nothing_chosen_was_checked_later_than_something_left(found: list[ReadCandidate], share: Fraction) -> None:
     """Never checked comes first, then the longest ago."""
     chosen = choose(found, share)
     left = [candidate for candidate in found if candidate not in chosen]
 
-    def age(candidate: Candidate) -> float:
+    def age(candidate: ReadCandidate) -> float:
         return -1.0 if candidate.checked is None else candidate.checked
 
     assert not chosen or not left or max(map(age, chosen)) <= min(map(age, left))
 
 
 @given(candidates)
-def test_all_is_all_that_has_bytes(found: list[Candidate]) -> None:
+def test_all_is_all_that_has_bytes(found: list[ReadCandidate]) -> None:
     """A share of one leaves nothing with bytes unread; a share of none reads nothing."""
     assert sum(c.weight for c in choose(found, Fraction(1))) == sum(c.weight for c in found)
     assert choose(found, Fraction(0)) == []
 
 
 @given(st.lists(st.tuples(keys, st.integers(0, 3))), st.dictionaries(keys, st.integers(0, 3)))
-def test_every_wanted_container_is_sound_or_found(wanted: list[tuple[Key, int]], there: dict[Key, int]) -> None:
+def test_every_wanted_container_is_sound_or_found(
+    wanted: list[tuple[ContainerKey, int]], there: dict[ContainerKey, int]
+) -> None:
     """Each is judged, once, and by every size it is asked for."""
     stored = {key: Stored(f"{key.segment}/{key.sha256}", "pack", size) for key, size in there.items()}
     result = compare([Wanted(key, size, "by") for key, size in wanted], stored)

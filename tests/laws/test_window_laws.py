@@ -12,13 +12,21 @@ from pydantic import ValidationError
 
 from backupd.config.deletion import LifecycleSection
 from backupd.config.text.quantities import spell_duration
-from backupd.planning.deletion.window import Budget, Observation, as_observed, dates, latest_purge, observed, prove
+from backupd.planning.deletion.window import (
+    DeletionBudget,
+    Observation,
+    as_observed,
+    dates,
+    latest_purge,
+    observed,
+    prove,
+)
 
 TERMS = ("expiry_gap", "store_snapshots", "clock", "repair")
 spans = st.integers(0, 60 * 24 * 250).map(lambda minutes: timedelta(minutes=minutes))
 small = st.integers(0, 60 * 24 * 40).map(lambda minutes: timedelta(minutes=minutes))
 budgets = st.builds(
-    Budget,
+    DeletionBudget,
     window=spans,
     expiry_gap=small,
     store_snapshots=small,
@@ -35,12 +43,12 @@ instants = st.datetimes(
 )
 
 
-def after_purge(budget: Budget) -> timedelta:
+def after_purge(budget: DeletionBudget) -> timedelta:
     return budget.expiry_gap + budget.store_snapshots + budget.clock
 
 
 @given(budgets, instants, st.booleans())
-def test_the_purge_leaves_time_for_everything_after_it(budget: Budget, since: datetime, early: bool) -> None:
+def test_the_purge_leaves_time_for_everything_after_it(budget: DeletionBudget, since: datetime, early: bool) -> None:
     """Purged when due, the last byte is gone before the deadline with the whole repair slack left."""
     told = dates(since, budget, early=early)
     assert told.purge_by <= told.deadline - after_purge(budget) - budget.repair
@@ -49,7 +57,9 @@ def test_the_purge_leaves_time_for_everything_after_it(budget: Budget, since: da
 
 
 @given(budgets, instants, st.booleans())
-def test_the_deadline_is_the_last_midnight_within_the_window(budget: Budget, since: datetime, early: bool) -> None:
+def test_the_deadline_is_the_last_midnight_within_the_window(
+    budget: DeletionBudget, since: datetime, early: bool
+) -> None:
     """Never after the window's end, and less than a day before it; always a midnight of UTC."""
     deadline = dates(since, budget, early=early).deadline
     assert timedelta() <= since + budget.window - deadline < timedelta(days=1)
@@ -58,7 +68,7 @@ def test_the_deadline_is_the_last_midnight_within_the_window(budget: Budget, sin
 
 @given(budgets, instants, st.booleans(), st.sampled_from(TERMS), small)
 def test_more_of_a_term_never_moves_the_purge_later(
-    budget: Budget, since: datetime, early: bool, term: str, more: timedelta
+    budget: DeletionBudget, since: datetime, early: bool, term: str, more: timedelta
 ) -> None:
     """Whatever takes longer leaves less time; and what a proof refused stays refused."""
     larger = replace(budget, **{term: getattr(budget, term) + more})
@@ -68,7 +78,7 @@ def test_more_of_a_term_never_moves_the_purge_later(
 
 
 @given(budgets, instants)
-def test_a_proof_that_holds_is_kept_by_every_tenant_s_dates(budget: Budget, since: datetime) -> None:
+def test_a_proof_that_holds_is_kept_by_every_tenant_s_dates(budget: DeletionBudget, since: datetime) -> None:
     """The grace is left, but for the part of a day before the deadline; the worst case is that of the proof."""
     enough = budget.window + budget.grace + after_purge(budget) + budget.repair
     chosen = None if budget.purge_after is None else budget.grace + min(budget.purge_after, budget.window)
@@ -81,7 +91,7 @@ def test_a_proof_that_holds_is_kept_by_every_tenant_s_dates(budget: Budget, sinc
 
 
 @given(budgets)
-def test_the_inequality_is_what_decides(budget: Budget) -> None:
+def test_the_inequality_is_what_decides(budget: DeletionBudget) -> None:
     """The terms of the proof add up to the window or less exactly when it holds, given the grace is left."""
     proof = prove(budget)
     fits = budget.window >= sum((term.value for term in proof.terms), timedelta())
@@ -91,7 +101,7 @@ def test_the_inequality_is_what_decides(budget: Budget) -> None:
 
 @given(budgets, st.lists(spans, max_size=5), instants, st.lists(st.integers(-9, 40), max_size=9), st.integers(0, 40))
 def test_what_is_proved_again_as_observed_is_observed_without_findings(
-    budget: Budget, ages: list[timedelta], since: datetime, runs: list[int], length: int
+    budget: DeletionBudget, ages: list[timedelta], since: datetime, runs: list[int], length: int
 ) -> None:
     """The observed budget is the least one that reality does not exceed, and no term gets smaller."""
     end = since + timedelta(days=length)
@@ -114,7 +124,7 @@ def test_the_configuration_refuses_what_cannot_be_proved(
     window, grace, gap, store, clock, repair = terms
     window += timedelta(days=1)
     nothing = timedelta()
-    proof = prove(Budget(window, gap, store, clock, repair, grace, nothing, purge_after))
+    proof = prove(DeletionBudget(window, gap, store, clock, repair, grace, nothing, purge_after))
     text = {
         "window": window,
         "grace": grace,

@@ -12,7 +12,7 @@ from backupd.model.status import (
     Alarm,
     AlarmCode,
     Change,
-    Fault,
+    ErrorAnswer,
     Head,
     Promises,
     RegionFacts,
@@ -22,11 +22,11 @@ from backupd.model.status import (
 )
 from backupd.planning.alarms.judging import Watch, judge
 from backupd.planning.alarms.notices import About, Manners, Memory, due, followed, said
-from backupd.planning.alarms.servers import Shown, server_changes
+from backupd.planning.alarms.servers import ShownSnapshots, server_changes
 
 WATCH = Watch(NOW, HOUR)
 MANNERS = Manners(24 * HOUR, 6)
-GONE = Fault("StoreGone", "the connection broke", "Wait.", retryable=True)
+GONE = ErrorAnswer("StoreGone", "the connection broke", "Wait.", retryable=True)
 WRONG: dict[AlarmCode, tuple[dict[str, Any], str]] = {
     AlarmCode.NOT_OBSERVED: ({"at": NOW - 2 * HOUR}, ""),
     AlarmCode.DEADLINE_MISSED: ({"late": ({"tenant": "ab" * 16},)}, ""),
@@ -168,8 +168,8 @@ def test_what_could_not_be_sent_is_said_later() -> None:
 def test_changes_of_the_stores_own_snapshots() -> None:
     """Three observations make a habit; what vanishes, shrinks, grows, lives on or stops is told, rotation is not."""
 
-    def shown(number: int, newest: timedelta = 12 * HOUR) -> Shown:
-        return Shown(number, [NOW - newest - day * DAY for day in reversed(range(number))])
+    def shown(number: int, newest: timedelta = 12 * HOUR) -> ShownSnapshots:
+        return ShownSnapshots(number, [NOW - newest - day * DAY for day in reversed(range(number))])
 
     week = [(NOW - day * DAY, 7) for day in range(1, 10)]
     for now, seen, expected in (
@@ -182,6 +182,6 @@ def test_changes_of_the_stores_own_snapshots() -> None:
         (shown(3), [(NOW - 31 * DAY, 7)] * 5, []),
         (shown(9), [(NOW - day * DAY, 6) for day in range(1, 10)], [ServerChange.MORE, ServerChange.LONGER]),
         (shown(7, 3.5 * DAY), week, [ServerChange.LONGER, ServerChange.STOPPED]),
-        (Shown(7, []), week, []),
+        (ShownSnapshots(7, []), week, []),
     ):
         assert list(server_changes(now, seen, 8 * DAY, NOW)) == expected

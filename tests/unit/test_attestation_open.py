@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from backupd.planning.deletion.attestation import MAX_AGE_OF_OBSERVATION, Look, open_items
+from backupd.planning.deletion.attestation import MAX_AGE_OF_OBSERVATION, StoreObservation, open_items
 from backupd.planning.lifecycle.lives import Purge
 
 T0 = datetime(2030, 1, 1, tzinfo=UTC)
@@ -15,7 +15,7 @@ HOUR = timedelta(hours=1)
 DONE = Purge(
     T0, frozenset({"disk"}), frozenset(), {"disk": T0 + HOUR}, {"disk": T0 + 2 * HOUR}, {"disk": (T0 + 3 * HOUR, ())}
 )
-LOOK = Look(T0 + 10 * HOUR, ("daily",), ())
+LOOK = StoreObservation(T0 + 10 * HOUR, ("daily",), ())
 NOW = T0 + 11 * HOUR
 
 
@@ -42,7 +42,7 @@ def test_what_was_all_seen_has_no_open_item() -> None:
         (DONE, LOOK, LOOK.at - HOUR, "the last look at store 'disk' was at 2030-01-01T10:00:00.000000Z"),
     ],
 )
-def test_each_missing_observation_is_named(purge: Purge, look: Look, now: datetime, item: str) -> None:
+def test_each_missing_observation_is_named(purge: Purge, look: StoreObservation, now: datetime, item: str) -> None:
     """One thing not seen is one item, in words."""
     assert list(open_items(purge, ["disk"], {"disk": look}, now)) == [item]
 

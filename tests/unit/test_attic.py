@@ -8,14 +8,14 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from backupd.errors import DamageError, SpoolFullError
-from backupd.operations.restore.attic import Attic
+from backupd.operations.restore.attic import SealedTempFile
 
 MARKER = b"Quillfeather & Sons "
 
 
 def test_everything_comes_back() -> None:
     """Of any size, in any order, to many threads at once."""
-    attic = Attic()
+    attic = SealedTempFile()
     data = [os.urandom(size) for size in (0, 1, 255, 256, 257, 5000, 3_000_000)] * 3
     kept = [attic.put(one) for one in data]
     with ThreadPoolExecutor(4) as pool:
@@ -25,7 +25,7 @@ def test_everything_comes_back() -> None:
 
 def test_the_file_is_sealed_and_has_no_name() -> None:
     """Nothing of it is left when the process is killed, and nobody reads it before."""
-    attic = Attic()
+    attic = SealedTempFile()
     bring = attic.put(MARKER * 100)
     file = attic._file.fileno()
     assert os.fstat(file).st_nlink == 0
@@ -44,7 +44,7 @@ def test_a_full_disk_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     def full(*_: object) -> int:
         raise OSError(28, "No space left on device")
 
-    attic = Attic()
+    attic = SealedTempFile()
     monkeypatch.setattr(os, "pwrite", full)
     with pytest.raises(SpoolFullError, match="temporary files"):
         attic.put(MARKER * 100)

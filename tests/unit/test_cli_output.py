@@ -4,7 +4,7 @@ from datetime import timedelta
 
 import pytest
 
-from backupd.cli.output import Table, aligned, human_bytes, human_duration, printable
+from backupd.cli.output import TextTable, aligned, human_bytes, human_duration, printable
 
 
 @pytest.mark.parametrize(
@@ -35,7 +35,7 @@ def test_durations_for_people(seconds, text):
 
 def test_columns_are_aligned_and_nothing_is_cut():
     """Numbers to the right, text to the left, missing values as dashes."""
-    table = Table(("table", "rows", "class"), [("public.a", 5, "uploaded"), ("public.longer", 1234567, None)])
+    table = TextTable(("table", "rows", "class"), [("public.a", 5, "uploaded"), ("public.longer", 1234567, None)])
 
     assert aligned(table) == [
         "table               rows  class",
@@ -46,7 +46,7 @@ def test_columns_are_aligned_and_nothing_is_cut():
 
 def test_a_table_without_rows_is_its_headings():
     """Nothing is no fault."""
-    assert aligned(Table(("a", "b"), [])) == ["a  b"]
+    assert aligned(TextTable(("a", "b"), [])) == ["a  b"]
 
 
 def test_control_characters_are_spelt_out():

@@ -14,7 +14,7 @@ from backupd.config.redact import redacted
 from backupd.errors import ConfigError
 from backupd.model.ids import RegionName
 from backupd.model.timetables import Every
-from backupd.operations.service.jobs import Kind
+from backupd.operations.service.jobs import JobKind
 from backupd.wiring.context import Context
 from backupd.wiring.daemon import schedule_of, service_plan, timetable_advice, timetable_findings, timetable_of
 
@@ -89,8 +89,8 @@ def test_a_region_overrides_one_timetable_at_a_time():
     """What it does not say holds as for all."""
     zoned = context(('backup = "every 6h"', 'backup = "every 6h"\nzone = "UTC"'))
 
-    assert timetable_of(zoned, BE, Kind.BACKUP) == Every(timedelta(hours=6))
-    assert timetable_of(zoned, BE, Kind.VERIFY).zone == "UTC"
+    assert timetable_of(zoned, BE, JobKind.BACKUP) == Every(timedelta(hours=6))
+    assert timetable_of(zoned, BE, JobKind.VERIFY).zone == "UTC"
     assert schedule_of(zoned, BE).verify_share == "10%"
     assert redacted(zoned.config)["regions"]["be"]["schedule"]["backup"] == "every 6h"
     assert redacted(zoned.config)["schedule"]["drill"] == "weekly sun 06:00"
@@ -123,7 +123,9 @@ def test_a_machine_without_a_role_does_not_start():
     text = text.replace('"credential:store.key"', '"/dev/null"').replace('verify = "daily 05:00"', 'verify = "never"')
     machine = Context(parse(text, "example.toml"), {})
     with pytest.raises(ConfigError, match='not set up for "backup"'):
-        service_plan(machine, [BE], [Kind.BACKUP], spread=None)
+        service_plan(machine, [BE], [JobKind.BACKUP], spread=None)
     with pytest.raises(ConfigError, match="nothing to do for a daemon"):
         service_plan(machine, [BE], [], spread=None)
-    assert [job.key.kind for job in service_plan(machine, [BE], [Kind.OBSERVE], spread=None).jobs] == [Kind.OBSERVE]
+    assert [job.key.kind for job in service_plan(machine, [BE], [JobKind.OBSERVE], spread=None).jobs] == [
+        JobKind.OBSERVE
+    ]

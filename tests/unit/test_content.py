@@ -9,8 +9,8 @@ import pytest
 from doubles.segments import HandmadeSegment, file_entry, sha256, table_entry
 
 from backupd.catalog.reading.blocks import Blocks
-from backupd.catalog.reading.containers import ContainerRef, Containers
-from backupd.catalog.reading.content import Check, Content, ContentReader, file_content, table_content
+from backupd.catalog.reading.containers import ContainerCache, ContainerRef
+from backupd.catalog.reading.content import Content, ContentReader, ExpectedBytes, file_content, table_content
 from backupd.errors import BackupdError, DamageError
 from backupd.store.directory import DirectoryStore
 
@@ -29,7 +29,7 @@ def reader_of() -> Iterator[Callable[..., ContentReader]]:
         secrets = {segment.context.segment: segment.pair.secret for segment in segments}
         blocks = Blocks(threads=4, kept=kept)
         made.append(blocks)
-        return ContentReader(Containers(segments[0].store, secrets.__getitem__, limit), blocks)
+        return ContentReader(ContainerCache(segments[0].store, secrets.__getitem__, limit), blocks)
 
     yield make
     for blocks in made:
@@ -104,19 +104,19 @@ def test_a_large_container_is_not_read_twice(segment: HandmadeSegment, reader_of
         return data
 
     segment.store.get = counting
-    content = Content(part, [1, 3, 9], [Check(None, len(rows), sha256(rows))])
+    content = Content(part, [1, 3, 9], [ExpectedBytes(None, len(rows), sha256(rows))])
     assert reader_of(segment).whole(content) == rows
     assert sum(asked) < len(rows) + 200_000
     assert len(asked) <= 6
 
 
-def wrong_contents() -> dict[str, Callable[[bytes], list[Check]]]:
+def wrong_contents() -> dict[str, Callable[[bytes], list[ExpectedBytes]]]:
     return {
-        "another digest": lambda rows: [Check(50, len(rows), sha256(b""))],
-        "fewer rows": lambda rows: [Check(51, len(rows), sha256(rows))],
-        "longer": lambda rows: [Check(50, len(rows) - 1, sha256(rows[:-1]))],
-        "shorter": lambda rows: [Check(50, len(rows), sha256(rows)), Check(1, 1, sha256(b"\n"))],
-        "cut": lambda rows: [Check(50, len(rows) + 1, sha256(rows + b"\n"))],
+        "another digest": lambda rows: [ExpectedBytes(50, len(rows), sha256(b""))],
+        "fewer rows": lambda rows: [ExpectedBytes(51, len(rows), sha256(rows))],
+        "longer": lambda rows: [ExpectedBytes(50, len(rows) - 1, sha256(rows[:-1]))],
+        "shorter": lambda rows: [ExpectedBytes(50, len(rows), sha256(rows)), ExpectedBytes(1, 1, sha256(b"\n"))],
+        "cut": lambda rows: [ExpectedBytes(50, len(rows) + 1, sha256(rows + b"\n"))],
     }
 
 
@@ -176,7 +176,7 @@ def test_a_damaged_pack_stops_the_reader(
     part = segment.part([], [pack])
     root = root_of(segment.store)
     damages()[case](root / segment.object_name(pack, "pack"), root / segment.object_name(other, "pack"))
-    content = Content(part, [1, 0, len(blocks)], [Check(size, len(everything), sha256(everything))])
+    content = Content(part, [1, 0, len(blocks)], [ExpectedBytes(size, len(everything), sha256(everything))])
     with pytest.raises(DamageError) as caught:
         reader_of(segment).whole(content)
     named = caught.value.message
@@ -195,7 +195,7 @@ def test_a_container_of_another_segment_is_refused(
     target.parent.mkdir(parents=True)
     target.write_bytes((root_of(segment.store) / other.object_name(foreign, "part")).read_bytes())
     with pytest.raises(DamageError, match="belongs to another segment"):
-        reader_of(segment).whole(Content(moved, [0, 0, 1], [Check(1, 2, sha256(b"1\n"))]))
+        reader_of(segment).whole(Content(moved, [0, 0, 1], [ExpectedBytes(1, 2, sha256(b"1\n"))]))
 
 
 @pytest.mark.parametrize("runs", [[0, 1, 1], [0, 0, 2]], ids=["no chunk", "too many chunks"])
@@ -205,7 +205,7 @@ def test_runs_beyond_what_there_is_are_damage(
     """A run that points outside its container is refused, not wrapped around."""
     part = segment.part([], blocks=[[b"1\n"]])
     with pytest.raises(DamageError, match=segment.context.segment):
-        reader_of(segment).whole(Content(part, runs, [Check(1, 2, sha256(b"1\n"))]))
+        reader_of(segment).whole(Content(part, runs, [ExpectedBytes(1, 2, sha256(b"1\n"))]))
 
 
 def test_a_store_that_fails_is_heard(segment: HandmadeSegment, reader_of: Callable[..., ContentReader]) -> None:

@@ -11,22 +11,22 @@ from hypothesis import strategies as st
 from backupd.errors import UsageError
 from backupd.model.ids import DrillId, GenerationId, RegionName, RepositoryId, SnapshotName
 from backupd.model.instants import compact, stamp
-from backupd.model.stored.report import Disposal, Measured, Objectives, Report, Selection, Versions, every_check
-from backupd.planning.drill import RULES, Candidate, Chosen, choose_snapshot, damage_is_due, named
+from backupd.model.stored.report import Disposal, DrillSelection, Measured, Objectives, Report, Versions, every_check
+from backupd.planning.drill import RULES, Chosen, DrillCandidate, choose_snapshot, damage_is_due, named
 
 START = datetime(2030, 1, 1, tzinfo=UTC)
 
 
-def candidate(day: int, database: str = "app", generation: int = 0, member: str | None = None) -> Candidate:
+def candidate(day: int, database: str = "app", generation: int = 0, member: str | None = None) -> DrillCandidate:
     instant = START + timedelta(days=day)
     name = SnapshotName(f"{compact(instant)}-{day:032x}{database.encode().hex():0>32}")
-    return Candidate(name, GenerationId(f"20300101T000000Z-{generation:08x}"), database, member, instant)
+    return DrillCandidate(name, GenerationId(f"20300101T000000Z-{generation:08x}"), database, member, instant)
 
 
 def report_of(chosen: Chosen | None, kind: str = "automatic") -> Report:
     """What a drill of it leaves for the next choice."""
     one = chosen.candidate if chosen else None
-    selection = chosen and one and Selection(
+    selection = chosen and one and DrillSelection(
         snapshot=one.name,
         store="disk",
         database=one.database,
@@ -58,7 +58,7 @@ def report_of(chosen: Chosen | None, kind: str = "automatic") -> Report:
     )
 
 
-def drills(candidates: list[Candidate], number: int, seed: str = "ab") -> list[Chosen]:
+def drills(candidates: list[DrillCandidate], number: int, seed: str = "ab") -> list[Chosen]:
     past: list[Report] = []
     chosen = []
     for _ in range(number):

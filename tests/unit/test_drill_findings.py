@@ -18,7 +18,7 @@ from backupd.clock import SystemClock
 from backupd.model.instants import stamp
 from backupd.model.stored.documents import RepositoryInfo
 from backupd.model.stored.report import Objectives
-from backupd.operations.drill import DrillRequest, DrillWorld, Place, drill
+from backupd.operations.drill import DrillPlace, DrillRequest, DrillWorld, drill
 from backupd.pages import render_report
 from backupd.pages.findings import FINDINGS, sentence
 
@@ -27,7 +27,7 @@ DRILL = ROOT / "backupd" / "operations" / "drill"
 TESTS = ROOT / "tests" / "integration"
 HOWS = ("missing", "added", "changed")
 """What `likeness` says of two schemas."""
-SAYING = {"add": 0, "note": 0, "skipped": 1, "undecided": 1, "Finding": 0, "every_check": 1}
+SAYING = {"add": 0, "note": 0, "skipped": 1, "undecided": 1, "CheckFinding": 0, "every_check": 1}
 """Functions that put a code into a report, and which argument it is."""
 PASSED_ON = {"because", "code"}
 """Variables whose values are codes that came from elsewhere."""
@@ -136,7 +136,7 @@ def test_an_error_that_stops_a_drill_is_in_its_report(kind: str, tmp_path: Path)
     (error,) = (
         one for one in vars(errors).values() if getattr(one, "__name__", "").removesuffix("Error").lower() == kind
     )
-    place = Place(tmp_path / "drills", (), None, 1 << 30, timedelta(1), timedelta(1))
+    place = DrillPlace(tmp_path / "drills", (), None, 1 << 30, timedelta(1), timedelta(1))
     world = DrillWorld(
         identity=b"",
         place=place,

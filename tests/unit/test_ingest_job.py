@@ -10,12 +10,12 @@ from test_config import WHOLE
 from backupd.config.load import parse
 from backupd.errors import ConfigError
 from backupd.model.ids import RegionName
-from backupd.operations.service.jobs import JobKey, Kind
+from backupd.operations.service.jobs import JobKey, JobKind
 from backupd.wiring.context import Context
 from backupd.wiring.daemon import service_plan
 
 BE = RegionName("be")
-KINDS = (Kind.INGEST, Kind.EXPIRE)
+KINDS = (JobKind.INGEST, JobKind.EXPIRE)
 
 
 def context_of(folder: Path, text: str) -> Context:
@@ -28,9 +28,9 @@ def test_it_is_planned_where_nodes_hand_in(tmp_path: Path) -> None:
     """And it keeps no backup or purge waiting."""
     plan = service_plan(context_of(tmp_path, WHOLE), [BE], KINDS, spread=None)
     jobs = {job.key: job for job in plan.jobs}
-    job = jobs[JobKey(Kind.INGEST, BE)]
+    job = jobs[JobKey(JobKind.INGEST, BE)]
     assert (job.arguments, job.heavy) == (("ingest", "be"), False)
-    assert job.limits.deadline == jobs[JobKey(Kind.EXPIRE, BE)].limits.deadline
+    assert job.limits.deadline == jobs[JobKey(JobKind.EXPIRE, BE)].limits.deadline
 
 
 def test_it_is_refused_where_none_does(tmp_path: Path) -> None:

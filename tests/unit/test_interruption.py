@@ -65,9 +65,9 @@ class KeeperContext(Anything):
         return ["disk"]
 
 
-def target(opening: Any) -> region.Target:
+def target(opening: Any) -> region.BackupTarget:
     job = SimpleNamespace(source=None, tenancy=None, label="app")
-    return region.Target("be", "disk", opening, None, None, (job,), None)  # type: ignore[arg-type]
+    return region.BackupTarget("be", "disk", opening, None, None, (job,), None)  # type: ignore[arg-type]
 
 
 def opening_a_store(_: pytest.MonkeyPatch) -> None:

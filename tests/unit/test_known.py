@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from backupd.catalog.memory.index import Container, Index
+from backupd.catalog.memory.index import Index, IndexedContainer
 from backupd.model.ids import ObjectHash, Pseudonym
 from backupd.rows.known import IndexedChunks
 
@@ -23,7 +23,7 @@ def path(tmp_path: Path) -> Path:
     """An index with some containers."""
     index = Index(tmp_path / "index.sqlite")
     for number in range(1, CONTAINERS + 1):
-        container = Container(number, Pseudonym(f"{number:032x}"), ObjectHash(f"{number:064x}"), 1)
+        container = IndexedContainer(number, Pseudonym(f"{number:032x}"), ObjectHash(f"{number:064x}"), 1)
         index.add_container(container, b"".join(chunk_id(number, chunk) for chunk in range(CHUNKS)))
     index.close()
     return tmp_path / "index.sqlite"

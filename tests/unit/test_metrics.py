@@ -18,13 +18,13 @@ from prometheus_client.parser import text_string_to_metric_families
 from backupd.model.alerts import ALERTS
 from backupd.model.ids import RegionName
 from backupd.model.status import AlarmCode
-from backupd.operations.service.jobs import JobKey, Kind
+from backupd.operations.service.jobs import JobKey, JobKind
 from backupd.operations.telling.ways.metrics import METRICS, Endpoint, Metrics
-from backupd.operations.telling.world import Sent, World
+from backupd.operations.telling.world import MonitorState, Sent
 from backupd.planning.alarms.judging import Watch, judge
 
 ROOT = Path(__file__).parents[2]
-BACKUP = JobKey(Kind.BACKUP, RegionName("be"))
+BACKUP = JobKey(JobKind.BACKUP, RegionName("be"))
 Samples = Mapping[tuple[str, frozenset[tuple[str, str]]], float]
 
 
@@ -41,7 +41,7 @@ class At:
         raise NotImplementedError
 
 
-def world(**changes: Any) -> World:
+def world(**changes: Any) -> MonitorState:
     said = {
         "since": NOW - HOUR,
         "regions": {"be": region(jobs=()), "ch": bad()},
@@ -53,10 +53,10 @@ def world(**changes: Any) -> World:
         "alarms": judge(bad(), Watch(NOW, HOUR)),
         "sent": Sent(2, 1, ("notify.urls[0]:1 was refused",), NOW),
     }
-    return World(**{**said, **changes})
+    return MonitorState(**{**said, **changes})
 
 
-def metrics(told: World) -> Metrics:
+def metrics(told: MonitorState) -> Metrics:
     return Metrics(lambda: told, At(), lambda: NOW - timedelta(seconds=5))
 
 

@@ -8,7 +8,7 @@ import pytest
 from doubles.segments import HandmadeSegment, sha256
 
 from backupd.catalog.parts import encode_entries, read_entries
-from backupd.catalog.reading.containers import Containers
+from backupd.catalog.reading.containers import ContainerCache
 from backupd.errors import DamageError
 from backupd.model.stored.manifest import (
     LINE_LIMIT,
@@ -39,7 +39,7 @@ def entries_of(segment: HandmadeSegment) -> Callable[[bytes], list[Entry]]:
     """The entries of a part whose manifest is these bytes."""
 
     def read(manifest: bytes) -> list[Entry]:
-        containers = Containers(segment.store, lambda _: segment.pair.secret)
+        containers = ContainerCache(segment.store, lambda _: segment.pair.secret)
         return list(read_entries(containers.open(segment.raw_part(manifest)).reader))
 
     return read

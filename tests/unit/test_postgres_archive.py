@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from backupd.errors import DamageError, SourceError
 from backupd.model.tenancy import Tenancy, TenancyKind
-from backupd.planning.source.names import Names
+from backupd.planning.source.names import NamePatterns
 from backupd.postgres.schema.archive import ArchiveReader, join_archive, pack_entry, unpack_entries, with_definition
 from backupd.postgres.schema.large_objects import only_large_objects
 from backupd.postgres.schema.ownership import divide_archive, divide_globals
@@ -101,7 +101,7 @@ SCHEMAS = Tenancy(TenancyKind.SCHEMA, schema_pattern=r"t_(?P<tenant>\w+)", role_
 
 
 def divided(*entries: bytes, tenancy: Tenancy = SCHEMAS) -> dict[str | None, list[tuple[int, bytes]]]:
-    parts = divide_archive(io.BytesIO(archive((1, 16), *entries)).read, Names(tenancy, "app"))
+    parts = divide_archive(io.BytesIO(archive((1, 16), *entries)).read, NamePatterns(tenancy, "app"))
     return {tenant: list(unpack_entries(data)) for tenant, data in parts.entries.items()}
 
 
@@ -172,7 +172,7 @@ GRANT staff TO "t_B";
 GRANT SET ON PARAMETER work_mem TO t_b;
 \\unrestrict abc
 """
-    parts = divide_globals(sql, Names(SCHEMAS, "app"))
+    parts = divide_globals(sql, NamePatterns(SCHEMAS, "app"))
     assert {tenant: [line.split(" ", 2)[2] for line in part.splitlines()] for tenant, part in parts.items()} == {
         None: ["= 'UTF8';", "staff;", "staff SET search_path TO 't_a', 'public';"],
         "a": [

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from backupd.errors import ConfigError, SourceAuthError, SourceBusyError, SourceError, SourceGoneError
 from backupd.model.inventory import ForeignKey, Table, TableKind, TableName
-from backupd.model.routes import Column, Path, Shared, Step, Tenant
+from backupd.model.routes import Column, ForeignKeyPath, Shared, Step, Tenant
 from backupd.planning.source.ranges import BlockRange
 from backupd.postgres import settings
 from backupd.postgres.failures import translate
@@ -43,14 +43,16 @@ BY_PATH = (
         (Shared(), BlockRange(0, None), PLAIN),
         (Tenant("x"), BlockRange(8, 16), RANGED),
         (Column("c"), None, BY_COLUMN),
-        (Path((Step(KEY, whole=False), Step(KEY, whole=True)), "org"), BlockRange(8, None), BY_PATH),
+        (ForeignKeyPath((Step(KEY, whole=False), Step(KEY, whole=True)), "org"), BlockRange(8, None), BY_PATH),
     ],
 )
-def test_statements_are_these(route: Column | Path | Shared | Tenant, blocks: BlockRange | None, sql: str) -> None:
+def test_statements_are_these(
+    route: Column | ForeignKeyPath | Shared | Tenant, blocks: BlockRange | None, sql: str
+) -> None:
     """Plain COPY where it will do; else a SELECT whose every name is qualified and quoted."""
     selection = select_rows(TABLE, route, blocks)
     assert selection.sql == sql
-    assert selection.routed == isinstance(route, Column | Path)
+    assert selection.routed == isinstance(route, Column | ForeignKeyPath)
 
 
 @given(st.text(alphabet=st.characters(exclude_characters="\0", exclude_categories=["Cs"])))

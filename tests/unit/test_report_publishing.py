@@ -22,8 +22,8 @@ from backupd.model.instants import stamp
 from backupd.model.stored.documents import RepositoryInfo
 from backupd.model.stored.ledger import Observed
 from backupd.model.stored.report import CheckName, Report
-from backupd.operations.ledger import Book, Place
-from backupd.operations.reports import Desk, Gathered, Published, gather, publish_report, publish_waiting
+from backupd.operations.ledger import Book, LedgerPlace
+from backupd.operations.reports import Gathered, Published, ReportDesk, gather, publish_report, publish_waiting
 from backupd.planning.reports.chain import drilled
 from backupd.seal.documents import Signer
 from backupd.store.base import Store
@@ -67,13 +67,13 @@ class Machine:
     def store(self, name: str) -> Store:
         return DirectoryStore(self.folder / (f"{self.own}/{name}" if name == "waiting" else name))
 
-    def desk(self, **stores: Store) -> Desk:
+    def desk(self, **stores: Store) -> ReportDesk:
         opened = {name: stores.get(name, self.store(name)) for name in ("disk", "attic")}
         trusted = frozenset({self.signer.public})
         copy = DirectoryStore(self.folder / self.own / "ledger")
-        place = Place(BE, REPOSITORY, opened, copy, trusted, Later(), self.signer, FAR)
+        place = LedgerPlace(BE, REPOSITORY, opened, copy, trusted, Later(), self.signer, FAR)
         repositories = {name: Repository(store, trusted, trusted) for name, store in opened.items()}
-        return Desk(Book(place), repositories, self.signer, stores.get("waiting", self.store("waiting")))
+        return ReportDesk(Book(place), repositories, self.signer, stores.get("waiting", self.store("waiting")))
 
     def publish(self, report: Report, **stores: Store) -> Published:
         return publish_report(self.desk(**stores), report)

@@ -32,8 +32,8 @@ from backupd.model.stored.report import (
     KIND,
     PROVING,
     Check,
+    CheckFinding,
     CheckName,
-    Finding,
     Measured,
     Objectives,
     PreviousReport,
@@ -113,7 +113,7 @@ def test_checks_have_their_numbers_for_good() -> None:
     assert [(name.number, name.value) for name in CheckName] == list(enumerate(names, start=1))
     made = every_check([Check.of(CheckName.DAMAGE, "pass", 1)], "not-asked")
     assert [check.verdict for check in made].count("skip") == 16
-    assert made[0].findings == [Finding("not-asked", 1)]
+    assert made[0].findings == [CheckFinding("not-asked", 1)]
 
 
 def test_a_verdict_needs_its_proof() -> None:
@@ -152,9 +152,9 @@ def test_a_report_that_contradicts_itself_is_told(changes: dict[str, object], fa
 def test_a_report_goes_by_its_drill() -> None:
     """Its name is no foreign one, and near misses are."""
     name = layout.report_name(drill_id(3))
-    assert layout.place_of(name) == layout.Place(layout.Kind.REPORT, drill=drill_id(3))
+    assert layout.place_of(name) == layout.ObjectPlace(layout.ObjectKind.REPORT, drill=drill_id(3))
     for near in (f"{name}x", name.removesuffix(".json"), f"x{name}", name.replace("Z", "z"), f"{name}/x"):
-        assert layout.place_of(ObjectName(near)).kind is layout.Kind.FOREIGN
+        assert layout.place_of(ObjectName(near)).kind is layout.ObjectKind.FOREIGN
 
 
 def test_a_sound_archive_is_clean(archive: Archive) -> None:

@@ -158,23 +158,25 @@ def test_names_made_are_names_taken_apart(small: SmallRepository) -> None:
     name = small.snapshot({SHARED: CONTENT})
     context, sha256 = small.context(SHARED), layout.ObjectHash("ab" * 32)
     for made, kind in (
-        (layout.pack_name(context, sha256), layout.Kind.PACK),
-        (layout.part_name(context, sha256), layout.Kind.PART),
-        (layout.record_name(small.generation, name), layout.Kind.RECORD),
-        (layout.keyring_name(small.generation, layout.RunId(small.generation)), layout.Kind.KEYRING),
+        (layout.pack_name(context, sha256), layout.ObjectKind.PACK),
+        (layout.part_name(context, sha256), layout.ObjectKind.PART),
+        (layout.record_name(small.generation, name), layout.ObjectKind.RECORD),
+        (layout.keyring_name(small.generation, layout.RunId(small.generation)), layout.ObjectKind.KEYRING),
     ):
         place = layout.place_of(made)
         assert (place.kind, place.generation) == (kind, small.generation)
         for near in (f"{made}x", f"x{made}", made.replace("-", "+", 1)):
-            assert layout.place_of(ObjectName(near)).kind is layout.Kind.FOREIGN
+            assert layout.place_of(ObjectName(near)).kind is layout.ObjectKind.FOREIGN
 
 
 def test_an_attestation_goes_by_its_hash() -> None:
     """Its name is no foreign one, and near misses are."""
     name = layout.attestation_name(layout.ObjectHash("ab" * 32))
-    assert layout.place_of(name) == layout.Place(layout.Kind.ATTESTATION, sha256=layout.ObjectHash("ab" * 32))
+    assert layout.place_of(name) == layout.ObjectPlace(
+        layout.ObjectKind.ATTESTATION, sha256=layout.ObjectHash("ab" * 32)
+    )
     for near in (f"{name}x", name.removesuffix(".json"), f"x{name}", name.replace("ab", "AB", 1), f"{name}/x"):
-        assert layout.place_of(ObjectName(near)).kind is layout.Kind.FOREIGN
+        assert layout.place_of(ObjectName(near)).kind is layout.ObjectKind.FOREIGN
 
 
 def test_the_repository_is_its_documents(small: SmallRepository, root_of) -> None:

@@ -16,21 +16,21 @@ from fix_clock import TickingClock
 
 from backupd.errors import BusyError, ConfigError
 from backupd.operations.service.children.ending import cause, failures_in, outcome
-from backupd.operations.service.history import History
+from backupd.operations.service.history import JobHistory
 from backupd.operations.service.host.facts import facts
 from backupd.operations.service.host.lines import Lines
 from backupd.operations.service.host.locks import Locks
 from backupd.operations.service.host.notify import Notifier
-from backupd.operations.service.jobs import Kind
+from backupd.operations.service.jobs import JobKind
 from backupd.operations.service.looking import last_done
-from backupd.operations.service.serving import Audience
-from backupd.operations.service.told import Failure, JobDone, Outcome, Reloaded
+from backupd.operations.service.serving import Fanout
+from backupd.operations.service.told import Failure, JobDone, JobOutcome, Reloaded
 from backupd.planning.schedule.retries import Cause
 
 AT = datetime(2030, 1, 1, tzinfo=UTC)
 
 
-def done(kind: str = "backup", ended: Outcome = Outcome.DONE, **more) -> JobDone:
+def done(kind: str = "backup", ended: JobOutcome = JobOutcome.DONE, **more) -> JobDone:
     facts_of = {"started": AT, "ended": AT + timedelta(seconds=5), "seconds": 5.0, "attempt": 1, "exit_status": 0}
     return JobDone(key=key(kind), outcome=ended, **(facts_of | more))
 
@@ -65,7 +65,7 @@ def test_a_run_is_one_line_with_its_figures():
 def test_a_failure_says_what_to_do_and_when_it_is_tried_again():
     """The first error with where it was, and how many there are."""
     failures = (Failure("StoreGone", "the store is away", "Wait.", True, "a/app"), Failure("Store", "x", "", False))
-    line = json.loads(logged(done(ended=Outcome.FAILED, exit_status=6, failures=failures, retry_at=AT, next_at=AT)))
+    line = json.loads(logged(done(ended=JobOutcome.FAILED, exit_status=6, failures=failures, retry_at=AT, next_at=AT)))
 
     told = {name: line[name] for name in ("level", "where", "error", "hint", "failures", "status", "retry")}
     assert told == {
@@ -99,16 +99,16 @@ def test_what_an_exit_status_means():
     """Damage is a finding, refused keys are final, a signal is a crash; the cause decides on trying again."""
     gone, auth = failures_in(failed("StoreGone", retryable=True)), failures_in(failed("StoreAuth", retryable=False))
     cases = [
-        (0, {}, (), Outcome.DONE, None),
-        (7, {"stores": []}, (), Outcome.FOUND, None),
-        (10, {"regions": []}, (), Outcome.FOUND, None),
-        (6, {}, gone, Outcome.FAILED, Cause.PASSING),
-        (6, {}, auth, Outcome.REFUSED, Cause.FINAL),
-        (6, {}, gone + auth, Outcome.REFUSED, Cause.FINAL),
-        (3, {}, (), Outcome.REFUSED, Cause.FINAL),
-        (8, {}, (), Outcome.REFUSED, Cause.FINAL),
-        (1, None, (), Outcome.CRASHED, Cause.BROKEN),
-        (-9, None, (), Outcome.CRASHED, Cause.BROKEN),
+        (0, {}, (), JobOutcome.DONE, None),
+        (7, {"stores": []}, (), JobOutcome.FOUND, None),
+        (10, {"regions": []}, (), JobOutcome.FOUND, None),
+        (6, {}, gone, JobOutcome.FAILED, Cause.PASSING),
+        (6, {}, auth, JobOutcome.REFUSED, Cause.FINAL),
+        (6, {}, gone + auth, JobOutcome.REFUSED, Cause.FINAL),
+        (3, {}, (), JobOutcome.REFUSED, Cause.FINAL),
+        (8, {}, (), JobOutcome.REFUSED, Cause.FINAL),
+        (1, None, (), JobOutcome.CRASHED, Cause.BROKEN),
+        (-9, None, (), JobOutcome.CRASHED, Cause.BROKEN),
     ]
     for status, answer, failures, expected, stands in cases:
         assert outcome(status, answer, failures) is expected
@@ -137,27 +137,27 @@ def test_what_stores_say_was_done_last():
     other["databases"][0]["published"] = "2029-12-31T01:30:00Z"
     answer["regions"][0]["stores"] += [other, {"store": "c", "error": {"kind": "StoreGone"}}]
 
-    assert last_done(answer, ["app"]) == {Kind.BACKUP: datetime(2029, 12, 31, 1, 30, tzinfo=UTC)}
+    assert last_done(answer, ["app"]) == {JobKind.BACKUP: datetime(2029, 12, 31, 1, 30, tzinfo=UTC)}
     assert last_done(answer, ["app", "second"]) == {}
     assert last_done({"error": {}}, ["app"]) == last_done(None, ["app"]) == last_done({"regions": 5}, []) == {}
 
 
 def test_history_remembers_what_did_its_work(tmp_path):
     """A failure is no such run; every run is listed, oldest first, and only so many are kept."""
-    history = History(tmp_path / "be" / "history.sqlite")
+    history = JobHistory(tmp_path / "be" / "history.sqlite")
     history.told(done())
-    history.told(done(ended=Outcome.FAILED, started=AT + timedelta(hours=1)))
+    history.told(done(ended=JobOutcome.FAILED, started=AT + timedelta(hours=1)))
 
     assert history.last_done(key("backup")) == AT
     assert history.last_done(key("verify")) is None
-    assert [one.outcome for one in history.runs(key("backup"))] == [Outcome.DONE, Outcome.FAILED]
+    assert [one.outcome for one in history.runs(key("backup"))] == [JobOutcome.DONE, JobOutcome.FAILED]
 
 
 @pytest.mark.parametrize("damage", ["gone", "text", "other"])
 def test_a_history_can_be_deleted_or_broken_at_any_time(tmp_path, damage):
     """What is not there is not remembered; nothing fails."""
     path = tmp_path / "history.sqlite"
-    history = History(path)
+    history = JobHistory(path)
     history.told(done())
     path.unlink()
     if damage == "text":
@@ -174,7 +174,7 @@ def test_a_history_can_be_deleted_or_broken_at_any_time(tmp_path, damage):
 
 def test_a_folder_that_cannot_be_written_stops_nothing():
     """Nothing is remembered."""
-    history = History(Path("/proc/nowhere/history.sqlite"))
+    history = JobHistory(Path("/proc/nowhere/history.sqlite"))
     history.told(done())
 
     assert history.last_done(key("backup")) is None
@@ -236,7 +236,7 @@ def test_a_listener_that_fails_keeps_it_from_nobody():
         def told(self, event):
             heard.append(event)
 
-    Audience((Broken(), Sound()), lambda _listener, error: faults.append(type(error))).told(Reloaded(AT))
+    Fanout((Broken(), Sound()), lambda _listener, error: faults.append(type(error))).told(Reloaded(AT))
 
     assert (heard, faults) == ([Reloaded(AT)], [RuntimeError])
 
@@ -244,11 +244,11 @@ def test_a_listener_that_fails_keeps_it_from_nobody():
 def test_figures_of_other_answers():
     """Sums over stores and regions, the drill's verdict; nothing where there is nothing."""
     assert facts(
-        Kind.EXPIRE, {"stores": [{"expired": {"snapshots": 2, "objects": 5, "bytes": 9}}, {"expired": None}]}
+        JobKind.EXPIRE, {"stores": [{"expired": {"snapshots": 2, "objects": 5, "bytes": 9}}, {"expired": None}]}
     ) == {
         "snapshots": 2,
         "objects": 5,
         "bytes": 9,
     }
-    assert facts(Kind.DRILL, {"verdict": "pass", "report": {"sizes": {"rows": 3, "bytes": 4}}})["verdict"] == "pass"
-    assert facts(Kind.OBSERVE, {"regions": []}) == facts(Kind.BACKUP, None) == {}
+    assert facts(JobKind.DRILL, {"verdict": "pass", "report": {"sizes": {"rows": 3, "bytes": 4}}})["verdict"] == "pass"
+    assert facts(JobKind.OBSERVE, {"regions": []}) == facts(JobKind.BACKUP, None) == {}

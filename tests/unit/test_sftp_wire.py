@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from backupd.store.sftp import wire
-from backupd.store.sftp.wire import Attributes, Data, Extended, Framer, Handle, Names, ProtocolError, Status
+from backupd.store.sftp.wire import Attributes, Data, Extended, Framer, Handle, NameReply, ProtocolError, Status
 
 names = st.text(st.characters(exclude_categories=["Cs"]), max_size=50)
 numbers = st.integers(0, 2**32 - 1)
@@ -89,7 +89,7 @@ def test_names(number, entries):
     """A folder's entries come with their attributes; the line for people is dropped."""
     body = struct.pack(">II", number, len(entries))
     body += b"".join(text(name.encode()) + text(line) + seen[1] for name, line, seen in entries)
-    expected = Names(tuple((name, seen[0]) for name, _, seen in entries))
+    expected = NameReply(tuple((name, seen[0]) for name, _, seen in entries))
     assert wire.decode_reply(104, body) == (number, expected)
 
 

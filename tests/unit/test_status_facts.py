@@ -27,8 +27,8 @@ from backupd.model.stored.ledger import (
     Verified,
 )
 from backupd.operations.ledger import Book
-from backupd.operations.ledger import Place as BookPlace
-from backupd.operations.status import Place, Request, book_of, region_facts, unreached
+from backupd.operations.ledger import LedgerPlace as BookPlace
+from backupd.operations.status import StatusRequest, StorePlace, book_of, region_facts, unreached
 from backupd.store.directory import DirectoryStore
 
 DAY = timedelta(days=1)
@@ -79,7 +79,7 @@ class Watched:
     def look(self, **changes: Any) -> RegionFacts:
         signers = frozenset({self.small.signer.public})
         places = [
-            Place(name, Repository(store, signers), store, self.folder / "state" / name)
+            StorePlace(name, Repository(store, signers), store, self.folder / "state" / name)
             for name, store in self.stores.items()
         ]
         copy = DirectoryStore(self.folder / "copy")
@@ -94,7 +94,7 @@ class Watched:
             "now": NOW,
             "random": os.urandom,
         }
-        return region_facts(book, places, Request(RegionName("be"), self.labels, **{**said, **changes}))
+        return region_facts(book, places, StatusRequest(RegionName("be"), self.labels, **{**said, **changes}))
 
 
 @pytest.fixture
@@ -242,7 +242,7 @@ def test_deadlines_are_known_without_any_store(watched: Watched) -> None:
     )
     watched.look()
     copy, signers = DirectoryStore(watched.folder / "copy"), {watched.small.signer.public}
-    request = Request(RegionName("be"), ["app"], Promises(), 8 * DAY, 11 * DAY, NOW, os.urandom)
+    request = StatusRequest(RegionName("be"), ["app"], Promises(), 8 * DAY, 11 * DAY, NOW, os.urandom)
     gone = StoreGoneError("the store is away")
     known = unreached(["zurich"], request, gone, book_of(copy, RegionName("be"), signers, None))  # type: ignore[arg-type]
     assert (known.next_deadline, known.leaving, known.ledger.seq if known.ledger else None) == (START + 40 * DAY, 1, 1)

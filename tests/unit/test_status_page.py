@@ -7,7 +7,7 @@ from doubles.facts import DAY, HOUR, NOW, database, region, store
 from doubles.status_pages import bad, page_of
 
 from backupd.model.status import Promises
-from backupd.operations.service.told import Outcome
+from backupd.operations.service.told import JobOutcome
 from backupd.pages.status.page import OUTCOMES
 from backupd.pages.status.timeline import SPAN, gaps, timeline
 
@@ -60,7 +60,7 @@ def test_names_do_nothing_to_a_page() -> None:
 
 def test_every_outcome_has_its_words() -> None:
     """A way for a run to end that is added is explained."""
-    assert set(OUTCOMES) == set(Outcome)
+    assert set(OUTCOMES) == set(JobOutcome)
 
 
 def test_gaps_longer_than_promised_are_drawn() -> None:

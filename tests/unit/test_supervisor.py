@@ -8,7 +8,7 @@ import pytest
 from doubles.jobs import Yard, failed, key, published
 
 from backupd.operations.service.jobs import Bounds
-from backupd.operations.service.told import JobDone, Outcome, Stopping
+from backupd.operations.service.told import JobDone, JobOutcome, Stopping
 
 START = datetime(2030, 1, 1, tzinfo=UTC)
 HOUR = timedelta(hours=1)
@@ -122,14 +122,14 @@ def test_who_is_due_longest_comes_first():
 @pytest.mark.parametrize(
     ("kind", "retryable", "outcome", "first"),
     [
-        ("StoreGone", True, Outcome.FAILED, 60),
-        ("SourceBusy", True, Outcome.FAILED, 60),
-        ("StoreFull", False, Outcome.FAILED, 600),
-        ("Store", False, Outcome.FAILED, 600),
-        ("internal", False, Outcome.FAILED, 300),
-        ("StoreAuth", False, Outcome.REFUSED, None),
-        ("SourceAuth", False, Outcome.REFUSED, None),
-        ("Unmapped", False, Outcome.FAILED, None),
+        ("StoreGone", True, JobOutcome.FAILED, 60),
+        ("SourceBusy", True, JobOutcome.FAILED, 60),
+        ("StoreFull", False, JobOutcome.FAILED, 600),
+        ("Store", False, JobOutcome.FAILED, 600),
+        ("internal", False, JobOutcome.FAILED, 300),
+        ("StoreAuth", False, JobOutcome.REFUSED, None),
+        ("SourceAuth", False, JobOutcome.REFUSED, None),
+        ("Unmapped", False, JobOutcome.FAILED, None),
     ],
 )
 def test_what_failed_is_tried_again_as_its_cause_allows(kind, retryable, outcome, first):
@@ -165,7 +165,7 @@ def test_one_refusal_among_several_failures_is_final():
     yard.step()
     done = yard.done("backup")[0]
 
-    assert (done.outcome, done.retry_at) == (Outcome.REFUSED, None)
+    assert (done.outcome, done.retry_at) == (JobOutcome.REFUSED, None)
     assert [(one.kind, one.where) for one in done.failures] == [("StoreGone", "a"), ("StoreAuth", "b")]
 
 
@@ -179,7 +179,7 @@ def test_a_retry_that_succeeds_ends_the_trouble():
     yard.step()
     done = yard.done("backup")[1]
 
-    assert (done.outcome, done.attempt, done.retry_at) == (Outcome.DONE, 2, None)
+    assert (done.outcome, done.attempt, done.retry_at) == (JobOutcome.DONE, 2, None)
     assert done.next_at == START + timedelta(hours=23, minutes=30)
 
 
@@ -188,7 +188,7 @@ def test_who_found_another_at_work_looks_before_trying_again():
     yard = begun(backup="daily 23:30")
     yard.process("backup").end(11, failed("Busy", retryable=True))
     yard.step()
-    assert yard.done("backup")[0].outcome is Outcome.BUSY
+    assert yard.done("backup")[0].outcome is JobOutcome.BUSY
     yard.step(minutes=2)
     assert yard.running() == ["observe be"]
     yard.look(said=published("2030-01-01T00:00:30+00:00"))
@@ -209,7 +209,7 @@ def test_a_job_that_hangs_is_asked_then_killed_then_told():
     yard.step()
     done = yard.done("backup")[0]
 
-    assert (process.killed, process.closed, done.outcome, done.exit_status) == (True, True, Outcome.HUNG, None)
+    assert (process.killed, process.closed, done.outcome, done.exit_status) == (True, True, JobOutcome.HUNG, None)
     assert done.retry_at >= done.ended + timedelta(minutes=5)
 
 
@@ -228,7 +228,7 @@ def test_progress_keeps_a_job_alive_and_repeating_oneself_does_not():
         process.events = [{"event": "Progress", "bytes_in": 7}]
         yard.step(minutes=3)
 
-    assert [one.outcome for one in yard.done("backup")] == [Outcome.HUNG]
+    assert [one.outcome for one in yard.done("backup")] == [JobOutcome.HUNG]
 
 
 def test_a_job_past_its_deadline_is_ended():
@@ -239,7 +239,7 @@ def test_a_job_past_its_deadline_is_ended():
         process.events = [{"event": "Progress", "bytes_in": number}]
         yard.step(minutes=1)
 
-    assert yard.done("backup")[0].outcome is Outcome.LATE
+    assert yard.done("backup")[0].outcome is JobOutcome.LATE
 
 
 def test_what_a_killed_job_leaves_is_killed_too_and_nobody_is_fed_who_cannot_be_killed():
@@ -266,11 +266,11 @@ def test_one_job_failing_stops_no_other():
     yard.process("backup").end(-11)
     yard.broken = OSError(12, "Cannot allocate memory")
     yard.step(minutes=61)
-    assert [done.outcome for done in yard.done("verify")][:1] == [Outcome.CRASHED]
+    assert [done.outcome for done in yard.done("verify")][:1] == [JobOutcome.CRASHED]
     yard.broken = None
     yard.step(minutes=61)
 
-    assert yard.done("backup")[0].outcome is Outcome.CRASHED
+    assert yard.done("backup")[0].outcome is JobOutcome.CRASHED
     assert {"sync be"} < set(yard.running())
 
 
@@ -286,7 +286,7 @@ def test_asked_to_stop_it_starts_nothing_and_ends_everything():
     ends = {(str(one.key), one.outcome) for one in yard.heard if isinstance(one, JobDone) and one.key.kind == "backup"}
 
     assert not yard.supervisor.runs
-    assert ends == {("backup be", Outcome.STOPPED), ("backup ch", Outcome.STOPPED)}
+    assert ends == {("backup be", JobOutcome.STOPPED), ("backup ch", JobOutcome.STOPPED)}
     assert not yard.started("verify")
     assert len([one for one in yard.heard if isinstance(one, Stopping)]) == 1
 

@@ -18,15 +18,15 @@ from doubles.listening import Heard, listening
 from doubles.status_pages import bad
 
 from backupd.model.ids import RegionName
-from backupd.model.status import Fault, RegionFacts, StoreFacts
-from backupd.operations.service.history import History
-from backupd.operations.service.jobs import JobKey, Kind
-from backupd.operations.service.told import Failure, JobDone, Outcome, Reloaded
+from backupd.model.status import ErrorAnswer, RegionFacts, StoreFacts
+from backupd.operations.service.history import JobHistory
+from backupd.operations.service.jobs import JobKey, JobKind
+from backupd.operations.service.told import Failure, JobDone, JobOutcome, Reloaded
 from backupd.operations.telling.jobs import of_runs, remembered
-from backupd.operations.telling.teller import Settings, Teller
-from backupd.operations.telling.ways.heartbeat import Pulse
-from backupd.operations.telling.ways.people import Target
-from backupd.operations.telling.world import World
+from backupd.operations.telling.teller import Monitor, Settings
+from backupd.operations.telling.ways.heartbeat import HeartbeatUrl
+from backupd.operations.telling.ways.people import NotifyTarget
+from backupd.operations.telling.world import MonitorState
 from backupd.planning.alarms.notices import Manners
 
 SECRET = "hunter2"
@@ -73,21 +73,21 @@ class Telling:
             regions={"be": HOUR},
             manners=Manners(24 * HOUR, 6),
             timeout=5.0,
-            targets=(Target("notify.urls[0]:1", f"json://user:{SECRET}@127.0.0.1:{self.heard.port}/told"),),
-            pulses=(Pulse("notify.heartbeat[0]:1", f"http://127.0.0.1:{self.heard.port}/beat/{SECRET}"),),
+            targets=(NotifyTarget("notify.urls[0]:1", f"json://user:{SECRET}@127.0.0.1:{self.heard.port}/told"),),
+            pulses=(HeartbeatUrl("notify.heartbeat[0]:1", f"http://127.0.0.1:{self.heard.port}/beat/{SECRET}"),),
             page=self.folder / "status.html",
             textfile=self.folder / "backupd.prom",
         )
         self.restart()
 
     def restart(self) -> None:
-        self.teller = Teller(lambda: self.settings, World(self.clock.now()), self.clock, self.log)
+        self.teller = Monitor(lambda: self.settings, MonitorState(self.clock.now()), self.clock, self.log)
 
-    def look(self, facts: RegionFacts, outcome: Outcome = Outcome.DONE) -> None:
+    def look(self, facts: RegionFacts, outcome: JobOutcome = JobOutcome.DONE) -> None:
         """The daemon's `observe` ends now, with these facts as of now."""
         moved = msgspec.structs.replace(facts, at=self.clock.now(), jobs=())
         self.teller.turn(
-            [done(Kind.OBSERVE, self.clock.now(), outcome, answer={"regions": [msgspec.to_builtins(moved)]})]
+            [done(JobKind.OBSERVE, self.clock.now(), outcome, answer={"regions": [msgspec.to_builtins(moved)]})]
         )
 
     @property
@@ -99,7 +99,7 @@ class Telling:
         return sum(path.startswith("/beat") for path, _ in self.heard.requests)
 
 
-def done(kind: Kind, at: datetime, outcome: Outcome = Outcome.DONE, **more: Any) -> JobDone:
+def done(kind: JobKind, at: datetime, outcome: JobOutcome = JobOutcome.DONE, **more: Any) -> JobDone:
     return JobDone(JobKey(kind, RegionName("be")), at - timedelta(seconds=9), at, 9.0, 1, outcome, 0, **more)
 
 
@@ -134,8 +134,8 @@ def test_no_secret_and_no_tenant_is_told(telling: Telling) -> None:
     telling.restart()
     telling.heard.status = 500
     facts = msgspec.structs.replace(bad(), at=NOW)
-    event = done(Kind.OBSERVE, NOW, answer={"regions": [msgspec.to_builtins(facts)]})
-    telling.teller.turn([replace(event, key=JobKey(Kind.OBSERVE, RegionName("ch")))])
+    event = done(JobKind.OBSERVE, NOW, answer={"regions": [msgspec.to_builtins(facts)]})
+    telling.teller.turn([replace(event, key=JobKey(JobKind.OBSERVE, RegionName("ch")))])
     everything = "".join(path.read_text() for path in telling.folder.iterdir()) + repr(telling.log.lines)
     everything += telling.teller.metrics.text().decode() + repr(telling.settings) + repr(telling.messages)
     assert telling.messages
@@ -163,7 +163,7 @@ def test_a_target_that_hangs_holds_nothing_up(telling: Telling) -> None:
     telling.settings = replace(telling.settings, timeout=0.3)
     telling.restart()
     began = time.monotonic()
-    telling.teller.told(done(Kind.BACKUP, NOW))
+    telling.teller.told(done(JobKind.BACKUP, NOW))
     assert time.monotonic() - began < 0.2
     telling.look(OLD)
     assert time.monotonic() - began < 2.5
@@ -174,8 +174,8 @@ def test_a_target_that_hangs_holds_nothing_up(telling: Telling) -> None:
 def test_the_heart_beats_only_after_a_good_round(telling: Telling) -> None:
     """Once for each look that found nothing grave; not for being alive, for other jobs, or with something wrong."""
     telling.teller.turn()
-    telling.teller.turn([done(Kind.BACKUP, NOW)])
-    telling.look(region(), Outcome.FAILED)
+    telling.teller.turn([done(JobKind.BACKUP, NOW)])
+    telling.look(region(), JobOutcome.FAILED)
     telling.look(OLD)
     assert telling.beats == 0
     telling.look(region())
@@ -199,7 +199,7 @@ def test_silence_is_told(telling: Telling) -> None:
     telling.teller.turn()
     assert [message["title"] for message in telling.messages] == ["backupd on node-1: be: not-observed"]
     failure = Failure("StoreAuth", "the store refuses this key", "Check the key.", retryable=False)
-    telling.teller.turn([done(Kind.BACKUP, telling.clock.now(), Outcome.REFUSED, failures=(failure,))])
+    telling.teller.turn([done(JobKind.BACKUP, telling.clock.now(), JobOutcome.REFUSED, failures=(failure,))])
     assert "the store refuses this key. Check the key." in telling.messages[1]["message"]
     assert [line["code"] for line in telling.log.lines if line["event"] == "alarm"] == ["not-observed", "job-failed"]
 
@@ -225,12 +225,12 @@ def test_the_page_and_the_textfile_are_whole_files(telling: Telling) -> None:
 def test_a_store_that_goes_away_makes_nothing_well(telling: Telling) -> None:
     """What was wrong there stays wrong, also when no store answers: only a look says that something is over."""
     telling.look(msgspec.structs.replace(OLD, next_deadline=NOW + 3 * DAY, endangered=NOW - 4 * DAY))
-    gone = Fault("StoreGone", "the connection broke", retryable=True)
+    gone = ErrorAnswer("StoreGone", "the connection broke", retryable=True)
     away = (StoreFacts(store="zurich", error=gone),)
     nothing = RegionFacts(region="be", at=NOW, stores=away, promises=OLD.promises)
     for facts in (region(stores=away, next_deadline=NOW + 3 * DAY, endangered=NOW - 4 * DAY), nothing):
         telling.clock.sleep(60)
-        telling.look(facts, Outcome.FAILED)
+        telling.look(facts, JobOutcome.FAILED)
         assert len(telling.messages) == 1
         codes = {alarm.code.value for alarm in telling.teller.world.alarms}
         assert codes == {"backup-old", "deadline-near", "store-unreachable"}
@@ -241,8 +241,8 @@ def test_a_store_that_goes_away_makes_nothing_well(telling: Telling) -> None:
 def test_a_restart_neither_repeats_a_failure_nor_ends_it(telling: Telling) -> None:
     """The history of the machine remembers what failed, and how."""
     failure = Failure("StoreAuth", "the store refuses this key", "Check the key.", retryable=False)
-    failed = done(Kind.BACKUP, NOW, Outcome.REFUSED, failures=(failure,))
-    history = History(telling.folder / "history.sqlite")
+    failed = done(JobKind.BACKUP, NOW, JobOutcome.REFUSED, failures=(failure,))
+    history = JobHistory(telling.folder / "history.sqlite")
     history.told(failed)
     telling.teller.turn([failed])
     known = of_runs(history.runs(failed.key))
@@ -257,7 +257,7 @@ def test_a_restart_neither_repeats_a_failure_nor_ends_it(telling: Telling) -> No
 
 def test_next_runs_are_told_before_the_first(telling: Telling) -> None:
     """The daemon says them as it turns, now and then; a job that never ran has one, too."""
-    backup, verify = (JobKey(kind, RegionName("be")) for kind in (Kind.BACKUP, Kind.VERIFY))
+    backup, verify = (JobKey(kind, RegionName("be")) for kind in (JobKind.BACKUP, JobKind.VERIFY))
     asked: list[datetime] = []
 
     def times() -> dict[JobKey, datetime | None]:
@@ -273,7 +273,7 @@ def test_next_runs_are_told_before_the_first(telling: Telling) -> None:
     (line,) = [line for line in lines if line.startswith("backupd_job_next")]
     assert 'kind="backup"' in line
     assert float(line.split()[-1]) == (NOW + HOUR).timestamp()
-    telling.teller.turn([done(Kind.BACKUP, telling.clock.now())])
+    telling.teller.turn([done(JobKind.BACKUP, telling.clock.now())])
     assert "2030-06-01 13:00" in telling.settings.page.read_text()
 
 
@@ -281,7 +281,7 @@ def test_an_answer_that_is_none_changes_nothing(telling: Telling) -> None:
     """A look that crashed leaves the facts as they were, with their age."""
     telling.look(region())
     for answer in (None, {"regions": "x"}, {"regions": [{"region": "be"}]}, {"regions": [{"region": "ch", "at": "x"}]}):
-        telling.teller.turn([done(Kind.OBSERVE, NOW, Outcome.CRASHED, answer=answer)])
+        telling.teller.turn([done(JobKind.OBSERVE, NOW, JobOutcome.CRASHED, answer=answer)])
     (facts,) = telling.teller.world.whole(["be"])
     assert (facts.at, len(facts.stores)) == (NOW, 2)
 
@@ -292,7 +292,7 @@ def test_it_works_beside_the_daemon_and_ends_with_it(telling: Telling) -> None:
     telling.restart()
     telling.teller.start()
     moved = msgspec.structs.replace(OLD, jobs=())
-    telling.teller.told(done(Kind.OBSERVE, NOW, answer={"regions": [msgspec.to_builtins(moved)]}))
+    telling.teller.told(done(JobKind.OBSERVE, NOW, answer={"regions": [msgspec.to_builtins(moved)]}))
     telling.teller.close()
     assert len(telling.messages) == 1
     assert telling.log.lines[0]["what"] == "metrics.listen"

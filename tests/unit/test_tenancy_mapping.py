@@ -6,10 +6,10 @@ import pytest
 
 from backupd.errors import ConfigError, UnmappedError
 from backupd.model.inventory import ForeignKey, Inventory, Table, TableKind, TableName
-from backupd.model.routes import Column, Path, Shared, TenancyMap, Tenant
+from backupd.model.routes import Column, ForeignKeyPath, Shared, TenancyMap, Tenant
 from backupd.model.tenancy import ClassPolicy, TableRule, Tenancy, TenancyKind
 from backupd.operations.tenancy import TenancyReport, describe
-from backupd.planning.source.names import Names, named_tenant
+from backupd.planning.source.names import NamePatterns, named_tenant
 from backupd.planning.source.tenancy import map_tables, require_mapped, tenant_columns
 
 CLASSES = {"uploaded": ClassPolicy.STANDARD, "session": ClassPolicy.NEVER}
@@ -71,7 +71,7 @@ def test_a_path_may_go_on_along_another_tables_path() -> None:
         ACCOUNT, ISSUE, COMMENT,
     )  # fmt: skip
     (route,) = [mapped.route for mapped in outcome.tables if mapped.table.table == "comment"]
-    assert isinstance(route, Path)
+    assert isinstance(route, ForeignKeyPath)
     assert [step.key.name for step in route.steps] == ["comment_issue", "issue_account"]
     assert route.column == "tenant_id"
 
@@ -173,7 +173,7 @@ def test_patterns_must_name_the_tenant() -> None:
 def test_names_know_schemas_only_by_schema_and_roles_always() -> None:
     """Patterns of another kind of tenancy have no effect, that for roles has one in any."""
     pattern = r"t_(?P<tenant>\d+)"
-    names = Names(Tenancy(TenancyKind.COLUMN, schema_pattern=pattern, role_pattern=pattern), "t_1")
+    names = NamePatterns(Tenancy(TenancyKind.COLUMN, schema_pattern=pattern, role_pattern=pattern), "t_1")
     assert (names.whole, names.schema("t_1"), names.role("t_1")) == (None, None, "1")
     assert tenant_columns(by_column(TableRule(("*",), column="org"))) == {"tenant_id", "org"}
 

@@ -7,8 +7,8 @@ import pytest
 
 from backupd.planning.deletion.spans import spell, spell_about
 from backupd.planning.deletion.window import (
-    Budget,
-    Dates,
+    Deadlines,
+    DeletionBudget,
     Observation,
     as_observed,
     dates,
@@ -26,7 +26,7 @@ def days(number):
 def budget(store=8, gap=1, **others):
     """The terms that the research's table has in common, and defaults."""
     return replace(
-        Budget(
+        DeletionBudget(
             window=days(180),
             expiry_gap=days(gap),
             store_snapshots=days(store),
@@ -83,7 +83,7 @@ def test_the_deadline_is_the_start_of_the_last_day():
     """Who unsubscribed in the afternoon has all bytes gone before that day begins, in UTC."""
     since = datetime(2026, 1, 1, 15, 30, tzinfo=UTC)
 
-    assert dates(since, budget(), early=False) == Dates(
+    assert dates(since, budget(), early=False) == Deadlines(
         deadline=datetime(2026, 6, 30, tzinfo=UTC),
         purge_by=datetime(2026, 6, 13, tzinfo=UTC),
         gone_by=datetime(2026, 6, 23, tzinfo=UTC),

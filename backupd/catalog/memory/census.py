@@ -56,7 +56,7 @@ CREATE TABLE IF NOT EXISTS parts (
 
 
 @dataclass(frozen=True, slots=True)
-class Counted:
+class CachedSegment:
     """One segment as a keyring's index shows it."""
 
     generation: GenerationId
@@ -66,7 +66,7 @@ class Counted:
     keyring: ObjectName
 
 
-class Census:
+class KeyringCache:
     """The memory of one repository on one store. For one thread."""
 
     def __init__(self, database: sqlite3.Connection) -> None:
@@ -74,7 +74,7 @@ class Census:
 
     @classmethod
     @contextmanager
-    def opened(cls, path: Path, repository: RepositoryId) -> Iterator[Census]:
+    def opened(cls, path: Path, repository: RepositoryId) -> Iterator[KeyringCache]:
         """The memory in `path`; one that is damaged, of another form or another repository is begun anew.
 
         Raises ConfigError when the file cannot be used.
@@ -104,7 +104,7 @@ class Census:
         listed = {
             info.name: info.size
             for info in repository.store.list(layout.KEYRINGS)
-            if layout.place_of(info.name).kind is layout.Kind.KEYRING
+            if layout.place_of(info.name).kind is layout.ObjectKind.KEYRING
         }
         for name in known.keys() - listed.keys():
             self._forget(name)
@@ -145,7 +145,7 @@ class Census:
         rows = self._database.execute("SELECT DISTINCT generation FROM segments ORDER BY generation")
         return [GenerationId(row[0]) for row in rows]
 
-    def of_tenant(self, generation: GenerationId, tag: TenantTag) -> list[Counted]:
+    def of_tenant(self, generation: GenerationId, tag: TenantTag) -> list[CachedSegment]:
         """The segments one tag stands for."""
         return self._segments("generation = ? AND tenant = ?", generation, tag)
 
@@ -154,18 +154,18 @@ class Census:
         rows = self._database.execute("SELECT DISTINCT generation FROM gone ORDER BY generation")
         return [GenerationId(row[0]) for row in rows]
 
-    def gone_of_tenant(self, generation: GenerationId, tag: TenantTag) -> list[Counted]:
+    def gone_of_tenant(self, generation: GenerationId, tag: TenantTag) -> list[CachedSegment]:
         """The segments one tag stood for, in keyrings that left the store."""
         rows = self._database.execute(
             "SELECT generation, pseudonym, tenant, class, keyring FROM gone WHERE generation = ? AND tenant = ?",
             (generation, tag),
         )
-        return [Counted(*row) for row in rows]
+        return [CachedSegment(*row) for row in rows]
 
-    def of_generation(self, generation: GenerationId) -> list[Counted]:
+    def of_generation(self, generation: GenerationId) -> list[CachedSegment]:
         return self._segments("generation = ?", generation)
 
-    def find(self, segments: Iterable[tuple[GenerationId, Pseudonym]]) -> list[Counted]:
+    def find(self, segments: Iterable[tuple[GenerationId, Pseudonym]]) -> list[CachedSegment]:
         """Those of these segments that a keyring on the store lists."""
         return [
             counted
@@ -206,12 +206,12 @@ class Census:
                 ((generation, *part) for part in parts),
             )
 
-    def _segments(self, where: str, *values: str) -> list[Counted]:
+    def _segments(self, where: str, *values: str) -> list[CachedSegment]:
         rows = self._database.execute(
             f"SELECT generation, pseudonym, tenant, class, keyring FROM segments WHERE {where}",  # noqa: S608  # constants
             values,
         )
-        return [Counted(*row) for row in rows]
+        return [CachedSegment(*row) for row in rows]
 
     def _forget(self, name: str) -> None:
         with self._database:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Self
 from backupd.catalog import layout
 from backupd.errors import ConfigError
 from backupd.model.ids import GenerationId, ObjectHash, ObjectName, Pseudonym, RepositoryId, SnapshotName
-from backupd.planning.verify import Key, Stored
+from backupd.planning.verify import ContainerKey, Stored
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -74,7 +74,7 @@ class Checked:
         def containers() -> Iterable[tuple[object, ...]]:
             for info in found:
                 place = layout.place_of(info.name)
-                if place.kind in (layout.Kind.PACK, layout.Kind.PART):
+                if place.kind in (layout.ObjectKind.PACK, layout.ObjectKind.PART):
                     yield place.generation, place.segment, place.sha256, place.kind.value, info.name, info.size
                 else:
                     others.append(info)
@@ -88,30 +88,30 @@ class Checked:
         rows = self._database.execute("SELECT DISTINCT generation FROM listed ORDER BY generation")
         return [GenerationId(row[0]) for row in rows]
 
-    def listed(self, generation: GenerationId) -> tuple[dict[Key, Stored], list[tuple[Key, Stored]]]:
+    def listed(self, generation: GenerationId) -> tuple[dict[ContainerKey, Stored], list[tuple[ContainerKey, Stored]]]:
         """A generation's containers; and those that stand there a second time, under the other extension."""
-        stored: dict[Key, Stored] = {}
-        twins: list[tuple[Key, Stored]] = []
+        stored: dict[ContainerKey, Stored] = {}
+        twins: list[tuple[ContainerKey, Stored]] = []
         rows = self._database.execute(
             "SELECT segment, sha256, kind, name, size FROM listed WHERE generation = ? ORDER BY name", (generation,)
         )
         for segment, sha256, kind, name, size in rows:
-            key, place = Key(Pseudonym(segment), ObjectHash(sha256)), Stored(ObjectName(name), kind, size)
+            key, place = ContainerKey(Pseudonym(segment), ObjectHash(sha256)), Stored(ObjectName(name), kind, size)
             if stored.setdefault(key, place) is not place:
                 twins.append((key, place))
         return stored, twins
 
-    def times(self, what: str, segments: Iterable[Pseudonym]) -> dict[Key, float]:
+    def times(self, what: str, segments: Iterable[Pseudonym]) -> dict[ContainerKey, float]:
         """When containers of these segments were last checked with success."""
         return {
-            Key(segment, ObjectHash(sha256)): at
+            ContainerKey(segment, ObjectHash(sha256)): at
             for segment in dict.fromkeys(segments)
             for sha256, at in self._database.execute(
                 "SELECT sha256, at FROM checked WHERE what = ? AND segment = ?", (what, segment)
             )
         }
 
-    def remember(self, what: str, key: Key, at: float) -> None:
+    def remember(self, what: str, key: ContainerKey, at: float) -> None:
         self._database.execute("INSERT OR REPLACE INTO checked VALUES (?, ?, ?, ?)", (what, *key, at))
         self._waiting += 1
         if self._waiting == _A_COMMIT:
@@ -119,7 +119,7 @@ class Checked:
             self._database.execute("COMMIT")
             self._database.execute("BEGIN")
 
-    def forget(self, what: str, key: Key) -> None:
+    def forget(self, what: str, key: ContainerKey) -> None:
         """It failed: the next run begins with it."""
         self._database.execute("DELETE FROM checked WHERE (what, segment, sha256) = (?, ?, ?)", (what, *key))
 

@@ -81,7 +81,7 @@ class KeyringPlace:
 
 
 @dataclass(frozen=True, slots=True)
-class Container:
+class IndexedContainer:
     number: int
     pseudonym: Pseudonym
     sha256: ObjectHash
@@ -258,7 +258,7 @@ class Index:
                 self._database.execute("INSERT INTO entries VALUES (?, ?, ?)", (place.run, number, place.entry))
             self._coming.clear()
 
-    def add_part(self, tag: bytes, part: Container, ids: bytes, digest: bytes) -> None:
+    def add_part(self, tag: bytes, part: IndexedContainer, ids: bytes, digest: bytes) -> None:
         """A segment's newest part, published; `digest` is of what it says."""
         with self.transaction():
             self._insert(part, ids)
@@ -266,12 +266,12 @@ class Index:
                 "UPDATE segments SET part = ?, part_digest = ? WHERE tag = ?", (part.number, digest, tag)
             )
 
-    def add_container(self, container: Container, ids: bytes) -> None:
+    def add_container(self, container: IndexedContainer, ids: bytes) -> None:
         """A published container and the 16-byte ids of its chunks, in order."""
         with self.transaction():
             self._insert(container, ids)
 
-    def _insert(self, container: Container, ids: bytes) -> None:
+    def _insert(self, container: IndexedContainer, ids: bytes) -> None:
         rows = ((ids[i : i + 16], container.number, i // 16) for i in range(0, len(ids), 16))
         self._database.execute(
             "INSERT OR IGNORE INTO containers VALUES (?, ?, ?, ?, ?)",
@@ -284,8 +284,8 @@ class Index:
         row = self._row("SELECT coalesce(max(number), 0) FROM containers")
         return int(row[0]) if row else 0
 
-    def containers(self, numbers: Sequence[int]) -> dict[int, Container]:
-        found: dict[int, Container] = {}
+    def containers(self, numbers: Sequence[int]) -> dict[int, IndexedContainer]:
+        found: dict[int, IndexedContainer] = {}
         for start in range(0, len(numbers), 500):
             some = numbers[start : start + 500]
             marks = ",".join("?" * len(some))
@@ -294,7 +294,7 @@ class Index:
                     f"SELECT number, pseudonym, sha256, size FROM containers WHERE number IN ({marks})",  # noqa: S608 - marks only
                     some,
                 ).fetchall()
-            found.update((row[0], Container(*row)) for row in rows)
+            found.update((row[0], IndexedContainer(*row)) for row in rows)
         return found
 
     def forget(self, numbers: Iterable[int]) -> None:
@@ -327,11 +327,11 @@ class Index:
             self._database.execute("DELETE FROM entries WHERE run = ?", (run,))
             self._database.execute("DELETE FROM keyrings WHERE run = ?", (run,))
 
-    def all_containers(self) -> Iterator[Container]:
+    def all_containers(self) -> Iterator[IndexedContainer]:
         """Every container of the generation, in no promised order."""
         with self._lock:
             yield from (
-                Container(*row)
+                IndexedContainer(*row)
                 for row in self._database.execute("SELECT number, pseudonym, sha256, size FROM containers")
             )
 

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
     from concurrent.futures import Future
 
-    from backupd.catalog.reading.containers import Container, Slice
+    from backupd.catalog.reading.containers import OpenContainer, Slice
 
 _FETCH = 2 << 20
 """Sealed bytes asked for in one request: what an SSH channel has in flight at most."""
@@ -20,7 +20,7 @@ T = TypeVar("T")
 
 
 class _Key(NamedTuple):
-    container: Container
+    container: OpenContainer
     block: int
 
 

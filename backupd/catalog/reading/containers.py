@@ -46,7 +46,7 @@ class ContainerRef:
 class Slice(NamedTuple):
     """Bytes `start` to `end` of one block's content."""
 
-    container: Container
+    container: OpenContainer
     block: int
     start: int
     end: int
@@ -57,7 +57,7 @@ class Slice(NamedTuple):
         return self.container.reader.blocks[self.block].plain_length
 
 
-class Container:
+class OpenContainer:
     """An opened container. For several threads at once."""
 
     def __init__(self, name: ObjectName, store: Store, reader: ContainerReader, held: int) -> None:
@@ -110,10 +110,10 @@ class Container:
 @dataclass(slots=True)
 class _Slot:
     lock: threading.Lock = field(default_factory=threading.Lock)
-    container: Container | None = None
+    container: OpenContainer | None = None
 
 
-class Containers:
+class ContainerCache:
     """Opens containers, and keeps those used last: up to `limit` bytes of memory, roughly."""
 
     def __init__(self, store: Store, secret_of: Callable[[Pseudonym], bytes], limit: int = 12 << 20) -> None:
@@ -125,7 +125,7 @@ class Containers:
         self._weight = 0
         self._data_keys: dict[bytes, bytes] = {}
 
-    def open(self, ref: ContainerRef) -> Container:
+    def open(self, ref: ContainerRef) -> OpenContainer:
         """The container; one thread opens it while others who want it wait.
 
         Raises DamageError naming object and segment, what `secret_of` raises, and the store's errors.
@@ -148,7 +148,7 @@ class Containers:
                 if oldest.container is not None:
                     self._weight -= oldest.container.weight
 
-    def _opened(self, ref: ContainerRef) -> Container:
+    def _opened(self, ref: ContainerRef) -> OpenContainer:
         secret = self._secret_of(ref.context.segment)
         if len(self._data_keys) >= _DATA_KEYS:
             self._data_keys.clear()
@@ -163,7 +163,7 @@ class Containers:
             if not name.endswith(reader.header.kind):
                 raise DamageError(f"'{name}' is not what its name says")
             opening.forget()
-            return Container(name, self._store, reader, opening.whole)
+            return OpenContainer(name, self._store, reader, opening.whole)
         raise DamageError(
             f"container '{ref.sha256}' of segment {ref.context.segment} is missing",
             hint="If the segment was purged, the ledger says so; otherwise fetch the object from another store.",

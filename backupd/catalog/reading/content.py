@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from concurrent.futures import Future
 
     from backupd.catalog.reading.blocks import Blocks, ComingBlock
-    from backupd.catalog.reading.containers import Container, Containers, Slice
+    from backupd.catalog.reading.containers import ContainerCache, OpenContainer, Slice
     from backupd.model.ids import ObjectHash
     from backupd.model.stored.manifest import FileEntry, TableEntry
 
@@ -28,7 +28,7 @@ _RUNS_A_STRETCH = 256
 T = TypeVar("T")
 
 
-class Check(NamedTuple):
+class ExpectedBytes(NamedTuple):
     """What the next bytes must be; `rows` is None where they are not rows."""
 
     rows: int | None
@@ -42,23 +42,23 @@ class Content:
 
     part: ContainerRef
     runs: Sequence[int]
-    checks: Sequence[Check]
+    checks: Sequence[ExpectedBytes]
     packs: Sequence[tuple[ObjectHash, int]] | None = None
     """The part's list of other containers; with it, a part that holds no data need not be opened."""
 
 
 def table_content(part: ContainerRef, entry: TableEntry) -> Content:
-    return Content(part, entry.runs, [Check(*span) for span in entry.spans])
+    return Content(part, entry.runs, [ExpectedBytes(*span) for span in entry.spans])
 
 
 def file_content(part: ContainerRef, entry: FileEntry) -> Content:
-    return Content(part, entry.runs, [Check(None, entry.bytes, entry.sha256)])
+    return Content(part, entry.runs, [ExpectedBytes(None, entry.bytes, entry.sha256)])
 
 
 class ContentReader:
     """Reads contents from a store. Several threads may each have a `read` of their own under way."""
 
-    def __init__(self, containers: Containers, blocks: Blocks, ahead: int = 8 << 20) -> None:
+    def __init__(self, containers: ContainerCache, blocks: Blocks, ahead: int = 8 << 20) -> None:
         """Each `read` has up to `ahead` bytes of blocks on their way or waiting."""
         self._containers = containers
         self._blocks = blocks
@@ -122,14 +122,14 @@ class _Stretch(Generic[T]):
     start: int
     last: bool
 
-    def slices(self, containers: Containers) -> list[Slice]:
+    def slices(self, containers: ContainerCache) -> list[Slice]:
         found: list[Slice] = []
         runs = self.content.runs[self.start : self.start + 3 * _RUNS_A_STRETCH]
         for number, first, count in zip(runs[::3], runs[1::3], runs[2::3], strict=True):
             found.extend(self._container(containers, number).slices(first, count))
         return found
 
-    def _container(self, containers: Containers, number: int) -> Container:
+    def _container(self, containers: ContainerCache, number: int) -> OpenContainer:
         part, packs = self.content.part, self.content.packs
         if number == 0:
             return containers.open(part)
@@ -150,7 +150,7 @@ class _Pending(NamedTuple, Generic[T]):
 class _Stretches(Generic[T]):
     """What is wanted, cut into stretches whose containers the threads look up ahead."""
 
-    def __init__(self, containers: Containers, blocks: Blocks, wanted: Iterable[tuple[T, Content]]) -> None:
+    def __init__(self, containers: ContainerCache, blocks: Blocks, wanted: Iterable[tuple[T, Content]]) -> None:
         self._containers = containers
         self._blocks = blocks
         self._coming = chain.from_iterable(_cut(tag, content) for tag, content in wanted)
@@ -224,7 +224,7 @@ class _Meter:
         if self._size or self._checked != len(self.content.checks):
             raise self._wrong("is shorter than")
 
-    def _close(self, check: Check) -> None:
+    def _close(self, check: ExpectedBytes) -> None:
         if self._digest.hexdigest() != check.sha256 or (check.rows is not None and self._rows != check.rows):
             raise self._wrong("differs from")
         self._checked += 1

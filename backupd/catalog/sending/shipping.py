@@ -15,7 +15,7 @@ from backupd.store.base import Store
 
 
 @dataclass(frozen=True, slots=True)
-class Parcel:
+class Upload:
     """One object to publish: a file of the spool, or bytes in memory."""
 
     name: ObjectName
@@ -26,12 +26,12 @@ class Parcel:
     """Called on the shipping thread once the store has it for sure."""
 
 
-class Shipper:
+class Uploader:
     """Publishes parcels through `threads` threads. A context manager; leaving it in error abandons what is queued."""
 
     def __init__(self, store: Store, threads: int) -> None:
         self._store = store
-        self._parcels: queue.Queue[Parcel | None] = queue.Queue()
+        self._parcels: queue.Queue[Upload | None] = queue.Queue()
         self._lock = threading.Lock()
         self._fault: BaseException | None = None
         self.spooled = 0
@@ -55,7 +55,7 @@ class Shipper:
         for thread in self._threads:
             thread.join()
 
-    def ship(self, parcel: Parcel) -> None:
+    def ship(self, parcel: Upload) -> None:
         self.check()
         with self._lock:
             self.spooled += parcel.size
@@ -85,7 +85,7 @@ class Shipper:
                 self._parcels.task_done()
         self._parcels.task_done()
 
-    def _publish(self, parcel: Parcel) -> None:
+    def _publish(self, parcel: Upload) -> None:
         with _opened(parcel.content) as source:
             self._store.put_new(parcel.name, source, parcel.size, parcel.sha256)
         parcel.published()

@@ -120,11 +120,11 @@ def page(
     """
     from backupd.operations.attestation import verify_attestation
     from backupd.operations.attestation.files import claims, read_file, write_new
-    from backupd.pages import Signature, render_attestation
+    from backupd.pages import CheckedSignature, render_attestation
 
     document, where = read_file(file), str(file)
     verdict = verify_attestation(document, {claims(document, where).performer}, None, where)
-    signatures = [Signature(one.key, one.fingerprint, one.role) for one in verdict.signatures]
+    signatures = [CheckedSignature(one.key, one.fingerprint, one.role) for one in verdict.signatures]
     write_new(out, render_attestation(verdict.attestation, verdict.sha256, signatures).encode())
     if as_json:
         output.print_json({"page": str(out), "sha256": verdict.sha256, "performer": verdict.attestation.performer})

@@ -11,7 +11,7 @@ from backupd.cli.options import EXIT_STATUS, ConfigOption, DatabaseOption, JsonO
 from backupd.cli.progress import watched
 
 if TYPE_CHECKING:
-    from backupd.operations.region import Outcome
+    from backupd.operations.region import BackupOutcome
 
 
 def add(app: typer.Typer) -> None:
@@ -58,14 +58,14 @@ def backup(
     return next((outcome.error.exit_code for outcome in outcomes if outcome.error is not None), 0)
 
 
-def _as_object(outcome: Outcome) -> dict[str, Any]:
+def _as_object(outcome: BackupOutcome) -> dict[str, Any]:
     where = {"region": outcome.region, "store": outcome.store, "database": outcome.label}
     if outcome.error is not None:
         return {**where, "error": failures.as_object(outcome.error)}
     return {**where, "report": outcome.report}
 
 
-def _print(outcome: Outcome) -> None:
+def _print(outcome: BackupOutcome) -> None:
     where = f"{outcome.region}/{outcome.label} on {outcome.store}"
     if outcome.error is not None:
         failures.print_failure(outcome.error, where)

@@ -16,7 +16,7 @@ from backupd.errors import SourceError, StoreError, UnmappedError
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from backupd.config.faults import Fault
+    from backupd.config.faults import ConfigFault
     from backupd.config.schema import Config
     from backupd.model.findings import Finding
     from backupd.wiring.context import Context
@@ -177,7 +177,7 @@ def _counts(config: Config) -> dict[str, int]:
     }
 
 
-def _advice_line(fault: Fault) -> str:
+def _advice_line(fault: ConfigFault) -> str:
     place = f"line {fault.line}: " if fault.line else ""
     return f"advice: {place}{fault.key}: {fault.message}. {fault.hint}"
 

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from backupd.model.ids import RegionName
     from backupd.operations.service.host.lines import Lines
     from backupd.operations.service.host.locks import Locks
-    from backupd.operations.service.jobs import Kind
+    from backupd.operations.service.jobs import JobKind
     from backupd.operations.service.supervising.supervisor import Plan
     from backupd.wiring.context import Context
 
@@ -87,7 +87,7 @@ class _Asked:
 
     file: Path
     regions: tuple[str, ...]
-    kinds: tuple[Kind, ...]
+    kinds: tuple[JobKind, ...]
     once: bool
 
     def read(self) -> _Accepted:
@@ -138,14 +138,14 @@ class _Current:
 
 def _serve(current: _Current, lines: Lines) -> int:
     from backupd.operations.service.host.notify import Notifier
-    from backupd.operations.service.serving import Audience, Bell, Host, serve
-    from backupd.operations.service.supervising.supervisor import Supervisor, World
+    from backupd.operations.service.serving import DaemonIO, Fanout, SignalPipe, serve
+    from backupd.operations.service.supervising.supervisor import Supervisor, SupervisorIO
     from backupd.operations.service.told import Event
-    from backupd.operations.telling.teller import Settings, Teller
+    from backupd.operations.telling.teller import Monitor, Settings
     from backupd.wiring.daemon import run_history, start_child
     from backupd.wiring.status import monitoring_settings, world_at_start
 
-    clock, bell = current.accepted.context.clock, Bell()
+    clock, bell = current.accepted.context.clock, SignalPipe()
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         signal.signal(number, lambda which, _frame: bell.ring(signal.Signals(which).name))
 
@@ -160,7 +160,7 @@ def _serve(current: _Current, lines: Lines) -> int:
     def settings() -> Settings:
         return monitoring_settings(current.accepted.context, current.regions)
 
-    teller = Teller(settings, world_at_start(current.accepted.context, current.regions), clock, lines)
+    teller = Monitor(settings, world_at_start(current.accepted.context, current.regions), clock, lines)
 
     class _Feeding(Notifier):
         """Who feeds the watchdog tells in the metrics when."""
@@ -169,19 +169,19 @@ def _serve(current: _Current, lines: Lines) -> int:
             teller.alive(lambda: {key: supervisor.next_at(key) for key in supervisor.keys})
             super().alive()
 
-    audience = Audience(
+    audience = Fanout(
         (lines, _Remembering(), teller),
         lambda listener, error: lines.write(
             "error", event="listener", listener=type(listener).__name__, error=type(error).__name__
         ),
     )
-    world = World(
+    world = SupervisorIO(
         clock=clock,
         start=lambda arguments: start_child(current.accepted.context, arguments, current.accepted.descriptor),
         remembered=lambda key: run_history(current.accepted.context, key.region).last_done(key),
         told=audience,
     )
-    host = Host(
+    host = DaemonIO(
         clock=clock,
         bell=bell,
         notifier=_Feeding(os.environ, clock),
@@ -196,11 +196,11 @@ def _serve(current: _Current, lines: Lines) -> int:
         return serve(supervisor, host)
 
 
-def _kinds(text: str | None) -> tuple[Kind, ...]:
-    from backupd.operations.service.jobs import Kind
+def _kinds(text: str | None) -> tuple[JobKind, ...]:
+    from backupd.operations.service.jobs import JobKind
 
     names = text.split(",") if text is not None else []
-    unknown = [name for name in names if name not in set(Kind)]
+    unknown = [name for name in names if name not in set(JobKind)]
     if unknown or (text is not None and not names):
-        raise UsageError("--jobs names a kind that does not exist", hint=f"Known are {', '.join(Kind)}.")
-    return tuple(Kind(name) for name in names)
+        raise UsageError("--jobs names a kind that does not exist", hint=f"Known are {', '.join(JobKind)}.")
+    return tuple(JobKind(name) for name in names)

@@ -94,13 +94,13 @@ def combine(
       backupd key escrow combine share-1.txt share-4.txt share-5.txt --out escrow.identity
       backupd key escrow combine - --recipient /etc/backupd/escrow.recipient --out escrow.identity
     """
-    from backupd.operations.escrow import Text, combine_shares, read_shares, write_combined
+    from backupd.operations.escrow import ShareText, combine_shares, read_shares, write_combined
     from backupd.seal.keys.identity import read_recipient
 
     if out.exists() or out.is_symlink():
         raise RefusedError(f"'{out}' exists", hint="A key file is never overwritten; name another one.")
     public = None if recipient is None else read_recipient(recipient).public
-    texts = [Text("standard input", sys.stdin.read()) if one == _STDIN else read_shares(one) for one in shares]
+    texts = [ShareText("standard input", sys.stdin.read()) if one == _STDIN else read_shares(one) for one in shares]
     pair = combine_shares(texts, public)
     made = write_combined(out, name or out.stem, pair, new_passphrase(passphrase_file, str(out)))
     facts = {"identity": str(out), "fingerprint": made.fingerprint}

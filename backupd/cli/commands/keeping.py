@@ -160,10 +160,10 @@ def plan(
 
 
 def _expire(keeper: Keeper, store: str, *, dry_run: bool, confirm: int | None) -> tuple[ExpiryPlan, Expired | None]:
-    from backupd.catalog.memory.census import Census
+    from backupd.catalog.memory.census import KeyringCache
     from backupd.operations.keeper.removing.expiry import Expiry
 
-    with Census.opened(keeper.census(store), keeper.repository) as census:
+    with KeyringCache.opened(keeper.census(store), keeper.repository) as census:
         expiry = Expiry(keeper, store, census)
         planned = expiry.plan()
         return planned, None if dry_run else expiry.execute(planned, confirm)

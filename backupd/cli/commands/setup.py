@@ -61,7 +61,7 @@ def tenancy(
 def _print_tenancy(region: str, report: TenancyReport) -> None:
     output.print_lines([f"{region}/{report.database}"])
     headings = ("table", "mapped by", "class", "backup", "rows about")
-    output.print_table(output.Table(headings, [_row(line) for line in report.lines]))
+    output.print_table(output.TextTable(headings, [_row(line) for line in report.lines]))
     unmapped = [line for line in report.lines if not line.mapped]
     for line in unmapped:
         output.print_lines([f"unmapped: {line.table}", *(f"  path = {list(path)}" for path in line.proposals)])

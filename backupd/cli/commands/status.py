@@ -71,9 +71,9 @@ def status(
 
 def _grave(alarm: Alarm) -> bool:
     """Whether it endangers a promise. What a job of the past said is no state of the region."""
-    from backupd.model.status import AlarmCode, Severity
+    from backupd.model.status import AlarmCode, AlarmSeverity
 
-    return alarm.severity is Severity.ERROR and alarm.code not in (AlarmCode.JOB_FAILED, AlarmCode.JOB_FOUND)
+    return alarm.severity is AlarmSeverity.ERROR and alarm.code not in (AlarmCode.JOB_FAILED, AlarmCode.JOB_FOUND)
 
 
 def _told(one: RegionFacts, now: datetime) -> Iterator[str]:

@@ -81,7 +81,7 @@ def snapshots(
         output.print_json({"regions": [{"region": name, **msgspec.to_builtins(found)} for name, found in lists]})
     else:
         output.print_table(
-            output.Table(_HEADINGS, [_row(name, one) for name, found in lists for one in found.snapshots])
+            output.TextTable(_HEADINGS, [_row(name, one) for name, found in lists for one in found.snapshots])
         )
     bad = [f"{one.name}: {one.reason}" for _, found in lists for one in found.unreadable]
     if not as_json:

@@ -17,7 +17,7 @@ _BARE = re.compile(r"[A-Za-z0-9_-]+")
 
 
 @dataclass(frozen=True, slots=True)
-class Fault:
+class ConfigFault:
     """One thing wrong with, or (as advice) questionable in, a configuration. Never holds a configured secret."""
 
     key: str
@@ -31,7 +31,7 @@ class Fault:
 class ConfigFaultsError(ConfigError):
     """A configuration with at least one fault; carries all of them."""
 
-    def __init__(self, where: str, faults: Sequence[Fault]) -> None:
+    def __init__(self, where: str, faults: Sequence[ConfigFault]) -> None:
         count = "1 fault" if len(faults) == 1 else f"{len(faults)} faults"
         super().__init__(f'{count} in "{where}"', hint="`backupd config example` prints a commented configuration.")
         self.faults = tuple(faults)
@@ -49,14 +49,14 @@ def spell(path: KeyPath) -> str:
     return spelt
 
 
-def place(finding: Finding, lines: Mapping[KeyPath, int]) -> Fault:
+def place(finding: Finding, lines: Mapping[KeyPath, int]) -> ConfigFault:
     """The finding with the line of the longest part of its key path that the file has."""
     path, message, hint = finding
     line = next((lines[path[:n]] for n in range(len(path), 0, -1) if path[:n] in lines), None)
-    return Fault(spell(path), line, message, hint)
+    return ConfigFault(spell(path), line, message, hint)
 
 
-def in_file_order(findings: Iterable[Finding], lines: Mapping[KeyPath, int]) -> list[Fault]:
+def in_file_order(findings: Iterable[Finding], lines: Mapping[KeyPath, int]) -> list[ConfigFault]:
     """The findings as faults, each once, from the top of the file to its end."""
     faults = dict.fromkeys(place(finding, lines) for finding in findings)
     return sorted(faults, key=lambda fault: (fault.line or 0, fault.key))

@@ -12,7 +12,7 @@ from typing import Any
 
 from backupd.config.faults import Finding
 from backupd.config.faults.targets import target_faults
-from backupd.config.schema import DEFAULT_CLASSES, Config, SftpStore
+from backupd.config.schema import DEFAULT_CLASSES, Config, SftpStoreSection
 from backupd.config.text.positions import KeyPath
 
 
@@ -77,7 +77,7 @@ def _advice_on_deletion(config: Config) -> Iterator[Finding]:
             "Who breaks into it can do both; give the keeper a machine and a credential of its own.",
         )
     for name, store in config.stores.items():
-        if config.keeper is None and isinstance(store, SftpStore) and store.keeper_key is not None:
+        if config.keeper is None and isinstance(store, SftpStoreSection) and store.keeper_key is not None:
             yield (
                 ("stores", name, "keeper_key"),
                 "names the keeper's credential, and this machine is no keeper",

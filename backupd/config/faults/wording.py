@@ -28,7 +28,7 @@ _SENTENCES = {
 _KIND_TYPES = ("union_tag_not_found", "union_tag_invalid")
 _SHAPES: tuple[tuple[tuple[str, ...], type[Section]], ...] = (
     ((), schema.Config),
-    (("node",), schema.Node),
+    (("node",), schema.NodeSection),
     (("trust",), schema.Trust),
     (("keeper",), deletion.KeeperSection),
     (("daemon",), service.DaemonSection),
@@ -96,7 +96,9 @@ def _known_keys(table: KeyPath, raw: Mapping[str, Any]) -> list[str]:
 
 def _section(table: KeyPath, raw: Mapping[str, Any]) -> type[Section] | None:
     if table[:1] == ("stores",) and len(table) == 2:
-        return schema.SftpStore if raw["stores"][table[1]].get("kind") == "sftp" else schema.DirectoryStore
+        return (
+            schema.SftpStoreSection if raw["stores"][table[1]].get("kind") == "sftp" else schema.DirectoryStoreSection
+        )
     return next((section for shape, section in _SHAPES if _fits(table, shape)), None)
 
 

@@ -62,7 +62,7 @@ PROVING: Final = (CheckName.RECORDS, CheckName.AUTHENTIC, CheckName.EQUALITY)
 """Checks without which nothing was proven; in a drill of type `damage` it is that check alone."""
 
 
-class Finding(msgspec.Struct, frozen=True):
+class CheckFinding(msgspec.Struct, frozen=True):
     """What a check found, or why it was skipped, and how often."""
 
     code: Code
@@ -77,7 +77,7 @@ class Check(msgspec.Struct, frozen=True, kw_only=True):
     verdict: Literal["pass", "fail", "error", "skip"]
     examined: _Count = 0
     """How many things were looked at: segments, sequences, constraints."""
-    findings: list[Finding] = []
+    findings: list[CheckFinding] = []
 
     @classmethod
     def of(
@@ -85,7 +85,7 @@ class Check(msgspec.Struct, frozen=True, kw_only=True):
         name: CheckName,
         verdict: Literal["pass", "fail", "error", "skip"],
         examined: int = 0,
-        findings: Iterable[Finding] = (),
+        findings: Iterable[CheckFinding] = (),
     ) -> Check:
         return cls(number=name.number, name=name, verdict=verdict, examined=examined, findings=list(findings))
 
@@ -108,7 +108,7 @@ class Population(msgspec.Struct, frozen=True, kw_only=True):
     newest: _Stamp
 
 
-class Selection(msgspec.Struct, frozen=True, kw_only=True):
+class DrillSelection(msgspec.Struct, frozen=True, kw_only=True):
     """Which snapshot was restored, from where, and why this one."""
 
     snapshot: _Snapshot
@@ -239,7 +239,7 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
     location: _Label | None = None
     """Where the machine is, as configured."""
     versions: Versions
-    selection: Selection | None
+    selection: DrillSelection | None
     """Null: it did not come so far."""
     objectives: Objectives
     phases: list[Phase]
@@ -267,7 +267,7 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
 def every_check(made: Iterable[Check], because: str = "not-reached") -> list[Check]:
     """All checks in order of their numbers; one that was not made is skipped, with the finding `because`."""
     done = {check.name: check for check in made}
-    return [done.get(name) or Check.of(name, "skip", 0, [Finding(because)]) for name in CheckName]
+    return [done.get(name) or Check.of(name, "skip", 0, [CheckFinding(because)]) for name in CheckName]
 
 
 def verdict_of(checks: Iterable[Check], kind: DrillType) -> DrillVerdict:

@@ -12,7 +12,7 @@ from backupd.model.ids import ObjectHash
 from backupd.model.instants import parse_stamp, stamp
 from backupd.model.stored.attestation import KIND, Attestation, RestoreTold, decode_attestation
 from backupd.model.stored.ledger import Attested, Event, PurgeBegan
-from backupd.planning.deletion.attestation import Told, restores_since, told
+from backupd.planning.deletion.attestation import PurgeEvidence, restores_since, told
 from backupd.planning.lifecycle.lives import LifeKey
 from backupd.seal.documents import read_document
 from backupd.seal.signatures import Signed, signatures_of, signed_alone
@@ -124,7 +124,7 @@ def _against(one: Attestation, sha256: ObjectHash, chain: Chain, where: str) -> 
     yield "the ledger tells the same dates, segments, stores, holds and restores, and of this document"
 
 
-def _different(one: Attestation, facts: Told) -> Iterator[str]:
+def _different(one: Attestation, facts: PurgeEvidence) -> Iterator[str]:
     clock, purge = facts.clock, facts.purge
     dates = clock.cause, clock.to, *map(stamp, (clock.since, clock.deadline, facts.due, clock.purge_by, purge.began))
     if dates != (one.cause, one.to, one.since, one.deadline, one.due, one.purge_by, one.began):

@@ -27,14 +27,14 @@ from backupd.model.stored.attestation import (
     encode_attestation,
 )
 from backupd.model.stored.ledger import WHOLE, Attested
-from backupd.operations.attestation.observing import Listed, list_keys, observe
-from backupd.planning.deletion.attestation import Told, declared, open_items, still_declared, told
+from backupd.operations.attestation.observing import ListedKeys, list_keys, observe
+from backupd.planning.deletion.attestation import PurgeEvidence, declared, open_items, still_declared, told
 
 if TYPE_CHECKING:
     from backupd.model.stored.ledger import Event
     from backupd.operations.keeper.values import Keeper
-    from backupd.planning.deletion.attestation import Look
-    from backupd.planning.lifecycle.lives import LifeKey, Lives, Purge
+    from backupd.planning.deletion.attestation import StoreObservation
+    from backupd.planning.lifecycle.lives import LifeKey, Purge, TenantStates
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,12 +73,12 @@ def attest(keeper: Keeper, key: LifeKey, locations: Mapping[str, str]) -> Issued
 
 @dataclass(frozen=True, slots=True)
 class _Evidence:
-    looks: Mapping[str, Look]
-    keys: Listed
+    looks: Mapping[str, StoreObservation]
+    keys: ListedKeys
     locations: Mapping[str, str]
 
 
-def _purge_of(lives: Lives, key: LifeKey) -> Purge:
+def _purge_of(lives: TenantStates, key: LifeKey) -> Purge:
     life = lives.lives.get(key)
     if life is None or life.purge is None:
         raise RefusedError(
@@ -95,7 +95,7 @@ def _refuse(key: LifeKey, items: list[str]) -> None:
         )
 
 
-def _composed(keeper: Keeper, facts: Told, evidence: _Evidence) -> Attestation:
+def _composed(keeper: Keeper, facts: PurgeEvidence, evidence: _Evidence) -> Attestation:
     clock, purge, key = facts.clock, facts.purge, facts.key
     stores = [_store(facts, name, evidence) for name in sorted(keeper.stores)]
     retired, copies = facts.retired_but(keeper.stores.keys()), declared(purge, keeper.rules.copies)
@@ -135,7 +135,7 @@ def _composed(keeper: Keeper, facts: Told, evidence: _Evidence) -> Attestation:
     )
 
 
-def _store(facts: Told, name: str, evidence: _Evidence) -> StoreProof:
+def _store(facts: PurgeEvidence, name: str, evidence: _Evidence) -> StoreProof:
     purge, look = facts.purge, evidence.looks[name]
     return StoreProof(
         store=name,
@@ -151,13 +151,13 @@ def _store(facts: Told, name: str, evidence: _Evidence) -> StoreProof:
     )
 
 
-def _published(keeper: Keeper, facts: Told, attestation: Attestation) -> Issued:
+def _published(keeper: Keeper, facts: PurgeEvidence, attestation: Attestation) -> Issued:
     document = keeper.signer.sign(encode_attestation(attestation), KIND)
     sha256 = ObjectHash(hashlib.sha256(document).hexdigest())
     for name in sorted(keeper.stores):
         keeper.stores[name].put_document(layout.attestation_name(sha256), document)
 
-    def decide(lives: Lives) -> list[Event]:
+    def decide(lives: TenantStates) -> list[Event]:
         life = lives.lives.get(facts.key)
         if life is None or life.purge != facts.purge:
             raise RefusedError(

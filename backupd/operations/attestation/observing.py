@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING
 
 from backupd.catalog import layout
 from backupd.catalog.handed import marks
-from backupd.catalog.memory.census import Census
+from backupd.catalog.memory.census import KeyringCache
 from backupd.catalog.sending.marks import LONGEST_RUN
 from backupd.errors import StoreError
 from backupd.model.stored.ledger import SegmentRef
 from backupd.operations.keeper.removing.purge import Purging
-from backupd.planning.deletion.attestation import Look
+from backupd.planning.deletion.attestation import StoreObservation
 
 if TYPE_CHECKING:
     from backupd.model.ids import ObjectName, Pseudonym
@@ -23,16 +23,16 @@ if TYPE_CHECKING:
 
 
 @dataclass(slots=True)
-class Observed:
+class StoreObservations:
     """The stores as they were just seen."""
 
-    looks: dict[str, Look] = field(default_factory=dict)
+    looks: dict[str, StoreObservation] = field(default_factory=dict)
     troubles: list[str] = field(default_factory=list)
     """What could not be seen, and runs that may add behind the look."""
 
 
 @dataclass(slots=True)
-class Listed:
+class ListedKeys:
     """Where the keys of a purge are listed."""
 
     keyrings: dict[str, list[ObjectName]] = field(default_factory=lambda: defaultdict(list))
@@ -44,9 +44,9 @@ class Listed:
     """Keyrings that hold one of the keys."""
 
 
-def observe(keeper: Keeper, key: LifeKey, purge: Purge) -> Observed:
+def observe(keeper: Keeper, key: LifeKey, purge: Purge) -> StoreObservations:
     """Go on with a purge that has begun, and see how every store stands. A store's troubles are told, not raised."""
-    seen = Observed()
+    seen = StoreObservations()
     for name in keeper.stores:
         try:
             seen.troubles += _late_runs(keeper, name, purge)
@@ -55,20 +55,20 @@ def observe(keeper: Keeper, key: LifeKey, purge: Purge) -> Observed:
     with Purging(keeper) as purging:
         for done in purging.purge(key):
             if done.looked_at is not None:
-                seen.looks[done.store] = Look(done.looked_at, done.looked_into, done.waits_for)
+                seen.looks[done.store] = StoreObservation(done.looked_at, done.looked_into, done.waits_for)
         told = (f"store '{name}': {error.message}" for name, error in purging.errors.items())
         seen.troubles = list(dict.fromkeys([*seen.troubles, *told]))
     return seen
 
 
-def list_keys(keeper: Keeper, segments: Iterable[SegmentRef]) -> Listed:
+def list_keys(keeper: Keeper, segments: Iterable[SegmentRef]) -> ListedKeys:
     """Read every keyring that lists one of these segments.
 
     Raises DamageError, StoreError.
     """
-    listed, wanted = Listed(), sorted(segments)
+    listed, wanted = ListedKeys(), sorted(segments)
     for name in sorted(keeper.stores):
-        with Census.opened(keeper.census(name), keeper.repository) as census:
+        with KeyringCache.opened(keeper.census(name), keeper.repository) as census:
             doomed: dict[ObjectName, set[Pseudonym]] = defaultdict(set)
             for counted in census.find(wanted):
                 doomed[counted.keyring].add(counted.pseudonym)
@@ -77,7 +77,7 @@ def list_keys(keeper: Keeper, segments: Iterable[SegmentRef]) -> Listed:
     return listed
 
 
-def _take(listed: Listed, keeper: Keeper, store: str, where: ObjectName, doomed: set[Pseudonym]) -> None:
+def _take(listed: ListedKeys, keeper: Keeper, store: str, where: ObjectName, doomed: set[Pseudonym]) -> None:
     keyring = keeper.stores[store].keyring(where)
     listed.keyrings[store].append(where)
     listed.kept += [where] if not doomed <= keyring.shredded else []

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from backupd.rows.protocol import Span
 
 
-class Contents:
+class SegmentEntries:
     """Entries by segment. Sealed data only."""
 
     def __init__(self, reading: Reading) -> None:

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from backupd.catalog.repository import Repository
     from backupd.model.tenancy import SegmentName
-    from backupd.operations.backup.standing import Standing
+    from backupd.operations.backup.standing import LedgerStanding
     from backupd.operations.backup.values import Node
     from backupd.seal.documents import Signer
 
@@ -95,7 +95,7 @@ class Segments:
     anything is sealed to its public half, so that a crash cannot leave packs nobody can open.
     """
 
-    def __init__(self, index: Index, generation: Generation, standing: Standing, node: Node) -> None:
+    def __init__(self, index: Index, generation: Generation, standing: LedgerStanding, node: Node) -> None:
         self._index = index
         self._generation = generation
         self._key = generation.chunk_key
@@ -154,7 +154,7 @@ def publish_keyrings(index: Index, repository: Repository, generation: Generatio
 
 
 def settle_keyrings(
-    index: Index, there: Container[RunId], standing: Standing, repository: Repository, generation: GenerationId
+    index: Index, there: Container[RunId], standing: LedgerStanding, repository: Repository, generation: GenerationId
 ) -> list[RunId]:
     """Decide about the keyrings of runs that were cut off, before anything more is published.
 

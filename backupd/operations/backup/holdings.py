@@ -24,10 +24,10 @@ from backupd.planning.deletion.explained import explained
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from backupd.catalog.memory.index import Container, Generation, Index
+    from backupd.catalog.memory.index import Generation, Index, IndexedContainer
     from backupd.catalog.repository import Repository
     from backupd.model.ids import GenerationId, ObjectHash, RunId
-    from backupd.operations.backup.standing import Standing
+    from backupd.operations.backup.standing import LedgerStanding
     from backupd.operations.backup.values import Node
 
 
@@ -46,7 +46,7 @@ class Missing:
 
     generation: GenerationId
     keyrings: tuple[RunId, ...] = ()
-    containers: tuple[Container, ...] = ()
+    containers: tuple[IndexedContainer, ...] = ()
 
     def __len__(self) -> int:
         return len(self.keyrings) + len(self.containers)
@@ -108,12 +108,12 @@ def missing_keyrings(ground: Ground, there: frozenset[RunId]) -> tuple[RunId, ..
     return tuple(run for run in unlisted if store.stat(keyring_name(generation, run)) is None)
 
 
-def missing_containers(needed: Iterable[Container], holdings: Holdings) -> tuple[Container, ...]:
+def missing_containers(needed: Iterable[IndexedContainer], holdings: Holdings) -> tuple[IndexedContainer, ...]:
     """Containers that are not listed with their size."""
     return tuple(one for one in needed if holdings.containers.get(one.sha256) != one.size)
 
 
-def settle(ground: Ground, standing: Standing) -> tuple[Standing, Missing | None]:
+def settle(ground: Ground, standing: LedgerStanding) -> tuple[LedgerStanding, Missing | None]:
     """Bring the index up to what the store holds, before anything is referred to.
 
     Returns the ledger as last read, and None when the generation can be added to, or what ends it: `Missing` of
@@ -135,7 +135,7 @@ def settle(ground: Ground, standing: Standing) -> tuple[Standing, Missing | None
     return standing, Missing(ground.generation.id) if _expired_whole(ground, standing) else missing
 
 
-def _missing(ground: Ground, holdings: Holdings, standing: Standing) -> Missing:
+def _missing(ground: Ground, holdings: Holdings, standing: LedgerStanding) -> Missing:
     """What is missing once everything that was purged is forgotten."""
     index, generation = ground.index, ground.generation.id
     other = settle_keyrings(index, holdings.keyrings, standing, ground.repository, generation)
@@ -145,12 +145,12 @@ def _missing(ground: Ground, holdings: Holdings, standing: Standing) -> Missing:
     return Missing(generation, keyrings, missing_containers(index.all_containers(), holdings))
 
 
-def _removals(ground: Ground, standing: Standing) -> bool:
+def _removals(ground: Ground, standing: LedgerStanding) -> bool:
     """Whether the ledger speaks of removals that the index was not brought up to yet."""
     return standing.removals_since(ground.index.settled())
 
 
-def _expired_whole(ground: Ground, standing: Standing) -> bool:
+def _expired_whole(ground: Ground, standing: LedgerStanding) -> bool:
     """Whether the ledger says that every record of the generation expired: then its keyrings go, too."""
     expired = explained(standing.chain.entries(), None).expired
     return expired.issuperset(ground.index.records_of(ground.generation.id))
@@ -159,7 +159,7 @@ def _expired_whole(ground: Ground, standing: Standing) -> bool:
 class HoldingsWatch:
     """Lists the generation's objects again while rows are read, for a last comparison right before the record."""
 
-    def __init__(self, ground: Ground, standing: Standing) -> None:
+    def __init__(self, ground: Ground, standing: LedgerStanding) -> None:
         self._ground = ground
         self._standing = standing
         self._known = ground.index.last_number()

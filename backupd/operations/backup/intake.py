@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from backupd.catalog.layout import pack_name
-from backupd.catalog.memory.index import Container
-from backupd.catalog.sending.shipping import Parcel, Shipper
+from backupd.catalog.memory.index import IndexedContainer
+from backupd.catalog.sending.shipping import Upload, Uploader
 from backupd.model.ids import ObjectHash, Pseudonym
 from backupd.model.tenancy import SegmentName
 from backupd.rows.protocol import KeyReply, SegmentReply, unpacked
@@ -35,7 +35,7 @@ class Onto:
     generation: Generation
     index: Index
     segments: Segments
-    shipper: Shipper
+    shipper: Uploader
 
 
 class Intake:
@@ -90,10 +90,10 @@ class Intake:
     def pack(self, done: PackDone) -> None:
         pseudonym = Pseudonym(done.pseudonym)
         number = self.numbers[done.container] = self.number()
-        container = Container(number, pseudonym, ObjectHash(done.sha256), done.size)
+        container = IndexedContainer(number, pseudonym, ObjectHash(done.sha256), done.size)
         context = ContainerContext(self._generation.repository, self._generation.id, pseudonym)
         self._shipper.ship(
-            Parcel(
+            Upload(
                 pack_name(context, container.sha256),
                 Path(done.path),
                 container.sha256,

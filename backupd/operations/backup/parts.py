@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from backupd.catalog.layout import part_name
-from backupd.catalog.memory.index import Container
+from backupd.catalog.memory.index import IndexedContainer
 from backupd.catalog.parts import encode_entries
-from backupd.catalog.sending.shipping import Parcel
+from backupd.catalog.sending.shipping import Upload
 from backupd.model.stored.manifest import Entry, FileEntry, SegmentEntry, TableEntry
 from backupd.operations.backup.generation import digest
 from backupd.rows.spill import joined
@@ -44,10 +44,10 @@ class Draft:
 class Placed:
     """A segment's part, new or old, and all it needs."""
 
-    part: Container
+    part: IndexedContainer
     needs: frozenset[int]
     """Numbers of the containers it refers to, its own left out."""
-    parcel: Parcel | None
+    parcel: Upload | None
     """What to ship; None when the part is on the store already."""
 
 
@@ -105,13 +105,13 @@ class PartBuilder:
         for block in _together(encode_entries(entries), MANIFEST_BLOCK):
             writer.add(MANIFEST, block)
         finished = writer.finish()
-        part = Container(own, segment.pseudonym, finished.sha256, finished.size)
+        part = IndexedContainer(own, segment.pseudonym, finished.sha256, finished.size)
         ids = bytes(writer.ids)
 
         def published() -> None:
             self._index.add_part(draft.keyed.tag, part, ids, says)
 
-        parcel = Parcel(part_name(context, part.sha256), out.getvalue(), part.sha256, part.size, published)
+        parcel = Upload(part_name(context, part.sha256), out.getvalue(), part.sha256, part.size, published)
         return Placed(part, needs, parcel)
 
 

@@ -13,12 +13,12 @@ from backupd.model.tenancy import ClassPolicy, TenancyKind
 from backupd.operations.backup.intake import READING, Intake
 from backupd.operations.backup.spans import SpanLog
 from backupd.operations.backup.tasks import TableTask, plan_tasks
-from backupd.planning.source.names import Names
+from backupd.planning.source.names import NamePatterns
 from backupd.planning.source.tenancy import map_tables, require_mapped
 from backupd.postgres.failures import translated
 from backupd.postgres.schema.ddl import dump_globals, dump_schema, large_objects_command
-from backupd.postgres.source.exported import Exported, beside
-from backupd.postgres.source.facts import Facts, divide_facts, read_facts, read_sequences
+from backupd.postgres.source.exported import ExportedSnapshot, beside
+from backupd.postgres.source.facts import SourceFacts, divide_facts, read_facts, read_sequences
 from backupd.postgres.source.waiters import giving_way
 from backupd.postgres.tools import Client, client, find_programs
 from backupd.rows.pool import Task, WorkerPool
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from backupd.model.inventory import Inventory
     from backupd.operations.backup.intake import Onto
     from backupd.operations.backup.source import HeldSource
-    from backupd.operations.backup.values import Job, Node
+    from backupd.operations.backup.values import BackupJob, Node
     from backupd.postgres.schema.ownership import Ddl
     from backupd.postgres.source.exported import Holder
 
@@ -55,12 +55,12 @@ class FileTask:
 class Reading:
     """What was read of one database."""
 
-    exported: Exported
+    exported: ExportedSnapshot
     mapping: TenancyMap
     inventory: Inventory
-    names: Names
+    names: NamePatterns
     intake: Intake
-    facts: dict[str | None, Facts]
+    facts: dict[str | None, SourceFacts]
     tenancy_kind: TenancyKind
     tables: list[TableTask]
     files: list[FileTask] = field(default_factory=list)
@@ -81,7 +81,7 @@ class Reading:
         return tag(self.exported.database) if self.tenancy_kind is TenancyKind.DATABASE else None
 
 
-def read_database(job: Job, node: Node, held: HeldSource, spool: Path, onto: Onto) -> Reading:
+def read_database(job: BackupJob, node: Node, held: HeldSource, spool: Path, onto: Onto) -> Reading:
     """Read everything, and let the exported snapshot go; what was made may still be on its way when this returns.
 
     Raises SourceError and its kin, UnmappedError, SpoolFullError, and what stopped the shipper.
@@ -90,7 +90,7 @@ def read_database(job: Job, node: Node, held: HeldSource, spool: Path, onto: Ont
     exported = holder.exported
     mapping = map_tables(job.tenancy, inventory)
     require_mapped(mapping)
-    names = Names(job.tenancy, exported.database)
+    names = NamePatterns(job.tenancy, exported.database)
     intake = Intake(exported.database, onto, node.spool_size, SpanLog(spool / "spans"))
     if names.whole is not None and intake.excluded(STRUCTURE, names.whole):
         raise RefusedError(
@@ -133,8 +133,8 @@ def read_database(job: Job, node: Node, held: HeldSource, spool: Path, onto: Ont
 class _Files:
     client: Client
     holder: Holder
-    names: Names
-    job: Job
+    names: NamePatterns
+    job: BackupJob
     mapping: TenancyMap
 
 
@@ -172,7 +172,7 @@ def _files(ddl: Ddl, globals_: dict[str | None, str], wanted: _Files, first: int
     return files
 
 
-def _setups(node: Node, started: Client, exported: Exported, spool: Path, onto: Onto) -> list[Setup]:
+def _setups(node: Node, started: Client, exported: ExportedSnapshot, spool: Path, onto: Onto) -> list[Setup]:
     generation = onto.generation
     known = str(onto.index.path) if onto.index.has_chunks() else None
     return [

@@ -19,12 +19,12 @@ from backupd.catalog.layout import RECORDS, place_of
 from backupd.catalog.memory.index import Index
 from backupd.catalog.repository import signed_record
 from backupd.catalog.sending.marks import run_marked
-from backupd.catalog.sending.shipping import Shipper
+from backupd.catalog.sending.shipping import Uploader
 from backupd.catalog.sending.spool import run_folder
 from backupd.model.ids import RunId
 from backupd.model.instants import stamp
 from backupd.model.stored.documents import Record, Totals
-from backupd.operations.backup.contents import Contents
+from backupd.operations.backup.contents import SegmentEntries
 from backupd.operations.backup.generation import (
     Segments,
     current_generation,
@@ -38,13 +38,13 @@ from backupd.operations.backup.intake import Onto
 from backupd.operations.backup.parts import PartBuilder, Placed
 from backupd.operations.backup.reading import Reading, read_database
 from backupd.operations.backup.source import held_source
-from backupd.operations.backup.standing import Standing, read_standing
-from backupd.operations.backup.values import BackupReport, Job, Node
+from backupd.operations.backup.standing import LedgerStanding, read_standing
+from backupd.operations.backup.values import BackupJob, BackupReport, Node
 from backupd.operations.phases import Phases
 from backupd.postgres.connect import elsewhere
 from backupd.rows.spill import BySegment
 from backupd.seal.containers.frame import Compressor
-from backupd.store.decorators.handing import HandingStore
+from backupd.store.decorators.handing import HandoffStore
 from backupd.trace import Warned
 
 if TYPE_CHECKING:
@@ -60,16 +60,16 @@ PARTS_IN_FLIGHT = 8 << 20
 class _Run:
     """What all steps share."""
 
-    job: Job
+    job: BackupJob
     ground: Ground
     run: RunId
-    shipper: Shipper
-    standing: Standing
+    shipper: Uploader
+    standing: LedgerStanding
     missing: int
     """Objects of earlier runs that were no longer on the store."""
 
 
-def backup(job: Job, repository: Repository, node: Node, database: str | None = None) -> BackupReport:
+def backup(job: BackupJob, repository: Repository, node: Node, database: str | None = None) -> BackupReport:
     """Back up one database onto one store; returns when the snapshot is published.
 
     `database` is the real name of one of several under the job's label (tenancy by database). Raises what its parts do;
@@ -83,7 +83,7 @@ def backup(job: Job, repository: Repository, node: Node, database: str | None = 
         spool = stack.enter_context(run_folder(node.spool, run))
         ground = Ground(index, repository, current_generation(index, repository, node), node)
         ground, standing, missing = begin_run(ground, job.region, run, stack)
-        shipper = stack.enter_context(Shipper(repository.store, node.shippers))
+        shipper = stack.enter_context(Uploader(repository.store, node.shippers))
         context = _Run(job, ground, run, shipper, standing, missing)
         segments = Segments(index, ground.generation, standing, node)
         watch = stack.enter_context(HoldingsWatch(ground, standing))
@@ -94,7 +94,7 @@ def backup(job: Job, repository: Repository, node: Node, database: str | None = 
         return _publish(context, reading, watch, started)
 
 
-def begin_run(ground: Ground, region: RegionName, run: RunId, stack: ExitStack) -> tuple[Ground, Standing, int]:
+def begin_run(ground: Ground, region: RegionName, run: RunId, stack: ExitStack) -> tuple[Ground, LedgerStanding, int]:
     """Mark the generation to add to as the run's, with an index that relies on nothing the store does not hold.
 
     Returns how many objects were missing, too; when any were, the generation is a new one. Marks stay until `stack`
@@ -131,7 +131,7 @@ def _publish(context: _Run, reading: Reading, watch: HoldingsWatch, started: flo
         )
     with Phases(node.clock, node.trace, context.job.label).phase("publishing", objects, "objects"):
         # Before the keyrings: a segment that has nothing but an empty table gets its key here.
-        contents = Contents(reading)
+        contents = SegmentEntries(reading)
         publish_keyrings(context.ground.index, context.ground.repository, context.ground.generation, node.signer)
         placed = _place_parts(context, reading, contents)
         context.shipper.drain()
@@ -157,7 +157,7 @@ def _publish(context: _Run, reading: Reading, watch: HoldingsWatch, started: flo
     )
 
 
-def _place_parts(context: _Run, reading: Reading, contents: Contents) -> list[Placed]:
+def _place_parts(context: _Run, reading: Reading, contents: SegmentEntries) -> list[Placed]:
     compressor = Compressor(context.ground.node.compression_level)
     builder = PartBuilder(context.ground.generation, context.ground.index, compressor, reading.intake)
     spilled = BySegment(reading.intake.spills)
@@ -218,7 +218,7 @@ def _previous(context: _Run) -> SnapshotName | None:
     Where writers only hand in, the newest that was taken: what was not may never be, and would be missing for good.
     """
     index, store = context.ground.index, context.ground.repository.store
-    if isinstance(store, HandingStore):
+    if isinstance(store, HandoffStore):
         taken = _recorded(store.vault)
         return next((snapshot for snapshot in index.record_names() if snapshot in taken), None)
     last = index.last_records()

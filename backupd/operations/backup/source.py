@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from backupd.model.findings import Finding
     from backupd.model.inventory import Inventory
-    from backupd.operations.backup.values import Job, Node
+    from backupd.operations.backup.values import BackupJob, Node
     from backupd.postgres.connect import Source
     from backupd.postgres.source.exported import Holder
 
@@ -37,7 +37,7 @@ class HeldSource:
 
 
 @contextmanager
-def held_source(source: Source, job: Job, node: Node) -> Iterator[HeldSource]:
+def held_source(source: Source, job: BackupJob, node: Node) -> Iterator[HeldSource]:
     """An exported snapshot with its tables locked, what it shows, and the certainty that the role may read all of it.
 
     No other backup of the database begins before the block ends, also when the snapshot was let go. Raises SourceError

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from backupd.catalog.ledger import Chain, read_chain
 from backupd.model.stored.ledger import WHOLE, ExpiryBegan, PurgeBegan
-from backupd.planning.lifecycle.lives import Lives, fold
+from backupd.planning.lifecycle.lives import TenantStates, fold
 from backupd.seal.keys.keyring import Tags
 
 if TYPE_CHECKING:
@@ -18,18 +18,18 @@ if TYPE_CHECKING:
     from backupd.model.stored.documents import LedgerHead
     from backupd.model.tenancy import SegmentName
     from backupd.operations.backup.values import Node
-    from backupd.planning.lifecycle.lives import Life
+    from backupd.planning.lifecycle.lives import Incarnation
     from backupd.seal.keys.tags import TenantTags
 
 
 @dataclass(frozen=True, slots=True)
-class Standing:
+class LedgerStanding:
     """The ledger as one backup sees it."""
 
     region: RegionName
     chain: Chain = field(repr=False)
     tags: TenantTags = field(repr=False)
-    lives: Lives = field(repr=False)
+    lives: TenantStates = field(repr=False)
     own_clocks: frozenset[str]
     """Classes with a life of their own."""
 
@@ -73,12 +73,12 @@ class Standing:
             isinstance(event, ExpiryBegan | PurgeBegan) for entry in self.chain.entries(seq) for event in entry.events
         )
 
-    def _life(self, name: SegmentName) -> Life:
+    def _life(self, name: SegmentName) -> Incarnation:
         scope = name.data_class if name.data_class in self.own_clocks else WHOLE
         return self.lives.current(self.tags.tenant_id(name.tenant), scope)
 
 
-def read_standing(repository: Repository, node: Node, region: RegionName) -> Standing:
+def read_standing(repository: Repository, node: Node, region: RegionName) -> LedgerStanding:
     """Read the ledger from the store, onto this node's own copy of it.
 
     Raises DamageError when the store's is not the continuation of what this node knows.
@@ -86,4 +86,4 @@ def read_standing(repository: Repository, node: Node, region: RegionName) -> Sta
     known, _ = read_chain(node.ledger, Chain(region, repository.info().repository), repository.keepers)
     chain, _ = read_chain(repository.store, known, repository.keepers)
     chain.copy_to(node.ledger, len(known.links))
-    return Standing(region, chain, node.tags, fold(chain.entries()), node.own_clocks)
+    return LedgerStanding(region, chain, node.tags, fold(chain.entries()), node.own_clocks)

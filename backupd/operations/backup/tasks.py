@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from backupd.model.routes import Column, MappedTable, Path, Tenant
+from backupd.model.routes import Column, ForeignKeyPath, MappedTable, Tenant
 from backupd.model.tenancy import ClassPolicy
 from backupd.planning.source.ranges import block_ranges
 from backupd.postgres.source.select import read_tables, select_rows
@@ -88,7 +88,7 @@ def _mean(table: Table) -> int:
 
 
 def _tenants(table: Table, mapped: MappedTable) -> int:
-    if not isinstance(mapped.route, Column | Path):
+    if not isinstance(mapped.route, Column | ForeignKeyPath):
         return 1
     distinct = dict(table.distinct).get(mapped.route.column, 0.0)
     if distinct < 0:

@@ -18,7 +18,7 @@ from backupd.trace import Trace
 
 
 @dataclass(frozen=True, slots=True)
-class Job:
+class BackupJob:
     """One database of one region."""
 
     region: RegionName

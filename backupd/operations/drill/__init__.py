@@ -1,6 +1,6 @@
 """A restore into a server of one's own, checked against what signed records say, and disposed of: see `run.drill`."""
 
 from backupd.operations.drill.run import drill
-from backupd.operations.drill.values import Assertion, DrillOutcome, DrillRequest, DrillWorld, Place
+from backupd.operations.drill.values import Assertion, DrillOutcome, DrillPlace, DrillRequest, DrillWorld
 
-__all__ = ["Assertion", "DrillOutcome", "DrillRequest", "DrillWorld", "Place", "drill"]
+__all__ = ["Assertion", "DrillOutcome", "DrillPlace", "DrillRequest", "DrillWorld", "drill"]

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from backupd.errors import BackupdError, SourceBusyError, SourceGoneError
-from backupd.model.stored.report import Check, CheckName, Deletion, Finding
+from backupd.model.stored.report import Check, CheckFinding, CheckName, Deletion
 from backupd.operations.drill.checks import canary, deletion, equality, measures, records, structure
 from backupd.operations.drill.scene import undecided
 
@@ -102,7 +102,7 @@ class Checking:
         faults = structure.other_faults(self._scene, read)
         before = self.checks[CheckName.EQUALITY]
         if faults:
-            found = [*before.findings, *(Finding(code, count) for code, count in faults.items())]
+            found = [*before.findings, *(CheckFinding(code, count) for code, count in faults.items())]
             self.checks[CheckName.EQUALITY] = Check.of(CheckName.EQUALITY, "fail", before.examined, found)
 
     def _purged(self) -> Check:

@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING
 from backupd.errors import UNSOUND, RefusedError, UsageError
 from backupd.model.instants import parse_stamp
 from backupd.model.stored.documents import REDUCED
-from backupd.model.stored.report import Selection
+from backupd.model.stored.report import DrillSelection
 from backupd.operations.drill.scene import Subject
 from backupd.operations.restore.choosing import choose, read_history
+from backupd.operations.restore.values import RestoreEnvironment as RestoreWorld
 from backupd.operations.restore.values import RestoreRequest
-from backupd.operations.restore.values import World as RestoreWorld
-from backupd.planning.drill import Candidate, choose_snapshot, named
+from backupd.planning.drill import DrillCandidate, choose_snapshot, named
 from backupd.planning.restoring.selection import Selection as Wanted
 from backupd.planning.restoring.selection import candidates as meant
 from backupd.postgres.connect import Source
@@ -26,22 +26,22 @@ if TYPE_CHECKING:
     from backupd.model.ids import SnapshotName
     from backupd.model.stored.documents import Record
     from backupd.operations.drill.values import DrillRequest, DrillWorld
-    from backupd.operations.verify.ledger import History
+    from backupd.operations.verify.ledger import LedgerHistory
     from backupd.planning.drill import Chosen
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
+class DrillChoice:
     """What there is to drill, and what was chosen of it."""
 
     chosen: Chosen
     record: Record
-    history: History
+    history: LedgerHistory
     newest: datetime
     """Of the chosen database's snapshots."""
 
 
-def find(request: DrillRequest, repository: Repository, world: DrillWorld) -> Found:
+def find(request: DrillRequest, repository: Repository, world: DrillWorld) -> DrillChoice:
     """Choose, by a name somebody gave or by turns. Records that cannot be believed are left to the first check.
 
     Raises UsageError when there is nothing to choose, DamageError for a ledger that cannot be followed.
@@ -55,7 +55,7 @@ def find(request: DrillRequest, repository: Repository, world: DrillWorld) -> Fo
             except UNSOUND:
                 continue
     every = [
-        Candidate(name, record.generation, record.database, record.member, parse_stamp(record.exported))
+        DrillCandidate(name, record.generation, record.database, record.member, parse_stamp(record.exported))
         for name, record in records.items()
         if request.database in (None, record.database)
         and record.database in world.tenancies
@@ -66,12 +66,12 @@ def find(request: DrillRequest, repository: Repository, world: DrillWorld) -> Fo
     chosen = _named(request.snapshot, every) if request.snapshot else choose_snapshot(every, world.past, request.seed)
     one = chosen.candidate
     ours = [other.exported for other in every if (other.database, other.member) == (one.database, one.member)]
-    return Found(chosen, records[one.name], history, max(ours))
+    return DrillChoice(chosen, records[one.name], history, max(ours))
 
 
 def _of_tenant(
-    tenant: str, every: list[Candidate], at_hand: tuple[Mapping[SnapshotName, Record], Repository, bytes]
-) -> list[Candidate]:
+    tenant: str, every: list[DrillCandidate], at_hand: tuple[Mapping[SnapshotName, Record], Repository, bytes]
+) -> list[DrillCandidate]:
     """Those that hold anything of the tenant. Raises UsageError when none does, and KeyRefusedError."""
     records, repository, identity = at_hand
     opened = {generation: repository.open_keys(identity, [generation]) for generation in {c.generation for c in every}}
@@ -91,7 +91,7 @@ def _of_tenant(
     return held
 
 
-def _named(wanted: str, every: list[Candidate]) -> Chosen:
+def _named(wanted: str, every: list[DrillCandidate]) -> Chosen:
     by_name = sorted(every, key=lambda one: one.name)
     names, one = meant([candidate.name for candidate in by_name], wanted)
     if not names or (one and len(names) > 1):
@@ -101,7 +101,7 @@ def _named(wanted: str, every: list[Candidate]) -> Chosen:
     return named(every, names[0])
 
 
-def prepared(found: Found, repository: Repository, world: DrillWorld, tenant: str | None = None) -> Subject:
+def prepared(found: DrillChoice, repository: Repository, world: DrillWorld, tenant: str | None = None) -> Subject:
     """The chosen snapshot's keys, and what of it is to be restored.
 
     Raises KeyRefusedError, DamageError, RefusedError as a restore does.
@@ -137,10 +137,10 @@ def restore_world(world: DrillWorld) -> RestoreWorld:
     )
 
 
-def selection(found: Found, world: DrillWorld, tenant: str | None = None) -> Selection:
+def selection(found: DrillChoice, world: DrillWorld, tenant: str | None = None) -> DrillSelection:
     """The choice as a report tells it."""
     chosen, record = found.chosen, found.record
-    return Selection(
+    return DrillSelection(
         snapshot=chosen.candidate.name,
         store=world.store,
         database=record.database,

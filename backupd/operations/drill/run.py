@@ -31,11 +31,11 @@ from backupd.model.ids import DrillId
 from backupd.model.instants import compact, stamp
 from backupd.model.stored.report import (
     Check,
+    CheckFinding,
     CheckName,
     Deletion,
     Disposal,
     Disposed,
-    Finding,
     Measured,
     Phase,
     Report,
@@ -45,19 +45,19 @@ from backupd.model.stored.report import (
     verdict_of,
 )
 from backupd.operations.drill.checking import Checking
-from backupd.operations.drill.choosing import Found, find, prepared, restore_request, restore_world, selection
+from backupd.operations.drill.choosing import DrillChoice, find, prepared, restore_request, restore_world, selection
 from backupd.operations.drill.damage import check_damage, damaged_copy
 from backupd.operations.drill.guard import require_apart
-from backupd.operations.drill.scene import Restored, Scene, Subject
+from backupd.operations.drill.scene import RestoredDatabase, Scene, Subject
 from backupd.operations.drill.serving import serving
 from backupd.operations.drill.values import DrillOutcome, DrillRequest, DrillWorld
 from backupd.operations.phases import Phases
 from backupd.operations.restore import RestoreReport, restore
-from backupd.operations.restore.contents import Contents
+from backupd.operations.restore.contents import SnapshotContents
 from backupd.planning.drill import repeated
 from backupd.postgres.connect import elsewhere
 from backupd.postgres.scratch.cluster import reap
-from backupd.postgres.scratch.watch import Limits, limited
+from backupd.postgres.scratch.watch import PhaseLimits, limited
 from backupd.postgres.tools import find_programs
 
 if TYPE_CHECKING:
@@ -65,7 +65,7 @@ if TYPE_CHECKING:
     from contextlib import AbstractContextManager
 
     from backupd.catalog.repository import Repository
-    from backupd.operations.verify.ledger import History
+    from backupd.operations.verify.ledger import LedgerHistory
     from backupd.planning.restoring.selection import Selection as Wanted
     from backupd.postgres.connect import Source
     from backupd.postgres.scratch.server import ScratchServer
@@ -97,7 +97,7 @@ class _Made:
 
     checks: dict[CheckName, Check] = field(default_factory=dict)
     phases: dict[str, float] = field(default_factory=dict)
-    found: Found | None = None
+    found: DrillChoice | None = None
     versions: Versions = field(default_factory=lambda: Versions(backupd=backupd.__version__))
     measured: Measured = field(default_factory=Measured)
     sizes: Sizes | None = None
@@ -153,7 +153,7 @@ class _Drill:
         report = self._restore(server, subject, name)
         source = elsewhere(server.source, name)
         self._world.between(source)
-        with Contents(self._repository, subject.choice.record, subject.choice.keys, 2) as contents:
+        with SnapshotContents(self._repository, subject.choice.record, subject.choice.keys, 2) as contents:
             plan = contents.plan(exact=subject.choice.exact)
             objects = contents.needed()
             self._made.sizes = Sizes(
@@ -164,7 +164,8 @@ class _Drill:
                 fetched=sum(objects.values()),
             )
             self._check(
-                server, Scene(self._world, subject, Restored(source, contents, plan, server.roles, report.broken_keys))
+                server,
+                Scene(self._world, subject, RestoredDatabase(source, contents, plan, server.roles, report.broken_keys)),
             )
 
     def _restore(self, server: ScratchServer, subject: Subject, name: str, **other: Any) -> RestoreReport:
@@ -181,7 +182,7 @@ class _Drill:
     def _limited(self, server: ScratchServer, phase: str) -> AbstractContextManager[None]:
         place = self._world.place
         longest = place.check_limit if phase == "verify" else place.restore_limit
-        return limited(server, phase, Limits(longest.total_seconds(), place.size))
+        return limited(server, phase, PhaseLimits(longest.total_seconds(), place.size))
 
     def _check(self, server: ScratchServer, scene: Scene) -> None:
         made, subject = self._made, scene.subject
@@ -192,7 +193,7 @@ class _Drill:
         elapsed = math.ceil(self._world.clock.monotonic() - self._began)
         made.measured = Measured(rpo=made.measured.rpo, rto=elapsed)
 
-        def again(selection: Wanted, history: History) -> Source:
+        def again(selection: Wanted, history: LedgerHistory) -> Source:
             name = server.name(subject.database, "canary")
             request = replace(
                 restore_request(subject, server.source, name), selection=selection, without_broken_keys=True
@@ -225,7 +226,7 @@ class _Drill:
             leftovers=before.leftovers,
             remaining=before.remaining + gone.remaining,
         )
-        faults = [Finding("left-behind", self._made.disposal.remaining)] if self._made.disposal.remaining else []
+        faults = [CheckFinding("left-behind", self._made.disposal.remaining)] if self._made.disposal.remaining else []
         verdict = Check.of(CheckName.DISPOSAL, "fail" if faults else "pass", 2, faults)
         self._made.checks[CheckName.DISPOSAL] = verdict
 
@@ -241,7 +242,7 @@ class _Drill:
             name, verdict = CheckName.EQUALITY, "error"
         if self._request.damage:
             name, verdict = CheckName.DAMAGE, "error"
-        self._made.checks[name] = Check.of(name, "fail" if verdict == "fail" else "error", 0, [Finding(code)])
+        self._made.checks[name] = Check.of(name, "fail" if verdict == "fail" else "error", 0, [CheckFinding(code)])
 
     def outcome(self, repository: str, region: str) -> DrillOutcome:
         made, world, request = self._made, self._world, self._request

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
 from backupd.model.inventory import TableName
-from backupd.model.stored.report import Check, CheckName, Finding
+from backupd.model.stored.report import Check, CheckFinding, CheckName
 
 if TYPE_CHECKING:
     from backupd.catalog.repository import Repository
@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from backupd.model.stored.manifest import Span
     from backupd.operations.drill.values import DrillWorld
     from backupd.operations.restore.choosing import OpenedChoice
-    from backupd.operations.restore.contents import Contents
-    from backupd.operations.verify.ledger import History
+    from backupd.operations.restore.contents import SnapshotContents
+    from backupd.operations.verify.ledger import LedgerHistory
     from backupd.planning.drill import Chosen
     from backupd.planning.restoring.restore import RestorePlan
     from backupd.postgres.connect import Source
@@ -39,7 +39,7 @@ class Subject:
     """As it was written, with all its parts."""
     choice: OpenedChoice
     """What of it was to be restored."""
-    history: History
+    history: LedgerHistory
     tenant: str | None = field(default=None, repr=False)
     """The one that is restored, with what is shared; None: all are."""
 
@@ -50,7 +50,7 @@ class Subject:
 
 
 @dataclass(frozen=True, slots=True)
-class Task:
+class TableToCompare:
     """One table whose rows are to be held against what they must be."""
 
     table: Table
@@ -62,7 +62,7 @@ class Task:
 class Compared:
     """What a look at rows came to."""
 
-    tasks: tuple[Task, ...] = field(repr=False)
+    tasks: tuple[TableToCompare, ...] = field(repr=False)
     rows: Counter[str | None] = field(repr=False)
     """There, by tenant."""
     faults: tuple[tuple[str | None, str], ...] = field(repr=False)
@@ -73,11 +73,11 @@ class Compared:
 
 
 @dataclass(slots=True)
-class Restored:
+class RestoredDatabase:
     """The restored database, and what it must be."""
 
     source: Source
-    contents: Contents
+    contents: SnapshotContents
     plan: RestorePlan
     roles: frozenset[str] = frozenset()
     """Those the server had before."""
@@ -93,7 +93,7 @@ class Scene:
 
     world: DrillWorld
     subject: Subject
-    restored: Restored
+    restored: RestoredDatabase
 
 
 @dataclass(slots=True)
@@ -120,12 +120,12 @@ class Findings:
 
 
 def skipped(name: CheckName, because: str) -> Check:
-    return Check.of(name, "skip", 0, [Finding(because)])
+    return Check.of(name, "skip", 0, [CheckFinding(because)])
 
 
 def undecided(name: CheckName, because: str, count: int = 1) -> Check:
     """The check could not be made, though it should have been."""
-    return Check.of(name, "error", 0, [Finding(because, count)])
+    return Check.of(name, "error", 0, [CheckFinding(because, count)])
 
 
 def expected_rows(subject: Subject, plan: RestorePlan) -> dict[TableName, Segments]:
@@ -142,5 +142,5 @@ def expected_rows(subject: Subject, plan: RestorePlan) -> dict[TableName, Segmen
     return found
 
 
-def _listed(counts: Iterable[tuple[str, int]]) -> list[Finding]:
-    return [Finding(code, count) for code, count in counts]
+def _listed(counts: Iterable[tuple[str, int]]) -> list[CheckFinding]:
+    return [CheckFinding(code, count) for code, count in counts]

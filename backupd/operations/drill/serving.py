@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from backupd.errors import RefusedError
 from backupd.operations.drill.guard import require_apart
-from backupd.postgres.scratch.cluster import Making, scratch_cluster
+from backupd.postgres.scratch.cluster import ClusterSpec, scratch_cluster
 from backupd.postgres.scratch.given import given_server
 from backupd.postgres.scratch.programs import find_server, runner
 from backupd.trace import Warned
@@ -33,7 +33,7 @@ def serving(world: DrillWorld, major: int) -> Iterator[ScratchServer]:
             _require_version(given, major)
             yield given
         return
-    making = Making(place.parent, find_server(place.folders, major), runner(place.user), token, place.memory)
+    making = ClusterSpec(place.parent, find_server(place.folders, major), runner(place.user), token, place.memory)
     if not making.runner.isolated:
         world.trace.emit(
             Warned("the drill's server can reach the network", hint="Drill as root, or allow user namespaces.")

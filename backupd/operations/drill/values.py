@@ -36,7 +36,7 @@ class Assertion:
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class DrillPlace:
     """Where a drill's server runs, and how much it may take."""
 
     parent: Path
@@ -83,7 +83,7 @@ class DrillWorld:
 
     identity: bytes = field(repr=False)
     """Secret half of the drill's own identity."""
-    place: Place
+    place: DrillPlace
     clock: Clock
     trace: Trace
     random: Callable[[int], bytes] = field(repr=False)

@@ -22,7 +22,7 @@ Check = Callable[["Keyring", "Keyring"], None]
 """Of what stands there and what is to; raises DamageError."""
 
 
-def put_anew(keeper: Keeper, store: str, where: ObjectName, change: Change, check: Check) -> tuple[Keyring, int]:
+def replace_keyring(keeper: Keeper, store: str, where: ObjectName, change: Change, check: Check) -> tuple[Keyring, int]:
     """Change one keyring of a store under its mark; the keyring as it was read again afterwards, and its size.
 
     It is read twice before, and compared: what was read wrongly must not take a sound one's place. Raises DamageError,

@@ -13,7 +13,7 @@ from backupd.model.stored.ledger import Observed
 from backupd.operations.keeper.guards import check_number
 from backupd.operations.keeper.removing.purge import Purging
 from backupd.operations.phases import Phases
-from backupd.planning.lifecycle.lives import Life, LifeKey
+from backupd.planning.lifecycle.lives import Incarnation, LifeKey
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -81,7 +81,7 @@ def plan_purges(keeper: Keeper, purging: Purging) -> PurgePlan:
     return PurgePlan(tuple(life.key for life in lives.due(now)), tuple(unfinished), tuple(late))
 
 
-def _unfinished(life: Life, now: datetime) -> bool:
+def _unfinished(life: Incarnation, now: datetime) -> bool:
     purge = life.purge
     return purge is not None and (now - purge.began < _STRAGGLING or not purge.stores <= purge.absent.keys())
 

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Literal
 from backupd.model.findings import Finding, errors_among
 from backupd.model.instants import parse_stamp
 from backupd.model.stored.ledger import Observed
-from backupd.operations.tenants.told import Standing, standings
+from backupd.operations.tenants.told import TenantStanding, standings
 from backupd.planning.deletion.window import (
-    Budget,
+    DeletionBudget,
     Observation,
     Proof,
     Term,
@@ -52,7 +52,7 @@ class RegionProof:
     actual: Proof
     """The same with every term as it was observed, where that is more than was declared."""
     findings: tuple[Finding, ...]
-    tenants: tuple[Standing, ...]
+    tenants: tuple[TenantStanding, ...]
     """Those who are leaving."""
     repairs: tuple[Term, ...] = ()
     """What the repair slack has room for, or must have."""
@@ -66,7 +66,7 @@ class RegionProof:
 
 
 def prove_region(
-    book: Book, budget: Budget, now: datetime, copies: Mapping[str, timedelta] | None = None
+    book: Book, budget: DeletionBudget, now: datetime, copies: Mapping[str, timedelta] | None = None
 ) -> RegionProof:
     """Prove a region's window; what was observed is read from the ledger, where keeper runs wrote it.
 

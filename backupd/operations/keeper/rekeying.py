@@ -14,11 +14,11 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from backupd.catalog import layout
-from backupd.catalog.memory.census import Census
+from backupd.catalog.memory.census import KeyringCache
 from backupd.errors import DamageError, KeyRefusedError, ObjectMissingError, RefusedError
 from backupd.model.ids import ObjectName
 from backupd.model.stored.ledger import RekeyBegan, Rekeyed
-from backupd.operations.keeper.anew import put_anew
+from backupd.operations.keeper.anew import replace_keyring
 from backupd.operations.keeper.removing.purge import check_shrunk, shred
 from backupd.operations.phases import Phases
 from backupd.planning.deletion.rekeyed import rekeyed_to
@@ -83,7 +83,7 @@ def rekey(keeper: Keeper, store: str, recipients: Sequence[bytes], secret: bytes
     done = _begun(store, recipients)
     with Phases(keeper.clock, keeper.trace, store).phase("rekeying", unit="keyrings"):
         purged = _purged(keeper)
-        with Census.opened(keeper.census(store), keeper.repository) as census:
+        with KeyringCache.opened(keeper.census(store), keeper.repository) as census:
             check_shrunk(keeper.book, store, census, keeper.stores[store], {})  # the passes tell what is unsound
             if any(not _sealed_to(keyring, done) for keyring in _keyrings(keeper, store, done)):
                 keeper.book.append(lambda _: _intent(keeper, done))
@@ -100,7 +100,7 @@ def rekey(keeper: Keeper, store: str, recipients: Sequence[bytes], secret: bytes
     return done
 
 
-def _pass(keeper: Keeper, census: Census, keys: tuple[Sequence[bytes], bytes], done: Rekeying) -> int:
+def _pass(keeper: Keeper, census: KeyringCache, keys: tuple[Sequence[bytes], bytes], done: Rekeying) -> int:
     """Every keyring listed now; returns how many were put anew."""
     before = done.rekeyed
     done.already = 0
@@ -131,7 +131,7 @@ def _put(keeper: Keeper, done: Rekeying, keyring: Keyring, keys: tuple[Sequence[
     def change(data: bytes, standing: Keyring) -> bytes:
         return with_wraps(data, standing, secret, recipients)
 
-    after, size = put_anew(keeper, done.store, ObjectName(keyring.where), change, _check_lines)
+    after, size = replace_keyring(keeper, done.store, ObjectName(keyring.where), change, _check_lines)
     if not _sealed_to(after, done):
         raise DamageError(f"'{keyring.where}' was put anew, and is not sealed to those it was sealed to")
     return after, size
@@ -148,7 +148,7 @@ def _keyrings(keeper: Keeper, store: str, found: Rekeying) -> Iterator[Keyring]:
     """Every keyring of the store, oldest first; what is wrong with the others is told anew."""
     repository = keeper.stores[store]
     listed = sorted(info.name for info in repository.store.list(layout.KEYRINGS))
-    names = [name for name in listed if layout.place_of(name).kind is layout.Kind.KEYRING]
+    names = [name for name in listed if layout.place_of(name).kind is layout.ObjectKind.KEYRING]
     found.keyrings, found.unopened, found.damaged = len(names), [], []
     for name in names:
         try:

@@ -7,26 +7,26 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Literal
 
 from backupd.catalog import layout
-from backupd.catalog.memory.census import Census
+from backupd.catalog.memory.census import KeyringCache
 from backupd.errors import UNSOUND
 from backupd.model.ids import ObjectName
 from backupd.model.instants import parse_stamp
 from backupd.model.stored.attestation import NOT_COVERED
 from backupd.operations.keeper.removing.looking import holds_key
 from backupd.operations.keeper.removing.purge import find_segments
-from backupd.operations.tenants.told import Standing, lives_of, standing
+from backupd.operations.tenants.told import TenantStanding, lives_of, standing
 from backupd.planning.deletion.attestation import declared
 from backupd.planning.lifecycle.lives import State
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from backupd.catalog.memory.census import Counted
+    from backupd.catalog.memory.census import CachedSegment
     from backupd.catalog.repository import Repository
     from backupd.model.ids import GenerationId, Pseudonym, SnapshotName, TenantId
     from backupd.operations.keeper.values import Keeper
-    from backupd.planning.deletion.window import Budget
-    from backupd.planning.lifecycle.lives import Life
+    from backupd.planning.deletion.window import DeletionBudget
+    from backupd.planning.lifecycle.lives import Incarnation
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,10 +64,10 @@ class Unseen:
 
 
 @dataclass(frozen=True, slots=True)
-class Where:
+class TenantLocation:
     """One life, and every place that can hold something of it."""
 
-    standing: Standing
+    standing: TenantStanding
     copies: tuple[Copy, ...]
     unreadable_since: datetime | None
     """Since when no live keyring holds a key."""
@@ -80,14 +80,14 @@ class Where:
     """Codes of what nobody here can look for (FORMAT.md §13)."""
 
 
-def find_where(keeper: Keeper, budget: Budget, tenant: TenantId) -> list[Where]:
+def find_where(keeper: Keeper, budget: DeletionBudget, tenant: TenantId) -> list[TenantLocation]:
     """Look on every store for each of the tenant's lives. Reads records and keyrings, no packs."""
     found = []
     lives, unfinished = keeper.book.lives, list(_unfinished(keeper))
     for life in lives_of(lives, tenant):
         copies: list[Copy] = []
         for name, repository in keeper.stores.items():
-            with Census.opened(keeper.census(name), keeper.repository) as census:
+            with KeyringCache.opened(keeper.census(name), keeper.repository) as census:
                 census.refresh(repository)
                 refs = set(find_segments(keeper, census, life.key)) | set(life.purge.segments if life.purge else ())
                 counted = census.find(refs)
@@ -95,7 +95,7 @@ def find_where(keeper: Keeper, budget: Budget, tenant: TenantId) -> list[Where]:
         told = standing(lives, life, keeper.clock.now(), budget.expiry_gap)
         gone_by, rule = _gone_by(life, told, budget, keeper.clock.now())
         unseen = (*unfinished, *_said(keeper, life))
-        found.append(Where(told, tuple(copies), _unreadable_since(life), gone_by, rule, unseen))
+        found.append(TenantLocation(told, tuple(copies), _unreadable_since(life), gone_by, rule, unseen))
     return found
 
 
@@ -112,7 +112,7 @@ def _unfinished(keeper: Keeper) -> Iterator[Unseen]:
                 yield Unseen(kind, name, number)
 
 
-def _said(keeper: Keeper, life: Life) -> Iterator[Unseen]:
+def _said(keeper: Keeper, life: Incarnation) -> Iterator[Unseen]:
     """What somebody said of copies: in the ledger, or in the configuration."""
     retired = keeper.book.lives.retired
     yield from (Unseen("retired", name) for name in sorted(retired.keys() - keeper.stores.keys()))
@@ -124,7 +124,7 @@ def _said(keeper: Keeper, life: Life) -> Iterator[Unseen]:
 
 
 def _copies(
-    store: str, repository: Repository, refs: set[tuple[GenerationId, Pseudonym]], counted: Sequence[Counted]
+    store: str, repository: Repository, refs: set[tuple[GenerationId, Pseudonym]], counted: Sequence[CachedSegment]
 ) -> list[Copy]:
     by_generation: dict[GenerationId, set[Pseudonym]] = {}
     for generation, pseudonym in refs:
@@ -171,13 +171,15 @@ def _named(repository: Repository, wanted: dict[GenerationId, set[Pseudonym]]) -
     return found
 
 
-def _unreadable_since(life: Life) -> datetime | None:
+def _unreadable_since(life: Incarnation) -> datetime | None:
     if life.purge is None or not life.purge.stores <= life.purge.shredded.keys():
         return None
     return max(life.purge.shredded.values(), default=life.purge.began)
 
 
-def _gone_by(life: Life, told: Standing, budget: Budget, now: datetime) -> tuple[datetime | None, str]:
+def _gone_by(
+    life: Incarnation, told: TenantStanding, budget: DeletionBudget, now: datetime
+) -> tuple[datetime | None, str]:
     if told.holds:
         return None, f"held by {', '.join(told.holds)}: no date until the hold is released"
     if life.state is State.ACTIVE or told.deadline is None:

@@ -1,5 +1,5 @@
 """A region's ledger over all its stores: see `book.Book`."""
 
-from backupd.operations.ledger.book import TOLERANCE, Book, Decide, Place, require_not_behind
+from backupd.operations.ledger.book import TOLERANCE, Book, Decide, LedgerPlace, require_not_behind
 
-__all__ = ["TOLERANCE", "Book", "Decide", "Place", "require_not_behind"]
+__all__ = ["TOLERANCE", "Book", "Decide", "LedgerPlace", "require_not_behind"]

@@ -22,7 +22,7 @@ from backupd.model.ids import RegionName, RepositoryId
 from backupd.model.instants import stamp
 from backupd.model.stored.ledger import Misdated, kind_of
 from backupd.operations.ledger.pending import PendingEntries
-from backupd.planning.lifecycle.lives import Lives, fold
+from backupd.planning.lifecycle.lives import TenantStates, fold
 from backupd.store.server_time import clocks_differ, server_time
 from backupd.trace import NoTrace, Trace, Warned
 
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from backupd.seal.documents import Signer
     from backupd.store.base import Store
 
-Decide: TypeAlias = "Callable[[Lives], list[Event]]"
+Decide: TypeAlias = "Callable[[TenantStates], list[Event]]"
 """Events that follow from a state; asked again when the ledger has grown meanwhile."""
 
 TOLERANCE = timedelta(minutes=5)
@@ -46,7 +46,7 @@ _ASKED_AGAIN = 600.0
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class LedgerPlace:
     """Where a region's ledger lies, and who writes it."""
 
     region: RegionName
@@ -70,12 +70,12 @@ class Place:
 class Book:
     """The ledger as this machine knows it. For one thread."""
 
-    def __init__(self, place: Place) -> None:
+    def __init__(self, place: LedgerPlace) -> None:
         self._place = place
         self._pending = PendingEntries(place.copy)
         self._unsent: StoreError | None = None
         """Why the entry that this machine began to append earlier is still on no store."""
-        self._folded: tuple[int, int, Lives] = 0, 0, Lives()
+        self._folded: tuple[int, int, TenantStates] = 0, 0, TenantStates()
         """Of how many entries, and how many of them misdated."""
         self.chain, _ = read_chain(place.copy, Chain(place.region, place.repository), place.trusted)
         self.unreached: dict[str, StoreGoneError] = {}
@@ -95,10 +95,10 @@ class Book:
         return tuple(self._place.stores)
 
     @property
-    def lives(self) -> Lives:
+    def lives(self) -> TenantStates:
         done, misdated, lives = self._folded
         if misdated != len(self.chain.misdated):
-            done, lives = 0, Lives()  # entries that were folded are read with other dates now
+            done, lives = 0, TenantStates()  # entries that were folded are read with other dates now
         if done < len(self.chain.links):
             lives = fold(self.chain.entries(done), lives)
             self._folded = len(self.chain.links), len(self.chain.misdated), lives

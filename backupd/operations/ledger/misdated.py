@@ -11,7 +11,7 @@ from backupd.model.stored.ledger import REFERENCE, Misdated
 if TYPE_CHECKING:
     from backupd.model.stored.ledger import Event
     from backupd.operations.ledger.book import Book
-    from backupd.planning.lifecycle.lives import Lives
+    from backupd.planning.lifecycle.lives import TenantStates
 
 
 def redate(book: Book, decision: str) -> list[int]:
@@ -23,7 +23,7 @@ def redate(book: Book, decision: str) -> list[int]:
     require_reference(decision)
     book.require_clock(everywhere=True)
 
-    def decide(_: Lives) -> list[Event]:
+    def decide(_: TenantStates) -> list[Event]:
         ahead = book.ahead
         return [Misdated(entries=ahead, decision=decision)] if ahead else []
 

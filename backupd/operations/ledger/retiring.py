@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     from backupd.model.stored.ledger import Event
     from backupd.operations.ledger.book import Book
-    from backupd.planning.lifecycle.lives import Lives
+    from backupd.planning.lifecycle.lives import TenantStates
 
 
 def retire(book: Book, configured: Collection[str], store: str, decision: str) -> list[Event]:
@@ -35,7 +35,7 @@ def retire(book: Book, configured: Collection[str], store: str, decision: str) -
             f"the ledger knows of no store '{store}'", hint=f"It tells of {', '.join(sorted(known)) or 'none'}."
         )
 
-    def decide(lives: Lives) -> list[Event]:
+    def decide(lives: TenantStates) -> list[Event]:
         waits = any(store in life.purge.stores for life in lives.lives.values() if life.purge)
         return [StoreRetired(store=store, decision=decision)] if waits or store not in lives.retired else []
 

@@ -15,11 +15,11 @@ from backupd.model.instants import parse_stamp
 from backupd.operations.backup.generation import new_id
 from backupd.operations.replication.keyrings import Keyrings
 from backupd.operations.replication.purging import Purges
-from backupd.operations.verify.reading import Containers
+from backupd.operations.verify.reading import ContainerChecker
 from backupd.parallel import in_parallel
 from backupd.planning.deletion.copied import Copies, explained_there
 from backupd.planning.deletion.explained import Explained, explained
-from backupd.planning.verify import Key, Stored
+from backupd.planning.verify import ContainerKey, Stored
 
 if TYPE_CHECKING:
     from backupd.catalog.repository import Repository
@@ -34,11 +34,11 @@ class _Needs:
     """What records need of one generation, and who needs it."""
 
     records: dict[SnapshotName, Record] = field(default_factory=dict)
-    parts: dict[Key, set[SnapshotName]] = field(default_factory=dict)
-    containers: dict[Key, set[Key]] = field(default_factory=dict)
+    parts: dict[ContainerKey, set[SnapshotName]] = field(default_factory=dict)
+    containers: dict[ContainerKey, set[ContainerKey]] = field(default_factory=dict)
     """Others that parts name, with these parts."""
 
-    def drop(self, key: Key) -> set[SnapshotName]:
+    def drop(self, key: ContainerKey) -> set[SnapshotName]:
         """Forget the records that need a container; returns their names."""
         parts = {key, *self.containers.get(key, ())}
         dropped = {name for part in parts for name in self.parts.get(part, ())}
@@ -62,7 +62,7 @@ class GenerationCopy:
         self._copier = copier
         self._done = done
         self._needs = _Needs()
-        self._missing: dict[Key, str] = {}
+        self._missing: dict[ContainerKey, str] = {}
         """Containers that could not be had whole, and why; the ledger may say that nobody needs them any more."""
         self._lost: dict[SnapshotName, str] = {}
         self._marks = ExitStack()
@@ -117,7 +117,7 @@ class GenerationCopy:
         return explained(self._copying.keeper.book.chain.entries(), store)
 
     def _read_records(
-        self, names: Iterable[SnapshotName], here: Explained, keyrings: Keyrings, listed: dict[Key, Stored]
+        self, names: Iterable[SnapshotName], here: Explained, keyrings: Keyrings, listed: dict[ContainerKey, Stored]
     ) -> None:
         purged = here.purged_in(self._generation)
         classes = keyrings.classes() if here.aged else {}
@@ -129,7 +129,7 @@ class GenerationCopy:
                 continue
             exported = parse_stamp(record.exported)
             keys = [
-                (Key(segment, sha256), size)
+                (ContainerKey(segment, sha256), size)
                 for segment, sha256, size in record.parts
                 if segment not in purged and not here.is_aged(self._generation, classes.get(segment), exported)
             ]
@@ -139,10 +139,10 @@ class GenerationCopy:
                 if key not in listed or listed[key].size != size:
                     self._lose_key(key, f"part '{key.sha256}' of segment {key.segment} is missing, or not whole")
 
-    def _read_headers(self, listed: dict[Key, Stored]) -> None:
+    def _read_headers(self, listed: dict[ContainerKey, Stored]) -> None:
         """Which packs parts name; parts that cannot be believed take their records with them."""
         copying = self._copying
-        reader = Containers(copying.source.store, copying.keeper.repository, self._generation)
+        reader = ContainerChecker(copying.source.store, copying.keeper.repository, self._generation)
         parts = [(key, listed[key]) for key in sorted(self._needs.parts.keys() - self._missing.keys())]
         for (key, _), result in in_parallel(lambda pair: reader.header(*pair), parts, copying.threads):
             try:
@@ -151,23 +151,23 @@ class GenerationCopy:
                 self._lose_key(key, error.message)
                 continue
             for sha256, size in header.packs:
-                needed = Key(key.segment, sha256)
+                needed = ContainerKey(key.segment, sha256)
                 self._needs.containers.setdefault(needed, set()).add(key)
                 if needed not in listed or listed[needed].size != size:
                     self._lose_key(needed, f"'{sha256}' of segment {key.segment} is missing, or not whole")
 
-    def _wanted(self) -> set[Key]:
+    def _wanted(self) -> set[ContainerKey]:
         """Containers that records still to be copied need."""
         needs = self._needs
         parts = {key for key, names in needs.parts.items() if names & needs.records.keys()}
         return parts | {key for key, named in needs.containers.items() if named & parts}
 
-    def _copy(self, wanted: Iterable[tuple[Key, Stored]]) -> None:
+    def _copy(self, wanted: Iterable[tuple[ContainerKey, Stored]]) -> None:
         """Copy containers; a mark is put anew before it grows old."""
         for key, why in self._copier.containers(self._marked(wanted)).items():
             self._lose_key(key, why)
 
-    def _marked(self, wanted: Iterable[tuple[Key, Stored]]) -> Iterator[tuple[Key, Stored]]:
+    def _marked(self, wanted: Iterable[tuple[ContainerKey, Stored]]) -> Iterator[tuple[ContainerKey, Stored]]:
         for one in wanted:
             if self._copying.keeper.clock.monotonic() > self._mark_old:
                 self._mark()
@@ -226,14 +226,14 @@ class GenerationCopy:
     def _lose(self, name: SnapshotName, why: str) -> None:
         self._lost.setdefault(name, why)
 
-    def _lose_key(self, key: Key, why: str) -> None:
+    def _lose_key(self, key: ContainerKey, why: str) -> None:
         self._missing.setdefault(key, why)
 
-    def _listed(self, repository: Repository) -> dict[Key, Stored]:
-        found: dict[Key, Stored] = {}
+    def _listed(self, repository: Repository) -> dict[ContainerKey, Stored]:
+        found: dict[ContainerKey, Stored] = {}
         folder = ObjectName(f"{layout.SEGMENTS}/{self._generation}")
         for info in repository.store.list(folder):
             place = layout.place_of(info.name)
             if place.segment and place.sha256:
-                found[Key(place.segment, place.sha256)] = Stored(info.name, place.kind.value, info.size)
+                found[ContainerKey(place.segment, place.sha256)] = Stored(info.name, place.kind.value, info.size)
         return found

@@ -82,7 +82,7 @@ class Keyrings:
         """The origin's keyrings; what one that cannot be believed has the only key of, is missing."""
         source = self._copying.source
         for name in sorted(info.name for info in source.store.list(layout.keyrings_folder(self._generation))):
-            if layout.place_of(name).kind is layout.Kind.KEYRING:
+            if layout.place_of(name).kind is layout.ObjectKind.KEYRING:
                 try:
                     keyring = source.keyring(name)
                 except UNSOUND:

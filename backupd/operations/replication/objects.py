@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from typing import IO
 
     from backupd.operations.replication.values import Copying, Replication
-    from backupd.planning.verify import Key, Stored
+    from backupd.planning.verify import ContainerKey, Stored
 
 _PIECE = 4 << 20
 
@@ -31,9 +31,9 @@ class Copier:
         self._done = done
         self._lock = threading.Lock()
 
-    def containers(self, wanted: Iterable[tuple[Key, Stored]]) -> dict[Key, str]:
+    def containers(self, wanted: Iterable[tuple[ContainerKey, Stored]]) -> dict[ContainerKey, str]:
         """Copy these; returns those that could not be had from the origin whole, and why."""
-        lost: dict[Key, str] = {}
+        lost: dict[ContainerKey, str] = {}
         for (key, _), result in in_parallel(lambda pair: self._container(*pair), wanted, self._copying.threads):
             try:
                 self._count(result.result())
@@ -59,7 +59,7 @@ class Copier:
                     sink.put_document(info.name, data)
                 self._count(len(data))
 
-    def _container(self, key: Key, stored: Stored) -> int:
+    def _container(self, key: ContainerKey, stored: Stored) -> int:
         source, sink = self._copying.source.store, self._copying.sink.store
         digest, offset = hashlib.sha256(), 0
         with self._scratch() as file:

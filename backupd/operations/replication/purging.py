@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from backupd.catalog.memory.census import Census
+from backupd.catalog.memory.census import KeyringCache
 from backupd.operations.keeper.removing.purge import check_shrunk, clear, shred
 from backupd.planning.deletion.explained import explained
 
@@ -33,7 +33,7 @@ class Purges:
         if late := purged - self._before:
             keeper, target = self._copying.keeper, self._copying.target
             refs = [(self._generation, segment) for segment in late]
-            with Census.opened(keeper.census(target), keeper.repository) as census:
+            with KeyringCache.opened(keeper.census(target), keeper.repository) as census:
                 check_shrunk(keeper.book, target, census, self._copying.sink)
                 shred(keeper, target, census, refs)
             clear(self._copying.sink, refs)

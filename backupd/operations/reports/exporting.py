@@ -43,7 +43,7 @@ _HISTORY: Final = 60
 
 
 @dataclass(frozen=True, slots=True)
-class Exported:
+class ReportExport:
     """What was written."""
 
     folder: Path
@@ -51,7 +51,7 @@ class Exported:
     regions: tuple[str, ...]
 
 
-def export_reports(parts: Sequence[Part], period: Period, out: Path, now: datetime) -> Exported:
+def export_reports(parts: Sequence[Part], period: Period, out: Path, now: datetime) -> ReportExport:
     """Write the new folder `out`, whole or not at all.
 
     Reports that cannot be believed are left out, and told of. Raises RefusedError when the folder exists and is not
@@ -74,7 +74,7 @@ def export_reports(parts: Sequence[Part], period: Period, out: Path, now: dateti
     finally:
         with suppress(OSError):
             shutil.rmtree(beside)
-    return Exported(out, number, tuple(part.gathered.region for part in parts))
+    return ReportExport(out, number, tuple(part.gathered.region for part in parts))
 
 
 def _write_reports(folder: Path, part: Part, drills: Sequence[Occasion]) -> int:

@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True)
-class Desk:
+class ReportDesk:
     """What publishing needs."""
 
     book: Book
@@ -61,7 +61,7 @@ class Published:
     """Those that have it. Others get it with the next report."""
 
 
-def publish_report(desk: Desk, report: Report) -> Published:
+def publish_report(desk: ReportDesk, report: Report) -> Published:
     """Sign a report as the newest of its region; `previous` and `performer` are filled in here.
 
     It waits on this machine from the first moment on, and `publish_waiting` finishes what could not be. Raises
@@ -81,7 +81,7 @@ def publish_report(desk: Desk, report: Report) -> Published:
     raise RefusedError(f"the report of drill {report.drill} is dated ahead", hint="Set the clock, and drill again.")
 
 
-def publish_waiting(desk: Desk) -> list[Published]:
+def publish_waiting(desk: ReportDesk) -> list[Published]:
     """Publish what waits, oldest first, and give every store the reports it lacks. Raises as `publish_report`.
 
     A report that is dated ahead, because this machine's clock was then, is dropped with a warning.
@@ -93,7 +93,7 @@ def publish_waiting(desk: Desk) -> list[Published]:
     return done
 
 
-def _dropped(desk: Desk, report: Report) -> bool:
+def _dropped(desk: ReportDesk, report: Report) -> bool:
     # What the ledger tells of must be published, whatever its date.
     if not desk.book.is_ahead(report.finished) or _is_told(desk, report):
         return False
@@ -106,7 +106,7 @@ def _dropped(desk: Desk, report: Report) -> bool:
     return True
 
 
-def _is_told(desk: Desk, report: Report) -> bool:
+def _is_told(desk: ReportDesk, report: Report) -> bool:
     return any(event.drill == report.drill for event in drilled(desk.book.chain.entries()))
 
 
@@ -118,7 +118,7 @@ def _waiting(drill: DrillId) -> ObjectName:
     return ObjectName(f"{drill}.json")
 
 
-def _published(desk: Desk, report: Report) -> Published:
+def _published(desk: ReportDesk, report: Report) -> Published:
     if not _is_told(desk, report):
         desk.book.append(lambda _: [_event(*_signed(desk, report, drilled(desk.book.chain.entries())))])
     told = drilled(desk.book.chain.entries())
@@ -141,7 +141,7 @@ def _published(desk: Desk, report: Report) -> Published:
     return Published(signed, sha256, document, reached)
 
 
-def _signed(desk: Desk, report: Report, before: list[Drilled]) -> tuple[Report, bytes]:
+def _signed(desk: ReportDesk, report: Report, before: list[Drilled]) -> tuple[Report, bytes]:
     previous = PreviousReport(before[-1].drill, ObjectHash(before[-1].report)) if before else None
     signed = msgspec.structs.replace(report, previous=previous, performer=desk.signer.public)
     return signed, desk.signer.sign(encode_report(signed), KIND)
@@ -156,7 +156,7 @@ def _event(report: Report, document: bytes) -> Event:
     )
 
 
-def _put(desk: Desk, drill: DrillId, document: bytes) -> Iterator[str]:
+def _put(desk: ReportDesk, drill: DrillId, document: bytes) -> Iterator[str]:
     for name, repository in desk.stores.items():
         if name in desk.book.unreached:
             continue
@@ -169,7 +169,7 @@ def _put(desk: Desk, drill: DrillId, document: bytes) -> Iterator[str]:
             desk.book.unreached[name] = error
 
 
-def _level(desk: Desk) -> None:
+def _level(desk: ReportDesk) -> None:
     """Give each store what it lacks and another one has, if it is what the ledger tells of."""
     there: dict[str, set[DrillId]] = {}
     for name in desk.stores.keys() - desk.book.unreached.keys():
@@ -185,7 +185,7 @@ def _level(desk: Desk) -> None:
                 list(_put(desk, event.drill, document))
 
 
-def _believed(desk: Desk, event: Drilled, stores: list[str]) -> bytes:
+def _believed(desk: ReportDesk, event: Drilled, stores: list[str]) -> bytes:
     for name in stores:
         try:
             document = fetch_report(desk.stores[name].store, event.drill)

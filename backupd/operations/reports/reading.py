@@ -15,7 +15,7 @@ from backupd.errors import UNSOUND, BackupdError, StoreGoneError, UsageError
 from backupd.model.ids import DrillId
 from backupd.model.instants import parse_stamp
 from backupd.planning.reports.chain import (
-    Fault,
+    ChainFault,
     Filed,
     chain_faults,
     drilled,
@@ -199,5 +199,5 @@ def _faults(place: str, shelf: Shelf, told: list[Drilled] | None, *, whole: bool
         yield from (StoreFault(place, one.drill, f"contradicts itself: {fault}") for fault in own_faults(one.report))
 
 
-def _told(place: str, faults: Collection[Fault]) -> Iterator[StoreFault]:
+def _told(place: str, faults: Collection[ChainFault]) -> Iterator[StoreFault]:
     return (StoreFault(place, fault.drill, fault.message) for fault in faults)

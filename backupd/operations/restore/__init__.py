@@ -1,6 +1,6 @@
 """Restore one snapshot into a new database: `run` tells the story; values in, a report out."""
 
 from backupd.operations.restore.run import restore
-from backupd.operations.restore.values import RestoreReport, RestoreRequest, World
+from backupd.operations.restore.values import RestoreEnvironment, RestoreReport, RestoreRequest
 
-__all__ = ["RestoreReport", "RestoreRequest", "World", "restore"]
+__all__ = ["RestoreEnvironment", "RestoreReport", "RestoreRequest", "restore"]

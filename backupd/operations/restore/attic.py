@@ -19,7 +19,7 @@ _SMALL: Final = 256
 _AAD: Final = b"backupd attic"
 
 
-class Attic:
+class SealedTempFile:
     """Bytes put away, and what brings each back. `put` is for one thread, bringing back for many."""
 
     def __init__(self, random: Callable[[int], bytes] = os.urandom) -> None:

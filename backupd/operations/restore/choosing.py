@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 from backupd.catalog import layout
 from backupd.errors import DamageError
-from backupd.operations.verify.ledger import History, look_at_ledger
-from backupd.operations.verify.reading import Containers
+from backupd.operations.verify.ledger import LedgerHistory, look_at_ledger
+from backupd.operations.verify.reading import ContainerChecker
 from backupd.parallel import in_parallel
 from backupd.planning.restoring.selection import (
     Choice,
@@ -24,7 +24,7 @@ from backupd.planning.restoring.selection import (
     same_second,
     unpurged,
 )
-from backupd.planning.verify import Key, Stored
+from backupd.planning.verify import ContainerKey, Stored
 from backupd.trace import Warned
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from backupd.catalog.repository import Repository
     from backupd.model.ids import GenerationId, Pseudonym, SnapshotName
     from backupd.model.stored.documents import PartRef, Record
-    from backupd.operations.restore.values import RestoreRequest, World
+    from backupd.operations.restore.values import RestoreEnvironment, RestoreRequest
     from backupd.planning.deletion.explained import Explained
 
 _THREADS = 8
@@ -45,7 +45,7 @@ class OpenedChoice(Choice):
     keys: SecretKeys
 
 
-def read_history(repository: Repository, world: World) -> History:
+def read_history(repository: Repository, world: RestoreEnvironment) -> LedgerHistory:
     """The store's ledger.
 
     Raises DamageError when it cannot be believed, or is behind this machine's own copy.
@@ -57,10 +57,12 @@ def read_history(repository: Repository, world: World) -> History:
             hint="What was purged might come back. Restore from another store, or put the entries right: every store "
             "and every keeper's state folder has the same (`backupd manual incidents`).",
         )
-    return History(repository, seen, world.store)
+    return LedgerHistory(repository, seen, world.store)
 
 
-def choose(request: RestoreRequest, repository: Repository, world: World, history: History) -> OpenedChoice:
+def choose(
+    request: RestoreRequest, repository: Repository, world: RestoreEnvironment, history: LedgerHistory
+) -> OpenedChoice:
     """The snapshot the request means, the keys of its generation, and what of it is restored.
 
     Raises what `decide` raises, KeyRefusedError, and DamageError also when the ledger is older than the snapshot.
@@ -107,7 +109,7 @@ class GenerationKeys:
 
 
 def _records(
-    wanted: SnapshotRequest, repository: Repository, generations: GenerationKeys, history: History
+    wanted: SnapshotRequest, repository: Repository, generations: GenerationKeys, history: LedgerHistory
 ) -> dict[SnapshotName, Record]:
     """The records that fit, newest first, and no more of them are read than can be meant.
 
@@ -143,14 +145,14 @@ def _segment(keys: SecretKeys, segment: Pseudonym) -> SegmentFacts:
 
 def _gone(parts: Iterable[PartRef], repository: Repository, generation: GenerationId) -> Iterator[PartRef]:
     """Those of the parts that are not on the store, or lack a container they name."""
-    containers = Containers(repository.store, repository.info().repository, generation)
+    containers = ContainerChecker(repository.store, repository.info().repository, generation)
 
     def is_gone(part: PartRef) -> bool:
         segment, sha256, size = part
         there = repository.contents(generation, segment)
         if sha256 not in there:
             return True
-        header, _ = containers.header(Key(segment, sha256), Stored(there[sha256].name, "part", size))
+        header, _ = containers.header(ContainerKey(segment, sha256), Stored(there[sha256].name, "part", size))
         return any(pack not in there for pack, _ in header.packs)
 
     for part, result in in_parallel(is_gone, parts, _THREADS):

@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, Any, Self
 
 from backupd.catalog.parts import read_entries
 from backupd.catalog.reading.blocks import Blocks
-from backupd.catalog.reading.containers import ContainerRef, Containers
-from backupd.catalog.reading.content import Check, Content, ContentReader, file_content
+from backupd.catalog.reading.containers import ContainerCache, ContainerRef
+from backupd.catalog.reading.content import Content, ContentReader, ExpectedBytes, file_content
 from backupd.errors import DamageError
 from backupd.model.ids import ObjectHash
 from backupd.model.stored.manifest import SegmentEntry
-from backupd.operations.restore.attic import Attic
+from backupd.operations.restore.attic import SealedTempFile
 from backupd.planning.restoring.restore import Planner
 from backupd.seal.containers.container import ContainerContext
 
@@ -36,7 +36,7 @@ _AHEAD = 24 << 20
 _PACK = struct.Struct("<32sQ")
 
 
-class Contents:
+class SnapshotContents:
     """One snapshot's contents, opened with an identity. A context manager: its threads end with the block."""
 
     def __init__(self, repository: Repository, record: Record, keys: SecretKeys, readers: int) -> None:
@@ -44,10 +44,10 @@ class Contents:
         self._record = record
         self._keys = keys
         self._blocks = Blocks()
-        self._containers = Containers(repository.store, lambda segment: keys[segment].secret)
+        self._containers = ContainerCache(repository.store, lambda segment: keys[segment].secret)
         self._reader = ContentReader(self._containers, self._blocks, _AHEAD // readers)
         self._refs = [self._ref(part) for part in record.parts]
-        self._attic = Attic()
+        self._attic = SealedTempFile()
         self._packs: dict[int, _Packs] = {}
         """Of each part, so that one that holds no data is opened once only."""
         self.verified = 0
@@ -102,7 +102,7 @@ class Contents:
     def _content(self, piece: Piece) -> Content:
         spans, runs = piece.unpacked()
         # PostgreSQL counts the rows it takes, so they need not be counted here.
-        checks = [Check(None, size, sha256) for _, size, sha256 in spans]
+        checks = [ExpectedBytes(None, size, sha256) for _, size, sha256 in spans]
         return Content(self._refs[piece.part], runs, checks, self._packs[piece.part])
 
     def _entries(self, place: int) -> list[Entry]:

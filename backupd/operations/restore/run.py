@@ -22,8 +22,8 @@ from backupd.operations.phases import Phases
 from backupd.operations.restore.anew.building import Building
 from backupd.operations.restore.anew.values import Snapshot
 from backupd.operations.restore.choosing import choose, read_history
-from backupd.operations.restore.contents import Contents
-from backupd.operations.restore.files.writing import Writing
+from backupd.operations.restore.contents import SnapshotContents
+from backupd.operations.restore.files.writing import FolderWriter
 from backupd.operations.restore.values import RestoreReport
 from backupd.postgres.target.schema import FOREIGN_KEYS, joined_schema
 from backupd.trace import Warned
@@ -31,14 +31,14 @@ from backupd.trace import Warned
 if TYPE_CHECKING:
     from backupd.catalog.repository import Repository
     from backupd.operations.restore.choosing import OpenedChoice
-    from backupd.operations.restore.values import RestoreRequest, World
-    from backupd.operations.verify.ledger import History
+    from backupd.operations.restore.values import RestoreEnvironment, RestoreRequest
+    from backupd.operations.verify.ledger import LedgerHistory
     from backupd.planning.restoring.restore import RestorePlan
-    from backupd.postgres.target.schema import Schema
+    from backupd.postgres.target.schema import SchemaArchive
 
 
 def restore(
-    request: RestoreRequest, repository: Repository, world: World, history: History | None = None
+    request: RestoreRequest, repository: Repository, world: RestoreEnvironment, history: LedgerHistory | None = None
 ) -> RestoreReport:
     """Restore; returns when the database has its final name. `history` is the ledger to obey; None: the store's.
 
@@ -49,7 +49,7 @@ def restore(
     phases = Phases(world.clock, world.trace)
     with phases.phase("planning"):
         choice = choose(request, repository, world, history or read_history(repository, world))
-    with Contents(repository, choice.record, choice.keys, request.readers) as contents:
+    with SnapshotContents(repository, choice.record, choice.keys, request.readers) as contents:
         with phases.phase("planning"):
             plan = contents.plan(request.selection, exact=choice.exact)
             _require_rows(request, plan)
@@ -59,7 +59,7 @@ def restore(
             left_out = schema.left_out
             del files
             snapshot = _snapshot(choice, contents, plan, schema)
-            builder = Writing if request.folder is not None else Building
+            builder = FolderWriter if request.folder is not None else Building
             built = builder(request, world, phases, snapshot).run()
     return RestoreReport(
         snapshot=choice.snapshot,
@@ -83,7 +83,7 @@ def restore(
     )
 
 
-def _snapshot(choice: OpenedChoice, contents: Contents, plan: RestorePlan, schema: Schema) -> Snapshot:
+def _snapshot(choice: OpenedChoice, contents: SnapshotContents, plan: RestorePlan, schema: SchemaArchive) -> Snapshot:
     record = choice.record
     return Snapshot(
         contents,
@@ -105,7 +105,7 @@ def _require_rows(request: RestoreRequest, plan: RestorePlan) -> None:
         )
 
 
-def noted(choice: OpenedChoice, request: RestoreRequest, world: World) -> bool:
+def noted(choice: OpenedChoice, request: RestoreRequest, world: RestoreEnvironment) -> bool:
     """Tell the ledger. The database is there by now, so a ledger that cannot be told is a warning."""
     if world.note is None:
         return False

@@ -53,7 +53,7 @@ class RestoreRequest:
 
 
 @dataclass(frozen=True, slots=True)
-class World:
+class RestoreEnvironment:
     """What a restore takes from outside."""
 
     identity: bytes = field(repr=False)

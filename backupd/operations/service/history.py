@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, TypeVar
 
 from backupd.model.ids import RegionName
 from backupd.model.instants import parse_stamp, stamp
-from backupd.operations.service.jobs import JobKey, Kind
-from backupd.operations.service.told import WELL, Event, Failure, JobDone, Outcome
+from backupd.operations.service.jobs import JobKey, JobKind
+from backupd.operations.service.told import WELL, Event, Failure, JobDone, JobOutcome
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -33,7 +33,7 @@ _KEPT = 500
 """Runs of each job; the oldest go first."""
 
 
-class History:
+class JobHistory:
     """The runs of one region's jobs on this machine. A listener: it keeps every `JobDone` it hears."""
 
     def __init__(self, path: Path) -> None:
@@ -103,12 +103,12 @@ class History:
 def _of_row(key: JobKey, row: tuple[str, str, float, int, str, int | None, str]) -> JobDone:
     started, ended, seconds, attempt, outcome, status, failure = row
     return JobDone(
-        key=JobKey(Kind(key.kind), RegionName(key.region)),
+        key=JobKey(JobKind(key.kind), RegionName(key.region)),
         started=parse_stamp(started),
         ended=parse_stamp(ended),
         seconds=seconds,
         attempt=attempt,
-        outcome=Outcome(outcome),
+        outcome=JobOutcome(outcome),
         exit_status=status,
         failures=(Failure(failure, message="", hint="", retryable=False),) if failure else (),
     )

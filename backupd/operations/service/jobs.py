@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from backupd.model.timetables import Timetable
 
 
-class Kind(StrEnum):
+class JobKind(StrEnum):
     """What a job does; where several are due at once, in this order."""
 
     OBSERVE = "observe"
@@ -25,20 +25,20 @@ class Kind(StrEnum):
     DRILL = "drill"
 
 
-PRECEDENCE: Final = {kind: number for number, kind in enumerate(Kind)}
-QUICK: Final = frozenset({Kind.OBSERVE, Kind.SYNC})
+PRECEDENCE: Final = {kind: number for number, kind in enumerate(JobKind)}
+QUICK: Final = frozenset({JobKind.OBSERVE, JobKind.SYNC})
 """Over in minutes, or something is wrong."""
-LIGHT: Final = QUICK | {Kind.INGEST}
+LIGHT: Final = QUICK | {JobKind.INGEST}
 """They wait for nobody, and nobody waits for them."""
 
-TOLD_BY_STORES: Final = frozenset({Kind.BACKUP, Kind.PURGE, Kind.EXPIRE, Kind.DRILL})
+TOLD_BY_STORES: Final = frozenset({JobKind.BACKUP, JobKind.PURGE, JobKind.EXPIRE, JobKind.DRILL})
 """A look at the stores shows when it was done last, whichever machine did it."""
 
 
 class JobKey(NamedTuple):
     """Which job."""
 
-    kind: Kind
+    kind: JobKind
     region: RegionName
 
     def __str__(self) -> str:
@@ -46,7 +46,7 @@ class JobKey(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class Limits:
+class JobLimits:
     """What a run may take."""
 
     deadline: timedelta
@@ -65,7 +65,7 @@ class Job:
     timetable: Timetable
     arguments: tuple[str, ...]
     """Of backupd's command line; with `--json`."""
-    limits: Limits
+    limits: JobLimits
 
     @property
     def heavy(self) -> bool:

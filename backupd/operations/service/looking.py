@@ -6,24 +6,24 @@ from collections.abc import Iterable, Iterator, Mapping
 from datetime import datetime
 from typing import Any
 
-from backupd.operations.service.jobs import Kind
+from backupd.operations.service.jobs import JobKind
 
-_BY_STORE: Mapping[Kind, str] = {Kind.PURGE: "kept", Kind.EXPIRE: "expired"}
+_BY_STORE: Mapping[JobKind, str] = {JobKind.PURGE: "kept", JobKind.EXPIRE: "expired"}
 
 
-def last_done(answer: Any, labels: Iterable[str]) -> dict[Kind, datetime]:
+def last_done(answer: Any, labels: Iterable[str]) -> dict[JobKind, datetime]:
     """Read from what `backupd status REGION --json` printed; kinds of which nothing is known are left out.
 
     Work that has to be done on every store, and for every database in `labels`, counts from where it was done last of
     all. A store that could not be reached says nothing.
     """
-    found: dict[Kind, datetime | None] = {}
+    found: dict[JobKind, datetime | None] = {}
     for region in _tables(answer, "regions"):
         stores = [one for one in _tables(region, "stores") if not one.get("error")]
         for kind, name in _BY_STORE.items():
             found[kind] = _oldest(_instant(store.get(name)) for store in stores)
-        found[Kind.BACKUP] = _oldest(_published(stores, labels))
-        found[Kind.DRILL] = _instant(region.get("drilled"))
+        found[JobKind.BACKUP] = _oldest(_published(stores, labels))
+        found[JobKind.DRILL] = _instant(region.get("drilled"))
     return {kind: at for kind, at in found.items() if at is not None}
 
 

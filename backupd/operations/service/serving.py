@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final
 
 from backupd.errors import BackupdError
 from backupd.model.amounts import human_duration
-from backupd.operations.service.told import Event, Outcome, Ready, Reloaded, Stopped, Told
+from backupd.operations.service.told import DaemonReady, Event, JobListener, JobOutcome, Reloaded, Stopped
 
 if TYPE_CHECKING:
     from backupd.clock import Clock
@@ -25,7 +25,7 @@ _IDLE: Final = 5.0
 RELOAD: Final = "SIGHUP"
 
 
-class Bell:
+class SignalPipe:
     """Rung by signal handlers; wakes whoever waits."""
 
     def __init__(self) -> None:
@@ -50,10 +50,10 @@ class Bell:
         return rung
 
 
-class Audience:
+class Fanout:
     """Passes everything on to several listeners; one that fails is told of, and keeps it from nobody else."""
 
-    def __init__(self, listeners: Sequence[Told], failed: Callable[[Told, Exception], None]) -> None:
+    def __init__(self, listeners: Sequence[JobListener], failed: Callable[[JobListener, Exception], None]) -> None:
         self._listeners = listeners
         self._failed = failed
 
@@ -66,13 +66,13 @@ class Audience:
 
 
 @dataclass(frozen=True, slots=True)
-class Host:
+class DaemonIO:
     """Where the daemon lives."""
 
     clock: Clock
-    bell: Bell
+    bell: SignalPipe
     notifier: Notifier
-    told: Told
+    told: JobListener
     reload: Callable[[], Plan]
     """Read the configuration anew; raises BackupdError when it cannot be followed."""
     stop_within: float
@@ -81,10 +81,10 @@ class Host:
     """End when nothing is due any more."""
 
 
-def serve(supervisor: Supervisor, host: Host) -> int:
+def serve(supervisor: Supervisor, host: DaemonIO) -> int:
     """Work until a signal, or with `once` until nothing is due; the exit status."""
     host.notifier.ready()
-    host.told.told(Ready(host.clock.now(), supervisor.keys))
+    host.told.told(DaemonReady(host.clock.now(), supervisor.keys))
     stopped_since: float | None = None
     while True:
         for name in host.bell.take():
@@ -121,10 +121,10 @@ def describe(supervisor: Supervisor, clock: Clock) -> str:
     return "; ".join(parts) or "nothing is due, ever"
 
 
-_FINE: Final = frozenset({Outcome.DONE, Outcome.BUSY, Outcome.STOPPED})
+_FINE: Final = frozenset({JobOutcome.DONE, JobOutcome.BUSY, JobOutcome.STOPPED})
 
 
-def _reload(supervisor: Supervisor, host: Host) -> None:
+def _reload(supervisor: Supervisor, host: DaemonIO) -> None:
     host.notifier.reloading()
     try:
         supervisor.follow(host.reload())
@@ -142,7 +142,7 @@ def fault_lines(error: BackupdError) -> tuple[str, ...]:
     return (error.message, *told)
 
 
-def _is_over(supervisor: Supervisor, host: Host, stopped_since: float | None) -> bool:
+def _is_over(supervisor: Supervisor, host: DaemonIO, stopped_since: float | None) -> bool:
     if supervisor.stopping:
         waited = host.clock.monotonic() - (stopped_since if stopped_since is not None else host.clock.monotonic())
         return not supervisor.runs or waited > host.stop_within

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from backupd.operations.service.jobs import JobKey
 
 
-class Outcome(StrEnum):
+class JobOutcome(StrEnum):
     """How a run ended."""
 
     DONE = "done"
@@ -35,7 +35,7 @@ class Outcome(StrEnum):
     """It ended by a signal, or without an answer."""
 
 
-WELL = frozenset({Outcome.DONE, Outcome.FOUND})
+WELL = frozenset({JobOutcome.DONE, JobOutcome.FOUND})
 """The work was done: the timetable is served."""
 
 
@@ -74,7 +74,7 @@ class JobDone:
     seconds: float
     """By a clock that nobody sets."""
     attempt: int
-    outcome: Outcome
+    outcome: JobOutcome
     exit_status: int | None
     """None: ended by a signal."""
     failures: tuple[Failure, ...] = ()
@@ -89,7 +89,7 @@ class JobDone:
 
 
 @dataclass(frozen=True, slots=True)
-class Ready:
+class DaemonReady:
     """The daemon is able to work."""
 
     at: datetime
@@ -121,10 +121,10 @@ class Stopped:
     seconds: float
 
 
-Event: TypeAlias = Ready | Reloaded | JobStarted | JobDone | Stopping | Stopped
+Event: TypeAlias = DaemonReady | Reloaded | JobStarted | JobDone | Stopping | Stopped
 
 
-class Told(Protocol):
+class JobListener(Protocol):
     """Hears everything, from one thread, in order. Quick; what it raises is its own fault and told as such."""
 
     def told(self, event: Event) -> None: ...

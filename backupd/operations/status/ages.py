@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from backupd.catalog.repository import Repository
     from backupd.model.ids import GenerationId, SnapshotName
-    from backupd.operations.status.told import Told
+    from backupd.operations.status.told import LedgerFacts
 
 _RECENT = 200
 _SPARE = 32
@@ -47,7 +47,7 @@ class AgesOn:
         self._read: dict[SnapshotName, Labelled | None] = {}
         self._spare = _SPARE
 
-    def databases(self, labels: Sequence[str], told: Told, store: str) -> tuple[DatabaseFacts, ...]:
+    def databases(self, labels: Sequence[str], told: LedgerFacts, store: str) -> tuple[DatabaseFacts, ...]:
         """Of each configured database, and of others that have records here.
 
         Raises StoreError.

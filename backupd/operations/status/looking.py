@@ -14,13 +14,13 @@ from msgspec.structs import replace
 from backupd.catalog.handed import handed_in
 from backupd.errors import BackupdError
 from backupd.model.instants import parse_stamp, stamp
-from backupd.model.status import DueDay, Fault, Head, Promises, RegionFacts, SpaceFacts, StoreFacts
+from backupd.model.status import DueDay, ErrorAnswer, Head, Promises, RegionFacts, SpaceFacts, StoreFacts
 from backupd.operations.ledger import TOLERANCE
 from backupd.operations.status.abilities import Trying, changes, tried
 from backupd.operations.status.ages import AgesOn
-from backupd.operations.status.told import Told, read
+from backupd.operations.status.told import LedgerFacts, read
 from backupd.operations.tenants.told import standings
-from backupd.planning.alarms.servers import Shown, server_changes
+from backupd.planning.alarms.servers import ShownSnapshots, server_changes
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from backupd.catalog.repository import Repository
     from backupd.model.ids import RegionName
     from backupd.operations.ledger import Book
-    from backupd.planning.lifecycle.lives import Life, Lives
+    from backupd.planning.lifecycle.lives import Incarnation, TenantStates
     from backupd.store.probe import ProbedStore
 
 _DAYS = 60
@@ -37,7 +37,7 @@ _VERIFICATIONS = 100
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class StorePlace:
     """One of the region's stores."""
 
     name: str
@@ -52,7 +52,7 @@ class Place:
 
 
 @dataclass(frozen=True, slots=True)
-class Request:
+class StatusRequest:
     """What is looked at, and what is known beforehand."""
 
     region: RegionName
@@ -69,7 +69,7 @@ class Request:
     """Try by writing what stores can do, when the last try is a day old."""
 
 
-def region_facts(book: Book, places: Sequence[Place], request: Request) -> RegionFacts:
+def region_facts(book: Book, places: Sequence[StorePlace], request: StatusRequest) -> RegionFacts:
     """The facts; `book` was read just now. Raises what nothing can be known after: InterruptedRunError."""
     told = read(book.chain.entries())
     stores, founded = [], []
@@ -82,7 +82,7 @@ def region_facts(book: Book, places: Sequence[Place], request: Request) -> Regio
     return replace(_ledger_facts(book, told, request), stores=tuple(stores), founded=min(founded, default=None))
 
 
-def unreached(places: Sequence[str], request: Request, error: BackupdError, book: Book | None) -> RegionFacts:
+def unreached(places: Sequence[str], request: StatusRequest, error: BackupdError, book: Book | None) -> RegionFacts:
     """The facts of a region none of whose stores answers: those of the ledger that this machine has itself."""
     stores = tuple(StoreFacts(store=name, error=fault(error)) for name in places)
     if book is None:
@@ -90,13 +90,13 @@ def unreached(places: Sequence[str], request: Request, error: BackupdError, book
     return replace(_ledger_facts(book, read(book.chain.entries()), request), stores=stores)
 
 
-def _endangered(lives: Lives, life: Life, request: Request) -> datetime:
+def _endangered(lives: TenantStates, life: Incarnation, request: StatusRequest) -> datetime:
     """When what is left of a life's time is what repairs need; where its dates leave them none, its deadline."""
     deadline, slack = lives.deadline(life), timedelta(seconds=request.promises.repair_slack)
     return min(deadline, max(deadline - slack, lives.purge_by(life) + request.vanishing))
 
 
-def _ledger_facts(book: Book, told: Told, request: Request) -> RegionFacts:
+def _ledger_facts(book: Book, told: LedgerFacts, request: StatusRequest) -> RegionFacts:
     lives = book.lives
     waiting = [life for life in lives.lives.values() if life.clock is not None and not _gone(life)]
     free = [life for life in waiting if not lives.held(life.key.tenant)]
@@ -120,13 +120,13 @@ def _ledger_facts(book: Book, told: Told, request: Request) -> RegionFacts:
     )
 
 
-def fault(error: BackupdError) -> Fault:
+def fault(error: BackupdError) -> ErrorAnswer:
     """The error as `--json` prints it."""
     kind = type(error).__name__.removesuffix("Error")
-    return Fault(kind, error.message, error.hint, error.retryable, error.exit_code)
+    return ErrorAnswer(kind, error.message, error.hint, error.retryable, error.exit_code)
 
 
-def _store(place: Place, told: Told, book: Book, request: Request) -> StoreFacts:
+def _store(place: StorePlace, told: LedgerFacts, book: Book, request: StatusRequest) -> StoreFacts:
     founded, of_store = place.repository.info().profile, told.stores[place.name]
     trying = Trying(place.memory / "tried.json", request.probe, request.random, request.now)
     known = tried(place.store, trying)
@@ -147,7 +147,9 @@ def _store(place: Place, told: Told, book: Book, request: Request) -> StoreFacts
         server_snapshots=tuple(one.name for one in shown),
         server_oldest=min(made, default=None),
         server_newest=max(made, default=None),
-        server_changes=server_changes(Shown(len(shown), made), of_store.observed, request.store_snapshots, request.now),
+        server_changes=server_changes(
+            ShownSnapshots(len(shown), made), of_store.observed, request.store_snapshots, request.now
+        ),
         changes=changes(founded, place.store, known),
         probed=known.at if known else None,
         ledger_entries=book.lengths.get(place.name),
@@ -157,5 +159,5 @@ def _store(place: Place, told: Told, book: Book, request: Request) -> StoreFacts
     )
 
 
-def _gone(life: Life) -> bool:
+def _gone(life: Incarnation) -> bool:
     return life.purge is not None and life.purge.stores <= life.purge.absent.keys()

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from backupd.catalog.layout import entry_name
 from backupd.errors import BackupdError
 from backupd.model.stored.ledger import decode_entry
-from backupd.operations.ledger import Book, Place
+from backupd.operations.ledger import Book, LedgerPlace
 from backupd.seal.documents import LIMITS, read_document
 
 if TYPE_CHECKING:
@@ -22,6 +22,6 @@ def book_of(copy: Store, region: RegionName, trusted: Collection[str], clock: Cl
     first = entry_name(1)
     try:
         entry = decode_entry(read_document(copy.get(first, 0, LIMITS["ledger"]), "ledger", trusted, first), first)
-        return Book(Place(region, entry.repository, {}, copy, frozenset(trusted), clock))
+        return Book(LedgerPlace(region, entry.repository, {}, copy, frozenset(trusted), clock))
     except BackupdError:
         return None

@@ -32,7 +32,7 @@ class OfStore:
 
 
 @dataclass(slots=True)
-class Told:
+class LedgerFacts:
     """What it says."""
 
     stores: defaultdict[str, OfStore] = field(default_factory=lambda: defaultdict(OfStore))
@@ -43,9 +43,9 @@ class Told:
     proven: datetime | None = None
 
 
-def read(entries: Iterable[LedgerEntry]) -> Told:
+def read(entries: Iterable[LedgerEntry]) -> LedgerFacts:
     """All of it; entries are oldest first."""
-    told = Told()
+    told = LedgerFacts()
     for entry in entries:
         at = parse_stamp(entry.at)
         for event in entry.events:
@@ -68,7 +68,7 @@ def read(entries: Iterable[LedgerEntry]) -> Told:
     return told
 
 
-def _drill(told: Told, event: Drilled, at: datetime) -> None:
+def _drill(told: LedgerFacts, event: Drilled, at: datetime) -> None:
     began = began_at(event.drill)
     if began > at:
         return  # under a clock that was wrong, as a later entry says: it proves nothing

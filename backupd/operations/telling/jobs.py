@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import msgspec
 
 from backupd.model.status import JobFacts
-from backupd.operations.service.told import WELL, JobDone, Outcome
+from backupd.operations.service.told import WELL, JobDone, JobOutcome
 
 _RUNS = 60
 
@@ -36,7 +36,7 @@ def after(before: JobFacts | None, done: JobDone) -> JobFacts:
         failure=first.kind if first else "",
         message=first.message if first else "",
         hint=first.hint if first else "",
-        final=not well and done.retry_at is None and done.outcome is not Outcome.BUSY,
+        final=not well and done.retry_at is None and done.outcome is not JobOutcome.BUSY,
         good=done.started if well else before.good if before else None,
         next_at=done.retry_at or done.next_at,
         runs=(*(before.runs if before else ()), run)[-_RUNS:],
@@ -45,4 +45,4 @@ def after(before: JobFacts | None, done: JobDone) -> JobFacts:
 
 def remembered(facts: JobFacts) -> JobFacts:
     """Of a daemon that ran before: whether it was going to try again, nobody knows, but for what is never tried."""
-    return msgspec.structs.replace(facts, final=facts.outcome == Outcome.REFUSED, next_at=None)
+    return msgspec.structs.replace(facts, final=facts.outcome == JobOutcome.REFUSED, next_at=None)

@@ -16,14 +16,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from backupd.atomic_file import write_whole
-from backupd.model.status import Severity
-from backupd.operations.service.jobs import Kind
+from backupd.model.status import AlarmSeverity
+from backupd.operations.service.jobs import JobKind
 from backupd.operations.service.told import WELL, Event, JobDone, Reloaded
 from backupd.operations.telling.keeping import load, save
 from backupd.operations.telling.ways.attempts import Attempts
 from backupd.operations.telling.ways.metrics import Endpoint, Metrics
 from backupd.operations.telling.wording import message
-from backupd.operations.telling.world import World, after_run
+from backupd.operations.telling.world import MonitorState, after_run
 from backupd.pages.status import StatusPage, render_status
 from backupd.planning.alarms.judging import Watch, judge
 from backupd.planning.alarms.notices import Manners, due, followed, said
@@ -31,8 +31,8 @@ from backupd.planning.alarms.notices import Manners, due, followed, said
 if TYPE_CHECKING:
     from backupd.clock import Clock
     from backupd.operations.service.jobs import JobKey
-    from backupd.operations.telling.ways.heartbeat import Pulse
-    from backupd.operations.telling.ways.people import Target
+    from backupd.operations.telling.ways.heartbeat import HeartbeatUrl
+    from backupd.operations.telling.ways.people import NotifyTarget
 
 _TURN = 60.0
 """Seconds without an event, after which time alone may have changed something."""
@@ -60,8 +60,8 @@ class Settings:
     manners: Manners
     timeout: float
     """Seconds that targets may take, all together."""
-    targets: tuple[Target, ...] = ()
-    pulses: tuple[Pulse, ...] = ()
+    targets: tuple[NotifyTarget, ...] = ()
+    pulses: tuple[HeartbeatUrl, ...] = ()
     listen: str | None = None
     textfile: Path | None = None
     page: Path | None = None
@@ -69,10 +69,10 @@ class Settings:
     """What is wrong with the settings themselves, a line each."""
 
 
-class Teller:
+class Monitor:
     """See the module. `turn` does the work; `start` has a thread call it."""
 
-    def __init__(self, settings: Callable[[], Settings], world: World, clock: Clock, log: Log) -> None:
+    def __init__(self, settings: Callable[[], Settings], world: MonitorState, clock: Clock, log: Log) -> None:
         """`settings` is asked again after each reload; it raises nothing."""
         self._read = settings
         self._settings = settings()
@@ -151,7 +151,7 @@ class Teller:
 
     def _take(self, done: JobDone) -> None:
         self.world = after_run(self.world, done)
-        if done.key.kind is Kind.OBSERVE and done.outcome in WELL:
+        if done.key.kind is JobKind.OBSERVE and done.outcome in WELL:
             self._well[done.key.region] = done.ended
 
     def _follow(self) -> None:
@@ -221,7 +221,7 @@ class Teller:
             region in self._well and now - self._well[region] <= within
             for region, within in self._settings.regions.items()
         )
-        return fresh and not any(alarm.severity is Severity.ERROR for alarm in self.world.alarms)
+        return fresh and not any(alarm.severity is AlarmSeverity.ERROR for alarm in self.world.alarms)
 
     def _show(self, now: datetime) -> None:
         settings = self._settings
@@ -261,7 +261,7 @@ class Teller:
         before = {alarm.key: alarm for alarm in self.world.alarms}
         for alarm in alarms:
             if alarm.key not in before:
-                level = "error" if alarm.severity is Severity.ERROR else "warning"
+                level = "error" if alarm.severity is AlarmSeverity.ERROR else "warning"
                 self._log.write(
                     level,
                     event="alarm",

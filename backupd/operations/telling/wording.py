@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 from typing import NamedTuple
 
 from backupd.model.amounts import human_duration
-from backupd.model.status import Severity
+from backupd.model.status import AlarmSeverity
 from backupd.planning.alarms.notices import About, Notice
 
 _SHOWN = 20
@@ -25,7 +25,7 @@ class Message(NamedTuple):
 def message(machine: str, notices: Sequence[Notice], now: datetime) -> Message:
     """One message of all these, worst first."""
     wrong = [notice for notice in notices if notice.about is not About.OVER]
-    grave = any(notice.alarm.severity is Severity.ERROR for notice in wrong)
+    grave = any(notice.alarm.severity is AlarmSeverity.ERROR for notice in wrong)
     first = notices[0].alarm
     more = f", and {len(notices) - 1} more" if len(notices) > 1 else ""
     title = f"backupd on {machine}: {first.region}: {first.code}{' is over' if not wrong else ''}{more}"

@@ -11,7 +11,7 @@ from msgspec.structs import replace as replaced
 
 from backupd.model.status import Alarm, JobFacts, RegionFacts, decode_regions
 from backupd.operations.service.host.facts import facts
-from backupd.operations.service.jobs import JobKey, Kind
+from backupd.operations.service.jobs import JobKey, JobKind
 from backupd.operations.telling.jobs import after
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ class Sent:
 
 
 @dataclass(frozen=True, slots=True)
-class World:
+class MonitorState:
     """What is known of regions and jobs."""
 
     since: datetime
@@ -58,11 +58,11 @@ class World:
                 for key, facts in self.jobs.items()
                 if key.region == name
             )
-            ordered = sorted(jobs, key=lambda job: list(Kind).index(Kind(job.kind)))
+            ordered = sorted(jobs, key=lambda job: list(JobKind).index(JobKind(job.kind)))
             region = self.regions.get(name) or RegionFacts(region=name, at=self.since)
             yield replaced(region, jobs=tuple(ordered))
 
-    def without(self, regions: frozenset[str]) -> World:
+    def without(self, regions: frozenset[str]) -> MonitorState:
         """No longer with these: they are not this daemon's any more."""
         return replace(
             self,
@@ -71,11 +71,11 @@ class World:
         )
 
 
-def after_run(world: World, done: JobDone) -> World:
+def after_run(world: MonitorState, done: JobDone) -> MonitorState:
     """The world after a run; what `observe` answered is how regions stand now."""
     key, outcome = done.key, done.outcome.value
     regions = dict(world.regions)
-    if key.kind is Kind.OBSERVE:
+    if key.kind is JobKind.OBSERVE:
         regions.update(_observed(done, world.regions.get(key.region)))
     amounts = dict(world.amounts)
     for name, number in facts(key.kind, done.answer).items():

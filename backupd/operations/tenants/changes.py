@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 
 from backupd.errors import UsageError
 from backupd.model.stored.ledger import REFERENCE, WHOLE
-from backupd.planning.deletion.window import Budget, dates
+from backupd.planning.deletion.window import DeletionBudget, dates
 from backupd.planning.lifecycle import commands
-from backupd.planning.lifecycle.commands import Dates
+from backupd.planning.lifecycle.commands import ClockDates
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -20,16 +20,16 @@ if TYPE_CHECKING:
     from backupd.model.ids import TenantId
     from backupd.model.stored.ledger import Event
     from backupd.operations.ledger import Book
-    from backupd.planning.lifecycle.lives import Life, Lives
+    from backupd.planning.lifecycle.lives import Incarnation, TenantStates
 
 
 @dataclass(frozen=True, slots=True)
-class Desk:
+class TenantDesk:
     """Where commands about a region's tenants are given."""
 
     book: Book
     clock: Clock
-    budget: Budget
+    budget: DeletionBudget
     release_within: timedelta
     own_clocks: frozenset[str]
     regions: frozenset[str] = field(default_factory=frozenset)
@@ -42,10 +42,10 @@ class Changed:
 
     events: list[Event]
     """None: it was so already."""
-    life: Life
+    life: Incarnation
 
 
-def unsubscribe(desk: Desk, tenant: TenantId, since: datetime | None = None, scope: str = WHOLE) -> Changed:
+def unsubscribe(desk: TenantDesk, tenant: TenantId, since: datetime | None = None, scope: str = WHOLE) -> Changed:
     """Mark a tenant; its dates run from `since`, or from now.
 
     Raises RefusedError when it is marked with other dates, UsageError for a future beginning or an unknown class.
@@ -55,23 +55,23 @@ def unsubscribe(desk: Desk, tenant: TenantId, since: datetime | None = None, sco
     return _append(desk, tenant, scope, lambda lives: commands.unsubscribe(lives, tenant, wanted, scope))
 
 
-def resubscribe(desk: Desk, tenant: TenantId, scope: str = WHOLE) -> Changed:
+def resubscribe(desk: TenantDesk, tenant: TenantId, scope: str = WHOLE) -> Changed:
     """Cancel a mark, or begin a new incarnation of a tenant that was purged."""
     return _append(desk, tenant, scope, lambda lives: commands.resubscribe(lives, tenant, scope))
 
 
-def erase(desk: Desk, tenant: TenantId, since: datetime | None = None, scope: str = WHOLE) -> Changed:
+def erase(desk: TenantDesk, tenant: TenantId, since: datetime | None = None, scope: str = WHOLE) -> Changed:
     """A request to erase, made at `since` or now: the purge is due at once.
 
     Raises RefusedError while a hold is in force.
     """
     asked = _past(desk, since)
     wanted = life_dates(desk, asked, early=True)
-    at_once = Dates(wanted.since, wanted.deadline, asked)
+    at_once = ClockDates(wanted.since, wanted.deadline, asked)
     return _append(desk, tenant, scope, lambda lives: commands.erase(lives, tenant, at_once, scope))
 
 
-def move(desk: Desk, tenant: TenantId, to: str, since: datetime | None = None) -> Changed:
+def move(desk: TenantDesk, tenant: TenantId, to: str, since: datetime | None = None) -> Changed:
     """The tenant lives in region `to` since then; here its own clock of a purge runs.
 
     Raises UsageError for a region that is not configured, or this one.
@@ -82,7 +82,7 @@ def move(desk: Desk, tenant: TenantId, to: str, since: datetime | None = None) -
     return _append(desk, tenant, WHOLE, lambda lives: commands.move(lives, tenant, wanted, to))
 
 
-def hold(desk: Desk, tenant: TenantId, reference: str, review: datetime) -> Changed:
+def hold(desk: TenantDesk, tenant: TenantId, reference: str, review: datetime) -> Changed:
     """Keep what there is of the tenant until the hold is released; `review` is when somebody looks at it again.
 
     Raises RefusedError when its purge has begun, UsageError for a review that is past.
@@ -97,7 +97,7 @@ def hold(desk: Desk, tenant: TenantId, reference: str, review: datetime) -> Chan
     return _append(desk, tenant, WHOLE, lambda lives: commands.hold(lives, tenant, reference, review))
 
 
-def release(desk: Desk, tenant: TenantId, reference: str) -> Changed:
+def release(desk: TenantDesk, tenant: TenantId, reference: str) -> Changed:
     """End a hold; what it kept beyond its date is purged in the next run, and gone when that has aged out everywhere.
 
     Raises RefusedError when there is no such hold.
@@ -107,7 +107,7 @@ def release(desk: Desk, tenant: TenantId, reference: str) -> Changed:
     return _append(desk, tenant, WHOLE, lambda lives: commands.release(lives, tenant, reference, due))
 
 
-def _append(desk: Desk, tenant: TenantId, scope: str, decide: Callable[[Lives], list[Event]]) -> Changed:
+def _append(desk: TenantDesk, tenant: TenantId, scope: str, decide: Callable[[TenantStates], list[Event]]) -> Changed:
     if scope != WHOLE and scope not in desk.own_clocks:
         raise UsageError(
             f'class "{scope}" has no dates of its own',
@@ -117,15 +117,15 @@ def _append(desk: Desk, tenant: TenantId, scope: str, decide: Callable[[Lives], 
     return Changed(events, desk.book.lives.current(tenant, scope))
 
 
-def _past(desk: Desk, since: datetime | None) -> datetime:
+def _past(desk: TenantDesk, since: datetime | None) -> datetime:
     now = desk.clock.now()
     if since is not None and since > now + desk.budget.clock:
         raise UsageError("that lies in the future", hint="Give the instant it happened; leave it out for now.")
     return since or now
 
 
-def life_dates(desk: Desk, since: datetime, *, early: bool) -> Dates:
+def life_dates(desk: TenantDesk, since: datetime, *, early: bool) -> ClockDates:
     """The dates of a clock that starts at `since`, under the region's budget."""
     found = dates(since, desk.budget, early=early)
     # Who asked to be erased is not put off until the end of the window.
-    return Dates(since, min(found.deadline, found.gone_by) if early else found.deadline, found.purge_by)
+    return ClockDates(since, min(found.deadline, found.gone_by) if early else found.deadline, found.purge_by)

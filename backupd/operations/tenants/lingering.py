@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import TYPE_CHECKING
 
-from backupd.catalog.memory.census import Census
+from backupd.catalog.memory.census import KeyringCache
 from backupd.errors import UNSOUND
 from backupd.model.instants import parse_stamp
 
@@ -31,14 +31,16 @@ def find_lingering(keeper: Keeper, purged: Mapping[TenantId, datetime]) -> set[T
             except UNSOUND:
                 continue
             newest[record.database, record.member] = record
-        with Census.opened(keeper.census(name), keeper.repository) as census:
+        with KeyringCache.opened(keeper.census(name), keeper.repository) as census:
             census.refresh(repository)
             for record in newest.values():
                 found |= _in_record(keeper, census, record, purged)
     return found
 
 
-def _in_record(keeper: Keeper, census: Census, record: Record, purged: Mapping[TenantId, datetime]) -> set[TenantId]:
+def _in_record(
+    keeper: Keeper, census: KeyringCache, record: Record, purged: Mapping[TenantId, datetime]
+) -> set[TenantId]:
     exported = parse_stamp(record.exported)
     named = {segment for segment, _, _ in record.parts}
     return {

@@ -9,7 +9,7 @@ from backupd.errors import RefusedError, UsageError
 from backupd.model.stored.ledger import WHOLE
 from backupd.operations.tenants.changes import life_dates
 from backupd.planning.lifecycle import commands
-from backupd.planning.lifecycle.commands import Dates
+from backupd.planning.lifecycle.commands import ClockDates
 from backupd.planning.lifecycle.lives import State
 
 if TYPE_CHECKING:
@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 
     from backupd.model.ids import TenantId
     from backupd.model.stored.ledger import Event
-    from backupd.operations.tenants.changes import Desk
-    from backupd.planning.lifecycle.lives import Lives
+    from backupd.operations.tenants.changes import TenantDesk
+    from backupd.planning.lifecycle.lives import TenantStates
     from backupd.postgres.lifecycle import TenantDates
     from backupd.seal.keys.tags import TenantTags
 
@@ -37,14 +37,14 @@ class Synced:
     """Tenants whose row asks for what is not possible, and why; the others' changes were made."""
 
 
-def sync(desk: Desk, tags: TenantTags, rows: Sequence[TenantDates]) -> Synced:
+def sync(desk: TenantDesk, tags: TenantTags, rows: Sequence[TenantDates]) -> Synced:
     """Append what the rows change. A tenant without a row is left as it is: silence is no request.
 
     Raises what `Book.append` raises.
     """
     refused: dict[TenantId, str] = {}
 
-    def decide(lives: Lives) -> list[Event]:
+    def decide(lives: TenantStates) -> list[Event]:
         refused.clear()
         events: list[Event] = []
         for row in rows:
@@ -58,7 +58,7 @@ def sync(desk: Desk, tags: TenantTags, rows: Sequence[TenantDates]) -> Synced:
     return Synced(len(rows), desk.book.append(decide), refused)
 
 
-def _of(desk: Desk, lives: Lives, tenant: TenantId, row: TenantDates) -> list[Event]:
+def _of(desk: TenantDesk, lives: TenantStates, tenant: TenantId, row: TenantDates) -> list[Event]:
     scope = row.data_class or WHOLE
     if scope != WHOLE and scope not in desk.own_clocks:
         raise UsageError(f'class "{scope}" has no dates of its own')
@@ -67,7 +67,7 @@ def _of(desk: Desk, lives: Lives, tenant: TenantId, row: TenantDates) -> list[Ev
         raise UsageError("a date lies in the future")
     if row.erase_requested_at is not None:
         wanted = life_dates(desk, row.erase_requested_at, early=True)
-        at_once = Dates(row.unsubscribed_at or wanted.since, wanted.deadline, row.erase_requested_at, QUERY)
+        at_once = ClockDates(row.unsubscribed_at or wanted.since, wanted.deadline, row.erase_requested_at, QUERY)
         return commands.erase(lives, tenant, at_once, scope)
     if row.moved_to is not None:
         if row.moved_to not in desk.regions:
@@ -82,7 +82,7 @@ def _of(desk: Desk, lives: Lives, tenant: TenantId, row: TenantDates) -> list[Ev
     return commands.resubscribe(lives, tenant, scope)
 
 
-def _unsubscribed(desk: Desk, lives: Lives, tenant: TenantId, scope: str, since: datetime) -> list[Event]:
+def _unsubscribed(desk: TenantDesk, lives: TenantStates, tenant: TenantId, scope: str, since: datetime) -> list[Event]:
     wanted = life_dates(desk, since, early=False)._replace(by=QUERY)
     life = lives.current(tenant, scope)
     if life.state is State.MARKED and life.clock is not None and life.clock.cause == "unsubscribed":

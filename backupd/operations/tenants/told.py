@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
-from backupd.planning.lifecycle.lives import Life, Lives, State
+from backupd.planning.lifecycle.lives import Incarnation, State, TenantStates
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True)
-class Standing:
+class TenantStanding:
     """One life in one line."""
 
     tenant: TenantId
@@ -46,10 +46,10 @@ class Happened:
     event: Event
 
 
-def standing(lives: Lives, life: Life, now: datetime, gap: timedelta) -> Standing:
+def standing(lives: TenantStates, life: Incarnation, now: datetime, gap: timedelta) -> TenantStanding:
     """One life as it stands; `gap` is the longest that may pass between two runs of the keeper."""
     clock, purge = life.clock, life.purge
-    return Standing(
+    return TenantStanding(
         tenant=life.key.tenant,
         incarnation=life.key.incarnation,
         scope=life.key.scope,
@@ -65,7 +65,7 @@ def standing(lives: Lives, life: Life, now: datetime, gap: timedelta) -> Standin
     )
 
 
-def standings(lives: Lives, now: datetime, gap: timedelta) -> list[Standing]:
+def standings(lives: TenantStates, now: datetime, gap: timedelta) -> list[TenantStanding]:
     """Every life the ledger speaks of; those that are late first, then by the next date."""
     told = [standing(lives, life, now, gap) for life in lives.lives.values()]
     far = datetime.max.replace(tzinfo=now.tzinfo)
@@ -82,13 +82,13 @@ def history(book: Book, tenant: TenantId) -> list[Happened]:
     ]
 
 
-def lives_of(lives: Lives, tenant: TenantId) -> Iterator[Life]:
+def lives_of(lives: TenantStates, tenant: TenantId) -> Iterator[Incarnation]:
     """The tenant's lives; one that the ledger does not know is active."""
     found = lives.of(tenant)
     yield from found or [lives.current(tenant)]
 
 
-def _overdue(lives: Lives, life: Life, now: datetime, gap: timedelta) -> str | None:
+def _overdue(lives: TenantStates, life: Incarnation, now: datetime, gap: timedelta) -> str | None:
     if life.clock is None or lives.held(life.key.tenant):
         return None
     if life.purge is None:

@@ -14,18 +14,18 @@ if TYPE_CHECKING:
     from backupd.model.ids import ClassTag, GenerationId, ObjectHash, Pseudonym, SnapshotName
     from backupd.operations.verify.documents import Documents, Said
     from backupd.planning.deletion.explained import Explained
-    from backupd.planning.verify import Finding, Key
+    from backupd.planning.verify import ContainerKey, Mismatch
 
 
 @dataclass(frozen=True, slots=True)
 class Judged:
     """One generation's absences under one state of the ledger."""
 
-    findings: list[Finding]
+    findings: list[Mismatch]
     """Absences nothing explains."""
     keyless: frozenset[Pseudonym]
     """Segments among them whose key is gone."""
-    excused: frozenset[Key]
+    excused: frozenset[ContainerKey]
     """Containers that are missing, and may be."""
     aged: int
     """Parts among them that went with the age of their class."""
@@ -37,9 +37,9 @@ class Absences:
 
     generation: GenerationId
     documents: Documents
-    packs: Mapping[Key, Iterable[tuple[ObjectHash, int]]]
+    packs: Mapping[ContainerKey, Iterable[tuple[ObjectHash, int]]]
     """What the parts that were read name."""
-    missing: dict[Key, Finding] = field(default_factory=dict)
+    missing: dict[ContainerKey, Mismatch] = field(default_factory=dict)
     """Containers that are needed, and not there."""
 
     @property
@@ -70,14 +70,16 @@ class _Index:
         self._explained = explained
         self._classes: dict[Pseudonym, ClassTag] = absences.documents.classes() if explained.aged else {}
         missing = absences.missing.keys()
-        self._namers: dict[Key, set[Key]] = {key: {key} & absences.documents.parts.keys() for key in missing}
+        self._namers: dict[ContainerKey, set[ContainerKey]] = {
+            key: {key} & absences.documents.parts.keys() for key in missing
+        }
         for part, packs in absences.packs.items():
             for sha256, _ in packs:
                 key = part._replace(sha256=sha256)
                 if key in self._namers:
                     self._namers[key].add(part)
         wanted = {part for namers in self._namers.values() for part in namers}
-        self._records: dict[Key, list[tuple[SnapshotName, Said]]] = {part: [] for part in wanted}
+        self._records: dict[ContainerKey, list[tuple[SnapshotName, Said]]] = {part: [] for part in wanted}
         self._users: dict[Pseudonym, set[SnapshotName]] = {segment: set() for segment in absences.documents.keyless}
         for name, said in absences.documents.said.items():
             for key in said.parts:
@@ -86,7 +88,7 @@ class _Index:
                 if key.segment in self._users:
                     self._users[key.segment].add(name)
 
-    def excuses(self, key: Key) -> bool:
+    def excuses(self, key: ContainerKey) -> bool:
         """Whether a container may be missing: purged, or no snapshot that needs it has to have it still."""
         if self._explained.is_purged(self._generation, key.segment):
             return True
@@ -99,7 +101,7 @@ class _Index:
     def excuses_key(self, segment: Pseudonym) -> bool:
         return self._explained.is_purged(self._generation, segment) or self._users[segment] <= self._explained.expired
 
-    def aged(self, part: Key) -> bool:
+    def aged(self, part: ContainerKey) -> bool:
         """Whether it is the age of its class that excuses a part."""
         return any(self._aged(part.segment, said) for _, said in self._records[part])
 

@@ -9,7 +9,7 @@ import msgspec
 
 from backupd.catalog.parts import read_entries
 from backupd.catalog.reading.blocks import Blocks
-from backupd.catalog.reading.containers import ContainerRef, Containers
+from backupd.catalog.reading.containers import ContainerCache, ContainerRef
 from backupd.catalog.reading.content import Content, ContentReader, file_content, table_content
 from backupd.errors import DamageError
 from backupd.model.stored.manifest import FileEntry, SegmentEntry, TableEntry
@@ -23,10 +23,10 @@ if TYPE_CHECKING:
     from backupd.catalog.keys import SecretKeys
     from backupd.catalog.repository import Repository
     from backupd.model.ids import GenerationId, Pseudonym
-    from backupd.planning.verify import Key
+    from backupd.planning.verify import ContainerKey
 
 
-class Contents:
+class ContentChecker:
     """Checks the content of one generation's parts. A context manager, for one thread.
 
     A table that one segment's parts hold unchanged is read once: the same runs and the same digests are the same rows.
@@ -36,7 +36,7 @@ class Contents:
         self._repository = repository.info().repository
         self._generation = generation
         self._keys = keys
-        self._containers = Containers(repository.store, lambda segment: keys[segment].secret)
+        self._containers = ContainerCache(repository.store, lambda segment: keys[segment].secret)
         self._blocks = Blocks(threads=threads)
         self._reader = ContentReader(self._containers, self._blocks)
         self._segment: Pseudonym | None = None
@@ -50,7 +50,7 @@ class Contents:
     ) -> None:
         self._blocks.close()
 
-    def check(self, key: Key, size: int) -> tuple[int, int]:
+    def check(self, key: ContainerKey, size: int) -> tuple[int, int]:
         """The rows and bytes of COPY text a part's manifest lists, after comparing all its content with it.
 
         Parts are best given segment by segment. Raises DamageError naming the object and its segment.

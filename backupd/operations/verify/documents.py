@@ -9,7 +9,7 @@ from backupd.catalog import layout
 from backupd.errors import UNSOUND, DamageError, ObjectMissingError
 from backupd.model.instants import parse_stamp
 from backupd.model.stored.documents import REDUCED
-from backupd.planning.verify import Finding, Key, Wanted
+from backupd.planning.verify import ContainerKey, Mismatch, Wanted
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -27,7 +27,7 @@ class Said:
     """What one record says that is held against the rest."""
 
     exported: datetime
-    parts: list[Key]
+    parts: list[ContainerKey]
     totals: Totals | None
     """None: they are those of the record this one is a part of."""
 
@@ -38,14 +38,14 @@ class Documents:
 
     previous: dict[SnapshotName, SnapshotName | None] = field(default_factory=dict)
     """Of every record, also of unreadable ones (None)."""
-    parts: dict[Key, Wanted] = field(default_factory=dict)
+    parts: dict[ContainerKey, Wanted] = field(default_factory=dict)
     """Every part a record names, once."""
     said: dict[SnapshotName, Said] = field(default_factory=dict)
     keyrings: list[Keyring] = field(default_factory=list)
-    findings: list[Finding] = field(default_factory=list)
-    vanished: dict[SnapshotName, Finding] = field(default_factory=dict)
+    findings: list[Mismatch] = field(default_factory=list)
+    vanished: dict[SnapshotName, Mismatch] = field(default_factory=dict)
     """Records that were listed, and gone when they were read."""
-    keyless: dict[Pseudonym, Finding] = field(default_factory=dict)
+    keyless: dict[Pseudonym, Mismatch] = field(default_factory=dict)
     """Segments that records need and no keyring has a key of."""
 
     def classes(self) -> dict[Pseudonym, ClassTag]:
@@ -78,7 +78,7 @@ def read_documents(
         try:
             documents.keyrings.append(repository.keyring(where))
         except UNSOUND as error:
-            documents.findings.append(Finding(where, error.message))
+            documents.findings.append(Mismatch(where, error.message))
     documents.keyless.update(_keyless(documents))
     return documents
 
@@ -91,27 +91,29 @@ def _read_record(
     try:
         record = repository.record(name, generation)
     except ObjectMissingError as error:
-        documents.vanished[name] = Finding(where, error.message)
+        documents.vanished[name] = Mismatch(where, error.message)
         return
     except UNSOUND as error:
-        documents.findings.append(Finding(where, error.message))
+        documents.findings.append(Mismatch(where, error.message))
         return
     documents.previous[name] = record.previous
     try:
         chain.require(record.ledger, where)
     except DamageError as error:
-        documents.findings.append(Finding(where, error.message))
-    keys: list[Key] = []
+        documents.findings.append(Mismatch(where, error.message))
+    keys: list[ContainerKey] = []
     for segment, sha256, size in record.parts:
-        wanted = documents.parts.setdefault(Key(segment, sha256), Wanted(Key(segment, sha256), size, where))
+        wanted = documents.parts.setdefault(
+            ContainerKey(segment, sha256), Wanted(ContainerKey(segment, sha256), size, where)
+        )
         if wanted.size != size:
-            documents.findings.append(Finding(where, f"disagrees with '{wanted.by}' on the size of a part", segment))
+            documents.findings.append(Mismatch(where, f"disagrees with '{wanted.by}' on the size of a part", segment))
         keys.append(wanted.key)
     totals = None if REDUCED in record.extra else record.totals
     documents.said[name] = Said(parse_stamp(record.exported), keys, totals)
 
 
-def _keyless(documents: Documents) -> Iterable[tuple[Pseudonym, Finding]]:
+def _keyless(documents: Documents) -> Iterable[tuple[Pseudonym, Mismatch]]:
     listed: set[Pseudonym] = {segment for keyring in documents.keyrings for segment, _ in keyring.index}
     shredded: dict[Pseudonym, str] = {
         segment: keyring.where for keyring in documents.keyrings for segment in keyring.shredded
@@ -119,7 +121,7 @@ def _keyless(documents: Documents) -> Iterable[tuple[Pseudonym, Finding]]:
     by_segment = {wanted.key.segment: wanted.by for wanted in documents.parts.values()}
     for segment, by in sorted(by_segment.items()):
         if segment not in listed:
-            yield segment, Finding(by, "names a segment that no keyring of its generation lists", segment)
+            yield segment, Mismatch(by, "names a segment that no keyring of its generation lists", segment)
         elif segment in shredded:
             message = "lacks the key of a segment, and no ledger says it was purged"
-            yield segment, Finding(shredded[segment], message, segment)
+            yield segment, Mismatch(shredded[segment], message, segment)

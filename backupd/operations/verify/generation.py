@@ -10,11 +10,11 @@ from backupd.catalog.memory.checked import CONTENT, READ
 from backupd.errors import UNSOUND, ObjectMissingError
 from backupd.operations.phases import Phases
 from backupd.operations.verify.absences import Absences
-from backupd.operations.verify.contents import Contents
+from backupd.operations.verify.contents import ContentChecker
 from backupd.operations.verify.documents import Documents, read_documents
-from backupd.operations.verify.reading import Containers
+from backupd.operations.verify.reading import ContainerChecker
 from backupd.parallel import in_parallel
-from backupd.planning.verify import Candidate, Finding, Key, Stored, Wanted, choose, compare
+from backupd.planning.verify import ContainerKey, Mismatch, ReadCandidate, Stored, Wanted, choose, compare
 from backupd.trace import Progress
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from backupd.catalog.repository import Repository
     from backupd.errors import BackupdError
     from backupd.model.ids import GenerationId, ObjectHash, ObjectName, Pseudonym, SnapshotName
-    from backupd.operations.verify.ledger import History
+    from backupd.operations.verify.ledger import LedgerHistory
     from backupd.operations.verify.values import Scope, Tools
     from backupd.seal.containers.container import Header
 
@@ -43,12 +43,12 @@ class GenerationCheck:
         self._checked = checked
         self._scope = scope
         self._tools = tools
-        self._containers = Containers(repository.store, repository.info().repository, generation)
-        self._packs: dict[Key, list[tuple[ObjectHash, int]]] = {}
-        self._whole: set[Key] = set()
-        self._damaged: set[Key] = set()
+        self._containers = ContainerChecker(repository.store, repository.info().repository, generation)
+        self._packs: dict[ContainerKey, list[tuple[ObjectHash, int]]] = {}
+        self._whole: set[ContainerKey] = set()
+        self._damaged: set[ContainerKey] = set()
         self._absences = Absences(generation, Documents(), self._packs)
-        self.findings: list[Finding] = []
+        self.findings: list[Mismatch] = []
         self.orphans: list[Stored] = []
         self.proven: list[SnapshotName] = []
         self.parts = self.packs = self.size = 0
@@ -56,7 +56,7 @@ class GenerationCheck:
         self.purged = self.unpurged = self.aged = 0
 
     def run(
-        self, records: Iterable[SnapshotName], keyrings: Iterable[ObjectName], history: History
+        self, records: Iterable[SnapshotName], keyrings: Iterable[ObjectName], history: LedgerHistory
     ) -> dict[SnapshotName, SnapshotName | None]:
         """Check everything; returns each record with the one it was written after."""
         # 1. What records and keyrings say.
@@ -97,7 +97,7 @@ class GenerationCheck:
             keys.require(key.segment)
         return keys
 
-    def _compare(self, wanted: Iterable[Wanted], stored: dict[Key, Stored]) -> dict[Key, Stored]:
+    def _compare(self, wanted: Iterable[Wanted], stored: dict[ContainerKey, Stored]) -> dict[ContainerKey, Stored]:
         result = compare(wanted, stored)
         self._damaged |= result.damaged
         for key, finding in result.findings.items():
@@ -107,7 +107,7 @@ class GenerationCheck:
                 self.findings.append(finding)
         return result.sound
 
-    def _read_headers(self, parts: dict[Key, Stored]) -> list[Wanted]:
+    def _read_headers(self, parts: dict[ContainerKey, Stored]) -> list[Wanted]:
         wanted: list[Wanted] = []
         for (key, place), result in self._each(self._containers.header, list(parts.items())):
             header = self._header_of(key, place, result)
@@ -115,16 +115,16 @@ class GenerationCheck:
                 del parts[key]
                 continue
             self._packs[key] = header.packs
-            wanted += [Wanted(Key(key.segment, sha256), size, place.name) for sha256, size in header.packs]
+            wanted += [Wanted(ContainerKey(key.segment, sha256), size, place.name) for sha256, size in header.packs]
         return wanted
 
-    def _look_at_orphans(self, places: list[tuple[Key, Stored]], gone: frozenset[Pseudonym]) -> None:
+    def _look_at_orphans(self, places: list[tuple[ContainerKey, Stored]], gone: frozenset[Pseudonym]) -> None:
         """Nothing needs them, but what lies in a segment's folder must be that segment's: a purge relies on it."""
         for (key, place), result in self._each(self._containers.header, places):
             if self._header_of(key, place, result) is not None and key.segment not in gone:
                 self.orphans.append(place)
 
-    def _header_of(self, key: Key, place: Stored, result: Future[tuple[Header, bool]]) -> Header | None:
+    def _header_of(self, key: ContainerKey, place: Stored, result: Future[tuple[Header, bool]]) -> Header | None:
         try:
             header, whole = result.result()
         except UNSOUND as error:
@@ -134,10 +134,10 @@ class GenerationCheck:
             self._passed(key)
         return header
 
-    def _read_bytes(self, needed: dict[Key, Stored], keys: SecretKeys | None) -> None:
+    def _read_bytes(self, needed: dict[ContainerKey, Stored], keys: SecretKeys | None) -> None:
         times = self._checked.times(READ, (key.segment for key in needed))
         chosen = choose(
-            [Candidate(key, place.size, times.get(key)) for key, place in needed.items()], self._scope.share
+            [ReadCandidate(key, place.size, times.get(key)) for key, place in needed.items()], self._scope.share
         )
         region = self._repository.info().region
         total = sum(candidate.weight for candidate in chosen)
@@ -156,20 +156,20 @@ class GenerationCheck:
         self.read = len(self._whole)
         self.read_size = sum(place.size for key, place in needed.items() if key in self._whole)
 
-    def _read(self, key: Key, place: Stored, keys: SecretKeys | None) -> None:
+    def _read(self, key: ContainerKey, place: Stored, keys: SecretKeys | None) -> None:
         if keys is not None and key.segment in keys:
             chunk_key = keys.chunk_keys[self._generation]
             self._containers.open(key, place, keys[key.segment].secret, chunk_key, self._tools.scratch)
         elif key not in self._whole:  # a small one was read whole for its header
             self._containers.check(key, place)
 
-    def _read_contents(self, documents: Documents, parts: dict[Key, Stored], keys: SecretKeys) -> None:
+    def _read_contents(self, documents: Documents, parts: dict[ContainerKey, Stored], keys: SecretKeys) -> None:
         times = self._checked.times(CONTENT, (key.segment for key in parts))
         sound = [key for key in parts if key.segment in keys and not self._damaged & self._containers_of(key)]
         weights = {key: parts[key].size + sum(size for _, size in self._packs[key]) for key in sound}
-        chosen = choose([Candidate(key, weights[key], times.get(key)) for key in sound], self._scope.share)
-        amounts: dict[Key, tuple[int, int]] = {}
-        with Contents(self._repository, self._generation, keys, self._tools.threads) as contents:
+        chosen = choose([ReadCandidate(key, weights[key], times.get(key)) for key in sound], self._scope.share)
+        amounts: dict[ContainerKey, tuple[int, int]] = {}
+        with ContentChecker(self._repository, self._generation, keys, self._tools.threads) as contents:
             for key in sorted(candidate.key for candidate in chosen):
                 try:
                     amounts[key] = contents.check(key, parts[key].size)
@@ -180,18 +180,18 @@ class GenerationCheck:
         self.opened = len(amounts)
         self._compare_totals(documents, amounts)
 
-    def _containers_of(self, part: Key) -> set[Key]:
-        return {part, *(Key(part.segment, sha256) for sha256, _ in self._packs[part])}
+    def _containers_of(self, part: ContainerKey) -> set[ContainerKey]:
+        return {part, *(ContainerKey(part.segment, sha256) for sha256, _ in self._packs[part])}
 
-    def _compare_totals(self, documents: Documents, amounts: dict[Key, tuple[int, int]]) -> None:
+    def _compare_totals(self, documents: Documents, amounts: dict[ContainerKey, tuple[int, int]]) -> None:
         for name, said in documents.said.items():
             if said.totals is not None and all(key in amounts for key in said.parts):
                 rows, size = (sum(amounts[key][at] for key in said.parts) for at in (0, 1))
                 if (rows, size) != (said.totals.rows, said.totals.bytes):
                     where = layout.record_name(self._generation, name)
-                    self.findings.append(Finding(where, "does not have as many rows in its parts as it says"))
+                    self.findings.append(Mismatch(where, "does not have as many rows in its parts as it says"))
 
-    def _settle(self, documents: Documents, needed: dict[Key, Stored], history: History) -> None:
+    def _settle(self, documents: Documents, needed: dict[ContainerKey, Stored], history: LedgerHistory) -> None:
         """Judge what is missing by the ledger as it is by now; then which snapshots are proven."""
         if self._absences.any:
             history.refresh()
@@ -212,21 +212,21 @@ class GenerationCheck:
                 self.proven.append(name)
 
     def _each(
-        self, function: Callable[[Key, Stored], R], places: Iterable[tuple[Key, Stored]]
-    ) -> Iterator[tuple[tuple[Key, Stored], Future[R]]]:
+        self, function: Callable[[ContainerKey, Stored], R], places: Iterable[tuple[ContainerKey, Stored]]
+    ) -> Iterator[tuple[tuple[ContainerKey, Stored], Future[R]]]:
         return in_parallel(lambda place: function(*place), places, self._tools.threads)
 
-    def _passed(self, key: Key) -> None:
+    def _passed(self, key: ContainerKey) -> None:
         self._whole.add(key)
         self._checked.remember(READ, key, self._tools.clock.now().timestamp())
 
-    def _found(self, key: Key, place: Stored, error: BackupdError) -> None:
+    def _found(self, key: ContainerKey, place: Stored, error: BackupdError) -> None:
         """Damage: told once, and looked at first the next time."""
         self._damaged.add(key)
         self._whole.discard(key)
         for what in (READ, CONTENT):
             self._checked.forget(what, key)
-        finding = Finding(place.name, error.message, key.segment)
+        finding = Mismatch(place.name, error.message, key.segment)
         if isinstance(error, ObjectMissingError):
             self._absences.missing[key] = finding
         else:

@@ -16,7 +16,7 @@ from backupd.parallel import in_parallel
 from backupd.planning.deletion.explained import explained
 from backupd.planning.deletion.proven import proven_on
 from backupd.planning.deletion.rekeyed import standing_recipients
-from backupd.planning.verify import Finding
+from backupd.planning.verify import Mismatch
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from backupd.model.ids import SnapshotName
     from backupd.model.stored.ledger import Event
     from backupd.operations.ledger import Book
-    from backupd.planning.lifecycle.lives import Lives
+    from backupd.planning.lifecycle.lives import TenantStates
     from backupd.seal.keys.opening import Keyring
     from backupd.store.base import Store
 
@@ -38,7 +38,7 @@ class LedgerSeen:
 
     chain: Chain
     """The store's entries up to the first that is wrong; this machine's own, where those are more."""
-    findings: tuple[Finding, ...]
+    findings: tuple[Mismatch, ...]
     """What is wrong with the store's; empty when it holds all that is known of it, and nothing else."""
 
 
@@ -47,16 +47,16 @@ def look_at_ledger(repository: Repository, own: Store | None, threads: int = 8) 
 
     Nothing is written. Raises what `repository.info()` raises, and the store's errors.
     """
-    findings: list[Finding] = []
+    findings: list[Mismatch] = []
     known = _own_copy(repository, own, findings)
     chain = _of_store(repository, known, threads, findings)
     if not findings and len(chain.links) < len(known.links):
         where = layout.entry_name(len(chain.links) + 1)
-        findings.append(Finding(where, "is missing, and this machine's own copy of the ledger has it"))
+        findings.append(Mismatch(where, "is missing, and this machine's own copy of the ledger has it"))
     return LedgerSeen(known if len(known.links) > len(chain.links) else chain, tuple(findings))
 
 
-class History:
+class LedgerHistory:
     """What a store's ledger says of what is missing there. For one thread."""
 
     def __init__(self, repository: Repository, seen: LedgerSeen, store: str | None) -> None:
@@ -67,13 +67,13 @@ class History:
         self.explained = explained(self.chain.entries(), store)
         self._sealed_to = standing_recipients(self.chain.entries(), store) if store is not None else None
 
-    def wrongly_sealed(self, keyrings: Iterable[Keyring]) -> list[Finding]:
+    def wrongly_sealed(self, keyrings: Iterable[Keyring]) -> list[Mismatch]:
         """Keyrings sealed to others than a rekeying of this store left them sealed to."""
         wrong = [keyring for keyring in keyrings if not self._rightly(keyring)]
         if wrong:
             self.refresh()
         message = "is not sealed to the recipients that the ledger's last rekeying names"
-        return [Finding(keyring.where, message) for keyring in wrong if not self._rightly(keyring)]
+        return [Mismatch(keyring.where, message) for keyring in wrong if not self._rightly(keyring)]
 
     def _rightly(self, keyring: Keyring) -> bool:
         # A run under way then may have published its keyring later.
@@ -101,7 +101,7 @@ def note_proven(book: Book, store: str, proven: Collection[SnapshotName]) -> lis
     """
     new: list[SnapshotName] = []
 
-    def decide(_: Lives) -> list[Event]:
+    def decide(_: TenantStates) -> list[Event]:
         new[:] = sorted(set(proven) - proven_on(book.chain.entries(), store))
         return [Verified(store=store, snapshots=list(new))] if new else []
 
@@ -109,7 +109,7 @@ def note_proven(book: Book, store: str, proven: Collection[SnapshotName]) -> lis
     return new
 
 
-def _own_copy(repository: Repository, own: Store | None, findings: list[Finding]) -> Chain:
+def _own_copy(repository: Repository, own: Store | None, findings: list[Mismatch]) -> Chain:
     info = repository.info()
     empty = Chain(info.region, info.repository)
     if own is None:
@@ -117,11 +117,11 @@ def _own_copy(repository: Repository, own: Store | None, findings: list[Finding]
     try:
         return read_chain(own, empty, repository.keepers)[0]
     except UNSOUND as error:
-        findings.append(Finding(layout.LEDGER, f"in this machine's own copy cannot be believed: {error.message}"))
+        findings.append(Mismatch(layout.LEDGER, f"in this machine's own copy cannot be believed: {error.message}"))
         return empty
 
 
-def _of_store(repository: Repository, known: Chain, threads: int, findings: list[Finding]) -> Chain:
+def _of_store(repository: Repository, known: Chain, threads: int, findings: list[Mismatch]) -> Chain:
     """The store's entries up to the first that is wrong."""
     info = repository.info()
     chain = Chain(info.region, info.repository)
@@ -132,16 +132,16 @@ def _of_store(repository: Repository, known: Chain, threads: int, findings: list
         place = len(chain.links) + 1
         if seq != place:
             message = "is missing, and other entries of the ledger are there"
-            findings.append(Finding(layout.entry_name(place), message))
+            findings.append(Mismatch(layout.entry_name(place), message))
             return chain
         try:
             longer = chain.extended(result.result(), repository.keepers)
         except UNSOUND as error:
-            findings.append(Finding(layout.entry_name(seq), error.message))
+            findings.append(Mismatch(layout.entry_name(seq), error.message))
             return chain
         if seq <= len(known.links) and longer.links[-1] != known.links[seq - 1]:
             message = "is not the entry that this machine's own copy of the ledger has"
-            findings.append(Finding(layout.entry_name(seq), message))
+            findings.append(Mismatch(layout.entry_name(seq), message))
             return chain
         chain = longer
     return chain

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from backupd.model.ids import GenerationId, Pseudonym, RepositoryId
-    from backupd.planning.verify import Key, Stored
+    from backupd.planning.verify import ContainerKey, Stored
     from backupd.store.base import Store
 
 _FIRST = 64 << 10
@@ -31,7 +31,7 @@ _FIRST = 64 << 10
 _PIECE = 4 << 20
 
 
-class Containers:
+class ContainerChecker:
     """Looks at one generation's containers. For several threads at once."""
 
     def __init__(self, store: Store, repository: RepositoryId, generation: GenerationId) -> None:
@@ -39,7 +39,7 @@ class Containers:
         self._repository = repository
         self._generation = generation
 
-    def header(self, key: Key, stored: Stored) -> tuple[Header, bool]:
+    def header(self, key: ContainerKey, stored: Stored) -> tuple[Header, bool]:
         """The clear header, and whether the whole object was small enough to be read and checked with it.
 
         Raises DamageError when kind, place or hash are not what the name says, RefusedError, ObjectMissingError.
@@ -57,14 +57,14 @@ class Containers:
         self._check_place(header, key, stored)
         return header, whole
 
-    def check(self, key: Key, stored: Stored) -> None:
+    def check(self, key: ContainerKey, stored: Stored) -> None:
         """Read the whole object and compare its hash with its name; needs no key.
 
         Raises DamageError, RefusedError, ObjectMissingError.
         """
         self._fetch(key, stored, sink=None)
 
-    def open(self, key: Key, stored: Stored, secret: bytes, chunk_key: bytes, scratch: Path) -> None:
+    def open(self, key: ContainerKey, stored: Stored, secret: bytes, chunk_key: bytes, scratch: Path) -> None:
         """As `check`, then open every block and compare every chunk with its id."""
         with contextlib.ExitStack() as stack:
             file: IO[bytes] = stack.enter_context(tempfile.SpooledTemporaryFile(max_size=_PIECE, dir=str(scratch)))
@@ -79,7 +79,7 @@ class Containers:
             for index in range(len(reader.blocks)):
                 _check_chunks(reader, index, chunk_key, key.segment)
 
-    def _fetch(self, key: Key, stored: Stored, sink: IO[bytes] | None) -> None:
+    def _fetch(self, key: ContainerKey, stored: Stored, sink: IO[bytes] | None) -> None:
         digest, offset = hashlib.sha256(), 0
         while offset < stored.size:
             piece = self._store.get(stored.name, offset, min(_PIECE, stored.size - offset))
@@ -92,7 +92,7 @@ class Containers:
         if digest.hexdigest() != key.sha256:
             raise DamageError(f"'{stored.name}' does not have the hash its name says")
 
-    def _check_place(self, header: Header, key: Key, stored: Stored) -> None:
+    def _check_place(self, header: Header, key: ContainerKey, stored: Stored) -> None:
         if header.context != ContainerContext(self._repository, self._generation, key.segment):
             raise DamageError(f"'{stored.name}' belongs to another segment, generation or repository")
         if header.kind != stored.kind:

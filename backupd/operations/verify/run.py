@@ -10,9 +10,9 @@ from backupd.catalog.ledger import listed
 from backupd.model.ids import ObjectName
 from backupd.operations.phases import Phases
 from backupd.operations.verify.generation import GenerationCheck
-from backupd.operations.verify.ledger import History, look_at_ledger
+from backupd.operations.verify.ledger import LedgerHistory, look_at_ledger
 from backupd.operations.verify.values import Scope, Tools, Verification
-from backupd.planning.verify import Finding, broken_links
+from backupd.planning.verify import Mismatch, broken_links
 from backupd.trace import PhaseDone
 
 if TYPE_CHECKING:
@@ -44,9 +44,9 @@ def verify(repository: Repository, checked: Checked, scope: Scope, tools: Tools)
         others = _Others(checked.take_listing(repository.store.list(ObjectName(""))))
     # 3. The ledger, after both: what it does not explain was removed by nobody who may.
     seen = look_at_ledger(repository, tools.own_ledger, tools.threads)
-    history = History(repository, seen, tools.store)
+    history = LedgerHistory(repository, seen, tools.store)
     # 4. One generation after the other, so that memory holds one.
-    findings: list[Finding] = list(seen.findings)
+    findings: list[Mismatch] = list(seen.findings)
     previous: dict[SnapshotName, SnapshotName | None] = {}
     checks: list[GenerationCheck] = []
     for generation in sorted({*by_generation, *others.keyrings, *checked.generations()}):
@@ -95,11 +95,11 @@ class _Others:
         self.foreign: list[ObjectName] = []
         for info in found:
             place = layout.place_of(info.name)
-            if place.kind is layout.Kind.KEYRING and place.generation:
+            if place.kind is layout.ObjectKind.KEYRING and place.generation:
                 self.keyrings[place.generation].append(info.name)
-            elif place.kind is layout.Kind.TEMPORARY:
+            elif place.kind is layout.ObjectKind.TEMPORARY:
                 self.leftovers.append(info.name)
-            elif place.kind is layout.Kind.FOREIGN:
+            elif place.kind is layout.ObjectKind.FOREIGN:
                 self.foreign.append(info.name)
 
 
@@ -108,11 +108,11 @@ def _gone(
     previous: dict[SnapshotName, SnapshotName | None],
     known: set[SnapshotName],
     expired: frozenset[SnapshotName],
-) -> Iterable[Finding]:
+) -> Iterable[Mismatch]:
     for name, before in broken_links(previous):
         if before in expired:
             continue
         where = layout.record_name(repository.generation_of(name), name)
-        yield Finding(where, f"was written after record '{before}', which is missing")
+        yield Mismatch(where, f"was written after record '{before}', which is missing")
     for name in sorted(known - previous.keys() - expired):
-        yield Finding(name, "is a record that an earlier verify saw, and is missing")
+        yield Mismatch(name, "is a record that an earlier verify saw, and is missing")

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from fractions import Fraction
 from typing import TYPE_CHECKING
 
-from backupd.planning.verify import Finding
+from backupd.planning.verify import Mismatch
 from backupd.trace import NoTrace, Trace
 
 if TYPE_CHECKING:
@@ -77,7 +77,7 @@ class Verification:
     """Parts that records name and that went with the age of their class."""
     proven: tuple[SnapshotName, ...]
     """Snapshots of which every byte was read with success, in this run or an earlier one."""
-    findings: tuple[Finding, ...]
+    findings: tuple[Mismatch, ...]
 
     @property
     def clean(self) -> bool:

@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 from typing import Final, NamedTuple
 
 from backupd.model.amounts import human_bytes, human_duration
-from backupd.model.status import Alarm, JobFacts, RegionFacts, Severity, StoreFacts
+from backupd.model.status import Alarm, AlarmSeverity, JobFacts, RegionFacts, StoreFacts
 from backupd.pages.charts import Bar, Chart, bars
 from backupd.pages.environment import environment
 from backupd.pages.status.timeline import timeline
@@ -53,7 +53,7 @@ def render_status(page: StatusPage) -> str:
         .get_template("status.html")
         .render(
             page=page,
-            grave=sum(alarm.severity is Severity.ERROR for alarm in page.alarms),
+            grave=sum(alarm.severity is AlarmSeverity.ERROR for alarm in page.alarms),
             charts={region.region: _charts(region, page.made) for region in page.regions},
             shown_days=_SHOWN_DAYS,
             outcomes=OUTCOMES,

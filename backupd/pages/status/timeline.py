@@ -9,7 +9,7 @@ from itertools import pairwise
 from typing import Final
 
 from backupd.model.status import RegionFacts, StoreFacts
-from backupd.pages.charts import Chart, Dot, Line, Rect, Text
+from backupd.pages.charts import Chart, Dot, Line, Rect, SvgText
 
 SPAN: Final = timedelta(days=28)
 _LEFT, _RIGHT, _TOP = 104.0, 332.0, 8.0
@@ -38,7 +38,7 @@ def timeline(region: RegionFacts, store: StoreFacts, now: datetime) -> Chart:
     begin = now - SPAN
     for index, lane in enumerate(lanes):
         y = _TOP + index * _LANE
-        chart.texts.append(Text(_LEFT - 6, y + 13, _short(lane.label), "end"))
+        chart.texts.append(SvgText(_LEFT - 6, y + 13, _short(lane.label), "end"))
         chart.rects.append(Rect(_LEFT, y, _RIGHT - _LEFT, 17, "ground"))
         chart.rects.extend(_gap(first, last, y, now) for first, last in gaps(lane.ticks, lane.most, lane.since, now))
         seen = (at for at in lane.ticks if begin <= at <= now)
@@ -51,7 +51,7 @@ def timeline(region: RegionFacts, store: StoreFacts, now: datetime) -> Chart:
         at = begin + weeks * _WEEK
         chart.lines.append(Line(_x(at, now), _TOP, _x(at, now), bottom, "grid"))
         anchor = "start" if not weeks else "end" if weeks == 4 else "middle"
-        chart.texts.append(Text(_x(at, now), bottom + 12, f"{at:%m-%d}", anchor))
+        chart.texts.append(SvgText(_x(at, now), bottom + 12, f"{at:%m-%d}", anchor))
     return chart
 
 

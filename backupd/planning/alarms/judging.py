@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final
 
-from backupd.model.status import Alarm, AlarmCode, JobFacts, RegionFacts, ServerChange, Severity, StoreFacts
+from backupd.model.status import Alarm, AlarmCode, AlarmSeverity, JobFacts, RegionFacts, ServerChange, StoreFacts
 from backupd.planning.deletion.spans import spell, spell_about
 
 _ROOM: Final = 0.1
@@ -49,7 +49,7 @@ def judge(region: RegionFacts, watch: Watch) -> tuple[Alarm, ...]:
         *(alarm for job in region.jobs if job.kind != _OBSERVE for alarm in _job(region, job)),
     ]
     return tuple(
-        sorted(found, key=lambda alarm: (alarm.severity is not Severity.ERROR, list(AlarmCode).index(alarm.code)))
+        sorted(found, key=lambda alarm: (alarm.severity is not AlarmSeverity.ERROR, list(AlarmCode).index(alarm.code)))
     )
 
 
@@ -137,7 +137,7 @@ def _changes(region: RegionFacts, store: StoreFacts) -> Iterator[Alarm]:
             code=AlarmCode.STORE_FULL,
             region=region.region,
             subject=store.store,
-            severity=Severity.WARNING,
+            severity=AlarmSeverity.WARNING,
             message=f"store '{store.store}' has {part:.1f} % of its room left",
             hint="Get more, or keep less; what is removed may stay in the store's own snapshots for a while.",
         )
@@ -198,7 +198,7 @@ def _keeper(region: RegionFacts, store: StoreFacts, now: datetime) -> Iterator[A
             code=AlarmCode.LEDGER_BEHIND,
             region=region.region,
             subject=store.store,
-            severity=Severity.WARNING,
+            severity=AlarmSeverity.WARNING,
             message=f"the ledger on '{store.store}' lacks {region.ledger.seq - store.ledger_entries} entries",
             hint="The next run of a keeper gives them; if it does not, `backupd ledger verify` says why.",
             patience=7200,

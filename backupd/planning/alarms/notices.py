@@ -9,7 +9,7 @@ from typing import Final
 
 import msgspec
 
-from backupd.model.status import Alarm, Severity
+from backupd.model.status import Alarm, AlarmSeverity
 
 _HOUR: Final = timedelta(hours=1)
 
@@ -81,7 +81,7 @@ def due(memory: Memory, manners: Manners, now: datetime) -> list[Notice]:
     told = ((_about(one, manners, now), one) for one in memory.known.values())
     found = [Notice(about, one.alarm, one.since) for about, one in told if about is not None]
     return sorted(
-        found, key=lambda one: (one.about is About.OVER, one.alarm.severity is not Severity.ERROR, one.alarm.key)
+        found, key=lambda one: (one.about is About.OVER, one.alarm.severity is not AlarmSeverity.ERROR, one.alarm.key)
     )
 
 

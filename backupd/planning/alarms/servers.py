@@ -20,7 +20,7 @@ _DAY: Final = timedelta(days=1)
 
 
 @dataclass(frozen=True, slots=True)
-class Shown:
+class ShownSnapshots:
     """What a store shows of its own snapshots."""
 
     number: int
@@ -29,7 +29,7 @@ class Shown:
 
 
 def server_changes(
-    shown: Shown, seen: Sequence[tuple[datetime, int]], declared: timedelta, now: datetime
+    shown: ShownSnapshots, seen: Sequence[tuple[datetime, int]], declared: timedelta, now: datetime
 ) -> tuple[ServerChange, ...]:
     """How the present differs from a habit: `seen` are earlier observations, and how many there were in each.
 
@@ -38,7 +38,9 @@ def server_changes(
     return tuple(_changes(shown, [number for at, number in seen if now - at <= _MEMORY], declared, now))
 
 
-def _changes(shown: Shown, numbers: Sequence[int], declared: timedelta, now: datetime) -> Iterator[ServerChange]:
+def _changes(
+    shown: ShownSnapshots, numbers: Sequence[int], declared: timedelta, now: datetime
+) -> Iterator[ServerChange]:
     usual = median(numbers) if len(numbers) >= _LEAST else None
     if usual is not None and usual > 0 and not shown.number:
         yield ServerChange.VANISHED

@@ -10,18 +10,18 @@ from typing import Final
 from backupd.model.instants import parse_stamp, stamp
 from backupd.model.stored.attestation import DeclaredCopy, HoldTold, RestoreTold, RetiredStore
 from backupd.model.stored.ledger import LedgerEntry, Restored
-from backupd.planning.lifecycle.lives import Clock, Hold, LifeKey, Lives, Purge, fold
+from backupd.planning.lifecycle.lives import DeletionClock, Hold, LifeKey, Purge, TenantStates, fold
 
 MAX_AGE_OF_OBSERVATION: Final = timedelta(days=1)
 """An attestation says what a store holds today."""
 
 
 @dataclass(frozen=True, slots=True)
-class Told:
+class PurgeEvidence:
     """A purged life in the words of the ledger."""
 
     key: LifeKey
-    clock: Clock
+    clock: DeletionClock
     purge: Purge
     due: datetime
     """When the last byte was to be gone."""
@@ -40,7 +40,7 @@ class Told:
 
 
 @dataclass(frozen=True, slots=True)
-class Look:
+class StoreObservation:
     """What a look at one store found, after whatever that look itself removed."""
 
     at: datetime
@@ -50,14 +50,14 @@ class Look:
     """Where something was found."""
 
 
-def told(entries: Iterable[LedgerEntry], key: LifeKey) -> Told | None:
+def told(entries: Iterable[LedgerEntry], key: LifeKey) -> PurgeEvidence | None:
     """The life after these entries, the ledger's from its first on; None when it has no clock or no purge of it."""
     read = list(entries)
     lives = fold(read)
     life = lives.lives.get(key)
     if life is None or life.clock is None or life.purge is None:
         return None
-    return Told(
+    return PurgeEvidence(
         key=key,
         clock=life.clock,
         purge=life.purge,
@@ -71,7 +71,9 @@ def told(entries: Iterable[LedgerEntry], key: LifeKey) -> Told | None:
     )
 
 
-def open_items(purge: Purge, configured: Collection[str], looks: Mapping[str, Look], now: datetime) -> Iterator[str]:
+def open_items(
+    purge: Purge, configured: Collection[str], looks: Mapping[str, StoreObservation], now: datetime
+) -> Iterator[str]:
     """Everything about the stores that is inferred and not observed; nothing when all was observed."""
     for store in sorted({*purge.stores, *configured}):
         if store not in configured:
@@ -101,7 +103,7 @@ def still_declared(copies: Iterable[DeclaredCopy], now: datetime) -> Iterator[st
             yield f"a copy '{copy.copy}' from before may live until {copy.until}"
 
 
-def _of_store(store: str, purge: Purge, look: Look, now: datetime) -> Iterator[str]:
+def _of_store(store: str, purge: Purge, look: StoreObservation, now: datetime) -> Iterator[str]:
     if store not in purge.shredded:
         yield f"the keys on store '{store}' were not seen destroyed"
     if store not in purge.cleared:
@@ -117,7 +119,7 @@ def _of_store(store: str, purge: Purge, look: Look, now: datetime) -> Iterator[s
         yield f"the last look at store '{store}' was at {stamp(look.at)}"
 
 
-def _holds(lives: Lives, key: LifeKey, clock: Clock) -> Iterator[HoldTold]:
+def _holds(lives: TenantStates, key: LifeKey, clock: DeletionClock) -> Iterator[HoldTold]:
     ours = (hold for hold in lives.holds.values() if hold.tenant == key.tenant)
     for hold in sorted(ours, key=lambda hold: (hold.since, hold.reference)):
         if hold.released is None or hold.released >= clock.since:

@@ -12,7 +12,7 @@ from datetime import datetime, timedelta
 from typing import NamedTuple
 
 from backupd.model.ids import ClassTag, GenerationId, ObjectHash, ObjectName, Pseudonym, SnapshotName
-from backupd.planning.verify import Key
+from backupd.planning.verify import ContainerKey
 
 
 class Item(NamedTuple):
@@ -28,26 +28,26 @@ class Recorded(NamedTuple):
 
     name: SnapshotName
     exported: datetime
-    parts: frozenset[Key]
+    parts: frozenset[ContainerKey]
 
 
 @dataclass(frozen=True, slots=True)
-class Shown:
+class StoredGeneration:
     """One generation on one store."""
 
     generation: GenerationId
     staying: tuple[Recorded, ...]
     """Records that stay."""
     leaving: tuple[SnapshotName, ...]
-    parts: Mapping[Key, Item]
-    packs: Mapping[Key, Item]
+    parts: Mapping[ContainerKey, Item]
+    packs: Mapping[ContainerKey, Item]
     keyrings: tuple[Item, ...]
     others: tuple[Item, ...] = ()
     """Marks of runs and keepers."""
 
 
 @dataclass(frozen=True, slots=True)
-class Limits:
+class ExpiryLimits:
     """Instants before which things go."""
 
     grace: datetime
@@ -79,13 +79,16 @@ class Removal:
 
 
 def live_parts(
-    staying: Iterable[Recorded], class_of: Mapping[Pseudonym, ClassTag], limits: Limits, pinned: frozenset[Pseudonym]
-) -> tuple[set[Key], set[Key]]:
+    staying: Iterable[Recorded],
+    class_of: Mapping[Pseudonym, ClassTag],
+    limits: ExpiryLimits,
+    pinned: frozenset[Pseudonym],
+) -> tuple[set[ContainerKey], set[ContainerKey]]:
     """Parts that records need; and those that a record names and that are too old for their class.
 
     `pinned` segments, which a hold keeps, are never too old.
     """
-    newest: dict[Key, datetime] = {}
+    newest: dict[ContainerKey, datetime] = {}
     for record in staying:
         for key in record.parts:
             newest[key] = max(record.exported, newest.get(key, record.exported))
@@ -100,18 +103,18 @@ def live_parts(
 
 
 def plan(
-    shown: Shown,
-    live: set[Key],
-    aged: Mapping[Key, ClassTag],
-    headers: Mapping[Key, Iterable[ObjectHash]],
-    limits: Limits,
+    shown: StoredGeneration,
+    live: set[ContainerKey],
+    aged: Mapping[ContainerKey, ClassTag],
+    headers: Mapping[ContainerKey, Iterable[ObjectHash]],
+    limits: ExpiryLimits,
 ) -> Removal:
     """What to remove of a generation; `headers` says which containers each live part names, of all that are there."""
     needed = set(live)
     for key in live:
-        needed |= {Key(key.segment, sha256) for sha256 in headers.get(key, ())}
+        needed |= {ContainerKey(key.segment, sha256) for sha256 in headers.get(key, ())}
 
-    def unneeded(containers: Mapping[Key, Item]) -> tuple[Item, ...]:
+    def unneeded(containers: Mapping[ContainerKey, Item]) -> tuple[Item, ...]:
         return tuple(
             sorted(item for key, item in containers.items() if key not in needed and item.modified < limits.grace)
         )

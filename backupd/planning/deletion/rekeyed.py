@@ -14,7 +14,7 @@ Recipients = frozenset[Fingerprint]
 
 
 @dataclass(frozen=True, slots=True)
-class Standing:
+class RequiredRecipients:
     """What keyrings of before some instant must be sealed to."""
 
     at: datetime
@@ -33,13 +33,13 @@ def rekeyed_to(entries: Iterable[LedgerEntry], store: str) -> list[Recipients]:
     ]
 
 
-def standing_recipients(entries: Iterable[LedgerEntry], store: str) -> Standing | None:
+def standing_recipients(entries: Iterable[LedgerEntry], store: str) -> RequiredRecipients | None:
     """Whom the newest rekeying that ended left the store's keyrings sealed to; None when none ever did."""
-    standing: Standing | None = None
+    standing: RequiredRecipients | None = None
     for entry in entries:
         for event in entry.events:
             if isinstance(event, Rekeyed) and event.store == store:
-                standing = Standing(parse_stamp(entry.at), (frozenset(event.recipients),))
+                standing = RequiredRecipients(parse_stamp(entry.at), (frozenset(event.recipients),))
             elif isinstance(event, RekeyBegan) and event.store == store and standing is not None:
-                standing = Standing(standing.at, (*standing.allowed, frozenset(event.recipients)))
+                standing = RequiredRecipients(standing.at, (*standing.allowed, frozenset(event.recipients)))
     return standing

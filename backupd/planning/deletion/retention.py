@@ -55,7 +55,7 @@ class Decision:
 
 
 @dataclass(frozen=True, slots=True)
-class Alarm:
+class RetentionAlarm:
     """A group that `max_age` will leave with fewer proven snapshots than wanted, unless something newer is proven."""
 
     group: str
@@ -78,7 +78,7 @@ def decide(snapshots: Iterable[Dated], policy: RetentionPolicy, now: datetime) -
     return sorted(decisions, key=lambda decision: (*_age_order(decision.snapshot), decision.snapshot.group))
 
 
-def nearing(snapshots: Iterable[Dated], policy: RetentionPolicy, now: datetime) -> list[Alarm]:
+def nearing(snapshots: Iterable[Dated], policy: RetentionPolicy, now: datetime) -> list[RetentionAlarm]:
     """Groups in which `max_age` is about to win over the minimum, the most urgent first.
 
     Told a quarter of `max_age` ahead, at least 7 days (at most half of `max_age`). A group that has fewer proven
@@ -150,7 +150,7 @@ def _month(instant: datetime) -> int:
     return utc.year * 12 + utc.month
 
 
-def _alarm(name: str, group: list[Dated], policy: RetentionPolicy, now: datetime) -> Alarm | None:
+def _alarm(name: str, group: list[Dated], policy: RetentionPolicy, now: datetime) -> RetentionAlarm | None:
     past = [snapshot for snapshot in group if snapshot.exported <= now]
     proven = [snapshot for snapshot in past if snapshot.proven and snapshot.exported >= now - policy.max_age]
     wanted = max(1, policy.keep_minimum)
@@ -161,7 +161,7 @@ def _alarm(name: str, group: list[Dated], policy: RetentionPolicy, now: datetime
     there = f"{len(proven) or 'none'} proven, {wanted} wanted"
     ends = f"leaves {len(counting) - 1} of them" if proven else "takes the oldest snapshot"
     message = f"{there}: the maximum of {spell(policy.max_age)} {ends} on {lost.astimezone(UTC):%Y-%m-%d}"
-    return Alarm(name, lost, len(proven), message)
+    return RetentionAlarm(name, lost, len(proven), message)
 
 
 def _groups(snapshots: Iterable[Dated]) -> dict[str, list[Dated]]:

@@ -14,7 +14,7 @@ from backupd.planning.deletion.spans import spell, spell_about
 
 
 @dataclass(frozen=True, slots=True)
-class Budget:
+class DeletionBudget:
     """The terms, all at least zero. The letters are those of the formulas below."""
 
     window: timedelta
@@ -71,7 +71,7 @@ class Proof:
 
 
 @dataclass(frozen=True, slots=True)
-class Dates:
+class Deadlines:
     """One tenant's own dates, all UTC."""
 
     deadline: datetime
@@ -95,12 +95,12 @@ class Observation:
     now: datetime
 
 
-def latest_purge(budget: Budget) -> timedelta:
+def latest_purge(budget: DeletionBudget) -> timedelta:
     """After unsubscribing: W - (E+S+C+X)."""
     return budget.window - vanishing(budget) - budget.repair
 
 
-def prove(budget: Budget) -> Proof:
+def prove(budget: DeletionBudget) -> Proof:
     """Whether the purge can be late enough for the grace and early enough for the window."""
     terms = (_purge_term(budget), *_terms(budget))
     latest = latest_purge(budget)
@@ -117,7 +117,7 @@ def prove(budget: Budget) -> Proof:
     )
 
 
-def dates(since: datetime, budget: Budget, *, early: bool) -> Dates:
+def dates(since: datetime, budget: DeletionBudget, *, early: bool) -> Deadlines:
     """The dates of a tenant that unsubscribed, or with `early` asked to be erased, at `since` (aware).
 
     The deadline goes before everything: where it begins less than a day after the last possible moment, or the budget
@@ -129,10 +129,10 @@ def dates(since: datetime, budget: Budget, *, early: bool) -> Dates:
     last = deadline - vanishing(budget) - budget.repair
     wanted = budget.early if early else budget.purge_after
     purge = last if wanted is None else min(last, utc + wanted)
-    return Dates(deadline, purge, purge + vanishing(budget))
+    return Deadlines(deadline, purge, purge + vanishing(budget))
 
 
-def repairs(budget: Budget) -> tuple[Term, ...]:
+def repairs(budget: DeletionBudget) -> tuple[Term, ...]:
     """What the repair slack must have room for besides, because it happens only when something did not go as usual:
     a run that was under way at the purge, and what it leaves when it is cut off, are removed by the keeper run after.
     """
@@ -143,7 +143,7 @@ def repairs(budget: Budget) -> tuple[Term, ...]:
     )
 
 
-def unrepaired(budget: Budget) -> tuple[Finding, ...]:
+def unrepaired(budget: DeletionBudget) -> tuple[Finding, ...]:
     """An error when the repair slack has no room for all of that."""
     needed = sum((term.value for term in repairs(budget)), timedelta())
     if needed <= budget.repair:
@@ -154,7 +154,7 @@ def unrepaired(budget: Budget) -> tuple[Finding, ...]:
     return (Finding(Severity.ERROR, "repair_slack", message, hint),)
 
 
-def observed(budget: Budget, observation: Observation) -> tuple[Finding, ...]:
+def observed(budget: DeletionBudget, observation: Observation) -> tuple[Finding, ...]:
     """An error for every term that is less as declared than as observed: what was proved with it is not so."""
     longest, gap = _oldest_age(observation), _longest_gap(observation)
     found = []
@@ -169,7 +169,7 @@ def observed(budget: Budget, observation: Observation) -> tuple[Finding, ...]:
     return tuple(found)
 
 
-def as_observed(budget: Budget, observation: Observation) -> Budget:
+def as_observed(budget: DeletionBudget, observation: Observation) -> DeletionBudget:
     """The budget with the greater one of what is declared and what was observed, to be proved again."""
     return replace(
         budget,
@@ -178,12 +178,12 @@ def as_observed(budget: Budget, observation: Observation) -> Budget:
     )
 
 
-def vanishing(budget: Budget) -> timedelta:
+def vanishing(budget: DeletionBudget) -> timedelta:
     """From the purge to the last byte gone, in the worst case."""
     return sum((term.value for term in _terms(budget)), -budget.repair)
 
 
-def _terms(budget: Budget) -> tuple[Term, ...]:
+def _terms(budget: DeletionBudget) -> tuple[Term, ...]:
     beyond = budget.aging - budget.store_snapshots
     return (
         Term("expiry gap", budget.expiry_gap, "lifecycle.expiry_gap"),
@@ -194,7 +194,7 @@ def _terms(budget: Budget) -> tuple[Term, ...]:
     )
 
 
-def _purge_term(budget: Budget) -> Term:
+def _purge_term(budget: DeletionBudget) -> Term:
     if budget.purge_after is None:
         return Term("grace", budget.grace, "lifecycle.grace")
     return Term("purge after", budget.purge_after, "lifecycle.purge_after")

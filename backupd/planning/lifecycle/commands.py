@@ -23,10 +23,10 @@ from backupd.model.stored.ledger import (
     Returned,
     Unsubscribed,
 )
-from backupd.planning.lifecycle.lives import Clock, Life, Lives, State
+from backupd.planning.lifecycle.lives import DeletionClock, Incarnation, State, TenantStates
 
 
-class Dates(NamedTuple):
+class ClockDates(NamedTuple):
     """The dates of a life's clock; see `planning.window`."""
 
     since: datetime
@@ -36,7 +36,7 @@ class Dates(NamedTuple):
     """Or `query`."""
 
 
-def unsubscribe(lives: Lives, tenant: TenantId, dates: Dates, scope: str = WHOLE) -> list[Event]:
+def unsubscribe(lives: TenantStates, tenant: TenantId, dates: ClockDates, scope: str = WHOLE) -> list[Event]:
     """Mark the tenant; its dates run from `dates.since`.
 
     Raises RefusedError when it is marked with another beginning: dates never move silently.
@@ -54,13 +54,13 @@ def unsubscribe(lives: Lives, tenant: TenantId, dates: Dates, scope: str = WHOLE
             return []
 
 
-def unsubscribe_anew(lives: Lives, tenant: TenantId, dates: Dates, scope: str = WHOLE) -> list[Event]:
+def unsubscribe_anew(lives: TenantStates, tenant: TenantId, dates: ClockDates, scope: str = WHOLE) -> list[Event]:
     """A marked tenant came back and left again, at `dates.since`: both are told, and the dates start anew."""
     life = lives.current(tenant, scope)
     return [Resubscribed(**_of(life)), Unsubscribed(**_of(life), **_told(dates))]
 
 
-def resubscribe(lives: Lives, tenant: TenantId, scope: str = WHOLE) -> list[Event]:
+def resubscribe(lives: TenantStates, tenant: TenantId, scope: str = WHOLE) -> list[Event]:
     """Cancel the dates of a marked tenant; one that was purged begins a new incarnation, with nothing of the old."""
     life = lives.current(tenant, scope)
     match life.state:
@@ -72,7 +72,7 @@ def resubscribe(lives: Lives, tenant: TenantId, scope: str = WHOLE) -> list[Even
             return [Returned(tenant=tenant, incarnation=life.key.incarnation + 1, scope=scope)]
 
 
-def erase(lives: Lives, tenant: TenantId, dates: Dates, scope: str = WHOLE) -> list[Event]:
+def erase(lives: TenantStates, tenant: TenantId, dates: ClockDates, scope: str = WHOLE) -> list[Event]:
     """Purge now, on request. An earlier deadline stays.
 
     Raises RefusedError while a hold is in force.
@@ -96,7 +96,7 @@ def erase(lives: Lives, tenant: TenantId, dates: Dates, scope: str = WHOLE) -> l
     return [ErasureRequested(**_of(life), **_told(dates))]
 
 
-def move(lives: Lives, tenant: TenantId, dates: Dates, to: str) -> list[Event]:
+def move(lives: TenantStates, tenant: TenantId, dates: ClockDates, to: str) -> list[Event]:
     """The tenant lives in region `to` from now on; here it is purged, on a clock of its own.
 
     Said again with another region, that one is told, and the dates stay.
@@ -113,7 +113,7 @@ def move(lives: Lives, tenant: TenantId, dates: Dates, to: str) -> list[Event]:
     return [Moved(**_of(life), **_told(dates), to=to)]
 
 
-def hold(lives: Lives, tenant: TenantId, reference: str, review: datetime) -> list[Event]:
+def hold(lives: TenantStates, tenant: TenantId, reference: str, review: datetime) -> list[Event]:
     """Keep what there is of the tenant until the hold is released.
 
     Raises RefusedError when its purge has begun: a hold that kept nothing would be a lie.
@@ -132,7 +132,7 @@ def hold(lives: Lives, tenant: TenantId, reference: str, review: datetime) -> li
     return [Held(tenant=tenant, hold=reference, review=stamp(review))]
 
 
-def release(lives: Lives, tenant: TenantId, reference: str, due: datetime) -> list[Event]:
+def release(lives: TenantStates, tenant: TenantId, reference: str, due: datetime) -> list[Event]:
     """End a hold; what it kept beyond its date is purged by `due`.
 
     Raises RefusedError when there is no such hold.
@@ -143,13 +143,13 @@ def release(lives: Lives, tenant: TenantId, reference: str, due: datetime) -> li
     return [] if known.released else [Released(tenant=tenant, hold=reference, due=stamp(due))]
 
 
-def _of(life: Life) -> dict[str, Any]:
+def _of(life: Incarnation) -> dict[str, Any]:
     return life.key._asdict()
 
 
-def _of_clock(clock: Clock) -> Dates:
-    return Dates(clock.since, clock.deadline, clock.purge_by, clock.by)
+def _of_clock(clock: DeletionClock) -> ClockDates:
+    return ClockDates(clock.since, clock.deadline, clock.purge_by, clock.by)
 
 
-def _told(dates: Dates) -> dict[str, Any]:
+def _told(dates: ClockDates) -> dict[str, Any]:
     return {name: value if name == "by" else stamp(value) for name, value in dates._asdict().items()}

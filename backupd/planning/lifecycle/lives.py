@@ -52,7 +52,7 @@ class LifeKey(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class Clock:
+class DeletionClock:
     """A life's dates, as they were told when it was marked."""
 
     cause: str
@@ -90,11 +90,11 @@ class Retirement:
 
 
 @dataclass(frozen=True, slots=True)
-class Life:
+class Incarnation:
     """One incarnation of a tenant in one scope."""
 
     key: LifeKey
-    clock: Clock | None = None
+    clock: DeletionClock | None = None
     purge: Purge | None = None
     attestation: str | None = None
 
@@ -128,30 +128,30 @@ class Hold:
 
 
 @dataclass(frozen=True, slots=True)
-class Lives:
+class TenantStates:
     """Every life the ledger speaks of; a tenant it does not know is at its first, and active."""
 
-    lives: Mapping[LifeKey, Life] = field(default_factory=dict)
+    lives: Mapping[LifeKey, Incarnation] = field(default_factory=dict)
     holds: Mapping[tuple[TenantId, str], Hold] = field(default_factory=dict)
     newest: Mapping[tuple[TenantId, str], int] = field(default_factory=dict)
     """Incarnations, by tenant and scope: asked for every segment of a backup."""
     retired: Mapping[str, Retirement] = field(default_factory=dict)
     """Stores that were declared gone; one may have come back into use since, under the same name."""
 
-    def current(self, tenant: TenantId, scope: str = WHOLE) -> Life:
+    def current(self, tenant: TenantId, scope: str = WHOLE) -> Incarnation:
         """The newest incarnation."""
         key = LifeKey(tenant, self.newest.get((tenant, scope), 1), scope)
-        return self.lives.get(key, Life(key))
+        return self.lives.get(key, Incarnation(key))
 
     def held(self, tenant: TenantId) -> list[Hold]:
         """Holds in force on a tenant."""
         return [hold for hold in self.holds.values() if hold.tenant == tenant and hold.released is None]
 
-    def of(self, tenant: TenantId) -> list[Life]:
+    def of(self, tenant: TenantId) -> list[Incarnation]:
         """Every life of a tenant the ledger speaks of, oldest first."""
         return sorted((life for life in self.lives.values() if life.key.tenant == tenant), key=lambda life: life.key)
 
-    def due(self, now: datetime) -> list[Life]:
+    def due(self, now: datetime) -> list[Incarnation]:
         """Lives to be purged now: marked, past their date, and on no hold."""
         return [
             life
@@ -159,19 +159,19 @@ class Lives:
             if life.state is State.MARKED and self.purge_by(life) <= now and not self.held(life.key.tenant)
         ]
 
-    def purge_by(self, life: Life) -> datetime:
+    def purge_by(self, life: Incarnation) -> datetime:
         """When a marked life is to be purged: its own date, or when the last hold in its way was released."""
         if life.clock is None:
             raise ValueError("an active life has no date")
         return max([life.clock.purge_by, *(released for released, _ in self._released(life))])
 
-    def deadline(self, life: Life) -> datetime:
+    def deadline(self, life: Incarnation) -> datetime:
         """By when the last byte of a marked life is gone: its own date, or what the release of a hold left it."""
         if life.clock is None:
             raise ValueError("an active life has no date")
         return max([life.clock.deadline, *(due for _, due in self._released(life))])
 
-    def _released(self, life: Life) -> list[tuple[datetime, datetime]]:
+    def _released(self, life: Incarnation) -> list[tuple[datetime, datetime]]:
         """When holds that were in the way were released, and by when what they kept is gone."""
         # One released before the date moves nothing.
         clock = life.clock
@@ -186,23 +186,23 @@ class Lives:
         ]
 
 
-def fold(entries: Iterable[LedgerEntry], lives: Lives | None = None) -> Lives:
+def fold(entries: Iterable[LedgerEntry], lives: TenantStates | None = None) -> TenantStates:
     """The lives after these entries, which follow those that made `lives`.
 
     Believes what it reads: an event that could not have been decided changes what it says, nothing else.
     """
-    before = lives or Lives()
+    before = lives or TenantStates()
     folding = _Folding(dict(before.lives), dict(before.holds), dict(before.newest), dict(before.retired))
     for entry in entries:
         at = parse_stamp(entry.at)
         for event in entry.events:
             folding.take(event, at)
-    return Lives(folding.lives, folding.holds, folding.newest, folding.retired)
+    return TenantStates(folding.lives, folding.holds, folding.newest, folding.retired)
 
 
 @dataclass(slots=True)
 class _Folding:
-    lives: dict[LifeKey, Life]
+    lives: dict[LifeKey, Incarnation]
     holds: dict[tuple[TenantId, str], Hold]
     newest: dict[tuple[TenantId, str], int]
     retired: dict[str, Retirement]
@@ -238,26 +238,26 @@ class _Folding:
                 | Attested()
             ):
                 key_of_life = LifeKey(event.tenant, event.incarnation, event.scope)
-                life = self.lives.get(key_of_life, Life(key_of_life))
+                life = self.lives.get(key_of_life, Incarnation(key_of_life))
                 self.lives[key_of_life] = _changed(life, event, at)
                 of_tenant = event.tenant, event.scope
                 self.newest[of_tenant] = max(event.incarnation, self.newest.get(of_tenant, 1))
 
 
-def _changed(life: Life, event: LifeEvent, at: datetime) -> Life:
+def _changed(life: Incarnation, event: LifeEvent, at: datetime) -> Incarnation:
     match event:
         case Unsubscribed() | ErasureRequested() | Moved():
             return replace(life, clock=_clock(event))
         case Resubscribed() | Returned():
             # A purge that began is never forgotten: what it took is gone, whatever is said later.
-            return life if life.purged else Life(life.key)
+            return life if life.purged else Incarnation(life.key)
         case PurgeBegan():
             # Found later, it begins again: what was said of stores before did not know of these segments.
             before = life.purge.segments if life.purge else frozenset()
             began = life.purge.began if life.purge else at
             stores, retired = frozenset(event.stores), life.purge.retired if life.purge else frozenset()
             segments = before | frozenset(event.segments)
-            return Life(life.key, life.clock, Purge(began, stores, segments, retired=retired - stores))
+            return Incarnation(life.key, life.clock, Purge(began, stores, segments, retired=retired - stores))
         case Attested():
             return replace(life, attestation=event.attestation)
         case Shredded() | Cleared() | Absent() if life.purge is not None:
@@ -266,7 +266,7 @@ def _changed(life: Life, event: LifeEvent, at: datetime) -> Life:
             return life
 
 
-def _without(life: Life, store: str) -> Life:
+def _without(life: Incarnation, store: str) -> Incarnation:
     """The life, with a purge that waits for a store no longer."""
     purge = life.purge
     if purge is None or store not in purge.stores:
@@ -284,8 +284,8 @@ def _advanced(purge: Purge, event: Shredded | Cleared | Absent, at: datetime) ->
             return replace(purge, absent={**purge.absent, event.store: (at, tuple(event.snapshots))})
 
 
-def _clock(event: Unsubscribed | ErasureRequested | Moved) -> Clock:
-    return Clock(
+def _clock(event: Unsubscribed | ErasureRequested | Moved) -> DeletionClock:
+    return DeletionClock(
         cause=kind_of(event),
         since=parse_stamp(event.since),
         deadline=parse_stamp(event.deadline),

@@ -25,7 +25,7 @@ class Filed:
 
 
 @dataclass(frozen=True, slots=True)
-class Fault:
+class ChainFault:
     """One thing that is not as it must be."""
 
     drill: str
@@ -56,7 +56,7 @@ def in_order(filed: Iterable[Filed]) -> list[Filed]:
     return [*done.values(), *(one for one in waiting if one.drill not in done)]
 
 
-def chain_faults(filed: Collection[Filed], *, whole: bool) -> Iterator[Fault]:
+def chain_faults(filed: Collection[Filed], *, whole: bool) -> Iterator[ChainFault]:
     """What is wrong between reports; `whole` when the first of the region's must be among them."""
     by_drill = {one.drill: one for one in filed}
     named: dict[DrillId, DrillId] = {}
@@ -67,20 +67,20 @@ def chain_faults(filed: Collection[Filed], *, whole: bool) -> Iterator[Fault]:
         if previous is None or before is None:
             beginnings += 1
             if previous is not None and (whole or beginnings > 1):
-                yield Fault(previous.drill, f"is missing, and report {one.drill} says that it was the one before")
+                yield ChainFault(previous.drill, f"is missing, and report {one.drill} says that it was the one before")
             elif beginnings > 1:
-                yield Fault(one.drill, "says that it is the first report, and is not")
+                yield ChainFault(one.drill, "says that it is the first report, and is not")
             continue
         if previous.drill in named:
-            yield Fault(one.drill, f"names the same report before it as {named[previous.drill]} does")
+            yield ChainFault(one.drill, f"names the same report before it as {named[previous.drill]} does")
         named.setdefault(previous.drill, one.drill)
         if before.sha256 != previous.sha256:
-            yield Fault(before.drill, f"is not the one that report {one.drill} saw before it")
+            yield ChainFault(before.drill, f"is not the one that report {one.drill} saw before it")
     if len({(one.report.repository, one.report.region) for one in filed}) > 1:
-        yield Fault("", "reports of more than one repository lie here")
+        yield ChainFault("", "reports of more than one repository lie here")
 
 
-def ledger_faults(filed: Sequence[Filed], told: Sequence[Drilled], *, whole: bool) -> Iterator[Fault]:
+def ledger_faults(filed: Sequence[Filed], told: Sequence[Drilled], *, whole: bool) -> Iterator[ChainFault]:
     """Where reports, in order, are not those that the ledger tells of.
 
     Without `whole`, reports are a part of the chain: those told before its first and behind its last are not missed.
@@ -91,18 +91,18 @@ def ledger_faults(filed: Sequence[Filed], told: Sequence[Drilled], *, whole: boo
     expected = told if whole else told[places[0] : places[-1] + 1] if places else ()
     for event in expected:
         if event.drill not in by_drill:
-            yield Fault(event.drill, "is missing, and the ledger tells of it")
+            yield ChainFault(event.drill, "is missing, and the ledger tells of it")
     for one in filed:
         known = events.get(one.drill)
         if known is None:
-            yield Fault(one.drill, "is unknown to the ledger")
+            yield ChainFault(one.drill, "is unknown to the ledger")
         elif known.report != one.sha256:
-            yield Fault(one.drill, "is not the one the ledger tells of")
+            yield ChainFault(one.drill, "is not the one the ledger tells of")
         elif (known.verdict, known.snapshot) != _said(one.report):
-            yield Fault(one.drill, "says something else than the ledger")
+            yield ChainFault(one.drill, "says something else than the ledger")
     order = [event.drill for event in told if event.drill in by_drill]
     if order != [one.drill for one in filed if one.drill in events]:
-        yield Fault("", "reports do not follow each other as the ledger tells")
+        yield ChainFault("", "reports do not follow each other as the ledger tells")
 
 
 def own_faults(report: Report) -> Iterator[str]:

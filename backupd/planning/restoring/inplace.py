@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
 
-class Kind(StrEnum):
+class ConflictKind(StrEnum):
     """What can stand in the way. Values are stable: they are printed, and named in `--accept`."""
 
     TABLE_GONE = "table-gone"
@@ -37,101 +37,101 @@ class Kind(StrEnum):
     CYCLE = "cycle"
 
 
-SENTENCES: Mapping[Kind, tuple[str, str]] = {
-    Kind.TABLE_GONE: (
+SENTENCES: Mapping[ConflictKind, tuple[str, str]] = {
+    ConflictKind.TABLE_GONE: (
         "rows of tables that are not there any more",
         "Create the table as it was, or restore into a new database and migrate it.",
     ),
-    Kind.TABLE_NEW: (
+    ConflictKind.TABLE_NEW: (
         "rows in tables that did not exist at the snapshot",
         "--accept table-new leaves them as they are; or delete the tenant's rows there first.",
     ),
-    Kind.ROUTE_CHANGED: (
+    ConflictKind.ROUTE_CHANGED: (
         "rows of tables that belonged to others at the snapshot, by the rules of that time",
         "Which rows were the tenant's cannot be told: restore into a new database.",
     ),
-    Kind.CLASS_MISSING: (
+    ConflictKind.CLASS_MISSING: (
         "rows of data classes of which the snapshot holds nothing of this tenant, while some of it was purged",
         "Choose a newer snapshot, or restore into a new database: here the rows would only be deleted.",
     ),
-    Kind.COLUMN_GONE: (
+    ConflictKind.COLUMN_GONE: (
         "columns of the snapshot that are not there any more, or are generated now",
         "Restore into a new database and migrate it, or put the column back for the restore.",
     ),
-    Kind.COLUMN_NEW: (
+    ConflictKind.COLUMN_NEW: (
         "columns that are newer than the snapshot",
         "Rows that exist keep theirs, rows that come back get its default.",
     ),
-    Kind.COLUMN_REQUIRED: (
+    ConflictKind.COLUMN_REQUIRED: (
         "new columns that are NOT NULL and have no default",
         "Give the column a default for the restore, or restore into a new database and migrate it.",
     ),
-    Kind.TYPE_CHANGED: (
+    ConflictKind.TYPE_CHANGED: (
         "rows that the table's columns do not take as they were",
         "The type of a column was changed: restore into a new database and migrate it.",
     ),
-    Kind.CHECK: (
+    ConflictKind.CHECK: (
         "rows that break a check, or bounds of a partition, that was not there or was different",
         "Relax it for the restore, or restore into a new database and migrate it.",
     ),
-    Kind.PRIMARY_KEY: (
+    ConflictKind.PRIMARY_KEY: (
         "primary keys that another tenant's rows have now",
         "Give those rows other keys, or restore into a new database.",
     ),
-    Kind.UNIQUE_KEY: (
+    ConflictKind.UNIQUE_KEY: (
         "unique keys that are taken now, or that the snapshot's rows have twice",
         "Change the rows that have them now, or restore into a new database.",
     ),
-    Kind.EXCLUDED: (
+    ConflictKind.EXCLUDED: (
         "rows that an exclusion constraint does not allow beside those of others",
         "Change the rows that are in the way, or restore into a new database.",
     ),
-    Kind.REFERENCE_GONE: (
+    ConflictKind.REFERENCE_GONE: (
         "references to shared rows that are not there any more",
         "Put the shared rows back: a restore into a new database has them.",
     ),
-    Kind.REFERENCE_CHANGED: (
+    ConflictKind.REFERENCE_CHANGED: (
         "shared rows that are referred to and were changed since",
         "--accept shared-row-changed refers to them as they are now; shared rows are never written.",
     ),
-    Kind.REFERENCE_LOST: (
+    ConflictKind.REFERENCE_LOST: (
         "references to rows of others that are not there any more",
         "Put those rows back, or restore into a new database.",
     ),
-    Kind.REFERRED: (
+    ConflictKind.REFERRED: (
         "rows that are not restored and refer to rows that would go",
         "Delete them, or have them refer elsewhere.",
     ),
-    Kind.TRIGGERS: (
+    ConflictKind.TRIGGERS: (
         "triggers and rules that would fire, because the role may not switch them off",
         "Use a role that may set session_replication_role, or let them with --triggers-fire.",
     ),
-    Kind.ALWAYS_FIRES: (
+    ConflictKind.ALWAYS_FIRES: (
         "triggers and rules that fire even when switched off (ENABLE ALWAYS or REPLICA)",
         "Disable them for the restore, or let them with --triggers-fire.",
     ),
-    Kind.ROW_SECURITY: (
+    ConflictKind.ROW_SECURITY: (
         "tables whose row level security applies to the role",
         "Use a role with BYPASSRLS, or the tables' owner where it is not forced.",
     ),
-    Kind.PRIVILEGE: (
+    ConflictKind.PRIVILEGE: (
         "tables or sequences the role may not read and write",
         "Grant SELECT, INSERT, UPDATE and DELETE, and UPDATE on sequences, or use another role.",
     ),
-    Kind.DEFERRABLE: (
+    ConflictKind.DEFERRABLE: (
         "deferrable unique keys, which are not checked against rows written at the same time while triggers are off",
         "--accept deferrable-key when nobody else writes there; or let triggers fire with --triggers-fire.",
     ),
-    Kind.CYCLE: (
+    ConflictKind.CYCLE: (
         "foreign keys in a circle, none of which can be deferred, while triggers stay on",
         "Use a role that may set session_replication_role, or make one of them DEFERRABLE.",
     ),
 }
 """What was found, and what to do."""
 
-ACCEPTABLE = frozenset({Kind.TABLE_NEW, Kind.REFERENCE_CHANGED, Kind.DEFERRABLE})
+ACCEPTABLE = frozenset({ConflictKind.TABLE_NEW, ConflictKind.REFERENCE_CHANGED, ConflictKind.DEFERRABLE})
 """What `--accept` takes."""
-HARMLESS = frozenset({Kind.COLUMN_NEW})
+HARMLESS = frozenset({ConflictKind.COLUMN_NEW})
 """Told, and in nobody's way."""
 
 
@@ -141,12 +141,12 @@ class Conflict:
 
     table: str = field(repr=False)
     """`schema.table`; the schema may be named after the tenant, who is known to whoever asked."""
-    kind: Kind
+    kind: ConflictKind
     count: int
     """Of rows, columns, triggers or tables, as the sentence says."""
 
 
-def blocking(conflicts: Iterable[Conflict], accepted: frozenset[Kind]) -> list[Conflict]:
+def blocking(conflicts: Iterable[Conflict], accepted: frozenset[ConflictKind]) -> list[Conflict]:
     """Those that forbid writing."""
     return [one for one in conflicts if one.kind not in HARMLESS | accepted]
 

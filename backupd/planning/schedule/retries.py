@@ -28,14 +28,14 @@ class Cause(Enum):
 
 
 @dataclass(frozen=True, slots=True)
-class Patience:
+class RetryDelays:
     """How long the first delay is, and who waits."""
 
     first: timedelta
     seed: str
 
 
-def retry_delay(cause: Cause, attempt: int, patience: Patience) -> timedelta | None:
+def retry_delay(cause: Cause, attempt: int, patience: RetryDelays) -> timedelta | None:
     """How long to wait after the `attempt`-th try of the same work, from 1 on; None: until its next time.
 
     Doubled each time up to an hour, and a little more, which the seed decides.

@@ -25,7 +25,7 @@ def named_tenant(pattern: str | None, name: str) -> str | None:
         ) from None
 
 
-class Names:
+class NamePatterns:
     """The tenancy's patterns applied to one database; each name is looked at once."""
 
     def __init__(self, tenancy: Tenancy, database: str) -> None:

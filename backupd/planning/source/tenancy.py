@@ -13,9 +13,19 @@ from fnmatch import fnmatchcase
 
 from backupd.errors import UnmappedError
 from backupd.model.inventory import ForeignKey, Inventory, Table, TableKind, TableName
-from backupd.model.routes import Column, MappedTable, Path, Route, Shared, Step, TenancyMap, Tenant, UnmappedTable
+from backupd.model.routes import (
+    Column,
+    ForeignKeyPath,
+    MappedTable,
+    Route,
+    Shared,
+    Step,
+    TenancyMap,
+    Tenant,
+    UnmappedTable,
+)
 from backupd.model.tenancy import ClassPolicy, TableRule, Tenancy, TenancyKind
-from backupd.planning.source.names import Names
+from backupd.planning.source.names import NamePatterns
 
 _NO_RULE = TableRule(tables=())
 _LONGEST_PATH = 6
@@ -69,7 +79,7 @@ class _Mapper:
     def __init__(self, tenancy: Tenancy, inventory: Inventory) -> None:
         self.tenancy = tenancy
         self.tables = inventory.by_name()
-        self.names = Names(tenancy, inventory.database)
+        self.names = NamePatterns(tenancy, inventory.database)
 
     def map(self) -> TenancyMap:
         mapped, unmapped = [], []
@@ -94,7 +104,7 @@ class _Mapper:
         route = self._route(table)
         if policy is not ClassPolicy.NEVER:
             self._refuse_ambiguous(table.name, route)
-        null_to_shared = rule.null_tenant == "shared" and isinstance(route, Column | Path)
+        null_to_shared = rule.null_tenant == "shared" and isinstance(route, Column | ForeignKeyPath)
         return MappedTable(table.name, route, data_class, policy, null_to_shared)
 
     def _refuse_ambiguous(self, name: TableName, route: Route) -> None:
@@ -102,9 +112,9 @@ class _Mapper:
 
         That is up to the column's type and to that of every column it refers to: a foreign key compares by the latter.
         """
-        if not isinstance(route, Column | Path):
+        if not isinstance(route, Column | ForeignKeyPath):
             return
-        end = route.steps[-1].key.target if isinstance(route, Path) else name
+        end = route.steps[-1].key.target if isinstance(route, ForeignKeyPath) else name
         waiting, seen = [(end, route.column)], {(end, route.column)}
         while waiting:
             name, column = waiting.pop()
@@ -142,7 +152,7 @@ class _Mapper:
             return Shared()
         raise _UncoveredError("no rule, tenant column or pattern covers it")
 
-    def _path(self, table: Table, rule: TableRule, passed: frozenset[TableName]) -> Path:
+    def _path(self, table: Table, rule: TableRule, passed: frozenset[TableName]) -> ForeignKeyPath:
         steps = []
         for constraint in rule.path:
             step = self._step(table, constraint)
@@ -151,14 +161,14 @@ class _Mapper:
         if rule.column is not None:
             if rule.column not in table.columns:
                 raise _UncoveredError(f"its path ends at a table without the column {rule.column!r}")
-            return Path(tuple(steps), rule.column)
+            return ForeignKeyPath(tuple(steps), rule.column)
         if table.name in passed:
             raise _UncoveredError("its foreign-key path comes back to itself")
         end = self._route(table, passed)
         if isinstance(end, Column):
-            return Path(tuple(steps), end.column)
-        if isinstance(end, Path):
-            return Path((*steps, *end.steps), end.column)
+            return ForeignKeyPath(tuple(steps), end.column)
+        if isinstance(end, ForeignKeyPath):
+            return ForeignKeyPath((*steps, *end.steps), end.column)
         raise _UncoveredError("its foreign-key path ends at a table whose rows name no tenant")
 
     def _step(self, table: Table, constraint: str) -> Step:
@@ -200,6 +210,6 @@ class _Mapper:
 
     def _names_tenant(self, table: Table) -> bool:
         try:
-            return isinstance(self._route(table), Column | Path)
+            return isinstance(self._route(table), Column | ForeignKeyPath)
         except _UncoveredError:
             return False

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from backupd.model.routes import Column, Path, Tenant
+from backupd.model.routes import Column, ForeignKeyPath, Tenant
 from backupd.postgres.quoting import identifier, literal, qualified
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ class Belonging:
         match self.route:
             case Column(column):
                 return _named(alias, column, self.tenant)
-            case Path():
+            case ForeignKeyPath():
                 return f"EXISTS ({_led(self.route, alias, self.tenant)})"
             case Tenant(owner) if owner == self.tenant:
                 return "true"
@@ -34,7 +34,7 @@ class Belonging:
     def others(self, alias: str = "t") -> str:
         """It is not."""
         ours = self.ours(alias)
-        return f"NOT {ours}" if isinstance(self.route, Path) else f"({ours}) IS NOT TRUE"
+        return f"NOT {ours}" if isinstance(self.route, ForeignKeyPath) else f"({ours}) IS NOT TRUE"
 
 
 def _named(alias: str, column: str, tenant: str) -> str:
@@ -43,7 +43,7 @@ def _named(alias: str, column: str, tenant: str) -> str:
     return f"{name} = {value} AND {name}::pg_catalog.text = {value}"
 
 
-def _led(route: Path, alias: str, tenant: str) -> str:
+def _led(route: ForeignKeyPath, alias: str, tenant: str) -> str:
     tables, conditions, left = [], [], alias
     for number, step in enumerate(route.steps, start=1):
         right, target = f"p{number}", step.key.target

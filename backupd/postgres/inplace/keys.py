@@ -6,14 +6,14 @@ from typing import TYPE_CHECKING
 
 import psycopg
 
-from backupd.planning.restoring.inplace import Conflict, Kind
+from backupd.planning.restoring.inplace import Conflict, ConflictKind
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from backupd.postgres.connect import Connection
     from backupd.postgres.inplace.comparing import Pair
-    from backupd.postgres.inplace.live import Key
+    from backupd.postgres.inplace.live import UniqueKey
 
 
 def key_conflicts(connection: Connection, pair: Pair) -> Iterator[Conflict]:
@@ -24,7 +24,13 @@ def key_conflicts(connection: Connection, pair: Pair) -> Iterator[Conflict]:
     for key in pair.live.keys:
         count = _count(connection, _taken(pair, key)) + _count(connection, _twice(pair, key))
         if count:
-            kind = Kind.EXCLUDED if key.exclusion else Kind.PRIMARY_KEY if key.primary else Kind.UNIQUE_KEY
+            kind = (
+                ConflictKind.EXCLUDED
+                if key.exclusion
+                else ConflictKind.PRIMARY_KEY
+                if key.primary
+                else ConflictKind.UNIQUE_KEY
+            )
             yield Conflict(table, kind, count)
 
 
@@ -35,31 +41,31 @@ def check_conflicts(connection: Connection, pair: Pair) -> Iterator[Conflict]:
     broken = " OR ".join(f"({check}) IS FALSE" for check in pair.live.checks)
     count = _count(connection, f"SELECT pg_catalog.count(*) FROM {pair.source} WHERE {broken}")  # noqa: S608  # the server's own words
     if count:
-        yield Conflict(pair.live.name.dotted, Kind.CHECK, count)
+        yield Conflict(pair.live.name.dotted, ConflictKind.CHECK, count)
 
 
-def _taken(pair: Pair, key: Key) -> str:
+def _taken(pair: Pair, key: UniqueKey) -> str:
     others = _expressed(key, f"ONLY {pair.live.sql} AS t", pair.live.belonging.others(), "t.ctid")
     return f"SELECT pg_catalog.count(*) FROM ({_ours(pair, key)}) AS a WHERE EXISTS (SELECT FROM ({others}) AS b WHERE {_met(key)})"  # noqa: S608, E501  # likewise
 
 
-def _twice(pair: Pair, key: Key) -> str:
+def _twice(pair: Pair, key: UniqueKey) -> str:
     ours = _ours(pair, key)
     met = f"a.id < b.id AND {_met(key)}"
     return f"SELECT pg_catalog.count(*) FROM ({ours}) AS a WHERE EXISTS (SELECT FROM ({ours}) AS b WHERE {met})"  # noqa: S608  # likewise
 
 
-def _ours(pair: Pair, key: Key) -> str:
+def _ours(pair: Pair, key: UniqueKey) -> str:
     return _expressed(key, f"{pair.source} AS s", "true", "s.ctid")
 
 
-def _expressed(key: Key, rows: str, condition: str, address: str) -> str:
+def _expressed(key: UniqueKey, rows: str, condition: str, address: str) -> str:
     listed = ", ".join(f"{expression} AS e{place}" for place, expression in enumerate(key.expressions))
     partial = f" AND ({key.condition})" if key.condition else ""
     return f"SELECT {address} AS id, {listed} FROM {rows} WHERE {condition}{partial}"  # noqa: S608  # likewise
 
 
-def _met(key: Key) -> str:
+def _met(key: UniqueKey) -> str:
     pairs = []
     for place, operator in enumerate(key.operators):
         equal = f"a.e{place} {operator} b.e{place}"

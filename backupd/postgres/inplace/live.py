@@ -68,7 +68,7 @@ WHERE k.contype = 'f' AND COALESCE(pg_catalog.to_jsonb(k) ->> 'conenforced', 'tr
 
 
 @dataclass(frozen=True, slots=True)
-class Key:
+class UniqueKey:
     """A unique index or an exclusion constraint."""
 
     primary: bool
@@ -98,7 +98,7 @@ class LiveTable:
     """Identity columns that take no value of their own in an update."""
     required: frozenset[str]
     """NOT NULL, and nothing fills them."""
-    keys: tuple[Key, ...]
+    keys: tuple[UniqueKey, ...]
     checks: tuple[str, ...]
 
     @property
@@ -185,9 +185,9 @@ def _by_table(rows: Iterable[tuple[Any, ...]]) -> defaultdict[int, list[tuple[An
     return found
 
 
-def _key(row: tuple[Any, ...]) -> Key:
+def _key(row: tuple[Any, ...]) -> UniqueKey:
     primary, exclusion, expressions, operators, condition, nulls_equal, deferrable, columns = row
-    return Key(
+    return UniqueKey(
         primary=primary,
         exclusion=exclusion,
         expressions=tuple(expressions),

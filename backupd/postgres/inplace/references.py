@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from backupd.planning.restoring.inplace import Conflict, Kind
+from backupd.planning.restoring.inplace import Conflict, ConflictKind
 from backupd.postgres.inplace.belonging import matched
 from backupd.postgres.inplace.comparing import changed
 from backupd.postgres.inplace.staging import staged
@@ -37,7 +37,7 @@ class References:
             count = self._count(f"FROM {pair.source} AS s WHERE {' AND '.join([given, *missing])}")
             if count:
                 of_others = any(leaf in self._live.tables for leaf in reference.leaves)
-                kind = Kind.REFERENCE_LOST if of_others else Kind.REFERENCE_GONE
+                kind = ConflictKind.REFERENCE_LOST if of_others else ConflictKind.REFERENCE_GONE
                 yield Conflict(pair.live.name.dotted, kind, count)
 
     def referred(self) -> Iterator[Conflict]:
@@ -60,7 +60,7 @@ class References:
             rows = f"FROM ONLY {self._live.sql(reference.referring)} AS t"
             count = self._count(f"{rows} WHERE {' AND '.join(conditions)}")
             if count:
-                yield Conflict(self._live.names[reference.referring].dotted, Kind.REFERRED, count)
+                yield Conflict(self._live.names[reference.referring].dotted, ConflictKind.REFERRED, count)
 
     def altered(self, shared: Mapping[int, tuple[str, ...]]) -> Iterator[Conflict]:
         """Shared rows that staged ones refer to and that are not what they were; `shared` are the columns staged.
@@ -82,7 +82,7 @@ class References:
                 f"EXISTS (SELECT FROM {pair.source} AS s WHERE {matched(reference.key, 's', 'h')})"
             )
             if count:
-                yield Conflict(self._live.names[target].dotted, Kind.REFERENCE_CHANGED, count)
+                yield Conflict(self._live.names[target].dotted, ConflictKind.REFERENCE_CHANGED, count)
 
     def violated(self) -> int:
         """Rows, of all foreign keys in question, that refer to nothing now. Raises psycopg's errors."""

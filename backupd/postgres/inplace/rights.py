@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import psycopg
 
-from backupd.planning.restoring.inplace import Conflict, Kind
+from backupd.planning.restoring.inplace import Conflict, ConflictKind
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator
@@ -38,9 +38,9 @@ def right_conflicts(connection: Connection, live: Live) -> Iterator[Conflict]:
     for oids, wanted in ((set(live.tables), _WRITTEN), (around - set(live.tables), _READ)):
         for oid, secured, allowed in connection.execute(_ALLOWED, (wanted, list(oids))).fetchall():
             if secured:
-                yield Conflict(live.names[oid].dotted, Kind.ROW_SECURITY, 1)
+                yield Conflict(live.names[oid].dotted, ConflictKind.ROW_SECURITY, 1)
             if not allowed:
-                yield Conflict(live.names[oid].dotted, Kind.PRIVILEGE, 1)
+                yield Conflict(live.names[oid].dotted, ConflictKind.PRIVILEGE, 1)
 
 
 def may_quiet(connection: Connection) -> bool:
@@ -62,14 +62,14 @@ def firing_conflicts(
     """
     by_oid = {table.oid: table for table in tables}
     for oid, usual, stubborn, always in connection.execute(_FIRING, (list(by_oid),)).fetchall():
-        kind, count = (Kind.ALWAYS_FIRES, stubborn) if quiet else (Kind.TRIGGERS, usual + always)
+        kind, count = (ConflictKind.ALWAYS_FIRES, stubborn) if quiet else (ConflictKind.TRIGGERS, usual + always)
         if count:
             yield Conflict(by_oid[oid].name.dotted, kind, count)
     for table in by_oid.values() if quiet else ():
         deferrable = sum(key.deferrable for key in table.keys)
         if deferrable:
-            yield Conflict(table.name.dotted, Kind.DEFERRABLE, deferrable)
+            yield Conflict(table.name.dotted, ConflictKind.DEFERRABLE, deferrable)
     for circle in () if quiet else circles:
         touched = sorted(circle & set(by_oid))
         if len(touched) > 1:
-            yield Conflict(by_oid[touched[0]].name.dotted, Kind.CYCLE, len(circle))
+            yield Conflict(by_oid[touched[0]].name.dotted, ConflictKind.CYCLE, len(circle))

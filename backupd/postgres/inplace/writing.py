@@ -59,7 +59,7 @@ def lock_rows(connection: Connection, pair: Pair) -> None:
     connection.execute(f"SELECT pg_catalog.count(*) FROM ({rows}) AS locked".encode())  # noqa: S608  # likewise
 
 
-class Writer:
+class ChangeWriter:
     """Writes the changes of some tables, in an order that is given: what is referred to stands first."""
 
     def __init__(self, connection: Connection, pairs: Sequence[Pair], *, quiet: bool) -> None:

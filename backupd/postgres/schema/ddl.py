@@ -8,12 +8,12 @@ from collections.abc import Callable, Sequence
 from typing import IO, TypeVar, cast
 
 from backupd.errors import SourceError
-from backupd.planning.source.names import Names
+from backupd.planning.source.names import NamePatterns
 from backupd.postgres.connect import Connection
 from backupd.postgres.schema.large_objects import filtered
 from backupd.postgres.schema.ownership import Ddl, divide_archive, divide_globals
 from backupd.postgres.settings import SHORT_WAIT
-from backupd.postgres.source.exported import Exported
+from backupd.postgres.source.exported import ExportedSnapshot
 from backupd.postgres.tools import Client, failure, run
 
 Result = TypeVar("Result")
@@ -23,7 +23,7 @@ _PASSWORDS = "SELECT pg_catalog.has_table_privilege('pg_catalog.pg_authid', 'SEL
 _LARGE_OBJECTS = "SELECT EXISTS (SELECT FROM pg_catalog.pg_largeobject_metadata)"
 
 
-def dump_schema(client: Client, exported: Exported, names: Names) -> Ddl:
+def dump_schema(client: Client, exported: ExportedSnapshot, names: NamePatterns) -> Ddl:
     """The schema as `pg_dump --create --schema-only` sees it, by segment.
 
     Raises SourceError, SourceGoneError or SourceBusyError: it waits for no table's lock for long.
@@ -32,7 +32,7 @@ def dump_schema(client: Client, exported: Exported, names: Names) -> Ddl:
     return _streamed(command, client, lambda read: divide_archive(read, names))
 
 
-def dump_globals(client: Client, connection: Connection, names: Names) -> dict[str | None, str]:
+def dump_globals(client: Client, connection: Connection, names: NamePatterns) -> dict[str | None, str]:
     """Roles with settings and memberships, and tablespaces, as SQL by segment; passwords only if the role may see them.
 
     They are those of now, not of the exported snapshot: PostgreSQL offers no other. Raises like `dump_schema`.
@@ -43,7 +43,7 @@ def dump_globals(client: Client, connection: Connection, names: Names) -> dict[s
     return divide_globals(run(command, client.environment).decode(errors="surrogateescape"), names)
 
 
-def large_objects_command(client: Client, connection: Connection, exported: Exported) -> list[str] | None:
+def large_objects_command(client: Client, connection: Connection, exported: ExportedSnapshot) -> list[str] | None:
     """What writes the large objects, with owners, privileges and comments, as a custom archive of nothing else.
 
     None when the database has none. The program runs under `client.environment`; its exit status must be 0.
@@ -54,7 +54,7 @@ def large_objects_command(client: Client, connection: Connection, exported: Expo
     return filtered(client.command("pg_dump", "-Fc", "-Z0", *only, _WAIT, _snapshot(exported)))
 
 
-def _snapshot(exported: Exported) -> str:
+def _snapshot(exported: ExportedSnapshot) -> str:
     return f"--snapshot={exported.identifier}"
 
 

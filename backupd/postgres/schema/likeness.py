@@ -24,7 +24,7 @@ class _Named(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class Schema:
+class ComparedSchema:
     """A schema as its archive tells it. Holds names: data."""
 
     program: int
@@ -42,7 +42,7 @@ class Difference(NamedTuple):
     """`missing`, `added` or `changed`."""
 
 
-def read_schema(head: bytes, files: Iterable[bytes]) -> Schema:
+def read_schema(head: bytes, files: Iterable[bytes]) -> ComparedSchema:
     """The schema in a `ddl-head` and `ddl` files.
 
     Raises DamageError, SourceError for files that make no archive.
@@ -57,10 +57,10 @@ def read_schema(head: bytes, files: Iterable[bytes]) -> Schema:
         name = _Named(entry.description, entry.namespace, tag)
         found.setdefault(name, Counter())[f"{entry.owner}\0{definition}"] += 1
     version = _DUMPED_BY.search(head)
-    return Schema(int(version[1]) if version else 0, found)
+    return ComparedSchema(int(version[1]) if version else 0, found)
 
 
-def differences(expected: Schema, found: Schema) -> list[Difference]:
+def differences(expected: ComparedSchema, found: ComparedSchema) -> list[Difference]:
     """What is not alike; definitions count only where the same major version of pg_dump wrote both."""
     wording = expected.program == found.program
     result: list[Difference] = []
@@ -73,7 +73,7 @@ def differences(expected: Schema, found: Schema) -> list[Difference]:
     return result
 
 
-def not_valid(schema: Schema) -> int:
+def not_valid(schema: ComparedSchema) -> int:
     """At most how many constraints the schema itself says were never validated."""
     return sum(
         count * sum(map(definition.count, _NOT_VALID))

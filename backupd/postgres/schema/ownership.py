@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
-from backupd.planning.source.names import Names
+from backupd.planning.source.names import NamePatterns
 from backupd.postgres.schema.archive import ArchiveReader, Entry, pack_entry, with_definition
 from backupd.postgres.schema.statements import grouped, split_statements, words_in
 
@@ -30,7 +30,7 @@ class Ddl:
     """The `ddl` file of each tenant that has one, and of nobody (None)."""
 
 
-def divide_archive(read: Callable[[int], bytes], names: Names) -> Ddl:
+def divide_archive(read: Callable[[int], bytes], names: NamePatterns) -> Ddl:
     """Read an archive and give each segment its own entries.
 
     Raises SourceError for an archive that is cut or unknown.
@@ -58,7 +58,7 @@ def divide_archive(read: Callable[[int], bytes], names: Names) -> Ddl:
 
 
 class _Router:
-    def __init__(self, names: Names) -> None:
+    def __init__(self, names: NamePatterns) -> None:
         self._names = names
         self._owners: dict[int, str] = {}
         """By dump id, of entries that belong to a tenant."""
@@ -93,7 +93,7 @@ def _only(tenants: Iterable[str]) -> str | None:
     return found.pop() if len(found) == 1 else None
 
 
-def _roles(statement: str, names: Names, marks: set[str]) -> Iterator[str]:
+def _roles(statement: str, names: NamePatterns, marks: set[str]) -> Iterator[str]:
     """Tenants whose roles stand behind one of these key words."""
     behind = False
     for word in words_in(statement):
@@ -103,7 +103,7 @@ def _roles(statement: str, names: Names, marks: set[str]) -> Iterator[str]:
             yield tenant
 
 
-def _beneficiary(statement: str, names: Names) -> str | None:
+def _beneficiary(statement: str, names: NamePatterns) -> str | None:
     """The tenant a statement about privileges is for: the grantee, else the role it is about."""
     for marks in (_BEFORE_GRANTEES, _BEFORE_ROLES):
         for tenant in _roles(statement, names, marks):
@@ -111,7 +111,7 @@ def _beneficiary(statement: str, names: Names) -> str | None:
     return None
 
 
-def divide_globals(text: str, names: Names) -> dict[str | None, str]:
+def divide_globals(text: str, names: NamePatterns) -> dict[str | None, str]:
     """pg_dumpall's SQL by segment: a statement about a tenant's role is that tenant's.
 
     A membership between roles of two tenants goes to the member's.
@@ -122,7 +122,7 @@ def divide_globals(text: str, names: Names) -> dict[str | None, str]:
     return {tenant: "".join(f"{statement}\n" for statement in part) for tenant, part in parts.items()}
 
 
-def _global_owner(statement: str, names: Names) -> str | None:
+def _global_owner(statement: str, names: NamePatterns) -> str | None:
     if statement.startswith("GRANT ") and (tenant := _beneficiary(statement, names)) is not None:
         return tenant
     named = (names.role(word.text) for word in words_in(statement) if not word.key)

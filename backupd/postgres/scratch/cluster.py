@@ -14,7 +14,7 @@ from backupd.errors import SourceError
 from backupd.postgres.connect import Source
 from backupd.postgres.scratch.folder import dispose, end_server, leftovers, make_folder, processes
 from backupd.postgres.scratch.guardian import watch_over
-from backupd.postgres.scratch.kept import PORT, SUPERUSER, Kept, move
+from backupd.postgres.scratch.kept import PORT, SUPERUSER, KeptServer, move
 from backupd.postgres.scratch.server import Gone
 
 if TYPE_CHECKING:
@@ -59,7 +59,7 @@ _DURABLE = {"fsync": "on", "synchronous_commit": "on", "full_page_writes": "on",
 
 
 @dataclass(frozen=True, slots=True)
-class Making:
+class ClusterSpec:
     """What a scratch cluster is made of."""
 
     parent: Path
@@ -75,7 +75,7 @@ class Making:
 class Cluster:
     """A server that runs until the end of `scratch_cluster`, or of its `stop`."""
 
-    def __init__(self, folder: ScratchFolder, making: Making, programs: Path) -> None:
+    def __init__(self, folder: ScratchFolder, making: ClusterSpec, programs: Path) -> None:
         self._folder = folder
         self._making = making
         self._programs = programs
@@ -130,7 +130,7 @@ class Cluster:
         destroyed += [("data-folder", "listed-absent")] if removed else []
         return Gone(tuple(destroyed), (not ended) + (not removed))
 
-    def keep(self, path: Path) -> Kept:
+    def keep(self, path: Path) -> KeptServer:
         """End it and have it stay in the new folder `path` of the same disk, safe from a crash and not running.
 
         Raises SourceError, RefusedError.
@@ -144,7 +144,7 @@ class Cluster:
             programs = path / programs.relative_to(folder.path)
         move(folder, path)
         drop = _dropping(making.runner) if making.runner.user is not None else ()
-        return Kept(path, (str(programs / "pg_ctl"),), drop, making.runner.prefix)
+        return KeptServer(path, (str(programs / "pg_ctl"),), drop, making.runner.prefix)
 
     def start(self) -> None:
         """Make the cluster and start its server.
@@ -188,7 +188,7 @@ def _configure(data: Path, socket: Path, major: int, changes: Mapping[str, str] 
 
 
 @contextmanager
-def scratch_cluster(making: Making) -> Iterator[Cluster]:
+def scratch_cluster(making: ClusterSpec) -> Iterator[Cluster]:
     """A running server, gone with all its files when the block ends, however it ends.
 
     When this process is killed, a process beside it does the same; when that is killed, too, the next drill's

@@ -61,7 +61,7 @@ SELECT coalesce(sum(pg_catalog.pg_database_size(oid)), 0)::int8 FROM pg_catalog.
 """  # noqa: S608  # made of constants of this module
 
 
-class GivenServer:
+class ExternalServer:
     """The part of a server that one drill uses."""
 
     def __init__(self, folder: ScratchFolder, target: Source, holding: Connection, token: str) -> None:
@@ -111,7 +111,7 @@ class GivenServer:
 
 
 @contextmanager
-def given_server(target: Source, parent: Path, token: str) -> Iterator[GivenServer]:
+def given_server(target: Source, parent: Path, token: str) -> Iterator[ExternalServer]:
     """A server set aside for drills, for one drill; all that this makes is gone when the block ends, however it ends.
 
     When this process is killed, a process beside it does the same, and if that is killed, too, the next drill. Raises
@@ -128,7 +128,7 @@ def given_server(target: Source, parent: Path, token: str) -> Iterator[GivenServ
         try:
             clean(holding)
             holding.execute("CREATE TABLE public.backupd_roles AS SELECT rolname AS name FROM pg_catalog.pg_roles")
-            yield GivenServer(folder, target, holding, token)
+            yield ExternalServer(folder, target, holding, token)
         finally:
             with suppress(SourceError, psycopg.Error):
                 clean(holding)

@@ -24,7 +24,7 @@ _LONGEST = 107
 
 
 @dataclass(frozen=True, slots=True)
-class Kept:
+class KeptServer:
     """A server's folder, and what its commands begin with. It listens on a unix socket only."""
 
     path: Path

@@ -20,7 +20,7 @@ _EVERY = 2.0
 
 
 @dataclass(frozen=True, slots=True)
-class Limits:
+class PhaseLimits:
     """Of one phase."""
 
     seconds: float
@@ -29,7 +29,7 @@ class Limits:
 
 
 @contextmanager
-def limited(server: ScratchServer, phase: str, limits: Limits) -> Iterator[None]:
+def limited(server: ScratchServer, phase: str, limits: PhaseLimits) -> Iterator[None]:
     """Stop the server when the block takes longer or more room than it may; what it was doing fails then.
 
     Raises SourceBusyError or SpoolFullError in place of that failure, or of the block's own end.
@@ -51,7 +51,7 @@ def limited(server: ScratchServer, phase: str, limits: Limits) -> Iterator[None]
 
 
 def _watch(
-    server: ScratchServer, phase: str, limits: Limits, ended: threading.Event, broken: list[BackupdError]
+    server: ScratchServer, phase: str, limits: PhaseLimits, ended: threading.Event, broken: list[BackupdError]
 ) -> None:
     until = time.monotonic() + limits.seconds
     while not ended.wait(max(0.0, min(_EVERY, until - time.monotonic()))):
@@ -62,7 +62,7 @@ def _watch(
             return
 
 
-def _exceeded(server: ScratchServer, phase: str, limits: Limits, until: float) -> BackupdError | None:
+def _exceeded(server: ScratchServer, phase: str, limits: PhaseLimits, until: float) -> BackupdError | None:
     if time.monotonic() >= until:
         return SourceBusyError(
             f"the drill's phase '{phase}' took longer than the {limits.seconds:.0f} s it may take",

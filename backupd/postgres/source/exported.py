@@ -60,7 +60,7 @@ SELECT pg_catalog.pg_export_snapshot(), pg_catalog.clock_timestamp(), pg_catalog
 
 
 @dataclass(frozen=True, slots=True)
-class Exported:
+class ExportedSnapshot:
     """An exported snapshot, for everybody who wants to read what it shows."""
 
     identifier: str
@@ -84,7 +84,7 @@ class Exported:
 class Holder:
     """The transaction that keeps an exported snapshot and its table locks alive. Used by one thread."""
 
-    def __init__(self, connection: Connection, exported: Exported) -> None:
+    def __init__(self, connection: Connection, exported: ExportedSnapshot) -> None:
         self.connection = connection
         """Sees the snapshot until `release`."""
         self.exported = exported
@@ -157,7 +157,7 @@ def hold(
 
 
 @contextmanager
-def joined(source: Source, exported: Exported) -> Iterator[Connection]:
+def joined(source: Source, exported: ExportedSnapshot) -> Iterator[Connection]:
     """A connection of one's own that sees what the exported snapshot shows, as long as the block lasts.
 
     Raises SourceGoneError when nobody holds the snapshot any more.
@@ -228,14 +228,14 @@ def _end(connection: Connection) -> None:
         connection.execute("SELECT pg_catalog.pg_advisory_unlock_all()")
 
 
-def _export(connection: Connection, lock_timeout: float, clock: Clock) -> Exported:
+def _export(connection: Connection, lock_timeout: float, clock: Clock) -> ExportedSnapshot:
     """Try until the tables can be locked all at once; whoever needs one of them waits no longer than for one try."""
     deadline, attempts = clock.monotonic() + lock_timeout, 0
     obstacle: Obstacle | None = None
     while True:
         left = deadline - clock.monotonic()
         outcome = _attempt(connection, obstacle, min(left, settings.SHORT_WAIT))
-        if isinstance(outcome, Exported):
+        if isinstance(outcome, ExportedSnapshot):
             return outcome
         connection.rollback()
         attempts, left = attempts + 1, deadline - clock.monotonic()
@@ -253,7 +253,7 @@ def _export(connection: Connection, lock_timeout: float, clock: Clock) -> Export
             )
 
 
-def _attempt(connection: Connection, waited_for: Obstacle | None, wait: float) -> Exported | Obstacle | None:
+def _attempt(connection: Connection, waited_for: Obstacle | None, wait: float) -> ExportedSnapshot | Obstacle | None:
     """One try: what stood in the way, or None when the tables changed under it."""
     wanted = {oid: (schema, table) for oid, schema, table in connection.execute(_LOCKABLE)}
     connection.execute("BEGIN TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
@@ -270,4 +270,4 @@ def _attempt(connection: Connection, waited_for: Obstacle | None, wait: float) -
     if {oid: (schema, table) for oid, schema, table in connection.execute(_LOCKABLE)} != wanted:
         return None
     version = connection.info.server_version
-    return Exported(identifier, instant.astimezone(UTC), lsn or "0/0", version, database, standby)
+    return ExportedSnapshot(identifier, instant.astimezone(UTC), lsn or "0/0", version, database, standby)

@@ -8,7 +8,7 @@ from graphlib import TopologicalSorter
 from typing import Any
 
 from backupd.model.stored.manifest import SequenceValue
-from backupd.planning.source.names import Names
+from backupd.planning.source.names import NamePatterns
 from backupd.postgres import settings
 from backupd.postgres.connect import Connection
 from backupd.postgres.quoting import literal, qualified
@@ -50,7 +50,7 @@ WHERE c.relkind = 'S' AND c.relpersistence <> 't' AND {_USER}
 
 
 @dataclass(frozen=True, slots=True)
-class Facts:
+class SourceFacts:
     """What one segment says beside its rows. Sealed data only."""
 
     facts: dict[str, Any] = field(default_factory=dict)
@@ -87,7 +87,9 @@ def read_sequences(snapshot: Connection, free: Connection) -> list[SequenceValue
     return sorted(values)
 
 
-def divide_facts(facts: dict[str, Any], sequences: Sequence[SequenceValue], names: Names) -> dict[str | None, Facts]:
+def divide_facts(
+    facts: dict[str, Any], sequences: Sequence[SequenceValue], names: NamePatterns
+) -> dict[str | None, SourceFacts]:
     """Facts and sequences by segment.
 
     What names a tenant's own schema is that tenant's; `ranks` beside `refresh` are places in the order of all segments.
@@ -103,7 +105,7 @@ def divide_facts(facts: dict[str, Any], sequences: Sequence[SequenceValue], name
     for value in sequences:
         values.setdefault(names.schema(value[0]), []).append(value)
     tenants = sorted({*divided, *values}, key=lambda tenant: (tenant is not None, tenant or ""))
-    return {tenant: Facts(divided.get(tenant, {}), tuple(values.get(tenant, ()))) for tenant in tenants}
+    return {tenant: SourceFacts(divided.get(tenant, {}), tuple(values.get(tenant, ()))) for tenant in tenants}
 
 
 def _database(row: dict[str, Any], owner: str) -> dict[str, Any]:

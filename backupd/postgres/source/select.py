@@ -9,13 +9,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from backupd.model.inventory import Table, TableName
-from backupd.model.routes import Column, Path, Route
+from backupd.model.routes import Column, ForeignKeyPath, Route
 from backupd.planning.source.ranges import BlockRange
 from backupd.postgres.quoting import identifier, literal, qualified
 
 
 @dataclass(frozen=True, slots=True)
-class Selection:
+class TableQuery:
     """How to read a table, or a range of it."""
 
     sql: str
@@ -24,15 +24,15 @@ class Selection:
     """Whether each row begins with its tenant."""
 
 
-def select_rows(table: Table, route: Route, blocks: BlockRange | None = None) -> Selection:
+def select_rows(table: Table, route: Route, blocks: BlockRange | None = None) -> TableQuery:
     """The statement that reads the rows of `table` in heap order, under the settings of `settings.reading`."""
     tenant, joins = _tenant(route)
     range_ = _range(blocks)
     if not tenant and not range_ and table.condition is None:
         columns = ", ".join(identifier(column) for column in table.columns)
         listed = f" ({columns})" if columns else ""
-        return Selection(f"COPY {qualified(table.name.schema, table.name.table)}{listed} TO STDOUT", routed=False)
-    return Selection(f"COPY ({_query(table, tenant, joins, range_)}) TO STDOUT", routed=bool(tenant))
+        return TableQuery(f"COPY {qualified(table.name.schema, table.name.table)}{listed} TO STDOUT", routed=False)
+    return TableQuery(f"COPY ({_query(table, tenant, joins, range_)}) TO STDOUT", routed=bool(tenant))
 
 
 def read_tables(table: Table, route: Route) -> list[tuple[TableName, str]]:
@@ -41,7 +41,7 @@ def read_tables(table: Table, route: Route) -> list[tuple[TableName, str]]:
     They do not wait for the lock.
     """
     found = [(table.name, _lock(table.name, whole=False))]
-    if isinstance(route, Path):
+    if isinstance(route, ForeignKeyPath):
         found += [(step.key.target, _lock(step.key.target, whole=step.whole)) for step in route.steps]
     return list(dict.fromkeys(found))
 
@@ -73,13 +73,13 @@ def _tenant(route: Route) -> tuple[str, str]:
     """The tenant's expression and the joins it needs; empty for tables with one owner."""
     if isinstance(route, Column):
         return f"t.{identifier(route.column)}::pg_catalog.text", ""
-    if isinstance(route, Path):
+    if isinstance(route, ForeignKeyPath):
         end = f"p{len(route.steps)}"
         return f"{end}.{identifier(route.column)}::pg_catalog.text", "".join(_joins(route))
     return "", ""
 
 
-def _joins(route: Path) -> list[str]:
+def _joins(route: ForeignKeyPath) -> list[str]:
     joins, left = [], "t"
     for number, step in enumerate(route.steps, start=1):
         right, key = f"p{number}", step.key

@@ -40,7 +40,7 @@ class DatabaseSql:
 
 
 @dataclass(frozen=True, slots=True)
-class Schema:
+class SchemaArchive:
     """A schema archive, put together from the segments' entries; in memory only."""
 
     descriptor: int
@@ -84,7 +84,9 @@ def pg_restore_for(source: Source, database: str, programs: Programs) -> Iterato
 
 
 @contextmanager
-def joined_schema(head: bytes, ddl: Iterable[bytes], *, without: frozenset[str] = frozenset()) -> Iterator[Schema]:
+def joined_schema(
+    head: bytes, ddl: Iterable[bytes], *, without: frozenset[str] = frozenset()
+) -> Iterator[SchemaArchive]:
     """The archive made of a `ddl-head` and `ddl` files, to be handed to pg_restore until the block ends.
 
     Objects of the kinds in `without` (pg_dump's words for them) are left out.
@@ -108,9 +110,9 @@ def joined_schema(head: bytes, ddl: Iterable[bytes], *, without: frozenset[str] 
         os.close(descriptor)
 
 
-def _schema(descriptor: int, listed: list[Entry], left_out: int) -> Schema:
+def _schema(descriptor: int, listed: list[Entry], left_out: int) -> SchemaArchive:
     keys, last = _unwanted(listed, FOREIGN_KEYS), _unwanted(listed, _EVENT_TRIGGERS)
-    return Schema(
+    return SchemaArchive(
         descriptor,
         _database(listed),
         frozenset(entry.owner for entry in listed if entry.owner),
@@ -141,7 +143,7 @@ def _database(entries: list[Entry]) -> DatabaseSql:
 
 
 def restore_section(
-    client: Client, schema: Schema, section: str, *options: str, only: Iterable[int] | None = None
+    client: Client, schema: SchemaArchive, section: str, *options: str, only: Iterable[int] | None = None
 ) -> None:
     """Restore the section `pre-data` or `post-data` into the client's database, stopping at the first error.
 

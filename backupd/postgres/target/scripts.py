@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from pathlib import Path
     from typing import IO
 
-    from backupd.postgres.target.schema import DatabaseSql, Schema
+    from backupd.postgres.target.schema import DatabaseSql, SchemaArchive
     from backupd.postgres.tools import Programs
 
 _TIMEOUT = b"SET transaction_timeout = 0;\n"
@@ -36,7 +36,7 @@ def database_script(sql: DatabaseSql) -> str:
 
 @contextmanager
 def section_script(
-    programs: Programs, schema: Schema, section: str, server: int, *, only: Iterable[int] | None = None
+    programs: Programs, schema: SchemaArchive, section: str, server: int, *, only: Iterable[int] | None = None
 ) -> Iterator[Iterator[bytes]]:
     """One section of a schema as SQL, for servers from the version `server` on; `only` are dump ids of what it has.
 

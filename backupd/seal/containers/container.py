@@ -37,7 +37,7 @@ from backupd.seal.containers.layout import (
     padme,
     read_header,
 )
-from backupd.seal.containers.reading import Block, ContainerReader
+from backupd.seal.containers.reading import BlockPlace, ContainerReader
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -47,11 +47,11 @@ if TYPE_CHECKING:
 __all__ = [
     "DATA",
     "MANIFEST",
-    "Block",
+    "BlockPlace",
     "ContainerContext",
     "ContainerReader",
     "ContainerWriter",
-    "Finished",
+    "FinishedContainer",
     "Header",
     "Writable",
     "header_length",
@@ -64,7 +64,7 @@ class Writable(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Finished:
+class FinishedContainer:
     """A complete container."""
 
     sha256: ObjectHash
@@ -126,7 +126,7 @@ class ContainerWriter:
         self.chunks += len(chunk_lengths)
         self._write(sealed)
 
-    def finish(self) -> Finished:
+    def finish(self) -> FinishedContainer:
         """Write the trailer, padded to a size of the Padmé set."""
         listing = msgspec.json.encode({"blocks": self._blocks, "ids": base64.b64encode(self.ids).decode()})
         frame = self._compressor.compress(listing)
@@ -138,7 +138,7 @@ class ContainerWriter:
         aad = block_aad(self._bound, TRAILER_INDEX, TRAILER)
         sealed = self._aead.seal(suite.nonce(TRAILER_INDEX), plain, aad)
         self._write(sealed + len(sealed).to_bytes(4, "little") + END)
-        return Finished(ObjectHash(self._digest.hexdigest()), self.size)
+        return FinishedContainer(ObjectHash(self._digest.hexdigest()), self.size)
 
     def _write(self, data: bytes) -> None:
         self._digest.update(data)

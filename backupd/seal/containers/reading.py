@@ -54,7 +54,7 @@ class _Listing(msgspec.Struct, frozen=True):
 
 
 @dataclass(frozen=True, slots=True)
-class Block:
+class BlockPlace:
     """One block's place in its container."""
 
     kind: int
@@ -149,7 +149,7 @@ class ContainerReader:
             # The secret half came from a signed keyring, so it is the object that is wrong.
             raise DamageError(f"the data key of '{self.where}' is not authentic") from error
 
-    def _read_trailer(self, start: int, size: int) -> tuple[list[Block], bytes]:
+    def _read_trailer(self, start: int, size: int) -> tuple[list[BlockPlace], bytes]:
         foot = self._exactly(size - 4 - len(END), 4 + len(END))
         length = int.from_bytes(foot[:4], "little")
         if foot[4:] != END:
@@ -174,14 +174,14 @@ class ContainerReader:
         except UnreadableError as error:
             raise DamageError(f"the trailer of '{self.where}' cannot be read") from error
 
-    def _blocks(self, listing: _Listing, start: int, end: int) -> tuple[list[Block], bytes]:
-        blocks: list[Block] = []
+    def _blocks(self, listing: _Listing, start: int, end: int) -> tuple[list[BlockPlace], bytes]:
+        blocks: list[BlockPlace] = []
         offset, chunk = start, 0
         for kind, length, plain_length, chunk_lengths in listing.blocks:
             whole = plain_length if kind == DATA else 0
             if kind not in (DATA, MANIFEST) or sum(chunk_lengths) != whole or not 0 < plain_length <= BLOCK_LIMIT:
                 raise DamageError(f"the trailer of '{self.where}' lists an impossible block")
-            blocks.append(Block(kind, offset, length, plain_length, chunk, chunk_lengths))
+            blocks.append(BlockPlace(kind, offset, length, plain_length, chunk, chunk_lengths))
             offset += length
             chunk += len(chunk_lengths)
         if offset != end:

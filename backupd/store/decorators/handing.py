@@ -17,7 +17,7 @@ from backupd.model.ids import ObjectHash, ObjectName
 from backupd.store.base import ObjectInfo, Space
 from backupd.store.forwarding import ForwardingStore
 from backupd.store.names import components, flat, folders, unflat
-from backupd.store.probe import ProbedStore, Workbench
+from backupd.store.probe import ProbedStore, ProbeOperations
 
 T = TypeVar("T")
 
@@ -26,7 +26,7 @@ _BESIDE = ("tmp/", "", "incoming/")
 """Where a writer that can add anything would harm most: where the keeper writes, and beside its own folder."""
 
 
-class HandingStore(ForwardingStore):
+class HandoffStore(ForwardingStore):
     """What was handed in counts as put: it is read, listed and found as if it stood in its place already."""
 
     def __init__(self, vault: ProbedStore, own: ProbedStore) -> None:
@@ -85,7 +85,7 @@ class HandingStore(ForwardingStore):
     def space(self) -> Space | None:
         return self.own.space()
 
-    def workbench(self) -> Workbench:
+    def workbench(self) -> ProbeOperations:
         return _Bench(self.vault.workbench(), self.own.workbench())
 
     def close(self) -> None:
@@ -109,7 +109,7 @@ class HandingStore(ForwardingStore):
 class _Bench:
     """The probe's steps: what can be done is asked of the node's own folder, what must not be of the keeper's."""
 
-    def __init__(self, vault: Workbench, own: Workbench) -> None:
+    def __init__(self, vault: ProbeOperations, own: ProbeOperations) -> None:
         self.adapter, self.max_write = own.adapter, own.max_write
         self._vault = vault
         self._own = own

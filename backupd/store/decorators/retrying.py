@@ -13,7 +13,7 @@ from backupd.errors import StoreGoneError
 from backupd.model.ids import ObjectName
 from backupd.store.base import ObjectInfo, ServerSnapshot, StoreView
 from backupd.store.forwarding import ForwardingStore, ForwardingView
-from backupd.store.probe import ProbedStore, Workbench
+from backupd.store.probe import ProbedStore, ProbeOperations
 
 T = TypeVar("T")
 
@@ -95,5 +95,5 @@ class RetryingStore(RetryingView, ForwardingStore):
     def view(self, snapshot: ServerSnapshot) -> RetryingView:
         return RetryingView(super().view(snapshot), self.patience)
 
-    def workbench(self) -> Workbench:
+    def workbench(self) -> ProbeOperations:
         return self.patience.attempt(self.inner.workbench)

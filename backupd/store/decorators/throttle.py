@@ -11,7 +11,7 @@ from backupd.errors import ObjectMissingError, StoreError
 from backupd.model.ids import ObjectHash, ObjectName
 from backupd.store.base import ServerSnapshot, StoreView
 from backupd.store.forwarding import ForwardingStore, ForwardingView
-from backupd.store.probe import ProbedStore, Workbench
+from backupd.store.probe import ProbedStore, ProbeOperations
 
 _PIECE = 256 * 1024
 _ATTEMPTS = 5
@@ -88,7 +88,7 @@ class ThrottledStore(ThrottledView, ForwardingStore):
     def view(self, snapshot: ServerSnapshot) -> ThrottledView:
         return ThrottledView(super().view(snapshot), self.bucket)
 
-    def workbench(self) -> Workbench:
+    def workbench(self) -> ProbeOperations:
         return self.inner.workbench()
 
     def _slowed(self, source: BinaryIO) -> BinaryIO:

@@ -14,7 +14,7 @@ from typing import NamedTuple, Protocol
 from backupd.clock import Clock
 from backupd.errors import StoreError, StoreGoneError
 from backupd.store.sftp import wire
-from backupd.store.sftp.wire import Ask, Reply, Request
+from backupd.store.sftp.wire import Ask, Reply, SftpRequest
 
 SENDING = 2 * 1024 * 1024
 """Bytes under way to the server: what an OpenSSH channel takes per round trip, whoever asks.
@@ -29,10 +29,10 @@ _ANSWERS: dict[int, type] = {
     Ask.OPEN: wire.Handle,
     Ask.OPENDIR: wire.Handle,
     Ask.READ: wire.Data,
-    Ask.READDIR: wire.Names,
+    Ask.READDIR: wire.NameReply,
     Ask.LSTAT: wire.Attributes,
     Ask.FSTAT: wire.Attributes,
-    Ask.REALPATH: wire.Names,
+    Ask.REALPATH: wire.NameReply,
 }
 """What answers a question that asks for something; the others are answered by a status alone, or are extensions."""
 
@@ -50,7 +50,7 @@ class Stream(Protocol):
 class _Waiting(NamedTuple):
     flight: Flight
     place: int
-    request: Request
+    request: SftpRequest
     since: float
 
 
@@ -69,7 +69,7 @@ class Flight:
         self.landed = threading.Event()
         self.landed.set()
 
-    def ask(self, *requests: Request) -> None:
+    def ask(self, *requests: SftpRequest) -> None:
         """Send all of them in one go; waits while too much is under way.
 
         Raises the channel's error once it is broken.
@@ -133,7 +133,7 @@ class Channel:
             family = StoreGoneError if self._broken.retryable else StoreError
             raise family(self._broken.message, hint=self._broken.hint) from self._broken
 
-    def ask(self, *requests: Request) -> list[Reply]:
+    def ask(self, *requests: SftpRequest) -> list[Reply]:
         """The answers to all of these, asked together and, as servers do, answered in order.
 
         Raises the channel's error once it is broken; a refusal is an answer, not an error.
@@ -142,7 +142,7 @@ class Channel:
         flight.ask(*requests)
         return flight.wait()
 
-    def start(self, flight: Flight, requests: Sequence[Request]) -> None:
+    def start(self, flight: Flight, requests: Sequence[SftpRequest]) -> None:
         """Send requests whose answers `flight` takes."""
         sending = sum(len(request.payload) for request in requests)
         receiving = sum(request.cost for request in requests)
@@ -169,7 +169,7 @@ class Channel:
         # A batch above a whole window must still go once nothing else is under way.
         return not self._waiting or (self._to_send + sending <= SENDING and self._to_receive + receiving <= RECEIVING)
 
-    def _register(self, flight: Flight, request: Request) -> bytes:
+    def _register(self, flight: Flight, request: SftpRequest) -> bytes:
         now = self._clock.monotonic()
         if not self._waiting:
             self._progress = now
@@ -239,7 +239,7 @@ class Channel:
         self._stream.close()
 
 
-def _check_answer(request: Request, reply: Reply) -> None:
+def _check_answer(request: SftpRequest, reply: Reply) -> None:
     expected = wire.Extended if request.ask == Ask.EXTENDED else _ANSWERS.get(request.ask)
     if isinstance(reply, wire.Status):
         fits = expected in (None, wire.Extended) or not reply.ok

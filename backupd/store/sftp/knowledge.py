@@ -10,7 +10,7 @@ from backupd.store.base import Space
 from backupd.store.digests import CANDIDATES, HashCommand, parse_digest
 from backupd.store.quota import parse_quota
 from backupd.store.sftp import wire
-from backupd.store.sftp.objects.upload import Job
+from backupd.store.sftp.objects.upload import UploadJob
 from backupd.store.sftp.session import Session, folders_above
 from backupd.store.sftp.wire import Extended
 
@@ -37,7 +37,7 @@ class KnownFolders:
         self._known.difference_update(folders_above(path))
 
 
-class RoomMeter:
+class FreeSpace:
     """Free space, looked at anew when it is old or getting short."""
 
     def __init__(self, root: str, clock: Clock) -> None:
@@ -90,7 +90,7 @@ class ServerHash:
         self._command: HashCommand | None = None
         self._decided = False
 
-    def matches(self, session: Session, path: str, job: Job) -> bool | None:
+    def matches(self, session: Session, path: str, job: UploadJob) -> bool | None:
         """Whether what lies at `path` is the job's content; None when the server cannot tell."""
         if job.size < _WORTH_A_COMMAND:
             return None
@@ -111,7 +111,7 @@ def server_digest(session: Session, command: HashCommand, path: str) -> str | No
     return parse_digest(output, command.algorithm) if code == 0 else None
 
 
-def _find(session: Session, path: str, job: Job) -> HashCommand | None:
+def _find(session: Session, path: str, job: UploadJob) -> HashCommand | None:
     """The first command that gives the right answer. A wrong one is no command: reading back will judge the object."""
     for candidate in CANDIDATES:
         seen = server_digest(session, candidate, path)
@@ -120,7 +120,7 @@ def _find(session: Session, path: str, job: Job) -> HashCommand | None:
     return None
 
 
-def _expected(job: Job, algorithm: str) -> str | None:
+def _expected(job: UploadJob, algorithm: str) -> str | None:
     """The digest of the job's source; None, equal to nothing, when the source is not what the job says it is."""
     if algorithm == "sha256":
         return job.sha256

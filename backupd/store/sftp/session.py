@@ -40,7 +40,7 @@ class Session:
         """Make every folder above `path` that is not there. Whether that worked shows when it is used."""
         self.channel.ask(*self.makings(folders_above(path)))
 
-    def makings(self, folders: Iterable[str]) -> list[wire.Request]:
+    def makings(self, folders: Iterable[str]) -> list[wire.SftpRequest]:
         """The requests that make these."""
         return [wire.mkdir(folder, self._mode) for folder in folders]
 

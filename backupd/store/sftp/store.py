@@ -14,10 +14,10 @@ from backupd.store.names import components, flat, folders, made_here, temporary
 from backupd.store.server_snapshots import FOLDER as SNAPSHOTS
 from backupd.store.server_snapshots import oldest_first
 from backupd.store.sftp import wire
-from backupd.store.sftp.knowledge import KnownFolders, RoomMeter, ServerHash
+from backupd.store.sftp.knowledge import FreeSpace, KnownFolders, ServerHash
 from backupd.store.sftp.objects import download, upload
 from backupd.store.sftp.objects.replace import replace
-from backupd.store.sftp.objects.upload import Job, Surroundings
+from backupd.store.sftp.objects.upload import Surroundings, UploadJob
 from backupd.store.sftp.session import Pool, Session, folders_above, granted
 from backupd.store.sftp.target import SftpTarget
 from backupd.store.sftp.view import SftpView
@@ -33,7 +33,7 @@ class SftpStore:
         self.pool = Pool(target, clock)
         self._root = target.root
         self._random = random
-        self._room = RoomMeter(self._root, clock)
+        self._room = FreeSpace(self._root, clock)
         self._folders = KnownFolders()
         self._hashing = ServerHash()
 
@@ -100,7 +100,7 @@ class SftpStore:
 
     # What an upload asks of us (upload.Surroundings).
 
-    def server_digest(self, session: Session, path: str, job: Job) -> bool | None:
+    def server_digest(self, session: Session, path: str, job: UploadJob) -> bool | None:
         return self._hashing.matches(session, path, job)
 
     def missing_folders(self, path: str) -> Sequence[str]:
@@ -109,14 +109,14 @@ class SftpStore:
     def know_folders(self, path: str) -> None:
         self._folders.add(path)
 
-    def _job(self, name: ObjectName, source: BinaryIO, size: int, sha256: ObjectHash) -> Job:
+    def _job(self, name: ObjectName, source: BinaryIO, size: int, sha256: ObjectHash) -> UploadJob:
         components(name)
         own = temporary(self._random)
         staging = self._path(flat(own) if self.target.flat else own)
         permissions = upload.SHARED if self.target.shared else upload.PERMISSIONS
-        return Job(name, self._path(name), staging, source, size, sha256, permissions)
+        return UploadJob(name, self._path(name), staging, source, size, sha256, permissions)
 
-    def _upload(self, how: Callable[[Session, Job, Surroundings], None], job: Job) -> None:
+    def _upload(self, how: Callable[[Session, UploadJob, Surroundings], None], job: UploadJob) -> None:
         with self.pool.session() as session:
             if not self._room.suffices(session, job.size):
                 raise _full()

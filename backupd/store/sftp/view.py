@@ -15,7 +15,7 @@ from backupd.store.sftp import wire
 from backupd.store.sftp.channel import Flight
 from backupd.store.sftp.objects import download
 from backupd.store.sftp.session import Pool, Session, granted
-from backupd.store.sftp.wire import Attributes, Code, Handle, Names, Reply, Status
+from backupd.store.sftp.wire import Attributes, Code, Handle, NameReply, Reply, Status
 
 
 class SftpView:
@@ -116,4 +116,4 @@ def _missing(reply: Reply) -> bool:
 
 
 def _path(reply: Reply) -> str | None:
-    return reply.entries[0][0] if isinstance(reply, Names) and len(reply.entries) == 1 else None
+    return reply.entries[0][0] if isinstance(reply, NameReply) and len(reply.entries) == 1 else None

@@ -89,7 +89,7 @@ class ProtocolError(StoreError):
 
 
 @dataclass(frozen=True, slots=True)
-class Request:
+class SftpRequest:
     """One question, without the id its channel gives it."""
 
     ask: Ask
@@ -137,7 +137,7 @@ class Attributes:
 
 
 @dataclass(frozen=True, slots=True)
-class Names:
+class NameReply:
     """Some entries of a folder."""
 
     entries: tuple[tuple[str, Attributes], ...]
@@ -150,7 +150,7 @@ class Extended:
     value: bytes
 
 
-Reply = Status | Handle | Data | Attributes | Names | Extended
+Reply = Status | Handle | Data | Attributes | NameReply | Extended
 
 
 # What we ask ---------------------------------------------------------------------------------------------------------
@@ -158,87 +158,89 @@ def hello() -> bytes:
     return struct.pack(">IBI", 5, Ask.INIT, VERSION)
 
 
-def open_file(path: str, mode: Mode, permissions: int | None = None) -> Request:
+def open_file(path: str, mode: Mode, permissions: int | None = None) -> SftpRequest:
     attributes = struct.pack(">I", 0) if permissions is None else struct.pack(">II", 0x4, permissions)
-    return Request(Ask.OPEN, _text(path) + struct.pack(">I", mode) + attributes)
+    return SftpRequest(Ask.OPEN, _text(path) + struct.pack(">I", mode) + attributes)
 
 
-def close(handle: Handle) -> Request:
-    return Request(Ask.CLOSE, _string(handle.value))
+def close(handle: Handle) -> SftpRequest:
+    return SftpRequest(Ask.CLOSE, _string(handle.value))
 
 
-def read(handle: Handle, offset: int, length: int) -> Request:
-    return Request(Ask.READ, _string(handle.value) + struct.pack(">QI", offset, length), cost=length)
+def read(handle: Handle, offset: int, length: int) -> SftpRequest:
+    return SftpRequest(Ask.READ, _string(handle.value) + struct.pack(">QI", offset, length), cost=length)
 
 
-def write(handle: Handle, offset: int, data: bytes) -> Request:
-    return Request(Ask.WRITE, b"".join((_string(handle.value), struct.pack(">QI", offset, len(data)), data)))
+def write(handle: Handle, offset: int, data: bytes) -> SftpRequest:
+    return SftpRequest(Ask.WRITE, b"".join((_string(handle.value), struct.pack(">QI", offset, len(data)), data)))
 
 
-def lstat(path: str) -> Request:
-    return Request(Ask.LSTAT, _text(path))
+def lstat(path: str) -> SftpRequest:
+    return SftpRequest(Ask.LSTAT, _text(path))
 
 
-def fstat(handle: Handle) -> Request:
-    return Request(Ask.FSTAT, _string(handle.value))
+def fstat(handle: Handle) -> SftpRequest:
+    return SftpRequest(Ask.FSTAT, _string(handle.value))
 
 
-def chmod(path: str, permissions: int) -> Request:
-    return Request(Ask.SETSTAT, _text(path) + struct.pack(">II", 0x4, permissions))
+def chmod(path: str, permissions: int) -> SftpRequest:
+    return SftpRequest(Ask.SETSTAT, _text(path) + struct.pack(">II", 0x4, permissions))
 
 
-def fchmod(handle: Handle, permissions: int) -> Request:
-    return Request(Ask.FSETSTAT, _string(handle.value) + struct.pack(">II", 0x4, permissions))
+def fchmod(handle: Handle, permissions: int) -> SftpRequest:
+    return SftpRequest(Ask.FSETSTAT, _string(handle.value) + struct.pack(">II", 0x4, permissions))
 
 
-def lchmod(path: str, permissions: int) -> Request:
-    return Request(Ask.EXTENDED, _string(b"lsetstat@openssh.com") + _text(path) + struct.pack(">II", 0x4, permissions))
+def lchmod(path: str, permissions: int) -> SftpRequest:
+    return SftpRequest(
+        Ask.EXTENDED, _string(b"lsetstat@openssh.com") + _text(path) + struct.pack(">II", 0x4, permissions)
+    )
 
 
-def opendir(path: str) -> Request:
-    return Request(Ask.OPENDIR, _text(path))
+def opendir(path: str) -> SftpRequest:
+    return SftpRequest(Ask.OPENDIR, _text(path))
 
 
-def readdir(handle: Handle) -> Request:
-    return Request(Ask.READDIR, _string(handle.value))
+def readdir(handle: Handle) -> SftpRequest:
+    return SftpRequest(Ask.READDIR, _string(handle.value))
 
 
-def remove(path: str) -> Request:
-    return Request(Ask.REMOVE, _text(path))
+def remove(path: str) -> SftpRequest:
+    return SftpRequest(Ask.REMOVE, _text(path))
 
 
-def mkdir(path: str, mode: int = 0o700) -> Request:
-    return Request(Ask.MKDIR, _text(path) + struct.pack(">II", 0x4, mode))
+def mkdir(path: str, mode: int = 0o700) -> SftpRequest:
+    return SftpRequest(Ask.MKDIR, _text(path) + struct.pack(">II", 0x4, mode))
 
 
-def rmdir(path: str) -> Request:
-    return Request(Ask.RMDIR, _text(path))
+def rmdir(path: str) -> SftpRequest:
+    return SftpRequest(Ask.RMDIR, _text(path))
 
 
-def rename(old: str, new: str) -> Request:
+def rename(old: str, new: str) -> SftpRequest:
     """The plain one, which OpenSSH's server refuses to let overwrite: the one to publish by."""
-    return Request(Ask.RENAME, _text(old) + _text(new))
+    return SftpRequest(Ask.RENAME, _text(old) + _text(new))
 
 
-def exchange(old: str, new: str) -> Request:
+def exchange(old: str, new: str) -> SftpRequest:
     """A rename that takes the place of what is at `new`, at once. Never to publish by."""
-    return Request(Ask.EXTENDED, _string(EXCHANGE.encode()) + _text(old) + _text(new))
+    return SftpRequest(Ask.EXTENDED, _string(EXCHANGE.encode()) + _text(old) + _text(new))
 
 
-def realpath(path: str) -> Request:
-    return Request(Ask.REALPATH, _text(path))
+def realpath(path: str) -> SftpRequest:
+    return SftpRequest(Ask.REALPATH, _text(path))
 
 
-def fsync(handle: Handle) -> Request:
-    return Request(Ask.EXTENDED, _string(b"fsync@openssh.com") + _string(handle.value))
+def fsync(handle: Handle) -> SftpRequest:
+    return SftpRequest(Ask.EXTENDED, _string(b"fsync@openssh.com") + _string(handle.value))
 
 
-def statvfs(path: str) -> Request:
-    return Request(Ask.EXTENDED, _string(b"statvfs@openssh.com") + _text(path))
+def statvfs(path: str) -> SftpRequest:
+    return SftpRequest(Ask.EXTENDED, _string(b"statvfs@openssh.com") + _text(path))
 
 
-def limits() -> Request:
-    return Request(Ask.EXTENDED, _string(b"limits@openssh.com"))
+def limits() -> SftpRequest:
+    return SftpRequest(Ask.EXTENDED, _string(b"limits@openssh.com"))
 
 
 def _string(value: bytes) -> bytes:
@@ -378,13 +380,13 @@ def _handle(reader: _Reader) -> Handle:
     return Handle(value)
 
 
-def _names(reader: _Reader) -> Names:
+def _names(reader: _Reader) -> NameReply:
     entries = []
     for _ in range(reader.number()):
         name = reader.text()
         reader.string()  # what `ls -l` would print, for people
         entries.append((name, reader.attributes()))
-    return Names(tuple(entries))
+    return NameReply(tuple(entries))
 
 
 _DECODERS: dict[int, Callable[[_Reader], Reply]] = {

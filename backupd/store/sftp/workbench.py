@@ -66,7 +66,7 @@ class SftpWorkbench:
         with self._pool.session() as session:
             return SNAPSHOTS if _is_folder(session, SNAPSHOTS) else None
 
-    def _do(self, request: wire.Request, name: ObjectName) -> None:
+    def _do(self, request: wire.SftpRequest, name: ObjectName) -> None:
         with self._pool.session() as session:
             (reply,) = session.channel.ask(request)
         granted(reply, name)

@@ -179,9 +179,9 @@ def _to_verify(
     return from_folder(folder, sorted(trusted), regions)
 
 
-def _table(found: Sequence[tuple[Part, Sequence[Occasion]]]) -> output.Table:
+def _table(found: Sequence[tuple[Part, Sequence[Occasion]]]) -> output.TextTable:
     headings = ("region", "began", "verdict", "type", "database", "snapshot of", "rto", "rpo", "drill")
-    return output.Table(headings, [_row(part.gathered.region, one) for part, drills in found for one in drills])
+    return output.TextTable(headings, [_row(part.gathered.region, one) for part, drills in found for one in drills])
 
 
 def _row(region: str, one: Occasion) -> list[str]:

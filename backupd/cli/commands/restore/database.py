@@ -25,7 +25,7 @@ from backupd.cli.commands.restore.task import configured, opened
 if TYPE_CHECKING:
     from backupd.cli.commands.restore.task import RestoreTask
     from backupd.operations.restore import RestoreReport, RestoreRequest
-    from backupd.operations.verify.ledger import History
+    from backupd.operations.verify.ledger import LedgerHistory
 
 
 def database(
@@ -78,7 +78,7 @@ def database(
         print_restored(task, name, restore_one(task, request), as_json=options.as_json)
 
 
-def restore_one(task: RestoreTask, request: RestoreRequest, history: History | None = None) -> RestoreReport:
+def restore_one(task: RestoreTask, request: RestoreRequest, history: LedgerHistory | None = None) -> RestoreReport:
     """Restore one database, and remember how fast that was. Raises what the operation raises."""
     from backupd.operations.restore import restore
     from backupd.operations.restore.paper.rates import keep_rates, rates_of

@@ -23,7 +23,7 @@ from backupd.cli.commands.restore.options import (
 )
 from backupd.cli.commands.restore.task import configured, opened
 from backupd.errors import RefusedError, UsageError
-from backupd.planning.restoring.inplace import ACCEPTABLE, HARMLESS, SENTENCES, Kind
+from backupd.planning.restoring.inplace import ACCEPTABLE, HARMLESS, SENTENCES, ConflictKind
 
 if TYPE_CHECKING:
     from backupd.cli.commands.restore.task import RestoreTask
@@ -131,7 +131,7 @@ def _one_tenant(given: str) -> str:
     return next(iter(names))
 
 
-def _kinds(names: list[str]) -> frozenset[Kind]:
+def _kinds(names: list[str]) -> frozenset[ConflictKind]:
     """What `--accept` names."""
     known = {kind.value: kind for kind in ACCEPTABLE}
     unknown = sorted(set(names) - known.keys())
@@ -188,10 +188,10 @@ def _lines(report: InPlaceReport, request: InPlaceRequest) -> list[str]:
     if report.tables:
         headings = ("table", "delete", "update", "insert")
         rows = [(one.table, one.deletes, one.updates, one.inserts) for one in report.tables]
-        lines += [f"  {line}" for line in output.aligned(output.Table(headings, rows))]
+        lines += [f"  {line}" for line in output.aligned(output.TextTable(headings, rows))]
     else:
         lines.append("  no row differs")
-    notes = HARMLESS | request.accepted | ({Kind.TRIGGERS} if request.triggers_fire else set())
+    notes = HARMLESS | request.accepted | ({ConflictKind.TRIGGERS} if request.triggers_fire else set())
     for conflict in report.conflicts:
         sentence, advice = SENTENCES[conflict.kind]
         weight = "note" if conflict.kind in notes else "conflict"

@@ -12,7 +12,7 @@ from backupd.planning.restoring.selection import time_of
 
 if TYPE_CHECKING:
     from backupd.operations.restore import RestoreReport
-    from backupd.operations.restore.region import Finding, Found, Outcome
+    from backupd.operations.restore.region import DatabaseOutcome, FoundDatabase, RegionContents
 
 SHORT = len("20300101T000000Z-") + 8
 """Characters of a snapshot's name that are shown where it is to be typed again."""
@@ -44,7 +44,7 @@ def _left_out(report: RestoreReport) -> Iterator[str]:
         yield "  the number of rows was not compared: the record counts more than was to be restored"
 
 
-def region_object(finding: Finding, outcomes: Sequence[Outcome[Any]], key: str) -> dict[str, Any]:
+def region_object(finding: RegionContents, outcomes: Sequence[DatabaseOutcome[Any]], key: str) -> dict[str, Any]:
     """For programs: each database with what came of it, and what there is none of."""
     return {
         "databases": [_one(outcome, key) for outcome in outcomes],
@@ -55,7 +55,9 @@ def region_object(finding: Finding, outcomes: Sequence[Outcome[Any]], key: str) 
     }
 
 
-def print_outcomes(region: str, finding: Finding, outcomes: Sequence[Outcome[RestoreReport]], suffix: str) -> None:
+def print_outcomes(
+    region: str, finding: RegionContents, outcomes: Sequence[DatabaseOutcome[RestoreReport]], suffix: str
+) -> None:
     """Each database in turn, failures on standard error, and how many there were."""
     for outcome in outcomes:
         found = outcome.found
@@ -75,7 +77,7 @@ def print_outcomes(region: str, finding: Finding, outcomes: Sequence[Outcome[Res
     output.print_lines(lines)
 
 
-def absent_lines(region: str, finding: Finding) -> Iterator[str]:
+def absent_lines(region: str, finding: RegionContents) -> Iterator[str]:
     """The databases that there is no snapshot of, records that cannot be believed, and how many were purged."""
     yield from (f"{region}/{label}: there is no snapshot of it at that time" for label in finding.missing)
     yield from (f"{name[:SHORT]} cannot be believed: {error.message}" for name, error in finding.faults)
@@ -83,13 +85,13 @@ def absent_lines(region: str, finding: Finding) -> Iterator[str]:
         yield f"{finding.purged} databases were purged: left out"
 
 
-def database_name(region: str, found: Found) -> str:
+def database_name(region: str, found: FoundDatabase) -> str:
     """`region/label`, with a member's mark; without a region where `region` is empty."""
     name = found.label if found.member is None else f"{found.label} ({found.member})"
     return f"{region}/{name}" if region else name
 
 
-def same_time(finding: Finding) -> str | None:
+def same_time(finding: RegionContents) -> str | None:
     """The time that means the same snapshots; None where there are none."""
     names = [found.snapshot for found in finding.databases]
     return f"{time_of(max(names)):%Y-%m-%dT%H:%M:%S}" if names else None
@@ -100,7 +102,7 @@ def expected_time(seconds: float | None, unknown: str) -> str:
     return unknown if seconds is None else f"about {output.human_duration(timedelta(seconds=seconds))}"
 
 
-def _one(outcome: Outcome[Any], key: str) -> dict[str, Any]:
+def _one(outcome: DatabaseOutcome[Any], key: str) -> dict[str, Any]:
     found = outcome.found
     facts: dict[str, Any] = {
         "database": found.label,

@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from backupd.cli.commands.restore.task import RestoreTask
     from backupd.operations.restore import RestoreRequest
     from backupd.operations.restore.paper.previewing import Preview
-    from backupd.operations.restore.region import Finding, Outcome
-    from backupd.operations.verify.ledger import History
+    from backupd.operations.restore.region import DatabaseOutcome, RegionContents
+    from backupd.operations.verify.ledger import LedgerHistory
 
 
 def preview(
@@ -56,14 +56,14 @@ def preview(
     return 0
 
 
-def preview_one(task: RestoreTask, request: RestoreRequest, history: History | None = None) -> Preview:
+def preview_one(task: RestoreTask, request: RestoreRequest, history: LedgerHistory | None = None) -> Preview:
     """What the restore of one database would do. Raises what `restore` raises before it touches the target."""
     from backupd.operations.restore.paper import previewing
 
     return previewing.preview(request, task.repository, task.world, task.rates(request.label), history)
 
 
-def preview_each(task: RestoreTask, request: RestoreRequest) -> tuple[Finding, list[Outcome[Preview]]]:
+def preview_each(task: RestoreTask, request: RestoreRequest) -> tuple[RegionContents, list[DatabaseOutcome[Preview]]]:
     """What the restore of every database of a region would do. Raises what finding them raises."""
     finding, target = find_region(task, request, "")
     planned = each_database(finding, lambda found: preview_one(task, target.wanted(found), finding.history))
@@ -101,12 +101,12 @@ def _print_preview(region: str, planned: Preview, *, as_json: bool) -> None:
     )
 
 
-def _print_region(region: str, finding: Finding, planned: Sequence[Outcome[Preview]]) -> None:
+def _print_region(region: str, finding: RegionContents, planned: Sequence[DatabaseOutcome[Preview]]) -> None:
     """A line for each database, and the sums."""
     plans = [one.result for one in planned if one.result is not None]
     rows = [_row(one, plan) for one in planned if (plan := one.result) is not None]
     headings = ("database", "exported", "tables", "rows", "written", "objects", "fetched", "time")
-    output.print_table(output.Table(headings, rows))
+    output.print_table(output.TextTable(headings, rows))
     for outcome in planned:
         if outcome.error is not None:
             failures.print_failure(outcome.error, database_name(region, outcome.found))
@@ -121,7 +121,7 @@ def _print_region(region: str, finding: Finding, planned: Sequence[Outcome[Previ
     )
 
 
-def _row(one: Outcome[Preview], plan: Preview) -> tuple[output.Cell, ...]:
+def _row(one: DatabaseOutcome[Preview], plan: Preview) -> tuple[output.Cell, ...]:
     size = output.human_bytes
     return (
         database_name("", one.found),

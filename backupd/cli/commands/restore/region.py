@@ -29,8 +29,8 @@ if TYPE_CHECKING:
 
     from backupd.cli.commands.restore.task import RestoreTask
     from backupd.operations.restore import RestoreRequest
-    from backupd.operations.restore.region import Finding, Found, Outcome
-    from backupd.operations.restore.region.targets import Target
+    from backupd.operations.restore.region import DatabaseOutcome, FoundDatabase, RegionContents
+    from backupd.operations.restore.region.targets import RestoreTarget
     from backupd.postgres.connect import Source
     from backupd.wiring.context import Context
 
@@ -89,13 +89,13 @@ def restore_region(task: RestoreTask, request: RestoreRequest, suffix: str, *, a
     return region_status(finding, outcomes)
 
 
-def find_region(task: RestoreTask, request: RestoreRequest, suffix: str) -> tuple[Finding, Target]:
+def find_region(task: RestoreTask, request: RestoreRequest, suffix: str) -> tuple[RegionContents, RestoreTarget]:
     """The databases that the region had at the time, and where each of them goes.
 
     Raises what finding them raises, RefusedError when two of them would get one name.
     """
     from backupd.operations.restore.region import find_databases
-    from backupd.operations.restore.region.targets import Target
+    from backupd.operations.restore.region.targets import RestoreTarget
     from backupd.wiring.context import tenancy_of
     from backupd.wiring.restore import restored_file
 
@@ -103,19 +103,19 @@ def find_region(task: RestoreTask, request: RestoreRequest, suffix: str) -> tupl
     tenancies = {label: tenancy_of(context, region, label) for label in context.databases(region)}
     labels = {label: tenancy.kind is TenancyKind.DATABASE for label, tenancy in tenancies.items()}
     finding = find_databases(request.snapshot, labels, task.repository, task.world)
-    target = Target(request, suffix, restored_file(context, region))
+    target = RestoreTarget(request, suffix, restored_file(context, region))
     target.require_apart(finding.databases)
     return finding, target
 
 
-def each_database(finding: Finding, each: Callable[[Found], T | None]) -> list[Outcome[T]]:
+def each_database(finding: RegionContents, each: Callable[[FoundDatabase], T | None]) -> list[DatabaseOutcome[T]]:
     """Do `each` for every database; an error becomes that database's outcome. Raises InterruptedRunError."""
     from backupd.operations.restore.region import restore_region
 
     return list(restore_region(finding.databases, each))
 
 
-def region_status(finding: Finding, outcomes: list[Outcome[T]]) -> int:
+def region_status(finding: RegionContents, outcomes: list[DatabaseOutcome[T]]) -> int:
     """The exit status of the first failure, of a record that cannot be read, or of a database that is missing."""
     failed = [outcome.error for outcome in outcomes if outcome.error is not None]
     failed += [error for _, error in finding.faults]

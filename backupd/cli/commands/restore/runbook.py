@@ -23,7 +23,7 @@ from backupd.cli.commands.restore.task import configured, opened
 if TYPE_CHECKING:
     from backupd.cli.commands.restore.task import RestoreTask
     from backupd.operations.restore.paper.previewing import Preview
-    from backupd.operations.restore.region import Finding, Outcome
+    from backupd.operations.restore.region import DatabaseOutcome, RegionContents
 
 _IDENTITY = "--identity FILE.identity"
 
@@ -89,7 +89,9 @@ def _database_lines(task: RestoreTask, found: Preview) -> Iterator[str]:
     yield from _without_backupd(task, f" --database {label}")
 
 
-def _region_lines(task: RestoreTask, finding: Finding, planned: Sequence[Outcome[Preview]]) -> Iterator[str]:
+def _region_lines(
+    task: RestoreTask, finding: RegionContents, planned: Sequence[DatabaseOutcome[Preview]]
+) -> Iterator[str]:
     region, time = task.region, same_time(finding)
     target = '--suffix "" --target "host=SERVER user=postgres"'
     yield f"RUNBOOK: all databases of region {region}"
@@ -112,7 +114,7 @@ def _region_lines(task: RestoreTask, finding: Finding, planned: Sequence[Outcome
     yield from _without_backupd(task, "")
 
 
-def _what(outcome: Outcome[Preview]) -> str:
+def _what(outcome: DatabaseOutcome[Preview]) -> str:
     plan = outcome.result
     if plan is None:
         return "cannot be restored"

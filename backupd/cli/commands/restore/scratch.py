@@ -29,9 +29,9 @@ from backupd.cli.commands.restore.task import configured, opened
 if TYPE_CHECKING:
     from backupd.cli.commands.restore.task import RestoreTask
     from backupd.operations.restore import RestoreReport, RestoreRequest
-    from backupd.operations.restore.region import Outcome
+    from backupd.operations.restore.region import DatabaseOutcome
     from backupd.postgres.connect import Source
-    from backupd.postgres.scratch.kept import Kept
+    from backupd.postgres.scratch.kept import KeptServer
     from backupd.wiring.context import Context
 
 
@@ -120,7 +120,7 @@ def _restore_database(task: RestoreTask, request: RestoreRequest, wanted: Scratc
 def _restore_region(task: RestoreTask, request: RestoreRequest, wanted: ScratchPlace, *, as_json: bool) -> int:
     finding, target = find_region(task, request, "")
     server = max((found.server for found in finding.databases), default=0)
-    outcomes: list[Outcome[RestoreReport]] = []
+    outcomes: list[DatabaseOutcome[RestoreReport]] = []
 
     def fill(source: Source) -> bool:
         here = replace(target, request=replace(target.request, target=source))
@@ -137,7 +137,9 @@ def _restore_region(task: RestoreTask, request: RestoreRequest, wanted: ScratchP
     return region_status(finding, outcomes)
 
 
-def _in_scratch(context: Context, wanted: ScratchPlace, server: int, fill: Callable[[Source], bool]) -> Kept | None:
+def _in_scratch(
+    context: Context, wanted: ScratchPlace, server: int, fill: Callable[[Source], bool]
+) -> KeptServer | None:
     """Make a server, have it filled, and keep it where anything came of that; what fails leaves none.
 
     `server` is the `server_version_num` whose major version it has. Raises RefusedError, ConfigError, SourceError, and
@@ -154,7 +156,7 @@ def _in_scratch(context: Context, wanted: ScratchPlace, server: int, fill: Calla
     return kept
 
 
-def _lines(kept: Kept, wanted: ScratchPlace, name: str | None) -> Iterator[str]:
+def _lines(kept: KeptServer, wanted: ScratchPlace, name: str | None) -> Iterator[str]:
     """How to reach the server, stop it and remove it; `name` is the database's, where there is one to be shown."""
     yield f"scratch server in {kept.path}: {'running' if wanted.running else 'stopped'}; it has no network"
     if not wanted.running:
@@ -164,7 +166,7 @@ def _lines(kept: Kept, wanted: ScratchPlace, name: str | None) -> Iterator[str]:
     yield f"  remove:   {kept.removing}"
 
 
-def _object(kept: Kept, wanted: ScratchPlace) -> dict[str, object]:
+def _object(kept: KeptServer, wanted: ScratchPlace) -> dict[str, object]:
     """The same for programs."""
     return {
         "folder": str(kept.path),

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from backupd.cli.commands.restore.options import SnapshotOptions
     from backupd.model.ids import RegionName
     from backupd.model.stored.ledger import Restored
-    from backupd.operations.restore import World
+    from backupd.operations.restore import RestoreEnvironment
     from backupd.operations.restore.paper.rates import Rates
     from backupd.trace import Trace
     from backupd.wiring.context import Context
@@ -36,7 +36,7 @@ class RestoreTask:
     context: Context
     region: RegionName
     repository: Repository
-    world: World
+    world: RestoreEnvironment
 
     @property
     def store(self) -> str:
@@ -92,11 +92,13 @@ def _require_residency(context: Context, region: RegionName, override: str | Non
     context.require_residency(region, override)
 
 
-def _world(context: Context, region: RegionName, options: SnapshotOptions, trace: Trace, secret: bytes) -> World:
-    from backupd.operations.restore import World
+def _world(
+    context: Context, region: RegionName, options: SnapshotOptions, trace: Trace, secret: bytes
+) -> RestoreEnvironment:
+    from backupd.operations.restore import RestoreEnvironment
     from backupd.wiring.context import known_ledger_copy
 
-    return World(
+    return RestoreEnvironment(
         secret,
         context.clock,
         trace,

@@ -24,7 +24,7 @@ from backupd.errors import RefusedError
 if TYPE_CHECKING:
     from backupd.model.ids import TenantId
     from backupd.operations.attestation import Issued
-    from backupd.planning.lifecycle.lives import LifeKey, Lives
+    from backupd.planning.lifecycle.lives import LifeKey, TenantStates
 
 
 def attest(
@@ -74,7 +74,7 @@ def attest(
         output.print_lines(_issued(issued, out))
 
 
-def _life_of(lives: Lives, tenant: TenantId, scope: str, incarnation: int | None) -> LifeKey:
+def _life_of(lives: TenantStates, tenant: TenantId, scope: str, incarnation: int | None) -> LifeKey:
     """The life somebody means: the last one that was purged, unless they say which."""
     from backupd.planning.lifecycle.lives import LifeKey
 

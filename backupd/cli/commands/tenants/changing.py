@@ -28,7 +28,7 @@ from backupd.errors import UsageError
 if TYPE_CHECKING:
     from backupd.model.ids import RegionName, TenantId
     from backupd.operations.keeper.values import Keeper
-    from backupd.operations.tenants.changes import Changed, Desk
+    from backupd.operations.tenants.changes import Changed, TenantDesk
     from backupd.wiring.context import Context
 
 
@@ -216,7 +216,7 @@ def _change(
     ctx: typer.Context,
     config: Any,
     who: tuple[str, str, bool],
-    change: Callable[[Desk, TenantId], Changed],
+    change: Callable[[TenantDesk, TenantId], Changed],
     *,
     as_json: bool,
 ) -> None:
@@ -231,11 +231,11 @@ def _change(
         _tell_change(desk, change(desk, tenant_id), as_json=as_json)
 
 
-def desk_of(context: Context, region: RegionName, keeper: Keeper) -> Desk:
-    from backupd.operations.tenants.changes import Desk
+def desk_of(context: Context, region: RegionName, keeper: Keeper) -> TenantDesk:
+    from backupd.operations.tenants.changes import TenantDesk
     from backupd.wiring.keeper import deletion_budget
 
-    return Desk(
+    return TenantDesk(
         book=keeper.book,
         clock=context.clock,
         budget=deletion_budget(context, region),
@@ -245,7 +245,7 @@ def desk_of(context: Context, region: RegionName, keeper: Keeper) -> Desk:
     )
 
 
-def _tell_change(desk: Desk, changed: Changed, *, as_json: bool, purged: object = ()) -> None:
+def _tell_change(desk: TenantDesk, changed: Changed, *, as_json: bool, purged: object = ()) -> None:
     from backupd.operations.tenants.told import standing
 
     how = standing(desk.book.lives, changed.life, desk.clock.now(), desk.budget.expiry_gap)

@@ -13,7 +13,7 @@ from backupd.errors import UsageError
 
 if TYPE_CHECKING:
     from backupd.model.ids import RegionName, TenantId
-    from backupd.operations.tenants.told import Standing
+    from backupd.operations.tenants.told import TenantStanding
     from backupd.wiring.context import Context
 
 RegionOption = Annotated[str, typer.Argument(metavar="REGION", show_default=False)]
@@ -58,7 +58,7 @@ def tenant_of(context: Context, region: RegionName, given: str, *, is_id: bool) 
     return tenant_tags(context, region).tenant_id(text)
 
 
-def told(one: Standing) -> Iterator[str]:
+def told(one: TenantStanding) -> Iterator[str]:
     scope = f", class {one.scope}" if one.scope else ""
     yield f"tenant {one.tenant}, life {one.incarnation}{scope}: {one.state.value}"
     if one.since is not None:

@@ -17,8 +17,8 @@ from backupd.cli.progress import watched
 from backupd.errors import RefusedError
 
 if TYPE_CHECKING:
-    from backupd.operations.keeper.where import Unseen, Where
-    from backupd.operations.tenants.told import Happened, Standing
+    from backupd.operations.keeper.where import TenantLocation, Unseen
+    from backupd.operations.tenants.told import Happened, TenantStanding
 
 
 def list_(ctx: typer.Context, region: RegionOption, config: ConfigOption = None, as_json: JsonOption = False) -> int:
@@ -43,7 +43,7 @@ def list_(ctx: typer.Context, region: RegionOption, config: ConfigOption = None,
     else:
         rows = [_row(one) for one in found]
         headings = ("tenant", "life", "class", "state", "since", "purge by", "gone by", "holds", "late")
-        output.print_table(output.Table(headings, rows))
+        output.print_table(output.TextTable(headings, rows))
     return RefusedError.exit_code if any(one.overdue for one in found) else 0
 
 
@@ -167,7 +167,7 @@ def _until(place: Unseen) -> str:
     return f", gone by {day(place.until)}" if place.until else ""
 
 
-def _where_told(one: Where) -> Iterator[str]:
+def _where_told(one: TenantLocation) -> Iterator[str]:
     yield from told(one.standing)
     yield f"  {'gone by ' + day(one.gone_by) if one.gone_by else 'no date'}: {one.rule}"
     if one.unreadable_since:
@@ -189,6 +189,6 @@ def _where_told(one: Where) -> Iterator[str]:
         yield f"  not looked for here: {', '.join(one.not_covered)}"
 
 
-def _row(one: Standing) -> tuple[output.Cell, ...]:
+def _row(one: TenantStanding) -> tuple[output.Cell, ...]:
     dates = day(one.since), day(one.purge_by), day(one.deadline)
     return (one.tenant, one.incarnation, one.scope, one.state.value, *dates, " ".join(one.holds), one.overdue or "")

@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING
 
 from backupd.errors import KeyRefusedError, RefusedError, UsageError
 from backupd.model.ids import ObjectName
-from backupd.model.routes import Path
+from backupd.model.routes import ForeignKeyPath
 from backupd.model.stored.report import Canary, CheckName
 from backupd.operations.drill.checks.equality import compare
 from backupd.operations.drill.scene import Findings, skipped, undecided
-from backupd.operations.verify.ledger import History, LedgerSeen
+from backupd.operations.verify.ledger import LedgerHistory, LedgerSeen
 from backupd.planning.restoring.selection import Selection
 from backupd.postgres.connect import connect
 from backupd.postgres.source.inventory import read_inventory
@@ -24,10 +24,10 @@ if TYPE_CHECKING:
     from backupd.model.ids import Pseudonym
     from backupd.model.stored.documents import PartRef
     from backupd.model.stored.report import Check
-    from backupd.operations.drill.scene import Compared, Scene, Segments, Task
+    from backupd.operations.drill.scene import Compared, Scene, Segments, TableToCompare
     from backupd.postgres.connect import Source
 
-    Again = Callable[[Selection, History], Source]
+    Again = Callable[[Selection, LedgerHistory], Source]
     """Restores a second time, of a selection and under a ledger; where to. Raises as a restore does."""
 
 
@@ -65,7 +65,7 @@ def check_canary(scene: Scene, again: Again) -> tuple[Check, Canary | None]:
     return findings.check(), Canary(resurrected=before, removed=not came)
 
 
-def _second(scene: Scene, bird: _Bird, again: Again, tasks: list[Task]) -> Compared | None:
+def _second(scene: Scene, bird: _Bird, again: Again, tasks: list[TableToCompare]) -> Compared | None:
     """What is there when the ledger lists the tenant; None when nothing is left that could be restored."""
     tables = [glob.escape(f"{task.table.name.schema}.{task.table.name.table}") for task in tasks]
     whole = len(tasks) == len(scene.restored.compared.tasks if scene.restored.compared else ())
@@ -87,16 +87,16 @@ def _second(scene: Scene, bird: _Bird, again: Again, tasks: list[Task]) -> Compa
     return compare([task for task in left if task.expected or task.table.name in there], source)
 
 
-def _without(task: Task, tenant: str) -> Segments:
+def _without(task: TableToCompare, tenant: str) -> Segments:
     return {one: spans for one, spans in task.expected.items() if one != tenant}
 
 
-def _chosen(compared: Compared, tenant: str) -> list[Task]:
+def _chosen(compared: Compared, tenant: str) -> list[TableToCompare]:
     """The table with rows of the tenant that costs least to load with everybody's; one of others', too, if need be.
 
     Tables whose rows lead to their tenant through another table cannot be read alone; are there no others, all are.
     """
-    alone = [task for task in compared.tasks if task.expected and not isinstance(task.mapped.route, Path)]
+    alone = [task for task in compared.tasks if task.expected and not isinstance(task.mapped.route, ForeignKeyPath)]
     ours = sorted((task for task in alone if tenant in task.expected), key=_size)
     if not ours:
         return list(compared.tasks)
@@ -106,15 +106,15 @@ def _chosen(compared: Compared, tenant: str) -> list[Task]:
     return [ours[0], *others[:1]]
 
 
-def _size(task: Task) -> tuple[int, str, str]:
+def _size(task: TableToCompare) -> tuple[int, str, str]:
     size = sum(size for spans in task.expected.values() for _, size, _ in spans)
     return size, task.table.name.schema, task.table.name.table
 
 
-def _purged_too(scene: Scene, segments: frozenset[Pseudonym]) -> History:
+def _purged_too(scene: Scene, segments: frozenset[Pseudonym]) -> LedgerHistory:
     """A history that says one tenant's segments were purged, beside what it says already."""
     subject = scene.subject
-    history = History(subject.repository, LedgerSeen(subject.history.chain, ()), scene.world.store)
+    history = LedgerHistory(subject.repository, LedgerSeen(subject.history.chain, ()), scene.world.store)
     places = {(subject.record.generation, segment) for segment in segments}
     history.explained = replace(history.explained, purged=history.explained.purged | places)
     return history

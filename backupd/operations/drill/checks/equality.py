@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from backupd.errors import SourceError
 from backupd.model.routes import Tenant
 from backupd.model.stored.report import CheckName
-from backupd.operations.drill.scene import Compared, Findings, Task, expected_rows, undecided
+from backupd.operations.drill.scene import Compared, Findings, TableToCompare, expected_rows, undecided
 from backupd.planning.source.tenancy import map_tables
 from backupd.postgres import settings
 from backupd.postgres.connect import connect, resolved
@@ -24,7 +24,7 @@ from backupd.postgres.source.select import select_rows
 from backupd.postgres.tools import client, find_programs
 from backupd.rows.copytext import NULL, unescape
 from backupd.rows.psql import Psql
-from backupd.rows.split import Splitter, contents
+from backupd.rows.split import Chunker, contents
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -68,7 +68,7 @@ def check_equality(scene: Scene) -> Check:
     if mapping.unmapped:
         # Columns or keys that the rules name are gone, or the rules have changed since.
         return undecided(CheckName.EQUALITY, "tables-not-mapped", len(mapping.unmapped))
-    tasks = [Task(tables[one.table], one, expected.pop(one.table, {})) for one in mapping.tables]
+    tasks = [TableToCompare(tables[one.table], one, expected.pop(one.table, {})) for one in mapping.tables]
     findings.add("table-missing", len(expected))
     compared = scene.restored.compared = compare(tasks, scene.restored.source)
     findings.examined = compared.segments
@@ -78,7 +78,7 @@ def check_equality(scene: Scene) -> Check:
     return findings.check()
 
 
-def compare(tasks: Sequence[Task], source: Source) -> Compared:
+def compare(tasks: Sequence[TableToCompare], source: Source) -> Compared:
     """Read the tables back, by tenant, and hold them against what they must be.
 
     Raises SourceError, and ConfigError without fitting programs.
@@ -103,7 +103,7 @@ def _compare_counts(scene: Scene, inventory: Inventory, findings: Findings) -> N
     findings.add("table-missing", sum(one not in named for one in listed))
 
 
-def _in_parallel(tasks: Sequence[Task], started: Client, version: int) -> Iterable[_Found]:
+def _in_parallel(tasks: Sequence[TableToCompare], started: Client, version: int) -> Iterable[_Found]:
     ordered = sorted(tasks, key=lambda task: -task.table.blocks)
     with ThreadPoolExecutor(_READERS, "comparing") as pool:
         running = [pool.submit(_read_tables, ordered[number::_READERS], started, version) for number in range(_READERS)]
@@ -111,7 +111,7 @@ def _in_parallel(tasks: Sequence[Task], started: Client, version: int) -> Iterab
             yield from future.result()
 
 
-def _read_tables(tasks: Sequence[Task], started: Client, version: int) -> list[_Found]:
+def _read_tables(tasks: Sequence[TableToCompare], started: Client, version: int) -> list[_Found]:
     preamble = settings.statements(settings.beside(version)) + "BEGIN TRANSACTION READ ONLY"
     psql = Psql(started.command("psql"), started.environment, preamble)
     try:
@@ -120,9 +120,9 @@ def _read_tables(tasks: Sequence[Task], started: Client, version: int) -> list[_
         psql.close()
 
 
-def _read_table(task: Task, psql: Psql) -> _Found:
+def _read_table(task: TableToCompare, psql: Psql) -> _Found:
     selection = select_rows(task.table, task.mapped.route)
-    splitter = Splitter(routed=selection.routed, mask=_MASK, seed=0, limit=_HELD)
+    splitter = Chunker(routed=selection.routed, mask=_MASK, seed=0, limit=_HELD)
     owner = task.mapped.route.tenant if isinstance(task.mapped.route, Tenant) else None
     streams = _Streams(task, owner)
     for block in psql.copy(selection.sql):
@@ -138,7 +138,7 @@ def _read_table(task: Task, psql: Psql) -> _Found:
 class _Streams:
     """One table's rows, by tenant, each held against its spans as they pass."""
 
-    def __init__(self, task: Task, owner: str | None) -> None:
+    def __init__(self, task: TableToCompare, owner: str | None) -> None:
         self._expected = task.expected
         self._owner = owner
         self._by_text: dict[bytes | None, _Stream] = {}

@@ -8,9 +8,9 @@ from backupd.catalog import layout
 from backupd.errors import UNSOUND, DamageError
 from backupd.model.stored.report import CheckName
 from backupd.operations.drill.scene import Findings
-from backupd.operations.verify.reading import Containers
+from backupd.operations.verify.reading import ContainerChecker
 from backupd.parallel import in_parallel
-from backupd.planning.verify import Key, Stored, broken_links
+from backupd.planning.verify import ContainerKey, Stored, broken_links
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -56,11 +56,11 @@ def check_authentic(repository: Repository, record: Record, keys: SecretKeys, sc
     Also how many were read, and their bytes. `scratch` takes sealed bytes while they are opened.
     """
     findings = Findings(CheckName.AUTHENTIC)
-    containers = Containers(repository.store, record.repository, record.generation)
+    containers = ContainerChecker(repository.store, record.repository, record.generation)
     chunk_key = keys.chunk_keys[record.generation]
     read = 0
 
-    def open_one(place: tuple[Key, Stored]) -> None:
+    def open_one(place: tuple[ContainerKey, Stored]) -> None:
         key, stored = place
         containers.open(key, stored, keys[key.segment].secret, chunk_key, scratch)
 
@@ -76,14 +76,14 @@ def check_authentic(repository: Repository, record: Record, keys: SecretKeys, sc
 
 
 def _wanted(
-    repository: Repository, record: Record, containers: Containers, findings: Findings
-) -> Iterator[tuple[Key, Stored]]:
+    repository: Repository, record: Record, containers: ContainerChecker, findings: Findings
+) -> Iterator[tuple[ContainerKey, Stored]]:
     for segment, sha256, size in record.parts:
         there = repository.contents(record.generation, segment)
         if sha256 not in there or there[sha256].size != size:
             findings.add("object-missing")
             continue
-        part = Key(segment, sha256), Stored(there[sha256].name, "part", size)
+        part = ContainerKey(segment, sha256), Stored(there[sha256].name, "part", size)
         yield part
         try:
             header, _ = containers.header(*part)
@@ -95,4 +95,4 @@ def _wanted(
                 findings.add("object-missing")
                 continue
             name = there[pack].name
-            yield Key(segment, pack), Stored(name, name.rpartition(".")[2], pack_size)
+            yield ContainerKey(segment, pack), Stored(name, name.rpartition(".")[2], pack_size)

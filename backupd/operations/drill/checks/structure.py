@@ -13,11 +13,11 @@ from backupd.errors import SourceError
 from backupd.model.facts import SnapshotFacts, snapshot_facts
 from backupd.model.stored.report import CheckName
 from backupd.operations.drill.scene import Findings
-from backupd.planning.source.names import Names
+from backupd.planning.source.names import NamePatterns
 from backupd.postgres.connect import resolved
 from backupd.postgres.quoting import identifier
 from backupd.postgres.schema.ddl import dump_globals, dump_schema, large_objects_command
-from backupd.postgres.schema.likeness import Difference, Schema, differences, not_valid, read_schema
+from backupd.postgres.schema.likeness import ComparedSchema, Difference, differences, not_valid, read_schema
 from backupd.postgres.schema.object_digests import object_digests, reader_of
 from backupd.postgres.schema.statements import split_statements
 from backupd.postgres.scratch import looking
@@ -38,8 +38,8 @@ _ROLES = ("CREATE ROLE ", "ALTER ROLE ", "GRANT ", "COMMENT ON ROLE ", "SECURITY
 class Structure:
     """What the restored database says of itself beside its rows."""
 
-    expected: Schema
-    found: Schema
+    expected: ComparedSchema
+    found: ComparedSchema
     differences: list[Difference]
     sequences: list[SequenceValue]
     facts: SnapshotFacts
@@ -53,7 +53,7 @@ def read_structure(scene: Scene) -> Structure:
     """Raises SourceError, DamageError."""
     contents, plan, source = scene.restored.contents, scene.restored.plan, scene.restored.source
     expected = read_schema(contents.file(plan, "ddl-head")[0], contents.file(plan, "ddl"))
-    names = Names(scene.world.tenancies[scene.subject.record.database], scene.subject.choice.record.database)
+    names = NamePatterns(scene.world.tenancies[scene.subject.record.database], scene.subject.choice.record.database)
     with hold(source, single=False) as holder, beside(source, holder) as free:
         connection = holder.connection
         programs = find_programs(source.client_folders, connection.info.server_version)

@@ -22,25 +22,25 @@ from backupd.seal.documents import LIMITS
 if TYPE_CHECKING:
     from datetime import datetime, timedelta
 
-    from backupd.catalog.handed import Handed
+    from backupd.catalog.handed import IncomingObject
     from backupd.catalog.ledger import Chain
     from backupd.catalog.repository import Repository
     from backupd.model.ids import GenerationId, ObjectName, Pseudonym, SnapshotName
     from backupd.model.stored.documents import Record
     from backupd.model.stored.ledger import SegmentRef
 
-LARGEST: Mapping[layout.Kind, int] = {
-    layout.Kind.PACK: CONTAINER_LIMIT,
-    layout.Kind.KEYRING: LIMITS["keyring"],
-    layout.Kind.PART: CONTAINER_LIMIT,
-    layout.Kind.RECORD: LIMITS["snapshot"],
+LARGEST: Mapping[layout.ObjectKind, int] = {
+    layout.ObjectKind.PACK: CONTAINER_LIMIT,
+    layout.ObjectKind.KEYRING: LIMITS["keyring"],
+    layout.ObjectKind.PART: CONTAINER_LIMIT,
+    layout.ObjectKind.RECORD: LIMITS["snapshot"],
 }
 """What a node may hand in, in the order it is taken (FORMAT.md §2), and how many bytes of it."""
 TAKEN = tuple(LARGEST)
 
 
 @dataclass(frozen=True, slots=True)
-class Ground:
+class IngestGround:
     """What is known when something is checked."""
 
     repository: Repository
@@ -58,22 +58,22 @@ class Ground:
     """Of any snapshot."""
 
 
-def check(one: Handed, file: IO[bytes], ground: Ground) -> None:
+def check(one: IncomingObject, file: IO[bytes], ground: IngestGround) -> None:
     """Raises DamageError or RefusedError for what must not stand there, NotYet for what must wait.
 
     `file` is the whole object, whose hash was compared with its name where that is one.
     """
     file.seek(0)
     match one.place.kind:
-        case layout.Kind.PACK | layout.Kind.PART:
+        case layout.ObjectKind.PACK | layout.ObjectKind.PART:
             _check_container(one, file, ground)
-        case layout.Kind.KEYRING:
+        case layout.ObjectKind.KEYRING:
             _check_keyring(one, file.read(), ground)
         case _:
             _check_record(one, file.read(), ground)
 
 
-def _check_container(one: Handed, file: IO[bytes], ground: Ground) -> None:
+def _check_container(one: IncomingObject, file: IO[bytes], ground: IngestGround) -> None:
     place, where = one.place, one.target
     start = file.read(CLEAR_START)
     header = read_header(start + file.read(header_length(start, where) - CLEAR_START), where)
@@ -89,7 +89,7 @@ def _check_container(one: Handed, file: IO[bytes], ground: Ground) -> None:
             raise NotYet(f"container '{sha256}'")
 
 
-def _check_keyring(one: Handed, data: bytes, ground: Ground) -> None:
+def _check_keyring(one: IncomingObject, data: bytes, ground: IngestGround) -> None:
     keyring = ground.repository.checked_keyring(data, one.target)
     generation, gone = keyring.ids.generation, keyring.shredded
     if any((generation, pseudonym) in ground.purged for pseudonym, _ in keyring.index if pseudonym not in gone):
@@ -98,7 +98,7 @@ def _check_keyring(one: Handed, data: bytes, ground: Ground) -> None:
         raise DamageError(f"'{one.target}' lacks keys, and nobody purged them")
 
 
-def _check_record(one: Handed, data: bytes, ground: Ground) -> None:
+def _check_record(one: IncomingObject, data: bytes, ground: IngestGround) -> None:
     generation, snapshot = one.place.generation, one.place.snapshot
     if generation is None or snapshot is None:
         raise DamageError(f"'{one.target}' is no record's name")
@@ -117,7 +117,7 @@ def _check_record(one: Handed, data: bytes, ground: Ground) -> None:
             raise NotYet(f"the key of segment {pseudonym}")
 
 
-def _check_story(one: Handed, record: Record, ground: Ground) -> None:
+def _check_story(one: IncomingObject, record: Record, ground: IngestGround) -> None:
     """Times and the ledger: what is dated ahead, or back, would outlive others or drive them out."""
     exported = parse_stamp(record.exported)
     if max(exported, parse_stamp(record.published)) > ground.now + ground.tolerance:
@@ -129,7 +129,7 @@ def _check_story(one: Handed, record: Record, ground: Ground) -> None:
     ground.chain.require(record.ledger, one.target)
 
 
-def _segment(place: layout.Place) -> tuple[GenerationId, Pseudonym]:
+def _segment(place: layout.ObjectPlace) -> tuple[GenerationId, Pseudonym]:
     if place.generation is None or place.segment is None:
         raise ValueError("not a container's place")
     return place.generation, place.segment

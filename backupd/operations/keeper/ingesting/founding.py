@@ -28,7 +28,7 @@ def found(region: RegionName, store: Store, trusted: Collection[str], known: Rep
     repository = Repository(store, trusted)
     if repository.exists():
         return False
-    one = next((one for one in handed_in(store) if one.place.kind is layout.Kind.REPOSITORY), None)
+    one = next((one for one in handed_in(store) if one.place.kind is layout.ObjectKind.REPOSITORY), None)
     if one is None:
         return False
     if not trusted:

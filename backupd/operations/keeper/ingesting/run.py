@@ -23,7 +23,7 @@ from backupd.catalog.sending.marks import LONGEST_RUN
 from backupd.errors import BackupdError, DamageError, ObjectExistsError, ObjectMissingError, RefusedError, StoreError
 from backupd.model.ids import ObjectHash, ObjectName
 from backupd.operations.keeper.guards import check_clock
-from backupd.operations.keeper.ingesting.checking import LARGEST, TAKEN, Ground, check
+from backupd.operations.keeper.ingesting.checking import LARGEST, TAKEN, IngestGround, check
 from backupd.operations.keeper.ingesting.values import Ingested, NotYet
 from backupd.operations.phases import Phases
 from backupd.parallel import in_parallel
@@ -31,7 +31,7 @@ from backupd.planning.deletion.expiry import grace_before
 from backupd.planning.deletion.proven import expired_on
 
 if TYPE_CHECKING:
-    from backupd.catalog.handed import Handed
+    from backupd.catalog.handed import IncomingObject
     from backupd.model.ids import GenerationId, Pseudonym
     from backupd.operations.keeper.values import Keeper
 
@@ -79,9 +79,9 @@ class _Ingest:
                 listed = store.list(ObjectName(f"{folder}/{generation}"))
                 self.sizes |= {info.name: info.size for info in listed}
 
-    def _take_all(self, found: list[Handed]) -> None:
+    def _take_all(self, found: list[IncomingObject]) -> None:
         """Until nothing more fits: a part may refer to another one that was handed in with it."""
-        if found and found[0].place.kind is layout.Kind.RECORD:
+        if found and found[0].place.kind is layout.ObjectKind.RECORD:
             self._read_keyed({one.place.generation for one in found if one.place.generation})
         ground, left, missing = self._ground(), found, dict[ObjectName, str]()
         while left:
@@ -102,7 +102,7 @@ class _Ingest:
         for one in left:
             self._let_wait(one, missing[one.name])
 
-    def _take(self, one: Handed, ground: Ground) -> bool:
+    def _take(self, one: IncomingObject, ground: IngestGround) -> bool:
         """False when it is not needed: it stands there already, or is of a segment that was purged."""
         generation, segment = one.place.generation, one.place.segment
         if self._settled(one) or (generation and segment and (generation, segment) in ground.purged):
@@ -123,24 +123,24 @@ class _Ingest:
         self._remove(one)
         return True
 
-    def _count(self, one: Handed, *, taken: bool) -> None:
+    def _count(self, one: IncomingObject, *, taken: bool) -> None:
         if taken:
             self.taken[one.place.kind.value] += 1
             self.size += one.size
         else:
             self.dropped += 1
 
-    def _settled(self, one: Handed) -> bool:
+    def _settled(self, one: IncomingObject) -> bool:
         """Whether it stands in its place already; raises DamageError when something else does."""
         there = self.sizes.get(one.target)
-        if there is None or one.place.kind is layout.Kind.KEYRING:
+        if there is None or one.place.kind is layout.ObjectKind.KEYRING:
             # A keyring there may have been put anew since, without what was shredded.
             return there is not None
         if there != one.size:
             raise DamageError(f"'{one.target}' stands there already, with another size")
         return True
 
-    def _fetch(self, one: Handed, file: IO[bytes]) -> ObjectHash:
+    def _fetch(self, one: IncomingObject, file: IO[bytes]) -> ObjectHash:
         """Whatever is written to it meanwhile: what is compared, checked and copied is what was read here."""
         store, digest, read = self.keeper.stores[self.store].store, hashlib.sha256(), 0
         while piece := store.get(one.name, read, _PIECE):
@@ -155,8 +155,8 @@ class _Ingest:
             raise DamageError(f"'{one.target}' changed while it was read")
         return ObjectHash(digest.hexdigest())
 
-    def _tidy(self, found: Iterator[Handed]) -> None:
-        founded = {layout.Kind.REPOSITORY, layout.Kind.HELP}
+    def _tidy(self, found: Iterator[IncomingObject]) -> None:
+        founded = {layout.ObjectKind.REPOSITORY, layout.ObjectKind.HELP}
         for one in found:
             if one.place.kind in founded:
                 self._drop(one)
@@ -165,23 +165,23 @@ class _Ingest:
             elif self._old(one):
                 self._drop(one)
 
-    def _let_wait(self, one: Handed, missing: str) -> None:
+    def _let_wait(self, one: IncomingObject, missing: str) -> None:
         if self._old(one):
             self._refuse(one, f"waited in vain for {missing}")
         else:
             self.waiting[one.name] = missing
 
-    def _refuse(self, one: Handed, why: str) -> None:
+    def _refuse(self, one: IncomingObject, why: str) -> None:
         """Tell of it, so that somebody looks; it goes when nobody did, for it may hold what is to be gone."""
         self.refused[one.name] = why
         if self._old(one) and one.target != one.name:
             self._remove(one)
 
-    def _drop(self, one: Handed) -> None:
+    def _drop(self, one: IncomingObject) -> None:
         self._remove(one)
         self._count(one, taken=False)
 
-    def _remove(self, one: Handed) -> None:
+    def _remove(self, one: IncomingObject) -> None:
         try:
             self.keeper.stores[self.store].store.remove(one.name)
         except StoreError as error:
@@ -192,7 +192,7 @@ class _Ingest:
                 hint="The keeper's account owns the folder of each node below `incoming`; see `backupd manual stores`.",
             ) from error
 
-    def _old(self, one: Handed) -> bool:
+    def _old(self, one: IncomingObject) -> bool:
         """Longer there than a run lasts; a node can say that it is of the future, too, and of no time between."""
         now = self.keeper.clock.now()
         return not grace_before(now, LONGEST_RUN) <= one.modified <= now + self.keeper.rules.clock_tolerance
@@ -203,10 +203,10 @@ class _Ingest:
             keyrings = repository.keyrings(generation)
             self.keyed[generation] = frozenset(pseudonym for ring in keyrings for pseudonym, _ in ring.index)
 
-    def _ground(self) -> Ground:
+    def _ground(self) -> IngestGround:
         keeper, entries = self.keeper, list(self.keeper.book.chain.entries())
         lives = keeper.book.lives.lives.values()
-        return Ground(
+        return IngestGround(
             repository=keeper.stores[self.store],
             chain=keeper.book.chain,
             purged=frozenset(ref for life in lives if life.purge for ref in life.purge.segments),

@@ -11,24 +11,24 @@ from typing import TYPE_CHECKING
 
 from backupd.catalog import layout
 from backupd.catalog.handed import awaited
-from backupd.catalog.memory.census import Census
+from backupd.catalog.memory.census import KeyringCache
 from backupd.catalog.sending.marks import LONGEST_REMOVAL, LONGEST_RUN, removal_marked, runs_under_way
 from backupd.errors import UNSOUND, BackupdError, BusyError, DamageError, StoreError
 from backupd.model.ids import ObjectName
 from backupd.model.instants import parse_stamp, stamp
 from backupd.model.stored.ledger import ClassExpired, Expired, ExpiryBegan
 from backupd.operations.keeper.guards import check_clock, check_number, check_plan
-from backupd.operations.keeper.removing.holding import Held, find_held, reduced, to_reduce
-from backupd.operations.keeper.removing.surveying import Seen, survey
+from backupd.operations.keeper.removing.holding import HoldPins, find_held, reduced, to_reduce
+from backupd.operations.keeper.removing.surveying import StoreSurvey, survey
 from backupd.operations.phases import Phases
-from backupd.operations.verify.reading import Containers
+from backupd.operations.verify.reading import ContainerChecker
 from backupd.parallel import in_parallel
 from backupd.planning.deletion.expiry import (
+    ExpiryLimits,
     Item,
-    Limits,
     Recorded,
     Removal,
-    Shown,
+    StoredGeneration,
     grace_before,
     leftovers,
     live_parts,
@@ -36,8 +36,8 @@ from backupd.planning.deletion.expiry import (
 )
 from backupd.planning.deletion.explained import explained
 from backupd.planning.deletion.proven import expired_on, proven_on
-from backupd.planning.deletion.retention import Alarm, Dated, Decision, decide, nearing
-from backupd.planning.verify import Key, Stored
+from backupd.planning.deletion.retention import Dated, Decision, RetentionAlarm, decide, nearing
+from backupd.planning.verify import ContainerKey, Stored
 from backupd.trace import Warned
 
 if TYPE_CHECKING:
@@ -60,7 +60,7 @@ class ExpiryPlan:
     """Leftovers of uploads that were cut off."""
     reductions: Mapping[SnapshotName, frozenset[Pseudonym]]
     """Of these expiring snapshots a hold keeps some segments."""
-    alarms: tuple[Alarm, ...]
+    alarms: tuple[RetentionAlarm, ...]
     left_alone: Mapping[GenerationId, str]
     """Generations nothing is removed from today, and why."""
     known: frozenset[SnapshotName]
@@ -89,7 +89,7 @@ class ExpiryPlan:
 class Expiry:
     """The expiry of one store. For one thread."""
 
-    def __init__(self, keeper: Keeper, store: str, census: Census) -> None:
+    def __init__(self, keeper: Keeper, store: str, census: KeyringCache) -> None:
         self._keeper = keeper
         self._name = store
         self._repository = keeper.stores[store]
@@ -174,11 +174,11 @@ class Expiry:
         return done
 
     def _of_generation(
-        self, generation: GenerationId, seen: Seen, leaving: set[SnapshotName], held: Held
+        self, generation: GenerationId, seen: StoreSurvey, leaving: set[SnapshotName], held: HoldPins
     ) -> Removal | None:
         keeper, now = self._keeper, self._keeper.clock.now()
         class_of = {one.pseudonym: one.data_class for one in self._census.of_generation(generation)}
-        limits = Limits(
+        limits = ExpiryLimits(
             grace=grace_before(now, LONGEST_RUN),
             classes={keeper.tags.class_tag(generation, name): now - age for name, age in keeper.rules.max_ages.items()},
         )
@@ -187,7 +187,7 @@ class Expiry:
         going = tuple(
             _recorded(name, record, held.keeps(record)) for name, record in records.items() if name in leaving
         )
-        shown = Shown(
+        shown = StoredGeneration(
             generation=generation,
             # Of what a hold keeps, a reduced record will say so before anything is removed.
             staying=staying + tuple(one for one in going if one.parts),
@@ -202,7 +202,7 @@ class Expiry:
         self._check_whole(shown, live, headers, class_of)
         return plan(shown, live, {key: class_of[key.segment] for key in aged}, headers, limits)
 
-    def _check_records(self, seen: Seen, proven: set[SnapshotName]) -> None:
+    def _check_records(self, seen: StoreSurvey, proven: set[SnapshotName]) -> None:
         """The tripwire: what a record needs that vanished would pass for something that nobody needs.
 
         Raises DamageError for a record that is gone without an expiry. What is there is remembered for the next time.
@@ -219,9 +219,9 @@ class Expiry:
 
     def _check_whole(
         self,
-        shown: Shown,
-        live: set[Key],
-        headers: Mapping[Key, Iterable[ObjectHash]],
+        shown: StoredGeneration,
+        live: set[ContainerKey],
+        headers: Mapping[ContainerKey, Iterable[ObjectHash]],
         keyed: Mapping[Pseudonym, ClassTag],
     ) -> None:
         """Raise DamageError when something a record needs is missing, and no purge took it.
@@ -235,24 +235,24 @@ class Expiry:
         for key in sorted(live):
             if key.segment in purged or keyed.get(key.segment) in aged:
                 continue
-            named = {Key(key.segment, sha256) for sha256 in headers.get(key, ())}
+            named = {ContainerKey(key.segment, sha256) for sha256 in headers.get(key, ())}
             lost = {key, *named} - shown.parts.keys() - shown.packs.keys()
             if lost or key.segment not in keyed:
                 what = f"'{min(lost).sha256}'" if lost else "the keyring"
                 raise DamageError(f"{what} of segment {key.segment} is missing, and no purge took it")
 
     def _headers(
-        self, generation: GenerationId, live: set[Key], stored: Mapping[Key, Item]
-    ) -> dict[Key, tuple[ObjectHash, ...]]:
+        self, generation: GenerationId, live: set[ContainerKey], stored: Mapping[ContainerKey, Item]
+    ) -> dict[ContainerKey, tuple[ObjectHash, ...]]:
         """What live parts name; those never read before are read now."""
-        found: dict[Key, tuple[ObjectHash, ...]] = {}
+        found: dict[ContainerKey, tuple[ObjectHash, ...]] = {}
         for segment in {key.segment for key in live}:
             packs = self._census.packs(generation, segment)
-            found |= {Key(segment, part): named for part, named in packs.items()}
+            found |= {ContainerKey(segment, part): named for part, named in packs.items()}
         unread = [
             (key, Stored(stored[key].name, "part", stored[key].size)) for key in live - found.keys() if key in stored
         ]
-        reader = Containers(self._repository.store, self._keeper.repository, generation)
+        reader = ContainerChecker(self._repository.store, self._keeper.repository, generation)
         fresh = {
             key: tuple(sha256 for sha256, _ in result.result()[0].packs)
             for (key, _), result in in_parallel(lambda pair: reader.header(*pair), unread, self._keeper.threads)
@@ -330,7 +330,7 @@ def _dated(record: Record, proven: bool, name: SnapshotName) -> Dated:
 
 
 def _recorded(name: SnapshotName, record: Record, only: frozenset[Pseudonym] | None = None) -> Recorded:
-    keys = (Key(segment, sha256) for segment, sha256, _ in record.parts)
+    keys = (ContainerKey(segment, sha256) for segment, sha256, _ in record.parts)
     return Recorded(name, _exported(record), frozenset(key for key in keys if only is None or key.segment in only))
 
 

@@ -21,7 +21,7 @@ from backupd.planning.deletion.retention import Decision
 from backupd.seal.keys.tags import NOBODY
 
 if TYPE_CHECKING:
-    from backupd.catalog.memory.census import Census
+    from backupd.catalog.memory.census import KeyringCache
     from backupd.model.ids import GenerationId, Pseudonym, SnapshotName, TenantId
     from backupd.model.stored.documents import Record
     from backupd.operations.keeper.values import Keeper
@@ -31,7 +31,7 @@ STRUCTURE: Final = "structure"
 
 
 @dataclass(frozen=True, slots=True)
-class Held:
+class HoldPins:
     """What the holds in force pin on one store."""
 
     segments: Mapping[GenerationId, Mapping[Pseudonym, datetime]]
@@ -59,7 +59,7 @@ class Held:
         return Decision(decision.snapshot, keep=True, reasons=("held",))
 
 
-def find_held(keeper: Keeper, census: Census) -> Held:
+def find_held(keeper: Keeper, census: KeyringCache) -> HoldPins:
     """Look for the segments of held tenants in every generation."""
     lives = keeper.book.lives
     began: dict[TenantId, datetime] = {}
@@ -83,7 +83,7 @@ def find_held(keeper: Keeper, census: Census) -> Held:
         wanted = keeper.tags.class_tag(generation, STRUCTURE)
         nobody = census.of_tenant(generation, keeper.tags.tenant_tag(generation, NOBODY, 0))
         structure[generation] = frozenset(one.pseudonym for one in nobody if one.data_class == wanted)
-    return Held(segments, structure)
+    return HoldPins(segments, structure)
 
 
 def segments_of(record: Record) -> frozenset[Pseudonym]:
@@ -91,7 +91,7 @@ def segments_of(record: Record) -> frozenset[Pseudonym]:
 
 
 def to_reduce(
-    held: Held, records: Mapping[SnapshotName, Record], leaving: Collection[SnapshotName]
+    held: HoldPins, records: Mapping[SnapshotName, Record], leaving: Collection[SnapshotName]
 ) -> dict[SnapshotName, frozenset[Pseudonym]]:
     """Of which expiring snapshots what must stay; those left out that a run which was cut off has reduced already."""
     there = {

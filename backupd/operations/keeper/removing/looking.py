@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
     from datetime import datetime
 
-    from backupd.catalog.memory.census import Counted
+    from backupd.catalog.memory.census import CachedSegment
     from backupd.catalog.repository import Repository
     from backupd.model.ids import GenerationId, ObjectName, Pseudonym
     from backupd.model.stored.ledger import SegmentRef
@@ -32,7 +32,7 @@ _A_DAY = timedelta(days=1)
 
 
 @dataclass(frozen=True, slots=True)
-class Seen:
+class SnapshotHoldings:
     """What the store's own snapshots hold of some segments."""
 
     looked_into: tuple[str, ...]
@@ -41,7 +41,7 @@ class Seen:
     was handed in then."""
 
 
-def look_into_snapshots(keeper: Keeper, store: str, purge: Purge, counted: Sequence[Counted]) -> Seen:
+def look_into_snapshots(keeper: Keeper, store: str, purge: Purge, counted: Sequence[CachedSegment]) -> SnapshotHoldings:
     """Look for the segments of a purge in every snapshot the store shows of itself; `counted` are those of them that
     keyrings on the store list.
 
@@ -64,7 +64,7 @@ def look_into_snapshots(keeper: Keeper, store: str, purge: Purge, counted: Seque
             still.append(snapshot.name)
     if uploads_from_before(repository.store, purge.began):
         still.append(layout.TEMPORARY)
-    return Seen(tuple(snapshot.name for snapshot in snapshots), tuple(still))
+    return SnapshotHoldings(tuple(snapshot.name for snapshot in snapshots), tuple(still))
 
 
 def _remains(view: StoreView, segments: Iterable[SegmentRef]) -> Iterator[bool]:
@@ -72,7 +72,9 @@ def _remains(view: StoreView, segments: Iterable[SegmentRef]) -> Iterator[bool]:
         yield next(view.list(layout.segment_folder(generation, pseudonym)), None) is not None
 
 
-def holds_key(view: StoreView, repository: Repository, segments: set[SegmentRef], counted: Sequence[Counted]) -> bool:
+def holds_key(
+    view: StoreView, repository: Repository, segments: set[SegmentRef], counted: Sequence[CachedSegment]
+) -> bool:
     """Whether a keyring there holds a key of one of these; `counted` are those of them that live keyrings list.
 
     Raises DamageError for a keyring that cannot be believed.
@@ -99,7 +101,7 @@ def _holds_unlisted(view: StoreView, repository: Repository, unlisted: Iterable[
         wanted.setdefault(generation, set()).add(pseudonym)
     for generation, doomed in wanted.items():
         for info in view.list(layout.keyrings_folder(generation)):
-            if layout.place_of(info.name).kind is not layout.Kind.KEYRING:
+            if layout.place_of(info.name).kind is not layout.ObjectKind.KEYRING:
                 continue
             keyring = parse_keyring(view.get(info.name, 0, LIMITS["keyring"] + 1), repository.signers, info.name)
             if (doomed & {pseudonym for pseudonym, _ in keyring.index}) - keyring.shredded:
@@ -107,7 +109,7 @@ def _holds_unlisted(view: StoreView, repository: Repository, unlisted: Iterable[
     return False
 
 
-def by_keyring(segments: Iterable[Counted]) -> dict[ObjectName, set[Pseudonym]]:
+def by_keyring(segments: Iterable[CachedSegment]) -> dict[ObjectName, set[Pseudonym]]:
     found: dict[ObjectName, set[Pseudonym]] = {}
     for counted in segments:
         found.setdefault(counted.keyring, set()).add(counted.pseudonym)

@@ -14,11 +14,11 @@ from functools import partial
 from typing import TYPE_CHECKING, Self
 
 from backupd.catalog import layout
-from backupd.catalog.memory.census import Census
+from backupd.catalog.memory.census import KeyringCache
 from backupd.errors import BackupdError, BusyError, DamageError, RefusedError, StoreError
 from backupd.model.ids import ObjectName
 from backupd.model.stored.ledger import WHOLE, Absent, Cleared, PurgeBegan, Shredded
-from backupd.operations.keeper.anew import put_anew
+from backupd.operations.keeper.anew import replace_keyring
 from backupd.operations.keeper.guards import check_clock
 from backupd.operations.keeper.removing.looking import by_keyring, look_into_snapshots, uploads_from_before
 from backupd.operations.keeper.values import Purged
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from backupd.model.stored.ledger import Event, SegmentRef
     from backupd.operations.keeper.values import Keeper
     from backupd.operations.ledger import Book
-    from backupd.planning.lifecycle.lives import Life, LifeKey, Lives, Purge
+    from backupd.planning.lifecycle.lives import Incarnation, LifeKey, Purge, TenantStates
     from backupd.seal.keys.opening import Keyring
 
 
@@ -41,14 +41,16 @@ class Purging:
     def __init__(self, keeper: Keeper) -> None:
         self._keeper = keeper
         self._stack = ExitStack()
-        self._censuses: dict[str, Census] = {}
+        self._censuses: dict[str, KeyringCache] = {}
         self.errors: dict[str, BackupdError] = {}
         """Stores that could not be worked on; what is missing there is done the next time."""
 
     def __enter__(self) -> Self:
         for name, repository in self._keeper.stores.items():
             with self._kept_apart(name):
-                census = self._stack.enter_context(Census.opened(self._keeper.census(name), self._keeper.repository))
+                census = self._stack.enter_context(
+                    KeyringCache.opened(self._keeper.census(name), self._keeper.repository)
+                )
                 check_shrunk(self._keeper.book, name, census, repository)
                 self._censuses[name] = census
         return self
@@ -77,7 +79,7 @@ class Purging:
             self._check_clocks()
         found = self.find(key)
 
-        def decide(lives: Lives) -> list[Event]:
+        def decide(lives: TenantStates) -> list[Event]:
             life = self._due(lives, key)
             if life.purge is not None and found <= life.purge.segments:
                 return []
@@ -87,7 +89,7 @@ class Purging:
 
         self._keeper.book.append(decide)
 
-    def _due(self, lives: Lives, key: LifeKey) -> Life:
+    def _due(self, lives: TenantStates, key: LifeKey) -> Incarnation:
         life = lives.lives.get(key)
         if life is None or (life.purge is None and life not in lives.due(self._keeper.clock.now())):
             raise RefusedError(f"tenant {key.tenant} is not due to be purged", hint="See `backupd tenant show`.")
@@ -155,7 +157,7 @@ class _KeptApart:
         return True
 
 
-def find_segments(keeper: Keeper, census: Census, key: LifeKey) -> Iterator[SegmentRef]:
+def find_segments(keeper: Keeper, census: KeyringCache, key: LifeKey) -> Iterator[SegmentRef]:
     """Segments whose tags are the life's; also those that left the store, and may be in its own snapshots."""
     for generation in sorted({*census.generations(), *census.gone_generations()}):
         own = {keeper.tags.class_tag(generation, name) for name in keeper.rules.own_clocks}
@@ -166,7 +168,7 @@ def find_segments(keeper: Keeper, census: Census, key: LifeKey) -> Iterator[Segm
                 yield generation, counted.pseudonym
 
 
-def shred(keeper: Keeper, store: str, census: Census, segments: Iterable[SegmentRef]) -> int:
+def shred(keeper: Keeper, store: str, census: KeyringCache, segments: Iterable[SegmentRef]) -> int:
     """Take these segments' lines out of every keyring of a store; returns how many were put anew.
 
     Each is compared with the old one before, and read again afterwards. Raises DamageError for one that cannot be
@@ -178,7 +180,7 @@ def shred(keeper: Keeper, store: str, census: Census, segments: Iterable[Segment
         listed = {pseudonym for pseudonym, _ in keyring.index}
         if not (doomed & listed) - keyring.shredded:
             continue
-        after, size = put_anew(
+        after, size = replace_keyring(
             keeper,
             store,
             where,
@@ -231,7 +233,7 @@ def clear(repository: Repository, segments: Iterable[SegmentRef]) -> tuple[int, 
 def check_shrunk(
     book: Book,
     store: str,
-    census: Census,
+    census: KeyringCache,
     repository: Repository,
     unsound: dict[ObjectName, BackupdError] | None = None,
 ) -> None:
@@ -260,7 +262,7 @@ def check_shrunk(
         census.note(keyring, size.size if size is not None else 0)
 
 
-def _unexplained(keyring: Keyring, book: Book, store: str, census: Census) -> str | None:
+def _unexplained(keyring: Keyring, book: Book, store: str, census: KeyringCache) -> str | None:
     """What happened to a keyring that the ledger does not tell of."""
     purged = {ref for life in book.lives.lives.values() if life.purge for ref in life.purge.segments}
     lost = {(keyring.ids.generation, pseudonym) for pseudonym in keyring.shredded} - purged
@@ -274,8 +276,8 @@ def _unexplained(keyring: Keyring, book: Book, store: str, census: Census) -> st
     return None
 
 
-def _purge_of(lives: Lives, key: LifeKey) -> Purge:
-    life: Life = lives.lives[key]
+def _purge_of(lives: TenantStates, key: LifeKey) -> Purge:
+    life: Incarnation = lives.lives[key]
     if life.purge is None:
         raise RefusedError(f"the purge of tenant {key.tenant} has not begun")
     return life.purge

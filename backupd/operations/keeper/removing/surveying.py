@@ -10,7 +10,7 @@ from backupd.catalog import layout
 from backupd.errors import DamageError, ObjectMissingError, RefusedError
 from backupd.model.ids import ObjectName
 from backupd.planning.deletion.expiry import Item
-from backupd.planning.verify import Key
+from backupd.planning.verify import ContainerKey
 
 if TYPE_CHECKING:
     from backupd.catalog.repository import Repository
@@ -19,15 +19,15 @@ if TYPE_CHECKING:
 
 
 @dataclass(slots=True)
-class Seen:
+class StoreSurvey:
     """One store, read."""
 
     records: dict[SnapshotName, Record] = field(default_factory=dict)
     known: frozenset[SnapshotName] = frozenset()
     damaged: dict[GenerationId, str] = field(default_factory=dict)
     """Generations with a record that cannot be believed: what it needs is not known, so nothing there is unneeded."""
-    parts: dict[GenerationId, dict[Key, Item]] = field(default_factory=lambda: defaultdict(dict))
-    packs: dict[GenerationId, dict[Key, Item]] = field(default_factory=lambda: defaultdict(dict))
+    parts: dict[GenerationId, dict[ContainerKey, Item]] = field(default_factory=lambda: defaultdict(dict))
+    packs: dict[GenerationId, dict[ContainerKey, Item]] = field(default_factory=lambda: defaultdict(dict))
     keyrings: dict[GenerationId, list[Item]] = field(default_factory=lambda: defaultdict(list))
     marks: dict[GenerationId, list[Item]] = field(default_factory=lambda: defaultdict(list))
     uploads: list[Item] = field(default_factory=list)
@@ -41,9 +41,9 @@ class Seen:
         return frozenset(record.run for record in self.records.values())
 
 
-def survey(repository: Repository) -> Seen:
+def survey(repository: Repository) -> StoreSurvey:
     listed = repository.records()
-    seen = Seen(known=frozenset(name for _, name in listed))
+    seen = StoreSurvey(known=frozenset(name for _, name in listed))
     for generation, name in listed:
         try:
             seen.records[name] = repository.record(name, generation)
@@ -54,13 +54,13 @@ def survey(repository: Repository) -> Seen:
     for info in repository.store.list(ObjectName("")):
         place, item = layout.place_of(info.name), Item(info.name, info.size, info.modified)
         match place.kind:
-            case layout.Kind.PART | layout.Kind.PACK if place.generation and place.segment and place.sha256:
-                kind = seen.parts if place.kind is layout.Kind.PART else seen.packs
-                kind[place.generation][Key(place.segment, place.sha256)] = item
-            case layout.Kind.KEYRING if place.generation:
+            case layout.ObjectKind.PART | layout.ObjectKind.PACK if place.generation and place.segment and place.sha256:
+                kind = seen.parts if place.kind is layout.ObjectKind.PART else seen.packs
+                kind[place.generation][ContainerKey(place.segment, place.sha256)] = item
+            case layout.ObjectKind.KEYRING if place.generation:
                 seen.keyrings[place.generation].append(item)
-            case layout.Kind.MARK if place.generation:
+            case layout.ObjectKind.MARK if place.generation:
                 seen.marks[place.generation].append(item)
-            case layout.Kind.TEMPORARY:
+            case layout.ObjectKind.TEMPORARY:
                 seen.uploads.append(item)
     return seen

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from backupd.operations.phases import Phases
     from backupd.operations.restore.anew.values import Snapshot
-    from backupd.operations.restore.values import RestoreRequest, World
+    from backupd.operations.restore.values import RestoreEnvironment, RestoreRequest
     from backupd.postgres.connect import Connection
     from backupd.postgres.target.keys import BrokenKey
     from backupd.postgres.tools import Client, Programs
@@ -38,7 +38,7 @@ _NAMED = 20
 class Building:
     """One new database under way."""
 
-    def __init__(self, request: RestoreRequest, world: World, phases: Phases, snapshot: Snapshot) -> None:
+    def __init__(self, request: RestoreRequest, world: RestoreEnvironment, phases: Phases, snapshot: Snapshot) -> None:
         self._request = request
         self._world = world
         self._phases = phases

@@ -14,18 +14,18 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from contextlib import AbstractContextManager
 
-    from backupd.operations.restore.contents import Contents
+    from backupd.operations.restore.contents import SnapshotContents
     from backupd.planning.restoring.restore import Bundle, Piece, RestorePlan
     from backupd.trace import Trace
 
 LOADING = "loading"
 
 
-class Writer(Protocol):
+class TableWriter(Protocol):
     def write(self, data: memoryview, /) -> None: ...
 
 
-Opened: TypeAlias = "Callable[[Piece], AbstractContextManager[Writer]]"
+Opened: TypeAlias = "Callable[[Piece], AbstractContextManager[TableWriter]]"
 
 _TELL_EVERY = 4 << 20
 """Bytes between two events of progress."""
@@ -34,7 +34,7 @@ _TELL_EVERY = 4 << 20
 class Filling:
     """One restore's rows on their way."""
 
-    def __init__(self, contents: Contents, opened: Opened, trace: Trace) -> None:
+    def __init__(self, contents: SnapshotContents, opened: Opened, trace: Trace) -> None:
         """`opened` takes the rows of a piece; it is complete when its block ends well."""
         self._contents = contents
         self._opened = opened

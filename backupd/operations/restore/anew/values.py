@@ -6,19 +6,19 @@ from dataclasses import dataclass, field
 
 from backupd.model.ids import SnapshotName
 from backupd.model.tenancy import SegmentName
-from backupd.operations.restore.contents import Contents
+from backupd.operations.restore.contents import SnapshotContents
 from backupd.planning.restoring.restore import RestorePlan
 from backupd.postgres.target.keys import BrokenKey
-from backupd.postgres.target.schema import Schema
+from backupd.postgres.target.schema import SchemaArchive
 
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
     """What is to be built."""
 
-    contents: Contents
+    contents: SnapshotContents
     plan: RestorePlan
-    schema: Schema
+    schema: SchemaArchive
     name: SnapshotName
     exported: str
     server: int

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from backupd.operations.phases import Phases
     from backupd.operations.restore.anew.values import Snapshot
     from backupd.operations.restore.files.layout import TableFile
-    from backupd.operations.restore.values import RestoreRequest, World
+    from backupd.operations.restore.values import RestoreEnvironment, RestoreRequest
     from backupd.planning.restoring.restore import Piece
 
 MANIFEST = "MANIFEST.json"
@@ -34,7 +34,7 @@ _SCRIPTED = 4
 """A schema or a large object as SQL takes at most so many times its room, the archive it is made of included."""
 
 
-class Listed(msgspec.Struct, frozen=True, omit_defaults=True):
+class ListedFile(msgspec.Struct, frozen=True, omit_defaults=True):
     """A file, as MANIFEST.json has it."""
 
     path: str
@@ -55,13 +55,13 @@ class Manifest(msgspec.Struct, frozen=True):
     """Of COPY text."""
     exact: bool
     """Whether all of the snapshot is there."""
-    files: list[Listed]
+    files: list[ListedFile]
 
 
-class Writing:
+class FolderWriter:
     """One folder under way."""
 
-    def __init__(self, request: RestoreRequest, world: World, phases: Phases, snapshot: Snapshot) -> None:
+    def __init__(self, request: RestoreRequest, world: RestoreEnvironment, phases: Phases, snapshot: Snapshot) -> None:
         """`request.folder` says where to."""
         folder = (request.folder or Path()).absolute()
         self._request = request
@@ -70,7 +70,7 @@ class Writing:
         self._snapshot = snapshot
         self._path = folder
         self._folder = NewFolder(folder, world.random(4).hex())
-        self._listed: list[Listed] = []
+        self._listed: list[ListedFile] = []
 
     def run(self) -> Built:
         """Write everything; returns when the folder has its name.
@@ -173,4 +173,4 @@ class Writing:
     def _create(self, path: str, table: tuple[str, str] | None = None, rows: int | None = None) -> Iterator[NewFile]:
         with self._folder.create(path) as out:
             yield out
-        self._listed.append(Listed(path, out.size, out.sha256, table, rows))
+        self._listed.append(ListedFile(path, out.size, out.sha256, table, rows))

@@ -8,18 +8,18 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from backupd.errors import SourceBusyError, SourceError
-from backupd.operations.restore.inplace.looking import Look, around, look
-from backupd.planning.restoring.inplace import ACCEPTABLE, Kind
+from backupd.operations.restore.inplace.looking import InPlaceComparison, around, look
+from backupd.planning.restoring.inplace import ACCEPTABLE, ConflictKind
 from backupd.postgres.inplace.comparing import Digest, digest_others, digest_ours, digest_staged
 from backupd.postgres.inplace.references import References
 from backupd.postgres.inplace.transaction import begun, commit
-from backupd.postgres.inplace.writing import Writer, lock_rows, lock_tables, raise_sequences
+from backupd.postgres.inplace.writing import ChangeWriter, lock_rows, lock_tables, raise_sequences
 from backupd.postgres.settings import SHORT_WAIT, milliseconds
 from backupd.postgres.target import session
 
 if TYPE_CHECKING:
     from backupd.operations.phases import Phases
-    from backupd.operations.restore.inplace.session import Ready
+    from backupd.operations.restore.inplace.session import PreparedSession
     from backupd.operations.restore.inplace.values import InPlaceRequest
 
 _ATTEMPTS = 3
@@ -30,14 +30,14 @@ _ATTEMPTS = 3
 class Applied:
     """What was done; with conflicts that came up since the first look, nothing."""
 
-    found: Look
+    found: InPlaceComparison
     committed: bool
     others: int = 0
     """Rows of others, by whose digests the tables they stand in were compared."""
     sequences: int = 0
 
 
-def apply(ready: Ready, request: InPlaceRequest, phases: Phases, saved: Look | None) -> Applied:
+def apply(ready: PreparedSession, request: InPlaceRequest, phases: Phases, saved: InPlaceComparison | None) -> Applied:
     """Write, check, commit. `saved` is the look before a backup was made: the rows must still be the same.
 
     Raises SourceBusyError when the tenant is being written to, SourceError when PostgreSQL refuses something or a check
@@ -52,20 +52,22 @@ def apply(ready: Ready, request: InPlaceRequest, phases: Phases, saved: Look | N
     raise AssertionError
 
 
-def settled(ready: Ready) -> bool:
+def settled(ready: PreparedSession) -> bool:
     """Whether the tenant's rows are the snapshot's, seen from outside any transaction. Raises psycopg's errors."""
     return all(
         digest_ours(ready.connection, pair) == digest_staged(ready.connection, pair) for pair in ready.pairs.values()
     )
 
 
-def accepted(request: InPlaceRequest) -> frozenset[Kind]:
+def accepted(request: InPlaceRequest) -> frozenset[ConflictKind]:
     """Conflicts that need not stop it."""
-    fires = {Kind.TRIGGERS} if request.triggers_fire else set()
+    fires = {ConflictKind.TRIGGERS} if request.triggers_fire else set()
     return (request.accepted & ACCEPTABLE) | fires
 
 
-def _attempt(ready: Ready, request: InPlaceRequest, phases: Phases, saved: Look | None) -> Applied:
+def _attempt(
+    ready: PreparedSession, request: InPlaceRequest, phases: Phases, saved: InPlaceComparison | None
+) -> Applied:
     connection = ready.connection
     with ExitStack() as stack:
         with phases.phase("locking"):
@@ -83,13 +85,13 @@ def _attempt(ready: Ready, request: InPlaceRequest, phases: Phases, saved: Look 
         return _write(ready, phases, found)
 
 
-def _lock(ready: Ready) -> None:
+def _lock(ready: PreparedSession) -> None:
     lock_tables(ready.connection, (pair.live.sql for pair in ready.pairs.values()), around(ready))
     for pair in ready.pairs.values():
         lock_rows(ready.connection, pair)
 
 
-def _write(ready: Ready, phases: Phases, found: Look) -> Applied:
+def _write(ready: PreparedSession, phases: Phases, found: InPlaceComparison) -> Applied:
     connection = ready.connection
     pairs = [ready.pairs[oid] for oid in found.order]
     # Triggers that fire may write anywhere.
@@ -97,7 +99,7 @@ def _write(ready: Ready, phases: Phases, found: Look) -> Applied:
     with phases.phase("checking"):
         before = [digest_others(connection, table) for table in tables]
     with phases.phase("writing"):
-        Writer(connection, pairs, quiet=found.quiet).write(found.changes)
+        ChangeWriter(connection, pairs, quiet=found.quiet).write(found.changes)
     with phases.phase("checking"):
         _require_right(ready, before, [digest_others(connection, table) for table in tables])
     with phases.phase("writing"):
@@ -106,7 +108,7 @@ def _write(ready: Ready, phases: Phases, found: Look) -> Applied:
     return Applied(found, committed=True, others=sum(one.rows for one in before), sequences=sequences)
 
 
-def _require_still(ready: Ready, request: InPlaceRequest, found: Look) -> None:
+def _require_still(ready: PreparedSession, request: InPlaceRequest, found: InPlaceComparison) -> None:
     """Now that the rows are locked, nobody may have slipped in between them and the instant that is looked at."""
     seen = References(ready.connection, ready.live, ready.pairs).watched(ready.connection)
     with session.connect(request.target, request.database) as other:
@@ -119,7 +121,7 @@ def _require_still(ready: Ready, request: InPlaceRequest, found: Look) -> None:
             )
 
 
-def _require_right(ready: Ready, before: list[Digest], after: list[Digest]) -> None:
+def _require_right(ready: PreparedSession, before: list[Digest], after: list[Digest]) -> None:
     connection = ready.connection
     changed = sum(one != other for one, other in zip(before, after, strict=True))
     if changed:
@@ -141,7 +143,7 @@ def _require_right(ready: Ready, before: list[Digest], after: list[Digest]) -> N
         )
 
 
-def _above(ready: Ready) -> dict[int, tuple[int, ...]]:
+def _above(ready: PreparedSession) -> dict[int, tuple[int, ...]]:
     by_name = ready.live.inventory.by_name()
     return {
         oid: tuple(by_name[name].oid for name in by_name[pair.live.name].parents) for oid, pair in ready.pairs.items()

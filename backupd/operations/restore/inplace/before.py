@@ -13,7 +13,7 @@ from backupd.postgres.inplace.transaction import instance
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from backupd.operations.region import Target
+    from backupd.operations.region import BackupTarget
     from backupd.postgres.connect import Source
 
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 class BackupBefore:
     """Backs up the database that is about to be written to, onto every one of these targets."""
 
-    targets: Sequence[Target]
+    targets: Sequence[BackupTarget]
     running: Source
     database: str
 

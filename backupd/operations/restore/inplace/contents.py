@@ -13,14 +13,14 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
     from backupd.operations.restore.choosing import OpenedChoice
-    from backupd.operations.restore.contents import Contents
+    from backupd.operations.restore.contents import SnapshotContents
     from backupd.planning.restoring.restore import Piece, RestorePlan, TablePlan
 
 
 class TenantContents:
     """The plan of a snapshot, by whose the pieces are."""
 
-    def __init__(self, choice: OpenedChoice, contents: Contents, plan: RestorePlan, tenant: str) -> None:
+    def __init__(self, choice: OpenedChoice, contents: SnapshotContents, plan: RestorePlan, tenant: str) -> None:
         self._contents = contents
         self._plan = plan
         names = {segment: choice.keys[segment].name for segment, _, _ in choice.record.parts}

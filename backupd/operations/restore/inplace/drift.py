@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from backupd.planning.restoring.inplace import HARMLESS, Conflict, Kind
+from backupd.planning.restoring.inplace import HARMLESS, Conflict, ConflictKind
 from backupd.postgres.inplace.comparing import Pair
 
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ class Drift:
 
     pairs: dict[int, Pair]
     """That can be compared, by oid; with columns where the snapshot has rows."""
-    doubtful: dict[int, Kind]
+    doubtful: dict[int, ConflictKind]
     """Tables about which the snapshot says nothing: the tenant's rows there, if any, are a conflict of this kind."""
     conflicts: tuple[Conflict, ...]
 
@@ -36,7 +36,7 @@ def find_drift(contents: TenantContents, live: Live, tenancy_nulls: frozenset[Ta
     for name, plan in contents.tables.items():
         table = by_name.get(name)
         if table is None:
-            kind = Kind.ROUTE_CHANGED if name in live.names.values() else Kind.TABLE_GONE
+            kind = ConflictKind.ROUTE_CHANGED if name in live.names.values() else ConflictKind.TABLE_GONE
             conflicts.append(Conflict(name.dotted, kind, contents.rows_of(name)))
             continue
         found = list(_columns(plan, table))
@@ -59,22 +59,22 @@ def find_drift(contents: TenantContents, live: Live, tenancy_nulls: frozenset[Ta
 def _columns(plan: TablePlan, table: LiveTable) -> Iterator[Conflict]:
     then, now = set(plan.columns), set(table.columns)
     for kind, found in (
-        (Kind.COLUMN_GONE, then - now),
-        (Kind.COLUMN_REQUIRED, (now - then) & table.required),
-        (Kind.COLUMN_NEW, (now - then) - table.required),
+        (ConflictKind.COLUMN_GONE, then - now),
+        (ConflictKind.COLUMN_REQUIRED, (now - then) & table.required),
+        (ConflictKind.COLUMN_NEW, (now - then) - table.required),
     ):
         if found:
             yield Conflict(table.name.dotted, kind, len(found))
 
 
-def _doubt(contents: TenantContents, table: LiveTable, live: Live, *, nulls: bool) -> Kind | None:
+def _doubt(contents: TenantContents, table: LiveTable, live: Live, *, nulls: bool) -> ConflictKind | None:
     """Why the tenant's having no rows at the snapshot may not mean that it had none; None: it does."""
     if table.data_class not in contents.classes and contents.incomplete:
-        return Kind.CLASS_MISSING
+        return ConflictKind.CLASS_MISSING
     if table.name in contents.shared and not nulls:
-        return Kind.ROUTE_CHANGED
+        return ConflictKind.ROUTE_CHANGED
     if not _was_there(contents, table.name, live):
-        return Kind.TABLE_NEW
+        return ConflictKind.TABLE_NEW
     return None
 
 

@@ -16,14 +16,14 @@ from backupd.postgres.inplace.writing import lock_tables
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from backupd.operations.restore.inplace.session import Ready
+    from backupd.operations.restore.inplace.session import PreparedSession
     from backupd.operations.restore.inplace.values import InPlaceRequest
-    from backupd.planning.restoring.inplace import Kind
+    from backupd.planning.restoring.inplace import ConflictKind
     from backupd.postgres.inplace.comparing import Pair
 
 
 @dataclass(frozen=True, slots=True)
-class Look:
+class InPlaceComparison:
     """What one look found."""
 
     changes: dict[int, Changes]
@@ -36,17 +36,17 @@ class Look:
     quiet: bool
     """Whether triggers and rules are off."""
 
-    def blocked(self, accepted: frozenset[Kind]) -> bool:
+    def blocked(self, accepted: frozenset[ConflictKind]) -> bool:
         return bool(blocking(self.conflicts, accepted))
 
-    def told(self, ready: Ready) -> tuple[TableChanges, ...]:
+    def told(self, ready: PreparedSession) -> tuple[TableChanges, ...]:
         """The tables that differ, by name."""
         pairs = [ready.pairs[oid] for oid in self.order]
         lines = [_told(pair, self.changes[pair.live.oid]) for pair in pairs]
         return tuple(sorted(lines, key=lambda line: line.table))
 
 
-def look(ready: Ready, request: InPlaceRequest) -> Look:
+def look(ready: PreparedSession, request: InPlaceRequest) -> InPlaceComparison:
     """Compare and search, in the transaction at hand, and switch triggers off in it where that can be.
 
     Raises psycopg's errors.
@@ -54,28 +54,28 @@ def look(ready: Ready, request: InPlaceRequest) -> Look:
     connection = ready.connection
     quiet = not request.triggers_fire and may_quiet(connection)
     if ready.blind:
-        return Look({}, (), ready.conflicts, {}, quiet)
+        return InPlaceComparison({}, (), ready.conflicts, {}, quiet)
     changes = {oid: compare(connection, pair) for oid, pair in ready.pairs.items()}
     differing = [oid for oid, found in changes.items() if found.any]
     order, _ = write_order(differing, _edges(ready, undeferrable=False))
     conflicts = (*ready.conflicts, *_obstacles(ready, differing, quiet=quiet))
     ours = {oid: digest_ours(connection, pair) for oid, pair in ready.pairs.items()}
-    return Look(changes, tuple(order), conflicts, ours, quiet)
+    return InPlaceComparison(changes, tuple(order), conflicts, ours, quiet)
 
 
-def around(ready: Ready) -> list[str]:
+def around(ready: PreparedSession) -> list[str]:
     """Tables, as SQL names them, that are only looked at: those that refer to the tenant's, and those referred to."""
     found = {oid for one in ready.live.references for oid in (one.referring, *one.leaves)} - set(ready.pairs)
     return [ready.live.sql(oid) for oid in sorted(found)]
 
 
-def lock_to_look(ready: Ready) -> None:
+def lock_to_look(ready: PreparedSession) -> None:
     """Lock what `look` reads, all at once, where the role may read it. Raises psycopg's errors."""
     if not ready.blind:
         lock_tables(ready.connection, (), [*(pair.live.sql for pair in ready.pairs.values()), *around(ready)])
 
 
-def tell_keys(ready: Ready, request: InPlaceRequest, found: Look) -> None:
+def tell_keys(ready: PreparedSession, request: InPlaceRequest, found: InPlaceComparison) -> None:
     """Give the keys of rows that differ to whoever asked for them. Raises psycopg's errors."""
     if request.tell_key is None:
         return
@@ -85,7 +85,7 @@ def tell_keys(ready: Ready, request: InPlaceRequest, found: Look) -> None:
             request.tell_key(pair.live.name.dotted, word, key)
 
 
-def _obstacles(ready: Ready, differing: list[int], *, quiet: bool) -> Iterator[Conflict]:
+def _obstacles(ready: PreparedSession, differing: list[int], *, quiet: bool) -> Iterator[Conflict]:
     connection, live = ready.connection, ready.live
     for oid, kind in ready.doubtful.items():
         table = live.tables[oid]
@@ -103,7 +103,7 @@ def _obstacles(ready: Ready, differing: list[int], *, quiet: bool) -> Iterator[C
     yield from firing_conflicts(connection, [live.tables[oid] for oid in differing], circles, quiet=quiet)
 
 
-def _edges(ready: Ready, *, undeferrable: bool) -> dict[int, frozenset[int]]:
+def _edges(ready: PreparedSession, *, undeferrable: bool) -> dict[int, frozenset[int]]:
     edges: dict[int, frozenset[int]] = {}
     for reference in ready.live.references:
         if not (undeferrable and reference.deferrable):

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 from backupd.errors import RefusedError
 from backupd.operations.phases import Phases
 from backupd.operations.restore.choosing import choose, read_history
-from backupd.operations.restore.contents import Contents
+from backupd.operations.restore.contents import SnapshotContents
 from backupd.operations.restore.inplace.applying import Applied, accepted, apply, settled
 from backupd.operations.restore.inplace.contents import TenantContents
 from backupd.operations.restore.inplace.looking import lock_to_look, look, tell_keys
@@ -33,15 +33,15 @@ from backupd.trace import Warned
 
 if TYPE_CHECKING:
     from backupd.catalog.repository import Repository
-    from backupd.operations.restore.inplace.looking import Look
-    from backupd.operations.restore.inplace.session import Ready
+    from backupd.operations.restore.inplace.looking import InPlaceComparison
+    from backupd.operations.restore.inplace.session import PreparedSession
     from backupd.operations.restore.inplace.values import InPlaceRequest
-    from backupd.operations.restore.values import World
+    from backupd.operations.restore.values import RestoreEnvironment
 
 PURPOSE = "tenant-in-place"
 
 
-def restore_in_place(request: InPlaceRequest, repository: Repository, world: World) -> InPlaceReport:
+def restore_in_place(request: InPlaceRequest, repository: Repository, world: RestoreEnvironment) -> InPlaceReport:
     """Preview, or with `apply` restore; a report with `blocked` says that nothing was written because of conflicts.
 
     Raises what `restore` raises, RefusedError also when nothing backs the tenant up before, UnmappedError, and
@@ -64,7 +64,7 @@ def restore_in_place(request: InPlaceRequest, repository: Repository, world: Wor
     with ExitStack() as stack:
         with phases.phase("planning"):
             choice = choose(wanted, repository, world, read_history(repository, world))
-            contents = stack.enter_context(Contents(repository, choice.record, choice.keys, 1))
+            contents = stack.enter_context(SnapshotContents(repository, choice.record, choice.keys, 1))
             plan = contents.plan(wanted.selection, exact=choice.exact)
         ours = TenantContents(choice, contents, plan, request.tenant)
         with phases.phase("staging"):
@@ -95,7 +95,7 @@ def restore_in_place(request: InPlaceRequest, repository: Repository, world: Wor
         )
 
 
-def _first_look(ready: Ready, request: InPlaceRequest, phases: Phases) -> Look:
+def _first_look(ready: PreparedSession, request: InPlaceRequest, phases: Phases) -> InPlaceComparison:
     locks = partial(lock_to_look, ready)
     with phases.phase("comparing"), begun(ready.connection, locks, request.lock_timeout, phases.clock):
         found = look(ready, request)
@@ -110,7 +110,7 @@ def _before(request: InPlaceRequest, phases: Phases) -> str | None:
         return request.before()
 
 
-def _settled(ready: Ready, world: World, phases: Phases) -> bool:
+def _settled(ready: PreparedSession, world: RestoreEnvironment, phases: Phases) -> bool:
     with phases.phase("checking"):
         still = settled(ready)
     if not still:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from backupd.errors import RefusedError
 from backupd.model.tenancy import TenancyKind
 from backupd.operations.restore.inplace.drift import Drift, find_drift
-from backupd.planning.restoring.inplace import Conflict, Kind
+from backupd.planning.restoring.inplace import Conflict, ConflictKind
 from backupd.planning.source.tenancy import map_tables, require_mapped, tenant_columns
 from backupd.postgres.inplace.live import Live, read_live
 from backupd.postgres.inplace.rights import right_conflicts
@@ -29,14 +29,14 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True)
-class Ready:
+class PreparedSession:
     """A session in which everything lies side by side."""
 
     connection: Connection
     live: Live
     pairs: dict[int, Pair]
     """To be compared."""
-    doubtful: dict[int, Kind]
+    doubtful: dict[int, ConflictKind]
     shared: dict[int, tuple[str, ...]]
     """Shared tables that were staged, and the columns both sides have."""
     conflicts: tuple[Conflict, ...]
@@ -47,7 +47,9 @@ class Ready:
 
 
 @contextmanager
-def readied(request: InPlaceRequest, contents: TenantContents, text: dict[str, str] | None) -> Iterator[Ready]:
+def readied(
+    request: InPlaceRequest, contents: TenantContents, text: dict[str, str] | None
+) -> Iterator[PreparedSession]:
     """Connect, look, and stage; the staged rows are gone with the block.
 
     Raises RefusedError for a database this cannot be done in, UnmappedError, SourceError, and what reading raises.
@@ -60,16 +62,19 @@ def readied(request: InPlaceRequest, contents: TenantContents, text: dict[str, s
         rights = tuple(right_conflicts(connection, live))
         shared = {} if rights else _referred(contents, live, drift)
         if rights:
-            yield Ready(connection, live, {}, {}, {}, (*rights, *drift.conflicts), blind=True)
+            yield PreparedSession(connection, live, {}, {}, {}, (*rights, *drift.conflicts), blind=True)
             return
         unfit = _stage(connection, contents, drift, live, shared)
-        yield Ready(
+        yield PreparedSession(
             connection,
             live,
             {oid: pair for oid, pair in drift.pairs.items() if pair.live.name not in unfit},
             drift.doubtful,
             {oid: columns for oid, columns in shared.items() if live.names[oid] not in unfit},
-            (*drift.conflicts, *(Conflict(name.dotted, Kind.TYPE_CHANGED, rows) for name, rows in unfit.items())),
+            (
+                *drift.conflicts,
+                *(Conflict(name.dotted, ConflictKind.TYPE_CHANGED, rows) for name, rows in unfit.items()),
+            ),
             blind=False,
             sequences=contents.sequences,
         )

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from backupd.model.ids import SnapshotName
 from backupd.model.tenancy import Tenancy
-from backupd.planning.restoring.inplace import Conflict, Kind
+from backupd.planning.restoring.inplace import Conflict, ConflictKind
 from backupd.postgres.connect import Source
 
 Before = Callable[[], str]
@@ -30,7 +30,7 @@ class InPlaceRequest:
     """Whether anything is written."""
     before: Before | str | None = None
     """What backs the tenant up before anything is written, or a reference to what did; needed to apply."""
-    accepted: frozenset[Kind] = frozenset()
+    accepted: frozenset[ConflictKind] = frozenset()
     """Conflicts that need not stop it."""
     triggers_fire: bool = False
     """Whether triggers and rules act as they do for everybody."""

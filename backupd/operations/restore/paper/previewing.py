@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING
 
 from backupd.operations.phases import Phases
 from backupd.operations.restore.choosing import choose, read_history
-from backupd.operations.restore.contents import Contents
+from backupd.operations.restore.contents import SnapshotContents
 
 if TYPE_CHECKING:
     from backupd.catalog.repository import Repository
     from backupd.model.ids import SnapshotName
     from backupd.operations.restore.paper.rates import Rates
-    from backupd.operations.restore.values import RestoreRequest, World
-    from backupd.operations.verify.ledger import History
+    from backupd.operations.restore.values import RestoreEnvironment, RestoreRequest
+    from backupd.operations.verify.ledger import LedgerHistory
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +43,11 @@ class Preview:
 
 
 def preview(
-    request: RestoreRequest, repository: Repository, world: World, rates: Rates | None, history: History | None = None
+    request: RestoreRequest,
+    repository: Repository,
+    world: RestoreEnvironment,
+    rates: Rates | None,
+    history: LedgerHistory | None = None,
 ) -> Preview:
     """Read the ledger, the record and the manifests; raises what `restore` raises before it touches the target.
 
@@ -53,7 +57,7 @@ def preview(
     with phases.phase("planning"):
         history = history or read_history(repository, world)
         choice = choose(request, repository, world, history)
-    with Contents(repository, choice.record, choice.keys, request.readers) as contents:
+    with SnapshotContents(repository, choice.record, choice.keys, request.readers) as contents:
         with phases.phase("planning"):
             plan = contents.plan(request.selection, exact=choice.exact)
         needed = contents.needed()

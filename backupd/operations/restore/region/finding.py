@@ -22,12 +22,12 @@ if TYPE_CHECKING:
     from backupd.catalog.repository import Repository
     from backupd.model.ids import SnapshotName
     from backupd.model.stored.documents import Record
-    from backupd.operations.restore.values import World
-    from backupd.operations.verify.ledger import History
+    from backupd.operations.restore.values import RestoreEnvironment
+    from backupd.operations.verify.ledger import LedgerHistory
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
+class FoundDatabase:
     """A database of the region, and the snapshot of it that is meant."""
 
     label: str
@@ -42,10 +42,10 @@ class Found:
 
 
 @dataclass(frozen=True, slots=True)
-class Finding:
+class RegionContents:
     """What there is to restore, and what there is not."""
 
-    databases: tuple[Found, ...]
+    databases: tuple[FoundDatabase, ...]
     """By label and member."""
     missing: tuple[str, ...]
     """Labels without any snapshot at that time."""
@@ -54,10 +54,12 @@ class Finding:
     faults: tuple[tuple[SnapshotName, BackupdError], ...]
     """Records that cannot be read or believed: the database may be one that is not listed, or there with an older
     snapshot."""
-    history: History = field(repr=False)
+    history: LedgerHistory = field(repr=False)
 
 
-def find_databases(wanted: str, labels: Mapping[str, bool], repository: Repository, world: World) -> Finding:
+def find_databases(
+    wanted: str, labels: Mapping[str, bool], repository: Repository, world: RestoreEnvironment
+) -> RegionContents:
     """The region's databases at a time; `labels` are the configured ones, and whether each stands for several.
 
     `wanted` is `latest` or a time. Raises UsageError when it is a snapshot's name or nothing fits, DamageError for a
@@ -72,7 +74,7 @@ def find_databases(wanted: str, labels: Mapping[str, bool], repository: Reposito
     faults: list[tuple[SnapshotName, BackupdError]] = []
     newest = _newest(names, labels, repository, faults)
     generations = GenerationKeys(repository, world.identity)
-    databases: list[Found] = []
+    databases: list[FoundDatabase] = []
     purged = 0
     for name, record in newest.values():
         try:
@@ -88,7 +90,7 @@ def find_databases(wanted: str, labels: Mapping[str, bool], repository: Reposito
             "no snapshot of the region fits what is asked for", hint="`backupd snapshots` lists what there is."
         )
     databases.sort(key=lambda found: (found.label, found.member or ""))
-    return Finding(tuple(databases), tuple(sorted(missing)), purged, tuple(faults), history)
+    return RegionContents(tuple(databases), tuple(sorted(missing)), purged, tuple(faults), history)
 
 
 def _newest(
@@ -124,9 +126,11 @@ def _records(
             continue  # removed since it was listed
 
 
-def _found(name: SnapshotName, record: Record, keys: SecretKeys, history: History) -> Found | None:
+def _found(name: SnapshotName, record: Record, keys: SecretKeys, history: LedgerHistory) -> FoundDatabase | None:
     """None when a purge lists everything of it."""
     called = record.database if record.member is None else real_name(record, keys, history.explained)
     return (
-        None if called is None else Found(record.database, record.member, name, record.exported, record.server, called)
+        None
+        if called is None
+        else FoundDatabase(record.database, record.member, name, record.exported, record.server, called)
     )

@@ -10,28 +10,30 @@ from backupd.errors import BackupdError
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
-    from backupd.operations.restore.region.finding import Found
+    from backupd.operations.restore.region.finding import FoundDatabase
 
 T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome(Generic[T]):
+class DatabaseOutcome(Generic[T]):
     """What came of one database."""
 
-    found: Found
+    found: FoundDatabase
     result: T | None
     """None with no error: an earlier run has restored this snapshot there."""
     error: BackupdError | None
 
 
-def restore_region(databases: Iterable[Found], each: Callable[[Found], T | None]) -> Iterator[Outcome[T]]:
+def restore_region(
+    databases: Iterable[FoundDatabase], each: Callable[[FoundDatabase], T | None]
+) -> Iterator[DatabaseOutcome[T]]:
     """Do `each`; an error is told of its database, and the others are done all the same.
 
     Raises InterruptedRunError.
     """
     for found in databases:
         try:
-            yield Outcome(found, each(found), None)
+            yield DatabaseOutcome(found, each(found), None)
         except BackupdError as error:
-            yield Outcome(found, None, error)
+            yield DatabaseOutcome(found, None, error)

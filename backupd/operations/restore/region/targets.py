@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from backupd.catalog.repository import Repository
-    from backupd.operations.restore.region.finding import Finding, Found
-    from backupd.operations.restore.values import RestoreReport, RestoreRequest, World
+    from backupd.operations.restore.region.finding import FoundDatabase, RegionContents
+    from backupd.operations.restore.values import RestoreEnvironment, RestoreReport, RestoreRequest
 
 _KEPT = 10_000
 """Databases that are remembered, the oldest forgotten first."""
@@ -37,7 +37,7 @@ class Done(msgspec.Struct, frozen=True):
 
 
 @dataclass(frozen=True, slots=True)
-class Target:
+class RestoreTarget:
     """A server, or a folder for plain files."""
 
     request: RestoreRequest
@@ -47,7 +47,9 @@ class Target:
     journal: Path
     """What earlier runs have completed on servers."""
 
-    def restore(self, found: Found, finding: Finding, repository: Repository, world: World) -> RestoreReport | None:
+    def restore(
+        self, found: FoundDatabase, finding: RegionContents, repository: Repository, world: RestoreEnvironment
+    ) -> RestoreReport | None:
         """Restore one database; None when that was done already. Raises what `restore` raises."""
         request = self.wanted(found)
         if self._is_done(request):
@@ -60,7 +62,7 @@ class Target:
             self._note(request)
         return report
 
-    def wanted(self, found: Found) -> RestoreRequest:
+    def wanted(self, found: FoundDatabase) -> RestoreRequest:
         """The request for one database."""
         request = replace(self.request, label=found.label, snapshot=found.snapshot)
         if request.folder is None:
@@ -68,7 +70,7 @@ class Target:
         stem = safe(found.label) if found.member is None else f"{safe(found.label)}-{safe(found.name)}"
         return replace(request, folder=request.folder / (stem + self.suffix))
 
-    def require_apart(self, databases: Iterable[Found]) -> None:
+    def require_apart(self, databases: Iterable[FoundDatabase]) -> None:
         """Raises RefusedError when two databases would get one name."""
         names = [(one.name, one.folder) for one in map(self.wanted, databases)]
         if len(set(names)) < len(names):

@@ -6,47 +6,47 @@ from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
 from backupd import errors
-from backupd.operations.service.told import Failure, Outcome
+from backupd.operations.service.told import Failure, JobOutcome
 from backupd.planning.schedule.retries import Cause
 
 _AUTH: Final = frozenset({"StoreAuth", "SourceAuth", "KeyRefused"})
 _FINAL: Final = frozenset({"Config", "ConfigFaults", "Usage", "Unmapped", "Refused", "Damage"})
 _BUG: Final = "internal"
-_BY_STATUS: Final[Mapping[int, Outcome]] = {
-    0: Outcome.DONE,
-    errors.UsageError.exit_code: Outcome.REFUSED,
-    errors.ConfigError.exit_code: Outcome.REFUSED,
-    errors.UnmappedError.exit_code: Outcome.REFUSED,
-    errors.DamageError.exit_code: Outcome.FOUND,
-    errors.KeyRefusedError.exit_code: Outcome.REFUSED,
-    errors.BusyError.exit_code: Outcome.BUSY,
+_BY_STATUS: Final[Mapping[int, JobOutcome]] = {
+    0: JobOutcome.DONE,
+    errors.UsageError.exit_code: JobOutcome.REFUSED,
+    errors.ConfigError.exit_code: JobOutcome.REFUSED,
+    errors.UnmappedError.exit_code: JobOutcome.REFUSED,
+    errors.DamageError.exit_code: JobOutcome.FOUND,
+    errors.KeyRefusedError.exit_code: JobOutcome.REFUSED,
+    errors.BusyError.exit_code: JobOutcome.BUSY,
 }
 """Every other status is a failure."""
 
 
-def outcome(status: int, answer: Any, failures: tuple[Failure, ...]) -> Outcome:
+def outcome(status: int, answer: Any, failures: tuple[Failure, ...]) -> JobOutcome:
     """How a run that nobody ended has ended; `status` is negative where a signal ended it."""
     if status < 0 or (answer is None and status != 0):
-        return Outcome.CRASHED
+        return JobOutcome.CRASHED
     kinds = {one.kind for one in failures}
     if kinds & _AUTH:
-        return Outcome.REFUSED
+        return JobOutcome.REFUSED
     if status == errors.RefusedError.exit_code:
         # Without an error of its own it is a verdict: the work was done, and something is wrong.
-        return Outcome.FAILED if failures else Outcome.FOUND
+        return JobOutcome.FAILED if failures else JobOutcome.FOUND
     if status == errors.DamageError.exit_code and failures:
-        return Outcome.FAILED
-    return _BY_STATUS.get(status, Outcome.FAILED)
+        return JobOutcome.FAILED
+    return _BY_STATUS.get(status, JobOutcome.FAILED)
 
 
-def cause(ended: Outcome, failures: tuple[Failure, ...]) -> Cause | None:
+def cause(ended: JobOutcome, failures: tuple[Failure, ...]) -> Cause | None:
     """What stands in the way; None when nothing does, or the daemon itself did."""
-    if ended in (Outcome.DONE, Outcome.FOUND, Outcome.STOPPED):
+    if ended in (JobOutcome.DONE, JobOutcome.FOUND, JobOutcome.STOPPED):
         return None
     kinds = {one.kind for one in failures}
-    if ended is Outcome.REFUSED or kinds & _AUTH:
+    if ended is JobOutcome.REFUSED or kinds & _AUTH:
         return Cause.FINAL  # also when something else failed: the next try would ask with the refused key again
-    if ended in (Outcome.LATE, Outcome.HUNG, Outcome.CRASHED) or _BUG in kinds:
+    if ended in (JobOutcome.LATE, JobOutcome.HUNG, JobOutcome.CRASHED) or _BUG in kinds:
         return Cause.BROKEN
     if any(one.retryable for one in failures):
         return Cause.PASSING

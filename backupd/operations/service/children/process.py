@@ -11,7 +11,7 @@ from typing import Any, Final
 
 import msgspec
 
-from backupd.operations.service.children.tree import Seen, computed, descendants, still_there
+from backupd.operations.service.children.tree import SeenProcess, computed, descendants, still_there
 
 VARIABLE: Final = "BACKUPD_PROGRESS_FD"
 MOST: Final = 16 << 20
@@ -47,7 +47,7 @@ class Child:
             os.set_blocking(number, False)
         self._answer = bytearray()
         self._line = b""
-        self._remains: list[Seen] = []
+        self._remains: list[SeenProcess] = []
 
     @property
     def pid(self) -> int:

@@ -9,7 +9,7 @@ _COMPUTES: Final = 0.01
 """Of a processor: who uses less over half the time allowed waits for something that does not come."""
 
 
-class Pulse:
+class StallDetector:
     """Hears what a run tells. Telling the same again is no sign of life; computing is, as long as it lasts."""
 
     def __init__(self, stall: float, now: float) -> None:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
-from backupd.operations.service.children.pulse import Pulse
-from backupd.operations.service.told import Outcome
+from backupd.operations.service.children.pulse import StallDetector
+from backupd.operations.service.told import JobOutcome
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -55,9 +55,9 @@ class Run:
         self.warnings: list[tuple[str, str]] = []
         self.phase: dict[str, Any] = {}
         """The last thing it told of where it is."""
-        self.ended_for: Outcome | None = None
+        self.ended_for: JobOutcome | None = None
         """Why it was asked to end; None: it was not."""
-        self._pulse = Pulse(begun.job.limits.stall.total_seconds(), now)
+        self._pulse = StallDetector(begun.job.limits.stall.total_seconds(), now)
         self._kill_at: float | None = None
         self._killed: float | None = None
 
@@ -75,7 +75,7 @@ class Run:
             self.process.kill_remains()
         return False
 
-    def end(self, why: Outcome, now: float, grace: float) -> None:
+    def end(self, why: JobOutcome, now: float, grace: float) -> None:
         """Ask it to end, and kill it after so many seconds; asked again, the earlier moment holds."""
         at = now + grace
         if self.ended_for is None:
@@ -100,9 +100,9 @@ class Run:
         limits = self.begun.job.limits
         if self.ended_for is None:
             if now - self.started > limits.deadline.total_seconds():
-                self.end(Outcome.LATE, now, limits.grace.total_seconds())
+                self.end(JobOutcome.LATE, now, limits.grace.total_seconds())
             elif self._pulse.hangs(now, self.process.computed):
-                self.end(Outcome.HUNG, now, limits.grace.total_seconds())
+                self.end(JobOutcome.HUNG, now, limits.grace.total_seconds())
         elif self._killed is None and self._kill_at is not None and now >= self._kill_at:
             self._killed = now
             self.process.kill()

@@ -13,7 +13,7 @@ _PARENT, _GROUP, _USED, _STARTED = 1, 2, slice(11, 15), 19
 
 
 @dataclass(frozen=True, slots=True)
-class Seen:
+class SeenProcess:
     """A process that ran when it was looked at."""
 
     pid: int
@@ -25,7 +25,7 @@ class Seen:
     """In ticks since boot: tells it from a later one with the same number."""
 
 
-def descendants(root: int) -> list[Seen]:
+def descendants(root: int) -> list[SeenProcess]:
     """`root` and every living child, grandchild and so on."""
     everybody = list(_everybody())
     found = [one for one in everybody if one.pid == root]
@@ -39,19 +39,19 @@ def computed(root: int) -> float:
     return sum(one.seconds for one in descendants(root))
 
 
-def still_there(seen: Iterable[Seen]) -> list[Seen]:
+def still_there(seen: Iterable[SeenProcess]) -> list[SeenProcess]:
     """Those that still run."""
     now = ((one, _seen(one.pid)) for one in seen)
     return [one for one, found in now if found is not None and found.started == one.started]
 
 
-def _everybody() -> Iterable[Seen]:
+def _everybody() -> Iterable[SeenProcess]:
     for name in os.listdir(_PROC):  # noqa: PTH208 - names are all it takes, a hundred of them each time
         if name.isdigit() and (found := _seen(int(name))) is not None:
             yield found
 
 
-def _seen(pid: int) -> Seen | None:
+def _seen(pid: int) -> SeenProcess | None:
     """None for a process that is gone or a zombie."""
     try:
         state, *fields = (_PROC / str(pid) / "stat").read_bytes().rpartition(b")")[2].split()
@@ -61,4 +61,4 @@ def _seen(pid: int) -> Seen | None:
         return None
     numbers = [0, *map(int, fields[:20])]
     ticks = os.sysconf("SC_CLK_TCK")
-    return Seen(pid, numbers[_PARENT], numbers[_GROUP], sum(numbers[_USED]) / ticks, numbers[_STARTED])
+    return SeenProcess(pid, numbers[_PARENT], numbers[_GROUP], sum(numbers[_USED]) / ticks, numbers[_STARTED])

@@ -5,31 +5,31 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
-from backupd.operations.service.jobs import Kind
+from backupd.operations.service.jobs import JobKind
 
-_SUMS: Final[Mapping[Kind, Mapping[str, str]]] = {
-    Kind.BACKUP: {
+_SUMS: Final[Mapping[JobKind, Mapping[str, str]]] = {
+    JobKind.BACKUP: {
         "rows": "backups.report.rows",
         "read": "backups.report.read",
         "new": "backups.report.new",
         "sent": "backups.report.sent",
         "objects": "backups.report.objects",
     },
-    Kind.INGEST: {"bytes": "stores.bytes"},
-    Kind.SYNC: {"tenants": "tenants"},
-    Kind.PURGE: {"objects": "regions.done.objects", "bytes": "regions.done.bytes"},
-    Kind.EXPIRE: {
+    JobKind.INGEST: {"bytes": "stores.bytes"},
+    JobKind.SYNC: {"tenants": "tenants"},
+    JobKind.PURGE: {"objects": "regions.done.objects", "bytes": "regions.done.bytes"},
+    JobKind.EXPIRE: {
         "snapshots": "stores.expired.snapshots",
         "objects": "stores.expired.objects",
         "bytes": "stores.expired.bytes",
     },
-    Kind.VERIFY: {"snapshots": "stores.verification.snapshots", "read": "stores.verification.read_size"},
-    Kind.DRILL: {"rows": "report.sizes.rows", "bytes": "report.sizes.bytes"},
+    JobKind.VERIFY: {"snapshots": "stores.verification.snapshots", "read": "stores.verification.read_size"},
+    JobKind.DRILL: {"rows": "report.sizes.rows", "bytes": "report.sizes.bytes"},
 }
-_WORDS: Final[Mapping[Kind, Mapping[str, str]]] = {Kind.DRILL: {"verdict": "verdict"}}
+_WORDS: Final[Mapping[JobKind, Mapping[str, str]]] = {JobKind.DRILL: {"verdict": "verdict"}}
 
 
-def facts(kind: Kind, answer: Any) -> dict[str, int | str]:
+def facts(kind: JobKind, answer: Any) -> dict[str, int | str]:
     """By name; what the answer does not hold is left out."""
     found: dict[str, int | str] = {}
     for name, path in _SUMS.get(kind, {}).items():

@@ -12,11 +12,11 @@ from backupd.model.instants import stamp
 from backupd.operations.service.host.facts import facts
 from backupd.operations.service.told import (
     WELL,
+    DaemonReady,
     Event,
     JobDone,
+    JobOutcome,
     JobStarted,
-    Outcome,
-    Ready,
     Reloaded,
     Stopped,
     Stopping,
@@ -24,7 +24,7 @@ from backupd.operations.service.told import (
 
 _PRIORITY: Final = {"error": 3, "warning": 4, "info": 6}
 """As sd-daemon(3) counts them."""
-_MILD: Final = frozenset({Outcome.BUSY, Outcome.STOPPED})
+_MILD: Final = frozenset({JobOutcome.BUSY, JobOutcome.STOPPED})
 
 
 class Lines:
@@ -70,7 +70,7 @@ def _described(event: Event) -> tuple[str, dict[str, Any]]:
 
 def _of_life(event: Event) -> dict[str, Any]:
     match event:
-        case Ready():
+        case DaemonReady():
             return {"jobs": ", ".join(map(str, event.jobs))}
         case Stopping():
             return {"reason": event.reason}
@@ -81,7 +81,7 @@ def _of_life(event: Event) -> dict[str, Any]:
 
 
 def _level(done: JobDone) -> str:
-    if done.outcome is Outcome.DONE or done.outcome in _MILD:
+    if done.outcome is JobOutcome.DONE or done.outcome in _MILD:
         return "warning" if done.warnings else "info"
     return "error"
 

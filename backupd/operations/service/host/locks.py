@@ -9,12 +9,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from backupd.errors import BusyError, ConfigError
-from backupd.operations.service.jobs import Kind
+from backupd.operations.service.jobs import JobKind
 
 if TYPE_CHECKING:
     from backupd.operations.service.jobs import JobKey
 
-SHARED = frozenset({Kind.OBSERVE})
+SHARED = frozenset({JobKind.OBSERVE})
 """Any number of daemons may look."""
 
 

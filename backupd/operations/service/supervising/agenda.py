@@ -7,9 +7,9 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
 from backupd.operations.service.jobs import TOLD_BY_STORES
-from backupd.operations.service.told import WELL, Outcome
+from backupd.operations.service.told import WELL, JobOutcome
 from backupd.planning.schedule.due import Awake, Due, next_due
-from backupd.planning.schedule.retries import Cause, Patience, retry_delay
+from backupd.planning.schedule.retries import Cause, RetryDelays, retry_delay
 
 if TYPE_CHECKING:
     from backupd.operations.service.jobs import Job
@@ -68,7 +68,7 @@ class Agenda:
     def began(self, at: datetime) -> None:
         self._tried = at
 
-    def ended(self, outcome: Outcome, slot: datetime, again: Again | None) -> datetime | None:
+    def ended(self, outcome: JobOutcome, slot: datetime, again: Again | None) -> datetime | None:
         """The run for `slot` has ended; when it is tried again, None: at its next time."""
         attempt = self._retry.attempt if self._retry is not None and self._retry.slot == slot else 1
         self._retry = None
@@ -76,7 +76,7 @@ class Agenda:
             self.was_done(self._tried or slot)
         if again is None or (delay := retry_delay(again.cause, attempt, again.patience)) is None:
             return None
-        self._retry = _Retry(again.now + delay, slot, attempt + 1, look=outcome is Outcome.BUSY)
+        self._retry = _Retry(again.now + delay, slot, attempt + 1, look=outcome is JobOutcome.BUSY)
         return self._retry.at
 
 
@@ -86,9 +86,9 @@ class Again:
 
     cause: Cause
     now: datetime
-    patience: Patience
+    patience: RetryDelays
 
 
 def again(cause: Cause | None, now: datetime, first: timedelta, seed: str) -> Again | None:
     """For `Agenda.ended`; None where nothing stood in the way."""
-    return None if cause is None else Again(cause, now, Patience(first, seed))
+    return None if cause is None else Again(cause, now, RetryDelays(first, seed))

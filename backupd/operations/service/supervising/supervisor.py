@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING, Any, Final
 from backupd.operations.service import looking
 from backupd.operations.service.children.ending import cause, failures_in, outcome
 from backupd.operations.service.children.run import Begun, Process, Run
-from backupd.operations.service.jobs import PRECEDENCE, Bounds, Job, JobKey, Kind
+from backupd.operations.service.jobs import PRECEDENCE, Bounds, Job, JobKey, JobKind
 from backupd.operations.service.supervising.agenda import Agenda, again
 from backupd.operations.service.supervising.dispatch import Dispatcher
-from backupd.operations.service.told import Failure, JobDone, JobStarted, Outcome, Stopping, Told
+from backupd.operations.service.told import Failure, JobDone, JobListener, JobOutcome, JobStarted, Stopping
 from backupd.planning.schedule.due import Awake, Due
 
 if TYPE_CHECKING:
@@ -44,7 +44,7 @@ class Plan:
 
 
 @dataclass(frozen=True, slots=True)
-class World:
+class SupervisorIO:
     """What the supervisor acts on."""
 
     clock: Clock
@@ -52,13 +52,13 @@ class World:
     """Start backupd with these arguments; raises OSError."""
     remembered: Callable[[JobKey], datetime | None]
     """When a job was last done here, as far as anybody remembers."""
-    told: Told
+    told: JobListener
 
 
 class Supervisor:
     """For one thread."""
 
-    def __init__(self, plan: Plan, world: World) -> None:
+    def __init__(self, plan: Plan, world: SupervisorIO) -> None:
         self._world = world
         self._plan = plan
         self._since = world.clock.now()
@@ -123,7 +123,7 @@ class Supervisor:
             self._world.told.told(Stopping(self._world.clock.now(), reason))
         now, grace = self._world.clock.monotonic(), self._plan.stop_within.total_seconds() * _TO_END
         for run in self._runs.values():
-            run.end(Outcome.STOPPED, now, grace)
+            run.end(JobOutcome.STOPPED, now, grace)
 
     def idle(self) -> bool:
         """Whether nothing runs and nothing is due."""
@@ -187,12 +187,12 @@ class Supervisor:
         if due is not None and due.at <= now:
             return due
         # Another job may want a look, whatever the timetable says.
-        return Due(now, now, missed=False) if key.kind is Kind.OBSERVE else None
+        return Due(now, now, missed=False) if key.kind is JobKind.OBSERVE else None
 
     def _is_looked_at(self, key: JobKey, due: Due) -> bool:
         """Whether the region was looked at late enough for this job; else have that done."""
         wanted = self._agendas[key].wants_look(due, self._awake(key.region))
-        observe = JobKey(Kind.OBSERVE, key.region)
+        observe = JobKey(JobKind.OBSERVE, key.region)
         if key == observe or wanted is None or observe not in self._agendas:
             return True
         if key.region in self._looked and self._looked[key.region] >= wanted:
@@ -217,7 +217,7 @@ class Supervisor:
             process = self._world.start(agenda.job.arguments)
         except OSError as error:
             failure = Failure("NotStarted", f"the job could not be started ({error.strerror})", "", retryable=False)
-            self._conclude(begun, _Ending(Outcome.CRASHED, None, (failure,)))
+            self._conclude(begun, _Ending(JobOutcome.CRASHED, None, (failure,)))
             return
         self._runs[key] = Run(begun, process, self._world.clock.monotonic())
 
@@ -233,7 +233,7 @@ class Supervisor:
     def _conclude(self, begun: Begun, ending: _Ending) -> None:
         key, now = begun.job.key, self._world.clock.now()
         retry_at = None
-        if key.kind is Kind.OBSERVE:
+        if key.kind is JobKind.OBSERVE:
             self._take_look(key.region, begun.at, ending.answer)
         if key in self._agendas:
             stood = again(cause(ending.outcome, ending.failures), now, self._plan.retry_after, f"{key}")
@@ -271,7 +271,7 @@ class Supervisor:
 
 @dataclass(frozen=True, slots=True)
 class _Ending:
-    outcome: Outcome
+    outcome: JobOutcome
     status: int | None
     failures: tuple[Failure, ...]
     warnings: tuple[tuple[str, str], ...] = ()

@@ -11,7 +11,7 @@ _AGENT: Final = {"User-Agent": "backupd"}
 
 
 @dataclass(frozen=True, slots=True)
-class Pulse:
+class HeartbeatUrl:
     """One URL; whoever knows it can keep the other side quiet, so it is a secret."""
 
     name: str

@@ -20,7 +20,7 @@ import backupd
 if TYPE_CHECKING:
     from backupd.clock import Clock
     from backupd.model.status import DatabaseFacts, JobFacts, RegionFacts, StoreFacts
-    from backupd.operations.telling.world import World
+    from backupd.operations.telling.world import MonitorState
 
 Sample = tuple[tuple[str, ...], float]
 """The values of the labels, and the figure."""
@@ -30,7 +30,7 @@ Sample = tuple[tuple[str, ...], float]
 class MetricFacts:
     """What all metrics are read from."""
 
-    world: World
+    world: MonitorState
     now: datetime
     fed: datetime | None
     """When the daemon's loop turned last with nothing hanging."""
@@ -58,7 +58,7 @@ class MetricDefinition:
 class Metrics(Collector):
     """What the world is when somebody asks."""
 
-    def __init__(self, world: Callable[[], World], clock: Clock, fed: Callable[[], datetime | None]) -> None:
+    def __init__(self, world: Callable[[], MonitorState], clock: Clock, fed: Callable[[], datetime | None]) -> None:
         """`fed` tells when the daemon's loop turned last with nothing hanging."""
         self._world = world
         self._clock = clock

@@ -31,7 +31,7 @@ _log.propagate = False
 
 
 @dataclass(frozen=True, slots=True)
-class Target:
+class NotifyTarget:
     """One URL."""
 
     name: str

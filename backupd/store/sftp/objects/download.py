@@ -13,7 +13,7 @@ from backupd.store.base import ObjectInfo
 from backupd.store.sftp import wire
 from backupd.store.sftp.channel import Flight
 from backupd.store.sftp.session import Session, granted, handle_of
-from backupd.store.sftp.wire import Attributes, Code, Data, Handle, Names, Reply, Status
+from backupd.store.sftp.wire import Attributes, Code, Data, Handle, NameReply, Reply, Status
 
 LARGEST = 1 << 30
 """Bytes one `get` gives at most; a store that claims a longer object is not believed."""
@@ -176,7 +176,7 @@ def _read_open_folders(
         ahead = _READDIRS_AT_ONCE
         replies = session.channel.ask(*(wire.readdir(unfinished[place]) for place in places))
         for place, reply in zip(places, replies, strict=True):
-            if isinstance(reply, Names):
+            if isinstance(reply, NameReply):
                 if not reply.entries or len(found[place]) > _WIDEST:
                     raise wire.ProtocolError("a folder without end")
                 found[place] += [entry for entry in reply.entries if _real(entry[0])]

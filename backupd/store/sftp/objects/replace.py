@@ -11,12 +11,12 @@ from __future__ import annotations
 from backupd.errors import StoreError
 from backupd.store.sftp import wire
 from backupd.store.sftp.objects.download import is_file
-from backupd.store.sftp.objects.upload import Job, Surroundings, fill, holds, stage
+from backupd.store.sftp.objects.upload import Surroundings, UploadJob, fill, holds, stage
 from backupd.store.sftp.session import Session, granted
 from backupd.store.sftp.wire import Attributes, Code, Reply, Status
 
 
-def replace(session: Session, job: Job, around: Surroundings) -> None:
+def replace(session: Session, job: UploadJob, around: Surroundings) -> None:
     """Raises ObjectMissingError, StoreError (also for a full store: its reason is not told), StoreGoneError."""
     if holds(session, job):
         return
@@ -35,7 +35,7 @@ def replace(session: Session, job: Job, around: Surroundings) -> None:
             session.discard(job.staging)
 
 
-def _exchange(session: Session, job: Job) -> Reply:
+def _exchange(session: Session, job: UploadJob) -> Reply:
     (seen,) = session.channel.ask(wire.lstat(job.path))
     granted(seen, job.name)
     if not isinstance(seen, Attributes) or not is_file(seen):
@@ -44,7 +44,7 @@ def _exchange(session: Session, job: Job) -> Reply:
     return renamed
 
 
-def _failure(renamed: Reply, job: Job) -> StoreError:
+def _failure(renamed: Reply, job: UploadJob) -> StoreError:
     """Why something else stands there, by the answer to the rename."""
     if isinstance(renamed, Status) and renamed.code in {Code.PERMISSION_DENIED, Code.UNSUPPORTED}:
         return _refused(job)
@@ -54,7 +54,7 @@ def _failure(renamed: Reply, job: Job) -> StoreError:
     )
 
 
-def _refused(job: Job) -> StoreError:
+def _refused(job: UploadJob) -> StoreError:
     return StoreError(
         f"the store does not let this account replace {job.name!r}",
         hint=f"Use the keeper's account, and a server that grants it {wire.EXCHANGE!r}, as OpenSSH does by default.",

@@ -20,7 +20,7 @@ from backupd.store.sftp import wire
 from backupd.store.sftp.channel import Flight
 from backupd.store.sftp.objects.download import is_file, read_range
 from backupd.store.sftp.session import Session, granted, handle_of
-from backupd.store.sftp.wire import Attributes, Code, Handle, Mode, Reply, Request, Status
+from backupd.store.sftp.wire import Attributes, Code, Handle, Mode, Reply, SftpRequest, Status
 
 _MODE = Mode.READ | Mode.WRITE | Mode.CREATE | Mode.EXCLUSIVE
 PERMISSIONS = 0o400
@@ -30,7 +30,7 @@ SHARED = 0o440
 
 
 @dataclass(frozen=True, slots=True)
-class Job:
+class UploadJob:
     """One object to put. Paths are the server's, `name` is for messages."""
 
     name: ObjectName
@@ -45,7 +45,7 @@ class Job:
 class Surroundings(Protocol):
     """What an upload asks of its store."""
 
-    def server_digest(self, session: Session, path: str, job: Job) -> bool | None:
+    def server_digest(self, session: Session, path: str, job: UploadJob) -> bool | None:
         """Whether the server's own hash of `path` is the job's; None when the server cannot tell."""
         ...
 
@@ -58,7 +58,7 @@ class Surroundings(Protocol):
         ...
 
 
-def put(session: Session, job: Job, around: Surroundings) -> None:
+def put(session: Session, job: UploadJob, around: Surroundings) -> None:
     """Raises ObjectExistsError, StoreError (also for a full store: its reason is not told), StoreGoneError."""
     handle = _begin(session, job, around)
     if handle is None:
@@ -75,13 +75,13 @@ def put(session: Session, job: Job, around: Surroundings) -> None:
             session.discard(job.staging)
 
 
-def stage(session: Session, job: Job, around: Surroundings) -> Handle:
+def stage(session: Session, job: UploadJob, around: Surroundings) -> Handle:
     """The open temporary object of a job, which nobody else uses; to be discarded unless it gets another name."""
     _, opened = _open(session, job, around)
     return _staged(opened, job, around)
 
 
-def _begin(session: Session, job: Job, around: Surroundings) -> Handle | None:
+def _begin(session: Session, job: UploadJob, around: Surroundings) -> Handle | None:
     """The open temporary object; None when something stands under the final name already."""
     seen, opened = _open(session, job, around)
     if isinstance(seen, Attributes):
@@ -91,7 +91,7 @@ def _begin(session: Session, job: Job, around: Surroundings) -> Handle | None:
     return _staged(opened, job, around)
 
 
-def _open(session: Session, job: Job, around: Surroundings) -> tuple[Reply, Reply]:
+def _open(session: Session, job: UploadJob, around: Surroundings) -> tuple[Reply, Reply]:
     """The answers to a look at the final name and to the making of the temporary one."""
     makings = session.makings(around.missing_folders(job.staging))
     opening = wire.open_file(job.staging, _MODE, job.permissions)
@@ -102,13 +102,13 @@ def _open(session: Session, job: Job, around: Surroundings) -> tuple[Reply, Repl
     return seen, opened
 
 
-def _staged(opened: Reply, job: Job, around: Surroundings) -> Handle:
+def _staged(opened: Reply, job: UploadJob, around: Surroundings) -> Handle:
     handle = handle_of(opened, job.name)
     around.know_folders(job.staging)
     return handle
 
 
-def fill(session: Session, job: Job, around: Surroundings, handle: Handle) -> None:
+def fill(session: Session, job: UploadJob, around: Surroundings, handle: Handle) -> None:
     """Steps 2 to 4; the temporary object is closed afterwards."""
     job.source.seek(0)
     if job.size <= session.channel.write_size:
@@ -130,7 +130,7 @@ def fill(session: Session, job: Job, around: Surroundings, handle: Handle) -> No
     granted(closed, job.name)
 
 
-def _fill_small(session: Session, job: Job, around: Surroundings, handle: Handle) -> None:
+def _fill_small(session: Session, job: UploadJob, around: Surroundings, handle: Handle) -> None:
     data = _take(job.source, job.size)
     makings = session.makings(around.missing_folders(job.path))
     written, synced, size, again, closed, *_ = session.channel.ask(
@@ -149,7 +149,7 @@ def _fill_small(session: Session, job: Job, around: Surroundings, handle: Handle
         raise _damaged(job)
 
 
-def _write(session: Session, job: Job, handle: Handle) -> None:
+def _write(session: Session, job: UploadJob, handle: Handle) -> None:
     refusals: list[Reply] = []
 
     def accept(_place: int, reply: Reply) -> None:
@@ -178,18 +178,18 @@ def _take(source: BinaryIO, length: int) -> bytes:
     return data
 
 
-def _sync(session: Session, handle: Handle) -> Request:
+def _sync(session: Session, handle: Handle) -> SftpRequest:
     """A request that puts the file on the server's disk, or where it cannot, one that changes nothing."""
     return wire.fsync(handle) if session.offers("fsync@openssh.com") else wire.fstat(handle)
 
 
-def _check_size(reply: Reply, job: Job) -> None:
+def _check_size(reply: Reply, job: UploadJob) -> None:
     granted(reply, job.name)
     if not isinstance(reply, Attributes) or reply.size != job.size:
         raise _damaged(job)
 
 
-def _read_back(session: Session, job: Job, handle: Handle) -> bool:
+def _read_back(session: Session, job: UploadJob, handle: Handle) -> bool:
     digest = hashlib.sha256()
     window = 4 * 1024 * 1024
     for at in range(0, job.size, window):
@@ -197,7 +197,7 @@ def _read_back(session: Session, job: Job, handle: Handle) -> bool:
     return digest.hexdigest() == job.sha256
 
 
-def _publish(session: Session, job: Job, around: Surroundings) -> bool:
+def _publish(session: Session, job: UploadJob, around: Surroundings) -> bool:
     """False when the final name is taken."""
     if job.size > session.channel.write_size:
         session.channel.ask(*session.makings(around.missing_folders(job.path)))
@@ -217,7 +217,7 @@ def _publish(session: Session, job: Job, around: Surroundings) -> bool:
     raise wire.ProtocolError("no status for a rename")
 
 
-def _settle(session: Session, job: Job, around: Surroundings) -> None:
+def _settle(session: Session, job: UploadJob, around: Surroundings) -> None:
     """Something stands under the final name: fine when it is this very content."""
     try:
         same = holds(session, job)
@@ -231,7 +231,7 @@ def _settle(session: Session, job: Job, around: Surroundings) -> None:
     around.know_folders(job.path)
 
 
-def holds(session: Session, job: Job) -> bool:
+def holds(session: Session, job: UploadJob) -> bool:
     """Whether the job's content stands under the final name, by reading it; raises ObjectMissingError."""
     seen, opened = session.channel.ask(wire.lstat(job.path), wire.open_file(job.path, Mode.READ))
     granted(seen, job.name)
@@ -244,7 +244,7 @@ def holds(session: Session, job: Job) -> bool:
             session.channel.ask(wire.close(handle))
 
 
-def _damaged(job: Job) -> StoreError:
+def _damaged(job: UploadJob) -> StoreError:
     """Which side is wrong is looked up only now: hashing every source again would cost for nothing."""
     job.source.seek(0)
     digest, missing = hashlib.sha256(), job.size
