@@ -27,23 +27,23 @@ from backupd.cli.commands import (
 
 def add_all(app: typer.Typer) -> None:
     """Every command, in the order of the manual."""
-    for group in (
-        keys,
-        config,
-        setup,
-        backup,
-        store,
-        restore,
-        status,
-        tenants,
-        keeping,
-        ingesting,
-        replicate,
-        ledger,
-        attest,
-        drill,
-        reports,
-        daemon,
-        manual,
+    for add in (
+        keys.add,
+        config.add,
+        setup.add,
+        backup.add,
+        store.add,
+        restore.add,
+        status.add,
+        tenants.add,
+        keeping.add,
+        ingesting.add_ingest,
+        replicate.add_replicate,
+        ledger.add,
+        attest.add,
+        drill.add,
+        reports.add,
+        daemon.add,
+        manual.add,
     ):
-        group.add(app)
+        add(app)

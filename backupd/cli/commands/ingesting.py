@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from backupd.operations.keeper.ingesting.values import Ingested
 
 
-def add(app: typer.Typer) -> None:
+def add_ingest(app: typer.Typer) -> None:
     app.command("ingest", epilog=EXIT_STATUS)(ingest)
 
 

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from backupd.operations.replication import Replication
 
 
-def add(app: typer.Typer) -> None:
+def add_replicate(app: typer.Typer) -> None:
     app.command("replicate", epilog=EXIT_STATUS)(replicate)
 
 

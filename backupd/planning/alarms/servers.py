@@ -35,10 +35,10 @@ def server_changes(
 
     One more or less is none: stores rotate them at a time of their own. `declared` is how old they become at most.
     """
-    return tuple(_changes(shown, [number for at, number in seen if now - at <= _MEMORY], declared, now))
+    return tuple(_server_changes(shown, [number for at, number in seen if now - at <= _MEMORY], declared, now))
 
 
-def _changes(
+def _server_changes(
     shown: ShownSnapshots, numbers: Sequence[int], declared: timedelta, now: datetime
 ) -> Iterator[ServerChange]:
     usual = median(numbers) if len(numbers) >= _LEAST else None

@@ -9,7 +9,7 @@ from typing import Final
 
 from backupd.planning.schedule.due import fraction
 
-_HOUR: Final = timedelta(hours=1)
+_LONGEST_S: Final = timedelta(hours=1)
 _PART: Final = 0.2
 """Of a delay that the seed adds, so that those who failed together do not come back together."""
 
@@ -43,6 +43,6 @@ def retry_delay(cause: Cause, attempt: int, patience: RetryDelays) -> timedelta 
     factor, tries = cause.value
     if attempt > tries or attempt < 1:
         return None
-    most = max(_HOUR, patience.first)
+    most = max(_LONGEST_S, patience.first)
     delay = min(most, patience.first * factor * (1 << min(attempt - 1, 12)))
     return delay * (1 + _PART * fraction(f"{patience.seed}/{attempt}"))
