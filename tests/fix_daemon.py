@@ -18,7 +18,7 @@ from doubles.service_manager import ServiceManager, service_manager
 from fix_nodes import NodeFolder
 from fix_postgres import Database
 
-from backupd.seal.keys.signing import write_signer
+from backupd.seal.keyfiles import write_signer
 
 SCHEDULE = """
 [daemon]

@@ -13,11 +13,11 @@ import psycopg
 import pytest
 from fix_regions import Region
 
-from backupd.catalog.repository import Repository
 from backupd.clock import SystemClock
-from backupd.model.stored.report import Check, CheckName, Objectives, Report
+from backupd.model.report import Check, CheckName, Objectives, Report
 from backupd.operations.drill import DrillOutcome, DrillPlace, DrillRequest, DrillWorld, drill
 from backupd.postgres.connect import Source, parameters
+from backupd.repository.repository import Repository
 
 
 @dataclass

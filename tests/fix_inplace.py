@@ -12,11 +12,11 @@ from doubles.postgres import Server
 from fix_postgres import Database
 from fix_regions import CLASSES, Region
 
-from backupd.catalog.repository import Repository
 from backupd.clock import SystemClock
 from backupd.model.tenancy import TableRule, Tenancy, TenancyKind
+from backupd.operations.inplace import InPlaceReport, InPlaceRequest, restore_in_place
 from backupd.operations.restore import RestoreEnvironment
-from backupd.operations.restore.inplace import InPlaceReport, InPlaceRequest, restore_in_place
+from backupd.repository.repository import Repository
 
 SHOP = Tenancy(
     kind=TenancyKind.COLUMN,

@@ -11,15 +11,15 @@ import pytest
 from fix_clock import FAR
 from fix_regions import REGION, TENANT_KEY, Events, Region
 
-from backupd.catalog.repository import Repository
 from backupd.model.ids import TenantId
-from backupd.operations.keeper.removing.purge import Purging
-from backupd.operations.keeper.values import Keeper, Purged, Rules
+from backupd.operations.keeper.purge import Purging
+from backupd.operations.keeper.types import Keeper, Purged, Rules
 from backupd.operations.ledger import Book, LedgerPlace
-from backupd.planning.deletion.retention import RetentionPolicy
-from backupd.planning.lifecycle.lives import LifeKey
+from backupd.planning.incarnations import LifeKey
+from backupd.planning.retention import RetentionPolicy
+from backupd.repository.repository import Repository
 from backupd.seal.documents import Signer
-from backupd.seal.keys.tags import TenantTags
+from backupd.seal.tags import TenantTags
 from backupd.store.base import Store
 from backupd.store.directory import DirectoryStore
 

@@ -17,11 +17,11 @@ import pytest
 from doubles.snapshots import Look, look
 from fix_postgres import Database
 
-from backupd.catalog.repository import Repository
-from backupd.seal import suite
-from backupd.seal.keys import identity
-from backupd.seal.keys.signing import Signer, write_signer
-from backupd.seal.keys.tags import write_tenant_key
+from backupd.repository.repository import Repository
+from backupd.seal import keyfiles, suite
+from backupd.seal.documents import Signer
+from backupd.seal.keyfiles import write_signer
+from backupd.seal.tags import write_tenant_key
 from backupd.store.directory import DirectoryStore
 
 ROOT = Path(__file__).parents[1]
@@ -129,7 +129,7 @@ def node(tmp_path: Path) -> NodeFolder:
     pair = suite.generate()
     (tmp_path / "node").mkdir()
     (tmp_path / "disk").mkdir()
-    identity.write_recipient(tmp_path / "node" / "ops.recipient", identity.Recipient("ops", pair.public))
+    keyfiles.write_recipient(tmp_path / "node" / "ops.recipient", keyfiles.Recipient("ops", pair.public))
     write_tenant_key(tmp_path / "node" / "tenant.key")
     return NodeFolder(tmp_path, pair, write_signer(tmp_path / "node" / "signing.key"))
 

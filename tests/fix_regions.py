@@ -14,7 +14,6 @@ import pytest
 from doubles.postgres import Server
 from fix_postgres import Database, unique
 
-from backupd.catalog.repository import Repository
 from backupd.clock import SystemClock
 from backupd.model.ids import RegionName
 from backupd.model.tenancy import ClassPolicy, Tenancy, TenancyKind
@@ -22,9 +21,10 @@ from backupd.operations.backup import BackupJob, BackupReport, Node, backup
 from backupd.operations.init import Founder, NamedStore, initialise
 from backupd.operations.restore import RestoreEnvironment, RestoreReport, RestoreRequest, restore
 from backupd.postgres.connect import Source
+from backupd.repository.repository import Repository
 from backupd.seal import suite
 from backupd.seal.documents import Signer
-from backupd.seal.keys.tags import TenantTags
+from backupd.seal.tags import TenantTags
 from backupd.store.base import Store
 from backupd.store.directory import DirectoryStore
 from backupd.trace import Event

@@ -15,8 +15,8 @@ from doubles.sshd import APPEND_ONLY, Account, Sshd
 
 from backupd.clock import SystemClock
 from backupd.store.sftp import open_sftp
+from backupd.store.sftp.ssh import SftpTarget
 from backupd.store.sftp.store import SftpStore
-from backupd.store.sftp.target import SftpTarget
 
 Targeted = Callable[..., SftpTarget]
 

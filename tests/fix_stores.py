@@ -11,12 +11,12 @@ from doubles.pyssh import PySsh
 
 from backupd.clock import SystemClock
 from backupd.store.base import Store
-from backupd.store.decorators.throttle import ThrottledStore
 from backupd.store.directory import DirectoryStore
 from backupd.store.probe import ProbedStore
 from backupd.store.sftp import open_sftp
+from backupd.store.sftp.ssh import SftpTarget
 from backupd.store.sftp.store import SftpStore
-from backupd.store.sftp.target import SftpTarget
+from backupd.store.throttle import ThrottledStore
 
 
 @pytest.fixture

@@ -12,10 +12,9 @@ import pytest
 from doubles import neighbours
 from doubles.booted import INSIDE, Machine, boot
 
-from backupd.seal import suite
-from backupd.seal.keys import identity
-from backupd.seal.keys.signing import write_signer
-from backupd.seal.keys.tags import write_tenant_key
+from backupd.seal import keyfiles, suite
+from backupd.seal.keyfiles import write_signer
+from backupd.seal.tags import write_tenant_key
 
 UNITS = ("backupd.service", "backupd@be.service", "backupd-keeper.service", "backupd-drill.service")
 PASSPHRASE = "six random words of a drill"
@@ -121,8 +120,8 @@ def _configure(machine: Machine, around: dict[str, Any]) -> None:
     made = etc / "made"
     made.mkdir(mode=0o700)
     pair = suite.generate()
-    identity.write_recipient(etc / "drill.recipient", identity.Recipient("drill", pair.public))
-    identity.write_identity(made / "drill.identity", "drill", pair, PASSPHRASE)
+    keyfiles.write_recipient(etc / "drill.recipient", keyfiles.Recipient("drill", pair.public))
+    keyfiles.write_identity(made / "drill.identity", "drill", pair, PASSPHRASE)
     (made / "drill.passphrase").write_text(f"{PASSPHRASE}\n")
     (made / "pgpass").write_text(f"*:*:*:backupd:{neighbours.PASSWORD}\n")
     (made / "store.key").write_bytes(machine.path(around["writer"]).read_bytes())

@@ -17,19 +17,19 @@ from doubles.quick_writer import Made, QuickWriter, segment
 from fix_clock import FAR
 from fix_regions import REGION, TENANT_KEY, Events
 
-from backupd.catalog.memory.census import KeyringCache
-from backupd.catalog.repository import Repository
+from backupd.model.documents import RepositoryInfo
 from backupd.model.ids import Pseudonym, RepositoryId, SnapshotName
-from backupd.model.instants import stamp
-from backupd.model.stored.documents import RepositoryInfo
-from backupd.model.stored.ledger import Expired
-from backupd.operations.keeper.removing.expiry import Expiry, ExpiryPlan
-from backupd.operations.keeper.values import Keeper, Rules
+from backupd.model.ledger import Expired
+from backupd.model.text import stamp
+from backupd.operations.keeper.expire import Expiry, ExpiryPlan
+from backupd.operations.keeper.types import Keeper, Rules
 from backupd.operations.ledger import Book, LedgerPlace
-from backupd.planning.deletion.retention import RetentionPolicy
+from backupd.planning.retention import RetentionPolicy
+from backupd.repository.repository import Repository
+from backupd.repository.state.keyring_cache import KeyringCache
 from backupd.seal import suite
 from backupd.seal.documents import Signer
-from backupd.seal.keys.tags import TenantTags
+from backupd.seal.tags import TenantTags
 from backupd.store.base import Store
 from backupd.store.directory import DirectoryStore
 

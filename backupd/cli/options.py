@@ -1,20 +1,31 @@
-"""Options every command shares, and the configuration they lead to."""
+"""Options every command shares, and the configuration they lead to.
+
+Where a passphrase comes from: a file, a systemd credential, or the terminal without echo; never an argument.
+
+What all `tenant` commands share: whom they mean, when, and how they tell how a tenant stands.
+"""
 
 from __future__ import annotations
 
 import functools
+import getpass
 import inspect
 import os
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Iterator
 from dataclasses import fields, is_dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
 
 import typer
 
-from backupd.errors import EXIT_CODES, UsageError
+from backupd.errors import EXIT_CODES, ConfigError, UsageError
 
 if TYPE_CHECKING:
+    from backupd.model.ids import RegionName, TenantId
+    from backupd.operations.tenants.standing import TenantStanding
+    from backupd.seal.suite import KeyPair
     from backupd.wiring.context import Context
 
 EXIT_STATUS = "\b\nExit status:\n" + "\n".join(f"  {code:>3}  {meaning}" for code, meaning in EXIT_CODES.items())
@@ -129,3 +140,148 @@ def trusted_keys(given: list[str]) -> frozenset[str]:
             hint="Ask the keeper's operator for the key that `backupd key generate --signer FILE` printed.",
         )
     return frozenset(given)
+
+
+MIN_LENGTH = 10
+"""Characters of a new passphrase. scrypt makes a guess cost 0.2 s, not ten characters' worth of search."""
+_MAX_BYTES = 4096
+
+
+def read_passphrase(file: str | None, purpose: str) -> str:
+    """The passphrase of an existing identity.
+
+    Raises UsageError when there is neither a file nor a terminal, ConfigError when the file cannot be read.
+    """
+    return _from_file(file) if file is not None else _ask(f"Passphrase of {purpose}: ")
+
+
+def open_identity(file: Path | None, passphrase_file: str | None) -> KeyPair:
+    """The key pair in an identity file, its passphrase asked for where it has to be.
+
+    Raises UsageError without a file, ConfigError, KeyRefusedError.
+    """
+    from backupd.seal.keyfiles import read_identity
+
+    if file is None:
+        raise UsageError("this needs an identity", hint="Name the identity file with --identity FILE.")
+    if not file.is_file():
+        raise ConfigError(f'there is no identity file "{file}"', hint="Bring it from where it is kept, for this once.")
+    return read_identity(file, read_passphrase(passphrase_file, str(file)))
+
+
+def new_passphrase(file: str | None, purpose: str) -> str:
+    """The passphrase for a new identity; on a terminal it is asked for twice.
+
+    Raises UsageError when it is too short or the two differ.
+    """
+    if file is not None:
+        passphrase = _from_file(file)
+    else:
+        passphrase = _ask(f"New passphrase of {purpose}: ")
+        if passphrase != _ask("The same again: "):
+            raise UsageError("the two passphrases differ", hint="Nothing was written; try again.")
+    if len(passphrase) < MIN_LENGTH:
+        raise UsageError(
+            f"the passphrase is shorter than {MIN_LENGTH} characters", hint="Six random words are a good one."
+        )
+    return passphrase
+
+
+def _ask(prompt: str) -> str:
+    if not sys.stdin.isatty():
+        raise UsageError(
+            "there is no terminal to ask for the passphrase on", hint="Give --passphrase-file FILE or credential:NAME."
+        )
+    return getpass.getpass(prompt)
+
+
+def _from_file(name: str) -> str:
+    from backupd.config.secrets import parse_file_ref
+
+    path = parse_file_ref(name).resolve(os.environ) if name.startswith("credential:") else Path(name)
+    try:
+        with path.open("rb") as file:
+            first = file.readline(_MAX_BYTES)
+        text = first.decode().rstrip("\r\n")
+    except OSError as error:
+        raise ConfigError(f'the passphrase file "{name}" cannot be read: {error.strerror}') from None
+    except UnicodeDecodeError:
+        raise ConfigError(f'the passphrase file "{name}" is not UTF-8 text') from None
+    if not text:
+        raise ConfigError(f'the first line of the passphrase file "{name}" is empty')
+    return text
+
+
+RegionOption = Annotated[str, typer.Argument(metavar="REGION", show_default=False)]
+TenantArgument = Annotated[
+    str,
+    typer.Argument(
+        metavar="TENANT",
+        show_default=False,
+        help="The tenant as the database names it; - reads the name from standard input, which no list of processes "
+        "shows.",
+    ),
+]
+IdOption = Annotated[bool, typer.Option("--id", help="TENANT is the opaque id that `tenant list` shows, not a name.")]
+ClassOption = Annotated[
+    str, typer.Option("--class", metavar="CLASS", show_default=False, help="Only this class, which has its own dates.")
+]
+AtOption = Annotated[
+    str | None,
+    typer.Option("--at", metavar="TIME", show_default=False, help="When it happened (ISO 8601, UTC). [default: now]"),
+]
+ReferenceArgument = Annotated[
+    str, typer.Argument(metavar="REFERENCE", show_default=False, help="A number that can be looked up; never a name.")
+]
+_ID = 32
+
+
+def tenant_of(context: Context, region: RegionName, given: str, *, is_id: bool) -> TenantId:
+    """The id of the tenant somebody means.
+
+    Raises UsageError for an id that is none, or an empty name.
+    """
+    from backupd.model.ids import TenantId
+    from backupd.wiring.context import tenant_tags
+
+    text = sys.stdin.readline().rstrip("\n") if given == "-" else given
+    if is_id:
+        if len(text) != _ID or set(text) - set("0123456789abcdef"):
+            raise UsageError("that is no tenant's id", hint="`backupd tenant list` shows them: 32 hex digits.")
+        return TenantId(text)
+    if not text:
+        raise UsageError("no tenant is named")
+    return tenant_tags(context, region).tenant_id(text)
+
+
+def told(one: TenantStanding) -> Iterator[str]:
+    scope = f", class {one.scope}" if one.scope else ""
+    yield f"tenant {one.tenant}, life {one.incarnation}{scope}: {one.state.value}"
+    if one.since is not None:
+        yield f"  {one.cause} on {day(one.since)}; purged by {day(one.purge_by)}, gone by {day(one.deadline)}"
+    if one.holds:
+        yield f"  held by {', '.join(one.holds)}"
+    if one.stores:
+        yield f"  not cleared yet: {', '.join(one.stores)}"
+    if one.overdue:
+        yield f"  LATE: {one.overdue}"
+
+
+def region_of(context: Context, name: str) -> RegionName:
+    return context.regions([name])[0]
+
+
+def instant_of(text: str | None) -> datetime | None:
+    if text is None:
+        return None
+    try:
+        instant = datetime.fromisoformat(text)
+    except ValueError:
+        raise UsageError(
+            f'"{text[:40]}" is no time', hint="Write it like 2026-11-01 or 2026-11-01T14:00 (UTC)."
+        ) from None
+    return instant if instant.tzinfo else instant.replace(tzinfo=UTC)
+
+
+def day(instant: datetime | None) -> str:
+    return "" if instant is None else f"{instant:%Y-%m-%d}"

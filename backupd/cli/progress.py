@@ -11,8 +11,9 @@ from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import TYPE_CHECKING, TextIO
 
-from backupd.cli.output import human_bytes, human_duration, print_lines, printable
+from backupd.cli.output import print_lines, printable
 from backupd.cli.supervised import PipeTrace, progress_pipe
+from backupd.model.text import human_bytes, human_duration
 from backupd.trace import Event, PhaseDone, PhaseStarted, Progress, Trace, Warned
 
 if TYPE_CHECKING:

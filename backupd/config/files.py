@@ -10,8 +10,8 @@ from pathlib import Path
 
 from backupd.config.faults import Finding
 from backupd.config.schema import Config, SftpStoreSection
-from backupd.config.text.positions import KeyPath
-from backupd.config.text.secrets import FileRef
+from backupd.config.secrets import FileRef
+from backupd.config.toml_lines import KeyPath
 
 _OPEN_HINT = "Only its owner may read it: `chmod 600` it."
 

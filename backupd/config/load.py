@@ -1,4 +1,7 @@
-"""TOML text -> Config, or every fault at once with key path and line."""
+"""TOML text -> Config, or every fault at once with key path and line.
+
+pydantic's findings in our words: lower case, with the way out, and never with what was written.
+"""
 
 from __future__ import annotations
 
@@ -7,14 +10,21 @@ import tomllib
 from collections.abc import Mapping
 from itertools import repeat
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
 
-from backupd.config.faults import ConfigFault, ConfigFaultsError, checks, in_file_order, wording
+from backupd.config import checks, policy, schema
+from backupd.config.checks import did_you_mean
+from backupd.config.faults import ConfigFault, ConfigFaultsError, Finding, in_file_order
+from backupd.config.fields import Section
 from backupd.config.schema import Config
-from backupd.config.text.positions import KeyPath, positions
-from backupd.config.text.secrets import inline_secrets
+from backupd.config.secrets import inline_secrets
+from backupd.config.toml_lines import KeyPath, positions
 from backupd.errors import ConfigError
+
+if TYPE_CHECKING:
+    from pydantic_core import ErrorDetails
 
 DEFAULT_PATH = Path("/etc/backupd/backupd.toml")
 MAX_BYTES = 4 << 20
@@ -71,9 +81,7 @@ def parse(text: str, where: str) -> Config:
         config = Config.model_validate(raw)
     except ValidationError as error:
         details = error.errors(include_url=False, include_input=False)
-        findings += [
-            finding for finding in map(wording.finding, details, repeat(raw)) if not _within(finding[0], secret)
-        ]
+        findings += [finding for finding in map(finding, details, repeat(raw)) if not _within(finding[0], secret)]
     findings += checks.cross_check(raw)
     if config is None or findings:
         raise ConfigFaultsError(where, in_file_order(findings, lines))
@@ -94,3 +102,95 @@ def _syntax_fault(text: str) -> ConfigFault:
     match = _TOML_PLACE.search(text)
     line = int(match[1]) if match and match[1] else None
     return ConfigFault("", line, f"is not TOML: {_TOML_PLACE.sub('', text).lower()}")
+
+
+_SENTENCES = {
+    "missing": "is required",
+    "int_type": "must be a whole number",
+    "bool_type": "must be true or false",
+    "tuple_type": 'must be a list, as in ["…"]',
+    "dict_type": "must be a table",
+    "model_type": "must be a table",
+    "model_attributes_type": "must be a table",
+    "too_short": "must not be empty",
+    "union_tag_not_found": "is required",
+}
+_KIND_TYPES = ("union_tag_not_found", "union_tag_invalid")
+_SHAPES: tuple[tuple[tuple[str, ...], type[Section]], ...] = (
+    ((), schema.Config),
+    (("node",), schema.NodeSection),
+    (("trust",), schema.Trust),
+    (("keeper",), policy.KeeperSection),
+    (("daemon",), policy.DaemonSection),
+    (("schedule",), policy.ScheduleSection),
+    (("metrics",), policy.MetricsSection),
+    (("notify",), policy.NotifySection),
+    (("status",), policy.StatusSection),
+    (("classes", "*"), schema.ClassSection),
+    (("copies", "*"), policy.CopySection),
+    (("regions", "*"), schema.RegionSection),
+    (("regions", "*", "schedule"), policy.RegionScheduleSection),
+    (("regions", "*", "retention"), policy.RetentionSection),
+    (("regions", "*", "lifecycle"), policy.LifecycleSection),
+    (("regions", "*", "lifecycle", "query"), policy.QuerySection),
+    (("regions", "*", "databases", "*"), schema.DatabaseSection),
+    (("regions", "*", "databases", "*", "tenancy"), schema.TenancySection),
+    (("regions", "*", "databases", "*", "tables", "*"), schema.TableSection),
+)
+"""Which section stands where; `*` is any name or number."""
+
+
+def finding(details: ErrorDetails, raw: Mapping[str, Any]) -> Finding:
+    """One pydantic error about the document `raw`, as key path, message and hint."""
+    path = _path(details["loc"])
+    if details["type"] == "extra_forbidden":
+        return path, "unknown key", did_you_mean(str(path[-1]), _known_keys(path[:-1], raw))
+    if details["type"] in _KIND_TYPES:
+        path = (*path, "kind")
+    return path, _sentence(details), ""
+
+
+def _sentence(details: ErrorDetails) -> str:
+    context = details.get("ctx", {})
+    match details["type"]:
+        case "value_error":
+            return str(context["error"])
+        case "greater_than_equal":
+            return f"must be at least {_amount(context['ge'])}"
+        case "less_than_equal":
+            return f"must be at most {_amount(context['le'])}"
+        case "literal_error" | "enum":
+            return f"must be {context['expected']}"
+        case "union_tag_invalid":
+            return f"must be {context['expected_tags'].replace(', ', ' or ')}"
+        case other:
+            return _SENTENCES.get(other, details["msg"][:1].lower() + details["msg"][1:])
+
+
+def _amount(limit: int) -> str:
+    return f"{limit >> 20}MiB" if limit >= 1 << 20 else str(limit)
+
+
+def _path(loc: tuple[int | str, ...]) -> KeyPath:
+    """Pydantic's location without what it adds: the tag of a union, the mark of a bad key."""
+    parts = [part for part in loc if part != "[key]"]
+    if parts[:1] == ["stores"] and len(parts) > 2 and parts[2] in ("sftp", "directory"):
+        del parts[2]
+    return tuple(parts)
+
+
+def _known_keys(table: KeyPath, raw: Mapping[str, Any]) -> list[str]:
+    section = _section(table, raw)
+    return [field.alias or name for name, field in section.model_fields.items()] if section else []
+
+
+def _section(table: KeyPath, raw: Mapping[str, Any]) -> type[Section] | None:
+    if table[:1] == ("stores",) and len(table) == 2:
+        return (
+            schema.SftpStoreSection if raw["stores"][table[1]].get("kind") == "sftp" else schema.DirectoryStoreSection
+        )
+    return next((section for shape, section in _SHAPES if _fits(table, shape)), None)
+
+
+def _fits(table: KeyPath, shape: tuple[str, ...]) -> bool:
+    return len(table) == len(shape) and all(part in ("*", name) for name, part in zip(table, shape, strict=True))

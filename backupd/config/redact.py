@@ -9,9 +9,9 @@ from typing import Any
 
 from pydantic import BaseModel
 
+from backupd.config.fields import spell_duration
 from backupd.config.schema import Config
-from backupd.config.text.quantities import spell_duration
-from backupd.config.text.secrets import FileRef
+from backupd.config.secrets import FileRef
 from backupd.model.timetables import Every, Never, Weekly, spell_timetable
 
 _SHOWN = {"host", "hostaddr", "port", "dbname", "user", "service", "sslmode"}

@@ -10,10 +10,10 @@ from typing import Annotated, Any, Literal, NamedTuple, Union, get_args, get_ori
 
 from pydantic.fields import FieldInfo
 
+from backupd.config import fields
+from backupd.config.fields import Section
 from backupd.config.redact import spelt
 from backupd.config.schema import Config
-from backupd.config.section import Section
-from backupd.config.text import fields
 
 _PLACES = {"stores": "NAME", "regions": "NAME", "classes": "NAME", "databases": "LABEL"}
 """Tables whose keys people choose, with the word that stands for such a key."""

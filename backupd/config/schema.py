@@ -8,12 +8,7 @@ from typing import Annotated, Literal, NamedTuple
 
 from pydantic import Field, model_validator
 
-from backupd.config.deletion import CopySection, KeeperSection, LifecycleSection, RetentionSection
-from backupd.config.drills import AssertionSection, DrillSection, ObjectivesSection
-from backupd.config.section import Section
-from backupd.config.service import DaemonSection, RegionScheduleSection, ScheduleSection
-from backupd.config.telling import MetricsSection, NotifySection, StatusSection
-from backupd.config.text.fields import (
+from backupd.config.fields import (
     AbsolutePath,
     Bandwidth,
     Dsn,
@@ -25,6 +20,7 @@ from backupd.config.text.fields import (
     RegionLabel,
     RemotePath,
     SecretFile,
+    Section,
     Service,
     Several,
     SignerKey,
@@ -34,7 +30,22 @@ from backupd.config.text.fields import (
     User,
     within,
 )
-from backupd.config.text.secrets import FileRef
+from backupd.config.policy import (
+    AssertionSection,
+    CopySection,
+    DaemonSection,
+    DrillSection,
+    KeeperSection,
+    LifecycleSection,
+    MetricsSection,
+    NotifySection,
+    ObjectivesSection,
+    RegionScheduleSection,
+    RetentionSection,
+    ScheduleSection,
+    StatusSection,
+)
+from backupd.config.secrets import FileRef
 from backupd.model.tenancy import ClassPolicy, TenancyKind
 
 _MIB = 1 << 20

@@ -8,14 +8,13 @@ from typing import Any
 
 import msgspec
 
-from backupd.catalog import help as recovery
-from backupd.catalog import layout
-from backupd.catalog.repository import Repository
 from backupd.clock import Clock
 from backupd.errors import DamageError, RefusedError
+from backupd.model.documents import RepositoryInfo
 from backupd.model.ids import ObjectName, RegionName, RepositoryId
-from backupd.model.instants import stamp
-from backupd.model.stored.documents import RepositoryInfo
+from backupd.model.text import stamp
+from backupd.repository import help_files, layout
+from backupd.repository.repository import Repository
 from backupd.seal.documents import Signer
 from backupd.store.probe import ProbedStore, probe
 
@@ -122,7 +121,7 @@ def _existing(region: RegionName, place: NamedStore, signers: frozenset[str]) ->
 
 def _publish(repository: Repository, info: RepositoryInfo, signer: Signer) -> None:
     """The help first: it must be there whenever the repository is."""
-    for name, data in ((layout.GUIDE, recovery.guide()), (layout.SCRIPT, recovery.script())):
+    for name, data in ((layout.GUIDE, help_files.guide()), (layout.SCRIPT, help_files.script())):
         # Of an init that was cut off, perhaps by another version; nothing refers to it yet.
         repository.store.remove(name)
         repository.put_document(name, data)

@@ -1,22 +1,28 @@
-"""Identities: made once, kept elsewhere, and checked against what they are to open."""
+"""Identities: made once, kept elsewhere, and checked against what they are to open.
+
+Identities in escrow: split into share files, and put together again, proven before anybody relies on it.
+"""
 
 from __future__ import annotations
 
 import os
+import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from backupd.catalog import layout
-from backupd.errors import KeyRefusedError, RefusedError
+from backupd.errors import ConfigError, KeyRefusedError, RefusedError, UsageError
+from backupd.repository import layout
 from backupd.seal import suite
-from backupd.seal.keys.identity import Recipient, write_identity, write_recipient
+from backupd.seal.escrow import Share, combine, parse, split
+from backupd.seal.keyfiles import Recipient, write_identity, write_recipient
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
     from pathlib import Path
 
-    from backupd.catalog.repository import Repository
     from backupd.model.ids import Fingerprint, GenerationId, ObjectName, RunId
+    from backupd.repository.repository import Repository
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,3 +90,145 @@ def _checked(repository: Repository, name: ObjectName, secret: bytes) -> tuple[C
         recipients=tuple(keyring.wraps),
     )
     return checked, refusal
+
+
+_COLUMNS = 4
+_TOKEN = re.compile(r"[A-Za-z]+")
+_RECIPIENT = re.compile(r"^# recipient ([0-9a-f]{32})$", re.MULTILINE)
+_LARGEST = 64 << 10
+
+
+@dataclass(frozen=True, slots=True)
+class ShareText:
+    """What somebody handed in: a share file, or what was typed."""
+
+    name: str
+    content: str
+
+
+@dataclass(frozen=True, slots=True)
+class Split:
+    """Shares that were made."""
+
+    recipient: Fingerprint
+    set: int
+    threshold: int
+    shares: int
+
+
+def split_identity(secret: bytes, number: int, threshold: int) -> tuple[Split, list[str]]:
+    """The text of each share of an identity: one page to print, keep and type in again.
+
+    Raises RefusedError for numbers that make no sense.
+    """
+    shares = split(secret, number, threshold)
+    recipient = suite.fingerprint(suite.public_of(secret))
+    made = Split(recipient, shares[0].set, threshold, number)
+    return made, [_page(share, made) for share in shares]
+
+
+def write_shares(folder: Path, pages: Sequence[str]) -> list[Path]:
+    """Each share in a file of its own, readable by its owner only; returns the files.
+
+    Raises RefusedError when one of them exists, before anything is written; ConfigError when one cannot be written.
+    """
+    paths = [folder / f"share-{number}.txt" for number in range(1, len(pages) + 1)]
+    taken = [path for path in paths if path.exists() or path.is_symlink()]
+    if taken:
+        raise RefusedError(f"'{taken[0]}' exists", hint="A share is never overwritten; name another folder.")
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        for path, page in zip(paths, pages, strict=True):
+            descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
+            with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+                file.write(page)
+                file.flush()
+                os.fsync(file.fileno())
+    except OSError as error:
+        raise ConfigError(f"the shares cannot be written to '{folder}': {error.strerror}") from error
+    return paths
+
+
+def read_shares(path: Path) -> ShareText:
+    """A share file's text.
+
+    Raises ConfigError.
+    """
+    try:
+        with path.open("rb") as file:
+            data = file.read(_LARGEST + 1)
+        if len(data) <= _LARGEST:
+            return ShareText(path.name, data.decode())
+    except OSError as error:
+        raise ConfigError(f"'{path}' cannot be read: {error.strerror}") from error
+    except UnicodeDecodeError:
+        pass
+    raise ConfigError(f"'{path}' is no share", hint="A share is a short text of words.")
+
+
+def combine_shares(texts: Iterable[ShareText], public: bytes | None) -> suite.KeyPair:
+    """The identity that shares restore, once it was seen to be the one that is wanted: the secret half of `public`, or
+    of the recipient that the share files name.
+
+    Raises KeyRefusedError for shares that are too few, of two sets, or mistyped, and when they restore another
+    identity; UsageError when nothing says which one is wanted.
+    """
+    given = list(texts)
+    shares = [share for text in given for share in _shares(text)]
+    if not shares:
+        raise UsageError("there is no share", hint="Name the files, or `-` for standard input.")
+    wanted = {name for text in given for name in _RECIPIENT.findall(text.content)}
+    if public is not None:
+        wanted = {suite.fingerprint(public)}
+    if not wanted:
+        raise UsageError(
+            "nothing says which recipient the identity is to be of", hint="Name its file with --recipient FILE."
+        )
+    secret = combine(shares)
+    pair = suite.KeyPair(secret, suite.public_of(secret))
+    if wanted != {suite.fingerprint(pair.public)} or not _opens(pair):
+        raise KeyRefusedError(
+            f"these shares restore the identity {suite.fingerprint(pair.public)}, and {', '.join(sorted(wanted))} is "
+            "wanted",
+            hint="Nothing was written. They are of another set.",
+        )
+    return pair
+
+
+def write_combined(path: Path, name: str, pair: suite.KeyPair, passphrase: str) -> Recipient:
+    """The identity in a new file; raises what `write_identity` does."""
+    write_identity(path, name, pair, passphrase)
+    return Recipient(name, pair.public)
+
+
+def _opens(pair: suite.KeyPair) -> bool:
+    """Whether the secret half opens what is sealed to the public one."""
+    message = os.urandom(suite.KEY_SIZE)
+    try:
+        return suite.unseal(pair.secret, b"escrow", suite.seal(pair.public, b"escrow", message)) == message
+    except suite.NotAuthenticError:
+        return False
+
+
+def _shares(text: ShareText) -> Iterable[Share]:
+    """A blank line stands between shares; lines that begin with `#`, and numbers, are for people."""
+    lines = [line for line in text.content.splitlines() if not line.lstrip().startswith("#")]
+    blocks = [block for block in re.split(r"\n\s*\n", "\n".join(lines)) if _TOKEN.search(block)]
+    for number, block in enumerate(blocks, start=1):
+        name = text.name if len(blocks) == 1 else f"{text.name}, share {number}"
+        yield parse([word for word in block.split() if not word.rstrip(".").isdigit()], name)
+
+
+def _page(share: Share, made: Split) -> str:
+    words = [f"{number:>3}. {word}" for number, word in enumerate(share.words, start=1)]
+    height = -(-len(words) // _COLUMNS)
+    # By rows, so that a line read aloud or typed from the left to the right is in order.
+    rows = [words[at : at + _COLUMNS] for at in range(0, height * _COLUMNS, _COLUMNS)]
+    head = [
+        f"# backupd: share {share.number} of {made.shares}, set {share.set}",
+        f"# recipient {made.recipient}",
+        f"# Any {made.threshold} of these {made.shares} shares restore the identity of this recipient, and with it",
+        f"# everything that was ever sealed to it. Fewer than {made.threshold} say nothing. Keep it like that.",
+        "# To restore: backupd key escrow combine SHARE SHARE … --out FILE, or any program for SLIP-39.",
+    ]
+    return "\n".join([*head, *("".join(f"{cell:<19}" for cell in row).rstrip() for row in rows), ""])

@@ -6,14 +6,14 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from backupd.errors import DamageError, ObjectMissingError, RefusedError
-from backupd.model.instants import parse_stamp
+from backupd.model.text import parse_stamp
 
 if TYPE_CHECKING:
     from datetime import datetime
 
-    from backupd.catalog.repository import Repository
+    from backupd.model.documents import Totals
     from backupd.model.ids import GenerationId, SnapshotName
-    from backupd.model.stored.documents import Totals
+    from backupd.repository.repository import Repository
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,8 +1,7 @@
 """Pages to read and print: one HTML file each, with nothing in it that is fetched from elsewhere."""
 
 from backupd.pages.attestation import CheckedSignature, render_attestation
-from backupd.pages.drills import Drill, render_report
-from backupd.pages.periods import PeriodPage, RegionPart, render_period
+from backupd.pages.drills import Drill, PeriodPage, RegionPart, render_period, render_report
 
 __all__ = [
     "CheckedSignature",

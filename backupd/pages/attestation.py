@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from backupd.pages.environment import environment
-from backupd.pages.words import readable
+from backupd.pages.environment import environment, readable
 
 if TYPE_CHECKING:
-    from backupd.model.stored.attestation import Attestation
+    from backupd.model.attestation import Attestation
 
 CAUSES: Final = {
     "unsubscribed": "The tenant unsubscribed",

@@ -1,10 +1,16 @@
-"""Templates: whatever is put into a page is escaped, and whatever a template asks for must be there."""
+"""Templates: whatever is put into a page is escaped, and whatever a template asks for must be there.
+
+Instants, times and numbers as pages spell them.
+"""
 
 from __future__ import annotations
 
+from datetime import timedelta
 from functools import cache
 
 import jinja2
+
+from backupd.model.text import human_duration
 
 
 @cache
@@ -17,3 +23,28 @@ def environment() -> jinja2.Environment:
         lstrip_blocks=True,
         extensions=[],
     )
+
+
+def readable(stamp: str) -> str:
+    """`2030-01-31 13:45:10 UTC`."""
+    return f"{stamp[:10]} {stamp[11:19]} UTC"
+
+
+def spell_seconds(seconds: float) -> str:
+    """As short as `human_duration` can be: whole seconds and whole minutes have no more than their number."""
+    if seconds >= 60 and seconds % 3600 == 0 and seconds < 172800:
+        return f"{seconds / 3600:.0f} h"
+    if seconds >= 60 and seconds % 60 == 0 and seconds < 3600:
+        return f"{seconds / 60:.0f} min"
+    if seconds == int(seconds) and seconds < 60:
+        return f"{seconds:.0f} s"
+    return human_duration(timedelta(seconds=seconds))
+
+
+def spell_count(count: float) -> str:
+    """`950`, `12.5 k`, `3.1 M`."""
+    for unit in ("", " k", " M"):
+        if count < 999.5:
+            return f"{count:.0f}{unit}" if count == int(count) or count >= 99.95 else f"{count:.1f}{unit}"
+        count /= 1000
+    return f"{count:.1f} G"

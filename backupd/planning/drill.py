@@ -9,12 +9,12 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Final
 
 from backupd.errors import UsageError
-from backupd.model.instants import stamp
-from backupd.model.stored.report import Population
+from backupd.model.report import Population
+from backupd.model.text import stamp
 
 if TYPE_CHECKING:
     from backupd.model.ids import DrillId, GenerationId, SnapshotName
-    from backupd.model.stored.report import DrillSelection, Report
+    from backupd.model.report import DrillSelection, Report
 
 RULES: Final = ("latest", "oldest", "random")
 """In turn, for each database."""

@@ -1,4 +1,9 @@
-"""Reaching a database: where it is, and connections to it under settings that do not depend on it."""
+"""Reaching a database: where it is, and connections to it under settings that do not depend on it.
+
+Which databases a server has.
+
+Names and values as SQL text, without a connection.
+"""
 
 from __future__ import annotations
 
@@ -123,3 +128,31 @@ def resolved(connection: Connection) -> dict[str, str]:
         for option in connection.pgconn.info
         if option.val and option.val != option.compiled and option.keyword.decode() not in unwanted
     }
+
+
+_DATABASES = "SELECT datname FROM pg_database WHERE datallowconn AND NOT datistemplate ORDER BY datname"
+
+
+def list_databases(source: Source) -> tuple[str, list[str]]:
+    """The database `source` leads to, and the names of all that can be connected to, templates left out.
+
+    Raises SourceError, SourceGoneError.
+    """
+    with connect(source) as connection:
+        names = [str(name) for (name,) in connection.execute(_DATABASES)]
+        return connection.info.dbname, names
+
+
+def identifier(name: str) -> str:
+    """A name in double quotes; always, so that no list of key words is needed."""
+    return '"' + name.replace('"', '""') + '"'
+
+
+def qualified(schema: str, name: str) -> str:
+    return f"{identifier(schema)}.{identifier(name)}"
+
+
+def literal(value: str) -> str:
+    """A string constant that reads the same whatever standard_conforming_strings says."""
+    text = value.replace("'", "''")
+    return "E'" + text.replace("\\", "\\\\") + "'" if "\\" in value else f"'{text}'"

@@ -10,14 +10,14 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from backupd.atomic_file import write_all
 from backupd.errors import SpoolFullError
-from backupd.seal.containers.container import ContainerWriter
-from backupd.seal.containers.layout import DATA, ContainerContext
+from backupd.seal.container_format import DATA, ContainerContext
+from backupd.seal.container_writer import ContainerWriter
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from backupd.model.ids import ObjectHash
-    from backupd.seal.containers.frame import Compressor
+    from backupd.seal.zstd import Compressor
 
 QUEUED_BLOCKS = 6
 """Blocks waiting for the packer: enough to keep it busy, few enough to bound memory."""

@@ -19,8 +19,8 @@ from backupd.errors import BackupdError, DamageError
 from backupd.rows.packer import SpoolFile
 from backupd.rows.protocol import Spilled
 from backupd.seal import suite
-from backupd.seal.containers.frame import Compressor, decompress
-from backupd.seal.containers.layout import BLOCK_LIMIT, CHUNK_ID_SIZE
+from backupd.seal.container_format import BLOCK_LIMIT, CHUNK_ID_SIZE
+from backupd.seal.zstd import Compressor, decompress
 
 _BLOCK = 16 << 10
 """Plain bytes sealed together. Merging holds one block of each run, and a run is a few megabytes of a database."""

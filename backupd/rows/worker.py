@@ -18,16 +18,16 @@ from backupd.allocator import restrain
 from backupd.errors import BackupdError, SourceError, UnmappedError
 from backupd.model.ids import GenerationId, Pseudonym, RepositoryId
 from backupd.rows import protocol
+from backupd.rows.chunker import Chunker, Cut, contents, pieces
 from backupd.rows.copytext import NULL, unescape
-from backupd.rows.known import IndexedChunks, NothingKnown
+from backupd.rows.dedup import ContainerSettings, Deduplicator, OpenSpan, PendingLimits, Room, Segment
+from backupd.rows.known_chunks import IndexedChunks, NothingKnown
 from backupd.rows.packer import Pack, Packer
 from backupd.rows.protocol import BytesTask, CommandTask, CopyTask, KeyReply, Proceed, SegmentReply, Setup
 from backupd.rows.psql import BLOCK, Psql
-from backupd.rows.segments import ContainerSettings, Deduplicator, OpenSpan, PendingLimits, Room, Segment
 from backupd.rows.spill import Spill
-from backupd.rows.split import Chunker, Cut, contents, pieces
-from backupd.seal.containers.frame import Compressor
-from backupd.seal.containers.layout import ContainerContext
+from backupd.seal.container_format import ContainerContext
+from backupd.seal.zstd import Compressor
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator

@@ -16,11 +16,11 @@ from collections.abc import Callable
 from typing import Protocol
 
 from backupd.errors import StoreError, StoreGoneError
+from backupd.model.documents import HashAbility, StoreProfile
 from backupd.model.ids import ObjectName
-from backupd.model.stored.profile import HashAbility, StoreProfile
 from backupd.store.base import Store
-from backupd.store.digests import CANDIDATES, HashCommand, parse_digest
 from backupd.store.names import temporary
+from backupd.store.server import CANDIDATES, HashCommand, parse_digest
 
 
 class ProbeOperations(Protocol):

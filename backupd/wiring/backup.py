@@ -21,13 +21,12 @@ from backupd.wiring.context import (
 )
 
 if TYPE_CHECKING:
-    from backupd.catalog.memory.checked import Checked
     from backupd.operations.backup import BackupJob, Node
+    from backupd.operations.backup.region import BackupTarget
     from backupd.operations.init import Founder
-    from backupd.operations.region import BackupTarget
     from backupd.operations.verify import Tools
+    from backupd.repository.state.checked import Checked
     from backupd.trace import Trace
-
 
 _SHIPPERS_A_CONNECTION = 4
 """Objects under way on each: a small one costs three round trips, so only many at once fill a distant line."""
@@ -76,7 +75,7 @@ def backup_target(context: Context, region: RegionName, store: str, database: st
 
     Raises UsageError, ConfigError.
     """
-    from backupd.operations.region import BackupTarget
+    from backupd.operations.backup.region import BackupTarget
 
     return BackupTarget(
         region=region,
@@ -102,7 +101,7 @@ def repository_founder(context: Context) -> Founder:
 
 def verify_index(context: Context, region: RegionName, store: str) -> Checked:
     """Open what verify remembers of this store."""
-    from backupd.catalog.memory.checked import Checked
+    from backupd.repository.state.checked import Checked
 
     return Checked(context.state_folder(region, store) / "checked.sqlite")
 

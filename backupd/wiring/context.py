@@ -11,22 +11,21 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from backupd.clock import Clock, SystemClock
-from backupd.config.faults.checks import did_you_mean
+from backupd.config.checks import did_you_mean
 from backupd.config.schema import Config, Role, SftpStoreSection
 from backupd.errors import ConfigError, RefusedError, UsageError
 from backupd.model.ids import RegionName
 from backupd.model.tenancy import TableRule, Tenancy
 
 if TYPE_CHECKING:
-    from backupd.catalog.repository import Repository
-    from backupd.config.text.secrets import FileRef
+    from backupd.config.secrets import FileRef
     from backupd.postgres.connect import Source
+    from backupd.repository.repository import Repository
     from backupd.seal.documents import Signer
-    from backupd.seal.keys.identity import Recipient
-    from backupd.seal.keys.tags import TenantTags
+    from backupd.seal.keyfiles import Recipient
+    from backupd.seal.tags import TenantTags
     from backupd.store.base import Store
     from backupd.store.probe import ProbedStore
-
 
 QUICKLY = timedelta(seconds=15)
 """How long somebody at a terminal waits for a store that does not answer, where nothing was begun."""
@@ -154,7 +153,7 @@ def open_store(
     store = DirectoryStore(section.path / region)
     if not section.bandwidth:
         return store
-    from backupd.store.decorators.throttle import ThrottledStore
+    from backupd.store.throttle import ThrottledStore
 
     return ThrottledStore(store, section.bandwidth, context.clock)
 
@@ -167,7 +166,7 @@ def open_repository(
 
     Raises UsageError for a store that is not the region's.
     """
-    from backupd.catalog.repository import Repository
+    from backupd.repository.repository import Repository
 
     with closing(open_store(context, region, context.stores_of(region, store)[0], patience)) as opened:
         yield Repository(opened, context.trusted_signers(), context.trusted_keepers())
@@ -178,7 +177,7 @@ def open_repositories(
     context: Context, region: RegionName, patience: timedelta | None = None, role: Role = "writer"
 ) -> Iterator[dict[str, Repository]]:
     """Open the region's repositories on all its stores; the keys are the stores' names."""
-    from backupd.catalog.repository import Repository
+    from backupd.repository.repository import Repository
 
     with ExitStack() as stack:
         yield {
@@ -229,7 +228,7 @@ def tenant_tags(context: Context, region: RegionName) -> TenantTags:
 
     Raises ConfigError when no tenant key is configured, or its file is not one.
     """
-    from backupd.seal.keys.tags import TenantTags, read_tenant_key
+    from backupd.seal.tags import TenantTags, read_tenant_key
 
     reference = context.config.node.tenant_key_file
     if reference is None:
@@ -266,7 +265,7 @@ def read_configured_signer(context: Context, reference: FileRef) -> Signer:
 
     Raises ConfigError when it is not one.
     """
-    from backupd.seal.keys.signing import read_signer
+    from backupd.seal.keyfiles import read_signer
 
     return read_signer(reference.resolve(context.environ))
 
@@ -276,7 +275,7 @@ def configured_recipients(context: Context) -> list[Recipient]:
 
     Raises ConfigError for a file that holds none.
     """
-    from backupd.seal.keys.identity import read_recipient
+    from backupd.seal.keyfiles import read_recipient
 
     return [read_recipient(path) for path in context.config.recipients]
 
@@ -285,7 +284,7 @@ def _open_sftp_store(
     context: Context, region: RegionName, section: SftpStoreSection, patience: timedelta | None, role: Role
 ) -> ProbedStore:
     from backupd.store.sftp import open_sftp
-    from backupd.store.sftp.target import SftpTarget
+    from backupd.store.sftp.ssh import SftpTarget
 
     credential, path = section.credential(role), section.path_of(role)
     target = SftpTarget(
@@ -305,8 +304,8 @@ def _open_sftp_store(
     opened = open_sftp(target, context.clock)
     if role == "keeper" or not section.ingest:
         return opened
-    from backupd.catalog.layout import INCOMING
-    from backupd.store.decorators.handing import HandoffStore
+    from backupd.repository.layout import INCOMING
+    from backupd.store.handoff import HandoffStore
 
     own = replace(target, path=f"{target.root}/{INCOMING}", region=context.config.node.name, flat=True)
     return HandoffStore(opened, open_sftp(own, context.clock))

@@ -13,19 +13,19 @@ from backupd.config.faults import Finding
 from backupd.config.schema import SftpStoreSection
 from backupd.errors import ConfigError
 from backupd.model.ids import RegionName
+from backupd.model.text import spell
 from backupd.model.timetables import Never, Timetable, in_zone, spell_timetable
 from backupd.operations.service.jobs import QUICK, Bounds, Job, JobKey, JobKind, JobLimits
-from backupd.planning.deletion.spans import spell
-from backupd.planning.schedule.slots import longest_gap
+from backupd.planning.schedule import longest_gap
 from backupd.wiring.context import Context
 from backupd.wiring.keeper import handoff_stores
 
 if TYPE_CHECKING:
-    from backupd.config.service import ScheduleSection
-    from backupd.config.text.secrets import FileRef
-    from backupd.operations.service.children.process import Child
+    from backupd.config.policy import ScheduleSection
+    from backupd.config.secrets import FileRef
     from backupd.operations.service.history import JobHistory
-    from backupd.operations.service.supervising.supervisor import Plan
+    from backupd.operations.service.process import Child
+    from backupd.operations.service.supervisor import Plan
 
 _LOOK = JobLimits(deadline=timedelta(minutes=15), stall=timedelta(minutes=5), grace=timedelta(seconds=20))
 """Bounds of an observation and of reading a query: the jobs that wait for them should not wait long."""
@@ -68,7 +68,7 @@ def service_plan(
     Raises ConfigError for a kind that is asked for and cannot be done here, for files that cannot be read, and when
     there is nothing to do at all.
     """
-    from backupd.operations.service.supervising.supervisor import Plan
+    from backupd.operations.service.supervisor import Plan
 
     section = context.config.daemon
     keys = [JobKey(kind, region) for region in regions for kind in _kinds(context, region, kinds)]
@@ -93,7 +93,7 @@ def start_child(context: Context, arguments: Sequence[str], config: int) -> Chil
 
     Raises OSError when it cannot be started.
     """
-    from backupd.operations.service.children.process import Child
+    from backupd.operations.service.process import Child
 
     command = [sys.executable, "-m", "backupd", "--config", f"/proc/self/fd/{config}", *arguments, "--json"]
     environment = {name: value for name, value in context.environ.items() if name not in _PRIVATE}

@@ -27,12 +27,12 @@ from backupd.wiring.keeper import book_over
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from backupd.config.drills import DrillSection
-    from backupd.config.text.secrets import FileRef
-    from backupd.model.stored.report import Objectives, Report
+    from backupd.config.policy import DrillSection
+    from backupd.config.secrets import FileRef
+    from backupd.model.report import Objectives, Report
     from backupd.operations.drill import Assertion, DrillPlace, DrillWorld
     from backupd.operations.reports import ReportDesk
-    from backupd.planning.reports.population import Timetable
+    from backupd.planning.drill_reports import Timetable
     from backupd.postgres.connect import Source
     from backupd.seal.documents import Signer
     from backupd.trace import Trace
@@ -94,7 +94,7 @@ def new_seed() -> str:
 
 def objectives_of(context: Context, region: RegionName) -> Objectives:
     """Return what the region must live up to, as reports repeat it."""
-    from backupd.model.stored.report import Objectives
+    from backupd.model.report import Objectives
 
     section = context.config.regions[region].objectives
     return Objectives(
@@ -107,7 +107,7 @@ def objectives_of(context: Context, region: RegionName) -> Objectives:
 
 def drill_timetable(context: Context, region: RegionName, begins: datetime | None) -> Timetable:
     """Return when drills are due; `begins` is when the repository was made."""
-    from backupd.planning.reports.population import Timetable
+    from backupd.planning.drill_reports import Timetable
 
     return Timetable(begins, context.config.regions[region].objectives.drill_every)
 
@@ -168,7 +168,7 @@ def _assertions(context: Context, region: RegionName) -> tuple[Assertion, ...]:
 
 
 def _open_identity(context: Context, identity: FileRef, passphrase: FileRef) -> bytes:
-    from backupd.seal.keys.identity import read_identity
+    from backupd.seal.keyfiles import read_identity
 
     path = identity.resolve(context.environ)
     return read_identity(path, _first_line(passphrase.resolve(context.environ))).secret

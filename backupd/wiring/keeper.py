@@ -13,8 +13,8 @@ from backupd.config.faults import Finding
 from backupd.config.schema import SftpStoreSection
 from backupd.errors import ConfigError, StoreGoneError, UsageError
 from backupd.model.ids import RegionName
-from backupd.planning.deletion.retention import RetentionPolicy
-from backupd.planning.deletion.window import DeletionBudget
+from backupd.planning.deadlines import DeletionBudget
+from backupd.planning.retention import RetentionPolicy
 from backupd.trace import NoTrace
 from backupd.wiring.context import (
     QUICKLY,
@@ -28,13 +28,13 @@ from backupd.wiring.context import (
 )
 
 if TYPE_CHECKING:
-    from backupd.catalog.repository import Repository
-    from backupd.config.deletion import KeeperSection
-    from backupd.config.text.secrets import FileRef
-    from backupd.operations.keeper.values import Keeper, Rules
+    from backupd.config.policy import KeeperSection
+    from backupd.config.secrets import FileRef
+    from backupd.operations.keeper.types import Keeper, Rules
     from backupd.operations.ledger import Book
     from backupd.operations.replication import Copying
     from backupd.postgres.connect import Source
+    from backupd.repository.repository import Repository
     from backupd.seal.documents import Signer
     from backupd.trace import Trace
 
@@ -90,7 +90,7 @@ def open_keeper(context: Context, region: RegionName, trace: Trace) -> Iterator[
 
     Raises ConfigError when this machine is none, StoreError when no store can be reached.
     """
-    from backupd.operations.keeper.values import Keeper
+    from backupd.operations.keeper.types import Keeper
 
     section, signer = keeper_signer(context)
     with open_repositories(context, region, role="keeper") as repositories:
@@ -117,7 +117,7 @@ def open_sole_keeper(context: Context, region: RegionName, trace: Trace) -> Iter
 
     Raises BusyError when another keeper has one.
     """
-    from backupd.catalog.lease import Claimant, leased
+    from backupd.repository.lease import Claimant, leased
 
     with open_keeper(context, region, trace) as keeper, ExitStack() as stack:
         leases = {}
@@ -177,7 +177,7 @@ def adopt_repositories(context: Context, region: RegionName) -> list[str]:
 
     Raises RefusedError and DamageError for a repository that is not believed, and the stores' errors.
     """
-    from backupd.operations.keeper.ingesting.founding import found
+    from backupd.operations.keeper.ingest import found
 
     with open_repositories(context, region, role="keeper") as repositories:
         known = next((one.info().repository for one in repositories.values() if one.exists()), None)
@@ -221,7 +221,7 @@ def lifecycle_query(context: Context, region: RegionName) -> tuple[Source, str]:
 
 def keeper_rules(context: Context, region: RegionName, section: KeeperSection) -> Rules:
     """Return the rules for what is kept in a region, and how much may go at once."""
-    from backupd.operations.keeper.values import Rules
+    from backupd.operations.keeper.types import Rules
 
     retention = context.config.regions[region].retention
     return Rules(
@@ -237,7 +237,7 @@ def keeper_rules(context: Context, region: RegionName, section: KeeperSection) -
 
 def deletion_budget(context: Context, region: RegionName) -> DeletionBudget:
     """Return the terms of the promise by when a tenant is gone from a region's backups."""
-    from backupd.catalog.sending.marks import LONGEST_RUN
+    from backupd.repository.marks import LONGEST_RUN
 
     lifecycle = context.config.regions[region].lifecycle
     return DeletionBudget(
@@ -257,7 +257,7 @@ def deletion_budget(context: Context, region: RegionName) -> DeletionBudget:
 
 def key_findings(context: Context) -> Iterator[Finding]:
     """Yield what is wrong with key files that are there: one that holds no such key, or a key that is not trusted."""
-    from backupd.seal.keys.identity import read_recipient
+    from backupd.seal.keyfiles import read_recipient
 
     for index, path in enumerate(context.config.recipients):
         try:

@@ -14,18 +14,18 @@ from msgspec.structs import replace
 from backupd.errors import ConfigError, StoreGoneError
 from backupd.model.ids import RegionName
 from backupd.operations.service.jobs import JobKey, JobKind
-from backupd.planning.schedule.slots import longest_gap
+from backupd.planning.schedule import longest_gap
 from backupd.wiring.context import QUICKLY, Context, known_ledger_copy, open_store
 from backupd.wiring.daemon import run_history, timetable_of
 from backupd.wiring.drill import objectives_of
 from backupd.wiring.keeper import book_over, deletion_budget, handoff_stores, stores_with_own_keeper_account
 
 if TYPE_CHECKING:
-    from backupd.config.text.secrets import FileRef
+    from backupd.config.secrets import FileRef
     from backupd.model.status import Alarm, JobFacts, RegionFacts
+    from backupd.operations.monitoring.monitor import Settings
+    from backupd.operations.monitoring.state import MonitorState
     from backupd.operations.status import StatusRequest, StorePlace
-    from backupd.operations.telling.teller import Settings
-    from backupd.operations.telling.world import MonitorState
 
 _RUNS = 60
 """Runs of a job that are looked at, at most: the newest."""
@@ -43,7 +43,7 @@ def facts_of_region(context: Context, region: RegionName, *, probe: bool = False
 
 def facts_of_jobs(context: Context, region: RegionName) -> Iterator[JobFacts]:
     """Yield how the last runs of the region's jobs ended, from this machine's history."""
-    from backupd.operations.telling.jobs import of_runs, remembered
+    from backupd.operations.monitoring.state import of_runs, remembered
 
     history = run_history(context, region)
     for kind in JobKind:
@@ -54,7 +54,7 @@ def facts_of_jobs(context: Context, region: RegionName) -> Iterator[JobFacts]:
 
 def alarms_of(context: Context, facts: RegionFacts) -> tuple[Alarm, ...]:
     """Return what is wrong with a region that was looked at."""
-    from backupd.planning.alarms.judging import Watch, judge
+    from backupd.planning.alarms import Watch, judge
 
     return judge(facts, Watch(context.clock.now(), observed_within(context, RegionName(facts.region))))
 
@@ -86,18 +86,18 @@ def monitoring_settings(context: Context, regions: Sequence[RegionName]) -> Sett
 
     What is wrong with a file of URLs is one of the settings' faults.
     """
-    from backupd.operations.telling.teller import Settings
-    from backupd.operations.telling.ways.heartbeat import HeartbeatUrl
-    from backupd.operations.telling.ways.heartbeat import is_known as is_page
-    from backupd.planning.alarms.notices import Manners
+    from backupd.operations.monitoring.messages import HeartbeatUrl
+    from backupd.operations.monitoring.messages import is_known as is_page
+    from backupd.operations.monitoring.monitor import Settings
+    from backupd.planning.notices import Manners
 
     config, notify, faults = context.config, context.config.notify, list[str]()
     urls = list(_urls(context, "urls", notify.urls, faults))
     targets = []
     if urls:
         # With all its services it takes 30 MB: only where somebody is to be notified.
-        from backupd.operations.telling.ways.people import NotifyTarget
-        from backupd.operations.telling.ways.people import is_known as is_service
+        from backupd.operations.monitoring.notify import NotifyTarget
+        from backupd.operations.monitoring.notify import is_known as is_service
 
         targets = [NotifyTarget(name, url) for name, url in _checked(urls, is_service, faults)]
     heartbeats = _urls(context, "heartbeat", notify.heartbeat, faults)
@@ -119,7 +119,7 @@ def monitoring_settings(context: Context, regions: Sequence[RegionName]) -> Sett
 
 def world_at_start(context: Context, regions: Sequence[RegionName]) -> MonitorState:
     """Return what this machine's history says of the regions' jobs before the daemon has run any."""
-    from backupd.operations.telling.world import MonitorState
+    from backupd.operations.monitoring.state import MonitorState
 
     jobs = {JobKey(JobKind(job.kind), region): job for region in regions for job in facts_of_jobs(context, region)}
     return MonitorState(since=context.clock.now(), jobs=jobs)
@@ -143,8 +143,8 @@ def _facts_of_stores(context: Context, region: RegionName, *, probe: bool) -> Re
 @contextmanager
 def _open_places(context: Context, region: RegionName) -> Iterator[list[StorePlace]]:
     """Open all stores of a region, to look at."""
-    from backupd.catalog.repository import Repository
     from backupd.operations.status import StorePlace
+    from backupd.repository.repository import Repository
 
     separate, handing = stores_with_own_keeper_account(context, region), handoff_stores(context, region)
     with ExitStack() as stack:
@@ -167,7 +167,7 @@ def _open_places(context: Context, region: RegionName) -> Iterator[list[StorePla
 def _request(context: Context, region: RegionName, *, probe: bool) -> StatusRequest:
     from backupd.model.status import Promises
     from backupd.operations.status import StatusRequest
-    from backupd.planning.deletion.window import vanishing
+    from backupd.planning.deadlines import vanishing
 
     objectives, lifecycle = objectives_of(context, region), context.config.regions[region].lifecycle
     return StatusRequest(

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import readme
 
-from backupd.seal.keys.signing import read_signer
+from backupd.seal.keyfiles import read_signer
 
 PASSPHRASE = "a passphrase for README"
 

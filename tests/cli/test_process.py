@@ -12,10 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from backupd.cli.application import build
+from backupd.cli.main import build
 from backupd.errors import EXIT_CODES
-from backupd.seal import suite
-from backupd.seal.keys import identity
+from backupd.seal import keyfiles, suite
 
 ROOT = Path(__file__).parents[2]
 ENVIRONMENT = {"PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT), "COLUMNS": "100"}
@@ -74,8 +73,8 @@ def test_help_loads_none_of_the_libraries_it_does_not_need():
 def test_a_signal_ends_the_run_in_order(tmp_path, number):
     """Exit status 130, one JSON object that says why, and no traceback."""
     pair = suite.generate()
-    identity.write_recipient(tmp_path / "ops.recipient", identity.Recipient("ops", pair.public))
-    identity.write_identity(tmp_path / "ops.identity", "ops", pair, "correct horse")
+    keyfiles.write_recipient(tmp_path / "ops.recipient", keyfiles.Recipient("ops", pair.public))
+    keyfiles.write_identity(tmp_path / "ops.identity", "ops", pair, "correct horse")
     config = (Path(__file__).with_name("base.toml")).read_text().replace("<folder>", str(tmp_path))
     (tmp_path / "backupd.toml").write_text(config)
     os.mkfifo(tmp_path / "passphrase")
@@ -123,16 +122,16 @@ def test_a_reader_that_goes_away_is_no_fault_of_ours():
 
 def test_a_fault_of_ours_shows_where_and_no_message(monkeypatch, capsys):
     """A foreign exception may quote a row: its text is printed nowhere."""
-    from backupd.cli import main as program
+    from backupd.cli import main
 
     def broken():
         raise RuntimeError("the row is hunter2")
 
-    monkeypatch.setattr("backupd.cli.application.build", broken)
+    monkeypatch.setattr("backupd.cli.main.build", broken)
     previous = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
-        assert program.main(["config", "check"]) == 1
-        assert program.main(["config", "check", "--json"]) == 1
+        assert main.main(["config", "check"]) == 1
+        assert main.main(["config", "check", "--json"]) == 1
     finally:
         for number, handler in previous.items():
             signal.signal(number, handler)
@@ -168,4 +167,4 @@ def test_a_passphrase_is_asked_for_twice_and_never_shown(tmp_path):
 
     assert process.returncode == 0
     assert passphrase.encode() not in shown + out
-    assert identity.read_identity(tmp_path / "ops.identity", passphrase).secret
+    assert keyfiles.read_identity(tmp_path / "ops.identity", passphrase).secret

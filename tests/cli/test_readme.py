@@ -17,14 +17,14 @@ from doubles.sshd import Sshd
 from pydantic import TypeAdapter
 from reader import Reader
 
-from backupd.cli.application import build
 from backupd.cli.commands import manual
+from backupd.cli.main import build
 from backupd.config import load, schema
 from backupd.config.faults import ConfigFaultsError
 from backupd.config.reference import keys
 from backupd.errors import EXIT_CODES
 from backupd.model.alerts import ALERTS
-from backupd.operations.telling.ways.metrics import METRICS
+from backupd.operations.monitoring.metrics import METRICS
 
 
 def printed(topic):

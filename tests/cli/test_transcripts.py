@@ -7,8 +7,7 @@ import pytest
 import transcripts
 from doubles.example_config import SIGNING_SEED, TENANT_KEY
 
-from backupd.seal import suite
-from backupd.seal.keys import identity
+from backupd.seal import keyfiles, suite
 
 BLOCKS = [block for path in sorted(Path(__file__).parent.glob("*.txt")) for block in transcripts.read(path)]
 
@@ -29,7 +28,7 @@ def ssh_key(tmp_path_factory):
 def folder(tmp_path, pair, ssh_key):
     """What the base configuration names, as if `key generate` had written it."""
     for name in ("ops", "escrow"):
-        identity.write_recipient(tmp_path / f"{name}.recipient", identity.Recipient(name, pair.public))
+        keyfiles.write_recipient(tmp_path / f"{name}.recipient", keyfiles.Recipient(name, pair.public))
     secrets = {"signing.key": SIGNING_SEED.hex(), "tenant.key": TENANT_KEY.hex(), "store.key": ssh_key}
     for name, text in secrets.items():
         (tmp_path / name).write_text(f"{text.strip()}\n")

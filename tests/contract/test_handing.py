@@ -9,10 +9,10 @@ import pytest
 
 from backupd.clock import SystemClock
 from backupd.errors import ObjectExistsError, ObjectMissingError, StoreError
-from backupd.store.decorators.handing import HandoffStore
 from backupd.store.directory import DirectoryStore
+from backupd.store.handoff import HandoffStore
 from backupd.store.probe import probe
-from backupd.store.server_time import server_time
+from backupd.store.server import server_time
 
 NAME, DATA = "segments/a/b.pack", b"content" * 1000
 

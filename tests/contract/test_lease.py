@@ -12,10 +12,10 @@ from hashlib import sha256
 
 import pytest
 
-from backupd.catalog.lease import Claimant, Lease, leased
 from backupd.clock import SystemClock
 from backupd.errors import BusyError, StoreGoneError
 from backupd.model.ids import RegionName, RepositoryId
+from backupd.repository.lease import Claimant, Lease, leased
 from backupd.seal.documents import Signer
 
 SIGNER, STRANGER = Signer(os.urandom(32)), Signer(os.urandom(32))

@@ -9,7 +9,7 @@ import pytest
 
 from backupd.clock import SystemClock
 from backupd.errors import StoreError, StoreGoneError
-from backupd.store.server_time import server_time
+from backupd.store.server import server_time
 from backupd.store.sftp.store import SftpStore
 
 

@@ -16,12 +16,12 @@ from fix_nodes import NodeFolder
 from fix_postgres import Database
 from fix_regions import Region
 
-from backupd.catalog.memory.index import Generation, Index, IndexedContainer
-from backupd.catalog.repository import Repository
 from backupd.errors import SpoolFullError, StoreFullError
 from backupd.model.ids import GenerationId, ObjectHash, Pseudonym, RepositoryId
 from backupd.model.tenancy import Tenancy, TenancyKind
-from backupd.operations.backup import reading
+from backupd.operations.backup import read
+from backupd.repository.repository import Repository
+from backupd.repository.state.index import Generation, Index, IndexedContainer
 
 ROWS = 1060
 
@@ -63,7 +63,7 @@ def test_a_full_spool_is_told_as_such(node_of: Callable[..., NodeFolder], heavy:
 
 def test_a_full_store_ends_the_run_once(region: Region, heavy: Database, monkeypatch: pytest.MonkeyPatch) -> None:
     """However many objects wait to be shipped: none is tried after the first was refused, and the reading stops."""
-    monkeypatch.setattr(reading, "PACK_SIZE", 1 << 20)
+    monkeypatch.setattr(read, "PACK_SIZE", 1 << 20)
     tried: list[str] = []
 
     def refuse(method: str, name: str) -> None:

@@ -15,9 +15,9 @@ from doubles.processes import arguments, eventually, everybody
 from fix_nodes import NodeFolder
 from fix_postgres import Database
 
-from backupd.catalog.memory.checked import Checked
 from backupd.clock import SystemClock
 from backupd.operations.verify import Scope, Tools, verify
+from backupd.repository.state.checked import Checked
 
 STAGES = [
     "started:reading",

@@ -14,9 +14,9 @@ from doubles.postgres import Server
 from fix_nodes import NodeFolder
 from fix_postgres import Database
 
-from backupd.operations.restore.files.folder import TEMPORARY
+from backupd.operations.restore.files import TEMPORARY
 from backupd.postgres.scratch.folder import PREFIX, processes
-from backupd.seal.keys.identity import write_identity
+from backupd.seal.keyfiles import write_identity
 
 
 @pytest.fixture

@@ -16,13 +16,13 @@ from doubles.snapshots import Look, look
 from fix_postgres import Database
 from fix_regions import Region, make_region
 
-from backupd.catalog.memory.checked import Checked
-from backupd.catalog.repository import Repository
 from backupd.clock import SystemClock
 from backupd.errors import StoreFullError, StoreGoneError
 from backupd.model.tenancy import Tenancy, TenancyKind
-from backupd.operations.backup import reading
+from backupd.operations.backup import read
 from backupd.operations.verify import Scope, Tools, verify
+from backupd.repository.repository import Repository
+from backupd.repository.state.checked import Checked
 from backupd.store.base import Store
 
 BY_COLUMN = Tenancy(kind=TenancyKind.COLUMN, column="tenant")
@@ -36,7 +36,7 @@ ERRORS: dict[str, Callable[[], BaseException]] = {
 @pytest.fixture
 def small(pg17: Server, make_database: Callable[..., Database], monkeypatch: pytest.MonkeyPatch) -> Database:
     """Four tenants, one of them with several packs."""
-    monkeypatch.setattr(reading, "PACK_SIZE", 1 << 18)
+    monkeypatch.setattr(read, "PACK_SIZE", 1 << 18)
     database = make_database(pg17)
     database.sql(
         "CREATE TABLE note (tenant int, said text)",

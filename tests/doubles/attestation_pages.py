@@ -5,7 +5,7 @@ from __future__ import annotations
 from html.parser import HTMLParser
 from typing import Any
 
-from backupd.model.stored.attestation import (
+from backupd.model.attestation import (
     DECLARED,
     METHODS,
     NOT_CLAIMED,
@@ -19,7 +19,7 @@ from backupd.model.stored.attestation import (
     RetiredStore,
     StoreProof,
 )
-from backupd.model.stored.documents import LedgerHead
+from backupd.model.documents import LedgerHead
 from backupd.pages import CheckedSignature, render_attestation
 
 DAY = "2030-01-{:02}T03:04:05.000006Z"

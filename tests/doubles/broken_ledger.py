@@ -7,8 +7,8 @@ from pathlib import Path
 
 from doubles.small_repository import SmallRepository
 
-from backupd.catalog.ledger import Chain, next_document, put_entry
-from backupd.model.stored.ledger import Observed
+from backupd.model.ledger import Observed
+from backupd.repository.ledger import Chain, next_document, put_entry
 
 Break = Callable[[SmallRepository, Path], None]
 

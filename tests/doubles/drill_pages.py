@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from doubles.reports import START, WEEK, checks, sample, selection
 
-from backupd.model.instants import parse_stamp
-from backupd.model.stored.report import (
+from backupd.model.report import (
     Check,
     CheckFinding,
     CheckName,
@@ -16,6 +15,7 @@ from backupd.model.stored.report import (
     Report,
     every_check,
 )
+from backupd.model.text import parse_stamp
 from backupd.pages import Drill, PeriodPage, RegionPart, render_period
 
 FAILED = sample(

@@ -14,7 +14,7 @@ from typing import Any
 
 from backupd.cli import progress
 from backupd.cli.main import main
-from backupd.operations.backup import reading
+from backupd.operations.backup import read
 from backupd.store.directory import DirectoryStore
 from backupd.trace import Event, PhaseDone, PhaseStarted, Progress
 
@@ -54,7 +54,7 @@ def die_at_put(side: str, folder: str, number: int) -> None:
 
 if __name__ == "__main__":
     when, *arguments = sys.argv[1:]
-    reading.PACK_SIZE = 1 << 20
+    read.PACK_SIZE = 1 << 20
     side, _, where = when.partition(":")
     if side in EVENTS:
         die_at_event(side, where)

@@ -9,9 +9,8 @@ from fix_clock import TickingClock
 
 from backupd.model.ids import RegionName
 from backupd.model.timetables import parse_timetable
-from backupd.operations.service.jobs import Bounds, Job, JobKey, JobKind, JobLimits
-from backupd.operations.service.supervising.supervisor import Plan, Supervisor, SupervisorIO
-from backupd.operations.service.told import Event, JobDone, JobStarted
+from backupd.operations.service.jobs import Bounds, Event, Job, JobDone, JobKey, JobKind, JobLimits, JobStarted
+from backupd.operations.service.supervisor import Plan, Supervisor, SupervisorIO
 
 LIMITS = JobLimits(deadline=timedelta(hours=2), stall=timedelta(minutes=10), grace=timedelta(seconds=30))
 

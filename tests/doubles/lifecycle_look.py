@@ -12,18 +12,17 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from doubles.lifecycle_model import OWN, NotedLife
 
-from backupd.catalog import layout
-from backupd.catalog.ledger import Chain, read_chain
-from backupd.catalog.parts import read_entries
+from backupd.model.documents import Record
 from backupd.model.ids import GenerationId, ObjectName, Pseudonym, SnapshotName
-from backupd.model.instants import parse_stamp
-from backupd.model.stored.documents import Record
-from backupd.model.stored.manifest import TableEntry
+from backupd.model.manifest import TableEntry
 from backupd.model.tenancy import SegmentName
-from backupd.seal.containers.container import DATA, ContainerContext, ContainerReader, header_length, read_header
-from backupd.seal.containers.layout import CLEAR_START
-from backupd.seal.keys.keyring import SegmentKey
-from backupd.seal.keys.opening import parse_keyring
+from backupd.model.text import parse_stamp
+from backupd.repository import layout
+from backupd.repository.ledger import Chain, read_chain
+from backupd.repository.parts import read_entries
+from backupd.seal.container_format import CLEAR_START, DATA, ContainerContext, header_length, read_header
+from backupd.seal.container_reader import ContainerReader
+from backupd.seal.keyring import SegmentKey, parse_keyring
 
 if TYPE_CHECKING:
     from doubles.lifecycle_world import World

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
-from backupd.planning.lifecycle.commands import ClockDates
+from backupd.planning.lifecycle import ClockDates
 
 OWN = "support"
 """The class with a clock of its own."""

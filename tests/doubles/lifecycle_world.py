@@ -18,28 +18,28 @@ from doubles.lifecycle_model import OWN, Clerk, NotedHold, NotedLife
 from doubles.memory_store import Fuse, Killed, Line, MachineClock, MemoryStore, VirtualTime
 from doubles.quick_writer import Made, QuickWriter, segment
 
-from backupd.catalog.ledger import Chain, read_chain
-from backupd.catalog.memory.census import KeyringCache
-from backupd.catalog.repository import Repository
 from backupd.errors import BusyError, RefusedError, StoreError, StoreGoneError
+from backupd.model.documents import RepositoryInfo
 from backupd.model.ids import Pseudonym, RegionName, RepositoryId, TenantId
-from backupd.model.instants import stamp
-from backupd.model.stored.documents import RepositoryInfo
-from backupd.model.stored.ledger import Event
+from backupd.model.ledger import Event
 from backupd.model.tenancy import SegmentName
-from backupd.operations.keeper.keeping import purge_due
-from backupd.operations.keeper.removing.expiry import Expiry
-from backupd.operations.keeper.values import Keeper, Rules
+from backupd.model.text import stamp
+from backupd.operations.keeper.expire import Expiry
+from backupd.operations.keeper.purge import purge_due
+from backupd.operations.keeper.types import Keeper, Rules
 from backupd.operations.ledger import Book, LedgerPlace
-from backupd.planning.deletion.retention import RetentionPolicy
-from backupd.planning.deletion.window import DeletionBudget
-from backupd.planning.deletion.window import dates as window_dates
-from backupd.planning.lifecycle import commands
-from backupd.planning.lifecycle.commands import ClockDates
-from backupd.planning.lifecycle.lives import LifeKey, TenantStates, fold
+from backupd.planning import lifecycle
+from backupd.planning.deadlines import DeletionBudget
+from backupd.planning.deadlines import dates as window_dates
+from backupd.planning.incarnations import LifeKey, TenantStates, fold
+from backupd.planning.lifecycle import ClockDates
+from backupd.planning.retention import RetentionPolicy
+from backupd.repository.ledger import Chain, read_chain
+from backupd.repository.repository import Repository
+from backupd.repository.state.keyring_cache import KeyringCache
 from backupd.seal import suite
 from backupd.seal.documents import Signer
-from backupd.seal.keys.tags import TenantTags
+from backupd.seal.tags import TenantTags
 
 suite.signed_by = lru_cache(1 << 16)(suite.signed_by)
 """A process reads the whole ledger when it begins, and here are thousands of processes."""
@@ -218,7 +218,7 @@ class World:
 
     def unsubscribe(self, name: str, scope: str, fuse: Fuse | None = None) -> None:
         dates, life = self._dates(early=False), self.clerk.current(name, scope)
-        told = self.told(lambda lives: commands.unsubscribe(lives, self.tenant(name), dates, scope), fuse)
+        told = self.told(lambda lives: lifecycle.unsubscribe(lives, self.tenant(name), dates, scope), fuse)
         if told and life.dates is None and life.purged is None:
             life.dates = dates
 
@@ -226,13 +226,13 @@ class World:
         self.see_purges()
         if self.clerk.current(name, scope).dates is None:
             return
-        if self.told(lambda lives: commands.resubscribe(lives, self.tenant(name), scope), fuse):
+        if self.told(lambda lives: lifecycle.resubscribe(lives, self.tenant(name), scope), fuse):
             self.clerk.came_back(name, scope)
 
     def erase(self, name: str, scope: str, fuse: Fuse | None = None) -> None:
         self.see_purges()
         dates, life = self._dates(early=True), self.clerk.current(name, scope)
-        told = self.told(lambda lives: commands.erase(lives, self.tenant(name), dates, scope), fuse)
+        told = self.told(lambda lives: lifecycle.erase(lives, self.tenant(name), dates, scope), fuse)
         if told and life.purged is None and (life.dates is None or self.clerk.purge_by(life) > dates.purge_by):
             before = self.clerk.gone_by(life, RELEASE_WITHIN) if life.dates else dates.deadline
             life.dates = ClockDates(dates.since, min(dates.deadline, before), dates.purge_by)
@@ -240,14 +240,14 @@ class World:
 
     def move(self, name: str, fuse: Fuse | None = None) -> None:
         dates, life = self._dates(early=False), self.clerk.current(name, "")
-        told = self.told(lambda lives: commands.move(lives, self.tenant(name), dates, "nl"), fuse)
+        told = self.told(lambda lives: lifecycle.move(lives, self.tenant(name), dates, "nl"), fuse)
         if told and life.purged is None and life.dates is None:
             life.dates = dates
 
     def hold(self, name: str, reference: str, fuse: Fuse | None = None) -> None:
         review = self.time.now + 30 * DAY
         known = self.clerk.holds.setdefault(name, {})
-        if self.told(lambda lives: commands.hold(lives, self.tenant(name), reference, review), fuse):
+        if self.told(lambda lives: lifecycle.hold(lives, self.tenant(name), reference, review), fuse):
             assert reference not in known or known[reference].released is None
             if reference not in known:
                 known[reference] = NotedHold(self.time.now)
@@ -255,7 +255,7 @@ class World:
 
     def release(self, name: str, reference: str, fuse: Fuse | None = None) -> None:
         due = self.time.now + RELEASE_WITHIN
-        if self.told(lambda lives: commands.release(lives, self.tenant(name), reference, due), fuse):
+        if self.told(lambda lives: lifecycle.release(lives, self.tenant(name), reference, due), fuse):
             hold = self.clerk.holds[name][reference]
             if hold.released is None:
                 hold.released, hold.due = self.time.now, due

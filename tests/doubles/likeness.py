@@ -9,7 +9,7 @@ from collections.abc import Iterable
 
 from doubles.postgres import Server
 
-from backupd.postgres.quoting import qualified
+from backupd.postgres.connect import qualified
 from backupd.postgres.settings import TEXT, statements
 
 _FROM = "FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace"

@@ -13,7 +13,7 @@ from backupd.errors import ObjectExistsError, ObjectMissingError, StoreError, St
 from backupd.model.ids import ObjectHash, ObjectName
 from backupd.store.base import ObjectInfo, ServerSnapshot, Space
 from backupd.store.forwarding import ForwardingStore
-from backupd.store.server_snapshots import oldest_first
+from backupd.store.server import oldest_first
 
 T = TypeVar("T")
 Objects = dict[str, tuple[bytes, datetime]]

@@ -13,29 +13,29 @@ from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from pathlib import Path
 
-from backupd.catalog.layout import pack_name
-from backupd.catalog.memory.index import Index, IndexedContainer
-from backupd.catalog.repository import Repository
-from backupd.catalog.sending.shipping import Upload, Uploader
 from backupd.clock import Clock
+from backupd.model.documents import Record, Totals
 from backupd.model.ids import Pseudonym, RegionName, RunId, SnapshotName
-from backupd.model.instants import stamp
-from backupd.model.stored.documents import Record, Totals
-from backupd.model.stored.manifest import TableEntry
+from backupd.model.manifest import TableEntry
 from backupd.model.tenancy import SegmentName, Tenancy, TenancyKind
+from backupd.model.text import stamp
 from backupd.operations.backup import BackupJob, Node
+from backupd.operations.backup.collect import Intake, Onto, SpanLog
 from backupd.operations.backup.generation import Keyed, Segments, current_generation, new_id, publish_keyrings
 from backupd.operations.backup.holdings import Ground, HoldingsWatch
-from backupd.operations.backup.intake import Intake, Onto
 from backupd.operations.backup.parts import PartBuilder
 from backupd.operations.backup.run import _previous, _publish_record, _Run, begin_run
-from backupd.operations.backup.spans import SpanLog
 from backupd.postgres.connect import Source
+from backupd.repository.layout import pack_name
+from backupd.repository.repository import Repository
+from backupd.repository.state.index import Index, IndexedContainer
+from backupd.repository.uploader import Upload, Uploader
 from backupd.seal import suite
-from backupd.seal.containers.container import DATA, ContainerContext, ContainerWriter
-from backupd.seal.containers.frame import Compressor
+from backupd.seal.container_format import DATA, ContainerContext
+from backupd.seal.container_writer import ContainerWriter
 from backupd.seal.documents import Signer
-from backupd.seal.keys.tags import TenantTags
+from backupd.seal.tags import TenantTags
+from backupd.seal.zstd import Compressor
 from backupd.store.base import Store
 from backupd.trace import NoTrace
 

@@ -12,14 +12,10 @@ from typing import Any
 
 import msgspec
 
-from backupd.catalog import layout
-from backupd.catalog.ledger import Chain, next_document, put_entry
-from backupd.catalog.reports import read_report
+from backupd.model.documents import LedgerHead, RepositoryInfo, encode_body
 from backupd.model.ids import DrillId, ObjectHash, RegionName, RepositoryId
-from backupd.model.instants import compact, stamp
-from backupd.model.stored.documents import LedgerHead, RepositoryInfo, encode_body
-from backupd.model.stored.ledger import Drilled
-from backupd.model.stored.report import (
+from backupd.model.ledger import Drilled
+from backupd.model.report import (
     KIND,
     Canary,
     Check,
@@ -41,7 +37,11 @@ from backupd.model.stored.report import (
     every_check,
     verdict_of,
 )
-from backupd.planning.reports.chain import Filed
+from backupd.model.text import compact, stamp
+from backupd.planning.drill_reports import Filed
+from backupd.repository import layout
+from backupd.repository.ledger import Chain, next_document, put_entry
+from backupd.repository.reports import read_report
 from backupd.seal.documents import Signer
 from backupd.store.base import Store
 

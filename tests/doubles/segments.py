@@ -8,15 +8,16 @@ import secrets
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
-from backupd.catalog import layout
-from backupd.catalog.parts import encode_entries
-from backupd.catalog.reading.containers import ContainerRef
 from backupd.model.ids import GenerationId, ObjectHash, ObjectName, Pseudonym, RepositoryId
-from backupd.model.stored.manifest import Entry, FileEntry, SegmentEntry, TableEntry
+from backupd.model.manifest import Entry, FileEntry, SegmentEntry, TableEntry
 from backupd.model.tenancy import SegmentName
+from backupd.repository import layout
+from backupd.repository.containers import ContainerRef
+from backupd.repository.parts import encode_entries
 from backupd.seal import suite
-from backupd.seal.containers.container import DATA, MANIFEST, ContainerContext, ContainerWriter, FinishedContainer
-from backupd.seal.containers.frame import Compressor
+from backupd.seal.container_format import DATA, MANIFEST, ContainerContext
+from backupd.seal.container_writer import ContainerWriter, FinishedContainer
+from backupd.seal.zstd import Compressor
 from backupd.store.base import Store
 
 SHARED = SegmentName("shop", "uploaded", None)

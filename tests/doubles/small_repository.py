@@ -10,10 +10,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from backupd.catalog import layout
-from backupd.catalog.ledger import Chain, next_document, put_entry
-from backupd.catalog.parts import encode_entries
-from backupd.catalog.repository import Repository, signed_record
+from backupd.model.documents import Record, RepositoryInfo, Totals
 from backupd.model.ids import (
     ClassTag,
     GenerationId,
@@ -26,17 +23,20 @@ from backupd.model.ids import (
     TenantId,
     TenantTag,
 )
-from backupd.model.instants import compact, stamp
-from backupd.model.stored.documents import Record, RepositoryInfo, Totals
-from backupd.model.stored.ledger import Event, PurgeBegan
-from backupd.model.stored.manifest import Entry, FactsEntry, FileEntry, SegmentEntry, SequencesEntry, TableEntry
+from backupd.model.ledger import Event, PurgeBegan
+from backupd.model.manifest import Entry, FactsEntry, FileEntry, SegmentEntry, SequencesEntry, TableEntry
 from backupd.model.tenancy import SegmentName
+from backupd.model.text import compact, stamp
+from backupd.repository import layout
+from backupd.repository.ledger import Chain, next_document, put_entry
+from backupd.repository.parts import encode_entries
+from backupd.repository.repository import Repository, signed_record
 from backupd.seal import suite
-from backupd.seal.containers.container import DATA, MANIFEST, ContainerContext, ContainerWriter
-from backupd.seal.containers.frame import Compressor
+from backupd.seal.container_format import DATA, MANIFEST, ContainerContext
+from backupd.seal.container_writer import ContainerWriter
 from backupd.seal.documents import Signer
-from backupd.seal.keys.keyring import KeyringIds, KeyringWriter, Tags, render_keyring
-from backupd.seal.keys.opening import without_lines
+from backupd.seal.keyring import KeyringIds, KeyringWriter, Tags, render_keyring, without_lines
+from backupd.seal.zstd import Compressor
 from backupd.store.base import Store
 
 TAGS = Tags(TenantTag("7a" * 16), ClassTag("c1" * 8))

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from backupd.catalog.parts import read_entries
-from backupd.catalog.reading.blocks import Blocks
-from backupd.catalog.reading.containers import ContainerCache, ContainerRef
-from backupd.catalog.reading.content import ContentReader, file_content, table_content
-from backupd.catalog.repository import Repository
+from backupd.model.documents import Record
 from backupd.model.ids import ObjectHash, SnapshotName
-from backupd.model.stored.documents import Record
-from backupd.model.stored.manifest import FactsEntry, FileEntry, SegmentEntry, SequencesEntry, TableEntry
+from backupd.model.manifest import FactsEntry, FileEntry, SegmentEntry, SequencesEntry, TableEntry
 from backupd.model.tenancy import SegmentName
-from backupd.seal.containers.container import ContainerContext
+from backupd.repository.blocks import Blocks
+from backupd.repository.containers import ContainerCache, ContainerRef
+from backupd.repository.content import ContentReader, file_content, table_content
+from backupd.repository.parts import read_entries
+from backupd.repository.repository import Repository
+from backupd.seal.container_format import ContainerContext
 
 
 @dataclass

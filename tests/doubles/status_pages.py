@@ -8,7 +8,7 @@ from doubles.facts import DAY, HOUR, NOW, database, job, region, store
 
 from backupd.model.status import DrillFacts, DueDay, ErrorAnswer, RegionFacts, ServerChange, SpaceFacts, StoreFacts
 from backupd.pages.status import StatusPage, render_status
-from backupd.planning.alarms.judging import Watch, judge
+from backupd.planning.alarms import Watch, judge
 
 
 def bad(name: str = "ch", said: str = "the store refuses this key") -> RegionFacts:

@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 
 from backupd.clock import SystemClock
-from backupd.operations.status.abilities import Trying, changes, tried
+from backupd.operations.status.capabilities import Trying, changes, tried
 from backupd.store.probe import probe
 from backupd.store.sftp.store import SftpStore
 

@@ -10,9 +10,9 @@ import os
 import pytest
 from doubles.snapshots import look
 
-from backupd.catalog.repository import Repository
 from backupd.clock import SystemClock
 from backupd.errors import ObjectExistsError, StoreError, StoreGoneError
+from backupd.repository.repository import Repository
 from backupd.store.directory import DirectoryStore
 from backupd.store.probe import probe
 from backupd.store.sftp import wire

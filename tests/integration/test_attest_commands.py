@@ -11,7 +11,7 @@ from doubles.postgres import Server
 from fix_nodes import NodeFolder
 from fix_postgres import Database
 
-from backupd.seal.keys.signing import write_signer
+from backupd.seal.keyfiles import write_signer
 
 NAME = "secretive-1"
 ROW = "kwartelei"

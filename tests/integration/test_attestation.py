@@ -16,22 +16,21 @@ from doubles.postgres import Server
 from fix_keeper import DAY, Keeping
 from fix_postgres import Database
 
-from backupd.catalog import layout
-from backupd.catalog.ledger import Chain, read_chain
-from backupd.catalog.repository import Repository
 from backupd.errors import DamageError, RefusedError, StoreError, StoreGoneError
 from backupd.model.ids import ObjectName
-from backupd.model.instants import stamp
-from backupd.model.stored.ledger import PurgeBegan, Restored
+from backupd.model.ledger import PurgeBegan, Restored
 from backupd.model.tenancy import Tenancy, TenancyKind
+from backupd.model.text import stamp
 from backupd.operations.attestation import Issued, Verdict, attest, countersign, verify_attestation
-from backupd.operations.attestation.observing import list_keys
-from backupd.operations.keeper.removing.purge import Purging
-from backupd.planning.lifecycle import commands
-from backupd.planning.lifecycle.commands import ClockDates
-from backupd.planning.lifecycle.lives import State
-from backupd.seal.documents import Signer
-from backupd.seal.signatures import signatures_of
+from backupd.operations.attestation.issue import list_keys
+from backupd.operations.keeper.purge import Purging
+from backupd.planning import lifecycle
+from backupd.planning.incarnations import State
+from backupd.planning.lifecycle import ClockDates
+from backupd.repository import layout
+from backupd.repository.ledger import Chain, read_chain
+from backupd.repository.repository import Repository
+from backupd.seal.documents import Signer, signatures_of
 from backupd.store.base import Store
 from backupd.store.directory import DirectoryStore
 
@@ -65,7 +64,9 @@ def purged(keeping: Keeping, crowd: Database) -> Keeping:
 
 def erase(keeping: Keeping, deadline: timedelta = 3 * DAY) -> None:
     now = keeping.clock.now()
-    keeping.book.append(lambda lives: commands.erase(lives, keeping.tenant(NAME), ClockDates(now, now + deadline, now)))
+    keeping.book.append(
+        lambda lives: lifecycle.erase(lives, keeping.tenant(NAME), ClockDates(now, now + deadline, now))
+    )
 
 
 def issue(keeping: Keeping, **locations: str) -> Issued:
@@ -335,9 +336,9 @@ def test_holds_and_restores_are_told(keeping: Keeping, crowd: Database) -> None:
     snapshot = keeping.region.backup(crowd).snapshot
     now, tenant = keeping.clock.now(), keeping.tenant(NAME)
     dates = ClockDates(now, now + 180 * DAY, now)
-    keeping.book.append(lambda lives: commands.unsubscribe(lives, tenant, dates))
-    keeping.book.append(lambda lives: commands.hold(lives, tenant, "CASE-1", now + 30 * DAY))
-    keeping.book.append(lambda lives: commands.release(lives, tenant, "CASE-1", keeping.clock.now()))
+    keeping.book.append(lambda lives: lifecycle.unsubscribe(lives, tenant, dates))
+    keeping.book.append(lambda lives: lifecycle.hold(lives, tenant, "CASE-1", now + 30 * DAY))
+    keeping.book.append(lambda lives: lifecycle.release(lives, tenant, "CASE-1", keeping.clock.now()))
     keeping.book.append(lambda _: [Restored(snapshot=snapshot, purpose="before")])
     keeping.purge(keeping.life(NAME))
     keeping.book.append(lambda _: [Restored(snapshot=snapshot, purpose=f"for {NAME}", override="DPO-7")])

@@ -10,10 +10,10 @@ from doubles.postgres import Server
 from fix_postgres import Database
 from fix_regions import Region
 
-from backupd.catalog.repository import Repository
 from backupd.errors import BusyError
 from backupd.postgres.connect import Source
 from backupd.postgres.source.exported import hold
+from backupd.repository.repository import Repository
 
 
 def test_nobody_else_begins_before_the_record_is_out(

@@ -18,10 +18,10 @@ from doubles.snapshots import look
 from fix_postgres import Database
 from fix_regions import Region
 
-from backupd.catalog.repository import Repository
 from backupd.errors import BackupdError, SourceError, SourceGoneError, SpoolFullError, UnmappedError
 from backupd.model.tenancy import Tenancy, TenancyKind
-from backupd.operations.backup import reading
+from backupd.operations.backup import read
+from backupd.repository.repository import Repository
 from backupd.trace import Event, PhaseStarted
 
 BY_COLUMN = Tenancy(kind=TenancyKind.COLUMN, column="tenant")
@@ -53,7 +53,7 @@ def slow(pg17: Server, make_database: Callable[..., Database]) -> Database:
 @pytest.fixture
 def small_packs(monkeypatch: pytest.MonkeyPatch) -> None:
     """Packs of a megabyte, so that little data makes several."""
-    monkeypatch.setattr(reading, "PACK_SIZE", 1 << 20)
+    monkeypatch.setattr(read, "PACK_SIZE", 1 << 20)
 
 
 @pytest.fixture(autouse=True)

@@ -16,11 +16,11 @@ from doubles.snapshots import Look, look
 from fix_postgres import Database
 from fix_regions import Region, make_region
 
-from backupd.catalog.repository import Repository
 from backupd.clock import SystemClock
 from backupd.errors import BackupdError, BusyError
 from backupd.model.tenancy import Tenancy, TenancyKind
 from backupd.operations.backup import BackupReport
+from backupd.repository.repository import Repository
 from backupd.trace import Event, PhaseDone, PhaseStarted, Warned
 
 BY_COLUMN = Tenancy(kind=TenancyKind.COLUMN, column="tenant")

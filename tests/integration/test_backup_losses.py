@@ -16,12 +16,12 @@ from doubles.postgres import Server
 from fix_postgres import Database
 from fix_regions import Region
 
-from backupd.catalog.layout import place_of
-from backupd.catalog.repository import Repository
 from backupd.clock import SystemClock
 from backupd.errors import DamageError
 from backupd.model.tenancy import Tenancy, TenancyKind
 from backupd.operations.backup import BackupReport
+from backupd.repository.layout import place_of
+from backupd.repository.repository import Repository
 from backupd.store.sftp import open_sftp
 from backupd.trace import Warned
 

@@ -11,7 +11,7 @@ from fix_postgres import Database
 from fix_regions import Region
 
 from backupd.model.tenancy import ClassPolicy, Tenancy, TenancyKind
-from backupd.operations.backup import BackupReport, reading
+from backupd.operations.backup import BackupReport, read
 
 TENANTS = 150
 TENANCY = Tenancy(kind=TenancyKind.COLUMN, column="tenant", classes={"uploaded": ClassPolicy.STANDARD})
@@ -45,7 +45,7 @@ def rows_of(region: Region, report: BackupReport) -> list[str]:
 
 def test_small_segments_have_one_object_a_run(region: Region, crowd: Database, monkeypatch: pytest.MonkeyPatch) -> None:
     """With a tenth of the memory their rows would take; every row is there, and the spool is empty afterwards."""
-    monkeypatch.setattr(reading, "PENDING_LIMIT", 200_000)
+    monkeypatch.setattr(read, "PENDING_LIMIT", 200_000)
     first = region.backup(crowd, tenancy=TENANCY)
     assert first.objects == first.segments >= TENANTS
     assert rows_of(region, first) == sorted(database_rows(crowd))

@@ -18,13 +18,13 @@ from fix_regions import Region
 
 from backupd.errors import BackupdError, SourceBusyError
 from backupd.model.tenancy import TableRule, Tenancy, TenancyKind
-from backupd.operations.restore.inplace import applying
-from backupd.planning.source.names import NamePatterns
+from backupd.operations.inplace import apply
+from backupd.planning.tenancy import NamePatterns
+from backupd.postgres.client_programs import client, find_programs
 from backupd.postgres.connect import Connection, Source, resolved
-from backupd.postgres.schema.ddl import dump_schema
+from backupd.postgres.schema.dump import dump_schema
 from backupd.postgres.source.exported import Holder, hold
 from backupd.postgres.source.facts import read_sequences
-from backupd.postgres.tools import client, find_programs
 
 BY_COLUMN = Tenancy(kind=TenancyKind.COLUMN, column="tenant")
 BOUND = 20.0
@@ -348,7 +348,7 @@ class TestInPlace:
         """It waits for the tables we hold; our second look must not wait behind it without an end."""
         shop.sql(*HARM)
         before = shop.rows()
-        lock, altering = applying.lock_rows, []
+        lock, altering = apply.lock_rows, []
 
         def slow(connection: Connection, pair: object) -> None:
             lock(connection, pair)  # type: ignore[arg-type]
@@ -356,8 +356,8 @@ class TestInPlace:
                 altering.append(Beside(lambda: shop.sql("ALTER TABLE sale ADD COLUMN note text")))
                 eventually(lambda: waiting(shop.database))
 
-        monkeypatch.setattr(applying, "lock_rows", slow)
-        monkeypatch.setattr(applying, "_ATTEMPTS", 1)
+        monkeypatch.setattr(apply, "lock_rows", slow)
+        monkeypatch.setattr(apply, "_ATTEMPTS", 1)
         restoring = Beside(lambda: shop.restore(lock_timeout=1.0))
         try:
             assert restoring.ended()

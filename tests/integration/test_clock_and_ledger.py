@@ -12,10 +12,10 @@ from fix_yard import DAY, Shifted, make_yard
 
 from backupd.errors import RefusedError, StoreFullError, StoreGoneError
 from backupd.model.ids import RepositoryId
-from backupd.model.stored.ledger import Observed
+from backupd.model.ledger import Observed
 from backupd.operations.ledger import Book, LedgerPlace
 from backupd.operations.tenants.changes import TenantDesk, unsubscribe
-from backupd.planning.deletion.window import DeletionBudget
+from backupd.planning.deadlines import DeletionBudget
 from backupd.seal.documents import Signer
 from backupd.store.directory import DirectoryStore
 

@@ -10,15 +10,15 @@ import pytest
 from fix_yard import DAY
 
 from backupd.errors import DamageError, RefusedError
-from backupd.model.stored.attestation import DECLARED, encode_attestation
-from backupd.operations.attestation.checking import verify_attestation
-from backupd.operations.attestation.issuing import attest
-from backupd.operations.keeper.proving import InScope, prove_region
-from backupd.operations.keeper.removing.purge import Purging
-from backupd.operations.keeper.where import find_where
+from backupd.model.attestation import DECLARED, encode_attestation
+from backupd.operations.attestation.issue import attest
+from backupd.operations.attestation.verify import verify_attestation
+from backupd.operations.keeper.locate import find_where
+from backupd.operations.keeper.prove import InScope, prove_region
+from backupd.operations.keeper.purge import Purging
 from backupd.operations.tenants.changes import TenantDesk, erase
-from backupd.planning.deletion.window import DeletionBudget
-from backupd.planning.lifecycle.lives import LifeKey
+from backupd.planning.deadlines import DeletionBudget
+from backupd.planning.incarnations import LifeKey
 
 BUDGET = DeletionBudget(*[timedelta(days=n) for n in (180, 90, 0, 1, 8, 1, 7, 30, 1)])
 

@@ -15,8 +15,8 @@ from fix_nodes import NodeFolder
 from fix_postgres import Database
 from prometheus_client.parser import text_string_to_metric_families
 
-from backupd.model.instants import parse_stamp
 from backupd.model.status import decode_regions
+from backupd.model.text import parse_stamp
 
 TELLS = """
 [metrics]

@@ -11,7 +11,7 @@ from fix_drills import Drills, check, codes, verdicts
 from fix_postgres import Database
 from fix_regions import CLASSES, Region
 
-from backupd.model.stored.report import Objectives
+from backupd.model.report import Objectives
 from backupd.model.tenancy import TableRule, Tenancy, TenancyKind
 from backupd.operations.drill import Assertion, DrillRequest
 

@@ -12,8 +12,8 @@ from doubles.postgres import Server
 from fix_nodes import NodeFolder
 from fix_postgres import Database
 
-from backupd.seal.keys import identity
-from backupd.seal.keys.signing import write_signer
+from backupd.seal import keyfiles
+from backupd.seal.keyfiles import write_signer
 
 NAME = "secretive-1"
 ROW = "kwartelei"
@@ -33,7 +33,7 @@ def drilling(
     node = node_of(database)
     scratch = Path("/tmp") / f"drills-{secrets.token_hex(4)}"
     signer = write_signer(node.node / "keeper.key")
-    identity.write_identity(node.node / "drill.identity", "drill", node.pair, PASSPHRASE)
+    keyfiles.write_identity(node.node / "drill.identity", "drill", node.pair, PASSPHRASE)
     (node.node / "drill.passphrase").touch(mode=0o600)
     (node.node / "drill.passphrase").write_text(f"{PASSPHRASE}\n")
     config = node.node / "backupd.toml"

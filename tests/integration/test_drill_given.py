@@ -23,14 +23,14 @@ from backupd.errors import RefusedError, SourceBusyError
 from backupd.model.tenancy import Tenancy, TenancyKind
 from backupd.operations.drill import DrillRequest
 from backupd.postgres.connect import Source
-from backupd.postgres.scratch.given import MARK, given_server
+from backupd.postgres.scratch.external import MARK, given_server
 
 ROOT = Path(__file__).parents[2]
 HOLDER = """
 import sys, time, psycopg
 from pathlib import Path
 from backupd.postgres.connect import Source
-from backupd.postgres.scratch.given import given_server
+from backupd.postgres.scratch.external import given_server
 conninfo, parent, token = sys.argv[1:]
 with given_server(Source(conninfo), Path(parent), token) as server:
     with psycopg.connect(server.source.conninfo, autocommit=True) as connection:

@@ -14,15 +14,15 @@ from fix_postgres import Database
 from fix_regions import CLASSES, Region
 
 from backupd.model.ids import GenerationId, Pseudonym
-from backupd.model.stored.ledger import PurgeBegan
+from backupd.model.ledger import PurgeBegan
 from backupd.model.tenancy import Tenancy, TenancyKind
 from backupd.operations.drill import DrillRequest
-from backupd.operations.restore import choosing
-from backupd.planning.lifecycle import commands
-from backupd.planning.lifecycle.commands import ClockDates
+from backupd.operations.restore import choose
+from backupd.planning import lifecycle
+from backupd.planning.lifecycle import ClockDates
 from backupd.postgres.connect import Source
 from backupd.seal import suite
-from backupd.seal.keys.keyring import KeyringWriter, render_keyring
+from backupd.seal.keyring import KeyringWriter, render_keyring
 
 BY_COLUMN = Tenancy(kind=TenancyKind.COLUMN, column="tenant", classes=CLASSES)
 
@@ -189,7 +189,7 @@ def test_a_restore_that_does_not_obey_is_red(
     ours = [(record.generation, one) for one, _, _ in record.parts if keys[one].name.tenant == "t1"]
     keeping.book.append(lambda _: [_purge(keeping, "t1", ours)])
     drills.repository = repository
-    monkeypatch.setattr(choosing, "_unpurged", lambda choice, _: choice)
+    monkeypatch.setattr(choose, "_unpurged", lambda choice, _: choice)
     report = drills.run()
     assert report.verdict == "fail"
     assert (check(report, "purged").verdict, codes(report, "purged")) == (
@@ -234,7 +234,7 @@ def test_a_key_to_purged_rows_is_told_and_no_fault(
     region.backup(database)
     drills.repository = region.repository
     now = keeping.clock.now()
-    keeping.book.append(lambda lives: commands.erase(lives, keeping.tenant("t1"), ClockDates(now, now + 3 * DAY, now)))
+    keeping.book.append(lambda lives: lifecycle.erase(lives, keeping.tenant("t1"), ClockDates(now, now + 3 * DAY, now)))
     keeping.purge(keeping.life("t1"))
     report = drills.run()
     assert (report.verdict, codes(report, "constraints")) == ("pass", ["key-to-purged-rows"])

@@ -14,14 +14,14 @@ from fix_keeper import Keeping
 from fix_postgres import Database, unique
 from fix_regions import CLASSES, Region, make_region
 
-from backupd.catalog.repository import Repository
-from backupd.model.stored.ledger import PurgeBegan, Shredded
+from backupd.model.ledger import PurgeBegan, Shredded
 from backupd.model.tenancy import Tenancy, TenancyKind
 from backupd.operations.drill import DrillRequest
-from backupd.operations.drill import damage as damaging
-from backupd.postgres.scratch import cluster as scratch
+from backupd.operations.drill.checks import integrity
+from backupd.postgres.scratch import cluster
+from backupd.repository.repository import Repository
 from backupd.seal import suite
-from backupd.seal.keys.opening import without_lines
+from backupd.seal.keyring import without_lines
 
 
 @pytest.fixture
@@ -143,7 +143,7 @@ def test_the_canary_is_red_when_a_restore_does_not_obey(
     region: Region, drills: Drills, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A restore that ignores what the ledger purged is caught by its positive control."""
-    from backupd.planning.deletion.explained import Explained
+    from backupd.planning.ledger_facts import Explained
 
     monkeypatch.setattr(Explained, "purged_in", lambda *_: frozenset())
     report = drills.run()
@@ -174,7 +174,7 @@ def test_a_drill_that_damages_what_it_fetches_notices(region: Region, drills: Dr
 
 def test_checks_that_notice_no_damage_are_red(region: Region, drills: Drills, monkeypatch: pytest.MonkeyPatch) -> None:
     """The routine is sabotaged: the damage does not arrive, so both readers stay green."""
-    monkeypatch.setattr(damaging.DamagingStore, "get", lambda self, *arguments: self.inner.get(*arguments))
+    monkeypatch.setattr(integrity.DamagingStore, "get", lambda self, *arguments: self.inner.get(*arguments))
     report = drills.run(DrillRequest(damage=True))
     assert report.verdict == "fail"
     assert codes(report, "damage") == [
@@ -230,7 +230,7 @@ def test_other_tenancies_are_drilled_alike(
 
 def test_what_cannot_be_disposed_of_is_red(region: Region, drills: Drills, monkeypatch: pytest.MonkeyPatch) -> None:
     """A drill that leaves a server and rows behind must say so; the next one removes them, and tells."""
-    monkeypatch.setattr(scratch, "dispose", lambda folder: bool(folder.lock.close()))
+    monkeypatch.setattr(cluster, "dispose", lambda folder: bool(folder.lock.close()))
     report = drills.run()
     monkeypatch.undo()
     assert report.verdict == "fail"

@@ -12,13 +12,13 @@ from fix_drills import Drills, check, codes, verdicts
 from fix_postgres import Database
 from fix_regions import CLASSES, REGION, TENANT_KEY, Region
 
-from backupd.catalog.repository import Repository
-from backupd.model.stored.report import Report
+from backupd.model.report import Report
 from backupd.model.tenancy import TableRule, Tenancy, TenancyKind
 from backupd.operations.drill import DrillRequest
 from backupd.pages import render_report
 from backupd.postgres.connect import Source, parameters
-from backupd.seal.keys.tags import TenantTags
+from backupd.repository.repository import Repository
+from backupd.seal.tags import TenantTags
 
 NAME = "SECRETMARKER"
 COLUMN = Tenancy(

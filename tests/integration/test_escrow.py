@@ -15,9 +15,8 @@ from doubles.small_repository import Content, Rows, SmallRepository, facts
 
 from backupd.errors import KeyRefusedError, RefusedError, UsageError
 from backupd.model.tenancy import SegmentName
-from backupd.operations.escrow import ShareText, combine_shares, split_identity
-from backupd.seal import suite
-from backupd.seal.keys import escrow, identity
+from backupd.operations.keys import ShareText, combine_shares, split_identity
+from backupd.seal import escrow, keyfiles, suite
 from backupd.store.directory import DirectoryStore
 
 ROOT = Path(__file__).parents[2]
@@ -138,8 +137,8 @@ def command(folder: Path, *arguments: str, given: str | None = None) -> subproce
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     """An identity and its passphrase, and another passphrase."""
-    identity.write_identity(tmp_path / "escrow.identity", "escrow", PAIR, PASSPHRASE)
-    identity.write_recipient(tmp_path / "escrow.recipient", identity.Recipient("escrow", PAIR.public))
+    keyfiles.write_identity(tmp_path / "escrow.identity", "escrow", PAIR, PASSPHRASE)
+    keyfiles.write_recipient(tmp_path / "escrow.recipient", keyfiles.Recipient("escrow", PAIR.public))
     (tmp_path / "old").write_text(PASSPHRASE + "\n")
     (tmp_path / "new").write_text("another passphrase\n")
     return tmp_path
@@ -162,7 +161,7 @@ def test_by_commands(folder: Path) -> None:
     both = [str(file) for file in files[1:]]
     made = command(folder, "combine", *both, "--out", "escrow.identity", "--passphrase-file", "new")
     assert made.returncode == 0, made.stderr
-    assert identity.read_identity(folder / "escrow.identity", "another passphrase") == PAIR
+    assert keyfiles.read_identity(folder / "escrow.identity", "another passphrase") == PAIR
     words = set(re.findall(r"\d+\. (\w+)", "".join(file.read_text() for file in files)))
     assert not words & set((done.stdout + again.stderr + few.stderr + made.stdout).split())
 
@@ -182,7 +181,7 @@ def test_printed_and_typed_in_again(folder: Path) -> None:
     wanted = ("--recipient", "escrow.recipient", "--out", "again.identity", "--passphrase-file", "new")
     done = command(folder, "combine", "-", *wanted, given=typed)
     assert done.returncode == 0, done.stderr
-    assert identity.read_identity(folder / "again.identity", "another passphrase") == PAIR
+    assert keyfiles.read_identity(folder / "again.identity", "another passphrase") == PAIR
     assert command(folder, *SPLIT, "old").returncode == 2
     assert command(folder, *SPLIT, "old", "--print", "--json").returncode == 2
 

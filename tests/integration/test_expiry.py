@@ -11,10 +11,10 @@ from doubles.quick_writer import segment
 from fix_regions import Events
 from fix_yard import DAY, KEEP, Yard
 
-from backupd.catalog import layout
 from backupd.errors import DamageError, RefusedError, StoreError
 from backupd.model.ids import ObjectName
-from backupd.model.stored.ledger import ClassExpired, Expired, ExpiryBegan
+from backupd.model.ledger import ClassExpired, Expired, ExpiryBegan
+from backupd.repository import layout
 from backupd.trace import PhaseDone, PhaseStarted, Warned
 
 SUPPORT = segment("support", "ada")

@@ -9,21 +9,21 @@ from doubles.hooked_store import HookedStore
 from fix_yard import DAY, Yard
 
 from backupd.errors import StoreGoneError
+from backupd.model.documents import REDUCED
 from backupd.model.ids import SnapshotName
-from backupd.operations.keeper.removing.holding import REDUCED
-from backupd.planning.lifecycle import commands
+from backupd.planning import lifecycle
 
 
 def hold(yard: Yard, tenant: str) -> None:
     one = yard.keeper.tags.tenant_id(tenant)
     review = yard.clock.now() + 30 * DAY
-    yard.keeper.book.append(lambda lives: commands.hold(lives, one, "CASE-1", review))
+    yard.keeper.book.append(lambda lives: lifecycle.hold(lives, one, "CASE-1", review))
 
 
 def release(yard: Yard, tenant: str) -> None:
     one = yard.keeper.tags.tenant_id(tenant)
     due = yard.clock.now() + DAY
-    yard.keeper.book.append(lambda lives: commands.release(lives, one, "CASE-1", due))
+    yard.keeper.book.append(lambda lives: lifecycle.release(lives, one, "CASE-1", due))
 
 
 def reduced(yard: Yard) -> list[SnapshotName]:

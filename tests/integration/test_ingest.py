@@ -14,21 +14,21 @@ from doubles.faulty_store import FaultyStore
 from doubles.quick_writer import Made, segment
 from fix_yard import DAY
 
-from backupd.catalog import layout
-from backupd.catalog.repository import Repository
-from backupd.catalog.sending.marks import removal_marked
 from backupd.errors import BusyError, RefusedError, StoreGoneError
-from backupd.model.instants import stamp
-from backupd.model.stored.documents import encode_body
-from backupd.model.stored.ledger import ExpiryBegan
-from backupd.operations.keeper.ingesting.run import ingest, troubles
-from backupd.operations.keeper.removing.purge import Purging
+from backupd.model.documents import encode_body
+from backupd.model.ledger import ExpiryBegan
+from backupd.model.text import stamp
+from backupd.operations.keeper.ingest import ingest, troubles
+from backupd.operations.keeper.purge import Purging
 from backupd.operations.tenants.changes import TenantDesk, erase
-from backupd.planning.deletion.window import DeletionBudget
-from backupd.planning.lifecycle.lives import LifeKey
+from backupd.planning.deadlines import DeletionBudget
+from backupd.planning.incarnations import LifeKey
+from backupd.repository import layout
+from backupd.repository.marks import removal_marked
+from backupd.repository.repository import Repository
 from backupd.seal.documents import Signer
-from backupd.store.decorators.handing import HandoffStore
 from backupd.store.directory import DirectoryStore
+from backupd.store.handoff import HandoffStore
 from backupd.store.names import flat
 
 OWN = "incoming/n1"

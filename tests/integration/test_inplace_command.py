@@ -13,7 +13,7 @@ from fix_inplace import HARM, TABLES
 from fix_nodes import NodeFolder
 from fix_postgres import Database
 
-from backupd.seal.keys import identity
+from backupd.seal import keyfiles
 
 TENANCY = """
 tenancy = { kind = "column", column = "tenant" }
@@ -33,7 +33,7 @@ class Typed:
     def __init__(self, node: NodeFolder, database: Database) -> None:
         self.node = node
         self.database = database
-        identity.write_identity(node.folder / "ops.identity", "ops", node.pair, "pass")
+        keyfiles.write_identity(node.folder / "ops.identity", "ops", node.pair, "pass")
         (node.folder / "pass").write_text("pass\n")
 
     def __call__(self, *options: str, status: int = 0, tenant: str = "2") -> str:

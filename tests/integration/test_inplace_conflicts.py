@@ -10,9 +10,9 @@ from fix_inplace import HARM, SHOP, Shop
 
 from backupd.errors import RefusedError, SourceError
 from backupd.model.tenancy import ClassPolicy, TableRule, Tenancy, TenancyKind
-from backupd.operations.restore.choosing import choose
-from backupd.operations.restore.inplace import run
-from backupd.planning.restoring.inplace import ConflictKind
+from backupd.operations.inplace import run
+from backupd.operations.restore.choose import choose
+from backupd.planning.inplace import ConflictKind
 
 CASES = {
     "a shared row that is gone": (

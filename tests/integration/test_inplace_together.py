@@ -15,9 +15,9 @@ from fix_regions import Region
 
 from backupd.errors import SourceBusyError, SourceError, SourceGoneError
 from backupd.model.tenancy import TableRule, Tenancy, TenancyKind
-from backupd.operations.restore.inplace import applying
+from backupd.operations.inplace import apply
 from backupd.postgres.connect import Connection
-from backupd.postgres.inplace.writing import ChangeWriter
+from backupd.postgres.inplace.write import ChangeWriter
 
 
 def test_others_go_on_writing_meanwhile(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -52,7 +52,7 @@ def test_others_go_on_writing_meanwhile(shop: Shop, monkeypatch: pytest.MonkeyPa
             time.sleep(0.01)
         during.append(len(written) - start)
 
-    monkeypatch.setattr(applying.ChangeWriter, "write", slowly)
+    monkeypatch.setattr(apply.ChangeWriter, "write", slowly)
     threads = [threading.Thread(target=work, args=(tenant,)) for tenant in (3, 4, 5)]
     for thread in threads:
         thread.start()
@@ -91,7 +91,7 @@ def test_whoever_writes_to_the_tenant_is_waited_for_and_noticed(shop: Shop) -> N
 def test_rows_that_slip_in_before_the_locks_are_noticed(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
     """A reference made between the instant and the locks is invisible to the transaction, and not to the check."""
     shop.sql("INSERT INTO note VALUES (300, 2, NULL)")
-    lock, slipped = applying.lock_rows, []
+    lock, slipped = apply.lock_rows, []
 
     def slow(connection: object, pair: object) -> None:
         lock(connection, pair)  # type: ignore[arg-type]
@@ -99,8 +99,8 @@ def test_rows_that_slip_in_before_the_locks_are_noticed(shop: Shop, monkeypatch:
             slipped.append(1)
             shop.sql("INSERT INTO note VALUES (301, 3, 300)")
 
-    monkeypatch.setattr(applying, "lock_rows", slow)
-    monkeypatch.setattr(applying, "_ATTEMPTS", 1)
+    monkeypatch.setattr(apply, "lock_rows", slow)
+    monkeypatch.setattr(apply, "_ATTEMPTS", 1)
     with pytest.raises(SourceBusyError, match="are being written to"):
         shop.restore()
     assert shop.found() == {("note", "referred-to"): 1}
@@ -116,7 +116,7 @@ def test_a_connection_that_is_cut_leaves_everything_as_it_was(
     before = shop.rows(), shop.rows(others=True)
     objects = "SELECT relname FROM pg_class WHERE relname ~ '^(staged|changed)_'"
     name = {"locking": "lock_rows", "writing": "digest_others", "checking": "_require_right"}[moment]
-    real = getattr(applying, name)
+    real = getattr(apply, name)
 
     def cut(*arguments: object) -> object:
         shop.sql(
@@ -126,7 +126,7 @@ def test_a_connection_that_is_cut_leaves_everything_as_it_was(
         return real(*arguments)
 
     with monkeypatch.context() as patch:
-        patch.setattr(applying, name, cut)
+        patch.setattr(apply, name, cut)
         with pytest.raises(SourceGoneError):
             shop.restore()
     assert (shop.rows(), shop.rows(others=True)) == before
@@ -161,14 +161,14 @@ def test_a_crash_before_the_commit_leaves_sequences_raised_at_most(
     shop.sql("ALTER SEQUENCE customer_id_seq MINVALUE -10", "ALTER SEQUENCE sale_id_seq MINVALUE -10")
     shop.sql(*HARM, f"SELECT setval('sale_id_seq', {to})", "SELECT setval('customer_id_seq', 777, false)")
     before = shop.rows(), shop.rows(others=True)
-    real = applying.commit
+    real = apply.commit
 
     def cut(connection: Connection) -> None:
         shop.sql(f"SELECT pg_terminate_backend({connection.info.backend_pid}, 5000)")
         real(connection)
 
     with monkeypatch.context() as patch:
-        patch.setattr(applying, "commit", cut)
+        patch.setattr(apply, "commit", cut)
         with pytest.raises(SourceGoneError):
             shop.restore()
     assert (shop.rows(), shop.rows(others=True)) == before

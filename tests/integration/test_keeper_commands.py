@@ -12,13 +12,13 @@ from doubles.postgres import Server
 from fix_nodes import NodeFolder
 from fix_postgres import Database
 
-from backupd.catalog.lease import Claimant, leased
-from backupd.catalog.ledger import Chain, next_document, put_entry
 from backupd.clock import SystemClock
 from backupd.model.ids import RegionName, RepositoryId
-from backupd.model.instants import stamp
-from backupd.model.stored.ledger import Observed
-from backupd.seal.keys.signing import read_signer, write_signer
+from backupd.model.ledger import Observed
+from backupd.model.text import stamp
+from backupd.repository.lease import Claimant, leased
+from backupd.repository.ledger import Chain, next_document, put_entry
+from backupd.seal.keyfiles import read_signer, write_signer
 from backupd.store.directory import DirectoryStore
 
 KEEPER = """

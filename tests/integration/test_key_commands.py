@@ -12,9 +12,8 @@ from doubles.postgres import Server
 from fix_nodes import ROOT, NodeFolder
 from fix_postgres import Database
 
-from backupd.seal import suite
-from backupd.seal.keys import identity
-from backupd.seal.keys.signing import read_signer, write_signer
+from backupd.seal import keyfiles, suite
+from backupd.seal.keyfiles import read_signer, write_signer
 
 PASSPHRASE = "an old passphrase"
 
@@ -33,10 +32,10 @@ def kept(pg17: Server, make_database: Callable[..., Database], node_of: Callable
     text = config.read_text().replace("[trust]\n", f'[trust]\nkeepers = ["{signer.public}"]\n')
     config.write_text(f'{text}[keeper]\nsigning_key_file = "{node.node}/keeper.key"\n')
     (node.folder / "passphrase").write_text(PASSPHRASE + "\n")
-    identity.write_identity(node.folder / "old.identity", "old", node.pair, PASSPHRASE)
+    keyfiles.write_identity(node.folder / "old.identity", "old", node.pair, PASSPHRASE)
     pair = suite.generate()
-    identity.write_identity(node.folder / "new.identity", "new", pair, PASSPHRASE)
-    identity.write_recipient(node.node / "new.recipient", identity.Recipient("new", pair.public))
+    keyfiles.write_identity(node.folder / "new.identity", "new", pair, PASSPHRASE)
+    keyfiles.write_recipient(node.node / "new.recipient", keyfiles.Recipient("new", pair.public))
     node.json("backup")
     return node
 

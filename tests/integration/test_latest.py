@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING
 
 from doubles.quick_writer import segment
 
-from backupd.catalog import layout
-from backupd.operations.restore.choosing import choose, read_history
-from backupd.operations.restore.values import RestoreEnvironment, RestoreRequest
-from backupd.planning.restoring.selection import Selection
+from backupd.operations.restore.choose import choose, read_history
+from backupd.operations.restore.types import RestoreEnvironment, RestoreRequest
+from backupd.planning.selection import Selection
 from backupd.postgres.connect import Source
+from backupd.repository import layout
 from backupd.trace import NoTrace
 
 if TYPE_CHECKING:

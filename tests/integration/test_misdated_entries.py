@@ -13,27 +13,18 @@ from fix_recover import Recover
 from fix_regions import REGION
 from fix_yard import DAY, Shifted
 
-from backupd.catalog.ledger import Chain, next_document, put_entry, read_chain
 from backupd.errors import DamageError, RefusedError, UsageError
 from backupd.model.ids import DrillId, ObjectName, RepositoryId, TenantId
-from backupd.model.instants import compact, parse_stamp, stamp
-from backupd.model.stored.ledger import (
-    Drilled,
-    Event,
-    Held,
-    Misdated,
-    Observed,
-    PurgeBegan,
-    Released,
-    Unsubscribed,
-)
+from backupd.model.ledger import Drilled, Event, Held, Misdated, Observed, PurgeBegan, Released, Unsubscribed
 from backupd.model.tenancy import SegmentName
+from backupd.model.text import compact, parse_stamp, stamp
 from backupd.operations.ledger import Book, LedgerPlace
 from backupd.operations.ledger.misdated import redate
-from backupd.operations.status.told import read
-from backupd.planning.lifecycle.lives import LifeKey
+from backupd.operations.status.ages import read
+from backupd.planning.incarnations import LifeKey
+from backupd.repository.ledger import Chain, next_document, put_entry, read_chain
 from backupd.seal.documents import Signer
-from backupd.seal.keys.identity import write_identity
+from backupd.seal.keyfiles import write_identity
 from backupd.store.base import ObjectInfo, Store
 from backupd.store.directory import DirectoryStore
 

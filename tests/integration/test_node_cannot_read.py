@@ -17,9 +17,9 @@ from fix_postgres import Database
 from backupd.errors import BackupdError, KeyRefusedError
 from backupd.model.ids import Pseudonym
 from backupd.seal import suite
-from backupd.seal.containers.container import ContainerReader, read_header
-from backupd.seal.containers.layout import DATA_KEY_INFO, SEALED_KEY_SIZE
-from backupd.seal.keys.keyring import CHUNK_KEY_LABEL, CHUNK_KEY_NONCE
+from backupd.seal.container_format import DATA_KEY_INFO, SEALED_KEY_SIZE, read_header
+from backupd.seal.container_reader import ContainerReader
+from backupd.seal.keyring import CHUNK_KEY_LABEL, CHUNK_KEY_NONCE
 
 
 @pytest.fixture

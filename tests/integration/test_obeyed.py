@@ -20,24 +20,24 @@ from fix_postgres import Database, unique
 from fix_recover import Recover
 from fix_regions import Events
 
-from backupd.catalog.ledger import listed
-from backupd.catalog.memory.census import KeyringCache
-from backupd.catalog.memory.checked import Checked
-from backupd.catalog.repository import Repository
 from backupd.clock import SystemClock
 from backupd.errors import DamageError, RefusedError, StoreGoneError, UsageError
 from backupd.model.ids import SnapshotName
-from backupd.model.stored.ledger import Restored
+from backupd.model.ledger import Restored
 from backupd.model.tenancy import Tenancy, TenancyKind
-from backupd.operations.keeper.removing.expiry import Expiry
+from backupd.operations.keeper.expire import Expiry
 from backupd.operations.restore import RestoreEnvironment, RestoreReport, RestoreRequest, restore
 from backupd.operations.verify import Scope, Tools, Verification, note_proven, verify
-from backupd.planning.deletion.proven import proven_on
-from backupd.planning.deletion.retention import RetentionPolicy
-from backupd.planning.lifecycle import commands
-from backupd.planning.lifecycle.commands import ClockDates
+from backupd.planning import lifecycle
+from backupd.planning.ledger_facts import proven_on
+from backupd.planning.lifecycle import ClockDates
+from backupd.planning.retention import RetentionPolicy
 from backupd.planning.verify import parse_share
-from backupd.seal.keys.identity import write_identity
+from backupd.repository.ledger import listed
+from backupd.repository.repository import Repository
+from backupd.repository.state.checked import Checked
+from backupd.repository.state.keyring_cache import KeyringCache
+from backupd.seal.keyfiles import write_identity
 from backupd.store.base import Store
 from backupd.store.directory import DirectoryStore
 from backupd.trace import Warned
@@ -59,7 +59,7 @@ class Reading:
     def purge(self, tenant: str) -> None:
         keeping, now = self.keeping, self.keeping.clock.now()
         keeping.book.append(
-            lambda lives: commands.erase(lives, keeping.tenant(tenant), ClockDates(now, now + 3 * DAY, now))
+            lambda lives: lifecycle.erase(lives, keeping.tenant(tenant), ClockDates(now, now + 3 * DAY, now))
         )
         keeping.purge(keeping.life(tenant))
 
@@ -165,7 +165,7 @@ def test_the_same_removal_without_the_ledger_is_damage_to_all_readers(reading: R
 def test_a_tenant_that_returned_is_restored(reading: Reading, recover: Recover) -> None:
     """Its new incarnation's segments are others, whatever the ledger says of the old ones'."""
     reading.purge("3")
-    reading.keeping.book.append(lambda lives: commands.resubscribe(lives, reading.keeping.tenant("3")))
+    reading.keeping.book.append(lambda lives: lifecycle.resubscribe(lives, reading.keeping.tenant("3")))
     reading.region.backup(reading.crowd)
     assert reading.verify().clean
     with reading.restored() as (report, database):
@@ -210,7 +210,7 @@ def test_what_is_purged_entirely_is_refused(reading: Reading) -> None:
     snapshot = region.backup(reading.crowd, label="hosted", tenancy=region.tenancy).snapshot
     now = keeping.clock.now()
     tenant = keeping.tenant(reading.crowd.name)
-    keeping.book.append(lambda lives: commands.erase(lives, tenant, ClockDates(now, now + 3 * DAY, now)))
+    keeping.book.append(lambda lives: lifecycle.erase(lives, tenant, ClockDates(now, now + 3 * DAY, now)))
     keeping.purge(keeping.life(reading.crowd.name))
     assert reading.verify().clean
     with pytest.raises(RefusedError, match="everything in snapshot"):

@@ -11,17 +11,17 @@ from doubles.faulty_store import FaultyStore, gone
 from doubles.hooked_store import HookedStore
 from fix_regions import REGION, Events
 
-from backupd.catalog.ledger import Chain, next_document, put_entry
-from backupd.catalog.repository import Repository
 from backupd.clock import SystemClock
 from backupd.errors import BackupdError, DamageError, StoreError, StoreFullError, StoreGoneError
+from backupd.model.documents import RepositoryInfo
 from backupd.model.ids import RepositoryId
-from backupd.model.instants import stamp
-from backupd.model.stored.documents import RepositoryInfo
-from backupd.model.stored.ledger import Event, Observed
+from backupd.model.ledger import Event, Observed
+from backupd.model.text import stamp
 from backupd.operations.ledger import Book, LedgerPlace
-from backupd.operations.verify.ledger import look_at_ledger
-from backupd.planning.lifecycle.lives import TenantStates
+from backupd.operations.ledger.history import look_at_ledger
+from backupd.planning.incarnations import TenantStates
+from backupd.repository.ledger import Chain, next_document, put_entry
+from backupd.repository.repository import Repository
 from backupd.seal.documents import Signer
 from backupd.store.base import Store
 from backupd.store.directory import DirectoryStore

@@ -14,15 +14,13 @@ from fix_postgres import Database, unique
 
 from backupd.errors import BusyError, SourceBusyError, SourceError, SourceGoneError
 from backupd.model.inventory import Table, TableKind, TableName
-from backupd.model.routes import Column, ForeignKeyPath, Shared
-from backupd.model.tenancy import TableRule, Tenancy, TenancyKind
-from backupd.operations.tenancy import report_tenancy
-from backupd.planning.source.ranges import BlockRange, block_ranges
-from backupd.planning.source.tenancy import map_tables
+from backupd.model.tenancy import Column, ForeignKeyPath, Shared, TableRule, Tenancy, TenancyKind
+from backupd.operations.preflight import report_tenancy
+from backupd.planning.tenancy import map_tables
 from backupd.postgres.connect import Connection, Source, connect
 from backupd.postgres.source.exported import hold, joined
 from backupd.postgres.source.inventory import read_inventory
-from backupd.postgres.source.select import select_rows
+from backupd.postgres.source.select import BlockRange, block_ranges, select_rows
 
 BY_COLUMN = Tenancy(kind=TenancyKind.COLUMN, column="tenant_id")
 

@@ -15,13 +15,13 @@ from fix_postgres import Database, unique
 
 from backupd.errors import BackupdError, SourceError, SourceGoneError
 from backupd.model.tenancy import Tenancy, TenancyKind
-from backupd.planning.source.names import NamePatterns
+from backupd.planning.tenancy import NamePatterns
+from backupd.postgres.client_programs import Client, client, find_programs, run
 from backupd.postgres.connect import Connection, Source, connect, resolved
 from backupd.postgres.schema.archive import ArchiveReader, join_archive, unpack_entries
-from backupd.postgres.schema.ddl import dump_globals, dump_schema, large_objects_command
+from backupd.postgres.schema.dump import dump_globals, dump_schema, large_objects_command
 from backupd.postgres.source.exported import ExportedSnapshot, hold
 from backupd.postgres.source.facts import SourceFacts, divide_facts, read_facts, read_sequences
-from backupd.postgres.tools import Client, client, find_programs, run
 
 NOBODYS = Tenancy(TenancyKind.NONE)
 

@@ -17,17 +17,16 @@ from fix_postgres import Database, unique
 
 from backupd.errors import SourceError
 from backupd.model.findings import Finding, Severity, errors_among
-from backupd.model.routes import Shared
-from backupd.model.tenancy import Tenancy, TenancyKind
-from backupd.planning.source.names import NamePatterns
+from backupd.model.tenancy import Shared, Tenancy, TenancyKind
+from backupd.planning.tenancy import NamePatterns
+from backupd.postgres.client_programs import client, find_programs, run
 from backupd.postgres.connect import Source, connect, resolved
-from backupd.postgres.schema.ddl import dump_globals, dump_schema, large_objects_command
+from backupd.postgres.schema.dump import dump_globals, dump_schema, large_objects_command
 from backupd.postgres.source.exported import hold
 from backupd.postgres.source.facts import read_facts, read_sequences
 from backupd.postgres.source.inventory import read_inventory
 from backupd.postgres.source.preflight import preflight
 from backupd.postgres.source.select import select_rows
-from backupd.postgres.tools import client, find_programs, run
 
 
 def findings(conninfo: str, folders: tuple[Path, ...] = ()) -> dict[str, Finding]:

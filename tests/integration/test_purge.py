@@ -14,16 +14,16 @@ from doubles.snapshots import look
 from fix_keeper import DAY, Keeping
 from fix_postgres import Database
 
-from backupd.catalog.keys import SecretKeys
 from backupd.errors import DamageError, RefusedError
 from backupd.model.ids import Pseudonym
 from backupd.model.tenancy import Tenancy, TenancyKind
-from backupd.operations.keeper.removing.purge import Purging
-from backupd.planning.lifecycle import commands
-from backupd.planning.lifecycle.commands import ClockDates
-from backupd.planning.lifecycle.lives import State
-from backupd.seal.containers.container import ContainerContext
-from backupd.seal.containers.reading import ContainerReader
+from backupd.operations.keeper.purge import Purging
+from backupd.planning import lifecycle
+from backupd.planning.incarnations import State
+from backupd.planning.lifecycle import ClockDates
+from backupd.repository.keys import SecretKeys
+from backupd.seal.container_format import ContainerContext
+from backupd.seal.container_reader import ContainerReader
 
 BY_COLUMN = Tenancy(kind=TenancyKind.COLUMN, column="tenant")
 
@@ -52,7 +52,7 @@ def files(folder: Path) -> dict[str, str]:
 def erase(keeping: Keeping, tenant: str) -> None:
     now = keeping.clock.now()
     dates = ClockDates(now, now + 3 * DAY, now)
-    keeping.book.append(lambda lives: commands.erase(lives, keeping.tenant(tenant), dates))
+    keeping.book.append(lambda lives: lifecycle.erase(lives, keeping.tenant(tenant), dates))
 
 
 def test_a_purge_takes_one_tenant_and_nothing_else(keeping: Keeping, crowd: Database) -> None:
@@ -96,7 +96,7 @@ def test_a_purged_tenant_is_not_backed_up_again_until_it_returns(keeping: Keepin
     keeping.purge(keeping.life("3"))
     again = look(region.repository, region.backup(crowd).snapshot, region.identity.secret)
     assert "3" not in {name.tenant for name in again.segments}
-    keeping.book.append(lambda lives: commands.resubscribe(lives, keeping.tenant("3")))
+    keeping.book.append(lambda lives: lifecycle.resubscribe(lives, keeping.tenant("3")))
     back = look(region.repository, region.backup(crowd).snapshot, region.identity.secret)
     assert back.of("3").pseudonym != old
     assert len(back.rows("public.note")["3"]) == 100
@@ -112,8 +112,8 @@ def test_who_is_not_due_is_not_purged(keeping: Keeping, crowd: Database) -> None
     dates = ClockDates(now, now + 180 * DAY, now + 100 * DAY)
     for prepare in (
         lambda _: [],
-        lambda lives: commands.unsubscribe(lives, keeping.tenant("3"), dates),
-        lambda lives: commands.hold(lives, keeping.tenant("3"), "CASE-1", now + 30 * DAY),
+        lambda lives: lifecycle.unsubscribe(lives, keeping.tenant("3"), dates),
+        lambda lives: lifecycle.hold(lives, keeping.tenant("3"), "CASE-1", now + 30 * DAY),
     ):
         keeping.book.append(prepare)
         before = files(region.folder / "store")

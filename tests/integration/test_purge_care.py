@@ -13,15 +13,14 @@ from fix_yard import DAY, Yard, make_yard
 
 from backupd.errors import DamageError, RefusedError
 from backupd.model.ids import ObjectName
-from backupd.model.stored.ledger import Absent, PurgeBegan
+from backupd.model.ledger import Absent, PurgeBegan
 from backupd.operations.backup import generation as generations
-from backupd.operations.backup import run as runs
-from backupd.operations.keeper.keeping import purge_due
-from backupd.operations.keeper.removing.purge import Purging
+from backupd.operations.backup import run
+from backupd.operations.keeper.purge import Purging, purge_due
 from backupd.operations.ledger import Book
-from backupd.planning.lifecycle import commands
-from backupd.planning.lifecycle.commands import ClockDates
-from backupd.planning.lifecycle.lives import LifeKey, State
+from backupd.planning import lifecycle
+from backupd.planning.incarnations import LifeKey, State
+from backupd.planning.lifecycle import ClockDates
 
 ADA = segment("uploaded", "ada")
 BOB = segment("uploaded", "bob")
@@ -30,7 +29,7 @@ BOB = segment("uploaded", "bob")
 def ask(yard: Yard, tenant: str) -> LifeKey:
     """A request to erase, due at once."""
     now, one = yard.clock.now(), yard.keeper.tags.tenant_id(tenant)
-    yard.keeper.book.append(lambda lives: commands.erase(lives, one, ClockDates(now, now + 40 * DAY, now)))
+    yard.keeper.book.append(lambda lives: lifecycle.erase(lives, one, ClockDates(now, now + 40 * DAY, now)))
     return yard.keeper.book.lives.current(one).key
 
 
@@ -53,7 +52,7 @@ def test_a_wrong_clock_does_not_begin_a_purge(yard: Yard) -> None:
     yard.backup(1, "ada")
     now, ada = yard.clock.now(), yard.keeper.tags.tenant_id("ada")
     dates = ClockDates(now, now + 180 * DAY, now + 20 * DAY)
-    yard.keeper.book.append(lambda lives: commands.unsubscribe(lives, ada, dates))
+    yard.keeper.book.append(lambda lives: lifecycle.unsubscribe(lives, ada, dates))
     yard.clock.by = 30 * DAY
     with Purging(yard.keeper) as purging, pytest.raises(RefusedError, match="clock of store 'disk'"):
         purging.purge(LifeKey(ada, 1))
@@ -167,13 +166,13 @@ def test_what_only_the_stores_snapshots_hold_is_looked_for(yard: Yard) -> None:
 def test_a_run_cut_off_behind_its_keyring_goes_on_after_a_purge(yard: Yard) -> None:
     """The keyring the node does not know to be published has lost a line since; the next run leaves it alone."""
     now = datetime.now(UTC)
-    real = runs.Index.keyring_published
+    real = run.Index.keyring_published
     try:
-        runs.Index.keyring_published = lambda *_: (_ for _ in ()).throw(KeyboardInterrupt)  # type: ignore[assignment, method-assign]
+        run.Index.keyring_published = lambda *_: (_ for _ in ()).throw(KeyboardInterrupt)  # type: ignore[assignment, method-assign]
         with pytest.raises(KeyboardInterrupt):
             yard.begin(now, {ADA: [b"a\n"], BOB: [b"b\n"]})
     finally:
-        runs.Index.keyring_published = real  # type: ignore[method-assign]
+        run.Index.keyring_published = real  # type: ignore[method-assign]
     ask(yard, "ada")
     purge(yard)
     made = yard.begin(now, {BOB: [b"b\n"]})
@@ -212,7 +211,7 @@ def test_a_tenant_that_returns_adds_nothing_to_what_a_late_run_left_of_its_old_l
     yard.store.before = lambda *_: None
     assert purging
     old = {segment_ for segment_, name in yard.owners.items() if name == ADA}
-    yard.keeper.book.append(lambda lives: commands.resubscribe(lives, key.tenant))
+    yard.keeper.book.append(lambda lives: lifecycle.resubscribe(lives, key.tenant))
     made = yard.begin(now, {ADA: [b"a\n"], BOB: [b"b\n"]})
     assert made.snapshot is not None
     (new,) = {segment_ for segment_, name in yard.owners.items() if name == ADA} - old

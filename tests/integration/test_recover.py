@@ -20,11 +20,11 @@ from doubles.small_repository import Content, Rows, SmallRepository, facts
 from fix_recover import SCRIPT, Recover
 
 from backupd.model import known_keys
-from backupd.model.stored.documents import encode_body
+from backupd.model.documents import encode_body
 from backupd.model.tenancy import SegmentName
 from backupd.seal import suite
 from backupd.seal.documents import Signer
-from backupd.seal.keys.identity import write_identity
+from backupd.seal.keyfiles import write_identity
 from backupd.seal.suite import signer_fingerprint
 from backupd.store.directory import DirectoryStore
 

@@ -12,7 +12,7 @@ from doubles.small_repository import Content, Rows, SmallRepository, facts
 from fix_recover import Recover
 
 from backupd.model.tenancy import SegmentName
-from backupd.seal.keys.identity import write_identity
+from backupd.seal.keyfiles import write_identity
 from backupd.seal.suite import signer_fingerprint
 from backupd.store.directory import DirectoryStore
 

@@ -15,7 +15,7 @@ from fix_recover import Recover
 from fix_regions import Region
 
 from backupd.model.tenancy import TableRule, Tenancy, TenancyKind
-from backupd.seal.keys.identity import write_identity
+from backupd.seal.keyfiles import write_identity
 
 
 def recovered(region: Region, recover: Recover, *more: str) -> Path:

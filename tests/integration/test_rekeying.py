@@ -14,19 +14,19 @@ from fix_clock import FAR
 from fix_regions import REGION
 from fix_yard import DAY, Shifted, Yard, make_yard
 
-from backupd.catalog.memory.checked import Checked
-from backupd.catalog.repository import Repository
 from backupd.errors import BusyError, DamageError, KeyRefusedError, StoreGoneError
 from backupd.model.ids import ObjectName
-from backupd.model.stored.ledger import RekeyBegan, Rekeyed
-from backupd.operations.keeper.keeping import purge_due
-from backupd.operations.keeper.rekeying import Rekeying, look_at_recipients, rekey
-from backupd.operations.keeper.values import Keeper
+from backupd.model.ledger import RekeyBegan, Rekeyed
+from backupd.operations.keeper.purge import purge_due
+from backupd.operations.keeper.rekey import Rekeying, look_at_recipients, rekey
+from backupd.operations.keeper.types import Keeper
 from backupd.operations.ledger import Book, LedgerPlace
 from backupd.operations.verify import Scope, Tools, verify
-from backupd.planning.lifecycle import commands
-from backupd.planning.lifecycle.commands import ClockDates
+from backupd.planning import lifecycle
+from backupd.planning.lifecycle import ClockDates
 from backupd.planning.verify import parse_share
+from backupd.repository.repository import Repository
+from backupd.repository.state.checked import Checked
 from backupd.seal import suite
 from backupd.store.directory import DirectoryStore
 
@@ -63,7 +63,7 @@ def run(yard: Yard, *pairs: suite.KeyPair, identity: suite.KeyPair | None = None
 
 def erase(yard: Yard, tenant: str) -> None:
     now, one = datetime.now(UTC), yard.keeper.tags.tenant_id(tenant)
-    yard.keeper.book.append(lambda lives: commands.erase(lives, one, ClockDates(now, now + 40 * DAY, now)))
+    yard.keeper.book.append(lambda lives: lifecycle.erase(lives, one, ClockDates(now, now + 40 * DAY, now)))
 
 
 def findings(yard: Yard) -> list[str]:
@@ -227,7 +227,7 @@ def test_a_stale_keyring_is_an_alarm(yard: Yard) -> None:
 
 def test_a_keyring_that_was_sealed_to_a_stranger_stops_the_keeper(yard: Yard) -> None:
     """Recipients that no rekeying ever named."""
-    from backupd.seal.keys.opening import with_wraps
+    from backupd.seal.keyring import with_wraps
 
     crowd(yard)
     assert purge_due(yard.keeper).errors == {}

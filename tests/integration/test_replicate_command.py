@@ -9,8 +9,8 @@ from doubles.sshd import Account
 from fix_nodes import NodeFolder
 from fix_postgres import Database, unique
 
-from backupd.seal.keys import identity
-from backupd.seal.keys.signing import write_signer
+from backupd.seal import keyfiles
+from backupd.seal.keyfiles import write_signer
 
 FAR = """
 [stores.far]
@@ -37,7 +37,7 @@ def with_store(node: NodeFolder, account: Account) -> None:
     )
     config.write_text(text)
     (node.folder / "passphrase").write_text("a passphrase\n")
-    identity.write_identity(node.folder / "ops.identity", "ops", node.pair, "a passphrase")
+    keyfiles.write_identity(node.folder / "ops.identity", "ops", node.pair, "a passphrase")
 
 
 def test_a_store_added_later_stands_alone(

@@ -18,20 +18,20 @@ from fix_clock import FAR
 from fix_regions import REGION
 from fix_yard import DAY, Shifted, make_yard
 
-from backupd.catalog.memory.checked import Checked
-from backupd.catalog.repository import Repository
 from backupd.errors import BackupdError, RefusedError, StoreGoneError
 from backupd.model.ids import ObjectName
-from backupd.model.stored.ledger import Replicated
-from backupd.operations.keeper.keeping import purge_due
-from backupd.operations.keeper.rekeying import rekey
-from backupd.operations.keeper.values import Keeper
+from backupd.model.ledger import Replicated
+from backupd.operations.keeper.purge import purge_due
+from backupd.operations.keeper.rekey import rekey
+from backupd.operations.keeper.types import Keeper
 from backupd.operations.ledger import Book, LedgerPlace
 from backupd.operations.replication import Copying, Replication, replicate
 from backupd.operations.verify import Scope, Tools, verify
-from backupd.planning.lifecycle import commands
-from backupd.planning.lifecycle.commands import ClockDates
+from backupd.planning import lifecycle
+from backupd.planning.lifecycle import ClockDates
 from backupd.planning.verify import parse_share
+from backupd.repository.repository import Repository
+from backupd.repository.state.checked import Checked
 from backupd.seal import suite
 from backupd.store.directory import DirectoryStore
 
@@ -84,7 +84,7 @@ class Pair:
 
     def erase(self, tenant: str) -> None:
         now, one = datetime.now(UTC), self.yard.keeper.tags.tenant_id(tenant)
-        self.yard.keeper.book.append(lambda lives: commands.erase(lives, one, ClockDates(now, now + 40 * DAY, now)))
+        self.yard.keeper.book.append(lambda lives: lifecycle.erase(lives, one, ClockDates(now, now + 40 * DAY, now)))
 
     def rival(self) -> Keeper:
         """Another machine that keeps the same stores."""
@@ -164,7 +164,7 @@ def test_what_expired_is_not_copied(pair: Pair) -> None:
 
 
 def expiry_of(store: str, name: str) -> object:
-    from backupd.model.stored.ledger import ExpiryBegan
+    from backupd.model.ledger import ExpiryBegan
 
     return ExpiryBegan(store=store, snapshots=[name])
 

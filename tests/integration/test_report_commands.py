@@ -19,10 +19,11 @@ from backupd.clock import SystemClock
 from backupd.config.load import load
 from backupd.errors import RefusedError
 from backupd.model.ids import DrillId, RegionName
-from backupd.model.instants import compact, stamp
-from backupd.model.stored.report import CheckName, Objectives, Report
+from backupd.model.report import CheckName, Objectives, Report
+from backupd.model.text import compact, stamp
 from backupd.operations.reports import publish_report
-from backupd.seal.keys.signing import Signer, write_signer
+from backupd.seal.documents import Signer
+from backupd.seal.keyfiles import write_signer
 from backupd.trace import NoTrace, Warned
 from backupd.wiring.context import Context
 from backupd.wiring.drill import open_report_desk

@@ -31,7 +31,7 @@ from backupd.errors import (
     UsageError,
 )
 from backupd.model.tenancy import Tenancy, TenancyKind
-from backupd.postgres.target.naming import temporary_name
+from backupd.postgres.schema.statements import temporary_name
 from backupd.seal import suite
 from backupd.trace import Event, PhaseStarted, Warned
 
@@ -238,7 +238,7 @@ class Ending:
 _KILLED = """
 import os, signal, sys
 sys.path[:0] = {path!r}
-from backupd.catalog.repository import Repository
+from backupd.repository.repository import Repository
 from backupd.clock import SystemClock
 from backupd.operations.restore import RestoreRequest, World, restore
 from backupd.postgres.connect import Source

@@ -18,10 +18,9 @@ from fix_regions import Region
 from test_recover_loads import everything, follow, recovered, tenants  # noqa: F401  # a fixture among them
 
 from backupd.errors import RefusedError, SpoolFullError
-from backupd.operations.restore import RestoreReport
-from backupd.operations.restore.files import folder as folders
-from backupd.operations.restore.files.folder import TEMPORARY, leftovers
-from backupd.planning.restoring.selection import Selection
+from backupd.operations.restore import RestoreReport, files
+from backupd.operations.restore.files import TEMPORARY, leftovers
+from backupd.planning.selection import Selection
 
 Written = Callable[..., tuple[Path, RestoreReport]]
 
@@ -121,7 +120,7 @@ def test_what_fails_leaves_nothing(
         region.restore(tenants.server, "", folder=tmp_path / "no" / "parent")
     target = tmp_path / "new"
     with monkeypatch.context() as patched:
-        patched.setattr(folders.shutil, "disk_usage", lambda _: type("U", (), {"free": 5 << 20}))
+        patched.setattr(files.shutil, "disk_usage", lambda _: type("U", (), {"free": 5 << 20}))
         with pytest.raises(SpoolFullError, match="there are 5 MiB left"):
             region.restore(tenants.server, "", folder=target)
 
@@ -129,7 +128,7 @@ def test_what_fails_leaves_nothing(
         raise OSError(28, "No space left on device")
 
     with monkeypatch.context() as patched:
-        patched.setattr(folders.os, "fsync", full)
+        patched.setattr(files.os, "fsync", full)
         with pytest.raises(SpoolFullError, match="full"):
             region.restore(tenants.server, "", folder=target)
     assert {path.name for path in tmp_path.iterdir()} == before
@@ -142,7 +141,7 @@ def test_what_a_killed_restore_leaves_is_known(tmp_path: Path) -> None:
     assert [path.name for path in leftovers(tmp_path)] == [f"{TEMPORARY}0123abcd"]
     held = os.open(tmp_path / f"{TEMPORARY}0123abcd", os.O_RDONLY)
     try:
-        folders.fcntl.flock(held, folders.fcntl.LOCK_EX)
+        files.fcntl.flock(held, files.fcntl.LOCK_EX)
         assert leftovers(tmp_path) == []
     finally:
         os.close(held)

@@ -16,10 +16,10 @@ from fix_regions import CLASSES, Region
 from backupd.errors import BrokenKeysError
 from backupd.model.tenancy import TableRule, Tenancy, TenancyKind
 from backupd.operations.restore import RestoreReport
-from backupd.planning.lifecycle import commands
-from backupd.planning.lifecycle.commands import ClockDates
-from backupd.planning.restoring.selection import Selection
-from backupd.seal.keys.identity import write_identity
+from backupd.planning import lifecycle
+from backupd.planning.lifecycle import ClockDates
+from backupd.planning.selection import Selection
+from backupd.seal.keyfiles import write_identity
 
 TENANCY = Tenancy(
     kind=TenancyKind.COLUMN,
@@ -110,7 +110,7 @@ def test_a_purged_tenant_whose_rows_were_referred_to(
     keeping.region.tenancy = TENANCY
     keeping.region.backup(database)
     now = keeping.clock.now()
-    keeping.book.append(lambda lives: commands.erase(lives, keeping.tenant("2"), ClockDates(now, now + 3 * DAY, now)))
+    keeping.book.append(lambda lives: lifecycle.erase(lives, keeping.tenant("2"), ClockDates(now, now + 3 * DAY, now)))
     keeping.purge(keeping.life("2"))
     with pytest.raises(BrokenKeysError, match="2 foreign keys cannot hold"):
         restoring(pg17)

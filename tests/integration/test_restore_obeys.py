@@ -14,14 +14,14 @@ from fix_keeper import DAY, Keeping
 from fix_postgres import Database
 from fix_regions import Events
 
-from backupd.catalog.repository import Repository
 from backupd.clock import SystemClock
 from backupd.errors import UsageError
 from backupd.model.tenancy import Tenancy, TenancyKind
 from backupd.operations.restore import RestoreEnvironment
 from backupd.operations.restore.region import RegionContents, find_databases
-from backupd.planning.lifecycle import commands
-from backupd.planning.lifecycle.commands import ClockDates
+from backupd.planning import lifecycle
+from backupd.planning.lifecycle import ClockDates
+from backupd.repository.repository import Repository
 
 LABELS = {"app": False, "hosted": True, "never": False}
 
@@ -44,7 +44,7 @@ def crowd(keeping: Keeping, pg17: Server, make_database: Callable[..., Database]
 def purge(keeping: Keeping, tenant: str) -> None:
     now = keeping.clock.now()
     keeping.book.append(
-        lambda lives: commands.erase(lives, keeping.tenant(tenant), ClockDates(now, now + 3 * DAY, now))
+        lambda lives: lifecycle.erase(lives, keeping.tenant(tenant), ClockDates(now, now + 3 * DAY, now))
     )
     keeping.purge(keeping.life(tenant))
 

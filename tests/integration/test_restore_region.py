@@ -18,7 +18,7 @@ from doubles.postgres import Server, running
 from fix_nodes import BY_COLUMN, NodeFolder
 from fix_postgres import Database
 
-from backupd.seal.keys.identity import write_identity
+from backupd.seal.keyfiles import write_identity
 
 TENANT = "Zebrafish"
 """Part of every tenant's name, and of its database's: nothing printed may hold it."""

@@ -13,16 +13,15 @@ from doubles.postgres import Server
 from fix_postgres import Database
 from fix_regions import CLASSES, Region
 
-from backupd.catalog.repository import Repository
 from backupd.cli.commands.restore.clean import drop_unfinished
 from backupd.clock import SystemClock
 from backupd.errors import UsageError
 from backupd.model.tenancy import ClassPolicy, TableRule, Tenancy, TenancyKind
 from backupd.operations.restore import RestoreEnvironment, RestoreRequest
-from backupd.operations.restore.paper.previewing import preview
-from backupd.operations.restore.paper.rates import Rates
-from backupd.planning.restoring.selection import Selection
-from backupd.postgres.target.naming import TEMPORARY
+from backupd.operations.restore.preview import Rates, preview
+from backupd.planning.selection import Selection
+from backupd.postgres.schema.statements import TEMPORARY
+from backupd.repository.repository import Repository
 
 TENANCY = Tenancy(
     kind=TenancyKind.COLUMN,

@@ -9,14 +9,14 @@ import pytest
 from fix_yard import DAY, make_yard
 
 from backupd.errors import DamageError, RefusedError, UsageError
-from backupd.model.stored.attestation import RETIRED
-from backupd.operations.attestation.checking import verify_attestation
-from backupd.operations.attestation.issuing import attest
-from backupd.operations.keeper.removing.purge import Purging
-from backupd.operations.ledger.retiring import retire
+from backupd.model.attestation import RETIRED
+from backupd.operations.attestation.issue import attest
+from backupd.operations.attestation.verify import verify_attestation
+from backupd.operations.keeper.purge import Purging
+from backupd.operations.ledger.check import retire
 from backupd.operations.tenants.changes import TenantDesk, erase
-from backupd.planning.deletion.window import DeletionBudget
-from backupd.planning.lifecycle.lives import LifeKey, State
+from backupd.planning.deadlines import DeletionBudget
+from backupd.planning.incarnations import LifeKey, State
 from backupd.store.directory import DirectoryStore
 
 BUDGET = DeletionBudget(*[timedelta(days=n) for n in (180, 90, 0, 1, 8, 1, 7, 30, 1)])
@@ -70,7 +70,7 @@ def test_an_attestation_cannot_leave_a_retired_store_out(half):
     """The ledger tells of it."""
     import msgspec
 
-    from backupd.model.stored.attestation import encode_attestation
+    from backupd.model.attestation import encode_attestation
 
     yard, key = half
     retire(yard.keeper.book, yard.keeper.stores, "far", "OPS-311")

@@ -20,7 +20,7 @@ from doubles.postgres import Server
 from fix_postgres import Database
 
 from backupd.errors import ConfigError, RefusedError, SourceBusyError, SourceError, SpoolFullError
-from backupd.operations.drill.guard import require_apart
+from backupd.operations.drill.server import require_apart
 from backupd.postgres.connect import Source, connect
 from backupd.postgres.failures import translate
 from backupd.postgres.scratch.cluster import ClusterSpec, memory_settings, reap, scratch_cluster

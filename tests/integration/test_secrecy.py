@@ -15,7 +15,7 @@ from doubles.processes import arguments, descendants, environment
 from fix_nodes import NodeFolder
 from fix_postgres import Database, unique
 
-from backupd.seal.keys import identity
+from backupd.seal import keyfiles
 
 WORD = "Zyxomma"
 """In every value that must not show, and in nothing else."""
@@ -135,7 +135,7 @@ def secretive(
     (node.node / "backupd.toml").write_text(config)
     (node.folder / "pass").write_text(PASSPHRASE + "\n")
     (node.folder / "pass").chmod(0o600)
-    identity.write_identity(node.folder / "ops.identity", "ops", node.pair, PASSPHRASE)
+    keyfiles.write_identity(node.folder / "ops.identity", "ops", node.pair, PASSPHRASE)
     watcher = Watcher(node)
     watcher.database, watcher.reader = database, reader
     watcher.run("init", "be")

@@ -13,15 +13,15 @@ import pytest
 from doubles.likeness import contents
 from fix_postgres import unique
 
-from backupd.catalog.repository import Repository
 from backupd.clock import SystemClock
 from backupd.errors import StoreError
 from backupd.model.ids import ObjectName
 from backupd.operations.restore import RestoreEnvironment, RestoreRequest, restore
 from backupd.postgres.connect import Source
-from backupd.seal.keys.signing import write_signer
-from backupd.store.decorators.handing import HandoffStore
+from backupd.repository.repository import Repository
+from backupd.seal.keyfiles import write_signer
 from backupd.store.directory import DirectoryStore
+from backupd.store.handoff import HandoffStore
 from backupd.store.probe import probe
 from backupd.store.sftp import open_sftp, wire
 from backupd.store.sftp.session import granted, handle_of

@@ -11,10 +11,10 @@ from fix_postgres import Database, unique
 
 from backupd.errors import RefusedError
 from backupd.postgres.connect import Source
+from backupd.postgres.schema.statements import temporary_name
 from backupd.postgres.target import database as databases
-from backupd.postgres.target import finishing, session
-from backupd.postgres.target.naming import temporary_name
-from backupd.postgres.target.schema import DatabaseSql
+from backupd.postgres.target import finish, session
+from backupd.postgres.target.pg_restore import DatabaseSql
 
 _PROPERTIES = """
 SELECT pg_get_userbyid(datdba), datconnlimit, shobj_description(oid, 'pg_database'),
@@ -121,8 +121,8 @@ def test_missing_roles_are_made_and_others_left_alone(server: Server, make_role:
     script = _SCRIPT.format(there=quoted(there), new=quoted(new), member=quoted(member))
     try:
         with session.connect(Source(server.conninfo()), "postgres") as connection:
-            assert finishing.create_roles(connection, [script]) == 2
-            assert finishing.create_roles(connection, [script]) == 0
+            assert finish.create_roles(connection, [script]) == 2
+            assert finish.create_roles(connection, [script]) == 0
         found = server.sql(
             "postgres",
             "SELECT rolname, rolsuper, rolcreatedb, rolcanlogin, rolconfig, shobj_description(oid, 'pg_authid') "

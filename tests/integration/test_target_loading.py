@@ -11,9 +11,9 @@ from doubles.postgres import Server
 from fix_postgres import Database
 
 from backupd.errors import DamageError, SourceError
-from backupd.planning.restoring.restore import TablePlan
+from backupd.planning.restore import TablePlan
 from backupd.postgres.connect import Source
-from backupd.postgres.target.loading import Loader
+from backupd.postgres.target.load import Loader
 
 SECRET = "hidden-marker"
 

@@ -15,17 +15,17 @@ from doubles.postgres import Server
 from fix_postgres import Database
 
 from backupd.errors import DamageError, RefusedError, SourceError
+from backupd.postgres.client_programs import Client
 from backupd.postgres.connect import Source
 from backupd.postgres.schema.archive import ArchiveReader, pack_entry
-from backupd.postgres.target import finishing, session
-from backupd.postgres.target.schema import (
+from backupd.postgres.target import finish, session
+from backupd.postgres.target.pg_restore import (
     fitting_programs,
     joined_schema,
     pg_restore_for,
     restore_large_objects,
     restore_section,
 )
-from backupd.postgres.tools import Client
 
 SECRET = "hidden-marker"
 
@@ -143,9 +143,9 @@ def test_the_databases_own_triggers_do_not_fire(database: Database) -> None:
     )
     before = database.sql("SELECT count(*) FROM public.fired")
     with session.connect(source_of(database), database.name) as connection:
-        finishing.quiet_triggers(connection)
-        finishing.refresh(connection, [("public", "m"), ("public", "n")])
-        finishing.analyze(connection)
+        finish.quiet_triggers(connection)
+        finish.refresh(connection, [("public", "m"), ("public", "n")])
+        finish.analyze(connection)
     assert database.sql("SELECT two FROM public.n") == [(2,)]
     assert database.sql("SELECT count(*) FROM public.fired") == before
 
@@ -159,7 +159,7 @@ def test_a_view_that_cannot_be_refreshed_is_told_by_its_place(database: Database
         pytest.raises(SourceError, match="at materialized view 1 of 1") as caught,
         session.connect(source_of(database), database.name) as connection,
     ):
-        finishing.refresh(connection, [("public", SECRET)])
+        finish.refresh(connection, [("public", SECRET)])
     assert SECRET not in "".join(traceback.format_exception(caught.value)) + caught.value.hint
 
 
@@ -171,7 +171,7 @@ def test_sequences_get_their_values(database: Database) -> None:
     values[0] = ("public", "s0 %I", 2**63 - 1, True)
     values[1] = ("public", "s1 %I", -(2**63), False)
     with session.connect(source_of(database), database.name) as connection:
-        finishing.set_sequences(connection, values)
+        finish.set_sequences(connection, values)
     for place in (0, 1, 2, 1202):
         _, name, last, called = values[place]
         assert database.sql(f'SELECT last_value, is_called FROM public."{name}"') == [(last, called)]

@@ -10,13 +10,11 @@ from fix_postgres import Database
 from fix_regions import Region
 
 from backupd.errors import ConfigError, UnmappedError
-from backupd.model.routes import TenancyMap
-from backupd.model.tenancy import ClassPolicy, TableRule, Tenancy, TenancyKind
-from backupd.operations.contact import look_at_source
-from backupd.operations.tenancy import report_tenancy
-from backupd.planning.source.tenancy import map_tables, require_mapped, tenant_columns
+from backupd.model.tenancy import ClassPolicy, TableRule, Tenancy, TenancyKind, TenancyMap
+from backupd.operations.preflight import look_at_source, report_tenancy
+from backupd.planning.tenancy import map_tables, require_mapped, tenant_columns
 from backupd.postgres.connect import Source, connect
-from backupd.postgres.lifecycle import read_tenant_dates
+from backupd.postgres.lifecycle_query import read_tenant_dates
 from backupd.postgres.source.inventory import read_inventory
 
 CLASSES = {"uploaded": ClassPolicy.STANDARD, "session": ClassPolicy.NEVER}

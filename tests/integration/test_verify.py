@@ -15,13 +15,13 @@ from doubles.faulty_store import FaultyStore
 from doubles.small_repository import Content, Rows, SmallRepository, facts
 from fix_clock import TickingClock
 
-from backupd.catalog import layout
-from backupd.catalog.memory.checked import Checked
-from backupd.catalog.repository import Repository
 from backupd.errors import KeyRefusedError, StoreGoneError
-from backupd.model.stored.manifest import SegmentEntry
+from backupd.model.manifest import SegmentEntry
 from backupd.model.tenancy import SegmentName
 from backupd.operations.verify import Scope, Tools, Verification, verify
+from backupd.repository import layout
+from backupd.repository.repository import Repository
+from backupd.repository.state.checked import Checked
 from backupd.seal import suite
 from backupd.store.directory import DirectoryStore
 

@@ -12,12 +12,12 @@ from doubles.hooked_store import HookedStore
 from doubles.small_repository import TAGS, Content, Rows, SmallRepository
 from fix_clock import TickingClock
 
-from backupd.catalog.ledger import listed
-from backupd.catalog.memory.checked import Checked
-from backupd.catalog.repository import Repository
-from backupd.model.stored.ledger import ClassExpired, ExpiryBegan
+from backupd.model.ledger import ClassExpired, ExpiryBegan
 from backupd.model.tenancy import SegmentName
 from backupd.operations.verify import Scope, Tools, Verification, verify
+from backupd.repository.ledger import listed
+from backupd.repository.repository import Repository
+from backupd.repository.state.checked import Checked
 from backupd.store.base import Store
 from backupd.store.directory import DirectoryStore
 

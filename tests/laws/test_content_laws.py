@@ -9,9 +9,9 @@ from doubles.segments import HandmadeSegment, sha256
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from backupd.catalog.reading.blocks import Blocks
-from backupd.catalog.reading.containers import ContainerCache
-from backupd.catalog.reading.content import Content, ContentReader, ExpectedBytes
+from backupd.repository.blocks import Blocks
+from backupd.repository.containers import ContainerCache
+from backupd.repository.content import Content, ContentReader, ExpectedBytes
 from backupd.store.directory import DirectoryStore
 
 CHUNKS = st.binary(min_size=1, max_size=40)

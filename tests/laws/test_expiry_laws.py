@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from backupd.model.ids import ClassTag, GenerationId, ObjectHash, ObjectName, Pseudonym, SnapshotName
-from backupd.planning.deletion.expiry import (
+from backupd.planning.expiry import (
     ExpiryLimits,
     Item,
     Recorded,

@@ -10,14 +10,14 @@ from doubles.memory_store import Fuse, Killed, Line, MachineClock, MemoryStore, 
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from backupd.catalog.layout import entry_name
-from backupd.catalog.ledger import Chain, next_document, read_chain
 from backupd.errors import DamageError, StoreGoneError
 from backupd.model.ids import RegionName, RepositoryId, TenantId
-from backupd.model.instants import stamp
-from backupd.model.stored.ledger import Event, Held, Observed
+from backupd.model.ledger import Event, Held, Observed
+from backupd.model.text import stamp
 from backupd.operations.ledger import Book, LedgerPlace
-from backupd.planning.lifecycle.lives import TenantStates
+from backupd.planning.incarnations import TenantStates
+from backupd.repository.layout import entry_name
+from backupd.repository.ledger import Chain, next_document, read_chain
 from backupd.seal.documents import Signer
 
 REGION, REPOSITORY = RegionName("be"), RepositoryId("ab" * 16)

@@ -10,8 +10,7 @@ from hypothesis import strategies as st
 
 from backupd.errors import RefusedError
 from backupd.model.ids import GenerationId, Pseudonym, RegionName, RepositoryId, TenantId
-from backupd.model.instants import stamp
-from backupd.model.stored.ledger import (
+from backupd.model.ledger import (
     Absent,
     Attested,
     Cleared,
@@ -27,9 +26,10 @@ from backupd.model.stored.ledger import (
     Shredded,
     Unsubscribed,
 )
-from backupd.planning.lifecycle import commands
-from backupd.planning.lifecycle.commands import ClockDates
-from backupd.planning.lifecycle.lives import LifeKey, State, TenantStates, fold
+from backupd.model.text import stamp
+from backupd.planning import lifecycle
+from backupd.planning.incarnations import LifeKey, State, TenantStates, fold
+from backupd.planning.lifecycle import ClockDates
 
 DAY = timedelta(days=1)
 START = datetime(2030, 1, 1, tzinfo=UTC)
@@ -71,18 +71,18 @@ def purge(tenant: TenantId, scope: str, number: int) -> Command:
 
 spoken: st.SearchStrategy[tuple[int, Command]] = st.one_of(
     st.builds(
-        lambda t, s, d: (d, lambda lives: commands.unsubscribe(lives, t, dates(d, 40, 20), s)), tenants, scopes, days
+        lambda t, s, d: (d, lambda lives: lifecycle.unsubscribe(lives, t, dates(d, 40, 20), s)), tenants, scopes, days
     ),
-    st.builds(lambda t, s, d: (d, lambda lives: commands.erase(lives, t, dates(d, 40, 1), s)), tenants, scopes, days),
-    st.builds(lambda t, s, d: (d, lambda lives: commands.resubscribe(lives, t, s)), tenants, scopes, days),
+    st.builds(lambda t, s, d: (d, lambda lives: lifecycle.erase(lives, t, dates(d, 40, 1), s)), tenants, scopes, days),
+    st.builds(lambda t, s, d: (d, lambda lives: lifecycle.resubscribe(lives, t, s)), tenants, scopes, days),
     st.builds(
-        lambda t, to, d: (d, lambda lives: commands.move(lives, t, dates(d, 40, 20), to)),
+        lambda t, to, d: (d, lambda lives: lifecycle.move(lives, t, dates(d, 40, 20), to)),
         tenants,
         st.sampled_from(["nl", "de"]),
         days,
     ),
-    st.builds(lambda t, r, d: (d, lambda lives: commands.hold(lives, t, r, at(d + 90))), tenants, references, days),
-    st.builds(lambda t, r, d: (d, lambda lives: commands.release(lives, t, r, at(d + 7))), tenants, references, days),
+    st.builds(lambda t, r, d: (d, lambda lives: lifecycle.hold(lives, t, r, at(d + 90))), tenants, references, days),
+    st.builds(lambda t, r, d: (d, lambda lives: lifecycle.release(lives, t, r, at(d + 7))), tenants, references, days),
     st.builds(lambda t, s, d: (d, purge(t, s, d)), tenants, scopes, days),
 )
 histories = st.lists(spoken, max_size=14).map(lambda told: sorted(told, key=lambda one: one[0]))
@@ -232,13 +232,13 @@ def test_a_request_to_erase_is_heard_behind_a_release(released: int, asked: int)
     """A hold that ends leaves time to purge; a tenant that asks to be erased need not wait for it."""
     lives = fold(
         [
-            entry(1, 0, *commands.unsubscribe(TenantStates(), ADA, dates(0, 40, 20))),
+            entry(1, 0, *lifecycle.unsubscribe(TenantStates(), ADA, dates(0, 40, 20))),
             entry(2, 0, Held(tenant=ADA, hold="CASE-1", review=stamp(at(90)))),
             entry(3, released, Released(tenant=ADA, hold="CASE-1", due=stamp(at(released + 30)))),
         ]
     )
     day = released + asked
-    events = commands.erase(lives, ADA, dates(day, 40, 1))
+    events = lifecycle.erase(lives, ADA, dates(day, 40, 1))
     after = fold([entry(4, day, *events)], lives)
     life, was = after.current(ADA), lives.current(ADA)
     assert after.purge_by(life) == min(at(day + 1), lives.purge_by(was))
@@ -247,9 +247,9 @@ def test_a_request_to_erase_is_heard_behind_a_release(released: int, asked: int)
 
 def test_a_move_elsewhere_is_told() -> None:
     """The region a tenant moves to can be corrected; the dates stay those of the first move."""
-    lives = fold([entry(1, 0, *commands.move(TenantStates(), ADA, dates(0, 40, 20), "nl"))])
-    assert commands.move(lives, ADA, dates(3, 40, 20), "nl") == []
-    after = fold([entry(2, 3, *commands.move(lives, ADA, dates(3, 40, 20), "de"))], lives)
+    lives = fold([entry(1, 0, *lifecycle.move(TenantStates(), ADA, dates(0, 40, 20), "nl"))])
+    assert lifecycle.move(lives, ADA, dates(3, 40, 20), "nl") == []
+    after = fold([entry(2, 3, *lifecycle.move(lives, ADA, dates(3, 40, 20), "de"))], lives)
     clock, first = after.current(ADA).clock, lives.current(ADA).clock
     assert clock is not None
     assert first is not None
@@ -258,6 +258,6 @@ def test_a_move_elsewhere_is_told() -> None:
 
 def test_a_hold_with_a_new_review_keeps_what_it_kept() -> None:
     """The review moves; the instant the hold began, which says what it keeps, does not."""
-    lives = fold([entry(1, 0, *commands.hold(TenantStates(), ADA, "CASE-1", at(30)))])
-    after = fold([entry(2, 20, *commands.hold(lives, ADA, "CASE-1", at(60)))], lives)
+    lives = fold([entry(1, 0, *lifecycle.hold(TenantStates(), ADA, "CASE-1", at(30)))])
+    after = fold([entry(2, 20, *lifecycle.hold(lives, ADA, "CASE-1", at(60)))], lives)
     assert (after.holds[ADA, "CASE-1"].since, after.holds[ADA, "CASE-1"].review) == (at(0), at(60))

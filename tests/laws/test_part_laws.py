@@ -9,16 +9,9 @@ from doubles.segments import HandmadeSegment
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from backupd.catalog.parts import encode_entries, read_entries
-from backupd.catalog.reading.containers import ContainerCache
-from backupd.model.stored.manifest import (
-    LINE_LIMIT,
-    Entry,
-    FactsEntry,
-    FileEntry,
-    SequencesEntry,
-    TableEntry,
-)
+from backupd.model.manifest import LINE_LIMIT, Entry, FactsEntry, FileEntry, SequencesEntry, TableEntry
+from backupd.repository.containers import ContainerCache
+from backupd.repository.parts import encode_entries, read_entries
 from backupd.store.directory import DirectoryStore
 
 NAMES = st.text(min_size=1, max_size=63)

@@ -11,7 +11,7 @@ from doubles.lifecycle_world import REGION, World
 from doubles.memory_store import Fuse, Line
 from doubles.quick_writer import segment
 
-from backupd.operations.keeper.keeping import purge_due
+from backupd.operations.keeper.purge import purge_due
 from backupd.operations.ledger import Book
 
 

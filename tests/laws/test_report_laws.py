@@ -10,11 +10,19 @@ from doubles.reports import START, WEEK, chained, sample
 from hypothesis import given
 from hypothesis import strategies as st
 
-from backupd.model.instants import stamp
-from backupd.model.stored.ledger import Drilled
-from backupd.model.stored.report import CheckName, decode_report, encode_report, every_check, verdict_of
-from backupd.planning.reports.chain import Filed, chain_faults, in_order, ledger_faults
-from backupd.planning.reports.population import GRACE, Period, Timetable, population
+from backupd.model.ledger import Drilled
+from backupd.model.report import CheckName, decode_report, encode_report, every_check, verdict_of
+from backupd.model.text import stamp
+from backupd.planning.drill_reports import (
+    GRACE,
+    Filed,
+    Period,
+    Timetable,
+    chain_faults,
+    in_order,
+    ledger_faults,
+    population,
+)
 
 CHAIN = chained(*(sample(number) for number in range(8)))
 TOLD = [

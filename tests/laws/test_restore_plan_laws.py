@@ -7,9 +7,9 @@ from collections import Counter
 from hypothesis import given
 from hypothesis import strategies as st
 
-from backupd.model.stored.documents import LedgerHead, Record, Totals
-from backupd.model.stored.manifest import FileEntry, TableEntry
-from backupd.planning.restoring.restore import Planner
+from backupd.model.documents import LedgerHead, Record, Totals
+from backupd.model.manifest import FileEntry, TableEntry
+from backupd.planning.restore import Planner
 
 HEAD = FileEntry("ddl-head", 1, "0" * 64, [0, 0, 1])
 SIZES = st.one_of(st.integers(0, 100), st.integers(3 << 20, 6 << 20))

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from backupd.model.ids import SnapshotName
-from backupd.planning.deletion.retention import Dated, Decision, RetentionPolicy, decide, nearing
+from backupd.planning.retention import Dated, Decision, RetentionPolicy, decide, nearing
 
 NOW = datetime(2026, 3, 2, 10, 30, tzinfo=UTC)
 HOUR = timedelta(hours=1)

@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from backupd.rows import split
+from backupd.rows import chunker
+from backupd.rows.chunker import Chunker, Cut, contents
 from backupd.rows.copytext import unescape
-from backupd.rows.split import Chunker, Cut, contents
 
 
 def cut_up(text: bytes, sizes: list[int], *, routed: bool, limit: int = 1 << 20) -> tuple[list[Cut], Chunker]:
@@ -36,8 +36,8 @@ def gathered(cuts: list[Cut]) -> tuple[dict[bytes | None, bytes], int]:
 @pytest.mark.parametrize("routed", [True, False])
 def test_a_long_row_is_handed_on_in_pieces(monkeypatch: pytest.MonkeyPatch, routed: bool) -> None:
     """It stays with its tenant, between the rows around it, and counts once."""
-    monkeypatch.setattr(split, "LONG_ROW", 100)
-    monkeypatch.setattr(split, "LARGEST_CHUNK", 150)
+    monkeypatch.setattr(chunker, "LONG_ROW", 100)
+    monkeypatch.setattr(chunker, "LARGEST_CHUNK", 150)
     prefix = b"9\t" if routed else b""
     rows = [b"before", b"x" * 1000, b"after", b"y" * 300]
     text = b"".join(prefix + row + b"\n" for row in rows)
@@ -50,7 +50,7 @@ def test_a_long_row_is_handed_on_in_pieces(monkeypatch: pytest.MonkeyPatch, rout
 
 def test_no_chunk_is_larger_than_allowed(monkeypatch: pytest.MonkeyPatch) -> None:
     """Rows of 100 kB in a table PostgreSQL knows nothing of made blocks no reader would take."""
-    monkeypatch.setattr(split, "LARGEST_CHUNK", 1000)
+    monkeypatch.setattr(chunker, "LARGEST_CHUNK", 1000)
     rows = [bytes([65 + n]) * 700 for n in range(5)]
     given = list(contents(Cut(None, list(rows), whole=True)))
     assert max(len(piece) for piece, _ in given) == 1000

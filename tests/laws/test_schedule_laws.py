@@ -10,9 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from backupd.model.timetables import Every, Never, Weekly, in_zone, parse_timetable, spell_timetable
-from backupd.planning.schedule.due import Awake, next_due
-from backupd.planning.schedule.retries import Cause, RetryDelays, retry_delay
-from backupd.planning.schedule.slots import longest_gap, next_slot
+from backupd.planning.schedule import Awake, Cause, RetryDelays, longest_gap, next_due, next_slot, retry_delay
 
 ZONES = ["UTC", "Europe/Brussels", "America/New_York", "Australia/Lord_Howe", "Asia/Kathmandu", "America/Santiago"]
 HOUR = timedelta(hours=1)

@@ -11,16 +11,16 @@ import msgspec
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from backupd.model.documents import LedgerHead, Record, Totals, decode_body, encode_body
 from backupd.model.ids import ClassTag, GenerationId, Pseudonym, RegionName, RepositoryId, RunId, TenantTag
-from backupd.model.stored.documents import LedgerHead, Record, Totals, decode_body, encode_body
 from backupd.model.tenancy import SegmentName
 from backupd.seal import suite
-from backupd.seal.containers.container import DATA, MANIFEST, ContainerContext, ContainerReader, ContainerWriter
-from backupd.seal.containers.frame import Compressor, decompress
-from backupd.seal.containers.layout import padme
+from backupd.seal.container_format import DATA, MANIFEST, ContainerContext, padme
+from backupd.seal.container_reader import ContainerReader
+from backupd.seal.container_writer import ContainerWriter
 from backupd.seal.documents import Signer, read_document
-from backupd.seal.keys.keyring import KeyringIds, KeyringWriter, Tags, render_keyring
-from backupd.seal.keys.opening import parse_keyring
+from backupd.seal.keyring import KeyringIds, KeyringWriter, Tags, parse_keyring, render_keyring
+from backupd.seal.zstd import Compressor, decompress
 
 PAIR, OTHER, SIGNER = suite.generate(), suite.generate(), Signer(os.urandom(32))
 TAGS = Tags(TenantTag("7a" * 16), ClassTag("c1" * 8))

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 
 from backupd.errors import DamageError
 from backupd.model.ids import Pseudonym
-from backupd.operations.backup import spans
-from backupd.operations.backup.spans import SpanLog
+from backupd.operations.backup import collect
+from backupd.operations.backup.collect import SpanLog
 
 MARKER = b"Quillfeather & Sons"
 
@@ -36,8 +36,8 @@ def test_every_span_comes_back(
     piece: int,
 ) -> None:
     """As it was added, for its segment only; also when every one is spilled, cut, and merged."""
-    monkeypatch.setattr(spans, "_MOST", most)
-    monkeypatch.setattr(spans, "_PIECE", piece)
+    monkeypatch.setattr(collect, "_MOST", most)
+    monkeypatch.setattr(collect, "_PIECE", piece)
     dice = random.Random(seed)
     log = SpanLog(tmp_path_factory.mktemp("spool") / "spans")
     added: defaultdict[str, list[tuple[int, bytes]]] = defaultdict(list)
@@ -52,7 +52,7 @@ def test_every_span_comes_back(
 
 def test_what_is_spilled_is_sealed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The digests of rows tell whether somebody has guessed them: none is in the file; one bit changed is noticed."""
-    monkeypatch.setattr(spans, "_MOST", 100)
+    monkeypatch.setattr(collect, "_MOST", 100)
     log = SpanLog(tmp_path / "spans")
     for task in range(30):
         log.add(Pseudonym(f"{task % 5:032x}"), task, MARKER * 3)

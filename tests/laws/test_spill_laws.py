@@ -13,16 +13,17 @@ from hypothesis import strategies as st
 
 from backupd.errors import BackupdError, DamageError
 from backupd.model.ids import GenerationId, Pseudonym, RepositoryId
-from backupd.rows import segments, spill
-from backupd.rows.known import NothingKnown
+from backupd.rows import dedup as segments
+from backupd.rows import spill
+from backupd.rows.dedup import ContainerSettings, Deduplicator, OpenSpan, PendingLimits, Room, Segment
+from backupd.rows.known_chunks import NothingKnown
 from backupd.rows.packer import Pack, Packer
 from backupd.rows.protocol import Spilled, unpacked
-from backupd.rows.segments import ContainerSettings, Deduplicator, OpenSpan, PendingLimits, Room, Segment
 from backupd.rows.spill import BySegment, Residue, Spill, merged
 from backupd.seal import suite
-from backupd.seal.containers.container import ContainerReader
-from backupd.seal.containers.frame import Compressor
-from backupd.seal.containers.layout import ContainerContext
+from backupd.seal.container_format import ContainerContext
+from backupd.seal.container_reader import ContainerReader
+from backupd.seal.zstd import Compressor
 
 MARKER = b"Quillfeather & Sons"
 PAIR = suite.generate()

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from backupd.rows import split
-from backupd.rows.split import Chunker, Cut, contents, pieces
+from backupd.rows import chunker
+from backupd.rows.chunker import Chunker, Cut, contents, pieces
 
 TENANTS = st.sampled_from([b"a", b"b", b"cc", b"\\N", b"", b"\\\\", b"t\\tx", b"\xf0\x9f\x82\xa1"])
 ROW = st.one_of(
@@ -28,7 +28,7 @@ SIZES = st.lists(st.integers(1, 5000), min_size=1, max_size=8)
 @pytest.fixture(autouse=True, scope="module")
 def _small() -> Iterator[None]:
     """Small enough that a few kilobytes meet every limit."""
-    with patch.multiple(split, LONG_ROW=2000, LARGEST_CHUNK=700, STRETCH=1000):
+    with patch.multiple(chunker, LONG_ROW=2000, LARGEST_CHUNK=700, STRETCH=1000):
         yield
 
 
@@ -70,7 +70,7 @@ def test_the_cuts_are_the_rows(
         key = tenant if routed else None
         wanted[key] = wanted.get(key, b"") + row + b"\n"
     assert {tenant: b"".join(data for data, _ in parts) for tenant, parts in found.items()} == wanted
-    assert all(0 < len(data) <= split.LARGEST_CHUNK for parts in found.values() for data, _ in parts)
+    assert all(0 < len(data) <= chunker.LARGEST_CHUNK for parts in found.values() for data, _ in parts)
     assert all(data.count(b"\n") == count for parts in found.values() for data, count in parts)
 
 
@@ -104,8 +104,8 @@ def test_what_is_held_is_bounded(rows: list[tuple[bytes, bytes]], sizes: list[in
     for block in blocks(stream_of(rows, routed=True), sizes):
         splitter.feed(block)
         held = sum(len(row) for lane in splitter._lanes.values() for row in lane.rows)
-        assert held <= limit + split.STRETCH + split.LONG_ROW + len(block)
-        assert len(splitter._carry) + len(splitter._tail) <= split.LONG_ROW + len(block) + split.LARGEST_CHUNK
+        assert held <= limit + chunker.STRETCH + chunker.LONG_ROW + len(block)
+        assert len(splitter._carry) + len(splitter._tail) <= chunker.LONG_ROW + len(block) + chunker.LARGEST_CHUNK
 
 
 def test_rows_without_columns_are_rows() -> None:
@@ -123,7 +123,7 @@ def test_equal_rows_make_chunks_of_sensible_size() -> None:
     for row in (b"%d\n" % number for number in range(20)):
         parts = by_tenant(cuts_of(row * 1000, [999], routed=False, mask=3))[None]
         longest.append(max(count for _, count in parts))
-    assert set(longest) == {2, 4 * split.LONGEST_CHUNK}
+    assert set(longest) == {2, 4 * chunker.LONGEST_CHUNK}
 
 
 def test_a_stream_cut_inside_a_row_is_refused() -> None:

@@ -10,10 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from backupd.model.inventory import ForeignKey, Inventory, Table, TableKind, TableName
-from backupd.model.routes import Column, ForeignKeyPath, Tenant
-from backupd.model.tenancy import ClassPolicy, TableRule, Tenancy, TenancyKind
-from backupd.planning.source.ranges import block_ranges
-from backupd.planning.source.tenancy import map_tables
+from backupd.model.tenancy import ClassPolicy, Column, ForeignKeyPath, TableRule, Tenancy, TenancyKind, Tenant
+from backupd.planning.tenancy import map_tables
+from backupd.postgres.source.select import block_ranges
 
 SCHEMAS = ("public", "t_1", "t_2", "other")
 TABLES = ("a", "b", "c")

@@ -10,17 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from backupd.config.deletion import LifecycleSection
-from backupd.config.text.quantities import spell_duration
-from backupd.planning.deletion.window import (
-    DeletionBudget,
-    Observation,
-    as_observed,
-    dates,
-    latest_purge,
-    observed,
-    prove,
-)
+from backupd.config.fields import spell_duration
+from backupd.config.policy import LifecycleSection
+from backupd.planning.deadlines import DeletionBudget, Observation, as_observed, dates, latest_purge, observed, prove
 
 TERMS = ("expiry_gap", "store_snapshots", "clock", "repair")
 spans = st.integers(0, 60 * 24 * 250).map(lambda minutes: timedelta(minutes=minutes))

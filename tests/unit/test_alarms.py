@@ -20,9 +20,8 @@ from backupd.model.status import (
     SpaceFacts,
     StoreFacts,
 )
-from backupd.planning.alarms.judging import Watch, judge
-from backupd.planning.alarms.notices import About, Manners, Memory, due, followed, said
-from backupd.planning.alarms.servers import ShownSnapshots, server_changes
+from backupd.planning.alarms import ShownSnapshots, Watch, judge, server_changes
+from backupd.planning.notices import About, Manners, Memory, due, followed, said
 
 WATCH = Watch(NOW, HOUR)
 MANNERS = Manners(24 * HOUR, 6)

@@ -7,8 +7,8 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from backupd.planning.deletion.attestation import MAX_AGE_OF_OBSERVATION, StoreObservation, open_items
-from backupd.planning.lifecycle.lives import Purge
+from backupd.planning.attestation import MAX_AGE_OF_OBSERVATION, StoreObservation, open_items
+from backupd.planning.incarnations import Purge
 
 T0 = datetime(2030, 1, 1, tzinfo=UTC)
 HOUR = timedelta(hours=1)

@@ -8,7 +8,7 @@ import msgspec
 import pytest
 from doubles.attestation_pages import HOSTILE, Reader, page_of, proof, sample
 
-from backupd.model.stored.attestation import (
+from backupd.model.attestation import (
     DECLARED,
     METHODS,
     NOT_CLAIMED,
@@ -17,7 +17,7 @@ from backupd.model.stored.attestation import (
     decode_attestation,
     encode_attestation,
 )
-from backupd.pages import attestation as texts
+from backupd.pages import attestation
 
 
 def test_the_page_shows_what_the_document_says() -> None:
@@ -36,9 +36,9 @@ def test_the_page_shows_what_the_document_says() -> None:
 @pytest.mark.parametrize(
     ("codes", "known"),
     [
-        (METHODS, texts.METHODS),
-        (NOT_CLAIMED, texts.NOT_CLAIMED),
-        ((*NOT_COVERED, RETIRED, DECLARED), texts.NOT_COVERED),
+        (METHODS, attestation.METHODS),
+        (NOT_CLAIMED, attestation.NOT_CLAIMED),
+        ((*NOT_COVERED, RETIRED, DECLARED), attestation.NOT_COVERED),
     ],
 )
 def test_every_code_has_its_sentence(codes: tuple[str, ...], known: dict[str, str]) -> None:

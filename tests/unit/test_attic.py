@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from backupd.errors import DamageError, SpoolFullError
-from backupd.operations.restore.attic import SealedTempFile
+from backupd.operations.restore.contents import SealedTempFile
 
 MARKER = b"Quillfeather & Sons "
 

@@ -4,7 +4,8 @@ from datetime import timedelta
 
 import pytest
 
-from backupd.cli.output import TextTable, aligned, human_bytes, human_duration, printable
+from backupd.cli.output import TextTable, aligned, printable
+from backupd.model.text import human_bytes, human_duration
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ from backupd.config.faults import ConfigFaultsError, spell
 from backupd.config.files import file_findings
 from backupd.config.load import advice, config_path, load, parse
 from backupd.config.redact import redacted
-from backupd.config.text.secrets import FileRef
+from backupd.config.secrets import FileRef
 from backupd.errors import ConfigError
 from backupd.model.tenancy import ClassPolicy, TenancyKind
 

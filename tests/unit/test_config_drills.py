@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 from doubles.example_config import EXAMPLE
 
+from backupd.config.checks import advice
 from backupd.config.faults import ConfigFaultsError
-from backupd.config.faults.checks import advice
 from backupd.config.files import file_findings
 from backupd.config.load import parse
 

@@ -5,7 +5,7 @@ import tomllib
 from hypothesis import given
 from hypothesis import strategies as st
 
-from backupd.config.text.positions import positions
+from backupd.config.toml_lines import positions
 
 # Every number in this document is the line it stands on.
 DOCUMENT = '''# a comment with [brackets] and a = 1

@@ -4,7 +4,7 @@ from datetime import timedelta
 
 import pytest
 
-from backupd.config.text.quantities import parse_bandwidth, parse_duration, parse_size, spell_duration
+from backupd.config.fields import parse_bandwidth, parse_duration, parse_size, spell_duration
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ from backupd.config.faults import spell
 from backupd.config.files import file_findings, unavailable
 from backupd.config.load import parse
 from backupd.config.redact import redacted
-from backupd.config.text.secrets import FileRef, parse_file_ref
+from backupd.config.secrets import FileRef, parse_file_ref
 from backupd.errors import ConfigError
 
 SECRET = "hunter2-4711"

@@ -9,10 +9,11 @@ import pytest
 
 from backupd.errors import BackupdError, DamageError
 from backupd.model.ids import GenerationId, Pseudonym, RepositoryId
-from backupd.seal import suite
-from backupd.seal.containers import container
-from backupd.seal.containers.container import DATA, MANIFEST, ContainerContext, ContainerReader, ContainerWriter
-from backupd.seal.containers.frame import Compressor
+from backupd.seal import container_writer, suite
+from backupd.seal.container_format import DATA, MANIFEST, ContainerContext
+from backupd.seal.container_reader import ContainerReader
+from backupd.seal.container_writer import ContainerWriter
+from backupd.seal.zstd import Compressor
 
 PAIR = suite.generate()
 CONTEXT = ContainerContext(RepositoryId("0f" * 16), GenerationId("20300101T000000Z-0a0b0c0d"), Pseudonym("5e" * 16))
@@ -170,6 +171,6 @@ def test_the_header_needs_no_key() -> None:
     out = io.BytesIO()
     packs = [("ab" * 32, 17), ("cd" * 32, 4)]
     ContainerWriter(out, "part", CONTEXT, PAIR.public, compressor=Compressor(1), packs=packs).finish()
-    header = container.read_header(out.getvalue(), "x")
+    header = container_writer.read_header(out.getvalue(), "x")
     assert (header.kind, header.context, header.packs) == ("part", CONTEXT, packs)
-    assert container.header_length(out.getvalue()[:12], "x") == len(header.raw)
+    assert container_writer.header_length(out.getvalue()[:12], "x") == len(header.raw)

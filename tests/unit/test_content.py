@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 from doubles.segments import HandmadeSegment, file_entry, sha256, table_entry
 
-from backupd.catalog.reading.blocks import Blocks
-from backupd.catalog.reading.containers import ContainerCache, ContainerRef
-from backupd.catalog.reading.content import Content, ContentReader, ExpectedBytes, file_content, table_content
 from backupd.errors import BackupdError, DamageError
+from backupd.repository.blocks import Blocks
+from backupd.repository.containers import ContainerCache, ContainerRef
+from backupd.repository.content import Content, ContentReader, ExpectedBytes, file_content, table_content
 from backupd.store.directory import DirectoryStore
 
 

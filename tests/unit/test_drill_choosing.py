@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 
 from backupd.errors import UsageError
 from backupd.model.ids import DrillId, GenerationId, RegionName, RepositoryId, SnapshotName
-from backupd.model.instants import compact, stamp
-from backupd.model.stored.report import Disposal, DrillSelection, Measured, Objectives, Report, Versions, every_check
+from backupd.model.report import Disposal, DrillSelection, Measured, Objectives, Report, Versions, every_check
+from backupd.model.text import compact, stamp
 from backupd.planning.drill import RULES, Chosen, DrillCandidate, choose_snapshot, damage_is_due, named
 
 START = datetime(2030, 1, 1, tzinfo=UTC)

@@ -15,9 +15,9 @@ from fix_regions import Events
 
 from backupd import errors
 from backupd.clock import SystemClock
-from backupd.model.instants import stamp
-from backupd.model.stored.documents import RepositoryInfo
-from backupd.model.stored.report import Objectives
+from backupd.model.documents import RepositoryInfo
+from backupd.model.report import Objectives
+from backupd.model.text import stamp
 from backupd.operations.drill import DrillPlace, DrillRequest, DrillWorld, drill
 from backupd.pages import render_report
 from backupd.pages.findings import FINDINGS, sentence

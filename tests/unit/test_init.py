@@ -7,11 +7,11 @@ from hashlib import sha256
 
 import pytest
 
-from backupd.catalog import layout
-from backupd.catalog.repository import Repository
 from backupd.errors import RefusedError, StoreGoneError
 from backupd.model.ids import ObjectName, RegionName
 from backupd.operations.init import Founder, NamedStore, initialise
+from backupd.repository import layout
+from backupd.repository.repository import Repository
 from backupd.seal.documents import Signer
 from backupd.store.directory import DirectoryStore
 from backupd.store.forwarding import ForwardingStore

@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from backupd.planning.restoring.inplace import write_order
+from backupd.planning.inplace import write_order
 
 TABLES = list(range(8))
 

@@ -9,23 +9,24 @@ from typing import Any, NoReturn
 import pytest
 
 import backupd
-from backupd.cli.commands import drill as drill_command
-from backupd.cli.commands import ingesting, keeping, store
+from backupd.cli.commands import drill, keeper, store
 from backupd.clock import SystemClock
 from backupd.errors import BackupdError, InterruptedRunError, StoreGoneError
-from backupd.model.stored.report import CheckName
-from backupd.operations import contact, region
-from backupd.operations.drill import run as drill_run
-from backupd.operations.drill.checking import Checking
-from backupd.operations.drill.values import DrillRequest
-from backupd.operations.keeper.ingesting import run as ingest_run
-from backupd.operations.keeper.removing.purge import _KeptApart
-from backupd.operations.restore.region.run import restore_region
+from backupd.model.report import CheckName
+from backupd.operations import preflight as contact
+from backupd.operations.backup import region
+from backupd.operations.drill import run
+from backupd.operations.drill.checks.run import Checking
+from backupd.operations.drill.types import DrillRequest
+from backupd.operations.keeper import ingest
+from backupd.operations.keeper.purge import _KeptApart
+from backupd.operations.restore.region import restore_region
 from backupd.operations.restore.run import noted
-from backupd.operations.status import looking, offline
+from backupd.operations.status import region as looking
+from backupd.operations.status import region as offline
 from backupd.postgres.scratch import watch
 from backupd.postgres.source import preflight
-from backupd.store.decorators.retrying import Patience
+from backupd.store.retry import Patience
 from backupd.wiring import keeper as wiring
 
 PACKAGE = Path(backupd.__file__).parent
@@ -103,10 +104,10 @@ def finding_programs(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def drilling(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(drill_run._Drill, "run", stopped)
+    monkeypatch.setattr(run._Drill, "run", stopped)
     world = SimpleNamespace(clock=SystemClock(), random=bytes)
     with suppress(AttributeError, TypeError):  # what follows when a report is made of it
-        drill_run.drill(DrillRequest(), Anything(), world)  # type: ignore[arg-type]
+        run.drill(DrillRequest(), Anything(), world)  # type: ignore[arg-type]
 
 
 def checking_in_a_drill(_: pytest.MonkeyPatch) -> None:
@@ -162,19 +163,19 @@ def trying_a_store_again(_: pytest.MonkeyPatch) -> None:
 
 
 def expiring(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(keeping, "load_context", lambda *_: KeeperContext())
+    monkeypatch.setattr(keeper, "load_context", lambda *_: KeeperContext())
     monkeypatch.setattr(wiring, "open_sole_keeper", lambda *_: nullcontext())
-    monkeypatch.setattr(keeping, "_expire", stopped)
-    keeping.expire(None, as_json=True)  # type: ignore[arg-type]
+    monkeypatch.setattr(keeper, "_expire", stopped)
+    keeper.expire(None, as_json=True)  # type: ignore[arg-type]
 
 
 def ingesting_objects(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ingesting, "load_context", lambda *_: KeeperContext())
+    monkeypatch.setattr(keeper, "load_context", lambda *_: KeeperContext())
     monkeypatch.setattr(wiring, "handoff_stores", lambda *_: ["disk"])
     monkeypatch.setattr(wiring, "adopt_repositories", lambda *_: [])
     monkeypatch.setattr(wiring, "open_keeper", lambda *_: nullcontext())
-    monkeypatch.setattr(ingest_run, "ingest", stopped)
-    ingesting.ingest(None, as_json=True)  # type: ignore[arg-type]
+    monkeypatch.setattr(ingest, "ingest", stopped)
+    keeper.ingest(None, as_json=True)  # type: ignore[arg-type]
 
 
 def verifying(_: pytest.MonkeyPatch) -> None:
@@ -183,7 +184,7 @@ def verifying(_: pytest.MonkeyPatch) -> None:
 
 def publishing_a_report(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(wiring, "keeper_signer", stopped)
-    drill_command._published(Anything(), "be", None, None)  # type: ignore[arg-type]
+    drill._published(Anything(), "be", None, None)  # type: ignore[arg-type]
 
 
 LOOPS = (
@@ -228,8 +229,8 @@ def catching_everything(tree: ast.AST) -> list[ast.ExceptHandler]:
 
 
 HANDED_ON = {
-    "catalog/reading/blocks.py",
-    "catalog/sending/shipping.py",
+    "repository/blocks.py",
+    "repository/uploader.py",
     "rows/packer.py",
     "rows/worker.py",
     "cli/main.py",

@@ -5,9 +5,9 @@ from __future__ import annotations
 import msgspec
 import pytest
 
-from backupd.model.jsontext import UnreadableError, from_json
-from backupd.model.stored.ledger import LedgerEntry
-from backupd.planning.lifecycle.lives import State
+from backupd.model.ledger import LedgerEntry
+from backupd.model.text import UnreadableError, from_json
+from backupd.planning.incarnations import State
 
 
 class _Tagged(msgspec.Struct, tag_field="entry", tag="known"):

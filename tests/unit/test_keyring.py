@@ -14,9 +14,16 @@ from backupd.model.ids import ClassTag, GenerationId, Pseudonym, RegionName, Rep
 from backupd.model.tenancy import SegmentName
 from backupd.seal import suite
 from backupd.seal.documents import Signer, check_size
-from backupd.seal.keys.identity import Recipient, read_identity, read_recipient, write_identity, write_recipient
-from backupd.seal.keys.keyring import KeyringEntry, KeyringIds, KeyringPieces, KeyringWriter, Tags, render_keyring
-from backupd.seal.keys.opening import parse_keyring
+from backupd.seal.keyfiles import Recipient, read_identity, read_recipient, write_identity, write_recipient
+from backupd.seal.keyring import (
+    KeyringEntry,
+    KeyringIds,
+    KeyringPieces,
+    KeyringWriter,
+    Tags,
+    parse_keyring,
+    render_keyring,
+)
 
 RUN = "20300101T000000Z-0a0b0c0d"
 IDS = KeyringIds(RepositoryId("0f" * 16), RegionName("be"), GenerationId(RUN), RunId(RUN))

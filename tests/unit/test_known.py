@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from backupd.catalog.memory.index import Index, IndexedContainer
 from backupd.model.ids import ObjectHash, Pseudonym
-from backupd.rows.known import IndexedChunks
+from backupd.repository.state.index import Index, IndexedContainer
+from backupd.rows.known_chunks import IndexedChunks
 
 CONTAINERS, CHUNKS = 60, 100
 

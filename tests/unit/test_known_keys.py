@@ -10,20 +10,19 @@ from doubles.example_config import EXAMPLE, OUR_KEY, PLACEHOLDER, PRINTED
 from doubles.reports import sample
 from doubles.small_repository import SmallRepository
 
-from backupd.catalog.reports import read_report
-from backupd.catalog.repository import Repository
 from backupd.cli.options import trusted_keys
 from backupd.config.faults import ConfigFaultsError
 from backupd.config.load import parse
 from backupd.errors import ConfigError, DamageError, RefusedError, UsageError
 from backupd.model import known_keys
-from backupd.model.stored.documents import encode_body
-from backupd.model.stored.report import KIND, encode_report
-from backupd.seal import suite
+from backupd.model.documents import encode_body
+from backupd.model.report import KIND, encode_report
+from backupd.repository.reports import read_report
+from backupd.repository.repository import Repository
+from backupd.seal import keyfiles, suite
 from backupd.seal.documents import Signer
-from backupd.seal.keys import identity
-from backupd.seal.keys.signing import read_signer
-from backupd.seal.keys.tags import read_tenant_key
+from backupd.seal.keyfiles import read_signer
+from backupd.seal.tags import read_tenant_key
 from backupd.store.directory import DirectoryStore
 
 ZERO = Signer(bytes(32))
@@ -116,12 +115,12 @@ def test_recipients_and_identities_of_known_seeds_are_refused(seed: bytes, tmp_p
     """What is sealed to one is open to all."""
     pair = suite.KeyPair(seed, suite.public_of(seed))
     recipient, own = tmp_path / "recipient", tmp_path / "identity"
-    identity.write_recipient(recipient, identity.Recipient("ops", pair.public))
-    identity.write_identity(own, "ops", pair, "correct horse")
+    keyfiles.write_recipient(recipient, keyfiles.Recipient("ops", pair.public))
+    keyfiles.write_identity(own, "ops", pair, "correct horse")
     for read in (
-        lambda: identity.read_recipient(recipient),
-        lambda: identity.read_recipient(own),
-        lambda: identity.read_identity(own, "correct horse"),
+        lambda: keyfiles.read_recipient(recipient),
+        lambda: keyfiles.read_recipient(own),
+        lambda: keyfiles.read_identity(own, "correct horse"),
     ):
         with pytest.raises(ConfigError, match="anybody can read with") as caught:
             read()

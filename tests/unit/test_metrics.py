@@ -18,10 +18,10 @@ from prometheus_client.parser import text_string_to_metric_families
 from backupd.model.alerts import ALERTS
 from backupd.model.ids import RegionName
 from backupd.model.status import AlarmCode
+from backupd.operations.monitoring.metrics import METRICS, Endpoint, Metrics
+from backupd.operations.monitoring.state import MonitorState, Sent
 from backupd.operations.service.jobs import JobKey, JobKind
-from backupd.operations.telling.ways.metrics import METRICS, Endpoint, Metrics
-from backupd.operations.telling.world import MonitorState, Sent
-from backupd.planning.alarms.judging import Watch, judge
+from backupd.planning.alarms import Watch, judge
 
 ROOT = Path(__file__).parents[2]
 BACKUP = JobKey(JobKind.BACKUP, RegionName("be"))

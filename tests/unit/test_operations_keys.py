@@ -8,13 +8,13 @@ from pathlib import Path
 import pytest
 from doubles.small_repository import Content, Rows, SmallRepository
 
-from backupd.catalog import layout
 from backupd.errors import ConfigError, DamageError, KeyRefusedError, RefusedError
 from backupd.model.tenancy import SegmentName
 from backupd.operations.keys import check_identity, generate_identity
 from backupd.operations.snapshots import list_snapshots
+from backupd.repository import layout
 from backupd.seal import suite
-from backupd.seal.keys.identity import read_identity, read_recipient
+from backupd.seal.keyfiles import read_identity, read_recipient
 from backupd.store.directory import DirectoryStore
 
 SHARED, ACME = SegmentName("app", "uploaded", None), SegmentName("app", "uploaded", "acme")

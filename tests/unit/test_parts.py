@@ -7,18 +7,10 @@ from collections.abc import Callable
 import pytest
 from doubles.segments import HandmadeSegment, sha256
 
-from backupd.catalog.parts import encode_entries, read_entries
-from backupd.catalog.reading.containers import ContainerCache
 from backupd.errors import DamageError
-from backupd.model.stored.manifest import (
-    LINE_LIMIT,
-    Entry,
-    FactsEntry,
-    FileEntry,
-    SegmentEntry,
-    SequencesEntry,
-    TableEntry,
-)
+from backupd.model.manifest import LINE_LIMIT, Entry, FactsEntry, FileEntry, SegmentEntry, SequencesEntry, TableEntry
+from backupd.repository.containers import ContainerCache
+from backupd.repository.parts import encode_entries, read_entries
 from backupd.store.directory import DirectoryStore
 
 SECRET = "hidden-marker"

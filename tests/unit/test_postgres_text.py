@@ -8,14 +8,13 @@ from hypothesis import strategies as st
 
 from backupd.errors import ConfigError, SourceAuthError, SourceBusyError, SourceError, SourceGoneError
 from backupd.model.inventory import ForeignKey, Table, TableKind, TableName
-from backupd.model.routes import Column, ForeignKeyPath, Shared, Step, Tenant
-from backupd.planning.source.ranges import BlockRange
+from backupd.model.tenancy import Column, ForeignKeyPath, Shared, Step, Tenant
 from backupd.postgres import settings
+from backupd.postgres.client_programs import Programs, client, failure
+from backupd.postgres.connect import identifier, literal
 from backupd.postgres.failures import translate
-from backupd.postgres.quoting import identifier, literal
 from backupd.postgres.schema.statements import split_statements, words_in
-from backupd.postgres.source.select import select_rows
-from backupd.postgres.tools import Programs, client, failure
+from backupd.postgres.source.select import BlockRange, select_rows
 
 KEY = ForeignKey("k", ("a b", "c"), TableName("p", "q"), ("x", "y"), ('OPERATOR("s".=)', 'OPERATOR("s".~)'), False)
 TABLE = Table(TableName('sch"ema', "t"), 1, TableKind.TABLE, ("a b", "c"), (KEY,))

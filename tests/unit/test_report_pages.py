@@ -10,12 +10,12 @@ from doubles.attestation_pages import HOSTILE, Reader
 from doubles.drill_pages import ERRED, FAILED, drills, hostile, part, period
 from doubles.reports import START, WEEK, drill_id, sample
 
-from backupd.model.stored.report import Check, CheckName, Report, every_check
+from backupd.model.report import Check, CheckName, Report, every_check
 from backupd.pages import PeriodPage, render_period, render_report
 from backupd.pages.charts import WIDTH, Bar, Chart, Point, bars, trend
 from backupd.pages.drills import CHECKS
-from backupd.pages.frameworks import QUESTIONS
-from backupd.pages.words import spell_count, spell_seconds
+from backupd.pages.environment import spell_count, spell_seconds
+from backupd.pages.findings import QUESTIONS
 
 
 def test_a_page_shows_what_the_report_says() -> None:

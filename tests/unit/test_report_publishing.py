@@ -14,17 +14,17 @@ from doubles.hooked_store import HookedStore
 from doubles.reports import BE, REPOSITORY, START, checks, drill_id, sample
 from fix_clock import FAR
 
-from backupd.catalog import layout
-from backupd.catalog.repository import Repository
 from backupd.clock import SystemClock
 from backupd.errors import BackupdError, DamageError, StoreGoneError
-from backupd.model.instants import stamp
-from backupd.model.stored.documents import RepositoryInfo
-from backupd.model.stored.ledger import Observed
-from backupd.model.stored.report import CheckName, Report
+from backupd.model.documents import RepositoryInfo
+from backupd.model.ledger import Observed
+from backupd.model.report import CheckName, Report
+from backupd.model.text import stamp
 from backupd.operations.ledger import Book, LedgerPlace
 from backupd.operations.reports import Gathered, Published, ReportDesk, gather, publish_report, publish_waiting
-from backupd.planning.reports.chain import drilled
+from backupd.planning.drill_reports import drilled
+from backupd.repository import layout
+from backupd.repository.repository import Repository
 from backupd.seal.documents import Signer
 from backupd.store.base import Store
 from backupd.store.directory import DirectoryStore

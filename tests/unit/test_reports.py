@@ -23,12 +23,9 @@ from doubles.reports import (
     selection,
 )
 
-from backupd.catalog import layout
-from backupd.catalog.reports import read_report, read_shelf
 from backupd.errors import DamageError, RefusedError, UsageError
 from backupd.model.ids import DrillId, ObjectName
-from backupd.model.instants import stamp
-from backupd.model.stored.report import (
+from backupd.model.report import (
     KIND,
     PROVING,
     Check,
@@ -42,12 +39,22 @@ from backupd.model.stored.report import (
     every_check,
     verdict_of,
 )
+from backupd.model.text import stamp
 from backupd.operations.reports import export_reports, gather_folder, standing
-from backupd.operations.reports.reading import BEGINNING, KEYS, LEDGER, Gathered
-from backupd.operations.reports.telling import Part, newest_proof
+from backupd.operations.reports.read import BEGINNING, KEYS, LEDGER, Gathered, Part, newest_proof
 from backupd.planning.drill import repeated
-from backupd.planning.reports.chain import chain_faults, drilled, in_order, ledger_faults, own_faults
-from backupd.planning.reports.population import Period, Timetable, population
+from backupd.planning.drill_reports import (
+    Period,
+    Timetable,
+    chain_faults,
+    drilled,
+    in_order,
+    ledger_faults,
+    own_faults,
+    population,
+)
+from backupd.repository import layout
+from backupd.repository.reports import read_report, read_shelf
 from backupd.seal.documents import LIMITS, Signer
 from backupd.store.directory import DirectoryStore
 
@@ -375,7 +382,7 @@ def test_an_export_is_verified_with_nothing_else(archive: Archive, tmp_path: Pat
 
 def test_an_export_that_fails_leaves_nothing(archive: Archive, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Neither the folder nor what was being made of it."""
-    monkeypatch.setattr("backupd.operations.reports.exporting.render_period", lambda _: 1 / 0)
+    monkeypatch.setattr("backupd.operations.reports.export.render_period", lambda _: 1 / 0)
     before = sorted(tmp_path.iterdir())
     with pytest.raises(ZeroDivisionError):
         export_reports([Part(gathered(archive), Timetable(None, None))], EVER, tmp_path / "out", START + WEEK)

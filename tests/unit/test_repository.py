@@ -9,13 +9,12 @@ from pathlib import Path
 import pytest
 from doubles.small_repository import Content, Rows, SmallRepository
 
-from backupd.catalog import help as help_files
-from backupd.catalog import layout
-from backupd.catalog.keys import SecretKeys
-from backupd.catalog.repository import Repository
 from backupd.errors import BackupdError, DamageError, KeyRefusedError, ObjectMissingError, RefusedError
 from backupd.model.ids import ObjectName
 from backupd.model.tenancy import SegmentName
+from backupd.repository import help_files, layout
+from backupd.repository.keys import SecretKeys
+from backupd.repository.repository import Repository
 from backupd.seal import suite
 from backupd.seal.documents import Signer
 from backupd.store.directory import DirectoryStore

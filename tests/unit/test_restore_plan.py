@@ -7,9 +7,9 @@ from collections.abc import Sequence
 import pytest
 
 from backupd.errors import DamageError
-from backupd.model.stored.documents import LedgerHead, Record, Totals
-from backupd.model.stored.manifest import Entry, FactsEntry, FileEntry, SegmentEntry, SequencesEntry, TableEntry
-from backupd.planning.restoring.restore import Piece, Planner, RestorePlan
+from backupd.model.documents import LedgerHead, Record, Totals
+from backupd.model.manifest import Entry, FactsEntry, FileEntry, SegmentEntry, SequencesEntry, TableEntry
+from backupd.planning.restore import Piece, Planner, RestorePlan
 
 SECRET = "hidden-marker"
 HEAD = FileEntry("ddl-head", 1, "0" * 64, [0, 0, 1])

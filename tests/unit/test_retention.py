@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta, timezone
 import pytest
 
 from backupd.model.ids import SnapshotName
-from backupd.planning.deletion.retention import Dated, RetentionPolicy, decide, nearing
+from backupd.planning.retention import Dated, RetentionPolicy, decide, nearing
 
 NOW = datetime(2026, 6, 17, 12, tzinfo=UTC)
 """A Wednesday."""

@@ -10,11 +10,11 @@ import msgspec
 import pytest
 
 from backupd.errors import DamageError, RefusedError, UsageError
+from backupd.model.documents import REDUCED, LedgerHead, PartRef, Record, Totals
 from backupd.model.ids import ClassTag, GenerationId, Pseudonym, SnapshotName
-from backupd.model.stored.documents import REDUCED, LedgerHead, PartRef, Record, Totals
 from backupd.model.tenancy import SegmentName
-from backupd.planning.deletion.explained import Explained
-from backupd.planning.restoring.selection import (
+from backupd.planning.ledger_facts import Explained
+from backupd.planning.selection import (
     Choice,
     SegmentFacts,
     Selection,

@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from backupd.store.server_snapshots import made_at, oldest_first
+from backupd.store.server import made_at, oldest_first
 
 
 @pytest.mark.parametrize(

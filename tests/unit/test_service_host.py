@@ -15,17 +15,14 @@ from doubles.service_manager import service_manager
 from fix_clock import TickingClock
 
 from backupd.errors import BusyError, ConfigError
-from backupd.operations.service.children.ending import cause, failures_in, outcome
+from backupd.operations.service.agenda import last_done
 from backupd.operations.service.history import JobHistory
-from backupd.operations.service.host.facts import facts
-from backupd.operations.service.host.lines import Lines
-from backupd.operations.service.host.locks import Locks
-from backupd.operations.service.host.notify import Notifier
-from backupd.operations.service.jobs import JobKind
-from backupd.operations.service.looking import last_done
-from backupd.operations.service.serving import Fanout
-from backupd.operations.service.told import Failure, JobDone, JobOutcome, Reloaded
-from backupd.planning.schedule.retries import Cause
+from backupd.operations.service.jobs import Failure, JobDone, JobKind, JobOutcome, Reloaded, facts
+from backupd.operations.service.log import Lines
+from backupd.operations.service.run import cause, failures_in, outcome
+from backupd.operations.service.serve import Fanout
+from backupd.operations.service.systemd import Locks, Notifier
+from backupd.planning.schedule import Cause
 
 AT = datetime(2030, 1, 1, tzinfo=UTC)
 

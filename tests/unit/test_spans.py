@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from array import array
 
-from backupd.operations.backup.intake import by_table
+from backupd.operations.backup.collect import by_table
 from backupd.rows.protocol import Span
 
 

@@ -11,24 +11,15 @@ from typing import Any
 import pytest
 from doubles.small_repository import START, SmallRepository
 
-from backupd.catalog.repository import Repository
 from backupd.errors import StoreGoneError
 from backupd.model.ids import DrillId, ObjectName, RegionName, TenantId
-from backupd.model.instants import parse_stamp, stamp
+from backupd.model.ledger import Drilled, ErasureRequested, Expired, Held, Observed, Restored, Unsubscribed, Verified
 from backupd.model.status import Promises, RegionFacts, ServerChange
-from backupd.model.stored.ledger import (
-    Drilled,
-    ErasureRequested,
-    Expired,
-    Held,
-    Observed,
-    Restored,
-    Unsubscribed,
-    Verified,
-)
+from backupd.model.text import parse_stamp, stamp
 from backupd.operations.ledger import Book
 from backupd.operations.ledger import LedgerPlace as BookPlace
 from backupd.operations.status import StatusRequest, StorePlace, book_of, region_facts, unreached
+from backupd.repository.repository import Repository
 from backupd.store.directory import DirectoryStore
 
 DAY = timedelta(days=1)

@@ -7,9 +7,8 @@ from doubles.facts import DAY, HOUR, NOW, database, region, store
 from doubles.status_pages import bad, page_of
 
 from backupd.model.status import Promises
-from backupd.operations.service.told import JobOutcome
-from backupd.pages.status.page import OUTCOMES
-from backupd.pages.status.timeline import SPAN, gaps, timeline
+from backupd.operations.service.jobs import JobOutcome
+from backupd.pages.status import OUTCOMES, SPAN, gaps, timeline
 
 
 def text_of(page: str) -> str:

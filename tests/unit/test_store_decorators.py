@@ -11,8 +11,8 @@ import pytest
 from doubles.faulty_store import FaultyStore
 
 from backupd.errors import ObjectExistsError, ObjectMissingError, StoreAuthError, StoreError, StoreGoneError
-from backupd.store.decorators.retrying import RetryingStore
-from backupd.store.decorators.throttle import ThrottledStore, TokenBucket
+from backupd.store.retry import RetryingStore
+from backupd.store.throttle import ThrottledStore, TokenBucket
 
 
 def put(store, name, data):

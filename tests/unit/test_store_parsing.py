@@ -10,9 +10,8 @@ from hypothesis import strategies as st
 
 from backupd.errors import StoreError
 from backupd.store.base import Space
-from backupd.store.digests import parse_digest
 from backupd.store.names import components, folders, temporary
-from backupd.store.quota import parse_quota
+from backupd.store.server import parse_digest, parse_quota
 
 DIGEST = hashlib.sha256(b"content").hexdigest()
 BLOCKS = """\

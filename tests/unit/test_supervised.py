@@ -15,8 +15,8 @@ from backupd.cli import main, supervised
 from backupd.cli.progress import watched
 from backupd.cli.supervised import VARIABLE, PipeTrace, progress_pipe
 from backupd.errors import InterruptedRunError
-from backupd.operations.service.children.process import VARIABLE as OTHER_SIDE
-from backupd.operations.service.children.process import Child
+from backupd.operations.service.process import VARIABLE as OTHER_SIDE
+from backupd.operations.service.process import Child
 from backupd.trace import PhaseStarted, Progress, Warned
 
 ROOT = Path(__file__).parents[2]

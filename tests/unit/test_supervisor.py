@@ -7,8 +7,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from doubles.jobs import Yard, failed, key, published
 
-from backupd.operations.service.jobs import Bounds
-from backupd.operations.service.told import JobDone, JobOutcome, Stopping
+from backupd.operations.service.jobs import Bounds, JobDone, JobOutcome, Stopping
 
 START = datetime(2030, 1, 1, tzinfo=UTC)
 HOUR = timedelta(hours=1)

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from backupd.errors import RefusedError, SourceError, SourceGoneError
-from backupd.postgres.target.naming import renamed
-from backupd.postgres.target.words import failure
+from backupd.postgres.schema.statements import renamed
+from backupd.postgres.target.pg_restore import failure
 
 SECRET = "hidden-marker"
 NEW = '"n""w"'

@@ -19,15 +19,13 @@ from doubles.status_pages import bad
 
 from backupd.model.ids import RegionName
 from backupd.model.status import ErrorAnswer, RegionFacts, StoreFacts
+from backupd.operations.monitoring.messages import HeartbeatUrl
+from backupd.operations.monitoring.monitor import Monitor, Settings
+from backupd.operations.monitoring.notify import NotifyTarget
+from backupd.operations.monitoring.state import MonitorState, of_runs, remembered
 from backupd.operations.service.history import JobHistory
-from backupd.operations.service.jobs import JobKey, JobKind
-from backupd.operations.service.told import Failure, JobDone, JobOutcome, Reloaded
-from backupd.operations.telling.jobs import of_runs, remembered
-from backupd.operations.telling.teller import Monitor, Settings
-from backupd.operations.telling.ways.heartbeat import HeartbeatUrl
-from backupd.operations.telling.ways.people import NotifyTarget
-from backupd.operations.telling.world import MonitorState
-from backupd.planning.alarms.notices import Manners
+from backupd.operations.service.jobs import Failure, JobDone, JobKey, JobKind, JobOutcome, Reloaded
+from backupd.planning.notices import Manners
 
 SECRET = "hunter2"
 OLD = region(stores=(store(databases=(database(published=NOW - 30 * HOUR),)),))

@@ -6,11 +6,19 @@ import pytest
 
 from backupd.errors import ConfigError, UnmappedError
 from backupd.model.inventory import ForeignKey, Inventory, Table, TableKind, TableName
-from backupd.model.routes import Column, ForeignKeyPath, Shared, TenancyMap, Tenant
-from backupd.model.tenancy import ClassPolicy, TableRule, Tenancy, TenancyKind
-from backupd.operations.tenancy import TenancyReport, describe
-from backupd.planning.source.names import NamePatterns, named_tenant
-from backupd.planning.source.tenancy import map_tables, require_mapped, tenant_columns
+from backupd.model.tenancy import (
+    ClassPolicy,
+    Column,
+    ForeignKeyPath,
+    Shared,
+    TableRule,
+    Tenancy,
+    TenancyKind,
+    TenancyMap,
+    Tenant,
+)
+from backupd.operations.preflight import TenancyReport, describe
+from backupd.planning.tenancy import NamePatterns, map_tables, named_tenant, require_mapped, tenant_columns
 
 CLASSES = {"uploaded": ClassPolicy.STANDARD, "session": ClassPolicy.NEVER}
 

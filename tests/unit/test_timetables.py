@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from backupd.model.timetables import parse_timetable
-from backupd.planning.schedule.slots import longest_gap, next_slot
+from backupd.planning.schedule import longest_gap, next_slot
 
 
 def slots(text: str, after: str, number: int) -> list[str]:

@@ -5,11 +5,9 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 
 from backupd.model.ids import ClassTag, Fingerprint, GenerationId, RegionName, RepositoryId, SnapshotName
-from backupd.model.instants import stamp
-from backupd.model.stored.ledger import ClassExpired, ExpiryBegan, LedgerEntry, Reduced, RekeyBegan, Rekeyed
-from backupd.planning.deletion.copied import Copies, explained_there
-from backupd.planning.deletion.explained import Explained
-from backupd.planning.deletion.rekeyed import rekeyed_to, standing_recipients
+from backupd.model.ledger import ClassExpired, ExpiryBegan, LedgerEntry, Reduced, RekeyBegan, Rekeyed
+from backupd.model.text import stamp
+from backupd.planning.ledger_facts import Copies, Explained, explained_there, rekeyed_to, standing_recipients
 
 START = datetime(2030, 1, 1, tzinfo=UTC)
 OLD, NEW = Fingerprint("0" * 32), Fingerprint("1" * 32)

@@ -5,8 +5,8 @@ from datetime import UTC, datetime, timedelta, timezone
 
 import pytest
 
-from backupd.planning.deletion.spans import spell, spell_about
-from backupd.planning.deletion.window import (
+from backupd.model.text import spell, spell_about
+from backupd.planning.deadlines import (
     Deadlines,
     DeletionBudget,
     Observation,

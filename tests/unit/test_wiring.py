@@ -12,12 +12,12 @@ from backupd.config.load import parse
 from backupd.errors import ConfigError, RefusedError, StoreGoneError, UsageError
 from backupd.model.ids import RegionName
 from backupd.model.tenancy import ClassPolicy, TableRule, TenancyKind
-from backupd.seal.keys.signing import read_signer, write_signer
-from backupd.seal.keys.tags import write_tenant_key
-from backupd.store.decorators.retrying import RetryingStore
-from backupd.store.decorators.throttle import ThrottledStore
+from backupd.seal.keyfiles import read_signer, write_signer
+from backupd.seal.tags import write_tenant_key
 from backupd.store.directory import DirectoryStore
-from backupd.store.sftp.target import SftpTarget
+from backupd.store.retry import RetryingStore
+from backupd.store.sftp.ssh import SftpTarget
+from backupd.store.throttle import ThrottledStore
 from backupd.trace import NoTrace
 from backupd.wiring.backup import backup_node
 from backupd.wiring.context import QUICKLY, Context, node_signer, open_store, source_of, tenancy_of

@@ -14,7 +14,7 @@ from documents import documents, keyrings
 from expecting import OK, bent, case
 
 from backupd.seal import suite
-from backupd.seal.keys.identity import write_identity
+from backupd.seal.keyfiles import write_identity
 
 
 def keys() -> Iterator[Case]:

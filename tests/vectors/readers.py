@@ -16,10 +16,11 @@ from cryptography.exceptions import InvalidTag
 
 from backupd.errors import BackupdError
 from backupd.seal import suite
-from backupd.seal.containers.container import ContainerContext, ContainerReader
+from backupd.seal.container_format import ContainerContext
+from backupd.seal.container_reader import ContainerReader
 from backupd.seal.documents import read_document
-from backupd.seal.keys.identity import read_identity
-from backupd.seal.keys.opening import parse_keyring
+from backupd.seal.keyfiles import read_identity
+from backupd.seal.keyring import parse_keyring
 
 Read = Callable[[Case], bytes]
 SCRIPT = Path(__file__).parents[2] / "scripts" / "recover"

@@ -43,8 +43,8 @@ def countersign(
     """
     from backupd.operations.attestation import countersign as sign
     from backupd.operations.attestation.files import read_file, replace_file
-    from backupd.seal.keys.signing import read_signer
-    from backupd.seal.signatures import signatures_of
+    from backupd.seal.documents import signatures_of
+    from backupd.seal.keyfiles import read_signer
 
     signer = read_signer(key)
     signed = sign(read_file(file), signer, str(file))

@@ -6,12 +6,12 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from backupd.cli import failures, output
+from backupd.cli import output
 from backupd.cli.options import EXIT_STATUS, ConfigOption, DatabaseOption, JsonOption, RegionArgument, load_context
 from backupd.cli.progress import watched
 
 if TYPE_CHECKING:
-    from backupd.operations.region import BackupOutcome
+    from backupd.operations.backup.region import BackupOutcome
 
 
 def add(app: typer.Typer) -> None:
@@ -42,7 +42,7 @@ def backup(
 
     context = load_context(ctx, config)
     with watched(context.clock, quiet=as_json) as trace:
-        from backupd.operations.region import back_up
+        from backupd.operations.backup.region import back_up
 
         targets = [
             backup_target(context, name, store, database, trace)
@@ -61,14 +61,14 @@ def backup(
 def _as_object(outcome: BackupOutcome) -> dict[str, Any]:
     where = {"region": outcome.region, "store": outcome.store, "database": outcome.label}
     if outcome.error is not None:
-        return {**where, "error": failures.as_object(outcome.error)}
+        return {**where, "error": output.as_object(outcome.error)}
     return {**where, "report": outcome.report}
 
 
 def _print(outcome: BackupOutcome) -> None:
     where = f"{outcome.region}/{outcome.label} on {outcome.store}"
     if outcome.error is not None:
-        failures.print_failure(outcome.error, where)
+        output.print_failure(outcome.error, where)
         return
     report, told = outcome.report, output.human_bytes
     if report is not None:

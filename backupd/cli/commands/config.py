@@ -49,7 +49,7 @@ def check(
     """
     from backupd.config.faults import in_file_order
     from backupd.config.load import advice, parse, read_text
-    from backupd.config.text.positions import positions
+    from backupd.config.toml_lines import positions
     from backupd.wiring.context import Context
     from backupd.wiring.daemon import timetable_advice
 
@@ -97,7 +97,7 @@ def _require_files(context: Context, text: str, where: str) -> tuple[str, ...]:
     """The credentials that cannot be looked at here; raises ConfigFaultsError for what is wrong with other files."""
     from backupd.config.faults import ConfigFaultsError, in_file_order
     from backupd.config.files import file_findings, unavailable
-    from backupd.config.text.positions import positions
+    from backupd.config.toml_lines import positions
     from backupd.wiring.daemon import timetable_findings
     from backupd.wiring.keeper import key_findings
 
@@ -110,7 +110,7 @@ def _require_files(context: Context, text: str, where: str) -> tuple[str, ...]:
 
 def _databases(context: Context) -> Iterator[_Contact]:
     from backupd.model.findings import Severity
-    from backupd.operations.contact import UNMAPPED, look_at_source
+    from backupd.operations.preflight import UNMAPPED, look_at_source
     from backupd.wiring.context import source_of, tenancy_of
 
     for region in context.regions([]):
@@ -123,7 +123,7 @@ def _databases(context: Context) -> Iterator[_Contact]:
 
 def _stores(context: Context) -> Iterator[_Contact]:
     from backupd.model.findings import Finding, Severity
-    from backupd.operations.contact import look_at_store
+    from backupd.operations.preflight import look_at_store
     from backupd.wiring.context import QUICKLY, open_repository
 
     for region in context.regions([]):

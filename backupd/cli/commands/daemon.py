@@ -18,10 +18,10 @@ from backupd.errors import UsageError
 
 if TYPE_CHECKING:
     from backupd.model.ids import RegionName
-    from backupd.operations.service.host.lines import Lines
-    from backupd.operations.service.host.locks import Locks
     from backupd.operations.service.jobs import JobKind
-    from backupd.operations.service.supervising.supervisor import Plan
+    from backupd.operations.service.log import Lines
+    from backupd.operations.service.supervisor import Plan
+    from backupd.operations.service.systemd import Locks
     from backupd.wiring.context import Context
 
 
@@ -60,8 +60,8 @@ def daemon(
       backupd daemon be --jobs backup,verify,observe
       backupd daemon --once
     """
-    from backupd.operations.service.host.lines import Lines
-    from backupd.operations.service.host.locks import Locks
+    from backupd.operations.service.log import Lines
+    from backupd.operations.service.systemd import Locks
 
     file = configured_file(ctx, config)
     asked = _Asked(file, tuple(region or ()), _kinds(jobs), once=once)
@@ -94,7 +94,7 @@ class _Asked:
         """Raises ConfigError, with all faults where it can tell them, for what cannot be followed."""
         from backupd.config.faults import ConfigFaultsError, in_file_order
         from backupd.config.load import parse, read_text
-        from backupd.config.text.positions import positions
+        from backupd.config.toml_lines import positions
         from backupd.wiring.context import Context
         from backupd.wiring.daemon import config_descriptor, service_plan, timetable_findings
 
@@ -137,11 +137,11 @@ class _Current:
 
 
 def _serve(current: _Current, lines: Lines) -> int:
-    from backupd.operations.service.host.notify import Notifier
-    from backupd.operations.service.serving import DaemonIO, Fanout, SignalPipe, serve
-    from backupd.operations.service.supervising.supervisor import Supervisor, SupervisorIO
-    from backupd.operations.service.told import Event
-    from backupd.operations.telling.teller import Monitor, Settings
+    from backupd.operations.monitoring.monitor import Monitor, Settings
+    from backupd.operations.service.jobs import Event
+    from backupd.operations.service.serve import DaemonIO, Fanout, SignalPipe, serve
+    from backupd.operations.service.supervisor import Supervisor, SupervisorIO
+    from backupd.operations.service.systemd import Notifier
     from backupd.wiring.daemon import run_history, start_child
     from backupd.wiring.status import monitoring_settings, world_at_start
 

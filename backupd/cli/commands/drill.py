@@ -8,15 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from backupd.cli import failures, output
-from backupd.cli.options import (
-    EXIT_STATUS,
-    ConfigOption,
-    DatabaseOption,
-    JsonOption,
-    StoreOption,
-    load_context,
-)
+from backupd.cli import output
+from backupd.cli.options import EXIT_STATUS, ConfigOption, DatabaseOption, JsonOption, StoreOption, load_context
 from backupd.cli.progress import watched
 from backupd.errors import BackupdError, DamageError, UsageError
 
@@ -24,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from backupd.model.ids import RegionName
-    from backupd.model.stored.report import Report
+    from backupd.model.report import Report
     from backupd.operations.drill import DrillOutcome, DrillRequest
     from backupd.operations.reports import Published
     from backupd.trace import Trace
@@ -101,7 +94,7 @@ def drill(
         output.print_lines(_told(done))
         for error in (done.outcome.error, done.unpublished):
             if error is not None:
-                failures.print_failure(error, f"drill of {place}")
+                output.print_failure(error, f"drill of {place}")
     return _status(done)
 
 
@@ -203,7 +196,7 @@ def _as_object(done: _Done) -> dict[str, Any]:
     if done.published is not None:
         facts |= {"sha256": done.published.sha256, "stores": done.published.stores}
     errors = {"error": done.outcome.error, "unpublished": done.unpublished}
-    return facts | {name: failures.as_object(error) for name, error in errors.items() if error is not None}
+    return facts | {name: output.as_object(error) for name, error in errors.items() if error is not None}
 
 
 def _told(done: _Done) -> Iterator[str]:

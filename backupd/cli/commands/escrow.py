@@ -9,8 +9,7 @@ from typing import Annotated
 import typer
 
 from backupd.cli import output
-from backupd.cli.options import EXIT_STATUS, IdentityOption, JsonOption, PassphraseOption
-from backupd.cli.passphrase import new_passphrase, open_identity
+from backupd.cli.options import EXIT_STATUS, IdentityOption, JsonOption, PassphraseOption, new_passphrase, open_identity
 from backupd.errors import RefusedError, UsageError
 
 _STDIN = Path("-")
@@ -48,7 +47,7 @@ def split(
       backupd key escrow split --identity escrow.identity --shares 5 --threshold 3 --out shares
       backupd key escrow split --identity escrow.identity --shares 3 --threshold 2 --print | lp
     """
-    from backupd.operations.escrow import split_identity, write_shares
+    from backupd.operations.keys import split_identity, write_shares
 
     if (out is None) != print_:
         raise UsageError("the shares have to go somewhere", hint="Give --out FOLDER, or --print.")
@@ -94,8 +93,8 @@ def combine(
       backupd key escrow combine share-1.txt share-4.txt share-5.txt --out escrow.identity
       backupd key escrow combine - --recipient /etc/backupd/escrow.recipient --out escrow.identity
     """
-    from backupd.operations.escrow import ShareText, combine_shares, read_shares, write_combined
-    from backupd.seal.keys.identity import read_recipient
+    from backupd.operations.keys import ShareText, combine_shares, read_shares, write_combined
+    from backupd.seal.keyfiles import read_recipient
 
     if out.exists() or out.is_symlink():
         raise RefusedError(f"'{out}' exists", hint="A key file is never overwritten; name another one.")

@@ -9,12 +9,11 @@ import msgspec
 import typer
 
 from backupd.cli import output
-from backupd.cli.commands.tenants.options import region_of
-from backupd.cli.options import EXIT_STATUS, ConfigOption, JsonOption, load_context
+from backupd.cli.options import EXIT_STATUS, ConfigOption, JsonOption, load_context, region_of
 from backupd.errors import DamageError
 
 if TYPE_CHECKING:
-    from backupd.model.stored.ledger import LedgerEntry
+    from backupd.model.ledger import LedgerEntry
 
 RegionOption = Annotated[str, typer.Argument(metavar="REGION", show_default=False)]
 
@@ -65,7 +64,7 @@ def verify(ctx: typer.Context, region: RegionOption, config: ConfigOption = None
     Example:
       backupd ledger verify be
     """
-    from backupd.operations.ledger.checking import check_ledger
+    from backupd.operations.ledger.check import check_ledger
     from backupd.wiring.context import open_repository
     from backupd.wiring.keeper import open_book
 
@@ -106,7 +105,7 @@ def retire(
       backupd ledger retire be geneva --decision OPS-311
     """
     from backupd.cli.progress import watched
-    from backupd.operations.ledger.retiring import retire as run
+    from backupd.operations.ledger.check import retire as run
     from backupd.wiring.keeper import open_keeper
 
     context = load_context(ctx, config)

@@ -83,7 +83,7 @@ def text_of(root: Any, topic: str) -> str:
         return "\n".join(_PRINTED[topic](root)).rstrip() + "\n"
     if topic in WRITTEN:
         return _resource(f"manual/{topic}.md")
-    from backupd.config.faults.checks import did_you_mean
+    from backupd.config.checks import did_you_mean
 
     raise UsageError(f'the manual has no topic "{topic}"', hint=did_you_mean(topic, list(topics())))
 
@@ -229,7 +229,7 @@ def _exit_status(_root: Any) -> Iterator[str]:
 
 
 def _metrics(_root: Any) -> Iterator[str]:
-    from backupd.operations.telling.ways.metrics import METRICS
+    from backupd.operations.monitoring.metrics import METRICS
 
     yield from _titled("Metrics", "Every figure that the daemon gives to Prometheus, with its labels.")
     yield "Instants are seconds since 1970, spans are seconds, sizes are bytes. What is not known is left out, never"

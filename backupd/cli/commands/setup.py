@@ -14,7 +14,7 @@ from backupd.errors import UnmappedError
 if TYPE_CHECKING:
     from backupd.model.ids import RegionName
     from backupd.operations.init import Founder, Initialised
-    from backupd.operations.tenancy import TenancyLine, TenancyReport
+    from backupd.operations.preflight import TenancyLine, TenancyReport
     from backupd.wiring.context import Context
 
 
@@ -41,7 +41,7 @@ def tenancy(
       backupd tenancy be
       backupd tenancy --json
     """
-    from backupd.operations.tenancy import report_tenancy
+    from backupd.operations.preflight import report_tenancy
     from backupd.wiring.context import source_of, tenancy_of
 
     context = load_context(ctx, config)

@@ -1,7 +1,13 @@
 """The deletion attestation: issued from what was just observed, signed by a second hand, verified without a store."""
 
-from backupd.operations.attestation.checking import Verdict, verify_attestation
-from backupd.operations.attestation.issuing import Issued, attest
-from backupd.operations.attestation.signing import countersign
+from backupd.operations.attestation.files import countersign
+from backupd.operations.attestation.issue import Issued, attest
+from backupd.operations.attestation.verify import Verdict, verify_attestation
 
-__all__ = ["Issued", "Verdict", "attest", "countersign", "verify_attestation"]
+__all__ = [
+    "Issued",
+    "Verdict",
+    "attest",
+    "countersign",
+    "verify_attestation",
+]

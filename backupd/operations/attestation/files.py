@@ -1,4 +1,7 @@
-"""Attestations and copies of ledgers as files of this machine."""
+"""Attestations and copies of ledgers as files of this machine.
+
+The validator's signature, beside the keeper's.
+"""
 
 from __future__ import annotations
 
@@ -7,15 +10,17 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from backupd.catalog import layout
-from backupd.catalog.ledger import Chain, read_chain
 from backupd.errors import RefusedError, UsageError
-from backupd.model.stored.attestation import KIND, Attestation, decode_attestation
-from backupd.seal.documents import LIMITS, two_lines
+from backupd.model.attestation import KIND, Attestation, decode_attestation
+from backupd.repository import layout
+from backupd.repository.ledger import Chain, read_chain
+from backupd.seal.documents import LIMITS, read_document, two_lines, with_signature
 from backupd.store.directory import DirectoryStore
 
 if TYPE_CHECKING:
     from collections.abc import Collection
+
+    from backupd.seal.documents import Signer
 
 _MODE: Final = 0o644
 """It names nobody, and is made to be handed on."""
@@ -87,3 +92,14 @@ def _write(path: Path, data: bytes) -> None:
         file.write(data)
         file.flush()
         os.fsync(file.fileno())
+
+
+def countersign(document: bytes, signer: Signer, where: str) -> bytes:
+    """The document with one signature more; its body stays as it is, and a signer signs once.
+
+    Raises DamageError when it is no attestation, or its performer's signature is missing or wrong, and RefusedError
+    when another one's is.
+    """
+    body, _ = two_lines(document, where)
+    read_document(document, KIND, {decode_attestation(body, where).performer}, where)
+    return with_signature(document, signer, KIND, where)

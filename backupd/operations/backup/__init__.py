@@ -1,6 +1,11 @@
 """Back up one database: `run` tells the story; values in, a report out."""
 
 from backupd.operations.backup.run import backup
-from backupd.operations.backup.values import BackupJob, BackupReport, Node
+from backupd.operations.backup.types import BackupJob, BackupReport, Node
 
-__all__ = ["BackupJob", "BackupReport", "Node", "backup"]
+__all__ = [
+    "BackupJob",
+    "BackupReport",
+    "Node",
+    "backup",
+]

@@ -1,32 +1,40 @@
-"""The generation a run adds to: its index, its segments, and the keyrings of the run."""
+"""The generation a run adds to: its index, its segments, and the keyrings of the run.
+
+What the ledger means to a backup: which incarnation a tenant's rows are of, and whose must not be kept any more.
+"""
 
 from __future__ import annotations
 
 import hashlib
 import hmac
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
 import msgspec
 
-from backupd.catalog.layout import keyring_name
-from backupd.catalog.memory.index import Generation, Index, KeyringPlace, KnownSegment
 from backupd.errors import RefusedError
 from backupd.model.ids import Fingerprint, GenerationId, Pseudonym, RegionName, RunId
-from backupd.model.instants import compact, parse_stamp, stamp
+from backupd.model.ledger import WHOLE, ExpiryBegan, PurgeBegan
+from backupd.model.text import compact, parse_stamp, stamp
+from backupd.planning.incarnations import TenantStates, fold
+from backupd.repository.layout import keyring_name
+from backupd.repository.ledger import Chain, read_chain
+from backupd.repository.state.index import Generation, Index, KeyringPlace, KnownSegment
 from backupd.seal import suite
-from backupd.seal.keys.keyring import KeyringEntry, KeyringIds, KeyringPieces, KeyringWriter, render_keyring
+from backupd.seal.keyring import KeyringEntry, KeyringIds, KeyringPieces, KeyringWriter, Tags, render_keyring
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Container
     from datetime import datetime
 
-    from backupd.catalog.repository import Repository
+    from backupd.model.documents import LedgerHead
     from backupd.model.tenancy import SegmentName
-    from backupd.operations.backup.standing import LedgerStanding
-    from backupd.operations.backup.values import Node
+    from backupd.operations.backup.types import Node
+    from backupd.planning.incarnations import Incarnation
+    from backupd.repository.repository import Repository
     from backupd.seal.documents import Signer
+    from backupd.seal.tags import TenantTags
 
 KEYRING_ENTRIES = 256
 """Of one keyring: a purge writes those anew that hold a line of the tenant, so they stay small (about 100 KB)."""
@@ -185,3 +193,70 @@ def _ids(generation: Generation, region: RegionName, run: RunId) -> KeyringIds:
 def digest(key: bytes, text: bytes) -> bytes:
     """A keyed digest, so that the index tells nobody what a part says."""
     return hmac.digest(key, hashlib.sha256(text).digest(), "sha256")
+
+
+@dataclass(frozen=True, slots=True)
+class LedgerStanding:
+    """The ledger as one backup sees it."""
+
+    region: RegionName
+    chain: Chain = field(repr=False)
+    tags: TenantTags = field(repr=False)
+    lives: TenantStates = field(repr=False)
+    own_clocks: frozenset[str]
+    """Classes with a life of their own."""
+
+    @property
+    def head(self) -> LedgerHead:
+        return self.chain.head
+
+    def excluded(self, name: SegmentName) -> bool:
+        """Whether the tenant was purged and did not come back: its rows are not backed up again."""
+        return name.tenant is not None and self._life(name).purged
+
+    def incarnation(self, name: SegmentName) -> int:
+        """Of the tenant whose rows they are, in their class; 0 for nobody's."""
+        return 0 if name.tenant is None else self._life(name).key.incarnation
+
+    def tags_of(self, generation: GenerationId, name: SegmentName) -> Tags:
+        tenant = self.tags.tenant_id(name.tenant)
+        return Tags(
+            self.tags.tenant_tag(generation, tenant, self.incarnation(name)),
+            self.tags.class_tag(generation, name.data_class),
+        )
+
+    def purged_tags(self, generation: GenerationId) -> Callable[[Tags], bool]:
+        """Tells of a segment's tags whether they are of a life that is purged, or being so."""
+        own = {self.tags.class_tag(generation, name): name for name in self.own_clocks}
+        gone = {
+            (self.tags.tenant_tag(generation, key.tenant, key.incarnation), key.scope)
+            for key, life in self.lives.lives.items()
+            if life.purged
+        }
+        return lambda tags: (tags.tenant, own.get(tags.data_class, WHOLE)) in gone
+
+    def purged(self, generation: GenerationId) -> set[Pseudonym]:
+        """Segments of a generation that are purged, or being so."""
+        purges = (life.purge for life in self.lives.lives.values() if life.purge)
+        return {pseudonym for purge in purges for place, pseudonym in purge.segments if place == generation}
+
+    def removals_since(self, seq: int) -> bool:
+        """Whether entries behind `seq` speak of anything that may have gone from a store."""
+        return any(
+            isinstance(event, ExpiryBegan | PurgeBegan) for entry in self.chain.entries(seq) for event in entry.events
+        )
+
+    def _life(self, name: SegmentName) -> Incarnation:
+        scope = name.data_class if name.data_class in self.own_clocks else WHOLE
+        return self.lives.current(self.tags.tenant_id(name.tenant), scope)
+
+
+def read_standing(repository: Repository, node: Node, region: RegionName) -> LedgerStanding:
+    """Read the ledger from the store, onto this node's own copy of it.
+
+    Raises DamageError when the store's is not the continuation of what this node knows.
+    """
+    known, _ = read_chain(node.ledger, Chain(region, repository.info().repository), repository.keepers)
+    chain, _ = read_chain(repository.store, known, repository.keepers)
+    chain.copy_to(node.ledger, len(known.links))
+    return LedgerStanding(region, chain, node.tags, fold(chain.entries()), node.own_clocks)

@@ -14,21 +14,20 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Self
 
-from backupd.catalog.layout import SEGMENTS, keyring_name, keyrings_folder, place_of, segment_folder
 from backupd.errors import DamageError
 from backupd.model.ids import ObjectName
-from backupd.operations.backup.generation import settle_keyrings
-from backupd.operations.backup.standing import read_standing
-from backupd.planning.deletion.explained import explained
+from backupd.operations.backup.generation import read_standing, settle_keyrings
+from backupd.planning.ledger_facts import explained
+from backupd.repository.layout import SEGMENTS, keyring_name, keyrings_folder, place_of, segment_folder
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from backupd.catalog.memory.index import Generation, Index, IndexedContainer
-    from backupd.catalog.repository import Repository
     from backupd.model.ids import GenerationId, ObjectHash, RunId
-    from backupd.operations.backup.standing import LedgerStanding
-    from backupd.operations.backup.values import Node
+    from backupd.operations.backup.generation import LedgerStanding
+    from backupd.operations.backup.types import Node
+    from backupd.repository.repository import Repository
+    from backupd.repository.state.index import Generation, Index, IndexedContainer
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,41 +15,39 @@ from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from backupd.catalog.layout import RECORDS, place_of
-from backupd.catalog.memory.index import Index
-from backupd.catalog.repository import signed_record
-from backupd.catalog.sending.marks import run_marked
-from backupd.catalog.sending.shipping import Uploader
-from backupd.catalog.sending.spool import run_folder
+from backupd.model.documents import Record, Totals
 from backupd.model.ids import RunId
-from backupd.model.instants import stamp
-from backupd.model.stored.documents import Record, Totals
-from backupd.operations.backup.contents import SegmentEntries
+from backupd.model.text import stamp
+from backupd.operations.backup.collect import Onto
 from backupd.operations.backup.generation import (
+    LedgerStanding,
     Segments,
     current_generation,
     digest,
     new_generation,
     new_id,
     publish_keyrings,
+    read_standing,
 )
 from backupd.operations.backup.holdings import Ground, HoldingsWatch, settle
-from backupd.operations.backup.intake import Onto
-from backupd.operations.backup.parts import PartBuilder, Placed
-from backupd.operations.backup.reading import Reading, read_database
-from backupd.operations.backup.source import held_source
-from backupd.operations.backup.standing import LedgerStanding, read_standing
-from backupd.operations.backup.values import BackupJob, BackupReport, Node
+from backupd.operations.backup.parts import PartBuilder, Placed, SegmentEntries
+from backupd.operations.backup.read import Reading, held_source, read_database
+from backupd.operations.backup.types import BackupJob, BackupReport, Node
 from backupd.operations.phases import Phases
 from backupd.postgres.connect import elsewhere
+from backupd.repository.layout import RECORDS, place_of
+from backupd.repository.marks import run_marked
+from backupd.repository.repository import signed_record
+from backupd.repository.state.index import Index
+from backupd.repository.uploader import Uploader, run_folder
 from backupd.rows.spill import BySegment
-from backupd.seal.containers.frame import Compressor
-from backupd.store.decorators.handing import HandoffStore
+from backupd.seal.zstd import Compressor
+from backupd.store.handoff import HandoffStore
 from backupd.trace import Warned
 
 if TYPE_CHECKING:
-    from backupd.catalog.repository import Repository
     from backupd.model.ids import RegionName, SnapshotName
+    from backupd.repository.repository import Repository
     from backupd.store.base import StoreView
 
 PARTS_IN_FLIGHT = 8 << 20

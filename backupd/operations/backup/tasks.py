@@ -6,10 +6,8 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from backupd.model.routes import Column, ForeignKeyPath, MappedTable, Tenant
-from backupd.model.tenancy import ClassPolicy
-from backupd.planning.source.ranges import block_ranges
-from backupd.postgres.source.select import read_tables, select_rows
+from backupd.model.tenancy import ClassPolicy, Column, ForeignKeyPath, MappedTable, Tenant
+from backupd.postgres.source.select import block_ranges, read_tables, select_rows
 from backupd.rows.protocol import CopyTask
 
 if TYPE_CHECKING:

@@ -1,6 +1,13 @@
 """A restore into a server of one's own, checked against what signed records say, and disposed of: see `run.drill`."""
 
 from backupd.operations.drill.run import drill
-from backupd.operations.drill.values import Assertion, DrillOutcome, DrillPlace, DrillRequest, DrillWorld
+from backupd.operations.drill.types import Assertion, DrillOutcome, DrillPlace, DrillRequest, DrillWorld
 
-__all__ = ["Assertion", "DrillOutcome", "DrillPlace", "DrillRequest", "DrillWorld", "drill"]
+__all__ = [
+    "Assertion",
+    "DrillOutcome",
+    "DrillPlace",
+    "DrillRequest",
+    "DrillWorld",
+    "drill",
+]

@@ -20,16 +20,9 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import backupd
-from backupd.errors import (
-    BackupdError,
-    DamageError,
-    ObjectMissingError,
-    SourceError,
-    SpoolFullError,
-)
+from backupd.errors import BackupdError, DamageError, ObjectMissingError, SourceError, SpoolFullError
 from backupd.model.ids import DrillId
-from backupd.model.instants import compact, stamp
-from backupd.model.stored.report import (
+from backupd.model.report import (
     Check,
     CheckFinding,
     CheckName,
@@ -44,31 +37,30 @@ from backupd.model.stored.report import (
     every_check,
     verdict_of,
 )
-from backupd.operations.drill.checking import Checking
-from backupd.operations.drill.choosing import DrillChoice, find, prepared, restore_request, restore_world, selection
-from backupd.operations.drill.damage import check_damage, damaged_copy
-from backupd.operations.drill.guard import require_apart
-from backupd.operations.drill.scene import RestoredDatabase, Scene, Subject
-from backupd.operations.drill.serving import serving
-from backupd.operations.drill.values import DrillOutcome, DrillRequest, DrillWorld
+from backupd.model.text import compact, stamp
+from backupd.operations.drill.checks.integrity import check_damage, damaged_copy
+from backupd.operations.drill.checks.run import Checking
+from backupd.operations.drill.choose import DrillChoice, find, prepared, restore_request, restore_world, selection
+from backupd.operations.drill.server import require_apart, serving
+from backupd.operations.drill.types import DrillOutcome, DrillRequest, DrillWorld, RestoredDatabase, Scene, Subject
 from backupd.operations.phases import Phases
 from backupd.operations.restore import RestoreReport, restore
 from backupd.operations.restore.contents import SnapshotContents
 from backupd.planning.drill import repeated
+from backupd.postgres.client_programs import find_programs
 from backupd.postgres.connect import elsewhere
 from backupd.postgres.scratch.cluster import reap
 from backupd.postgres.scratch.watch import PhaseLimits, limited
-from backupd.postgres.tools import find_programs
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from contextlib import AbstractContextManager
 
-    from backupd.catalog.repository import Repository
-    from backupd.operations.verify.ledger import LedgerHistory
-    from backupd.planning.restoring.selection import Selection as Wanted
+    from backupd.operations.ledger.history import LedgerHistory
+    from backupd.planning.selection import Selection as Wanted
     from backupd.postgres.connect import Source
-    from backupd.postgres.scratch.server import ScratchServer
+    from backupd.postgres.scratch.folder import ScratchServer
+    from backupd.repository.repository import Repository
 
 _ROOM = 3
 """Times its COPY text a database may take with its indexes and the log of writing both; a start is refused below."""

@@ -5,14 +5,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from backupd.errors import RefusedError
-from backupd.model.instants import stamp
+from backupd.model.text import stamp
 from backupd.operations.ledger import require_not_behind
-from backupd.store.server_time import server_time
+from backupd.store.server import server_time
 
 if TYPE_CHECKING:
     from datetime import datetime
 
-    from backupd.operations.keeper.values import Keeper
+    from backupd.operations.keeper.types import Keeper
 
 
 def check_clock(keeper: Keeper, store: str) -> None:

@@ -2,4 +2,10 @@
 
 from backupd.operations.ledger.book import TOLERANCE, Book, Decide, LedgerPlace, require_not_behind
 
-__all__ = ["TOLERANCE", "Book", "Decide", "LedgerPlace", "require_not_behind"]
+__all__ = [
+    "TOLERANCE",
+    "Book",
+    "Decide",
+    "LedgerPlace",
+    "require_not_behind",
+]

@@ -8,7 +8,6 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import TYPE_CHECKING, TypeAlias
 
-from backupd.catalog.ledger import Chain, listed, next_document, put_entry, read_chain
 from backupd.errors import (
     ConfigError,
     DamageError,
@@ -19,18 +18,19 @@ from backupd.errors import (
     StoreGoneError,
 )
 from backupd.model.ids import RegionName, RepositoryId
-from backupd.model.instants import stamp
-from backupd.model.stored.ledger import Misdated, kind_of
+from backupd.model.ledger import Misdated, kind_of
+from backupd.model.text import stamp
 from backupd.operations.ledger.pending import PendingEntries
-from backupd.planning.lifecycle.lives import TenantStates, fold
-from backupd.store.server_time import clocks_differ, server_time
+from backupd.planning.incarnations import TenantStates, fold
+from backupd.repository.ledger import Chain, listed, next_document, put_entry, read_chain
+from backupd.store.server import clocks_differ, server_time
 from backupd.trace import NoTrace, Trace, Warned
 
 if TYPE_CHECKING:
     from datetime import datetime
 
     from backupd.clock import Clock
-    from backupd.model.stored.ledger import Event
+    from backupd.model.ledger import Event
     from backupd.seal.documents import Signer
     from backupd.store.base import Store
 

@@ -6,12 +6,12 @@ from re import fullmatch
 from typing import TYPE_CHECKING
 
 from backupd.errors import UsageError
-from backupd.model.stored.ledger import REFERENCE, Misdated
+from backupd.model.ledger import REFERENCE, Misdated
 
 if TYPE_CHECKING:
-    from backupd.model.stored.ledger import Event
+    from backupd.model.ledger import Event
     from backupd.operations.ledger.book import Book
-    from backupd.planning.lifecycle.lives import TenantStates
+    from backupd.planning.incarnations import TenantStates
 
 
 def redate(book: Book, decision: str) -> list[int]:

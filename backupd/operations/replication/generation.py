@@ -1,4 +1,7 @@
-"""Copy one generation's snapshots: packs, keyrings, parts, and records last, as a run adds them."""
+"""Copy one generation's snapshots: packs, keyrings, parts, and records last, as a run adds them.
+
+What is purged while it is copied: the ledger is read again, and what came too late goes.
+"""
 
 from __future__ import annotations
 
@@ -7,26 +10,25 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Self
 
-from backupd.catalog import layout
-from backupd.catalog.sending.marks import LONGEST_RUN, run_marked
 from backupd.errors import UNSOUND, DamageError
 from backupd.model.ids import ObjectName, RunId
-from backupd.model.instants import parse_stamp
+from backupd.model.text import parse_stamp
 from backupd.operations.backup.generation import new_id
-from backupd.operations.replication.keyrings import Keyrings
-from backupd.operations.replication.purging import Purges
-from backupd.operations.verify.reading import ContainerChecker
+from backupd.operations.keeper.purge import check_shrunk, clear, shred
+from backupd.operations.replication.objects import Keyrings
 from backupd.parallel import in_parallel
-from backupd.planning.deletion.copied import Copies, explained_there
-from backupd.planning.deletion.explained import Explained, explained
+from backupd.planning.ledger_facts import Copies, Explained, explained, explained_there
 from backupd.planning.verify import ContainerKey, Stored
+from backupd.repository import layout
+from backupd.repository.container_check import ContainerChecker
+from backupd.repository.marks import LONGEST_RUN, run_marked
+from backupd.repository.state.keyring_cache import KeyringCache
 
 if TYPE_CHECKING:
-    from backupd.catalog.repository import Repository
+    from backupd.model.documents import Record
     from backupd.model.ids import GenerationId, Pseudonym, SnapshotName
-    from backupd.model.stored.documents import Record
-    from backupd.operations.replication.objects import Copier
-    from backupd.operations.replication.values import Copying, Replication
+    from backupd.operations.replication.objects import Copier, Copying, Replication
+    from backupd.repository.repository import Repository
 
 
 @dataclass(slots=True)
@@ -237,3 +239,35 @@ class GenerationCopy:
             if place.segment and place.sha256:
                 found[ContainerKey(place.segment, place.sha256)] = Stored(info.name, place.kind.value, info.size)
         return found
+
+
+class Purges:
+    """Purges of one generation's segments, on whatever store. For one thread."""
+
+    def __init__(self, copying: Copying, generation: GenerationId) -> None:
+        self._copying = copying
+        self._generation = generation
+        self._before: frozenset[Pseudonym] = self._told()
+        """Of these nothing was ever copied in this run."""
+
+    def read(self) -> frozenset[Pseudonym]:
+        """Every segment that is purged, or being so, by the ledger as it is now on all stores that can be reached."""
+        self._copying.keeper.book.sync()
+        return self._told()
+
+    def catch_up(self) -> frozenset[Pseudonym]:
+        """As `read`, after removing from the target what was purged since the beginning."""
+        purged = self.read()
+        if late := purged - self._before:
+            keeper, target = self._copying.keeper, self._copying.target
+            refs = [(self._generation, segment) for segment in late]
+            with KeyringCache.opened(keeper.census(target), keeper.repository) as census:
+                check_shrunk(keeper.book, target, census, self._copying.sink)
+                shred(keeper, target, census, refs)
+            clear(self._copying.sink, refs)
+            keeper.book.give(target)
+        return purged
+
+    def _told(self) -> frozenset[Pseudonym]:
+        entries = self._copying.keeper.book.chain.entries()
+        return explained(entries, None).purged_in(self._generation)

@@ -1,24 +1,81 @@
-"""Objects from one store to another, checked on the way, through scratch files: memory holds a piece of each."""
+"""What a replication works with, and what it answers.
+
+Objects from one store to another, checked on the way, through scratch files: memory holds a piece of each.
+
+Keyrings from one store to another: as they are, less the lines of what was purged.
+"""
 
 from __future__ import annotations
 
 import hashlib
 import tempfile
 import threading
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING
 
-from backupd.catalog import layout
-from backupd.errors import UNSOUND, DamageError, ObjectMissingError, SpoolFullError
+from backupd.errors import UNSOUND, DamageError, ObjectMissingError, RefusedError, SpoolFullError
+from backupd.model.ids import ObjectName
+from backupd.model.text import parse_stamp
 from backupd.parallel import in_parallel
+from backupd.planning.ledger_facts import standing_recipients
+from backupd.repository import layout
+from backupd.repository.marks import LONGEST_RUN
 from backupd.seal.documents import read_document
+from backupd.seal.keyring import parse_keyring, without_lines
 from backupd.trace import Progress
 
 if TYPE_CHECKING:
     from typing import IO
 
-    from backupd.operations.replication.values import Copying, Replication
+    from backupd.model.ids import ClassTag, GenerationId, Pseudonym, SnapshotName
+    from backupd.operations.keeper.types import Keeper
     from backupd.planning.verify import ContainerKey, Stored
+    from backupd.repository.repository import Repository
+    from backupd.seal.keyring import Keyring
+
+
+@dataclass(frozen=True, slots=True)
+class Copying:
+    """From where to where, by whom."""
+
+    keeper: Keeper
+    origin: str
+    """A store by its configured name; nothing is written there but the ledger."""
+    target: str
+    scratch: Path
+    """Folder for objects under way, one for each thread at most. Sealed bytes only; nothing is left in it."""
+    threads: int = 4
+    dry_run: bool = False
+
+    @property
+    def source(self) -> Repository:
+        return self.keeper.stores[self.origin]
+
+    @property
+    def sink(self) -> Repository:
+        return self.keeper.stores[self.target]
+
+
+@dataclass(slots=True)
+class Replication:
+    """What was copied; in a dry run, what would be."""
+
+    origin: str
+    target: str
+    generations: int = 0
+    snapshots: list[SnapshotName] = field(default_factory=list)
+    already: int = 0
+    """Snapshots of the origin that the target had."""
+    left_out: int = 0
+    """Snapshots of the origin that expired, here or there."""
+    objects: int = 0
+    bytes: int = 0
+    """Of containers, keyrings and documents copied."""
+    damage: list[str] = field(default_factory=list)
+    """What is wrong at the origin; snapshots that need it were not copied."""
+
 
 _PIECE = 4 << 20
 
@@ -103,3 +160,74 @@ def _full(error: OSError) -> SpoolFullError:
     return SpoolFullError(
         f"the spool folder cannot be used ({error.strerror})", hint="Check node.spool_dir, its owner and its disk."
     )
+
+
+class Keyrings:
+    """One generation's. For one thread."""
+
+    def __init__(self, copying: Copying, generation: GenerationId) -> None:
+        self._copying = copying
+        self._generation = generation
+        self.keyed: set[Pseudonym] = set()
+        """Segments whose key the target has, once `copy` came to its end."""
+
+    def classes(self) -> dict[Pseudonym, ClassTag]:
+        """The class tag of every segment the origin's keyrings list."""
+        return {
+            segment: tags.data_class
+            for keyring in self._believed()
+            for (segment, _), tags in zip(keyring.index, keyring.tags, strict=True)
+        }
+
+    def copy(self, needed: Collection[Pseudonym], purged: Collection[Pseudonym]) -> Iterator[int]:
+        """Copy keyrings that list a segment that is needed; yields their sizes.
+
+        One that the target has already stays as it is there. Raises RefusedError when the target's were sealed to
+        others since, DamageError when it has another one under the same name.
+        """
+        sink = self._copying.sink
+        there = {info.name for info in sink.store.list(layout.keyrings_folder(self._generation))}
+        wanted = frozenset(needed)
+        for keyring in self._believed():
+            if wanted.isdisjoint(segment for segment, _ in keyring.index):
+                continue
+            where = ObjectName(keyring.where)
+            standing = sink.keyring(where) if where in there else None
+            if standing is None:
+                standing, size = self._put(keyring, purged)
+                yield size
+            elif standing.index != keyring.index:
+                raise DamageError(f"'{where}' on '{self._copying.target}' is another one than on the origin")
+            self.keyed |= {standing.index[place][0] for place in standing.sealed}
+
+    def _put(self, keyring: Keyring, purged: Collection[Pseudonym]) -> tuple[Keyring, int]:
+        source, sink, where = self._copying.source, self._copying.sink, ObjectName(keyring.where)
+        self._check_recipients(keyring)
+        data = without_lines(source.read(where, "keyring"), purged, where)
+        copied = parse_keyring(data, source.signers, where)
+        if (copied.ids, copied.index) != (keyring.ids, keyring.index):
+            raise DamageError(f"'{where}' was read twice, and was not the same", hint="The next run tries again.")
+        sink.put_document(where, data)
+        return copied, len(data)
+
+    def _check_recipients(self, keyring: Keyring) -> None:
+        copying = self._copying
+        standing = standing_recipients(copying.keeper.book.chain.entries(), copying.target)
+        if standing is None or keyring.wraps.keys() in standing.allowed:
+            return
+        if parse_stamp(keyring.created) <= standing.at - LONGEST_RUN:
+            raise RefusedError(
+                f"keyrings on '{copying.origin}' are sealed to others than those on '{copying.target}'",
+                hint=f"First run `backupd key rotate {copying.keeper.region} --store {copying.origin}`.",
+            )
+
+    def _believed(self) -> Iterator[Keyring]:
+        """The origin's keyrings; what one that cannot be believed has the only key of, is missing."""
+        source = self._copying.source
+        for name in sorted(info.name for info in source.store.list(layout.keyrings_folder(self._generation))):
+            if layout.place_of(name).kind is layout.ObjectKind.KEYRING:
+                try:
+                    keyring = source.keyring(name)
+                except UNSOUND:
+                    continue
+                yield keyring

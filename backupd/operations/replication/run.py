@@ -14,16 +14,15 @@ from collections import defaultdict
 from typing import TYPE_CHECKING
 
 from backupd.errors import ObjectMissingError, RefusedError, SpoolFullError
-from backupd.model.stored.ledger import Replicated
+from backupd.model.ledger import Replicated
 from backupd.operations.phases import Phases
 from backupd.operations.replication.generation import GenerationCopy
-from backupd.operations.replication.objects import Copier
-from backupd.operations.replication.values import Replication
-from backupd.planning.deletion.explained import explained
+from backupd.operations.replication.objects import Copier, Replication
+from backupd.planning.ledger_facts import explained
 
 if TYPE_CHECKING:
     from backupd.model.ids import GenerationId, SnapshotName
-    from backupd.operations.replication.values import Copying
+    from backupd.operations.replication.objects import Copying
 
 
 def replicate(copying: Copying) -> Replication:

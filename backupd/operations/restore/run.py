@@ -17,24 +17,23 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from backupd.errors import BackupdError, UsageError
-from backupd.model.stored.ledger import Restored
+from backupd.model.ledger import Restored
 from backupd.operations.phases import Phases
-from backupd.operations.restore.anew.building import Building
-from backupd.operations.restore.anew.values import Snapshot
-from backupd.operations.restore.choosing import choose, read_history
+from backupd.operations.restore.choose import choose, read_history
 from backupd.operations.restore.contents import SnapshotContents
-from backupd.operations.restore.files.writing import FolderWriter
-from backupd.operations.restore.values import RestoreReport
-from backupd.postgres.target.schema import FOREIGN_KEYS, joined_schema
+from backupd.operations.restore.database import Building
+from backupd.operations.restore.files import FolderWriter
+from backupd.operations.restore.types import RestoreReport, Snapshot
+from backupd.postgres.target.pg_restore import FOREIGN_KEYS, joined_schema
 from backupd.trace import Warned
 
 if TYPE_CHECKING:
-    from backupd.catalog.repository import Repository
-    from backupd.operations.restore.choosing import OpenedChoice
-    from backupd.operations.restore.values import RestoreEnvironment, RestoreRequest
-    from backupd.operations.verify.ledger import LedgerHistory
-    from backupd.planning.restoring.restore import RestorePlan
-    from backupd.postgres.target.schema import SchemaArchive
+    from backupd.operations.ledger.history import LedgerHistory
+    from backupd.operations.restore.choose import OpenedChoice
+    from backupd.operations.restore.types import RestoreEnvironment, RestoreRequest
+    from backupd.planning.restore import RestorePlan
+    from backupd.postgres.target.pg_restore import SchemaArchive
+    from backupd.repository.repository import Repository
 
 
 def restore(

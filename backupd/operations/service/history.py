@@ -9,9 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from backupd.model.ids import RegionName
-from backupd.model.instants import parse_stamp, stamp
-from backupd.operations.service.jobs import JobKey, JobKind
-from backupd.operations.service.told import WELL, Event, Failure, JobDone, JobOutcome
+from backupd.model.text import parse_stamp, stamp
+from backupd.operations.service.jobs import WELL, Event, Failure, JobDone, JobKey, JobKind, JobOutcome
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -8,19 +8,19 @@ from re import fullmatch
 from typing import TYPE_CHECKING
 
 from backupd.errors import UsageError
-from backupd.model.stored.ledger import REFERENCE, WHOLE
-from backupd.planning.deletion.window import DeletionBudget, dates
-from backupd.planning.lifecycle import commands
-from backupd.planning.lifecycle.commands import ClockDates
+from backupd.model.ledger import REFERENCE, WHOLE
+from backupd.planning import lifecycle
+from backupd.planning.deadlines import DeletionBudget, dates
+from backupd.planning.lifecycle import ClockDates
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from backupd.clock import Clock
     from backupd.model.ids import TenantId
-    from backupd.model.stored.ledger import Event
+    from backupd.model.ledger import Event
     from backupd.operations.ledger import Book
-    from backupd.planning.lifecycle.lives import Incarnation, TenantStates
+    from backupd.planning.incarnations import Incarnation, TenantStates
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,12 +52,12 @@ def unsubscribe(desk: TenantDesk, tenant: TenantId, since: datetime | None = Non
     """
     begin = _past(desk, since)
     wanted = life_dates(desk, begin, early=False)
-    return _append(desk, tenant, scope, lambda lives: commands.unsubscribe(lives, tenant, wanted, scope))
+    return _append(desk, tenant, scope, lambda lives: lifecycle.unsubscribe(lives, tenant, wanted, scope))
 
 
 def resubscribe(desk: TenantDesk, tenant: TenantId, scope: str = WHOLE) -> Changed:
     """Cancel a mark, or begin a new incarnation of a tenant that was purged."""
-    return _append(desk, tenant, scope, lambda lives: commands.resubscribe(lives, tenant, scope))
+    return _append(desk, tenant, scope, lambda lives: lifecycle.resubscribe(lives, tenant, scope))
 
 
 def erase(desk: TenantDesk, tenant: TenantId, since: datetime | None = None, scope: str = WHOLE) -> Changed:
@@ -68,7 +68,7 @@ def erase(desk: TenantDesk, tenant: TenantId, since: datetime | None = None, sco
     asked = _past(desk, since)
     wanted = life_dates(desk, asked, early=True)
     at_once = ClockDates(wanted.since, wanted.deadline, asked)
-    return _append(desk, tenant, scope, lambda lives: commands.erase(lives, tenant, at_once, scope))
+    return _append(desk, tenant, scope, lambda lives: lifecycle.erase(lives, tenant, at_once, scope))
 
 
 def move(desk: TenantDesk, tenant: TenantId, to: str, since: datetime | None = None) -> Changed:
@@ -79,7 +79,7 @@ def move(desk: TenantDesk, tenant: TenantId, to: str, since: datetime | None = N
     if to not in desk.regions:
         raise UsageError(f'there is no other region "{to}"', hint=f"Configured are {', '.join(sorted(desk.regions))}.")
     wanted = life_dates(desk, _past(desk, since), early=False)
-    return _append(desk, tenant, WHOLE, lambda lives: commands.move(lives, tenant, wanted, to))
+    return _append(desk, tenant, WHOLE, lambda lives: lifecycle.move(lives, tenant, wanted, to))
 
 
 def hold(desk: TenantDesk, tenant: TenantId, reference: str, review: datetime) -> Changed:
@@ -94,7 +94,7 @@ def hold(desk: TenantDesk, tenant: TenantId, reference: str, review: datetime) -
         )
     if review <= desk.clock.now():
         raise UsageError("the review of a hold lies in the future")
-    return _append(desk, tenant, WHOLE, lambda lives: commands.hold(lives, tenant, reference, review))
+    return _append(desk, tenant, WHOLE, lambda lives: lifecycle.hold(lives, tenant, reference, review))
 
 
 def release(desk: TenantDesk, tenant: TenantId, reference: str) -> Changed:
@@ -104,7 +104,7 @@ def release(desk: TenantDesk, tenant: TenantId, reference: str) -> Changed:
     """
     terms = desk.budget
     due = desk.clock.now() + desk.release_within + terms.expiry_gap + terms.aging + terms.clock
-    return _append(desk, tenant, WHOLE, lambda lives: commands.release(lives, tenant, reference, due))
+    return _append(desk, tenant, WHOLE, lambda lives: lifecycle.release(lives, tenant, reference, due))
 
 
 def _append(desk: TenantDesk, tenant: TenantId, scope: str, decide: Callable[[TenantStates], list[Event]]) -> Changed:

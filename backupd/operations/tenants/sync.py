@@ -6,22 +6,22 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from backupd.errors import RefusedError, UsageError
-from backupd.model.stored.ledger import WHOLE
+from backupd.model.ledger import WHOLE
 from backupd.operations.tenants.changes import life_dates
-from backupd.planning.lifecycle import commands
-from backupd.planning.lifecycle.commands import ClockDates
-from backupd.planning.lifecycle.lives import State
+from backupd.planning import lifecycle
+from backupd.planning.incarnations import State
+from backupd.planning.lifecycle import ClockDates
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from datetime import datetime
 
     from backupd.model.ids import TenantId
-    from backupd.model.stored.ledger import Event
+    from backupd.model.ledger import Event
     from backupd.operations.tenants.changes import TenantDesk
-    from backupd.planning.lifecycle.lives import TenantStates
-    from backupd.postgres.lifecycle import TenantDates
-    from backupd.seal.keys.tags import TenantTags
+    from backupd.planning.incarnations import TenantStates
+    from backupd.postgres.lifecycle_query import TenantDates
+    from backupd.seal.tags import TenantTags
 
 QUERY = "query"
 
@@ -68,18 +68,18 @@ def _of(desk: TenantDesk, lives: TenantStates, tenant: TenantId, row: TenantDate
     if row.erase_requested_at is not None:
         wanted = life_dates(desk, row.erase_requested_at, early=True)
         at_once = ClockDates(row.unsubscribed_at or wanted.since, wanted.deadline, row.erase_requested_at, QUERY)
-        return commands.erase(lives, tenant, at_once, scope)
+        return lifecycle.erase(lives, tenant, at_once, scope)
     if row.moved_to is not None:
         if row.moved_to not in desk.regions:
             raise UsageError("it moved to a region that is not configured")
         wanted = life_dates(desk, row.unsubscribed_at or desk.clock.now(), early=False)
-        return commands.move(lives, tenant, wanted._replace(by=QUERY), row.moved_to)
+        return lifecycle.move(lives, tenant, wanted._replace(by=QUERY), row.moved_to)
     if row.unsubscribed_at is not None:
         return _unsubscribed(desk, lives, tenant, scope, row.unsubscribed_at)
     clock = lives.current(tenant, scope).clock
     if clock is not None and clock.by != QUERY:
         return []  # somebody said so by command: the application's silence does not take it back
-    return commands.resubscribe(lives, tenant, scope)
+    return lifecycle.resubscribe(lives, tenant, scope)
 
 
 def _unsubscribed(desk: TenantDesk, lives: TenantStates, tenant: TenantId, scope: str, since: datetime) -> list[Event]:
@@ -88,5 +88,5 @@ def _unsubscribed(desk: TenantDesk, lives: TenantStates, tenant: TenantId, scope
     if life.state is State.MARKED and life.clock is not None and life.clock.cause == "unsubscribed":
         if since == life.clock.since:
             return []
-        return commands.unsubscribe_anew(lives, tenant, wanted, scope)
-    return commands.unsubscribe(lives, tenant, wanted, scope)
+        return lifecycle.unsubscribe_anew(lives, tenant, wanted, scope)
+    return lifecycle.unsubscribe(lives, tenant, wanted, scope)

@@ -1,7 +1,13 @@
 """Hold a store against its signed records: see `run.verify`."""
 
-from backupd.operations.verify.ledger import note_proven
+from backupd.operations.ledger.history import note_proven
 from backupd.operations.verify.run import verify
-from backupd.operations.verify.values import Scope, Tools, Verification
+from backupd.operations.verify.types import Scope, Tools, Verification
 
-__all__ = ["Scope", "Tools", "Verification", "note_proven", "verify"]
+__all__ = [
+    "Scope",
+    "Tools",
+    "Verification",
+    "note_proven",
+    "verify",
+]

@@ -7,23 +7,23 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from backupd.catalog.parts import read_entries
-from backupd.catalog.reading.blocks import Blocks
-from backupd.catalog.reading.containers import ContainerCache, ContainerRef
-from backupd.catalog.reading.content import Content, ContentReader, file_content, table_content
 from backupd.errors import DamageError
-from backupd.model.stored.manifest import FileEntry, SegmentEntry, TableEntry
-from backupd.seal.containers.container import ContainerContext
+from backupd.model.manifest import FileEntry, SegmentEntry, TableEntry
+from backupd.repository.blocks import Blocks
+from backupd.repository.containers import ContainerCache, ContainerRef
+from backupd.repository.content import Content, ContentReader, file_content, table_content
+from backupd.repository.parts import read_entries
+from backupd.seal.container_format import ContainerContext
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from types import TracebackType
     from typing import Self
 
-    from backupd.catalog.keys import SecretKeys
-    from backupd.catalog.repository import Repository
     from backupd.model.ids import GenerationId, Pseudonym
     from backupd.planning.verify import ContainerKey
+    from backupd.repository.keys import SecretKeys
+    from backupd.repository.repository import Repository
 
 
 class ContentChecker:

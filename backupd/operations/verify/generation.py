@@ -4,30 +4,29 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, TypeVar
 
-from backupd.catalog import layout
-from backupd.catalog.keys import SecretKeys
-from backupd.catalog.memory.checked import CONTENT, READ
 from backupd.errors import UNSOUND, ObjectMissingError
 from backupd.operations.phases import Phases
-from backupd.operations.verify.absences import Absences
 from backupd.operations.verify.contents import ContentChecker
-from backupd.operations.verify.documents import Documents, read_documents
-from backupd.operations.verify.reading import ContainerChecker
+from backupd.operations.verify.documents import Absences, Documents, read_documents
 from backupd.parallel import in_parallel
 from backupd.planning.verify import ContainerKey, Mismatch, ReadCandidate, Stored, Wanted, choose, compare
+from backupd.repository import layout
+from backupd.repository.container_check import ContainerChecker
+from backupd.repository.keys import SecretKeys
+from backupd.repository.state.checked import CONTENT, READ
 from backupd.trace import Progress
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
     from concurrent.futures import Future
 
-    from backupd.catalog.memory.checked import Checked
-    from backupd.catalog.repository import Repository
     from backupd.errors import BackupdError
     from backupd.model.ids import GenerationId, ObjectHash, ObjectName, Pseudonym, SnapshotName
-    from backupd.operations.verify.ledger import LedgerHistory
-    from backupd.operations.verify.values import Scope, Tools
-    from backupd.seal.containers.container import Header
+    from backupd.operations.ledger.history import LedgerHistory
+    from backupd.operations.verify.types import Scope, Tools
+    from backupd.repository.repository import Repository
+    from backupd.repository.state.checked import Checked
+    from backupd.seal.container_format import Header
 
 R = TypeVar("R")
 

@@ -5,22 +5,22 @@ from __future__ import annotations
 from collections import defaultdict
 from typing import TYPE_CHECKING
 
-from backupd.catalog import layout
-from backupd.catalog.ledger import listed
 from backupd.model.ids import ObjectName
+from backupd.operations.ledger.history import LedgerHistory, look_at_ledger
 from backupd.operations.phases import Phases
 from backupd.operations.verify.generation import GenerationCheck
-from backupd.operations.verify.ledger import LedgerHistory, look_at_ledger
-from backupd.operations.verify.values import Scope, Tools, Verification
+from backupd.operations.verify.types import Scope, Tools, Verification
 from backupd.planning.verify import Mismatch, broken_links
+from backupd.repository import layout
+from backupd.repository.ledger import listed
 from backupd.trace import PhaseDone
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from backupd.catalog.memory.checked import Checked
-    from backupd.catalog.repository import Repository
     from backupd.model.ids import GenerationId, SnapshotName
+    from backupd.repository.repository import Repository
+    from backupd.repository.state.checked import Checked
     from backupd.store.base import ObjectInfo
 
 

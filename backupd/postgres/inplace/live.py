@@ -7,16 +7,15 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from backupd.model.inventory import ForeignKey, TableKind
-from backupd.model.routes import Shared, Tenant
-from backupd.model.tenancy import ClassPolicy
-from backupd.postgres.inplace.belonging import Belonging
-from backupd.postgres.quoting import identifier, qualified
+from backupd.model.tenancy import ClassPolicy, Shared, Tenant
+from backupd.postgres.connect import identifier, qualified
+from backupd.postgres.inplace.session import Belonging
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from backupd.model.inventory import Inventory, TableName
-    from backupd.model.routes import MappedTable, TenancyMap
+    from backupd.model.tenancy import MappedTable, TenancyMap
     from backupd.postgres.connect import Connection
 
 _COLUMNS = """

@@ -1,10 +1,15 @@
-"""SQL text, as PostgreSQL's own programs write it, cut into statements and searched for names."""
+"""SQL text, as PostgreSQL's own programs write it, cut into statements and searched for names.
+
+Names a database has while it is restored, and SQL rewritten to them. Pure.
+"""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+
+from backupd.postgres.connect import identifier
 
 _TOKEN = re.compile(
     r"""(?P<skip>--[^\n]*|(?:^|(?<=\n))\\[^\n]*)"""
@@ -62,3 +67,24 @@ def grouped(statements: Iterator[str]) -> Iterator[str]:
             group = []
     if group:
         yield "\n".join(group)
+
+
+TEMPORARY = "backupd_restoring_"
+"""Begins the name of every database that is not completely restored."""
+
+_STRING = r"[Ee]'(?:[^'\\]|\\.|'')*'|'(?:[^']|'')*'"
+_QUOTED = r'"(?:[^"]|"")*"'
+_DATABASE = re.compile(rf"(?P<skip>{_STRING}|{_QUOTED})|\bDATABASE\s+(?P<name>{_QUOTED}|[^\s;\"]+)", re.DOTALL)
+
+
+def temporary_name(token: str) -> str:
+    """The name of a database under restore; `token` makes it the only one of its kind."""
+    return TEMPORARY + token
+
+
+def renamed(sql: str, name: str) -> str:
+    """pg_dump's statements about one database, turned into the same about the database `name`.
+
+    pg_dump writes key words in capitals, and quotes a name that has any.
+    """
+    return _DATABASE.sub(lambda found: found[0] if found["skip"] else f"DATABASE {identifier(name)}", sql)

@@ -12,10 +12,9 @@ from typing import TYPE_CHECKING
 
 from backupd.errors import SourceError
 from backupd.postgres.connect import Source
-from backupd.postgres.scratch.folder import dispose, end_server, leftovers, make_folder, processes
+from backupd.postgres.scratch.folder import Gone, dispose, end_server, leftovers, make_folder, processes
 from backupd.postgres.scratch.guardian import watch_over
 from backupd.postgres.scratch.kept import PORT, SUPERUSER, KeptServer, move
-from backupd.postgres.scratch.server import Gone
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from backupd.errors import ConfigError
-from backupd.postgres.tools import program_folders
+from backupd.postgres.client_programs import program_folders
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -18,9 +18,8 @@ import psycopg
 from backupd.clock import Clock, SystemClock
 from backupd.errors import BusyError, SourceBusyError, SourceError, SourceGoneError
 from backupd.postgres import settings
-from backupd.postgres.connect import Connection, Source, open_connection, resolved
+from backupd.postgres.connect import Connection, Source, literal, open_connection, resolved
 from backupd.postgres.failures import translated
-from backupd.postgres.quoting import literal
 from backupd.postgres.source.locks import Obstacle, lock_tables
 
 _LOCK_KEY = 0x6261636B75706421

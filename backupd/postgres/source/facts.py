@@ -7,11 +7,10 @@ from dataclasses import dataclass, field
 from graphlib import TopologicalSorter
 from typing import Any
 
-from backupd.model.stored.manifest import SequenceValue
-from backupd.planning.source.names import NamePatterns
+from backupd.model.manifest import SequenceValue
+from backupd.planning.tenancy import NamePatterns
 from backupd.postgres import settings
-from backupd.postgres.connect import Connection
-from backupd.postgres.quoting import literal, qualified
+from backupd.postgres.connect import Connection, literal, qualified
 
 _BATCH = 200
 

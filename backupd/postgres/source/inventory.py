@@ -7,8 +7,7 @@ from collections.abc import Collection
 from typing import Any
 
 from backupd.model.inventory import ForeignKey, Inventory, Table, TableKind, TableName
-from backupd.postgres.connect import Connection
-from backupd.postgres.quoting import identifier
+from backupd.postgres.connect import Connection, identifier
 from backupd.postgres.source.identity import ambiguous_columns
 
 _SYSTEM = "n.nspname IN ('pg_catalog', 'information_schema') OR n.nspname ~ '^pg_(toast|temp)'"

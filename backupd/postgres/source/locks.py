@@ -13,8 +13,7 @@ from dataclasses import dataclass
 import psycopg
 
 from backupd.errors import SourceBusyError
-from backupd.postgres.connect import Connection
-from backupd.postgres.quoting import qualified
+from backupd.postgres.connect import Connection, qualified
 from backupd.postgres.settings import SHORT_WAIT, milliseconds
 from backupd.postgres.source.busy import busy_table
 

@@ -7,10 +7,9 @@ from collections.abc import Callable, Iterator, Sequence
 from backupd.errors import BackupdError, SourceError
 from backupd.model.findings import Finding, Severity
 from backupd.model.inventory import Inventory
-from backupd.postgres.connect import Connection, Source
-from backupd.postgres.quoting import identifier
+from backupd.postgres.client_programs import find_programs
+from backupd.postgres.connect import Connection, Source, identifier
 from backupd.postgres.source.exported import refuse_pooler
-from backupd.postgres.tools import find_programs
 
 OLDEST = 130000
 """server_version_num of the oldest supported server."""

@@ -2,16 +2,18 @@ r"""The statements that read a table's rows, as text for any client.
 
 A routed table's rows begin with their tenant: the first field of the line, in COPY's text format, `\N` where there is
 none; what follows the first tab is the row. A row of a table without columns is the tenant alone.
+
+Cutting big tables into ranges of heap blocks, always at the same places, for several readers to share.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 
 from backupd.model.inventory import Table, TableName
-from backupd.model.routes import Column, ForeignKeyPath, Route
-from backupd.planning.source.ranges import BlockRange
-from backupd.postgres.quoting import identifier, literal, qualified
+from backupd.model.tenancy import Column, ForeignKeyPath, Route
+from backupd.postgres.connect import identifier, literal, qualified
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,3 +103,24 @@ def _range(blocks: BlockRange | None) -> str:
     if blocks is not None and blocks.end is not None:
         bounds.append(f"t.ctid < '({blocks.end},0)'::pg_catalog.tid")
     return f" WHERE {' AND '.join(bounds)}" if bounds else ""
+
+
+GRID = 16_384
+"""Blocks: 128 MiB of 8 KiB. Fixed, so that the cuts of yesterday's backup are today's."""
+
+
+@dataclass(frozen=True, slots=True)
+class BlockRange:
+    """Heap blocks from `start` up to but excluding `end`; no end means the table's."""
+
+    start: int
+    end: int | None
+
+
+def block_ranges(blocks: int, grid: int = GRID) -> tuple[BlockRange, ...]:
+    """Ranges that cover a table of `blocks` blocks exactly once, in order.
+
+    The last has no end; a remainder shorter than half the grid is part of the last, so that a small table is one range.
+    """
+    cuts = [*range(0, max(blocks - grid // 2, 1), grid), None]
+    return tuple(BlockRange(start or 0, end) for start, end in pairwise(cuts))

@@ -14,9 +14,8 @@ from contextlib import contextmanager
 import psycopg
 
 from backupd.errors import SourceBusyError, SourceError
-from backupd.postgres.connect import Connection, Source
+from backupd.postgres.connect import Connection, Source, literal
 from backupd.postgres.failures import translate
-from backupd.postgres.quoting import literal
 from backupd.postgres.source.exported import END_READERS, Holder, beside
 
 Waiter = tuple[int, int]

@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING
 import psycopg
 
 from backupd.errors import RefusedError, SourceError
+from backupd.postgres.connect import identifier
 from backupd.postgres.failures import translate
-from backupd.postgres.quoting import identifier
+from backupd.postgres.schema.statements import TEMPORARY, renamed
 from backupd.postgres.target import session
-from backupd.postgres.target.naming import TEMPORARY, renamed
 
 if TYPE_CHECKING:
     from backupd.postgres.connect import Connection, Source
-    from backupd.postgres.target.schema import DatabaseSql
+    from backupd.postgres.target.pg_restore import DatabaseSql
 
 _RENAMES = 6
 """Tries; in each the server itself waits five seconds for others to leave the database."""

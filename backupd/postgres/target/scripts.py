@@ -8,18 +8,18 @@ import tempfile
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, cast
 
-from backupd.postgres.quoting import identifier
-from backupd.postgres.target import words
-from backupd.postgres.target.naming import renamed
-from backupd.postgres.target.schema import TIMEOUT_SINCE, listed
+from backupd.postgres.connect import identifier
+from backupd.postgres.schema.statements import renamed
+from backupd.postgres.target import pg_restore
+from backupd.postgres.target.pg_restore import TIMEOUT_SINCE, listed
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
     from pathlib import Path
     from typing import IO
 
-    from backupd.postgres.target.schema import DatabaseSql, SchemaArchive
-    from backupd.postgres.tools import Programs
+    from backupd.postgres.client_programs import Programs
+    from backupd.postgres.target.pg_restore import DatabaseSql, SchemaArchive
 
 _TIMEOUT = b"SET transaction_timeout = 0;\n"
 """What older servers do not know."""
@@ -82,7 +82,7 @@ def _script(programs: Programs, options: list[str], passed: tuple[int, ...], ser
                 raise
         if process.returncode:
             said.seek(0)
-            raise words.failure("writing the schema", process.returncode, said.read()) from None
+            raise pg_restore.failure("writing the schema", process.returncode, said.read()) from None
 
 
 def _pieces(output: IO[bytes], *, older: bool) -> Iterator[bytes]:

@@ -2,4 +2,6 @@
 
 from backupd.store.directory.store import DirectoryStore
 
-__all__ = ["DirectoryStore"]
+__all__ = [
+    "DirectoryStore",
+]

@@ -15,12 +15,20 @@ from backupd.atomic_file import write_all
 from backupd.errors import ObjectExistsError, StoreError, StoreGoneError
 from backupd.model.ids import ObjectHash, ObjectName
 from backupd.store.base import ServerSnapshot, Space
-from backupd.store.directory.reading import BLOCK, FOLDER, READ, ObjectReader, full, translated, within
-from backupd.store.directory.view import DirectoryView
-from backupd.store.directory.workbench import DirectoryWorkbench
+from backupd.store.directory.view import (
+    BLOCK,
+    FOLDER,
+    READ,
+    DirectoryView,
+    DirectoryWorkbench,
+    ObjectReader,
+    full,
+    translated,
+    within,
+)
 from backupd.store.names import TEMPORARY, components, made_here, temporary
-from backupd.store.server_snapshots import FOLDER as SNAPSHOTS
-from backupd.store.server_snapshots import oldest_first
+from backupd.store.server import FOLDER as SNAPSHOTS
+from backupd.store.server import oldest_first
 
 _CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 _NO_HARD_LINKS = {errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK}

@@ -1,16 +1,151 @@
-"""A region's folder in one of the snapshots that ZFS shows of the disk below it."""
+"""Looking at a tree of objects in a folder of this machine.
+
+Every step goes through descriptors of folders opened without following symbolic links, so nothing planted below the
+root can lead outside it.
+
+A region's folder in one of the snapshots that ZFS shows of the disk below it.
+
+A directory store's single steps, for the probe.
+"""
 
 from __future__ import annotations
 
+import abc
 import contextlib
+import errno
 import os
-from collections.abc import Iterator, Sequence
+import stat as modes
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager
+from datetime import UTC, datetime
 from pathlib import Path
 
-from backupd.store.base import ServerSnapshot
-from backupd.store.directory.reading import FOLDER, ObjectReader, within
-from backupd.store.server_snapshots import FOLDER as SNAPSHOTS
-from backupd.store.server_snapshots import blind, folder_of
+from backupd.errors import ObjectMissingError, StoreError, StoreFullError, StoreGoneError
+from backupd.model.ids import ObjectName
+from backupd.store.base import ObjectInfo, ServerSnapshot
+from backupd.store.names import components, folders
+from backupd.store.server import FOLDER as SNAPSHOTS
+from backupd.store.server import blind, folder_of
+
+FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC
+BLOCK = 1 << 20
+_FULL = {errno.ENOSPC, errno.EDQUOT}
+_GONE = {errno.EIO, errno.ESTALE, errno.ENOTCONN, errno.ETIMEDOUT, errno.ENODEV}
+
+
+class ObjectReader(abc.ABC):
+    """The port's `StoreView`, over whatever `open_folder` opens."""
+
+    @abc.abstractmethod
+    def open_folder(self, parts: Sequence[str]) -> AbstractContextManager[int]:
+        """A descriptor of a folder below the root; FileNotFoundError when it is not there."""
+
+    @abc.abstractmethod
+    def vanished(self, name: str) -> None:
+        """Something was listed and is not there: return when that can be, else raise StoreError."""
+
+    def get(self, name: ObjectName, offset: int = 0, length: int | None = None) -> bytes:
+        with translated(name), self.opened(name) as file:
+            end = os.fstat(file).st_size
+            wanted = max(0, end - offset) if length is None else max(0, min(length, end - offset))
+            pieces = []
+            while wanted and (piece := os.pread(file, min(wanted, BLOCK), offset)):
+                pieces.append(piece)
+                offset += len(piece)
+                wanted -= len(piece)
+            return b"".join(pieces)
+
+    def stat(self, name: ObjectName) -> ObjectInfo | None:
+        *parents, last = components(name)
+        try:
+            with translated(name), self.open_folder(parents) as folder:
+                found = os.stat(last, dir_fd=folder, follow_symlinks=False)
+        except ObjectMissingError:
+            return None
+        return _info(name, found) if modes.S_ISREG(found.st_mode) else None
+
+    def list(self, prefix: ObjectName) -> Iterator[ObjectInfo]:
+        first = folders(prefix)
+        waiting = [first]
+        while waiting:
+            parts = waiting.pop()
+            found = self._scan(parts)
+            if found is None:
+                if parts != first:
+                    self.vanished("/".join(parts))
+                continue
+            waiting += [[*parts, name] for name, shown in found if modes.S_ISDIR(shown.st_mode)]
+            files = [(name, shown) for name, shown in found if modes.S_ISREG(shown.st_mode)]
+            yield from [_info(ObjectName("/".join([*parts, name])), shown) for name, shown in files]
+
+    @contextlib.contextmanager
+    def opened(self, name: ObjectName) -> Iterator[int]:
+        """A descriptor of an object, to read."""
+        *parents, last = components(name)
+        with self.open_folder(parents) as folder:
+            file = os.open(last, READ, dir_fd=folder)
+        try:
+            yield file
+        finally:
+            os.close(file)
+
+    def _scan(self, parts: Sequence[str]) -> Sequence[tuple[str, os.stat_result]] | None:
+        """What lies in a folder; None when it is not there."""
+        found = []
+        path = "/".join(parts)
+        try:
+            with translated(path), self.open_folder(parts) as folder:
+                for name in os.listdir(folder):  # noqa: PTH208 - a descriptor has no path
+                    try:
+                        found.append((name, os.stat(name, dir_fd=folder, follow_symlinks=False)))
+                    except FileNotFoundError:
+                        self.vanished(f"{path}/{name}")
+        except ObjectMissingError:
+            return None
+        return found
+
+
+@contextlib.contextmanager
+def within(
+    folder: int, parts: Sequence[str], prepare: Callable[[str, int], None] = lambda _part, _folder: None
+) -> Iterator[int]:
+    """A descriptor of the folder `parts` below `folder`; both are closed at the end.
+
+    `prepare` comes before each step.
+    """
+    try:
+        for part in parts:
+            prepare(part, folder)
+            inner = os.open(part, FOLDER, dir_fd=folder)
+            os.close(folder)
+            folder = inner
+        yield folder
+    finally:
+        os.close(folder)
+
+
+def full() -> StoreFullError:
+    return StoreFullError("the store has no room", hint="Free space on the store, or let older snapshots expire.")
+
+
+@contextlib.contextmanager
+def translated(name: str) -> Iterator[None]:
+    """The system's errors become the port's."""
+    try:
+        yield
+    except FileNotFoundError as error:
+        raise ObjectMissingError(f"no such object on the store: {name!r}") from error
+    except OSError as error:
+        if error.errno in _FULL:
+            raise full() from error
+        reason = (error.strerror or "unknown error").lower()
+        family = StoreGoneError if error.errno in _GONE else StoreError
+        raise family(f"the store refused {name!r}: {reason}", hint="Check the store's disk and permissions.") from error
+
+
+def _info(name: ObjectName, found: os.stat_result) -> ObjectInfo:
+    return ObjectInfo(name=name, size=found.st_size, modified=datetime.fromtimestamp(found.st_mtime, UTC))
 
 
 class DirectoryView(ObjectReader):
@@ -55,3 +190,63 @@ class DirectoryView(ObjectReader):
             return None
         finally:
             os.close(every)
+
+
+class DirectoryWorkbench:
+    """The probe's `Workbench` over plain files of this machine."""
+
+    adapter = "directory"
+    max_write = 1 << 20
+
+    def __init__(self, root: Path, snapshots: Path | None) -> None:
+        self._root = root
+        self._snapshots = snapshots
+
+    def write(self, name: ObjectName, data: bytes, *, exclusive: bool) -> bool:
+        path = self._path(name)
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            if not exclusive:
+                path.chmod(0o600)
+            with path.open("xb" if exclusive else "wb") as file:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+        except OSError as error:
+            raise _refused(name, error) from error
+        return True
+
+    def rename(self, old: ObjectName, new: ObjectName) -> None:
+        try:
+            os.link(self._path(old), self._path(new))
+            self._path(old).unlink()
+        except OSError as error:
+            raise _refused(new, error) from error
+
+    def exchange(self, old: ObjectName, new: ObjectName) -> None:
+        try:
+            self._path(old).replace(self._path(new))
+        except OSError as error:
+            raise _refused(new, error) from error
+
+    def remove(self, name: ObjectName) -> None:
+        try:
+            self._path(name).unlink()
+        except OSError as error:
+            raise _refused(name, error) from error
+
+    def tells_space(self) -> bool:
+        return True
+
+    def run(self, command: str, name: ObjectName) -> bytes | None:  # noqa: ARG002 - a folder has no commands
+        return None
+
+    def snapshots_folder(self) -> str | None:
+        return str(self._snapshots) if self._snapshots is not None else None
+
+    def _path(self, name: ObjectName) -> Path:
+        return self._root.joinpath(*components(name))
+
+
+def _refused(name: ObjectName, error: OSError) -> StoreError:
+    return StoreError(f"the store refused {name!r}: {(error.strerror or 'unknown error').lower()}")

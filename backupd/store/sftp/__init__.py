@@ -4,21 +4,24 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from backupd.store.sftp.target import SftpTarget
+from backupd.store.sftp.ssh import SftpTarget
 
 if TYPE_CHECKING:
     from backupd.clock import Clock
     from backupd.store.probe import ProbedStore
 
-__all__ = ["SftpTarget", "open_sftp"]
+__all__ = [
+    "SftpTarget",
+    "open_sftp",
+]
 
 
 def open_sftp(target: SftpTarget, clock: Clock) -> ProbedStore:
     """The store at `target` as its fields ask for it: connections opened when first needed, throttled, retried."""
     # paramiko and tenacity take a fifth of a second to import; commands that touch no store go without.
-    from backupd.store.decorators.retrying import RetryingStore
-    from backupd.store.decorators.throttle import ThrottledStore
+    from backupd.store.retry import RetryingStore
     from backupd.store.sftp.store import SftpStore
+    from backupd.store.throttle import ThrottledStore
 
     store: ProbedStore = SftpStore(target, clock)
     if target.bandwidth:

@@ -11,7 +11,7 @@ from backupd.clock import Clock
 from backupd.errors import ObjectMissingError, StoreAuthError, StoreError, StoreGoneError
 from backupd.store.sftp import ssh, wire
 from backupd.store.sftp.channel import Channel
-from backupd.store.sftp.target import SftpTarget
+from backupd.store.sftp.ssh import SftpTarget
 from backupd.store.sftp.wire import Code, Handle, Reply, Status
 
 

@@ -2,6 +2,8 @@
 
 Nothing is accepted that was not configured: no system known_hosts, no agent, no password, no unknown host key.
 paramiko's errors end here.
+
+Where an SFTP store is and how to reach it, as the configuration says it.
 """
 
 from __future__ import annotations
@@ -14,13 +16,13 @@ import logging
 import socket
 import threading
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import paramiko
 
 from backupd.clock import Clock
 from backupd.errors import StoreAuthError, StoreError, StoreGoneError
-from backupd.store.sftp.target import SftpTarget
 
 _CIPHERS = ("aes128-gcm@openssh.com", "aes256-gcm@openssh.com", "aes128-ctr", "aes192-ctr", "aes256-ctr")
 """paramiko offers GCM last; it is the quickest by 20-50 % (`backupd manual design`, Store over SSH)."""
@@ -282,3 +284,35 @@ def _translated() -> Iterator[None]:
         raise
     except (paramiko.SSHException, EOFError, OSError) as error:
         raise StoreGoneError(f"the connection to the store broke: {type(error).__name__}") from error
+
+
+@dataclass(frozen=True, slots=True)
+class SftpTarget:
+    """One region's folder in one account."""
+
+    host: str
+    port: int
+    user: str
+    key_file: Path
+    """An unencrypted OpenSSH private key; the only way we log in."""
+    host_keys: tuple[str, ...]
+    """`type base64` as in a known_hosts line or a .pub file. No other key is ever accepted."""
+    path: str
+    """The store's root; relative to the account's home unless it starts with a slash. Empty: the home itself."""
+    region: str
+    connections: int = 4
+    bandwidth: int = 0
+    """Bytes per second over all connections and both directions; 0: no limit."""
+    deadline: float = 60.0
+    """Seconds without any answer after which a connection with questions under way counts as dead."""
+    patience: float = 600.0
+    """Seconds over which a call is tried again on fresh connections; 0: a broken connection fails the call at once."""
+    shared: bool = False
+    """Whether the account's group reads what is put here: a node what a keeper puts, a keeper what a node hands in."""
+    flat: bool = False
+    """Whether no folder is made below the region's, temporary ones neither: names given hold none."""
+
+    @property
+    def root(self) -> str:
+        """The region's folder, as the server is told it."""
+        return "/".join(part for part in (self.path.rstrip("/"), self.region) if part)

@@ -9,11 +9,10 @@ from backupd.errors import ObjectMissingError
 from backupd.model.ids import ObjectName
 from backupd.store.base import ObjectInfo, ServerSnapshot
 from backupd.store.names import components, folders
-from backupd.store.server_snapshots import FOLDER as SNAPSHOTS
-from backupd.store.server_snapshots import blind, folder_of
-from backupd.store.sftp import wire
+from backupd.store.server import FOLDER as SNAPSHOTS
+from backupd.store.server import blind, folder_of
+from backupd.store.sftp import download, wire
 from backupd.store.sftp.channel import Flight
-from backupd.store.sftp.objects import download
 from backupd.store.sftp.session import Pool, Session, granted
 from backupd.store.sftp.wire import Attributes, Code, Handle, NameReply, Reply, Status
 

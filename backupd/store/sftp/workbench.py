@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from backupd.model.ids import ObjectName
-from backupd.store.server_snapshots import FOLDER as SNAPSHOTS
+from backupd.store.server import FOLDER as SNAPSHOTS
 from backupd.store.sftp import wire
-from backupd.store.sftp.objects.upload import PERMISSIONS
 from backupd.store.sftp.session import Pool, Session, granted, handle_of
+from backupd.store.sftp.upload import PERMISSIONS
 from backupd.store.sftp.wire import Mode
 
 

@@ -20,10 +20,9 @@ from doubles.postgres import as_server_user, server_user
 from doubles.processes import alive, descendants
 from doubles.sshd import Account, Sshd
 
-from backupd.seal import suite
-from backupd.seal.keys import identity
-from backupd.seal.keys.signing import write_signer
-from backupd.seal.keys.tags import write_tenant_key
+from backupd.seal import keyfiles, suite
+from backupd.seal.keyfiles import write_signer
+from backupd.seal.tags import write_tenant_key
 from lib.servers import Region
 from lib.weeks.clock import Clock
 
@@ -70,8 +69,8 @@ def prepare(places: Places, account: Account | None) -> None:
     places.snapshots.mkdir(parents=True, exist_ok=True)
     (places.disk / "be").mkdir(exist_ok=True)
     pair = suite.generate()
-    identity.write_recipient(first / "ops.recipient", identity.Recipient("ops", pair.public))
-    identity.write_identity(folder / "drill.identity", "ops", pair, PASSPHRASE)
+    keyfiles.write_recipient(first / "ops.recipient", keyfiles.Recipient("ops", pair.public))
+    keyfiles.write_identity(folder / "drill.identity", "ops", pair, PASSPHRASE)
     secret = folder / "drill.passphrase"
     secret.touch(mode=0o600)
     secret.write_text(f"{PASSPHRASE}\n")

@@ -80,7 +80,7 @@ def drop_unfinished(target: Source, clock: Clock) -> Iterator[str]:
 
 def _remove_folders(folder: Path) -> Iterator[str]:
     """Remove unfinished folders beside the one that is named, and in it, where a region's would be."""
-    from backupd.operations.restore.files.folder import leftovers
+    from backupd.operations.restore.files import leftovers
 
     found = [path for parent in (folder.parent, folder) for path in leftovers(parent)]
     for path in found:

@@ -24,8 +24,8 @@ from backupd.cli.commands.restore.task import configured, opened
 
 if TYPE_CHECKING:
     from backupd.cli.commands.restore.task import RestoreTask
+    from backupd.operations.ledger.history import LedgerHistory
     from backupd.operations.restore import RestoreReport, RestoreRequest
-    from backupd.operations.verify.ledger import LedgerHistory
 
 
 def database(
@@ -81,7 +81,7 @@ def database(
 def restore_one(task: RestoreTask, request: RestoreRequest, history: LedgerHistory | None = None) -> RestoreReport:
     """Restore one database, and remember how fast that was. Raises what the operation raises."""
     from backupd.operations.restore import restore
-    from backupd.operations.restore.paper.rates import keep_rates, rates_of
+    from backupd.operations.restore.preview import keep_rates, rates_of
     from backupd.wiring.restore import rates_file
 
     report = restore(request, task.repository, task.world, history)

@@ -23,12 +23,12 @@ from backupd.cli.commands.restore.options import (
 )
 from backupd.cli.commands.restore.task import configured, opened
 from backupd.errors import RefusedError, UsageError
-from backupd.planning.restoring.inplace import ACCEPTABLE, HARMLESS, SENTENCES, ConflictKind
+from backupd.planning.inplace import ACCEPTABLE, HARMLESS, SENTENCES, ConflictKind
 
 if TYPE_CHECKING:
     from backupd.cli.commands.restore.task import RestoreTask
-    from backupd.operations.restore.inplace import InPlaceReport, InPlaceRequest
-    from backupd.operations.restore.inplace.values import Before
+    from backupd.operations.inplace import InPlaceReport, InPlaceRequest
+    from backupd.operations.inplace.types import Before
     from backupd.postgres.connect import Source
 
 _REFERENCE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._/#-]{0,63}")
@@ -92,7 +92,7 @@ def in_place(
       backupd restore in-place be app --tenant acme --target "host=db1 dbname=app" --identity ops.identity
       backupd restore in-place be app --tenant acme --apply --target "host=db1 dbname=app" --identity ops.identity
     """
-    from backupd.operations.restore.inplace import InPlaceRequest, restore_in_place
+    from backupd.operations.inplace import InPlaceRequest, restore_in_place
     from backupd.wiring.context import tenancy_of
     from backupd.wiring.restore import restore_target
 
@@ -155,7 +155,7 @@ def _backup_before(task: RestoreTask, label: str, source: Source, name: str) -> 
     context = task.context
     if context.config.node.signing_key_file is None:
         return None
-    from backupd.operations.restore.inplace.before import BackupBefore
+    from backupd.operations.inplace.run import BackupBefore
 
     stores = context.stores_of(task.region)
     targets = [backup_target(context, task.region, store, label, task.world.trace) for store in stores]

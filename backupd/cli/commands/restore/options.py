@@ -14,7 +14,7 @@ from backupd.cli.options import ConfigOption, IdentityOption, JsonOption, Passph
 from backupd.errors import UsageError
 
 if TYPE_CHECKING:
-    from backupd.planning.restoring.selection import Selection
+    from backupd.planning.selection import Selection
 
 RegionArgument = Annotated[str, typer.Argument(metavar="REGION", show_default=False)]
 DatabaseArgument = Annotated[
@@ -135,7 +135,7 @@ class PartOptions:
 
         Raises UsageError when a part of a region is asked for.
         """
-        from backupd.planning.restoring.selection import Selection
+        from backupd.planning.selection import Selection
 
         if database is None:
             self._refuse()

@@ -7,8 +7,8 @@ from collections.abc import Iterator, Sequence
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
-from backupd.cli import failures, output
-from backupd.planning.restoring.selection import time_of
+from backupd.cli import output
+from backupd.planning.selection import time_of
 
 if TYPE_CHECKING:
     from backupd.operations.restore import RestoreReport
@@ -50,7 +50,7 @@ def region_object(finding: RegionContents, outcomes: Sequence[DatabaseOutcome[An
         "databases": [_one(outcome, key) for outcome in outcomes],
         "missing": list(finding.missing),
         "purged": finding.purged,
-        "unreadable": [{"snapshot": name, "error": failures.as_object(error)} for name, error in finding.faults],
+        "unreadable": [{"snapshot": name, "error": output.as_object(error)} for name, error in finding.faults],
         "again": same_time(finding),
     }
 
@@ -63,7 +63,7 @@ def print_outcomes(
         found = outcome.found
         name = database_name(region, found)
         if outcome.error is not None:
-            failures.print_failure(outcome.error, name)
+            output.print_failure(outcome.error, name)
         elif outcome.result is None:
             output.print_lines([f"{name} of {found.exported}: restored by an earlier run, left as it is"])
         else:
@@ -111,5 +111,5 @@ def _one(outcome: DatabaseOutcome[Any], key: str) -> dict[str, Any]:
         "exported": found.exported,
     }
     if outcome.error is not None:
-        return {**facts, "error": failures.as_object(outcome.error)}
+        return {**facts, "error": output.as_object(outcome.error)}
     return {**facts, "done_before": True} if outcome.result is None else {**facts, key: outcome.result}

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from backupd.cli import failures, output
+from backupd.cli import output
 from backupd.cli.commands.restore.options import AnyDatabaseArgument, PartOptions, RegionArgument, SnapshotOptions
 from backupd.cli.commands.restore.output import absent_lines, database_name, expected_time, region_object
 from backupd.cli.commands.restore.region import each_database, find_region, region_status
@@ -16,10 +16,10 @@ from backupd.cli.commands.restore.task import configured, opened
 
 if TYPE_CHECKING:
     from backupd.cli.commands.restore.task import RestoreTask
+    from backupd.operations.ledger.history import LedgerHistory
     from backupd.operations.restore import RestoreRequest
-    from backupd.operations.restore.paper.previewing import Preview
+    from backupd.operations.restore.preview import Preview
     from backupd.operations.restore.region import DatabaseOutcome, RegionContents
-    from backupd.operations.verify.ledger import LedgerHistory
 
 
 def preview(
@@ -58,7 +58,7 @@ def preview(
 
 def preview_one(task: RestoreTask, request: RestoreRequest, history: LedgerHistory | None = None) -> Preview:
     """What the restore of one database would do. Raises what `restore` raises before it touches the target."""
-    from backupd.operations.restore.paper import previewing
+    from backupd.operations.restore import preview as previewing
 
     return previewing.preview(request, task.repository, task.world, task.rates(request.label), history)
 
@@ -109,7 +109,7 @@ def _print_region(region: str, finding: RegionContents, planned: Sequence[Databa
     output.print_table(output.TextTable(headings, rows))
     for outcome in planned:
         if outcome.error is not None:
-            failures.print_failure(outcome.error, database_name(region, outcome.found))
+            output.print_failure(outcome.error, database_name(region, outcome.found))
     output.print_lines(absent_lines(region, finding), sys.stderr)
     written, fetched = sum(plan.bytes for plan in plans), sum(plan.fetched for plan in plans)
     size = output.human_bytes

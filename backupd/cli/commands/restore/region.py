@@ -29,8 +29,7 @@ if TYPE_CHECKING:
 
     from backupd.cli.commands.restore.task import RestoreTask
     from backupd.operations.restore import RestoreRequest
-    from backupd.operations.restore.region import DatabaseOutcome, FoundDatabase, RegionContents
-    from backupd.operations.restore.region.targets import RestoreTarget
+    from backupd.operations.restore.region import DatabaseOutcome, FoundDatabase, RegionContents, RestoreTarget
     from backupd.postgres.connect import Source
     from backupd.wiring.context import Context
 
@@ -94,8 +93,7 @@ def find_region(task: RestoreTask, request: RestoreRequest, suffix: str) -> tupl
 
     Raises what finding them raises, RefusedError when two of them would get one name.
     """
-    from backupd.operations.restore.region import find_databases
-    from backupd.operations.restore.region.targets import RestoreTarget
+    from backupd.operations.restore.region import RestoreTarget, find_databases
     from backupd.wiring.context import tenancy_of
     from backupd.wiring.restore import restored_file
 

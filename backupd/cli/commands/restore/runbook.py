@@ -22,7 +22,7 @@ from backupd.cli.commands.restore.task import configured, opened
 
 if TYPE_CHECKING:
     from backupd.cli.commands.restore.task import RestoreTask
-    from backupd.operations.restore.paper.previewing import Preview
+    from backupd.operations.restore.preview import Preview
     from backupd.operations.restore.region import DatabaseOutcome, RegionContents
 
 _IDENTITY = "--identity FILE.identity"

@@ -92,7 +92,7 @@ def scratch(
 
 
 def _restore_database(task: RestoreTask, request: RestoreRequest, wanted: ScratchPlace, *, as_json: bool) -> None:
-    from backupd.operations.restore.choosing import choose, read_history
+    from backupd.operations.restore.choose import choose, read_history
 
     history = read_history(task.repository, task.world)
     server = choose(request, task.repository, task.world, history).record.server

@@ -10,21 +10,20 @@ from re import fullmatch
 from typing import TYPE_CHECKING
 
 from backupd.cli.commands.store import tell_signers
-from backupd.cli.options import load_context
-from backupd.cli.passphrase import open_identity
+from backupd.cli.options import load_context, open_identity
 from backupd.cli.progress import watched
 from backupd.errors import UsageError
-from backupd.model.stored.ledger import REFERENCE
+from backupd.model.ledger import REFERENCE
 
 if TYPE_CHECKING:
     import typer
 
-    from backupd.catalog.repository import Repository
     from backupd.cli.commands.restore.options import SnapshotOptions
     from backupd.model.ids import RegionName
-    from backupd.model.stored.ledger import Restored
+    from backupd.model.ledger import Restored
     from backupd.operations.restore import RestoreEnvironment
-    from backupd.operations.restore.paper.rates import Rates
+    from backupd.operations.restore.preview import Rates
+    from backupd.repository.repository import Repository
     from backupd.trace import Trace
     from backupd.wiring.context import Context
 
@@ -45,7 +44,7 @@ class RestoreTask:
 
     def rates(self, label: str) -> Rates | None:
         """How fast restores of a database were on this machine; None where none was measured."""
-        from backupd.operations.restore.paper.rates import read_rates
+        from backupd.operations.restore.preview import read_rates
         from backupd.wiring.restore import rates_file
 
         return read_rates(rates_file(self.context, self.region, label))

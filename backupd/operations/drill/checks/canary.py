@@ -8,25 +8,26 @@ from typing import TYPE_CHECKING
 
 from backupd.errors import KeyRefusedError, RefusedError, UsageError
 from backupd.model.ids import ObjectName
-from backupd.model.routes import ForeignKeyPath
-from backupd.model.stored.report import Canary, CheckName
-from backupd.operations.drill.checks.equality import compare
-from backupd.operations.drill.scene import Findings, skipped, undecided
-from backupd.operations.verify.ledger import LedgerHistory, LedgerSeen
-from backupd.planning.restoring.selection import Selection
+from backupd.model.report import Canary, CheckName
+from backupd.model.tenancy import ForeignKeyPath
+from backupd.operations.drill.checks.rows import compare
+from backupd.operations.drill.types import Findings, skipped, undecided
+from backupd.operations.ledger.history import LedgerHistory, LedgerSeen
+from backupd.planning.selection import Selection
 from backupd.postgres.connect import connect
 from backupd.postgres.source.inventory import read_inventory
-from backupd.seal.keys.opening import parse_keyring, without_lines
+from backupd.seal.keyring import parse_keyring, without_lines
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from backupd.model.documents import PartRef
     from backupd.model.ids import Pseudonym
-    from backupd.model.stored.documents import PartRef
-    from backupd.model.stored.report import Check
-    from backupd.operations.drill.scene import Compared, Scene, Segments, TableToCompare
+    from backupd.model.report import Check
+    from backupd.operations.drill.types import Compared, Scene, Segments, TableToCompare
     from backupd.postgres.connect import Source
 
+if TYPE_CHECKING:
     Again = Callable[[Selection, LedgerHistory], Source]
     """Restores a second time, of a selection and under a ledger; where to. Raises as a restore does."""
 

@@ -11,25 +11,31 @@ from typing import IO, TYPE_CHECKING, Any, cast
 
 from backupd.errors import SourceError
 from backupd.model.facts import SnapshotFacts, snapshot_facts
-from backupd.model.stored.report import CheckName
-from backupd.operations.drill.scene import Findings
-from backupd.planning.source.names import NamePatterns
-from backupd.postgres.connect import resolved
-from backupd.postgres.quoting import identifier
-from backupd.postgres.schema.ddl import dump_globals, dump_schema, large_objects_command
-from backupd.postgres.schema.likeness import ComparedSchema, Difference, differences, not_valid, read_schema
-from backupd.postgres.schema.object_digests import object_digests, reader_of
+from backupd.model.report import CheckName
+from backupd.operations.drill.types import Findings
+from backupd.planning.tenancy import NamePatterns
+from backupd.postgres.client_programs import client, find_programs
+from backupd.postgres.connect import identifier, resolved
+from backupd.postgres.schema.compare import (
+    ComparedSchema,
+    Difference,
+    differences,
+    not_valid,
+    object_digests,
+    read_schema,
+    reader_of,
+)
+from backupd.postgres.schema.dump import dump_globals, dump_schema, large_objects_command
 from backupd.postgres.schema.statements import split_statements
-from backupd.postgres.scratch import looking
+from backupd.postgres.scratch import watch
 from backupd.postgres.source.exported import beside, hold
 from backupd.postgres.source.facts import read_facts, read_sequences
-from backupd.postgres.tools import client, find_programs
 
 if TYPE_CHECKING:
-    from backupd.model.stored.manifest import SequenceValue
-    from backupd.model.stored.report import Check
-    from backupd.operations.drill.scene import Scene
-    from backupd.postgres.tools import Client
+    from backupd.model.manifest import SequenceValue
+    from backupd.model.report import Check
+    from backupd.operations.drill.types import Scene
+    from backupd.postgres.client_programs import Client
 
 _ROLES = ("CREATE ROLE ", "ALTER ROLE ", "GRANT ", "COMMENT ON ROLE ", "SECURITY LABEL ")
 
@@ -70,8 +76,8 @@ def read_structure(scene: Scene) -> Structure:
             facts=snapshot_facts(read_facts(connection)),
             globals=list(roles.values()),
             large_objects=objects,
-            constraints=looking.constraints(free),
-            indexes=looking.indexes(free),
+            constraints=watch.constraints(free),
+            indexes=watch.indexes(free),
         )
 
 

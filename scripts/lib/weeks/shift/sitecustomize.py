@@ -82,9 +82,9 @@ def waiting(module: Any) -> None:
 PATCHES = {
     "backupd.clock": clock,
     "backupd.postgres.source.exported": exported,
-    "backupd.store.directory.reading": disk,
-    "backupd.store.sftp.objects.download": server,
-    "backupd.operations.service.serving": waiting,
+    "backupd.store.directory.view": disk,
+    "backupd.store.sftp.download": server,
+    "backupd.operations.service.serve": waiting,
 }
 
 

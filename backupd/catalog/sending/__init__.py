@@ -1,1 +1,0 @@
-"""Objects on their way to a store."""

@@ -1,0 +1,305 @@
+"""`tenant list`, `show`, `where` and `sync`: how tenants stand.
+
+`tenant attest`: the proof that a tenant is gone.
+
+`tenant …`: who leaves, who stays, and where their rows still are.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import msgspec
+import typer
+
+from backupd.cli import output
+from backupd.cli.commands import tenants_change
+from backupd.cli.commands.tenants_change import desk_of
+from backupd.cli.options import (
+    EXIT_STATUS,
+    ClassOption,
+    ConfigOption,
+    IdOption,
+    JsonOption,
+    RegionOption,
+    TenantArgument,
+    day,
+    load_context,
+    region_of,
+    tenant_of,
+    told,
+)
+from backupd.cli.progress import watched
+from backupd.errors import RefusedError
+
+if TYPE_CHECKING:
+    from backupd.model.ids import TenantId
+    from backupd.operations.attestation import Issued
+    from backupd.operations.keeper.locate import TenantLocation, Unseen
+    from backupd.operations.tenants.standing import Happened, TenantStanding
+    from backupd.planning.incarnations import LifeKey, TenantStates
+
+
+def list_(ctx: typer.Context, region: RegionOption, config: ConfigOption = None, as_json: JsonOption = False) -> int:
+    """List every tenant the ledger speaks of: who is late first, then by the next date.
+
+    A tenant nobody spoke of is active and not listed. The exit status tells when somebody is late.
+
+    \b
+    Example:
+      backupd tenant list be
+    """
+    from backupd.operations.tenants.standing import standings
+    from backupd.wiring.keeper import deletion_budget, open_book
+
+    context = load_context(ctx, config)
+    name = region_of(context, region)
+    with open_book(context, name) as book:
+        book.sync()
+        found = standings(book.lives, context.clock.now(), deletion_budget(context, name).expiry_gap)
+    if as_json:
+        output.print_json({"region": region, "tenants": found})
+    else:
+        rows = [_row(one) for one in found]
+        headings = ("tenant", "life", "class", "state", "since", "purge by", "gone by", "holds", "late")
+        output.print_table(output.TextTable(headings, rows))
+    return RefusedError.exit_code if any(one.overdue for one in found) else 0
+
+
+def show(
+    ctx: typer.Context,
+    region: RegionOption,
+    tenant: TenantArgument,
+    is_id: IdOption = False,
+    config: ConfigOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Show a tenant's lives and everything the ledger says of it.
+
+    \b
+    Example:
+      backupd tenant show be acme
+    """
+    from backupd.operations.tenants.standing import history, lives_of, standing
+    from backupd.wiring.keeper import deletion_budget, open_book
+
+    context = load_context(ctx, config)
+    name = region_of(context, region)
+    tenant_id = tenant_of(context, name, tenant, is_id=is_id)
+    with open_book(context, name) as book:
+        book.sync()
+        now, gap = context.clock.now(), deletion_budget(context, name).expiry_gap
+        found = [standing(book.lives, life, now, gap) for life in lives_of(book.lives, tenant_id)]
+        past = history(book, tenant_id)
+    if as_json:
+        output.print_json({"tenant": tenant_id, "lives": found, "history": past})
+        return
+    for one in found:
+        output.print_lines(told(one))
+    for happened in past:
+        fields = {k: v for k, v in msgspec.to_builtins(happened.event).items() if k not in ("tenant", "segments")}
+        output.print_lines(
+            [f"  {happened.at}  #{happened.seq}  " + " ".join(f"{k}={v}" for k, v in fields.items() if v)]
+        )
+
+
+def where(
+    ctx: typer.Context,
+    region: RegionOption,
+    tenant: TenantArgument,
+    is_id: IdOption = False,
+    config: ConfigOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Say where a tenant's rows still are, and by when nothing is left.
+
+    Looks on every store: folders, keys, records, and the store's own snapshots. Runs on the keeper.
+
+    \b
+    Example:
+      backupd tenant where be acme
+    """
+    from backupd.operations.keeper.locate import find_where
+    from backupd.wiring.keeper import deletion_budget, open_keeper
+
+    context = load_context(ctx, config)
+    name = region_of(context, region)
+    tenant_id = tenant_of(context, name, tenant, is_id=is_id)
+    with watched(context.clock, quiet=as_json) as trace, open_keeper(context, name, trace) as keeper:
+        found = find_where(keeper, deletion_budget(context, name), tenant_id)
+    if as_json:
+        output.print_json({"tenant": tenant_id, "lives": found})
+    else:
+        for one in found:
+            output.print_lines(_where_told(one))
+
+
+def sync(ctx: typer.Context, region: RegionOption, config: ConfigOption = None, as_json: JsonOption = False) -> int:
+    """Read the configured query, and bring the ledger up to what it says.
+
+    A tenant without a row is left as it is. The exit status tells when a row asks for what is not possible, or when the
+    newest snapshots hold rows of a tenant that the application says it has purged before.
+
+    \b
+    Example:
+      backupd tenant sync be
+    """
+    from backupd.operations.keeper.locate import find_lingering
+    from backupd.operations.tenants.sync import sync as run
+    from backupd.postgres.lifecycle_query import read_tenant_dates
+    from backupd.wiring.keeper import lifecycle_query, open_keeper
+
+    context = load_context(ctx, config)
+    name = region_of(context, region)
+    source, sql = lifecycle_query(context, name)
+    rows = read_tenant_dates(source, sql)
+    with watched(context.clock, quiet=as_json) as trace, open_keeper(context, name, trace) as keeper:
+        done = run(desk_of(context, name, keeper), keeper.tags, rows)
+        purged = {keeper.tags.tenant_id(row.tenant): row.live_purged_at for row in rows if row.live_purged_at}
+        lingering = sorted(find_lingering(keeper, purged)) if purged else []
+    if as_json:
+        output.print_json({**msgspec.to_builtins(done), "lingering": lingering})
+    else:
+        output.print_lines([f"{region}: {done.tenants} tenants read, {len(done.events)} changes"])
+        output.print_lines((f"{tenant}: {why}" for tenant, why in done.refused.items()), sys.stderr)
+        output.print_lines(
+            (f"{tenant}: the newest snapshots still hold rows of it" for tenant in lingering), sys.stderr
+        )
+    return RefusedError.exit_code if done.refused or lingering else 0
+
+
+def _happened_told(happened: Happened) -> str:
+    fields = msgspec.to_builtins(happened.event)
+    told_of = (f"{name}={value}" for name, value in fields.items() if value and name not in ("tenant", "segments"))
+    return f"  {happened.at}  #{happened.seq}  {' '.join(told_of)}"
+
+
+_UNSEEN = {
+    "handed-in": "{0}: {1} objects handed in and not taken, anybody's",
+    "uploads": "{0}: {1} uploads under way or cut off, anybody's",
+    "retired": "{0}: declared gone, and seen by nobody",
+    "declared": "copies '{0}': declared, and seen by nobody",
+}
+
+
+def _until(place: Unseen) -> str:
+    return f", gone by {day(place.until)}" if place.until else ""
+
+
+def _where_told(one: TenantLocation) -> Iterator[str]:
+    yield from told(one.standing)
+    yield f"  {'gone by ' + day(one.gone_by) if one.gone_by else 'no date'}: {one.rule}"
+    if one.unreadable_since:
+        yield f"  no keyring holds a key since {day(one.unreadable_since)}"
+    for copy in one.copies:
+        yield (
+            f"  {copy.store}, generation {copy.generation}: {copy.segments} segments, {copy.objects} objects,"
+            f" {copy.readable} readable, in {len(copy.snapshots)} snapshots"
+        )
+        if copy.server_snapshots:
+            yield f"    and in the store's own {', '.join(copy.server_snapshots)}"
+        if copy.keyrings:
+            yield f"    keys in {', '.join(copy.keyrings)}"
+        if copy.key_snapshots:
+            yield f"    keys in the store's own {', '.join(copy.key_snapshots)}"
+    for place in one.unseen:
+        yield f"  {_UNSEEN[place.kind].format(place.name, place.objects)}{_until(place)}"
+    if one.copies or one.unseen:
+        yield f"  not looked for here: {', '.join(one.not_covered)}"
+
+
+def _row(one: TenantStanding) -> tuple[output.Cell, ...]:
+    dates = day(one.since), day(one.purge_by), day(one.deadline)
+    return (one.tenant, one.incarnation, one.scope, one.state.value, *dates, " ".join(one.holds), one.overdue or "")
+
+
+def attest(
+    ctx: typer.Context,
+    region: RegionOption,
+    tenant: TenantArgument,
+    data_class: ClassOption = "",
+    is_id: IdOption = False,
+    incarnation: Annotated[
+        int | None,
+        typer.Option("--life", min=1, metavar="N", show_default=False, help="Which life. [default: the last purged]"),
+    ] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", metavar="FILE", show_default=False, help="Also write it to this new file."),
+    ] = None,
+    config: ConfigOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Attest that nothing of a purged tenant is left. Runs on the keeper.
+
+    Every store is looked at again, its own snapshots too, and the ledger is compared from its first entry. While
+    anything was not seen, it is refused, and everything that is open is named. The signed document is put on every
+    store and into the ledger; what came late is told in it.
+
+    \b
+    Example:
+      backupd tenant attest be acme --out acme.attestation.json
+    """
+    from backupd.operations.attestation import attest as run
+    from backupd.operations.attestation.files import check_new, write_new
+    from backupd.wiring.keeper import open_keeper
+
+    context = load_context(ctx, config)
+    name = region_of(context, region)
+    tenant_id = tenant_of(context, name, tenant, is_id=is_id)
+    if out is not None:
+        check_new(out)
+    locations = {store: context.config.stores[store].location for store in context.stores_of(name)}
+    with watched(context.clock, quiet=as_json) as trace, open_keeper(context, name, trace) as keeper:
+        issued = run(keeper, _life_of(keeper.book.lives, tenant_id, data_class, incarnation), locations)
+    if out is not None:
+        write_new(out, issued.document)
+    if as_json:
+        output.print_json({"sha256": issued.sha256, "attestation": issued.attestation})
+    else:
+        output.print_lines(_issued(issued, out))
+
+
+def _life_of(lives: TenantStates, tenant: TenantId, scope: str, incarnation: int | None) -> LifeKey:
+    """The life somebody means: the last one that was purged, unless they say which."""
+    from backupd.planning.incarnations import LifeKey
+
+    if incarnation is not None:
+        return LifeKey(tenant, incarnation, scope)
+    purged = [life.key for life in lives.of(tenant) if life.key.scope == scope and life.purged]
+    if not purged:
+        raise RefusedError(
+            f"the purge of tenant {tenant} has not begun", hint="`backupd tenant show` tells how it stands."
+        )
+    return purged[-1]
+
+
+def _issued(issued: Issued, out: Path | None) -> Iterator[str]:
+    one = issued.attestation
+    late = "LATE" if one.late else "in time"
+    yield f"attested: tenant {one.tenant}, life {one.incarnation}: nothing is left, {late} (due {one.due[:10]})"
+    yield f"  attestations/{issued.sha256}.json on {', '.join(store.store for store in one.stores)}"
+    if out is not None:
+        yield f"  and in {out}"
+
+
+def add(app: typer.Typer) -> None:
+    group = typer.Typer(rich_markup_mode=None, help="Tenants who leave, come back, are held, or move.")
+    for name, command in (
+        ("list", list_),
+        ("show", show),
+        ("where", where),
+        ("unsubscribe", tenants_change.unsubscribe),
+        ("resubscribe", tenants_change.resubscribe),
+        ("erase", tenants_change.erase),
+        ("hold", tenants_change.hold),
+        ("release", tenants_change.release),
+        ("move", tenants_change.move),
+        ("attest", attest),
+        ("sync", sync),
+    ):
+        group.command(name, epilog=EXIT_STATUS)(command)
+    app.add_typer(group, name="tenant")

@@ -1,0 +1,458 @@
+"""The sections about what is deleted, when, and by whom.
+
+The sections about restore drills: where they run, what they ask, and what a region must live up to.
+
+The sections about what the daemon does by itself, and when.
+
+The sections about what is told of the work: metrics, messages to people, a page.
+"""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Annotated
+
+from pydantic import Field, model_validator
+
+from backupd.config.fields import (
+    AbsolutePath,
+    Approval,
+    Dsn,
+    Duration,
+    Listen,
+    Name,
+    QueryName,
+    RegionLabel,
+    SecretFile,
+    Section,
+    SelectStatement,
+    Service,
+    Several,
+    Share,
+    Size,
+    TimetableText,
+    User,
+    Zone,
+    spell_duration,
+    within,
+)
+from backupd.model.timetables import Timetable, parse_timetable
+
+_SECOND = timedelta(seconds=1)
+_HOUR = timedelta(hours=1)
+_DAY = timedelta(days=1)
+
+Count = Annotated[int, Field(ge=0, le=1000)]
+Most = Annotated[int, Field(ge=1, le=1_000_000)]
+
+
+class KeeperSection(Section):
+    """`[keeper]`: this machine expires, purges and attests."""
+
+    signing_key_file: SecretFile = Field(
+        description="The key that signs ledger entries and attestations, another one than that of a writer. A "
+        "machine with this section is a keeper."
+    )
+    most_tenants: Most = Field(
+        default=10, description="Purging more tenants than this in one run needs a second confirmation."
+    )
+    most_snapshots: Most = Field(
+        default=200, description="Expiring more snapshots than this in one run needs a second confirmation."
+    )
+    clock_tolerance: Annotated[Duration, within(_SECOND, _HOUR)] = Field(
+        default=timedelta(minutes=5),
+        description="How far this machine's clock may be from that of a store before nothing is removed; at "
+        "most an hour, the least that a region's own tolerance can be.",
+    )
+
+
+class CopySection(Section):
+    """One `[[copies]]`: a kind of copy of whole stores that backupd neither makes nor sees."""
+
+    name: Name = Field(
+        description="The name of a kind of copy of whole stores that backupd neither makes nor sees, as "
+        "attestations show it."
+    )
+    keep: Annotated[Duration, within(_HOUR)] = Field(
+        description="The longest time that one of these copies lives: every deadline waits for it."
+    )
+    regions: Annotated[tuple[RegionLabel, ...], Several] = Field(
+        default=(), description="The regions whose stores are copied. If empty, all are."
+    )
+
+
+class RetentionSection(Section):
+    """`[regions.NAME.retention]`: which snapshots are kept, counted from the present and not from the newest."""
+
+    keep_within: Duration = Field(default=14 * _DAY, description="Every snapshot that is at most this old is kept.")
+    daily: Count = Field(
+        default=30,
+        description="For how many days (UTC), counted back from the present, the newest snapshot of the day is kept.",
+    )
+    weekly: Count = Field(
+        default=8, description="For how many weeks, which begin on Monday, the newest snapshot of the week is kept."
+    )
+    monthly: Count = Field(default=0, description="For how many months the newest snapshot of the month is kept.")
+    max_age: Annotated[Duration, within(_DAY, 3660 * _DAY)] = Field(
+        default=90 * _DAY,
+        description="No snapshot is kept longer than this, counted from its exported snapshot, whatever the "
+        "other rules say.",
+    )
+    keep_minimum: Annotated[int, Field(ge=1, le=1000)] = Field(
+        default=3,
+        description="How many of the newest proven snapshots of each database are kept when no rule keeps "
+        "them, but never beyond `max_age`.",
+    )
+
+    @model_validator(mode="after")
+    def _within_the_maximum(self) -> RetentionSection:
+        if self.keep_within > self.max_age:
+            wanted, most = spell_duration(self.keep_within), spell_duration(self.max_age)
+            raise ValueError(f"keep_within ({wanted}) is longer than max_age ({most})")
+        return self
+
+
+class QuerySection(Section):
+    """`[regions.NAME.lifecycle.query]`: where the dates of tenants come from."""
+
+    database: Name | None = Field(
+        default=None,
+        description="The label of the database of this region that knows the dates of tenants. A query has "
+        "this or `dsn`.",
+    )
+    dsn: Dsn | None = Field(
+        default=None, description="The connection string of a database that knows the dates of tenants."
+    )
+    passfile: SecretFile | None = Field(default=None, description="The password file for `dsn`.")
+    sql: SelectStatement = Field(
+        description="One `SELECT` with the columns `tenant`, `unsubscribed_at`, `erase_requested_at`, and "
+        "where they exist `data_class`, `moved_to`, `live_purged_at`."
+    )
+
+    @model_validator(mode="after")
+    def _one_address(self) -> QuerySection:
+        if (self.database is None) == (self.dsn is None):
+            raise ValueError("needs exactly one of database and dsn")
+        if self.passfile is not None and self.dsn is None:
+            raise ValueError("has a passfile without a dsn; a configured database brings its own")
+        return self
+
+
+class LifecycleSection(Section):
+    """`[regions.NAME.lifecycle]`: the promise to tenants who leave, and the terms it is made of."""
+
+    window: Annotated[Duration, within(_DAY, 3660 * _DAY)] = Field(
+        default=180 * _DAY, description="The time from unsubscribing until the last byte is gone everywhere."
+    )
+    grace: Duration = Field(
+        default=30 * _DAY,
+        description="After unsubscribing, coming back is instant for at least this long. Only erasure on "
+        "request is earlier.",
+    )
+    purge_after: Duration | None = Field(
+        default=None,
+        description="The time from unsubscribing to the purge. Without it, the purge is as late as the window allows.",
+    )
+    expiry_gap: Annotated[Duration, within(_HOUR)] = Field(
+        default=2 * _DAY, description="The longest time between two successful runs of the keeper."
+    )
+    store_snapshots: Duration = Field(
+        default=8 * _DAY,
+        description="The longest time that a store's own snapshots live; it is compared with what is seen.",
+    )
+    clock_tolerance: Annotated[Duration, within(_HOUR)] = Field(
+        default=_DAY, description="How much clocks and civil dates may differ."
+    )
+    repair_slack: Duration = Field(
+        default=7 * _DAY, description="The time to notice that something stands still, and to mend it."
+    )
+    early_within: Annotated[Duration, within(_HOUR)] = Field(
+        default=3 * _DAY, description="The time from a request to erase until the purge."
+    )
+    release_within: Annotated[Duration, within(_HOUR)] = Field(
+        default=7 * _DAY,
+        description="The time from the release of a hold until the purge, where its date has passed meanwhile.",
+    )
+    query: QuerySection | None = None
+
+    @model_validator(mode="after")
+    def _keeps_its_window(self) -> LifecycleSection:
+        terms = {name: getattr(self, name) for name in _AFTER_PURGE}
+        latest = self.window - sum(terms.values(), timedelta())
+        if latest < self.grace:
+            told = " + ".join(f"{name} {spell_duration(span)}" for name, span in {"grace": self.grace, **terms}.items())
+            raise ValueError(f"cannot be kept: window {spell_duration(self.window)} < {told}")
+        if self.purge_after is not None and not self.grace <= self.purge_after <= latest:
+            least, most = spell_duration(self.grace), spell_duration(latest)
+            raise ValueError(f"needs a purge_after between {least} (grace) and {most} (what the window leaves)")
+        return self
+
+
+_AFTER_PURGE = ("expiry_gap", "store_snapshots", "clock_tolerance", "repair_slack")
+"""What may pass between the date of a purge and the last byte gone."""
+
+
+_GIB = 1 << 30
+
+
+class DrillSection(Section):
+    """`[drill]`: this machine restores backups into a server of its own, and checks them."""
+
+    identity: SecretFile = Field(
+        description="The identity file that drills open backups with, one of its own. A machine with this "
+        "section drills."
+    )
+    passphrase_file: SecretFile = Field(description="The file with the passphrase of `identity`.")
+    escrow_identity: SecretFile | None = Field(
+        default=None,
+        description="The identity kept for a disaster. With it, drills try that it opens what theirs opens.",
+    )
+    escrow_passphrase_file: SecretFile | None = Field(
+        default=None, description="The file with the passphrase of `escrow_identity`."
+    )
+    scratch_dir: AbsolutePath | None = Field(
+        default=None,
+        description="The folder where the server of a drill lies while it runs. Without it, the spool folder is used.",
+    )
+    user: User | None = Field(
+        default=None, description="The user who runs that server where drills run as root. Without it, `nobody` does."
+    )
+    target_dsn: Dsn | None = Field(
+        default=None,
+        description="The connection string, without a password, of a server set aside for drills. Without it, "
+        "each drill makes a server of its own.",
+    )
+    target_service: Service | None = Field(default=None, description="The same server, as the name of a service.")
+    target_passfile: SecretFile | None = Field(
+        default=None, description="The password file of that server, written as `.pgpass` is."
+    )
+    target_servicefile: SecretFile | None = Field(
+        default=None,
+        description="The file in which `target_service` is looked up. Without it, libpq looks where it always does.",
+    )
+    memory: Annotated[Size, Field(ge=_GIB // 2)] = Field(
+        default=2 * _GIB,
+        description="How much memory any one process of the drill's own server may have. Its caches and sorts "
+        "are made to fit.",
+    )
+    max_size: Annotated[Size, Field(ge=_GIB)] = Field(
+        default=256 * _GIB, description="How much room on the disk the drill's own server may take."
+    )
+    restore_limit: Annotated[Duration, within(_SECOND)] = Field(
+        default=12 * _HOUR, description="A drill whose restore takes longer is stopped, and has no verdict."
+    )
+    check_limit: Annotated[Duration, within(_SECOND)] = Field(
+        default=12 * _HOUR, description="A drill whose checks take longer is stopped, and has no verdict."
+    )
+    damage_every: Annotated[int, Field(ge=0, le=1000)] = Field(
+        default=10, description="One of this many drills damages what it fetches, and must notice. With 0, none does."
+    )
+
+    @model_validator(mode="after")
+    def _escrow_opens(self) -> DrillSection:
+        if (self.escrow_identity is None) != (self.escrow_passphrase_file is None):
+            raise ValueError("needs both of escrow_identity and escrow_passphrase_file, or neither")
+        return self
+
+    @model_validator(mode="after")
+    def _one_target(self) -> DrillSection:
+        if self.target_dsn is not None and self.target_service is not None:
+            raise ValueError("has both of target_dsn and target_service; a drill has one target")
+        if self.target is None and (self.target_passfile is not None or self.target_servicefile is not None):
+            raise ValueError("has files for a target, and no target")
+        return self
+
+    @property
+    def target(self) -> str | None:
+        """The connection string of the server set aside."""
+        return self.target_dsn if self.target_service is None else f"service={self.target_service}"
+
+
+class AssertionSection(Section):
+    """One `[[regions.NAME.assertions]]`: what must be true in a restored database."""
+
+    name: QueryName = Field(
+        description="The name of a query whose answer must be right in a restored database, as reports show it."
+    )
+    database: Name = Field(description="The label of the database of this region that is asked.")
+    sql: SelectStatement = Field(
+        description="One `SELECT` that returns one row of one whole number, which no report shows."
+    )
+    exact: int | None = Field(
+        default=None, description="The number that the answer must be. An assertion has this, `minimum`, or both."
+    )
+    minimum: int | None = Field(default=None, description="The least number that the answer may be.")
+
+    @model_validator(mode="after")
+    def _asks(self) -> AssertionSection:
+        if self.exact is None and self.minimum is None:
+            raise ValueError("needs exact or minimum")
+        return self
+
+
+class ObjectivesSection(Section):
+    """`[regions.NAME.objectives]`: a drill beyond one of these fails, and one that does not come is missed."""
+
+    rpo: Annotated[Duration, within(_SECOND)] | None = Field(
+        default=None,
+        description="The most that may be lost, from the newest snapshot that can be restored to the present. "
+        "A drill that measures more fails.",
+    )
+    rto: Annotated[Duration, within(_SECOND)] | None = Field(
+        default=None,
+        description="The longest that a restore may take, from its beginning to a database that was checked. "
+        "A drill that takes longer fails.",
+    )
+    drill_every: Annotated[Duration, within(_HOUR)] | None = Field(
+        default=None,
+        description="The longest time between two drills. One that is late by a fourth of it more is missed.",
+    )
+    approval: Approval | None = Field(
+        default=None, description="The number of the decision that set these objectives, for reports."
+    )
+
+
+_MINUTE = timedelta(minutes=1)
+
+KINDS = ("backup", "ingest", "sync", "purge", "expire", "verify", "observe", "drill")
+"""What can be given a timetable."""
+
+
+class ScheduleSection(Section):
+    """`[schedule]`: when the daemon works, where a region does not say otherwise."""
+
+    zone: Zone = Field(default="UTC", description="The time zone of times that name none.")
+    backup: TimetableText = Field(
+        default=parse_timetable("daily 01:30"),
+        description='When `backupd daemon` backs up. Timetables are `"daily 06:00,18:00 Europe/Brussels"`, '
+        '`"weekly mon,thu 04:00"`, `"every 6h"` or `"never"`.',
+    )
+    ingest: TimetableText = Field(
+        default=parse_timetable("every 10m"),
+        description="When a keeper takes what nodes hand in, from stores with `ingest`.",
+    )
+    sync: TimetableText = Field(
+        default=parse_timetable("every 1h"), description="When a keeper reads the query for tenants' dates."
+    )
+    purge: TimetableText = Field(default=parse_timetable("daily 03:30"), description="When a keeper purges.")
+    expire: TimetableText = Field(
+        default=parse_timetable("daily 04:00"), description="When a keeper expires snapshots."
+    )
+    verify: TimetableText = Field(default=parse_timetable("daily 05:00"), description="When stores are verified.")
+    observe: TimetableText = Field(
+        default=parse_timetable("every 15m"), description="When the daemon looks how regions stand on their stores."
+    )
+    drill: TimetableText = Field(
+        default=parse_timetable("weekly sun 06:00"), description="When a machine that drills does so."
+    )
+    verify_share: Share = Field(
+        default="10%",
+        description='How much of the content each verification reads, least recently read first: `"all"`, '
+        '`"none"` or a percentage.',
+    )
+
+
+class RegionScheduleSection(Section):
+    """`[regions.NAME.schedule]`: None is what `[schedule]` says."""
+
+    zone: Zone | None = Field(default=None, description="Replaces `schedule.zone` for this region.")
+    backup: TimetableText | None = Field(default=None, description="Replaces `schedule.backup` for this region.")
+    ingest: TimetableText | None = Field(default=None, description="Replaces `schedule.ingest` for this region.")
+    sync: TimetableText | None = Field(default=None, description="Replaces `schedule.sync` for this region.")
+    purge: TimetableText | None = Field(default=None, description="Replaces `schedule.purge` for this region.")
+    expire: TimetableText | None = Field(default=None, description="Replaces `schedule.expire` for this region.")
+    verify: TimetableText | None = Field(default=None, description="Replaces `schedule.verify` for this region.")
+    observe: TimetableText | None = Field(default=None, description="Replaces `schedule.observe` for this region.")
+    drill: TimetableText | None = Field(default=None, description="Replaces `schedule.drill` for this region.")
+    verify_share: Share | None = Field(default=None, description="Replaces `schedule.verify_share` for this region.")
+
+    def over(self, general: ScheduleSection) -> ScheduleSection:
+        """What holds for the region."""
+        written = {name: value for name, value in self if value is not None}
+        return general.model_copy(update=written)
+
+
+class DaemonSection(Section):
+    """`[daemon]`: how the daemon runs its jobs."""
+
+    heavy: Annotated[int, Field(ge=1, le=64)] = Field(
+        default=2, description="How many backups, verifications, removals and drills may run at once on this machine."
+    )
+    heavy_per_region: Annotated[int, Field(ge=1, le=64)] = Field(
+        default=1, description="How many of them may run at once in one region."
+    )
+    deadline: Annotated[Duration, within(_SECOND)] = Field(
+        default=_DAY + _HOUR, description="A job that takes longer is ended."
+    )
+    stall: Annotated[Duration, within(_SECOND)] = Field(
+        default=_HOUR, description="A job that neither reports progress nor computes for this long is ended."
+    )
+    stop_within: Annotated[Duration, within(_SECOND, _HOUR)] = Field(
+        default=timedelta(seconds=80),
+        description="How long the daemon may take to end, from the signal on: less than `TimeoutStopSec=` of its unit.",
+    )
+    spread: Annotated[Duration, within(timedelta(0), _DAY)] = Field(
+        default=2 * _MINUTE,
+        description="What was missed starts within this time after the daemon, each machine and region at a "
+        "moment of its own.",
+    )
+    retry_after: Annotated[Duration, within(_SECOND, _DAY)] = Field(
+        default=_MINUTE,
+        description="The time from a failure that trying again can help to the next try. It doubles each "
+        "time, up to an hour.",
+    )
+
+
+def timetable_of(section: ScheduleSection, kind: str) -> Timetable:
+    """When `kind`, one of KINDS, is due."""
+    found: Timetable = getattr(section, kind)
+    return found
+
+
+class MetricsSection(Section):
+    """`[metrics]`: figures for Prometheus. Off unless configured: several units may share a file, and no port."""
+
+    listen: Listen | None = Field(
+        default=None,
+        description='The address and port where the daemon answers Prometheus, as `"127.0.0.1:9840"`. A port '
+        "alone is on loopback. Without it, the daemon listens nowhere.",
+    )
+    textfile: AbsolutePath | None = Field(
+        default=None,
+        description="A file for the textfile collector of node_exporter, rewritten whenever something changes.",
+    )
+
+
+class NotifySection(Section):
+    """`[notify]`: whom the daemon tells when something is wrong, and when it is over."""
+
+    urls: Annotated[tuple[SecretFile, ...], Several] = Field(
+        default=(),
+        description="Files with an [apprise](https://github.com/caronc/apprise/wiki) URL a line: who gets "
+        "messages when something is wrong, and when it is over. They hold passwords, so they are "
+        "never shown.",
+    )
+    heartbeat: Annotated[tuple[SecretFile, ...], Several] = Field(
+        default=(),
+        description="Files with a URL a line that is requested after each look that found nothing wrong, and "
+        "only then.",
+    )
+    remind_every: Annotated[Duration, within(_HOUR, 366 * _DAY)] = Field(
+        default=_DAY, description="What is still wrong is reported again after this long."
+    )
+    most_an_hour: Annotated[int, Field(ge=1, le=60)] = Field(
+        default=6, description="How many messages are sent in an hour at most. What has no room goes into the next one."
+    )
+    timeout: Annotated[Duration, within(_SECOND, _HOUR)] = Field(
+        default=timedelta(seconds=30), description="How long one target of a message may take."
+    )
+
+
+class StatusSection(Section):
+    """`[status]`: a page of how everything stands."""
+
+    page: AbsolutePath | None = Field(
+        default=None,
+        description="The file of a page that shows how everything stands, rewritten by the daemon whenever "
+        "something changes.",
+    )

@@ -1,1 +1,0 @@
-"""How values are written: their types, their sizes, their secrets, their lines."""

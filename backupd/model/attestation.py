@@ -1,0 +1,163 @@
+"""The deletion attestation as a value, FORMAT.md §13: what was observed of one life's end, and no name."""
+
+from __future__ import annotations
+
+from typing import Annotated, Final, Literal
+
+import msgspec
+
+from backupd.model.documents import Codec, LedgerHead
+from backupd.model.ids import GenerationId, Pseudonym, RegionName, RepositoryId, SnapshotName, TenantId
+from backupd.model.ledger import WHOLE, Reference
+
+KIND: Final = "attestation"
+
+_Hex64 = Annotated[str, msgspec.Meta(pattern=r"\A[0-9a-f]{64}\Z")]
+_Stamp = Annotated[str, msgspec.Meta(pattern=r"\A[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}\.[0-9]{6}Z\Z")]
+_Generation = Annotated[GenerationId, msgspec.Meta(pattern=r"\A[0-9]{8}T[0-9]{6}Z-[0-9a-f]{8}\Z")]
+_Pseudonym = Annotated[Pseudonym, msgspec.Meta(pattern=r"\A[0-9a-f]{32}\Z")]
+_Snapshot = Annotated[SnapshotName, msgspec.Meta(pattern=r"\A[0-9]{8}T[0-9]{6}Z-[0-9a-f]{64}\Z")]
+_Label = Annotated[str, msgspec.Meta(min_length=1, max_length=63)]
+_Shown = Annotated[str, msgspec.Meta(max_length=255)]
+"""A name as a store shows it."""
+Code = Annotated[str, msgspec.Meta(pattern=r"\A[a-z0-9-]{1,63}\Z")]
+"""Stands for a sentence of FORMAT.md §13; one written later may be unknown here."""
+
+METHODS: Final = ("cryptographic-erase", "unlink", "absence-listed", "store-snapshots-looked-into")
+"""What was done on each store, in this order; the first in the sense of NIST SP 800-88."""
+NOT_CLAIMED: Final = ("media-sanitization", "wrapping-keys")
+"""What a reader of NIST SP 800-88 might take the methods for, and they are not."""
+NOT_COVERED: Final = (
+    "live-database",
+    "node-spools",
+    "node-indexes",
+    "keyring-copies-elsewhere",
+    "store-snapshots-not-shown",
+    "restored-databases",
+    "statutory-records",
+    "other-regions",
+)
+"""Copies this attestation says nothing of."""
+RETIRED: Final = "retired-stores"
+DECLARED: Final = "declared-copies"
+"""Likewise, where there are any: what somebody said of them is told under `retired` and `copies`."""
+
+
+class StoreProof(msgspec.Struct, frozen=True, kw_only=True):
+    """One store: when what was done there, and when it was last looked at."""
+
+    store: _Label
+    location: _Label
+    shredded: _Stamp
+    """Of the ledger's entry, as the two below: no keyring here holds a key of the life."""
+    cleared: _Stamp
+    absent: _Stamp
+    """Since then nothing was found here, in the store's own snapshots neither."""
+    late: bool
+    """Whether `absent` is after the day it was due."""
+    observed: _Stamp
+    """The look this attestation rests on, after the last removal."""
+    snapshots: list[_Shown]
+    """The store's own snapshots that were looked into then; empty: it showed none."""
+    keyrings: list[str]
+    """Objects that list a key of the life, none of which holds one any more: the copies of keys this store had."""
+    methods: list[Code]
+
+
+class DestroyedKey(msgspec.Struct, frozen=True, kw_only=True):
+    """One segment's key, as the keyrings' signed index names it."""
+
+    generation: _Generation
+    segment: _Pseudonym
+    public: _Hex64 | None
+    """SHA-256 of the public half; null where its keyrings expired meanwhile."""
+    stores: list[_Label]
+    """Those with a keyring that lists it."""
+
+
+class HoldTold(msgspec.Struct, frozen=True, kw_only=True):
+    """A hold on the tenant between the beginning of its clock and this attestation."""
+
+    hold: Reference
+    since: _Stamp
+    review: _Stamp
+    released: _Stamp | None
+    due: _Stamp | None
+
+
+class RestoreTold(msgspec.Struct, frozen=True, kw_only=True):
+    """A restore in the region since the purge began. The ledger's entry says what for."""
+
+    seq: Annotated[int, msgspec.Meta(ge=1)]
+    at: _Stamp
+    snapshot: _Snapshot
+    override: Reference | None
+
+
+class RetiredStore(msgspec.Struct, frozen=True, kw_only=True):
+    """A store of the region that was declared gone and is not configured any more: nobody looked at it."""
+
+    store: _Label
+    at: _Stamp
+    """Of the ledger's entry that says so."""
+    decision: Reference
+    purging: bool
+    """Whether the purge had begun there."""
+
+
+class DeclaredCopy(msgspec.Struct, frozen=True, kw_only=True):
+    """A kind of copy of stores that the configuration tells of: declared, and not observed."""
+
+    copy: _Label
+    kept: Annotated[int, msgspec.Meta(ge=0)]
+    """Seconds that one lives at most."""
+    until: _Stamp
+    """By then the last one that may have held a key or an object was gone, if what was declared is so."""
+
+
+class Attestation(msgspec.Struct, frozen=True, kw_only=True):
+    """The body of an attestation."""
+
+    kind: str = KIND
+    format: int = 1
+    features: list[str] = []
+    repository: Annotated[RepositoryId, msgspec.Meta(pattern=r"\A[0-9a-f]{32}\Z")]
+    region: Annotated[RegionName, msgspec.Meta(pattern=r"\A[a-z][a-z0-9-]{0,62}\Z")]
+    tenant: Annotated[TenantId, msgspec.Meta(pattern=r"\A[0-9a-f]{32}\Z")]
+    incarnation: Annotated[int, msgspec.Meta(ge=1)]
+    scope: Annotated[str, msgspec.Meta(max_length=63)] = WHOLE
+    apart: list[_Label]
+    """With the scope "": data classes with dates of their own, of which this says nothing."""
+    cause: Code
+    """The ledger's event that set the dates."""
+    to: _Label | None
+    """With the cause `moved`: the region."""
+    since: _Stamp
+    deadline: _Stamp
+    due: _Stamp
+    """The deadline, or the later day that the release of a hold left."""
+    purge_by: _Stamp
+    began: _Stamp
+    """When the purge did."""
+    late: bool
+    """Whether any store was late."""
+    stores: list[StoreProof]
+    retired: list[RetiredStore] = []
+    copies: list[DeclaredCopy] = []
+    keys: list[DestroyedKey]
+    holds: list[HoldTold]
+    restores: list[RestoreTold]
+    residual: Literal["none"]
+    not_claimed: list[Code]
+    not_covered: list[Code]
+    ledger: LedgerHead
+    """The ledger as it was when this was signed, read and compared on every store from its first entry."""
+    issued: _Stamp
+    performer: _Hex64
+    """The keeper's public key."""
+    verify: str = "backupd attest verify FILE --keeper KEY --ledger FOLDER"
+
+
+_CODEC: Final = Codec(KIND, Attestation)
+encode_attestation = _CODEC.encode
+decode_attestation = _CODEC.decode

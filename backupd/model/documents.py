@@ -1,0 +1,170 @@
+"""The bodies of signed documents as values, FORMAT.md §3 and §4.
+
+Nobody re-serialises a document that stands on a store; fields this program does not know are kept in `extra` all the
+same, so that what it shows of a document is all of it.
+
+What a store was seen to be able to do (FORMAT §8).
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Generic, TypeVar
+
+import msgspec
+
+from backupd.errors import DamageError
+from backupd.model.ids import GenerationId, ObjectHash, Pseudonym, RegionName, RepositoryId, RunId, SnapshotName
+from backupd.model.text import UnreadableError, from_json
+
+_Count = Annotated[int, msgspec.Meta(ge=0, le=(1 << 63) - 1)]
+_Hash = Annotated[ObjectHash, msgspec.Meta(pattern=r"\A[0-9a-f]{64}\Z")]
+_Pseudonym = Annotated[Pseudonym, msgspec.Meta(pattern=r"\A[0-9a-f]{32}\Z")]
+_Repository = Annotated[RepositoryId, msgspec.Meta(pattern=r"\A[0-9a-f]{32}\Z")]
+_Region = Annotated[RegionName, msgspec.Meta(pattern=r"\A[a-z][a-z0-9-]{0,62}\Z")]
+_Generation = Annotated[GenerationId, msgspec.Meta(pattern=r"\A[0-9]{8}T[0-9]{6}Z-[0-9a-f]{8}\Z")]
+_Run = Annotated[RunId, msgspec.Meta(pattern=r"\A[0-9]{8}T[0-9]{6}Z-[0-9a-f]{8}\Z")]
+_Snapshot = Annotated[SnapshotName, msgspec.Meta(pattern=r"\A[0-9]{8}T[0-9]{6}Z-[0-9a-f]{64}\Z")]
+_Stamp = Annotated[str, msgspec.Meta(pattern=r"\A[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}\.[0-9]{6}Z\Z")]
+_Member = Annotated[str, msgspec.Meta(pattern=r"\A[0-9a-f]{16}\Z")]
+_Signer = Annotated[str, msgspec.Meta(pattern=r"\A[0-9a-f]{64}\Z")]
+
+PartRef = tuple[_Pseudonym, _Hash, _Count]
+"""Segment, part and the part's size in bytes."""
+
+REDUCED = "reduced"
+"""A record's field, kept in `extra`: the name of the record of which a hold kept this part."""
+
+Body = TypeVar("Body", "RepositoryInfo", "Record")
+Value = TypeVar("Value", bound=msgspec.Struct)
+
+
+class Totals(msgspec.Struct, frozen=True, kw_only=True):
+    """What a snapshot amounts to."""
+
+    tables: _Count
+    rows: _Count
+    bytes: _Count
+    """Of COPY text."""
+    stored: _Count
+    """Bytes of every object the snapshot needs."""
+    added: _Count
+    """Bytes this run added to the store."""
+
+
+class LedgerHead(msgspec.Struct, frozen=True, kw_only=True):
+    """The ledger as the writer of a record saw it."""
+
+    seq: _Count
+    head: _Hash | None = None
+
+
+class RepositoryInfo(msgspec.Struct, frozen=True, kw_only=True):
+    """`repository.json`: who may write here, and what the store was seen to be able to do."""
+
+    kind: str = "repository"
+    format: int = 1
+    features: list[str] = []
+    repository: _Repository
+    region: _Region
+    created: _Stamp
+    signers: list[_Signer]
+    keepers: list[_Signer] = []
+    """Whose ledger entries are believed by readers without a list of their own; empty: the signers."""
+    profile: dict[str, Any] = {}
+    extra: dict[str, Any] = {}
+
+
+class Record(msgspec.Struct, frozen=True, kw_only=True):
+    """A snapshot's list of parts; the snapshot exists exactly when this does."""
+
+    kind: str = "snapshot"
+    format: int = 1
+    features: list[str] = []
+    repository: _Repository
+    region: _Region
+    generation: _Generation
+    run: _Run
+    database: str
+    """The configured label."""
+    member: _Member | None = None
+    exported: _Stamp
+    published: _Stamp
+    server: _Count
+    """PostgreSQL's `server_version_num`."""
+    previous: _Snapshot | None = None
+    ledger: LedgerHead
+    parts: list[PartRef]
+    totals: Totals
+    extra: dict[str, Any] = {}
+
+
+def encode_body(document: RepositoryInfo | Record) -> bytes:
+    """One line of JSON, keys sorted, no white space."""
+    fields = msgspec.to_builtins(document)
+    extra = fields.pop("extra")
+    return msgspec.json.encode({**extra, **fields}, order="sorted")
+
+
+def decode_body(body: bytes, kind: type[Body], where: str) -> Body:
+    """The value a body line holds.
+
+    Raises DamageError naming `where` when a field is missing or not of its form, so that no name read from a store
+    reaches a path unchecked.
+    """
+    try:
+        fields: dict[str, Any] = from_json(body, dict[str, Any])
+        known = {name: fields.pop(name) for name in kind.__struct_fields__ if name in fields and name != "extra"}
+        return msgspec.convert({**known, "extra": fields}, type=kind)
+    except (UnreadableError, msgspec.ValidationError) as error:
+        raise DamageError(f"'{where}' is not a readable document", hint=f"{error}.") from error
+
+
+class Codec(Generic[Value]):
+    """How the body of one kind of signed document becomes a value and back, where nothing unknown is kept."""
+
+    def __init__(self, kind: str, form: type[Value]) -> None:
+        self._kind = kind
+        self._form = form
+
+    def encode(self, document: Value) -> bytes:
+        """One line of JSON, keys sorted, no white space."""
+        return msgspec.json.encode(document, order="sorted")
+
+    def decode(self, body: bytes, where: str) -> Value:
+        """The value a body line holds; fields this program does not know are left out.
+
+        Raises DamageError naming `where`.
+        """
+        try:
+            from_json(body, dict[str, Any])
+            return from_json(body, self._form)
+        except UnreadableError as error:
+            raise DamageError(f"'{where}' is not a readable {self._kind}") from error
+
+
+class HashAbility(msgspec.Struct, frozen=True):
+    """A command on the store that prints an object's digest."""
+
+    command: str
+    algorithm: str
+
+
+class StoreProfile(msgspec.Struct, frozen=True):
+    """Part of the signed `repository.json`. It informs; a writer looks again, and a difference is worth an alarm."""
+
+    adapter: str
+    """`sftp` or `directory`."""
+    rename: str
+    """`no-clobber`; a store that is otherwise is refused at `init`."""
+    fsync: bool
+    """An object can be put on the store's disk before it is published."""
+    statvfs: bool
+    """Free space can be asked for."""
+    hash: HashAbility | None
+    """None: objects are verified by reading them back."""
+    snapshots: str | None
+    """The folder of the store's own read-only snapshots."""
+    append_only: bool
+    """The store refused us to remove and to overwrite: a thief of this node could not either."""
+    max_write: int
+    """Bytes of the longest single write."""

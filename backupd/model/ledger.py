@@ -1,0 +1,315 @@
+"""The ledger's entries as values, FORMAT.md §10: what happened to tenants and snapshots, without a name."""
+
+from __future__ import annotations
+
+from typing import Annotated, Final, Literal, TypeAlias
+
+import msgspec
+
+from backupd.model.documents import Codec
+from backupd.model.ids import (
+    DrillId,
+    Fingerprint,
+    GenerationId,
+    Pseudonym,
+    RegionName,
+    RepositoryId,
+    SnapshotName,
+    TenantId,
+)
+
+_Count = Annotated[int, msgspec.Meta(ge=0, le=(1 << 63) - 1)]
+_Hex16 = Annotated[str, msgspec.Meta(pattern=r"\A[0-9a-f]{16}\Z")]
+_Hex64 = Annotated[str, msgspec.Meta(pattern=r"\A[0-9a-f]{64}\Z")]
+_Stamp = Annotated[str, msgspec.Meta(pattern=r"\A[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}\.[0-9]{6}Z\Z")]
+_Tenant = Annotated[TenantId, msgspec.Meta(pattern=r"\A[0-9a-f]{32}\Z")]
+_Generation = Annotated[GenerationId, msgspec.Meta(pattern=r"\A[0-9]{8}T[0-9]{6}Z-[0-9a-f]{8}\Z")]
+_Pseudonym = Annotated[Pseudonym, msgspec.Meta(pattern=r"\A[0-9a-f]{32}\Z")]
+_Snapshot = Annotated[SnapshotName, msgspec.Meta(pattern=r"\A[0-9]{8}T[0-9]{6}Z-[0-9a-f]{64}\Z")]
+_Drill = Annotated[DrillId, msgspec.Meta(pattern=r"\A[0-9]{8}T[0-9]{6}Z-[0-9a-f]{8}\Z")]
+_Recipient = Annotated[Fingerprint, msgspec.Meta(pattern=r"\A[0-9a-f]{32}\Z")]
+_Label = Annotated[str, msgspec.Meta(min_length=1, max_length=63)]
+"""A configured name: a store, a class, a region, a label of a database."""
+REFERENCE = r"[A-Za-z0-9][A-Za-z0-9._/#-]{0,63}"
+Reference = Annotated[str, msgspec.Meta(pattern=rf"\A{REFERENCE}\Z")]
+"""The number of a ticket or a decision, never a sentence: a sentence would name people."""
+SegmentRef: TypeAlias = tuple[_Generation, _Pseudonym]
+
+WHOLE = ""
+"""The scope of a life that covers every data class without a clock of its own."""
+
+
+class _Event(msgspec.Struct, frozen=True, kw_only=True, tag_field="event"):
+    """One thing that happened. Subclasses add what it was about."""
+
+
+class _OfLife(_Event, frozen=True, kw_only=True):
+    """About one life: a tenant's incarnation, in all classes or in one that has a clock of its own."""
+
+    tenant: _Tenant
+    incarnation: Annotated[int, msgspec.Meta(ge=1)]
+    scope: Annotated[str, msgspec.Meta(max_length=63)] = WHOLE
+
+
+class _Dated(_OfLife, frozen=True, kw_only=True):
+    """Starts or changes the clock of a life."""
+
+    since: _Stamp
+    """T0."""
+    deadline: _Stamp
+    """D: by then no copy holds a byte."""
+    purge_by: _Stamp
+    """P*: the latest purge that can keep D."""
+    by: Literal["command", "query"] = "command"
+    """Who says so: the query's silence cancels only what the query began."""
+
+
+class Unsubscribed(_Dated, frozen=True, kw_only=True, tag="unsubscribed"):
+    pass
+
+
+class ErasureRequested(_Dated, frozen=True, kw_only=True, tag="erasure-requested"):
+    pass
+
+
+class Moved(_Dated, frozen=True, kw_only=True, tag="moved"):
+    """The tenant lives in another region from now on; here it is purged."""
+
+    to: _Label
+
+
+class Resubscribed(_OfLife, frozen=True, kw_only=True, tag="resubscribed"):
+    """Back before the purge: the dates are cancelled."""
+
+
+class Returned(_OfLife, frozen=True, kw_only=True, tag="returned"):
+    """Back after the purge; `incarnation` is the new one's."""
+
+
+class Held(_Event, frozen=True, kw_only=True, tag="held"):
+    """Nothing of the tenant is purged until the hold is released."""
+
+    tenant: _Tenant
+    hold: Reference
+    review: _Stamp
+
+
+class Released(_Event, frozen=True, kw_only=True, tag="released"):
+    tenant: _Tenant
+    hold: Reference
+    due: _Stamp
+    """By then nothing is left of what the hold kept, if its own date is past."""
+
+
+class PurgeBegan(_OfLife, frozen=True, kw_only=True, tag="purge-began"):
+    """The intent: from here on these segments may be missing anywhere."""
+
+    segments: list[SegmentRef]
+    """All that were found of the life, or those found since."""
+    stores: list[_Label]
+    """Every store that must be cleared."""
+
+
+class Shredded(_OfLife, frozen=True, kw_only=True, tag="shredded"):
+    """No keyring on this store holds a key of the life's segments; each was read again afterwards."""
+
+    store: _Label
+    keyrings: _Count
+    """Keyrings that were replaced."""
+
+
+class Cleared(_OfLife, frozen=True, kw_only=True, tag="cleared"):
+    """The folders of the life's segments were listed on this store, and are empty."""
+
+    store: _Label
+    objects: _Count
+    bytes: _Count
+
+
+class Absent(_OfLife, frozen=True, kw_only=True, tag="absent"):
+    """The store's own snapshots were looked into: none holds an object or a key of the life's segments."""
+
+    store: _Label
+    snapshots: list[str]
+    """Those looked into."""
+
+
+class Attested(_OfLife, frozen=True, kw_only=True, tag="attested"):
+    attestation: _Hex64
+    """SHA-256 of the attestation's document."""
+
+
+class ExpiryBegan(_Event, frozen=True, kw_only=True, tag="expiry-began"):
+    """The intent: from here on these records and what only they refer to may be missing on this store."""
+
+    store: _Label
+    snapshots: list[_Snapshot]
+
+
+class ClassExpired(_Event, frozen=True, kw_only=True, tag="class-expired"):
+    """From here on parts of one data class may be missing on this store, where only older snapshots refer to them."""
+
+    store: _Label
+    generation: _Generation
+    class_tag: _Hex16
+    before: _Stamp
+    """Snapshots exported before this instant."""
+
+
+class Expired(_Event, frozen=True, kw_only=True, tag="expired"):
+    """An expiry ended, and what it removed was listed again and is absent."""
+
+    store: _Label
+    snapshots: _Count
+    objects: _Count
+    bytes: _Count
+
+
+class Reduced(_Event, frozen=True, kw_only=True, tag="reduced"):
+    """Of an expired snapshot only what a hold keeps goes on, under a record of its own."""
+
+    store: _Label
+    snapshot: _Snapshot
+    into: _Snapshot
+
+
+class Verified(_Event, frozen=True, kw_only=True, tag="verified"):
+    """Every byte these snapshots need on this store was read and was right."""
+
+    store: _Label
+    snapshots: list[_Snapshot]
+
+
+class Observed(_Event, frozen=True, kw_only=True, tag="observed"):
+    """The store's own snapshots, as listed."""
+
+    store: _Label
+    snapshots: list[str]
+
+
+class Restored(_Event, frozen=True, kw_only=True, tag="restored"):
+    """A snapshot was restored."""
+
+    snapshot: _Snapshot
+    purpose: _Label
+    override: Reference | None = None
+    """Of the decision that allowed a place where the region's data may not usually go."""
+
+
+class Drilled(_Event, frozen=True, kw_only=True, tag="drilled"):
+    """A restore drill ended, and its report says this."""
+
+    drill: _Drill
+    report: _Hex64
+    """SHA-256 of the report's document; what it calls the previous one is the `drilled` before this."""
+    verdict: Literal["pass", "fail", "error"]
+    snapshot: _Snapshot | None = None
+    """Null: the drill ended before it had chosen one."""
+
+
+class StoreRetired(_Event, frozen=True, kw_only=True, tag="store-retired"):
+    """The store is gone for good, or nobody can look at it again: said, not seen. Purges wait for it no longer."""
+
+    store: _Label
+    decision: Reference
+
+
+class Misdated(_Event, frozen=True, kw_only=True, tag="misdated"):
+    """A clock was wrong when these entries were written, and dated them ahead: later ones may be dated before them."""
+
+    entries: Annotated[list[Annotated[int, msgspec.Meta(ge=1)]], msgspec.Meta(min_length=1)]
+    """Their numbers."""
+    decision: Reference
+
+
+class RekeyBegan(_Event, frozen=True, kw_only=True, tag="rekey-began"):
+    """The intent: from here on keyrings on this store may be sealed to these recipients."""
+
+    store: _Label
+    recipients: list[_Recipient]
+
+
+class Rekeyed(_Event, frozen=True, kw_only=True, tag="rekeyed"):
+    """Every keyring that was listed on this store is sealed to these recipients, and was read again."""
+
+    store: _Label
+    recipients: list[_Recipient]
+    keyrings: _Count
+    """Keyrings that were put anew, in this run."""
+
+
+class Replicated(_Event, frozen=True, kw_only=True, tag="replicated"):
+    """These snapshots were copied to this store from another one, after all that they need."""
+
+    store: _Label
+    origin: _Label
+    snapshots: list[_Snapshot]
+    objects: _Count
+    bytes: _Count
+
+
+Event: TypeAlias = (
+    Unsubscribed
+    | ErasureRequested
+    | Moved
+    | Resubscribed
+    | Returned
+    | Held
+    | Released
+    | PurgeBegan
+    | Shredded
+    | Cleared
+    | Absent
+    | Attested
+    | ExpiryBegan
+    | ClassExpired
+    | Expired
+    | Reduced
+    | Verified
+    | Observed
+    | Restored
+    | Drilled
+    | StoreRetired
+    | Misdated
+    | RekeyBegan
+    | Rekeyed
+    | Replicated
+)
+LifeEvent: TypeAlias = (
+    Unsubscribed
+    | ErasureRequested
+    | Moved
+    | Resubscribed
+    | Returned
+    | PurgeBegan
+    | Shredded
+    | Cleared
+    | Absent
+    | Attested
+)
+
+
+class LedgerEntry(msgspec.Struct, frozen=True, kw_only=True):
+    """The body of one entry: events that were decided together."""
+
+    kind: str = "ledger"
+    format: int = 1
+    features: list[str] = []
+    repository: Annotated[RepositoryId, msgspec.Meta(pattern=r"\A[0-9a-f]{32}\Z")]
+    region: Annotated[RegionName, msgspec.Meta(pattern=r"\A[a-z][a-z0-9-]{0,62}\Z")]
+    seq: Annotated[int, msgspec.Meta(ge=1)]
+    previous: _Hex64 | None
+    """SHA-256 of the entry before; null for the first."""
+    at: _Stamp
+    events: list[Event]
+
+
+def kind_of(event: Event) -> str:
+    """What an event is called in the ledger, such as `drilled`."""
+    return str(event.__struct_config__.tag)
+
+
+_CODEC: Final = Codec("ledger entry", LedgerEntry)
+encode_entry = _CODEC.encode
+decode_entry = _CODEC.decode
+"""An event this program does not know is damage: what it deletes would be forgotten."""

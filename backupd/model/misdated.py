@@ -1,0 +1,56 @@
+"""What an entry of the ledger means that was dated ahead, FORMAT.md §10. Pure.
+
+Nobody knows when it was really written: at the earliest when the entry before it was, at the latest when a later entry
+said that it was misdated. Every date is read on its safe side: what was done counts from the latest instant, so that
+nothing is removed before its time; deadlines count from the earliest, so that alarms come in time.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from backupd.model.ledger import ErasureRequested, Moved, Released, Unsubscribed
+from backupd.model.text import parse_stamp, stamp
+
+if TYPE_CHECKING:
+    from backupd.model.ledger import Event, LedgerEntry
+
+
+@dataclass(frozen=True, slots=True)
+class Misdating:
+    """Between which instants a misdated entry was written; both are stamps."""
+
+    earliest: str
+    latest: str
+
+
+def redated(entry: LedgerEntry, misdating: Misdating) -> LedgerEntry:
+    """The entry with the dates it is read with."""
+    ahead = parse_stamp(entry.at) - parse_stamp(misdating.earliest)
+    events = [_redated(event, ahead, misdating) for event in entry.events]
+    return msgspec.structs.replace(entry, at=misdating.latest, events=events)
+
+
+def _redated(event: Event, ahead: timedelta, misdating: Misdating) -> Event:
+    match event:
+        # A day of the past was given by somebody who knew it, not by the clock.
+        case Unsubscribed() | ErasureRequested() | Moved() if event.since > misdating.latest:
+            since = parse_stamp(event.since)
+            return msgspec.structs.replace(
+                event,
+                since=misdating.earliest,
+                deadline=_earlier(event.deadline, since - parse_stamp(misdating.earliest)),
+                purge_by=_earlier(event.purge_by, since - parse_stamp(misdating.latest)),
+            )
+        case Released():
+            return msgspec.structs.replace(event, due=_earlier(event.due, ahead))
+        case _:
+            return event
+
+
+def _earlier(date: str, span: timedelta) -> str:
+    return stamp(parse_stamp(date) - span)

@@ -1,0 +1,286 @@
+"""The report of a restore drill as a value, FORMAT.md §14: what was restored, checked and destroyed, and no name."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from enum import StrEnum
+from typing import Annotated, Final, Literal
+
+import msgspec
+
+from backupd.model.documents import Codec, LedgerHead
+from backupd.model.ids import DrillId, GenerationId, ObjectHash, RegionName, RepositoryId, SnapshotName, TenantId
+from backupd.model.ledger import Reference
+
+KIND: Final = "report"
+
+_Count = Annotated[int, msgspec.Meta(ge=0, le=(1 << 63) - 1)]
+_Hex64 = Annotated[str, msgspec.Meta(pattern=r"\A[0-9a-f]{64}\Z")]
+_Stamp = Annotated[str, msgspec.Meta(pattern=r"\A[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}\.[0-9]{6}Z\Z")]
+_Drill = Annotated[DrillId, msgspec.Meta(pattern=r"\A[0-9]{8}T[0-9]{6}Z-[0-9a-f]{8}\Z")]
+_Generation = Annotated[GenerationId, msgspec.Meta(pattern=r"\A[0-9]{8}T[0-9]{6}Z-[0-9a-f]{8}\Z")]
+_Snapshot = Annotated[SnapshotName, msgspec.Meta(pattern=r"\A[0-9]{8}T[0-9]{6}Z-[0-9a-f]{64}\Z")]
+_Label = Annotated[str, msgspec.Meta(min_length=1, max_length=63)]
+"""A configured name: a store, a machine, a label of a database."""
+_Version = Annotated[str, msgspec.Meta(pattern=r"\A[0-9A-Za-z.+~-]{1,63}\Z")]
+Code = Annotated[str, msgspec.Meta(pattern=r"\A[a-z0-9-]{1,63}\Z")]
+"""A word this program or a later one wrote; never anything that was read from a database."""
+
+
+class CheckName(StrEnum):
+    """Every check there is, in the order of its number, from 1. Another one needs a feature in `features`."""
+
+    RECORDS = "records"
+    AUTHENTIC = "authentic"
+    EQUALITY = "equality"
+    SEQUENCES = "sequences"
+    CONSTRAINTS = "constraints"
+    INDEXES = "indexes"
+    EXTENSIONS = "extensions"
+    GLOBALS = "globals"
+    FRESHNESS = "freshness"
+    COMPARISON = "comparison"
+    ASSERTIONS = "assertions"
+    CANARY = "canary"
+    PURGED = "purged"
+    ESCROW = "escrow"
+    OBJECTIVES = "objectives"
+    DAMAGE = "damage"
+    DISPOSAL = "disposal"
+
+    @property
+    def number(self) -> int:
+        return list(CheckName).index(self) + 1
+
+
+DrillVerdict = Literal["pass", "fail", "error"]
+"""`error` is no verdict about the backup: the drill could not find out."""
+DrillType = Literal["automatic", "human", "damage"]
+"""`damage`: a fetched copy was damaged on purpose, and the drill had to notice."""
+
+PROVING: Final = (CheckName.RECORDS, CheckName.AUTHENTIC, CheckName.EQUALITY)
+"""Checks without which nothing was proven; in a drill of type `damage` it is that check alone."""
+
+
+class CheckFinding(msgspec.Struct, frozen=True):
+    """What a check found, or why it was skipped, and how often."""
+
+    code: Code
+    count: _Count = 1
+
+
+class Check(msgspec.Struct, frozen=True, kw_only=True):
+    """One check. `Check.of` numbers it."""
+
+    number: Annotated[int, msgspec.Meta(ge=1, le=99)]
+    name: CheckName
+    verdict: Literal["pass", "fail", "error", "skip"]
+    examined: _Count = 0
+    """How many things were looked at: segments, sequences, constraints."""
+    findings: list[CheckFinding] = []
+
+    @classmethod
+    def of(
+        cls,
+        name: CheckName,
+        verdict: Literal["pass", "fail", "error", "skip"],
+        examined: int = 0,
+        findings: Iterable[CheckFinding] = (),
+    ) -> Check:
+        return cls(number=name.number, name=name, verdict=verdict, examined=examined, findings=list(findings))
+
+
+class Versions(msgspec.Struct, frozen=True, kw_only=True):
+    """Of the programs that took part; those of PostgreSQL null where the drill did not come so far."""
+
+    backupd: _Version
+    server: _Version | None = None
+    """Of the scratch server."""
+    client: _Version | None = None
+    """Of pg_restore."""
+
+
+class Population(msgspec.Struct, frozen=True, kw_only=True):
+    """The snapshots the choice was made from."""
+
+    number: _Count
+    oldest: _Stamp
+    newest: _Stamp
+
+
+class DrillSelection(msgspec.Struct, frozen=True, kw_only=True):
+    """Which snapshot was restored, from where, and why this one."""
+
+    snapshot: _Snapshot
+    store: _Label
+    database: _Label
+    exported: _Stamp
+    generation: _Generation
+    rule: Code
+    """`latest`, `oldest`, `random`, `named`."""
+    seed: Annotated[str, msgspec.Meta(pattern=r"\A[0-9a-f]{1,64}\Z")] | None = None
+    """With it and the population anybody makes the same choice; null where the rule needs none."""
+    population: Population
+    tenants: _Count | None = None
+    """How many tenants' segments were restored, besides shared ones; null: all."""
+    tenant: Annotated[TenantId, msgspec.Meta(pattern=r"\A[0-9a-f]{32}\Z")] | None = None
+    """Of a drill of one tenant what the ledger calls it; null also where the machine has no tenant key."""
+
+
+class Objectives(msgspec.Struct, frozen=True, kw_only=True):
+    """What was promised when the drill ran, in seconds; null: nothing was."""
+
+    rpo: _Count | None = None
+    rto: _Count | None = None
+    drill_every: _Count | None = None
+    """The longest time between two drills."""
+    approval: Reference | None = None
+    """Of the decision that set them."""
+
+
+class Phase(msgspec.Struct, frozen=True):
+    """One phase of the drill, in the order they ran."""
+
+    name: Code
+    """`queue`, `fetch`, `keys`, `restore`, `ledger`, `verify`, `canary`, `disposal`."""
+    ms: _Count
+
+
+class Measured(msgspec.Struct, frozen=True, kw_only=True):
+    """In seconds, rounded up; null where the drill did not come so far."""
+
+    rpo: _Count | None = None
+    """From the newest restorable snapshot to the drill's beginning."""
+    rto: _Count | None = None
+    """From the drill's beginning to a restored and checked database."""
+
+
+class Sizes(msgspec.Struct, frozen=True, kw_only=True):
+    """What was restored, and read for it."""
+
+    rows: _Count
+    bytes: _Count
+    """Of COPY text."""
+    segments: _Count
+    objects: _Count
+    """Fetched from the store."""
+    fetched: _Count
+    """Bytes of them."""
+
+
+class Canary(msgspec.Struct, frozen=True):
+    """A tenant of the snapshot that is taken for purged: by a ledger in memory only, which a second restore obeys."""
+
+    resurrected: bool
+    """Its rows were in the database that was restored first."""
+    removed: bool
+    """None of them was in the second."""
+
+
+class Deletion(msgspec.Struct, frozen=True, kw_only=True):
+    """What of purged tenants was left: nothing, when `absent` is `purged` and `refused` is `attempted`."""
+
+    ledger: LedgerHead
+    """The ledger that was obeyed."""
+    purged: _Count
+    """Segments of purged tenants in the snapshot."""
+    absent: _Count
+    """Those of which no row was restored."""
+    attempted: _Count
+    """Attempts to open what is left of them on the store."""
+    refused: _Count
+    """Attempts that failed, as they must."""
+    canary: Canary | None = None
+
+
+class Disposed(msgspec.Struct, frozen=True):
+    """One thing the drill had made."""
+
+    what: Code
+    """`scratch-server`, `data-folder`, `keys`, `spool`, `database`, `roles`."""
+    how: Code
+    """How it was seen that it is gone: `process-gone`, `listed-absent`, `never-on-disk`."""
+
+
+class Disposal(msgspec.Struct, frozen=True, kw_only=True):
+    """What the drill destroyed of its own, and of earlier drills that crashed."""
+
+    destroyed: list[Disposed]
+    leftovers: _Count = 0
+    """Things of earlier drills that were found and removed."""
+    remaining: _Count = 0
+    """Things that could not be removed."""
+
+
+class PreviousReport(msgspec.Struct, frozen=True):
+    """The report before this one in the region's chain."""
+
+    drill: _Drill
+    sha256: Annotated[ObjectHash, msgspec.Meta(pattern=r"\A[0-9a-f]{64}\Z")]
+
+
+class Report(msgspec.Struct, frozen=True, kw_only=True):
+    """The body of a report. `previous` and `performer` are filled in when it is published."""
+
+    kind: str = KIND
+    format: int = 1
+    features: list[str] = []
+    repository: Annotated[RepositoryId, msgspec.Meta(pattern=r"\A[0-9a-f]{32}\Z")]
+    region: Annotated[RegionName, msgspec.Meta(pattern=r"\A[a-z][a-z0-9-]{0,62}\Z")]
+    drill: _Drill
+    type: DrillType
+    trigger: Code
+    """`timetable`, `catch-up`, `command`."""
+    scheduled: _Stamp | None = None
+    """When it was due; null: somebody asked."""
+    started: _Stamp
+    finished: _Stamp
+    machine: _Label
+    location: _Label | None = None
+    """Where the machine is, as configured."""
+    versions: Versions
+    selection: DrillSelection | None
+    """Null: it did not come so far."""
+    objectives: Objectives
+    phases: list[Phase]
+    measured: Measured
+    checks: list[Check]
+    """Every one there is, in order; those not made are skipped, and seen to be."""
+    sizes: Sizes | None
+    deletion: Deletion | None
+    disposal: Disposal
+    verdict: DrillVerdict
+    previous: PreviousReport | None = None
+    retest_of: _Drill | None = None
+    """The failed drill that this one repeats."""
+    supersedes: _Drill | None = None
+    """The report that this one corrects; it stays where it is."""
+    performer: _Hex64 = "0" * 64
+    """Public key of the keeper that signed it."""
+
+    @property
+    def whole(self) -> bool:
+        """Whether it is about a whole snapshot: a drill of one tenant says nothing of the others."""
+        return self.selection is None or self.selection.tenants is None
+
+
+def every_check(made: Iterable[Check], because: str = "not-reached") -> list[Check]:
+    """All checks in order of their numbers; one that was not made is skipped, with the finding `because`."""
+    done = {check.name: check for check in made}
+    return [done.get(name) or Check.of(name, "skip", 0, [CheckFinding(because)]) for name in CheckName]
+
+
+def verdict_of(checks: Iterable[Check], kind: DrillType) -> DrillVerdict:
+    """What checks amount to: a failed one fails; without one the drill passes if nothing stopped it from proving."""
+    verdicts = {check.name: check.verdict for check in checks}
+    if "fail" in verdicts.values():
+        return "fail"
+    proving = (CheckName.DAMAGE,) if kind == "damage" else PROVING
+    if "error" in verdicts.values() or any(verdicts.get(name) != "pass" for name in proving):
+        return "error"
+    return "pass"
+
+
+_CODEC: Final = Codec(KIND, Report)
+encode_report = _CODEC.encode
+decode_report = _CODEC.decode

@@ -1,0 +1,105 @@
+"""Instants as FORMAT.md writes them. Pure.
+
+Sizes and spans of time as people read them. Pure.
+
+JSON read from a store or a file: one way to decode it, one error for all that can be wrong with it.
+
+Spans of time as proofs and reasons write them. Pure.
+"""
+
+from __future__ import annotations
+
+import re
+from datetime import UTC, datetime, timedelta
+from typing import TypeVar
+
+import msgspec
+
+
+def stamp(instant: datetime) -> str:
+    """FORMAT.md's text of an instant: `YYYY-MM-DDTHH:MM:SS.ffffffZ`."""
+    return instant.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+
+
+def compact(instant: datetime) -> str:
+    """FORMAT.md's text of an instant in a name: `YYYYMMDDTHHMMSSZ`."""
+    return instant.astimezone(UTC).strftime("%Y%m%dT%H%M%SZ")
+
+
+def parse_stamp(text: str) -> datetime:
+    """The instant a `stamp` names.
+
+    Raises ValueError for any other text.
+    """
+    return datetime.strptime(text, "%Y-%m-%dT%H:%M:%S.%fZ").replace(tzinfo=UTC)
+
+
+def human_bytes(count: float) -> str:
+    """`742 MB`, `1.3 GB`: three digits, powers of 1000."""
+    for unit in ("B", "kB", "MB", "GB"):
+        if count < 999.5:
+            return f"{count:.0f} {unit}" if unit == "B" or count >= 99.95 else f"{count:.1f} {unit}"
+        count /= 1000
+    return f"{count:.1f} TB"
+
+
+def human_duration(span: timedelta) -> str:
+    """`4.2 s`, `3 min 20 s`, `2 h 5 min`, `28 d`."""
+    seconds = span.total_seconds()
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    if minutes < 60:
+        return f"{minutes} min {rest} s"
+    hours, minutes = divmod(minutes, 60)
+    if hours < 48:
+        return f"{hours} h {minutes} min"
+    return f"{hours // 24} d"
+
+
+T = TypeVar("T")
+
+_VALUE = re.compile(r"(Invalid (?:enum )?value) .*?( - at `\$[\w.\[\]…]*`)?\Z", re.DOTALL)
+
+
+class UnreadableError(ValueError):
+    """Not JSON, or not of the shape asked for. Callers say what it was that they read."""
+
+
+def from_json(text: bytes, shape: type[T]) -> T:
+    """`text` as a value of `shape`.
+
+    Raises UnreadableError; its message holds field names and types, never a value.
+    """
+    try:
+        # Decoded first because msgspec does not look into strings it skips.
+        return msgspec.json.decode(text.decode(), type=shape)
+    except msgspec.ValidationError as error:
+        # Its own words quote the value of a tag or an enum.
+        raise UnreadableError(_VALUE.sub(r"\1\2", str(error))) from None
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+        raise UnreadableError("not readable as JSON") from error
+
+
+_UNITS = (
+    (timedelta(days=1), "d"),
+    (timedelta(hours=1), "h"),
+    (timedelta(minutes=1), "min"),
+    (timedelta(seconds=1), "s"),
+)
+
+
+def spell(span: timedelta) -> str:
+    """`30 d`, `36 h`, `90 min`, `-51 d`: exact, in the largest unit that goes in without a rest."""
+    for unit, name in _UNITS:
+        if span % unit == timedelta():
+            return f"{span // unit} {name}"
+    return f"{span.total_seconds():.6f}".rstrip("0") + " s"
+
+
+def spell_about(span: timedelta) -> str:
+    """For what was measured: days and hours, whole and rounded up, as `3 d 2 h` or `35 d`."""
+    hours = -(-span // timedelta(hours=1))
+    days, rest = divmod(hours, 24)
+    told = [f"{number} {name}" for number, name in ((days, "d"), (rest, "h")) if number]
+    return " ".join(told) or "0 h"

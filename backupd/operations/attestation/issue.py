@@ -1,0 +1,255 @@
+"""Issue an attestation: look at every store again, refuse while anything is open, sign, publish, tell the ledger.
+
+In this order, so that a crash leaves at most a document nobody refers to: the next attempt issues another.
+
+What an attestation rests on: every store looked at again, and every keyring that lists a key of the life read.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from backupd.errors import RefusedError, StoreError
+from backupd.model.attestation import (
+    DECLARED,
+    KIND,
+    METHODS,
+    NOT_CLAIMED,
+    NOT_COVERED,
+    RETIRED,
+    Attestation,
+    DestroyedKey,
+    StoreProof,
+    encode_attestation,
+)
+from backupd.model.ids import ObjectHash
+from backupd.model.ledger import WHOLE, Attested, SegmentRef
+from backupd.model.text import stamp
+from backupd.operations.keeper.purge import Purging
+from backupd.planning.attestation import PurgeEvidence, StoreObservation, declared, open_items, still_declared, told
+from backupd.repository import layout
+from backupd.repository.incoming import marks
+from backupd.repository.marks import LONGEST_RUN
+from backupd.repository.state.keyring_cache import KeyringCache
+
+if TYPE_CHECKING:
+    from backupd.model.ids import ObjectName, Pseudonym
+    from backupd.model.ledger import Event
+    from backupd.operations.keeper.types import Keeper
+    from backupd.planning.incarnations import LifeKey, Purge, TenantStates
+
+
+@dataclass(frozen=True, slots=True)
+class Issued:
+    """An attestation as it was published."""
+
+    attestation: Attestation
+    document: bytes
+    sha256: ObjectHash
+    """What the ledger tells of it, and its name on the stores."""
+
+
+def attest(keeper: Keeper, key: LifeKey, locations: Mapping[str, str]) -> Issued:
+    """Attest that nothing of a life is left on any store; `locations` says where each configured store is.
+
+    Compares the ledger on every store from its first entry, and looks at every store anew; a purge that has begun goes
+    on where it can. Raises RefusedError naming every open item while anything is inferred and not observed,
+    DamageError when the ledger or a keyring is not sound.
+    """
+    book = keeper.book
+    book.sync(anew=True)
+    seen = observe(keeper, key, _purge_of(book.lives, key))
+    facts = told(book.chain.entries(), key)
+    if facts is None:
+        raise RefusedError(f"the ledger tells no dates of tenant {key.tenant}", hint="See `backupd tenant show`.")
+    items = [f"the ledger on store '{name}' could not be compared" for name in sorted(book.unreached)]
+    items += seen.troubles
+    items += open_items(facts.purge, keeper.stores.keys(), seen.looks, keeper.clock.now())
+    items += still_declared(declared(facts.purge, keeper.rules.copies), keeper.clock.now())
+    _refuse(key, items)
+    keys = list_keys(keeper, facts.purge.segments)
+    _refuse(key, [f"'{where}' holds a key of it" for where in keys.kept])
+    attestation = _composed(keeper, facts, _Evidence(seen.looks, keys, locations))
+    return _published(keeper, facts, attestation)
+
+
+@dataclass(frozen=True, slots=True)
+class _Evidence:
+    looks: Mapping[str, StoreObservation]
+    keys: ListedKeys
+    locations: Mapping[str, str]
+
+
+def _purge_of(lives: TenantStates, key: LifeKey) -> Purge:
+    life = lives.lives.get(key)
+    if life is None or life.purge is None:
+        raise RefusedError(
+            f"the purge of tenant {key.tenant} has not begun", hint="Only what was purged can be attested."
+        )
+    return life.purge
+
+
+def _refuse(key: LifeKey, items: list[str]) -> None:
+    if items:
+        raise RefusedError(
+            f"tenant {key.tenant} cannot be attested yet: {'; '.join(items)}",
+            hint="Only what was seen is attested. The keeper goes on with what can be done; then ask again.",
+        )
+
+
+def _composed(keeper: Keeper, facts: PurgeEvidence, evidence: _Evidence) -> Attestation:
+    clock, purge, key = facts.clock, facts.purge, facts.key
+    stores = [_store(facts, name, evidence) for name in sorted(keeper.stores)]
+    retired, copies = facts.retired_but(keeper.stores.keys()), declared(purge, keeper.rules.copies)
+    keys = evidence.keys
+    return Attestation(
+        repository=keeper.repository,
+        region=keeper.region,
+        tenant=key.tenant,
+        incarnation=key.incarnation,
+        scope=key.scope,
+        apart=sorted(keeper.rules.own_clocks) if key.scope == WHOLE else [],
+        cause=clock.cause,
+        to=clock.to,
+        since=stamp(clock.since),
+        deadline=stamp(clock.deadline),
+        due=stamp(facts.due),
+        purge_by=stamp(clock.purge_by),
+        began=stamp(purge.began),
+        late=any(store.late for store in stores),
+        stores=stores,
+        retired=retired,
+        copies=copies,
+        keys=[
+            DestroyedKey(
+                generation=ref[0], segment=ref[1], public=keys.public.get(ref), stores=keys.stores.get(ref, [])
+            )
+            for ref in sorted(purge.segments)
+        ],
+        holds=list(facts.holds),
+        restores=list(facts.restores),
+        residual="none",
+        not_claimed=list(NOT_CLAIMED),
+        not_covered=[*NOT_COVERED, *([RETIRED] if retired else []), *([DECLARED] if copies else [])],
+        ledger=keeper.book.chain.head,
+        issued=stamp(keeper.clock.now()),
+        performer=keeper.signer.public,
+    )
+
+
+def _store(facts: PurgeEvidence, name: str, evidence: _Evidence) -> StoreProof:
+    purge, look = facts.purge, evidence.looks[name]
+    return StoreProof(
+        store=name,
+        location=evidence.locations[name],
+        shredded=stamp(purge.shredded[name]),
+        cleared=stamp(purge.cleared[name]),
+        absent=stamp(purge.absent[name][0]),
+        late=facts.late_on(name),
+        observed=stamp(look.at),
+        snapshots=list(look.snapshots),
+        keyrings=list(evidence.keys.keyrings.get(name, [])),
+        methods=list(METHODS),
+    )
+
+
+def _published(keeper: Keeper, facts: PurgeEvidence, attestation: Attestation) -> Issued:
+    document = keeper.signer.sign(encode_attestation(attestation), KIND)
+    sha256 = ObjectHash(hashlib.sha256(document).hexdigest())
+    for name in sorted(keeper.stores):
+        keeper.stores[name].put_document(layout.attestation_name(sha256), document)
+
+    def decide(lives: TenantStates) -> list[Event]:
+        life = lives.lives.get(facts.key)
+        if life is None or life.purge != facts.purge:
+            raise RefusedError(
+                f"the purge of tenant {facts.key.tenant} went on meanwhile", hint="Ask again; nothing was attested."
+            )
+        return [Attested(**facts.key._asdict(), attestation=sha256)]
+
+    keeper.book.append(decide)
+    return Issued(attestation, document, sha256)
+
+
+@dataclass(slots=True)
+class StoreObservations:
+    """The stores as they were just seen."""
+
+    looks: dict[str, StoreObservation] = field(default_factory=dict)
+    troubles: list[str] = field(default_factory=list)
+    """What could not be seen, and runs that may add behind the look."""
+
+
+@dataclass(slots=True)
+class ListedKeys:
+    """Where the keys of a purge are listed."""
+
+    keyrings: dict[str, list[ObjectName]] = field(default_factory=lambda: defaultdict(list))
+    """By store."""
+    public: dict[SegmentRef, str] = field(default_factory=dict)
+    """SHA-256 of the public half, as the signed index has it."""
+    stores: dict[SegmentRef, list[str]] = field(default_factory=lambda: defaultdict(list))
+    kept: list[ObjectName] = field(default_factory=list)
+    """Keyrings that hold one of the keys."""
+
+
+def observe(keeper: Keeper, key: LifeKey, purge: Purge) -> StoreObservations:
+    """Go on with a purge that has begun, and see how every store stands. A store's troubles are told, not raised."""
+    seen = StoreObservations()
+    for name in keeper.stores:
+        try:
+            seen.troubles += _late_runs(keeper, name, purge)
+        except StoreError as error:
+            seen.troubles.append(f"store '{name}': {error.message}")
+    with Purging(keeper) as purging:
+        for done in purging.purge(key):
+            if done.looked_at is not None:
+                seen.looks[done.store] = StoreObservation(done.looked_at, done.looked_into, done.waits_for)
+        told = (f"store '{name}': {error.message}" for name, error in purging.errors.items())
+        seen.troubles = list(dict.fromkeys([*seen.troubles, *told]))
+    return seen
+
+
+def list_keys(keeper: Keeper, segments: Iterable[SegmentRef]) -> ListedKeys:
+    """Read every keyring that lists one of these segments.
+
+    Raises DamageError, StoreError.
+    """
+    listed, wanted = ListedKeys(), sorted(segments)
+    for name in sorted(keeper.stores):
+        with KeyringCache.opened(keeper.census(name), keeper.repository) as census:
+            doomed: dict[ObjectName, set[Pseudonym]] = defaultdict(set)
+            for counted in census.find(wanted):
+                doomed[counted.keyring].add(counted.pseudonym)
+        for where in sorted(doomed):
+            _take(listed, keeper, name, where, doomed[where])
+    return listed
+
+
+def _take(listed: ListedKeys, keeper: Keeper, store: str, where: ObjectName, doomed: set[Pseudonym]) -> None:
+    keyring = keeper.stores[store].keyring(where)
+    listed.keyrings[store].append(where)
+    listed.kept += [where] if not doomed <= keyring.shredded else []
+    for pseudonym, public in keyring.index:
+        if pseudonym in doomed:
+            ref = keyring.ids.generation, pseudonym
+            listed.public[ref] = public
+            listed.stores[ref].append(store)
+
+
+def _late_runs(keeper: Keeper, store: str, purge: Purge) -> Iterator[str]:
+    """Runs that may not know of the purge, and still add. Asked before the look, which then sees what they did.
+
+    A run puts its mark before it reads the ledger: one whose mark is younger than the purge knows of it.
+    """
+    now, by_store = keeper.clock.now(), (purge.shredded, purge.cleared)
+    told_there = max([purge.began, *(instants[store] for instants in by_store if store in instants)])
+    for info in marks(keeper.stores[store].store):
+        run = layout.place_of(info.name).run
+        may_not_know = info.modified <= told_there + keeper.rules.clock_tolerance
+        if run and may_not_know and now - info.modified < LONGEST_RUN:
+            yield f"run {run} on store '{store}' began before the purge, and may still add to it"

@@ -1,0 +1,227 @@
+"""What comes back from the workers, gathered: packs go to the shipper, spans to their segment and table.
+
+What tasks read for each segment, kept until the parts are made.
+
+One for every task and segment: of a large database of many tenants, more than memory should hold. So what is more than
+a few megabytes goes into the spool, sealed and sorted as the chunks of small segments are.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections import defaultdict
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from backupd.model.ids import ObjectHash, Pseudonym
+from backupd.model.tenancy import SegmentName
+from backupd.repository.layout import pack_name
+from backupd.repository.state.index import IndexedContainer
+from backupd.repository.uploader import Upload, Uploader
+from backupd.rows.protocol import KeyReply, SegmentReply, unpacked
+from backupd.rows.spill import BySegment, Residue, Spill
+from backupd.seal.container_format import ContainerContext
+from backupd.trace import Progress
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+
+    from backupd.operations.backup.generation import Keyed, Segments
+    from backupd.repository.state.index import Generation, Index
+    from backupd.rows.protocol import Advanced, PackDone, Span, Spilled, TaskDone
+    from backupd.trace import Trace
+
+READING = "reading"
+
+
+@dataclass(frozen=True, slots=True)
+class Onto:
+    """What a run adds to."""
+
+    generation: Generation
+    index: Index
+    segments: Segments
+    shipper: Uploader
+
+
+class Intake:
+    """The pool's listener. Called from one thread, except for what the shipper calls back."""
+
+    def __init__(self, database: str, onto: Onto, spool_size: int, spans: SpanLog) -> None:
+        self._database = database
+        self._generation = onto.generation
+        self._index = onto.index
+        self._segments = onto.segments
+        self._shipper = onto.shipper
+        self._spool_size = spool_size
+        self._next = onto.index.last_number()
+        self.numbers: dict[int, int] = {}
+        """From the workers' numbers of containers to the index's."""
+        self.gathered: dict[Pseudonym, Keyed] = {}
+        """Segments that got anything in this snapshot."""
+        self.spans = spans
+        self.rows: dict[int, int] = {}
+        """By task, as PostgreSQL counted them."""
+        self.sizes: dict[int, int] = {}
+        """By task, bytes of what is kept, tenants' prefixes left out."""
+        self.left_out: dict[int, int] = {}
+        """Of these, rows of purged tenants that the application still has."""
+        self.spills: list[Spilled] = []
+        """New chunks to put into parts."""
+        self._counted: dict[int, int] = {}
+        self.read = 0
+        self.read_rows = 0
+        self.new = 0
+        self.watch: tuple[Trace, str] | None = None
+        self.check: Callable[[], None] | None = None
+        """Raises what stops the reading."""
+
+    def of(self, data_class: str, tenant: str | None) -> Keyed:
+        """The segment, which is among the gathered from now on."""
+        keyed = self._segments.of(SegmentName(self._database, data_class, tenant))
+        return self.gathered.setdefault(keyed.segment.pseudonym, keyed)
+
+    def excluded(self, data_class: str, tenant: str | None) -> bool:
+        """Whether nothing of the segment may be kept: its tenant was purged, and did not come back."""
+        return self._segments.excluded(SegmentName(self._database, data_class, tenant))
+
+    def segment(self, data_class: str, tenant: str | None) -> SegmentReply:
+        if self.excluded(data_class, tenant):
+            return SegmentReply("")
+        return SegmentReply(self.of(data_class, tenant).segment.pseudonym)
+
+    def key(self, pseudonym: str) -> KeyReply:
+        return KeyReply(self._index.public(Pseudonym(pseudonym)))
+
+    def pack(self, done: PackDone) -> None:
+        pseudonym = Pseudonym(done.pseudonym)
+        number = self.numbers[done.container] = self.number()
+        container = IndexedContainer(number, pseudonym, ObjectHash(done.sha256), done.size)
+        context = ContainerContext(self._generation.repository, self._generation.id, pseudonym)
+        self._shipper.ship(
+            Upload(
+                pack_name(context, container.sha256),
+                Path(done.path),
+                container.sha256,
+                done.size,
+                lambda: self._index.add_container(container, done.ids),
+            )
+        )
+
+    def number(self) -> int:
+        """A number no container of this generation has."""
+        self._next += 1
+        return self._next
+
+    def has_room(self) -> bool:
+        self._shipper.check()
+        if self.check is not None:
+            self.check()
+        return self._shipper.spooled <= self._spool_size
+
+    def spilled(self, spilled: Spilled) -> None:
+        self.spills.append(spilled)
+
+    def done(self, done: TaskDone) -> None:
+        self.rows[done.task] = done.rows
+        self.sizes[done.task] = self._counted[done.task] = 0
+        for pseudonym, packed in done.spans:
+            span = unpacked(packed)
+            if not pseudonym:
+                self.left_out[done.task] = self.left_out.get(done.task, 0) + span.rows
+                continue
+            self.spans.add(Pseudonym(pseudonym), done.task, packed)
+            self._counted[done.task] += span.rows
+            self.sizes[done.task] += span.size
+
+    def advanced(self, counters: Advanced) -> None:
+        self.read += counters.read
+        self.read_rows += counters.rows
+        self.new += counters.added
+        if self.watch is not None:
+            trace, subject = self.watch
+            trace.emit(
+                Progress(
+                    READING,
+                    subject,
+                    bytes_in=self.read,
+                    bytes_out=self._shipper.sent,
+                    rows=self.read_rows,
+                    objects=self._shipper.objects,
+                )
+            )
+
+    def counted(self, task: int) -> int:
+        """Rows of a task summed over the segments that got them, and those left out."""
+        return self._counted.get(task, 0) + self.left_out.get(task, 0)
+
+    def kept(self, task: int) -> int:
+        """Rows of a task, less those left out."""
+        return self.rows[task] - self.left_out.get(task, 0)
+
+
+def by_table(spans: Iterable[tuple[int, bytes]], places: dict[int, tuple[int, int]]) -> dict[int, list[Span]]:
+    """Spans by table, in the order of the table's ranges; `places` says table and place of each task."""
+    found: dict[int, list[tuple[int, Span]]] = defaultdict(list)
+    for task, span in spans:
+        if task in places:
+            table, place = places[task]
+            found[table].append((place, unpacked(span)))
+    return {table: [span for _, span in sorted(some, key=lambda pair: pair[0])] for table, some in found.items()}
+
+
+_PLACE: Final = struct.Struct("<II")
+_MOST: Final = 2 << 20
+"""Bytes in memory."""
+_PIECE: Final = 256 << 10
+"""Bytes of one segment written together."""
+
+
+class SpanLog:
+    """Packed spans by segment: first all are added, then read, segment by segment."""
+
+    def __init__(self, path: Path) -> None:
+        self._spill = Spill(path)
+        self._held: dict[Pseudonym, bytearray] = {}
+        self._size = 0
+        self._spilled: BySegment | None = None
+
+    def add(self, pseudonym: Pseudonym, task: int, span: bytes) -> None:
+        """The packed span of a task. Raises SpoolFullError."""
+        self._held.setdefault(pseudonym, bytearray()).extend(_PLACE.pack(task, len(span)) + span)
+        self._size += _PLACE.size + len(span)
+        if self._size > _MOST:
+            self._flush()
+
+    def of(self, pseudonym: Pseudonym) -> list[tuple[int, bytes]]:
+        """A segment's tasks with their packed spans, as they were added.
+
+        To be asked in the order of pseudonyms, for every segment that has any. Raises BackupdError, DamageError when
+        the spool cannot be read.
+        """
+        if self._spilled is None:
+            if not self._spill.runs:
+                return list(_records(self._held.pop(pseudonym, bytearray())))
+            self._flush()
+            self._spilled = BySegment([self._spill.written()])
+        pieces = [piece for residue in self._spilled.of(pseudonym) for piece in residue.chunks]
+        return list(_records(b"".join(pieces)))
+
+    def _flush(self) -> None:
+        self._spill.add_run(residue for pseudonym in sorted(self._held) for residue in self._residues(pseudonym))
+        self._held.clear()
+        self._size = 0
+
+    def _residues(self, pseudonym: Pseudonym) -> Iterator[Residue]:
+        held = self._held[pseudonym]
+        for start in range(0, len(held), _PIECE):
+            yield Residue(pseudonym, 0, [bytes(held[start : start + _PIECE])], b"")
+
+
+def _records(packed: bytes | bytearray) -> Iterator[tuple[int, bytes]]:
+    at = 0
+    while at < len(packed):
+        task, size = _PLACE.unpack_from(packed, at)
+        at += _PLACE.size + size
+        yield task, bytes(packed[at - size : at])

@@ -1,0 +1,279 @@
+"""Everything that is read under the exported snapshot, and nothing longer than that.
+
+Holding an exported snapshot of a database that can be backed up completely, or saying what is in the way.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from backupd.errors import RefusedError, SourceError
+from backupd.model.findings import Severity, errors_among
+from backupd.model.tenancy import ClassPolicy, MappedTable, TenancyKind, TenancyMap
+from backupd.operations.backup.collect import READING, Intake, SpanLog
+from backupd.operations.backup.tasks import TableTask, plan_tasks
+from backupd.planning.tenancy import NamePatterns, map_tables, require_mapped, tenant_columns
+from backupd.postgres.client_programs import Client, client, find_programs
+from backupd.postgres.connect import connect
+from backupd.postgres.failures import translated
+from backupd.postgres.schema.dump import dump_globals, dump_schema, large_objects_command
+from backupd.postgres.source.exported import ExportedSnapshot, beside, hold
+from backupd.postgres.source.facts import SourceFacts, divide_facts, read_facts, read_sequences
+from backupd.postgres.source.inventory import read_inventory
+from backupd.postgres.source.preflight import preflight
+from backupd.postgres.source.waiters import giving_way
+from backupd.rows.pool import Task, WorkerPool
+from backupd.rows.protocol import BytesTask, CommandTask, Setup
+from backupd.trace import PhaseDone, PhaseStarted, Warned
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+    from pathlib import Path
+
+    from backupd.model.findings import Finding
+    from backupd.model.inventory import Inventory
+    from backupd.operations.backup.collect import Onto
+    from backupd.operations.backup.types import BackupJob, Node
+    from backupd.postgres.connect import Source
+    from backupd.postgres.schema.ownership import Ddl
+    from backupd.postgres.source.exported import Holder
+
+STRUCTURE = "structure"
+"""The data class of schema, roles, sequences and facts: they are kept as long as anything is."""
+PENDING_LIMIT = 16 << 20
+"""Bytes of rows a worker holds: with two workers, psql and the parent this stays below 256 MB in all."""
+PACK_SIZE = 64 << 20
+"""Plain bytes of a pack; about a third of it once compressed."""
+
+
+@dataclass(frozen=True, slots=True)
+class FileTask:
+    """A file beside the tables, and whose it is."""
+
+    name: str
+    task: Task
+
+
+@dataclass(slots=True)
+class Reading:
+    """What was read of one database."""
+
+    exported: ExportedSnapshot
+    mapping: TenancyMap
+    inventory: Inventory
+    names: NamePatterns
+    intake: Intake
+    facts: dict[str | None, SourceFacts]
+    tenancy_kind: TenancyKind
+    tables: list[TableTask]
+    files: list[FileTask] = field(default_factory=list)
+    held_seconds: float = 0.0
+
+    @property
+    def table_count(self) -> int:
+        return len({task.mapped.table for task in self.tables})
+
+    @property
+    def copied(self) -> int:
+        """Bytes of COPY text, tenants' prefixes left out."""
+        files = {file.task.task for file in self.files}
+        return sum(size for task, size in self.intake.sizes.items() if task not in files)
+
+    def member(self, tag: Callable[[str], str]) -> str | None:
+        """What stands for the database in the record, where one label has several."""
+        return tag(self.exported.database) if self.tenancy_kind is TenancyKind.DATABASE else None
+
+
+def read_database(job: BackupJob, node: Node, held: HeldSource, spool: Path, onto: Onto) -> Reading:
+    """Read everything, and let the exported snapshot go; what was made may still be on its way when this returns.
+
+    Raises SourceError and its kin, UnmappedError, SpoolFullError, and what stopped the shipper.
+    """
+    source, holder, inventory = held.source, held.holder, held.inventory
+    exported = holder.exported
+    mapping = map_tables(job.tenancy, inventory)
+    require_mapped(mapping)
+    names = NamePatterns(job.tenancy, exported.database)
+    intake = Intake(exported.database, onto, node.spool_size, SpanLog(spool / "spans"))
+    if names.whole is not None and intake.excluded(STRUCTURE, names.whole):
+        raise RefusedError(
+            "the database of a tenant that was purged is still there; it was not backed up",
+            hint="The application has not purged it. `backupd tenant list` shows who is past the date.",
+        )
+    programs = find_programs(source.client_folders, exported.version)
+    with (
+        client(programs, holder.parameters()) as started,
+        giving_way(source, holder, node.lock_timeout, node.clock.monotonic) as waiters,
+    ):
+        setups = _setups(node, started, exported, spool, onto)
+        tables = plan_tasks(mapping.tables, inventory.by_name(), _mask_keeper(onto, exported.database))
+        node.trace.emit(PhaseStarted(READING, job.label, sum(_size(task) for task in tables)))
+        intake.watch, intake.check = (node.trace, job.label), waiters.check
+        with WorkerPool(setups, _worker_environment(node), intake) as pool:
+            try:
+                files = _read_all(pool, tables, _Files(started, holder, names, job, mapping))
+                with beside(source, holder) as free:
+                    sequences = read_sequences(holder.connection, free)
+                with translated():
+                    facts = divide_facts(read_facts(holder.connection), sequences, names)
+            except SourceError:
+                waiters.check()  # where we gave way, or the server went away, that is the news,
+                holder.check()  # not what it made a program say
+                raise
+            holder.check()
+            pool.release()
+            holder.release()
+            intake.check = None  # nothing is locked any more
+            seconds = node.clock.monotonic() - held.since
+            node.trace.emit(PhaseDone(READING, job.label, seconds))
+            pool.finish()
+    reading = Reading(exported, mapping, inventory, names, intake, facts, job.tenancy.kind, tables, files, seconds)
+    _check_sums(reading)
+    return reading
+
+
+@dataclass(frozen=True, slots=True)
+class _Files:
+    client: Client
+    holder: Holder
+    names: NamePatterns
+    job: BackupJob
+    mapping: TenancyMap
+
+
+def _read_all(pool: WorkerPool, tables: list[TableTask], wanted: _Files) -> list[FileTask]:
+    """Rows first; pg_dump looks at the schema beside them, on a connection of its own."""
+    with ThreadPoolExecutor(1, thread_name_prefix="schema") as executor:
+        schema = executor.submit(dump_schema, wanted.client, wanted.holder.exported, wanted.names)
+        try:
+            pool.run([task.copy for task in tables])
+        except BaseException:
+            wanted.holder.end_readers()  # pg_dump, too, which would be waited for while others wait for the tables
+            raise
+        ddl = schema.result()
+    files = _files(ddl, dump_globals(wanted.client, wanted.holder.connection, wanted.names), wanted, len(tables))
+    pool.run([file.task for file in files])
+    return files
+
+
+def _files(ddl: Ddl, globals_: dict[str | None, str], wanted: _Files, first: int) -> list[FileTask]:
+    owner = wanted.names.whole
+    found: list[tuple[str, str | None, bytes]] = [("ddl-head", owner, ddl.head)]
+    found += [("ddl", tenant, data) for tenant, data in sorted(ddl.entries.items(), key=lambda pair: pair[0] or "")]
+    found += [
+        ("globals", owner if tenant is None else tenant, text.encode(errors="surrogateescape"))
+        for tenant, text in sorted(globals_.items(), key=lambda pair: pair[0] or "")
+    ]
+    files = [
+        FileTask(name, BytesTask(first + place, STRUCTURE, tenant, data))
+        for place, (name, tenant, data) in enumerate(found)
+    ]
+    command = large_objects_command(wanted.client, wanted.holder.connection, wanted.holder.exported)
+    data_class = wanted.job.tenancy.default_class
+    if command is not None and wanted.job.tenancy.classes[data_class] is not ClassPolicy.NEVER:
+        files.append(FileTask("large-objects", CommandTask(first + len(files), data_class, owner, command)))
+    return files
+
+
+def _setups(node: Node, started: Client, exported: ExportedSnapshot, spool: Path, onto: Onto) -> list[Setup]:
+    generation = onto.generation
+    known = str(onto.index.path) if onto.index.has_chunks() else None
+    return [
+        Setup(
+            number=number,
+            workers=node.workers,
+            repository=generation.repository,
+            generation=generation.id,
+            chunk_key=generation.chunk_key,
+            compression_level=node.compression_level,
+            spool=str(spool),
+            index=known,
+            psql=started.command("psql"),
+            environment=dict(started.environment),
+            preamble=exported.preamble().rstrip().rstrip(";"),
+            pending_limit=PENDING_LIMIT,
+            open_limit=max(PACK_SIZE, node.spool_size // (2 * node.workers)),
+            pack_size=PACK_SIZE,
+        )
+        for number in range(node.workers)
+    ]
+
+
+def _mask_keeper(onto: Onto, database: str) -> Callable[[MappedTable, int], int]:
+    """Chunks must be cut alike throughout a generation, so the first choice of a table stays."""
+
+    def mask_of(mapped: MappedTable, usual: int) -> int:
+        tag = onto.segments.tag("table", database, mapped.table.schema, mapped.table.table)
+        kept = onto.index.mask(tag)
+        if kept is None:
+            onto.index.set_mask(tag, usual)
+            return usual
+        return kept
+
+    return mask_of
+
+
+def _check_sums(reading: Reading) -> None:
+    """Every row PostgreSQL sent is in exactly one segment."""
+    for task in reading.tables:
+        number = task.copy.task
+        if reading.intake.counted(number) != reading.intake.rows.get(number):
+            raise SourceError(f"the segments of task {number} do not add up to the rows read")
+
+
+def _worker_environment(node: Node) -> dict[str, str]:
+    kept = ("PATH", "HOME", "PYTHONPATH", "VIRTUAL_ENV", "LD_LIBRARY_PATH", "TMPDIR")
+    # One arena: a worker has three threads, and each arena of its own would keep what the others freed.
+    return {**{name: node.environment[name] for name in kept if name in node.environment}, "MALLOC_ARENA_MAX": "1"}
+
+
+def _size(task: TableTask) -> int:
+    return task.blocks * 8192
+
+
+@dataclass(frozen=True, slots=True)
+class HeldSource:
+    """A database under an exported snapshot, until the holder lets it go."""
+
+    source: Source
+    holder: Holder
+    inventory: Inventory
+    since: float
+    """When it began, by the monotonic clock."""
+
+
+@contextmanager
+def held_source(source: Source, job: BackupJob, node: Node) -> Iterator[HeldSource]:
+    """An exported snapshot with its tables locked, what it shows, and the certainty that the role may read all of it.
+
+    No other backup of the database begins before the block ends, also when the snapshot was let go. Raises SourceError
+    naming the first thing that is missing and how to mend it, and what `hold` does.
+    """
+    columns, since = tenant_columns(job.tenancy), node.clock.monotonic()
+    with ExitStack() as stack:
+        try:
+            holder = stack.enter_context(hold(source, lock_timeout=node.lock_timeout, clock=node.clock))
+        except SourceError as error:
+            if not error.retryable:
+                # Locking needs the very rights that preflight looks for, and PostgreSQL's refusal names no GRANT.
+                with connect(source) as connection:
+                    _refuse(preflight(connection, source, read_inventory(connection, columns)))
+            raise
+        inventory = read_inventory(holder.connection, columns)
+        findings = preflight(holder.connection, source, inventory)
+        _refuse(findings)
+        for finding in findings:
+            if finding.severity is Severity.WARNING:
+                node.trace.emit(Warned(f"{job.label}: {finding.message}", finding.hint))
+        yield HeldSource(source, holder, inventory, since)
+
+
+def _refuse(findings: Sequence[Finding]) -> None:
+    errors = errors_among(findings)
+    if errors:
+        more = f" (and {len(errors) - 1} more)" if len(errors) > 1 else ""
+        raise SourceError(f"{errors[0].message}{more}", hint=errors[0].hint)

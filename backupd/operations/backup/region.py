@@ -1,0 +1,106 @@
+"""Back up several databases onto several stores, each on its own: what fails stops nothing else.
+
+The databases behind one configured label.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterable, Iterator
+from dataclasses import dataclass
+
+from backupd.errors import BackupdError, StoreError
+from backupd.model.ids import RegionName
+from backupd.model.tenancy import Tenancy, TenancyKind
+from backupd.operations.backup import BackupJob, BackupReport, Node, backup
+from backupd.planning.tenancy import choose_members
+from backupd.postgres.connect import Source, list_databases
+from backupd.repository.repository import Repository
+from backupd.store.base import Store
+
+
+@dataclass(frozen=True, slots=True)
+class BackupTarget:
+    """A region's databases, and one of its stores."""
+
+    region: RegionName
+    store: str
+    """The store's configured name."""
+    open: Callable[[], Store]
+    trusted: Collection[str] | None
+    keepers: Collection[str] | None
+    jobs: tuple[BackupJob, ...]
+    node: Node
+
+
+@dataclass(frozen=True, slots=True)
+class BackupOutcome:
+    """How one backup of one database onto one store ended: with a report or with an error."""
+
+    region: RegionName
+    store: str
+    label: str
+    report: BackupReport | None
+    error: BackupdError | None = None
+
+
+def back_up(targets: Iterable[BackupTarget]) -> Iterator[BackupOutcome]:
+    """Run every backup, one after another, and tell how each ended.
+
+    A store that fails is not tried again for the target's other databases: they fail with the same error. Raises
+    InterruptedRunError; faults of backupd itself are not caught.
+    """
+    for target in targets:
+        yield from _target(target)
+
+
+def _target(target: BackupTarget) -> Iterator[BackupOutcome]:
+    try:
+        store = target.open()
+    except BackupdError as error:
+        yield from (_failed(target, job, error) for job in target.jobs)
+        return
+    broken: StoreError | None = None
+    try:
+        repository = Repository(store, target.trusted, target.keepers)
+        for job in target.jobs:
+            if broken is not None:
+                yield _failed(target, job, broken)
+                continue
+            for outcome in _job(target, job, repository):
+                broken = outcome.error if isinstance(outcome.error, StoreError) else broken
+                yield outcome
+    finally:
+        store.close()
+
+
+def _job(target: BackupTarget, job: BackupJob, repository: Repository) -> Iterator[BackupOutcome]:
+    """One database, or each of those the label stands for."""
+    try:
+        members = find_members(job.source, job.tenancy)
+    except BackupdError as error:
+        yield _failed(target, job, error)
+        return
+    for member in members:
+        try:
+            report = backup(job, repository, target.node, member)
+        except BackupdError as error:
+            yield _failed(target, job, error)
+            if isinstance(error, StoreError):
+                return
+        else:
+            yield BackupOutcome(target.region, target.store, job.label, report)
+
+
+def _failed(target: BackupTarget, job: BackupJob, error: BackupdError) -> BackupOutcome:
+    return BackupOutcome(target.region, target.store, job.label, None, error)
+
+
+def find_members(source: Source, tenancy: Tenancy) -> list[str | None]:
+    """Their real names, which may name tenants: never print them. `[None]` is the one the source leads to.
+
+    Raises SourceError, SourceGoneError, UnmappedError.
+    """
+    if tenancy.kind is not TenancyKind.DATABASE:
+        return [None]
+    own, names = list_databases(source)
+    return list(choose_members(tenancy, own, names))

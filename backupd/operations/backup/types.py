@@ -1,0 +1,82 @@
+"""What a backup needs and what it answers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from datetime import timedelta
+from pathlib import Path
+
+from backupd.clock import Clock
+from backupd.model.ids import RegionName, SnapshotName
+from backupd.model.tenancy import Tenancy
+from backupd.postgres.connect import Source
+from backupd.seal.documents import Signer
+from backupd.seal.tags import TenantTags
+from backupd.store.base import Store
+from backupd.trace import Trace
+
+
+@dataclass(frozen=True, slots=True)
+class BackupJob:
+    """One database of one region."""
+
+    region: RegionName
+    label: str
+    """The database's configured label."""
+    source: Source
+    tenancy: Tenancy
+
+
+@dataclass(frozen=True, slots=True)
+class Node:
+    """This machine's part: places, limits, keys, and the world as arguments."""
+
+    state: Path
+    """Folder of the index for this region and store."""
+    spool: Path
+    spool_size: int
+    workers: int
+    shippers: int
+    """Objects under way to the store at once."""
+    compression_level: int
+    lock_timeout: float
+    generation_length: timedelta
+    recipients: tuple[bytes, ...]
+    tags: TenantTags = field(repr=False)
+    own_clocks: frozenset[str]
+    """Classes whose dates are not their tenant's."""
+    ledger: Store
+    """This node's own copy of the region's ledger: a witness of what stores showed before."""
+    signer: Signer = field(repr=False)
+    clock: Clock
+    random: Callable[[int], bytes] = field(repr=False)
+    environment: Mapping[str, str] = field(repr=False)
+    trace: Trace
+
+
+@dataclass(frozen=True, slots=True)
+class BackupReport:
+    """A published snapshot."""
+
+    snapshot: SnapshotName
+    label: str
+    exported: str
+    generation: str
+    tables: int
+    segments: int
+    rows: int
+    left_out: int
+    """Rows of purged tenants, which were read and not kept."""
+    read: int
+    """Bytes of COPY text and files."""
+    new: int
+    """Of those, in chunks the generation did not have."""
+    sent: int
+    """Bytes of objects put on the store."""
+    objects: int
+    held_seconds: float
+    """How long the exported snapshot was held."""
+    seconds: float
+    missing: int = 0
+    """Objects of earlier runs that were no longer on the store; when there are any, this is a full copy."""

@@ -1,0 +1,202 @@
+"""Check 3: the restored database read back through the same routing, segment by segment, against the manifests.
+
+Order holds because a restore truncates each table and fills it with `FREEZE` in one transaction (`backupd manual
+design`, Order of rows), so the digests of the row streams must be the same, whatever else was in between.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
+
+from backupd.errors import SourceError
+from backupd.model.report import CheckName
+from backupd.model.tenancy import Tenant
+from backupd.operations.drill.types import Compared, Findings, TableToCompare, expected_rows, undecided
+from backupd.planning.tenancy import map_tables
+from backupd.postgres import settings
+from backupd.postgres.client_programs import client, find_programs
+from backupd.postgres.connect import connect, resolved
+from backupd.postgres.source.inventory import read_inventory
+from backupd.postgres.source.select import select_rows
+from backupd.rows.chunker import Chunker, contents
+from backupd.rows.copytext import NULL, unescape
+from backupd.rows.psql import Psql
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from backupd.model.inventory import Inventory
+    from backupd.model.manifest import Span
+    from backupd.model.report import Check
+    from backupd.operations.drill.types import Scene
+    from backupd.postgres.client_programs import Client
+    from backupd.postgres.connect import Source
+
+_READERS = 2
+_HELD = 8 << 20
+"""Bytes of rows a reader holds."""
+_MASK = 1023
+"""Rows are handed on about a thousand at a time."""
+
+
+@dataclass(slots=True)
+class _Found:
+    """What one table showed."""
+
+    faults: list[tuple[str | None, str]] = field(default_factory=list)
+    segments: int = 0
+    strangers: set[str] = field(default_factory=set)
+    rows: Counter[str | None] = field(default_factory=Counter)
+
+
+def check_equality(scene: Scene) -> Check:
+    """Every row stream of every segment equals its manifest, and there is no row besides.
+
+    Tables of classes that are not backed up must be empty.
+    """
+    findings = Findings(CheckName.EQUALITY)
+    expected = expected_rows(scene.subject, scene.restored.plan)
+    with connect(scene.restored.source) as connection:
+        # Rules over names mean what they meant at the source.
+        inventory = replace(read_inventory(connection), database=scene.subject.database)
+    mapping = map_tables(scene.world.tenancies[scene.subject.record.database], inventory)
+    tables = inventory.by_name()
+    if mapping.unmapped:
+        # Columns or keys that the rules name are gone, or the rules have changed since.
+        return undecided(CheckName.EQUALITY, "tables-not-mapped", len(mapping.unmapped))
+    tasks = [TableToCompare(tables[one.table], one, expected.pop(one.table, {})) for one in mapping.tables]
+    findings.add("table-missing", len(expected))
+    compared = scene.restored.compared = compare(tasks, scene.restored.source)
+    findings.examined = compared.segments
+    for _, code in compared.faults:
+        findings.add(code)
+    _compare_counts(scene, inventory, findings)
+    return findings.check()
+
+
+def compare(tasks: Sequence[TableToCompare], source: Source) -> Compared:
+    """Read the tables back, by tenant, and hold them against what they must be.
+
+    Raises SourceError, and ConfigError without fitting programs.
+    """
+    with connect(source) as connection:
+        version, given = connection.info.server_version, resolved(connection)
+    with client(find_programs(source.client_folders, version), given) as started:
+        found = list(_in_parallel(tasks, started, version))
+    return Compared(
+        tasks=tuple(tasks),
+        rows=sum((one.rows for one in found), Counter[str | None]()),
+        faults=tuple(fault for one in found for fault in one.faults),
+        segments=sum(one.segments for one in found),
+        strangers=frozenset[str]().union(*(one.strangers for one in found)),
+    )
+
+
+def _compare_counts(scene: Scene, inventory: Inventory, findings: Findings) -> None:
+    """Tables that the plan fills and the database does not have at all were counted; so must its own list be."""
+    named = {(name.schema, name.table) for name in inventory.by_name()}
+    listed = [(schema, table) for schema, table, _ in scene.restored.plan.facts.tables]
+    findings.add("table-missing", sum(one not in named for one in listed))
+
+
+def _in_parallel(tasks: Sequence[TableToCompare], started: Client, version: int) -> Iterable[_Found]:
+    ordered = sorted(tasks, key=lambda task: -task.table.blocks)
+    with ThreadPoolExecutor(_READERS, "comparing") as pool:
+        running = [pool.submit(_read_tables, ordered[number::_READERS], started, version) for number in range(_READERS)]
+        for future in running:
+            yield from future.result()
+
+
+def _read_tables(tasks: Sequence[TableToCompare], started: Client, version: int) -> list[_Found]:
+    preamble = settings.statements(settings.beside(version)) + "BEGIN TRANSACTION READ ONLY"
+    psql = Psql(started.command("psql"), started.environment, preamble)
+    try:
+        return [_read_table(task, psql) for task in tasks]
+    finally:
+        psql.close()
+
+
+def _read_table(task: TableToCompare, psql: Psql) -> _Found:
+    selection = select_rows(task.table, task.mapped.route)
+    splitter = Chunker(routed=selection.routed, mask=_MASK, seed=0, limit=_HELD)
+    owner = task.mapped.route.tenant if isinstance(task.mapped.route, Tenant) else None
+    streams = _Streams(task, owner)
+    for block in psql.copy(selection.sql):
+        for cut in splitter.feed(block):
+            streams.take(cut.tenant, contents(cut))
+    for cut in splitter.finish():
+        streams.take(cut.tenant, contents(cut))
+    if splitter.rows != psql.rows:
+        raise SourceError("rows of the restored database were lost on the way to their check")
+    return streams.judge()
+
+
+class _Streams:
+    """One table's rows, by tenant, each held against its spans as they pass."""
+
+    def __init__(self, task: TableToCompare, owner: str | None) -> None:
+        self._expected = task.expected
+        self._owner = owner
+        self._by_text: dict[bytes | None, _Stream] = {}
+        self._by_tenant = {tenant: _Stream(spans) for tenant, spans in task.expected.items()}
+
+    def take(self, text: bytes | None, pieces: Iterable[tuple[bytes, int]]) -> None:
+        stream = self._by_text.get(text)
+        if stream is None:
+            tenant = self._owner if text is None else None if text == NULL else unescape(text)
+            stream = self._by_text[text] = self._by_tenant.setdefault(tenant, _Stream([]))
+        for piece, rows in pieces:
+            stream.feed(piece, rows)
+
+    def judge(self) -> _Found:
+        found = _Found()
+        for tenant, stream in self._by_tenant.items():
+            found.segments += 1
+            code = stream.judge()
+            if code is not None:
+                found.faults.append((tenant, code))
+            found.rows[tenant] += stream.rows
+            if tenant is not None and tenant not in self._expected and stream.rows:
+                found.strangers.add(tenant)
+        return found
+
+
+class _Stream:
+    """The rows of one segment in one table."""
+
+    def __init__(self, spans: Sequence[Span]) -> None:
+        self._spans = spans
+        self._place = 0
+        self._size = 0
+        self._digest = hashlib.sha256()
+        self._equal = True
+        self.rows = 0
+
+    def feed(self, piece: bytes, rows: int) -> None:
+        self.rows += rows
+        view = memoryview(piece)
+        while view and self._equal:
+            if self._place == len(self._spans):
+                self._equal = False
+                return
+            _, size, sha256 = self._spans[self._place]
+            here = view[: size - self._size]
+            self._digest.update(here)
+            self._size += len(here)
+            view = view[len(here) :]
+            if self._size == size:
+                self._equal = self._digest.hexdigest() == sha256
+                self._place, self._size, self._digest = self._place + 1, 0, hashlib.sha256()
+
+    def judge(self) -> str | None:
+        expected = sum(rows for rows, _, _ in self._spans)
+        if self.rows < expected:
+            return "rows-lost"
+        if self.rows > expected:
+            return "rows-added"
+        whole = all(size == 0 for _, size, _ in self._spans[self._place :]) and not self._size
+        return None if self._equal and whole else "rows-changed"

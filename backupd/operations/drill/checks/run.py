@@ -1,0 +1,117 @@
+"""All the checks of one drill, in the order of their numbers; one that cannot be made does not stop the others."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from backupd.errors import BackupdError, SourceBusyError, SourceGoneError
+from backupd.model.report import Check, CheckFinding, CheckName, Deletion
+from backupd.operations.drill.checks import canary, integrity, policy, structure
+from backupd.operations.drill.checks import rows as equality
+from backupd.operations.drill.types import undecided
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from backupd.model.report import Measured, Sizes
+    from backupd.operations.drill.checks.canary import Again
+    from backupd.operations.drill.checks.structure import Structure
+    from backupd.operations.drill.types import Scene
+
+_STRUCTURE = (
+    CheckName.SEQUENCES,
+    CheckName.CONSTRAINTS,
+    CheckName.INDEXES,
+    CheckName.EXTENSIONS,
+    CheckName.GLOBALS,
+)
+
+
+class Checking:
+    """The checks of a restored database."""
+
+    def __init__(self, scene: Scene, scratch: Path) -> None:
+        self._scene = scene
+        self._scratch = scratch
+        self.checks: dict[CheckName, Check] = {}
+        self.deletion: Deletion | None = None
+
+    def run(self) -> None:
+        """Those about what was restored.
+
+        Raises SourceGoneError and SourceBusyError: without a server nothing can be found out.
+        """
+        scene = self._scene
+        self._make(CheckName.RECORDS, partial(integrity.check_records, scene.subject))
+        self._make(CheckName.AUTHENTIC, self._authentic)
+        self._make(CheckName.EQUALITY, partial(equality.check_equality, scene))
+        self._structure()
+        self._make(CheckName.ASSERTIONS, partial(policy.check_assertions, scene))
+        self._make(CheckName.PURGED, self._purged)
+        self._make(CheckName.ESCROW, partial(policy.check_escrow, scene))
+
+    def measures(self, measured: Measured, sizes: Sizes | None, again: Again) -> dict[CheckName, Check]:
+        """Those about what was measured, and the control of those about deletion."""
+        before, scene = set(self.checks), self._scene
+        rows = sizes.rows if sizes else 0
+        self._make(CheckName.FRESHNESS, partial(policy.check_freshness, scene, measured.rpo or 0))
+        self._make(CheckName.COMPARISON, partial(policy.check_comparison, scene, rows))
+        self._make(CheckName.OBJECTIVES, partial(policy.check_objectives, scene.world.objectives, measured))
+        self._make(CheckName.CANARY, partial(self._canary, again))
+        return {name: check for name, check in self.checks.items() if name not in before}
+
+    def _make(self, name: CheckName, make: Callable[[], Check]) -> None:
+        try:
+            self.checks[name] = make()
+        except (SourceGoneError, SourceBusyError):
+            raise
+        except BackupdError as error:
+            self.checks[name] = undecided(name, type(error).__name__.removesuffix("Error").lower())
+
+    def _authentic(self) -> Check:
+        subject = self._scene.subject
+        check, _, _ = integrity.check_authentic(
+            subject.repository, subject.choice.record, subject.choice.keys, self._scratch
+        )
+        return check
+
+    def _structure(self) -> None:
+        read: list[Structure] = []
+        scene = self._scene
+
+        def sequences() -> Check:
+            read.append(structure.read_structure(scene))
+            return structure.check_sequences(scene, read[0])
+
+        self._make(CheckName.SEQUENCES, sequences)
+        if not read:
+            because = self.checks[CheckName.SEQUENCES].findings[0].code
+            self.checks |= {name: undecided(name, because) for name in _STRUCTURE}
+            return
+        self._make(CheckName.CONSTRAINTS, partial(structure.check_constraints, scene, read[0]))
+        self._make(CheckName.INDEXES, partial(structure.check_indexes, read[0]))
+        self._make(CheckName.EXTENSIONS, partial(structure.check_extensions, scene, read[0]))
+        self._make(CheckName.GLOBALS, partial(structure.check_globals, scene, read[0]))
+        self._add_to_equality(read[0])
+
+    def _add_to_equality(self, read: Structure) -> None:
+        """What of the schema has no check of its own: a table that is made otherwise is no equal of its source."""
+        faults = structure.other_faults(self._scene, read)
+        before = self.checks[CheckName.EQUALITY]
+        if faults:
+            found = [*before.findings, *(CheckFinding(code, count) for code, count in faults.items())]
+            self.checks[CheckName.EQUALITY] = Check.of(CheckName.EQUALITY, "fail", before.examined, found)
+
+    def _purged(self) -> Check:
+        check, self.deletion = policy.check_purged(self._scene)
+        return check
+
+    def _canary(self, again: Again) -> Check:
+        check, seen = canary.check_canary(self._scene, again)
+        if self.deletion is not None:
+            self.deletion = msgspec.structs.replace(self.deletion, canary=seen)
+        return check

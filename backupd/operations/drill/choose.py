@@ -1,0 +1,154 @@
+"""Which snapshot is drilled: the store's records, the ledger, and the turns of earlier drills."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from backupd.errors import UNSOUND, RefusedError, UsageError
+from backupd.model.documents import REDUCED
+from backupd.model.report import DrillSelection
+from backupd.model.text import parse_stamp
+from backupd.operations.drill.types import Subject
+from backupd.operations.restore.choose import choose, read_history
+from backupd.operations.restore.types import RestoreEnvironment as RestoreWorld
+from backupd.operations.restore.types import RestoreRequest
+from backupd.planning.drill import DrillCandidate, choose_snapshot, named
+from backupd.planning.selection import Selection as Wanted
+from backupd.planning.selection import candidates as meant
+from backupd.postgres.connect import Source
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from datetime import datetime
+
+    from backupd.model.documents import Record
+    from backupd.model.ids import SnapshotName
+    from backupd.operations.drill.types import DrillRequest, DrillWorld
+    from backupd.operations.ledger.history import LedgerHistory
+    from backupd.planning.drill import Chosen
+    from backupd.repository.repository import Repository
+
+
+@dataclass(frozen=True, slots=True)
+class DrillChoice:
+    """What there is to drill, and what was chosen of it."""
+
+    chosen: Chosen
+    record: Record
+    history: LedgerHistory
+    newest: datetime
+    """Of the chosen database's snapshots."""
+
+
+def find(request: DrillRequest, repository: Repository, world: DrillWorld) -> DrillChoice:
+    """Choose, by a name somebody gave or by turns. Records that cannot be believed are left to the first check.
+
+    Raises UsageError when there is nothing to choose, DamageError for a ledger that cannot be followed.
+    """
+    history = read_history(repository, restore_world(world))
+    records: dict[SnapshotName, Record] = {}
+    for generation, name in repository.records():
+        if name not in history.explained.expired:
+            try:
+                records[name] = repository.record(name, generation)
+            except UNSOUND:
+                continue
+    every = [
+        DrillCandidate(name, record.generation, record.database, record.member, parse_stamp(record.exported))
+        for name, record in records.items()
+        if request.database in (None, record.database)
+        and record.database in world.tenancies
+        and REDUCED not in record.extra  # what is left of one for a hold's sake is no database
+    ]
+    if request.tenant is not None:
+        every = _of_tenant(request.tenant, every, (records, repository, world.identity))
+    chosen = _named(request.snapshot, every) if request.snapshot else choose_snapshot(every, world.past, request.seed)
+    one = chosen.candidate
+    ours = [other.exported for other in every if (other.database, other.member) == (one.database, one.member)]
+    return DrillChoice(chosen, records[one.name], history, max(ours))
+
+
+def _of_tenant(
+    tenant: str, every: list[DrillCandidate], at_hand: tuple[Mapping[SnapshotName, Record], Repository, bytes]
+) -> list[DrillCandidate]:
+    """Those that hold anything of the tenant. Raises UsageError when none does, and KeyRefusedError."""
+    records, repository, identity = at_hand
+    opened = {generation: repository.open_keys(identity, [generation]) for generation in {c.generation for c in every}}
+    held = [
+        one
+        for one in every
+        if any(
+            segment in opened[one.generation] and opened[one.generation][segment].name.tenant == tenant
+            for segment, _, _ in records[one.name].parts
+        )
+    ]
+    if not held:
+        raise UsageError(
+            "no snapshot holds anything of the tenant asked for",
+            hint="Names are as in the database's tenant column or pattern; a purged tenant is in no snapshot.",
+        )
+    return held
+
+
+def _named(wanted: str, every: list[DrillCandidate]) -> Chosen:
+    by_name = sorted(every, key=lambda one: one.name)
+    names, one = meant([candidate.name for candidate in by_name], wanted)
+    if not names or (one and len(names) > 1):
+        raise UsageError(
+            "the snapshot to drill is not there, or means several", hint="`backupd snapshots` lists what there is."
+        )
+    return named(every, names[0])
+
+
+def prepared(found: DrillChoice, repository: Repository, world: DrillWorld, tenant: str | None = None) -> Subject:
+    """The chosen snapshot's keys, and what of it is to be restored.
+
+    Raises KeyRefusedError, DamageError, RefusedError as a restore does.
+    """
+    request = _request(found.record, found.chosen.candidate.name, tenant)
+    choice = choose(request, repository, restore_world(world), found.history)
+    if not choice.record.parts:
+        raise RefusedError("nothing of the snapshot is left to restore")
+    return Subject(repository, found.chosen, found.record, choice, found.history, tenant)
+
+
+def restore_request(subject: Subject, target: Source, name: str) -> RestoreRequest:
+    """The restore a drill makes: all that is drilled, with the roles."""
+    return replace(_request(subject.record, subject.choice.snapshot, subject.tenant), target=target, name=name)
+
+
+def _request(record: Record, snapshot: SnapshotName, tenant: str | None) -> RestoreRequest:
+    return RestoreRequest(
+        label=record.database,
+        snapshot=snapshot,
+        target=Source("dbname=postgres"),
+        name="drill",
+        jobs=2,
+        roles=True,
+        selection=Wanted() if tenant is None else Wanted(frozenset({tenant})),
+        purpose="drill",
+    )
+
+
+def restore_world(world: DrillWorld) -> RestoreWorld:
+    return RestoreWorld(
+        world.identity, world.clock, world.trace, world.random, store=world.store, own_ledger=world.own_ledger
+    )
+
+
+def selection(found: DrillChoice, world: DrillWorld, tenant: str | None = None) -> DrillSelection:
+    """The choice as a report tells it."""
+    chosen, record = found.chosen, found.record
+    return DrillSelection(
+        snapshot=chosen.candidate.name,
+        store=world.store,
+        database=record.database,
+        exported=record.exported,
+        generation=record.generation,
+        rule=chosen.rule,
+        seed=chosen.seed,
+        population=chosen.population,
+        tenants=None if tenant is None else 1,
+        tenant=None if tenant is None or world.tags is None else world.tags.tenant_id(tenant),
+    )

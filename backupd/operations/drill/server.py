@@ -1,0 +1,105 @@
+"""The server a drill restores into: one of its own, or the one that was set aside for drills.
+
+What makes it impossible for a drill to touch a server that is backed up, however it is configured.
+"""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from backupd.errors import RefusedError, SourceError
+from backupd.postgres.connect import connect, parameters
+from backupd.postgres.scratch.cluster import ClusterSpec, scratch_cluster
+from backupd.postgres.scratch.external import given_server
+from backupd.postgres.scratch.programs import find_server, runner
+from backupd.postgres.scratch.watch import system_identifier
+from backupd.trace import Warned
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from backupd.operations.drill.types import DrillWorld
+    from backupd.postgres.connect import Source
+    from backupd.postgres.scratch.folder import ScratchServer
+
+
+@contextmanager
+def serving(world: DrillWorld, major: int) -> Iterator[ScratchServer]:
+    """A server of this major version, with nothing in it, until the block ends.
+
+    Raises RefusedError for one that is backed up, not marked, not empty or of another version; ConfigError and
+    SourceError.
+    """
+    place, token = world.place, world.random(8).hex()
+    if place.target is not None:
+        require_apart(place.target, world.production)
+        with given_server(place.target, place.parent, token) as given:
+            _require_version(given, major)
+            yield given
+        return
+    making = ClusterSpec(place.parent, find_server(place.folders, major), runner(place.user), token, place.memory)
+    if not making.runner.isolated:
+        world.trace.emit(
+            Warned("the drill's server can reach the network", hint="Drill as root, or allow user namespaces.")
+        )
+    with scratch_cluster(making) as cluster:
+        yield cluster
+
+
+def _require_version(given: ScratchServer, major: int) -> None:
+    if given.version.partition(".")[0] != str(major):
+        raise RefusedError(
+            f"the server for drills is of PostgreSQL {given.version.partition('.')[0]}, and the snapshot of {major}",
+            hint="Only one of the same version can be equal: set aside such a one, or let drills make their own.",
+        )
+
+
+_ADDRESS = ("host", "hostaddr", "port")
+
+
+def require_apart(target: Source, production: Iterable[Source]) -> None:
+    """Do nothing when the target's server is none that a backup reads.
+
+    Two servers are one when their addresses are, or their clusters' identifiers; a standby has its primary's. A
+    production server that cannot be asked is no excuse: then the addresses decide. Raises RefusedError, SourceError
+    when the target cannot be asked.
+    """
+    sources = list(production)
+    address = _address(target)
+    for source in sources:
+        if address & _address(source):
+            raise _refused()
+    with connect(target) as connection:
+        ours = system_identifier(connection)
+    if ours is None:
+        raise RefusedError(
+            "the server for drills does not say which cluster it is",
+            hint="Drill as a superuser of a server that holds nothing else.",
+        )
+    for source in sources:
+        if ours == _identifier(source):
+            raise _refused()
+
+
+def _refused() -> RefusedError:
+    return RefusedError(
+        "the server for drills is one that is backed up", hint="A drill needs a server that holds nothing else."
+    )
+
+
+def _identifier(source: Source) -> str | None:
+    try:
+        with connect(source) as connection:
+            return system_identifier(connection)
+    except SourceError:
+        return None
+
+
+def _address(source: Source) -> set[tuple[str, str]]:
+    """Every host of a connection string, each with its port; libpq's own defaults where it names none."""
+    given = parameters(source)
+    hosts = str(given.get("hostaddr") or given.get("host") or "").split(",")
+    ports = str(given.get("port") or "5432").split(",")
+    ports += ports[-1:] * (len(hosts) - len(ports))
+    return {(host, port) for host, port in zip(hosts, ports, strict=False)}

@@ -1,0 +1,113 @@
+"""Steps 2 and 3: how the tenant's rows differ, and everything that stands in the way, within one transaction."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from backupd.operations.inplace.types import TableChanges
+from backupd.planning.inplace import Conflict, blocking, write_order
+from backupd.postgres.inplace.compare import Changes, Digest, changed_keys, compare, digest, digest_ours
+from backupd.postgres.inplace.conflicts import References, check_conflicts, firing_conflicts, key_conflicts, may_quiet
+from backupd.postgres.inplace.write import lock_tables
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from backupd.operations.inplace.session import PreparedSession
+    from backupd.operations.inplace.types import InPlaceRequest
+    from backupd.planning.inplace import ConflictKind
+    from backupd.postgres.inplace.compare import Pair
+
+
+@dataclass(frozen=True, slots=True)
+class InPlaceComparison:
+    """What one look found."""
+
+    changes: dict[int, Changes]
+    """Of every table that was compared, by oid."""
+    order: tuple[int, ...]
+    """Tables that differ, with those before them that they refer to."""
+    conflicts: tuple[Conflict, ...]
+    ours: dict[int, Digest]
+    """Of the tenant's live rows."""
+    quiet: bool
+    """Whether triggers and rules are off."""
+
+    def blocked(self, accepted: frozenset[ConflictKind]) -> bool:
+        return bool(blocking(self.conflicts, accepted))
+
+    def told(self, ready: PreparedSession) -> tuple[TableChanges, ...]:
+        """The tables that differ, by name."""
+        pairs = [ready.pairs[oid] for oid in self.order]
+        lines = [_told(pair, self.changes[pair.live.oid]) for pair in pairs]
+        return tuple(sorted(lines, key=lambda line: line.table))
+
+
+def look(ready: PreparedSession, request: InPlaceRequest) -> InPlaceComparison:
+    """Compare and search, in the transaction at hand, and switch triggers off in it where that can be.
+
+    Raises psycopg's errors.
+    """
+    connection = ready.connection
+    quiet = not request.triggers_fire and may_quiet(connection)
+    if ready.blind:
+        return InPlaceComparison({}, (), ready.conflicts, {}, quiet)
+    changes = {oid: compare(connection, pair) for oid, pair in ready.pairs.items()}
+    differing = [oid for oid, found in changes.items() if found.any]
+    order, _ = write_order(differing, _edges(ready, undeferrable=False))
+    conflicts = (*ready.conflicts, *_obstacles(ready, differing, quiet=quiet))
+    ours = {oid: digest_ours(connection, pair) for oid, pair in ready.pairs.items()}
+    return InPlaceComparison(changes, tuple(order), conflicts, ours, quiet)
+
+
+def around(ready: PreparedSession) -> list[str]:
+    """Tables, as SQL names them, that are only looked at: those that refer to the tenant's, and those referred to."""
+    found = {oid for one in ready.live.references for oid in (one.referring, *one.leaves)} - set(ready.pairs)
+    return [ready.live.sql(oid) for oid in sorted(found)]
+
+
+def lock_to_look(ready: PreparedSession) -> None:
+    """Lock what `look` reads, all at once, where the role may read it. Raises psycopg's errors."""
+    if not ready.blind:
+        lock_tables(ready.connection, (), [*(pair.live.sql for pair in ready.pairs.values()), *around(ready)])
+
+
+def tell_keys(ready: PreparedSession, request: InPlaceRequest, found: InPlaceComparison) -> None:
+    """Give the keys of rows that differ to whoever asked for them. Raises psycopg's errors."""
+    if request.tell_key is None:
+        return
+    for oid in found.order:
+        pair = ready.pairs[oid]
+        for word, key in changed_keys(ready.connection, pair):
+            request.tell_key(pair.live.name.dotted, word, key)
+
+
+def _obstacles(ready: PreparedSession, differing: list[int], *, quiet: bool) -> Iterator[Conflict]:
+    connection, live = ready.connection, ready.live
+    for oid, kind in ready.doubtful.items():
+        table = live.tables[oid]
+        rows = digest(connection, f"ONLY {table.sql}", (), table.belonging.ours()).rows
+        if rows:
+            yield Conflict(table.name.dotted, kind, rows)
+    for oid in differing:
+        yield from key_conflicts(connection, ready.pairs[oid])
+        yield from check_conflicts(connection, ready.pairs[oid])
+    references = References(connection, live, ready.pairs)
+    yield from references.unmet()
+    yield from references.referred()
+    yield from references.altered(ready.shared)
+    _, circles = write_order(differing, _edges(ready, undeferrable=True))
+    yield from firing_conflicts(connection, [live.tables[oid] for oid in differing], circles, quiet=quiet)
+
+
+def _edges(ready: PreparedSession, *, undeferrable: bool) -> dict[int, frozenset[int]]:
+    edges: dict[int, frozenset[int]] = {}
+    for reference in ready.live.references:
+        if not (undeferrable and reference.deferrable):
+            edges[reference.referring] = edges.get(reference.referring, frozenset()) | set(reference.leaves)
+    return edges
+
+
+def _told(pair: Pair, found: Changes) -> TableChanges:
+    return TableChanges(pair.live.name.dotted, found.deletes, found.updates, found.inserts, bool(pair.key))

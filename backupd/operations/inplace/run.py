@@ -1,0 +1,163 @@
+"""Restore one tenant in place, as numbered steps.
+
+1. Read the ledger; choose the snapshot; stage the tenant's rows, and shared rows they refer to, in temporary tables.
+2. Look for drift of the schema; compare with the live rows.
+3. Look for everything that stands in the way. Until here, and without `apply`, nothing is written.
+4. Back up, or be told what did.
+5. Look again and write, in one transaction, which checks itself before it is committed.
+6. Tell the ledger, and report.
+
+Whatever fails leaves the database as it was. There is nothing to clean: what is staged belongs to the session.
+
+Step 4: the backup that is made before anything is written.
+"""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING
+
+from backupd.errors import RefusedError, SourceError
+from backupd.operations.backup.region import back_up
+from backupd.operations.inplace.apply import Applied, accepted, apply, settled
+from backupd.operations.inplace.compare import lock_to_look, look, tell_keys
+from backupd.operations.inplace.session import TenantContents, readied
+from backupd.operations.inplace.types import InPlaceReport
+from backupd.operations.phases import Phases
+from backupd.operations.restore.choose import choose, read_history
+from backupd.operations.restore.contents import SnapshotContents
+from backupd.operations.restore.run import noted
+from backupd.operations.restore.types import RestoreRequest
+from backupd.planning.selection import Selection
+from backupd.postgres.connect import connect
+from backupd.postgres.inplace.session import begun, instance
+from backupd.trace import Warned
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from backupd.operations.backup.region import BackupTarget
+    from backupd.operations.inplace.compare import InPlaceComparison
+    from backupd.operations.inplace.session import PreparedSession
+    from backupd.operations.inplace.types import InPlaceRequest
+    from backupd.operations.restore.types import RestoreEnvironment
+    from backupd.postgres.connect import Source
+    from backupd.repository.repository import Repository
+
+PURPOSE = "tenant-in-place"
+
+
+def restore_in_place(request: InPlaceRequest, repository: Repository, world: RestoreEnvironment) -> InPlaceReport:
+    """Preview, or with `apply` restore; a report with `blocked` says that nothing was written because of conflicts.
+
+    Raises what `restore` raises, RefusedError also when nothing backs the tenant up before, UnmappedError, and
+    SourceBusyError when the tenant is being written to.
+    """
+    if request.apply and request.before is None:
+        raise RefusedError(
+            "the tenant is not backed up before",
+            hint="Run this where backups are made, or name one with --no-backup-before.",
+        )
+    phases = Phases(world.clock, world.trace)
+    wanted = RestoreRequest(
+        request.label,
+        request.snapshot,
+        request.target,
+        request.database,
+        selection=Selection(frozenset({request.tenant})),
+        purpose=PURPOSE,
+    )
+    with ExitStack() as stack:
+        with phases.phase("planning"):
+            choice = choose(wanted, repository, world, read_history(repository, world))
+            contents = stack.enter_context(SnapshotContents(repository, choice.record, choice.keys, 1))
+            plan = contents.plan(wanted.selection, exact=choice.exact)
+        ours = TenantContents(choice, contents, plan, request.tenant)
+        with phases.phase("staging"):
+            ready = stack.enter_context(readied(request, ours, plan.facts.settings))
+        first = _first_look(ready, request, phases)
+        done, before = Applied(first, committed=False), None
+        if request.apply and not first.blocked(accepted(request)):
+            before = _before(request, phases)
+            done = apply(ready, request, phases, None if isinstance(request.before, str) else first)
+        still = _settled(ready, world, phases) if done.committed else None
+        return InPlaceReport(
+            snapshot=choice.snapshot,
+            exported=choice.record.exported,
+            label=request.label,
+            tables=done.found.told(ready),
+            rows=sum(ours.rows_of(name) for name in ours.tables),
+            conflicts=done.found.conflicts,
+            blocked=done.found.blocked(accepted(request)),
+            applied=done.committed,
+            triggers="off" if done.found.quiet else "fire",
+            before=before,
+            others=done.others,
+            sequences=done.sequences,
+            settled=still,
+            phases=phases.taken(),
+            seconds=phases.seconds(),
+            noted=done.committed and noted(choice, wanted, world),
+        )
+
+
+def _first_look(ready: PreparedSession, request: InPlaceRequest, phases: Phases) -> InPlaceComparison:
+    locks = partial(lock_to_look, ready)
+    with phases.phase("comparing"), begun(ready.connection, locks, request.lock_timeout, phases.clock):
+        found = look(ready, request)
+        tell_keys(ready, request, found)
+        return found
+
+
+def _before(request: InPlaceRequest, phases: Phases) -> str | None:
+    if request.before is None or isinstance(request.before, str):
+        return request.before
+    with phases.phase("backing up"):
+        return request.before()
+
+
+def _settled(ready: PreparedSession, world: RestoreEnvironment, phases: Phases) -> bool:
+    with phases.phase("checking"):
+        still = settled(ready)
+    if not still:
+        world.trace.emit(
+            Warned(
+                "rows were written for this tenant while it was restored, and are there beside those of the snapshot",
+                hint="A preview shows which; keep the tenant from being written to and restore again, if need be.",
+            )
+        )
+    return still
+
+
+@dataclass(frozen=True, slots=True)
+class BackupBefore:
+    """Backs up the database that is about to be written to, onto every one of these targets."""
+
+    targets: Sequence[BackupTarget]
+    running: Source
+    database: str
+
+    def __call__(self) -> str:
+        """The name of the snapshot on the first store.
+
+        Raises RefusedError when the target is not the database that is backed up, and what a backup does.
+        """
+        with connect(self.running, self.database) as connection:
+            wanted = instance(connection)
+        for job in (job for target in self.targets for job in target.jobs):
+            with connect(job.source) as connection:
+                if instance(connection) != wanted:
+                    raise RefusedError(
+                        "the target is not the database that is backed up under this label",
+                        hint="Give its own connection in --target, or --no-backup-before with a reference to a backup.",
+                    )
+        made = []
+        for outcome in back_up(self.targets):
+            if outcome.error is not None:
+                raise outcome.error
+            made += [outcome.report] if outcome.report is not None else []
+        if not made:
+            raise SourceError("nothing was backed up", hint="The configuration names no store for this region.")
+        return made[0].snapshot

@@ -1,0 +1,268 @@
+"""Steps 1 and 2 on the server: the running database looked at, and the snapshot's rows staged beside its own.
+
+Step 1: what the snapshot holds of the tenant, and of the shared tables its rows refer to.
+
+Step 2: what changed in the schema since the snapshot, and which tables can be compared in spite of it.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from itertools import groupby
+from typing import TYPE_CHECKING
+
+from backupd.errors import RefusedError
+from backupd.model.documents import REDUCED
+from backupd.model.inventory import TableName
+from backupd.model.tenancy import TenancyKind
+from backupd.planning.inplace import HARMLESS, Conflict, ConflictKind
+from backupd.planning.tenancy import map_tables, require_mapped, tenant_columns
+from backupd.postgres.inplace.compare import Pair
+from backupd.postgres.inplace.conflicts import right_conflicts
+from backupd.postgres.inplace.live import Live, read_live
+from backupd.postgres.inplace.session import refuse_unfit, stage
+from backupd.postgres.source.inventory import read_inventory
+from backupd.postgres.target import finish, session
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from backupd.operations.inplace.types import InPlaceRequest
+    from backupd.operations.restore.choose import OpenedChoice
+    from backupd.operations.restore.contents import SnapshotContents
+    from backupd.planning.restore import Piece, RestorePlan, TablePlan
+    from backupd.postgres.connect import Connection
+    from backupd.postgres.inplace.live import LiveTable
+
+
+@dataclass(frozen=True, slots=True)
+class PreparedSession:
+    """A session in which everything lies side by side."""
+
+    connection: Connection
+    live: Live
+    pairs: dict[int, Pair]
+    """To be compared."""
+    doubtful: dict[int, ConflictKind]
+    shared: dict[int, tuple[str, ...]]
+    """Shared tables that were staged, and the columns both sides have."""
+    conflicts: tuple[Conflict, ...]
+    """Found so far: of the schema and of the role's rights."""
+    blind: bool
+    """Whether the role may not read all of it, so that nothing can be compared."""
+    sequences: dict[tuple[str, str], int] = field(default_factory=dict)
+
+
+@contextmanager
+def readied(
+    request: InPlaceRequest, contents: TenantContents, text: dict[str, str] | None
+) -> Iterator[PreparedSession]:
+    """Connect, look, and stage; the staged rows are gone with the block.
+
+    Raises RefusedError for a database this cannot be done in, UnmappedError, SourceError, and what reading raises.
+    """
+    with session.connect(request.target, request.database, text) as connection:
+        refuse_unfit(connection)
+        finish.quiet_triggers(connection)
+        live, nulls = _look(request, connection)
+        drift = find_drift(contents, live, nulls)
+        rights = tuple(right_conflicts(connection, live))
+        shared = {} if rights else _referred(contents, live, drift)
+        if rights:
+            yield PreparedSession(connection, live, {}, {}, {}, (*rights, *drift.conflicts), blind=True)
+            return
+        unfit = _stage(connection, contents, drift, live, shared)
+        yield PreparedSession(
+            connection,
+            live,
+            {oid: pair for oid, pair in drift.pairs.items() if pair.live.name not in unfit},
+            drift.doubtful,
+            {oid: columns for oid, columns in shared.items() if live.names[oid] not in unfit},
+            (
+                *drift.conflicts,
+                *(Conflict(name.dotted, ConflictKind.TYPE_CHANGED, rows) for name, rows in unfit.items()),
+            ),
+            blind=False,
+            sequences=contents.sequences,
+        )
+
+
+def _look(request: InPlaceRequest, connection: Connection) -> tuple[Live, frozenset[TableName]]:
+    if request.tenancy.kind in (TenancyKind.DATABASE, TenancyKind.NONE):
+        raise RefusedError(
+            "this database's tenancy leaves nothing to restore in place",
+            hint="A database that is one tenant's, or nobody's, is restored as a whole, by `backupd restore database`.",
+        )
+    inventory = read_inventory(connection, tenant_columns(request.tenancy))
+    mapping = map_tables(request.tenancy, inventory)
+    require_mapped(mapping)
+    nulls = frozenset(one.table for one in mapping.tables if one.null_to_shared)
+    return read_live(connection, inventory, mapping, request.tenant), nulls
+
+
+def _referred(contents: TenantContents, live: Live, drift: Drift) -> dict[int, tuple[str, ...]]:
+    """Shared tables that rows of the snapshot refer to, and that can be compared with what they were."""
+    by_name = live.inventory.by_name()
+    found = {}
+    for reference in live.references:
+        pair, target = drift.pairs.get(reference.referring), by_name[reference.key.target]
+        plan = contents.shared.get(target.name)
+        if pair is None or pair.columns is None or plan is None or target.oid in live.tables:
+            continue
+        if set(plan.columns) <= set(target.columns) and set(reference.key.target_columns) <= set(plan.columns):
+            found[target.oid] = plan.columns
+    return found
+
+
+def _stage(
+    connection: Connection, contents: TenantContents, drift: Drift, live: Live, shared: dict[int, tuple[str, ...]]
+) -> dict[TableName, int]:
+    """Stage what can be; the tables whose types do not take the rows as they were, with how many there are."""
+    ours = {pair.live.name: pair for pair in drift.pairs.values() if pair.columns is not None}
+    others = {live.names[oid]: oid for oid in shared}
+    unfit = {}
+    for name, rows in contents.read(ours, others):
+        oid = ours[name].live.oid if name in ours else others[name]
+        columns = ours[name].compared if name in ours else shared[oid]
+        if not stage(connection, oid, live.sql(oid), columns, rows):
+            unfit[name] = contents.rows_of(name, shared=name in others)
+    return unfit
+
+
+class TenantContents:
+    """The plan of a snapshot, by whose the pieces are."""
+
+    def __init__(self, choice: OpenedChoice, contents: SnapshotContents, plan: RestorePlan, tenant: str) -> None:
+        self._contents = contents
+        self._plan = plan
+        names = {segment: choice.keys[segment].name for segment, _, _ in choice.record.parts}
+        owners = [names[segment].tenant for segment, _, _ in choice.record.parts]
+        self._pieces: dict[str | None, defaultdict[int, list[Piece]]] = {
+            tenant: defaultdict(list),
+            None: defaultdict(list),
+        }
+        for piece in (piece for bundles in plan.passes for bundle in bundles for piece in bundle):
+            self._pieces[owners[piece.part]][piece.table].append(piece)
+        self._tenant = tenant
+        self.classes = frozenset(name.data_class for name in names.values() if name.tenant == tenant)
+        """Of which the snapshot holds something of the tenant."""
+        listed = {(schema, name) for schema, name, _ in plan.facts.tables}
+        filled = {(table.schema, table.name) for table in plan.tables}
+        self.known = frozenset(TableName(*name) for name in listed | plan.empty | filled)
+        """Tables that were there."""
+        self.incomplete = bool(choice.purged or choice.aged) or REDUCED in choice.record.extra
+        """Whether something of this generation was purged, or went with the age of its class."""
+        self.sequences = {(schema, name): last for schema, name, last, called in plan.sequences if called}
+        """Last values."""
+
+    @property
+    def tables(self) -> dict[TableName, TablePlan]:
+        """With rows of the tenant."""
+        return self._named(self._tenant)
+
+    @property
+    def shared(self) -> dict[TableName, TablePlan]:
+        """With rows of nobody."""
+        return self._named(None)
+
+    def rows_of(self, name: TableName, *, shared: bool = False) -> int:
+        """Of the tenant in one table, or of nobody."""
+        pieces = self._pieces[None if shared else self._tenant]
+        found = (piece for place, group in pieces.items() if self._name(place) == name for piece in group)
+        return sum(rows for piece in found for rows, _, _ in piece.unpacked()[0])
+
+    def read(
+        self, tenant: Iterable[TableName], shared: Iterable[TableName]
+    ) -> Iterator[tuple[TableName, Iterator[memoryview]]]:
+        """The rows of the tenant's tables, then of shared ones, each to be read before the next.
+
+        Raises DamageError and the store's errors.
+        """
+        wanted = [(self._tenant, frozenset(tenant)), (None, frozenset(shared))]
+        pieces = [
+            piece
+            for owner, names in wanted
+            for place, found in sorted(self._pieces[owner].items())
+            if self._name(place) in names
+            for piece in found
+        ]
+        rows = self._contents.rows(pieces)
+        for place, group in groupby(rows, key=lambda one: one[0].table):
+            yield self._name(place), (piece for _, piece in group)
+
+    def _named(self, owner: str | None) -> dict[TableName, TablePlan]:
+        return {self._name(place): self._plan.tables[place] for place in self._pieces[owner]}
+
+    def _name(self, place: int) -> TableName:
+        table = self._plan.tables[place]
+        return TableName(table.schema, table.name)
+
+
+@dataclass(frozen=True, slots=True)
+class Drift:
+    """Live tables beside those of the snapshot."""
+
+    pairs: dict[int, Pair]
+    """That can be compared, by oid; with columns where the snapshot has rows."""
+    doubtful: dict[int, ConflictKind]
+    """Tables about which the snapshot says nothing: the tenant's rows there, if any, are a conflict of this kind."""
+    conflicts: tuple[Conflict, ...]
+
+
+def find_drift(contents: TenantContents, live: Live, tenancy_nulls: frozenset[TableName]) -> Drift:
+    """Look at every table on either side. `tenancy_nulls` are those whose rows without a tenant are shared."""
+    by_name = {table.name: table for table in live.tables.values()}
+    pairs: dict[int, Pair] = {}
+    conflicts: list[Conflict] = []
+    for name, plan in contents.tables.items():
+        table = by_name.get(name)
+        if table is None:
+            kind = ConflictKind.ROUTE_CHANGED if name in live.names.values() else ConflictKind.TABLE_GONE
+            conflicts.append(Conflict(name.dotted, kind, contents.rows_of(name)))
+            continue
+        found = list(_columns(plan, table))
+        conflicts += found
+        if all(one.kind in HARMLESS for one in found):
+            pairs[table.oid] = Pair(table, plan.columns)
+    drifted = contents.tables.keys()
+    doubtful = {}
+    for table in live.tables.values():
+        if table.name in drifted:
+            continue
+        doubt = _doubt(contents, table, live, nulls=table.name in tenancy_nulls)
+        if doubt is None:
+            pairs[table.oid] = Pair(table, None)
+        else:
+            doubtful[table.oid] = doubt
+    return Drift(pairs, doubtful, tuple(conflicts))
+
+
+def _columns(plan: TablePlan, table: LiveTable) -> Iterator[Conflict]:
+    then, now = set(plan.columns), set(table.columns)
+    for kind, found in (
+        (ConflictKind.COLUMN_GONE, then - now),
+        (ConflictKind.COLUMN_REQUIRED, (now - then) & table.required),
+        (ConflictKind.COLUMN_NEW, (now - then) - table.required),
+    ):
+        if found:
+            yield Conflict(table.name.dotted, kind, len(found))
+
+
+def _doubt(contents: TenantContents, table: LiveTable, live: Live, *, nulls: bool) -> ConflictKind | None:
+    """Why the tenant's having no rows at the snapshot may not mean that it had none; None: it does."""
+    if table.data_class not in contents.classes and contents.incomplete:
+        return ConflictKind.CLASS_MISSING
+    if table.name in contents.shared and not nulls:
+        return ConflictKind.ROUTE_CHANGED
+    if not _was_there(contents, table.name, live):
+        return ConflictKind.TABLE_NEW
+    return None
+
+
+def _was_there(contents: TenantContents, name: TableName, live: Live) -> bool:
+    """It, or the partitioned table that it is a new partition of."""
+    tables = live.inventory.by_name()
+    roots = set(tables[name].parents)
+    return any(one == name or (one in tables and not roots.isdisjoint(tables[one].parents)) for one in contents.known)

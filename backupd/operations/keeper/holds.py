@@ -1,0 +1,185 @@
+"""Holds: what they pin of snapshots that expire, and nothing else.
+
+When a snapshot that holds a held tenant expires, a reduced record takes its place: the held tenant's parts, and the
+structure they cannot be restored without. Everybody else's parts go.
+
+What a store shows to an expiry: its records, and everything else by generation.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import TYPE_CHECKING, Final
+
+import msgspec
+
+from backupd.errors import DamageError, ObjectMissingError, RefusedError
+from backupd.model.documents import REDUCED
+from backupd.model.ids import ObjectName
+from backupd.model.ledger import Reduced
+from backupd.model.text import parse_stamp, stamp
+from backupd.planning.expiry import Item
+from backupd.planning.retention import Decision
+from backupd.planning.verify import ContainerKey
+from backupd.repository import layout
+from backupd.repository.repository import signed_record
+from backupd.seal.tags import NOBODY
+
+if TYPE_CHECKING:
+    from backupd.model.documents import Record
+    from backupd.model.ids import GenerationId, Pseudonym, RunId, SnapshotName, TenantId
+    from backupd.operations.keeper.types import Keeper
+    from backupd.repository.repository import Repository
+    from backupd.repository.state.keyring_cache import KeyringCache
+
+STRUCTURE: Final = "structure"
+"""The class of schemas, roles and facts (FORMAT.md §7)."""
+
+
+@dataclass(frozen=True, slots=True)
+class HoldPins:
+    """What the holds in force pin on one store."""
+
+    segments: Mapping[GenerationId, Mapping[Pseudonym, datetime]]
+    """Of held tenants, with the newest instant a hold on them began: snapshots exported before it are kept."""
+    structure: Mapping[GenerationId, frozenset[Pseudonym]]
+
+    def pinned(self, generation: GenerationId) -> frozenset[Pseudonym]:
+        return frozenset(self.segments.get(generation, {}))
+
+    def keeps(self, record: Record) -> frozenset[Pseudonym]:
+        """The segments of a snapshot that must stay; none when no hold is about it."""
+        exported = parse_stamp(record.exported)
+        held = self.segments.get(record.generation, {})
+        kept = {segment for segment, _, _ in record.parts if segment in held and exported <= held[segment]}
+        if not kept:
+            return frozenset()
+        structure = self.structure.get(record.generation, frozenset())
+        return frozenset(kept | {segment for segment, _, _ in record.parts if segment in structure})
+
+    def overrule(self, decision: Decision, records: Mapping[SnapshotName, Record]) -> Decision:
+        """A reduced record stays as long as holds are about all of it; else it is reduced again."""
+        record = records[decision.snapshot.name]
+        if decision.keep or REDUCED not in record.extra or self.keeps(record) != segments_of(record):
+            return decision
+        return Decision(decision.snapshot, keep=True, reasons=("held",))
+
+
+def find_held(keeper: Keeper, census: KeyringCache) -> HoldPins:
+    """Look for the segments of held tenants in every generation."""
+    lives = keeper.book.lives
+    began: dict[TenantId, datetime] = {}
+    for hold in lives.holds.values():
+        if hold.released is None:
+            began[hold.tenant] = max(hold.since, began.get(hold.tenant, hold.since))
+    gone = {ref for life in lives.lives.values() if life.purge for ref in life.purge.segments}
+    segments: dict[GenerationId, dict[Pseudonym, datetime]] = {}
+    structure: dict[GenerationId, frozenset[Pseudonym]] = {}
+    for generation in census.generations() if began else ():
+        of_generation = segments.setdefault(generation, {})
+        for tenant, since in began.items():
+            newest = max((life.key.incarnation for life in lives.of(tenant)), default=1)
+            for incarnation in range(1, newest + 1):
+                tag = keeper.tags.tenant_tag(generation, tenant, incarnation)
+                of_generation.update(
+                    (one.pseudonym, since)
+                    for one in census.of_tenant(generation, tag)
+                    if (generation, one.pseudonym) not in gone
+                )
+        wanted = keeper.tags.class_tag(generation, STRUCTURE)
+        nobody = census.of_tenant(generation, keeper.tags.tenant_tag(generation, NOBODY, 0))
+        structure[generation] = frozenset(one.pseudonym for one in nobody if one.data_class == wanted)
+    return HoldPins(segments, structure)
+
+
+def segments_of(record: Record) -> frozenset[Pseudonym]:
+    return frozenset(segment for segment, _, _ in record.parts)
+
+
+def to_reduce(
+    held: HoldPins, records: Mapping[SnapshotName, Record], leaving: Collection[SnapshotName]
+) -> dict[SnapshotName, frozenset[Pseudonym]]:
+    """Of which expiring snapshots what must stay; those left out that a run which was cut off has reduced already."""
+    there = {
+        (record.extra[REDUCED], segments_of(record))
+        for name, record in records.items()
+        if REDUCED in record.extra and name not in leaving
+    }
+    found = {name: held.keeps(records[name]) for name in leaving}
+    return {
+        name: kept
+        for name, kept in found.items()
+        if kept and (records[name].extra.get(REDUCED, name), kept) not in there
+    }
+
+
+def reduced(keeper: Keeper, store: str, name: SnapshotName, kept: frozenset[Pseudonym]) -> SnapshotName:
+    """Publish a record of what a hold keeps of an expiring snapshot, signed by the keeper."""
+    repository = keeper.stores[store]
+    record = repository.record(name)
+    parts = [part for part in record.parts if part[0] in kept]
+    totals = msgspec.structs.replace(record.totals, stored=sum(size for _, _, size in parts), added=0)
+    smaller = msgspec.structs.replace(
+        record,
+        parts=parts,
+        totals=totals,
+        published=stamp(keeper.clock.now()),
+        previous=None,
+        ledger=keeper.book.chain.head,
+        extra={**record.extra, REDUCED: record.extra.get(REDUCED, name)},
+    )
+    title, document = signed_record(smaller, keeper.signer)
+    repository.put_record(smaller, document)
+    keeper.book.append(lambda _: [Reduced(store=store, snapshot=name, into=title)])
+    return title
+
+
+@dataclass(slots=True)
+class StoreSurvey:
+    """One store, read."""
+
+    records: dict[SnapshotName, Record] = field(default_factory=dict)
+    known: frozenset[SnapshotName] = frozenset()
+    damaged: dict[GenerationId, str] = field(default_factory=dict)
+    """Generations with a record that cannot be believed: what it needs is not known, so nothing there is unneeded."""
+    parts: dict[GenerationId, dict[ContainerKey, Item]] = field(default_factory=lambda: defaultdict(dict))
+    packs: dict[GenerationId, dict[ContainerKey, Item]] = field(default_factory=lambda: defaultdict(dict))
+    keyrings: dict[GenerationId, list[Item]] = field(default_factory=lambda: defaultdict(list))
+    marks: dict[GenerationId, list[Item]] = field(default_factory=lambda: defaultdict(list))
+    uploads: list[Item] = field(default_factory=list)
+
+    def generations(self) -> list[GenerationId]:
+        recorded = {record.generation for record in self.records.values()}
+        return sorted({*self.parts, *self.packs, *self.keyrings, *self.marks, *recorded})
+
+    def ended(self) -> frozenset[RunId]:
+        """Runs whose record is there: they are over, whatever mark they left."""
+        return frozenset(record.run for record in self.records.values())
+
+
+def survey(repository: Repository) -> StoreSurvey:
+    listed = repository.records()
+    seen = StoreSurvey(known=frozenset(name for _, name in listed))
+    for generation, name in listed:
+        try:
+            seen.records[name] = repository.record(name, generation)
+        except (DamageError, RefusedError) as error:
+            seen.damaged[generation] = error.message
+        except ObjectMissingError:
+            continue
+    for info in repository.store.list(ObjectName("")):
+        place, item = layout.place_of(info.name), Item(info.name, info.size, info.modified)
+        match place.kind:
+            case layout.ObjectKind.PART | layout.ObjectKind.PACK if place.generation and place.segment and place.sha256:
+                kind = seen.parts if place.kind is layout.ObjectKind.PART else seen.packs
+                kind[place.generation][ContainerKey(place.segment, place.sha256)] = item
+            case layout.ObjectKind.KEYRING if place.generation:
+                seen.keyrings[place.generation].append(item)
+            case layout.ObjectKind.MARK if place.generation:
+                seen.marks[place.generation].append(item)
+            case layout.ObjectKind.TEMPORARY:
+                seen.uploads.append(item)
+    return seen

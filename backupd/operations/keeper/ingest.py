@@ -1,0 +1,264 @@
+"""One ingest of one store, which can be cut off anywhere and done again:
+
+1. list what nodes handed in, and what stands in its place
+2. packs, keyrings, parts, then records (FORMAT.md §2): read each, compare its hash, check it, copy it, remove it there
+3. forget what runs that ended long ago left
+
+It is copied and never moved: whoever opened an object before can write to that one, and not to the copy. Names of
+objects to remove hold no folder that a node could have replaced by a link.
+
+A store's first document, handed in by a node that made the repository: nothing can be taken before it is there.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import tempfile
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from typing import IO, TYPE_CHECKING, BinaryIO, cast
+
+from backupd.errors import BackupdError, DamageError, ObjectExistsError, ObjectMissingError, RefusedError, StoreError
+from backupd.model.documents import RepositoryInfo, decode_body
+from backupd.model.ids import ObjectHash, ObjectName
+from backupd.operations.keeper.guards import check_clock
+from backupd.operations.keeper.ingest_checks import LARGEST, TAKEN, Ingested, IngestGround, NotYet, check
+from backupd.operations.phases import Phases
+from backupd.parallel import in_parallel
+from backupd.planning.expiry import grace_before
+from backupd.planning.ledger_facts import expired_on
+from backupd.repository import help_files, layout
+from backupd.repository.incoming import handed_in
+from backupd.repository.marks import LONGEST_RUN
+from backupd.repository.repository import Repository
+from backupd.seal.documents import LIMITS, read_document
+
+if TYPE_CHECKING:
+    from collections.abc import Collection
+
+    from backupd.model.ids import GenerationId, Pseudonym, RegionName, RepositoryId
+    from backupd.operations.keeper.types import Keeper
+    from backupd.repository.incoming import IncomingObject
+    from backupd.store.base import Store
+
+_PIECE = 4 << 20
+_UNFIT = (DamageError, RefusedError, ObjectExistsError)
+
+
+def ingest(keeper: Keeper, store: str) -> Ingested:
+    """Take what nodes handed in on a store; what was taken when this is cut off is in its place.
+
+    Raises RefusedError for a clock that cannot be trusted, and the store's errors. What is not fit is told, and stops
+    nothing else.
+    """
+    return _Ingest(keeper, store).run()
+
+
+@dataclass(slots=True)
+class _Ingest:
+    keeper: Keeper
+    store: str
+    taken: Counter[str] = field(default_factory=Counter)
+    size: int = 0
+    dropped: int = 0
+    waiting: dict[ObjectName, str] = field(default_factory=dict)
+    refused: dict[ObjectName, str] = field(default_factory=dict)
+    sizes: dict[ObjectName, int] = field(default_factory=dict)
+    keyed: dict[GenerationId, frozenset[Pseudonym]] = field(default_factory=dict)
+
+    def run(self) -> Ingested:
+        keeper = self.keeper
+        found = sorted(handed_in(keeper.stores[self.store].store), key=lambda one: one.name)
+        if found:
+            check_clock(keeper, self.store)
+            with Phases(keeper.clock, keeper.trace, keeper.region).phase("ingesting", len(found), "objects"):
+                self._list({one.place.generation for one in found if one.place.generation})
+                for kind in TAKEN:
+                    self._take_all([one for one in found if one.place.kind is kind])
+                self._tidy(one for one in found if one.place.kind not in TAKEN)
+        return Ingested(self.store, dict(self.taken), self.size, self.dropped, self.waiting, self.refused)
+
+    def _list(self, generations: Iterable[GenerationId]) -> None:
+        store = self.keeper.stores[self.store].store
+        for generation in sorted(generations):
+            for folder in (layout.SEGMENTS, layout.KEYRINGS, layout.RECORDS):
+                listed = store.list(ObjectName(f"{folder}/{generation}"))
+                self.sizes |= {info.name: info.size for info in listed}
+
+    def _take_all(self, found: list[IncomingObject]) -> None:
+        """Until nothing more fits: a part may refer to another one that was handed in with it."""
+        if found and found[0].place.kind is layout.ObjectKind.RECORD:
+            self._read_keyed({one.place.generation for one in found if one.place.generation})
+        ground, left, missing = self._ground(), found, dict[ObjectName, str]()
+        while left:
+            late = []
+            for one, result in in_parallel(lambda one: self._take(one, ground), left, self.keeper.threads):
+                try:
+                    self._count(one, taken=result.result())
+                except NotYet as reason:
+                    late.append(one)
+                    missing[one.name] = str(reason)
+                except ObjectMissingError:
+                    continue  # the node took it back, or another keeper took it
+                except _UNFIT as error:
+                    self._refuse(one, error.message)
+            if len(late) == len(left):
+                break
+            left = late
+        for one in left:
+            self._let_wait(one, missing[one.name])
+
+    def _take(self, one: IncomingObject, ground: IngestGround) -> bool:
+        """False when it is not needed: it stands there already, or is of a segment that was purged."""
+        generation, segment = one.place.generation, one.place.segment
+        if self._settled(one) or (generation and segment and (generation, segment) in ground.purged):
+            self._remove(one)
+            return False
+        if one.size > LARGEST[one.place.kind]:
+            raise DamageError(f"'{one.target}' is larger than allowed")
+        folder = self.keeper.census(self.store).parent
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        with tempfile.SpooledTemporaryFile(max_size=_PIECE, dir=str(folder)) as file:
+            digest = self._fetch(one, file)
+            if one.place.sha256 not in (None, digest):
+                raise DamageError(f"'{one.target}' does not have the hash its name says")
+            check(one, file, ground)
+            source = cast("BinaryIO", file)
+            self.keeper.stores[self.store].store.put_new(one.target, source, one.size, digest)
+        self.sizes[one.target] = one.size
+        self._remove(one)
+        return True
+
+    def _count(self, one: IncomingObject, *, taken: bool) -> None:
+        if taken:
+            self.taken[one.place.kind.value] += 1
+            self.size += one.size
+        else:
+            self.dropped += 1
+
+    def _settled(self, one: IncomingObject) -> bool:
+        """Whether it stands in its place already; raises DamageError when something else does."""
+        there = self.sizes.get(one.target)
+        if there is None or one.place.kind is layout.ObjectKind.KEYRING:
+            # A keyring there may have been put anew since, without what was shredded.
+            return there is not None
+        if there != one.size:
+            raise DamageError(f"'{one.target}' stands there already, with another size")
+        return True
+
+    def _fetch(self, one: IncomingObject, file: IO[bytes]) -> ObjectHash:
+        """Whatever is written to it meanwhile: what is compared, checked and copied is what was read here."""
+        store, digest, read = self.keeper.stores[self.store].store, hashlib.sha256(), 0
+        while piece := store.get(one.name, read, _PIECE):
+            read += len(piece)
+            if read > one.size:
+                break
+            digest.update(piece)
+            file.write(piece)
+            if read == one.size:
+                break
+        if read != one.size:
+            raise DamageError(f"'{one.target}' changed while it was read")
+        return ObjectHash(digest.hexdigest())
+
+    def _tidy(self, found: Iterator[IncomingObject]) -> None:
+        founded = {layout.ObjectKind.REPOSITORY, layout.ObjectKind.HELP}
+        for one in found:
+            if one.place.kind in founded:
+                self._drop(one)
+            elif not one.at_work:
+                self._refuse(one, "is nothing that a node may add")
+            elif self._old(one):
+                self._drop(one)
+
+    def _let_wait(self, one: IncomingObject, missing: str) -> None:
+        if self._old(one):
+            self._refuse(one, f"waited in vain for {missing}")
+        else:
+            self.waiting[one.name] = missing
+
+    def _refuse(self, one: IncomingObject, why: str) -> None:
+        """Tell of it, so that somebody looks; it goes when nobody did, for it may hold what is to be gone."""
+        self.refused[one.name] = why
+        if self._old(one) and one.target != one.name:
+            self._remove(one)
+
+    def _drop(self, one: IncomingObject) -> None:
+        self._remove(one)
+        self._count(one, taken=False)
+
+    def _remove(self, one: IncomingObject) -> None:
+        try:
+            self.keeper.stores[self.store].store.remove(one.name)
+        except StoreError as error:
+            if type(error) is not StoreError:
+                raise
+            raise StoreError(
+                f"'{one.name}' may not be removed by the keeper's account",
+                hint="The keeper's account owns the folder of each node below `incoming`; see `backupd manual stores`.",
+            ) from error
+
+    def _old(self, one: IncomingObject) -> bool:
+        """Longer there than a run lasts; a node can say that it is of the future, too, and of no time between."""
+        now = self.keeper.clock.now()
+        return not grace_before(now, LONGEST_RUN) <= one.modified <= now + self.keeper.rules.clock_tolerance
+
+    def _read_keyed(self, generations: Iterable[GenerationId]) -> None:
+        repository = self.keeper.stores[self.store]
+        for generation in generations:
+            keyrings = repository.keyrings(generation)
+            self.keyed[generation] = frozenset(pseudonym for ring in keyrings for pseudonym, _ in ring.index)
+
+    def _ground(self) -> IngestGround:
+        keeper, entries = self.keeper, list(self.keeper.book.chain.entries())
+        lives = keeper.book.lives.lives.values()
+        return IngestGround(
+            repository=keeper.stores[self.store],
+            chain=keeper.book.chain,
+            purged=frozenset(ref for life in lives if life.purge for ref in life.purge.segments),
+            expired=frozenset(expired_on(entries, self.store)),
+            sizes=self.sizes,
+            keyed=self.keyed,
+            now=keeper.clock.now(),
+            tolerance=keeper.rules.clock_tolerance,
+            max_age=keeper.rules.retention.max_age,
+        )
+
+
+def troubles(done: Ingested) -> BackupdError | None:
+    """The error that a run with refusals ends with."""
+    if not done.refused:
+        return None
+    return RefusedError(
+        f"{len(done.refused)} objects that nodes handed in on store '{done.store}' were refused",
+        hint="No honest node hands in such things: find out which node did, and whether somebody broke into it "
+        "(`backupd manual incidents`).",
+    )
+
+
+def found(region: RegionName, store: Store, trusted: Collection[str], known: RepositoryId | None) -> bool:
+    """Put the repository's document in its place, when there is none yet and a node handed one in.
+
+    `known` is the region's repository on its other stores. The help that goes with it is this program's own: whoever
+    has lost everything else will run it. Raises RefusedError and DamageError for a document that is not believed.
+    """
+    repository = Repository(store, trusted)
+    if repository.exists():
+        return False
+    one = next((one for one in handed_in(store) if one.place.kind is layout.ObjectKind.REPOSITORY), None)
+    if one is None:
+        return False
+    if not trusted:
+        raise RefusedError(
+            "a node handed a repository in, and no signer is trusted here",
+            hint="Write the node's signer under [trust] on the keeper, too: a repository cannot vouch for itself.",
+        )
+    data = store.get(one.name, 0, LIMITS["repository"] + 1)
+    info = decode_body(read_document(data, "repository", trusted, one.target), RepositoryInfo, one.target)
+    if info.region != region or known not in (None, info.repository):
+        raise DamageError(f"'{one.name}' is of another repository")
+    repository.put_document(layout.GUIDE, help_files.guide())
+    repository.put_document(layout.SCRIPT, help_files.script())
+    repository.put_document(layout.REPOSITORY, data)
+    return True

@@ -1,0 +1,252 @@
+"""Where a tenant's rows still are: the answer to a customer's question.
+
+Tenants the application says it purged, and whose rows are still in the newest snapshots.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING, Literal
+
+from backupd.errors import UNSOUND
+from backupd.model.attestation import NOT_COVERED
+from backupd.model.ids import ObjectName
+from backupd.model.text import parse_stamp
+from backupd.operations.keeper.purge import find_segments
+from backupd.operations.keeper.server_snapshots import holds_key
+from backupd.operations.tenants.standing import TenantStanding, lives_of, standing
+from backupd.planning.attestation import declared
+from backupd.planning.incarnations import State
+from backupd.repository import layout
+from backupd.repository.state.keyring_cache import KeyringCache
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from backupd.model.documents import Record
+    from backupd.model.ids import GenerationId, Pseudonym, SnapshotName, TenantId
+    from backupd.operations.keeper.types import Keeper
+    from backupd.planning.deadlines import DeletionBudget
+    from backupd.planning.incarnations import Incarnation
+    from backupd.repository.repository import Repository
+    from backupd.repository.state.keyring_cache import CachedSegment
+
+
+@dataclass(frozen=True, slots=True)
+class Copy:
+    """What one generation on one store can still hold of a life."""
+
+    store: str
+    generation: GenerationId
+    segments: int
+    objects: int
+    """In the segments' folders."""
+    readable: int
+    """Segments whose key a keyring there still holds."""
+    snapshots: tuple[SnapshotName, ...]
+    """Records that name a part of the segments, whether or not it is still there."""
+    server_snapshots: tuple[str, ...]
+    """The store's own, which hold an object of them."""
+    keyrings: tuple[ObjectName, ...] = ()
+    """Those that hold a key of them."""
+    key_snapshots: tuple[str, ...] = ()
+    """The store's own that hold a keyring with a key of them."""
+
+
+@dataclass(frozen=True, slots=True)
+class Unseen:
+    """A place that may hold something of a life, and that nobody can look into for it."""
+
+    kind: Literal["handed-in", "uploads", "retired", "declared"]
+    """What nodes handed in and uploads under way on a store, which may be anybody's; a store that was declared gone;
+    a kind of copy that the configuration declares."""
+    name: str
+    objects: int = 0
+    until: datetime | None = None
+    """By when the last one that holds something is gone, if what was declared is so; None: nobody knows yet."""
+
+
+@dataclass(frozen=True, slots=True)
+class TenantLocation:
+    """One life, and every place that can hold something of it."""
+
+    standing: TenantStanding
+    copies: tuple[Copy, ...]
+    unreadable_since: datetime | None
+    """Since when no live keyring holds a key."""
+    gone_by: datetime | None
+    """By when nothing is left; in the past when that was seen. None: the tenant is active, and nothing is to go."""
+    rule: str
+    """In one line, why."""
+    unseen: tuple[Unseen, ...] = ()
+    not_covered: tuple[str, ...] = NOT_COVERED
+    """Codes of what nobody here can look for (FORMAT.md §13)."""
+
+
+def find_where(keeper: Keeper, budget: DeletionBudget, tenant: TenantId) -> list[TenantLocation]:
+    """Look on every store for each of the tenant's lives. Reads records and keyrings, no packs."""
+    found = []
+    lives, unfinished = keeper.book.lives, list(_unfinished(keeper))
+    for life in lives_of(lives, tenant):
+        copies: list[Copy] = []
+        for name, repository in keeper.stores.items():
+            with KeyringCache.opened(keeper.census(name), keeper.repository) as census:
+                census.refresh(repository)
+                refs = set(find_segments(keeper, census, life.key)) | set(life.purge.segments if life.purge else ())
+                counted = census.find(refs)
+            copies += _copies(name, repository, refs, counted)
+        told = standing(lives, life, keeper.clock.now(), budget.expiry_gap)
+        gone_by, rule = _gone_by(life, told, budget, keeper.clock.now())
+        unseen = (*unfinished, *_said(keeper, life))
+        found.append(TenantLocation(told, tuple(copies), _unreadable_since(life), gone_by, rule, unseen))
+    return found
+
+
+def _unfinished(keeper: Keeper) -> Iterator[Unseen]:
+    """What lies on stores and is not part of a repository."""
+    for name, repository in keeper.stores.items():
+        kinds: tuple[tuple[Literal["handed-in", "uploads"], ObjectName], ...] = (
+            ("handed-in", layout.INCOMING),
+            ("uploads", layout.TEMPORARY),
+        )
+        for kind, folder in kinds:
+            number = sum(1 for _ in repository.store.list(folder))
+            if number:
+                yield Unseen(kind, name, number)
+
+
+def _said(keeper: Keeper, life: Incarnation) -> Iterator[Unseen]:
+    """What somebody said of copies: in the ledger, or in the configuration."""
+    retired = keeper.book.lives.retired
+    yield from (Unseen("retired", name) for name in sorted(retired.keys() - keeper.stores.keys()))
+    done = life.purge is not None and life.state in (State.CLEARED, State.ATTESTED)
+    for copy in declared(life.purge, keeper.rules.copies) if life.purge and done else ():
+        yield Unseen("declared", copy.copy, until=parse_stamp(copy.until))
+    if not done:
+        yield from (Unseen("declared", name) for name in sorted(keeper.rules.copies))
+
+
+def _copies(
+    store: str, repository: Repository, refs: set[tuple[GenerationId, Pseudonym]], counted: Sequence[CachedSegment]
+) -> list[Copy]:
+    by_generation: dict[GenerationId, set[Pseudonym]] = {}
+    for generation, pseudonym in refs:
+        by_generation.setdefault(generation, set()).add(pseudonym)
+    named = _named(repository, by_generation)
+    found = []
+    for generation, segments in sorted(by_generation.items()):
+        folders = [layout.segment_folder(generation, pseudonym) for pseudonym in sorted(segments)]
+        rings = repository.keyrings(generation)
+        holding = [ring for ring in rings if (segments & {one for one, _ in ring.index}) - ring.shredded]
+        ours = [one for one in counted if one.generation == generation]
+        wanted = {(generation, pseudonym) for pseudonym in segments}
+        views = [(snapshot.name, repository.store.view(snapshot)) for snapshot in repository.store.snapshots()]
+        copy = Copy(
+            store=store,
+            generation=generation,
+            segments=len(segments),
+            objects=sum(1 for folder in folders for _ in repository.store.list(folder)),
+            readable=len({one for ring in holding for one, _ in ring.index if one in segments - ring.shredded}),
+            snapshots=tuple(sorted(named.get(generation, ()))),
+            server_snapshots=tuple(
+                name for name, view in views if any(True for folder in folders for _ in view.list(folder))
+            ),
+            keyrings=tuple(ObjectName(ring.where) for ring in holding),
+            key_snapshots=tuple(name for name, view in views if holds_key(view, repository, wanted, ours)),
+        )
+        if copy.objects or copy.readable or copy.server_snapshots or copy.key_snapshots:
+            found.append(copy)
+    return found
+
+
+def _named(repository: Repository, wanted: dict[GenerationId, set[Pseudonym]]) -> dict[GenerationId, set[SnapshotName]]:
+    found: dict[GenerationId, set[SnapshotName]] = {}
+    for generation, name in repository.records():
+        if generation not in wanted:
+            continue
+        try:
+            record = repository.record(name, generation)
+        except UNSOUND:
+            found.setdefault(generation, set()).add(name)  # it may: nobody can tell
+            continue
+        if any(segment in wanted[generation] for segment, _, _ in record.parts):
+            found.setdefault(generation, set()).add(name)
+    return found
+
+
+def _unreadable_since(life: Incarnation) -> datetime | None:
+    if life.purge is None or not life.purge.stores <= life.purge.shredded.keys():
+        return None
+    return max(life.purge.shredded.values(), default=life.purge.began)
+
+
+def _gone_by(
+    life: Incarnation, told: TenantStanding, budget: DeletionBudget, now: datetime
+) -> tuple[datetime | None, str]:
+    if told.holds:
+        return None, f"held by {', '.join(told.holds)}: no date until the hold is released"
+    if life.state is State.ACTIVE or told.deadline is None:
+        window = _days(budget.window)
+        return None, f"active: no date; {window} after unsubscribing at the latest nothing is left"
+    if life.purge is None:
+        return (
+            told.deadline,
+            f"{told.cause} on {_day(told.since)}: purged by {_day(told.purge_by)}, gone by the deadline",
+        )
+    if life.purge.stores <= life.purge.absent.keys():
+        seen = max((at for at, _ in life.purge.absent.values()), default=life.purge.began)
+        return seen, f"purged on {_day(life.purge.began)}, seen to be gone everywhere"
+    rest = max(life.purge.began, max(life.purge.cleared.values(), default=now)) + budget.aging
+    late = min(max(rest, now), told.deadline) if now <= told.deadline else rest
+    return late, f"purged on {_day(life.purge.began)}: gone when the stores' own snapshots of before have aged out"
+
+
+def _day(instant: datetime | None) -> str:
+    return "" if instant is None else f"{instant:%Y-%m-%d}"
+
+
+def _days(span: timedelta) -> str:
+    return f"{span / timedelta(days=1):.0f} d"
+
+
+def find_lingering(keeper: Keeper, purged: Mapping[TenantId, datetime]) -> set[TenantId]:
+    """Of tenants and when the application says it removed their rows: those a later snapshot still has rows of.
+
+    Looks at the newest snapshot of each database on every store. What it finds, the next purge of backups would only
+    remove again: the application's purge missed something.
+    """
+    found: set[TenantId] = set()
+    for name, repository in keeper.stores.items():
+        newest: dict[tuple[str, str | None], Record] = {}
+        for generation, snapshot in repository.records():
+            try:
+                record = repository.record(snapshot, generation)
+            except UNSOUND:
+                continue
+            newest[record.database, record.member] = record
+        with KeyringCache.opened(keeper.census(name), keeper.repository) as census:
+            census.refresh(repository)
+            for record in newest.values():
+                found |= _in_record(keeper, census, record, purged)
+    return found
+
+
+def _in_record(
+    keeper: Keeper, census: KeyringCache, record: Record, purged: Mapping[TenantId, datetime]
+) -> set[TenantId]:
+    exported = parse_stamp(record.exported)
+    named = {segment for segment, _, _ in record.parts}
+    return {
+        tenant
+        for tenant, at in purged.items()
+        if at < exported
+        and any(
+            one.pseudonym in named
+            for life in (keeper.book.lives.of(tenant) or [keeper.book.lives.current(tenant)])
+            for one in census.of_tenant(
+                record.generation, keeper.tags.tenant_tag(record.generation, tenant, life.key.incarnation)
+            )
+        )
+    }

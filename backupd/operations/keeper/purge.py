@@ -1,0 +1,368 @@
+"""Purge a life from every store, in steps that can be cut off anywhere and done again:
+
+1. find its segments by their tags, in every generation; write the intent into the ledger: no way back from there
+2. shred: put every keyring that holds a line of them anew, without it, and read it again
+3. clear: remove everything in their folders, and list them again
+4. look into the store's own snapshots, until none holds an object or a key of them
+
+One keeper run over a region: purge what is due, finish what was begun, sweep up what came after, look around.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass
+from datetime import timedelta
+from functools import partial
+from typing import TYPE_CHECKING, Self
+
+from backupd.errors import BackupdError, BusyError, DamageError, RefusedError, StoreError
+from backupd.model.ids import ObjectName
+from backupd.model.ledger import WHOLE, Absent, Cleared, Observed, PurgeBegan, Shredded
+from backupd.operations.keeper.guards import check_clock, check_number
+from backupd.operations.keeper.keyrings import replace_keyring
+from backupd.operations.keeper.server_snapshots import by_keyring, look_into_snapshots, uploads_from_before
+from backupd.operations.keeper.types import Purged
+from backupd.operations.phases import Phases
+from backupd.planning.incarnations import Incarnation, LifeKey
+from backupd.planning.ledger_facts import rekeyed_to
+from backupd.repository import layout
+from backupd.repository.marks import LONGEST_RUN
+from backupd.repository.state.keyring_cache import KeyringCache
+from backupd.seal.keyring import without_lines
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+    from backupd.model.ids import Pseudonym
+    from backupd.model.ledger import Event, SegmentRef
+    from backupd.operations.keeper.types import Keeper
+    from backupd.operations.ledger import Book
+    from backupd.planning.incarnations import Purge, TenantStates
+    from backupd.repository.repository import Repository
+    from backupd.seal.keyring import Keyring
+
+
+class Purging:
+    """The purge of lives in one region. A context manager, for one thread."""
+
+    def __init__(self, keeper: Keeper) -> None:
+        self._keeper = keeper
+        self._stack = ExitStack()
+        self._censuses: dict[str, KeyringCache] = {}
+        self.errors: dict[str, BackupdError] = {}
+        """Stores that could not be worked on; what is missing there is done the next time."""
+
+    def __enter__(self) -> Self:
+        for name, repository in self._keeper.stores.items():
+            with self._kept_apart(name):
+                census = self._stack.enter_context(
+                    KeyringCache.opened(self._keeper.census(name), self._keeper.repository)
+                )
+                check_shrunk(self._keeper.book, name, census, repository)
+                self._censuses[name] = census
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stack.close()
+
+    def find(self, key: LifeKey) -> set[SegmentRef]:
+        """The segments of a life on all stores that can be reached."""
+        return {ref for census in self._censuses.values() for ref in find_segments(self._keeper, census, key)}
+
+    def purge(self, key: LifeKey) -> list[Purged]:
+        """Take a life as far as it goes today, on every store that can be reached.
+
+        Raises RefusedError when it is not to be purged: active, held, or not due.
+        """
+        self._begin(key)
+        done: list[Purged] = []
+        for name in self._censuses:
+            with self._kept_apart(name):
+                done.append(self._on(name, key))
+        return done
+
+    def _begin(self, key: LifeKey) -> None:
+        if self._due(self._keeper.book.lives, key).purge is None:
+            self._check_clocks()
+        found = self.find(key)
+
+        def decide(lives: TenantStates) -> list[Event]:
+            life = self._due(lives, key)
+            if life.purge is not None and found <= life.purge.segments:
+                return []
+            stores = sorted({*self._keeper.stores, *(life.purge.stores if life.purge else ())})
+            known = life.purge.segments if life.purge else frozenset()
+            return [PurgeBegan(**key._asdict(), segments=sorted(found - known), stores=stores)]
+
+        self._keeper.book.append(decide)
+
+    def _due(self, lives: TenantStates, key: LifeKey) -> Incarnation:
+        life = lives.lives.get(key)
+        if life is None or (life.purge is None and life not in lives.due(self._keeper.clock.now())):
+            raise RefusedError(f"tenant {key.tenant} is not due to be purged", hint="See `backupd tenant show`.")
+        return life
+
+    def _check_clocks(self) -> None:
+        """There is no way back from here: at least one store must agree about the time."""
+        differing: list[BackupdError] = []
+        for name in self._censuses:
+            try:
+                check_clock(self._keeper, name)
+            except (StoreError, RefusedError) as error:
+                differing.append(error)
+        if differing and len(differing) == len(self._censuses):
+            raise differing[0]
+
+    def _on(self, name: str, key: LifeKey) -> Purged:
+        keeper, repository = self._keeper, self._keeper.stores[name]
+        purge = _purge_of(keeper.book.lives, key)
+        check_clock(keeper, name)
+        keeper.book.give(name)
+        # Before the folders are listed, too: what is taken from there into them meanwhile is then seen in one of both.
+        unfinished = uploads_from_before(repository.store, purge.began)
+        keyrings = shred(keeper, name, self._censuses[name], purge.segments)
+        self._note(
+            Shredded(**key._asdict(), store=name, keyrings=keyrings), done=name in purge.shredded and not keyrings
+        )
+        objects, size = clear(repository, purge.segments)
+        self._note(
+            Cleared(**key._asdict(), store=name, objects=objects, bytes=size),
+            done=name in purge.cleared and not objects,
+        )
+        looked_at = keeper.clock.now()
+        seen = look_into_snapshots(keeper, name, purge, self._censuses[name].find(purge.segments))
+        still_in = seen.still_in or ((layout.TEMPORARY,) if unfinished else ())
+        if not still_in:
+            self._note(
+                Absent(**key._asdict(), store=name, snapshots=list(seen.looked_into)),
+                done=name in purge.absent and not keyrings and not objects,
+            )
+        return Purged(name, key, keyrings, objects, size, not still_in, still_in, seen.looked_into, looked_at)
+
+    def _note(self, event: Event, *, done: bool) -> None:
+        if not done:
+            self._keeper.book.append(lambda _: [event])
+
+    def _kept_apart(self, name: str) -> _KeptApart:
+        return _KeptApart(self.errors, name)
+
+
+class _KeptApart:
+    """One store's troubles are that store's: they are told, and do not stop the others."""
+
+    def __init__(self, errors: dict[str, BackupdError], name: str) -> None:
+        self._errors = errors
+        self._name = name
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> bool:
+        if not isinstance(error, StoreError | DamageError | RefusedError | BusyError):
+            return False
+        self._errors[self._name] = error
+        return True
+
+
+def find_segments(keeper: Keeper, census: KeyringCache, key: LifeKey) -> Iterator[SegmentRef]:
+    """Segments whose tags are the life's; also those that left the store, and may be in its own snapshots."""
+    for generation in sorted({*census.generations(), *census.gone_generations()}):
+        own = {keeper.tags.class_tag(generation, name) for name in keeper.rules.own_clocks}
+        wanted = keeper.tags.class_tag(generation, key.scope)
+        tag = keeper.tags.tenant_tag(generation, key.tenant, key.incarnation)
+        for counted in (*census.of_tenant(generation, tag), *census.gone_of_tenant(generation, tag)):
+            if counted.data_class == wanted if key.scope != WHOLE else counted.data_class not in own:
+                yield generation, counted.pseudonym
+
+
+def shred(keeper: Keeper, store: str, census: KeyringCache, segments: Iterable[SegmentRef]) -> int:
+    """Take these segments' lines out of every keyring of a store; returns how many were put anew.
+
+    Each is compared with the old one before, and read again afterwards. Raises DamageError for one that cannot be
+    believed.
+    """
+    written = 0
+    for where, doomed in by_keyring(census.find(segments)).items():
+        keyring = keeper.stores[store].keyring(where)
+        listed = {pseudonym for pseudonym, _ in keyring.index}
+        if not (doomed & listed) - keyring.shredded:
+            continue
+        after, size = replace_keyring(
+            keeper,
+            store,
+            where,
+            partial(_without, doomed),
+            partial(_check_smaller, doomed),
+        )
+        if not doomed <= after.shredded:
+            raise DamageError(f"'{where}' still holds keys that were just removed from it")
+        census.note(after, size)
+        written += 1
+    return written
+
+
+def _without(doomed: set[Pseudonym], data: bytes, keyring: Keyring) -> bytes:
+    return without_lines(data, doomed, keyring.where)
+
+
+def _check_smaller(doomed: set[Pseudonym], keyring: Keyring, smaller: Keyring) -> None:
+    """What was read a second time may have been read wrongly: nobody else's key must go with it."""
+    kept = {place: sealed for place, sealed in keyring.sealed.items() if keyring.index[place][0] not in doomed}
+    if (smaller.index, smaller.wraps, smaller.chunk_key, smaller.sealed) != (
+        keyring.index,
+        keyring.wraps,
+        keyring.chunk_key,
+        kept,
+    ):
+        raise DamageError(f"'{keyring.where}' was read twice, and was not the same", hint="The next run tries again.")
+
+
+def clear(repository: Repository, segments: Iterable[SegmentRef]) -> tuple[int, int]:
+    """Remove everything in the segments' folders; objects and bytes removed.
+
+    Each folder is listed again. Raises StoreError when anything is left.
+    """
+    objects = size = 0
+    for generation, pseudonym in sorted(segments):
+        folder = layout.segment_folder(generation, pseudonym)
+        found = list(repository.store.list(folder))
+        # Parts before packs, as FORMAT.md §2 has it.
+        for info in sorted(found, key=lambda one: one.name.endswith(".pack")):
+            repository.store.remove(info.name)
+            objects, size = objects + 1, size + info.size
+        if found and (left := list(repository.store.list(folder))):
+            raise StoreError(
+                f"'{left[0].name}' was removed and is still listed", hint="Check the store; the next run tries again."
+            )
+    return objects, size
+
+
+def check_shrunk(
+    book: Book,
+    store: str,
+    census: KeyringCache,
+    repository: Repository,
+    unsound: dict[ObjectName, BackupdError] | None = None,
+) -> None:
+    """The tripwire: raise DamageError when a keyring lost a line that no purge took from it, or changed its recipients
+    and no rekeying is told of.
+
+    One that cannot be believed is put into `unsound`; without that, it raises DamageError or RefusedError, too.
+    """
+    for where in census.refresh(repository, unsound):
+        try:
+            keyring = repository.keyring(where)
+        except (DamageError, RefusedError) as error:
+            if unsound is None:
+                raise
+            unsound[where] = error
+            continue
+        if _unexplained(keyring, book, store, census) is not None:
+            # What another keeper did since the ledger was read is told before it was done.
+            book.sync()
+            if (what := _unexplained(keyring, book, store, census)) is not None:
+                raise DamageError(
+                    f"'{where}' {what}",
+                    hint="Somebody put it anew. Fetch it from another store, or from the store's own snapshots.",
+                )
+        size = repository.store.stat(where)
+        census.note(keyring, size.size if size is not None else 0)
+
+
+def _unexplained(keyring: Keyring, book: Book, store: str, census: KeyringCache) -> str | None:
+    """What happened to a keyring that the ledger does not tell of."""
+    purged = {ref for life in book.lives.lives.values() if life.purge for ref in life.purge.segments}
+    lost = {(keyring.ids.generation, pseudonym) for pseudonym in keyring.shredded} - purged
+    if lost:
+        return f"lost the key of segment {min(lost)[1]}, and the ledger knows of no purge of it"
+    before = census.recipients(ObjectName(keyring.where))
+    if before not in (None, keyring.wraps.keys()) and keyring.wraps.keys() not in rekeyed_to(
+        book.chain.entries(), store
+    ):
+        return "changed its recipients, and the ledger knows of no rekeying"
+    return None
+
+
+def _purge_of(lives: TenantStates, key: LifeKey) -> Purge:
+    life: Incarnation = lives.lives[key]
+    if life.purge is None:
+        raise RefusedError(f"the purge of tenant {key.tenant} has not begun")
+    return life.purge
+
+
+_STRAGGLING: timedelta = 3 * LONGEST_RUN
+"""After a purge began, a run that was under way may still put something of the tenant on a store."""
+
+
+@dataclass(frozen=True, slots=True)
+class PurgePlan:
+    """What a run would work on; lives that are not finished are taken up again until they are."""
+
+    due: tuple[LifeKey, ...]
+    """To be begun now: there is no way back."""
+    unfinished: tuple[LifeKey, ...]
+    late: tuple[LifeKey, ...]
+    """Begun or ended long ago, and something of them turned up since."""
+
+
+@dataclass(frozen=True, slots=True)
+class PurgeRun:
+    """What a run did."""
+
+    plan: PurgePlan
+    done: tuple[Purged, ...]
+    refused: Mapping[LifeKey, str]
+    """Lives that changed since the plan: somebody came back, or a hold came in."""
+    errors: Mapping[str, BackupdError]
+    """By store: what is missing there is done the next time."""
+
+
+def purge_due(keeper: Keeper, confirmed: int | None = None) -> PurgeRun:
+    """Purge every life that is due on every store that can be reached, then write down what was looked at.
+
+    Raises RefusedError when more lives are due than is usual and nobody confirmed that number; then nothing was done.
+    """
+    with Phases(keeper.clock, keeper.trace, keeper.region).phase("purging", unit="tenants"):
+        done: list[Purged] = []
+        refused: dict[LifeKey, str] = {}
+        with Purging(keeper) as purging:
+            plan = plan_purges(keeper, purging)
+            check_number(len(plan.due), keeper.rules.most_tenants, confirmed, "tenants")
+            for key in dict.fromkeys([*plan.due, *plan.unfinished, *plan.late]):
+                try:
+                    done += purging.purge(key)
+                except RefusedError as error:
+                    refused[key] = error.message
+            errors = dict(purging.errors)
+        _observe(keeper, errors)
+    return PurgeRun(plan, tuple(done), refused, errors)
+
+
+def plan_purges(keeper: Keeper, purging: Purging) -> PurgePlan:
+    """What there is to do now."""
+    lives, now = keeper.book.lives, keeper.clock.now()
+    begun = [life for life in lives.lives.values() if life.purge is not None]
+    unfinished = [life.key for life in begun if _unfinished(life, now)]
+    late = [
+        life.key
+        for life in begun
+        if life.key not in unfinished and life.purge and purging.find(life.key) - life.purge.segments
+    ]
+    return PurgePlan(tuple(life.key for life in lives.due(now)), tuple(unfinished), tuple(late))
+
+
+def _unfinished(life: Incarnation, now: datetime) -> bool:
+    purge = life.purge
+    return purge is not None and (now - purge.began < _STRAGGLING or not purge.stores <= purge.absent.keys())
+
+
+def _observe(keeper: Keeper, errors: Mapping[str, BackupdError]) -> None:
+    """Say that the run came to its end on these stores, and which snapshots they show of themselves."""
+    seen = [
+        Observed(store=name, snapshots=[snapshot.name for snapshot in repository.store.snapshots()])
+        for name, repository in keeper.stores.items()
+        if name not in errors
+    ]
+    keeper.book.append(lambda _: list(seen))

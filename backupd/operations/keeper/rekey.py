@@ -1,0 +1,191 @@
+"""Seal a store's keyrings to other recipients, one after the other, in steps that can be cut off anywhere.
+
+1. write into the ledger to whom: from then on either set of recipients is right
+2. of every keyring that is not sealed to them, put the recipients' line anew, and read it again
+3. look again for keyrings, and for purges, that came meanwhile; then write into the ledger that it is done
+
+Entries stay as they are, to the byte: who opened a keyring once has its segments' keys for good.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from backupd.errors import DamageError, KeyRefusedError, ObjectMissingError, RefusedError
+from backupd.model.ids import ObjectName
+from backupd.model.ledger import RekeyBegan, Rekeyed
+from backupd.operations.keeper.keyrings import replace_keyring
+from backupd.operations.keeper.purge import check_shrunk, shred
+from backupd.operations.phases import Phases
+from backupd.planning.ledger_facts import rekeyed_to
+from backupd.repository import layout
+from backupd.repository.state.keyring_cache import KeyringCache
+from backupd.seal import suite
+from backupd.seal.keyring import with_wraps
+from backupd.trace import Progress
+
+if TYPE_CHECKING:
+    from backupd.model.ids import Fingerprint
+    from backupd.model.ledger import Event, SegmentRef
+    from backupd.operations.keeper.types import Keeper
+    from backupd.seal.keyring import Keyring
+
+_LOOKS = 5
+"""Backups under way may add keyrings for the old recipients, as long as their nodes know of no others."""
+
+
+@dataclass(slots=True)
+class Rekeying:
+    """How one store stands after a run, or, of a dry run, before one."""
+
+    store: str
+    recipients: tuple[Fingerprint, ...]
+    """Fingerprints."""
+    keyrings: int = 0
+    """Listed."""
+    already: int = 0
+    """Of these, sealed to the recipients before."""
+    rekeyed: int = 0
+    """Put anew now; in a dry run: that would be."""
+    unopened: list[ObjectName] = field(default_factory=list)
+    """Sealed to others, and the identity does not open them."""
+    damaged: list[str] = field(default_factory=list)
+    """What is wrong with keyrings that cannot be believed."""
+
+    @property
+    def done(self) -> bool:
+        return not self.unopened and not self.damaged
+
+
+def look_at_recipients(keeper: Keeper, store: str, recipients: Sequence[bytes], secret: bytes | None) -> Rekeying:
+    """What `rekey` would do; writes nothing. Without an identity's secret, not whether that opens them."""
+    found = _begun(store, recipients)
+    for keyring in _keyrings(keeper, store, found):
+        if _sealed_to(keyring, found):
+            found.already += 1
+        elif secret is None or suite.fingerprint(suite.public_of(secret)) in keyring.wraps:
+            found.rekeyed += 1
+        else:
+            found.unopened.append(ObjectName(keyring.where))
+    return found
+
+
+def rekey(keeper: Keeper, store: str, recipients: Sequence[bytes], secret: bytes) -> Rekeying:
+    """Seal every keyring of a store to `recipients` (public keys) and nobody else, with an identity that opens them.
+
+    Keyrings that cannot be believed or opened stay as they are, and are told. Raises DamageError when a keyring lost
+    lines that no purge took, RefusedError for no recipient or a ledger this machine may not write, the store's errors.
+    """
+    if not recipients:
+        raise RefusedError("there is no recipient", hint="Name one at least under `recipients`.")
+    done = _begun(store, recipients)
+    with Phases(keeper.clock, keeper.trace, store).phase("rekeying", unit="keyrings"):
+        purged = _purged(keeper)
+        with KeyringCache.opened(keeper.census(store), keeper.repository) as census:
+            check_shrunk(keeper.book, store, census, keeper.stores[store], {})  # the passes tell what is unsound
+            if any(not _sealed_to(keyring, done) for keyring in _keyrings(keeper, store, done)):
+                keeper.book.append(lambda _: _intent(keeper, done))
+                keeper.book.give(store)
+            for _ in range(_LOOKS):
+                if not _pass(keeper, census, (recipients, secret), done):
+                    break
+            # A purge that ran meanwhile had its mark, too; should one have grown old, what it took goes again.
+            keeper.book.sync()
+            shred(keeper, store, census, _purged(keeper) - purged)
+        if done.done:
+            told = Rekeyed(store=store, recipients=list(done.recipients), keyrings=done.rekeyed)
+            keeper.book.append(lambda _: [told] if done.rekeyed or _unfinished(keeper, done) else [])
+    return done
+
+
+def _pass(keeper: Keeper, census: KeyringCache, keys: tuple[Sequence[bytes], bytes], done: Rekeying) -> int:
+    """Every keyring listed now; returns how many were put anew."""
+    before = done.rekeyed
+    done.already = 0
+    for keyring in _keyrings(keeper, done.store, done):
+        if _sealed_to(keyring, done):
+            done.already += 1
+            continue
+        try:
+            after, size = _put(keeper, done, keyring, keys)
+        except KeyRefusedError:
+            done.unopened.append(ObjectName(keyring.where))
+        except DamageError as error:
+            done.damaged.append(error.message)
+        except ObjectMissingError:
+            continue  # expired meanwhile, with its generation
+        else:
+            census.note(after, size)
+            done.rekeyed += 1
+            keeper.trace.emit(Progress("rekeying", done.store, done.rekeyed))
+    done.already -= before
+    return done.rekeyed - before
+
+
+def _put(keeper: Keeper, done: Rekeying, keyring: Keyring, keys: tuple[Sequence[bytes], bytes]) -> tuple[Keyring, int]:
+    recipients, secret = keys
+    keyring.file_key(secret)  # before any mark
+
+    def change(data: bytes, standing: Keyring) -> bytes:
+        return with_wraps(data, standing, secret, recipients)
+
+    after, size = replace_keyring(keeper, done.store, ObjectName(keyring.where), change, _check_lines)
+    if not _sealed_to(after, done):
+        raise DamageError(f"'{keyring.where}' was put anew, and is not sealed to those it was sealed to")
+    return after, size
+
+
+def _check_lines(keyring: Keyring, other: Keyring) -> None:
+    """What was read a second time may have been read wrongly: nobody's key may go with it, and none come back."""
+    same = (keyring.ids, keyring.index, keyring.tags, keyring.chunk_key, keyring.sealed)
+    if (other.ids, other.index, other.tags, other.chunk_key, other.sealed) != same:
+        raise DamageError(f"'{keyring.where}' was read twice, and was not the same", hint="The next run tries again.")
+
+
+def _keyrings(keeper: Keeper, store: str, found: Rekeying) -> Iterator[Keyring]:
+    """Every keyring of the store, oldest first; what is wrong with the others is told anew."""
+    repository = keeper.stores[store]
+    listed = sorted(info.name for info in repository.store.list(layout.KEYRINGS))
+    names = [name for name in listed if layout.place_of(name).kind is layout.ObjectKind.KEYRING]
+    found.keyrings, found.unopened, found.damaged = len(names), [], []
+    for name in names:
+        try:
+            keyring = repository.keyring(name)
+        except (DamageError, RefusedError) as error:
+            found.damaged.append(error.message)
+        except ObjectMissingError:
+            found.keyrings -= 1
+        else:
+            yield keyring
+
+
+def _intent(keeper: Keeper, done: Rekeying) -> list[Event]:
+    wanted = frozenset(done.recipients)
+    told = rekeyed_to(keeper.book.chain.entries(), done.store)
+    return [] if told and told[-1] == wanted else [RekeyBegan(store=done.store, recipients=list(done.recipients))]
+
+
+def _unfinished(keeper: Keeper, done: Rekeying) -> bool:
+    """Whether the newest that the ledger says of the store is that a rekeying began."""
+    told = [
+        event
+        for entry in keeper.book.chain.entries()
+        for event in entry.events
+        if isinstance(event, RekeyBegan | Rekeyed) and event.store == done.store
+    ]
+    return bool(told) and isinstance(told[-1], RekeyBegan)
+
+
+def _purged(keeper: Keeper) -> frozenset[SegmentRef]:
+    purges = (life.purge for life in keeper.book.lives.lives.values() if life.purge)
+    return frozenset(ref for purge in purges for ref in purge.segments)
+
+
+def _begun(store: str, recipients: Sequence[bytes]) -> Rekeying:
+    return Rekeying(store, tuple(sorted({suite.fingerprint(public) for public in recipients})))
+
+
+def _sealed_to(keyring: Keyring, wanted: Rekeying) -> bool:
+    return keyring.wraps.keys() == frozenset(wanted.recipients)

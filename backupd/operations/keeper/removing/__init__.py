@@ -1,1 +1,0 @@
-"""Purge and expiry: what is removed, in which order, and the looks afterwards."""

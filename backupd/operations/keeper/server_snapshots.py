@@ -1,0 +1,131 @@
+"""Looking into a store's own snapshots: they are out of reach until they age out, so they are watched until they do."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import TYPE_CHECKING
+
+from backupd.errors import ObjectMissingError, StoreError
+from backupd.model.text import parse_stamp
+from backupd.repository import layout
+from backupd.repository.incoming import unfinished
+from backupd.repository.marks import LONGEST_RUN
+from backupd.seal.documents import LIMITS
+from backupd.seal.keyring import parse_keyring
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+    from datetime import datetime
+
+    from backupd.model.ids import GenerationId, ObjectName, Pseudonym
+    from backupd.model.ledger import SegmentRef
+    from backupd.operations.keeper.types import Keeper
+    from backupd.planning.incarnations import Purge
+    from backupd.repository.repository import Repository
+    from backupd.repository.state.keyring_cache import CachedSegment
+    from backupd.store.base import ServerSnapshot, StoreView
+
+_A_DAY = timedelta(days=1)
+"""A store's snapshot that is named by a day may have been made any time of it."""
+
+
+@dataclass(frozen=True, slots=True)
+class SnapshotHoldings:
+    """What the store's own snapshots hold of some segments."""
+
+    looked_into: tuple[str, ...]
+    still_in: tuple[str, ...]
+    """Those that hold an object or a key of them, and the word `tmp` while uploads from before the purge may, or what
+    was handed in then."""
+
+
+def look_into_snapshots(keeper: Keeper, store: str, purge: Purge, counted: Sequence[CachedSegment]) -> SnapshotHoldings:
+    """Look for the segments of a purge in every snapshot the store shows of itself; `counted` are those of them that
+    keyrings on the store list.
+
+    Raises StoreError when a snapshot cannot be looked into, or does not show what must be in it: then its silence would
+    prove nothing.
+    """
+    repository = keeper.stores[store]
+    snapshots = repository.store.snapshots()
+    keyrings = by_keyring(counted)
+    # Keyrings that left the store with their generation may be in its snapshots still.
+    unlisted = purge.segments - {(one.generation, one.pseudonym) for one in counted}
+    still = []
+    for snapshot in snapshots:
+        view = repository.store.view(snapshot)
+        if view.stat(layout.REPOSITORY) is None:
+            _must_be_older(repository, snapshot)
+            continue
+        remains = any(_remains(view, purge.segments)) or uploads_from_before(view, purge.began)
+        if remains or _holds_keys(view, repository, keyrings) or _holds_unlisted(view, repository, unlisted):
+            still.append(snapshot.name)
+    if uploads_from_before(repository.store, purge.began):
+        still.append(layout.TEMPORARY)
+    return SnapshotHoldings(tuple(snapshot.name for snapshot in snapshots), tuple(still))
+
+
+def _remains(view: StoreView, segments: Iterable[SegmentRef]) -> Iterator[bool]:
+    for generation, pseudonym in segments:
+        yield next(view.list(layout.segment_folder(generation, pseudonym)), None) is not None
+
+
+def holds_key(
+    view: StoreView, repository: Repository, segments: set[SegmentRef], counted: Sequence[CachedSegment]
+) -> bool:
+    """Whether a keyring there holds a key of one of these; `counted` are those of them that live keyrings list.
+
+    Raises DamageError for a keyring that cannot be believed.
+    """
+    unlisted = segments - {(one.generation, one.pseudonym) for one in counted}
+    return _holds_keys(view, repository, by_keyring(counted)) or _holds_unlisted(view, repository, unlisted)
+
+
+def _holds_keys(view: StoreView, repository: Repository, keyrings: Mapping[ObjectName, set[Pseudonym]]) -> bool:
+    for where, doomed in keyrings.items():
+        try:
+            data = view.get(where, 0, LIMITS["keyring"] + 1)
+        except ObjectMissingError:
+            continue  # made later, or gone with its generation
+        keyring = parse_keyring(data, repository.signers, where)
+        if not doomed <= keyring.shredded:
+            return True
+    return False
+
+
+def _holds_unlisted(view: StoreView, repository: Repository, unlisted: Iterable[SegmentRef]) -> bool:
+    wanted: dict[GenerationId, set[Pseudonym]] = {}
+    for generation, pseudonym in unlisted:
+        wanted.setdefault(generation, set()).add(pseudonym)
+    for generation, doomed in wanted.items():
+        for info in view.list(layout.keyrings_folder(generation)):
+            if layout.place_of(info.name).kind is not layout.ObjectKind.KEYRING:
+                continue
+            keyring = parse_keyring(view.get(info.name, 0, LIMITS["keyring"] + 1), repository.signers, info.name)
+            if (doomed & {pseudonym for pseudonym, _ in keyring.index}) - keyring.shredded:
+                return True
+    return False
+
+
+def by_keyring(segments: Iterable[CachedSegment]) -> dict[ObjectName, set[Pseudonym]]:
+    found: dict[ObjectName, set[Pseudonym]] = {}
+    for counted in segments:
+        found.setdefault(counted.keyring, set()).add(counted.pseudonym)
+    return found
+
+
+def _must_be_older(repository: Repository, snapshot: ServerSnapshot) -> None:
+    """A snapshot without the repository was made before it; else we do not look where we think we do."""
+    created = parse_stamp(repository.info().created)
+    if snapshot.made is None or snapshot.made > created + _A_DAY:
+        raise StoreError(
+            f"the store's snapshot '{snapshot.name}' does not show this repository",
+            hint="Check that the store's path lies in what its snapshots cover; until then no absence can be attested.",
+        )
+
+
+def uploads_from_before(view: StoreView, began: datetime) -> bool:
+    """Whether something is unfinished that a run begun before the purge may have left there."""
+    return any(info.modified < began + LONGEST_RUN for info in unfinished(view))

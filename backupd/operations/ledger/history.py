@@ -1,0 +1,150 @@
+"""The ledger as a reader sees it: every entry from the first on, and this machine's own copy as a witness."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from backupd.errors import UNSOUND
+from backupd.model.ledger import Verified
+from backupd.model.text import parse_stamp
+from backupd.parallel import in_parallel
+from backupd.planning.ledger_facts import explained, proven_on, standing_recipients
+from backupd.planning.verify import Mismatch
+from backupd.repository import layout
+from backupd.repository.ledger import Chain, read_chain
+from backupd.repository.marks import LONGEST_RUN
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterable
+
+    from backupd.model.ids import SnapshotName
+    from backupd.model.ledger import Event
+    from backupd.operations.ledger import Book
+    from backupd.planning.incarnations import TenantStates
+    from backupd.repository.repository import Repository
+    from backupd.seal.keyring import Keyring
+    from backupd.store.base import Store
+
+_NUMBER = re.compile(r"ledger/([0-9]{10})\.json")
+
+
+@dataclass(frozen=True, slots=True)
+class LedgerSeen:
+    """A store's ledger, as far as it can be believed."""
+
+    chain: Chain
+    """The store's entries up to the first that is wrong; this machine's own, where those are more."""
+    findings: tuple[Mismatch, ...]
+    """What is wrong with the store's; empty when it holds all that is known of it, and nothing else."""
+
+
+def look_at_ledger(repository: Repository, own: Store | None, threads: int = 8) -> LedgerSeen:
+    """Read every entry of a store's ledger, and compare it with this machine's own copy where there is one.
+
+    Nothing is written. Raises what `repository.info()` raises, and the store's errors.
+    """
+    findings: list[Mismatch] = []
+    known = _own_copy(repository, own, findings)
+    chain = _of_store(repository, known, threads, findings)
+    if not findings and len(chain.links) < len(known.links):
+        where = layout.entry_name(len(chain.links) + 1)
+        findings.append(Mismatch(where, "is missing, and this machine's own copy of the ledger has it"))
+    return LedgerSeen(known if len(known.links) > len(chain.links) else chain, tuple(findings))
+
+
+class LedgerHistory:
+    """What a store's ledger says of what is missing there. For one thread."""
+
+    def __init__(self, repository: Repository, seen: LedgerSeen, store: str | None) -> None:
+        self._repository = repository
+        self._seen = seen
+        self._store = store
+        self.chain = seen.chain
+        self.explained = explained(self.chain.entries(), store)
+        self._sealed_to = standing_recipients(self.chain.entries(), store) if store is not None else None
+
+    def wrongly_sealed(self, keyrings: Iterable[Keyring]) -> list[Mismatch]:
+        """Keyrings sealed to others than a rekeying of this store left them sealed to."""
+        wrong = [keyring for keyring in keyrings if not self._rightly(keyring)]
+        if wrong:
+            self.refresh()
+        message = "is not sealed to the recipients that the ledger's last rekeying names"
+        return [Mismatch(keyring.where, message) for keyring in wrong if not self._rightly(keyring)]
+
+    def _rightly(self, keyring: Keyring) -> bool:
+        # A run under way then may have published its keyring later.
+        standing = self._sealed_to
+        late = standing is None or parse_stamp(keyring.created) > standing.at - LONGEST_RUN
+        return standing is None or late or keyring.wraps.keys() in standing.allowed
+
+    def refresh(self) -> None:
+        """Take in what was appended since; what cannot be believed is left for the next look to tell."""
+        if self._seen.findings:
+            return
+        try:
+            chain, _ = read_chain(self._repository.store, self.chain, self._repository.keepers)
+        except UNSOUND:
+            return
+        if len(chain.links) > len(self.chain.links):
+            self.chain, self.explained = chain, explained(chain.entries(), self._store)
+            self._sealed_to = standing_recipients(chain.entries(), self._store) if self._store is not None else None
+
+
+def note_proven(book: Book, store: str, proven: Collection[SnapshotName]) -> list[SnapshotName]:
+    """Have a keeper's ledger say what was verified; returns the snapshots it did not call proven before.
+
+    Raises what `Book.append` does.
+    """
+    new: list[SnapshotName] = []
+
+    def decide(_: TenantStates) -> list[Event]:
+        new[:] = sorted(set(proven) - proven_on(book.chain.entries(), store))
+        return [Verified(store=store, snapshots=list(new))] if new else []
+
+    book.append(decide)
+    return new
+
+
+def _own_copy(repository: Repository, own: Store | None, findings: list[Mismatch]) -> Chain:
+    info = repository.info()
+    empty = Chain(info.region, info.repository)
+    if own is None:
+        return empty
+    try:
+        return read_chain(own, empty, repository.keepers)[0]
+    except UNSOUND as error:
+        findings.append(Mismatch(layout.LEDGER, f"in this machine's own copy cannot be believed: {error.message}"))
+        return empty
+
+
+def _of_store(repository: Repository, known: Chain, threads: int, findings: list[Mismatch]) -> Chain:
+    """The store's entries up to the first that is wrong."""
+    info = repository.info()
+    chain = Chain(info.region, info.repository)
+    numbers = _numbers(repository.store)
+    for seq, result in in_parallel(
+        lambda seq: repository.read(layout.entry_name(seq), "ledger"), sorted(numbers), threads
+    ):
+        place = len(chain.links) + 1
+        if seq != place:
+            message = "is missing, and other entries of the ledger are there"
+            findings.append(Mismatch(layout.entry_name(place), message))
+            return chain
+        try:
+            longer = chain.extended(result.result(), repository.keepers)
+        except UNSOUND as error:
+            findings.append(Mismatch(layout.entry_name(seq), error.message))
+            return chain
+        if seq <= len(known.links) and longer.links[-1] != known.links[seq - 1]:
+            message = "is not the entry that this machine's own copy of the ledger has"
+            findings.append(Mismatch(layout.entry_name(seq), message))
+            return chain
+        chain = longer
+    return chain
+
+
+def _numbers(store: Store) -> Collection[int]:
+    found = (_NUMBER.fullmatch(info.name) for info in store.list(layout.LEDGER))
+    return {int(match[1]) for match in found if match}

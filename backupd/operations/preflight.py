@@ -1,0 +1,164 @@
+"""Trying out what a configuration leads to: every database a backup would read, every store it would write.
+
+What `backupd tenancy` shows: how every table of a database is mapped, and what is missing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from typing import assert_never
+
+from backupd.errors import BackupdError, UnmappedError
+from backupd.model.findings import Finding, Severity
+from backupd.model.inventory import Inventory, Table
+from backupd.model.tenancy import Column, ForeignKeyPath, MappedTable, Route, Shared, Tenancy, TenancyMap, Tenant
+from backupd.operations.backup.region import find_members
+from backupd.planning.tenancy import AMBIGUOUS_CURE, map_tables, require_mapped, tenant_columns
+from backupd.postgres.connect import Source, connect, elsewhere
+from backupd.postgres.source.inventory import read_inventory
+from backupd.postgres.source.preflight import preflight
+from backupd.repository.repository import Repository
+
+UNMAPPED = "unmapped"
+"""The code of a finding about the tables' tenants, not the role or the server."""
+
+
+def look_at_source(source: Source, tenancy: Tenancy) -> tuple[Finding, ...]:
+    """Everything that stands in the way of a complete backup, of each database the label stands for; errors first."""
+    found: list[Finding] = []
+    try:
+        for member in find_members(source, tenancy):
+            place = source if member is None else elsewhere(source, member)
+            with connect(place) as connection:
+                inventory = read_inventory(connection, tenant_columns(tenancy))
+                found += preflight(connection, place, inventory)
+                found += _mapping_findings(tenancy, inventory)
+    except BackupdError as error:
+        found.append(_refusal(error))
+    # The databases of one server mostly want the same mended.
+    return tuple(sorted(dict.fromkeys(found), key=lambda finding: finding.severity is not Severity.ERROR))
+
+
+def _mapping_findings(tenancy: Tenancy, inventory: Inventory) -> tuple[Finding, ...]:
+    """What a backup would refuse about the tables' tenants."""
+    try:
+        require_mapped(map_tables(tenancy, inventory))
+    except UnmappedError as error:
+        return (Finding(Severity.ERROR, UNMAPPED, error.message, error.hint),)
+    return ()
+
+
+def look_at_store(repository: Repository) -> tuple[Finding, ...]:
+    """Whether the store answers, and holds a repository we believe."""
+    try:
+        if not repository.exists():
+            return (
+                Finding(
+                    Severity.WARNING, "no-repository", "there is no repository yet", "`backupd init REGION` makes it."
+                ),
+            )
+        repository.info()
+    except BackupdError as error:
+        return (_refusal(error),)
+    return ()
+
+
+def _refusal(error: BackupdError) -> Finding:
+    return Finding(Severity.ERROR, "unreachable" if error.retryable else "refused", error.message, error.hint)
+
+
+@dataclass(frozen=True, slots=True)
+class TenancyLine:
+    """One table; the tables of the same name in all tenants' schemas are one line, which names no tenant."""
+
+    table: str
+    route: str
+    """`shared`, `column …`, `path … > … > column`, `schema`, `database`, or why it is unmapped."""
+    data_class: str | None
+    """None when unmapped."""
+    policy: str | None
+    rows: int | None
+    """Estimate; None where PostgreSQL has none."""
+    tables: int = 1
+    """How many tables the line stands for."""
+    mapped: bool = True
+    proposals: tuple[tuple[str, ...], ...] = ()
+    """Foreign-key paths that would map it, by constraint names."""
+    hint: str = ""
+    """What to do about a table whose tenants may have several spellings."""
+
+
+@dataclass(frozen=True, slots=True)
+class TenancyReport:
+    database: str
+    """The configured label."""
+    lines: tuple[TenancyLine, ...]
+
+    @property
+    def complete(self) -> bool:
+        """Whether every table is mapped."""
+        return all(line.mapped for line in self.lines)
+
+
+def report_tenancy(label: str, source: Source, tenancy: Tenancy) -> TenancyReport:
+    """Look at the database and map its tables.
+
+    Raises SourceError, SourceGoneError, ConfigError.
+    """
+    with connect(source) as connection:
+        inventory = read_inventory(connection, tenant_columns(tenancy))
+    return TenancyReport(label, describe(inventory, map_tables(tenancy, inventory), tenancy))
+
+
+def describe(inventory: Inventory, mapping: TenancyMap, tenancy: Tenancy) -> tuple[TenancyLine, ...]:
+    """A line for every table, unmapped ones first."""
+    tables = inventory.by_name()
+    unmapped = [
+        TenancyLine(
+            table.table.dotted,
+            table.reason,
+            None,
+            None,
+            tables[table.table].rows,
+            mapped=False,
+            proposals=table.proposals,
+            hint=AMBIGUOUS_CURE if table.ambiguous else "",
+        )
+        for table in mapping.unmapped
+    ]
+    mapped = (_line(table, tables[table.table], tenancy) for table in mapping.tables)
+    return (*unmapped, *_merged(mapped))
+
+
+def _line(mapped: MappedTable, table: Table, tenancy: Tenancy) -> TenancyLine:
+    own_schema = isinstance(mapped.route, Tenant) and tenancy.schema_pattern is not None
+    name = f"({tenancy.schema_pattern}).{mapped.table.table}" if own_schema else mapped.table.dotted
+    return TenancyLine(name, _words(mapped.route, own_schema), mapped.data_class, mapped.policy.value, table.rows)
+
+
+def _words(route: Route, own_schema: bool) -> str:
+    match route:
+        case Shared():
+            return "shared"
+        case Column(column):
+            return f"column {column}"
+        case ForeignKeyPath(steps, column):
+            return "path " + " > ".join([*(step.key.name for step in steps), column])
+        case Tenant():
+            return "schema" if own_schema else "database"
+        case _:
+            assert_never(route)
+
+
+def _merged(lines: Iterable[TenancyLine]) -> list[TenancyLine]:
+    merged: dict[tuple[str, str, str | None], TenancyLine] = {}
+    for line in lines:
+        key = (line.table, line.route, line.data_class)
+        before = merged.get(key)
+        if before is None:
+            merged[key] = line
+        else:
+            rows = None if before.rows is None or line.rows is None else before.rows + line.rows
+            merged[key] = replace(before, rows=rows, tables=before.tables + 1)
+    return list(merged.values())

@@ -1,0 +1,196 @@
+"""Publish the report of a drill: witnessed by the ledger first, then put on every store.
+
+The ledger decides which report follows which, so two drills that end at once cannot name the same one before them.
+What a crash or a store out of reach left behind is finished by the next one: a body waits on this machine until a
+store has it, and signing it again gives the same bytes.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from backupd.errors import (
+    BackupdError,
+    DamageError,
+    ObjectExistsError,
+    ObjectMissingError,
+    RefusedError,
+    StoreGoneError,
+)
+from backupd.model.ids import DrillId, ObjectHash, ObjectName
+from backupd.model.ledger import Drilled, Event
+from backupd.model.report import KIND, PreviousReport, Report, decode_report, encode_report
+from backupd.planning.drill_reports import drilled, own_faults
+from backupd.repository import layout
+from backupd.repository.reports import fetch_report, reports_on
+from backupd.store.base import put_document
+
+if TYPE_CHECKING:
+    from backupd.operations.ledger import Book
+    from backupd.repository.repository import Repository
+    from backupd.seal.documents import Signer
+    from backupd.store.base import Store
+
+
+@dataclass(frozen=True, slots=True)
+class ReportDesk:
+    """What publishing needs."""
+
+    book: Book
+    stores: Mapping[str, Repository]
+    """By configured name."""
+    signer: Signer
+    """Of the ledger, too: a key the region's keepers are known by."""
+    waiting: Store
+    """A folder of this machine, for reports no store has yet."""
+
+
+@dataclass(frozen=True, slots=True)
+class Published:
+    """A report that is in the ledger and on a store."""
+
+    report: Report
+    sha256: ObjectHash
+    document: bytes
+    stores: tuple[str, ...]
+    """Those that have it. Others get it with the next report."""
+
+
+def publish_report(desk: ReportDesk, report: Report) -> Published:
+    """Sign a report as the newest of its region; `previous` and `performer` are filled in here.
+
+    It waits on this machine from the first moment on, and `publish_waiting` finishes what could not be. Raises
+    BackupdError when the report contradicts itself, StoreGoneError when no store can be reached, and what
+    `Book.append` raises.
+    """
+    chain = desk.book.chain
+    if (report.repository, report.region) != (chain.repository, chain.region):
+        raise BackupdError(f"the report of drill {report.drill} is of another repository")
+    for fault in own_faults(report):
+        raise BackupdError(f"the report of drill {report.drill} contradicts itself: {fault}")
+    body = encode_report(report)
+    put_document(desk.waiting, _waiting(report.drill), body)
+    for one in publish_waiting(desk):
+        if one.report.drill == report.drill:
+            return one
+    raise RefusedError(f"the report of drill {report.drill} is dated ahead", hint="Set the clock, and drill again.")
+
+
+def publish_waiting(desk: ReportDesk) -> list[Published]:
+    """Publish what waits, oldest first, and give every store the reports it lacks. Raises as `publish_report`.
+
+    A report that is dated ahead, because this machine's clock was then, is dropped with a warning.
+    """
+    desk.book.sync()
+    waiting = [decode_report(desk.waiting.get(name), name) for name in _names(desk.waiting)]
+    done = [_published(desk, report) for report in waiting if not _dropped(desk, report)]
+    _level(desk)
+    return done
+
+
+def _dropped(desk: ReportDesk, report: Report) -> bool:
+    # What the ledger tells of must be published, whatever its date.
+    if not desk.book.is_ahead(report.finished) or _is_told(desk, report):
+        return False
+    desk.book.require_clock()
+    desk.waiting.remove(_waiting(report.drill))
+    desk.book.warn(
+        f"the report of drill {report.drill} is dated ahead of the clock, and was dropped",
+        "This machine's clock was wrong when it drilled; what it measured cannot be believed. Drill again.",
+    )
+    return True
+
+
+def _is_told(desk: ReportDesk, report: Report) -> bool:
+    return any(event.drill == report.drill for event in drilled(desk.book.chain.entries()))
+
+
+def _names(waiting: Store) -> list[ObjectName]:
+    return sorted(info.name for info in waiting.list(ObjectName("")) if info.name.endswith(".json"))
+
+
+def _waiting(drill: DrillId) -> ObjectName:
+    return ObjectName(f"{drill}.json")
+
+
+def _published(desk: ReportDesk, report: Report) -> Published:
+    if not _is_told(desk, report):
+        desk.book.append(lambda _: [_event(*_signed(desk, report, drilled(desk.book.chain.entries())))])
+    told = drilled(desk.book.chain.entries())
+    place = next(place for place, event in enumerate(told) if event.drill == report.drill)
+    signed, document = _signed(desk, report, told[:place])
+    sha256 = ObjectHash(hashlib.sha256(document).hexdigest())
+    if told[place].report != sha256:
+        # It can never be published; left waiting, it would stand in the way of every report behind it.
+        desk.waiting.remove(_waiting(report.drill))
+        raise DamageError(
+            f"the ledger tells of another report of drill {report.drill}",
+            hint="Another key signed it, or two drills have one id. Look at both; the ledger's is the one that counts.",
+        )
+    reached = tuple(_put(desk, report.drill, document))
+    if not reached:
+        raise next(
+            iter(desk.book.unreached.values()), DamageError(f"another report of drill {report.drill} lies there")
+        )
+    desk.waiting.remove(_waiting(report.drill))
+    return Published(signed, sha256, document, reached)
+
+
+def _signed(desk: ReportDesk, report: Report, before: list[Drilled]) -> tuple[Report, bytes]:
+    previous = PreviousReport(before[-1].drill, ObjectHash(before[-1].report)) if before else None
+    signed = msgspec.structs.replace(report, previous=previous, performer=desk.signer.public)
+    return signed, desk.signer.sign(encode_report(signed), KIND)
+
+
+def _event(report: Report, document: bytes) -> Event:
+    return Drilled(
+        drill=report.drill,
+        report=hashlib.sha256(document).hexdigest(),
+        verdict=report.verdict,
+        snapshot=report.selection.snapshot if report.selection else None,
+    )
+
+
+def _put(desk: ReportDesk, drill: DrillId, document: bytes) -> Iterator[str]:
+    for name, repository in desk.stores.items():
+        if name in desk.book.unreached:
+            continue
+        try:
+            repository.put_document(layout.report_name(drill), document)
+            yield name
+        except ObjectExistsError:
+            continue  # verify tells of it: whatever lies there is not what the ledger tells of
+        except StoreGoneError as error:
+            desk.book.unreached[name] = error
+
+
+def _level(desk: ReportDesk) -> None:
+    """Give each store what it lacks and another one has, if it is what the ledger tells of."""
+    there: dict[str, set[DrillId]] = {}
+    for name in desk.stores.keys() - desk.book.unreached.keys():
+        try:
+            there[name] = reports_on(desk.stores[name].store)
+        except StoreGoneError as error:
+            desk.book.unreached[name] = error
+    for event in drilled(desk.book.chain.entries()):
+        having = sorted(name for name, drills in there.items() if event.drill in drills)
+        if 0 < len(having) < len(there):
+            document = _believed(desk, event, having)
+            if document:
+                list(_put(desk, event.drill, document))
+
+
+def _believed(desk: ReportDesk, event: Drilled, stores: list[str]) -> bytes:
+    for name in stores:
+        try:
+            document = fetch_report(desk.stores[name].store, event.drill)
+        except ObjectMissingError:
+            continue
+        if hashlib.sha256(document).hexdigest() == event.report:
+            return document
+    return b""

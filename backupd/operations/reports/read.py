@@ -1,0 +1,263 @@
+"""A region's reports from its stores, or from a folder when neither the region nor its stores are configured.
+
+A region's drills as a population, for people, programs and pages.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING, Literal
+
+from backupd.errors import UNSOUND, BackupdError, StoreGoneError, UsageError
+from backupd.model.ids import DrillId
+from backupd.model.report import Report
+from backupd.model.text import parse_stamp
+from backupd.planning.drill_reports import (
+    ChainFault,
+    Filed,
+    Occasion,
+    Period,
+    Timetable,
+    chain_faults,
+    drilled,
+    in_order,
+    ledger_faults,
+    own_faults,
+    population,
+)
+from backupd.repository import layout
+from backupd.repository.ledger import Chain, read_chain
+from backupd.repository.reports import Shelf, read_shelf
+from backupd.repository.repository import Repository
+from backupd.store.directory import DirectoryStore
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from backupd.model.documents import RepositoryInfo
+    from backupd.model.ledger import Drilled
+    from backupd.operations.ledger import Book
+
+BEGINNING = "what came before the first report here"
+LEDGER = "the ledger, so nothing tells whether there are newer reports"
+KEYS = "whose keys signed them: nobody was named as trusted"
+
+
+@dataclass(frozen=True, slots=True)
+class StoreFault:
+    """Something that is wrong with a report in one place."""
+
+    place: str
+    """The store, or the folder."""
+    drill: str
+    message: str
+
+    @property
+    def sentence(self) -> str:
+        subject = f"report {self.drill} " if self.drill else ""
+        return f"{self.place}: {subject}{self.message}"
+
+
+@dataclass(frozen=True, slots=True)
+class Gathered:
+    """All that is known of a region's reports."""
+
+    region: str
+    filed: tuple[Filed, ...] = ()
+    """In the order of the chain."""
+    documents: Mapping[DrillId, bytes] = field(default_factory=dict)
+    faults: tuple[StoreFault, ...] = ()
+    unreached: Mapping[str, BackupdError] = field(default_factory=dict)
+    not_checked: tuple[str, ...] = ()
+    begins: datetime | None = None
+    """When the repository was made, where that can be known."""
+
+    def newest(self) -> Filed | None:
+        return self.filed[-1] if self.filed else None
+
+    def until(self, drill: DrillId) -> list[Filed]:
+        """The chain up to a report.
+
+        Raises UsageError when there is none of this drill.
+        """
+        for place, one in enumerate(self.filed):
+            if one.drill == drill:
+                return list(self.filed[: place + 1])
+        raise UsageError(f"region '{self.region}' has no report of drill '{drill}'", hint="`backupd report list`.")
+
+
+def gather(book: Book, stores: Mapping[str, Repository]) -> Gathered:
+    """The reports of a region on all its stores, held against its ledger, which was read.
+
+    A store that cannot be reached is told of. Raises its error when none can.
+    """
+    told = drilled(book.chain.entries())
+    shelves: dict[str, Shelf] = {}
+    unreached: dict[str, BackupdError] = dict(book.unreached)
+    begins: list[datetime] = []
+    for name, repository in stores.items():
+        if name in unreached:
+            continue
+        try:
+            shelves[name] = read_shelf(repository.store, repository.keepers)
+            begins.append(parse_stamp(repository.info().created))
+        except StoreGoneError as error:
+            unreached[name] = error
+    if not shelves and unreached:
+        raise next(iter(unreached.values()))
+    faults = [fault for name, shelf in shelves.items() for fault in _faults(name, shelf, told, whole=True)]
+    best = [(one, shelf.documents[one.drill]) for shelf in shelves.values() for one in _best(shelf, told)]
+    filed = {one.drill: one for one, _ in best}
+    return Gathered(
+        region=book.chain.region,
+        filed=tuple(in_order(filed.values())),
+        documents={one.drill: document for one, document in best},
+        faults=tuple(faults),
+        unreached=unreached,
+        begins=min(begins, default=None),
+    )
+
+
+def gather_folder(folder: Path, trusted: Collection[str] | None) -> list[Gathered]:
+    """The reports in a copy of a region's folder, in an export, or in a folder that holds some of these.
+
+    Without `trusted` keepers, what each report says of its own performer is believed, and that is told. A ledger
+    beside the reports is used when it can be believed. Raises UsageError when there is no report.
+    """
+    roots = [folder, *sorted(child for child in folder.iterdir() if child.is_dir())] if folder.is_dir() else []
+    marks = (layout.REPORTS, layout.REPOSITORY)
+    found = [_of_folder(root, trusted) for root in roots if any((root / mark).exists() for mark in marks)]
+    if not found:
+        raise UsageError(
+            f"'{folder}' holds no reports", hint="Name a copy of a region's folder on a store, or what `export` wrote."
+        )
+    return found
+
+
+def _of_folder(root: Path, trusted: Collection[str] | None) -> Gathered:
+    store, place = DirectoryStore(root), str(root)
+    shelf, info = read_shelf(store, trusted), _info(store, trusted)
+    told: list[Drilled] | None = None
+    faults: list[StoreFault] = []
+    first = shelf.filed[0].report if shelf.filed else info
+    try:
+        if first is not None and trusted is not None and any(True for _ in store.list(layout.LEDGER)):
+            chain, _ = read_chain(store, Chain(first.region, first.repository), trusted)
+            told = drilled(chain.entries())
+    except UNSOUND as error:
+        faults.append(StoreFault(place, "", error.message))
+    whole = store.stat(layout.REPOSITORY) is not None
+    left = [*_left(told, trusted), *([] if whole else _beside(shelf, told))]
+    return Gathered(
+        region=first.region if first is not None else root.name,
+        filed=shelf.filed,
+        documents=shelf.documents,
+        faults=(*faults, *_faults(place, shelf, told, whole=whole)),
+        not_checked=tuple(left),
+        begins=parse_stamp(info.created) if info is not None else None,
+    )
+
+
+def _info(store: DirectoryStore, trusted: Collection[str] | None) -> RepositoryInfo | None:
+    """Who signed it is not asked here: reports and ledger are a keeper's, and say the same or are told."""
+    try:
+        return Repository(store, None, trusted).info()
+    except UNSOUND:
+        return None
+
+
+def _left(told: list[Drilled] | None, trusted: Collection[str] | None) -> Iterator[str]:
+    if told is None:
+        yield LEDGER
+    if trusted is None:
+        yield KEYS
+
+
+def _beside(shelf: Shelf, told: list[Drilled] | None) -> Iterator[str]:
+    """Of a part of a chain: what there is besides."""
+    if told is None:
+        if shelf.filed and shelf.filed[0].report.previous is not None:
+            yield BEGINNING
+        return
+    here = [place for place, event in enumerate(told) if event.drill in shelf.documents]
+    before, after = (here[0], len(told) - here[-1] - 1) if here else (len(told), 0)
+    if before or after:
+        yield f"{before} reports before those here and {after} behind them, which the ledger tells of"
+
+
+def _best(shelf: Shelf, told: Collection[Drilled]) -> Iterator[Filed]:
+    """Where stores disagree about a report, the one the ledger tells of."""
+    known = {event.drill: event.report for event in told}
+    for one in shelf.filed:
+        if known.get(one.drill, one.sha256) == one.sha256:
+            yield one
+
+
+def _faults(place: str, shelf: Shelf, told: list[Drilled] | None, *, whole: bool) -> Iterator[StoreFault]:
+    unreadable = {fault.drill for fault in shelf.faults}
+    yield from _told(place, shelf.faults)
+    beside = [*chain_faults(shelf.filed, whole=whole)]
+    if told is not None:
+        beside += ledger_faults(shelf.filed, told, whole=whole)
+    # A report that cannot be believed was told already; that it is missing between others says nothing new.
+    yield from _told(place, dict.fromkeys(fault for fault in beside if fault.drill not in unreadable))
+    for one in shelf.filed:
+        yield from (StoreFault(place, one.drill, f"contradicts itself: {fault}") for fault in own_faults(one.report))
+
+
+def _told(place: str, faults: Collection[ChainFault]) -> Iterator[StoreFault]:
+    return (StoreFault(place, fault.drill, fault.message) for fault in faults)
+
+
+Standing = Literal["pass", "fail", "error", "missed", "none", "damaged"]
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """One region's reports, and when drills are due there."""
+
+    gathered: Gathered
+    timetable: Timetable
+
+    @property
+    def every(self) -> timedelta | None:
+        """The longest time between two drills, as configured, else as the newest report says."""
+        said = self.gathered.filed[-1].report.objectives.drill_every if self.gathered.filed else None
+        return self.timetable.every or (timedelta(seconds=said) if said else None)
+
+
+def occasions(part: Part, period: Period, now: datetime) -> list[Occasion]:
+    """Every drill of the period, missed ones too, oldest first."""
+    return population(part.gathered.filed, part.timetable, period, now)
+
+
+def counts(found: Sequence[Occasion]) -> dict[str, int]:
+    """How many of each outcome; every outcome is there."""
+    counted = Counter(one.outcome for one in found)
+    return {outcome: counted[outcome] for outcome in ("pass", "fail", "error", "missed")}
+
+
+def standing(part: Part, now: datetime) -> Standing:
+    """How the region stands now: whether its chain is sound, then how the newest drill ended, missed or not.
+
+    That one tenant was proven says nothing of the others; that one was not is told as any failure.
+    """
+    if part.gathered.faults:
+        return "damaged"
+    ever = Period(datetime.min.replace(tzinfo=now.tzinfo), now)
+    every = occasions(part, ever, now)
+    found = [one for one in every if one.outcome != "pass" or (one.filed and _proves(one.filed.report))]
+    return found[-1].outcome if found else "none"
+
+
+def _proves(report: Report) -> bool:
+    return report.verdict == "pass" and report.whole
+
+
+def newest_proof(part: Part, before: datetime) -> datetime | None:
+    """When the newest drill began that passed, of those that began before an instant."""
+    passed = (parse_stamp(one.report.started) for one in part.gathered.filed if _proves(one.report))
+    return max((at for at in passed if at < before), default=None)

@@ -1,1 +1,0 @@
-"""A new database, built and filled."""

@@ -1,0 +1,247 @@
+"""The new database built from a snapshot's contents: steps 3 to 7 of a restore.
+
+Rows on their way: several threads, each reading bundle after bundle, feed all tables or files at once.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor, wait
+from functools import partial
+from itertools import groupby
+from operator import itemgetter
+from typing import TYPE_CHECKING, Protocol, TypeAlias
+
+from backupd.errors import BrokenKeysError, RefusedError
+from backupd.operations.restore.types import Built
+from backupd.postgres.schema.statements import temporary_name
+from backupd.postgres.target import database, finish, session
+from backupd.postgres.target.foreign_keys import make_keys
+from backupd.postgres.target.load import Loader
+from backupd.postgres.target.pg_restore import fitting_programs, pg_restore_for, restore_large_objects, restore_section
+from backupd.trace import Progress, Warned
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+    from contextlib import AbstractContextManager
+
+    from backupd.operations.phases import Phases
+    from backupd.operations.restore.contents import SnapshotContents
+    from backupd.operations.restore.types import RestoreEnvironment, RestoreRequest, Snapshot
+    from backupd.planning.restore import Bundle, Piece, RestorePlan
+    from backupd.postgres.client_programs import Client, Programs
+    from backupd.postgres.connect import Connection
+    from backupd.postgres.target.foreign_keys import BrokenKey
+    from backupd.trace import Trace
+
+_NAMED = 20
+"""Foreign keys told by name; beyond, their number."""
+
+
+class Building:
+    """One new database under way."""
+
+    def __init__(self, request: RestoreRequest, world: RestoreEnvironment, phases: Phases, snapshot: Snapshot) -> None:
+        self._request = request
+        self._world = world
+        self._phases = phases
+        self._contents = snapshot.contents
+        self._plan = snapshot.plan
+        self._schema = snapshot.schema
+        self._exact = snapshot.exact
+        self._temporary = temporary_name(world.random(4).hex())
+
+    def run(self) -> Built:
+        """Build the database.
+
+        Raises BrokenKeysError when foreign keys cannot hold and none may be broken, RefusedError, SourceError,
+        DamageError or the store's errors; then nothing of the database is left, or a warning names it.
+        """
+        with session.connect(self._request.target, session.MAINTENANCE) as connection:
+            programs = self._look(connection)
+            roles = self._make_roles(connection)
+            database.create(connection, self._schema.database, self._temporary)
+        try:
+            broken = self._fill(programs)
+            with (
+                self._phases.phase("publishing"),
+                session.connect(self._request.target, session.MAINTENANCE) as connection,
+            ):
+                database.publish(connection, self._schema.database, self._temporary, self._request.name)
+        except BaseException:
+            self._drop()
+            raise
+        return Built(roles, broken)
+
+    def _look(self, connection: Connection) -> Programs:
+        database.check_name(connection, self._request.name)
+        for name in database.leftovers(connection):
+            self._world.trace.emit(
+                Warned(
+                    f"an interrupted restore has left the database '{name}'",
+                    hint=f'If nobody looks into it, drop it: DROP DATABASE "{name}";',
+                )
+            )
+        return fitting_programs(self._request.target, connection)
+
+    def _make_roles(self, connection: Connection) -> int:
+        made = 0
+        if self._request.roles:
+            with self._phases.phase("roles"):
+                scripts = [file.decode(errors="surrogateescape") for file in self._contents.file(self._plan, "globals")]
+                made = finish.create_roles(connection, scripts)
+        missing = database.missing_roles(connection, self._schema.owners)
+        if missing:
+            raise RefusedError(
+                f"{missing} of the roles that own something in the snapshot do not exist on the target",
+                hint="Have the restore make the roles too, or create them first.",
+            )
+        return made
+
+    def _fill(self, programs: Programs) -> tuple[BrokenKey, ...]:
+        request, plan = self._request, self._plan
+        with pg_restore_for(request.target, self._temporary, programs) as client:
+            with self._phases.phase("schema"):
+                restore_section(client, self._schema, "pre-data")
+                for archive in self._contents.streamed(plan, "large-objects"):
+                    restore_large_objects(client, archive)
+            with self._phases.phase(LOADING, plan.bytes):
+                self._load()
+            # Connected before the database's own login triggers exist.
+            with session.connect(request.target, self._temporary) as connection:
+                finish.set_sequences(connection, plan.sequences)
+                with self._phases.phase("indexing"):
+                    broken = self._finish_schema(client, connection)
+                self._finish(connection)
+        return broken
+
+    def _finish_schema(self, client: Client, connection: Connection) -> tuple[BrokenKey, ...]:
+        """Indexes, constraints and triggers; the foreign keys that cannot hold."""
+        request, schema = self._request, self._schema
+        restore = partial(restore_section, client, schema, "post-data", "--jobs", str(request.jobs))
+        if self._exact and not request.without_broken_keys:
+            restore()
+            return ()
+        restore(only=schema.others)
+        try:
+            restore(only=[*(entry.dump_id for entry in schema.keys), *schema.event_triggers])
+        except BrokenKeysError:
+            broken = make_keys(connection, schema.keys)
+            if broken and not request.without_broken_keys:
+                raise broken_keys(broken) from None
+            restore(only=schema.event_triggers)
+            return tuple(broken)
+        return ()
+
+    def _load(self) -> None:
+        loader = Loader(self._request.target, self._temporary, self._plan.tables, self._plan.facts.settings)
+        try:
+            Filling(self._contents, lambda piece: loader.piece(piece.table), self._world.trace).run(
+                self._plan, self._request.readers
+            )
+        finally:
+            loader.close()
+
+    def _finish(self, connection: Connection) -> None:
+        finish.quiet_triggers(connection)
+        if self._plan.refresh:
+            with self._phases.phase("refreshing"):
+                finish.refresh(connection, self._plan.refresh)
+        if self._request.analyze:
+            with self._phases.phase("analyzing"):
+                finish.analyze(connection)
+
+    def _drop(self) -> None:
+        if not database.drop(self._request.target, self._temporary):
+            self._world.trace.emit(
+                Warned(
+                    f"the unfinished database '{self._temporary}' could not be dropped",
+                    hint=f'Once the server can be reached, drop it: DROP DATABASE "{self._temporary}";',
+                )
+            )
+
+
+def broken_keys(broken: Sequence[BrokenKey]) -> BrokenKeysError:
+    """The error that names foreign keys which cannot hold."""
+    found = Counter(f"{key.table}.{key.constraint}" for key in broken)
+    named = [name if times == 1 else f"{name} ({times} schemas)" for name, times in sorted(found.items())]
+    more = [f"and {len(named) - _NAMED} more"] if len(named) > _NAMED else []
+    return BrokenKeysError(
+        f"{len(broken)} foreign keys cannot hold, because rows they refer to are left out: "
+        + ", ".join([*named[:_NAMED], *more]),
+        hint="What was purged, has expired or was not asked for is left out. With --without-broken-keys these keys "
+        "hold for new rows only, and the rows that refer to nothing stay as they were (`backupd manual restore`).",
+    )
+
+
+LOADING = "loading"
+
+
+class TableWriter(Protocol):
+    def write(self, data: memoryview, /) -> None: ...
+
+
+Opened: TypeAlias = "Callable[[Piece], AbstractContextManager[TableWriter]]"
+
+_TELL_EVERY = 4 << 20
+"""Bytes between two events of progress."""
+
+
+class Filling:
+    """One restore's rows on their way."""
+
+    def __init__(self, contents: SnapshotContents, opened: Opened, trace: Trace) -> None:
+        """`opened` takes the rows of a piece; it is complete when its block ends well."""
+        self._contents = contents
+        self._opened = opened
+        self._trace = trace
+        self._lock = threading.Lock()
+        self._stopped = threading.Event()
+        self._bytes = 0
+        self._told = 0
+
+    def run(self, plan: RestorePlan, threads: int) -> None:
+        """Fill every table of the plan.
+
+        Raises the first error of any thread, once all have stopped.
+        """
+        with ThreadPoolExecutor(threads, "filling") as pool:
+            for bundles in plan.passes:
+                shared = iter(bundles)
+                running = [pool.submit(self._feed, shared) for _ in range(threads)]
+                try:
+                    wait(running)
+                except BaseException:
+                    self._stopped.set()
+                    raise
+                for future in running:
+                    future.result()
+
+    def _feed(self, shared: Iterator[Bundle]) -> None:
+        try:
+            for piece, group in groupby(self._contents.rows(self._wanted(shared)), key=itemgetter(0)):
+                with self._opened(piece) as writer:
+                    for _, rows in group:
+                        writer.write(rows)
+                        self._tell(len(rows))
+        except BaseException:
+            self._stopped.set()
+            raise
+
+    def _wanted(self, shared: Iterator[Bundle]) -> Iterator[Piece]:
+        """Bundle after bundle, as this thread gets to them, until another thread fails."""
+        while not self._stopped.is_set():
+            with self._lock:
+                bundle = next(shared, None)
+            if bundle is None:
+                return
+            yield from bundle
+
+    def _tell(self, size: int) -> None:
+        with self._lock:
+            self._bytes += size
+            if self._bytes - self._told < _TELL_EVERY:
+                return
+            self._told = self._bytes
+        self._trace.emit(Progress(LOADING, bytes_in=self._told))

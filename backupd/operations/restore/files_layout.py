@@ -1,0 +1,183 @@
+"""Names and lines of what is written. Pure; `scripts/recover` has its own, so that it can stand alone.
+
+README.txt: what was written, and the commands that load it.
+"""
+
+from __future__ import annotations
+
+import re
+import shlex
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, NamedTuple
+
+from backupd.postgres.connect import identifier, qualified
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from pathlib import Path
+
+    from backupd.model.ids import SnapshotName
+    from backupd.model.manifest import SequenceValue
+    from backupd.model.tenancy import SegmentName
+    from backupd.planning.restore import Piece, RestorePlan, TablePlan
+
+BEGINNING = "\\set ON_ERROR_STOP on\n\\encoding UTF8\n"
+_SETTINGS = ("search_path = ''", "row_security = off", "statement_timeout = 0", "lock_timeout = 0")
+_LONGEST = 60
+
+
+class TableFile(NamedTuple):
+    """The rows of a table in one segment."""
+
+    path: str
+    """In the snapshot's folder."""
+    table: TablePlan
+    rows: int
+    inline: bool
+    """A script with the rows in it: psql's \\copy takes no names that cannot be printed."""
+
+    @property
+    def target(self) -> str:
+        """What COPY calls the table; one without columns takes no list at all."""
+        columns = ", ".join(map(identifier, self.table.columns))
+        return qualified(self.table.schema, self.table.name) + (f" ({columns})" if columns else "")
+
+
+def safe(name: str) -> str:
+    """A name that any file system takes."""
+    return re.sub(r"[^A-Za-z0-9._-]+", "_", name).strip(".")[:_LONGEST] or "_"
+
+
+def tenant_folders(segments: Iterable[SegmentName]) -> dict[str, str]:
+    """The folder of each tenant."""
+    tenants = sorted({segment.tenant for segment in segments if segment.tenant is not None})
+    return {tenant: f"tenant-{number}-{safe(tenant)}" for number, tenant in enumerate(tenants, 1)}
+
+
+def table_files(
+    plan: RestorePlan, segments: Sequence[SegmentName], folders: Mapping[str, str]
+) -> dict[Piece, TableFile]:
+    """Where each piece goes; `segments` are those of the plan's parts."""
+    pieces = sorted(
+        (piece for bundles in plan.passes for bundle in bundles for piece in bundle),
+        key=lambda piece: (segments[piece.part].tenant or "", segments[piece.part].data_class, piece.table),
+    )
+    taken: set[str] = set()
+    found: dict[Piece, TableFile] = {}
+    for piece in pieces:
+        segment, table = segments[piece.part], plan.tables[piece.table]
+        owner = "shared" if segment.tenant is None else folders[segment.tenant]
+        inline = not f"{table.schema}{table.name}{''.join(table.columns)}".isprintable()
+        stem = f"{owner}/{safe(segment.data_class)}/{safe(table.schema)}.{safe(table.name)}"
+        path = _unused(stem, ".sql" if inline else ".copy", taken)
+        found[piece] = TableFile(path, table, sum(rows for rows, _, _ in piece.unpacked()[0]), inline)
+    return found
+
+
+def load_lines(plan: RestorePlan, files: Iterable[TableFile]) -> Iterator[str]:
+    """The script that fills every table and sets every sequence, in one transaction."""
+    yield f"{BEGINNING}BEGIN;\n"
+    for name, value in (plan.facts.settings or {}).items():
+        yield f"SET {identifier(name)} = {literal(value)};\n"
+    for setting in _SETTINGS:
+        yield f"SET {setting};\n"
+    for file in files:
+        yield f"\\ir '{file.path}'\n" if file.inline else f"\\copy {file.target} from '{file.path}'\n"
+    yield from map(_set_sequence, plan.sequences)
+    yield "COMMIT;\n"
+
+
+def refresh_lines(plan: RestorePlan) -> Iterator[str]:
+    """The script that fills materialized views; each is filled as its owner, under row security."""
+    if plan.refresh:
+        yield f"{BEGINNING}SET row_security = on;\n"
+    for schema, name in plan.refresh:
+        yield f"REFRESH MATERIALIZED VIEW {qualified(schema, name)};\n"
+
+
+def literal(value: str) -> str:
+    return "'" + value.replace("'", "''") + "'"
+
+
+def _set_sequence(value: SequenceValue) -> str:
+    schema, name, last, called = value
+    return f"SELECT pg_catalog.setval({literal(qualified(schema, name))}, {last}, {str(called).lower()});\n"
+
+
+def _unused(stem: str, suffix: str, taken: set[str]) -> str:
+    """A path nothing has, not even one that differs by case only."""
+    path, number = stem + suffix, 1
+    while path.lower() in taken:
+        number += 1
+        path = f"{stem}~{number}{suffix}"
+    taken.add(path.lower())
+    return path
+
+
+_GUIDE = """Snapshot {snapshot}: {rows} rows.
+{warning}
+To load them, run the following in this folder, as a superuser of a PostgreSQL server of the same or a newer major
+version, with the client programs of that version; PGHOST, PGPORT and PGUSER say where. To give it another name than it
+had, change the two lines that begin with DATABASE.
+
+  cd {folder}
+  DATABASE={name}
+  DATABASE_INFO={info}
+  export PGOPTIONS="-c default_transaction_read_only=off"
+  {steps}
+
+tenants.json says which folder is which tenant; `shared` are the rows of nobody in particular. Each .copy file is one
+table's rows in COPY's text format, UTF-8. facts.json says what the server was, MANIFEST.json each file's size and
+SHA-256. Keep this folder safe: nothing in it is encrypted.
+"""
+_LEFT_OUT = """
+Rows are left out: they were purged, have expired, or were not asked for. Keys in foreign-keys.sql that refer to such
+rows cannot be made: add NOT VALID at their end, and they hold for new rows.
+"""
+_QUIET = 'PGOPTIONS="$PGOPTIONS -c session_replication_role=replica"'  # event triggers stay out of it
+_STOPPING = "psql -X -q -o /dev/null -v ON_ERROR_STOP=1"
+_IN_DATABASE = ("schema-before.sql", "large-objects.sql", "load.sql", "schema-after.sql", "foreign-keys.sql")
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    """What was written, and where to."""
+
+    snapshot: SnapshotName
+    folder: Path
+    rows: int
+    exact: bool
+    """Whether all of the snapshot is there."""
+    name: object
+    """What the facts say that the database was called."""
+    roles: int
+    """Scripts that were joined in globals.sql."""
+    files: frozenset[str]
+    """At the top of the folder."""
+
+
+def guide(written: Written) -> str:
+    name = written.name if isinstance(written.name, str) and written.name.isprintable() else "restored"
+    return _GUIDE.format(
+        snapshot=written.snapshot,
+        rows=written.rows,
+        warning="" if written.exact else _LEFT_OUT,
+        folder=shlex.quote(str(written.folder)),
+        name=shlex.quote(name),
+        info=shlex.quote("dbname='" + name.replace("\\", "\\\\").replace("'", "\\'") + "'"),
+        steps="\n  ".join(_steps(written.files, written.roles)),
+    )
+
+
+def _steps(files: frozenset[str], roles: int) -> Sequence[str]:
+    steps = []
+    if roles:
+        steps.append(
+            "# Roles; those that exist are reported and stay as they are. Segments' roles refer to each other's:"
+        )
+        steps += ["psql -X -q -d postgres -f globals.sql"] * min(roles, 2)
+    steps.append(f'{_STOPPING} -v DATABASE="$DATABASE" -d postgres -f database.sql')
+    steps += [f'{_STOPPING} -d "$DATABASE_INFO" -f {name}' for name in _IN_DATABASE if name in files]
+    if "refresh.sql" in files:
+        steps.append(f'{_QUIET} {_STOPPING} -d "$DATABASE_INFO" -f refresh.sql')
+    return [*steps, f'{_QUIET} psql -X -q -d "$DATABASE_INFO" -c "ANALYZE"']

@@ -1,6 +1,0 @@
-"""Restore one tenant in place, into the running database: `run` tells the story; values in, a report out."""
-
-from backupd.operations.restore.inplace.run import restore_in_place
-from backupd.operations.restore.inplace.values import InPlaceReport, InPlaceRequest
-
-__all__ = ["InPlaceReport", "InPlaceRequest", "restore_in_place"]

@@ -1,1 +1,0 @@
-"""A restore on paper: what it would do, and how long that should take."""

@@ -1,0 +1,130 @@
+"""What a restore would do, without doing it: what is fetched, what is written, and how long it should take.
+
+How fast restores on this machine were, kept for the next one's expected time.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from backupd.model.text import UnreadableError, from_json
+from backupd.operations.phases import Phases
+from backupd.operations.restore.choose import choose, read_history
+from backupd.operations.restore.contents import SnapshotContents
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from backupd.model.ids import SnapshotName
+    from backupd.operations.ledger.history import LedgerHistory
+    from backupd.operations.restore.types import RestoreEnvironment, RestoreReport, RestoreRequest
+    from backupd.repository.repository import Repository
+
+
+@dataclass(frozen=True, slots=True)
+class Preview:
+    """A restore on paper."""
+
+    snapshot: SnapshotName
+    exported: str
+    label: str
+    segments: int
+    purged: int
+    aged: int
+    unselected: int
+    tables: int
+    rows: int
+    bytes: int
+    """Of COPY text to be written."""
+    objects: int
+    """To be read from the store."""
+    fetched: int
+    """Their bytes: what is read is at most that, small selections of large objects need less."""
+    ledger: int
+    """The entry of the ledger that was read and obeyed."""
+    expected: float | None
+    """Seconds, by what restores on this machine took before; None: none was measured here."""
+
+
+def preview(
+    request: RestoreRequest,
+    repository: Repository,
+    world: RestoreEnvironment,
+    rates: Rates | None,
+    history: LedgerHistory | None = None,
+) -> Preview:
+    """Read the ledger, the record and the manifests; raises what `restore` raises before it touches the target.
+
+    `history` is the ledger, where it was read already.
+    """
+    phases = Phases(world.clock, world.trace)
+    with phases.phase("planning"):
+        history = history or read_history(repository, world)
+        choice = choose(request, repository, world, history)
+    with SnapshotContents(repository, choice.record, choice.keys, request.readers) as contents:
+        with phases.phase("planning"):
+            plan = contents.plan(request.selection, exact=choice.exact)
+        needed = contents.needed()
+    return Preview(
+        snapshot=choice.snapshot,
+        exported=choice.record.exported,
+        label=request.label,
+        segments=len(choice.record.parts),
+        purged=choice.purged,
+        aged=choice.aged,
+        unselected=choice.unselected,
+        tables=len(plan.tables),
+        rows=plan.rows,
+        bytes=plan.bytes,
+        objects=len(needed),
+        fetched=sum(needed.values()),
+        ledger=len(history.chain.links),
+        expected=None if rates is None else phases.seconds() + rates.expected(plan.bytes),
+    )
+
+
+_LEAST = 1 << 20
+"""Bytes of rows below which a restore says nothing of rates."""
+
+
+class Rates(msgspec.Struct, frozen=True):
+    """Of the last restore that was large enough to tell."""
+
+    seconds_per_byte: float
+    """Of COPY text: loading, indexing and all else that grows with the rows."""
+    fixed: float
+    """Seconds that do not: planning, the schema, the final name."""
+
+    def expected(self, size: int) -> float:
+        """Seconds for so many bytes of COPY text, planning left out."""
+        return self.fixed + size * self.seconds_per_byte
+
+
+def rates_of(report: RestoreReport) -> Rates | None:
+    """What a restore says of rates; None when it was too small."""
+    if report.bytes < _LEAST:
+        return None
+    phases = dict(report.phases)
+    growing = sum(phases.get(name, 0.0) for name in ("loading", "indexing", "refreshing", "analyzing"))
+    fixed = sum(phases.get(name, 0.0) for name in ("schema", "roles", "publishing"))
+    return Rates(growing / report.bytes, fixed)
+
+
+def read_rates(path: Path) -> Rates | None:
+    """What was kept, if anything can be read."""
+    try:
+        return from_json(path.read_bytes(), Rates)
+    except (OSError, UnreadableError):
+        return None
+
+
+def keep_rates(path: Path, rates: Rates) -> None:
+    """Remember; a machine that cannot write there only expects less well."""
+    try:
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        path.write_bytes(msgspec.json.encode(rates))
+    except OSError:
+        return

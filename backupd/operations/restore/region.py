@@ -1,0 +1,264 @@
+"""Which databases a region had at a time: the newest snapshot of each, members of a label told apart by their mark.
+
+Database after database: each restored by its snapshot's full name, or told why not.
+
+Where a region's databases are restored to, and whether one is there already.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Generic, TypeVar
+
+import msgspec
+
+from backupd.errors import BackupdError, DamageError, ObjectMissingError, RefusedError, UsageError
+from backupd.model.text import UnreadableError, from_json
+from backupd.operations.restore.choose import GenerationKeys, read_history, real_name
+from backupd.operations.restore.files import MANIFEST, Manifest, translated
+from backupd.operations.restore.files_layout import safe
+from backupd.operations.restore.run import restore
+from backupd.planning.selection import candidates, same_second
+from backupd.postgres.scratch.watch import system_identifier
+from backupd.postgres.target import database, session
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator, Mapping
+    from pathlib import Path
+
+    from backupd.model.documents import Record
+    from backupd.model.ids import SnapshotName
+    from backupd.operations.ledger.history import LedgerHistory
+    from backupd.operations.restore.types import RestoreEnvironment, RestoreReport, RestoreRequest
+    from backupd.repository.keys import SecretKeys
+    from backupd.repository.repository import Repository
+
+
+@dataclass(frozen=True, slots=True)
+class FoundDatabase:
+    """A database of the region, and the snapshot of it that is meant."""
+
+    label: str
+    member: str | None
+    """Which of several databases under the label; opaque."""
+    snapshot: SnapshotName
+    exported: str
+    server: int
+    """PostgreSQL's `server_version_num`."""
+    name: str = field(repr=False)
+    """What it was called, where the label stands for several; else the label."""
+
+
+@dataclass(frozen=True, slots=True)
+class RegionContents:
+    """What there is to restore, and what there is not."""
+
+    databases: tuple[FoundDatabase, ...]
+    """By label and member."""
+    missing: tuple[str, ...]
+    """Labels without any snapshot at that time."""
+    purged: int
+    """Members of which a purge lists everything."""
+    faults: tuple[tuple[SnapshotName, BackupdError], ...]
+    """Records that cannot be read or believed: the database may be one that is not listed, or there with an older
+    snapshot."""
+    history: LedgerHistory = field(repr=False)
+
+
+def find_databases(
+    wanted: str, labels: Mapping[str, bool], repository: Repository, world: RestoreEnvironment
+) -> RegionContents:
+    """The region's databases at a time; `labels` are the configured ones, and whether each stands for several.
+
+    `wanted` is `latest` or a time. Raises UsageError when it is a snapshot's name or nothing fits, DamageError for a
+    ledger that cannot be believed, KeyRefusedError.
+    """
+    names, one = candidates(repository.snapshots(), wanted)
+    if one:
+        raise UsageError(
+            "a snapshot is of one database, not of a region", hint="Give a time, or name the DATABASE, too."
+        )
+    history = read_history(repository, world)
+    faults: list[tuple[SnapshotName, BackupdError]] = []
+    newest = _newest(names, labels, repository, faults)
+    generations = GenerationKeys(repository, world.identity)
+    databases: list[FoundDatabase] = []
+    purged = 0
+    for name, record in newest.values():
+        try:
+            found = _found(name, record, generations.keys(record.generation), history)
+        except (DamageError, RefusedError) as error:
+            faults.append((name, error))
+        else:
+            databases += [found] if found else []
+            purged += found is None
+    missing = set(labels) - {record.database for _, record in newest.values()}
+    if not newest and not faults:
+        raise UsageError(
+            "no snapshot of the region fits what is asked for", hint="`backupd snapshots` lists what there is."
+        )
+    databases.sort(key=lambda found: (found.label, found.member or ""))
+    return RegionContents(tuple(databases), tuple(sorted(missing)), purged, tuple(faults), history)
+
+
+def _newest(
+    names: list[SnapshotName],
+    labels: Mapping[str, bool],
+    repository: Repository,
+    faults: list[tuple[SnapshotName, BackupdError]],
+) -> dict[tuple[str, str | None], tuple[SnapshotName, Record]]:
+    """The newest record of every database; only where labels stand for several must all be looked at."""
+    newest: dict[tuple[str, str | None], tuple[SnapshotName, Record]] = {}
+    single = set() if any(labels.values()) else {(label, None) for label in labels}
+    for name, record in _records(names, repository, faults):
+        if single and newest.keys() >= single and not any(same_second(name, found) for found, _ in newest.values()):
+            break
+        key = record.database, record.member
+        if record.database not in labels:
+            continue
+        # A name tells the second only.
+        if key not in newest or (same_second(name, newest[key][0]) and record.exported > newest[key][1].exported):
+            newest[key] = name, record
+    return newest
+
+
+def _records(
+    names: list[SnapshotName], repository: Repository, faults: list[tuple[SnapshotName, BackupdError]]
+) -> Iterator[tuple[SnapshotName, Record]]:
+    for name in names:
+        try:
+            yield name, repository.record(name)
+        except (DamageError, RefusedError) as error:
+            faults.append((name, error))
+        except ObjectMissingError:
+            continue  # removed since it was listed
+
+
+def _found(name: SnapshotName, record: Record, keys: SecretKeys, history: LedgerHistory) -> FoundDatabase | None:
+    """None when a purge lists everything of it."""
+    called = record.database if record.member is None else real_name(record, keys, history.explained)
+    return (
+        None
+        if called is None
+        else FoundDatabase(record.database, record.member, name, record.exported, record.server, called)
+    )
+
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class DatabaseOutcome(Generic[T]):
+    """What came of one database."""
+
+    found: FoundDatabase
+    result: T | None
+    """None with no error: an earlier run has restored this snapshot there."""
+    error: BackupdError | None
+
+
+def restore_region(
+    databases: Iterable[FoundDatabase], each: Callable[[FoundDatabase], T | None]
+) -> Iterator[DatabaseOutcome[T]]:
+    """Do `each`; an error is told of its database, and the others are done all the same.
+
+    Raises InterruptedRunError.
+    """
+    for found in databases:
+        try:
+            yield DatabaseOutcome(found, each(found), None)
+        except BackupdError as error:
+            yield DatabaseOutcome(found, None, error)
+
+
+_KEPT = 10_000
+"""Databases that are remembered, the oldest forgotten first."""
+
+
+class Done(msgspec.Struct, frozen=True):
+    """A database that a restore of a region has completed. It names none: cluster and oid tell it from all others."""
+
+    cluster: str
+    oid: int
+    snapshot: str
+
+
+@dataclass(frozen=True, slots=True)
+class RestoreTarget:
+    """A server, or a folder for plain files."""
+
+    request: RestoreRequest
+    """For every database, but for snapshot and name."""
+    suffix: str
+    """Added to each database's name."""
+    journal: Path
+    """What earlier runs have completed on servers."""
+
+    def restore(
+        self, found: FoundDatabase, finding: RegionContents, repository: Repository, world: RestoreEnvironment
+    ) -> RestoreReport | None:
+        """Restore one database; None when that was done already. Raises what `restore` raises."""
+        request = self.wanted(found)
+        if self._is_done(request):
+            return None
+        if self.request.folder is not None:
+            with translated():
+                self.request.folder.mkdir(mode=0o700, exist_ok=True)
+        report = restore(request, repository, world, finding.history)
+        if request.folder is None:
+            self._note(request)
+        return report
+
+    def wanted(self, found: FoundDatabase) -> RestoreRequest:
+        """The request for one database."""
+        request = replace(self.request, label=found.label, snapshot=found.snapshot)
+        if request.folder is None:
+            return replace(request, name=found.name + self.suffix)
+        stem = safe(found.label) if found.member is None else f"{safe(found.label)}-{safe(found.name)}"
+        return replace(request, folder=request.folder / (stem + self.suffix))
+
+    def require_apart(self, databases: Iterable[FoundDatabase]) -> None:
+        """Raises RefusedError when two databases would get one name."""
+        names = [(one.name, one.folder) for one in map(self.wanted, databases)]
+        if len(set(names)) < len(names):
+            raise RefusedError(
+                "two databases of the region would get one name", hint="Restore them one by one, each with a --target."
+            )
+
+    def _is_done(self, request: RestoreRequest) -> bool:
+        if request.folder is not None:
+            return _manifest(request.folder) == request.snapshot
+        known = _read(self.journal)
+        return bool(known) and self._now(request) in known
+
+    def _now(self, request: RestoreRequest) -> Done | None:
+        """What the server has under the name; None when that cannot be told."""
+        with session.connect(request.target, session.MAINTENANCE) as connection:
+            cluster, oid = system_identifier(connection), database.oid_of(connection, request.name)
+        return None if cluster is None or oid is None else Done(cluster, oid, request.snapshot)
+
+    def _note(self, request: RestoreRequest) -> None:
+        """Remember; a machine that cannot write there restores again what it is asked to restore again."""
+        done = self._now(request)
+        if done is None:
+            return
+        try:
+            self.journal.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            self.journal.write_bytes(msgspec.json.encode([*_read(self.journal), done][-_KEPT:]))
+        except OSError:
+            return
+
+
+def _manifest(folder: Path) -> str | None:
+    """The snapshot that is complete in a folder."""
+    try:
+        return from_json((folder / MANIFEST).read_bytes(), Manifest).snapshot
+    except (OSError, UnreadableError):
+        return None
+
+
+def _read(path: Path) -> list[Done]:
+    try:
+        return from_json(path.read_bytes(), list[Done])
+    except (OSError, UnreadableError):
+        return []

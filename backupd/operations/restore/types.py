@@ -1,0 +1,139 @@
+"""What a restore needs and what it answers.
+
+What is built from, and what came of it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from backupd.clock import Clock
+from backupd.model.ids import SnapshotName
+from backupd.model.ledger import Restored
+from backupd.model.tenancy import SegmentName
+from backupd.operations.restore.contents import SnapshotContents
+from backupd.planning.restore import RestorePlan
+from backupd.planning.selection import Selection
+from backupd.postgres.connect import Source
+from backupd.postgres.target.foreign_keys import BrokenKey
+from backupd.postgres.target.pg_restore import SchemaArchive
+from backupd.store.base import Store
+from backupd.trace import Trace
+
+_MOST_READERS = 8
+
+
+@dataclass(frozen=True, slots=True)
+class RestoreRequest:
+    """What to restore, and where to."""
+
+    label: str
+    """The database's configured label."""
+    snapshot: str
+    """`latest`, the beginning of a snapshot's name or hash, or a time."""
+    target: Source
+    """The server; the database it names is not looked at."""
+    name: str = field(repr=False)
+    """Of the new database."""
+    folder: Path | None = field(default=None, repr=False)
+    """New folder to write plain files into, instead: of the target only its programs' folders count then."""
+    member: str | None = field(default=None, repr=False)
+    """Real name of one of several databases under the label (tenancy by database)."""
+    jobs: int = 4
+    """Connections that load rows or make indexes at once."""
+    roles: bool = False
+    """Whether roles that do not exist are made, with their settings and memberships."""
+    analyze: bool = False
+    selection: Selection = field(default_factory=Selection)
+    """What of the snapshot."""
+    without_broken_keys: bool = False
+    """Whether foreign keys that cannot hold are made for new rows only, instead of stopping the restore."""
+    purpose: str = "restore"
+    """What the ledger calls it."""
+
+    @property
+    def readers(self) -> int:
+        """Threads that read rows: one process feeds no more connections than that."""
+        return min(self.jobs, _MOST_READERS)
+
+
+@dataclass(frozen=True, slots=True)
+class RestoreEnvironment:
+    """What a restore takes from outside."""
+
+    identity: bytes = field(repr=False)
+    """Secret half."""
+    clock: Clock
+    trace: Trace
+    random: Callable[[int], bytes] = field(repr=False)
+    store: str | None = None
+    """The store's configured name, by which the ledger speaks of it; None: what is said of any store counts."""
+    own_ledger: Store | None = None
+    """This machine's own copy of the ledger, which the store's must not be behind."""
+    override: str | None = None
+    """Of the decision that allows rows where they may not usually go."""
+    note: Callable[[Restored], None] | None = None
+    """Writes into the ledger, on a keeper."""
+
+
+@dataclass(frozen=True, slots=True)
+class RestoreReport:
+    """A database that is completely restored."""
+
+    snapshot: SnapshotName
+    exported: str
+    label: str
+    segments: int
+    """Restored."""
+    purged: int
+    """Segments left out because a purge lists them."""
+    aged: int
+    """Parts left out because they went with the age of their class."""
+    unselected: int
+    """Segments left out because they were not asked for."""
+    foreign_keys: int
+    """Left out, because tables they refer to may have been."""
+    exact: bool
+    """Whether rows and bytes were compared with the record's totals, which speak of more when something is left out."""
+    tables: int
+    """With rows."""
+    rows: int
+    bytes: int
+    """Of COPY text."""
+    verified: int
+    """Digests of rows and files that were compared, all of them equal."""
+    roles_created: int
+    broken_keys: tuple[BrokenKey, ...]
+    """Foreign keys that cannot hold, because rows they refer to are left out."""
+    phases: tuple[tuple[str, float], ...]
+    """In order, with seconds: their sum is what a recovery takes."""
+    seconds: float
+    noted: bool
+    """Whether the ledger was told."""
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """What is to be built."""
+
+    contents: SnapshotContents
+    plan: RestorePlan
+    schema: SchemaArchive
+    name: SnapshotName
+    exported: str
+    server: int
+    """PostgreSQL's `server_version_num`."""
+    segments: tuple[SegmentName, ...] = field(repr=False)
+    """Of the plan's parts."""
+    exact: bool
+    """Whether all of it is there, so that what its rows refer to is."""
+
+
+@dataclass(frozen=True, slots=True)
+class Built:
+    """What was made, and what could not be."""
+
+    roles: int
+    broken_keys: tuple[BrokenKey, ...]

@@ -1,1 +1,0 @@
-"""The daemon's place on a machine: its service manager, its log, its locks."""

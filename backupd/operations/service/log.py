@@ -1,0 +1,117 @@
+"""The log: one line for each unit of work, on a stream that journald or a person reads. The one user of structlog."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from typing import Any, Final, TextIO
+
+import structlog
+
+from backupd.model.text import stamp
+from backupd.operations.service.jobs import (
+    WELL,
+    DaemonReady,
+    Event,
+    JobDone,
+    JobOutcome,
+    JobStarted,
+    Reloaded,
+    Stopped,
+    Stopping,
+    facts,
+)
+
+_PRIORITY: Final = {"error": 3, "warning": 4, "info": 6}
+"""As sd-daemon(3) counts them."""
+_MILD: Final = frozenset({JobOutcome.BUSY, JobOutcome.STOPPED})
+
+
+class Lines:
+    """A listener that writes what it hears: `key=value` or JSON, for journald with its priority in front."""
+
+    def __init__(self, out: TextIO, environ: Mapping[str, str], *, as_json: bool) -> None:
+        self._to_journal = _is_journal(out, environ)
+        render = structlog.processors.JSONRenderer() if as_json else structlog.processors.LogfmtRenderer()
+        self._log = structlog.wrap_logger(structlog.PrintLogger(out), processors=[self._placed, render, self._marked])
+
+    def told(self, event: Event) -> None:
+        if isinstance(event, JobStarted):
+            return  # its end says all
+        level, fields = _described(event)
+        self.write(level, **fields)
+
+    def write(self, level: str, **fields: Any) -> None:
+        """One line; `event` is what happened."""
+        getattr(self._log, level)(**{name: value for name, value in fields.items() if value not in (None, "")})
+
+    def _placed(self, _logger: Any, level: str, fields: Any) -> Any:
+        # journald knows the time and the priority of a line; a person wants to read them.
+        level_of = {} if self._to_journal else {"level": level}
+        return {**level_of, "event": fields.pop("event"), **fields}
+
+    def _marked(self, _logger: Any, level: str, line: Any) -> str:
+        return f"<{_PRIORITY[level]}>{line}" if self._to_journal else str(line)
+
+
+def _described(event: Event) -> tuple[str, dict[str, Any]]:
+    match event:
+        case JobDone():
+            return _level(event), _of_job(event)
+        case Reloaded() if event.faults:
+            return "error", {
+                "event": "not-reloaded",
+                "faults": "; ".join(event.faults),
+                "holds": "the old configuration",
+            }
+        case _:
+            return "info", {"event": type(event).__name__.lower(), **_of_life(event)}
+
+
+def _of_life(event: Event) -> dict[str, Any]:
+    match event:
+        case DaemonReady():
+            return {"jobs": ", ".join(map(str, event.jobs))}
+        case Stopping():
+            return {"reason": event.reason}
+        case Stopped():
+            return {"seconds": round(event.seconds, 1)}
+        case _:
+            return {}
+
+
+def _level(done: JobDone) -> str:
+    if done.outcome is JobOutcome.DONE or done.outcome in _MILD:
+        return "warning" if done.warnings else "info"
+    return "error"
+
+
+def _of_job(done: JobDone) -> dict[str, Any]:
+    first = done.failures[0] if done.failures else None
+    return {
+        "event": "job",
+        "kind": done.key.kind.value,
+        "region": done.key.region,
+        "outcome": done.outcome.value,
+        "seconds": round(done.seconds, 3),
+        "attempt": done.attempt if done.attempt > 1 else None,
+        "status": None if done.outcome in WELL and not done.exit_status else done.exit_status,
+        **facts(done.key.kind, done.answer),
+        "failures": len(done.failures) if len(done.failures) > 1 else None,
+        "where": first.where if first else None,
+        "error": first.message if first else None,
+        "hint": first.hint if first else None,
+        "warnings": "; ".join(message for message, _ in done.warnings),
+        "retry": stamp(done.retry_at) if done.retry_at else None,
+        "next": stamp(done.next_at) if done.next_at and not done.retry_at else None,
+    }
+
+
+def _is_journal(out: TextIO, environ: Mapping[str, str]) -> bool:
+    """Whether journald reads the stream itself: systemd.exec(5) says how to know."""
+    device, _, inode = environ.get("JOURNAL_STREAM", "").partition(":")
+    try:
+        status = os.fstat(out.fileno())
+    except (OSError, ValueError):
+        return False
+    return (device, inode) == (str(status.st_dev), str(status.st_ino))

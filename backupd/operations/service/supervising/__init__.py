@@ -1,1 +1,0 @@
-"""What decides which job runs when, and sees it to its end."""

@@ -1,0 +1,179 @@
+"""One region, looked at: every store by itself, one that cannot be reached stops nothing.
+
+The ledger as this machine knows it, when no store answers: deadlines come nearer all the same.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING
+
+import msgspec
+from msgspec.structs import replace
+
+from backupd.errors import BackupdError
+from backupd.model.ledger import decode_entry
+from backupd.model.status import DueDay, ErrorAnswer, Head, Promises, RegionFacts, SpaceFacts, StoreFacts
+from backupd.model.text import parse_stamp, stamp
+from backupd.operations.ledger import TOLERANCE, Book, LedgerPlace
+from backupd.operations.status.ages import AgesOn, LedgerFacts, read
+from backupd.operations.status.capabilities import Trying, changes, tried
+from backupd.operations.tenants.standing import standings
+from backupd.planning.alarms import ShownSnapshots, server_changes
+from backupd.repository.incoming import handed_in
+from backupd.repository.layout import entry_name
+from backupd.seal.documents import LIMITS, read_document
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from backupd.clock import Clock
+    from backupd.model.ids import RegionName
+    from backupd.planning.incarnations import Incarnation, TenantStates
+    from backupd.repository.repository import Repository
+    from backupd.store.base import Store
+    from backupd.store.probe import ProbedStore
+
+_DAYS = 60
+"""Of the nearest days with deadlines that are told."""
+_VERIFICATIONS = 100
+
+
+@dataclass(frozen=True, slots=True)
+class StorePlace:
+    """One of the region's stores."""
+
+    name: str
+    repository: Repository
+    store: ProbedStore
+    memory: Path
+    """A folder of this machine for what may be forgotten at any time."""
+    separate_keeper: bool = False
+    """Whether the keeper has a credential of its own there."""
+    handing: bool = False
+    """Whether writers are to hand in what they write, for the keeper to take."""
+
+
+@dataclass(frozen=True, slots=True)
+class StatusRequest:
+    """What is looked at, and what is known beforehand."""
+
+    region: RegionName
+    labels: Sequence[str]
+    """Of the databases."""
+    promises: Promises
+    store_snapshots: timedelta
+    """How long the stores' own snapshots live at most, as configured."""
+    vanishing: timedelta
+    """From a purge to the last byte gone, as planned."""
+    now: datetime
+    random: Callable[[int], bytes]
+    probe: bool = False
+    """Try by writing what stores can do, when the last try is a day old."""
+
+
+def region_facts(book: Book, places: Sequence[StorePlace], request: StatusRequest) -> RegionFacts:
+    """The facts; `book` was read just now. Raises what nothing can be known after: InterruptedRunError."""
+    told = read(book.chain.entries())
+    stores, founded = [], []
+    for place in places:
+        try:
+            founded.append(parse_stamp(place.repository.info().created))
+            stores.append(_store(place, told, book, request))
+        except BackupdError as error:
+            stores.append(StoreFacts(store=place.name, error=fault(error), separate_keeper=place.separate_keeper))
+    return replace(_ledger_facts(book, told, request), stores=tuple(stores), founded=min(founded, default=None))
+
+
+def unreached(places: Sequence[str], request: StatusRequest, error: BackupdError, book: Book | None) -> RegionFacts:
+    """The facts of a region none of whose stores answers: those of the ledger that this machine has itself."""
+    stores = tuple(StoreFacts(store=name, error=fault(error)) for name in places)
+    if book is None:
+        return RegionFacts(region=request.region, at=request.now, stores=stores, promises=request.promises)
+    return replace(_ledger_facts(book, read(book.chain.entries()), request), stores=stores)
+
+
+def _endangered(lives: TenantStates, life: Incarnation, request: StatusRequest) -> datetime:
+    """When what is left of a life's time is what repairs need; where its dates leave them none, its deadline."""
+    deadline, slack = lives.deadline(life), timedelta(seconds=request.promises.repair_slack)
+    return min(deadline, max(deadline - slack, lives.purge_by(life) + request.vanishing))
+
+
+def _ledger_facts(book: Book, told: LedgerFacts, request: StatusRequest) -> RegionFacts:
+    lives = book.lives
+    waiting = [life for life in lives.lives.values() if life.clock is not None and not _gone(life)]
+    free = [life for life in waiting if not lives.held(life.key.tenant)]
+    deadlines = Counter(lives.deadline(life) for life in free)
+    gap = timedelta(seconds=request.promises.expiry_gap)
+    return RegionFacts(
+        region=request.region,
+        at=request.now,
+        ledger=Head(book.chain.head.seq, book.chain.head.head),
+        ledger_ahead=min(book.chain.dated_after(stamp(request.now + TOLERANCE)), default=None),
+        leaving=len(waiting),
+        held=len(waiting) - len(free),
+        next_deadline=min(deadlines, default=None),
+        endangered=min((_endangered(lives, life, request) for life in free), default=None),
+        deadlines=tuple(DueDay(at, number) for at, number in sorted(deadlines.items())[:_DAYS]),
+        late=tuple(msgspec.to_builtins(one) for one in standings(lives, request.now, gap) if one.overdue),
+        drilled=told.drilled,
+        proven=told.proven,
+        drills=tuple(told.drills),
+        promises=request.promises,
+    )
+
+
+def fault(error: BackupdError) -> ErrorAnswer:
+    """The error as `--json` prints it."""
+    kind = type(error).__name__.removesuffix("Error")
+    return ErrorAnswer(kind, error.message, error.hint, error.retryable, error.exit_code)
+
+
+def _store(place: StorePlace, told: LedgerFacts, book: Book, request: StatusRequest) -> StoreFacts:
+    founded, of_store = place.repository.info().profile, told.stores[place.name]
+    trying = Trying(place.memory / "tried.json", request.probe, request.random, request.now)
+    known = tried(place.store, trying)
+    append_only = known.profile.append_only if known and known.profile else founded.get("append_only")
+    space, shown = place.store.space(), place.store.snapshots()
+    made = [one.made for one in shown if one.made is not None]
+    waiting = [one.modified for one in handed_in(place.store) if not one.at_work]
+    return StoreFacts(
+        store=place.name,
+        append_only=append_only,
+        mode=("ingest" if place.handing else "append-only") if append_only else "plain",
+        handing=place.handing,
+        handed_in=len(waiting),
+        handed_since=min(waiting, default=None),
+        separate_keeper=place.separate_keeper,
+        databases=AgesOn(place.repository, place.memory / "labels.json").databases(request.labels, told, place.name),
+        space=SpaceFacts(space.free, space.total) if space is not None else None,
+        server_snapshots=tuple(one.name for one in shown),
+        server_oldest=min(made, default=None),
+        server_newest=max(made, default=None),
+        server_changes=server_changes(
+            ShownSnapshots(len(shown), made), of_store.observed, request.store_snapshots, request.now
+        ),
+        changes=changes(founded, place.store, known),
+        probed=known.at if known else None,
+        ledger_entries=book.lengths.get(place.name),
+        kept=of_store.observed[-1][0] if of_store.observed else None,
+        expired=of_store.expired,
+        verifications=tuple(of_store.verified[-_VERIFICATIONS:]),
+    )
+
+
+def _gone(life: Incarnation) -> bool:
+    return life.purge is not None and life.purge.stores <= life.purge.absent.keys()
+
+
+def book_of(copy: Store, region: RegionName, trusted: Collection[str], clock: Clock) -> Book | None:
+    """The region's book, from this machine's copy alone; None where there is none that can be believed."""
+    first = entry_name(1)
+    try:
+        entry = decode_entry(read_document(copy.get(first, 0, LIMITS["ledger"]), "ledger", trusted, first), first)
+        return Book(LedgerPlace(region, entry.repository, {}, copy, frozenset(trusted), clock))
+    except BackupdError:
+        return None

@@ -1,1 +1,0 @@
-"""The ways by which the world is told: each knows one foreign library or none, and nothing of the others."""

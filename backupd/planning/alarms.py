@@ -1,0 +1,280 @@
+"""What is wrong, from the facts alone: one list, for people's eyes, notifications and the heartbeat. Pure.
+
+Whether a store's own snapshots are what they were: the floor under ransomware, and part of each deadline. Pure.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from itertools import pairwise
+from statistics import median
+from typing import Final
+
+from backupd.model.status import Alarm, AlarmCode, AlarmSeverity, JobFacts, RegionFacts, ServerChange, StoreFacts
+from backupd.model.text import spell, spell_about
+
+_ROOM: Final = 0.1
+"""Of a store, or it is as good as full."""
+_LATE_PART: Final = 4
+"""A proof is stale when it is late by more than a fourth of the time between two drills."""
+_TRIES: Final = 3
+"""After which a failure that trying again can help is told."""
+_FOUND: Final = "found"
+_OBSERVE: Final = "observe"
+_QUIET: Final = frozenset({"done", "found", "busy", "stopped"})
+_SERVER_WORDS: Final = {
+    ServerChange.VANISHED: "are gone",
+    ServerChange.FEWER: "are fewer than they were",
+    ServerChange.MORE: "are more than they were",
+    ServerChange.STOPPED: "are no longer made",
+    ServerChange.LONGER: "live longer than lifecycle.store_snapshots says",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Watch:
+    """What is expected of the looking itself."""
+
+    now: datetime
+    observed_within: timedelta
+    """Facts older than this are no facts."""
+
+
+def judge(region: RegionFacts, watch: Watch) -> tuple[Alarm, ...]:
+    """Everything that is wrong with a region, worst first; of one thing one alarm."""
+    found = [
+        *_looking(region, watch),
+        *_deadlines(region, watch.now),
+        *_ledger(region),
+        *_proof(region, watch.now),
+        *(alarm for store in region.stores for alarm in _store(region, store, watch.now)),
+        # What `observe` finds are the facts themselves.
+        *(alarm for job in region.jobs if job.kind != _OBSERVE for alarm in _job(region, job)),
+    ]
+    return tuple(
+        sorted(found, key=lambda alarm: (alarm.severity is not AlarmSeverity.ERROR, list(AlarmCode).index(alarm.code)))
+    )
+
+
+def _looking(region: RegionFacts, watch: Watch) -> Iterator[Alarm]:
+    age = watch.now - region.at
+    if age > watch.observed_within:
+        yield Alarm(
+            code=AlarmCode.NOT_OBSERVED,
+            region=region.region,
+            message=f"nobody has seen how region '{region.region}' stands for {spell_about(age)}",
+            hint="See what the daemon says of its `observe` jobs: what is not seen may be anything.",
+        )
+
+
+def _deadlines(region: RegionFacts, now: datetime) -> Iterator[Alarm]:
+    if region.late:
+        yield Alarm(
+            code=AlarmCode.DEADLINE_MISSED,
+            region=region.region,
+            state=str(len(region.late)),
+            message=f"in region '{region.region}', {_number(len(region.late))} past a date",
+            hint="`backupd tenant list` names them by id, and `backupd purge` says what stands in the way.",
+        )
+    if region.next_deadline is not None and region.endangered is not None and now > region.endangered:
+        left = max(timedelta(), region.next_deadline - now)
+        yield Alarm(
+            code=AlarmCode.DEADLINE_NEAR,
+            region=region.region,
+            message=f"a tenant must be gone within {spell_about(left)}, and everything of it should be gone already",
+            hint="Something stands still: `backupd purge` says which store, and `backupd status` since when.",
+        )
+
+
+def _ledger(region: RegionFacts) -> Iterator[Alarm]:
+    if region.ledger_ahead is not None:
+        yield Alarm(
+            code=AlarmCode.LEDGER_AHEAD,
+            region=region.region,
+            state=str(region.ledger_ahead),
+            message=f"entry {region.ledger_ahead} of the ledger of region '{region.region}' is dated ahead",
+            hint="Until its time has come nothing can be appended: no purge, no expiry. If this machine's clock is "
+            "right, `backupd ledger redate` lets work go on.",
+        )
+
+
+def _proof(region: RegionFacts, now: datetime) -> Iterator[Alarm]:
+    every = region.promises.drill_every
+    since = region.proven or region.founded
+    if every is None or since is None:
+        return
+    age, most = now - since, timedelta(seconds=every) * (_LATE_PART + 1) / _LATE_PART
+    if age > most:
+        proof = f"the newest proof is {spell_about(age)} old" if region.proven else "there is no proof at all"
+        yield Alarm(
+            code=AlarmCode.PROOF_STALE,
+            region=region.region,
+            message=f"{proof}; every {spell(timedelta(seconds=every))} a drill must pass",
+            hint="`backupd report list` tells of the drills that ran; `backupd drill` runs one now.",
+        )
+
+
+def _store(region: RegionFacts, store: StoreFacts, now: datetime) -> Iterator[Alarm]:
+    if store.error is not None:
+        yield Alarm(
+            code=AlarmCode.STORE_UNREACHABLE,
+            region=region.region,
+            subject=store.store,
+            message=f"store '{store.store}': {store.error.message}",
+            hint=store.error.hint or "`backupd config check --connect` tries it.",
+            patience=1800 if store.error.retryable else 0,
+        )
+        if store.mode is None:
+            return
+    # Of a store that is away, what was known last: it does not become better by not being seen.
+    yield from _ages(region, store, now)
+    yield from _keeper(region, store, now)
+    yield from _changes(region, store)
+
+
+def _changes(region: RegionFacts, store: StoreFacts) -> Iterator[Alarm]:
+    """The store is not what it was."""
+    if store.space is not None and store.space.free < _ROOM * store.space.total:
+        part = 100 * store.space.free / max(store.space.total, 1)
+        yield Alarm(
+            code=AlarmCode.STORE_FULL,
+            region=region.region,
+            subject=store.store,
+            severity=AlarmSeverity.WARNING,
+            message=f"store '{store.store}' has {part:.1f} % of its room left",
+            hint="Get more, or keep less; what is removed may stay in the store's own snapshots for a while.",
+        )
+    if store.server_changes:
+        words = " and ".join(_SERVER_WORDS[change] for change in store.server_changes)
+        yield Alarm(
+            code=AlarmCode.STORE_SNAPSHOTS,
+            region=region.region,
+            subject=store.store,
+            state=" ".join(store.server_changes),
+            message=f"the own snapshots of store '{store.store}' {words}",
+            hint="Look at the account's schedule: they protect from a thief of the keeper, and are part of deadlines.",
+        )
+    worse = [change for change in store.changes if change.worse]
+    if worse:
+        words = ", ".join(f"{change.what} was {change.before}, and is {change.now}" for change in worse)
+        yield Alarm(
+            code=AlarmCode.CAPABILITY_CHANGED,
+            region=region.region,
+            subject=store.store,
+            state=words,
+            message=f"store '{store.store}' is not what it was when its repository was made: {words}",
+            hint="Ask who runs it what changed; until then, what depends on it may not hold.",
+        )
+
+
+def _ages(region: RegionFacts, store: StoreFacts, now: datetime) -> Iterator[Alarm]:
+    if region.promises.rpo is None:
+        return
+    most = timedelta(seconds=region.promises.rpo)
+    for database in store.databases:
+        since = database.published or region.founded
+        if since is None or now - since <= most:
+            continue
+        age = f"is {spell_about(now - since)} old" if database.published else "does not exist"
+        yield Alarm(
+            code=AlarmCode.BACKUP_OLD,
+            region=region.region,
+            subject=f"{store.store}/{database.label}",
+            message=f"the newest snapshot of '{database.label}' on '{store.store}' {age}, {spell(most)} are promised",
+            hint="See what the daemon says of its `backup` jobs; `backupd backup` tries one now.",
+        )
+
+
+def _keeper(region: RegionFacts, store: StoreFacts, now: datetime) -> Iterator[Alarm]:
+    gap, since = timedelta(seconds=region.promises.expiry_gap), store.kept or region.founded
+    # Without anybody who leaves, nobody is harmed by a region that has no keeper yet.
+    if gap and since is not None and now - since > gap and (store.kept or region.leaving):
+        yield Alarm(
+            code=AlarmCode.KEEPER_IDLE,
+            region=region.region,
+            subject=store.store,
+            message=f"no keeper's run came to its end on '{store.store}' for {spell_about(now - since)}",
+            hint=f"Deadlines count on one within {spell(gap)}: see what the keeper's daemon says of its `purge` jobs.",
+        )
+    if region.ledger is not None and store.ledger_entries is not None and store.ledger_entries < region.ledger.seq:
+        yield Alarm(
+            code=AlarmCode.LEDGER_BEHIND,
+            region=region.region,
+            subject=store.store,
+            severity=AlarmSeverity.WARNING,
+            message=f"the ledger on '{store.store}' lacks {region.ledger.seq - store.ledger_entries} entries",
+            hint="The next run of a keeper gives them; if it does not, `backupd ledger verify` says why.",
+            patience=7200,
+        )
+
+
+def _job(region: RegionFacts, job: JobFacts) -> Iterator[Alarm]:
+    if job.outcome == _FOUND:
+        code, message = AlarmCode.JOB_FOUND, f"`{job.kind}` found something wrong"
+    elif job.outcome not in _QUIET and (job.final or job.attempt >= _TRIES):
+        code, message = AlarmCode.JOB_FAILED, f"`{job.kind}` {_ENDED.get(job.outcome, 'failed')}"
+    else:
+        return
+    yield Alarm(
+        code=code,
+        region=region.region,
+        subject=job.kind,
+        state=job.failure,
+        message=f"{message}: {job.message}" if job.message else message,
+        hint=job.hint
+        or f"`journalctl` has what it printed; `backupd {_COMMAND.get(job.kind, job.kind)}` tries it now.",
+    )
+
+
+def _number(tenants: int) -> str:
+    return f"{tenants} tenants are" if tenants != 1 else "a tenant is"
+
+
+_ENDED: Final = {"late": "was ended at its deadline", "hung": "hung and was ended", "crashed": "crashed"}
+_COMMAND: Final = {"observe": "status", "sync": "tenant sync"}
+
+
+_MEMORY: Final = timedelta(days=30)
+_LEAST: Final = 3
+"""Observations that make a habit."""
+_LATE: Final = 3
+"""Times the usual distance of two, after which the next one does not come."""
+_DAY: Final = timedelta(days=1)
+
+
+@dataclass(frozen=True, slots=True)
+class ShownSnapshots:
+    """What a store shows of its own snapshots."""
+
+    number: int
+    made: Sequence[datetime]
+    """Of those whose names tell it, oldest first."""
+
+
+def server_changes(
+    shown: ShownSnapshots, seen: Sequence[tuple[datetime, int]], declared: timedelta, now: datetime
+) -> tuple[ServerChange, ...]:
+    """How the present differs from a habit: `seen` are earlier observations, and how many there were in each.
+
+    One more or less is none: stores rotate them at a time of their own. `declared` is how old they become at most.
+    """
+    return tuple(_server_changes(shown, [number for at, number in seen if now - at <= _MEMORY], declared, now))
+
+
+def _server_changes(
+    shown: ShownSnapshots, numbers: Sequence[int], declared: timedelta, now: datetime
+) -> Iterator[ServerChange]:
+    usual = median(numbers) if len(numbers) >= _LEAST else None
+    if usual is not None and usual > 0 and not shown.number:
+        yield ServerChange.VANISHED
+    elif usual is not None and shown.number < usual - 1:
+        yield ServerChange.FEWER
+    elif usual is not None and shown.number > max(numbers) + 1:
+        yield ServerChange.MORE
+    if shown.made and now - shown.made[0] > declared:
+        yield ServerChange.LONGER
+    gaps = [later - earlier for earlier, later in pairwise(shown.made)]
+    if len(gaps) >= _LEAST and now - shown.made[-1] > max(2 * _DAY, _LATE * sorted(gaps)[len(gaps) // 2]):
+        yield ServerChange.STOPPED

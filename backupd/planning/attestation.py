@@ -1,0 +1,145 @@
+"""What the ledger tells of one life's end, and what still stands between it and an attestation. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Final
+
+from backupd.model.attestation import DeclaredCopy, HoldTold, RestoreTold, RetiredStore
+from backupd.model.ledger import LedgerEntry, Restored
+from backupd.model.text import parse_stamp, stamp
+from backupd.planning.incarnations import DeletionClock, Hold, LifeKey, Purge, TenantStates, fold
+
+MAX_AGE_OF_OBSERVATION: Final = timedelta(days=1)
+"""An attestation says what a store holds today."""
+
+
+@dataclass(frozen=True, slots=True)
+class PurgeEvidence:
+    """A purged life in the words of the ledger."""
+
+    key: LifeKey
+    clock: DeletionClock
+    purge: Purge
+    due: datetime
+    """When the last byte was to be gone."""
+    holds: tuple[HoldTold, ...]
+    restores: tuple[RestoreTold, ...]
+    retired: tuple[RetiredStore, ...] = ()
+    """Every store of the region that was ever declared gone, those in use again too."""
+
+    def retired_but(self, looked_at: Collection[str]) -> list[RetiredStore]:
+        """The stores nobody can look at any more."""
+        return [store for store in self.retired if store.store not in looked_at]
+
+    def late_on(self, store: str) -> bool:
+        """Whether nothing was found on the store only after the day it was due."""
+        return self.purge.absent[store][0] > self.due
+
+
+@dataclass(frozen=True, slots=True)
+class StoreObservation:
+    """What a look at one store found, after whatever that look itself removed."""
+
+    at: datetime
+    snapshots: tuple[str, ...]
+    """The store's own, that were looked into."""
+    still_in: tuple[str, ...]
+    """Where something was found."""
+
+
+def told(entries: Iterable[LedgerEntry], key: LifeKey) -> PurgeEvidence | None:
+    """The life after these entries, the ledger's from its first on; None when it has no clock or no purge of it."""
+    read = list(entries)
+    lives = fold(read)
+    life = lives.lives.get(key)
+    if life is None or life.clock is None or life.purge is None:
+        return None
+    return PurgeEvidence(
+        key=key,
+        clock=life.clock,
+        purge=life.purge,
+        due=lives.deadline(life),
+        holds=tuple(_holds(lives, key, life.clock)),
+        restores=tuple(restores_since(read, life.purge.began)),
+        retired=tuple(
+            RetiredStore(store=name, at=stamp(one.at), decision=one.decision, purging=name in life.purge.retired)
+            for name, one in sorted(lives.retired.items())
+        ),
+    )
+
+
+def open_items(
+    purge: Purge, configured: Collection[str], looks: Mapping[str, StoreObservation], now: datetime
+) -> Iterator[str]:
+    """Everything about the stores that is inferred and not observed; nothing when all was observed."""
+    for store in sorted({*purge.stores, *configured}):
+        if store not in configured:
+            yield (
+                f"store '{store}' took part in the purge and is not configured any more, so nobody can look at it "
+                "(if it is gone for good, `backupd ledger retire` says so)"
+            )
+        elif store not in looks:
+            yield f"store '{store}' was not looked at"
+        else:
+            yield from _of_store(store, purge, looks[store], now)
+
+
+def declared(purge: Purge, copies: Mapping[str, timedelta]) -> list[DeclaredCopy]:
+    """Declared kinds of copies, and until when one that was made before the last removal may live."""
+    removed = max([purge.began, *purge.shredded.values(), *purge.cleared.values()])
+    return [
+        DeclaredCopy(copy=name, kept=int(keep.total_seconds()), until=stamp(removed + keep))
+        for name, keep in sorted(copies.items())
+    ]
+
+
+def still_declared(copies: Iterable[DeclaredCopy], now: datetime) -> Iterator[str]:
+    """Those that may still live, by what was declared: nobody can look."""
+    for copy in copies:
+        if parse_stamp(copy.until) > now:
+            yield f"a copy '{copy.copy}' from before may live until {copy.until}"
+
+
+def _of_store(store: str, purge: Purge, look: StoreObservation, now: datetime) -> Iterator[str]:
+    if store not in purge.shredded:
+        yield f"the keys on store '{store}' were not seen destroyed"
+    if store not in purge.cleared:
+        yield f"the folders on store '{store}' were not seen empty"
+    if look.still_in:
+        yield f"store '{store}' still holds something in: {', '.join(look.still_in)}"
+    elif store not in purge.absent:
+        yield f"the snapshots of store '{store}' were not seen without it"
+    removed = max((mapping[store] for mapping in (purge.shredded, purge.cleared) if store in mapping), default=None)
+    if removed is not None and look.at < removed:
+        yield f"the last look at store '{store}' was before the last removal there"
+    if not timedelta(0) <= now - look.at <= MAX_AGE_OF_OBSERVATION:
+        yield f"the last look at store '{store}' was at {stamp(look.at)}"
+
+
+def _holds(lives: TenantStates, key: LifeKey, clock: DeletionClock) -> Iterator[HoldTold]:
+    ours = (hold for hold in lives.holds.values() if hold.tenant == key.tenant)
+    for hold in sorted(ours, key=lambda hold: (hold.since, hold.reference)):
+        if hold.released is None or hold.released >= clock.since:
+            yield _hold(hold)
+
+
+def _hold(hold: Hold) -> HoldTold:
+    return HoldTold(
+        hold=hold.reference,
+        since=stamp(hold.since),
+        review=stamp(hold.review),
+        released=stamp(hold.released) if hold.released else None,
+        due=stamp(hold.due) if hold.due else None,
+    )
+
+
+def restores_since(entries: Iterable[LedgerEntry], began: datetime) -> Iterator[RestoreTold]:
+    """Every restore these entries tell of, from an instant on."""
+    for entry in entries:
+        if parse_stamp(entry.at) >= began:
+            for event in entry.events:
+                if isinstance(event, Restored):
+                    yield RestoreTold(seq=entry.seq, at=entry.at, snapshot=event.snapshot, override=event.override)

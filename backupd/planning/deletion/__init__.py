@@ -1,1 +1,0 @@
-"""What goes, when, and the proof that it is in time. Pure."""

@@ -1,0 +1,295 @@
+"""What the ledger says of every tenant: its events folded into lives."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from enum import StrEnum
+from typing import NamedTuple
+
+from backupd.model.ids import TenantId
+from backupd.model.ledger import (
+    WHOLE,
+    Absent,
+    Attested,
+    Cleared,
+    ErasureRequested,
+    Event,
+    Held,
+    LedgerEntry,
+    LifeEvent,
+    Moved,
+    PurgeBegan,
+    Released,
+    Resubscribed,
+    Returned,
+    SegmentRef,
+    Shredded,
+    StoreRetired,
+    Unsubscribed,
+    kind_of,
+)
+from backupd.model.text import parse_stamp
+
+
+class State(StrEnum):
+    """Where a life stands (`backupd manual design`, Lifecycle). A hold lies over these states and is none."""
+
+    ACTIVE = "active"
+    MARKED = "marked"
+    PURGING = "purging"
+    UNREADABLE = "unreadable"
+    CLEARED = "cleared"
+    ATTESTED = "attested"
+
+
+class LifeKey(NamedTuple):
+    tenant: TenantId
+    incarnation: int
+    scope: str = WHOLE
+    """A class with a clock of its own, or all the others."""
+
+
+@dataclass(frozen=True, slots=True)
+class DeletionClock:
+    """A life's dates, as they were told when it was marked."""
+
+    cause: str
+    """The event that set it: `unsubscribed`, `erasure-requested`, `moved`."""
+    since: datetime
+    deadline: datetime
+    purge_by: datetime
+    to: str | None = None
+    """The region it moved to."""
+    by: str = "command"
+    """Who began it: a `command`, or the `query`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Purge:
+    """How far a life's purge has come. Mappings are by store, to the instant of the entry that says so."""
+
+    began: datetime
+    stores: frozenset[str]
+    segments: frozenset[SegmentRef]
+    shredded: Mapping[str, datetime] = field(default_factory=dict)
+    cleared: Mapping[str, datetime] = field(default_factory=dict)
+    absent: Mapping[str, tuple[datetime, tuple[str, ...]]] = field(default_factory=dict)
+    """With the store's snapshots that were looked into."""
+    retired: frozenset[str] = frozenset()
+    """Stores that took part, and were declared gone before they were seen empty, or after."""
+
+
+@dataclass(frozen=True, slots=True)
+class Retirement:
+    """A store that was declared gone."""
+
+    at: datetime
+    decision: str
+
+
+@dataclass(frozen=True, slots=True)
+class Incarnation:
+    """One incarnation of a tenant in one scope."""
+
+    key: LifeKey
+    clock: DeletionClock | None = None
+    purge: Purge | None = None
+    attestation: str | None = None
+
+    @property
+    def state(self) -> State:
+        if self.purge is None:
+            return State.ACTIVE if self.clock is None else State.MARKED
+        if self.attestation is not None:
+            return State.ATTESTED
+        if self.purge.stores <= self.purge.cleared.keys() & self.purge.shredded.keys():
+            return State.CLEARED
+        if self.purge.stores <= self.purge.shredded.keys():
+            return State.UNREADABLE
+        return State.PURGING
+
+    @property
+    def purged(self) -> bool:
+        """Whether the point of no return is behind it: then nothing of it may be kept, nor added."""
+        return self.purge is not None
+
+
+@dataclass(frozen=True, slots=True)
+class Hold:
+    tenant: TenantId
+    reference: str
+    since: datetime
+    review: datetime
+    released: datetime | None = None
+    due: datetime | None = None
+    """Once released: by then nothing is left of what it kept, if its own date is past."""
+
+
+@dataclass(frozen=True, slots=True)
+class TenantStates:
+    """Every life the ledger speaks of; a tenant it does not know is at its first, and active."""
+
+    lives: Mapping[LifeKey, Incarnation] = field(default_factory=dict)
+    holds: Mapping[tuple[TenantId, str], Hold] = field(default_factory=dict)
+    newest: Mapping[tuple[TenantId, str], int] = field(default_factory=dict)
+    """Incarnations, by tenant and scope: asked for every segment of a backup."""
+    retired: Mapping[str, Retirement] = field(default_factory=dict)
+    """Stores that were declared gone; one may have come back into use since, under the same name."""
+
+    def current(self, tenant: TenantId, scope: str = WHOLE) -> Incarnation:
+        """The newest incarnation."""
+        key = LifeKey(tenant, self.newest.get((tenant, scope), 1), scope)
+        return self.lives.get(key, Incarnation(key))
+
+    def held(self, tenant: TenantId) -> list[Hold]:
+        """Holds in force on a tenant."""
+        return [hold for hold in self.holds.values() if hold.tenant == tenant and hold.released is None]
+
+    def of(self, tenant: TenantId) -> list[Incarnation]:
+        """Every life of a tenant the ledger speaks of, oldest first."""
+        return sorted((life for life in self.lives.values() if life.key.tenant == tenant), key=lambda life: life.key)
+
+    def due(self, now: datetime) -> list[Incarnation]:
+        """Lives to be purged now: marked, past their date, and on no hold."""
+        return [
+            life
+            for life in self.lives.values()
+            if life.state is State.MARKED and self.purge_by(life) <= now and not self.held(life.key.tenant)
+        ]
+
+    def purge_by(self, life: Incarnation) -> datetime:
+        """When a marked life is to be purged: its own date, or when the last hold in its way was released."""
+        if life.clock is None:
+            raise ValueError("an active life has no date")
+        return max([life.clock.purge_by, *(released for released, _ in self._released(life))])
+
+    def deadline(self, life: Incarnation) -> datetime:
+        """By when the last byte of a marked life is gone: its own date, or what the release of a hold left it."""
+        if life.clock is None:
+            raise ValueError("an active life has no date")
+        return max([life.clock.deadline, *(due for _, due in self._released(life))])
+
+    def _released(self, life: Incarnation) -> list[tuple[datetime, datetime]]:
+        """When holds that were in the way were released, and by when what they kept is gone."""
+        # One released before the date moves nothing.
+        clock = life.clock
+        return [
+            (hold.released, hold.due)
+            for hold in self.holds.values()
+            if hold.tenant == life.key.tenant
+            and hold.due
+            and hold.released
+            and clock
+            and hold.released > clock.purge_by
+        ]
+
+
+def fold(entries: Iterable[LedgerEntry], lives: TenantStates | None = None) -> TenantStates:
+    """The lives after these entries, which follow those that made `lives`.
+
+    Believes what it reads: an event that could not have been decided changes what it says, nothing else.
+    """
+    before = lives or TenantStates()
+    folding = _Folding(dict(before.lives), dict(before.holds), dict(before.newest), dict(before.retired))
+    for entry in entries:
+        at = parse_stamp(entry.at)
+        for event in entry.events:
+            folding.take(event, at)
+    return TenantStates(folding.lives, folding.holds, folding.newest, folding.retired)
+
+
+@dataclass(slots=True)
+class _Folding:
+    lives: dict[LifeKey, Incarnation]
+    holds: dict[tuple[TenantId, str], Hold]
+    newest: dict[tuple[TenantId, str], int]
+    retired: dict[str, Retirement]
+
+    def take(self, event: Event, at: datetime) -> None:
+        match event:
+            case Held():
+                key, review = (event.tenant, event.hold), parse_stamp(event.review)
+                known = self.holds.get(key)
+                # A new review of a hold in force moves nothing else: when it began says what it keeps.
+                self.holds[key] = (
+                    replace(known, review=review)
+                    if known is not None and known.released is None
+                    else Hold(event.tenant, event.hold, at, review)
+                )
+            case Released():
+                key = event.tenant, event.hold
+                if key in self.holds:
+                    self.holds[key] = replace(self.holds[key], released=at, due=parse_stamp(event.due))
+            case StoreRetired():
+                self.retired[event.store] = Retirement(at, event.decision)
+                self.lives |= {key: _without(life, event.store) for key, life in self.lives.items()}
+            case (
+                Unsubscribed()
+                | ErasureRequested()
+                | Moved()
+                | Resubscribed()
+                | Returned()
+                | PurgeBegan()
+                | Shredded()
+                | Cleared()
+                | Absent()
+                | Attested()
+            ):
+                key_of_life = LifeKey(event.tenant, event.incarnation, event.scope)
+                life = self.lives.get(key_of_life, Incarnation(key_of_life))
+                self.lives[key_of_life] = _changed(life, event, at)
+                of_tenant = event.tenant, event.scope
+                self.newest[of_tenant] = max(event.incarnation, self.newest.get(of_tenant, 1))
+
+
+def _changed(life: Incarnation, event: LifeEvent, at: datetime) -> Incarnation:
+    match event:
+        case Unsubscribed() | ErasureRequested() | Moved():
+            return replace(life, clock=_clock(event))
+        case Resubscribed() | Returned():
+            # A purge that began is never forgotten: what it took is gone, whatever is said later.
+            return life if life.purged else Incarnation(life.key)
+        case PurgeBegan():
+            # Found later, it begins again: what was said of stores before did not know of these segments.
+            before = life.purge.segments if life.purge else frozenset()
+            began = life.purge.began if life.purge else at
+            stores, retired = frozenset(event.stores), life.purge.retired if life.purge else frozenset()
+            segments = before | frozenset(event.segments)
+            return Incarnation(life.key, life.clock, Purge(began, stores, segments, retired=retired - stores))
+        case Attested():
+            return replace(life, attestation=event.attestation)
+        case Shredded() | Cleared() | Absent() if life.purge is not None:
+            return replace(life, purge=_advanced(life.purge, event, at))
+        case _:
+            return life
+
+
+def _without(life: Incarnation, store: str) -> Incarnation:
+    """The life, with a purge that waits for a store no longer."""
+    purge = life.purge
+    if purge is None or store not in purge.stores:
+        return life
+    return replace(life, purge=replace(purge, stores=purge.stores - {store}, retired=purge.retired | {store}))
+
+
+def _advanced(purge: Purge, event: Shredded | Cleared | Absent, at: datetime) -> Purge:
+    match event:
+        case Shredded():
+            return replace(purge, shredded={**purge.shredded, event.store: at})
+        case Cleared():
+            return replace(purge, cleared={**purge.cleared, event.store: at})
+        case Absent():
+            return replace(purge, absent={**purge.absent, event.store: (at, tuple(event.snapshots))})
+
+
+def _clock(event: Unsubscribed | ErasureRequested | Moved) -> DeletionClock:
+    return DeletionClock(
+        cause=kind_of(event),
+        since=parse_stamp(event.since),
+        deadline=parse_stamp(event.deadline),
+        purge_by=parse_stamp(event.purge_by),
+        to=event.to if isinstance(event, Moved) else None,
+        by=event.by,
+    )

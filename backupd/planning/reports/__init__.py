@@ -1,1 +1,0 @@
-"""Reports of restore drills as a chain and as a population. Pure."""

@@ -1,0 +1,238 @@
+"""What a restore will do, decided from a record and the manifests of its parts before anything is touched. Pure.
+
+Whose rows are restored is the choice of parts the caller adds; which tables', the selection's.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import partial
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import msgspec
+
+from backupd.errors import DamageError, RefusedError
+from backupd.model.facts import SnapshotFacts, snapshot_facts
+from backupd.model.manifest import Entry, FactsEntry, FileEntry, SequencesEntry, SequenceValue, Span, TableEntry
+from backupd.planning.selection import Selection
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Sequence
+
+    from backupd.model.documents import PartRef, Record
+
+_BIG = 4 << 20
+"""Bytes from which on a piece is read on its own: the blocks it shares with others are few beside it."""
+
+Kept = Callable[[], bytes]
+"""Brings bytes back that were put away."""
+
+_pack = msgspec.msgpack.Encoder().encode
+_unpack = msgspec.msgpack.Decoder(tuple[list[Span], list[int]]).decode
+
+
+@dataclass(frozen=True, slots=True)
+class TablePlan:
+    """A table to be filled."""
+
+    schema: str
+    name: str
+    columns: tuple[str, ...]
+    rows: int
+    bytes: int
+    pieces: int
+
+
+class Piece(NamedTuple):
+    """A table's rows in one part. There may be a hundred thousand of these, so spans and runs are kept elsewhere."""
+
+    table: int
+    """Its place in the plan's tables."""
+    part: int
+    """Its place in the record's parts."""
+    size: int
+    kept: Kept
+
+    def unpacked(self) -> tuple[list[Span], list[int]]:
+        """Spans and runs. Raises what bringing them back does."""
+        return _unpack(self.kept())
+
+
+Bundle = tuple[Piece, ...]
+"""Pieces read by one reader, in this order."""
+
+
+@dataclass(frozen=True, slots=True)
+class RestorePlan:
+    """Everything a restore does, in the order it does it."""
+
+    tables: tuple[TablePlan, ...]
+    """Biggest first; those without rows are not among them, the schema makes them."""
+    passes: tuple[tuple[Bundle, ...], ...]
+    """A table is filled in one pass, and at most `wide` tables are open at once in each, apart from those of one piece.
+
+    Big pieces come first, bundled by table, then the small ones, bundled by segment: a small segment's tables share
+    their blocks, so that going through it table by table would open each block many times.
+    """
+    files: dict[str, list[tuple[int, FileEntry]]]
+    """By name, each with its part's place."""
+    sequences: tuple[SequenceValue, ...]
+    facts: SnapshotFacts
+    refresh: tuple[tuple[str, str], ...]
+    """Materialized views, in this order."""
+    rows: int
+    bytes: int
+    spans: int
+    """Digests of rows."""
+    empty: frozenset[tuple[str, str]] = frozenset()
+    """Tables that have an entry and no rows: they were there."""
+
+
+@dataclass(slots=True)
+class _Draft:
+    """A table while its parts are still being read."""
+
+    columns: list[str]
+    rows: int = 0
+    size: int = 0
+    pieces: list[tuple[int, int, Kept]] = field(default_factory=list)
+
+
+class Planner:
+    """Collects the entries of a record's parts, one part after another, into a plan."""
+
+    def __init__(
+        self,
+        record: Record,
+        selection: Selection | None = None,
+        *,
+        exact: bool = True,
+        put: Callable[[bytes], Kept] = lambda data: partial(bytes, data),
+    ) -> None:
+        """`record` names the parts that are to be added; not `exact` when its totals are of more than these.
+
+        `put` puts bytes away, of which there may be as many as the database has rows in thousands.
+
+        Of tables the selection does not take, no row is planned.
+        """
+        self._record = record
+        self._selection = selection or Selection()
+        self._exact = exact
+        self._put = put
+        self._tables: dict[tuple[str, str], _Draft] = {}
+        self._files: defaultdict[str, list[tuple[int, FileEntry]]] = defaultdict(list)
+        self._sequences: list[SequenceValue] = []
+        self._facts: dict[str, Any] = {}
+        self._spans = 0
+        self._empty: set[tuple[str, str]] = set()
+
+    def add(self, part: int, entries: Iterable[Entry]) -> None:
+        """The entries of the record's part of this place.
+
+        Raises DamageError when they contradict those of other parts.
+        """
+        for entry in entries:
+            match entry:
+                case TableEntry():
+                    self._add_table(part, entry)
+                case FileEntry():
+                    self._files[entry.name].append((part, entry))
+                case SequencesEntry():
+                    self._sequences += entry.values
+                case FactsEntry():
+                    self._add_facts(entry.facts)
+
+    def plan(self, wide: int = 16) -> RestorePlan:
+        """The plan of everything added; at most `wide` tables of several pieces are filled at once.
+
+        Raises DamageError when it is not all the record says (more than it says, where not exact), or there is no
+        schema, and RefusedError when the schema is what was left out.
+        """
+        facts = snapshot_facts(self._facts)
+        self._check(facts)
+        drafts = sorted(self._tables.items(), key=lambda item: (-item[1].size, item[0]))
+        pieces = [[Piece(place, *piece) for piece in draft.pieces] for place, (_, draft) in enumerate(drafts)]
+        return RestorePlan(
+            tables=tuple(
+                TablePlan(schema, name, tuple(draft.columns), draft.rows, draft.size, len(draft.pieces))
+                for (schema, name), draft in drafts
+            ),
+            passes=tuple(tuple(_bundles(group)) for group in _groups(pieces, wide)),
+            files=dict(self._files),
+            sequences=tuple(self._sequences),
+            facts=facts,
+            refresh=facts.refresh_order(),
+            rows=sum(draft.rows for _, draft in drafts),
+            bytes=sum(draft.size for _, draft in drafts),
+            spans=self._spans,
+            empty=frozenset(self._empty),
+        )
+
+    def _check(self, facts: SnapshotFacts) -> None:
+        rows = {table: draft.rows for table, draft in self._tables.items()}
+        size = sum(draft.size for draft in self._tables.values())
+        totals = self._record.totals
+        if not (self._fits(sum(rows.values()), totals.rows) and self._fits(size, totals.bytes)):
+            raise DamageError("the parts of the snapshot do not add up to what its record says")
+        for schema, name, count in facts.tables:
+            if not self._fits(rows.get((schema, name), 0), count):
+                raise DamageError("the segments of a table do not add up to what the snapshot says of it")
+        if not self._exact and not self._files["ddl-head"]:
+            raise RefusedError(
+                "the schema of this snapshot was purged, too",
+                hint="There is no database to restore; `recover` writes the rows that are left to files.",
+            )
+        if len(self._files["ddl-head"]) != 1:
+            raise DamageError("the parts of the snapshot do not hold one schema")
+
+    def _fits(self, found: int, said: int) -> bool:
+        return found == said if self._exact else found <= said
+
+    def _add_table(self, part: int, entry: TableEntry) -> None:
+        if not self._selection.takes_table(entry.schema, entry.table):
+            return
+        if not entry.bytes:
+            self._empty.add((entry.schema, entry.table))
+            return
+        draft = self._tables.setdefault((entry.schema, entry.table), _Draft(entry.columns))
+        if draft.columns != entry.columns:
+            raise DamageError(f"{_named(self._record.parts[part])} contradicts another about a table's columns")
+        self._spans += len(entry.spans)
+        draft.rows += entry.rows
+        draft.size += entry.bytes
+        draft.pieces.append((part, entry.bytes, self._put(_pack((entry.spans, entry.runs)))))
+
+    def _add_facts(self, facts: dict[str, Any]) -> None:
+        for key, value in facts.items():
+            before = self._facts.get(key)
+            joined = [*before, *value] if isinstance(before, list) and isinstance(value, list) else value
+            self._facts[key] = joined
+
+
+def _named(part: PartRef) -> str:
+    return f"part '{part[1]}' of segment {part[0]}"
+
+
+def _groups(tables: Sequence[Sequence[Piece]], wide: int) -> Iterator[list[Piece]]:
+    """The pieces of each pass: the tables of several pieces by turns, those of one piece with the first."""
+    single = [pieces[0] for pieces in tables if len(pieces) == 1]
+    several = [pieces for pieces in tables if len(pieces) > 1]
+    for place in range(0, max(len(several), 1), wide):
+        group = [piece for pieces in several[place : place + wide] for piece in pieces]
+        yield [*group, *single] if place == 0 else group
+
+
+def _bundles(pieces: Iterable[Piece]) -> Iterator[Bundle]:
+    by_table: defaultdict[int, list[Piece]] = defaultdict(list)
+    by_part: defaultdict[int, list[Piece]] = defaultdict(list)
+    for piece in pieces:
+        if piece.size >= _BIG:
+            by_table[piece.table].append(piece)
+        else:
+            by_part[piece.part].append(piece)
+    for bundle in sorted(by_table.values(), key=lambda bundle: -sum(piece.size for piece in bundle)):
+        yield tuple(bundle)
+    for _, bundle in sorted(by_part.items()):
+        yield tuple(bundle)

@@ -1,1 +1,0 @@
-"""What of a snapshot is restored, and how. Pure."""

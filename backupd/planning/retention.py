@@ -1,0 +1,176 @@
+"""Which snapshots stay, which expire, and why. Pure.
+
+Everything is counted from the present. A rule that counts from the newest snapshot would stop expiring on the day
+backups stop, and the promise to tenants would stop with it.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+
+from backupd.model.ids import SnapshotName
+from backupd.model.text import spell
+
+_LEAST_NOTICE = timedelta(days=7)
+
+
+@dataclass(frozen=True, slots=True)
+class RetentionPolicy:
+    """A snapshot stays when any of the rules keeps it, and never beyond `max_age`."""
+
+    keep_within: timedelta
+    daily: int
+    """Of each of so many UTC days, today included, the newest snapshot; likewise weeks from Monday, and months."""
+    weekly: int
+    monthly: int
+    max_age: timedelta
+    """Counted from the exported snapshot, and enforced whether or not there is anything newer."""
+    keep_minimum: int
+    """So many of the newest proven snapshots of a group stay without a rule."""
+
+
+@dataclass(frozen=True, slots=True)
+class Dated:
+    """A snapshot as retention sees it."""
+
+    name: SnapshotName
+    group: str
+    """Database label and member. Can hold a tenant's name: never print it."""
+    exported: datetime
+    """Aware; when its content was true, which is before anything of it was stored."""
+    proven: bool
+    """Whether it was verified."""
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """What becomes of one snapshot, and by which rules: never without a reason."""
+
+    snapshot: Dated
+    keep: bool
+    reasons: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class RetentionAlarm:
+    """A group that `max_age` will leave with fewer proven snapshots than wanted, unless something newer is proven."""
+
+    group: str
+    lost: datetime
+    """When the first of those that count passes `max_age`; in the past when it already has."""
+    proven: int
+    """How many proven snapshots there are now."""
+    message: str
+    """Without the group, whose name may be a tenant's."""
+
+
+def decide(snapshots: Iterable[Dated], policy: RetentionPolicy, now: datetime) -> list[Decision]:
+    """One decision for each snapshot, oldest first.
+
+    A snapshot dated after `now` is kept and takes nobody's place: one of the two clocks is wrong, and what is removed
+    by mistake does not come back. Of each day, week and month the newest snapshot counts, as in restic and borg; in the
+    present one it changes with each new snapshot.
+    """
+    decisions = [decision for group in _groups(snapshots).values() for decision in _decide_group(group, policy, now)]
+    return sorted(decisions, key=lambda decision: (*_age_order(decision.snapshot), decision.snapshot.group))
+
+
+def nearing(snapshots: Iterable[Dated], policy: RetentionPolicy, now: datetime) -> list[RetentionAlarm]:
+    """Groups in which `max_age` is about to win over the minimum, the most urgent first.
+
+    Told a quarter of `max_age` ahead, at least 7 days (at most half of `max_age`). A group that has fewer proven
+    snapshots than the minimum is told about when the oldest of them nears its end, so that a new database does not
+    raise an alarm; one where nothing is proven, when its oldest snapshot does.
+    """
+    notice = max(policy.max_age / 4, min(_LEAST_NOTICE, policy.max_age / 2))
+    alarms = [_alarm(name, group, policy, now) for name, group in _groups(snapshots).items()]
+    return sorted(
+        (alarm for alarm in alarms if alarm is not None and alarm.lost - now <= notice),
+        key=lambda alarm: (alarm.lost, alarm.group),
+    )
+
+
+def _decide_group(group: list[Dated], policy: RetentionPolicy, now: datetime) -> Iterator[Decision]:
+    """`group` is oldest first."""
+    present = [snapshot for snapshot in group if now - policy.max_age <= snapshot.exported <= now]
+    reasons: dict[SnapshotName, list[str]] = defaultdict(list)
+    for rule in (_within, _periods, _minimum):
+        for snapshot, reason in rule(present, policy, now):
+            reasons[snapshot.name].append(reason)
+    for snapshot in group:
+        if snapshot.exported > now:
+            yield Decision(snapshot, keep=True, reasons=("dated after the present: a clock is wrong",))
+        elif snapshot.exported < now - policy.max_age:
+            reason = f"older than the maximum of {spell(policy.max_age)}"
+            yield Decision(snapshot, keep=False, reasons=(reason,))
+        else:
+            kept = tuple(reasons[snapshot.name])
+            yield Decision(snapshot, keep=bool(kept), reasons=kept or ("no rule keeps it",))
+
+
+def _within(group: list[Dated], policy: RetentionPolicy, now: datetime) -> Iterator[tuple[Dated, str]]:
+    for snapshot in group:
+        if snapshot.exported >= now - policy.keep_within:
+            yield snapshot, f"within {spell(policy.keep_within)}"
+
+
+def _periods(group: list[Dated], policy: RetentionPolicy, now: datetime) -> Iterator[tuple[Dated, str]]:
+    rules: tuple[tuple[str, int, Callable[[datetime], int]], ...] = (
+        ("daily", policy.daily, _day),
+        ("weekly", policy.weekly, _week),
+        ("monthly", policy.monthly, _month),
+    )
+    for word, count, number in rules:
+        newest = {number(now) - number(snapshot.exported): snapshot for snapshot in group}
+        for back, snapshot in newest.items():
+            if back < count:
+                yield snapshot, f"{word} {back + 1} of {count}"
+
+
+def _minimum(group: list[Dated], policy: RetentionPolicy, _now: datetime) -> Iterator[tuple[Dated, str]]:
+    proven = [snapshot for snapshot in group if snapshot.proven]
+    for snapshot in proven[max(0, len(proven) - policy.keep_minimum) :]:
+        yield snapshot, f"among the {policy.keep_minimum} newest proven"
+
+
+def _day(instant: datetime) -> int:
+    return instant.astimezone(UTC).toordinal()
+
+
+def _week(instant: datetime) -> int:
+    """Day 1 of the calendar was a Monday."""
+    return (_day(instant) - 1) // 7
+
+
+def _month(instant: datetime) -> int:
+    utc = instant.astimezone(UTC)
+    return utc.year * 12 + utc.month
+
+
+def _alarm(name: str, group: list[Dated], policy: RetentionPolicy, now: datetime) -> RetentionAlarm | None:
+    past = [snapshot for snapshot in group if snapshot.exported <= now]
+    proven = [snapshot for snapshot in past if snapshot.proven and snapshot.exported >= now - policy.max_age]
+    wanted = max(1, policy.keep_minimum)
+    counting = proven[-wanted:] or past
+    if not counting:
+        return None
+    lost = counting[0].exported + policy.max_age
+    there = f"{len(proven) or 'none'} proven, {wanted} wanted"
+    ends = f"leaves {len(counting) - 1} of them" if proven else "takes the oldest snapshot"
+    message = f"{there}: the maximum of {spell(policy.max_age)} {ends} on {lost.astimezone(UTC):%Y-%m-%d}"
+    return RetentionAlarm(name, lost, len(proven), message)
+
+
+def _groups(snapshots: Iterable[Dated]) -> dict[str, list[Dated]]:
+    """Each group's snapshots, oldest first."""
+    groups: dict[str, list[Dated]] = defaultdict(list)
+    for snapshot in sorted(snapshots, key=_age_order):
+        groups[snapshot.group].append(snapshot)
+    return groups
+
+
+def _age_order(snapshot: Dated) -> tuple[datetime, str]:
+    return snapshot.exported, snapshot.name

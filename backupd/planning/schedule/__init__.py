@@ -1,1 +1,0 @@
-"""When which work is due, and when what failed is tried again. Pure."""

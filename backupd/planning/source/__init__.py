@@ -1,1 +1,0 @@
-"""Which databases, tables and names are whose. Pure."""

@@ -1,0 +1,279 @@
+"""Whether staged rows fit between everybody else's: keys, exclusions, checks. Counts only.
+
+Foreign keys, as they would be once the staged rows are in place, and as they are once they are.
+
+What the role may do to the live tables, and what else would act when they are written.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import psycopg
+
+from backupd.planning.inplace import Conflict, ConflictKind
+from backupd.postgres.connect import identifier
+from backupd.postgres.inplace.compare import changed
+from backupd.postgres.inplace.session import matched, staged
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterable, Iterator, Mapping
+
+    from backupd.postgres.connect import Connection
+    from backupd.postgres.inplace.compare import Pair
+    from backupd.postgres.inplace.live import Live, LiveTable, Reference, UniqueKey
+
+
+def key_conflicts(connection: Connection, pair: Pair) -> Iterator[Conflict]:
+    """Keys of staged rows that other tenants' rows have, or that two staged rows have. Raises psycopg's errors."""
+    if pair.source is None:
+        return
+    table = pair.live.name.dotted
+    for key in pair.live.keys:
+        count = _count(connection, _taken(pair, key)) + _count(connection, _twice(pair, key))
+        if count:
+            kind = (
+                ConflictKind.EXCLUDED
+                if key.exclusion
+                else ConflictKind.PRIMARY_KEY
+                if key.primary
+                else ConflictKind.UNIQUE_KEY
+            )
+            yield Conflict(table, kind, count)
+
+
+def check_conflicts(connection: Connection, pair: Pair) -> Iterator[Conflict]:
+    """Staged rows that break a check constraint or the bounds of their partition. Raises psycopg's errors."""
+    if pair.source is None or not pair.live.checks:
+        return
+    broken = " OR ".join(f"({check}) IS FALSE" for check in pair.live.checks)
+    count = _count(connection, f"SELECT pg_catalog.count(*) FROM {pair.source} WHERE {broken}")  # noqa: S608  # the server's own words
+    if count:
+        yield Conflict(pair.live.name.dotted, ConflictKind.CHECK, count)
+
+
+def _taken(pair: Pair, key: UniqueKey) -> str:
+    others = _expressed(key, f"ONLY {pair.live.sql} AS t", pair.live.belonging.others(), "t.ctid")
+    return f"SELECT pg_catalog.count(*) FROM ({_ours(pair, key)}) AS a WHERE EXISTS (SELECT FROM ({others}) AS b WHERE {_met(key)})"  # noqa: S608, E501  # likewise
+
+
+def _twice(pair: Pair, key: UniqueKey) -> str:
+    ours = _ours(pair, key)
+    met = f"a.id < b.id AND {_met(key)}"
+    return f"SELECT pg_catalog.count(*) FROM ({ours}) AS a WHERE EXISTS (SELECT FROM ({ours}) AS b WHERE {met})"  # noqa: S608  # likewise
+
+
+def _ours(pair: Pair, key: UniqueKey) -> str:
+    return _expressed(key, f"{pair.source} AS s", "true", "s.ctid")
+
+
+def _expressed(key: UniqueKey, rows: str, condition: str, address: str) -> str:
+    listed = ", ".join(f"{expression} AS e{place}" for place, expression in enumerate(key.expressions))
+    partial = f" AND ({key.condition})" if key.condition else ""
+    return f"SELECT {address} AS id, {listed} FROM {rows} WHERE {condition}{partial}"  # noqa: S608  # likewise
+
+
+def _met(key: UniqueKey) -> str:
+    pairs = []
+    for place, operator in enumerate(key.operators):
+        equal = f"a.e{place} {operator} b.e{place}"
+        pairs.append(f"({equal} OR a.e{place} IS NULL AND b.e{place} IS NULL)" if key.nulls_equal else equal)
+    return " AND ".join(pairs)
+
+
+def _count(connection: Connection, query: str) -> int:
+    """What cannot be asked, because it is about columns the snapshot does not have, the server checks as it writes."""
+    try:
+        with connection.transaction():
+            ((count,),) = connection.execute(query.encode()).fetchall()
+    except psycopg.errors.UndefinedColumn:
+        return 0
+    return int(count)
+
+
+class References:
+    """The foreign keys of some live tables and the pairs that are to be restored, by the tables' oids."""
+
+    def __init__(self, connection: Connection, live: Live, pairs: Mapping[int, Pair]) -> None:
+        self._connection = connection
+        self._live = live
+        self._pairs = pairs
+
+    def unmet(self) -> Iterator[Conflict]:
+        """References of staged rows to rows that neither exist nor come with them. Raises psycopg's errors."""
+        for reference in self._live.references:
+            pair = self._pairs.get(reference.referring)
+            if pair is None or not reference.validated or not _has(pair, reference.key.columns):
+                continue
+            missing = [f"NOT EXISTS ({target})" for target in self._targets(reference)]
+            given = _given(reference, "s")
+            count = self._count(f"FROM {pair.source} AS s WHERE {' AND '.join([given, *missing])}")
+            if count:
+                of_others = any(leaf in self._live.tables for leaf in reference.leaves)
+                kind = ConflictKind.REFERENCE_LOST if of_others else ConflictKind.REFERENCE_GONE
+                yield Conflict(pair.live.name.dotted, kind, count)
+
+    def referred(self) -> Iterator[Conflict]:
+        """Rows that are not restored and refer to what would be gone. Raises psycopg's errors."""
+        for reference in self._live.references:
+            gone = [
+                f"SELECT FROM {changed(leaf)} AS c JOIN ONLY {self._live.sql(leaf)} AS v ON v.ctid = c.old "
+                f"WHERE {matched(reference.key, 't', 'v')}"
+                for leaf in reference.leaves
+                if leaf in self._pairs
+            ]
+            if not gone or not reference.validated:
+                continue
+            there = [f"NOT EXISTS ({text})" for text in self._staged(reference, "t")]
+            conditions = [
+                self._kept(reference.referring),
+                f"({' OR '.join(f'EXISTS ({one})' for one in gone)})",
+                *there,
+            ]
+            rows = f"FROM ONLY {self._live.sql(reference.referring)} AS t"
+            count = self._count(f"{rows} WHERE {' AND '.join(conditions)}")
+            if count:
+                yield Conflict(self._live.names[reference.referring].dotted, ConflictKind.REFERRED, count)
+
+    def altered(self, shared: Mapping[int, tuple[str, ...]]) -> Iterator[Conflict]:
+        """Shared rows that staged ones refer to and that are not what they were; `shared` are the columns staged.
+
+        Raises psycopg's errors.
+        """
+        for reference in self._live.references:
+            pair, target = self._pairs.get(reference.referring), reference.target
+            if pair is None or target not in shared or not _has(pair, reference.key.columns):
+                continue
+            same = " AND ".join(
+                f"h.{identifier(one)} {operator} t.{identifier(one)}"
+                for one, operator in zip(reference.key.target_columns, reference.key.operators, strict=True)
+            )
+            then, now = (f"ROW({', '.join(f'{alias}.{identifier(c)}' for c in shared[target])})" for alias in "ht")
+            count = self._count(
+                f"FROM {staged(target)} AS h JOIN ONLY {self._live.sql(target)} AS t ON {same} "
+                f"WHERE {then}::pg_catalog.text <> {now}::pg_catalog.text AND "
+                f"EXISTS (SELECT FROM {pair.source} AS s WHERE {matched(reference.key, 's', 'h')})"
+            )
+            if count:
+                yield Conflict(self._live.names[target].dotted, ConflictKind.REFERENCE_CHANGED, count)
+
+    def violated(self) -> int:
+        """Rows, of all foreign keys in question, that refer to nothing now. Raises psycopg's errors."""
+        found = 0
+        for reference in self._live.references:
+            if not reference.validated:
+                continue
+            whole = "" if reference.whole else "ONLY "
+            target = (
+                f"SELECT FROM {whole}{self._live.sql(reference.target)} AS x WHERE {matched(reference.key, 't', 'x')}"
+            )
+            rows = f"FROM ONLY {self._live.sql(reference.referring)} AS t"
+            found += self._count(f"{rows} WHERE {_given(reference, 't')} AND NOT EXISTS ({target})")
+        return found
+
+    def watched(self, connection: Connection) -> tuple[int, ...]:
+        """How many rows of others refer to the tenant's, by foreign key. Raises psycopg's errors."""
+        counts = []
+        for reference in self._live.references:
+            for leaf in reference.leaves:
+                if leaf not in self._pairs:
+                    continue
+                ours = self._pairs[leaf].live.belonging.ours("v")
+                query = (
+                    f"SELECT pg_catalog.count(*) FROM ONLY {self._live.sql(reference.referring)} AS t WHERE "  # noqa: S608  # likewise
+                    f"{self._kept(reference.referring)} AND EXISTS (SELECT FROM ONLY {self._live.sql(leaf)} AS v "
+                    f"WHERE {matched(reference.key, 't', 'v')} AND {ours})"
+                )
+                ((count,),) = connection.execute(query.encode()).fetchall()
+                counts.append(int(count))
+        return tuple(counts)
+
+    def _targets(self, reference: Reference) -> Iterator[str]:
+        """Queries for what a row under the alias `s` refers to, wherever it will be."""
+        for leaf in reference.leaves:
+            condition = f"{matched(reference.key, 's', 't')} AND {self._kept(leaf)}"
+            yield f"SELECT FROM ONLY {self._live.sql(leaf)} AS t WHERE {condition}"
+        yield from self._staged(reference, "s")
+
+    def _staged(self, reference: Reference, referring: str) -> Iterator[str]:
+        for leaf in reference.leaves:
+            pair = self._pairs.get(leaf)
+            if pair is not None and _has(pair, reference.key.target_columns):
+                yield f"SELECT FROM {pair.source} AS x WHERE {matched(reference.key, referring, 'x')}"
+
+    def _kept(self, table: int) -> str:
+        """The row of a table, under the alias `t`, is not one of those that are restored."""
+        return self._pairs[table].live.belonging.others() if table in self._pairs else "true"
+
+    def _count(self, rows: str) -> int:
+        ((count,),) = self._connection.execute(f"SELECT pg_catalog.count(*) {rows}".encode()).fetchall()
+        return int(count)
+
+
+def _has(pair: Pair, columns: tuple[str, ...]) -> bool:
+    return pair.columns is not None and set(columns) <= set(pair.columns)
+
+
+def _given(reference: Reference, alias: str) -> str:
+    return " AND ".join(f"{alias}.{identifier(column)} IS NOT NULL" for column in reference.key.columns)
+
+
+_ALLOWED = """
+SELECT c.oid, pg_catalog.row_security_active(c.oid),
+  (SELECT pg_catalog.bool_and(pg_catalog.has_table_privilege(c.oid, p)) FROM pg_catalog.unnest(%s::text[]) p)
+FROM pg_catalog.pg_class c WHERE c.oid = ANY (%s) ORDER BY 1
+"""
+_FIRING = """
+SELECT o, pg_catalog.count(*) FILTER (WHERE e = 'O'), pg_catalog.count(*) FILTER (WHERE e IN ('A', 'R')),
+  pg_catalog.count(*) FILTER (WHERE e = 'A')
+FROM (
+  SELECT tgrelid, tgenabled FROM pg_catalog.pg_trigger WHERE NOT tgisinternal AND tgtype & 28 <> 0
+  UNION ALL
+  SELECT ev_class, ev_enabled FROM pg_catalog.pg_rewrite WHERE ev_type IN ('2', '3', '4')
+) f (o, e) WHERE o = ANY (%s) GROUP BY 1 ORDER BY 1
+"""
+"""28 are the bits of a trigger for rows inserted, deleted or updated."""
+_READ, _WRITTEN = ["SELECT"], ["SELECT", "INSERT", "UPDATE", "DELETE"]
+
+
+def right_conflicts(connection: Connection, live: Live) -> Iterator[Conflict]:
+    """Tables that the role does not see whole, or may not write. Raises psycopg's errors."""
+    around = {oid for reference in live.references for oid in (reference.referring, *reference.leaves)}
+    for oids, wanted in ((set(live.tables), _WRITTEN), (around - set(live.tables), _READ)):
+        for oid, secured, allowed in connection.execute(_ALLOWED, (wanted, list(oids))).fetchall():
+            if secured:
+                yield Conflict(live.names[oid].dotted, ConflictKind.ROW_SECURITY, 1)
+            if not allowed:
+                yield Conflict(live.names[oid].dotted, ConflictKind.PRIVILEGE, 1)
+
+
+def may_quiet(connection: Connection) -> bool:
+    """Switch triggers and rules off for the transaction at hand, and say whether the role may. Raises psycopg's."""
+    try:
+        with connection.transaction():
+            connection.execute("SET LOCAL session_replication_role = replica")
+    except psycopg.errors.InsufficientPrivilege:
+        return False
+    return True
+
+
+def firing_conflicts(
+    connection: Connection, tables: Iterable[LiveTable], circles: Collection[frozenset[int]], *, quiet: bool
+) -> Iterator[Conflict]:
+    """What would act when these tables are written: all that is on, or what stays on when triggers are off.
+
+    `circles` are of foreign keys that cannot be deferred. Raises psycopg's errors.
+    """
+    by_oid = {table.oid: table for table in tables}
+    for oid, usual, stubborn, always in connection.execute(_FIRING, (list(by_oid),)).fetchall():
+        kind, count = (ConflictKind.ALWAYS_FIRES, stubborn) if quiet else (ConflictKind.TRIGGERS, usual + always)
+        if count:
+            yield Conflict(by_oid[oid].name.dotted, kind, count)
+    for table in by_oid.values() if quiet else ():
+        deferrable = sum(key.deferrable for key in table.keys)
+        if deferrable:
+            yield Conflict(table.name.dotted, ConflictKind.DEFERRABLE, deferrable)
+    for circle in () if quiet else circles:
+        touched = sorted(circle & set(by_oid))
+        if len(touched) > 1:
+            yield Conflict(by_oid[touched[0]].name.dotted, ConflictKind.CYCLE, len(circle))

@@ -1,0 +1,207 @@
+"""The transaction a restore in place looks and writes in, and what a session must be for it.
+
+A snapshot's rows beside the live ones: in temporary tables of the session that compares and writes.
+
+Temporary tables, and not a schema or database of their own, because nobody else sees them: no backup that runs
+meanwhile copies a tenant's rows a second time or finds tables that belong to nobody, nothing goes to replicas, and
+they end with the session, however it ends. Nothing can be left behind, so there is nothing to clean.
+
+Which rows of a table are one tenant's, as SQL conditions. Pure.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import psycopg
+
+from backupd.errors import RefusedError
+from backupd.model.tenancy import Column, ForeignKeyPath, Tenant
+from backupd.postgres.connect import identifier, literal, qualified
+from backupd.postgres.failures import translated
+from backupd.postgres.settings import SHORT_WAIT, milliseconds
+from backupd.postgres.source.exported import refuse_pooler
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator, Sequence
+
+    from backupd.clock import Clock
+    from backupd.model.inventory import ForeignKey
+    from backupd.model.tenancy import Route
+    from backupd.postgres.connect import Connection
+
+_PAUSE = 0.5
+"""Seconds between two tries, in which nothing is locked."""
+
+_INSTANCE = """
+SELECT pg_catalog.pg_postmaster_start_time()::text, d.oid FROM pg_catalog.pg_database d
+WHERE d.datname = pg_catalog.current_database()
+"""
+
+
+def refuse_unfit(connection: Connection) -> None:
+    """Refuse a pooler, whose sessions are not ours alone, and a standby, and have commits waited for.
+
+    Raises SourceError, RefusedError.
+    """
+    refuse_pooler(connection)
+    if connection.execute("SELECT pg_catalog.pg_is_in_recovery()").fetchone() != (False,):
+        raise RefusedError("the target is a standby", hint="Give the server that takes writes.")
+    connection.execute("RESET synchronous_commit")
+
+
+def instance(connection: Connection) -> tuple[str, int]:
+    """Tells this database of this running server from every other."""
+    ((started, oid),) = connection.execute(_INSTANCE).fetchall()
+    return started, oid
+
+
+@contextmanager
+def begun(connection: Connection, lock: Callable[[], object], lock_timeout: float, clock: Clock) -> Iterator[None]:
+    """A transaction that sees one instant, and its own changes; rolled back unless the block commits it.
+
+    `lock` takes the locks it needs, in as many short tries as fit into `lock_timeout` seconds: others must not wait for
+    what we have locked while we wait for the rest. The instant is that of the first look: locks of tables can be taken
+    before. Errors of PostgreSQL leave the block as SourceErrors; SourceBusyError when somebody else holds a lock, or
+    changed a row that was to be locked.
+    """
+    with translated():
+        try:
+            _begin(connection, lock, lock_timeout, clock)
+            connection.execute(f"SET LOCAL lock_timeout = '{milliseconds(lock_timeout)}'".encode())
+            yield
+        finally:
+            _roll_back(connection)
+
+
+def _begin(connection: Connection, lock: Callable[[], object], lock_timeout: float, clock: Clock) -> None:
+    deadline = clock.monotonic() + lock_timeout
+    while True:
+        connection.execute("BEGIN TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ WRITE")
+        wait = min(SHORT_WAIT, deadline - clock.monotonic())
+        connection.execute(f"SET LOCAL lock_timeout = '{milliseconds(wait)}'".encode())
+        try:
+            lock()
+        except (psycopg.errors.LockNotAvailable, psycopg.errors.DeadlockDetected):
+            _roll_back(connection)
+            if clock.monotonic() >= deadline:
+                raise
+            clock.sleep(_PAUSE)
+        else:
+            return
+
+
+def _roll_back(connection: Connection) -> None:
+    if connection.info.transaction_status != psycopg.pq.TransactionStatus.IDLE:
+        with suppress(psycopg.Error):
+            connection.execute("ROLLBACK")
+
+
+def commit(connection: Connection) -> None:
+    """Raises psycopg's errors."""
+    connection.execute("COMMIT")
+
+
+_UNFIT = (psycopg.DataError, psycopg.IntegrityError)
+"""A type or a domain does not take a value."""
+
+
+def staged(oid: int) -> str:
+    """The temporary table of a snapshot's rows of the live table."""
+    return f"pg_temp.staged_{oid}"
+
+
+def stage(connection: Connection, oid: int, live: str, columns: Sequence[str], rows: Iterable[memoryview]) -> bool:
+    """Put rows into a temporary table with the live table's types; whether it gives them back, byte for byte.
+
+    The rows of a type that was changed since do not come back as they went in, or are not taken at all; then there is
+    no table. Raises psycopg's errors, and what `rows` does.
+    """
+    listed = ", ".join(map(identifier, columns))
+    given = hashlib.sha256()
+    connection.execute("BEGIN")
+    try:
+        connection.execute(
+            f"CREATE TEMPORARY TABLE {staged(oid)} AS SELECT {listed} FROM ONLY {live} WITH NO DATA".encode()  # noqa: S608  # names are quoted
+        )
+        with ExitStack() as copying:
+            # In the transaction that made the table, FREEZE keeps rows in their order.
+            named = f" ({listed})" if listed else ""
+            text = f"COPY {staged(oid)}{named} FROM STDIN WITH (FREEZE)"
+            copy = copying.enter_context(connection.cursor().copy(text.encode()))
+            for piece in rows:
+                given.update(piece)
+                copy.write(piece)
+        same = _digest(connection, oid) == given.digest()
+    except _UNFIT:
+        connection.execute("ROLLBACK")
+        return False
+    except BaseException:
+        with suppress(psycopg.Error):
+            connection.execute("ROLLBACK")
+        raise
+    connection.execute("COMMIT" if same else "ROLLBACK")
+    if same:
+        connection.execute(f"ANALYZE {staged(oid)}".encode())
+    return same
+
+
+def _digest(connection: Connection, oid: int) -> bytes:
+    found = hashlib.sha256()
+    with connection.cursor().copy(f"COPY {staged(oid)} TO STDOUT".encode()) as copy:
+        for piece in copy:
+            found.update(piece)
+    return found.digest()
+
+
+@dataclass(frozen=True, slots=True)
+class Belonging:
+    """Two conditions on the rows of a table under an alias; of every row exactly one is true."""
+
+    route: Route
+    tenant: str = field(repr=False)
+
+    def ours(self, alias: str = "t") -> str:
+        """The row is the tenant's. Shared tables, and those of other tenants, have none."""
+        match self.route:
+            case Column(column):
+                return _named(alias, column, self.tenant)
+            case ForeignKeyPath():
+                return f"EXISTS ({_led(self.route, alias, self.tenant)})"
+            case Tenant(owner) if owner == self.tenant:
+                return "true"
+        return "false"
+
+    def others(self, alias: str = "t") -> str:
+        """It is not."""
+        ours = self.ours(alias)
+        return f"NOT {ours}" if isinstance(self.route, ForeignKeyPath) else f"({ours}) IS NOT TRUE"
+
+
+def _named(alias: str, column: str, tenant: str) -> str:
+    """Compared by type, so that an index serves, and as text, by which a backup routes."""
+    name, value = f"{alias}.{identifier(column)}", literal(tenant)
+    return f"{name} = {value} AND {name}::pg_catalog.text = {value}"
+
+
+def _led(route: ForeignKeyPath, alias: str, tenant: str) -> str:
+    tables, conditions, left = [], [], alias
+    for number, step in enumerate(route.steps, start=1):
+        right, target = f"p{number}", step.key.target
+        tables.append(f"{'' if step.whole else 'ONLY '}{qualified(target.schema, target.table)} AS {right}")
+        conditions.append(matched(step.key, left, right))
+        left = right
+    conditions.append(_named(left, route.column, tenant))
+    return f"SELECT FROM {', '.join(tables)} WHERE {' AND '.join(conditions)}"
+
+
+def matched(key: ForeignKey, referring: str, target: str) -> str:
+    """The condition that a row refers to another, by their aliases."""
+    pairs = zip(key.target_columns, key.operators, key.columns, strict=True)
+    return " AND ".join(
+        f"{target}.{identifier(wanted)} {operator} {referring}.{identifier(column)}"
+        for wanted, operator, column in pairs
+    )

@@ -1,0 +1,212 @@
+"""The one transaction that makes the live rows of a tenant the staged ones; sequences, which are only ever raised."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import psycopg
+
+from backupd.errors import SourceError
+from backupd.postgres.connect import identifier, qualified
+from backupd.postgres.inplace.compare import changed
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping, Sequence
+
+    from backupd.postgres.connect import Connection
+    from backupd.postgres.inplace.compare import Changes, Pair
+
+_STEPS = 10_000
+"""Values a sequence is advanced by one after another: nobody who takes values meanwhile can be overtaken.
+
+From there on it is set; whoever takes values meanwhile would have to take as many between a look and a step.
+"""
+
+_SEQUENCES = """
+SELECT n.nspname, c.relname, s.seqincrement, s.seqmin, s.seqmax, u.relation, u.column, u.type
+FROM (
+  SELECT d.objid, d.refobjid, a.attname, a.atttypid FROM pg_catalog.pg_depend d
+  JOIN pg_catalog.pg_attribute a ON a.attrelid = d.refobjid AND a.attnum = d.refobjsubid
+  WHERE d.classid = 'pg_catalog.pg_class'::pg_catalog.regclass AND d.deptype IN ('a', 'i')
+    AND d.refclassid = 'pg_catalog.pg_class'::pg_catalog.regclass
+  UNION
+  SELECT d.refobjid, f.adrelid, a.attname, a.atttypid FROM pg_catalog.pg_depend d
+  JOIN pg_catalog.pg_attrdef f ON f.oid = d.objid
+  JOIN pg_catalog.pg_attribute a ON a.attrelid = f.adrelid AND a.attnum = f.adnum
+  WHERE d.classid = 'pg_catalog.pg_attrdef'::pg_catalog.regclass
+    AND d.refclassid = 'pg_catalog.pg_class'::pg_catalog.regclass
+) u (sequence, relation, "column", type)
+JOIN pg_catalog.pg_sequence s ON s.seqrelid = u.sequence
+JOIN pg_catalog.pg_class c ON c.oid = s.seqrelid JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+WHERE u.relation = ANY (%s) ORDER BY 1, 2, 6, 7
+"""
+_INTEGERS = frozenset({20, 21, 23})
+"""Oids of int8, int2, int4."""
+
+
+def lock_tables(connection: Connection, written: Iterable[str], read: Iterable[str]) -> None:
+    """Keep the tables from being cut or changed; others go on reading and writing them. Raises psycopg's errors."""
+    for tables, mode in ((list(written), "ROW EXCLUSIVE"), (list(read), "ACCESS SHARE")):
+        if tables:
+            listed = ", ".join(f"ONLY {table}" for table in tables)
+            connection.execute(f"LOCK TABLE {listed} IN {mode} MODE".encode())
+
+
+def lock_rows(connection: Connection, pair: Pair) -> None:
+    """Keep the tenant's rows from being changed, removed or referred to by others. Raises psycopg's errors."""
+    rows = f"SELECT FROM ONLY {pair.live.sql} AS t WHERE {pair.live.belonging.ours()} FOR UPDATE OF t"
+    connection.execute(f"SELECT pg_catalog.count(*) FROM ({rows}) AS locked".encode())  # noqa: S608  # likewise
+
+
+class ChangeWriter:
+    """Writes the changes of some tables, in an order that is given: what is referred to stands first."""
+
+    def __init__(self, connection: Connection, pairs: Sequence[Pair], *, quiet: bool) -> None:
+        """`quiet`: triggers are off, foreign keys with them."""
+        self._connection = connection
+        self._pairs = pairs
+        self._quiet = quiet
+
+    def write(self, changes: Mapping[int, Changes]) -> None:
+        """Delete, then update, then insert; where foreign keys are checked on the way and forbid that, the other way.
+
+        Raises psycopg's errors, and SourceError when something kept a row from being written.
+        """
+        steps = self._deletes, self._updates, self._inserts
+        if self._quiet:
+            self._all(steps, changes)
+            return
+        self._connection.execute("SET CONSTRAINTS ALL DEFERRED")
+        try:
+            with self._connection.transaction():
+                self._all(steps, changes)
+        except psycopg.errors.ForeignKeyViolation:
+            # A row that is updated refers to one that is not there before the inserts.
+            with self._connection.transaction():
+                self._all(reversed(steps), changes)
+        self._connection.execute("SET CONSTRAINTS ALL IMMEDIATE")
+
+    @staticmethod
+    def _all(steps: Iterable[Callable[[Mapping[int, Changes]], None]], changes: Mapping[int, Changes]) -> None:
+        for step in steps:
+            step(changes)
+
+    def _deletes(self, changes: Mapping[int, Changes]) -> None:
+        for pair in reversed(self._pairs):
+            count = changes[pair.live.oid]
+            self._run(self._delete(pair), count.deletes + (count.updates if self._replaces(pair) else 0))
+
+    def _updates(self, changes: Mapping[int, Changes]) -> None:
+        for pair in self._pairs:
+            if not self._replaces(pair):
+                self._run(self._update(pair), changes[pair.live.oid].updates)
+
+    def _inserts(self, changes: Mapping[int, Changes]) -> None:
+        for pair in self._pairs:
+            count = changes[pair.live.oid]
+            self._run(self._insert(pair), count.inserts + (count.updates if self._replaces(pair) else 0))
+
+    def _replaces(self, pair: Pair) -> bool:
+        """Whether rows are removed and put back, because two of them might swap a unique value.
+
+        Only where nobody notices: no trigger, and no column the snapshot does not have.
+        """
+        several = len(pair.live.keys) > 1
+        return several and self._quiet and set(pair.compared) == set(pair.live.columns)
+
+    def _run(self, statement: str, expected: int) -> None:
+        if not expected:
+            return
+        cursor = self._connection.execute(statement.encode())
+        if cursor.rowcount != expected:
+            raise SourceError(
+                f"PostgreSQL wrote {cursor.rowcount} of {expected} rows; nothing was changed",
+                hint="A trigger or rule keeps rows from being written: disable it for the restore.",
+            )
+
+    def _delete(self, pair: Pair) -> str:
+        which = "" if self._replaces(pair) else " AND c.new IS NULL"
+        return f"DELETE FROM ONLY {pair.live.sql} AS t USING {changed(pair.live.oid)} AS c WHERE t.ctid = c.old{which}"  # noqa: S608  # names are quoted
+
+    def _update(self, pair: Pair) -> str:
+        columns = [column for column in pair.compared if column not in pair.live.always]
+        given = ", ".join(f"{identifier(column)} = s.{identifier(column)}" for column in columns)
+        return (
+            f"UPDATE ONLY {pair.live.sql} AS t SET {given} FROM {changed(pair.live.oid)} AS c "  # noqa: S608  # likewise
+            f"JOIN {pair.source} AS s ON s.ctid = c.new WHERE t.ctid = c.old"
+        )
+
+    def _insert(self, pair: Pair) -> str:
+        listed = ", ".join(map(identifier, pair.compared))
+        given = ", ".join(f"s.{identifier(column)}" for column in pair.compared)
+        which = "" if self._replaces(pair) else " WHERE c.old IS NULL"
+        return (
+            f"INSERT INTO {pair.live.sql} ({listed}) OVERRIDING SYSTEM VALUE SELECT {given} "  # noqa: S608  # likewise
+            f"FROM {changed(pair.live.oid)} AS c JOIN {pair.source} AS s ON s.ctid = c.new{which} ORDER BY s.ctid"
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class _Sequence:
+    schema: str
+    name: str
+    increment: int
+    lowest: int
+    highest: int
+
+
+def raise_sequences(
+    connection: Connection,
+    pairs: Iterable[Pair],
+    above: Mapping[int, Iterable[int]],
+    then: Mapping[tuple[str, str], int],
+) -> int:
+    """Raise the sequences that give values to these tables to where they were, or past what the rows use; how many.
+
+    `above` are a table's partitioned tables, `then` the last values at the snapshot. Never lowers one, also when others
+    take values meanwhile. What was raised stays so when the transaction is rolled back: numbers are skipped, no more.
+    Raises psycopg's errors.
+    """
+    sources: dict[int, list[Pair]] = {}
+    for pair in pairs:
+        for oid in (pair.live.oid, *above.get(pair.live.oid, ())):
+            sources.setdefault(oid, []).append(pair)
+    wanted: dict[_Sequence, list[int]] = {}
+    for *facts, relation, column, kind in connection.execute(_SEQUENCES, (list(sources),)).fetchall():
+        sequence = _Sequence(*facts)
+        used = [_last(connection, pair, column, sequence) for pair in sources[relation] if kind in _INTEGERS]
+        known = then.get((sequence.schema, sequence.name))
+        wanted.setdefault(sequence, []).extend(value for value in (*used, known) if value is not None)
+    return sum(_raise(connection, sequence, values) for sequence, values in wanted.items())
+
+
+def _last(connection: Connection, pair: Pair, column: str, sequence: _Sequence) -> int | None:
+    """The value among the staged rows that the sequence would come to last."""
+    if pair.columns is None or column not in pair.columns:
+        return None
+    which = "max" if sequence.increment > 0 else "min"
+    ((value,),) = connection.execute(
+        f"SELECT pg_catalog.{which}(s.{identifier(column)})::int8 FROM {pair.source} AS s".encode()  # noqa: S608  # names are quoted
+    ).fetchall()
+    return None if value is None else int(value)
+
+
+def _raise(connection: Connection, sequence: _Sequence, values: list[int]) -> bool:
+    name, increment = qualified(sequence.schema, sequence.name), sequence.increment
+    query = f"SELECT last_value, is_called FROM {name}"  # noqa: S608  # likewise
+    ((last, called),) = connection.execute(query.encode()).fetchall()
+    now = last if called else last - increment
+    inside = [min(max(value, sequence.lowest), sequence.highest) for value in values]
+    # Rounded down: a value between two steps is never given out.
+    steps = max(((value - now) // increment for value in inside), default=0)
+    if steps <= 0:
+        return False
+    if steps <= _STEPS:
+        advance = (
+            "SELECT pg_catalog.count(pg_catalog.nextval(%s::text::regclass)) FROM pg_catalog.generate_series(1, %s)"
+        )
+        connection.execute(advance, (name, steps))
+    else:
+        connection.execute("SELECT pg_catalog.setval(%s::text::regclass, %s, true)", (name, now + steps * increment))
+    return True

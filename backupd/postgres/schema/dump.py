@@ -1,0 +1,133 @@
+"""The schema, the roles and the large objects, from PostgreSQL's own programs, under the exported snapshot.
+
+Large objects as an archive of nothing else: pg_dump's, without the entries it always adds about the database itself.
+
+Those would name roles, maybe tenants', in a file that belongs to nobody. Runs as a program of its own between pg_dump
+and whoever reads: `filtered` gives its arguments.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import IO, TypeVar, cast
+
+from backupd.errors import SourceError
+from backupd.planning.tenancy import NamePatterns
+from backupd.postgres.client_programs import Client, failure, run
+from backupd.postgres.connect import Connection
+from backupd.postgres.schema.archive import ArchiveReader, Entry
+from backupd.postgres.schema.ownership import Ddl, divide_archive, divide_globals
+from backupd.postgres.settings import SHORT_WAIT
+from backupd.postgres.source.exported import ExportedSnapshot
+
+Result = TypeVar("Result")
+
+_WAIT = f"--lock-wait-timeout={round(SHORT_WAIT * 1000)}"
+_PASSWORDS = "SELECT pg_catalog.has_table_privilege('pg_catalog.pg_authid', 'SELECT')"
+_LARGE_OBJECTS = "SELECT EXISTS (SELECT FROM pg_catalog.pg_largeobject_metadata)"
+
+
+def dump_schema(client: Client, exported: ExportedSnapshot, names: NamePatterns) -> Ddl:
+    """The schema as `pg_dump --create --schema-only` sees it, by segment.
+
+    Raises SourceError, SourceGoneError or SourceBusyError: it waits for no table's lock for long.
+    """
+    command = client.command("pg_dump", "-Fc", "-Z0", "--create", "--schema-only", _WAIT, _snapshot(exported))
+    return _streamed(command, client, lambda read: divide_archive(read, names))
+
+
+def dump_globals(client: Client, connection: Connection, names: NamePatterns) -> dict[str | None, str]:
+    """Roles with settings and memberships, and tablespaces, as SQL by segment; passwords only if the role may see them.
+
+    They are those of now, not of the exported snapshot: PostgreSQL offers no other. Raises like `dump_schema`.
+    """
+    quiet = () if connection.execute(_PASSWORDS).fetchone() == (True,) else ("--no-role-passwords",)
+    # What stands behind -l may be a connection string, which keeps the database's name, maybe a tenant's, unseen.
+    command = client.command("pg_dumpall", "--globals-only", *quiet, "-l", "service=backupd")
+    return divide_globals(run(command, client.environment).decode(errors="surrogateescape"), names)
+
+
+def large_objects_command(client: Client, connection: Connection, exported: ExportedSnapshot) -> list[str] | None:
+    """What writes the large objects, with owners, privileges and comments, as a custom archive of nothing else.
+
+    None when the database has none. The program runs under `client.environment`; its exit status must be 0.
+    """
+    if connection.execute(_LARGE_OBJECTS).fetchone() != (True,):
+        return None
+    only = ("--data-only", "--blobs", "--exclude-table=*.*")
+    return filtered(client.command("pg_dump", "-Fc", "-Z0", *only, _WAIT, _snapshot(exported)))
+
+
+def _snapshot(exported: ExportedSnapshot) -> str:
+    return f"--snapshot={exported.identifier}"
+
+
+def _streamed(command: Sequence[str], client: Client, consume: Callable[[Callable[[int], bytes]], Result]) -> Result:
+    """What `consume` makes of the program's output, once the program has ended well; its words stay in memory."""
+    with os.fdopen(os.memfd_create("words", os.MFD_CLOEXEC), "w+b") as words:
+        trouble: SourceError | None = None
+        with subprocess.Popen(
+            command, env=dict(client.environment), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=words
+        ) as process:
+            try:
+                result = consume(cast("IO[bytes]", process.stdout).read)
+            except SourceError as error:
+                trouble = error
+            except BaseException:
+                process.kill()
+                raise
+        if process.returncode and (trouble is None or process.returncode > 0):
+            words.seek(0)
+            raise failure("pg_dump", process.returncode, words.read()) from None
+        if trouble is not None:
+            raise trouble
+        return result
+
+
+_BLOCK = 1 << 20
+_FRAME = {"ENCODING", "STDSTRINGS", "SEARCHPATH", "BLOB", "BLOB METADATA", "BLOBS"}
+_ABOUT = {"ACL", "COMMENT", "SECURITY LABEL"}
+
+
+def filtered(command: Sequence[str]) -> list[str]:
+    """Arguments of a program that runs pg_dump's `command` and passes on large objects only, with its exit status."""
+    root = str(Path(__file__).parents[__name__.count(".")])
+    code = f"import sys; sys.path.insert(0, {root!r}); from {__name__} import main; sys.exit(main(sys.argv[1:]))"
+    return [sys.executable, "-I", "-c", code, *command]
+
+
+def main(command: Sequence[str]) -> int:
+    """Run pg_dump and filter what it writes; its exit status, or 1 for an archive that makes no sense."""
+    with subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE) as process:
+        source = cast("IO[bytes]", process.stdout)
+        try:
+            only_large_objects(source.read, sys.stdout.buffer.write)
+        except SourceError:
+            process.kill()
+            return process.wait() or 1
+    sys.stdout.buffer.flush()
+    return process.returncode
+
+
+def only_large_objects(read: Callable[[int], bytes], write: Callable[[bytes], object]) -> None:
+    """Copy an archive without entries that are not about large objects; its data follows unchanged.
+
+    Raises SourceError for what is no archive.
+    """
+    reader = ArchiveReader(read)
+    kept = [entry.raw for entry in reader.entries() if _is_large_object(entry)]
+    write(reader.head + bytes([0]) + len(kept).to_bytes(reader.shape.integer, "little"))
+    for raw in kept:
+        write(raw)
+    while block := read(_BLOCK):
+        write(block)
+
+
+def _is_large_object(entry: Entry) -> bool:
+    if entry.description in _ABOUT:
+        return entry.tag.startswith(("LARGE OBJECT ", "LARGE OBJECTS "))
+    return entry.description in _FRAME

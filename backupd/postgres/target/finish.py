@@ -1,0 +1,104 @@
+"""What comes beside rows and schema: values of sequences, contents of materialized views, statistics, roles."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+import psycopg
+
+from backupd.errors import SourceError
+from backupd.postgres.connect import qualified
+from backupd.postgres.failures import translate
+from backupd.postgres.schema.statements import split_statements, words_in
+from backupd.postgres.target import session
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from backupd.model.manifest import SequenceValue
+    from backupd.postgres.connect import Connection
+
+_SETVAL = """
+SELECT pg_catalog.count(pg_catalog.setval(pg_catalog.format('%%I.%%I', s, n)::pg_catalog.regclass, v, c))
+FROM ROWS FROM (pg_catalog.unnest(%s::text[]), pg_catalog.unnest(%s::text[]), pg_catalog.unnest(%s::int8[]),
+  pg_catalog.unnest(%s::bool[])) AS t (s, n, v, c)
+"""
+_BATCH = 1000
+_GRANTOR = re.compile(r"\s+GRANTED BY\s+(\"(?:[^\"]|\"\")*\"|[^\s;]+)\s*;\Z")
+
+
+def set_sequences(connection: Connection, values: Sequence[SequenceValue]) -> None:
+    """Give every sequence its value.
+
+    Raises SourceError.
+    """
+    for start in range(0, len(values), _BATCH):
+        columns = [list(column) for column in zip(*values[start : start + _BATCH], strict=True)]
+        connection.execute(_SETVAL, columns)
+
+
+def quiet_triggers(connection: Connection) -> None:
+    """Keep the database's own event triggers from firing for what a restore does.
+
+    Only superusers can make such triggers, and only they can do this.
+    """
+    if session.is_superuser(connection):
+        late = connection.info.server_version >= 170000
+        connection.execute("SET event_triggers = off" if late else "SET session_replication_role = replica")
+
+
+def refresh(connection: Connection, views: Sequence[Sequence[str]]) -> None:
+    """Fill materialized views, in this order.
+
+    Raises SourceError with the view's position.
+    """
+    # Each is refreshed as its owner, to whom row security applies as it did at the source.
+    connection.execute("SET row_security = on")
+    for place, (schema, name) in enumerate(views, 1):
+        try:
+            connection.execute(f"REFRESH MATERIALIZED VIEW {qualified(schema, name)}".encode())
+        except psycopg.Error as error:
+            refused = translate(error)
+            raise type(refused)(
+                f"{refused.message}, at materialized view {place} of {len(views)}",
+                hint="Its query works at the source; look for a function that relies on search_path.",
+            ) from None
+
+
+def analyze(connection: Connection) -> None:
+    connection.execute("ANALYZE")
+
+
+def create_roles(connection: Connection, scripts: Iterable[str]) -> int:
+    """Make the roles of `globals` files that do not exist yet, with their settings and memberships; how many.
+
+    Roles that exist, and tablespaces, whose place is the other machine's, are left alone. Raises SourceError.
+    """
+    statements = [statement for script in scripts for statement in split_statements(script)]
+    known = {name for (name,) in connection.execute("SELECT rolname FROM pg_catalog.pg_roles").fetchall()}
+    new = {_names(statement)[0] for statement in statements if statement.startswith("CREATE ROLE ")} - known
+    with connection.transaction():
+        # Scripts of several segments refer to each other's roles, so all are made before any is granted.
+        for beginnings in (("CREATE ROLE ",), ("ALTER ROLE ", "COMMENT ON ROLE ", "SECURITY LABEL "), ("GRANT ",)):
+            for statement in statements:
+                if statement.startswith(beginnings) and not new.isdisjoint(_names(statement)):
+                    _run(connection, _with_known_grantor(statement, known | new))
+    return len(new)
+
+
+def _names(statement: str) -> list[str]:
+    return [word.text for word in words_in(statement) if not word.key]
+
+
+def _with_known_grantor(statement: str, known: set[str]) -> str:
+    grantor = _GRANTOR.search(statement)
+    return _GRANTOR.sub(";", statement) if grantor and _names(grantor[1])[0] not in known else statement
+
+
+def _run(connection: Connection, statement: str) -> None:
+    try:
+        connection.execute(statement.encode(errors="surrogateescape"))
+    except psycopg.Error as error:
+        refused = translate(error)
+        raise SourceError(f"a role cannot be made as it was: {refused.message}", hint=refused.hint) from None

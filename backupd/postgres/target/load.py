@@ -1,0 +1,184 @@
+"""Tables filled by COPY, each in one transaction on a connection of its own, by several threads at once.
+
+`TRUNCATE` and `COPY … WITH (FREEZE)` in that same transaction keep the rows in the order they were sent; without, a
+server of version 17 or newer may put rows of mixed width elsewhere (`backupd manual design`, Order of rows).
+"""
+
+from __future__ import annotations
+
+import re
+import threading
+from contextlib import ExitStack
+from typing import TYPE_CHECKING, Self
+
+import psycopg
+
+from backupd.errors import DamageError, SourceError
+from backupd.postgres.connect import identifier, qualified
+from backupd.postgres.failures import translate
+from backupd.postgres.target import session
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from types import TracebackType
+
+    from backupd.planning.restore import TablePlan
+    from backupd.postgres.connect import Connection, Source
+
+_ROW = re.compile(r"\ACOPY .*?, line (\d+)", re.DOTALL)
+_NEWLINE = 0x0A
+
+_OF_EXTENSIONS = """
+SELECT n.nspname, c.relname FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+JOIN pg_catalog.pg_depend d ON d.classid = 'pg_catalog.pg_class'::pg_catalog.regclass AND d.objid = c.oid
+WHERE d.deptype = 'e'
+"""
+
+
+class Loader:
+    """Fills a plan's tables in one database; usable by several threads.
+
+    A table's rows are there once the writer of its last piece has ended well, and none of them before.
+    """
+
+    def __init__(
+        self, source: Source, database: str, tables: Sequence[TablePlan], text: Mapping[str, str] | None = None
+    ) -> None:
+        """`text` are the settings the rows were written under.
+
+        Raises SourceError.
+        """
+        self._target = (source, database, text)
+        self._lock = threading.Lock()
+        self._idle: list[Connection] = []
+        self._connections: list[Connection] = []
+        with session.connect(source, database) as connection:
+            given = {(schema, name) for schema, name in connection.execute(_OF_EXTENSIONS).fetchall()}
+        self._tables = [
+            _Table(self, f"table {place} of {len(tables)}", plan, given=(plan.schema, plan.name) in given)
+            for place, plan in enumerate(tables, 1)
+        ]
+
+    def piece(self, table: int) -> PieceWriter:
+        """Takes the next piece of a table, by its place in the plan; pieces of one table may be written at once."""
+        return PieceWriter(self._tables[table])
+
+    def close(self) -> None:
+        """End every connection. Tables that are not complete stay as they were."""
+        for connection in self._connections:
+            connection.close()
+
+    def borrow(self) -> Connection:
+        """A connection nobody uses; raises psycopg's errors."""
+        with self._lock:
+            if self._idle:
+                return self._idle.pop()
+        connection = session.open_connection(*self._target)
+        with self._lock:
+            self._connections.append(connection)
+        return connection
+
+    def give_back(self, connection: Connection) -> None:
+        with self._lock:
+            self._idle.append(connection)
+
+
+class PieceWriter:
+    """One piece of a table's rows on its way; a context manager, to be used once, by one thread.
+
+    Others may write to the same table between two of its rows, never within one.
+    """
+
+    def __init__(self, table: _Table) -> None:
+        self._table = table
+        self._held = False
+
+    def __enter__(self) -> Self:
+        return self
+
+    def write(self, rows: memoryview) -> None:
+        """Send bytes of rows, which may end within one.
+
+        Raises SourceError, without quoting the rows.
+        """
+        if not self._held:
+            self._table.lock.acquire()
+            self._held = True
+        self._table.put(rows)
+        if rows and rows[-1] == _NEWLINE:
+            self._release()
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Without an error, the piece is complete.
+
+        Raises DamageError when it ends within a row, SourceError when PostgreSQL refuses the table.
+        """
+        within_row = self._held
+        if within_row:
+            self._release()
+        if error is None:
+            if within_row:
+                raise DamageError(f"a piece of {self._table.where} ends within a row")
+            with self._table.lock:
+                self._table.end_piece()
+
+    def _release(self) -> None:
+        self._held = False
+        self._table.lock.release()
+
+
+class _Table:
+    """A table under way. Everything but `lock` belongs to whoever holds it."""
+
+    def __init__(self, loader: Loader, where: str, plan: TablePlan, *, given: bool) -> None:
+        """`given` by an extension with rows that must stay: it is added to, not filled."""
+        self.lock = threading.Lock()
+        self.where = where
+        self._loader = loader
+        self._plan = plan
+        self._given = given
+        self._left = plan.pieces
+        self._connection: Connection | None = None
+        self._copying = ExitStack()
+        self._copy: psycopg.Copy | None = None
+
+    def put(self, rows: memoryview) -> None:
+        try:
+            if self._copy is None:
+                self._connection = self._loader.borrow()
+                self._copy = self._begin(self._connection)
+            self._copy.write(rows)
+        except psycopg.Error as error:
+            raise self._refused(error) from None
+
+    def end_piece(self) -> None:
+        self._left -= 1
+        if self._left or self._copy is None or self._connection is None:
+            return
+        try:
+            self._copying.close()
+            taken = self._copy.cursor.rowcount
+            if taken != self._plan.rows:
+                raise SourceError(f"PostgreSQL took {taken} of {self._plan.rows} rows of {self.where}")
+            self._connection.execute("COMMIT")
+        except psycopg.Error as error:
+            raise self._refused(error) from None
+        self._loader.give_back(self._connection)
+
+    def _begin(self, connection: Connection) -> psycopg.Copy:
+        name = qualified(self._plan.schema, self._plan.name)
+        columns = ", ".join(map(identifier, self._plan.columns))
+        connection.execute("BEGIN")
+        if not self._given:
+            connection.execute(f"TRUNCATE ONLY {name}".encode())
+        listed = f" ({columns})" if columns else ""
+        option = "" if self._given else " WITH (FREEZE)"
+        return self._copying.enter_context(connection.cursor().copy(f"COPY {name}{listed} FROM STDIN{option}".encode()))
+
+    def _refused(self, error: psycopg.Error) -> SourceError:
+        refused = translate(error)
+        row = _ROW.match(error.diag.context or "")
+        where = f"{self.where}, row {row[1]}" if row else self.where
+        return type(refused)(f"{refused.message}, at {where}", hint=refused.hint)

@@ -1,0 +1,273 @@
+"""The schema put back by pg_restore: the archive joined in memory, restored section by section, its words kept.
+
+What pg_restore's words mean. They quote names and rows, so only fixed texts come out.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import re
+import subprocess
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, cast
+
+from backupd.errors import BrokenKeysError, ConfigError, DamageError, RefusedError, SourceError, SourceGoneError
+from backupd.postgres.client_programs import client, find_programs
+from backupd.postgres.connect import resolved
+from backupd.postgres.schema.archive import ArchiveReader, Entry, join_archive, unpack_entries
+from backupd.postgres.target import session
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+    from typing import IO
+
+    from backupd.postgres.client_programs import Client, Programs
+    from backupd.postgres.connect import Connection, Source
+
+TIMEOUT_SINCE = 17
+"""From here on pg_restore sets `transaction_timeout`, which older servers do not know."""
+FOREIGN_KEYS = frozenset({"FK CONSTRAINT"})
+_EVENT_TRIGGERS = frozenset({"EVENT TRIGGER"})
+_OF_DATABASE = ("ACL", "COMMENT", "SECURITY LABEL")
+
+
+@dataclass(frozen=True, slots=True)
+class DatabaseSql:
+    """What an archive says of the database itself, under the name it had."""
+
+    create: str
+    owner: str
+    properties: tuple[str, ...]
+    """Comment, privileges, settings, limits."""
+
+
+@dataclass(frozen=True, slots=True)
+class SchemaArchive:
+    """A schema archive, put together from the segments' entries; in memory only."""
+
+    descriptor: int
+    database: DatabaseSql
+    owners: frozenset[str]
+    """Roles that own something."""
+    left_out: int = 0
+    """Objects of the kinds that were not wanted."""
+    keys: tuple[Entry, ...] = ()
+    """Foreign keys, and what is said about them."""
+    event_triggers: tuple[int, ...] = ()
+    """Dump ids of what acts on the making of other things, and so is made last, and of what is said about it."""
+    others: tuple[int, ...] = ()
+    """Dump ids of everything else."""
+
+
+def fitting_programs(source: Source, connection: Connection) -> Programs:
+    """Client programs that can restore into the connection's server.
+
+    Raises ConfigError when there are none.
+    """
+    version = connection.info.server_version
+    programs = find_programs(source.client_folders, version)
+    if version // 10000 < TIMEOUT_SINCE <= programs.version[0]:
+        raise ConfigError(
+            f"pg_restore {programs.version[0]} cannot restore into a server of PostgreSQL {version // 10000}",
+            hint=f"Install postgresql-client-{version // 10000}, or name its folder in the configuration.",
+        )
+    return programs
+
+
+@contextmanager
+def pg_restore_for(source: Source, database: str, programs: Programs) -> Iterator[Client]:
+    """A client for one of the server's databases. Raises what connecting does."""
+    with session.connect(source, database) as connection:
+        given = resolved(connection)
+        # Its words can only be understood in English, and only a superuser may choose the language.
+        options = {"PGOPTIONS": "-c lc_messages=C"} if session.is_superuser(connection) else {}
+    with client(programs, given) as found:
+        yield replace(found, environment={**found.environment, **options})
+
+
+@contextmanager
+def joined_schema(
+    head: bytes, ddl: Iterable[bytes], *, without: frozenset[str] = frozenset()
+) -> Iterator[SchemaArchive]:
+    """The archive made of a `ddl-head` and `ddl` files, to be handed to pg_restore until the block ends.
+
+    Objects of the kinds in `without` (pg_dump's words for them) are left out.
+
+    Raises DamageError when the files make no archive of a database.
+    """
+    entries = [entry for file in ddl for entry in unpack_entries(file)]
+    archive = join_archive(head, entries)
+    listed = list(ArchiveReader(io.BytesIO(archive).read).entries())
+    unwanted = _unwanted(listed, without)
+    if unwanted:
+        kept = [entry for place, entry in enumerate(sorted(entries)) if place not in unwanted]
+        archive = join_archive(head, kept)
+        listed = [entry for entry in listed if entry.ordinal not in unwanted]
+    descriptor = os.memfd_create("backupd-schema", os.MFD_CLOEXEC)
+    try:
+        with os.fdopen(os.dup(descriptor), "wb") as file:
+            file.write(archive)
+        yield _schema(descriptor, listed, len(unwanted))
+    finally:
+        os.close(descriptor)
+
+
+def _schema(descriptor: int, listed: list[Entry], left_out: int) -> SchemaArchive:
+    keys, last = _unwanted(listed, FOREIGN_KEYS), _unwanted(listed, _EVENT_TRIGGERS)
+    return SchemaArchive(
+        descriptor,
+        _database(listed),
+        frozenset(entry.owner for entry in listed if entry.owner),
+        left_out,
+        keys=tuple(entry for entry in listed if entry.ordinal in keys),
+        event_triggers=tuple(entry.dump_id for entry in listed if entry.ordinal in last),
+        others=tuple(entry.dump_id for entry in listed if entry.ordinal not in keys | last),
+    )
+
+
+def _unwanted(entries: list[Entry], without: frozenset[str]) -> set[int]:
+    """Ordinals of the objects of these kinds, and of what is said about them."""
+    gone = {entry.dump_id for entry in entries if entry.description in without}
+    return {entry.ordinal for entry in entries if entry.dump_id in gone or gone & set(entry.dependencies)}
+
+
+def _database(entries: list[Entry]) -> DatabaseSql:
+    made = [entry for entry in entries if entry.description == "DATABASE"]
+    if len(made) != 1:
+        raise DamageError("the schema does not say how to make its database")
+    about = [
+        entry.definition
+        for entry in entries
+        if entry.description == "DATABASE PROPERTIES"
+        or (entry.description in _OF_DATABASE and entry.tag.startswith("DATABASE "))
+    ]
+    return DatabaseSql(made[0].definition, made[0].owner, tuple(about))
+
+
+def restore_section(
+    client: Client, schema: SchemaArchive, section: str, *options: str, only: Iterable[int] | None = None
+) -> None:
+    """Restore the section `pre-data` or `post-data` into the client's database, stopping at the first error.
+
+    `only` are dump ids of what is restored of it. Raises SourceError, BrokenKeysError, SourceGoneError or RefusedError,
+    without pg_restore's words.
+    """
+    with listed(only) as (listing, passed):
+        command = client.command("pg_restore", "-Fc", f"--section={section}", "--exit-on-error", *listing, *options)
+        archive = schema.descriptor
+        with _running([*command, f"/proc/self/fd/{archive}"], client, (archive, *passed), section) as process:
+            process.wait()
+
+
+@contextmanager
+def listed(only: Iterable[int] | None) -> Iterator[tuple[list[str], tuple[int, ...]]]:
+    """The option that has pg_restore restore a part only, and the descriptor to pass for it."""
+    if only is None:
+        yield [], ()
+        return
+    with os.fdopen(os.memfd_create("backupd-list", os.MFD_CLOEXEC), "w") as file:
+        file.write("".join(f"{number};\n" for number in only))
+        file.flush()
+        yield [f"--use-list=/proc/self/fd/{file.fileno()}"], (file.fileno(),)
+
+
+def restore_large_objects(client: Client, archive: Iterable[bytes | memoryview]) -> None:
+    """Restore an archive of large objects, read once, in order.
+
+    Raises what `restore_section` raises, and what `archive` does.
+    """
+    command = client.command("pg_restore", "-Fc", "--exit-on-error")
+    with _running(command, client, (), "large objects") as process:
+        with cast("IO[bytes]", process.stdin) as pipe:
+            try:
+                for piece in archive:
+                    pipe.write(piece)
+            except BrokenPipeError:
+                pass  # it ended early, and its exit status says why
+        process.wait()
+
+
+@contextmanager
+def _running(
+    command: list[str], client: Client, passed: tuple[int, ...], stage: str
+) -> Iterator[subprocess.Popen[bytes]]:
+    """A child that is ended with the block if it has not ended itself, and whose failure is ours."""
+    with os.fdopen(os.memfd_create("words", os.MFD_CLOEXEC), "w+b") as said:
+        with subprocess.Popen(
+            command,
+            env=dict(client.environment),
+            stdin=subprocess.DEVNULL if passed else subprocess.PIPE,
+            stdout=subprocess.DEVNULL,
+            stderr=said,
+            pass_fds=passed,
+        ) as process:
+            try:
+                yield process
+            except BaseException:
+                process.terminate()
+                raise
+        if process.returncode:
+            said.seek(0)
+            raise failure(stage, process.returncode, said.read()) from None
+
+
+_COMMAND = re.compile(r"^Command was: ([A-Z]+(?: [A-Z]+)*)\b", re.MULTILINE)
+"""A command's key words up to the first name: pg_dump quotes names in capitals."""
+_STATE = re.compile(r"ERROR: +(.*)")
+
+_FAULT = "The rows break a rule of their own schema; the same fault is in the source."
+_BROKEN_KEY = "violates foreign key constraint"
+_WITHOUT = (
+    "Rows refer to rows that are not in the snapshot. With --without-broken-keys, such keys are named and hold for new "
+    "rows only."
+)
+_MEANINGS: tuple[tuple[re.Pattern[str], str, str], ...] = tuple(
+    (re.compile(mark), meaning, hint)
+    for mark, meaning, hint in (
+        ("^could not create unique index", "unique violation (sqlstate 23505)", _FAULT),
+        (_BROKEN_KEY, "foreign key violation (sqlstate 23503)", _WITHOUT),
+        ("^check constraint .* is violated|violates check", "check violation (sqlstate 23514)", _FAULT),
+        ("^column .* contains null values", "not null violation (sqlstate 23502)", _FAULT),
+        ("^could not create exclusion constraint", "exclusion violation (sqlstate 23P01)", _FAULT),
+        ('^role ".*" does not exist', "a role does not exist (sqlstate 42704)", "Restore the roles too."),
+        ('^tablespace ".*" does not', "a tablespace does not exist (sqlstate 42704)", "Create it on the server first."),
+        ("^extension .* is not avail", "an extension is not installed (sqlstate 0A000)", "Install it on the server."),
+        ("^could not open extension", "an extension is not installed (sqlstate 58P01)", "Install it on the server."),
+        ("^could not (access|load)", "a library is not installed (sqlstate 58P01)", "Install it on the server."),
+        ("^collation .* does not exist", "a collation does not exist (sqlstate 42704)", "Install its locale, or ICU."),
+        ("^ICU is not supported", "the server has no ICU (sqlstate 0A000)", "Restore into a server built with ICU."),
+        ("^unsupported XML", "the server has no XML (sqlstate 0A000)", "Restore into a server built with libxml."),
+        ("^unrecognized configuration parameter", "a setting is unknown (sqlstate 42704)", "Compare the versions."),
+        ("^permission denied", "insufficient privilege (sqlstate 42501)", "Restore as a superuser."),
+        ("^must be ", "insufficient privilege (sqlstate 42501)", "Restore as a superuser."),
+        ("^out of shared memory", "out of shared memory (sqlstate 53200)", "Raise max_locks_per_transaction."),
+        ("No space left on device", "disk full (sqlstate 53100)", "Make room on the server's disk."),
+        ("already exists$", "an object exists already", "Look into the server's log."),
+        ("does not exist$", "an object that is needed does not exist", "Look into the server's log."),
+    )
+)
+"""Beginnings or ends of PostgreSQL's own messages, what they mean, and what to do."""
+_GONE = ("server closed the connection", "terminating connection", "could not connect", "connection to server")
+_NEWER = "unsupported version"
+
+
+def failure(stage: str, status: int, words: bytes) -> SourceError | RefusedError:
+    """The error that says why pg_restore ended with `status` while it did `stage`, quoting nothing."""
+    text = words.decode(errors="replace")
+    if any(mark in text for mark in _GONE):
+        return SourceGoneError(f"PostgreSQL went away during {stage}", hint="Look into the server's log.")
+    if _NEWER in text:
+        return RefusedError(
+            "the schema was dumped by newer client programs than those at hand",
+            hint="Install client programs of the newest PostgreSQL you use, or restore into a newer server.",
+        )
+    command = _COMMAND.search(text)
+    where = f" at {command[1]}" if command else ""
+    said = _STATE.search(text)
+    for mark, meaning, hint in _MEANINGS:
+        if said and mark.search(said[1]):
+            family = BrokenKeysError if mark.pattern == _BROKEN_KEY else SourceError
+            return family(f"{stage} failed{where}: {meaning}", hint=hint)
+    return SourceError(f"{stage} failed{where} (pg_restore's exit status {status})", hint="Look into the server's log.")

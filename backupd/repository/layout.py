@@ -1,0 +1,181 @@
+"""Where everything lies in a region's folder, FORMAT.md §1: names made and taken apart. Pure."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from enum import Enum
+from typing import TYPE_CHECKING, Final
+
+from backupd.model.ids import DrillId, GenerationId, ObjectHash, ObjectName, Pseudonym, RunId, SnapshotName, well_formed
+
+if TYPE_CHECKING:
+    from backupd.seal.container_format import ContainerContext
+
+REPOSITORY: Final = ObjectName("repository.json")
+GUIDE: Final = ObjectName("RECOVER.md")
+SCRIPT: Final = ObjectName("recover")
+RECORDS: Final = ObjectName("snapshots")
+KEYRINGS: Final = ObjectName("keyrings")
+SEGMENTS: Final = ObjectName("segments")
+TEMPORARY: Final = ObjectName("tmp")
+LEDGER: Final = ObjectName("ledger")
+MARKS: Final = ObjectName("runs")
+ATTESTATIONS: Final = ObjectName("attestations")
+REPORTS: Final = ObjectName("reports")
+LEASES: Final = ObjectName("leases")
+INCOMING: Final = ObjectName("incoming")
+"""Of what nodes hand in to the keeper."""
+_KEEPER: Final = "keeper"
+_KEYRING_MARK: Final = re.compile(r"[0-9]{8}T[0-9]{6}Z-[0-9a-f]{8}\.keyring")
+_ENTRY: Final = re.compile(r"[0-9]{10}\.json")
+
+
+class ObjectKind(Enum):
+    """What an object's name says it is."""
+
+    REPOSITORY = "repository"
+    RECORD = "record"
+    KEYRING = "keyring"
+    PACK = "pack"
+    PART = "part"
+    HELP = "help"
+    """`RECOVER.md` and `recover`."""
+    ENTRY = "ledger entry"
+    ATTESTATION = "attestation"
+    REPORT = "report"
+    """Of a restore drill."""
+    MARK = "mark"
+    """Of a run or a keeper at work."""
+    LEASE = "lease"
+    """Of the keeper that keeps."""
+    TEMPORARY = "temporary"
+    HANDED = "handed in"
+    """By a node, and not taken by the keeper yet."""
+    FOREIGN = "foreign"
+    """Nothing this format knows."""
+
+
+_SINGLE: Final[dict[str, ObjectKind]] = {
+    REPOSITORY: ObjectKind.REPOSITORY,
+    GUIDE: ObjectKind.HELP,
+    SCRIPT: ObjectKind.HELP,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class ObjectPlace:
+    """An object's name taken apart; fields its kind does not have are None."""
+
+    kind: ObjectKind
+    generation: GenerationId | None = None
+    segment: Pseudonym | None = None
+    sha256: ObjectHash | None = None
+    snapshot: SnapshotName | None = None
+    run: RunId | None = None
+    drill: DrillId | None = None
+
+
+def record_name(generation: GenerationId, snapshot: SnapshotName) -> ObjectName:
+    return ObjectName(f"{RECORDS}/{generation}/{snapshot}")
+
+
+def keyring_name(generation: GenerationId, run: RunId) -> ObjectName:
+    return ObjectName(f"{KEYRINGS}/{generation}/{run}.keyring")
+
+
+def keyrings_folder(generation: GenerationId) -> ObjectName:
+    return ObjectName(f"{KEYRINGS}/{generation}")
+
+
+def segment_folder(generation: GenerationId, segment: Pseudonym) -> ObjectName:
+    return ObjectName(f"{SEGMENTS}/{generation}/{segment}")
+
+
+def pack_name(context: ContainerContext, sha256: ObjectHash) -> ObjectName:
+    return ObjectName(f"{segment_folder(context.generation, context.segment)}/{sha256}.pack")
+
+
+def part_name(context: ContainerContext, sha256: ObjectHash) -> ObjectName:
+    return ObjectName(f"{segment_folder(context.generation, context.segment)}/{sha256}.part")
+
+
+def marks_folder(generation: GenerationId) -> ObjectName:
+    return ObjectName(f"{MARKS}/{generation}")
+
+
+def run_mark(generation: GenerationId, run: RunId) -> ObjectName:
+    return ObjectName(f"{marks_folder(generation)}/{run}")
+
+
+def keeper_mark(generation: GenerationId) -> ObjectName:
+    return ObjectName(f"{marks_folder(generation)}/{_KEEPER}")
+
+
+def keyring_mark(generation: GenerationId, run: RunId) -> ObjectName:
+    """Of whoever is about to put the keyring `run` anew."""
+    return ObjectName(f"{marks_folder(generation)}/{run}.keyring")
+
+
+def entry_name(seq: int) -> ObjectName:
+    """Of the ledger's entry number `seq`, from 1."""
+    return ObjectName(f"{LEDGER}/{seq:010d}.json")
+
+
+def lease_name(number: int) -> ObjectName:
+    """Of the lease taken or renewed as number `number`, from 1."""
+    return ObjectName(f"{LEASES}/{number:010d}.json")
+
+
+def attestation_name(sha256: ObjectHash) -> ObjectName:
+    return ObjectName(f"{ATTESTATIONS}/{sha256}.json")
+
+
+def report_name(drill: DrillId) -> ObjectName:
+    return ObjectName(f"{REPORTS}/{drill}.json")
+
+
+def place_of(name: ObjectName) -> ObjectPlace:
+    """What an object of this name is; FOREIGN when the format has no such name."""
+    match name.split("/"):
+        case [single]:
+            return ObjectPlace(_SINGLE.get(single, ObjectKind.FOREIGN))
+        case ["tmp", _]:
+            return ObjectPlace(ObjectKind.TEMPORARY)
+        case ["incoming", _, *_]:
+            return ObjectPlace(ObjectKind.HANDED)
+        case ["ledger" | "leases" | "attestations" | "reports" as folder, file]:
+            return _of_keeper(folder, file)
+        case [folder, generation, *rest] if well_formed("generation", generation):
+            return _in_generation(folder, GenerationId(generation), rest)
+    return ObjectPlace(ObjectKind.FOREIGN)
+
+
+def _of_keeper(folder: str, file: str) -> ObjectPlace:
+    if folder == LEDGER and _ENTRY.fullmatch(file):
+        return ObjectPlace(ObjectKind.ENTRY)
+    if folder == LEASES and _ENTRY.fullmatch(file):
+        return ObjectPlace(ObjectKind.LEASE)
+    title = file.removesuffix(".json")
+    if folder == ATTESTATIONS and file != title and well_formed("hash", title):
+        return ObjectPlace(ObjectKind.ATTESTATION, sha256=ObjectHash(title))
+    if folder == REPORTS and file != title and well_formed("drill", title):
+        return ObjectPlace(ObjectKind.REPORT, drill=DrillId(title))
+    return ObjectPlace(ObjectKind.FOREIGN)
+
+
+def _in_generation(folder: str, generation: GenerationId, rest: list[str]) -> ObjectPlace:
+    match folder, rest:
+        case "runs", [name] if name == _KEEPER or _KEYRING_MARK.fullmatch(name):
+            return ObjectPlace(ObjectKind.MARK, generation)
+        case "runs", [name] if well_formed("run", name):
+            return ObjectPlace(ObjectKind.MARK, generation, run=RunId(name))
+        case "snapshots", [name] if well_formed("snapshot", name):
+            return ObjectPlace(ObjectKind.RECORD, generation, snapshot=SnapshotName(name))
+        case "keyrings", [name] if name.endswith(".keyring") and well_formed("run", name.removesuffix(".keyring")):
+            return ObjectPlace(ObjectKind.KEYRING, generation, run=RunId(name.removesuffix(".keyring")))
+        case "segments", [segment, name] if well_formed("pseudonym", segment):
+            sha256, _, extension = name.partition(".")
+            if extension in ("pack", "part") and well_formed("hash", sha256):
+                return ObjectPlace(ObjectKind(extension), generation, Pseudonym(segment), ObjectHash(sha256))
+    return ObjectPlace(ObjectKind.FOREIGN)

@@ -1,0 +1,202 @@
+"""The lease on keeping a store, FORMAT.md §11: of several keepers one keeps, and one that died is replaced.
+
+Who takes or renews it puts the document of the next number: of two, the store lets one. How long ago that was is for
+the store's clock to say. Safety does not hang on it: marks and the ledger's own order keep two keepers from harm; the
+lease keeps them from doing the same work twice.
+"""
+
+from __future__ import annotations
+
+import threading
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Annotated, Final
+
+import msgspec
+
+from backupd.errors import BackupdError, BusyError, DamageError, ObjectExistsError, StoreError
+from backupd.model.ids import RegionName, RepositoryId
+from backupd.model.text import UnreadableError, from_json
+from backupd.repository import layout
+from backupd.seal.documents import LIMITS, Signer, read_document
+from backupd.store.base import put_document
+from backupd.store.server import server_time
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection, Iterator
+
+    from backupd.clock import Clock
+    from backupd.model.ids import ObjectName
+    from backupd.store.base import Store
+
+LENGTH: Final = timedelta(minutes=10)
+"""After the last renewal; a keeper that died is replaced so much later."""
+_LAST: Final = 9_999_999_999
+
+
+class _Body(msgspec.Struct, frozen=True, kw_only=True):
+    kind: str = "lease"
+    format: int = 1
+    features: list[str] = []
+    region: RegionName
+    repository: RepositoryId
+    number: Annotated[int, msgspec.Meta(ge=1, le=_LAST)]
+    holder: Annotated[str, msgspec.Meta(pattern=r"\A[0-9a-f]{32}\Z")]
+    node: Annotated[str, msgspec.Meta(min_length=1, max_length=63)]
+    seconds: Annotated[int, msgspec.Meta(ge=0, le=86_400)]
+
+
+@dataclass(frozen=True, slots=True)
+class Claimant:
+    """Who takes leases, and for what."""
+
+    region: RegionName
+    repository: RepositoryId
+    node: str
+    """The machine's configured name, told to whoever finds the lease taken."""
+    signer: Signer = field(repr=False)
+    trusted: Collection[str]
+    """Keepers; what others signed is no lease, and is removed."""
+    clock: Clock
+    random: Callable[[int], bytes] = field(repr=False)
+    length: timedelta = LENGTH
+
+
+class Lease:
+    """One store's, held by this process, or the reason why it is not."""
+
+    def __init__(self, store: Store, claimant: Claimant, fault: StoreError | None = None) -> None:
+        self._store = store
+        self._claimant = claimant
+        self._holder = claimant.random(16).hex()
+        self._number = 0
+        self._until = 0.0
+        self._fault: BackupdError | None = fault
+        self._lock = threading.Lock()
+
+    def require(self) -> None:
+        """Raises BusyError when the lease was lost or ran out, and what kept it from being taken."""
+        if self._fault is not None:
+            raise self._fault
+        if self._claimant.clock.monotonic() >= self._until:
+            raise BusyError(
+                "the lease on the store ran out before it could be renewed",
+                hint="What is missing is done by whoever keeps next.",
+            )
+
+    def take(self) -> None:
+        """Raises BusyError when another keeper has it, DamageError, StoreError."""
+        claimant = self._claimant
+        number, newest = self._newest()
+        if newest is not None:
+            ends = newest[1] + timedelta(seconds=newest[0].seconds)
+            if newest[0].seconds and server_time(self._store, claimant.random) < ends:
+                raise BusyError(
+                    f"the keeper on {newest[0].node} is at work on this store",
+                    hint=f"Its lease ends at {ends.astimezone(UTC):%H:%M:%S} UTC, unless it renews it.",
+                )
+        self._number = number
+        self._put(int(claimant.length.total_seconds()))
+
+    def renew(self) -> None:
+        """Raises BusyError when another keeper took it, and the store's errors."""
+        self._put(int(self._claimant.length.total_seconds()))
+
+    def release(self) -> None:
+        """Let others have it at once; when that cannot be said, it runs out."""
+        if self._fault is None:
+            with suppress(BackupdError):
+                self._put(0)
+
+    def lose(self, fault: BackupdError) -> None:
+        """`require` raises this from now on."""
+        self._fault = fault
+
+    def _put(self, seconds: int) -> None:
+        """The next number's document, in place of the last one."""
+        claimant = self._claimant
+        with self._lock:
+            number, begun = self._number + 1, claimant.clock.monotonic()
+            body = _Body(
+                region=claimant.region,
+                repository=claimant.repository,
+                number=number,
+                holder=self._holder,
+                node=claimant.node,
+                seconds=seconds,
+            )
+            data = claimant.signer.sign(msgspec.json.encode(body, order="sorted"), "lease")
+            try:
+                put_document(self._store, layout.lease_name(number), data)
+            except ObjectExistsError:
+                raise BusyError("another keeper has just begun on this store", hint="Run this again later.") from None
+            self._number, self._until = number, begun + seconds
+            with suppress(StoreError):  # a later one removes it
+                self._store.remove(layout.lease_name(number - 1))
+
+    def _newest(self) -> tuple[int, tuple[_Body, datetime] | None]:
+        """The highest number there is, and its document with the time it was put; others' are removed."""
+        infos = [
+            info
+            for info in self._store.list(layout.LEASES)
+            if layout.place_of(info.name).kind is layout.ObjectKind.LEASE
+        ]
+        infos.sort(key=lambda info: info.name, reverse=True)
+        found: tuple[_Body, datetime] | None = None
+        for info in infos:
+            if found is None:
+                with suppress(DamageError):
+                    found = self._read(info.name), info.modified
+                    continue
+            self._store.remove(info.name)
+        return (found[0].number if found else 0), found
+
+    def _read(self, name: ObjectName) -> _Body:
+        claimant = self._claimant
+        data = self._store.get(name, 0, LIMITS["lease"] + 1)
+        try:
+            body = from_json(read_document(data, "lease", claimant.trusted, name), _Body)
+        except (UnreadableError, msgspec.ValidationError) as error:
+            raise DamageError(f"'{name}' is not a lease") from error
+        if (body.region, body.repository, layout.lease_name(body.number)) != (
+            claimant.region,
+            claimant.repository,
+            name,
+        ):
+            raise DamageError(f"'{name}' is not in its own place")
+        return body
+
+
+@contextmanager
+def leased(store: Store, claimant: Claimant) -> Iterator[Lease]:
+    """The store's lease, renewed until the end.
+
+    A store that cannot be reached gives a lease whose `require` says so. Raises BusyError when another keeper has it.
+    """
+    lease = Lease(store, claimant)
+    try:
+        lease.take()
+    except StoreError as error:
+        yield Lease(store, claimant, error)
+        return
+    ended = threading.Event()
+    renewing = threading.Thread(target=_renew, args=(lease, ended, claimant), name="lease", daemon=True)
+    renewing.start()
+    try:
+        yield lease
+    finally:
+        ended.set()
+        renewing.join()
+        lease.release()
+
+
+def _renew(lease: Lease, ended: threading.Event, claimant: Claimant) -> None:
+    while not ended.wait(claimant.length.total_seconds() / 3):
+        try:
+            lease.renew()
+        except BusyError as error:
+            lease.lose(error)
+            return
+        except BackupdError:  # a line that is down: tried again until the lease runs out
+            continue

@@ -1,0 +1,194 @@
+"""The ledger's chain of entries, FORMAT.md §10: read from a store, held together, and made longer.
+
+Needs no secret. A chain is only ever extended: what a store shows is compared with what is known already, so that an
+entry that was altered, left out, put elsewhere or cut off and written anew is found.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
+
+from backupd.errors import DamageError, ObjectMissingError
+from backupd.model.documents import LedgerHead
+from backupd.model.ids import ObjectHash
+from backupd.model.ledger import LedgerEntry, Misdated, decode_entry, encode_entry
+from backupd.model.misdated import Misdating, redated
+from backupd.repository.layout import LEDGER, entry_name
+from backupd.seal.documents import LIMITS, read_document
+from backupd.store.base import put_document
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterator, Mapping
+
+    from backupd.model.ids import RegionName, RepositoryId
+    from backupd.model.ledger import Event
+    from backupd.seal.documents import Signer
+    from backupd.store.base import Store
+
+_NAME = re.compile(r"ledger/([0-9]{10})\.json")
+
+
+@dataclass(frozen=True, slots=True)
+class Link:
+    """One entry in its place."""
+
+    entry: LedgerEntry
+    sha256: ObjectHash
+    """Of the whole document."""
+    data: bytes
+    """The document."""
+
+
+@dataclass(frozen=True, slots=True)
+class Chain:
+    """Entries from the first on, each checked against the one before."""
+
+    region: RegionName
+    repository: RepositoryId
+    links: tuple[Link, ...] = ()
+    misdated: Mapping[int, Misdating] = field(default_factory=dict)
+    """Entries of which a later one says that they are dated ahead, by number."""
+
+    @property
+    def head(self) -> LedgerHead:
+        return self.head_at(len(self.links))
+
+    def head_at(self, seq: int) -> LedgerHead:
+        """The head as it was when the chain had `seq` entries; raises IndexError when it never had so many."""
+        return LedgerHead(seq=seq, head=self.links[seq - 1].sha256 if seq else None)
+
+    def entries(self, after: int = 0) -> Iterator[LedgerEntry]:
+        """The entries behind the first `after`, with the dates they are read with."""
+        return (self._read(link.entry) for link in self.links[after:])
+
+    def _read(self, entry: LedgerEntry) -> LedgerEntry:
+        misdating = self.misdated.get(entry.seq)
+        return redated(entry, misdating) if misdating is not None else entry
+
+    def last_dated(self, seq: int | None = None, but: Collection[int] = ()) -> LedgerEntry | None:
+        """The newest entry that is rightly dated, of the first `seq` or of all: what follows must not be older.
+
+        `but` are more numbers that are not.
+        """
+        before = reversed(self.links[:seq])
+        dated = (link.entry for link in before if link.entry.seq not in self.misdated and link.entry.seq not in but)
+        return next(dated, None)
+
+    def dated_after(self, at: str) -> list[int]:
+        """The numbers of entries that are dated after a stamp, and of which no entry says that they are misdated."""
+        later = (link.entry.seq for link in self.links if link.entry.at > at)
+        return [seq for seq in later if seq not in self.misdated]
+
+    def require(self, witnessed: LedgerHead, by: str) -> None:
+        """Raises DamageError unless this chain has or extends the head that `by` saw."""
+        if witnessed.seq > len(self.links):
+            raise DamageError(
+                f"the ledger ends at entry {len(self.links)}, but '{by}' saw {witnessed.seq}",
+                hint="Entries were cut off. Get the ledger from another store, or from the keeper's state folder.",
+            )
+        if self.head_at(witnessed.seq) != witnessed:
+            raise DamageError(
+                f"entry {witnessed.seq} of the ledger is not the one that '{by}' saw",
+                hint="The ledger was cut off and written anew, or another one lies there.",
+            )
+
+    def copy_to(self, store: Store, length: int) -> None:
+        """Publish the entries behind the first `length`, which the store has."""
+        for seq, link in enumerate(self.links[length:], start=length + 1):
+            put_entry(store, seq, link.data)
+
+    def extended(self, document: bytes, trusted: Collection[str]) -> Chain:
+        """This chain and the entry that follows it.
+
+        Raises DamageError when the document is not that entry, and RefusedError for a format this program cannot read.
+        """
+        seq = len(self.links) + 1
+        where = entry_name(seq)
+        entry = decode_entry(read_document(document, "ledger", trusted, where), where)
+        if (entry.seq, entry.region, entry.repository) != (seq, self.region, self.repository):
+            raise DamageError(f"'{where}' is not in its own place")
+        if entry.previous != self.head.head:
+            raise DamageError(f"'{where}' does not follow the entry before it")
+        misdated = self._misdated(entry, where)
+        last = self.last_dated(but=misdated)
+        if last is not None and entry.at < last.at:
+            raise DamageError(f"'{where}' is older than the entry before it")
+        link = Link(entry, ObjectHash(_sha256(document)), document)
+        return replace(self, links=(*self.links, link), misdated={**self.misdated, **misdated})
+
+    def _misdated(self, entry: LedgerEntry, where: str) -> dict[int, Misdating]:
+        """What the entry that follows says of entries before it."""
+        named = {seq for event in entry.events if isinstance(event, Misdated) for seq in event.entries}
+        if any(seq >= entry.seq or self.links[seq - 1].entry.at <= entry.at for seq in named):
+            raise DamageError(f"'{where}' says of an entry that it was dated ahead, and it was not")
+        return {seq: Misdating(self._earliest(seq, named, entry), entry.at) for seq in named - self.misdated.keys()}
+
+    def _earliest(self, seq: int, named: set[int], entry: LedgerEntry) -> str:
+        """When an entry can have been written at the earliest; without one before it, when it was corrected."""
+        before = self.last_dated(seq - 1, named)
+        return before.at if before is not None else entry.at
+
+
+def listed(store: Store) -> int:
+    """How many entries lie on a store.
+
+    Raises DamageError when one is missing in between.
+    """
+    names = (_NAME.fullmatch(info.name) for info in store.list(LEDGER))
+    found = sorted(int(match[1]) for match in names if match)
+    missing = next((seq for seq, there in enumerate(found, start=1) if there != seq), None)
+    if missing is not None:
+        raise DamageError(f"'{entry_name(missing)}' is missing, and later entries of the ledger are there")
+    return len(found)
+
+
+def read_chain(store: Store, known: Chain, trusted: Collection[str], *, anew: bool = False) -> tuple[Chain, int]:
+    """`known` with what the store has beyond it, and how many entries the store has.
+
+    The last entry both have is compared; all of them when `anew`. Raises DamageError when the store's ledger is not
+    the beginning or the continuation of `known`, ObjectMissingError when an entry vanishes while it is read.
+    """
+    number = listed(store)
+    common = min(number, len(known.links))
+    for seq in range(1 if anew else max(common, 1), common + 1):
+        if _fetch(store, seq) != known.links[seq - 1].data:
+            raise DamageError(
+                f"'{entry_name(seq)}' is not the entry that is known from elsewhere",
+                hint="The ledger was altered, or written by two keepers at once; compare the stores' copies.",
+            )
+    chain = known
+    for seq in range(common + 1, number + 1):
+        chain = chain.extended(_fetch(store, seq), trusted)
+    return chain, number
+
+
+def next_document(chain: Chain, at: str, events: list[Event], signer: Signer) -> bytes:
+    """The signed entry that follows a chain; `at` is a stamp."""
+    entry = LedgerEntry(
+        repository=chain.repository,
+        region=chain.region,
+        seq=len(chain.links) + 1,
+        previous=chain.head.head,
+        at=at,
+        events=events,
+    )
+    return signer.sign(encode_entry(entry), "ledger")
+
+
+def put_entry(store: Store, seq: int, document: bytes) -> None:
+    """Publish an entry; raises ObjectExistsError when another one has its place."""
+    put_document(store, entry_name(seq), document)
+
+
+def _fetch(store: Store, seq: int) -> bytes:
+    data = store.get(entry_name(seq), 0, LIMITS["ledger"] + 1)
+    if not data:
+        raise ObjectMissingError(f"'{entry_name(seq)}' is empty")
+    return data
+
+
+def _sha256(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()

@@ -1,0 +1,149 @@
+"""Marks in `runs/`, FORMAT.md §11: how those who work on one generation stay out of each other's way.
+
+A run refers to containers of earlier ones, which the keeper may be about to remove. So each first puts its mark, then
+looks for the other's: whatever the order, one of them sees the other and waits. Whoever puts a keyring anew does it
+under that keyring's mark: of two that read the same old one, the later would undo what the earlier did. A mark nobody
+removed grows old.
+"""
+
+from __future__ import annotations
+
+from contextlib import contextmanager, suppress
+from datetime import timedelta
+from typing import TYPE_CHECKING, Final
+
+from backupd.errors import BusyError, ObjectExistsError, StoreError
+from backupd.model.ids import RunId
+from backupd.repository import layout
+from backupd.repository.incoming import awaited, marks
+from backupd.store.base import put_document
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection, Iterator
+    from datetime import datetime
+
+    from backupd.clock import Clock
+    from backupd.model.ids import GenerationId, ObjectName
+    from backupd.store.base import Store
+
+LONGEST_RUN: Final = timedelta(hours=24)
+"""A run's mark that is older is of one that was killed."""
+LONGEST_REMOVAL: Final = timedelta(hours=1)
+"""Likewise a keeper's, and that of a keyring."""
+_PATIENCE = timedelta(minutes=10)
+_LOOK_EVERY = 2.0
+"""Seconds."""
+
+
+@contextmanager
+def run_marked(store: Store, generation: GenerationId, run: RunId, clock: Clock) -> Iterator[None]:
+    """Tell the keeper that a run adds to the generation; wait while one removes there.
+
+    Raises BusyError when it does not end. On a store that lets a writer remove nothing, the mark stays and grows old.
+    """
+    mark = layout.run_mark(generation, run)
+    _put(store, mark, run)
+    try:
+        _wait(store, generation, clock)
+        yield
+    finally:
+        _forget(store, mark)
+
+
+@contextmanager
+def removal_marked(
+    store: Store, generation: GenerationId, keeper: str, clock: Clock, ended: Collection[RunId] = ()
+) -> Iterator[None]:
+    """Tell runs that the keeper removes in the generation; what takes longer than `LONGEST_REMOVAL` needs another mark.
+
+    Raises BusyError while a run that is not among the `ended` adds to it, or another keeper removes.
+    """
+    mark = layout.keeper_mark(generation)
+    seen = store.stat(mark)
+    if seen is not None and clock.now() - seen.modified > LONGEST_REMOVAL:
+        store.remove(mark)
+    try:
+        _put(store, mark, f"{keeper} {clock.now().isoformat()}")
+    except ObjectExistsError:
+        raise BusyError(f"another keeper removes in generation {generation}") from None
+    try:
+        running = runs_under_way(store, generation, clock.now(), ended)
+        if running:
+            raise BusyError(
+                f"run {running[0]} adds to generation {generation}", hint="It is left as it is until the next keeping."
+            )
+        if awaited(store, generation) is not None:
+            raise BusyError(
+                f"something was handed in for generation {generation}, and is not taken yet",
+                hint="Run `backupd ingest`; until then the generation is left as it is.",
+            )
+        yield
+    finally:
+        _forget(store, mark)
+
+
+@contextmanager
+def keyring_marked(store: Store, keyring: ObjectName, holder: str, clock: Clock) -> Iterator[Callable[[], None]]:
+    """Alone put a keyring anew; wait while another does. Call the result right before: it looks at the time.
+
+    `holder` is a word nobody else uses. Raises BusyError when the other does not end, or when the mark may be old by
+    now; the store's errors.
+    """
+    place = layout.place_of(keyring)
+    if place.generation is None or place.run is None:
+        raise ValueError("not a keyring's name")
+    mark = layout.keyring_mark(place.generation, place.run)
+    _take(store, mark, holder, clock)
+    until = clock.monotonic() + LONGEST_REMOVAL.total_seconds() / 2
+
+    def check() -> None:
+        if clock.monotonic() > until:
+            raise BusyError(f"it took too long to put '{keyring}' anew", hint="It is as it was; run it again.")
+
+    try:
+        yield check
+    finally:
+        _forget(store, mark)
+
+
+def _take(store: Store, mark: ObjectName, holder: str, clock: Clock) -> None:
+    until = clock.monotonic() + _PATIENCE.total_seconds()
+    while True:
+        seen = store.stat(mark)
+        if seen is not None and clock.now() - seen.modified > LONGEST_REMOVAL:
+            store.remove(mark)
+            seen = None
+        if seen is None:
+            with suppress(ObjectExistsError):
+                _put(store, mark, holder)
+                return
+        if clock.monotonic() > until:
+            raise BusyError("another keeper puts a keyring anew, and does not end", hint="Run it again later.")
+        clock.sleep(_LOOK_EVERY)
+
+
+def runs_under_way(store: Store, generation: GenerationId, now: datetime, ended: Collection[RunId] = ()) -> list[RunId]:
+    """Runs whose mark is there and not old. Those whose record is there have `ended`, whatever mark they left."""
+    found = [(layout.place_of(info.name), info.modified) for info in marks(store)]
+    ours = [(place.run, at) for place, at in found if place.generation == generation]
+    running = {run for run, at in ours if run and now - at < LONGEST_RUN}
+    return sorted(running.difference(ended))
+
+
+def _wait(store: Store, generation: GenerationId, clock: Clock) -> None:
+    until = clock.monotonic() + _PATIENCE.total_seconds()
+    while (seen := store.stat(layout.keeper_mark(generation))) is not None:
+        if clock.now() - seen.modified > LONGEST_REMOVAL:
+            return
+        if clock.monotonic() > until:
+            raise BusyError("the keeper removes from this generation, and does not end")
+        clock.sleep(_LOOK_EVERY)
+
+
+def _put(store: Store, mark: ObjectName, text: str) -> None:
+    put_document(store, mark, text.encode())
+
+
+def _forget(store: Store, mark: ObjectName) -> None:
+    with suppress(StoreError):  # a writer that may not remove, or a line that is down: the mark grows old
+        store.remove(mark)

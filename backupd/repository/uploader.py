@@ -1,0 +1,129 @@
+"""Packs from the spool to the store, on threads of its own: what is published is remembered, then leaves the spool.
+
+The spool: a folder per run for packs that are made and not yet on the store. Holds sealed bytes only.
+"""
+
+from __future__ import annotations
+
+import io
+import queue
+import shutil
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO, Self
+
+from backupd.errors import SpoolFullError
+from backupd.model.ids import ObjectHash, ObjectName, RunId, well_formed
+from backupd.store.base import Store
+
+
+@dataclass(frozen=True, slots=True)
+class Upload:
+    """One object to publish: a file of the spool, or bytes in memory."""
+
+    name: ObjectName
+    content: Path | bytes
+    sha256: ObjectHash
+    size: int
+    published: Callable[[], None]
+    """Called on the shipping thread once the store has it for sure."""
+
+
+class Uploader:
+    """Publishes parcels through `threads` threads. A context manager; leaving it in error abandons what is queued."""
+
+    def __init__(self, store: Store, threads: int) -> None:
+        self._store = store
+        self._parcels: queue.Queue[Upload | None] = queue.Queue()
+        self._lock = threading.Lock()
+        self._fault: BaseException | None = None
+        self.spooled = 0
+        """Bytes waiting or under way."""
+        self.sent = 0
+        """Bytes published."""
+        self.objects = 0
+        self._threads = [threading.Thread(target=self._run, name="shipper", daemon=True) for _ in range(threads)]
+
+    def __enter__(self) -> Self:
+        for thread in self._threads:
+            thread.start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: object, traceback: object) -> None:
+        if kind is not None:
+            with self._lock:
+                self._fault = self._fault or RuntimeError("the run was given up")
+        for _ in self._threads:
+            self._parcels.put(None)
+        for thread in self._threads:
+            thread.join()
+
+    def ship(self, parcel: Upload) -> None:
+        self.check()
+        with self._lock:
+            self.spooled += parcel.size
+        self._parcels.put(parcel)
+
+    def check(self) -> None:
+        """Raise what stopped a shipping thread, if anything did."""
+        if self._fault is not None:
+            raise self._fault
+
+    def drain(self) -> None:
+        """Return when everything given so far is published."""
+        self._parcels.join()
+        self.check()
+
+    def _run(self) -> None:
+        while (parcel := self._parcels.get()) is not None:
+            try:
+                if self._fault is None:
+                    self._publish(parcel)
+            except BaseException as fault:  # noqa: BLE001 - raised by the next call of the owner
+                with self._lock:
+                    self._fault = self._fault or fault
+            finally:
+                with self._lock:
+                    self.spooled -= parcel.size
+                self._parcels.task_done()
+        self._parcels.task_done()
+
+    def _publish(self, parcel: Upload) -> None:
+        with _opened(parcel.content) as source:
+            self._store.put_new(parcel.name, source, parcel.size, parcel.sha256)
+        parcel.published()
+        if isinstance(parcel.content, Path):
+            parcel.content.unlink()
+        with self._lock:
+            self.sent += parcel.size
+            self.objects += 1
+
+
+def _opened(content: Path | bytes) -> BinaryIO:
+    return content.open("rb") if isinstance(content, Path) else io.BytesIO(content)
+
+
+@contextmanager
+def run_folder(spool: Path, run: RunId) -> Iterator[Path]:
+    """A new folder for one run, removed afterwards; those of runs that were killed are removed first.
+
+    Only one run at a time may use a spool folder, which the index's lock sees to. Raises SpoolFullError.
+    """
+    try:
+        spool.mkdir(parents=True, exist_ok=True, mode=0o700)
+        for left in spool.iterdir():
+            if well_formed("run", left.name):
+                shutil.rmtree(left)
+        folder = spool / run
+        folder.mkdir(mode=0o700)
+    except OSError as error:
+        raise SpoolFullError(
+            f"the spool folder cannot be used ({error.strerror})", hint="Check node.spool_dir, its owner and its disk."
+        ) from error
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)

@@ -1,0 +1,85 @@
+"""The worker's view of the chunks its generation already holds: SQLite, read only, so that memory stays small."""
+
+from __future__ import annotations
+
+import sqlite3
+from itertools import islice
+from pathlib import Path
+from typing import Protocol
+
+from backupd.seal.container_format import CHUNK_ID_SIZE
+
+
+class KnownChunks(Protocol):
+    def find(self, chunk_id: bytes) -> tuple[int, int] | None:
+        """Container (the index's number of it) and place in it; None when the chunk is new."""
+        ...
+
+
+class NothingKnown:
+    """A generation's first snapshot."""
+
+    def find(self, chunk_id: bytes) -> tuple[int, int] | None:
+        del chunk_id
+        return None
+
+
+class IndexedChunks:
+    """Look-ups in the node's index, which its parent process may be writing at the same time.
+
+    Rows come in much the same order as last time, so after a known chunk its followers in the same container are
+    expected next: they are fetched together, which spares most look-ups (12 µs each, measured, against 1.5). Where rows
+    of thousands of segments come by turns, fewer of each are expected, so that they are still there when they come.
+    """
+
+    AHEAD = 64
+    """Most chunks fetched after one that was found."""
+    EXPECTED = 20_000
+    """Most chunks expected at once: some 4 MB."""
+
+    def __init__(self, path: Path) -> None:
+        self._database = sqlite3.connect(
+            f"file:{path}?mode=ro", uri=True, check_same_thread=False, isolation_level=None
+        )
+        self._database.execute("PRAGMA cache_size = -4096")
+        self._cursor = self._database.cursor()
+        self._ahead = self.AHEAD
+        self._fetched = 0
+        self._used = 0
+        self._expected: dict[bytes, int] = {}
+
+    def find(self, chunk_id: bytes) -> tuple[int, int] | None:
+        place = self._expected.pop(chunk_id, None)
+        if place is not None:
+            self._used += 1
+            return place >> 32, place & 0xFFFFFFFF
+        found: tuple[int, int] | None = self._cursor.execute(
+            "SELECT container, chunk FROM chunks WHERE id = ?", (chunk_id,)
+        ).fetchone()
+        if found is not None:
+            self._expect(*found)
+        return found
+
+    def close(self) -> None:
+        self._database.close()
+
+    def _expect(self, container: int, chunk: int) -> None:
+        (ids,) = self._cursor.execute(
+            "SELECT substr(ids, ?, ?) FROM containers WHERE number = ?",
+            (CHUNK_ID_SIZE * (chunk + 1) + 1, CHUNK_ID_SIZE * self._ahead, container),
+        ).fetchone() or (b"",)
+        if len(self._expected) > self.EXPECTED:
+            self._make_room()
+        place = container << 32 | chunk
+        for start in range(0, len(ids), CHUNK_ID_SIZE):
+            place += 1
+            self._expected[ids[start : start + CHUNK_ID_SIZE]] = place
+        self._fetched += len(ids) // CHUNK_ID_SIZE
+
+    def _make_room(self) -> None:
+        """Give up the older half. Where most were given up before they came, expect fewer from now on."""
+        few = self._used < self._fetched // 2
+        self._ahead = max(self._ahead // 2, 1) if few else min(self._ahead * 2, self.AHEAD)
+        self._used = self._fetched = 0
+        for chunk_id in list(islice(self._expected, self.EXPECTED // 2)):
+            del self._expected[chunk_id]

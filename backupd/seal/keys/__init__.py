@@ -1,1 +1,0 @@
-"""Keys: who may read, who signs, and what stands for a tenant."""

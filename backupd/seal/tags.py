@@ -1,0 +1,69 @@
+"""Keyed digests that stand for tenants and classes, FORMAT.md §9.
+
+With the tenant key one finds a tenant's segments. They are not secret and open nothing. Without the key nobody can tell
+whose they are, or that two of them, of different generations, are the same tenant's.
+"""
+
+from __future__ import annotations
+
+import hmac
+import os
+from typing import TYPE_CHECKING
+
+from backupd.model.ids import ClassTag, TenantId, TenantTag
+from backupd.seal.keyfiles import SECRET_SIZE, read_secret, write_secret
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from backupd.model.ids import GenerationId, RegionName
+
+NOBODY = TenantId("0" * 32)
+"""The id that stands for no tenant: shared segments."""
+_WHAT = "tenant key"
+_MADE_BY = "backupd key generate --tenant-key FILE"
+
+
+class TenantTags:
+    """One region's digests under the deployment's tenant key."""
+
+    __slots__ = ("_key", "_region")
+
+    def __init__(self, key: bytes, region: RegionName) -> None:
+        """`key` is the 32 bytes of the tenant key."""
+        self._key = key
+        self._region = region
+
+    def tenant_id(self, tenant: str | None) -> TenantId:
+        """What the ledger calls a tenant: the same in every generation. None is the shared segments' nobody."""
+        if tenant is None:
+            return NOBODY
+        return TenantId(self._digest("tenant", self._region, tenant)[:32])
+
+    def tenant_tag(self, generation: GenerationId, tenant: TenantId, incarnation: int) -> TenantTag:
+        """What a generation's keyrings call one incarnation of a tenant."""
+        return TenantTag(self._digest("tag", self._region, generation, tenant, str(incarnation))[:32])
+
+    def class_tag(self, generation: GenerationId, data_class: str) -> ClassTag:
+        """What a generation's keyrings call a data class."""
+        return ClassTag(self._digest("class", self._region, generation, data_class)[:16])
+
+    def _digest(self, *parts: str) -> str:
+        return hmac.digest(self._key, "\n".join(("backupd/1", *parts)).encode(), "sha256").hex()
+
+
+def write_tenant_key(path: Path, random: Callable[[int], bytes] = os.urandom) -> None:
+    """A new key in a new file.
+
+    Raises RefusedError when `path` exists, ConfigError when it cannot be written.
+    """
+    write_secret(path, random(SECRET_SIZE))
+
+
+def read_tenant_key(path: Path) -> bytes:
+    """The key in a file.
+
+    Raises ConfigError when it cannot be read, is open to other users or holds something else.
+    """
+    return read_secret(path, _WHAT, _MADE_BY)

@@ -1,0 +1,313 @@
+"""Writing one object to an SFTP store, in these steps:
+
+1. look whether it stands there already; create a temporary name that must not exist
+2. write, with many requests in flight and every answer checked
+3. compare the size, sync
+4. verify: small objects are read back in the same breath, others hashed by the server or else read back
+5. rename to the final name, which the server refuses when that is taken
+
+Putting new content in the place of an object on an SFTP store, in these steps:
+
+1. look at what stands there: nothing is made new, and the same content needs nothing more
+2. write and verify the new content under a temporary name, as every upload does
+3. look again, and rename over it, which the server does at once or not at all
+4. read what stands there now: a lost answer, a refusal and an OK are judged alike, by that
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import BinaryIO, Protocol
+
+from backupd.errors import ObjectExistsError, ObjectMissingError, StoreError
+from backupd.model.ids import ObjectHash, ObjectName
+from backupd.store.sftp import wire
+from backupd.store.sftp.channel import Flight
+from backupd.store.sftp.download import is_file, read_range
+from backupd.store.sftp.session import Session, granted, handle_of
+from backupd.store.sftp.wire import Attributes, Code, Handle, Mode, Reply, SftpRequest, Status
+
+_MODE = Mode.READ | Mode.WRITE | Mode.CREATE | Mode.EXCLUSIVE
+PERMISSIONS = 0o400
+"""Objects never change; a server that also refuses chmod and remove is append-only."""
+SHARED = 0o440
+"""For the group, too: the keeper's and the node's accounts are in one (FORMAT §15)."""
+
+
+@dataclass(frozen=True, slots=True)
+class UploadJob:
+    """One object to put. Paths are the server's, `name` is for messages."""
+
+    name: ObjectName
+    path: str
+    staging: str
+    source: BinaryIO
+    size: int
+    sha256: ObjectHash
+    permissions: int = PERMISSIONS
+
+
+class Surroundings(Protocol):
+    """What an upload asks of its store."""
+
+    def server_digest(self, session: Session, path: str, job: UploadJob) -> bool | None:
+        """Whether the server's own hash of `path` is the job's; None when the server cannot tell."""
+        ...
+
+    def missing_folders(self, path: str) -> Sequence[str]:
+        """The folders above `path` not yet known to exist."""
+        ...
+
+    def know_folders(self, path: str) -> None:
+        """The folders above `path` were seen to exist."""
+        ...
+
+
+def put(session: Session, job: UploadJob, around: Surroundings) -> None:
+    """Raises ObjectExistsError, StoreError (also for a full store: its reason is not told), StoreGoneError."""
+    handle = _begin(session, job, around)
+    if handle is None:
+        _settle(session, job, around)
+        return
+    published = False
+    try:
+        fill(session, job, around, handle)
+        published = _publish(session, job, around)
+        if not published:
+            _settle(session, job, around)
+    finally:
+        if not published and session.alive:
+            session.discard(job.staging)
+
+
+def stage(session: Session, job: UploadJob, around: Surroundings) -> Handle:
+    """The open temporary object of a job, which nobody else uses; to be discarded unless it gets another name."""
+    _, opened = _open(session, job, around)
+    return _staged(opened, job, around)
+
+
+def _begin(session: Session, job: UploadJob, around: Surroundings) -> Handle | None:
+    """The open temporary object; None when something stands under the final name already."""
+    seen, opened = _open(session, job, around)
+    if isinstance(seen, Attributes):
+        if isinstance(opened, Handle):
+            session.channel.ask(wire.close(opened), wire.remove(job.staging))
+        return None
+    return _staged(opened, job, around)
+
+
+def _open(session: Session, job: UploadJob, around: Surroundings) -> tuple[Reply, Reply]:
+    """The answers to a look at the final name and to the making of the temporary one."""
+    makings = session.makings(around.missing_folders(job.staging))
+    opening = wire.open_file(job.staging, _MODE, job.permissions)
+    *_, seen, opened = session.channel.ask(*makings, wire.lstat(job.path), opening)
+    if isinstance(opened, Status) and opened.code == Code.NO_SUCH_FILE:
+        session.make_folders(job.staging)
+        (opened,) = session.channel.ask(opening)
+    return seen, opened
+
+
+def _staged(opened: Reply, job: UploadJob, around: Surroundings) -> Handle:
+    handle = handle_of(opened, job.name)
+    around.know_folders(job.staging)
+    return handle
+
+
+def fill(session: Session, job: UploadJob, around: Surroundings, handle: Handle) -> None:
+    """Steps 2 to 4; the temporary object is closed afterwards."""
+    job.source.seek(0)
+    if job.size <= session.channel.write_size:
+        _fill_small(session, job, around, handle)
+        return
+    try:
+        _write(session, job, handle)
+        size, synced = session.channel.ask(wire.fstat(handle), _sync(session, handle))
+        granted(synced, job.name)
+        _check_size(size, job)
+        matches = around.server_digest(session, job.staging, job)
+        if matches is None:
+            matches = _read_back(session, job, handle)
+        if not matches:
+            raise _damaged(job)
+    finally:
+        if session.alive:
+            (closed,) = session.channel.ask(wire.close(handle))
+    granted(closed, job.name)
+
+
+def _fill_small(session: Session, job: UploadJob, around: Surroundings, handle: Handle) -> None:
+    data = _take(job.source, job.size)
+    makings = session.makings(around.missing_folders(job.path))
+    written, synced, size, again, closed, *_ = session.channel.ask(
+        wire.write(handle, 0, data),
+        _sync(session, handle),
+        wire.fstat(handle),
+        wire.read(handle, 0, len(data)),
+        wire.close(handle),
+        *makings,
+    )
+    for reply in (written, synced, closed):
+        granted(reply, job.name)
+    _check_size(size, job)
+    back = again.value if isinstance(again, wire.Data) else b""
+    if hashlib.sha256(back).hexdigest() != job.sha256:
+        raise _damaged(job)
+
+
+def _write(session: Session, job: UploadJob, handle: Handle) -> None:
+    refusals: list[Reply] = []
+
+    def accept(_place: int, reply: Reply) -> None:
+        if not (isinstance(reply, Status) and reply.ok):
+            refusals.append(reply)
+
+    flight = Flight(session.channel, accept)
+    step = session.channel.write_size
+    try:
+        for at in range(0, job.size, step):
+            if refusals:
+                break
+            flight.ask(wire.write(handle, at, _take(job.source, min(step, job.size - at))))
+    finally:
+        flight.wait()
+    for reply in refusals:
+        granted(reply, job.name)
+
+
+def _take(source: BinaryIO, length: int) -> bytes:
+    data = source.read(length)
+    while len(data) < length and (more := source.read(length - len(data))):
+        data += more
+    if len(data) < length:
+        raise StoreError("the object to put is shorter than its size", hint="Check the spool's disk.")
+    return data
+
+
+def _sync(session: Session, handle: Handle) -> SftpRequest:
+    """A request that puts the file on the server's disk, or where it cannot, one that changes nothing."""
+    return wire.fsync(handle) if session.offers("fsync@openssh.com") else wire.fstat(handle)
+
+
+def _check_size(reply: Reply, job: UploadJob) -> None:
+    granted(reply, job.name)
+    if not isinstance(reply, Attributes) or reply.size != job.size:
+        raise _damaged(job)
+
+
+def _read_back(session: Session, job: UploadJob, handle: Handle) -> bool:
+    digest = hashlib.sha256()
+    window = 4 * 1024 * 1024
+    for at in range(0, job.size, window):
+        digest.update(read_range(session, handle, at, min(window, job.size - at), job.name))
+    return digest.hexdigest() == job.sha256
+
+
+def _publish(session: Session, job: UploadJob, around: Surroundings) -> bool:
+    """False when the final name is taken."""
+    if job.size > session.channel.write_size:
+        session.channel.ask(*session.makings(around.missing_folders(job.path)))
+    (renamed,) = session.channel.ask(wire.rename(job.staging, job.path))
+    if isinstance(renamed, Status) and renamed.code == Code.NO_SUCH_FILE:
+        # The folder was emptied, and so removed, by somebody else since we saw it.
+        session.make_folders(job.path)
+        (renamed,) = session.channel.ask(wire.rename(job.staging, job.path))
+    if isinstance(renamed, Status) and renamed.ok:
+        around.know_folders(job.path)
+        return True
+    # The status of a taken name is the same as of a full disk: look.
+    (seen,) = session.channel.ask(wire.lstat(job.path))
+    if isinstance(seen, Attributes):
+        return False
+    granted(renamed, job.name)
+    raise wire.ProtocolError("no status for a rename")
+
+
+def _settle(session: Session, job: UploadJob, around: Surroundings) -> None:
+    """Something stands under the final name: fine when it is this very content."""
+    try:
+        same = holds(session, job)
+    except ObjectMissingError as error:
+        raise StoreError(f"{job.name!r} came and went while it was put") from error
+    if not same:
+        raise ObjectExistsError(
+            f"other content already stands under {job.name!r}",
+            hint="Run 'backupd verify'; an object's name is its content, so one of the two is damaged.",
+        )
+    around.know_folders(job.path)
+
+
+def holds(session: Session, job: UploadJob) -> bool:
+    """Whether the job's content stands under the final name, by reading it; raises ObjectMissingError."""
+    seen, opened = session.channel.ask(wire.lstat(job.path), wire.open_file(job.path, Mode.READ))
+    granted(seen, job.name)
+    handle = handle_of(opened, job.name)
+    try:
+        same = isinstance(seen, Attributes) and is_file(seen) and seen.size == job.size
+        return same and _read_back(session, job, handle)
+    finally:
+        if session.alive:
+            session.channel.ask(wire.close(handle))
+
+
+def _damaged(job: UploadJob) -> StoreError:
+    """Which side is wrong is looked up only now: hashing every source again would cost for nothing."""
+    job.source.seek(0)
+    digest, missing = hashlib.sha256(), job.size
+    while missing and (block := job.source.read(min(missing, 1 << 20))):
+        digest.update(block)
+        missing -= len(block)
+    if digest.hexdigest() != job.sha256:
+        return StoreError(
+            f"the bytes to put as {job.name!r} are not what they should be", hint="Check the spool's disk."
+        )
+    return StoreError(
+        f"the store does not hold the bytes that were written for {job.name!r}",
+        hint="Check the store's disk and its quota; nothing was published.",
+    )
+
+
+def replace(session: Session, job: UploadJob, around: Surroundings) -> None:
+    """Raises ObjectMissingError, StoreError (also for a full store: its reason is not told), StoreGoneError."""
+    if holds(session, job):
+        return
+    if not session.offers(wire.EXCHANGE):
+        raise _refused(job)
+    staged = stage(session, job, around)
+    done = False
+    try:
+        fill(session, job, around, staged)
+        renamed = _exchange(session, job)
+        done = holds(session, job)
+        if not done:
+            raise _failure(renamed, job)
+    finally:
+        if not done and session.alive:
+            session.discard(job.staging)
+
+
+def _exchange(session: Session, job: UploadJob) -> Reply:
+    (seen,) = session.channel.ask(wire.lstat(job.path))
+    granted(seen, job.name)
+    if not isinstance(seen, Attributes) or not is_file(seen):
+        raise StoreError(f"{job.name!r} is not a plain object on the store")
+    (renamed,) = session.channel.ask(wire.exchange(job.staging, job.path))
+    return renamed
+
+
+def _failure(renamed: Reply, job: UploadJob) -> StoreError:
+    """Why something else stands there, by the answer to the rename."""
+    if isinstance(renamed, Status) and renamed.code in {Code.PERMISSION_DENIED, Code.UNSUPPORTED}:
+        return _refused(job)
+    answer = "refused" if isinstance(renamed, Status) and not renamed.ok else "granted, and did not do"
+    return StoreError(
+        f"the store {answer} the replacement of {job.name!r}", hint="Check the account's permissions and its quota."
+    )
+
+
+def _refused(job: UploadJob) -> StoreError:
+    return StoreError(
+        f"the store does not let this account replace {job.name!r}",
+        hint=f"Use the keeper's account, and a server that grants it {wire.EXCHANGE!r}, as OpenSSH does by default.",
+    )
