@@ -9,15 +9,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import TYPE_CHECKING
 
 import msgspec
 
-from backupd.model.ledger import ErasureRequested, Moved, Released, Unsubscribed
+from backupd.model.ledger import ErasureRequested, Event, LedgerEntry, Moved, Released, Unsubscribed
 from backupd.model.text import parse_stamp, stamp
-
-if TYPE_CHECKING:
-    from backupd.model.ledger import Event, LedgerEntry
 
 
 @dataclass(frozen=True, slots=True)

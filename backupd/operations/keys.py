@@ -7,22 +7,17 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 from backupd.errors import ConfigError, KeyRefusedError, RefusedError, UsageError
+from backupd.model.ids import Fingerprint, GenerationId, ObjectName, RunId
 from backupd.repository import layout
+from backupd.repository.repository import Repository
 from backupd.seal import suite
 from backupd.seal.escrow import Share, combine, parse, split
 from backupd.seal.keyfiles import Recipient, write_identity, write_recipient
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
-    from pathlib import Path
-
-    from backupd.model.ids import Fingerprint, GenerationId, ObjectName, RunId
-    from backupd.repository.repository import Repository
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,16 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
 
-from backupd.trace import PhaseDone, PhaseStarted
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from backupd.clock import Clock
-    from backupd.trace import Trace
+from backupd.clock import Clock
+from backupd.trace import PhaseDone, PhaseStarted, Trace
 
 
 class Phases:

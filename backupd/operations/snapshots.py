@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import datetime
 from typing import TYPE_CHECKING
 
 from backupd.errors import DamageError, ObjectMissingError, RefusedError
+from backupd.model.documents import Totals
+from backupd.model.ids import GenerationId, SnapshotName
 from backupd.model.text import parse_stamp
 
 if TYPE_CHECKING:
-    from datetime import datetime
-
-    from backupd.model.documents import Totals
-    from backupd.model.ids import GenerationId, SnapshotName
     from backupd.repository.repository import Repository
 
 

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import Final, NamedTuple
 
+from backupd.model.attestation import Attestation
 from backupd.pages.environment import environment, readable
-
-if TYPE_CHECKING:
-    from backupd.model.attestation import Attestation
 
 CAUSES: Final = {
     "unsubscribed": "The tenant unsubscribed",

@@ -6,15 +6,12 @@ import hashlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from backupd.errors import UsageError
-from backupd.model.report import Population
+from backupd.model.ids import DrillId, GenerationId, SnapshotName
+from backupd.model.report import DrillSelection, Population, Report
 from backupd.model.text import stamp
-
-if TYPE_CHECKING:
-    from backupd.model.ids import DrillId, GenerationId, SnapshotName
-    from backupd.model.report import DrillSelection, Report
 
 RULES: Final = ("latest", "oldest", "random")
 """In turn, for each database."""

@@ -6,22 +6,18 @@ Whose rows are restored is the choice of parts the caller adds; which tables', t
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import msgspec
 
 from backupd.errors import DamageError, RefusedError
+from backupd.model.documents import PartRef, Record
 from backupd.model.facts import SnapshotFacts, snapshot_facts
 from backupd.model.manifest import Entry, FactsEntry, FileEntry, SequencesEntry, SequenceValue, Span, TableEntry
 from backupd.planning.selection import Selection
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
-
-    from backupd.model.documents import PartRef, Record
 
 _BIG = 4 << 20
 """Bytes from which on a piece is read on its own: the blocks it shares with others are few beside it."""

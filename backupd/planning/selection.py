@@ -7,19 +7,15 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from fnmatch import fnmatchcase
-from typing import TYPE_CHECKING
 
 import msgspec
 
 from backupd.errors import DamageError, RefusedError, UsageError
-from backupd.model.documents import REDUCED
+from backupd.model.documents import REDUCED, PartRef, Record
+from backupd.model.ids import ClassTag, Pseudonym, SnapshotName
+from backupd.model.tenancy import SegmentName
 from backupd.model.text import parse_stamp
-
-if TYPE_CHECKING:
-    from backupd.model.documents import PartRef, Record
-    from backupd.model.ids import ClassTag, Pseudonym, SnapshotName
-    from backupd.model.tenancy import SegmentName
-    from backupd.planning.ledger_facts import Explained
+from backupd.planning.ledger_facts import Explained
 
 LATEST = "latest"
 

@@ -4,17 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, time
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 import psycopg
 from psycopg.rows import dict_row
 
 from backupd.errors import ConfigError
-from backupd.postgres.connect import connect
+from backupd.postgres.connect import Source, connect
 from backupd.postgres.source.identity import ambiguous_type
-
-if TYPE_CHECKING:
-    from backupd.postgres.connect import Source
 
 REQUIRED: Final = frozenset({"tenant", "unsubscribed_at", "erase_requested_at"})
 OPTIONAL: Final = frozenset({"data_class", "moved_to", "live_purged_at"})

@@ -5,9 +5,12 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import tempfile
-from typing import IO, TYPE_CHECKING
+from pathlib import Path
+from typing import IO
 
 from backupd.errors import DamageError
+from backupd.model.ids import GenerationId, Pseudonym, RepositoryId
+from backupd.planning.verify import ContainerKey, Stored
 from backupd.seal import suite
 from backupd.seal.container_format import (
     CHUNK_ID_SIZE,
@@ -19,13 +22,7 @@ from backupd.seal.container_format import (
     read_header,
 )
 from backupd.seal.container_reader import ContainerReader
-
-if TYPE_CHECKING:
-    from pathlib import Path
-
-    from backupd.model.ids import GenerationId, Pseudonym, RepositoryId
-    from backupd.planning.verify import ContainerKey, Stored
-    from backupd.store.base import Store
+from backupd.store.base import Store
 
 _FIRST = 64 << 10
 """Read of every part and orphan: all of most parts, and the header of the others."""

@@ -6,20 +6,17 @@ import hashlib
 import threading
 from bisect import bisect_right
 from collections import OrderedDict
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from itertools import accumulate
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 from backupd.errors import DamageError, ObjectMissingError
+from backupd.model.ids import ObjectHash, ObjectName, Pseudonym
 from backupd.repository import layout
 from backupd.seal.container_format import DATA, ContainerContext
 from backupd.seal.container_reader import ContainerReader
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
-
-    from backupd.model.ids import ObjectHash, ObjectName, Pseudonym
-    from backupd.store.base import Store
+from backupd.store.base import Store
 
 _TAIL = 64 << 10
 """Read with a container's last bytes: its trailer, but for those with thousands of chunks."""

@@ -4,22 +4,21 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter, deque
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import chain, islice
 from typing import TYPE_CHECKING, Generic, NamedTuple, TypeVar
 
 from backupd.errors import DamageError
-from backupd.repository.containers import ContainerRef
+from backupd.model.ids import ObjectHash
+from backupd.model.manifest import FileEntry, TableEntry
+from backupd.repository.containers import ContainerCache, ContainerRef, OpenContainer, Slice
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
     from concurrent.futures import Future
 
-    from backupd.model.ids import ObjectHash
-    from backupd.model.manifest import FileEntry, TableEntry
     from backupd.repository.blocks import Blocks, ComingBlock
-    from backupd.repository.containers import ContainerCache, OpenContainer, Slice
 
 _PREPARED = 24
 """Stretches whose containers are looked up ahead: each may be an object of its own, a round trip away."""

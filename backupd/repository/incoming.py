@@ -6,19 +6,14 @@ must know of it, because a run may rely on it, and whoever attests, because it m
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from datetime import datetime
 
+from backupd.model.ids import GenerationId, ObjectName
 from backupd.repository import layout
-from backupd.store.base import ObjectInfo
+from backupd.store.base import ObjectInfo, StoreView
 from backupd.store.names import unflat
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-    from datetime import datetime
-
-    from backupd.model.ids import GenerationId, ObjectName
-    from backupd.store.base import StoreView
 
 _AT_WORK = (layout.ObjectKind.MARK, layout.ObjectKind.TEMPORARY)
 """What tells of a run under way, and is not handed in itself."""

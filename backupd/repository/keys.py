@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from backupd.errors import DamageError, KeyRefusedError, RefusedError
+from backupd.model.ids import ClassTag, GenerationId, Pseudonym
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
-
-    from backupd.model.ids import ClassTag, GenerationId, Pseudonym
     from backupd.seal.keyring import Keyring, SegmentKey
 
 

@@ -8,27 +8,22 @@ lease keeps them from doing the same work twice.
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Annotated, Final
+from typing import Annotated, Final
 
 import msgspec
 
+from backupd.clock import Clock
 from backupd.errors import BackupdError, BusyError, DamageError, ObjectExistsError, StoreError
-from backupd.model.ids import RegionName, RepositoryId
+from backupd.model.ids import ObjectName, RegionName, RepositoryId
 from backupd.model.text import UnreadableError, from_json
 from backupd.repository import layout
 from backupd.seal.documents import LIMITS, Signer, read_document
-from backupd.store.base import put_document
+from backupd.store.base import Store, put_document
 from backupd.store.server import server_time
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterator
-
-    from backupd.clock import Clock
-    from backupd.model.ids import ObjectName
-    from backupd.store.base import Store
 
 LENGTH: Final = timedelta(minutes=10)
 """After the last renewal; a keeper that died is replaced so much later."""

@@ -8,25 +8,17 @@ from __future__ import annotations
 
 import hashlib
 import re
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING
 
 from backupd.errors import DamageError, ObjectMissingError
 from backupd.model.documents import LedgerHead
-from backupd.model.ids import ObjectHash
-from backupd.model.ledger import LedgerEntry, Misdated, decode_entry, encode_entry
+from backupd.model.ids import ObjectHash, RegionName, RepositoryId
+from backupd.model.ledger import Event, LedgerEntry, Misdated, decode_entry, encode_entry
 from backupd.model.misdated import Misdating, redated
 from backupd.repository.layout import LEDGER, entry_name
-from backupd.seal.documents import LIMITS, read_document
-from backupd.store.base import put_document
-
-if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator, Mapping
-
-    from backupd.model.ids import RegionName, RepositoryId
-    from backupd.model.ledger import Event
-    from backupd.seal.documents import Signer
-    from backupd.store.base import Store
+from backupd.seal.documents import LIMITS, Signer, read_document
+from backupd.store.base import Store, put_document
 
 _NAME = re.compile(r"ledger/([0-9]{10})\.json")
 

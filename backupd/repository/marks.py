@@ -8,23 +8,17 @@ removed grows old.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager, suppress
-from datetime import timedelta
-from typing import TYPE_CHECKING, Final
+from datetime import datetime, timedelta
+from typing import Final
 
+from backupd.clock import Clock
 from backupd.errors import BusyError, ObjectExistsError, StoreError
-from backupd.model.ids import RunId
+from backupd.model.ids import GenerationId, ObjectName, RunId
 from backupd.repository import layout
 from backupd.repository.incoming import awaited, marks
-from backupd.store.base import put_document
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterator
-    from datetime import datetime
-
-    from backupd.clock import Clock
-    from backupd.model.ids import GenerationId, ObjectName
-    from backupd.store.base import Store
+from backupd.store.base import Store, put_document
 
 LONGEST_RUN: Final = timedelta(hours=24)
 """A run's mark that is older is of one that was killed."""

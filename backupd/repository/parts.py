@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import msgspec
@@ -21,8 +22,6 @@ from backupd.model.text import UnreadableError, from_json
 from backupd.seal.container_format import MANIFEST
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
-
     from backupd.seal.container_reader import ContainerReader
 
 _RUNS_A_LINE = 3 * 16_000

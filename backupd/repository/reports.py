@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
 
 from backupd.errors import UNSOUND, DamageError
 from backupd.model.ids import DrillId, ObjectHash
@@ -14,9 +13,7 @@ from backupd.model.report import KIND, decode_report
 from backupd.planning.drill_reports import ChainFault, Filed, in_order
 from backupd.repository import layout
 from backupd.seal.documents import LIMITS, read_document, two_lines
-
-if TYPE_CHECKING:
-    from backupd.store.base import StoreView
+from backupd.store.base import StoreView
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,27 +3,19 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Collection, Iterable
 from functools import cached_property
-from typing import TYPE_CHECKING
 
 from backupd.errors import DamageError, ObjectMissingError, RefusedError
 from backupd.model.documents import REDUCED, Record, RepositoryInfo, decode_body, encode_body
-from backupd.model.ids import GenerationId, ObjectHash, ObjectName, SnapshotName
+from backupd.model.ids import GenerationId, ObjectHash, ObjectName, Pseudonym, SnapshotName
 from backupd.model.known_keys import is_known_signer
 from backupd.repository import layout
 from backupd.repository.keys import SecretKeys
-from backupd.seal.documents import LIMITS, read_document
-from backupd.seal.keyring import Keyring, parse_keyring
-from backupd.store.base import put_document
-
-if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable
-
-    from backupd.model.ids import Pseudonym
-    from backupd.seal.container_format import ContainerContext
-    from backupd.seal.documents import Signer
-    from backupd.seal.keyring import KeyringIds
-    from backupd.store.base import ObjectInfo, Store
+from backupd.seal.container_format import ContainerContext
+from backupd.seal.documents import LIMITS, Signer, read_document
+from backupd.seal.keyring import Keyring, KeyringIds, parse_keyring
+from backupd.store.base import ObjectInfo, Store, put_document
 
 
 class Repository:

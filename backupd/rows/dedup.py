@@ -9,23 +9,19 @@ from __future__ import annotations
 import hashlib
 import hmac
 from array import array
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from itertools import groupby
 from operator import attrgetter
 from typing import TYPE_CHECKING
 
-from backupd.rows.packer import PendingBlock
-from backupd.rows.protocol import Span
-from backupd.rows.spill import Residue, grouped, joined, merged
+from backupd.rows.packer import Packer, PendingBlock
+from backupd.rows.protocol import Span, Spilled
+from backupd.rows.spill import Residue, Spill, grouped, joined, merged
 from backupd.seal.container_format import CHUNK_ID_SIZE
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
-
     from backupd.rows.known_chunks import KnownChunks
-    from backupd.rows.packer import Packer
-    from backupd.rows.protocol import Spilled
-    from backupd.rows.spill import Spill
 
 BLOCK_SIZE = 512 << 10
 """Plain bytes compressed and sealed together: large enough to compress well, small enough to read one tenant by."""

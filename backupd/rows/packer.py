@@ -5,19 +5,16 @@ from __future__ import annotations
 import os
 import queue
 import threading
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 from backupd.atomic_file import write_all
 from backupd.errors import SpoolFullError
+from backupd.model.ids import ObjectHash
 from backupd.seal.container_format import DATA, ContainerContext
 from backupd.seal.container_writer import ContainerWriter
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from backupd.model.ids import ObjectHash
-    from backupd.seal.zstd import Compressor
+from backupd.seal.zstd import Compressor
 
 QUEUED_BLOCKS = 6
 """Blocks waiting for the packer: enough to keep it busy, few enough to bound memory."""

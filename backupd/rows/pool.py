@@ -9,18 +9,15 @@ import signal
 import subprocess
 import sys
 import threading
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import IO, TYPE_CHECKING, Protocol, Self
+from types import TracebackType
+from typing import IO, Protocol, Self
 
 from backupd import errors
 from backupd.errors import BackupdError
 from backupd.rows import protocol
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
-    from types import TracebackType
-
-    from backupd.rows.protocol import Advanced, PackDone, Setup, Spilled, TaskDone
+from backupd.rows.protocol import Advanced, PackDone, Setup, Spilled, TaskDone
 
 Task = protocol.CopyTask | protocol.BytesTask | protocol.CommandTask
 

@@ -7,13 +7,10 @@ import fcntl
 import os
 import secrets
 import subprocess
-from typing import TYPE_CHECKING
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from backupd.errors import SourceBusyError, SourceError, SourceGoneError
 from backupd.postgres.source.busy import busy_table
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 BLOCK = 128 << 10
 """Bytes read at once: rows cut from larger blocks fall out of the processor's cache before they are routed (a third

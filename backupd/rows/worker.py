@@ -10,8 +10,9 @@ import sqlite3
 import subprocess
 import threading
 import zlib
+from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, TypeVar
+from typing import IO, TypeVar
 
 from backupd import errors
 from backupd.allocator import restrain
@@ -28,9 +29,6 @@ from backupd.rows.psql import BLOCK, Psql
 from backupd.rows.spill import Spill
 from backupd.seal.container_format import ContainerContext
 from backupd.seal.zstd import Compressor
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
 
 FILE_CHUNK = 64 << 10
 """Bytes a chunk of a file has (schema, large objects): they have no rows to cut at."""

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, Final
+from typing import Annotated, Final
 
 import msgspec
 
@@ -12,9 +13,6 @@ from backupd.model.ids import GenerationId, ObjectHash, Pseudonym, RepositoryId
 from backupd.model.text import UnreadableError, from_json
 from backupd.seal import suite
 from backupd.seal.documents import check_format
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
 
 MAGIC: Final[Mapping[str, bytes]] = {"pack": b"BKPDPACK", "part": b"BKPDPART"}
 END: Final = b"BKPDEND1"

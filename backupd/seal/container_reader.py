@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable, MutableMapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import msgspec
 
@@ -35,9 +36,6 @@ from backupd.seal.container_format import (
 )
 from backupd.seal.documents import decode_base64
 from backupd.seal.zstd import decompress
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, MutableMapping
 
 _FIRST_READ = 16 << 10
 """Header and data key of all but parts with very many packs: one round trip."""

@@ -8,8 +8,9 @@ from __future__ import annotations
 import base64
 import hashlib
 import os
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
 import msgspec
 
@@ -37,12 +38,7 @@ from backupd.seal.container_format import (
     read_header,
 )
 from backupd.seal.container_reader import BlockPlace, ContainerReader
-from backupd.seal.zstd import decompress
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
-
-    from backupd.seal.zstd import Compressor
+from backupd.seal.zstd import Compressor, decompress
 
 __all__ = [
     "DATA",

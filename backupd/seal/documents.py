@@ -7,17 +7,15 @@ from __future__ import annotations
 
 import base64
 import binascii
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, Final
+from typing import Annotated, Final
 
 import msgspec
 
 from backupd.errors import DamageError, RefusedError
 from backupd.model.text import UnreadableError, from_json
 from backupd.seal import suite
-
-if TYPE_CHECKING:
-    from collections.abc import Collection, Sequence
 
 FORMAT: Final = 1
 FEATURES: Final[frozenset[str]] = frozenset()

@@ -10,8 +10,10 @@ from __future__ import annotations
 import base64
 import os
 import stat
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from pathlib import Path
+from typing import Final
 
 import msgspec
 
@@ -21,10 +23,6 @@ from backupd.model.known_keys import is_known, is_known_seed
 from backupd.model.text import from_json
 from backupd.seal import suite
 from backupd.seal.documents import Signer, decode_base64
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-    from pathlib import Path
 
 _FILE_LIMIT = 64 << 10
 _SALT_SIZE = 16

@@ -11,8 +11,9 @@ from __future__ import annotations
 import base64
 import hashlib
 import os
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Annotated, NamedTuple
+from typing import Annotated, NamedTuple
 
 import msgspec
 
@@ -21,12 +22,7 @@ from backupd.model.ids import ClassTag, Fingerprint, GenerationId, Pseudonym, Re
 from backupd.model.tenancy import SegmentName
 from backupd.model.text import UnreadableError, from_json
 from backupd.seal import suite
-from backupd.seal.documents import check_size, decode_base64, read_signed
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-
-    from backupd.seal.documents import Signer
+from backupd.seal.documents import Signer, check_size, decode_base64, read_signed
 
 CHUNK_KEY_NONCE = b"\xff" * suite.NONCE_SIZE
 CHUNK_KEY_LABEL = b"backupd/1 chunk key"

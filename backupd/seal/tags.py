@@ -8,16 +8,11 @@ from __future__ import annotations
 
 import hmac
 import os
-from typing import TYPE_CHECKING
+from collections.abc import Callable
+from pathlib import Path
 
-from backupd.model.ids import ClassTag, TenantId, TenantTag
+from backupd.model.ids import ClassTag, GenerationId, RegionName, TenantId, TenantTag
 from backupd.seal.keyfiles import SECRET_SIZE, read_secret, write_secret
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-    from pathlib import Path
-
-    from backupd.model.ids import GenerationId, RegionName
 
 NOBODY = TenantId("0" * 32)
 """The id that stands for no tenant: shared segments."""

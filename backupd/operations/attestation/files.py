@@ -6,21 +6,17 @@ The validator's signature, beside the keeper's.
 from __future__ import annotations
 
 import os
+from collections.abc import Collection
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from backupd.errors import RefusedError, UsageError
 from backupd.model.attestation import KIND, Attestation, decode_attestation
 from backupd.repository import layout
 from backupd.repository.ledger import Chain, read_chain
-from backupd.seal.documents import LIMITS, read_document, two_lines, with_signature
+from backupd.seal.documents import LIMITS, Signer, read_document, two_lines, with_signature
 from backupd.store.directory import DirectoryStore
-
-if TYPE_CHECKING:
-    from collections.abc import Collection
-
-    from backupd.seal.documents import Signer
 
 _MODE: Final = 0o644
 """It names nobody, and is made to be handed on."""

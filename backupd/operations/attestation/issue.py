@@ -11,7 +11,6 @@ import hashlib
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
 
 from backupd.errors import RefusedError, StoreError
 from backupd.model.attestation import (
@@ -26,21 +25,17 @@ from backupd.model.attestation import (
     StoreProof,
     encode_attestation,
 )
-from backupd.model.ids import ObjectHash
-from backupd.model.ledger import WHOLE, Attested, SegmentRef
+from backupd.model.ids import ObjectHash, ObjectName, Pseudonym
+from backupd.model.ledger import WHOLE, Attested, Event, SegmentRef
 from backupd.model.text import stamp
 from backupd.operations.keeper.purge import Purging
+from backupd.operations.keeper.types import Keeper
 from backupd.planning.attestation import PurgeEvidence, StoreObservation, declared, open_items, still_declared, told
+from backupd.planning.incarnations import LifeKey, Purge, TenantStates
 from backupd.repository import layout
 from backupd.repository.incoming import marks
 from backupd.repository.marks import LONGEST_RUN
 from backupd.repository.state.keyring_cache import KeyringCache
-
-if TYPE_CHECKING:
-    from backupd.model.ids import ObjectName, Pseudonym
-    from backupd.model.ledger import Event
-    from backupd.operations.keeper.types import Keeper
-    from backupd.planning.incarnations import LifeKey, Purge, TenantStates
 
 
 @dataclass(frozen=True, slots=True)

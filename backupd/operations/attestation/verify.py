@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 from backupd.errors import DamageError, RefusedError
 from backupd.model.attestation import KIND, Attestation, RestoreTold, decode_attestation
@@ -14,10 +14,8 @@ from backupd.model.ledger import Attested, Event, PurgeBegan
 from backupd.model.text import parse_stamp, stamp
 from backupd.planning.attestation import PurgeEvidence, restores_since, told
 from backupd.planning.incarnations import LifeKey
+from backupd.repository.ledger import Chain
 from backupd.seal.documents import Signed, read_document, signatures_of, signed_alone
-
-if TYPE_CHECKING:
-    from backupd.repository.ledger import Chain
 
 _LEDGER_HINT = "The attestation and this ledger do not tell the same story; believe neither before you know why."
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import struct
 from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -17,20 +18,15 @@ from typing import TYPE_CHECKING, Final
 from backupd.model.ids import ObjectHash, Pseudonym
 from backupd.model.tenancy import SegmentName
 from backupd.repository.layout import pack_name
-from backupd.repository.state.index import IndexedContainer
+from backupd.repository.state.index import Generation, Index, IndexedContainer
 from backupd.repository.uploader import Upload, Uploader
-from backupd.rows.protocol import KeyReply, SegmentReply, unpacked
+from backupd.rows.protocol import Advanced, KeyReply, PackDone, SegmentReply, Span, Spilled, TaskDone, unpacked
 from backupd.rows.spill import BySegment, Residue, Spill
 from backupd.seal.container_format import ContainerContext
-from backupd.trace import Progress
+from backupd.trace import Progress, Trace
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
-
     from backupd.operations.backup.generation import Keyed, Segments
-    from backupd.repository.state.index import Generation, Index
-    from backupd.rows.protocol import Advanced, PackDone, Span, Spilled, TaskDone
-    from backupd.trace import Trace
 
 READING = "reading"
 

@@ -7,34 +7,31 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+from collections.abc import Callable, Container
 from dataclasses import dataclass, field
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
 import msgspec
 
 from backupd.errors import RefusedError
+from backupd.model.documents import LedgerHead
 from backupd.model.ids import Fingerprint, GenerationId, Pseudonym, RegionName, RunId
 from backupd.model.ledger import WHOLE, ExpiryBegan, PurgeBegan
+from backupd.model.tenancy import SegmentName
 from backupd.model.text import compact, parse_stamp, stamp
-from backupd.planning.incarnations import TenantStates, fold
+from backupd.planning.incarnations import Incarnation, TenantStates, fold
 from backupd.repository.layout import keyring_name
 from backupd.repository.ledger import Chain, read_chain
+from backupd.repository.repository import Repository
 from backupd.repository.state.index import Generation, Index, KeyringPlace, KnownSegment
 from backupd.seal import suite
+from backupd.seal.documents import Signer
 from backupd.seal.keyring import KeyringEntry, KeyringIds, KeyringPieces, KeyringWriter, Tags, render_keyring
+from backupd.seal.tags import TenantTags
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Container
-    from datetime import datetime
-
-    from backupd.model.documents import LedgerHead
-    from backupd.model.tenancy import SegmentName
     from backupd.operations.backup.types import Node
-    from backupd.planning.incarnations import Incarnation
-    from backupd.repository.repository import Repository
-    from backupd.seal.documents import Signer
-    from backupd.seal.tags import TenantTags
 
 KEYRING_ENTRIES = 256
 """Of one keyring: a purge writes those anew that hold a line of the tenant, so they stay small (about 100 KB)."""

@@ -9,25 +9,22 @@ keys, which relies on nothing older.
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Self
 
 from backupd.errors import DamageError
-from backupd.model.ids import ObjectName
+from backupd.model.ids import GenerationId, ObjectHash, ObjectName, RunId
 from backupd.operations.backup.generation import read_standing, settle_keyrings
 from backupd.planning.ledger_facts import explained
 from backupd.repository.layout import SEGMENTS, keyring_name, keyrings_folder, place_of, segment_folder
+from backupd.repository.repository import Repository
+from backupd.repository.state.index import Generation, Index, IndexedContainer
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-
-    from backupd.model.ids import GenerationId, ObjectHash, RunId
     from backupd.operations.backup.generation import LedgerStanding
     from backupd.operations.backup.types import Node
-    from backupd.repository.repository import Repository
-    from backupd.repository.state.index import Generation, Index, IndexedContainer
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from backupd.model.ids import ObjectHash
+from backupd.model.inventory import TableName
 from backupd.model.manifest import Entry, FactsEntry, FileEntry, SegmentEntry, SequencesEntry, TableEntry
 from backupd.model.tenancy import ClassPolicy, MappedTable, Shared, Tenant
 from backupd.operations.backup.collect import by_table
@@ -19,23 +21,18 @@ from backupd.operations.backup.generation import digest
 from backupd.operations.backup.read import STRUCTURE
 from backupd.repository.layout import part_name
 from backupd.repository.parts import encode_entries
-from backupd.repository.state.index import IndexedContainer
+from backupd.repository.state.index import Generation, Index, IndexedContainer
 from backupd.repository.uploader import Upload
-from backupd.rows.protocol import unpacked
-from backupd.rows.spill import joined
+from backupd.rows.protocol import Span, unpacked
+from backupd.rows.spill import Residue, joined
 from backupd.seal.container_format import DATA, MANIFEST, ContainerContext
 from backupd.seal.container_writer import ContainerWriter
+from backupd.seal.zstd import Compressor
 
 if TYPE_CHECKING:
-    from backupd.model.ids import ObjectHash
-    from backupd.model.inventory import TableName
     from backupd.operations.backup.collect import Intake
     from backupd.operations.backup.generation import Keyed
     from backupd.operations.backup.read import Reading
-    from backupd.repository.state.index import Generation, Index
-    from backupd.rows.protocol import Span
-    from backupd.rows.spill import Residue
-    from backupd.seal.zstd import Compressor
 
 MANIFEST_BLOCK = 1 << 20
 DATA_BLOCK = 512 << 10

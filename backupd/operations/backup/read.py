@@ -5,23 +5,26 @@ Holding an exported snapshot of a database that can be backed up completely, or 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from backupd.errors import RefusedError, SourceError
-from backupd.model.findings import Severity, errors_among
+from backupd.model.findings import Finding, Severity, errors_among
+from backupd.model.inventory import Inventory
 from backupd.model.tenancy import ClassPolicy, MappedTable, TenancyKind, TenancyMap
 from backupd.operations.backup.collect import READING, Intake, SpanLog
 from backupd.operations.backup.tasks import TableTask, plan_tasks
 from backupd.planning.tenancy import NamePatterns, map_tables, require_mapped, tenant_columns
 from backupd.postgres.client_programs import Client, client, find_programs
-from backupd.postgres.connect import connect
+from backupd.postgres.connect import Source, connect
 from backupd.postgres.failures import translated
 from backupd.postgres.schema.dump import dump_globals, dump_schema, large_objects_command
-from backupd.postgres.source.exported import ExportedSnapshot, beside, hold
+from backupd.postgres.schema.ownership import Ddl
+from backupd.postgres.source.exported import ExportedSnapshot, Holder, beside, hold
 from backupd.postgres.source.facts import SourceFacts, divide_facts, read_facts, read_sequences
 from backupd.postgres.source.inventory import read_inventory
 from backupd.postgres.source.preflight import preflight
@@ -31,16 +34,8 @@ from backupd.rows.protocol import BytesTask, CommandTask, Setup
 from backupd.trace import PhaseDone, PhaseStarted, Warned
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
-    from pathlib import Path
-
-    from backupd.model.findings import Finding
-    from backupd.model.inventory import Inventory
     from backupd.operations.backup.collect import Onto
     from backupd.operations.backup.types import BackupJob, Node
-    from backupd.postgres.connect import Source
-    from backupd.postgres.schema.ownership import Ddl
-    from backupd.postgres.source.exported import Holder
 
 STRUCTURE = "structure"
 """The data class of schema, roles, sequences and facts: they are kept as long as anything is."""

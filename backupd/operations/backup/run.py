@@ -13,10 +13,9 @@ from __future__ import annotations
 
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
 
 from backupd.model.documents import Record, Totals
-from backupd.model.ids import RunId
+from backupd.model.ids import RegionName, RunId, SnapshotName
 from backupd.model.text import stamp
 from backupd.operations.backup.collect import Onto
 from backupd.operations.backup.generation import (
@@ -37,18 +36,14 @@ from backupd.operations.phases import Phases
 from backupd.postgres.connect import elsewhere
 from backupd.repository.layout import RECORDS, place_of
 from backupd.repository.marks import run_marked
-from backupd.repository.repository import signed_record
+from backupd.repository.repository import Repository, signed_record
 from backupd.repository.state.index import Index
 from backupd.repository.uploader import Uploader, run_folder
 from backupd.rows.spill import BySegment
 from backupd.seal.zstd import Compressor
+from backupd.store.base import StoreView
 from backupd.store.handoff import HandoffStore
 from backupd.trace import Warned
-
-if TYPE_CHECKING:
-    from backupd.model.ids import RegionName, SnapshotName
-    from backupd.repository.repository import Repository
-    from backupd.store.base import StoreView
 
 PARTS_IN_FLIGHT = 8 << 20
 """Bytes of parts in memory, sealed and not yet published."""

@@ -2,32 +2,29 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from datetime import datetime
 from typing import TYPE_CHECKING
 
 from backupd.errors import UNSOUND, RefusedError, UsageError
-from backupd.model.documents import REDUCED
+from backupd.model.documents import REDUCED, Record
+from backupd.model.ids import SnapshotName
 from backupd.model.report import DrillSelection
 from backupd.model.text import parse_stamp
 from backupd.operations.drill.types import Subject
+from backupd.operations.ledger.history import LedgerHistory
 from backupd.operations.restore.choose import choose, read_history
 from backupd.operations.restore.types import RestoreEnvironment as RestoreWorld
 from backupd.operations.restore.types import RestoreRequest
-from backupd.planning.drill import DrillCandidate, choose_snapshot, named
+from backupd.planning.drill import Chosen, DrillCandidate, choose_snapshot, named
 from backupd.planning.selection import Selection as Wanted
 from backupd.planning.selection import candidates as meant
 from backupd.postgres.connect import Source
+from backupd.repository.repository import Repository
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-    from datetime import datetime
-
-    from backupd.model.documents import Record
-    from backupd.model.ids import SnapshotName
     from backupd.operations.drill.types import DrillRequest, DrillWorld
-    from backupd.operations.ledger.history import LedgerHistory
-    from backupd.planning.drill import Chosen
-    from backupd.repository.repository import Repository
 
 
 @dataclass(frozen=True, slots=True)

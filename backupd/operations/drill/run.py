@@ -15,9 +15,10 @@ Whatever stops a drill is in its report, too: a drill that could not find out ha
 from __future__ import annotations
 
 import math
-from contextlib import ExitStack, contextmanager
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import backupd
 from backupd.errors import BackupdError, DamageError, ObjectMissingError, SourceError, SpoolFullError
@@ -43,24 +44,18 @@ from backupd.operations.drill.checks.run import Checking
 from backupd.operations.drill.choose import DrillChoice, find, prepared, restore_request, restore_world, selection
 from backupd.operations.drill.server import require_apart, serving
 from backupd.operations.drill.types import DrillOutcome, DrillRequest, DrillWorld, RestoredDatabase, Scene, Subject
+from backupd.operations.ledger.history import LedgerHistory
 from backupd.operations.phases import Phases
 from backupd.operations.restore import RestoreReport, restore
 from backupd.operations.restore.contents import SnapshotContents
 from backupd.planning.drill import repeated
+from backupd.planning.selection import Selection as Wanted
 from backupd.postgres.client_programs import find_programs
-from backupd.postgres.connect import elsewhere
+from backupd.postgres.connect import Source, elsewhere
 from backupd.postgres.scratch.cluster import reap
+from backupd.postgres.scratch.folder import ScratchServer
 from backupd.postgres.scratch.watch import PhaseLimits, limited
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-    from contextlib import AbstractContextManager
-
-    from backupd.operations.ledger.history import LedgerHistory
-    from backupd.planning.selection import Selection as Wanted
-    from backupd.postgres.connect import Source
-    from backupd.postgres.scratch.folder import ScratchServer
-    from backupd.repository.repository import Repository
+from backupd.repository.repository import Repository
 
 _ROOM = 3
 """Times its COPY text a database may take with its indexes and the log of writing both; a start is refused below."""

@@ -5,23 +5,21 @@ What makes it impossible for a drill to touch a server that is backed up, howeve
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from backupd.errors import RefusedError, SourceError
-from backupd.postgres.connect import connect, parameters
+from backupd.postgres.connect import Source, connect, parameters
 from backupd.postgres.scratch.cluster import ClusterSpec, scratch_cluster
 from backupd.postgres.scratch.external import given_server
+from backupd.postgres.scratch.folder import ScratchServer
 from backupd.postgres.scratch.programs import find_server, runner
 from backupd.postgres.scratch.watch import system_identifier
 from backupd.trace import Warned
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
-
     from backupd.operations.drill.types import DrillWorld
-    from backupd.postgres.connect import Source
-    from backupd.postgres.scratch.folder import ScratchServer
 
 
 @contextmanager

@@ -14,27 +14,25 @@ from typing import TYPE_CHECKING, Literal
 
 from backupd.clock import Clock
 from backupd.errors import BackupdError
+from backupd.model.documents import Record
 from backupd.model.ids import SnapshotName
-from backupd.model.inventory import TableName
+from backupd.model.inventory import Table, TableName
+from backupd.model.manifest import Span
 from backupd.model.report import Check, CheckFinding, CheckName, Objectives, Report
-from backupd.model.tenancy import Tenancy
+from backupd.model.tenancy import MappedTable, Tenancy
+from backupd.planning.drill import Chosen
+from backupd.planning.restore import RestorePlan
 from backupd.postgres.connect import Source
+from backupd.postgres.target.foreign_keys import BrokenKey
+from backupd.repository.repository import Repository
 from backupd.seal.tags import TenantTags
 from backupd.store.base import Store
 from backupd.trace import Trace
 
 if TYPE_CHECKING:
-    from backupd.model.documents import Record
-    from backupd.model.inventory import Table
-    from backupd.model.manifest import Span
-    from backupd.model.tenancy import MappedTable
     from backupd.operations.ledger.history import LedgerHistory
     from backupd.operations.restore.choose import OpenedChoice
     from backupd.operations.restore.contents import SnapshotContents
-    from backupd.planning.drill import Chosen
-    from backupd.planning.restore import RestorePlan
-    from backupd.postgres.target.foreign_keys import BrokenKey
-    from backupd.repository.repository import Repository
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from backupd.errors import SourceBusyError, SourceError
 from backupd.operations.inplace.compare import InPlaceComparison, around, look
+from backupd.operations.phases import Phases
 from backupd.planning.inplace import ACCEPTABLE, ConflictKind
 from backupd.postgres.inplace.compare import Digest, digest_others, digest_ours, digest_staged
 from backupd.postgres.inplace.conflicts import References
@@ -20,7 +21,6 @@ from backupd.postgres.target import session
 if TYPE_CHECKING:
     from backupd.operations.inplace.session import PreparedSession
     from backupd.operations.inplace.types import InPlaceRequest
-    from backupd.operations.phases import Phases
 
 _ATTEMPTS = 3
 """Where somebody else was writing to the tenant's rows."""

@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from backupd.operations.inplace.types import TableChanges
-from backupd.planning.inplace import Conflict, blocking, write_order
-from backupd.postgres.inplace.compare import Changes, Digest, changed_keys, compare, digest, digest_ours
+from backupd.planning.inplace import Conflict, ConflictKind, blocking, write_order
+from backupd.postgres.inplace.compare import Changes, Digest, Pair, changed_keys, compare, digest, digest_ours
 from backupd.postgres.inplace.conflicts import References, check_conflicts, firing_conflicts, key_conflicts, may_quiet
 from backupd.postgres.inplace.write import lock_tables
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from backupd.operations.inplace.session import PreparedSession
     from backupd.operations.inplace.types import InPlaceRequest
-    from backupd.planning.inplace import ConflictKind
-    from backupd.postgres.inplace.compare import Pair
 
 
 @dataclass(frozen=True, slots=True)

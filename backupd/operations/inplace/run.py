@@ -14,13 +14,14 @@ Step 4: the backup that is made before anything is written.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
 
 from backupd.errors import RefusedError, SourceError
-from backupd.operations.backup.region import back_up
+from backupd.operations.backup.region import BackupTarget, back_up
 from backupd.operations.inplace.apply import Applied, accepted, apply, settled
 from backupd.operations.inplace.compare import lock_to_look, look, tell_keys
 from backupd.operations.inplace.session import TenantContents, readied
@@ -29,22 +30,17 @@ from backupd.operations.phases import Phases
 from backupd.operations.restore.choose import choose, read_history
 from backupd.operations.restore.contents import SnapshotContents
 from backupd.operations.restore.run import noted
-from backupd.operations.restore.types import RestoreRequest
+from backupd.operations.restore.types import RestoreEnvironment, RestoreRequest
 from backupd.planning.selection import Selection
-from backupd.postgres.connect import connect
+from backupd.postgres.connect import Source, connect
 from backupd.postgres.inplace.session import begun, instance
+from backupd.repository.repository import Repository
 from backupd.trace import Warned
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from backupd.operations.backup.region import BackupTarget
     from backupd.operations.inplace.compare import InPlaceComparison
     from backupd.operations.inplace.session import PreparedSession
     from backupd.operations.inplace.types import InPlaceRequest
-    from backupd.operations.restore.types import RestoreEnvironment
-    from backupd.postgres.connect import Source
-    from backupd.repository.repository import Repository
 
 PURPOSE = "tenant-in-place"
 

@@ -8,6 +8,7 @@ Step 2: what changed in the schema since the snapshot, and which tables can be c
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import groupby
@@ -18,23 +19,20 @@ from backupd.model.documents import REDUCED
 from backupd.model.inventory import TableName
 from backupd.model.tenancy import TenancyKind
 from backupd.planning.inplace import HARMLESS, Conflict, ConflictKind
+from backupd.planning.restore import Piece, RestorePlan, TablePlan
 from backupd.planning.tenancy import map_tables, require_mapped, tenant_columns
+from backupd.postgres.connect import Connection
 from backupd.postgres.inplace.compare import Pair
 from backupd.postgres.inplace.conflicts import right_conflicts
-from backupd.postgres.inplace.live import Live, read_live
+from backupd.postgres.inplace.live import Live, LiveTable, read_live
 from backupd.postgres.inplace.session import refuse_unfit, stage
 from backupd.postgres.source.inventory import read_inventory
 from backupd.postgres.target import finish, session
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
-
     from backupd.operations.inplace.types import InPlaceRequest
     from backupd.operations.restore.choose import OpenedChoice
     from backupd.operations.restore.contents import SnapshotContents
-    from backupd.planning.restore import Piece, RestorePlan, TablePlan
-    from backupd.postgres.connect import Connection
-    from backupd.postgres.inplace.live import LiveTable
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,14 +7,16 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from datetime import datetime
 
 from backupd.errors import UNSOUND, BackupdError, BusyError, DamageError, StoreError
-from backupd.model.ids import ObjectName
-from backupd.model.ledger import ClassExpired, Expired, ExpiryBegan
+from backupd.model.documents import Record
+from backupd.model.ids import ClassTag, GenerationId, ObjectHash, ObjectName, Pseudonym, RunId, SnapshotName
+from backupd.model.ledger import ClassExpired, Event, Expired, ExpiryBegan
 from backupd.model.text import parse_stamp, stamp
 from backupd.operations.keeper.guards import check_clock, check_number, check_plan
 from backupd.operations.keeper.holds import HoldPins, StoreSurvey, find_held, reduced, survey, to_reduce
+from backupd.operations.keeper.types import Keeper
 from backupd.operations.phases import Phases
 from backupd.parallel import in_parallel
 from backupd.planning.expiry import (
@@ -37,14 +39,6 @@ from backupd.repository.incoming import awaited
 from backupd.repository.marks import LONGEST_REMOVAL, LONGEST_RUN, removal_marked, runs_under_way
 from backupd.repository.state.keyring_cache import KeyringCache
 from backupd.trace import Warned
-
-if TYPE_CHECKING:
-    from datetime import datetime
-
-    from backupd.model.documents import Record
-    from backupd.model.ids import ClassTag, GenerationId, ObjectHash, Pseudonym, RunId, SnapshotName
-    from backupd.model.ledger import Event
-    from backupd.operations.keeper.types import Keeper
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from datetime import datetime
 
 from backupd.errors import RefusedError
 from backupd.model.text import stamp
+from backupd.operations.keeper.types import Keeper
 from backupd.operations.ledger import require_not_behind
 from backupd.store.server import server_time
-
-if TYPE_CHECKING:
-    from datetime import datetime
-
-    from backupd.operations.keeper.types import Keeper
 
 
 def check_clock(keeper: Keeper, store: str) -> None:

@@ -17,22 +17,19 @@ from typing import TYPE_CHECKING, Final
 import msgspec
 
 from backupd.errors import DamageError, ObjectMissingError, RefusedError
-from backupd.model.documents import REDUCED
-from backupd.model.ids import ObjectName
+from backupd.model.documents import REDUCED, Record
+from backupd.model.ids import GenerationId, ObjectName, Pseudonym, RunId, SnapshotName, TenantId
 from backupd.model.ledger import Reduced
 from backupd.model.text import parse_stamp, stamp
+from backupd.operations.keeper.types import Keeper
 from backupd.planning.expiry import Item
 from backupd.planning.retention import Decision
 from backupd.planning.verify import ContainerKey
 from backupd.repository import layout
-from backupd.repository.repository import signed_record
+from backupd.repository.repository import Repository, signed_record
 from backupd.seal.tags import NOBODY
 
 if TYPE_CHECKING:
-    from backupd.model.documents import Record
-    from backupd.model.ids import GenerationId, Pseudonym, RunId, SnapshotName, TenantId
-    from backupd.operations.keeper.types import Keeper
-    from backupd.repository.repository import Repository
     from backupd.repository.state.keyring_cache import KeyringCache
 
 STRUCTURE: Final = "structure"

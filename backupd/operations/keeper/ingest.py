@@ -15,32 +15,26 @@ from __future__ import annotations
 import hashlib
 import tempfile
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass, field
-from typing import IO, TYPE_CHECKING, BinaryIO, cast
+from typing import IO, BinaryIO, cast
 
 from backupd.errors import BackupdError, DamageError, ObjectExistsError, ObjectMissingError, RefusedError, StoreError
 from backupd.model.documents import RepositoryInfo, decode_body
-from backupd.model.ids import ObjectHash, ObjectName
+from backupd.model.ids import GenerationId, ObjectHash, ObjectName, Pseudonym, RegionName, RepositoryId
 from backupd.operations.keeper.guards import check_clock
 from backupd.operations.keeper.ingest_checks import LARGEST, TAKEN, Ingested, IngestGround, NotYet, check
+from backupd.operations.keeper.types import Keeper
 from backupd.operations.phases import Phases
 from backupd.parallel import in_parallel
 from backupd.planning.expiry import grace_before
 from backupd.planning.ledger_facts import expired_on
 from backupd.repository import help_files, layout
-from backupd.repository.incoming import handed_in
+from backupd.repository.incoming import IncomingObject, handed_in
 from backupd.repository.marks import LONGEST_RUN
 from backupd.repository.repository import Repository
 from backupd.seal.documents import LIMITS, read_document
-
-if TYPE_CHECKING:
-    from collections.abc import Collection
-
-    from backupd.model.ids import GenerationId, Pseudonym, RegionName, RepositoryId
-    from backupd.operations.keeper.types import Keeper
-    from backupd.repository.incoming import IncomingObject
-    from backupd.store.base import Store
+from backupd.store.base import Store
 
 _PIECE = 4 << 20
 _UNFIT = (DamageError, RefusedError, ObjectExistsError)

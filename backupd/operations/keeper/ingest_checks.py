@@ -10,12 +10,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import IO, TYPE_CHECKING
+from datetime import datetime, timedelta
+from typing import IO
 
 from backupd.errors import DamageError, RefusedError
-from backupd.model.documents import REDUCED
+from backupd.model.documents import REDUCED, Record
+from backupd.model.ids import GenerationId, ObjectName, Pseudonym, SnapshotName
+from backupd.model.ledger import SegmentRef
 from backupd.model.text import parse_stamp
 from backupd.repository import layout
+from backupd.repository.incoming import IncomingObject
+from backupd.repository.ledger import Chain
+from backupd.repository.repository import Repository
 from backupd.seal.container_format import (
     CLEAR_START,
     CONTAINER_LIMIT,
@@ -26,16 +32,6 @@ from backupd.seal.container_format import (
     read_header,
 )
 from backupd.seal.documents import LIMITS
-
-if TYPE_CHECKING:
-    from datetime import datetime, timedelta
-
-    from backupd.model.documents import Record
-    from backupd.model.ids import GenerationId, ObjectName, Pseudonym, SnapshotName
-    from backupd.model.ledger import SegmentRef
-    from backupd.repository.incoming import IncomingObject
-    from backupd.repository.ledger import Chain
-    from backupd.repository.repository import Repository
 
 
 class NotYet(Exception):  # noqa: N818 - no error: the rest of it is on its way

@@ -5,16 +5,11 @@ from __future__ import annotations
 import hashlib
 import io
 from collections.abc import Callable
-from typing import TYPE_CHECKING
 
-from backupd.model.ids import ObjectHash
+from backupd.model.ids import ObjectHash, ObjectName
+from backupd.operations.keeper.types import Keeper
 from backupd.repository.marks import keyring_marked
-from backupd.seal.keyring import parse_keyring
-
-if TYPE_CHECKING:
-    from backupd.model.ids import ObjectName
-    from backupd.operations.keeper.types import Keeper
-    from backupd.seal.keyring import Keyring
+from backupd.seal.keyring import Keyring, parse_keyring
 
 Change = Callable[[bytes, "Keyring"], bytes]
 """From a keyring's bytes, and what they say, to those that take their place."""

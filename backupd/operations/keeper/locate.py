@@ -5,33 +5,26 @@ Tenants the application says it purged, and whose rows are still in the newest s
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 from backupd.errors import UNSOUND
 from backupd.model.attestation import NOT_COVERED
-from backupd.model.ids import ObjectName
+from backupd.model.documents import Record
+from backupd.model.ids import GenerationId, ObjectName, Pseudonym, SnapshotName, TenantId
 from backupd.model.text import parse_stamp
 from backupd.operations.keeper.purge import find_segments
 from backupd.operations.keeper.server_snapshots import holds_key
+from backupd.operations.keeper.types import Keeper
 from backupd.operations.tenants.standing import TenantStanding, lives_of, standing
 from backupd.planning.attestation import declared
-from backupd.planning.incarnations import State
+from backupd.planning.deadlines import DeletionBudget
+from backupd.planning.incarnations import Incarnation, State
 from backupd.repository import layout
-from backupd.repository.state.keyring_cache import KeyringCache
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
-
-    from backupd.model.documents import Record
-    from backupd.model.ids import GenerationId, Pseudonym, SnapshotName, TenantId
-    from backupd.operations.keeper.types import Keeper
-    from backupd.planning.deadlines import DeletionBudget
-    from backupd.planning.incarnations import Incarnation
-    from backupd.repository.repository import Repository
-    from backupd.repository.state.keyring_cache import CachedSegment
+from backupd.repository.repository import Repository
+from backupd.repository.state.keyring_cache import CachedSegment, KeyringCache
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,6 +8,7 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Literal
 
 from backupd.model.findings import Finding, errors_among
+from backupd.model.ids import RegionName
 from backupd.model.ledger import Observed
 from backupd.model.text import parse_stamp
 from backupd.operations.tenants.standing import TenantStanding, standings
@@ -26,7 +27,6 @@ from backupd.planning.incarnations import State
 from backupd.store.server import made_at
 
 if TYPE_CHECKING:
-    from backupd.model.ids import RegionName
     from backupd.operations.ledger import Book
 
 _LOOKED_BACK = timedelta(days=90)

@@ -13,35 +13,26 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 from functools import partial
-from typing import TYPE_CHECKING, Self
+from typing import Self
 
 from backupd.errors import BackupdError, BusyError, DamageError, RefusedError, StoreError
-from backupd.model.ids import ObjectName
-from backupd.model.ledger import WHOLE, Absent, Cleared, Observed, PurgeBegan, Shredded
+from backupd.model.ids import ObjectName, Pseudonym
+from backupd.model.ledger import WHOLE, Absent, Cleared, Event, Observed, PurgeBegan, SegmentRef, Shredded
 from backupd.operations.keeper.guards import check_clock, check_number
 from backupd.operations.keeper.keyrings import replace_keyring
 from backupd.operations.keeper.server_snapshots import by_keyring, look_into_snapshots, uploads_from_before
-from backupd.operations.keeper.types import Purged
+from backupd.operations.keeper.types import Keeper, Purged
+from backupd.operations.ledger import Book
 from backupd.operations.phases import Phases
-from backupd.planning.incarnations import Incarnation, LifeKey
+from backupd.planning.incarnations import Incarnation, LifeKey, Purge, TenantStates
 from backupd.planning.ledger_facts import rekeyed_to
 from backupd.repository import layout
 from backupd.repository.marks import LONGEST_RUN
+from backupd.repository.repository import Repository
 from backupd.repository.state.keyring_cache import KeyringCache
-from backupd.seal.keyring import without_lines
-
-if TYPE_CHECKING:
-    from datetime import datetime
-
-    from backupd.model.ids import Pseudonym
-    from backupd.model.ledger import Event, SegmentRef
-    from backupd.operations.keeper.types import Keeper
-    from backupd.operations.ledger import Book
-    from backupd.planning.incarnations import Purge, TenantStates
-    from backupd.repository.repository import Repository
-    from backupd.seal.keyring import Keyring
+from backupd.seal.keyring import Keyring, without_lines
 
 
 class Purging:

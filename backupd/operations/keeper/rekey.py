@@ -11,26 +11,20 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
 
 from backupd.errors import DamageError, KeyRefusedError, ObjectMissingError, RefusedError
-from backupd.model.ids import ObjectName
-from backupd.model.ledger import RekeyBegan, Rekeyed
+from backupd.model.ids import Fingerprint, ObjectName
+from backupd.model.ledger import Event, RekeyBegan, Rekeyed, SegmentRef
 from backupd.operations.keeper.keyrings import replace_keyring
 from backupd.operations.keeper.purge import check_shrunk, shred
+from backupd.operations.keeper.types import Keeper
 from backupd.operations.phases import Phases
 from backupd.planning.ledger_facts import rekeyed_to
 from backupd.repository import layout
 from backupd.repository.state.keyring_cache import KeyringCache
 from backupd.seal import suite
-from backupd.seal.keyring import with_wraps
+from backupd.seal.keyring import Keyring, with_wraps
 from backupd.trace import Progress
-
-if TYPE_CHECKING:
-    from backupd.model.ids import Fingerprint
-    from backupd.model.ledger import Event, SegmentRef
-    from backupd.operations.keeper.types import Keeper
-    from backupd.seal.keyring import Keyring
 
 _LOOKS = 5
 """Backups under way may add keyrings for the old recipients, as long as their nodes know of no others."""

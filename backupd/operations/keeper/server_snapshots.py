@@ -2,30 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
 from backupd.errors import ObjectMissingError, StoreError
+from backupd.model.ids import GenerationId, ObjectName, Pseudonym
+from backupd.model.ledger import SegmentRef
 from backupd.model.text import parse_stamp
+from backupd.operations.keeper.types import Keeper
+from backupd.planning.incarnations import Purge
 from backupd.repository import layout
 from backupd.repository.incoming import unfinished
 from backupd.repository.marks import LONGEST_RUN
+from backupd.repository.repository import Repository
 from backupd.seal.documents import LIMITS
 from backupd.seal.keyring import parse_keyring
+from backupd.store.base import ServerSnapshot, StoreView
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
-    from datetime import datetime
-
-    from backupd.model.ids import GenerationId, ObjectName, Pseudonym
-    from backupd.model.ledger import SegmentRef
-    from backupd.operations.keeper.types import Keeper
-    from backupd.planning.incarnations import Purge
-    from backupd.repository.repository import Repository
     from backupd.repository.state.keyring_cache import CachedSegment
-    from backupd.store.base import ServerSnapshot, StoreView
 
 _A_DAY = timedelta(days=1)
 """A store's snapshot that is named by a day may have been made any time of it."""

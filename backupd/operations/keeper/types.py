@@ -8,11 +8,11 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from backupd.clock import Clock
 from backupd.model.ids import RegionName, RepositoryId
 from backupd.trace import NoTrace, Trace
 
 if TYPE_CHECKING:
-    from backupd.clock import Clock
     from backupd.operations.ledger import Book
     from backupd.planning.incarnations import LifeKey
     from backupd.planning.retention import RetentionPolicy

@@ -5,9 +5,10 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
-from datetime import timedelta
-from typing import TYPE_CHECKING, TypeAlias
+from datetime import datetime, timedelta
+from typing import TypeAlias
 
+from backupd.clock import Clock
 from backupd.errors import (
     ConfigError,
     DamageError,
@@ -18,21 +19,15 @@ from backupd.errors import (
     StoreGoneError,
 )
 from backupd.model.ids import RegionName, RepositoryId
-from backupd.model.ledger import Misdated, kind_of
+from backupd.model.ledger import Event, Misdated, kind_of
 from backupd.model.text import stamp
 from backupd.operations.ledger.pending import PendingEntries
 from backupd.planning.incarnations import TenantStates, fold
 from backupd.repository.ledger import Chain, listed, next_document, put_entry, read_chain
+from backupd.seal.documents import Signer
+from backupd.store.base import Store
 from backupd.store.server import clocks_differ, server_time
 from backupd.trace import NoTrace, Trace, Warned
-
-if TYPE_CHECKING:
-    from datetime import datetime
-
-    from backupd.clock import Clock
-    from backupd.model.ledger import Event
-    from backupd.seal.documents import Signer
-    from backupd.store.base import Store
 
 Decide: TypeAlias = "Callable[[TenantStates], list[Event]]"
 """Events that follow from a state; asked again when the ledger has grown meanwhile."""

@@ -5,21 +5,16 @@ A store that left the configuration is declared gone: said by somebody, seen by 
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from backupd.errors import UNSOUND, DamageError, ObjectMissingError, RefusedError, UsageError
-from backupd.model.ledger import PurgeBegan, StoreRetired
+from backupd.model.documents import LedgerHead
+from backupd.model.ledger import Event, PurgeBegan, StoreRetired
+from backupd.operations.ledger.book import Book
 from backupd.operations.ledger.misdated import require_reference
-
-if TYPE_CHECKING:
-    from collections.abc import Collection
-
-    from backupd.model.documents import LedgerHead
-    from backupd.model.ledger import Event
-    from backupd.operations.ledger.book import Book
-    from backupd.planning.incarnations import TenantStates
-    from backupd.repository.repository import Repository
+from backupd.planning.incarnations import TenantStates
+from backupd.repository.repository import Repository
 
 
 @dataclass(frozen=True, slots=True)

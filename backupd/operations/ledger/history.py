@@ -3,29 +3,24 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from backupd.errors import UNSOUND
-from backupd.model.ledger import Verified
+from backupd.model.ids import SnapshotName
+from backupd.model.ledger import Event, Verified
 from backupd.model.text import parse_stamp
+from backupd.operations.ledger import Book
 from backupd.parallel import in_parallel
+from backupd.planning.incarnations import TenantStates
 from backupd.planning.ledger_facts import explained, proven_on, standing_recipients
 from backupd.planning.verify import Mismatch
 from backupd.repository import layout
 from backupd.repository.ledger import Chain, read_chain
 from backupd.repository.marks import LONGEST_RUN
-
-if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable
-
-    from backupd.model.ids import SnapshotName
-    from backupd.model.ledger import Event
-    from backupd.operations.ledger import Book
-    from backupd.planning.incarnations import TenantStates
-    from backupd.repository.repository import Repository
-    from backupd.seal.keyring import Keyring
-    from backupd.store.base import Store
+from backupd.repository.repository import Repository
+from backupd.seal.keyring import Keyring
+from backupd.store.base import Store
 
 _NUMBER = re.compile(r"ledger/([0-9]{10})\.json")
 

@@ -6,12 +6,11 @@ from re import fullmatch
 from typing import TYPE_CHECKING
 
 from backupd.errors import UsageError
-from backupd.model.ledger import REFERENCE, Misdated
+from backupd.model.ledger import REFERENCE, Event, Misdated
+from backupd.planning.incarnations import TenantStates
 
 if TYPE_CHECKING:
-    from backupd.model.ledger import Event
     from backupd.operations.ledger.book import Book
-    from backupd.planning.incarnations import TenantStates
 
 
 def redate(book: Book, decision: str) -> list[int]:

@@ -7,14 +7,11 @@ another keeper's; one that a store took and does not show any more is an alarm. 
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from backupd.model.ids import ObjectName
 from backupd.seal.documents import LIMITS
-from backupd.store.base import put_document
-
-if TYPE_CHECKING:
-    from backupd.store.base import Store
+from backupd.store.base import Store, put_document
 
 _FOLDER: Final = ObjectName("pending")
 _NAME: Final = re.compile(r"pending/([0-9]{10})\.json")

@@ -16,9 +16,9 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from prometheus_client.registry import Collector
 
 import backupd
+from backupd.clock import Clock
 
 if TYPE_CHECKING:
-    from backupd.clock import Clock
     from backupd.model.status import DatabaseFacts, JobFacts, RegionFacts, StoreFacts
     from backupd.operations.monitoring.state import MonitorState
 

@@ -20,20 +20,18 @@ from typing import TYPE_CHECKING, Any, Protocol
 import msgspec
 
 from backupd.atomic_file import write_whole
+from backupd.clock import Clock
 from backupd.model.status import AlarmSeverity
-from backupd.operations.monitoring.messages import Attempts, message
+from backupd.operations.monitoring.messages import Attempts, HeartbeatUrl, message
 from backupd.operations.monitoring.metrics import Endpoint, Metrics
 from backupd.operations.monitoring.state import MonitorState, after_run
-from backupd.operations.service.jobs import WELL, Event, JobDone, JobKind, Reloaded
+from backupd.operations.service.jobs import WELL, Event, JobDone, JobKey, JobKind, Reloaded
 from backupd.pages.status import StatusPage, render_status
 from backupd.planning.alarms import Watch, judge
 from backupd.planning.notices import Manners, Memory, due, followed, said
 
 if TYPE_CHECKING:
-    from backupd.clock import Clock
-    from backupd.operations.monitoring.messages import HeartbeatUrl
     from backupd.operations.monitoring.notify import NotifyTarget
-    from backupd.operations.service.jobs import JobKey
 
 _TURN = 60.0
 """Seconds without an event, after which time alone may have changed something."""

@@ -11,7 +11,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Self
 
 from backupd.errors import UNSOUND, DamageError
-from backupd.model.ids import ObjectName, RunId
+from backupd.model.documents import Record
+from backupd.model.ids import GenerationId, ObjectName, Pseudonym, RunId, SnapshotName
 from backupd.model.text import parse_stamp
 from backupd.operations.backup.generation import new_id
 from backupd.operations.keeper.purge import check_shrunk, clear, shred
@@ -22,13 +23,11 @@ from backupd.planning.verify import ContainerKey, Stored
 from backupd.repository import layout
 from backupd.repository.container_check import ContainerChecker
 from backupd.repository.marks import LONGEST_RUN, run_marked
+from backupd.repository.repository import Repository
 from backupd.repository.state.keyring_cache import KeyringCache
 
 if TYPE_CHECKING:
-    from backupd.model.documents import Record
-    from backupd.model.ids import GenerationId, Pseudonym, SnapshotName
     from backupd.operations.replication.objects import Copier, Copying, Replication
-    from backupd.repository.repository import Repository
 
 
 @dataclass(slots=True)

@@ -13,27 +13,21 @@ import threading
 from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import IO
 
 from backupd.errors import UNSOUND, DamageError, ObjectMissingError, RefusedError, SpoolFullError
-from backupd.model.ids import ObjectName
+from backupd.model.ids import ClassTag, GenerationId, ObjectName, Pseudonym, SnapshotName
 from backupd.model.text import parse_stamp
+from backupd.operations.keeper.types import Keeper
 from backupd.parallel import in_parallel
 from backupd.planning.ledger_facts import standing_recipients
+from backupd.planning.verify import ContainerKey, Stored
 from backupd.repository import layout
 from backupd.repository.marks import LONGEST_RUN
+from backupd.repository.repository import Repository
 from backupd.seal.documents import read_document
-from backupd.seal.keyring import parse_keyring, without_lines
+from backupd.seal.keyring import Keyring, parse_keyring, without_lines
 from backupd.trace import Progress
-
-if TYPE_CHECKING:
-    from typing import IO
-
-    from backupd.model.ids import ClassTag, GenerationId, Pseudonym, SnapshotName
-    from backupd.operations.keeper.types import Keeper
-    from backupd.planning.verify import ContainerKey, Stored
-    from backupd.repository.repository import Repository
-    from backupd.seal.keyring import Keyring
 
 
 @dataclass(frozen=True, slots=True)

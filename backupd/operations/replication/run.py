@@ -14,6 +14,7 @@ from collections import defaultdict
 from typing import TYPE_CHECKING
 
 from backupd.errors import ObjectMissingError, RefusedError, SpoolFullError
+from backupd.model.ids import GenerationId, SnapshotName
 from backupd.model.ledger import Replicated
 from backupd.operations.phases import Phases
 from backupd.operations.replication.generation import GenerationCopy
@@ -21,7 +22,6 @@ from backupd.operations.replication.objects import Copier, Replication
 from backupd.planning.ledger_facts import explained
 
 if TYPE_CHECKING:
-    from backupd.model.ids import GenerationId, SnapshotName
     from backupd.operations.replication.objects import Copying
 
 

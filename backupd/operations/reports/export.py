@@ -9,7 +9,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 import msgspec
 
@@ -17,10 +17,8 @@ from backupd.errors import RefusedError, UsageError
 from backupd.model.text import stamp
 from backupd.operations.reports.read import Part, counts, newest_proof, occasions
 from backupd.pages import Drill, PeriodPage, RegionPart, render_period, render_report
+from backupd.planning.drill_reports import Occasion, Period
 from backupd.repository import layout
-
-if TYPE_CHECKING:
-    from backupd.planning.drill_reports import Occasion, Period
 
 _NOTE: Final = """Restore drills from {since} until before {until}, as of {made}.
 

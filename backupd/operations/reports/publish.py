@@ -10,7 +10,6 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import msgspec
 
@@ -25,16 +24,13 @@ from backupd.errors import (
 from backupd.model.ids import DrillId, ObjectHash, ObjectName
 from backupd.model.ledger import Drilled, Event
 from backupd.model.report import KIND, PreviousReport, Report, decode_report, encode_report
+from backupd.operations.ledger import Book
 from backupd.planning.drill_reports import drilled, own_faults
 from backupd.repository import layout
 from backupd.repository.reports import fetch_report, reports_on
-from backupd.store.base import put_document
-
-if TYPE_CHECKING:
-    from backupd.operations.ledger import Book
-    from backupd.repository.repository import Repository
-    from backupd.seal.documents import Signer
-    from backupd.store.base import Store
+from backupd.repository.repository import Repository
+from backupd.seal.documents import Signer
+from backupd.store.base import Store, put_document
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,12 +9,16 @@ from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING, Literal
+from pathlib import Path
+from typing import Literal
 
 from backupd.errors import UNSOUND, BackupdError, StoreGoneError, UsageError
+from backupd.model.documents import RepositoryInfo
 from backupd.model.ids import DrillId
+from backupd.model.ledger import Drilled
 from backupd.model.report import Report
 from backupd.model.text import parse_stamp
+from backupd.operations.ledger import Book
 from backupd.planning.drill_reports import (
     ChainFault,
     Filed,
@@ -33,13 +37,6 @@ from backupd.repository.ledger import Chain, read_chain
 from backupd.repository.reports import Shelf, read_shelf
 from backupd.repository.repository import Repository
 from backupd.store.directory import DirectoryStore
-
-if TYPE_CHECKING:
-    from pathlib import Path
-
-    from backupd.model.documents import RepositoryInfo
-    from backupd.model.ledger import Drilled
-    from backupd.operations.ledger import Book
 
 BEGINNING = "what came before the first report here"
 LEDGER = "the ledger, so nothing tells whether there are newer reports"

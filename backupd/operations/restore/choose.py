@@ -7,8 +7,11 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from backupd.errors import DamageError
+from backupd.model.documents import PartRef, Record
+from backupd.model.ids import GenerationId, Pseudonym, SnapshotName
 from backupd.operations.ledger.history import LedgerHistory, look_at_ledger
 from backupd.parallel import in_parallel
+from backupd.planning.ledger_facts import Explained
 from backupd.planning.selection import (
     Choice,
     SegmentFacts,
@@ -25,15 +28,12 @@ from backupd.planning.selection import (
 from backupd.planning.verify import ContainerKey, Stored
 from backupd.repository import layout
 from backupd.repository.container_check import ContainerChecker
+from backupd.repository.keys import SecretKeys
+from backupd.repository.repository import Repository
 from backupd.trace import Warned
 
 if TYPE_CHECKING:
-    from backupd.model.documents import PartRef, Record
-    from backupd.model.ids import GenerationId, Pseudonym, SnapshotName
     from backupd.operations.restore.types import RestoreEnvironment, RestoreRequest
-    from backupd.planning.ledger_facts import Explained
-    from backupd.repository.keys import SecretKeys
-    from backupd.repository.repository import Repository
 
 _THREADS = 8
 

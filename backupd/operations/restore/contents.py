@@ -9,32 +9,26 @@ import os
 import struct
 import tempfile
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future
 from functools import partial
-from typing import TYPE_CHECKING, Any, Final, Self
+from typing import Any, Final, Self
 
 from backupd.atomic_file import write_all
 from backupd.errors import BackupdError, DamageError, SpoolFullError
+from backupd.model.documents import PartRef, Record
 from backupd.model.ids import ObjectHash
-from backupd.model.manifest import SegmentEntry
-from backupd.planning.restore import Planner
+from backupd.model.manifest import Entry, SegmentEntry
+from backupd.planning.restore import Piece, Planner, RestorePlan
+from backupd.planning.selection import Selection
 from backupd.repository.blocks import Blocks
 from backupd.repository.containers import ContainerCache, ContainerRef
 from backupd.repository.content import Content, ContentReader, ExpectedBytes, file_content
+from backupd.repository.keys import SecretKeys
 from backupd.repository.parts import read_entries
+from backupd.repository.repository import Repository
 from backupd.seal import suite
 from backupd.seal.container_format import ContainerContext
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
-    from concurrent.futures import Future
-
-    from backupd.model.documents import PartRef, Record
-    from backupd.model.manifest import Entry
-    from backupd.planning.restore import Piece, RestorePlan
-    from backupd.planning.selection import Selection
-    from backupd.repository.keys import SecretKeys
-    from backupd.repository.repository import Repository
 
 _PARTS_AHEAD = 32
 _AHEAD = 24 << 20

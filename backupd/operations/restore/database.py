@@ -7,33 +7,30 @@ from __future__ import annotations
 
 import threading
 from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
+from contextlib import AbstractContextManager
 from functools import partial
 from itertools import groupby
 from operator import itemgetter
 from typing import TYPE_CHECKING, Protocol, TypeAlias
 
 from backupd.errors import BrokenKeysError, RefusedError
+from backupd.operations.phases import Phases
 from backupd.operations.restore.types import Built
+from backupd.planning.restore import Bundle, Piece, RestorePlan
+from backupd.postgres.client_programs import Client, Programs
+from backupd.postgres.connect import Connection
 from backupd.postgres.schema.statements import temporary_name
 from backupd.postgres.target import database, finish, session
-from backupd.postgres.target.foreign_keys import make_keys
+from backupd.postgres.target.foreign_keys import BrokenKey, make_keys
 from backupd.postgres.target.load import Loader
 from backupd.postgres.target.pg_restore import fitting_programs, pg_restore_for, restore_large_objects, restore_section
-from backupd.trace import Progress, Warned
+from backupd.trace import Progress, Trace, Warned
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
-    from contextlib import AbstractContextManager
-
-    from backupd.operations.phases import Phases
     from backupd.operations.restore.contents import SnapshotContents
     from backupd.operations.restore.types import RestoreEnvironment, RestoreRequest, Snapshot
-    from backupd.planning.restore import Bundle, Piece, RestorePlan
-    from backupd.postgres.client_programs import Client, Programs
-    from backupd.postgres.connect import Connection
-    from backupd.postgres.target.foreign_keys import BrokenKey
-    from backupd.trace import Trace
 
 _NAMED = 20
 """Foreign keys told by name; beyond, their number."""

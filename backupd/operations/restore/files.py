@@ -10,7 +10,7 @@ import hashlib
 import os
 import re
 import shutil
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from errno import EDQUOT, ENOSPC
@@ -20,6 +20,7 @@ from typing import IO, TYPE_CHECKING
 import msgspec
 
 from backupd.errors import BackupdError, RefusedError, SpoolFullError
+from backupd.operations.phases import Phases
 from backupd.operations.restore.database import LOADING, Filling
 from backupd.operations.restore.files_layout import (
     Written,
@@ -30,17 +31,14 @@ from backupd.operations.restore.files_layout import (
     tenant_folders,
 )
 from backupd.operations.restore.types import Built
+from backupd.planning.restore import Piece
 from backupd.postgres.client_programs import find_programs
 from backupd.postgres.target.scripts import database_script, large_objects_script, section_script
 from backupd.trace import Warned
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from backupd.operations.phases import Phases
     from backupd.operations.restore.files_layout import TableFile
     from backupd.operations.restore.types import RestoreEnvironment, RestoreRequest, Snapshot
-    from backupd.planning.restore import Piece
 
 MANIFEST = "MANIFEST.json"
 _BESIDE = 16 << 20

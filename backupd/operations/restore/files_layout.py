@@ -7,18 +7,17 @@ from __future__ import annotations
 
 import re
 import shlex
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
+from backupd.model.ids import SnapshotName
+from backupd.model.tenancy import SegmentName
 from backupd.postgres.connect import identifier, qualified
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping, Sequence
-    from pathlib import Path
-
-    from backupd.model.ids import SnapshotName
     from backupd.model.manifest import SequenceValue
-    from backupd.model.tenancy import SegmentName
     from backupd.planning.restore import Piece, RestorePlan, TablePlan
 
 BEGINNING = "\\set ON_ERROR_STOP on\n\\encoding UTF8\n"

@@ -6,22 +6,18 @@ How fast restores on this machine were, kept for the next one's expected time.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import msgspec
 
+from backupd.model.ids import SnapshotName
 from backupd.model.text import UnreadableError, from_json
+from backupd.operations.ledger.history import LedgerHistory
 from backupd.operations.phases import Phases
 from backupd.operations.restore.choose import choose, read_history
 from backupd.operations.restore.contents import SnapshotContents
-
-if TYPE_CHECKING:
-    from pathlib import Path
-
-    from backupd.model.ids import SnapshotName
-    from backupd.operations.ledger.history import LedgerHistory
-    from backupd.operations.restore.types import RestoreEnvironment, RestoreReport, RestoreRequest
-    from backupd.repository.repository import Repository
+from backupd.operations.restore.types import RestoreEnvironment, RestoreReport, RestoreRequest
+from backupd.repository.repository import Repository
 
 
 @dataclass(frozen=True, slots=True)

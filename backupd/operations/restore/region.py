@@ -7,31 +7,28 @@ Where a region's databases are restored to, and whether one is there already.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Generic, TypeVar
+from pathlib import Path
+from typing import Generic, TypeVar
 
 import msgspec
 
 from backupd.errors import BackupdError, DamageError, ObjectMissingError, RefusedError, UsageError
+from backupd.model.documents import Record
+from backupd.model.ids import SnapshotName
 from backupd.model.text import UnreadableError, from_json
+from backupd.operations.ledger.history import LedgerHistory
 from backupd.operations.restore.choose import GenerationKeys, read_history, real_name
 from backupd.operations.restore.files import MANIFEST, Manifest, translated
 from backupd.operations.restore.files_layout import safe
 from backupd.operations.restore.run import restore
+from backupd.operations.restore.types import RestoreEnvironment, RestoreReport, RestoreRequest
 from backupd.planning.selection import candidates, same_second
 from backupd.postgres.scratch.watch import system_identifier
 from backupd.postgres.target import database, session
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping
-    from pathlib import Path
-
-    from backupd.model.documents import Record
-    from backupd.model.ids import SnapshotName
-    from backupd.operations.ledger.history import LedgerHistory
-    from backupd.operations.restore.types import RestoreEnvironment, RestoreReport, RestoreRequest
-    from backupd.repository.keys import SecretKeys
-    from backupd.repository.repository import Repository
+from backupd.repository.keys import SecretKeys
+from backupd.repository.repository import Repository
 
 
 @dataclass(frozen=True, slots=True)

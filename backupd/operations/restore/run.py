@@ -18,22 +18,21 @@ from typing import TYPE_CHECKING
 
 from backupd.errors import BackupdError, UsageError
 from backupd.model.ledger import Restored
+from backupd.operations.ledger.history import LedgerHistory
 from backupd.operations.phases import Phases
 from backupd.operations.restore.choose import choose, read_history
 from backupd.operations.restore.contents import SnapshotContents
 from backupd.operations.restore.database import Building
 from backupd.operations.restore.files import FolderWriter
 from backupd.operations.restore.types import RestoreReport, Snapshot
-from backupd.postgres.target.pg_restore import FOREIGN_KEYS, joined_schema
+from backupd.planning.restore import RestorePlan
+from backupd.postgres.target.pg_restore import FOREIGN_KEYS, SchemaArchive, joined_schema
+from backupd.repository.repository import Repository
 from backupd.trace import Warned
 
 if TYPE_CHECKING:
-    from backupd.operations.ledger.history import LedgerHistory
     from backupd.operations.restore.choose import OpenedChoice
     from backupd.operations.restore.types import RestoreEnvironment, RestoreRequest
-    from backupd.planning.restore import RestorePlan
-    from backupd.postgres.target.pg_restore import SchemaArchive
-    from backupd.repository.repository import Repository
 
 
 def restore(

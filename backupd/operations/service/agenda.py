@@ -8,13 +8,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from backupd.operations.service.jobs import TOLD_BY_STORES, WELL, JobKind, JobOutcome
+from backupd.operations.service.jobs import TOLD_BY_STORES, WELL, Job, JobKind, JobOutcome
 from backupd.planning.schedule import Awake, Cause, Due, RetryDelays, next_due, retry_delay
-
-if TYPE_CHECKING:
-    from backupd.operations.service.jobs import Job
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import sqlite3
+from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TypeVar
 
 from backupd.model.ids import RegionName
 from backupd.model.text import parse_stamp, stamp
 from backupd.operations.service.jobs import WELL, Event, Failure, JobDone, JobKey, JobKind, JobOutcome
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
 
 T = TypeVar("T")
 

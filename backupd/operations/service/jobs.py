@@ -11,11 +11,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import StrEnum
-from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol, TypeAlias
+from typing import Any, Final, NamedTuple, Protocol, TypeAlias
 
-if TYPE_CHECKING:
-    from backupd.model.ids import RegionName
-    from backupd.model.timetables import Timetable
+from backupd.model.ids import RegionName
+from backupd.model.timetables import Timetable
 
 
 class JobKind(StrEnum):

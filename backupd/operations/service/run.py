@@ -9,16 +9,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final, Protocol
+from datetime import datetime
+from typing import Any, Final, Protocol
 
 from backupd import errors
-from backupd.operations.service.jobs import Failure, JobOutcome
+from backupd.operations.service.jobs import Failure, Job, JobOutcome
 from backupd.planning.schedule import Cause
-
-if TYPE_CHECKING:
-    from datetime import datetime
-
-    from backupd.operations.service.jobs import Job
 
 _REMAINS: Final = 15.0
 """Seconds for what a killed job had started to end by itself: a drill's guardian removes its rows meanwhile."""

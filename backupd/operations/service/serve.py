@@ -9,14 +9,14 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
+from backupd.clock import Clock
 from backupd.errors import BackupdError
 from backupd.model.text import human_duration
 from backupd.operations.service.jobs import DaemonReady, Event, JobListener, JobOutcome, Reloaded, Stopped
+from backupd.operations.service.systemd import Notifier
 
 if TYPE_CHECKING:
-    from backupd.clock import Clock
     from backupd.operations.service.supervisor import Plan, Supervisor
-    from backupd.operations.service.systemd import Notifier
 
 _BUSY: Final = 0.2
 """Seconds between two looks at what runs."""

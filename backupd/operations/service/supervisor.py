@@ -12,10 +12,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 import schedule
 
+from backupd.clock import Clock
+from backupd.model.ids import RegionName
 from backupd.operations.service import agenda as looking
 from backupd.operations.service.agenda import Agenda, again
 from backupd.operations.service.jobs import (
@@ -33,10 +35,6 @@ from backupd.operations.service.jobs import (
 )
 from backupd.operations.service.run import Begun, Process, Run, cause, failures_in, outcome
 from backupd.planning.schedule import Awake, Due
-
-if TYPE_CHECKING:
-    from backupd.clock import Clock
-    from backupd.model.ids import RegionName
 
 _SET: Final = timedelta(seconds=30)
 """Clocks that drift apart by more between two turns were set, or the machine slept."""

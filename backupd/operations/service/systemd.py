@@ -11,14 +11,10 @@ import os
 import socket
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
 
+from backupd.clock import Clock
 from backupd.errors import BusyError, ConfigError
-from backupd.operations.service.jobs import JobKind
-
-if TYPE_CHECKING:
-    from backupd.clock import Clock
-    from backupd.operations.service.jobs import JobKey
+from backupd.operations.service.jobs import JobKey, JobKind
 
 _LONGEST_STATUS = 500
 

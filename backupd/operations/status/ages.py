@@ -13,18 +13,17 @@ from collections import defaultdict
 from collections.abc import Container, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from backupd.errors import UNSOUND
+from backupd.model.ids import DrillId, GenerationId, SnapshotName
 from backupd.model.ledger import Drilled, Expired, LedgerEntry, Observed, Restored, Verified
 from backupd.model.status import DatabaseFacts, DrillFacts
 from backupd.model.text import parse_stamp
 from backupd.repository.state.labels import Labelled, Labels
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
-    from backupd.model.ids import DrillId, GenerationId, SnapshotName
     from backupd.repository.repository import Repository
 
 _RECENT = 200

@@ -6,7 +6,8 @@ import contextlib
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 import msgspec
 
@@ -14,12 +15,7 @@ from backupd.atomic_file import write_whole
 from backupd.errors import StoreError, StoreFullError, StoreGoneError
 from backupd.model.documents import StoreProfile
 from backupd.model.status import Change
-from backupd.store.probe import probe
-
-if TYPE_CHECKING:
-    from pathlib import Path
-
-    from backupd.store.probe import ProbedStore
+from backupd.store.probe import ProbedStore, probe
 
 _COMPARED = ("rename", "fsync", "statvfs", "hash", "snapshots", "append_only")
 _EVERY = timedelta(hours=20)

@@ -9,12 +9,14 @@ from collections import Counter
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import msgspec
 from msgspec.structs import replace
 
+from backupd.clock import Clock
 from backupd.errors import BackupdError
+from backupd.model.ids import RegionName
 from backupd.model.ledger import decode_entry
 from backupd.model.status import DueDay, ErrorAnswer, Head, Promises, RegionFacts, SpaceFacts, StoreFacts
 from backupd.model.text import parse_stamp, stamp
@@ -23,19 +25,13 @@ from backupd.operations.status.ages import AgesOn, LedgerFacts, read
 from backupd.operations.status.capabilities import Trying, changes, tried
 from backupd.operations.tenants.standing import standings
 from backupd.planning.alarms import ShownSnapshots, server_changes
+from backupd.planning.incarnations import Incarnation, TenantStates
 from backupd.repository.incoming import handed_in
 from backupd.repository.layout import entry_name
+from backupd.repository.repository import Repository
 from backupd.seal.documents import LIMITS, read_document
-
-if TYPE_CHECKING:
-    from pathlib import Path
-
-    from backupd.clock import Clock
-    from backupd.model.ids import RegionName
-    from backupd.planning.incarnations import Incarnation, TenantStates
-    from backupd.repository.repository import Repository
-    from backupd.store.base import Store
-    from backupd.store.probe import ProbedStore
+from backupd.store.base import Store
+from backupd.store.probe import ProbedStore
 
 _DAYS = 60
 """Of the nearest days with deadlines that are told."""

@@ -2,25 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from re import fullmatch
 from typing import TYPE_CHECKING
 
+from backupd.clock import Clock
 from backupd.errors import UsageError
-from backupd.model.ledger import REFERENCE, WHOLE
+from backupd.model.ids import TenantId
+from backupd.model.ledger import REFERENCE, WHOLE, Event
 from backupd.planning import lifecycle
 from backupd.planning.deadlines import DeletionBudget, dates
+from backupd.planning.incarnations import Incarnation, TenantStates
 from backupd.planning.lifecycle import ClockDates
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from backupd.clock import Clock
-    from backupd.model.ids import TenantId
-    from backupd.model.ledger import Event
     from backupd.operations.ledger import Book
-    from backupd.planning.incarnations import Incarnation, TenantStates
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
+from backupd.model.ids import TenantId
+from backupd.model.ledger import Event
 from backupd.planning.incarnations import Incarnation, State, TenantStates
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from backupd.model.ids import TenantId
-    from backupd.model.ledger import Event
     from backupd.operations.ledger import Book
 
 

@@ -2,24 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import TYPE_CHECKING
 
 from backupd.errors import RefusedError, UsageError
-from backupd.model.ledger import WHOLE
-from backupd.operations.tenants.changes import life_dates
+from backupd.model.ids import TenantId
+from backupd.model.ledger import WHOLE, Event
+from backupd.operations.tenants.changes import TenantDesk, life_dates
 from backupd.planning import lifecycle
-from backupd.planning.incarnations import State
+from backupd.planning.incarnations import State, TenantStates
 from backupd.planning.lifecycle import ClockDates
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-    from datetime import datetime
-
-    from backupd.model.ids import TenantId
-    from backupd.model.ledger import Event
-    from backupd.operations.tenants.changes import TenantDesk
-    from backupd.planning.incarnations import TenantStates
     from backupd.postgres.lifecycle_query import TenantDates
     from backupd.seal.tags import TenantTags
 

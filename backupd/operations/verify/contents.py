@@ -3,27 +3,23 @@
 from __future__ import annotations
 
 import hashlib
-from typing import TYPE_CHECKING
+from collections.abc import Iterator
+from types import TracebackType
+from typing import Self
 
 import msgspec
 
 from backupd.errors import DamageError
+from backupd.model.ids import GenerationId, Pseudonym
 from backupd.model.manifest import FileEntry, SegmentEntry, TableEntry
+from backupd.planning.verify import ContainerKey
 from backupd.repository.blocks import Blocks
 from backupd.repository.containers import ContainerCache, ContainerRef
 from backupd.repository.content import Content, ContentReader, file_content, table_content
+from backupd.repository.keys import SecretKeys
 from backupd.repository.parts import read_entries
+from backupd.repository.repository import Repository
 from backupd.seal.container_format import ContainerContext
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-    from types import TracebackType
-    from typing import Self
-
-    from backupd.model.ids import GenerationId, Pseudonym
-    from backupd.planning.verify import ContainerKey
-    from backupd.repository.keys import SecretKeys
-    from backupd.repository.repository import Repository
 
 
 class ContentChecker:

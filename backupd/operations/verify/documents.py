@@ -10,20 +10,18 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import TYPE_CHECKING
 
 from backupd.errors import UNSOUND, DamageError, ObjectMissingError
-from backupd.model.documents import REDUCED
+from backupd.model.documents import REDUCED, Totals
+from backupd.model.ids import ClassTag, GenerationId, ObjectHash, ObjectName, Pseudonym, SnapshotName
 from backupd.model.text import parse_stamp
+from backupd.planning.ledger_facts import Explained
 from backupd.planning.verify import ContainerKey, Mismatch, Wanted
 from backupd.repository import layout
 
 if TYPE_CHECKING:
-    from datetime import datetime
-
-    from backupd.model.documents import Totals
-    from backupd.model.ids import ClassTag, GenerationId, ObjectHash, ObjectName, Pseudonym, SnapshotName
-    from backupd.planning.ledger_facts import Explained
     from backupd.repository.ledger import Chain
     from backupd.repository.repository import Repository
     from backupd.seal.keyring import Keyring

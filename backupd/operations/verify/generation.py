@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future
 from typing import TYPE_CHECKING, TypeVar
 
-from backupd.errors import UNSOUND, ObjectMissingError
+from backupd.errors import UNSOUND, BackupdError, ObjectMissingError
+from backupd.model.ids import GenerationId, ObjectHash, ObjectName, Pseudonym, SnapshotName
+from backupd.operations.ledger.history import LedgerHistory
 from backupd.operations.phases import Phases
 from backupd.operations.verify.contents import ContentChecker
 from backupd.operations.verify.documents import Absences, Documents, read_documents
@@ -13,20 +17,13 @@ from backupd.planning.verify import ContainerKey, Mismatch, ReadCandidate, Store
 from backupd.repository import layout
 from backupd.repository.container_check import ContainerChecker
 from backupd.repository.keys import SecretKeys
-from backupd.repository.state.checked import CONTENT, READ
+from backupd.repository.repository import Repository
+from backupd.repository.state.checked import CONTENT, READ, Checked
+from backupd.seal.container_format import Header
 from backupd.trace import Progress
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
-    from concurrent.futures import Future
-
-    from backupd.errors import BackupdError
-    from backupd.model.ids import GenerationId, ObjectHash, ObjectName, Pseudonym, SnapshotName
-    from backupd.operations.ledger.history import LedgerHistory
     from backupd.operations.verify.types import Scope, Tools
-    from backupd.repository.repository import Repository
-    from backupd.repository.state.checked import Checked
-    from backupd.seal.container_format import Header
 
 R = TypeVar("R")
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from typing import TYPE_CHECKING
+from collections.abc import Iterable
 
-from backupd.model.ids import ObjectName
+from backupd.model.ids import GenerationId, ObjectName, SnapshotName
 from backupd.operations.ledger.history import LedgerHistory, look_at_ledger
 from backupd.operations.phases import Phases
 from backupd.operations.verify.generation import GenerationCheck
@@ -13,15 +13,10 @@ from backupd.operations.verify.types import Scope, Tools, Verification
 from backupd.planning.verify import Mismatch, broken_links
 from backupd.repository import layout
 from backupd.repository.ledger import listed
+from backupd.repository.repository import Repository
+from backupd.repository.state.checked import Checked
+from backupd.store.base import ObjectInfo
 from backupd.trace import PhaseDone
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable
-
-    from backupd.model.ids import GenerationId, SnapshotName
-    from backupd.repository.repository import Repository
-    from backupd.repository.state.checked import Checked
-    from backupd.store.base import ObjectInfo
 
 
 def verify(repository: Repository, checked: Checked, scope: Scope, tools: Tools) -> Verification:

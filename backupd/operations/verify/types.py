@@ -4,17 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from fractions import Fraction
-from typing import TYPE_CHECKING
+from pathlib import Path
 
+from backupd.clock import Clock
+from backupd.model.ids import ObjectName, RegionName, SnapshotName
 from backupd.planning.verify import Mismatch
+from backupd.store.base import Store
 from backupd.trace import NoTrace, Trace
-
-if TYPE_CHECKING:
-    from pathlib import Path
-
-    from backupd.clock import Clock
-    from backupd.model.ids import ObjectName, RegionName, SnapshotName
-    from backupd.store.base import Store
 
 
 @dataclass(frozen=True, slots=True)

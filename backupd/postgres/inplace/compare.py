@@ -6,17 +6,13 @@ values equal (1.0 and 1.00, or -0 and 0).
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
-from backupd.postgres.connect import identifier, literal
+from backupd.postgres.connect import Connection, identifier, literal
+from backupd.postgres.inplace.live import LiveTable
 from backupd.postgres.inplace.session import staged
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
-
-    from backupd.postgres.connect import Connection
-    from backupd.postgres.inplace.live import LiveTable
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,21 +7,15 @@ What the role may do to the live tables, and what else would act when they are w
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Collection, Iterable, Iterator, Mapping
 
 import psycopg
 
 from backupd.planning.inplace import Conflict, ConflictKind
-from backupd.postgres.connect import identifier
-from backupd.postgres.inplace.compare import changed
+from backupd.postgres.connect import Connection, identifier
+from backupd.postgres.inplace.compare import Pair, changed
+from backupd.postgres.inplace.live import Live, LiveTable, Reference, UniqueKey
 from backupd.postgres.inplace.session import matched, staged
-
-if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Iterator, Mapping
-
-    from backupd.postgres.connect import Connection
-    from backupd.postgres.inplace.compare import Pair
-    from backupd.postgres.inplace.live import Live, LiveTable, Reference, UniqueKey
 
 
 def key_conflicts(connection: Connection, pair: Pair) -> Iterator[Conflict]:

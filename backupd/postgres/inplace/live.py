@@ -3,20 +3,14 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from backupd.model.inventory import ForeignKey, TableKind
-from backupd.model.tenancy import ClassPolicy, Shared, Tenant
-from backupd.postgres.connect import identifier, qualified
+from backupd.model.inventory import ForeignKey, Inventory, TableKind, TableName
+from backupd.model.tenancy import ClassPolicy, MappedTable, Shared, TenancyMap, Tenant
+from backupd.postgres.connect import Connection, identifier, qualified
 from backupd.postgres.inplace.session import Belonging
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable
-
-    from backupd.model.inventory import Inventory, TableName
-    from backupd.model.tenancy import MappedTable, TenancyMap
-    from backupd.postgres.connect import Connection
 
 _COLUMNS = """
 SELECT a.attrelid, a.attname, a.attgenerated <> '', a.attidentity = 'a',

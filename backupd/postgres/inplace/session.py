@@ -12,26 +12,20 @@ Which rows of a table are one tenant's, as SQL conditions. Pure.
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
 
 import psycopg
 
+from backupd.clock import Clock
 from backupd.errors import RefusedError
-from backupd.model.tenancy import Column, ForeignKeyPath, Tenant
-from backupd.postgres.connect import identifier, literal, qualified
+from backupd.model.inventory import ForeignKey
+from backupd.model.tenancy import Column, ForeignKeyPath, Route, Tenant
+from backupd.postgres.connect import Connection, identifier, literal, qualified
 from backupd.postgres.failures import translated
 from backupd.postgres.settings import SHORT_WAIT, milliseconds
 from backupd.postgres.source.exported import refuse_pooler
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Sequence
-
-    from backupd.clock import Clock
-    from backupd.model.inventory import ForeignKey
-    from backupd.model.tenancy import Route
-    from backupd.postgres.connect import Connection
 
 _PAUSE = 0.5
 """Seconds between two tries, in which nothing is locked."""

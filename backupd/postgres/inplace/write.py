@@ -2,20 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import psycopg
 
 from backupd.errors import SourceError
-from backupd.postgres.connect import identifier, qualified
-from backupd.postgres.inplace.compare import changed
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping, Sequence
-
-    from backupd.postgres.connect import Connection
-    from backupd.postgres.inplace.compare import Changes, Pair
+from backupd.postgres.connect import Connection, identifier, qualified
+from backupd.postgres.inplace.compare import Changes, Pair, changed
 
 _STEPS = 10_000
 """Values a sequence is advanced by one after another: nobody who takes values meanwhile can be overtaken.

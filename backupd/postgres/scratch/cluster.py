@@ -5,22 +5,17 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from backupd.errors import SourceError
 from backupd.postgres.connect import Source
-from backupd.postgres.scratch.folder import Gone, dispose, end_server, leftovers, make_folder, processes
+from backupd.postgres.scratch.folder import Gone, ScratchFolder, dispose, end_server, leftovers, make_folder, processes
 from backupd.postgres.scratch.guardian import watch_over
 from backupd.postgres.scratch.kept import PORT, SUPERUSER, KeptServer, move
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
-
-    from backupd.postgres.scratch.folder import ScratchFolder
-    from backupd.postgres.scratch.programs import Runner, ServerPrograms
+from backupd.postgres.scratch.programs import Runner, ServerPrograms
 
 _START_SECONDS = 120
 _EVENT_TRIGGERS_SINCE = 17

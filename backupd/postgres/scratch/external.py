@@ -7,24 +7,18 @@ taken cleans up after a drill that is no more.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import psycopg
 
 from backupd.errors import RefusedError, SourceBusyError, SourceError
-from backupd.postgres.connect import Source, connect, elsewhere, identifier
+from backupd.postgres.connect import Connection, Source, connect, elsewhere, identifier
 from backupd.postgres.schema.statements import TEMPORARY
-from backupd.postgres.scratch.folder import Gone, dispose, make_folder
+from backupd.postgres.scratch.folder import Gone, ScratchFolder, dispose, make_folder
 from backupd.postgres.scratch.guardian import Reaping, watch_over
 from backupd.postgres.target import session
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from backupd.postgres.connect import Connection
-    from backupd.postgres.scratch.folder import ScratchFolder
 
 MARK = "backupd_drill"
 """The database that says: this server is for drills, and holds nothing else."""

@@ -10,19 +10,14 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from backupd.errors import SourceError
-from backupd.postgres.scratch.folder import claim, dispose
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
-
-    from backupd.postgres.scratch.folder import ScratchFolder
+from backupd.postgres.scratch.folder import ScratchFolder, claim, dispose
 
 _ROOT = str(Path(__file__).parents[__name__.count(".")])
 _TRIES = 20

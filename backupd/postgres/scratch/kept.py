@@ -5,15 +5,10 @@ from __future__ import annotations
 import shlex
 import subprocess
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 from backupd.errors import RefusedError, SourceError
-from backupd.postgres.scratch.folder import MARKER, PREFIX
-
-if TYPE_CHECKING:
-    from pathlib import Path
-
-    from backupd.postgres.scratch.folder import ScratchFolder
+from backupd.postgres.scratch.folder import MARKER, PREFIX, ScratchFolder
 
 SUPERUSER = "postgres"
 PORT = 5432

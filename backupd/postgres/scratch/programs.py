@@ -7,15 +7,13 @@ import pwd
 import re
 import shutil
 import subprocess
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 from backupd.errors import ConfigError
 from backupd.postgres.client_programs import program_folders
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-    from pathlib import Path
 
 SERVER = ("initdb", "postgres", "pg_ctl")
 _USER = "nobody"

@@ -7,20 +7,15 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import psycopg
 
 from backupd.errors import BackupdError, SourceBusyError, SourceError, SpoolFullError
-from backupd.postgres.connect import connect
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from backupd.postgres.connect import Connection, Source
-    from backupd.postgres.scratch.folder import ScratchServer
+from backupd.postgres.connect import Connection, Source, connect
+from backupd.postgres.scratch.folder import ScratchServer
 
 _EVERY = 2.0
 """Seconds between two looks at the size."""

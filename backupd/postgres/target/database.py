@@ -3,19 +3,15 @@
 from __future__ import annotations
 
 from contextlib import suppress
-from typing import TYPE_CHECKING
 
 import psycopg
 
 from backupd.errors import RefusedError, SourceError
-from backupd.postgres.connect import identifier
+from backupd.postgres.connect import Connection, Source, identifier
 from backupd.postgres.failures import translate
 from backupd.postgres.schema.statements import TEMPORARY, renamed
 from backupd.postgres.target import session
-
-if TYPE_CHECKING:
-    from backupd.postgres.connect import Connection, Source
-    from backupd.postgres.target.pg_restore import DatabaseSql
+from backupd.postgres.target.pg_restore import DatabaseSql
 
 _RENAMES = 6
 """Tries; in each the server itself waits five seconds for others to leave the database."""

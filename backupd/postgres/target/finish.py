@@ -3,21 +3,19 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
 import psycopg
 
 from backupd.errors import SourceError
-from backupd.postgres.connect import qualified
+from backupd.postgres.connect import Connection, qualified
 from backupd.postgres.failures import translate
 from backupd.postgres.schema.statements import split_statements, words_in
 from backupd.postgres.target import session
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
-
     from backupd.model.manifest import SequenceValue
-    from backupd.postgres.connect import Connection
 
 _SETVAL = """
 SELECT pg_catalog.count(pg_catalog.setval(pg_catalog.format('%%I.%%I', s, n)::pg_catalog.regclass, v, c))

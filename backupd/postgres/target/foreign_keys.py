@@ -5,20 +5,15 @@ Each is made for new rows first, which reads no row, and then for those that are
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import psycopg
 
-from backupd.postgres.connect import identifier, qualified
+from backupd.postgres.connect import Connection, identifier, qualified
 from backupd.postgres.failures import translated
+from backupd.postgres.schema.archive import Entry
 from backupd.postgres.target.pg_restore import FOREIGN_KEYS
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from backupd.postgres.connect import Connection
-    from backupd.postgres.schema.archive import Entry
 
 _UNCHECKED = ("NOT VALID", "NOT ENFORCED")
 _MADE = """

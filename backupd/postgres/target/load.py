@@ -8,22 +8,20 @@ from __future__ import annotations
 
 import re
 import threading
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
+from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
 import psycopg
 
 from backupd.errors import DamageError, SourceError
-from backupd.postgres.connect import identifier, qualified
+from backupd.postgres.connect import Connection, Source, identifier, qualified
 from backupd.postgres.failures import translate
 from backupd.postgres.target import session
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
-    from types import TracebackType
-
     from backupd.planning.restore import TablePlan
-    from backupd.postgres.connect import Connection, Source
 
 _ROW = re.compile(r"\ACOPY .*?, line (\d+)", re.DOTALL)
 _NEWLINE = 0x0A

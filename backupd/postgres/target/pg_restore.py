@@ -9,22 +9,16 @@ import io
 import os
 import re
 import subprocess
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, cast
+from typing import IO, cast
 
 from backupd.errors import BrokenKeysError, ConfigError, DamageError, RefusedError, SourceError, SourceGoneError
-from backupd.postgres.client_programs import client, find_programs
-from backupd.postgres.connect import resolved
+from backupd.postgres.client_programs import Client, Programs, client, find_programs
+from backupd.postgres.connect import Connection, Source, resolved
 from backupd.postgres.schema.archive import ArchiveReader, Entry, join_archive, unpack_entries
 from backupd.postgres.target import session
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
-    from typing import IO
-
-    from backupd.postgres.client_programs import Client, Programs
-    from backupd.postgres.connect import Connection, Source
 
 TIMEOUT_SINCE = 17
 """From here on pg_restore sets `transaction_timeout`, which older servers do not know."""

@@ -5,21 +5,16 @@ from __future__ import annotations
 import os
 import subprocess
 import tempfile
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, cast
+from pathlib import Path
+from typing import IO, cast
 
+from backupd.postgres.client_programs import Programs
 from backupd.postgres.connect import identifier
 from backupd.postgres.schema.statements import renamed
 from backupd.postgres.target import pg_restore
-from backupd.postgres.target.pg_restore import TIMEOUT_SINCE, listed
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
-    from pathlib import Path
-    from typing import IO
-
-    from backupd.postgres.client_programs import Programs
-    from backupd.postgres.target.pg_restore import DatabaseSql, SchemaArchive
+from backupd.postgres.target.pg_restore import TIMEOUT_SINCE, DatabaseSql, SchemaArchive, listed
 
 _TIMEOUT = b"SET transaction_timeout = 0;\n"
 """What older servers do not know."""

@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import psycopg
 
 from backupd.postgres import settings
-from backupd.postgres.connect import parameters
+from backupd.postgres.connect import Connection, Source, parameters
 from backupd.postgres.failures import translated
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
-
-    from backupd.postgres.connect import Connection, Source
 
 MAINTENANCE = "postgres"
 """The database to be connected to while another one is created, renamed or dropped."""

@@ -6,19 +6,16 @@ It holds hashes, pseudonyms, names of records and times. Losing it makes the nex
 from __future__ import annotations
 
 import sqlite3
-from typing import TYPE_CHECKING, Self
+from collections.abc import Iterable
+from pathlib import Path
+from types import TracebackType
+from typing import Self
 
 from backupd.errors import ConfigError
 from backupd.model.ids import GenerationId, ObjectHash, ObjectName, Pseudonym, RepositoryId, SnapshotName
 from backupd.planning.verify import ContainerKey, Stored
 from backupd.repository import layout
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable
-    from pathlib import Path
-    from types import TracebackType
-
-    from backupd.store.base import ObjectInfo
+from backupd.store.base import ObjectInfo
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS checked (what TEXT, segment TEXT, sha256 TEXT, at REAL, PRIMARY KEY (what, segment, sha256))

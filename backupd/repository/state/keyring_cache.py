@@ -11,9 +11,10 @@ import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
-from backupd.errors import ConfigError, DamageError, RefusedError
+from backupd.errors import BackupdError, ConfigError, DamageError, RefusedError
 from backupd.model.ids import (
     ClassTag,
     Fingerprint,
@@ -21,16 +22,13 @@ from backupd.model.ids import (
     ObjectHash,
     ObjectName,
     Pseudonym,
+    RepositoryId,
     SnapshotName,
     TenantTag,
 )
 from backupd.repository import layout
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
-    from backupd.errors import BackupdError
-    from backupd.model.ids import RepositoryId
     from backupd.repository.repository import Repository
     from backupd.seal.keyring import Keyring
 

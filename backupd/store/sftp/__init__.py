@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from backupd.clock import Clock
 from backupd.store.sftp.ssh import SftpTarget
 
 if TYPE_CHECKING:
-    from backupd.clock import Clock
     from backupd.store.probe import ProbedStore
 
 __all__ = [

@@ -6,28 +6,26 @@ Check 16: a fetched copy is damaged on purpose, and everything that reads it mus
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from backupd.errors import UNSOUND, DamageError
-from backupd.model.report import CheckName
+from backupd.model.documents import Record
+from backupd.model.ids import ObjectName, SnapshotName
+from backupd.model.report import Check, CheckName
 from backupd.operations.drill.types import Findings
 from backupd.parallel import in_parallel
 from backupd.planning.verify import ContainerKey, Stored, broken_links
 from backupd.repository import layout
 from backupd.repository.container_check import ContainerChecker
+from backupd.repository.keys import SecretKeys
 from backupd.repository.repository import Repository
+from backupd.store.base import Store
 from backupd.store.forwarding import ForwardingStore
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
-    from pathlib import Path
-
-    from backupd.model.documents import Record
-    from backupd.model.ids import ObjectName, SnapshotName
-    from backupd.model.report import Check
     from backupd.operations.drill.types import Subject
-    from backupd.repository.keys import SecretKeys
-    from backupd.store.base import Store
 
 _THREADS = 8
 

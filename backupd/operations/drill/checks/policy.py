@@ -5,20 +5,18 @@ Checks 9, 10, 11 and 15: age, size beside the drill before, the operator's own q
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from backupd.errors import BackupdError, KeyRefusedError
+from backupd.model.ids import Pseudonym
 from backupd.model.ledger import PurgeBegan, Shredded
-from backupd.model.report import CheckName, Deletion, Measured, Objectives
+from backupd.model.report import Check, CheckName, Deletion, Measured, Objectives, Report
 from backupd.model.text import parse_stamp
 from backupd.operations.drill.types import Findings, skipped
 from backupd.postgres.scratch.watch import whole_number
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from backupd.model.ids import Pseudonym
-    from backupd.model.report import Check, Report
     from backupd.operations.drill.types import Scene
 
 

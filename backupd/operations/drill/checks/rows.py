@@ -8,18 +8,21 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
+from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from backupd.errors import SourceError
-from backupd.model.report import CheckName
+from backupd.model.inventory import Inventory
+from backupd.model.manifest import Span
+from backupd.model.report import Check, CheckName
 from backupd.model.tenancy import Tenant
 from backupd.operations.drill.types import Compared, Findings, TableToCompare, expected_rows, undecided
 from backupd.planning.tenancy import map_tables
 from backupd.postgres import settings
-from backupd.postgres.client_programs import client, find_programs
-from backupd.postgres.connect import connect, resolved
+from backupd.postgres.client_programs import Client, client, find_programs
+from backupd.postgres.connect import Source, connect, resolved
 from backupd.postgres.source.inventory import read_inventory
 from backupd.postgres.source.select import select_rows
 from backupd.rows.chunker import Chunker, contents
@@ -27,14 +30,7 @@ from backupd.rows.copytext import NULL, unescape
 from backupd.rows.psql import Psql
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
-
-    from backupd.model.inventory import Inventory
-    from backupd.model.manifest import Span
-    from backupd.model.report import Check
     from backupd.operations.drill.types import Scene
-    from backupd.postgres.client_programs import Client
-    from backupd.postgres.connect import Source
 
 _READERS = 2
 _HELD = 8 << 20

@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import msgspec
 
 from backupd.errors import BackupdError, SourceBusyError, SourceGoneError
-from backupd.model.report import Check, CheckFinding, CheckName, Deletion
+from backupd.model.report import Check, CheckFinding, CheckName, Deletion, Measured, Sizes
 from backupd.operations.drill.checks import canary, integrity, policy, structure
 from backupd.operations.drill.checks import rows as equality
 from backupd.operations.drill.types import undecided
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-    from pathlib import Path
-
-    from backupd.model.report import Measured, Sizes
     from backupd.operations.drill.checks.canary import Again
     from backupd.operations.drill.checks.structure import Structure
     from backupd.operations.drill.types import Scene

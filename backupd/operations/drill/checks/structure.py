@@ -11,10 +11,11 @@ from typing import IO, TYPE_CHECKING, Any, cast
 
 from backupd.errors import SourceError
 from backupd.model.facts import SnapshotFacts, snapshot_facts
-from backupd.model.report import CheckName
+from backupd.model.manifest import SequenceValue
+from backupd.model.report import Check, CheckName
 from backupd.operations.drill.types import Findings
 from backupd.planning.tenancy import NamePatterns
-from backupd.postgres.client_programs import client, find_programs
+from backupd.postgres.client_programs import Client, client, find_programs
 from backupd.postgres.connect import identifier, resolved
 from backupd.postgres.schema.compare import (
     ComparedSchema,
@@ -32,10 +33,7 @@ from backupd.postgres.source.exported import beside, hold
 from backupd.postgres.source.facts import read_facts, read_sequences
 
 if TYPE_CHECKING:
-    from backupd.model.manifest import SequenceValue
-    from backupd.model.report import Check
     from backupd.operations.drill.types import Scene
-    from backupd.postgres.client_programs import Client
 
 _ROLES = ("CREATE ROLE ", "ALTER ROLE ", "GRANT ", "COMMENT ON ROLE ", "SECURITY LABEL ")
 
