@@ -64,13 +64,17 @@ def test_the_zoo_is_loaded_from_plain_files(zoo: Database, region: Region, recov
 
 @pytest.fixture
 def tenants(pg17: Server, make_database, region: Region) -> Database:
-    """Two tenants by column, with a name that is no file name, and a shared table."""
+    """Two tenants by column, with a name that is no file name, and a shared table.
+
+    The database's own setting has `NULL` in an array mean a text; what is in the arrays is no text.
+    """
     database = make_database(pg17)
     database.sql(
-        "CREATE TABLE plans (id int PRIMARY KEY, name text)",
+        f"ALTER DATABASE {database.name} SET array_nulls TO off",
+        "CREATE TABLE plans (id int PRIMARY KEY, name text, marks text[] DEFAULT ARRAY[NULL, 'NULL'])",
         "CREATE TABLE issues (id int GENERATED ALWAYS AS IDENTITY PRIMARY KEY, tenant_id text NOT NULL, "
         "plan int REFERENCES plans, body text)",
-        "INSERT INTO plans SELECT n, E'plan\\t' || n FROM generate_series(1, 5) n",
+        "INSERT INTO plans (id, name) SELECT n, E'plan\\t' || n FROM generate_series(1, 5) n",
         "INSERT INTO issues (tenant_id, plan, body) SELECT CASE n % 3 WHEN 0 THEN 'acme' ELSE '../b & c' END, "
         "1 + n % 5, repeat(E'\\\\.\\n', n % 4) || n FROM generate_series(1, 300) n",
     )

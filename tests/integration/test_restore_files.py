@@ -51,6 +51,18 @@ def test_the_zoo_is_loaded_by_psql_alone(zoo: Database, region: Region, written:
     assert report.exact
 
 
+def test_nulls_in_arrays_stay_nulls(
+    tenants: Database,  # noqa: F811
+    written: Written,
+) -> None:
+    """Whatever the database's own settings have them mean."""
+    folder, _ = written(tenants.server)
+    before = everything(tenants)
+    tenants.server.drop_database(tenants.name)
+    follow(folder / "README.txt", tenants.server)
+    assert everything(tenants) == before
+
+
 def test_the_manifest_lists_every_file(zoo: Database, region: Region, written: Written) -> None:
     """With size, digest and rows; files are their owner's only; nothing temporary is left."""
     region.backup(zoo)

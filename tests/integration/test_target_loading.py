@@ -115,11 +115,12 @@ def test_text_is_read_as_it_was_written(database: Database, loaded: Callable[...
     database.sql(
         f"ALTER DATABASE {database.name} SET datestyle TO 'SQL, DMY'",
         f"ALTER DATABASE {database.name} SET intervalstyle TO 'sql_standard'",
+        f"ALTER DATABASE {database.name} SET array_nulls TO off",
         f"ALTER DATABASE {database.name} SET default_transaction_read_only TO on",
     )
     with database.server.connect(database.name) as connection:
         connection.execute("SET default_transaction_read_only TO off")
-        connection.execute("CREATE TABLE public.t (d date, i interval)")
-    loaded(database, plan("t", 1, columns=("d", "i")), b"2026-02-01\t-1 days +02:03:00\n")
-    meant = "d = '2026-02-01'::date, i = make_interval(days => -1, hours => 2, mins => 3)"
-    assert database.sql(f"SELECT {meant} FROM public.t") == [(True, True)]
+        connection.execute("CREATE TABLE public.t (d date, i interval, a text[])")
+    loaded(database, plan("t", 1, columns=("d", "i", "a")), b'2026-02-01\t-1 days +02:03:00\t{NULL,"NULL"}\n')
+    meant = "d = '2026-02-01'::date, i = make_interval(days => -1, hours => 2, mins => 3), a"
+    assert database.sql(f"SELECT {meant} FROM public.t") == [(True, True, [None, "NULL"])]

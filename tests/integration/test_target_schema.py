@@ -73,6 +73,18 @@ def test_an_archive_in_pieces_is_restored_section_by_section(
     assert schema.owners == {"postgres"}
 
 
+def test_definitions_are_read_as_they_were_written(
+    database: Database, client: Client, make_database: Callable[..., Database]
+) -> None:
+    """The target's own settings do not change what a default means."""
+    origin = make_database(database.server)
+    origin.sql("CREATE TABLE public.t (id int, a text[] DEFAULT '{NULL,\"NULL\"}')")
+    database.sql(f"ALTER DATABASE {database.name} SET array_nulls TO off")
+    with joined_schema(*taken_apart(dumped(origin, "--schema-only", "--create"))) as schema:
+        restore_section(client, schema, "pre-data")
+    assert database.sql("INSERT INTO public.t (id) VALUES (1) RETURNING a") == [([None, "NULL"],)]
+
+
 def test_rows_that_break_their_own_rules_are_told_without_a_row(
     database: Database, client: Client, make_database: Callable[..., Database]
 ) -> None:

@@ -21,7 +21,13 @@ if TYPE_CHECKING:
     from backupd.planning.restore import Piece, RestorePlan, TablePlan
 
 BEGINNING = "\\set ON_ERROR_STOP on\n\\encoding UTF8\n"
-_SETTINGS = ("search_path = ''", "row_security = off", "statement_timeout = 0", "lock_timeout = 0")
+_SETTINGS = (
+    "search_path = ''",
+    "row_security = off",
+    "array_nulls = on",
+    "statement_timeout = 0",
+    "lock_timeout = 0",
+)
 _LONGEST = 60
 
 
@@ -122,7 +128,7 @@ had, change the two lines that begin with DATABASE.
   cd {folder}
   DATABASE={name}
   DATABASE_INFO={info}
-  export PGOPTIONS="-c default_transaction_read_only=off"
+  export PGOPTIONS="-c default_transaction_read_only=off -c array_nulls=on"
   {steps}
 
 tenants.json says which folder is which tenant; `shared` are the rows of nobody in particular. Each .copy file is one

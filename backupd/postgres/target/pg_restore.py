@@ -76,9 +76,9 @@ def pg_restore_for(source: Source, database: str, programs: Programs) -> Iterato
     with session.connect(source, database) as connection:
         given = resolved(connection)
         # Its words can only be understood in English, and only a superuser may choose the language.
-        options = {"PGOPTIONS": "-c lc_messages=C"} if session.is_superuser(connection) else {}
+        english = " -c lc_messages=C" if session.is_superuser(connection) else ""
     with client(programs, given) as found:
-        yield replace(found, environment={**found.environment, **options})
+        yield replace(found, environment={**found.environment, "PGOPTIONS": f"-c array_nulls=on{english}"})
 
 
 @contextmanager

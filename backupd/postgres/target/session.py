@@ -17,6 +17,8 @@ MAINTENANCE = "postgres"
 
 _LOADING = {
     **settings.TEXT,
+    # Off, it has `NULL` in an array mean a text, without an error; what is written is the same either way.
+    "array_nulls": "on",
     "search_path": "",
     "row_security": "off",
     "check_function_bodies": "off",
