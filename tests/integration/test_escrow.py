@@ -187,7 +187,7 @@ def test_printed_and_typed_in_again(folder: Path) -> None:
 
 
 def test_recover_takes_shares(tmp_path: Path) -> None:
-    """Where only the store and the paper are left; too few are refused, and none is repeated."""
+    """Where only the store and the paper are left; too few are refused, and none is repeated; more than needed do."""
     (tmp_path / "store").mkdir()
     small = SmallRepository(DirectoryStore(tmp_path / "store" / "be"))
     rows = Rows("public", "note", ("id",), (b"1\n", b"2\n"))
@@ -196,14 +196,17 @@ def test_recover_takes_shares(tmp_path: Path) -> None:
     for number, page in enumerate(pages):
         (tmp_path / f"{number}.txt").write_text(page)
 
-    def recover(*names: str) -> subprocess.CompletedProcess[str]:
+    def recover(*names: str, out: str = "out") -> subprocess.CompletedProcess[str]:
         shares = [argument for name in names for argument in ("--share", name)]
-        script = [sys.executable, ROOT / "scripts" / "recover", "store", *shares, "--out", "out"]
+        script = [sys.executable, ROOT / "scripts" / "recover", "store", *shares, "--out", out]
         return subprocess.run(script, cwd=tmp_path, capture_output=True, text=True, check=False, timeout=100)
 
     few = recover("2.txt")
     assert (few.returncode, "restore nothing" in few.stderr) == (8, True)
     assert not set(re.findall(r"\d+\. (\w+)", pages[2])[:4]) & set(few.stderr.split())
-    done = recover("2.txt", "0.txt")
-    assert done.returncode == 0, done.stderr
-    assert any(file.read_bytes() == b"1\n2\n" for file in (tmp_path / "out").rglob("*") if file.is_file())
+    twice = recover("2.txt", "2.txt")
+    assert (twice.returncode, "restore nothing" in twice.stderr) == (8, True)
+    for out, names in (("out", ("2.txt", "0.txt")), ("all", ("2.txt", "2.txt", "0.txt", "1.txt"))):
+        done = recover(*names, out=out)
+        assert done.returncode == 0, done.stderr
+        assert any(file.read_bytes() == b"1\n2\n" for file in (tmp_path / out).rglob("*") if file.is_file())
