@@ -15,7 +15,7 @@ from backupd.model.ids import TenantId
 from backupd.operations.keeper.purge import Purging
 from backupd.operations.keeper.types import Keeper, Purged, Rules
 from backupd.operations.ledger import Book, LedgerPlace
-from backupd.planning.incarnations import LifeKey
+from backupd.planning.incarnations import IncarnationKey
 from backupd.planning.retention import RetentionPolicy
 from backupd.repository.repository import Repository
 from backupd.seal.documents import Signer
@@ -59,10 +59,10 @@ class Keeping:
     def tenant(self, name: str) -> TenantId:
         return self.keeper.tags.tenant_id(name)
 
-    def life(self, name: str, incarnation: int = 1, scope: str = "") -> LifeKey:
-        return LifeKey(self.tenant(name), incarnation, scope)
+    def life(self, name: str, incarnation: int = 1, scope: str = "") -> IncarnationKey:
+        return IncarnationKey(self.tenant(name), incarnation, scope)
 
-    def purge(self, key: LifeKey) -> list[Purged]:
+    def purge(self, key: IncarnationKey) -> list[Purged]:
         with Purging(self.keeper) as purging:
             done = purging.purge(key)
             for error in purging.errors.values():

@@ -75,7 +75,7 @@ class DestroyedKey(msgspec.Struct, frozen=True, kw_only=True):
     """Those with a keyring that lists it."""
 
 
-class HoldTold(msgspec.Struct, frozen=True, kw_only=True):
+class AttestedHold(msgspec.Struct, frozen=True, kw_only=True):
     """A hold on the tenant between the beginning of its clock and this attestation."""
 
     hold: Reference
@@ -85,7 +85,7 @@ class HoldTold(msgspec.Struct, frozen=True, kw_only=True):
     due: _Stamp | None
 
 
-class RestoreTold(msgspec.Struct, frozen=True, kw_only=True):
+class AttestedRestore(msgspec.Struct, frozen=True, kw_only=True):
     """A restore in the region since the purge began. The ledger's entry says what for."""
 
     seq: Annotated[int, msgspec.Meta(ge=1)]
@@ -145,8 +145,8 @@ class Attestation(msgspec.Struct, frozen=True, kw_only=True):
     retired: list[RetiredStore] = []
     copies: list[DeclaredCopy] = []
     keys: list[DestroyedKey]
-    holds: list[HoldTold]
-    restores: list[RestoreTold]
+    holds: list[AttestedHold]
+    restores: list[AttestedRestore]
     residual: Literal["none"]
     not_claimed: list[Code]
     not_covered: list[Code]

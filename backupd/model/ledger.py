@@ -43,7 +43,7 @@ class _Event(msgspec.Struct, frozen=True, kw_only=True, tag_field="event"):
     """One thing that happened. Subclasses add what it was about."""
 
 
-class _OfLife(_Event, frozen=True, kw_only=True):
+class _OfIncarnation(_Event, frozen=True, kw_only=True):
     """About one life: a tenant's incarnation, in all classes or in one that has a clock of its own."""
 
     tenant: _Tenant
@@ -51,7 +51,7 @@ class _OfLife(_Event, frozen=True, kw_only=True):
     scope: Annotated[str, msgspec.Meta(max_length=63)] = WHOLE
 
 
-class _Dated(_OfLife, frozen=True, kw_only=True):
+class _Dated(_OfIncarnation, frozen=True, kw_only=True):
     """Starts or changes the clock of a life."""
 
     since: _Stamp
@@ -78,11 +78,11 @@ class Moved(_Dated, frozen=True, kw_only=True, tag="moved"):
     to: _Label
 
 
-class Resubscribed(_OfLife, frozen=True, kw_only=True, tag="resubscribed"):
+class Resubscribed(_OfIncarnation, frozen=True, kw_only=True, tag="resubscribed"):
     """Back before the purge: the dates are cancelled."""
 
 
-class Returned(_OfLife, frozen=True, kw_only=True, tag="returned"):
+class Returned(_OfIncarnation, frozen=True, kw_only=True, tag="returned"):
     """Back after the purge; `incarnation` is the new one's."""
 
 
@@ -101,7 +101,7 @@ class Released(_Event, frozen=True, kw_only=True, tag="released"):
     """By then nothing is left of what the hold kept, if its own date is past."""
 
 
-class PurgeBegan(_OfLife, frozen=True, kw_only=True, tag="purge-began"):
+class PurgeBegan(_OfIncarnation, frozen=True, kw_only=True, tag="purge-began"):
     """The intent: from here on these segments may be missing anywhere."""
 
     segments: list[SegmentRef]
@@ -110,7 +110,7 @@ class PurgeBegan(_OfLife, frozen=True, kw_only=True, tag="purge-began"):
     """Every store that must be cleared."""
 
 
-class Shredded(_OfLife, frozen=True, kw_only=True, tag="shredded"):
+class Shredded(_OfIncarnation, frozen=True, kw_only=True, tag="shredded"):
     """No keyring on this store holds a key of the life's segments; each was read again afterwards."""
 
     store: _Label
@@ -118,7 +118,7 @@ class Shredded(_OfLife, frozen=True, kw_only=True, tag="shredded"):
     """Keyrings that were replaced."""
 
 
-class Cleared(_OfLife, frozen=True, kw_only=True, tag="cleared"):
+class Cleared(_OfIncarnation, frozen=True, kw_only=True, tag="cleared"):
     """The folders of the life's segments were listed on this store, and are empty."""
 
     store: _Label
@@ -126,7 +126,7 @@ class Cleared(_OfLife, frozen=True, kw_only=True, tag="cleared"):
     bytes: _Count
 
 
-class Absent(_OfLife, frozen=True, kw_only=True, tag="absent"):
+class Absent(_OfIncarnation, frozen=True, kw_only=True, tag="absent"):
     """The store's own snapshots were looked into: none holds an object or a key of the life's segments."""
 
     store: _Label
@@ -134,7 +134,7 @@ class Absent(_OfLife, frozen=True, kw_only=True, tag="absent"):
     """Those looked into."""
 
 
-class Attested(_OfLife, frozen=True, kw_only=True, tag="attested"):
+class Attested(_OfIncarnation, frozen=True, kw_only=True, tag="attested"):
     attestation: _Hex64
     """SHA-256 of the attestation's document."""
 
@@ -275,7 +275,7 @@ Event: TypeAlias = (
     | Rekeyed
     | Replicated
 )
-LifeEvent: TypeAlias = (
+IncarnationEvent: TypeAlias = (
     Unsubscribed
     | ErasureRequested
     | Moved

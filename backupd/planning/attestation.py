@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final
 
-from backupd.model.attestation import DeclaredCopy, HoldTold, RestoreTold, RetiredStore
+from backupd.model.attestation import AttestedHold, AttestedRestore, DeclaredCopy, RetiredStore
 from backupd.model.ledger import LedgerEntry, Restored
 from backupd.model.text import parse_stamp, stamp
-from backupd.planning.incarnations import DeletionClock, Hold, LifeKey, Purge, TenantStates, fold
+from backupd.planning.incarnations import DeletionClock, Hold, IncarnationKey, Purge, TenantStates, fold
 
 MAX_AGE_OF_OBSERVATION: Final = timedelta(days=1)
 """An attestation says what a store holds today."""
@@ -20,13 +20,13 @@ MAX_AGE_OF_OBSERVATION: Final = timedelta(days=1)
 class PurgeEvidence:
     """A purged life in the words of the ledger."""
 
-    key: LifeKey
+    key: IncarnationKey
     clock: DeletionClock
     purge: Purge
     due: datetime
     """When the last byte was to be gone."""
-    holds: tuple[HoldTold, ...]
-    restores: tuple[RestoreTold, ...]
+    holds: tuple[AttestedHold, ...]
+    restores: tuple[AttestedRestore, ...]
     retired: tuple[RetiredStore, ...] = ()
     """Every store of the region that was ever declared gone, those in use again too."""
 
@@ -50,23 +50,23 @@ class StoreObservation:
     """Where something was found."""
 
 
-def told(entries: Iterable[LedgerEntry], key: LifeKey) -> PurgeEvidence | None:
+def purge_evidence(entries: Iterable[LedgerEntry], key: IncarnationKey) -> PurgeEvidence | None:
     """The life after these entries, the ledger's from its first on; None when it has no clock or no purge of it."""
     read = list(entries)
-    lives = fold(read)
-    life = lives.lives.get(key)
-    if life is None or life.clock is None or life.purge is None:
+    states = fold(read)
+    incarnation = states.incarnations.get(key)
+    if incarnation is None or incarnation.clock is None or incarnation.purge is None:
         return None
     return PurgeEvidence(
         key=key,
-        clock=life.clock,
-        purge=life.purge,
-        due=lives.deadline(life),
-        holds=tuple(_holds(lives, key, life.clock)),
-        restores=tuple(restores_since(read, life.purge.began)),
+        clock=incarnation.clock,
+        purge=incarnation.purge,
+        due=states.deadline(incarnation),
+        holds=tuple(_holds(states, key, incarnation.clock)),
+        restores=tuple(restores_since(read, incarnation.purge.began)),
         retired=tuple(
-            RetiredStore(store=name, at=stamp(one.at), decision=one.decision, purging=name in life.purge.retired)
-            for name, one in sorted(lives.retired.items())
+            RetiredStore(store=name, at=stamp(one.at), decision=one.decision, purging=name in incarnation.purge.retired)
+            for name, one in sorted(states.retired.items())
         ),
     )
 
@@ -87,7 +87,7 @@ def open_items(
             yield from _of_store(store, purge, looks[store], now)
 
 
-def declared(purge: Purge, copies: Mapping[str, timedelta]) -> list[DeclaredCopy]:
+def declared_copies(purge: Purge, copies: Mapping[str, timedelta]) -> list[DeclaredCopy]:
     """Declared kinds of copies, and until when one that was made before the last removal may live."""
     removed = max([purge.began, *purge.shredded.values(), *purge.cleared.values()])
     return [
@@ -96,7 +96,7 @@ def declared(purge: Purge, copies: Mapping[str, timedelta]) -> list[DeclaredCopy
     ]
 
 
-def still_declared(copies: Iterable[DeclaredCopy], now: datetime) -> Iterator[str]:
+def living_copies(copies: Iterable[DeclaredCopy], now: datetime) -> Iterator[str]:
     """Those that may still live, by what was declared: nobody can look."""
     for copy in copies:
         if parse_stamp(copy.until) > now:
@@ -119,15 +119,15 @@ def _of_store(store: str, purge: Purge, look: StoreObservation, now: datetime) -
         yield f"the last look at store '{store}' was at {stamp(look.at)}"
 
 
-def _holds(lives: TenantStates, key: LifeKey, clock: DeletionClock) -> Iterator[HoldTold]:
-    ours = (hold for hold in lives.holds.values() if hold.tenant == key.tenant)
+def _holds(states: TenantStates, key: IncarnationKey, clock: DeletionClock) -> Iterator[AttestedHold]:
+    ours = (hold for hold in states.holds.values() if hold.tenant == key.tenant)
     for hold in sorted(ours, key=lambda hold: (hold.since, hold.reference)):
         if hold.released is None or hold.released >= clock.since:
             yield _hold(hold)
 
 
-def _hold(hold: Hold) -> HoldTold:
-    return HoldTold(
+def _hold(hold: Hold) -> AttestedHold:
+    return AttestedHold(
         hold=hold.reference,
         since=stamp(hold.since),
         review=stamp(hold.review),
@@ -136,10 +136,10 @@ def _hold(hold: Hold) -> HoldTold:
     )
 
 
-def restores_since(entries: Iterable[LedgerEntry], began: datetime) -> Iterator[RestoreTold]:
+def restores_since(entries: Iterable[LedgerEntry], began: datetime) -> Iterator[AttestedRestore]:
     """Every restore these entries tell of, from an instant on."""
     for entry in entries:
         if parse_stamp(entry.at) >= began:
             for event in entry.events:
                 if isinstance(event, Restored):
-                    yield RestoreTold(seq=entry.seq, at=entry.at, snapshot=event.snapshot, override=event.override)
+                    yield AttestedRestore(seq=entry.seq, at=entry.at, snapshot=event.snapshot, override=event.override)

@@ -97,7 +97,7 @@ class Observation:
 
 def latest_purge(budget: DeletionBudget) -> timedelta:
     """After unsubscribing: W - (E+S+C+X)."""
-    return budget.window - vanishing(budget) - budget.repair
+    return budget.window - time_to_vanish(budget) - budget.repair
 
 
 def prove(budget: DeletionBudget) -> Proof:
@@ -110,7 +110,7 @@ def prove(budget: DeletionBudget) -> Proof:
         inequality += f" and {spell(planned)} >= {spell(budget.grace)}"
     return Proof(
         latest_purge=latest,
-        gone=planned + vanishing(budget),
+        gone=planned + time_to_vanish(budget),
         terms=terms,
         inequality=inequality,
         holds=budget.grace <= planned <= latest,
@@ -126,13 +126,13 @@ def dates(since: datetime, budget: DeletionBudget, *, early: bool) -> Deadlines:
     """
     utc = since.astimezone(UTC)
     deadline = datetime.combine((utc + budget.window).date(), time(), UTC)
-    last = deadline - vanishing(budget) - budget.repair
+    last = deadline - time_to_vanish(budget) - budget.repair
     wanted = budget.early if early else budget.purge_after
     purge = last if wanted is None else min(last, utc + wanted)
-    return Deadlines(deadline, purge, purge + vanishing(budget))
+    return Deadlines(deadline, purge, purge + time_to_vanish(budget))
 
 
-def repairs(budget: DeletionBudget) -> tuple[Term, ...]:
+def repair_terms(budget: DeletionBudget) -> tuple[Term, ...]:
     """What the repair slack must have room for besides, because it happens only when something did not go as usual:
     a run that was under way at the purge, and what it leaves when it is cut off, are removed by the keeper run after.
     """
@@ -143,18 +143,18 @@ def repairs(budget: DeletionBudget) -> tuple[Term, ...]:
     )
 
 
-def unrepaired(budget: DeletionBudget) -> tuple[Finding, ...]:
+def check_repair_slack(budget: DeletionBudget) -> tuple[Finding, ...]:
     """An error when the repair slack has no room for all of that."""
-    needed = sum((term.value for term in repairs(budget)), timedelta())
+    needed = sum((term.value for term in repair_terms(budget)), timedelta())
     if needed <= budget.repair:
         return ()
-    told = " + ".join(f"{term.name} {spell(term.value)}" for term in repairs(budget))
+    told = " + ".join(f"{term.name} {spell(term.value)}" for term in repair_terms(budget))
     message = f"repair slack {spell(budget.repair)} < {told}"
     hint = "Raise lifecycle.repair_slack: a run under way at a purge may be cut off, and its leftovers count, too."
     return (Finding(Severity.ERROR, "repair_slack", message, hint),)
 
 
-def observed(budget: DeletionBudget, observation: Observation) -> tuple[Finding, ...]:
+def check_observed(budget: DeletionBudget, observation: Observation) -> tuple[Finding, ...]:
     """An error for every term that is less as declared than as observed: what was proved with it is not so."""
     longest, gap = _oldest_age(observation), _longest_gap(observation)
     found = []
@@ -178,7 +178,7 @@ def as_observed(budget: DeletionBudget, observation: Observation) -> DeletionBud
     )
 
 
-def vanishing(budget: DeletionBudget) -> timedelta:
+def time_to_vanish(budget: DeletionBudget) -> timedelta:
     """From the purge to the last byte gone, in the worst case."""
     return sum((term.value for term in _terms(budget)), -budget.repair)
 

@@ -18,7 +18,7 @@ from backupd.model.text import parse_stamp
 
 
 @dataclass(frozen=True, slots=True)
-class Filed:
+class FiledReport:
     """A report that was read, its signature good."""
 
     report: Report
@@ -39,20 +39,20 @@ class ChainFault:
     message: str
 
 
-def drilled(entries: Iterable[LedgerEntry]) -> list[Drilled]:
+def drill_events(entries: Iterable[LedgerEntry]) -> list[Drilled]:
     """What a ledger tells of reports, in the order of the chain."""
     return [event for entry in entries for event in entry.events if isinstance(event, Drilled)]
 
 
-def in_order(filed: Iterable[Filed]) -> list[Filed]:
+def in_order(filed: Iterable[FiledReport]) -> list[FiledReport]:
     """Reports as they follow each other; those nothing leads to stand where the time of their drill puts them."""
     waiting = sorted(filed, key=lambda one: one.drill)
-    followers = defaultdict[DrillId | None, list[Filed]](list)
+    followers = defaultdict[DrillId | None, list[FiledReport]](list)
     there = {one.drill for one in waiting}
     for one in waiting:
         before = one.report.previous.drill if one.report.previous else None
         followers[before if before in there else None].append(one)
-    done: dict[DrillId, Filed] = {}
+    done: dict[DrillId, FiledReport] = {}
     pending = followers[None][::-1]
     while pending:
         one = pending.pop()
@@ -62,7 +62,7 @@ def in_order(filed: Iterable[Filed]) -> list[Filed]:
     return [*done.values(), *(one for one in waiting if one.drill not in done)]
 
 
-def chain_faults(filed: Collection[Filed], *, whole: bool) -> Iterator[ChainFault]:
+def chain_faults(filed: Collection[FiledReport], *, whole: bool) -> Iterator[ChainFault]:
     """What is wrong between reports; `whole` when the first of the region's must be among them."""
     by_drill = {one.drill: one for one in filed}
     named: dict[DrillId, DrillId] = {}
@@ -86,7 +86,7 @@ def chain_faults(filed: Collection[Filed], *, whole: bool) -> Iterator[ChainFaul
         yield ChainFault("", "reports of more than one repository lie here")
 
 
-def ledger_faults(filed: Sequence[Filed], told: Sequence[Drilled], *, whole: bool) -> Iterator[ChainFault]:
+def ledger_faults(filed: Sequence[FiledReport], told: Sequence[Drilled], *, whole: bool) -> Iterator[ChainFault]:
     """Where reports, in order, are not those that the ledger tells of.
 
     Without `whole`, reports are a part of the chain: those told before its first and behind its last are not missed.
@@ -157,11 +157,11 @@ class Occasion:
     at: datetime
     """When it began; of a missed one, when it was due."""
     outcome: Literal["pass", "fail", "error", "missed"]
-    filed: Filed | None = None
+    filed: FiledReport | None = None
 
 
 @dataclass(frozen=True, slots=True)
-class Timetable:
+class DrillTimetable:
     """When drills were due."""
 
     begins: datetime | None
@@ -170,7 +170,9 @@ class Timetable:
     """As configured now; None: what the newest report says."""
 
 
-def population(filed: Sequence[Filed], timetable: Timetable, period: Period, now: datetime) -> list[Occasion]:
+def population(
+    filed: Sequence[FiledReport], timetable: DrillTimetable, period: Period, now: datetime
+) -> list[Occasion]:
     """Every drill that began in the period, and every one that was due in it and missed; oldest first.
 
     A drill is due `drill_every` after the one before it began, as the report of the one that came says: before the
@@ -184,7 +186,7 @@ def population(filed: Sequence[Filed], timetable: Timetable, period: Period, now
     return sorted((one for one in [*found, *missed] if period.holds(one.at)), key=lambda one: one.at)
 
 
-def _missed(held: Sequence[Occasion], timetable: Timetable, period: Period, now: datetime) -> Iterator[datetime]:
+def _missed(held: Sequence[Occasion], timetable: DrillTimetable, period: Period, now: datetime) -> Iterator[datetime]:
     before, every = timetable.begins, timetable.every
     for one in held:
         said = one.filed.report.objectives.drill_every if one.filed else None

@@ -17,8 +17,8 @@ from backupd.model.ledger import (
     ErasureRequested,
     Event,
     Held,
+    IncarnationEvent,
     LedgerEntry,
-    LifeEvent,
     Moved,
     PurgeBegan,
     Released,
@@ -44,7 +44,7 @@ class State(StrEnum):
     ATTESTED = "attested"
 
 
-class LifeKey(NamedTuple):
+class IncarnationKey(NamedTuple):
     tenant: TenantId
     incarnation: int
     scope: str = WHOLE
@@ -93,7 +93,7 @@ class Retirement:
 class Incarnation:
     """One incarnation of a tenant in one scope."""
 
-    key: LifeKey
+    key: IncarnationKey
     clock: DeletionClock | None = None
     purge: Purge | None = None
     attestation: str | None = None
@@ -131,7 +131,7 @@ class Hold:
 class TenantStates:
     """Every life the ledger speaks of; a tenant it does not know is at its first, and active."""
 
-    lives: Mapping[LifeKey, Incarnation] = field(default_factory=dict)
+    incarnations: Mapping[IncarnationKey, Incarnation] = field(default_factory=dict)
     holds: Mapping[tuple[TenantId, str], Hold] = field(default_factory=dict)
     newest: Mapping[tuple[TenantId, str], int] = field(default_factory=dict)
     """Incarnations, by tenant and scope: asked for every segment of a backup."""
@@ -140,8 +140,8 @@ class TenantStates:
 
     def current(self, tenant: TenantId, scope: str = WHOLE) -> Incarnation:
         """The newest incarnation."""
-        key = LifeKey(tenant, self.newest.get((tenant, scope), 1), scope)
-        return self.lives.get(key, Incarnation(key))
+        key = IncarnationKey(tenant, self.newest.get((tenant, scope), 1), scope)
+        return self.incarnations.get(key, Incarnation(key))
 
     def held(self, tenant: TenantId) -> list[Hold]:
         """Holds in force on a tenant."""
@@ -149,36 +149,41 @@ class TenantStates:
 
     def of(self, tenant: TenantId) -> list[Incarnation]:
         """Every life of a tenant the ledger speaks of, oldest first."""
-        return sorted((life for life in self.lives.values() if life.key.tenant == tenant), key=lambda life: life.key)
+        return sorted(
+            (incarnation for incarnation in self.incarnations.values() if incarnation.key.tenant == tenant),
+            key=lambda incarnation: incarnation.key,
+        )
 
     def due(self, now: datetime) -> list[Incarnation]:
         """Lives to be purged now: marked, past their date, and on no hold."""
         return [
-            life
-            for life in self.lives.values()
-            if life.state is State.MARKED and self.purge_by(life) <= now and not self.held(life.key.tenant)
+            incarnation
+            for incarnation in self.incarnations.values()
+            if incarnation.state is State.MARKED
+            and self.purge_by(incarnation) <= now
+            and not self.held(incarnation.key.tenant)
         ]
 
-    def purge_by(self, life: Incarnation) -> datetime:
+    def purge_by(self, incarnation: Incarnation) -> datetime:
         """When a marked life is to be purged: its own date, or when the last hold in its way was released."""
-        if life.clock is None:
+        if incarnation.clock is None:
             raise ValueError("an active life has no date")
-        return max([life.clock.purge_by, *(released for released, _ in self._released(life))])
+        return max([incarnation.clock.purge_by, *(released for released, _ in self._released(incarnation))])
 
-    def deadline(self, life: Incarnation) -> datetime:
+    def deadline(self, incarnation: Incarnation) -> datetime:
         """By when the last byte of a marked life is gone: its own date, or what the release of a hold left it."""
-        if life.clock is None:
+        if incarnation.clock is None:
             raise ValueError("an active life has no date")
-        return max([life.clock.deadline, *(due for _, due in self._released(life))])
+        return max([incarnation.clock.deadline, *(due for _, due in self._released(incarnation))])
 
-    def _released(self, life: Incarnation) -> list[tuple[datetime, datetime]]:
+    def _released(self, incarnation: Incarnation) -> list[tuple[datetime, datetime]]:
         """When holds that were in the way were released, and by when what they kept is gone."""
         # One released before the date moves nothing.
-        clock = life.clock
+        clock = incarnation.clock
         return [
             (hold.released, hold.due)
             for hold in self.holds.values()
-            if hold.tenant == life.key.tenant
+            if hold.tenant == incarnation.key.tenant
             and hold.due
             and hold.released
             and clock
@@ -186,23 +191,23 @@ class TenantStates:
         ]
 
 
-def fold(entries: Iterable[LedgerEntry], lives: TenantStates | None = None) -> TenantStates:
+def fold(entries: Iterable[LedgerEntry], states: TenantStates | None = None) -> TenantStates:
     """The lives after these entries, which follow those that made `lives`.
 
     Believes what it reads: an event that could not have been decided changes what it says, nothing else.
     """
-    before = lives or TenantStates()
-    folding = _Folding(dict(before.lives), dict(before.holds), dict(before.newest), dict(before.retired))
+    before = states or TenantStates()
+    folding = _Folding(dict(before.incarnations), dict(before.holds), dict(before.newest), dict(before.retired))
     for entry in entries:
         at = parse_stamp(entry.at)
         for event in entry.events:
             folding.take(event, at)
-    return TenantStates(folding.lives, folding.holds, folding.newest, folding.retired)
+    return TenantStates(folding.incarnations, folding.holds, folding.newest, folding.retired)
 
 
 @dataclass(slots=True)
 class _Folding:
-    lives: dict[LifeKey, Incarnation]
+    incarnations: dict[IncarnationKey, Incarnation]
     holds: dict[tuple[TenantId, str], Hold]
     newest: dict[tuple[TenantId, str], int]
     retired: dict[str, Retirement]
@@ -224,7 +229,9 @@ class _Folding:
                     self.holds[key] = replace(self.holds[key], released=at, due=parse_stamp(event.due))
             case StoreRetired():
                 self.retired[event.store] = Retirement(at, event.decision)
-                self.lives |= {key: _without(life, event.store) for key, life in self.lives.items()}
+                self.incarnations |= {
+                    key: _without(incarnation, event.store) for key, incarnation in self.incarnations.items()
+                }
             case (
                 Unsubscribed()
                 | ErasureRequested()
@@ -237,41 +244,43 @@ class _Folding:
                 | Absent()
                 | Attested()
             ):
-                key_of_life = LifeKey(event.tenant, event.incarnation, event.scope)
-                life = self.lives.get(key_of_life, Incarnation(key_of_life))
-                self.lives[key_of_life] = _changed(life, event, at)
+                key_of_incarnation = IncarnationKey(event.tenant, event.incarnation, event.scope)
+                incarnation = self.incarnations.get(key_of_incarnation, Incarnation(key_of_incarnation))
+                self.incarnations[key_of_incarnation] = _changed(incarnation, event, at)
                 of_tenant = event.tenant, event.scope
                 self.newest[of_tenant] = max(event.incarnation, self.newest.get(of_tenant, 1))
 
 
-def _changed(life: Incarnation, event: LifeEvent, at: datetime) -> Incarnation:
+def _changed(incarnation: Incarnation, event: IncarnationEvent, at: datetime) -> Incarnation:
     match event:
         case Unsubscribed() | ErasureRequested() | Moved():
-            return replace(life, clock=_clock(event))
+            return replace(incarnation, clock=_clock(event))
         case Resubscribed() | Returned():
             # A purge that began is never forgotten: what it took is gone, whatever is said later.
-            return life if life.purged else Incarnation(life.key)
+            return incarnation if incarnation.purged else Incarnation(incarnation.key)
         case PurgeBegan():
             # Found later, it begins again: what was said of stores before did not know of these segments.
-            before = life.purge.segments if life.purge else frozenset()
-            began = life.purge.began if life.purge else at
-            stores, retired = frozenset(event.stores), life.purge.retired if life.purge else frozenset()
+            before = incarnation.purge.segments if incarnation.purge else frozenset()
+            began = incarnation.purge.began if incarnation.purge else at
+            stores, retired = frozenset(event.stores), incarnation.purge.retired if incarnation.purge else frozenset()
             segments = before | frozenset(event.segments)
-            return Incarnation(life.key, life.clock, Purge(began, stores, segments, retired=retired - stores))
+            return Incarnation(
+                incarnation.key, incarnation.clock, Purge(began, stores, segments, retired=retired - stores)
+            )
         case Attested():
-            return replace(life, attestation=event.attestation)
-        case Shredded() | Cleared() | Absent() if life.purge is not None:
-            return replace(life, purge=_advanced(life.purge, event, at))
+            return replace(incarnation, attestation=event.attestation)
+        case Shredded() | Cleared() | Absent() if incarnation.purge is not None:
+            return replace(incarnation, purge=_advanced(incarnation.purge, event, at))
         case _:
-            return life
+            return incarnation
 
 
-def _without(life: Incarnation, store: str) -> Incarnation:
+def _without(incarnation: Incarnation, store: str) -> Incarnation:
     """The life, with a purge that waits for a store no longer."""
-    purge = life.purge
+    purge = incarnation.purge
     if purge is None or store not in purge.stores:
-        return life
-    return replace(life, purge=replace(purge, stores=purge.stores - {store}, retired=purge.retired | {store}))
+        return incarnation
+    return replace(incarnation, purge=replace(purge, stores=purge.stores - {store}, retired=purge.retired | {store}))
 
 
 def _advanced(purge: Purge, event: Shredded | Cleared | Absent, at: datetime) -> Purge:

@@ -53,7 +53,7 @@ class Explained:
         return before is not None and exported < before
 
 
-def explained(entries: Iterable[LedgerEntry], store: str | None) -> Explained:
+def explain_absences(entries: Iterable[LedgerEntry], store: str | None) -> Explained:
     """What these entries explain on the store of this configured name; None: on any store they speak of."""
     explaining = _Explaining(store)
     for entry in entries:
@@ -159,7 +159,7 @@ class Copies:
     """Records of the generation that stand there already."""
 
 
-def explained_there(store: str, copies: Copies, here: Explained, there: Explained) -> list[Event]:
+def explain_copies(store: str, copies: Copies, here: Explained, there: Explained) -> list[Event]:
     """What explains at `store` the absences that come with these copies.
 
     `here` is what the ledger explains where they are copied from, `there` what it explains at `store` already.

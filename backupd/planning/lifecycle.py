@@ -36,94 +36,100 @@ class ClockDates(NamedTuple):
     """Or `query`."""
 
 
-def unsubscribe(lives: TenantStates, tenant: TenantId, dates: ClockDates, scope: str = WHOLE) -> list[Event]:
+def unsubscribe(states: TenantStates, tenant: TenantId, dates: ClockDates, scope: str = WHOLE) -> list[Event]:
     """Mark the tenant; its dates run from `dates.since`.
 
     Raises RefusedError when it is marked with another beginning: dates never move silently.
     """
-    life = lives.current(tenant, scope)
-    match life.state:
+    incarnation = states.current(tenant, scope)
+    match incarnation.state:
         case State.ACTIVE:
-            return [Unsubscribed(**_of(life), **_told(dates))]
-        case State.MARKED if life.clock and life.clock.since != dates.since and life.clock.cause == "unsubscribed":
+            return [Unsubscribed(**_of(incarnation), **_as_stamps(dates))]
+        case State.MARKED if (
+            incarnation.clock and incarnation.clock.since != dates.since and incarnation.clock.cause == "unsubscribed"
+        ):
             raise RefusedError(
-                f"tenant {tenant} is marked since {stamp(life.clock.since)} already",
+                f"tenant {tenant} is marked since {stamp(incarnation.clock.since)} already",
                 hint="If it came back in between, say `tenant resubscribe` first: its dates then start anew.",
             )
         case _:
             return []
 
 
-def unsubscribe_anew(lives: TenantStates, tenant: TenantId, dates: ClockDates, scope: str = WHOLE) -> list[Event]:
+def unsubscribe_again(states: TenantStates, tenant: TenantId, dates: ClockDates, scope: str = WHOLE) -> list[Event]:
     """A marked tenant came back and left again, at `dates.since`: both are told, and the dates start anew."""
-    life = lives.current(tenant, scope)
-    return [Resubscribed(**_of(life)), Unsubscribed(**_of(life), **_told(dates))]
+    incarnation = states.current(tenant, scope)
+    return [Resubscribed(**_of(incarnation)), Unsubscribed(**_of(incarnation), **_as_stamps(dates))]
 
 
-def resubscribe(lives: TenantStates, tenant: TenantId, scope: str = WHOLE) -> list[Event]:
+def resubscribe(states: TenantStates, tenant: TenantId, scope: str = WHOLE) -> list[Event]:
     """Cancel the dates of a marked tenant; one that was purged begins a new incarnation, with nothing of the old."""
-    life = lives.current(tenant, scope)
-    match life.state:
+    incarnation = states.current(tenant, scope)
+    match incarnation.state:
         case State.ACTIVE:
             return []
         case State.MARKED:
-            return [Resubscribed(**_of(life))]
+            return [Resubscribed(**_of(incarnation))]
         case _:
-            return [Returned(tenant=tenant, incarnation=life.key.incarnation + 1, scope=scope)]
+            return [Returned(tenant=tenant, incarnation=incarnation.key.incarnation + 1, scope=scope)]
 
 
-def erase(lives: TenantStates, tenant: TenantId, dates: ClockDates, scope: str = WHOLE) -> list[Event]:
+def erase(states: TenantStates, tenant: TenantId, dates: ClockDates, scope: str = WHOLE) -> list[Event]:
     """Purge now, on request. An earlier deadline stays.
 
     Raises RefusedError while a hold is in force.
     """
-    life = lives.current(tenant, scope)
-    if life.purged:
+    incarnation = states.current(tenant, scope)
+    if incarnation.purged:
         return []
-    holds = lives.held(tenant)
+    holds = states.held(tenant)
     if holds:
         raise RefusedError(
             f"tenant {tenant} is held by {', '.join(hold.reference for hold in holds)}",
             hint="Release the hold first, if whoever ordered it agrees.",
         )
-    if life.clock is not None:
+    if incarnation.clock is not None:
         # As it is, not as it was told: a released hold may have left more time than the request does.
-        if lives.purge_by(life) <= dates.purge_by:
+        if states.purge_by(incarnation) <= dates.purge_by:
             return []
-        dates = dates._replace(since=life.clock.since, deadline=min(lives.deadline(life), dates.deadline))
-        if (life.clock.cause, *_of_clock(life.clock)) == ("erasure-requested", *dates):
+        dates = dates._replace(
+            since=incarnation.clock.since, deadline=min(states.deadline(incarnation), dates.deadline)
+        )
+        if (incarnation.clock.cause, *_of_clock(incarnation.clock)) == ("erasure-requested", *dates):
             return []
-    return [ErasureRequested(**_of(life), **_told(dates))]
+    return [ErasureRequested(**_of(incarnation), **_as_stamps(dates))]
 
 
-def move(lives: TenantStates, tenant: TenantId, dates: ClockDates, to: str) -> list[Event]:
+def move(states: TenantStates, tenant: TenantId, dates: ClockDates, to: str) -> list[Event]:
     """The tenant lives in region `to` from now on; here it is purged, on a clock of its own.
 
     Said again with another region, that one is told, and the dates stay.
     """
-    life = lives.current(tenant)
-    if life.purged or (life.clock is not None and (life.clock.cause, life.clock.to) == ("moved", to)):
+    incarnation = states.current(tenant)
+    if incarnation.purged or (
+        incarnation.clock is not None and (incarnation.clock.cause, incarnation.clock.to) == ("moved", to)
+    ):
         return []
-    if life.clock is not None:
+    if incarnation.clock is not None:
         dates = dates._replace(
-            since=life.clock.since,
-            deadline=min(life.clock.deadline, dates.deadline),
-            purge_by=min(life.clock.purge_by, dates.purge_by),
+            since=incarnation.clock.since,
+            deadline=min(incarnation.clock.deadline, dates.deadline),
+            purge_by=min(incarnation.clock.purge_by, dates.purge_by),
         )
-    return [Moved(**_of(life), **_told(dates), to=to)]
+    return [Moved(**_of(incarnation), **_as_stamps(dates), to=to)]
 
 
-def hold(lives: TenantStates, tenant: TenantId, reference: str, review: datetime) -> list[Event]:
+def hold(states: TenantStates, tenant: TenantId, reference: str, review: datetime) -> list[Event]:
     """Keep what there is of the tenant until the hold is released.
 
     Raises RefusedError when its purge has begun: a hold that kept nothing would be a lie.
     """
-    known = lives.holds.get((tenant, reference))
+    known = states.holds.get((tenant, reference))
     if known is not None and known.released is None:
         return [] if known.review == review else [Held(tenant=tenant, hold=reference, review=stamp(review))]
     if known is not None:
         raise RefusedError(f"hold {reference} on this tenant was released", hint="Give a new hold a new reference.")
-    current = lives.current(tenant)
+    current = states.current(tenant)
     if current.purged:
         raise RefusedError(
             f"the purge of tenant {tenant} began at {stamp(current.purge.began) if current.purge else ''}",
@@ -132,24 +138,24 @@ def hold(lives: TenantStates, tenant: TenantId, reference: str, review: datetime
     return [Held(tenant=tenant, hold=reference, review=stamp(review))]
 
 
-def release(lives: TenantStates, tenant: TenantId, reference: str, due: datetime) -> list[Event]:
+def release(states: TenantStates, tenant: TenantId, reference: str, due: datetime) -> list[Event]:
     """End a hold; what it kept beyond its date is purged by `due`.
 
     Raises RefusedError when there is no such hold.
     """
-    known = lives.holds.get((tenant, reference))
+    known = states.holds.get((tenant, reference))
     if known is None:
         raise RefusedError(f"tenant {tenant} has no hold {reference}", hint="`backupd tenant show` lists its holds.")
     return [] if known.released else [Released(tenant=tenant, hold=reference, due=stamp(due))]
 
 
-def _of(life: Incarnation) -> dict[str, Any]:
-    return life.key._asdict()
+def _of(incarnation: Incarnation) -> dict[str, Any]:
+    return incarnation.key._asdict()
 
 
 def _of_clock(clock: DeletionClock) -> ClockDates:
     return ClockDates(clock.since, clock.deadline, clock.purge_by, clock.by)
 
 
-def _told(dates: ClockDates) -> dict[str, Any]:
+def _as_stamps(dates: ClockDates) -> dict[str, Any]:
     return {name: value if name == "by" else stamp(value) for name, value in dates._asdict().items()}

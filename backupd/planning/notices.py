@@ -14,7 +14,7 @@ from backupd.model.status import Alarm, AlarmSeverity
 _HOUR: Final = timedelta(hours=1)
 
 
-class About(StrEnum):
+class NoticeKind(StrEnum):
     NEW = "new"
     STILL = "still"
     OVER = "over"
@@ -42,12 +42,12 @@ class Memory(msgspec.Struct, frozen=True):
 class Notice(msgspec.Struct, frozen=True):
     """One line of a message."""
 
-    about: About
+    about: NoticeKind
     alarm: Alarm
     since: datetime
 
 
-class Manners(msgspec.Struct, frozen=True):
+class NoticeLimits(msgspec.Struct, frozen=True):
     """How often people want to hear."""
 
     remind_every: timedelta
@@ -55,7 +55,7 @@ class Manners(msgspec.Struct, frozen=True):
     """Messages; each may hold several notices."""
 
 
-def followed(memory: Memory, alarms: Iterable[Alarm], now: datetime) -> Memory:
+def follow_alarms(memory: Memory, alarms: Iterable[Alarm], now: datetime) -> Memory:
     """The memory with what is in force now. What ended before anybody heard of it is forgotten."""
     found: dict[str, Known] = {}
     for alarm in alarms:
@@ -71,7 +71,7 @@ def followed(memory: Memory, alarms: Iterable[Alarm], now: datetime) -> Memory:
     return Memory(found, _recent(memory.sent, now))
 
 
-def due(memory: Memory, manners: Manners, now: datetime) -> list[Notice]:
+def due(memory: Memory, manners: NoticeLimits, now: datetime) -> list[Notice]:
     """What to say in one message, worst first; nothing while as many as may be were sent within the last hour.
 
     What has no room now is said later, if it still is so then.
@@ -81,32 +81,33 @@ def due(memory: Memory, manners: Manners, now: datetime) -> list[Notice]:
     told = ((_about(one, manners, now), one) for one in memory.known.values())
     found = [Notice(about, one.alarm, one.since) for about, one in told if about is not None]
     return sorted(
-        found, key=lambda one: (one.about is About.OVER, one.alarm.severity is not AlarmSeverity.ERROR, one.alarm.key)
+        found,
+        key=lambda one: (one.about is NoticeKind.OVER, one.alarm.severity is not AlarmSeverity.ERROR, one.alarm.key),
     )
 
 
-def said(memory: Memory, notices: Sequence[Notice], now: datetime) -> Memory:
+def mark_sent(memory: Memory, notices: Sequence[Notice], now: datetime) -> Memory:
     """The memory after these were sent."""
     keys = {notice.alarm.key: notice for notice in notices}
     known: dict[str, Known] = {}
     for key, one in memory.known.items():
         if key not in keys:
             known[key] = one
-        elif keys[key].about is not About.OVER or not one.over:
+        elif keys[key].about is not NoticeKind.OVER or not one.over:
             known[key] = msgspec.structs.replace(one, told=now, told_state=keys[key].alarm.state)
     return Memory(known, (*_recent(memory.sent, now), now))
 
 
-def _about(one: Known, manners: Manners, now: datetime) -> About | None:
+def _about(one: Known, manners: NoticeLimits, now: datetime) -> NoticeKind | None:
     if one.over:
-        return About.OVER
+        return NoticeKind.OVER
     if one.told is None:
         # A clock that was set back makes nobody wait.
         waited = abs(now - one.since) >= timedelta(seconds=one.alarm.patience)
-        return About.NEW if waited else None
+        return NoticeKind.NEW if waited else None
     if one.told_state != one.alarm.state:
-        return About.NEW
-    return About.STILL if abs(now - one.told) >= manners.remind_every else None
+        return NoticeKind.NEW
+    return NoticeKind.STILL if abs(now - one.told) >= manners.remind_every else None
 
 
 def _recent(sent: Sequence[datetime], now: datetime) -> tuple[datetime, ...]:

@@ -10,7 +10,7 @@ from backupd.errors import UNSOUND, DamageError
 from backupd.model.ids import DrillId, ObjectHash
 from backupd.model.known_keys import is_known_signer
 from backupd.model.report import KIND, decode_report
-from backupd.planning.drill_reports import ChainFault, Filed, in_order
+from backupd.planning.drill_reports import ChainFault, FiledReport, in_order
 from backupd.repository import layout
 from backupd.seal.documents import LIMITS, read_document, two_lines
 from backupd.store.base import StoreView
@@ -20,7 +20,7 @@ from backupd.store.base import StoreView
 class Shelf:
     """The reports of one folder."""
 
-    filed: tuple[Filed, ...] = ()
+    filed: tuple[FiledReport, ...] = ()
     """Those that can be believed, as they follow each other."""
     documents: Mapping[DrillId, bytes] = field(default_factory=dict)
     """Those, as they stand."""
@@ -40,7 +40,7 @@ def read_shelf(store: StoreView, trusted: Collection[str] | None) -> Shelf:
     Believed are reports signed by a trusted keeper, 64 hex each; with None, whoever each report says that signed it.
     Raises the store's errors.
     """
-    filed: list[Filed] = []
+    filed: list[FiledReport] = []
     documents: dict[DrillId, bytes] = {}
     faults: list[ChainFault] = []
     for drill in sorted(reports_on(store)):
@@ -61,7 +61,7 @@ def fetch_report(store: StoreView, drill: DrillId) -> bytes:
     return store.get(layout.report_name(drill), 0, LIMITS[KIND] + 1)
 
 
-def read_report(document: bytes, trusted: Collection[str] | None, drill: DrillId | None = None) -> Filed:
+def read_report(document: bytes, trusted: Collection[str] | None, drill: DrillId | None = None) -> FiledReport:
     """A report that its performer signed, who is trusted; `drill` is whose it is by its name.
 
     Raises DamageError, and RefusedError for a format or feature this program does not know.
@@ -75,4 +75,4 @@ def read_report(document: bytes, trusted: Collection[str] | None, drill: DrillId
     read_document(document, KIND, {report.performer} & believed, where)
     if drill is not None and report.drill != drill:
         raise DamageError(f"'{where}' is the report of another drill")
-    return Filed(report, ObjectHash(hashlib.sha256(document).hexdigest()))
+    return FiledReport(report, ObjectHash(hashlib.sha256(document).hexdigest()))

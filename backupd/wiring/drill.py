@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from backupd.model.report import Objectives, Report
     from backupd.operations.drill import Assertion, DrillPlace, DrillWorld
     from backupd.operations.reports import ReportDesk
-    from backupd.planning.drill_reports import Timetable
+    from backupd.planning.drill_reports import DrillTimetable
     from backupd.postgres.connect import Source
     from backupd.seal.documents import Signer
     from backupd.trace import Trace
@@ -105,11 +105,11 @@ def objectives_of(context: Context, region: RegionName) -> Objectives:
     )
 
 
-def drill_timetable(context: Context, region: RegionName, begins: datetime | None) -> Timetable:
+def drill_timetable(context: Context, region: RegionName, begins: datetime | None) -> DrillTimetable:
     """Return when drills are due; `begins` is when the repository was made."""
-    from backupd.planning.drill_reports import Timetable
+    from backupd.planning.drill_reports import DrillTimetable
 
-    return Timetable(begins, context.config.regions[region].objectives.drill_every)
+    return DrillTimetable(begins, context.config.regions[region].objectives.drill_every)
 
 
 @contextmanager

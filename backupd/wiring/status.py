@@ -89,7 +89,7 @@ def monitoring_settings(context: Context, regions: Sequence[RegionName]) -> Sett
     from backupd.operations.monitoring.messages import HeartbeatUrl
     from backupd.operations.monitoring.messages import is_known as is_page
     from backupd.operations.monitoring.monitor import Settings
-    from backupd.planning.notices import Manners
+    from backupd.planning.notices import NoticeLimits
 
     config, notify, faults = context.config, context.config.notify, list[str]()
     urls = list(_urls(context, "urls", notify.urls, faults))
@@ -106,7 +106,7 @@ def monitoring_settings(context: Context, regions: Sequence[RegionName]) -> Sett
         machine=config.node.name,
         memory=config.node.state_dir / _memory_name(context, regions),
         regions={region: observed_within(context, region) for region in regions},
-        manners=Manners(notify.remind_every, notify.most_an_hour),
+        manners=NoticeLimits(notify.remind_every, notify.most_an_hour),
         timeout=notify.timeout.total_seconds(),
         targets=tuple(targets),
         pulses=tuple(pulses),
@@ -167,7 +167,7 @@ def _open_places(context: Context, region: RegionName) -> Iterator[list[StorePla
 def _request(context: Context, region: RegionName, *, probe: bool) -> StatusRequest:
     from backupd.model.status import Promises
     from backupd.operations.status import StatusRequest
-    from backupd.planning.deadlines import vanishing
+    from backupd.planning.deadlines import time_to_vanish
 
     objectives, lifecycle = objectives_of(context, region), context.config.regions[region].lifecycle
     return StatusRequest(
@@ -181,7 +181,7 @@ def _request(context: Context, region: RegionName, *, probe: bool) -> StatusRequ
             expiry_gap=int(lifecycle.expiry_gap.total_seconds()),
         ),
         store_snapshots=lifecycle.store_snapshots,
-        vanishing=vanishing(deletion_budget(context, region)),
+        vanishing=time_to_vanish(deletion_budget(context, region)),
         now=context.clock.now(),
         random=os.urandom,
         probe=probe,

@@ -12,10 +12,10 @@ from backupd.model.attestation import (
     NOT_COVERED,
     RETIRED,
     Attestation,
+    AttestedHold,
+    AttestedRestore,
     DeclaredCopy,
     DestroyedKey,
-    HoldTold,
-    RestoreTold,
     RetiredStore,
     StoreProof,
 )
@@ -68,8 +68,10 @@ def sample(**changes: Any) -> Attestation:
             )
             for number in range(3)
         ],
-        "holds": [HoldTold(hold="CASE-1", since=DAY.format(1), review=DAY.format(9), released=None, due=None)],
-        "restores": [RestoreTold(seq=17, at=DAY.format(9), snapshot=f"20300101T000000Z-{'ab' * 32}", override="DPO-7")],
+        "holds": [AttestedHold(hold="CASE-1", since=DAY.format(1), review=DAY.format(9), released=None, due=None)],
+        "restores": [
+            AttestedRestore(seq=17, at=DAY.format(9), snapshot=f"20300101T000000Z-{'ab' * 32}", override="DPO-7")
+        ],
         "residual": "none",
         "not_claimed": list(NOT_CLAIMED),
         "retired": [RetiredStore(store="geneva", at=DAY.format(5), decision="OPS-311", purging=True)],

@@ -31,7 +31,7 @@ from backupd.operations.ledger import Book, LedgerPlace
 from backupd.planning import lifecycle
 from backupd.planning.deadlines import DeletionBudget
 from backupd.planning.deadlines import dates as window_dates
-from backupd.planning.incarnations import LifeKey, TenantStates, fold
+from backupd.planning.incarnations import IncarnationKey, TenantStates, fold
 from backupd.planning.lifecycle import ClockDates
 from backupd.planning.retention import RetentionPolicy
 from backupd.repository.ledger import Chain, read_chain
@@ -282,7 +282,7 @@ class World:
         book = Book(place)
         book.sync()
         keeper = self._keeper(place, book)
-        done = purge_due(keeper, confirmed=len(book.lives.due(keeper.clock.now())))
+        done = purge_due(keeper, confirmed=len(book.states.due(keeper.clock.now())))
         errors = [*done.errors.values()]
         for name in self.stores:
             try:
@@ -331,7 +331,7 @@ class World:
         self._folded = {len(self._seen.links): lives}
         for life in self.clerk.all():
             key = (self.tenant(life.tenant), life.epoch, life.scope)
-            found = lives.lives.get(LifeKey(*key))
+            found = lives.incarnations.get(IncarnationKey(*key))
             if found is not None and found.purge is not None and life.purged is None:
                 assert self.clerk.may_be_purged(life, self.time.now, TOLERANCE), "a purge began that was not due"
                 life.purged = found.purge.began

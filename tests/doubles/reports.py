@@ -38,7 +38,7 @@ from backupd.model.report import (
     verdict_of,
 )
 from backupd.model.text import compact, stamp
-from backupd.planning.drill_reports import Filed
+from backupd.planning.drill_reports import FiledReport
 from backupd.repository import layout
 from backupd.repository.ledger import Chain, next_document, put_entry
 from backupd.repository.reports import read_report
@@ -138,14 +138,14 @@ def selection(started: datetime, **changes: Any) -> DrillSelection:
     return DrillSelection(**{**said, **changes})
 
 
-def filed(report: Report) -> Filed:
+def filed(report: Report) -> FiledReport:
     """As if it had been read; nobody signed it."""
-    return Filed(report, ObjectHash(hashlib.sha256(encode_report(report)).hexdigest()))
+    return FiledReport(report, ObjectHash(hashlib.sha256(encode_report(report)).hexdigest()))
 
 
-def chained(*reports: Report) -> list[Filed]:
+def chained(*reports: Report) -> list[FiledReport]:
     """Each after the one before it."""
-    done: list[Filed] = []
+    done: list[FiledReport] = []
     for report in reports:
         previous = PreviousReport(done[-1].drill, done[-1].sha256) if done else None
         done.append(filed(msgspec.structs.replace(report, previous=previous)))
@@ -159,7 +159,7 @@ class Archive:
     store: Store
     signer: Signer = field(default_factory=lambda: Signer(os.urandom(32)))
     chain: Chain = field(default_factory=lambda: Chain(BE, REPOSITORY))
-    filed: list[Filed] = field(default_factory=list)
+    filed: list[FiledReport] = field(default_factory=list)
 
     @property
     def trusted(self) -> frozenset[str]:

@@ -94,7 +94,7 @@ def test_what_was_seen_gone_is_attested_and_verified_offline(purged: Keeping) ->
     """The document names the dates, keys and stores, lies on the store, is in the ledger, and verifies from copies."""
     shutil.copytree(purged.region.folder / "store" / "be", zfs(purged))
     issued = issue(purged)
-    one, life = issued.attestation, purged.book.lives.lives[purged.life(NAME)]
+    one, life = issued.attestation, purged.book.states.incarnations[purged.life(NAME)]
     assert (life.state, life.attestation) == (State.ATTESTED, issued.sha256)
     (store,) = one.stores
     assert (store.store, store.location, store.late) == ("disk", "zurich", False)
@@ -168,7 +168,7 @@ def test_a_snapshot_nobody_can_look_into_stands_in_the_way(purged: Keeping) -> N
 
 def test_a_copy_that_came_back_is_removed_and_seen_again(purged: Keeping, crowd: Database) -> None:
     """Folders and keys put back after the purge are taken again, and what is attested is the look behind that."""
-    before = purged.book.lives.lives[purged.life(NAME)].purge
+    before = purged.book.states.incarnations[purged.life(NAME)].purge
     ((generation, pseudonym), *_) = before.segments
     purged.region.store.put_new(
         ObjectName(f"{layout.segment_folder(generation, pseudonym)}/{'ab' * 32}.pack"),
@@ -219,7 +219,7 @@ def test_a_store_configured_no_more_stands_in_the_way(purged: Keeping) -> None:
 
 def test_a_run_that_began_before_the_purge_stands_in_the_way(purged: Keeping) -> None:
     """Its mark says it may not know of the purge; when it is gone, or old, what it did was seen."""
-    ((generation, _), *_) = purged.book.lives.lives[purged.life(NAME)].purge.segments
+    ((generation, _), *_) = purged.book.states.incarnations[purged.life(NAME)].purge.segments
     mark = layout.run_mark(generation, layout.RunId("20300101T000000Z-00000000"))
     purged.region.store.put_new(mark, io.BytesIO(b""), 0, hashlib.sha256().hexdigest())
     with pytest.raises(RefusedError, match=r"run 20300101T000000Z-00000000 on store 'disk' began before"):
@@ -364,7 +364,7 @@ def test_a_crash_before_the_ledger_tells_leaves_nothing_attested(purged: Keeping
         patched.setattr(purged.book, "append", cut)
         with pytest.raises(StoreError, match="cut"):
             issue(purged)
-    assert purged.book.lives.lives[purged.life(NAME)].state is State.CLEARED
+    assert purged.book.states.incarnations[purged.life(NAME)].state is State.CLEARED
     assert verified(purged, issue(purged))
 
 
@@ -380,7 +380,7 @@ def test_a_purge_that_goes_on_meanwhile_is_not_attested(purged: Keeping, monkeyp
         patched.setattr(Repository, "put_document", put_and_find)
         with pytest.raises(RefusedError, match="went on meanwhile"):
             issue(purged)
-    assert purged.book.lives.lives[purged.life(NAME)].attestation is None
+    assert purged.book.states.incarnations[purged.life(NAME)].attestation is None
 
 
 def test_a_node_keeps_no_copy_of_keys_that_are_on_the_store(keeping: Keeping, crowd: Database) -> None:

@@ -18,7 +18,7 @@ from backupd.operations.keeper.prove import InScope, prove_region
 from backupd.operations.keeper.purge import Purging
 from backupd.operations.tenants.changes import TenantDesk, erase
 from backupd.planning.deadlines import DeletionBudget
-from backupd.planning.incarnations import LifeKey
+from backupd.planning.incarnations import IncarnationKey
 
 BUDGET = DeletionBudget(*[timedelta(days=n) for n in (180, 90, 0, 1, 8, 1, 7, 30, 1)])
 
@@ -27,7 +27,7 @@ def leave(yard, name):
     tenant = yard.keeper.tags.tenant_id(name)
     erase(TenantDesk(yard.keeper.book, yard.clock, BUDGET, DAY, frozenset()), tenant)
     with Purging(yard.keeper) as purging:
-        purging.purge(LifeKey(tenant, 1))
+        purging.purge(IncarnationKey(tenant, 1))
     return tenant
 
 
@@ -90,7 +90,7 @@ def test_an_attestation_waits_for_declared_copies_and_names_them(yard):
     import msgspec
 
     yard.backup(1, "acme")
-    key = LifeKey(leave(yard, "acme"), 1)
+    key = IncarnationKey(leave(yard, "acme"), 1)
     yard.ruled(copies={"tape": 30 * DAY})
     with pytest.raises(RefusedError, match="copy 'tape' from before may live until"):
         attest(yard.keeper, key, {"disk": "here"})

@@ -119,7 +119,7 @@ def test_snapshots_made_behind_the_hold_are_not_kept_by_it(yard: Yard) -> None:
     """It keeps what there was when it was ordered."""
     yard.backup(30, "ada")
     hold(yard, "ada")
-    lives = yard.keeper.book.lives
+    lives = yard.keeper.book.states
     (since,) = {one.since for one in lives.holds.values()}
     assert yard.plan().reductions
     record = yard.repository.record(yard.repository.snapshots()[0])

@@ -22,7 +22,7 @@ from backupd.operations.keeper.ingest import ingest, troubles
 from backupd.operations.keeper.purge import Purging
 from backupd.operations.tenants.changes import TenantDesk, erase
 from backupd.planning.deadlines import DeletionBudget
-from backupd.planning.incarnations import LifeKey
+from backupd.planning.incarnations import IncarnationKey
 from backupd.repository import layout
 from backupd.repository.marks import removal_marked
 from backupd.repository.repository import Repository
@@ -247,7 +247,7 @@ def test_what_expired_or_was_purged_does_not_come_back(yard, hands):
     budget = DeletionBudget(*[timedelta(days=n) for n in (180, 90, 0, 1, 8, 1, 7, 30, 1)])
     erase(TenantDesk(yard.keeper.book, yard.clock, budget, DAY, frozenset()), acme)
     with Purging(yard.keeper) as purging:
-        (purged,) = purging.purge(LifeKey(acme, 1))
+        (purged,) = purging.purge(IncarnationKey(acme, 1))
     assert purged.waits_for == ()
     before = vault(yard)
     for name, data in kept.items():
@@ -280,7 +280,7 @@ def test_a_purge_waits_for_what_was_handed_in_before(yard, hands):
 
     def purge():
         with Purging(yard.keeper) as purging:
-            (done,) = purging.purge(LifeKey(acme, 1))
+            (done,) = purging.purge(IncarnationKey(acme, 1))
         return done
 
     assert (purge().absent, purge().waits_for) == (False, ("tmp",))

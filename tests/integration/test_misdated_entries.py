@@ -21,7 +21,7 @@ from backupd.model.text import compact, parse_stamp, stamp
 from backupd.operations.ledger import Book, LedgerPlace
 from backupd.operations.ledger.misdated import redate
 from backupd.operations.status.ages import read
-from backupd.planning.incarnations import LifeKey
+from backupd.planning.incarnations import IncarnationKey
 from backupd.repository.ledger import Chain, next_document, put_entry, read_chain
 from backupd.seal.documents import Signer
 from backupd.seal.keyfiles import write_identity
@@ -159,11 +159,11 @@ def test_deadlines_are_read_on_the_safe_side(ledger: Ledger) -> None:
     book = ledger.book("reader")
     ledger.append_ahead(marked)
     book.sync()
-    assert book.lives.current(ACME).clock.deadline > first + 700 * DAY
+    assert book.states.current(ACME).clock.deadline > first + 700 * DAY
     redate(ledger.book(), "OPS-7")
     book.sync()
     said = parse_stamp(book.chain.links[-1].entry.at)
-    clock = book.lives.lives[LifeKey(ACME, 1)].clock
+    clock = book.states.incarnations[IncarnationKey(ACME, 1)].clock
     assert (clock.since, clock.deadline, clock.purge_by) == (first, first + 180 * DAY, said + 150 * DAY)
 
 
@@ -175,7 +175,7 @@ def test_dates_that_were_given_stay(ledger: Ledger) -> None:
     )
     ledger.append_ahead(marked)
     redate(ledger.book(), "OPS-7")
-    clock = ledger.book().lives.current(ACME).clock
+    clock = ledger.book().states.current(ACME).clock
     assert (clock.since, clock.deadline, clock.purge_by) == (day, day + 180 * DAY, day + 150 * DAY)
 
 
@@ -187,7 +187,7 @@ def test_what_was_done_counts_from_the_correction(ledger: Ledger) -> None:
     released = Released(tenant=ACME, hold="H-1", due=stamp(due))
     at = ledger.append_ahead(held, released, PurgeBegan(tenant=ACME, incarnation=1, segments=[], stores=["disk"]))
     redate(ledger.book(), "OPS-7")
-    lives, said = ledger.book().lives, parse_stamp(ledger.book().chain.links[-1].entry.at)
+    lives, said = ledger.book().states, parse_stamp(ledger.book().chain.links[-1].entry.at)
     assert lives.current(ACME).purge.began == said
     hold = lives.holds[ACME, "H-1"]
     assert (hold.since, hold.released, hold.due) == (said, said, due - (parse_stamp(at) - first))

@@ -71,7 +71,7 @@ def test_a_purge_takes_one_tenant_and_nothing_else(keeping: Keeping, crowd: Data
     (done,) = keeping.purge(keeping.life("3"))
     after = files(folder)
     assert (done.keyrings, done.absent) == (2, True)
-    assert keeping.book.lives.lives[keeping.life("3")].state is State.CLEARED
+    assert keeping.book.states.incarnations[keeping.life("3")].state is State.CLEARED
     gone = set(before.keys() - after.keys())
     assert gone
     assert all(any(f"/{one}/" in name for one in doomed) for name in gone)
@@ -165,7 +165,7 @@ def test_the_stores_own_snapshots_are_waited_out(keeping: Keeping, crowd: Databa
     erase(keeping, "3")
     (done,) = keeping.purge(keeping.life("3"))
     assert (done.absent, done.waits_for) == (False, (kept.parent.name,))
-    assert keeping.book.lives.lives[keeping.life("3")].purge.absent == {}
+    assert keeping.book.states.incarnations[keeping.life("3")].purge.absent == {}
     # What is left there opens with the identity, until it is gone: so it must not be called unreadable everywhere.
     generation = region.repository.record(report.snapshot).generation
     stale = list(kept.rglob("*.keyring"))
@@ -174,7 +174,7 @@ def test_the_stores_own_snapshots_are_waited_out(keeping: Keeping, crowd: Databa
     shutil.rmtree(kept.parent)
     (done,) = keeping.purge(keeping.life("3"))
     assert (done.absent, done.waits_for, done.objects) == (True, (), 0)
-    assert keeping.book.lives.lives[keeping.life("3")].purge.absent["disk"][1] == ()
+    assert keeping.book.states.incarnations[keeping.life("3")].purge.absent["disk"][1] == ()
 
 
 def _fields(node: object) -> dict[str, object]:

@@ -19,18 +19,18 @@ from backupd.operations.backup import run
 from backupd.operations.keeper.purge import Purging, purge_due
 from backupd.operations.ledger import Book
 from backupd.planning import lifecycle
-from backupd.planning.incarnations import LifeKey, State
+from backupd.planning.incarnations import IncarnationKey, State
 from backupd.planning.lifecycle import ClockDates
 
 ADA = segment("uploaded", "ada")
 BOB = segment("uploaded", "bob")
 
 
-def ask(yard: Yard, tenant: str) -> LifeKey:
+def ask(yard: Yard, tenant: str) -> IncarnationKey:
     """A request to erase, due at once."""
     now, one = yard.clock.now(), yard.keeper.tags.tenant_id(tenant)
     yard.keeper.book.append(lambda lives: lifecycle.erase(lives, one, ClockDates(now, now + 40 * DAY, now)))
-    return yard.keeper.book.lives.current(one).key
+    return yard.keeper.book.states.current(one).key
 
 
 def purge(yard: Yard) -> None:
@@ -55,8 +55,8 @@ def test_a_wrong_clock_does_not_begin_a_purge(yard: Yard) -> None:
     yard.keeper.book.append(lambda lives: lifecycle.unsubscribe(lives, ada, dates))
     yard.clock.by = 30 * DAY
     with Purging(yard.keeper) as purging, pytest.raises(RefusedError, match="clock of store 'disk'"):
-        purging.purge(LifeKey(ada, 1))
-    assert yard.keeper.book.lives.current(ada).state is State.MARKED
+        purging.purge(IncarnationKey(ada, 1))
+    assert yard.keeper.book.states.current(ada).state is State.MARKED
 
 
 def test_no_store_that_agrees_about_the_time_no_purge(tmp_path: Path) -> None:
@@ -125,7 +125,7 @@ def test_keys_in_the_stores_snapshots_outlive_their_keyring(yard: Yard) -> None:
             (shot / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(yard.root / name, shot / name)
     purge(yard)
-    life = yard.keeper.book.lives.lives[key]
+    life = yard.keeper.book.states.incarnations[key]
     assert life.purge is not None
     assert "disk" not in life.purge.absent
     for name in yard.files():
@@ -134,10 +134,10 @@ def test_keys_in_the_stores_snapshots_outlive_their_keyring(yard: Yard) -> None:
     yard.expire()
     assert len([name for name in yard.files() if name.startswith("keyrings/")]) == 1
     purge(yard)
-    assert "disk" not in yard.keeper.book.lives.lives[key].purge.absent  # type: ignore[union-attr]
+    assert "disk" not in yard.keeper.book.states.incarnations[key].purge.absent  # type: ignore[union-attr]
     shutil.rmtree(shot)
     purge(yard)
-    assert "disk" in yard.keeper.book.lives.lives[key].purge.absent  # type: ignore[union-attr]
+    assert "disk" in yard.keeper.book.states.incarnations[key].purge.absent  # type: ignore[union-attr]
 
 
 def test_what_only_the_stores_snapshots_hold_is_looked_for(yard: Yard) -> None:
@@ -154,13 +154,13 @@ def test_what_only_the_stores_snapshots_hold_is_looked_for(yard: Yard) -> None:
     assert "ada" not in keys(yard)
     key = ask(yard, "ada")
     purge(yard)
-    life = yard.keeper.book.lives.lives[key]
+    life = yard.keeper.book.states.incarnations[key]
     assert life.purge is not None
     assert len(life.purge.segments) == 1
     assert "disk" not in life.purge.absent
     shutil.rmtree(yard.root / ".zfs")
     purge(yard)
-    assert "disk" in yard.keeper.book.lives.lives[key].purge.absent  # type: ignore[union-attr]
+    assert "disk" in yard.keeper.book.states.incarnations[key].purge.absent  # type: ignore[union-attr]
 
 
 def test_a_run_cut_off_behind_its_keyring_goes_on_after_a_purge(yard: Yard) -> None:
@@ -280,5 +280,5 @@ def test_what_a_late_run_adds_on_a_store_that_was_away_is_swept(yard: Yard) -> N
     assert generations.KEYRING_ENTRIES
     purge(yard)
     assert not [name for name in yard.files() if folder in name]
-    assert yard.keeper.book.lives.lives[key].state is State.CLEARED
-    assert timedelta(0) < yard.clock.now() - yard.keeper.book.lives.lives[key].purge.absent["disk"][0]  # type: ignore[union-attr]
+    assert yard.keeper.book.states.incarnations[key].state is State.CLEARED
+    assert timedelta(0) < yard.clock.now() - yard.keeper.book.states.incarnations[key].purge.absent["disk"][0]  # type: ignore[union-attr]

@@ -16,7 +16,7 @@ from backupd.operations.keeper.purge import Purging
 from backupd.operations.ledger.check import retire
 from backupd.operations.tenants.changes import TenantDesk, erase
 from backupd.planning.deadlines import DeletionBudget
-from backupd.planning.incarnations import LifeKey, State
+from backupd.planning.incarnations import IncarnationKey, State
 from backupd.store.directory import DirectoryStore
 
 BUDGET = DeletionBudget(*[timedelta(days=n) for n in (180, 90, 0, 1, 8, 1, 7, 30, 1)])
@@ -31,11 +31,11 @@ def half(tmp_path):
     erase(TenantDesk(yard.keeper.book, yard.clock, BUDGET, DAY, frozenset()), acme)
     place = yard.keeper.book._place
     with Purging(yard.keeper) as purging:
-        purging._begin(LifeKey(acme, 1))
+        purging._begin(IncarnationKey(acme, 1))
     yard.keeper = replace(yard.keeper, stores={"disk": yard.repository})
     place.stores.pop("far")
-    purge(yard, LifeKey(acme, 1))
-    return yard, LifeKey(acme, 1)
+    purge(yard, IncarnationKey(acme, 1))
+    return yard, IncarnationKey(acme, 1)
 
 
 def purge(yard, key):
@@ -52,11 +52,11 @@ def test_a_life_does_not_wait_for_a_store_that_was_retired(half):
             yard.age(str(path.relative_to(yard.root)), 3)
     yard.clock.by = timedelta()
     book = yard.keeper.book
-    assert book.lives.lives[key].state is State.PURGING
+    assert book.states.incarnations[key].state is State.PURGING
     with pytest.raises(RefusedError, match="ledger retire"):
         attest(yard.keeper, key, {"disk": "here"})
     assert len(retire(book, yard.keeper.stores, "far", "OPS-311")) == 1
-    assert book.lives.lives[key].state is State.CLEARED
+    assert book.states.incarnations[key].state is State.CLEARED
     assert retire(book, yard.keeper.stores, "far", "OPS-312") == []
     issued = attest(yard.keeper, key, {"disk": "here"})
     (store,) = issued.attestation.retired

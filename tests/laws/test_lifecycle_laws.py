@@ -28,7 +28,7 @@ from backupd.model.ledger import (
 )
 from backupd.model.text import stamp
 from backupd.planning import lifecycle
-from backupd.planning.incarnations import LifeKey, State, TenantStates, fold
+from backupd.planning.incarnations import IncarnationKey, State, TenantStates, fold
 from backupd.planning.lifecycle import ClockDates
 
 DAY = timedelta(days=1)
@@ -159,15 +159,15 @@ def test_dates_never_move_silently(history: list[tuple[int, Command]], last: tup
     except RefusedError:
         return
     after = fold([entry(len(entries) + 1, 60, *events)], before)
-    for key, life in before.lives.items():
-        if life.clock is None or after.lives[key].clock is None:
-            assert life.clock == after.lives[key].clock or any(
+    for key, life in before.incarnations.items():
+        if life.clock is None or after.incarnations[key].clock is None:
+            assert life.clock == after.incarnations[key].clock or any(
                 isinstance(one, Unsubscribed | ErasureRequested | Moved | Resubscribed) for one in events
             )
             continue
-        if before.deadline(life) < after.deadline(after.lives[key]):
+        if before.deadline(life) < after.deadline(after.incarnations[key]):
             assert any(isinstance(one, Released) for one in events)
-        if before.purge_by(life) < after.purge_by(after.lives[key]):
+        if before.purge_by(life) < after.purge_by(after.incarnations[key]):
             assert any(isinstance(one, Released) for one in events)
     for name, hold in before.holds.items():
         assert after.holds[name].since == hold.since
@@ -178,7 +178,7 @@ def test_a_purge_that_began_is_never_forgotten(history: list[tuple[int, Command]
     """Nothing that follows takes a segment out of a purge, not even an event nobody could have decided."""
     entries = written(history)
     before = fold(entries)
-    for key, life in before.lives.items():
+    for key, life in before.incarnations.items():
         if life.purge is None:
             continue
         known = life.key._asdict()
@@ -189,13 +189,13 @@ def test_a_purge_that_began_is_never_forgotten(history: list[tuple[int, Command]
             "attested": Attested(**known, attestation="0" * 64),
         }
         after = fold([entry(len(entries) + 1, 60, *(strange[word] for word in also))], before)
-        assert after.lives[key].purge is not None
-        assert life.purge.segments <= after.lives[key].purge.segments
+        assert after.incarnations[key].purge is not None
+        assert life.purge.segments <= after.incarnations[key].purge.segments
 
 
 def test_no_event_is_lost_in_any_state() -> None:
     """Each event about a life shows in it, whatever came before."""
-    key = LifeKey(ADA, 1)
+    key = IncarnationKey(ADA, 1)
     told = {name: stamp(at(1)) for name in ("since", "deadline", "purge_by")}
     ref = (GENERATION, Pseudonym("1" * 32))
     clock: list[list[Event]] = [
@@ -207,7 +207,7 @@ def test_no_event_is_lost_in_any_state() -> None:
     ]
     for before in clock:
         began = PurgeBegan(**key._asdict(), segments=[ref], stores=["near", "far"])
-        life = fold([entry(1, 1, *before, began)]).lives[key]
+        life = fold([entry(1, 1, *before, began)]).incarnations[key]
         assert (life.state, life.purge and life.purge.segments) == (State.PURGING, {ref})
         assert (life.clock is None) == (not before or isinstance(before[0], Held))
         steps: list[Event] = [
@@ -221,7 +221,7 @@ def test_no_event_is_lost_in_any_state() -> None:
         ]
         # Stores advance on their own, in any order of theirs.
         for order in (steps, steps[3:] + steps[:3], steps[::-1]):
-            done = fold([entry(1, 1, *before, began), entry(2, 2, *order)]).lives[key].purge
+            done = fold([entry(1, 1, *before, began), entry(2, 2, *order)]).incarnations[key].purge
             assert done is not None
             assert done.shredded.keys() == done.cleared.keys() == done.absent.keys() == {"near", "far"}
 

@@ -15,9 +15,9 @@ from backupd.model.report import CheckName, decode_report, encode_report, every_
 from backupd.model.text import stamp
 from backupd.planning.drill_reports import (
     GRACE,
-    Filed,
+    DrillTimetable,
+    FiledReport,
     Period,
-    Timetable,
     chain_faults,
     in_order,
     ledger_faults,
@@ -32,7 +32,7 @@ TOLD = [
 places = st.sets(st.integers(0, 7))
 
 
-def faults(found: list[Filed], *, whole: bool) -> bool:
+def faults(found: list[FiledReport], *, whole: bool) -> bool:
     return any(True for _ in chain_faults(found, whole=whole))
 
 
@@ -56,7 +56,7 @@ def test_what_is_changed_is_noticed_by_what_follows(place: int, name: str) -> No
     value = {"machine": "another", "trigger": "another", "finished": stamp(START + 90 * WEEK)}[name]
     changed = chained(msgspec.structs.replace(CHAIN[place].report, **{name: value}))[0]
     report = msgspec.structs.replace(changed.report, previous=CHAIN[place].report.previous)
-    found = [*CHAIN[:place], Filed(report, changed.sha256), *CHAIN[place + 1 :]]
+    found = [*CHAIN[:place], FiledReport(report, changed.sha256), *CHAIN[place + 1 :]]
     assert faults(found, whole=True)
     assert any(True for _ in ledger_faults(in_order(found), TOLD, whole=True))
 
@@ -85,7 +85,7 @@ def test_between_two_drills_what_was_due_was_missed(gaps: list[int], every: int,
         aims = msgspec.structs.replace(sample(0).objectives, drill_every=every * 86400)
         reports.append(sample(number, started=stamp(at), finished=stamp(at), objectives=aims))
     now = at + timedelta(days=rest)
-    found = population(chained(*reports), Timetable(START, span), Period(START, now + WEEK), now)
+    found = population(chained(*reports), DrillTimetable(START, span), Period(START, now + WEEK), now)
     assert sum(one.outcome != "missed" for one in found) == len(gaps)
     instants = [START, *(one.at for one in found), now]
     assert all(after - before <= span + span / GRACE for before, after in pairwise(instants))

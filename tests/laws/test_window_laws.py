@@ -12,7 +12,15 @@ from pydantic import ValidationError
 
 from backupd.config.fields import spell_duration
 from backupd.config.policy import LifecycleSection
-from backupd.planning.deadlines import DeletionBudget, Observation, as_observed, dates, latest_purge, observed, prove
+from backupd.planning.deadlines import (
+    DeletionBudget,
+    Observation,
+    as_observed,
+    check_observed,
+    dates,
+    latest_purge,
+    prove,
+)
 
 TERMS = ("expiry_gap", "store_snapshots", "clock", "repair")
 spans = st.integers(0, 60 * 24 * 250).map(lambda minutes: timedelta(minutes=minutes))
@@ -99,8 +107,8 @@ def test_what_is_proved_again_as_observed_is_observed_without_findings(
     end = since + timedelta(days=length)
     observation = Observation(tuple(ages), tuple(since + timedelta(days=run) for run in runs), since, end)
     truth = as_observed(budget, observation)
-    assert observed(truth, observation) == ()
-    codes = {finding.code for finding in observed(budget, observation)}
+    assert check_observed(truth, observation) == ()
+    codes = {finding.code for finding in check_observed(budget, observation)}
     assert codes == {name for name in TERMS if getattr(truth, name) > getattr(budget, name)}
 
 

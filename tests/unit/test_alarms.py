@@ -21,10 +21,10 @@ from backupd.model.status import (
     StoreFacts,
 )
 from backupd.planning.alarms import ShownSnapshots, Watch, judge, server_changes
-from backupd.planning.notices import About, Manners, Memory, due, followed, said
+from backupd.planning.notices import Memory, NoticeKind, NoticeLimits, due, follow_alarms, mark_sent
 
 WATCH = Watch(NOW, HOUR)
-MANNERS = Manners(24 * HOUR, 6)
+MANNERS = NoticeLimits(24 * HOUR, 6)
 GONE = ErrorAnswer("StoreGone", "the connection broke", "Wait.", retryable=True)
 WRONG: dict[AlarmCode, tuple[dict[str, Any], str]] = {
     AlarmCode.NOT_OBSERVED: ({"at": NOW - 2 * HOUR}, ""),
@@ -106,24 +106,24 @@ def alarm(code: AlarmCode = AlarmCode.PROOF_STALE, **changes: Any) -> Alarm:
     return Alarm(**{"code": code, "region": "be", "message": "it is so", "hint": "Do it.", **changes})
 
 
-def heard(memory: Memory, now: Any, *found: Alarm) -> tuple[Memory, list[tuple[About, AlarmCode]]]:
+def heard(memory: Memory, now: Any, *found: Alarm) -> tuple[Memory, list[tuple[NoticeKind, AlarmCode]]]:
     """One turn, with a target that takes what it is sent."""
-    memory = followed(memory, found, now)
+    memory = follow_alarms(memory, found, now)
     told = due(memory, MANNERS, now)
-    return said(memory, told, now) if told else memory, [(one.about, one.alarm.code) for one in told]
+    return mark_sent(memory, told, now) if told else memory, [(one.about, one.alarm.code) for one in told]
 
 
 def test_people_hear_of_changes_and_are_reminded() -> None:
     """Once when it begins, again after the time set, once when it is over, and nothing when nothing changes."""
     memory, told = heard(Memory(), NOW, alarm())
-    assert told == [(About.NEW, AlarmCode.PROOF_STALE)]
-    for hours, expected in ((1, []), (23, []), (24, [About.STILL]), (25, []), (48, [About.STILL])):
+    assert told == [(NoticeKind.NEW, AlarmCode.PROOF_STALE)]
+    for hours, expected in ((1, []), (23, []), (24, [NoticeKind.STILL]), (25, []), (48, [NoticeKind.STILL])):
         memory, told = heard(memory, NOW + hours * HOUR, alarm(message=f"it is so for {hours} h"))
         assert [about for about, _ in told] == expected, hours
     memory, told = heard(memory, NOW + 49 * HOUR, alarm(state="other"))
-    assert [about for about, _ in told] == [About.NEW]
+    assert [about for about, _ in told] == [NoticeKind.NEW]
     memory, told = heard(memory, NOW + 50 * HOUR)
-    assert [about for about, _ in told] == [About.OVER]
+    assert [about for about, _ in told] == [NoticeKind.OVER]
     assert heard(memory, NOW + 51 * HOUR)[1] == []
 
 
@@ -135,7 +135,7 @@ def test_what_passes_by_itself_is_not_told() -> None:
     assert (told, later, memory.known) == ([], [], {})
     memory, _ = heard(memory, NOW + HOUR, short)
     memory, told = heard(memory, NOW + 2 * HOUR, short)
-    assert [about for about, _ in told] == [About.NEW]
+    assert [about for about, _ in told] == [NoticeKind.NEW]
 
 
 def test_messages_are_few_however_much_happens() -> None:
@@ -148,20 +148,20 @@ def test_messages_are_few_however_much_happens() -> None:
     for minute in range(120):
         assert sum(minute <= sent < minute + 60 for sent in messages) <= MANNERS.most_an_hour
     memory, told = heard(memory, NOW + 10 * HOUR)
-    assert {about for about, _ in told} <= {About.OVER}
+    assert {about for about, _ in told} <= {NoticeKind.OVER}
     assert heard(memory, NOW + 11 * HOUR)[1] == []
 
 
 def test_what_could_not_be_sent_is_said_later() -> None:
     """While no target takes it, nothing counts as told: neither a begin nor an end is lost."""
-    memory = followed(Memory(), [alarm()], NOW)
+    memory = follow_alarms(Memory(), [alarm()], NOW)
     assert due(memory, MANNERS, NOW)
     memory, told = heard(memory, NOW + HOUR, alarm())
-    assert [about for about, _ in told] == [About.NEW]
-    memory = followed(memory, [], NOW + 2 * HOUR)
+    assert [about for about, _ in told] == [NoticeKind.NEW]
+    memory = follow_alarms(memory, [], NOW + 2 * HOUR)
     assert due(memory, MANNERS, NOW + 2 * HOUR)
     memory, told = heard(memory, NOW + 3 * HOUR)
-    assert [about for about, _ in told] == [About.OVER]
+    assert [about for about, _ in told] == [NoticeKind.OVER]
 
 
 def test_changes_of_the_stores_own_snapshots() -> None:

@@ -22,7 +22,7 @@ from backupd.model.report import CheckName, Report
 from backupd.model.text import stamp
 from backupd.operations.ledger import Book, LedgerPlace
 from backupd.operations.reports import Gathered, Published, ReportDesk, gather, publish_report, publish_waiting
-from backupd.planning.drill_reports import drilled
+from backupd.planning.drill_reports import drill_events
 from backupd.repository import layout
 from backupd.repository.repository import Repository
 from backupd.seal.documents import Signer
@@ -110,7 +110,7 @@ def test_a_report_is_told_and_put_on_every_store(machine: Machine) -> None:
     assert second.report.previous.sha256 == first.sha256
     desk = machine.desk()
     desk.book.sync()
-    assert [(event.report, event.verdict) for event in drilled(desk.book.chain.entries())] == [
+    assert [(event.report, event.verdict) for event in drill_events(desk.book.chain.entries())] == [
         (first.sha256, "pass"),
         (second.sha256, "fail"),
     ]

@@ -44,10 +44,10 @@ from backupd.operations.reports import export_reports, gather_folder, standing
 from backupd.operations.reports.read import BEGINNING, KEYS, LEDGER, Gathered, Part, newest_proof
 from backupd.planning.drill import repeated
 from backupd.planning.drill_reports import (
+    DrillTimetable,
     Period,
-    Timetable,
     chain_faults,
-    drilled,
+    drill_events,
     in_order,
     ledger_faults,
     own_faults,
@@ -262,7 +262,7 @@ def test_reports_in_a_ring_are_all_told_once() -> None:
 
 def test_the_ledgers_word_counts(archive: Archive) -> None:
     """Another order, verdict or snapshot than the ledger tells is a fault."""
-    told = drilled(archive.chain.entries())
+    told = drill_events(archive.chain.entries())
     good = archive.filed
     assert not list(ledger_faults(good, told, whole=True))
     assert list(ledger_faults(good, [told[1], told[0], *told[2:]], whole=True))
@@ -275,7 +275,7 @@ def test_the_ledgers_word_counts(archive: Archive) -> None:
 # --- the population ---------------------------------------------------------------------------------------------------
 
 
-def outcomes(numbers: list[int], timetable: Timetable, now: int, period: Period = EVER) -> list[tuple[int, str]]:
+def outcomes(numbers: list[int], timetable: DrillTimetable, now: int, period: Period = EVER) -> list[tuple[int, str]]:
     """Weeks and what became of them."""
     found = population(chained(*map(sample, numbers)), timetable, period, START + now * WEEK + timedelta(days=3))
     return [(round((one.at - START) / WEEK), one.outcome) for one in found]
@@ -283,7 +283,7 @@ def outcomes(numbers: list[int], timetable: Timetable, now: int, period: Period 
 
 def test_missed_drills_are_told_in_their_places() -> None:
     """Before the first since the repository was made, between two, and behind the last until now."""
-    told = outcomes([2, 3, 6], Timetable(START, WEEK), now=8)
+    told = outcomes([2, 3, 6], DrillTimetable(START, WEEK), now=8)
     assert told == [
         (1, "missed"), (2, "pass"), (3, "pass"), (4, "missed"), (5, "missed"), (6, "pass"), (7, "missed"),
         (8, "missed"),
@@ -293,7 +293,9 @@ def test_missed_drills_are_told_in_their_places() -> None:
 def test_a_drill_of_one_tenant_is_no_drill_of_all() -> None:
     """It is part of the population, and the one that was due is missed all the same."""
     alone = sample(2, selection=selection(START + 2 * WEEK, tenants=1))
-    found = population(chained(sample(1), alone), Timetable(START, WEEK), EVER, START + 2 * WEEK + timedelta(days=3))
+    found = population(
+        chained(sample(1), alone), DrillTimetable(START, WEEK), EVER, START + 2 * WEEK + timedelta(days=3)
+    )
     assert [(round((one.at - START) / WEEK), one.outcome) for one in found] == [
         (1, "pass"), (2, "pass"), (2, "missed"),
     ]  # fmt: skip
@@ -302,15 +304,15 @@ def test_a_drill_of_one_tenant_is_no_drill_of_all() -> None:
 def test_nobody_misses_what_was_never_due() -> None:
     """Without a timetable, and before a repository that is unknown, nothing is missed."""
     quiet = [sample(number, objectives=Objectives(rpo=93600, rto=14400)) for number in (0, 9)]
-    found = population(chained(*quiet), Timetable(START, None), EVER, START + 20 * WEEK)
+    found = population(chained(*quiet), DrillTimetable(START, None), EVER, START + 20 * WEEK)
     assert [one.outcome for one in found] == ["pass", "pass"]
-    assert outcomes([3], Timetable(None, None), now=3) == [(3, "pass")]
-    assert population([], Timetable(None, WEEK), EVER, START) == []
+    assert outcomes([3], DrillTimetable(None, None), now=3) == [(3, "pass")]
+    assert population([], DrillTimetable(None, WEEK), EVER, START) == []
 
 
 def test_a_region_that_never_drilled_misses_every_week() -> None:
     """Nothing having run is no reason to show nothing."""
-    assert outcomes([], Timetable(START, WEEK), now=3) == [(1, "missed"), (2, "missed"), (3, "missed")]
+    assert outcomes([], DrillTimetable(START, WEEK), now=3) == [(1, "missed"), (2, "missed"), (3, "missed")]
 
 
 def test_a_drill_may_be_late_by_a_fourth() -> None:
@@ -318,26 +320,26 @@ def test_a_drill_may_be_late_by_a_fourth() -> None:
     for late, missed in ((WEEK / 4, 0), (WEEK / 4 + timedelta(seconds=1), 1)):
         at = START + WEEK + late
         second = sample(1, started=stamp(at), finished=stamp(at))
-        found = population(chained(sample(0), second), Timetable(START, WEEK), EVER, at)
+        found = population(chained(sample(0), second), DrillTimetable(START, WEEK), EVER, at)
         assert [one.outcome for one in found].count("missed") == missed
 
 
 def test_a_period_shows_what_began_in_it() -> None:
     """From its first instant, before its last; what was missed outside is not told, and old gaps cost nothing."""
     period = Period(START + 3 * WEEK, START + 6 * WEEK)
-    assert outcomes([0, 3, 6], Timetable(START, WEEK), now=9, period=period) == [
+    assert outcomes([0, 3, 6], DrillTimetable(START, WEEK), now=9, period=period) == [
         (3, "pass"),
         (4, "missed"),
         (5, "missed"),
     ]
-    century = Timetable(START - 100_000 * timedelta(days=1), timedelta(hours=1))
+    century = DrillTimetable(START - 100_000 * timedelta(days=1), timedelta(hours=1))
     found = population([], century, Period(START, START + timedelta(days=1)), START + WEEK)
     assert len(found) == 24
 
 
 def test_how_a_region_stands() -> None:
     """Sound first, then the newest drill, and whether one is due since."""
-    now, table = START + 2 * WEEK + timedelta(days=1), Timetable(START, WEEK)
+    now, table = START + 2 * WEEK + timedelta(days=1), DrillTimetable(START, WEEK)
     bad = sample(2, checks=checks(failed=(CheckName.EQUALITY,)))
     for reports, expected in (
         ([sample(0), sample(2)], "pass"),
@@ -346,7 +348,7 @@ def test_how_a_region_stands() -> None:
         ([sample(0), sample(2, checks=checks(erred=(CheckName.RECORDS,)))], "error"),
     ):
         assert standing(Part(Gathered("be", tuple(chained(*reports))), table), now) == expected
-    assert standing(Part(Gathered("be"), Timetable(None, None)), now) == "none"
+    assert standing(Part(Gathered("be"), DrillTimetable(None, None)), now) == "none"
     part = Part(Gathered("be", tuple(chained(sample(0), bad))), table)
     assert newest_proof(part, now) == START
     assert newest_proof(part, START) is None
@@ -360,7 +362,7 @@ def test_an_export_is_verified_with_nothing_else(archive: Archive, tmp_path: Pat
     one = gathered(archive)
     out = tmp_path / "out"
     done = export_reports(
-        [Part(one, Timetable(START, WEEK))], Period(START + WEEK, START + 9 * WEEK), out, START + 6 * WEEK
+        [Part(one, DrillTimetable(START, WEEK))], Period(START + WEEK, START + 9 * WEEK), out, START + 6 * WEEK
     )
     assert (done.reports, done.regions) == (3, ("be",))
     assert {path.name for path in out.iterdir()} == {"index.html", "population.json", "VERIFY.txt", "be"}
@@ -374,7 +376,7 @@ def test_an_export_is_verified_with_nothing_else(archive: Archive, tmp_path: Pat
     assert links == {f"{drill_id(number)}.html" for number in (1, 2, 3)}
     assert all(f'href="be/{link}"' in (out / "index.html").read_text() for link in links)
     with pytest.raises(RefusedError, match="exists"):
-        export_reports([Part(one, Timetable(START, WEEK))], EVER, out, START)
+        export_reports([Part(one, DrillTimetable(START, WEEK))], EVER, out, START)
     (out / "be" / layout.report_name(drill_id(2))).unlink()
     (broken,) = gather_folder(out, archive.trusted)
     assert [fault.drill for fault in broken.faults] == [drill_id(2)]
@@ -385,7 +387,7 @@ def test_an_export_that_fails_leaves_nothing(archive: Archive, tmp_path: Path, m
     monkeypatch.setattr("backupd.operations.reports.export.render_period", lambda _: 1 / 0)
     before = sorted(tmp_path.iterdir())
     with pytest.raises(ZeroDivisionError):
-        export_reports([Part(gathered(archive), Timetable(None, None))], EVER, tmp_path / "out", START + WEEK)
+        export_reports([Part(gathered(archive), DrillTimetable(None, None))], EVER, tmp_path / "out", START + WEEK)
     assert sorted(tmp_path.iterdir()) == before
     with pytest.raises(UsageError):
         export_reports([], EVER, tmp_path / "none" / "out", START)

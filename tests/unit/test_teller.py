@@ -25,7 +25,7 @@ from backupd.operations.monitoring.notify import NotifyTarget
 from backupd.operations.monitoring.state import MonitorState, of_runs, remembered
 from backupd.operations.service.history import JobHistory
 from backupd.operations.service.jobs import Failure, JobDone, JobKey, JobKind, JobOutcome, Reloaded
-from backupd.planning.notices import Manners
+from backupd.planning.notices import NoticeLimits
 
 SECRET = "hunter2"
 OLD = region(stores=(store(databases=(database(published=NOW - 30 * HOUR),)),))
@@ -69,7 +69,7 @@ class Telling:
             machine="node-1",
             memory=self.folder / "telling.json",
             regions={"be": HOUR},
-            manners=Manners(24 * HOUR, 6),
+            manners=NoticeLimits(24 * HOUR, 6),
             timeout=5.0,
             targets=(NotifyTarget("notify.urls[0]:1", f"json://user:{SECRET}@127.0.0.1:{self.heard.port}/told"),),
             pulses=(HeartbeatUrl("notify.heartbeat[0]:1", f"http://127.0.0.1:{self.heard.port}/beat/{SECRET}"),),

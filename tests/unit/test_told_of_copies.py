@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 from backupd.model.ids import ClassTag, Fingerprint, GenerationId, RegionName, RepositoryId, SnapshotName
 from backupd.model.ledger import ClassExpired, ExpiryBegan, LedgerEntry, Reduced, RekeyBegan, Rekeyed
 from backupd.model.text import stamp
-from backupd.planning.ledger_facts import Copies, Explained, explained_there, rekeyed_to, standing_recipients
+from backupd.planning.ledger_facts import Copies, Explained, explain_copies, rekeyed_to, standing_recipients
 
 START = datetime(2030, 1, 1, tzinfo=UTC)
 OLD, NEW = Fingerprint("0" * 32), Fingerprint("1" * 32)
@@ -47,11 +47,11 @@ def test_only_what_will_be_missing_is_explained() -> None:
     """Of records that expired, those a copy calls the one before it, unless they are there or come along."""
     here = Explained(expired=frozenset({A, B, D}))
     copies = Copies(GENERATION, {C: B, D: A}, frozenset())
-    assert explained_there("cellar", copies, here, Explained()) == [ExpiryBegan(store="cellar", snapshots=[A, B])]
+    assert explain_copies("cellar", copies, here, Explained()) == [ExpiryBegan(store="cellar", snapshots=[A, B])]
     there = Explained(expired=frozenset({A}))
-    assert explained_there("cellar", copies, here, there) == [ExpiryBegan(store="cellar", snapshots=[B])]
-    assert explained_there("cellar", Copies(GENERATION, {C: B}, {B}), here, Explained()) == []
-    assert explained_there("cellar", Copies(GENERATION, {B: A, A: None}), here, Explained()) == []
+    assert explain_copies("cellar", copies, here, there) == [ExpiryBegan(store="cellar", snapshots=[B])]
+    assert explain_copies("cellar", Copies(GENERATION, {C: B}, {B}), here, Explained()) == []
+    assert explain_copies("cellar", Copies(GENERATION, {B: A, A: None}), here, Explained()) == []
 
 
 def test_ages_and_reductions_come_along() -> None:
@@ -59,6 +59,6 @@ def test_ages_and_reductions_come_along() -> None:
     here = Explained(aged={(GENERATION, TAG): START, (OTHER, TAG): START}, reduced={A: C, B: D})
     copies = Copies(GENERATION, {C: None})
     aged = ClassExpired(store="cellar", generation=GENERATION, class_tag=TAG, before=stamp(START))
-    assert explained_there("cellar", copies, here, Explained()) == [aged, Reduced(store="cellar", snapshot=A, into=C)]
+    assert explain_copies("cellar", copies, here, Explained()) == [aged, Reduced(store="cellar", snapshot=A, into=C)]
     there = Explained(aged={(GENERATION, TAG): START + timedelta(days=1)}, reduced={A: C})
-    assert explained_there("cellar", copies, here, there) == []
+    assert explain_copies("cellar", copies, here, there) == []

@@ -11,11 +11,11 @@ from backupd.planning.deadlines import (
     DeletionBudget,
     Observation,
     as_observed,
+    check_observed,
+    check_repair_slack,
     dates,
-    observed,
     prove,
-    repairs,
-    unrepaired,
+    repair_terms,
 )
 
 
@@ -159,7 +159,7 @@ EVERY_DAY = range(1, 21)
 )
 def test_what_is_observed_is_held_against_what_is_declared(observation, message):
     """A term that reality exceeds is named with both numbers; one that it does not is not."""
-    found = observed(budget(), observation)
+    found = check_observed(budget(), observation)
 
     assert [finding.message for finding in found] == ([message] if message else [])
 
@@ -209,9 +209,9 @@ def test_declared_copies_live_as_long_as_is_said():
 def test_the_repair_slack_has_room_for_a_run_that_was_cut_off():
     """Else an error says what it lacks room for, with the numbers."""
     room = budget(gap=2, run=days(1), leftovers=days(2))
-    assert sum((term.value for term in repairs(room)), days(0)) == days(5)
-    assert unrepaired(replace(room, repair=days(5))) == ()
-    (finding,) = unrepaired(replace(room, repair=days(4)))
+    assert sum((term.value for term in repair_terms(room)), days(0)) == days(5)
+    assert check_repair_slack(replace(room, repair=days(5))) == ()
+    (finding,) = check_repair_slack(replace(room, repair=days(4)))
     assert finding.message == (
         "repair slack 4 d < run under way 1 d + grace of leftovers 2 d + one more keeper run 2 d"
     )

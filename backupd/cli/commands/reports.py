@@ -74,14 +74,14 @@ def from_folder(folder: Path, keys: list[str] | None, regions: list[str]) -> lis
     Raises UsageError.
     """
     from backupd.operations.reports import Part, gather_folder
-    from backupd.planning.drill_reports import Timetable
+    from backupd.planning.drill_reports import DrillTimetable
 
     found = gather_folder(folder, trusted_keys(keys) if keys else None)
     known = {one.region for one in found}
     for name in regions:
         if name not in known:
             raise UsageError(f"'{folder}' holds no reports of region '{name}'")
-    return [Part(one, Timetable(one.begins, None)) for one in found if not regions or one.region in regions]
+    return [Part(one, DrillTimetable(one.begins, None)) for one in found if not regions or one.region in regions]
 
 
 def from_stores(ctx: typer.Context, config: Path | None, regions: list[str]) -> list[Part]:

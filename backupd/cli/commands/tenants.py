@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from backupd.operations.attestation import Issued
     from backupd.operations.keeper.locate import TenantLocation, Unseen
     from backupd.operations.tenants.standing import Happened, TenantStanding
-    from backupd.planning.incarnations import LifeKey, TenantStates
+    from backupd.planning.incarnations import IncarnationKey, TenantStates
 
 
 def list_(ctx: typer.Context, region: RegionOption, config: ConfigOption = None, as_json: JsonOption = False) -> int:
@@ -59,7 +59,7 @@ def list_(ctx: typer.Context, region: RegionOption, config: ConfigOption = None,
     name = region_of(context, region)
     with open_book(context, name) as book:
         book.sync()
-        found = standings(book.lives, context.clock.now(), deletion_budget(context, name).expiry_gap)
+        found = standings(book.states, context.clock.now(), deletion_budget(context, name).expiry_gap)
     if as_json:
         output.print_json({"region": region, "tenants": found})
     else:
@@ -92,7 +92,7 @@ def show(
     with open_book(context, name) as book:
         book.sync()
         now, gap = context.clock.now(), deletion_budget(context, name).expiry_gap
-        found = [standing(book.lives, life, now, gap) for life in lives_of(book.lives, tenant_id)]
+        found = [standing(book.states, life, now, gap) for life in lives_of(book.states, tenant_id)]
         past = history(book, tenant_id)
     if as_json:
         output.print_json({"tenant": tenant_id, "lives": found, "history": past})
@@ -254,7 +254,7 @@ def attest(
         check_new(out)
     locations = {store: context.config.stores[store].location for store in context.stores_of(name)}
     with watched(context.clock, quiet=as_json) as trace, open_keeper(context, name, trace) as keeper:
-        issued = run(keeper, _life_of(keeper.book.lives, tenant_id, data_class, incarnation), locations)
+        issued = run(keeper, _life_of(keeper.book.states, tenant_id, data_class, incarnation), locations)
     if out is not None:
         write_new(out, issued.document)
     if as_json:
@@ -263,12 +263,12 @@ def attest(
         output.print_lines(_issued(issued, out))
 
 
-def _life_of(lives: TenantStates, tenant: TenantId, scope: str, incarnation: int | None) -> LifeKey:
+def _life_of(lives: TenantStates, tenant: TenantId, scope: str, incarnation: int | None) -> IncarnationKey:
     """The life somebody means: the last one that was purged, unless they say which."""
-    from backupd.planning.incarnations import LifeKey
+    from backupd.planning.incarnations import IncarnationKey
 
     if incarnation is not None:
-        return LifeKey(tenant, incarnation, scope)
+        return IncarnationKey(tenant, incarnation, scope)
     purged = [life.key for life in lives.of(tenant) if life.key.scope == scope and life.purged]
     if not purged:
         raise RefusedError(

@@ -121,7 +121,7 @@ def erase(
         with Purging(keeper) as purging:
             done = purging.purge(changed.life.key)
             errors = dict(purging.errors)
-        changed = changes.Changed(changed.events, keeper.book.lives.lives[changed.life.key])
+        changed = changes.Changed(changed.events, keeper.book.states.incarnations[changed.life.key])
         _tell_change(desk, changed, as_json=as_json, purged=done)
     for store, error in errors.items():
         output.print_lines([f"{store}: {error.message}", f"  {error.hint}"], sys.stderr)
@@ -250,7 +250,7 @@ def desk_of(context: Context, region: RegionName, keeper: Keeper) -> TenantDesk:
 def _tell_change(desk: TenantDesk, changed: Changed, *, as_json: bool, purged: object = ()) -> None:
     from backupd.operations.tenants.standing import standing
 
-    how = standing(desk.book.lives, changed.life, desk.clock.now(), desk.budget.expiry_gap)
+    how = standing(desk.book.states, changed.life, desk.clock.now(), desk.budget.expiry_gap)
     if as_json:
         output.print_json({"changed": bool(changed.events), "tenant": how, "purged": purged})
         return

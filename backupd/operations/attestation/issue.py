@@ -30,8 +30,15 @@ from backupd.model.ledger import WHOLE, Attested, Event, SegmentRef
 from backupd.model.text import stamp
 from backupd.operations.keeper.purge import Purging
 from backupd.operations.keeper.types import Keeper
-from backupd.planning.attestation import PurgeEvidence, StoreObservation, declared, open_items, still_declared, told
-from backupd.planning.incarnations import LifeKey, Purge, TenantStates
+from backupd.planning.attestation import (
+    PurgeEvidence,
+    StoreObservation,
+    declared_copies,
+    living_copies,
+    open_items,
+    purge_evidence,
+)
+from backupd.planning.incarnations import IncarnationKey, Purge, TenantStates
 from backupd.repository import layout
 from backupd.repository.incoming import marks
 from backupd.repository.marks import LONGEST_RUN
@@ -48,7 +55,7 @@ class Issued:
     """What the ledger tells of it, and its name on the stores."""
 
 
-def attest(keeper: Keeper, key: LifeKey, locations: Mapping[str, str]) -> Issued:
+def attest(keeper: Keeper, key: IncarnationKey, locations: Mapping[str, str]) -> Issued:
     """Attest that nothing of a life is left on any store; `locations` says where each configured store is.
 
     Compares the ledger on every store from its first entry, and looks at every store anew; a purge that has begun goes
@@ -57,14 +64,14 @@ def attest(keeper: Keeper, key: LifeKey, locations: Mapping[str, str]) -> Issued
     """
     book = keeper.book
     book.sync(anew=True)
-    seen = observe(keeper, key, _purge_of(book.lives, key))
-    facts = told(book.chain.entries(), key)
+    seen = observe(keeper, key, _purge_of(book.states, key))
+    facts = purge_evidence(book.chain.entries(), key)
     if facts is None:
         raise RefusedError(f"the ledger tells no dates of tenant {key.tenant}", hint="See `backupd tenant show`.")
     items = [f"the ledger on store '{name}' could not be compared" for name in sorted(book.unreached)]
     items += seen.troubles
     items += open_items(facts.purge, keeper.stores.keys(), seen.looks, keeper.clock.now())
-    items += still_declared(declared(facts.purge, keeper.rules.copies), keeper.clock.now())
+    items += living_copies(declared_copies(facts.purge, keeper.rules.copies), keeper.clock.now())
     _refuse(key, items)
     keys = list_keys(keeper, facts.purge.segments)
     _refuse(key, [f"'{where}' holds a key of it" for where in keys.kept])
@@ -79,8 +86,8 @@ class _Evidence:
     locations: Mapping[str, str]
 
 
-def _purge_of(lives: TenantStates, key: LifeKey) -> Purge:
-    life = lives.lives.get(key)
+def _purge_of(lives: TenantStates, key: IncarnationKey) -> Purge:
+    life = lives.incarnations.get(key)
     if life is None or life.purge is None:
         raise RefusedError(
             f"the purge of tenant {key.tenant} has not begun", hint="Only what was purged can be attested."
@@ -88,7 +95,7 @@ def _purge_of(lives: TenantStates, key: LifeKey) -> Purge:
     return life.purge
 
 
-def _refuse(key: LifeKey, items: list[str]) -> None:
+def _refuse(key: IncarnationKey, items: list[str]) -> None:
     if items:
         raise RefusedError(
             f"tenant {key.tenant} cannot be attested yet: {'; '.join(items)}",
@@ -99,7 +106,7 @@ def _refuse(key: LifeKey, items: list[str]) -> None:
 def _composed(keeper: Keeper, facts: PurgeEvidence, evidence: _Evidence) -> Attestation:
     clock, purge, key = facts.clock, facts.purge, facts.key
     stores = [_store(facts, name, evidence) for name in sorted(keeper.stores)]
-    retired, copies = facts.retired_but(keeper.stores.keys()), declared(purge, keeper.rules.copies)
+    retired, copies = facts.retired_but(keeper.stores.keys()), declared_copies(purge, keeper.rules.copies)
     keys = evidence.keys
     return Attestation(
         repository=keeper.repository,
@@ -159,7 +166,7 @@ def _published(keeper: Keeper, facts: PurgeEvidence, attestation: Attestation) -
         keeper.stores[name].put_document(layout.attestation_name(sha256), document)
 
     def decide(lives: TenantStates) -> list[Event]:
-        life = lives.lives.get(facts.key)
+        life = lives.incarnations.get(facts.key)
         if life is None or life.purge != facts.purge:
             raise RefusedError(
                 f"the purge of tenant {facts.key.tenant} went on meanwhile", hint="Ask again; nothing was attested."
@@ -192,7 +199,7 @@ class ListedKeys:
     """Keyrings that hold one of the keys."""
 
 
-def observe(keeper: Keeper, key: LifeKey, purge: Purge) -> StoreObservations:
+def observe(keeper: Keeper, key: IncarnationKey, purge: Purge) -> StoreObservations:
     """Go on with a purge that has begun, and see how every store stands. A store's troubles are told, not raised."""
     seen = StoreObservations()
     for name in keeper.stores:

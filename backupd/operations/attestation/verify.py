@@ -8,12 +8,12 @@ from dataclasses import dataclass
 from typing import Literal
 
 from backupd.errors import DamageError, RefusedError
-from backupd.model.attestation import KIND, Attestation, RestoreTold, decode_attestation
+from backupd.model.attestation import KIND, Attestation, AttestedRestore, decode_attestation
 from backupd.model.ids import ObjectHash
 from backupd.model.ledger import Attested, Event, PurgeBegan
 from backupd.model.text import parse_stamp, stamp
-from backupd.planning.attestation import PurgeEvidence, restores_since, told
-from backupd.planning.incarnations import LifeKey
+from backupd.planning.attestation import PurgeEvidence, purge_evidence, restores_since
+from backupd.planning.incarnations import IncarnationKey
 from backupd.repository.ledger import Chain
 from backupd.seal.documents import Signed, read_document, signatures_of, signed_alone
 
@@ -42,7 +42,7 @@ class Verdict:
     signatures: tuple[Signatory, ...]
     checked: tuple[str, ...]
     not_checked: tuple[str, ...]
-    later_restores: tuple[RestoreTold, ...] = ()
+    later_restores: tuple[AttestedRestore, ...] = ()
     """Restores in the region that the ledger tells of since it was signed."""
 
 
@@ -104,7 +104,9 @@ def _against(one: Attestation, sha256: ObjectHash, chain: Chain, where: str) -> 
     if (one.repository, one.region) != (chain.repository, chain.region):
         raise DamageError(f"'{where}' is of another repository than the ledger", hint=_LEDGER_HINT)
     chain.require(one.ledger, where)
-    facts = told(list(chain.entries())[: one.ledger.seq], LifeKey(one.tenant, one.incarnation, one.scope))
+    facts = purge_evidence(
+        list(chain.entries())[: one.ledger.seq], IncarnationKey(one.tenant, one.incarnation, one.scope)
+    )
     different = "the purge" if facts is None else next(_different(one, facts), None)
     if different is not None:
         raise DamageError(f"the ledger does not tell what '{where}' says of {different}", hint=_LEDGER_HINT)
@@ -143,10 +145,11 @@ def _different(one: Attestation, facts: PurgeEvidence) -> Iterator[str]:
 
 def _events_after(one: Attestation, chain: Chain) -> list[Event]:
     """Of this very life, behind the entry the attestation saw."""
-    key = LifeKey(one.tenant, one.incarnation, one.scope)
+    key = IncarnationKey(one.tenant, one.incarnation, one.scope)
     return [
         event
         for entry in chain.entries(one.ledger.seq)
         for event in entry.events
-        if isinstance(event, Attested | PurgeBegan) and LifeKey(event.tenant, event.incarnation, event.scope) == key
+        if isinstance(event, Attested | PurgeBegan)
+        and IncarnationKey(event.tenant, event.incarnation, event.scope) == key
     ]

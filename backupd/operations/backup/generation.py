@@ -199,7 +199,7 @@ class LedgerStanding:
     region: RegionName
     chain: Chain = field(repr=False)
     tags: TenantTags = field(repr=False)
-    lives: TenantStates = field(repr=False)
+    states: TenantStates = field(repr=False)
     own_clocks: frozenset[str]
     """Classes with a life of their own."""
 
@@ -227,14 +227,14 @@ class LedgerStanding:
         own = {self.tags.class_tag(generation, name): name for name in self.own_clocks}
         gone = {
             (self.tags.tenant_tag(generation, key.tenant, key.incarnation), key.scope)
-            for key, life in self.lives.lives.items()
+            for key, life in self.states.incarnations.items()
             if life.purged
         }
         return lambda tags: (tags.tenant, own.get(tags.data_class, WHOLE)) in gone
 
     def purged(self, generation: GenerationId) -> set[Pseudonym]:
         """Segments of a generation that are purged, or being so."""
-        purges = (life.purge for life in self.lives.lives.values() if life.purge)
+        purges = (life.purge for life in self.states.incarnations.values() if life.purge)
         return {pseudonym for purge in purges for place, pseudonym in purge.segments if place == generation}
 
     def removals_since(self, seq: int) -> bool:
@@ -245,7 +245,7 @@ class LedgerStanding:
 
     def _life(self, name: SegmentName) -> Incarnation:
         scope = name.data_class if name.data_class in self.own_clocks else WHOLE
-        return self.lives.current(self.tags.tenant_id(name.tenant), scope)
+        return self.states.current(self.tags.tenant_id(name.tenant), scope)
 
 
 def read_standing(repository: Repository, node: Node, region: RegionName) -> LedgerStanding:

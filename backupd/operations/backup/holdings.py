@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Self
 from backupd.errors import DamageError
 from backupd.model.ids import GenerationId, ObjectHash, ObjectName, RunId
 from backupd.operations.backup.generation import read_standing, settle_keyrings
-from backupd.planning.ledger_facts import explained
+from backupd.planning.ledger_facts import explain_absences
 from backupd.repository.layout import SEGMENTS, keyring_name, keyrings_folder, place_of, segment_folder
 from backupd.repository.repository import Repository
 from backupd.repository.state.index import Generation, Index, IndexedContainer
@@ -148,7 +148,7 @@ def _removals(ground: Ground, standing: LedgerStanding) -> bool:
 
 def _expired_whole(ground: Ground, standing: LedgerStanding) -> bool:
     """Whether the ledger says that every record of the generation expired: then its keyrings go, too."""
-    expired = explained(standing.chain.entries(), None).expired
+    expired = explain_absences(standing.chain.entries(), None).expired
     return expired.issuperset(ground.index.records_of(ground.generation.id))
 
 

@@ -30,7 +30,7 @@ from backupd.planning.expiry import (
     live_parts,
     plan,
 )
-from backupd.planning.ledger_facts import expired_on, explained, proven_on
+from backupd.planning.ledger_facts import expired_on, explain_absences, proven_on
 from backupd.planning.retention import Dated, Decision, RetentionAlarm, decide, nearing
 from backupd.planning.verify import ContainerKey, Stored
 from backupd.repository import layout
@@ -221,7 +221,7 @@ class Expiry:
         What a missing part needs is not known, so nothing of its generation is unneeded.
         """
         entries = self._keeper.book.chain.entries()
-        told = explained(entries, self._name)
+        told = explain_absences(entries, self._name)
         aged = {tag for generation, tag in told.aged if generation == shown.generation}
         purged = told.purged_in(shown.generation)
         for key in sorted(live):

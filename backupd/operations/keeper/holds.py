@@ -67,12 +67,12 @@ class HoldPins:
 
 def find_held(keeper: Keeper, census: KeyringCache) -> HoldPins:
     """Look for the segments of held tenants in every generation."""
-    lives = keeper.book.lives
+    lives = keeper.book.states
     began: dict[TenantId, datetime] = {}
     for hold in lives.holds.values():
         if hold.released is None:
             began[hold.tenant] = max(hold.since, began.get(hold.tenant, hold.since))
-    gone = {ref for life in lives.lives.values() if life.purge for ref in life.purge.segments}
+    gone = {ref for life in lives.incarnations.values() if life.purge for ref in life.purge.segments}
     segments: dict[GenerationId, dict[Pseudonym, datetime]] = {}
     structure: dict[GenerationId, frozenset[Pseudonym]] = {}
     for generation in census.generations() if began else ():

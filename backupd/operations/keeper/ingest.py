@@ -206,7 +206,7 @@ class _Ingest:
 
     def _ground(self) -> IngestGround:
         keeper, entries = self.keeper, list(self.keeper.book.chain.entries())
-        lives = keeper.book.lives.lives.values()
+        lives = keeper.book.states.incarnations.values()
         return IngestGround(
             repository=keeper.stores[self.store],
             chain=keeper.book.chain,

@@ -19,7 +19,7 @@ from backupd.operations.keeper.purge import find_segments
 from backupd.operations.keeper.server_snapshots import holds_key
 from backupd.operations.keeper.types import Keeper
 from backupd.operations.tenants.standing import TenantStanding, lives_of, standing
-from backupd.planning.attestation import declared
+from backupd.planning.attestation import declared_copies
 from backupd.planning.deadlines import DeletionBudget
 from backupd.planning.incarnations import Incarnation, State
 from backupd.repository import layout
@@ -81,7 +81,7 @@ class TenantLocation:
 def find_where(keeper: Keeper, budget: DeletionBudget, tenant: TenantId) -> list[TenantLocation]:
     """Look on every store for each of the tenant's lives. Reads records and keyrings, no packs."""
     found = []
-    lives, unfinished = keeper.book.lives, list(_unfinished(keeper))
+    lives, unfinished = keeper.book.states, list(_unfinished(keeper))
     for life in lives_of(lives, tenant):
         copies: list[Copy] = []
         for name, repository in keeper.stores.items():
@@ -112,10 +112,10 @@ def _unfinished(keeper: Keeper) -> Iterator[Unseen]:
 
 def _said(keeper: Keeper, life: Incarnation) -> Iterator[Unseen]:
     """What somebody said of copies: in the ledger, or in the configuration."""
-    retired = keeper.book.lives.retired
+    retired = keeper.book.states.retired
     yield from (Unseen("retired", name) for name in sorted(retired.keys() - keeper.stores.keys()))
     done = life.purge is not None and life.state in (State.CLEARED, State.ATTESTED)
-    for copy in declared(life.purge, keeper.rules.copies) if life.purge and done else ():
+    for copy in declared_copies(life.purge, keeper.rules.copies) if life.purge and done else ():
         yield Unseen("declared", copy.copy, until=parse_stamp(copy.until))
     if not done:
         yield from (Unseen("declared", name) for name in sorted(keeper.rules.copies))
@@ -237,7 +237,7 @@ def _in_record(
         if at < exported
         and any(
             one.pseudonym in named
-            for life in (keeper.book.lives.of(tenant) or [keeper.book.lives.current(tenant)])
+            for life in (keeper.book.states.of(tenant) or [keeper.book.states.current(tenant)])
             for one in census.of_tenant(
                 record.generation, keeper.tags.tenant_tag(record.generation, tenant, life.key.incarnation)
             )

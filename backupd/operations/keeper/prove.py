@@ -18,10 +18,10 @@ from backupd.planning.deadlines import (
     Proof,
     Term,
     as_observed,
-    observed,
+    check_observed,
+    check_repair_slack,
     prove,
-    repairs,
-    unrepaired,
+    repair_terms,
 )
 from backupd.planning.incarnations import State
 from backupd.store.server import made_at
@@ -72,19 +72,19 @@ def prove_region(
 
     `copies` are the declared kinds of copies, with how long one lives at most.
     """
-    findings: list[Finding] = [*unrepaired(budget)]
+    findings: list[Finding] = [*check_repair_slack(budget)]
     actual, seen = budget, _observations(book, now)
     for name, observation in seen.items():
-        findings += (_named(finding, name) for finding in observed(budget, observation))
+        findings += (_named(finding, name) for finding in check_observed(budget, observation))
         actual = as_observed(actual, observation)
-    leaving = [one for one in standings(book.lives, now, budget.expiry_gap) if one.state is not State.ACTIVE]
+    leaving = [one for one in standings(book.states, now, budget.expiry_gap) if one.state is not State.ACTIVE]
     return RegionProof(
         region=book.chain.region,
         configured=prove(budget),
         actual=prove(actual),
         findings=tuple(findings),
         tenants=tuple(leaving),
-        repairs=repairs(budget),
+        repairs=repair_terms(budget),
         copies=(*_in_scope(book, seen), *(InScope("declared", name, keep) for name, keep in (copies or {}).items())),
     )
 

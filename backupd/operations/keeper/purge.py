@@ -26,7 +26,7 @@ from backupd.operations.keeper.server_snapshots import by_keyring, look_into_sna
 from backupd.operations.keeper.types import Keeper, Purged
 from backupd.operations.ledger import Book
 from backupd.operations.phases import Phases
-from backupd.planning.incarnations import Incarnation, LifeKey, Purge, TenantStates
+from backupd.planning.incarnations import Incarnation, IncarnationKey, Purge, TenantStates
 from backupd.planning.ledger_facts import rekeyed_to
 from backupd.repository import layout
 from backupd.repository.marks import LONGEST_RUN
@@ -58,11 +58,11 @@ class Purging:
     def __exit__(self, *_: object) -> None:
         self._stack.close()
 
-    def find(self, key: LifeKey) -> set[SegmentRef]:
+    def find(self, key: IncarnationKey) -> set[SegmentRef]:
         """The segments of a life on all stores that can be reached."""
         return {ref for census in self._censuses.values() for ref in find_segments(self._keeper, census, key)}
 
-    def purge(self, key: LifeKey) -> list[Purged]:
+    def purge(self, key: IncarnationKey) -> list[Purged]:
         """Take a life as far as it goes today, on every store that can be reached.
 
         Raises RefusedError when it is not to be purged: active, held, or not due.
@@ -74,8 +74,8 @@ class Purging:
                 done.append(self._on(name, key))
         return done
 
-    def _begin(self, key: LifeKey) -> None:
-        if self._due(self._keeper.book.lives, key).purge is None:
+    def _begin(self, key: IncarnationKey) -> None:
+        if self._due(self._keeper.book.states, key).purge is None:
             self._check_clocks()
         found = self.find(key)
 
@@ -89,8 +89,8 @@ class Purging:
 
         self._keeper.book.append(decide)
 
-    def _due(self, lives: TenantStates, key: LifeKey) -> Incarnation:
-        life = lives.lives.get(key)
+    def _due(self, lives: TenantStates, key: IncarnationKey) -> Incarnation:
+        life = lives.incarnations.get(key)
         if life is None or (life.purge is None and life not in lives.due(self._keeper.clock.now())):
             raise RefusedError(f"tenant {key.tenant} is not due to be purged", hint="See `backupd tenant show`.")
         return life
@@ -106,9 +106,9 @@ class Purging:
         if differing and len(differing) == len(self._censuses):
             raise differing[0]
 
-    def _on(self, name: str, key: LifeKey) -> Purged:
+    def _on(self, name: str, key: IncarnationKey) -> Purged:
         keeper, repository = self._keeper, self._keeper.stores[name]
-        purge = _purge_of(keeper.book.lives, key)
+        purge = _purge_of(keeper.book.states, key)
         check_clock(keeper, name)
         keeper.book.give(name)
         # Before the folders are listed, too: what is taken from there into them meanwhile is then seen in one of both.
@@ -157,7 +157,7 @@ class _KeptApart:
         return True
 
 
-def find_segments(keeper: Keeper, census: KeyringCache, key: LifeKey) -> Iterator[SegmentRef]:
+def find_segments(keeper: Keeper, census: KeyringCache, key: IncarnationKey) -> Iterator[SegmentRef]:
     """Segments whose tags are the life's; also those that left the store, and may be in its own snapshots."""
     for generation in sorted({*census.generations(), *census.gone_generations()}):
         own = {keeper.tags.class_tag(generation, name) for name in keeper.rules.own_clocks}
@@ -264,7 +264,7 @@ def check_shrunk(
 
 def _unexplained(keyring: Keyring, book: Book, store: str, census: KeyringCache) -> str | None:
     """What happened to a keyring that the ledger does not tell of."""
-    purged = {ref for life in book.lives.lives.values() if life.purge for ref in life.purge.segments}
+    purged = {ref for life in book.states.incarnations.values() if life.purge for ref in life.purge.segments}
     lost = {(keyring.ids.generation, pseudonym) for pseudonym in keyring.shredded} - purged
     if lost:
         return f"lost the key of segment {min(lost)[1]}, and the ledger knows of no purge of it"
@@ -276,8 +276,8 @@ def _unexplained(keyring: Keyring, book: Book, store: str, census: KeyringCache)
     return None
 
 
-def _purge_of(lives: TenantStates, key: LifeKey) -> Purge:
-    life: Incarnation = lives.lives[key]
+def _purge_of(lives: TenantStates, key: IncarnationKey) -> Purge:
+    life: Incarnation = lives.incarnations[key]
     if life.purge is None:
         raise RefusedError(f"the purge of tenant {key.tenant} has not begun")
     return life.purge
@@ -291,10 +291,10 @@ _STRAGGLING: timedelta = 3 * LONGEST_RUN
 class PurgePlan:
     """What a run would work on; lives that are not finished are taken up again until they are."""
 
-    due: tuple[LifeKey, ...]
+    due: tuple[IncarnationKey, ...]
     """To be begun now: there is no way back."""
-    unfinished: tuple[LifeKey, ...]
-    late: tuple[LifeKey, ...]
+    unfinished: tuple[IncarnationKey, ...]
+    late: tuple[IncarnationKey, ...]
     """Begun or ended long ago, and something of them turned up since."""
 
 
@@ -304,7 +304,7 @@ class PurgeRun:
 
     plan: PurgePlan
     done: tuple[Purged, ...]
-    refused: Mapping[LifeKey, str]
+    refused: Mapping[IncarnationKey, str]
     """Lives that changed since the plan: somebody came back, or a hold came in."""
     errors: Mapping[str, BackupdError]
     """By store: what is missing there is done the next time."""
@@ -317,7 +317,7 @@ def purge_due(keeper: Keeper, confirmed: int | None = None) -> PurgeRun:
     """
     with Phases(keeper.clock, keeper.trace, keeper.region).phase("purging", unit="tenants"):
         done: list[Purged] = []
-        refused: dict[LifeKey, str] = {}
+        refused: dict[IncarnationKey, str] = {}
         with Purging(keeper) as purging:
             plan = plan_purges(keeper, purging)
             check_number(len(plan.due), keeper.rules.most_tenants, confirmed, "tenants")
@@ -333,8 +333,8 @@ def purge_due(keeper: Keeper, confirmed: int | None = None) -> PurgeRun:
 
 def plan_purges(keeper: Keeper, purging: Purging) -> PurgePlan:
     """What there is to do now."""
-    lives, now = keeper.book.lives, keeper.clock.now()
-    begun = [life for life in lives.lives.values() if life.purge is not None]
+    lives, now = keeper.book.states, keeper.clock.now()
+    begun = [life for life in lives.incarnations.values() if life.purge is not None]
     unfinished = [life.key for life in begun if _unfinished(life, now)]
     late = [
         life.key

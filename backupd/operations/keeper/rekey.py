@@ -173,7 +173,7 @@ def _unfinished(keeper: Keeper, done: Rekeying) -> bool:
 
 
 def _purged(keeper: Keeper) -> frozenset[SegmentRef]:
-    purges = (life.purge for life in keeper.book.lives.lives.values() if life.purge)
+    purges = (life.purge for life in keeper.book.states.incarnations.values() if life.purge)
     return frozenset(ref for purge in purges for ref in purge.segments)
 
 

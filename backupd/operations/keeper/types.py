@@ -14,7 +14,7 @@ from backupd.trace import NoTrace, Trace
 
 if TYPE_CHECKING:
     from backupd.operations.ledger import Book
-    from backupd.planning.incarnations import LifeKey
+    from backupd.planning.incarnations import IncarnationKey
     from backupd.planning.retention import RetentionPolicy
     from backupd.repository.lease import Lease
     from backupd.repository.repository import Repository
@@ -70,7 +70,7 @@ class Purged:
     """How one store stands after a step of a life's purge."""
 
     store: str
-    life: LifeKey
+    life: IncarnationKey
     keyrings: int = 0
     """Written anew in this run."""
     objects: int = 0

@@ -90,14 +90,14 @@ class Book:
         return tuple(self._place.stores)
 
     @property
-    def lives(self) -> TenantStates:
-        done, misdated, lives = self._folded
+    def states(self) -> TenantStates:
+        done, misdated, states = self._folded
         if misdated != len(self.chain.misdated):
-            done, lives = 0, TenantStates()  # entries that were folded are read with other dates now
+            done, states = 0, TenantStates()  # entries that were folded are read with other dates now
         if done < len(self.chain.links):
-            lives = fold(self.chain.entries(done), lives)
-            self._folded = len(self.chain.links), len(self.chain.misdated), lives
-        return lives
+            states = fold(self.chain.entries(done), states)
+            self._folded = len(self.chain.links), len(self.chain.misdated), states
+        return states
 
     @property
     def ahead(self) -> list[int]:
@@ -159,7 +159,7 @@ class Book:
         ledger, and DamageError when the stores disagree.
         """
         for _ in range(_ATTEMPTS):
-            events = decide(self.lives)
+            events = decide(self.states)
             if not events:
                 return []
             if self._appended(events):

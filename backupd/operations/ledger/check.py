@@ -82,7 +82,7 @@ def retire(book: Book, configured: Collection[str], store: str, decision: str) -
         )
 
     def decide(lives: TenantStates) -> list[Event]:
-        waits = any(store in life.purge.stores for life in lives.lives.values() if life.purge)
+        waits = any(store in life.purge.stores for life in lives.incarnations.values() if life.purge)
         return [StoreRetired(store=store, decision=decision)] if waits or store not in lives.retired else []
 
     return book.append(decide)

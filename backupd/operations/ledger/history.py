@@ -13,7 +13,7 @@ from backupd.model.text import parse_stamp
 from backupd.operations.ledger import Book
 from backupd.parallel import in_parallel
 from backupd.planning.incarnations import TenantStates
-from backupd.planning.ledger_facts import explained, proven_on, standing_recipients
+from backupd.planning.ledger_facts import explain_absences, proven_on, standing_recipients
 from backupd.planning.verify import Mismatch
 from backupd.repository import layout
 from backupd.repository.ledger import Chain, read_chain
@@ -57,7 +57,7 @@ class LedgerHistory:
         self._seen = seen
         self._store = store
         self.chain = seen.chain
-        self.explained = explained(self.chain.entries(), store)
+        self.explained = explain_absences(self.chain.entries(), store)
         self._sealed_to = standing_recipients(self.chain.entries(), store) if store is not None else None
 
     def wrongly_sealed(self, keyrings: Iterable[Keyring]) -> list[Mismatch]:
@@ -83,7 +83,7 @@ class LedgerHistory:
         except UNSOUND:
             return
         if len(chain.links) > len(self.chain.links):
-            self.chain, self.explained = chain, explained(chain.entries(), self._store)
+            self.chain, self.explained = chain, explain_absences(chain.entries(), self._store)
             self._sealed_to = standing_recipients(chain.entries(), self._store) if self._store is not None else None
 
 

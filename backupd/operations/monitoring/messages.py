@@ -18,7 +18,7 @@ from typing import Final, NamedTuple
 
 from backupd.model.status import AlarmSeverity
 from backupd.model.text import human_duration
-from backupd.planning.notices import About, Notice
+from backupd.planning.notices import Notice, NoticeKind
 
 _SHOWN = 20
 
@@ -34,7 +34,7 @@ class Message(NamedTuple):
 
 def message(machine: str, notices: Sequence[Notice], now: datetime) -> Message:
     """One message of all these, worst first."""
-    wrong = [notice for notice in notices if notice.about is not About.OVER]
+    wrong = [notice for notice in notices if notice.about is not NoticeKind.OVER]
     grave = any(notice.alarm.severity is AlarmSeverity.ERROR for notice in wrong)
     first = notices[0].alarm
     more = f", and {len(notices) - 1} more" if len(notices) > 1 else ""
@@ -48,10 +48,10 @@ def message(machine: str, notices: Sequence[Notice], now: datetime) -> Message:
 def _paragraph(notice: Notice, now: datetime) -> str:
     alarm = notice.alarm
     where = f"{alarm.region}, {alarm.subject}" if alarm.subject else alarm.region
-    if notice.about is About.OVER:
+    if notice.about is NoticeKind.OVER:
         return f"OVER ({where}, {alarm.code}): no longer true that {alarm.message}."
     since = human_duration(max(timedelta(), now - notice.since))
-    still = f" since {since}" if notice.about is About.STILL else ""
+    still = f" since {since}" if notice.about is NoticeKind.STILL else ""
     return f"{alarm.severity.upper()}{still} ({where}, {alarm.code}): {alarm.message}. {alarm.hint}"
 
 

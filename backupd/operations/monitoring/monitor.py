@@ -28,7 +28,7 @@ from backupd.operations.monitoring.state import MonitorState, after_run
 from backupd.operations.service.jobs import WELL, Event, JobDone, JobKey, JobKind, Reloaded
 from backupd.pages.status import StatusPage, render_status
 from backupd.planning.alarms import Watch, judge
-from backupd.planning.notices import Manners, Memory, due, followed, said
+from backupd.planning.notices import Memory, NoticeLimits, due, follow_alarms, mark_sent
 
 if TYPE_CHECKING:
     from backupd.operations.monitoring.notify import NotifyTarget
@@ -56,7 +56,7 @@ class Settings:
     """A file that keeps what people were told."""
     regions: dict[str, timedelta]
     """Those told of, and how old their facts may be."""
-    manners: Manners
+    manners: NoticeLimits
     timeout: float
     """Seconds that targets may take, all together."""
     targets: tuple[NotifyTarget, ...] = ()
@@ -172,7 +172,7 @@ class Monitor:
                 self._trouble("metrics.listen", f"cannot be had ({error.strerror})")
 
     def _tell(self, now: datetime) -> None:
-        before, self._memory = self._memory, followed(self._memory, self.world.alarms, now)
+        before, self._memory = self._memory, follow_alarms(self._memory, self.world.alarms, now)
         notices = due(self._memory, self._settings.manners, now) if self._settings.targets else []
         if notices:
             letter = message(self._settings.machine, notices, now)
@@ -180,7 +180,7 @@ class Monitor:
             failed = self._attempts.make(tasks, self._settings.timeout)
             self._account(failed, len(tasks))
             if len(failed) < len(tasks):
-                self._memory = said(self._memory, notices, now)
+                self._memory = mark_sent(self._memory, notices, now)
         if self._memory != before:
             self._try("telling's memory", lambda: save(self._settings.memory, self._memory))
 

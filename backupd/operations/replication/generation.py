@@ -18,7 +18,7 @@ from backupd.operations.backup.generation import new_id
 from backupd.operations.keeper.purge import check_shrunk, clear, shred
 from backupd.operations.replication.objects import Keyrings
 from backupd.parallel import in_parallel
-from backupd.planning.ledger_facts import Copies, Explained, explained, explained_there
+from backupd.planning.ledger_facts import Copies, Explained, explain_absences, explain_copies
 from backupd.planning.verify import ContainerKey, Stored
 from backupd.repository import layout
 from backupd.repository.container_check import ContainerChecker
@@ -98,7 +98,7 @@ class GenerationCopy:
         # 2. The ledger first: it has to explain what will be missing there, too.
         previous = {name: record.previous for name, record in self._needs.records.items()}
         copies = Copies(self._generation, previous, frozenset(there))
-        told = explained_there(copying.target, copies, here, self._explained(copying.target))
+        told = explain_copies(copying.target, copies, here, self._explained(copying.target))
         copying.keeper.book.append(lambda _: told)
         copying.keeper.book.give(copying.target)
         # 3. Packs, keyrings, parts.
@@ -115,7 +115,7 @@ class GenerationCopy:
         purges.catch_up()
 
     def _explained(self, store: str) -> Explained:
-        return explained(self._copying.keeper.book.chain.entries(), store)
+        return explain_absences(self._copying.keeper.book.chain.entries(), store)
 
     def _read_records(
         self, names: Iterable[SnapshotName], here: Explained, keyrings: Keyrings, listed: dict[ContainerKey, Stored]
@@ -269,4 +269,4 @@ class Purges:
 
     def _told(self) -> frozenset[Pseudonym]:
         entries = self._copying.keeper.book.chain.entries()
-        return explained(entries, None).purged_in(self._generation)
+        return explain_absences(entries, None).purged_in(self._generation)

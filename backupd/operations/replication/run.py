@@ -19,7 +19,7 @@ from backupd.model.ledger import Replicated
 from backupd.operations.phases import Phases
 from backupd.operations.replication.generation import GenerationCopy
 from backupd.operations.replication.objects import Copier, Replication
-from backupd.planning.ledger_facts import explained
+from backupd.planning.ledger_facts import explain_absences
 
 if TYPE_CHECKING:
     from backupd.operations.replication.objects import Copying
@@ -101,7 +101,7 @@ def _wanted(
 ) -> list[SnapshotName]:
     """Those the target lacks, and that expired on neither store; oldest first."""
     entries = list(copying.keeper.book.chain.entries())
-    expired = explained(entries, copying.origin).expired | explained(entries, copying.target).expired
+    expired = explain_absences(entries, copying.origin).expired | explain_absences(entries, copying.target).expired
     done.already += len(names & there)
     done.left_out += len((names - there) & expired)
     return sorted(names - there - expired)

@@ -25,7 +25,7 @@ from backupd.model.ids import DrillId, ObjectHash, ObjectName
 from backupd.model.ledger import Drilled, Event
 from backupd.model.report import KIND, PreviousReport, Report, decode_report, encode_report
 from backupd.operations.ledger import Book
-from backupd.planning.drill_reports import drilled, own_faults
+from backupd.planning.drill_reports import drill_events, own_faults
 from backupd.repository import layout
 from backupd.repository.reports import fetch_report, reports_on
 from backupd.repository.repository import Repository
@@ -103,7 +103,7 @@ def _dropped(desk: ReportDesk, report: Report) -> bool:
 
 
 def _is_told(desk: ReportDesk, report: Report) -> bool:
-    return any(event.drill == report.drill for event in drilled(desk.book.chain.entries()))
+    return any(event.drill == report.drill for event in drill_events(desk.book.chain.entries()))
 
 
 def _names(waiting: Store) -> list[ObjectName]:
@@ -116,8 +116,8 @@ def _waiting(drill: DrillId) -> ObjectName:
 
 def _published(desk: ReportDesk, report: Report) -> Published:
     if not _is_told(desk, report):
-        desk.book.append(lambda _: [_event(*_signed(desk, report, drilled(desk.book.chain.entries())))])
-    told = drilled(desk.book.chain.entries())
+        desk.book.append(lambda _: [_event(*_signed(desk, report, drill_events(desk.book.chain.entries())))])
+    told = drill_events(desk.book.chain.entries())
     place = next(place for place, event in enumerate(told) if event.drill == report.drill)
     signed, document = _signed(desk, report, told[:place])
     sha256 = ObjectHash(hashlib.sha256(document).hexdigest())
@@ -173,7 +173,7 @@ def _level(desk: ReportDesk) -> None:
             there[name] = reports_on(desk.stores[name].store)
         except StoreGoneError as error:
             desk.book.unreached[name] = error
-    for event in drilled(desk.book.chain.entries()):
+    for event in drill_events(desk.book.chain.entries()):
         having = sorted(name for name, drills in there.items() if event.drill in drills)
         if 0 < len(having) < len(there):
             document = _believed(desk, event, having)

@@ -21,12 +21,12 @@ from backupd.model.text import parse_stamp
 from backupd.operations.ledger import Book
 from backupd.planning.drill_reports import (
     ChainFault,
-    Filed,
+    DrillTimetable,
+    FiledReport,
     Occasion,
     Period,
-    Timetable,
     chain_faults,
-    drilled,
+    drill_events,
     in_order,
     ledger_faults,
     own_faults,
@@ -63,7 +63,7 @@ class Gathered:
     """All that is known of a region's reports."""
 
     region: str
-    filed: tuple[Filed, ...] = ()
+    filed: tuple[FiledReport, ...] = ()
     """In the order of the chain."""
     documents: Mapping[DrillId, bytes] = field(default_factory=dict)
     faults: tuple[StoreFault, ...] = ()
@@ -72,10 +72,10 @@ class Gathered:
     begins: datetime | None = None
     """When the repository was made, where that can be known."""
 
-    def newest(self) -> Filed | None:
+    def newest(self) -> FiledReport | None:
         return self.filed[-1] if self.filed else None
 
-    def until(self, drill: DrillId) -> list[Filed]:
+    def until(self, drill: DrillId) -> list[FiledReport]:
         """The chain up to a report.
 
         Raises UsageError when there is none of this drill.
@@ -91,7 +91,7 @@ def gather(book: Book, stores: Mapping[str, Repository]) -> Gathered:
 
     A store that cannot be reached is told of. Raises its error when none can.
     """
-    told = drilled(book.chain.entries())
+    told = drill_events(book.chain.entries())
     shelves: dict[str, Shelf] = {}
     unreached: dict[str, BackupdError] = dict(book.unreached)
     begins: list[datetime] = []
@@ -143,7 +143,7 @@ def _of_folder(root: Path, trusted: Collection[str] | None) -> Gathered:
     try:
         if first is not None and trusted is not None and any(True for _ in store.list(layout.LEDGER)):
             chain, _ = read_chain(store, Chain(first.region, first.repository), trusted)
-            told = drilled(chain.entries())
+            told = drill_events(chain.entries())
     except UNSOUND as error:
         faults.append(StoreFault(place, "", error.message))
     whole = store.stat(layout.REPOSITORY) is not None
@@ -185,7 +185,7 @@ def _beside(shelf: Shelf, told: list[Drilled] | None) -> Iterator[str]:
         yield f"{before} reports before those here and {after} behind them, which the ledger tells of"
 
 
-def _best(shelf: Shelf, told: Collection[Drilled]) -> Iterator[Filed]:
+def _best(shelf: Shelf, told: Collection[Drilled]) -> Iterator[FiledReport]:
     """Where stores disagree about a report, the one the ledger tells of."""
     known = {event.drill: event.report for event in told}
     for one in shelf.filed:
@@ -217,7 +217,7 @@ class Part:
     """One region's reports, and when drills are due there."""
 
     gathered: Gathered
-    timetable: Timetable
+    timetable: DrillTimetable
 
     @property
     def every(self) -> timedelta | None:

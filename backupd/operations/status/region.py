@@ -99,8 +99,8 @@ def _endangered(lives: TenantStates, life: Incarnation, request: StatusRequest) 
 
 
 def _ledger_facts(book: Book, told: LedgerFacts, request: StatusRequest) -> RegionFacts:
-    lives = book.lives
-    waiting = [life for life in lives.lives.values() if life.clock is not None and not _gone(life)]
+    lives = book.states
+    waiting = [life for life in lives.incarnations.values() if life.clock is not None and not _gone(life)]
     free = [life for life in waiting if not lives.held(life.key.tenant)]
     deadlines = Counter(lives.deadline(life) for life in free)
     gap = timedelta(seconds=request.promises.expiry_gap)

@@ -112,7 +112,7 @@ def _append(desk: TenantDesk, tenant: TenantId, scope: str, decide: Callable[[Te
             hint='Say clock = "own" under its [classes.NAME], or leave the class out.',
         )
     events = desk.book.append(decide)
-    return Changed(events, desk.book.lives.current(tenant, scope))
+    return Changed(events, desk.book.states.current(tenant, scope))
 
 
 def _past(desk: TenantDesk, since: datetime | None) -> datetime:

@@ -84,5 +84,5 @@ def _unsubscribed(desk: TenantDesk, lives: TenantStates, tenant: TenantId, scope
     if life.state is State.MARKED and life.clock is not None and life.clock.cause == "unsubscribed":
         if since == life.clock.since:
             return []
-        return lifecycle.unsubscribe_anew(lives, tenant, wanted, scope)
+        return lifecycle.unsubscribe_again(lives, tenant, wanted, scope)
     return lifecycle.unsubscribe(lives, tenant, wanted, scope)
