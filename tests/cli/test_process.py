@@ -48,7 +48,7 @@ def test_every_help_says_what_it_does_and_every_exit_status(path):
     """A manual page: a sentence, an example, and the table of exit statuses, complete and in order."""
     text = help_of(*path)
 
-    group = path and path[-1] in {"config", "key", "escrow", "tenant", "ledger", "attest", "report"}
+    group = path and "\nCommands:\n" in text
     assert re.match(r"Usage: backupd.*\n\n  [A-Z]", text)
     assert group or "Example" in text or "The way from nothing" in text
     if not group:
