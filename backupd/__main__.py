@@ -1,4 +1,4 @@
-"""`python -m backupd`."""
+"""Run the command line as `python -m backupd`."""
 
 from backupd.cli.main import run
 

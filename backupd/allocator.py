@@ -1,4 +1,4 @@
-"""How this process takes memory from the system: what is freed is given back, however many threads there are."""
+"""Set how glibc's malloc takes memory from the system, so that freed memory is given back however many threads run."""
 
 from __future__ import annotations
 
@@ -7,14 +7,20 @@ from typing import Final
 
 _MMAP_THRESHOLD: Final = -3
 _ARENA_MAX: Final = -8
-"""Numbers of glibc's malloc.h."""
+"""Parameter numbers of `mallopt`, from glibc's malloc.h."""
 _LARGE: Final = 128 << 10
-"""glibc's own first value. Set, it stays; else it grows with what is freed, and blocks of half a megabyte then lie in
-the heap for good, between others."""
+"""Bytes from which a block is mapped on its own: glibc's initial value.
+
+Once set, the threshold stays. Otherwise glibc raises it as large blocks are freed, and blocks of half a megabyte then
+lie in the heap between others and cannot be given back.
+"""
 
 
 def restrain() -> None:
-    """One arena, and large blocks outside of it; does nothing where the C library is another. To be called first."""
+    """Limit malloc to one arena, and map large blocks outside of it.
+
+    Call this before any thread starts. It does nothing where the C library is not glibc.
+    """
     try:
         mallopt = ctypes.CDLL(None).mallopt
     except (OSError, AttributeError):

@@ -1,4 +1,4 @@
-"""Files written to the last byte: in the place of others that are read at any time, or through a descriptor."""
+"""Write files completely: in place of a file that others may read at any time, or through an open descriptor."""
 
 from __future__ import annotations
 
@@ -11,9 +11,10 @@ Buffer = bytes | bytearray | memoryview
 
 
 def write_all(descriptor: int, data: Buffer, at: int | None = None) -> None:
-    """Write every byte of `data`, at the position `at` or where the descriptor stands; one call may write fewer.
+    """Write every byte of `data`, at the position `at` or at the descriptor's own; a single system call may write
+    fewer.
 
-    Raises OSError; then some of the bytes may be written.
+    Raises OSError; some of the bytes may then have been written.
     """
     view = memoryview(data)
     while view:
@@ -22,9 +23,9 @@ def write_all(descriptor: int, data: Buffer, at: int | None = None) -> None:
 
 
 def write_whole(path: Path, data: bytes, mode: int = 0o600) -> None:
-    """Put `data` at `path`: whoever reads it, also after a crash, sees the old content or the new.
+    """Replace the content of `path` by `data`: every reader, also after a crash, sees the old content or the new.
 
-    Raises OSError; then the old content stands.
+    Raises OSError; the old content then stays.
     """
     number, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
     try:

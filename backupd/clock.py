@@ -1,4 +1,4 @@
-"""The only reader of time and sleeper; everything else is handed one of these."""
+"""The only module that reads the time or sleeps; all others are given a clock as an argument."""
 
 from __future__ import annotations
 
@@ -8,18 +8,22 @@ from typing import Protocol
 
 
 class Clock(Protocol):
+    """A source of time: of this machine, or of a test."""
+
     def now(self) -> datetime:
-        """The wall clock, aware, UTC."""
+        """Return the time of the wall clock, aware, in UTC."""
         ...
 
     def monotonic(self) -> float:
-        """Seconds, for durations and deadlines."""
+        """Return seconds of a clock that never goes back, for durations and deadlines."""
         ...
 
     def sleep(self, seconds: float) -> None: ...
 
 
 class SystemClock:
+    """The clock of this machine."""
+
     def now(self) -> datetime:
         return datetime.now(UTC)
 

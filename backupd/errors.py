@@ -1,10 +1,10 @@
 """Every error backupd raises on purpose: a sentence, a hint, an exit code, and whether trying again can help.
 
-Message grammar: lower case, no full stop, names in quotes; the hint is a full sentence that says what to do next.
+Grammar of messages: lower case, no full stop, names in quotes. The hint is a full sentence that says what to do next.
 Neither may quote a row, a secret or a tenant's name.
 
-An interruption is no error: it stands beside the family, as KeyboardInterrupt stands beside Exception, so that whoever
-catches errors to try again, to collect them or to go on with the next store lets it pass.
+An interruption is not an error: it stands beside the family, as KeyboardInterrupt stands beside Exception. Code that
+catches errors to try again, to collect them or to continue with the next store therefore lets it pass.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import ClassVar, Final
 
 
 class EndingError(BaseException):
-    """Whatever ends a command with a sentence and an exit code; only the command line catches this base."""
+    """Base of everything that ends a command with a sentence and an exit code; only the command line catches it."""
 
     exit_code: ClassVar[int] = 1
     retryable: ClassVar[bool] = False
@@ -132,14 +132,17 @@ class BusyError(BackupdError):
 
 
 class InterruptedRunError(EndingError):
-    """Stopped by a signal; what was published stays valid and the next run goes on from there."""
+    """Stopped by a signal; what was published stays valid, and the next run continues from it."""
 
     exit_code = 130
 
 
 UNSOUND: Final = (DamageError, RefusedError, ObjectMissingError)
-"""Errors that say that one object is wrong (altered, not to be believed, or gone), not that nobody could look at it.
-What reads many objects makes findings of them and goes on."""
+"""Errors which say that one object is wrong: altered, not to be believed, or gone.
+
+They do not mean that nobody could look at the object. Code that reads many objects records them as findings and
+continues with the next object.
+"""
 
 EXIT_CODES: dict[int, str] = {
     0: "success, verified",

@@ -1,4 +1,4 @@
-"""The same thing done of many items by a few threads."""
+"""Apply one function to many items with a few threads."""
 
 from __future__ import annotations
 
@@ -8,16 +8,17 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Final, TypeVar
 
 _AHEAD: Final = 4
-"""Tasks waiting, for each thread."""
+"""Tasks that wait in the queue, for each thread."""
 
 T = TypeVar("T")
 R = TypeVar("R")
 
 
 def in_parallel(function: Callable[[T], R], items: Iterable[T], threads: int) -> Iterator[tuple[T, Future[R]]]:
-    """Each item with its finished result, in order, `threads` at a time; what was not begun is dropped on an error.
+    """Yield each item with its finished future, in order; `threads` of them run at a time.
 
-    Raises nothing of `function` itself: `Future.result` does.
+    When the caller stops early or an error is raised, tasks that have not begun are cancelled. An error of `function`
+    itself is not raised here: `Future.result` raises it.
     """
     with ThreadPoolExecutor(threads, "parallel") as pool:
         waiting: deque[tuple[T, Future[R]]] = deque()

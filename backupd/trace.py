@@ -1,4 +1,4 @@
-"""What operations tell while they run: a few frozen events, so that progress bars, logs and tests share one vocabulary.
+"""The events that operations report while they run: frozen, and few, so that progress bars, logs and tests share them.
 
 Events hold counts, phases and configured labels; never a row, a secret or a tenant's name, because they are printed.
 """
@@ -16,16 +16,16 @@ class PhaseStarted:
     phase: str
     """A verb a person understands: `reading`, `shipping`, `publishing`, `restoring`, `verifying`, …"""
     subject: str = ""
-    """What it works on: `region/database label`, a store's name, or empty."""
+    """What the phase works on: `region/database label`, a store's name, or empty."""
     total_estimate: int | None = None
-    """Bytes (or, when `unit` says so, things) the phase expects to handle; None when nobody can tell."""
+    """Bytes (or, when `unit` says so, things) the phase expects to handle; None when nobody knows."""
     unit: str = "bytes"
     """What `Progress.bytes_in` counts in this phase: `bytes`, or a plural noun such as `objects`."""
 
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """Where the phase stands: totals since it started, never differences, so that a lost event loses nothing."""
+    """The progress of a phase: totals since it started, never differences, so that a lost event loses nothing."""
 
     phase: str
     subject: str = ""
@@ -42,7 +42,7 @@ class Progress:
 
 @dataclass(frozen=True, slots=True)
 class PhaseDone:
-    """The phase ended well; a phase that fails emits nothing, its error says it."""
+    """The phase ended well. A phase that fails emits nothing: its error reports the failure."""
 
     phase: str
     subject: str = ""
@@ -54,7 +54,7 @@ class Warned:
     """Something a person should look at that does not stop the run."""
 
     message: str
-    """Lower case, no full stop, as errors are."""
+    """The text, in lower case without a full stop, as errors are."""
     hint: str = ""
     """A full sentence that says what to do."""
 
@@ -63,13 +63,13 @@ Event = PhaseStarted | Progress | PhaseDone | Warned
 
 
 class Trace(Protocol):
-    """Receives events, from any thread, quickly, and never raises."""
+    """A receiver of events: called from any thread, it returns quickly and never raises."""
 
     def emit(self, event: Event) -> None: ...
 
 
 class NoTrace:
-    """Listens to nothing: the default where nobody watches."""
+    """A trace that drops every event: the default where nobody watches."""
 
     def emit(self, event: Event) -> None:
         pass

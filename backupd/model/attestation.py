@@ -1,4 +1,4 @@
-"""The deletion attestation as a value, FORMAT.md §13: what was observed of one life's end, and no name."""
+"""The deletion attestation as a value, FORMAT.md §13: what was observed of one incarnation's end, without any name."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ _Label = Annotated[str, msgspec.Meta(min_length=1, max_length=63)]
 _Shown = Annotated[str, msgspec.Meta(max_length=255)]
 """A name as a store shows it."""
 Code = Annotated[str, msgspec.Meta(pattern=r"\A[a-z0-9-]{1,63}\Z")]
-"""Stands for a sentence of FORMAT.md §13; one written later may be unknown here."""
+"""A word that stands for a sentence of FORMAT.md §13; a word written by a later program may be unknown here."""
 
 METHODS: Final = ("cryptographic-erase", "unlink", "absence-listed", "store-snapshots-looked-into")
-"""What was done on each store, in this order; the first in the sense of NIST SP 800-88."""
+"""What was done on each store, in this order; the first as NIST SP 800-88 defines it."""
 NOT_CLAIMED: Final = ("media-sanitization", "wrapping-keys")
-"""What a reader of NIST SP 800-88 might take the methods for, and they are not."""
+"""Claims that a reader of NIST SP 800-88 might expect here, and that are not made."""
 NOT_COVERED: Final = (
     "live-database",
     "node-spools",
@@ -37,30 +37,33 @@ NOT_COVERED: Final = (
     "statutory-records",
     "other-regions",
 )
-"""Copies this attestation says nothing of."""
+"""Copies that no attestation covers."""
 RETIRED: Final = "retired-stores"
 DECLARED: Final = "declared-copies"
-"""Likewise, where there are any: what somebody said of them is told under `retired` and `copies`."""
+"""Copies that are not covered either, where there are any: what somebody declared of them is under `retired` and
+`copies`."""
 
 
 class StoreProof(msgspec.Struct, frozen=True, kw_only=True):
-    """One store: when what was done there, and when it was last looked at."""
+    """One store: what was done there and when, and when it was last looked at."""
 
     store: _Label
     location: _Label
     shredded: _Stamp
-    """Of the ledger's entry, as the two below: no keyring here holds a key of the life."""
+    """The time of the ledger's entry, as are the next two fields: since then no keyring here holds a key of the
+    incarnation."""
     cleared: _Stamp
     absent: _Stamp
     """Since then nothing was found here, in the store's own snapshots neither."""
     late: bool
-    """Whether `absent` is after the day it was due."""
+    """Whether `absent` is later than the day on which it was due."""
     observed: _Stamp
-    """The look this attestation rests on, after the last removal."""
+    """When the store was looked at for this attestation, which is after the last removal there."""
     snapshots: list[_Shown]
-    """The store's own snapshots that were looked into then; empty: it showed none."""
+    """The store's own snapshots that were looked into then; empty when the store showed none."""
     keyrings: list[str]
-    """Objects that list a key of the life, none of which holds one any more: the copies of keys this store had."""
+    """Objects that list a key of the incarnation, none of which holds one any more: the copies of keys this store had.
+    """
     methods: list[Code]
 
 
@@ -70,9 +73,9 @@ class DestroyedKey(msgspec.Struct, frozen=True, kw_only=True):
     generation: _Generation
     segment: _Pseudonym
     public: _Hex64 | None
-    """SHA-256 of the public half; null where its keyrings expired meanwhile."""
+    """SHA-256 of the key's public half; null where its keyrings have expired."""
     stores: list[_Label]
-    """Those with a keyring that lists it."""
+    """Stores with a keyring that lists the key."""
 
 
 class AttestedHold(msgspec.Struct, frozen=True, kw_only=True):
@@ -86,7 +89,7 @@ class AttestedHold(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class AttestedRestore(msgspec.Struct, frozen=True, kw_only=True):
-    """A restore in the region since the purge began. The ledger's entry says what for."""
+    """A restore in the region since the purge began; the ledger's entry says for what purpose."""
 
     seq: Annotated[int, msgspec.Meta(ge=1)]
     at: _Stamp
@@ -95,28 +98,28 @@ class AttestedRestore(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class RetiredStore(msgspec.Struct, frozen=True, kw_only=True):
-    """A store of the region that was declared gone and is not configured any more: nobody looked at it."""
+    """A store of the region that was declared gone and is no longer configured: nobody looked at it."""
 
     store: _Label
     at: _Stamp
-    """Of the ledger's entry that says so."""
+    """The time of the ledger's entry that declares it gone."""
     decision: Reference
     purging: bool
     """Whether the purge had begun there."""
 
 
 class DeclaredCopy(msgspec.Struct, frozen=True, kw_only=True):
-    """A kind of copy of stores that the configuration tells of: declared, and not observed."""
+    """A kind of copy of whole stores that the configuration declares: declared, not observed."""
 
     copy: _Label
     kept: Annotated[int, msgspec.Meta(ge=0)]
-    """Seconds that one lives at most."""
+    """Seconds that such a copy lives at most."""
     until: _Stamp
-    """By then the last one that may have held a key or an object was gone, if what was declared is so."""
+    """By then the last copy that may have held a key or an object was gone, if the declaration is true."""
 
 
 class Attestation(msgspec.Struct, frozen=True, kw_only=True):
-    """The body of an attestation."""
+    """The body of an attestation document."""
 
     kind: str = KIND
     format: int = 1
@@ -127,18 +130,18 @@ class Attestation(msgspec.Struct, frozen=True, kw_only=True):
     incarnation: Annotated[int, msgspec.Meta(ge=1)]
     scope: Annotated[str, msgspec.Meta(max_length=63)] = WHOLE
     apart: list[_Label]
-    """With the scope "": data classes with dates of their own, of which this says nothing."""
+    """Data classes with dates of their own, which this attestation does not cover; only where the scope is ""."""
     cause: Code
-    """The ledger's event that set the dates."""
+    """The kind of the ledger's event that set the dates."""
     to: _Label | None
-    """With the cause `moved`: the region."""
+    """The region that the tenant moved to; only where the cause is `moved`."""
     since: _Stamp
     deadline: _Stamp
     due: _Stamp
     """The deadline, or the later day that the release of a hold left."""
     purge_by: _Stamp
     began: _Stamp
-    """When the purge did."""
+    """When the purge began."""
     late: bool
     """Whether any store was late."""
     stores: list[StoreProof]
@@ -151,10 +154,10 @@ class Attestation(msgspec.Struct, frozen=True, kw_only=True):
     not_claimed: list[Code]
     not_covered: list[Code]
     ledger: LedgerHead
-    """The ledger as it was when this was signed, read and compared on every store from its first entry."""
+    """The ledger at the time of signing, read and compared on every store from its first entry."""
     issued: _Stamp
     performer: _Hex64
-    """The keeper's public key."""
+    """The public key of the keeper that signed this."""
     verify: str = "backupd attest verify FILE --keeper KEY --ledger FOLDER"
 
 

@@ -1,9 +1,7 @@
-"""The bodies of signed documents as values, FORMAT.md §3 and §4.
+"""The bodies of signed documents as values, FORMAT.md §3, §4 and §8.
 
-Nobody re-serialises a document that stands on a store; fields this program does not know are kept in `extra` all the
-same, so that what it shows of a document is all of it.
-
-What a store was seen to be able to do (FORMAT §8).
+Nobody serialises a document on a store a second time. Fields this program does not know are kept in `extra`, so that
+what it shows of a document is complete.
 """
 
 from __future__ import annotations
@@ -29,26 +27,26 @@ _Member = Annotated[str, msgspec.Meta(pattern=r"\A[0-9a-f]{16}\Z")]
 _Signer = Annotated[str, msgspec.Meta(pattern=r"\A[0-9a-f]{64}\Z")]
 
 PartRef = tuple[_Pseudonym, _Hash, _Count]
-"""Segment, part and the part's size in bytes."""
+"""A segment, its part, and the part's size in bytes."""
 
 REDUCED = "reduced"
-"""A record's field, kept in `extra`: the name of the record of which a hold kept this part."""
+"""A record's field, kept in `extra`: the name of the full record, of which a hold kept only the parts listed here."""
 
 Body = TypeVar("Body", "RepositoryInfo", "Record")
 Value = TypeVar("Value", bound=msgspec.Struct)
 
 
 class Totals(msgspec.Struct, frozen=True, kw_only=True):
-    """What a snapshot amounts to."""
+    """The sizes of a snapshot, added up."""
 
     tables: _Count
     rows: _Count
     bytes: _Count
-    """Of COPY text."""
+    """Bytes of COPY text."""
     stored: _Count
     """Bytes of every object the snapshot needs."""
     added: _Count
-    """Bytes this run added to the store."""
+    """Bytes that this run added to the store."""
 
 
 class LedgerHead(msgspec.Struct, frozen=True, kw_only=True):
@@ -69,13 +67,14 @@ class RepositoryInfo(msgspec.Struct, frozen=True, kw_only=True):
     created: _Stamp
     signers: list[_Signer]
     keepers: list[_Signer] = []
-    """Whose ledger entries are believed by readers without a list of their own; empty: the signers."""
+    """Public keys whose ledger entries are believed by readers without a list of their own; empty: those of the
+    signers."""
     profile: dict[str, Any] = {}
     extra: dict[str, Any] = {}
 
 
 class Record(msgspec.Struct, frozen=True, kw_only=True):
-    """A snapshot's list of parts; the snapshot exists exactly when this does."""
+    """A snapshot's list of parts; the snapshot exists exactly when its record does."""
 
     kind: str = "snapshot"
     format: int = 1
@@ -85,12 +84,12 @@ class Record(msgspec.Struct, frozen=True, kw_only=True):
     generation: _Generation
     run: _Run
     database: str
-    """The configured label."""
+    """The configured label of the database."""
     member: _Member | None = None
     exported: _Stamp
     published: _Stamp
     server: _Count
-    """PostgreSQL's `server_version_num`."""
+    """PostgreSQL's version as a number: `server_version_num`."""
     previous: _Snapshot | None = None
     ledger: LedgerHead
     parts: list[PartRef]
@@ -99,14 +98,14 @@ class Record(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def encode_body(document: RepositoryInfo | Record) -> bytes:
-    """One line of JSON, keys sorted, no white space."""
+    """Encode a document's body as one line of JSON, keys sorted, without white space."""
     fields = msgspec.to_builtins(document)
     extra = fields.pop("extra")
     return msgspec.json.encode({**extra, **fields}, order="sorted")
 
 
 def decode_body(body: bytes, kind: type[Body], where: str) -> Body:
-    """The value a body line holds.
+    """Decode the value that a body line holds.
 
     Raises DamageError naming `where` when a field is missing or not of its form, so that no name read from a store
     reaches a path unchecked.
@@ -120,18 +119,18 @@ def decode_body(body: bytes, kind: type[Body], where: str) -> Body:
 
 
 class Codec(Generic[Value]):
-    """How the body of one kind of signed document becomes a value and back, where nothing unknown is kept."""
+    """Encoder and decoder for the body of one kind of signed document; unknown fields are not kept."""
 
     def __init__(self, kind: str, form: type[Value]) -> None:
         self._kind = kind
         self._form = form
 
     def encode(self, document: Value) -> bytes:
-        """One line of JSON, keys sorted, no white space."""
+        """Encode a body as one line of JSON, keys sorted, without white space."""
         return msgspec.json.encode(document, order="sorted")
 
     def decode(self, body: bytes, where: str) -> Value:
-        """The value a body line holds; fields this program does not know are left out.
+        """Decode the value that a body line holds; fields this program does not know are left out.
 
         Raises DamageError naming `where`.
         """
@@ -150,21 +149,24 @@ class HashAbility(msgspec.Struct, frozen=True):
 
 
 class StoreProfile(msgspec.Struct, frozen=True):
-    """Part of the signed `repository.json`. It informs; a writer looks again, and a difference is worth an alarm."""
+    """The abilities that a store was seen to have: part of the signed `repository.json`.
+
+    The profile only informs. A writer looks again, and a difference is worth an alarm.
+    """
 
     adapter: str
-    """`sftp` or `directory`."""
+    """The kind of store: `sftp` or `directory`."""
     rename: str
-    """`no-clobber`; a store that is otherwise is refused at `init`."""
+    """How a rename behaves: `no-clobber`. A store whose renames overwrite is refused at `init`."""
     fsync: bool
-    """An object can be put on the store's disk before it is published."""
+    """Whether an object can be forced onto the store's disk before it is published."""
     statvfs: bool
-    """Free space can be asked for."""
+    """Whether the store can report its free space."""
     hash: HashAbility | None
     """None: objects are verified by reading them back."""
     snapshots: str | None
     """The folder of the store's own read-only snapshots."""
     append_only: bool
-    """The store refused us to remove and to overwrite: a thief of this node could not either."""
+    """Whether the store refused us to remove and to overwrite: a thief of this node could do neither."""
     max_write: int
     """Bytes of the longest single write."""

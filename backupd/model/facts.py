@@ -1,4 +1,4 @@
-"""What a snapshot says of its database beside schema and rows (FORMAT.md §7, `facts`). Sealed data only."""
+"""The facts of a snapshot: all it says of its database besides schema and rows (FORMAT.md §7). Sealed data only."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from backupd.errors import DamageError
 
 
 class DescribedDatabase(msgspec.Struct, frozen=True):
-    """The database that was read."""
+    """The database that the snapshot was read from."""
 
     name: str | None = None
 
@@ -19,23 +19,26 @@ class SnapshotFacts(msgspec.Struct, frozen=True, kw_only=True):
     """The facts of all segments of a snapshot together, or of a database that was restored from one."""
 
     settings: dict[str, str] | None = None
-    """Those under which rows were written as text."""
+    """The settings under which rows were written as text."""
     extensions: list[tuple[str, str, str]] = []
-    """Name, version, schema."""
+    """Name, version and schema of each extension."""
     collations: list[tuple[str, str, str, str | None]] = []
-    """Schema, name, provider, version."""
+    """Schema, name, provider and version of each collation."""
     database: DescribedDatabase = DescribedDatabase()
     tables: list[tuple[str, str, int]] = []
-    """Schema, table, rows over all segments; tables of tenants' own schemas are left out."""
+    """Schema, table and number of rows over all segments; tables of tenants' own schemas are left out."""
     refresh: list[tuple[str, str]] = []
-    """Materialized views that were filled: schema, name."""
+    """Schema and name of each materialized view that was filled."""
     ranks: list[int] = []
-    """The place of each view of `refresh` in the order over all segments; empty: they are in order."""
+    """The place of each view of `refresh` in the order over all segments; empty when they are in order."""
     members: dict[str, Any] = {}
-    """All facts as they stand in the parts, with those that this program does not know."""
+    """All facts as they stand in the parts, including those this program does not know."""
 
     def refresh_order(self) -> tuple[tuple[str, str], ...]:
-        """The materialized views in the order to refresh them. Raises DamageError when one has no rank."""
+        """Return the materialized views in the order in which to refresh them.
+
+        Raises DamageError when a view has no rank.
+        """
         ranks = self.ranks or range(len(self.refresh))
         if len(ranks) != len(self.refresh):
             raise DamageError("the facts of the snapshot do not rank each of its materialized views")
@@ -43,9 +46,9 @@ class SnapshotFacts(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def snapshot_facts(members: dict[str, Any]) -> SnapshotFacts:
-    """The facts by name; `members` are those of all segments, lists of one name joined.
+    """Convert the facts of a snapshot to a value; `members` are those of all segments, lists of one name joined.
 
-    Raises DamageError when one is not of its form, naming none of its values.
+    Raises DamageError, which quotes no value, when a fact is not of its form.
     """
     known = {name: members[name] for name in SnapshotFacts.__struct_fields__ if name in members and name != "members"}
     try:

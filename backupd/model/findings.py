@@ -1,4 +1,4 @@
-"""What a check found, as values: printed by the command line, counted by the daemon, asserted by tests."""
+"""Findings of a check as values: printed by the command line, counted by the daemon, asserted by tests."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from enum import StrEnum
 
 class Severity(StrEnum):
     ERROR = "error"
-    """A backup would fail or be incomplete."""
+    """The backup would fail or be incomplete."""
     WARNING = "warning"
-    """A backup works, but something about it is not as it should be."""
+    """The backup works, but something about it is not as it should be."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,4 +26,5 @@ class Finding:
 
 
 def errors_among(findings: Iterable[Finding]) -> list[Finding]:
+    """Return the findings that are errors, in order."""
     return [finding for finding in findings if finding.severity is Severity.ERROR]

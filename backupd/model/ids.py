@@ -1,4 +1,4 @@
-"""Names as types, so that one cannot be handed over for another. Forms are in FORMAT.md §1."""
+"""Names as types of their own, so that none is passed in the place of another. Their forms are in FORMAT.md §1."""
 
 from __future__ import annotations
 
@@ -10,22 +10,22 @@ RegionName = NewType("RegionName", str)
 GenerationId = NewType("GenerationId", str)
 RunId = NewType("RunId", str)
 DrillId = NewType("DrillId", str)
-"""When a restore drill began and 8 hex, like a run's: the name of its report."""
+"""The name of a drill's report: when the drill began, and 8 hex digits, as in the name of a run."""
 Pseudonym = NewType("Pseudonym", str)
 ObjectHash = NewType("ObjectHash", str)
-"""SHA-256 of a whole object, 64 hex: the name of packs and parts."""
+"""SHA-256 of a whole object, 64 hex digits: the name of packs and parts."""
 SnapshotName = NewType("SnapshotName", str)
-"""`<time>-<hash of the record>`: the file name of a record."""
+"""The file name of a record: `<time>-<hash of the record>`."""
 Fingerprint = NewType("Fingerprint", str)
-"""First 32 hex of SHA-256 of a recipient's public key."""
+"""The first 32 hex digits of SHA-256 of a recipient's public key."""
 TenantId = NewType("TenantId", str)
-"""A keyed digest of a tenant's name, 32 hex: stands for it in the ledger (FORMAT.md §9)."""
+"""A keyed digest of a tenant's name, 32 hex digits: the ledger names the tenant by it (FORMAT.md §9)."""
 TenantTag = NewType("TenantTag", str)
-"""Stands for a tenant's incarnation within one generation, 32 hex."""
+"""A keyed digest of a tenant's incarnation within one generation, 32 hex digits."""
 ClassTag = NewType("ClassTag", str)
-"""Stands for a data class within one generation, 16 hex."""
+"""A keyed digest of a data class within one generation, 16 hex digits."""
 ObjectName = NewType("ObjectName", str)
-"""A path on a store, relative to the region's folder, `/`-separated, never starting with one."""
+"""A path on a store, relative to the region's folder, `/`-separated, never starting with a slash."""
 
 _FORMS = {
     "repository": re.compile(r"[0-9a-f]{32}"),
@@ -40,5 +40,5 @@ _FORMS = {
 
 
 def well_formed(kind: str, text: str) -> bool:
-    """Whether `text` has the form FORMAT.md gives ids of this kind."""
+    """Check whether `text` has the form that FORMAT.md gives ids of this kind, a key of `_FORMS`."""
     return _FORMS[kind].fullmatch(text) is not None

@@ -1,4 +1,4 @@
-"""What a database holds, as the exported snapshot showed it: tables with all that mapping and reading them needs."""
+"""The tables of a database as the exported snapshot showed them, with all that mapping and reading them needs."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from enum import StrEnum
 class TableKind(StrEnum):
     TABLE = "table"
     PARTITION = "partition"
-    """A leaf; it holds rows."""
+    """A leaf partition, which holds rows."""
     PARTITIONED = "partitioned table"
-    """A parent: its rows are its partitions'; foreign keys may point to it."""
+    """A parent: its partitions hold its rows, and foreign keys may refer to it."""
     MATVIEW = "materialized view"
     FOREIGN = "foreign table"
 
@@ -23,7 +23,9 @@ class TableName:
 
     @property
     def dotted(self) -> str:
-        """`schema.table`, as patterns are matched against it. Schemas may be named after tenants: data."""
+        """Join schema and table by a dot, as patterns are matched. A schema may be named after a tenant, so this is
+        data.
+        """
         return f"{self.schema}.{self.table}"
 
 
@@ -36,45 +38,45 @@ class ForeignKey:
     target: TableName
     target_columns: tuple[str, ...]
     operators: tuple[str, ...]
-    """`OPERATOR(schema.=)` for each pair; the target's column stands on the left."""
+    """`OPERATOR(schema.=)` for each pair of columns; the target's column stands on the left."""
     required: bool
-    """Every column is NOT NULL and the constraint is validated: each row has a target."""
+    """Whether every column is NOT NULL and the constraint is validated, so that each row has a target."""
 
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """One relation with columns; sizes and counts are PostgreSQL's, estimates where it says so."""
+    """One relation with columns. Sizes and counts are PostgreSQL's; some are estimates, and say so."""
 
     name: TableName
     oid: int
     kind: TableKind
     columns: tuple[str, ...]
-    """As pg_dump lists them: neither dropped nor generated, in the order of their numbers."""
+    """Columns as pg_dump lists them: neither dropped nor generated, in the order of their numbers."""
     foreign_keys: tuple[ForeignKey, ...] = ()
     parents: tuple[TableName, ...] = ()
-    """Partitioned tables it is a partition of, nearest first."""
+    """The partitioned tables it is a partition of, nearest first."""
     blocks: int = 0
     """Heap blocks, from the real size of the file."""
     size: int = 0
-    """Bytes with TOAST, without indexes."""
+    """Bytes including TOAST, without indexes."""
     rows: int | None = None
-    """Estimate; None when the table was never analyzed."""
+    """Estimated number of rows; None when the table was never analyzed."""
     width: int | None = None
-    """Mean bytes of a row, an estimate; None when unknown."""
+    """Estimated mean size of a row in bytes; None when unknown."""
     distinct: tuple[tuple[str, float], ...] = ()
     """Candidates for tenant columns with PostgreSQL's n_distinct (negative: a share of the rows)."""
     ambiguous: tuple[tuple[str, str], ...] = ()
-    """Candidates for tenant columns, and columns that foreign keys lead to, in whose type values of different text are
-    equal: each with its type."""
+    """Columns in whose type values of different text can be equal, each with its type: candidates for tenant columns,
+    and columns that foreign keys lead to."""
     logged: bool = True
     extension: str | None = None
-    """The extension it is a member of."""
+    """The extension that the table is a member of."""
     condition: str | None = None
-    """Of an extension's configuration table: the text after FROM that chooses the user's rows; may be empty."""
+    """For a configuration table of an extension: the text after FROM that selects the user's rows; may be empty."""
 
     @property
     def dumped(self) -> bool:
-        """Whether its rows belong into a backup."""
+        """True when the table's rows belong in a backup."""
         return self.kind in (TableKind.TABLE, TableKind.PARTITION) and (
             self.extension is None or self.condition is not None
         )
@@ -82,7 +84,7 @@ class Table:
 
 @dataclass(frozen=True, slots=True)
 class Inventory:
-    """Every relation that holds rows or is pointed to by those that do, ordered by name."""
+    """Every relation that holds rows or is referred to by such a relation, ordered by name."""
 
     database: str
     tables: tuple[Table, ...]

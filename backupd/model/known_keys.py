@@ -1,12 +1,13 @@
-"""Keys that anybody can use: a signature by one of them proves nothing, and what is sealed to one is open to all.
+"""Keys that anybody can use: a signature by one proves nothing, and what is sealed to one is open to everybody.
 
-Refused wherever somebody says whom to trust: in the configuration, on the command line, in key files, and where a
-repository names its own signers. Documents signed by such a key are then never believed, because nobody trusts it.
+They are refused wherever somebody says whom to trust: in the configuration, on the command line, in key files, and
+where a repository names its own signers. Documents signed by such a key are then never believed, because nobody trusts
+it.
 
-Known are the keys of seeds that people type (one byte repeated, a small number, bytes that count up or down, the first
-seeds of RFC 8032 section 7.1), and the points of small order of Ed25519: a constant of 64 bytes passes as the signature
-of one message in eight or more under those. Of each public key the first 8 bytes of SHA-256 are listed, so that reading
-a configuration computes no key; the tests derive the list anew.
+The known keys are those of seeds that people type (one byte repeated, a small number, bytes that count up or down, the
+first seeds of RFC 8032 section 7.1), and the points of small order of Ed25519: under those, a constant of 64 bytes
+passes as the signature of one message in eight or more. For each public key the list holds the first 8 bytes of
+SHA-256, so that reading a configuration computes no key; the tests derive the list again.
 """
 
 from __future__ import annotations
@@ -18,7 +19,9 @@ from collections.abc import Iterator
 from typing import Final
 
 _WIDTH = 8
+"""Bytes of each digest in the list."""
 _LARGEST_NUMBER = 32
+"""Seeds that are a number up to this one are known."""
 _RFC_8032: Final = (
     "9d61b19deffd5a60ba844af492ec2cc44449c5697b326919703bac031cae7f60",
     "4ccd089b28ff96da9db6c346ec114e0f5b8a319f35aba624da8cf6ed4fb8a6fb",
@@ -31,7 +34,7 @@ _ORDER_8 = "26e8958fc2b227b045c3f489f2ef98f0d5dfac05d3c63339b13802886d53fc05"
 
 
 def known_seeds(size: int) -> Iterator[bytes]:
-    """Every seed of `size` bytes that somebody might type; of 32 bytes also those that a standard prints."""
+    """Yield every seed of `size` bytes that somebody might type; for 32 bytes also those printed in RFC 8032."""
     yield from (bytes([byte]) * size for byte in range(256))
     for number in range(1, _LARGEST_NUMBER + 1):
         yield number.to_bytes(size, "big")
@@ -43,7 +46,7 @@ def known_seeds(size: int) -> Iterator[bytes]:
 
 
 def small_order_points() -> Iterator[bytes]:
-    """Every encoding of an Ed25519 point whose order divides 8, also those that are not canonical."""
+    """Yield every encoding of an Ed25519 point whose order divides 8, also those that are not canonical."""
     eighth = int.from_bytes(bytes.fromhex(_ORDER_8), "little")
     for y in (0, 1, _FIELD - 1, _FIELD, _FIELD + 1, eighth, _FIELD - eighth):
         yield y.to_bytes(32, "little")
@@ -51,7 +54,7 @@ def small_order_points() -> Iterator[bytes]:
 
 
 def digest(public: bytes) -> bytes:
-    """What stands for a public key in the list."""
+    """Return the 8 bytes that represent a public key in the list."""
     return hashlib.sha256(public).digest()[:_WIDTH]
 
 
@@ -61,7 +64,7 @@ def is_known(public: bytes) -> bool:
 
 
 def is_known_signer(public_hex: str) -> bool:
-    """Check the same for a signer's key as documents and configurations write it: 64 hex digits."""
+    """Check whether anybody can sign as this signer, whose key is written as 64 hex digits."""
     return is_known(bytes.fromhex(public_hex))
 
 

@@ -1,4 +1,4 @@
-"""The ledger's entries as values, FORMAT.md §10: what happened to tenants and snapshots, without a name."""
+"""The ledger's entries as values, FORMAT.md §10: what happened to tenants and snapshots, without any name."""
 
 from __future__ import annotations
 
@@ -29,22 +29,22 @@ _Snapshot = Annotated[SnapshotName, msgspec.Meta(pattern=r"\A[0-9]{8}T[0-9]{6}Z-
 _Drill = Annotated[DrillId, msgspec.Meta(pattern=r"\A[0-9]{8}T[0-9]{6}Z-[0-9a-f]{8}\Z")]
 _Recipient = Annotated[Fingerprint, msgspec.Meta(pattern=r"\A[0-9a-f]{32}\Z")]
 _Label = Annotated[str, msgspec.Meta(min_length=1, max_length=63)]
-"""A configured name: a store, a class, a region, a label of a database."""
+"""A configured name: of a store, a class, a region, or the label of a database."""
 REFERENCE = r"[A-Za-z0-9][A-Za-z0-9._/#-]{0,63}"
 Reference = Annotated[str, msgspec.Meta(pattern=rf"\A{REFERENCE}\Z")]
-"""The number of a ticket or a decision, never a sentence: a sentence would name people."""
+"""The number of a ticket or a decision; never a sentence, because a sentence would name people."""
 SegmentRef: TypeAlias = tuple[_Generation, _Pseudonym]
 
 WHOLE = ""
-"""The scope of a life that covers every data class without a clock of its own."""
+"""The scope of an incarnation that covers every data class without a clock of its own."""
 
 
 class _Event(msgspec.Struct, frozen=True, kw_only=True, tag_field="event"):
-    """One thing that happened. Subclasses add what it was about."""
+    """One thing that happened; subclasses add what it was about."""
 
 
 class _OfIncarnation(_Event, frozen=True, kw_only=True):
-    """About one life: a tenant's incarnation, in all classes or in one that has a clock of its own."""
+    """An event about one incarnation of a tenant, in all classes or in one class that has a clock of its own."""
 
     tenant: _Tenant
     incarnation: Annotated[int, msgspec.Meta(ge=1)]
@@ -52,16 +52,16 @@ class _OfIncarnation(_Event, frozen=True, kw_only=True):
 
 
 class _Dated(_OfIncarnation, frozen=True, kw_only=True):
-    """Starts or changes the clock of a life."""
+    """An event that starts or changes the clock of an incarnation."""
 
     since: _Stamp
-    """T0."""
+    """T0, when the clock starts."""
     deadline: _Stamp
-    """D: by then no copy holds a byte."""
+    """The deadline D, by which no copy holds a byte any more."""
     purge_by: _Stamp
-    """P*: the latest purge that can keep D."""
+    """The latest purge P* that can keep the deadline."""
     by: Literal["command", "query"] = "command"
-    """Who says so: the query's silence cancels only what the query began."""
+    """Who set the dates. When the query no longer lists a tenant, that cancels only what the query began."""
 
 
 class Unsubscribed(_Dated, frozen=True, kw_only=True, tag="unsubscribed"):
@@ -73,21 +73,21 @@ class ErasureRequested(_Dated, frozen=True, kw_only=True, tag="erasure-requested
 
 
 class Moved(_Dated, frozen=True, kw_only=True, tag="moved"):
-    """The tenant lives in another region from now on; here it is purged."""
+    """The tenant lives in another region from now on, and is purged here."""
 
     to: _Label
 
 
 class Resubscribed(_OfIncarnation, frozen=True, kw_only=True, tag="resubscribed"):
-    """Back before the purge: the dates are cancelled."""
+    """The tenant came back before the purge: its dates are cancelled."""
 
 
 class Returned(_OfIncarnation, frozen=True, kw_only=True, tag="returned"):
-    """Back after the purge; `incarnation` is the new one's."""
+    """The tenant came back after the purge; `incarnation` is the number of its new incarnation."""
 
 
 class Held(_Event, frozen=True, kw_only=True, tag="held"):
-    """Nothing of the tenant is purged until the hold is released."""
+    """A hold on the tenant: nothing of it is purged until the hold is released."""
 
     tenant: _Tenant
     hold: Reference
@@ -98,28 +98,28 @@ class Released(_Event, frozen=True, kw_only=True, tag="released"):
     tenant: _Tenant
     hold: Reference
     due: _Stamp
-    """By then nothing is left of what the hold kept, if its own date is past."""
+    """By then nothing is left of what the hold kept, if the tenant's own date has passed."""
 
 
 class PurgeBegan(_OfIncarnation, frozen=True, kw_only=True, tag="purge-began"):
-    """The intent: from here on these segments may be missing anywhere."""
+    """The intent to purge: from here on these segments may be missing anywhere."""
 
     segments: list[SegmentRef]
-    """All that were found of the life, or those found since."""
+    """All segments that were found of the incarnation, or those found since."""
     stores: list[_Label]
     """Every store that must be cleared."""
 
 
 class Shredded(_OfIncarnation, frozen=True, kw_only=True, tag="shredded"):
-    """No keyring on this store holds a key of the life's segments; each was read again afterwards."""
+    """No keyring on this store holds a key of the incarnation's segments; each keyring was read again afterwards."""
 
     store: _Label
     keyrings: _Count
-    """Keyrings that were replaced."""
+    """Number of keyrings that were replaced."""
 
 
 class Cleared(_OfIncarnation, frozen=True, kw_only=True, tag="cleared"):
-    """The folders of the life's segments were listed on this store, and are empty."""
+    """The folders of the incarnation's segments were listed on this store, and are empty."""
 
     store: _Label
     objects: _Count
@@ -127,11 +127,11 @@ class Cleared(_OfIncarnation, frozen=True, kw_only=True, tag="cleared"):
 
 
 class Absent(_OfIncarnation, frozen=True, kw_only=True, tag="absent"):
-    """The store's own snapshots were looked into: none holds an object or a key of the life's segments."""
+    """The store's own snapshots were looked into: none holds an object or a key of the incarnation's segments."""
 
     store: _Label
     snapshots: list[str]
-    """Those looked into."""
+    """Names of the snapshots that were looked into."""
 
 
 class Attested(_OfIncarnation, frozen=True, kw_only=True, tag="attested"):
@@ -140,24 +140,24 @@ class Attested(_OfIncarnation, frozen=True, kw_only=True, tag="attested"):
 
 
 class ExpiryBegan(_Event, frozen=True, kw_only=True, tag="expiry-began"):
-    """The intent: from here on these records and what only they refer to may be missing on this store."""
+    """The intent to expire: from here on these records, and what only they refer to, may be missing on this store."""
 
     store: _Label
     snapshots: list[_Snapshot]
 
 
 class ClassExpired(_Event, frozen=True, kw_only=True, tag="class-expired"):
-    """From here on parts of one data class may be missing on this store, where only older snapshots refer to them."""
+    """The intent to expire a data class: its parts may be missing on this store if only older snapshots need them."""
 
     store: _Label
     generation: _Generation
     class_tag: _Hex16
     before: _Stamp
-    """Snapshots exported before this instant."""
+    """Only parts that no snapshot exported at or after this instant refers to may be missing."""
 
 
 class Expired(_Event, frozen=True, kw_only=True, tag="expired"):
-    """An expiry ended, and what it removed was listed again and is absent."""
+    """An expiry ended; what it removed was listed again and is absent."""
 
     store: _Label
     snapshots: _Count
@@ -166,7 +166,7 @@ class Expired(_Event, frozen=True, kw_only=True, tag="expired"):
 
 
 class Reduced(_Event, frozen=True, kw_only=True, tag="reduced"):
-    """Of an expired snapshot only what a hold keeps goes on, under a record of its own."""
+    """An expired snapshot was reduced to the parts that a hold keeps, under a record of its own."""
 
     store: _Label
     snapshot: _Snapshot
@@ -174,14 +174,14 @@ class Reduced(_Event, frozen=True, kw_only=True, tag="reduced"):
 
 
 class Verified(_Event, frozen=True, kw_only=True, tag="verified"):
-    """Every byte these snapshots need on this store was read and was right."""
+    """Every byte that these snapshots need on this store was read and was right."""
 
     store: _Label
     snapshots: list[_Snapshot]
 
 
 class Observed(_Event, frozen=True, kw_only=True, tag="observed"):
-    """The store's own snapshots, as listed."""
+    """The store's own snapshots were listed."""
 
     store: _Label
     snapshots: list[str]
@@ -193,37 +193,37 @@ class Restored(_Event, frozen=True, kw_only=True, tag="restored"):
     snapshot: _Snapshot
     purpose: _Label
     override: Reference | None = None
-    """Of the decision that allowed a place where the region's data may not usually go."""
+    """The number of the decision that allowed a place where the region's data may not usually be restored."""
 
 
 class Drilled(_Event, frozen=True, kw_only=True, tag="drilled"):
-    """A restore drill ended, and its report says this."""
+    """A restore drill ended, with this verdict and report."""
 
     drill: _Drill
     report: _Hex64
-    """SHA-256 of the report's document; what it calls the previous one is the `drilled` before this."""
+    """SHA-256 of the report's document. The report calls the one of the preceding `drilled` event its previous one."""
     verdict: Literal["pass", "fail", "error"]
     snapshot: _Snapshot | None = None
-    """Null: the drill ended before it had chosen one."""
+    """Null when the drill ended before it had chosen a snapshot."""
 
 
 class StoreRetired(_Event, frozen=True, kw_only=True, tag="store-retired"):
-    """The store is gone for good, or nobody can look at it again: said, not seen. Purges wait for it no longer."""
+    """The store is gone for good, or nobody can look at it again: declared, not seen. Purges no longer wait for it."""
 
     store: _Label
     decision: Reference
 
 
 class Misdated(_Event, frozen=True, kw_only=True, tag="misdated"):
-    """A clock was wrong when these entries were written, and dated them ahead: later ones may be dated before them."""
+    """A clock was wrong and dated these entries ahead, so that later entries may be dated before them."""
 
     entries: Annotated[list[Annotated[int, msgspec.Meta(ge=1)]], msgspec.Meta(min_length=1)]
-    """Their numbers."""
+    """Sequence numbers of the misdated entries."""
     decision: Reference
 
 
 class RekeyBegan(_Event, frozen=True, kw_only=True, tag="rekey-began"):
-    """The intent: from here on keyrings on this store may be sealed to these recipients."""
+    """The intent to rekey: from here on keyrings on this store may be sealed to these recipients."""
 
     store: _Label
     recipients: list[_Recipient]
@@ -235,11 +235,11 @@ class Rekeyed(_Event, frozen=True, kw_only=True, tag="rekeyed"):
     store: _Label
     recipients: list[_Recipient]
     keyrings: _Count
-    """Keyrings that were put anew, in this run."""
+    """Number of keyrings that this run replaced."""
 
 
 class Replicated(_Event, frozen=True, kw_only=True, tag="replicated"):
-    """These snapshots were copied to this store from another one, after all that they need."""
+    """Snapshots were copied to this store from another one, each after all that it needs."""
 
     store: _Label
     origin: _Label
@@ -299,17 +299,17 @@ class LedgerEntry(msgspec.Struct, frozen=True, kw_only=True):
     region: Annotated[RegionName, msgspec.Meta(pattern=r"\A[a-z][a-z0-9-]{0,62}\Z")]
     seq: Annotated[int, msgspec.Meta(ge=1)]
     previous: _Hex64 | None
-    """SHA-256 of the entry before; null for the first."""
+    """SHA-256 of the preceding entry; null for the first."""
     at: _Stamp
     events: list[Event]
 
 
 def kind_of(event: Event) -> str:
-    """What an event is called in the ledger, such as `drilled`."""
+    """Return the name of an event's kind in the ledger, such as `drilled`."""
     return str(event.__struct_config__.tag)
 
 
 _CODEC: Final = Codec("ledger entry", LedgerEntry)
 encode_entry = _CODEC.encode
 decode_entry = _CODEC.decode
-"""An event this program does not know is damage: what it deletes would be forgotten."""
+"""Decodes an entry. An event this program does not know is damage: otherwise a deletion could be overlooked."""

@@ -1,4 +1,4 @@
-"""What a part says of its segment: the entries of FORMAT.md §7 as values. Sealed data only: never print or log one."""
+"""The manifest of a part: what it says of its segment, FORMAT.md §7. Sealed data only: never print or log an entry."""
 
 from __future__ import annotations
 
@@ -9,18 +9,18 @@ from msgspec import Meta, Struct
 from backupd.model.tenancy import SegmentName
 
 LINE_LIMIT = 1 << 20
-"""Bytes a line of a manifest stays below, its newline included (FORMAT.md §7)."""
+"""Upper limit of a manifest's line in bytes, including its newline (FORMAT.md §7)."""
 
 Count: TypeAlias = Annotated[int, Meta(ge=0, le=(1 << 63) - 1)]
 Sha256: TypeAlias = Annotated[str, Meta(pattern=r"\A[0-9a-f]{64}\Z")]
 Span: TypeAlias = tuple[Count, Count, Sha256]
 """Rows, bytes and SHA-256 of the next stretch of a table's row stream."""
 SequenceValue: TypeAlias = tuple[str, str, int, bool]
-"""Schema, name, last value, whether it was called."""
+"""Schema, name and last value of a sequence, and whether it was called."""
 
 
 class SegmentEntry(Struct, frozen=True, tag_field="entry", tag="segment", rename={"data_class": "class"}):
-    """The first line: which segment this part speaks of."""
+    """The first line of a manifest: which segment the part belongs to."""
 
     database: str
     data_class: str
@@ -32,7 +32,7 @@ class SegmentEntry(Struct, frozen=True, tag_field="entry", tag="segment", rename
 
 
 class TableEntry(Struct, frozen=True, tag_field="entry", tag="table"):
-    """A table's rows of this segment: COPY text, in the order the server returned them."""
+    """A table's rows of this segment: COPY text, in the order in which the server returned them."""
 
     schema: str
     table: str
@@ -40,13 +40,13 @@ class TableEntry(Struct, frozen=True, tag_field="entry", tag="table"):
     rows: Count
     bytes: Count
     spans: list[Span]
-    """Sums are `rows` and `bytes`."""
+    """The stretches of the row stream; they add up to `rows` and `bytes`."""
     runs: list[Count]
-    """Flat triples: container, first chunk, number of chunks."""
+    """Flat triples of integers: container, first chunk, number of chunks."""
 
 
 class FileEntry(Struct, frozen=True, tag_field="entry", tag="file"):
-    """A file kept beside the tables: `ddl-head`, `ddl`, `globals`, `large-objects`."""
+    """A file kept beside the tables: `ddl-head`, `ddl`, `globals` or `large-objects`."""
 
     name: str
     bytes: Count
@@ -59,7 +59,7 @@ class SequencesEntry(Struct, frozen=True, tag_field="entry", tag="sequences"):
 
 
 class FactsEntry(Struct, frozen=True):
-    """What else a restore or a comparison needs to know; its keys stand in the line itself."""
+    """The facts that a restore or a comparison needs; their keys stand in the line itself."""
 
     facts: dict[str, Any]
 

@@ -1,8 +1,8 @@
-"""What an entry of the ledger means that was dated ahead, FORMAT.md §10. Pure.
+"""The dates with which an entry of the ledger is read that was dated ahead, FORMAT.md §10. Pure.
 
-Nobody knows when it was really written: at the earliest when the entry before it was, at the latest when a later entry
-said that it was misdated. Every date is read on its safe side: what was done counts from the latest instant, so that
-nothing is removed before its time; deadlines count from the earliest, so that alarms come in time.
+Nobody knows when such an entry was really written: at the earliest when the preceding entry was, at the latest when a
+later entry declared it misdated. Every date is read on its safe side. What was done counts from the latest instant, so
+that nothing is removed before its time. Deadlines count from the earliest, so that alarms come in time.
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ from backupd.model.text import parse_stamp, stamp
 
 @dataclass(frozen=True, slots=True)
 class Misdating:
-    """Between which instants a misdated entry was written; both are stamps."""
+    """The instants between which a misdated entry was written, as stamps."""
 
     earliest: str
     latest: str
 
 
 def redated(entry: LedgerEntry, misdating: Misdating) -> LedgerEntry:
-    """The entry with the dates it is read with."""
+    """Return the entry with the dates to read it with."""
     ahead = parse_stamp(entry.at) - parse_stamp(misdating.earliest)
     events = [_redated(event, ahead, misdating) for event in entry.events]
     return msgspec.structs.replace(entry, at=misdating.latest, events=events)

@@ -21,14 +21,14 @@ _Drill = Annotated[DrillId, msgspec.Meta(pattern=r"\A[0-9]{8}T[0-9]{6}Z-[0-9a-f]
 _Generation = Annotated[GenerationId, msgspec.Meta(pattern=r"\A[0-9]{8}T[0-9]{6}Z-[0-9a-f]{8}\Z")]
 _Snapshot = Annotated[SnapshotName, msgspec.Meta(pattern=r"\A[0-9]{8}T[0-9]{6}Z-[0-9a-f]{64}\Z")]
 _Label = Annotated[str, msgspec.Meta(min_length=1, max_length=63)]
-"""A configured name: a store, a machine, a label of a database."""
+"""A configured name: of a store, a machine, or the label of a database."""
 _Version = Annotated[str, msgspec.Meta(pattern=r"\A[0-9A-Za-z.+~-]{1,63}\Z")]
 Code = Annotated[str, msgspec.Meta(pattern=r"\A[a-z0-9-]{1,63}\Z")]
-"""A word this program or a later one wrote; never anything that was read from a database."""
+"""A word that this program or a later one wrote; never anything that was read from a database."""
 
 
 class CheckName(StrEnum):
-    """Every check there is, in the order of its number, from 1. Another one needs a feature in `features`."""
+    """Every check there is, in the order of its number, from 1. A new check needs a feature in `features`."""
 
     RECORDS = "records"
     AUTHENTIC = "authentic"
@@ -50,27 +50,28 @@ class CheckName(StrEnum):
 
     @property
     def number(self) -> int:
+        """The check's number, from 1."""
         return list(CheckName).index(self) + 1
 
 
 DrillVerdict = Literal["pass", "fail", "error"]
 """`error` is no verdict about the backup: the drill could not find out."""
 DrillType = Literal["automatic", "human", "damage"]
-"""`damage`: a fetched copy was damaged on purpose, and the drill had to notice."""
+"""In a `damage` drill a fetched copy was damaged on purpose, and the drill had to notice."""
 
 PROVING: Final = (CheckName.RECORDS, CheckName.AUTHENTIC, CheckName.EQUALITY)
-"""Checks without which nothing was proven; in a drill of type `damage` it is that check alone."""
+"""Checks without which nothing was proven; a drill of type `damage` needs the check of that name instead."""
 
 
 class CheckFinding(msgspec.Struct, frozen=True):
-    """What a check found, or why it was skipped, and how often."""
+    """One result of a check, or the reason why it was skipped, and how often it occurred."""
 
     code: Code
     count: _Count = 1
 
 
 class Check(msgspec.Struct, frozen=True, kw_only=True):
-    """One check. `Check.of` numbers it."""
+    """The result of one check; `Check.of` fills in its number."""
 
     number: Annotated[int, msgspec.Meta(ge=1, le=99)]
     name: CheckName
@@ -87,21 +88,22 @@ class Check(msgspec.Struct, frozen=True, kw_only=True):
         examined: int = 0,
         findings: Iterable[CheckFinding] = (),
     ) -> Check:
+        """Make the result of the check `name`, with its number."""
         return cls(number=name.number, name=name, verdict=verdict, examined=examined, findings=list(findings))
 
 
 class Versions(msgspec.Struct, frozen=True, kw_only=True):
-    """Of the programs that took part; those of PostgreSQL null where the drill did not come so far."""
+    """Versions of the programs that took part; PostgreSQL's are null where the drill ended before it used them."""
 
     backupd: _Version
     server: _Version | None = None
-    """Of the scratch server."""
+    """Version of the scratch server."""
     client: _Version | None = None
-    """Of pg_restore."""
+    """Version of pg_restore, the client program."""
 
 
 class Population(msgspec.Struct, frozen=True, kw_only=True):
-    """The snapshots the choice was made from."""
+    """The snapshots from which one was chosen."""
 
     number: _Count
     oldest: _Stamp
@@ -109,7 +111,7 @@ class Population(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class DrillSelection(msgspec.Struct, frozen=True, kw_only=True):
-    """Which snapshot was restored, from where, and why this one."""
+    """The snapshot that was restored, from which store, and why this one was chosen."""
 
     snapshot: _Snapshot
     store: _Label
@@ -117,37 +119,37 @@ class DrillSelection(msgspec.Struct, frozen=True, kw_only=True):
     exported: _Stamp
     generation: _Generation
     rule: Code
-    """`latest`, `oldest`, `random`, `named`."""
+    """How it was chosen: `latest`, `oldest`, `random` or `named`."""
     seed: Annotated[str, msgspec.Meta(pattern=r"\A[0-9a-f]{1,64}\Z")] | None = None
-    """With it and the population anybody makes the same choice; null where the rule needs none."""
+    """With the seed and the population anybody makes the same choice; null where the rule needs no seed."""
     population: Population
     tenants: _Count | None = None
     """How many tenants' segments were restored, besides shared ones; null: all."""
     tenant: Annotated[TenantId, msgspec.Meta(pattern=r"\A[0-9a-f]{32}\Z")] | None = None
-    """Of a drill of one tenant what the ledger calls it; null also where the machine has no tenant key."""
+    """The ledger's id of the tenant, in a drill of one tenant; null also where the machine has no tenant key."""
 
 
 class Objectives(msgspec.Struct, frozen=True, kw_only=True):
-    """What was promised when the drill ran, in seconds; null: nothing was."""
+    """The objectives in force when the drill ran, in seconds; null where nothing was promised."""
 
     rpo: _Count | None = None
     rto: _Count | None = None
     drill_every: _Count | None = None
     """The longest time between two drills."""
     approval: Reference | None = None
-    """Of the decision that set them."""
+    """The number of the decision that set the objectives."""
 
 
 class Phase(msgspec.Struct, frozen=True):
-    """One phase of the drill, in the order they ran."""
+    """One phase of the drill and its duration in milliseconds; phases are listed in the order in which they ran."""
 
     name: Code
-    """`queue`, `fetch`, `keys`, `restore`, `ledger`, `verify`, `canary`, `disposal`."""
+    """`queue`, `fetch`, `keys`, `restore`, `ledger`, `verify`, `canary` or `disposal`."""
     ms: _Count
 
 
 class Measured(msgspec.Struct, frozen=True, kw_only=True):
-    """In seconds, rounded up; null where the drill did not come so far."""
+    """Measured times in seconds, rounded up; null where the drill ended before it could measure."""
 
     rpo: _Count | None = None
     """From the newest restorable snapshot to the drill's beginning."""
@@ -156,36 +158,36 @@ class Measured(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Sizes(msgspec.Struct, frozen=True, kw_only=True):
-    """What was restored, and read for it."""
+    """The amounts that were restored, and those that were fetched for it."""
 
     rows: _Count
     bytes: _Count
-    """Of COPY text."""
+    """Bytes of COPY text."""
     segments: _Count
     objects: _Count
-    """Fetched from the store."""
+    """Number of objects fetched from the store."""
     fetched: _Count
-    """Bytes of them."""
+    """Bytes of the fetched objects."""
 
 
 class Canary(msgspec.Struct, frozen=True):
-    """A tenant of the snapshot that is taken for purged: by a ledger in memory only, which a second restore obeys."""
+    """A tenant of the snapshot that is treated as purged by a ledger in memory only, which a second restore obeys."""
 
     resurrected: bool
-    """Its rows were in the database that was restored first."""
+    """Whether its rows were in the database that was restored first."""
     removed: bool
-    """None of them was in the second."""
+    """Whether none of its rows was in the second database."""
 
 
 class Deletion(msgspec.Struct, frozen=True, kw_only=True):
-    """What of purged tenants was left: nothing, when `absent` is `purged` and `refused` is `attempted`."""
+    """The remains of purged tenants: none, when `absent` equals `purged` and `refused` equals `attempted`."""
 
     ledger: LedgerHead
-    """The ledger that was obeyed."""
+    """The ledger that the restore obeyed."""
     purged: _Count
     """Segments of purged tenants in the snapshot."""
     absent: _Count
-    """Those of which no row was restored."""
+    """Purged segments of which no row was restored."""
     attempted: _Count
     """Attempts to open what is left of them on the store."""
     refused: _Count
@@ -194,16 +196,16 @@ class Deletion(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Disposed(msgspec.Struct, frozen=True):
-    """One thing the drill had made."""
+    """One thing that the drill made and destroyed."""
 
     what: Code
-    """`scratch-server`, `data-folder`, `keys`, `spool`, `database`, `roles`."""
+    """`scratch-server`, `data-folder`, `keys`, `spool`, `database` or `roles`."""
     how: Code
-    """How it was seen that it is gone: `process-gone`, `listed-absent`, `never-on-disk`."""
+    """How it was seen to be gone: `process-gone`, `listed-absent` or `never-on-disk`."""
 
 
 class Disposal(msgspec.Struct, frozen=True, kw_only=True):
-    """What the drill destroyed of its own, and of earlier drills that crashed."""
+    """The things that the drill destroyed: its own, and those of earlier drills that crashed."""
 
     destroyed: list[Disposed]
     leftovers: _Count = 0
@@ -213,14 +215,14 @@ class Disposal(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class PreviousReport(msgspec.Struct, frozen=True):
-    """The report before this one in the region's chain."""
+    """The preceding report in the region's chain."""
 
     drill: _Drill
     sha256: Annotated[ObjectHash, msgspec.Meta(pattern=r"\A[0-9a-f]{64}\Z")]
 
 
 class Report(msgspec.Struct, frozen=True, kw_only=True):
-    """The body of a report. `previous` and `performer` are filled in when it is published."""
+    """The body of a report; `previous` and `performer` are filled in when it is published."""
 
     kind: str = KIND
     format: int = 1
@@ -230,22 +232,22 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
     drill: _Drill
     type: DrillType
     trigger: Code
-    """`timetable`, `catch-up`, `command`."""
+    """What started the drill: `timetable`, `catch-up` or `command`."""
     scheduled: _Stamp | None = None
-    """When it was due; null: somebody asked."""
+    """When the drill was due; null when somebody asked for it."""
     started: _Stamp
     finished: _Stamp
     machine: _Label
     location: _Label | None = None
-    """Where the machine is, as configured."""
+    """Where the machine stands, as configured."""
     versions: Versions
     selection: DrillSelection | None
-    """Null: it did not come so far."""
+    """Null when the drill ended before it had chosen."""
     objectives: Objectives
     phases: list[Phase]
     measured: Measured
     checks: list[Check]
-    """Every one there is, in order; those not made are skipped, and seen to be."""
+    """Every check there is, in order; checks that were not made are listed as skipped."""
     sizes: Sizes | None
     deletion: Deletion | None
     disposal: Disposal
@@ -254,24 +256,30 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
     retest_of: _Drill | None = None
     """The failed drill that this one repeats."""
     supersedes: _Drill | None = None
-    """The report that this one corrects; it stays where it is."""
+    """The report that this one corrects, which stays where it is."""
     performer: _Hex64 = "0" * 64
     """Public key of the keeper that signed it."""
 
     @property
     def whole(self) -> bool:
-        """Whether it is about a whole snapshot: a drill of one tenant says nothing of the others."""
+        """True when the report is about a whole snapshot: a drill of one tenant proves nothing of the others."""
         return self.selection is None or self.selection.tenants is None
 
 
 def every_check(made: Iterable[Check], because: str = "not-reached") -> list[Check]:
-    """All checks in order of their numbers; one that was not made is skipped, with the finding `because`."""
+    """Return all checks in the order of their numbers.
+
+    A check that was not made is listed as skipped, with the finding `because`.
+    """
     done = {check.name: check for check in made}
     return [done.get(name) or Check.of(name, "skip", 0, [CheckFinding(because)]) for name in CheckName]
 
 
 def verdict_of(checks: Iterable[Check], kind: DrillType) -> DrillVerdict:
-    """What checks amount to: a failed one fails; without one the drill passes if nothing stopped it from proving."""
+    """Return the verdict that follows from the checks: a failed check fails the drill.
+
+    Otherwise the drill passes if every check that proves something passed and none ended in an error.
+    """
     verdicts = {check.name: check.verdict for check in checks}
     if "fail" in verdicts.values():
         return "fail"

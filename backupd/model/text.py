@@ -1,10 +1,6 @@
-"""Instants as FORMAT.md writes them. Pure.
+"""Instants, sizes, durations and JSON as text: how FORMAT.md writes them, how people read them. Pure.
 
-Sizes and spans of time as people read them. Pure.
-
-JSON read from a store or a file: one way to decode it, one error for all that can be wrong with it.
-
-Spans of time as proofs and reasons write them. Pure.
+There is one way to decode JSON that was read from a store or a file, with one error for all that can be wrong with it.
 """
 
 from __future__ import annotations
@@ -17,17 +13,17 @@ import msgspec
 
 
 def stamp(instant: datetime) -> str:
-    """FORMAT.md's text of an instant: `YYYY-MM-DDTHH:MM:SS.ffffffZ`."""
+    """Write an instant as FORMAT.md does: `YYYY-MM-DDTHH:MM:SS.ffffffZ`."""
     return instant.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
 
 
 def compact(instant: datetime) -> str:
-    """FORMAT.md's text of an instant in a name: `YYYYMMDDTHHMMSSZ`."""
+    """Write an instant as FORMAT.md does in names: `YYYYMMDDTHHMMSSZ`."""
     return instant.astimezone(UTC).strftime("%Y%m%dT%H%M%SZ")
 
 
 def parse_stamp(text: str) -> datetime:
-    """The instant a `stamp` names.
+    """Parse an instant that `stamp` wrote.
 
     Raises ValueError for any other text.
     """
@@ -35,7 +31,7 @@ def parse_stamp(text: str) -> datetime:
 
 
 def human_bytes(count: float) -> str:
-    """`742 MB`, `1.3 GB`: three digits, powers of 1000."""
+    """Write a number of bytes with up to three digits, in powers of 1000: `742 MB`, `1.3 GB`."""
     for unit in ("B", "kB", "MB", "GB"):
         if count < 999.5:
             return f"{count:.0f} {unit}" if unit == "B" or count >= 99.95 else f"{count:.1f} {unit}"
@@ -44,7 +40,7 @@ def human_bytes(count: float) -> str:
 
 
 def human_duration(span: timedelta) -> str:
-    """`4.2 s`, `3 min 20 s`, `2 h 5 min`, `28 d`."""
+    """Write a duration for people: `4.2 s`, `3 min 20 s`, `2 h 5 min`, `28 d`."""
     seconds = span.total_seconds()
     if seconds < 60:
         return f"{seconds:.1f} s"
@@ -63,11 +59,11 @@ _VALUE = re.compile(r"(Invalid (?:enum )?value) .*?( - at `\$[\w.\[\]…]*`)?\Z"
 
 
 class UnreadableError(ValueError):
-    """Not JSON, or not of the shape asked for. Callers say what it was that they read."""
+    """The text is not JSON, or not of the shape asked for. Callers say what it was that they read."""
 
 
 def from_json(text: bytes, shape: type[T]) -> T:
-    """`text` as a value of `shape`.
+    """Decode JSON as a value of `shape`.
 
     Raises UnreadableError; its message holds field names and types, never a value.
     """
@@ -90,7 +86,7 @@ _UNITS = (
 
 
 def spell(span: timedelta) -> str:
-    """`30 d`, `36 h`, `90 min`, `-51 d`: exact, in the largest unit that goes in without a rest."""
+    """Write a duration exactly, in the largest unit that divides it: `30 d`, `36 h`, `90 min`, `-51 d`."""
     for unit, name in _UNITS:
         if span % unit == timedelta():
             return f"{span // unit} {name}"
@@ -98,8 +94,8 @@ def spell(span: timedelta) -> str:
 
 
 def spell_about(span: timedelta) -> str:
-    """For what was measured: days and hours, whole and rounded up, as `3 d 2 h` or `35 d`."""
+    """Write a measured duration in whole hours, rounded up: `3 d 2 h`, `35 d`."""
     hours = -(-span // timedelta(hours=1))
     days, rest = divmod(hours, 24)
-    told = [f"{number} {name}" for number, name in ((days, "d"), (rest, "h")) if number]
-    return " ".join(told) or "0 h"
+    spelt = [f"{number} {name}" for number, name in ((days, "d"), (rest, "h")) if number]
+    return " ".join(spelt) or "0 h"

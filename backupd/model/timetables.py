@@ -1,4 +1,4 @@
-"""When work is due, as people write it: `daily 02:30 Europe/Brussels`, `weekly sun 04:00`, `every 6h`, `never`."""
+"""Timetables as people write them: `daily 02:30 Europe/Brussels`, `weekly sun 04:00`, `every 6h`, `never`."""
 
 from __future__ import annotations
 
@@ -27,33 +27,33 @@ _EXAMPLES = '"daily 02:30", "daily 06:00,18:00 Europe/Brussels", "weekly sun 04:
 
 @dataclass(frozen=True, slots=True)
 class Never:
-    """Nothing is due by itself."""
+    """The timetable on which nothing is due."""
 
 
 @dataclass(frozen=True, slots=True)
 class Every:
-    """At instants that far apart, wherever clocks are set to."""
+    """A timetable of instants that are one interval apart, independent of how clocks are set."""
 
     interval: timedelta
 
 
 @dataclass(frozen=True, slots=True)
 class Weekly:
-    """At times of the wall clock of a zone."""
+    """A timetable of times on the wall clock of a zone."""
 
     days: tuple[int, ...]
-    """0 is Monday; ascending, each once. All seven is daily."""
+    """Days of the week, 0 is Monday; ascending, each once. All seven mean daily."""
     times: tuple[time, ...]
-    """Ascending, each once, to the minute."""
+    """Times of day to the minute; ascending, each once."""
     zone: str | None = None
-    """None: whatever the reader takes for granted."""
+    """Name of the time zone; None for the zone that the reader assumes."""
 
 
 Timetable: TypeAlias = Never | Every | Weekly
 
 
 def parse_timetable(text: str) -> Timetable:
-    """The timetable of such a text.
+    """Parse the text of a timetable.
 
     Raises ValueError with a sentence for people.
     """
@@ -65,7 +65,7 @@ def parse_timetable(text: str) -> Timetable:
 
 
 def parse_zone(text: str) -> str:
-    """The name of a time zone that this machine knows.
+    """Check that this machine knows the time zone, and return its name.
 
     Raises ValueError with a sentence for people.
     """
@@ -77,19 +77,19 @@ def parse_zone(text: str) -> str:
 
 
 def zone_of(name: str | None) -> tzinfo:
-    """The time zone of a name that `parse_zone` took; UTC for None, also on a machine that knows no zones."""
+    """Return the time zone of a name that `parse_zone` accepted; UTC for None, even where no zones are known."""
     return UTC if name in (None, UTC_ZONE) else zoneinfo.ZoneInfo(name)
 
 
 def in_zone(timetable: Timetable, zone: str) -> Timetable:
-    """The timetable, its times in `zone` when it names none."""
+    """Return the timetable with its times in `zone` when it names no zone."""
     if isinstance(timetable, Weekly) and timetable.zone is None:
         return replace(timetable, zone=zone)
     return timetable
 
 
 def spell_timetable(timetable: Timetable) -> str:
-    """A text that `parse_timetable` reads as `timetable`."""
+    """Write a text that `parse_timetable` reads as `timetable`."""
     if isinstance(timetable, Never):
         return "never"
     if isinstance(timetable, Every):
