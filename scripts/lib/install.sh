@@ -19,14 +19,19 @@ X
 }
 
 build_wheels() {  # everything that can fail for want of a network happens before anything that runs is touched
-  local borrowed options=(--quiet)
+  local borrowed tools="$wheels/tools"
   if [ -n "${BACKUPD_PACKAGES:-}" ]; then  # for tests: a folder that has the libraries already
     borrowed=$(echo "$home"/lib/python3*/site-packages)/borrowed.pth
     [ -e "$borrowed" ] || echo "$BACKUPD_PACKAGES" >"$borrowed"
-    options+=(--no-index --no-deps --no-build-isolation)
+  else  # only what requirements.lock holds, with the hashes it has there; the build's own needs likewise
+    { "$home/bin/python" scripts/lib/locked.py >"$wheels/locked" &&
+      "$home/bin/python" scripts/lib/locked.py =hatchling >"$wheels/locked-tools" &&
+      "$home/bin/python" -m pip wheel --quiet --require-hashes --requirement "$wheels/locked" --wheel-dir "$wheels" &&
+      "$home/bin/python" -m pip install --quiet --require-hashes --requirement "$wheels/locked-tools" --target "$tools"
+    } || fail "the libraries could not be fetched; nothing was changed. Without a network: scripts/install --help"
   fi
-  "$home/bin/python" -m pip wheel "${options[@]}" --wheel-dir "$wheels" . ||
-    fail "the program could not be fetched and built; nothing was changed. Without a network: scripts/install --help"
+  PYTHONPATH="$tools" "$home/bin/python" -m pip wheel --quiet --no-index --no-deps --no-build-isolation --wheel-dir "$wheels" . ||
+    fail "the program could not be built; nothing was changed"
 }
 
 stopped=()
