@@ -9,10 +9,10 @@ pytest_plugins = [
     "fix_inplace",
     "fix_drills",
     "fix_keeper",
-    "fix_yard",
+    "fix_offline_keeper",
     "fix_sftp",
     "fix_stores",
     "fix_systemd",
-    "fix_zoo",
+    "fix_every_type",
     "fix_daemon",
 ]

@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from doubles.processes import alive, descendants, eventually
-from doubles.service_manager import ServiceManager, service_manager
+from doubles.node.processes import alive, descendants, eventually
+from doubles.node.service_manager import ServiceManager, service_manager
 from fix_nodes import NodeFolder
 from fix_postgres import Database
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 import pytest
-from doubles.postgres import Server
+from doubles.servers.postgres import Server
 from fix_postgres import Database
 from fix_regions import CLASSES, Region
 

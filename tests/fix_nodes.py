@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from doubles.snapshots import Look, look
+from doubles.paths import ROOT, TESTS
+from doubles.stores.snapshots import Look, look
 from fix_postgres import Database
 
 from backupd.repository.repository import Repository
@@ -24,7 +25,6 @@ from backupd.seal.keyfiles import write_signer
 from backupd.seal.tags import write_tenant_key
 from backupd.store.directory import DirectoryStore
 
-ROOT = Path(__file__).parents[1]
 CONFIG = """
 recipients = ["{node}/ops.recipient"]
 [node]
@@ -86,7 +86,7 @@ class NodeFolder:
 
     @property
     def environment(self) -> dict[str, str]:
-        path = f"{ROOT}:{ROOT / 'tests'}"
+        path = f"{ROOT}:{TESTS}"
         return {"PATH": os.environ["PATH"], "PYTHONPATH": path, "BACKUPD_CONFIG": str(self.node / "backupd.toml")}
 
     def run(self, *arguments: str, module: Sequence[str] = ("backupd",)) -> subprocess.CompletedProcess[bytes]:

@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from doubles import shared_postgres
-from doubles.postgres import Server, quoted
+from doubles.servers import shared_postgres
+from doubles.servers.postgres import Server, quoted
 
 MAJORS = (15, 16, 17, 18)
 

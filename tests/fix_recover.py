@@ -10,8 +10,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from doubles.paths import RECOVER
 
-SCRIPT = Path(__file__).parents[1] / "scripts" / "recover"
 PACKAGES = ("cryptography", "zstandard")
 Recover = Callable[..., "subprocess.CompletedProcess[str]"]
 
@@ -47,7 +47,7 @@ def recover(bare_python: Path, tmp_path: Path) -> Recover:
     def run(*arguments: object, timeout: float = 120) -> subprocess.CompletedProcess[str]:
         environment = {"PATH": os.environ["PATH"], "LC_ALL": "C.UTF-8", "PYTHONDONTWRITEBYTECODE": "1"}
         return subprocess.run(
-            [bare_python, "-X", "dev", "-W", "error", SCRIPT, *map(str, arguments)],
+            [bare_python, "-X", "dev", "-W", "error", RECOVER, *map(str, arguments)],
             check=False,
             capture_output=True,
             text=True,

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from doubles.postgres import Server
+from doubles.servers.postgres import Server
 from fix_postgres import Database, unique
 
 from backupd.clock import SystemClock

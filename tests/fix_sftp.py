@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from doubles.hostile_sftp import HostileSftp
-from doubles.sshd import APPEND_ONLY, Account, Sshd
+from doubles.servers.hostile_sftp import HostileSftp
+from doubles.servers.sshd import APPEND_ONLY, Account, Sshd
 
 from backupd.clock import SystemClock
 from backupd.store.sftp import open_sftp

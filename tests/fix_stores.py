@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from doubles.pyssh import PySsh
+from doubles.servers.pyssh import PySsh
 
 from backupd.clock import SystemClock
 from backupd.store.base import Store

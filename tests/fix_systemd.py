@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from doubles import neighbours
-from doubles.booted import INSIDE, Machine, boot
+from doubles.node import node_services
+from doubles.node.systemd_machine import INSIDE, Machine, boot
 
 from backupd.seal import keyfiles, suite
 from backupd.seal.keyfiles import write_signer
@@ -77,7 +77,7 @@ class Installed:
 
     machine: Machine
     around: dict[str, Any]
-    """What doubles.neighbours told."""
+    """What doubles.node.node_services told."""
 
     def as_unit(self, role: str, *command: str, **options: Any) -> str:
         """What a command of backupd says when it runs as a unit would run it."""
@@ -96,7 +96,7 @@ def booted() -> Iterator[Installed]:
     for machine in _booted():
         install(machine)
         around = machine.beside(
-            *(machine.python, "-m", "doubles.neighbours", "/srv/neighbours"),
+            *(machine.python, "-m", "doubles.node.node_services", "/srv/neighbours"),
             PYTHONPATH=f"{INSIDE}/checkout/tests:{INSIDE}/packages",
         )
         _configure(machine, around)
@@ -123,7 +123,7 @@ def _configure(machine: Machine, around: dict[str, Any]) -> None:
     keyfiles.write_recipient(etc / "drill.recipient", keyfiles.Recipient("drill", pair.public))
     keyfiles.write_identity(made / "drill.identity", "drill", pair, PASSPHRASE)
     (made / "drill.passphrase").write_text(f"{PASSPHRASE}\n")
-    (made / "pgpass").write_text(f"*:*:*:backupd:{neighbours.PASSWORD}\n")
+    (made / "pgpass").write_text(f"*:*:*:backupd:{node_services.PASSWORD}\n")
     (made / "store.key").write_bytes(machine.path(around["writer"]).read_bytes())
     (made / "keeper-store.key").write_bytes(machine.path(around["keeper"]).read_bytes())
     write_tenant_key(made / "tenant.key")

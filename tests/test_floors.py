@@ -1,11 +1,8 @@
 """The floors of the package, as pyproject.toml states them."""
 
-from pathlib import Path
-
 import grimp
+from doubles.paths import ROOT
 from importlinter.cli import EXIT_STATUS_SUCCESS, lint_imports
-
-ROOT = Path(__file__).parent.parent
 
 
 def test_imports_go_down_only_and_each_foreign_library_has_one_home(capsys, monkeypatch):

@@ -13,13 +13,13 @@ from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from doubles import postgres
+from doubles.servers import postgres
 
-from lib import seed
-from lib.contenders import DATABASE, WRITERS, Backupd, Contender, Ground, PgRestore, open_ssh
-from lib.measure import Cost
+from lib import sample_databases
+from lib.backup_tools import DATABASE, WRITERS, Backupd, Contender, Ground, PgRestore, open_ssh
+from lib.console import Voice, megabytes, thousands
+from lib.process_cost import Cost
 from lib.servers import Region, start_account, start_region
-from lib.tell import Voice, megabytes, thousands
 
 PHASES = ("first", "second", "restore")
 RATIOS = (
@@ -75,7 +75,7 @@ class Bench:
             writer.fresh()
             self._back_up(writer, "first", number)
         with self._ground.region.server.connect(DATABASE) as connection:
-            seed.change_tracker(connection, seed=number / 100)
+            sample_databases.change_tracker(connection, seed=number / 100)
         if "second" in self._phases or "restore" in self._phases:
             for writer in writers:
                 self._back_up(writer, "second", number)
@@ -171,8 +171,8 @@ def _list_of(known: Sequence[str]) -> Callable[[str], list[str]]:
 
 def _fill(region: Region, size: int, tenants: int) -> Database:
     with region.create(DATABASE) as connection:
-        seed.fill_tracker(connection, seed.Shape(size, tenants))
-        rows, written = seed.measure(connection)
+        sample_databases.fill_tracker(connection, sample_databases.Shape(size, tenants))
+        rows, written = sample_databases.measure(connection)
         ((on_disk,),) = connection.execute("SELECT pg_database_size(current_database())").fetchall()
     return Database(region.server.major, tenants, rows, written, on_disk)
 

@@ -15,12 +15,12 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-from doubles.postgres import SUPERUSER
+from doubles.servers.postgres import SUPERUSER
 
-from lib import scene, seed
-from lib.scene import Content, DemoError, Scene
+from lib import demo_stage, sample_databases
+from lib.console import Voice, megabytes, thousands
+from lib.demo_stage import Content, DemoError, Scene
 from lib.servers import Region
-from lib.tell import Voice, megabytes, thousands
 
 OPS = ("--identity", "ops.identity", "--passphrase-file", "ops.passphrase")
 LEAVING = "7"
@@ -60,7 +60,7 @@ def tour(stack: ExitStack, folder: Path, voice: Voice) -> None:
     voice.title("backupd: from nothing to a proven restore")
     voice.say(f"Everything happens in {folder} and in servers of its own, which are gone at the end.")
     voice.step("Two regions come to life")
-    act = scene.build(stack, folder, voice)
+    act = demo_stage.build(stack, folder, voice)
     regions(act)
     keys(act)
     mapping(act)
@@ -79,8 +79,8 @@ def regions(act: Scene) -> None:
     """1: say what was set up."""
     say, major = act.voice.say, act.be.server.major
     say(f"""be: PostgreSQL {major} with an issue tracker that 200 customers share, the biggest with a sixth of the
-        rows, and a database of figures where each of {len(scene.CUSTOMERS)} customers has a schema.""")
-    say(f"ca: PostgreSQL {major} with a database for each of {len(scene.CUSTOMERS)} customers.")
+        rows, and a database of figures where each of {len(demo_stage.CUSTOMERS)} customers has a schema.""")
+    say(f"ca: PostgreSQL {major} with a database for each of {len(demo_stage.CUSTOMERS)} customers.")
     say(f"The stores zurich and toronto are folders of an SSH account ({act.served_by}).")
 
 
@@ -115,7 +115,7 @@ def mapping(act: Scene) -> None:
 def first_backup(act: Scene) -> tuple[str, dict[str, Content]]:
     """4: back up; returns the time of it, and what the trackers held."""
     act.voice.step("The first backup")
-    held = scene.contents(act.be, "tracker")
+    held = demo_stage.contents(act.be, "tracker")
     act.backupd("backup")
     taken = act.facts("snapshots", "be")
     return newest(taken, "tracker")["exported"], held
@@ -125,7 +125,7 @@ def second_backup(act: Scene) -> None:
     """5: a day's changes, and a backup that sends only them."""
     act.voice.step("A day later")
     with act.be.server.connect("tracker") as connection:
-        changed = seed.change_tracker(connection)
+        changed = sample_databases.change_tracker(connection)
     act.voice.say(f"{thousands(changed)} rows of be's tracker were changed or added, scattered over all customers.")
     act.backupd("backup", "be", "--database", "tracker")
     act.backupd("snapshots", "be")
@@ -140,9 +140,9 @@ def unreadable(act: Scene) -> None:
     act.voice.step("What the store sees")
     for path in sorted((act.home / "zurich" / "be").rglob("*.pack"))[:2]:
         act.voice.output([str(path.relative_to(act.home))])
-    words = [seed.MARKER.encode(), b"@customer.example", *(name.encode() for name in scene.CUSTOMERS)]
+    words = [sample_databases.MARKER.encode(), b"@customer.example", *(name.encode() for name in demo_stage.CUSTOMERS)]
     folders = (act.home, act.folder / "spool", act.folder / "state")
-    count, size, hits = scene.files_holding(words, *folders)
+    count, size, hits = demo_stage.files_holding(words, *folders)
     if hits:
         raise DemoError(f"a customer's name stands in {hits[0]}")
     act.voice.good(f"""Looked through {thousands(count)} files, {megabytes(size)}, on the store and in this machine's
@@ -168,7 +168,7 @@ def restored(act: Scene) -> None:
     """8: restore the latest snapshot, and compare every table."""
     act.voice.step("Restore into a new database")
     act.backupd("restore", "database", "be", "tracker", "--target", target(act, "tracker_restored"), *OPS)
-    compare(act, scene.contents(act.be, "tracker"), act.be, "tracker_restored")
+    compare(act, demo_stage.contents(act.be, "tracker"), act.be, "tracker_restored")
 
 
 def back_in_time(act: Scene, moment: str, held: dict[str, Content]) -> None:
@@ -190,7 +190,7 @@ def recovered(act: Scene) -> None:
     guide = next((act.folder / "recovered").rglob("README.txt"))
     act.voice.command(f"sh <the commands of {guide.relative_to(act.folder)}>")
     loaded(act, guide)
-    compare(act, scene.contents(act.be, "tracker"), act.ca, "tracker", quiet=True)
+    compare(act, demo_stage.contents(act.be, "tracker"), act.ca, "tracker", quiet=True)
 
 
 def erased(act: Scene) -> None:
@@ -244,10 +244,10 @@ def closing(act: Scene) -> None:
 
 def compare(act: Scene, source: dict[str, Content], region: Region, database: str, *, quiet: bool = False) -> None:
     """Every table of a restored database with what it must be."""
-    found = scene.contents(region, database)
+    found = demo_stage.contents(region, database)
     rows = []
     for name, content in source.items():
-        expected = scene.digest_of([]) if name in FORGOTTEN else content
+        expected = demo_stage.digest_of([]) if name in FORGOTTEN else content
         if found.get(name) != expected:
             raise DemoError(f"the table {name} came back different")
         verdict = "structure only, by its class" if name in FORGOTTEN else "equal"
@@ -290,7 +290,7 @@ def script(act: Scene, *arguments: str) -> None:
         text=True,
         check=False,
     )
-    act.voice.output(scene.shortened((done.stdout + done.stderr).rstrip("\n").split("\n")))
+    act.voice.output(demo_stage.shortened((done.stdout + done.stderr).rstrip("\n").split("\n")))
     if done.returncode:
         raise DemoError(f"the script ended with status {done.returncode}")
 

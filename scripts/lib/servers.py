@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import paramiko
-from doubles import postgres, pyssh
-from doubles.sshd import SSHD, Account, Sshd
+from doubles.servers import postgres, pyssh
+from doubles.servers.sshd import SSHD, Account, Sshd
 
 READER = "backupd"
 """The role that backs up: it may read everything, and change nothing."""

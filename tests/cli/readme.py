@@ -7,12 +7,12 @@ import pty
 import re
 import subprocess
 import tempfile
-from pathlib import Path
 from typing import NamedTuple
+
+from doubles.paths import ROOT
 
 from backupd.cli.commands.manual import WRITTEN
 
-ROOT = Path(__file__).parents[2]
 README = ROOT / "README.md"
 TOPICS = {name: ROOT / "backupd" / "manual" / f"{name}.md" for name in WRITTEN}
 DOCUMENTS = (README, *TOPICS.values())

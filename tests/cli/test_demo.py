@@ -10,8 +10,8 @@ import sys
 from pathlib import Path
 
 import pytest
+from doubles.paths import ROOT
 
-ROOT = Path(__file__).parents[2]
 NOT_CLONED = shutil.ignore_patterns(".git", ".venv", ".*_cache", ".hypothesis", "__pycache__")
 
 

@@ -11,12 +11,12 @@ import time
 from pathlib import Path
 
 import pytest
+from doubles.paths import ROOT
 
 from backupd.cli.main import build
 from backupd.errors import EXIT_CODES
 from backupd.seal import keyfiles, suite
 
-ROOT = Path(__file__).parents[2]
 ENVIRONMENT = {"PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT), "COLUMNS": "100"}
 
 

@@ -11,9 +11,9 @@ from typing import Annotated
 
 import pytest
 import readme
-from doubles import postgres
-from doubles.example_config import OUR_KEY, PLACEHOLDER
-from doubles.sshd import Sshd
+from doubles.samples.example_config import OUR_KEY, PLACEHOLDER
+from doubles.servers import postgres
+from doubles.servers.sshd import Sshd
 from pydantic import TypeAdapter
 from reader import Reader
 

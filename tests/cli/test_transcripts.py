@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 import transcripts
-from doubles.example_config import SIGNING_SEED, TENANT_KEY
+from doubles.samples.example_config import SIGNING_SEED, TENANT_KEY
 
 from backupd.seal import keyfiles, suite
 

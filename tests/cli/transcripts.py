@@ -24,6 +24,8 @@ import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from doubles.paths import ROOT
+
 BASE = Path(__file__).with_name("base.toml")
 
 
@@ -95,7 +97,7 @@ def play(block, folder):
     done = subprocess.run(
         [sys.executable, "-m", "backupd", *shlex.split(here(block.command))],
         cwd=folder,
-        env=environment | {"PYTHONPATH": str(Path(__file__).parents[2])},
+        env=environment | {"PYTHONPATH": str(ROOT)},
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,

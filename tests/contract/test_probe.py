@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from doubles.sshd import APPEND_ONLY, Sshd
+from doubles.servers.sshd import APPEND_ONLY, Sshd
 
 from backupd.clock import SystemClock
 from backupd.errors import StoreError

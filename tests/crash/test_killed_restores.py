@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from doubles.postgres import Server
+from doubles.servers.postgres import Server
 from fix_nodes import NodeFolder
 from fix_postgres import Database
 

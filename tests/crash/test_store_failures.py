@@ -9,10 +9,10 @@ from itertools import count
 from pathlib import Path
 
 import pytest
-from doubles.faulty_store import FaultyStore
-from doubles.hooked_store import HookedStore
-from doubles.postgres import Server
-from doubles.snapshots import Look, look
+from doubles.servers.postgres import Server
+from doubles.stores.faulty_store import FaultyStore
+from doubles.stores.hooked_store import HookedStore
+from doubles.stores.snapshots import Look, look
 from fix_postgres import Database
 from fix_regions import Region, make_region
 

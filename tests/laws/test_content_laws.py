@@ -5,7 +5,7 @@ from __future__ import annotations
 import tempfile
 from pathlib import Path
 
-from doubles.segments import HandmadeSegment, sha256
+from doubles.stores.segments import HandmadeSegment, sha256
 from hypothesis import given, settings
 from hypothesis import strategies as st
 

@@ -6,7 +6,7 @@ from datetime import timedelta
 from functools import lru_cache
 
 import pytest
-from doubles.memory_store import Fuse, Killed, Line, MachineClock, MemoryStore, VirtualTime
+from doubles.stores.memory_store import Fuse, Killed, Line, MachineClock, MemoryStore, VirtualTime
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 

@@ -9,9 +9,9 @@ import tempfile
 from datetime import timedelta
 from pathlib import Path
 
-from doubles.lifecycle_model import OWN
-from doubles.lifecycle_world import SHORT, TENANTS, World
-from doubles.memory_store import Fuse
+from doubles.lifecycle.lifecycle_model import OWN
+from doubles.lifecycle.lifecycle_world import SHORT, TENANTS, World
+from doubles.stores.memory_store import Fuse
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, rule

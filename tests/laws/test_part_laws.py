@@ -5,7 +5,7 @@ from __future__ import annotations
 import tempfile
 from pathlib import Path
 
-from doubles.segments import HandmadeSegment
+from doubles.stores.segments import HandmadeSegment
 from hypothesis import given, settings
 from hypothesis import strategies as st
 

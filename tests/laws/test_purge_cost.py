@@ -7,9 +7,9 @@ import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
-from doubles.lifecycle_world import REGION, World
-from doubles.memory_store import Fuse, Line
-from doubles.quick_writer import segment
+from doubles.lifecycle.lifecycle_world import REGION, World
+from doubles.stores.fake_writer import segment
+from doubles.stores.memory_store import Fuse, Line
 
 from backupd.operations.keeper.purge import purge_due
 from backupd.operations.ledger import Book

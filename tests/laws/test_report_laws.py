@@ -6,7 +6,7 @@ from datetime import timedelta
 from itertools import pairwise
 
 import msgspec
-from doubles.reports import START, WEEK, chained, sample
+from doubles.samples.reports import START, WEEK, chained, sample
 from hypothesis import given
 from hypothesis import strategies as st
 

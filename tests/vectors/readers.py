@@ -13,6 +13,7 @@ from types import ModuleType
 
 from case import Case
 from cryptography.exceptions import InvalidTag
+from doubles.paths import RECOVER
 
 from backupd.errors import BackupdError
 from backupd.seal import suite
@@ -23,7 +24,6 @@ from backupd.seal.keyfiles import read_identity
 from backupd.seal.keyring import parse_keyring
 
 Read = Callable[[Case], bytes]
-SCRIPT = Path(__file__).parents[2] / "scripts" / "recover"
 
 
 class FailedError(Exception):
@@ -39,7 +39,7 @@ def load_recover() -> ModuleType:
     """`scripts/recover` as a module; nothing is written beside it."""
     before, sys.dont_write_bytecode = sys.dont_write_bytecode, True
     try:
-        loader = importlib.machinery.SourceFileLoader("recover", str(SCRIPT))
+        loader = importlib.machinery.SourceFileLoader("recover", str(RECOVER))
         module = importlib.util.module_from_spec(importlib.util.spec_from_loader("recover", loader))
         sys.modules["recover"] = module
         loader.exec_module(module)

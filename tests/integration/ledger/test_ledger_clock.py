@@ -1,0 +1,93 @@
+"""Nothing enters the ledger under a clock that is wrong: what is dated ahead stands in the way of all that follows."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import timedelta
+
+import pytest
+from doubles.stores.hooked_store import HookedStore
+from fix_offline_keeper import DAY, Shifted, make_yard
+from fix_regions import REGION
+
+from backupd.errors import RefusedError, StoreFullError, StoreGoneError
+from backupd.model.ids import RepositoryId
+from backupd.model.ledger import Observed
+from backupd.operations.ledger import Book, LedgerPlace
+from backupd.operations.tenants.changes import TenantDesk, unsubscribe
+from backupd.planning.deadlines import DeletionBudget
+from backupd.seal.documents import Signer
+from backupd.store.directory import DirectoryStore
+
+SIGNER = Signer(bytes(range(32)))
+BUDGET = DeletionBudget(*[timedelta(days=n) for n in (180, 90, 0, 1, 8, 1, 7, 30, 1)])
+
+
+def careful(yard):
+    """The yard's ledger, asking stores for the time, as the command line opens it."""
+    place = replace(yard.keeper.book._place, tolerance=timedelta(minutes=5))
+    return Book(place)
+
+
+def test_a_clock_that_is_ahead_appends_nothing(yard):
+    """No tenant is marked in the future, and the ledger takes the right time afterwards."""
+    book = careful(yard)
+    desk = TenantDesk(book, yard.clock, BUDGET, DAY, frozenset())
+    yard.clock.by = timedelta(hours=1)
+    with pytest.raises(RefusedError, match="clock of store 'disk'"):
+        unsubscribe(desk, yard.keeper.tags.tenant_id("acme"))
+    assert not any(name.startswith("ledger/") for name in yard.files())
+    yard.clock.by = timedelta(minutes=4)
+    assert unsubscribe(desk, yard.keeper.tags.tenant_id("acme")).events
+    assert not any(name.startswith("tmp/") for name in yard.files())
+
+
+def test_no_entry_is_appended_without_a_comparison(tmp_path):
+    """By whatever opened the ledger, and where no store can be asked: not even this machine's own copy gets it."""
+    store = HookedStore(DirectoryStore(tmp_path / "disk"))
+    trusted = frozenset({SIGNER.public})
+    copy, clock = DirectoryStore(tmp_path / "copy"), Shifted(timedelta(hours=1))
+    book = Book(LedgerPlace(REGION, RepositoryId("ab" * 16), {"disk": store}, copy, trusted, clock, SIGNER))
+    with pytest.raises(RefusedError, match="clock of store 'disk'"):
+        book.append(lambda _: [Observed(store="disk", snapshots=[])])
+    clock.by = timedelta()
+
+    def gone(method, name):
+        if method == "put_new":
+            raise error("no")
+
+    store.before = gone
+    for error in (StoreGoneError, StoreFullError):
+        with pytest.raises(error):
+            book.append(lambda _: [Observed(store="disk", snapshots=[])])
+        book.sync()
+    assert [*copy.list("")] == [*store.list("ledger")] == []
+
+
+def test_a_clock_that_is_set_meanwhile_is_noticed(yard):
+    """Stores are asked now and then, and again when this clock ran otherwise than it should."""
+    book = careful(yard)
+    book.append(lambda _: [Observed(store="disk", snapshots=[])])
+    asked = len(yard.store.put)
+    book.append(lambda _: [Observed(store="disk", snapshots=["a"])])
+    assert len(yard.store.put) == asked + 1
+    monotonic = yard.clock.monotonic()
+    yard.clock.monotonic = lambda: monotonic
+    yard.clock.by = DAY
+    with pytest.raises(RefusedError, match="clock of store"):
+        book.append(lambda _: [Observed(store="disk", snapshots=["b"])])
+
+
+def test_one_store_that_agrees_is_enough(tmp_path):
+    """A store whose clock is wrong, or that is away, must not keep everybody's ledger from going on."""
+    away = HookedStore(DirectoryStore(tmp_path / "away"))
+    yard = make_yard(tmp_path, away=away)
+    book = careful(yard)
+
+    def gone(*_):
+        raise StoreGoneError("away")
+
+    away.before = gone
+    book.append(lambda _: [Observed(store="disk", snapshots=[])])
+    assert len(book.chain.links) == 1
+    assert "away" in book.unreached

@@ -1,0 +1,240 @@
+"""Verify holds a store against its ledger, and the ledger against whoever saw it."""
+
+from __future__ import annotations
+
+import threading
+from fractions import Fraction
+from pathlib import Path
+
+import pytest
+from doubles.stores.broken_ledger import BREAKS, entry, observed
+from doubles.stores.hooked_store import HookedStore
+from doubles.stores.small_repository import TAGS, Content, Rows, SmallRepository
+from fix_clock import TickingClock
+
+from backupd.model.ledger import ClassExpired, ExpiryBegan
+from backupd.model.tenancy import SegmentName
+from backupd.operations.verify import Scope, Tools, Verification, verify
+from backupd.repository.ledger import listed
+from backupd.repository.repository import Repository
+from backupd.repository.state.checked import Checked
+from backupd.store.base import Store
+from backupd.store.directory import DirectoryStore
+
+SHARED, ACME = SegmentName("app", "uploaded", None), SegmentName("app", "uploaded", "acme")
+ALL, NONE = Fraction(1), Fraction(0)
+
+
+def notes(word: str) -> Content:
+    return Content((Rows("public", "note", ("id", "text"), tuple(f"{at}\t{word}\n".encode() for at in range(9))),))
+
+
+class Checker:
+    """A small repository with two snapshots, under verification."""
+
+    def __init__(self, store: DirectoryStore, folder: Path) -> None:
+        self.small = SmallRepository(store)
+        self.root, self.folder = store.root, folder
+        self.own: Store | None = None
+        self.first = self.small.snapshot({SHARED: notes("shared"), ACME: notes("acme")})
+        self.second = self.small.snapshot({SHARED: notes("shared"), ACME: notes("more")})
+
+    def run(self, *, share: Fraction = NONE, opened: bool = False, store: Store | None = None) -> Verification:
+        identity = self.small.identity.secret if opened else None
+        repository = Repository(store or self.small.store, [self.small.signer.public])
+        with Checked(self.folder / "checked.sqlite") as checked:
+            tools = Tools(TickingClock(), self.folder, threads=2, store="disk", own_ledger=self.own)
+            return verify(repository, checked, Scope(share, identity), tools)
+
+    def said(self) -> str:
+        return " ".join(finding.sentence for finding in self.run().findings)
+
+    def expire(self) -> None:
+        """Remove the first snapshot and what only it needs."""
+        (self.root / "snapshots" / self.small.generation / self.first).unlink()
+        for info in self.run().orphans:
+            (self.root / info).unlink()
+
+
+@pytest.fixture
+def checker(directory_store: DirectoryStore, tmp_path: Path) -> Checker:
+    return Checker(directory_store, tmp_path)
+
+
+@pytest.mark.parametrize("opened", [False, True])
+@pytest.mark.parametrize("taken", ["keys and objects", "keys", "objects", "nothing"])
+def test_a_purge_is_no_damage_at_any_step(checker: Checker, taken: str, opened: bool) -> None:
+    """Once the intent is written, whatever of it is gone was removed rightly, and what is left is told."""
+    small = checker.small
+    small.tell(small.purge_began(ACME))
+    small.take_out(ACME, keys="keys" in taken, objects="objects" in taken)
+    result = checker.run(share=ALL, opened=opened)
+    assert result.findings == ()
+    assert (result.purged, result.unpurged, result.orphans) == (1, 0 if taken == "keys and objects" else 1, ())
+    assert (result.parts, result.packs) == (2, 2)
+    assert result.proven == tuple(sorted([checker.first, checker.second]))
+
+
+@pytest.mark.parametrize("opened", [False, True])
+@pytest.mark.parametrize("taken", ["keys", "objects"])
+def test_the_same_removal_without_its_entry_is_damage(checker: Checker, taken: str, opened: bool) -> None:
+    """The positive control: the ledger is there, and speaks of another segment."""
+    small = checker.small
+    small.tell(observed(1))
+    small.take_out(ACME, keys="keys" in taken, objects="objects" in taken)
+    result = checker.run(share=ALL, opened=opened)
+    assert {finding.segment for finding in result.findings} == {small.pseudonyms[small.generation, ACME]}
+    assert (result.purged, result.proven) == (0, ())
+    small.tell(small.purge_began(SHARED))
+    assert not checker.run().clean
+
+
+def test_an_expiry_is_no_damage(checker: Checker) -> None:
+    """Neither the missing record before another, nor one an earlier verify saw, nor what only it needed."""
+    checker.run()
+    checker.expire()
+    assert checker.first in checker.said()
+    assert "an earlier verify saw" in checker.said()
+    checker.small.tell(ExpiryBegan(store="elsewhere", snapshots=[checker.first]))
+    assert not checker.run().clean
+    checker.small.tell(ExpiryBegan(store="disk", snapshots=[checker.first]))
+    assert checker.run(share=ALL, opened=True).findings == ()
+
+
+def test_an_expiry_that_was_cut_off_is_no_damage(checker: Checker) -> None:
+    """A record still there that expired asks for nothing; what others need, they still need."""
+    small = checker.small
+    parts = {name: {part[1] for part in small.repository.record(name).parts} for name in small.repository.snapshots()}
+    only = parts[checker.first] - parts[checker.second]
+    small.tell(ExpiryBegan(store="disk", snapshots=[checker.first]))
+    for path in checker.root.glob("segments/*/*/*.part"):
+        if path.stem in only:
+            path.unlink()
+    result = checker.run(share=ALL)
+    assert (result.findings, result.proven) == ((), (checker.second,))
+    (needed, *_) = (path for path in checker.root.glob("segments/*/*/*.part") if path.stem in parts[checker.second])
+    needed.unlink()
+    assert needed.stem in checker.said()
+
+
+def test_a_class_too_old_is_no_damage(checker: Checker) -> None:
+    """Of snapshots before the instant only: the newer one's parts are needed."""
+    small = checker.small
+    first, second = (small.repository.record(name) for name in (checker.first, checker.second))
+    expired = ClassExpired(store="disk", generation=small.generation, class_tag=TAGS.data_class, before=second.exported)
+    (mine,) = {part[1] for part in first.parts if part[0] == small.pseudonyms[small.generation, ACME]}
+    (path,) = checker.root.glob(f"segments/*/*/{mine}.part")
+    path.unlink()
+    assert mine in checker.said()
+    small.tell(expired)
+    result = checker.run(share=ALL)
+    assert (result.findings, result.aged) == ((), 1)
+    # The rest of an aged snapshot is what there has to be of it.
+    assert set(result.proven) == {checker.first, checker.second}
+    (other,) = {part[1] for part in second.parts if part[0] == small.pseudonyms[small.generation, ACME]}
+    next(iter(checker.root.glob(f"segments/*/*/{other}.part"))).unlink()
+    assert other in checker.said()
+
+
+@pytest.mark.parametrize("how", BREAKS)
+def test_a_broken_ledger_is_damage_where_a_record_knows_more(checker: Checker, how: str) -> None:
+    """Whatever was done to it, by the number of an entry or by the record that saw another one."""
+    small = checker.small
+    for number in (1, 2, 3, 4):
+        small.tell(observed(number))
+    third = small.snapshot({SHARED: notes("shared")})
+    assert checker.run().clean
+    BREAKS[how](small, checker.root)
+    checker.own = DirectoryStore(checker.folder / "own")
+    result = checker.run(share=ALL)
+    named = third if how in ("cut", "rewritten") else "ledger/000000000"
+    assert any(named in finding.object for finding in result.findings)
+    assert third not in result.proven or how not in ("cut", "rewritten")
+    assert listed(checker.own) == 0
+
+
+@pytest.mark.parametrize("how", BREAKS)
+def test_a_broken_ledger_is_damage_where_this_machine_knows_more(checker: Checker, how: str) -> None:
+    """Its own copy is a witness, made by the first verify that finds nothing wrong, and by no other."""
+    small = checker.small
+    checker.own = DirectoryStore(checker.folder / "own")
+    for number in (1, 2, 3, 4):
+        small.tell(observed(number))
+    assert checker.run().entries == 4
+    BREAKS[how](small, checker.root)
+    for _ in range(2):
+        result = checker.run()
+        assert {finding.object[:14] for finding in result.findings} == {"ledger/0000000"}
+        assert result.entries == 4
+
+
+def test_an_absence_is_explained_by_the_entries_that_can_be_believed(checker: Checker) -> None:
+    """A broken end of the ledger is one finding, and not one more for everything purged before."""
+    small = checker.small
+    small.tell(small.purge_began(ACME))
+    small.take_out(ACME)
+    small.tell(observed(2))
+    entry(checker.root, 2).write_bytes(b"{}\n{}\n")
+    assert [finding.object for finding in checker.run().findings] == ["ledger/0000000002.json"]
+
+
+def test_a_keeper_at_work_meanwhile_is_no_damage(checker: Checker) -> None:
+    """What is removed after the ledger was read is looked up again before anything is called damage."""
+    small = checker.small
+
+    lock = threading.Lock()
+
+    def purge(method: str, name: str) -> None:
+        with lock:
+            if method == "get" and name.startswith("segments/") and not small.chain.links:
+                small.tell(small.purge_began(ACME))
+                small.take_out(ACME)
+
+    store = HookedStore(small.store, before=purge)
+    result = checker.run(share=ALL, store=store)
+    assert result.findings == ()
+    assert small.chain.links
+
+
+def test_a_record_that_expires_meanwhile_is_no_damage(checker: Checker) -> None:
+    """It was listed, and is gone when it is read; without an entry that says so, it is missed."""
+    small = checker.small
+    where = f"snapshots/{small.generation}/{checker.first}"
+
+    def remove(method: str, name: str) -> None:
+        if method == "get" and name == where:
+            (checker.root / where).unlink()
+
+    def expire(method: str, name: str) -> None:
+        if method == "get" and name == where:
+            small.tell(ExpiryBegan(store="disk", snapshots=[checker.first]))
+            remove(method, name)
+
+    kept = (checker.root / where).read_bytes()
+    result = checker.run(store=HookedStore(small.store, before=remove))
+    assert where in {finding.object for finding in result.findings}
+    (checker.root / where).write_bytes(kept)
+    assert checker.run(store=HookedStore(small.store, before=expire)).findings == ()
+
+
+def test_marks_and_entries_are_known_objects(checker: Checker) -> None:
+    """Neither is told as foreign."""
+    small = checker.small
+    small.tell(observed(1))
+    for name in ("20300101T000000Z-00000000", "keeper"):
+        path = checker.root / "runs" / small.generation / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(b"")
+    assert checker.run().foreign == ()
+
+
+def test_what_was_read_is_proven_and_nothing_else(checker: Checker) -> None:
+    """By reading all of it, at once or over time; never what was found wrong or was not read."""
+    assert checker.run().proven == ()
+    both = tuple(sorted([checker.first, checker.second]))
+    assert checker.run(share=ALL).proven == both
+    assert checker.run().proven == both
+    path = max(checker.root.glob("segments/*/*/*.pack"))
+    path.chmod(0o600)
+    path.write_bytes(path.read_bytes()[:-1] + b"\0")
+    assert set(checker.run(share=ALL).proven) != set(both)

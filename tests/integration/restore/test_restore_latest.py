@@ -1,0 +1,57 @@
+"""Which of several snapshots is the latest."""
+
+from __future__ import annotations
+
+import os
+from datetime import timedelta
+from typing import TYPE_CHECKING
+
+from doubles.stores.fake_writer import segment
+
+from backupd.operations.restore.choose import choose, read_history
+from backupd.operations.restore.types import RestoreEnvironment, RestoreRequest
+from backupd.planning.selection import Selection
+from backupd.postgres.connect import Source
+from backupd.repository import layout
+from backupd.trace import NoTrace
+
+if TYPE_CHECKING:
+    from fix_offline_keeper import Yard
+
+CONTENT = {segment("structure", None): [b"ddl\n"]}
+
+
+def test_snapshots_of_one_second_go_by_what_their_records_say(yard: Yard) -> None:
+    """Their names differ in the hash only, which orders nothing."""
+    start = yard.keeper.clock.now().replace(microsecond=0) - timedelta(days=1)
+    yard.keeper.book.sync()
+    world = RestoreEnvironment(yard.identity.secret, yard.keeper.clock, NoTrace(), os.urandom)
+    request = RestoreRequest("app", "latest", Source("", client_folders=()), "nowhere")
+    for number in range(6):
+        made = yard.begin(start + timedelta(milliseconds=number + 1), CONTENT)
+        chosen = choose(request, yard.repository, world, read_history(yard.repository, world))
+        assert chosen.snapshot == made.snapshot
+
+
+def test_no_more_is_read_than_the_choice_needs(yard: Yard) -> None:
+    """The newest record, its generation's keyrings, and no object of a segment: nothing there can have aged."""
+    *_, newest = [yard.backup(days, "acme", "globex") for days in (3, 2, 1)]
+    yard.keeper.book.sync()
+    world = RestoreEnvironment(yard.identity.secret, yard.keeper.clock, NoTrace(), os.urandom)
+    history = read_history(yard.repository, world)
+    seen: list[tuple[str, str]] = []
+    yard.store.before = lambda method, name: seen.append((method, name))
+    request = RestoreRequest(
+        "app", "latest", Source("", client_folders=()), "nowhere", selection=Selection(frozenset({"acme"}))
+    )
+
+    chosen = choose(request, yard.repository, world, history)
+
+    assert (chosen.snapshot, chosen.unselected) == (newest, 1)
+    read = [name for method, name in seen if method == "get"]
+    assert len(read) == len(set(read))
+    assert [name for name in read if name.startswith("snapshots/")] == [
+        layout.record_name(chosen.record.generation, newest)
+    ]
+    assert all(name.startswith(("snapshots/", "keyrings/", layout.REPOSITORY)) for name in read)
+    assert not [name for _, name in seen if name.startswith("segments")]

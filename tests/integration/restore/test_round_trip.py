@@ -1,0 +1,94 @@
+"""A restored database equals its source: the zoo, on every version and from older into newer ones."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Callable, Iterator
+
+import pytest
+from doubles.servers.database_diff import contents, schema
+from doubles.servers.postgres import Server
+from fix_every_type import FILES, applied_files, install_extension
+from fix_postgres import MAJORS, Database
+from fix_regions import Region
+
+
+def assert_same_contents(source: Database, copy: Database, *, ordered: bool = True) -> None:
+    one = contents(source.server, source.name, ordered=ordered)
+    other = contents(copy.server, copy.name, ordered=ordered)
+    assert [key for key in one if one[key] != other.get(key)] == []
+    assert sorted(other.keys() - one.keys()) == []
+
+
+def assert_same_schema(source: Database, copy: Database) -> None:
+    one, other = schema(source.server, source.name), schema(copy.server, copy.name)
+    assert [statement for statement in one if statement not in other] == []
+    assert [statement for statement in other if statement not in one] == []
+    assert one == other
+
+
+def test_the_zoo_comes_back_as_it_was(zoo: Database, region: Region, restored: Callable[..., Database]) -> None:
+    """Rows to the byte and in their order, schema, sequences, large objects, privileges, comments and settings."""
+    backed_up = region.backup(zoo)
+    copy = restored(zoo.server)
+    assert_same_contents(zoo, copy)
+    assert_same_schema(zoo, copy)
+    assert backed_up.tables > 50
+
+
+@pytest.fixture
+def zoo_for_both(make_database: Callable[..., Database]) -> Callable[[Server, Server], Database]:
+    """A zoo on the first server of all that the second can hold too."""
+
+    def make(source: Server, target: Server) -> Database:
+        for server in (source, target):
+            install_extension(server)
+        both = {path.name for path in applied_files(source)} & {path.name for path in applied_files(target)}
+        database = make_database(source)
+        for path in applied_files(source):
+            if path.name in both:
+                database.script(path)
+        database.script(FILES / "each-database.sql")
+        return database
+
+    return make
+
+
+@pytest.fixture
+def restored_by_postgresql() -> Iterator[Callable[[Database, Server], Database]]:
+    """A database of the same name on another server, made by pg_dump and pg_restore, dropped after the test."""
+    made: list[Database] = []
+
+    def run(source: Database, target: Server) -> Database:
+        dump = [source.server.bin / "pg_dump", "-Fc", "-d", source.conninfo]
+        archive = subprocess.run(dump, check=True, capture_output=True).stdout
+        made.append(Database(target, source.name))
+        load = [target.bin / "pg_restore", "--create", "--exit-on-error", "-d", target.conninfo()]
+        subprocess.run(load, input=archive, check=True, capture_output=True)
+        return made[-1]
+
+    yield run
+    for database in made:
+        database.server.drop_database(database.name)
+
+
+@pytest.mark.parametrize("target", [major for major in MAJORS if major > 15], ids=lambda major: f"into-pg{major}")
+def test_the_zoo_of_an_older_server_comes_back_on_a_newer_one(
+    pg15: Server,
+    target: int,
+    postgres_of: Callable[[int], Server],
+    zoo_for_both: Callable[[Server, Server], Database],
+    restored_by_postgresql: Callable[[Database, Server], Database],
+    region: Region,
+    restored: Callable[..., Database],
+) -> None:
+    """From PostgreSQL 15 into 16, 17 and 18, roles included.
+
+    A newer server words some definitions otherwise, so the schema is compared with what PostgreSQL's own programs make.
+    """
+    server = postgres_of(target)
+    zoo = zoo_for_both(pg15, server)
+    region.backup(zoo)
+    copy = restored(server, roles=True)
+    assert_same_contents(zoo, copy)
+    assert_same_schema(restored_by_postgresql(zoo, server), copy)

@@ -1,0 +1,284 @@
+"""What a purge must take care of: clocks, keys of others, runs that were cut off, stores that were away."""
+
+from __future__ import annotations
+
+import shutil
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+from doubles.stores.fake_writer import segment
+from doubles.stores.memory_store import Line, MemoryStore, VirtualTime
+from fix_offline_keeper import DAY, Yard, make_yard
+
+from backupd.errors import DamageError, RefusedError
+from backupd.model.ids import ObjectName
+from backupd.model.ledger import Absent, PurgeBegan
+from backupd.operations.backup import generation as generations
+from backupd.operations.backup import run
+from backupd.operations.keeper.purge import Purging, purge_due
+from backupd.operations.ledger import Book
+from backupd.planning import lifecycle
+from backupd.planning.incarnations import IncarnationKey, State
+from backupd.planning.lifecycle import ClockDates
+
+ADA = segment("uploaded", "ada")
+BOB = segment("uploaded", "bob")
+
+
+def ask(yard: Yard, tenant: str) -> IncarnationKey:
+    """A request to erase, due at once."""
+    now, one = yard.clock.now(), yard.keeper.tags.tenant_id(tenant)
+    yard.keeper.book.append(lambda lives: lifecycle.erase(lives, one, ClockDates(now, now + 40 * DAY, now)))
+    return yard.keeper.book.states.current(one).key
+
+
+def purge(yard: Yard) -> None:
+    done = purge_due(yard.keeper)
+    for error in done.errors.values():
+        raise error
+
+
+def keys(yard: Yard) -> set[str | None]:
+    """Tenants whose keys can be opened on the store."""
+    found = {generation for generation, _ in yard.repository.records()}
+    found |= {ObjectName(name).split("/")[1] for name in yard.files() if name.startswith("keyrings/")}  # type: ignore[misc]
+    opened = yard.repository.open_keys(yard.identity.secret, found)  # type: ignore[arg-type]
+    return {opened[pseudonym].name.tenant for pseudonym in opened}
+
+
+def test_a_wrong_clock_does_not_begin_a_purge(yard: Yard) -> None:
+    """The point of no return is behind the comparison of clocks: a tenant can still come back."""
+    yard.backup(1, "ada")
+    now, ada = yard.clock.now(), yard.keeper.tags.tenant_id("ada")
+    dates = ClockDates(now, now + 180 * DAY, now + 20 * DAY)
+    yard.keeper.book.append(lambda lives: lifecycle.unsubscribe(lives, ada, dates))
+    yard.clock.by = 30 * DAY
+    with Purging(yard.keeper) as purging, pytest.raises(RefusedError, match="clock of store 'disk'"):
+        purging.purge(IncarnationKey(ada, 1))
+    assert yard.keeper.book.states.current(ada).state is State.MARKED
+
+
+def test_no_store_that_agrees_about_the_time_no_purge(tmp_path: Path) -> None:
+    """One store that differs does not stop the others; where none agrees, nothing begins."""
+    time = VirtualTime(datetime.now(UTC) + 3 * DAY)
+    yard = make_yard(tmp_path, wrong=MemoryStore(time))
+    yard.backup(1, "ada")
+    ask(yard, "ada")
+    done = purge_due(yard.keeper)
+    assert "clock of store 'wrong'" in done.errors["wrong"].message
+    assert [(one.store, one.objects > 0) for one in done.done] == [("disk", True)]
+
+
+def test_a_read_that_went_wrong_ruins_nobodys_keys(yard: Yard, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A keyring is put anew only when it was seen to be the old one less the lines that are due."""
+    yard.backup(1, "ada", "bob")
+    ask(yard, "ada")
+    read = type(yard.repository).read
+
+    def flipped(self: object, name: ObjectName, kind: str) -> bytes:
+        data = read(self, name, kind)  # type: ignore[arg-type]
+        lines = data.split(b"\n")
+        last = bytearray(lines[-2])
+        last[-10] = ord("A") if last[-10] != ord("A") else ord("B")
+        return b"\n".join([*lines[:-2], bytes(last), b""])
+
+    before = {name: sha256 for name, sha256 in yard.files().items() if name.startswith("keyrings/")}
+    monkeypatch.setattr(type(yard.repository), "read", flipped)
+    assert isinstance(purge_due(yard.keeper).errors["disk"], DamageError)
+    assert before.items() <= yard.files().items()
+    monkeypatch.undo()
+    purge(yard)
+    assert keys(yard) == {None, "bob"}
+
+
+def test_a_key_that_is_missing_at_the_first_look_is_an_alarm(yard: Yard) -> None:
+    """The tripwire holds also for keyrings the keeper never saw, or whose memory it lost."""
+    yard.backup(1, "ada", "bob")
+    (path,) = yard.root.rglob("*.keyring")
+    path.chmod(0o600)
+    path.write_bytes(b"".join(path.read_bytes().splitlines(keepends=True)[:-1]))
+    for _ in range(2):
+        with Purging(yard.keeper) as purging:
+            assert isinstance(purging.errors["disk"], DamageError)
+            assert "no purge of it" in purging.errors["disk"].message
+
+
+def test_a_purge_is_no_alarm_to_a_keeper_that_lost_its_memory(yard: Yard) -> None:
+    """Lines that the ledger explains are no loss."""
+    yard.backup(1, "ada", "bob")
+    ask(yard, "ada")
+    purge(yard)
+    shutil.rmtree(yard.keeper.state)
+    with Purging(yard.keeper) as purging:
+        assert purging.errors == {}
+
+
+def test_keys_in_the_stores_snapshots_outlive_their_keyring(yard: Yard) -> None:
+    """A generation that expired left its keyrings in the store's own snapshots: they are looked into all the same."""
+    yard.backup(60, "ada")
+    yard.backup(1, "bob")
+    key = ask(yard, "ada")
+    shot = yard.root.parent / "store" / ".zfs" / "snapshot" / f"daily_{datetime.now(UTC):%Y-%m-%d}"
+    for name in yard.files():
+        if name.startswith(("keyrings/", "repository.json")):
+            (shot / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(yard.root / name, shot / name)
+    purge(yard)
+    life = yard.keeper.book.states.incarnations[key]
+    assert life.purge is not None
+    assert "disk" not in life.purge.absent
+    for name in yard.files():
+        if name.startswith("keyrings/"):
+            yard.age(name, days_ago=3)
+    yard.expire()
+    assert len([name for name in yard.files() if name.startswith("keyrings/")]) == 1
+    purge(yard)
+    assert "disk" not in yard.keeper.book.states.incarnations[key].purge.absent  # type: ignore[union-attr]
+    shutil.rmtree(shot)
+    purge(yard)
+    assert "disk" in yard.keeper.book.states.incarnations[key].purge.absent  # type: ignore[union-attr]
+
+
+def test_what_only_the_stores_snapshots_hold_is_looked_for(yard: Yard) -> None:
+    """A generation that expired before the tenant left is in the store's own snapshots, keys and all."""
+    yard.writer.generation_length = 5 * DAY
+    yard.backup(60, "ada")
+    yard.backup(1, "bob")
+    purge(yard)
+    shot = yard.root / ".zfs" / "snapshot" / f"daily_{datetime.now(UTC):%Y-%m-%d}"
+    for name in yard.files():
+        (shot / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(yard.root / name, shot / name)
+    yard.expire()
+    assert "ada" not in keys(yard)
+    key = ask(yard, "ada")
+    purge(yard)
+    life = yard.keeper.book.states.incarnations[key]
+    assert life.purge is not None
+    assert len(life.purge.segments) == 1
+    assert "disk" not in life.purge.absent
+    shutil.rmtree(yard.root / ".zfs")
+    purge(yard)
+    assert "disk" in yard.keeper.book.states.incarnations[key].purge.absent  # type: ignore[union-attr]
+
+
+def test_a_run_cut_off_behind_its_keyring_goes_on_after_a_purge(yard: Yard) -> None:
+    """The keyring the node does not know to be published has lost a line since; the next run leaves it alone."""
+    now = datetime.now(UTC)
+    real = run.Index.keyring_published
+    try:
+        run.Index.keyring_published = lambda *_: (_ for _ in ()).throw(KeyboardInterrupt)  # type: ignore[assignment, method-assign]
+        with pytest.raises(KeyboardInterrupt):
+            yard.begin(now, {ADA: [b"a\n"], BOB: [b"b\n"]})
+    finally:
+        run.Index.keyring_published = real  # type: ignore[method-assign]
+    ask(yard, "ada")
+    purge(yard)
+    made = yard.begin(now, {BOB: [b"b\n"]})
+    assert made.snapshot is not None
+    assert keys(yard) == {"bob"}
+
+
+def test_a_run_cut_off_before_its_keyring_brings_no_key_back(yard: Yard) -> None:
+    """Packs of a purged tenant that a dead run left stay noise; the others' content is sent again."""
+    now = datetime.now(UTC)
+    yard.begin(now, {ADA: [b"a\n"], BOB: [b"b\n"]}, stages=2)
+    assert not [name for name in yard.files() if name.startswith("keyrings/")]
+    ask(yard, "ada")
+    purge(yard)
+    made = yard.begin(now, {ADA: [b"a\n"], BOB: [b"b\n"]})
+    assert made.snapshot is not None
+    assert keys(yard) == {"bob"}
+    needed = yard.repository.record(made.snapshot).parts
+    assert [yard.owners[segment_].tenant for segment_, _, _ in needed] == ["bob"]
+
+
+def test_a_tenant_that_returns_adds_nothing_to_what_a_late_run_left_of_its_old_life(yard: Yard) -> None:
+    """A run under way at the purge makes a segment of the old life that only the next keeper run finds."""
+    now = datetime.now(UTC)
+    yard.begin(now, {BOB: [b"b\n"]})
+    key = ask(yard, "ada")
+    purging: list[bool] = []
+
+    def meanwhile(method: str, name: str) -> None:
+        if method == "put_new" and name.endswith(".pack") and not purging:
+            purging.append(True)
+            purge(yard)
+
+    yard.store.before = meanwhile
+    yard.begin(now, {ADA: [b"a\n"], BOB: [b"b\n"]})
+    yard.store.before = lambda *_: None
+    assert purging
+    old = {segment_ for segment_, name in yard.owners.items() if name == ADA}
+    yard.keeper.book.append(lambda lives: lifecycle.resubscribe(lives, key.tenant))
+    made = yard.begin(now, {ADA: [b"a\n"], BOB: [b"b\n"]})
+    assert made.snapshot is not None
+    (new,) = {segment_ for segment_, name in yard.owners.items() if name == ADA} - old
+    purge(yard)
+    generation = yard.repository.generation_of(made.snapshot)
+    assert list(yard.repository.store.list(ObjectName(f"segments/{generation}/{new}")))
+    assert not [one for one in old if list(yard.repository.store.list(ObjectName(f"segments/{generation}/{one}")))]
+    assert keys(yard) == {"ada", "bob"}
+
+
+def test_no_store_is_touched_that_does_not_know_why(tmp_path: Path) -> None:
+    """A store that missed the intent gets it before anything is removed there, or nothing is."""
+    time = VirtualTime(datetime.now(UTC))
+    far = MemoryStore(time)
+    down: list[bool] = []
+    line = Line(far, down=lambda: bool(down))
+    yard = make_yard(tmp_path, far=line)
+    yard.backup(20, "ada")
+    yard.backup(1, "ada")
+    far.objects |= {
+        name: ((yard.root / name).read_bytes(), datetime.now(UTC) - 20 * DAY)
+        for name in yard.files()
+        if name.startswith(("segments/", "keyrings/", "snapshots/"))
+    }
+    yard.keeper.book.sync()
+    ask(yard, "ada")
+    real = Book.append
+
+    def away(self: Book, decide: object) -> object:
+        """The store is away for just as long as the intent is written."""
+        down.append(True)
+        try:
+            return real(self, decide)  # type: ignore[arg-type]
+        finally:
+            down.clear()
+
+    removed: list[str] = []
+    take = far.remove
+    told: list[int] = []
+
+    def remove(name: ObjectName) -> None:
+        if name.startswith("segments/"):
+            removed.append(name)
+            told.append(sum(b'"purge-began"' in data for data, _ in far.objects.values()))
+        take(name)
+
+    far.remove = remove  # type: ignore[method-assign]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Book, "append", away)
+        time.now = datetime.now(UTC)
+        purge_due(yard.keeper)
+    assert removed
+    assert all(told)
+
+
+def test_what_a_late_run_adds_on_a_store_that_was_away_is_swept(yard: Yard) -> None:
+    """The look is final only when no run can be under way that began before this store was told."""
+    yard.backup(1, "ada")
+    key = ask(yard, "ada")
+    purge(yard)
+    kinds = [type(event) for entry in yard.keeper.book.chain.entries() for event in entry.events]
+    assert kinds.count(PurgeBegan) == kinds.count(Absent) == 1
+    folder = next(one for one, name in yard.owners.items() if name == ADA)
+    generation = yard.repository.records()[0][0]
+    yard.put(f"segments/{generation}/{folder}/{'a' * 64}.pack", b"late", days_ago=0)
+    assert generations.KEYRING_ENTRIES
+    purge(yard)
+    assert not [name for name in yard.files() if folder in name]
+    assert yard.keeper.book.states.incarnations[key].state is State.CLEARED
+    assert timedelta(0) < yard.clock.now() - yard.keeper.book.states.incarnations[key].purge.absent["disk"][0]  # type: ignore[union-attr]

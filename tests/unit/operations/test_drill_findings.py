@@ -1,0 +1,155 @@
+"""Codes that stand in reports: each has a sentence, and each has been seen in a drill that found it."""
+
+from __future__ import annotations
+
+import ast
+import os
+import re
+from collections.abc import Iterator
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+from doubles.paths import ROOT, TESTS
+from doubles.samples.reports import BE, REPOSITORY, START
+from fix_regions import Events
+
+from backupd import errors
+from backupd.clock import SystemClock
+from backupd.model.documents import RepositoryInfo
+from backupd.model.report import Objectives
+from backupd.model.text import stamp
+from backupd.operations.drill import DrillPlace, DrillRequest, DrillWorld, drill
+from backupd.pages import render_report
+from backupd.pages.findings import FINDINGS, sentence
+
+DRILL = ROOT / "backupd" / "operations" / "drill"
+DRILL_TESTS = TESTS / "integration" / "drill"
+HOWS = ("missing", "added", "changed")
+"""What `compare` says of two schemas."""
+SAYING = {"add": 0, "note": 0, "skipped": 1, "undecided": 1, "CheckFinding": 0, "every_check": 1}
+"""Functions that put a code into a report, and which argument it is."""
+PASSED_ON = {"because", "code"}
+"""Variables whose values are codes that came from elsewhere."""
+
+
+def texts(node: ast.expr) -> Iterator[str]:
+    """Every text an expression may be."""
+    if isinstance(node, ast.Constant) and isinstance(node.value, str):
+        yield node.value
+    elif isinstance(node, ast.IfExp):
+        yield from texts(node.body)
+        yield from texts(node.orelse)
+    elif isinstance(node, ast.JoinedStr):
+        parts = [part.value if isinstance(part, ast.Constant) else "\0" for part in node.values]
+        yield from _filled("".join(map(str, parts)))
+
+
+def _filled(text: str) -> Iterator[str]:
+    if text == "\0-\0":
+        yield from (f"{what}-{how}" for what in ("constraint", "index", "extension") for how in HOWS)
+    elif text == "\0-missed":
+        yield from ("rpo-missed", "rto-missed")
+    elif text in ("schema-\0", "constraint-\0"):
+        yield from (text.replace("\0", how) for how in HOWS)
+    else:
+        assert re.fullmatch("\0-(differs|returns-no-number)", text), text
+
+
+def said() -> set[str]:
+    """Every code that stands in the program's text, and those made of errors' names."""
+    found = set()
+    for path in DRILL.rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Call):
+                name = node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", "")
+                place = SAYING.get(name)
+                if place is not None and len(node.args) > place:
+                    found |= set(texts(node.args[place]))
+    found |= {"rows-lost", "rows-added", "rows-changed"}  # `judge` returns them
+    found |= {"large-objects-missing", "large-objects-added", *(f"schema-{how}" for how in HOWS)}  # a Counter's keys
+    return {code for code in found if re.fullmatch(r"[a-z-]+", code)}
+
+
+def families() -> set[str]:
+    """Every error a drill may stop for."""
+    every = [kind for kind in vars(errors).values() if isinstance(kind, type) and issubclass(kind, errors.BackupdError)]
+    return {kind.__name__.removesuffix("Error").lower() for kind in every}
+
+
+def test_every_code_has_its_sentence() -> None:
+    """Whoever adds one says what it means, and no sentence is about nothing."""
+    assert said() | families() == FINDINGS.keys()
+    for code, meaning in FINDINGS.items():
+        assert re.fullmatch(r"[a-z0-9-]{1,63}", code)
+        assert sentence(code) == meaning
+        assert "-" not in meaning.replace("large-object", "")
+
+
+def test_an_assertions_code_is_a_sentence_too() -> None:
+    """By the name the operator gave it; a code of a later program stays one."""
+    assert sentence("has-tenants-differs") == 'the assertion "has-tenants" returns another number than expected'
+    assert sentence("has-tenants-returns-no-number") == 'the assertion "has-tenants" returns no number'
+    assert sentence("of-tomorrow") == "of-tomorrow"
+
+
+def shown() -> set[str]:
+    """Every text in the tests of drills, but for their docstrings."""
+    found = set()
+    for path in DRILL_TESTS.glob("test_drill*.py"):
+        tree = ast.parse(path.read_text())
+        docstrings = {
+            ast.get_docstring(node, clean=False) for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)
+        }
+        found |= {
+            node.value for node in ast.walk(tree) if isinstance(node, ast.Constant) and isinstance(node.value, str)
+        } - docstrings
+    return found
+
+
+@pytest.mark.parametrize("code", sorted(FINDINGS.keys() - families()))
+def test_every_code_has_been_seen(code: str) -> None:
+    """A check nobody has seen red may be one that cannot be."""
+    assert code in shown(), f"no test of a drill shows {code}"
+
+
+FAILING = {"damage", "objectmissing"}
+"""Errors that are a verdict about the backup wherever they come."""
+
+
+class Failing:
+    """A repository of which nothing can be read but what it is."""
+
+    def __init__(self, error: errors.BackupdError) -> None:
+        self._error = error
+
+    def info(self) -> RepositoryInfo:
+        return RepositoryInfo(repository=REPOSITORY, region=BE, created=stamp(START), signers=[], keepers=[])
+
+    def __getattr__(self, _: str) -> object:
+        raise self._error
+
+
+@pytest.mark.parametrize("kind", sorted(families()))
+def test_an_error_that_stops_a_drill_is_in_its_report(kind: str, tmp_path: Path) -> None:
+    """By its family's code, with the verdict that follows, and a sentence."""
+    (error,) = (
+        one for one in vars(errors).values() if getattr(one, "__name__", "").removesuffix("Error").lower() == kind
+    )
+    place = DrillPlace(tmp_path / "drills", (), None, 1 << 30, timedelta(1), timedelta(1))
+    world = DrillWorld(
+        identity=b"",
+        place=place,
+        clock=SystemClock(),
+        trace=Events(),
+        random=os.urandom,
+        machine="test",
+        store="disk",
+        tenancies={},
+        objectives=Objectives(),
+    )
+    report = drill(DrillRequest(), Failing(error("marker")), world).report  # type: ignore[arg-type]
+    assert report.verdict == ("fail" if kind in FAILING else "error")
+    assert [finding.code for check in report.checks for finding in check.findings if check.verdict != "skip"] == [kind]
+    assert sentence(kind) in render_report(report, "ab" * 32)
+    assert "marker" not in str(report)

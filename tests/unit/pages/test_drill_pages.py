@@ -1,0 +1,170 @@
+"""Pages of drills: all that a report says, charts of any number of them, and nothing a name could do to them."""
+
+from __future__ import annotations
+
+import re
+from datetime import timedelta
+
+import pytest
+from doubles.samples.attestation_pages import HOSTILE, Reader
+from doubles.samples.drill_pages import ERRED, FAILED, drills, hostile, part, period
+from doubles.samples.reports import START, WEEK, drill_id, sample
+
+from backupd.model.report import Check, CheckName, Report, every_check
+from backupd.pages import PeriodPage, render_period, render_report
+from backupd.pages.charts import WIDTH, Bar, Chart, Point, bars, trend
+from backupd.pages.drills import CHECKS
+from backupd.pages.environment import spell_count, spell_seconds
+from backupd.pages.findings import QUESTIONS
+
+
+def test_a_page_shows_what_the_report_says() -> None:
+    """Every check by number, name and sentence; what was restored, promised, measured, deleted and destroyed."""
+    one = sample(11, retest_of=drill_id(10))
+    page = Reader(render_report(one, "ab" * 32, [sample(number) for number in range(12)]))
+    text = " ".join(page.text.split())
+    for shown in (
+        one.drill, one.selection.snapshot, "5eed" * 8, "zurich", "4 min 18 s", "26 h", "ISMS-2030-014", "17.10",
+        "scratch-server", "process-gone", "ef" * 32, "ab" * 32, drill_id(10), "Passed", "3 of 17 checks were skipped",
+        f"backupd report verify --folder FOLDER --keeper {one.performer}", *CHECKS.values(),
+    ):  # fmt: skip
+        assert shown in text, shown
+    assert [tag for tag, _ in page.elements].count("svg") == 6
+    for question in QUESTIONS:
+        assert question.question in text
+        assert all(field in text for field in question.fields)
+
+
+def test_verdicts_stand_at_the_top() -> None:
+    """What failed by its name; no verdict is not called a failure; nothing is promised that was not reached."""
+    for report, words in (
+        (FAILED, "Failed: check 3 (equality), check 15 (objectives)"),
+        (ERRED, "No verdict: the drill could not find out whether the backup is good: check 1 (records)"),
+        (sample(5, type="damage", checks=every_check([Check.of(CheckName.DAMAGE, "pass", 1)])), "was noticed"),
+    ):
+        page = render_report(report, "ab" * 32)
+        assert words in " ".join(Reader(page[: page.index("<h2>")]).text.split())
+    text = Reader(render_report(ERRED, "ab" * 32)).text
+    assert "2 things could not be removed" in text
+    assert text.count("not measured") == 4
+
+
+def test_every_check_has_its_sentence_and_every_field_exists() -> None:
+    """A check that is added is explained, and the table of frameworks names only what a report has."""
+    assert list(CHECKS) == list(CheckName)
+    named = {field for question in QUESTIONS for field in question.fields}
+    for field in named:
+        first, _, rest = field.partition(".")
+        assert first in Report.__struct_fields__
+        if first == "checks" and rest:
+            assert rest in {name.value for name in CheckName}
+
+
+def test_nothing_is_fetched_and_nothing_runs() -> None:
+    """No element that loads or runs anything, no address, and a policy that would stop both."""
+    for page in (
+        render_report(FAILED, "ab" * 32, [sample(0), FAILED]),
+        period(part(found=drills(sample(0), FAILED, missed=(1,), link="be/x.html"), faults=("a", "b"))),
+    ):
+        tags = {tag for tag, _ in Reader(page).elements}
+        assert not tags & {"script", "img", "link", "iframe", "object", "embed", "form", "base", "image", "use"}
+        assert not re.search(r"url\(|@import|https?:|//|xlink", page)
+        assert "default-src 'none'" in page
+        assert all(not name.startswith("on") for _, attributes in Reader(page).elements for name in attributes)
+
+
+def test_hostile_names_stay_text() -> None:
+    """Whatever machines, stores, databases, regions and folders are called, pages have the same elements."""
+    for make in (
+        lambda name: render_report(hostile(name), "ab" * 32, [hostile(name), hostile(name)]),
+        lambda name: period(part(name, drills(hostile(name), missed=(1,)), faults=[name], not_checked=[name])),
+    ):
+        pages = [Reader(make(name)) for name in (HOSTILE[:63], "tame")]
+        shapes = [[(tag, sorted(attributes)) for tag, attributes in page.elements] for page in pages]
+        assert shapes[0] == shapes[1]
+        assert HOSTILE[:63] in pages[0].text
+
+
+def test_a_period_shows_the_whole_population() -> None:
+    """Counts by outcome, a line for each drill, and missed ones among them; regions without any are there, too."""
+    found = drills(sample(0), FAILED, ERRED, sample(7), missed=(1, 2))
+    page = Reader(period(part(found=found, proven=START + 7 * WEEK), part("empty", faults=("gone",)), part("fr")))
+    text = " ".join(page.text.split())
+    assert "be 2 1 1 2 2030-02-25" in text
+    assert text.count("was due, and did not take place") == 2
+    assert "equality, objectives" in text
+    assert "No drill was due in this period" in text
+    assert "gone" in text
+    assert text.index("2030-01-07 Passed") < text.index("2030-01-14 Missed") < text.index("2030-01-28 Failed")
+
+
+def inside(chart: Chart) -> bool:
+    """Whether all of it lies in its box, and every number is one."""
+    points = [(one.x, one.y) for one in (*chart.dots, *chart.texts, *chart.rects)]
+    points += [(one.x1, one.y1) for one in chart.lines] + [(one.x2, one.y2) for one in chart.lines]
+    points += [(one.x + one.width, one.y + one.height) for one in chart.rects]
+    return all(0 <= x <= WIDTH and 0 <= y <= chart.height + 2 for x, y in points)
+
+
+@pytest.mark.parametrize("number", [0, 1, 2, 81, 500])
+def test_a_trend_of_any_length_fits(number: int) -> None:
+    """None, one and very many: in its box, with its limits; with many, only those that did not pass have a mark."""
+    points = [
+        Point(START + at * WEEK, None if at % 7 == 3 else 100.0 * at, "missed" if at % 7 == 3 else "pass", 5000.0)
+        for at in range(number)
+    ]
+    chart = trend("t", points, spell_seconds)
+    assert inside(chart)
+    assert not re.search(r"nan|inf|e[+-]", " ".join(path.d for path in chart.paths))
+    assert len(chart.dots) == (sum(point.value is None for point in points) if number > 80 else number)
+    assert [path.kind for path in chart.paths] == (["series"] * (number > 1) + ["limit"] * (number > 0))
+    page = period(part(found=drills(*(sample(at) for at in range(number)))))
+    assert len(page) < 30_000 + 1200 * number
+
+
+def test_a_value_stands_where_its_scale_says() -> None:
+    """The ground is zero, the top is a round number that holds the greatest, and a limit above them all is inside."""
+    chart = trend("t", [Point(START, 0, "pass"), Point(START + WEEK, 50, "pass", 120)], spell_seconds)
+    assert [text.text for text in chart.texts[:3]] == ["0 s", "1 min", "2 min"]
+    low, high = chart.dots
+    assert (low.y, low.x < high.x) == (142.0, True)
+    assert round(142 - 132 * 50 / 120, 1) == high.y
+    assert chart.paths[-1].d.split()[1].startswith("10.0")
+    same = trend("t", [Point(START, 5, "pass"), Point(START, 6, "fail")], spell_count)
+    assert inside(same)
+
+
+def test_bars_mark_what_is_beyond_its_limit() -> None:
+    """By another colour and the limit across; nothing measured has no bar; long names are cut, not squeezed."""
+    chart = bars("b", [Bar("a", 5, "5", 4), Bar("b" * 63, 3, "3", 4), Bar("c", None, "none")])
+    assert [rect.kind for rect in chart.rects] == ["ground", "beyond", "ground", "bar", "ground"]
+    assert len(chart.lines) == 2
+    assert inside(chart)
+    assert max(len(text.text) for text in chart.texts) == 16
+    assert inside(bars("b", []))
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [(0, "0 s"), (0.6, "0.6 s"), (59, "59 s"), (60, "1 min"), (258, "4 min 18 s"), (14400, "4 h"), (604800, "7 d")],
+)
+def test_times_are_spelt_shortly(seconds: float, text: str) -> None:
+    """What is whole has no rest."""
+    assert spell_seconds(seconds) == text
+
+
+def test_numbers_are_spelt_shortly() -> None:
+    """Up to three digits and a power."""
+    assert [spell_count(count) for count in (0, 999, 12_500, 3_100_000, 2e9)] == [
+        "0",
+        "999",
+        "12.5 k",
+        "3.1 M",
+        "2.0 G",
+    ]
+
+
+def test_the_age_of_a_proof_counts_to_the_end_or_today() -> None:
+    """A period that lies behind is told as it ended."""
+    past = PeriodPage(START, START + WEEK, START + 50 * WEEK, [part(proven=START + timedelta(days=1))])
+    assert "be 6 d" in render_period(past)

@@ -1,0 +1,251 @@
+"""The daemon's place on a machine: what its manager, its log, its memory and its locks are told."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import sqlite3
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+from doubles.node.fake_jobs import failed, key, published
+from doubles.node.service_manager import service_manager
+from fix_clock import TickingClock
+
+from backupd.errors import BusyError, ConfigError
+from backupd.operations.service.agenda import last_done
+from backupd.operations.service.history import JobHistory
+from backupd.operations.service.jobs import Failure, JobDone, JobKind, JobOutcome, Reloaded, facts
+from backupd.operations.service.log import Lines
+from backupd.operations.service.run import cause, failures_in, outcome
+from backupd.operations.service.serve import Fanout
+from backupd.operations.service.systemd import Locks, Notifier
+from backupd.planning.schedule import Cause
+
+AT = datetime(2030, 1, 1, tzinfo=UTC)
+
+
+def done(kind: str = "backup", ended: JobOutcome = JobOutcome.DONE, **more) -> JobDone:
+    facts_of = {"started": AT, "ended": AT + timedelta(seconds=5), "seconds": 5.0, "attempt": 1, "exit_status": 0}
+    return JobDone(key=key(kind), outcome=ended, **(facts_of | more))
+
+
+def logged(event, environ=None, as_json=True) -> str:
+    out = io.StringIO()
+    Lines(out, environ or {}, as_json=as_json).told(event)
+    return out.getvalue()
+
+
+def test_a_run_is_one_line_with_its_figures():
+    """Kind, region, outcome, seconds and what the answer says of it."""
+    report = {"rows": 300, "read": 18192, "new": 5, "sent": 7, "objects": 2}
+    answer = {"backups": [{"report": report}, {"report": report}, {"error": {}}]}
+    line = json.loads(logged(done(answer=answer)))
+
+    assert line == {
+        "event": "job",
+        "level": "info",
+        "kind": "backup",
+        "region": "be",
+        "outcome": "done",
+        "seconds": 5.0,
+        "rows": 600,
+        "read": 36384,
+        "new": 10,
+        "sent": 14,
+        "objects": 4,
+    }
+
+
+def test_a_failure_says_what_to_do_and_when_it_is_tried_again():
+    """The first error with where it was, and how many there are."""
+    failures = (Failure("StoreGone", "the store is away", "Wait.", True, "a/app"), Failure("Store", "x", "", False))
+    line = json.loads(logged(done(ended=JobOutcome.FAILED, exit_status=6, failures=failures, retry_at=AT, next_at=AT)))
+
+    told = {name: line[name] for name in ("level", "where", "error", "hint", "failures", "status", "retry")}
+    assert told == {
+        "level": "error",
+        "where": "a/app",
+        "error": "the store is away",
+        "hint": "Wait.",
+        "failures": 2,
+        "status": 6,
+        "retry": "2030-01-01T00:00:00.000000Z",
+    }
+
+
+def test_journald_is_given_the_priority_and_people_the_level():
+    """`<3>` in front where journald reads the stream itself; one line whatever the text holds."""
+    reading, writing = os.pipe()
+    status = os.fstat(writing)
+    with os.fdopen(reading) as read, os.fdopen(writing, "w") as out:
+        lines = Lines(out, {"JOURNAL_STREAM": f"{status.st_dev}:{status.st_ino}"}, as_json=False)
+        lines.told(Reloaded(AT, ("line 3: a: unknown key", "line\n4")))
+        out.flush()
+        out.close()
+        (line,) = read.read().splitlines()
+
+    assert line.startswith("<3>")
+    assert 'event=not-reloaded faults="line 3: a: unknown key; line\\n4"' in line
+    assert "level=error" in logged(Reloaded(AT, ("x",)), as_json=False)
+
+
+def test_what_an_exit_status_means():
+    """Damage is a finding, refused keys are final, a signal is a crash; the cause decides on trying again."""
+    gone, auth = failures_in(failed("StoreGone", retryable=True)), failures_in(failed("StoreAuth", retryable=False))
+    cases = [
+        (0, {}, (), JobOutcome.DONE, None),
+        (7, {"stores": []}, (), JobOutcome.FOUND, None),
+        (10, {"regions": []}, (), JobOutcome.FOUND, None),
+        (6, {}, gone, JobOutcome.FAILED, Cause.PASSING),
+        (6, {}, auth, JobOutcome.REFUSED, Cause.FINAL),
+        (6, {}, gone + auth, JobOutcome.REFUSED, Cause.FINAL),
+        (3, {}, (), JobOutcome.REFUSED, Cause.FINAL),
+        (8, {}, (), JobOutcome.REFUSED, Cause.FINAL),
+        (1, None, (), JobOutcome.CRASHED, Cause.BROKEN),
+        (-9, None, (), JobOutcome.CRASHED, Cause.BROKEN),
+    ]
+    for status, answer, failures, expected, stands in cases:
+        assert outcome(status, answer, failures) is expected
+        assert cause(expected, failures) is stands
+
+
+def test_errors_are_found_wherever_an_answer_has_them():
+    """At the top, in lists of stores and databases, in tables by store; the same one once."""
+    error = failed("StoreGone", retryable=True)["error"]
+    answer = {
+        "backups": [
+            {"store": "a", "database": "app", "error": error},
+            {"store": "a", "database": "app", "error": error},
+        ],
+        "regions": [{"region": "be", "errors": {"b": error}}],
+    }
+
+    assert [one.where for one in failures_in(answer)] == ["a/app", "b"]
+    assert [one.where for one in failures_in({"error": error})] == [""]
+
+
+def test_what_stores_say_was_done_last():
+    """The oldest of all stores and databases counts; one without any makes it unknown; who is away says nothing."""
+    answer = published("2030-01-01T01:30:00Z")
+    other = json.loads(json.dumps(answer["regions"][0]["stores"][0]))
+    other["databases"][0]["published"] = "2029-12-31T01:30:00Z"
+    answer["regions"][0]["stores"] += [other, {"store": "c", "error": {"kind": "StoreGone"}}]
+
+    assert last_done(answer, ["app"]) == {JobKind.BACKUP: datetime(2029, 12, 31, 1, 30, tzinfo=UTC)}
+    assert last_done(answer, ["app", "second"]) == {}
+    assert last_done({"error": {}}, ["app"]) == last_done(None, ["app"]) == last_done({"regions": 5}, []) == {}
+
+
+def test_history_remembers_what_did_its_work(tmp_path):
+    """A failure is no such run; every run is listed, oldest first, and only so many are kept."""
+    history = JobHistory(tmp_path / "be" / "history.sqlite")
+    history.told(done())
+    history.told(done(ended=JobOutcome.FAILED, started=AT + timedelta(hours=1)))
+
+    assert history.last_done(key("backup")) == AT
+    assert history.last_done(key("verify")) is None
+    assert [one.outcome for one in history.runs(key("backup"))] == [JobOutcome.DONE, JobOutcome.FAILED]
+
+
+@pytest.mark.parametrize("damage", ["gone", "text", "other"])
+def test_a_history_can_be_deleted_or_broken_at_any_time(tmp_path, damage):
+    """What is not there is not remembered; nothing fails."""
+    path = tmp_path / "history.sqlite"
+    history = JobHistory(path)
+    history.told(done())
+    path.unlink()
+    if damage == "text":
+        path.write_bytes(b"no database" * 1000)
+    if damage == "other":
+        with sqlite3.connect(path) as database:
+            database.execute("CREATE TABLE run (x)")
+        database.close()
+
+    assert history.last_done(key("backup")) is None
+    history.told(done())
+    assert history.last_done(key("backup")) == AT
+
+
+def test_a_folder_that_cannot_be_written_stops_nothing():
+    """Nothing is remembered."""
+    history = JobHistory(Path("/proc/nowhere/history.sqlite"))
+    history.told(done())
+
+    assert history.last_done(key("backup")) is None
+
+
+def test_one_daemon_for_each_job(tmp_path):
+    """Another process is refused what is held, keeps what it had, and may look; what is given up is free."""
+    first, second = Locks(tmp_path), Locks(tmp_path)
+    first.hold([key("backup"), key("observe")])
+    second.hold([key("verify"), key("observe")])
+    with pytest.raises(BusyError, match='already runs "backup be"'):
+        second.hold([key("purge"), key("backup"), key("verify")])
+    first.hold([key("purge")])
+    second.hold([key("backup")])
+    first.hold([key("purge"), key("verify")])
+    first.close()
+    second.close()
+
+
+def test_a_state_folder_that_cannot_be_written_is_told():
+    """Before anything else begins."""
+    with pytest.raises(ConfigError, match="state folder cannot be used"):
+        Locks(Path("/proc/nowhere")).hold([key("backup")])
+
+
+def test_the_manager_is_told_by_its_protocol():
+    """READY, STATUS when it changes, RELOADING with the clock's microseconds, the watchdog thrice in its time."""
+    clock = TickingClock()
+    with service_manager() as manager:
+        notifier = Notifier(manager.environment(watchdog=30), clock)
+        notifier.status("one\nline")
+        notifier.status("one line")
+        for _ in range(25):
+            clock.elapsed += 1
+            notifier.alive()
+        notifier.reloading()
+        notifier.ready()
+        manager.wait_for("READY=1")
+        heard = [message for _, message in manager.heard]
+
+    assert heard == ["STATUS=one line", *["WATCHDOG=1"] * 3, "RELOADING=1\nMONOTONIC_USEC=25000000", "READY=1"]
+
+
+def test_without_a_manager_nobody_is_told():
+    """As on a terminal; a socket that is gone is no fault either."""
+    for environ in ({}, {"NOTIFY_SOCKET": "/nowhere/notify"}, {"NOTIFY_SOCKET": "@nobody-is-there"}):
+        Notifier(environ, TickingClock()).ready()
+
+
+def test_a_listener_that_fails_keeps_it_from_nobody():
+    """The others hear all the same, and its fault is told by type only."""
+    heard, faults = [], []
+
+    class Broken:
+        def told(self, _event):
+            raise RuntimeError("the row is hunter2")
+
+    class Sound:
+        def told(self, event):
+            heard.append(event)
+
+    Fanout((Broken(), Sound()), lambda _listener, error: faults.append(type(error))).told(Reloaded(AT))
+
+    assert (heard, faults) == ([Reloaded(AT)], [RuntimeError])
+
+
+def test_figures_of_other_answers():
+    """Sums over stores and regions, the drill's verdict; nothing where there is nothing."""
+    assert facts(
+        JobKind.EXPIRE, {"stores": [{"expired": {"snapshots": 2, "objects": 5, "bytes": 9}}, {"expired": None}]}
+    ) == {
+        "snapshots": 2,
+        "objects": 5,
+        "bytes": 9,
+    }
+    assert facts(JobKind.DRILL, {"verdict": "pass", "report": {"sizes": {"rows": 3, "bytes": 4}}})["verdict"] == "pass"
+    assert facts(JobKind.OBSERVE, {"regions": []}) == facts(JobKind.BACKUP, None) == {}

@@ -1,0 +1,348 @@
+"""The supervisor with a clock and children of its own: order, bounds, limits, retries, independence."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from doubles.node.fake_jobs import Yard, failed, key, published
+
+from backupd.operations.service.jobs import Bounds, JobDone, JobOutcome, Stopping
+
+START = datetime(2030, 1, 1, tzinfo=UTC)
+HOUR = timedelta(hours=1)
+
+
+def begun(*regions: str, **more) -> Yard:
+    """A daemon that has just started and looked at its regions; nothing was ever done."""
+    yard = Yard(*regions, **more)
+    yard.begin()
+    yard.step()
+    for region in yard.regions:
+        yard.look(region)
+    return yard
+
+
+def test_what_never_ran_waits_for_a_look_and_runs_in_order():
+    """At the first start the region is looked at; then its jobs run one after the other, backups first."""
+    yard = Yard(backup="daily 01:30", verify="daily 05:00", purge="daily 03:00")
+    yard.begin()
+    yard.step()
+    assert yard.running() == ["observe be"]
+    yard.look()
+    for kind in ("backup", "purge", "verify"):
+        assert yard.running() == [f"{kind} be"]
+        yard.process(kind).end(0)
+        yard.step()
+
+    assert yard.running() == []
+    assert [yard.started(kind)[0].missed for kind in ("backup", "purge", "verify")] == [True, True, True]
+    assert yard.done("verify")[0].next_at == START + 5 * HOUR
+
+
+def test_what_the_stores_say_was_done_is_not_done_again():
+    """No history here, but a snapshot since the last slot: the next run is on the timetable."""
+    yard = Yard(backup="daily 23:30")
+    yard.begin()
+    yard.step()
+    yard.look(said=published("2029-12-31T23:30:05+00:00"))
+    yard.step(hours=23)
+    assert yard.running() == []
+    yard.step(minutes=31)
+    assert yard.running() == ["observe be"]
+    yard.look()
+
+    assert yard.running() == ["backup be"]
+
+
+def test_what_another_node_does_meanwhile_is_not_done_twice():
+    """When its time has come the stores are looked at first: another node has just published a snapshot."""
+    yard = Yard(backup="daily 23:30")
+    yard.begin()
+    yard.step()
+    yard.look(said=published("2029-12-31T23:30:05+00:00"))
+    yard.step(hours=23, minutes=31)
+    yard.look(said=published("2030-01-01T23:30:20+00:00"))
+
+    assert yard.running() == []
+    assert not yard.started("backup")
+    assert yard.supervisor.next_at(key("backup")) == START + timedelta(hours=47, minutes=30)
+
+
+def test_a_look_that_fails_keeps_nothing_from_running():
+    """A store that is down is no reason not to try: perhaps another one is up."""
+    yard = Yard(backup="daily 23:30")
+    yard.begin()
+    yard.step()
+    yard.look(status=6, said=failed("StoreGone", retryable=True))
+
+    assert yard.running() == ["backup be"]
+
+
+def test_nothing_overlaps_with_itself():
+    """A job that takes longer than its interval runs once at a time, and what it missed meanwhile once more."""
+    yard = begun(backup="every 1h")
+    yard.step(minutes=90)
+    yard.process("backup").events = [{"phase": "reading", "bytes_in": 1}]
+    yard.step()
+    assert len(yard.started("backup")) == 1
+    yard.process("backup").end(0)
+    yard.step()
+    yard.look()
+
+    assert len(yard.started("backup")) == 2
+    yard.process("backup").end(0)
+    yard.step()
+    assert len(yard.started("backup")) == 2
+
+
+def test_heavy_jobs_are_bounded_and_light_ones_are_not():
+    """One in a region, two on the machine; looking and reading dates wait for nobody."""
+    yard = begun("a", "b", "c", backup="every 1h", verify="every 1h", sync="every 1h", bounds=Bounds(2, 1))
+
+    assert sorted(yard.running()) == ["backup a", "backup b", "sync a", "sync b", "sync c"]
+    yard.process("backup", "a").end(0)
+    yard.step()
+    assert sorted(yard.running()) == ["backup b", "backup c", "sync a", "sync b", "sync c"]
+
+
+def test_who_is_due_longest_comes_first():
+    """A job that is always due again does not keep the others waiting for ever."""
+    yard = begun(backup="every 1m", verify="every 1m", drill="every 1m")
+    while len(yard.done("backup")) < 4:
+        for running in yard.running():
+            yard.process(running.split()[0]).end(0)
+        yard.step(minutes=2)
+
+    counts = [len(yard.done(kind)) for kind in ("backup", "verify", "drill")]
+    assert max(counts) - min(counts) <= 1
+
+
+@pytest.mark.parametrize(
+    ("kind", "retryable", "outcome", "first"),
+    [
+        ("StoreGone", True, JobOutcome.FAILED, 60),
+        ("SourceBusy", True, JobOutcome.FAILED, 60),
+        ("StoreFull", False, JobOutcome.FAILED, 600),
+        ("Store", False, JobOutcome.FAILED, 600),
+        ("internal", False, JobOutcome.FAILED, 300),
+        ("StoreAuth", False, JobOutcome.REFUSED, None),
+        ("SourceAuth", False, JobOutcome.REFUSED, None),
+        ("Unmapped", False, JobOutcome.FAILED, None),
+    ],
+)
+def test_what_failed_is_tried_again_as_its_cause_allows(kind, retryable, outcome, first):
+    """Soon for what passes, later for what somebody has to mend, never for what was refused; later each time."""
+    yard = begun(backup="daily 23:30")
+    yard.process("backup").end(6, failed(kind, retryable=retryable))
+    yard.step()
+    done = yard.done("backup")[0]
+
+    assert (done.outcome, done.failures[0].kind, done.attempt) == (outcome, kind, 1)
+    assert done.next_at == (done.retry_at or START + timedelta(hours=23, minutes=30))
+    if first is None:
+        assert done.retry_at is None
+        return
+    waited = (done.retry_at - done.ended).total_seconds()
+    assert first <= waited <= first * 1.2
+    yard.step(seconds=waited)
+    yard.process("backup").end(6, failed(kind, retryable=retryable))
+    yard.step()
+    again = yard.done("backup")[1]
+    assert again.attempt == 2
+    assert again.retry_at - again.ended >= timedelta(seconds=min(2 * first, 3600))
+
+
+def test_one_refusal_among_several_failures_is_final():
+    """A key that one store refused is not shown to it again because another store was away."""
+    yard = begun(backup="daily 23:30")
+    stores = [
+        failed("StoreGone", retryable=True) | {"store": "a"},
+        failed("StoreAuth", retryable=False) | {"store": "b"},
+    ]
+    yard.process("backup").end(6, {"backups": stores})
+    yard.step()
+    done = yard.done("backup")[0]
+
+    assert (done.outcome, done.retry_at) == (JobOutcome.REFUSED, None)
+    assert [(one.kind, one.where) for one in done.failures] == [("StoreGone", "a"), ("StoreAuth", "b")]
+
+
+def test_a_retry_that_succeeds_ends_the_trouble():
+    """The next run is on the timetable, as a first try."""
+    yard = begun(backup="daily 23:30")
+    yard.process("backup").end(6, failed("StoreGone", retryable=True))
+    yard.step()
+    yard.step(minutes=2)
+    yard.process("backup").end(0)
+    yard.step()
+    done = yard.done("backup")[1]
+
+    assert (done.outcome, done.attempt, done.retry_at) == (JobOutcome.DONE, 2, None)
+    assert done.next_at == START + timedelta(hours=23, minutes=30)
+
+
+def test_who_found_another_at_work_looks_before_trying_again():
+    """Two nodes at once: the one that came late finds on the store that the work is done, and leaves it."""
+    yard = begun(backup="daily 23:30")
+    yard.process("backup").end(11, failed("Busy", retryable=True))
+    yard.step()
+    assert yard.done("backup")[0].outcome is JobOutcome.BUSY
+    yard.step(minutes=2)
+    assert yard.running() == ["observe be"]
+    yard.look(said=published("2030-01-01T00:00:30+00:00"))
+
+    assert yard.running() == []
+    assert yard.supervisor.next_at(key("backup")) == START + timedelta(hours=23, minutes=30)
+
+
+def test_a_job_that_hangs_is_asked_then_killed_then_told():
+    """No progress and no computing for `stall`: SIGTERM, after the grace SIGKILL, and it is tried again, later."""
+    yard = begun(backup="daily 23:30")
+    process = yard.process("backup")
+    process.deaf = True
+    yard.step(minutes=6)
+    yard.step(minutes=5)
+    assert (process.asked, process.killed) == (True, False)
+    yard.step(seconds=31)
+    yard.step()
+    done = yard.done("backup")[0]
+
+    assert (process.killed, process.closed, done.outcome, done.exit_status) == (True, True, JobOutcome.HUNG, None)
+    assert done.retry_at >= done.ended + timedelta(minutes=5)
+
+
+def test_progress_keeps_a_job_alive_and_repeating_oneself_does_not():
+    """Each new event is a sign of life, computing too; the same event again is none."""
+    yard = begun(backup="daily 23:30")
+    process = yard.process("backup")
+    for number in range(8):
+        process.events = [{"event": "Progress", "bytes_in": number}]
+        yard.step(minutes=3)
+    for number in range(10):
+        process.seconds += 10 + number
+        yard.step(minutes=2)
+    assert not process.asked
+    for _ in range(8):
+        process.events = [{"event": "Progress", "bytes_in": 7}]
+        yard.step(minutes=3)
+
+    assert [one.outcome for one in yard.done("backup")] == [JobOutcome.HUNG]
+
+
+def test_a_job_past_its_deadline_is_ended():
+    """However busy it is."""
+    yard = begun(backup="daily 23:30")
+    process = yard.process("backup")
+    for number in range(125):
+        process.events = [{"event": "Progress", "bytes_in": number}]
+        yard.step(minutes=1)
+
+    assert yard.done("backup")[0].outcome is JobOutcome.LATE
+
+
+def test_what_a_killed_job_leaves_is_killed_too_and_nobody_is_fed_who_cannot_be_killed():
+    """Its children get a while to go by themselves; a process that cannot be killed withholds the watchdog."""
+    yard = begun("be", "ch", backup="daily 23:30")
+    leaving, deathless = yard.process("backup", "be"), yard.process("backup", "ch")
+    leaving.deaf = deathless.deaf = True
+    leaving.leaves = deathless.deathless = True
+    yard.step(minutes=6)
+    yard.step(minutes=5)
+    yard.step(seconds=31)
+    assert (leaving.killed, leaving.killed_remains, yard.supervisor.sound()) == (True, False, True)
+    yard.step(seconds=16)
+    assert (leaving.killed_remains, len(yard.done("backup", "be"))) == (True, 1)
+    yard.step(seconds=20)
+
+    assert not yard.supervisor.sound()
+    assert "backup ch" in yard.running()
+
+
+def test_one_job_failing_stops_no_other():
+    """Whatever happens to one, the others run in their time; a job that cannot even be started is told as crashed."""
+    yard = begun(backup="daily 23:30", verify="daily 23:30", sync="every 1h")
+    yard.process("backup").end(-11)
+    yard.broken = OSError(12, "Cannot allocate memory")
+    yard.step(minutes=61)
+    assert [done.outcome for done in yard.done("verify")][:1] == [JobOutcome.CRASHED]
+    yard.broken = None
+    yard.step(minutes=61)
+
+    assert yard.done("backup")[0].outcome is JobOutcome.CRASHED
+    assert {"sync be"} < set(yard.running())
+
+
+def test_asked_to_stop_it_starts_nothing_and_ends_everything():
+    """What runs is asked at once, killed in time, told as stopped, and due again at the next start."""
+    yard = begun("be", "ch", backup="daily 23:30", verify="daily 23:30")
+    yard.process("backup", "ch").deaf = True
+    yard.supervisor.stop("SIGTERM")
+    yard.step(seconds=44)
+    assert yard.running() == ["backup ch"]
+    yard.step(seconds=2)
+    yard.step()
+    ends = {(str(one.key), one.outcome) for one in yard.heard if isinstance(one, JobDone) and one.key.kind == "backup"}
+
+    assert not yard.supervisor.runs
+    assert ends == {("backup be", JobOutcome.STOPPED), ("backup ch", JobOutcome.STOPPED)}
+    assert not yard.started("verify")
+    assert len([one for one in yard.heard if isinstance(one, Stopping)]) == 1
+
+
+@pytest.mark.parametrize("jump", [-400, -1, 1, 400])
+def test_a_clock_that_is_set_stops_nothing(jump):
+    """Set by days forward or back: at most one run more, and then the timetable again, every day."""
+    yard = begun(backup="daily 23:30")
+    yard.process("backup").end(0)
+    yard.step()
+    yard.clock.moved += timedelta(days=jump)
+    ran = len(yard.started("backup"))
+    for _ in range(5 * 48):
+        yard.step(minutes=30)
+        for process in yard.processes:
+            process.end(0)
+        yard.step()
+
+    assert 5 <= len(yard.started("backup")) - ran <= 6
+
+
+def test_a_history_from_the_future_stops_nothing():
+    """What was noted while the clock was wrong counts as done just before the start."""
+    yard = Yard(backup="daily 23:30")
+    yard.remembered[key("backup")] = START + timedelta(days=400)
+    yard.begin()
+    yard.step(hours=23)
+    assert yard.running() == []
+    yard.step(minutes=31)
+    yard.look()
+
+    assert yard.running() == ["backup be"]
+
+
+def test_a_new_plan_keeps_what_runs_and_what_is_known():
+    """Jobs that stay keep their standing, new ones are caught up with, those that go end when they end."""
+    yard = begun(backup="daily 23:30", verify="daily 23:30")
+    yard.process("backup").end(0)
+    yard.step()
+    assert yard.running() == ["verify be"]
+    yard.supervisor.follow(yard.planned(backup="daily 12:00", purge="daily 23:30"))
+    yard.step()
+    assert yard.running() == ["verify be"]
+    yard.process("verify").end(0)
+    yard.step()
+
+    assert yard.running() == ["purge be"]
+    assert len(yard.done("verify")) == 1
+    assert yard.supervisor.next_at(key("backup")) == START + 12 * HOUR
+
+
+def test_a_listener_hears_warnings_and_the_answer():
+    """What a job warned of and what it printed arrive with its end."""
+    yard = begun(backup="daily 23:30")
+    yard.process("backup").events = [{"event": "Warned", "message": "look at this", "hint": "Do that."}]
+    yard.process("backup").end(0, {"backups": []})
+    yard.step()
+    done = yard.done("backup")[0]
+
+    assert (done.warnings, done.answer) == ((("look at this", "Do that."),), {"backups": []})
