@@ -18,7 +18,7 @@ from backupd.repository.repository import Repository
 from backupd.seal.documents import Signer
 from backupd.store.probe import ProbedStore, probe
 
-_HARMLESS = (layout.ObjectKind.HELP, layout.ObjectKind.TEMPORARY, layout.ObjectKind.HANDED)
+_HARMLESS = (layout.ObjectKind.HELP, layout.ObjectKind.TEMPORARY, layout.ObjectKind.INCOMING)
 """What an init that was cut off leaves behind."""
 
 

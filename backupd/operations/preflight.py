@@ -15,7 +15,7 @@ from backupd.model.inventory import Inventory, Table
 from backupd.model.tenancy import Column, ForeignKeyPath, MappedTable, Route, Shared, Tenancy, TenancyMap, Tenant
 from backupd.operations.backup.region import find_members
 from backupd.planning.tenancy import AMBIGUOUS_CURE, map_tables, require_mapped, tenant_columns
-from backupd.postgres.connect import Source, connect, elsewhere
+from backupd.postgres.connect import Source, connect, other_database
 from backupd.postgres.source.inventory import read_inventory
 from backupd.postgres.source.preflight import preflight
 from backupd.repository.repository import Repository
@@ -29,7 +29,7 @@ def look_at_source(source: Source, tenancy: Tenancy) -> tuple[Finding, ...]:
     found: list[Finding] = []
     try:
         for member in find_members(source, tenancy):
-            place = source if member is None else elsewhere(source, member)
+            place = source if member is None else other_database(source, member)
             with connect(place) as connection:
                 inventory = read_inventory(connection, tenant_columns(tenancy))
                 found += preflight(connection, place, inventory)

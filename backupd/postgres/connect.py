@@ -84,7 +84,7 @@ def _service(path: Path, name: str) -> dict[str, str]:
         ) from None
 
 
-def elsewhere(source: Source, database: str) -> Source:
+def other_database(source: Source, database: str) -> Source:
     """Another database of the same server."""
     return replace(source, conninfo=make_conninfo(source.conninfo, dbname=database))
 
@@ -109,7 +109,7 @@ def open_connection(source: Source, database: str | None = None) -> Connection:
     connection: Connection = psycopg.connect(**given, autocommit=True)
     try:
         connection.prepare_threshold = None
-        connection.execute(settings.statements(settings.reading(connection.info.server_version)).encode())
+        connection.execute(settings.statements(settings.dump_settings(connection.info.server_version)).encode())
     except BaseException:
         connection.close()
         raise

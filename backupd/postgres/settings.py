@@ -56,9 +56,9 @@ It is PostgreSQL's default `deadlock_timeout`, too: a wait that ends by then mak
 """
 
 
-def beside(version: int) -> dict[str, str]:
-    """Settings of a connection that dumps while another one of ours holds locks: as in `reading`, with short waits."""
-    return {**reading(version), "lock_timeout": milliseconds(SHORT_WAIT)}
+def short_wait_settings(version: int) -> dict[str, str]:
+    """Return `dump_settings` with short waits for locks, for use while another connection of ours holds locks."""
+    return {**dump_settings(version), "lock_timeout": milliseconds(SHORT_WAIT)}
 
 
 def milliseconds(seconds: float) -> str:
@@ -66,7 +66,7 @@ def milliseconds(seconds: float) -> str:
     return f"{max(1, round(seconds * 1000))}ms"
 
 
-def reading(version: int) -> dict[str, str]:
+def dump_settings(version: int) -> dict[str, str]:
     """Settings of a connection that dumps from a server of this `server_version_num`."""
     return {**_READING, **_ORDER, **_of_version(version)}
 

@@ -38,7 +38,7 @@ class IncomingObject:
         return self.place.kind in _AT_WORK
 
 
-def handed_in(view: StoreView) -> Iterator[IncomingObject]:
+def incoming_objects(view: StoreView) -> Iterator[IncomingObject]:
     """Everything nodes handed in, as a store or one of its own snapshots shows it."""
     for info in view.list(layout.INCOMING):
         _, _, *rest = info.name.split("/")
@@ -46,20 +46,20 @@ def handed_in(view: StoreView) -> Iterator[IncomingObject]:
         yield IncomingObject(info.name, target, layout.place_of(target), info.size, info.modified)
 
 
-def awaited(view: StoreView, generation: GenerationId) -> IncomingObject | None:
+def first_awaited(view: StoreView, generation: GenerationId) -> IncomingObject | None:
     """Something of a generation that the keeper has not taken yet: a record in it refers to what is there already."""
-    return next((one for one in handed_in(view) if one.place.generation == generation and not one.at_work), None)
+    return next((one for one in incoming_objects(view) if one.place.generation == generation and not one.at_work), None)
 
 
-def marks(view: StoreView) -> Iterator[ObjectInfo]:
+def all_marks(view: StoreView) -> Iterator[ObjectInfo]:
     """The marks of all who are at work, wherever they may put them."""
     yield from view.list(layout.MARKS)
-    for one in handed_in(view):
+    for one in incoming_objects(view):
         if one.place.kind is layout.ObjectKind.MARK:
             yield ObjectInfo(one.target, one.size, one.modified)
 
 
-def unfinished(view: StoreView) -> Iterator[ObjectInfo]:
+def unfinished_objects(view: StoreView) -> Iterator[ObjectInfo]:
     """What is on its way: uploads under way or cut off, and everything nodes handed in."""
     yield from view.list(layout.TEMPORARY)
     yield from view.list(layout.INCOMING)

@@ -50,7 +50,7 @@ class ObjectKind(Enum):
     LEASE = "lease"
     """Of the keeper that keeps."""
     TEMPORARY = "temporary"
-    HANDED = "handed in"
+    INCOMING = "handed in"
     """By a node, and not taken by the keeper yet."""
     FOREIGN = "foreign"
     """Nothing this format knows."""
@@ -143,7 +143,7 @@ def place_of(name: ObjectName) -> ObjectPlace:
         case ["tmp", _]:
             return ObjectPlace(ObjectKind.TEMPORARY)
         case ["incoming", _, *_]:
-            return ObjectPlace(ObjectKind.HANDED)
+            return ObjectPlace(ObjectKind.INCOMING)
         case ["ledger" | "leases" | "attestations" | "reports" as folder, file]:
             return _of_keeper(folder, file)
         case [folder, generation, *rest] if well_formed("generation", generation):

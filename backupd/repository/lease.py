@@ -164,7 +164,7 @@ class Lease:
 
 
 @contextmanager
-def leased(store: Store, claimant: Claimant) -> Iterator[Lease]:
+def hold_lease(store: Store, claimant: Claimant) -> Iterator[Lease]:
     """The store's lease, renewed until the end.
 
     A store that cannot be reached gives a lease whose `require` says so. Raises BusyError when another keeper has it.

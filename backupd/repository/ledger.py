@@ -124,7 +124,7 @@ class Chain:
         return before.at if before is not None else entry.at
 
 
-def listed(store: Store) -> int:
+def count_entries(store: Store) -> int:
     """How many entries lie on a store.
 
     Raises DamageError when one is missing in between.
@@ -137,15 +137,15 @@ def listed(store: Store) -> int:
     return len(found)
 
 
-def read_chain(store: Store, known: Chain, trusted: Collection[str], *, anew: bool = False) -> tuple[Chain, int]:
+def read_chain(store: Store, known: Chain, trusted: Collection[str], *, compare_all: bool = False) -> tuple[Chain, int]:
     """`known` with what the store has beyond it, and how many entries the store has.
 
     The last entry both have is compared; all of them when `anew`. Raises DamageError when the store's ledger is not
     the beginning or the continuation of `known`, ObjectMissingError when an entry vanishes while it is read.
     """
-    number = listed(store)
+    number = count_entries(store)
     common = min(number, len(known.links))
-    for seq in range(1 if anew else max(common, 1), common + 1):
+    for seq in range(1 if compare_all else max(common, 1), common + 1):
         if _fetch(store, seq) != known.links[seq - 1].data:
             raise DamageError(
                 f"'{entry_name(seq)}' is not the entry that is known from elsewhere",

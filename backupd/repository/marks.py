@@ -17,7 +17,7 @@ from backupd.clock import Clock
 from backupd.errors import BusyError, ObjectExistsError, StoreError
 from backupd.model.ids import GenerationId, ObjectName, RunId
 from backupd.repository import layout
-from backupd.repository.incoming import awaited, marks
+from backupd.repository.incoming import all_marks, first_awaited
 from backupd.store.base import Store, put_document
 
 LONGEST_RUN: Final = timedelta(hours=24)
@@ -66,7 +66,7 @@ def removal_marked(
             raise BusyError(
                 f"run {running[0]} adds to generation {generation}", hint="It is left as it is until the next keeping."
             )
-        if awaited(store, generation) is not None:
+        if first_awaited(store, generation) is not None:
             raise BusyError(
                 f"something was handed in for generation {generation}, and is not taken yet",
                 hint="Run `backupd ingest`; until then the generation is left as it is.",
@@ -118,7 +118,7 @@ def _take(store: Store, mark: ObjectName, holder: str, clock: Clock) -> None:
 
 def runs_under_way(store: Store, generation: GenerationId, now: datetime, ended: Collection[RunId] = ()) -> list[RunId]:
     """Runs whose mark is there and not old. Those whose record is there have `ended`, whatever mark they left."""
-    found = [(layout.place_of(info.name), info.modified) for info in marks(store)]
+    found = [(layout.place_of(info.name), info.modified) for info in all_marks(store)]
     ours = [(place.run, at) for place, at in found if place.generation == generation]
     running = {run for run, at in ours if run and now - at < LONGEST_RUN}
     return sorted(running.difference(ended))

@@ -17,7 +17,7 @@ from backupd.store.base import StoreView
 
 
 @dataclass(frozen=True, slots=True)
-class Shelf:
+class ReportShelf:
     """The reports of one folder."""
 
     filed: tuple[FiledReport, ...] = ()
@@ -34,7 +34,7 @@ def reports_on(store: StoreView) -> set[DrillId]:
     return {place.drill for place in places if place.drill is not None}
 
 
-def read_shelf(store: StoreView, trusted: Collection[str] | None) -> Shelf:
+def read_report_shelf(store: StoreView, trusted: Collection[str] | None) -> ReportShelf:
     """Every report that lies there, each checked alone.
 
     Believed are reports signed by a trusted keeper, 64 hex each; with None, whoever each report says that signed it.
@@ -50,7 +50,7 @@ def read_shelf(store: StoreView, trusted: Collection[str] | None) -> Shelf:
             documents[drill] = document
         except UNSOUND as error:
             faults.append(ChainFault(drill, error.message))
-    return Shelf(tuple(in_order(filed)), documents, tuple(faults))
+    return ReportShelf(tuple(in_order(filed)), documents, tuple(faults))
 
 
 def fetch_report(store: StoreView, drill: DrillId) -> bytes:

@@ -37,7 +37,7 @@ class Uploader:
 
     def __init__(self, store: Store, threads: int) -> None:
         self._store = store
-        self._parcels: queue.Queue[Upload | None] = queue.Queue()
+        self._queue: queue.Queue[Upload | None] = queue.Queue()
         self._lock = threading.Lock()
         self._fault: BaseException | None = None
         self.spooled = 0
@@ -45,7 +45,7 @@ class Uploader:
         self.sent = 0
         """Bytes published."""
         self.objects = 0
-        self._threads = [threading.Thread(target=self._run, name="shipper", daemon=True) for _ in range(threads)]
+        self._threads = [threading.Thread(target=self._run, name="uploader", daemon=True) for _ in range(threads)]
 
     def __enter__(self) -> Self:
         for thread in self._threads:
@@ -57,15 +57,15 @@ class Uploader:
             with self._lock:
                 self._fault = self._fault or RuntimeError("the run was given up")
         for _ in self._threads:
-            self._parcels.put(None)
+            self._queue.put(None)
         for thread in self._threads:
             thread.join()
 
-    def ship(self, parcel: Upload) -> None:
+    def submit(self, upload: Upload) -> None:
         self.check()
         with self._lock:
-            self.spooled += parcel.size
-        self._parcels.put(parcel)
+            self.spooled += upload.size
+        self._queue.put(upload)
 
     def check(self) -> None:
         """Raise what stopped a shipping thread, if anything did."""
@@ -74,31 +74,31 @@ class Uploader:
 
     def drain(self) -> None:
         """Return when everything given so far is published."""
-        self._parcels.join()
+        self._queue.join()
         self.check()
 
     def _run(self) -> None:
-        while (parcel := self._parcels.get()) is not None:
+        while (upload := self._queue.get()) is not None:
             try:
                 if self._fault is None:
-                    self._publish(parcel)
+                    self._publish(upload)
             except BaseException as fault:  # noqa: BLE001 - raised by the next call of the owner
                 with self._lock:
                     self._fault = self._fault or fault
             finally:
                 with self._lock:
-                    self.spooled -= parcel.size
-                self._parcels.task_done()
-        self._parcels.task_done()
+                    self.spooled -= upload.size
+                self._queue.task_done()
+        self._queue.task_done()
 
-    def _publish(self, parcel: Upload) -> None:
-        with _opened(parcel.content) as source:
-            self._store.put_new(parcel.name, source, parcel.size, parcel.sha256)
-        parcel.published()
-        if isinstance(parcel.content, Path):
-            parcel.content.unlink()
+    def _publish(self, upload: Upload) -> None:
+        with _opened(upload.content) as source:
+            self._store.put_new(upload.name, source, upload.size, upload.sha256)
+        upload.published()
+        if isinstance(upload.content, Path):
+            upload.content.unlink()
         with self._lock:
-            self.sent += parcel.size
+            self.sent += upload.size
             self.objects += 1
 
 

@@ -30,7 +30,7 @@ class TenantBuffer:
 
     def __init__(self, tenant: bytes | None) -> None:
         self.tenant = tenant
-        """COPY text of the tenant's value, or None for the lane of an unrouted table."""
+        """COPY text of the tenant's value, or None for the buffer of an unrouted table."""
         self.rows: list[bytes] = []
 
 
@@ -46,7 +46,7 @@ class Cut(NamedTuple):
 class Chunker:
     """Cuts one task's stream. `feed` blocks, then `finish`; both return the cuts made.
 
-    `limit` bounds the bytes held uncut over all lanes: above it the fullest lanes are cut early, which costs a little
+    `limit` bounds the bytes held uncut over all buffers: above it the fullest are cut early, which costs a little
     sharing between snapshots and never content.
     """
 
@@ -57,7 +57,7 @@ class Chunker:
         self._seed = seed
         self._limit = limit
         self._carry = b""
-        self._lanes: dict[bytes, TenantBuffer] = {}
+        self._buffers: dict[bytes, TenantBuffer] = {}
         self._only = TenantBuffer(None)
         self._held = 0
         self._until_relief = STRETCH
@@ -104,67 +104,69 @@ class Chunker:
         if self._carry or self._in_long_row:
             raise ValueError("the stream ended inside a row")
         cuts: list[Cut] = []
-        for lane in self._all_lanes():
-            if lane.rows:
-                self._cut(lane, cuts)
+        for buffer in self._all_buffers():
+            if buffer.rows:
+                self._cut(buffer, cuts)
         return cuts
 
     def _routed(self, lines: list[bytes], cuts: list[Cut]) -> None:
-        lanes, mask, seed = self._lanes, self._mask, self._seed
+        buffers, mask, seed = self._buffers, self._mask, self._seed
         for line in lines:
             tenant, _, row = line.partition(b"\t")
             try:
-                lane = lanes[tenant]
+                buffer = buffers[tenant]
             except KeyError:
-                lane = lanes[tenant] = TenantBuffer(tenant)
-            rows = lane.rows
+                buffer = buffers[tenant] = TenantBuffer(tenant)
+            rows = buffer.rows
             rows.append(row)
             if not crc32(row, seed) & mask and len(rows) >= SHORTEST_CHUNK:
-                self._cut(lane, cuts)
+                self._cut(buffer, cuts)
 
     def _plain(self, lines: list[bytes], cuts: list[Cut]) -> None:
-        mask, seed, lane = self._mask, self._seed, self._only
-        rows = lane.rows
+        mask, seed, buffer = self._mask, self._seed, self._only
+        rows = buffer.rows
         append = rows.append
         for row in lines:
             append(row)
             if not crc32(row, seed) & mask and len(rows) >= SHORTEST_CHUNK:
-                self._cut(lane, cuts)
-                rows = lane.rows
+                self._cut(buffer, cuts)
+                rows = buffer.rows
                 append = rows.append
 
-    def _cut(self, lane: TenantBuffer, cuts: list[Cut]) -> None:
-        rows, lane.rows = lane.rows, []
+    def _cut(self, buffer: TenantBuffer, cuts: list[Cut]) -> None:
+        rows, buffer.rows = buffer.rows, []
         longest = LONGEST_CHUNK * (self._mask + 1)
         if len(rows) <= longest:
-            cuts.append(Cut(lane.tenant, rows, whole=True))
+            cuts.append(Cut(buffer.tenant, rows, whole=True))
             return
         starts = range(0, len(rows), longest)
-        cuts.extend(Cut(lane.tenant, rows[start : start + longest], whole=True) for start in starts)
+        cuts.extend(Cut(buffer.tenant, rows[start : start + longest], whole=True) for start in starts)
 
-    def _all_lanes(self) -> Iterable[TenantBuffer]:
-        return self._lanes.values() if self._is_routed else (self._only,)
+    def _all_buffers(self) -> Iterable[TenantBuffer]:
+        return self._buffers.values() if self._is_routed else (self._only,)
 
     def _relieve(self, cuts: list[Cut]) -> None:
-        """Count what is really held, and cut the fullest lanes down to half the limit if it is too much."""
-        sizes = sorted(((sum(map(len, lane.rows)), n, lane) for n, lane in enumerate(self._all_lanes())), reverse=True)
+        """Count what is really held, and cut the fullest buffers down to half the limit if it is too much."""
+        sizes = sorted(
+            ((sum(map(len, buffer.rows)), n, buffer) for n, buffer in enumerate(self._all_buffers())), reverse=True
+        )
         self._held = sum(size for size, _, _ in sizes)
         if self._held <= self._limit:
             return
-        for size, _, lane in sizes:
+        for size, _, buffer in sizes:
             if self._held <= self._limit // 2:
                 return
-            if lane.rows:
-                self._cut(lane, cuts)
+            if buffer.rows:
+                self._cut(buffer, cuts)
                 self._held -= size
 
     def _begin_long_row(self, head: bytes, cuts: list[Cut]) -> None:
         tenant: bytes | None = None
         if self._is_routed:
             tenant, _, head = head.partition(b"\t")
-        lane = self._only if tenant is None else self._lanes.setdefault(tenant, TenantBuffer(tenant))
-        if lane.rows:
-            self._cut(lane, cuts)
+        buffer = self._only if tenant is None else self._buffers.setdefault(tenant, TenantBuffer(tenant))
+        if buffer.rows:
+            self._cut(buffer, cuts)
         self._long, self._in_long_row = tenant, True
         self._tail = b""
         self._extend_long_row(head, cuts)

@@ -104,7 +104,7 @@ class PendingLimits:
 
 
 @dataclass(frozen=True, slots=True)
-class Room:
+class ChunkSinks:
     """Where new chunks can go."""
 
     packer: Packer
@@ -119,14 +119,14 @@ class Deduplicator:
     to small ones is spilled and goes into their parts: an object costs as much as a thousand rows.
     """
 
-    def __init__(self, making: ContainerSettings, known: KnownChunks, room: Room) -> None:
+    def __init__(self, making: ContainerSettings, known: KnownChunks, sinks: ChunkSinks) -> None:
         self._key = making.chunk_key
         self._known = known
-        self._packer = room.packer
-        self._spill = room.spill
+        self._packer = sinks.packer
+        self._spill = sinks.spill
         self._number = making.number
         self._public = making.public
-        self._limits = room.limits
+        self._limits = sinks.limits
         self._pending = 0
         self._open = 0
         self._waiting: dict[str, Segment] = {}

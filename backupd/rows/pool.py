@@ -31,7 +31,7 @@ class Listener(Protocol):
 
     def pack(self, done: PackDone) -> None: ...
 
-    def has_room(self) -> bool:
+    def has_space(self) -> bool:
         """Whether a worker that finished a pack may go on filling the spool. Raises what stopped the shipping."""
         ...
 
@@ -88,7 +88,7 @@ class WorkerPool:
             assert process.stdin is not None  # noqa: S101 - said to the type checker: it was asked for above
             self._members.append(_Member(process, process.stdin))
             threading.Thread(target=self._listen, args=(number, process.stdout), daemon=True).start()
-            self._tell(number, setup)
+            self._send(number, setup)
 
     def _end(self, *, killed: bool) -> None:
         """End every worker with the programs it started, those of a worker that died before included."""
@@ -127,7 +127,7 @@ class WorkerPool:
 
     def _everyone(self, command: protocol.Command, answer: type[protocol.Event]) -> None:
         for number in range(len(self._members)):
-            self._tell(number, command)
+            self._send(number, command)
         left = len(self._members)
         while left:
             left -= isinstance(self._next()[1], answer)
@@ -135,10 +135,10 @@ class WorkerPool:
     def _deal(self, number: int, todo: list[Task]) -> int:
         if not todo:
             return 0
-        self._tell(number, todo.pop())
+        self._send(number, todo.pop())
         return 1
 
-    def _tell(self, number: int, command: protocol.Command) -> None:
+    def _send(self, number: int, command: protocol.Command) -> None:
         try:
             protocol.send(self._members[number].inlet, command)
         except OSError:
@@ -159,9 +159,9 @@ class WorkerPool:
 
     def _handled(self, number: int, event: protocol.Event) -> bool:
         if isinstance(event, protocol.SegmentWanted):
-            self._tell(number, self._listener.segment(event.data_class, event.tenant))
+            self._send(number, self._listener.segment(event.data_class, event.tenant))
         elif isinstance(event, protocol.KeyWanted):
-            self._tell(number, self._listener.key(event.pseudonym))
+            self._send(number, self._listener.key(event.pseudonym))
         elif isinstance(event, protocol.PackDone):
             self._listener.pack(event)
             self._members[number].waiting += 1
@@ -175,12 +175,12 @@ class WorkerPool:
         return True
 
     def _let_proceed(self) -> None:
-        if not self._listener.has_room():
+        if not self._listener.has_space():
             return
         for number, member in enumerate(self._members):
             while member.waiting:
                 member.waiting -= 1
-                self._tell(number, protocol.Proceed())
+                self._send(number, protocol.Proceed())
 
     def _listen(self, number: int, outlet: IO[bytes]) -> None:
         with contextlib.closing(outlet):

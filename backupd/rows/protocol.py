@@ -138,7 +138,7 @@ class Span(NamedTuple):
         return _SPAN.pack(self.rows, self.size, bytes.fromhex(self.sha256)) + self.runs.tobytes()
 
 
-def unpacked(packed: bytes) -> Span:
+def unpack_span(packed: bytes) -> Span:
     rows, size, sha256 = _SPAN.unpack_from(packed)
     runs = array("q")
     runs.frombytes(packed[_SPAN.size :])

@@ -134,7 +134,7 @@ def merged(spills: Sequence[Spilled]) -> Iterator[Residue]:
     return heapq.merge(*runs, key=attrgetter("pseudonym"))
 
 
-class BySegment:
+class ResiduesBySegment:
     """What is in spills, segment by segment."""
 
     def __init__(self, spills: Sequence[Spilled]) -> None:

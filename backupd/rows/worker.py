@@ -21,7 +21,7 @@ from backupd.model.ids import GenerationId, Pseudonym, RepositoryId
 from backupd.rows import protocol
 from backupd.rows.chunker import Chunker, Cut, contents, pieces
 from backupd.rows.copytext import NULL, unescape
-from backupd.rows.dedup import ContainerSettings, Deduplicator, OpenSpan, PendingLimits, Room, Segment
+from backupd.rows.dedup import ChunkSinks, ContainerSettings, Deduplicator, OpenSpan, PendingLimits, Segment
 from backupd.rows.known_chunks import IndexedChunks, NothingKnown
 from backupd.rows.packer import Pack, Packer
 from backupd.rows.protocol import BytesTask, CommandTask, CopyTask, KeyReply, Proceed, SegmentReply, Setup
@@ -38,9 +38,9 @@ T = TypeVar("T", SegmentReply, KeyReply)
 class Worker:
     """Does the tasks of one snapshot, one after another."""
 
-    def __init__(self, setup: Setup, talk: Talk) -> None:
+    def __init__(self, setup: Setup, channel: ParentChannel) -> None:
         self._setup = setup
-        self._talk = talk
+        self._channel = channel
         self._serial = 0
         self._segments: dict[tuple[str, str | None], Segment] = {}
         known = NothingKnown() if setup.index is None else IndexedChunks(Path(setup.index))
@@ -48,7 +48,7 @@ class Worker:
         limits = PendingLimits(setup.pending_limit // 4, setup.pack_size, setup.open_limit)
         spill = Spill(Path(setup.spool) / f"{setup.number}.spill")
         making = ContainerSettings(setup.chunk_key, self._next_number, self._public)
-        self._dedup = Deduplicator(making, known, Room(self._packer, spill, limits))
+        self._dedup = Deduplicator(making, known, ChunkSinks(self._packer, spill, limits))
         self._seed = zlib.crc32(b"backupd chunk boundary" + setup.chunk_key)
         self._psql: Psql | None = None
 
@@ -57,18 +57,18 @@ class Worker:
         if self._psql is None:
             self._psql = Psql(self._setup.psql, self._setup.environment, self._setup.preamble)
         self._psql.lock(task.locks)
-        splitter = Chunker(routed=task.routed, mask=task.mask, seed=self._seed, limit=self._setup.pending_limit // 2)
+        chunker = Chunker(routed=task.routed, mask=task.mask, seed=self._seed, limit=self._setup.pending_limit // 2)
         spans = Spans(self, task)
-        rows, added = splitter.rows, self._dedup.added
+        rows, added = chunker.rows, self._dedup.added
         for block in self._psql.copy(task.sql):
-            self._take(splitter.feed(block), spans)
-            self._talk.count(len(block), splitter.rows - rows, self._dedup.added - added)
-            rows, added = splitter.rows, self._dedup.added
-        self._take(splitter.finish(), spans)
-        self._talk.count(0, splitter.rows - rows, self._dedup.added - added)
-        if splitter.rows != self._psql.rows:
+            self._take(chunker.feed(block), spans)
+            self._channel.count(len(block), chunker.rows - rows, self._dedup.added - added)
+            rows, added = chunker.rows, self._dedup.added
+        self._take(chunker.finish(), spans)
+        self._channel.count(0, chunker.rows - rows, self._dedup.added - added)
+        if chunker.rows != self._psql.rows:
             raise SourceError("the rows received are not as many as PostgreSQL says it sent")
-        return protocol.TaskDone(task.task, splitter.rows, spans.close())
+        return protocol.TaskDone(task.task, chunker.rows, spans.close())
 
     def file(self, task: BytesTask | CommandTask) -> protocol.TaskDone:
         """Store one file."""
@@ -81,7 +81,7 @@ class Worker:
     def segment(self, data_class: str, tenant: str | None) -> Segment:
         segment = self._segments.get((data_class, tenant))
         if segment is None:
-            reply = self._talk.ask(protocol.SegmentWanted(data_class, tenant), SegmentReply)
+            reply = self._channel.ask(protocol.SegmentWanted(data_class, tenant), SegmentReply)
             segment = self._segments[data_class, tenant] = Segment(reply.pseudonym)
         return segment
 
@@ -89,12 +89,12 @@ class Worker:
         if self._psql is not None:
             self._psql.close()
             self._psql = None
-        self._talk.tell(protocol.SnapshotReleased())
+        self._channel.send(protocol.SnapshotReleased())
 
     def finish(self) -> None:
-        self._talk.tell(self._dedup.close())
-        self._talk.report()
-        self._talk.tell(protocol.WorkerFinished())
+        self._channel.send(self._dedup.close())
+        self._channel.report()
+        self._channel.send(protocol.WorkerFinished())
 
     def _take(self, cuts: Iterable[Cut], spans: Spans) -> None:
         of, take = spans.of, self._dedup.take
@@ -126,14 +126,14 @@ class Worker:
         )
 
     def _public(self, pseudonym: str) -> bytes:
-        return self._talk.ask(protocol.KeyWanted(pseudonym), KeyReply).public
+        return self._channel.ask(protocol.KeyWanted(pseudonym), KeyReply).public
 
     def _next_number(self) -> int:
         self._serial += 1
         return -(self._serial * self._setup.workers + self._setup.number)
 
     def _pack_done(self, pack: Pack) -> None:
-        self._talk.pack_done(
+        self._channel.pack_done(
             protocol.PackDone(pack.container, pack.pseudonym, str(pack.path), pack.sha256, pack.size, pack.ids)
         )
 
@@ -168,7 +168,7 @@ class Spans:
         )
 
 
-class Talk:
+class ParentChannel:
     """The worker's end of the channel; a thread of its own reads, so that the parent's death ends the process."""
 
     REPORT_EVERY = 8 << 20
@@ -188,13 +188,13 @@ class Talk:
     def start(self) -> None:
         threading.Thread(target=self._listen, name="listener", daemon=True).start()
 
-    def tell(self, event: protocol.Event) -> None:
+    def send(self, event: protocol.Event) -> None:
         with self._lock:
             protocol.send(self._sink, event)
 
     def ask(self, question: protocol.SegmentWanted | protocol.KeyWanted, answer: type[T]) -> T:
         """For one thread."""
-        self.tell(question)
+        self.send(question)
         reply = self._replies.get()
         if not isinstance(reply, answer):
             raise TypeError("the parent answered another question")
@@ -202,7 +202,7 @@ class Talk:
 
     def pack_done(self, pack: protocol.PackDone) -> None:
         """Returns when the parent has room for more."""
-        self.tell(pack)
+        self.send(pack)
         self._proceed.acquire()
 
     def count(self, read: int, rows: int, added: int) -> None:
@@ -215,7 +215,7 @@ class Talk:
 
     def report(self) -> None:
         """Tell what was counted since the last report."""
-        self.tell(protocol.Advanced(self._read, self._rows, self._added))
+        self.send(protocol.Advanced(self._read, self._rows, self._added))
         self._read = self._rows = self._added = 0
 
     def _listen(self) -> None:
@@ -231,17 +231,17 @@ class Talk:
         os._exit(1)
 
 
-def work(talk: Talk) -> None:
+def work(channel: ParentChannel) -> None:
     """Do what the parent says until it says `Finish`."""
-    setup = talk.tasks.get()
+    setup = channel.tasks.get()
     if not isinstance(setup, Setup):
         raise TypeError("the first message must be the set-up")
-    worker = Worker(setup, talk)
-    while not isinstance(command := talk.tasks.get(), protocol.Finish):
+    worker = Worker(setup, channel)
+    while not isinstance(command := channel.tasks.get(), protocol.Finish):
         if isinstance(command, CopyTask):
-            talk.tell(worker.copy(command))
+            channel.send(worker.copy(command))
         elif isinstance(command, BytesTask | CommandTask):
-            talk.tell(worker.file(command))
+            channel.send(worker.file(command))
         elif isinstance(command, protocol.Release):
             worker.release()
     worker.finish()
@@ -260,13 +260,13 @@ def describe(error: BaseException) -> protocol.Failed:
 def main() -> int:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides when to stop, and says so by closing the pipe
     restrain()
-    talk = Talk(os.fdopen(0, "rb"), os.fdopen(1, "wb"))
-    talk.start()
+    channel = ParentChannel(os.fdopen(0, "rb"), os.fdopen(1, "wb"))
+    channel.start()
     gc.disable()  # millions of short-lived rows would set the collector off all the time, and nothing here is cyclic
     try:
-        work(talk)
+        work(channel)
     except BaseException as error:  # noqa: BLE001 - the process's last word; the parent raises it
-        talk.tell(describe(error))
+        channel.send(describe(error))
         return 1
     return 0
 

@@ -74,11 +74,11 @@ class HandoffStore(ForwardingStore):
     def list(self, prefix: ObjectName) -> Iterator[ObjectInfo]:
         parts = folders(prefix)
         # Before the other: what the keeper takes meanwhile is then seen at least once.
-        handed = {unflat(info.name): info for info in self.own.list(ObjectName(""))}
+        incoming = {unflat(info.name): info for info in self.own.list(ObjectName(""))}
         for info in self.vault.list(prefix):
-            handed.pop(info.name, None)
+            incoming.pop(info.name, None)
             yield info
-        for name, info in handed.items():
+        for name, info in incoming.items():
             if name.split("/")[: len(parts)] == parts:
                 yield ObjectInfo(name, info.size, info.modified)
 
@@ -92,9 +92,9 @@ class HandoffStore(ForwardingStore):
         self.own.close()
         self.vault.close()
 
-    def _found(self, there: Callable[[], T], handed: Callable[[], T]) -> T:
+    def _found(self, there: Callable[[], T], incoming: Callable[[], T]) -> T:
         """What the keeper takes meanwhile leaves one place after it came to the other."""
-        for look in (there, handed):
+        for look in (there, incoming):
             with contextlib.suppress(ObjectMissingError):
                 return look()
         return there()
@@ -118,20 +118,20 @@ class _Bench:
         if exclusive:
             return self._own.write(flat(name), data, exclusive=True)
         if not any(self._adds(ObjectName(f"{folder}{name.rpartition('/')[2]}")) for folder in _BESIDE):
-            raise _handed(name)
+            raise _only_handed_in(name)
         return True
 
     def rename(self, old: ObjectName, new: ObjectName) -> None:
         self._own.rename(flat(old), flat(new))
 
     def exchange(self, old: ObjectName, new: ObjectName) -> None:  # noqa: ARG002 - the port's
-        raise _handed(new)
+        raise _only_handed_in(new)
 
     def remove(self, name: ObjectName) -> None:
-        raise _handed(name)
+        raise _only_handed_in(name)
 
-    def tells_space(self) -> bool:
-        return self._own.tells_space()
+    def reports_space(self) -> bool:
+        return self._own.reports_space()
 
     def run(self, command: str, name: ObjectName) -> bytes | None:
         return self._own.run(command, flat(name))
@@ -152,5 +152,5 @@ class _Bench:
         return True
 
 
-def _handed(name: ObjectName) -> StoreError:
+def _only_handed_in(name: ObjectName) -> StoreError:
     return StoreError(f"a node may only hand {name!r} in")

@@ -37,7 +37,7 @@ def temporary(random: Callable[[int], bytes]) -> ObjectName:
     return ObjectName(f"{TEMPORARY}/{random(16).hex()}")
 
 
-def made_here(parts: Sequence[str]) -> Sequence[str]:
+def removable_folders(parts: Sequence[str]) -> Sequence[str]:
     """Of an object's folders, those that a store makes and removes as needed: nodes' own have owners and modes."""
     return parts if parts[:1] != [INCOMING] else []
 

@@ -45,7 +45,7 @@ class ProbeOperations(Protocol):
         """Remove by every means."""
         ...
 
-    def tells_space(self) -> bool: ...
+    def reports_space(self) -> bool: ...
 
     def run(self, command: str, name: ObjectName) -> bytes | None:
         """Output of a command of the store, given the object; None where it fails or there are no commands."""
@@ -83,7 +83,7 @@ def probe(store: ProbedStore, random: Callable[[int], bytes] = os.urandom) -> St
         adapter=bench.adapter,
         rename="no-clobber",
         fsync=fsync,
-        statvfs=bench.tells_space(),
+        statvfs=bench.reports_space(),
         hash=ability,
         snapshots=bench.snapshots_folder(),
         append_only=not (overwrites or exchanges or removes),

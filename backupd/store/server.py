@@ -106,7 +106,7 @@ def server_time(store: Store, random: Callable[[int], bytes]) -> datetime:
     return seen.modified
 
 
-FOLDER = ".zfs/snapshot"
+SNAPSHOTS_FOLDER = ".zfs/snapshot"
 """Where ZFS shows a file system's snapshots, from its mount point; rsync.net from an account's home."""
 _DAY = re.compile(r"(?<!\d)(\d{4})-(\d{2})-(\d{2})(?:[-_T](\d{2}):?(\d{2})(?::?(\d{2}))?)?(?!\d)")
 """As in rsync.net's `daily_2026-11-20`, and in `autosnap_2026-11-20_14:25:01_daily` as others name them."""
@@ -114,11 +114,11 @@ _DAY = re.compile(r"(?<!\d)(\d{4})-(\d{2})-(\d{2})(?:[-_T](\d{2}):?(\d{2})(?::?(
 
 def oldest_first(names: Iterable[str]) -> Sequence[ServerSnapshot]:
     """Those whose name tells no time come first, by name: what is unknown may be old."""
-    found = [ServerSnapshot(name, made_at(name)) for name in names]
+    found = [ServerSnapshot(name, snapshot_time(name)) for name in names]
     return sorted(found, key=lambda shown: (shown.made or datetime.min.replace(tzinfo=UTC), shown.name))
 
 
-def made_at(name: str) -> datetime | None:
+def snapshot_time(name: str) -> datetime | None:
     """The time in a snapshot's name; None when there is none that a calendar knows.
 
     Nothing but the name: on ZFS the time of a snapshot's folder is when its top folder last changed.
@@ -134,7 +134,7 @@ def made_at(name: str) -> datetime | None:
 
 
 def folder_of(snapshot: ServerSnapshot) -> str:
-    """The name of its folder below `FOLDER`.
+    """The name of its folder below `SNAPSHOTS_FOLDER`.
 
     Raises StoreError for one that could lead elsewhere.
     """
@@ -144,7 +144,7 @@ def folder_of(snapshot: ServerSnapshot) -> str:
     return name
 
 
-def blind(why: str) -> StoreError:
+def snapshot_unreadable(why: str) -> StoreError:
     """What to raise when it cannot be known what a snapshot holds, which is not the same as holding nothing."""
     return StoreError(
         f"the store's own snapshots cannot be looked into: {why}",

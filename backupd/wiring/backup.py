@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from backupd.operations.backup.region import BackupTarget
     from backupd.operations.init import Founder
     from backupd.operations.verify import Tools
-    from backupd.repository.state.checked import Checked
+    from backupd.repository.state.checked import CheckedState
     from backupd.trace import Trace
 
 _SHIPPERS_A_CONNECTION = 4
@@ -99,11 +99,11 @@ def repository_founder(context: Context) -> Founder:
     return Founder(node_signer(context), trust.signers, context.clock, os.urandom, keepers=trust.keepers)
 
 
-def verify_index(context: Context, region: RegionName, store: str) -> Checked:
+def verify_index(context: Context, region: RegionName, store: str) -> CheckedState:
     """Open what verify remembers of this store."""
-    from backupd.repository.state.checked import Checked
+    from backupd.repository.state.checked import CheckedState
 
-    return Checked(context.state_folder(region, store) / "checked.sqlite")
+    return CheckedState(context.state_folder(region, store) / "checked.sqlite")
 
 
 def verify_tools(context: Context, region: RegionName, store: str, trace: Trace) -> Tools:

@@ -117,7 +117,7 @@ def open_sole_keeper(context: Context, region: RegionName, trace: Trace) -> Iter
 
     Raises BusyError when another keeper has one.
     """
-    from backupd.repository.lease import Claimant, leased
+    from backupd.repository.lease import Claimant, hold_lease
 
     with open_keeper(context, region, trace) as keeper, ExitStack() as stack:
         leases = {}
@@ -131,7 +131,7 @@ def open_sole_keeper(context: Context, region: RegionName, trace: Trace) -> Iter
                 context.clock,
                 os.urandom,
             )
-            leases[name] = stack.enter_context(leased(repository.store, claimant))
+            leases[name] = stack.enter_context(hold_lease(repository.store, claimant))
         yield replace(keeper, leases=leases)
 
 

@@ -15,7 +15,7 @@ import pytest
 from backupd.clock import SystemClock
 from backupd.errors import BusyError, StoreGoneError
 from backupd.model.ids import RegionName, RepositoryId
-from backupd.repository.lease import Claimant, Lease, leased
+from backupd.repository.lease import Claimant, Lease, hold_lease
 from backupd.seal.documents import Signer
 
 SIGNER, STRANGER = Signer(os.urandom(32)), Signer(os.urandom(32))
@@ -34,11 +34,11 @@ def names(store):
 
 def test_one_has_it_and_then_the_other(store):
     """Who comes second is told who is at work; when the first ends, it is free at once. Old numbers are removed."""
-    with leased(store, claimant("one")) as lease:
+    with hold_lease(store, claimant("one")) as lease:
         lease.require()
-        with pytest.raises(BusyError, match="the keeper on one is at work"), leased(store, claimant("two")):
+        with pytest.raises(BusyError, match="the keeper on one is at work"), hold_lease(store, claimant("two")):
             pass
-    with leased(store, claimant("two")) as lease:
+    with hold_lease(store, claimant("two")) as lease:
         lease.require()
     assert names(store) == ["leases/0000000004.json"]
 
@@ -50,7 +50,7 @@ def test_one_that_died_is_replaced(store):
     with pytest.raises(BusyError, match="the keeper on dead"):
         Lease(store, claimant("two")).take()
     threading.Event().wait(4)
-    with leased(store, claimant("two")) as lease:
+    with hold_lease(store, claimant("two")) as lease:
         lease.require()
         with pytest.raises(BusyError, match="another keeper"):
             dead.renew()
@@ -60,7 +60,7 @@ def test_one_that_died_is_replaced(store):
 
 def test_it_is_renewed(store):
     """For as long as the work takes."""
-    with leased(store, claimant("one", seconds=3)) as lease:
+    with hold_lease(store, claimant("one", seconds=3)) as lease:
         threading.Event().wait(5)
         lease.require()
         with pytest.raises(BusyError, match="the keeper on one"):
@@ -99,7 +99,7 @@ def test_what_is_no_lease_holds_nobody_up(store, forge):
         data = store.get("leases/0000000001.json") if forge == "another number's" else b"{}"
         store.put_new("leases/0000000007.json", io.BytesIO(data), len(data), sha256(data).hexdigest())
         store.remove("leases/0000000001.json")
-    with leased(store, claimant("one")) as lease:
+    with hold_lease(store, claimant("one")) as lease:
         lease.require()
         assert names(store) == ["leases/0000000001.json"]
 
@@ -111,7 +111,7 @@ def test_a_store_that_is_away_is_not_leased(store, monkeypatch):
         raise StoreGoneError("the line is down")
 
     monkeypatch.setattr(store, "list", gone)
-    with leased(store, claimant()) as lease, pytest.raises(StoreGoneError, match="the line is down"):
+    with hold_lease(store, claimant()) as lease, pytest.raises(StoreGoneError, match="the line is down"):
         lease.require()
     monkeypatch.undo()
     assert names(store) == []
@@ -124,5 +124,5 @@ def test_a_clock_that_jumps_changes_nothing(store):
         def now(self):
             return datetime.now(UTC) + timedelta(days=1)
 
-    with leased(store, claimant("one")), pytest.raises(BusyError):
+    with hold_lease(store, claimant("one")), pytest.raises(BusyError):
         Lease(store, claimant("two", clock=Ahead())).take()

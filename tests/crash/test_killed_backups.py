@@ -17,7 +17,7 @@ from fix_postgres import Database
 
 from backupd.clock import SystemClock
 from backupd.operations.verify import Scope, Tools, verify
-from backupd.repository.state.checked import Checked
+from backupd.repository.state.checked import CheckedState
 
 STAGES = [
     "started:reading",
@@ -51,7 +51,7 @@ def crowd(pg17: Server, make_database: Callable[..., Database]) -> Database:
 
 
 def assert_sound(node: NodeFolder) -> None:
-    with Checked(node.folder / "verified.sqlite") as checked:
+    with CheckedState(node.folder / "verified.sqlite") as checked:
         scope = Scope(Fraction(1), node.pair.secret)
         result = verify(node.repository(), checked, scope, Tools(SystemClock(), node.folder))
     assert result.findings == ()

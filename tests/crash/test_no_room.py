@@ -96,7 +96,7 @@ def test_a_full_disk_under_the_index_is_told_as_such(tmp_path: Path) -> None:
     def fill_little() -> None:
         with Index.locked(tmp_path) as index:
             index.begin(generation)
-            index._database.execute("PRAGMA max_page_count = 100")
+            index._file.database.execute("PRAGMA max_page_count = 100")
             fill(index)
 
     with pytest.raises(SpoolFullError, match="index"):

@@ -22,7 +22,7 @@ from backupd.model.tenancy import Tenancy, TenancyKind
 from backupd.operations.backup import read
 from backupd.operations.verify import Scope, Tools, verify
 from backupd.repository.repository import Repository
-from backupd.repository.state.checked import Checked
+from backupd.repository.state.checked import CheckedState
 from backupd.store.base import Store
 
 BY_COLUMN = Tenancy(kind=TenancyKind.COLUMN, column="tenant")
@@ -79,7 +79,7 @@ def cut(region: Region, database: Database, number: int, *, after: bool = False,
 def looks(region: Region) -> list[Look]:
     """Everything that has a record, read to its last byte; verify is clean besides."""
     repository = Repository(region.store, [region.node.signer.public])
-    with Checked(region.folder / "verified.sqlite") as checked:
+    with CheckedState(region.folder / "verified.sqlite") as checked:
         scope = Scope(Fraction(1), region.identity.secret)
         result = verify(repository, checked, scope, Tools(SystemClock(), region.folder))
     assert (result.findings, result.leftovers, result.foreign) == ((), (), ())

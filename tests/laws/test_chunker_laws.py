@@ -103,7 +103,7 @@ def test_what_is_held_is_bounded(rows: list[tuple[bytes, bytes]], sizes: list[in
     splitter = Chunker(routed=True, mask=(1 << 20) - 1, seed=7, limit=limit)
     for block in blocks(stream_of(rows, routed=True), sizes):
         splitter.feed(block)
-        held = sum(len(row) for lane in splitter._lanes.values() for row in lane.rows)
+        held = sum(len(row) for lane in splitter._buffers.values() for row in lane.rows)
         assert held <= limit + chunker.STRETCH + chunker.LONG_ROW + len(block)
         assert len(splitter._carry) + len(splitter._tail) <= chunker.LONG_ROW + len(block) + chunker.LARGEST_CHUNK
 

@@ -15,11 +15,11 @@ from backupd.errors import BackupdError, DamageError
 from backupd.model.ids import GenerationId, Pseudonym, RepositoryId
 from backupd.rows import dedup as segments
 from backupd.rows import spill
-from backupd.rows.dedup import ContainerSettings, Deduplicator, OpenSpan, PendingLimits, Room, Segment
+from backupd.rows.dedup import ChunkSinks, ContainerSettings, Deduplicator, OpenSpan, PendingLimits, Segment
 from backupd.rows.known_chunks import NothingKnown
 from backupd.rows.packer import Pack, Packer
-from backupd.rows.protocol import Spilled, unpacked
-from backupd.rows.spill import BySegment, Residue, Spill, merged
+from backupd.rows.protocol import Spilled, unpack_span
+from backupd.rows.spill import Residue, ResiduesBySegment, Spill, merged
 from backupd.seal import suite
 from backupd.seal.container_format import ContainerContext
 from backupd.seal.container_reader import ContainerReader
@@ -68,7 +68,7 @@ def deduplicated(folder: Path, limits: PendingLimits, stream: list[tuple[int, by
     packer = Packer(context, folder, Compressor(1), finished.append)
     numbers = iter(range(-1, -1_000_000, -1))
     making = ContainerSettings(KEY, lambda: next(numbers), lambda _: PAIR.public)
-    dedup = Deduplicator(making, NothingKnown(), Room(packer, Spill(folder / "0.spill"), limits))
+    dedup = Deduplicator(making, NothingKnown(), ChunkSinks(packer, Spill(folder / "0.spill"), limits))
     spans: dict[int, OpenSpan] = {}
     put: defaultdict[int, bytes] = defaultdict(bytes)
     for number, chunk in stream:
@@ -80,14 +80,14 @@ def deduplicated(folder: Path, limits: PendingLimits, stream: list[tuple[int, by
     return Outcome(
         {pack.container: opened(pack) for pack in finished},
         spilled,
-        {f"{n:032x}": (put[n], list(unpacked(span.close()[1]).runs)) for n, span in spans.items()},
+        {f"{n:032x}": (put[n], list(unpack_span(span.close()[1]).runs)) for n, span in spans.items()},
         {pack.container: pack.pseudonym for pack in finished},
     )
 
 
 def assert_exact(outcome: Outcome) -> None:
     chunks, whose = dict(outcome.packs), dict(outcome.whose)
-    found = BySegment([outcome.spilled])
+    found = ResiduesBySegment([outcome.spilled])
     for pseudonym in sorted(outcome.spans):
         for residue in found.of(pseudonym):
             assert residue.container not in outcome.packs

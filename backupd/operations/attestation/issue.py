@@ -40,7 +40,7 @@ from backupd.planning.attestation import (
 )
 from backupd.planning.incarnations import IncarnationKey, Purge, TenantStates
 from backupd.repository import layout
-from backupd.repository.incoming import marks
+from backupd.repository.incoming import all_marks
 from backupd.repository.marks import LONGEST_RUN
 from backupd.repository.state.keyring_cache import KeyringCache
 
@@ -250,7 +250,7 @@ def _late_runs(keeper: Keeper, store: str, purge: Purge) -> Iterator[str]:
     """
     now, by_store = keeper.clock.now(), (purge.shredded, purge.cleared)
     told_there = max([purge.began, *(instants[store] for instants in by_store if store in instants)])
-    for info in marks(keeper.stores[store].store):
+    for info in all_marks(keeper.stores[store].store):
         run = layout.place_of(info.name).run
         may_not_know = info.modified <= told_there + keeper.rules.clock_tolerance
         if run and may_not_know and now - info.modified < LONGEST_RUN:

@@ -20,8 +20,8 @@ from backupd.model.tenancy import SegmentName
 from backupd.repository.layout import pack_name
 from backupd.repository.state.index import Generation, Index, IndexedContainer
 from backupd.repository.uploader import Upload, Uploader
-from backupd.rows.protocol import Advanced, KeyReply, PackDone, SegmentReply, Span, Spilled, TaskDone, unpacked
-from backupd.rows.spill import BySegment, Residue, Spill
+from backupd.rows.protocol import Advanced, KeyReply, PackDone, SegmentReply, Span, Spilled, TaskDone, unpack_span
+from backupd.rows.spill import Residue, ResiduesBySegment, Spill
 from backupd.seal.container_format import ContainerContext
 from backupd.trace import Progress, Trace
 
@@ -95,7 +95,7 @@ class Intake:
         number = self.numbers[done.container] = self.number()
         container = IndexedContainer(number, pseudonym, ObjectHash(done.sha256), done.size)
         context = ContainerContext(self._generation.repository, self._generation.id, pseudonym)
-        self._shipper.ship(
+        self._shipper.submit(
             Upload(
                 pack_name(context, container.sha256),
                 Path(done.path),
@@ -110,7 +110,7 @@ class Intake:
         self._next += 1
         return self._next
 
-    def has_room(self) -> bool:
+    def has_space(self) -> bool:
         self._shipper.check()
         if self.check is not None:
             self.check()
@@ -123,7 +123,7 @@ class Intake:
         self.rows[done.task] = done.rows
         self.sizes[done.task] = self._counted[done.task] = 0
         for pseudonym, packed in done.spans:
-            span = unpacked(packed)
+            span = unpack_span(packed)
             if not pseudonym:
                 self.left_out[done.task] = self.left_out.get(done.task, 0) + span.rows
                 continue
@@ -163,7 +163,7 @@ def by_table(spans: Iterable[tuple[int, bytes]], places: dict[int, tuple[int, in
     for task, span in spans:
         if task in places:
             table, place = places[task]
-            found[table].append((place, unpacked(span)))
+            found[table].append((place, unpack_span(span)))
     return {table: [span for _, span in sorted(some, key=lambda pair: pair[0])] for table, some in found.items()}
 
 
@@ -181,7 +181,7 @@ class SpanLog:
         self._spill = Spill(path)
         self._held: dict[Pseudonym, bytearray] = {}
         self._size = 0
-        self._spilled: BySegment | None = None
+        self._spilled: ResiduesBySegment | None = None
 
     def add(self, pseudonym: Pseudonym, task: int, span: bytes) -> None:
         """The packed span of a task. Raises SpoolFullError."""
@@ -200,7 +200,7 @@ class SpanLog:
             if not self._spill.runs:
                 return list(_records(self._held.pop(pseudonym, bytearray())))
             self._flush()
-            self._spilled = BySegment([self._spill.written()])
+            self._spilled = ResiduesBySegment([self._spill.written()])
         pieces = [piece for residue in self._spilled.of(pseudonym) for piece in residue.chunks]
         return list(_records(b"".join(pieces)))
 

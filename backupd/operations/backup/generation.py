@@ -144,18 +144,18 @@ class Segments:
         ids = _ids(generation, self._standing.region, RunId(new_id(node.clock.now(), node.random)))
         writer = KeyringWriter(ids, node.recipients, generation.chunk_key, random=node.random)
         head = _Head(ids.region, stamp(node.clock.now()), writer.pieces)
-        self._index.begin_keyring(ids.run, msgspec.json.encode(head))
+        self._index.runs.begin_keyring(ids.run, msgspec.json.encode(head))
         return writer
 
 
 def publish_keyrings(index: Index, repository: Repository, generation: Generation, signer: Signer) -> None:
     """Put every keyring on the store that is not there yet, those of runs that crashed included."""
-    for run, stored, bodies in index.unpublished_keyrings():
+    for run, stored, bodies in index.runs.unpublished_keyrings():
         head = msgspec.json.decode(stored, type=_Head)
         ids = _ids(generation, head.region, run)
         entries = [msgspec.json.decode(body, type=KeyringEntry) for body in bodies]
         repository.put_keyring(ids, render_keyring(ids, head.created, head.pieces, entries, signer))
-        index.keyring_published(run)
+        index.runs.keyring_published(run)
 
 
 def settle_keyrings(
@@ -170,12 +170,12 @@ def settle_keyrings(
     """
     is_purged = standing.purged_tags(generation)
     others = []
-    for run, _, bodies in index.unpublished_keyrings():
+    for run, _, bodies in index.runs.unpublished_keyrings():
         entries = [msgspec.json.decode(body, type=KeyringEntry) for body in bodies]
         if run in there:
             listed = repository.keyring(keyring_name(generation, run)).index
             if {(entry.pseudonym, entry.public_hash) for entry in entries}.issubset(listed):
-                index.keyring_published(run)
+                index.runs.keyring_published(run)
             else:
                 others.append(run)
         elif any(is_purged(entry.tags) for entry in entries):

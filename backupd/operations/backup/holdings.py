@@ -100,7 +100,7 @@ def missing_keyrings(ground: Ground, there: frozenset[RunId]) -> tuple[RunId, ..
     A keyring is replaced as a whole while others list the folder, so each that is not listed is asked for by name.
     """
     generation, store = ground.generation.id, ground.repository.store
-    unlisted = sorted(ground.index.published_keyrings() - there)
+    unlisted = sorted(ground.index.runs.published_keyrings() - there)
     return tuple(run for run in unlisted if store.stat(keyring_name(generation, run)) is None)
 
 
@@ -143,13 +143,13 @@ def _missing(ground: Ground, holdings: Holdings, standing: LedgerStanding) -> Mi
 
 def _removals(ground: Ground, standing: LedgerStanding) -> bool:
     """Whether the ledger speaks of removals that the index was not brought up to yet."""
-    return standing.removals_since(ground.index.settled())
+    return standing.removals_since(ground.index.runs.ledger_seq())
 
 
 def _expired_whole(ground: Ground, standing: LedgerStanding) -> bool:
     """Whether the ledger says that every record of the generation expired: then its keyrings go, too."""
     expired = explain_absences(standing.chain.entries(), None).expired
-    return expired.issuperset(ground.index.records_of(ground.generation.id))
+    return expired.issuperset(ground.index.runs.records_of(ground.generation.id))
 
 
 class HoldingsWatch:

@@ -23,7 +23,7 @@ from backupd.repository.layout import part_name
 from backupd.repository.parts import encode_entries
 from backupd.repository.state.index import Generation, Index, IndexedContainer
 from backupd.repository.uploader import Upload
-from backupd.rows.protocol import Span, unpacked
+from backupd.rows.protocol import Span, unpack_span
 from backupd.rows.spill import Residue, joined
 from backupd.seal.container_format import DATA, MANIFEST, ContainerContext
 from backupd.seal.container_writer import ContainerWriter
@@ -189,7 +189,7 @@ class SegmentEntries:
         entries: list[Entry] = []
         if name.data_class == STRUCTURE:
             entries += self._structure(name.tenant)
-        entries += [_file(self._files[task], unpacked(span)) for task, span in sorted(read) if task in self._files]
+        entries += [_file(self._files[task], unpack_span(span)) for task, span in sorted(read) if task in self._files]
         wanted = sorted({*spans, *self._own.get((name.data_class, name.tenant), ())})
         entries += [self._table(number, spans.get(number, [])) for number in wanted]
         return entries

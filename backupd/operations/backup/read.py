@@ -24,7 +24,7 @@ from backupd.postgres.connect import Source, connect
 from backupd.postgres.failures import translated
 from backupd.postgres.schema.dump import dump_globals, dump_schema, large_objects_command
 from backupd.postgres.schema.ownership import Ddl
-from backupd.postgres.source.exported import ExportedSnapshot, Holder, beside, hold
+from backupd.postgres.source.exported import ExportedSnapshot, Holder, connect_beside, hold
 from backupd.postgres.source.facts import SourceFacts, divide_facts, read_facts, read_sequences
 from backupd.postgres.source.inventory import read_inventory
 from backupd.postgres.source.preflight import preflight
@@ -111,7 +111,7 @@ def read_database(job: BackupJob, node: Node, held: HeldSource, spool: Path, ont
         with WorkerPool(setups, _worker_environment(node), intake) as pool:
             try:
                 files = _read_all(pool, tables, _Files(started, holder, names, job, mapping))
-                with beside(source, holder) as free:
+                with connect_beside(source, holder) as free:
                     sequences = read_sequences(holder.connection, free)
                 with translated():
                     facts = divide_facts(read_facts(holder.connection), sequences, names)

@@ -33,13 +33,13 @@ from backupd.operations.backup.parts import PartBuilder, Placed, SegmentEntries
 from backupd.operations.backup.read import Reading, held_source, read_database
 from backupd.operations.backup.types import BackupJob, BackupReport, Node
 from backupd.operations.phases import Phases
-from backupd.postgres.connect import elsewhere
+from backupd.postgres.connect import other_database
 from backupd.repository.layout import RECORDS, place_of
 from backupd.repository.marks import run_marked
 from backupd.repository.repository import Repository, signed_record
 from backupd.repository.state.index import Index
 from backupd.repository.uploader import Uploader, run_folder
-from backupd.rows.spill import BySegment
+from backupd.rows.spill import ResiduesBySegment
 from backupd.seal.zstd import Compressor
 from backupd.store.base import StoreView
 from backupd.store.handoff import HandoffStore
@@ -69,7 +69,7 @@ def backup(job: BackupJob, repository: Repository, node: Node, database: str | N
     whatever is raised, no record was published.
     """
     started = node.clock.monotonic()
-    source = job.source if database is None else elsewhere(job.source, database)
+    source = job.source if database is None else other_database(job.source, database)
     with ExitStack() as stack:
         index = stack.enter_context(Index.locked(node.state, node.trace))
         run = RunId(new_id(node.clock.now(), node.random))
@@ -99,7 +99,7 @@ def begin_run(ground: Ground, region: RegionName, run: RunId, stack: ExitStack) 
     if ended is not None:
         ground = replace(ground, generation=new_generation(index, repository, node))
         stack.enter_context(run_marked(repository.store, ground.generation.id, run, node.clock))
-    index.settle(standing.head.seq)
+    index.runs.set_ledger_seq(standing.head.seq)
     if ended:
         node.trace.emit(
             Warned(
@@ -153,7 +153,7 @@ def _publish(context: _Run, reading: Reading, watch: HoldingsWatch, started: flo
 def _place_parts(context: _Run, reading: Reading, contents: SegmentEntries) -> list[Placed]:
     compressor = Compressor(context.ground.node.compression_level)
     builder = PartBuilder(context.ground.generation, context.ground.index, compressor, reading.intake)
-    spilled = BySegment(reading.intake.spills)
+    spilled = ResiduesBySegment(reading.intake.spills)
     placed = []
     for pseudonym, keyed in sorted(reading.intake.gathered.items()):
         entries = contents.entries(keyed, reading.intake.spans.of(pseudonym))
@@ -162,7 +162,7 @@ def _place_parts(context: _Run, reading: Reading, contents: SegmentEntries) -> l
         one = builder.place(keyed, entries, spilled.of(pseudonym))
         placed.append(replace(one, parcel=None))  # what is shipped leaves memory
         if one.parcel is not None:
-            context.shipper.ship(one.parcel)
+            context.shipper.submit(one.parcel)
             while context.shipper.spooled > PARTS_IN_FLIGHT:
                 context.shipper.check()
                 context.ground.node.clock.sleep(0.005)
@@ -199,9 +199,9 @@ def _record(context: _Run, reading: Reading, placed: list[Placed]) -> Record:
 def _publish_record(context: _Run, record: Record) -> SnapshotName:
     """From then on the snapshot exists. Its name is remembered first, so that the chain has no gap after a crash."""
     snapshot, data = signed_record(record, context.ground.node.signer)
-    context.ground.index.begin_record(snapshot, record.generation)
+    context.ground.index.runs.begin_record(snapshot, record.generation)
     context.ground.repository.put_record(record, data)
-    context.ground.index.record_published(snapshot)
+    context.ground.index.runs.record_published(snapshot)
     return snapshot
 
 
@@ -213,8 +213,8 @@ def _previous(context: _Run) -> SnapshotName | None:
     index, store = context.ground.index, context.ground.repository.store
     if isinstance(store, HandoffStore):
         taken = _recorded(store.vault)
-        return next((snapshot for snapshot in index.record_names() if snapshot in taken), None)
-    last = index.last_records()
+        return next((snapshot for snapshot in index.runs.record_names() if snapshot in taken), None)
+    last = index.runs.last_records()
     if last and last[0][2]:
         return last[0][0]
     # Each run that was cut off at its record left a name: one listing, however many there are.

@@ -51,7 +51,7 @@ from backupd.operations.restore.contents import SnapshotContents
 from backupd.planning.drill import repeated
 from backupd.planning.selection import Selection as Wanted
 from backupd.postgres.client_programs import find_programs
-from backupd.postgres.connect import Source, elsewhere
+from backupd.postgres.connect import Source, other_database
 from backupd.postgres.scratch.cluster import reap
 from backupd.postgres.scratch.folder import ScratchServer
 from backupd.postgres.scratch.watch import PhaseLimits, limited
@@ -138,7 +138,7 @@ class _Drill:
             return
         name = server.name(subject.database)
         report = self._restore(server, subject, name)
-        source = elsewhere(server.source, name)
+        source = other_database(server.source, name)
         self._world.between(source)
         with SnapshotContents(self._repository, subject.choice.record, subject.choice.keys, 2) as contents:
             plan = contents.plan(exact=subject.choice.exact)
@@ -187,7 +187,7 @@ class _Drill:
             )
             with self._limited(server, "canary"):
                 restore(request, self._repository, restore_world(self._world), history)
-            source = elsewhere(server.source, name)
+            source = other_database(server.source, name)
             self._world.between_again(source)
             return source
 

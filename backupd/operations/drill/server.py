@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from backupd.errors import RefusedError, SourceError
 from backupd.postgres.connect import Source, connect, parameters
 from backupd.postgres.scratch.cluster import ClusterSpec, scratch_cluster
-from backupd.postgres.scratch.external import given_server
+from backupd.postgres.scratch.external import external_server
 from backupd.postgres.scratch.folder import ScratchServer
 from backupd.postgres.scratch.programs import find_server, runner
 from backupd.postgres.scratch.watch import system_identifier
@@ -32,7 +32,7 @@ def serving(world: DrillWorld, major: int) -> Iterator[ScratchServer]:
     place, token = world.place, world.random(8).hex()
     if place.target is not None:
         require_apart(place.target, world.production)
-        with given_server(place.target, place.parent, token) as given:
+        with external_server(place.target, place.parent, token) as given:
             _require_version(given, major)
             yield given
         return

@@ -13,7 +13,7 @@ from backupd.operations.phases import Phases
 from backupd.planning.inplace import ACCEPTABLE, ConflictKind
 from backupd.postgres.inplace.compare import Digest, digest_others, digest_ours, digest_staged
 from backupd.postgres.inplace.conflicts import References
-from backupd.postgres.inplace.session import begun, commit
+from backupd.postgres.inplace.session import commit, open_transaction
 from backupd.postgres.inplace.write import ChangeWriter, lock_rows, lock_tables, raise_sequences
 from backupd.postgres.settings import SHORT_WAIT, milliseconds
 from backupd.postgres.target import session
@@ -71,7 +71,7 @@ def _attempt(
     connection = ready.connection
     with ExitStack() as stack:
         with phases.phase("locking"):
-            stack.enter_context(begun(connection, partial(_lock, ready), request.lock_timeout, phases.clock))
+            stack.enter_context(open_transaction(connection, partial(_lock, ready), request.lock_timeout, phases.clock))
         with phases.phase("comparing"):
             found = look(ready, request)
             _require_still(ready, request, found)

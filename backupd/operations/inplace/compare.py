@@ -9,7 +9,13 @@ from typing import TYPE_CHECKING
 from backupd.operations.inplace.types import TableChanges
 from backupd.planning.inplace import Conflict, ConflictKind, blocking, write_order
 from backupd.postgres.inplace.compare import Changes, Digest, Pair, changed_keys, compare, digest, digest_ours
-from backupd.postgres.inplace.conflicts import References, check_conflicts, firing_conflicts, key_conflicts, may_quiet
+from backupd.postgres.inplace.conflicts import (
+    References,
+    check_conflicts,
+    disable_triggers,
+    firing_conflicts,
+    key_conflicts,
+)
 from backupd.postgres.inplace.write import lock_tables
 
 if TYPE_CHECKING:
@@ -47,7 +53,7 @@ def look(ready: PreparedSession, request: InPlaceRequest) -> InPlaceComparison:
     Raises psycopg's errors.
     """
     connection = ready.connection
-    quiet = not request.triggers_fire and may_quiet(connection)
+    quiet = not request.triggers_fire and disable_triggers(connection)
     if ready.blind:
         return InPlaceComparison({}, (), ready.conflicts, {}, quiet)
     changes = {oid: compare(connection, pair) for oid, pair in ready.pairs.items()}

@@ -33,7 +33,7 @@ from backupd.operations.restore.run import noted
 from backupd.operations.restore.types import RestoreEnvironment, RestoreRequest
 from backupd.planning.selection import Selection
 from backupd.postgres.connect import Source, connect
-from backupd.postgres.inplace.session import begun, instance
+from backupd.postgres.inplace.session import instance, open_transaction
 from backupd.repository.repository import Repository
 from backupd.trace import Warned
 
@@ -101,7 +101,7 @@ def restore_in_place(request: InPlaceRequest, repository: Repository, world: Res
 
 def _first_look(ready: PreparedSession, request: InPlaceRequest, phases: Phases) -> InPlaceComparison:
     locks = partial(lock_to_look, ready)
-    with phases.phase("comparing"), begun(ready.connection, locks, request.lock_timeout, phases.clock):
+    with phases.phase("comparing"), open_transaction(ready.connection, locks, request.lock_timeout, phases.clock):
         found = look(ready, request)
         tell_keys(ready, request, found)
         return found

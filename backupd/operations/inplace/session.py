@@ -63,7 +63,7 @@ def readied(
     """
     with session.connect(request.target, request.database, text) as connection:
         refuse_unfit(connection)
-        finish.quiet_triggers(connection)
+        finish.disable_event_triggers(connection)
         live, nulls = _look(request, connection)
         drift = find_drift(contents, live, nulls)
         rights = tuple(right_conflicts(connection, live))

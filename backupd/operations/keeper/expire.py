@@ -35,7 +35,7 @@ from backupd.planning.retention import Dated, Decision, RetentionAlarm, decide, 
 from backupd.planning.verify import ContainerKey, Stored
 from backupd.repository import layout
 from backupd.repository.container_check import ContainerChecker
-from backupd.repository.incoming import awaited
+from backupd.repository.incoming import first_awaited
 from backupd.repository.marks import LONGEST_REMOVAL, LONGEST_RUN, removal_marked, runs_under_way
 from backupd.repository.state.keyring_cache import KeyringCache
 from backupd.trace import Warned
@@ -112,7 +112,7 @@ class Expiry:
             running = runs_under_way(self._repository.store, generation, now, seen.ended())
             if running:
                 left.setdefault(generation, f"run {running[0]} adds to it")
-            elif awaited(self._repository.store, generation) is not None:
+            elif first_awaited(self._repository.store, generation) is not None:
                 left.setdefault(generation, "something was handed in for it, and waits for `backupd ingest`")
             if generation in left:
                 continue

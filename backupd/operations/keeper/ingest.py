@@ -30,7 +30,7 @@ from backupd.parallel import in_parallel
 from backupd.planning.expiry import grace_before
 from backupd.planning.ledger_facts import expired_on
 from backupd.repository import help_files, layout
-from backupd.repository.incoming import IncomingObject, handed_in
+from backupd.repository.incoming import IncomingObject, incoming_objects
 from backupd.repository.marks import LONGEST_RUN
 from backupd.repository.repository import Repository
 from backupd.seal.documents import LIMITS, read_document
@@ -63,7 +63,7 @@ class _Ingest:
 
     def run(self) -> Ingested:
         keeper = self.keeper
-        found = sorted(handed_in(keeper.stores[self.store].store), key=lambda one: one.name)
+        found = sorted(incoming_objects(keeper.stores[self.store].store), key=lambda one: one.name)
         if found:
             check_clock(keeper, self.store)
             with Phases(keeper.clock, keeper.trace, keeper.region).phase("ingesting", len(found), "objects"):
@@ -240,7 +240,7 @@ def found(region: RegionName, store: Store, trusted: Collection[str], known: Rep
     repository = Repository(store, trusted)
     if repository.exists():
         return False
-    one = next((one for one in handed_in(store) if one.place.kind is layout.ObjectKind.REPOSITORY), None)
+    one = next((one for one in incoming_objects(store) if one.place.kind is layout.ObjectKind.REPOSITORY), None)
     if one is None:
         return False
     if not trusted:

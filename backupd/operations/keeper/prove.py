@@ -24,7 +24,7 @@ from backupd.planning.deadlines import (
     repair_terms,
 )
 from backupd.planning.incarnations import State
-from backupd.store.server import made_at
+from backupd.store.server import snapshot_time
 
 if TYPE_CHECKING:
     from backupd.operations.ledger import Book
@@ -113,7 +113,7 @@ def _observations(book: Book, now: datetime) -> dict[str, Observation]:
 
 
 def _ages(snapshots: Iterable[str], at: datetime) -> Iterable[timedelta]:
-    made = (made_at(name) for name in snapshots)
+    made = (snapshot_time(name) for name in snapshots)
     return [at - instant for instant in made if instant is not None]
 
 

@@ -14,7 +14,7 @@ from backupd.model.text import parse_stamp
 from backupd.operations.keeper.types import Keeper
 from backupd.planning.incarnations import Purge
 from backupd.repository import layout
-from backupd.repository.incoming import unfinished
+from backupd.repository.incoming import unfinished_objects
 from backupd.repository.marks import LONGEST_RUN
 from backupd.repository.repository import Repository
 from backupd.seal.documents import LIMITS
@@ -125,4 +125,4 @@ def _must_be_older(repository: Repository, snapshot: ServerSnapshot) -> None:
 
 def uploads_from_before(view: StoreView, began: datetime) -> bool:
     """Whether something is unfinished that a run begun before the purge may have left there."""
-    return any(info.modified < began + LONGEST_RUN for info in unfinished(view))
+    return any(info.modified < began + LONGEST_RUN for info in unfinished_objects(view))

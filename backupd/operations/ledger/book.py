@@ -23,7 +23,7 @@ from backupd.model.ledger import Event, Misdated, kind_of
 from backupd.model.text import stamp
 from backupd.operations.ledger.pending import PendingEntries
 from backupd.planning.incarnations import TenantStates, fold
-from backupd.repository.ledger import Chain, listed, next_document, put_entry, read_chain
+from backupd.repository.ledger import Chain, count_entries, next_document, put_entry, read_chain
 from backupd.seal.documents import Signer
 from backupd.store.base import Store
 from backupd.store.server import clocks_differ, server_time
@@ -124,7 +124,7 @@ class Book:
         self.chain, _ = read_chain(self._place.copy, self.chain, self._place.trusted)
         for name, store in self._place.stores.items():
             try:
-                self.chain, lengths[name] = read_chain(store, self.chain, self._place.trusted, anew=anew)
+                self.chain, lengths[name] = read_chain(store, self.chain, self._place.trusted, compare_all=anew)
             except StoreGoneError as error:
                 self.unreached[name] = error
             except DamageError as error:
@@ -132,7 +132,7 @@ class Book:
         if self.unreached and not lengths:
             raise next(iter(self.unreached.values()))
         self.lengths = lengths
-        self.chain.copy_to(self._place.copy, listed(self._place.copy))
+        self.chain.copy_to(self._place.copy, count_entries(self._place.copy))
         if self._place.signer is not None:
             for name, length in lengths.items():
                 self._give_reached(name, length)

@@ -34,7 +34,7 @@ from backupd.planning.drill_reports import (
 )
 from backupd.repository import layout
 from backupd.repository.ledger import Chain, read_chain
-from backupd.repository.reports import Shelf, read_shelf
+from backupd.repository.reports import ReportShelf, read_report_shelf
 from backupd.repository.repository import Repository
 from backupd.store.directory import DirectoryStore
 
@@ -92,14 +92,14 @@ def gather(book: Book, stores: Mapping[str, Repository]) -> Gathered:
     A store that cannot be reached is told of. Raises its error when none can.
     """
     told = drill_events(book.chain.entries())
-    shelves: dict[str, Shelf] = {}
+    shelves: dict[str, ReportShelf] = {}
     unreached: dict[str, BackupdError] = dict(book.unreached)
     begins: list[datetime] = []
     for name, repository in stores.items():
         if name in unreached:
             continue
         try:
-            shelves[name] = read_shelf(repository.store, repository.keepers)
+            shelves[name] = read_report_shelf(repository.store, repository.keepers)
             begins.append(parse_stamp(repository.info().created))
         except StoreGoneError as error:
             unreached[name] = error
@@ -136,7 +136,7 @@ def gather_folder(folder: Path, trusted: Collection[str] | None) -> list[Gathere
 
 def _of_folder(root: Path, trusted: Collection[str] | None) -> Gathered:
     store, place = DirectoryStore(root), str(root)
-    shelf, info = read_shelf(store, trusted), _info(store, trusted)
+    shelf, info = read_report_shelf(store, trusted), _info(store, trusted)
     told: list[Drilled] | None = None
     faults: list[StoreFault] = []
     first = shelf.filed[0].report if shelf.filed else info
@@ -173,7 +173,7 @@ def _left(told: list[Drilled] | None, trusted: Collection[str] | None) -> Iterat
         yield KEYS
 
 
-def _beside(shelf: Shelf, told: list[Drilled] | None) -> Iterator[str]:
+def _beside(shelf: ReportShelf, told: list[Drilled] | None) -> Iterator[str]:
     """Of a part of a chain: what there is besides."""
     if told is None:
         if shelf.filed and shelf.filed[0].report.previous is not None:
@@ -185,7 +185,7 @@ def _beside(shelf: Shelf, told: list[Drilled] | None) -> Iterator[str]:
         yield f"{before} reports before those here and {after} behind them, which the ledger tells of"
 
 
-def _best(shelf: Shelf, told: Collection[Drilled]) -> Iterator[FiledReport]:
+def _best(shelf: ReportShelf, told: Collection[Drilled]) -> Iterator[FiledReport]:
     """Where stores disagree about a report, the one the ledger tells of."""
     known = {event.drill: event.report for event in told}
     for one in shelf.filed:
@@ -193,7 +193,7 @@ def _best(shelf: Shelf, told: Collection[Drilled]) -> Iterator[FiledReport]:
             yield one
 
 
-def _faults(place: str, shelf: Shelf, told: list[Drilled] | None, *, whole: bool) -> Iterator[StoreFault]:
+def _faults(place: str, shelf: ReportShelf, told: list[Drilled] | None, *, whole: bool) -> Iterator[StoreFault]:
     unreadable = {fault.drill for fault in shelf.faults}
     yield from _told(place, shelf.faults)
     beside = [*chain_faults(shelf.filed, whole=whole)]

@@ -141,7 +141,7 @@ class Building:
             loader.close()
 
     def _finish(self, connection: Connection) -> None:
-        finish.quiet_triggers(connection)
+        finish.disable_event_triggers(connection)
         if self._plan.refresh:
             with self._phases.phase("refreshing"):
                 finish.refresh(connection, self._plan.refresh)

@@ -21,7 +21,7 @@ from backupd.model.ids import DrillId, GenerationId, SnapshotName
 from backupd.model.ledger import Drilled, Expired, LedgerEntry, Observed, Restored, Verified
 from backupd.model.status import DatabaseFacts, DrillFacts
 from backupd.model.text import parse_stamp
-from backupd.repository.state.labels import Labelled, Labels
+from backupd.repository.state.labels import LabelledRecord, Labels
 
 if TYPE_CHECKING:
     from backupd.repository.repository import Repository
@@ -47,7 +47,7 @@ class AgesOn:
         self._places: dict[SnapshotName, list[GenerationId]] = {}
         for generation, name in repository.records():
             self._places.setdefault(name, []).append(generation)
-        self._read: dict[SnapshotName, Labelled | None] = {}
+        self._read: dict[SnapshotName, LabelledRecord | None] = {}
         self._spare = _SPARE
 
     def databases(self, labels: Sequence[str], told: LedgerFacts, store: str) -> tuple[DatabaseFacts, ...]:
@@ -97,19 +97,19 @@ class AgesOn:
         self._spare -= 1
         return self._spare >= 0
 
-    def _believed(self, name: SnapshotName) -> Labelled | None:
+    def _believed(self, name: SnapshotName) -> LabelledRecord | None:
         """As it stands on the store now; None for one that cannot be believed: `verify` and `snapshots` tell of it."""
         if name not in self._read:
             self._read[name] = next(self._sound(name), None)
         return self._read[name]
 
-    def _sound(self, name: SnapshotName) -> Iterator[Labelled]:
+    def _sound(self, name: SnapshotName) -> Iterator[LabelledRecord]:
         for generation in self._places[name]:
             try:
                 record = self._repository.record(name, generation)
             except UNSOUND:
                 continue
-            found = Labelled(record.database, parse_stamp(record.exported))
+            found = LabelledRecord(record.database, parse_stamp(record.exported))
             self._labels.remember(name, found)
             yield found
 

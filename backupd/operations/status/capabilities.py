@@ -69,7 +69,7 @@ def changes(founded: Mapping[str, Any], store: ProbedStore, known: Tried | None)
     Raises StoreError.
     """
     bench = store.workbench()
-    now: dict[str, Any] = {"statvfs": bench.tells_space(), "snapshots": bench.snapshots_folder()}
+    now: dict[str, Any] = {"statvfs": bench.reports_space(), "snapshots": bench.snapshots_folder()}
     if known is not None and known.profile is not None:
         now = {**msgspec.to_builtins(known.profile), **now}
     found = list(_compared(founded, now))

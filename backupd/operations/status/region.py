@@ -26,7 +26,7 @@ from backupd.operations.status.capabilities import Trying, changes, tried
 from backupd.operations.tenants.standing import standings
 from backupd.planning.alarms import ShownSnapshots, server_changes
 from backupd.planning.incarnations import Incarnation, TenantStates
-from backupd.repository.incoming import handed_in
+from backupd.repository.incoming import incoming_objects
 from backupd.repository.layout import entry_name
 from backupd.repository.repository import Repository
 from backupd.seal.documents import LIMITS, read_document
@@ -135,7 +135,7 @@ def _store(place: StorePlace, told: LedgerFacts, book: Book, request: StatusRequ
     append_only = known.profile.append_only if known and known.profile else founded.get("append_only")
     space, shown = place.store.space(), place.store.snapshots()
     made = [one.made for one in shown if one.made is not None]
-    waiting = [one.modified for one in handed_in(place.store) if not one.at_work]
+    waiting = [one.modified for one in incoming_objects(place.store) if not one.at_work]
     return StoreFacts(
         store=place.name,
         append_only=append_only,

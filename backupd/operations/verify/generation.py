@@ -18,7 +18,7 @@ from backupd.repository import layout
 from backupd.repository.container_check import ContainerChecker
 from backupd.repository.keys import SecretKeys
 from backupd.repository.repository import Repository
-from backupd.repository.state.checked import CONTENT, READ, Checked
+from backupd.repository.state.checked import CONTENT, READ, CheckedState
 from backupd.seal.container_format import Header
 from backupd.trace import Progress
 
@@ -32,7 +32,7 @@ class GenerationCheck:
     """One generation's share of a verify; its fields are the result of `run`."""
 
     def __init__(
-        self, repository: Repository, generation: GenerationId, checked: Checked, scope: Scope, tools: Tools
+        self, repository: Repository, generation: GenerationId, checked: CheckedState, scope: Scope, tools: Tools
     ) -> None:
         self._repository = repository
         self._generation = generation

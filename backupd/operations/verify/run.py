@@ -12,14 +12,14 @@ from backupd.operations.verify.generation import GenerationCheck
 from backupd.operations.verify.types import Scope, Tools, Verification
 from backupd.planning.verify import Mismatch, broken_links
 from backupd.repository import layout
-from backupd.repository.ledger import listed
+from backupd.repository.ledger import count_entries
 from backupd.repository.repository import Repository
-from backupd.repository.state.checked import Checked
+from backupd.repository.state.checked import CheckedState
 from backupd.store.base import ObjectInfo
 from backupd.trace import PhaseDone
 
 
-def verify(repository: Repository, checked: Checked, scope: Scope, tools: Tools) -> Verification:
+def verify(repository: Repository, checked: CheckedState, scope: Scope, tools: Tools) -> Verification:
     """Hold what lies on the store against its signed records.
 
     Returns what was found, good or bad; nothing is changed on the store. Objects of a run under way show as orphans or
@@ -55,7 +55,7 @@ def verify(repository: Repository, checked: Checked, scope: Scope, tools: Tools)
     findings += _gone(repository, previous, checked.records(), history.explained.expired)
     checked.remember_records(previous)
     if tools.own_ledger is not None and not findings:
-        history.chain.copy_to(tools.own_ledger, listed(tools.own_ledger))
+        history.chain.copy_to(tools.own_ledger, count_entries(tools.own_ledger))
     tools.trace.emit(PhaseDone("verifying", info.region, tools.clock.monotonic() - started))
     return Verification(
         region=info.region,

@@ -241,7 +241,7 @@ def right_conflicts(connection: Connection, live: Live) -> Iterator[Conflict]:
                 yield Conflict(live.names[oid].dotted, ConflictKind.PRIVILEGE, 1)
 
 
-def may_quiet(connection: Connection) -> bool:
+def disable_triggers(connection: Connection) -> bool:
     """Switch triggers and rules off for the transaction at hand, and say whether the role may. Raises psycopg's."""
     try:
         with connection.transaction():

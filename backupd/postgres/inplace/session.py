@@ -54,7 +54,9 @@ def instance(connection: Connection) -> tuple[str, int]:
 
 
 @contextmanager
-def begun(connection: Connection, lock: Callable[[], object], lock_timeout: float, clock: Clock) -> Iterator[None]:
+def open_transaction(
+    connection: Connection, lock: Callable[[], object], lock_timeout: float, clock: Clock
+) -> Iterator[None]:
     """A transaction that sees one instant, and its own changes; rolled back unless the block commits it.
 
     `lock` takes the locks it needs, in as many short tries as fit into `lock_timeout` seconds: others must not wait for

@@ -12,7 +12,15 @@ from pathlib import Path
 
 from backupd.errors import SourceError
 from backupd.postgres.connect import Source
-from backupd.postgres.scratch.folder import Gone, ScratchFolder, dispose, end_server, leftovers, make_folder, processes
+from backupd.postgres.scratch.folder import (
+    Disposed,
+    ScratchFolder,
+    dispose,
+    end_server,
+    leftovers,
+    make_folder,
+    processes,
+)
 from backupd.postgres.scratch.guardian import watch_over
 from backupd.postgres.scratch.kept import PORT, SUPERUSER, KeptServer, move
 from backupd.postgres.scratch.programs import Runner, ServerPrograms
@@ -116,13 +124,13 @@ class Cluster:
             return f"{real[:40]}_drill{what and '_' + what}"
         return real
 
-    def dispose(self) -> Gone:
+    def dispose(self) -> Disposed:
         """End it and remove its folder, and see that no process of it is left, and no file."""
         removed = dispose(self._folder) and not self._folder.path.exists()
         ended = not processes(self._folder.data)
         destroyed = [("scratch-server", "process-gone")] if ended else []
         destroyed += [("data-folder", "listed-absent")] if removed else []
-        return Gone(tuple(destroyed), (not ended) + (not removed))
+        return Disposed(tuple(destroyed), (not ended) + (not removed))
 
     def keep(self, path: Path) -> KeptServer:
         """End it and have it stay in the new folder `path` of the same disk, safe from a crash and not running.

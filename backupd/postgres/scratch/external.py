@@ -14,9 +14,9 @@ from pathlib import Path
 import psycopg
 
 from backupd.errors import RefusedError, SourceBusyError, SourceError
-from backupd.postgres.connect import Connection, Source, connect, elsewhere, identifier
+from backupd.postgres.connect import Connection, Source, connect, identifier, other_database
 from backupd.postgres.schema.statements import TEMPORARY
-from backupd.postgres.scratch.folder import Gone, ScratchFolder, dispose, make_folder
+from backupd.postgres.scratch.folder import Disposed, ScratchFolder, dispose, make_folder
 from backupd.postgres.scratch.guardian import Reaping, watch_over
 from backupd.postgres.target import session
 
@@ -91,7 +91,7 @@ class ExternalServer:
         with suppress(SourceError), session.connect(self._target, MARK) as connection:
             connection.execute(_END.encode(), (TEMPORARY,))
 
-    def dispose(self) -> Gone:
+    def dispose(self) -> Disposed:
         """Raises nothing: what cannot be removed remains."""
         left = 1
         with suppress(SourceError), session.connect(self._target, MARK) as connection:
@@ -99,18 +99,18 @@ class ExternalServer:
         removed = dispose(self._folder) and not self._folder.path.exists()
         destroyed = [("database", "listed-absent"), ("roles", "listed-absent")] if not left else []
         destroyed += [("data-folder", "listed-absent")] if removed else []
-        return Gone(tuple(destroyed), left + (not removed))
+        return Disposed(tuple(destroyed), left + (not removed))
 
 
 @contextmanager
-def given_server(target: Source, parent: Path, token: str) -> Iterator[ExternalServer]:
+def external_server(target: Source, parent: Path, token: str) -> Iterator[ExternalServer]:
     """A server set aside for drills, for one drill; all that this makes is gone when the block ends, however it ends.
 
     When this process is killed, a process beside it does the same, and if that is killed, too, the next drill. Raises
     RefusedError for a server that is not marked, or holds anything else, SourceBusyError while another drill has it,
     ConfigError and SourceError.
     """
-    target = elsewhere(target, MARK)
+    target = other_database(target, MARK)
     with _marked(target) as holding:
         require_empty(target, holding)
         if not _locked(holding):
@@ -191,16 +191,16 @@ def clean(connection: Connection) -> tuple[int, int]:
     return gone, left + len(roles)
 
 
-def reap_given(target: Source) -> tuple[int, int] | None:
+def reap_external(target: Source) -> tuple[int, int] | None:
     """The same for whoever does not hold the lock; None while somebody else does. Raises SourceError."""
-    with session.connect(elsewhere(target, MARK), MARK) as connection:
+    with session.connect(other_database(target, MARK), MARK) as connection:
         return clean(connection) if _locked(connection) else None
 
 
 def reap_for_guardian(conninfo: str, passfile: str, servicefile: str) -> bool:
     """What a guardian calls once the drill is dead: whether it could clean up. Raises SourceError."""
     passwords, services = (Path(one) if one else None for one in (passfile, servicefile))
-    return reap_given(Source(conninfo, passwords, services)) is not None
+    return reap_external(Source(conninfo, passwords, services)) is not None
 
 
 def _reaping(target: Source) -> Reaping:

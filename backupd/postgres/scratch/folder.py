@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True)
-class Gone:
+class Disposed:
     """What of a server's or a drill's things was destroyed, each with how that was seen, and how many stayed."""
 
     destroyed: tuple[tuple[str, str], ...]
@@ -66,7 +66,7 @@ class ScratchServer(Protocol):
     def stop(self) -> None:
         """End what the drill does there, at once."""
 
-    def dispose(self) -> Gone:
+    def dispose(self) -> Disposed:
         """Remove all that the drill made, and look whether it is gone."""
 
 

@@ -74,7 +74,7 @@ class ExportedSnapshot:
 
     def preamble(self) -> str:
         """SQL that puts a session under the fixed settings, with short waits for locks, and into this snapshot."""
-        return settings.statements(settings.beside(self.version)) + (
+        return settings.statements(settings.short_wait_settings(self.version)) + (
             "BEGIN TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY;\n"
             f"SET TRANSACTION SNAPSHOT '{self.identifier}';\n"
         )
@@ -156,7 +156,7 @@ def hold(
 
 
 @contextmanager
-def joined(source: Source, exported: ExportedSnapshot) -> Iterator[Connection]:
+def join_snapshot(source: Source, exported: ExportedSnapshot) -> Iterator[Connection]:
     """A connection of one's own that sees what the exported snapshot shows, as long as the block lasts.
 
     Raises SourceGoneError when nobody holds the snapshot any more.
@@ -176,7 +176,7 @@ def joined(source: Source, exported: ExportedSnapshot) -> Iterator[Connection]:
 
 
 @contextmanager
-def beside(source: Source, holder: Holder) -> Iterator[Connection]:
+def connect_beside(source: Source, holder: Holder) -> Iterator[Connection]:
     """A connection in autocommit beside the holder's, as long as the block lasts; it waits for no lock for long.
 
     Raises SourceBusyError when it would have to, and when what the holder's snapshot shows was dropped since.
@@ -184,7 +184,7 @@ def beside(source: Source, holder: Holder) -> Iterator[Connection]:
     with translated():
         connection = open_connection(source)
         try:
-            connection.execute(settings.statements(settings.beside(holder.exported.version)).encode())
+            connection.execute(settings.statements(settings.short_wait_settings(holder.exported.version)).encode())
             connection.execute(f"SET application_name = {literal(holder.readers)}".encode())
             yield connection
         except (psycopg.errors.UndefinedTable, psycopg.errors.InvalidSchemaName):

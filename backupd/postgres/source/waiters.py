@@ -16,7 +16,7 @@ import psycopg
 from backupd.errors import SourceBusyError, SourceError
 from backupd.postgres.connect import Connection, Source, literal
 from backupd.postgres.failures import translate
-from backupd.postgres.source.exported import END_READERS, Holder, beside
+from backupd.postgres.source.exported import END_READERS, Holder, connect_beside
 
 Waiter = tuple[int, int]
 """A server process, and the oid of the relation whose lock it waits for."""
@@ -85,7 +85,7 @@ def giving_way(source: Source, holder: Holder, patience: float, monotonic: Calla
     if holder.exported.standby:
         yield waiters
         return
-    with beside(source, holder) as connection:
+    with connect_beside(source, holder) as connection:
         # It reads nothing, and must not be ended with those who do.
         connection.execute(f"SET application_name = {literal(f'{holder.readers} waiters')}".encode())
         thread = threading.Thread(target=waiters.watch, args=(connection,), name="waiters", daemon=True)

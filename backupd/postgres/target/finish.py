@@ -36,7 +36,7 @@ def set_sequences(connection: Connection, values: Sequence[SequenceValue]) -> No
         connection.execute(_SETVAL, columns)
 
 
-def quiet_triggers(connection: Connection) -> None:
+def disable_event_triggers(connection: Connection) -> None:
     """Keep the database's own event triggers from firing for what a restore does.
 
     Only superusers can make such triggers, and only they can do this.

@@ -32,7 +32,7 @@ READ, CONTENT = "read", "content"
 """What was checked of a container: its bytes; of a part: that its rows are what its manifest says."""
 
 
-class Checked:
+class CheckedState:
     """The memory of one repository on one store. A context manager, for one thread."""
 
     def __init__(self, path: Path) -> None:

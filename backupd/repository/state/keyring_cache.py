@@ -166,9 +166,9 @@ class KeyringCache:
     def find(self, segments: Iterable[tuple[GenerationId, Pseudonym]]) -> list[CachedSegment]:
         """Those of these segments that a keyring on the store lists."""
         return [
-            counted
+            found
             for generation, pseudonym in segments
-            for counted in self._segments("generation = ? AND pseudonym = ?", generation, pseudonym)
+            for found in self._segments("generation = ? AND pseudonym = ?", generation, pseudonym)
         ]
 
     def records(self) -> set[SnapshotName]:

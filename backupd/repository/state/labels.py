@@ -17,7 +17,7 @@ from backupd.atomic_file import write_whole
 from backupd.model.ids import RepositoryId, SnapshotName
 
 
-class Labelled(NamedTuple):
+class LabelledRecord(NamedTuple):
     """One record that was read and believed."""
 
     label: str
@@ -45,11 +45,11 @@ class Labels:
             if (found.repository, found.signers) == (repository, self._empty.signers):
                 self._kept = found
 
-    def get(self, name: SnapshotName) -> Labelled | None:
+    def get(self, name: SnapshotName) -> LabelledRecord | None:
         found = self._kept.records.get(name)
-        return None if found is None else Labelled(*found)
+        return None if found is None else LabelledRecord(*found)
 
-    def remember(self, name: SnapshotName, found: Labelled) -> None:
+    def remember(self, name: SnapshotName, found: LabelledRecord) -> None:
         if self.get(name) != found:
             self._kept.records[name] = (found.label, found.exported)
             self._changed = True

@@ -17,8 +17,8 @@ from backupd.model.ids import ObjectHash, ObjectName
 from backupd.store.base import ServerSnapshot, Space
 from backupd.store.directory.view import (
     BLOCK,
-    FOLDER,
-    READ,
+    OPEN_FILE,
+    OPEN_FOLDER,
     DirectoryView,
     DirectoryWorkbench,
     ObjectReader,
@@ -26,9 +26,8 @@ from backupd.store.directory.view import (
     translated,
     within,
 )
-from backupd.store.names import TEMPORARY, components, made_here, temporary
-from backupd.store.server import FOLDER as SNAPSHOTS
-from backupd.store.server import oldest_first
+from backupd.store.names import TEMPORARY, components, removable_folders, temporary
+from backupd.store.server import SNAPSHOTS_FOLDER, oldest_first
 
 _CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 _NO_HARD_LINKS = {errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK}
@@ -75,7 +74,7 @@ class DirectoryStore(ObjectReader):
             with self.open_folder(parents) as folder:
                 os.unlink(last, dir_fd=folder)
                 os.fsync(folder)
-            parents = [*made_here(parents)]
+            parents = [*removable_folders(parents)]
             while parents:
                 *above, emptied = parents
                 with self.open_folder(above) as folder:
@@ -104,7 +103,7 @@ class DirectoryStore(ObjectReader):
         self._require_disk()
         root = self.root.absolute()
         with translated("the store's own snapshots"):
-            return next((path for above in (root, *root.parents) if (path := above / SNAPSHOTS).is_dir()), None)
+            return next((path for above in (root, *root.parents) if (path := above / SNAPSHOTS_FOLDER).is_dir()), None)
 
     def workbench(self) -> DirectoryWorkbench:
         """Single steps, for the probe."""
@@ -119,7 +118,7 @@ class DirectoryStore(ObjectReader):
         self._require_disk()
         if create:
             _mkdir(self.root, None)
-        root = os.open(self.root, FOLDER & ~os.O_NOFOLLOW)
+        root = os.open(self.root, OPEN_FOLDER & ~os.O_NOFOLLOW)
         with within(root, parts, _mkdir) if create else within(root, parts) as folder:
             yield folder
 
@@ -216,7 +215,7 @@ def _write(folder: int, name: str, source: BinaryIO, size: int) -> None:
 
 
 def _verify(folder: int, name: str, size: int, sha256: ObjectHash, final: ObjectName) -> None:
-    file = os.open(name, READ, dir_fd=folder)
+    file = os.open(name, OPEN_FILE, dir_fd=folder)
     try:
         if os.fstat(file).st_size != size or _digest(file) != sha256:
             raise StoreError(

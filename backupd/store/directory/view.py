@@ -24,11 +24,10 @@ from backupd.errors import ObjectMissingError, StoreError, StoreFullError, Store
 from backupd.model.ids import ObjectName
 from backupd.store.base import ObjectInfo, ServerSnapshot
 from backupd.store.names import components, folders
-from backupd.store.server import FOLDER as SNAPSHOTS
-from backupd.store.server import blind, folder_of
+from backupd.store.server import SNAPSHOTS_FOLDER, folder_of, snapshot_unreadable
 
-FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
-READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC
+OPEN_FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+OPEN_FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC
 BLOCK = 1 << 20
 _FULL = {errno.ENOSPC, errno.EDQUOT}
 _GONE = {errno.EIO, errno.ESTALE, errno.ENOTCONN, errno.ETIMEDOUT, errno.ENODEV}
@@ -84,7 +83,7 @@ class ObjectReader(abc.ABC):
         """A descriptor of an object, to read."""
         *parents, last = components(name)
         with self.open_folder(parents) as folder:
-            file = os.open(last, READ, dir_fd=folder)
+            file = os.open(last, OPEN_FILE, dir_fd=folder)
         try:
             yield file
         finally:
@@ -117,7 +116,7 @@ def within(
     try:
         for part in parts:
             prepare(part, folder)
-            inner = os.open(part, FOLDER, dir_fd=folder)
+            inner = os.open(part, OPEN_FOLDER, dir_fd=folder)
             os.close(folder)
             folder = inner
         yield folder
@@ -154,11 +153,11 @@ class DirectoryView(ObjectReader):
     def __init__(self, root: Path, snapshots: Path | None, snapshot: ServerSnapshot) -> None:
         self._name = folder_of(snapshot)
         if snapshots is None:
-            raise blind(f"no folder above the store's shows {SNAPSHOTS!r}")
+            raise snapshot_unreadable(f"no folder above the store's shows {SNAPSHOTS_FOLDER!r}")
         self._snapshots = snapshots
         self._inside = root.relative_to(snapshots.parent.parent).parts
         if ".." in self._inside:
-            raise blind("the store's path goes up again")
+            raise snapshot_unreadable("the store's path goes up again")
 
     @contextlib.contextmanager
     def open_folder(self, parts: Sequence[str]) -> Iterator[int]:
@@ -173,20 +172,20 @@ class DirectoryView(ObjectReader):
         snapshot = self._enter()
         if snapshot is not None:
             os.close(snapshot)
-            raise blind(f"{name!r} is listed in {self._name!r}, and cannot be opened")
+            raise snapshot_unreadable(f"{name!r} is listed in {self._name!r}, and cannot be opened")
 
     def _enter(self) -> int | None:
         """A descriptor of the snapshot's folder; None when the snapshot is gone."""
         try:
-            every = os.open(self._snapshots, FOLDER)
+            every = os.open(self._snapshots, OPEN_FOLDER)
         except FileNotFoundError as error:
-            raise blind(f"{SNAPSHOTS!r} is there no longer") from error
+            raise snapshot_unreadable(f"{SNAPSHOTS_FOLDER!r} is there no longer") from error
         try:
-            return os.open(self._name, FOLDER, dir_fd=every)
+            return os.open(self._name, OPEN_FOLDER, dir_fd=every)
         except FileNotFoundError as error:
             # ZFS mounts a snapshot when it is entered; where that fails, the folder is listed all the same.
             if self._name in os.listdir(every):  # noqa: PTH208 - a descriptor has no path
-                raise blind(f"{self._name!r} is listed, and cannot be opened") from error
+                raise snapshot_unreadable(f"{self._name!r} is listed, and cannot be opened") from error
             return None
         finally:
             os.close(every)
@@ -235,7 +234,7 @@ class DirectoryWorkbench:
         except OSError as error:
             raise _refused(name, error) from error
 
-    def tells_space(self) -> bool:
+    def reports_space(self) -> bool:
         return True
 
     def run(self, command: str, name: ObjectName) -> bytes | None:  # noqa: ARG002 - a folder has no commands

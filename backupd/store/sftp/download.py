@@ -12,7 +12,7 @@ from backupd.model.ids import ObjectName
 from backupd.store.base import ObjectInfo
 from backupd.store.sftp import wire
 from backupd.store.sftp.channel import Flight
-from backupd.store.sftp.session import Session, granted, handle_of
+from backupd.store.sftp.session import Session, handle_of, require_granted
 from backupd.store.sftp.wire import Attributes, Code, Data, Handle, NameReply, Reply, Status
 
 LARGEST = 1 << 30
@@ -33,7 +33,7 @@ def fetch(session: Session, path: str, offset: int, length: int | None, name: st
     Raises ObjectMissingError, StoreError when it is not a plain file, StoreGoneError.
     """
     seen, opened = session.channel.ask(wire.lstat(path), wire.open_file(path, wire.Mode.READ))
-    granted(seen, name)
+    require_granted(seen, name)
     handle = handle_of(opened, name)
     left: Handle | None = handle
     try:
@@ -68,13 +68,13 @@ def read_range(session: Session, handle: Handle, offset: int, length: int, name:
         flight.ask(wire.read(handle, offset + at, min(step, length - at)))
     flight.wait()
     for reply in got.refusals:
-        granted(reply, name)
+        require_granted(reply, name)
     # A server may give less than asked for, and an honest one only at the end; ask one by one from there.
     while (at := got.complete) < length:
         (reply,) = session.channel.ask(wire.read(handle, offset + at, min(step, length - at)))
         piece = _data(reply)
         if piece is None:
-            granted(reply, name)
+            require_granted(reply, name)
         if not piece:
             break
         got.append(piece)
@@ -182,7 +182,7 @@ def _read_open_folders(
                 found[place] += [entry for entry in reply.entries if _real(entry[0])]
             else:
                 if not (isinstance(reply, Status) and reply.code == Code.EOF):
-                    granted(reply, paths[place])
+                    require_granted(reply, paths[place])
                 unfinished.pop(place, None)
 
 

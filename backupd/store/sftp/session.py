@@ -72,7 +72,7 @@ def folders_above(path: str) -> list[str]:
     return [folder for end in range(1, len(parts) + 1) if (folder := "/".join(parts[:end]))]
 
 
-def granted(reply: Reply, name: str) -> None:
+def require_granted(reply: Reply, name: str) -> None:
     """Raise what a status other than OK means: ObjectMissingError, StoreGoneError or StoreError."""
     if not isinstance(reply, Status) or reply.ok:
         return
@@ -89,8 +89,8 @@ def refused(name: str, code: int) -> StoreError:
 
 
 def handle_of(reply: Reply, name: str) -> Handle:
-    """The handle of an open that was answered; raises like `granted`."""
-    granted(reply, name)
+    """The handle of an open that was answered; raises like `require_granted`."""
+    require_granted(reply, name)
     if not isinstance(reply, Handle):
         raise wire.ProtocolError("no handle")
     return reply

@@ -15,13 +15,12 @@ from backupd.clock import Clock
 from backupd.errors import ObjectMissingError, StoreError, StoreFullError, StoreGoneError
 from backupd.model.ids import ObjectHash, ObjectName
 from backupd.store.base import ObjectInfo, ServerSnapshot, Space
-from backupd.store.names import components, flat, folders, made_here, temporary
-from backupd.store.server import CANDIDATES, HashCommand, oldest_first, parse_digest, parse_quota
-from backupd.store.server import FOLDER as SNAPSHOTS
+from backupd.store.names import components, flat, folders, removable_folders, temporary
+from backupd.store.server import CANDIDATES, SNAPSHOTS_FOLDER, HashCommand, oldest_first, parse_digest, parse_quota
 from backupd.store.sftp import download, upload, wire
-from backupd.store.sftp.session import Pool, Session, folders_above, granted
+from backupd.store.sftp.session import Pool, Session, folders_above, require_granted
 from backupd.store.sftp.ssh import SftpTarget
-from backupd.store.sftp.upload import Surroundings, UploadJob, replace
+from backupd.store.sftp.upload import UploadContext, UploadJob, replace
 from backupd.store.sftp.view import SftpView
 from backupd.store.sftp.wire import Attributes, Code, Extended, Status
 from backupd.store.sftp.workbench import SftpWorkbench
@@ -35,7 +34,7 @@ class SftpStore:
         self.pool = Pool(target, clock)
         self._root = target.root
         self._random = random
-        self._room = FreeSpace(self._root, clock)
+        self._free_space = FreeSpace(self._root, clock)
         self._folders = KnownFolders()
         self._hashing = ServerHash()
 
@@ -57,7 +56,7 @@ class SftpStore:
         if isinstance(seen, Attributes):
             return download.described(name, seen) if download.is_file(seen) else None
         if not (isinstance(seen, Status) and seen.code == Code.NO_SUCH_FILE):
-            granted(seen, name)
+            require_granted(seen, name)
         return None
 
     def list(self, prefix: ObjectName) -> Iterator[ObjectInfo]:
@@ -69,7 +68,7 @@ class SftpStore:
         *parents, _ = components(name)
         path = self._path(name)
         above = [folder for folder in reversed(folders_above(path)) if len(folder) > len(self._root)]
-        above = above if made_here(parents) else []
+        above = above if removable_folders(parents) else []
         with self.pool.session() as session:
             replies = session.channel.ask(wire.remove(path), *(wire.rmdir(folder) for folder in above[:1]))
             self._folders.forget(path)
@@ -83,11 +82,11 @@ class SftpStore:
 
     def space(self) -> Space | None:
         with self.pool.session() as session:
-            return self._room.look(session)
+            return self._free_space.look(session)
 
     def snapshots(self) -> Sequence[ServerSnapshot]:
         with self.pool.session() as session:
-            (entries,) = download.read_folders(session, [SNAPSHOTS])
+            (entries,) = download.read_folders(session, [SNAPSHOTS_FOLDER])
         return oldest_first(name for name, seen in entries or () if download.is_folder(seen))
 
     def view(self, snapshot: ServerSnapshot) -> SftpView:
@@ -118,9 +117,9 @@ class SftpStore:
         permissions = upload.SHARED if self.target.shared else upload.PERMISSIONS
         return UploadJob(name, self._path(name), staging, source, size, sha256, permissions)
 
-    def _upload(self, how: Callable[[Session, UploadJob, Surroundings], None], job: UploadJob) -> None:
+    def _upload(self, how: Callable[[Session, UploadJob, UploadContext], None], job: UploadJob) -> None:
         with self.pool.session() as session:
-            if not self._room.suffices(session, job.size):
+            if not self._free_space.suffices(session, job.size):
                 raise _full()
             try:
                 how(session, job, self)
@@ -141,10 +140,10 @@ class SftpStore:
             return
         (seen,) = session.channel.ask(wire.lstat(self._path(name)))
         if not (isinstance(seen, Status) and seen.code == Code.NO_SUCH_FILE):
-            granted(reply, name)
+            require_granted(reply, name)
 
     def _is_full(self, session: Session, size: int) -> bool:
-        space = self._room.look(session)
+        space = self._free_space.look(session)
         return space is not None and space.free < size
 
 

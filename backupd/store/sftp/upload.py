@@ -26,7 +26,7 @@ from backupd.model.ids import ObjectHash, ObjectName
 from backupd.store.sftp import wire
 from backupd.store.sftp.channel import Flight
 from backupd.store.sftp.download import is_file, read_range
-from backupd.store.sftp.session import Session, granted, handle_of
+from backupd.store.sftp.session import Session, handle_of, require_granted
 from backupd.store.sftp.wire import Attributes, Code, Handle, Mode, Reply, SftpRequest, Status
 
 _MODE = Mode.READ | Mode.WRITE | Mode.CREATE | Mode.EXCLUSIVE
@@ -49,7 +49,7 @@ class UploadJob:
     permissions: int = PERMISSIONS
 
 
-class Surroundings(Protocol):
+class UploadContext(Protocol):
     """What an upload asks of its store."""
 
     def server_digest(self, session: Session, path: str, job: UploadJob) -> bool | None:
@@ -65,42 +65,42 @@ class Surroundings(Protocol):
         ...
 
 
-def put(session: Session, job: UploadJob, around: Surroundings) -> None:
+def put(session: Session, job: UploadJob, context: UploadContext) -> None:
     """Raises ObjectExistsError, StoreError (also for a full store: its reason is not told), StoreGoneError."""
-    handle = _begin(session, job, around)
+    handle = _begin(session, job, context)
     if handle is None:
-        _settle(session, job, around)
+        _settle(session, job, context)
         return
     published = False
     try:
-        fill(session, job, around, handle)
-        published = _publish(session, job, around)
+        fill(session, job, context, handle)
+        published = _publish(session, job, context)
         if not published:
-            _settle(session, job, around)
+            _settle(session, job, context)
     finally:
         if not published and session.alive:
             session.discard(job.staging)
 
 
-def stage(session: Session, job: UploadJob, around: Surroundings) -> Handle:
+def stage(session: Session, job: UploadJob, context: UploadContext) -> Handle:
     """The open temporary object of a job, which nobody else uses; to be discarded unless it gets another name."""
-    _, opened = _open(session, job, around)
-    return _staged(opened, job, around)
+    _, opened = _open(session, job, context)
+    return _staged(opened, job, context)
 
 
-def _begin(session: Session, job: UploadJob, around: Surroundings) -> Handle | None:
+def _begin(session: Session, job: UploadJob, context: UploadContext) -> Handle | None:
     """The open temporary object; None when something stands under the final name already."""
-    seen, opened = _open(session, job, around)
+    seen, opened = _open(session, job, context)
     if isinstance(seen, Attributes):
         if isinstance(opened, Handle):
             session.channel.ask(wire.close(opened), wire.remove(job.staging))
         return None
-    return _staged(opened, job, around)
+    return _staged(opened, job, context)
 
 
-def _open(session: Session, job: UploadJob, around: Surroundings) -> tuple[Reply, Reply]:
+def _open(session: Session, job: UploadJob, context: UploadContext) -> tuple[Reply, Reply]:
     """The answers to a look at the final name and to the making of the temporary one."""
-    makings = session.makings(around.missing_folders(job.staging))
+    makings = session.makings(context.missing_folders(job.staging))
     opening = wire.open_file(job.staging, _MODE, job.permissions)
     *_, seen, opened = session.channel.ask(*makings, wire.lstat(job.path), opening)
     if isinstance(opened, Status) and opened.code == Code.NO_SUCH_FILE:
@@ -109,24 +109,24 @@ def _open(session: Session, job: UploadJob, around: Surroundings) -> tuple[Reply
     return seen, opened
 
 
-def _staged(opened: Reply, job: UploadJob, around: Surroundings) -> Handle:
+def _staged(opened: Reply, job: UploadJob, context: UploadContext) -> Handle:
     handle = handle_of(opened, job.name)
-    around.know_folders(job.staging)
+    context.know_folders(job.staging)
     return handle
 
 
-def fill(session: Session, job: UploadJob, around: Surroundings, handle: Handle) -> None:
+def fill(session: Session, job: UploadJob, context: UploadContext, handle: Handle) -> None:
     """Steps 2 to 4; the temporary object is closed afterwards."""
     job.source.seek(0)
     if job.size <= session.channel.write_size:
-        _fill_small(session, job, around, handle)
+        _fill_small(session, job, context, handle)
         return
     try:
         _write(session, job, handle)
         size, synced = session.channel.ask(wire.fstat(handle), _sync(session, handle))
-        granted(synced, job.name)
+        require_granted(synced, job.name)
         _check_size(size, job)
-        matches = around.server_digest(session, job.staging, job)
+        matches = context.server_digest(session, job.staging, job)
         if matches is None:
             matches = _read_back(session, job, handle)
         if not matches:
@@ -134,12 +134,12 @@ def fill(session: Session, job: UploadJob, around: Surroundings, handle: Handle)
     finally:
         if session.alive:
             (closed,) = session.channel.ask(wire.close(handle))
-    granted(closed, job.name)
+    require_granted(closed, job.name)
 
 
-def _fill_small(session: Session, job: UploadJob, around: Surroundings, handle: Handle) -> None:
+def _fill_small(session: Session, job: UploadJob, context: UploadContext, handle: Handle) -> None:
     data = _take(job.source, job.size)
-    makings = session.makings(around.missing_folders(job.path))
+    makings = session.makings(context.missing_folders(job.path))
     written, synced, size, again, closed, *_ = session.channel.ask(
         wire.write(handle, 0, data),
         _sync(session, handle),
@@ -149,7 +149,7 @@ def _fill_small(session: Session, job: UploadJob, around: Surroundings, handle: 
         *makings,
     )
     for reply in (written, synced, closed):
-        granted(reply, job.name)
+        require_granted(reply, job.name)
     _check_size(size, job)
     back = again.value if isinstance(again, wire.Data) else b""
     if hashlib.sha256(back).hexdigest() != job.sha256:
@@ -173,7 +173,7 @@ def _write(session: Session, job: UploadJob, handle: Handle) -> None:
     finally:
         flight.wait()
     for reply in refusals:
-        granted(reply, job.name)
+        require_granted(reply, job.name)
 
 
 def _take(source: BinaryIO, length: int) -> bytes:
@@ -191,7 +191,7 @@ def _sync(session: Session, handle: Handle) -> SftpRequest:
 
 
 def _check_size(reply: Reply, job: UploadJob) -> None:
-    granted(reply, job.name)
+    require_granted(reply, job.name)
     if not isinstance(reply, Attributes) or reply.size != job.size:
         raise _damaged(job)
 
@@ -204,27 +204,27 @@ def _read_back(session: Session, job: UploadJob, handle: Handle) -> bool:
     return digest.hexdigest() == job.sha256
 
 
-def _publish(session: Session, job: UploadJob, around: Surroundings) -> bool:
+def _publish(session: Session, job: UploadJob, context: UploadContext) -> bool:
     """False when the final name is taken."""
     if job.size > session.channel.write_size:
-        session.channel.ask(*session.makings(around.missing_folders(job.path)))
+        session.channel.ask(*session.makings(context.missing_folders(job.path)))
     (renamed,) = session.channel.ask(wire.rename(job.staging, job.path))
     if isinstance(renamed, Status) and renamed.code == Code.NO_SUCH_FILE:
         # The folder was emptied, and so removed, by somebody else since we saw it.
         session.make_folders(job.path)
         (renamed,) = session.channel.ask(wire.rename(job.staging, job.path))
     if isinstance(renamed, Status) and renamed.ok:
-        around.know_folders(job.path)
+        context.know_folders(job.path)
         return True
     # The status of a taken name is the same as of a full disk: look.
     (seen,) = session.channel.ask(wire.lstat(job.path))
     if isinstance(seen, Attributes):
         return False
-    granted(renamed, job.name)
+    require_granted(renamed, job.name)
     raise wire.ProtocolError("no status for a rename")
 
 
-def _settle(session: Session, job: UploadJob, around: Surroundings) -> None:
+def _settle(session: Session, job: UploadJob, context: UploadContext) -> None:
     """Something stands under the final name: fine when it is this very content."""
     try:
         same = holds(session, job)
@@ -235,13 +235,13 @@ def _settle(session: Session, job: UploadJob, around: Surroundings) -> None:
             f"other content already stands under {job.name!r}",
             hint="Run 'backupd verify'; an object's name is its content, so one of the two is damaged.",
         )
-    around.know_folders(job.path)
+    context.know_folders(job.path)
 
 
 def holds(session: Session, job: UploadJob) -> bool:
     """Whether the job's content stands under the final name, by reading it; raises ObjectMissingError."""
     seen, opened = session.channel.ask(wire.lstat(job.path), wire.open_file(job.path, Mode.READ))
-    granted(seen, job.name)
+    require_granted(seen, job.name)
     handle = handle_of(opened, job.name)
     try:
         same = isinstance(seen, Attributes) and is_file(seen) and seen.size == job.size
@@ -268,16 +268,16 @@ def _damaged(job: UploadJob) -> StoreError:
     )
 
 
-def replace(session: Session, job: UploadJob, around: Surroundings) -> None:
+def replace(session: Session, job: UploadJob, context: UploadContext) -> None:
     """Raises ObjectMissingError, StoreError (also for a full store: its reason is not told), StoreGoneError."""
     if holds(session, job):
         return
     if not session.offers(wire.EXCHANGE):
         raise _refused(job)
-    staged = stage(session, job, around)
+    staged = stage(session, job, context)
     done = False
     try:
-        fill(session, job, around, staged)
+        fill(session, job, context, staged)
         renamed = _exchange(session, job)
         done = holds(session, job)
         if not done:
@@ -289,7 +289,7 @@ def replace(session: Session, job: UploadJob, around: Surroundings) -> None:
 
 def _exchange(session: Session, job: UploadJob) -> Reply:
     (seen,) = session.channel.ask(wire.lstat(job.path))
-    granted(seen, job.name)
+    require_granted(seen, job.name)
     if not isinstance(seen, Attributes) or not is_file(seen):
         raise StoreError(f"{job.name!r} is not a plain object on the store")
     (renamed,) = session.channel.ask(wire.exchange(job.staging, job.path))

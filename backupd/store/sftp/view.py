@@ -9,11 +9,10 @@ from backupd.errors import ObjectMissingError
 from backupd.model.ids import ObjectName
 from backupd.store.base import ObjectInfo, ServerSnapshot
 from backupd.store.names import components, folders
-from backupd.store.server import FOLDER as SNAPSHOTS
-from backupd.store.server import blind, folder_of
+from backupd.store.server import SNAPSHOTS_FOLDER, folder_of, snapshot_unreadable
 from backupd.store.sftp import download, wire
 from backupd.store.sftp.channel import Flight
-from backupd.store.sftp.session import Pool, Session, granted
+from backupd.store.sftp.session import Pool, Session, require_granted
 from backupd.store.sftp.wire import Attributes, Code, Handle, NameReply, Reply, Status
 
 
@@ -46,7 +45,7 @@ class SftpView:
             (seen,) = session.channel.ask(wire.lstat(f"{folder}/{last}"))
         if _missing(seen):
             return None
-        granted(seen, name)
+        require_granted(seen, name)
         return download.described(name, seen) if isinstance(seen, Attributes) and download.is_file(seen) else None
 
     def list(self, prefix: ObjectName) -> Iterator[ObjectInfo]:
@@ -54,17 +53,17 @@ class SftpView:
         with self._pool.session() as session:
             if self._find(session, parts) is None:
                 return
-            root = "/".join([SNAPSHOTS, self._name, *self._region(session)])
+            root = "/".join([SNAPSHOTS_FOLDER, self._name, *self._region(session)])
             yield from download.walk(session, root, "/".join(parts), lambda folder: self._vanished(session, folder))
 
     def _find(self, session: Session, parts: Sequence[str]) -> str | None:
         """The path of a folder below the region's; None when the snapshot holds none, or is gone itself."""
-        snapshot = f"{SNAPSHOTS}/{self._name}"
+        snapshot = f"{SNAPSHOTS_FOLDER}/{self._name}"
         levels = [*accumulate([*self._region(session), *parts], "{}/{}".format, initial=snapshot)]
         opened, *seen = session.channel.ask(wire.opendir(snapshot), *map(wire.lstat, levels))
         if not isinstance(opened, Handle):
             if not _missing(opened):
-                granted(opened, snapshot)
+                require_granted(opened, snapshot)
             self._vanished(session, snapshot)
             return None
         Flight(session.channel, lambda _place, _reply: None).ask(wire.close(opened))
@@ -72,9 +71,9 @@ class SftpView:
             if _missing(reply):
                 self._confirm_absence(session, level)
                 return None
-            granted(reply, level)
+            require_granted(reply, level)
             if not isinstance(reply, Attributes) or not download.is_folder(reply):
-                raise blind(f"{level!r} is not a folder")
+                raise snapshot_unreadable(f"{level!r} is not a folder")
         return levels[-1]
 
     def _confirm_absence(self, session: Session, path: str) -> None:
@@ -89,11 +88,11 @@ class SftpView:
 
         A look of its own, as the word for "not there" is also OpenSSH's for a snapshot that could not be mounted.
         """
-        (entries,) = download.read_folders(session, [SNAPSHOTS])
+        (entries,) = download.read_folders(session, [SNAPSHOTS_FOLDER])
         if entries is None:
-            raise blind(f"the account's home does not show {SNAPSHOTS!r}")
+            raise snapshot_unreadable(f"the account's home does not show {SNAPSHOTS_FOLDER!r}")
         if self._name in {name for name, _ in entries}:
-            raise blind(f"{what!r} is listed, and cannot be opened")
+            raise snapshot_unreadable(f"{what!r} is listed, and cannot be opened")
 
     def _region(self, session: Session) -> Sequence[str]:
         """The folders from the account's home to the region's."""
@@ -102,11 +101,13 @@ class SftpView:
             home, there = (_path(reply) for reply in session.channel.ask(wire.realpath("."), wire.realpath(root)))
             root, home = there or root, f"{(home or '').rstrip('/')}/"
             if not root.startswith(home):
-                raise blind("the store's path is not below the account's home, which is all that they hold")
+                raise snapshot_unreadable(
+                    "the store's path is not below the account's home, which is all that they hold"
+                )
             root = root.removeprefix(home)
         parts = [part for part in root.split("/") if part not in {"", "."}]
         if ".." in parts:
-            raise blind("the store's path goes up again")
+            raise snapshot_unreadable("the store's path goes up again")
         return parts
 
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from backupd.model.ids import ObjectName
-from backupd.store.server import FOLDER as SNAPSHOTS
+from backupd.store.server import SNAPSHOTS_FOLDER
 from backupd.store.sftp import wire
-from backupd.store.sftp.session import Pool, Session, granted, handle_of
+from backupd.store.sftp.session import Pool, Session, handle_of, require_granted
 from backupd.store.sftp.upload import PERMISSIONS
 from backupd.store.sftp.wire import Mode
 
@@ -34,8 +34,8 @@ class SftpWorkbench:
             written, synced, closed = session.channel.ask(
                 wire.write(handle, 0, data), wire.fsync(handle), wire.close(handle)
             )
-            granted(written, name)
-            granted(closed, name)
+            require_granted(written, name)
+            require_granted(closed, name)
         return isinstance(synced, wire.Status) and synced.ok
 
     def rename(self, old: ObjectName, new: ObjectName) -> None:
@@ -49,9 +49,9 @@ class SftpWorkbench:
         with self._pool.session() as session:
             seen, removed = session.channel.ask(wire.lstat(self._path(name)), wire.remove(self._path(name)))
         if isinstance(seen, wire.Attributes):
-            granted(removed, name)
+            require_granted(removed, name)
 
-    def tells_space(self) -> bool:
+    def reports_space(self) -> bool:
         with self._pool.session() as session:
             return session.offers("statvfs@openssh.com") and isinstance(
                 session.channel.ask(wire.statvfs("."))[0], wire.Extended
@@ -64,12 +64,12 @@ class SftpWorkbench:
 
     def snapshots_folder(self) -> str | None:
         with self._pool.session() as session:
-            return SNAPSHOTS if _is_folder(session, SNAPSHOTS) else None
+            return SNAPSHOTS_FOLDER if _is_folder(session, SNAPSHOTS_FOLDER) else None
 
     def _do(self, request: wire.SftpRequest, name: ObjectName) -> None:
         with self._pool.session() as session:
             (reply,) = session.channel.ask(request)
-        granted(reply, name)
+        require_granted(reply, name)
 
     def _path(self, name: ObjectName) -> str:
         return f"{self._root}/{name}"

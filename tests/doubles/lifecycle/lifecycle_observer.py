@@ -359,7 +359,7 @@ class Looking:
         heads = []
         for found in self._world.stores.values():
             chain = Chain(layout.ObjectName("be"), self._world.repository)  # type: ignore[arg-type]
-            heads.append(read_chain(found, chain, [self._world.keeper_key.public], anew=True)[0].head)
+            heads.append(read_chain(found, chain, [self._world.keeper_key.public], compare_all=True)[0].head)
         assert len({head.head for head in heads}) == 1
 
 

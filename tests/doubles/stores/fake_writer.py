@@ -130,7 +130,7 @@ class QuickWriter:
                 one = builder.place(keyed, [table], ())
                 placed.append(replace(one, parcel=None))
                 if one.parcel is not None:
-                    shipper.ship(one.parcel)
+                    shipper.submit(one.parcel)
             shipper.drain()
             yield "parts"
             watch.check({number for one in placed for number in (*one.needs, one.part.number)})
@@ -182,7 +182,7 @@ class QuickWriter:
         writer.add(DATA, b"".join(chunk for _, chunk in chunks), [len(chunk) for _, chunk in chunks], ids)
         done = writer.finish()
         container = IndexedContainer(number, pseudonym, done.sha256, done.size)
-        context.shipper.ship(
+        context.shipper.submit(
             Upload(
                 pack_name(sealed, done.sha256),
                 out.getvalue(),

@@ -320,14 +320,14 @@ class TestHolder:
 
     def test_a_sequence_dropped_since_is_worth_a_retry(self, quick: Database) -> None:
         """The snapshot shows it, and nothing kept it."""
-        from backupd.postgres.source.exported import beside
+        from backupd.postgres.source.exported import connect_beside
 
         source = Source(quick.conninfo)
         with held_source(quick) as holder:
             quick.sql("DROP SEQUENCE numbers")
 
             def read() -> None:
-                with beside(source, holder) as free:
+                with connect_beside(source, holder) as free:
                     read_sequences(holder.connection, free)
 
             reads = Beside(read)

@@ -24,7 +24,7 @@ from backupd.errors import RefusedError, SourceBusyError
 from backupd.model.tenancy import Tenancy, TenancyKind
 from backupd.operations.drill import DrillRequest
 from backupd.postgres.connect import Source
-from backupd.postgres.scratch.external import MARK, given_server
+from backupd.postgres.scratch.external import MARK, external_server
 
 HOLDER = """
 import sys, time, psycopg
@@ -143,7 +143,7 @@ def test_a_server_that_holds_anything_is_refused(aside: Server, target: Source, 
     """Another database, or a table in one that may be there."""
     aside.sql("postgres", make)
     try:
-        with pytest.raises(RefusedError, match="holds something"), given_server(target, Path("/tmp"), "0" * 16):
+        with pytest.raises(RefusedError, match="holds something"), external_server(target, Path("/tmp"), "0" * 16):
             pass
     finally:
         aside.sql("postgres", undo)
@@ -151,13 +151,13 @@ def test_a_server_that_holds_anything_is_refused(aside: Server, target: Source, 
 
 def test_a_server_without_mark_or_rights_is_refused(aside: Server, pg17: Server, target: Source) -> None:
     """Nobody drills by mistake, or by halves; and nobody while another drill does."""
-    with pytest.raises(RefusedError, match="not marked"), given_server(Region.source(pg17), Path("/tmp"), "0" * 16):
+    with pytest.raises(RefusedError, match="not marked"), external_server(Region.source(pg17), Path("/tmp"), "0" * 16):
         pass
     weak = replace(target, conninfo=aside.conninfo(user="monitoring"))
-    with pytest.raises(RefusedError, match="no superuser"), given_server(weak, Path("/tmp"), "0" * 16):
+    with pytest.raises(RefusedError, match="no superuser"), external_server(weak, Path("/tmp"), "0" * 16):
         pass
-    with given_server(target, Path("/tmp"), "1" * 16), pytest.raises(SourceBusyError, match="another drill"):
-        given_server(target, Path("/tmp"), "2" * 16).__enter__()
+    with external_server(target, Path("/tmp"), "1" * 16), pytest.raises(SourceBusyError, match="another drill"):
+        external_server(target, Path("/tmp"), "2" * 16).__enter__()
 
 
 def test_another_version_is_refused(
@@ -197,7 +197,7 @@ def test_a_killed_drill_leaves_nothing_on_the_server(aside: Server, target: Sour
     else:
         from backupd.postgres.scratch.cluster import reap
 
-        with given_server(target, parent, secrets.token_hex(8)):
+        with external_server(target, parent, secrets.token_hex(8)):
             assert len(state(aside)[0]) == 4
         assert reap(parent) == (1, 0)
     assert list(parent.iterdir()) == []

@@ -16,7 +16,7 @@ from backupd.clock import SystemClock
 from backupd.model.ids import RegionName, RepositoryId
 from backupd.model.ledger import Observed
 from backupd.model.text import stamp
-from backupd.repository.lease import Claimant, leased
+from backupd.repository.lease import Claimant, hold_lease
 from backupd.repository.ledger import Chain, next_document, put_entry
 from backupd.seal.keyfiles import read_signer, write_signer
 from backupd.store.directory import DirectoryStore
@@ -225,7 +225,7 @@ def test_another_keeper_is_at_work(kept: NodeFolder) -> None:
         SystemClock(),
         os.urandom,
     )
-    with leased(store, claimant):
+    with hold_lease(store, claimant):
         for command in ("purge", "expire"):
             busy = kept.run(command)
             assert (busy.returncode, b"the keeper on cellar is at work" in busy.stderr) == (11, True)

@@ -26,7 +26,7 @@ from backupd.planning import lifecycle
 from backupd.planning.lifecycle import ClockDates
 from backupd.planning.verify import parse_share
 from backupd.repository.repository import Repository
-from backupd.repository.state.checked import Checked
+from backupd.repository.state.checked import CheckedState
 from backupd.seal import suite
 from backupd.store.directory import DirectoryStore
 
@@ -67,7 +67,7 @@ def erase(yard: Yard, tenant: str) -> None:
 
 
 def findings(yard: Yard) -> list[str]:
-    with Checked(yard.folder / "checked.sqlite") as checked:
+    with CheckedState(yard.folder / "checked.sqlite") as checked:
         tools = Tools(yard.clock, yard.folder, store="disk")
         return [one.message for one in verify(yard.repository, checked, Scope(parse_share("none")), tools).findings]
 

@@ -33,9 +33,9 @@ from backupd.planning.ledger_facts import proven_on
 from backupd.planning.lifecycle import ClockDates
 from backupd.planning.retention import RetentionPolicy
 from backupd.planning.verify import parse_share
-from backupd.repository.ledger import listed
+from backupd.repository.ledger import count_entries
 from backupd.repository.repository import Repository
-from backupd.repository.state.checked import Checked
+from backupd.repository.state.checked import CheckedState
 from backupd.repository.state.keyring_cache import KeyringCache
 from backupd.seal.keyfiles import write_identity
 from backupd.store.base import Store
@@ -73,7 +73,7 @@ class Reading:
 
     def verify(self, root: Path | None = None, share: str = "all", *, opened: bool = True) -> Verification:
         identity = self.region.identity.secret if opened else None
-        with Checked(self.folder / f"checked-{root.name if root else ''}.sqlite") as checked:
+        with CheckedState(self.folder / f"checked-{root.name if root else ''}.sqlite") as checked:
             tools = Tools(TickingClock(), self.folder, threads=2, store="disk")
             return verify(self.repository(root), checked, Scope(parse_share(share), identity), tools)
 
@@ -197,7 +197,7 @@ def test_a_ledger_behind_the_snapshot_stops_it(reading: Reading, recover: Recove
     with reading.restored(old) as (report, _):
         assert report.purged == 0
     own = DirectoryStore(reading.folder / "keeper-ledger")
-    assert listed(own)
+    assert count_entries(own)
     with pytest.raises(DamageError, match="this machine's own copy of the ledger has it"), reading.restored(old, own):
         pass
 

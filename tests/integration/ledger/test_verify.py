@@ -21,7 +21,7 @@ from backupd.model.tenancy import SegmentName
 from backupd.operations.verify import Scope, Tools, Verification, verify
 from backupd.repository import layout
 from backupd.repository.repository import Repository
-from backupd.repository.state.checked import Checked
+from backupd.repository.state.checked import CheckedState
 from backupd.seal import suite
 from backupd.store.directory import DirectoryStore
 
@@ -45,7 +45,7 @@ class Checker:
     def run(self, *, share: Fraction = ALL, opened: bool = False) -> Verification:
         identity = self.small.identity.secret if opened else None
         repository = Repository(self.small.store, [self.small.signer.public])
-        with Checked(self.scratch / "verified.sqlite") as checked:
+        with CheckedState(self.scratch / "verified.sqlite") as checked:
             tools = Tools(self.clock, self.scratch, threads=2)
             return verify(repository, checked, Scope(share, identity), tools)
 
@@ -235,7 +235,7 @@ def test_each_run_reads_what_was_read_longest_ago(checker: Checker) -> None:
     for _ in range(40):
         checker.clock.sleep(60)
         assert checker.run(share=Fraction(1, 10)).clean
-    with Checked(checker.scratch / "verified.sqlite") as checked:
+    with CheckedState(checker.scratch / "verified.sqlite") as checked:
         seen = len(checked.times("read", {path.parent.name for path in checker.objects("segments/*/*/*")}))
     assert seen == len(checker.objects("segments/*/*/*"))
     path = max(checker.objects("segments/*/*/*.pack"), key=lambda path: path.stat().st_size)

@@ -15,9 +15,9 @@ from fix_clock import TickingClock
 from backupd.model.ledger import ClassExpired, ExpiryBegan
 from backupd.model.tenancy import SegmentName
 from backupd.operations.verify import Scope, Tools, Verification, verify
-from backupd.repository.ledger import listed
+from backupd.repository.ledger import count_entries
 from backupd.repository.repository import Repository
-from backupd.repository.state.checked import Checked
+from backupd.repository.state.checked import CheckedState
 from backupd.store.base import Store
 from backupd.store.directory import DirectoryStore
 
@@ -42,7 +42,7 @@ class Checker:
     def run(self, *, share: Fraction = NONE, opened: bool = False, store: Store | None = None) -> Verification:
         identity = self.small.identity.secret if opened else None
         repository = Repository(store or self.small.store, [self.small.signer.public])
-        with Checked(self.folder / "checked.sqlite") as checked:
+        with CheckedState(self.folder / "checked.sqlite") as checked:
             tools = Tools(TickingClock(), self.folder, threads=2, store="disk", own_ledger=self.own)
             return verify(repository, checked, Scope(share, identity), tools)
 
@@ -150,7 +150,7 @@ def test_a_broken_ledger_is_damage_where_a_record_knows_more(checker: Checker, h
     named = third if how in ("cut", "rewritten") else "ledger/000000000"
     assert any(named in finding.object for finding in result.findings)
     assert third not in result.proven or how not in ("cut", "rewritten")
-    assert listed(checker.own) == 0
+    assert count_entries(checker.own) == 0
 
 
 @pytest.mark.parametrize("how", BREAKS)

@@ -18,7 +18,7 @@ from backupd.model.tenancy import Column, ForeignKeyPath, Shared, TableRule, Ten
 from backupd.operations.preflight import report_tenancy
 from backupd.planning.tenancy import map_tables
 from backupd.postgres.connect import Connection, Source, connect
-from backupd.postgres.source.exported import hold, joined
+from backupd.postgres.source.exported import hold, join_snapshot
 from backupd.postgres.source.inventory import read_inventory
 from backupd.postgres.source.select import BlockRange, block_ranges, select_rows
 
@@ -42,7 +42,7 @@ class TestSnapshot:
         source = Source(database.conninfo)
         with hold(source) as holder:
             database.sql("INSERT INTO t VALUES (2)")
-            with joined(source, holder.exported) as reader:
+            with join_snapshot(source, holder.exported) as reader:
                 assert reader.execute("SELECT n FROM public.t").fetchall() == [(1,)]
             assert holder.connection.execute("SELECT n FROM public.t").fetchall() == [(1,)]
 
@@ -127,7 +127,7 @@ class TestSnapshot:
                 "SELECT pg_terminate_backend(pid, 30000) FROM pg_stat_activity "
                 "WHERE application_name = 'backupd' AND datname = current_database()"
             )
-            with pytest.raises(SourceGoneError), joined(source, holder.exported):
+            with pytest.raises(SourceGoneError), join_snapshot(source, holder.exported):
                 pass
             with pytest.raises(SourceGoneError):
                 holder.check()
@@ -139,7 +139,7 @@ class TestSnapshot:
         with hold(source) as holder:
             holder.release()
             assert not holder.held
-            with pytest.raises(SourceGoneError), joined(source, holder.exported):
+            with pytest.raises(SourceGoneError), join_snapshot(source, holder.exported):
                 pass
 
 

@@ -155,7 +155,7 @@ def test_the_databases_own_triggers_do_not_fire(database: Database) -> None:
     )
     before = database.sql("SELECT count(*) FROM public.fired")
     with session.connect(source_of(database), database.name) as connection:
-        finish.quiet_triggers(connection)
+        finish.disable_event_triggers(connection)
         finish.refresh(connection, [("public", "m"), ("public", "n")])
         finish.analyze(connection)
     assert database.sql("SELECT two FROM public.n") == [(2,)]

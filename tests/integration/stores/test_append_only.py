@@ -16,7 +16,7 @@ from backupd.repository.repository import Repository
 from backupd.store.directory import DirectoryStore
 from backupd.store.probe import probe
 from backupd.store.sftp import wire
-from backupd.store.sftp.session import granted, handle_of
+from backupd.store.sftp.session import handle_of, require_granted
 from backupd.store.sftp.store import SftpStore
 
 NAME, DATA = "a/b/object", b"content" * 1000
@@ -115,7 +115,7 @@ def test_thief_cannot_overwrite_or_remove(writer, how):
         with writer.pool.session() as session:
             (reply,) = session.channel.ask(request)
         with pytest.raises(StoreError):
-            granted(reply, NAME)
+            require_granted(reply, NAME)
     assert everything(writer) == {NAME: DATA, "mine": b"other"}
 
 
@@ -126,7 +126,7 @@ def test_thief_can_hide_an_object_and_no_more(writer, keeper):
     """
     with writer.pool.session() as session:
         (moved,) = session.channel.ask(wire.rename(f"be/{NAME}", "be/tmp/0123456789abcdef0123456789abcdef"))
-        granted(moved, NAME)
+        require_granted(moved, NAME)
     assert writer.stat(NAME) is None
     (hidden,) = keeper.list("tmp")
     assert keeper.get(hidden.name) == DATA

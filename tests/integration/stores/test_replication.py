@@ -31,7 +31,7 @@ from backupd.planning import lifecycle
 from backupd.planning.lifecycle import ClockDates
 from backupd.planning.verify import parse_share
 from backupd.repository.repository import Repository
-from backupd.repository.state.checked import Checked
+from backupd.repository.state.checked import CheckedState
 from backupd.seal import suite
 from backupd.store.directory import DirectoryStore
 
@@ -67,7 +67,7 @@ class Pair:
     def verify(self, store: str = "cellar") -> list[str]:
         """Every byte and every row."""
         repository = self.yard.keeper.stores[store]
-        with Checked(self.yard.folder / "checked" / os.urandom(4).hex()) as checked:
+        with CheckedState(self.yard.folder / "checked" / os.urandom(4).hex()) as checked:
             scope = Scope(parse_share("all"), self.yard.identity.secret)
             tools = Tools(self.yard.clock, self.yard.folder, store=store)
             seen = verify(repository, checked, scope, tools)

@@ -24,7 +24,7 @@ from backupd.store.directory import DirectoryStore
 from backupd.store.handoff import HandoffStore
 from backupd.store.probe import probe
 from backupd.store.sftp import open_sftp, wire
-from backupd.store.sftp.session import granted, handle_of
+from backupd.store.sftp.session import handle_of, require_granted
 from backupd.store.sftp.store import SftpStore
 from backupd.trace import NoTrace
 
@@ -89,7 +89,7 @@ def test_a_thief_of_the_nodes_key_changes_nothing_of_the_keepers(sides, sub_acco
         with sub_accounts.nodes_turn(), node.vault.pool.session() as session:
             (reply,) = session.channel.ask(request)
         with pytest.raises(StoreError):
-            granted(reply, NAME)
+            require_granted(reply, NAME)
     assert keeper.get(NAME) == DATA
     assert {info.name for info in keeper.list("")} == {NAME, "incoming/test/mine"}
 

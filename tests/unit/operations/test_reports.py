@@ -54,7 +54,7 @@ from backupd.planning.drill_reports import (
     population,
 )
 from backupd.repository import layout
-from backupd.repository.reports import read_report, read_shelf
+from backupd.repository.reports import read_report, read_report_shelf
 from backupd.seal.documents import LIMITS, Signer
 from backupd.store.directory import DirectoryStore
 
@@ -237,7 +237,7 @@ def test_a_damaged_ledger_beside_is_told(archive: Archive) -> None:
 def test_what_is_no_report_is_named(archive: Archive, document: bytes, why: str) -> None:
     """It stops nobody from reading the others."""
     archive.put_anew(2, document)
-    shelf = read_shelf(archive.store, archive.trusted)
+    shelf = read_report_shelf(archive.store, archive.trusted)
     assert [fault.drill for fault in shelf.faults] == [drill_id(2)]
     assert why in shelf.faults[0].message
     assert len(shelf.filed) == 3

@@ -70,10 +70,10 @@ def test_statements_are_not_cut_inside_strings(texts: list[str]) -> None:
 
 def test_settings_fit_the_version() -> None:
     """Only settings that the version knows, and the guard against CVE-2024-7348 from the minor version that has it."""
-    assert "transaction_timeout" not in settings.reading(160009)
-    assert settings.reading(170000)["transaction_timeout"] == "0"
+    assert "transaction_timeout" not in settings.dump_settings(160009)
+    assert settings.dump_settings(170000)["transaction_timeout"] == "0"
     versions = (130015, 130016, 150007, 150008, 160003, 160004, 170000, 180000)
-    assert ["restrict_nonsystem_relation_kind" in settings.reading(version) for version in versions] == [
+    assert ["restrict_nonsystem_relation_kind" in settings.dump_settings(version) for version in versions] == [
         False,
         True,
         False,
@@ -83,7 +83,7 @@ def test_settings_fit_the_version() -> None:
         True,
         True,
     ]
-    assert "SET search_path = '';\n" in settings.statements(settings.reading(170000))
+    assert "SET search_path = '';\n" in settings.statements(settings.dump_settings(170000))
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from backupd.store.server import made_at, oldest_first
+from backupd.store.server import oldest_first, snapshot_time
 
 
 @pytest.mark.parametrize(
@@ -27,7 +27,7 @@ from backupd.store.server import made_at, oldest_first
 )
 def test_time_in_a_name(name, made):
     """A day, with the time where there is one; None when no calendar has it."""
-    assert made_at(name) == made
+    assert snapshot_time(name) == made
 
 
 def test_unknown_times_come_first():

@@ -108,7 +108,7 @@ def _in_parallel(tasks: Sequence[TableToCompare], started: Client, version: int)
 
 
 def _read_tables(tasks: Sequence[TableToCompare], started: Client, version: int) -> list[_Found]:
-    preamble = settings.statements(settings.beside(version)) + "BEGIN TRANSACTION READ ONLY"
+    preamble = settings.statements(settings.short_wait_settings(version)) + "BEGIN TRANSACTION READ ONLY"
     psql = Psql(started.command("psql"), started.environment, preamble)
     try:
         return [_read_table(task, psql) for task in tasks]

@@ -29,7 +29,7 @@ from backupd.postgres.schema.compare import (
 from backupd.postgres.schema.dump import dump_globals, dump_schema, large_objects_command
 from backupd.postgres.schema.statements import split_statements
 from backupd.postgres.scratch import watch
-from backupd.postgres.source.exported import beside, hold
+from backupd.postgres.source.exported import connect_beside, hold
 from backupd.postgres.source.facts import read_facts, read_sequences
 
 if TYPE_CHECKING:
@@ -58,7 +58,7 @@ def read_structure(scene: Scene) -> Structure:
     contents, plan, source = scene.restored.contents, scene.restored.plan, scene.restored.source
     expected = read_schema(contents.file(plan, "ddl-head")[0], contents.file(plan, "ddl"))
     names = NamePatterns(scene.world.tenancies[scene.subject.record.database], scene.subject.choice.record.database)
-    with hold(source, single=False) as holder, beside(source, holder) as free:
+    with hold(source, single=False) as holder, connect_beside(source, holder) as free:
         connection = holder.connection
         programs = find_programs(source.client_folders, connection.info.server_version)
         with client(programs, resolved(connection)) as started:
