@@ -1,4 +1,4 @@
-"""A store that stands before another one and passes every call on: the base of whatever changes a few of them."""
+"""A store that passes every call on to another one: the base class of all stores that change some of the calls."""
 
 from __future__ import annotations
 
@@ -12,16 +12,17 @@ T = TypeVar("T")
 
 
 class ForwardingView:
-    """A view that passes every call on to `inner`. Methods promise what the port does."""
+    """A view that passes every call on to `inner`. Its methods promise what the port promises."""
 
     def __init__(self, inner: StoreView) -> None:
         self.inner = inner
 
     def call(self, method: str, name: str, effect: Callable[[], T]) -> T:  # noqa: ARG002 - for those that override it
-        """Make one call and return its result; what changes all calls overrides this alone.
+        """Make one call and return its result; a subclass that changes all calls overrides this method alone.
 
-        `method` is the port's name of the call and `name` the object's, the folder's or the snapshot's, empty where
-        there is none. `effect` makes the call on `inner`, as often as it is called. A listing is read after its call.
+        `method` is the port's name of the call, and `name` that of the object, folder or snapshot; it is empty for a
+        call without one. `effect` makes the call on `inner`, once for each time it is called. A listing is read after
+        its call.
         """
         return effect()
 
@@ -38,8 +39,8 @@ class ForwardingView:
 class ForwardingStore(ForwardingView):
     """A store that passes every call on to `inner`, and closes it when it is closed itself.
 
-    Whoever derives from it overrides what it changes: single methods, or `call`, through which all of them go but
-    `close`. A method that the port gets is passed on by every store that derives from this one.
+    A subclass overrides what it changes: single methods, or `call`, through which all of them go except `close`. A
+    method that is added to the port has to be added here only.
     """
 
     inner: Store

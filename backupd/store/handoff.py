@@ -1,8 +1,8 @@
-"""A writer's side of a store that it may read, and add nothing to: what it puts, it hands to the keeper.
+"""A writer's side of a store to which it may add nothing: it hands everything it puts to the keeper.
 
-Two places make one store here: the region's folder, where only the keeper writes, and a folder of the node's own below
-it, whose content the keeper checks and copies (FORMAT.md §15). In there names are flat, so that whoever removes an
-object from it passes no folder that the node could have put a link in the place of.
+Two places make one store here: the region's folder, where only the keeper writes, and the node's own folder below it,
+whose content the keeper checks and copies (FORMAT.md §15). Names in the node's folder are flat, so that removing an
+object there passes through no folder that the node could have replaced by a link.
 """
 
 from __future__ import annotations
@@ -23,14 +23,14 @@ T = TypeVar("T")
 
 _PIECE = 4 << 20
 _BESIDE = ("tmp/", "", "incoming/")
-"""Where a writer that can add anything would harm most: where the keeper writes, and beside its own folder."""
+"""Folders where a writer that can add anything would do most harm: the keeper's own, and beside the node's folder."""
 
 
 class HandoffStore(ForwardingStore):
-    """What was handed in counts as put: it is read, listed and found as if it stood in its place already."""
+    """A store in which a handed-in object counts as put: it is read, listed and found as if already in its place."""
 
     def __init__(self, vault: ProbedStore, own: ProbedStore) -> None:
-        """`vault` is the region's folder, `own` the node's; names in `own` are made flat here."""
+        """Join `vault`, the region's folder, with `own`, the node's folder, in which names are made flat."""
         super().__init__(vault)
         self.vault = vault
         self.own = own
@@ -50,9 +50,9 @@ class HandoffStore(ForwardingStore):
         raise StoreError(f"a node may not replace {name!r}", hint="Only the keeper's account may, on the keeper.")
 
     def remove(self, name: ObjectName) -> None:
-        """Take back what was handed in and not taken yet.
+        """Remove an object that was handed in and that the keeper has not taken yet.
 
-        Raises StoreError for what the keeper has taken.
+        Raises StoreError for an object that the keeper has taken.
         """
         components(name)
         self.own.remove(flat(name))
@@ -93,7 +93,11 @@ class HandoffStore(ForwardingStore):
         self.vault.close()
 
     def _found(self, there: Callable[[], T], incoming: Callable[[], T]) -> T:
-        """What the keeper takes meanwhile leaves one place after it came to the other."""
+        """Return the first result of two look-ups, and repeat the first look-up when both miss.
+
+        The keeper copies an object into its place before it removes it from `incoming`, so the repetition finds an
+        object that moved between the look-ups.
+        """
         for look in (there, incoming):
             with contextlib.suppress(ObjectMissingError):
                 return look()
@@ -107,7 +111,10 @@ class HandoffStore(ForwardingStore):
 
 
 class _Bench:
-    """The probe's steps: what can be done is asked of the node's own folder, what must not be of the keeper's."""
+    """The probe's steps for a hand-off store.
+
+    Steps that must work are tried in the node's own folder, steps that must be refused in the keeper's.
+    """
 
     def __init__(self, vault: ProbeOperations, own: ProbeOperations) -> None:
         self.adapter, self.max_write = own.adapter, own.max_write
@@ -140,7 +147,7 @@ class _Bench:
         return self._vault.snapshots_folder()
 
     def _adds(self, name: ObjectName) -> bool:
-        """Whether this account can make an object where only the keeper should; takes it away again."""
+        """Check whether this account can make an object where only the keeper should; remove it again."""
         try:
             self._vault.write(name, b"", exclusive=True)
         except StoreGoneError:

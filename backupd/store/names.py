@@ -1,4 +1,4 @@
-"""Object names: what a legal one is, and how temporary ones are drawn. Pure."""
+"""Object names: which names are legal, and how temporary names are drawn. Pure."""
 
 from __future__ import annotations
 
@@ -8,17 +8,17 @@ from backupd.errors import StoreError
 from backupd.model.ids import ObjectName
 
 TEMPORARY = "tmp"
-"""The folder of uploads under way (FORMAT §1)."""
+"""The folder of uploads in progress (FORMAT.md §1)."""
 INCOMING = "incoming"
-"""The folder of what nodes hand in (FORMAT §15)."""
+"""The folder of objects that nodes hand in (FORMAT.md §15)."""
 _LONGEST = 512
 _FOR_A_SLASH = "+"
 
 
 def components(name: str) -> list[str]:
-    """The folders and the last name of an object name.
+    """Split an object name into its folders and its last part.
 
-    Raises StoreError for one that could point outside the root or stand for something else on some store.
+    Raises StoreError for a name that could point outside the root, or that some store could read as another name.
     """
     parts = name.split("/")
     if not name or len(name) > _LONGEST or not all(_legal(part) for part in parts):
@@ -27,28 +27,31 @@ def components(name: str) -> list[str]:
 
 
 def folders(prefix: str) -> list[str]:
-    """Like `components`, for a folder; the empty one is the root."""
+    """Split a folder's name into its parts, as `components` does; an empty name means the root and gives no parts."""
     trimmed = prefix.rstrip("/")
     return components(trimmed) if trimmed else []
 
 
 def temporary(random: Callable[[int], bytes]) -> ObjectName:
-    """A name under `tmp/` that nobody else uses: 16 random bytes."""
+    """Draw a name under `tmp/` that nobody else uses, from 16 random bytes."""
     return ObjectName(f"{TEMPORARY}/{random(16).hex()}")
 
 
 def removable_folders(parts: Sequence[str]) -> Sequence[str]:
-    """Of an object's folders, those that a store makes and removes as needed: nodes' own have owners and modes."""
+    """Return those of an object's folders that a store makes and removes as needed.
+
+    Folders below `incoming` are left out: people make them, with owners and modes.
+    """
     return parts if parts[:1] != [INCOMING] else []
 
 
 def flat(name: str) -> ObjectName:
-    """The name an object has in a folder that holds no folders; none of ours has a `+` in it."""
+    """Return the name of an object in a folder without subfolders: each slash becomes a `+`, which no name has."""
     return ObjectName(name.replace("/", _FOR_A_SLASH))
 
 
 def unflat(name: str) -> ObjectName:
-    """The name that `flat` was given, if it was."""
+    """Return the name that `flat` was given, if the name was made by `flat`."""
     return ObjectName(name.replace(_FOR_A_SLASH, "/"))
 
 

@@ -1,10 +1,10 @@
-"""What a store can do, found out by trying: nothing is believed because of a version or a name.
+"""The probe: find out by trying what a store can do. It believes nothing because of a version or a name.
 
-1. write an object, see whether it can be synced and its space told
-2. rename a second one onto it: this must fail, publishing relies on it
-3. let the store hash it, by every command we know
-4. overwrite it, exchange it for the second, then remove it: a store where all of this fails is append-only
-5. look for the store's own snapshots
+1. Write an object; see whether it can be synced and whether the store reports its free space.
+2. Rename a second object onto it: this must fail, because publishing relies on it.
+3. Let the store hash it, by every command we know.
+4. Overwrite it, exchange it for the second, then remove it: a store where all of this fails is append-only.
+5. Look for the store's own snapshots.
 """
 
 from __future__ import annotations
@@ -30,40 +30,40 @@ class ProbeOperations(Protocol):
     max_write: int
 
     def write(self, name: ObjectName, data: bytes, *, exclusive: bool) -> bool:
-        """Make an object, or write over one by every means when not `exclusive`; True when it could be synced."""
+        """Write an object; when not `exclusive`, overwrite it by every means. Return whether it could be synced."""
         ...
 
     def rename(self, old: ObjectName, new: ObjectName) -> None:
-        """The rename that publishing uses."""
+        """Rename an object by the operation that publishing uses, which must not overwrite."""
         ...
 
     def exchange(self, old: ObjectName, new: ObjectName) -> None:
-        """The rename that takes the place of what is there."""
+        """Rename an object over another one by the operation that `replace` uses."""
         ...
 
     def remove(self, name: ObjectName) -> None:
-        """Remove by every means."""
+        """Remove an object by every means that the store offers."""
         ...
 
     def reports_space(self) -> bool: ...
 
     def run(self, command: str, name: ObjectName) -> bytes | None:
-        """Output of a command of the store, given the object; None where it fails or there are no commands."""
+        """Return the output of a command of the store run on an object; None where it fails or none can be run."""
         ...
 
     def snapshots_folder(self) -> str | None: ...
 
 
 class ProbedStore(Store, Protocol):
-    """A store that can be probed: every adapter, and decorators of one."""
+    """A store that can be probed: every adapter, and each decorator of one."""
 
     def workbench(self) -> ProbeOperations: ...
 
 
 def probe(store: ProbedStore, random: Callable[[int], bytes] = os.urandom) -> StoreProfile:
-    """What `store` can do. Leaves nothing behind, unless the store lets nothing be removed.
+    """Find out what `store` can do. Nothing is left behind, unless the store lets nothing be removed.
 
-    Raises StoreError when its rename overwrites, and what any call on a store raises.
+    Raises StoreError when the store's rename overwrites, and the errors of the calls on the store.
     """
     bench = store.workbench()
     first, second = temporary(random), temporary(random)

@@ -1,4 +1,7 @@
-"""A store whose broken connections are tried again: exponential back-off, jitter, a deadline. Nothing else is."""
+"""A store that repeats calls after a broken connection, with exponential back-off, jitter and a deadline.
+
+No other error is retried.
+"""
 
 from __future__ import annotations
 
@@ -22,7 +25,7 @@ _LONGEST_WAIT = 60.0
 
 
 class Patience:
-    """Tries `StoreGoneError` again for `seconds` per call; a refused login is not one and ends at once."""
+    """Retries of `StoreGoneError` for `seconds` per call. A refused login is another error and is not retried."""
 
     def __init__(self, clock: Clock, seconds: float, uniform: Callable[[float, float], float] | None = None) -> None:
         self._clock = clock
@@ -50,7 +53,7 @@ class Patience:
 
 
 class RetryingView(ForwardingView):
-    """A view whose broken connections are tried again."""
+    """A view whose calls are repeated after a broken connection."""
 
     def __init__(self, inner: StoreView, patience: Patience) -> None:
         super().__init__(inner)
@@ -60,7 +63,7 @@ class RetryingView(ForwardingView):
         return self.patience.attempt(effect)
 
     def list(self, prefix: ObjectName) -> Iterator[ObjectInfo]:
-        """A listing that broke starts again and leaves out what it has given already."""
+        """List objects; a listing that broke starts again and leaves out the objects that were already given."""
         given: set[ObjectName] = set()
         listing: Iterator[ObjectInfo] | None = None
 
@@ -79,10 +82,10 @@ class RetryingView(ForwardingView):
 
 
 class RetryingStore(RetryingView, ForwardingStore):
-    """Retries `StoreGoneError` for `patience` seconds per call.
+    """A store that repeats each call after `StoreGoneError` for up to `patience` seconds.
 
-    Safe because every call of the port is: an object that was published or replaced before its answer got lost counts
-    as that, one that was removed counts as removed.
+    Repeating is safe for every call of the port: an object that was published or replaced before the answer was lost
+    counts as published or replaced, and a removed one as removed.
     """
 
     inner: ProbedStore

@@ -1,10 +1,6 @@
-"""Hash commands a store's shell may have, and how their output is read. Pure.
+"""Facts about a store's server: its hash commands, quota, clock and own snapshots.
 
-What `quota` prints, as bytes. Pure.
-
-What time it is for the store: guards of destructive work compare it with ours.
-
-The store's own snapshots by their names: when each was made, which is the oldest, where they lie. Pure.
+All functions are pure except `server_time`: they parse the output of commands and the names of snapshots.
 """
 
 from __future__ import annotations
@@ -39,14 +35,15 @@ CANDIDATES = (
     HashCommand("md5sum", "md5"),
     HashCommand("md5", "md5"),
 )
-"""GNU and BSD names, the strongest first. The weak ones still tell damage, which is what they are asked for."""
+"""GNU and BSD names of hash commands, the strongest first. The weak hashes still detect damage, which is their only
+use here."""
 
 
 def parse_digest(output: bytes, algorithm: str) -> str | None:
-    """The digest in the output of such a command; None when there is none.
+    """Return the digest in the output of a hash command; None when there is none.
 
-    Only at its place in the line: our object names are digests too, and a command that merely repeats the name must
-    not pass for one that read the file.
+    The digest counts only at its place in the line: our object names are digests too, and a command that merely repeats
+    the name must not pass for one that read the file.
     """
     digest = rf"([0-9a-f]{{{_LENGTHS[algorithm]}}})"
     text = output.decode("utf-8", "replace").strip()
@@ -55,14 +52,15 @@ def parse_digest(output: bytes, algorithm: str) -> str | None:
 
 
 _UNITS = {"": 1024, "K": 1024, "M": 1024**2, "G": 1024**3, "T": 1024**4}
-"""Without a unit `quota` counts blocks of 1 KiB."""
+"""Bytes per unit; without a unit `quota` counts blocks of 1 KiB."""
 _LINE = re.compile(r"(?m)^\s*\S+[ \t\n]+([\d.]+)([KMGT]?)\*?[ \t]+([\d.]+)([KMGT]?)[ \t]+([\d.]+)([KMGT]?)(?=\s|$)")
 
 
 def parse_quota(output: bytes) -> Space | None:
-    """The tightest of the limits in lines of file system, usage, soft and hard limit; None when there is none.
+    """Return the tightest limit in the output of `quota`; None when there is none.
 
-    The soft limit counts where there is one: going on above it is borrowed time.
+    Each line has the file system, usage, soft limit and hard limit. The soft limit counts where there is one: space
+    above it is only lent for a time.
     """
     text = output.decode("utf-8", "replace")
     spaces = []
@@ -78,7 +76,7 @@ def _bytes(number: str, unit: str) -> int:
 
 
 def clocks_differ(store: str, theirs: datetime, ours: datetime) -> RefusedError:
-    """The error for a clock that cannot be trusted, on one of the two sides."""
+    """Make the error for clocks that disagree: one of the two cannot be trusted."""
     return RefusedError(
         f"the clock of store '{store}' says {stamp(theirs)}, this machine's {stamp(ours)}",
         hint="Set the one that is wrong; nothing was done, and nothing will be until they agree.",
@@ -86,10 +84,10 @@ def clocks_differ(store: str, theirs: datetime, ours: datetime) -> RefusedError:
 
 
 def server_time(store: Store, random: Callable[[int], bytes]) -> datetime:
-    """The store's clock at a moment during this call, in UTC, cut to the second by some stores.
+    """Return the store's clock at a moment during this call, in UTC; some stores cut it to the second.
 
-    Seen by the time of a small object made in `tmp/` and removed again, unless the store lets this account remove
-    nothing. Raises StoreError also when that object cannot be found again.
+    The time is read from a small object that is made in `tmp/` and removed again, unless the store lets this account
+    remove nothing. Raises StoreError, also when that object cannot be found again.
     """
     name, mark = temporary(random), random(16)
     put_document(store, name, mark)
@@ -107,21 +105,24 @@ def server_time(store: Store, random: Callable[[int], bytes]) -> datetime:
 
 
 SNAPSHOTS_FOLDER = ".zfs/snapshot"
-"""Where ZFS shows a file system's snapshots, from its mount point; rsync.net from an account's home."""
+"""Folder in which ZFS shows a file system's snapshots: below its mount point, on rsync.net below an account's home."""
 _DAY = re.compile(r"(?<!\d)(\d{4})-(\d{2})-(\d{2})(?:[-_T](\d{2}):?(\d{2})(?::?(\d{2}))?)?(?!\d)")
-"""As in rsync.net's `daily_2026-11-20`, and in `autosnap_2026-11-20_14:25:01_daily` as others name them."""
+"""A date, with or without a time, as in rsync.net's `daily_2026-11-20` and in `autosnap_2026-11-20_14:25:01_daily`."""
 
 
 def oldest_first(names: Iterable[str]) -> Sequence[ServerSnapshot]:
-    """Those whose name tells no time come first, by name: what is unknown may be old."""
+    """Sort the store's own snapshots by the time in their names.
+
+    Snapshots without a time come first, by name: one of unknown age may be old.
+    """
     found = [ServerSnapshot(name, snapshot_time(name)) for name in names]
     return sorted(found, key=lambda shown: (shown.made or datetime.min.replace(tzinfo=UTC), shown.name))
 
 
 def snapshot_time(name: str) -> datetime | None:
-    """The time in a snapshot's name; None when there is none that a calendar knows.
+    """Return the time in a snapshot's name, in UTC; None when the name holds no valid date.
 
-    Nothing but the name: on ZFS the time of a snapshot's folder is when its top folder last changed.
+    Only the name counts: on ZFS the time of a snapshot's folder is when its top folder last changed.
     """
     found = _DAY.search(name)
     if found is None:
@@ -134,9 +135,9 @@ def snapshot_time(name: str) -> datetime | None:
 
 
 def folder_of(snapshot: ServerSnapshot) -> str:
-    """The name of its folder below `SNAPSHOTS_FOLDER`.
+    """Return the name of a snapshot's folder below `SNAPSHOTS_FOLDER`.
 
-    Raises StoreError for one that could lead elsewhere.
+    Raises StoreError for a name that could lead elsewhere.
     """
     if "/" in snapshot.name:
         raise StoreError(f"not a snapshot's name: {snapshot.name[:100]!r}")
@@ -145,7 +146,7 @@ def folder_of(snapshot: ServerSnapshot) -> str:
 
 
 def snapshot_unreadable(why: str) -> StoreError:
-    """What to raise when it cannot be known what a snapshot holds, which is not the same as holding nothing."""
+    """Make the error for a snapshot whose content is unknown, which must not count as empty."""
     return StoreError(
         f"the store's own snapshots cannot be looked into: {why}",
         hint="Let this account read its snapshots, with the store's path below the folder that shows them.",

@@ -1,4 +1,4 @@
-"""A store that takes and gives no more bytes a second than it may, over all threads."""
+"""A store limited to a number of bytes per second, both directions and all threads together."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _ATTEMPTS = 5
 
 
 class TokenBucket:
-    """Hands out bytes at `rate` a second; after a pause up to `burst` at once. Shared by threads."""
+    """A limit of `rate` bytes per second, with up to `burst` bytes at once after a pause. Shared by threads."""
 
     def __init__(self, rate: int, clock: Clock, burst: int = _PIECE) -> None:
         self._rate = rate
@@ -28,7 +28,7 @@ class TokenBucket:
         self._due = clock.monotonic() - self._burst
 
     def take(self, amount: int) -> None:
-        """Return when `amount` bytes may go; in the order of asking."""
+        """Wait until `amount` bytes may pass; callers are served in the order in which they ask."""
         with self._lock:
             now = self._clock.monotonic()
             # The bucket is kept as the instant it was last empty: sleeping happens outside the lock.
@@ -39,7 +39,7 @@ class TokenBucket:
 
 
 class ThrottledView(ForwardingView):
-    """A view whose objects' content counts."""
+    """A view whose reads of objects' content are limited in bytes per second."""
 
     def __init__(self, inner: StoreView, bucket: TokenBucket) -> None:
         super().__init__(inner)
@@ -72,7 +72,10 @@ class ThrottledView(ForwardingView):
 
 
 class ThrottledStore(ThrottledView, ForwardingStore):
-    """Content of objects counts, in both directions together; names, listings and SSH's own bytes do not."""
+    """A store that limits the content of objects, in both directions together.
+
+    Names, listings and SSH's own bytes do not count.
+    """
 
     inner: ProbedStore
 
@@ -96,7 +99,7 @@ class ThrottledStore(ThrottledView, ForwardingStore):
 
 
 class _SlowReader(RawIOBase):
-    """The source of an upload, read no faster than the bucket allows."""
+    """The source of an upload, which is read no faster than the bucket allows."""
 
     def __init__(self, source: BinaryIO, bucket: TokenBucket) -> None:
         self._source = source

@@ -1,4 +1,4 @@
-"""A store in a folder of this machine: a mounted disk, a test, the demo. Writing; `reading` has the rest."""
+"""A store in a folder of this machine: a mounted disk, a test, the demo. This module writes; `view` reads."""
 
 from __future__ import annotations
 
@@ -35,10 +35,10 @@ _ATTEMPTS = 5
 
 
 class DirectoryStore(ObjectReader):
-    """The port over `root`, one region's folder.
+    """The store port over `root`, one region's folder.
 
-    Its parent must exist, or every call is a StoreGoneError: what belongs on a disk that is not mounted must not be
-    written beside it, nor be taken for removed.
+    The parent of `root` must exist, or every call raises StoreGoneError: data for a disk that is not mounted must not
+    be written beside it, nor be taken for removed.
     """
 
     def __init__(self, root: Path, random: Callable[[int], bytes] = os.urandom) -> None:
@@ -99,22 +99,22 @@ class DirectoryStore(ObjectReader):
         return DirectoryView(self.root.absolute(), self.snapshots_folder(), snapshot)
 
     def snapshots_folder(self) -> Path | None:
-        """The nearest `.zfs/snapshot` above the root, where ZFS shows its snapshots at the mount point."""
+        """Find the nearest `.zfs/snapshot` above the root, where ZFS shows its snapshots; None when there is none."""
         self._require_disk()
         root = self.root.absolute()
         with translated("the store's own snapshots"):
             return next((path for above in (root, *root.parents) if (path := above / SNAPSHOTS_FOLDER).is_dir()), None)
 
     def workbench(self) -> DirectoryWorkbench:
-        """Single steps, for the probe."""
+        """Return the single steps that the probe tries."""
         return DirectoryWorkbench(self.root, self.snapshots_folder())
 
     def close(self) -> None:
-        """Nothing is kept open between calls."""
+        """Do nothing: no file is kept open between calls."""
 
     @contextlib.contextmanager
     def open_folder(self, parts: Sequence[str], *, create: bool = False) -> Iterator[int]:
-        """A descriptor of a folder below the root, made (and its making synced) when `create`."""
+        """Open a folder below the root and yield its descriptor; with `create`, make and sync missing folders."""
         self._require_disk()
         if create:
             _mkdir(self.root, None)
@@ -123,17 +123,20 @@ class DirectoryStore(ObjectReader):
             yield folder
 
     def vanished(self, name: str) -> None:
-        """What vanishes while we look was not there."""
+        """Accept that an entry vanished after it was listed: it counts as never listed."""
 
     def _require_disk(self) -> None:
-        """A disk that is not mounted is a store that is gone, never one that is empty."""
+        """Raise StoreGoneError unless the root's parent exists: an unmounted disk must not pass for an empty store."""
         if not self.root.parent.is_dir():
             folder = str(self.root.parent)
             raise StoreGoneError(f"the store's folder {folder!r} is not there", hint="Mount its disk, or make it once.")
 
     @contextlib.contextmanager
     def _staged(self, name: ObjectName, source: BinaryIO, size: int, sha256: ObjectHash) -> Iterator[tuple[int, str]]:
-        """The content, synced and verified, under a temporary name: its folder and the name in it, gone at the end."""
+        """Write the content under a temporary name, sync and verify it; yield its folder's descriptor and its name.
+
+        The temporary name is removed when the block ends.
+        """
         space = self.space()
         if space is not None and space.free < size:
             raise full()
@@ -148,10 +151,9 @@ class DirectoryStore(ObjectReader):
                     os.unlink(temp, dir_fd=staging)
 
     def _publish(self, staging: int, temp: str, parents: Sequence[str], last: str) -> bool:
-        """Give the temporary object its final name.
+        """Give the temporary object its final name; return False when that name is taken.
 
-        False when that is taken. A remover may take an empty folder away between its making and its use, hence the
-        attempts.
+        Several attempts are needed because a remover may remove an empty folder between its making and its use.
         """
         for attempt in range(_ATTEMPTS):
             try:
@@ -173,7 +175,10 @@ class DirectoryStore(ObjectReader):
             )
 
     def _holds(self, name: ObjectName, size: int, sha256: ObjectHash) -> bool:
-        """Whether this very content stands there; FileNotFoundError when nothing does."""
+        """Check whether the object has exactly this content.
+
+        Raises FileNotFoundError when nothing stands there.
+        """
         with self.opened(name) as file:
             return os.fstat(file).st_size == size and _digest(file) == sha256
 
@@ -188,7 +193,7 @@ def _mkdir(path: str | Path, parent: int | None) -> None:
 
 
 def _rmdir(name: str, parent: int) -> bool:
-    """False when the folder still holds something."""
+    """Remove an empty folder; return False when it still holds something."""
     try:
         os.rmdir(name, dir_fd=parent)
     except OSError as error:
@@ -227,7 +232,10 @@ def _verify(folder: int, name: str, size: int, sha256: ObjectHash, final: Object
 
 
 def _check_replaceable(folder: int, last: str, name: ObjectName) -> None:
-    """FileNotFoundError when nothing stands there: a replacement makes nothing new."""
+    """Raise StoreError unless a plain object stands there, FileNotFoundError when nothing does.
+
+    A replacement must not make a new object.
+    """
     if not modes.S_ISREG(os.stat(last, dir_fd=folder, follow_symlinks=False).st_mode):
         raise StoreError(f"{name!r} is not a plain object on the store")
 
@@ -238,7 +246,7 @@ def _digest(file: int) -> str:
 
 
 def _link(staging: int, temp: str, folder: int, last: str) -> bool:
-    """Publish without overwriting; False when the final name is taken."""
+    """Publish without overwriting; return False when the final name is taken."""
     try:
         os.link(temp, last, src_dir_fd=staging, dst_dir_fd=folder, follow_symlinks=False)
     except FileExistsError:

@@ -1,11 +1,7 @@
-"""Looking at a tree of objects in a folder of this machine.
+"""Reading a directory store: objects as they are now, as a ZFS snapshot holds them, and the probe's single steps.
 
-Every step goes through descriptors of folders opened without following symbolic links, so nothing planted below the
-root can lead outside it.
-
-A region's folder in one of the snapshots that ZFS shows of the disk below it.
-
-A directory store's single steps, for the probe.
+Every folder is opened by a descriptor without following symbolic links, so nothing planted below the root can lead
+outside it.
 """
 
 from __future__ import annotations
@@ -34,15 +30,18 @@ _GONE = {errno.EIO, errno.ESTALE, errno.ENOTCONN, errno.ETIMEDOUT, errno.ENODEV}
 
 
 class ObjectReader(abc.ABC):
-    """The port's `StoreView`, over whatever `open_folder` opens."""
+    """The port's `StoreView` over the folders that a subclass's `open_folder` opens."""
 
     @abc.abstractmethod
     def open_folder(self, parts: Sequence[str]) -> AbstractContextManager[int]:
-        """A descriptor of a folder below the root; FileNotFoundError when it is not there."""
+        """Open a folder below the root and yield its descriptor.
+
+        Raises FileNotFoundError when it is missing.
+        """
 
     @abc.abstractmethod
     def vanished(self, name: str) -> None:
-        """Something was listed and is not there: return when that can be, else raise StoreError."""
+        """Decide about an entry that was listed and is missing: return when that can happen, else raise StoreError."""
 
     def get(self, name: ObjectName, offset: int = 0, length: int | None = None) -> bytes:
         with translated(name), self.opened(name) as file:
@@ -80,7 +79,7 @@ class ObjectReader(abc.ABC):
 
     @contextlib.contextmanager
     def opened(self, name: ObjectName) -> Iterator[int]:
-        """A descriptor of an object, to read."""
+        """Open an object for reading and yield its descriptor."""
         *parents, last = components(name)
         with self.open_folder(parents) as folder:
             file = os.open(last, OPEN_FILE, dir_fd=folder)
@@ -90,7 +89,7 @@ class ObjectReader(abc.ABC):
             os.close(file)
 
     def _scan(self, parts: Sequence[str]) -> Sequence[tuple[str, os.stat_result]] | None:
-        """What lies in a folder; None when it is not there."""
+        """List the entries of a folder with their stat results; None when the folder is missing."""
         found = []
         path = "/".join(parts)
         try:
@@ -109,9 +108,9 @@ class ObjectReader(abc.ABC):
 def within(
     folder: int, parts: Sequence[str], prepare: Callable[[str, int], None] = lambda _part, _folder: None
 ) -> Iterator[int]:
-    """A descriptor of the folder `parts` below `folder`; both are closed at the end.
+    """Open the folder `parts` below the descriptor `folder` and yield its descriptor; close both at the end.
 
-    `prepare` comes before each step.
+    `prepare` is called before each step, with the step's name and the descriptor above it.
     """
     try:
         for part in parts:
@@ -130,7 +129,7 @@ def full() -> StoreFullError:
 
 @contextlib.contextmanager
 def translated(name: str) -> Iterator[None]:
-    """The system's errors become the port's."""
+    """Turn the operating system's errors in the block into the port's errors."""
     try:
         yield
     except FileNotFoundError as error:
@@ -148,7 +147,7 @@ def _info(name: ObjectName, found: os.stat_result) -> ObjectInfo:
 
 
 class DirectoryView(ObjectReader):
-    """The port's `StoreView` of `root`, an absolute path, as it is in `snapshot` below the folder `snapshots`."""
+    """The port's `StoreView` of `root`, an absolute path, as `snapshot` below the folder `snapshots` holds it."""
 
     def __init__(self, root: Path, snapshots: Path | None, snapshot: ServerSnapshot) -> None:
         self._name = folder_of(snapshot)
@@ -168,14 +167,14 @@ class DirectoryView(ObjectReader):
             yield folder
 
     def vanished(self, name: str) -> None:
-        """Nothing leaves a snapshot while that exists."""
+        """Raise StoreError unless the snapshot itself is gone: nothing leaves a snapshot that exists."""
         snapshot = self._enter()
         if snapshot is not None:
             os.close(snapshot)
             raise snapshot_unreadable(f"{name!r} is listed in {self._name!r}, and cannot be opened")
 
     def _enter(self) -> int | None:
-        """A descriptor of the snapshot's folder; None when the snapshot is gone."""
+        """Open the snapshot's folder and return its descriptor; None when the snapshot is gone."""
         try:
             every = os.open(self._snapshots, OPEN_FOLDER)
         except FileNotFoundError as error:
@@ -192,7 +191,7 @@ class DirectoryView(ObjectReader):
 
 
 class DirectoryWorkbench:
-    """The probe's `Workbench` over plain files of this machine."""
+    """The probe's `ProbeOperations` over plain files of this machine."""
 
     adapter = "directory"
     max_write = 1 << 20

@@ -17,7 +17,7 @@ __all__ = [
 
 
 def open_sftp(target: SftpTarget, clock: Clock) -> ProbedStore:
-    """The store at `target` as its fields ask for it: connections opened when first needed, throttled, retried."""
+    """Open the store at `target`: connections are made when first needed, throttled and retried as its fields say."""
     # paramiko and tenacity take a fifth of a second to import; commands that touch no store go without.
     from backupd.store.retry import RetryingStore
     from backupd.store.sftp.store import SftpStore

@@ -1,8 +1,8 @@
-"""Many requests in flight on one SFTP channel, asked by many threads, every answer looked at.
+"""Many requests in flight on one SFTP channel, sent by many threads, with every answer checked.
 
-A thread hands a batch of requests to a `Flight` and waits for all of its answers at once. One reader thread takes what
+A thread gives a batch of requests to a `Flight` and waits for all of its answers at once. One reader thread takes what
 arrives and gives each answer to its flight by id. The channel breaks as a whole: on the first byte that is not SFTP, on
-an answer nobody asked for, when the connection ends, and when questions stay unanswered past the deadline.
+an answer to no request, when the connection ends, and when requests stay unanswered past the deadline.
 """
 
 from __future__ import annotations
@@ -17,13 +17,12 @@ from backupd.store.sftp import wire
 from backupd.store.sftp.wire import Ask, Reply, SftpRequest
 
 SENDING = 2 * 1024 * 1024
-"""Bytes under way to the server: what an OpenSSH channel takes per round trip, whoever asks.
-
-`backupd manual design`, Store over SSH, has the measurements."""
+"""Bytes in flight to the server over all threads: what an OpenSSH channel takes per round trip. The measurements are
+in `backupd manual design`, Store over SSH."""
 RECEIVING = 8 * 1024 * 1024
-"""Bytes asked for and not yet here."""
+"""Bytes requested and not yet received, over all threads."""
 _LATEST = 4
-"""A single answer may be this many deadlines late while others still arrive."""
+"""Deadlines by which a single answer may be late while others still arrive."""
 
 _ANSWERS: dict[int, type] = {
     Ask.OPEN: wire.Handle,
@@ -34,11 +33,12 @@ _ANSWERS: dict[int, type] = {
     Ask.FSTAT: wire.Attributes,
     Ask.REALPATH: wire.NameReply,
 }
-"""What answers a question that asks for something; the others are answered by a status alone, or are extensions."""
+"""The reply type of each request that returns something; the others are answered by a status alone, or are
+extensions."""
 
 
 class Stream(Protocol):
-    """What a channel needs of the connection below it."""
+    """The byte stream that a channel needs from the connection below it."""
 
     def send(self, data: bytes) -> None: ...
 
@@ -55,9 +55,10 @@ class _Waiting(NamedTuple):
 
 
 class Flight:
-    """Requests under way together. Belongs to one thread; ask, then wait, then perhaps ask more.
+    """Requests that are in flight together. A flight belongs to one thread, which asks, waits, and may ask again.
 
-    `accept` is called for each answer with the request's place, in the reader's thread; without it they are kept.
+    `accept` is called in the reader's thread for each answer, with the request's place; without it the answers are kept
+    for `wait`.
     """
 
     def __init__(self, channel: Channel, accept: Callable[[int, Reply], None] | None = None) -> None:
@@ -70,7 +71,7 @@ class Flight:
         self.landed.set()
 
     def ask(self, *requests: SftpRequest) -> None:
-        """Send all of them in one go; waits while too much is under way.
+        """Send all requests at once, and wait while too much is in flight.
 
         Raises the channel's error once it is broken.
         """
@@ -78,7 +79,10 @@ class Flight:
             self._channel.start(self, requests)
 
     def wait(self) -> list[Reply]:
-        """The kept answers to everything asked since the last wait, in the order of asking."""
+        """Wait for all answers, and return the kept ones since the last wait, in the order of asking.
+
+        Raises the channel's error when an answer is missing because the channel broke.
+        """
         self.landed.wait()
         if self.open:
             self._channel.check()
@@ -88,7 +92,7 @@ class Flight:
 
 
 class Channel:
-    """Promises of `ask` below; `extensions` and the two sizes are what the server said at the start."""
+    """One SFTP channel. `extensions` and the two sizes in bytes are what the server announced at the start."""
 
     def __init__(self, stream: Stream, clock: Clock, deadline: float) -> None:
         self._stream = stream
@@ -109,7 +113,7 @@ class Channel:
         self.read_size = self.write_size = 32_768
 
     def open(self) -> None:
-        """Greet the server and learn what it can do.
+        """Greet the server and learn its extensions and limits.
 
         Raises StoreError, StoreGoneError.
         """
@@ -128,22 +132,22 @@ class Channel:
         return self._broken is None
 
     def check(self) -> None:
-        """Raise the error that broke the channel, if one did."""
+        """Raise the error that broke the channel, if it is broken."""
         if self._broken is not None:
             family = StoreGoneError if self._broken.retryable else StoreError
             raise family(self._broken.message, hint=self._broken.hint) from self._broken
 
     def ask(self, *requests: SftpRequest) -> list[Reply]:
-        """The answers to all of these, asked together and, as servers do, answered in order.
+        """Send all requests together, and return their answers in the order of asking.
 
-        Raises the channel's error once it is broken; a refusal is an answer, not an error.
+        Raises the channel's error once it is broken; a refusal is an answer and not an error.
         """
         flight = Flight(self)
         flight.ask(*requests)
         return flight.wait()
 
     def start(self, flight: Flight, requests: Sequence[SftpRequest]) -> None:
-        """Send requests whose answers `flight` takes."""
+        """Send requests whose answers `flight` receives; wait while too much is in flight."""
         sending = sum(len(request.payload) for request in requests)
         receiving = sum(request.cost for request in requests)
         with self._room:
@@ -162,7 +166,7 @@ class Channel:
             self.check()
 
     def close(self) -> None:
-        """Let go of the channel; what is under way fails."""
+        """Close the channel; requests in flight fail with StoreGoneError."""
         self._break(StoreGoneError("the connection to the store was closed"))
 
     def _fits(self, sending: int, receiving: int) -> bool:

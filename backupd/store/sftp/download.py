@@ -1,4 +1,4 @@
-"""Reading from an SFTP store: ranges of objects, and whole trees of names, many requests in flight."""
+"""Reading from an SFTP store: ranges of objects and whole trees of names, with many requests in flight."""
 
 from __future__ import annotations
 
@@ -16,19 +16,19 @@ from backupd.store.sftp.session import Session, handle_of, require_granted
 from backupd.store.sftp.wire import Attributes, Code, Data, Handle, NameReply, Reply, Status
 
 LARGEST = 1 << 30
-"""Bytes one `get` gives at most; a store that claims a longer object is not believed."""
+"""Bytes that one `get` returns at most; a longer object is not believed."""
 _FOLDERS_AT_ONCE = 64
 _READDIRS_FIRST = 2
-"""One answer and its end are all there is of most folders, a segment's."""
+"""Requests sent at first for each folder: most folders, a segment's, need one answer and its end."""
 _READDIRS_AT_ONCE = 3
-"""OpenSSH tells about a hundred names at a time; asking ahead saves round trips in wide folders."""
+"""Requests sent together afterwards: OpenSSH returns about a hundred names each, and asking ahead saves round trips."""
 _WIDEST = 1_000_000
 _DEEPEST = 32
-"""Bounds of what a listing believes; our own layout has five levels."""
+"""Levels that a listing descends at most; our own layout has five."""
 
 
 def fetch(session: Session, path: str, offset: int, length: int | None, name: str) -> bytes:
-    """A range of an object.
+    """Return a range of an object's bytes; everything from `offset` on when `length` is None.
 
     Raises ObjectMissingError, StoreError when it is not a plain file, StoreGoneError.
     """
@@ -58,7 +58,10 @@ def fetch(session: Session, path: str, offset: int, length: int | None, name: st
 
 
 def read_range(session: Session, handle: Handle, offset: int, length: int, name: str) -> bytes:
-    """Bytes of an open file, fewer where it ends."""
+    """Return bytes of an open file, fewer where it ends.
+
+    Raises StoreError for more than `LARGEST` bytes, and the errors of `require_granted`.
+    """
     if length > LARGEST:
         raise StoreError(f"{name!r} claims {length} bytes, more than is read at once")
     step = session.channel.read_size
@@ -82,13 +85,13 @@ def read_range(session: Session, handle: Handle, offset: int, length: int, name:
 
 
 class _Range:
-    """A range being read: pieces land at their places, so that it is in memory once."""
+    """A range that is being read: pieces are written at their places, so that it is in memory only once."""
 
     def __init__(self, length: int, step: int) -> None:
         self._step = step
         self._buffer = io.BytesIO()
         self.complete = length
-        """Bytes from the start that are there without a gap, once everything has landed."""
+        """Bytes from the start that are there without a gap, once every answer has arrived."""
         self.refusals: list[Reply] = []
 
     def accept(self, place: int, reply: Reply) -> None:
@@ -111,7 +114,7 @@ class _Range:
 
 
 def _data(reply: Reply) -> bytes | None:
-    """The bytes read, none at the end of the file; None for a refusal."""
+    """Return the bytes of a read, none at the end of the file; None for a refusal."""
     if isinstance(reply, Data):
         return reply.value
     return b"" if isinstance(reply, Status) and reply.code == Code.EOF else None
@@ -133,9 +136,9 @@ def described(name: str, seen: Attributes) -> ObjectInfo:
 def walk(
     session: Session, root: str, prefix: str, vanished: Callable[[str], None] = lambda _folder: None
 ) -> Iterator[ObjectInfo]:
-    """Every plain file below, named from `root` on; folders are read many at a time, deepest first.
+    """Yield every plain file below `prefix`, named from `root` on; many folders are read at a time, deepest first.
 
-    `vanished` is told of a folder that is not there, be it the first or one that was listed.
+    `vanished` is called with each folder that is missing, whether it is the first or one that was listed.
     """
     waiting = [prefix]
     while waiting:
@@ -153,7 +156,7 @@ def walk(
 
 
 def read_folders(session: Session, paths: list[str]) -> list[list[tuple[str, Attributes]] | None]:
-    """The entries of several folders; None for one that is not there."""
+    """Return the entries of several folders, in the order of `paths`; None for a missing folder."""
     opened = session.channel.ask(*(wire.opendir(path) for path in paths))
     handles: dict[int, Handle] = {}
     found: list[list[tuple[str, Attributes]]] = [[] for _ in paths]

@@ -1,4 +1,4 @@
-"""One connection with its SFTP channel, and the pool of them that threads share."""
+"""One connection with its SFTP channel, and the pool of sessions that threads share."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class Session:
     """A connection that is logged in and speaks SFTP; any number of threads may use it at once."""
 
     def __init__(self, connection: ssh.Connection, channel: Channel, *, shared: bool = False) -> None:
-        """`shared`: the account's group looks into folders that are made here."""
+        """Join a connection and its channel; `shared` lets the account's group read the folders that are made."""
         self.connection = connection
         self.channel = channel
         self.users = 0
@@ -33,19 +33,19 @@ class Session:
         return extension in self.channel.extensions
 
     def run(self, command: str, path: str = "") -> tuple[int, bytes]:
-        """Exit code and output of a command, given the path as its one argument."""
+        """Run a command with the path as its one argument; return its exit code and its output."""
         return self.connection.run(f"{command} {shlex.quote(path)}" if path else command)
 
     def make_folders(self, path: str) -> None:
-        """Make every folder above `path` that is not there. Whether that worked shows when it is used."""
+        """Make every missing folder above `path`. A failure shows only when the folder is used."""
         self.channel.ask(*self.makings(folders_above(path)))
 
     def makings(self, folders: Iterable[str]) -> list[wire.SftpRequest]:
-        """The requests that make these."""
+        """Return the requests that make these folders."""
         return [wire.mkdir(folder, self._mode) for folder in folders]
 
     def discard(self, path: str) -> None:
-        """Remove a temporary object as well as can be: a store that lets nothing be removed keeps it."""
+        """Remove a temporary object if possible: a store that lets nothing be removed keeps it."""
         with contextlib.suppress(StoreError):
             self.channel.ask(wire.remove(path))
 
@@ -55,7 +55,10 @@ class Session:
 
 
 def open_session(target: SftpTarget, clock: Clock) -> Session:
-    """Raises StoreAuthError, StoreError, StoreGoneError."""
+    """Connect, log in and start SFTP.
+
+    Raises StoreAuthError, StoreError, StoreGoneError.
+    """
     connection = ssh.connect(target, clock)
     try:
         channel = Channel(connection.open_sftp(), clock, target.deadline)
@@ -67,7 +70,7 @@ def open_session(target: SftpTarget, clock: Clock) -> Session:
 
 
 def folders_above(path: str) -> list[str]:
-    """`a/b` gives `a`; `/a/b/c` gives `/a`, `/a/b`."""
+    """Return every folder above `path`, outermost first: `a/b` gives `a`, `/a/b/c` gives `/a` and `/a/b`."""
     parts = path.split("/")[:-1]
     return [folder for end in range(1, len(parts) + 1) if (folder := "/".join(parts[:end]))]
 
@@ -89,7 +92,7 @@ def refused(name: str, code: int) -> StoreError:
 
 
 def handle_of(reply: Reply, name: str) -> Handle:
-    """The handle of an open that was answered; raises like `require_granted`."""
+    """Return the handle that an open request was answered with; raises the errors of `require_granted`."""
     require_granted(reply, name)
     if not isinstance(reply, Handle):
         raise wire.ProtocolError("no handle")
@@ -97,7 +100,7 @@ def handle_of(reply: Reply, name: str) -> Handle:
 
 
 class Pool:
-    """Up to `target.connections` sessions, opened when needed; a broken one is replaced by the next call."""
+    """Up to `target.connections` sessions, opened when needed; the next call replaces a broken one."""
 
     def __init__(self, target: SftpTarget, clock: Clock) -> None:
         self._target = target
@@ -113,9 +116,9 @@ class Pool:
 
     @contextlib.contextmanager
     def session(self) -> Iterator[Session]:
-        """The session with the fewest users; a new one when all are used and more are allowed.
+        """Yield the session with the fewest users, or a new one when all are used and more are allowed.
 
-        Raises StoreAuthError, also to every later call: a refusal is never tried again.
+        Raises StoreAuthError, and again at every later call: a refused login is never retried.
         """
         session = self._take() or self._open()
         try:
@@ -132,7 +135,7 @@ class Pool:
             session.close()
 
     def _take(self) -> Session | None:
-        """A session to use; None: the caller is to open one."""
+        """Choose a session to use; None means that the caller has to open one."""
         with self._changed:
             failures = self._failures
             while True:
@@ -171,7 +174,10 @@ class Pool:
         raise StoreError("the store was closed")
 
     def _make_do(self, error: StoreError) -> Session:
-        """A session in use, when one more could not be opened; else the error, for all who waited for it."""
+        """Return a session in use when another one could not be opened, or else raise the error.
+
+        All threads that waited for the new session get the same error.
+        """
         with self._changed:
             self._opening -= 1
             self._changed.notify_all()

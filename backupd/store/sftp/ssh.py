@@ -1,9 +1,7 @@
 """SSH: connect to one pinned host with one key, open SFTP and run commands. The only importer of paramiko.
 
 Nothing is accepted that was not configured: no system known_hosts, no agent, no password, no unknown host key.
-paramiko's errors end here.
-
-Where an SFTP store is and how to reach it, as the configuration says it.
+paramiko's errors do not leave this module.
 """
 
 from __future__ import annotations
@@ -25,17 +23,18 @@ from backupd.clock import Clock
 from backupd.errors import StoreAuthError, StoreError, StoreGoneError
 
 _CIPHERS = ("aes128-gcm@openssh.com", "aes256-gcm@openssh.com", "aes128-ctr", "aes192-ctr", "aes256-ctr")
-"""paramiko offers GCM last; it is the quickest by 20-50 % (`backupd manual design`, Store over SSH)."""
+"""Ciphers in the order offered. paramiko offers GCM last, although it is faster by 20-50 % (`backupd manual design`,
+Store over SSH)."""
 _SLICE = 32_768 - 64
-"""What fits one SSH packet of an OpenSSH server. Longer sends make paramiko copy the remainder over and over."""
+"""Bytes that fit one SSH packet of an OpenSSH server; paramiko copies the rest of a longer send again and again."""
 WINDOW = 16 * 1024 * 1024
-"""How much the server may send before we have taken it: the limit of downloads on long round trips."""
+"""Bytes that the server may send before we have taken them: the limit of downloads on long round trips."""
 _PACKET = 32_768
 _KEEPALIVE = 30
 _PULSE = 0.5
-"""Seconds after which a receiver looks up from waiting, to check deadlines."""
+"""Seconds after which a waiting receiver returns, so that its caller can check deadlines."""
 _COMMANDS_AT_ONCE = 4
-"""OpenSSH allows ten channels on a connection; one is SFTP."""
+"""Commands run at a time; OpenSSH allows ten channels on a connection, and SFTP takes one."""
 _LONGEST_OUTPUT = 64 * 1024
 
 _LOG = "backupd.paramiko"
@@ -53,7 +52,7 @@ class Pipe:
         channel.settimeout(_PULSE)
 
     def send(self, data: bytes) -> None:
-        """Send all of it; blocks while the server takes nothing, until `close` if need be.
+        """Send all bytes; block while the server takes nothing, until `close` at the latest.
 
         Raises StoreGoneError.
         """
@@ -64,7 +63,7 @@ class Pipe:
                     at += self._send_slice(data[at : at + _SLICE])
 
     def receive(self) -> bytes:
-        """Whatever has arrived; nothing after a pulse without any.
+        """Return the bytes that have arrived; no bytes after half a second without any.
 
         Raises StoreGoneError at the end of the stream.
         """
@@ -90,7 +89,7 @@ class Pipe:
 
 
 class Connection:
-    """An authenticated connection; several channels may be used on it by several threads."""
+    """An authenticated connection; several threads may use several channels on it."""
 
     def __init__(self, transport: paramiko.Transport, clock: Clock, deadline: float) -> None:
         self._transport = transport
@@ -116,9 +115,10 @@ class Connection:
         return Pipe(channel, self._transport)
 
     def run(self, command: str) -> tuple[int, bytes]:
-        """Exit code and output (its first 64 KiB) of a command on the server; -1 when it refuses to start one.
+        """Run a command on the server; return its exit code and the first 64 KiB of its output.
 
-        Raises StoreGoneError, also when it takes longer than the deadline.
+        The code is -1 when the server refuses to start commands. Raises StoreGoneError, also when the command takes
+        longer than the deadline.
         """
         with self._commands, contextlib.closing(self._open_channel()) as channel:
             until = self._clock.monotonic() + self._deadline
@@ -166,7 +166,7 @@ class Connection:
 def connect(target: SftpTarget, clock: Clock) -> Connection:
     """Connect, check the host's key against the pinned ones, and log in.
 
-    Raises StoreAuthError when either side refuses the other, which must not be tried again, and StoreGoneError.
+    Raises StoreAuthError when either side refuses the other, which must not be retried, and StoreGoneError.
     """
     pinned = [_parse_host_key(line) for line in target.host_keys]
     key = _load_key(target.key_file)
@@ -184,7 +184,7 @@ def connect(target: SftpTarget, clock: Clock) -> Connection:
 
 
 def fingerprint(key: bytes) -> str:
-    """As `ssh-keygen -l` prints it."""
+    """Return a key's fingerprint as `ssh-keygen -l` prints it."""
     return "SHA256:" + base64.b64encode(hashlib.sha256(key).digest()).decode().rstrip("=")
 
 
@@ -215,7 +215,7 @@ def _start(target: SftpTarget, pinned: list[tuple[str, bytes]]) -> paramiko.Tran
 
 
 def _prefer(transport: paramiko.Transport, pinned: list[tuple[str, bytes]]) -> None:
-    """Quick ciphers first, and first the kinds of host key that are pinned, so that a server with several shows one."""
+    """Offer fast ciphers first, and pinned kinds of host key first: a server with several keys shows a pinned one."""
     options = transport.get_security_options()
     options.ciphers = tuple(name for name in _CIPHERS if name in options.ciphers)
     kinds = {kind for kind, _ in pinned}
@@ -277,7 +277,10 @@ def _ended() -> StoreGoneError:
 
 @contextlib.contextmanager
 def _translated() -> Iterator[None]:
-    """Foreign errors become ours; a refusal to authenticate and a timeout stay, for the caller to judge."""
+    """Turn paramiko's and the system's errors into StoreGoneError.
+
+    A refused authentication and a timeout pass unchanged, for the caller to judge.
+    """
     try:
         yield
     except (TimeoutError, paramiko.AuthenticationException):
@@ -288,31 +291,31 @@ def _translated() -> Iterator[None]:
 
 @dataclass(frozen=True, slots=True)
 class SftpTarget:
-    """One region's folder in one account."""
+    """One region's folder in one account, and how to reach it, as the configuration says."""
 
     host: str
     port: int
     user: str
     key_file: Path
-    """An unencrypted OpenSSH private key; the only way we log in."""
+    """Path of an unencrypted OpenSSH private key, the only way we log in."""
     host_keys: tuple[str, ...]
-    """`type base64` as in a known_hosts line or a .pub file. No other key is ever accepted."""
+    """Accepted host keys, each `type base64` as in a known_hosts line or a .pub file."""
     path: str
     """The store's root; relative to the account's home unless it starts with a slash. Empty: the home itself."""
     region: str
     connections: int = 4
     bandwidth: int = 0
-    """Bytes per second over all connections and both directions; 0: no limit."""
+    """Bytes per second over all connections and both directions; 0 means no limit."""
     deadline: float = 60.0
-    """Seconds without any answer after which a connection with questions under way counts as dead."""
+    """Seconds without any answer after which a connection with requests in flight counts as dead."""
     patience: float = 600.0
-    """Seconds over which a call is tried again on fresh connections; 0: a broken connection fails the call at once."""
+    """Seconds for which a call is repeated on fresh connections; 0 fails the call at the first broken connection."""
     shared: bool = False
-    """Whether the account's group reads what is put here: a node what a keeper puts, a keeper what a node hands in."""
+    """Whether the account's group may read what is put here: keeper and node read each other's objects."""
     flat: bool = False
-    """Whether no folder is made below the region's, temporary ones neither: names given hold none."""
+    """Whether no folder is made below the region's, not even for temporary objects; names then hold no folder."""
 
     @property
     def root(self) -> str:
-        """The region's folder, as the server is told it."""
+        """Return the path of the region's folder as it is sent to the server."""
         return "/".join(part for part in (self.path.rstrip("/"), self.region) if part)

@@ -1,6 +1,6 @@
 """The store port over SFTP: names become paths, calls become requests on the pool's sessions.
 
-What an SFTP store remembers of its server: folders made, room left, how it hashes. Shared by threads.
+The store remembers of its server, for all threads: known folders, free space, and how it hashes.
 """
 
 from __future__ import annotations
@@ -93,7 +93,7 @@ class SftpStore:
         return SftpView(self.pool, self._root, snapshot)
 
     def workbench(self) -> SftpWorkbench:
-        """Single steps, for the probe."""
+        """Return the single steps that the probe tries."""
         return SftpWorkbench(self.pool, self._root)
 
     def close(self) -> None:
@@ -135,7 +135,7 @@ class SftpStore:
         return f"{self._root}/{name}"
 
     def _check_removed(self, session: Session, name: ObjectName, reply: wire.Reply) -> None:
-        """Raise unless it is gone; that of a retried removal was gone before."""
+        """Raise unless the object is gone; after a retried removal it may have been gone before."""
         if isinstance(reply, Status) and reply.ok:
             return
         (seen,) = session.channel.ask(wire.lstat(self._path(name)))
@@ -152,19 +152,19 @@ def _full() -> StoreFullError:
 
 
 _SPACE_AGE = 30.0
-"""Seconds a look at the free space is good for, unless much of it was used since."""
+"""Seconds for which a look at the free space is valid, unless much of it was used since."""
 _WORTH_A_COMMAND = 1024 * 1024
-"""Bytes from which a command on the server costs less than reading back."""
+"""Bytes from which a hash command on the server costs less than reading back."""
 
 
 class KnownFolders:
-    """Folders that were seen to exist. One that is removed by somebody else is noticed when it is used."""
+    """Folders that were seen to exist. One that somebody else removes is noticed when it is used."""
 
     def __init__(self) -> None:
         self._known: set[str] = set()
 
     def missing(self, path: str) -> list[str]:
-        """The folders above `path` that may have to be made, outermost first."""
+        """Return the folders above `path` that may have to be made, outermost first."""
         return [] if path.rpartition("/")[0] in self._known else folders_above(path)
 
     def add(self, path: str) -> None:
@@ -175,7 +175,7 @@ class KnownFolders:
 
 
 class FreeSpace:
-    """Free space, looked at anew when it is old or getting short."""
+    """Free space of the server, read again when it is older than 30 seconds or getting short."""
 
     def __init__(self, root: str, clock: Clock) -> None:
         self._root = root
@@ -186,7 +186,10 @@ class FreeSpace:
         self._has_quota = True
 
     def suffices(self, session: Session, size: int) -> bool:
-        """Whether an object of this size has room; also when the server cannot tell."""
+        """Reserve room for an object of `size` bytes, and report whether it fits.
+
+        An object always fits when the server does not report its free space.
+        """
         with self._lock:
             now = self._clock.monotonic()
             if self._seen_at is None or now - self._seen_at > _SPACE_AGE or self._free < 4 * size:
@@ -198,7 +201,7 @@ class FreeSpace:
             return fits
 
     def look(self, session: Session) -> Space | None:
-        """The smaller of what the file system and the quota leave; None when neither is told."""
+        """Return the smaller of what the file system and the quota leave; None when the server reports neither."""
         seen = [space for space in (self._statvfs(session), self._quota(session)) if space is not None]
         return min(seen, key=lambda space: space.free, default=None)
 
@@ -228,7 +231,7 @@ class ServerHash:
         self._decided = False
 
     def matches(self, session: Session, path: str, job: UploadJob) -> bool | None:
-        """Whether what lies at `path` is the job's content; None when the server cannot tell."""
+        """Check whether the server's hash of `path` is that of the job's content; None when it cannot be known."""
         if job.size < _WORTH_A_COMMAND:
             return None
         if not self._decided:
@@ -243,13 +246,16 @@ class ServerHash:
 
 
 def server_digest(session: Session, command: HashCommand, path: str) -> str | None:
-    """What the command says of the object at `path`; None when it fails or says nothing we understand."""
+    """Return the digest that the command prints for the object at `path`; None when it fails or prints no digest."""
     code, output = session.run(command.command, path)
     return parse_digest(output, command.algorithm) if code == 0 else None
 
 
 def _find(session: Session, path: str, job: UploadJob) -> HashCommand | None:
-    """The first command that gives the right answer. A wrong one is no command: reading back will judge the object."""
+    """Return the first command that gives the right digest; None when there is none.
+
+    A command with a wrong digest is no command: reading back will judge the object.
+    """
     for candidate in CANDIDATES:
         seen = server_digest(session, candidate, path)
         if seen is not None and seen == _expected(job, candidate.algorithm):
@@ -258,7 +264,7 @@ def _find(session: Session, path: str, job: UploadJob) -> HashCommand | None:
 
 
 def _expected(job: UploadJob, algorithm: str) -> str | None:
-    """The digest of the job's source; None, equal to nothing, when the source is not what the job says it is."""
+    """Return the digest of the job's source; None, equal to nothing, when the source is not what the job says it is."""
     if algorithm == "sha256":
         return job.sha256
     weak, strong = hashlib.new(algorithm, usedforsecurity=False), hashlib.sha256()

@@ -1,17 +1,19 @@
-"""Writing one object to an SFTP store, in these steps:
+"""Writing one object to an SFTP store, and replacing one.
 
-1. look whether it stands there already; create a temporary name that must not exist
-2. write, with many requests in flight and every answer checked
-3. compare the size, sync
-4. verify: small objects are read back in the same breath, others hashed by the server or else read back
-5. rename to the final name, which the server refuses when that is taken
+`put` takes these steps:
 
-Putting new content in the place of an object on an SFTP store, in these steps:
+1. Look whether the object already stands there; create a temporary name that must not exist.
+2. Write, with many requests in flight and every answer checked.
+3. Compare the size, and sync.
+4. Verify: small objects are read back in the same batch, others are hashed by the server or else read back.
+5. Rename to the final name, which the server refuses when that is taken.
 
-1. look at what stands there: nothing is made new, and the same content needs nothing more
-2. write and verify the new content under a temporary name, as every upload does
-3. look again, and rename over it, which the server does at once or not at all
-4. read what stands there now: a lost answer, a refusal and an OK are judged alike, by that
+`replace` takes these steps:
+
+1. Look at what stands there: no new object is made, and the same content needs no further step.
+2. Write and verify the new content under a temporary name, as every upload does.
+3. Look again, and rename over it, which the server does at once or not at all.
+4. Read what stands there now: it decides, whether the answer was OK, a refusal or lost.
 """
 
 from __future__ import annotations
@@ -31,14 +33,14 @@ from backupd.store.sftp.wire import Attributes, Code, Handle, Mode, Reply, SftpR
 
 _MODE = Mode.READ | Mode.WRITE | Mode.CREATE | Mode.EXCLUSIVE
 PERMISSIONS = 0o400
-"""Objects never change; a server that also refuses chmod and remove is append-only."""
+"""Mode of an object, which never changes; a server that also refuses chmod and remove is append-only."""
 SHARED = 0o440
-"""For the group, too: the keeper's and the node's accounts are in one (FORMAT §15)."""
+"""Mode of an object that the account's group may read: keeper and node share one (FORMAT.md §15)."""
 
 
 @dataclass(frozen=True, slots=True)
 class UploadJob:
-    """One object to put. Paths are the server's, `name` is for messages."""
+    """One object to put. `path` and `staging` are paths on the server, `name` is for messages, `size` is in bytes."""
 
     name: ObjectName
     path: str
@@ -50,23 +52,26 @@ class UploadJob:
 
 
 class UploadContext(Protocol):
-    """What an upload asks of its store."""
+    """The knowledge about the server that an upload uses and updates; the store implements it."""
 
     def server_digest(self, session: Session, path: str, job: UploadJob) -> bool | None:
-        """Whether the server's own hash of `path` is the job's; None when the server cannot tell."""
+        """Check whether the server's own hash of `path` is the job's; None when it cannot be known."""
         ...
 
     def missing_folders(self, path: str) -> Sequence[str]:
-        """The folders above `path` not yet known to exist."""
+        """Return the folders above `path` that are not yet known to exist."""
         ...
 
     def know_folders(self, path: str) -> None:
-        """The folders above `path` were seen to exist."""
+        """Note that the folders above `path` exist."""
         ...
 
 
 def put(session: Session, job: UploadJob, context: UploadContext) -> None:
-    """Raises ObjectExistsError, StoreError (also for a full store: its reason is not told), StoreGoneError."""
+    """Put the job's content under its final name.
+
+    Raises ObjectExistsError, StoreGoneError, and StoreError, which also stands for a full store: SFTP does not say so.
+    """
     handle = _begin(session, job, context)
     if handle is None:
         _settle(session, job, context)
@@ -83,13 +88,13 @@ def put(session: Session, job: UploadJob, context: UploadContext) -> None:
 
 
 def stage(session: Session, job: UploadJob, context: UploadContext) -> Handle:
-    """The open temporary object of a job, which nobody else uses; to be discarded unless it gets another name."""
+    """Open the temporary object of a job, which nobody else uses; the caller discards it or gives it another name."""
     _, opened = _open(session, job, context)
     return _staged(opened, job, context)
 
 
 def _begin(session: Session, job: UploadJob, context: UploadContext) -> Handle | None:
-    """The open temporary object; None when something stands under the final name already."""
+    """Open the temporary object; return None when something already stands under the final name."""
     seen, opened = _open(session, job, context)
     if isinstance(seen, Attributes):
         if isinstance(opened, Handle):
@@ -99,7 +104,7 @@ def _begin(session: Session, job: UploadJob, context: UploadContext) -> Handle |
 
 
 def _open(session: Session, job: UploadJob, context: UploadContext) -> tuple[Reply, Reply]:
-    """The answers to a look at the final name and to the making of the temporary one."""
+    """Send a look at the final name and the making of the temporary object, and return both answers."""
     makings = session.makings(context.missing_folders(job.staging))
     opening = wire.open_file(job.staging, _MODE, job.permissions)
     *_, seen, opened = session.channel.ask(*makings, wire.lstat(job.path), opening)
@@ -116,7 +121,10 @@ def _staged(opened: Reply, job: UploadJob, context: UploadContext) -> Handle:
 
 
 def fill(session: Session, job: UploadJob, context: UploadContext, handle: Handle) -> None:
-    """Steps 2 to 4; the temporary object is closed afterwards."""
+    """Write, sync and verify the job's content in the temporary object, and close it.
+
+    Raises StoreError when the store does not hold the right bytes, and the errors of `require_granted`.
+    """
     job.source.seek(0)
     if job.size <= session.channel.write_size:
         _fill_small(session, job, context, handle)
@@ -186,7 +194,7 @@ def _take(source: BinaryIO, length: int) -> bytes:
 
 
 def _sync(session: Session, handle: Handle) -> SftpRequest:
-    """A request that puts the file on the server's disk, or where it cannot, one that changes nothing."""
+    """Return a request that syncs the file to the server's disk, or one without effect where the server cannot sync."""
     return wire.fsync(handle) if session.offers("fsync@openssh.com") else wire.fstat(handle)
 
 
@@ -205,7 +213,7 @@ def _read_back(session: Session, job: UploadJob, handle: Handle) -> bool:
 
 
 def _publish(session: Session, job: UploadJob, context: UploadContext) -> bool:
-    """False when the final name is taken."""
+    """Rename the temporary object to its final name; return False when that name is taken."""
     if job.size > session.channel.write_size:
         session.channel.ask(*session.makings(context.missing_folders(job.path)))
     (renamed,) = session.channel.ask(wire.rename(job.staging, job.path))
@@ -225,7 +233,7 @@ def _publish(session: Session, job: UploadJob, context: UploadContext) -> bool:
 
 
 def _settle(session: Session, job: UploadJob, context: UploadContext) -> None:
-    """Something stands under the final name: fine when it is this very content."""
+    """Accept an object under the final name when it has the job's content; else raise ObjectExistsError."""
     try:
         same = holds(session, job)
     except ObjectMissingError as error:
@@ -239,7 +247,7 @@ def _settle(session: Session, job: UploadJob, context: UploadContext) -> None:
 
 
 def holds(session: Session, job: UploadJob) -> bool:
-    """Whether the job's content stands under the final name, by reading it; raises ObjectMissingError."""
+    """Check by reading whether the job's content stands under the final name. Raises ObjectMissingError."""
     seen, opened = session.channel.ask(wire.lstat(job.path), wire.open_file(job.path, Mode.READ))
     require_granted(seen, job.name)
     handle = handle_of(opened, job.name)
@@ -252,7 +260,10 @@ def holds(session: Session, job: UploadJob) -> bool:
 
 
 def _damaged(job: UploadJob) -> StoreError:
-    """Which side is wrong is looked up only now: hashing every source again would cost for nothing."""
+    """Make the error that says whether the spool or the store holds wrong bytes.
+
+    The source is hashed only now: hashing every source again would cost time for nothing.
+    """
     job.source.seek(0)
     digest, missing = hashlib.sha256(), job.size
     while missing and (block := job.source.read(min(missing, 1 << 20))):
@@ -269,7 +280,10 @@ def _damaged(job: UploadJob) -> StoreError:
 
 
 def replace(session: Session, job: UploadJob, context: UploadContext) -> None:
-    """Raises ObjectMissingError, StoreError (also for a full store: its reason is not told), StoreGoneError."""
+    """Replace the object's content by the job's.
+
+    Raises ObjectMissingError, StoreGoneError, and StoreError, which also stands for a full store: SFTP does not say so.
+    """
     if holds(session, job):
         return
     if not session.offers(wire.EXCHANGE):
@@ -297,7 +311,7 @@ def _exchange(session: Session, job: UploadJob) -> Reply:
 
 
 def _failure(renamed: Reply, job: UploadJob) -> StoreError:
-    """Why something else stands there, by the answer to the rename."""
+    """Make the error for an object that was not replaced, from the answer to the rename."""
     if isinstance(renamed, Status) and renamed.code in {Code.PERMISSION_DENIED, Code.UNSUPPORTED}:
         return _refused(job)
     answer = "refused" if isinstance(renamed, Status) and not renamed.ok else "granted, and did not do"

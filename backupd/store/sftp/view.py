@@ -17,10 +17,10 @@ from backupd.store.sftp.wire import Attributes, Code, Handle, NameReply, Reply, 
 
 
 class SftpView:
-    """The port's `StoreView` of the folder `root`, as the server is told it, in `snapshot`.
+    """The port's `StoreView` of the folder `root`, a path on the server, as `snapshot` holds it.
 
-    Only what lies in the account's home is in its snapshots. An absolute root counts when the server itself says that
-    it lies there; of any other nothing can be known, which is an error.
+    Only the account's home is in its snapshots. An absolute root is accepted when the server itself reports that it
+    lies there; any other root is an error, because nothing can be known of it.
     """
 
     def __init__(self, pool: Pool, root: str, snapshot: ServerSnapshot) -> None:
@@ -57,7 +57,7 @@ class SftpView:
             yield from download.walk(session, root, "/".join(parts), lambda folder: self._vanished(session, folder))
 
     def _find(self, session: Session, parts: Sequence[str]) -> str | None:
-        """The path of a folder below the region's; None when the snapshot holds none, or is gone itself."""
+        """Return the path of a folder below the region's; None when the snapshot lacks it, or is gone itself."""
         snapshot = f"{SNAPSHOTS_FOLDER}/{self._name}"
         levels = [*accumulate([*self._region(session), *parts], "{}/{}".format, initial=snapshot)]
         opened, *seen = session.channel.ask(wire.opendir(snapshot), *map(wire.lstat, levels))
@@ -77,16 +77,16 @@ class SftpView:
         return levels[-1]
 
     def _confirm_absence(self, session: Session, path: str) -> None:
-        """Return when the folder above does not list it, or the snapshot is gone."""
+        """Return when the folder above does not list `path`, or the snapshot is gone; else raise StoreError."""
         above, _, name = path.rpartition("/")
         (entries,) = download.read_folders(session, [above])
         if entries is None or name in {entry for entry, _ in entries}:
             self._vanished(session, path)
 
     def _vanished(self, session: Session, what: str) -> None:
-        """Return when the snapshot is gone: nothing leaves one while that exists.
+        """Return when the snapshot is gone; else raise StoreError, as nothing leaves a snapshot that exists.
 
-        A look of its own, as the word for "not there" is also OpenSSH's for a snapshot that could not be mounted.
+        This takes a look of its own: OpenSSH answers "no such file" also for a snapshot that could not be mounted.
         """
         (entries,) = download.read_folders(session, [SNAPSHOTS_FOLDER])
         if entries is None:
@@ -95,7 +95,10 @@ class SftpView:
             raise snapshot_unreadable(f"{what!r} is listed, and cannot be opened")
 
     def _region(self, session: Session) -> Sequence[str]:
-        """The folders from the account's home to the region's."""
+        """Return the folders from the account's home to the region's.
+
+        Raises StoreError when the region's folder is not below the home.
+        """
         root = self._root
         if root.startswith("/"):
             home, there = (_path(reply) for reply in session.channel.ask(wire.realpath("."), wire.realpath(root)))

@@ -1,6 +1,6 @@
 """SFTP version 3 as bytes (draft-ietf-secsh-filexfer-02 and OpenSSH's PROTOCOL). Pure: no socket, no thread.
 
-What the server sends is hostile until decoded here: every length is checked against what is left, every type against
+Bytes from the server are hostile until decoded here: every length is checked against what is left, every type against
 what can answer, and no field is taken that does not fill its packet.
 """
 
@@ -15,13 +15,13 @@ from backupd.errors import StoreError
 
 VERSION = 3
 LONGEST_PACKET = 256 * 1024
-"""OpenSSH's SFTP_MAX_MSG_LENGTH; a longer one is refused unread."""
+"""Bytes of a packet: OpenSSH's SFTP_MAX_MSG_LENGTH; a longer one is refused unread."""
 _LONGEST_TEXT = 4096
 EXCHANGE = "posix-rename@openssh.com"
 
 
 class Ask(IntEnum):
-    """What a client may send."""
+    """The types of packets that a client may send."""
 
     INIT = 1
     OPEN = 3
@@ -43,7 +43,7 @@ class Ask(IntEnum):
 
 
 class Answer(IntEnum):
-    """What a server may send."""
+    """The types of packets that a server may send."""
 
     VERSION = 2
     STATUS = 101
@@ -69,7 +69,7 @@ class Code(IntEnum):
 
 
 class Mode(IntFlag):
-    """How a file is opened."""
+    """The flags with which a file is opened."""
 
     READ = 0x01
     WRITE = 0x02
@@ -79,7 +79,7 @@ class Mode(IntFlag):
 
 
 class ProtocolError(StoreError):
-    """The server sent something SFTP does not allow."""
+    """The server sent something that SFTP does not allow."""
 
     def __init__(self, what: str) -> None:
         super().__init__(
@@ -90,12 +90,12 @@ class ProtocolError(StoreError):
 
 @dataclass(frozen=True, slots=True)
 class SftpRequest:
-    """One question, without the id its channel gives it."""
+    """One request, without the id that its channel gives it."""
 
     ask: Ask
     payload: bytes
     cost: int = 0
-    """Bytes of answer it asks for, beyond a small one."""
+    """Bytes of answer that the request asks for, beyond a small one."""
 
     def encode(self, number: int) -> bytes:
         return struct.pack(">IBI", 5 + len(self.payload), self.ask, number) + self.payload
@@ -103,7 +103,7 @@ class SftpRequest:
 
 @dataclass(frozen=True, slots=True)
 class Status:
-    """How a request ended. The server's words are dropped: they can quote anything."""
+    """The result of a request. The server's message is dropped, because it can quote anything."""
 
     code: int
 
@@ -121,31 +121,31 @@ class Handle:
 
 @dataclass(frozen=True, slots=True)
 class Data:
-    """Bytes read."""
+    """The bytes that a read returned."""
 
     value: bytes
 
 
 @dataclass(frozen=True, slots=True)
 class Attributes:
-    """What is known of a file; None where the server did not say."""
+    """The attributes of a file; None where the server did not send one."""
 
     size: int | None = None
     mode: int | None = None
     modified: int | None = None
-    """Seconds since 1970."""
+    """Seconds since 1970, UTC."""
 
 
 @dataclass(frozen=True, slots=True)
 class NameReply:
-    """Some entries of a folder."""
+    """Some entries of a folder, each a name with its attributes."""
 
     entries: tuple[tuple[str, Attributes], ...]
 
 
 @dataclass(frozen=True, slots=True)
 class Extended:
-    """The answer to an extension, still encoded."""
+    """The answer to an extension request, still encoded."""
 
     value: bytes
 
@@ -218,12 +218,12 @@ def rmdir(path: str) -> SftpRequest:
 
 
 def rename(old: str, new: str) -> SftpRequest:
-    """The plain one, which OpenSSH's server refuses to let overwrite: the one to publish by."""
+    """Make the plain rename request, by which objects are published: OpenSSH's server refuses to overwrite by it."""
     return SftpRequest(Ask.RENAME, _text(old) + _text(new))
 
 
 def exchange(old: str, new: str) -> SftpRequest:
-    """A rename that takes the place of what is at `new`, at once. Never to publish by."""
+    """Make a rename request that replaces what stands at `new` at once. Objects are never published by it."""
     return SftpRequest(Ask.EXTENDED, _string(EXCHANGE.encode()) + _text(old) + _text(new))
 
 
@@ -253,12 +253,16 @@ def _text(value: str) -> bytes:
 
 # What we are told ----------------------------------------------------------------------------------------------------
 class Framer:
-    """Cuts a stream into packets; `feed` yields each as its type and the rest."""
+    """A splitter of a byte stream into packets."""
 
     def __init__(self) -> None:
         self._buffer = bytearray()
 
     def feed(self, piece: bytes) -> Iterator[tuple[int, bytes]]:
+        """Yield the packets that the next bytes complete, each as its type and its body.
+
+        Raises ProtocolError for a packet that is empty or longer than `LONGEST_PACKET`.
+        """
         self._buffer += piece
         start = 0
         while len(self._buffer) - start >= 5:
@@ -274,7 +278,10 @@ class Framer:
 
 
 def decode_version(kind: int, body: bytes) -> dict[str, bytes]:
-    """The extensions a server names in its greeting, which must be of version 3."""
+    """Return the extensions that a server names in its greeting.
+
+    Raises ProtocolError unless the greeting is of version 3.
+    """
     if kind != Answer.VERSION:
         raise ProtocolError(f"a greeting of type {kind}")
     reader = _Reader(body)
@@ -288,7 +295,7 @@ def decode_version(kind: int, body: bytes) -> dict[str, bytes]:
 
 
 def decode_reply(kind: int, body: bytes) -> tuple[int, Reply]:
-    """The id of the request answered, and the answer."""
+    """Return the id of the request that a packet answers, and the answer. Raises ProtocolError."""
     reader = _Reader(body)
     number = reader.number()
     decode = _DECODERS.get(kind)
@@ -302,21 +309,21 @@ def decode_reply(kind: int, body: bytes) -> tuple[int, Reply]:
 
 
 def decode_limits(value: bytes) -> tuple[int, int]:
-    """The longest read and the longest write, in bytes; 0 where the server gives none."""
+    """Return the longest read and the longest write, in bytes; 0 where the server gives none."""
     reader = _Reader(value)
     _packet, reading, writing, _handles = (reader.long() for _ in range(4))
     return reading, writing
 
 
 def decode_statvfs(value: bytes) -> tuple[int, int]:
-    """Bytes free for us, and in all."""
+    """Return the bytes free for this account, and the bytes in all."""
     reader = _Reader(value)
     _block, fragment, blocks, _free, available, *_ = (reader.long() for _ in range(11))
     return available * fragment, blocks * fragment
 
 
 class _Reader:
-    """Takes fields off a packet; a field that does not fit is the server's fault."""
+    """A reader of a packet's fields; a field that does not fit raises ProtocolError."""
 
     def __init__(self, body: bytes) -> None:
         self._body = body

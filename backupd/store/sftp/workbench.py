@@ -1,4 +1,4 @@
-"""An SFTP store's single steps, for the probe."""
+"""An SFTP store's single steps, which the probe tries."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from backupd.store.sftp.wire import Mode
 
 
 class SftpWorkbench:
-    """The probe's `Workbench`; each step on a session of the pool."""
+    """The probe's `ProbeOperations` over SFTP; each step uses a session of the pool."""
 
     adapter = "sftp"
 
@@ -76,7 +76,7 @@ class SftpWorkbench:
 
 
 def _loosen(session: Session, path: str) -> None:
-    """Allow ourselves to write, by each of the requests that might."""
+    """Make an object writable by each of the requests that might do it."""
     _, _, opened = session.channel.ask(
         wire.chmod(path, 0o600), wire.lchmod(path, 0o600), wire.open_file(path, Mode.READ)
     )

@@ -30,9 +30,9 @@ HOLDER = """
 import sys, time, psycopg
 from pathlib import Path
 from backupd.postgres.connect import Source
-from backupd.postgres.scratch.external import given_server
+from backupd.postgres.scratch.external import external_server
 conninfo, parent, token = sys.argv[1:]
-with given_server(Source(conninfo), Path(parent), token) as server:
+with external_server(Source(conninfo), Path(parent), token) as server:
     with psycopg.connect(server.source.conninfo, autocommit=True) as connection:
         connection.execute(f'CREATE DATABASE "{server.name("x")}"')
         connection.execute("CREATE DATABASE backupd_restoring_0000")
