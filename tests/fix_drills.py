@@ -15,7 +15,7 @@ from fix_regions import Region
 
 from backupd.clock import SystemClock
 from backupd.model.report import Check, CheckName, Objectives, Report
-from backupd.operations.drill import DrillOutcome, DrillPlace, DrillRequest, DrillWorld, drill
+from backupd.operations.drill import DrillEnvironment, DrillOutcome, DrillPlace, DrillRequest, drill
 from backupd.postgres.connect import Source, parameters
 from backupd.repository.repository import Repository
 
@@ -25,7 +25,7 @@ class Drills:
     """Drills of one region's one store."""
 
     region: Region
-    world: DrillWorld
+    world: DrillEnvironment
     repository: Repository | None = None
     outcomes: list[DrillOutcome] = field(default_factory=list)
 
@@ -65,7 +65,7 @@ def drills_of(tmp_path: Path) -> Callable[[Region], Drills]:
     def make(region: Region) -> Drills:
         parent = Path("/tmp") / f"drills-{os.urandom(4).hex()}"
         made.append(parent)
-        world = DrillWorld(
+        world = DrillEnvironment(
             identity=region.identity.secret,
             place=DrillPlace(parent, (), "postgres", 8 << 30, timedelta(minutes=5), timedelta(minutes=5)),
             clock=SystemClock(),

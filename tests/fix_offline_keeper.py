@@ -122,7 +122,7 @@ class Yard:
         return self.execute(self.plan())
 
     def census(self) -> Any:
-        return KeyringCache.opened(self.keeper.census("disk"), self.keeper.repository)
+        return KeyringCache.opened(self.keeper.cache_path("disk"), self.keeper.repository)
 
     def ruled(self, **changes: Any) -> None:
         self.keeper = replace(self.keeper, rules=replace(self.keeper.rules, **changes))

@@ -101,7 +101,7 @@ def make_region(folder: Path) -> Region:
         spool=folder / "spool",
         spool_size=256 << 20,
         workers=2,
-        shippers=4,
+        uploaders=4,
         compression_level=1,
         lock_timeout=10.0,
         generation_length=timedelta(days=28),

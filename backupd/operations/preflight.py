@@ -24,7 +24,7 @@ UNMAPPED = "unmapped"
 """The code of a finding about the tables' tenants, not the role or the server."""
 
 
-def look_at_source(source: Source, tenancy: Tenancy) -> tuple[Finding, ...]:
+def check_source(source: Source, tenancy: Tenancy) -> tuple[Finding, ...]:
     """Everything that stands in the way of a complete backup, of each database the label stands for; errors first."""
     found: list[Finding] = []
     try:
@@ -49,7 +49,7 @@ def _mapping_findings(tenancy: Tenancy, inventory: Inventory) -> tuple[Finding, 
     return ()
 
 
-def look_at_store(repository: Repository) -> tuple[Finding, ...]:
+def check_store(repository: Repository) -> tuple[Finding, ...]:
     """Whether the store answers, and holds a repository we believe."""
     try:
         if not repository.exists():

@@ -54,7 +54,7 @@ def backup_node(context: Context, region: RegionName, store: str, trace: Trace) 
         spool=context.spool_folder(region, store),
         spool_size=node.spool_size,
         workers=node.workers,
-        shippers=_shippers(context.config.stores[store]),
+        uploaders=_shippers(context.config.stores[store]),
         compression_level=node.compression_level,
         lock_timeout=node.lock_timeout.total_seconds(),
         generation_length=context.config.regions[region].generation,

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from backupd.config.policy import DrillSection
     from backupd.config.secrets import FileRef
     from backupd.model.report import Objectives, Report
-    from backupd.operations.drill import Assertion, DrillPlace, DrillWorld
+    from backupd.operations.drill import Assertion, DrillEnvironment, DrillPlace
     from backupd.operations.reports import ReportDesk
     from backupd.planning.drill_reports import DrillTimetable
     from backupd.postgres.connect import Source
@@ -54,16 +54,18 @@ def drill_section(context: Context) -> DrillSection:
     return section
 
 
-def drill_world(context: Context, region: RegionName, store: str, trace: Trace, past: Sequence[Report]) -> DrillWorld:
+def drill_world(
+    context: Context, region: RegionName, store: str, trace: Trace, past: Sequence[Report]
+) -> DrillEnvironment:
     """Return what a drill of the region from one of its stores needs, after those in `past`, oldest first.
 
     Raises ConfigError for files that are not there, KeyRefusedError for a wrong passphrase.
     """
-    from backupd.operations.drill import DrillWorld
+    from backupd.operations.drill import DrillEnvironment
 
     section, node = drill_section(context), context.config.node
     escrow = section.escrow_identity, section.escrow_passphrase_file
-    return DrillWorld(
+    return DrillEnvironment(
         identity=_open_identity(context, section.identity, section.passphrase_file),
         place=_drill_place(context),
         clock=context.clock,

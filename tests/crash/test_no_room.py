@@ -72,7 +72,7 @@ def test_a_full_store_ends_the_run_once(region: Region, heavy: Database, monkeyp
             raise StoreFullError("the store has no room")
 
     region.tenancy = Tenancy(kind=TenancyKind.COLUMN, column="tenant")
-    region.node = replace(region.node, shippers=1)
+    region.node = replace(region.node, uploaders=1)
     usual = region.store
     region.store = HookedStore(usual, refuse)
     region.repository = Repository(region.store, [region.node.signer.public])

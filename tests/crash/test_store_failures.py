@@ -55,7 +55,7 @@ def regions(tmp_path: Path) -> Iterator[Region]:
             folder = tmp_path / str(number)
             folder.mkdir()
             region = make_region(folder)
-            yield replace(region, tenancy=BY_COLUMN, node=replace(region.node, workers=1, shippers=1))
+            yield replace(region, tenancy=BY_COLUMN, node=replace(region.node, workers=1, uploaders=1))
 
     return make()
 

@@ -148,7 +148,7 @@ def test_two_machines_never_both_append_one_number(steps: list[tuple[str, int]])
         machines.time.now += timedelta(seconds=1)
         say(books[machine], f"{word}")
     for book in books.values():
-        book.sync(anew=True)
+        book.sync(from_start=True)
     assert words(books["one"].chain) == words(books["two"].chain) == list(dict.fromkeys(str(word) for _, word in steps))
     assert len(machines.heads()) == 1
 
@@ -192,7 +192,7 @@ def test_one_keeper_never_forks_its_ledger(steps: list[tuple[str, object]]) -> N
                 said.append(word)
     machines.away.clear()
     book = machines.book()
-    book.sync(anew=True)
+    book.sync(from_start=True)
     assert set(said) <= set(words(book.chain))
     assert len(words(book.chain)) == len(set(words(book.chain)))
     assert machines.heads() == {book.chain.head.head}

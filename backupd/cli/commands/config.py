@@ -110,12 +110,12 @@ def _require_files(context: Context, text: str, where: str) -> tuple[str, ...]:
 
 def _databases(context: Context) -> Iterator[_Contact]:
     from backupd.model.findings import Severity
-    from backupd.operations.preflight import UNMAPPED, look_at_source
+    from backupd.operations.preflight import UNMAPPED, check_source
     from backupd.wiring.context import source_of, tenancy_of
 
     for region in context.regions([]):
         for label in context.databases(region):
-            found = look_at_source(source_of(context, region, label), tenancy_of(context, region, label))
+            found = check_source(source_of(context, region, label), tenancy_of(context, region, label))
             unmapped = all(one.code == UNMAPPED for one in found if one.severity is Severity.ERROR)
             status = UnmappedError.exit_code if unmapped else SourceError.exit_code
             yield _Contact(f"{region}/{label}", found, status)
@@ -123,14 +123,14 @@ def _databases(context: Context) -> Iterator[_Contact]:
 
 def _stores(context: Context) -> Iterator[_Contact]:
     from backupd.model.findings import Finding, Severity
-    from backupd.operations.preflight import look_at_store
+    from backupd.operations.preflight import check_store
     from backupd.wiring.context import QUICKLY, open_repository
 
     for region in context.regions([]):
         for store in context.stores_of(region):
             try:
                 with open_repository(context, region, store, QUICKLY) as repository:
-                    found = look_at_store(repository)
+                    found = check_store(repository)
             except StoreError as error:
                 found = (Finding(Severity.ERROR, "refused", error.message, error.hint),)
             yield _Contact(f"{region} on {store}", found, StoreError.exit_code)

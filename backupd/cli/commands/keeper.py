@@ -166,7 +166,7 @@ def _expire(keeper: Keeper, store: str, *, dry_run: bool, confirm: int | None) -
     from backupd.operations.keeper.expire import Expiry
     from backupd.repository.state.keyring_cache import KeyringCache
 
-    with KeyringCache.opened(keeper.census(store), keeper.repository) as census:
+    with KeyringCache.opened(keeper.cache_path(store), keeper.repository) as census:
         expiry = Expiry(keeper, store, census)
         planned = expiry.plan()
         return planned, None if dry_run else expiry.execute(planned, confirm)

@@ -241,10 +241,10 @@ class _Keys:
 
 
 def _rotate(keeper: Keeper, store: str, keys: _Keys, *, dry_run: bool) -> Rekeying:
-    from backupd.operations.keeper.rekey import look_at_recipients, rekey
+    from backupd.operations.keeper.rekey import preview_rekey, rekey
 
     if dry_run or keys.secret is None:
-        return look_at_recipients(keeper, store, keys.recipients, keys.secret)
+        return preview_rekey(keeper, store, keys.recipients, keys.secret)
     return rekey(keeper, store, keys.recipients, keys.secret)
 
 

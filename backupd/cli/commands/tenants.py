@@ -122,14 +122,14 @@ def where(
     Example:
       backupd tenant where be acme
     """
-    from backupd.operations.keeper.locate import find_where
+    from backupd.operations.keeper.locate import locate_tenant
     from backupd.wiring.keeper import deletion_budget, open_keeper
 
     context = load_context(ctx, config)
     name = region_of(context, region)
     tenant_id = tenant_of(context, name, tenant, is_id=is_id)
     with watched(context.clock, quiet=as_json) as trace, open_keeper(context, name, trace) as keeper:
-        found = find_where(keeper, deletion_budget(context, name), tenant_id)
+        found = locate_tenant(keeper, deletion_budget(context, name), tenant_id)
     if as_json:
         output.print_json({"tenant": tenant_id, "lives": found})
     else:
@@ -147,7 +147,7 @@ def sync(ctx: typer.Context, region: RegionOption, config: ConfigOption = None, 
     Example:
       backupd tenant sync be
     """
-    from backupd.operations.keeper.locate import find_lingering
+    from backupd.operations.keeper.locate import find_remaining_rows
     from backupd.operations.tenants.sync import sync as run
     from backupd.postgres.lifecycle_query import read_tenant_dates
     from backupd.wiring.keeper import lifecycle_query, open_keeper
@@ -159,7 +159,7 @@ def sync(ctx: typer.Context, region: RegionOption, config: ConfigOption = None, 
     with watched(context.clock, quiet=as_json) as trace, open_keeper(context, name, trace) as keeper:
         done = run(desk_of(context, name, keeper), keeper.tags, rows)
         purged = {keeper.tags.tenant_id(row.tenant): row.live_purged_at for row in rows if row.live_purged_at}
-        lingering = sorted(find_lingering(keeper, purged)) if purged else []
+        lingering = sorted(find_remaining_rows(keeper, purged)) if purged else []
     if as_json:
         output.print_json({**msgspec.to_builtins(done), "lingering": lingering})
     else:

@@ -63,7 +63,7 @@ def attest(keeper: Keeper, key: IncarnationKey, locations: Mapping[str, str]) ->
     DamageError when the ledger or a keyring is not sound.
     """
     book = keeper.book
-    book.sync(anew=True)
+    book.sync(from_start=True)
     seen = observe(keeper, key, _purge_of(book.states, key))
     facts = purge_evidence(book.chain.entries(), key)
     if facts is None:
@@ -223,9 +223,9 @@ def list_keys(keeper: Keeper, segments: Iterable[SegmentRef]) -> ListedKeys:
     """
     listed, wanted = ListedKeys(), sorted(segments)
     for name in sorted(keeper.stores):
-        with KeyringCache.opened(keeper.census(name), keeper.repository) as census:
+        with KeyringCache.opened(keeper.cache_path(name), keeper.repository) as cache:
             doomed: dict[ObjectName, set[Pseudonym]] = defaultdict(set)
-            for counted in census.find(wanted):
+            for counted in cache.find(wanted):
                 doomed[counted.keyring].add(counted.pseudonym)
         for where in sorted(doomed):
             _take(listed, keeper, name, where, doomed[where])

@@ -26,35 +26,35 @@ from backupd.seal.container_format import ContainerContext
 from backupd.trace import Progress, Trace
 
 if TYPE_CHECKING:
-    from backupd.operations.backup.generation import Keyed, Segments
+    from backupd.operations.backup.generation import KeyedSegment, Segments
 
 READING = "reading"
 
 
 @dataclass(frozen=True, slots=True)
-class Onto:
+class RunTarget:
     """What a run adds to."""
 
     generation: Generation
     index: Index
     segments: Segments
-    shipper: Uploader
+    uploader: Uploader
 
 
-class Intake:
+class Collector:
     """The pool's listener. Called from one thread, except for what the shipper calls back."""
 
-    def __init__(self, database: str, onto: Onto, spool_size: int, spans: SpanLog) -> None:
+    def __init__(self, database: str, onto: RunTarget, spool_size: int, spans: SpanLog) -> None:
         self._database = database
         self._generation = onto.generation
         self._index = onto.index
         self._segments = onto.segments
-        self._shipper = onto.shipper
+        self._shipper = onto.uploader
         self._spool_size = spool_size
         self._next = onto.index.last_number()
         self.numbers: dict[int, int] = {}
         """From the workers' numbers of containers to the index's."""
-        self.gathered: dict[Pseudonym, Keyed] = {}
+        self.gathered: dict[Pseudonym, KeyedSegment] = {}
         """Segments that got anything in this snapshot."""
         self.spans = spans
         self.rows: dict[int, int] = {}
@@ -73,7 +73,7 @@ class Intake:
         self.check: Callable[[], None] | None = None
         """Raises what stops the reading."""
 
-    def of(self, data_class: str, tenant: str | None) -> Keyed:
+    def of(self, data_class: str, tenant: str | None) -> KeyedSegment:
         """The segment, which is among the gathered from now on."""
         keyed = self._segments.of(SegmentName(self._database, data_class, tenant))
         return self.gathered.setdefault(keyed.segment.pseudonym, keyed)

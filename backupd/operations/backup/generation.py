@@ -46,7 +46,7 @@ class _Head(msgspec.Struct, frozen=True):
 
 
 @dataclass(frozen=True, slots=True)
-class Keyed:
+class KeyedSegment:
     """A segment as this run uses it."""
 
     tag: bytes
@@ -107,9 +107,9 @@ class Segments:
         self._standing = standing
         self._node = node
         self._writer = self._begin_keyring()
-        self._by_name: dict[SegmentName, Keyed] = {}
+        self._by_name: dict[SegmentName, KeyedSegment] = {}
 
-    def of(self, name: SegmentName) -> Keyed:
+    def of(self, name: SegmentName) -> KeyedSegment:
         keyed = self._by_name.get(name)
         if keyed is None:
             # A tenant that comes back begins anew: nothing of its old life is added to, whoever still knows of it.
@@ -117,7 +117,7 @@ class Segments:
             again = [str(incarnation)] if incarnation > 1 else []
             tag = self.tag("segment", name.database, name.data_class, name.tenant, *again)
             segment = self._index.segment(tag) or self._create(tag, name)
-            keyed = self._by_name[name] = Keyed(tag, name, segment)
+            keyed = self._by_name[name] = KeyedSegment(tag, name, segment)
         return keyed
 
     def excluded(self, name: SegmentName) -> bool:

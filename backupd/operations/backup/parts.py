@@ -30,8 +30,8 @@ from backupd.seal.container_writer import ContainerWriter
 from backupd.seal.zstd import Compressor
 
 if TYPE_CHECKING:
-    from backupd.operations.backup.collect import Intake
-    from backupd.operations.backup.generation import Keyed
+    from backupd.operations.backup.collect import Collector
+    from backupd.operations.backup.generation import KeyedSegment
     from backupd.operations.backup.read import Reading
 
 MANIFEST_BLOCK = 1 << 20
@@ -42,7 +42,7 @@ DATA_BLOCK = 512 << 10
 class Draft:
     """A segment's part before it has a form: entries whose runs name containers by the index's numbers."""
 
-    keyed: Keyed
+    keyed: KeyedSegment
     entries: list[Entry]
     residues: Sequence[Residue]
 
@@ -54,21 +54,21 @@ class Placed:
     part: IndexedContainer
     needs: frozenset[int]
     """Numbers of the containers it refers to, its own left out."""
-    parcel: Upload | None
+    upload: Upload | None
     """What to ship; None when the part is on the store already."""
 
 
 class PartBuilder:
     """Makes parts of one generation, one after another."""
 
-    def __init__(self, generation: Generation, index: Index, compressor: Compressor, intake: Intake) -> None:
+    def __init__(self, generation: Generation, index: Index, compressor: Compressor, collector: Collector) -> None:
         self._generation = generation
         self._index = index
         self._compressor = compressor
-        self._number = intake.number
-        self._numbers = intake.numbers
+        self._number = collector.number
+        self._numbers = collector.numbers
 
-    def place(self, keyed: Keyed, entries: Sequence[Entry], residues: Sequence[Residue]) -> Placed:
+    def place(self, keyed: KeyedSegment, entries: Sequence[Entry], residues: Sequence[Residue]) -> Placed:
         """`entries` without the segment's own line; their runs name containers as the workers did.
 
         `residues` are the segment's new chunks that are in no pack.
@@ -118,8 +118,8 @@ class PartBuilder:
         def published() -> None:
             self._index.add_part(draft.keyed.tag, part, ids, says)
 
-        parcel = Upload(part_name(context, part.sha256), out.getvalue(), part.sha256, part.size, published)
-        return Placed(part, needs, parcel)
+        upload = Upload(part_name(context, part.sha256), out.getvalue(), part.sha256, part.size, published)
+        return Placed(part, needs, upload)
 
 
 def _inline(residues: Iterable[Residue]) -> dict[int, int]:
@@ -179,7 +179,7 @@ class SegmentEntries:
         for task in tables:
             _begin_owner(reading, task.mapped)
 
-    def entries(self, keyed: Keyed, read: Sequence[tuple[int, bytes]]) -> list[Entry]:
+    def entries(self, keyed: KeyedSegment, read: Sequence[tuple[int, bytes]]) -> list[Entry]:
         """All but the segment's own line, in a fixed order; empty when there is nothing of it in this snapshot.
 
         `read` is what each task read for it.
@@ -232,7 +232,7 @@ class SegmentEntries:
         rows: dict[TableName, int] = {}
         for task in self._reading.tables:
             if not isinstance(task.mapped.route, Tenant):
-                counted = self._reading.intake.kept(task.copy.task)
+                counted = self._reading.collector.kept(task.copy.task)
                 rows[task.mapped.table] = rows.get(task.mapped.table, 0) + counted
         return [[name.schema, name.table, count] for name, count in sorted(rows.items())]
 
@@ -240,8 +240,8 @@ class SegmentEntries:
 def _begin_owner(reading: Reading, mapped: MappedTable) -> None:
     """Make sure the segment of a table without rows is among those that get a part."""
     owner = _owner(mapped)
-    if owner is not None and mapped.policy is not ClassPolicy.NEVER and not reading.intake.excluded(*owner):
-        reading.intake.of(*owner)
+    if owner is not None and mapped.policy is not ClassPolicy.NEVER and not reading.collector.excluded(*owner):
+        reading.collector.of(*owner)
 
 
 def _owner(mapped: MappedTable) -> tuple[str, str | None] | None:

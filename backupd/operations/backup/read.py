@@ -16,7 +16,7 @@ from backupd.errors import RefusedError, SourceError
 from backupd.model.findings import Finding, Severity, errors_among
 from backupd.model.inventory import Inventory
 from backupd.model.tenancy import ClassPolicy, MappedTable, TenancyKind, TenancyMap
-from backupd.operations.backup.collect import READING, Intake, SpanLog
+from backupd.operations.backup.collect import READING, Collector, SpanLog
 from backupd.operations.backup.tasks import TableTask, plan_tasks
 from backupd.planning.tenancy import NamePatterns, map_tables, require_mapped, tenant_columns
 from backupd.postgres.client_programs import Client, client, find_programs
@@ -34,7 +34,7 @@ from backupd.rows.protocol import BytesTask, CommandTask, Setup
 from backupd.trace import PhaseDone, PhaseStarted, Warned
 
 if TYPE_CHECKING:
-    from backupd.operations.backup.collect import Onto
+    from backupd.operations.backup.collect import RunTarget
     from backupd.operations.backup.types import BackupJob, Node
 
 STRUCTURE = "structure"
@@ -61,7 +61,7 @@ class Reading:
     mapping: TenancyMap
     inventory: Inventory
     names: NamePatterns
-    intake: Intake
+    collector: Collector
     facts: dict[str | None, SourceFacts]
     tenancy_kind: TenancyKind
     tables: list[TableTask]
@@ -76,14 +76,14 @@ class Reading:
     def copied(self) -> int:
         """Bytes of COPY text, tenants' prefixes left out."""
         files = {file.task.task for file in self.files}
-        return sum(size for task, size in self.intake.sizes.items() if task not in files)
+        return sum(size for task, size in self.collector.sizes.items() if task not in files)
 
     def member(self, tag: Callable[[str], str]) -> str | None:
         """What stands for the database in the record, where one label has several."""
         return tag(self.exported.database) if self.tenancy_kind is TenancyKind.DATABASE else None
 
 
-def read_database(job: BackupJob, node: Node, held: HeldSource, spool: Path, onto: Onto) -> Reading:
+def read_database(job: BackupJob, node: Node, held: HeldSource, spool: Path, onto: RunTarget) -> Reading:
     """Read everything, and let the exported snapshot go; what was made may still be on its way when this returns.
 
     Raises SourceError and its kin, UnmappedError, SpoolFullError, and what stopped the shipper.
@@ -93,8 +93,8 @@ def read_database(job: BackupJob, node: Node, held: HeldSource, spool: Path, ont
     mapping = map_tables(job.tenancy, inventory)
     require_mapped(mapping)
     names = NamePatterns(job.tenancy, exported.database)
-    intake = Intake(exported.database, onto, node.spool_size, SpanLog(spool / "spans"))
-    if names.whole is not None and intake.excluded(STRUCTURE, names.whole):
+    collector = Collector(exported.database, onto, node.spool_size, SpanLog(spool / "spans"))
+    if names.whole is not None and collector.excluded(STRUCTURE, names.whole):
         raise RefusedError(
             "the database of a tenant that was purged is still there; it was not backed up",
             hint="The application has not purged it. `backupd tenant list` shows who is past the date.",
@@ -107,8 +107,8 @@ def read_database(job: BackupJob, node: Node, held: HeldSource, spool: Path, ont
         setups = _setups(node, started, exported, spool, onto)
         tables = plan_tasks(mapping.tables, inventory.by_name(), _mask_keeper(onto, exported.database))
         node.trace.emit(PhaseStarted(READING, job.label, sum(_size(task) for task in tables)))
-        intake.watch, intake.check = (node.trace, job.label), waiters.check
-        with WorkerPool(setups, _worker_environment(node), intake) as pool:
+        collector.watch, collector.check = (node.trace, job.label), waiters.check
+        with WorkerPool(setups, _worker_environment(node), collector) as pool:
             try:
                 files = _read_all(pool, tables, _Files(started, holder, names, job, mapping))
                 with connect_beside(source, holder) as free:
@@ -122,11 +122,11 @@ def read_database(job: BackupJob, node: Node, held: HeldSource, spool: Path, ont
             holder.check()
             pool.release()
             holder.release()
-            intake.check = None  # nothing is locked any more
+            collector.check = None  # nothing is locked any more
             seconds = node.clock.monotonic() - held.since
             node.trace.emit(PhaseDone(READING, job.label, seconds))
             pool.finish()
-    reading = Reading(exported, mapping, inventory, names, intake, facts, job.tenancy.kind, tables, files, seconds)
+    reading = Reading(exported, mapping, inventory, names, collector, facts, job.tenancy.kind, tables, files, seconds)
     _check_sums(reading)
     return reading
 
@@ -174,7 +174,7 @@ def _files(ddl: Ddl, globals_: dict[str | None, str], wanted: _Files, first: int
     return files
 
 
-def _setups(node: Node, started: Client, exported: ExportedSnapshot, spool: Path, onto: Onto) -> list[Setup]:
+def _setups(node: Node, started: Client, exported: ExportedSnapshot, spool: Path, onto: RunTarget) -> list[Setup]:
     generation = onto.generation
     known = str(onto.index.path) if onto.index.has_chunks() else None
     return [
@@ -198,7 +198,7 @@ def _setups(node: Node, started: Client, exported: ExportedSnapshot, spool: Path
     ]
 
 
-def _mask_keeper(onto: Onto, database: str) -> Callable[[MappedTable, int], int]:
+def _mask_keeper(onto: RunTarget, database: str) -> Callable[[MappedTable, int], int]:
     """Chunks must be cut alike throughout a generation, so the first choice of a table stays."""
 
     def mask_of(mapped: MappedTable, usual: int) -> int:
@@ -216,7 +216,7 @@ def _check_sums(reading: Reading) -> None:
     """Every row PostgreSQL sent is in exactly one segment."""
     for task in reading.tables:
         number = task.copy.task
-        if reading.intake.counted(number) != reading.intake.rows.get(number):
+        if reading.collector.counted(number) != reading.collector.rows.get(number):
             raise SourceError(f"the segments of task {number} do not add up to the rows read")
 
 

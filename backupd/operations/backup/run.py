@@ -17,7 +17,7 @@ from dataclasses import dataclass, replace
 from backupd.model.documents import Record, Totals
 from backupd.model.ids import RegionName, RunId, SnapshotName
 from backupd.model.text import stamp
-from backupd.operations.backup.collect import Onto
+from backupd.operations.backup.collect import RunTarget
 from backupd.operations.backup.generation import (
     LedgerStanding,
     Segments,
@@ -56,7 +56,7 @@ class _Run:
     job: BackupJob
     ground: Ground
     run: RunId
-    shipper: Uploader
+    uploader: Uploader
     standing: LedgerStanding
     missing: int
     """Objects of earlier runs that were no longer on the store."""
@@ -76,14 +76,14 @@ def backup(job: BackupJob, repository: Repository, node: Node, database: str | N
         spool = stack.enter_context(run_folder(node.spool, run))
         ground = Ground(index, repository, current_generation(index, repository, node), node)
         ground, standing, missing = begin_run(ground, job.region, run, stack)
-        shipper = stack.enter_context(Uploader(repository.store, node.shippers))
-        context = _Run(job, ground, run, shipper, standing, missing)
+        uploader = stack.enter_context(Uploader(repository.store, node.uploaders))
+        context = _Run(job, ground, run, uploader, standing, missing)
         segments = Segments(index, ground.generation, standing, node)
         watch = stack.enter_context(HoldingsWatch(ground, standing))
         # The right to be the only backup stays until the record is out: who comes next sees that the work is done.
         held = stack.enter_context(held_source(source, job, node))
-        reading = read_database(job, node, held, spool, Onto(ground.generation, index, segments, shipper))
-        shipper.drain()
+        reading = read_database(job, node, held, spool, RunTarget(ground.generation, index, segments, uploader))
+        uploader.drain()
         return _publish(context, reading, watch, started)
 
 
@@ -113,8 +113,8 @@ def begin_run(ground: Ground, region: RegionName, run: RunId, stack: ExitStack) 
 
 
 def _publish(context: _Run, reading: Reading, watch: HoldingsWatch, started: float) -> BackupReport:
-    node, objects = context.ground.node, len(reading.intake.gathered)
-    left_out = sum(reading.intake.left_out.values())
+    node, objects = context.ground.node, len(reading.collector.gathered)
+    left_out = sum(reading.collector.left_out.values())
     if left_out:
         node.trace.emit(
             Warned(
@@ -127,7 +127,7 @@ def _publish(context: _Run, reading: Reading, watch: HoldingsWatch, started: flo
         contents = SegmentEntries(reading)
         publish_keyrings(context.ground.index, context.ground.repository, context.ground.generation, node.signer)
         placed = _place_parts(context, reading, contents)
-        context.shipper.drain()
+        context.uploader.drain()
         watch.check({number for one in placed for number in (*one.needs, one.part.number)})
         record = _record(context, reading, placed)
         snapshot = _publish_record(context, record)
@@ -140,10 +140,10 @@ def _publish(context: _Run, reading: Reading, watch: HoldingsWatch, started: flo
         segments=len(placed),
         rows=record.totals.rows,
         left_out=left_out,
-        read=reading.intake.read,
-        new=reading.intake.new,
-        sent=context.shipper.sent,
-        objects=context.shipper.objects,
+        read=reading.collector.read,
+        new=reading.collector.new,
+        sent=context.uploader.sent,
+        objects=context.uploader.objects,
         held_seconds=reading.held_seconds,
         seconds=node.clock.monotonic() - started,
         missing=context.missing,
@@ -152,19 +152,19 @@ def _publish(context: _Run, reading: Reading, watch: HoldingsWatch, started: flo
 
 def _place_parts(context: _Run, reading: Reading, contents: SegmentEntries) -> list[Placed]:
     compressor = Compressor(context.ground.node.compression_level)
-    builder = PartBuilder(context.ground.generation, context.ground.index, compressor, reading.intake)
-    spilled = ResiduesBySegment(reading.intake.spills)
+    builder = PartBuilder(context.ground.generation, context.ground.index, compressor, reading.collector)
+    spilled = ResiduesBySegment(reading.collector.spills)
     placed = []
-    for pseudonym, keyed in sorted(reading.intake.gathered.items()):
-        entries = contents.entries(keyed, reading.intake.spans.of(pseudonym))
+    for pseudonym, keyed in sorted(reading.collector.gathered.items()):
+        entries = contents.entries(keyed, reading.collector.spans.of(pseudonym))
         if not entries:
             continue
         one = builder.place(keyed, entries, spilled.of(pseudonym))
-        placed.append(replace(one, parcel=None))  # what is shipped leaves memory
-        if one.parcel is not None:
-            context.shipper.submit(one.parcel)
-            while context.shipper.spooled > PARTS_IN_FLIGHT:
-                context.shipper.check()
+        placed.append(replace(one, upload=None))  # what is shipped leaves memory
+        if one.upload is not None:
+            context.uploader.submit(one.upload)
+            while context.uploader.spooled > PARTS_IN_FLIGHT:
+                context.uploader.check()
                 context.ground.node.clock.sleep(0.005)
     return placed
 
@@ -188,10 +188,10 @@ def _record(context: _Run, reading: Reading, placed: list[Placed]) -> Record:
         parts=[(one.part.pseudonym, one.part.sha256, one.part.size) for one in placed],
         totals=Totals(
             tables=reading.table_count,
-            rows=sum(map(reading.intake.kept, reading.intake.rows)),
+            rows=sum(map(reading.collector.kept, reading.collector.rows)),
             bytes=reading.copied,
             stored=stored,
-            added=context.shipper.sent,
+            added=context.uploader.sent,
         ),
     )
 

@@ -37,7 +37,7 @@ class Node:
     spool: Path
     spool_size: int
     workers: int
-    shippers: int
+    uploaders: int
     """Objects under way to the store at once."""
     compression_level: int
     lock_timeout: float

@@ -12,19 +12,17 @@ from backupd.model.documents import REDUCED, Record
 from backupd.model.ids import SnapshotName
 from backupd.model.report import DrillSelection
 from backupd.model.text import parse_stamp
-from backupd.operations.drill.types import Subject
+from backupd.operations.drill.types import DrilledSnapshot
 from backupd.operations.ledger.history import LedgerHistory
 from backupd.operations.restore.choose import choose, read_history
-from backupd.operations.restore.types import RestoreEnvironment as RestoreWorld
-from backupd.operations.restore.types import RestoreRequest
+from backupd.operations.restore.types import RestoreEnvironment, RestoreRequest
 from backupd.planning.drill import Chosen, DrillCandidate, choose_snapshot, named
-from backupd.planning.selection import Selection as Wanted
-from backupd.planning.selection import candidates as meant
+from backupd.planning.selection import Selection, candidates
 from backupd.postgres.connect import Source
 from backupd.repository.repository import Repository
 
 if TYPE_CHECKING:
-    from backupd.operations.drill.types import DrillRequest, DrillWorld
+    from backupd.operations.drill.types import DrillEnvironment, DrillRequest
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,12 +36,12 @@ class DrillChoice:
     """Of the chosen database's snapshots."""
 
 
-def find(request: DrillRequest, repository: Repository, world: DrillWorld) -> DrillChoice:
+def choose_drill(request: DrillRequest, repository: Repository, environment: DrillEnvironment) -> DrillChoice:
     """Choose, by a name somebody gave or by turns. Records that cannot be believed are left to the first check.
 
     Raises UsageError when there is nothing to choose, DamageError for a ledger that cannot be followed.
     """
-    history = read_history(repository, restore_world(world))
+    history = read_history(repository, restore_environment(environment))
     records: dict[SnapshotName, Record] = {}
     for generation, name in repository.records():
         if name not in history.explained.expired:
@@ -55,12 +53,14 @@ def find(request: DrillRequest, repository: Repository, world: DrillWorld) -> Dr
         DrillCandidate(name, record.generation, record.database, record.member, parse_stamp(record.exported))
         for name, record in records.items()
         if request.database in (None, record.database)
-        and record.database in world.tenancies
+        and record.database in environment.tenancies
         and REDUCED not in record.extra  # what is left of one for a hold's sake is no database
     ]
     if request.tenant is not None:
-        every = _of_tenant(request.tenant, every, (records, repository, world.identity))
-    chosen = _named(request.snapshot, every) if request.snapshot else choose_snapshot(every, world.past, request.seed)
+        every = _of_tenant(request.tenant, every, (records, repository, environment.identity))
+    chosen = (
+        _named(request.snapshot, every) if request.snapshot else choose_snapshot(every, environment.past, request.seed)
+    )
     one = chosen.candidate
     ours = [other.exported for other in every if (other.database, other.member) == (one.database, one.member)]
     return DrillChoice(chosen, records[one.name], history, max(ours))
@@ -90,7 +90,7 @@ def _of_tenant(
 
 def _named(wanted: str, every: list[DrillCandidate]) -> Chosen:
     by_name = sorted(every, key=lambda one: one.name)
-    names, one = meant([candidate.name for candidate in by_name], wanted)
+    names, one = candidates([candidate.name for candidate in by_name], wanted)
     if not names or (one and len(names) > 1):
         raise UsageError(
             "the snapshot to drill is not there, or means several", hint="`backupd snapshots` lists what there is."
@@ -98,19 +98,21 @@ def _named(wanted: str, every: list[DrillCandidate]) -> Chosen:
     return named(every, names[0])
 
 
-def prepared(found: DrillChoice, repository: Repository, world: DrillWorld, tenant: str | None = None) -> Subject:
+def open_drilled(
+    found: DrillChoice, repository: Repository, environment: DrillEnvironment, tenant: str | None = None
+) -> DrilledSnapshot:
     """The chosen snapshot's keys, and what of it is to be restored.
 
     Raises KeyRefusedError, DamageError, RefusedError as a restore does.
     """
     request = _request(found.record, found.chosen.candidate.name, tenant)
-    choice = choose(request, repository, restore_world(world), found.history)
+    choice = choose(request, repository, restore_environment(environment), found.history)
     if not choice.record.parts:
         raise RefusedError("nothing of the snapshot is left to restore")
-    return Subject(repository, found.chosen, found.record, choice, found.history, tenant)
+    return DrilledSnapshot(repository, found.chosen, found.record, choice, found.history, tenant)
 
 
-def restore_request(subject: Subject, target: Source, name: str) -> RestoreRequest:
+def restore_request(subject: DrilledSnapshot, target: Source, name: str) -> RestoreRequest:
     """The restore a drill makes: all that is drilled, with the roles."""
     return replace(_request(subject.record, subject.choice.snapshot, subject.tenant), target=target, name=name)
 
@@ -123,23 +125,28 @@ def _request(record: Record, snapshot: SnapshotName, tenant: str | None) -> Rest
         name="drill",
         jobs=2,
         roles=True,
-        selection=Wanted() if tenant is None else Wanted(frozenset({tenant})),
+        selection=Selection() if tenant is None else Selection(frozenset({tenant})),
         purpose="drill",
     )
 
 
-def restore_world(world: DrillWorld) -> RestoreWorld:
-    return RestoreWorld(
-        world.identity, world.clock, world.trace, world.random, store=world.store, own_ledger=world.own_ledger
+def restore_environment(environment: DrillEnvironment) -> RestoreEnvironment:
+    return RestoreEnvironment(
+        environment.identity,
+        environment.clock,
+        environment.trace,
+        environment.random,
+        store=environment.store,
+        own_ledger=environment.own_ledger,
     )
 
 
-def selection(found: DrillChoice, world: DrillWorld, tenant: str | None = None) -> DrillSelection:
+def selection(found: DrillChoice, environment: DrillEnvironment, tenant: str | None = None) -> DrillSelection:
     """The choice as a report tells it."""
     chosen, record = found.chosen, found.record
     return DrillSelection(
         snapshot=chosen.candidate.name,
-        store=world.store,
+        store=environment.store,
         database=record.database,
         exported=record.exported,
         generation=record.generation,
@@ -147,5 +154,5 @@ def selection(found: DrillChoice, world: DrillWorld, tenant: str | None = None) 
         seed=chosen.seed,
         population=chosen.population,
         tenants=None if tenant is None else 1,
-        tenant=None if tenant is None or world.tags is None else world.tags.tenant_id(tenant),
+        tenant=None if tenant is None or environment.tags is None else environment.tags.tenant_id(tenant),
     )

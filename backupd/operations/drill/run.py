@@ -40,16 +40,30 @@ from backupd.model.report import (
 )
 from backupd.model.text import compact, stamp
 from backupd.operations.drill.checks.integrity import check_damage, damaged_copy
-from backupd.operations.drill.checks.run import Checking
-from backupd.operations.drill.choose import DrillChoice, find, prepared, restore_request, restore_world, selection
-from backupd.operations.drill.server import require_apart, serving
-from backupd.operations.drill.types import DrillOutcome, DrillRequest, DrillWorld, RestoredDatabase, Scene, Subject
+from backupd.operations.drill.checks.run import DrillChecks
+from backupd.operations.drill.choose import (
+    DrillChoice,
+    choose_drill,
+    open_drilled,
+    restore_environment,
+    restore_request,
+    selection,
+)
+from backupd.operations.drill.server import drill_server, require_apart
+from backupd.operations.drill.types import (
+    DrilledSnapshot,
+    DrillEnvironment,
+    DrillOutcome,
+    DrillRequest,
+    DrillScene,
+    RestoredDatabase,
+)
 from backupd.operations.ledger.history import LedgerHistory
 from backupd.operations.phases import Phases
 from backupd.operations.restore import RestoreReport, restore
 from backupd.operations.restore.contents import SnapshotContents
 from backupd.planning.drill import repeated
-from backupd.planning.selection import Selection as Wanted
+from backupd.planning.selection import Selection
 from backupd.postgres.client_programs import find_programs
 from backupd.postgres.connect import Source, other_database
 from backupd.postgres.scratch.cluster import reap
@@ -63,14 +77,14 @@ _OF_RESTORE = {"planning": "keys", "loading": "fetch"}
 """What the phases of a restore are called in a report; all others are `restore`."""
 
 
-def drill(request: DrillRequest, repository: Repository, world: DrillWorld) -> DrillOutcome:
+def drill(request: DrillRequest, repository: Repository, environment: DrillEnvironment) -> DrillOutcome:
     """Drill once; returns whatever the verdict is.
 
     Raises InterruptedRunError when it is stopped, and what `repository.info()` raises: then there is nothing to report
     of. The report names no previous one and no performer: it is to be published.
     """
     info = repository.info()
-    running = _Drill(request, repository, world)
+    running = _Drill(request, repository, environment)
     try:
         running.run()
     except BackupdError as error:
@@ -96,35 +110,35 @@ class _Made:
 
 
 class _Drill:
-    def __init__(self, request: DrillRequest, repository: Repository, world: DrillWorld) -> None:
+    def __init__(self, request: DrillRequest, repository: Repository, environment: DrillEnvironment) -> None:
         self._request = request
         self._repository = repository
-        self._world = world
+        self._environment = environment
         self._made = _Made()
-        self._started = world.clock.now()
-        self._began = world.clock.monotonic()
-        self._id = DrillId(f"{compact(self._started)}-{world.random(4).hex()}")
+        self._started = environment.clock.now()
+        self._began = environment.clock.monotonic()
+        self._id = DrillId(f"{compact(self._started)}-{environment.random(4).hex()}")
 
     def run(self) -> None:
-        world, made = self._world, self._made
-        removed, remaining = reap(world.place.parent)
+        environment, made = self._environment, self._made
+        removed, remaining = reap(environment.place.parent)
         made.disposal = Disposal(destroyed=[], leftovers=removed, remaining=remaining)
         with self._phase("queue"):
-            found = made.found = find(self._request, self._repository, world)
+            found = made.found = choose_drill(self._request, self._repository, environment)
             made.measured = Measured(rpo=max(0, math.ceil((self._started - found.newest).total_seconds())))
         with self._phase("keys"):
-            subject = prepared(found, self._repository, world, self._request.tenant)
+            subject = open_drilled(found, self._repository, environment, self._request.tenant)
         with ExitStack() as stack:
             with self._phase("queue"):
-                server = stack.enter_context(serving(world, found.record.server // 10000))
+                server = stack.enter_context(drill_server(environment, found.record.server // 10000))
             try:
                 self._with(server, subject)
             finally:
                 self._dispose(server)
 
-    def _with(self, server: ScratchServer, subject: Subject) -> None:
-        place = self._world.place
-        require_apart(server.source, self._world.production)
+    def _with(self, server: ScratchServer, subject: DrilledSnapshot) -> None:
+        place = self._environment.place
+        require_apart(server.source, self._environment.production)
         programs = find_programs(server.source.client_folders, subject.record.server)
         client = ".".join(map(str, programs.version))
         self._made.versions = Versions(backupd=backupd.__version__, server=server.version, client=client)
@@ -139,7 +153,7 @@ class _Drill:
         name = server.name(subject.database)
         report = self._restore(server, subject, name)
         source = other_database(server.source, name)
-        self._world.between(source)
+        self._environment.between(source)
         with SnapshotContents(self._repository, subject.choice.record, subject.choice.keys, 2) as contents:
             plan = contents.plan(exact=subject.choice.exact)
             objects = contents.needed()
@@ -152,50 +166,54 @@ class _Drill:
             )
             self._check(
                 server,
-                Scene(self._world, subject, RestoredDatabase(source, contents, plan, server.roles, report.broken_keys)),
+                DrillScene(
+                    self._environment,
+                    subject,
+                    RestoredDatabase(source, contents, plan, server.roles, report.broken_keys),
+                ),
             )
 
-    def _restore(self, server: ScratchServer, subject: Subject, name: str, **other: Any) -> RestoreReport:
+    def _restore(self, server: ScratchServer, subject: DrilledSnapshot, name: str, **other: Any) -> RestoreReport:
         # What a purge left out may be referred to: the drill proves the rest, and tells. Nothing else excuses a key.
         request = replace(restore_request(subject, server.source, name), without_broken_keys=not subject.choice.exact)
         self._made.loading = True
         with self._limited(server, "restore"):
-            report = restore(request, other.get("repository", self._repository), restore_world(self._world))
+            report = restore(request, other.get("repository", self._repository), restore_environment(self._environment))
         self._made.loading = False
         for phase, seconds in report.phases:
             self._took(_OF_RESTORE.get(phase, "restore"), seconds)
         return report
 
     def _limited(self, server: ScratchServer, phase: str) -> AbstractContextManager[None]:
-        place = self._world.place
+        place = self._environment.place
         longest = place.check_limit if phase == "verify" else place.restore_limit
         return limited(server, phase, PhaseLimits(longest.total_seconds(), place.size))
 
-    def _check(self, server: ScratchServer, scene: Scene) -> None:
+    def _check(self, server: ScratchServer, scene: DrillScene) -> None:
         made, subject = self._made, scene.subject
-        checking = Checking(scene, server.path)
+        checking = DrillChecks(scene, server.path)
         with self._phase("verify"), self._limited(server, "verify"):
             checking.run()
         made.checks |= checking.checks
-        elapsed = math.ceil(self._world.clock.monotonic() - self._began)
+        elapsed = math.ceil(self._environment.clock.monotonic() - self._began)
         made.measured = Measured(rpo=made.measured.rpo, rto=elapsed)
 
-        def again(selection: Wanted, history: LedgerHistory) -> Source:
+        def again(selection: Selection, history: LedgerHistory) -> Source:
             name = server.name(subject.database, "canary")
             request = replace(
                 restore_request(subject, server.source, name), selection=selection, without_broken_keys=True
             )
             with self._limited(server, "canary"):
-                restore(request, self._repository, restore_world(self._world), history)
+                restore(request, self._repository, restore_environment(self._environment), history)
             source = other_database(server.source, name)
-            self._world.between_again(source)
+            self._environment.between_again(source)
             return source
 
         with self._phase("canary"):
             made.checks |= checking.measures(made.measured, made.sizes, again)
         made.deletion = checking.deletion
 
-    def _damage(self, server: ScratchServer, subject: Subject) -> None:
+    def _damage(self, server: ScratchServer, subject: DrilledSnapshot) -> None:
         copy = damaged_copy(subject, self._request.seed)
         name = server.name(subject.database, "damaged")
         with self._phase("verify"):
@@ -232,10 +250,10 @@ class _Drill:
         self._made.checks[name] = Check.of(name, "fail" if verdict == "fail" else "error", 0, [CheckFinding(code)])
 
     def outcome(self, repository: str, region: str) -> DrillOutcome:
-        made, world, request = self._made, self._world, self._request
+        made, environment, request = self._made, self._environment, self._request
         kind = "damage" if request.damage else "automatic" if request.trigger != "command" else "human"
         checks = every_check(made.checks.values(), "not-asked" if request.damage else "not-reached")
-        chosen = selection(made.found, world, request.tenant) if made.found else None
+        chosen = selection(made.found, environment, request.tenant) if made.found else None
         report = Report(
             repository=repository,  # type: ignore[arg-type]
             region=region,  # type: ignore[arg-type]
@@ -244,12 +262,12 @@ class _Drill:
             trigger=request.trigger,
             scheduled=stamp(request.scheduled) if request.scheduled else None,
             started=stamp(self._started),
-            finished=stamp(world.clock.now()),
-            machine=world.machine,
-            location=world.location,
+            finished=stamp(environment.clock.now()),
+            machine=environment.machine,
+            location=environment.location,
             versions=made.versions,
             selection=chosen,
-            objectives=world.objectives,
+            objectives=environment.objectives,
             phases=[Phase(name, math.ceil(seconds * 1000)) for name, seconds in made.phases.items()],
             measured=made.measured,
             checks=checks,
@@ -257,13 +275,13 @@ class _Drill:
             deletion=made.deletion,
             disposal=made.disposal,
             verdict=verdict_of(checks, kind),  # type: ignore[arg-type]
-            retest_of=repeated(world.past, chosen) if chosen and not request.damage else None,
+            retest_of=repeated(environment.past, chosen) if chosen and not request.damage else None,
         )
         return DrillOutcome(report, made.found.chosen.candidate.name if made.found else None, made.error)
 
     @contextmanager
     def _phase(self, name: str) -> Iterator[None]:
-        phases = Phases(self._world.clock, self._world.trace)
+        phases = Phases(self._environment.clock, self._environment.trace)
         with phases.phase(name):
             yield
         self._took(name, phases.seconds())

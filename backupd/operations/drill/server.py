@@ -19,26 +19,26 @@ from backupd.postgres.scratch.watch import system_identifier
 from backupd.trace import Warned
 
 if TYPE_CHECKING:
-    from backupd.operations.drill.types import DrillWorld
+    from backupd.operations.drill.types import DrillEnvironment
 
 
 @contextmanager
-def serving(world: DrillWorld, major: int) -> Iterator[ScratchServer]:
+def drill_server(environment: DrillEnvironment, major: int) -> Iterator[ScratchServer]:
     """A server of this major version, with nothing in it, until the block ends.
 
     Raises RefusedError for one that is backed up, not marked, not empty or of another version; ConfigError and
     SourceError.
     """
-    place, token = world.place, world.random(8).hex()
+    place, token = environment.place, environment.random(8).hex()
     if place.target is not None:
-        require_apart(place.target, world.production)
+        require_apart(place.target, environment.production)
         with external_server(place.target, place.parent, token) as given:
             _require_version(given, major)
             yield given
         return
     making = ClusterSpec(place.parent, find_server(place.folders, major), runner(place.user), token, place.memory)
     if not making.runner.isolated:
-        world.trace.emit(
+        environment.trace.emit(
             Warned("the drill's server can reach the network", hint="Drill as root, or allow user namespaces.")
         )
     with scratch_cluster(making) as cluster:

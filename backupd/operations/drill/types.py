@@ -95,7 +95,7 @@ def _nothing(_: Source) -> None:
 
 
 @dataclass(frozen=True, slots=True)
-class DrillWorld:
+class DrillEnvironment:
     """What a drill takes from outside."""
 
     identity: bytes = field(repr=False)
@@ -138,12 +138,12 @@ class DrillOutcome:
     """Why there is no verdict, or what the verdict rests on."""
 
 
-Segments = dict[str | None, list["Span"]]
+SpansByTenant = dict[str | None, list["Span"]]
 """What a table's rows of each tenant (None: nobody's) must be."""
 
 
 @dataclass(frozen=True, slots=True)
-class Subject:
+class DrilledSnapshot:
     """The snapshot under drill."""
 
     repository: Repository
@@ -168,11 +168,11 @@ class TableToCompare:
 
     table: Table
     mapped: MappedTable
-    expected: Segments
+    expected: SpansByTenant
 
 
 @dataclass(frozen=True, slots=True)
-class Compared:
+class RowComparison:
     """What a look at rows came to."""
 
     tasks: tuple[TableToCompare, ...] = field(repr=False)
@@ -196,16 +196,16 @@ class RestoredDatabase:
     """Those the server had before."""
     broken_keys: tuple[BrokenKey, ...] = ()
     """Foreign keys that cannot hold, because rows they refer to were purged."""
-    compared: Compared | None = None
+    compared: RowComparison | None = None
     """None until rows were."""
 
 
 @dataclass(frozen=True, slots=True)
-class Scene:
+class DrillScene:
     """All of it."""
 
-    world: DrillWorld
-    subject: Subject
+    environment: DrillEnvironment
+    subject: DrilledSnapshot
     restored: RestoredDatabase
 
 
@@ -241,9 +241,9 @@ def undecided(name: CheckName, because: str, count: int = 1) -> Check:
     return Check.of(name, "error", 0, [CheckFinding(because, count)])
 
 
-def expected_rows(subject: Subject, plan: RestorePlan) -> dict[TableName, Segments]:
+def expected_rows(subject: DrilledSnapshot, plan: RestorePlan) -> dict[TableName, SpansByTenant]:
     """Every table's rows by tenant, as the manifests list them."""
-    found: dict[TableName, Segments] = defaultdict(dict)
+    found: dict[TableName, SpansByTenant] = defaultdict(dict)
     keys, parts = subject.choice.keys, subject.choice.record.parts
     for bundles in plan.passes:
         for bundle in bundles:

@@ -8,7 +8,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from backupd.errors import SourceBusyError, SourceError
-from backupd.operations.inplace.compare import InPlaceComparison, around, look
+from backupd.operations.inplace.compare import InPlaceComparison, around, compare_rows
 from backupd.operations.phases import Phases
 from backupd.planning.inplace import ACCEPTABLE, ConflictKind
 from backupd.postgres.inplace.compare import Digest, digest_others, digest_ours, digest_staged
@@ -73,7 +73,7 @@ def _attempt(
         with phases.phase("locking"):
             stack.enter_context(open_transaction(connection, partial(_lock, ready), request.lock_timeout, phases.clock))
         with phases.phase("comparing"):
-            found = look(ready, request)
+            found = compare_rows(ready, request)
             _require_still(ready, request, found)
         if saved is not None and found.ours != saved.ours:
             raise SourceBusyError(

@@ -40,14 +40,14 @@ class InPlaceComparison:
     def blocked(self, accepted: frozenset[ConflictKind]) -> bool:
         return bool(blocking(self.conflicts, accepted))
 
-    def told(self, ready: PreparedSession) -> tuple[TableChanges, ...]:
+    def table_changes(self, ready: PreparedSession) -> tuple[TableChanges, ...]:
         """The tables that differ, by name."""
         pairs = [ready.pairs[oid] for oid in self.order]
-        lines = [_told(pair, self.changes[pair.live.oid]) for pair in pairs]
+        lines = [_table_changes(pair, self.changes[pair.live.oid]) for pair in pairs]
         return tuple(sorted(lines, key=lambda line: line.table))
 
 
-def look(ready: PreparedSession, request: InPlaceRequest) -> InPlaceComparison:
+def compare_rows(ready: PreparedSession, request: InPlaceRequest) -> InPlaceComparison:
     """Compare and search, in the transaction at hand, and switch triggers off in it where that can be.
 
     Raises psycopg's errors.
@@ -71,19 +71,19 @@ def around(ready: PreparedSession) -> list[str]:
 
 
 def lock_to_look(ready: PreparedSession) -> None:
-    """Lock what `look` reads, all at once, where the role may read it. Raises psycopg's errors."""
+    """Lock what `compare_rows` reads, all at once, where the role may read it. Raises psycopg's errors."""
     if not ready.blind:
         lock_tables(ready.connection, (), [*(pair.live.sql for pair in ready.pairs.values()), *around(ready)])
 
 
-def tell_keys(ready: PreparedSession, request: InPlaceRequest, found: InPlaceComparison) -> None:
+def report_keys(ready: PreparedSession, request: InPlaceRequest, found: InPlaceComparison) -> None:
     """Give the keys of rows that differ to whoever asked for them. Raises psycopg's errors."""
-    if request.tell_key is None:
+    if request.report_key is None:
         return
     for oid in found.order:
         pair = ready.pairs[oid]
         for word, key in changed_keys(ready.connection, pair):
-            request.tell_key(pair.live.name.dotted, word, key)
+            request.report_key(pair.live.name.dotted, word, key)
 
 
 def _obstacles(ready: PreparedSession, differing: list[int], *, quiet: bool) -> Iterator[Conflict]:
@@ -112,5 +112,5 @@ def _edges(ready: PreparedSession, *, undeferrable: bool) -> dict[int, frozenset
     return edges
 
 
-def _told(pair: Pair, found: Changes) -> TableChanges:
+def _table_changes(pair: Pair, found: Changes) -> TableChanges:
     return TableChanges(pair.live.name.dotted, found.deletes, found.updates, found.inserts, bool(pair.key))

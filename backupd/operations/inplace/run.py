@@ -23,13 +23,13 @@ from typing import TYPE_CHECKING
 from backupd.errors import RefusedError, SourceError
 from backupd.operations.backup.region import BackupTarget, back_up
 from backupd.operations.inplace.apply import Applied, accepted, apply, settled
-from backupd.operations.inplace.compare import lock_to_look, look, tell_keys
-from backupd.operations.inplace.session import TenantContents, readied
+from backupd.operations.inplace.compare import compare_rows, lock_to_look, report_keys
+from backupd.operations.inplace.session import TenantContents, prepare_session
 from backupd.operations.inplace.types import InPlaceReport
 from backupd.operations.phases import Phases
 from backupd.operations.restore.choose import choose, read_history
 from backupd.operations.restore.contents import SnapshotContents
-from backupd.operations.restore.run import noted
+from backupd.operations.restore.run import note_restore
 from backupd.operations.restore.types import RestoreEnvironment, RestoreRequest
 from backupd.planning.selection import Selection
 from backupd.postgres.connect import Source, connect
@@ -45,7 +45,7 @@ if TYPE_CHECKING:
 PURPOSE = "tenant-in-place"
 
 
-def restore_in_place(request: InPlaceRequest, repository: Repository, world: RestoreEnvironment) -> InPlaceReport:
+def restore_in_place(request: InPlaceRequest, repository: Repository, environment: RestoreEnvironment) -> InPlaceReport:
     """Preview, or with `apply` restore; a report with `blocked` says that nothing was written because of conflicts.
 
     Raises what `restore` raises, RefusedError also when nothing backs the tenant up before, UnmappedError, and
@@ -56,7 +56,7 @@ def restore_in_place(request: InPlaceRequest, repository: Repository, world: Res
             "the tenant is not backed up before",
             hint="Run this where backups are made, or name one with --no-backup-before.",
         )
-    phases = Phases(world.clock, world.trace)
+    phases = Phases(environment.clock, environment.trace)
     wanted = RestoreRequest(
         request.label,
         request.snapshot,
@@ -67,23 +67,23 @@ def restore_in_place(request: InPlaceRequest, repository: Repository, world: Res
     )
     with ExitStack() as stack:
         with phases.phase("planning"):
-            choice = choose(wanted, repository, world, read_history(repository, world))
+            choice = choose(wanted, repository, environment, read_history(repository, environment))
             contents = stack.enter_context(SnapshotContents(repository, choice.record, choice.keys, 1))
             plan = contents.plan(wanted.selection, exact=choice.exact)
         ours = TenantContents(choice, contents, plan, request.tenant)
         with phases.phase("staging"):
-            ready = stack.enter_context(readied(request, ours, plan.facts.settings))
+            ready = stack.enter_context(prepare_session(request, ours, plan.facts.settings))
         first = _first_look(ready, request, phases)
         done, before = Applied(first, committed=False), None
         if request.apply and not first.blocked(accepted(request)):
             before = _before(request, phases)
             done = apply(ready, request, phases, None if isinstance(request.before, str) else first)
-        still = _settled(ready, world, phases) if done.committed else None
+        still = _settled(ready, environment, phases) if done.committed else None
         return InPlaceReport(
             snapshot=choice.snapshot,
             exported=choice.record.exported,
             label=request.label,
-            tables=done.found.told(ready),
+            tables=done.found.table_changes(ready),
             rows=sum(ours.rows_of(name) for name in ours.tables),
             conflicts=done.found.conflicts,
             blocked=done.found.blocked(accepted(request)),
@@ -95,15 +95,15 @@ def restore_in_place(request: InPlaceRequest, repository: Repository, world: Res
             settled=still,
             phases=phases.taken(),
             seconds=phases.seconds(),
-            noted=done.committed and noted(choice, wanted, world),
+            noted=done.committed and note_restore(choice, wanted, environment),
         )
 
 
 def _first_look(ready: PreparedSession, request: InPlaceRequest, phases: Phases) -> InPlaceComparison:
     locks = partial(lock_to_look, ready)
     with phases.phase("comparing"), open_transaction(ready.connection, locks, request.lock_timeout, phases.clock):
-        found = look(ready, request)
-        tell_keys(ready, request, found)
+        found = compare_rows(ready, request)
+        report_keys(ready, request, found)
         return found
 
 
@@ -114,11 +114,11 @@ def _before(request: InPlaceRequest, phases: Phases) -> str | None:
         return request.before()
 
 
-def _settled(ready: PreparedSession, world: RestoreEnvironment, phases: Phases) -> bool:
+def _settled(ready: PreparedSession, environment: RestoreEnvironment, phases: Phases) -> bool:
     with phases.phase("checking"):
         still = settled(ready)
     if not still:
-        world.trace.emit(
+        environment.trace.emit(
             Warned(
                 "rows were written for this tenant while it was restored, and are there beside those of the snapshot",
                 hint="A preview shows which; keep the tenant from being written to and restore again, if need be.",

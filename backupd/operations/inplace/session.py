@@ -54,7 +54,7 @@ class PreparedSession:
 
 
 @contextmanager
-def readied(
+def prepare_session(
     request: InPlaceRequest, contents: TenantContents, text: dict[str, str] | None
 ) -> Iterator[PreparedSession]:
     """Connect, look, and stage; the staged rows are gone with the block.

@@ -36,7 +36,7 @@ class InPlaceRequest:
     """Whether triggers and rules act as they do for everybody."""
     lock_timeout: float = 10.0
     """Seconds, for all tries to lock what is compared and written together, and for each row that is written."""
-    tell_key: Callable[[str, str, str], None] | None = field(default=None, repr=False)
+    report_key: Callable[[str, str, str], None] | None = field(default=None, repr=False)
     """Is given each row that differs: its table, `delete`, `update` or `insert`, and its key as JSON."""
 
 

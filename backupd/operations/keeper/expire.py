@@ -15,7 +15,7 @@ from backupd.model.ids import ClassTag, GenerationId, ObjectHash, ObjectName, Ps
 from backupd.model.ledger import ClassExpired, Event, Expired, ExpiryBegan
 from backupd.model.text import parse_stamp, stamp
 from backupd.operations.keeper.guards import check_clock, check_number, check_plan
-from backupd.operations.keeper.holds import HoldPins, StoreSurvey, find_held, reduced, survey, to_reduce
+from backupd.operations.keeper.holds import HoldPins, StoreSurvey, find_pins, find_reductions, publish_reduced, survey
 from backupd.operations.keeper.types import Keeper
 from backupd.operations.phases import Phases
 from backupd.parallel import in_parallel
@@ -81,11 +81,11 @@ class ExpiryPlan:
 class Expiry:
     """The expiry of one store. For one thread."""
 
-    def __init__(self, keeper: Keeper, store: str, census: KeyringCache) -> None:
+    def __init__(self, keeper: Keeper, store: str, cache: KeyringCache) -> None:
         self._keeper = keeper
         self._name = store
         self._repository = keeper.stores[store]
-        self._census = census
+        self._cache = cache
 
     def plan(self) -> ExpiryPlan:
         """What is to go now.
@@ -94,7 +94,7 @@ class Expiry:
         """
         keeper, now = self._keeper, self._keeper.clock.now()
         unsound: dict[ObjectName, BackupdError] = {}
-        self._census.refresh(self._repository, unsound)
+        self._cache.refresh(self._repository, unsound)
         seen = survey(self._repository)
         seen.damaged |= {
             place.generation: error.message
@@ -103,7 +103,7 @@ class Expiry:
         }
         proven = proven_on(keeper.book.chain.entries(), self._name)
         self._check_records(seen, proven)
-        held = find_held(keeper, self._census)
+        held = find_pins(keeper, self._cache)
         dated = [_dated(record, name in proven, name) for name, record in seen.records.items()]
         decisions = [held.overrule(one, seen.records) for one in decide(dated, keeper.rules.retention, now)]
         leaving = {one.snapshot.name for one in decisions if not one.keep}
@@ -128,7 +128,7 @@ class Expiry:
             removals=tuple(removals),
             # What is missing may have been moved there by somebody who may not remove, but rename.
             uploads=() if seen.damaged else leftovers(seen.uploads, grace_before(now, LONGEST_RUN)),
-            reductions=to_reduce(held, seen.records, leaving),
+            reductions=find_reductions(held, seen.records, leaving),
             alarms=tuple(nearing(dated, keeper.rules.retention, now)),
             left_alone=left,
             known=seen.known,
@@ -149,7 +149,7 @@ class Expiry:
         if not wanted.objects:
             return Expired(store=self._name, snapshots=0, objects=0, bytes=0)
         with Phases(keeper.clock, keeper.trace, keeper.region).phase("expiring", wanted.objects, "objects"):
-            made = {reduced(keeper, self._name, name, kept) for name, kept in sorted(wanted.reductions.items())}
+            made = {publish_reduced(keeper, self._name, name, kept) for name, kept in sorted(wanted.reductions.items())}
             # Told before anything goes: a writer that sees it looks what is still there before it refers to anything.
             began = ExpiryBegan(store=self._name, snapshots=sorted(wanted.expiring))
             keeper.book.append(lambda _: [began, *self._aging(wanted.removals)])
@@ -169,7 +169,7 @@ class Expiry:
         self, generation: GenerationId, seen: StoreSurvey, leaving: set[SnapshotName], held: HoldPins
     ) -> Removal | None:
         keeper, now = self._keeper, self._keeper.clock.now()
-        class_of = {one.pseudonym: one.data_class for one in self._census.of_generation(generation)}
+        class_of = {one.pseudonym: one.data_class for one in self._cache.of_generation(generation)}
         limits = ExpiryLimits(
             grace=grace_before(now, LONGEST_RUN),
             classes={keeper.tags.class_tag(generation, name): now - age for name, age in keeper.rules.max_ages.items()},
@@ -200,14 +200,14 @@ class Expiry:
         Raises DamageError for a record that is gone without an expiry. What is there is remembered for the next time.
         """
         expired = expired_on(self._keeper.book.chain.entries(), self._name)
-        vanished = (self._census.records() | proven) - seen.known - expired
+        vanished = (self._cache.records() | proven) - seen.known - expired
         if vanished:
             raise DamageError(
                 f"record '{min(vanished)}' is gone, and the ledger knows of no expiry",
                 hint="Nothing is removed until it is back. Somebody removed it, or moved it into tmp/: put it back "
                 "from there, from another store, or from the store's own snapshots (`backupd manual incidents`).",
             )
-        self._census.note_records(seen.known)
+        self._cache.note_records(seen.known)
 
     def _check_whole(
         self,
@@ -239,7 +239,7 @@ class Expiry:
         """What live parts name; those never read before are read now."""
         found: dict[ContainerKey, tuple[ObjectHash, ...]] = {}
         for segment in {key.segment for key in live}:
-            packs = self._census.packs(generation, segment)
+            packs = self._cache.packs(generation, segment)
             found |= {ContainerKey(segment, part): named for part, named in packs.items()}
         unread = [
             (key, Stored(stored[key].name, "part", stored[key].size)) for key in live - found.keys() if key in stored
@@ -249,7 +249,7 @@ class Expiry:
             key: tuple(sha256 for sha256, _ in result.result()[0].packs)
             for (key, _), result in in_parallel(lambda pair: reader.header(*pair), unread, self._keeper.threads)
         }
-        self._census.note_parts(generation, ((key.segment, key.sha256, named) for key, named in fresh.items()))
+        self._cache.note_parts(generation, ((key.segment, key.sha256, named) for key, named in fresh.items()))
         return found | fresh
 
     def _aging(self, removals: Iterable[Removal]) -> list[Event]:
@@ -281,7 +281,7 @@ class Expiry:
             gone += done
             removed = {item.name for item in done}
             places = [layout.place_of(item.name) for item in removal.parts if item.name in removed]
-            self._census.forget_parts(
+            self._cache.forget_parts(
                 removal.generation,
                 [(place.segment, place.sha256) for place in places if place.segment and place.sha256],
             )

@@ -65,7 +65,7 @@ class HoldPins:
         return Decision(decision.snapshot, keep=True, reasons=("held",))
 
 
-def find_held(keeper: Keeper, census: KeyringCache) -> HoldPins:
+def find_pins(keeper: Keeper, cache: KeyringCache) -> HoldPins:
     """Look for the segments of held tenants in every generation."""
     lives = keeper.book.states
     began: dict[TenantId, datetime] = {}
@@ -75,7 +75,7 @@ def find_held(keeper: Keeper, census: KeyringCache) -> HoldPins:
     gone = {ref for life in lives.incarnations.values() if life.purge for ref in life.purge.segments}
     segments: dict[GenerationId, dict[Pseudonym, datetime]] = {}
     structure: dict[GenerationId, frozenset[Pseudonym]] = {}
-    for generation in census.generations() if began else ():
+    for generation in cache.generations() if began else ():
         of_generation = segments.setdefault(generation, {})
         for tenant, since in began.items():
             newest = max((life.key.incarnation for life in lives.of(tenant)), default=1)
@@ -83,11 +83,11 @@ def find_held(keeper: Keeper, census: KeyringCache) -> HoldPins:
                 tag = keeper.tags.tenant_tag(generation, tenant, incarnation)
                 of_generation.update(
                     (one.pseudonym, since)
-                    for one in census.of_tenant(generation, tag)
+                    for one in cache.of_tenant(generation, tag)
                     if (generation, one.pseudonym) not in gone
                 )
         wanted = keeper.tags.class_tag(generation, STRUCTURE)
-        nobody = census.of_tenant(generation, keeper.tags.tenant_tag(generation, NOBODY, 0))
+        nobody = cache.of_tenant(generation, keeper.tags.tenant_tag(generation, NOBODY, 0))
         structure[generation] = frozenset(one.pseudonym for one in nobody if one.data_class == wanted)
     return HoldPins(segments, structure)
 
@@ -96,7 +96,7 @@ def segments_of(record: Record) -> frozenset[Pseudonym]:
     return frozenset(segment for segment, _, _ in record.parts)
 
 
-def to_reduce(
+def find_reductions(
     held: HoldPins, records: Mapping[SnapshotName, Record], leaving: Collection[SnapshotName]
 ) -> dict[SnapshotName, frozenset[Pseudonym]]:
     """Of which expiring snapshots what must stay; those left out that a run which was cut off has reduced already."""
@@ -113,7 +113,7 @@ def to_reduce(
     }
 
 
-def reduced(keeper: Keeper, store: str, name: SnapshotName, kept: frozenset[Pseudonym]) -> SnapshotName:
+def publish_reduced(keeper: Keeper, store: str, name: SnapshotName, kept: frozenset[Pseudonym]) -> SnapshotName:
     """Publish a record of what a hold keeps of an expiring snapshot, signed by the keeper."""
     repository = keeper.stores[store]
     record = repository.record(name)

@@ -111,7 +111,7 @@ class _Ingest:
             return False
         if one.size > LARGEST[one.place.kind]:
             raise DamageError(f"'{one.target}' is larger than allowed")
-        folder = self.keeper.census(self.store).parent
+        folder = self.keeper.cache_path(self.store).parent
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         with tempfile.SpooledTemporaryFile(max_size=_PIECE, dir=str(folder)) as file:
             digest = self._fetch(one, file)

@@ -78,22 +78,22 @@ class TenantLocation:
     """Codes of what nobody here can look for (FORMAT.md §13)."""
 
 
-def find_where(keeper: Keeper, budget: DeletionBudget, tenant: TenantId) -> list[TenantLocation]:
+def locate_tenant(keeper: Keeper, budget: DeletionBudget, tenant: TenantId) -> list[TenantLocation]:
     """Look on every store for each of the tenant's lives. Reads records and keyrings, no packs."""
     found = []
     lives, unfinished = keeper.book.states, list(_unfinished(keeper))
     for life in lives_of(lives, tenant):
         copies: list[Copy] = []
         for name, repository in keeper.stores.items():
-            with KeyringCache.opened(keeper.census(name), keeper.repository) as census:
-                census.refresh(repository)
-                refs = set(find_segments(keeper, census, life.key)) | set(life.purge.segments if life.purge else ())
-                counted = census.find(refs)
-            copies += _copies(name, repository, refs, counted)
-        told = standing(lives, life, keeper.clock.now(), budget.expiry_gap)
-        gone_by, rule = _gone_by(life, told, budget, keeper.clock.now())
+            with KeyringCache.opened(keeper.cache_path(name), keeper.repository) as cache:
+                cache.refresh(repository)
+                refs = set(find_segments(keeper, cache, life.key)) | set(life.purge.segments if life.purge else ())
+                listed = cache.find(refs)
+            copies += _copies(name, repository, refs, listed)
+        stands = standing(lives, life, keeper.clock.now(), budget.expiry_gap)
+        gone_by, rule = _gone_by(life, stands, budget, keeper.clock.now())
         unseen = (*unfinished, *_said(keeper, life))
-        found.append(TenantLocation(told, tuple(copies), _unreadable_since(life), gone_by, rule, unseen))
+        found.append(TenantLocation(stands, tuple(copies), _unreadable_since(life), gone_by, rule, unseen))
     return found
 
 
@@ -122,7 +122,7 @@ def _said(keeper: Keeper, life: Incarnation) -> Iterator[Unseen]:
 
 
 def _copies(
-    store: str, repository: Repository, refs: set[tuple[GenerationId, Pseudonym]], counted: Sequence[CachedSegment]
+    store: str, repository: Repository, refs: set[tuple[GenerationId, Pseudonym]], listed: Sequence[CachedSegment]
 ) -> list[Copy]:
     by_generation: dict[GenerationId, set[Pseudonym]] = {}
     for generation, pseudonym in refs:
@@ -133,7 +133,7 @@ def _copies(
         folders = [layout.segment_folder(generation, pseudonym) for pseudonym in sorted(segments)]
         rings = repository.keyrings(generation)
         holding = [ring for ring in rings if (segments & {one for one, _ in ring.index}) - ring.shredded]
-        ours = [one for one in counted if one.generation == generation]
+        ours = [one for one in listed if one.generation == generation]
         wanted = {(generation, pseudonym) for pseudonym in segments}
         views = [(snapshot.name, repository.store.view(snapshot)) for snapshot in repository.store.snapshots()]
         copy = Copy(
@@ -176,23 +176,23 @@ def _unreadable_since(life: Incarnation) -> datetime | None:
 
 
 def _gone_by(
-    life: Incarnation, told: TenantStanding, budget: DeletionBudget, now: datetime
+    life: Incarnation, stands: TenantStanding, budget: DeletionBudget, now: datetime
 ) -> tuple[datetime | None, str]:
-    if told.holds:
-        return None, f"held by {', '.join(told.holds)}: no date until the hold is released"
-    if life.state is State.ACTIVE or told.deadline is None:
+    if stands.holds:
+        return None, f"held by {', '.join(stands.holds)}: no date until the hold is released"
+    if life.state is State.ACTIVE or stands.deadline is None:
         window = _days(budget.window)
         return None, f"active: no date; {window} after unsubscribing at the latest nothing is left"
     if life.purge is None:
         return (
-            told.deadline,
-            f"{told.cause} on {_day(told.since)}: purged by {_day(told.purge_by)}, gone by the deadline",
+            stands.deadline,
+            f"{stands.cause} on {_day(stands.since)}: purged by {_day(stands.purge_by)}, gone by the deadline",
         )
     if life.purge.stores <= life.purge.absent.keys():
         seen = max((at for at, _ in life.purge.absent.values()), default=life.purge.began)
         return seen, f"purged on {_day(life.purge.began)}, seen to be gone everywhere"
     rest = max(life.purge.began, max(life.purge.cleared.values(), default=now)) + budget.aging
-    late = min(max(rest, now), told.deadline) if now <= told.deadline else rest
+    late = min(max(rest, now), stands.deadline) if now <= stands.deadline else rest
     return late, f"purged on {_day(life.purge.began)}: gone when the stores' own snapshots of before have aged out"
 
 
@@ -204,7 +204,7 @@ def _days(span: timedelta) -> str:
     return f"{span / timedelta(days=1):.0f} d"
 
 
-def find_lingering(keeper: Keeper, purged: Mapping[TenantId, datetime]) -> set[TenantId]:
+def find_remaining_rows(keeper: Keeper, purged: Mapping[TenantId, datetime]) -> set[TenantId]:
     """Of tenants and when the application says it removed their rows: those a later snapshot still has rows of.
 
     Looks at the newest snapshot of each database on every store. What it finds, the next purge of backups would only
@@ -219,15 +219,15 @@ def find_lingering(keeper: Keeper, purged: Mapping[TenantId, datetime]) -> set[T
             except UNSOUND:
                 continue
             newest[record.database, record.member] = record
-        with KeyringCache.opened(keeper.census(name), keeper.repository) as census:
-            census.refresh(repository)
+        with KeyringCache.opened(keeper.cache_path(name), keeper.repository) as cache:
+            cache.refresh(repository)
             for record in newest.values():
-                found |= _in_record(keeper, census, record, purged)
+                found |= _in_record(keeper, cache, record, purged)
     return found
 
 
 def _in_record(
-    keeper: Keeper, census: KeyringCache, record: Record, purged: Mapping[TenantId, datetime]
+    keeper: Keeper, cache: KeyringCache, record: Record, purged: Mapping[TenantId, datetime]
 ) -> set[TenantId]:
     exported = parse_stamp(record.exported)
     named = {segment for segment, _, _ in record.parts}
@@ -238,7 +238,7 @@ def _in_record(
         and any(
             one.pseudonym in named
             for life in (keeper.book.states.of(tenant) or [keeper.book.states.current(tenant)])
-            for one in census.of_tenant(
+            for one in cache.of_tenant(
                 record.generation, keeper.tags.tenant_tag(record.generation, tenant, life.key.incarnation)
             )
         )

@@ -41,18 +41,18 @@ class Purging:
     def __init__(self, keeper: Keeper) -> None:
         self._keeper = keeper
         self._stack = ExitStack()
-        self._censuses: dict[str, KeyringCache] = {}
+        self._caches: dict[str, KeyringCache] = {}
         self.errors: dict[str, BackupdError] = {}
         """Stores that could not be worked on; what is missing there is done the next time."""
 
     def __enter__(self) -> Self:
         for name, repository in self._keeper.stores.items():
-            with self._kept_apart(name):
-                census = self._stack.enter_context(
-                    KeyringCache.opened(self._keeper.census(name), self._keeper.repository)
+            with self._isolated(name):
+                cache = self._stack.enter_context(
+                    KeyringCache.opened(self._keeper.cache_path(name), self._keeper.repository)
                 )
-                check_shrunk(self._keeper.book, name, census, repository)
-                self._censuses[name] = census
+                check_shrunk(self._keeper.book, name, cache, repository)
+                self._caches[name] = cache
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -60,7 +60,7 @@ class Purging:
 
     def find(self, key: IncarnationKey) -> set[SegmentRef]:
         """The segments of a life on all stores that can be reached."""
-        return {ref for census in self._censuses.values() for ref in find_segments(self._keeper, census, key)}
+        return {ref for cache in self._caches.values() for ref in find_segments(self._keeper, cache, key)}
 
     def purge(self, key: IncarnationKey) -> list[Purged]:
         """Take a life as far as it goes today, on every store that can be reached.
@@ -69,8 +69,8 @@ class Purging:
         """
         self._begin(key)
         done: list[Purged] = []
-        for name in self._censuses:
-            with self._kept_apart(name):
+        for name in self._caches:
+            with self._isolated(name):
                 done.append(self._on(name, key))
         return done
 
@@ -98,12 +98,12 @@ class Purging:
     def _check_clocks(self) -> None:
         """There is no way back from here: at least one store must agree about the time."""
         differing: list[BackupdError] = []
-        for name in self._censuses:
+        for name in self._caches:
             try:
                 check_clock(self._keeper, name)
             except (StoreError, RefusedError) as error:
                 differing.append(error)
-        if differing and len(differing) == len(self._censuses):
+        if differing and len(differing) == len(self._caches):
             raise differing[0]
 
     def _on(self, name: str, key: IncarnationKey) -> Purged:
@@ -113,7 +113,7 @@ class Purging:
         keeper.book.give(name)
         # Before the folders are listed, too: what is taken from there into them meanwhile is then seen in one of both.
         unfinished = uploads_from_before(repository.store, purge.began)
-        keyrings = shred(keeper, name, self._censuses[name], purge.segments)
+        keyrings = shred(keeper, name, self._caches[name], purge.segments)
         self._note(
             Shredded(**key._asdict(), store=name, keyrings=keyrings), done=name in purge.shredded and not keyrings
         )
@@ -123,7 +123,7 @@ class Purging:
             done=name in purge.cleared and not objects,
         )
         looked_at = keeper.clock.now()
-        seen = look_into_snapshots(keeper, name, purge, self._censuses[name].find(purge.segments))
+        seen = look_into_snapshots(keeper, name, purge, self._caches[name].find(purge.segments))
         still_in = seen.still_in or ((layout.TEMPORARY,) if unfinished else ())
         if not still_in:
             self._note(
@@ -136,11 +136,11 @@ class Purging:
         if not done:
             self._keeper.book.append(lambda _: [event])
 
-    def _kept_apart(self, name: str) -> _KeptApart:
-        return _KeptApart(self.errors, name)
+    def _isolated(self, name: str) -> _Isolated:
+        return _Isolated(self.errors, name)
 
 
-class _KeptApart:
+class _Isolated:
     """One store's troubles are that store's: they are told, and do not stop the others."""
 
     def __init__(self, errors: dict[str, BackupdError], name: str) -> None:
@@ -157,25 +157,25 @@ class _KeptApart:
         return True
 
 
-def find_segments(keeper: Keeper, census: KeyringCache, key: IncarnationKey) -> Iterator[SegmentRef]:
+def find_segments(keeper: Keeper, cache: KeyringCache, key: IncarnationKey) -> Iterator[SegmentRef]:
     """Segments whose tags are the life's; also those that left the store, and may be in its own snapshots."""
-    for generation in sorted({*census.generations(), *census.gone_generations()}):
+    for generation in sorted({*cache.generations(), *cache.gone_generations()}):
         own = {keeper.tags.class_tag(generation, name) for name in keeper.rules.own_clocks}
         wanted = keeper.tags.class_tag(generation, key.scope)
         tag = keeper.tags.tenant_tag(generation, key.tenant, key.incarnation)
-        for counted in (*census.of_tenant(generation, tag), *census.gone_of_tenant(generation, tag)):
-            if counted.data_class == wanted if key.scope != WHOLE else counted.data_class not in own:
-                yield generation, counted.pseudonym
+        for listed in (*cache.of_tenant(generation, tag), *cache.gone_of_tenant(generation, tag)):
+            if listed.data_class == wanted if key.scope != WHOLE else listed.data_class not in own:
+                yield generation, listed.pseudonym
 
 
-def shred(keeper: Keeper, store: str, census: KeyringCache, segments: Iterable[SegmentRef]) -> int:
+def shred(keeper: Keeper, store: str, cache: KeyringCache, segments: Iterable[SegmentRef]) -> int:
     """Take these segments' lines out of every keyring of a store; returns how many were put anew.
 
     Each is compared with the old one before, and read again afterwards. Raises DamageError for one that cannot be
     believed.
     """
     written = 0
-    for where, doomed in by_keyring(census.find(segments)).items():
+    for where, doomed in by_keyring(cache.find(segments)).items():
         keyring = keeper.stores[store].keyring(where)
         listed = {pseudonym for pseudonym, _ in keyring.index}
         if not (doomed & listed) - keyring.shredded:
@@ -189,7 +189,7 @@ def shred(keeper: Keeper, store: str, census: KeyringCache, segments: Iterable[S
         )
         if not doomed <= after.shredded:
             raise DamageError(f"'{where}' still holds keys that were just removed from it")
-        census.note(after, size)
+        cache.note(after, size)
         written += 1
     return written
 
@@ -233,7 +233,7 @@ def clear(repository: Repository, segments: Iterable[SegmentRef]) -> tuple[int, 
 def check_shrunk(
     book: Book,
     store: str,
-    census: KeyringCache,
+    cache: KeyringCache,
     repository: Repository,
     unsound: dict[ObjectName, BackupdError] | None = None,
 ) -> None:
@@ -242,7 +242,7 @@ def check_shrunk(
 
     One that cannot be believed is put into `unsound`; without that, it raises DamageError or RefusedError, too.
     """
-    for where in census.refresh(repository, unsound):
+    for where in cache.refresh(repository, unsound):
         try:
             keyring = repository.keyring(where)
         except (DamageError, RefusedError) as error:
@@ -250,25 +250,25 @@ def check_shrunk(
                 raise
             unsound[where] = error
             continue
-        if _unexplained(keyring, book, store, census) is not None:
+        if _unexplained(keyring, book, store, cache) is not None:
             # What another keeper did since the ledger was read is told before it was done.
             book.sync()
-            if (what := _unexplained(keyring, book, store, census)) is not None:
+            if (what := _unexplained(keyring, book, store, cache)) is not None:
                 raise DamageError(
                     f"'{where}' {what}",
                     hint="Somebody put it anew. Fetch it from another store, or from the store's own snapshots.",
                 )
         size = repository.store.stat(where)
-        census.note(keyring, size.size if size is not None else 0)
+        cache.note(keyring, size.size if size is not None else 0)
 
 
-def _unexplained(keyring: Keyring, book: Book, store: str, census: KeyringCache) -> str | None:
+def _unexplained(keyring: Keyring, book: Book, store: str, cache: KeyringCache) -> str | None:
     """What happened to a keyring that the ledger does not tell of."""
     purged = {ref for life in book.states.incarnations.values() if life.purge for ref in life.purge.segments}
     lost = {(keyring.ids.generation, pseudonym) for pseudonym in keyring.shredded} - purged
     if lost:
         return f"lost the key of segment {min(lost)[1]}, and the ledger knows of no purge of it"
-    before = census.recipients(ObjectName(keyring.where))
+    before = cache.recipients(ObjectName(keyring.where))
     if before not in (None, keyring.wraps.keys()) and keyring.wraps.keys() not in rekeyed_to(
         book.chain.entries(), store
     ):

@@ -53,7 +53,7 @@ class Rekeying:
         return not self.unopened and not self.damaged
 
 
-def look_at_recipients(keeper: Keeper, store: str, recipients: Sequence[bytes], secret: bytes | None) -> Rekeying:
+def preview_rekey(keeper: Keeper, store: str, recipients: Sequence[bytes], secret: bytes | None) -> Rekeying:
     """What `rekey` would do; writes nothing. Without an identity's secret, not whether that opens them."""
     found = _begun(store, recipients)
     for keyring in _keyrings(keeper, store, found):
@@ -77,24 +77,24 @@ def rekey(keeper: Keeper, store: str, recipients: Sequence[bytes], secret: bytes
     done = _begun(store, recipients)
     with Phases(keeper.clock, keeper.trace, store).phase("rekeying", unit="keyrings"):
         purged = _purged(keeper)
-        with KeyringCache.opened(keeper.census(store), keeper.repository) as census:
-            check_shrunk(keeper.book, store, census, keeper.stores[store], {})  # the passes tell what is unsound
+        with KeyringCache.opened(keeper.cache_path(store), keeper.repository) as cache:
+            check_shrunk(keeper.book, store, cache, keeper.stores[store], {})  # the passes tell what is unsound
             if any(not _sealed_to(keyring, done) for keyring in _keyrings(keeper, store, done)):
                 keeper.book.append(lambda _: _intent(keeper, done))
                 keeper.book.give(store)
             for _ in range(_LOOKS):
-                if not _pass(keeper, census, (recipients, secret), done):
+                if not _pass(keeper, cache, (recipients, secret), done):
                     break
             # A purge that ran meanwhile had its mark, too; should one have grown old, what it took goes again.
             keeper.book.sync()
-            shred(keeper, store, census, _purged(keeper) - purged)
+            shred(keeper, store, cache, _purged(keeper) - purged)
         if done.done:
             told = Rekeyed(store=store, recipients=list(done.recipients), keyrings=done.rekeyed)
             keeper.book.append(lambda _: [told] if done.rekeyed or _unfinished(keeper, done) else [])
     return done
 
 
-def _pass(keeper: Keeper, census: KeyringCache, keys: tuple[Sequence[bytes], bytes], done: Rekeying) -> int:
+def _pass(keeper: Keeper, cache: KeyringCache, keys: tuple[Sequence[bytes], bytes], done: Rekeying) -> int:
     """Every keyring listed now; returns how many were put anew."""
     before = done.rekeyed
     done.already = 0
@@ -111,7 +111,7 @@ def _pass(keeper: Keeper, census: KeyringCache, keys: tuple[Sequence[bytes], byt
         except ObjectMissingError:
             continue  # expired meanwhile, with its generation
         else:
-            census.note(after, size)
+            cache.note(after, size)
             done.rekeyed += 1
             keeper.trace.emit(Progress("rekeying", done.store, done.rekeyed))
     done.already -= before

@@ -38,8 +38,8 @@ class SnapshotHoldings:
     was handed in then."""
 
 
-def look_into_snapshots(keeper: Keeper, store: str, purge: Purge, counted: Sequence[CachedSegment]) -> SnapshotHoldings:
-    """Look for the segments of a purge in every snapshot the store shows of itself; `counted` are those of them that
+def look_into_snapshots(keeper: Keeper, store: str, purge: Purge, listed: Sequence[CachedSegment]) -> SnapshotHoldings:
+    """Look for the segments of a purge in every snapshot the store shows of itself; `listed` are those of them that
     keyrings on the store list.
 
     Raises StoreError when a snapshot cannot be looked into, or does not show what must be in it: then its silence would
@@ -47,9 +47,9 @@ def look_into_snapshots(keeper: Keeper, store: str, purge: Purge, counted: Seque
     """
     repository = keeper.stores[store]
     snapshots = repository.store.snapshots()
-    keyrings = by_keyring(counted)
+    keyrings = by_keyring(listed)
     # Keyrings that left the store with their generation may be in its snapshots still.
-    unlisted = purge.segments - {(one.generation, one.pseudonym) for one in counted}
+    unlisted = purge.segments - {(one.generation, one.pseudonym) for one in listed}
     still = []
     for snapshot in snapshots:
         view = repository.store.view(snapshot)
@@ -70,14 +70,14 @@ def _remains(view: StoreView, segments: Iterable[SegmentRef]) -> Iterator[bool]:
 
 
 def holds_key(
-    view: StoreView, repository: Repository, segments: set[SegmentRef], counted: Sequence[CachedSegment]
+    view: StoreView, repository: Repository, segments: set[SegmentRef], listed: Sequence[CachedSegment]
 ) -> bool:
-    """Whether a keyring there holds a key of one of these; `counted` are those of them that live keyrings list.
+    """Whether a keyring there holds a key of one of these; `listed` are those of them that live keyrings list.
 
     Raises DamageError for a keyring that cannot be believed.
     """
-    unlisted = segments - {(one.generation, one.pseudonym) for one in counted}
-    return _holds_keys(view, repository, by_keyring(counted)) or _holds_unlisted(view, repository, unlisted)
+    unlisted = segments - {(one.generation, one.pseudonym) for one in listed}
+    return _holds_keys(view, repository, by_keyring(listed)) or _holds_unlisted(view, repository, unlisted)
 
 
 def _holds_keys(view: StoreView, repository: Repository, keyrings: Mapping[ObjectName, set[Pseudonym]]) -> bool:
@@ -108,8 +108,8 @@ def _holds_unlisted(view: StoreView, repository: Repository, unlisted: Iterable[
 
 def by_keyring(segments: Iterable[CachedSegment]) -> dict[ObjectName, set[Pseudonym]]:
     found: dict[ObjectName, set[Pseudonym]] = {}
-    for counted in segments:
-        found.setdefault(counted.keyring, set()).add(counted.pseudonym)
+    for listed in segments:
+        found.setdefault(listed.keyring, set()).add(listed.pseudonym)
     return found
 
 

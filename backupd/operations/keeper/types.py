@@ -61,7 +61,7 @@ class Keeper:
     leases: Mapping[str, Lease] = field(default_factory=dict)
     """By store, where this run keeps alone; without, marks alone keep keepers apart."""
 
-    def census(self, store: str) -> Path:
+    def cache_path(self, store: str) -> Path:
         return self.state / store / "census.sqlite"
 
 

@@ -109,14 +109,14 @@ class Book:
         """Up to when a stamp may lie in the future: clocks differ."""
         return stamp(self._place.clock.now() + self._place.tolerance)
 
-    def sync(self, *, anew: bool = False) -> Chain:
+    def sync(self, *, from_start: bool = False) -> Chain:
         """Take what stores have and we lack; with a signer, give every store what it lacks.
 
         Before that, an entry that this machine began to append earlier is settled: it is put on the stores where its
         number is free, and dropped, with a warning, where another keeper's entry has it.
 
-        `anew` reads and compares every entry of every store. Raises DamageError when two of them disagree, and the
-        first StoreGoneError when no store can be reached.
+        With `from_start`, every entry of every store is read and compared. Raises DamageError when two disagree, and
+        the first StoreGoneError when no store can be reached.
         """
         self.unreached = {}
         lengths: dict[str, int] = {}
@@ -124,7 +124,7 @@ class Book:
         self.chain, _ = read_chain(self._place.copy, self.chain, self._place.trusted)
         for name, store in self._place.stores.items():
             try:
-                self.chain, lengths[name] = read_chain(store, self.chain, self._place.trusted, compare_all=anew)
+                self.chain, lengths[name] = read_chain(store, self.chain, self._place.trusted, compare_all=from_start)
             except StoreGoneError as error:
                 self.unreached[name] = error
             except DamageError as error:

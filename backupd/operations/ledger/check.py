@@ -39,7 +39,7 @@ def check_ledger(book: Book, repository: Repository) -> CheckedLedger:
     """
     damage: list[str] = []
     try:
-        book.sync(anew=True)
+        book.sync(from_start=True)
     except UNSOUND as error:
         damage.append(error.message)
     witnesses = 0

@@ -26,7 +26,7 @@ _NUMBER = re.compile(r"ledger/([0-9]{10})\.json")
 
 
 @dataclass(frozen=True, slots=True)
-class LedgerSeen:
+class LedgerReading:
     """A store's ledger, as far as it can be believed."""
 
     chain: Chain
@@ -35,7 +35,7 @@ class LedgerSeen:
     """What is wrong with the store's; empty when it holds all that is known of it, and nothing else."""
 
 
-def look_at_ledger(repository: Repository, own: Store | None, threads: int = 8) -> LedgerSeen:
+def read_ledger(repository: Repository, own: Store | None, threads: int = 8) -> LedgerReading:
     """Read every entry of a store's ledger, and compare it with this machine's own copy where there is one.
 
     Nothing is written. Raises what `repository.info()` raises, and the store's errors.
@@ -46,13 +46,13 @@ def look_at_ledger(repository: Repository, own: Store | None, threads: int = 8) 
     if not findings and len(chain.links) < len(known.links):
         where = layout.entry_name(len(chain.links) + 1)
         findings.append(Mismatch(where, "is missing, and this machine's own copy of the ledger has it"))
-    return LedgerSeen(known if len(known.links) > len(chain.links) else chain, tuple(findings))
+    return LedgerReading(known if len(known.links) > len(chain.links) else chain, tuple(findings))
 
 
 class LedgerHistory:
     """What a store's ledger says of what is missing there. For one thread."""
 
-    def __init__(self, repository: Repository, seen: LedgerSeen, store: str | None) -> None:
+    def __init__(self, repository: Repository, seen: LedgerReading, store: str | None) -> None:
         self._repository = repository
         self._seen = seen
         self._store = store

@@ -93,13 +93,13 @@ class GenerationCopy:
         self._judge(purges.read())
         wanted = {key: listed[key] for key in self._wanted() if sent.get(key) != listed[key]}
         if copying.dry_run:
-            self._tell(wanted.values())
+            self._report_dry_run(wanted.values())
             return
         # 2. The ledger first: it has to explain what will be missing there, too.
         previous = {name: record.previous for name, record in self._needs.records.items()}
         copies = Copies(self._generation, previous, frozenset(there))
-        told = explain_copies(copying.target, copies, here, self._explained(copying.target))
-        copying.keeper.book.append(lambda _: told)
+        events = explain_copies(copying.target, copies, here, self._explained(copying.target))
+        copying.keeper.book.append(lambda _: events)
         copying.keeper.book.give(copying.target)
         # 3. Packs, keyrings, parts.
         self._copy((key, one) for key, one in wanted.items() if one.kind == "pack")
@@ -212,16 +212,16 @@ class GenerationCopy:
             self._copier.counted(len(data))
             self._done.snapshots.append(name)
         self._done.generations += bool(self._needs.records)
-        self._tell_lost()
+        self._report_lost()
 
-    def _tell(self, wanted: Iterable[Stored]) -> None:
-        self._tell_lost()
+    def _report_dry_run(self, wanted: Iterable[Stored]) -> None:
+        self._report_lost()
         self._done.snapshots += sorted(self._needs.records)
         self._done.generations += bool(self._needs.records)
         for one in wanted:
             self._copier.counted(one.size)
 
-    def _tell_lost(self) -> None:
+    def _report_lost(self) -> None:
         self._done.damage += (f"snapshot '{name}' is not copied: {why}" for name, why in sorted(self._lost.items()))
 
     def _lose(self, name: SnapshotName, why: str) -> None:
@@ -246,13 +246,13 @@ class Purges:
     def __init__(self, copying: Copying, generation: GenerationId) -> None:
         self._copying = copying
         self._generation = generation
-        self._before: frozenset[Pseudonym] = self._told()
+        self._before: frozenset[Pseudonym] = self._purged()
         """Of these nothing was ever copied in this run."""
 
     def read(self) -> frozenset[Pseudonym]:
         """Every segment that is purged, or being so, by the ledger as it is now on all stores that can be reached."""
         self._copying.keeper.book.sync()
-        return self._told()
+        return self._purged()
 
     def catch_up(self) -> frozenset[Pseudonym]:
         """As `read`, after removing from the target what was purged since the beginning."""
@@ -260,13 +260,13 @@ class Purges:
         if late := purged - self._before:
             keeper, target = self._copying.keeper, self._copying.target
             refs = [(self._generation, segment) for segment in late]
-            with KeyringCache.opened(keeper.census(target), keeper.repository) as census:
-                check_shrunk(keeper.book, target, census, self._copying.sink)
-                shred(keeper, target, census, refs)
+            with KeyringCache.opened(keeper.cache_path(target), keeper.repository) as cache:
+                check_shrunk(keeper.book, target, cache, self._copying.sink)
+                shred(keeper, target, cache, refs)
             clear(self._copying.sink, refs)
             keeper.book.give(target)
         return purged
 
-    def _told(self) -> frozenset[Pseudonym]:
+    def _purged(self) -> frozenset[Pseudonym]:
         entries = self._copying.keeper.book.chain.entries()
         return explain_absences(entries, None).purged_in(self._generation)

@@ -57,14 +57,14 @@ def _generation(
         copy.run(*names)
     made = done.snapshots[before:]
     if made and not copying.dry_run:
-        told = Replicated(
+        event = Replicated(
             store=copying.target,
             origin=copying.origin,
             snapshots=made,
             objects=done.objects - objects,
             bytes=done.bytes - size,
         )
-        copying.keeper.book.append(lambda _: [told])
+        copying.keeper.book.append(lambda _: [event])
 
 
 def _check(copying: Copying) -> None:

@@ -99,7 +99,7 @@ def _write_period(
     }
     _write(folder / "population.json", msgspec.json.format(msgspec.json.encode(facts), indent=1) + b"\n")
     performers = {one.filed.report.performer for _, drills in found for one in drills if one.filed}
-    left = [f"{part.gathered.region}: not checked here: {line}." for part, _ in found for line in _untold(part)]
+    left = [f"{part.gathered.region}: not checked here: {line}." for part, _ in found for line in _unchecked(part)]
     note = _NOTE.format(
         since=stamp(period.since),
         until=stamp(period.until),
@@ -143,11 +143,11 @@ def _region(part: Part, drills: Sequence[Occasion], period: Period, now: datetim
         proven=newest_proof(part, min(period.until, now)),
         every=part.every,
         faults=[fault.sentence for fault in part.gathered.faults],
-        not_checked=list(_untold(part)),
+        not_checked=list(_unchecked(part)),
     )
 
 
-def _untold(part: Part) -> list[str]:
+def _unchecked(part: Part) -> list[str]:
     return [*part.gathered.not_checked, *(f"store {name}, out of reach" for name in part.gathered.unreached)]
 
 

@@ -85,13 +85,13 @@ def publish_waiting(desk: ReportDesk) -> list[Published]:
     desk.book.sync()
     waiting = [decode_report(desk.waiting.get(name), name) for name in _names(desk.waiting)]
     done = [_published(desk, report) for report in waiting if not _dropped(desk, report)]
-    _level(desk)
+    _equalise(desk)
     return done
 
 
 def _dropped(desk: ReportDesk, report: Report) -> bool:
     # What the ledger tells of must be published, whatever its date.
-    if not desk.book.is_ahead(report.finished) or _is_told(desk, report):
+    if not desk.book.is_ahead(report.finished) or _in_ledger(desk, report):
         return False
     desk.book.require_clock()
     desk.waiting.remove(_waiting(report.drill))
@@ -102,7 +102,7 @@ def _dropped(desk: ReportDesk, report: Report) -> bool:
     return True
 
 
-def _is_told(desk: ReportDesk, report: Report) -> bool:
+def _in_ledger(desk: ReportDesk, report: Report) -> bool:
     return any(event.drill == report.drill for event in drill_events(desk.book.chain.entries()))
 
 
@@ -115,13 +115,13 @@ def _waiting(drill: DrillId) -> ObjectName:
 
 
 def _published(desk: ReportDesk, report: Report) -> Published:
-    if not _is_told(desk, report):
+    if not _in_ledger(desk, report):
         desk.book.append(lambda _: [_event(*_signed(desk, report, drill_events(desk.book.chain.entries())))])
-    told = drill_events(desk.book.chain.entries())
-    place = next(place for place, event in enumerate(told) if event.drill == report.drill)
-    signed, document = _signed(desk, report, told[:place])
+    witnessed = drill_events(desk.book.chain.entries())
+    place = next(place for place, event in enumerate(witnessed) if event.drill == report.drill)
+    signed, document = _signed(desk, report, witnessed[:place])
     sha256 = ObjectHash(hashlib.sha256(document).hexdigest())
-    if told[place].report != sha256:
+    if witnessed[place].report != sha256:
         # It can never be published; left waiting, it would stand in the way of every report behind it.
         desk.waiting.remove(_waiting(report.drill))
         raise DamageError(
@@ -165,7 +165,7 @@ def _put(desk: ReportDesk, drill: DrillId, document: bytes) -> Iterator[str]:
             desk.book.unreached[name] = error
 
 
-def _level(desk: ReportDesk) -> None:
+def _equalise(desk: ReportDesk) -> None:
     """Give each store what it lacks and another one has, if it is what the ledger tells of."""
     there: dict[str, set[DrillId]] = {}
     for name in desk.stores.keys() - desk.book.unreached.keys():

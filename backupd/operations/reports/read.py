@@ -91,7 +91,7 @@ def gather(book: Book, stores: Mapping[str, Repository]) -> Gathered:
 
     A store that cannot be reached is told of. Raises its error when none can.
     """
-    told = drill_events(book.chain.entries())
+    witnessed = drill_events(book.chain.entries())
     shelves: dict[str, ReportShelf] = {}
     unreached: dict[str, BackupdError] = dict(book.unreached)
     begins: list[datetime] = []
@@ -105,8 +105,8 @@ def gather(book: Book, stores: Mapping[str, Repository]) -> Gathered:
             unreached[name] = error
     if not shelves and unreached:
         raise next(iter(unreached.values()))
-    faults = [fault for name, shelf in shelves.items() for fault in _faults(name, shelf, told, whole=True)]
-    best = [(one, shelf.documents[one.drill]) for shelf in shelves.values() for one in _best(shelf, told)]
+    faults = [fault for name, shelf in shelves.items() for fault in _faults(name, shelf, witnessed, whole=True)]
+    best = [(one, shelf.documents[one.drill]) for shelf in shelves.values() for one in _best(shelf, witnessed)]
     filed = {one.drill: one for one, _ in best}
     return Gathered(
         region=book.chain.region,
@@ -137,22 +137,22 @@ def gather_folder(folder: Path, trusted: Collection[str] | None) -> list[Gathere
 def _of_folder(root: Path, trusted: Collection[str] | None) -> Gathered:
     store, place = DirectoryStore(root), str(root)
     shelf, info = read_report_shelf(store, trusted), _info(store, trusted)
-    told: list[Drilled] | None = None
+    witnessed: list[Drilled] | None = None
     faults: list[StoreFault] = []
     first = shelf.filed[0].report if shelf.filed else info
     try:
         if first is not None and trusted is not None and any(True for _ in store.list(layout.LEDGER)):
             chain, _ = read_chain(store, Chain(first.region, first.repository), trusted)
-            told = drill_events(chain.entries())
+            witnessed = drill_events(chain.entries())
     except UNSOUND as error:
         faults.append(StoreFault(place, "", error.message))
     whole = store.stat(layout.REPOSITORY) is not None
-    left = [*_left(told, trusted), *([] if whole else _beside(shelf, told))]
+    left = [*_left(witnessed, trusted), *([] if whole else _beside(shelf, witnessed))]
     return Gathered(
         region=first.region if first is not None else root.name,
         filed=shelf.filed,
         documents=shelf.documents,
-        faults=(*faults, *_faults(place, shelf, told, whole=whole)),
+        faults=(*faults, *_faults(place, shelf, witnessed, whole=whole)),
         not_checked=tuple(left),
         begins=parse_stamp(info.created) if info is not None else None,
     )
@@ -166,46 +166,46 @@ def _info(store: DirectoryStore, trusted: Collection[str] | None) -> RepositoryI
         return None
 
 
-def _left(told: list[Drilled] | None, trusted: Collection[str] | None) -> Iterator[str]:
-    if told is None:
+def _left(witnessed: list[Drilled] | None, trusted: Collection[str] | None) -> Iterator[str]:
+    if witnessed is None:
         yield LEDGER
     if trusted is None:
         yield KEYS
 
 
-def _beside(shelf: ReportShelf, told: list[Drilled] | None) -> Iterator[str]:
+def _beside(shelf: ReportShelf, witnessed: list[Drilled] | None) -> Iterator[str]:
     """Of a part of a chain: what there is besides."""
-    if told is None:
+    if witnessed is None:
         if shelf.filed and shelf.filed[0].report.previous is not None:
             yield BEGINNING
         return
-    here = [place for place, event in enumerate(told) if event.drill in shelf.documents]
-    before, after = (here[0], len(told) - here[-1] - 1) if here else (len(told), 0)
+    here = [place for place, event in enumerate(witnessed) if event.drill in shelf.documents]
+    before, after = (here[0], len(witnessed) - here[-1] - 1) if here else (len(witnessed), 0)
     if before or after:
         yield f"{before} reports before those here and {after} behind them, which the ledger tells of"
 
 
-def _best(shelf: ReportShelf, told: Collection[Drilled]) -> Iterator[FiledReport]:
+def _best(shelf: ReportShelf, witnessed: Collection[Drilled]) -> Iterator[FiledReport]:
     """Where stores disagree about a report, the one the ledger tells of."""
-    known = {event.drill: event.report for event in told}
+    known = {event.drill: event.report for event in witnessed}
     for one in shelf.filed:
         if known.get(one.drill, one.sha256) == one.sha256:
             yield one
 
 
-def _faults(place: str, shelf: ReportShelf, told: list[Drilled] | None, *, whole: bool) -> Iterator[StoreFault]:
+def _faults(place: str, shelf: ReportShelf, witnessed: list[Drilled] | None, *, whole: bool) -> Iterator[StoreFault]:
     unreadable = {fault.drill for fault in shelf.faults}
-    yield from _told(place, shelf.faults)
+    yield from _store_faults(place, shelf.faults)
     beside = [*chain_faults(shelf.filed, whole=whole)]
-    if told is not None:
-        beside += ledger_faults(shelf.filed, told, whole=whole)
+    if witnessed is not None:
+        beside += ledger_faults(shelf.filed, witnessed, whole=whole)
     # A report that cannot be believed was told already; that it is missing between others says nothing new.
-    yield from _told(place, dict.fromkeys(fault for fault in beside if fault.drill not in unreadable))
+    yield from _store_faults(place, dict.fromkeys(fault for fault in beside if fault.drill not in unreadable))
     for one in shelf.filed:
         yield from (StoreFault(place, one.drill, f"contradicts itself: {fault}") for fault in own_faults(one.report))
 
 
-def _told(place: str, faults: Collection[ChainFault]) -> Iterator[StoreFault]:
+def _store_faults(place: str, faults: Collection[ChainFault]) -> Iterator[StoreFault]:
     return (StoreFault(place, fault.drill, fault.message) for fault in faults)
 
 

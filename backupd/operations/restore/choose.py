@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from backupd.errors import DamageError
 from backupd.model.documents import PartRef, Record
 from backupd.model.ids import GenerationId, Pseudonym, SnapshotName
-from backupd.operations.ledger.history import LedgerHistory, look_at_ledger
+from backupd.operations.ledger.history import LedgerHistory, read_ledger
 from backupd.parallel import in_parallel
 from backupd.planning.ledger_facts import Explained
 from backupd.planning.selection import (
@@ -45,34 +45,34 @@ class OpenedChoice(Choice):
     keys: SecretKeys
 
 
-def read_history(repository: Repository, world: RestoreEnvironment) -> LedgerHistory:
+def read_history(repository: Repository, environment: RestoreEnvironment) -> LedgerHistory:
     """The store's ledger.
 
     Raises DamageError when it cannot be believed, or is behind this machine's own copy.
     """
-    seen = look_at_ledger(repository, world.own_ledger)
+    seen = read_ledger(repository, environment.own_ledger)
     if seen.findings:
         raise DamageError(
             f"the ledger cannot be followed: {seen.findings[0].sentence}",
             hint="What was purged might come back. Restore from another store, or put the entries right: every store "
             "and every keeper's state folder has the same (`backupd manual incidents`).",
         )
-    return LedgerHistory(repository, seen, world.store)
+    return LedgerHistory(repository, seen, environment.store)
 
 
 def choose(
-    request: RestoreRequest, repository: Repository, world: RestoreEnvironment, history: LedgerHistory
+    request: RestoreRequest, repository: Repository, environment: RestoreEnvironment, history: LedgerHistory
 ) -> OpenedChoice:
     """The snapshot the request means, the keys of its generation, and what of it is restored.
 
     Raises what `decide` raises, KeyRefusedError, and DamageError also when the ledger is older than the snapshot.
     """
     wanted = SnapshotRequest(request.label, request.snapshot, request.member, request.selection)
-    generations = GenerationKeys(repository, world.identity)
+    generations = GenerationKeys(repository, environment.identity)
     records = _records(wanted, repository, generations, history)
     name = meant(wanted, records)
     if name in history.explained.expired:
-        world.trace.emit(Warned("this snapshot has expired", hint="Some of its objects may be missing already."))
+        environment.trace.emit(Warned("this snapshot has expired", hint="Some of its objects may be missing already."))
     keys = generations.keys(records[name].generation)
     facts = SelectionFacts(records, history.explained, _segments(records[name], keys))
     gone = _gone(doubtful(wanted, facts), repository, records[name].generation)

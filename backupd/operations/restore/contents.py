@@ -47,7 +47,7 @@ class SnapshotContents:
         self._containers = ContainerCache(repository.store, lambda segment: keys[segment].secret)
         self._reader = ContentReader(self._containers, self._blocks, _AHEAD // readers)
         self._refs = [self._ref(part) for part in record.parts]
-        self._attic = SealedTempFile()
+        self._spilled = SealedTempFile()
         self._packs: dict[int, _Packs] = {}
         """Of each part, so that one that holds no data is opened once only."""
         self.verified = 0
@@ -58,14 +58,14 @@ class SnapshotContents:
 
     def __exit__(self, *_: object) -> None:
         self._blocks.close()
-        self._attic.close()
+        self._spilled.close()
 
     def plan(self, selection: Selection | None = None, *, exact: bool = True) -> RestorePlan:
         """Read every part's manifest. Not `exact` when the record's totals are of more than its parts.
 
         Raises DamageError, and RefusedError or KeyRefusedError for a segment that cannot be opened.
         """
-        planner = Planner(self._record, selection, exact=exact, put=self._attic.put)
+        planner = Planner(self._record, selection, exact=exact, put=self._spilled.put)
         coming: deque[Future[list[Entry]]] = deque()
         for place in range(len(self._refs)):
             while len(coming) < _PARTS_AHEAD and place + len(coming) < len(self._refs):
@@ -166,13 +166,13 @@ class SealedTempFile:
                 f"the folder for temporary files cannot be written: {os.strerror(error.errno or 0)}",
                 hint="Make room there, or name another one with the environment variable TMPDIR.",
             ) from error
-        return partial(self._bring, at, len(sealed))
+        return partial(self._read, at, len(sealed))
 
     def close(self) -> None:
         """What was put away is gone."""
         self._file.close()
 
-    def _bring(self, at: int, size: int) -> bytes:
+    def _read(self, at: int, size: int) -> bytes:
         try:
             sealed = os.pread(self._file.fileno(), size, at)
             return self._aead.open(suite.nonce(at), sealed, _AAD)

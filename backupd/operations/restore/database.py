@@ -36,18 +36,20 @@ _NAMED = 20
 """Foreign keys told by name; beyond, their number."""
 
 
-class Building:
+class DatabaseBuilder:
     """One new database under way."""
 
-    def __init__(self, request: RestoreRequest, world: RestoreEnvironment, phases: Phases, snapshot: Snapshot) -> None:
+    def __init__(
+        self, request: RestoreRequest, environment: RestoreEnvironment, phases: Phases, snapshot: Snapshot
+    ) -> None:
         self._request = request
-        self._world = world
+        self._environment = environment
         self._phases = phases
         self._contents = snapshot.contents
         self._plan = snapshot.plan
         self._schema = snapshot.schema
         self._exact = snapshot.exact
-        self._temporary = temporary_name(world.random(4).hex())
+        self._temporary = temporary_name(environment.random(4).hex())
 
     def run(self) -> Built:
         """Build the database.
@@ -74,7 +76,7 @@ class Building:
     def _look(self, connection: Connection) -> Programs:
         database.check_name(connection, self._request.name)
         for name in database.leftovers(connection):
-            self._world.trace.emit(
+            self._environment.trace.emit(
                 Warned(
                     f"an interrupted restore has left the database '{name}'",
                     hint=f'If nobody looks into it, drop it: DROP DATABASE "{name}";',
@@ -134,7 +136,7 @@ class Building:
     def _load(self) -> None:
         loader = Loader(self._request.target, self._temporary, self._plan.tables, self._plan.facts.settings)
         try:
-            Filling(self._contents, lambda piece: loader.piece(piece.table), self._world.trace).run(
+            TableFiller(self._contents, lambda piece: loader.piece(piece.table), self._environment.trace).run(
                 self._plan, self._request.readers
             )
         finally:
@@ -151,7 +153,7 @@ class Building:
 
     def _drop(self) -> None:
         if not database.drop(self._request.target, self._temporary):
-            self._world.trace.emit(
+            self._environment.trace.emit(
                 Warned(
                     f"the unfinished database '{self._temporary}' could not be dropped",
                     hint=f'Once the server can be reached, drop it: DROP DATABASE "{self._temporary}";',
@@ -179,16 +181,16 @@ class TableWriter(Protocol):
     def write(self, data: memoryview, /) -> None: ...
 
 
-Opened: TypeAlias = "Callable[[Piece], AbstractContextManager[TableWriter]]"
+OpenTable: TypeAlias = "Callable[[Piece], AbstractContextManager[TableWriter]]"
 
-_TELL_EVERY = 4 << 20
+_REPORT_EVERY = 4 << 20
 """Bytes between two events of progress."""
 
 
-class Filling:
+class TableFiller:
     """One restore's rows on their way."""
 
-    def __init__(self, contents: SnapshotContents, opened: Opened, trace: Trace) -> None:
+    def __init__(self, contents: SnapshotContents, opened: OpenTable, trace: Trace) -> None:
         """`opened` takes the rows of a piece; it is complete when its block ends well."""
         self._contents = contents
         self._opened = opened
@@ -196,7 +198,7 @@ class Filling:
         self._lock = threading.Lock()
         self._stopped = threading.Event()
         self._bytes = 0
-        self._told = 0
+        self._reported = 0
 
     def run(self, plan: RestorePlan, threads: int) -> None:
         """Fill every table of the plan.
@@ -221,7 +223,7 @@ class Filling:
                 with self._opened(piece) as writer:
                     for _, rows in group:
                         writer.write(rows)
-                        self._tell(len(rows))
+                        self._report(len(rows))
         except BaseException:
             self._stopped.set()
             raise
@@ -235,10 +237,10 @@ class Filling:
                 return
             yield from bundle
 
-    def _tell(self, size: int) -> None:
+    def _report(self, size: int) -> None:
         with self._lock:
             self._bytes += size
-            if self._bytes - self._told < _TELL_EVERY:
+            if self._bytes - self._reported < _REPORT_EVERY:
                 return
-            self._told = self._bytes
-        self._trace.emit(Progress(LOADING, bytes_in=self._told))
+            self._reported = self._bytes
+        self._trace.emit(Progress(LOADING, bytes_in=self._reported))

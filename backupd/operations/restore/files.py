@@ -21,7 +21,7 @@ import msgspec
 
 from backupd.errors import BackupdError, RefusedError, SpoolFullError
 from backupd.operations.phases import Phases
-from backupd.operations.restore.database import LOADING, Filling
+from backupd.operations.restore.database import LOADING, TableFiller
 from backupd.operations.restore.files_layout import (
     Written,
     guide,
@@ -74,15 +74,17 @@ class Manifest(msgspec.Struct, frozen=True):
 class FolderWriter:
     """One folder under way."""
 
-    def __init__(self, request: RestoreRequest, world: RestoreEnvironment, phases: Phases, snapshot: Snapshot) -> None:
+    def __init__(
+        self, request: RestoreRequest, environment: RestoreEnvironment, phases: Phases, snapshot: Snapshot
+    ) -> None:
         """`request.folder` says where to."""
         folder = (request.folder or Path()).absolute()
         self._request = request
-        self._world = world
+        self._environment = environment
         self._phases = phases
         self._snapshot = snapshot
         self._path = folder
-        self._folder = NewFolder(folder, world.random(4).hex())
+        self._folder = NewFolder(folder, environment.random(4).hex())
         self._listed: list[ListedFile] = []
 
     def run(self) -> Built:
@@ -93,7 +95,7 @@ class FolderWriter:
         """
         plan = self._snapshot.plan
         for path in leftovers(self._path.parent):
-            self._world.trace.emit(
+            self._environment.trace.emit(
                 Warned(
                     f"an interrupted restore has left the folder '{path.name}'",
                     hint="`backupd restore clean --target-dir`, with the same folder, removes it.",
@@ -145,7 +147,7 @@ class FolderWriter:
             with self._open_table(files[piece]) as out:
                 yield out
 
-        Filling(snapshot.contents, opened, self._world.trace).run(snapshot.plan, request.readers)
+        TableFiller(snapshot.contents, opened, self._environment.trace).run(snapshot.plan, request.readers)
         self._write("load.sql", (line.encode() for line in load_lines(snapshot.plan, files.values())))
         if snapshot.plan.refresh:
             self._write("refresh.sql", (line.encode() for line in refresh_lines(snapshot.plan)))

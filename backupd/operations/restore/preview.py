@@ -48,7 +48,7 @@ class Preview:
 def preview(
     request: RestoreRequest,
     repository: Repository,
-    world: RestoreEnvironment,
+    environment: RestoreEnvironment,
     rates: Rates | None,
     history: LedgerHistory | None = None,
 ) -> Preview:
@@ -56,10 +56,10 @@ def preview(
 
     `history` is the ledger, where it was read already.
     """
-    phases = Phases(world.clock, world.trace)
+    phases = Phases(environment.clock, environment.trace)
     with phases.phase("planning"):
-        history = history or read_history(repository, world)
-        choice = choose(request, repository, world, history)
+        history = history or read_history(repository, environment)
+        choice = choose(request, repository, environment, history)
     with SnapshotContents(repository, choice.record, choice.keys, request.readers) as contents:
         with phases.phase("planning"):
             plan = contents.plan(request.selection, exact=choice.exact)

@@ -63,7 +63,7 @@ class RegionContents:
 
 
 def find_databases(
-    wanted: str, labels: Mapping[str, bool], repository: Repository, world: RestoreEnvironment
+    wanted: str, labels: Mapping[str, bool], repository: Repository, environment: RestoreEnvironment
 ) -> RegionContents:
     """The region's databases at a time; `labels` are the configured ones, and whether each stands for several.
 
@@ -75,10 +75,10 @@ def find_databases(
         raise UsageError(
             "a snapshot is of one database, not of a region", hint="Give a time, or name the DATABASE, too."
         )
-    history = read_history(repository, world)
+    history = read_history(repository, environment)
     faults: list[tuple[SnapshotName, BackupdError]] = []
     newest = _newest(names, labels, repository, faults)
-    generations = GenerationKeys(repository, world.identity)
+    generations = GenerationKeys(repository, environment.identity)
     databases: list[FoundDatabase] = []
     purged = 0
     for name, record in newest.values():
@@ -168,11 +168,11 @@ def restore_region(
             yield DatabaseOutcome(found, None, error)
 
 
-_KEPT = 10_000
+_MOST_REMEMBERED = 10_000
 """Databases that are remembered, the oldest forgotten first."""
 
 
-class Done(msgspec.Struct, frozen=True):
+class CompletedRestore(msgspec.Struct, frozen=True):
     """A database that a restore of a region has completed. It names none: cluster and oid tell it from all others."""
 
     cluster: str
@@ -192,7 +192,7 @@ class RestoreTarget:
     """What earlier runs have completed on servers."""
 
     def restore(
-        self, found: FoundDatabase, finding: RegionContents, repository: Repository, world: RestoreEnvironment
+        self, found: FoundDatabase, contents: RegionContents, repository: Repository, environment: RestoreEnvironment
     ) -> RestoreReport | None:
         """Restore one database; None when that was done already. Raises what `restore` raises."""
         request = self.wanted(found)
@@ -201,7 +201,7 @@ class RestoreTarget:
         if self.request.folder is not None:
             with translated():
                 self.request.folder.mkdir(mode=0o700, exist_ok=True)
-        report = restore(request, repository, world, finding.history)
+        report = restore(request, repository, environment, contents.history)
         if request.folder is None:
             self._note(request)
         return report
@@ -226,22 +226,22 @@ class RestoreTarget:
         if request.folder is not None:
             return _manifest(request.folder) == request.snapshot
         known = _read(self.journal)
-        return bool(known) and self._now(request) in known
+        return bool(known) and self._current(request) in known
 
-    def _now(self, request: RestoreRequest) -> Done | None:
+    def _current(self, request: RestoreRequest) -> CompletedRestore | None:
         """What the server has under the name; None when that cannot be told."""
         with session.connect(request.target, session.MAINTENANCE) as connection:
             cluster, oid = system_identifier(connection), database.oid_of(connection, request.name)
-        return None if cluster is None or oid is None else Done(cluster, oid, request.snapshot)
+        return None if cluster is None or oid is None else CompletedRestore(cluster, oid, request.snapshot)
 
     def _note(self, request: RestoreRequest) -> None:
         """Remember; a machine that cannot write there restores again what it is asked to restore again."""
-        done = self._now(request)
+        done = self._current(request)
         if done is None:
             return
         try:
             self.journal.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-            self.journal.write_bytes(msgspec.json.encode([*_read(self.journal), done][-_KEPT:]))
+            self.journal.write_bytes(msgspec.json.encode([*_read(self.journal), done][-_MOST_REMEMBERED:]))
         except OSError:
             return
 
@@ -254,8 +254,8 @@ def _manifest(folder: Path) -> str | None:
         return None
 
 
-def _read(path: Path) -> list[Done]:
+def _read(path: Path) -> list[CompletedRestore]:
     try:
-        return from_json(path.read_bytes(), list[Done])
+        return from_json(path.read_bytes(), list[CompletedRestore])
     except (OSError, UnreadableError):
         return []

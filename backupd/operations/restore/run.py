@@ -22,7 +22,7 @@ from backupd.operations.ledger.history import LedgerHistory
 from backupd.operations.phases import Phases
 from backupd.operations.restore.choose import choose, read_history
 from backupd.operations.restore.contents import SnapshotContents
-from backupd.operations.restore.database import Building
+from backupd.operations.restore.database import DatabaseBuilder
 from backupd.operations.restore.files import FolderWriter
 from backupd.operations.restore.types import RestoreReport, Snapshot
 from backupd.planning.restore import RestorePlan
@@ -36,7 +36,10 @@ if TYPE_CHECKING:
 
 
 def restore(
-    request: RestoreRequest, repository: Repository, world: RestoreEnvironment, history: LedgerHistory | None = None
+    request: RestoreRequest,
+    repository: Repository,
+    environment: RestoreEnvironment,
+    history: LedgerHistory | None = None,
 ) -> RestoreReport:
     """Restore; returns when the database has its final name. `history` is the ledger to obey; None: the store's.
 
@@ -44,9 +47,9 @@ def restore(
     KeyRefusedError, DamageError, also for a ledger that cannot be followed, the store's errors, SourceError when
     PostgreSQL refuses something, and BrokenKeysError when rows refer to what is left out.
     """
-    phases = Phases(world.clock, world.trace)
+    phases = Phases(environment.clock, environment.trace)
     with phases.phase("planning"):
-        choice = choose(request, repository, world, history or read_history(repository, world))
+        choice = choose(request, repository, environment, history or read_history(repository, environment))
     with SnapshotContents(repository, choice.record, choice.keys, request.readers) as contents:
         with phases.phase("planning"):
             plan = contents.plan(request.selection, exact=choice.exact)
@@ -57,8 +60,8 @@ def restore(
             left_out = schema.left_out
             del files
             snapshot = _snapshot(choice, contents, plan, schema)
-            builder = FolderWriter if request.folder is not None else Building
-            built = builder(request, world, phases, snapshot).run()
+            builder = FolderWriter if request.folder is not None else DatabaseBuilder
+            built = builder(request, environment, phases, snapshot).run()
     return RestoreReport(
         snapshot=choice.snapshot,
         exported=choice.record.exported,
@@ -77,7 +80,7 @@ def restore(
         broken_keys=built.broken_keys,
         phases=phases.taken(),
         seconds=phases.seconds(),
-        noted=noted(choice, request, world),
+        noted=note_restore(choice, request, environment),
     )
 
 
@@ -103,13 +106,13 @@ def _require_rows(request: RestoreRequest, plan: RestorePlan) -> None:
         )
 
 
-def noted(choice: OpenedChoice, request: RestoreRequest, world: RestoreEnvironment) -> bool:
+def note_restore(choice: OpenedChoice, request: RestoreRequest, environment: RestoreEnvironment) -> bool:
     """Tell the ledger. The database is there by now, so a ledger that cannot be told is a warning."""
-    if world.note is None:
+    if environment.note is None:
         return False
     try:
-        world.note(Restored(snapshot=choice.snapshot, purpose=request.purpose, override=world.override))
+        environment.note(Restored(snapshot=choice.snapshot, purpose=request.purpose, override=environment.override))
     except BackupdError as error:
-        world.trace.emit(Warned(f"the ledger was not told of this restore: {error.message}", hint=error.hint))
+        environment.trace.emit(Warned(f"the ledger was not told of this restore: {error.message}", hint=error.hint))
         return False
     return True

@@ -66,9 +66,9 @@ def standing(lives: TenantStates, life: Incarnation, now: datetime, gap: timedel
 
 def standings(lives: TenantStates, now: datetime, gap: timedelta) -> list[TenantStanding]:
     """Every life the ledger speaks of; those that are late first, then by the next date."""
-    told = [standing(lives, life, now, gap) for life in lives.incarnations.values()]
+    found = [standing(lives, life, now, gap) for life in lives.incarnations.values()]
     far = datetime.max.replace(tzinfo=now.tzinfo)
-    return sorted(told, key=lambda one: (one.overdue is None, one.purge_by or far, one.tenant, one.incarnation))
+    return sorted(found, key=lambda one: (one.overdue is None, one.purge_by or far, one.tenant, one.incarnation))
 
 
 def history(book: Book, tenant: TenantId) -> list[Happened]:

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True)
-class Said:
+class RecordClaims:
     """What one record says that is held against the rest."""
 
     exported: datetime
@@ -45,7 +45,7 @@ class Documents:
     """Of every record, also of unreadable ones (None)."""
     parts: dict[ContainerKey, Wanted] = field(default_factory=dict)
     """Every part a record names, once."""
-    said: dict[SnapshotName, Said] = field(default_factory=dict)
+    claims: dict[SnapshotName, RecordClaims] = field(default_factory=dict)
     keyrings: list[Keyring] = field(default_factory=list)
     findings: list[Mismatch] = field(default_factory=list)
     vanished: dict[SnapshotName, Mismatch] = field(default_factory=dict)
@@ -115,7 +115,7 @@ def _read_record(
             documents.findings.append(Mismatch(where, f"disagrees with '{wanted.by}' on the size of a part", segment))
         keys.append(wanted.key)
     totals = None if REDUCED in record.extra else record.totals
-    documents.said[name] = Said(parse_stamp(record.exported), keys, totals)
+    documents.claims[name] = RecordClaims(parse_stamp(record.exported), keys, totals)
 
 
 def _keyless(documents: Documents) -> Iterable[tuple[Pseudonym, Mismatch]]:
@@ -133,7 +133,7 @@ def _keyless(documents: Documents) -> Iterable[tuple[Pseudonym, Mismatch]]:
 
 
 @dataclass(frozen=True, slots=True)
-class Judged:
+class JudgedAbsences:
     """One generation's absences under one state of the ledger."""
 
     findings: list[Mismatch]
@@ -161,7 +161,7 @@ class Absences:
     def any(self) -> bool:
         return bool(self.missing or self.documents.keyless or self.documents.vanished)
 
-    def judge(self, explained: Explained) -> Judged:
+    def judge(self, explained: Explained) -> JudgedAbsences:
         """What of it is damage."""
         index = _Index(self, explained)
         keyless = {
@@ -174,7 +174,7 @@ class Absences:
             *(finding for key, finding in self.missing.items() if key not in excused),
         ]
         aged = sum(1 for key in excused & self.documents.parts.keys() if index.aged(key))
-        return Judged(findings, frozenset(keyless), frozenset(excused), aged)
+        return JudgedAbsences(findings, frozenset(keyless), frozenset(excused), aged)
 
 
 class _Index:
@@ -194,12 +194,12 @@ class _Index:
                 if key in self._namers:
                     self._namers[key].add(part)
         wanted = {part for namers in self._namers.values() for part in namers}
-        self._records: dict[ContainerKey, list[tuple[SnapshotName, Said]]] = {part: [] for part in wanted}
+        self._records: dict[ContainerKey, list[tuple[SnapshotName, RecordClaims]]] = {part: [] for part in wanted}
         self._users: dict[Pseudonym, set[SnapshotName]] = {segment: set() for segment in absences.documents.keyless}
-        for name, said in absences.documents.said.items():
-            for key in said.parts:
+        for name, claims in absences.documents.claims.items():
+            for key in claims.parts:
                 if key in self._records:
-                    self._records[key].append((name, said))
+                    self._records[key].append((name, claims))
                 if key.segment in self._users:
                     self._users[key.segment].add(name)
 
@@ -208,9 +208,9 @@ class _Index:
         if self._explained.is_purged(self._generation, key.segment):
             return True
         return all(
-            name in self._explained.expired or self._aged(key.segment, said)
+            name in self._explained.expired or self._aged(key.segment, claims)
             for part in self._namers[key]
-            for name, said in self._records[part]
+            for name, claims in self._records[part]
         )
 
     def excuses_key(self, segment: Pseudonym) -> bool:
@@ -218,7 +218,7 @@ class _Index:
 
     def aged(self, part: ContainerKey) -> bool:
         """Whether it is the age of its class that excuses a part."""
-        return any(self._aged(part.segment, said) for _, said in self._records[part])
+        return any(self._aged(part.segment, claims) for _, claims in self._records[part])
 
-    def _aged(self, segment: Pseudonym, said: Said) -> bool:
-        return self._explained.is_aged(self._generation, self._classes.get(segment), said.exported)
+    def _aged(self, segment: Pseudonym, claims: RecordClaims) -> bool:
+        return self._explained.is_aged(self._generation, self._classes.get(segment), claims.exported)

@@ -180,10 +180,10 @@ class GenerationCheck:
         return {part, *(ContainerKey(part.segment, sha256) for sha256, _ in self._packs[part])}
 
     def _compare_totals(self, documents: Documents, amounts: dict[ContainerKey, tuple[int, int]]) -> None:
-        for name, said in documents.said.items():
-            if said.totals is not None and all(key in amounts for key in said.parts):
-                rows, size = (sum(amounts[key][at] for key in said.parts) for at in (0, 1))
-                if (rows, size) != (said.totals.rows, said.totals.bytes):
+        for name, claims in documents.claims.items():
+            if claims.totals is not None and all(key in amounts for key in claims.parts):
+                rows, size = (sum(amounts[key][at] for key in claims.parts) for at in (0, 1))
+                if (rows, size) != (claims.totals.rows, claims.totals.bytes):
                     where = layout.record_name(self._generation, name)
                     self.findings.append(Mismatch(where, "does not have as many rows in its parts as it says"))
 
@@ -201,8 +201,8 @@ class GenerationCheck:
         # What may be missing and is, proves nothing; neither is it in the way.
         excused = {part for part in self._packs if self._containers_of(part) & judged.excused} | judged.excused
         gone, wrong = history.explained.purged_in(self._generation), {finding.object for finding in self.findings}
-        for name, said in documents.said.items():
-            left = [key for key in said.parts if key.segment not in gone and (key in right or key not in excused)]
+        for name, claims in documents.claims.items():
+            left = [key for key in claims.parts if key.segment not in gone and (key in right or key not in excused)]
             unsound = layout.record_name(self._generation, name) in wrong or name in history.explained.expired
             if left and not unsound and right.issuperset(left):
                 self.proven.append(name)

@@ -6,7 +6,7 @@ from collections import defaultdict
 from collections.abc import Iterable
 
 from backupd.model.ids import GenerationId, ObjectName, SnapshotName
-from backupd.operations.ledger.history import LedgerHistory, look_at_ledger
+from backupd.operations.ledger.history import LedgerHistory, read_ledger
 from backupd.operations.phases import Phases
 from backupd.operations.verify.generation import GenerationCheck
 from backupd.operations.verify.types import Scope, Tools, Verification
@@ -38,7 +38,7 @@ def verify(repository: Repository, checked: CheckedState, scope: Scope, tools: T
         # 2. Everything that lies there.
         others = _Others(checked.take_listing(repository.store.list(ObjectName(""))))
     # 3. The ledger, after both: what it does not explain was removed by nobody who may.
-    seen = look_at_ledger(repository, tools.own_ledger, tools.threads)
+    seen = read_ledger(repository, tools.own_ledger, tools.threads)
     history = LedgerHistory(repository, seen, tools.store)
     # 4. One generation after the other, so that memory holds one.
     findings: list[Mismatch] = list(seen.findings)
@@ -46,8 +46,8 @@ def verify(repository: Repository, checked: CheckedState, scope: Scope, tools: T
     checks: list[GenerationCheck] = []
     for generation in sorted({*by_generation, *others.keyrings, *checked.generations()}):
         check = GenerationCheck(repository, generation, checked, scope, tools)
-        said = check.run(by_generation.get(generation, []), others.keyrings.get(generation, []), history)
-        previous |= {name: before or previous.get(name) for name, before in said.items()}
+        claims = check.run(by_generation.get(generation, []), others.keyrings.get(generation, []), history)
+        previous |= {name: before or previous.get(name) for name, before in claims.items()}
         findings += check.findings
         checks.append(check)
     # 5. The chain of records, and those that were there the last time.

@@ -20,8 +20,8 @@ from backupd.model.manifest import TableEntry
 from backupd.model.tenancy import SegmentName, Tenancy, TenancyKind
 from backupd.model.text import stamp
 from backupd.operations.backup import BackupJob, Node
-from backupd.operations.backup.collect import Intake, Onto, SpanLog
-from backupd.operations.backup.generation import Keyed, Segments, current_generation, new_id, publish_keyrings
+from backupd.operations.backup.collect import Collector, RunTarget, SpanLog
+from backupd.operations.backup.generation import KeyedSegment, Segments, current_generation, new_id, publish_keyrings
 from backupd.operations.backup.holdings import Ground, HoldingsWatch
 from backupd.operations.backup.parts import PartBuilder
 from backupd.operations.backup.run import _previous, _publish_record, _Run, begin_run
@@ -83,7 +83,7 @@ class QuickWriter:
             spool=self.folder / "spool",
             spool_size=1 << 30,
             workers=1,
-            shippers=1,
+            uploaders=1,
             compression_level=1,
             lock_timeout=1.0,
             generation_length=self.generation_length,
@@ -109,18 +109,20 @@ class QuickWriter:
             ground = Ground(index, repository, current_generation(index, repository, node), node)
             ground, standing, missing = begin_run(ground, self.region, run, stack)
             generation = ground.generation
-            shipper = stack.enter_context(Uploader(store, 1))
-            context = _Run(job, ground, run, shipper, standing, missing)
+            uploader = stack.enter_context(Uploader(store, 1))
+            context = _Run(job, ground, run, uploader, standing, missing)
             segments = Segments(index, generation, standing, node)
             watch = stack.enter_context(HoldingsWatch(ground, standing))
             watch.wait()
             made.exported = stamp(node.clock.now())
             yield "begun"
-            intake = Intake(DATABASE, Onto(generation, index, segments, shipper), 1 << 30, SpanLog(node.spool / run))
+            intake = Collector(
+                DATABASE, RunTarget(generation, index, segments, uploader), 1 << 30, SpanLog(node.spool / run)
+            )
             entries = [
                 (keyed, self._pack(context, intake, keyed, chunks)) for keyed, chunks in self._gathered(intake, content)
             ]
-            shipper.drain()
+            uploader.drain()
             yield "packs"
             publish_keyrings(index, repository, generation, node.signer)
             yield "keyrings"
@@ -128,10 +130,10 @@ class QuickWriter:
             placed = []
             for keyed, table in sorted(entries, key=lambda pair: pair[0].segment.pseudonym):
                 one = builder.place(keyed, [table], ())
-                placed.append(replace(one, parcel=None))
-                if one.parcel is not None:
-                    shipper.submit(one.parcel)
-            shipper.drain()
+                placed.append(replace(one, upload=None))
+                if one.upload is not None:
+                    uploader.submit(one.upload)
+            uploader.drain()
             yield "parts"
             watch.check({number for one in placed for number in (*one.needs, one.part.number)})
             record = Record(
@@ -146,18 +148,18 @@ class QuickWriter:
                 previous=_previous(context),
                 ledger=standing.head,
                 parts=[(one.part.pseudonym, one.part.sha256, one.part.size) for one in placed],
-                totals=Totals(tables=1, rows=0, bytes=0, stored=0, added=shipper.sent),
+                totals=Totals(tables=1, rows=0, bytes=0, stored=0, added=uploader.sent),
             )
             made.snapshot, made.record = _publish_record(context, record), record
 
-    def _gathered(self, intake: Intake, content: Content) -> Iterator[tuple[Keyed, Sequence[bytes]]]:
+    def _gathered(self, intake: Collector, content: Content) -> Iterator[tuple[KeyedSegment, Sequence[bytes]]]:
         for name, chunks in content.items():
             if chunks and not intake.excluded(name.data_class, name.tenant):
                 keyed = intake.of(name.data_class, name.tenant)
                 self.met(keyed.segment.pseudonym, name)
                 yield keyed, chunks
 
-    def _pack(self, context: _Run, intake: Intake, keyed: Keyed, chunks: Sequence[bytes]) -> TableEntry:
+    def _pack(self, context: _Run, intake: Collector, keyed: KeyedSegment, chunks: Sequence[bytes]) -> TableEntry:
         """Ship what is new of a table in one pack; answer with the table, its runs by the index's numbers."""
         index, pseudonym = context.ground.index, keyed.segment.pseudonym
         ids = [suite.chunk_id(context.ground.generation.chunk_key, pseudonym.encode(), chunk) for chunk in chunks]
@@ -182,7 +184,7 @@ class QuickWriter:
         writer.add(DATA, b"".join(chunk for _, chunk in chunks), [len(chunk) for _, chunk in chunks], ids)
         done = writer.finish()
         container = IndexedContainer(number, pseudonym, done.sha256, done.size)
-        context.shipper.submit(
+        context.uploader.submit(
             Upload(
                 pack_name(sealed, done.sha256),
                 out.getvalue(),

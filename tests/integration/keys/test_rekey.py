@@ -18,7 +18,7 @@ from backupd.errors import BusyError, DamageError, KeyRefusedError, StoreGoneErr
 from backupd.model.ids import ObjectName
 from backupd.model.ledger import RekeyBegan, Rekeyed
 from backupd.operations.keeper.purge import purge_due
-from backupd.operations.keeper.rekey import Rekeying, look_at_recipients, rekey
+from backupd.operations.keeper.rekey import Rekeying, preview_rekey, rekey
 from backupd.operations.keeper.types import Keeper
 from backupd.operations.ledger import Book, LedgerPlace
 from backupd.operations.verify import Scope, Tools, verify
@@ -81,7 +81,7 @@ def test_only_the_new_recipients_open_what_lies_there(yard: Yard) -> None:
     """Every keyring opens with the new identities and not with the old one; all but one line of it stays as it was."""
     crowd(yard)
     before, new, escrow = keyrings(yard), suite.generate(), suite.generate()
-    assert look_at_recipients(yard.keeper, "disk", [new.public], None).rekeyed == 3
+    assert preview_rekey(yard.keeper, "disk", [new.public], None).rekeyed == 3
     done = run(yard, new, escrow)
     assert (done.keyrings, done.rekeyed, done.already, done.done) == (3, 3, 0, True)
     for name, lines in keyrings(yard).items():

@@ -226,7 +226,7 @@ def expire(reading: Reading, **rules: Any) -> None:
     policy = RetentionPolicy(keep_within=timedelta(), daily=9, weekly=0, monthly=0, max_age=90 * DAY, keep_minimum=1)
     ruled(keeping, retention=policy, clock_tolerance=30 * DAY, **rules)
     keeper = keeping.keeper
-    with KeyringCache.opened(keeper.census("disk"), keeper.repository) as census:
+    with KeyringCache.opened(keeper.cache_path("disk"), keeper.repository) as census:
         expiry = Expiry(keeper, "disk", census)
         expiry.execute(expiry.plan())
 

@@ -92,7 +92,7 @@ def test_work_goes_on_once_it_is_said(ledger: Ledger) -> None:
     ledger.append_ahead()
     assert redate(ledger.book(), "OPS-7") == [2, 3]
     ledger.book("two").append(lambda _: [seen("second")])
-    chain = ledger.book("three").sync(anew=True)
+    chain = ledger.book("three").sync(from_start=True)
     assert [entry.seq for entry in chain.entries()] == [1, 2, 3, 4, 5]
     dates = [entry.at for entry in chain.entries()]
     assert dates == sorted(dates)

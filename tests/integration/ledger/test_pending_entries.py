@@ -18,7 +18,7 @@ from backupd.model.ids import RepositoryId
 from backupd.model.ledger import Event, Observed
 from backupd.model.text import stamp
 from backupd.operations.ledger import Book, LedgerPlace
-from backupd.operations.ledger.history import look_at_ledger
+from backupd.operations.ledger.history import read_ledger
 from backupd.planning.incarnations import TenantStates
 from backupd.repository.ledger import Chain, next_document, put_entry
 from backupd.repository.repository import Repository
@@ -74,12 +74,12 @@ class Keepers:
     def read(self, keeper: str) -> list[str]:
         """The words of the ledger as a keeper has it, which must be as the store has it, from the first entry on."""
         book = self.book(keeper)
-        book.sync(anew=True)
+        book.sync(from_start=True)
         return words(book.chain)
 
     def findings(self, keeper: str) -> list[str]:
         """What `verify`, `restore` and a drill on this keeper find wrong with the ledger."""
-        seen = look_at_ledger(Repository(self.store, TRUSTED, TRUSTED), self.copy(keeper))
+        seen = read_ledger(Repository(self.store, TRUSTED, TRUSTED), self.copy(keeper))
         return [finding.sentence for finding in seen.findings]
 
     @property

@@ -11,7 +11,7 @@ from fix_regions import Region
 
 from backupd.errors import ConfigError, UnmappedError
 from backupd.model.tenancy import ClassPolicy, TableRule, Tenancy, TenancyKind, TenancyMap
-from backupd.operations.preflight import look_at_source, report_tenancy
+from backupd.operations.preflight import check_source, report_tenancy
 from backupd.planning.tenancy import map_tables, require_mapped, tenant_columns
 from backupd.postgres.connect import Source, connect
 from backupd.postgres.lifecycle_query import read_tenant_dates
@@ -201,7 +201,7 @@ def test_a_backup_is_refused_and_says_why(region: Region, database: Database) ->
         region.backup(database)
     assert refused.value.exit_code == 5
     assert region.repository.snapshots() == []
-    (finding,) = (one for one in look_at_source(source, BY_COLUMN) if one.severity == "error")
+    (finding,) = (one for one in check_source(source, BY_COLUMN) if one.severity == "error")
     assert (finding.message, finding.hint) == (refused.value.message, refused.value.hint)
     (line,) = report_tenancy("app", source, BY_COLUMN).lines
     assert (line.mapped, line.route, line.hint) == (False, finding.message, finding.hint)

@@ -211,7 +211,7 @@ def test_keys_are_told_to_whoever_asks_and_no_other_value(shop: Shop) -> None:
     """Keys of rows that differ, by what becomes of them; nothing for a table without a key."""
     shop.sql(*HARM)
     told: list[tuple[str, str, str]] = []
-    report = shop.restore(apply=False, tell_key=lambda *key: told.append(key))
+    report = shop.restore(apply=False, report_key=lambda *key: told.append(key))
     counted = sum(one.deletes + one.updates + one.inserts for one in report.tables if one.keyed)
     assert len(told) == counted
     assert ("public.note", "insert", '{"id" : 1}') in told

@@ -13,7 +13,7 @@ from backupd.errors import DamageError, RefusedError
 from backupd.model.attestation import DECLARED, encode_attestation
 from backupd.operations.attestation.issue import attest
 from backupd.operations.attestation.verify import verify_attestation
-from backupd.operations.keeper.locate import find_where
+from backupd.operations.keeper.locate import locate_tenant
 from backupd.operations.keeper.prove import InScope, prove_region
 from backupd.operations.keeper.purge import Purging
 from backupd.operations.tenants.changes import TenantDesk, erase
@@ -42,7 +42,7 @@ def take_snapshot(yard, folders=("keyrings", "segments")):
 
 
 def only(yard, tenant):
-    (life,) = find_where(yard.keeper, BUDGET, tenant)
+    (life,) = locate_tenant(yard.keeper, BUDGET, tenant)
     return life
 
 

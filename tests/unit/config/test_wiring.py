@@ -178,7 +178,7 @@ def test_every_region_and_store_has_an_index_and_a_spool_of_its_own(tmp_path):
 
     assert [str(node.state) for node in nodes] == [f"{tmp_path}/be/zurich", f"{tmp_path}/be/cellar"]
     assert [str(node.spool) for node in nodes] == ["/var/spool/backupd/be/zurich", "/var/spool/backupd/be/cellar"]
-    assert [node.shippers for node in nodes] == [16, 2]
+    assert [node.uploaders for node in nodes] == [16, 2]
 
 
 @pytest.mark.parametrize(

@@ -19,7 +19,7 @@ from backupd.clock import SystemClock
 from backupd.model.documents import RepositoryInfo
 from backupd.model.report import Objectives
 from backupd.model.text import stamp
-from backupd.operations.drill import DrillPlace, DrillRequest, DrillWorld, drill
+from backupd.operations.drill import DrillEnvironment, DrillPlace, DrillRequest, drill
 from backupd.pages import render_report
 from backupd.pages.findings import FINDINGS, sentence
 
@@ -137,7 +137,7 @@ def test_an_error_that_stops_a_drill_is_in_its_report(kind: str, tmp_path: Path)
         one for one in vars(errors).values() if getattr(one, "__name__", "").removesuffix("Error").lower() == kind
     )
     place = DrillPlace(tmp_path / "drills", (), None, 1 << 30, timedelta(1), timedelta(1))
-    world = DrillWorld(
+    world = DrillEnvironment(
         identity=b"",
         place=place,
         clock=SystemClock(),

@@ -16,12 +16,12 @@ from backupd.model.report import CheckName
 from backupd.operations import preflight as contact
 from backupd.operations.backup import region
 from backupd.operations.drill import run
-from backupd.operations.drill.checks.run import Checking
+from backupd.operations.drill.checks.run import DrillChecks
 from backupd.operations.drill.types import DrillRequest
 from backupd.operations.keeper import ingest
-from backupd.operations.keeper.purge import _KeptApart
+from backupd.operations.keeper.purge import _Isolated
 from backupd.operations.restore.region import restore_region
-from backupd.operations.restore.run import noted
+from backupd.operations.restore.run import note_restore
 from backupd.operations.status import region as looking
 from backupd.operations.status import region as offline
 from backupd.postgres.scratch import watch
@@ -88,11 +88,11 @@ def backing_up(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def trying_a_source(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(contact, "find_members", stopped)
-    contact.look_at_source(None, None)  # type: ignore[arg-type]
+    contact.check_source(None, None)  # type: ignore[arg-type]
 
 
 def trying_a_store(_: pytest.MonkeyPatch) -> None:
-    contact.look_at_store(Interrupting())  # type: ignore[arg-type]
+    contact.check_store(Interrupting())  # type: ignore[arg-type]
 
 
 def finding_programs(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -111,13 +111,13 @@ def drilling(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def checking_in_a_drill(_: pytest.MonkeyPatch) -> None:
-    checking = object.__new__(Checking)
+    checking = object.__new__(DrillChecks)
     checking.checks = {}
     checking._make(CheckName.EQUALITY, stopped)
 
 
 def purging(_: pytest.MonkeyPatch) -> None:
-    with _KeptApart({}, "disk"):
+    with _Isolated({}, "disk"):
         stopped()
 
 
@@ -134,7 +134,7 @@ def reading_the_own_ledger(_: pytest.MonkeyPatch) -> None:
 
 def noting_a_restore(_: pytest.MonkeyPatch) -> None:
     world = SimpleNamespace(note=stopped, override="", trace=Anything())
-    noted(SimpleNamespace(snapshot="s"), SimpleNamespace(purpose="other"), world)  # type: ignore[arg-type]
+    note_restore(SimpleNamespace(snapshot="s"), SimpleNamespace(purpose="other"), world)  # type: ignore[arg-type]
 
 
 def restoring_a_region(_: pytest.MonkeyPatch) -> None:

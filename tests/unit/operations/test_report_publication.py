@@ -80,7 +80,7 @@ class Machine:
 
     def gathered(self) -> Gathered:
         desk = self.desk()
-        desk.book.sync(anew=True)
+        desk.book.sync(from_start=True)
         return gather(desk.book, desk.stores)
 
     def waiting(self) -> list[str]:

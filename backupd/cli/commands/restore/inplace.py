@@ -101,7 +101,7 @@ def in_place(
     source, name = restore_target(context, target, passfile)
     accepted = _kinds(accept or [])
     _require_reference(no_backup_before)
-    with opened(context, place, options) as task, _keys(keys_file) as tell_key:
+    with opened(context, place, options) as task, _keys(keys_file) as report_key:
         request = InPlaceRequest(
             database,
             options.snapshot,
@@ -114,7 +114,7 @@ def in_place(
             accepted=accepted,
             triggers_fire=triggers_fire,
             lock_timeout=context.config.node.lock_timeout.total_seconds(),
-            tell_key=tell_key,
+            report_key=report_key,
         )
         report = restore_in_place(request, task.repository, task.world)
     if options.as_json:

@@ -12,7 +12,7 @@ from backupd.model.report import Canary, CheckName
 from backupd.model.tenancy import ForeignKeyPath
 from backupd.operations.drill.checks.rows import compare
 from backupd.operations.drill.types import Findings, skipped, undecided
-from backupd.operations.ledger.history import LedgerHistory, LedgerSeen
+from backupd.operations.ledger.history import LedgerHistory, LedgerReading
 from backupd.planning.selection import Selection
 from backupd.postgres.connect import connect
 from backupd.postgres.source.inventory import read_inventory
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from backupd.model.documents import PartRef
     from backupd.model.ids import Pseudonym
     from backupd.model.report import Check
-    from backupd.operations.drill.types import Compared, Scene, Segments, TableToCompare
+    from backupd.operations.drill.types import DrillScene, RowComparison, SpansByTenant, TableToCompare
     from backupd.postgres.connect import Source
 
 if TYPE_CHECKING:
@@ -33,14 +33,14 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True)
-class _Bird:
+class _CanaryTenant:
     """The tenant that is taken for purged."""
 
     tenant: str
     segments: frozenset[Pseudonym]
 
 
-def check_canary(scene: Scene, again: Again) -> tuple[Check, Canary | None]:
+def check_canary(scene: DrillScene, again: Again) -> tuple[Check, Canary | None]:
     """That a tenant can come back, that a purge keeps it away and nobody else, that a shredded key is missed.
 
     A tenant of the snapshot is taken for one that was purged, in memory only. Its rows were read in the database that
@@ -51,48 +51,50 @@ def check_canary(scene: Scene, again: Again) -> tuple[Check, Canary | None]:
     compared = scene.restored.compared
     if compared is None:
         return undecided(CheckName.CANARY, "rows-not-compared"), None
-    bird = _smallest_tenant(scene)
-    if bird is None:
+    canary = _smallest_tenant(scene)
+    if canary is None:
         return skipped(CheckName.CANARY, "no-tenants"), None
-    findings = Findings(CheckName.CANARY, len(bird.segments))
-    before = compared.rows[bird.tenant] > 0
+    findings = Findings(CheckName.CANARY, len(canary.segments))
+    before = compared.rows[canary.tenant] > 0
     findings.add("canary-not-restored", int(not before))
-    after = _second(scene, bird, again, _chosen(compared, bird.tenant))
-    came = after is not None and (after.rows[bird.tenant] > 0 or bird.tenant in after.strangers)
+    after = _second(scene, canary, again, _chosen(compared, canary.tenant))
+    came = after is not None and (after.rows[canary.tenant] > 0 or canary.tenant in after.strangers)
     findings.add("canary-came-back", int(came))
     if after is not None:
-        findings.add("canary-took-others", sum(tenant != bird.tenant for tenant, _ in after.faults))
-    findings.add("canary-key-opens-when-shredded", _still_open(scene, bird.segments))
+        findings.add("canary-took-others", sum(tenant != canary.tenant for tenant, _ in after.faults))
+    findings.add("canary-key-opens-when-shredded", _still_open(scene, canary.segments))
     return findings.check(), Canary(resurrected=before, removed=not came)
 
 
-def _second(scene: Scene, bird: _Bird, again: Again, tasks: list[TableToCompare]) -> Compared | None:
+def _second(
+    scene: DrillScene, canary: _CanaryTenant, again: Again, tasks: list[TableToCompare]
+) -> RowComparison | None:
     """What is there when the ledger lists the tenant; None when nothing is left that could be restored."""
     tables = [glob.escape(f"{task.table.name.schema}.{task.table.name.table}") for task in tasks]
     whole = len(tasks) == len(scene.restored.compared.tasks if scene.restored.compared else ())
     ours = scene.subject.tenant
     selection = Selection(frozenset() if ours is None else frozenset({ours}), tables=() if whole else tuple(tables))
-    alone = ours is not None or not any(task.expected.keys() - {bird.tenant} for task in tasks)
+    alone = ours is not None or not any(task.expected.keys() - {canary.tenant} for task in tasks)
     try:
-        source = again(selection, _purged_too(scene, bird.segments))
+        source = again(selection, _purged_too(scene, canary.segments))
     except RefusedError:
         return None  # nothing of the snapshot is anybody else's
     except UsageError:
         if not alone:
             raise
         return None  # nobody else was asked for
-    left = [replace(task, expected=_without(task, bird.tenant)) for task in tasks]
+    left = [replace(task, expected=_without(task, canary.tenant)) for task in tasks]
     with connect(source) as connection:
         there = read_inventory(connection).by_name()
     # A table in the tenant's own schema went with it; one with others' rows must be there to be read.
     return compare([task for task in left if task.expected or task.table.name in there], source)
 
 
-def _without(task: TableToCompare, tenant: str) -> Segments:
+def _without(task: TableToCompare, tenant: str) -> SpansByTenant:
     return {one: spans for one, spans in task.expected.items() if one != tenant}
 
 
-def _chosen(compared: Compared, tenant: str) -> list[TableToCompare]:
+def _chosen(compared: RowComparison, tenant: str) -> list[TableToCompare]:
     """The table with rows of the tenant that costs least to load with everybody's; one of others', too, if need be.
 
     Tables whose rows lead to their tenant through another table cannot be read alone; are there no others, all are.
@@ -112,16 +114,16 @@ def _size(task: TableToCompare) -> tuple[int, str, str]:
     return size, task.table.name.schema, task.table.name.table
 
 
-def _purged_too(scene: Scene, segments: frozenset[Pseudonym]) -> LedgerHistory:
+def _purged_too(scene: DrillScene, segments: frozenset[Pseudonym]) -> LedgerHistory:
     """A history that says one tenant's segments were purged, beside what it says already."""
     subject = scene.subject
-    history = LedgerHistory(subject.repository, LedgerSeen(subject.history.chain, ()), scene.world.store)
+    history = LedgerHistory(subject.repository, LedgerReading(subject.history.chain, ()), scene.environment.store)
     places = {(subject.record.generation, segment) for segment in segments}
     history.explained = replace(history.explained, purged=history.explained.purged | places)
     return history
 
 
-def _smallest_tenant(scene: Scene) -> _Bird | None:
+def _smallest_tenant(scene: DrillScene) -> _CanaryTenant | None:
     """The tenant with rows whose parts are the smallest, so that looking again costs little."""
     choice, filled = scene.subject.choice, _filled(scene)
     by_tenant: dict[str, list[PartRef]] = {}
@@ -135,17 +137,17 @@ def _smallest_tenant(scene: Scene) -> _Bird | None:
     if not with_rows:
         return None
     name = min(with_rows, key=lambda one: (sum(size for _, _, size in with_rows[one]), with_rows[one][0]))
-    return _Bird(name, frozenset(segment for segment, _, _ in with_rows[name]))
+    return _CanaryTenant(name, frozenset(segment for segment, _, _ in with_rows[name]))
 
 
-def _filled(scene: Scene) -> set[Pseudonym]:
+def _filled(scene: DrillScene) -> set[Pseudonym]:
     """Segments of which the restore had rows to load."""
     parts = scene.subject.choice.record.parts
     pieces = (piece for bundles in scene.restored.plan.passes for bundle in bundles for piece in bundle)
     return {parts[piece.part][0] for piece in pieces}
 
 
-def _still_open(scene: Scene, segments: frozenset[Pseudonym]) -> int:
+def _still_open(scene: DrillScene, segments: frozenset[Pseudonym]) -> int:
     """How many of the segments open from keyrings without their lines, as a shred leaves them; none must."""
     repository = scene.subject.repository
     still = 0
@@ -154,7 +156,7 @@ def _still_open(scene: Scene, segments: frozenset[Pseudonym]) -> int:
             whole = repository.read(ObjectName(keyring.where), "keyring")
             cut = parse_keyring(without_lines(whole, segments, keyring.where), repository.signers, keyring.where)
             try:
-                still += len(segments & cut.open(scene.world.identity).segments.keys())
+                still += len(segments & cut.open(scene.environment.identity).segments.keys())
             except (KeyRefusedError, RefusedError):
                 continue
     return still

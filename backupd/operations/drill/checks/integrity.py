@@ -25,12 +25,12 @@ from backupd.store.base import Store
 from backupd.store.forwarding import ForwardingStore
 
 if TYPE_CHECKING:
-    from backupd.operations.drill.types import Subject
+    from backupd.operations.drill.types import DrilledSnapshot
 
 _THREADS = 8
 
 
-def check_records(subject: Subject) -> Check:
+def check_records(subject: DrilledSnapshot) -> Check:
     """Every record of the repository is signed, in its place, bears witness of the ledger, and follows another."""
     findings = Findings(CheckName.RECORDS)
     repository, history = subject.repository, subject.history
@@ -124,7 +124,7 @@ class DamagingStore(ForwardingStore):
         """The store that it stands before is closed by whoever opened it."""
 
 
-def damaged_copy(subject: Subject, seed: str) -> tuple[Repository, DamagingStore]:
+def damaged_copy(subject: DrilledSnapshot, seed: str) -> tuple[Repository, DamagingStore]:
     """The repository with one bit of one object of the snapshot turned; which, the seed decides."""
     repository, record = subject.repository, subject.choice.record
     infos = sorted(
@@ -137,7 +137,10 @@ def damaged_copy(subject: Subject, seed: str) -> tuple[Repository, DamagingStore
 
 
 def check_damage(
-    subject: Subject, copy: tuple[Repository, DamagingStore], scratch: Path, restore: Callable[[Repository], object]
+    subject: DrilledSnapshot,
+    copy: tuple[Repository, DamagingStore],
+    scratch: Path,
+    restore: Callable[[Repository], object],
 ) -> Check:
     """Both the check of every byte and a restore must refuse the damaged copy; else they would pass anything."""
     findings = Findings(CheckName.DAMAGE, 2)

@@ -17,10 +17,10 @@ from backupd.operations.drill.types import Findings, skipped
 from backupd.postgres.scratch.watch import whole_number
 
 if TYPE_CHECKING:
-    from backupd.operations.drill.types import Scene
+    from backupd.operations.drill.types import DrillScene
 
 
-def check_purged(scene: Scene) -> tuple[Check, Deletion]:
+def check_purged(scene: DrillScene) -> tuple[Check, Deletion]:
     """Nothing of a purged tenant was restored, and what its keys sealed cannot be opened with the drill's identity.
 
     A purge that is under way, its keys not shredded on this store yet, is told, and is no fault.
@@ -50,9 +50,9 @@ def check_purged(scene: Scene) -> tuple[Check, Deletion]:
     return findings.check(), deletion
 
 
-def check_escrow(scene: Scene) -> Check:
+def check_escrow(scene: DrillScene) -> Check:
     """The identity kept for a disaster opens every key that the drill's opens, and they are the same."""
-    escrow, subject = scene.world.escrow, scene.subject
+    escrow, subject = scene.environment.escrow, scene.subject
     if escrow is None:
         return skipped(CheckName.ESCROW, "not-configured")
     findings = Findings(CheckName.ESCROW, len(subject.choice.record.parts))
@@ -69,7 +69,7 @@ def check_escrow(scene: Scene) -> Check:
     return findings.check()
 
 
-def _opens(scene: Scene, segment: Pseudonym) -> bool:
+def _opens(scene: DrillScene, segment: Pseudonym) -> bool:
     """Try to open what the segment's key sealed: the key itself first, without which there is no second step."""
     try:
         return bool(scene.subject.choice.keys[segment].secret)
@@ -77,7 +77,7 @@ def _opens(scene: Scene, segment: Pseudonym) -> bool:
         return False
 
 
-def _shredded(scene: Scene) -> set[Pseudonym]:
+def _shredded(scene: DrillScene) -> set[Pseudonym]:
     """Segments whose keys the ledger says are gone from this store."""
     lives: dict[tuple[str, int, str], set[Pseudonym]] = {}
     found: set[Pseudonym] = set()
@@ -86,7 +86,7 @@ def _shredded(scene: Scene) -> set[Pseudonym]:
             if isinstance(event, PurgeBegan):
                 listed = {segment for _, segment in event.segments}
                 lives.setdefault((event.tenant, event.incarnation, event.scope), set()).update(listed)
-            elif isinstance(event, Shredded) and event.store == scene.world.store:
+            elif isinstance(event, Shredded) and event.store == scene.environment.store:
                 found |= lives.get((event.tenant, event.incarnation, event.scope), set())
     return found
 
@@ -96,9 +96,9 @@ _LEAST_SHARE = 2
 """A database that has less than one part in so many of the rows it had at the drill before is told as a fault."""
 
 
-def check_freshness(scene: Scene, rpo: int) -> Check:
+def check_freshness(scene: DrillScene, rpo: int) -> Check:
     """The newest snapshot of the database is no older than the objective: a drill of an old one says nothing of it."""
-    objective = scene.world.objectives.rpo
+    objective = scene.environment.objectives.rpo
     if objective is None:
         return skipped(CheckName.FRESHNESS, "not-configured")
     findings = Findings(CheckName.FRESHNESS, 1)
@@ -106,12 +106,12 @@ def check_freshness(scene: Scene, rpo: int) -> Check:
     return findings.check()
 
 
-def check_comparison(scene: Scene, rows: int) -> Check:
+def check_comparison(scene: DrillScene, rows: int) -> Check:
     """Beside the drill of an older snapshot of the same database: rows do not vanish by the half unnoticed."""
     record = scene.subject.record
     if scene.subject.tenant is not None:
         return skipped(CheckName.COMPARISON, "one-tenant")
-    before = _before(scene.world.past, record.database, record.exported)
+    before = _before(scene.environment.past, record.database, record.exported)
     if before is None or before.sizes is None:
         return skipped(CheckName.COMPARISON, "no-earlier-drill")
     findings = Findings(CheckName.COMPARISON, 1)
@@ -120,9 +120,9 @@ def check_comparison(scene: Scene, rows: int) -> Check:
     return findings.check()
 
 
-def check_assertions(scene: Scene) -> Check:
+def check_assertions(scene: DrillScene) -> Check:
     """The operator's queries return what they must; only that is told, not what they returned."""
-    ours = [one for one in scene.world.assertions if one.database == scene.subject.record.database]
+    ours = [one for one in scene.environment.assertions if one.database == scene.subject.record.database]
     if not ours:
         return skipped(CheckName.ASSERTIONS, "not-configured")
     if scene.subject.tenant is not None:  # they were written about the whole database

@@ -18,7 +18,7 @@ from backupd.model.inventory import Inventory
 from backupd.model.manifest import Span
 from backupd.model.report import Check, CheckName
 from backupd.model.tenancy import Tenant
-from backupd.operations.drill.types import Compared, Findings, TableToCompare, expected_rows, undecided
+from backupd.operations.drill.types import Findings, RowComparison, TableToCompare, expected_rows, undecided
 from backupd.planning.tenancy import map_tables
 from backupd.postgres import settings
 from backupd.postgres.client_programs import Client, client, find_programs
@@ -30,7 +30,7 @@ from backupd.rows.copytext import NULL, unescape
 from backupd.rows.psql import Psql
 
 if TYPE_CHECKING:
-    from backupd.operations.drill.types import Scene
+    from backupd.operations.drill.types import DrillScene
 
 _READERS = 2
 _HELD = 8 << 20
@@ -49,7 +49,7 @@ class _Found:
     rows: Counter[str | None] = field(default_factory=Counter)
 
 
-def check_equality(scene: Scene) -> Check:
+def check_equality(scene: DrillScene) -> Check:
     """Every row stream of every segment equals its manifest, and there is no row besides.
 
     Tables of classes that are not backed up must be empty.
@@ -59,7 +59,7 @@ def check_equality(scene: Scene) -> Check:
     with connect(scene.restored.source) as connection:
         # Rules over names mean what they meant at the source.
         inventory = replace(read_inventory(connection), database=scene.subject.database)
-    mapping = map_tables(scene.world.tenancies[scene.subject.record.database], inventory)
+    mapping = map_tables(scene.environment.tenancies[scene.subject.record.database], inventory)
     tables = inventory.by_name()
     if mapping.unmapped:
         # Columns or keys that the rules name are gone, or the rules have changed since.
@@ -74,7 +74,7 @@ def check_equality(scene: Scene) -> Check:
     return findings.check()
 
 
-def compare(tasks: Sequence[TableToCompare], source: Source) -> Compared:
+def compare(tasks: Sequence[TableToCompare], source: Source) -> RowComparison:
     """Read the tables back, by tenant, and hold them against what they must be.
 
     Raises SourceError, and ConfigError without fitting programs.
@@ -83,7 +83,7 @@ def compare(tasks: Sequence[TableToCompare], source: Source) -> Compared:
         version, given = connection.info.server_version, resolved(connection)
     with client(find_programs(source.client_folders, version), given) as started:
         found = list(_in_parallel(tasks, started, version))
-    return Compared(
+    return RowComparison(
         tasks=tuple(tasks),
         rows=sum((one.rows for one in found), Counter[str | None]()),
         faults=tuple(fault for one in found for fault in one.faults),
@@ -92,7 +92,7 @@ def compare(tasks: Sequence[TableToCompare], source: Source) -> Compared:
     )
 
 
-def _compare_counts(scene: Scene, inventory: Inventory, findings: Findings) -> None:
+def _compare_counts(scene: DrillScene, inventory: Inventory, findings: Findings) -> None:
     """Tables that the plan fills and the database does not have at all were counted; so must its own list be."""
     named = {(name.schema, name.table) for name in inventory.by_name()}
     listed = [(schema, table) for schema, table, _ in scene.restored.plan.facts.tables]

@@ -11,14 +11,13 @@ import msgspec
 
 from backupd.errors import BackupdError, SourceBusyError, SourceGoneError
 from backupd.model.report import Check, CheckFinding, CheckName, Deletion, Measured, Sizes
-from backupd.operations.drill.checks import canary, integrity, policy, structure
-from backupd.operations.drill.checks import rows as equality
+from backupd.operations.drill.checks import canary, integrity, policy, rows, structure
 from backupd.operations.drill.types import undecided
 
 if TYPE_CHECKING:
     from backupd.operations.drill.checks.canary import Again
     from backupd.operations.drill.checks.structure import Structure
-    from backupd.operations.drill.types import Scene
+    from backupd.operations.drill.types import DrillScene
 
 _STRUCTURE = (
     CheckName.SEQUENCES,
@@ -29,10 +28,10 @@ _STRUCTURE = (
 )
 
 
-class Checking:
+class DrillChecks:
     """The checks of a restored database."""
 
-    def __init__(self, scene: Scene, scratch: Path) -> None:
+    def __init__(self, scene: DrillScene, scratch: Path) -> None:
         self._scene = scene
         self._scratch = scratch
         self.checks: dict[CheckName, Check] = {}
@@ -46,7 +45,7 @@ class Checking:
         scene = self._scene
         self._make(CheckName.RECORDS, partial(integrity.check_records, scene.subject))
         self._make(CheckName.AUTHENTIC, self._authentic)
-        self._make(CheckName.EQUALITY, partial(equality.check_equality, scene))
+        self._make(CheckName.EQUALITY, partial(rows.check_equality, scene))
         self._structure()
         self._make(CheckName.ASSERTIONS, partial(policy.check_assertions, scene))
         self._make(CheckName.PURGED, self._purged)
@@ -55,10 +54,10 @@ class Checking:
     def measures(self, measured: Measured, sizes: Sizes | None, again: Again) -> dict[CheckName, Check]:
         """Those about what was measured, and the control of those about deletion."""
         before, scene = set(self.checks), self._scene
-        rows = sizes.rows if sizes else 0
+        row_count = sizes.rows if sizes else 0
         self._make(CheckName.FRESHNESS, partial(policy.check_freshness, scene, measured.rpo or 0))
-        self._make(CheckName.COMPARISON, partial(policy.check_comparison, scene, rows))
-        self._make(CheckName.OBJECTIVES, partial(policy.check_objectives, scene.world.objectives, measured))
+        self._make(CheckName.COMPARISON, partial(policy.check_comparison, scene, row_count))
+        self._make(CheckName.OBJECTIVES, partial(policy.check_objectives, scene.environment.objectives, measured))
         self._make(CheckName.CANARY, partial(self._canary, again))
         return {name: check for name, check in self.checks.items() if name not in before}
 

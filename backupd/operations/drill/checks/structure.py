@@ -33,7 +33,7 @@ from backupd.postgres.source.exported import connect_beside, hold
 from backupd.postgres.source.facts import read_facts, read_sequences
 
 if TYPE_CHECKING:
-    from backupd.operations.drill.types import Scene
+    from backupd.operations.drill.types import DrillScene
 
 _ROLES = ("CREATE ROLE ", "ALTER ROLE ", "GRANT ", "COMMENT ON ROLE ", "SECURITY LABEL ")
 
@@ -53,11 +53,13 @@ class Structure:
     indexes: tuple[int, int]
 
 
-def read_structure(scene: Scene) -> Structure:
+def read_structure(scene: DrillScene) -> Structure:
     """Raises SourceError, DamageError."""
     contents, plan, source = scene.restored.contents, scene.restored.plan, scene.restored.source
     expected = read_schema(contents.file(plan, "ddl-head")[0], contents.file(plan, "ddl"))
-    names = NamePatterns(scene.world.tenancies[scene.subject.record.database], scene.subject.choice.record.database)
+    names = NamePatterns(
+        scene.environment.tenancies[scene.subject.record.database], scene.subject.choice.record.database
+    )
     with hold(source, single=False) as holder, connect_beside(source, holder) as free:
         connection = holder.connection
         programs = find_programs(source.client_folders, connection.info.server_version)
@@ -79,7 +81,7 @@ def read_structure(scene: Scene) -> Structure:
         )
 
 
-def check_sequences(scene: Scene, structure: Structure) -> Check:
+def check_sequences(scene: DrillScene, structure: Structure) -> Check:
     """Each has the value it had; one that is lower would give numbers a second time."""
     findings = Findings(CheckName.SEQUENCES)
     there = {(schema, name): (value, called) for schema, name, value, called in structure.sequences}
@@ -94,7 +96,7 @@ def check_sequences(scene: Scene, structure: Structure) -> Check:
     return findings.check()
 
 
-def check_constraints(scene: Scene, structure: Structure) -> Check:
+def check_constraints(scene: DrillScene, structure: Structure) -> Check:
     """All that were there are there, as they were, and valid if they were.
 
     But for foreign keys which the restore told that rows break: they are there for new rows, or not at all.
@@ -119,7 +121,7 @@ def check_indexes(structure: Structure) -> Check:
     return findings.check()
 
 
-def check_extensions(scene: Scene, structure: Structure) -> Check:
+def check_extensions(scene: DrillScene, structure: Structure) -> Check:
     """Extensions with their versions and schemas; collations by provider.
 
     A collation whose version differs is told and no fault: this machine's libraries are others, and a restore makes
@@ -142,7 +144,7 @@ def check_extensions(scene: Scene, structure: Structure) -> Check:
     return findings.check()
 
 
-def check_globals(scene: Scene, structure: Structure) -> Check:
+def check_globals(scene: DrillScene, structure: Structure) -> Check:
     """Every role with its attributes, settings and memberships; those the server had before are as it made them."""
     findings = Findings(CheckName.GLOBALS)
     contents, plan, own = scene.restored.contents, scene.restored.plan, scene.restored.roles
@@ -155,7 +157,7 @@ def check_globals(scene: Scene, structure: Structure) -> Check:
     return findings.check()
 
 
-def other_faults(scene: Scene, structure: Structure) -> Counter[str]:
+def other_faults(scene: DrillScene, structure: Structure) -> Counter[str]:
     """What else differs: large objects, tables, functions, views, privileges, comments. Told with the rows."""
     found: Counter[str] = Counter()
     contents, plan = scene.restored.contents, scene.restored.plan
