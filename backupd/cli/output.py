@@ -9,12 +9,15 @@ import sys
 import traceback
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, TextIO
+from typing import TYPE_CHECKING, TextIO
 
 import msgspec
 
 from backupd.errors import BackupdError, EndingError
 from backupd.model.text import human_bytes, human_duration
+
+if TYPE_CHECKING:
+    from backupd.model.answers import ErrorAnswer
 
 __all__ = [
     "Cell",
@@ -115,7 +118,9 @@ _BUG_HINT = "This is a fault in backupd; report the lines above. They hold no da
 def report(error: BaseException, *, as_json: bool) -> int:
     """Print the failure and return its exit status."""
     if as_json:
-        print_json({"error": as_object(error)})
+        from backupd.model.answers import FailedAnswer
+
+        print_json(FailedAnswer(error=as_object(error)))
     elif isinstance(error, EndingError):
         print_lines(_lines(error), sys.stderr)
     else:
@@ -132,26 +137,28 @@ def exit_code(error: BaseException) -> int:
     return error.exit_code if isinstance(error, EndingError) else 1
 
 
-def as_object(error: BaseException) -> dict[str, Any]:
+def as_object(error: BaseException) -> ErrorAnswer:
     """The failure as `--json` prints it."""
+    from backupd.model.answers import ErrorAnswer, FaultAnswer, of_value
+
     if not isinstance(error, EndingError):
-        return {
-            "kind": "internal",
-            "exit_code": 1,
-            "message": f"internal error: {type(error).__name__}",
-            "hint": _BUG_HINT,
-            "retryable": False,
-            "frames": _frames(error),
-        }
-    described = {
-        "kind": type(error).__name__.removesuffix("Error"),
-        "exit_code": error.exit_code,
-        "message": error.message,
-        "hint": error.hint,
-        "retryable": error.retryable,
-    }
+        return ErrorAnswer(
+            kind="internal",
+            exit_code=1,
+            message=f"internal error: {type(error).__name__}",
+            hint=_BUG_HINT,
+            retryable=False,
+            frames=tuple(_frames(error)),
+        )
     faults = getattr(error, "faults", None)
-    return described if faults is None else {**described, "faults": list(faults)}
+    return ErrorAnswer(
+        kind=type(error).__name__.removesuffix("Error"),
+        exit_code=error.exit_code,
+        message=error.message,
+        hint=error.hint,
+        retryable=error.retryable,
+        faults=msgspec.UNSET if faults is None else tuple(of_value(fault, FaultAnswer) for fault in faults),
+    )
 
 
 def _lines(error: EndingError, prefix: str = "backupd") -> list[str]:

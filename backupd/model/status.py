@@ -12,8 +12,8 @@ from typing import Any
 import msgspec
 
 
-class ErrorAnswer(msgspec.Struct, frozen=True):
-    """An error as `--json` prints it."""
+class StoreFault(msgspec.Struct, frozen=True):
+    """Why a store could not be looked at: the keys of `answers.StoreFault`, in the order that `status` gives them."""
 
     kind: str
     message: str
@@ -76,7 +76,7 @@ class StoreFacts(msgspec.Struct, frozen=True, kw_only=True):
     """One store of a region."""
 
     store: str
-    error: ErrorAnswer | None = None
+    error: StoreFault | None = None
     """Why nothing else is known."""
     append_only: bool | None = None
     """Whether the writer's account could neither remove nor overwrite when this was tried last."""
@@ -248,9 +248,3 @@ class Alarm(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def key(self) -> str:
         return f"{self.code} {self.region} {self.subject}".rstrip()
-
-
-def decode_regions(answer: object) -> tuple[RegionFacts, ...]:
-    """What `status --json` printed, read again; ValueError when it is something else."""
-    found = answer.get("regions") if isinstance(answer, dict) else None
-    return msgspec.convert(found, tuple[RegionFacts, ...])

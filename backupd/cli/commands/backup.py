@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import typer
+from msgspec import UNSET
 
 from backupd.cli import output
 from backupd.cli.options import EXIT_STATUS, ConfigOption, DatabaseOption, JsonOption, RegionArgument, load_context
 from backupd.cli.progress import watched
 
 if TYPE_CHECKING:
+    from backupd.model.answers import DatabaseBackup
     from backupd.operations.backup.region import BackupOutcome
 
 
@@ -51,18 +53,25 @@ def backup(
         ]
         outcomes = list(back_up(targets))
     if as_json:
-        output.print_json({"backups": [_as_object(outcome) for outcome in outcomes]})
+        from backupd.model.answers import BackupAnswer
+
+        output.print_json(BackupAnswer(backups=tuple(map(_as_object, outcomes))))
     else:
         for outcome in outcomes:
             _print(outcome)
     return next((outcome.error.exit_code for outcome in outcomes if outcome.error is not None), 0)
 
 
-def _as_object(outcome: BackupOutcome) -> dict[str, Any]:
-    where = {"region": outcome.region, "store": outcome.store, "database": outcome.label}
-    if outcome.error is not None:
-        return {**where, "error": output.as_object(outcome.error)}
-    return {**where, "report": outcome.report}
+def _as_object(outcome: BackupOutcome) -> DatabaseBackup:
+    from backupd.model.answers import DatabaseBackup
+
+    return DatabaseBackup(
+        region=outcome.region,
+        store=outcome.store,
+        database=outcome.label,
+        error=UNSET if outcome.error is None else output.as_object(outcome.error),
+        report=UNSET if outcome.report is None else outcome.report,
+    )
 
 
 def _print(outcome: BackupOutcome) -> None:

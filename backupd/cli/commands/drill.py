@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import sys
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+from msgspec import UNSET
 
 from backupd.cli import output
 from backupd.cli.options import EXIT_STATUS, ConfigOption, DatabaseOption, JsonOption, StoreOption, load_context
@@ -16,6 +17,7 @@ from backupd.errors import BackupdError, DamageError, UsageError
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from backupd.model.answers import DrillAnswer
     from backupd.model.ids import RegionName
     from backupd.model.report import Report
     from backupd.operations.drill import DrillOutcome, DrillRequest
@@ -187,16 +189,19 @@ def _status(done: _Done) -> int:
     return done.unpublished.exit_code if done.unpublished is not None else 0
 
 
-def _as_object(done: _Done) -> dict[str, Any]:
-    facts: dict[str, Any] = {
-        "verdict": done.report.verdict,
-        "published": done.published is not None,
-        "report": done.report,
-    }
-    if done.published is not None:
-        facts |= {"sha256": done.published.sha256, "stores": done.published.stores}
-    errors = {"error": done.outcome.error, "unpublished": done.unpublished}
-    return facts | {name: output.as_object(error) for name, error in errors.items() if error is not None}
+def _as_object(done: _Done) -> DrillAnswer:
+    from backupd.model.answers import DrillAnswer
+
+    published, error = done.published, done.outcome.error
+    return DrillAnswer(
+        verdict=done.report.verdict,
+        published=published is not None,
+        report=done.report,
+        sha256=UNSET if published is None else published.sha256,
+        stores=UNSET if published is None else tuple(published.stores),
+        error=UNSET if error is None else output.as_object(error),
+        unpublished=UNSET if done.unpublished is None else output.as_object(done.unpublished),
+    )
 
 
 def _told(done: _Done) -> Iterator[str]:

@@ -5,10 +5,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Annotated, Any
 
-import msgspec
 import typer
 
 from backupd.cli import output
@@ -17,11 +16,12 @@ from backupd.cli.progress import watched
 from backupd.errors import BackupdError, RefusedError
 
 if TYPE_CHECKING:
+    from backupd.model.answers import PlannedPurges, RegionPurge, StoreExpiry, StoreIngest
     from backupd.model.ledger import Expired
     from backupd.operations.keeper.expire import ExpiryPlan
     from backupd.operations.keeper.ingest_checks import Ingested
     from backupd.operations.keeper.prove import InScope, RegionProof
-    from backupd.operations.keeper.purge import PurgePlan, PurgeRun
+    from backupd.operations.keeper.purge import PurgeRun
     from backupd.operations.keeper.types import Keeper
 
 DryRunOption = Annotated[bool, typer.Option("--dry-run", help="Say what would go, and remove nothing.")]
@@ -60,29 +60,31 @@ def purge(
       backupd purge --dry-run
       backupd purge be
     """
+    from backupd.model.answers import PlannedPurges, PurgeAnswer, RegionPurge, of_value
     from backupd.operations.keeper.purge import Purging, plan_purges, purge_due
     from backupd.wiring.keeper import open_sole_keeper
 
     context = load_context(ctx, config)
-    told: list[dict[str, Any]] = []
+    answers: list[RegionPurge] = []
     status = 0
     with watched(context.clock, quiet=as_json) as trace:
         for name in context.regions(region or []):
             with open_sole_keeper(context, name, trace) as keeper:
                 if dry_run:
                     with Purging(keeper) as purging:
-                        told.append({"region": name, "plan": plan_purges(keeper, purging)})
+                        planned = of_value(plan_purges(keeper, purging), PlannedPurges)
+                        answers.append(RegionPurge(region=name, plan=planned))
                     continue
                 done = purge_due(keeper, confirm)
-                told.append({"region": name, **_as_object(done)})
+                answers.append(_as_object(name, done))
                 status = status or next((error.exit_code for error in done.errors.values()), 0)
                 if not as_json:
                     output.print_lines(_purged(name, done))
     if as_json:
-        output.print_json({"regions": told})
+        output.print_json(PurgeAnswer(regions=tuple(answers)))
     elif dry_run:
-        for one in told:
-            output.print_lines(_planned(one["region"], one["plan"]))
+        for one in answers:
+            output.print_lines(_planned(one.region, one.plan))
     return status
 
 
@@ -105,10 +107,11 @@ def expire(
       backupd expire --dry-run
       backupd expire be --store zurich
     """
+    from backupd.model.answers import ExpireAnswer, StoreExpiry
     from backupd.wiring.keeper import open_sole_keeper
 
     context = load_context(ctx, config)
-    told: list[dict[str, Any]] = []
+    answers: list[StoreExpiry] = []
     status = 0
     with watched(context.clock, quiet=as_json) as trace:
         for name in context.regions(region or []):
@@ -119,15 +122,15 @@ def expire(
                         planned, done = _expire(keeper, place, dry_run=dry_run, confirm=confirm)
                     except BackupdError as error:
                         status = status or error.exit_code
-                        told.append({"region": name, "store": place, "error": output.as_object(error)})
+                        answers.append(StoreExpiry(region=name, store=place, error=output.as_object(error)))
                         if not as_json:
                             output.print_failure(error, f"{name} on {place}")
                         continue
-                    told.append({"region": name, "store": place, "plan": _plan_object(planned), "expired": done})
+                    answers.append(StoreExpiry(region=name, store=place, plan=_plan_object(planned), expired=done))
                     if not as_json:
                         output.print_lines(_expired(name, planned, done))
     if as_json:
-        output.print_json({"stores": told})
+        output.print_json(ExpireAnswer(stores=tuple(answers)))
     return status
 
 
@@ -172,14 +175,16 @@ def _expire(keeper: Keeper, store: str, *, dry_run: bool, confirm: int | None) -
         return planned, None if dry_run else expiry.execute(planned, confirm)
 
 
-def _as_object(done: PurgeRun) -> dict[str, Any]:
-    errors: Mapping[str, BackupdError] = done.errors
-    return {
-        "plan": done.plan,
-        "done": done.done,
-        "refused": [{"life": key, "reason": reason} for key, reason in done.refused.items()],
-        "errors": {store: output.as_object(error) for store, error in errors.items()},
-    }
+def _as_object(region: str, done: PurgeRun) -> RegionPurge:
+    from backupd.model.answers import PlannedPurges, RefusedPurge, RegionPurge, StorePurge, of_value
+
+    return RegionPurge(
+        region=region,
+        plan=of_value(done.plan, PlannedPurges),
+        done=tuple(of_value(one, StorePurge) for one in done.done),
+        refused=tuple(RefusedPurge(life=key, reason=reason) for key, reason in done.refused.items()),
+        errors={store: output.as_object(error) for store, error in done.errors.items()},
+    )
 
 
 def _plan_object(planned: ExpiryPlan) -> dict[str, Any]:
@@ -192,10 +197,10 @@ def _plan_object(planned: ExpiryPlan) -> dict[str, Any]:
     }
 
 
-def _planned(region: str, planned: PurgePlan) -> Iterator[str]:
+def _planned(region: str, planned: PlannedPurges) -> Iterator[str]:
     yield f"{region}: {len(planned.due)} due, {len(planned.unfinished)} unfinished, {len(planned.late)} turned up late"
-    for key in planned.due:
-        yield f"  would purge tenant {key.tenant}, life {key.incarnation}" + (f", {key.scope}" if key.scope else "")
+    for tenant, incarnation, scope in planned.due:
+        yield f"  would purge tenant {tenant}, life {incarnation}" + (f", {scope}" if scope else "")
 
 
 def _purged(region: str, done: PurgeRun) -> Iterator[str]:
@@ -280,12 +285,13 @@ def ingest(
     Example:
       backupd ingest be
     """
+    from backupd.model.answers import IngestAnswer, StoreIngest
     from backupd.operations.keeper.ingest import ingest as run
     from backupd.operations.keeper.ingest import troubles
     from backupd.wiring.keeper import adopt_repositories, handoff_stores, open_keeper
 
     context = load_context(ctx, config)
-    told: list[dict[str, Any]] = []
+    answers: list[StoreIngest] = []
     status = 0
     with watched(context.clock, quiet=as_json) as trace:
         for name in context.regions(region or []):
@@ -299,20 +305,34 @@ def ingest(
                         done = run(keeper, place)
                     except BackupdError as error:
                         status = status or error.exit_code
-                        told.append({"region": name, "store": place, "error": output.as_object(error)})
+                        answers.append(StoreIngest(region=name, store=place, error=output.as_object(error)))
                         if not as_json:
                             output.print_failure(error, f"{name} on {place}")
                         continue
                     refused = troubles(done)
                     status = status or (refused.exit_code if refused else 0)
-                    told.append({"region": name, **msgspec.to_builtins(done)})
+                    answers.append(_ingest_object(name, done))
                     if not as_json:
                         output.print_lines(_told(name, done))
                         if refused:
                             output.print_failure(refused, f"{name} on {place}")
     if as_json:
-        output.print_json({"stores": told})
+        output.print_json(IngestAnswer(stores=tuple(answers)))
     return status
+
+
+def _ingest_object(region: str, done: Ingested) -> StoreIngest:
+    from backupd.model.answers import StoreIngest
+
+    return StoreIngest(
+        region=region,
+        store=done.store,
+        taken=dict(done.taken),
+        bytes=done.bytes,
+        dropped=done.dropped,
+        waiting=dict(done.waiting),
+        refused=dict(done.refused),
+    )
 
 
 def _told(region: str, done: Ingested) -> Iterator[str]:

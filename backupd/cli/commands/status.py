@@ -58,7 +58,10 @@ def status(
     if html is not None:
         write_status_page(context, html, found)
     if as_json:
-        output.print_json({"regions": found, "alarms": [alarm for told in alarms.values() for alarm in told]})
+        from backupd.model.answers import StatusAnswer
+
+        every_alarm = tuple(alarm for told in alarms.values() for alarm in told)
+        output.print_json(StatusAnswer(regions=tuple(found), alarms=every_alarm))
     else:
         for one in found:
             output.print_lines(_told(one, context.clock.now()))

@@ -9,10 +9,11 @@ import hashlib
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import msgspec
 import typer
+from msgspec import UNSET
 
 from backupd.cli import output
 from backupd.cli.options import (
@@ -32,6 +33,7 @@ from backupd.cli.progress import watched
 from backupd.errors import BackupdError, DamageError
 
 if TYPE_CHECKING:
+    from backupd.model.answers import StoreVerification
     from backupd.model.ids import RegionName
     from backupd.operations.replication import Replication
     from backupd.operations.snapshots import SnapshotInfo
@@ -155,7 +157,9 @@ def verify(
     with watched(context.clock, quiet=as_json) as trace:
         verdicts = [_verdict(context, place, Scope(share, secret), trace) for place in places]
     if as_json:
-        output.print_json({"stores": [_as_object(verdict) for verdict in verdicts]})
+        from backupd.model.answers import VerifyAnswer
+
+        output.print_json(VerifyAnswer(stores=tuple(map(_as_object, verdicts))))
     else:
         for verdict in verdicts:
             _print(verdict)
@@ -203,13 +207,18 @@ def _status(verdict: _Verdict) -> int:
     return verdict.error.exit_code if verdict.error is not None else 0
 
 
-def _as_object(verdict: _Verdict) -> dict[str, Any]:
-    facts: dict[str, Any] = {"region": verdict.region, "store": verdict.store}
-    if verdict.error is not None:
-        facts["error"] = output.as_object(verdict.error)
-    if verdict.found is not None:
-        facts |= {"clean": verdict.found.clean, "verification": verdict.found, "noted": verdict.noted}
-    return facts
+def _as_object(verdict: _Verdict) -> StoreVerification:
+    from backupd.model.answers import StoreContents, StoreVerification, of_value
+
+    found = verdict.found
+    return StoreVerification(
+        region=verdict.region,
+        store=verdict.store,
+        error=UNSET if verdict.error is None else output.as_object(verdict.error),
+        clean=UNSET if found is None else found.clean,
+        verification=UNSET if found is None else of_value(found, StoreContents),
+        noted=UNSET if found is None else verdict.noted,
+    )
 
 
 def _print(verdict: _Verdict) -> None:

@@ -161,7 +161,13 @@ def sync(ctx: typer.Context, region: RegionOption, config: ConfigOption = None, 
         purged = {keeper.tags.tenant_id(row.tenant): row.live_purged_at for row in rows if row.live_purged_at}
         lingering = sorted(find_remaining_rows(keeper, purged)) if purged else []
     if as_json:
-        output.print_json({**msgspec.to_builtins(done), "lingering": lingering})
+        from backupd.model.answers import SyncAnswer
+
+        output.print_json(
+            SyncAnswer(
+                tenants=done.tenants, events=tuple(done.events), refused=done.refused, lingering=tuple(lingering)
+            )
+        )
     else:
         output.print_lines([f"{region}: {done.tenants} tenants read, {len(done.events)} changes"])
         output.print_lines((f"{tenant}: {why}" for tenant, why in done.refused.items()), sys.stderr)

@@ -9,9 +9,10 @@ from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass
 
 from backupd.errors import BackupdError, StoreError
+from backupd.model.answers import BackupReport
 from backupd.model.ids import RegionName
 from backupd.model.tenancy import Tenancy, TenancyKind
-from backupd.operations.backup import BackupJob, BackupReport, Node, backup
+from backupd.operations.backup import BackupJob, Node, backup
 from backupd.planning.tenancy import choose_members
 from backupd.postgres.connect import Source, list_databases
 from backupd.repository.repository import Repository

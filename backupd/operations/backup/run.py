@@ -14,6 +14,7 @@ from __future__ import annotations
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 
+from backupd.model.answers import BackupReport
 from backupd.model.documents import Record, Totals
 from backupd.model.ids import RegionName, RunId, SnapshotName
 from backupd.model.text import stamp
@@ -31,7 +32,7 @@ from backupd.operations.backup.generation import (
 from backupd.operations.backup.holdings import Ground, HoldingsWatch, settle
 from backupd.operations.backup.parts import PartBuilder, Placed, SegmentEntries
 from backupd.operations.backup.read import Reading, held_source, read_database
-from backupd.operations.backup.types import BackupJob, BackupReport, Node
+from backupd.operations.backup.types import BackupJob, Node
 from backupd.operations.phases import Phases
 from backupd.postgres.connect import other_database
 from backupd.repository.layout import RECORDS, place_of

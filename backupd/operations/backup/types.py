@@ -1,4 +1,4 @@
-"""What a backup needs and what it answers."""
+"""The values that a backup needs: its database, and its machine."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from datetime import timedelta
 from pathlib import Path
 
 from backupd.clock import Clock
-from backupd.model.ids import RegionName, SnapshotName
+from backupd.model.ids import RegionName
 from backupd.model.tenancy import Tenancy
 from backupd.postgres.connect import Source
 from backupd.seal.documents import Signer
@@ -53,30 +53,3 @@ class Node:
     random: Callable[[int], bytes] = field(repr=False)
     environment: Mapping[str, str] = field(repr=False)
     trace: Trace
-
-
-@dataclass(frozen=True, slots=True)
-class BackupReport:
-    """A published snapshot."""
-
-    snapshot: SnapshotName
-    label: str
-    exported: str
-    generation: str
-    tables: int
-    segments: int
-    rows: int
-    left_out: int
-    """Rows of purged tenants, which were read and not kept."""
-    read: int
-    """Bytes of COPY text and files."""
-    new: int
-    """Of those, in chunks the generation did not have."""
-    sent: int
-    """Bytes of objects put on the store."""
-    objects: int
-    held_seconds: float
-    """How long the exported snapshot was held."""
-    seconds: float
-    missing: int = 0
-    """Objects of earlier runs that were no longer on the store; when there are any, this is a full copy."""

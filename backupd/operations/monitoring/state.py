@@ -12,8 +12,9 @@ from datetime import datetime
 import msgspec
 from msgspec.structs import replace as replaced
 
-from backupd.model.status import Alarm, JobFacts, RegionFacts, decode_regions
-from backupd.operations.service.jobs import WELL, JobDone, JobKey, JobKind, JobOutcome, facts
+from backupd.model.answers import StatusAnswer
+from backupd.model.status import Alarm, JobFacts, RegionFacts
+from backupd.operations.service.jobs import WELL, JobDone, JobKey, JobKind, JobOutcome
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +77,8 @@ def after_run(world: MonitorState, done: JobDone) -> MonitorState:
     if key.kind is JobKind.OBSERVE:
         regions.update(_observed(done, world.regions.get(key.region)))
     amounts = dict(world.amounts)
-    for name, number in facts(key.kind, done.answer).items():
+    figures = done.answer.figures() if done.answer is not None else {}
+    for name, number in figures.items():
         if isinstance(number, int):
             amounts[key, name] = amounts.get((key, name), 0) + number
     return replace(
@@ -91,11 +93,9 @@ def after_run(world: MonitorState, done: JobDone) -> MonitorState:
 
 def _observed(done: JobDone, before: RegionFacts | None) -> Iterator[tuple[str, RegionFacts]]:
     """Whatever the exit status was: what could not be reached says so itself, and is known as it was before."""
-    try:
-        found = decode_regions(done.answer)
-    except ValueError:
+    if not isinstance(done.answer, StatusAnswer):
         return
-    for region in found:
+    for region in done.answer.regions:
         if region.region == done.key.region:
             yield region.region, replaced(_remembering(region, before), jobs=())
 

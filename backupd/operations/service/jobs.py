@@ -7,12 +7,23 @@ The figures of a run that its line in the log shows: sums over everything its an
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import StrEnum
-from typing import Any, Final, NamedTuple, Protocol, TypeAlias
+from typing import Final, NamedTuple, Protocol, TypeAlias
 
+from backupd.model.answers import (
+    BackupAnswer,
+    DrillAnswer,
+    ExpireAnswer,
+    IngestAnswer,
+    JobAnswer,
+    PurgeAnswer,
+    StatusAnswer,
+    SyncAnswer,
+    VerifyAnswer,
+)
 from backupd.model.ids import RegionName
 from backupd.model.timetables import Timetable
 
@@ -153,7 +164,7 @@ class JobDone:
     failures: tuple[Failure, ...] = ()
     warnings: tuple[tuple[str, str], ...] = ()
     """What it warned of: message and hint."""
-    answer: Any = field(default=None, repr=False)
+    answer: JobAnswer | None = field(default=None, repr=False)
     """The object it printed; of `observe`, what `backupd status --json` prints for its region."""
     retry_at: datetime | None = None
     """When it is tried again; None: at its next time."""
@@ -203,47 +214,14 @@ class JobListener(Protocol):
     def told(self, event: Event) -> None: ...
 
 
-_SUMS: Final[Mapping[JobKind, Mapping[str, str]]] = {
-    JobKind.BACKUP: {
-        "rows": "backups.report.rows",
-        "read": "backups.report.read",
-        "new": "backups.report.new",
-        "sent": "backups.report.sent",
-        "objects": "backups.report.objects",
-    },
-    JobKind.INGEST: {"bytes": "stores.bytes"},
-    JobKind.SYNC: {"tenants": "tenants"},
-    JobKind.PURGE: {"objects": "regions.done.objects", "bytes": "regions.done.bytes"},
-    JobKind.EXPIRE: {
-        "snapshots": "stores.expired.snapshots",
-        "objects": "stores.expired.objects",
-        "bytes": "stores.expired.bytes",
-    },
-    JobKind.VERIFY: {"snapshots": "stores.verification.snapshots", "read": "stores.verification.read_size"},
-    JobKind.DRILL: {"rows": "report.sizes.rows", "bytes": "report.sizes.bytes"},
+ANSWERS: Final[Mapping[JobKind, type[JobAnswer]]] = {
+    JobKind.OBSERVE: StatusAnswer,
+    JobKind.BACKUP: BackupAnswer,
+    JobKind.INGEST: IngestAnswer,
+    JobKind.SYNC: SyncAnswer,
+    JobKind.PURGE: PurgeAnswer,
+    JobKind.EXPIRE: ExpireAnswer,
+    JobKind.VERIFY: VerifyAnswer,
+    JobKind.DRILL: DrillAnswer,
 }
-_WORDS: Final[Mapping[JobKind, Mapping[str, str]]] = {JobKind.DRILL: {"verdict": "verdict"}}
-
-
-def facts(kind: JobKind, answer: Any) -> dict[str, int | str]:
-    """By name; what the answer does not hold is left out."""
-    found: dict[str, int | str] = {}
-    for name, path in _SUMS.get(kind, {}).items():
-        numbers = [value for value in _at(answer, path.split(".")) if isinstance(value, int)]
-        if numbers:
-            found[name] = sum(numbers)
-    for name, path in _WORDS.get(kind, {}).items():
-        words = [value for value in _at(answer, path.split(".")) if isinstance(value, str)]
-        if words:
-            found[name] = ", ".join(words)
-    return found
-
-
-def _at(value: Any, path: list[str]) -> Iterator[Any]:
-    if isinstance(value, list):
-        for below in value:
-            yield from _at(below, path)
-    elif not path:
-        yield value
-    elif isinstance(value, dict) and path[0] in value:
-        yield from _at(value[path[0]], path[1:])
+"""What the command of each kind of job prints."""

@@ -19,7 +19,6 @@ from backupd.operations.service.jobs import (
     Reloaded,
     Stopped,
     Stopping,
-    facts,
 )
 
 _PRIORITY: Final = {"error": 3, "warning": 4, "info": 6}
@@ -96,7 +95,7 @@ def _of_job(done: JobDone) -> dict[str, Any]:
         "seconds": round(done.seconds, 3),
         "attempt": done.attempt if done.attempt > 1 else None,
         "status": None if done.outcome in WELL and not done.exit_status else done.exit_status,
-        **facts(done.key.kind, done.answer),
+        **(done.answer.figures() if done.answer is not None else {}),
         "failures": len(done.failures) if len(done.failures) > 1 else None,
         "where": first.where if first else None,
         "error": first.message if first else None,

@@ -7,13 +7,16 @@ What an exit status and an answer say of a run: its outcome, its failures, and w
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final, Protocol
 
+import msgspec
+
 from backupd import errors
-from backupd.operations.service.jobs import Failure, Job, JobOutcome
+from backupd.model.answers import JobAnswer, decode_answer
+from backupd.operations.service.jobs import ANSWERS, Failure, Job, JobKind, JobOutcome
 from backupd.planning.schedule import Cause
 
 _REMAINS: Final = 15.0
@@ -169,7 +172,7 @@ _BY_STATUS: Final[Mapping[int, JobOutcome]] = {
 """Every other status is a failure."""
 
 
-def outcome(status: int, answer: Any, failures: tuple[Failure, ...]) -> JobOutcome:
+def outcome(status: int, answer: JobAnswer | None, failures: tuple[Failure, ...]) -> JobOutcome:
     """How a run that nobody ended has ended; `status` is negative where a signal ended it."""
     if status < 0 or (answer is None and status != 0):
         return JobOutcome.CRASHED
@@ -199,31 +202,17 @@ def cause(ended: JobOutcome, failures: tuple[Failure, ...]) -> Cause | None:
     return Cause.FINAL if not kinds or kinds & _FINAL else Cause.SLOW
 
 
-def failures_in(answer: Any) -> tuple[Failure, ...]:
-    """Every error that an answer holds, with where it says it was; the same one once."""
-    return tuple(dict.fromkeys(_failures(answer, "")))
+def read_answer(kind: JobKind, printed: object) -> tuple[JobAnswer | None, str]:
+    """Decode what a job printed; None where it printed nothing or something else, with the difference in words."""
+    if printed is None:
+        return None, ""
+    try:
+        return decode_answer(printed, ANSWERS[kind]), ""
+    except msgspec.ValidationError as error:
+        return None, str(error)
 
 
-def _failures(value: Any, where: str) -> Iterator[Failure]:
-    if isinstance(value, list):
-        for below in value:
-            yield from _failures(below, where)
-    elif isinstance(value, dict):
-        if isinstance(value.get("kind"), str) and "exit_code" in value and "retryable" in value:
-            yield Failure(
-                value["kind"],
-                str(value.get("message", "")),
-                str(value.get("hint", "")),
-                bool(value["retryable"]),
-                where,
-            )
-            return
-        here = "/".join(str(value[name]) for name in ("store", "database") if value.get(name)) or where
-        for name, below in value.items():
-            yield from _failures(below, name if _is_by_store(value, name) else here)
-
-
-def _is_by_store(value: Mapping[str, Any], name: str) -> bool:
-    """Whether `name` is a store's, in a table of errors by store."""
-    found = value[name]
-    return isinstance(found, dict) and "exit_code" in found and name not in ("error", "unpublished")
+def failures_in(answer: JobAnswer | None) -> tuple[Failure, ...]:
+    """Return every error that an answer holds, each once."""
+    placed = answer.errors() if answer is not None else ()
+    return tuple(dict.fromkeys(Failure(one.kind, one.message, one.hint, one.retryable, where) for where, one in placed))

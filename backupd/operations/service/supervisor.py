@@ -12,14 +12,14 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Any, Final
+from typing import Final
 
 import schedule
 
 from backupd.clock import Clock
+from backupd.model.answers import JobAnswer, StatusAnswer
 from backupd.model.ids import RegionName
-from backupd.operations.service import agenda as looking
-from backupd.operations.service.agenda import Agenda, again
+from backupd.operations.service.agenda import Agenda, again, last_done
 from backupd.operations.service.jobs import (
     PRECEDENCE,
     Bounds,
@@ -33,11 +33,12 @@ from backupd.operations.service.jobs import (
     JobStarted,
     Stopping,
 )
-from backupd.operations.service.run import Begun, Process, Run, cause, failures_in, outcome
+from backupd.operations.service.run import Begun, Process, Run, cause, failures_in, outcome, read_answer
 from backupd.planning.schedule import Awake, Due
 
 _SET: Final = timedelta(seconds=30)
 """Clocks that drift apart by more between two turns were set, or the machine slept."""
+_RESTART: Final = "Restart the daemon: its jobs are of another version."
 _TO_END: Final = 0.75
 """Of the time for stopping that jobs have to end by themselves; the rest is for killing."""
 
@@ -235,13 +236,18 @@ class Supervisor:
         self._runs[key] = Run(begun, process, self._world.clock.monotonic())
 
     def _finish(self, run: Run) -> None:
-        status, answer = run.process.status() or 0, run.process.answer()
+        status = run.process.status() or 0
+        answer, unread = read_answer(run.begun.job.key.kind, run.process.answer())
         run.process.close()
-        failures = failures_in(answer)
+        failures, warnings = failures_in(answer), tuple(run.warnings)
+        if unread:
+            message = f"the job's answer is not the one that this daemon knows: {unread}"
+            failures = () if status == 0 else (Failure("UnknownAnswer", message, _RESTART, retryable=False),)
+            warnings = (*warnings, (message, _RESTART)) if status == 0 else warnings
         ended = outcome(status, answer, failures) if run.ended_for is None or status == 0 else run.ended_for
         seconds = self._world.clock.monotonic() - run.started
         shown = status if status >= 0 else None
-        self._conclude(run.begun, _Ending(ended, shown, failures, tuple(run.warnings), answer, seconds))
+        self._conclude(run.begun, _Ending(ended, shown, failures, warnings, answer, seconds))
 
     def _conclude(self, begun: Begun, ending: _Ending) -> None:
         key, now = begun.job.key, self._world.clock.now()
@@ -269,9 +275,11 @@ class Supervisor:
         self.ended = [one for one in self.ended if one.key != key] + [done]
         self._world.told.told(done)
 
-    def _take_look(self, region: RegionName, at: datetime, answer: Any) -> None:
+    def _take_look(self, region: RegionName, at: datetime, answer: JobAnswer | None) -> None:
         self._looked[region] = at
-        for kind, done in looking.last_done(answer, self._plan.labels.get(region, ())).items():
+        labels = self._plan.labels.get(region, ())
+        shown = last_done(answer, labels) if isinstance(answer, StatusAnswer) else {}
+        for kind, done in shown.items():
             key = JobKey(kind, region)
             if key in self._agendas:
                 self._agendas[key].was_done(min(done, self._world.clock.now()))
@@ -288,7 +296,7 @@ class _Ending:
     status: int | None
     failures: tuple[Failure, ...]
     warnings: tuple[tuple[str, str], ...] = ()
-    answer: Any = None
+    answer: JobAnswer | None = None
     seconds: float = 0.0
 
 

@@ -18,7 +18,7 @@ from backupd.clock import Clock
 from backupd.errors import BackupdError
 from backupd.model.ids import RegionName
 from backupd.model.ledger import decode_entry
-from backupd.model.status import DueDay, ErrorAnswer, Head, Promises, RegionFacts, SpaceFacts, StoreFacts
+from backupd.model.status import DueDay, Head, Promises, RegionFacts, SpaceFacts, StoreFacts, StoreFault
 from backupd.model.text import parse_stamp, stamp
 from backupd.operations.ledger import TOLERANCE, Book, LedgerPlace
 from backupd.operations.status.ages import AgesOn, LedgerFacts, read
@@ -122,10 +122,10 @@ def _ledger_facts(book: Book, told: LedgerFacts, request: StatusRequest) -> Regi
     )
 
 
-def fault(error: BackupdError) -> ErrorAnswer:
+def fault(error: BackupdError) -> StoreFault:
     """The error as `--json` prints it."""
     kind = type(error).__name__.removesuffix("Error")
-    return ErrorAnswer(kind, error.message, error.hint, error.retryable, error.exit_code)
+    return StoreFault(kind, error.message, error.hint, error.retryable, error.exit_code)
 
 
 def _store(place: StorePlace, told: LedgerFacts, book: Book, request: StatusRequest) -> StoreFacts:

@@ -23,7 +23,7 @@ class FakeProcess:
         self.pid = pid
         self.events: list[dict[str, Any]] = []
         self.ended: int | None = None
-        self.said: Any = {}
+        self.said: Any = None
         self.seconds = 0.0
         self.asked = self.killed = self.closed = self.killed_remains = False
         self.deaf = self.deathless = self.leaves = False
@@ -62,7 +62,7 @@ class FakeProcess:
 
     def end(self, status: int, said: Any = None) -> None:
         self.ended = status
-        self.said = {} if said is None else said
+        self.said = said
 
 
 class WallClock(TickingClock):
@@ -148,7 +148,7 @@ def published(at: str) -> dict[str, Any]:
     """What a look says when the database's newest snapshot is of `at`."""
     ages = {"label": "app", "published": at, "verified": None, "restored": None}
     store = {"store": "disk", "databases": [ages], "kept": None, "expired": None}
-    return {"regions": [{"region": "be", "stores": [store], "drilled": None}]}
+    return {"regions": [{"region": "be", "at": at, "stores": [store], "drilled": None}], "alarms": []}
 
 
 def failed(kind: str, *, retryable: bool) -> dict[str, Any]:

@@ -6,14 +6,14 @@ from datetime import timedelta
 
 from doubles.samples.region_facts import DAY, HOUR, NOW, database, job, region, store
 
-from backupd.model.status import DrillFacts, DueDay, ErrorAnswer, RegionFacts, ServerChange, SpaceFacts, StoreFacts
+from backupd.model.status import DrillFacts, DueDay, RegionFacts, ServerChange, SpaceFacts, StoreFacts, StoreFault
 from backupd.pages.status import StatusPage, render_status
 from backupd.planning.alarms import Watch, judge
 
 
 def bad(name: str = "ch", said: str = "the store refuses this key") -> RegionFacts:
     """Wherever `name` can stand, it does; `said` is what errors say."""
-    gone = ErrorAnswer("StoreGone", said, "Wait.", retryable=False)
+    gone = StoreFault("StoreGone", said, "Wait.", retryable=False)
     holes = tuple(NOW - 30 * HOUR - day * DAY for day in reversed(range(20)) if day not in (5, 6, 7))
     never = database(name, published=None, published_snapshot=None, verified=None, restored=None, recent=())
     return region(

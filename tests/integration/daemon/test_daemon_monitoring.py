@@ -7,6 +7,7 @@ import socket
 import urllib.request
 from pathlib import Path
 
+import msgspec
 from doubles.node.processes import eventually
 from doubles.samples.attestation_pages import Reader
 from doubles.servers.http_listener import Heard, listening
@@ -15,7 +16,7 @@ from fix_nodes import NodeFolder
 from fix_postgres import Database
 from prometheus_client.parser import text_string_to_metric_families
 
-from backupd.model.status import decode_regions
+from backupd.model.answers import StatusAnswer
 from backupd.model.text import parse_stamp
 
 TELLS = """
@@ -77,7 +78,7 @@ def test_what_is_told_is_what_the_store_says(kept_node: NodeFolder, daemons: Nod
     assert f"{newest:%Y-%m-%d %H:%M}" in Reader(page.read_text()).text
     assert samples(textfile.read_text())["backupd_snapshot_published_timestamp_seconds", place] == newest.timestamp()
     answer = kept_node.json("status", "--html", str(tmp_path / "own.html"))
-    (region,) = decode_regions(answer)
+    (region,) = msgspec.convert(answer, StatusAnswer).regions
     assert region.stores[0].databases[0].published == newest
     assert region.stores[0].probed is not None
     assert {job.kind for job in region.jobs} >= {"backup", "verify", "observe"}
@@ -92,11 +93,11 @@ def test_history_can_be_deleted(kept_node: NodeFolder) -> None:
     """With every memory of this machine gone, `status` says the same of the stores."""
     kept_node.json("backup")
     kept_node.json("verify", "--read-data", "all")
-    (before,) = decode_regions(kept_node.json("status"))
+    (before,) = msgspec.convert(kept_node.json("status"), StatusAnswer).regions
     for memory in (kept_node.node / "state").rglob("*"):
         if memory.is_file() and memory.suffix in (".json", ".sqlite") and "ledger" not in memory.parts:
             memory.unlink()
-    (after,) = decode_regions(kept_node.json("status"))
+    (after,) = msgspec.convert(kept_node.json("status"), StatusAnswer).regions
     assert after.stores[0].databases == before.stores[0].databases
     assert after.stores[0].databases[0].verified is not None
 

@@ -12,20 +12,20 @@ from backupd.model.status import (
     Alarm,
     AlarmCode,
     Change,
-    ErrorAnswer,
     Head,
     Promises,
     RegionFacts,
     ServerChange,
     SpaceFacts,
     StoreFacts,
+    StoreFault,
 )
 from backupd.planning.alarms import ShownSnapshots, Watch, judge, server_changes
 from backupd.planning.notices import Memory, NoticeKind, NoticeLimits, due, follow_alarms, mark_sent
 
 WATCH = Watch(NOW, HOUR)
 MANNERS = NoticeLimits(24 * HOUR, 6)
-GONE = ErrorAnswer("StoreGone", "the connection broke", "Wait.", retryable=True)
+GONE = StoreFault("StoreGone", "the connection broke", "Wait.", retryable=True)
 WRONG: dict[AlarmCode, tuple[dict[str, Any], str]] = {
     AlarmCode.NOT_OBSERVED: ({"at": NOW - 2 * HOUR}, ""),
     AlarmCode.DEADLINE_MISSED: ({"late": ({"tenant": "ab" * 16},)}, ""),

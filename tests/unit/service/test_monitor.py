@@ -17,8 +17,9 @@ from doubles.samples.region_facts import DAY, HOUR, NOW, database, region, store
 from doubles.samples.status_pages import bad
 from doubles.servers.http_listener import Heard, listening
 
+from backupd.model.answers import ErrorAnswer, FailedAnswer, StatusAnswer
 from backupd.model.ids import RegionName
-from backupd.model.status import ErrorAnswer, RegionFacts, StoreFacts
+from backupd.model.status import RegionFacts, StoreFacts, StoreFault
 from backupd.operations.monitoring.messages import HeartbeatUrl
 from backupd.operations.monitoring.monitor import Monitor, Settings
 from backupd.operations.monitoring.notify import NotifyTarget
@@ -85,7 +86,7 @@ class Telling:
         """The daemon's `observe` ends now, with these facts as of now."""
         moved = msgspec.structs.replace(facts, at=self.clock.now(), jobs=())
         self.teller.turn(
-            [done(JobKind.OBSERVE, self.clock.now(), outcome, answer={"regions": [msgspec.to_builtins(moved)]})]
+            [done(JobKind.OBSERVE, self.clock.now(), outcome, answer=StatusAnswer(regions=(moved,), alarms=()))]
         )
 
     @property
@@ -132,7 +133,7 @@ def test_no_secret_and_no_tenant_is_told(telling: Telling) -> None:
     telling.restart()
     telling.heard.status = 500
     facts = msgspec.structs.replace(bad(), at=NOW)
-    event = done(JobKind.OBSERVE, NOW, answer={"regions": [msgspec.to_builtins(facts)]})
+    event = done(JobKind.OBSERVE, NOW, answer=StatusAnswer(regions=(facts,), alarms=()))
     telling.teller.turn([replace(event, key=JobKey(JobKind.OBSERVE, RegionName("ch")))])
     everything = "".join(path.read_text() for path in telling.folder.iterdir()) + repr(telling.log.lines)
     everything += telling.teller.metrics.text().decode() + repr(telling.settings) + repr(telling.messages)
@@ -223,7 +224,7 @@ def test_the_page_and_the_textfile_are_whole_files(telling: Telling) -> None:
 def test_a_store_that_goes_away_makes_nothing_well(telling: Telling) -> None:
     """What was wrong there stays wrong, also when no store answers: only a look says that something is over."""
     telling.look(msgspec.structs.replace(OLD, next_deadline=NOW + 3 * DAY, endangered=NOW - 4 * DAY))
-    gone = ErrorAnswer("StoreGone", "the connection broke", retryable=True)
+    gone = StoreFault("StoreGone", "the connection broke", retryable=True)
     away = (StoreFacts(store="zurich", error=gone),)
     nothing = RegionFacts(region="be", at=NOW, stores=away, promises=OLD.promises)
     for facts in (region(stores=away, next_deadline=NOW + 3 * DAY, endangered=NOW - 4 * DAY), nothing):
@@ -278,7 +279,9 @@ def test_next_runs_are_told_before_the_first(telling: Telling) -> None:
 def test_an_answer_that_is_none_changes_nothing(telling: Telling) -> None:
     """A look that crashed leaves the facts as they were, with their age."""
     telling.look(region())
-    for answer in (None, {"regions": "x"}, {"regions": [{"region": "be"}]}, {"regions": [{"region": "ch", "at": "x"}]}):
+    gone = ErrorAnswer(kind="StoreGone", exit_code=6, message="x", hint="", retryable=True)
+    of_another_region = region("ch")
+    for answer in (None, FailedAnswer(error=gone), StatusAnswer(regions=(of_another_region,), alarms=())):
         telling.teller.turn([done(JobKind.OBSERVE, NOW, JobOutcome.CRASHED, answer=answer)])
     (facts,) = telling.teller.world.whole(["be"])
     assert (facts.at, len(facts.stores)) == (NOW, 2)
@@ -290,7 +293,7 @@ def test_it_works_beside_the_daemon_and_ends_with_it(telling: Telling) -> None:
     telling.restart()
     telling.teller.start()
     moved = msgspec.structs.replace(OLD, jobs=())
-    telling.teller.told(done(JobKind.OBSERVE, NOW, answer={"regions": [msgspec.to_builtins(moved)]}))
+    telling.teller.told(done(JobKind.OBSERVE, NOW, answer=StatusAnswer(regions=(moved,), alarms=())))
     telling.teller.close()
     assert len(telling.messages) == 1
     assert telling.log.lines[0]["what"] == "metrics.listen"

@@ -10,14 +10,27 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
-from doubles.node.fake_jobs import failed, key, published
+from doubles.node.fake_jobs import key
 from doubles.node.service_manager import service_manager
 from fix_clock import TickingClock
 
 from backupd.errors import BusyError, ConfigError
+from backupd.model.answers import (
+    BackupAnswer,
+    BackupReport,
+    DatabaseBackup,
+    ErrorAnswer,
+    FailedAnswer,
+    PlannedPurges,
+    PurgeAnswer,
+    RegionPurge,
+    StatusAnswer,
+)
+from backupd.model.ids import SnapshotName
+from backupd.model.status import DatabaseFacts, RegionFacts, StoreFacts, StoreFault
 from backupd.operations.service.agenda import last_done
 from backupd.operations.service.history import JobHistory
-from backupd.operations.service.jobs import Failure, JobDone, JobKind, JobOutcome, Reloaded, facts
+from backupd.operations.service.jobs import Failure, JobDone, JobKind, JobOutcome, Reloaded
 from backupd.operations.service.log import Lines
 from backupd.operations.service.run import cause, failures_in, outcome
 from backupd.operations.service.serve import Fanout
@@ -25,6 +38,35 @@ from backupd.operations.service.systemd import Locks, Notifier
 from backupd.planning.schedule import Cause
 
 AT = datetime(2030, 1, 1, tzinfo=UTC)
+
+
+def error(kind: str = "StoreGone") -> ErrorAnswer:
+    said = {"message": "it did not work", "hint": "Mend it.", "retryable": kind == "StoreGone"}
+    return ErrorAnswer(kind=kind, exit_code=6, **said)
+
+
+REPORT = BackupReport(
+    snapshot=SnapshotName("20300101T000000Z-" + "ab" * 32),
+    label="app",
+    exported="2030-01-01T00:00:00.000000Z",
+    generation="20300101T000000Z-00000001",
+    tables=1,
+    segments=2,
+    rows=300,
+    left_out=0,
+    read=18192,
+    new=5,
+    sent=7,
+    objects=2,
+    held_seconds=1.0,
+    seconds=2.0,
+)
+BACKUPS = BackupAnswer(
+    backups=(
+        *(DatabaseBackup(region="be", store=store, database="app", report=REPORT) for store in ("a", "b")),
+        DatabaseBackup(region="be", store="c", database="app", error=error()),
+    )
+)
 
 
 def done(kind: str = "backup", ended: JobOutcome = JobOutcome.DONE, **more) -> JobDone:
@@ -40,9 +82,7 @@ def logged(event, environ=None, as_json=True) -> str:
 
 def test_a_run_is_one_line_with_its_figures():
     """Kind, region, outcome, seconds and what the answer says of it."""
-    report = {"rows": 300, "read": 18192, "new": 5, "sent": 7, "objects": 2}
-    answer = {"backups": [{"report": report}, {"report": report}, {"error": {}}]}
-    line = json.loads(logged(done(answer=answer)))
+    line = json.loads(logged(done(answer=BACKUPS)))
 
     assert line == {
         "event": "job",
@@ -94,49 +134,45 @@ def test_journald_is_given_the_priority_and_people_the_level():
 
 def test_what_an_exit_status_means():
     """Damage is a finding, refused keys are final, a signal is a crash; the cause decides on trying again."""
-    gone, auth = failures_in(failed("StoreGone", retryable=True)), failures_in(failed("StoreAuth", retryable=False))
+    gone, auth = (failures_in(FailedAnswer(error=error(kind))) for kind in ("StoreGone", "StoreAuth"))
+    nothing = PurgeAnswer(regions=())
     cases = [
-        (0, {}, (), JobOutcome.DONE, None),
-        (7, {"stores": []}, (), JobOutcome.FOUND, None),
-        (10, {"regions": []}, (), JobOutcome.FOUND, None),
-        (6, {}, gone, JobOutcome.FAILED, Cause.PASSING),
-        (6, {}, auth, JobOutcome.REFUSED, Cause.FINAL),
-        (6, {}, gone + auth, JobOutcome.REFUSED, Cause.FINAL),
-        (3, {}, (), JobOutcome.REFUSED, Cause.FINAL),
-        (8, {}, (), JobOutcome.REFUSED, Cause.FINAL),
+        (0, nothing, (), JobOutcome.DONE, None),
+        (7, nothing, (), JobOutcome.FOUND, None),
+        (10, nothing, (), JobOutcome.FOUND, None),
+        (6, nothing, gone, JobOutcome.FAILED, Cause.PASSING),
+        (6, nothing, auth, JobOutcome.REFUSED, Cause.FINAL),
+        (6, nothing, gone + auth, JobOutcome.REFUSED, Cause.FINAL),
+        (3, nothing, (), JobOutcome.REFUSED, Cause.FINAL),
+        (8, nothing, (), JobOutcome.REFUSED, Cause.FINAL),
         (1, None, (), JobOutcome.CRASHED, Cause.BROKEN),
         (-9, None, (), JobOutcome.CRASHED, Cause.BROKEN),
     ]
     for status, answer, failures, expected, stands in cases:
-        assert outcome(status, answer, failures) is expected
+        assert outcome(status, answer, failures) is expected, (status, failures)
         assert cause(expected, failures) is stands
 
 
-def test_errors_are_found_wherever_an_answer_has_them():
-    """At the top, in lists of stores and databases, in tables by store; the same one once."""
-    error = failed("StoreGone", retryable=True)["error"]
-    answer = {
-        "backups": [
-            {"store": "a", "database": "app", "error": error},
-            {"store": "a", "database": "app", "error": error},
-        ],
-        "regions": [{"region": "be", "errors": {"b": error}}],
-    }
+def test_every_error_of_an_answer_becomes_a_failure_once():
+    """With its place: a store with a database, a store, or nothing for the whole command."""
+    gone = DatabaseBackup(region="be", store="a", database="app", error=error())
+    purged = RegionPurge(region="be", plan=PlannedPurges(due=(), unfinished=(), late=()), errors={"b": error()})
+    answers = [BackupAnswer(backups=(gone, gone)), PurgeAnswer(regions=(purged,)), FailedAnswer(error=error()), None]
 
-    assert [one.where for one in failures_in(answer)] == ["a/app", "b"]
-    assert [one.where for one in failures_in({"error": error})] == [""]
+    assert [[one.where for one in failures_in(answer)] for answer in answers] == [["a/app"], ["b"], [""], []]
 
 
 def test_what_stores_say_was_done_last():
     """The oldest of all stores and databases counts; one without any makes it unknown; who is away says nothing."""
-    answer = published("2030-01-01T01:30:00Z")
-    other = json.loads(json.dumps(answer["regions"][0]["stores"][0]))
-    other["databases"][0]["published"] = "2029-12-31T01:30:00Z"
-    answer["regions"][0]["stores"] += [other, {"store": "c", "error": {"kind": "StoreGone"}}]
+    first, second = (
+        StoreFacts(store=name, databases=(DatabaseFacts(label="app", published=at),))
+        for name, at in (("a", AT - timedelta(days=1)), ("b", AT))
+    )
+    away = StoreFacts(store="c", error=StoreFault("StoreGone", "the store is away"))
+    answer = StatusAnswer(regions=(RegionFacts(region="be", at=AT, stores=(first, second, away)),), alarms=())
 
-    assert last_done(answer, ["app"]) == {JobKind.BACKUP: datetime(2029, 12, 31, 1, 30, tzinfo=UTC)}
+    assert last_done(answer, ["app"]) == {JobKind.BACKUP: AT - timedelta(days=1)}
     assert last_done(answer, ["app", "second"]) == {}
-    assert last_done({"error": {}}, ["app"]) == last_done(None, ["app"]) == last_done({"regions": 5}, []) == {}
 
 
 def test_history_remembers_what_did_its_work(tmp_path):
@@ -236,16 +272,3 @@ def test_a_listener_that_fails_keeps_it_from_nobody():
     Fanout((Broken(), Sound()), lambda _listener, error: faults.append(type(error))).told(Reloaded(AT))
 
     assert (heard, faults) == ([Reloaded(AT)], [RuntimeError])
-
-
-def test_figures_of_other_answers():
-    """Sums over stores and regions, the drill's verdict; nothing where there is nothing."""
-    assert facts(
-        JobKind.EXPIRE, {"stores": [{"expired": {"snapshots": 2, "objects": 5, "bytes": 9}}, {"expired": None}]}
-    ) == {
-        "snapshots": 2,
-        "objects": 5,
-        "bytes": 9,
-    }
-    assert facts(JobKind.DRILL, {"verdict": "pass", "report": {"sizes": {"rows": 3, "bytes": 4}}})["verdict"] == "pass"
-    assert facts(JobKind.OBSERVE, {"regions": []}) == facts(JobKind.BACKUP, None) == {}

@@ -7,6 +7,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from doubles.node.fake_jobs import Yard, failed, key, published
 
+from backupd.model.answers import BackupAnswer
 from backupd.operations.service.jobs import Bounds, JobDone, JobOutcome, Stopping
 
 START = datetime(2030, 1, 1, tzinfo=UTC)
@@ -157,15 +158,15 @@ def test_one_refusal_among_several_failures_is_final():
     """A key that one store refused is not shown to it again because another store was away."""
     yard = begun(backup="daily 23:30")
     stores = [
-        failed("StoreGone", retryable=True) | {"store": "a"},
-        failed("StoreAuth", retryable=False) | {"store": "b"},
+        failed("StoreGone", retryable=True) | {"region": "be", "store": "a", "database": "app"},
+        failed("StoreAuth", retryable=False) | {"region": "be", "store": "b", "database": "app"},
     ]
     yard.process("backup").end(6, {"backups": stores})
     yard.step()
     done = yard.done("backup")[0]
 
     assert (done.outcome, done.retry_at) == (JobOutcome.REFUSED, None)
-    assert [(one.kind, one.where) for one in done.failures] == [("StoreGone", "a"), ("StoreAuth", "b")]
+    assert [(one.kind, one.where) for one in done.failures] == [("StoreGone", "a/app"), ("StoreAuth", "b/app")]
 
 
 def test_a_retry_that_succeeds_ends_the_trouble():
@@ -345,4 +346,20 @@ def test_a_listener_hears_warnings_and_the_answer():
     yard.step()
     done = yard.done("backup")[0]
 
-    assert (done.warnings, done.answer) == ((("look at this", "Do that."),), {"backups": []})
+    assert (done.warnings, done.answer) == ((("look at this", "Do that."),), BackupAnswer(backups=()))
+
+
+@pytest.mark.parametrize(("status", "outcome"), [(0, JobOutcome.DONE), (6, JobOutcome.CRASHED)])
+def test_an_answer_of_another_shape_is_never_taken_for_a_good_one(status, outcome):
+    """A renamed key is reported with its place, by a warning where the exit status says that all is done."""
+    yard = begun(backup="daily 23:30")
+    renamed = failed("StoreGone", retryable=True) | {"region": "be", "shop": "a", "database": "app"}
+    yard.process("backup").end(status, {"backups": [renamed]})
+    yard.step()
+    done = yard.done("backup")[0]
+    said = [one.message for one in done.failures] or [message for message, _ in done.warnings]
+
+    assert done.outcome is outcome
+    assert len(said) == 1
+    assert said[0].startswith("the job's answer is not the one that this daemon knows: ")
+    assert said[0].endswith("missing required field `store` - at `$.backups[0]`")

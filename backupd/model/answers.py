@@ -1,0 +1,377 @@
+"""What the commands that run as jobs print with `--json`, as values: the command encodes one, the daemon decodes it.
+
+Both sides use these classes, so that a key has one spelling. Keys are only ever added, and in no other order than here;
+a key that is absent in some answers is UNSET there. An answer holds no row, no secret and no tenant's name.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from datetime import datetime
+from typing import Any, TypeAlias, TypeVar
+
+import msgspec
+from msgspec import UNSET, UnsetType
+
+from backupd.model.ids import ObjectName, Pseudonym, RegionName, SnapshotName, TenantId
+from backupd.model.ledger import Event, Expired
+from backupd.model.report import DrillVerdict, Report
+from backupd.model.status import Alarm, RegionFacts, StoreFault
+
+Figures: TypeAlias = dict[str, int | str]
+Part = TypeVar("Part", bound=msgspec.Struct)
+
+IncarnationAnswer: TypeAlias = tuple[TenantId, int, str]
+"""Tenant, number of its incarnation, and the data class with a clock of its own or an empty text."""
+
+
+class FaultAnswer(msgspec.Struct, frozen=True):
+    """One fault of a configuration file, with its place."""
+
+    key: str
+    line: int | None
+    message: str
+    hint: str
+
+
+class ErrorAnswer(msgspec.Struct, frozen=True, kw_only=True):
+    """An error of one region, store or database, or of the whole command."""
+
+    kind: str
+    """The error's family without `Error`: `StoreGone`, `StoreAuth`; `internal` for a fault of backupd itself."""
+    exit_code: int
+    message: str
+    hint: str
+    retryable: bool
+    faults: tuple[FaultAnswer, ...] | UnsetType = UNSET
+    """All faults of a configuration, where there are some."""
+    frames: tuple[str, ...] | UnsetType = UNSET
+    """Where a fault of backupd itself happened."""
+
+
+PrintedError: TypeAlias = ErrorAnswer | StoreFault
+PlacedError: TypeAlias = tuple[str, PrintedError]
+"""Where an error happened (`store`, `store/database`, or an empty text for the whole command), and the error."""
+
+
+class JobAnswer(msgspec.Struct, frozen=True, kw_only=True):
+    """The object that a job prints. Each command's answer adds its keys and says which errors and figures it holds."""
+
+    def errors(self) -> Iterable[PlacedError]:
+        """Return every error that the answer holds, with its place."""
+        return ()
+
+    def figures(self) -> Figures:
+        """Return the sums that the run's line in the log and the metrics show; what was not done is left out."""
+        return {}
+
+
+class FailedAnswer(JobAnswer, frozen=True, kw_only=True):
+    """The answer of a command that could not begin its work, or had to give all of it up."""
+
+    error: ErrorAnswer
+
+    def errors(self) -> Iterable[PlacedError]:
+        return (("", self.error),)
+
+
+class StatusAnswer(JobAnswer, frozen=True, kw_only=True):
+    """The answer of `status`: how regions stand, and what is wrong with them."""
+
+    regions: tuple[RegionFacts, ...]
+    alarms: tuple[Alarm, ...]
+
+    def errors(self) -> Iterable[PlacedError]:
+        return [
+            (store.store, store.error) for region in self.regions for store in region.stores if store.error is not None
+        ]
+
+
+class BackupReport(msgspec.Struct, frozen=True, kw_only=True):
+    """The figures of a snapshot that was published."""
+
+    snapshot: SnapshotName
+    label: str
+    exported: str
+    generation: str
+    tables: int
+    segments: int
+    rows: int
+    left_out: int
+    """Rows of purged tenants, which were read and not kept."""
+    read: int
+    """Bytes of COPY text and files."""
+    new: int
+    """Of those, bytes in chunks that the generation did not have."""
+    sent: int
+    """Bytes of objects that were put on the store."""
+    objects: int
+    held_seconds: float
+    """How long the exported snapshot was held."""
+    seconds: float
+    missing: int = 0
+    """Objects of earlier runs that were no longer on the store; when there are any, this is a full copy."""
+
+
+class DatabaseBackup(msgspec.Struct, frozen=True, kw_only=True):
+    """How the backup of one database onto one store ended: with an error or with a report."""
+
+    region: str
+    store: str
+    database: str
+    error: ErrorAnswer | UnsetType = UNSET
+    report: BackupReport | UnsetType = UNSET
+
+
+class BackupAnswer(JobAnswer, frozen=True, kw_only=True):
+    """The answer of `backup`."""
+
+    backups: tuple[DatabaseBackup, ...]
+
+    def errors(self) -> Iterable[PlacedError]:
+        return [(f"{one.store}/{one.database}", one.error) for one in self.backups if one.error is not UNSET]
+
+    def figures(self) -> Figures:
+        reports = [one.report for one in self.backups if one.report is not UNSET]
+        return _sums(
+            {"rows": one.rows, "read": one.read, "new": one.new, "sent": one.sent, "objects": one.objects}
+            for one in reports
+        )
+
+
+class StoreIngest(msgspec.Struct, frozen=True, kw_only=True):
+    """What became of everything that nodes handed in on one store, or why nobody can say."""
+
+    region: str
+    store: str
+    error: ErrorAnswer | UnsetType = UNSET
+    taken: dict[str, int] | UnsetType = UNSET
+    """Objects that stand in their place since, by kind."""
+    bytes: int | UnsetType = UNSET
+    """Bytes of the objects that were taken."""
+    dropped: int | UnsetType = UNSET
+    """Objects that were removed because they were not needed."""
+    waiting: dict[ObjectName, str] | UnsetType = UNSET
+    """What is left for the next time, by name, and what it waits for."""
+    refused: dict[ObjectName, str] | UnsetType = UNSET
+    """What no honest node hands in, by name, and why."""
+
+
+class IngestAnswer(JobAnswer, frozen=True, kw_only=True):
+    """The answer of `ingest`."""
+
+    stores: tuple[StoreIngest, ...]
+
+    def errors(self) -> Iterable[PlacedError]:
+        return [(one.store, one.error) for one in self.stores if one.error is not UNSET]
+
+    def figures(self) -> Figures:
+        return _sums({"bytes": one.bytes} for one in self.stores if one.bytes is not UNSET)
+
+
+class SyncAnswer(JobAnswer, frozen=True, kw_only=True):
+    """The answer of `tenant sync`."""
+
+    tenants: int
+    """Rows that the query gave."""
+    events: tuple[Event, ...]
+    """Entries that the ledger has since."""
+    refused: dict[TenantId, str]
+    """Tenants whose row asks for what is not possible, and why."""
+    lingering: tuple[TenantId, ...]
+    """Tenants that the application has purged and the newest snapshots still hold rows of."""
+
+    def figures(self) -> Figures:
+        return {"tenants": self.tenants}
+
+
+class PlannedPurges(msgspec.Struct, frozen=True, kw_only=True):
+    """The incarnations of tenants that a purge works on, or would work on."""
+
+    due: tuple[IncarnationAnswer, ...]
+    unfinished: tuple[IncarnationAnswer, ...]
+    late: tuple[IncarnationAnswer, ...]
+    """Incarnations whose purge began or ended long ago, and of which something turned up since."""
+
+
+class StorePurge(msgspec.Struct, frozen=True, kw_only=True):
+    """How one store stands after a step of the purge of one incarnation."""
+
+    store: str
+    life: IncarnationAnswer
+    keyrings: int
+    """Keyrings that this run replaced."""
+    objects: int
+    """Objects that this run removed."""
+    bytes: int
+    absent: bool
+    """Whether the store's own snapshots hold nothing of it any more."""
+    waits_for: tuple[str, ...]
+    """The store's own snapshots that still do."""
+    looked_into: tuple[str, ...]
+    looked_at: datetime | None
+
+
+class RefusedPurge(msgspec.Struct, frozen=True, kw_only=True):
+    """An incarnation that changed since the plan, and was left as it is."""
+
+    life: IncarnationAnswer
+    reason: str
+
+
+class RegionPurge(msgspec.Struct, frozen=True, kw_only=True):
+    """What a purge did in one region; a dry run gives the plan only."""
+
+    region: str
+    plan: PlannedPurges
+    done: tuple[StorePurge, ...] | UnsetType = UNSET
+    refused: tuple[RefusedPurge, ...] | UnsetType = UNSET
+    errors: dict[str, ErrorAnswer] | UnsetType = UNSET
+    """Errors by store."""
+
+
+class PurgeAnswer(JobAnswer, frozen=True, kw_only=True):
+    """The answer of `purge`."""
+
+    regions: tuple[RegionPurge, ...]
+
+    def errors(self) -> Iterable[PlacedError]:
+        return [placed for one in self.regions if one.errors is not UNSET for placed in one.errors.items()]
+
+    def figures(self) -> Figures:
+        done = (step for one in self.regions if one.done is not UNSET for step in one.done)
+        return _sums({"objects": step.objects, "bytes": step.bytes} for step in done)
+
+
+class StoreExpiry(msgspec.Struct, frozen=True, kw_only=True):
+    """What an expiry did on one store, or why it did nothing."""
+
+    region: str
+    store: str
+    error: ErrorAnswer | UnsetType = UNSET
+    plan: Any = UNSET
+    """Every snapshot with the reasons that keep it or let it go; the daemon reads nothing of it."""
+    expired: Expired | UnsetType | None = UNSET
+    """None for a dry run."""
+
+
+class ExpireAnswer(JobAnswer, frozen=True, kw_only=True):
+    """The answer of `expire`."""
+
+    stores: tuple[StoreExpiry, ...]
+
+    def errors(self) -> Iterable[PlacedError]:
+        return [(one.store, one.error) for one in self.stores if one.error is not UNSET]
+
+    def figures(self) -> Figures:
+        done = (one.expired for one in self.stores if isinstance(one.expired, Expired))
+        return _sums({"snapshots": one.snapshots, "objects": one.objects, "bytes": one.bytes} for one in done)
+
+
+class DamageFinding(msgspec.Struct, frozen=True, kw_only=True):
+    """One thing on a store that is not as a signed record says."""
+
+    object: str
+    message: str
+    segment: Pseudonym | None
+
+
+class StoreContents(msgspec.Struct, frozen=True, kw_only=True):
+    """What a verification saw on one store; `operations.verify.Verification` explains each number."""
+
+    region: RegionName
+    snapshots: int
+    generations: int
+    keyrings: int
+    parts: int
+    packs: int
+    size: int
+    read: int
+    read_size: int
+    """Bytes of the containers that were read and checked."""
+    opened: int
+    orphans: tuple[ObjectName, ...]
+    orphans_size: int
+    leftovers: tuple[ObjectName, ...]
+    foreign: tuple[ObjectName, ...]
+    entries: int
+    purged: int
+    unpurged: int
+    aged: int
+    proven: tuple[SnapshotName, ...]
+    findings: tuple[DamageFinding, ...]
+
+
+class StoreVerification(msgspec.Struct, frozen=True, kw_only=True):
+    """What was found on one store, or why nobody can say; both when only the ledger could not be written."""
+
+    region: str
+    store: str
+    error: ErrorAnswer | UnsetType = UNSET
+    clean: bool | UnsetType = UNSET
+    verification: StoreContents | UnsetType = UNSET
+    noted: int | UnsetType | None = UNSET
+    """Snapshots that the ledger calls proven since; None where this machine does not write the ledger."""
+
+
+class VerifyAnswer(JobAnswer, frozen=True, kw_only=True):
+    """The answer of `verify`."""
+
+    stores: tuple[StoreVerification, ...]
+
+    def errors(self) -> Iterable[PlacedError]:
+        return [(one.store, one.error) for one in self.stores if one.error is not UNSET]
+
+    def figures(self) -> Figures:
+        found = (one.verification for one in self.stores if one.verification is not UNSET)
+        return _sums({"snapshots": one.snapshots, "read": one.read_size} for one in found)
+
+
+class DrillAnswer(JobAnswer, frozen=True, kw_only=True):
+    """The answer of `drill`."""
+
+    verdict: DrillVerdict
+    published: bool
+    report: Report
+    sha256: str | UnsetType = UNSET
+    """The hash of the report's document, where it was published."""
+    stores: tuple[str, ...] | UnsetType = UNSET
+    """The stores that keep the report, where it was published."""
+    error: ErrorAnswer | UnsetType = UNSET
+    """What stopped the drill."""
+    unpublished: ErrorAnswer | UnsetType = UNSET
+    """Why the report could not be published."""
+
+    def errors(self) -> Iterable[PlacedError]:
+        return [("", error) for error in (self.error, self.unpublished) if error is not UNSET]
+
+    def figures(self) -> Figures:
+        sizes = self.report.sizes
+        known: Figures = {} if sizes is None else {"rows": sizes.rows, "bytes": sizes.bytes}
+        return {**known, "verdict": self.verdict}
+
+
+def of_value(value: object, answer: type[Part]) -> Part:
+    """Copy an operation's own value into the part of an answer that has its fields.
+
+    Raises msgspec.ValidationError when the value lacks one of them: both have to be renamed together.
+    """
+    return msgspec.convert(value, answer, from_attributes=True)
+
+
+def decode_answer(printed: object, expected: type[JobAnswer]) -> JobAnswer:
+    """Read what a command printed, `expected` being the answer of that command.
+
+    Raises msgspec.ValidationError, with the path of the first difference, when the object is another one.
+    """
+    whole = isinstance(printed, dict) and printed.keys() == {"error"}
+    return msgspec.convert(printed, FailedAnswer if whole else expected)
+
+
+def _sums(rows: Iterable[dict[str, int]]) -> Figures:
+    """Add up each name over all rows; no row, no name."""
+    found: dict[str, int] = {}
+    for row in rows:
+        for name, number in row.items():
+            found[name] = found.get(name, 0) + number
+    return {**found}
