@@ -1,6 +1,6 @@
-"""What is wrong, from the facts alone: one list, for people's eyes, notifications and the heartbeat. Pure.
+"""The alarms of a region, judged from the facts alone: one list for people, notifications and the heartbeat. Pure.
 
-Whether a store's own snapshots are what they were: the floor under ransomware, and part of each deadline. Pure.
+Among them are changes of a store's own snapshots, which protect from ransomware and are part of each deadline.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ from backupd.model.status import Alarm, AlarmCode, AlarmSeverity, JobFacts, Regi
 from backupd.model.text import spell, spell_about
 
 _ROOM: Final = 0.1
-"""Of a store, or it is as good as full."""
+"""The part of a store's room below which the store counts as full."""
 _LATE_PART: Final = 4
 """A proof is stale when it is late by more than a fourth of the time between two drills."""
 _TRIES: Final = 3
-"""After which a failure that trying again can help is told."""
+"""The number of tries after which a failure that another try can help is reported."""
 _FOUND: Final = "found"
 _OBSERVE: Final = "observe"
 _QUIET: Final = frozenset({"done", "found", "busy", "stopped"})
@@ -35,22 +35,22 @@ _SERVER_WORDS: Final = {
 
 @dataclass(frozen=True, slots=True)
 class Watch:
-    """What is expected of the looking itself."""
+    """The expectations of the observation itself."""
 
     now: datetime
     observed_within: timedelta
-    """Facts older than this are no facts."""
+    """The age beyond which facts no longer count."""
 
 
 def judge(region: RegionFacts, watch: Watch) -> tuple[Alarm, ...]:
-    """Everything that is wrong with a region, worst first; of one thing one alarm."""
+    """Return everything that is wrong with a region, worst first; at most one alarm of the same thing."""
     found = [
-        *_looking(region, watch),
+        *_observation(region, watch),
         *_deadlines(region, watch.now),
         *_ledger(region),
         *_proof(region, watch.now),
         *(alarm for store in region.stores for alarm in _store(region, store, watch.now)),
-        # What `observe` finds are the facts themselves.
+        # The findings of `observe` jobs are these facts themselves.
         *(alarm for job in region.jobs if job.kind != _OBSERVE for alarm in _job(region, job)),
     ]
     return tuple(
@@ -58,7 +58,7 @@ def judge(region: RegionFacts, watch: Watch) -> tuple[Alarm, ...]:
     )
 
 
-def _looking(region: RegionFacts, watch: Watch) -> Iterator[Alarm]:
+def _observation(region: RegionFacts, watch: Watch) -> Iterator[Alarm]:
     age = watch.now - region.at
     if age > watch.observed_within:
         yield Alarm(
@@ -128,14 +128,14 @@ def _store(region: RegionFacts, store: StoreFacts, now: datetime) -> Iterator[Al
         )
         if store.mode is None:
             return
-    # Of a store that is away, what was known last: it does not become better by not being seen.
+    # For a store that is out of reach the last known facts count: they do not improve by not being seen.
     yield from _ages(region, store, now)
     yield from _keeper(region, store, now)
     yield from _changes(region, store)
 
 
 def _changes(region: RegionFacts, store: StoreFacts) -> Iterator[Alarm]:
-    """The store is not what it was."""
+    """Yield the alarms about a store that is no longer what it was."""
     if store.space is not None and store.space.free < _ROOM * store.space.total:
         part = 100 * store.space.free / max(store.space.total, 1)
         yield Alarm(
@@ -189,7 +189,7 @@ def _ages(region: RegionFacts, store: StoreFacts, now: datetime) -> Iterator[Ala
 
 def _keeper(region: RegionFacts, store: StoreFacts, now: datetime) -> Iterator[Alarm]:
     gap, since = timedelta(seconds=region.promises.expiry_gap), store.kept or region.founded
-    # Without anybody who leaves, nobody is harmed by a region that has no keeper yet.
+    # While no tenant leaves, a region without a keeper harms nobody.
     if gap and since is not None and now - since > gap and (store.kept or region.leaving):
         yield Alarm(
             code=AlarmCode.KEEPER_IDLE,
@@ -238,27 +238,28 @@ _COMMAND: Final = {"observe": "status", "sync": "tenant sync"}
 
 _MEMORY: Final = timedelta(days=30)
 _LEAST: Final = 3
-"""Observations that make a habit."""
+"""The number of observations that make a habit."""
 _LATE: Final = 3
-"""Times the usual distance of two, after which the next one does not come."""
+"""The multiple of the usual distance of two snapshots after which the next one is overdue."""
 _DAY: Final = timedelta(days=1)
 
 
 @dataclass(frozen=True, slots=True)
 class ShownSnapshots:
-    """What a store shows of its own snapshots."""
+    """The store's own snapshots as it shows them."""
 
     number: int
     made: Sequence[datetime]
-    """Of those whose names tell it, oldest first."""
+    """The times of those whose names show it, oldest first."""
 
 
 def server_changes(
     shown: ShownSnapshots, seen: Sequence[tuple[datetime, int]], declared: timedelta, now: datetime
 ) -> tuple[ServerChange, ...]:
-    """How the present differs from a habit: `seen` are earlier observations, and how many there were in each.
+    """Return how the present differs from a habit; `seen` are the times and counts of earlier observations.
 
-    One more or less is none: stores rotate them at a time of their own. `declared` is how old they become at most.
+    A difference of one is none: stores rotate their snapshots at times of their own. `declared` is the greatest age
+    they reach.
     """
     return tuple(_server_changes(shown, [number for at, number in seen if now - at <= _MEMORY], declared, now))
 

@@ -1,4 +1,4 @@
-"""What the ledger tells of one life's end, and what still stands between it and an attestation. Pure."""
+"""The evidence that the ledger holds of one incarnation's end, and what still prevents an attestation. Pure."""
 
 from __future__ import annotations
 
@@ -13,45 +13,51 @@ from backupd.model.text import parse_stamp, stamp
 from backupd.planning.incarnations import DeletionClock, Hold, IncarnationKey, Purge, TenantStates, fold
 
 MAX_AGE_OF_OBSERVATION: Final = timedelta(days=1)
-"""An attestation says what a store holds today."""
+"""The greatest age of an observation: an attestation says what a store holds today."""
 
 
 @dataclass(frozen=True, slots=True)
 class PurgeEvidence:
-    """A purged life in the words of the ledger."""
+    """The ledger's evidence of a purged incarnation."""
 
     key: IncarnationKey
     clock: DeletionClock
     purge: Purge
     due: datetime
-    """When the last byte was to be gone."""
+    """When the last byte had to be gone."""
     holds: tuple[AttestedHold, ...]
     restores: tuple[AttestedRestore, ...]
     retired: tuple[RetiredStore, ...] = ()
-    """Every store of the region that was ever declared gone, those in use again too."""
+    """Every store of the region that was ever declared gone, including those in use again."""
 
     def retired_but(self, looked_at: Collection[str]) -> list[RetiredStore]:
-        """The stores nobody can look at any more."""
+        """Return the retired stores that nobody can look at any more: those not in `looked_at`."""
         return [store for store in self.retired if store.store not in looked_at]
 
     def late_on(self, store: str) -> bool:
-        """Whether nothing was found on the store only after the day it was due."""
+        """Check whether the store was first seen without the incarnation only after the day it was due.
+
+        Raises KeyError when it was never seen without it.
+        """
         return self.purge.absent[store][0] > self.due
 
 
 @dataclass(frozen=True, slots=True)
 class StoreObservation:
-    """What a look at one store found, after whatever that look itself removed."""
+    """The result of a look at one store, after everything that the same look removed."""
 
     at: datetime
     snapshots: tuple[str, ...]
-    """The store's own, that were looked into."""
+    """The store's own snapshots that were looked into."""
     still_in: tuple[str, ...]
-    """Where something was found."""
+    """The places where something of the incarnation was found."""
 
 
 def purge_evidence(entries: Iterable[LedgerEntry], key: IncarnationKey) -> PurgeEvidence | None:
-    """The life after these entries, the ledger's from its first on; None when it has no clock or no purge of it."""
+    """Collect the evidence of an incarnation's end from a ledger, whose entries are given from the first on.
+
+    Returns None when the incarnation has no clock, or no purge of it began.
+    """
     read = list(entries)
     states = fold(read)
     incarnation = states.incarnations.get(key)
@@ -74,7 +80,10 @@ def purge_evidence(entries: Iterable[LedgerEntry], key: IncarnationKey) -> Purge
 def open_items(
     purge: Purge, configured: Collection[str], looks: Mapping[str, StoreObservation], now: datetime
 ) -> Iterator[str]:
-    """Everything about the stores that is inferred and not observed; nothing when all was observed."""
+    """Yield a sentence for everything about the stores that is inferred and not observed; none when all was observed.
+
+    `looks` holds the observation of each store that was looked at, by configured name.
+    """
     for store in sorted({*purge.stores, *configured}):
         if store not in configured:
             yield (
@@ -88,7 +97,9 @@ def open_items(
 
 
 def declared_copies(purge: Purge, copies: Mapping[str, timedelta]) -> list[DeclaredCopy]:
-    """Declared kinds of copies, and until when one that was made before the last removal may live."""
+    """Return the declared kinds of copies, each with the instant until which a copy made before the last removal may
+    live.
+    """
     removed = max([purge.began, *purge.shredded.values(), *purge.cleared.values()])
     return [
         DeclaredCopy(copy=name, kept=int(keep.total_seconds()), until=stamp(removed + keep))
@@ -97,7 +108,7 @@ def declared_copies(purge: Purge, copies: Mapping[str, timedelta]) -> list[Decla
 
 
 def living_copies(copies: Iterable[DeclaredCopy], now: datetime) -> Iterator[str]:
-    """Those that may still live, by what was declared: nobody can look."""
+    """Yield a sentence for each kind of copy that may still live, by what was declared: nobody can look."""
     for copy in copies:
         if parse_stamp(copy.until) > now:
             yield f"a copy '{copy.copy}' from before may live until {copy.until}"
@@ -137,7 +148,7 @@ def _hold(hold: Hold) -> AttestedHold:
 
 
 def restores_since(entries: Iterable[LedgerEntry], began: datetime) -> Iterator[AttestedRestore]:
-    """Every restore these entries tell of, from an instant on."""
+    """Yield every restore in these entries that is dated `began` or later."""
     for entry in entries:
         if parse_stamp(entry.at) >= began:
             for event in entry.events:

@@ -1,4 +1,5 @@
-"""The arithmetic of the promise: what may pass between a purge and the last byte gone, and so when it is due. Pure.
+"""The arithmetic of the promise: what time may pass between a purge and the last byte gone, and so when it is due.
+Pure.
 
 A tenant's own keys and packs are removed, segment by segment, so the age of the oldest snapshot does not matter.
 """
@@ -15,34 +16,34 @@ from backupd.model.text import spell, spell_about
 
 @dataclass(frozen=True, slots=True)
 class DeletionBudget:
-    """The terms, all at least zero. The letters are those of the formulas below."""
+    """The durations that deadlines are computed from, all at least zero; letters are those of the formulas below."""
 
     window: timedelta
-    """W: from unsubscribing to the last byte gone."""
+    """W, from unsubscribing to the last byte gone."""
     expiry_gap: timedelta
-    """E: the longest time between two successful keeper runs."""
+    """E, the longest time between two successful keeper runs."""
     store_snapshots: timedelta
-    """S: the longest that a store's own snapshots live, one rotation included."""
+    """S, the longest time that a store's own snapshots live, including one rotation."""
     clock: timedelta
-    """C: what clocks and civil dates may differ."""
+    """C, the difference that clocks and civil dates may have."""
     repair: timedelta
-    """X: time to notice that something stands still, and to mend it."""
+    """X, the time to notice that something does not run, and to repair it."""
     grace: timedelta
-    """So long at least after unsubscribing, coming back is instant."""
+    """The shortest time after unsubscribing in which the tenant can come back instantly."""
     early: timedelta
-    """From a request to erase to the purge."""
+    """The time from a request to erase to the purge."""
     purge_after: timedelta | None = None
-    """From unsubscribing to the purge; None: as late as the window allows."""
+    """The time from unsubscribing to the purge; None: as late as the window allows."""
     copies: timedelta = timedelta()
-    """The longest that a declared copy of a store lives."""
+    """The longest time that a declared copy of a store lives."""
     run: timedelta = timedelta()
-    """The longest a run lasts: one that was under way at a purge adds what the next keeper run removes."""
+    """The longest time a run lasts: the keeper run after it removes what a run under way at the purge has added."""
     leftovers: timedelta = timedelta()
-    """The grace of what an upload left that was cut off."""
+    """The age from which remains of an upload that was cut off are removed."""
 
     @property
     def aging(self) -> timedelta:
-        """From the last removal on a store until no copy of that store is left which is from before."""
+        """The time from the last removal on a store until every copy of that store from before is gone."""
         return max(self.store_snapshots, self.copies)
 
 
@@ -51,57 +52,59 @@ class Term:
     name: str
     value: timedelta
     source: str
-    """The key below `[regions.NAME]` that says it, or the section whose rules do."""
+    """The key below `[regions.NAME]` that sets the value, or the section whose rules do."""
 
 
 @dataclass(frozen=True, slots=True)
 class Proof:
-    """Whether a budget keeps its window, with the numbers."""
+    """The proof that a budget keeps its window, or that it does not, with the numbers."""
 
     latest_purge: timedelta
-    """After unsubscribing; negative when nothing would be early enough."""
+    """The latest time after unsubscribing; negative when nothing would be early enough."""
     gone: timedelta
-    """After unsubscribing, the last byte's end in the worst case without a repair: purged as late as planned."""
+    """When the last byte is gone after unsubscribing, in the worst case without a repair, purged as late as planned."""
     terms: tuple[Term, ...]
-    """What is added up against the window, the earliest allowed or the chosen time of the purge first."""
+    """The durations that are added up against the window; the earliest allowed or the chosen time of the purge comes
+    first."""
     inequality: str
-    """As in `180 d >= 30 d + 2 d + 8 d + 1 d + 7 d`: what must hold, whether or not it does. A chosen time of the purge
-    must also leave the grace: `... and 60 d >= 30 d`."""
+    """The condition that must hold, whether or not it does, as in `180 d >= 30 d + 2 d + 8 d + 1 d + 7 d`. A chosen
+    time of the purge must also leave the grace: `... and 60 d >= 30 d`."""
     holds: bool
 
 
 @dataclass(frozen=True, slots=True)
 class Deadlines:
-    """One tenant's own dates, all UTC."""
+    """One tenant's own dates, all in UTC."""
 
     deadline: datetime
-    """The START of the window's last day: nobody has to ask until which hour."""
+    """The START of the window's last day, so that nobody has to ask until which hour."""
     purge_by: datetime
-    """When the purge is due; the first keeper run from then on does it."""
+    """When the purge is due; the first keeper run from then on purges."""
     gone_by: datetime
-    """When at the latest nothing is left, in a store's own snapshots neither; repairs still fit before the deadline."""
+    """When at the latest nothing is left, not even in a store's own snapshots; repairs still fit before the deadline.
+    """
 
 
 @dataclass(frozen=True, slots=True)
 class Observation:
-    """What one store and the keeper's runs on it really showed."""
+    """The ages and runs that were really observed on one store."""
 
     snapshot_ages: tuple[timedelta, ...]
-    """Of the snapshots that the store makes of itself."""
+    """Ages of the snapshots that the store makes of itself."""
     keeper_runs: tuple[datetime, ...]
-    """When runs succeeded, in any order; what is later than `now` is not believed."""
+    """When runs succeeded, in any order; instants later than `now` are ignored."""
     since: datetime
-    """From when on runs are expected: the repository's founding, or the beginning of what is looked at."""
+    """The instant from which runs are expected: the repository's founding, or the beginning of what is looked at."""
     now: datetime
 
 
 def latest_purge(budget: DeletionBudget) -> timedelta:
-    """After unsubscribing: W - (E+S+C+X)."""
+    """Return the latest time of the purge after unsubscribing: W - (E+S+C+X)."""
     return budget.window - time_to_vanish(budget) - budget.repair
 
 
 def prove(budget: DeletionBudget) -> Proof:
-    """Whether the purge can be late enough for the grace and early enough for the window."""
+    """Check whether the purge can be late enough for the grace and early enough for the window."""
     terms = (_purge_term(budget), *_terms(budget))
     latest = latest_purge(budget)
     planned = latest if budget.purge_after is None else budget.purge_after
@@ -118,11 +121,11 @@ def prove(budget: DeletionBudget) -> Proof:
 
 
 def dates(since: datetime, budget: DeletionBudget, *, early: bool) -> Deadlines:
-    """The dates of a tenant that unsubscribed, or with `early` asked to be erased, at `since` (aware).
+    """Compute the dates of a tenant that unsubscribed, or with `early` asked to be erased, at `since` (aware).
 
-    The deadline goes before everything: where it begins less than a day after the last possible moment, or the budget
-    does not hold, the purge is due before the grace is over. With `early`, the deadline is that of a request alone; a
-    tenant that also unsubscribed has the earlier one of its two.
+    The deadline takes precedence: where it begins less than a day after the last possible moment, or the budget does
+    not hold, the purge is due before the grace is over. With `early`, the deadline is that of a request alone; a tenant
+    that also unsubscribed has the earlier one of its two.
     """
     utc = since.astimezone(UTC)
     deadline = datetime.combine((utc + budget.window).date(), time(), UTC)
@@ -133,8 +136,10 @@ def dates(since: datetime, budget: DeletionBudget, *, early: bool) -> Deadlines:
 
 
 def repair_terms(budget: DeletionBudget) -> tuple[Term, ...]:
-    """What the repair slack must have room for besides, because it happens only when something did not go as usual:
-    a run that was under way at the purge, and what it leaves when it is cut off, are removed by the keeper run after.
+    """Return the durations that the repair slack must have room for besides repairs.
+
+    They count only when something did not run as usual: a run that was under way at the purge, and its leftovers when
+    it is cut off, are removed by the next keeper run.
     """
     return (
         Term("run under way", budget.run, "the longest a run lasts"),
@@ -144,18 +149,18 @@ def repair_terms(budget: DeletionBudget) -> tuple[Term, ...]:
 
 
 def check_repair_slack(budget: DeletionBudget) -> tuple[Finding, ...]:
-    """An error when the repair slack has no room for all of that."""
+    """Return an error when the repair slack has no room for the durations of `repair_terms`."""
     needed = sum((term.value for term in repair_terms(budget)), timedelta())
     if needed <= budget.repair:
         return ()
-    told = " + ".join(f"{term.name} {spell(term.value)}" for term in repair_terms(budget))
-    message = f"repair slack {spell(budget.repair)} < {told}"
+    spelt = " + ".join(f"{term.name} {spell(term.value)}" for term in repair_terms(budget))
+    message = f"repair slack {spell(budget.repair)} < {spelt}"
     hint = "Raise lifecycle.repair_slack: a run under way at a purge may be cut off, and its leftovers count, too."
     return (Finding(Severity.ERROR, "repair_slack", message, hint),)
 
 
 def check_observed(budget: DeletionBudget, observation: Observation) -> tuple[Finding, ...]:
-    """An error for every term that is less as declared than as observed: what was proved with it is not so."""
+    """Return an error for every term that was observed longer than declared: what was proved with it does not hold."""
     longest, gap = _oldest_age(observation), _longest_gap(observation)
     found = []
     if longest > budget.store_snapshots:
@@ -170,7 +175,7 @@ def check_observed(budget: DeletionBudget, observation: Observation) -> tuple[Fi
 
 
 def as_observed(budget: DeletionBudget, observation: Observation) -> DeletionBudget:
-    """The budget with the greater one of what is declared and what was observed, to be proved again."""
+    """Return the budget with the greater one of each declared and observed term, to be proved again."""
     return replace(
         budget,
         store_snapshots=max(budget.store_snapshots, _oldest_age(observation)),
@@ -179,7 +184,7 @@ def as_observed(budget: DeletionBudget, observation: Observation) -> DeletionBud
 
 
 def time_to_vanish(budget: DeletionBudget) -> timedelta:
-    """From the purge to the last byte gone, in the worst case."""
+    """Return the time from the purge to the last byte gone, in the worst case."""
     return sum((term.value for term in _terms(budget)), -budget.repair)
 
 
@@ -205,7 +210,7 @@ def _oldest_age(observation: Observation) -> timedelta:
 
 
 def _longest_gap(observation: Observation) -> timedelta:
-    """Up to the present: runs that stopped are a gap that grows."""
+    """Return the longest time between two runs, up to the present: when runs stopped, the gap grows."""
     before = [run for run in observation.keeper_runs if run <= observation.since]
     after = sorted(run for run in observation.keeper_runs if observation.since < run <= observation.now)
     points = [max(before, default=observation.since), *after, observation.now]

@@ -1,4 +1,4 @@
-"""Which snapshot is drilled: in turn over databases, generations, and latest, oldest and random. Pure."""
+"""Choice of the snapshot to drill: in turn over databases, generations, and latest, oldest and random. Pure."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from backupd.model.report import DrillSelection, Population, Report
 from backupd.model.text import stamp
 
 RULES: Final = ("latest", "oldest", "random")
-"""In turn, for each database."""
+"""Rules of choice, taken in turn for each database."""
 NAMED: Final = "named"
 
 
@@ -25,29 +25,29 @@ class DrillCandidate:
     name: SnapshotName
     generation: GenerationId
     database: str
-    """The configured label."""
+    """The configured label of the database."""
     member: str | None
-    """Which of several databases under the label; opaque."""
+    """Which of several databases under the label it is of; opaque."""
     exported: datetime
 
 
 @dataclass(frozen=True, slots=True)
 class Chosen:
-    """A snapshot, and how anybody comes to the same choice."""
+    """A chosen snapshot, with all that anybody needs to make the same choice."""
 
     candidate: DrillCandidate
     rule: str
     seed: str | None
-    """Null where the rule needs none."""
+    """The seed as hex digits; None where the rule needs none."""
     population: Population
 
 
 def choose_snapshot(candidates: Sequence[DrillCandidate], past: Sequence[Report], seed: str) -> Chosen:
-    """The next snapshot to drill, after the drills in `past`, oldest first.
+    """Choose the next snapshot to drill, after the drills in `past`, which are oldest first.
 
-    The database whose last drill is longest ago; of its snapshots the latest, the oldest and a random one by turns. The
-    random one is of the generation whose last drill is longest ago. `seed` is hex digits. Raises UsageError when there
-    is nothing to choose from.
+    The database is the one whose last drill is longest ago; of its snapshots the latest, the oldest and a random one
+    are drilled in turn. The random one is of the generation whose last drill is longest ago. `seed` is hex digits.
+    Raises UsageError when there is no candidate.
     """
     if not candidates:
         raise UsageError("there is no snapshot to drill", hint="Run a backup first; `backupd snapshots` lists them.")
@@ -74,7 +74,10 @@ def choose_snapshot(candidates: Sequence[DrillCandidate], past: Sequence[Report]
 
 
 def named(candidates: Sequence[DrillCandidate], name: SnapshotName) -> Chosen:
-    """The snapshot somebody asked for; raises UsageError when it is not among the candidates."""
+    """Choose the snapshot of this name.
+
+    Raises UsageError when it is not among the candidates.
+    """
     found = [one for one in candidates if one.name == name]
     if not found:
         raise UsageError("the snapshot to drill is not there", hint="`backupd snapshots` lists what there is.")
@@ -82,7 +85,9 @@ def named(candidates: Sequence[DrillCandidate], name: SnapshotName) -> Chosen:
 
 
 def repeated(past: Sequence[Report], selection: DrillSelection) -> DrillId | None:
-    """The failed drill that one of `selection` repeats: the newest of the same snapshot and extent, if it failed."""
+    """Return the failed drill that a drill of `selection` repeats: the newest one of the same snapshot and extent, if
+    it failed.
+    """
     for report in reversed(past):
         before = report.selection
         if before is None or report.type == "damage" or report.verdict == "error":
@@ -97,7 +102,7 @@ def repeated(past: Sequence[Report], selection: DrillSelection) -> DrillId | Non
 
 
 def damage_is_due(past: Iterable[Report], every: int) -> bool:
-    """Whether the next drill is the one that damages what it fetches: every `every`-th is; 0 is never."""
+    """Check whether the next drill has to damage what it fetches: every `every`-th drill does; with 0, none."""
     since = 0
     for report in (one for one in past if one.whole):
         since = 0 if report.type == "damage" else since + 1
@@ -117,7 +122,7 @@ def _by_rule(ours: Sequence[DrillCandidate], rule: str, seed: str, generations: 
 
 
 def _drawn(seed: str, name: str) -> bytes:
-    """Whoever has the seed draws the same lot for a snapshot, whatever other snapshots there are."""
+    """Draw the lot of a snapshot: with the same seed it is the same, independent of which other snapshots there are."""
     return hashlib.sha256(f"backupd drill\n{seed}\n{name}".encode()).digest()
 
 

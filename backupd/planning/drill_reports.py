@@ -1,6 +1,7 @@
-"""The chain of a region's reports, FORMAT.md §14: what is missing, altered, doubled or out of its place. Pure.
+"""The chain of a region's drill reports, FORMAT.md §14: its faults, and the drills of a period. Pure.
 
-Every drill of a period, also those that were due and never happened. Pure.
+A fault is a report that is missing, altered, duplicated or out of its place. A period lists every drill, including
+drills that were due and never ran.
 """
 
 from __future__ import annotations
@@ -19,11 +20,11 @@ from backupd.model.text import parse_stamp
 
 @dataclass(frozen=True, slots=True)
 class FiledReport:
-    """A report that was read, its signature good."""
+    """A report that was read and whose signature is good."""
 
     report: Report
     sha256: ObjectHash
-    """Of its document."""
+    """SHA-256 of the report's document."""
 
     @property
     def drill(self) -> DrillId:
@@ -32,20 +33,20 @@ class FiledReport:
 
 @dataclass(frozen=True, slots=True)
 class ChainFault:
-    """One thing that is not as it must be."""
+    """One fault of the chain, or of a report in it."""
 
     drill: str
-    """Whose report it is about."""
+    """The drill whose report is at fault; empty when it is the chain."""
     message: str
 
 
 def drill_events(entries: Iterable[LedgerEntry]) -> list[Drilled]:
-    """What a ledger tells of reports, in the order of the chain."""
+    """Return the ledger's events about reports, in the order of the chain."""
     return [event for entry in entries for event in entry.events if isinstance(event, Drilled)]
 
 
 def in_order(filed: Iterable[FiledReport]) -> list[FiledReport]:
-    """Reports as they follow each other; those nothing leads to stand where the time of their drill puts them."""
+    """Sort reports as they follow each other; a report without its predecessor stands at the time of its drill."""
     waiting = sorted(filed, key=lambda one: one.drill)
     followers = defaultdict[DrillId | None, list[FiledReport]](list)
     there = {one.drill for one in waiting}
@@ -58,12 +59,12 @@ def in_order(filed: Iterable[FiledReport]) -> list[FiledReport]:
         one = pending.pop()
         done[one.drill] = one
         pending += followers[one.drill][::-1]
-    # Those that name each other in a ring: nobody who hashes can write one, but somebody who signs can try.
+    # Reports that name each other in a ring: hashes rule them out, but a signer can still write one.
     return [*done.values(), *(one for one in waiting if one.drill not in done)]
 
 
 def chain_faults(filed: Collection[FiledReport], *, whole: bool) -> Iterator[ChainFault]:
-    """What is wrong between reports; `whole` when the first of the region's must be among them."""
+    """Yield the faults between reports; `whole` when the region's first report must be among them."""
     by_drill = {one.drill: one for one in filed}
     named: dict[DrillId, DrillId] = {}
     beginnings = 0
@@ -86,33 +87,34 @@ def chain_faults(filed: Collection[FiledReport], *, whole: bool) -> Iterator[Cha
         yield ChainFault("", "reports of more than one repository lie here")
 
 
-def ledger_faults(filed: Sequence[FiledReport], told: Sequence[Drilled], *, whole: bool) -> Iterator[ChainFault]:
-    """Where reports, in order, are not those that the ledger tells of.
+def ledger_faults(filed: Sequence[FiledReport], known: Sequence[Drilled], *, whole: bool) -> Iterator[ChainFault]:
+    """Yield the differences between reports, given in order, and the ledger's events about them.
 
-    Without `whole`, reports are a part of the chain: those told before its first and behind its last are not missed.
+    Without `whole`, the reports are a part of the chain: events before its first and behind its last report are
+    ignored.
     """
     by_drill = {one.drill: one for one in filed}
-    events = {event.drill: event for event in told}
-    places = [place for place, event in enumerate(told) if event.drill in by_drill]
-    expected = told if whole else told[places[0] : places[-1] + 1] if places else ()
+    events = {event.drill: event for event in known}
+    places = [place for place, event in enumerate(known) if event.drill in by_drill]
+    expected = known if whole else known[places[0] : places[-1] + 1] if places else ()
     for event in expected:
         if event.drill not in by_drill:
             yield ChainFault(event.drill, "is missing, and the ledger tells of it")
     for one in filed:
-        known = events.get(one.drill)
-        if known is None:
+        recorded = events.get(one.drill)
+        if recorded is None:
             yield ChainFault(one.drill, "is unknown to the ledger")
-        elif known.report != one.sha256:
+        elif recorded.report != one.sha256:
             yield ChainFault(one.drill, "is not the one the ledger tells of")
-        elif (known.verdict, known.snapshot) != _said(one.report):
+        elif (recorded.verdict, recorded.snapshot) != _outcome(one.report):
             yield ChainFault(one.drill, "says something else than the ledger")
-    order = [event.drill for event in told if event.drill in by_drill]
+    order = [event.drill for event in known if event.drill in by_drill]
     if order != [one.drill for one in filed if one.drill in events]:
         yield ChainFault("", "reports do not follow each other as the ledger tells")
 
 
 def own_faults(report: Report) -> Iterator[str]:
-    """Where a report contradicts itself. Stamps compare as texts."""
+    """Yield the contradictions within a report. Stamps are compared as texts."""
     if not report.started <= report.finished:
         yield "it ended before it began"
     if [(check.number, check.name) for check in report.checks] != [(name.number, name) for name in CheckName]:
@@ -131,17 +133,17 @@ def _beyond(report: Report) -> bool:
     return any(measured is not None and most is not None and measured > most for measured, most in pairs)
 
 
-def _said(report: Report) -> tuple[str, str | None]:
+def _outcome(report: Report) -> tuple[str, str | None]:
     return report.verdict, report.selection.snapshot if report.selection else None
 
 
 GRACE: Final = 4
-"""A drill is missed when it is late by more than a fourth of the time between two."""
+"""A drill is missed when it is late by more than a fourth of the time between two drills."""
 
 
 @dataclass(frozen=True, slots=True)
 class Period:
-    """From `since`, and before `until`."""
+    """A period of time from `since` on, and before `until`."""
 
     since: datetime
     until: datetime
@@ -152,32 +154,33 @@ class Period:
 
 @dataclass(frozen=True, slots=True)
 class Occasion:
-    """A drill that took place, or one that did not."""
+    """A drill that took place, or one that was due and did not."""
 
     at: datetime
-    """When it began; of a missed one, when it was due."""
+    """When the drill began, or for a missed one, when it was due."""
     outcome: Literal["pass", "fail", "error", "missed"]
     filed: FiledReport | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class DrillTimetable:
-    """When drills were due."""
+    """The times at which drills were due."""
 
     begins: datetime | None
-    """From then on: when the repository was made. None where nobody knows; then the first drill begins it."""
+    """When the repository was made, from which on drills are due. None: unknown; the first drill then begins the
+    timetable."""
     every: timedelta | None
-    """As configured now; None: what the newest report says."""
+    """The configured time between two drills; None: what the newest report says."""
 
 
 def population(
     filed: Sequence[FiledReport], timetable: DrillTimetable, period: Period, now: datetime
 ) -> list[Occasion]:
-    """Every drill that began in the period, and every one that was due in it and missed; oldest first.
+    """Return every drill that began in the period, and every one that was due in it and missed; oldest first.
 
-    A drill is due `drill_every` after the one before it began, as the report of the one that came says: before the
-    first and behind the last, as the timetable says. Any drill of a whole snapshot counts, also one that somebody asked
-    for; one of a single tenant proves nothing for the others, and does not.
+    A drill is due `drill_every` after the one before it began, as the report of the next drill says; before the first
+    and behind the last, as the timetable says. Any drill of a whole snapshot counts, also one that somebody asked for.
+    A drill of a single tenant proves nothing for the others, and does not count.
     """
     held = sorted((parse_stamp(one.report.started), index) for index, one in enumerate(filed))
     found = [Occasion(at, filed[index].report.verdict, filed[index]) for at, index in held]

@@ -1,7 +1,9 @@
-"""What an expiry removes from one generation on one store. Pure: records, listing and clear headers in, names out.
+"""The objects that an expiry removes from one generation on one store. Pure: records, listing and clear headers in,
+names out.
 
-Nothing is removed that a record that stays needs; nothing younger than a run may last, because a run under way refers
-to what no record names yet; keyrings go with the last record, and with nobody at work.
+Nothing is removed that a remaining record needs. Nothing younger than the longest run is removed, because a run under
+way refers to objects that no record names yet. Keyrings are removed with the last record, and only when no run is under
+way.
 """
 
 from __future__ import annotations
@@ -16,7 +18,7 @@ from backupd.planning.verify import ContainerKey
 
 
 class Item(NamedTuple):
-    """An object as listed."""
+    """An object as the store lists it."""
 
     name: ObjectName
     size: int
@@ -24,7 +26,7 @@ class Item(NamedTuple):
 
 
 class Recorded(NamedTuple):
-    """What a record says that matters here."""
+    """The parts of a record that an expiry needs."""
 
     name: SnapshotName
     exported: datetime
@@ -33,11 +35,11 @@ class Recorded(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class StoredGeneration:
-    """One generation on one store."""
+    """The objects of one generation on one store."""
 
     generation: GenerationId
     staying: tuple[Recorded, ...]
-    """Records that stay."""
+    """The records that stay."""
     leaving: tuple[SnapshotName, ...]
     parts: Mapping[ContainerKey, Item]
     packs: Mapping[ContainerKey, Item]
@@ -48,17 +50,17 @@ class StoredGeneration:
 
 @dataclass(frozen=True, slots=True)
 class ExpiryLimits:
-    """Instants before which things go."""
+    """The instants before which objects are removed."""
 
     grace: datetime
-    """Objects that are younger stay, needed or not."""
+    """Younger objects stay, needed or not."""
     classes: Mapping[ClassTag, datetime]
-    """Parts of these classes go when only snapshots exported before need them."""
+    """Parts of these classes are removed when only snapshots exported before the instant need them."""
 
 
 @dataclass(frozen=True, slots=True)
 class Removal:
-    """What goes, in this order, which is the reverse of the order it came in."""
+    """The objects to remove, in this order, which is the reverse of the order in which they were written."""
 
     generation: GenerationId
     records: tuple[SnapshotName, ...]
@@ -67,11 +69,11 @@ class Removal:
     packs: tuple[Item, ...]
     others: tuple[Item, ...]
     aged: tuple[ClassTag, ...]
-    """Classes of which parts go that a record still names."""
+    """Classes of which parts are removed that a record still names."""
 
     @property
     def items(self) -> tuple[Item, ...]:
-        """All but the records."""
+        """All objects to remove except the records."""
         return self.parts + self.keyrings + self.packs + self.others
 
     def __bool__(self) -> bool:
@@ -84,7 +86,7 @@ def live_parts(
     limits: ExpiryLimits,
     pinned: frozenset[Pseudonym],
 ) -> tuple[set[ContainerKey], set[ContainerKey]]:
-    """Parts that records need; and those that a record names and that are too old for their class.
+    """Return the parts that records need, and those that a record names but that are too old for their class.
 
     `pinned` segments, which a hold keeps, are never too old.
     """
@@ -109,7 +111,11 @@ def plan(
     headers: Mapping[ContainerKey, Iterable[ObjectHash]],
     limits: ExpiryLimits,
 ) -> Removal:
-    """What to remove of a generation; `headers` says which containers each live part names, of all that are there."""
+    """Decide what to remove of a generation.
+
+    `live` are the needed parts, `aged` the parts that are too old, with their class. `headers` gives for each live part
+    the packs that it names, of those on the store.
+    """
     needed = set(live)
     for key in live:
         needed |= {ContainerKey(key.segment, sha256) for sha256 in headers.get(key, ())}
@@ -135,10 +141,10 @@ def plan(
 
 
 def leftovers(uploads: Iterable[Item], grace: datetime) -> tuple[Item, ...]:
-    """Temporary objects of uploads that were cut off."""
+    """Return the temporary objects of uploads that were cut off: those modified before `grace`."""
     return tuple(item for item in uploads if item.modified < grace)
 
 
 def grace_before(now: datetime, longest_run: timedelta) -> datetime:
-    """Before when an object was put there that no run under way can mean to refer to."""
+    """Return the instant before which no object can belong to a run under way: twice the longest run before `now`."""
     return now - 2 * longest_run

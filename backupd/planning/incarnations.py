@@ -1,4 +1,4 @@
-"""What the ledger says of every tenant: its events folded into lives."""
+"""The ledger's events folded into the state of every incarnation of every tenant. Pure."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ from backupd.model.text import parse_stamp
 
 
 class State(StrEnum):
-    """Where a life stands (`backupd manual design`, Lifecycle). A hold lies over these states and is none."""
+    """The states of an incarnation (`backupd manual design`, Lifecycle). A hold is no state: it applies beside one."""
 
     ACTIVE = "active"
     MARKED = "marked"
@@ -45,6 +45,8 @@ class State(StrEnum):
 
 
 class IncarnationKey(NamedTuple):
+    """The name of one incarnation of a tenant in one scope."""
+
     tenant: TenantId
     incarnation: int
     scope: str = WHOLE
@@ -53,22 +55,24 @@ class IncarnationKey(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class DeletionClock:
-    """A life's dates, as they were told when it was marked."""
+    """An incarnation's dates, as the ledger's event set them when it was marked."""
 
     cause: str
-    """The event that set it: `unsubscribed`, `erasure-requested`, `moved`."""
+    """The event that set the dates: `unsubscribed`, `erasure-requested` or `moved`."""
     since: datetime
     deadline: datetime
     purge_by: datetime
     to: str | None = None
-    """The region it moved to."""
+    """The region that the tenant moved to."""
     by: str = "command"
-    """Who began it: a `command`, or the `query`."""
+    """Who set the dates: a `command`, or the `query`."""
 
 
 @dataclass(frozen=True, slots=True)
 class Purge:
-    """How far a life's purge has come. Mappings are by store, to the instant of the entry that says so."""
+    """The progress of an incarnation's purge. Each mapping is by store, to the instant of the entry that records the
+    step.
+    """
 
     began: datetime
     stores: frozenset[str]
@@ -76,14 +80,14 @@ class Purge:
     shredded: Mapping[str, datetime] = field(default_factory=dict)
     cleared: Mapping[str, datetime] = field(default_factory=dict)
     absent: Mapping[str, tuple[datetime, tuple[str, ...]]] = field(default_factory=dict)
-    """With the store's snapshots that were looked into."""
+    """The instant, and the store's own snapshots that were looked into."""
     retired: frozenset[str] = frozenset()
-    """Stores that took part, and were declared gone before they were seen empty, or after."""
+    """Stores that took part and were declared gone, before or after they were seen empty."""
 
 
 @dataclass(frozen=True, slots=True)
 class Retirement:
-    """A store that was declared gone."""
+    """A store that was declared gone, and by which decision."""
 
     at: datetime
     decision: str
@@ -100,6 +104,7 @@ class Incarnation:
 
     @property
     def state(self) -> State:
+        """The state, derived from clock, purge and attestation."""
         if self.purge is None:
             return State.ACTIVE if self.clock is None else State.MARKED
         if self.attestation is not None:
@@ -112,50 +117,54 @@ class Incarnation:
 
     @property
     def purged(self) -> bool:
-        """Whether the point of no return is behind it: then nothing of it may be kept, nor added."""
+        """True when the purge began: then nothing of the incarnation may be kept or added any more."""
         return self.purge is not None
 
 
 @dataclass(frozen=True, slots=True)
 class Hold:
+    """A hold on a tenant: nothing of the tenant is purged while it is in force."""
+
     tenant: TenantId
     reference: str
     since: datetime
     review: datetime
     released: datetime | None = None
     due: datetime | None = None
-    """Once released: by then nothing is left of what it kept, if its own date is past."""
+    """By then nothing is left of what a released hold kept, if the tenant's own date has passed; None while in force.
+    """
 
 
 @dataclass(frozen=True, slots=True)
 class TenantStates:
-    """Every life the ledger speaks of; a tenant it does not know is at its first, and active."""
+    """Every incarnation in the ledger. A tenant the ledger does not know is in its first incarnation, and active."""
 
     incarnations: Mapping[IncarnationKey, Incarnation] = field(default_factory=dict)
     holds: Mapping[tuple[TenantId, str], Hold] = field(default_factory=dict)
     newest: Mapping[tuple[TenantId, str], int] = field(default_factory=dict)
-    """Incarnations, by tenant and scope: asked for every segment of a backup."""
+    """The newest incarnation's number by tenant and scope; an index, because it is needed for every segment of a
+    backup."""
     retired: Mapping[str, Retirement] = field(default_factory=dict)
-    """Stores that were declared gone; one may have come back into use since, under the same name."""
+    """Stores that were declared gone; a store of the same name may be in use again since."""
 
     def current(self, tenant: TenantId, scope: str = WHOLE) -> Incarnation:
-        """The newest incarnation."""
+        """Return the tenant's newest incarnation in a scope."""
         key = IncarnationKey(tenant, self.newest.get((tenant, scope), 1), scope)
         return self.incarnations.get(key, Incarnation(key))
 
     def held(self, tenant: TenantId) -> list[Hold]:
-        """Holds in force on a tenant."""
+        """Return the holds in force on a tenant."""
         return [hold for hold in self.holds.values() if hold.tenant == tenant and hold.released is None]
 
     def of(self, tenant: TenantId) -> list[Incarnation]:
-        """Every life of a tenant the ledger speaks of, oldest first."""
+        """Return every incarnation of a tenant in the ledger, oldest first."""
         return sorted(
             (incarnation for incarnation in self.incarnations.values() if incarnation.key.tenant == tenant),
             key=lambda incarnation: incarnation.key,
         )
 
     def due(self, now: datetime) -> list[Incarnation]:
-        """Lives to be purged now: marked, past their date, and on no hold."""
+        """Return the incarnations to be purged now: marked, past their date, and on no hold."""
         return [
             incarnation
             for incarnation in self.incarnations.values()
@@ -165,20 +174,28 @@ class TenantStates:
         ]
 
     def purge_by(self, incarnation: Incarnation) -> datetime:
-        """When a marked life is to be purged: its own date, or when the last hold in its way was released."""
+        """Return when to purge a marked incarnation: on its own date, or when the last hold on it was released after
+        that.
+
+        Raises ValueError for an incarnation without dates.
+        """
         if incarnation.clock is None:
             raise ValueError("an active life has no date")
         return max([incarnation.clock.purge_by, *(released for released, _ in self._released(incarnation))])
 
     def deadline(self, incarnation: Incarnation) -> datetime:
-        """By when the last byte of a marked life is gone: its own date, or what the release of a hold left it."""
+        """Return by when the last byte of a marked incarnation is gone: its own date, or the later one a hold's release
+        left.
+
+        Raises ValueError for an incarnation without dates.
+        """
         if incarnation.clock is None:
             raise ValueError("an active life has no date")
         return max([incarnation.clock.deadline, *(due for _, due in self._released(incarnation))])
 
     def _released(self, incarnation: Incarnation) -> list[tuple[datetime, datetime]]:
-        """When holds that were in the way were released, and by when what they kept is gone."""
-        # One released before the date moves nothing.
+        """Return for each hold that delayed the purge when it was released, and by when what it kept is gone."""
+        # A hold that was released before the date delays nothing.
         clock = incarnation.clock
         return [
             (hold.released, hold.due)
@@ -192,9 +209,9 @@ class TenantStates:
 
 
 def fold(entries: Iterable[LedgerEntry], states: TenantStates | None = None) -> TenantStates:
-    """The lives after these entries, which follow those that made `lives`.
+    """Fold these entries into the states that the entries before them left.
 
-    Believes what it reads: an event that could not have been decided changes what it says, nothing else.
+    Entries are believed: an event that could not have been decided changes what it says, and nothing else.
     """
     before = states or TenantStates()
     folding = _Folding(dict(before.incarnations), dict(before.holds), dict(before.newest), dict(before.retired))
@@ -207,6 +224,8 @@ def fold(entries: Iterable[LedgerEntry], states: TenantStates | None = None) -> 
 
 @dataclass(slots=True)
 class _Folding:
+    """The states while entries are folded into them."""
+
     incarnations: dict[IncarnationKey, Incarnation]
     holds: dict[tuple[TenantId, str], Hold]
     newest: dict[tuple[TenantId, str], int]
@@ -217,7 +236,7 @@ class _Folding:
             case Held():
                 key, review = (event.tenant, event.hold), parse_stamp(event.review)
                 known = self.holds.get(key)
-                # A new review of a hold in force moves nothing else: when it began says what it keeps.
+                # A new review of a hold in force changes nothing else: what it keeps follows from when it began.
                 self.holds[key] = (
                     replace(known, review=review)
                     if known is not None and known.released is None
@@ -256,10 +275,10 @@ def _changed(incarnation: Incarnation, event: IncarnationEvent, at: datetime) ->
         case Unsubscribed() | ErasureRequested() | Moved():
             return replace(incarnation, clock=_clock(event))
         case Resubscribed() | Returned():
-            # A purge that began is never forgotten: what it took is gone, whatever is said later.
+            # A purge that began is never forgotten: what it removed is gone, even if the tenant is declared back.
             return incarnation if incarnation.purged else Incarnation(incarnation.key)
         case PurgeBegan():
-            # Found later, it begins again: what was said of stores before did not know of these segments.
+            # A purge that found more segments begins again: earlier steps on the stores did not cover these.
             before = incarnation.purge.segments if incarnation.purge else frozenset()
             began = incarnation.purge.began if incarnation.purge else at
             stores, retired = frozenset(event.stores), incarnation.purge.retired if incarnation.purge else frozenset()
@@ -276,7 +295,7 @@ def _changed(incarnation: Incarnation, event: IncarnationEvent, at: datetime) ->
 
 
 def _without(incarnation: Incarnation, store: str) -> Incarnation:
-    """The life, with a purge that waits for a store no longer."""
+    """Return the incarnation with a purge that no longer waits for a store."""
     purge = incarnation.purge
     if purge is None or store not in purge.stores:
         return incarnation

@@ -1,4 +1,4 @@
-"""What stands in the way of restoring a tenant in place, in words; and the order tables are written in. Pure."""
+"""The conflicts that prevent restoring a tenant in place, with their sentences, and the order of tables to write. Pure."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from enum import StrEnum
 
 
 class ConflictKind(StrEnum):
-    """What can stand in the way. Values are stable: they are printed, and named in `--accept`."""
+    """The kinds of conflicts. Values are stable, because they are printed and named in `--accept`."""
 
     TABLE_GONE = "table-gone"
     TABLE_NEW = "table-new"
@@ -124,41 +124,41 @@ SENTENCES: Mapping[ConflictKind, tuple[str, str]] = {
         "Use a role that may set session_replication_role, or make one of them DEFERRABLE.",
     ),
 }
-"""What was found, and what to do."""
+"""For each kind of conflict: what was found, and what to do."""
 
 ACCEPTABLE = frozenset({ConflictKind.TABLE_NEW, ConflictKind.REFERENCE_CHANGED, ConflictKind.DEFERRABLE})
-"""What `--accept` takes."""
+"""The kinds that `--accept` takes."""
 HARMLESS = frozenset({ConflictKind.COLUMN_NEW})
-"""Told, and in nobody's way."""
+"""The kinds that are reported but do not prevent the restore."""
 
 
 @dataclass(frozen=True, slots=True)
 class Conflict:
-    """One kind of obstacle in one table."""
+    """One kind of conflict in one table."""
 
     table: str = field(repr=False)
-    """`schema.table`; the schema may be named after the tenant, who is known to whoever asked."""
+    """`schema.table`; the schema may be named after the tenant, whose name the operator knows."""
     kind: ConflictKind
     count: int
-    """Of rows, columns, triggers or tables, as the sentence says."""
+    """Number of rows, columns, triggers or tables, as the sentence of the kind says."""
 
 
 def blocking(conflicts: Iterable[Conflict], accepted: frozenset[ConflictKind]) -> list[Conflict]:
-    """Those that forbid writing."""
+    """Return the conflicts that prevent writing: those neither harmless nor accepted."""
     return [one for one in conflicts if one.kind not in HARMLESS | accepted]
 
 
 def write_order(
     tables: Sequence[int], references: Mapping[int, frozenset[int]]
 ) -> tuple[list[int], list[frozenset[int]]]:
-    """Tables with those before them that they refer to, and the circles among them, of two or more.
+    """Sort tables so that each stands behind the tables it refers to, and return the circles of two or more among them.
 
-    `references` says for a table which it refers to; itself, and tables that are not listed, do not count. Tables of a
-    circle stand together.
+    `references` gives the tables that a table refers to; the table itself, and tables that are not listed, do not
+    count. Tables of a circle stand together.
     """
     reach = {table: _reach(table, references, frozenset(tables)) for table in tables}
     circle = {table: frozenset(other for other in reach[table] if table in reach[other]) for table in tables}
-    # Whoever refers to another reaches all that one reaches, and itself: more, unless they stand in one circle.
+    # A table that refers to another reaches all that one reaches, and itself: more, unless both are in one circle.
     order = sorted(tables, key=lambda table: (len(reach[table]), min(circle[table]), table))
     return order, sorted({one for one in circle.values() if len(one) > 1}, key=min)
 

@@ -1,10 +1,7 @@
-"""Which absences the ledger explains, FORMAT.md §10. Pure: entries in, questions answered.
+"""Facts that the ledger's entries prove about one store, FORMAT.md §10. Pure: entries in, facts out.
 
-Which snapshots the ledger calls proven, and which expired. Pure.
-
-Whom the ledger says a store's keyrings are sealed to, FORMAT.md §10. Pure.
-
-What the ledger has to say of a store before snapshots of another one are copied there. Pure.
+The facts are which absences are explained, which snapshots were verified or expired, to which recipients keyrings are
+sealed, and what must be recorded before snapshots of another store are copied.
 """
 
 from __future__ import annotations
@@ -30,16 +27,16 @@ from backupd.model.text import parse_stamp, stamp
 
 @dataclass(frozen=True, slots=True)
 class Explained:
-    """What may be missing on one store. Says nothing of what is there."""
+    """The absences on one store that the ledger explains. It proves nothing about what is present."""
 
     purged: frozenset[tuple[GenerationId, Pseudonym]] = frozenset()
     """Segments whose keys and objects may be missing anywhere, and that no restore brings back."""
     expired: frozenset[SnapshotName] = frozenset()
-    """Records that may be missing, with what only they need."""
+    """Records that may be missing, together with the objects that only they need."""
     aged: Mapping[tuple[GenerationId, ClassTag], datetime] = field(default_factory=dict)
-    """Of these classes, parts may be missing that only snapshots exported before the instant need."""
+    """For each of these classes, the parts may be missing that only snapshots exported before the instant need."""
     reduced: Mapping[SnapshotName, SnapshotName] = field(default_factory=dict)
-    """Expired snapshots that go on in part under another record."""
+    """Expired snapshots, each with the record under which a part of it is kept."""
 
     def is_purged(self, generation: GenerationId, segment: Pseudonym) -> bool:
         return (generation, segment) in self.purged
@@ -48,13 +45,13 @@ class Explained:
         return frozenset(segment for place, segment in self.purged if place == generation)
 
     def is_aged(self, generation: GenerationId, data_class: ClassTag | None, exported: datetime) -> bool:
-        """Whether a snapshot exported then may have lost its part of a class; None is a class nobody knows."""
+        """Check whether a snapshot exported then may have lost its part of a class; None is an unknown class."""
         before = self.aged.get((generation, data_class)) if data_class is not None else None
         return before is not None and exported < before
 
 
 def explain_absences(entries: Iterable[LedgerEntry], store: str | None) -> Explained:
-    """What these entries explain on the store of this configured name; None: on any store they speak of."""
+    """Collect the absences that these entries explain on a store, given by configured name; None: on any store."""
     explaining = _Explaining(store)
     for entry in entries:
         for event in entry.events:
@@ -92,7 +89,7 @@ class _Explaining:
 
 
 def proven_on(entries: Iterable[LedgerEntry], store: str) -> set[SnapshotName]:
-    """Snapshots whose every byte was read from this store, and was right."""
+    """Return the snapshots whose every byte was read from this store and was right."""
     return {
         name
         for entry in entries
@@ -103,7 +100,7 @@ def proven_on(entries: Iterable[LedgerEntry], store: str) -> set[SnapshotName]:
 
 
 def expired_on(entries: Iterable[LedgerEntry], store: str) -> set[SnapshotName]:
-    """Snapshots whose records may be missing on this store."""
+    """Return the snapshots whose records may be missing on this store."""
     return {
         name
         for entry in entries
@@ -118,16 +115,16 @@ Recipients = frozenset[Fingerprint]
 
 @dataclass(frozen=True, slots=True)
 class RequiredRecipients:
-    """What keyrings of before some instant must be sealed to."""
+    """The recipients to which keyrings from before some instant must be sealed."""
 
     at: datetime
-    """When every keyring was seen to be."""
+    """When every keyring was seen to be sealed to them."""
     allowed: tuple[Recipients, ...]
-    """The recipients of that time, and those of rekeyings that were begun since."""
+    """The sets of recipients that are allowed: those of that time, and those of rekeyings that began since."""
 
 
 def rekeyed_to(entries: Iterable[LedgerEntry], store: str) -> list[Recipients]:
-    """Every set of recipients that keyrings on the store were, or may have been, put anew for; oldest first."""
+    """Return every set of recipients for which keyrings on the store were, or may have been, replaced; oldest first."""
     return [
         frozenset(event.recipients)
         for entry in entries
@@ -137,7 +134,7 @@ def rekeyed_to(entries: Iterable[LedgerEntry], store: str) -> list[Recipients]:
 
 
 def standing_recipients(entries: Iterable[LedgerEntry], store: str) -> RequiredRecipients | None:
-    """Whom the newest rekeying that ended left the store's keyrings sealed to; None when none ever did."""
+    """Return the recipients of the store's keyrings after the newest finished rekeying; None when none finished."""
     standing: RequiredRecipients | None = None
     for entry in entries:
         for event in entry.events:
@@ -150,19 +147,19 @@ def standing_recipients(entries: Iterable[LedgerEntry], store: str) -> RequiredR
 
 @dataclass(frozen=True, slots=True)
 class Copies:
-    """Records of one generation that are about to be copied."""
+    """Records of one generation that are about to be copied to another store."""
 
     generation: GenerationId
     previous: Mapping[SnapshotName, SnapshotName | None]
-    """Each with the one it was written after."""
+    """Each record with the one it was written after."""
     there: Collection[SnapshotName] = ()
-    """Records of the generation that stand there already."""
+    """Records of the generation that the other store already has."""
 
 
 def explain_copies(store: str, copies: Copies, here: Explained, there: Explained) -> list[Event]:
-    """What explains at `store` the absences that come with these copies.
+    """Return the events that explain at `store` the absences that come with these copies.
 
-    `here` is what the ledger explains where they are copied from, `there` what it explains at `store` already.
+    `here` are the absences explained where the copies come from, `there` those explained at `store` already.
     """
     events: list[Event] = []
     known = {*copies.previous, *copies.there}

@@ -1,7 +1,7 @@
-"""What may happen to a tenant: each command answers with the events that make it so, or with none when it is so.
+"""The commands that change a tenant's state: each returns the events to append, or none when nothing changes. Pure.
 
-They are decided on one state of the ledger and appended behind exactly that one, so that of two commands at once the
-second decides again (compare and set).
+Events are decided on one state of the ledger and appended behind exactly that state. Of two commands at once the second
+therefore decides again (compare and set).
 """
 
 from __future__ import annotations
@@ -27,19 +27,19 @@ from backupd.planning.incarnations import DeletionClock, Incarnation, State, Ten
 
 
 class ClockDates(NamedTuple):
-    """The dates of a life's clock; see `planning.window`."""
+    """The dates of an incarnation's clock; `planning.deadlines` computes them."""
 
     since: datetime
     deadline: datetime
     purge_by: datetime
     by: str = "command"
-    """Or `query`."""
+    """Who sets the dates: `command` or `query`."""
 
 
 def unsubscribe(states: TenantStates, tenant: TenantId, dates: ClockDates, scope: str = WHOLE) -> list[Event]:
     """Mark the tenant; its dates run from `dates.since`.
 
-    Raises RefusedError when it is marked with another beginning: dates never move silently.
+    Raises RefusedError when it is marked with another beginning: dates must not change silently.
     """
     incarnation = states.current(tenant, scope)
     match incarnation.state:
@@ -57,7 +57,7 @@ def unsubscribe(states: TenantStates, tenant: TenantId, dates: ClockDates, scope
 
 
 def unsubscribe_again(states: TenantStates, tenant: TenantId, dates: ClockDates, scope: str = WHOLE) -> list[Event]:
-    """A marked tenant came back and left again, at `dates.since`: both are told, and the dates start anew."""
+    """Cancel the dates of a marked tenant and set new ones: it came back and left again, at `dates.since`."""
     incarnation = states.current(tenant, scope)
     return [Resubscribed(**_of(incarnation)), Unsubscribed(**_of(incarnation), **_as_stamps(dates))]
 
@@ -75,7 +75,7 @@ def resubscribe(states: TenantStates, tenant: TenantId, scope: str = WHOLE) -> l
 
 
 def erase(states: TenantStates, tenant: TenantId, dates: ClockDates, scope: str = WHOLE) -> list[Event]:
-    """Purge now, on request. An earlier deadline stays.
+    """Purge now, on request; an earlier deadline stays.
 
     Raises RefusedError while a hold is in force.
     """
@@ -89,7 +89,7 @@ def erase(states: TenantStates, tenant: TenantId, dates: ClockDates, scope: str 
             hint="Release the hold first, if whoever ordered it agrees.",
         )
     if incarnation.clock is not None:
-        # As it is, not as it was told: a released hold may have left more time than the request does.
+        # The date in force counts, not the recorded one: a released hold may have left more time than the request does.
         if states.purge_by(incarnation) <= dates.purge_by:
             return []
         dates = dates._replace(
@@ -101,9 +101,9 @@ def erase(states: TenantStates, tenant: TenantId, dates: ClockDates, scope: str 
 
 
 def move(states: TenantStates, tenant: TenantId, dates: ClockDates, to: str) -> list[Event]:
-    """The tenant lives in region `to` from now on; here it is purged, on a clock of its own.
+    """Mark the tenant as moved to region `to`: it is purged here, on a clock of its own.
 
-    Said again with another region, that one is told, and the dates stay.
+    With another region than before, only the region changes; the dates stay.
     """
     incarnation = states.current(tenant)
     if incarnation.purged or (

@@ -1,4 +1,4 @@
-"""What people are told, and when: on change, again as a reminder, and never in a flood. Pure."""
+"""The notices that people get, and when: on a change, again as a reminder, and never too many in an hour. Pure."""
 
 from __future__ import annotations
 
@@ -21,22 +21,22 @@ class NoticeKind(StrEnum):
 
 
 class Known(msgspec.Struct, frozen=True):
-    """An alarm in force, or one that is over and of which this is still to be said."""
+    """An alarm in force, or one that is over but not yet reported as over."""
 
     alarm: Alarm
     since: datetime
     told: datetime | None = None
-    """When people last heard of it; None: not yet."""
+    """When people were last notified of the alarm; None: not yet."""
     told_state: str = ""
     over: bool = False
 
 
 class Memory(msgspec.Struct, frozen=True):
-    """What must survive a restart, so that nothing is told twice."""
+    """The state that must survive a restart, so that no alarm is reported twice."""
 
     known: dict[str, Known] = {}
     sent: tuple[datetime, ...] = ()
-    """Messages of the last hour."""
+    """When the messages of the last hour were sent."""
 
 
 class Notice(msgspec.Struct, frozen=True):
@@ -48,15 +48,15 @@ class Notice(msgspec.Struct, frozen=True):
 
 
 class NoticeLimits(msgspec.Struct, frozen=True):
-    """How often people want to hear."""
+    """The limits of how often people are notified."""
 
     remind_every: timedelta
     most_an_hour: int
-    """Messages; each may hold several notices."""
+    """Messages in an hour at most; each may hold several notices."""
 
 
 def follow_alarms(memory: Memory, alarms: Iterable[Alarm], now: datetime) -> Memory:
-    """The memory with what is in force now. What ended before anybody heard of it is forgotten."""
+    """Update the memory by the alarms in force now; an alarm that ended before anybody was notified is dropped."""
     found: dict[str, Known] = {}
     for alarm in alarms:
         before = memory.known.get(alarm.key)
@@ -71,15 +71,16 @@ def follow_alarms(memory: Memory, alarms: Iterable[Alarm], now: datetime) -> Mem
     return Memory(found, _recent(memory.sent, now))
 
 
-def due(memory: Memory, manners: NoticeLimits, now: datetime) -> list[Notice]:
-    """What to say in one message, worst first; nothing while as many as may be were sent within the last hour.
+def due(memory: Memory, limits: NoticeLimits, now: datetime) -> list[Notice]:
+    """Return the notices for one message, worst first; none once `most_an_hour` messages were sent within the last
+    hour.
 
-    What has no room now is said later, if it still is so then.
+    A notice that has no room now is returned later, if its alarm is then still in force.
     """
-    if len(_recent(memory.sent, now)) >= manners.most_an_hour:
+    if len(_recent(memory.sent, now)) >= limits.most_an_hour:
         return []
-    told = ((_about(one, manners, now), one) for one in memory.known.values())
-    found = [Notice(about, one.alarm, one.since) for about, one in told if about is not None]
+    kinds = ((_kind(one, limits, now), one) for one in memory.known.values())
+    found = [Notice(kind, one.alarm, one.since) for kind, one in kinds if kind is not None]
     return sorted(
         found,
         key=lambda one: (one.about is NoticeKind.OVER, one.alarm.severity is not AlarmSeverity.ERROR, one.alarm.key),
@@ -87,7 +88,7 @@ def due(memory: Memory, manners: NoticeLimits, now: datetime) -> list[Notice]:
 
 
 def mark_sent(memory: Memory, notices: Sequence[Notice], now: datetime) -> Memory:
-    """The memory after these were sent."""
+    """Update the memory after these notices were sent."""
     keys = {notice.alarm.key: notice for notice in notices}
     known: dict[str, Known] = {}
     for key, one in memory.known.items():
@@ -98,16 +99,16 @@ def mark_sent(memory: Memory, notices: Sequence[Notice], now: datetime) -> Memor
     return Memory(known, (*_recent(memory.sent, now), now))
 
 
-def _about(one: Known, manners: NoticeLimits, now: datetime) -> NoticeKind | None:
+def _kind(one: Known, limits: NoticeLimits, now: datetime) -> NoticeKind | None:
     if one.over:
         return NoticeKind.OVER
     if one.told is None:
-        # A clock that was set back makes nobody wait.
+        # The distance counts, so that a clock that was set back delays no notice.
         waited = abs(now - one.since) >= timedelta(seconds=one.alarm.patience)
         return NoticeKind.NEW if waited else None
     if one.told_state != one.alarm.state:
         return NoticeKind.NEW
-    return NoticeKind.STILL if abs(now - one.told) >= manners.remind_every else None
+    return NoticeKind.STILL if abs(now - one.told) >= limits.remind_every else None
 
 
 def _recent(sent: Sequence[datetime], now: datetime) -> tuple[datetime, ...]:

@@ -1,6 +1,6 @@
-"""What a restore will do, decided from a record and the manifests of its parts before anything is touched. Pure.
+"""The plan of a restore, decided from a record and the manifests of its parts before anything is touched. Pure.
 
-Whose rows are restored is the choice of parts the caller adds; which tables', the selection's.
+The caller decides whose rows are restored by the parts it adds; the selection decides which tables.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ from backupd.model.manifest import Entry, FactsEntry, FileEntry, SequencesEntry,
 from backupd.planning.selection import Selection
 
 _BIG = 4 << 20
-"""Bytes from which on a piece is read on its own: the blocks it shares with others are few beside it."""
+"""Bytes from which a piece is read on its own: it shares few blocks with others compared to its size."""
 
 Kept = Callable[[], bytes]
-"""Brings bytes back that were put away."""
+"""Returns bytes that were stored outside of the plan."""
 
 _pack = msgspec.msgpack.Encoder().encode
 _unpack = msgspec.msgpack.Decoder(tuple[list[Span], list[int]]).decode
@@ -31,7 +31,7 @@ _unpack = msgspec.msgpack.Decoder(tuple[list[Span], list[int]]).decode
 
 @dataclass(frozen=True, slots=True)
 class TablePlan:
-    """A table to be filled."""
+    """A table to be filled, with the sums of its pieces."""
 
     schema: str
     name: str
@@ -42,17 +42,17 @@ class TablePlan:
 
 
 class Piece(NamedTuple):
-    """A table's rows in one part. There may be a hundred thousand of these, so spans and runs are kept elsewhere."""
+    """A table's rows in one part. There may be a hundred thousand pieces, so spans and runs are stored elsewhere."""
 
     table: int
-    """Its place in the plan's tables."""
+    """Index of the table in the plan's tables."""
     part: int
-    """Its place in the record's parts."""
+    """Index of the part in the record's parts."""
     size: int
     kept: Kept
 
     def unpacked(self) -> tuple[list[Span], list[int]]:
-        """Spans and runs. Raises what bringing them back does."""
+        """Return the piece's spans and runs. Raises what `kept` raises."""
         return _unpack(self.kept())
 
 
@@ -62,28 +62,29 @@ Bundle = tuple[Piece, ...]
 
 @dataclass(frozen=True, slots=True)
 class RestorePlan:
-    """Everything a restore does, in the order it does it."""
+    """Everything a restore does, in the order in which it does it."""
 
     tables: tuple[TablePlan, ...]
-    """Biggest first; those without rows are not among them, the schema makes them."""
+    """Tables with rows, biggest first; the schema alone makes the others."""
     passes: tuple[tuple[Bundle, ...], ...]
-    """A table is filled in one pass, and at most `wide` tables are open at once in each, apart from those of one piece.
+    """The passes: a table is filled in one pass, and each pass has at most `wide` tables open at once, not counting
+    tables of a single piece.
 
     Big pieces come first, bundled by table, then the small ones, bundled by segment: a small segment's tables share
-    their blocks, so that going through it table by table would open each block many times.
+    their blocks, so that reading it table by table would open each block many times.
     """
     files: dict[str, list[tuple[int, FileEntry]]]
-    """By name, each with its part's place."""
+    """Files by name, each with the index of its part."""
     sequences: tuple[SequenceValue, ...]
     facts: SnapshotFacts
     refresh: tuple[tuple[str, str], ...]
-    """Materialized views, in this order."""
+    """Materialized views in the order to refresh them."""
     rows: int
     bytes: int
     spans: int
-    """Digests of rows."""
+    """Number of digests of rows."""
     empty: frozenset[tuple[str, str]] = frozenset()
-    """Tables that have an entry and no rows: they were there."""
+    """Tables that existed but had no rows: they have an entry."""
 
 
 @dataclass(slots=True)
@@ -97,7 +98,7 @@ class _Draft:
 
 
 class Planner:
-    """Collects the entries of a record's parts, one part after another, into a plan."""
+    """Collector of the entries of a record's parts, one part after another, which makes a plan of them."""
 
     def __init__(
         self,
@@ -107,11 +108,11 @@ class Planner:
         exact: bool = True,
         put: Callable[[bytes], Kept] = lambda data: partial(bytes, data),
     ) -> None:
-        """`record` names the parts that are to be added; not `exact` when its totals are of more than these.
+        """Prepare for the parts that `record` names.
 
-        `put` puts bytes away, of which there may be as many as the database has rows in thousands.
-
-        Of tables the selection does not take, no row is planned.
+        Say not `exact` when the record's totals are of more parts than will be added. `put` stores bytes outside of the
+        plan, about as many as the database has thousands of rows. Of tables that the selection does not take, no row is
+        planned.
         """
         self._record = record
         self._selection = selection or Selection()
@@ -125,7 +126,7 @@ class Planner:
         self._empty: set[tuple[str, str]] = set()
 
     def add(self, part: int, entries: Iterable[Entry]) -> None:
-        """The entries of the record's part of this place.
+        """Add the entries of one part, given by its index in the record's parts.
 
         Raises DamageError when they contradict those of other parts.
         """
@@ -141,10 +142,10 @@ class Planner:
                     self._add_facts(entry.facts)
 
     def plan(self, wide: int = 16) -> RestorePlan:
-        """The plan of everything added; at most `wide` tables of several pieces are filled at once.
+        """Return the plan of everything added; at most `wide` tables of several pieces are filled at once.
 
-        Raises DamageError when it is not all the record says (more than it says, where not exact), or there is no
-        schema, and RefusedError when the schema is what was left out.
+        Raises DamageError when the parts are not all the record says (more than it says, where not exact) or hold no
+        schema or several, and RefusedError when the schema is among what was left out.
         """
         facts = snapshot_facts(self._facts)
         self._check(facts)
@@ -212,7 +213,9 @@ def _named(part: PartRef) -> str:
 
 
 def _groups(tables: Sequence[Sequence[Piece]], wide: int) -> Iterator[list[Piece]]:
-    """The pieces of each pass: the tables of several pieces by turns, those of one piece with the first."""
+    """Yield the pieces of each pass: `wide` tables of several pieces at a time; tables of one piece are in the first
+    pass.
+    """
     single = [pieces[0] for pieces in tables if len(pieces) == 1]
     several = [pieces for pieces in tables if len(pieces) > 1]
     for place in range(0, max(len(several), 1), wide):

@@ -1,7 +1,7 @@
-"""Which snapshots stay, which expire, and why. Pure.
+"""The rules by which snapshots stay or expire. Pure.
 
 Everything is counted from the present. A rule that counts from the newest snapshot would stop expiring on the day
-backups stop, and the promise to tenants would stop with it.
+backups stop, and would break the promise to tenants.
 """
 
 from __future__ import annotations
@@ -19,35 +19,36 @@ _LEAST_NOTICE = timedelta(days=7)
 
 @dataclass(frozen=True, slots=True)
 class RetentionPolicy:
-    """A snapshot stays when any of the rules keeps it, and never beyond `max_age`."""
+    """The rules of retention: a snapshot stays when any of them keeps it, and never beyond `max_age`."""
 
     keep_within: timedelta
     daily: int
-    """Of each of so many UTC days, today included, the newest snapshot; likewise weeks from Monday, and months."""
+    """How many UTC days, today included, keep the newest snapshot of the day; the next two count weeks from Monday, and
+    months."""
     weekly: int
     monthly: int
     max_age: timedelta
-    """Counted from the exported snapshot, and enforced whether or not there is anything newer."""
+    """The age, counted from the export, beyond which no snapshot stays, even if there is nothing newer."""
     keep_minimum: int
-    """So many of the newest proven snapshots of a group stay without a rule."""
+    """How many of the newest proven snapshots of a group stay when no other rule keeps them."""
 
 
 @dataclass(frozen=True, slots=True)
 class Dated:
-    """A snapshot as retention sees it."""
+    """The properties of a snapshot that retention depends on."""
 
     name: SnapshotName
     group: str
-    """Database label and member. Can hold a tenant's name: never print it."""
+    """Database label and member. Can contain a tenant's name: never print it."""
     exported: datetime
-    """Aware; when its content was true, which is before anything of it was stored."""
+    """When the snapshot's content was true, which is before anything of it was stored; aware."""
     proven: bool
-    """Whether it was verified."""
+    """Whether it was verified completely."""
 
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """What becomes of one snapshot, and by which rules: never without a reason."""
+    """The decision about one snapshot, with the rules that led to it: there is always at least one reason."""
 
     snapshot: Dated
     keep: bool
@@ -60,30 +61,30 @@ class RetentionAlarm:
 
     group: str
     lost: datetime
-    """When the first of those that count passes `max_age`; in the past when it already has."""
+    """When the first snapshot that counts passes `max_age`; in the past when it already has."""
     proven: int
-    """How many proven snapshots there are now."""
+    """Number of proven snapshots in the group now."""
     message: str
-    """Without the group, whose name may be a tenant's."""
+    """The sentence, without the group, whose name may be a tenant's."""
 
 
 def decide(snapshots: Iterable[Dated], policy: RetentionPolicy, now: datetime) -> list[Decision]:
-    """One decision for each snapshot, oldest first.
+    """Decide about each snapshot, oldest first.
 
-    A snapshot dated after `now` is kept and takes nobody's place: one of the two clocks is wrong, and what is removed
-    by mistake does not come back. Of each day, week and month the newest snapshot counts, as in restic and borg; in the
-    present one it changes with each new snapshot.
+    A snapshot dated after `now` is kept and does not replace any other: one of the two clocks is wrong, and what is
+    removed by mistake does not come back. Of each day, week and month the newest snapshot counts, as in restic and
+    borg; in the present one it changes with each new snapshot.
     """
     decisions = [decision for group in _groups(snapshots).values() for decision in _decide_group(group, policy, now)]
     return sorted(decisions, key=lambda decision: (*_age_order(decision.snapshot), decision.snapshot.group))
 
 
 def nearing(snapshots: Iterable[Dated], policy: RetentionPolicy, now: datetime) -> list[RetentionAlarm]:
-    """Groups in which `max_age` is about to win over the minimum, the most urgent first.
+    """Return the groups that `max_age` will soon leave below the minimum, the most urgent first.
 
-    Told a quarter of `max_age` ahead, at least 7 days (at most half of `max_age`). A group that has fewer proven
-    snapshots than the minimum is told about when the oldest of them nears its end, so that a new database does not
-    raise an alarm; one where nothing is proven, when its oldest snapshot does.
+    Notice is given a quarter of `max_age` ahead, at least 7 days (at most half of `max_age`). A group that has fewer
+    proven snapshots than the minimum is reported when the oldest of them nears its end, so that a new database raises
+    no alarm; a group in which nothing is proven, when its oldest snapshot does.
     """
     notice = max(policy.max_age / 4, min(_LEAST_NOTICE, policy.max_age / 2))
     alarms = [_alarm(name, group, policy, now) for name, group in _groups(snapshots).items()]
@@ -94,7 +95,7 @@ def nearing(snapshots: Iterable[Dated], policy: RetentionPolicy, now: datetime) 
 
 
 def _decide_group(group: list[Dated], policy: RetentionPolicy, now: datetime) -> Iterator[Decision]:
-    """`group` is oldest first."""
+    """Decide about the snapshots of one group, given oldest first."""
     present = [snapshot for snapshot in group if now - policy.max_age <= snapshot.exported <= now]
     reasons: dict[SnapshotName, list[str]] = defaultdict(list)
     for rule in (_within, _periods, _minimum):
@@ -141,7 +142,7 @@ def _day(instant: datetime) -> int:
 
 
 def _week(instant: datetime) -> int:
-    """Day 1 of the calendar was a Monday."""
+    """Return the number of the week: day 1 of the calendar was a Monday."""
     return (_day(instant) - 1) // 7
 
 
@@ -165,7 +166,7 @@ def _alarm(name: str, group: list[Dated], policy: RetentionPolicy, now: datetime
 
 
 def _groups(snapshots: Iterable[Dated]) -> dict[str, list[Dated]]:
-    """Each group's snapshots, oldest first."""
+    """Group the snapshots, each group oldest first."""
     groups: dict[str, list[Dated]] = defaultdict(list)
     for snapshot in sorted(snapshots, key=_age_order):
         groups[snapshot.group].append(snapshot)

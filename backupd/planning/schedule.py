@@ -1,8 +1,5 @@
-"""The instants that a timetable names, one by one, across daylight saving. Pure.
-
-When a job runs next: on its timetable, and once for all that was missed. Pure.
-
-When what failed is tried again, by what stood in the way. Pure.
+"""The times at which jobs run: by their timetables across daylight saving, once for all missed runs, and again after
+failures. Pure.
 """
 
 from __future__ import annotations
@@ -24,9 +21,10 @@ _HOUR: Final = timedelta(hours=1)
 
 
 def next_slot(timetable: Timetable, after: datetime) -> datetime | None:
-    """The first instant (UTC) later than `after`; None when there is none, ever.
+    """Return the first instant (UTC) later than `after`; None when nothing is ever due.
 
-    A time that clocks skip comes as much later as they were set forward; one that they show twice, the first time.
+    A time that clocks skip comes as much later as they were set forward; a time that they show twice counts the first
+    time.
     """
     if isinstance(timetable, Never):
         return None
@@ -36,7 +34,9 @@ def next_slot(timetable: Timetable, after: datetime) -> datetime | None:
 
 
 def longest_gap(timetable: Timetable) -> timedelta | None:
-    """The longest time between two neighbours, an hour of daylight saving included; None when there is none, ever."""
+    """Return the longest time between two successive instants, an hour of daylight saving included; None when nothing
+    is ever due.
+    """
     if isinstance(timetable, Never):
         return None
     if isinstance(timetable, Every):
@@ -49,7 +49,7 @@ def longest_gap(timetable: Timetable) -> timedelta | None:
 
 
 def _around(timetable: Weekly, after: datetime) -> Iterator[datetime]:
-    """More than a week of slots, among them the first after `after`; in no promised order."""
+    """Yield more than a week of instants, among them the first after `after`; in no promised order."""
     zone = zone_of(timetable.zone)
     first = after.astimezone(zone).date() - _DAY
     for number in range(len(DAYS) + 4):
@@ -65,13 +65,14 @@ def _of_day(timetable: Weekly, day: date, zone: tzinfo) -> Iterator[datetime]:
 
 @dataclass(frozen=True, slots=True)
 class Awake:
-    """Since when somebody looks at the timetable, and how those who wake together are spread."""
+    """The daemon's start, and how jobs that were missed before it are spread."""
 
     since: datetime
     seed: str
-    """Of the machine and the region: their jobs wait together, other machines' and regions' wait differently."""
+    """The seed of the machine and the region: their jobs wait together, those of other machines and regions
+    differently."""
     spread: timedelta
-    """What was missed runs within so much after waking."""
+    """Runs that were missed start within this time after the daemon."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,16 +81,17 @@ class Due:
 
     at: datetime
     slot: datetime
-    """What it is for: a run that began at or after this instant serves it."""
+    """The instant that the run is due for: a run that began at or after it serves it."""
     missed: bool
-    """Its time had passed before anybody was awake."""
+    """Whether the run was due before the daemon started."""
 
 
 def next_due(timetable: Timetable, last: datetime | None, now: datetime, awake: Awake) -> Due | None:
-    """The next run after the last one that served its purpose; None when nothing is ever due.
+    """Return the next run after `last`, which is when the last run that served its purpose began; None when nothing is
+    ever due.
 
-    What was missed is caught up with once, however much it was. A last run in the future, of a clock that was wrong,
-    counts as one of now.
+    All runs that were missed are replaced by one. A last run in the future, dated by a wrong clock, counts as one of
+    now.
     """
     if last is None:
         if next_slot(timetable, now) is None:
@@ -104,45 +106,47 @@ def next_due(timetable: Timetable, last: datetime | None, now: datetime, awake: 
 
 
 def spread(awake: Awake) -> timedelta:
-    """A part of `awake.spread` that only the seed decides."""
+    """Return a part of `awake.spread` that depends on the seed only."""
     return awake.spread * fraction(awake.seed)
 
 
 def fraction(seed: str) -> float:
-    """At least 0, less than 1, and always the same for a seed."""
+    """Compute a number of at least 0 and less than 1 that is always the same for a seed."""
     return int.from_bytes(hashlib.sha256(seed.encode()).digest()[:6], "big") / (1 << 48)
 
 
 _LONGEST_S: Final = timedelta(hours=1)
 _PART: Final = 0.2
-"""Of a delay that the seed adds, so that those who failed together do not come back together."""
+"""The greatest part of a delay that the seed adds, so that jobs that failed together are not tried again together."""
 
 
 class Cause(Enum):
-    """What stood in the way; each with a factor on the first delay, and after how many tries it waits for its time."""
+    """The cause of a failure, with a factor on the first delay and the number of tries before the job waits for its
+    next time.
+    """
 
     PASSING = (1, 1000)
-    """A connection that broke, a lock, a limit, somebody else who is at it."""
+    """A broken connection, a lock, a limit, or another process at work."""
     SLOW = (10, 1000)
-    """Something that somebody has to mend: no room, a disk that is not there."""
+    """Something that somebody has to repair: no room, a disk that is missing."""
     BROKEN = (5, 3)
-    """The program crashed, or had to be ended: perhaps it does so each time."""
+    """The program crashed or had to be ended: perhaps it does so each time."""
     FINAL = (0, 0)
-    """Keys, credentials, the configuration, damage: trying again is of no use, and may lock an account."""
+    """Keys, credentials, the configuration, damage: another try is useless, and may lock an account."""
 
 
 @dataclass(frozen=True, slots=True)
 class RetryDelays:
-    """How long the first delay is, and who waits."""
+    """The first delay after a failure, and the seed of what is added to delays."""
 
     first: timedelta
     seed: str
 
 
 def retry_delay(cause: Cause, attempt: int, patience: RetryDelays) -> timedelta | None:
-    """How long to wait after the `attempt`-th try of the same work, from 1 on; None: until its next time.
+    """Return how long to wait after try number `attempt`, from 1, of the same work; None: until its next time.
 
-    Doubled each time up to an hour, and a little more, which the seed decides.
+    The delay doubles with each try, up to an hour; the seed decides how much is added.
     """
     factor, tries = cause.value
     if attempt > tries or attempt < 1:

@@ -1,4 +1,4 @@
-"""Which snapshot is meant, and what of it is restored: decided from facts that were fetched before. Pure."""
+"""The choice of the snapshot to restore, and of its parts, decided from facts that were fetched before. Pure."""
 
 from __future__ import annotations
 
@@ -22,12 +22,15 @@ LATEST = "latest"
 _ID = re.compile(r"[0-9]{8}T[0-9]*Z?(?:-[0-9a-f]*)?|[0-9a-f]{6,64}")
 """The beginning of a snapshot's name, time of day included, or at least six digits of its hash."""
 STRUCTURE = "structure"
-"""The class of schemas, roles and facts (FORMAT.md §7): a database needs them whatever else is wanted."""
+"""The class of schemas, roles and facts (FORMAT.md §7): a database needs them, so that every selection takes them."""
 
 
 @dataclass(frozen=True, slots=True)
 class Selection:
-    """Empty sets mean everything. Shared segments come with a tenant's: its rows refer to theirs."""
+    """The part of a snapshot that is restored; an empty set means everything.
+
+    Shared segments are restored with a tenant's, because its rows refer to them.
+    """
 
     tenants: frozenset[str] = field(default=frozenset(), repr=False)
     classes: frozenset[str] = frozenset()
@@ -40,21 +43,24 @@ class Selection:
 
     @property
     def closed(self) -> bool:
-        """Whether what is selected refers to nothing that is not: whole tables are left out of it otherwise."""
+        """True when no selected row refers to a row that is left out, because all classes and tables are selected."""
         return not (self.classes or self.tables)
 
     def takes_segment(self, name: SegmentName) -> bool:
-        """Whether anything of the segment is wanted."""
+        """Check whether anything of the segment is wanted."""
         if self.tenants and name.tenant is not None and name.tenant not in self.tenants:
             return False
         return not self.classes or name.data_class in (*self.classes, STRUCTURE)
 
     def takes_table(self, schema: str, table: str) -> bool:
-        """Whether rows of the table are wanted; its structure always is."""
+        """Check whether rows of the table are wanted; its structure always is."""
         return not self.tables or any(fnmatchcase(f"{schema}.{table}", pattern) for pattern in self.tables)
 
     def require_found(self, names: set[SegmentName]) -> None:
-        """Raises UsageError when a tenant or class is not among the segments a snapshot has."""
+        """Check that every tenant and class asked for is among the segments of a snapshot.
+
+        Raises UsageError when one is not.
+        """
         missing = self.tenants - {name.tenant for name in names}
         if missing:
             raise UsageError(
@@ -71,59 +77,60 @@ class Selection:
 
 @dataclass(frozen=True, slots=True)
 class SnapshotRequest:
-    """Which snapshot somebody asks for, and what of it."""
+    """A request to restore: which snapshot, and which part of it."""
 
     label: str
-    """The database's configured label."""
+    """The configured label of the database."""
     snapshot: str
     """`latest`, the beginning of a snapshot's name or hash, or a time."""
     member: str | None = field(default=None, repr=False)
-    """Real name of one of several databases under the label."""
+    """The real name of one of several databases under the label."""
     selection: Selection = field(default_factory=Selection)
 
     @property
     def names_one(self) -> bool:
-        """Whether one snapshot is named; else the newest that fits is meant."""
+        """True when the request names one snapshot; otherwise it means the newest that fits."""
         return _ID.fullmatch(self.snapshot) is not None
 
 
 @dataclass(frozen=True, slots=True)
 class SegmentFacts:
-    """What a generation's keyrings say of one segment."""
+    """The entries about one segment in a generation's keyrings."""
 
     name: SegmentName | None = field(default=None, repr=False)
-    """None where the identity has no key of it."""
+    """None where the identity has no key of the segment."""
     data_class: ClassTag | None = None
-    """None where no keyring lists it."""
+    """None where no keyring lists the segment."""
     shredded: DamageError | None = None
-    """What to raise where a keyring lists the segment and no longer holds its key, unless the ledger explains it."""
+    """The error to raise where a keyring lists the segment and no longer holds its key, unless the ledger explains
+    that."""
 
 
 @dataclass(frozen=True, slots=True)
 class SelectionFacts:
-    """What a store holds of the snapshots that fit a request, as far as a decision needs it."""
+    """The facts about the snapshots that fit a request, as fetched from a store for the decision."""
 
     snapshots: Mapping[SnapshotName, Record]
-    """Records that fit, each believed."""
+    """Records that fit, whose signatures were checked."""
     explained: Explained
-    """What its ledger says may be missing."""
+    """The absences that the store's ledger explains."""
     segments: Mapping[Pseudonym, SegmentFacts] = field(default_factory=dict)
-    """Of the snapshot that `meant` names."""
+    """The segments of the snapshot that `meant` returns."""
     gone: frozenset[PartRef] = frozenset()
-    """Those of the parts that `doubtful` names which are not on the store, or lack a container they need."""
+    """Those parts returned by `doubtful` that are missing on the store, or lack a container they need."""
 
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """A snapshot, less what the ledger says of it and what is not asked for."""
+    """The chosen snapshot, without the parts that the ledger excludes and those not asked for."""
 
     snapshot: SnapshotName
     record: Record
-    """With the parts to be restored only."""
+    """The record, with only the parts to be restored."""
     purged: int = 0
     """Segments left out because a purge lists them, whether or not their keys and bytes are still there."""
     aged: int = 0
-    """Parts left out because they went with the age of their class."""
+    """Parts left out because they expired with the age of their class."""
     unselected: int = 0
     """Segments left out because they are not asked for."""
     partial: bool = False
@@ -131,12 +138,12 @@ class Choice:
 
     @property
     def exact(self) -> bool:
-        """Whether the record's totals are those of its parts."""
+        """True when the record's totals are those of its remaining parts."""
         return not (self.purged or self.aged or self.partial or REDUCED in self.record.extra)
 
 
 def decide(request: SnapshotRequest, facts: SelectionFacts) -> Choice:
-    """Decide what is restored.
+    """Decide which snapshot and which of its parts are restored.
 
     Raises UsageError when no snapshot fits, several do, or one holds nothing of what is asked for, DamageError when a
     key is missing that no purge explains, and RefusedError when everything was purged.
@@ -152,17 +159,17 @@ def decide(request: SnapshotRequest, facts: SelectionFacts) -> Choice:
 
 
 def doubtful(request: SnapshotRequest, facts: SelectionFacts) -> list[PartRef]:
-    """The parts that may have gone with the age of their class: whether they are there is the last fact to fetch.
+    """Return the parts that may have expired with the age of their class: whether they exist is the last fact to fetch.
 
-    Raises what `decide` raises, but RefusedError.
+    Raises what `decide` raises, except RefusedError.
     """
     return _aged(_taken(request, facts), facts)
 
 
 def meant(request: SnapshotRequest, snapshots: Mapping[SnapshotName, Record]) -> SnapshotName:
-    """Which of the snapshots that fit is meant: the newest, unless one is named.
+    """Return which of the snapshots that fit is meant: the newest, unless the request names one.
 
-    Raises UsageError when there is none, or when one is named and several fit.
+    Raises UsageError when there is none, or when the request names one and several fit.
     """
     if not snapshots:
         raise UsageError(
@@ -171,15 +178,15 @@ def meant(request: SnapshotRequest, snapshots: Mapping[SnapshotName, Record]) ->
         )
     if request.names_one and len(snapshots) > 1:
         raise UsageError("several snapshots begin like that", hint="Give more of the snapshot's name.")
-    # A name tells the second only: of several that fit, those of the newest second are told apart by their records.
+    # A name shows only the second of the export: within the newest second, the records decide.
     return max(reversed(list(snapshots)), key=lambda name: snapshots[name].exported)
 
 
 def fits(request: SnapshotRequest, record: Record, called: str | None = None) -> bool:
-    """Whether a snapshot of the label is of the database that is meant.
+    """Check whether a snapshot of the label is of the database that the request means.
 
-    `called` is the database's real name; None where it is not known, because nobody asks for a member or nothing of the
-    snapshot is left. Raises UsageError when the label stands for several databases and none is named.
+    `called` is the database's real name; None where it is unknown, because nobody asks for a member or nothing of the
+    snapshot is left. Raises UsageError when the label stands for several databases and the request names none.
     """
     if request.member is not None:
         return called == request.member
@@ -191,13 +198,13 @@ def fits(request: SnapshotRequest, record: Record, called: str | None = None) ->
 
 
 def unpurged(record: Record, explained: Explained) -> list[PartRef]:
-    """The parts whose segments no purge lists."""
+    """Return the parts whose segments no purge lists."""
     gone = explained.purged_in(record.generation)
     return [part for part in record.parts if part[0] not in gone]
 
 
 def candidates(names: Sequence[SnapshotName], wanted: str) -> tuple[list[SnapshotName], bool]:
-    """Snapshots `wanted` can mean, newest first, and whether it names one: else the newest that fits is meant.
+    """Return the snapshots that `wanted` can mean, newest first, and whether it names a single one.
 
     `wanted` is `latest`, the beginning of a snapshot's name or of its hash, or a time (ISO 8601; UTC unless it says
     otherwise), which means the newest snapshot at or before it. `names` are oldest first. Raises UsageError for
@@ -213,17 +220,20 @@ def candidates(names: Sequence[SnapshotName], wanted: str) -> tuple[list[Snapsho
 
 
 def same_second(one: SnapshotName, other: SnapshotName) -> bool:
-    """Whether nothing but the hash orders the two names."""
+    """Check whether only the hash orders the two names."""
     return time_of(one) == time_of(other)
 
 
 def time_of(name: SnapshotName) -> datetime:
-    """When it was exported, to the second before."""
+    """Return when the snapshot was exported, rounded down to the second."""
     return datetime.strptime(name.partition("-")[0], "%Y%m%dT%H%M%SZ").replace(tzinfo=UTC)
 
 
 def _taken(request: SnapshotRequest, facts: SelectionFacts) -> Choice:
-    """The snapshot that is meant, without what was purged and what is not asked for; with a key for all the rest."""
+    """Choose the snapshot, without its purged segments and those not asked for.
+
+    Raises what `decide` raises; a missing key of any remaining segment is damage.
+    """
     name = meant(request, facts.snapshots)
     record = facts.snapshots[name]
     left = unpurged(record, facts.explained)
@@ -243,7 +253,7 @@ def _taken(request: SnapshotRequest, facts: SelectionFacts) -> Choice:
 def _selected(
     selection: Selection, parts: Iterable[PartRef], segments: Mapping[Pseudonym, SegmentFacts]
 ) -> list[PartRef]:
-    """Only the segments that are wanted; those whose key is gone are judged later."""
+    """Return the parts of wanted segments; parts whose key is missing stay, and are judged later."""
     named = [(part, segments[part[0]].name) for part in parts]
     selection.require_found({name for _, name in named if name is not None})
     return [part for part, name in named if name is None or selection.takes_segment(name)]

@@ -1,12 +1,11 @@
-"""Mapping tables to tenants and data classes: rules and an inventory in, a route for every table out.
+"""Mapping tables to tenants and data classes: rules and an inventory in, a route for every table out. Pure.
 
 In this order, the first that applies decides: the database belongs to a tenant; the schema does; the first rule whose
-pattern matches the table's name, or that of a partitioned table it is a partition of; the database's tenant column.
-A rule never moves a table out of its tenant's own schema or database: its very name would stay behind there.
+pattern matches the table's name, or that of a partitioned table it is a partition of; the database's tenant column. A
+rule never moves a table out of its tenant's own schema or database: its very name would remain there.
 
-Which schemas, roles and databases are named after tenants.
-
-Which databases of a server one configured label stands for (tenancy by database).
+The same patterns decide which schemas, roles and databases are named after tenants, and which databases of a server one
+configured label stands for (tenancy by database).
 """
 
 from __future__ import annotations
@@ -40,11 +39,11 @@ _MOST_PROPOSALS = 3
 
 
 class _UncoveredError(Exception):
-    """Why a table cannot be mapped."""
+    """The reason why a table cannot be mapped."""
 
 
 class _AmbiguousError(_UncoveredError):
-    """One tenant may have several spellings."""
+    """The reason that one tenant may have several spellings in the table."""
 
 
 AMBIGUOUS_CURE = (
@@ -54,20 +53,20 @@ AMBIGUOUS_CURE = (
 
 
 def tenant_columns(tenancy: Tenancy) -> frozenset[str]:
-    """Every column name the tenancy knows as a tenant's."""
+    """Return every column name that the tenancy configures as a tenant's."""
     return frozenset(column for column in (tenancy.column, *(rule.column for rule in tenancy.rules)) if column)
 
 
 def map_tables(tenancy: Tenancy, inventory: Inventory) -> TenancyMap:
-    """A route for every table whose rows are dumped, or the reason why there is none."""
+    """Map every table whose rows are dumped to a route, or to the reason why there is none."""
     return _Mapper(tenancy, inventory).map()
 
 
 def require_mapped(mapping: TenancyMap) -> None:
-    """Do nothing when every table is mapped.
+    """Check that every table is mapped.
 
-    Raises UnmappedError, which counts but does not name them: names of schemas may be data. A tenant column in which
-    one tenant may have several spellings is named; its schema is no tenant's, or the table needed no column.
+    Raises UnmappedError, which counts the tables but does not name them: names of schemas may be data. A tenant column
+    in which one tenant may have several spellings is named, because its schema is no tenant's.
     """
     if mapping.unmapped:
         spelled = [table for table in mapping.unmapped if table.ambiguous]
@@ -83,6 +82,8 @@ def require_mapped(mapping: TenancyMap) -> None:
 
 
 class _Mapper:
+    """Maps the tables of one inventory."""
+
     def __init__(self, tenancy: Tenancy, inventory: Inventory) -> None:
         self.tenancy = tenancy
         self.tables = inventory.by_name()
@@ -115,9 +116,10 @@ class _Mapper:
         return MappedTable(table.name, route, data_class, policy, null_to_shared)
 
     def _refuse_ambiguous(self, name: TableName, route: Route) -> None:
-        """Raises _AmbiguousError when different texts of the tenant's column are one tenant to the database.
+        """Check that different texts in the tenant's column are different tenants to the database.
 
-        That is up to the column's type and to that of every column it refers to: a foreign key compares by the latter.
+        That depends on the column's type and on that of every column it refers to, because a foreign key compares by
+        the latter. Raises _AmbiguousError.
         """
         if not isinstance(route, Column | ForeignKeyPath):
             return
@@ -141,7 +143,10 @@ class _Mapper:
             seen |= referred
 
     def _route(self, table: Table, passed: frozenset[TableName] = frozenset()) -> Route:
-        """`passed` are the tables a path came through, so that it cannot go in circles."""
+        """Find the table's route; `passed` are the tables that the path came through, so that it cannot run in circles.
+
+        Raises _UncoveredError when there is none.
+        """
         tenancy, rule = self.tenancy, self._rule(table)
         tenant = self.names.schema(table.name.schema)
         if tenant is not None:
@@ -195,12 +200,12 @@ class _Mapper:
         return _NO_RULE
 
     def _proposals(self, table: Table) -> tuple[tuple[str, ...], ...]:
-        """Paths of required keys first, then shorter ones."""
+        """Return the best paths to a tenant: paths of required keys first, then shorter ones."""
         found = sorted(self._paths(table), key=lambda path: (not all(key.required for key in path), len(path)))
         return tuple(tuple(key.name for key in path) for path in found[:_MOST_PROPOSALS])
 
     def _paths(self, table: Table) -> Iterator[tuple[ForeignKey, ...]]:
-        """The shortest way to each table that names its tenant, by breadth."""
+        """Yield the shortest path to each table that names its tenant, breadth first."""
         waiting: deque[tuple[TableName, tuple[ForeignKey, ...]]] = deque([(table.name, ())])
         seen = {table.name}
         while waiting:
@@ -223,7 +228,7 @@ class _Mapper:
 
 
 def named_tenant(pattern: str | None, name: str) -> str | None:
-    """The tenant a schema, database or role is named after; None when it is nobody's.
+    """Return the tenant that a schema, database or role is named after; None when it is no tenant's.
 
     Raises ConfigError for a pattern that is no regular expression with a group `tenant`.
     """
@@ -240,38 +245,39 @@ def named_tenant(pattern: str | None, name: str) -> str | None:
 
 
 class NamePatterns:
-    """The tenancy's patterns applied to one database; each name is looked at once."""
+    """The tenancy's patterns applied to one database; each name is matched once."""
 
     def __init__(self, tenancy: Tenancy, database: str) -> None:
         self.whole = named_tenant(tenancy.database_pattern, database) if tenancy.kind is TenancyKind.DATABASE else None
-        """Whom the whole database belongs to (tenancy by database)."""
+        """The tenant that the whole database belongs to (tenancy by database)."""
         self._schema_pattern = tenancy.schema_pattern if tenancy.kind is TenancyKind.SCHEMA else None
         self._role_pattern = tenancy.role_pattern
         self._schemas: dict[str, str | None] = {}
         self._roles: dict[str, str | None] = {}
 
     def schema(self, name: str) -> str | None:
-        """The tenant whose schema it is."""
+        """Return the tenant that the schema belongs to, or None."""
         if name not in self._schemas:
             self._schemas[name] = self.whole or named_tenant(self._schema_pattern, name)
         return self._schemas[name]
 
     def role(self, name: str) -> str | None:
-        """The tenant whose role it is, whatever the database."""
+        """Return the tenant that the role belongs to, in every database of the server, or None."""
         if name not in self._roles:
             self._roles[name] = named_tenant(self._role_pattern, name)
         return self._roles[name]
 
 
 MAINTENANCE = "postgres"
-"""Made by initdb for connecting to; nobody's data unless the configuration leads there or its pattern matches."""
+"""A database made by initdb to connect to; nobody's data unless the configuration leads there or its pattern matches.
+"""
 
 
 def choose_members(tenancy: Tenancy, own: str, names: Iterable[str]) -> list[str]:
-    """The databases to back up: those named after tenants, and with `unclassified = "shared"` the others, too.
+    """Choose the databases to back up: those named after tenants, and with `unclassified = "shared"` all others.
 
-    `own` is the database the configuration leads to; it and `postgres` are left out when they are no tenant's. Raises
-    UnmappedError, which names none of them, for others that match nothing.
+    `own` is the database that the configuration leads to; it and `postgres` are left out when they are no tenant's.
+    Raises UnmappedError, which names none of them, when others match nothing.
     """
     matched = [name for name in names if named_tenant(tenancy.database_pattern, name) is not None]
     others = [name for name in names if name not in {*matched, own, MAINTENANCE}]

@@ -1,4 +1,4 @@
-"""What verify compares and what it chooses to read. Pure: listings, records and headers in, findings out."""
+"""The comparison of what a store lists with what records need, and the choice of what to read. Pure."""
 
 from __future__ import annotations
 
@@ -13,34 +13,34 @@ from backupd.model.ids import ObjectHash, ObjectName, Pseudonym, SnapshotName
 
 @dataclass(frozen=True, slots=True, order=True)
 class Mismatch:
-    """One thing that is not as a signed record says."""
+    """One thing that differs from what a signed record says."""
 
     object: str
-    """Its name on the store."""
+    """The name of the object on the store."""
     message: str
-    """Lower case, no full stop; quotes no content and no name of a tenant."""
+    """The text, in lower case without a full stop; it quotes no content and no name of a tenant."""
     segment: Pseudonym | None = None
 
     @property
     def sentence(self) -> str:
-        """With its object, which some messages quote already, and its segment."""
+        """The message with its object, which some messages quote already, and its segment."""
         where = "" if f"'{self.object}'" in self.message else f"'{self.object}' "
         return f"{where}{self.message}" + (f" (segment {self.segment})" if self.segment else "")
 
 
 class ContainerKey(NamedTuple):
-    """A container within one generation."""
+    """The name of a container within one generation."""
 
     segment: Pseudonym
     sha256: ObjectHash
 
 
 class Stored(NamedTuple):
-    """A container the listing of a generation shows."""
+    """A container that the listing of a generation shows."""
 
     name: ObjectName
     kind: str
-    """`pack` or `part`."""
+    """The kind of container: `pack` or `part`."""
     size: int
 
 
@@ -50,28 +50,28 @@ class Wanted(NamedTuple):
     key: ContainerKey
     size: int
     by: str
-    """The name of the object that says so."""
+    """The name of the object that names this container."""
 
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """A generation's listing held against what is needed of it."""
+    """The result of comparing a generation's listing with what is needed of it."""
 
     findings: dict[ContainerKey, Mismatch]
-    """One for each that is not sound."""
+    """One mismatch for each needed container that is not sound."""
     sound: dict[ContainerKey, Stored]
-    """Needed, there, and of the right size."""
+    """Containers that are needed, present, and of the right size."""
     missing: set[ContainerKey]
-    """Needed, and not there: the ledger may say why."""
+    """Containers that are needed and not present; the ledger may explain the absence."""
 
     @property
     def damaged(self) -> set[ContainerKey]:
-        """Needed, and not sound."""
+        """The needed containers that are not sound."""
         return set(self.findings)
 
 
 def compare(wanted: Iterable[Wanted], stored: Mapping[ContainerKey, Stored]) -> Comparison:
-    """Every needed container against the listing; each is judged once however many need it."""
+    """Compare every needed container with the listing; each is judged once, however many objects need it."""
     findings: dict[ContainerKey, Mismatch] = {}
     sound: dict[ContainerKey, Stored] = {}
     folders: dict[ObjectHash, Pseudonym] | None = None
@@ -98,22 +98,25 @@ def _missing(key: ContainerKey, by: str, elsewhere: Pseudonym | None) -> Mismatc
 
 
 def broken_links(previous: Mapping[SnapshotName, SnapshotName | None]) -> list[tuple[SnapshotName, SnapshotName]]:
-    """Records, each with the one it was written after, where that one is not there."""
+    """Return the records whose preceding record is missing, each with the name of that one."""
     return [(name, before) for name, before in sorted(previous.items()) if before and before not in previous]
 
 
 class ReadCandidate(NamedTuple):
-    """Something that could be read to check it."""
+    """A container that could be read to check it."""
 
     key: ContainerKey
     weight: int
-    """Bytes to be read for it."""
+    """Bytes to be read for the check."""
     checked: float | None
-    """When that was last done with success, in seconds; None: never."""
+    """When the container was last checked with success, in seconds; None: never."""
 
 
 def choose(candidates: Sequence[ReadCandidate], share: Fraction) -> list[ReadCandidate]:
-    """At least `share` of all bytes, least recently checked first, so that repeated runs get around to everything."""
+    """Choose candidates of at least `share` of all bytes, least recently checked first.
+
+    Repeated runs therefore check everything in turn.
+    """
     budget = share * sum(candidate.weight for candidate in candidates)
     chosen: list[ReadCandidate] = []
     for candidate in sorted(candidates, key=_least_recent):
@@ -129,7 +132,7 @@ def _least_recent(candidate: ReadCandidate) -> tuple[bool, float, ContainerKey]:
 
 
 def parse_share(text: str) -> Fraction:
-    """`all`, `none`, or a percentage such as `5%` or `0.5%`, as a share of one.
+    """Parse `all`, `none`, or a percentage such as `5%` or `0.5%`, as a share from 0 to 1.
 
     Raises UsageError.
     """
