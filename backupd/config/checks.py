@@ -1,11 +1,10 @@
-"""What no single key can tell: names that must exist, places that must be allowed, and advice.
+"""Checks between keys of the configuration: names that must exist, places that must be allowed, and advice.
 
-The checks read the values as `tomllib` gave them, so that they also speak when other parts of the file are wrong. What
-has the wrong type is passed over here: the schema has already said so.
+The checks read the values as `tomllib` returned them, so that they also run when other parts of the file are wrong.
+Values of a wrong type are skipped here, because the schema has already reported them.
 
-What the text of a configuration tells of a drill's target: it must be no server that anything else here uses.
-
-Which servers a connection string leads to, as far as its text tells; libpq's own reading comes when it is used.
+A drill's target must be a server that nothing else here uses. Servers are compared as far as the text of connection
+strings shows them; libpq reads them itself when they are used.
 """
 
 from __future__ import annotations
@@ -22,7 +21,7 @@ from backupd.config.toml_lines import KeyPath
 
 
 def cross_check(raw: Mapping[str, Any]) -> Iterator[Finding]:
-    """Every contradiction between parts of the file."""
+    """Yield every contradiction between parts of the file."""
     stores = _tables(raw.get("stores"))
     classes = [*DEFAULT_CLASSES, *_tables(raw.get("classes"))]
     yield from _one_place_each(stores)
@@ -38,7 +37,7 @@ def cross_check(raw: Mapping[str, Any]) -> Iterator[Finding]:
 
 
 def advice(config: Config) -> Iterator[Finding]:
-    """What is allowed, and better otherwise."""
+    """Yield what is allowed but could be better."""
     if len(config.recipients) < 2:
         yield (
             ("recipients",),
@@ -91,7 +90,7 @@ def _advice_on_deletion(config: Config) -> Iterator[Finding]:
 
 
 def _one_place_each(stores: Mapping[str, Any]) -> Iterator[Finding]:
-    """Two names for one place would count as two copies."""
+    """Yield each store that is at the same place as another: two names for one place would count as two copies."""
     seen: dict[tuple[object, ...], str] = {}
     for name, store in stores.items():
         place = tuple(repr(store.get(key)) for key in ("kind", "host", "port", "user", "path"))
@@ -173,7 +172,7 @@ def _classes(path: KeyPath, database: Mapping[str, Any], known: list[str]) -> It
 
 
 def did_you_mean(word: str, known: Mapping[str, Any] | list[str]) -> str:
-    """A hint with the nearest known word, or with all of them."""
+    """Return a hint with the nearest known word, or with all of them."""
     near = difflib.get_close_matches(word, list(known), n=1)
     if near:
         return f'Did you mean "{near[0]}"?'
@@ -181,7 +180,7 @@ def did_you_mean(word: str, known: Mapping[str, Any] | list[str]) -> str:
 
 
 def _named(name: str) -> str:
-    """The name in quotes; something too long or strange to be a name may be a secret, and is not repeated."""
+    """Return the name in quotes; text too long or strange to be a name may be a secret, and is not repeated."""
     return f'"{name}"' if len(name) <= 63 and name.isprintable() else "that"
 
 
@@ -199,7 +198,7 @@ _HINT = "A drill needs a server that holds nothing else, and on it the database 
 
 
 def target_faults(raw: Mapping[str, Any]) -> Iterator[Finding]:
-    """Where the target is a server that a backup reads, or names another database than the mark."""
+    """Yield the faults of a drill's target: it is a server that a backup reads, or its database is not the mark."""
     drill = raw.get("drill")
     if not isinstance(drill, dict):
         return
@@ -218,7 +217,7 @@ def target_faults(raw: Mapping[str, Any]) -> Iterator[Finding]:
 
 
 def _used(raw: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-    """Every database's address, as a connection string."""
+    """Yield the key path and connection string of every database in the file."""
     regions = raw.get("regions")
     for name, region in regions.items() if isinstance(regions, dict) else ():
         if not isinstance(region, dict):
@@ -241,7 +240,7 @@ _HERE = ("", "localhost", "127.0.0.1", "::1")
 
 
 def keywords(dsn: str) -> dict[str, str]:
-    """The parameters of a connection string, either form; those that cannot be read are left out."""
+    """Parse a connection string of either form into its parameters; those that cannot be read are left out."""
     if "://" in dsn.partition("=")[0]:
         return _of_uri(dsn)
     return {
@@ -250,7 +249,10 @@ def keywords(dsn: str) -> dict[str, str]:
 
 
 def servers(dsn: str) -> frozenset[tuple[str, str]]:
-    """Every host it may reach, with its port. All words for this machine are one; nothing where a service decides."""
+    """Return every host that a connection string may reach, each with its port.
+
+    All names of this machine count as one, the empty name. Returns nothing where only a service decides.
+    """
     given = keywords(dsn)
     if "service" in given and not given.keys() & {"host", "hostaddr", "port"}:
         return frozenset()

@@ -1,8 +1,7 @@
-"""Durations, sizes and rates as people write them.
+"""The types of configured values: durations, sizes, rates, names, keys and files, as people write them.
 
-The types of configured values: each knows how it is written, and says what is wrong without repeating it.
-
-What every part of the configuration is.
+Each type parses its text, and its error says what is wrong without repeating the text. `Section` is the base of every
+part of the configuration.
 """
 
 from __future__ import annotations
@@ -31,7 +30,7 @@ _NUMBER_UNIT = re.compile(r"\s*([0-9]{1,15}(?:\.[0-9]{1,6})?)\s*([A-Za-z]+)\s*")
 
 
 def parse_duration(text: str) -> timedelta:
-    """The time span of `28d`, `90s`, `1.5h`, `500ms`, `2w`; `m` is minutes.
+    """Parse a duration such as `28d`, `90s`, `1.5h`, `500ms` or `2w`; `m` means minutes.
 
     Raises ValueError with a sentence for people.
     """
@@ -42,7 +41,7 @@ def parse_duration(text: str) -> timedelta:
 
 
 def spell_duration(span: timedelta) -> str:
-    """The shortest text that `parse_duration` reads as `span`, to the millisecond."""
+    """Return the shortest text that `parse_duration` reads as `span`, to the millisecond."""
     seconds = round(span.total_seconds(), 3)
     for unit in ("d", "h", "m"):
         if seconds and seconds % _SECONDS[unit] == 0:
@@ -51,7 +50,7 @@ def spell_duration(span: timedelta) -> str:
 
 
 def parse_size(text: str) -> int:
-    """The bytes of `2GiB`, `500MB`, `65536B`; `MB` is 10^6 and `MiB` 2^20.
+    """Parse a size such as `2GiB`, `500MB` or `65536B` into bytes; `MB` is 10^6 and `MiB` 2^20.
 
     Raises ValueError with a sentence for people.
     """
@@ -62,7 +61,7 @@ def parse_size(text: str) -> int:
 
 
 def parse_bandwidth(text: str) -> int:
-    """The bytes per second of `20MB/s` or `160Mbit/s`; 0 for `unlimited`.
+    """Parse a bandwidth such as `20MB/s` or `160Mbit/s` into bytes per second; `unlimited` is 0.
 
     Raises ValueError with a sentence for people.
     """
@@ -107,7 +106,7 @@ def _from_text(parse: Callable[[str], T]) -> BeforeValidator:
 
 
 def within(low: timedelta, high: timedelta | None = None) -> AfterValidator:
-    """Limits of a duration, told as people write durations; pydantic's own would print Python."""
+    """Limit a duration; the error writes the limits as people do, where pydantic's own would print Python."""
 
     def validate(value: timedelta) -> timedelta:
         if value < low:
@@ -163,7 +162,7 @@ def _dsn(text: str) -> str:
 
 
 def _select(text: str) -> str:
-    """Without its last semicolon. What else it does is for a read-only transaction to refuse."""
+    """Return the statement without its last semicolon. Whether it only reads is left to a read-only transaction."""
     statement = text.strip().removesuffix(";").rstrip()
     if not re.match(r"(?:select|with)\b", statement, re.IGNORECASE) or ";" in statement or "\x00" in statement:
         raise ValueError("must be one SELECT or WITH statement, without a semicolon inside")
@@ -194,7 +193,7 @@ def _host_key(text: str) -> str:
 
 
 def _listen(text: str) -> str:
-    """With its address; without one, loopback's."""
+    """Return the address and port; a port alone is on loopback."""
     found = re.fullmatch(r"(?:([A-Za-z0-9.-]{1,253}|\[[0-9A-Fa-f:.]{2,45}\]):)?([0-9]{1,5})", text)
     if found is None or not 1 <= int(found[2]) <= 65535:
         raise ValueError('must be an address and a port, as in "127.0.0.1:9840", or a port alone, which is loopback\'s')
@@ -237,10 +236,10 @@ Duration = Annotated[timedelta, _from_text(parse_duration)]
 Size = Annotated[int, _from_text(parse_size)]
 Bandwidth = Annotated[int, _from_text(parse_bandwidth)]
 Several = Field(strict=False)
-"""For tuples: TOML's arrays arrive as lists, which strict mode would refuse."""
+"""Allows a list for a tuple: TOML's arrays are parsed as lists, which strict mode would refuse."""
 
 
 class Section(BaseModel):
-    """Strict, closed and frozen; errors never repeat what was written."""
+    """Base of every section: strict, closed and frozen; its errors never repeat what was written."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True, hide_input_in_errors=True)

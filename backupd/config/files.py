@@ -1,4 +1,4 @@
-"""What can be said about the files a configuration names, without reading a secret."""
+"""Checks of the files that a configuration names, without reading a secret."""
 
 from __future__ import annotations
 
@@ -17,30 +17,33 @@ _OPEN_HINT = "Only its owner may read it: `chmod 600` it."
 
 
 def file_findings(config: Config, environ: Mapping[str, str]) -> Iterator[Finding]:
-    """What is wrong with the files `config` names, except credentials that are for others than this process."""
+    """Yield what is wrong with the files that `config` names, except credentials of other processes."""
     beyond = unavailable(config, environ)
     secrets = [(path, ref.resolve(environ)) for path, ref in _secrets(config) if ref.text not in beyond]
     recipients = [(("recipients", index), path) for index, path in enumerate(config.recipients)]
     clients = [(("node", "client_dirs", index), path) for index, path in enumerate(config.node.client_dirs)]
-    yield from _looked_at(secrets, _secret_fault)
-    yield from _looked_at(recipients, _file_fault)
-    yield from _looked_at(clients, _clients_fault)
+    yield from _check_each(secrets, _secret_fault)
+    yield from _check_each(recipients, _file_fault)
+    yield from _check_each(clients, _clients_fault)
 
 
 def unavailable(config: Config, environ: Mapping[str, str]) -> tuple[str, ...]:
-    """Credentials that cannot be looked at: all, where this process was given none; else those of roles it has not."""
+    """Return the credentials that this process cannot look at, as they are written.
+
+    Those are all of them where this process was given none; otherwise those of roles that it does not have.
+    """
     outside = not environ.get("CREDENTIALS_DIRECTORY")
     missing = ((path, ref.text) for path, ref in _secrets(config) if not ref.is_given(environ))
     return tuple(dict.fromkeys(text for path, text in missing if outside or _of_a_role(path)))
 
 
 def _of_a_role(path: KeyPath) -> bool:
-    """Whether only one of several units of a machine has the key: who signs backups, who keeps, who drills."""
+    """Check whether only one of a machine's units has the key: the writer, the keeper, or the drill."""
     return path[0] in ("keeper", "drill") or path[-1] in ("signing_key_file", "keeper_key")
 
 
 def _secrets(config: Config) -> Iterator[tuple[KeyPath, FileRef]]:
-    files = chain(_own_secrets(config), _told_secrets(config), _store_secrets(config), _region_secrets(config))
+    files = chain(_own_secrets(config), _notify_secrets(config), _store_secrets(config), _region_secrets(config))
     return ((path, ref) for path, ref in files if ref is not None)
 
 
@@ -55,7 +58,7 @@ def _own_secrets(config: Config) -> Iterator[tuple[KeyPath, FileRef | None]]:
             yield ("drill", name), getattr(config.drill, name)
 
 
-def _told_secrets(config: Config) -> Iterator[tuple[KeyPath, FileRef | None]]:
+def _notify_secrets(config: Config) -> Iterator[tuple[KeyPath, FileRef | None]]:
     for name in ("urls", "heartbeat"):
         for index, file in enumerate(getattr(config.notify, name)):
             yield ("notify", name, index), file
@@ -78,11 +81,11 @@ def _region_secrets(config: Config) -> Iterator[tuple[KeyPath, FileRef | None]]:
             yield (*path, "servicefile"), database.servicefile
 
 
-def _looked_at(
-    places: Sequence[tuple[KeyPath, Path]], look: Callable[[Path], tuple[str, str] | None]
+def _check_each(
+    places: Sequence[tuple[KeyPath, Path]], check: Callable[[Path], tuple[str, str] | None]
 ) -> Iterator[Finding]:
     for path, file in places:
-        found = look(file)
+        found = check(file)
         if found is not None:
             yield (path, *found)
 

@@ -1,6 +1,6 @@
-"""TOML text -> Config, or every fault at once with key path and line.
+"""Reading the configuration: TOML text in, a Config or every fault at once with key path and line out.
 
-pydantic's findings in our words: lower case, with the way out, and never with what was written.
+Pydantic's findings are put in our words: lower case, with a way to correct them, and never with what was written.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
 
-from backupd.config import checks, policy, schema
+from backupd.config import checks, policy, schema, service
 from backupd.config.checks import did_you_mean
 from backupd.config.faults import ConfigFault, ConfigFaultsError, Finding, in_file_order
 from backupd.config.fields import Section
@@ -36,12 +36,12 @@ _SECRET = (
 
 
 def config_path(option: Path | None, environ: Mapping[str, str]) -> Path:
-    """`--config`, else BACKUPD_CONFIG, else the packaged place."""
+    """Return the path of the configuration: `--config`, else BACKUPD_CONFIG, else the packaged place."""
     return option or Path(environ.get("BACKUPD_CONFIG") or DEFAULT_PATH)
 
 
 def load(path: Path) -> Config:
-    """The configuration in `path`.
+    """Read the configuration in `path`.
 
     Raises ConfigError when it cannot be read, ConfigFaultsError with all its faults when it is wrong.
     """
@@ -49,7 +49,10 @@ def load(path: Path) -> Config:
 
 
 def read_text(path: Path) -> str:
-    """Raises ConfigError when `path` is no readable UTF-8 text of at most MAX_BYTES."""
+    """Read the text of a configuration, with line ends as newlines.
+
+    Raises ConfigError when `path` is no readable UTF-8 text of at most MAX_BYTES.
+    """
     try:
         with path.open("rb") as file:
             data = file.read(MAX_BYTES + 1)
@@ -65,7 +68,7 @@ def read_text(path: Path) -> str:
 
 
 def parse(text: str, where: str) -> Config:
-    """The configuration in `text`; `where` names it in errors.
+    """Parse the configuration in `text`; `where` names it in errors.
 
     Raises ConfigFaultsError.
     """
@@ -89,7 +92,7 @@ def parse(text: str, where: str) -> Config:
 
 
 def advice(config: Config, text: str) -> list[ConfigFault]:
-    """What is allowed in the file `text` that gave `config`, and better otherwise."""
+    """Return what is allowed but could be better in the file `text`, from which `config` was parsed."""
     return in_file_order(checks.advice(config), positions(text))
 
 
@@ -98,7 +101,7 @@ def _within(path: KeyPath, secret: list[KeyPath]) -> bool:
 
 
 def _syntax_fault(text: str) -> ConfigFault:
-    """Tomllib's own sentence; it names single characters and keys, never values."""
+    """Convert an error of tomllib, which names single characters and keys, never values."""
     match = _TOML_PLACE.search(text)
     line = int(match[1]) if match and match[1] else None
     return ConfigFault("", line, f"is not TOML: {_TOML_PLACE.sub('', text).lower()}")
@@ -121,15 +124,15 @@ _SHAPES: tuple[tuple[tuple[str, ...], type[Section]], ...] = (
     (("node",), schema.NodeSection),
     (("trust",), schema.Trust),
     (("keeper",), policy.KeeperSection),
-    (("daemon",), policy.DaemonSection),
-    (("schedule",), policy.ScheduleSection),
-    (("metrics",), policy.MetricsSection),
-    (("notify",), policy.NotifySection),
-    (("status",), policy.StatusSection),
+    (("daemon",), service.DaemonSection),
+    (("schedule",), service.ScheduleSection),
+    (("metrics",), service.MetricsSection),
+    (("notify",), service.NotifySection),
+    (("status",), service.StatusSection),
     (("classes", "*"), schema.ClassSection),
     (("copies", "*"), policy.CopySection),
     (("regions", "*"), schema.RegionSection),
-    (("regions", "*", "schedule"), policy.RegionScheduleSection),
+    (("regions", "*", "schedule"), service.RegionScheduleSection),
     (("regions", "*", "retention"), policy.RetentionSection),
     (("regions", "*", "lifecycle"), policy.LifecycleSection),
     (("regions", "*", "lifecycle", "query"), policy.QuerySection),
@@ -137,11 +140,11 @@ _SHAPES: tuple[tuple[tuple[str, ...], type[Section]], ...] = (
     (("regions", "*", "databases", "*", "tenancy"), schema.TenancySection),
     (("regions", "*", "databases", "*", "tables", "*"), schema.TableSection),
 )
-"""Which section stands where; `*` is any name or number."""
+"""The sections by their places; `*` is any name or number."""
 
 
 def finding(details: ErrorDetails, raw: Mapping[str, Any]) -> Finding:
-    """One pydantic error about the document `raw`, as key path, message and hint."""
+    """Convert one of pydantic's errors about the document `raw` to key path, message and hint."""
     path = _path(details["loc"])
     if details["type"] == "extra_forbidden":
         return path, "unknown key", did_you_mean(str(path[-1]), _known_keys(path[:-1], raw))
@@ -172,7 +175,7 @@ def _amount(limit: int) -> str:
 
 
 def _path(loc: tuple[int | str, ...]) -> KeyPath:
-    """Pydantic's location without what it adds: the tag of a union, the mark of a bad key."""
+    """Return pydantic's location without what it adds: the tag of a union, the mark of a bad key."""
     parts = [part for part in loc if part != "[key]"]
     if parts[:1] == ["stores"] and len(parts) > 2 and parts[2] in ("sftp", "directory"):
         del parts[2]

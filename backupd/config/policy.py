@@ -1,11 +1,4 @@
-"""The sections about what is deleted, when, and by whom.
-
-The sections about restore drills: where they run, what they ask, and what a region must live up to.
-
-The sections about what the daemon does by itself, and when.
-
-The sections about what is told of the work: metrics, messages to people, a page.
-"""
+"""The sections of the promises: retention and deletion with their keeper, restore drills, and a region's objectives."""
 
 from __future__ import annotations
 
@@ -19,7 +12,6 @@ from backupd.config.fields import (
     Approval,
     Dsn,
     Duration,
-    Listen,
     Name,
     QueryName,
     RegionLabel,
@@ -28,15 +20,11 @@ from backupd.config.fields import (
     SelectStatement,
     Service,
     Several,
-    Share,
     Size,
-    TimetableText,
     User,
-    Zone,
     spell_duration,
     within,
 )
-from backupd.model.timetables import Timetable, parse_timetable
 
 _SECOND = timedelta(seconds=1)
 _HOUR = timedelta(hours=1)
@@ -113,7 +101,7 @@ class RetentionSection(Section):
 
 
 class QuerySection(Section):
-    """`[regions.NAME.lifecycle.query]`: where the dates of tenants come from."""
+    """`[regions.NAME.lifecycle.query]`: the query that returns the dates of tenants."""
 
     database: Name | None = Field(
         default=None,
@@ -180,8 +168,9 @@ class LifecycleSection(Section):
         terms = {name: getattr(self, name) for name in _AFTER_PURGE}
         latest = self.window - sum(terms.values(), timedelta())
         if latest < self.grace:
-            told = " + ".join(f"{name} {spell_duration(span)}" for name, span in {"grace": self.grace, **terms}.items())
-            raise ValueError(f"cannot be kept: window {spell_duration(self.window)} < {told}")
+            needed = {"grace": self.grace, **terms}
+            spelt = " + ".join(f"{name} {spell_duration(span)}" for name, span in needed.items())
+            raise ValueError(f"cannot be kept: window {spell_duration(self.window)} < {spelt}")
         if self.purge_after is not None and not self.grace <= self.purge_after <= latest:
             least, most = spell_duration(self.grace), spell_duration(latest)
             raise ValueError(f"needs a purge_after between {least} (grace) and {most} (what the window leaves)")
@@ -189,7 +178,7 @@ class LifecycleSection(Section):
 
 
 _AFTER_PURGE = ("expiry_gap", "store_snapshots", "clock_tolerance", "repair_slack")
-"""What may pass between the date of a purge and the last byte gone."""
+"""The durations that may pass between the date of a purge and the last byte gone."""
 
 
 _GIB = 1 << 30
@@ -264,7 +253,7 @@ class DrillSection(Section):
 
     @property
     def target(self) -> str | None:
-        """The connection string of the server set aside."""
+        """The connection string of the server set aside for drills; None when there is none."""
         return self.target_dsn if self.target_service is None else f"service={self.target_service}"
 
 
@@ -291,7 +280,8 @@ class AssertionSection(Section):
 
 
 class ObjectivesSection(Section):
-    """`[regions.NAME.objectives]`: a drill beyond one of these fails, and one that does not come is missed."""
+    """`[regions.NAME.objectives]`: promises that drills check; a drill beyond one fails, a late one counts as missed.
+    """
 
     rpo: Annotated[Duration, within(_SECOND)] | None = Field(
         default=None,
@@ -309,150 +299,4 @@ class ObjectivesSection(Section):
     )
     approval: Approval | None = Field(
         default=None, description="The number of the decision that set these objectives, for reports."
-    )
-
-
-_MINUTE = timedelta(minutes=1)
-
-KINDS = ("backup", "ingest", "sync", "purge", "expire", "verify", "observe", "drill")
-"""What can be given a timetable."""
-
-
-class ScheduleSection(Section):
-    """`[schedule]`: when the daemon works, where a region does not say otherwise."""
-
-    zone: Zone = Field(default="UTC", description="The time zone of times that name none.")
-    backup: TimetableText = Field(
-        default=parse_timetable("daily 01:30"),
-        description='When `backupd daemon` backs up. Timetables are `"daily 06:00,18:00 Europe/Brussels"`, '
-        '`"weekly mon,thu 04:00"`, `"every 6h"` or `"never"`.',
-    )
-    ingest: TimetableText = Field(
-        default=parse_timetable("every 10m"),
-        description="When a keeper takes what nodes hand in, from stores with `ingest`.",
-    )
-    sync: TimetableText = Field(
-        default=parse_timetable("every 1h"), description="When a keeper reads the query for tenants' dates."
-    )
-    purge: TimetableText = Field(default=parse_timetable("daily 03:30"), description="When a keeper purges.")
-    expire: TimetableText = Field(
-        default=parse_timetable("daily 04:00"), description="When a keeper expires snapshots."
-    )
-    verify: TimetableText = Field(default=parse_timetable("daily 05:00"), description="When stores are verified.")
-    observe: TimetableText = Field(
-        default=parse_timetable("every 15m"), description="When the daemon looks how regions stand on their stores."
-    )
-    drill: TimetableText = Field(
-        default=parse_timetable("weekly sun 06:00"), description="When a machine that drills does so."
-    )
-    verify_share: Share = Field(
-        default="10%",
-        description='How much of the content each verification reads, least recently read first: `"all"`, '
-        '`"none"` or a percentage.',
-    )
-
-
-class RegionScheduleSection(Section):
-    """`[regions.NAME.schedule]`: None is what `[schedule]` says."""
-
-    zone: Zone | None = Field(default=None, description="Replaces `schedule.zone` for this region.")
-    backup: TimetableText | None = Field(default=None, description="Replaces `schedule.backup` for this region.")
-    ingest: TimetableText | None = Field(default=None, description="Replaces `schedule.ingest` for this region.")
-    sync: TimetableText | None = Field(default=None, description="Replaces `schedule.sync` for this region.")
-    purge: TimetableText | None = Field(default=None, description="Replaces `schedule.purge` for this region.")
-    expire: TimetableText | None = Field(default=None, description="Replaces `schedule.expire` for this region.")
-    verify: TimetableText | None = Field(default=None, description="Replaces `schedule.verify` for this region.")
-    observe: TimetableText | None = Field(default=None, description="Replaces `schedule.observe` for this region.")
-    drill: TimetableText | None = Field(default=None, description="Replaces `schedule.drill` for this region.")
-    verify_share: Share | None = Field(default=None, description="Replaces `schedule.verify_share` for this region.")
-
-    def over(self, general: ScheduleSection) -> ScheduleSection:
-        """What holds for the region."""
-        written = {name: value for name, value in self if value is not None}
-        return general.model_copy(update=written)
-
-
-class DaemonSection(Section):
-    """`[daemon]`: how the daemon runs its jobs."""
-
-    heavy: Annotated[int, Field(ge=1, le=64)] = Field(
-        default=2, description="How many backups, verifications, removals and drills may run at once on this machine."
-    )
-    heavy_per_region: Annotated[int, Field(ge=1, le=64)] = Field(
-        default=1, description="How many of them may run at once in one region."
-    )
-    deadline: Annotated[Duration, within(_SECOND)] = Field(
-        default=_DAY + _HOUR, description="A job that takes longer is ended."
-    )
-    stall: Annotated[Duration, within(_SECOND)] = Field(
-        default=_HOUR, description="A job that neither reports progress nor computes for this long is ended."
-    )
-    stop_within: Annotated[Duration, within(_SECOND, _HOUR)] = Field(
-        default=timedelta(seconds=80),
-        description="How long the daemon may take to end, from the signal on: less than `TimeoutStopSec=` of its unit.",
-    )
-    spread: Annotated[Duration, within(timedelta(0), _DAY)] = Field(
-        default=2 * _MINUTE,
-        description="What was missed starts within this time after the daemon, each machine and region at a "
-        "moment of its own.",
-    )
-    retry_after: Annotated[Duration, within(_SECOND, _DAY)] = Field(
-        default=_MINUTE,
-        description="The time from a failure that trying again can help to the next try. It doubles each "
-        "time, up to an hour.",
-    )
-
-
-def timetable_of(section: ScheduleSection, kind: str) -> Timetable:
-    """When `kind`, one of KINDS, is due."""
-    found: Timetable = getattr(section, kind)
-    return found
-
-
-class MetricsSection(Section):
-    """`[metrics]`: figures for Prometheus. Off unless configured: several units may share a file, and no port."""
-
-    listen: Listen | None = Field(
-        default=None,
-        description='The address and port where the daemon answers Prometheus, as `"127.0.0.1:9840"`. A port '
-        "alone is on loopback. Without it, the daemon listens nowhere.",
-    )
-    textfile: AbsolutePath | None = Field(
-        default=None,
-        description="A file for the textfile collector of node_exporter, rewritten whenever something changes.",
-    )
-
-
-class NotifySection(Section):
-    """`[notify]`: whom the daemon tells when something is wrong, and when it is over."""
-
-    urls: Annotated[tuple[SecretFile, ...], Several] = Field(
-        default=(),
-        description="Files with an [apprise](https://github.com/caronc/apprise/wiki) URL a line: who gets "
-        "messages when something is wrong, and when it is over. They hold passwords, so they are "
-        "never shown.",
-    )
-    heartbeat: Annotated[tuple[SecretFile, ...], Several] = Field(
-        default=(),
-        description="Files with a URL a line that is requested after each look that found nothing wrong, and "
-        "only then.",
-    )
-    remind_every: Annotated[Duration, within(_HOUR, 366 * _DAY)] = Field(
-        default=_DAY, description="What is still wrong is reported again after this long."
-    )
-    most_an_hour: Annotated[int, Field(ge=1, le=60)] = Field(
-        default=6, description="How many messages are sent in an hour at most. What has no room goes into the next one."
-    )
-    timeout: Annotated[Duration, within(_SECOND, _HOUR)] = Field(
-        default=timedelta(seconds=30), description="How long one target of a message may take."
-    )
-
-
-class StatusSection(Section):
-    """`[status]`: a page of how everything stands."""
-
-    page: AbsolutePath | None = Field(
-        default=None,
-        description="The file of a page that shows how everything stands, rewritten by the daemon whenever "
-        "something changes.",
     )

@@ -1,4 +1,4 @@
-"""The configuration as it may be shown: everything but the rest of a connection string."""
+"""The configuration as it may be shown: without the secret parameters of connection strings."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _PAIR = re.compile(r"(\w+)\s*=\s*('(?:[^'\\]|\\.)*'|\S*)")
 
 
 def redacted(config: Config) -> dict[str, Any]:
-    """Plain values by configured key, defaults included."""
+    """Return the configuration as plain values by configured key, defaults included."""
     shown = _plain(config)
     for region in shown["regions"].values():
         for connection in (*region["databases"].values(), region["lifecycle"]["query"] or {}):
@@ -40,7 +40,7 @@ def _plain(value: Any) -> Any:
 
 
 def spelt(value: Any) -> Any:
-    """The value as it is written in the file, where that is not the value itself."""
+    """Return the value as it is written in the file."""
     if isinstance(value, FileRef):
         return value.text
     if isinstance(value, timedelta):

@@ -1,4 +1,4 @@
-"""Every key of the configuration with its type, its default and what it means, read from the classes that define it."""
+"""The reference of the configuration: every key with type, default and meaning, read from the classes of the schema."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from backupd.config.redact import spelt
 from backupd.config.schema import Config
 
 _PLACES = {"stores": "NAME", "regions": "NAME", "classes": "NAME", "databases": "LABEL"}
-"""Tables whose keys people choose, with the word that stands for such a key."""
+"""Tables whose keys people choose, each with the word that represents such a key."""
 _WRITTEN: dict[Any, str] = {
     fields.Name: "name",
     fields.RegionLabel: "region",
@@ -47,22 +47,22 @@ _SIZES = ((1 << 30, "GiB"), (1 << 20, "MiB"), (1, "B"))
 
 
 class Key(NamedTuple):
-    """One key that can be written."""
+    """One key of the configuration."""
 
     section: str
-    """What its section is, as the first line of the class says."""
+    """The purpose of its section, from the first line of the class's docstring."""
     path: str
-    """Its full name, as in `regions.NAME.retention.daily`."""
+    """The full name of the key, as in `regions.NAME.retention.daily`."""
     written: str
-    """What its value is: a duration, a list of patterns, one of some words."""
+    """The form of its value: a duration, a list of patterns, one of some words."""
     default: str
-    """As it would be written; `required`, or `none`."""
+    """The default as it would be written; or `required`, or `none`."""
     meaning: str
     field: FieldInfo
 
 
 def keys(section: type[Section] = Config, prefix: str = "") -> Iterator[Key]:
-    """Every key below `section`, in the order in which the classes define them."""
+    """Yield every key below `section`, in the order in which the classes define them."""
     hints = get_type_hints(section, include_extras=True)
     for name, field in section.model_fields.items():
         path = prefix + (field.alias or name)
@@ -76,7 +76,7 @@ def keys(section: type[Section] = Config, prefix: str = "") -> Iterator[Key]:
 
 
 def _parts(hint: Any) -> Iterator[type]:
-    """The classes that an annotation is made of."""
+    """Yield the classes that an annotation is made of."""
     if get_origin(hint) in (Annotated, Union, UnionType, dict, tuple):
         for part in get_args(hint):
             yield from _parts(part)
@@ -85,7 +85,7 @@ def _parts(hint: Any) -> Iterator[type]:
 
 
 def _written(hint: Any) -> str:
-    """How a value of this annotation is written, in a few words."""
+    """Describe in a few words how a value of this annotation is written."""
     origin = get_origin(hint)
     if origin is Annotated:
         known = _words().get(id(hint.__metadata__[0]))
@@ -103,7 +103,9 @@ def _written(hint: Any) -> str:
 
 @cache
 def _words() -> dict[int, str]:
-    """The word for each named type, found by its validator: an annotation that adds limits keeps that first."""
+    """Return the word for each named type, by its validator's id: an annotation that adds limits keeps the validator
+    first.
+    """
     return {id(kind.__metadata__[0]): word for kind, word in _WRITTEN.items()}
 
 

@@ -33,19 +33,21 @@ from backupd.config.fields import (
 from backupd.config.policy import (
     AssertionSection,
     CopySection,
-    DaemonSection,
     DrillSection,
     KeeperSection,
     LifecycleSection,
+    ObjectivesSection,
+    RetentionSection,
+)
+from backupd.config.secrets import FileRef
+from backupd.config.service import (
+    DaemonSection,
     MetricsSection,
     NotifySection,
-    ObjectivesSection,
     RegionScheduleSection,
-    RetentionSection,
     ScheduleSection,
     StatusSection,
 )
-from backupd.config.secrets import FileRef
 from backupd.model.tenancy import ClassPolicy, TenancyKind
 
 _MIB = 1 << 20
@@ -54,18 +56,18 @@ _DAY = timedelta(days=1)
 
 
 Role = Literal["writer", "keeper"]
-"""The writer adds backups; the keeper expires, purges and attests."""
+"""The account that adds backups (writer), or the one that expires, purges and attests (keeper)."""
 
 
 class Credential(NamedTuple):
-    """Who logs in to a store, and with what."""
+    """The account of a store to log in to, and the file of its private key."""
 
     user: str
     key: FileRef
 
 
 class NodeSection(Section):
-    """`[node]`: this machine."""
+    """`[node]`: the machine that this file configures."""
 
     name: Name = Field(description="The name of this machine, as snapshots, leases and reports show it.")
     location: Name | None = Field(
@@ -114,7 +116,7 @@ class NodeSection(Section):
 
 
 class Trust(Section):
-    """`[trust]`: whose signatures are believed."""
+    """`[trust]`: the keys whose signatures are believed."""
 
     signers: Annotated[tuple[SignerKey, ...], Several] = Field(
         default=(),
@@ -128,12 +130,12 @@ class Trust(Section):
 
     @property
     def ledger(self) -> tuple[str, ...]:
-        """Whose ledger entries are believed: the keepers', or the signers' when there are none."""
+        """The public keys whose ledger entries are believed: the keepers', or the signers' when no keeper is listed."""
         return self.keepers or self.signers
 
 
 class SftpStoreSection(Section):
-    """`[stores.NAME]` with `kind = "sftp"`."""
+    """`[stores.NAME]` with `kind = "sftp"`: an SSH account."""
 
     kind: Literal["sftp"] = Field(
         description='The kind of the store: `"sftp"` for an SSH account, `"directory"` for a mounted disk.'
@@ -179,18 +181,18 @@ class SftpStoreSection(Section):
         return self
 
     def path_of(self, role: Role) -> str:
-        """Where the store is for this role's account."""
+        """Return the folder of the store as this role's account sees it."""
         return self.path if role == "writer" or self.keeper_path is None else self.keeper_path
 
     def credential(self, role: Role) -> Credential:
-        """What this role logs in with."""
+        """Return the account and key that this role logs in with."""
         if role == "writer":
             return Credential(self.user, self.key)
         return Credential(self.keeper_user or self.user, self.keeper_key or self.key)
 
 
 class DirectoryStoreSection(Section):
-    """`[stores.NAME]` with `kind = "directory"`: a mounted disk, tests, the demo."""
+    """`[stores.NAME]` with `kind = "directory"`: a mounted disk, also for tests and the demo."""
 
     kind: Literal["directory"] = Field(
         description='The kind of the store: `"sftp"` for an SSH account, `"directory"` for a mounted disk.'
@@ -204,7 +206,7 @@ StoreSection = Annotated[SftpStoreSection | DirectoryStoreSection, Field(discrim
 
 
 class TenancySection(Section):
-    """`tenancy = {…}` of a database: how its rows belong to tenants."""
+    """`tenancy = {…}` of a database: the rules by which its rows belong to tenants."""
 
     kind: Annotated[TenancyKind, Field(strict=False)] = Field(
         description="How rows belong to tenants: by a column, by schema, by database, or not at all."
@@ -230,7 +232,7 @@ class TenancySection(Section):
 
 
 class TableSection(Section):
-    """One `[[….tables]]`: the first whose `match` covers a table decides about it."""
+    """One `[[….tables]]`: the first entry whose `match` covers a table decides about it."""
 
     match: Annotated[tuple[TablePattern, ...], Several, Field(min_length=1)] = Field(
         description="Patterns over `schema.table`. The first entry that matches a table decides about it."
@@ -282,7 +284,7 @@ class DatabaseSection(Section):
 
 
 class RegionSection(Section):
-    """`[regions.NAME]`: databases, and where their backups may go."""
+    """`[regions.NAME]`: databases, and the places where their backups may lie."""
 
     locations: Annotated[tuple[Name, ...], Several, Field(min_length=1)] = Field(
         description="The places where backups of this region may lie, and where it may be restored."
@@ -302,7 +304,7 @@ class RegionSection(Section):
 
 
 class ClassSection(Section):
-    """`[classes.NAME]`: what a data class asks of a backup."""
+    """`[classes.NAME]`: whether and how long a data class is backed up."""
 
     backup: Annotated[ClassPolicy | None, Field(strict=False)] = Field(
         default=None,
@@ -325,7 +327,8 @@ DEFAULT_CLASSES = {
     "session": ClassPolicy.NEVER,
     "support": ClassPolicy.STANDARD,
 }
-"""Operation and session data are temporary: a backup would only keep them longer than promised."""
+"""The classes there are without configuration. Operation and session data are temporary: a backup would only keep them
+longer than promised."""
 
 
 class Config(Section):
@@ -351,20 +354,20 @@ class Config(Section):
     copies: Annotated[tuple[CopySection, ...], Several] = ()
 
     def copies_of(self, region: str) -> dict[str, timedelta]:
-        """How long each declared kind of copy of a region's stores is kept at most."""
+        """Return how long each declared kind of copy of a region's stores lives at most."""
         return {copy.name: copy.keep for copy in self.copies if not copy.regions or region in copy.regions}
 
     def policies(self) -> dict[str, ClassPolicy]:
-        """Every class with its policy: the five defaults, then what the file says."""
+        """Return every class with its policy: the five defaults, overridden by the file."""
         written = {name: section.backup for name, section in self.classes.items()}
         return DEFAULT_CLASSES | {
             name: policy or DEFAULT_CLASSES.get(name, ClassPolicy.STANDARD) for name, policy in written.items()
         }
 
     def max_ages(self) -> dict[str, timedelta]:
-        """The classes that have a maximum age of their own."""
+        """Return the classes that have a maximum age of their own."""
         return {name: section.max_age for name, section in self.classes.items() if section.max_age is not None}
 
     def own_clocks(self) -> frozenset[str]:
-        """The classes with an unsubscribe date of their own."""
+        """Return the classes that have an unsubscribe date of their own."""
         return frozenset(name for name, section in self.classes.items() if section.clock == "own")

@@ -1,4 +1,4 @@
-"""Secrets are named in the configuration, never written in it: a file, or a systemd credential."""
+"""References to secrets, which the configuration names but never contains: a file, or a systemd credential."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from backupd.errors import ConfigError
 
 _CREDENTIAL = "credential:"
 _FOLDER = "backupd_"
-"""What systemd puts before the names of a folder's files, as our units load it (`LoadCredential=backupd:FOLDER`)."""
+"""The prefix that systemd gives to a folder's files, as our units load it (`LoadCredential=backupd:FOLDER`)."""
 _CREDENTIAL_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,254}")
-"""Narrower than systemd's rule: no slash, no leading dot, so a name cannot leave the credentials directory."""
+"""Narrower than systemd's rule: no slash and no leading dot, so that a name cannot leave the credentials directory."""
 _SECRET_KEY = re.compile(r"(?i)(ssl)?(pass(word|wd|phrase)?|secret(_key)?|private_key|token|pgpassword|api_key)")
 _SECRET_TEXT = (
     re.compile(r"(?i)\b(?:ssl)?password\s*="),
@@ -28,7 +28,7 @@ _SECRET_TEXT = (
 
 @dataclass(frozen=True, slots=True)
 class FileRef:
-    """An absolute path, or `credential:NAME` for a file systemd puts into $CREDENTIALS_DIRECTORY."""
+    """An absolute path, or `credential:NAME` for a file that systemd puts into $CREDENTIALS_DIRECTORY."""
 
     text: str
 
@@ -37,15 +37,17 @@ class FileRef:
         return self.text.startswith(_CREDENTIAL)
 
     def is_given(self, environ: Mapping[str, str]) -> bool:
-        """Whether this process was given it: each unit has credentials of its own. A path is everybody's."""
+        """Check whether this process can use the file: each unit has credentials of its own; paths are for every
+        process.
+        """
         if not self.is_credential:
             return True
         return bool(environ.get("CREDENTIALS_DIRECTORY")) and os.access(self.resolve(environ), os.F_OK)
 
     def resolve(self, environ: Mapping[str, str]) -> Path:
-        """The file's path: NAME, or, where that is not there, `backupd_NAME`.
+        """Return the path of the file: NAME, or `backupd_NAME` where only that exists.
 
-        Raises ConfigError when a credential is asked for outside a unit that was given any.
+        Raises ConfigError for a credential when the process was not given a credentials directory.
         """
         if not self.is_credential:
             return Path(self.text)
@@ -61,7 +63,10 @@ class FileRef:
 
 
 def parse_file_ref(text: str) -> FileRef:
-    """Raises ValueError with a sentence for people; never repeats `text`, which may be the secret itself."""
+    """Parse an absolute path or `credential:NAME`.
+
+    Raises ValueError with a sentence for people that never repeats `text`, which may be the secret itself.
+    """
     if text.startswith(_CREDENTIAL):
         if not _CREDENTIAL_NAME.fullmatch(text.removeprefix(_CREDENTIAL)):
             raise ValueError("is not a credential name; use letters, digits, _ . - and no leading dot")
@@ -71,7 +76,7 @@ def parse_file_ref(text: str) -> FileRef:
 
 
 def inline_secrets(values: Mapping[str, object]) -> Iterator[KeyPath]:
-    """Every key whose name or text says that a secret is written right there."""
+    """Yield every key whose name or text shows that a secret is written in the configuration itself."""
     return _walk((), values)
 
 

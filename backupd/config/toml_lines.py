@@ -1,4 +1,4 @@
-"""Where each key of a TOML text stands, because `tomllib` gives values without line numbers."""
+"""Line numbers of the keys of a TOML text, which `tomllib` does not return."""
 
 from __future__ import annotations
 
@@ -22,14 +22,16 @@ _SCALAR = re.compile(r"[^\s,\]}#][^,\]}#\r\n]*")
 
 
 def positions(text: str) -> dict[KeyPath, int]:
-    """The 1-based line of every table, key and array element of `text`, which `tomllib` must already have accepted."""
+    """Return the 1-based line of every table, key and array element of `text`, which `tomllib` must have accepted
+    before.
+    """
     scan = _Scan(text)
     scan.document()
     return scan.lines
 
 
 class _Scan:
-    """One pass over a valid document. It needs no error handling: whatever it cannot read, `tomllib` refused before."""
+    """One pass over a valid document. Errors need no handling: `tomllib` has refused all that this cannot read."""
 
     def __init__(self, text: str) -> None:
         self.lines: dict[KeyPath, int] = {}
@@ -92,7 +94,7 @@ class _Scan:
             self._skip(_STRING) or self._skip(_SCALAR)
 
     def _key(self) -> tuple[str, ...]:
-        """A dotted key and the blanks around it."""
+        """Read a dotted key and the blanks around it."""
         names = []
         while True:
             self._skip(_BLANK)

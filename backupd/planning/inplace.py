@@ -1,4 +1,4 @@
-"""The conflicts that prevent restoring a tenant in place, with their sentences, and the order of tables to write. Pure."""
+"""The conflicts that prevent restoring a tenant in place, with their sentences, and the order to write tables. Pure."""
 
 from __future__ import annotations
 

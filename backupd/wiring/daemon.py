@@ -21,8 +21,8 @@ from backupd.wiring.context import Context
 from backupd.wiring.keeper import handoff_stores
 
 if TYPE_CHECKING:
-    from backupd.config.policy import ScheduleSection
     from backupd.config.secrets import FileRef
+    from backupd.config.service import ScheduleSection
     from backupd.operations.service.history import JobHistory
     from backupd.operations.service.process import Child
     from backupd.operations.service.supervisor import Plan
