@@ -280,8 +280,7 @@ class AssertionSection(Section):
 
 
 class ObjectivesSection(Section):
-    """`[regions.NAME.objectives]`: promises that drills check; a drill beyond one fails, a late one counts as missed.
-    """
+    """`[regions.NAME.objectives]`: promises that drills check; a drill beyond one fails, a late drill is missed."""
 
     rpo: Annotated[Duration, within(_SECOND)] | None = Field(
         default=None,

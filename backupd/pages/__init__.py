@@ -1,4 +1,4 @@
-"""Pages to read and print: one HTML file each, with nothing in it that is fetched from elsewhere."""
+"""Pages to read and print: each is one HTML file that fetches nothing from elsewhere."""
 
 from backupd.pages.attestation import CheckedSignature, render_attestation
 from backupd.pages.drills import Drill, PeriodPage, RegionPart, render_period, render_report

@@ -1,4 +1,4 @@
-"""The deletion attestation as a page with room for two signatures by hand."""
+"""The page of a deletion attestation, with room for two signatures by hand."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ NOT_COVERED: Final = {
 
 
 class CheckedSignature(NamedTuple):
-    """One that was found good before the page was made."""
+    """A signature of the attestation that was checked and is good."""
 
     key: str
     fingerprint: str
@@ -53,9 +53,9 @@ class CheckedSignature(NamedTuple):
 
 
 def render_attestation(attestation: Attestation, sha256: str, signatures: Sequence[CheckedSignature]) -> str:
-    """One HTML page of an attestation whose document, as issued, has this SHA-256.
+    """Render the page of an attestation whose document, as issued, has this SHA-256.
 
-    The caller checked its signatures: a page proves nothing, it is what people read and sign.
+    The caller has checked its signatures: a page proves nothing, it is for people to read and sign.
     """
     return (
         environment()
@@ -76,5 +76,5 @@ def render_attestation(attestation: Attestation, sha256: str, signatures: Sequen
 
 
 def _sentences(codes: Sequence[str], known: Mapping[str, str]) -> list[tuple[str, str]]:
-    """Codes with what they stand for; one this program does not know stands for itself."""
+    """Return codes with their sentences, each once; a code that this program does not know is its own sentence."""
     return [(code, known.get(code, code)) for code in dict.fromkeys(codes)]

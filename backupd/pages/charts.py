@@ -1,7 +1,7 @@
-"""Charts as shapes with coordinates; templates draw them as inline SVG, and escape what is written in them.
+"""Charts as shapes with coordinates; templates draw them as inline SVG, and escape the texts in them.
 
-A chart is 340 units wide and shown about as many pixels wide, so that its letters have one size on a phone, on a screen
-and on paper.
+A chart is 340 units wide and is shown about as many pixels wide, so that its letters have the same size on a phone, on
+a screen and on paper.
 """
 
 from __future__ import annotations
@@ -18,13 +18,15 @@ _ROW: Final = 24.0
 _BARS_LEFT: Final = 104.0
 _BARS_RIGHT: Final = 272.0
 _MOST_DOTS: Final = 80
-"""Above it only those are drawn that did not pass; the line goes through all of them."""
+"""Above this number of dots only drills that did not pass get one; the line connects all of them."""
 _STEPS: Final = (1, 2, 5, 10, 15, 20, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 14400, 21600, 43200, 86400)
 
 Spell = Callable[[float], str]
 
 
 class Rect(NamedTuple):
+    """A rectangle, given by its upper left corner."""
+
     x: float
     y: float
     width: float
@@ -33,6 +35,8 @@ class Rect(NamedTuple):
 
 
 class Line(NamedTuple):
+    """A straight line between two points."""
+
     x1: float
     y1: float
     x2: float
@@ -41,33 +45,39 @@ class Line(NamedTuple):
 
 
 class SvgPath(NamedTuple):
+    """A line of many points, in SVG's own notation."""
+
     d: str
     kind: str
 
 
 class Dot(NamedTuple):
+    """A dot with a text that appears under the pointer."""
+
     x: float
     y: float
     kind: str
-    """An outcome: `pass`, `fail`, `error`, `missed`."""
+    """The drill's outcome: `pass`, `fail`, `error` or `missed`."""
     tip: str
 
 
 class SvgText(NamedTuple):
+    """A text, placed by its anchor on the base line."""
+
     x: float
     y: float
     text: str
     anchor: str
-    """`start`, `middle`, `end`."""
+    """The anchor of the text: `start`, `middle` or `end`."""
 
 
 @dataclass(frozen=True, slots=True)
 class Chart:
-    """Shapes in a box of `WIDTH` by `height`."""
+    """The shapes of a chart in a box of `WIDTH` by `height` units."""
 
     title: str
     summary: str
-    """What it shows, for who cannot see it."""
+    """The content of the chart in words, for readers who cannot see it."""
     height: float
     rects: list[Rect] = field(default_factory=list)
     lines: list[Line] = field(default_factory=list)
@@ -81,10 +91,10 @@ class Bar(NamedTuple):
 
     label: str
     value: float | None
-    """None: nothing to show but the text."""
+    """None: the row shows only its text."""
     text: str
     limit: float | None = None
-    """Drawn across the row: what the value should not be above."""
+    """The value's upper limit, drawn as a line across the row."""
 
 
 class Point(NamedTuple):
@@ -94,11 +104,11 @@ class Point(NamedTuple):
     value: float | None
     outcome: str
     limit: float | None = None
-    """What was promised then."""
+    """The objective that was promised then."""
 
 
 def bars(title: str, rows: Sequence[Bar]) -> Chart:
-    """A row for each, from one common zero; one beyond its limit is marked."""
+    """Draw a bar for each row, from one common zero; a bar beyond its limit is marked."""
     most = max([1e-9, *(row.value or 0 for row in rows), *(row.limit or 0 for row in rows)])
     chart = Chart(title, f"{title}: " + ("; ".join(f"{row.label} {row.text}" for row in rows) or "nothing"), 0)
     for index, row in enumerate(rows):
@@ -116,7 +126,9 @@ def bars(title: str, rows: Sequence[Bar]) -> Chart:
 
 
 def trend(title: str, points: Sequence[Point], spell: Spell) -> Chart:
-    """Values over time, and what was promised; drills that were missed or have no value stand on the ground line."""
+    """Draw values and their limits over time; a drill without a value, such as a missed one, is a dot on the ground
+    line.
+    """
     values = [point.value for point in points if point.value is not None]
     shown = [*values, *(point.limit for point in points if point.limit is not None)]
     newest = f", the newest {spell(values[-1])}" if values else ""
@@ -157,7 +169,7 @@ def _paths(points: Sequence[Point], scale: _Scale) -> list[SvgPath]:
     found = [SvgPath("M" + "L".join(line), "series")] if len(line) > 1 else []
     limits = [(scale.x(point.at), scale.y(point.limit)) for point in points if point.limit is not None]
     if limits:
-        # Steps: an objective holds from the drill that was first held to it.
+        # Steps: an objective applies from the first drill that was measured by it.
         steps = "".join(f"H{x}V{y}" for x, y in limits[1:])
         start = _LEFT if points[0].limit is not None else limits[0][0]
         found.append(SvgPath(f"M{start} {limits[0][1]}{steps}H{_RIGHT}", "limit"))
@@ -166,9 +178,9 @@ def _paths(points: Sequence[Point], scale: _Scale) -> list[SvgPath]:
 
 def _dot(point: Point, scale: _Scale, spell: Spell) -> Dot:
     day = point.at.astimezone(UTC).strftime("%Y-%m-%d")
-    told = spell(point.value) if point.value is not None else point.outcome
+    shown = spell(point.value) if point.value is not None else point.outcome
     y = scale.y(point.value) if point.value is not None else _BOTTOM
-    return Dot(scale.x(point.at), y, point.outcome, f"{day}: {told}")
+    return Dot(scale.x(point.at), y, point.outcome, f"{day}: {shown}")
 
 
 def _dates(points: Sequence[Point]) -> list[SvgText]:
@@ -180,7 +192,7 @@ def _dates(points: Sequence[Point]) -> list[SvgText]:
 
 
 def _top_of(most: float) -> float:
-    """The least round number that holds it: twice a step of time, or of decimals above a day."""
+    """Return the least round number that is at least `most`: twice a step of time, or of decimals above a day."""
     for step in _STEPS:
         if most <= 2 * step:
             return 2.0 * step

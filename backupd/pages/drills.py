@@ -1,6 +1,6 @@
-"""The report of one restore drill as a page, and what it shares with the page of a period.
+"""The pages of restore drills: the report of one drill, and all drills of a period.
 
-Every drill of a period on one page: also those that failed, and those that never came.
+The page of a period also shows drills that failed, and those that were due and never ran.
 """
 
 from __future__ import annotations
@@ -44,22 +44,22 @@ TYPES: Final = {
 
 
 class Drill(NamedTuple):
-    """One line of a population."""
+    """One drill of a page: one that ran, with its report, or one that was missed."""
 
     at: datetime
     outcome: str
-    """`pass`, `fail`, `error`, `missed`."""
+    """The outcome: `pass`, `fail`, `error` or `missed`."""
     report: Report | None = None
-    """None of a missed one."""
+    """None for a drill that was missed."""
     sha256: str = ""
     link: str = ""
-    """Where its own page lies beside this one."""
+    """The path of the drill's own page, relative to this one."""
 
 
 def render_report(report: Report, sha256: str, history: Sequence[Report] = ()) -> str:
-    """One HTML page of a report whose document has this SHA-256; `history` are the reports up to it, for its charts.
+    """Render the page of a report whose document has this SHA-256; `history` are the reports up to it, for its charts.
 
-    The caller checked its signature: a page proves nothing.
+    The caller has checked its signature: a page proves nothing.
     """
     drills = [Drill(parse_stamp(one.started), one.verdict, one) for one in history]
     return (
@@ -78,7 +78,7 @@ def render_report(report: Report, sha256: str, history: Sequence[Report] = ()) -
 
 
 def words() -> dict[str, object]:
-    """What templates of reports say things with."""
+    """Return the functions and sentences that templates of reports use."""
     return {
         "time": readable,
         "day": lambda at: f"{at:%Y-%m-%d}",
@@ -94,7 +94,9 @@ def words() -> dict[str, object]:
 
 
 def trends(drills: Sequence[Drill]) -> list[Chart]:
-    """Recovery time and point against objectives, and what was restored, over time. Not of one tenant alone."""
+    """Draw recovery time and point against objectives, and the restored amounts, over time; drills of one tenant are
+    left out.
+    """
     whole = [one for one in drills if one.report is None or one.report.whole]
     return [
         trend("Recovery time (RTO)", [_rto(one) for one in whole], spell_seconds),
@@ -110,7 +112,7 @@ def _phases(report: Report) -> Chart:
 
 
 def _against(report: Report) -> Chart:
-    """Parts of an objective, so that minutes and days stand beside each other."""
+    """Draw measured times as parts of their objectives, so that minutes and days can be compared."""
     rows = [
         _part("recovery time", report.measured.rto, report.objectives.rto),
         _part("recovery point", report.measured.rpo, report.objectives.rpo),
@@ -142,17 +144,17 @@ def _size(one: Drill, what: str) -> Point:
 
 
 class RegionPart(NamedTuple):
-    """One region's population."""
+    """One region's drills of a period."""
 
     region: str
     drills: Sequence[Drill]
-    """Oldest first."""
+    """The region's drills, oldest first."""
     proven: datetime | None
-    """When the newest drill began that passed, be it before the period."""
+    """When the newest drill that passed began, even if before the period."""
     every: timedelta | None
     """The longest time between two drills."""
     faults: Sequence[str]
-    """What is wrong with the chain."""
+    """Faults of the region's chain of reports."""
     not_checked: Sequence[str]
 
     @property
@@ -165,7 +167,7 @@ class RegionPart(NamedTuple):
 
 
 class PeriodPage(NamedTuple):
-    """What the page of a period is made of."""
+    """The content of the page of a period."""
 
     since: datetime
     until: datetime
@@ -174,7 +176,7 @@ class PeriodPage(NamedTuple):
 
 
 def render_period(page: PeriodPage) -> str:
-    """One HTML page of a period's population. The caller checked the reports: a page proves nothing."""
+    """Render the page of all drills of a period. The caller has checked the reports: a page proves nothing."""
     performers = {one.report.performer for part in page.regions for one in part.drills if one.report}
     return (
         environment()

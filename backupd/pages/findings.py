@@ -1,7 +1,4 @@
-"""What each code that stands in a report means, as a sentence for whoever reads its page.
-
-Which question of which framework a report answers, and where in it.
-"""
+"""The sentences for the codes in reports, and the questions of frameworks that a report answers, with their fields."""
 
 from __future__ import annotations
 
@@ -100,7 +97,7 @@ FINDINGS: Final = {
     "refused": "it was refused as unsafe",
     "busy": "somebody else is at it",
 }
-"""By code; FORMAT.md leaves open what codes there are."""
+"""Sentences by code; FORMAT.md leaves open which codes there are."""
 _OF_ASSERTIONS: Final = {
     "-returns-no-number": "returns no number",
     "-differs": "returns another number than expected",
@@ -108,7 +105,7 @@ _OF_ASSERTIONS: Final = {
 
 
 def sentence(code: str) -> str:
-    """What a code means; a later program's, which this one does not know, stays as it is."""
+    """Return the sentence for a code; a code of a later program, unknown here, is returned as it is."""
     if code in FINDINGS:
         return FINDINGS[code]
     for ending, meaning in _OF_ASSERTIONS.items():
@@ -118,12 +115,12 @@ def sentence(code: str) -> str:
 
 
 class FrameworkQuestion(NamedTuple):
-    """One question."""
+    """One question of a framework that a report answers."""
 
     framework: str
     question: str
     fields: tuple[str, ...]
-    """Of the report's JSON, FORMAT.md §14."""
+    """Fields of the report's JSON, FORMAT.md §14, that hold the answer."""
 
 
 QUESTIONS: Final = (

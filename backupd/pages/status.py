@@ -1,6 +1,6 @@
-"""One page of how regions stand: what is wrong first, then three ages, timelines, stores, who leaves, and jobs.
+"""The status page: alarms first, then ages, timelines, stores, tenants who leave, and jobs.
 
-What happened on a store of late: a lane for each database, and when nothing came that was promised.
+A store's timeline has a lane for each database, on which a promised snapshot that did not come is marked.
 """
 
 from __future__ import annotations
@@ -36,21 +36,21 @@ _SHOWN_DAYS: Final = 8
 
 
 class StatusPage(NamedTuple):
-    """What the page is made of."""
+    """The content of the status page."""
 
     made: datetime
     machine: str
     regions: Sequence[RegionFacts]
     alarms: Sequence[Alarm]
-    """Worst first."""
+    """Alarms in force, worst first."""
     troubles: Sequence[str] = ()
-    """What keeps this machine from telling people."""
+    """Reasons why this machine cannot notify people."""
     stale_after: timedelta | None = None
-    """When nobody rewrites the page any more; None: nobody does."""
+    """The age beyond which the page is marked as stale, because nobody rewrites it; None: nobody is expected to."""
 
 
 def render_status(page: StatusPage) -> str:
-    """One HTML page, with nothing in it that is fetched from elsewhere."""
+    """Render the page, one HTML file that fetches nothing from elsewhere."""
     return (
         environment()
         .get_template("status.html")
@@ -99,7 +99,7 @@ def _seconds(at: datetime | None, now: datetime) -> float | None:
 
 
 def _is_old(region: RegionFacts, at: datetime | None, now: datetime) -> bool:
-    """Whether the newest snapshot is older than promised."""
+    """Check whether the newest snapshot is older than promised."""
     rpo = region.promises.rpo
     return rpo is not None and (at is None or now - at > timedelta(seconds=rpo))
 
@@ -128,22 +128,26 @@ _LEFT, _RIGHT, _TOP = 104.0, 332.0, 8.0
 _LANE: Final = 24.0
 _WEEK: Final = timedelta(days=7)
 _LEAST_GAP: Final = 1.5
-"""Units that a gap is drawn wide at least, however short it was."""
+"""The smallest width of a gap in units, however short the gap was."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Lane:
+    """One row of a timeline."""
+
     label: str
     ticks: Sequence[datetime] = ()
     dots: Sequence[tuple[datetime, str]] = ()
     most: timedelta | None = None
-    """The longest time between two."""
+    """The longest time allowed between two ticks."""
     since: datetime | None = None
-    """From when on they were to come."""
+    """The instant from which ticks were expected."""
 
 
 def timeline(region: RegionFacts, store: StoreFacts, now: datetime) -> Chart:
-    """The last four weeks: snapshots of each database, verifications, drills; too long without a snapshot is marked."""
+    """Draw the last four weeks: snapshots of each database, verifications and drills; a time too long without one is
+    marked.
+    """
     lanes = list(_lanes(region, store))
     height = _TOP + len(lanes) * _LANE + 22
     chart = Chart(f"Four weeks on {store.store}", "; ".join(_summaries(lanes, now)), height)
@@ -170,13 +174,15 @@ def timeline(region: RegionFacts, store: StoreFacts, now: datetime) -> Chart:
 def gaps(
     ticks: Sequence[datetime], most: timedelta | None, since: datetime | None, now: datetime
 ) -> Iterator[tuple[datetime, datetime]]:
-    """When more than `most` had passed since the last tick, until the next one or now; within what is drawn."""
+    """Yield each time in which more than `most` had passed since the last tick, until the next tick or now, within
+    `SPAN`.
+    """
     if most is None:
         return
     known = [*([since] if since and (not ticks or since < ticks[0]) else []), *ticks, now]
     begin = now - SPAN
     for earlier, later in pairwise(known):
-        # What lies before the first tick that is known may have been there, and is not drawn as missing.
+        # Ticks before the first known one may have existed, and are not drawn as missing.
         if later - earlier > most and later > begin:
             yield max(begin, earlier + most), later
 

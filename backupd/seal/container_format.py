@@ -1,4 +1,4 @@
-"""What writer and reader of containers share, FORMAT.md §6: labels, limits, places and the size set. Pure."""
+"""The format that writer and reader of containers share, FORMAT.md §6: labels, limits, clear header, padding. Pure."""
 
 from __future__ import annotations
 
@@ -19,26 +19,26 @@ END: Final = b"BKPDEND1"
 DATA_KEY_INFO: Final = b"backupd/1 data key "
 DATA, MANIFEST, TRAILER = 1, 2, 3
 TRAILER_INDEX: Final = (1 << 32) - 1
-"""The trailer's place: one that can be known before the trailer is read."""
+"""The trailer's place in nonces: it is known before the trailer is read."""
 CHUNK_ID_SIZE: Final = 16
 
 HEADER_LIMIT: Final = 64 << 20
 TRAILER_LIMIT: Final = 64 << 20
 BLOCK_LIMIT: Final = 16 << 20
-"""Of a block's content."""
+"""Upper limit of a block's content in bytes."""
 CIPHERTEXT_LIMIT: Final = BLOCK_LIMIT + (128 << 10)
-"""Of a block's ciphertext: zstandard's worst case for content it cannot compress, and the tag."""
+"""Upper limit of a block's ciphertext in bytes: zstandard's worst case for content it cannot compress, and the tag."""
 CONTAINER_LIMIT: Final = 1 << 30
 
 CLEAR_START: Final = 12
-"""Magic and length of the header."""
+"""Bytes of the magic and of the header's length."""
 SEALED_KEY_SIZE: Final = suite.KEY_SIZE + suite.SEAL_OVERHEAD
 SMALLEST: Final = CLEAR_START + SEALED_KEY_SIZE + suite.TAG_SIZE + 4 + len(END)
 
 
 @dataclass(frozen=True, slots=True)
 class ContainerContext:
-    """Where a container belongs."""
+    """The repository, generation and segment that a container belongs to."""
 
     repository: RepositoryId
     generation: GenerationId
@@ -47,16 +47,16 @@ class ContainerContext:
 
 @dataclass(frozen=True, slots=True)
 class Header:
-    """The clear part of a container."""
+    """The clear part of a container, readable without a key."""
 
     kind: str
-    """`pack` or `part`."""
+    """The kind of container: `pack` or `part`."""
     context: ContainerContext
     container: str
     packs: list[tuple[ObjectHash, int]]
-    """A part's other containers, with their sizes."""
+    """The other containers of a part, with their sizes in bytes."""
     raw: bytes
-    """Magic, length and header: what every seal of this container is bound to."""
+    """Magic, length and header as they stand in the file: every seal of this container is bound to them."""
 
 
 _Hex32 = Annotated[str, msgspec.Meta(pattern=r"\A[0-9a-f]{32}\Z")]
@@ -80,7 +80,7 @@ class _Fields(msgspec.Struct, frozen=True):
 
 
 def header_length(prefix: bytes, where: str) -> int:
-    """How many bytes a container's clear part has, from its first `CLEAR_START` bytes.
+    """Return the size of a container's clear part in bytes, read from its first `CLEAR_START` bytes.
 
     Raises DamageError.
     """
@@ -95,7 +95,7 @@ def header_length(prefix: bytes, where: str) -> int:
 
 
 def read_header(prefix: bytes, where: str) -> Header:
-    """A container's clear part, from at least `header_length` of its first bytes; needs no key.
+    """Parse a container's clear part, from at least its first `header_length` bytes; this needs no key.
 
     Raises DamageError, and RefusedError for a format this program does not read.
     """
@@ -117,12 +117,12 @@ def read_header(prefix: bytes, where: str) -> Header:
 
 
 def block_aad(bound: bytes, index: int, kind: int) -> bytes:
-    """`bound` is SHA-256 of the container's clear part."""
+    """Return the additional data that a block is sealed with; `bound` is SHA-256 of the container's clear part."""
     return b"backupd/1 block " + bound + index.to_bytes(4, "little") + bytes((kind, kind == TRAILER))
 
 
 def padme(size: int) -> int:
-    """The smallest size of the Padmé set that is not below `size` (Nikitin et al. 2019); `size` is at least 2."""
+    """Return the smallest size of the Padmé set that is at least `size` (Nikitin et al. 2019); `size` is at least 2."""
     exponent = size.bit_length() - 1
     low_bits = exponent - exponent.bit_length()
     step = 1 << low_bits

@@ -1,4 +1,4 @@
-"""Reading containers, FORMAT.md §6: nothing believed before its tag is checked, allocated before its size is."""
+"""Reading containers, FORMAT.md §6: nothing is believed before its tag is checked, or allocated before its size is."""
 
 from __future__ import annotations
 
@@ -38,9 +38,9 @@ from backupd.seal.documents import decode_base64
 from backupd.seal.zstd import decompress
 
 _FIRST_READ = 16 << 10
-"""Header and data key of all but parts with very many packs: one round trip."""
+"""Bytes read first: one round trip fetches header and data key of all but parts with very many packs."""
 _WHOLE = 256 << 10
-"""A container no larger than this is read in one go: a round trip costs more than the bytes."""
+"""Bytes up to which a container is read in one go: a round trip costs more than the bytes."""
 
 _Length = Annotated[int, msgspec.Meta(ge=0, le=CIPHERTEXT_LIMIT)]
 
@@ -52,24 +52,24 @@ class _Listing(msgspec.Struct, frozen=True):
 
 @dataclass(frozen=True, slots=True)
 class BlockPlace:
-    """One block's place in its container."""
+    """The place of one block in its container."""
 
     kind: int
-    """DATA or MANIFEST."""
+    """The kind of block: DATA or MANIFEST."""
     offset: int
     length: int
-    """Of the ciphertext at `offset`."""
+    """Bytes of the ciphertext at `offset`."""
     plain_length: int
     first_chunk: int
-    """Number, within the container, of this block's first chunk."""
+    """Number of this block's first chunk within the container."""
     chunk_lengths: list[int]
 
 
 class ContainerReader:
-    """One container of the segment `context` names, opened with that segment's secret half.
+    """One container of the segment that `context` names, opened with that segment's secret half.
 
-    `read_at(offset, length)` returns that many bytes of the object, fewer only where it ends. Header, data key and
-    trailer are read and checked on construction. Blocks may be opened by several threads when `read_at` allows it.
+    `read_at(offset, length)` returns that many bytes of the object, fewer only at its end. Header, data key and trailer
+    are read and checked on construction. Blocks may be opened by several threads when `read_at` allows it.
     """
 
     def __init__(  # noqa: PLR0913 - what it is read from, opened with and called are different things
@@ -82,9 +82,10 @@ class ContainerReader:
         where: str,
         data_keys: MutableMapping[bytes, bytes] | None = None,
     ) -> None:
-        """`where` names the object in messages; `data_keys` spares a container opened before the opening of its key.
+        """Open a container of `size` bytes; `where` names it in messages.
 
-        Raises DamageError, and RefusedError for an unknown format.
+        `data_keys` is a cache of data keys by the digest of the clear part, which spares unsealing the data key a
+        second time. Raises DamageError, and RefusedError for an unknown format.
         """
         self.where = where
         if not SMALLEST <= size <= CONTAINER_LIMIT:
@@ -108,7 +109,7 @@ class ContainerReader:
 
     @property
     def packs(self) -> list[tuple[ObjectHash, int]]:
-        """A part's other containers, with their sizes."""
+        """The other containers of a part, with their sizes in bytes."""
         return self.header.packs
 
     @property
@@ -116,7 +117,7 @@ class ContainerReader:
         return sum(len(block.chunk_lengths) for block in self.blocks)
 
     def open_block(self, index: int, ciphertext: bytes | None = None) -> bytes:
-        """The content of one block; `ciphertext` when the caller has read it already.
+        """Return the content of one block; `ciphertext` when the caller has read it already.
 
         Raises DamageError.
         """

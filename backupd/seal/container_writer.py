@@ -1,6 +1,6 @@
-"""Containers, FORMAT.md §6: packs and parts, which hold the sealed blocks of exactly one segment.
+"""Writing containers, FORMAT.md §6: packs and parts, which hold the sealed blocks of exactly one segment.
 
-The writer is here, the reader in `reading`, what both share in `layout`; all of it is imported from here.
+The reader is in `container_reader`, what both share in `container_format`; callers import all of it from here.
 """
 
 from __future__ import annotations
@@ -56,22 +56,25 @@ __all__ = [
 
 
 class Writable(Protocol):
+    """The output of a container: takes bytes in order."""
+
     def write(self, data: bytes, /) -> object: ...
 
 
 @dataclass(frozen=True, slots=True)
 class FinishedContainer:
-    """A complete container."""
+    """A container that was written completely: its hash, and its size in bytes."""
 
     sha256: ObjectHash
     size: int
 
 
 class ContainerWriter:
-    """Writes one container to `out`, sealed to `public`. For one thread at a time; not to be used after `finish`.
+    """Writer of one container to `out`, sealed to the public key `public`.
 
-    Every block is opened, decompressed and compared before it is written: memory that flipped a bit must not become
-    a backup that cannot be read. Thousands may be open at once, so what is kept of a block is its line of the trailer.
+    It is for one thread at a time, and must not be used after `finish`. Every block is opened, decompressed and
+    compared before it is written: memory that flipped a bit must not cause a backup that cannot be read. Thousands of
+    writers may be open at once, so they keep only the trailer's line of each block.
     """
 
     __slots__ = ("_aead", "_blocks", "_bound", "_compressor", "_digest", "_out", "chunks", "context", "ids", "size")
@@ -87,18 +90,21 @@ class ContainerWriter:
         packs: Sequence[tuple[ObjectHash, int]] = (),
         random: Callable[[int], bytes] = os.urandom,
     ) -> None:
-        """`kind` is `pack` or `part`; `packs` are a part's other containers with their sizes."""
+        """Write the header and the sealed data key; `kind` is `pack` or `part`, `packs` are a part's other containers.
+
+        Raises ValueError when a part names too many packs.
+        """
         self.context = context
         self._out = out
         self._compressor = compressor
         self._digest = hashlib.sha256()
         self.ids = bytearray()
-        """Those of all chunks so far, 16 bytes each."""
+        """Ids of all chunks so far, 16 bytes each."""
         self._blocks: list[msgspec.Raw] = []
         self.size = 0
-        """Bytes written so far."""
+        """Number of bytes written so far."""
         self.chunks = 0
-        """Chunks so far: the number of the next one."""
+        """Number of chunks so far, which is the number of the next one."""
         clear = _clear_header(kind, context, random(16).hex(), packs)
         self._bound = hashlib.sha256(clear).digest()
         key = random(suite.KEY_SIZE)
@@ -108,8 +114,9 @@ class ContainerWriter:
     def add(self, kind: int, plain: suite.Buffer, chunk_lengths: Sequence[int] = (), ids: bytes = b"") -> None:
         """Compress, seal, check and write one block; `kind` is DATA or MANIFEST.
 
-        A data block's chunks have the lengths and ids given, 16 bytes each. Raises ValueError when they disagree with
-        the content or the content is empty or over the limit, DamageError when the sealed block does not read back.
+        The chunks of a data block have the lengths and ids given, 16 bytes each. Raises ValueError when they disagree
+        with the content, or when the content is empty or over the limit, DamageError when the sealed block does not
+        read back.
         """
         _check_block(kind, plain, chunk_lengths, ids)
         place = suite.nonce(len(self._blocks))
@@ -123,7 +130,10 @@ class ContainerWriter:
         self._write(sealed)
 
     def finish(self) -> FinishedContainer:
-        """Write the trailer, padded to a size of the Padmé set."""
+        """Write the trailer, padded to a size of the Padmé set.
+
+        Raises ValueError when the trailer or the container exceeds its limit.
+        """
         listing = msgspec.json.encode({"blocks": self._blocks, "ids": base64.b64encode(self.ids).decode()})
         frame = self._compressor.compress(listing)
         bare = self.size + 4 + len(frame) + suite.TAG_SIZE + 4 + len(END)

@@ -1,6 +1,6 @@
-"""Signed documents, FORMAT.md §3: two lines, the first signed as it stands.
+"""Signed documents, FORMAT.md §3 and §13: a body line and a line of signatures over exactly its bytes.
 
-Documents that several sign, FORMAT.md §13: every signature looked at, and one more added.
+Some documents are signed by several keys: every signature can be checked, and one more added.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from backupd.seal import suite
 
 FORMAT: Final = 1
 FEATURES: Final[frozenset[str]] = frozenset()
-"""Features of the format this program knows; a document asking for another one is refused."""
+"""Features of the format that this program knows; a document that needs another one is refused."""
 
 MIB: Final = 1 << 20
 LIMITS: Final = {
@@ -31,7 +31,7 @@ LIMITS: Final = {
     "report": MIB,
     "lease": 64 << 10,
 }
-"""Largest size of a document of each kind, in bytes."""
+"""Upper limit of the size of a document of each kind, in bytes."""
 
 
 class _Head(msgspec.Struct, frozen=True):
@@ -41,30 +41,30 @@ class _Head(msgspec.Struct, frozen=True):
 
 
 class Signature(msgspec.Struct, frozen=True):
-    """One of a document's."""
+    """One signature of a document: the signer's public key in hex, and the signature in base64."""
 
     key: Annotated[str, msgspec.Meta(pattern=r"\A[0-9a-f]{64}\Z")]
     signature: str
 
 
 class Signatures(msgspec.Struct, frozen=True):
-    """A document's second line."""
+    """The second line of a document: its signatures."""
 
     signatures: list[Signature]
 
 
 class Signer:
-    """A writer's Ed25519 key."""
+    """The Ed25519 key of a writer or keeper, for signing."""
 
     __slots__ = ("_secret", "public")
 
     def __init__(self, secret: bytes) -> None:
-        """`secret` is the 32 bytes of the key's seed."""
+        """Take the key whose seed is `secret`, 32 bytes."""
         self._secret = secret
         self.public = suite.signer_public(secret).hex()
 
     def sign(self, body: bytes, kind: str) -> bytes:
-        """Both lines of the document whose body is `body`."""
+        """Sign a body, and return both lines of the document."""
         return joined(body, [self.signature(body, kind)])
 
     def signature(self, body: bytes, kind: str) -> Signature:
@@ -72,12 +72,12 @@ class Signer:
 
 
 def joined(body: bytes, signatures: Sequence[Signature]) -> bytes:
-    """Both lines of a document."""
+    """Join a body and its signatures to the two lines of a document."""
     return b"%b\n%b\n" % (body, msgspec.json.encode(Signatures(list(signatures))))
 
 
 def read_document(data: bytes, kind: str, trusted: Collection[str], where: str) -> bytes:
-    """The body line of a document of this `kind` that one of the `trusted` signers (hex) signed.
+    """Return the body line of a document of this `kind` that one of the `trusted` signers (hex) signed.
 
     Raises DamageError naming `where`, and RefusedError for a format or feature this program does not know.
     """
@@ -86,7 +86,10 @@ def read_document(data: bytes, kind: str, trusted: Collection[str], where: str) 
 
 
 def two_lines(data: bytes, where: str) -> tuple[bytes, bytes]:
-    """Body and signatures of a document; raises DamageError when it is not of that form."""
+    """Split a document into body and signatures.
+
+    Raises DamageError when it is not of that form.
+    """
     lines = data.split(b"\n")
     if len(lines) != 3 or lines[2]:
         raise DamageError(f"'{where}' is not a document of two lines")
@@ -94,7 +97,7 @@ def two_lines(data: bytes, where: str) -> tuple[bytes, bytes]:
 
 
 def read_signed(body: bytes, signatures: bytes, kind: str, trusted: Collection[str], where: str) -> bytes:
-    """As `read_document`, for the first two lines of a document that has more."""
+    """Do as `read_document` does, for the first two lines of a file that has more lines."""
     try:
         claims = from_json(signatures, Signatures).signatures
     except UnreadableError as error:
@@ -113,19 +116,25 @@ def read_signed(body: bytes, signatures: bytes, kind: str, trusted: Collection[s
 
 
 def check_size(size: int, kind: str, where: str) -> None:
-    """Raises DamageError when a document of this kind may not be that large."""
+    """Check the size of a document, in bytes, against the limit of its kind.
+
+    Raises DamageError when it is larger.
+    """
     if size > LIMITS[kind]:
         raise DamageError(f"'{where}' is larger than the {LIMITS[kind]} bytes allowed for it")
 
 
 def check_format(number: int, where: str) -> None:
-    """Raises RefusedError when `where` is written in a format this program does not read."""
+    """Check that `where` is written in a format that this program reads.
+
+    Raises RefusedError when it is not.
+    """
     if number != FORMAT:
         raise RefusedError(f"'{where}' is written in format {number}", hint=f"This program reads format {FORMAT}.")
 
 
 def decode_base64(text: str, where: str) -> bytes:
-    """The bytes `text` stands for; only the one canonical text of them is taken.
+    """Decode base64; only the one canonical text of the bytes is accepted.
 
     Raises DamageError naming `where`.
     """
@@ -155,16 +164,16 @@ def _check_head(body: bytes, kind: str, where: str) -> None:
 
 
 def signed_text(body: bytes, kind: str) -> bytes:
-    """What a signature covers."""
+    """Return the bytes that a signature covers."""
     return b"backupd/1 " + kind.encode() + b"\n" + body
 
 
 @dataclass(frozen=True, slots=True)
 class Signed:
-    """One signature of a document."""
+    """One signature of a document, and whether it is good."""
 
     key: str
-    """64 hex."""
+    """The signer's public key, 64 hex digits."""
     good: bool
 
     @property
@@ -173,7 +182,7 @@ class Signed:
 
 
 def signatures_of(document: bytes, kind: str, where: str) -> list[Signed]:
-    """Every signature, in the document's order, good or not; whose a key is, nobody asked.
+    """Return every signature in the document's order, good or not; whose the keys are is not checked.
 
     Raises DamageError when the document is not of the form.
     """
@@ -186,9 +195,9 @@ def signatures_of(document: bytes, kind: str, where: str) -> list[Signed]:
 
 
 def with_signature(document: bytes, signer: Signer, kind: str, where: str) -> bytes:
-    """The document with one signature more; the body is not touched, and a signer signs once.
+    """Return the document with one more signature; its body stays as it is, and a signer signs only once.
 
-    Raises RefusedError when one of the signatures it has is wrong: nobody should put their name beside it.
+    Raises RefusedError when one of the present signatures is wrong: nobody should put their name beside it.
     """
     if not all(signed.good for signed in signatures_of(document, kind, where)):
         raise RefusedError(
@@ -203,7 +212,7 @@ def with_signature(document: bytes, signer: Signer, kind: str, where: str) -> by
 
 
 def signed_alone(document: bytes, key: str, kind: str, where: str) -> bytes:
-    """The document as `key` issued it, before anybody else signed.
+    """Return the document with the signature of `key` only, as that signer issued it.
 
     Raises DamageError when that signature is missing or wrong.
     """

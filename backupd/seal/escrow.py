@@ -1,6 +1,6 @@
 """An identity's secret half as k-of-n shares of words, FORMAT.md §5: SLIP-39, by the library that its authors maintain.
 
-The only module that imports `shamir_mnemonic`. A share's words are a secret, and so no message quotes one.
+This is the only module that imports `shamir_mnemonic`. A share's words are a secret, so no message quotes one.
 """
 
 from __future__ import annotations
@@ -25,35 +25,35 @@ from backupd.errors import KeyRefusedError, RefusedError
 from backupd.seal import suite
 
 MOST_SHARES = 16
-"""SLIP-39's limit."""
+"""The largest number of shares that SLIP-39 allows."""
 WORDS = 84
-"""Of a share of 96 bytes."""
+"""Number of words of a share of 96 bytes."""
 _SEEDS = (b"shamir_extendable", b"shamir")
-"""What SLIP-39's checksum begins with."""
+"""The customization strings with which SLIP-39's checksum begins."""
 _CHECKSUM = 3
 _TRIED = 64
-"""Combinations that are tried of shares just made."""
+"""Number of combinations of new shares that are tried before the shares are returned."""
 
 
 @dataclass(frozen=True, slots=True)
 class Share:
-    """One share. Whoever has `threshold` of a set has the identity."""
+    """One share of a set. Anybody who has `threshold` shares of a set has the identity."""
 
     name: str
-    """Of its file, for messages."""
+    """The name of the share's file, for messages."""
     words: tuple[str, ...] = field(repr=False)
     set: int
-    """What all shares of one split have in common."""
+    """A number that all shares of one split have in common."""
     number: int
-    """From 1."""
+    """The share's number within its set, from 1."""
     threshold: int
 
 
 def split(secret: bytes, shares: int, threshold: int) -> list[Share]:
-    """The secret half of an identity as so many shares, any `threshold` of which restore it; tried before they are
-    returned.
+    """Split the secret half of an identity into shares, any `threshold` of which restore it; combinations are tried
+    first.
 
-    Raises RefusedError for numbers that make no sense.
+    Raises RefusedError when no such shares can be made: at least 2 together, at most MOST_SHARES in all.
     """
     if not 2 <= threshold <= shares <= MOST_SHARES:
         raise RefusedError(
@@ -69,9 +69,9 @@ def split(secret: bytes, shares: int, threshold: int) -> list[Share]:
 
 
 def parse(words: Sequence[str], name: str) -> Share:
-    """A share from its words.
+    """Read a share from its words; `name` is for messages.
 
-    Raises KeyRefusedError, with the number of the word that is wrong where that can be told.
+    Raises KeyRefusedError, with the number of the wrong word where that can be found.
     """
     lower = tuple(word.lower() for word in words)
     for number, word in enumerate(lower, start=1):
@@ -89,7 +89,7 @@ def parse(words: Sequence[str], name: str) -> Share:
 
 
 def combine(shares: Sequence[Share]) -> bytes:
-    """The secret half that these shares restore.
+    """Combine shares to the secret half that they restore.
 
     Raises KeyRefusedError when they are too few, not of one set, or do not belong together.
     """
@@ -120,7 +120,7 @@ def _counted(number: int) -> str:
 
 
 def _suspect(words: Sequence[str]) -> str:
-    """Which word is wrong, if changing a single one makes the checksum right; the checksum can tell that."""
+    """Name the wrong word, if the change of a single word makes the checksum right."""
     data = [WORD_INDEX_MAP[word] for word in words]
     places = {place for seed in _SEEDS for place in _single_faults(data, seed)}
     if len(places) == 1:
@@ -129,7 +129,10 @@ def _suspect(words: Sequence[str]) -> str:
 
 
 def _single_faults(data: Sequence[int], seed: bytes) -> list[int]:
-    """Where one other word would satisfy the checksum, which is linear: a change of bits changes the same bits."""
+    """Return the places where another word would satisfy the checksum.
+
+    The checksum is linear: a change of the same bits of a word always changes the same bits of the checksum.
+    """
     body, given = list(data[:-_CHECKSUM]), _joined(data[-_CHECKSUM:])
     right = _joined(rs1024.create_checksum(body, seed))
     found = [
@@ -141,7 +144,7 @@ def _single_faults(data: Sequence[int], seed: bytes) -> list[int]:
 
 @cache
 def _effects(length: int) -> tuple[tuple[int, ...], ...]:
-    """What each bit of each word does to the checksum of so many words; the same whatever the words are."""
+    """Return for each bit of each of `length` words how it changes the checksum, which does not depend on the words."""
     none = _joined(rs1024.create_checksum([0] * length, b""))
     return tuple(
         tuple(

@@ -1,8 +1,8 @@
-"""Identity and recipient files, FORMAT.md §5: the secret half under a passphrase, the public half as it is.
+"""The files of keys, FORMAT.md §5: identities, recipients, and secrets that a machine uses without asking.
 
-The file of a 32-byte secret that a machine uses without asking: 64 hex digits on one line, its owner's only.
-
-The file of a writer's or a keeper's signing key.
+An identity file holds the secret half under a passphrase, a recipient file the public half in clear. The file of a
+32-byte secret, such as a signing key or the tenant key, holds 64 hex digits on one line and is readable by its owner
+only.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ class _RecipientFile(msgspec.Struct, frozen=True):
 
 @dataclass(frozen=True, slots=True)
 class Recipient:
-    """Somebody a backup is sealed to."""
+    """A person or machine that backups are sealed to."""
 
     name: str
     public: bytes
@@ -70,7 +70,7 @@ class Recipient:
 def write_identity(
     path: Path, name: str, pair: suite.KeyPair, passphrase: str, *, random: Callable[[int], bytes] = os.urandom
 ) -> None:
-    """A new file, readable by its owner only.
+    """Write an identity to a new file that only its owner can read.
 
     Raises RefusedError when `path` exists, ConfigError when it cannot be written.
     """
@@ -89,7 +89,7 @@ def write_identity(
 
 
 def write_recipient(path: Path, recipient: Recipient) -> None:
-    """A new file, readable by all.
+    """Write a recipient to a new file that everybody can read.
 
     Raises RefusedError when `path` exists, ConfigError when it cannot be written.
     """
@@ -98,7 +98,7 @@ def write_recipient(path: Path, recipient: Recipient) -> None:
 
 
 def read_identity(path: Path, passphrase: str) -> suite.KeyPair:
-    """The pair in an identity file.
+    """Read the key pair in an identity file.
 
     Raises ConfigError when it is not a readable identity file, KeyRefusedError when the passphrase is not its own.
     """
@@ -125,7 +125,7 @@ def read_identity(path: Path, passphrase: str) -> suite.KeyPair:
 
 
 def read_recipient(path: Path) -> Recipient:
-    """The public half in a recipient file or, for convenience, an identity file.
+    """Read the public half in a recipient file or, for convenience, an identity file.
 
     Raises ConfigError.
     """
@@ -194,7 +194,10 @@ _OTHERS = stat.S_IRWXG | stat.S_IRWXO
 
 
 def write_secret(path: Path, secret: bytes) -> None:
-    """Raises RefusedError when `path` exists, ConfigError when it cannot be written."""
+    """Write a secret of 32 bytes to a new file that only its owner can read.
+
+    Raises RefusedError when `path` exists, ConfigError when it cannot be written.
+    """
     try:
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
         with os.fdopen(descriptor, "w") as file:
@@ -208,9 +211,10 @@ def write_secret(path: Path, secret: bytes) -> None:
 
 
 def read_secret(path: Path, what: str, made_by: str) -> bytes:
-    """The secret in a file; `what` it is and the command it is `made_by` are for messages.
+    """Read the secret of 32 bytes in a file; `what` it is, and the command that it is `made_by`, are for messages.
 
-    Raises ConfigError when it cannot be read, is open to other users, holds something else or what anybody can guess.
+    Raises ConfigError when the file cannot be read, is open to other users, or holds something else or a secret that
+    anybody can guess.
     """
     try:
         with path.open("rb") as file:
@@ -232,7 +236,7 @@ def read_secret(path: Path, what: str, made_by: str) -> bytes:
 
 
 def write_signer(path: Path, random: Callable[[int], bytes] = os.urandom) -> Signer:
-    """A new key in a new file.
+    """Make a signing key, and write it to a new file.
 
     Raises RefusedError when `path` exists, ConfigError when it cannot be written.
     """
@@ -242,7 +246,7 @@ def write_signer(path: Path, random: Callable[[int], bytes] = os.urandom) -> Sig
 
 
 def read_signer(path: Path) -> Signer:
-    """The key in a file.
+    """Read the signing key in a file.
 
     Raises ConfigError when it cannot be read, is open to other users or holds something else.
     """

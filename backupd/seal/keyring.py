@@ -1,9 +1,8 @@
-"""Keyrings, FORMAT.md §5: the segment keys one run created, each sealed so that it can be removed alone.
+"""Keyrings, FORMAT.md §5: the segment keys that one run created, each sealed so that it can be removed alone.
 
-The writer's side is here, the reader's in `opening`. A writer holds the file key for one run only. What it made are
-values (`KeyringPieces`, `KeyringEntry`), which may be kept on disk and rendered by a later process that can open none.
-
-Reading keyrings, FORMAT.md §5: what is listed, what was shredded, and, with an identity, the keys.
+A writer holds the file key for one run only. It makes values (`KeyringPieces`, `KeyringEntry`) that may be stored on
+disk, and rendered by a later process that can open none of them. A reader without a key sees which segments are listed
+and which are shredded; an identity opens the keys.
 """
 
 from __future__ import annotations
@@ -30,7 +29,7 @@ CHUNK_KEY_LABEL = b"backupd/1 chunk key"
 
 @dataclass(frozen=True, slots=True)
 class KeyringIds:
-    """Which run's keyring it is."""
+    """The names of the run whose keyring it is."""
 
     repository: RepositoryId
     region: RegionName
@@ -38,22 +37,22 @@ class KeyringIds:
     run: RunId
 
     def info(self) -> bytes:
-        """The label under which the file key is sealed to a recipient."""
+        """Return the label under which the file key is sealed to a recipient."""
         return f"backupd/1 keyring {self.repository} {self.generation} {self.run}".encode()
 
 
 @dataclass(frozen=True, slots=True)
 class KeyringPieces:
-    """The two lines that do not depend on the entries."""
+    """The two lines of a keyring that do not depend on its entries."""
 
     wraps: str
     chunk_key: str
     chunk_key_hash: str
-    """Hex SHA-256 of the sealed chunk key; signed with the index."""
+    """Hex SHA-256 of the sealed chunk key; it is signed with the index."""
 
 
 class Tags(NamedTuple):
-    """Whose a segment is, to a holder of the tenant key (FORMAT.md §9)."""
+    """The digests of a segment's tenant and class, which the tenant key relates to their names (FORMAT.md §9)."""
 
     tenant: TenantTag
     data_class: ClassTag
@@ -61,7 +60,7 @@ class Tags(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class KeyringEntry:
-    """One segment's place in the index, and its sealed line."""
+    """The place of one segment in the index, and its sealed line."""
 
     index: int
     pseudonym: Pseudonym
@@ -75,14 +74,14 @@ class KeyringEntry:
 
 @dataclass(frozen=True, slots=True)
 class SegmentKey:
-    """What opens one segment's containers of one generation."""
+    """The key that opens one segment's containers of one generation."""
 
     secret: bytes = field(repr=False)
     name: SegmentName = field(repr=False)
 
 
 class SealedSegment(msgspec.Struct, frozen=True):
-    """The plain text of an entry."""
+    """The plain text of an entry: the secret half in base64, and the segment's name."""
 
     secret: str
     database: str
@@ -91,7 +90,7 @@ class SealedSegment(msgspec.Struct, frozen=True):
 
 
 class KeyringWriter:
-    """Seals the segment keys of one run; its file key is forgotten with it."""
+    """Sealer of one run's segment keys; the file key is forgotten with it."""
 
     def __init__(
         self,
@@ -101,13 +100,16 @@ class KeyringWriter:
         *,
         random: Callable[[int], bytes] = os.urandom,
     ) -> None:
-        """`recipients` are public keys; at least one, or nobody could ever read the backup."""
+        """Prepare a keyring for `recipients`, which are public keys.
+
+        Raises ValueError when there is none, because nobody could then read the backup.
+        """
         if not recipients:
             raise ValueError("a keyring needs a recipient")
         file_key = random(suite.KEY_SIZE)
         self._aead = suite.Aead(file_key)
         self.entries = 0
-        """Added so far."""
+        """Number of entries added so far."""
         self.ids = ids
         sealed = self._aead.seal(CHUNK_KEY_NONCE, chunk_key, CHUNK_KEY_LABEL)
         self.pieces = KeyringPieces(
@@ -135,9 +137,9 @@ class KeyringWriter:
 def render_keyring(
     ids: KeyringIds, created: str, pieces: KeyringPieces, entries: Iterable[KeyringEntry], signer: Signer
 ) -> bytes:
-    """The whole file; `created` is a stamp.
+    """Join the lines of a keyring to the whole file, and sign its index; `created` is a stamp.
 
-    Raises ValueError unless the entries are all of the run's, in the order they were added.
+    Raises ValueError unless the entries are all of the run's, in the order in which they were added.
     """
     listed = list(entries)
     if [entry.index for entry in listed] != list(range(len(listed))):
@@ -165,12 +167,12 @@ def entry_label(pseudonym: Pseudonym) -> bytes:
 
 
 def wraps_check(wraps: Iterable[tuple[Fingerprint, bytes]]) -> str:
-    """What tells a flipped bit in the wraps, which no signature covers, to a reader without a key."""
+    """Return the check by which a reader without a key finds a flipped bit in the wraps, which no signature covers."""
     return hashlib.sha256(b"".join(recipient.encode() + sealed for recipient, sealed in wraps)).hexdigest()
 
 
 def wraps_line(ids: KeyringIds, recipients: Iterable[bytes], file_key: bytes) -> str:
-    """The line that lets these recipients (public keys) open the keyring, and nobody else."""
+    """Return the line that lets these recipients (public keys), and nobody else, open the keyring."""
     wraps = [(suite.fingerprint(key), suite.seal(key, ids.info(), file_key)) for key in recipients]
     listed = [{"recipient": recipient, "sealed": _text(sealed)} for recipient, sealed in wraps]
     return _line({"wraps": listed, "check": wraps_check(wraps)})
@@ -223,7 +225,7 @@ class _Entry(msgspec.Struct, frozen=True):
 
 @dataclass(frozen=True, slots=True)
 class OpenedKeyring:
-    """A keyring's keys, less the shredded ones."""
+    """The keys of a keyring, without the shredded ones."""
 
     chunk_key: bytes = field(repr=False)
     segments: Mapping[Pseudonym, SegmentKey] = field(repr=False)
@@ -231,26 +233,26 @@ class OpenedKeyring:
 
 @dataclass(frozen=True, slots=True)
 class Keyring:
-    """A keyring whose signature and every line were checked; still sealed."""
+    """A keyring whose signature and lines were all checked; its keys are still sealed."""
 
     ids: KeyringIds
     created: str
     where: str
     index: list[tuple[Pseudonym, str]]
-    """Every segment the keyring was made for, with the hex SHA-256 of its public key; shredded ones too."""
+    """Every segment that the keyring was made for, also shredded ones, with the hex SHA-256 of its public key."""
     tags: list[Tags]
-    """Of every place in `index`."""
+    """The tags of every place in `index`."""
     wraps: Mapping[Fingerprint, bytes] = field(repr=False)
     chunk_key: bytes = field(repr=False)
     sealed: Mapping[int, bytes] = field(repr=False)
-    """By place in `index`; a place without is a shredded segment."""
+    """Sealed keys by place in `index`; the segment of a place without one was shredded."""
 
     @property
     def shredded(self) -> set[Pseudonym]:
         return {pseudonym for place, (pseudonym, _) in enumerate(self.index) if place not in self.sealed}
 
     def open(self, identity_secret: bytes) -> OpenedKeyring:
-        """Every key that was not shredded.
+        """Open every key that was not shredded.
 
         Raises KeyRefusedError, naming the recipients, when the identity is not one of them, and DamageError.
         """
@@ -266,7 +268,7 @@ class Keyring:
         return OpenedKeyring(chunk_key, segments)
 
     def file_key(self, identity_secret: bytes) -> bytes:
-        """The key under which the keyring's lines are sealed.
+        """Open the key under which the keyring's lines are sealed.
 
         Raises KeyRefusedError, naming the recipients, when the identity is not one of them, and DamageError.
         """
@@ -295,7 +297,7 @@ class Keyring:
 
 
 def parse_keyring(data: bytes, trusted: Collection[str], where: str) -> Keyring:
-    """A keyring file with its signature, index and every line checked; needs no key.
+    """Parse a keyring file, and check its signature, index and every line; this needs no key.
 
     Raises DamageError naming `where`, and RefusedError for a format or feature this program does not know.
     """
@@ -325,9 +327,9 @@ def parse_keyring(data: bytes, trusted: Collection[str], where: str) -> Keyring:
 
 
 def without_lines(data: bytes, segments: Collection[Pseudonym], where: str) -> bytes:
-    """A keyring file less the lines of these segments: what a shred puts in its place.
+    """Return a keyring file without the lines of these segments: the shredded file that replaces it.
 
-    Raises DamageError for a line that cannot be read. The signature stays as it is, for it covers the index only.
+    Raises DamageError for a line that cannot be read. The signature stays as it is, because it covers the index only.
     """
     lines = data.split(b"\n")
     try:
@@ -338,11 +340,11 @@ def without_lines(data: bytes, segments: Collection[Pseudonym], where: str) -> b
 
 
 def with_wraps(data: bytes, keyring: Keyring, identity_secret: bytes, recipients: Sequence[bytes]) -> bytes:
-    """The keyring file `data`, parsed as `keyring`, sealed to these recipients (public keys) and no others.
+    """Return the keyring file `data`, parsed as `keyring`, sealed to these recipients (public keys) and no others.
 
     Raises what `Keyring.open` does. No other line changes: entries are sealed under the file key, which stays.
     """
-    keyring.open(identity_secret)  # what does not open must not be sealed to anybody as if it did
+    keyring.open(identity_secret)  # a keyring that does not open must not be sealed again as if it did
     lines = data.split(b"\n")
     lines[2] = wraps_line(keyring.ids, recipients, keyring.file_key(identity_secret)).encode()
     return b"\n".join(lines)

@@ -1,6 +1,6 @@
-"""The cryptography FORMAT.md names, and nothing more: the only module that imports `cryptography`.
+"""The cryptography that FORMAT.md names, and nothing more: the only module that imports `cryptography`.
 
-Everything here takes and gives bytes; what is sealed for whom, and under which label, is decided by the callers.
+All functions take and return bytes; the callers decide what is sealed to whom, and under which label.
 """
 
 from __future__ import annotations
@@ -34,24 +34,24 @@ _SUITE = hpke.Suite(hpke.KEM.MLKEM768_X25519, hpke.KDF.HKDF_SHA256, hpke.AEAD.AE
 
 
 def nonce(place: int) -> bytes:
-    """The nonce of what is sealed at `place`, a number that its key never sees twice."""
+    """Return the nonce for the number `place`, which must be used only once with the same key."""
     return place.to_bytes(NONCE_SIZE, "big")
 
 
 class NotAuthenticError(Exception):
-    """The bytes were not sealed with this key for this place. Callers say which object that was."""
+    """The bytes were not sealed with this key for this place. Callers name the object in an error of their own."""
 
 
 @dataclass(frozen=True, slots=True)
 class KeyPair:
-    """A pair of the KEM MLKEM768-X25519: recipients, identities and segments have one."""
+    """A key pair of the KEM MLKEM768-X25519; recipients, identities and segments have one."""
 
     secret: bytes = field(repr=False)
     public: bytes = field(repr=False)
 
 
 def generate() -> KeyPair:
-    """A new pair from the operating system's randomness."""
+    """Generate a key pair from the operating system's randomness."""
     post_quantum = mlkem.MLKEM768PrivateKey.generate()
     classic = x25519.X25519PrivateKey.generate()
     return KeyPair(
@@ -61,7 +61,7 @@ def generate() -> KeyPair:
 
 
 def public_of(secret: bytes) -> bytes:
-    """The public half of `secret`.
+    """Return the public half of `secret`.
 
     Raises ValueError when it is not a secret half.
     """
@@ -70,7 +70,7 @@ def public_of(secret: bytes) -> bytes:
 
 
 def seal(public: bytes, info: bytes, message: bytes) -> bytes:
-    """`Seal(public, info, message)` of FORMAT.md §5: `SEAL_OVERHEAD` bytes longer than the message.
+    """Seal a message as `Seal(public, info, message)` of FORMAT.md §5; the result is `SEAL_OVERHEAD` bytes longer.
 
     Raises ValueError when `public` is not a public half.
     """
@@ -84,7 +84,7 @@ def seal(public: bytes, info: bytes, message: bytes) -> bytes:
 
 
 def unseal(secret: bytes, info: bytes, sealed: bytes) -> bytes:
-    """The message `seal` was given.
+    """Open what `seal` returned.
 
     Raises NotAuthenticError when it was sealed to another key, under another label, or changed.
     """
@@ -107,20 +107,22 @@ def fingerprint(public: bytes) -> Fingerprint:
 
 
 def signer_fingerprint(public_hex: str) -> str:
-    """What users are shown of a signer: the first 16 hex of SHA-256 of its 32 key bytes."""
+    """Return the text by which users recognize a signer: the first 16 hex digits of SHA-256 of its 32 key bytes."""
     return hashlib.sha256(bytes.fromhex(public_hex)).hexdigest()[:16]
 
 
 def sign(secret: bytes, message: bytes) -> bytes:
+    """Sign a message with an Ed25519 secret of 32 bytes; the signature has 64."""
     return ed25519.Ed25519PrivateKey.from_private_bytes(secret).sign(message)
 
 
 def signer_public(secret: bytes) -> bytes:
-    """The public half of an Ed25519 secret of 32 bytes."""
+    """Return the public half of an Ed25519 secret of 32 bytes."""
     return ed25519.Ed25519PrivateKey.from_private_bytes(secret).public_key().public_bytes_raw()
 
 
 def signed_by(public: bytes, signature: bytes, message: bytes) -> bool:
+    """Check an Ed25519 signature of a message; a key or signature of a wrong form is not right either."""
     try:
         ed25519.Ed25519PublicKey.from_public_bytes(public).verify(signature, message)
     except (InvalidSignature, ValueError):
@@ -129,19 +131,22 @@ def signed_by(public: bytes, signature: bytes, message: bytes) -> bool:
 
 
 def stretch(passphrase: bytes, salt: bytes, *, n: int, r: int, p: int) -> bytes:
-    """32 bytes of scrypt; takes `128 · n · r` bytes of memory."""
+    """Derive a key of 32 bytes from a passphrase by scrypt, which takes `128 · n · r` bytes of memory."""
     return Scrypt(salt=salt, length=KEY_SIZE, n=n, r=r, p=p).derive(passphrase)
 
 
 def chunk_id(chunk_key: bytes, pseudonym: bytes, chunk: Buffer) -> bytes:
-    """A chunk's name within one segment and generation: 16 bytes nobody without the chunk key can compute."""
+    """Compute the name of a chunk within one segment and generation.
+
+    It has 16 bytes, which nobody can compute without the chunk key.
+    """
     digest = hashlib.sha256(pseudonym)
     digest.update(chunk)
     return hmac.digest(chunk_key, digest.digest(), "sha256")[:16]
 
 
 class Aead:
-    """AES-256-GCM under one key. The caller answers for every nonce being used once."""
+    """AES-256-GCM under one key. The caller must use every nonce only once."""
 
     __slots__ = ("_key",)
 
@@ -155,7 +160,10 @@ class Aead:
         return AESGCM(self._key).encrypt(nonce, plain, aad)
 
     def open(self, nonce: bytes, sealed: Buffer, aad: bytes) -> bytes:
-        """Raises NotAuthenticError."""
+        """Open sealed bytes, and return the plain text.
+
+        Raises NotAuthenticError.
+        """
         try:
             return AESGCM(self._key).decrypt(nonce, sealed, aad)
         except (InvalidTag, ValueError) as error:

@@ -1,7 +1,7 @@
-"""Keyed digests that stand for tenants and classes, FORMAT.md §9.
+"""Keyed digests that represent tenants and classes, FORMAT.md §9.
 
-With the tenant key one finds a tenant's segments. They are not secret and open nothing. Without the key nobody can tell
-whose they are, or that two of them, of different generations, are the same tenant's.
+The holder of the tenant key finds a tenant's segments by them. The digests are not secret and open nothing. Without the
+key nobody can find out whose they are, or that two of them, of different generations, are of the same tenant.
 """
 
 from __future__ import annotations
@@ -15,33 +15,33 @@ from backupd.model.ids import ClassTag, GenerationId, RegionName, TenantId, Tena
 from backupd.seal.keyfiles import SECRET_SIZE, read_secret, write_secret
 
 NOBODY = TenantId("0" * 32)
-"""The id that stands for no tenant: shared segments."""
+"""The id of no tenant, which shared segments have."""
 _WHAT = "tenant key"
 _MADE_BY = "backupd key generate --tenant-key FILE"
 
 
 class TenantTags:
-    """One region's digests under the deployment's tenant key."""
+    """The digests of one region's tenants and classes under the deployment's tenant key."""
 
     __slots__ = ("_key", "_region")
 
     def __init__(self, key: bytes, region: RegionName) -> None:
-        """`key` is the 32 bytes of the tenant key."""
+        """Take the tenant key, which has 32 bytes."""
         self._key = key
         self._region = region
 
     def tenant_id(self, tenant: str | None) -> TenantId:
-        """What the ledger calls a tenant: the same in every generation. None is the shared segments' nobody."""
+        """Return the ledger's id of a tenant, the same in every generation; NOBODY for None, the shared segments."""
         if tenant is None:
             return NOBODY
         return TenantId(self._digest("tenant", self._region, tenant)[:32])
 
     def tenant_tag(self, generation: GenerationId, tenant: TenantId, incarnation: int) -> TenantTag:
-        """What a generation's keyrings call one incarnation of a tenant."""
+        """Return the tag of one incarnation of a tenant in a generation's keyrings."""
         return TenantTag(self._digest("tag", self._region, generation, tenant, str(incarnation))[:32])
 
     def class_tag(self, generation: GenerationId, data_class: str) -> ClassTag:
-        """What a generation's keyrings call a data class."""
+        """Return the tag of a data class in a generation's keyrings."""
         return ClassTag(self._digest("class", self._region, generation, data_class)[:16])
 
     def _digest(self, *parts: str) -> str:
@@ -49,7 +49,7 @@ class TenantTags:
 
 
 def write_tenant_key(path: Path, random: Callable[[int], bytes] = os.urandom) -> None:
-    """A new key in a new file.
+    """Make a tenant key, and write it to a new file.
 
     Raises RefusedError when `path` exists, ConfigError when it cannot be written.
     """
@@ -57,7 +57,7 @@ def write_tenant_key(path: Path, random: Callable[[int], bytes] = os.urandom) ->
 
 
 def read_tenant_key(path: Path) -> bytes:
-    """The key in a file.
+    """Read the tenant key in a file.
 
     Raises ConfigError when it cannot be read, is open to other users or holds something else.
     """

@@ -15,7 +15,7 @@ _local = threading.local()
 
 
 class Compressor:
-    """One zstandard context, to be used by one thread at a time."""
+    """A zstandard compressor, to be used by one thread at a time."""
 
     __slots__ = ("_context",)
 
@@ -23,14 +23,14 @@ class Compressor:
         self._context = zstandard.ZstdCompressor(level=level, write_content_size=True)
 
     def compress(self, data: Buffer) -> bytes:
-        """One frame that carries its content size."""
+        """Compress data to one frame that carries its content size."""
         return self._context.compress(data)
 
 
 def decompress(frame: Buffer, limit: int) -> bytes:
-    """The content of exactly one frame.
+    """Return the content of exactly one frame.
 
-    Raises DamageError when it is not one, is longer than `limit` bytes of content, or does not say its size; nothing
+    Raises DamageError when it is not one, holds more than `limit` bytes of content, or does not carry its size; nothing
     is allocated before that is known.
     """
     try:
