@@ -1,4 +1,4 @@
-"""Blocks fetched and opened ahead of those who read them, by a few threads that all readers share."""
+"""Blocks fetched and opened ahead of their readers, by a few threads that all readers share."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from backupd.repository.containers import OpenContainer, Slice
 
 _FETCH = 2 << 20
-"""Sealed bytes asked for in one request: what an SSH channel has in flight at most."""
+"""Sealed bytes requested at once: what an SSH channel has in flight at most."""
 
 T = TypeVar("T")
 
@@ -23,7 +23,7 @@ class _Key(NamedTuple):
 
 
 class ComingBlock:
-    """A block on its way. There are many, so they wait on one condition together instead of each on its own."""
+    """A block that is being fetched. There are many, so all wait on one shared condition instead of each on its own."""
 
     __slots__ = ("_arrived", "_content", "_fault")
 
@@ -33,9 +33,9 @@ class ComingBlock:
         self._fault: BaseException | None = None
 
     def content(self) -> bytes:
-        """The block's content, once it is there.
+        """Wait for the block and return its content.
 
-        Raises what fetching or opening it did.
+        Raises the error of fetching or opening it.
         """
         if self._content is None:
             with self._arrived:
@@ -45,10 +45,11 @@ class ComingBlock:
         return self._content or b""
 
     def arrive(self, content: bytes) -> None:
+        """Set the block's content; the caller notifies the waiting readers."""
         self._content = content
 
     def fail(self, fault: BaseException) -> None:
-        """Does nothing to a block that has arrived."""
+        """Set the error of a block that did not arrive; a block that has arrived is unchanged."""
         self._fault = fault
 
 
@@ -60,7 +61,7 @@ class Blocks:
     """
 
     def __init__(self, *, threads: int = 32, kept: int = 24 << 20) -> None:
-        """Threads mostly wait for the store, so their number is that of requests in flight."""
+        """Start the pool. Its threads mostly wait for the store, so their number is that of requests in flight."""
         self._pool = ThreadPoolExecutor(threads, "blocks")
         self._kept = kept
         self._lock = threading.Lock()
@@ -69,15 +70,15 @@ class Blocks:
         self._weight = 0
 
     def close(self) -> None:
-        """End the threads; what was not begun is dropped, so nobody may be waiting for it."""
+        """End the threads; requests that were not begun are dropped, so nobody may be waiting for them."""
         self._pool.shutdown(cancel_futures=True)
 
     def submit(self, function: Callable[[], T]) -> Future[T]:
-        """Have a thread do something that may wait for the store."""
+        """Run a function that may wait for the store on one of the threads."""
         return self._pool.submit(function)
 
     def request(self, slices: Sequence[Slice]) -> list[ComingBlock]:
-        """The whole block of each slice, as it arrives; blocks that lie side by side are fetched together."""
+        """Return the whole block of each slice, as it arrives; adjacent blocks are fetched together."""
         missing: dict[_Key, ComingBlock] = {}
         with self._lock:
             coming = [self._find(_Key(wanted.container, wanted.block), missing) for wanted in slices]

@@ -1,4 +1,4 @@
-"""Reading containers: their clear headers, their whole bytes against their names, and, with a key, every block."""
+"""Checks of containers: their clear headers, all their bytes against their names, and, with a key, every block."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ from backupd.seal.container_reader import ContainerReader
 from backupd.store.base import Store
 
 _FIRST = 64 << 10
-"""Read of every part and orphan: all of most parts, and the header of the others."""
+"""Bytes read of every part and orphan: all of most parts, and the header of the others."""
 _PIECE = 4 << 20
 
 
 class ContainerChecker:
-    """Looks at one generation's containers. For several threads at once."""
+    """A checker of one generation's containers. For several threads at once."""
 
     def __init__(self, store: Store, repository: RepositoryId, generation: GenerationId) -> None:
         self._store = store
@@ -38,9 +38,9 @@ class ContainerChecker:
         self._generation = generation
 
     def header(self, key: ContainerKey, stored: Stored) -> tuple[Header, bool]:
-        """The clear header, and whether the whole object was small enough to be read and checked with it.
+        """Return the clear header, and whether the object was small enough to be read and checked as a whole.
 
-        Raises DamageError when kind, place or hash are not what the name says, RefusedError, ObjectMissingError.
+        Raises DamageError when kind, place or hash differ from what the name says, RefusedError, ObjectMissingError.
         """
         data = self._store.get(stored.name, 0, _FIRST)
         whole = stored.size <= _FIRST
@@ -56,14 +56,18 @@ class ContainerChecker:
         return header, whole
 
     def check(self, key: ContainerKey, stored: Stored) -> None:
-        """Read the whole object and compare its hash with its name; needs no key.
+        """Read the whole object and compare its hash with its name; no key is needed.
 
         Raises DamageError, RefusedError, ObjectMissingError.
         """
         self._fetch(key, stored, sink=None)
 
     def open(self, key: ContainerKey, stored: Stored, secret: bytes, chunk_key: bytes, scratch: Path) -> None:
-        """As `check`, then open every block and compare every chunk with its id."""
+        """Read and hash the whole object as `check` does, then open every block and compare every chunk with its id.
+
+        `secret` is the segment's secret key; larger objects are kept in `scratch` meanwhile. Raises DamageError,
+        RefusedError, ObjectMissingError.
+        """
         with contextlib.ExitStack() as stack:
             file: IO[bytes] = stack.enter_context(tempfile.SpooledTemporaryFile(max_size=_PIECE, dir=str(scratch)))
             self._fetch(key, stored, sink=file)

@@ -19,24 +19,24 @@ from backupd.seal.container_reader import ContainerReader
 from backupd.store.base import Store
 
 _TAIL = 64 << 10
-"""Read with a container's last bytes: its trailer, but for those with thousands of chunks."""
+"""Bytes read with a container's end: they hold its trailer, except in containers with thousands of chunks."""
 
 _DATA_KEYS = 20_000
-"""Opened keys kept, some 4 MB: a restore opens a small part twice, for its manifest and for its rows."""
+"""Opened keys kept, about 4 MB: a restore opens a small part twice, for its manifest and for its rows."""
 
 
 @dataclass(frozen=True, slots=True)
 class ContainerRef:
-    """Names one container of a segment."""
+    """The name of one container of a segment: its context, hash and size in bytes."""
 
     context: ContainerContext
     sha256: ObjectHash
     size: int
     part: bool = False
-    """Whether a record says it is a part; else it is looked for among the packs, then among the parts."""
+    """Whether a record says it is a part; otherwise it is looked for among the packs, then among the parts."""
 
     def names(self) -> tuple[ObjectName, ...]:
-        """Where it may be."""
+        """Return the names under which the container may stand on the store, in the order to try."""
         part = layout.part_name(self.context, self.sha256)
         return (part,) if self.part else (layout.pack_name(self.context, self.sha256), part)
 
@@ -51,15 +51,15 @@ class Slice(NamedTuple):
 
     @property
     def weight(self) -> int:
-        """Bytes its whole block takes in memory."""
+        """Return the bytes that its whole block takes in memory."""
         return self.container.reader.blocks[self.block].plain_length
 
 
 class OpenContainer:
-    """An opened container. For several threads at once."""
+    """An opened container, whose blocks can be read. For several threads at once."""
 
     def __init__(self, name: ObjectName, store: Store, reader: ContainerReader, held: int) -> None:
-        """`held` bytes of the object are in memory already: all of them, or none."""
+        """Note that `held` bytes of the object are in memory already: all of them, or none."""
         self.name = name
         self.reader = reader
         self._store = store
@@ -70,11 +70,11 @@ class OpenContainer:
 
     @property
     def weight(self) -> int:
-        """Bytes it takes in memory, roughly."""
+        """Return roughly how many bytes the container takes in memory."""
         return 4096 + 64 * self._chunks + self._held
 
     def slices(self, first: int, number: int) -> Iterator[Slice]:
-        """The content of `number` chunks from `first` on.
+        """Yield the content of `number` chunks from chunk `first` on, block by block.
 
         Raises DamageError when the container does not have them.
         """
@@ -90,7 +90,7 @@ class OpenContainer:
             first, at = here, at + 1
 
     def open_blocks(self, first: int, last: int) -> Iterator[bytes]:
-        """The content of blocks `first` to `last`, read from the store in one request.
+        """Yield the content of blocks `first` to `last`, read from the store in one request.
 
         Raises DamageError naming the object, and the store's errors.
         """
@@ -112,7 +112,7 @@ class _Slot:
 
 
 class ContainerCache:
-    """Opens containers, and keeps those used last: up to `limit` bytes of memory, roughly."""
+    """The opened containers that were used last, up to roughly `limit` bytes of memory; it opens new ones."""
 
     def __init__(self, store: Store, secret_of: Callable[[Pseudonym], bytes], limit: int = 12 << 20) -> None:
         self._store = store
@@ -124,9 +124,9 @@ class ContainerCache:
         self._data_keys: dict[bytes, bytes] = {}
 
     def open(self, ref: ContainerRef) -> OpenContainer:
-        """The container; one thread opens it while others who want it wait.
+        """Return an opened container; one thread opens it while others who want it wait.
 
-        Raises DamageError naming object and segment, what `secret_of` raises, and the store's errors.
+        Raises DamageError naming object and segment, the errors of `secret_of`, and the store's errors.
         """
         with self._lock:
             slot = self._slots.setdefault(ref, _Slot())
@@ -169,7 +169,7 @@ class ContainerCache:
 
 
 class _Opening:
-    """A container's bytes as its reader asks for them while it opens: the whole, or head and tail, in one go each."""
+    """The reader of a container's bytes while it is opened: a small object is read whole, others head and tail."""
 
     def __init__(self, store: Store, name: ObjectName, ref: ContainerRef) -> None:
         self._store = store
@@ -177,7 +177,7 @@ class _Opening:
         self._ref = ref
         self._held: list[tuple[int, bytes]] = []
         self.whole = 0
-        """The object's size once it was read, and checked, as a whole."""
+        """The object's size once it was read and checked as a whole; 0 before."""
 
     def __call__(self, offset: int, length: int) -> bytes:
         if offset == 0 and length == self._ref.size:
@@ -191,7 +191,7 @@ class _Opening:
         return self._hold(offset, length)
 
     def forget(self) -> None:
-        """What was held served the opening; from here on every read goes to the store."""
+        """Drop the bytes held for the opening; from now on every read goes to the store."""
         self._held.clear()
 
     def _hold(self, offset: int, length: int) -> bytes:

@@ -28,7 +28,7 @@ T = TypeVar("T")
 
 
 class ExpectedBytes(NamedTuple):
-    """What the next bytes must be; `rows` is None where they are not rows."""
+    """The manifest's promise about the next bytes: rows (None for bytes that are no rows), size and SHA-256."""
 
     rows: int | None
     size: int
@@ -37,7 +37,7 @@ class ExpectedBytes(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Content:
-    """The runs of one manifest entry, with the part they are in and what they must amount to."""
+    """The runs of one manifest entry, with the part they are in and the bytes they must amount to."""
 
     part: ContainerRef
     runs: Sequence[int]
@@ -47,30 +47,32 @@ class Content:
 
 
 def table_content(part: ContainerRef, entry: TableEntry) -> Content:
+    """Return the content of a table's entry in a part's manifest."""
     return Content(part, entry.runs, [ExpectedBytes(*span) for span in entry.spans])
 
 
 def file_content(part: ContainerRef, entry: FileEntry) -> Content:
+    """Return the content of a file's entry in a part's manifest."""
     return Content(part, entry.runs, [ExpectedBytes(None, entry.bytes, entry.sha256)])
 
 
 class ContentReader:
-    """Reads contents from a store. Several threads may each have a `read` of their own under way."""
+    """A reader of contents from a store. Several threads may each have a `read` of their own in progress."""
 
     def __init__(self, containers: ContainerCache, blocks: Blocks, ahead: int = 8 << 20) -> None:
-        """Each `read` has up to `ahead` bytes of blocks on their way or waiting."""
+        """Read through shared containers and blocks; each `read` keeps up to `ahead` bytes of blocks in flight."""
         self._containers = containers
         self._blocks = blocks
         self._ahead = ahead
 
     def read(self, wanted: Iterable[tuple[T, Content]]) -> Iterator[tuple[T, memoryview]]:
-        """The bytes of each content in turn, piece by piece, each with what its content came with.
+        """Yield the bytes of each content in turn, piece by piece, each with the tag its content came with.
 
-        What stands further on in `wanted` is fetched meanwhile, so it is asked for ahead of need. A piece need not end
-        with a row. Size, digest and rows are checked as the bytes pass: only when the next content begins, or the
-        iterator ends, was the whole of one right.
+        Later elements of `wanted` are fetched meanwhile, so `wanted` is consumed ahead of need. A piece need not end
+        with a row. Size, digest and rows are checked as the bytes pass: a content is known to be right only when the
+        next one begins, or the iterator ends.
 
-        Raises DamageError naming the object and its segment, the store's errors, and what opening a container raises.
+        Raises DamageError naming the object and its segment, the store's errors, and the errors of opening a container.
         """
         source = _Stretches(self._containers, self._blocks, wanted)
         pending: deque[_Pending[T]] = deque()
@@ -98,7 +100,7 @@ class ContentReader:
             yield step.stretch.tag, piece
 
     def whole(self, content: Content) -> bytes:
-        """All bytes of a small content, such as a file's."""
+        """Return all bytes of a small content, such as a file's. Raises the errors of `read`."""
         return b"".join(piece for _, piece in self.read([(None, content)]))
 
     def _request(self, taken: Iterable[tuple[_Stretch[T], Slice | None]]) -> Iterator[_Pending[T]]:
@@ -113,7 +115,7 @@ class ContentReader:
 
 @dataclass(frozen=True, slots=True)
 class _Stretch(Generic[T]):
-    """Some runs of one content; the last one closes it."""
+    """Some consecutive runs of one content; the last stretch closes it."""
 
     tag: T
     content: Content
@@ -147,7 +149,7 @@ class _Pending(NamedTuple, Generic[T]):
 
 
 class _Stretches(Generic[T]):
-    """What is wanted, cut into stretches whose containers the threads look up ahead."""
+    """The wanted contents, cut into stretches whose containers the threads look up ahead."""
 
     def __init__(self, containers: ContainerCache, blocks: Blocks, wanted: Iterable[tuple[T, Content]]) -> None:
         self._containers = containers
@@ -157,7 +159,10 @@ class _Stretches(Generic[T]):
         self._left: Iterator[Slice] | None = None
 
     def take(self, weight: int, *, wait: bool) -> Iterator[tuple[_Stretch[T], Slice | None]]:
-        """Slices in order up to `weight`, and None after a content's last; waits, if at all, for the first only."""
+        """Yield slices in order up to `weight` bytes, and None after a content's last slice.
+
+        With `wait`, it waits for the first stretch's containers; it never waits for later ones.
+        """
         seen = None
         while weight > 0:
             self._prepare()
@@ -195,7 +200,7 @@ def _cut(tag: T, content: Content) -> Iterator[_Stretch[T]]:
 
 @dataclass(slots=True)
 class _Meter:
-    """Compares the bytes that pass with what their manifest says of them."""
+    """The comparison of the bytes that pass with what their manifest says of them."""
 
     content: Content
     _checked: int = 0

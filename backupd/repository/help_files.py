@@ -1,4 +1,4 @@
-"""What is put on every store so that it can be read without backupd: `RECOVER.md` and the script `recover`."""
+"""The files that let people read a store without backupd: `RECOVER.md` and the script `recover`."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from pathlib import Path
 
 
 def guide() -> bytes:
-    """The text of `RECOVER.md`."""
+    """Return the text of `RECOVER.md`."""
     return resources.files(__package__).joinpath("RECOVER.md").read_bytes()
 
 
 def script() -> bytes:
-    """The stand-alone program `recover`, as it stands in `scripts/`."""
+    """Return the stand-alone program `recover`, as it stands in `scripts/`."""
     packaged = resources.files(__package__).joinpath("recover")
     if packaged.is_file():
         return packaged.read_bytes()

@@ -1,7 +1,7 @@
-"""What nodes handed in that may add nothing themselves, FORMAT.md §15: one flat folder each, below `incoming/`.
+"""Objects in `incoming/`, FORMAT.md §15: nodes that may add nothing themselves hand them in, in one flat folder each.
 
-Nothing in there is part of the repository before the keeper took it. It is on the store all the same: whoever removes
-must know of it, because a run may rely on it, and whoever attests, because it may hold what is to be gone.
+An incoming object is no part of the repository before the keeper takes it, but it is on the store. So removals must
+consider it, because a run may rely on it; and attestations must, because it may hold purged data.
 """
 
 from __future__ import annotations
@@ -16,30 +16,30 @@ from backupd.store.base import ObjectInfo, StoreView
 from backupd.store.names import unflat
 
 _AT_WORK = (layout.ObjectKind.MARK, layout.ObjectKind.TEMPORARY)
-"""What tells of a run under way, and is not handed in itself."""
+"""Kinds that only show that a run is in progress, and are not handed in themselves."""
 
 
 @dataclass(frozen=True, slots=True)
 class IncomingObject:
-    """An object a node handed in."""
+    """An object that a node handed in; `size` is in bytes, `modified` is the store's time."""
 
     name: ObjectName
-    """As it lies there."""
+    """Name of the object as it lies in `incoming/`."""
     target: ObjectName
-    """What it is to be called."""
+    """Name that the object will have in its place."""
     place: layout.ObjectPlace
-    """Of the target; FOREIGN also for what lies in a folder of its own, which no node makes."""
+    """Place of the target; FOREIGN also for an object in a deeper folder, which no node makes."""
     size: int
     modified: datetime
 
     @property
     def at_work(self) -> bool:
-        """Whether it is only a mark or an upload under way."""
+        """Check whether it is only a mark or an unfinished upload."""
         return self.place.kind in _AT_WORK
 
 
 def incoming_objects(view: StoreView) -> Iterator[IncomingObject]:
-    """Everything nodes handed in, as a store or one of its own snapshots shows it."""
+    """Yield every object that nodes handed in, as a store or one of its own snapshots shows it."""
     for info in view.list(layout.INCOMING):
         _, _, *rest = info.name.split("/")
         target = unflat(rest[0]) if len(rest) == 1 else info.name
@@ -47,12 +47,15 @@ def incoming_objects(view: StoreView) -> Iterator[IncomingObject]:
 
 
 def first_awaited(view: StoreView, generation: GenerationId) -> IncomingObject | None:
-    """Something of a generation that the keeper has not taken yet: a record in it refers to what is there already."""
+    """Return an object of a generation that the keeper has not taken yet; None when there is none.
+
+    A record among such objects may refer to containers that are already in place.
+    """
     return next((one for one in incoming_objects(view) if one.place.generation == generation and not one.at_work), None)
 
 
 def all_marks(view: StoreView) -> Iterator[ObjectInfo]:
-    """The marks of all who are at work, wherever they may put them."""
+    """Yield the marks of all runs and keepers at work, under the names they have or will have in `runs/`."""
     yield from view.list(layout.MARKS)
     for one in incoming_objects(view):
         if one.place.kind is layout.ObjectKind.MARK:
@@ -60,6 +63,6 @@ def all_marks(view: StoreView) -> Iterator[ObjectInfo]:
 
 
 def unfinished_objects(view: StoreView) -> Iterator[ObjectInfo]:
-    """What is on its way: uploads under way or cut off, and everything nodes handed in."""
+    """Yield the objects on their way: unfinished or abandoned uploads, and everything that nodes handed in."""
     yield from view.list(layout.TEMPORARY)
     yield from view.list(layout.INCOMING)

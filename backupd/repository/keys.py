@@ -1,4 +1,4 @@
-"""The segment keys an identity opens, and the reason for every one it does not."""
+"""The segment keys that an identity opens, and the reason for every key that it does not."""
 
 from __future__ import annotations
 
@@ -13,10 +13,14 @@ if TYPE_CHECKING:
 
 
 class SecretKeys:
-    """Segment keys by pseudonym. Pseudonyms are random, so one means one segment of one generation."""
+    """Segment keys by pseudonym. Pseudonyms are random, so each stands for one segment of one generation."""
 
     def __init__(self, keyrings: Mapping[GenerationId, Sequence[Keyring]], identity_secret: bytes) -> None:
-        """Raises KeyRefusedError when the identity opens no keyring of some generation that has any, DamageError."""
+        """Open the keyrings of each generation.
+
+        Raises KeyRefusedError when the identity opens none of some generation's keyrings, DamageError for a generation
+        without any.
+        """
         self._segments: dict[Pseudonym, SegmentKey] = {}
         self._shredded: dict[Pseudonym, str] = {}
         self._classes: dict[Pseudonym, ClassTag] = {}
@@ -30,7 +34,11 @@ class SecretKeys:
                 raise DamageError(f"generation {generation} has no keyring")
 
     def __getitem__(self, segment: Pseudonym) -> SegmentKey:
-        """Raises RefusedError when it was shredded, KeyRefusedError when this identity may not have it, DamageError."""
+        """Return a segment's key.
+
+        Raises RefusedError when it was shredded, KeyRefusedError when this identity may not have it, DamageError when
+        no keyring has it.
+        """
         if segment in self._segments:
             return self._segments[segment]
         if segment in self._shredded:
@@ -49,16 +57,16 @@ class SecretKeys:
         return len(self._segments)
 
     def require(self, segment: Pseudonym) -> None:
-        """Raises KeyRefusedError when this identity may not have the segment's key; says nothing of missing ones."""
+        """Raise KeyRefusedError when this identity may not have the segment's key; a missing key raises nothing."""
         if segment not in self._segments and segment in self._refused:
             raise self._refused[segment]
 
     def shredded(self, segment: Pseudonym) -> bool:
-        """Whether a keyring lists the segment and no longer holds its key."""
+        """Check whether a keyring lists the segment and no longer holds its key."""
         return segment in self._shredded and segment not in self._segments
 
     def require_unshredded(self, segment: Pseudonym) -> None:
-        """Raises DamageError when a keyring no longer holds the key of a segment that nobody purged."""
+        """Raise DamageError when a keyring no longer holds the key of a segment that nobody purged."""
         if self.shredded(segment):
             raise DamageError(
                 f"'{self._shredded[segment]}' lacks the key of segment {segment}, and no ledger says it was purged",
@@ -67,7 +75,7 @@ class SecretKeys:
             )
 
     def class_of(self, segment: Pseudonym) -> ClassTag | None:
-        """The tag of a segment's data class; None for a segment no keyring lists."""
+        """Return the tag of a segment's data class; None for a segment that no keyring lists."""
         return self._classes.get(segment)
 
     def _add(self, keyring: Keyring, identity_secret: bytes) -> KeyRefusedError | None:

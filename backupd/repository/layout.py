@@ -1,4 +1,4 @@
-"""Where everything lies in a region's folder, FORMAT.md §1: names made and taken apart. Pure."""
+"""The places of all objects in a region's folder, FORMAT.md §1: names are made and taken apart here. Pure."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ ATTESTATIONS: Final = ObjectName("attestations")
 REPORTS: Final = ObjectName("reports")
 LEASES: Final = ObjectName("leases")
 INCOMING: Final = ObjectName("incoming")
-"""Of what nodes hand in to the keeper."""
+"""Folder of the objects that nodes hand in to the keeper."""
 _KEEPER: Final = "keeper"
 _KEYRING_MARK: Final = re.compile(r"[0-9]{8}T[0-9]{6}Z-[0-9a-f]{8}\.keyring")
 _ENTRY: Final = re.compile(r"[0-9]{10}\.json")
 
 
 class ObjectKind(Enum):
-    """What an object's name says it is."""
+    """The kind of an object, as its name says."""
 
     REPOSITORY = "repository"
     RECORD = "record"
@@ -40,20 +40,20 @@ class ObjectKind(Enum):
     PACK = "pack"
     PART = "part"
     HELP = "help"
-    """`RECOVER.md` and `recover`."""
+    """The files `RECOVER.md` and `recover`."""
     ENTRY = "ledger entry"
     ATTESTATION = "attestation"
     REPORT = "report"
-    """Of a restore drill."""
+    """The report of a restore drill."""
     MARK = "mark"
-    """Of a run or a keeper at work."""
+    """The mark of a run or a keeper at work."""
     LEASE = "lease"
-    """Of the keeper that keeps."""
+    """The lease of the keeper that works on the store."""
     TEMPORARY = "temporary"
     INCOMING = "handed in"
-    """By a node, and not taken by the keeper yet."""
+    """Handed in by a node, and not taken by the keeper yet."""
     FOREIGN = "foreign"
-    """Nothing this format knows."""
+    """No kind that this format knows."""
 
 
 _SINGLE: Final[dict[str, ObjectKind]] = {
@@ -65,7 +65,7 @@ _SINGLE: Final[dict[str, ObjectKind]] = {
 
 @dataclass(frozen=True, slots=True)
 class ObjectPlace:
-    """An object's name taken apart; fields its kind does not have are None."""
+    """An object's name taken apart; fields that its kind does not have are None."""
 
     kind: ObjectKind
     generation: GenerationId | None = None
@@ -113,17 +113,17 @@ def keeper_mark(generation: GenerationId) -> ObjectName:
 
 
 def keyring_mark(generation: GenerationId, run: RunId) -> ObjectName:
-    """Of whoever is about to put the keyring `run` anew."""
+    """Return the name of the mark that a process sets before it replaces the keyring `run`."""
     return ObjectName(f"{marks_folder(generation)}/{run}.keyring")
 
 
 def entry_name(seq: int) -> ObjectName:
-    """Of the ledger's entry number `seq`, from 1."""
+    """Return the name of the ledger's entry number `seq`, from 1."""
     return ObjectName(f"{LEDGER}/{seq:010d}.json")
 
 
 def lease_name(number: int) -> ObjectName:
-    """Of the lease taken or renewed as number `number`, from 1."""
+    """Return the name of the lease taken or renewed as number `number`, from 1."""
     return ObjectName(f"{LEASES}/{number:010d}.json")
 
 
@@ -136,7 +136,7 @@ def report_name(drill: DrillId) -> ObjectName:
 
 
 def place_of(name: ObjectName) -> ObjectPlace:
-    """What an object of this name is; FOREIGN when the format has no such name."""
+    """Return the kind and the parts of an object's name; FOREIGN when the format has no such name."""
     match name.split("/"):
         case [single]:
             return ObjectPlace(_SINGLE.get(single, ObjectKind.FOREIGN))

@@ -1,8 +1,8 @@
-"""The lease on keeping a store, FORMAT.md §11: of several keepers one keeps, and one that died is replaced.
+"""The lease on keeping a store, FORMAT.md §11: of several keepers one works, and one that died is replaced.
 
-Who takes or renews it puts the document of the next number: of two, the store lets one. How long ago that was is for
-the store's clock to say. Safety does not hang on it: marks and the ledger's own order keep two keepers from harm; the
-lease keeps them from doing the same work twice.
+A keeper takes or renews the lease by putting the document of the next number: of two keepers, the store lets only one
+put it. The store's clock decides how old a lease is. Safety does not depend on the lease: marks and the ledger's own
+order keep two keepers from harm. The lease only keeps them from doing the same work twice.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from backupd.store.base import Store, put_document
 from backupd.store.server import server_time
 
 LENGTH: Final = timedelta(minutes=10)
-"""After the last renewal; a keeper that died is replaced so much later."""
+"""Time from the last renewal until the lease ends; a keeper that died is replaced after that time."""
 _LAST: Final = 9_999_999_999
 
 
@@ -44,22 +44,23 @@ class _Body(msgspec.Struct, frozen=True, kw_only=True):
 
 @dataclass(frozen=True, slots=True)
 class Claimant:
-    """Who takes leases, and for what."""
+    """The keeper that takes leases, and the region it takes them for."""
 
     region: RegionName
     repository: RepositoryId
     node: str
-    """The machine's configured name, told to whoever finds the lease taken."""
+    """The machine's configured name, shown to a keeper that finds the lease taken."""
     signer: Signer = field(repr=False)
     trusted: Collection[str]
-    """Keepers; what others signed is no lease, and is removed."""
+    """Public keys of keepers, in hex; a lease that others signed is none, and is removed."""
     clock: Clock
     random: Callable[[int], bytes] = field(repr=False)
     length: timedelta = LENGTH
+    """Time from the last renewal until the lease ends."""
 
 
 class Lease:
-    """One store's, held by this process, or the reason why it is not."""
+    """The lease on one store, held by this process, or the reason why it is not."""
 
     def __init__(self, store: Store, claimant: Claimant, fault: StoreError | None = None) -> None:
         self._store = store
@@ -71,7 +72,7 @@ class Lease:
         self._lock = threading.Lock()
 
     def require(self) -> None:
-        """Raises BusyError when the lease was lost or ran out, and what kept it from being taken."""
+        """Raise BusyError when the lease was lost or ran out, or the error that kept it from being taken."""
         if self._fault is not None:
             raise self._fault
         if self._claimant.clock.monotonic() >= self._until:
@@ -81,7 +82,7 @@ class Lease:
             )
 
     def take(self) -> None:
-        """Raises BusyError when another keeper has it, DamageError, StoreError."""
+        """Take the lease. Raises BusyError when another keeper has it, DamageError, StoreError."""
         claimant = self._claimant
         number, newest = self._newest()
         if newest is not None:
@@ -95,21 +96,21 @@ class Lease:
         self._put(int(claimant.length.total_seconds()))
 
     def renew(self) -> None:
-        """Raises BusyError when another keeper took it, and the store's errors."""
+        """Renew the lease. Raises BusyError when another keeper took it, and the store's errors."""
         self._put(int(self._claimant.length.total_seconds()))
 
     def release(self) -> None:
-        """Let others have it at once; when that cannot be said, it runs out."""
+        """End the lease at once for others; when the store cannot be reached, it runs out by itself."""
         if self._fault is None:
             with suppress(BackupdError):
                 self._put(0)
 
     def lose(self, fault: BackupdError) -> None:
-        """`require` raises this from now on."""
+        """Note that the lease is lost: `require` raises `fault` from now on."""
         self._fault = fault
 
     def _put(self, seconds: int) -> None:
-        """The next number's document, in place of the last one."""
+        """Put the document of the next number, for `seconds` from now, and remove the previous one."""
         claimant = self._claimant
         with self._lock:
             number, begun = self._number + 1, claimant.clock.monotonic()
@@ -131,7 +132,10 @@ class Lease:
                 self._store.remove(layout.lease_name(number - 1))
 
     def _newest(self) -> tuple[int, tuple[_Body, datetime] | None]:
-        """The highest number there is, and its document with the time it was put; others' are removed."""
+        """Return the highest number, 0 without any, and its document with the time it was put.
+
+        Older documents, and those that cannot be believed, are removed.
+        """
         infos = [
             info
             for info in self._store.list(layout.LEASES)
@@ -165,9 +169,10 @@ class Lease:
 
 @contextmanager
 def hold_lease(store: Store, claimant: Claimant) -> Iterator[Lease]:
-    """The store's lease, renewed until the end.
+    """Take the store's lease, and renew it on a thread until the block ends.
 
-    A store that cannot be reached gives a lease whose `require` says so. Raises BusyError when another keeper has it.
+    A store that cannot be reached yields a lease whose `require` raises its error. Raises BusyError when another keeper
+    has the lease.
     """
     lease = Lease(store, claimant)
     try:

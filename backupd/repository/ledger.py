@@ -1,7 +1,7 @@
-"""The ledger's chain of entries, FORMAT.md §10: read from a store, held together, and made longer.
+"""The ledger's chain of entries, FORMAT.md §10: read from a store, checked as a chain, and extended.
 
-Needs no secret. A chain is only ever extended: what a store shows is compared with what is known already, so that an
-entry that was altered, left out, put elsewhere or cut off and written anew is found.
+No secret is needed. A chain is only ever extended: the entries that a store shows are compared with the known ones, so
+that an entry that was altered, left out, moved, or cut off and rewritten is found.
 """
 
 from __future__ import annotations
@@ -25,35 +25,35 @@ _NAME = re.compile(r"ledger/([0-9]{10})\.json")
 
 @dataclass(frozen=True, slots=True)
 class Link:
-    """One entry in its place."""
+    """One entry of the chain with its document."""
 
     entry: LedgerEntry
     sha256: ObjectHash
-    """Of the whole document."""
+    """SHA-256 of the whole document, in hex."""
     data: bytes
-    """The document."""
+    """The document's bytes, with body and signature."""
 
 
 @dataclass(frozen=True, slots=True)
 class Chain:
-    """Entries from the first on, each checked against the one before."""
+    """The entries from the first on, each checked against the one before it."""
 
     region: RegionName
     repository: RepositoryId
     links: tuple[Link, ...] = ()
     misdated: Mapping[int, Misdating] = field(default_factory=dict)
-    """Entries of which a later one says that they are dated ahead, by number."""
+    """Entries, by number, of which a later one says that they are dated ahead."""
 
     @property
     def head(self) -> LedgerHead:
         return self.head_at(len(self.links))
 
     def head_at(self, seq: int) -> LedgerHead:
-        """The head as it was when the chain had `seq` entries; raises IndexError when it never had so many."""
+        """Return the head as it was when the chain had `seq` entries. Raises IndexError when it never had so many."""
         return LedgerHead(seq=seq, head=self.links[seq - 1].sha256 if seq else None)
 
     def entries(self, after: int = 0) -> Iterator[LedgerEntry]:
-        """The entries behind the first `after`, with the dates they are read with."""
+        """Yield the entries after the first `after`, with their corrected dates."""
         return (self._read(link.entry) for link in self.links[after:])
 
     def _read(self, entry: LedgerEntry) -> LedgerEntry:
@@ -61,21 +61,21 @@ class Chain:
         return redated(entry, misdating) if misdating is not None else entry
 
     def last_dated(self, seq: int | None = None, but: Collection[int] = ()) -> LedgerEntry | None:
-        """The newest entry that is rightly dated, of the first `seq` or of all: what follows must not be older.
+        """Return the newest rightly dated entry of the first `seq`, or of all; later entries must not be older.
 
-        `but` are more numbers that are not.
+        The numbers in `but` count as misdated, too.
         """
         before = reversed(self.links[:seq])
         dated = (link.entry for link in before if link.entry.seq not in self.misdated and link.entry.seq not in but)
         return next(dated, None)
 
     def dated_after(self, at: str) -> list[int]:
-        """The numbers of entries that are dated after a stamp, and of which no entry says that they are misdated."""
+        """List the entries dated after a stamp, by number, except those that an entry calls misdated."""
         later = (link.entry.seq for link in self.links if link.entry.at > at)
         return [seq for seq in later if seq not in self.misdated]
 
     def require(self, witnessed: LedgerHead, by: str) -> None:
-        """Raises DamageError unless this chain has or extends the head that `by` saw."""
+        """Raise DamageError unless this chain has or extends the head that `by` saw."""
         if witnessed.seq > len(self.links):
             raise DamageError(
                 f"the ledger ends at entry {len(self.links)}, but '{by}' saw {witnessed.seq}",
@@ -88,12 +88,12 @@ class Chain:
             )
 
     def copy_to(self, store: Store, length: int) -> None:
-        """Publish the entries behind the first `length`, which the store has."""
+        """Publish the entries after the first `length`, which the store already has."""
         for seq, link in enumerate(self.links[length:], start=length + 1):
             put_entry(store, seq, link.data)
 
     def extended(self, document: bytes, trusted: Collection[str]) -> Chain:
-        """This chain and the entry that follows it.
+        """Return this chain extended by the entry that follows it.
 
         Raises DamageError when the document is not that entry, and RefusedError for a format this program cannot read.
         """
@@ -112,20 +112,23 @@ class Chain:
         return replace(self, links=(*self.links, link), misdated={**self.misdated, **misdated})
 
     def _misdated(self, entry: LedgerEntry, where: str) -> dict[int, Misdating]:
-        """What the entry that follows says of entries before it."""
+        """Return the corrections that the next entry makes to entries before it, by number."""
         named = {seq for event in entry.events if isinstance(event, Misdated) for seq in event.entries}
         if any(seq >= entry.seq or self.links[seq - 1].entry.at <= entry.at for seq in named):
             raise DamageError(f"'{where}' says of an entry that it was dated ahead, and it was not")
         return {seq: Misdating(self._earliest(seq, named, entry), entry.at) for seq in named - self.misdated.keys()}
 
     def _earliest(self, seq: int, named: set[int], entry: LedgerEntry) -> str:
-        """When an entry can have been written at the earliest; without one before it, when it was corrected."""
+        """Return the earliest stamp at which an entry can have been written.
+
+        It is that of the last rightly dated entry before it; without one, it is the stamp of the correction.
+        """
         before = self.last_dated(seq - 1, named)
         return before.at if before is not None else entry.at
 
 
 def count_entries(store: Store) -> int:
-    """How many entries lie on a store.
+    """Count the entries on a store.
 
     Raises DamageError when one is missing in between.
     """
@@ -138,10 +141,11 @@ def count_entries(store: Store) -> int:
 
 
 def read_chain(store: Store, known: Chain, trusted: Collection[str], *, compare_all: bool = False) -> tuple[Chain, int]:
-    """`known` with what the store has beyond it, and how many entries the store has.
+    """Return `known` extended by the store's further entries, and how many entries the store has.
 
-    The last entry both have is compared; all of them when `anew`. Raises DamageError when the store's ledger is not
-    the beginning or the continuation of `known`, ObjectMissingError when an entry vanishes while it is read.
+    Of the common entries the last is compared, or every one with `compare_all`. Raises DamageError when the store's
+    ledger is not the beginning or the continuation of `known`, ObjectMissingError when an entry vanishes while it is
+    read.
     """
     number = count_entries(store)
     common = min(number, len(known.links))
@@ -158,7 +162,7 @@ def read_chain(store: Store, known: Chain, trusted: Collection[str], *, compare_
 
 
 def next_document(chain: Chain, at: str, events: list[Event], signer: Signer) -> bytes:
-    """The signed entry that follows a chain; `at` is a stamp."""
+    """Make the signed entry that follows a chain; `at` is a stamp."""
     entry = LedgerEntry(
         repository=chain.repository,
         region=chain.region,
@@ -171,7 +175,7 @@ def next_document(chain: Chain, at: str, events: list[Event], signer: Signer) ->
 
 
 def put_entry(store: Store, seq: int, document: bytes) -> None:
-    """Publish an entry; raises ObjectExistsError when another one has its place."""
+    """Publish an entry. Raises ObjectExistsError when another one has its place."""
     put_document(store, entry_name(seq), document)
 
 

@@ -1,9 +1,9 @@
-"""Marks in `runs/`, FORMAT.md §11: how those who work on one generation stay out of each other's way.
+"""Marks in `runs/`, FORMAT.md §11: they keep runs and keepers that work on one generation out of each other's way.
 
-A run refers to containers of earlier ones, which the keeper may be about to remove. So each first puts its mark, then
-looks for the other's: whatever the order, one of them sees the other and waits. Whoever puts a keyring anew does it
-under that keyring's mark: of two that read the same old one, the later would undo what the earlier did. A mark nobody
-removed grows old.
+A run refers to containers of earlier runs, which the keeper may be about to remove. So each first puts its own mark,
+then looks for the other's: in any order, one of them sees the other and waits. A keyring is replaced under that
+keyring's mark: if two processes read the same old keyring, the later one would undo what the earlier did. A mark that
+nobody removes becomes old, and then counts no more.
 """
 
 from __future__ import annotations
@@ -21,19 +21,20 @@ from backupd.repository.incoming import all_marks, first_awaited
 from backupd.store.base import Store, put_document
 
 LONGEST_RUN: Final = timedelta(hours=24)
-"""A run's mark that is older is of one that was killed."""
+"""Age at which a run's mark is old: its run was killed."""
 LONGEST_REMOVAL: Final = timedelta(hours=1)
-"""Likewise a keeper's, and that of a keyring."""
+"""Age at which a keeper's or a keyring's mark is old: its process was killed."""
 _PATIENCE = timedelta(minutes=10)
 _LOOK_EVERY = 2.0
-"""Seconds."""
+"""Seconds between two looks at a mark that is in the way."""
 
 
 @contextmanager
 def run_marked(store: Store, generation: GenerationId, run: RunId, clock: Clock) -> Iterator[None]:
-    """Tell the keeper that a run adds to the generation; wait while one removes there.
+    """Mark that a run adds to the generation; wait while a keeper removes there.
 
-    Raises BusyError when it does not end. On a store that lets a writer remove nothing, the mark stays and grows old.
+    Raises BusyError when the removal does not end in time. On a store that lets a writer remove nothing, the mark stays
+    and becomes old.
     """
     mark = layout.run_mark(generation, run)
     _put(store, mark, run)
@@ -48,9 +49,10 @@ def run_marked(store: Store, generation: GenerationId, run: RunId, clock: Clock)
 def removal_marked(
     store: Store, generation: GenerationId, keeper: str, clock: Clock, ended: Collection[RunId] = ()
 ) -> Iterator[None]:
-    """Tell runs that the keeper removes in the generation; what takes longer than `LONGEST_REMOVAL` needs another mark.
+    """Mark that the keeper removes in the generation; a removal longer than `LONGEST_REMOVAL` needs a further mark.
 
-    Raises BusyError while a run that is not among the `ended` adds to it, or another keeper removes.
+    Raises BusyError while a run that is not among the `ended` adds to it, while another keeper removes, and while
+    something handed in for it is not taken yet.
     """
     mark = layout.keeper_mark(generation)
     seen = store.stat(mark)
@@ -78,10 +80,10 @@ def removal_marked(
 
 @contextmanager
 def keyring_marked(store: Store, keyring: ObjectName, holder: str, clock: Clock) -> Iterator[Callable[[], None]]:
-    """Alone put a keyring anew; wait while another does. Call the result right before: it looks at the time.
+    """Reserve a keyring for its replacement, and yield a check to call right before it.
 
-    `holder` is a word nobody else uses. Raises BusyError when the other does not end, or when the mark may be old by
-    now; the store's errors.
+    `holder` is a text that nobody else uses. The check raises BusyError when the mark may be old by now. Raises
+    BusyError when another process does not finish its replacement in time; the store's errors.
     """
     place = layout.place_of(keyring)
     if place.generation is None or place.run is None:
@@ -117,7 +119,7 @@ def _take(store: Store, mark: ObjectName, holder: str, clock: Clock) -> None:
 
 
 def runs_under_way(store: Store, generation: GenerationId, now: datetime, ended: Collection[RunId] = ()) -> list[RunId]:
-    """Runs whose mark is there and not old. Those whose record is there have `ended`, whatever mark they left."""
+    """List the runs whose mark is there and not old, except the `ended`, whose record is already there."""
     found = [(layout.place_of(info.name), info.modified) for info in all_marks(store)]
     ours = [(place.run, at) for place, at in found if place.generation == generation]
     running = {run for run, at in ours if run and now - at < LONGEST_RUN}

@@ -30,7 +30,7 @@ _VALUES_A_LINE = 2_000
 """Sequences, or items of a fact's list, on one line: names have at most 63 bytes each, six times that when escaped."""
 
 _CHUNK_LIMIT = 1 << 32
-"""Chunks of one container: far above what its size allows, so that sums of runs stay small numbers."""
+"""Chunks of one container at most: far above what its size allows, so that sums of runs stay small numbers."""
 
 _encode = msgspec.json.Encoder().encode
 
@@ -40,14 +40,14 @@ class _More(msgspec.Struct, frozen=True, tag_field="entry", tag="more"):
 
 
 class _Facts(msgspec.Struct, frozen=True, tag_field="entry", tag="facts"):
-    """Only recognises the line; the facts are all it holds."""
+    """A facts line, recognised by its tag only; its facts are decoded as a plain dictionary."""
 
 
 _Line: TypeAlias = SegmentEntry | TableEntry | FileEntry | SequencesEntry | _Facts | _More
 
 
 def encode_entries(entries: Iterable[Entry]) -> Iterator[bytes]:
-    """The manifest lines of `entries`, each ended by a newline and below 1 MiB.
+    """Yield the manifest lines of `entries`, each ended by a newline and below 1 MiB.
 
     Raises ValueError for an entry whose columns, spans or facts cannot stand on one line.
     """
@@ -98,9 +98,9 @@ def _facts(facts: dict[str, Any]) -> Iterator[bytes]:
 
 
 def read_entries(part: ContainerReader) -> Iterator[Entry]:
-    """The entries of a part, the segment's first, with continued runs joined and every limit checked.
+    """Yield the entries of a part, the segment's first, with continued runs joined and every limit checked.
 
-    Raises DamageError naming the part, never what stands in it.
+    Raises DamageError naming the part, never its content.
     """
     try:
         yield from _checked(_joined(_manifest_lines(part)), containers=1 + len(part.packs))
@@ -109,7 +109,7 @@ def read_entries(part: ContainerReader) -> Iterator[Entry]:
 
 
 class _WrongError(Exception):
-    """What is wrong with a manifest, in words that quote nothing of it."""
+    """A fault in a manifest, described in words that quote nothing of it."""
 
 
 def _manifest_lines(part: ContainerReader) -> Iterator[bytes]:

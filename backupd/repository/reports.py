@@ -1,4 +1,4 @@
-"""The reports of restore drills as they lie in a region's folder, FORMAT.md §14. Needs no secret."""
+"""The reports of restore drills as they lie in a region's folder, FORMAT.md §14. No secret is needed."""
 
 from __future__ import annotations
 
@@ -18,27 +18,27 @@ from backupd.store.base import StoreView
 
 @dataclass(frozen=True, slots=True)
 class ReportShelf:
-    """The reports of one folder."""
+    """The reports of one region's folder."""
 
     filed: tuple[FiledReport, ...] = ()
-    """Those that can be believed, as they follow each other."""
+    """Reports that can be believed, in the order in which they follow each other."""
     documents: Mapping[DrillId, bytes] = field(default_factory=dict)
-    """Those, as they stand."""
+    """The documents of these reports, as they stand on the store."""
     faults: tuple[ChainFault, ...] = ()
-    """Those that cannot."""
+    """Reports that cannot be believed, each with the reason."""
 
 
 def reports_on(store: StoreView) -> set[DrillId]:
-    """Whose reports lie there."""
+    """Return the ids of the drills whose reports lie in the folder."""
     places = (layout.place_of(info.name) for info in store.list(layout.REPORTS))
     return {place.drill for place in places if place.drill is not None}
 
 
 def read_report_shelf(store: StoreView, trusted: Collection[str] | None) -> ReportShelf:
-    """Every report that lies there, each checked alone.
+    """Read every report in the folder, and check each by itself.
 
-    Believed are reports signed by a trusted keeper, 64 hex each; with None, whoever each report says that signed it.
-    Raises the store's errors.
+    Reports are believed that a trusted keeper signed (public keys, 64 hex each); with None, each report's own performer
+    is trusted. Raises the store's errors.
     """
     filed: list[FiledReport] = []
     documents: dict[DrillId, bytes] = {}
@@ -54,7 +54,7 @@ def read_report_shelf(store: StoreView, trusted: Collection[str] | None) -> Repo
 
 
 def fetch_report(store: StoreView, drill: DrillId) -> bytes:
-    """A report's document as it stands, one byte larger at most than one may be.
+    """Return a report's document as it stands, cut one byte after the largest allowed size.
 
     Raises ObjectMissingError.
     """
@@ -62,7 +62,7 @@ def fetch_report(store: StoreView, drill: DrillId) -> bytes:
 
 
 def read_report(document: bytes, trusted: Collection[str] | None, drill: DrillId | None = None) -> FiledReport:
-    """A report that its performer signed, who is trusted; `drill` is whose it is by its name.
+    """Decode a report that its performer signed, if the performer is trusted; `drill` is the id in its name.
 
     Raises DamageError, and RefusedError for a format or feature this program does not know.
     """

@@ -1,4 +1,4 @@
-"""A region's repository on one store: documents, checked and written; callers keep FORMAT.md §2's order."""
+"""A region's repository on one store: documents, checked and written; callers keep the order of FORMAT.md §2."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ from backupd.store.base import ObjectInfo, Store, put_document
 class Repository:
     """The typed view of one region's folder.
 
-    With `trusted` signers (64 hex each) only documents they signed are believed; with None, those `repository.json`
-    itself names, of which the user should be told (`signers`), but no key that anybody can sign with. `keepers`
-    likewise, for the ledger. Reading names no tenant in any message.
+    With `trusted` signers (64 hex each) only documents that they signed are believed. With None, the signers that
+    `repository.json` itself names are believed, except keys that anybody can sign with; the user should see them
+    (`signers`). `keepers` works in the same way for the ledger. No error message names a tenant.
     """
 
     def __init__(self, store: Store, trusted: Collection[str] | None, keepers: Collection[str] | None = None) -> None:
@@ -48,11 +48,11 @@ class Repository:
         return decode_body(body, RepositoryInfo, layout.REPOSITORY)
 
     def exists(self) -> bool:
-        """Whether there is a `repository.json`, readable or not."""
+        """Check whether there is a `repository.json`, readable or not."""
         return self.store.stat(layout.REPOSITORY) is not None
 
     def info(self) -> RepositoryInfo:
-        """`repository.json`, verified; read once.
+        """Return `repository.json`, verified; it is read only once.
 
         Raises ObjectMissingError, DamageError, RefusedError.
         """
@@ -60,30 +60,36 @@ class Repository:
 
     @property
     def signers(self) -> frozenset[str]:
-        """Whose documents are believed here, 64 hex each."""
+        """Return the public keys whose documents are believed here, 64 hex each."""
         return _own(self._info.signers) if self._trusted is None else self._trusted
 
     @property
     def keepers(self) -> frozenset[str]:
-        """Whose ledger entries are believed here: keepers given, else those `repository.json` names, else writers."""
+        """Return the public keys whose ledger entries are believed here.
+
+        These are the keepers given, else those that `repository.json` names, else the signers.
+        """
         if self._keepers is not None:
             return self._keepers
         named = _own(self._info.keepers) if self._trusted is None else frozenset[str]()
         return named or self.signers
 
     def records(self) -> list[tuple[GenerationId, SnapshotName]]:
-        """Where every record lies, listed anew, oldest first. A name may stand in two generations, once wrongly."""
+        """List the places of all records on the store now, oldest first.
+
+        A name may stand in two generations, once wrongly.
+        """
         places = (layout.place_of(found.name) for found in self.store.list(layout.RECORDS))
         found = sorted((place.generation, place.snapshot) for place in places if place.generation and place.snapshot)
         self._generations = {snapshot: generation for generation, snapshot in reversed(found)}
         return found
 
     def snapshots(self) -> list[SnapshotName]:
-        """The names of all records, oldest first, listed anew."""
+        """List the names of all records from the store, oldest first."""
         return sorted({snapshot for _, snapshot in self.records()})
 
     def generation_of(self, snapshot: SnapshotName) -> GenerationId:
-        """Raises ObjectMissingError when there is no such record."""
+        """Return the generation of a record. Raises ObjectMissingError when there is no such record."""
         if snapshot not in self._generations:
             self.records()
         if snapshot not in self._generations:
@@ -91,9 +97,10 @@ class Repository:
         return self._generations[snapshot]
 
     def record(self, snapshot: SnapshotName, generation: GenerationId | None = None) -> Record:
-        """A record whose hash, signature and place were checked; `generation` says which place, if not the first.
+        """Read a record and check its hash, signature and place.
 
-        Raises ObjectMissingError, DamageError, RefusedError.
+        `generation` says where it stands, if not in the first generation that has it. Raises ObjectMissingError,
+        DamageError, RefusedError.
         """
         generation = generation or self.generation_of(snapshot)
         return self.checked_record(
@@ -101,7 +108,7 @@ class Repository:
         )
 
     def checked_record(self, data: bytes, snapshot: SnapshotName, generation: GenerationId) -> Record:
-        """The record in these bytes, which are to stand in this place.
+        """Decode a record from its bytes, and check that it belongs in this place.
 
         Raises DamageError, RefusedError.
         """
@@ -119,7 +126,7 @@ class Repository:
         return record
 
     def keyrings(self, generation: GenerationId) -> list[Keyring]:
-        """Every keyring of a generation, oldest first, checked as far as can be without a key.
+        """Read every keyring of a generation, oldest first, checked as far as is possible without a key.
 
         Raises DamageError, RefusedError.
         """
@@ -127,14 +134,14 @@ class Repository:
         return [self.keyring(name) for name in sorted(names) if layout.place_of(name).kind is layout.ObjectKind.KEYRING]
 
     def keyring(self, name: ObjectName) -> Keyring:
-        """One keyring by its object's name.
+        """Read one keyring by its object's name.
 
         Raises ObjectMissingError, DamageError, RefusedError.
         """
         return self.checked_keyring(self._fetch(name, "keyring"), name)
 
     def checked_keyring(self, data: bytes, name: ObjectName) -> Keyring:
-        """The keyring in these bytes, which are to stand in this place.
+        """Decode a keyring from its bytes, and check that it belongs in this place.
 
         Raises DamageError, RefusedError.
         """
@@ -147,14 +154,14 @@ class Repository:
         return keyring
 
     def open_keys(self, identity_secret: bytes, generations: Iterable[GenerationId]) -> SecretKeys:
-        """The segment keys of these generations.
+        """Open the segment keys of these generations.
 
         Raises KeyRefusedError when the identity opens no keyring of one of them, DamageError.
         """
         return SecretKeys({g: self.keyrings(g) for g in dict.fromkeys(generations)}, identity_secret)
 
     def find(self, context: ContainerContext, sha256: ObjectHash) -> ObjectInfo:
-        """The container of this hash in the segment's folder: a pack, else a part.
+        """Find the container of this hash in the segment's folder: a pack, else a part.
 
         Raises DamageError naming object and segment when there is neither.
         """
@@ -165,13 +172,13 @@ class Repository:
         raise DamageError(f"container '{sha256}' of segment {context.segment} is missing")
 
     def contents(self, generation: GenerationId, segment: Pseudonym) -> dict[ObjectHash, ObjectInfo]:
-        """Every pack and part in one segment's folder, by hash."""
+        """Return every pack and part in one segment's folder, by hash."""
         listed = self.store.list(layout.segment_folder(generation, segment))
         places = ((layout.place_of(found.name).sha256, found) for found in listed)
         return {sha256: found for sha256, found in places if sha256}
 
     def put_document(self, name: ObjectName, data: bytes) -> None:
-        """Publish a small object; raises what the store's `put_new` does."""
+        """Publish a small object; raises the errors of the store's `put_new`."""
         put_document(self.store, name, data)
 
     def put_keyring(self, ids: KeyringIds, data: bytes) -> None:
@@ -179,15 +186,15 @@ class Repository:
         self.put_document(layout.keyring_name(ids.generation, ids.run), data)
 
     def put_record(self, record: Record, signed: bytes) -> None:
-        """Publish a signed record: from then on the snapshot exists. What it names MUST be published already."""
+        """Publish a signed record, by which the snapshot exists. All that it names MUST be published already."""
         self.put_document(layout.record_name(record.generation, record_title(record, signed)), signed)
 
     def put_info(self, info: RepositoryInfo, signer: Signer) -> None:
-        """Sign and publish `repository.json`: from then on the repository exists."""
+        """Sign and publish `repository.json`, by which the repository exists."""
         self.put_document(layout.REPOSITORY, signer.sign(encode_body(info), "repository"))
 
     def read(self, name: ObjectName, kind: str) -> bytes:
-        """A document as it stands, of a size that one of its kind may have; unchecked otherwise.
+        """Return a document as it stands; only its size is checked against the limit of its kind.
 
         Raises ObjectMissingError, DamageError.
         """
@@ -201,17 +208,17 @@ class Repository:
 
 
 def _own(keys: Iterable[str]) -> frozenset[str]:
-    """Those of the keys that only their owner can sign with, as far as anybody knows."""
+    """Return the keys that only their owner can sign with, as far as is known."""
     return frozenset(key for key in keys if not is_known_signer(key))
 
 
 def signed_record(record: Record, signer: Signer) -> tuple[SnapshotName, bytes]:
-    """A record as it is published, and the name it gets."""
+    """Sign a record; return its name and its document."""
     data = signer.sign(encode_body(record), "snapshot")
     return record_title(record, data), data
 
 
 def record_title(record: Record, document: bytes) -> SnapshotName:
-    """The name a record's document goes by: when it was exported, and its hash."""
+    """Return the name of a record's document: the time of its export, and its hash."""
     time = record.exported.partition(".")[0].replace("-", "").replace(":", "")
     return SnapshotName(f"{time}Z-{hashlib.sha256(document).hexdigest()}")

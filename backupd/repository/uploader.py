@@ -1,6 +1,6 @@
-"""Packs from the spool to the store, on threads of its own: what is published is remembered, then leaves the spool.
+"""The uploader: publishes packs from the spool on threads of its own, and removes each when it is on the store.
 
-The spool: a folder per run for packs that are made and not yet on the store. Holds sealed bytes only.
+The spool has a folder for each run, with packs that are finished and not yet on the store. It holds sealed bytes only.
 """
 
 from __future__ import annotations
@@ -22,18 +22,18 @@ from backupd.store.base import Store
 
 @dataclass(frozen=True, slots=True)
 class Upload:
-    """One object to publish: a file of the spool, or bytes in memory."""
+    """One object to publish: a file of the spool, or bytes in memory; `size` is in bytes."""
 
     name: ObjectName
     content: Path | bytes
     sha256: ObjectHash
     size: int
     published: Callable[[], None]
-    """Called on the shipping thread once the store has it for sure."""
+    """Called on the uploading thread once the store has the object for sure."""
 
 
 class Uploader:
-    """Publishes parcels through `threads` threads. A context manager; leaving it in error abandons what is queued."""
+    """Threads that publish queued objects. A context manager; leaving it with an error abandons what is queued."""
 
     def __init__(self, store: Store, threads: int) -> None:
         self._store = store
@@ -41,9 +41,9 @@ class Uploader:
         self._lock = threading.Lock()
         self._fault: BaseException | None = None
         self.spooled = 0
-        """Bytes waiting or under way."""
+        """Bytes that are queued or being published."""
         self.sent = 0
-        """Bytes published."""
+        """Bytes that were published so far."""
         self.objects = 0
         self._threads = [threading.Thread(target=self._run, name="uploader", daemon=True) for _ in range(threads)]
 
@@ -62,18 +62,19 @@ class Uploader:
             thread.join()
 
     def submit(self, upload: Upload) -> None:
+        """Queue an object. Raises the error that stopped an uploading thread."""
         self.check()
         with self._lock:
             self.spooled += upload.size
         self._queue.put(upload)
 
     def check(self) -> None:
-        """Raise what stopped a shipping thread, if anything did."""
+        """Raise the error that stopped an uploading thread, if there is one."""
         if self._fault is not None:
             raise self._fault
 
     def drain(self) -> None:
-        """Return when everything given so far is published."""
+        """Wait until everything queued so far is published. Raises the error that stopped an uploading thread."""
         self._queue.join()
         self.check()
 
@@ -108,9 +109,9 @@ def _opened(content: Path | bytes) -> BinaryIO:
 
 @contextmanager
 def run_folder(spool: Path, run: RunId) -> Iterator[Path]:
-    """A new folder for one run, removed afterwards; those of runs that were killed are removed first.
+    """Make a new folder for one run, and remove it afterwards; folders of killed runs are removed first.
 
-    Only one run at a time may use a spool folder, which the index's lock sees to. Raises SpoolFullError.
+    Only one run at a time may use a spool folder, which the index's lock ensures. Raises SpoolFullError.
     """
     try:
         spool.mkdir(parents=True, exist_ok=True, mode=0o700)

@@ -6,11 +6,11 @@ import re
 from typing import Final
 
 NULL: Final = b"\\N"
-"""What stands for no value; as a value of its own it is written escaped."""
+"""The text of a NULL value; a real value of the same characters is written escaped."""
 _ESCAPED: Final = re.compile(rb"\\(.)", re.DOTALL)
 _PLAIN: Final = {b"b": b"\b", b"f": b"\f", b"n": b"\n", b"r": b"\r", b"t": b"\t", b"v": b"\v"}
 
 
 def unescape(text: bytes) -> str:
-    """The value that COPY wrote as `text`, which is not `NULL`."""
+    """Return the value that COPY wrote as `text`, which must not be `NULL`."""
     return _ESCAPED.sub(lambda match: _PLAIN.get(match[1], match[1]), text).decode()

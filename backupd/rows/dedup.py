@@ -1,7 +1,8 @@
-"""From cut rows to sealed packs: hash each chunk, refer to it if it is known, else collect, seal and write it.
+"""The deduplicator: from cut rows to sealed packs. Each chunk is hashed; a known one is referred to, a new one is kept.
 
-The deduplicator hashes on the row loop's own thread: it gives up the interpreter's lock for each hash, which lets
-the packer's thread compress and seal beside it. (A third thread only made the lock's hand-overs costlier.)
+New chunks are collected into blocks, sealed and written. The deduplicator hashes on the row loop's own thread: it
+releases the interpreter's lock for each hash, which lets the packer's thread compress and seal beside it. (A third
+thread only made the lock's changes of hands costlier.)
 """
 
 from __future__ import annotations
@@ -26,38 +27,38 @@ if TYPE_CHECKING:
 BLOCK_SIZE = 512 << 10
 """Plain bytes compressed and sealed together: large enough to compress well, small enough to read one tenant by."""
 SMALL_BLOCK = BLOCK_SIZE // 4
-"""What a block should have where memory does not suffice for whole ones."""
+"""Plain bytes that a block should have at least where memory does not suffice for whole ones."""
 MOST_SPILLED = 4 << 20
-"""Plain bytes of one segment that are spilled: its part is built in memory."""
+"""Plain bytes of one segment that are spilled at most: its part is built in memory."""
 MOST_RUNS = 256
-"""Runs in the spill: while they are merged, a block of each is in memory."""
+"""Runs in the spill at most: while they are merged, one block of each run is in memory."""
 _WHOSE = ("pseudonym", "container")
 
 
 @dataclass(slots=True)
 class Segment:
-    """What a worker keeps of one segment between tasks."""
+    """A worker's state of one segment between tasks."""
 
     pseudonym: str
     container: int = 0
     """The worker's number of the container being filled; 0 while there is none."""
     chunks: int = 0
-    """Chunks already assigned to that container."""
+    """Number of chunks already assigned to that container."""
     pending: list[bytes] = field(default_factory=list)
-    """New chunks not yet sealed."""
+    """New chunks that are not yet sealed."""
     pending_size: int = 0
     ids: bytearray = field(default_factory=bytearray)
-    """Their ids."""
+    """Ids of the pending chunks, 16 bytes each, joined."""
     packed: int = 0
-    """Plain bytes already handed over as blocks of that container."""
+    """Plain bytes already passed to the packer as blocks of that container."""
     spilled: int = 0
     """Plain bytes of that container that were spilled instead."""
     large: bool = False
-    """Whether it has spilled enough for one part: from then on it gets packs."""
+    """Whether the segment has spilled enough for one part; from then on it gets packs."""
 
 
 class OpenSpan:
-    """One task's reading of one segment, growing."""
+    """One task's reading of one segment, which grows with each chunk."""
 
     __slots__ = ("digest", "rows", "runs", "segment", "size")
 
@@ -69,6 +70,7 @@ class OpenSpan:
         self.runs = array("q")
 
     def refer(self, container: int, chunk: int) -> None:
+        """Add a reference to one chunk of a container; it extends the last run where it follows on."""
         runs = self.runs
         if len(runs) and runs[-3] == container and runs[-2] + runs[-1] == chunk:
             runs[-1] += 1
@@ -76,36 +78,36 @@ class OpenSpan:
             runs.extend((container, chunk, 1))
 
     def close(self) -> tuple[str, bytes]:
-        """The segment's pseudonym and the packed span."""
+        """Return the segment's pseudonym and the packed span."""
         return self.segment.pseudonym, Span(self.rows, self.size, self.digest.hexdigest(), self.runs).packed()
 
 
 @dataclass(frozen=True, slots=True)
 class ContainerSettings:
-    """What new containers are made with."""
+    """Keys and numbers for new containers."""
 
     chunk_key: bytes = field(repr=False)
     number: Callable[[], int]
-    """The next one's number."""
+    """Draws the number of the next container."""
     public: Callable[[str], bytes]
-    """The public half of a segment's key."""
+    """Returns the public half of a segment's key, by the segment's pseudonym."""
 
 
 @dataclass(frozen=True, slots=True)
 class PendingLimits:
-    """Bytes of new plain chunks; the sealed ones are fewer."""
+    """Limits of new chunks, in plain bytes; the sealed chunks are smaller."""
 
     pending: int
-    """Waiting in memory for their block, over all segments."""
+    """Bytes that wait in memory for their block, over all segments."""
     pack: int
-    """After which a pack is finished."""
+    """Bytes after which a pack is finished."""
     open: int
-    """In packs begun and not finished, over all segments; and, sealed, in the spill."""
+    """Bytes in unfinished packs over all segments, and sealed bytes in the spill."""
 
 
 @dataclass(frozen=True, slots=True)
 class ChunkSinks:
-    """Where new chunks can go."""
+    """The packer and the spill that take new chunks, with their limits."""
 
     packer: Packer
     spill: Spill
@@ -113,10 +115,10 @@ class ChunkSinks:
 
 
 class Deduplicator:
-    """Takes chunks in order; decides new or known. For one thread.
+    """The decision for each chunk, in order, whether it is new or known. For one thread.
 
-    A segment that fills a block gets packs. Where there are so many segments that memory is full before, what belongs
-    to small ones is spilled and goes into their parts: an object costs as much as a thousand rows.
+    A segment that fills a block gets packs. Where there are so many segments that memory is full before, the chunks of
+    small ones are spilled and go into their parts: an object costs as much as a thousand rows.
     """
 
     def __init__(self, making: ContainerSettings, known: KnownChunks, sinks: ChunkSinks) -> None:
@@ -136,7 +138,7 @@ class Deduplicator:
         """Plain bytes of new chunks so far."""
 
     def take(self, span: OpenSpan, data: bytes, rows: int) -> None:
-        """The next chunk of a span; `rows` is how many rows end in it. Those of a segment without a name only count."""
+        """Take the next chunk of a span, in which `rows` rows end. A segment without a pseudonym is counted only."""
         segment = span.segment
         span.rows += rows
         if not segment.pseudonym:
@@ -152,7 +154,7 @@ class Deduplicator:
         span.refer(*place)
 
     def close(self) -> Spilled:
-        """Finish every pack begun; what never made one is in the spill then."""
+        """Finish every pack, spill the remaining chunks, and return what is in the spill."""
         for segment in list(self._packed.values()):
             self._finish(segment)
         self._spill_all(self._waiting.values())
@@ -182,7 +184,7 @@ class Deduplicator:
         return place
 
     def _relieve_memory(self) -> None:
-        """Small segments are spilled; of those that have packs, the fullest get blocks smaller than usual."""
+        """Spill small segments; of segments that have packs, seal the fullest in blocks smaller than usual."""
         small = [segment for segment in self._waiting.values() if not (segment.packed or segment.large)]
         packing = [segment for segment in self._waiting.values() if segment.packed or segment.large]
         packing.sort(key=attrgetter("pending_size"), reverse=True)
@@ -195,7 +197,7 @@ class Deduplicator:
             self._flush(segment)
 
     def _spill_all(self, segments: Iterable[Segment]) -> None:
-        """Spill what is pending of segments that have no pack under way."""
+        """Spill the pending chunks of segments that have no unfinished pack."""
         chosen = sorted(segments, key=attrgetter("pseudonym"))
         self._spill.add_run(residue for one in chosen for residue in _residues(one))
         for segment in chosen:
@@ -207,7 +209,7 @@ class Deduplicator:
                 self._leave_container(segment)
 
     def _pack_spilled(self) -> None:
-        """The spill is as large as it may be: make a pack for each segment in it."""
+        """Make a pack for each segment in the spill, which is as large as it may be, and empty the spill."""
         for (pseudonym, container), residues in groupby(merged([self._spill.written()]), attrgetter(*_WHOSE)):
             public = self._public(pseudonym)
             for chunks, ids in joined(residues, BLOCK_SIZE):
@@ -218,12 +220,12 @@ class Deduplicator:
         self._spill.restart()
 
     def _leave_container(self, segment: Segment) -> None:
-        """What comes next goes to another container than what was spilled."""
+        """Give the segment's next chunks another container than the spilled ones."""
         del self._spilled[segment.pseudonym]
         segment.container, segment.spilled = 0, 0
 
     def _flush(self, segment: Segment) -> None:
-        """Hand the pending chunks to the packer as one block."""
+        """Pass the pending chunks to the packer as one block."""
         public = b"" if segment.packed else self._public(segment.pseudonym)
         self._packer.add(
             PendingBlock(segment.container, segment.pseudonym, public, segment.pending, bytes(segment.ids))
@@ -248,7 +250,7 @@ class Deduplicator:
 
 
 def _residues(segment: Segment) -> Iterator[Residue]:
-    """Its pending chunks in residues small enough for hundreds to be in memory."""
+    """Divide a segment's pending chunks into residues small enough for hundreds to be in memory."""
     start = 0
     for chunks in grouped(segment.pending, BLOCK_SIZE):
         end = start + CHUNK_ID_SIZE * len(chunks)

@@ -11,13 +11,15 @@ from backupd.seal.container_format import CHUNK_ID_SIZE
 
 
 class KnownChunks(Protocol):
+    """The look-up of chunks that the generation already holds."""
+
     def find(self, chunk_id: bytes) -> tuple[int, int] | None:
-        """Container (the index's number of it) and place in it; None when the chunk is new."""
+        """Return the container (by the index's number) and the chunk's place in it; None when the chunk is new."""
         ...
 
 
 class NothingKnown:
-    """A generation's first snapshot."""
+    """The look-up of a generation's first snapshot, to which every chunk is new."""
 
     def find(self, chunk_id: bytes) -> tuple[int, int] | None:
         del chunk_id
@@ -25,17 +27,17 @@ class NothingKnown:
 
 
 class IndexedChunks:
-    """Look-ups in the node's index, which its parent process may be writing at the same time.
+    """Look-ups in the node's index, which the parent process may be writing at the same time.
 
     Rows come in much the same order as last time, so after a known chunk its followers in the same container are
-    expected next: they are fetched together, which spares most look-ups (12 µs each, measured, against 1.5). Where rows
-    of thousands of segments come by turns, fewer of each are expected, so that they are still there when they come.
+    expected next: they are fetched together, which saves most look-ups (12 µs each, measured, against 1.5). Where rows
+    of thousands of segments alternate, fewer chunks of each are expected, so that they are still there when they come.
     """
 
     AHEAD = 64
-    """Most chunks fetched after one that was found."""
+    """Chunks fetched at most after one that was found."""
     EXPECTED = 20_000
-    """Most chunks expected at once: some 4 MB."""
+    """Chunks expected at once at most, about 4 MB."""
 
     def __init__(self, path: Path) -> None:
         self._database = sqlite3.connect(
@@ -77,7 +79,7 @@ class IndexedChunks:
         self._fetched += len(ids) // CHUNK_ID_SIZE
 
     def _make_room(self) -> None:
-        """Give up the older half. Where most were given up before they came, expect fewer from now on."""
+        """Drop the older half of the expected chunks. Where most were dropped unused, expect fewer from now on."""
         few = self._used < self._fetched // 2
         self._ahead = max(self._ahead // 2, 1) if few else min(self._ahead * 2, self.AHEAD)
         self._used = self._fetched = 0

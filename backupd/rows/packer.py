@@ -1,4 +1,4 @@
-"""Blocks to sealed packs in the spool, on a thread of its own."""
+"""The packer: turns blocks into sealed packs in the spool, on a thread of its own."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ QUEUED_BLOCKS = 6
 
 
 class Pack(NamedTuple):
-    """A finished pack in the spool."""
+    """A finished pack in the spool; `size` is in sealed bytes, `ids` are 16 bytes for each chunk."""
 
     container: int
     pseudonym: str
@@ -32,18 +32,21 @@ class Pack(NamedTuple):
 
 
 class PendingBlock(NamedTuple):
-    """Chunks to be compressed and sealed together."""
+    """Chunks that are compressed and sealed together."""
 
     container: int
     pseudonym: str
     public: bytes
-    """The public half of the segment's key; in a container's first block only."""
+    """The public half of the segment's key, in a container's first block only."""
     chunks: list[bytes]
     ids: bytes
 
 
 class SpoolFile:
-    """Appends without keeping a descriptor open: there may be thousands of these at once."""
+    """A file that is opened for each write: there may be thousands of them at once.
+
+    Writing raises SpoolFullError.
+    """
 
     __slots__ = ("path",)
 
@@ -65,9 +68,9 @@ class SpoolFile:
 
 
 class Packer:
-    """Seals blocks into packs and reports each finished one through `done`, which may block while the spool is full.
+    """The packing thread. It reports each finished pack to `done`, which may block while the spool is full.
 
-    `add`, `finish` and `close` belong to one thread; a fault of the packing thread is raised by the next of them.
+    `add`, `finish` and `close` belong to one thread; the next of them raises a fault of the packing thread.
     """
 
     def __init__(
@@ -88,14 +91,15 @@ class Packer:
         self._thread.start()
 
     def add(self, block: PendingBlock) -> None:
+        """Queue a block; wait while `QUEUED_BLOCKS` are waiting."""
         self._put(block)
 
     def finish(self, container: int) -> None:
-        """No more blocks come for this container."""
+        """Finish a container, which gets no more blocks."""
         self._put(container)
 
     def close(self) -> None:
-        """Wait until everything queued is done."""
+        """Wait until everything queued is done, and end the thread."""
         self._put(None)
         self._thread.join()
         self._raise_fault()

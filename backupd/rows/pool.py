@@ -1,4 +1,4 @@
-"""The parent's side of the workers: start them, deal out tasks, answer questions, pass on what they finish."""
+"""The parent's side of the workers: it starts them, deals out tasks, answers questions and passes on results."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ Task = protocol.CopyTask | protocol.BytesTask | protocol.CommandTask
 
 
 class Listener(Protocol):
-    """What the pool needs of its owner. All calls come from the thread that runs the pool."""
+    """The pool's owner, which answers questions and takes results. The pool's thread makes all calls."""
 
     def segment(self, data_class: str, tenant: str | None) -> protocol.SegmentReply: ...
 
@@ -32,7 +32,7 @@ class Listener(Protocol):
     def pack(self, done: PackDone) -> None: ...
 
     def has_space(self) -> bool:
-        """Whether a worker that finished a pack may go on filling the spool. Raises what stopped the shipping."""
+        """Report whether the spool has space for another pack. Raises the error that stopped the uploads."""
         ...
 
     def spilled(self, spilled: Spilled) -> None: ...
@@ -47,14 +47,14 @@ class _Member:
     process: subprocess.Popen[bytes]
     inlet: IO[bytes]
     waiting: int = 0
-    """`PackDone`s not yet answered."""
+    """Number of `PackDone`s not yet answered."""
 
 
 class WorkerPool:
-    """Worker processes for one snapshot. A context manager, usable once; leaving it ends every process."""
+    """The worker processes of one snapshot. A context manager, usable once; leaving it ends every process."""
 
     POLL = 0.2
-    """Seconds between looks at the spool while a worker waits for room."""
+    """Seconds between checks of the spool while a worker waits for space."""
 
     def __init__(self, setups: Sequence[Setup], environment: Mapping[str, str], listener: Listener) -> None:
         self._setups = setups
@@ -91,7 +91,7 @@ class WorkerPool:
             self._send(number, setup)
 
     def _end(self, *, killed: bool) -> None:
-        """End every worker with the programs it started, those of a worker that died before included."""
+        """End every worker with the programs it started, including those of a worker that died before."""
         for member in self._members:
             with contextlib.suppress(OSError):
                 member.inlet.close()
@@ -106,7 +106,10 @@ class WorkerPool:
             member.process.wait()
 
     def run(self, tasks: Sequence[Task]) -> None:
-        """Have every task done, each by whichever worker is free; results go to the listener in no promised order."""
+        """Run all tasks, each on the next free worker; results go to the listener in no promised order.
+
+        Raises the error of the first worker that fails.
+        """
         todo = list(reversed(tasks))
         busy = 0
         for number in range(len(self._members)):
@@ -118,11 +121,11 @@ class WorkerPool:
                 busy += self._deal(number, todo) - 1
 
     def release(self) -> None:
-        """Have every worker let go of the exported snapshot; returns when all have."""
+        """Have every worker release the exported snapshot, and return when all have."""
         self._everyone(protocol.Release(), protocol.SnapshotReleased)
 
     def finish(self) -> None:
-        """Have every worker hand over the rest and end."""
+        """Have every worker report its remaining packs and end."""
         self._everyone(protocol.Finish(), protocol.WorkerFinished)
 
     def _everyone(self, command: protocol.Command, answer: type[protocol.Event]) -> None:
@@ -145,7 +148,7 @@ class WorkerPool:
             return  # a worker that died says so through its own pipe, in better words
 
     def _next(self) -> tuple[int, protocol.Event]:
-        """The next event that is an answer; everything else is dealt with here."""
+        """Return the next event that is an answer to a command; handle all others here."""
         while True:
             try:
                 number, event = self._events.get(timeout=self.POLL)

@@ -1,6 +1,7 @@
-"""What the parent and its worker processes say to each other: length-prefixed MessagePack over the worker's pipes.
+"""The messages between the parent and its worker processes: length-prefixed MessagePack over the worker's pipes.
 
-A worker learns everything through this channel, nothing through its arguments or environment, and ends when it closes.
+A worker learns everything through this channel and nothing through its arguments or environment. It ends when the
+channel closes.
 """
 
 from __future__ import annotations
@@ -16,10 +17,10 @@ _SPAN = struct.Struct("<QQ32s")
 
 
 class Setup(msgspec.Struct, frozen=True, tag=True):
-    """First message of every worker: all it needs for one snapshot."""
+    """The first message to every worker, with everything it needs for one snapshot."""
 
     number: int
-    """This worker's number, below `workers`."""
+    """This worker's number, from 0 and below `workers`."""
     workers: int
     repository: str
     generation: str
@@ -35,14 +36,14 @@ class Setup(msgspec.Struct, frozen=True, tag=True):
     preamble: str
     """SQL that imports the exported snapshot and fixes the settings."""
     pending_limit: int
-    """Bytes of rows a worker may hold in memory, all segments together."""
+    """Bytes of rows that a worker may hold in memory, all segments together."""
     open_limit: int
-    """Bytes of unfinished packs a worker may hold in the spool."""
+    """Bytes of unfinished packs that a worker may hold in the spool."""
     pack_size: int
 
 
 class CopyTask(msgspec.Struct, frozen=True, tag=True):
-    """Rows of one table, or of a range of its heap blocks."""
+    """The task of reading the rows of one table, or of a range of its heap blocks."""
 
     task: int
     sql: str
@@ -50,17 +51,17 @@ class CopyTask(msgspec.Struct, frozen=True, tag=True):
     routed: bool
     """Whether each row begins with its tenant."""
     tenant: str | None
-    """Where all rows go when not routed; None is the shared segment."""
+    """Tenant of all rows when not routed; None is the shared segment."""
     null_to_shared: bool
-    """Whether a routed row whose tenant is NULL goes to the shared segment; it fails the run otherwise."""
+    """Whether a routed row whose tenant is NULL goes to the shared segment; otherwise it fails the run."""
     locks: tuple[tuple[int, str], ...]
-    """The oid of each table that is read, and the statements that lock it before (see `Psql.lock`)."""
+    """The oid of each table that is read, and the statements that lock it first (see `Psql.lock`)."""
     mask: int
     """A row whose checksum has none of these bits ends a chunk."""
 
 
 class BytesTask(msgspec.Struct, frozen=True, tag=True):
-    """A small file the parent already holds (schema, globals)."""
+    """The task of storing a small file that the parent already holds (schema, globals)."""
 
     task: int
     data_class: str
@@ -69,7 +70,7 @@ class BytesTask(msgspec.Struct, frozen=True, tag=True):
 
 
 class CommandTask(msgspec.Struct, frozen=True, tag=True):
-    """A file that a program writes to its standard output (large objects)."""
+    """The task of storing a file that a program writes to its standard output (large objects)."""
 
     task: int
     data_class: str
@@ -78,45 +79,54 @@ class CommandTask(msgspec.Struct, frozen=True, tag=True):
 
 
 class SegmentReply(msgspec.Struct, frozen=True, tag=True):
+    """The answer to `SegmentWanted`."""
+
     pseudonym: str
-    """Empty: the segment's rows are counted and not kept."""
+    """The segment's pseudonym; when empty, the rows are counted and not kept."""
 
 
 class KeyReply(msgspec.Struct, frozen=True, tag=True):
+    """The answer to `KeyWanted`: the public half of the segment's key."""
+
     public: bytes
 
 
 class Release(msgspec.Struct, frozen=True, tag=True):
-    """All rows are read: let go of the exported snapshot."""
+    """The command to release the exported snapshot: all rows are read."""
 
 
 class Finish(msgspec.Struct, frozen=True, tag=True):
-    """Close what is open, hand over what is left, end."""
+    """The command to close what is open, report the remaining packs, and end."""
 
 
 class Proceed(msgspec.Struct, frozen=True, tag=True):
-    """The spool has room again: answer to a `PackDone`."""
+    """The answer to a `PackDone`: the spool has space again."""
 
 
 Command = Setup | CopyTask | BytesTask | CommandTask | SegmentReply | KeyReply | Release | Finish | Proceed
 
 
 class SegmentWanted(msgspec.Struct, frozen=True, tag=True):
+    """The question for the segment of a data class and a tenant."""
+
     data_class: str
     tenant: str | None
 
 
 class KeyWanted(msgspec.Struct, frozen=True, tag=True):
-    """A segment gets a pack: most of many never do, and their keys would take more memory than their rows."""
+    """The question for a segment's key, asked when the segment gets a pack.
+
+    Most of many segments never get one, and their keys would take more memory than their rows.
+    """
 
     pseudonym: str
 
 
 class PackDone(msgspec.Struct, frozen=True, tag=True):
-    """A finished pack lies in the spool."""
+    """The report of a finished pack that lies in the spool."""
 
     container: int
-    """The worker's own (negative) number of it, as used in runs."""
+    """The worker's own (negative) number of the container, as used in runs."""
     pseudonym: str
     path: str
     sha256: str
@@ -125,20 +135,21 @@ class PackDone(msgspec.Struct, frozen=True, tag=True):
 
 
 class Span(NamedTuple):
-    """What one task read for one segment."""
+    """The rows or bytes that one task read for one segment."""
 
     rows: int
     size: int
     sha256: str
     runs: array[int]
-    """Triples container, first chunk, number."""
+    """References to chunks as triples: container, first chunk, number of chunks."""
 
     def packed(self) -> bytes:
-        """A fifth of the memory: the parent keeps one for every task and segment until the parts are written."""
+        """Encode the span in a fifth of the memory: the parent keeps one for every task and segment for long."""
         return _SPAN.pack(self.rows, self.size, bytes.fromhex(self.sha256)) + self.runs.tobytes()
 
 
 def unpack_span(packed: bytes) -> Span:
+    """Decode a span that `Span.packed` encoded."""
     rows, size, sha256 = _SPAN.unpack_from(packed)
     runs = array("q")
     runs.frombytes(packed[_SPAN.size :])
@@ -146,6 +157,8 @@ def unpack_span(packed: bytes) -> Span:
 
 
 class TaskDone(msgspec.Struct, frozen=True, tag=True):
+    """The report that a task is finished."""
+
     task: int
     rows: int
     spans: list[tuple[str, bytes]]
@@ -153,7 +166,7 @@ class TaskDone(msgspec.Struct, frozen=True, tag=True):
 
 
 class Advanced(msgspec.Struct, frozen=True, tag=True):
-    """Counters since the last such message."""
+    """Counters of progress since the last such message: bytes and rows read, bytes added."""
 
     read: int
     rows: int
@@ -162,25 +175,25 @@ class Advanced(msgspec.Struct, frozen=True, tag=True):
 
 
 class Spilled(msgspec.Struct, frozen=True, tag=True):
-    """New chunks of segments too small for packs of their own, left in the spool; they go into the segments' parts."""
+    """A spill file: new chunks of segments too small for packs of their own, which go into the segments' parts."""
 
     path: str
     key: bytes
-    """What the file is sealed under."""
+    """Key that the file is sealed under."""
     runs: list[tuple[int, int]]
-    """Where each begins and ends in the file."""
+    """Where each run begins and ends in the file, in bytes."""
 
 
 class SnapshotReleased(msgspec.Struct, frozen=True, tag=True):
-    """The exported snapshot is no longer held here."""
+    """The report that this worker no longer holds the exported snapshot."""
 
 
 class WorkerFinished(msgspec.Struct, frozen=True, tag=True):
-    """The last message of a worker that did all it was asked."""
+    """The last message of a worker that did everything it was asked."""
 
 
 class Failed(msgspec.Struct, frozen=True, tag=True):
-    """The worker cannot go on; `family` names a class of backupd.errors."""
+    """The report that the worker cannot continue; `family` names a class of backupd.errors."""
 
     family: str
     message: str
@@ -197,19 +210,20 @@ _events = msgspec.msgpack.Decoder(Event)
 
 
 def send(pipe: IO[bytes], message: Command | Event) -> None:
+    """Write one message to a pipe. Raises OSError when the other side has closed it."""
     data = _encoder.encode(message)
     pipe.write(_LENGTH.pack(len(data)) + data)
     pipe.flush()
 
 
 def receive_command(pipe: IO[bytes]) -> Command | None:
-    """None when the parent has closed the pipe."""
+    """Read the next command; None when the parent has closed the pipe."""
     data = _frame(pipe)
     return None if data is None else _commands.decode(data)
 
 
 def receive_event(pipe: IO[bytes]) -> Event | None:
-    """None when the worker has closed the pipe."""
+    """Read the next event; None when the worker has closed the pipe."""
     data = _frame(pipe)
     return None if data is None else _events.decode(data)
 

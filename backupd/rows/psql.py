@@ -1,4 +1,4 @@
-"""One psql per worker: COPY's output in large blocks, at a fraction of what reading it row by row costs."""
+"""One psql per worker: it gives COPY's output in large blocks, far cheaper than reading it row by row."""
 
 from __future__ import annotations
 
@@ -13,33 +13,33 @@ from backupd.errors import SourceBusyError, SourceError, SourceGoneError
 from backupd.postgres.source.busy import busy_table
 
 BLOCK = 128 << 10
-"""Bytes read at once: rows cut from larger blocks fall out of the processor's cache before they are routed (a third
+"""Bytes read at once. Rows cut from larger blocks fall out of the processor's cache before they are routed (a third
 slower at 1 MiB, measured)."""
 PIPE = 1 << 20
-"""The pipe's capacity where the kernel allows: the server rarely waits."""
+"""Bytes of the pipe's capacity where the kernel allows it, so that the server rarely waits."""
 F_SETPIPE_SZ = 1031
 LOST = {"", "57P01", "57P02", "57P03", "08000", "08003", "08006", "08001", "08004"}
-"""SQLSTATEs (or none at all) that mean the server went away rather than refused."""
+"""SQLSTATEs (or none at all) that mean that the server went away rather than refused."""
 NOT_EXPORTED = {"22023", "42704", "55000"}
-"""SQLSTATEs that SET TRANSACTION SNAPSHOT fails with when nobody holds the snapshot any more."""
+"""SQLSTATEs with which SET TRANSACTION SNAPSHOT fails when nobody holds the snapshot any more."""
 
 BUSY = {"55P03", "40001", "40P01", "57014"}
-"""SQLSTATEs of a lock that somebody else has, a conflict with a standby's replay, a deadlock, a cancelled statement."""
+"""SQLSTATEs of a lock held by others, a conflict with a standby's replay, a deadlock, a cancelled statement."""
 DROPPED = {"42P01", "3F000"}
-"""SQLSTATEs of a table or schema that is not there any more."""
+"""SQLSTATEs of a table or schema that does not exist any more."""
 
 
 class Psql:
     """A psql that stays inside one transaction; statements go in, COPY text comes out.
 
-    psql is told to report errors by SQLSTATE only, because PostgreSQL's messages quote rows.
+    psql reports errors by SQLSTATE only, because PostgreSQL's messages quote rows.
     """
 
     def __init__(self, command: Sequence[str], environment: Mapping[str, str], preamble: str) -> None:
-        """Connect and join the exported snapshot. Raises SourceGoneError when it is gone, SourceError.
+        """Connect and join the exported snapshot.
 
-        psql stays in this process's group, so that whoever ends the group ends it too: waiting for a silent server, it
-        would notice nothing.
+        psql stays in this process's group, so that killing the group ends psql too: while it waits for a silent server,
+        it would notice nothing. Raises SourceGoneError when the snapshot is gone, SourceError.
         """
         self._process = subprocess.Popen(
             [*command, "-X", "-q", "-A", "-t", "-v", "ON_ERROR_STOP=1", "-v", "VERBOSITY=sqlstate", "-f", "-"],
@@ -55,7 +55,7 @@ class Psql:
         with contextlib.suppress(OSError):
             fcntl.fcntl(self._output, F_SETPIPE_SZ, PIPE)
         self.rows = 0
-        """As psql counted them, after `copy` is exhausted."""
+        """Rows that psql counted, valid after `copy` is exhausted."""
         self._mark = secrets.token_hex(16).encode()
         self._locked: set[str] = set()
         self._join(preamble)
@@ -63,9 +63,9 @@ class Psql:
     def lock(self, tables: Iterable[tuple[int, str]]) -> None:
         """Lock tables for the rest of the transaction without waiting.
 
-        Each is given by its oid, and statements that lock it and answer the oid of what they locked: the name may be
-        another table's by now. Behind somebody who waits for what another connection of ours has locked, waiting would
-        have no end, and PostgreSQL would not notice. Raises SourceBusyError, SourceGoneError, SourceError.
+        Each table is given by its oid, and by statements that lock it and answer the oid of what they locked: the name
+        may be another table's by now. Waiting could go on forever: the lock's holder may wait for a lock of another
+        connection of ours, a circle that PostgreSQL cannot see. Raises SourceBusyError, SourceGoneError, SourceError.
         """
         for oid, statements in tables:
             if statements not in self._locked:
@@ -74,7 +74,7 @@ class Psql:
                 self._locked.add(statements)
 
     def copy(self, statement: str) -> Iterator[bytes]:
-        """What a COPY statement sends, in blocks of any size; the server's row count is in `rows` afterwards.
+        """Yield the output of a COPY statement in blocks of any size; the server's row count is in `rows` afterwards.
 
         Raises SourceError, SourceGoneError.
         """
@@ -99,7 +99,7 @@ class Psql:
         self._do(preamble, joining=True)
 
     def _do(self, statements: str, *, joining: bool = False, oid: int | None = None) -> bytes:
-        """What the statements answer, which is short; `oid` is that of the table they are about."""
+        """Run statements and return their output, which must be short; `oid` is that of the table they concern."""
         self._send(f"{statements};\n\\echo {self._mark.decode()}\n")
         end = self._mark + b"\n"
         said = b""
@@ -111,7 +111,7 @@ class Psql:
         return said.removesuffix(end)
 
     def close(self) -> None:
-        """End the transaction and the process; harmless when it has gone already."""
+        """End the transaction and the process; closing an ended one is harmless."""
         with contextlib.suppress(OSError):
             self._input.close()
         try:
@@ -153,7 +153,7 @@ class Psql:
 
 
 def _busy(code: str, oid: int | None) -> SourceBusyError:
-    """Why reading could not go on, without waiting for somebody else; the table, where it is known, by its number."""
+    """Make the error for a conflict with other sessions; the table, where it is known, is given by its oid."""
     if code in DROPPED:
         return _renamed()
     if oid is not None:

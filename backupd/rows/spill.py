@@ -1,8 +1,8 @@
-"""New chunks of small segments, on disk until their parts are built: sorted runs in one file a worker.
+"""New chunks of small segments, on disk until their parts are built: sorted runs in one file per worker.
 
-A run is blocks, each `length (4) ‖ ciphertext` of compressed residues in the order of their pseudonyms; merging the
-runs gives every segment's residues together. The file is sealed under a key that is drawn for it and stays in memory,
-so what a killed run leaves behind nobody can read.
+A run is a sequence of blocks, each `length (4) ‖ ciphertext` of compressed residues in the order of their pseudonyms;
+merging the runs gives every segment's residues together. The file is sealed under a key that is drawn for it and stays
+in memory, so nobody can read the file that a killed run leaves behind.
 """
 
 from __future__ import annotations
@@ -34,13 +34,13 @@ class Residue(msgspec.Struct, frozen=True, array_like=True, gc=False):
 
     pseudonym: str
     container: int
-    """The worker's (negative) number of it, as used in runs."""
+    """The worker's (negative) number of the container, as used in runs."""
     chunks: list[bytes]
     ids: bytes
 
 
 class Spill:
-    """Writes one file. For one thread."""
+    """The writer of one spill file. For one thread."""
 
     def __init__(self, path: Path, random: Callable[[int], bytes] = os.urandom) -> None:
         self._path = path
@@ -57,7 +57,7 @@ class Spill:
         self._runs: list[tuple[int, int]] = []
 
     def add_run(self, residues: Iterable[Residue]) -> None:
-        """Residues in the order of their pseudonyms; those of one segment follow the ones it has in earlier runs.
+        """Append residues in the order of their pseudonyms; a segment's residues follow those of earlier runs.
 
         Raises SpoolFullError.
         """
@@ -77,15 +77,15 @@ class Spill:
 
     @property
     def runs(self) -> int:
-        """How many there are in the file."""
+        """Return the number of runs in the file."""
         return len(self._runs)
 
     def written(self) -> Spilled:
-        """What has been written so far."""
+        """Return the file, its key and its runs as written so far."""
         return Spilled(str(self._path), self._key, list(self._runs))
 
     def restart(self) -> None:
-        """Remove the file, and begin another."""
+        """Remove the file, and begin another one."""
         self._path.unlink(missing_ok=True)
         self._begin()
 
@@ -97,7 +97,7 @@ class Spill:
 
 
 def grouped(chunks: Iterable[bytes], size: int) -> Iterator[list[bytes]]:
-    """Chunks in groups of at least `size` bytes, but for the last."""
+    """Divide chunks into groups of at least `size` bytes, except the last."""
     group: list[bytes] = []
     held = 0
     for chunk in chunks:
@@ -111,7 +111,7 @@ def grouped(chunks: Iterable[bytes], size: int) -> Iterator[list[bytes]]:
 
 
 def joined(residues: Iterable[Residue], size: int) -> Iterator[tuple[list[bytes], bytes]]:
-    """The residues' chunks in groups of at least `size` bytes, but for the last, each group with its ids."""
+    """Divide the residues' chunks into groups of at least `size` bytes, except the last, each group with its ids."""
     ids = bytearray()
 
     def chunks() -> Iterator[bytes]:
@@ -126,7 +126,7 @@ def joined(residues: Iterable[Residue], size: int) -> Iterator[tuple[list[bytes]
 
 
 def merged(spills: Sequence[Spilled]) -> Iterator[Residue]:
-    """All residues in the order of their pseudonyms, a segment's in the order they were added.
+    """Yield all residues in the order of their pseudonyms, a segment's in the order in which they were added.
 
     Raises BackupdError when a file cannot be read, DamageError when it was altered.
     """
@@ -135,16 +135,16 @@ def merged(spills: Sequence[Spilled]) -> Iterator[Residue]:
 
 
 class ResiduesBySegment:
-    """What is in spills, segment by segment."""
+    """A reader of spills that gives the residues of one segment after another."""
 
     def __init__(self, spills: Sequence[Spilled]) -> None:
         self._coming = merged(spills)
         self._next = next(self._coming, None)
 
     def of(self, pseudonym: str) -> list[Residue]:
-        """A segment's residues; to be asked in the order of pseudonyms, for every segment that has any.
+        """Return a segment's residues; call it in the order of pseudonyms, for every segment that has any.
 
-        Raises what `merged` does.
+        Raises the errors of `merged`.
         """
         found = []
         while self._next is not None and self._next.pseudonym == pseudonym:

@@ -1,4 +1,4 @@
-"""A worker process: `python -m backupd.rows.worker`, spoken to through its standard input and output only."""
+"""A worker process: `python -m backupd.rows.worker`, controlled through its standard input and output only."""
 
 from __future__ import annotations
 
@@ -31,12 +31,12 @@ from backupd.seal.container_format import ContainerContext
 from backupd.seal.zstd import Compressor
 
 FILE_CHUNK = 64 << 10
-"""Bytes a chunk of a file has (schema, large objects): they have no rows to cut at."""
+"""Bytes of a chunk of a file (schema, large objects), which has no rows to cut at."""
 T = TypeVar("T", SegmentReply, KeyReply)
 
 
 class Worker:
-    """Does the tasks of one snapshot, one after another."""
+    """The tasks of one snapshot, done one after another."""
 
     def __init__(self, setup: Setup, channel: ParentChannel) -> None:
         self._setup = setup
@@ -53,7 +53,7 @@ class Worker:
         self._psql: Psql | None = None
 
     def copy(self, task: CopyTask) -> protocol.TaskDone:
-        """Read one table, or a part of it. Raises SourceError, UnmappedError, SpoolFullError."""
+        """Read the rows of one table, or of a part of it. Raises SourceError, UnmappedError, SpoolFullError."""
         if self._psql is None:
             self._psql = Psql(self._setup.psql, self._setup.environment, self._setup.preamble)
         self._psql.lock(task.locks)
@@ -71,7 +71,7 @@ class Worker:
         return protocol.TaskDone(task.task, chunker.rows, spans.close())
 
     def file(self, task: BytesTask | CommandTask) -> protocol.TaskDone:
-        """Store one file."""
+        """Store one file as chunks. Raises SourceError, SpoolFullError."""
         span = OpenSpan(self.segment(task.data_class, task.tenant))
         blocks = [task.data] if isinstance(task, BytesTask) else self._run(task.command)
         for piece in pieces(blocks, FILE_CHUNK):
@@ -79,6 +79,7 @@ class Worker:
         return protocol.TaskDone(task.task, 0, [span.close()])
 
     def segment(self, data_class: str, tenant: str | None) -> Segment:
+        """Return the segment of a data class and tenant; the parent is asked at the first time."""
         segment = self._segments.get((data_class, tenant))
         if segment is None:
             reply = self._channel.ask(protocol.SegmentWanted(data_class, tenant), SegmentReply)
@@ -86,12 +87,14 @@ class Worker:
         return segment
 
     def release(self) -> None:
+        """End psql's transaction, and report that the exported snapshot is released."""
         if self._psql is not None:
             self._psql.close()
             self._psql = None
         self._channel.send(protocol.SnapshotReleased())
 
     def finish(self) -> None:
+        """Finish all packs, and report the spill, the last counters and the end."""
         self._channel.send(self._dedup.close())
         self._channel.report()
         self._channel.send(protocol.WorkerFinished())
@@ -139,7 +142,7 @@ class Worker:
 
 
 class Spans:
-    """One task's open spans, by the text of the tenant as COPY wrote it."""
+    """One task's open spans, by the tenant's text as COPY wrote it."""
 
     def __init__(self, worker: Worker, task: CopyTask) -> None:
         self._worker = worker
@@ -147,12 +150,14 @@ class Spans:
         self._open: dict[bytes | None, OpenSpan] = {}
 
     def of(self, tenant: bytes | None) -> OpenSpan:
+        """Return the open span of a tenant; None is the task's own tenant. Raises UnmappedError for a NULL tenant."""
         span = self._open.get(tenant)
         if span is None:
             span = self._open[tenant] = OpenSpan(self._worker.segment(self._task.data_class, self._name(tenant)))
         return span
 
     def close(self) -> list[tuple[str, bytes]]:
+        """Return the pseudonym and the packed span of each segment."""
         return [span.close() for span in self._open.values()]
 
     def _name(self, tenant: bytes | None) -> str | None:
@@ -169,10 +174,10 @@ class Spans:
 
 
 class ParentChannel:
-    """The worker's end of the channel; a thread of its own reads, so that the parent's death ends the process."""
+    """The worker's end of the channel. A thread of its own reads, so that the parent's death ends the process."""
 
     REPORT_EVERY = 8 << 20
-    """Bytes read between two reports."""
+    """Bytes read between two reports of progress."""
 
     def __init__(self, source: IO[bytes], sink: IO[bytes]) -> None:
         self._source = source
@@ -193,7 +198,7 @@ class ParentChannel:
             protocol.send(self._sink, event)
 
     def ask(self, question: protocol.SegmentWanted | protocol.KeyWanted, answer: type[T]) -> T:
-        """For one thread."""
+        """Send a question and wait for its answer. For one thread."""
         self.send(question)
         reply = self._replies.get()
         if not isinstance(reply, answer):
@@ -201,12 +206,12 @@ class ParentChannel:
         return reply
 
     def pack_done(self, pack: protocol.PackDone) -> None:
-        """Returns when the parent has room for more."""
+        """Report a finished pack, and return when the spool has space for more."""
         self.send(pack)
         self._proceed.acquire()
 
     def count(self, read: int, rows: int, added: int) -> None:
-        """All three since the last call."""
+        """Add to the counters of bytes read, rows read and plain bytes added; report them every 8 MiB."""
         self._read += read
         self._rows += rows
         self._added += added
@@ -214,7 +219,7 @@ class ParentChannel:
             self.report()
 
     def report(self) -> None:
-        """Tell what was counted since the last report."""
+        """Report the counters since the last report."""
         self.send(protocol.Advanced(self._read, self._rows, self._added))
         self._read = self._rows = self._added = 0
 
@@ -232,7 +237,7 @@ class ParentChannel:
 
 
 def work(channel: ParentChannel) -> None:
-    """Do what the parent says until it says `Finish`."""
+    """Do the parent's commands until `Finish`. Raises the errors of the tasks."""
     setup = channel.tasks.get()
     if not isinstance(setup, Setup):
         raise TypeError("the first message must be the set-up")
@@ -248,7 +253,7 @@ def work(channel: ParentChannel) -> None:
 
 
 def describe(error: BaseException) -> protocol.Failed:
-    """An error as it crosses the pipe: our own whole, any other by its kind only, because it might quote a row."""
+    """Encode an error for the pipe: ours completely, any other by its kind only, because it might quote a row."""
     if isinstance(error, BackupdError):
         return protocol.Failed(type(error).__name__, error.message, error.hint)
     if isinstance(error, sqlite3.DatabaseError):

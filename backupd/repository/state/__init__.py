@@ -1,1 +1,1 @@
-"""What a machine remembers of a store. Each can be lost, and costs only the time to look again."""
+"""Local caches of a store's content. Each file can be lost, which costs only the time to read the store again."""

@@ -1,6 +1,6 @@
-"""What verify remembers between runs, and the listing it works on: one SQLite file beside the node's index.
+"""The state of verify between runs, and the listing it works on: one SQLite file beside the node's index.
 
-It holds hashes, pseudonyms, names of records and times. Losing it makes the next run start anew, nothing else.
+It holds hashes, pseudonyms, names of records and times. Losing it only makes the next run start from the beginning.
 """
 
 from __future__ import annotations
@@ -26,17 +26,17 @@ CREATE TEMP TABLE listed (generation TEXT, segment TEXT, sha256 TEXT, kind TEXT,
 """
 
 _A_COMMIT = 1000
-"""Checks remembered at once: each commit waits for the disk."""
+"""Checks written in one transaction: each commit waits for the disk."""
 
 READ, CONTENT = "read", "content"
-"""What was checked of a container: its bytes; of a part: that its rows are what its manifest says."""
+"""Kinds of checks: `read` of a container's bytes, `content` of a part's rows against its manifest."""
 
 
 class CheckedState:
-    """The memory of one repository on one store. A context manager, for one thread."""
+    """The state of one repository on one store. A context manager, for one thread."""
 
     def __init__(self, path: Path) -> None:
-        """Raises ConfigError when the file cannot be used."""
+        """Open the file, or create it. Raises ConfigError when it cannot be used."""
         self._waiting = 0
         try:
             path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -58,14 +58,14 @@ class CheckedState:
         self._database.close()
 
     def belong_to(self, repository: RepositoryId) -> None:
-        """Forget everything when the memory is another repository's: this store was made anew."""
+        """Forget everything when the state is of another repository: the store was set up again."""
         if self._database.execute("SELECT id FROM repository").fetchall() != [(repository,)]:
             for table in ("checked", "records", "repository"):
                 self._database.execute(f"DELETE FROM {table}")  # noqa: S608  # one of three constants
             self._database.execute("INSERT INTO repository VALUES (?)", (repository,))
 
     def take_listing(self, found: Iterable[ObjectInfo]) -> list[ObjectInfo]:
-        """Keep a listing's packs and parts; what else it shows is returned."""
+        """Store a listing's packs and parts, and return its other objects."""
         others: list[ObjectInfo] = []
 
         def containers() -> Iterable[tuple[object, ...]]:
@@ -81,12 +81,12 @@ class CheckedState:
         return others
 
     def generations(self) -> list[GenerationId]:
-        """Those the listing has containers of."""
+        """List the generations of the containers in the listing."""
         rows = self._database.execute("SELECT DISTINCT generation FROM listed ORDER BY generation")
         return [GenerationId(row[0]) for row in rows]
 
     def listed(self, generation: GenerationId) -> tuple[dict[ContainerKey, Stored], list[tuple[ContainerKey, Stored]]]:
-        """A generation's containers; and those that stand there a second time, under the other extension."""
+        """Return a generation's containers, and those that stand there twice, under the other extension, too."""
         stored: dict[ContainerKey, Stored] = {}
         twins: list[tuple[ContainerKey, Stored]] = []
         rows = self._database.execute(
@@ -99,7 +99,7 @@ class CheckedState:
         return stored, twins
 
     def times(self, what: str, segments: Iterable[Pseudonym]) -> dict[ContainerKey, float]:
-        """When containers of these segments were last checked with success."""
+        """Return when containers of these segments last passed a check, in seconds since 1970."""
         return {
             ContainerKey(segment, ObjectHash(sha256)): at
             for segment in dict.fromkeys(segments)
@@ -109,6 +109,7 @@ class CheckedState:
         }
 
     def remember(self, what: str, key: ContainerKey, at: float) -> None:
+        """Note that a container passed a check at `at`, in seconds since 1970."""
         self._database.execute("INSERT OR REPLACE INTO checked VALUES (?, ?, ?, ?)", (what, *key, at))
         self._waiting += 1
         if self._waiting == _A_COMMIT:
@@ -117,12 +118,13 @@ class CheckedState:
             self._database.execute("BEGIN")
 
     def forget(self, what: str, key: ContainerKey) -> None:
-        """It failed: the next run begins with it."""
+        """Forget that a container passed a check, because it failed now: the next run begins with it."""
         self._database.execute("DELETE FROM checked WHERE (what, segment, sha256) = (?, ?, ?)", (what, *key))
 
     def records(self) -> set[SnapshotName]:
-        """Every record an earlier run saw."""
+        """Return every record that an earlier run saw."""
         return {SnapshotName(row[0]) for row in self._database.execute("SELECT name FROM records")}
 
     def remember_records(self, names: Iterable[SnapshotName]) -> None:
+        """Note records that this run saw."""
         self._database.executemany("INSERT OR IGNORE INTO records VALUES (?)", ((name,) for name in names))

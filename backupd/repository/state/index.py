@@ -1,7 +1,7 @@
-"""The node's index of a generation on one store: which chunks and segments it has put there, in an SQLite file.
+"""The node's index of a generation on one store: the chunks and segments it has put there, in an SQLite file.
 
-The index is a cache with one rule: a row about an object is committed only after the object was published, so whatever
-it says exists did exist. Losing the file costs a new generation, nothing else. It holds no name and no secret half:
+The index is a cache with one rule: a row about an object is committed only after the object was published, so every
+object it names did exist. Losing the file costs a new generation, nothing else. It holds no name and no secret half:
 segments are found by a keyed tag, private halves are stored sealed only.
 """
 

@@ -1,8 +1,8 @@
-"""A keeper's memory of one store: whose segments there are, and what each part needs. SQLite.
+"""A keeper's cache of one store's keyring indexes and part headers: segments by tenant, and packs by part. SQLite.
 
-Only what never changes is remembered (a keyring's signed index, a part's clear header), so that finding one tenant
-among ten thousand costs what is new since the last time. Losing the file costs reading it all once more. It holds tags
-and hashes, no name and no key.
+Only unchanging facts are stored (a keyring's signed index, a part's clear header), so finding one tenant among ten
+thousand costs only the reading of new objects. Losing the file costs reading everything once more. It holds tags and
+hashes, and no name and no key.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
 _FORM = 4
 _REMEMBERED = 16
-"""Generations that left the store, and may be in its own snapshots still."""
+"""Generations kept that left the store and may still be in its own snapshots."""
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS repository (id TEXT NOT NULL);
 CREATE TABLE IF NOT EXISTS keyrings (name TEXT PRIMARY KEY, size INTEGER NOT NULL) WITHOUT ROWID;
@@ -65,7 +65,7 @@ class CachedSegment:
 
 
 class KeyringCache:
-    """The memory of one repository on one store. For one thread."""
+    """The cache of one repository on one store. For one thread."""
 
     def __init__(self, database: sqlite3.Connection) -> None:
         self._database = database
@@ -73,7 +73,7 @@ class KeyringCache:
     @classmethod
     @contextmanager
     def opened(cls, path: Path, repository: RepositoryId) -> Iterator[KeyringCache]:
-        """The memory in `path`; one that is damaged, of another form or another repository is begun anew.
+        """Open the cache in `path`; a damaged one, or one of another form or repository, is replaced by an empty one.
 
         Raises ConfigError when the file cannot be used.
         """
@@ -92,11 +92,11 @@ class KeyringCache:
     def refresh(
         self, repository: Repository, unsound: dict[ObjectName, BackupdError] | None = None
     ) -> list[ObjectName]:
-        """Read the keyrings that are new, forget those that are gone.
+        """Read the new keyrings, forget the missing ones, and return the names of those that lost lines.
 
-        Returns the names of those from which lines were removed since, by us or by somebody else: their size is not
-        what it was, or they lack some at the first look. A keyring that cannot be believed is put into `unsound`, to be
-        read again the next time; without that, it raises DamageError or RefusedError.
+        A keyring lost lines, by our doing or somebody else's, when its size has changed, or when the first reading
+        shows shredded keys. A keyring that cannot be believed is put into `unsound`, and read again the next time;
+        without `unsound`, it raises DamageError or RefusedError.
         """
         known = dict(self._database.execute("SELECT name, size FROM keyrings"))
         listed = {
@@ -122,7 +122,7 @@ class KeyringCache:
         return sorted(shrunk)
 
     def note(self, keyring: Keyring, size: int) -> None:
-        """Remember a keyring as it stands on the store with `size` bytes."""
+        """Store the index of a keyring that stands on the store with `size` bytes."""
         rows = [
             (keyring.ids.generation, pseudonym, tags.tenant, tags.data_class, keyring.where)
             for (pseudonym, _), tags in zip(keyring.index, keyring.tags, strict=True)
@@ -134,26 +134,26 @@ class KeyringCache:
             self._database.execute("INSERT OR REPLACE INTO sealed VALUES (?, ?)", sealed)
 
     def recipients(self, keyring: ObjectName) -> frozenset[Fingerprint] | None:
-        """Whom a keyring was sealed to when it was last noted; None: nobody knows."""
+        """Return the recipients that a keyring was sealed to when it was last stored; None when unknown."""
         row = self._database.execute("SELECT recipients FROM sealed WHERE keyring = ?", (keyring,)).fetchone()
         return None if row is None else frozenset(Fingerprint(one) for one in row[0].split())
 
     def generations(self) -> list[GenerationId]:
-        """Those with a keyring, oldest first."""
+        """List the generations that have a keyring, oldest first."""
         rows = self._database.execute("SELECT DISTINCT generation FROM segments ORDER BY generation")
         return [GenerationId(row[0]) for row in rows]
 
     def of_tenant(self, generation: GenerationId, tag: TenantTag) -> list[CachedSegment]:
-        """The segments one tag stands for."""
+        """List the segments of a tenant's tag in a generation."""
         return self._segments("generation = ? AND tenant = ?", generation, tag)
 
     def gone_generations(self) -> list[GenerationId]:
-        """Those whose keyrings left the store, oldest first; the newest ones only."""
+        """List the newest generations whose keyrings left the store, oldest first; at most 16 are kept."""
         rows = self._database.execute("SELECT DISTINCT generation FROM gone ORDER BY generation")
         return [GenerationId(row[0]) for row in rows]
 
     def gone_of_tenant(self, generation: GenerationId, tag: TenantTag) -> list[CachedSegment]:
-        """The segments one tag stood for, in keyrings that left the store."""
+        """List the segments of a tenant's tag in keyrings that left the store."""
         rows = self._database.execute(
             "SELECT generation, pseudonym, tenant, class, keyring FROM gone WHERE generation = ? AND tenant = ?",
             (generation, tag),
@@ -161,10 +161,11 @@ class KeyringCache:
         return [CachedSegment(*row) for row in rows]
 
     def of_generation(self, generation: GenerationId) -> list[CachedSegment]:
+        """List all segments of a generation."""
         return self._segments("generation = ?", generation)
 
     def find(self, segments: Iterable[tuple[GenerationId, Pseudonym]]) -> list[CachedSegment]:
-        """Those of these segments that a keyring on the store lists."""
+        """List those of the given segments that a keyring on the store lists."""
         return [
             found
             for generation, pseudonym in segments
@@ -172,17 +173,17 @@ class KeyringCache:
         ]
 
     def records(self) -> set[SnapshotName]:
-        """The records that were there the last time."""
+        """Return the records that were on the store the last time."""
         return {SnapshotName(row[0]) for row in self._database.execute("SELECT name FROM records")}
 
     def note_records(self, names: Iterable[SnapshotName]) -> None:
-        """These are there now, and no others."""
+        """Store the names of all records on the store, in place of the earlier ones."""
         with self._database:
             self._database.execute("DELETE FROM records")
             self._database.executemany("INSERT INTO records VALUES (?)", ((name,) for name in names))
 
     def packs(self, generation: GenerationId, segment: Pseudonym) -> dict[ObjectHash, tuple[ObjectHash, ...]]:
-        """What the headers of a segment's known parts name."""
+        """Return the known parts of a segment, each with the packs that its header names."""
         rows = self._database.execute(
             "SELECT sha256, packs FROM parts WHERE generation = ? AND pseudonym = ?", (generation, segment)
         )
@@ -191,6 +192,7 @@ class KeyringCache:
     def note_parts(
         self, generation: GenerationId, parts: Iterable[tuple[Pseudonym, ObjectHash, Sequence[ObjectHash]]]
     ) -> None:
+        """Store the packs that parts' headers name."""
         with self._database:
             self._database.executemany(
                 "INSERT OR REPLACE INTO parts VALUES (?, ?, ?, ?)",
@@ -198,6 +200,7 @@ class KeyringCache:
             )
 
     def forget_parts(self, generation: GenerationId, parts: Iterable[tuple[Pseudonym, ObjectHash]]) -> None:
+        """Forget parts that were removed from the store."""
         with self._database:
             self._database.executemany(
                 "DELETE FROM parts WHERE generation = ? AND pseudonym = ? AND sha256 = ?",

@@ -1,6 +1,6 @@
-"""Which database each record is of, so that nobody has to read it again: records never change.
+"""A cache of each record's database label and time, so that records, which never change, are read only once.
 
-Names of records, configured labels and times. Losing it makes the next look read every record once, nothing else.
+It holds names of records, configured labels and times. Losing it makes the next look read every record once.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from backupd.model.ids import RepositoryId, SnapshotName
 
 
 class LabelledRecord(NamedTuple):
-    """One record that was read and believed."""
+    """The label and the export time of one record that was read and believed."""
 
     label: str
     exported: datetime
@@ -27,15 +27,15 @@ class LabelledRecord(NamedTuple):
 class _File(msgspec.Struct):
     repository: str
     signers: list[str]
-    """Whose records were believed."""
+    """Public keys whose records were believed."""
     records: dict[str, tuple[str, datetime]]
 
 
 class Labels:
-    """The memory of one repository on one store."""
+    """The cache of one repository on one store."""
 
     def __init__(self, path: Path, repository: RepositoryId, signers: Iterable[str]) -> None:
-        """One that is of another repository, or believed others, is forgotten; so is one that cannot be read."""
+        """Load the cache; one that is unreadable, of another repository, or made with other signers is dropped."""
         self._path = path
         self._empty = _File(repository, sorted(signers), {})
         self._kept = self._empty
@@ -46,16 +46,18 @@ class Labels:
                 self._kept = found
 
     def get(self, name: SnapshotName) -> LabelledRecord | None:
+        """Return a record's label and time; None when they are not cached."""
         found = self._kept.records.get(name)
         return None if found is None else LabelledRecord(*found)
 
     def remember(self, name: SnapshotName, found: LabelledRecord) -> None:
+        """Store a record's label and time until `save`."""
         if self.get(name) != found:
             self._kept.records[name] = (found.label, found.exported)
             self._changed = True
 
     def save(self, listed: Collection[SnapshotName]) -> None:
-        """Keep what is said of these, which are all there are. A disk that does not take it is no fault."""
+        """Write the entries of the `listed` records, which are all there are, to disk. A write error is ignored."""
         kept = {name: found for name, found in self._kept.records.items() if name in listed}
         if not self._changed and len(kept) == len(self._kept.records):
             return
