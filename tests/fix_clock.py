@@ -1,8 +1,9 @@
-"""A clock that tests move by hand."""
+"""Clocks that tests move by hand."""
 
 from __future__ import annotations
 
 import threading
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -29,6 +30,22 @@ class TickingClock:
         with self._lock:
             self.sleeps.append(seconds)
             self.elapsed += seconds
+
+
+@dataclass
+class ShiftedClock:
+    """The machine's clock, moved by as much as a test says."""
+
+    by: timedelta = timedelta()
+
+    def now(self) -> datetime:
+        return datetime.now(UTC) + self.by
+
+    def monotonic(self) -> float:
+        return self.now().timestamp()
+
+    def sleep(self, seconds: float) -> None:
+        self.by += timedelta(seconds=seconds)
 
 
 @pytest.fixture

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
-from fix_clock import FAR
+from fix_clock import FAR, ShiftedClock
 from fix_regions import REGION, TENANT_KEY, Events, Region
 
 from backupd.model.ids import TenantId
@@ -28,28 +28,12 @@ POLICY = RetentionPolicy(keep_within=14 * DAY, daily=30, weekly=8, monthly=0, ma
 
 
 @dataclass
-class Drift:
-    """The machine's clock, moved by as much as a test says."""
-
-    by: timedelta = timedelta()
-
-    def now(self) -> datetime:
-        return datetime.now(UTC) + self.by
-
-    def monotonic(self) -> float:
-        return self.now().timestamp()
-
-    def sleep(self, seconds: float) -> None:
-        self.by += timedelta(seconds=seconds)
-
-
-@dataclass
-class Keeping:
+class KeeperRegion:
     """A region with its keeper."""
 
     region: Region
     keeper: Keeper
-    clock: Drift
+    clock: ShiftedClock
     events: Events = field(default_factory=Events)
 
     @property
@@ -70,9 +54,9 @@ class Keeping:
             return done
 
 
-def make_keeping(region: Region, folder: Path, store: Store | None = None) -> Keeping:
+def make_keeper_region(region: Region, folder: Path, store: Store | None = None) -> KeeperRegion:
     """A keeper of the region's one store, whose ledger the region's node believes."""
-    signer, clock = Signer(os.urandom(32)), Drift()
+    signer, clock = Signer(os.urandom(32)), ShiftedClock()
     trusted = frozenset({signer.public})
     repository = Repository(store or region.store, [region.node.signer.public], trusted)
     region.repository = repository
@@ -98,16 +82,16 @@ def make_keeping(region: Region, folder: Path, store: Store | None = None) -> Ke
         clock=clock,
         random=os.urandom,
     )
-    return Keeping(region, keeper, clock)
+    return KeeperRegion(region, keeper, clock)
 
 
 @pytest.fixture
-def keeping(region: Region, tmp_path: Path) -> Keeping:
+def keeping(region: Region, tmp_path: Path) -> KeeperRegion:
     """A region that has a keeper, and whose rows belong to tenants by a column."""
-    return make_keeping(region, tmp_path)
+    return make_keeper_region(region, tmp_path)
 
 
-def ruled(keeping: Keeping, **changes: object) -> Keeping:
+def ruled(keeping: KeeperRegion, **changes: object) -> KeeperRegion:
     """The same keeper under other rules."""
     keeping.keeper = replace(keeping.keeper, rules=replace(keeping.keeper.rules, **changes))  # type: ignore[arg-type]
     return keeping

@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from doubles.stores.fake_writer import Made, QuickWriter, segment
+from doubles.stores.fake_writer import FakeWriter, Made, segment
 from doubles.stores.hooked_store import HookedStore
 from doubles.stores.memory_store import MachineClock, MemoryStore, VirtualTime
-from fix_clock import FAR
+from fix_clock import FAR, ShiftedClock
 from fix_regions import REGION, TENANT_KEY, Events
 
 from backupd.model.documents import RepositoryInfo
@@ -39,31 +39,15 @@ POLICY = RetentionPolicy(keep_within=KEEP, daily=0, weekly=0, monthly=0, max_age
 
 
 @dataclass
-class Shifted:
-    """The machine's clock, moved by as much as a test says."""
-
-    by: timedelta = timedelta()
-
-    def now(self) -> datetime:
-        return datetime.now(UTC) + self.by
-
-    def monotonic(self) -> float:
-        return self.now().timestamp()
-
-    def sleep(self, seconds: float) -> None:
-        self.by += timedelta(seconds=seconds)
-
-
-@dataclass
-class Yard:
+class OfflineKeeper:
     """One store in a folder, who adds to it, and who removes from it."""
 
     folder: Path
     root: Path
     store: HookedStore
-    writer: QuickWriter
+    writer: FakeWriter
     keeper: Keeper
-    clock: Shifted
+    clock: ShiftedClock
     identity: suite.KeyPair
     owners: dict[Pseudonym, Any] = field(default_factory=dict)
 
@@ -132,9 +116,9 @@ class Yard:
         return self.keeper.stores["disk"]
 
 
-def make_yard(folder: Path, **more: Store) -> Yard:
+def make_offline_keeper(folder: Path, **more: Store) -> OfflineKeeper:
     """`more` are other stores of the region."""
-    root, clock = folder / "store", Shifted()
+    root, clock = folder / "store", ShiftedClock()
     store = HookedStore(DirectoryStore(root))
     identity, signer, key = suite.generate(), Signer(os.urandom(32)), Signer(os.urandom(32))
     signers, trusted = [signer.public, key.public], frozenset({key.public})
@@ -150,7 +134,7 @@ def make_yard(folder: Path, **more: Store) -> Yard:
         Repository(one, signers).put_info(info, signer)
     tags = TenantTags(TENANT_KEY, REGION)
     time = VirtualTime()
-    writer = QuickWriter(
+    writer = FakeWriter(
         folder / "node",
         REGION,
         identity.public,
@@ -176,12 +160,12 @@ def make_yard(folder: Path, **more: Store) -> Yard:
         trace=Events(),
         threads=2,
     )
-    yard = Yard(folder, root, store, writer, keeper, clock, identity)
+    yard = OfflineKeeper(folder, root, store, writer, keeper, clock, identity)
     writer.met = yard.owners.__setitem__
     return yard
 
 
 @pytest.fixture
-def yard(tmp_path: Path) -> Yard:
+def yard(tmp_path: Path) -> OfflineKeeper:
     """A repository a hundred days old, with nothing in it."""
-    return make_yard(tmp_path)
+    return make_offline_keeper(tmp_path)

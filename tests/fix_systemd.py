@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 from doubles.node import node_services
-from doubles.node.systemd_machine import INSIDE, Machine, boot
+from doubles.node.systemd_machine import INSIDE, SystemdMachine, boot
 
 from backupd.seal import keyfiles, suite
 from backupd.seal.keyfiles import write_signer
@@ -62,7 +62,7 @@ CREDENTIALS = {
 """What each unit is given, and nothing else."""
 
 
-def install(machine: Machine, *arguments: str, check: bool = True) -> str:
+def install(machine: SystemdMachine, *arguments: str, check: bool = True) -> str:
     """Run scripts/install in the machine, with the libraries of the tests in place of a network; what it said."""
     python = () if "--remove" in arguments else ("--python", machine.python)
     done = machine.run(
@@ -75,7 +75,7 @@ def install(machine: Machine, *arguments: str, check: bool = True) -> str:
 class Installed:
     """An installed and configured one."""
 
-    machine: Machine
+    machine: SystemdMachine
     around: dict[str, Any]
     """What doubles.node.node_services told."""
 
@@ -85,7 +85,7 @@ class Installed:
 
 
 @pytest.fixture
-def bare_machine() -> Iterator[Machine]:
+def bare_machine() -> Iterator[SystemdMachine]:
     """A machine of one's own, where nothing is installed."""
     yield from _booted()
 
@@ -103,7 +103,7 @@ def booted() -> Iterator[Installed]:
         yield Installed(machine, around)
 
 
-def _booted() -> Iterator[Machine]:
+def _booted() -> Iterator[SystemdMachine]:
     folder = Path(tempfile.mkdtemp(prefix="backupd-machine-"))
     try:
         machine = boot(folder)
@@ -115,7 +115,7 @@ def _booted() -> Iterator[Machine]:
         folder.rmdir()
 
 
-def _configure(machine: Machine, around: dict[str, Any]) -> None:
+def _configure(machine: SystemdMachine, around: dict[str, Any]) -> None:
     etc = machine.path("/etc/backupd")
     made = etc / "made"
     made.mkdir(mode=0o700)

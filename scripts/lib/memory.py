@@ -74,7 +74,7 @@ def one(shape: sample_databases.Shape, *, quiet: bool) -> list[Figure]:
     """Measure the three commands on one database."""
     figures = []
     with ExitStack() as stack:
-        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="backupd-soak-")))
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="backupd-memory-")))
         place = _build(stack, folder, shape)
         target = place.source.server.conninfo("restored")
         key = ("--identity", str(folder / "ops.identity"), "--passphrase-file", str(folder / "pass"))
@@ -86,7 +86,7 @@ def one(shape: sample_databases.Shape, *, quiet: bool) -> list[Figure]:
             cost = place.run(*command)
             figures.append(Figure(shape.size, shape.tenants, name, cost.wall, cost.cpu, cost.memory, cost.parts))
             if not quiet:
-                _tell(figures[-1])
+                _print(figures[-1])
     return figures
 
 
@@ -134,7 +134,7 @@ def _key(folder: Path, *arguments: str) -> str:
     return subprocess.run(command, cwd=folder, env=environment, check=True, capture_output=True, text=True).stdout
 
 
-def _tell(figure: Figure) -> None:
+def _print(figure: Figure) -> None:
     parts = ", ".join(f"{name} {size >> 20}" for name, size in sorted(figure.parts.items(), key=lambda one: -one[1]))
     print(
         f"{figure.size / 1e9:4.1f} GB {figure.tenants:6d} tenants  {figure.command:8s}"

@@ -6,7 +6,7 @@ from datetime import timedelta
 from functools import lru_cache
 
 import pytest
-from doubles.stores.memory_store import Fuse, Killed, Line, MachineClock, MemoryStore, VirtualTime
+from doubles.stores.memory_store import Killed, KillingFuse, Line, MachineClock, MemoryStore, VirtualTime
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
@@ -35,9 +35,9 @@ class Machines:
         self.away: set[str] = set()
         self.copies: dict[str, MemoryStore] = {}
 
-    def book(self, machine: str = "keeper", fuse: Fuse | None = None) -> Book:
+    def book(self, machine: str = "keeper", fuse: KillingFuse | None = None) -> Book:
         self.time.now += timedelta(seconds=1)
-        fuse = fuse or Fuse()
+        fuse = fuse or KillingFuse()
         copy = self.copies.setdefault(machine, MemoryStore(self.time))
         lines = {
             name: Line(store, fuse, lambda name=name: name in self.away)  # type: ignore[misc]
@@ -181,7 +181,7 @@ def test_one_keeper_never_forks_its_ledger(steps: list[tuple[str, object]]) -> N
             case "sync" if len(machines.away) < 2:
                 machines.book().sync()
             case "say" | "die":
-                fuse = Fuse(*about) if what == "die" else Fuse()  # type: ignore[misc]
+                fuse = KillingFuse(*about) if what == "die" else KillingFuse()  # type: ignore[misc]
                 word = str(about) if what == "say" else f"dying {number}"
                 try:
                     book = machines.book(fuse=fuse)

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from doubles.lifecycle.lifecycle_model import OWN
 from doubles.lifecycle.lifecycle_world import SHORT, TENANTS, World
-from doubles.stores.memory_store import Fuse
+from doubles.stores.memory_store import KillingFuse
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, rule
@@ -27,8 +27,8 @@ spans = st.sampled_from([1, 7, 26, 50, 120]).map(lambda hours: timedelta(hours=h
 
 
 @st.composite
-def fuses(draw: st.DrawFn, most: int) -> Fuse:
-    return Fuse(draw(st.integers(1, most)), draw(st.booleans()))
+def fuses(draw: st.DrawFn, most: int) -> KillingFuse:
+    return KillingFuse(draw(st.integers(1, most)), draw(st.booleans()))
 
 
 class Lifecycle(RuleBasedStateMachine):
@@ -52,7 +52,7 @@ class Lifecycle(RuleBasedStateMachine):
         self.world.backup(store)
 
     @rule(store=stores, fuse=fuses(40))
-    def failed_backup(self, store: str, fuse: Fuse) -> None:
+    def failed_backup(self, store: str, fuse: KillingFuse) -> None:
         self.world.backup(store, fuse)
 
     @rule(store=stores, stages=st.integers(1, 3))
@@ -76,7 +76,7 @@ class Lifecycle(RuleBasedStateMachine):
         self.world.erase(tenant, scope)
 
     @rule(tenant=tenants, fuse=fuses(12))
-    def erase_and_die(self, tenant: str, fuse: Fuse) -> None:
+    def erase_and_die(self, tenant: str, fuse: KillingFuse) -> None:
         self.world.erase(tenant, "", fuse)
 
     @rule(tenant=tenants)
@@ -97,7 +97,7 @@ class Lifecycle(RuleBasedStateMachine):
         self.world.keep()
 
     @rule(fuse=fuses(120))
-    def keep_and_die(self, fuse: Fuse) -> None:
+    def keep_and_die(self, fuse: KillingFuse) -> None:
         self.world.keep(fuse)
 
     @rule(store=stores, hours=st.sampled_from([1, 30, 72]))

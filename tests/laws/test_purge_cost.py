@@ -9,7 +9,7 @@ from pathlib import Path
 
 from doubles.lifecycle.lifecycle_world import REGION, World
 from doubles.stores.fake_writer import segment
-from doubles.stores.memory_store import Fuse, Line
+from doubles.stores.memory_store import KillingFuse, Line
 
 from backupd.operations.keeper.purge import purge_due
 from backupd.operations.ledger import Book
@@ -38,7 +38,7 @@ def crowd(folder: Path, tenants: int) -> World:
 
 def keep(world: World) -> Cost:
     """Purge what is due, and say what it cost."""
-    place = world._place(Fuse())
+    place = world._place(KillingFuse())
     line = place.stores["near"]
     assert isinstance(line, Line)
     book = Book(place)

@@ -13,7 +13,6 @@ from hypothesis import strategies as st
 
 from backupd.errors import BackupdError, DamageError
 from backupd.model.ids import GenerationId, Pseudonym, RepositoryId
-from backupd.rows import dedup as segments
 from backupd.rows import spill
 from backupd.rows.dedup import ChunkSinks, ContainerSettings, Deduplicator, OpenSpan, PendingLimits, Segment
 from backupd.rows.known_chunks import NothingKnown
@@ -104,9 +103,9 @@ def assert_exact(outcome: Outcome) -> None:
 @pytest.fixture
 def small(monkeypatch: pytest.MonkeyPatch) -> None:
     """Everything a thousandth of its size."""
-    monkeypatch.setattr(segments, "BLOCK_SIZE", 1500)
-    monkeypatch.setattr(segments, "SMALL_BLOCK", 300)
-    monkeypatch.setattr(segments, "MOST_SPILLED", 4000)
+    monkeypatch.setattr("backupd.rows.dedup.BLOCK_SIZE", 1500)
+    monkeypatch.setattr("backupd.rows.dedup.SMALL_BLOCK", 300)
+    monkeypatch.setattr("backupd.rows.dedup.MOST_SPILLED", 4000)
     monkeypatch.setattr(spill, "_BLOCK", 400)
 
 
@@ -138,7 +137,7 @@ def test_a_small_segment_makes_no_pack(tmp_path: Path) -> None:
 @pytest.mark.usefixtures("small")
 def test_a_spill_has_no_more_runs_than_can_be_merged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """However much room there is on the disk: of each run a block is in memory later."""
-    monkeypatch.setattr(segments, "MOST_RUNS", 7)
+    monkeypatch.setattr("backupd.rows.dedup.MOST_RUNS", 7)
     stream = [(number, bytes([number, turn]) * 50) for turn in range(30) for number in range(40)]
     outcome = deduplicated(tmp_path, PendingLimits(4000, 9000, 1 << 40), stream)
     assert len(outcome.spilled.runs) <= 7

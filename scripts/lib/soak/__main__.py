@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import random
 import shutil
@@ -14,7 +13,6 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
 from doubles.node.processes import environment, everybody
 from doubles.servers.sshd import Sshd
@@ -22,7 +20,8 @@ from doubles.servers.sshd import Sshd
 from lib.servers import start_region
 from lib.soak.application import Application, Journal
 from lib.soak.clock import Clock
-from lib.soak.nodes import Machine, Places, prepare
+from lib.soak.nodes import Places, SoakNode, prepare
+from lib.soak.report import figures_of, print_line, print_result
 from lib.soak.run import ROWS, BrokenError, Soak, moments
 from lib.soak.scenario import draw
 
@@ -36,8 +35,8 @@ def main(arguments: Sequence[str]) -> int:
     seed = options.seed if options.seed is not None else random.SystemRandom().randrange(1 << 31)
     days = options.days = options.days or options.weeks * 7
     replay = f"scripts/soak --seed {seed} --days {days}{' --sshd' if options.sshd else ''}"
-    _say(options, f"seed {seed}: {days} virtual days; again with: {replay}")
-    folder = Path(tempfile.mkdtemp(prefix="backupd-weeks-"))
+    print_line(options, f"seed {seed}: {days} virtual days; again with: {replay}")
+    folder = Path(tempfile.mkdtemp(prefix="backupd-soak-"))
     folder.chmod(0o711)
     begun, broken, soak = time.monotonic(), "", None
     try:
@@ -53,8 +52,10 @@ def main(arguments: Sequence[str]) -> int:
     finally:
         if not (broken and options.keep):
             shutil.rmtree(folder)
-    figures = {**_figures(soak, days), "seconds": round(time.monotonic() - begun), "seed": seed, "broken": broken}
-    _tell(options, figures, soak.told if soak else [], f"{replay}\nfiles: {folder}" if options.keep else replay)
+    figures = {**figures_of(soak, days), "seconds": round(time.monotonic() - begun), "seed": seed, "broken": broken}
+    print_result(
+        options, figures, soak.failed_jobs if soak else [], f"{replay}\nfiles: {folder}" if options.keep else replay
+    )
     return 1 if broken else 0
 
 
@@ -68,8 +69,8 @@ def _set_up(stack: ExitStack, folder: Path, seed: int, options: argparse.Namespa
     application = Application(source, clock, journal, moments(seed))
     application.start(CUSTOMERS, ROWS)
     prepare(places, stack.enter_context(sshd) if sshd else None)
-    one = Machine("one", places)
-    keeper = Machine("two", places, ("--jobs", "sync,purge,expire"))
+    one = SoakNode("one", places)
+    keeper = SoakNode("two", places, ("--jobs", "sync,purge,expire"))
     one.run("init", "be")
     one.start()
     scenario = draw(seed, options.days, sorted(application.lives))
@@ -79,7 +80,7 @@ def _set_up(stack: ExitStack, folder: Path, seed: int, options: argparse.Namespa
 def _run(soak: Soak, days: int, options: argparse.Namespace) -> None:
     for day in range(days):
         line = soak.day(day)
-        _say(options, line)
+        print_line(options, line)
         if day % 7 == 6:
             soak.attest()
             if day != days - 1:
@@ -107,8 +108,8 @@ def _goes_red(soak: Soak) -> None:
 
 
 def _end(soak: Soak) -> None:
-    for machine in (soak.one, soak.keeper):
-        machine.stop()
+    for node in (soak.one, soak.keeper):
+        node.stop()
 
 
 def _left_behind(folder: Path) -> str:
@@ -121,35 +122,13 @@ def _left_behind(folder: Path) -> str:
     return ""
 
 
-def _figures(soak: Soak | None, days: int) -> dict[str, Any]:
-    if soak is None:
-        return {}
-    jobs = {f"{kind} {outcome}": count for (kind, outcome), count in sorted(soak.jobs.items())}
-    return {"weeks": round(days / 7, 1), "jobs": jobs, "acts": dict(sorted(soak.acts.items())), **soak.checks}
-
-
-def _tell(options: argparse.Namespace, figures: dict[str, Any], told: list[str], replay: str) -> None:
-    if options.json:
-        print(json.dumps(figures))
-        return
-    print(json.dumps(figures, indent=1))
-    if options.verbose:
-        print("\n".join(told))
-    if figures["broken"]:
-        print(f"BROKEN:\n{figures['broken']}\nagain with: {replay}", file=sys.stderr)
-
-
-def _say(options: argparse.Namespace, line: str) -> None:
-    print(line, file=sys.stderr if options.json else sys.stdout, flush=True)
-
-
 def _options(arguments: Sequence[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="scripts/soak", description=__doc__)
     parser.add_argument("--seed", type=int, help="drawn and printed when left out")
     parser.add_argument("--weeks", type=int, default=4, help="virtual ones; default: 4")
     parser.add_argument("--days", type=int, help="instead of weeks")
     parser.add_argument("--sshd", action="store_true", help="the store is behind an SSH server, as at rsync.net")
-    parser.add_argument("--verbose", action="store_true", help="tell every job that did not end well")
+    parser.add_argument("--verbose", action="store_true", help="print every job that did not end well")
     parser.add_argument("--keep", action="store_true", help="keep all files when a promise is broken")
     parser.add_argument("--json", action="store_true", help="figures as JSON, all else to the standard error")
     return parser.parse_args(arguments)

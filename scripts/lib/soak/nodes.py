@@ -101,7 +101,7 @@ def prepare(places: Places, account: Account | None) -> None:
 
 
 @dataclass
-class Machine:
+class SoakNode:
     """A node with its daemon, which is started again whenever it was killed."""
 
     name: str
@@ -112,7 +112,7 @@ class Machine:
     _lines: int = field(default=0)
 
     @property
-    def node(self) -> Path:
+    def home(self) -> Path:
         return self.places.folder / self.name
 
     @property
@@ -123,7 +123,7 @@ class Machine:
         kept = {name: os.environ[name] for name in ("HOME", "LANG", "TMPDIR") if name in os.environ}
         return {
             "PATH": f"{self.places.source.server.bin}:/usr/bin:/bin",
-            "BACKUPD_CONFIG": str(self.node / "backupd.toml"),
+            "BACKUPD_CONFIG": str(self.home / "backupd.toml"),
             **kept,
             **self.places.clock.environment(str(CHECKOUT)),
         }
@@ -132,7 +132,7 @@ class Machine:
         """Raises RuntimeError with what it said, when it fails."""
         done = subprocess.run(
             [sys.executable, "-m", "backupd", *arguments, "--json"],
-            cwd=self.node,
+            cwd=self.home,
             env=self.environment(),
             stdin=subprocess.DEVNULL,
             capture_output=True,
@@ -146,7 +146,7 @@ class Machine:
         with self.log.open("ab") as out:
             self.process = subprocess.Popen(
                 [sys.executable, "-m", "backupd", "daemon", *self.options, "--json"],
-                cwd=self.node,
+                cwd=self.home,
                 env=self.environment(),
                 stdin=subprocess.DEVNULL,
                 stdout=out,

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from lib.soak.application import Application
-from lib.soak.nodes import CHECKOUT, Machine, Places, outage, restart, rotate
+from lib.soak.nodes import CHECKOUT, Places, SoakNode, outage, restart, rotate
 from lib.soak.oracle import Journal, Terms
 from lib.soak.scenario import STEPS, Act, Scenario
 
@@ -39,9 +39,9 @@ class Soak:
     application: Application
     scenario: Scenario
     begin: datetime
-    keeper: Machine
-    one: Machine
-    told: list[str] = field(default_factory=list)
+    keeper: SoakNode
+    one: SoakNode
+    failed_jobs: list[str] = field(default_factory=list)
     acts: Counter[str] = field(default_factory=Counter)
     jobs: Counter[tuple[str, str]] = field(default_factory=Counter)
     checks: Counter[str] = field(default_factory=Counter)
@@ -93,11 +93,11 @@ class Soak:
             if life not in self.attested and now > Terms().deadline(due) + timedelta(days=1):
                 self.attested.add(life)
                 try:
-                    told = self.one.run("tenant", "attest", "be", due["tenant"], "--life", str(due["incarnation"]))
+                    issued = self.one.run("tenant", "attest", "be", due["tenant"], "--life", str(due["incarnation"]))
                 except RuntimeError as error:
                     raise BrokenError(f"5: {error}") from None
                 self.checks["attestations"] += 1
-                self.checks["late"] += told["attestation"]["late"]
+                self.checks["late"] += issued["attestation"]["late"]
 
     def _seen(self, store: Path) -> list[str]:
         folder = self.places.folder
@@ -149,8 +149,8 @@ class Soak:
             case "join" if act.tenant not in application.lives:
                 application.join(act.tenant, 2 if act.tenant in application.left else 1, ROWS)
             case "kill-daemon" | "kill-job":
-                machine = self.keeper if self.keeper.at_work() and not self.one.at_work() else self.one
-                machine.kill(only_child=act.what == "kill-job")
+                node = self.keeper if self.keeper.at_work() and not self.one.at_work() else self.one
+                node.kill(only_child=act.what == "kill-job")
             case "postgres-restarts":
                 restart(self.places.source)
             case "second-keeper" if self.keeper.process is None:
@@ -158,10 +158,10 @@ class Soak:
             case "second-keeper-stops":
                 self.stop(self.keeper)
 
-    def stop(self, machine: Machine) -> None:
+    def stop(self, node: SoakNode) -> None:
         """Raises BrokenError when it does not end as it should."""
-        if status := machine.stop():
-            raise BrokenError(f"11: the daemon on {machine.name} ended with {status}")
+        if status := node.stop():
+            raise BrokenError(f"11: the daemon on {node.name} ended with {status}")
 
     def _wait_for_work(self, delay: float) -> None:
         until = time.monotonic() + 2
@@ -183,19 +183,19 @@ class Soak:
                 self._advance(self.places.clock.now() + CRAWL)
             if seconds > 600:
                 raise BrokenError("11: a job does not end")
-        for machine in (self.one, self.keeper):
-            for line in machine.ended():
-                self._ended(machine, line)
+        for node in (self.one, self.keeper):
+            for line in node.ended():
+                self._ended(node, line)
 
-    def _ended(self, machine: Machine, line: dict[str, Any]) -> None:
+    def _ended(self, node: SoakNode, line: dict[str, Any]) -> None:
         kind, outcome = line["kind"], line["outcome"]
         self.jobs[kind, outcome] += 1
         if outcome in WELL:
-            self.failing.discard((machine.name, kind))
+            self.failing.discard((node.name, kind))
         else:
-            self.told.append(f"{machine.name}: {json.dumps(line)}")
+            self.failed_jobs.append(f"{node.name}: {json.dumps(line)}")
             if line.get("retry"):
-                self.failing.add((machine.name, kind))
+                self.failing.add((node.name, kind))
 
 
 def moments(seed: int) -> random.Random:

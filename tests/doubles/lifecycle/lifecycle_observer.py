@@ -64,7 +64,7 @@ def residues(data: bytes) -> set[Pseudonym]:
     return set()
 
 
-class Looking:
+class LifecycleObserver:
     """Checks of one world."""
 
     def __init__(self, world: World) -> None:
@@ -338,7 +338,7 @@ class Looking:
                 assert self._is_purged(Pseudonym(json.loads(line)["segment"])), "a key was removed that was not due"
         assert new == [line for line in old if line in kept]
 
-    def after_keeping(self) -> None:
+    def after_keeper_runs(self) -> None:
         """What a run that came to its end everywhere must have done."""
         world = self._world
         for life in world.clerk.all():

@@ -14,9 +14,9 @@ from functools import lru_cache, partial
 from pathlib import Path
 
 from doubles.lifecycle.lifecycle_model import OWN, Clerk, NotedHold, NotedLife
-from doubles.lifecycle.lifecycle_observer import Looking, life_of
-from doubles.stores.fake_writer import Made, QuickWriter, segment
-from doubles.stores.memory_store import Fuse, Killed, Line, MachineClock, MemoryStore, VirtualTime
+from doubles.lifecycle.lifecycle_observer import LifecycleObserver, life_of
+from doubles.stores.fake_writer import FakeWriter, Made, segment
+from doubles.stores.memory_store import Killed, KillingFuse, Line, MachineClock, MemoryStore, VirtualTime
 
 from backupd.errors import BusyError, RefusedError, StoreError, StoreGoneError
 from backupd.model.documents import RepositoryInfo
@@ -75,7 +75,7 @@ class UnderWay:
     """A run of the writer that stands at some stage."""
 
     steps: Generator[str, None, None]
-    fuse: Fuse
+    fuse: KillingFuse
     made: Made
     began: datetime
     epochs: dict[tuple[str, str], int]
@@ -108,8 +108,8 @@ class World:
         self.counter = 0
         self._epochs: dict[tuple[str, str], int] = {}
         self._seen, self._folded = Chain(REGION, self.repository), dict[int, TenantStates]()
-        self.looking = Looking(self)
-        self.writer = QuickWriter(
+        self.looking = LifecycleObserver(self)
+        self.writer = FakeWriter(
             folder=self.folder / "writer",
             region=REGION,
             recipient=self.identity.public,
@@ -152,16 +152,16 @@ class World:
 
     # ---- the writer
 
-    def backup(self, store: str, fuse: Fuse | None = None) -> None:
+    def backup(self, store: str, fuse: KillingFuse | None = None) -> None:
         """A run from beginning to end, or to its death."""
         self.kill(store)
-        self.step(store, fuse or Fuse(), stages=9)
+        self.step(store, fuse or KillingFuse(), stages=9)
         self.kill(store)
 
-    def step(self, store: str, fuse: Fuse | None = None, stages: int = 1) -> None:
+    def step(self, store: str, fuse: KillingFuse | None = None, stages: int = 1) -> None:
         """Begin a run, or take the one under way some stages further."""
         if store not in self.under_way:
-            made, fuse = Made(), fuse or Fuse()
+            made, fuse = Made(), fuse or KillingFuse()
             line = Line(self.stores[store], fuse, lambda: self.is_down(store))
             copy = Line(self.copies["writer"], fuse)
             content = {name: list(rows) for name, rows in self.rows.items()}
@@ -197,9 +197,9 @@ class World:
     def tenant(self, name: str) -> TenantId:
         return self.tags.tenant_id(name)
 
-    def told(self, decide: Callable[[TenantStates], list[Event]], fuse: Fuse | None = None) -> bool:
+    def told(self, decide: Callable[[TenantStates], list[Event]], fuse: KillingFuse | None = None) -> bool:
         """Whether the command was acknowledged; a desk that died is asked again, so that it is known what holds."""
-        for attempt in (fuse or Fuse(), Fuse()):
+        for attempt in (fuse or KillingFuse(), KillingFuse()):
             try:
                 book = Book(self._place(attempt))
                 book.sync()
@@ -216,20 +216,20 @@ class World:
         found = window_dates(now, BUDGET, early=early)
         return ClockDates(now, found.deadline, now if early else found.purge_by)
 
-    def unsubscribe(self, name: str, scope: str, fuse: Fuse | None = None) -> None:
+    def unsubscribe(self, name: str, scope: str, fuse: KillingFuse | None = None) -> None:
         dates, life = self._dates(early=False), self.clerk.current(name, scope)
         told = self.told(lambda lives: lifecycle.unsubscribe(lives, self.tenant(name), dates, scope), fuse)
         if told and life.dates is None and life.purged is None:
             life.dates = dates
 
-    def resubscribe(self, name: str, scope: str, fuse: Fuse | None = None) -> None:
+    def resubscribe(self, name: str, scope: str, fuse: KillingFuse | None = None) -> None:
         self.see_purges()
         if self.clerk.current(name, scope).dates is None:
             return
         if self.told(lambda lives: lifecycle.resubscribe(lives, self.tenant(name), scope), fuse):
             self.clerk.came_back(name, scope)
 
-    def erase(self, name: str, scope: str, fuse: Fuse | None = None) -> None:
+    def erase(self, name: str, scope: str, fuse: KillingFuse | None = None) -> None:
         self.see_purges()
         dates, life = self._dates(early=True), self.clerk.current(name, scope)
         told = self.told(lambda lives: lifecycle.erase(lives, self.tenant(name), dates, scope), fuse)
@@ -238,13 +238,13 @@ class World:
             life.dates = ClockDates(dates.since, min(dates.deadline, before), dates.purge_by)
             life.erased = dates.since
 
-    def move(self, name: str, fuse: Fuse | None = None) -> None:
+    def move(self, name: str, fuse: KillingFuse | None = None) -> None:
         dates, life = self._dates(early=False), self.clerk.current(name, "")
         told = self.told(lambda lives: lifecycle.move(lives, self.tenant(name), dates, "nl"), fuse)
         if told and life.purged is None and life.dates is None:
             life.dates = dates
 
-    def hold(self, name: str, reference: str, fuse: Fuse | None = None) -> None:
+    def hold(self, name: str, reference: str, fuse: KillingFuse | None = None) -> None:
         review = self.time.now + 30 * DAY
         known = self.clerk.holds.setdefault(name, {})
         if self.told(lambda lives: lifecycle.hold(lives, self.tenant(name), reference, review), fuse):
@@ -253,7 +253,7 @@ class World:
                 known[reference] = NotedHold(self.time.now)
                 self.looking.promise(name)
 
-    def release(self, name: str, reference: str, fuse: Fuse | None = None) -> None:
+    def release(self, name: str, reference: str, fuse: KillingFuse | None = None) -> None:
         due = self.time.now + RELEASE_WITHIN
         if self.told(lambda lives: lifecycle.release(lives, self.tenant(name), reference, due), fuse):
             hold = self.clerk.holds[name][reference]
@@ -262,10 +262,10 @@ class World:
 
     # ---- the keeper
 
-    def keep(self, fuse: Fuse | None = None) -> None:
+    def keep(self, fuse: KillingFuse | None = None) -> None:
         """A run of the keeper over everything; what it may not touch is compared before and after."""
         before = {name: dict(store.objects) for name, store in self.stores.items()}
-        fuse, began = fuse or Fuse(), self.time.now
+        fuse, began = fuse or KillingFuse(), self.time.now
         try:
             clean = self._keep(fuse)
         except (Killed, StoreGoneError):
@@ -275,9 +275,9 @@ class World:
             self.looking.compare(name, objects, began)
         if clean:
             self.kept = self.time.now
-            self.looking.after_keeping()
+            self.looking.after_keeper_runs()
 
-    def _keep(self, fuse: Fuse) -> bool:
+    def _keep(self, fuse: KillingFuse) -> bool:
         place = self._place(fuse)
         book = Book(place)
         book.sync()
@@ -296,7 +296,7 @@ class World:
         assert not done.refused, done.refused
         return not errors
 
-    def _place(self, fuse: Fuse) -> LedgerPlace:
+    def _place(self, fuse: KillingFuse) -> LedgerPlace:
         return LedgerPlace(
             REGION,
             self.repository,

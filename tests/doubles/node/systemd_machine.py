@@ -27,7 +27,7 @@ class NoMachineError(RuntimeError):
 
 
 @dataclass
-class Machine:
+class SystemdMachine:
     """A running one. Everything in it is gone with it, and with the process that booted it."""
 
     pid: int
@@ -107,7 +107,7 @@ class Machine:
         return [*enter, "env", "-i", *given, *command]
 
 
-def boot(folder: Path) -> Machine:
+def boot(folder: Path) -> SystemdMachine:
     """Boot one, within seconds; `folder` is where its files are mounted, seen by nobody else.
 
     Raises NoMachineError.
@@ -128,7 +128,7 @@ def boot(folder: Path) -> Machine:
             _ended(holding)
             errors.seek(0)
             raise NoMachineError(f"this machine refuses what a booted one needs: {errors.read().decode()}")
-    machine = Machine(int(first), holding)
+    machine = SystemdMachine(int(first), holding)
     try:
         _await_start(machine)
     except BaseException:
@@ -137,7 +137,7 @@ def boot(folder: Path) -> Machine:
     return machine
 
 
-def _await_start(machine: Machine) -> None:
+def _await_start(machine: SystemdMachine) -> None:
     until = time.monotonic() + _PATIENCE
     state = ""
     while state != "running":

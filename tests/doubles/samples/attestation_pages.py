@@ -89,7 +89,7 @@ def page_of(one: Attestation) -> str:
     return render_attestation(one, "aa" * 32, signed)
 
 
-class Reader(HTMLParser):
+class PageReader(HTMLParser):
     """Elements and their attributes, and the text between."""
 
     def __init__(self, page: str) -> None:

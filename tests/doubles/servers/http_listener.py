@@ -11,7 +11,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 
 @dataclass
-class Heard:
+class HeardRequests:
     """Requests, oldest first: the path, and the body."""
 
     port: int = 0
@@ -21,9 +21,9 @@ class Heard:
 
 
 @contextmanager
-def listening() -> Iterator[Heard]:
+def http_listener() -> Iterator[HeardRequests]:
     """Yields what it hears; it ends with the block."""
-    heard = Heard()
+    heard = HeardRequests()
 
     class Handler(BaseHTTPRequestHandler):
         def do_POST(self) -> None:

@@ -58,7 +58,7 @@ class Made:
 
 
 @dataclass
-class QuickWriter:
+class FakeWriter:
     """One node. Its stores' indexes lie in folders of `folder`, as a node's do."""
 
     folder: Path

@@ -131,7 +131,7 @@ class MemoryStore(MemoryView):
 
 
 @dataclass
-class Fuse:
+class KillingFuse:
     """Kills whoever makes call number `at` (from 1; 0: nobody), before or after its effect."""
 
     at: int = 0
@@ -143,10 +143,12 @@ class Fuse:
 class Line(ForwardingStore):
     """One process's way to a store: counts calls and bytes, is down when `down` says so, and dies of its fuse."""
 
-    def __init__(self, store: MemoryStore, fuse: Fuse | None = None, down: Callable[[], bool] = lambda: False) -> None:
+    def __init__(
+        self, store: MemoryStore, fuse: KillingFuse | None = None, down: Callable[[], bool] = lambda: False
+    ) -> None:
         super().__init__(store)
         self.store = store
-        self.fuse = fuse or Fuse()
+        self.fuse = fuse or KillingFuse()
         self.down = down
         self.calls: Counter[str] = Counter()
         self.received: Counter[str] = Counter()

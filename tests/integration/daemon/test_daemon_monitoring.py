@@ -9,8 +9,8 @@ from pathlib import Path
 
 import msgspec
 from doubles.node.processes import eventually
-from doubles.samples.attestation_pages import Reader
-from doubles.servers.http_listener import Heard, listening
+from doubles.samples.attestation_pages import PageReader
+from doubles.servers.http_listener import HeardRequests, http_listener
 from fix_daemon import Nodes, scheduled
 from fix_nodes import NodeFolder
 from fix_postgres import Database
@@ -34,7 +34,7 @@ rpo = "26h"
 NAME = "secretive"
 
 
-def telling(node: NodeFolder, heard: Heard) -> int:
+def telling(node: NodeFolder, heard: HeardRequests) -> int:
     """Configures all ways of telling; the port of the metrics."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
@@ -55,7 +55,7 @@ def samples(text: str) -> dict[tuple[str, tuple[tuple[str, str], ...]], float]:
 
 def test_what_is_told_is_what_the_store_says(kept_node: NodeFolder, daemons: Nodes, tmp_path: Path) -> None:
     """Newest snapshots by metrics, page and status are the records' own; the heart beats; nothing holds a name."""
-    with listening() as heard:
+    with http_listener() as heard:
         scheduled(kept_node, backup="daily 00:00", verify="daily 00:00", purge="daily 00:00", observe="every 4s")
         port = telling(kept_node, heard)
         daemon = daemons.start(kept_node)
@@ -75,7 +75,7 @@ def test_what_is_told_is_what_the_store_says(kept_node: NodeFolder, daemons: Nod
     assert found["backupd_job_handled_total", (("kind", "backup"), ("region", "be"), ("what", "rows"))] == 300
     assert found["backupd_watchdog_timestamp_seconds", ()] > newest.timestamp()
     page, textfile = kept_node.node / "status.html", kept_node.node / "backupd.prom"
-    assert f"{newest:%Y-%m-%d %H:%M}" in Reader(page.read_text()).text
+    assert f"{newest:%Y-%m-%d %H:%M}" in PageReader(page.read_text()).text
     assert samples(textfile.read_text())["backupd_snapshot_published_timestamp_seconds", place] == newest.timestamp()
     answer = kept_node.json("status", "--html", str(tmp_path / "own.html"))
     (region,) = msgspec.convert(answer, StatusAnswer).regions
@@ -107,7 +107,7 @@ def test_a_failure_is_told_once_and_its_end(kept_node: NodeFolder, daemons: Node
     over."""
     database: Database = kept_node.database  # type: ignore[attr-defined]
     database.sql("CREATE TABLE unmapped (id int PRIMARY KEY)")
-    with listening() as heard:
+    with http_listener() as heard:
         scheduled(kept_node, backup="every 3s", observe="every 3s")
         telling(kept_node, heard)
         daemon = daemons.start(kept_node)

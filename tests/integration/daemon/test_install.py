@@ -7,7 +7,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from doubles.node.systemd_machine import INSIDE, Machine
+from doubles.node.systemd_machine import INSIDE, SystemdMachine
 from doubles.paths import ROOT
 from fix_systemd import install
 
@@ -18,18 +18,18 @@ STATE = ("/var/lib/backupd", "/var/spool/backupd")
 IDLE = "[Service]\nType=simple\nExecStart=\nExecStart=/bin/sleep inf\nWatchdogSec=0\n"
 
 
-def owned(machine: Machine, *paths: str) -> list[str]:
+def owned(machine: SystemdMachine, *paths: str) -> list[str]:
     return machine.text("stat", "--format=%U:%G %a %n", *paths).splitlines()
 
 
-def found(machine: Machine) -> list[str]:
+def found(machine: SystemdMachine) -> list[str]:
     """Every file of ours, with its time."""
     folders = (UNITS, "/usr/local/sbin", "/etc/backupd", "/opt/backupd")
     chosen = ("-path", "*backupd*", "-type", "f", "!", "-name", "*.pyc", "-printf", "%p %T@\\n")
     return sorted(machine.text("find", *folders, *chosen).splitlines())
 
 
-def test_installing_again_changes_nothing(bare_machine: Machine) -> None:
+def test_installing_again_changes_nothing(bare_machine: SystemdMachine) -> None:
     """The first time puts everything and says what is next; the second finds nothing to do."""
     first = install(bare_machine)
     assert "systemctl enable --now backupd.service" in first
@@ -50,7 +50,7 @@ def test_installing_again_changes_nothing(bare_machine: Machine) -> None:
     assert found(bare_machine) == before
 
 
-def test_what_was_edited_stays(bare_machine: Machine) -> None:
+def test_what_was_edited_stays(bare_machine: SystemdMachine) -> None:
     """Configuration, credentials and edited units outlive upgrades, and taking it off; state goes on request only."""
     install(bare_machine)
     config, unit = bare_machine.path("/etc/backupd/backupd.toml"), bare_machine.path(f"{UNITS}/backupd.service")
@@ -80,7 +80,7 @@ def test_what_was_edited_stays(bare_machine: Machine) -> None:
     assert left == [f"{UNITS}/backupd.service"]
 
 
-def test_state_is_removed_for_a_word_only(bare_machine: Machine) -> None:
+def test_state_is_removed_for_a_word_only(bare_machine: SystemdMachine) -> None:
     """Neither an empty answer nor another one will do; keys and configuration stay in any case."""
     install(bare_machine)
     bare_machine.path("/var/lib/backupd/index").write_text("state\n")
@@ -95,7 +95,7 @@ def test_state_is_removed_for_a_word_only(bare_machine: Machine) -> None:
     assert bare_machine.path("/etc/backupd/backupd.toml").exists()
 
 
-def test_an_upgrade_has_what_ran_run_again(bare_machine: Machine) -> None:
+def test_an_upgrade_has_what_ran_run_again(bare_machine: SystemdMachine) -> None:
     """Units that are active go on with the new program; others stay as they were."""
     install(bare_machine)
     for unit in ("backupd.service", "backupd-keeper.service"):

@@ -9,7 +9,7 @@ from dataclasses import replace
 import pytest
 from doubles.servers.postgres import Server
 from fix_drills import Drills, check, codes, tamper, verdicts
-from fix_keeper import DAY, Keeping
+from fix_keeper import DAY, KeeperRegion
 from fix_postgres import Database
 from fix_regions import CLASSES, Region
 
@@ -160,7 +160,7 @@ def test_objects_that_go_bad_while_a_drill_is_under_way(crowd: Database, region:
     assert set(codes(report, "authentic")) == {"object-damaged", "object-missing"}
 
 
-def test_a_ledger_that_was_cut_off_is_red(crowd: Database, keeping: Keeping, drills: Drills) -> None:
+def test_a_ledger_that_was_cut_off_is_red(crowd: Database, keeping: KeeperRegion, drills: Drills) -> None:
     """A record bears witness of an entry that the store does not have any more, though the drilled one does not."""
     region = keeping.region
     region.tenancy = BY_COLUMN
@@ -177,7 +177,7 @@ def test_a_ledger_that_was_cut_off_is_red(crowd: Database, keeping: Keeping, dri
 
 
 def test_a_restore_that_does_not_obey_is_red(
-    crowd: Database, keeping: Keeping, drills: Drills, monkeypatch: pytest.MonkeyPatch
+    crowd: Database, keeping: KeeperRegion, drills: Drills, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Sabotaged, it restores what the ledger says is purged: seen by the segment, and by the canary."""
     region = keeping.region
@@ -218,7 +218,7 @@ def test_an_escrow_that_opens_less_or_something_else_is_red(crowd: Database, reg
 
 
 def test_a_key_to_purged_rows_is_told_and_no_fault(
-    pg17: Server, make_database: Callable[..., Database], keeping: Keeping, drills: Drills
+    pg17: Server, make_database: Callable[..., Database], keeping: KeeperRegion, drills: Drills
 ) -> None:
     """Nobody can bring back what a kept row refers to; a key that is gone for any other reason is red all the same."""
     database, region = make_database(pg17), keeping.region
@@ -242,7 +242,7 @@ def test_a_key_to_purged_rows_is_told_and_no_fault(
     assert (report.verdict, set(codes(report, "constraints"))) == ("fail", {"constraint-missing", "key-to-purged-rows"})
 
 
-def _purge(keeping: Keeping, tenant: str, segments: list[tuple[GenerationId, Pseudonym]]) -> PurgeBegan:
+def _purge(keeping: KeeperRegion, tenant: str, segments: list[tuple[GenerationId, Pseudonym]]) -> PurgeBegan:
     return PurgeBegan(tenant=keeping.tenant(tenant), incarnation=1, scope="", segments=segments, stores=["disk"])
 
 

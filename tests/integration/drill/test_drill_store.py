@@ -10,7 +10,7 @@ import pytest
 from doubles.servers.postgres import Server
 from doubles.stores.hooked_store import HookedStore
 from fix_drills import Drills, check, codes, verdicts
-from fix_keeper import Keeping
+from fix_keeper import KeeperRegion
 from fix_postgres import Database, unique
 from fix_regions import CLASSES, Region, make_region
 
@@ -114,7 +114,7 @@ def test_a_drill_whose_own_identity_is_wrong_has_no_verdict(region: Region, dril
     assert drills.outcomes[-1].error.exit_code == 8
 
 
-def test_a_purged_tenant_is_absent_and_cannot_be_opened(region: Region, keeping: Keeping, drills: Drills) -> None:
+def test_a_purged_tenant_is_absent_and_cannot_be_opened(region: Region, keeping: KeeperRegion, drills: Drills) -> None:
     """After a purge the drill tries, and is refused; a key that came back is red."""
     repository = keeping.region.repository
     record = repository.record(repository.snapshots()[-1])

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from doubles.stores.fake_writer import segment
-from fix_offline_keeper import DAY, KEEP, Yard
+from fix_offline_keeper import DAY, KEEP, OfflineKeeper
 from fix_regions import Events
 
 from backupd.errors import DamageError, RefusedError, StoreError
@@ -20,23 +20,23 @@ from backupd.trace import PhaseDone, PhaseStarted, Warned
 SUPPORT = segment("support", "ada")
 
 
-def events(yard: Yard, kind: type) -> list[object]:
+def events(yard: OfflineKeeper, kind: type) -> list[object]:
     return [event for entry in yard.keeper.book.chain.entries() for event in entry.events if isinstance(event, kind)]
 
 
-def stored(yard: Yard) -> set[str]:
+def stored(yard: OfflineKeeper) -> set[str]:
     """All but what a keeper writes itself."""
     return {name for name in yard.files() if not name.startswith("ledger/")}
 
 
-def planned(yard: Yard) -> set[str]:
+def planned(yard: OfflineKeeper) -> set[str]:
     plan = yard.plan()
     items = [item for removal in plan.removals for item in removal.items]
     records = {layout.record_name(yard.repository.generation_of(name), name) for name in plan.expiring}
     return {item.name for item in [*items, *plan.uploads]} | records
 
 
-def test_what_is_planned_is_what_is_done(yard: Yard) -> None:
+def test_what_is_planned_is_what_is_done(yard: OfflineKeeper) -> None:
     """A dry run changes not a byte, and its plan is executed to the name."""
     for day in (50, 30, 20, 8, 1):
         yard.backup(day, "ada", "bob")
@@ -56,7 +56,7 @@ def test_what_is_planned_is_what_is_done(yard: Yard) -> None:
     assert yard.expire() == Expired(store="disk", snapshots=0, objects=0, bytes=0)
 
 
-def test_records_go_first_and_packs_last(yard: Yard) -> None:
+def test_records_go_first_and_packs_last(yard: OfflineKeeper) -> None:
     """The order of FORMAT.md's invariants, backwards; and the intent is written before anything goes."""
     yard.backup(50, "ada", "bob")
     yard.backup(40, "ada", "bob")
@@ -72,7 +72,7 @@ def test_records_go_first_and_packs_last(yard: Yard) -> None:
     assert intent < next(at for at, (method, name) in enumerate(told) if method == "remove" and "snapshots/" in name)
 
 
-def test_orphans_and_leftovers_go_after_their_grace_only(yard: Yard) -> None:
+def test_orphans_and_leftovers_go_after_their_grace_only(yard: OfflineKeeper) -> None:
     """What a failed run left may be what the next one refers to, for two days; then it goes."""
     yard.backup(4, "ada")
     now = datetime.now(UTC)
@@ -89,7 +89,7 @@ def test_orphans_and_leftovers_go_after_their_grace_only(yard: Yard) -> None:
     assert "tmp/" + "0" * 32 in gone
 
 
-def test_a_generation_goes_whole_with_its_last_record(yard: Yard) -> None:
+def test_a_generation_goes_whole_with_its_last_record(yard: OfflineKeeper) -> None:
     """No folder of it is left, its keyrings neither."""
     name = yard.backup(60, "ada", "bob")
     generation = yard.repository.generation_of(name)
@@ -99,7 +99,7 @@ def test_a_generation_goes_whole_with_its_last_record(yard: Yard) -> None:
     assert not list(yard.root.rglob(generation))
 
 
-def test_a_mark_nobody_removed_blocks_for_a_day(yard: Yard) -> None:
+def test_a_mark_nobody_removed_blocks_for_a_day(yard: OfflineKeeper) -> None:
     """A run that was killed holds its generation up until its mark is old, and says so."""
     yard.writer.generation_length = 5 * DAY
     yard.backup(20, "ada")
@@ -116,7 +116,7 @@ def test_a_mark_nobody_removed_blocks_for_a_day(yard: Yard) -> None:
     assert not [name for name in stored(yard) if f"segments/{old}" in name]
 
 
-def test_the_mark_of_a_run_that_ended_does_not_block(yard: Yard) -> None:
+def test_the_mark_of_a_run_that_ended_does_not_block(yard: OfflineKeeper) -> None:
     """On a store where a writer removes nothing every run leaves its mark: a record says that its run is over."""
     yard.backup(12, "ada", extra={SUPPORT: [b"once\n"]})
     name = yard.backup(0.5, "ada")
@@ -130,7 +130,7 @@ def test_the_mark_of_a_run_that_ended_does_not_block(yard: Yard) -> None:
 
 
 @pytest.mark.parametrize("when", ["planned", "removing"])
-def test_a_run_under_way_blocks_its_generation(yard: Yard, when: str) -> None:
+def test_a_run_under_way_blocks_its_generation(yard: OfflineKeeper, when: str) -> None:
     """What looks unneeded may be what the run is about to refer to; records go all the same."""
     yard.backup(20, "ada")
     yard.backup(1, "ada")
@@ -145,7 +145,7 @@ def test_a_run_under_way_blocks_its_generation(yard: Yard, when: str) -> None:
     assert {name for name in stored(yard) if name.startswith("segments/")} == before
 
 
-def test_a_snapshot_that_came_since_the_plan_blocks(yard: Yard) -> None:
+def test_a_snapshot_that_came_since_the_plan_blocks(yard: OfflineKeeper) -> None:
     """A run that began and ended in between may need what the plan thought nobody does."""
     yard.backup(20, "ada")
     generation = yard.repository.records()[0][0]
@@ -160,7 +160,7 @@ def test_a_snapshot_that_came_since_the_plan_blocks(yard: Yard) -> None:
     assert any(isinstance(one, Warned) for one in trace.seen)
 
 
-def test_numbers_nobody_expects_are_confirmed_first(yard: Yard) -> None:
+def test_numbers_nobody_expects_are_confirmed_first(yard: OfflineKeeper) -> None:
     """More snapshots than usual go only when that very number is said."""
     for day in (50, 49, 48):
         yard.backup(day, "ada")
@@ -175,7 +175,7 @@ def test_numbers_nobody_expects_are_confirmed_first(yard: Yard) -> None:
 
 
 @pytest.mark.parametrize("by", [30 * DAY, -30 * DAY, timedelta(minutes=6)])
-def test_a_clock_that_differs_removes_nothing(yard: Yard, by: timedelta) -> None:
+def test_a_clock_that_differs_removes_nothing(yard: OfflineKeeper, by: timedelta) -> None:
     """Ahead or behind: the store's clock is asked first."""
     yard.backup(50, "ada")
     yard.backup(5, "ada")
@@ -186,7 +186,7 @@ def test_a_clock_that_differs_removes_nothing(yard: Yard, by: timedelta) -> None
     assert stored(yard) == before
 
 
-def test_a_plan_made_under_another_clock_is_not_executed(yard: Yard) -> None:
+def test_a_plan_made_under_another_clock_is_not_executed(yard: OfflineKeeper) -> None:
     """A clock that was set right since the plan does not make the plan right."""
     yard.backup(5, "ada")
     yard.clock.by = 30 * DAY
@@ -199,7 +199,7 @@ def test_a_plan_made_under_another_clock_is_not_executed(yard: Yard) -> None:
     assert stored(yard) == before
 
 
-def test_expiry_downloads_no_pack(yard: Yard) -> None:
+def test_expiry_downloads_no_pack(yard: OfflineKeeper) -> None:
     """Records and clear headers of parts are all it reads, each once."""
     for day in (20, 15, 9, 6, 3, 1):
         yard.backup(day, "ada", "bob", "eve")
@@ -216,7 +216,7 @@ def test_expiry_downloads_no_pack(yard: Yard) -> None:
 
 
 @pytest.mark.parametrize("what", ["part", "keyring", "record"])
-def test_damage_keeps_its_own_generation_only(yard: Yard, what: str) -> None:
+def test_damage_keeps_its_own_generation_only(yard: OfflineKeeper, what: str) -> None:
     """One object that cannot be believed stops nothing but what it might be about, and is told."""
     yard.writer.generation_length = 5 * DAY
     yard.backup(21, "ada")
@@ -241,7 +241,7 @@ def test_damage_keeps_its_own_generation_only(yard: Yard, what: str) -> None:
     assert f"segments/{hurt}/{'a' * 32}/{'b' * 64}.pack" in stored(yard)
 
 
-def test_what_was_removed_is_listed_again(yard: Yard) -> None:
+def test_what_was_removed_is_listed_again(yard: OfflineKeeper) -> None:
     """`expired` is written only when nothing of it shows any more, be it record, part, pack or leftover."""
     yard.writer.generation_length = 5 * DAY
     yard.backup(20, "ada")
@@ -262,7 +262,7 @@ def test_what_was_removed_is_listed_again(yard: Yard) -> None:
     assert events(yard, Expired)
 
 
-def test_a_removal_that_takes_long_keeps_its_mark_young(yard: Yard) -> None:
+def test_a_removal_that_takes_long_keeps_its_mark_young(yard: OfflineKeeper) -> None:
     """A run waits for a keeper's mark for an hour only: no object is removed under an older one."""
     yard.backup(20, *(f"t{number}" for number in range(6)))
     yard.backup(1, "ada")
@@ -283,7 +283,7 @@ def test_a_removal_that_takes_long_keeps_its_mark_young(yard: Yard) -> None:
     assert yard.plan().removals == ()
 
 
-def test_a_class_has_an_age_of_its_own(yard: Yard) -> None:
+def test_a_class_has_an_age_of_its_own(yard: OfflineKeeper) -> None:
     """Parts of the class go when only old snapshots need them; the ledger says so, and nothing else goes."""
     for day in (9, 8, 7):
         yard.backup(day, "ada", extra={SUPPORT: [b"asked\n", f"{day}\n".encode()]})
@@ -302,7 +302,7 @@ def test_a_class_has_an_age_of_its_own(yard: Yard) -> None:
     assert any(name.endswith(".pack") for name in gone)
 
 
-def test_phases_that_begin_end(yard: Yard) -> None:
+def test_phases_that_begin_end(yard: OfflineKeeper) -> None:
     """Also where there is nothing to do."""
     yard.expire()
     trace = yard.keeper.trace
@@ -311,7 +311,7 @@ def test_phases_that_begin_end(yard: Yard) -> None:
     assert kinds.count(PhaseStarted) == kinds.count(PhaseDone)
 
 
-def test_nothing_is_kept_below_the_rules(yard: Yard, tmp_path: Path) -> None:
+def test_nothing_is_kept_below_the_rules(yard: OfflineKeeper, tmp_path: Path) -> None:
     """Backups that stopped do not stop expiry: the last snapshot goes, too."""
     yard.backup(11, "ada")
     assert KEEP < 11 * DAY
@@ -319,7 +319,7 @@ def test_nothing_is_kept_below_the_rules(yard: Yard, tmp_path: Path) -> None:
     assert {name.split("/")[0] for name in stored(yard)} == {"repository.json"}
 
 
-def hide(yard: Yard, name: str) -> str:
+def hide(yard: OfflineKeeper, name: str) -> str:
     """What a writer's key allows where removing is forbidden: a rename into the folder that a keeper clears."""
     hidden = f"tmp/{'0f' * 16}"
     (yard.root / "tmp").mkdir(exist_ok=True)
@@ -328,7 +328,7 @@ def hide(yard: Yard, name: str) -> str:
 
 
 @pytest.mark.parametrize("kind", ["snapshots/", ".part", ".pack", ".keyring"])
-def test_what_a_thief_hid_is_not_cleared_away(yard: Yard, kind: str) -> None:
+def test_what_a_thief_hid_is_not_cleared_away(yard: OfflineKeeper, kind: str) -> None:
     """A record, part, pack or keyring moved into tmp/ is missed, and until it is back nothing of it is removed."""
     for day in (4, 3):
         yard.backup(day, "ada", "bob", extra={SUPPORT: [bytes([day]) * 3_000_000]})

@@ -6,7 +6,7 @@ from dataclasses import replace
 from datetime import timedelta
 
 import pytest
-from fix_offline_keeper import DAY, make_yard
+from fix_offline_keeper import DAY, make_offline_keeper
 
 from backupd.errors import DamageError, RefusedError, UsageError
 from backupd.model.attestation import RETIRED
@@ -25,7 +25,7 @@ BUDGET = DeletionBudget(*[timedelta(days=n) for n in (180, 90, 0, 1, 8, 1, 7, 30
 @pytest.fixture
 def half(tmp_path):
     """A tenant purged from one of two stores, when the other left the configuration."""
-    yard = make_yard(tmp_path, far=DirectoryStore(tmp_path / "far"))
+    yard = make_offline_keeper(tmp_path, far=DirectoryStore(tmp_path / "far"))
     yard.backup(1, "acme")
     acme = yard.keeper.tags.tenant_id("acme")
     erase(TenantDesk(yard.keeper.book, yard.clock, BUDGET, DAY, frozenset()), acme)

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 from doubles.stores.fake_writer import segment
 from doubles.stores.hooked_store import Fuse, HookedStore
-from fix_clock import FAR
-from fix_offline_keeper import DAY, Shifted, Yard, make_yard
+from fix_clock import FAR, ShiftedClock
+from fix_offline_keeper import DAY, OfflineKeeper, make_offline_keeper
 from fix_regions import REGION
 
 from backupd.errors import BusyError, DamageError, KeyRefusedError, StoreGoneError
@@ -34,50 +34,50 @@ OLD_LINES = 2
 """Index and signature; behind the recipients' line follow the keys."""
 
 
-def crowd(yard: Yard) -> None:
+def crowd(yard: OfflineKeeper) -> None:
     """Three generations, of four tenants."""
     for days in (5, 4, 3):
         yard.writer.generation_length = timedelta()
         yard.backup(days, "ada", "bob", "cyd", "dan")
 
 
-def made(folder: Path) -> Yard:
+def made(folder: Path) -> OfflineKeeper:
     folder.mkdir()
-    return make_yard(folder)
+    return make_offline_keeper(folder)
 
 
-def keyrings(yard: Yard) -> dict[str, list[bytes]]:
+def keyrings(yard: OfflineKeeper) -> dict[str, list[bytes]]:
     """The lines of every keyring."""
     return {str(path.relative_to(yard.root)): path.read_bytes().split(b"\n") for path in yard.root.glob("keyrings/*/*")}
 
 
-def opens(yard: Yard, pair: suite.KeyPair) -> set[str | None]:
+def opens(yard: OfflineKeeper, pair: suite.KeyPair) -> set[str | None]:
     """Whose keys an identity opens, in every generation."""
     opened = yard.repository.open_keys(pair.secret, {name.split("/")[1] for name in keyrings(yard)})  # type: ignore[misc]
     return {opened[one].name.tenant for one in opened}
 
 
-def run(yard: Yard, *pairs: suite.KeyPair, identity: suite.KeyPair | None = None) -> Rekeying:
+def run(yard: OfflineKeeper, *pairs: suite.KeyPair, identity: suite.KeyPair | None = None) -> Rekeying:
     return rekey(yard.keeper, "disk", [pair.public for pair in pairs], (identity or yard.identity).secret)
 
 
-def erase(yard: Yard, tenant: str) -> None:
+def erase(yard: OfflineKeeper, tenant: str) -> None:
     now, one = datetime.now(UTC), yard.keeper.tags.tenant_id(tenant)
     yard.keeper.book.append(lambda lives: lifecycle.erase(lives, one, ClockDates(now, now + 40 * DAY, now)))
 
 
-def findings(yard: Yard) -> list[str]:
+def findings(yard: OfflineKeeper) -> list[str]:
     with CheckedState(yard.folder / "checked.sqlite") as checked:
         tools = Tools(yard.clock, yard.folder, store="disk")
         return [one.message for one in verify(yard.repository, checked, Scope(parse_share("none")), tools).findings]
 
 
-def events(yard: Yard) -> list[object]:
+def events(yard: OfflineKeeper) -> list[object]:
     told = (event for entry in yard.keeper.book.chain.entries() for event in entry.events)
     return [event for event in told if isinstance(event, RekeyBegan | Rekeyed)]
 
 
-def test_only_the_new_recipients_open_what_lies_there(yard: Yard) -> None:
+def test_only_the_new_recipients_open_what_lies_there(yard: OfflineKeeper) -> None:
     """Every keyring opens with the new identities and not with the old one; all but one line of it stays as it was."""
     crowd(yard)
     before, new, escrow = keyrings(yard), suite.generate(), suite.generate()
@@ -98,7 +98,7 @@ def test_only_the_new_recipients_open_what_lies_there(yard: Yard) -> None:
     ]
 
 
-def test_done_again_it_does_nothing(yard: Yard) -> None:
+def test_done_again_it_does_nothing(yard: OfflineKeeper) -> None:
     """Whichever identity is at hand, and the ledger does not grow."""
     crowd(yard)
     new = suite.generate()
@@ -109,7 +109,7 @@ def test_done_again_it_does_nothing(yard: Yard) -> None:
     assert yard.files() == before
 
 
-def test_an_identity_that_opens_nothing_changes_nothing(yard: Yard) -> None:
+def test_an_identity_that_opens_nothing_changes_nothing(yard: OfflineKeeper) -> None:
     """It is told of every keyring, and none is touched."""
     crowd(yard)
     before = keyrings(yard)
@@ -119,7 +119,7 @@ def test_an_identity_that_opens_nothing_changes_nothing(yard: Yard) -> None:
     assert not any(isinstance(event, Rekeyed) for event in events(yard))
 
 
-def test_a_change_of_recipients_begins_a_generation(yard: Yard) -> None:
+def test_a_change_of_recipients_begins_a_generation(yard: OfflineKeeper) -> None:
     """What is backed up from then on has new keys, which nobody who could open the old ones has."""
     first = yard.repository.record(yard.backup(3, "ada"))
     assert yard.repository.record(yard.backup(2, "ada")).generation == first.generation
@@ -161,9 +161,9 @@ def test_a_store_that_breaks_off_at_any_call_is_gone_on_with(tmp_path: Path) -> 
         assert at > 8
 
 
-def rival_of(yard: Yard) -> Keeper:
+def rival_of(yard: OfflineKeeper) -> Keeper:
     """Another machine that keeps the same store."""
-    clock, store = Shifted(), DirectoryStore(yard.root)
+    clock, store = ShiftedClock(), DirectoryStore(yard.root)
     repository = Repository(store, yard.repository.signers, yard.repository.keepers)
     copy, key = DirectoryStore(yard.folder / "rival-copy"), yard.keeper.signer
     place = LedgerPlace(REGION, yard.keeper.repository, {"disk": store}, copy, repository.keepers, clock, key, FAR)
@@ -182,7 +182,9 @@ def test_what_a_purge_took_meanwhile_does_not_come_back(tmp_path: Path) -> None:
         erase(yard, "ada")
         new, seen, purged = suite.generate(), [0], []
 
-        def between(*_: str, at: int = at, seen: list[int] = seen, yard: Yard = yard, purged: list = purged) -> None:
+        def between(
+            *_: str, at: int = at, seen: list[int] = seen, yard: OfflineKeeper = yard, purged: list = purged
+        ) -> None:
             seen[0] += 1
             if seen[0] == at:
                 purged.append(purge_due(rival_of(yard)))
@@ -201,7 +203,7 @@ def test_what_a_purge_took_meanwhile_does_not_come_back(tmp_path: Path) -> None:
     assert (at > 20, waited > 3) == (True, True)
 
 
-def test_a_keyring_under_another_mark_is_waited_for(yard: Yard) -> None:
+def test_a_keyring_under_another_mark_is_waited_for(yard: OfflineKeeper) -> None:
     """Two that put one keyring anew do it one after the other; who never ends is told of."""
     crowd(yard)
     name = min(keyrings(yard))
@@ -213,7 +215,7 @@ def test_a_keyring_under_another_mark_is_waited_for(yard: Yard) -> None:
     assert keyrings(yard)[name] == before[name]
 
 
-def test_a_stale_keyring_is_an_alarm(yard: Yard) -> None:
+def test_a_stale_keyring_is_an_alarm(yard: OfflineKeeper) -> None:
     """One from before a rekeying that somebody put back is sealed to others than the ledger says: verify tells."""
     crowd(yard)
     name = min(keyrings(yard))
@@ -225,7 +227,7 @@ def test_a_stale_keyring_is_an_alarm(yard: Yard) -> None:
     assert findings(yard) == ["is not sealed to the recipients that the ledger's last rekeying names"]
 
 
-def test_a_keyring_that_was_sealed_to_a_stranger_stops_the_keeper(yard: Yard) -> None:
+def test_a_keyring_that_was_sealed_to_a_stranger_stops_the_keeper(yard: OfflineKeeper) -> None:
     """Recipients that no rekeying ever named."""
     from backupd.seal.keyring import with_wraps
 
@@ -245,7 +247,7 @@ def test_a_keyring_that_was_sealed_to_a_stranger_stops_the_keeper(yard: Yard) ->
 
 
 @pytest.mark.parametrize("known", [True, False], ids=["known", "new"])
-def test_a_damaged_keyring_does_not_stop_the_others(yard: Yard, *, known: bool) -> None:
+def test_a_damaged_keyring_does_not_stop_the_others(yard: OfflineKeeper, *, known: bool) -> None:
     """It is told, stays as it is, and the run does not call itself done."""
     crowd(yard)
     if known:
@@ -261,7 +263,7 @@ def test_a_damaged_keyring_does_not_stop_the_others(yard: Yard, *, known: bool) 
     assert path.read_bytes() == bytes(data)
 
 
-def test_a_backup_under_way_is_looked_after(yard: Yard) -> None:
+def test_a_backup_under_way_is_looked_after(yard: OfflineKeeper) -> None:
     """A keyring for the old recipients that is published while others are put anew is put anew, too."""
     crowd(yard)
     seen: list[str] = []

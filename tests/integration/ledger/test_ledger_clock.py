@@ -7,7 +7,8 @@ from datetime import timedelta
 
 import pytest
 from doubles.stores.hooked_store import HookedStore
-from fix_offline_keeper import DAY, Shifted, make_yard
+from fix_clock import ShiftedClock
+from fix_offline_keeper import DAY, make_offline_keeper
 from fix_regions import REGION
 
 from backupd.errors import RefusedError, StoreFullError, StoreGoneError
@@ -46,7 +47,7 @@ def test_no_entry_is_appended_without_a_comparison(tmp_path):
     """By whatever opened the ledger, and where no store can be asked: not even this machine's own copy gets it."""
     store = HookedStore(DirectoryStore(tmp_path / "disk"))
     trusted = frozenset({SIGNER.public})
-    copy, clock = DirectoryStore(tmp_path / "copy"), Shifted(timedelta(hours=1))
+    copy, clock = DirectoryStore(tmp_path / "copy"), ShiftedClock(timedelta(hours=1))
     book = Book(LedgerPlace(REGION, RepositoryId("ab" * 16), {"disk": store}, copy, trusted, clock, SIGNER))
     with pytest.raises(RefusedError, match="clock of store 'disk'"):
         book.append(lambda _: [Observed(store="disk", snapshots=[])])
@@ -81,7 +82,7 @@ def test_a_clock_that_is_set_meanwhile_is_noticed(yard):
 def test_one_store_that_agrees_is_enough(tmp_path):
     """A store whose clock is wrong, or that is away, must not keep everybody's ledger from going on."""
     away = HookedStore(DirectoryStore(tmp_path / "away"))
-    yard = make_yard(tmp_path, away=away)
+    yard = make_offline_keeper(tmp_path, away=away)
     book = careful(yard)
 
     def gone(*_):

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 from doubles.servers.postgres import Server
 from fix_clock import TickingClock
-from fix_keeper import DAY, Keeping, ruled
+from fix_keeper import DAY, KeeperRegion, ruled
 from fix_postgres import Database, unique
 from fix_recover import Recover
 from fix_regions import Events
@@ -49,7 +49,7 @@ TENANTS = [str(number) for number in range(5)]
 class Reading:
     """A keeper's region with five tenants of twenty notes each, backed up once."""
 
-    def __init__(self, keeping: Keeping, crowd: Database, folder: Path) -> None:
+    def __init__(self, keeping: KeeperRegion, crowd: Database, folder: Path) -> None:
         self.keeping, self.crowd, self.folder = keeping, crowd, folder
         self.region = keeping.region
         self.region.tenancy = BY_COLUMN
@@ -110,7 +110,7 @@ def notes(database: Database) -> dict[str, tuple[int, str]]:
 
 
 @pytest.fixture
-def reading(keeping: Keeping, pg17: Server, make_database: Callable[..., Database], tmp_path: Path) -> Reading:
+def reading(keeping: KeeperRegion, pg17: Server, make_database: Callable[..., Database], tmp_path: Path) -> Reading:
     database = make_database(pg17)
     database.sql(
         "CREATE TABLE note (id int PRIMARY KEY, tenant int NOT NULL, said text)",

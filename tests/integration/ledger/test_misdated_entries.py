@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 from doubles.stores.hooked_store import HookedStore
 from doubles.stores.small_repository import Content, Rows, SmallRepository, facts
-from fix_offline_keeper import DAY, Shifted
+from fix_clock import ShiftedClock
+from fix_offline_keeper import DAY
 from fix_recover import Recover
 from fix_regions import REGION
 
@@ -44,7 +45,7 @@ class Ledger:
     """One store, and the keepers that append to its ledger."""
 
     def __init__(self, folder: Path) -> None:
-        self.folder, self.clock = folder, Shifted()
+        self.folder, self.clock = folder, ShiftedClock()
         self.store = DirectoryStore(folder / "disk")
 
     def book(self, keeper: str = "one", **more: Store) -> Book:
@@ -211,7 +212,7 @@ def test_the_stand_alone_script_follows_it(directory_store: DirectoryStore, tmp_
     write_identity(tmp_path / "id", "ops", small.identity, "pass")
     (tmp_path / "pass").write_text("pass\n")
     key = "--identity", tmp_path / "id", "--passphrase-file", tmp_path / "pass"
-    now = parse_stamp(stamp(Shifted().now()))
+    now = parse_stamp(stamp(ShiftedClock().now()))
 
     def tell(at: str, *events: Event) -> None:
         small.chain = small.chain.extended(

@@ -123,12 +123,11 @@ def test_old_client_programs_are_an_error(
 ) -> None:
     """Without programs as new as the server there is no backup."""
     from backupd.errors import ConfigError
-    from backupd.postgres.source import preflight as module
 
     def none_found(*_: object) -> None:
         raise ConfigError("no client programs of PostgreSQL 18 or newer were found", hint="Install them.")
 
-    monkeypatch.setattr(module, "find_programs", none_found)
+    monkeypatch.setattr("backupd.postgres.source.preflight.find_programs", none_found)
     assert "client-version" in findings(make_database(pg18).conninfo)
 
 

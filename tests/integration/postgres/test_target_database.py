@@ -12,8 +12,8 @@ from fix_postgres import Database, unique
 from backupd.errors import RefusedError
 from backupd.postgres.connect import Source
 from backupd.postgres.schema.statements import temporary_name
-from backupd.postgres.target import database as databases
 from backupd.postgres.target import finish, session
+from backupd.postgres.target.database import check_name, create, leftovers, publish
 from backupd.postgres.target.pg_restore import DatabaseSql
 
 _PROPERTIES = """
@@ -75,8 +75,8 @@ def test_properties_are_rewritten_to_the_new_name(odd_database: Database, make_r
     )
     temporary = temporary_name(unique(""))
     with session.connect(source_of(odd_database), "postgres") as connection:
-        databases.create(connection, sql, temporary)
-        databases.publish(connection, sql, temporary, odd_database.name)
+        create(connection, sql, temporary)
+        publish(connection, sql, temporary, odd_database.name)
     settings = ['{"application_name=y; ALTER DATABASE z\'\\\\"}', '{"search_path=\\"a b\\", \\"C; DATABASE x\\""}']
     found = server.sql(odd_database.name, _PROPERTIES.format(other))
     assert found == [(owner, 7, "it's DATABASE x; \\", True, False, settings)]
@@ -87,8 +87,8 @@ def test_a_name_that_is_taken_or_too_long_is_refused(database: Database) -> None
     with session.connect(source_of(database), "postgres") as connection:
         for name in (database.name, "", "é" * 32):
             with pytest.raises(RefusedError):
-                databases.check_name(connection, name)
-        databases.check_name(connection, "é" * 31)
+                check_name(connection, name)
+        check_name(connection, "é" * 31)
 
 
 def test_databases_left_behind_are_found_unless_in_use(server: Server, make_database: Callable[..., Database]) -> None:
@@ -96,7 +96,7 @@ def test_databases_left_behind_are_found_unless_in_use(server: Server, make_data
     idle = make_database(server, name=temporary_name(unique("")))
     busy = make_database(server, name=temporary_name(unique("")))
     with busy.server.connect(busy.name), session.connect(source_of(idle), "postgres") as connection:
-        found = databases.leftovers(connection)
+        found = leftovers(connection)
     assert idle.name in found
     assert busy.name not in found
 
@@ -107,7 +107,7 @@ def test_publishing_waits_for_those_who_are_connected(server: Server, make_datab
     sql = DatabaseSql("", "", ())
     with ThreadPoolExecutor(1) as pool, session.connect(source_of(temporary), "postgres") as connection:
         watcher = server.connect(temporary.name)
-        publishing = pool.submit(databases.publish, connection, sql, temporary.name, final)
+        publishing = pool.submit(publish, connection, sql, temporary.name, final)
         with pytest.raises(TimeoutError):
             publishing.result(timeout=1.0)
         watcher.close()

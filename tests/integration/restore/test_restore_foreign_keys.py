@@ -8,7 +8,7 @@ from typing import Any
 import psycopg
 import pytest
 from doubles.servers.postgres import Server
-from fix_keeper import DAY, Keeping
+from fix_keeper import DAY, KeeperRegion
 from fix_nodes import NodeFolder
 from fix_postgres import Database, unique
 from fix_regions import CLASSES, Region
@@ -102,7 +102,7 @@ def test_keys_that_cannot_hold_stop_a_restore_by_name(region: Region, database: 
 
 
 def test_a_purged_tenant_whose_rows_were_referred_to(
-    keeping: Keeping, pg17: Server, make_database: Callable[..., Database], restoring: Restoring
+    keeping: KeeperRegion, pg17: Server, make_database: Callable[..., Database], restoring: Restoring
 ) -> None:
     """A snapshot from before the purge says which keys cannot hold any more; all other rows come back."""
     database = make_database(pg17)

@@ -16,12 +16,12 @@ from backupd.repository import layout
 from backupd.trace import NoTrace
 
 if TYPE_CHECKING:
-    from fix_offline_keeper import Yard
+    from fix_offline_keeper import OfflineKeeper
 
 CONTENT = {segment("structure", None): [b"ddl\n"]}
 
 
-def test_snapshots_of_one_second_go_by_what_their_records_say(yard: Yard) -> None:
+def test_snapshots_of_one_second_go_by_what_their_records_say(yard: OfflineKeeper) -> None:
     """Their names differ in the hash only, which orders nothing."""
     start = yard.keeper.clock.now().replace(microsecond=0) - timedelta(days=1)
     yard.keeper.book.sync()
@@ -33,7 +33,7 @@ def test_snapshots_of_one_second_go_by_what_their_records_say(yard: Yard) -> Non
         assert chosen.snapshot == made.snapshot
 
 
-def test_no_more_is_read_than_the_choice_needs(yard: Yard) -> None:
+def test_no_more_is_read_than_the_choice_needs(yard: OfflineKeeper) -> None:
     """The newest record, its generation's keyrings, and no object of a segment: nothing there can have aged."""
     *_, newest = [yard.backup(days, "acme", "globex") for days in (3, 2, 1)]
     yard.keeper.book.sync()

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 from doubles.servers.postgres import Server
-from fix_keeper import DAY, Keeping
+from fix_keeper import DAY, KeeperRegion
 from fix_postgres import Database
 from fix_regions import Events
 
@@ -27,7 +27,7 @@ LABELS = {"app": False, "hosted": True, "never": False}
 
 
 @pytest.fixture
-def crowd(keeping: Keeping, pg17: Server, make_database: Callable[..., Database]) -> Database:
+def crowd(keeping: KeeperRegion, pg17: Server, make_database: Callable[..., Database]) -> Database:
     """Five tenants, backed up as one database of all, and as one that is a tenant's own."""
     database = make_database(pg17)
     database.sql(
@@ -41,7 +41,7 @@ def crowd(keeping: Keeping, pg17: Server, make_database: Callable[..., Database]
     return database
 
 
-def purge(keeping: Keeping, tenant: str) -> None:
+def purge(keeping: KeeperRegion, tenant: str) -> None:
     now = keeping.clock.now()
     keeping.book.append(
         lambda lives: lifecycle.erase(lives, keeping.tenant(tenant), ClockDates(now, now + 3 * DAY, now))
@@ -49,7 +49,7 @@ def purge(keeping: Keeping, tenant: str) -> None:
     keeping.purge(keeping.life(tenant))
 
 
-def find(keeping: Keeping, wanted: str = "latest", labels: dict[str, bool] = LABELS) -> RegionContents:
+def find(keeping: KeeperRegion, wanted: str = "latest", labels: dict[str, bool] = LABELS) -> RegionContents:
     region = keeping.region
     repository = Repository(region.store, region.repository.signers, region.repository.keepers)
     return find_databases(
@@ -60,7 +60,7 @@ def find(keeping: Keeping, wanted: str = "latest", labels: dict[str, bool] = LAB
     )
 
 
-def test_a_purged_tenant_is_in_no_file(keeping: Keeping, crowd: Database, tmp_path: Path) -> None:
+def test_a_purged_tenant_is_in_no_file(keeping: KeeperRegion, crowd: Database, tmp_path: Path) -> None:
     """Its folder is not made, what is left out is said, and the manifest says that something is."""
     purge(keeping, "2")
     folder = tmp_path / "files"
@@ -73,7 +73,7 @@ def test_a_purged_tenant_is_in_no_file(keeping: Keeping, crowd: Database, tmp_pa
     assert "Rows are left out" in (folder / "README.txt").read_text()
 
 
-def test_a_region_is_what_it_was_at_a_time(keeping: Keeping, crowd: Database) -> None:
+def test_a_region_is_what_it_was_at_a_time(keeping: KeeperRegion, crowd: Database) -> None:
     """The newest snapshot of each database then; one of which none is there is missing; one purged is neither."""
     both = find(keeping)
     assert [(found.label, found.member is not None, found.name) for found in both.databases] == [

@@ -14,8 +14,8 @@ import pytest
 from doubles.stores.fake_writer import segment
 from doubles.stores.hooked_store import Fuse, HookedStore
 from doubles.stores.snapshots import look
-from fix_clock import FAR
-from fix_offline_keeper import DAY, Shifted, make_yard
+from fix_clock import FAR, ShiftedClock
+from fix_offline_keeper import DAY, make_offline_keeper
 from fix_regions import REGION
 
 from backupd.errors import BackupdError, RefusedError, StoreGoneError
@@ -43,7 +43,7 @@ class Pair:
         folder.mkdir(exist_ok=True)
         (folder / "far").mkdir()
         self.cellar = HookedStore(DirectoryStore(folder / "far" / "be"))
-        self.yard = make_yard(folder, cellar=self.cellar)
+        self.yard = make_offline_keeper(folder, cellar=self.cellar)
         self.root = folder / "far" / "be"
 
     def crowd(self) -> None:
@@ -88,7 +88,7 @@ class Pair:
 
     def rival(self) -> Keeper:
         """Another machine that keeps the same stores."""
-        yard, clock = self.yard, Shifted()
+        yard, clock = self.yard, ShiftedClock()
         stores = {"disk": DirectoryStore(yard.root), "cellar": DirectoryStore(self.root)}
         keepers, signers = yard.repository.keepers, yard.repository.signers
         copy = DirectoryStore(yard.folder / "rival-copy")

@@ -13,7 +13,7 @@ from pathlib import Path
 import msgspec
 import pytest
 from doubles.servers.postgres import Server
-from fix_keeper import DAY, Keeping
+from fix_keeper import DAY, KeeperRegion
 from fix_postgres import Database
 
 from backupd.errors import DamageError, RefusedError, StoreError, StoreGoneError
@@ -53,7 +53,7 @@ def crowd(pg17: Server, make_database: Callable[..., Database]) -> Database:
 
 
 @pytest.fixture
-def purged(keeping: Keeping, crowd: Database) -> Keeping:
+def purged(keeping: KeeperRegion, crowd: Database) -> KeeperRegion:
     """The tenant was backed up, asked to be erased, and was purged."""
     keeping.region.tenancy = BY_COLUMN
     keeping.region.backup(crowd)
@@ -62,35 +62,35 @@ def purged(keeping: Keeping, crowd: Database) -> Keeping:
     return keeping
 
 
-def erase(keeping: Keeping, deadline: timedelta = 3 * DAY) -> None:
+def erase(keeping: KeeperRegion, deadline: timedelta = 3 * DAY) -> None:
     now = keeping.clock.now()
     keeping.book.append(
         lambda lives: lifecycle.erase(lives, keeping.tenant(NAME), ClockDates(now, now + deadline, now))
     )
 
 
-def issue(keeping: Keeping, **locations: str) -> Issued:
+def issue(keeping: KeeperRegion, **locations: str) -> Issued:
     return attest(keeping.keeper, keeping.life(NAME), {"disk": "zurich", **locations})
 
 
-def chain_of(keeping: Keeping) -> Chain:
+def chain_of(keeping: KeeperRegion) -> Chain:
     """The ledger as a copy of the store shows it."""
     trusted = keeping.book._place.trusted
     return read_chain(keeping.region.store, Chain(keeping.keeper.region, keeping.keeper.repository), trusted)[0]
 
 
-def verified(keeping: Keeping, issued: Issued, chain: Chain | None = None) -> Verdict:
+def verified(keeping: KeeperRegion, issued: Issued, chain: Chain | None = None) -> Verdict:
     return verify_attestation(issued.document, {keeping.keeper.signer.public}, chain or chain_of(keeping))
 
 
-def zfs(keeping: Keeping, name: str = "") -> Path:
+def zfs(keeping: KeeperRegion, name: str = "") -> Path:
     """Where the store's own snapshot of this name holds the region."""
     return (
         keeping.region.folder / "store" / ".zfs" / "snapshot" / (name or f"daily_{datetime.now(UTC):%Y-%m-%d}") / "be"
     )
 
 
-def test_what_was_seen_gone_is_attested_and_verified_offline(purged: Keeping) -> None:
+def test_what_was_seen_gone_is_attested_and_verified_offline(purged: KeeperRegion) -> None:
     """The document names the dates, keys and stores, lies on the store, is in the ledger, and verifies from copies."""
     shutil.copytree(purged.region.folder / "store" / "be", zfs(purged))
     issued = issue(purged)
@@ -114,7 +114,7 @@ def test_what_was_seen_gone_is_attested_and_verified_offline(purged: Keeping) ->
     assert alone.not_checked[0].startswith("the ledger")
 
 
-def test_a_keyring_that_holds_a_key_is_told(keeping: Keeping, crowd: Database) -> None:
+def test_a_keyring_that_holds_a_key_is_told(keeping: KeeperRegion, crowd: Database) -> None:
     """The last look before the signature reads the keyrings themselves, whatever the purge said of them."""
     keeping.region.tenancy = BY_COLUMN
     keeping.region.backup(crowd)
@@ -127,7 +127,7 @@ def test_a_keyring_that_holds_a_key_is_told(keeping: Keeping, crowd: Database) -
     assert list_keys(keeping.keeper, segments).kept == []
 
 
-def test_nothing_is_attested_before_its_purge(keeping: Keeping, crowd: Database) -> None:
+def test_nothing_is_attested_before_its_purge(keeping: KeeperRegion, crowd: Database) -> None:
     """Unknown, or due and not begun: refused, and the question does not start the purge."""
     keeping.region.tenancy = BY_COLUMN
     keeping.region.backup(crowd)
@@ -139,7 +139,7 @@ def test_nothing_is_attested_before_its_purge(keeping: Keeping, crowd: Database)
         assert len(keeping.book.chain.links) == length
 
 
-def test_a_store_snapshot_that_holds_a_key_stands_in_the_way(keeping: Keeping, crowd: Database) -> None:
+def test_a_store_snapshot_that_holds_a_key_stands_in_the_way(keeping: KeeperRegion, crowd: Database) -> None:
     """The snapshot is named until it is gone; then it is attested."""
     keeping.region.tenancy = BY_COLUMN
     keeping.region.backup(crowd)
@@ -157,7 +157,7 @@ def test_a_store_snapshot_that_holds_a_key_stands_in_the_way(keeping: Keeping, c
     assert verified(keeping, issue(keeping))
 
 
-def test_a_snapshot_nobody_can_look_into_stands_in_the_way(purged: Keeping) -> None:
+def test_a_snapshot_nobody_can_look_into_stands_in_the_way(purged: KeeperRegion) -> None:
     """A snapshot that does not show the repository proves nothing by its silence."""
     blank = zfs(purged, "daily_2199-01-01")
     blank.mkdir(parents=True)
@@ -166,7 +166,7 @@ def test_a_snapshot_nobody_can_look_into_stands_in_the_way(purged: Keeping) -> N
         issue(purged)
 
 
-def test_a_copy_that_came_back_is_removed_and_seen_again(purged: Keeping, crowd: Database) -> None:
+def test_a_copy_that_came_back_is_removed_and_seen_again(purged: KeeperRegion, crowd: Database) -> None:
     """Folders and keys put back after the purge are taken again, and what is attested is the look behind that."""
     before = purged.book.states.incarnations[purged.life(NAME)].purge
     ((generation, pseudonym), *_) = before.segments
@@ -189,7 +189,7 @@ class Gone(DirectoryStore):
 
 
 @pytest.mark.parametrize("gone", [True, False])
-def test_a_store_configured_since_is_looked_at_or_named(purged: Keeping, tmp_path: Path, gone: bool) -> None:
+def test_a_store_configured_since_is_looked_at_or_named(purged: KeeperRegion, tmp_path: Path, gone: bool) -> None:
     """What the purge did not know of: a store out of reach is named; a copy of the first is purged, too, and told."""
     shutil.copytree(purged.region.folder / "store" / "be", tmp_path / "second" / "be")
     second: Store = (Gone if gone else DirectoryStore)(tmp_path / "second" / "be")
@@ -210,14 +210,14 @@ def test_a_store_configured_since_is_looked_at_or_named(purged: Keeping, tmp_pat
     assert verified(purged, issued)
 
 
-def test_a_store_configured_no_more_stands_in_the_way(purged: Keeping) -> None:
+def test_a_store_configured_no_more_stands_in_the_way(purged: KeeperRegion) -> None:
     """It took part in the purge, and nobody can look at it: named, though it was seen empty once."""
     purged.book.append(lambda _: [PurgeBegan(**purged.life(NAME)._asdict(), segments=[], stores=["disk", "cellar"])])
     with pytest.raises(RefusedError, match="store 'cellar' took part in the purge and is not configured any more"):
         issue(purged)
 
 
-def test_a_run_that_began_before_the_purge_stands_in_the_way(purged: Keeping) -> None:
+def test_a_run_that_began_before_the_purge_stands_in_the_way(purged: KeeperRegion) -> None:
     """Its mark says it may not know of the purge; when it is gone, or old, what it did was seen."""
     ((generation, _), *_) = purged.book.states.incarnations[purged.life(NAME)].purge.segments
     mark = layout.run_mark(generation, layout.RunId("20300101T000000Z-00000000"))
@@ -228,7 +228,7 @@ def test_a_run_that_began_before_the_purge_stands_in_the_way(purged: Keeping) ->
     assert verified(purged, issue(purged))
 
 
-def test_a_ledger_that_was_altered_is_not_signed_over(purged: Keeping) -> None:
+def test_a_ledger_that_was_altered_is_not_signed_over(purged: KeeperRegion) -> None:
     """An early entry that is not the one known stops it, though the newest ones agree."""
     path = purged.region.folder / "store" / "be" / layout.entry_name(1)
     path.chmod(0o600)
@@ -237,7 +237,7 @@ def test_a_ledger_that_was_altered_is_not_signed_over(purged: Keeping) -> None:
         issue(purged)
 
 
-def test_one_byte_changed_is_found(purged: Keeping) -> None:
+def test_one_byte_changed_is_found(purged: KeeperRegion) -> None:
     """Every byte of the document: body, signature, or the end of a line."""
     document = issue(purged).document
     trusted = {purged.keeper.signer.public}
@@ -250,7 +250,7 @@ def test_one_byte_changed_is_found(purged: Keeping) -> None:
         verify_attestation(document, {"ab" * 32}, None)
 
 
-def test_a_ledger_without_its_events_is_found(purged: Keeping) -> None:
+def test_a_ledger_without_its_events_is_found(purged: KeeperRegion) -> None:
     """Cut off before it was issued, before the purge ended, or another ledger: each is told."""
     issued = issue(purged)
     whole = chain_of(purged)
@@ -273,7 +273,7 @@ def test_a_ledger_without_its_events_is_found(purged: Keeping) -> None:
         verify_attestation(signed, {purged.keeper.signer.public}, whole)
 
 
-def test_more_found_afterwards_asks_for_another(purged: Keeping) -> None:
+def test_more_found_afterwards_asks_for_another(purged: KeeperRegion) -> None:
     """An attestation that later finds outdate is not called good."""
     issued = issue(purged)
     purged.book.append(lambda _: [PurgeBegan(**purged.life(NAME)._asdict(), segments=[], stores=["disk"])])
@@ -282,7 +282,7 @@ def test_more_found_afterwards_asks_for_another(purged: Keeping) -> None:
     assert verified(purged, issue(purged))
 
 
-def test_two_signatures_verify_in_any_order(purged: Keeping) -> None:
+def test_two_signatures_verify_in_any_order(purged: KeeperRegion) -> None:
     """Validators sign beside the keeper: the body and the ledger's hash stay, and the order does not matter."""
     issued, first, second = issue(purged), Signer(b"1" * 32), Signer(b"2" * 32)
     one = countersign(countersign(issued.document, first, "it"), second, "it")
@@ -301,7 +301,7 @@ def test_two_signatures_verify_in_any_order(purged: Keeping) -> None:
         verify_attestation(one, {first.public}, None)  # a validator is no keeper
 
 
-def test_a_wrong_document_is_not_countersigned(purged: Keeping) -> None:
+def test_a_wrong_document_is_not_countersigned(purged: KeeperRegion) -> None:
     """Nobody puts a name beside a body the keeper did not sign, nor beside another's broken signature."""
     issued, validator = issue(purged), Signer(b"1" * 32)
     with pytest.raises(DamageError, match="signature of 'it' is wrong"):
@@ -315,7 +315,7 @@ def test_a_wrong_document_is_not_countersigned(purged: Keeping) -> None:
         verify_attestation(broken, {purged.keeper.signer.public}, None)
 
 
-def test_a_late_delivery_is_told(keeping: Keeping, crowd: Database) -> None:
+def test_a_late_delivery_is_told(keeping: KeeperRegion, crowd: Database) -> None:
     """What was gone after its day is attested as late, and a document that hides it is found."""
     keeping.region.tenancy = BY_COLUMN
     keeping.region.backup(crowd)
@@ -330,7 +330,7 @@ def test_a_late_delivery_is_told(keeping: Keeping, crowd: Database) -> None:
         verify_attestation(signed, {keeping.keeper.signer.public}, None)
 
 
-def test_holds_and_restores_are_told(keeping: Keeping, crowd: Database) -> None:
+def test_holds_and_restores_are_told(keeping: KeeperRegion, crowd: Database) -> None:
     """Holds since the clock ran and restores since the purge began stand in the document, without their reasons."""
     keeping.region.tenancy = BY_COLUMN
     snapshot = keeping.region.backup(crowd).snapshot
@@ -353,7 +353,7 @@ def test_holds_and_restores_are_told(keeping: Keeping, crowd: Database) -> None:
     assert (later.snapshot, later.seq) == (snapshot, len(keeping.book.chain.links))
 
 
-def test_a_crash_before_the_ledger_tells_leaves_nothing_attested(purged: Keeping, monkeypatch) -> None:
+def test_a_crash_before_the_ledger_tells_leaves_nothing_attested(purged: KeeperRegion, monkeypatch) -> None:
     """The document may lie there; the life is not attested, and the next attempt issues another."""
 
     def cut(_: object) -> None:
@@ -368,7 +368,7 @@ def test_a_crash_before_the_ledger_tells_leaves_nothing_attested(purged: Keeping
     assert verified(purged, issue(purged))
 
 
-def test_a_purge_that_goes_on_meanwhile_is_not_attested(purged: Keeping, monkeypatch) -> None:
+def test_a_purge_that_goes_on_meanwhile_is_not_attested(purged: KeeperRegion, monkeypatch) -> None:
     """More that another run found while the document was on its way: the ledger is not told that it is good."""
     put = Repository.put_document
 
@@ -383,7 +383,7 @@ def test_a_purge_that_goes_on_meanwhile_is_not_attested(purged: Keeping, monkeyp
     assert purged.book.states.incarnations[purged.life(NAME)].attestation is None
 
 
-def test_a_node_keeps_no_copy_of_keys_that_are_on_the_store(keeping: Keeping, crowd: Database) -> None:
+def test_a_node_keeps_no_copy_of_keys_that_are_on_the_store(keeping: KeeperRegion, crowd: Database) -> None:
     """A published keyring's sealed lines are nowhere else: a purge could not reach them there."""
     region = keeping.region
     region.tenancy = BY_COLUMN

@@ -6,7 +6,7 @@ from datetime import timedelta
 
 import pytest
 from doubles.stores.hooked_store import HookedStore
-from fix_offline_keeper import DAY, Yard
+from fix_offline_keeper import DAY, OfflineKeeper
 
 from backupd.errors import StoreGoneError
 from backupd.model.documents import REDUCED
@@ -14,29 +14,29 @@ from backupd.model.ids import SnapshotName
 from backupd.planning import lifecycle
 
 
-def hold(yard: Yard, tenant: str) -> None:
+def hold(yard: OfflineKeeper, tenant: str) -> None:
     one = yard.keeper.tags.tenant_id(tenant)
     review = yard.clock.now() + 30 * DAY
     yard.keeper.book.append(lambda lives: lifecycle.hold(lives, one, "CASE-1", review))
 
 
-def release(yard: Yard, tenant: str) -> None:
+def release(yard: OfflineKeeper, tenant: str) -> None:
     one = yard.keeper.tags.tenant_id(tenant)
     due = yard.clock.now() + DAY
     yard.keeper.book.append(lambda lives: lifecycle.release(lives, one, "CASE-1", due))
 
 
-def reduced(yard: Yard) -> list[SnapshotName]:
+def reduced(yard: OfflineKeeper) -> list[SnapshotName]:
     return [name for name in yard.repository.snapshots() if REDUCED in yard.repository.record(name).extra]
 
 
-def owners(yard: Yard) -> set[str | None]:
+def owners(yard: OfflineKeeper) -> set[str | None]:
     """Whose objects there are."""
     segments = {name.split("/")[2] for name in yard.files() if name.startswith("segments/")}
     return {yard.owners[segment].tenant for segment in segments}  # type: ignore[index]
 
 
-def restorable(yard: Yard, name: SnapshotName) -> set[str | None]:
+def restorable(yard: OfflineKeeper, name: SnapshotName) -> set[str | None]:
     """Whose parts a record names, each of which is there and has its key."""
     record = yard.repository.record(name)
     keys = yard.repository.open_keys(yard.identity.secret, [record.generation])
@@ -48,7 +48,7 @@ def restorable(yard: Yard, name: SnapshotName) -> set[str | None]:
 
 
 @pytest.fixture
-def old(yard: Yard) -> Yard:
+def old(yard: OfflineKeeper) -> OfflineKeeper:
     """Two snapshots of generations that are over, and a new one."""
     yard.writer.generation_length = 5 * DAY
     yard.backup(30, "ada", "bob", "eve")
@@ -57,7 +57,7 @@ def old(yard: Yard) -> Yard:
     return yard
 
 
-def test_a_held_tenant_stays_and_everybody_else_goes(old: Yard) -> None:
+def test_a_held_tenant_stays_and_everybody_else_goes(old: OfflineKeeper) -> None:
     """A smaller record takes the place of the one that expires: the tenant, and the structure it needs."""
     hold(old, "ada")
     assert old.expire().snapshots == 2
@@ -68,7 +68,7 @@ def test_a_held_tenant_stays_and_everybody_else_goes(old: Yard) -> None:
     assert old.files() == before
 
 
-def test_a_release_lets_it_go(old: Yard) -> None:
+def test_a_release_lets_it_go(old: OfflineKeeper) -> None:
     """As if it had never been held."""
     hold(old, "ada")
     old.expire()
@@ -81,7 +81,7 @@ def test_a_release_lets_it_go(old: Yard) -> None:
     assert len(old.repository.records()) == 1
 
 
-def test_of_two_held_tenants_the_released_one_goes(old: Yard) -> None:
+def test_of_two_held_tenants_the_released_one_goes(old: OfflineKeeper) -> None:
     """What is kept for one is not kept longer because of the other."""
     hold(old, "ada")
     hold(old, "eve")
@@ -93,7 +93,7 @@ def test_of_two_held_tenants_the_released_one_goes(old: Yard) -> None:
     assert owners(old) == {None, "ada", "bob"}
 
 
-def test_a_run_that_died_behind_a_reduced_record_makes_no_second_one(old: Yard) -> None:
+def test_a_run_that_died_behind_a_reduced_record_makes_no_second_one(old: OfflineKeeper) -> None:
     """It is found and counted on."""
     hold(old, "ada")
     plan = old.plan()
@@ -115,7 +115,7 @@ def test_a_run_that_died_behind_a_reduced_record_makes_no_second_one(old: Yard) 
     assert owners(old) == {None, "ada", "bob"}
 
 
-def test_snapshots_made_behind_the_hold_are_not_kept_by_it(yard: Yard) -> None:
+def test_snapshots_made_behind_the_hold_are_not_kept_by_it(yard: OfflineKeeper) -> None:
     """It keeps what there was when it was ordered."""
     yard.backup(30, "ada")
     hold(yard, "ada")

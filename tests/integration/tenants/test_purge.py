@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from doubles.servers.postgres import Server
 from doubles.stores.snapshots import look
-from fix_keeper import DAY, Keeping
+from fix_keeper import DAY, KeeperRegion
 from fix_postgres import Database
 
 from backupd.errors import DamageError, RefusedError
@@ -49,13 +49,13 @@ def files(folder: Path) -> dict[str, str]:
     }
 
 
-def erase(keeping: Keeping, tenant: str) -> None:
+def erase(keeping: KeeperRegion, tenant: str) -> None:
     now = keeping.clock.now()
     dates = ClockDates(now, now + 3 * DAY, now)
     keeping.book.append(lambda lives: lifecycle.erase(lives, keeping.tenant(tenant), dates))
 
 
-def test_a_purge_takes_one_tenant_and_nothing_else(keeping: Keeping, crowd: Database) -> None:
+def test_a_purge_takes_one_tenant_and_nothing_else(keeping: KeeperRegion, crowd: Database) -> None:
     """Its folders and keyring lines go, in every generation; every other file but those keyrings stays as it is."""
     region, folder = keeping.region, keeping.region.folder / "store"
     region.tenancy = BY_COLUMN
@@ -87,7 +87,7 @@ def test_a_purge_takes_one_tenant_and_nothing_else(keeping: Keeping, crowd: Data
         assert len(keys) == 8  # seven tenants and the structure
 
 
-def test_a_purged_tenant_is_not_backed_up_again_until_it_returns(keeping: Keeping, crowd: Database) -> None:
+def test_a_purged_tenant_is_not_backed_up_again_until_it_returns(keeping: KeeperRegion, crowd: Database) -> None:
     """Rows the application has not purged yet are left out and counted; a new incarnation has nothing of the old."""
     region = keeping.region
     region.tenancy = BY_COLUMN
@@ -103,7 +103,7 @@ def test_a_purged_tenant_is_not_backed_up_again_until_it_returns(keeping: Keepin
     assert keeping.purge(keeping.life("3"))[0].objects == 0
 
 
-def test_who_is_not_due_is_not_purged(keeping: Keeping, crowd: Database) -> None:
+def test_who_is_not_due_is_not_purged(keeping: KeeperRegion, crowd: Database) -> None:
     """Active, marked before its date, or held: refused, and nothing is written."""
     region = keeping.region
     region.tenancy = BY_COLUMN
@@ -125,7 +125,7 @@ def test_who_is_not_due_is_not_purged(keeping: Keeping, crowd: Database) -> None
         keeping.purge(keeping.life("3"))
 
 
-def test_a_clock_that_differs_from_the_stores_stops_a_purge(keeping: Keeping, crowd: Database) -> None:
+def test_a_clock_that_differs_from_the_stores_stops_a_purge(keeping: KeeperRegion, crowd: Database) -> None:
     """Nothing is removed by a machine whose clock is a month ahead."""
     region = keeping.region
     region.tenancy = BY_COLUMN
@@ -138,7 +138,7 @@ def test_a_clock_that_differs_from_the_stores_stops_a_purge(keeping: Keeping, cr
     assert set(before.items()) <= set(files(region.folder / "store").items())
 
 
-def test_a_key_somebody_else_removed_is_an_alarm(keeping: Keeping, crowd: Database) -> None:
+def test_a_key_somebody_else_removed_is_an_alarm(keeping: KeeperRegion, crowd: Database) -> None:
     """The tripwire: a keyring that shrank without a purge stops the keeper."""
     region = keeping.region
     region.tenancy = BY_COLUMN
@@ -154,7 +154,7 @@ def test_a_key_somebody_else_removed_is_an_alarm(keeping: Keeping, crowd: Databa
         assert "no purge of it" in purging.errors["disk"].message
 
 
-def test_the_stores_own_snapshots_are_waited_out(keeping: Keeping, crowd: Database) -> None:
+def test_the_stores_own_snapshots_are_waited_out(keeping: KeeperRegion, crowd: Database) -> None:
     """Absence is told only when no snapshot of the store holds an object or a key any more."""
     region = keeping.region
     region.tenancy = BY_COLUMN
@@ -181,7 +181,7 @@ def _fields(node: object) -> dict[str, object]:
     return {name: getattr(node, name) for name in type(node).__dataclass_fields__}  # type: ignore[attr-defined]
 
 
-def test_no_key_that_is_left_opens_what_was_kept_elsewhere(keeping: Keeping, crowd: Database) -> None:
+def test_no_key_that_is_left_opens_what_was_kept_elsewhere(keeping: KeeperRegion, crowd: Database) -> None:
     """With every identity and a full copy of the store from before: once its keyrings are gone, its packs are noise.
 
     The positive control: with that copy's keyrings, every one of them opens.

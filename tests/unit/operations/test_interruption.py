@@ -13,21 +13,19 @@ from backupd.cli.commands import drill, keeper, store
 from backupd.clock import SystemClock
 from backupd.errors import BackupdError, InterruptedRunError, StoreGoneError
 from backupd.model.report import CheckName
-from backupd.operations import preflight as contact
 from backupd.operations.backup import region
 from backupd.operations.drill import run
 from backupd.operations.drill.checks.run import DrillChecks
 from backupd.operations.drill.types import DrillRequest
 from backupd.operations.keeper import ingest
 from backupd.operations.keeper.purge import _Isolated
+from backupd.operations.preflight import check_source, check_store
 from backupd.operations.restore.region import restore_region
 from backupd.operations.restore.run import note_restore
-from backupd.operations.status import region as looking
-from backupd.operations.status import region as offline
+from backupd.operations.status.region import book_of, region_facts
 from backupd.postgres.scratch import watch
 from backupd.postgres.source import preflight
 from backupd.store.retry import Patience
-from backupd.wiring import keeper as wiring
 
 PACKAGE = Path(backupd.__file__).parent
 
@@ -87,12 +85,12 @@ def backing_up(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def trying_a_source(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(contact, "find_members", stopped)
-    contact.check_source(None, None)  # type: ignore[arg-type]
+    monkeypatch.setattr("backupd.operations.preflight.find_members", stopped)
+    check_source(None, None)  # type: ignore[arg-type]
 
 
 def trying_a_store(_: pytest.MonkeyPatch) -> None:
-    contact.check_store(Interrupting())  # type: ignore[arg-type]
+    check_store(Interrupting())  # type: ignore[arg-type]
 
 
 def finding_programs(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -122,14 +120,14 @@ def purging(_: pytest.MonkeyPatch) -> None:
 
 
 def reading_the_facts(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(looking, "read", lambda _: None)
-    monkeypatch.setattr(looking, "_ledger_facts", lambda *_: stopped())
+    monkeypatch.setattr("backupd.operations.status.region.read", lambda _: None)
+    monkeypatch.setattr("backupd.operations.status.region._ledger_facts", lambda *_: stopped())
     with suppress(AttributeError, TypeError):  # what follows when the interruption was taken for the store's error
-        looking.region_facts(Anything(), [SimpleNamespace(repository=Interrupting(), name="disk")], Anything())  # type: ignore[arg-type,list-item]
+        region_facts(Anything(), [SimpleNamespace(repository=Interrupting(), name="disk")], Anything())  # type: ignore[arg-type,list-item]
 
 
 def reading_the_own_ledger(_: pytest.MonkeyPatch) -> None:
-    offline.book_of(Interrupting(), "be", (), SystemClock())  # type: ignore[arg-type]
+    book_of(Interrupting(), "be", (), SystemClock())  # type: ignore[arg-type]
 
 
 def noting_a_restore(_: pytest.MonkeyPatch) -> None:
@@ -164,16 +162,16 @@ def trying_a_store_again(_: pytest.MonkeyPatch) -> None:
 
 def expiring(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(keeper, "load_context", lambda *_: KeeperContext())
-    monkeypatch.setattr(wiring, "open_sole_keeper", lambda *_: nullcontext())
+    monkeypatch.setattr("backupd.wiring.keeper.open_sole_keeper", lambda *_: nullcontext())
     monkeypatch.setattr(keeper, "_expire", stopped)
     keeper.expire(None, as_json=True)  # type: ignore[arg-type]
 
 
 def ingesting_objects(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(keeper, "load_context", lambda *_: KeeperContext())
-    monkeypatch.setattr(wiring, "handoff_stores", lambda *_: ["disk"])
-    monkeypatch.setattr(wiring, "adopt_repositories", lambda *_: [])
-    monkeypatch.setattr(wiring, "open_keeper", lambda *_: nullcontext())
+    monkeypatch.setattr("backupd.wiring.keeper.handoff_stores", lambda *_: ["disk"])
+    monkeypatch.setattr("backupd.wiring.keeper.adopt_repositories", lambda *_: [])
+    monkeypatch.setattr("backupd.wiring.keeper.open_keeper", lambda *_: nullcontext())
     monkeypatch.setattr(ingest, "ingest", stopped)
     keeper.ingest(None, as_json=True)  # type: ignore[arg-type]
 
@@ -183,7 +181,7 @@ def verifying(_: pytest.MonkeyPatch) -> None:
 
 
 def publishing_a_report(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(wiring, "keeper_signer", stopped)
+    monkeypatch.setattr("backupd.wiring.keeper.keeper_signer", stopped)
     drill._published(Anything(), "be", None, None)  # type: ignore[arg-type]
 
 

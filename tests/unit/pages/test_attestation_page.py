@@ -6,7 +6,7 @@ import re
 
 import msgspec
 import pytest
-from doubles.samples.attestation_pages import HOSTILE, Reader, page_of, proof, sample
+from doubles.samples.attestation_pages import HOSTILE, PageReader, page_of, proof, sample
 
 from backupd.model.attestation import (
     DECLARED,
@@ -22,7 +22,7 @@ from backupd.pages import attestation
 
 def test_the_page_shows_what_the_document_says() -> None:
     """Every id, date, store, hold and restore; both blocks to sign; and the command with the key."""
-    one, page = sample(), Reader(page_of(sample()))
+    one, page = sample(), PageReader(page_of(sample()))
     for text in (
         one.tenant, "zurich-disk, zurich", "2030-01-10 03:04:05 UTC", "daily_2030-01-07", f"{2:064x}",
         "its keyring expired", "CASE-1", "not released", "DPO-7", "every data class but support", "ef" * 32, "aa" * 32,
@@ -44,7 +44,7 @@ def test_the_page_shows_what_the_document_says() -> None:
 def test_every_code_has_its_sentence(codes: tuple[str, ...], known: dict[str, str]) -> None:
     """A code that is written has a sentence here, and the page shows it."""
     assert set(codes) == set(known)
-    shown = " ".join(Reader(page_of(sample())).text.split())
+    shown = " ".join(PageReader(page_of(sample())).text.split())
     assert all(sentence in shown for sentence in known.values())
 
 
@@ -58,7 +58,7 @@ def test_a_late_delivery_stands_at_the_top() -> None:
 def test_nothing_is_fetched_and_nothing_runs() -> None:
     """No element that loads or runs anything, and a policy that would stop it."""
     page = page_of(sample())
-    tags = {tag for tag, _ in Reader(page).elements}
+    tags = {tag for tag, _ in PageReader(page).elements}
     assert not tags & {"script", "img", "link", "iframe", "object", "embed", "form", "base", "a", "svg"}
     assert not re.search(r"url\(|@import|https?:|//", page)
     assert "default-src 'none'" in page
@@ -69,7 +69,7 @@ def test_hostile_names_stay_text() -> None:
     hostile = proof(store=HOSTILE[:63], location=HOSTILE[:63], snapshots=[HOSTILE], keyrings=[HOSTILE], methods=["new"])
     tame = proof(store="a", location="b", snapshots=["c"], keyrings=["d"], methods=["new"])
     pages = [
-        Reader(page_of(sample(stores=[one], apart=[name], not_covered=["newer"])))
+        PageReader(page_of(sample(stores=[one], apart=[name], not_covered=["newer"])))
         for one, name in ((hostile, HOSTILE[:63]), (tame, "e"))
     ]
     assert pages[0].elements == pages[1].elements

@@ -6,7 +6,7 @@ import re
 from datetime import timedelta
 
 import pytest
-from doubles.samples.attestation_pages import HOSTILE, Reader
+from doubles.samples.attestation_pages import HOSTILE, PageReader
 from doubles.samples.drill_pages import ERRED, FAILED, drills, hostile, part, period
 from doubles.samples.reports import START, WEEK, drill_id, sample
 
@@ -21,7 +21,7 @@ from backupd.pages.findings import QUESTIONS
 def test_a_page_shows_what_the_report_says() -> None:
     """Every check by number, name and sentence; what was restored, promised, measured, deleted and destroyed."""
     one = sample(11, retest_of=drill_id(10))
-    page = Reader(render_report(one, "ab" * 32, [sample(number) for number in range(12)]))
+    page = PageReader(render_report(one, "ab" * 32, [sample(number) for number in range(12)]))
     text = " ".join(page.text.split())
     for shown in (
         one.drill, one.selection.snapshot, "5eed" * 8, "zurich", "4 min 18 s", "26 h", "ISMS-2030-014", "17.10",
@@ -43,8 +43,8 @@ def test_verdicts_stand_at_the_top() -> None:
         (sample(5, type="damage", checks=every_check([Check.of(CheckName.DAMAGE, "pass", 1)])), "was noticed"),
     ):
         page = render_report(report, "ab" * 32)
-        assert words in " ".join(Reader(page[: page.index("<h2>")]).text.split())
-    text = Reader(render_report(ERRED, "ab" * 32)).text
+        assert words in " ".join(PageReader(page[: page.index("<h2>")]).text.split())
+    text = PageReader(render_report(ERRED, "ab" * 32)).text
     assert "2 things could not be removed" in text
     assert text.count("not measured") == 4
 
@@ -66,11 +66,11 @@ def test_nothing_is_fetched_and_nothing_runs() -> None:
         render_report(FAILED, "ab" * 32, [sample(0), FAILED]),
         period(part(found=drills(sample(0), FAILED, missed=(1,), link="be/x.html"), faults=("a", "b"))),
     ):
-        tags = {tag for tag, _ in Reader(page).elements}
+        tags = {tag for tag, _ in PageReader(page).elements}
         assert not tags & {"script", "img", "link", "iframe", "object", "embed", "form", "base", "image", "use"}
         assert not re.search(r"url\(|@import|https?:|//|xlink", page)
         assert "default-src 'none'" in page
-        assert all(not name.startswith("on") for _, attributes in Reader(page).elements for name in attributes)
+        assert all(not name.startswith("on") for _, attributes in PageReader(page).elements for name in attributes)
 
 
 def test_hostile_names_stay_text() -> None:
@@ -79,7 +79,7 @@ def test_hostile_names_stay_text() -> None:
         lambda name: render_report(hostile(name), "ab" * 32, [hostile(name), hostile(name)]),
         lambda name: period(part(name, drills(hostile(name), missed=(1,)), faults=[name], not_checked=[name])),
     ):
-        pages = [Reader(make(name)) for name in (HOSTILE[:63], "tame")]
+        pages = [PageReader(make(name)) for name in (HOSTILE[:63], "tame")]
         shapes = [[(tag, sorted(attributes)) for tag, attributes in page.elements] for page in pages]
         assert shapes[0] == shapes[1]
         assert HOSTILE[:63] in pages[0].text
@@ -88,7 +88,7 @@ def test_hostile_names_stay_text() -> None:
 def test_a_period_shows_the_whole_population() -> None:
     """Counts by outcome, a line for each drill, and missed ones among them; regions without any are there, too."""
     found = drills(sample(0), FAILED, ERRED, sample(7), missed=(1, 2))
-    page = Reader(period(part(found=found, proven=START + 7 * WEEK), part("empty", faults=("gone",)), part("fr")))
+    page = PageReader(period(part(found=found, proven=START + 7 * WEEK), part("empty", faults=("gone",)), part("fr")))
     text = " ".join(page.text.split())
     assert "be 2 1 1 2 2030-02-25" in text
     assert text.count("was due, and did not take place") == 2

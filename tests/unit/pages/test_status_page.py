@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from doubles.samples.attestation_pages import HOSTILE, Reader
+from doubles.samples.attestation_pages import HOSTILE, PageReader
 from doubles.samples.region_facts import DAY, HOUR, NOW, database, region, store
 from doubles.samples.status_pages import bad, page_of
 
@@ -12,7 +12,7 @@ from backupd.pages.status import OUTCOMES, SPAN, gaps, timeline
 
 
 def text_of(page: str) -> str:
-    return " ".join(Reader(page).text.split())
+    return " ".join(PageReader(page).text.split())
 
 
 def test_a_page_shows_what_the_facts_say() -> None:
@@ -24,7 +24,7 @@ def test_a_page_shows_what_the_facts_say() -> None:
         "7, since 2030-05-25", "3 lives have a date", "2030-07-11", "40 d", "2030-06-01 13:00",
     ):  # fmt: skip
         assert shown in text, shown
-    assert [tag for tag, _ in Reader(page_of(region())).elements].count("svg") == 4
+    assert [tag for tag, _ in PageReader(page_of(region())).elements].count("svg") == 4
 
 
 def test_what_is_wrong_stands_first() -> None:
@@ -51,7 +51,7 @@ def test_no_tenant_is_named() -> None:
 
 def test_names_do_nothing_to_a_page() -> None:
     """What looks like a tag is text, wherever a name or an error can stand."""
-    hostile, tame = (Reader(page_of(bad(name, said=name))) for name in (HOSTILE, "tame"))
+    hostile, tame = (PageReader(page_of(bad(name, said=name))) for name in (HOSTILE, "tame"))
     assert [tag for tag, _ in hostile.elements] == [tag for tag, _ in tame.elements]
     assert [attributes.keys() for _, attributes in hostile.elements] == [one.keys() for _, one in tame.elements]
     assert HOSTILE in hostile.text

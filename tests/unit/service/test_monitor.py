@@ -15,7 +15,7 @@ import msgspec
 import pytest
 from doubles.samples.region_facts import DAY, HOUR, NOW, database, region, store
 from doubles.samples.status_pages import bad
-from doubles.servers.http_listener import Heard, listening
+from doubles.servers.http_listener import HeardRequests, http_listener
 
 from backupd.model.answers import ErrorAnswer, FailedAnswer, StatusAnswer
 from backupd.model.ids import RegionName
@@ -61,7 +61,7 @@ class Telling:
     """A teller with all its ways, to somebody who listens on loopback."""
 
     folder: Path
-    heard: Heard
+    heard: HeardRequests
     clock: Hand = field(default_factory=Hand)
     log: Log = field(default_factory=Log)
 
@@ -104,7 +104,7 @@ def done(kind: JobKind, at: datetime, outcome: JobOutcome = JobOutcome.DONE, **m
 
 @pytest.fixture
 def telling(tmp_path: Path) -> Iterator[Telling]:
-    with listening() as heard:
+    with http_listener() as heard:
         yield Telling(tmp_path, heard)
 
 

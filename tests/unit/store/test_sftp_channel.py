@@ -11,9 +11,8 @@ import pytest
 
 from backupd.clock import SystemClock
 from backupd.errors import StoreError, StoreGoneError
-from backupd.store.sftp import channel as channels
 from backupd.store.sftp import wire
-from backupd.store.sftp.channel import Channel, Flight
+from backupd.store.sftp.channel import SENDING, Channel, Flight
 from backupd.store.sftp.wire import Attributes, Data, Handle, Status
 
 GREETING = struct.pack(">IBI", 5, 2, 3)
@@ -135,7 +134,7 @@ def test_window_bounds_what_is_under_way(opened):
 
     with ThreadPoolExecutor(4) as pool:
         [*pool.map(work, range(4))]
-    assert stream.peak <= channels.SENDING + 4096
+    assert stream.peak <= SENDING + 4096
     batch = [wire.write(Handle(b"h"), at, bytes(200_000)) for at in range(12)]
     assert channel.ask(*batch) == [Status(0)] * 12
 
