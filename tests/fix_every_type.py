@@ -18,13 +18,13 @@ from doubles.servers.shared_postgres import exclusive
 from fix_postgres import Database
 
 FILES = TESTS / "every_type"
-TEMPLATE = "zoo_template"
+TEMPLATE = "every_type_template"
 
 
 def applied_files(server: Server) -> list[Path]:
     """The files for this server, in order."""
     chosen = [path for path in sorted(FILES.glob("[0-9]*.sql")) if _fits(path.read_text().splitlines()[0], server)]
-    assert len(chosen) > 10, "the zoo is nearly empty"
+    assert len(chosen) > 10, "tests/every_type is nearly empty"
     return chosen
 
 
@@ -49,7 +49,7 @@ def _has(server: Server, feature: str) -> bool:
 
 
 def install_extension(server: Server) -> None:
-    """Put the zoo's own extension where the server looks for extensions, if we may."""
+    """Put our own extension where the server looks for extensions, if we may."""
     for folder in (server.bin.parent / "share" / "extension", server.bin.parent / "share" / "postgresql" / "extension"):
         if (folder / "plpgsql.control").exists():
             break
@@ -65,29 +65,31 @@ def install_extension(server: Server) -> None:
 
 
 @pytest.fixture(scope="session")
-def zoo_of() -> Callable[[Server], str]:
-    """The name of a template database that holds the zoo, filled on first use of the server."""
+def every_type_template() -> Callable[[Server], str]:
+    """The name of a template database that holds every type, filled on first use of the server."""
 
-    def zoo_of(server: Server) -> str:
-        with exclusive(server.folder.parent / f"{server.major}.zoo"):
+    def every_type_template(server: Server) -> str:
+        with exclusive(server.folder.parent / f"{server.major}.every_type"):
             install_extension(server)
             if not server.sql("postgres", f"SELECT 1 FROM pg_database WHERE datname = '{TEMPLATE}'"):
-                server.create_database("zoo_filling")
+                server.create_database("every_type_filling")
                 for path in applied_files(server):
-                    server.script("zoo_filling", path)
-                server.sql("zoo_filling", "ANALYZE")
-                server.sql("postgres", f"ALTER DATABASE zoo_filling RENAME TO {TEMPLATE}")
+                    server.script("every_type_filling", path)
+                server.sql("every_type_filling", "ANALYZE")
+                server.sql("postgres", f"ALTER DATABASE every_type_filling RENAME TO {TEMPLATE}")
         return TEMPLATE
 
-    return zoo_of
+    return every_type_template
 
 
 @pytest.fixture
-def make_zoo(zoo_of: Callable[[Server], str], make_database: Callable[..., Database]) -> Callable[..., Database]:
-    """A zoo of one's own, to change at will."""
+def make_every_type(
+    every_type_template: Callable[[Server], str], make_database: Callable[..., Database]
+) -> Callable[..., Database]:
+    """A database of every type, to change at will."""
 
     def make(server: Server, **options: str) -> Database:
-        database = make_database(server, template=zoo_of(server), **options)
+        database = make_database(server, template=every_type_template(server), **options)
         database.script(FILES / "each-database.sql")
         return database
 
@@ -95,6 +97,6 @@ def make_zoo(zoo_of: Callable[[Server], str], make_database: Callable[..., Datab
 
 
 @pytest.fixture
-def zoo(server: Server, make_zoo: Callable[..., Database]) -> Database:
-    """A zoo on every supported version in turn."""
-    return make_zoo(server)
+def every_type(server: Server, make_every_type: Callable[..., Database]) -> Database:
+    """A database of every type on each supported version in turn."""
+    return make_every_type(server)

@@ -86,12 +86,12 @@ def make_keeper_region(region: Region, folder: Path, store: Store | None = None)
 
 
 @pytest.fixture
-def keeping(region: Region, tmp_path: Path) -> KeeperRegion:
+def keeper_region(region: Region, tmp_path: Path) -> KeeperRegion:
     """A region that has a keeper, and whose rows belong to tenants by a column."""
     return make_keeper_region(region, tmp_path)
 
 
-def ruled(keeping: KeeperRegion, **changes: object) -> KeeperRegion:
+def ruled(keeper_region: KeeperRegion, **changes: object) -> KeeperRegion:
     """The same keeper under other rules."""
-    keeping.keeper = replace(keeping.keeper, rules=replace(keeping.keeper.rules, **changes))  # type: ignore[arg-type]
-    return keeping
+    keeper_region.keeper = replace(keeper_region.keeper, rules=replace(keeper_region.keeper.rules, **changes))  # type: ignore[arg-type]
+    return keeper_region

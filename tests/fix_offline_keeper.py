@@ -160,12 +160,12 @@ def make_offline_keeper(folder: Path, **more: Store) -> OfflineKeeper:
         trace=Events(),
         threads=2,
     )
-    yard = OfflineKeeper(folder, root, store, writer, keeper, clock, identity)
-    writer.met = yard.owners.__setitem__
-    return yard
+    offline = OfflineKeeper(folder, root, store, writer, keeper, clock, identity)
+    writer.met = offline.owners.__setitem__
+    return offline
 
 
 @pytest.fixture
-def yard(tmp_path: Path) -> OfflineKeeper:
+def offline(tmp_path: Path) -> OfflineKeeper:
     """A repository a hundred days old, with nothing in it."""
     return make_offline_keeper(tmp_path)

@@ -45,9 +45,9 @@ def blocks(stream: bytes, sizes: list[int]) -> Iterator[bytes]:
 
 
 def cuts_of(stream: bytes, sizes: list[int], *, routed: bool, mask: int, limit: int = 1 << 30) -> list[Cut]:
-    splitter = Chunker(routed=routed, mask=mask, seed=7, limit=limit)
-    cuts = [cut for block in blocks(stream, sizes) for cut in splitter.feed(block)] + splitter.finish()
-    assert splitter.rows == stream.count(b"\n")
+    row_chunker = Chunker(routed=routed, mask=mask, seed=7, limit=limit)
+    cuts = [cut for block in blocks(stream, sizes) for cut in row_chunker.feed(block)] + row_chunker.finish()
+    assert row_chunker.rows == stream.count(b"\n")
     return cuts
 
 
@@ -100,12 +100,12 @@ def test_a_new_row_changes_the_chunks_around_it_only(rows: list[bytes], place: i
 @given(ROWS, SIZES, st.integers(2000, 9000))
 def test_what_is_held_is_bounded(rows: list[tuple[bytes, bytes]], sizes: list[int], limit: int) -> None:
     """After any block, no more than the limit, a stretch and the row under way."""
-    splitter = Chunker(routed=True, mask=(1 << 20) - 1, seed=7, limit=limit)
+    row_chunker = Chunker(routed=True, mask=(1 << 20) - 1, seed=7, limit=limit)
     for block in blocks(stream_of(rows, routed=True), sizes):
-        splitter.feed(block)
-        held = sum(len(row) for lane in splitter._buffers.values() for row in lane.rows)
+        row_chunker.feed(block)
+        held = sum(len(row) for buffer in row_chunker._buffers.values() for row in buffer.rows)
         assert held <= limit + chunker.STRETCH + chunker.LONG_ROW + len(block)
-        assert len(splitter._carry) + len(splitter._tail) <= chunker.LONG_ROW + len(block) + chunker.LARGEST_CHUNK
+        assert len(row_chunker._carry) + len(row_chunker._tail) <= chunker.LONG_ROW + len(block) + chunker.LARGEST_CHUNK
 
 
 def test_rows_without_columns_are_rows() -> None:
@@ -129,10 +129,10 @@ def test_equal_rows_make_chunks_of_sensible_size() -> None:
 def test_a_stream_cut_inside_a_row_is_refused() -> None:
     """Half a row must not become a whole one."""
     for stream in (b"whole\nhal", b"x" * 5000):
-        splitter = Chunker(routed=False, mask=1, seed=7, limit=1 << 20)
-        splitter.feed(stream)
+        row_chunker = Chunker(routed=False, mask=1, seed=7, limit=1 << 20)
+        row_chunker.feed(stream)
         with pytest.raises(ValueError, match="inside a row"):
-            splitter.finish()
+            row_chunker.finish()
 
 
 @given(st.lists(st.binary(max_size=50)), st.integers(1, 64))

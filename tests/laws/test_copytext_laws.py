@@ -14,13 +14,13 @@ from backupd.rows.copytext import unescape
 
 
 def cut_up(text: bytes, sizes: list[int], *, routed: bool, limit: int = 1 << 20) -> tuple[list[Cut], Chunker]:
-    splitter = Chunker(routed=routed, mask=3, seed=7, limit=limit)
+    row_chunker = Chunker(routed=routed, mask=3, seed=7, limit=limit)
     cuts, start, turn = [], 0, 0
     while start < len(text):
         size = sizes[turn % len(sizes)]
-        cuts += splitter.feed(text[start : start + size])
+        cuts += row_chunker.feed(text[start : start + size])
         start, turn = start + size, turn + 1
-    return cuts + splitter.finish(), splitter
+    return cuts + row_chunker.finish(), row_chunker
 
 
 def gathered(cuts: list[Cut]) -> tuple[dict[bytes | None, bytes], int]:
@@ -41,10 +41,10 @@ def test_a_long_row_is_handed_on_in_pieces(monkeypatch: pytest.MonkeyPatch, rout
     prefix = b"9\t" if routed else b""
     rows = [b"before", b"x" * 1000, b"after", b"y" * 300]
     text = b"".join(prefix + row + b"\n" for row in rows)
-    cuts, splitter = cut_up(text, [30], routed=routed)
+    cuts, row_chunker = cut_up(text, [30], routed=routed)
     found, count = gathered(cuts)
     assert found == {b"9" if routed else None: b"".join(row + b"\n" for row in rows)}
-    assert count == splitter.rows == 4
+    assert count == row_chunker.rows == 4
     assert max(len(cut.rows[0]) for cut in cuts if not cut.whole) < 200
 
 

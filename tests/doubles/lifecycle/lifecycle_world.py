@@ -108,7 +108,7 @@ class World:
         self.counter = 0
         self._epochs: dict[tuple[str, str], int] = {}
         self._seen, self._folded = Chain(REGION, self.repository), dict[int, TenantStates]()
-        self.looking = LifecycleObserver(self)
+        self.observer = LifecycleObserver(self)
         self.writer = FakeWriter(
             folder=self.folder / "writer",
             region=REGION,
@@ -176,7 +176,7 @@ class World:
         except (StopIteration, Killed, StoreGoneError, BusyError):
             del self.under_way[store]
         if run.made.record is not None and run.made.snapshot is not None:
-            self.looking.published(store, run.made.snapshot, run.made.record)
+            self.observer.published(store, run.made.snapshot, run.made.record)
             run.made.record = None
 
     def kill(self, store: str) -> None:
@@ -251,7 +251,7 @@ class World:
             assert reference not in known or known[reference].released is None
             if reference not in known:
                 known[reference] = NotedHold(self.time.now)
-                self.looking.promise(name)
+                self.observer.promise(name)
 
     def release(self, name: str, reference: str, fuse: KillingFuse | None = None) -> None:
         due = self.time.now + RELEASE_WITHIN
@@ -272,10 +272,10 @@ class World:
             clean = False
         self.see_purges()
         for name, objects in before.items():
-            self.looking.compare(name, objects, began)
+            self.observer.compare(name, objects, began)
         if clean:
             self.kept = self.time.now
-            self.looking.after_keeper_runs()
+            self.observer.after_keeper_runs()
 
     def _keep(self, fuse: KillingFuse) -> bool:
         place = self._place(fuse)
@@ -370,10 +370,10 @@ class World:
             if self.time.now >= midnight:
                 for store in self.stores.values():
                     store.take_snapshot(STORE_SNAPSHOTS)
-                self.looking.check()
+                self.observer.check()
             if self.time.now >= due:
                 self.keep()
-        self.looking.check()
+        self.observer.check()
 
     def end(self) -> None:
         """Let every date pass that was told; then nothing of it may be left."""
@@ -388,8 +388,8 @@ class World:
         last = max([self.time.now, *self.down_until.values(), *pending])
         self.advance(last - self.time.now + HOUR)
         self.keep()
-        self.looking.check()
-        self.looking.check_ledgers()
+        self.observer.check()
+        self.observer.check_ledgers()
 
     def gone_by(self, life: NotedLife) -> datetime:
         vanishing = BUDGET.expiry_gap + BUDGET.store_snapshots + BUDGET.clock + BUDGET.repair

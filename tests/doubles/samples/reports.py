@@ -205,7 +205,7 @@ class Archive:
     def get(self, number: int) -> bytes:
         return self.store.get(layout.report_name(drill_id(number)))
 
-    def put_anew(self, number: int, document: bytes) -> None:
+    def replace_document(self, number: int, document: bytes) -> None:
         """In the place of what lies there."""
         self.store.remove(layout.report_name(drill_id(number)))
         self.put(drill_id(number), document)
@@ -219,13 +219,13 @@ def _remove(archive: Archive) -> None:
 
 
 def _alter(archive: Archive) -> None:
-    archive.put_anew(1, archive.get(1).replace(b'"verdict":"pass"', b'"verdict":"fail"', 1))
+    archive.replace_document(1, archive.get(1).replace(b'"verdict":"pass"', b'"verdict":"fail"', 1))
 
 
 def _swap(archive: Archive) -> None:
     one, two = archive.get(1), archive.get(2)
-    archive.put_anew(1, two)
-    archive.put_anew(2, one)
+    archive.replace_document(1, two)
+    archive.replace_document(2, one)
 
 
 def _cut(archive: Archive) -> None:
@@ -240,12 +240,12 @@ def _behead(archive: Archive) -> None:
 def _rewrite(archive: Archive) -> None:
     """By the keeper's own key: only its followers and the ledger can tell."""
     body = msgspec.structs.replace(archive.filed[1].report, machine="another")
-    archive.put_anew(1, archive.signer.sign(encode_report(body), KIND))
+    archive.replace_document(1, archive.signer.sign(encode_report(body), KIND))
 
 
 def _rewrite_newest(archive: Archive) -> None:
     body = msgspec.structs.replace(archive.filed[3].report, machine="another")
-    archive.put_anew(3, archive.signer.sign(encode_report(body), KIND))
+    archive.replace_document(3, archive.signer.sign(encode_report(body), KIND))
 
 
 def _fork(archive: Archive) -> None:
@@ -258,7 +258,7 @@ def _resign(archive: Archive) -> None:
     """By somebody nobody trusts."""
     other = Signer(os.urandom(32))
     body = msgspec.structs.replace(archive.filed[1].report, performer=other.public)
-    archive.put_anew(1, other.sign(encode_report(body), KIND))
+    archive.replace_document(1, other.sign(encode_report(body), KIND))
 
 
 def _empty(archive: Archive) -> None:

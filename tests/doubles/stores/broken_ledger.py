@@ -47,15 +47,15 @@ def _cut(_: SmallRepository, root: Path) -> None:
 
 def _splice(small: SmallRepository, root: Path) -> None:
     """One entry put anew, rightly signed and in its place; those behind it stay."""
-    _anew(small, root, [2])
+    _rewritten(small, root, [2])
 
 
 def _rewrite(small: SmallRepository, root: Path) -> None:
     """Cut off and written anew, with the keeper's own key: only who saw the other one can tell."""
-    _anew(small, root, [2, 3, 4])
+    _rewritten(small, root, [2, 3, 4])
 
 
-def _anew(small: SmallRepository, root: Path, numbers: list[int]) -> None:
+def _rewritten(small: SmallRepository, root: Path, numbers: list[int]) -> None:
     before = small.chain.links
     small.chain = Chain(small.chain.region, small.chain.repository, before[: numbers[0] - 1])
     for number in numbers:

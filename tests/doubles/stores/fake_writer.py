@@ -168,14 +168,14 @@ class FakeWriter:
         if fresh:
             number = intake.number()
             places |= {ids[place]: (number, at) for at, place in enumerate(fresh)}
-            self._ship(context, number, pseudonym, [(ids[place], chunks[place]) for place in fresh])
+            self._upload(context, number, pseudonym, [(ids[place], chunks[place]) for place in fresh])
         data = b"".join(chunks)
         spans = [(len(chunks), len(data), hashlib.sha256(data).hexdigest())]
         runs = [n for one in ids for n in (*(places[one] or ()), 1)]
         return TableEntry("public", "note", ["said"], len(chunks), len(data), spans, runs)
 
     @staticmethod
-    def _ship(context: _Run, number: int, pseudonym: Pseudonym, chunks: list[tuple[bytes, bytes]]) -> None:
+    def _upload(context: _Run, number: int, pseudonym: Pseudonym, chunks: list[tuple[bytes, bytes]]) -> None:
         index, generation = context.ground.index, context.ground.generation
         sealed = ContainerContext(generation.repository, generation.id, pseudonym)
         out = io.BytesIO()

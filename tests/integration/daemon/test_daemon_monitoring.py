@@ -34,7 +34,7 @@ rpo = "26h"
 NAME = "secretive"
 
 
-def telling(node: NodeFolder, heard: HeardRequests) -> int:
+def configure_monitoring(node: NodeFolder, heard: HeardRequests) -> int:
     """Configures all ways of telling; the port of the metrics."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
@@ -57,7 +57,7 @@ def test_what_is_told_is_what_the_store_says(kept_node: NodeFolder, daemons: Nod
     """Newest snapshots by metrics, page and status are the records' own; the heart beats; nothing holds a name."""
     with http_listener() as heard:
         scheduled(kept_node, backup="daily 00:00", verify="daily 00:00", purge="daily 00:00", observe="every 4s")
-        port = telling(kept_node, heard)
+        port = configure_monitoring(kept_node, heard)
         daemon = daemons.start(kept_node)
         daemon.wait_for("verify", seconds=120)
         daemon.wait_for("observe", number=len(daemon.runs("observe")) + 2)
@@ -109,7 +109,7 @@ def test_a_failure_is_told_once_and_its_end(kept_node: NodeFolder, daemons: Node
     database.sql("CREATE TABLE unmapped (id int PRIMARY KEY)")
     with http_listener() as heard:
         scheduled(kept_node, backup="every 3s", observe="every 3s")
-        telling(kept_node, heard)
+        configure_monitoring(kept_node, heard)
         daemon = daemons.start(kept_node)
 
         def messages() -> list[dict[str, str]]:

@@ -186,9 +186,9 @@ def test_a_large_object_that_changed_or_went_is_red(
     assert [finding.count for finding in check(report, "equality").findings] == [3, 1]
 
 
-def test_the_zoo_is_green(zoo: Database, region: Region, drills: Drills) -> None:
+def test_a_database_of_every_type_is_green(every_type: Database, region: Region, drills: Drills) -> None:
     """Every awkward thing a server can hold is restored and found equal, on every version."""
-    region.backup(zoo)
+    region.backup(every_type)
     report = drills.run()
     assert (report.verdict, report.versions.server is not None) == ("pass", True)
     assert {name for name, verdict in verdicts(report).items() if verdict == "pass"} == {

@@ -160,12 +160,12 @@ def test_objects_that_go_bad_while_a_drill_is_under_way(crowd: Database, region:
     assert set(codes(report, "authentic")) == {"object-damaged", "object-missing"}
 
 
-def test_a_ledger_that_was_cut_off_is_red(crowd: Database, keeping: KeeperRegion, drills: Drills) -> None:
+def test_a_ledger_that_was_cut_off_is_red(crowd: Database, keeper_region: KeeperRegion, drills: Drills) -> None:
     """A record bears witness of an entry that the store does not have any more, though the drilled one does not."""
-    region = keeping.region
+    region = keeper_region.region
     region.tenancy = BY_COLUMN
     older = region.backup(crowd).snapshot
-    keeping.book.append(lambda _: [_purge(keeping, "x", [])])
+    keeper_region.book.append(lambda _: [_purge(keeper_region, "x", [])])
     region.backup(crowd)
     for entry in (region.folder / "store" / "be" / "ledger").iterdir():
         entry.unlink()
@@ -177,17 +177,17 @@ def test_a_ledger_that_was_cut_off_is_red(crowd: Database, keeping: KeeperRegion
 
 
 def test_a_restore_that_does_not_obey_is_red(
-    crowd: Database, keeping: KeeperRegion, drills: Drills, monkeypatch: pytest.MonkeyPatch
+    crowd: Database, keeper_region: KeeperRegion, drills: Drills, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Sabotaged, it restores what the ledger says is purged: seen by the segment, and by the canary."""
-    region = keeping.region
+    region = keeper_region.region
     region.tenancy = BY_COLUMN
     region.backup(crowd)
     repository = region.repository
     record = repository.record(repository.snapshots()[-1])
     keys = repository.open_keys(region.identity.secret, [record.generation])
     ours = [(record.generation, one) for one, _, _ in record.parts if keys[one].name.tenant == "t1"]
-    keeping.book.append(lambda _: [_purge(keeping, "t1", ours)])
+    keeper_region.book.append(lambda _: [_purge(keeper_region, "t1", ours)])
     drills.repository = repository
     monkeypatch.setattr(choose, "_unpurged", lambda choice, _: choice)
     report = drills.run()
@@ -218,10 +218,10 @@ def test_an_escrow_that_opens_less_or_something_else_is_red(crowd: Database, reg
 
 
 def test_a_key_to_purged_rows_is_told_and_no_fault(
-    pg17: Server, make_database: Callable[..., Database], keeping: KeeperRegion, drills: Drills
+    pg17: Server, make_database: Callable[..., Database], keeper_region: KeeperRegion, drills: Drills
 ) -> None:
     """Nobody can bring back what a kept row refers to; a key that is gone for any other reason is red all the same."""
-    database, region = make_database(pg17), keeping.region
+    database, region = make_database(pg17), keeper_region.region
     region.tenancy = BY_COLUMN
     database.sql(
         "CREATE TABLE note (id int PRIMARY KEY, tenant text NOT NULL)",
@@ -233,17 +233,19 @@ def test_a_key_to_purged_rows_is_told_and_no_fault(
     )
     region.backup(database)
     drills.repository = region.repository
-    now = keeping.clock.now()
-    keeping.book.append(lambda lives: lifecycle.erase(lives, keeping.tenant("t1"), ClockDates(now, now + 3 * DAY, now)))
-    keeping.purge(keeping.life("t1"))
+    now = keeper_region.clock.now()
+    keeper_region.book.append(
+        lambda lives: lifecycle.erase(lives, keeper_region.tenant("t1"), ClockDates(now, now + 3 * DAY, now))
+    )
+    keeper_region.purge(keeper_region.life("t1"))
     report = drills.run()
     assert (report.verdict, codes(report, "constraints")) == ("pass", ["key-to-purged-rows"])
     report = drills.run(DrillRequest(), "ALTER TABLE paper DROP CONSTRAINT of_note")
     assert (report.verdict, set(codes(report, "constraints"))) == ("fail", {"constraint-missing", "key-to-purged-rows"})
 
 
-def _purge(keeping: KeeperRegion, tenant: str, segments: list[tuple[GenerationId, Pseudonym]]) -> PurgeBegan:
-    return PurgeBegan(tenant=keeping.tenant(tenant), incarnation=1, scope="", segments=segments, stores=["disk"])
+def _purge(keeper_region: KeeperRegion, tenant: str, segments: list[tuple[GenerationId, Pseudonym]]) -> PurgeBegan:
+    return PurgeBegan(tenant=keeper_region.tenant(tenant), incarnation=1, scope="", segments=segments, stores=["disk"])
 
 
 def _forge(region: Region, escrow: suite.KeyPair) -> None:

@@ -114,19 +114,21 @@ def test_a_drill_whose_own_identity_is_wrong_has_no_verdict(region: Region, dril
     assert drills.outcomes[-1].error.exit_code == 8
 
 
-def test_a_purged_tenant_is_absent_and_cannot_be_opened(region: Region, keeping: KeeperRegion, drills: Drills) -> None:
+def test_a_purged_tenant_is_absent_and_cannot_be_opened(
+    region: Region, keeper_region: KeeperRegion, drills: Drills
+) -> None:
     """After a purge the drill tries, and is refused; a key that came back is red."""
-    repository = keeping.region.repository
+    repository = keeper_region.region.repository
     record = repository.record(repository.snapshots()[-1])
     keys = repository.open_keys(region.identity.secret, [record.generation])
     ours = [segment for segment, _, _ in record.parts if keys[segment].name.tenant == "t1"]
-    life = {"tenant": keeping.tenant("t1"), "incarnation": 1, "scope": ""}
+    life = {"tenant": keeper_region.tenant("t1"), "incarnation": 1, "scope": ""}
     segments = [(record.generation, segment) for segment in ours]
-    keeping.book.append(lambda _: [PurgeBegan(**life, segments=segments, stores=["disk"])])
+    keeper_region.book.append(lambda _: [PurgeBegan(**life, segments=segments, stores=["disk"])])
     drills.repository = repository
     report = drills.run(DrillRequest(snapshot="latest"))
     assert (report.verdict, codes(report, "purged")) == ("pass", ["purge-under-way"])
-    keeping.book.append(lambda _: [Shredded(**life, store="disk", keyrings=1)])
+    keeper_region.book.append(lambda _: [Shredded(**life, store="disk", keyrings=1)])
     report = drills.run(DrillRequest(snapshot="latest"))
     assert (report.verdict, codes(report, "purged")) == ("fail", ["shredded-key-opens"])
     for path in files(region, "keyrings"):

@@ -25,44 +25,44 @@ BUDGET = DeletionBudget(*[timedelta(days=n) for n in (180, 90, 0, 1, 8, 1, 7, 30
 @pytest.fixture
 def half(tmp_path):
     """A tenant purged from one of two stores, when the other left the configuration."""
-    yard = make_offline_keeper(tmp_path, far=DirectoryStore(tmp_path / "far"))
-    yard.backup(1, "acme")
-    acme = yard.keeper.tags.tenant_id("acme")
-    erase(TenantDesk(yard.keeper.book, yard.clock, BUDGET, DAY, frozenset()), acme)
-    place = yard.keeper.book._place
-    with Purging(yard.keeper) as purging:
+    offline = make_offline_keeper(tmp_path, far=DirectoryStore(tmp_path / "far"))
+    offline.backup(1, "acme")
+    acme = offline.keeper.tags.tenant_id("acme")
+    erase(TenantDesk(offline.keeper.book, offline.clock, BUDGET, DAY, frozenset()), acme)
+    place = offline.keeper.book._place
+    with Purging(offline.keeper) as purging:
         purging._begin(IncarnationKey(acme, 1))
-    yard.keeper = replace(yard.keeper, stores={"disk": yard.repository})
+    offline.keeper = replace(offline.keeper, stores={"disk": offline.repository})
     place.stores.pop("far")
-    purge(yard, IncarnationKey(acme, 1))
-    return yard, IncarnationKey(acme, 1)
+    purge(offline, IncarnationKey(acme, 1))
+    return offline, IncarnationKey(acme, 1)
 
 
-def purge(yard, key):
-    with Purging(yard.keeper) as purging:
+def purge(offline, key):
+    with Purging(offline.keeper) as purging:
         return purging.purge(key)
 
 
 def test_a_life_does_not_wait_for_a_store_that_was_retired(half):
     """It is cleared then, the attestation names store and decision as not seen, and the ledger vouches for that."""
-    yard, key = half
-    yard.clock.by = timedelta(days=2)
-    for path in yard.root.rglob("*"):
+    offline, key = half
+    offline.clock.by = timedelta(days=2)
+    for path in offline.root.rglob("*"):
         if path.is_file():
-            yard.age(str(path.relative_to(yard.root)), 3)
-    yard.clock.by = timedelta()
-    book = yard.keeper.book
+            offline.age(str(path.relative_to(offline.root)), 3)
+    offline.clock.by = timedelta()
+    book = offline.keeper.book
     assert book.states.incarnations[key].state is State.PURGING
     with pytest.raises(RefusedError, match="ledger retire"):
-        attest(yard.keeper, key, {"disk": "here"})
-    assert len(retire(book, yard.keeper.stores, "far", "OPS-311")) == 1
+        attest(offline.keeper, key, {"disk": "here"})
+    assert len(retire(book, offline.keeper.stores, "far", "OPS-311")) == 1
     assert book.states.incarnations[key].state is State.CLEARED
-    assert retire(book, yard.keeper.stores, "far", "OPS-312") == []
-    issued = attest(yard.keeper, key, {"disk": "here"})
+    assert retire(book, offline.keeper.stores, "far", "OPS-312") == []
+    issued = attest(offline.keeper, key, {"disk": "here"})
     (store,) = issued.attestation.retired
     assert (store.store, store.decision, store.purging) == ("far", "OPS-311", True)
     assert RETIRED in issued.attestation.not_covered
-    verdict = verify_attestation(issued.document, {yard.keeper.signer.public}, book.chain)
+    verdict = verify_attestation(issued.document, {offline.keeper.signer.public}, book.chain)
     assert verdict.attestation.stores[0].store == "disk"
 
 
@@ -72,13 +72,13 @@ def test_an_attestation_cannot_leave_a_retired_store_out(half):
 
     from backupd.model.attestation import encode_attestation
 
-    yard, key = half
-    retire(yard.keeper.book, yard.keeper.stores, "far", "OPS-311")
-    issued = attest(yard.keeper, key, {"disk": "here"})
+    offline, key = half
+    retire(offline.keeper.book, offline.keeper.stores, "far", "OPS-311")
+    issued = attest(offline.keeper, key, {"disk": "here"})
     silent = msgspec.structs.replace(issued.attestation, retired=[])
-    document = yard.keeper.signer.sign(encode_attestation(silent), "attestation")
+    document = offline.keeper.signer.sign(encode_attestation(silent), "attestation")
     with pytest.raises(DamageError, match="declared gone"):
-        verify_attestation(document, {yard.keeper.signer.public}, yard.keeper.book.chain)
+        verify_attestation(document, {offline.keeper.signer.public}, offline.keeper.book.chain)
 
 
 @pytest.mark.parametrize(
@@ -87,8 +87,8 @@ def test_an_attestation_cannot_leave_a_retired_store_out(half):
 )
 def test_only_a_store_that_was_and_is_not_any_more_is_retired(half, store, decision, error):
     """And by a reference: the ledger keeps no sentences."""
-    yard, _ = half
-    before = len(yard.keeper.book.chain.links)
+    offline, _ = half
+    before = len(offline.keeper.book.chain.links)
     with pytest.raises(error):
-        retire(yard.keeper.book, yard.keeper.stores, store, decision)
-    assert len(yard.keeper.book.chain.links) == before
+        retire(offline.keeper.book, offline.keeper.stores, store, decision)
+    assert len(offline.keeper.book.chain.links) == before

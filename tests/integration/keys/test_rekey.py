@@ -34,11 +34,11 @@ OLD_LINES = 2
 """Index and signature; behind the recipients' line follow the keys."""
 
 
-def crowd(yard: OfflineKeeper) -> None:
+def crowd(offline: OfflineKeeper) -> None:
     """Three generations, of four tenants."""
     for days in (5, 4, 3):
-        yard.writer.generation_length = timedelta()
-        yard.backup(days, "ada", "bob", "cyd", "dan")
+        offline.writer.generation_length = timedelta()
+        offline.backup(days, "ada", "bob", "cyd", "dan")
 
 
 def made(folder: Path) -> OfflineKeeper:
@@ -46,90 +46,93 @@ def made(folder: Path) -> OfflineKeeper:
     return make_offline_keeper(folder)
 
 
-def keyrings(yard: OfflineKeeper) -> dict[str, list[bytes]]:
+def keyrings(offline: OfflineKeeper) -> dict[str, list[bytes]]:
     """The lines of every keyring."""
-    return {str(path.relative_to(yard.root)): path.read_bytes().split(b"\n") for path in yard.root.glob("keyrings/*/*")}
+    return {
+        str(path.relative_to(offline.root)): path.read_bytes().split(b"\n")
+        for path in offline.root.glob("keyrings/*/*")
+    }
 
 
-def opens(yard: OfflineKeeper, pair: suite.KeyPair) -> set[str | None]:
+def opens(offline: OfflineKeeper, pair: suite.KeyPair) -> set[str | None]:
     """Whose keys an identity opens, in every generation."""
-    opened = yard.repository.open_keys(pair.secret, {name.split("/")[1] for name in keyrings(yard)})  # type: ignore[misc]
+    opened = offline.repository.open_keys(pair.secret, {name.split("/")[1] for name in keyrings(offline)})  # type: ignore[misc]
     return {opened[one].name.tenant for one in opened}
 
 
-def run(yard: OfflineKeeper, *pairs: suite.KeyPair, identity: suite.KeyPair | None = None) -> Rekeying:
-    return rekey(yard.keeper, "disk", [pair.public for pair in pairs], (identity or yard.identity).secret)
+def run(offline: OfflineKeeper, *pairs: suite.KeyPair, identity: suite.KeyPair | None = None) -> Rekeying:
+    return rekey(offline.keeper, "disk", [pair.public for pair in pairs], (identity or offline.identity).secret)
 
 
-def erase(yard: OfflineKeeper, tenant: str) -> None:
-    now, one = datetime.now(UTC), yard.keeper.tags.tenant_id(tenant)
-    yard.keeper.book.append(lambda lives: lifecycle.erase(lives, one, ClockDates(now, now + 40 * DAY, now)))
+def erase(offline: OfflineKeeper, tenant: str) -> None:
+    now, one = datetime.now(UTC), offline.keeper.tags.tenant_id(tenant)
+    offline.keeper.book.append(lambda lives: lifecycle.erase(lives, one, ClockDates(now, now + 40 * DAY, now)))
 
 
-def findings(yard: OfflineKeeper) -> list[str]:
-    with CheckedState(yard.folder / "checked.sqlite") as checked:
-        tools = Tools(yard.clock, yard.folder, store="disk")
-        return [one.message for one in verify(yard.repository, checked, Scope(parse_share("none")), tools).findings]
+def findings(offline: OfflineKeeper) -> list[str]:
+    with CheckedState(offline.folder / "checked.sqlite") as checked:
+        tools = Tools(offline.clock, offline.folder, store="disk")
+        return [one.message for one in verify(offline.repository, checked, Scope(parse_share("none")), tools).findings]
 
 
-def events(yard: OfflineKeeper) -> list[object]:
-    told = (event for entry in yard.keeper.book.chain.entries() for event in entry.events)
+def events(offline: OfflineKeeper) -> list[object]:
+    told = (event for entry in offline.keeper.book.chain.entries() for event in entry.events)
     return [event for event in told if isinstance(event, RekeyBegan | Rekeyed)]
 
 
-def test_only_the_new_recipients_open_what_lies_there(yard: OfflineKeeper) -> None:
+def test_only_the_new_recipients_open_what_lies_there(offline: OfflineKeeper) -> None:
     """Every keyring opens with the new identities and not with the old one; all but one line of it stays as it was."""
-    crowd(yard)
-    before, new, escrow = keyrings(yard), suite.generate(), suite.generate()
-    assert preview_rekey(yard.keeper, "disk", [new.public], None).rekeyed == 3
-    done = run(yard, new, escrow)
+    crowd(offline)
+    before, new, escrow = keyrings(offline), suite.generate(), suite.generate()
+    assert preview_rekey(offline.keeper, "disk", [new.public], None).rekeyed == 3
+    done = run(offline, new, escrow)
     assert (done.keyrings, done.rekeyed, done.already, done.done) == (3, 3, 0, True)
-    for name, lines in keyrings(yard).items():
+    for name, lines in keyrings(offline).items():
         assert [at for at, line in enumerate(lines) if line != before[name][at]] == [OLD_LINES]
-    assert opens(yard, new) == opens(yard, escrow) == {None, "ada", "bob", "cyd", "dan"}
+    assert opens(offline, new) == opens(offline, escrow) == {None, "ada", "bob", "cyd", "dan"}
     with pytest.raises(KeyRefusedError):
-        opens(yard, yard.identity)
-    assert findings(yard) == []
-    assert not (yard.root / "runs").exists()
+        opens(offline, offline.identity)
+    assert findings(offline) == []
+    assert not (offline.root / "runs").exists()
     names = sorted([suite.fingerprint(new.public), suite.fingerprint(escrow.public)])
-    assert events(yard) == [
+    assert events(offline) == [
         RekeyBegan(store="disk", recipients=names),
         Rekeyed(store="disk", recipients=names, keyrings=3),
     ]
 
 
-def test_done_again_it_does_nothing(yard: OfflineKeeper) -> None:
+def test_done_again_it_does_nothing(offline: OfflineKeeper) -> None:
     """Whichever identity is at hand, and the ledger does not grow."""
-    crowd(yard)
+    crowd(offline)
     new = suite.generate()
-    run(yard, new)
-    before = yard.files()
-    done = run(yard, new)
+    run(offline, new)
+    before = offline.files()
+    done = run(offline, new)
     assert (done.rekeyed, done.already, done.done) == (0, 3, True)
-    assert yard.files() == before
+    assert offline.files() == before
 
 
-def test_an_identity_that_opens_nothing_changes_nothing(yard: OfflineKeeper) -> None:
+def test_an_identity_that_opens_nothing_changes_nothing(offline: OfflineKeeper) -> None:
     """It is told of every keyring, and none is touched."""
-    crowd(yard)
-    before = keyrings(yard)
-    done = run(yard, suite.generate(), identity=suite.generate())
+    crowd(offline)
+    before = keyrings(offline)
+    done = run(offline, suite.generate(), identity=suite.generate())
     assert (done.rekeyed, len(done.unopened), done.done) == (0, 3, False)
-    assert keyrings(yard) == before
-    assert not any(isinstance(event, Rekeyed) for event in events(yard))
+    assert keyrings(offline) == before
+    assert not any(isinstance(event, Rekeyed) for event in events(offline))
 
 
-def test_a_change_of_recipients_begins_a_generation(yard: OfflineKeeper) -> None:
+def test_a_change_of_recipients_begins_a_generation(offline: OfflineKeeper) -> None:
     """What is backed up from then on has new keys, which nobody who could open the old ones has."""
-    first = yard.repository.record(yard.backup(3, "ada"))
-    assert yard.repository.record(yard.backup(2, "ada")).generation == first.generation
+    first = offline.repository.record(offline.backup(3, "ada"))
+    assert offline.repository.record(offline.backup(2, "ada")).generation == first.generation
     new = suite.generate()
-    yard.writer.recipient = new.public
-    third = yard.repository.record(yard.backup(1, "ada"))
+    offline.writer.recipient = new.public
+    third = offline.repository.record(offline.backup(1, "ada"))
     assert third.generation != first.generation
     assert {part[0] for part in third.parts}.isdisjoint(part[0] for part in first.parts)
     with pytest.raises(KeyRefusedError):
-        yard.repository.open_keys(yard.identity.secret, [third.generation])
+        offline.repository.open_keys(offline.identity.secret, [third.generation])
 
 
 def test_a_store_that_breaks_off_at_any_call_is_gone_on_with(tmp_path: Path) -> None:
@@ -138,144 +141,144 @@ def test_a_store_that_breaks_off_at_any_call_is_gone_on_with(tmp_path: Path) -> 
     """
     for side in ("before", "after"):
         for at in range(1, 40):
-            yard = made(tmp_path / f"{side}{at}")
-            crowd(yard)
+            offline = made(tmp_path / f"{side}{at}")
+            crowd(offline)
             new, fuse = suite.generate(), Fuse(at)
-            yard.store.before, yard.store.after = fuse.hooks(side)
+            offline.store.before, offline.store.after = fuse.hooks(side)
             with contextlib.suppress(StoreGoneError):
-                run(yard, new)
-            yard.store.before = yard.store.after = lambda *_: None
-            for name in keyrings(yard):
-                keyring = yard.repository.keyring(ObjectName(name))
+                run(offline, new)
+            offline.store.before = offline.store.after = lambda *_: None
+            for name in keyrings(offline):
+                keyring = offline.repository.keyring(ObjectName(name))
                 assert keyring.open(
-                    (new if set(keyring.wraps) == {suite.fingerprint(new.public)} else yard.identity).secret
+                    (new if set(keyring.wraps) == {suite.fingerprint(new.public)} else offline.identity).secret
                 )
-            yard.clock.by += timedelta(hours=2)  # its mark grows old
-            yard.keeper.book.sync()
-            assert run(yard, new).done
-            assert len(opens(yard, new)) == 5
-            assert findings(yard) == []
-            assert isinstance(events(yard)[-1], Rekeyed)
+            offline.clock.by += timedelta(hours=2)  # its mark grows old
+            offline.keeper.book.sync()
+            assert run(offline, new).done
+            assert len(opens(offline, new)) == 5
+            assert findings(offline) == []
+            assert isinstance(events(offline)[-1], Rekeyed)
             if not fuse.blown:
                 break
         assert at > 8
 
 
-def rival_of(yard: OfflineKeeper) -> Keeper:
+def rival_of(offline: OfflineKeeper) -> Keeper:
     """Another machine that keeps the same store."""
-    clock, store = ShiftedClock(), DirectoryStore(yard.root)
-    repository = Repository(store, yard.repository.signers, yard.repository.keepers)
-    copy, key = DirectoryStore(yard.folder / "rival-copy"), yard.keeper.signer
-    place = LedgerPlace(REGION, yard.keeper.repository, {"disk": store}, copy, repository.keepers, clock, key, FAR)
+    clock, store = ShiftedClock(), DirectoryStore(offline.root)
+    repository = Repository(store, offline.repository.signers, offline.repository.keepers)
+    copy, key = DirectoryStore(offline.folder / "rival-copy"), offline.keeper.signer
+    place = LedgerPlace(REGION, offline.keeper.repository, {"disk": store}, copy, repository.keepers, clock, key, FAR)
     book = Book(place)
     book.sync()
-    changes = {"stores": {"disk": repository}, "state": yard.folder / "rival", "clock": clock, "book": book}
-    return replace(yard.keeper, **changes)
+    changes = {"stores": {"disk": repository}, "state": offline.folder / "rival", "clock": clock, "book": book}
+    return replace(offline.keeper, **changes)
 
 
 def test_what_a_purge_took_meanwhile_does_not_come_back(tmp_path: Path) -> None:
     """A purge by another machine before any call of a rekeying: no line of the tenant is left, no other is missing."""
     waited = 0
     for at in range(1, 200, 3):
-        yard = made(tmp_path / str(at))
-        crowd(yard)
-        erase(yard, "ada")
+        offline = made(tmp_path / str(at))
+        crowd(offline)
+        erase(offline, "ada")
         new, seen, purged = suite.generate(), [0], []
 
         def between(
-            *_: str, at: int = at, seen: list[int] = seen, yard: OfflineKeeper = yard, purged: list = purged
+            *_: str, at: int = at, seen: list[int] = seen, offline: OfflineKeeper = offline, purged: list = purged
         ) -> None:
             seen[0] += 1
             if seen[0] == at:
-                purged.append(purge_due(rival_of(yard)))
+                purged.append(purge_due(rival_of(offline)))
 
-        yard.store.before = between
-        run(yard, new)
-        yard.store.before = lambda *_: None
+        offline.store.before = between
+        run(offline, new)
+        offline.store.before = lambda *_: None
         if not purged:
             break
         if purged[0].errors:  # the rekeying stands still until the purge has given up waiting for its mark
             assert [type(error) for error in purged[0].errors.values()] == [BusyError]
             waited += 1
-            assert purge_due(rival_of(yard)).errors == {}
-        assert opens(yard, new) == {None, "bob", "cyd", "dan"}
-        assert findings(yard) == []
+            assert purge_due(rival_of(offline)).errors == {}
+        assert opens(offline, new) == {None, "bob", "cyd", "dan"}
+        assert findings(offline) == []
     assert (at > 20, waited > 3) == (True, True)
 
 
-def test_a_keyring_under_another_mark_is_waited_for(yard: OfflineKeeper) -> None:
+def test_a_keyring_under_another_mark_is_waited_for(offline: OfflineKeeper) -> None:
     """Two that put one keyring anew do it one after the other; who never ends is told of."""
-    crowd(yard)
-    name = min(keyrings(yard))
+    crowd(offline)
+    name = min(keyrings(offline))
     _, generation, file = name.split("/")
-    yard.put(f"runs/{generation}/{file}", b"somebody", 0)
-    before = keyrings(yard)
+    offline.put(f"runs/{generation}/{file}", b"somebody", 0)
+    before = keyrings(offline)
     with pytest.raises(BusyError, match="another keeper"):
-        run(yard, suite.generate())
-    assert keyrings(yard)[name] == before[name]
+        run(offline, suite.generate())
+    assert keyrings(offline)[name] == before[name]
 
 
-def test_a_stale_keyring_is_an_alarm(yard: OfflineKeeper) -> None:
+def test_a_stale_keyring_is_an_alarm(offline: OfflineKeeper) -> None:
     """One from before a rekeying that somebody put back is sealed to others than the ledger says: verify tells."""
-    crowd(yard)
-    name = min(keyrings(yard))
-    stale = (yard.root / name).read_bytes()
-    run(yard, suite.generate())
-    assert findings(yard) == []
-    (yard.root / name).chmod(0o600)
-    (yard.root / name).write_bytes(stale)
-    assert findings(yard) == ["is not sealed to the recipients that the ledger's last rekeying names"]
+    crowd(offline)
+    name = min(keyrings(offline))
+    stale = (offline.root / name).read_bytes()
+    run(offline, suite.generate())
+    assert findings(offline) == []
+    (offline.root / name).chmod(0o600)
+    (offline.root / name).write_bytes(stale)
+    assert findings(offline) == ["is not sealed to the recipients that the ledger's last rekeying names"]
 
 
-def test_a_keyring_that_was_sealed_to_a_stranger_stops_the_keeper(yard: OfflineKeeper) -> None:
+def test_a_keyring_that_was_sealed_to_a_stranger_stops_the_keeper(offline: OfflineKeeper) -> None:
     """Recipients that no rekeying ever named."""
     from backupd.seal.keyring import with_wraps
 
-    crowd(yard)
-    assert purge_due(yard.keeper).errors == {}
-    name = ObjectName(min(keyrings(yard)))
-    data, keyring = (yard.root / name).read_bytes(), yard.repository.keyring(name)
+    crowd(offline)
+    assert purge_due(offline.keeper).errors == {}
+    name = ObjectName(min(keyrings(offline)))
+    data, keyring = (offline.root / name).read_bytes(), offline.repository.keyring(name)
     stranger = suite.generate()
-    (yard.root / name).chmod(0o600)
-    (yard.root / name).write_bytes(
-        with_wraps(data, keyring, yard.identity.secret, [yard.identity.public, stranger.public])
+    (offline.root / name).chmod(0o600)
+    (offline.root / name).write_bytes(
+        with_wraps(data, keyring, offline.identity.secret, [offline.identity.public, stranger.public])
     )
-    (error,) = purge_due(yard.keeper).errors.values()
+    (error,) = purge_due(offline.keeper).errors.values()
     assert "changed its recipients" in error.message
     with pytest.raises(DamageError, match="changed its recipients"):
-        run(yard, suite.generate())
+        run(offline, suite.generate())
 
 
 @pytest.mark.parametrize("known", [True, False], ids=["known", "new"])
-def test_a_damaged_keyring_does_not_stop_the_others(yard: OfflineKeeper, *, known: bool) -> None:
+def test_a_damaged_keyring_does_not_stop_the_others(offline: OfflineKeeper, *, known: bool) -> None:
     """It is told, stays as it is, and the run does not call itself done."""
-    crowd(yard)
+    crowd(offline)
     if known:
-        assert purge_due(yard.keeper).errors == {}
-    name = sorted(keyrings(yard))[1]
-    path = yard.root / name
+        assert purge_due(offline.keeper).errors == {}
+    name = sorted(keyrings(offline))[1]
+    path = offline.root / name
     path.chmod(0o600)
     data = bytearray(path.read_bytes())
     data[-40] ^= 1
     path.write_bytes(bytes(data))
-    done = run(yard, suite.generate())
+    done = run(offline, suite.generate())
     assert (done.rekeyed, len(done.damaged), done.done) == (2, 1, False)
     assert path.read_bytes() == bytes(data)
 
 
-def test_a_backup_under_way_is_looked_after(yard: OfflineKeeper) -> None:
+def test_a_backup_under_way_is_looked_after(offline: OfflineKeeper) -> None:
     """A keyring for the old recipients that is published while others are put anew is put anew, too."""
-    crowd(yard)
+    crowd(offline)
     seen: list[str] = []
 
     def once(method: str, name: str) -> None:
         if method == "replace" and not seen:
             seen.append(name)
-            yard.begin(datetime.now(UTC), {segment("uploaded", "eve"): [b"late\n"]})
+            offline.begin(datetime.now(UTC), {segment("uploaded", "eve"): [b"late\n"]})
 
-    assert isinstance(yard.store, HookedStore)
-    yard.store.before = once
+    assert isinstance(offline.store, HookedStore)
+    offline.store.before = once
     new = suite.generate()
-    done = run(yard, new)
+    done = run(offline, new)
     assert (done.keyrings, done.rekeyed, done.done) == (4, 4, True)
-    assert "eve" in opens(yard, new)
+    assert "eve" in opens(offline, new)

@@ -24,23 +24,23 @@ SIGNER = Signer(bytes(range(32)))
 BUDGET = DeletionBudget(*[timedelta(days=n) for n in (180, 90, 0, 1, 8, 1, 7, 30, 1)])
 
 
-def careful(yard):
-    """The yard's ledger, asking stores for the time, as the command line opens it."""
-    place = replace(yard.keeper.book._place, tolerance=timedelta(minutes=5))
+def careful(offline):
+    """The ledger of the offline keeper, asking stores for the time, as the command line opens it."""
+    place = replace(offline.keeper.book._place, tolerance=timedelta(minutes=5))
     return Book(place)
 
 
-def test_a_clock_that_is_ahead_appends_nothing(yard):
+def test_a_clock_that_is_ahead_appends_nothing(offline):
     """No tenant is marked in the future, and the ledger takes the right time afterwards."""
-    book = careful(yard)
-    desk = TenantDesk(book, yard.clock, BUDGET, DAY, frozenset())
-    yard.clock.by = timedelta(hours=1)
+    book = careful(offline)
+    desk = TenantDesk(book, offline.clock, BUDGET, DAY, frozenset())
+    offline.clock.by = timedelta(hours=1)
     with pytest.raises(RefusedError, match="clock of store 'disk'"):
-        unsubscribe(desk, yard.keeper.tags.tenant_id("acme"))
-    assert not any(name.startswith("ledger/") for name in yard.files())
-    yard.clock.by = timedelta(minutes=4)
-    assert unsubscribe(desk, yard.keeper.tags.tenant_id("acme")).events
-    assert not any(name.startswith("tmp/") for name in yard.files())
+        unsubscribe(desk, offline.keeper.tags.tenant_id("acme"))
+    assert not any(name.startswith("ledger/") for name in offline.files())
+    offline.clock.by = timedelta(minutes=4)
+    assert unsubscribe(desk, offline.keeper.tags.tenant_id("acme")).events
+    assert not any(name.startswith("tmp/") for name in offline.files())
 
 
 def test_no_entry_is_appended_without_a_comparison(tmp_path):
@@ -65,16 +65,16 @@ def test_no_entry_is_appended_without_a_comparison(tmp_path):
     assert [*copy.list("")] == [*store.list("ledger")] == []
 
 
-def test_a_clock_that_is_set_meanwhile_is_noticed(yard):
+def test_a_clock_that_is_set_meanwhile_is_noticed(offline):
     """Stores are asked now and then, and again when this clock ran otherwise than it should."""
-    book = careful(yard)
+    book = careful(offline)
     book.append(lambda _: [Observed(store="disk", snapshots=[])])
-    asked = len(yard.store.put)
+    asked = len(offline.store.put)
     book.append(lambda _: [Observed(store="disk", snapshots=["a"])])
-    assert len(yard.store.put) == asked + 1
-    monotonic = yard.clock.monotonic()
-    yard.clock.monotonic = lambda: monotonic
-    yard.clock.by = DAY
+    assert len(offline.store.put) == asked + 1
+    monotonic = offline.clock.monotonic()
+    offline.clock.monotonic = lambda: monotonic
+    offline.clock.by = DAY
     with pytest.raises(RefusedError, match="clock of store"):
         book.append(lambda _: [Observed(store="disk", snapshots=["b"])])
 
@@ -82,8 +82,8 @@ def test_a_clock_that_is_set_meanwhile_is_noticed(yard):
 def test_one_store_that_agrees_is_enough(tmp_path):
     """A store whose clock is wrong, or that is away, must not keep everybody's ledger from going on."""
     away = HookedStore(DirectoryStore(tmp_path / "away"))
-    yard = make_offline_keeper(tmp_path, away=away)
-    book = careful(yard)
+    offline = make_offline_keeper(tmp_path, away=away)
+    book = careful(offline)
 
     def gone(*_):
         raise StoreGoneError("away")

@@ -49,19 +49,19 @@ TENANTS = [str(number) for number in range(5)]
 class Reading:
     """A keeper's region with five tenants of twenty notes each, backed up once."""
 
-    def __init__(self, keeping: KeeperRegion, crowd: Database, folder: Path) -> None:
-        self.keeping, self.crowd, self.folder = keeping, crowd, folder
-        self.region = keeping.region
+    def __init__(self, keeper_region: KeeperRegion, crowd: Database, folder: Path) -> None:
+        self.keeper_region, self.crowd, self.folder = keeper_region, crowd, folder
+        self.region = keeper_region.region
         self.region.tenancy = BY_COLUMN
         self.events = Events()
         self.snapshot = self.region.backup(crowd).snapshot
 
     def purge(self, tenant: str) -> None:
-        keeping, now = self.keeping, self.keeping.clock.now()
-        keeping.book.append(
-            lambda lives: lifecycle.erase(lives, keeping.tenant(tenant), ClockDates(now, now + 3 * DAY, now))
+        keeper_region, now = self.keeper_region, self.keeper_region.clock.now()
+        keeper_region.book.append(
+            lambda lives: lifecycle.erase(lives, keeper_region.tenant(tenant), ClockDates(now, now + 3 * DAY, now))
         )
-        keeping.purge(keeping.life(tenant))
+        keeper_region.purge(keeper_region.life(tenant))
 
     def copy(self, name: str) -> Path:
         """All that is on the store now."""
@@ -97,7 +97,7 @@ class Reading:
         if not key.exists():
             write_identity(key, "ops", self.region.identity, "pass")
             secret.write_text("pass\n")
-        keeper = "--keeper", self.keeping.keeper.signer.public
+        keeper = "--keeper", self.keeper_region.keeper.signer.public
         result = recover(root, "--identity", key, "--passphrase-file", secret, "--out", out, *keeper, *more)
         return result.returncode, result.stderr, {path.name.split("-")[2] for path in out.glob("app/tenant-*")}
 
@@ -110,14 +110,16 @@ def notes(database: Database) -> dict[str, tuple[int, str]]:
 
 
 @pytest.fixture
-def reading(keeping: KeeperRegion, pg17: Server, make_database: Callable[..., Database], tmp_path: Path) -> Reading:
+def reading(
+    keeper_region: KeeperRegion, pg17: Server, make_database: Callable[..., Database], tmp_path: Path
+) -> Reading:
     database = make_database(pg17)
     database.sql(
         "CREATE TABLE note (id int PRIMARY KEY, tenant int NOT NULL, said text)",
         "INSERT INTO note SELECT g, g % 5, md5(g::text) FROM generate_series(1, 100) g",
         "ANALYZE",
     )
-    return Reading(keeping, database, tmp_path)
+    return Reading(keeper_region, database, tmp_path)
 
 
 def test_a_purge_is_kept_by_all_readers_of_an_old_copy(reading: Reading, recover: Recover) -> None:
@@ -165,7 +167,7 @@ def test_the_same_removal_without_the_ledger_is_damage_to_all_readers(reading: R
 def test_a_tenant_that_returned_is_restored(reading: Reading, recover: Recover) -> None:
     """Its new incarnation's segments are others, whatever the ledger says of the old ones'."""
     reading.purge("3")
-    reading.keeping.book.append(lambda lives: lifecycle.resubscribe(lives, reading.keeping.tenant("3")))
+    reading.keeper_region.book.append(lambda lives: lifecycle.resubscribe(lives, reading.keeper_region.tenant("3")))
     reading.region.backup(reading.crowd)
     assert reading.verify().clean
     with reading.restored() as (report, database):
@@ -204,14 +206,14 @@ def test_a_ledger_behind_the_snapshot_stops_it(reading: Reading, recover: Recove
 
 def test_what_is_purged_entirely_is_refused(reading: Reading) -> None:
     """A database of the purged tenant alone leaves nothing to restore, and that is no damage."""
-    region, keeping = reading.region, reading.keeping
+    region, keeper_region = reading.region, reading.keeper_region
     region.label = "hosted"
     region.tenancy = Tenancy(kind=TenancyKind.DATABASE, database_pattern="(?P<tenant>.+)")
     snapshot = region.backup(reading.crowd, label="hosted", tenancy=region.tenancy).snapshot
-    now = keeping.clock.now()
-    tenant = keeping.tenant(reading.crowd.name)
-    keeping.book.append(lambda lives: lifecycle.erase(lives, tenant, ClockDates(now, now + 3 * DAY, now)))
-    keeping.purge(keeping.life(reading.crowd.name))
+    now = keeper_region.clock.now()
+    tenant = keeper_region.tenant(reading.crowd.name)
+    keeper_region.book.append(lambda lives: lifecycle.erase(lives, tenant, ClockDates(now, now + 3 * DAY, now)))
+    keeper_region.purge(keeper_region.life(reading.crowd.name))
     assert reading.verify().clean
     with pytest.raises(RefusedError, match="everything in snapshot"):
         reading.restored(label="hosted", snapshot=snapshot).__enter__()
@@ -221,11 +223,11 @@ def test_what_is_purged_entirely_is_refused(reading: Reading) -> None:
 
 def expire(reading: Reading, **rules: Any) -> None:
     """Three days on, a keeper keeps the newest snapshot of each day."""
-    keeping = reading.keeping
-    keeping.clock.by = 3 * DAY
+    keeper_region = reading.keeper_region
+    keeper_region.clock.by = 3 * DAY
     policy = RetentionPolicy(keep_within=timedelta(), daily=9, weekly=0, monthly=0, max_age=90 * DAY, keep_minimum=1)
-    ruled(keeping, retention=policy, clock_tolerance=30 * DAY, **rules)
-    keeper = keeping.keeper
+    ruled(keeper_region, retention=policy, clock_tolerance=30 * DAY, **rules)
+    keeper = keeper_region.keeper
     with KeyringCache.opened(keeper.cache_path("disk"), keeper.repository) as census:
         expiry = Expiry(keeper, "disk", census)
         expiry.execute(expiry.plan())
@@ -281,7 +283,7 @@ def test_a_class_too_old_is_left_out(reading: Reading, recover: Recover) -> None
 
 def test_a_keeper_writes_down_what_is_proven(reading: Reading) -> None:
     """Once each, and only what was read to the last byte."""
-    book = reading.keeping.book
+    book = reading.keeper_region.book
     # So much that a look at the headers does not read all of it.
     reading.crowd.sql(
         "INSERT INTO note SELECT 1000 + g, 1, (SELECT string_agg(md5(g::text || n), '') FROM generate_series(1, 90) n)"
@@ -298,7 +300,7 @@ def test_a_keeper_writes_down_what_is_proven(reading: Reading) -> None:
 
 def test_a_keeper_writes_down_what_was_restored(reading: Reading) -> None:
     """A ledger that cannot be told is a warning: the database is there."""
-    book = reading.keeping.book
+    book = reading.keeper_region.book
 
     def note(event: Restored) -> None:
         book.append(lambda _: [event])

@@ -37,31 +37,33 @@ def findings(conninfo: str, folders: tuple[Path, ...] = ()) -> dict[str, Finding
     return {finding.code: finding for finding in found}
 
 
-def test_a_superuser_is_more_than_needed(zoo: Database) -> None:
+def test_a_superuser_is_more_than_needed(every_type: Database) -> None:
     """With a superuser nothing is missing, and it is said that less would do."""
-    found = findings(zoo.conninfo)
+    found = findings(every_type.conninfo)
     assert set(found) == {"superuser"}
     assert found["superuser"].severity is Severity.WARNING
     assert "CREATE ROLE backupd LOGIN BYPASSRLS; GRANT pg_read_all_data TO backupd;" in found["superuser"].hint
 
 
-def test_the_hints_lead_to_a_role_that_can_back_up_everything(zoo: Database, make_role: Callable[..., str]) -> None:
+def test_the_hints_lead_to_a_role_that_can_back_up_everything(
+    every_type: Database, make_role: Callable[..., str]
+) -> None:
     """Starting from a role that may nothing, running each hint's statement leaves no finding, and all can be read."""
-    role = make_role(zoo.server, "LOGIN")
-    conninfo = zoo.server.conninfo(zoo.name, role)
+    role = make_role(every_type.server, "LOGIN")
+    conninfo = every_type.server.conninfo(every_type.name, role)
     found = findings(conninfo)
     assert {"unreadable", "large-objects"} <= set(found)
     assert all(finding.severity is Severity.ERROR for finding in found.values())
     for _ in range(3):
         for finding in findings(conninfo).values():
             (statement,) = re.findall(r"^(?:GRANT|ALTER)[^;]*;", finding.hint)
-            zoo.sql(statement)
+            every_type.sql(statement)
     assert findings(conninfo) == {}
-    _read_everything(zoo, Source(conninfo, client_folders=(zoo.server.bin,)))
-    zoo.sql(f"ALTER ROLE {quoted(role)} RESET ALL")
+    _read_everything(every_type, Source(conninfo, client_folders=(every_type.server.bin,)))
+    every_type.sql(f"ALTER ROLE {quoted(role)} RESET ALL")
 
 
-def _read_everything(zoo: Database, source: Source) -> None:
+def _read_everything(every_type: Database, source: Source) -> None:
     with hold(source) as holder, connect(source) as free:
         exported, connection = holder.exported, holder.connection
         names = NamePatterns(Tenancy(TenancyKind.NONE), exported.database)
@@ -71,7 +73,7 @@ def _read_everything(zoo: Database, source: Source) -> None:
                     rows = b"".join(copy).count(b"\n")
                 qualified = f"{quoted(table.name.schema)}.{quoted(table.name.table)}"
                 condition = table.condition or ""
-                assert zoo.sql(f"SELECT count(*) FROM ONLY {qualified} {condition}") == [(rows,)]
+                assert every_type.sql(f"SELECT count(*) FROM ONLY {qualified} {condition}") == [(rows,)]
         assert read_sequences(connection, free)
         assert read_facts(connection)["refresh"]
         with client(find_programs(source.client_folders, exported.version), resolved(connection)) as started:

@@ -70,18 +70,18 @@ def as_sql(server: Server, archive: bytes) -> list[str]:
 
 
 class TestSchema:
-    def test_the_parts_make_pg_dumps_archive_again(self, zoo: Database) -> None:
-        """For the whole zoo: taken apart and joined, byte for byte what pg_dump wrote."""
-        with held(zoo) as source:
+    def test_the_parts_make_pg_dumps_archive_again(self, every_type: Database) -> None:
+        """For a database of every type: taken apart and joined, byte for byte what pg_dump wrote."""
+        with held(every_type) as source:
             divided = dump_schema(source.client, source.exported, source.names)
             original = plain_archive(source)
         assert list(divided.entries) == [None]
         joined = join_archive(divided.head, unpack_entries(divided.entries[None]))
         assert without_date(joined) == without_date(original)
 
-    def test_every_dependency_is_in_the_archive(self, zoo: Database) -> None:
+    def test_every_dependency_is_in_the_archive(self, every_type: Database) -> None:
         """Dependencies lead to entries of the same archive: what lacks one can be told."""
-        with held(zoo) as source:
+        with held(every_type) as source:
             entries = list(ArchiveReader(io.BytesIO(plain_archive(source)).read).entries())
         known = {entry.dump_id for entry in entries}
         assert len(known) == len(entries) > 100
@@ -168,9 +168,9 @@ class TestSchema:
 
 
 class TestGlobals:
-    def test_roles_come_back_as_pg_dumpall_tells_them(self, zoo: Database) -> None:
+    def test_roles_come_back_as_pg_dumpall_tells_them(self, every_type: Database) -> None:
         """Nobody's statements, without tenants, are all of pg_dumpall's."""
-        with held(zoo) as source:
+        with held(every_type) as source:
             (text,) = dump_globals(source.client, source.connection, source.names).values()
             command = source.client.command("pg_dumpall", "--globals-only", "-l", "service=backupd")
             words = run(command, source.client.environment).decode()
@@ -212,10 +212,10 @@ class TestGlobals:
 
 class TestLargeObjects:
     def test_they_come_back_with_owners_privileges_and_comments(
-        self, zoo: Database, make_database: Callable[..., Database], tmp_path: Path
+        self, every_type: Database, make_database: Callable[..., Database], tmp_path: Path
     ) -> None:
         """The archive holds large objects and nothing else, and restores them as they were."""
-        with held(zoo) as source:
+        with held(every_type) as source:
             command = large_objects_command(source.client, source.connection, source.exported)
             assert command is not None
             archive = tmp_path / "large-objects"
@@ -227,15 +227,15 @@ class TestLargeObjects:
             "ENCODING", "STDSTRINGS", "SEARCHPATH", "BLOB", "BLOB METADATA", "BLOBS", "ACL", "COMMENT",
         }  # fmt: skip
         assert {tag for kind, tag in kinds if kind in ("ACL", "COMMENT")} == {"LARGE"}
-        target = make_database(zoo.server)
-        arguments = [zoo.server.bin / "pg_restore", "--exit-on-error", "-d", target.conninfo, archive]
+        target = make_database(every_type.server)
+        arguments = [every_type.server.bin / "pg_restore", "--exit-on-error", "-d", target.conninfo, archive]
         subprocess.run(arguments, check=True, capture_output=True)
         query = (
             "SELECT m.oid, pg_get_userbyid(m.lomowner), m.lomacl::text[], md5(lo_get(m.oid)), obj_description(m.oid, "
             "'pg_largeobject') FROM pg_largeobject_metadata m ORDER BY 1"
         )
-        assert len(zoo.sql(query)) == 4
-        assert [_sorted_acl(row) for row in target.sql(query)] == [_sorted_acl(row) for row in zoo.sql(query)]
+        assert len(every_type.sql(query)) == 4
+        assert [_sorted_acl(row) for row in target.sql(query)] == [_sorted_acl(row) for row in every_type.sql(query)]
 
     def test_a_database_without_any_needs_no_file(self, database: Database) -> None:
         """No command where there are no large objects."""
@@ -248,31 +248,31 @@ def _sorted_acl(row: tuple[object, ...]) -> tuple[object, ...]:
 
 
 class TestFacts:
-    def test_facts_say_what_a_restore_needs(self, zoo: Database) -> None:
+    def test_facts_say_what_a_restore_needs(self, every_type: Database) -> None:
         """Versions, encoding, settings, extensions and collations of the database, whatever the version."""
-        with held(zoo) as source:
+        with held(every_type) as source:
             facts = read_facts(source.connection)
-        assert facts["server_version"] // 10000 == zoo.server.major
+        assert facts["server_version"] // 10000 == every_type.server.major
         assert facts["encoding"] == "UTF8"
         assert facts["settings"]["TimeZone"] == "UTC"
         assert ["backupd_zoo", "1.0", "backupd_zoo"] in facts["extensions"]
-        assert facts["database"]["name"] == zoo.name
+        assert facts["database"]["name"] == every_type.name
         assert facts["database"]["owner"] == "postgres"
         assert facts["database"]["collate"] == "C.UTF-8"
-        if zoo.server.major == 15:
+        if every_type.server.major == 15:
             assert [row[:3] for row in facts["collations"]] == [["zoo", "blind", "i"], ["zoo", "german", "i"]]
             assert all(row[3] for row in facts["collations"])
 
-    def test_materialized_views_come_in_the_order_to_refresh(self, zoo: Database) -> None:
+    def test_materialized_views_come_in_the_order_to_refresh(self, every_type: Database) -> None:
         """Populated ones only, each after those it reads, also through plain views."""
-        with held(zoo) as source:
+        with held(every_type) as source:
             assert read_facts(source.connection)["refresh"] == [
                 ["zoo", "z_first"], ["zoo", "a_second"], ["zoo", "m_third"],
             ]  # fmt: skip
 
-    def test_sequences_in_every_state(self, zoo: Database) -> None:
+    def test_sequences_in_every_state(self, every_type: Database) -> None:
         """Value and whether it was called, of identity columns, extensions' and odd names, too."""
-        with held(zoo) as source, connect(Source(zoo.conninfo)) as free:
+        with held(every_type) as source, connect(Source(every_type.conninfo)) as free:
             values = {
                 (schema, name): (value, called)
                 for schema, name, value, called in read_sequences(source.connection, free)
@@ -284,7 +284,7 @@ class TestFacts:
         assert values["zoo", "by_default_id_seq"] == (2, True)
         assert values["Zoo.Capital", "Se quence"] == (-1, True)
         assert values["backupd_zoo", "counter"] == (5, True)
-        assert len(values) == len(zoo.sql("SELECT 1 FROM pg_sequences"))
+        assert len(values) == len(every_type.sql("SELECT 1 FROM pg_sequences"))
 
     def test_tenants_get_what_names_their_schemas(self) -> None:
         """Sequences and views of a tenant's schema are told in its own facts, with their place in the order of all."""

@@ -144,14 +144,14 @@ class TestSnapshot:
 
 
 class TestSettings:
-    def test_text_is_the_same_whatever_the_database_prefers(self, zoo: Database) -> None:
+    def test_text_is_the_same_whatever_the_database_prefers(self, every_type: Database) -> None:
         """Defaults of database and role do not change how values are written."""
         value = (
             "SELECT '2026-01-31 12:00+00'::timestamptz::text, '1 day 2 hours'::interval::text, "
             r"'\x00ff'::bytea::text, 0.1::float8 + 0.2::float8, 1234.5::numeric::money::text"
         )
-        assert zoo.sql(value)[0][0] != "2026-01-31 12:00:00+00"
-        with connect(Source(zoo.conninfo)) as connection:
+        assert every_type.sql(value)[0][0] != "2026-01-31 12:00:00+00"
+        with connect(Source(every_type.conninfo)) as connection:
             assert connection.execute(value.encode()).fetchall() == [
                 ("2026-01-31 12:00:00+00", "1 day 02:00:00", r"\x00ff", 0.30000000000000004, "$1,234.50")
             ]
@@ -168,9 +168,9 @@ class TestSettings:
 
 
 class TestInventory:
-    def test_every_kind_of_table_is_known_for_what_it_is(self, zoo: Database) -> None:
+    def test_every_kind_of_table_is_known_for_what_it_is(self, every_type: Database) -> None:
         """Leaf partitions and heirs hold rows of their own; parents, views and foreign tables hold none to dump."""
-        with connect(Source(zoo.conninfo)) as connection:
+        with connect(Source(every_type.conninfo)) as connection:
             tables = read_inventory(connection).by_name()
         zoo_tables = {name.table: table for name, table in tables.items() if name.schema == "zoo"}
         kinds = {name: table.kind for name, table in zoo_tables.items()}
@@ -189,17 +189,19 @@ class TestInventory:
         assert "plain" not in zoo_tables
         assert not [name for name in tables if name.schema.startswith(("pg_", "information"))]
 
-    def test_columns_are_those_pg_dump_writes(self, zoo: Database) -> None:
+    def test_columns_are_those_pg_dump_writes(self, every_type: Database) -> None:
         """Neither dropped nor generated columns, in order; a table may have none."""
-        columns = {name: table_of(zoo, name, "zoo").columns for name in ("generated", "dropped", "no_columns_left")}
+        columns = {
+            name: table_of(every_type, name, "zoo").columns for name in ("generated", "dropped", "no_columns_left")
+        }
         assert columns == {"generated": ("id", "a", "b"), "dropped": ("a", "b", "c", "late"), "no_columns_left": ()}
-        assert len(table_of(zoo, "wide", "zoo").columns) == 1000
-        if zoo.server.major >= 18:
-            assert table_of(zoo, "virtual", "zoo").columns == ("id", "a")
+        assert len(table_of(every_type, "wide", "zoo").columns) == 1000
+        if every_type.server.major >= 18:
+            assert table_of(every_type, "virtual", "zoo").columns == ("id", "a")
 
-    def test_an_extensions_configuration_is_dumped_its_internals_are_not(self, zoo: Database) -> None:
+    def test_an_extensions_configuration_is_dumped_its_internals_are_not(self, every_type: Database) -> None:
         """Of an extension's tables, only those it declares, under its condition."""
-        tables = {name: table_of(zoo, name, "backupd_zoo") for name in ("settings", "internals", "all_rows")}
+        tables = {name: table_of(every_type, name, "backupd_zoo") for name in ("settings", "internals", "all_rows")}
         assert {name: table.dumped for name, table in tables.items()} == {
             "settings": True, "internals": False, "all_rows": True,
         }  # fmt: skip
@@ -207,27 +209,27 @@ class TestInventory:
         assert tables["all_rows"].condition == ""
         assert tables["settings"].extension == "backupd_zoo"
 
-    def test_foreign_keys_say_where_they_lead(self, zoo: Database) -> None:
+    def test_foreign_keys_say_where_they_lead(self, every_type: Database) -> None:
         """A key to a partitioned table appears once, a composite one in its order, with its operators."""
-        (to_hash,) = table_of(zoo, "to_hash", "zoo").foreign_keys
+        (to_hash,) = table_of(every_type, "to_hash", "zoo").foreign_keys
         assert to_hash.target == TableName("zoo", "by_hash")
-        (to_pair,) = table_of(zoo, "to_pair", "zoo").foreign_keys
+        (to_pair,) = table_of(every_type, "to_pair", "zoo").foreign_keys
         assert (to_pair.columns, to_pair.target_columns) == (("a", "b"), ("a", "b"))
         assert to_pair.operators == ('OPERATOR("pg_catalog".=)',) * 2
-        (egg,) = table_of(zoo, "egg", "zoo").foreign_keys
+        (egg,) = table_of(every_type, "egg", "zoo").foreign_keys
         assert egg.required
         assert not to_hash.required
 
-    def test_sizes_are_there(self, zoo: Database) -> None:
+    def test_sizes_are_there(self, every_type: Database) -> None:
         """Blocks are real, rows and width estimates, n_distinct there for the columns asked for."""
-        mixed = table_of(zoo, "mixed", "zoo")
-        (count,) = zoo.sql("SELECT count(*) FROM zoo.mixed")[0]
-        assert mixed.blocks * 8192 == zoo.sql("SELECT pg_relation_size('zoo.mixed')")[0][0]
+        mixed = table_of(every_type, "mixed", "zoo")
+        (count,) = every_type.sql("SELECT count(*) FROM zoo.mixed")[0]
+        assert mixed.blocks * 8192 == every_type.sql("SELECT pg_relation_size('zoo.mixed')")[0][0]
         assert mixed.rows == count
         assert mixed.width is not None
         assert mixed.width > 100
-        assert table_of(zoo, "huge", "zoo").size > 500_000
-        with connect(Source(zoo.conninfo)) as connection:
+        assert table_of(every_type, "huge", "zoo").size > 500_000
+        with connect(Source(every_type.conninfo)) as connection:
             asked = read_inventory(connection, ["id"]).by_name()[TableName("zoo", "mixed")]
         assert asked.distinct == (("id", -1.0),)
 
@@ -240,9 +242,9 @@ class TestInventory:
 
 
 class TestStatements:
-    def test_each_table_reads_as_copy_reads_it(self, zoo: Database) -> None:
-        """For every table of the zoo, routed or not, whole or by ranges: the bytes of a plain COPY."""
-        with hold(Source(zoo.conninfo)) as holder:
+    def test_each_table_reads_as_copy_reads_it(self, every_type: Database) -> None:
+        """For every table of every type, routed or not, whole or by ranges: the bytes of a plain COPY."""
+        with hold(Source(every_type.conninfo)) as holder:
             for table in read_inventory(holder.connection).tables:
                 if not table.dumped:
                     continue
@@ -253,9 +255,9 @@ class TestStatements:
                     quoted = '"{}"."{}"'.format(*(part.replace('"', '""') for part in _parts(table)))
                     assert copied(holder.connection, f"COPY {quoted} TO STDOUT") == whole
 
-    def test_a_routed_row_is_the_row_behind_its_tenant(self, zoo: Database) -> None:
+    def test_a_routed_row_is_the_row_behind_its_tenant(self, every_type: Database) -> None:
         """By any column, taking away the first field leaves the unrouted bytes."""
-        with hold(Source(zoo.conninfo)) as holder:
+        with hold(Source(every_type.conninfo)) as holder:
             for table in read_inventory(holder.connection).tables:
                 if not table.dumped or not table.columns or table.columns[0] != "id":
                     continue
@@ -265,18 +267,18 @@ class TestStatements:
                 rows = b"".join(line.split(b"\t", 1)[1] for line in lines)
                 assert rows == copied(holder.connection, select_rows(table, Shared()).sql)
 
-    def test_rows_without_columns_are_empty_lines(self, zoo: Database) -> None:
+    def test_rows_without_columns_are_empty_lines(self, every_type: Database) -> None:
         """A table without columns still has its rows counted."""
-        with hold(Source(zoo.conninfo)) as holder:
+        with hold(Source(every_type.conninfo)) as holder:
             tables = read_inventory(holder.connection).by_name()
             for name, count in (("no_columns", 7), ("no_columns_left", 2), ("only_generated", 2)):
                 table = tables[TableName("zoo", name)]
                 assert copied(holder.connection, select_rows(table, Shared()).sql) == b"\n" * count
                 assert copied(holder.connection, select_rows(table, Shared(), BlockRange(0, 9)).sql) == b"\n" * count
 
-    def test_conditions_of_extensions_are_kept(self, zoo: Database) -> None:
+    def test_conditions_of_extensions_are_kept(self, every_type: Database) -> None:
         """An extension's own rows are left out, also in a routed or a partial read."""
-        with hold(Source(zoo.conninfo)) as holder:
+        with hold(Source(every_type.conninfo)) as holder:
             table = read_inventory(holder.connection).by_name()[TableName("backupd_zoo", "settings")]
             expected = b"mine\tkept\tf\nmine too\ttab\\t\tf\n"
             assert copied(holder.connection, select_rows(table, Shared()).sql) == expected
@@ -324,11 +326,13 @@ class TestStatements:
         assert found == {number: tenant or "\\N" for number, tenant in expected}
         assert "\\N" in found.values()
 
-    def test_a_key_of_another_operator_is_followed_by_it(self, pg15: Server, make_zoo: Callable[..., Database]) -> None:
+    def test_a_key_of_another_operator_is_followed_by_it(
+        self, pg15: Server, make_every_type: Callable[..., Database]
+    ) -> None:
         """A case-insensitive key finds its target although its operator is not in the search path."""
-        zoo = make_zoo(pg15)
+        every_type = make_every_type(pg15)
         rules = (TableRule(tables=("zoo.to_folded",), path=("to_folded_name_fkey",), column="name"),)
-        with hold(Source(zoo.conninfo)) as holder:
+        with hold(Source(every_type.conninfo)) as holder:
             inventory = read_inventory(holder.connection)
             mapping = map_tables(Tenancy(kind=TenancyKind.COLUMN, rules=rules, unclassified="shared"), inventory)
             mapped = next(mapped for mapped in mapping.tables if mapped.table.table == "to_folded")

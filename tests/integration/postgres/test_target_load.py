@@ -101,13 +101,13 @@ def test_several_threads_fill_one_table(database: Database) -> None:
 
 
 def test_rows_of_an_extension_stay(
-    server: Server, make_zoo: Callable[..., Database], loaded: Callable[..., None]
+    server: Server, make_every_type: Callable[..., Database], loaded: Callable[..., None]
 ) -> None:
     """A table that an extension made is added to, not emptied."""
-    zoo = make_zoo(server)
-    before = zoo.sql("SELECT count(*) FROM backupd_zoo.settings")
-    loaded(zoo, TablePlan("backupd_zoo", "settings", ("name", "value", "standard"), 1, 1, 1), b"new\trow\tf\n")
-    assert zoo.sql("SELECT count(*) FROM backupd_zoo.settings") == [(before[0][0] + 1,)]
+    every_type = make_every_type(server)
+    before = every_type.sql("SELECT count(*) FROM backupd_zoo.settings")
+    loaded(every_type, TablePlan("backupd_zoo", "settings", ("name", "value", "standard"), 1, 1, 1), b"new\trow\tf\n")
+    assert every_type.sql("SELECT count(*) FROM backupd_zoo.settings") == [(before[0][0] + 1,)]
 
 
 def test_text_is_read_as_it_was_written(database: Database, loaded: Callable[..., None]) -> None:

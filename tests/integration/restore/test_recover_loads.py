@@ -49,14 +49,16 @@ def everything(database: Database) -> dict[str, object]:
     return found | dict.fromkeys(schema(database.server, database.name), True)
 
 
-def test_the_zoo_is_loaded_from_plain_files(zoo: Database, region: Region, recover: Recover) -> None:
+def test_a_database_of_every_type_is_loaded_from_plain_files(
+    every_type: Database, region: Region, recover: Recover
+) -> None:
     """On every version, by the commands of README.txt alone, with rows, schema, sequences and large objects."""
-    region.backup(zoo)
+    region.backup(every_type)
     folder = recovered(region, recover)
-    before = everything(zoo)
-    zoo.server.drop_database(zoo.name)
-    said = follow(folder / "README.txt", zoo.server)
-    after = everything(zoo)
+    before = everything(every_type)
+    every_type.server.drop_database(every_type.name)
+    said = follow(folder / "README.txt", every_type.server)
+    after = everything(every_type)
     assert [key for key in before if before[key] != after.get(key)] == []
     assert sorted(after.keys() - before.keys()) == []
     assert "already exists" in said  # the roles

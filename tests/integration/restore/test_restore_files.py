@@ -36,16 +36,18 @@ def written(region: Region, tmp_path: Path) -> Written:
     return run
 
 
-def test_the_zoo_is_loaded_by_psql_alone(zoo: Database, region: Region, written: Written) -> None:
+def test_a_database_of_every_type_is_loaded_by_psql_alone(
+    every_type: Database, region: Region, written: Written
+) -> None:
     """On every version, by the commands of README.txt, with rows, schema, sequences and large objects."""
-    region.backup(zoo)
-    folder, report = written(zoo.server)
+    region.backup(every_type)
+    folder, report = written(every_type.server)
     readme = (folder / "README.txt").read_text()
     assert "pg_restore" not in readme
-    before = everything(zoo)
-    zoo.server.drop_database(zoo.name)
-    follow(folder / "README.txt", zoo.server)
-    after = everything(zoo)
+    before = everything(every_type)
+    every_type.server.drop_database(every_type.name)
+    follow(folder / "README.txt", every_type.server)
+    after = everything(every_type)
     assert [key for key in before if before[key] != after.get(key)] == []
     assert sorted(after.keys() - before.keys()) == []
     assert report.exact
@@ -63,10 +65,10 @@ def test_nulls_in_arrays_stay_nulls(
     assert everything(tenants) == before
 
 
-def test_the_manifest_lists_every_file(zoo: Database, region: Region, written: Written) -> None:
+def test_the_manifest_lists_every_file(every_type: Database, region: Region, written: Written) -> None:
     """With size, digest and rows; files are their owner's only; nothing temporary is left."""
-    region.backup(zoo)
-    folder, report = written(zoo.server)
+    region.backup(every_type)
+    folder, report = written(every_type.server)
     manifest = json.loads((folder / "MANIFEST.json").read_text())
     found = {str(path.relative_to(folder)): path for path in folder.rglob("*") if path.is_file()}
     assert found.keys() - {one["path"] for one in manifest["files"]} == {"MANIFEST.json"}

@@ -102,16 +102,18 @@ def test_keys_that_cannot_hold_stop_a_restore_by_name(region: Region, database: 
 
 
 def test_a_purged_tenant_whose_rows_were_referred_to(
-    keeping: KeeperRegion, pg17: Server, make_database: Callable[..., Database], restoring: Restoring
+    keeper_region: KeeperRegion, pg17: Server, make_database: Callable[..., Database], restoring: Restoring
 ) -> None:
     """A snapshot from before the purge says which keys cannot hold any more; all other rows come back."""
     database = make_database(pg17)
     database.sql(*TABLES)
-    keeping.region.tenancy = TENANCY
-    keeping.region.backup(database)
-    now = keeping.clock.now()
-    keeping.book.append(lambda lives: lifecycle.erase(lives, keeping.tenant("2"), ClockDates(now, now + 3 * DAY, now)))
-    keeping.purge(keeping.life("2"))
+    keeper_region.region.tenancy = TENANCY
+    keeper_region.region.backup(database)
+    now = keeper_region.clock.now()
+    keeper_region.book.append(
+        lambda lives: lifecycle.erase(lives, keeper_region.tenant("2"), ClockDates(now, now + 3 * DAY, now))
+    )
+    keeper_region.purge(keeper_region.life("2"))
     with pytest.raises(BrokenKeysError, match="2 foreign keys cannot hold"):
         restoring(pg17)
     found, report = restoring(pg17, without_broken_keys=True)

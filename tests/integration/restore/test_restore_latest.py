@@ -21,31 +21,31 @@ if TYPE_CHECKING:
 CONTENT = {segment("structure", None): [b"ddl\n"]}
 
 
-def test_snapshots_of_one_second_go_by_what_their_records_say(yard: OfflineKeeper) -> None:
+def test_snapshots_of_one_second_go_by_what_their_records_say(offline: OfflineKeeper) -> None:
     """Their names differ in the hash only, which orders nothing."""
-    start = yard.keeper.clock.now().replace(microsecond=0) - timedelta(days=1)
-    yard.keeper.book.sync()
-    world = RestoreEnvironment(yard.identity.secret, yard.keeper.clock, NoTrace(), os.urandom)
+    start = offline.keeper.clock.now().replace(microsecond=0) - timedelta(days=1)
+    offline.keeper.book.sync()
+    world = RestoreEnvironment(offline.identity.secret, offline.keeper.clock, NoTrace(), os.urandom)
     request = RestoreRequest("app", "latest", Source("", client_folders=()), "nowhere")
     for number in range(6):
-        made = yard.begin(start + timedelta(milliseconds=number + 1), CONTENT)
-        chosen = choose(request, yard.repository, world, read_history(yard.repository, world))
+        made = offline.begin(start + timedelta(milliseconds=number + 1), CONTENT)
+        chosen = choose(request, offline.repository, world, read_history(offline.repository, world))
         assert chosen.snapshot == made.snapshot
 
 
-def test_no_more_is_read_than_the_choice_needs(yard: OfflineKeeper) -> None:
+def test_no_more_is_read_than_the_choice_needs(offline: OfflineKeeper) -> None:
     """The newest record, its generation's keyrings, and no object of a segment: nothing there can have aged."""
-    *_, newest = [yard.backup(days, "acme", "globex") for days in (3, 2, 1)]
-    yard.keeper.book.sync()
-    world = RestoreEnvironment(yard.identity.secret, yard.keeper.clock, NoTrace(), os.urandom)
-    history = read_history(yard.repository, world)
+    *_, newest = [offline.backup(days, "acme", "globex") for days in (3, 2, 1)]
+    offline.keeper.book.sync()
+    world = RestoreEnvironment(offline.identity.secret, offline.keeper.clock, NoTrace(), os.urandom)
+    history = read_history(offline.repository, world)
     seen: list[tuple[str, str]] = []
-    yard.store.before = lambda method, name: seen.append((method, name))
+    offline.store.before = lambda method, name: seen.append((method, name))
     request = RestoreRequest(
         "app", "latest", Source("", client_folders=()), "nowhere", selection=Selection(frozenset({"acme"}))
     )
 
-    chosen = choose(request, yard.repository, world, history)
+    chosen = choose(request, offline.repository, world, history)
 
     assert (chosen.snapshot, chosen.unselected) == (newest, 1)
     read = [name for method, name in seen if method == "get"]

@@ -1,4 +1,4 @@
-"""A restored database equals its source: the zoo, on every version and from older into newer ones."""
+"""A restored database equals its source, which has every type, on every version and from older into newer ones."""
 
 from __future__ import annotations
 
@@ -27,18 +27,20 @@ def assert_same_schema(source: Database, copy: Database) -> None:
     assert one == other
 
 
-def test_the_zoo_comes_back_as_it_was(zoo: Database, region: Region, restored: Callable[..., Database]) -> None:
+def test_a_database_of_every_type_comes_back_as_it_was(
+    every_type: Database, region: Region, restored: Callable[..., Database]
+) -> None:
     """Rows to the byte and in their order, schema, sequences, large objects, privileges, comments and settings."""
-    backed_up = region.backup(zoo)
-    copy = restored(zoo.server)
-    assert_same_contents(zoo, copy)
-    assert_same_schema(zoo, copy)
+    backed_up = region.backup(every_type)
+    copy = restored(every_type.server)
+    assert_same_contents(every_type, copy)
+    assert_same_schema(every_type, copy)
     assert backed_up.tables > 50
 
 
 @pytest.fixture
-def zoo_for_both(make_database: Callable[..., Database]) -> Callable[[Server, Server], Database]:
-    """A zoo on the first server of all that the second can hold too."""
+def every_type_for_both(make_database: Callable[..., Database]) -> Callable[[Server, Server], Database]:
+    """A database on the first server of every type that the second can hold, too."""
 
     def make(source: Server, target: Server) -> Database:
         for server in (source, target):
@@ -73,11 +75,11 @@ def restored_by_postgresql() -> Iterator[Callable[[Database, Server], Database]]
 
 
 @pytest.mark.parametrize("target", [major for major in MAJORS if major > 15], ids=lambda major: f"into-pg{major}")
-def test_the_zoo_of_an_older_server_comes_back_on_a_newer_one(
+def test_a_database_of_every_type_of_an_older_server_comes_back_on_a_newer_one(
     pg15: Server,
     target: int,
     postgres_of: Callable[[int], Server],
-    zoo_for_both: Callable[[Server, Server], Database],
+    every_type_for_both: Callable[[Server, Server], Database],
     restored_by_postgresql: Callable[[Database, Server], Database],
     region: Region,
     restored: Callable[..., Database],
@@ -87,8 +89,8 @@ def test_the_zoo_of_an_older_server_comes_back_on_a_newer_one(
     A newer server words some definitions otherwise, so the schema is compared with what PostgreSQL's own programs make.
     """
     server = postgres_of(target)
-    zoo = zoo_for_both(pg15, server)
-    region.backup(zoo)
+    every_type = every_type_for_both(pg15, server)
+    region.backup(every_type)
     copy = restored(server, roles=True)
-    assert_same_contents(zoo, copy)
-    assert_same_schema(restored_by_postgresql(zoo, server), copy)
+    assert_same_contents(every_type, copy)
+    assert_same_schema(restored_by_postgresql(every_type, server), copy)

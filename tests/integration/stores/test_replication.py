@@ -37,28 +37,28 @@ from backupd.store.directory import DirectoryStore
 
 
 class Pair:
-    """A yard with a second store, to which nothing was ever backed up."""
+    """An offline keeper with a second store, to which nothing was ever backed up."""
 
     def __init__(self, folder: Path) -> None:
         folder.mkdir(exist_ok=True)
         (folder / "far").mkdir()
         self.cellar = HookedStore(DirectoryStore(folder / "far" / "be"))
-        self.yard = make_offline_keeper(folder, cellar=self.cellar)
+        self.offline = make_offline_keeper(folder, cellar=self.cellar)
         self.root = folder / "far" / "be"
 
     def crowd(self) -> None:
         """Two generations with two snapshots each, of four tenants."""
         for days in (5, 4, 3, 2):
-            self.yard.writer.generation_length = timedelta(hours=30)
-            self.yard.backup(days, "ada", "bob", "cyd", "dan")
+            self.offline.writer.generation_length = timedelta(hours=30)
+            self.offline.backup(days, "ada", "bob", "cyd", "dan")
 
     def run(self, keeper: Keeper | None = None, **changes: object) -> Replication:
-        copying = Copying(keeper or self.yard.keeper, "disk", "cellar", self.yard.folder / "scratch")
+        copying = Copying(keeper or self.offline.keeper, "disk", "cellar", self.offline.folder / "scratch")
         return replicate(replace(copying, **changes))
 
     @property
     def repository(self) -> Repository:
-        return self.yard.keeper.stores["cellar"]
+        return self.offline.keeper.stores["cellar"]
 
     def files(self) -> dict[str, bytes]:
         """Of the second store."""
@@ -66,10 +66,10 @@ class Pair:
 
     def verify(self, store: str = "cellar") -> list[str]:
         """Every byte and every row."""
-        repository = self.yard.keeper.stores[store]
-        with CheckedState(self.yard.folder / "checked" / os.urandom(4).hex()) as checked:
-            scope = Scope(parse_share("all"), self.yard.identity.secret)
-            tools = Tools(self.yard.clock, self.yard.folder, store=store)
+        repository = self.offline.keeper.stores[store]
+        with CheckedState(self.offline.folder / "checked" / os.urandom(4).hex()) as checked:
+            scope = Scope(parse_share("all"), self.offline.identity.secret)
+            tools = Tools(self.offline.clock, self.offline.folder, store=store)
             seen = verify(repository, checked, scope, tools)
         assert seen.foreign == ()
         # The quick writer counts no rows.
@@ -79,23 +79,25 @@ class Pair:
     def tenants(self) -> set[str | None]:
         """Whose keys the identity opens on the second store."""
         generations = {name.split("/")[1] for name in self.files() if name.startswith("keyrings/")}
-        opened = self.repository.open_keys(self.yard.identity.secret, generations)  # type: ignore[arg-type]
+        opened = self.repository.open_keys(self.offline.identity.secret, generations)  # type: ignore[arg-type]
         return {opened[one].name.tenant for one in opened}
 
     def erase(self, tenant: str) -> None:
-        now, one = datetime.now(UTC), self.yard.keeper.tags.tenant_id(tenant)
-        self.yard.keeper.book.append(lambda lives: lifecycle.erase(lives, one, ClockDates(now, now + 40 * DAY, now)))
+        now, one = datetime.now(UTC), self.offline.keeper.tags.tenant_id(tenant)
+        self.offline.keeper.book.append(lambda lives: lifecycle.erase(lives, one, ClockDates(now, now + 40 * DAY, now)))
 
     def rival(self) -> Keeper:
         """Another machine that keeps the same stores."""
-        yard, clock = self.yard, ShiftedClock()
-        stores = {"disk": DirectoryStore(yard.root), "cellar": DirectoryStore(self.root)}
-        keepers, signers = yard.repository.keepers, yard.repository.signers
-        copy = DirectoryStore(yard.folder / "rival-copy")
-        book = Book(LedgerPlace(REGION, yard.keeper.repository, stores, copy, keepers, clock, yard.keeper.signer, FAR))
+        offline, clock = self.offline, ShiftedClock()
+        stores = {"disk": DirectoryStore(offline.root), "cellar": DirectoryStore(self.root)}
+        keepers, signers = offline.repository.keepers, offline.repository.signers
+        copy = DirectoryStore(offline.folder / "rival-copy")
+        book = Book(
+            LedgerPlace(REGION, offline.keeper.repository, stores, copy, keepers, clock, offline.keeper.signer, FAR)
+        )
         book.sync()
         repositories = {name: Repository(store, signers, keepers) for name, store in stores.items()}
-        return replace(yard.keeper, stores=repositories, state=yard.folder / "rival", clock=clock, book=book)
+        return replace(offline.keeper, stores=repositories, state=offline.folder / "rival", clock=clock, book=book)
 
 
 @pytest.fixture
@@ -106,20 +108,20 @@ def pair(tmp_path: Path) -> Pair:
 def test_a_new_store_gets_everything_and_stands_alone(pair: Pair) -> None:
     """Every object is the same to the byte; with the first store gone, every row is read from the second."""
     pair.crowd()
-    names = pair.yard.repository.snapshots()
+    names = pair.offline.repository.snapshots()
     done = pair.run()
     assert (sorted(done.snapshots), done.generations, done.damage) == (names, 2, [])
-    theirs, ours = {name: (pair.yard.root / name).read_bytes() for name in pair.yard.files()}, pair.files()
+    theirs, ours = {name: (pair.offline.root / name).read_bytes() for name in pair.offline.files()}, pair.files()
     assert {name: data for name, data in theirs.items() if name != "repository.json"} == {
         name: data for name, data in ours.items() if name != "repository.json"
     }
-    assert list((pair.yard.folder / "scratch").iterdir()) == []
-    pair.yard.root.rename(pair.yard.folder / "gone")
+    assert list((pair.offline.folder / "scratch").iterdir()) == []
+    pair.offline.root.rename(pair.offline.folder / "gone")
     assert pair.verify() == []
     for name in names:
-        seen = look(pair.repository, name, pair.yard.identity.secret)
+        seen = look(pair.repository, name, pair.offline.identity.secret)
         assert {segment.tenant for segment in seen.segments} == {None, "ada", "bob", "cyd", "dan"}
-    told = [event for entry in pair.yard.keeper.book.chain.entries() for event in entry.events]
+    told = [event for entry in pair.offline.keeper.book.chain.entries() for event in entry.events]
     assert [event.snapshots for event in told if isinstance(event, Replicated)] == [names[:2], names[2:]]
 
 
@@ -128,9 +130,9 @@ def test_a_store_that_comes_back_gets_what_it_missed(pair: Pair) -> None:
     pair.crowd()
     pair.run()
     before = pair.files()
-    late = pair.yard.backup(1.5, "ada", "eve")
-    pair.yard.writer.generation_length = 28 * DAY
-    later = pair.yard.backup(1, "ada", "eve")
+    late = pair.offline.backup(1.5, "ada", "eve")
+    pair.offline.writer.generation_length = 28 * DAY
+    later = pair.offline.backup(1, "ada", "eve")
     dry = pair.run(dry_run=True)
     assert pair.files() == before
     done = pair.run()
@@ -145,18 +147,18 @@ def test_a_store_that_comes_back_gets_what_it_missed(pair: Pair) -> None:
 
 def test_what_expired_is_not_copied(pair: Pair) -> None:
     """Nor missed afterwards: the ledger says of the second store what it said of the first."""
-    pair.yard.writer.generation_length = timedelta(days=28)
+    pair.offline.writer.generation_length = timedelta(days=28)
     for days in (14, 12, 5, 4):
-        pair.yard.backup(days, "ada", "bob")
-    assert pair.yard.expire().snapshots == 2
+        pair.offline.backup(days, "ada", "bob")
+    assert pair.offline.expire().snapshots == 2
     done = pair.run()
     assert (len(done.snapshots), done.damage) == (2, [])
     assert pair.verify() == []
     # Nor does what expired there come back.
-    with pair.yard.census():
+    with pair.offline.census():
         pass
     gone = pair.repository.snapshots()
-    pair.yard.keeper.book.append(lambda _: [expiry_of("cellar", gone[0])])
+    pair.offline.keeper.book.append(lambda _: [expiry_of("cellar", gone[0])])
     pair.cellar.remove(ObjectName(f"snapshots/{pair.repository.generation_of(gone[0])}/{gone[0]}"))
     again = pair.run()
     assert (again.snapshots, again.left_out) == ([], 1)
@@ -171,12 +173,12 @@ def expiry_of(store: str, name: str) -> object:
 
 def test_classes_that_aged_are_not_missed(pair: Pair) -> None:
     """Parts of a class with a maximum age of its own are absent there as here."""
-    pair.yard.writer.generation_length = timedelta(days=28)
+    pair.offline.writer.generation_length = timedelta(days=28)
     extra = {segment("session", "ada"): [b"short-lived\n"]}
-    pair.yard.backup(8, "ada", extra=extra)
-    pair.yard.backup(2, "ada")
-    pair.yard.ruled(max_ages={"session": 5 * DAY})
-    pair.yard.expire()
+    pair.offline.backup(8, "ada", extra=extra)
+    pair.offline.backup(2, "ada")
+    pair.offline.ruled(max_ages={"session": 5 * DAY})
+    pair.offline.expire()
     assert pair.verify("disk") == []
     done = pair.run()
     assert (len(done.snapshots), done.damage) == (2, [])
@@ -187,7 +189,7 @@ def test_who_was_purged_is_not_copied(pair: Pair) -> None:
     """No object of theirs, and no key."""
     pair.crowd()
     pair.erase("ada")
-    assert purge_due(pair.yard.keeper).errors == {}
+    assert purge_due(pair.offline.keeper).errors == {}
     done = pair.run()
     assert (len(done.snapshots), done.damage) == (4, [])
     assert pair.tenants() == {None, "bob", "cyd", "dan"}
@@ -208,14 +210,14 @@ def test_who_is_purged_meanwhile_stays_purged(tmp_path: Path, where: str) -> Non
             if seen[0] == at:
                 purged.append(purge_due(pair.rival()))
 
-        hooked = pair.yard.store if where == "disk" else pair.cellar
+        hooked = pair.offline.store if where == "disk" else pair.cellar
         hooked.before = between
         done = pair.run()
         hooked.before = lambda *_: None
         if not purged:
             break
         assert purged[0].errors == {}
-        doomed = {one for one, name in pair.yard.owners.items() if name.tenant == "ada"}
+        doomed = {one for one, name in pair.offline.owners.items() if name.tenant == "ada"}
         assert (done.damage, len(done.snapshots)) == ([], 4)
         assert pair.tenants() == {None, "bob", "cyd", "dan"}, at
         assert not [name for name in pair.files() if doomed & set(name.split("/"))], at
@@ -235,9 +237,9 @@ def test_a_target_that_breaks_off_at_any_call_is_gone_on_with(tmp_path: Path) ->
                 pair.run()
             pair.cellar.before = pair.cellar.after = lambda *_: None
             assert pair.verify() == []
-            pair.yard.keeper.book.sync()
+            pair.offline.keeper.book.sync()
             pair.run()
-            assert pair.repository.snapshots() == pair.yard.repository.snapshots()
+            assert pair.repository.snapshots() == pair.offline.repository.snapshots()
             assert pair.verify() == []
             if not fuse.blown:
                 break
@@ -245,8 +247,8 @@ def test_a_target_that_breaks_off_at_any_call_is_gone_on_with(tmp_path: Path) ->
 
 
 def damage(pair: Pair, pick: Callable[[str], bool]) -> str:
-    name = min(name for name in pair.yard.files() if pick(name))
-    path = pair.yard.root / name
+    name = min(name for name in pair.offline.files() if pick(name))
+    path = pair.offline.root / name
     path.chmod(0o600)
     data = bytearray(path.read_bytes())
     data[len(data) // 2] ^= 1
@@ -270,7 +272,7 @@ def test_damage_is_not_spread(pair: Pair, kind: str) -> None:
 def test_a_missing_object_keeps_back_who_needs_it(pair: Pair) -> None:
     """An absence nothing explains is damage here as anywhere."""
     pair.crowd()
-    (pair.yard.root / min(name for name in pair.yard.files() if name.endswith(".pack"))).unlink()
+    (pair.offline.root / min(name for name in pair.offline.files() if name.endswith(".pack"))).unlink()
     done = pair.run()
     assert any("missing" in one for one in done.damage)
     assert len(done.snapshots) < 4
@@ -279,14 +281,14 @@ def test_a_missing_object_keeps_back_who_needs_it(pair: Pair) -> None:
 def test_nothing_is_written_over(pair: Pair) -> None:
     """Other content under a name of ours stops it, and stays."""
     pair.crowd()
-    name = min(name for name in pair.yard.files() if name.startswith("keyrings/"))
-    other = max(name for name in pair.yard.files() if name.startswith("keyrings/"))
+    name = min(name for name in pair.offline.files() if name.startswith("keyrings/"))
+    other = max(name for name in pair.offline.files() if name.startswith("keyrings/"))
     path = pair.root / name
     path.parent.mkdir(parents=True)
-    path.write_bytes((pair.yard.root / other).read_bytes())
+    path.write_bytes((pair.offline.root / other).read_bytes())
     with pytest.raises(BackupdError):
         pair.run()
-    assert path.read_bytes() == (pair.yard.root / other).read_bytes()
+    assert path.read_bytes() == (pair.offline.root / other).read_bytes()
 
 
 def test_recipients_of_long_ago_do_not_come_with_copies(pair: Pair) -> None:
@@ -294,13 +296,13 @@ def test_recipients_of_long_ago_do_not_come_with_copies(pair: Pair) -> None:
     pair.crowd()
     pair.run()
     new = suite.generate()
-    rekey(pair.yard.keeper, "cellar", [new.public], pair.yard.identity.secret)
-    pair.yard.writer.generation_length = timedelta()
-    pair.yard.backup(1.2, "ada")
+    rekey(pair.offline.keeper, "cellar", [new.public], pair.offline.identity.secret)
+    pair.offline.writer.generation_length = timedelta()
+    pair.offline.backup(1.2, "ada")
     with pytest.raises(RefusedError, match="sealed to others"):
         pair.run()
-    rekey(pair.yard.keeper, "disk", [new.public], pair.yard.identity.secret)
-    pair.yard.identity = new
+    rekey(pair.offline.keeper, "disk", [new.public], pair.offline.identity.secret)
+    pair.offline.identity = new
     assert len(pair.run().snapshots) == 1
     assert pair.verify() == []
 
@@ -332,7 +334,7 @@ def test_a_keeper_there_leaves_alone_what_is_being_copied(pair: Pair) -> None:
 def test_memory_does_not_grow_with_objects(pair: Pair) -> None:
     """Of three objects of 15 MB, a few pieces are in memory at once."""
     big = {segment("uploaded", name): [os.urandom(1 << 20) for _ in range(15)] for name in ("eve", "fay", "gus")}
-    pair.yard.backup(1, "ada", extra=big)
+    pair.offline.backup(1, "ada", extra=big)
     tracemalloc.start()
     try:
         done = pair.run(threads=1)

@@ -53,40 +53,47 @@ def crowd(pg17: Server, make_database: Callable[..., Database]) -> Database:
 
 
 @pytest.fixture
-def purged(keeping: KeeperRegion, crowd: Database) -> KeeperRegion:
+def purged(keeper_region: KeeperRegion, crowd: Database) -> KeeperRegion:
     """The tenant was backed up, asked to be erased, and was purged."""
-    keeping.region.tenancy = BY_COLUMN
-    keeping.region.backup(crowd)
-    erase(keeping)
-    keeping.purge(keeping.life(NAME))
-    return keeping
+    keeper_region.region.tenancy = BY_COLUMN
+    keeper_region.region.backup(crowd)
+    erase(keeper_region)
+    keeper_region.purge(keeper_region.life(NAME))
+    return keeper_region
 
 
-def erase(keeping: KeeperRegion, deadline: timedelta = 3 * DAY) -> None:
-    now = keeping.clock.now()
-    keeping.book.append(
-        lambda lives: lifecycle.erase(lives, keeping.tenant(NAME), ClockDates(now, now + deadline, now))
+def erase(keeper_region: KeeperRegion, deadline: timedelta = 3 * DAY) -> None:
+    now = keeper_region.clock.now()
+    keeper_region.book.append(
+        lambda lives: lifecycle.erase(lives, keeper_region.tenant(NAME), ClockDates(now, now + deadline, now))
     )
 
 
-def issue(keeping: KeeperRegion, **locations: str) -> Issued:
-    return attest(keeping.keeper, keeping.life(NAME), {"disk": "zurich", **locations})
+def issue(keeper_region: KeeperRegion, **locations: str) -> Issued:
+    return attest(keeper_region.keeper, keeper_region.life(NAME), {"disk": "zurich", **locations})
 
 
-def chain_of(keeping: KeeperRegion) -> Chain:
+def chain_of(keeper_region: KeeperRegion) -> Chain:
     """The ledger as a copy of the store shows it."""
-    trusted = keeping.book._place.trusted
-    return read_chain(keeping.region.store, Chain(keeping.keeper.region, keeping.keeper.repository), trusted)[0]
+    trusted = keeper_region.book._place.trusted
+    return read_chain(
+        keeper_region.region.store, Chain(keeper_region.keeper.region, keeper_region.keeper.repository), trusted
+    )[0]
 
 
-def verified(keeping: KeeperRegion, issued: Issued, chain: Chain | None = None) -> Verdict:
-    return verify_attestation(issued.document, {keeping.keeper.signer.public}, chain or chain_of(keeping))
+def verified(keeper_region: KeeperRegion, issued: Issued, chain: Chain | None = None) -> Verdict:
+    return verify_attestation(issued.document, {keeper_region.keeper.signer.public}, chain or chain_of(keeper_region))
 
 
-def zfs(keeping: KeeperRegion, name: str = "") -> Path:
+def zfs(keeper_region: KeeperRegion, name: str = "") -> Path:
     """Where the store's own snapshot of this name holds the region."""
     return (
-        keeping.region.folder / "store" / ".zfs" / "snapshot" / (name or f"daily_{datetime.now(UTC):%Y-%m-%d}") / "be"
+        keeper_region.region.folder
+        / "store"
+        / ".zfs"
+        / "snapshot"
+        / (name or f"daily_{datetime.now(UTC):%Y-%m-%d}")
+        / "be"
     )
 
 
@@ -114,47 +121,47 @@ def test_what_was_seen_gone_is_attested_and_verified_offline(purged: KeeperRegio
     assert alone.not_checked[0].startswith("the ledger")
 
 
-def test_a_keyring_that_holds_a_key_is_told(keeping: KeeperRegion, crowd: Database) -> None:
+def test_a_keyring_that_holds_a_key_is_told(keeper_region: KeeperRegion, crowd: Database) -> None:
     """The last look before the signature reads the keyrings themselves, whatever the purge said of them."""
-    keeping.region.tenancy = BY_COLUMN
-    keeping.region.backup(crowd)
-    with Purging(keeping.keeper) as purging:
-        segments = purging.find(keeping.life(NAME))
-    listed = list_keys(keeping.keeper, segments)
+    keeper_region.region.tenancy = BY_COLUMN
+    keeper_region.region.backup(crowd)
+    with Purging(keeper_region.keeper) as purging:
+        segments = purging.find(keeper_region.life(NAME))
+    listed = list_keys(keeper_region.keeper, segments)
     assert listed.kept == listed.keyrings["disk"] != []
-    erase(keeping)
-    keeping.purge(keeping.life(NAME))
-    assert list_keys(keeping.keeper, segments).kept == []
+    erase(keeper_region)
+    keeper_region.purge(keeper_region.life(NAME))
+    assert list_keys(keeper_region.keeper, segments).kept == []
 
 
-def test_nothing_is_attested_before_its_purge(keeping: KeeperRegion, crowd: Database) -> None:
+def test_nothing_is_attested_before_its_purge(keeper_region: KeeperRegion, crowd: Database) -> None:
     """Unknown, or due and not begun: refused, and the question does not start the purge."""
-    keeping.region.tenancy = BY_COLUMN
-    keeping.region.backup(crowd)
-    for prepare in (lambda: None, lambda: erase(keeping)):
+    keeper_region.region.tenancy = BY_COLUMN
+    keeper_region.region.backup(crowd)
+    for prepare in (lambda: None, lambda: erase(keeper_region)):
         prepare()
-        length = len(keeping.book.chain.links)
+        length = len(keeper_region.book.chain.links)
         with pytest.raises(RefusedError, match="has not begun"):
-            issue(keeping)
-        assert len(keeping.book.chain.links) == length
+            issue(keeper_region)
+        assert len(keeper_region.book.chain.links) == length
 
 
-def test_a_store_snapshot_that_holds_a_key_stands_in_the_way(keeping: KeeperRegion, crowd: Database) -> None:
+def test_a_store_snapshot_that_holds_a_key_stands_in_the_way(keeper_region: KeeperRegion, crowd: Database) -> None:
     """The snapshot is named until it is gone; then it is attested."""
-    keeping.region.tenancy = BY_COLUMN
-    keeping.region.backup(crowd)
-    shutil.copytree(keeping.region.folder / "store" / "be", zfs(keeping))
-    erase(keeping)
-    keeping.purge(keeping.life(NAME))
-    with pytest.raises(RefusedError, match=f"'disk' still holds something in: {zfs(keeping).parent.name}"):
-        issue(keeping)
-    assert not list(keeping.region.store.list(layout.ATTESTATIONS))
+    keeper_region.region.tenancy = BY_COLUMN
+    keeper_region.region.backup(crowd)
+    shutil.copytree(keeper_region.region.folder / "store" / "be", zfs(keeper_region))
+    erase(keeper_region)
+    keeper_region.purge(keeper_region.life(NAME))
+    with pytest.raises(RefusedError, match=f"'disk' still holds something in: {zfs(keeper_region).parent.name}"):
+        issue(keeper_region)
+    assert not list(keeper_region.region.store.list(layout.ATTESTATIONS))
     # Only the key: the packs aged out of it first.
-    shutil.rmtree(zfs(keeping) / "segments")
+    shutil.rmtree(zfs(keeper_region) / "segments")
     with pytest.raises(RefusedError, match="still holds something"):
-        issue(keeping)
-    shutil.rmtree(zfs(keeping).parent)
-    assert verified(keeping, issue(keeping))
+        issue(keeper_region)
+    shutil.rmtree(zfs(keeper_region).parent)
+    assert verified(keeper_region, issue(keeper_region))
 
 
 def test_a_snapshot_nobody_can_look_into_stands_in_the_way(purged: KeeperRegion) -> None:
@@ -315,42 +322,42 @@ def test_a_wrong_document_is_not_countersigned(purged: KeeperRegion) -> None:
         verify_attestation(broken, {purged.keeper.signer.public}, None)
 
 
-def test_a_late_delivery_is_told(keeping: KeeperRegion, crowd: Database) -> None:
+def test_a_late_delivery_is_told(keeper_region: KeeperRegion, crowd: Database) -> None:
     """What was gone after its day is attested as late, and a document that hides it is found."""
-    keeping.region.tenancy = BY_COLUMN
-    keeping.region.backup(crowd)
-    erase(keeping, timedelta(microseconds=1))
-    keeping.purge(keeping.life(NAME))
-    issued = issue(keeping)
+    keeper_region.region.tenancy = BY_COLUMN
+    keeper_region.region.backup(crowd)
+    erase(keeper_region, timedelta(microseconds=1))
+    keeper_region.purge(keeper_region.life(NAME))
+    issued = issue(keeper_region)
     assert (issued.attestation.late, issued.attestation.stores[0].late) == (True, True)
-    assert verified(keeping, issued)
+    assert verified(keeper_region, issued)
     hidden = msgspec.structs.replace(issued.attestation, late=False)
-    signed = keeping.keeper.signer.sign(msgspec.json.encode(hidden, order="sorted"), "attestation")
+    signed = keeper_region.keeper.signer.sign(msgspec.json.encode(hidden, order="sorted"), "attestation")
     with pytest.raises(DamageError, match="wrong about being late"):
-        verify_attestation(signed, {keeping.keeper.signer.public}, None)
+        verify_attestation(signed, {keeper_region.keeper.signer.public}, None)
 
 
-def test_holds_and_restores_are_told(keeping: KeeperRegion, crowd: Database) -> None:
+def test_holds_and_restores_are_told(keeper_region: KeeperRegion, crowd: Database) -> None:
     """Holds since the clock ran and restores since the purge began stand in the document, without their reasons."""
-    keeping.region.tenancy = BY_COLUMN
-    snapshot = keeping.region.backup(crowd).snapshot
-    now, tenant = keeping.clock.now(), keeping.tenant(NAME)
+    keeper_region.region.tenancy = BY_COLUMN
+    snapshot = keeper_region.region.backup(crowd).snapshot
+    now, tenant = keeper_region.clock.now(), keeper_region.tenant(NAME)
     dates = ClockDates(now, now + 180 * DAY, now)
-    keeping.book.append(lambda lives: lifecycle.unsubscribe(lives, tenant, dates))
-    keeping.book.append(lambda lives: lifecycle.hold(lives, tenant, "CASE-1", now + 30 * DAY))
-    keeping.book.append(lambda lives: lifecycle.release(lives, tenant, "CASE-1", keeping.clock.now()))
-    keeping.book.append(lambda _: [Restored(snapshot=snapshot, purpose="before")])
-    keeping.purge(keeping.life(NAME))
-    keeping.book.append(lambda _: [Restored(snapshot=snapshot, purpose=f"for {NAME}", override="DPO-7")])
-    issued = issue(keeping)
+    keeper_region.book.append(lambda lives: lifecycle.unsubscribe(lives, tenant, dates))
+    keeper_region.book.append(lambda lives: lifecycle.hold(lives, tenant, "CASE-1", now + 30 * DAY))
+    keeper_region.book.append(lambda lives: lifecycle.release(lives, tenant, "CASE-1", keeper_region.clock.now()))
+    keeper_region.book.append(lambda _: [Restored(snapshot=snapshot, purpose="before")])
+    keeper_region.purge(keeper_region.life(NAME))
+    keeper_region.book.append(lambda _: [Restored(snapshot=snapshot, purpose=f"for {NAME}", override="DPO-7")])
+    issued = issue(keeper_region)
     (hold,), (restore,) = issued.attestation.holds, issued.attestation.restores
     assert (hold.hold, hold.released is None) == ("CASE-1", False)
     assert (restore.snapshot, restore.override) == (snapshot, "DPO-7")
     assert NAME.encode() not in issued.document
-    assert verified(keeping, issued).later_restores == ()
-    keeping.book.append(lambda _: [Restored(snapshot=snapshot, purpose="after")])
-    (later,) = verified(keeping, issued).later_restores
-    assert (later.snapshot, later.seq) == (snapshot, len(keeping.book.chain.links))
+    assert verified(keeper_region, issued).later_restores == ()
+    keeper_region.book.append(lambda _: [Restored(snapshot=snapshot, purpose="after")])
+    (later,) = verified(keeper_region, issued).later_restores
+    assert (later.snapshot, later.seq) == (snapshot, len(keeper_region.book.chain.links))
 
 
 def test_a_crash_before_the_ledger_tells_leaves_nothing_attested(purged: KeeperRegion, monkeypatch) -> None:
@@ -383,9 +390,9 @@ def test_a_purge_that_goes_on_meanwhile_is_not_attested(purged: KeeperRegion, mo
     assert purged.book.states.incarnations[purged.life(NAME)].attestation is None
 
 
-def test_a_node_keeps_no_copy_of_keys_that_are_on_the_store(keeping: KeeperRegion, crowd: Database) -> None:
+def test_a_node_keeps_no_copy_of_keys_that_are_on_the_store(keeper_region: KeeperRegion, crowd: Database) -> None:
     """A published keyring's sealed lines are nowhere else: a purge could not reach them there."""
-    region = keeping.region
+    region = keeper_region.region
     region.tenancy = BY_COLUMN
     report = region.backup(crowd)
     (keyring,) = region.repository.keyrings(region.repository.record(report.snapshot).generation)

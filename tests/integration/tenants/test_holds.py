@@ -14,47 +14,47 @@ from backupd.model.ids import SnapshotName
 from backupd.planning import lifecycle
 
 
-def hold(yard: OfflineKeeper, tenant: str) -> None:
-    one = yard.keeper.tags.tenant_id(tenant)
-    review = yard.clock.now() + 30 * DAY
-    yard.keeper.book.append(lambda lives: lifecycle.hold(lives, one, "CASE-1", review))
+def hold(offline: OfflineKeeper, tenant: str) -> None:
+    one = offline.keeper.tags.tenant_id(tenant)
+    review = offline.clock.now() + 30 * DAY
+    offline.keeper.book.append(lambda lives: lifecycle.hold(lives, one, "CASE-1", review))
 
 
-def release(yard: OfflineKeeper, tenant: str) -> None:
-    one = yard.keeper.tags.tenant_id(tenant)
-    due = yard.clock.now() + DAY
-    yard.keeper.book.append(lambda lives: lifecycle.release(lives, one, "CASE-1", due))
+def release(offline: OfflineKeeper, tenant: str) -> None:
+    one = offline.keeper.tags.tenant_id(tenant)
+    due = offline.clock.now() + DAY
+    offline.keeper.book.append(lambda lives: lifecycle.release(lives, one, "CASE-1", due))
 
 
-def reduced(yard: OfflineKeeper) -> list[SnapshotName]:
-    return [name for name in yard.repository.snapshots() if REDUCED in yard.repository.record(name).extra]
+def reduced(offline: OfflineKeeper) -> list[SnapshotName]:
+    return [name for name in offline.repository.snapshots() if REDUCED in offline.repository.record(name).extra]
 
 
-def owners(yard: OfflineKeeper) -> set[str | None]:
+def owners(offline: OfflineKeeper) -> set[str | None]:
     """Whose objects there are."""
-    segments = {name.split("/")[2] for name in yard.files() if name.startswith("segments/")}
-    return {yard.owners[segment].tenant for segment in segments}  # type: ignore[index]
+    segments = {name.split("/")[2] for name in offline.files() if name.startswith("segments/")}
+    return {offline.owners[segment].tenant for segment in segments}  # type: ignore[index]
 
 
-def restorable(yard: OfflineKeeper, name: SnapshotName) -> set[str | None]:
+def restorable(offline: OfflineKeeper, name: SnapshotName) -> set[str | None]:
     """Whose parts a record names, each of which is there and has its key."""
-    record = yard.repository.record(name)
-    keys = yard.repository.open_keys(yard.identity.secret, [record.generation])
+    record = offline.repository.record(name)
+    keys = offline.repository.open_keys(offline.identity.secret, [record.generation])
     found = set()
     for segment, sha256, _ in record.parts:
-        assert f"segments/{record.generation}/{segment}/{sha256}.part" in yard.files()
+        assert f"segments/{record.generation}/{segment}/{sha256}.part" in offline.files()
         found.add(keys[segment].name.tenant)
     return found
 
 
 @pytest.fixture
-def old(yard: OfflineKeeper) -> OfflineKeeper:
+def old(offline: OfflineKeeper) -> OfflineKeeper:
     """Two snapshots of generations that are over, and a new one."""
-    yard.writer.generation_length = 5 * DAY
-    yard.backup(30, "ada", "bob", "eve")
-    yard.backup(20, "ada", "bob", "eve")
-    yard.backup(1, "bob")
-    return yard
+    offline.writer.generation_length = 5 * DAY
+    offline.backup(30, "ada", "bob", "eve")
+    offline.backup(20, "ada", "bob", "eve")
+    offline.backup(1, "bob")
+    return offline
 
 
 def test_a_held_tenant_stays_and_everybody_else_goes(old: OfflineKeeper) -> None:
@@ -115,12 +115,12 @@ def test_a_run_that_died_behind_a_reduced_record_makes_no_second_one(old: Offlin
     assert owners(old) == {None, "ada", "bob"}
 
 
-def test_snapshots_made_behind_the_hold_are_not_kept_by_it(yard: OfflineKeeper) -> None:
+def test_snapshots_made_behind_the_hold_are_not_kept_by_it(offline: OfflineKeeper) -> None:
     """It keeps what there was when it was ordered."""
-    yard.backup(30, "ada")
-    hold(yard, "ada")
-    lives = yard.keeper.book.states
+    offline.backup(30, "ada")
+    hold(offline, "ada")
+    lives = offline.keeper.book.states
     (since,) = {one.since for one in lives.holds.values()}
-    assert yard.plan().reductions
-    record = yard.repository.record(yard.repository.snapshots()[0])
+    assert offline.plan().reductions
+    record = offline.repository.record(offline.repository.snapshots()[0])
     assert record.exported < since.isoformat()

@@ -25,55 +25,55 @@ ADA = segment("uploaded", "ada")
 BOB = segment("uploaded", "bob")
 
 
-def ask(yard: OfflineKeeper, tenant: str) -> IncarnationKey:
+def ask(offline: OfflineKeeper, tenant: str) -> IncarnationKey:
     """A request to erase, due at once."""
-    now, one = yard.clock.now(), yard.keeper.tags.tenant_id(tenant)
-    yard.keeper.book.append(lambda lives: lifecycle.erase(lives, one, ClockDates(now, now + 40 * DAY, now)))
-    return yard.keeper.book.states.current(one).key
+    now, one = offline.clock.now(), offline.keeper.tags.tenant_id(tenant)
+    offline.keeper.book.append(lambda lives: lifecycle.erase(lives, one, ClockDates(now, now + 40 * DAY, now)))
+    return offline.keeper.book.states.current(one).key
 
 
-def purge(yard: OfflineKeeper) -> None:
-    done = purge_due(yard.keeper)
+def purge(offline: OfflineKeeper) -> None:
+    done = purge_due(offline.keeper)
     for error in done.errors.values():
         raise error
 
 
-def keys(yard: OfflineKeeper) -> set[str | None]:
+def keys(offline: OfflineKeeper) -> set[str | None]:
     """Tenants whose keys can be opened on the store."""
-    found = {generation for generation, _ in yard.repository.records()}
-    found |= {ObjectName(name).split("/")[1] for name in yard.files() if name.startswith("keyrings/")}  # type: ignore[misc]
-    opened = yard.repository.open_keys(yard.identity.secret, found)  # type: ignore[arg-type]
+    found = {generation for generation, _ in offline.repository.records()}
+    found |= {ObjectName(name).split("/")[1] for name in offline.files() if name.startswith("keyrings/")}  # type: ignore[misc]
+    opened = offline.repository.open_keys(offline.identity.secret, found)  # type: ignore[arg-type]
     return {opened[pseudonym].name.tenant for pseudonym in opened}
 
 
-def test_a_wrong_clock_does_not_begin_a_purge(yard: OfflineKeeper) -> None:
+def test_a_wrong_clock_does_not_begin_a_purge(offline: OfflineKeeper) -> None:
     """The point of no return is behind the comparison of clocks: a tenant can still come back."""
-    yard.backup(1, "ada")
-    now, ada = yard.clock.now(), yard.keeper.tags.tenant_id("ada")
+    offline.backup(1, "ada")
+    now, ada = offline.clock.now(), offline.keeper.tags.tenant_id("ada")
     dates = ClockDates(now, now + 180 * DAY, now + 20 * DAY)
-    yard.keeper.book.append(lambda lives: lifecycle.unsubscribe(lives, ada, dates))
-    yard.clock.by = 30 * DAY
-    with Purging(yard.keeper) as purging, pytest.raises(RefusedError, match="clock of store 'disk'"):
+    offline.keeper.book.append(lambda lives: lifecycle.unsubscribe(lives, ada, dates))
+    offline.clock.by = 30 * DAY
+    with Purging(offline.keeper) as purging, pytest.raises(RefusedError, match="clock of store 'disk'"):
         purging.purge(IncarnationKey(ada, 1))
-    assert yard.keeper.book.states.current(ada).state is State.MARKED
+    assert offline.keeper.book.states.current(ada).state is State.MARKED
 
 
 def test_no_store_that_agrees_about_the_time_no_purge(tmp_path: Path) -> None:
     """One store that differs does not stop the others; where none agrees, nothing begins."""
     time = VirtualTime(datetime.now(UTC) + 3 * DAY)
-    yard = make_offline_keeper(tmp_path, wrong=MemoryStore(time))
-    yard.backup(1, "ada")
-    ask(yard, "ada")
-    done = purge_due(yard.keeper)
+    offline = make_offline_keeper(tmp_path, wrong=MemoryStore(time))
+    offline.backup(1, "ada")
+    ask(offline, "ada")
+    done = purge_due(offline.keeper)
     assert "clock of store 'wrong'" in done.errors["wrong"].message
     assert [(one.store, one.objects > 0) for one in done.done] == [("disk", True)]
 
 
-def test_a_read_that_went_wrong_ruins_nobodys_keys(yard: OfflineKeeper, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_read_that_went_wrong_ruins_nobodys_keys(offline: OfflineKeeper, monkeypatch: pytest.MonkeyPatch) -> None:
     """A keyring is put anew only when it was seen to be the old one less the lines that are due."""
-    yard.backup(1, "ada", "bob")
-    ask(yard, "ada")
-    read = type(yard.repository).read
+    offline.backup(1, "ada", "bob")
+    ask(offline, "ada")
+    read = type(offline.repository).read
 
     def flipped(self: object, name: ObjectName, kind: str) -> bytes:
         data = read(self, name, kind)  # type: ignore[arg-type]
@@ -82,143 +82,143 @@ def test_a_read_that_went_wrong_ruins_nobodys_keys(yard: OfflineKeeper, monkeypa
         last[-10] = ord("A") if last[-10] != ord("A") else ord("B")
         return b"\n".join([*lines[:-2], bytes(last), b""])
 
-    before = {name: sha256 for name, sha256 in yard.files().items() if name.startswith("keyrings/")}
-    monkeypatch.setattr(type(yard.repository), "read", flipped)
-    assert isinstance(purge_due(yard.keeper).errors["disk"], DamageError)
-    assert before.items() <= yard.files().items()
+    before = {name: sha256 for name, sha256 in offline.files().items() if name.startswith("keyrings/")}
+    monkeypatch.setattr(type(offline.repository), "read", flipped)
+    assert isinstance(purge_due(offline.keeper).errors["disk"], DamageError)
+    assert before.items() <= offline.files().items()
     monkeypatch.undo()
-    purge(yard)
-    assert keys(yard) == {None, "bob"}
+    purge(offline)
+    assert keys(offline) == {None, "bob"}
 
 
-def test_a_key_that_is_missing_at_the_first_look_is_an_alarm(yard: OfflineKeeper) -> None:
+def test_a_key_that_is_missing_at_the_first_look_is_an_alarm(offline: OfflineKeeper) -> None:
     """The tripwire holds also for keyrings the keeper never saw, or whose memory it lost."""
-    yard.backup(1, "ada", "bob")
-    (path,) = yard.root.rglob("*.keyring")
+    offline.backup(1, "ada", "bob")
+    (path,) = offline.root.rglob("*.keyring")
     path.chmod(0o600)
     path.write_bytes(b"".join(path.read_bytes().splitlines(keepends=True)[:-1]))
     for _ in range(2):
-        with Purging(yard.keeper) as purging:
+        with Purging(offline.keeper) as purging:
             assert isinstance(purging.errors["disk"], DamageError)
             assert "no purge of it" in purging.errors["disk"].message
 
 
-def test_a_purge_is_no_alarm_to_a_keeper_that_lost_its_memory(yard: OfflineKeeper) -> None:
+def test_a_purge_is_no_alarm_to_a_keeper_that_lost_its_memory(offline: OfflineKeeper) -> None:
     """Lines that the ledger explains are no loss."""
-    yard.backup(1, "ada", "bob")
-    ask(yard, "ada")
-    purge(yard)
-    shutil.rmtree(yard.keeper.state)
-    with Purging(yard.keeper) as purging:
+    offline.backup(1, "ada", "bob")
+    ask(offline, "ada")
+    purge(offline)
+    shutil.rmtree(offline.keeper.state)
+    with Purging(offline.keeper) as purging:
         assert purging.errors == {}
 
 
-def test_keys_in_the_stores_snapshots_outlive_their_keyring(yard: OfflineKeeper) -> None:
+def test_keys_in_the_stores_snapshots_outlive_their_keyring(offline: OfflineKeeper) -> None:
     """A generation that expired left its keyrings in the store's own snapshots: they are looked into all the same."""
-    yard.backup(60, "ada")
-    yard.backup(1, "bob")
-    key = ask(yard, "ada")
-    shot = yard.root.parent / "store" / ".zfs" / "snapshot" / f"daily_{datetime.now(UTC):%Y-%m-%d}"
-    for name in yard.files():
+    offline.backup(60, "ada")
+    offline.backup(1, "bob")
+    key = ask(offline, "ada")
+    shot = offline.root.parent / "store" / ".zfs" / "snapshot" / f"daily_{datetime.now(UTC):%Y-%m-%d}"
+    for name in offline.files():
         if name.startswith(("keyrings/", "repository.json")):
             (shot / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy(yard.root / name, shot / name)
-    purge(yard)
-    life = yard.keeper.book.states.incarnations[key]
+            shutil.copy(offline.root / name, shot / name)
+    purge(offline)
+    life = offline.keeper.book.states.incarnations[key]
     assert life.purge is not None
     assert "disk" not in life.purge.absent
-    for name in yard.files():
+    for name in offline.files():
         if name.startswith("keyrings/"):
-            yard.age(name, days_ago=3)
-    yard.expire()
-    assert len([name for name in yard.files() if name.startswith("keyrings/")]) == 1
-    purge(yard)
-    assert "disk" not in yard.keeper.book.states.incarnations[key].purge.absent  # type: ignore[union-attr]
+            offline.age(name, days_ago=3)
+    offline.expire()
+    assert len([name for name in offline.files() if name.startswith("keyrings/")]) == 1
+    purge(offline)
+    assert "disk" not in offline.keeper.book.states.incarnations[key].purge.absent  # type: ignore[union-attr]
     shutil.rmtree(shot)
-    purge(yard)
-    assert "disk" in yard.keeper.book.states.incarnations[key].purge.absent  # type: ignore[union-attr]
+    purge(offline)
+    assert "disk" in offline.keeper.book.states.incarnations[key].purge.absent  # type: ignore[union-attr]
 
 
-def test_what_only_the_stores_snapshots_hold_is_looked_for(yard: OfflineKeeper) -> None:
+def test_what_only_the_stores_snapshots_hold_is_looked_for(offline: OfflineKeeper) -> None:
     """A generation that expired before the tenant left is in the store's own snapshots, keys and all."""
-    yard.writer.generation_length = 5 * DAY
-    yard.backup(60, "ada")
-    yard.backup(1, "bob")
-    purge(yard)
-    shot = yard.root / ".zfs" / "snapshot" / f"daily_{datetime.now(UTC):%Y-%m-%d}"
-    for name in yard.files():
+    offline.writer.generation_length = 5 * DAY
+    offline.backup(60, "ada")
+    offline.backup(1, "bob")
+    purge(offline)
+    shot = offline.root / ".zfs" / "snapshot" / f"daily_{datetime.now(UTC):%Y-%m-%d}"
+    for name in offline.files():
         (shot / name).parent.mkdir(parents=True, exist_ok=True)
-        shutil.copy(yard.root / name, shot / name)
-    yard.expire()
-    assert "ada" not in keys(yard)
-    key = ask(yard, "ada")
-    purge(yard)
-    life = yard.keeper.book.states.incarnations[key]
+        shutil.copy(offline.root / name, shot / name)
+    offline.expire()
+    assert "ada" not in keys(offline)
+    key = ask(offline, "ada")
+    purge(offline)
+    life = offline.keeper.book.states.incarnations[key]
     assert life.purge is not None
     assert len(life.purge.segments) == 1
     assert "disk" not in life.purge.absent
-    shutil.rmtree(yard.root / ".zfs")
-    purge(yard)
-    assert "disk" in yard.keeper.book.states.incarnations[key].purge.absent  # type: ignore[union-attr]
+    shutil.rmtree(offline.root / ".zfs")
+    purge(offline)
+    assert "disk" in offline.keeper.book.states.incarnations[key].purge.absent  # type: ignore[union-attr]
 
 
-def test_a_run_cut_off_behind_its_keyring_goes_on_after_a_purge(yard: OfflineKeeper) -> None:
+def test_a_run_cut_off_behind_its_keyring_goes_on_after_a_purge(offline: OfflineKeeper) -> None:
     """The keyring the node does not know to be published has lost a line since; the next run leaves it alone."""
     now = datetime.now(UTC)
     real = run.Index.keyring_published
     try:
         run.Index.keyring_published = lambda *_: (_ for _ in ()).throw(KeyboardInterrupt)  # type: ignore[assignment, method-assign]
         with pytest.raises(KeyboardInterrupt):
-            yard.begin(now, {ADA: [b"a\n"], BOB: [b"b\n"]})
+            offline.begin(now, {ADA: [b"a\n"], BOB: [b"b\n"]})
     finally:
         run.Index.keyring_published = real  # type: ignore[method-assign]
-    ask(yard, "ada")
-    purge(yard)
-    made = yard.begin(now, {BOB: [b"b\n"]})
+    ask(offline, "ada")
+    purge(offline)
+    made = offline.begin(now, {BOB: [b"b\n"]})
     assert made.snapshot is not None
-    assert keys(yard) == {"bob"}
+    assert keys(offline) == {"bob"}
 
 
-def test_a_run_cut_off_before_its_keyring_brings_no_key_back(yard: OfflineKeeper) -> None:
+def test_a_run_cut_off_before_its_keyring_brings_no_key_back(offline: OfflineKeeper) -> None:
     """Packs of a purged tenant that a dead run left stay noise; the others' content is sent again."""
     now = datetime.now(UTC)
-    yard.begin(now, {ADA: [b"a\n"], BOB: [b"b\n"]}, stages=2)
-    assert not [name for name in yard.files() if name.startswith("keyrings/")]
-    ask(yard, "ada")
-    purge(yard)
-    made = yard.begin(now, {ADA: [b"a\n"], BOB: [b"b\n"]})
+    offline.begin(now, {ADA: [b"a\n"], BOB: [b"b\n"]}, stages=2)
+    assert not [name for name in offline.files() if name.startswith("keyrings/")]
+    ask(offline, "ada")
+    purge(offline)
+    made = offline.begin(now, {ADA: [b"a\n"], BOB: [b"b\n"]})
     assert made.snapshot is not None
-    assert keys(yard) == {"bob"}
-    needed = yard.repository.record(made.snapshot).parts
-    assert [yard.owners[segment_].tenant for segment_, _, _ in needed] == ["bob"]
+    assert keys(offline) == {"bob"}
+    needed = offline.repository.record(made.snapshot).parts
+    assert [offline.owners[segment_].tenant for segment_, _, _ in needed] == ["bob"]
 
 
-def test_a_tenant_that_returns_adds_nothing_to_what_a_late_run_left_of_its_old_life(yard: OfflineKeeper) -> None:
+def test_a_tenant_that_returns_adds_nothing_to_what_a_late_run_left_of_its_old_life(offline: OfflineKeeper) -> None:
     """A run under way at the purge makes a segment of the old life that only the next keeper run finds."""
     now = datetime.now(UTC)
-    yard.begin(now, {BOB: [b"b\n"]})
-    key = ask(yard, "ada")
+    offline.begin(now, {BOB: [b"b\n"]})
+    key = ask(offline, "ada")
     purging: list[bool] = []
 
     def meanwhile(method: str, name: str) -> None:
         if method == "put_new" and name.endswith(".pack") and not purging:
             purging.append(True)
-            purge(yard)
+            purge(offline)
 
-    yard.store.before = meanwhile
-    yard.begin(now, {ADA: [b"a\n"], BOB: [b"b\n"]})
-    yard.store.before = lambda *_: None
+    offline.store.before = meanwhile
+    offline.begin(now, {ADA: [b"a\n"], BOB: [b"b\n"]})
+    offline.store.before = lambda *_: None
     assert purging
-    old = {segment_ for segment_, name in yard.owners.items() if name == ADA}
-    yard.keeper.book.append(lambda lives: lifecycle.resubscribe(lives, key.tenant))
-    made = yard.begin(now, {ADA: [b"a\n"], BOB: [b"b\n"]})
+    old = {segment_ for segment_, name in offline.owners.items() if name == ADA}
+    offline.keeper.book.append(lambda lives: lifecycle.resubscribe(lives, key.tenant))
+    made = offline.begin(now, {ADA: [b"a\n"], BOB: [b"b\n"]})
     assert made.snapshot is not None
-    (new,) = {segment_ for segment_, name in yard.owners.items() if name == ADA} - old
-    purge(yard)
-    generation = yard.repository.generation_of(made.snapshot)
-    assert list(yard.repository.store.list(ObjectName(f"segments/{generation}/{new}")))
-    assert not [one for one in old if list(yard.repository.store.list(ObjectName(f"segments/{generation}/{one}")))]
-    assert keys(yard) == {"ada", "bob"}
+    (new,) = {segment_ for segment_, name in offline.owners.items() if name == ADA} - old
+    purge(offline)
+    generation = offline.repository.generation_of(made.snapshot)
+    assert list(offline.repository.store.list(ObjectName(f"segments/{generation}/{new}")))
+    assert not [one for one in old if list(offline.repository.store.list(ObjectName(f"segments/{generation}/{one}")))]
+    assert keys(offline) == {"ada", "bob"}
 
 
 def test_no_store_is_touched_that_does_not_know_why(tmp_path: Path) -> None:
@@ -227,16 +227,16 @@ def test_no_store_is_touched_that_does_not_know_why(tmp_path: Path) -> None:
     far = MemoryStore(time)
     down: list[bool] = []
     line = Line(far, down=lambda: bool(down))
-    yard = make_offline_keeper(tmp_path, far=line)
-    yard.backup(20, "ada")
-    yard.backup(1, "ada")
+    offline = make_offline_keeper(tmp_path, far=line)
+    offline.backup(20, "ada")
+    offline.backup(1, "ada")
     far.objects |= {
-        name: ((yard.root / name).read_bytes(), datetime.now(UTC) - 20 * DAY)
-        for name in yard.files()
+        name: ((offline.root / name).read_bytes(), datetime.now(UTC) - 20 * DAY)
+        for name in offline.files()
         if name.startswith(("segments/", "keyrings/", "snapshots/"))
     }
-    yard.keeper.book.sync()
-    ask(yard, "ada")
+    offline.keeper.book.sync()
+    ask(offline, "ada")
     real = Book.append
 
     def away(self: Book, decide: object) -> object:
@@ -261,22 +261,22 @@ def test_no_store_is_touched_that_does_not_know_why(tmp_path: Path) -> None:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Book, "append", away)
         time.now = datetime.now(UTC)
-        purge_due(yard.keeper)
+        purge_due(offline.keeper)
     assert removed
     assert all(told)
 
 
-def test_what_a_late_run_adds_on_a_store_that_was_away_is_swept(yard: OfflineKeeper) -> None:
+def test_what_a_late_run_adds_on_a_store_that_was_away_is_swept(offline: OfflineKeeper) -> None:
     """The look is final only when no run can be under way that began before this store was told."""
-    yard.backup(1, "ada")
-    key = ask(yard, "ada")
-    purge(yard)
-    kinds = [type(event) for entry in yard.keeper.book.chain.entries() for event in entry.events]
+    offline.backup(1, "ada")
+    key = ask(offline, "ada")
+    purge(offline)
+    kinds = [type(event) for entry in offline.keeper.book.chain.entries() for event in entry.events]
     assert kinds.count(PurgeBegan) == kinds.count(Absent) == 1
-    folder = next(one for one, name in yard.owners.items() if name == ADA)
-    generation = yard.repository.records()[0][0]
-    yard.put(f"segments/{generation}/{folder}/{'a' * 64}.pack", b"late", days_ago=0)
-    purge(yard)
-    assert not [name for name in yard.files() if folder in name]
-    assert yard.keeper.book.states.incarnations[key].state is State.CLEARED
-    assert timedelta(0) < yard.clock.now() - yard.keeper.book.states.incarnations[key].purge.absent["disk"][0]  # type: ignore[union-attr]
+    folder = next(one for one, name in offline.owners.items() if name == ADA)
+    generation = offline.repository.records()[0][0]
+    offline.put(f"segments/{generation}/{folder}/{'a' * 64}.pack", b"late", days_ago=0)
+    purge(offline)
+    assert not [name for name in offline.files() if folder in name]
+    assert offline.keeper.book.states.incarnations[key].state is State.CLEARED
+    assert timedelta(0) < offline.clock.now() - offline.keeper.book.states.incarnations[key].purge.absent["disk"][0]  # type: ignore[union-attr]

@@ -236,7 +236,7 @@ def test_a_damaged_ledger_beside_is_told(archive: Archive) -> None:
 )
 def test_what_is_no_report_is_named(archive: Archive, document: bytes, why: str) -> None:
     """It stops nobody from reading the others."""
-    archive.put_anew(2, document)
+    archive.replace_document(2, document)
     shelf = read_report_shelf(archive.store, archive.trusted)
     assert [fault.drill for fault in shelf.faults] == [drill_id(2)]
     assert why in shelf.faults[0].message
