@@ -1,7 +1,7 @@
-"""PostgreSQL's own client programs: finding those that fit the server, and starting them in silence.
+"""PostgreSQL's own client programs: find those that fit the server, and start them without leaking names.
 
 Neither arguments nor environment name a host, a database, a user or a password: both are visible to others on the
-machine, and a database may be named after a tenant. All of it stands in a connection service file that exists in memory
+machine, and a database may be named after a tenant. All connection data stands in a service file that exists in memory
 only and is read through this process's own file descriptor.
 """
 
@@ -62,7 +62,7 @@ _MEANINGS: tuple[tuple[str, type[SourceError], str, str], ...] = (
     ("row-level security", SourceError, "row-level security hides rows from the role", "Give the role BYPASSRLS."),
     ("connection", SourceGoneError, "the connection to PostgreSQL broke", "Look into the server's log."),
 )
-"""What pg_dump's words mean; its words themselves quote names and are never passed on."""
+"""Parts of the messages of pg_dump, what they mean, and a hint. The messages quote names and are never passed on."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,24 +71,24 @@ class Programs:
 
     folder: Path
     version: tuple[int, int]
-    """Major and minor."""
+    """Major and minor version of pg_dump."""
 
 
 @dataclass(frozen=True, slots=True)
 class Client:
-    """How to start a client program connected to one database."""
+    """A client program's environment, by which it connects to one database."""
 
     programs: Programs
     environment: Mapping[str, str]
-    """For the child, and all of it."""
+    """The child's whole environment, service file included."""
 
     def command(self, program: str, *options: str) -> list[str]:
-        """Arguments for subprocess."""
+        """Return the arguments that start a program with these options, connected to the database."""
         return [str(self.programs.folder / program), *options, "--dbname=service=backupd"]
 
 
 def find_programs(folders: Sequence[Path], server: int, search: str | None = None) -> Programs:
-    """The client programs to use with a server of this `server_version_num`.
+    """Find the client programs to use with a server of this `server_version_num`.
 
     The server's own major version is preferred, then the next newer one; of one major version the newest minor one.
     `search` is a list of folders like PATH. Raises ConfigError when all that are found are older than the server.
@@ -106,7 +106,10 @@ def find_programs(folders: Sequence[Path], server: int, search: str | None = Non
 
 
 def program_folders(folders: Sequence[Path], search: str) -> Iterator[Path]:
-    """Where PostgreSQL's programs may be: `folders` first, then those of `search`, a list like PATH."""
+    """Yield the folders that may hold PostgreSQL's programs: `folders`, then those of `search`, a list like PATH.
+
+    Folders of Debian's packages and of Python packages with PostgreSQL follow.
+    """
     yield from folders
     yield from (Path(part) for part in search.split(os.pathsep) if part)
     yield from sorted(Path("/usr/lib/postgresql").glob("*/bin"))
@@ -117,7 +120,10 @@ def program_folders(folders: Sequence[Path], search: str) -> Iterator[Path]:
 
 
 def _inspect(folder: Path) -> Programs | None:
-    """None when the folder lacks a program, or holds Debian's wrapper, which chooses a version of its own."""
+    """Return the programs in a folder.
+
+    None when the folder lacks a program, or holds Debian's wrapper, which chooses a version of its own.
+    """
     if not all(os.access(folder / program, os.F_OK) for program in PROGRAMS):
         return None
     if (folder / "pg_dump").resolve().name == "pg_wrapper":
@@ -129,9 +135,10 @@ def _inspect(folder: Path) -> Programs | None:
 
 @contextmanager
 def client(programs: Programs, parameters: Mapping[str, str]) -> Iterator[Client]:
-    """A client for the database that `connect.resolved` gave these parameters of; usable until the block ends.
+    """Yield a client for the database whose parameters `connect.resolved` returned; usable until the block ends.
 
-    It serves children of any process of this user on this machine.
+    It serves children of any process of this user on this machine. Raises ConfigError for a parameter that the programs
+    do not know, or that a service file cannot hold.
     """
     chosen = {key: value for key, value in parameters.items() if (key, value) not in _USUAL}
     lines = ["[backupd]\n", *(_line(key, value, programs) for key, value in sorted(chosen.items()))]
@@ -161,9 +168,9 @@ def _line(key: str, value: str, programs: Programs) -> str:
 
 
 def run(command: Sequence[str], environment: Mapping[str, str]) -> bytes:
-    """What the program writes to its standard output.
+    """Run a program and return its standard output.
 
-    Raises SourceError, SourceGoneError or SourceBusyError, without the program's words.
+    Raises SourceError, SourceGoneError or SourceBusyError, without the program's messages.
     """
     done = subprocess.run(command, check=False, capture_output=True, env=dict(environment), stdin=subprocess.DEVNULL)
     if done.returncode:
@@ -172,7 +179,7 @@ def run(command: Sequence[str], environment: Mapping[str, str]) -> bytes:
 
 
 def failure(program: str, status: int, words: bytes) -> SourceError:
-    """The error that says what a program's failure means."""
+    """Make the error that says what a program's failure means, from its messages, which are not quoted."""
     text = words.decode(errors="replace").lower()
     for mark, family, meaning, hint in _MEANINGS:
         if mark in text:

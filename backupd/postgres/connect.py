@@ -1,9 +1,4 @@
-"""Reaching a database: where it is, and connections to it under settings that do not depend on it.
-
-Which databases a server has.
-
-Names and values as SQL text, without a connection.
-"""
+"""Connections to databases, under settings that do not depend on the database; and names and values as SQL text."""
 
 from __future__ import annotations
 
@@ -32,23 +27,24 @@ _DEFAULTS: dict[str, str | int] = {
     "keepalives_count": 4,
     "tcp_user_timeout": 60_000,
 }
-"""A dead peer is noticed within about a minute; seconds, except the last, which is milliseconds."""
+"""Connection parameters by which a dead peer is noticed within about a minute; in seconds, except the last, in
+milliseconds."""
 
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """Where a database is. Holds no secret: passwords stand in files that libpq reads itself."""
+    """The place of a database. It holds no secret: passwords stand in files that libpq reads itself."""
 
     conninfo: str = field(repr=False)
     """libpq keywords or URI, `service=name` among them; a password in it is refused."""
     passfile: Path | None = None
     servicefile: Path | None = None
     client_folders: tuple[Path, ...] = ()
-    """Where to look first for pg_dump and its kin."""
+    """Folders in which pg_dump and the other client programs are looked for first."""
 
 
 def parameters(source: Source, database: str | None = None) -> dict[str, Any]:
-    """Parameters for libpq of the source, or of another database of the same server.
+    """Return libpq's parameters for the source, or for another database of the same server.
 
     Raises ConfigError for text libpq cannot read, and for a password in it.
     """
@@ -73,7 +69,7 @@ def parameters(source: Source, database: str | None = None) -> dict[str, Any]:
 
 
 def _service(path: Path, name: str) -> dict[str, str]:
-    """One section of a connection service file; libpq itself takes its place from the environment only."""
+    """Read one section of a connection service file; libpq itself takes the file's path from the environment only."""
     parser = ConfigParser(interpolation=None, delimiters=("=",), comment_prefixes=("#",), strict=False)
     try:
         parser.read_string(path.read_text())
@@ -85,15 +81,15 @@ def _service(path: Path, name: str) -> dict[str, str]:
 
 
 def other_database(source: Source, database: str) -> Source:
-    """Another database of the same server."""
+    """Return the source for another database of the same server."""
     return replace(source, conninfo=make_conninfo(source.conninfo, dbname=database))
 
 
 @contextmanager
 def connect(source: Source, database: str | None = None) -> Iterator[Connection]:
-    """A connection in autocommit under the fixed settings, closed afterwards.
+    """Yield a connection in autocommit under the fixed settings, closed afterwards.
 
-    Errors of PostgreSQL inside the block, too, leave it as SourceError or SourceGoneError.
+    PostgreSQL's errors, also those inside the block, leave it as SourceError or SourceGoneError.
     """
     with translated():
         connection = open_connection(source, database)
@@ -104,7 +100,7 @@ def connect(source: Source, database: str | None = None) -> Iterator[Connection]
 
 
 def open_connection(source: Source, database: str | None = None) -> Connection:
-    """Like `connect`, to be closed by the caller; raises psycopg's own errors."""
+    """Open a connection as `connect` does; the caller closes it. Raises psycopg's own errors."""
     given = parameters(source, database)
     connection: Connection = psycopg.connect(**given, autocommit=True)
     try:
@@ -117,10 +113,10 @@ def open_connection(source: Source, database: str | None = None) -> Connection:
 
 
 def resolved(connection: Connection) -> dict[str, str]:
-    """What libpq used to make this connection, files and environment included: enough for a client program.
+    """Return the parameters that libpq used for this connection, files and environment included.
 
-    Defaults are left out: an older program may not know them. May hold the password: for the private service file of a
-    child only.
+    They suffice for a client program. Defaults are left out: an older program may not know them. The result may hold
+    the password: it is for the private service file of a child only.
     """
     unwanted = {"service", "servicefile", "replication", "fallback_application_name"}
     return {
@@ -134,7 +130,7 @@ _DATABASES = "SELECT datname FROM pg_database WHERE datallowconn AND NOT datiste
 
 
 def list_databases(source: Source) -> tuple[str, list[str]]:
-    """The database `source` leads to, and the names of all that can be connected to, templates left out.
+    """Return the database that `source` leads to, and the names of all that accept connections, without templates.
 
     Raises SourceError, SourceGoneError.
     """
@@ -144,15 +140,16 @@ def list_databases(source: Source) -> tuple[str, list[str]]:
 
 
 def identifier(name: str) -> str:
-    """A name in double quotes; always, so that no list of key words is needed."""
+    """Put a name in double quotes; always, so that no list of key words is needed."""
     return '"' + name.replace('"', '""') + '"'
 
 
 def qualified(schema: str, name: str) -> str:
+    """Return a relation's name with its schema, both quoted."""
     return f"{identifier(schema)}.{identifier(name)}"
 
 
 def literal(value: str) -> str:
-    """A string constant that reads the same whatever standard_conforming_strings says."""
+    """Return a string constant that means the same under each setting of standard_conforming_strings."""
     text = value.replace("'", "''")
     return "E'" + text.replace("\\", "\\\\") + "'" if "\\" in value else f"'{text}'"

@@ -1,4 +1,4 @@
-"""What PostgreSQL's errors mean here. Its words quote rows and names, so only codes and fixed texts come out."""
+"""Translation of PostgreSQL's errors. Its messages quote rows and names, so only codes and fixed texts come out."""
 
 from __future__ import annotations
 
@@ -12,9 +12,10 @@ from psycopg import errors as pg
 from backupd.errors import SourceAuthError, SourceBusyError, SourceError, SourceGoneError
 
 _GONE = frozenset({"57P01", "57P02", "57P03", "57P05", "25P03", "25P04"})
-"""Shut down, crashed, starting up, session ended for idling or length."""
+"""SQLSTATEs of a server that shut down, crashed or is starting, and of a session ended for idling or length."""
 _BUSY = frozenset({"55P03", "40001", "40P01", "53300", "55006", "57014"})
-"""Lock not available, conflict with recovery, deadlock, too many connections, object in use, statement cancelled."""
+"""SQLSTATEs: lock not available, conflict with recovery, deadlock, too many connections, object in use, statement
+cancelled."""
 
 _REFUSALS = (
     ("no password supplied", "no password for it", "Put it into a file of the form of ~/.pgpass and name that file."),
@@ -28,14 +29,13 @@ _ERRORS = (
     ("database ", "the database does not exist", "Correct the database's name."),
     ("definition of service", "the service is not defined", "Add it to the connection service file."),
 )
-"""Beginnings of libpq's refusals and errors, what they mean, and what to do: the code is not given for a failed
-connection."""
+"""Parts of libpq's messages, like those above, with their meaning and a hint: a failed connection has no code."""
 _NOT_YET = "the database system is"
-"""Starting up, shutting down, in recovery."""
+"""Part of the messages of a server that is starting up, shutting down or in recovery."""
 
 
 def translate(error: psycopg.Error) -> SourceError:
-    """The error of ours that says the same without quoting anything."""
+    """Return our error for one of psycopg's, without quoting anything."""
     code = error.sqlstate
     if code is None:
         return _without_code(error)
@@ -55,7 +55,7 @@ def translate(error: psycopg.Error) -> SourceError:
 
 @contextmanager
 def translated() -> Iterator[None]:
-    """Errors of psycopg leave the block as errors of ours; the original, which may quote rows, is cut off."""
+    """Turn psycopg's errors in the block into ours; the original, which may quote rows, is cut off."""
     try:
         yield
     except psycopg.Error as error:

@@ -20,24 +20,24 @@ _TIMEOUT = "120s"
 
 @dataclass(frozen=True, slots=True)
 class TenantDates:
-    """One row: what the application says of one tenant."""
+    """One row of the query: the application's dates of one tenant."""
 
     tenant: str = field(repr=False)
     unsubscribed_at: datetime | None
     erase_requested_at: datetime | None
     data_class: str | None = None
-    """A class with a clock of its own; None: the tenant."""
+    """A data class with dates of its own; None means the whole tenant."""
     moved_to: str | None = None
     live_purged_at: datetime | None = None
-    """When the application removed its rows."""
+    """Time at which the application removed the tenant's rows."""
 
 
 def read_tenant_dates(source: Source, sql: str) -> list[TenantDates]:
-    """Every row of the query, read in a transaction that can change nothing.
+    """Run the query and return its rows, read in a transaction that can change nothing.
 
-    A time without a zone is UTC, a date is its beginning. Raises ConfigError when columns are missing, unknown or of
-    another kind, the tenant's type has several spellings of one value, or a tenant is NULL or named twice; SourceError
-    and its kin as PostgreSQL answers.
+    A time without a zone is taken as UTC, a date as the beginning of its day. Raises ConfigError when columns are
+    missing, unknown or of another type, when the tenant's type has several spellings of one value, or when a tenant is
+    NULL or named twice; SourceError and its subclasses for PostgreSQL's errors.
     """
     with connect(source) as connection:
         # Its author meant the names as a session of his own finds them.
@@ -65,7 +65,7 @@ def _check_columns(cursor: psycopg.Cursor[Any]) -> None:
 
 
 def _check_identity(cursor: psycopg.Cursor[Any]) -> None:
-    """Tenants are known by the text of their column, which this one must be able to give."""
+    """Refuse a tenant column of a type whose text does not identify the tenant."""
     (oid,) = (column.type_code for column in cursor.description or () if column.name == "tenant")
     type_ = ambiguous_type(cursor.connection, oid)
     if type_ is not None:

@@ -1,4 +1,4 @@
-"""The session settings every reading and loading connection runs under, so that text means the same on every server.
+"""The session settings of every reading and loading connection, so that text means the same on every server.
 
 They are pg_dump's, plus those that make the text of a value independent of the database's own defaults.
 """
@@ -16,7 +16,7 @@ TEXT: dict[str, str] = {
     "xmloption": "content",
     "standard_conforming_strings": "on",
 }
-"""What decides how values are written, and so how they must be read back; goes into `facts` (FORMAT.md §7)."""
+"""Settings that decide how values are written and must be read back; stored in `facts` (FORMAT.md §7)."""
 
 _READING: dict[str, str] = {
     **TEXT,
@@ -51,8 +51,8 @@ took 5.3 s of the server's CPU instead of 2.1; plain COPY takes 0.5 (measured on
 SHORT_WAIT = 1.0
 """Seconds that a connection waits for a lock while another one of ours holds some.
 
-Behind a migration that waits for what we hold, a longer wait would be one for ourselves, which PostgreSQL cannot see.
-It is PostgreSQL's default `deadlock_timeout`, too: a wait that ends by then makes nobody else's a deadlock.
+Behind a migration that waits for our locks, a longer wait would be a wait for ourselves, which PostgreSQL cannot see.
+It is also PostgreSQL's default `deadlock_timeout`: a wait that ends by then is no deadlock to anybody.
 """
 
 
@@ -62,12 +62,12 @@ def short_wait_settings(version: int) -> dict[str, str]:
 
 
 def milliseconds(seconds: float) -> str:
-    """A duration as a setting's value; at least a millisecond, because zero would be no limit at all."""
+    """Return a duration as a setting's value; at least a millisecond, because zero would mean no limit."""
     return f"{max(1, round(seconds * 1000))}ms"
 
 
 def dump_settings(version: int) -> dict[str, str]:
-    """Settings of a connection that dumps from a server of this `server_version_num`."""
+    """Return the settings of a connection that dumps from a server of this `server_version_num`."""
     return {**_READING, **_ORDER, **_of_version(version)}
 
 
@@ -83,11 +83,11 @@ def _of_version(version: int) -> dict[str, str]:
 
 
 def _restricts_relations(version: int) -> bool:
-    """Whether the server has the guard against CVE-2024-7348."""
+    """Check whether the server has the guard against CVE-2024-7348."""
     major, minor = divmod(version, 10000)
     return minor >= {13: 16, 14: 13, 15: 8, 16: 4}.get(major, 0) and major >= 13
 
 
 def statements(settings: dict[str, str]) -> str:
-    """The settings as SQL."""
+    """Return the settings as SQL statements."""
     return "".join(f"SET {name} = '{value}';\n" for name, value in settings.items())

@@ -1,1 +1,1 @@
-"""One tenant's rows in a running database: staged, compared, looked at from all sides, and written."""
+"""One tenant's rows in a running database: staged, compared, checked for conflicts, and written."""

@@ -1,7 +1,7 @@
-"""The tenant's live rows beside the staged ones: what to delete, update and insert; and digests of rows.
+"""Comparison of the tenant's live rows with the staged ones: rows to delete, update and insert; and digests of rows.
 
-Rows are compared as text, whole, because not every type has an equality and those that have one may call different
-values equal (1.0 and 1.00, or -0 and 0).
+Whole rows are compared as text, because some types have no equality, and others call different values equal (1.0 and
+1.00, or -0 and 0).
 """
 
 from __future__ import annotations
@@ -17,25 +17,26 @@ from backupd.postgres.inplace.session import staged
 
 @dataclass(frozen=True, slots=True)
 class Pair:
-    """A live table, and which of its columns were staged; None: the snapshot has no row of it."""
+    """A live table and its staged columns; `columns` is None when the snapshot has no row of it."""
 
     live: LiveTable
     columns: tuple[str, ...] | None
 
     @property
     def compared(self) -> tuple[str, ...]:
+        """Return the columns that are compared."""
         return self.live.columns if self.columns is None else self.columns
 
     @property
     def source(self) -> str | None:
-        """The staged rows."""
+        """Return the temporary table of the staged rows; None when there are none."""
         return None if self.columns is None else staged(self.live.oid)
 
     @property
     def key(self) -> tuple[str, ...]:
-        """Columns that tell rows apart; empty: only the whole row does.
+        """Return the columns that identify a row; empty when only the whole row does.
 
-        Identity columns that cannot be updated are taken into it: a row with another value of one is another row.
+        Identity columns that cannot be updated belong to the key: a row with another value of one is another row.
         """
         key = self.live.identity
         if not key or not set(key) <= set(self.compared):
@@ -45,7 +46,7 @@ class Pair:
 
 @dataclass(frozen=True, slots=True)
 class Changes:
-    """Of one table, in rows."""
+    """The changes to one table, in rows."""
 
     deletes: int
     updates: int
@@ -53,14 +54,15 @@ class Changes:
 
     @property
     def any(self) -> bool:
+        """Check whether there is any change."""
         return bool(self.deletes or self.updates or self.inserts)
 
 
 class Digest(NamedTuple):
-    """Of rows in any order: how many, and the sums of both halves of each row's MD5.
+    """A digest of rows in any order: their number, and the sums of both halves of each row's MD5.
 
-    A change that leaves it as it was is one that hits 128 bits by chance. Sums, unlike exclusive or, count rows that
-    are there twice.
+    A change that leaves the digest equal would have to hit 128 bits by chance. Sums count rows that are there twice,
+    unlike exclusive or.
     """
 
     rows: int
@@ -69,12 +71,12 @@ class Digest(NamedTuple):
 
 
 def changed(oid: int) -> str:
-    """The temporary table of pairs of addresses, `old` (live) and `new` (staged), of rows that differ."""
+    """Return the temporary table of the rows that differ, as pairs of addresses: `old` (live) and `new` (staged)."""
     return f"pg_temp.changed_{oid}"
 
 
 def compare(connection: Connection, pair: Pair) -> Changes:
-    """Make the table of changes, for the transaction at hand, and count it. Raises psycopg's errors."""
+    """Make the table of changes, for the transaction at hand, and count the changes. Raises psycopg's errors."""
     live = f"SELECT {_identified(pair, 't')} FROM ONLY {pair.live.sql} AS t WHERE {pair.live.belonging.ours()}"  # noqa: S608  # names are quoted
     new = f"SELECT {_identified(pair, 's')} FROM {pair.source} AS s" if pair.source else f"{live} AND false"  # noqa: S608  # likewise
     connection.execute(
@@ -105,7 +107,10 @@ def _text(alias: str, columns: Sequence[str]) -> str:
 
 
 def digest(connection: Connection, rows: str, columns: Sequence[str], condition: str = "true") -> Digest:
-    """Of rows of `rows` (SQL of a table) under the alias `t`. Raises psycopg's errors."""
+    """Return the digest of rows that meet a condition; `rows` is SQL of a table, with the alias `t`.
+
+    Raises psycopg's errors.
+    """
     # OFFSET keeps the planner from working the hash out twice.
     half = "pg_catalog.sum(('x' || pg_catalog.substr(h, {}, 16))::bit(64)::int8)"
     ((count, high, low),) = connection.execute(
@@ -116,23 +121,23 @@ def digest(connection: Connection, rows: str, columns: Sequence[str], condition:
 
 
 def digest_ours(connection: Connection, pair: Pair) -> Digest:
-    """The tenant's live rows, in the columns that are compared."""
+    """Return the digest of the tenant's live rows, in the compared columns."""
     return digest(connection, f"ONLY {pair.live.sql}", pair.compared, pair.live.belonging.ours())
 
 
 def digest_staged(connection: Connection, pair: Pair) -> Digest:
-    """What they have to be."""
+    """Return the digest that the tenant's live rows must have after the restore."""
     return digest(connection, pair.source, pair.compared) if pair.source else Digest(0, 0, 0)
 
 
 def digest_others(connection: Connection, table: LiveTable) -> Digest:
-    """Everybody else's rows, in all columns."""
+    """Return the digest of all other tenants' rows, in all columns."""
     columns = (*table.columns, *sorted(table.generated))
     return digest(connection, f"ONLY {table.sql}", columns, table.belonging.others())
 
 
 def changed_keys(connection: Connection, pair: Pair) -> Iterator[tuple[str, str]]:
-    """`delete`, `update` or `insert`, and the key as JSON, of each row that differs; none where there is no key."""
+    """Yield `delete`, `update` or `insert`, and the key as JSON, for each row that differs; nothing without a key."""
     if not pair.key:
         return
     for word, place, where in (

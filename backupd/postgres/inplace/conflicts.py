@@ -1,8 +1,7 @@
-"""Whether staged rows fit between everybody else's: keys, exclusions, checks. Counts only.
+"""Conflicts of a restore in place, as counts only.
 
-Foreign keys, as they would be once the staged rows are in place, and as they are once they are.
-
-What the role may do to the live tables, and what else would act when they are written.
+They are keys, exclusions and checks of staged rows that other rows break, foreign keys before and after the write,
+rights that the role lacks, and triggers and rules that would fire.
 """
 
 from __future__ import annotations
@@ -19,7 +18,7 @@ from backupd.postgres.inplace.session import matched, staged
 
 
 def key_conflicts(connection: Connection, pair: Pair) -> Iterator[Conflict]:
-    """Keys of staged rows that other tenants' rows have, or that two staged rows have. Raises psycopg's errors."""
+    """Yield keys of staged rows that other tenants' rows have, or two staged rows. Raises psycopg's errors."""
     if pair.source is None:
         return
     table = pair.live.name.dotted
@@ -37,7 +36,7 @@ def key_conflicts(connection: Connection, pair: Pair) -> Iterator[Conflict]:
 
 
 def check_conflicts(connection: Connection, pair: Pair) -> Iterator[Conflict]:
-    """Staged rows that break a check constraint or the bounds of their partition. Raises psycopg's errors."""
+    """Yield staged rows that break a check constraint or the bounds of their partition. Raises psycopg's errors."""
     if pair.source is None or not pair.live.checks:
         return
     broken = " OR ".join(f"({check}) IS FALSE" for check in pair.live.checks)
@@ -76,7 +75,10 @@ def _met(key: UniqueKey) -> str:
 
 
 def _count(connection: Connection, query: str) -> int:
-    """What cannot be asked, because it is about columns the snapshot does not have, the server checks as it writes."""
+    """Run a query that counts rows; 0 when it names a column that the snapshot does not have.
+
+    The server itself checks such a column when it writes.
+    """
     try:
         with connection.transaction():
             ((count,),) = connection.execute(query.encode()).fetchall()
@@ -86,7 +88,7 @@ def _count(connection: Connection, query: str) -> int:
 
 
 class References:
-    """The foreign keys of some live tables and the pairs that are to be restored, by the tables' oids."""
+    """The foreign keys of some live tables, and the pairs to restore, by the tables' oids."""
 
     def __init__(self, connection: Connection, live: Live, pairs: Mapping[int, Pair]) -> None:
         self._connection = connection
@@ -94,7 +96,10 @@ class References:
         self._pairs = pairs
 
     def unmet(self) -> Iterator[Conflict]:
-        """References of staged rows to rows that neither exist nor come with them. Raises psycopg's errors."""
+        """Yield references of staged rows to rows that neither exist nor are restored, too.
+
+        Raises psycopg's errors.
+        """
         for reference in self._live.references:
             pair = self._pairs.get(reference.referring)
             if pair is None or not reference.validated or not _has(pair, reference.key.columns):
@@ -108,7 +113,7 @@ class References:
                 yield Conflict(pair.live.name.dotted, kind, count)
 
     def referred(self) -> Iterator[Conflict]:
-        """Rows that are not restored and refer to what would be gone. Raises psycopg's errors."""
+        """Yield rows that are not restored and refer to rows that would be missing. Raises psycopg's errors."""
         for reference in self._live.references:
             gone = [
                 f"SELECT FROM {changed(leaf)} AS c JOIN ONLY {self._live.sql(leaf)} AS v ON v.ctid = c.old "
@@ -130,9 +135,9 @@ class References:
                 yield Conflict(self._live.names[reference.referring].dotted, ConflictKind.REFERRED, count)
 
     def altered(self, shared: Mapping[int, tuple[str, ...]]) -> Iterator[Conflict]:
-        """Shared rows that staged ones refer to and that are not what they were; `shared` are the columns staged.
+        """Yield shared rows that staged rows refer to and that have changed since the snapshot.
 
-        Raises psycopg's errors.
+        `shared` gives the staged columns by table. Raises psycopg's errors.
         """
         for reference in self._live.references:
             pair, target = self._pairs.get(reference.referring), reference.target
@@ -152,7 +157,7 @@ class References:
                 yield Conflict(self._live.names[target].dotted, ConflictKind.REFERENCE_CHANGED, count)
 
     def violated(self) -> int:
-        """Rows, of all foreign keys in question, that refer to nothing now. Raises psycopg's errors."""
+        """Count the rows, over all foreign keys in question, that refer to nothing now. Raises psycopg's errors."""
         found = 0
         for reference in self._live.references:
             if not reference.validated:
@@ -166,7 +171,7 @@ class References:
         return found
 
     def watched(self, connection: Connection) -> tuple[int, ...]:
-        """How many rows of others refer to the tenant's, by foreign key. Raises psycopg's errors."""
+        """Count the rows of others that refer to the tenant's, for each foreign key. Raises psycopg's errors."""
         counts = []
         for reference in self._live.references:
             for leaf in reference.leaves:
@@ -183,7 +188,7 @@ class References:
         return tuple(counts)
 
     def _targets(self, reference: Reference) -> Iterator[str]:
-        """Queries for what a row under the alias `s` refers to, wherever it will be."""
+        """Yield queries for the target of a row under the alias `s`, among live rows that stay and staged rows."""
         for leaf in reference.leaves:
             condition = f"{matched(reference.key, 's', 't')} AND {self._kept(leaf)}"
             yield f"SELECT FROM ONLY {self._live.sql(leaf)} AS t WHERE {condition}"
@@ -196,7 +201,7 @@ class References:
                 yield f"SELECT FROM {pair.source} AS x WHERE {matched(reference.key, referring, 'x')}"
 
     def _kept(self, table: int) -> str:
-        """The row of a table, under the alias `t`, is not one of those that are restored."""
+        """Return the condition that a table's row, under the alias `t`, is not among the restored ones."""
         return self._pairs[table].live.belonging.others() if table in self._pairs else "true"
 
     def _count(self, rows: str) -> int:
@@ -226,12 +231,12 @@ FROM (
   SELECT ev_class, ev_enabled FROM pg_catalog.pg_rewrite WHERE ev_type IN ('2', '3', '4')
 ) f (o, e) WHERE o = ANY (%s) GROUP BY 1 ORDER BY 1
 """
-"""28 are the bits of a trigger for rows inserted, deleted or updated."""
+"""Counts of triggers and rules by how they fire; 28 are the bits of a trigger for rows inserted, deleted or updated."""
 _READ, _WRITTEN = ["SELECT"], ["SELECT", "INSERT", "UPDATE", "DELETE"]
 
 
 def right_conflicts(connection: Connection, live: Live) -> Iterator[Conflict]:
-    """Tables that the role does not see whole, or may not write. Raises psycopg's errors."""
+    """Yield tables of which the role cannot see all rows, or that it may not write. Raises psycopg's errors."""
     around = {oid for reference in live.references for oid in (reference.referring, *reference.leaves)}
     for oids, wanted in ((set(live.tables), _WRITTEN), (around - set(live.tables), _READ)):
         for oid, secured, allowed in connection.execute(_ALLOWED, (wanted, list(oids))).fetchall():
@@ -242,7 +247,10 @@ def right_conflicts(connection: Connection, live: Live) -> Iterator[Conflict]:
 
 
 def disable_triggers(connection: Connection) -> bool:
-    """Switch triggers and rules off for the transaction at hand, and say whether the role may. Raises psycopg's."""
+    """Switch triggers and rules off for the transaction at hand; return whether the role may.
+
+    Raises psycopg's errors.
+    """
     try:
         with connection.transaction():
             connection.execute("SET LOCAL session_replication_role = replica")
@@ -254,9 +262,9 @@ def disable_triggers(connection: Connection) -> bool:
 def firing_conflicts(
     connection: Connection, tables: Iterable[LiveTable], circles: Collection[frozenset[int]], *, quiet: bool
 ) -> Iterator[Conflict]:
-    """What would act when these tables are written: all that is on, or what stays on when triggers are off.
+    """Yield what would fire when these tables are written, or what still fires when triggers are off (`quiet`).
 
-    `circles` are of foreign keys that cannot be deferred. Raises psycopg's errors.
+    `circles` are circles of foreign keys that cannot be deferred. Raises psycopg's errors.
     """
     by_oid = {table.oid: table for table in tables}
     for oid, usual, stubborn, always in connection.execute(_FIRING, (list(by_oid),)).fetchall():

@@ -68,29 +68,29 @@ class UniqueKey:
     exclusion: bool
     expressions: tuple[str, ...]
     operators: tuple[str, ...]
-    """`OPERATOR(schema.=)`, by which two rows are in each other's way when all are true."""
+    """Operators such as `OPERATOR(schema.=)`; two rows conflict when all of them are true."""
     condition: str | None
     nulls_equal: bool
     deferrable: bool
     columns: tuple[str, ...] = ()
-    """Where rows can be told apart by it: plain columns, none of which is ever null."""
+    """Plain columns, none of which is ever null, when the key identifies rows; else empty."""
 
 
 @dataclass(frozen=True, slots=True)
 class LiveTable:
-    """A table whose rows belong to tenants, with what decides whether rows fit into it."""
+    """A table whose rows belong to tenants, with the rules that decide whether rows fit into it."""
 
     oid: int
     name: TableName
     data_class: str
     belonging: Belonging
     columns: tuple[str, ...]
-    """Neither generated nor dropped."""
+    """Columns that are neither generated nor dropped."""
     generated: frozenset[str]
     always: frozenset[str]
-    """Identity columns that take no value of their own in an update."""
+    """Identity columns (GENERATED ALWAYS), which an update cannot give a value."""
     required: frozenset[str]
-    """NOT NULL, and nothing fills them."""
+    """Columns that are NOT NULL and have no default."""
     keys: tuple[UniqueKey, ...]
     checks: tuple[str, ...]
 
@@ -100,7 +100,7 @@ class LiveTable:
 
     @property
     def identity(self) -> tuple[str, ...]:
-        """Columns that tell one row from all others; none: only the whole row does."""
+        """Return columns that identify a row; empty when only the whole row does."""
         return next((key.columns for key in self.keys if key.columns), ())
 
 
@@ -110,10 +110,10 @@ class Reference:
 
     key: ForeignKey
     referring: int
-    """Oid of the table."""
+    """Oid of the referring table."""
     target: int
     leaves: tuple[int, ...]
-    """Of the target: itself, or its partitions that hold rows."""
+    """Oids of the tables that hold the target's rows: itself, or its partitions."""
     whole: bool
     """Whether the target is a partitioned table."""
     deferrable: bool
@@ -122,21 +122,22 @@ class Reference:
 
 @dataclass(frozen=True, slots=True)
 class Live:
-    """Everything looked at."""
+    """The facts about the live tables that concern a tenant."""
 
     inventory: Inventory = field(repr=False)
     tables: dict[int, LiveTable]
-    """Those with rows by tenant that are backed up, by oid."""
+    """Tables, by oid, whose rows belong to tenants and are backed up."""
     references: tuple[Reference, ...]
-    """From or to one of them."""
+    """Foreign keys from or to one of these tables."""
     names: dict[int, TableName] = field(repr=False)
 
     def sql(self, oid: int) -> str:
+        """Return a table's qualified name, by oid."""
         return qualified(self.names[oid].schema, self.names[oid].table)
 
 
 def read_live(connection: Connection, inventory: Inventory, mapping: TenancyMap, tenant: str) -> Live:
-    """Look at the tables in which rows of this tenant can be.
+    """Read the facts about the tables in which rows of this tenant can be.
 
     Raises psycopg's errors.
     """
@@ -166,7 +167,7 @@ def read_live(connection: Connection, inventory: Inventory, mapping: TenancyMap,
 
 
 def _is_cut(mapped: MappedTable, tenant: str) -> bool:
-    """Whether rows of the table can be this tenant's, and are backed up."""
+    """Check whether rows of the table can be this tenant's and are backed up."""
     foreign = isinstance(mapped.route, Tenant) and mapped.route.tenant != tenant
     return mapped.policy is not ClassPolicy.NEVER and not isinstance(mapped.route, Shared) and not foreign
 
@@ -208,7 +209,7 @@ def _references(connection: Connection, inventory: Inventory, ours: frozenset[in
 
 
 def _leaves(inventory: Inventory) -> defaultdict[int, list[int]]:
-    """Tables that hold the rows of each."""
+    """Return, for each table, the tables that hold its rows."""
     by_name = inventory.by_name()
     leaves: defaultdict[int, list[int]] = defaultdict(list)
     for table in inventory.tables:

@@ -1,12 +1,8 @@
-"""The transaction a restore in place looks and writes in, and what a session must be for it.
+"""The session of a restore in place: its transaction, the staged rows, and the conditions that select a tenant's rows.
 
-A snapshot's rows beside the live ones: in temporary tables of the session that compares and writes.
-
-Temporary tables, and not a schema or database of their own, because nobody else sees them: no backup that runs
-meanwhile copies a tenant's rows a second time or finds tables that belong to nobody, nothing goes to replicas, and
-they end with the session, however it ends. Nothing can be left behind, so there is nothing to clean.
-
-Which rows of a table are one tenant's, as SQL conditions. Pure.
+The snapshot's rows are staged in temporary tables of the session that compares and writes. Nobody else sees temporary
+tables: no backup that runs meanwhile copies a tenant's rows a second time or finds tables that belong to nobody, and
+nothing goes to replicas. They end with the session, however it ends, so nothing has to be cleaned up.
 """
 
 from __future__ import annotations
@@ -37,7 +33,7 @@ WHERE d.datname = pg_catalog.current_database()
 
 
 def refuse_unfit(connection: Connection) -> None:
-    """Refuse a pooler, whose sessions are not ours alone, and a standby, and have commits waited for.
+    """Refuse a pooler, whose sessions are not ours alone, and a standby; have commits waited for.
 
     Raises SourceError, RefusedError.
     """
@@ -48,7 +44,7 @@ def refuse_unfit(connection: Connection) -> None:
 
 
 def instance(connection: Connection) -> tuple[str, int]:
-    """Tells this database of this running server from every other."""
+    """Return the start time of the server and the database's oid, which together identify this running database."""
     ((started, oid),) = connection.execute(_INSTANCE).fetchall()
     return started, oid
 
@@ -57,11 +53,11 @@ def instance(connection: Connection) -> tuple[str, int]:
 def open_transaction(
     connection: Connection, lock: Callable[[], object], lock_timeout: float, clock: Clock
 ) -> Iterator[None]:
-    """A transaction that sees one instant, and its own changes; rolled back unless the block commits it.
+    """Open a transaction that sees one instant and its own changes; roll it back unless the block commits it.
 
     `lock` takes the locks it needs, in as many short tries as fit into `lock_timeout` seconds: others must not wait for
-    what we have locked while we wait for the rest. The instant is that of the first look: locks of tables can be taken
-    before. Errors of PostgreSQL leave the block as SourceErrors; SourceBusyError when somebody else holds a lock, or
+    what we have locked while we wait for the rest. The instant is that of the first query: table locks can be taken
+    before it. PostgreSQL's errors leave the block as SourceErrors: SourceBusyError when somebody else holds a lock, or
     changed a row that was to be locked.
     """
     with translated():
@@ -97,24 +93,24 @@ def _roll_back(connection: Connection) -> None:
 
 
 def commit(connection: Connection) -> None:
-    """Raises psycopg's errors."""
+    """Commit the transaction. Raises psycopg's errors."""
     connection.execute("COMMIT")
 
 
 _UNFIT = (psycopg.DataError, psycopg.IntegrityError)
-"""A type or a domain does not take a value."""
+"""Errors of a type or a domain that does not accept a value."""
 
 
 def staged(oid: int) -> str:
-    """The temporary table of a snapshot's rows of the live table."""
+    """Return the temporary table of a snapshot's rows, by the live table's oid."""
     return f"pg_temp.staged_{oid}"
 
 
 def stage(connection: Connection, oid: int, live: str, columns: Sequence[str], rows: Iterable[memoryview]) -> bool:
-    """Put rows into a temporary table with the live table's types; whether it gives them back, byte for byte.
+    """Put rows into a temporary table with the live table's types; return whether it gives them back byte for byte.
 
-    The rows of a type that was changed since do not come back as they went in, or are not taken at all; then there is
-    no table. Raises psycopg's errors, and what `rows` does.
+    Rows of a type that has changed since the snapshot come back differently, or are refused; then there is no table.
+    Raises psycopg's errors, and the errors of `rows`.
     """
     listed = ", ".join(map(identifier, columns))
     given = hashlib.sha256()
@@ -155,13 +151,16 @@ def _digest(connection: Connection, oid: int) -> bytes:
 
 @dataclass(frozen=True, slots=True)
 class Belonging:
-    """Two conditions on the rows of a table under an alias; of every row exactly one is true."""
+    """Two conditions on the rows of a table under an alias; for every row exactly one is true."""
 
     route: Route
     tenant: str = field(repr=False)
 
     def ours(self, alias: str = "t") -> str:
-        """The row is the tenant's. Shared tables, and those of other tenants, have none."""
+        """Return the condition that the row is the tenant's.
+
+        It is `false` for shared tables and for other tenants' tables.
+        """
         match self.route:
             case Column(column):
                 return _named(alias, column, self.tenant)
@@ -172,13 +171,13 @@ class Belonging:
         return "false"
 
     def others(self, alias: str = "t") -> str:
-        """It is not."""
+        """Return the condition that the row is not the tenant's."""
         ours = self.ours(alias)
         return f"NOT {ours}" if isinstance(self.route, ForeignKeyPath) else f"({ours}) IS NOT TRUE"
 
 
 def _named(alias: str, column: str, tenant: str) -> str:
-    """Compared by type, so that an index serves, and as text, by which a backup routes."""
+    """Compare a column with the tenant by type, so that an index serves, and as text, by which a backup routes."""
     name, value = f"{alias}.{identifier(column)}", literal(tenant)
     return f"{name} = {value} AND {name}::pg_catalog.text = {value}"
 
@@ -195,7 +194,7 @@ def _led(route: ForeignKeyPath, alias: str, tenant: str) -> str:
 
 
 def matched(key: ForeignKey, referring: str, target: str) -> str:
-    """The condition that a row refers to another, by their aliases."""
+    """Return the condition that a row refers to another one, by their aliases."""
     pairs = zip(key.target_columns, key.operators, key.columns, strict=True)
     return " AND ".join(
         f"{target}.{identifier(wanted)} {operator} {referring}.{identifier(column)}"

@@ -1,4 +1,4 @@
-"""The one transaction that makes the live rows of a tenant the staged ones; sequences, which are only ever raised."""
+"""The transaction that replaces a tenant's live rows by the staged ones; and sequences, which are only ever raised."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from backupd.postgres.connect import Connection, identifier, qualified
 from backupd.postgres.inplace.compare import Changes, Pair, changed
 
 _STEPS = 10_000
-"""Values a sequence is advanced by one after another: nobody who takes values meanwhile can be overtaken.
+"""Values by which a sequence is advanced one after another, so that it cannot fall behind concurrent users.
 
-From there on it is set; whoever takes values meanwhile would have to take as many between a look and a step.
+A larger distance is set at once; it could only fall behind if others took that many values in between.
 """
 
 _SEQUENCES = """
@@ -36,11 +36,11 @@ JOIN pg_catalog.pg_class c ON c.oid = s.seqrelid JOIN pg_catalog.pg_namespace n 
 WHERE u.relation = ANY (%s) ORDER BY 1, 2, 6, 7
 """
 _INTEGERS = frozenset({20, 21, 23})
-"""Oids of int8, int2, int4."""
+"""Oids of the types int8, int2 and int4."""
 
 
 def lock_tables(connection: Connection, written: Iterable[str], read: Iterable[str]) -> None:
-    """Keep the tables from being cut or changed; others go on reading and writing them. Raises psycopg's errors."""
+    """Lock tables against truncation and alteration; others still read and write them. Raises psycopg's errors."""
     for tables, mode in ((list(written), "ROW EXCLUSIVE"), (list(read), "ACCESS SHARE")):
         if tables:
             listed = ", ".join(f"ONLY {table}" for table in tables)
@@ -48,22 +48,22 @@ def lock_tables(connection: Connection, written: Iterable[str], read: Iterable[s
 
 
 def lock_rows(connection: Connection, pair: Pair) -> None:
-    """Keep the tenant's rows from being changed, removed or referred to by others. Raises psycopg's errors."""
+    """Lock the tenant's rows against changes, removal and new references by others. Raises psycopg's errors."""
     rows = f"SELECT FROM ONLY {pair.live.sql} AS t WHERE {pair.live.belonging.ours()} FOR UPDATE OF t"
     connection.execute(f"SELECT pg_catalog.count(*) FROM ({rows}) AS locked".encode())  # noqa: S608  # likewise
 
 
 class ChangeWriter:
-    """Writes the changes of some tables, in an order that is given: what is referred to stands first."""
+    """The writer of changes to some tables, in a given order: a table that others refer to stands before them."""
 
     def __init__(self, connection: Connection, pairs: Sequence[Pair], *, quiet: bool) -> None:
-        """`quiet`: triggers are off, foreign keys with them."""
+        """Write over this connection; `quiet` means that triggers are off, and foreign keys with them."""
         self._connection = connection
         self._pairs = pairs
         self._quiet = quiet
 
     def write(self, changes: Mapping[int, Changes]) -> None:
-        """Delete, then update, then insert; where foreign keys are checked on the way and forbid that, the other way.
+        """Delete, then update, then insert rows; in the reverse order where foreign keys forbid this one.
 
         Raises psycopg's errors, and SourceError when something kept a row from being written.
         """
@@ -102,9 +102,9 @@ class ChangeWriter:
             self._run(self._insert(pair), count.inserts + (count.updates if self._replaces(pair) else 0))
 
     def _replaces(self, pair: Pair) -> bool:
-        """Whether rows are removed and put back, because two of them might swap a unique value.
+        """Check whether rows are deleted and inserted instead of updated, as two might swap a unique value.
 
-        Only where nobody notices: no trigger, and no column the snapshot does not have.
+        Rows are replaced only where nobody notices: without triggers, and without a column that the snapshot lacks.
         """
         several = len(pair.live.keys) > 1
         return several and self._quiet and set(pair.compared) == set(pair.live.columns)
@@ -156,11 +156,11 @@ def raise_sequences(
     above: Mapping[int, Iterable[int]],
     then: Mapping[tuple[str, str], int],
 ) -> int:
-    """Raise the sequences that give values to these tables to where they were, or past what the rows use; how many.
+    """Raise the sequences of these tables to their values at the snapshot, or past the rows' values; return how many.
 
-    `above` are a table's partitioned tables, `then` the last values at the snapshot. Never lowers one, also when others
-    take values meanwhile. What was raised stays so when the transaction is rolled back: numbers are skipped, no more.
-    Raises psycopg's errors.
+    `above` gives a table's partitioned tables, `then` the last values at the snapshot. No sequence is lowered, even
+    when others take values meanwhile. A raised sequence stays raised when the transaction is rolled back: numbers are
+    skipped, nothing else. Raises psycopg's errors.
     """
     sources: dict[int, list[Pair]] = {}
     for pair in pairs:
@@ -176,7 +176,7 @@ def raise_sequences(
 
 
 def _last(connection: Connection, pair: Pair, column: str, sequence: _Sequence) -> int | None:
-    """The value among the staged rows that the sequence would come to last."""
+    """Return the staged value that the sequence would reach last; None when the column was not staged."""
     if pair.columns is None or column not in pair.columns:
         return None
     which = "max" if sequence.increment > 0 else "min"

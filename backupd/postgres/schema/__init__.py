@@ -1,1 +1,1 @@
-"""Schema, roles and large objects: pg_dump's output, taken apart by segment and put together again."""
+"""Schema, roles and large objects: pg_dump's output, divided by segment and joined again."""

@@ -1,4 +1,4 @@
-"""pg_dump's custom archive, taken apart into its head and raw TOC entries, and put together again (FORMAT.md §7).
+"""pg_dump's custom archive, divided into its head and raw TOC entries, and joined again (FORMAT.md §7).
 
 The layout is that of `WriteHead` and `WriteToc` in PostgreSQL's pg_backup_archiver.c, versions 1.14 (PostgreSQL 12 to
 15), 1.15 (16) and 1.16 (17 and 18). Reading is streamed: an archive of many schemas is large.
@@ -17,31 +17,31 @@ _CUSTOM = 1
 _PLACE = struct.Struct("<II")
 _LONGEST = 1 << 30
 _MADE = (0, 0, 12, 1, 0, 100, 0)
-"""When an archive was made, as C's tm: always noon of 2000-01-01, so that the same schema is the same bytes."""
+"""The time that every archive gets, as C's tm: noon of 2000-01-01, so that the same schema is the same bytes."""
 
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One TOC entry: where it stood, its bytes, and what they say."""
+    """One TOC entry: its place, its bytes, and its decoded fields."""
 
     ordinal: int
     raw: bytes
     dump_id: int
     description: str
-    """What it makes: TABLE, ACL, SCHEMA…"""
+    """Kind of object: TABLE, ACL, SCHEMA…"""
     tag: str
     namespace: str
     owner: str
     definition: str
     definition_at: int
-    """Where in `raw` the definition's length stands."""
+    """Offset in `raw` at which the definition's length stands."""
     dependencies: tuple[int, ...]
-    """Dump ids of what must exist before."""
+    """Dump ids of the objects that must exist before."""
 
 
 @dataclass(frozen=True, slots=True)
 class Shape:
-    """How an archive writes its numbers."""
+    """The widths of an archive's numbers, and its version."""
 
     version: tuple[int, int]
     integer: int
@@ -50,7 +50,7 @@ class Shape:
 
 
 class _Source:
-    """Reads fields and remembers their bytes."""
+    """A reader of fields that remembers their bytes."""
 
     def __init__(self, read: Callable[[int], bytes]) -> None:
         self._read = read
@@ -71,38 +71,38 @@ class _Source:
         return -value if data[0] else value
 
     def text(self, shape: Shape) -> str | None:
-        """None is an absent string, unlike an empty one."""
+        """Read a string; None is an absent string, unlike an empty one."""
         length = self.integer(shape)
         if length > _LONGEST:
             raise _strange()
         return None if length < 0 else self.take(length).decode(errors="surrogateescape")
 
     def position(self) -> int:
-        """Bytes since the last `taken`."""
+        """Return the number of bytes since the last `taken`."""
         return sum(map(len, self._taken))
 
     def taken(self) -> bytes:
-        """All bytes since the last call."""
+        """Return all bytes read since the last call."""
         data, self._taken = b"".join(self._taken), []
         return data
 
 
 class ArchiveReader:
-    """An archive read from a stream, once, in order."""
+    """An archive that is read from a stream, once, in order."""
 
     def __init__(self, read: Callable[[int], bytes]) -> None:
-        """Read the head. `read` must return as many bytes as asked for, fewer only at the end.
+        """Read the head. `read` must return as many bytes as requested, fewer only at the end.
 
         Raises SourceError for anything but an archive of a known version.
         """
         self._source = _Source(read)
         self.shape, self.head = _read_head(self._source)
-        """`head` is everything before the number of entries, its time of making replaced by a fixed one."""
+        """`head` is everything before the number of entries, with the archive's time replaced by a fixed one."""
         self.count = self._source.integer(self.shape)
         self._source.taken()
 
     def entries(self) -> Iterator[Entry]:
-        """Every entry, in the archive's order. Raises SourceError when the archive is cut or makes no sense."""
+        """Yield every entry, in the archive's order. Raises SourceError when the archive is cut or makes no sense."""
         for ordinal in range(self.count):
             yield self._entry(ordinal)
 
@@ -157,7 +157,7 @@ def _strange() -> SourceError:
 
 
 def with_definition(entry: Entry, shape: Shape, dump_id: int, definition: str) -> bytes:
-    """The raw entry with another definition, under another dump id."""
+    """Return the raw entry with another definition, under another dump id."""
 
     def integer(value: int) -> bytes:
         return bytes([0]) + value.to_bytes(shape.integer, "little")
@@ -173,12 +173,12 @@ def _encoded(text: str) -> bytes:
 
 
 def pack_entry(ordinal: int, raw: bytes) -> bytes:
-    """An entry as it stands in a `ddl` file."""
+    """Encode an entry for a `ddl` file."""
     return _PLACE.pack(ordinal, len(raw)) + raw
 
 
 def unpack_entries(data: bytes) -> Iterator[tuple[int, bytes]]:
-    """Ordinals and raw entries of a `ddl` file.
+    """Yield ordinals and raw entries of a `ddl` file.
 
     Raises DamageError when it is cut.
     """
@@ -196,7 +196,7 @@ def unpack_entries(data: bytes) -> Iterator[tuple[int, bytes]]:
 
 
 def join_archive(head: bytes, entries: Iterable[tuple[int, bytes]]) -> bytes:
-    """An archive of these entries, that pg_restore reads; all the entries make the original, byte for byte."""
+    """Make an archive of these entries, which pg_restore can read; all entries give the original, byte for byte."""
     ordered = sorted(entries, key=lambda entry: entry[0])
     count = bytes([0]) + len(ordered).to_bytes(head[8], "little")
     return b"".join([head, count, *(raw for _, raw in ordered)])

@@ -1,8 +1,7 @@
-"""Two schema archives compared, entry by entry: what one lacks, has besides, or makes otherwise.
+"""Comparison of two schema archives, entry by entry, and of the content of archives of large objects.
 
-What an archive of large objects holds, as values to compare: the numbers in it differ from dump to dump.
-
-The layout of the data is that of `_StartLO` to `_EndLOs` in PostgreSQL's pg_backup_custom.c, uncompressed.
+Large objects are compared by digests, as the numbers in an archive differ from dump to dump. The layout of their data
+is that of `_StartLO` to `_EndLOs` in PostgreSQL's pg_backup_custom.c, uncompressed.
 """
 
 from __future__ import annotations
@@ -32,25 +31,25 @@ class _Named(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class ComparedSchema:
-    """A schema as its archive tells it. Holds names: data."""
+    """A schema as its archive describes it. It holds names, which are data."""
 
     program: int
-    """Major version of the pg_dump that wrote it; 0 when it does not say."""
+    """Major version of the pg_dump that wrote it; 0 when the head does not say."""
     entries: dict[_Named, Counter[str]] = field(repr=False)
     """Definitions and owners by name; a few kinds have several of one name."""
 
 
 class Difference(NamedTuple):
-    """One entry that is not alike in both."""
+    """One entry that differs between the two archives."""
 
     kind: str
-    """What it makes, as archives call it: `FK CONSTRAINT`, `INDEX`."""
+    """Kind of object, as archives call it: `FK CONSTRAINT`, `INDEX`."""
     how: str
-    """`missing`, `added` or `changed`."""
+    """One of `missing`, `added` or `changed`."""
 
 
 def read_schema(head: bytes, files: Iterable[bytes]) -> ComparedSchema:
-    """The schema in a `ddl-head` and `ddl` files.
+    """Read the schema in a `ddl-head` and `ddl` files.
 
     Raises DamageError, SourceError for files that make no archive.
     """
@@ -68,7 +67,7 @@ def read_schema(head: bytes, files: Iterable[bytes]) -> ComparedSchema:
 
 
 def differences(expected: ComparedSchema, found: ComparedSchema) -> list[Difference]:
-    """What is not alike; definitions count only where the same major version of pg_dump wrote both."""
+    """List the entries that differ; definitions count only where the same major version of pg_dump wrote both."""
     wording = expected.program == found.program
     result: list[Difference] = []
     for name in expected.entries.keys() | found.entries.keys():
@@ -81,7 +80,7 @@ def differences(expected: ComparedSchema, found: ComparedSchema) -> list[Differe
 
 
 def not_valid(schema: ComparedSchema) -> int:
-    """At most how many constraints the schema itself says were never validated."""
+    """Count at most how many constraints were never validated, as the schema itself says."""
     return sum(
         count * sum(map(definition.count, _NOT_VALID))
         for definitions in schema.entries.values()
@@ -90,15 +89,15 @@ def not_valid(schema: ComparedSchema) -> int:
 
 
 _OBJECTS = 3
-"""Begins a block of large objects."""
+"""The byte that begins a block of large objects."""
 _FRAME = frozenset({"ENCODING", "STDSTRINGS", "SEARCHPATH", "BLOBS", "BLOB DATA", "LARGE OBJECTS"})
-"""Entries that say nothing of an object itself."""
+"""Kinds of entries that describe no large object."""
 
 
 def object_digests(read: Callable[[int], bytes]) -> Counter[str]:
-    """One text for each object's content, and one for each thing said of it: owner, privileges, comment.
+    """Return one text for each object's content, and one for each of its owner, privileges and comment, with counts.
 
-    Raises SourceError for anything else than an archive of large objects.
+    Raises SourceError for anything but an archive of large objects.
     """
     reader = ArchiveReader(read)
     found = Counter(
@@ -117,7 +116,7 @@ def object_digests(read: Callable[[int], bytes]) -> Counter[str]:
 
 
 def reader_of(pieces: Iterable[bytes | memoryview]) -> Callable[[int], bytes]:
-    """Reads from pieces as from a file: as many bytes as asked for, fewer only at the end."""
+    """Return a function that reads from pieces as from a file: as many bytes as requested, fewer only at the end."""
     coming, held = iter(pieces), bytearray()
 
     def read(count: int) -> bytes:

@@ -1,9 +1,8 @@
 """The schema, the roles and the large objects, from PostgreSQL's own programs, under the exported snapshot.
 
-Large objects as an archive of nothing else: pg_dump's, without the entries it always adds about the database itself.
-
-Those would name roles, maybe tenants', in a file that belongs to nobody. Runs as a program of its own between pg_dump
-and whoever reads: `filtered` gives its arguments.
+An archive of large objects has nothing else in it: the entries that pg_dump always adds about the database itself are
+removed, because they would name roles, maybe tenants', in a file that belongs to nobody. A program of its own removes
+them, between pg_dump and the reader: `filtered` gives its arguments.
 """
 
 from __future__ import annotations
@@ -32,18 +31,19 @@ _LARGE_OBJECTS = "SELECT EXISTS (SELECT FROM pg_catalog.pg_largeobject_metadata)
 
 
 def dump_schema(client: Client, exported: ExportedSnapshot, names: NamePatterns) -> Ddl:
-    """The schema as `pg_dump --create --schema-only` sees it, by segment.
+    """Dump the schema as `pg_dump --create --schema-only` sees it, by segment.
 
-    Raises SourceError, SourceGoneError or SourceBusyError: it waits for no table's lock for long.
+    Raises SourceError, SourceGoneError or SourceBusyError: it waits for a table's lock only briefly.
     """
     command = client.command("pg_dump", "-Fc", "-Z0", "--create", "--schema-only", _WAIT, _snapshot(exported))
     return _streamed(command, client, lambda read: divide_archive(read, names))
 
 
 def dump_globals(client: Client, connection: Connection, names: NamePatterns) -> dict[str | None, str]:
-    """Roles with settings and memberships, and tablespaces, as SQL by segment; passwords only if the role may see them.
+    """Dump roles with settings and memberships, and tablespaces, as SQL by segment.
 
-    They are those of now, not of the exported snapshot: PostgreSQL offers no other. Raises like `dump_schema`.
+    Passwords are included only if the role may see them. The state is that of now and not of the exported snapshot:
+    PostgreSQL offers no other. Raises the errors of `dump_schema`.
     """
     quiet = () if connection.execute(_PASSWORDS).fetchone() == (True,) else ("--no-role-passwords",)
     # What stands behind -l may be a connection string, which keeps the database's name, maybe a tenant's, unseen.
@@ -52,9 +52,10 @@ def dump_globals(client: Client, connection: Connection, names: NamePatterns) ->
 
 
 def large_objects_command(client: Client, connection: Connection, exported: ExportedSnapshot) -> list[str] | None:
-    """What writes the large objects, with owners, privileges and comments, as a custom archive of nothing else.
+    """Return the command that writes the large objects as a custom archive; None when there are none.
 
-    None when the database has none. The program runs under `client.environment`; its exit status must be 0.
+    The archive has their owners, privileges and comments, too, and nothing else. The program runs under
+    `client.environment`; its exit status must be 0.
     """
     if connection.execute(_LARGE_OBJECTS).fetchone() != (True,):
         return None
@@ -67,7 +68,10 @@ def _snapshot(exported: ExportedSnapshot) -> str:
 
 
 def _streamed(command: Sequence[str], client: Client, consume: Callable[[Callable[[int], bytes]], Result]) -> Result:
-    """What `consume` makes of the program's output, once the program has ended well; its words stay in memory."""
+    """Return what `consume` makes of the program's output, once the program has succeeded.
+
+    The program's messages stay in memory. Raises SourceError and its subclasses.
+    """
     with os.fdopen(os.memfd_create("words", os.MFD_CLOEXEC), "w+b") as words:
         trouble: SourceError | None = None
         with subprocess.Popen(
@@ -94,14 +98,14 @@ _ABOUT = {"ACL", "COMMENT", "SECURITY LABEL"}
 
 
 def filtered(command: Sequence[str]) -> list[str]:
-    """Arguments of a program that runs pg_dump's `command` and passes on large objects only, with its exit status."""
+    """Return the command that runs pg_dump's `command`, passes on large objects only, and returns its exit status."""
     root = str(Path(__file__).parents[__name__.count(".")])
     code = f"import sys; sys.path.insert(0, {root!r}); from {__name__} import main; sys.exit(main(sys.argv[1:]))"
     return [sys.executable, "-I", "-c", code, *command]
 
 
 def main(command: Sequence[str]) -> int:
-    """Run pg_dump and filter what it writes; its exit status, or 1 for an archive that makes no sense."""
+    """Run pg_dump and filter its output; return its exit status, or 1 for an archive that makes no sense."""
     with subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE) as process:
         source = cast("IO[bytes]", process.stdout)
         try:
@@ -114,9 +118,9 @@ def main(command: Sequence[str]) -> int:
 
 
 def only_large_objects(read: Callable[[int], bytes], write: Callable[[bytes], object]) -> None:
-    """Copy an archive without entries that are not about large objects; its data follows unchanged.
+    """Copy an archive without the entries that do not concern large objects; its data is unchanged.
 
-    Raises SourceError for what is no archive.
+    Raises SourceError for anything but an archive.
     """
     reader = ArchiveReader(read)
     kept = [entry.raw for entry in reader.entries() if _is_large_object(entry)]

@@ -1,9 +1,9 @@
-"""Which segment each schema object and each role belongs to.
+"""The segment that each schema object and each role belongs to.
 
-An object is a tenant's when it lies in the tenant's schema, or when it cannot exist without an object that is. What
-needs objects of several tenants is shared. Grants and settings are cut statement by statement: those for a tenant's
-role are that tenant's, so that no name of it stays behind in the shared segment. Who owns an object decides nothing:
-a shared table stays everybody's even when a tenant's role owns it.
+An object is a tenant's when it lies in the tenant's schema, or when it cannot exist without an object that is. An
+object that needs objects of several tenants is shared. Grants and settings are divided statement by statement: those
+for a tenant's role are that tenant's, so that the role's name does not stay in the shared segment. The owner of an
+object decides nothing: a shared table stays shared even when a tenant's role owns it.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from backupd.postgres.schema.statements import grouped, split_statements, words_
 _CUT = {"ACL", "DEFAULT ACL", "DATABASE PROPERTIES"}
 _BEFORE_GRANTEES = {"TO", "FROM"}
 _BEFORE_ROLES = {"ROLE", "BY", "AUTHORIZATION", "OWNER"}
-"""Key words that names of roles stand behind."""
+"""Key words after which names of roles stand, like those above."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +27,7 @@ class Ddl:
 
     head: bytes
     entries: dict[str | None, bytes]
-    """The `ddl` file of each tenant that has one, and of nobody (None)."""
+    """The `ddl` file of each tenant that has one, and the shared one (None)."""
 
 
 def divide_archive(read: Callable[[int], bytes], names: NamePatterns) -> Ddl:
@@ -61,10 +61,10 @@ class _Router:
     def __init__(self, names: NamePatterns) -> None:
         self._names = names
         self._owners: dict[int, str] = {}
-        """By dump id, of entries that belong to a tenant."""
+        """Tenants by dump id, of entries that belong to one."""
 
     def parts(self, entry: Entry) -> dict[str | None, str]:
-        """To whom the entry goes; several when its definition is cut, each with its part."""
+        """Return the entry's definition by tenant; with several tenants, each gets its own statements."""
         tenant = self._names.whole or self._owner(entry)
         if tenant is not None:
             self._owners[entry.dump_id] = tenant
@@ -94,7 +94,7 @@ def _only(tenants: Iterable[str]) -> str | None:
 
 
 def _roles(statement: str, names: NamePatterns, marks: set[str]) -> Iterator[str]:
-    """Tenants whose roles stand behind one of these key words."""
+    """Yield tenants whose roles stand after one of these key words."""
     behind = False
     for word in words_in(statement):
         if word.key:
@@ -104,7 +104,7 @@ def _roles(statement: str, names: NamePatterns, marks: set[str]) -> Iterator[str
 
 
 def _beneficiary(statement: str, names: NamePatterns) -> str | None:
-    """The tenant a statement about privileges is for: the grantee, else the role it is about."""
+    """Return the tenant of a statement about privileges: that of the grantee, else that of the role it concerns."""
     for marks in (_BEFORE_GRANTEES, _BEFORE_ROLES):
         for tenant in _roles(statement, names, marks):
             return tenant
@@ -112,9 +112,9 @@ def _beneficiary(statement: str, names: NamePatterns) -> str | None:
 
 
 def divide_globals(text: str, names: NamePatterns) -> dict[str | None, str]:
-    """pg_dumpall's SQL by segment: a statement about a tenant's role is that tenant's.
+    """Divide pg_dumpall's SQL by segment: a statement about a tenant's role is that tenant's.
 
-    A membership between roles of two tenants goes to the member's.
+    A membership between roles of two tenants goes to the member's tenant.
     """
     parts: dict[str | None, list[str]] = {}
     for statement in split_statements(text):

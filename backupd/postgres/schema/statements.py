@@ -1,7 +1,4 @@
-"""SQL text, as PostgreSQL's own programs write it, cut into statements and searched for names.
-
-Names a database has while it is restored, and SQL rewritten to them. Pure.
-"""
+"""SQL text of PostgreSQL's own programs: divided into statements, searched for names, rewritten for others. Pure."""
 
 from __future__ import annotations
 
@@ -22,7 +19,7 @@ _TOKEN = re.compile(
 
 
 def split_statements(text: str) -> Iterator[str]:
-    """Each statement with its semicolon, without comments and without psql's own commands."""
+    """Yield each statement with its semicolon, without comments and without psql's own commands."""
     pieces: list[str] = []
     position = 0
     for token in _TOKEN.finditer(text):
@@ -43,12 +40,13 @@ class Word:
     """A name or a key word outside strings and comments."""
 
     text: str
-    """Unquoted."""
+    """The word without its quotes."""
     key: bool
     """Whether it is a key word: pg_dump writes those in capitals, and quotes names in capitals."""
 
 
 def words_in(statement: str) -> Iterator[Word]:
+    """Yield the names and key words of a statement."""
     for token in _TOKEN.finditer(statement):
         if token["quoted"]:
             yield Word(token["quoted"][1:-1].replace('""', '"'), key=False)
@@ -57,7 +55,7 @@ def words_in(statement: str) -> Iterator[Word]:
 
 
 def grouped(statements: Iterator[str]) -> Iterator[str]:
-    """Statements, with those run under another session authorization kept together with what sets and resets it."""
+    """Yield statements, those under another session authorization together with the ones that set and reset it."""
     group: list[str] = []
     for statement in statements:
         group.append(statement)
@@ -70,7 +68,7 @@ def grouped(statements: Iterator[str]) -> Iterator[str]:
 
 
 TEMPORARY = "backupd_restoring_"
-"""Begins the name of every database that is not completely restored."""
+"""Prefix of the name of every database that is not completely restored."""
 
 _STRING = r"[Ee]'(?:[^'\\]|\\.|'')*'|'(?:[^']|'')*'"
 _QUOTED = r'"(?:[^"]|"")*"'
@@ -78,12 +76,12 @@ _DATABASE = re.compile(rf"(?P<skip>{_STRING}|{_QUOTED})|\bDATABASE\s+(?P<name>{_
 
 
 def temporary_name(token: str) -> str:
-    """The name of a database under restore; `token` makes it the only one of its kind."""
+    """Return the name of a database during its restore; `token` makes it unique."""
     return TEMPORARY + token
 
 
 def renamed(sql: str, name: str) -> str:
-    """pg_dump's statements about one database, turned into the same about the database `name`.
+    """Rewrite pg_dump's statements about one database to the database `name`.
 
     pg_dump writes key words in capitals, and quotes a name that has any.
     """

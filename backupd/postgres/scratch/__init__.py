@@ -1,1 +1,1 @@
-"""A PostgreSQL server of one's own for an hour: made, watched, and gone with all its files, however its maker ends."""
+"""A temporary PostgreSQL server for a drill: made, watched, and removed with all its files, however its maker ends."""

@@ -1,4 +1,4 @@
-"""A cluster of its own for a restore to be looked at: a unix socket, no network, no background work, no durability."""
+"""A scratch cluster for a drill's restore: a unix socket, no network, no background work, no durability."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from pathlib import Path
 from backupd.errors import SourceError
 from backupd.postgres.connect import Source
 from backupd.postgres.scratch.folder import (
-    Disposed,
+    ScratchDisposal,
     ScratchFolder,
     dispose,
     end_server,
@@ -27,7 +27,7 @@ from backupd.postgres.scratch.programs import Runner, ServerPrograms
 
 _START_SECONDS = 120
 _EVENT_TRIGGERS_SINCE = 17
-"""Servers from here on can be told not to run what a restored database wants run at every login."""
+"""Major version from which a server can be started without a restored database's login triggers."""
 _SETTINGS = {
     "listen_addresses": "",
     "port": str(PORT),
@@ -57,25 +57,25 @@ _SETTINGS = {
 }
 
 _DURABLE = {"fsync": "on", "synchronous_commit": "on", "full_page_writes": "on", "autovacuum": "on"}
-"""Of a server that stays."""
+"""Settings of a server that is kept after the drill."""
 
 
 @dataclass(frozen=True, slots=True)
 class ClusterSpec:
-    """What a scratch cluster is made of."""
+    """The parameters of a scratch cluster."""
 
     parent: Path
-    """Folder for scratch servers, on a disk with room."""
+    """Folder for scratch servers, on a disk with enough space."""
     programs: ServerPrograms
     runner: Runner
     token: str
-    """16 hex digits that nobody else has."""
+    """A unique name of 16 hex digits."""
     memory: int = 2 << 30
-    """Bytes that any one process of it may have, what all of them share included."""
+    """Bytes that any one process of the server may have, including the memory that all share."""
 
 
 class Cluster:
-    """A server that runs until the end of `scratch_cluster`, or of its `stop`."""
+    """A server that runs until the end of `scratch_cluster`, or until `stop`."""
 
     def __init__(self, folder: ScratchFolder, making: ClusterSpec, programs: Path) -> None:
         self._folder = folder
@@ -84,7 +84,7 @@ class Cluster:
 
     @property
     def source(self) -> Source:
-        """How to connect; its client programs are looked for beside the server's."""
+        """Return how to connect; the client programs are looked for beside the server's."""
         conninfo = f"host={self._folder.socket} port={PORT} user={SUPERUSER} dbname=postgres"
         return Source(conninfo, client_folders=(self._making.programs.folder,))
 
@@ -97,7 +97,7 @@ class Cluster:
         return self._folder.path
 
     def size(self) -> int:
-        """Bytes its files take."""
+        """Return the bytes that its files take on disk."""
         total = 0
         for folder, _, names in os.walk(self._folder.path):
             for name in names:
@@ -106,12 +106,12 @@ class Cluster:
         return total
 
     def free(self) -> int:
-        """Bytes left on its disk."""
+        """Return the bytes that are left on its disk."""
         found = os.statvfs(self._folder.path)
         return found.f_bavail * found.f_frsize
 
     def stop(self) -> None:
-        """End it at once; nothing of it is needed any more."""
+        """End the server at once; nothing of it is needed any more."""
         end_server(self._folder.data)
 
     @property
@@ -119,21 +119,24 @@ class Cluster:
         return frozenset({SUPERUSER})
 
     def name(self, real: str, what: str = "") -> str:
-        """The real one, so that rules over names mean here what they meant at the source."""
+        """Return the real name of a database, so that rules about names mean the same here as at the source.
+
+        A name with `what`, or one that every cluster has, gets a suffix.
+        """
         if what or real in ("postgres", "template0", "template1"):
             return f"{real[:40]}_drill{what and '_' + what}"
         return real
 
-    def dispose(self) -> Disposed:
-        """End it and remove its folder, and see that no process of it is left, and no file."""
+    def dispose(self) -> ScratchDisposal:
+        """End the server, remove its folder, and check that no process and no file of it remains."""
         removed = dispose(self._folder) and not self._folder.path.exists()
         ended = not processes(self._folder.data)
         destroyed = [("scratch-server", "process-gone")] if ended else []
         destroyed += [("data-folder", "listed-absent")] if removed else []
-        return Disposed(tuple(destroyed), (not ended) + (not removed))
+        return ScratchDisposal(tuple(destroyed), (not ended) + (not removed))
 
     def keep(self, path: Path) -> KeptServer:
-        """End it and have it stay in the new folder `path` of the same disk, safe from a crash and not running.
+        """Stop the server and move it to the new folder `path` on the same disk, with durable settings.
 
         Raises SourceError, RefusedError.
         """
@@ -151,7 +154,7 @@ class Cluster:
     def start(self) -> None:
         """Make the cluster and start its server.
 
-        Raises SourceError, without the programs' words.
+        Raises SourceError, without the programs' messages.
         """
         runner, data = self._making.runner, self._folder.data
         for folder in (data, self._folder.socket):
@@ -191,10 +194,10 @@ def _configure(data: Path, socket: Path, major: int, changes: Mapping[str, str] 
 
 @contextmanager
 def scratch_cluster(making: ClusterSpec) -> Iterator[Cluster]:
-    """A running server, gone with all its files when the block ends, however it ends.
+    """Yield a running server, removed with all its files when the block ends, however it ends.
 
-    When this process is killed, a process beside it does the same; when that is killed, too, the next drill's
-    `reap` does. Raises ConfigError, SourceError.
+    When this process is killed, a guardian process does the same; when that is killed, too, the next drill's `reap`
+    does. Raises ConfigError, SourceError.
     """
     folder = make_folder(making.parent, making.token)
     guardian = watch_over(folder)
@@ -212,10 +215,10 @@ def scratch_cluster(making: ClusterSpec) -> Iterator[Cluster]:
 
 
 def memory_settings(memory: int) -> dict[str, str]:
-    """What a server may take, so that its caches, two indexes being made and a few sorts fit `memory` bytes together.
+    """Return settings by which caches, two index builds and a few sorts together fit into `memory` bytes.
 
-    Not more than that is PostgreSQL's own word for each operation. The kernel holds each process to all of it
-    (RLIMIT_AS); nothing but a control group holds their sum.
+    PostgreSQL promises no more than that, for each operation. The kernel limits each process to `memory` bytes
+    (RLIMIT_AS); only a control group limits the sum of all processes.
     """
     kib = memory >> 10
     shares = {"shared_buffers": 8, "maintenance_work_mem": 16, "work_mem": 64, "temp_buffers": 128}
@@ -223,13 +226,16 @@ def memory_settings(memory: int) -> dict[str, str]:
 
 
 def reap(parent: Path) -> tuple[int, int]:
-    """Remove what crashed drills left below `parent`: how many were removed, and how many could not be."""
+    """Remove the folders that crashed drills left below `parent`.
+
+    Return how many were removed, and how many could not be.
+    """
     results = [dispose(folder) for folder in leftovers(parent)]
     return sum(results), len(results) - sum(results)
 
 
 def _copied(programs: ServerPrograms, folder: ScratchFolder) -> Path:
-    """The whole installation, where the server's user can reach it."""
+    """Copy the whole installation to a place that the server's user can reach."""
     copy = folder.path / "programs"
     shutil.copytree(programs.folder.parent, copy, symlinks=True)
     return copy / programs.folder.name

@@ -1,8 +1,8 @@
-"""A server that somebody set aside for drills: marked as such, empty before each, and empty again after it.
+"""A server that the operator set aside for drills: marked as such, empty before each drill, and empty again after it.
 
 The mark is a database that only such a server has. One drill at a time holds a lock in it, which ends with the drill's
-connection, however that ends; a table in it says which roles there were before. Who finds the table without the lock
-taken cleans up after a drill that is no more.
+connection, however that ends; a table in it lists the roles that existed before. A process that finds the table without
+the lock being held cleans up after a dead drill.
 """
 
 from __future__ import annotations
@@ -16,14 +16,14 @@ import psycopg
 from backupd.errors import RefusedError, SourceBusyError, SourceError
 from backupd.postgres.connect import Connection, Source, connect, identifier, other_database
 from backupd.postgres.schema.statements import TEMPORARY
-from backupd.postgres.scratch.folder import Disposed, ScratchFolder, dispose, make_folder
+from backupd.postgres.scratch.folder import ScratchDisposal, ScratchFolder, dispose, make_folder
 from backupd.postgres.scratch.guardian import Reaping, watch_over
 from backupd.postgres.target import session
 
 MARK = "backupd_drill"
-"""The database that says: this server is for drills, and holds nothing else."""
+"""The database that marks a server: it is for drills, and holds nothing else."""
 PREFIX = "backupd_drill_"
-"""Begins the name of every database that a drill makes there."""
+"""Prefix of the name of every database that a drill makes there."""
 _LOCK = 0x6261636B_64726C6C
 _UNKNOWN = 1 << 62
 
@@ -54,7 +54,7 @@ SELECT coalesce(sum(pg_catalog.pg_database_size(oid)), 0)::int8 FROM pg_catalog.
 
 
 class ExternalServer:
-    """The part of a server that one drill uses."""
+    """The part of an external server that one drill uses."""
 
     def __init__(self, folder: ScratchFolder, target: Source, holding: Connection, token: str) -> None:
         self._folder = folder
@@ -91,22 +91,22 @@ class ExternalServer:
         with suppress(SourceError), session.connect(self._target, MARK) as connection:
             connection.execute(_END.encode(), (TEMPORARY,))
 
-    def dispose(self) -> Disposed:
-        """Raises nothing: what cannot be removed remains."""
+    def dispose(self) -> ScratchDisposal:
+        """Remove the drill's databases, roles and folder. Raises nothing: what cannot be removed is counted."""
         left = 1
         with suppress(SourceError), session.connect(self._target, MARK) as connection:
             left = clean(connection)[1]
         removed = dispose(self._folder) and not self._folder.path.exists()
         destroyed = [("database", "listed-absent"), ("roles", "listed-absent")] if not left else []
         destroyed += [("data-folder", "listed-absent")] if removed else []
-        return Disposed(tuple(destroyed), left + (not removed))
+        return ScratchDisposal(tuple(destroyed), left + (not removed))
 
 
 @contextmanager
 def external_server(target: Source, parent: Path, token: str) -> Iterator[ExternalServer]:
-    """A server set aside for drills, for one drill; all that this makes is gone when the block ends, however it ends.
+    """Yield a server set aside for drills, for one drill; all that the drill makes is removed when the block ends.
 
-    When this process is killed, a process beside it does the same, and if that is killed, too, the next drill. Raises
+    When this process is killed, a guardian process does the same, and if that is killed, too, the next drill. Raises
     RefusedError for a server that is not marked, or holds anything else, SourceBusyError while another drill has it,
     ConfigError and SourceError.
     """
@@ -147,7 +147,7 @@ def _marked(target: Source) -> Iterator[Connection]:
 
 
 def require_empty(target: Source, connection: Connection) -> None:
-    """Do nothing when the server holds nothing but what drills made, and we may do everything there.
+    """Check that the server holds only what drills made, and that the role is a superuser.
 
     Raises RefusedError, SourceError.
     """
@@ -168,9 +168,9 @@ def require_empty(target: Source, connection: Connection) -> None:
 
 
 def clean(connection: Connection) -> tuple[int, int]:
-    """Remove what drills made on a marked server: how many databases and roles went, and how many could not.
+    """Remove what drills made on a marked server; return how many databases and roles went, and how many remain.
 
-    Roles go only if a drill wrote down which ones there were before. Only for whoever holds the lock.
+    Roles are removed only if a drill has listed the roles that existed before. Only for a caller that holds the lock.
     """
     names = [name for (name,) in connection.execute(_OURS.encode(), (TEMPORARY,)).fetchall()]
     gone = sum(_done(connection, f"DROP DATABASE IF EXISTS {identifier(name)} WITH (FORCE)") for name in names)
@@ -192,13 +192,13 @@ def clean(connection: Connection) -> tuple[int, int]:
 
 
 def reap_external(target: Source) -> tuple[int, int] | None:
-    """The same for whoever does not hold the lock; None while somebody else does. Raises SourceError."""
+    """Clean up after a dead drill as `clean` does; None while another drill holds the lock. Raises SourceError."""
     with session.connect(other_database(target, MARK), MARK) as connection:
         return clean(connection) if _locked(connection) else None
 
 
 def reap_for_guardian(conninfo: str, passfile: str, servicefile: str) -> bool:
-    """What a guardian calls once the drill is dead: whether it could clean up. Raises SourceError."""
+    """Clean up when the drill is dead; return whether the lock was free. A guardian calls this. Raises SourceError."""
     passwords, services = (Path(one) if one else None for one in (passfile, servicefile))
     return reap_external(Source(conninfo, passwords, services)) is not None
 

@@ -1,8 +1,7 @@
-"""What a drill restores into, whatever kind of server it is.
+"""The server that a drill restores into, of either kind, and the folder of a scratch server.
 
-The folder of a scratch server: marked as ours, locked while its maker lives, and removed with whatever runs in it.
-
-Nothing is ever removed that has not our name, our marker and our owner, and whose lock is not free.
+The folder is marked as ours, locked while its maker lives, and removed after the processes in it have ended. Nothing is
+ever removed unless it has our name, our marker and our owner, and its lock is free.
 """
 
 from __future__ import annotations
@@ -28,46 +27,46 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True)
-class Disposed:
-    """What of a server's or a drill's things was destroyed, each with how that was seen, and how many stayed."""
+class ScratchDisposal:
+    """The things of a server or a drill that were destroyed, each with the proof, and the number that remain."""
 
     destroyed: tuple[tuple[str, str], ...]
     remaining: int
 
 
 class ScratchServer(Protocol):
-    """A server that holds nothing but what the drill under way makes."""
+    """A server that holds only what the current drill makes."""
 
     @property
     def source(self) -> Source:
-        """How to connect to it, as a superuser."""
+        """Return how to connect to the server as a superuser."""
 
     @property
     def version(self) -> str:
-        """As PostgreSQL tells it, such as 17.10."""
+        """Return the server's version, such as 17.10."""
 
     @property
     def path(self) -> Path:
-        """A folder of the drill's own, for sealed bytes."""
+        """Return the drill's own folder, for sealed bytes."""
 
     @property
     def roles(self) -> frozenset[str]:
-        """Those it had before the drill; they are nobody's that was backed up."""
+        """Return the roles it had before the drill; none of them comes from the backup."""
 
     def name(self, real: str, what: str = "") -> str:
-        """What the database whose real name this is shall be called here; `what` tells several apart."""
+        """Return the name here of the database that is really named `real`; `what` distinguishes several."""
 
     def size(self) -> int:
-        """Bytes that the drill takes on it."""
+        """Return the bytes that the drill takes on the server."""
 
     def free(self) -> int:
-        """Bytes that are left on its disk, as far as is known."""
+        """Return the bytes that are left on its disk, as far as is known."""
 
     def stop(self) -> None:
-        """End what the drill does there, at once."""
+        """End everything that the drill does on the server, at once."""
 
-    def dispose(self) -> Disposed:
-        """Remove all that the drill made, and look whether it is gone."""
+    def dispose(self) -> ScratchDisposal:
+        """Remove everything that the drill made, and check whether it is gone."""
 
 
 PREFIX = "backupd-drill-"
@@ -75,19 +74,19 @@ MARKER = "drill.json"
 _NAME = re.compile(rf"{PREFIX}[0-9a-f]{{16}}")
 _KIND = "drill"
 _PATIENCE = 10.0
-"""Seconds a server gets to end at once, before it is killed."""
+"""Seconds that a server has for an immediate shutdown before it is killed."""
 _DEAD = "ZX"
-"""States of a process that has ended, and whose parent has not looked yet."""
+"""States of a process that has ended and was not yet waited for by its parent."""
 _SHARED = Path("/proc/sysvipc/shm")
 
 
 @dataclass(frozen=True, slots=True)
 class ScratchFolder:
-    """A folder of ours, locked."""
+    """A locked folder of a scratch server."""
 
     path: Path
     lock: IO[str]
-    """Open as long as the maker lives; the kernel lets go of it when that dies."""
+    """The marker file, open and locked while the maker lives; the kernel releases the lock when it dies."""
 
     @property
     def data(self) -> Path:
@@ -99,7 +98,7 @@ class ScratchFolder:
 
 
 def make_folder(parent: Path, token: str) -> ScratchFolder:
-    """A new folder below `parent`; `token` is 16 hex digits that nobody else has.
+    """Make a new folder below `parent`; `token` is 16 hex digits that nobody else has.
 
     Raises ConfigError when it cannot be made.
     """
@@ -122,7 +121,7 @@ def make_folder(parent: Path, token: str) -> ScratchFolder:
 
 
 def leftovers(parent: Path) -> Iterator[ScratchFolder]:
-    """Folders of makers that are no more, locked by us; each is to be removed by `dispose`."""
+    """Yield folders of dead makers, locked by us; the caller removes each by `dispose`."""
     if not parent.is_dir():
         return
     for path in sorted(parent.iterdir()):
@@ -132,7 +131,7 @@ def leftovers(parent: Path) -> Iterator[ScratchFolder]:
 
 
 def claim(path: Path) -> ScratchFolder | None:
-    """The folder, locked; None when it is not ours, or its maker lives."""
+    """Lock a folder of a dead maker; None when it is not ours, or its maker lives."""
     if not _NAME.fullmatch(path.name) or path.is_symlink() or not path.is_dir():
         return None
     try:
@@ -152,7 +151,7 @@ def claim(path: Path) -> ScratchFolder | None:
 
 
 def _abandoned(marker: IO[str], path: Path) -> bool:
-    """Whether a marker says that the folder is ours, and that its maker is no more."""
+    """Check whether a marker says that the folder is ours and its maker is dead."""
     text = marker.read()
     if not text:
         return True  # cut off before anything was made beside it
@@ -164,7 +163,7 @@ def _abandoned(marker: IO[str], path: Path) -> bool:
 
 
 def dispose(folder: ScratchFolder) -> bool:
-    """End what runs in the folder and remove it; whether it is all gone."""
+    """End the processes that run in the folder and remove it; return whether everything is gone."""
     end_server(folder.data)
     # The marker goes last: with it, what is left can still be told to be ours.
     for path in sorted(folder.path.iterdir() if folder.path.is_dir() else ()):
@@ -178,7 +177,7 @@ def dispose(folder: ScratchFolder) -> bool:
 
 
 def end_server(data: Path) -> None:
-    """Have the server of a data folder end at once, with every process of it, and its shared memory."""
+    """End the server of a data folder at once, with all its processes and its shared memory."""
     pid, shared = _postmaster(data)
     for number, sign in ((pid, signal.SIGQUIT), (pid, signal.SIGKILL)):
         running = processes(data)
@@ -192,7 +191,7 @@ def end_server(data: Path) -> None:
 
 
 def processes(data: Path) -> set[int]:
-    """Processes that run in a data folder: a server's are started with it as their current folder."""
+    """Return the processes that run in a data folder: a server's are started with it as their current folder."""
     found = set()
     for entry in Path("/proc").iterdir():
         if entry.name.isdigit():
@@ -204,7 +203,7 @@ def processes(data: Path) -> set[int]:
 
 
 def _postmaster(data: Path) -> tuple[int, tuple[str, str] | None]:
-    """Number of the server's first process, and its shared memory's key and number."""
+    """Return the id of the server's first process, 0 without one, and its shared memory's key and id."""
     with suppress(OSError, ValueError, IndexError):
         lines = (data / "postmaster.pid").read_text().splitlines()
         key = lines[6].split() if len(lines) > 6 else []
@@ -213,7 +212,7 @@ def _postmaster(data: Path) -> tuple[int, tuple[str, str] | None]:
 
 
 def _remove_shared(shared: tuple[str, str] | None) -> None:
-    """What a server that was killed leaves in the kernel, if nobody is attached to it."""
+    """Remove the shared memory of a killed server from the kernel, if no process is attached to it."""
     if shared is None or not _SHARED.exists():
         return
     for line in _SHARED.read_text().splitlines()[1:]:
@@ -239,7 +238,7 @@ def _wait(done: Callable[[], bool]) -> None:
 
 
 def _began(pid: int) -> str | None:
-    """When a process began, in the kernel's ticks, for a number is given anew to others; None when it is no more."""
+    """Return when a process began, in the kernel's ticks, as ids are reused; None when it has ended."""
     with suppress(OSError, IndexError):
         fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
         return None if fields[0] in _DEAD else fields[19]

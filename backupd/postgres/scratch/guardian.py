@@ -1,4 +1,4 @@
-"""A process that outlives a drill that is killed, to remove what that leaves: its folder, its databases.
+"""A guardian process that outlives a killed drill and removes what it leaves: its folder and its databases.
 
 Its standard input is a pipe whose other end only the drill holds; when that closes, the drill has ended or is dead.
 """
@@ -25,10 +25,11 @@ _TRIES = 20
 
 @dataclass(frozen=True, slots=True)
 class Reaping:
-    """What a guardian is to remove besides the folder, as its command line says it."""
+    """The things that a guardian removes besides the folder, as given on its command line."""
 
     function: str
-    """As `module:function`. It returns whether it is done; when not, or on a SourceError, it is called again."""
+    """A function as `module:function` that returns whether it is done; if not, or on a SourceError, it is called
+    again."""
     arguments: tuple[str, ...]
 
 
@@ -49,7 +50,10 @@ def watch_over(folder: ScratchFolder, reaping: Reaping | None = None) -> subproc
 
 
 def main(folder: str, reap: str = "", *arguments: str) -> int:
-    """Wait for the drill's end; then remove the folder, if it is still there, and have `reap` remove the rest."""
+    """Wait for the drill's end, then remove the folder if it still exists, and have `reap` remove the rest.
+
+    The exit status is 0 when everything is gone.
+    """
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
     while os.read(0, 4096):

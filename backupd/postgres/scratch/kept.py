@@ -1,4 +1,4 @@
-"""A scratch server that stays where it was asked for: how to start it, reach it, stop it and remove it."""
+"""A scratch server kept in a folder of the operator's choice: its commands to start, reach, stop and remove it."""
 
 from __future__ import annotations
 
@@ -12,45 +12,45 @@ from backupd.postgres.scratch.folder import MARKER, PREFIX, ScratchFolder
 
 SUPERUSER = "postgres"
 PORT = 5432
-"""Only a part of the socket's name."""
+"""Number in the name of the socket; no port is opened."""
 _SOCKET = f"socket/.s.PGSQL.{PORT}"
 _LONGEST = 107
-"""Bytes of a socket's path, by the kernel."""
+"""Bytes of a socket's path at most, a limit of the kernel."""
 
 
 @dataclass(frozen=True, slots=True)
 class KeptServer:
-    """A server's folder, and what its commands begin with. It listens on a unix socket only."""
+    """A kept server's folder, and the beginnings of its commands. It listens on a unix socket only."""
 
     path: Path
     pg_ctl: tuple[str, ...]
     drop: tuple[str, ...]
-    """What hands over to the server's user, where that is another."""
+    """Arguments that change to the server's user, where that is another one."""
     prefix: tuple[str, ...]
-    """What puts it out of reach of the network, where the system can."""
+    """Arguments that cut the server off from the network, where the system can."""
 
     @property
     def connect(self) -> str:
-        """A connection string, but for the database."""
+        """Return a connection string without the database."""
         return f"host={self.path / 'socket'} port={PORT} user={SUPERUSER}"
 
     @property
     def starting(self) -> str:
-        """The command that starts it."""
+        """Return the command that starts the server."""
         return shlex.join([*self.prefix, *self.drop, *self._ctl("start"), "-w", "-s", "-l", "/dev/null"])
 
     @property
     def stopping(self) -> str:
-        """The command that stops it."""
+        """Return the command that stops the server."""
         return shlex.join([*self.drop, *self._ctl("stop"), "-m", "fast", "-w", "-s"])
 
     @property
     def removing(self) -> str:
-        """The command that removes all of it, once it is stopped."""
+        """Return the command that removes all of the server, once it is stopped."""
         return shlex.join(["rm", "-rf", str(self.path)])
 
     def start(self) -> None:
-        """Raises SourceError."""
+        """Start the server and wait until it accepts connections. Raises SourceError."""
         done = subprocess.run(
             shlex.split(self.starting),
             check=False,
@@ -67,7 +67,10 @@ class KeptServer:
 
 
 def require_place(path: Path) -> None:
-    """Raises RefusedError when a server cannot be kept in a folder: it exists, or a socket's path would be too long."""
+    """Raise RefusedError when a server cannot be kept there.
+
+    Then the folder exists, or the path of its socket would be too long.
+    """
     longest = max(len(str(path)), len(str(path.parent)) + 1 + len(PREFIX) + 16)
     if longest + 1 + len(_SOCKET) > _LONGEST:
         raise RefusedError(
@@ -78,7 +81,7 @@ def require_place(path: Path) -> None:
 
 
 def move(folder: ScratchFolder, path: Path) -> None:
-    """Give a stopped server's folder its final name; from then on it is no drill's, and nobody removes it.
+    """Give a stopped server's folder its final name, after which no drill owns or removes it.
 
     Raises RefusedError.
     """

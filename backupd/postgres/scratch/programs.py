@@ -1,4 +1,4 @@
-"""PostgreSQL's server programs, and who runs them: never root, and out of reach of the network where the system can."""
+"""PostgreSQL's server programs and the user that runs them: never root, and cut off from the network where possible."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from backupd.postgres.client_programs import program_folders
 
 SERVER = ("initdb", "postgres", "pg_ctl")
 _USER = "nobody"
-"""Whom root hands over to, unless told otherwise: the system user that owns nothing."""
+"""User that runs the server when root starts it and no other is configured: the system user that owns nothing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,7 +26,7 @@ class ServerPrograms:
 
     folder: Path
     version: str
-    """As `postgres --version` tells it."""
+    """Version as `postgres --version` prints it."""
 
     @property
     def major(self) -> int:
@@ -34,7 +34,7 @@ class ServerPrograms:
 
 
 def find_server(folders: Sequence[Path], major: int, search: str | None = None) -> ServerPrograms:
-    """The server programs of one major version.
+    """Find the server programs of one major version.
 
     Raises ConfigError when there are none.
     """
@@ -59,16 +59,16 @@ def _inspect(folder: Path) -> ServerPrograms | None:
 
 @dataclass(frozen=True, slots=True)
 class Runner:
-    """How a server's programs are started."""
+    """The user and the isolation under which a server's programs run."""
 
     user: int | None
-    """Another user's number, where we are root."""
+    """Number of another user, when we are root; else None."""
     group: int | None
     prefix: tuple[str, ...] = ()
-    """What puts a program where it cannot reach out."""
+    """Arguments that start a program without network."""
 
     def options(self) -> dict[str, Any]:
-        """For subprocess: the rights to drop, and an environment that says nothing."""
+        """Return arguments for subprocess: the user to change to, and an environment without secrets."""
         environment = {"PATH": os.environ.get("PATH", "/usr/bin:/bin"), "LC_ALL": "C", "TZ": "UTC"}
         given: dict[str, Any] = {"env": environment, "cwd": "/", "stdin": subprocess.DEVNULL}
         if self.user is not None:
@@ -77,19 +77,19 @@ class Runner:
 
     @property
     def isolated(self) -> bool:
-        """Whether what is started sees no network."""
+        """Check whether the programs run without network."""
         return bool(self.prefix)
 
     def may_run(self, program: Path) -> bool:
-        """Whether the user can reach a program."""
+        """Check whether the user can execute a program."""
         command = ["/bin/sh", "-c", 'test -x "$0"', str(program)]
         return subprocess.run(command, check=False, capture_output=True, **self.options()).returncode == 0
 
 
 def runner(user: str | None) -> Runner:
-    """Who runs a scratch server: ourselves, or, where we are root, `user`.
+    """Return the runner of a scratch server: ourselves, or, when we are root, `user`.
 
-    Raises ConfigError for a user that is not there, and for root itself.
+    Raises ConfigError for a user that does not exist, and for root itself.
     """
     if os.geteuid() != 0:
         return Runner(None, None, _without_network("--user", "--map-current-user"))
@@ -105,8 +105,9 @@ def runner(user: str | None) -> Runner:
 
 
 def _without_network(*options: str) -> tuple[str, ...]:
-    """Gives a child an empty network of its own, where the system lets us; a unix socket's path leads there all the
-    same.
+    """Return arguments that give a child an empty network of its own; none where the system does not allow it.
+
+    A unix socket is still reachable by its path.
     """
     program = shutil.which("unshare")
     if program is None:

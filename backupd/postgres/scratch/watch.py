@@ -1,7 +1,4 @@
-"""Limits of a scratch server: when a phase takes too long, or its files too much room, it is stopped.
-
-Counts of what is not as it should be in a restored database, without a name.
-"""
+"""The limits of a scratch server in time and disk space, and counts of faults in a restored database, without names."""
 
 from __future__ import annotations
 
@@ -23,16 +20,16 @@ _EVERY = 2.0
 
 @dataclass(frozen=True, slots=True)
 class PhaseLimits:
-    """Of one phase."""
+    """The limits of one phase of a drill."""
 
     seconds: float
     size: int
-    """Bytes of all the server's files."""
+    """Bytes that all the server's files may take."""
 
 
 @contextmanager
 def limited(server: ScratchServer, phase: str, limits: PhaseLimits) -> Iterator[None]:
-    """Stop the server when the block takes longer or more room than it may; what it was doing fails then.
+    """Stop the server when the block takes more time or disk space than allowed; the block's work then fails.
 
     Raises SourceBusyError or SpoolFullError in place of that failure, or of the block's own end.
     """
@@ -93,17 +90,17 @@ _IDENTIFIER = "SELECT system_identifier::text FROM pg_catalog.pg_control_system(
 
 
 def constraints(connection: Connection) -> tuple[int, int]:
-    """How many constraints there are, and how many of them were never validated."""
+    """Count the constraints, and those of them that were never validated."""
     return _pair(connection, _CONSTRAINTS)
 
 
 def indexes(connection: Connection) -> tuple[int, int]:
-    """How many indexes there are, and how many of them are not used by queries."""
+    """Count the indexes, and those of them that queries do not use."""
     return _pair(connection, _INDEXES)
 
 
 def system_identifier(connection: Connection) -> str | None:
-    """What tells one cluster from all others; None where the role may not ask.
+    """Return the text that identifies a cluster; None where the role may not read it.
 
     A copy made file by file, such as a standby, has its origin's.
     """
@@ -114,7 +111,7 @@ def system_identifier(connection: Connection) -> str | None:
 
 
 def whole_number(source: Source, sql: str, seconds: int) -> int | None:
-    """What a query of one row and one whole number returns, in a transaction that can change nothing.
+    """Return the whole number that a query gives in one row, read in a transaction that can change nothing.
 
     None when it returns something else, or PostgreSQL refuses it. Raises SourceGoneError and SourceBusyError.
     """

@@ -1,1 +1,1 @@
-"""Reading a database: what it holds, whether all of it can be read, and one exported snapshot of it."""
+"""Reading a database: its inventory, the checks before a backup, and one exported snapshot of it."""

@@ -1,4 +1,4 @@
-"""The error of a table that is not to be had at once. Light: worker processes import it, too."""
+"""The error of a table that cannot be locked at once. This module is light: worker processes import it, too."""
 
 from __future__ import annotations
 
@@ -6,7 +6,10 @@ from backupd.errors import SourceBusyError
 
 
 def busy_table(oid: int | None) -> SourceBusyError:
-    """A table cannot be locked at once. It is identified by its oid, as its name may be data; None where unknown."""
+    """Make the error of a table that cannot be locked at once.
+
+    The table is given by its oid, as its name may be data; None where it is unknown.
+    """
     if oid is None:
         return SourceBusyError("a table could not be locked", hint="The next attempt may find the tables free.")
     return SourceBusyError(

@@ -1,8 +1,8 @@
-"""Holding an exported snapshot, with the locks that keep its tables as they are.
+"""An exported snapshot, held with the locks that keep its tables as they are.
 
 Order matters: tables are locked *before* the snapshot is taken, because TRUNCATE and rewriting ALTERs do not respect
-snapshots: a table cut between snapshot and lock would be dumped empty. Tables made between listing and
-snapshot show up as unlocked, and the attempt starts over.
+snapshots: a table truncated between snapshot and lock would be dumped empty. Tables made between listing and snapshot
+show up as unlocked, and the attempt starts over.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ from backupd.postgres.failures import translated
 from backupd.postgres.source.locks import Obstacle, lock_tables
 
 _LOCK_KEY = 0x6261636B75706421
-"""Advisory lock of everybody who backs up this database: "backup!" in ASCII."""
+"""Advisory lock of every backup of this database: "backup!" in ASCII."""
 _ATTEMPTS = 5
-"""At least so many, where tables come and go."""
+"""Attempts made at least, where tables come and go."""
 _LONGEST_NAME = 40
-"""Characters: PostgreSQL cuts the whole at 63."""
+"""Characters of the application's name that are kept: PostgreSQL cuts the whole at 63."""
 _PAUSE = 1.0
 """Seconds between two tries, in which nothing is locked and nothing is waited for."""
 _BLINK = 0.1
@@ -37,7 +37,7 @@ END_READERS = """
 SELECT pg_catalog.pg_terminate_backend(a.pid) FROM pg_catalog.pg_stat_activity a
 WHERE a.application_name = %s AND a.usename = SESSION_USER AND a.pid <> pg_catalog.pg_backend_pid()
 """
-"""A statement whose output nobody takes at the moment can be ended, but not cancelled."""
+"""Query that ends our readers: a statement whose output nobody takes at the moment can be ended, but not cancelled."""
 
 _LOCKABLE = """
 SELECT c.oid, n.nspname, c.relname FROM pg_catalog.pg_class c
@@ -60,20 +60,20 @@ SELECT pg_catalog.pg_export_snapshot(), pg_catalog.clock_timestamp(), pg_catalog
 
 @dataclass(frozen=True, slots=True)
 class ExportedSnapshot:
-    """An exported snapshot, for everybody who wants to read what it shows."""
+    """An exported snapshot, which other connections can join."""
 
     identifier: str
     instant: datetime
-    """Nothing committed after it is in the snapshot."""
+    """A time in UTC; nothing committed after it is in the snapshot."""
     lsn: str
     version: int
-    """server_version_num"""
+    """The server's `server_version_num`, such as 170004."""
     database: str
-    """Real name; data where databases are named after tenants."""
+    """Real name of the database; it is data where databases are named after tenants."""
     standby: bool
 
     def preamble(self) -> str:
-        """SQL that puts a session under the fixed settings, with short waits for locks, and into this snapshot."""
+        """Return SQL that puts a session under the fixed settings, with short lock waits, and into this snapshot."""
         return settings.statements(settings.short_wait_settings(self.version)) + (
             "BEGIN TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY;\n"
             f"SET TRANSACTION SNAPSHOT '{self.identifier}';\n"
@@ -85,23 +85,23 @@ class Holder:
 
     def __init__(self, connection: Connection, exported: ExportedSnapshot) -> None:
         self.connection = connection
-        """Sees the snapshot until `release`."""
+        """Connection that sees the snapshot until `release`."""
         self.exported = exported
         self._held = True
 
     @property
     def readers(self) -> str:
-        """The application name of connections that read beside this one, and on this server of nobody else."""
+        """Return the application name of connections that read beside this one; on the server nobody else has it."""
         info = self.connection.info
         name = re.sub(r"[^ -~]", "?", info.get_parameters().get("application_name", ""))
         return f"{name[:_LONGEST_NAME]} {info.backend_pid}".strip()
 
     def parameters(self) -> dict[str, str]:
-        """Parameters of programs that read beside this connection. As secret as those of `resolved`."""
+        """Return parameters for programs that read beside this connection; as secret as those of `resolved`."""
         return {**resolved(self.connection), "application_name": self.readers}
 
     def end_readers(self) -> None:
-        """End everybody who reads beside this connection, wherever they are, as nothing of it is needed any more."""
+        """End all sessions that read beside this connection, as their results are not needed any more."""
         with suppress(psycopg.Error):
             self.connection.execute(END_READERS, (self.readers,))
 
@@ -110,9 +110,9 @@ class Holder:
         return self._held
 
     def check(self) -> None:
-        """Do nothing while the snapshot is held.
+        """Check that the snapshot is still held, unless it was released.
 
-        Raises SourceGoneError when the connection that held it is no more.
+        Raises SourceGoneError when the connection that held it is gone.
         """
         if not self._held:
             return
@@ -125,7 +125,7 @@ class Holder:
             ) from None
 
     def release(self) -> None:
-        """Let the snapshot and the table locks go; the advisory lock stays until the end of `hold`."""
+        """Release the snapshot and the table locks; the advisory lock stays until the end of `hold`."""
         if self._held:
             self._held = False
             with translated():
@@ -138,9 +138,9 @@ def hold(
 ) -> Iterator[Holder]:
     """Export a snapshot and hold it, and the right to be the only backup of this database, until the block ends.
 
-    `lock_timeout` is in seconds, for all tries to lock the tables together. `single=False` does without the advisory
-    lock, for readers that are no backup. Raises BusyError while another backup runs, SourceBusyError when a lock is not
-    to be had in time, and SourceError and SourceGoneError as PostgreSQL answers.
+    `lock_timeout` is in seconds, for all tries to lock the tables together. `single=False` takes no advisory lock, for
+    readers that are no backup. Raises BusyError while another backup runs, SourceBusyError when a lock cannot be taken
+    in time, and SourceError and SourceGoneError for PostgreSQL's errors.
     """
     with translated():
         connection = open_connection(source)
@@ -157,7 +157,7 @@ def hold(
 
 @contextmanager
 def join_snapshot(source: Source, exported: ExportedSnapshot) -> Iterator[Connection]:
-    """A connection of one's own that sees what the exported snapshot shows, as long as the block lasts.
+    """Yield a connection of its own that sees what the exported snapshot shows, until the block ends.
 
     Raises SourceGoneError when nobody holds the snapshot any more.
     """
@@ -177,9 +177,10 @@ def join_snapshot(source: Source, exported: ExportedSnapshot) -> Iterator[Connec
 
 @contextmanager
 def connect_beside(source: Source, holder: Holder) -> Iterator[Connection]:
-    """A connection in autocommit beside the holder's, as long as the block lasts; it waits for no lock for long.
+    """Yield a connection in autocommit beside the holder's, which waits for locks only briefly.
 
-    Raises SourceBusyError when it would have to, and when what the holder's snapshot shows was dropped since.
+    Raises SourceBusyError when it would have to wait longer, and when a thing that the holder's snapshot shows was
+    dropped.
     """
     with translated():
         connection = open_connection(source)
@@ -199,7 +200,8 @@ def connect_beside(source: Source, holder: Holder) -> Iterator[Connection]:
 def refuse_pooler(connection: Connection) -> None:
     """Refuse a connection that a pooler forwards.
 
-    A pooler invents the process id it gives to clients, so it differs from the one the server tells.
+    A pooler invents the process id it gives to clients, so it differs from the one that the server reports. Raises
+    SourceError.
     """
     row = connection.execute("SELECT pg_catalog.pg_backend_pid()").fetchone()
     if row is None or row[0] != connection.info.backend_pid:
@@ -218,9 +220,9 @@ def _claim(connection: Connection) -> None:
 
 
 def _end(connection: Connection) -> None:
-    """Close the connection and have the advisory lock free at once.
+    """Close the connection so that the advisory lock is free at once.
 
-    The server notices a closed connection only in its own time, and a next run may ask for the lock before that.
+    The server notices a closed connection only after a while, and the next run may ask for the lock before that.
     """
     with closing(connection), suppress(psycopg.Error):
         connection.rollback()
@@ -228,7 +230,10 @@ def _end(connection: Connection) -> None:
 
 
 def _export(connection: Connection, lock_timeout: float, clock: Clock) -> ExportedSnapshot:
-    """Try until the tables can be locked all at once; whoever needs one of them waits no longer than for one try."""
+    """Try until all tables can be locked at once; other sessions wait for us no longer than one try.
+
+    Raises SourceBusyError when `lock_timeout` seconds have passed.
+    """
     deadline, attempts = clock.monotonic() + lock_timeout, 0
     obstacle: Obstacle | None = None
     while True:
@@ -253,7 +258,7 @@ def _export(connection: Connection, lock_timeout: float, clock: Clock) -> Export
 
 
 def _attempt(connection: Connection, waited_for: Obstacle | None, wait: float) -> ExportedSnapshot | Obstacle | None:
-    """One try: what stood in the way, or None when the tables changed under it."""
+    """Try once; return the snapshot, the obstacle, or None when the tables changed meanwhile."""
     wanted = {oid: (schema, table) for oid, schema, table in connection.execute(_LOCKABLE)}
     connection.execute("BEGIN TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
     try:

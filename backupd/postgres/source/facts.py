@@ -1,4 +1,4 @@
-"""What a restore or a comparison needs to know beside schema and rows (FORMAT.md §7, `facts` and `sequences`)."""
+"""The facts that a restore or a comparison needs besides schema and rows (FORMAT.md §7, `facts` and `sequences`)."""
 
 from __future__ import annotations
 
@@ -50,16 +50,16 @@ WHERE c.relkind = 'S' AND c.relpersistence <> 't' AND {_USER}
 
 @dataclass(frozen=True, slots=True)
 class SourceFacts:
-    """What one segment says beside its rows. Sealed data only."""
+    """The facts and sequences of one segment. Sealed data only."""
 
     facts: dict[str, Any] = field(default_factory=dict)
     sequences: tuple[SequenceValue, ...] = ()
 
 
 def read_facts(snapshot: Connection) -> dict[str, Any]:
-    """The database's facts, on a connection that sees the exported snapshot.
+    """Read the database's facts, on a connection that sees the exported snapshot.
 
-    `refresh` is in the order to refresh, populated materialized views only.
+    `refresh` lists populated materialized views only, in the order in which to refresh them.
     """
     row, owner, encoding = snapshot.execute(_DATABASE).fetchall()[0]
     return {
@@ -74,10 +74,10 @@ def read_facts(snapshot: Connection) -> dict[str, Any]:
 
 
 def read_sequences(snapshot: Connection, free: Connection) -> list[SequenceValue]:
-    """The value of every sequence the exported snapshot shows.
+    """Read the value of every sequence that the exported snapshot shows.
 
     Sequences do not obey snapshots: values are those of now, so never behind the rows. `free` is another connection, in
-    autocommit: each look takes a lock, and a transaction would keep them all.
+    autocommit: each read takes a lock, and a transaction would keep them all.
     """
     names = [(schema, name) for schema, name in snapshot.execute(_SEQUENCES.encode())]
     values: list[SequenceValue] = []
@@ -89,9 +89,10 @@ def read_sequences(snapshot: Connection, free: Connection) -> list[SequenceValue
 def divide_facts(
     facts: dict[str, Any], sequences: Sequence[SequenceValue], names: NamePatterns
 ) -> dict[str | None, SourceFacts]:
-    """Facts and sequences by segment.
+    """Divide facts and sequences by segment.
 
-    What names a tenant's own schema is that tenant's; `ranks` beside `refresh` are places in the order of all segments.
+    Facts that name a tenant's own schema are that tenant's; `ranks` beside `refresh` are places in the order of all
+    segments.
     """
     divided: dict[str | None, dict[str, Any]] = {names.whole: {**facts, "collations": [], "refresh": [], "ranks": []}}
     for collation in facts["collations"]:
@@ -108,7 +109,10 @@ def divide_facts(
 
 
 def _database(row: dict[str, Any], owner: str) -> dict[str, Any]:
-    """Names of these columns changed between versions; the oldest supported has the fewest."""
+    """Return the facts of the database.
+
+    The names of some columns changed between versions; the oldest supported version has the fewest.
+    """
     return {
         "name": row["datname"],
         "owner": owner,

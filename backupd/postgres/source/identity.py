@@ -1,4 +1,4 @@
-"""Types of columns that can say whose a row is: equal in the database exactly when their text is equal.
+"""Types of columns that can identify a tenant: values are equal in the database exactly when their text is equal.
 
 Segments, deletion and attestations know a tenant by the text that COPY writes. A type is on this list when, under the
 settings of our sessions, `=` holds between two values if and only if their texts are the same:
@@ -9,7 +9,7 @@ settings of our sessions, `=` holds between two values if and only if their text
 - uuid: always written in lower case, with hyphens. date: always ISO. Enumerations: a label each.
 - Domains over these.
 
-Everything else is refused: json, arrays, composites, ranges and types of extensions hold any of the above; interval,
+Every other type is refused: json, arrays, composites, ranges and types of extensions hold any of the above; interval,
 timetz and jsonb have equal values of different text; times of day, bytea, addresses and bool are spelled one way by
 COPY and another by `::text` or by a driver.
 """
@@ -56,9 +56,9 @@ WHERE NOT EXISTS (SELECT FROM root r WHERE r.type = %(type)s::pg_catalog.oid)
 
 
 def ambiguous_columns(connection: Connection, names: Collection[str]) -> dict[int, dict[str, str]]:
-    """By table and column, the types that cannot say whose a row is, as people are told them.
+    """Return the columns that cannot identify a tenant, by table oid and column, each with its type for messages.
 
-    Of columns with the given names, and of those that foreign keys lead to.
+    Columns with the given names are checked, and those that foreign keys lead to.
     """
     found: defaultdict[int, dict[str, str]] = defaultdict(dict)
     arguments = {"listed": list(_LISTED), "names": list(names)}
@@ -70,6 +70,6 @@ def ambiguous_columns(connection: Connection, names: Collection[str]) -> dict[in
 
 
 def ambiguous_type(connection: Connection, oid: int) -> str | None:
-    """The name of a query's type that cannot say which tenant is meant; None for one that can."""
+    """Return the name of a query's type that cannot identify a tenant; None for one that can."""
     rows = connection.execute(_TYPE.encode(), {"listed": list(_LISTED), "type": oid}).fetchall()
     return rows[0][0] if rows else None

@@ -59,7 +59,8 @@ WHERE k.contype = 'f' AND NOT EXISTS (
   SELECT FROM pg_catalog.pg_constraint p WHERE p.oid = k.conparentid AND p.conrelid = k.conrelid)
 ORDER BY k.conrelid, k.conname
 """
-"""A key to a partitioned table has one more entry per partition of it, below its own: those say nothing new."""
+"""Foreign keys, one row each. A key to a partitioned table has one more entry per partition, below its own, which
+adds nothing."""
 
 _PARENTS = """
 SELECT i.inhrelid, i.inhparent FROM pg_catalog.pg_inherits i
@@ -83,7 +84,7 @@ _KINDS = {"p": TableKind.PARTITIONED, "m": TableKind.MATVIEW, "f": TableKind.FOR
 
 
 def read_inventory(connection: Connection, tenant_columns: Collection[str] = ()) -> Inventory:
-    """The inventory; of columns of the given names with n_distinct, and whether they can say whose a row is."""
+    """Read the inventory; columns of the given names get n_distinct and a check whether they can identify a tenant."""
     rows = connection.execute(_TABLES.encode()).fetchall()
     names = {row[0]: TableName(row[1], row[2]) for row in rows}
     details = _Details(connection, names, tenant_columns)
@@ -92,7 +93,7 @@ def read_inventory(connection: Connection, tenant_columns: Collection[str] = ())
 
 
 class _Details:
-    """Everything that is read once for all tables and handed out by oid."""
+    """The facts that are read once for all tables, and returned by oid."""
 
     def __init__(self, connection: Connection, names: dict[int, TableName], tenant_columns: Collection[str]) -> None:
         self._names = names

@@ -1,8 +1,8 @@
 """Locking tables so that nobody waits behind us for long.
 
-Locks that are held while another one is waited for keep others waiting, too: for as long as it takes, whoever changes a
-table that is locked already waits, and the application behind them. So all tables are locked without waiting, or none.
-Only the one table that stood in the way is waited for, briefly, while no other is locked.
+Locks that are held while another one is waited for keep others waiting, too: meanwhile a session that changes a table
+that we have locked already waits, and the application waits behind it. So all tables are locked without waiting, or
+none. Only the one table that stood in the way is waited for, briefly, while no other is locked.
 """
 
 from __future__ import annotations
@@ -26,27 +26,28 @@ WHERE l.locktype = 'relation' AND l.relation = ANY (%s::oid[]) AND l.mode = 'Acc
   AND l.pid IS DISTINCT FROM pg_catalog.pg_backend_pid()
 ORDER BY l.granted, 1 LIMIT 1
 """
-"""Locks of prepared transactions have no process."""
+"""Query for a table that others have locked or wait to lock; locks of prepared transactions have no process."""
 
 
 @dataclass(frozen=True, slots=True)
 class Obstacle:
-    """What kept the tables from being locked."""
+    """The table that kept all tables from being locked."""
 
     oid: int | None
-    """Of a table that somebody else has locked, or waits to lock; None when it was free again before it was found."""
+    """Oid of a table that somebody else has locked, or waits to lock; None when it was free again before it was
+    found."""
 
     def error(self) -> SourceBusyError:
-        """Names no table, as its name may be data."""
+        """Make the error, which gives the table by its oid, as its name may be data."""
         return busy_table(self.oid)
 
 
 def lock_tables(
     connection: Connection, tables: Mapping[int, tuple[str, str]], waited_for: Obstacle | None, wait: float
 ) -> Obstacle | None:
-    """Lock all tables in the transaction at hand, or say which one stands in the way; then the transaction is over.
+    """Lock all tables in the transaction at hand, or return the obstacle and end the transaction.
 
-    `tables` are schemas and names by oid. The lock that stood in the way before is waited for, `wait` seconds. Later
+    `tables` are schemas and names by oid. The lock that was the obstacle before is waited for, `wait` seconds. Later
     statements of the transaction wait for a lock no longer than `SHORT_WAIT`. Raises psycopg's errors, among them those
     of tables that are gone.
     """

@@ -1,4 +1,4 @@
-"""Whether a backup of this database can be complete: the role's rights, the server's limits, the programs at hand."""
+"""Checks whether a backup of this database can be complete: the role's rights, the server's limits, the programs."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from backupd.postgres.connect import Connection, Source, identifier
 from backupd.postgres.source.exported import refuse_pooler
 
 OLDEST = 130000
-"""server_version_num of the oldest supported server."""
+"""The `server_version_num` of the oldest supported server."""
 
 _ROLE = "SELECT rolsuper, rolname FROM pg_catalog.pg_roles WHERE rolname = CURRENT_USER"
 _UNREADABLE = """
@@ -48,9 +48,9 @@ WHERE d.datname = pg_catalog.current_database()
 
 
 def preflight(connection: Connection, source: Source, inventory: Inventory) -> tuple[Finding, ...]:
-    """Everything about this database that stands in the way of a complete backup, errors first.
+    """List everything in this database that stands in the way of a complete backup, errors first.
 
-    Raises only what stops the looking itself: SourceGoneError, SourceError.
+    Raises only errors that stop the checks themselves: SourceGoneError, SourceError.
     """
     check = _Check(connection, source, inventory)
     steps: Sequence[Callable[[], Iterator[Finding]]] = (

@@ -1,9 +1,8 @@
-r"""The statements that read a table's rows, as text for any client.
+r"""The statements that read a table's rows, as text for any client, and the ranges that divide big tables.
 
 A routed table's rows begin with their tenant: the first field of the line, in COPY's text format, `\N` where there is
-none; what follows the first tab is the row. A row of a table without columns is the tenant alone.
-
-Cutting big tables into ranges of heap blocks, always at the same places, for several readers to share.
+none; the row follows after the first tab. A row of a table without columns is the tenant alone. Big tables are divided
+into ranges of heap blocks, always at the same places, for several readers to share.
 """
 
 from __future__ import annotations
@@ -18,7 +17,7 @@ from backupd.postgres.connect import identifier, literal, qualified
 
 @dataclass(frozen=True, slots=True)
 class TableQuery:
-    """How to read a table, or a range of it."""
+    """The statement that reads a table, or a range of it."""
 
     sql: str
     """One COPY ... TO STDOUT, without semicolon; every name in it is qualified."""
@@ -27,7 +26,7 @@ class TableQuery:
 
 
 def select_rows(table: Table, route: Route, blocks: BlockRange | None = None) -> TableQuery:
-    """The statement that reads the rows of `table` in heap order, under the settings of `settings.reading`."""
+    """Return the statement that reads the rows of `table` in heap order, under `settings.dump_settings`."""
     tenant, joins = _tenant(route)
     range_ = _range(blocks)
     if not tenant and not range_ and table.condition is None:
@@ -38,9 +37,9 @@ def select_rows(table: Table, route: Route, blocks: BlockRange | None = None) ->
 
 
 def read_tables(table: Table, route: Route) -> list[tuple[TableName, str]]:
-    """The tables that `select_rows` reads, each with statements that lock it and answer the oid of what they locked.
+    """List the tables that `select_rows` reads, each with statements that lock it and answer its oid.
 
-    They do not wait for the lock.
+    The oid is that of the table they locked. They do not wait for the lock.
     """
     found = [(table.name, _lock(table.name, whole=False))]
     if isinstance(route, ForeignKeyPath):
@@ -72,7 +71,7 @@ def _query(table: Table, tenant: str, joins: str, range_: str) -> str:
 
 
 def _tenant(route: Route) -> tuple[str, str]:
-    """The tenant's expression and the joins it needs; empty for tables with one owner."""
+    """Return the tenant's expression and the joins it needs; empty for tables with one owner."""
     if isinstance(route, Column):
         return f"t.{identifier(route.column)}::pg_catalog.text", ""
     if isinstance(route, ForeignKeyPath):
@@ -106,19 +105,19 @@ def _range(blocks: BlockRange | None) -> str:
 
 
 GRID = 16_384
-"""Blocks: 128 MiB of 8 KiB. Fixed, so that the cuts of yesterday's backup are today's."""
+"""Blocks of a range, 128 MiB of 8 KiB each. Fixed, so that today's backup divides a table where yesterday's did."""
 
 
 @dataclass(frozen=True, slots=True)
 class BlockRange:
-    """Heap blocks from `start` up to but excluding `end`; no end means the table's."""
+    """Heap blocks from `start` up to but excluding `end`; without an end, up to the table's."""
 
     start: int
     end: int | None
 
 
 def block_ranges(blocks: int, grid: int = GRID) -> tuple[BlockRange, ...]:
-    """Ranges that cover a table of `blocks` blocks exactly once, in order.
+    """Return ranges that cover a table of `blocks` blocks exactly once, in order.
 
     The last has no end; a remainder shorter than half the grid is part of the last, so that a small table is one range.
     """

@@ -1,8 +1,8 @@
-"""Whoever waits for what a backup has locked: it gives way before they have waited for too long.
+"""The watch over sessions that wait for a backup's locks: the backup gives way before they have waited for too long.
 
-A migration that waits for a table keeps the application from the same table, and may itself have locked what one of
-our programs waits for: a circle that PostgreSQL cannot see, because we wait for our programs outside of it. Each such
-circle has somebody in it who waits for a lock of ours, so giving way to them ends all of them.
+A migration that waits for a table keeps the application from the same table, and may itself have locked what one of our
+programs waits for: a circle that PostgreSQL cannot see, because we wait for our programs outside of it. Each such
+circle has a session in it that waits for a lock of ours, so giving way to such sessions ends all circles.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ Waiter = tuple[int, int]
 """A server process, and the oid of the relation whose lock it waits for."""
 
 LOOK_EVERY = 1.0
-"""Seconds."""
+"""Seconds between two looks at who waits."""
 
 _WAITERS = """
 WITH ours AS (SELECT a.pid FROM pg_catalog.pg_stat_activity a WHERE a.application_name = %(readers)s
@@ -34,10 +34,10 @@ WHERE l.locktype = 'relation' AND NOT l.granted AND l.pid NOT IN (SELECT pid FRO
 
 
 class Waiters:
-    """Looks for them in a thread of its own, and ends the readers of the exported snapshot for them."""
+    """The watch itself, on a thread of its own: it ends the readers of the exported snapshot when somebody waits."""
 
     def __init__(self, holder: Holder, patience: float, monotonic: Callable[[], float]) -> None:
-        """`patience` is how many seconds others may wait."""
+        """Watch over the holder's locks; `patience` is how many seconds others may wait."""
         self._holder = holder
         self._patience = patience
         self._monotonic = monotonic
@@ -48,13 +48,13 @@ class Waiters:
     def check(self) -> None:
         """Do nothing while nobody has waited for too long.
 
-        Raises SourceBusyError once somebody has, and SourceError or its kin when it can no longer be found out.
+        Raises SourceBusyError once somebody has, and SourceError or a subclass when the watch has failed.
         """
         if self._error is not None:
             raise type(self._error)(self._error.message, hint=self._error.hint)
 
     def watch(self, connection: Connection) -> None:
-        """Look until `end` is called, or somebody has waited for too long. Runs in a thread of its own."""
+        """Look until `end` is called, or somebody has waited for too long. Runs on a thread of its own."""
         try:
             while self._error is None and not self._over.wait(LOOK_EVERY):
                 self._look(connection)
@@ -62,6 +62,7 @@ class Waiters:
             self._error = self._error or translate(error)
 
     def end(self) -> None:
+        """Stop the watch at its next look."""
         self._over.set()
 
     def _look(self, connection: Connection) -> None:
@@ -76,10 +77,10 @@ class Waiters:
 
 @contextmanager
 def giving_way(source: Source, holder: Holder, patience: float, monotonic: Callable[[], float]) -> Iterator[Waiters]:
-    """Watch over the holder's and its readers' locks while the block lasts.
+    """Watch over the locks of the holder and its readers while the block lasts.
 
-    On a standby nobody is looked for: there its own settings say how long its replay waits for readers. Raises what
-    connecting raises.
+    On a standby there is no watch: its own settings say how long its replay waits for readers. Raises the errors of
+    connecting.
     """
     waiters = Waiters(holder, patience, monotonic)
     if holder.exported.standby:
@@ -98,12 +99,12 @@ def giving_way(source: Source, holder: Holder, patience: float, monotonic: Calla
 
 
 def still_waiting(before: Mapping[Waiter, float], now: Iterable[Waiter], at: float) -> dict[Waiter, float]:
-    """Those who wait now, each with the moment it was first seen waiting for the same relation."""
+    """Return the sessions that wait now, each with the moment it was first seen waiting for the same relation."""
     return {waiter: before.get(waiter, at) for waiter in now}
 
 
 def longest_waited_for(since: Mapping[Waiter, float], before: float) -> int | None:
-    """The relation that somebody has waited for longest, if that began no later than at `before`."""
+    """Return the relation that somebody has waited for longest, if since `before` or earlier; else None."""
     waiter = min(since, key=lambda one: since[one], default=None)
     return waiter[1] if waiter is not None and since[waiter] <= before else None
 

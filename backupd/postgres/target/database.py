@@ -1,4 +1,4 @@
-"""The new database itself: made under a temporary name, given its properties, renamed when everything is in it."""
+"""The new database: made under a temporary name, given its properties, and renamed when everything is in it."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from backupd.postgres.target import session
 from backupd.postgres.target.pg_restore import DatabaseSql
 
 _RENAMES = 6
-"""Tries; in each the server itself waits five seconds for others to leave the database."""
+"""Tries to rename; in each the server itself waits five seconds for others to leave the database."""
 _LONGEST = 63
 
 _LEFT = """
@@ -25,7 +25,7 @@ ORDER BY 1
 
 
 def check_name(connection: Connection, name: str) -> None:
-    """Refuse a name that is taken, or that the server would cut short."""
+    """Refuse a name that is taken, or that the server would cut short. Raises RefusedError."""
     if not name or len(name.encode()) > _LONGEST:
         raise RefusedError(
             "the name of the new database is empty or longer than 63 bytes", hint="Choose another in --target."
@@ -40,18 +40,18 @@ def check_name(connection: Connection, name: str) -> None:
 
 
 def oid_of(connection: Connection, name: str) -> int | None:
-    """What tells a database from others that had its name; None when there is none."""
+    """Return a database's oid, which differs from that of earlier ones of the same name; None when there is none."""
     found = connection.execute("SELECT oid::int8 FROM pg_catalog.pg_database WHERE datname = %s", (name,)).fetchall()
     return int(found[0][0]) if found else None
 
 
 def leftovers(connection: Connection) -> list[str]:
-    """Databases of interrupted restores: under a temporary name, and nobody is connected to them."""
+    """List databases of interrupted restores: they have a temporary name, and nobody is connected to them."""
     return [name for (name,) in connection.execute(_LEFT, (TEMPORARY,)).fetchall()]
 
 
 def missing_roles(connection: Connection, roles: frozenset[str]) -> int:
-    """How many of these roles do not exist. Only their number: a role may be named after a tenant."""
+    """Count how many of these roles do not exist. Only their number is given: a role may be named after a tenant."""
     known = {name for (name,) in connection.execute("SELECT rolname FROM pg_catalog.pg_roles").fetchall()}
     return len(roles - known)
 
@@ -72,7 +72,7 @@ def create(connection: Connection, sql: DatabaseSql, name: str) -> None:
 
 
 def publish(connection: Connection, sql: DatabaseSql, temporary: str, name: str) -> None:
-    """Give the database owner, comment, privileges and settings, and its final name, all at once.
+    """Give the database owner, comment, privileges, settings and its final name, in one transaction.
 
     Raises SourceError; SourceBusyError when others stay connected to it.
     """
@@ -95,7 +95,7 @@ def publish(connection: Connection, sql: DatabaseSql, temporary: str, name: str)
 
 
 def drop(source: Source, name: str) -> bool:
-    """Remove a database that was not completed, and say whether it is gone."""
+    """Remove a database that was not completed; return whether it is gone."""
     with suppress(SourceError), session.connect(source, session.MAINTENANCE) as connection:
         connection.execute(f"DROP DATABASE IF EXISTS {identifier(name)} WITH (FORCE)".encode())
         return True

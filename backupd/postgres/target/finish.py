@@ -1,4 +1,4 @@
-"""What comes beside rows and schema: values of sequences, contents of materialized views, statistics, roles."""
+"""The last steps of a restore: values of sequences, contents of materialized views, statistics, roles."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _GRANTOR = re.compile(r"\s+GRANTED BY\s+(\"(?:[^\"]|\"\")*\"|[^\s;]+)\s*;\Z")
 
 
 def set_sequences(connection: Connection, values: Sequence[SequenceValue]) -> None:
-    """Give every sequence its value.
+    """Set the value of every sequence.
 
     Raises SourceError.
     """
@@ -69,9 +69,9 @@ def analyze(connection: Connection) -> None:
 
 
 def create_roles(connection: Connection, scripts: Iterable[str]) -> int:
-    """Make the roles of `globals` files that do not exist yet, with their settings and memberships; how many.
+    """Make the roles of `globals` files that do not exist yet, with settings and memberships; return how many.
 
-    Roles that exist, and tablespaces, whose place is the other machine's, are left alone. Raises SourceError.
+    Existing roles, and tablespaces, whose folders are the other machine's, are left unchanged. Raises SourceError.
     """
     statements = [statement for script in scripts for statement in split_statements(script)]
     known = {name for (name,) in connection.execute("SELECT rolname FROM pg_catalog.pg_roles").fetchall()}

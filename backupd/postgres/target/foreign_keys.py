@@ -1,6 +1,6 @@
-"""Foreign keys made one by one, where some of them cannot hold: PostgreSQL itself says which.
+"""Foreign keys made one by one, where rows may break some of them: PostgreSQL itself says which.
 
-Each is made for new rows first, which reads no row, and then for those that are there.
+Each key is made for new rows first, which reads no row, and then validated for the existing rows.
 """
 
 from __future__ import annotations
@@ -25,18 +25,18 @@ WHERE k.contype = 'f' AND k.conparentid = 0 AND k.xmin = pg_catalog.pg_current_x
 
 @dataclass(frozen=True, slots=True)
 class BrokenKey:
-    """A foreign key that rows break. No schema: one may be named after a tenant."""
+    """A foreign key that rows break. It has no schema, because a schema may be named after a tenant."""
 
     table: str
     constraint: str
     kept: bool
-    """Whether it is there for new rows (NOT VALID); older servers cannot keep one of a partitioned table so."""
+    """Whether it is kept for new rows (NOT VALID); older servers cannot keep a partitioned table's key so."""
 
 
 def make_keys(connection: Connection, entries: Sequence[Entry]) -> list[BrokenKey]:
-    """Make the foreign keys among an archive's entries that are not there yet, and say of them what it says.
+    """Make an archive's missing foreign keys with their comments, and return those that rows break.
 
-    Those that rows break are the answer. Raises SourceError when PostgreSQL refuses one for another reason.
+    Raises SourceError when PostgreSQL refuses a key for another reason.
     """
     broken: list[BrokenKey] = []
     absent: set[int] = set()
@@ -73,7 +73,7 @@ def _make(connection: Connection, entry: Entry) -> BrokenKey | None:
 
 
 def _make_at_once(connection: Connection, entry: Entry) -> BrokenKey | None:
-    """A partitioned table's, on servers before 18."""
+    """Make a key of a partitioned table, which servers before 18 cannot make as NOT VALID."""
     try:
         connection.execute(_encoded(entry.definition))
     except psycopg.errors.ForeignKeyViolation:

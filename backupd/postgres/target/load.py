@@ -1,7 +1,7 @@
 """Tables filled by COPY, each in one transaction on a connection of its own, by several threads at once.
 
-`TRUNCATE` and `COPY … WITH (FREEZE)` in that same transaction keep the rows in the order they were sent; without, a
-server of version 17 or newer may put rows of mixed width elsewhere (`backupd manual design`, Order of rows).
+`TRUNCATE` and `COPY … WITH (FREEZE)` in that same transaction keep the rows in the order they were sent; without them,
+a server of version 17 or newer may put rows of mixed width elsewhere (`backupd manual design`, Order of rows).
 """
 
 from __future__ import annotations
@@ -34,15 +34,15 @@ WHERE d.deptype = 'e'
 
 
 class Loader:
-    """Fills a plan's tables in one database; usable by several threads.
+    """The loader of a plan's tables into one database; usable by several threads.
 
-    A table's rows are there once the writer of its last piece has ended well, and none of them before.
+    A table's rows are there once the writer of its last piece has ended without an error, and none of them before.
     """
 
     def __init__(
         self, source: Source, database: str, tables: Sequence[TablePlan], text: Mapping[str, str] | None = None
     ) -> None:
-        """`text` are the settings the rows were written under.
+        """Prepare the tables; `text` are the settings under which the rows were written.
 
         Raises SourceError.
         """
@@ -58,16 +58,19 @@ class Loader:
         ]
 
     def piece(self, table: int) -> PieceWriter:
-        """Takes the next piece of a table, by its place in the plan; pieces of one table may be written at once."""
+        """Return a writer for the next piece of a table, given by its place in the plan from 0.
+
+        Several pieces of one table may be written at once.
+        """
         return PieceWriter(self._tables[table])
 
     def close(self) -> None:
-        """End every connection. Tables that are not complete stay as they were."""
+        """Close every connection. Tables that are not complete stay as they were."""
         for connection in self._connections:
             connection.close()
 
     def borrow(self) -> Connection:
-        """A connection nobody uses; raises psycopg's errors."""
+        """Return a connection that nobody uses. Raises psycopg's errors."""
         with self._lock:
             if self._idle:
                 return self._idle.pop()
@@ -82,9 +85,9 @@ class Loader:
 
 
 class PieceWriter:
-    """One piece of a table's rows on its way; a context manager, to be used once, by one thread.
+    """The writer of one piece of a table's rows; a context manager, to be used once, by one thread.
 
-    Others may write to the same table between two of its rows, never within one.
+    Other threads may write to the same table between two of its rows, never within one.
     """
 
     def __init__(self, table: _Table) -> None:
@@ -109,7 +112,7 @@ class PieceWriter:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Without an error, the piece is complete.
+        """Complete the piece, unless the block raised an error.
 
         Raises DamageError when it ends within a row, SourceError when PostgreSQL refuses the table.
         """
@@ -128,10 +131,10 @@ class PieceWriter:
 
 
 class _Table:
-    """A table under way. Everything but `lock` belongs to whoever holds it."""
+    """A table that is being filled. The thread that holds `lock` may use its other fields."""
 
     def __init__(self, loader: Loader, where: str, plan: TablePlan, *, given: bool) -> None:
-        """`given` by an extension with rows that must stay: it is added to, not filled."""
+        """Prepare a table. An extension has `given` it rows that must stay: rows are added to those."""
         self.lock = threading.Lock()
         self.where = where
         self._loader = loader

@@ -1,6 +1,6 @@
-"""The schema put back by pg_restore: the archive joined in memory, restored section by section, its words kept.
+"""The schema restored by pg_restore: the archive is joined in memory and restored section by section.
 
-What pg_restore's words mean. They quote names and rows, so only fixed texts come out.
+pg_restore's messages quote names and rows, so only fixed texts with their meaning are passed on.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from backupd.postgres.schema.archive import ArchiveReader, Entry, join_archive, 
 from backupd.postgres.target import session
 
 TIMEOUT_SINCE = 17
-"""From here on pg_restore sets `transaction_timeout`, which older servers do not know."""
+"""Major version from which pg_restore sets `transaction_timeout`, which older servers do not know."""
 FOREIGN_KEYS = frozenset({"FK CONSTRAINT"})
 _EVENT_TRIGGERS = frozenset({"EVENT TRIGGER"})
 _OF_DATABASE = ("ACL", "COMMENT", "SECURITY LABEL")
@@ -29,34 +29,34 @@ _OF_DATABASE = ("ACL", "COMMENT", "SECURITY LABEL")
 
 @dataclass(frozen=True, slots=True)
 class DatabaseSql:
-    """What an archive says of the database itself, under the name it had."""
+    """An archive's statements about the database itself, under its original name."""
 
     create: str
     owner: str
     properties: tuple[str, ...]
-    """Comment, privileges, settings, limits."""
+    """Statements for comment, privileges, settings and limits."""
 
 
 @dataclass(frozen=True, slots=True)
 class SchemaArchive:
-    """A schema archive, put together from the segments' entries; in memory only."""
+    """A schema archive, joined from the segments' entries; in memory only."""
 
     descriptor: int
     database: DatabaseSql
     owners: frozenset[str]
-    """Roles that own something."""
+    """Roles that own something in it."""
     left_out: int = 0
-    """Objects of the kinds that were not wanted."""
+    """Number of objects of the kinds that were not wanted."""
     keys: tuple[Entry, ...] = ()
-    """Foreign keys, and what is said about them."""
+    """Foreign keys, with their comments."""
     event_triggers: tuple[int, ...] = ()
-    """Dump ids of what acts on the making of other things, and so is made last, and of what is said about it."""
+    """Dump ids of event triggers and their comments, which are made last because they fire for other objects."""
     others: tuple[int, ...] = ()
-    """Dump ids of everything else."""
+    """Dump ids of all other entries."""
 
 
 def fitting_programs(source: Source, connection: Connection) -> Programs:
-    """Client programs that can restore into the connection's server.
+    """Find client programs that can restore into the connection's server.
 
     Raises ConfigError when there are none.
     """
@@ -72,7 +72,7 @@ def fitting_programs(source: Source, connection: Connection) -> Programs:
 
 @contextmanager
 def pg_restore_for(source: Source, database: str, programs: Programs) -> Iterator[Client]:
-    """A client for one of the server's databases. Raises what connecting does."""
+    """Yield a client for one of the server's databases. Raises the errors of connecting."""
     with session.connect(source, database) as connection:
         given = resolved(connection)
         # Its words can only be understood in English, and only a superuser may choose the language.
@@ -85,11 +85,10 @@ def pg_restore_for(source: Source, database: str, programs: Programs) -> Iterato
 def joined_schema(
     head: bytes, ddl: Iterable[bytes], *, without: frozenset[str] = frozenset()
 ) -> Iterator[SchemaArchive]:
-    """The archive made of a `ddl-head` and `ddl` files, to be handed to pg_restore until the block ends.
+    """Join a `ddl-head` and `ddl` files to an archive for pg_restore, usable until the block ends.
 
-    Objects of the kinds in `without` (pg_dump's words for them) are left out.
-
-    Raises DamageError when the files make no archive of a database.
+    Objects of the kinds in `without` (pg_dump's names of kinds) are left out. Raises DamageError when the files make no
+    archive of a database.
     """
     entries = [entry for file in ddl for entry in unpack_entries(file)]
     archive = join_archive(head, entries)
@@ -122,7 +121,7 @@ def _schema(descriptor: int, listed: list[Entry], left_out: int) -> SchemaArchiv
 
 
 def _unwanted(entries: list[Entry], without: frozenset[str]) -> set[int]:
-    """Ordinals of the objects of these kinds, and of what is said about them."""
+    """Return the ordinals of the objects of these kinds, and of the entries that depend on them."""
     gone = {entry.dump_id for entry in entries if entry.description in without}
     return {entry.ordinal for entry in entries if entry.dump_id in gone or gone & set(entry.dependencies)}
 
@@ -145,8 +144,8 @@ def restore_section(
 ) -> None:
     """Restore the section `pre-data` or `post-data` into the client's database, stopping at the first error.
 
-    `only` are dump ids of what is restored of it. Raises SourceError, BrokenKeysError, SourceGoneError or RefusedError,
-    without pg_restore's words.
+    `only` are dump ids of the entries to restore. Raises SourceError, BrokenKeysError, SourceGoneError or RefusedError,
+    without pg_restore's messages.
     """
     with listed(only) as (listing, passed):
         command = client.command("pg_restore", "-Fc", f"--section={section}", "--exit-on-error", *listing, *options)
@@ -157,7 +156,7 @@ def restore_section(
 
 @contextmanager
 def listed(only: Iterable[int] | None) -> Iterator[tuple[list[str], tuple[int, ...]]]:
-    """The option that has pg_restore restore a part only, and the descriptor to pass for it."""
+    """Yield the option by which pg_restore restores only some entries, and the descriptor to pass for it."""
     if only is None:
         yield [], ()
         return
@@ -170,7 +169,7 @@ def listed(only: Iterable[int] | None) -> Iterator[tuple[list[str], tuple[int, .
 def restore_large_objects(client: Client, archive: Iterable[bytes | memoryview]) -> None:
     """Restore an archive of large objects, read once, in order.
 
-    Raises what `restore_section` raises, and what `archive` does.
+    Raises the errors of `restore_section` and of `archive`.
     """
     command = client.command("pg_restore", "-Fc", "--exit-on-error")
     with _running(command, client, (), "large objects") as process:
@@ -187,7 +186,7 @@ def restore_large_objects(client: Client, archive: Iterable[bytes | memoryview])
 def _running(
     command: list[str], client: Client, passed: tuple[int, ...], stage: str
 ) -> Iterator[subprocess.Popen[bytes]]:
-    """A child that is ended with the block if it has not ended itself, and whose failure is ours."""
+    """Yield a child process that is ended with the block if it still runs, and turn its failure into our error."""
     with os.fdopen(os.memfd_create("words", os.MFD_CLOEXEC), "w+b") as said:
         with subprocess.Popen(
             command,
@@ -242,13 +241,13 @@ _MEANINGS: tuple[tuple[re.Pattern[str], str, str], ...] = tuple(
         ("does not exist$", "an object that is needed does not exist", "Look into the server's log."),
     )
 )
-"""Beginnings or ends of PostgreSQL's own messages, what they mean, and what to do."""
+"""Beginnings or ends of PostgreSQL's own messages, their meaning, and a hint."""
 _GONE = ("server closed the connection", "terminating connection", "could not connect", "connection to server")
 _NEWER = "unsupported version"
 
 
 def failure(stage: str, status: int, words: bytes) -> SourceError | RefusedError:
-    """The error that says why pg_restore ended with `status` while it did `stage`, quoting nothing."""
+    """Make the error that says why pg_restore ended with `status` in `stage`, quoting nothing."""
     text = words.decode(errors="replace")
     if any(mark in text for mark in _GONE):
         return SourceGoneError(f"PostgreSQL went away during {stage}", hint="Look into the server's log.")

@@ -1,4 +1,4 @@
-"""A schema and large objects as SQL for psql, made by pg_restore; no server is asked."""
+"""A schema and large objects as SQL for psql, made by pg_restore; no server is needed."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from backupd.postgres.target import pg_restore
 from backupd.postgres.target.pg_restore import TIMEOUT_SINCE, DatabaseSql, SchemaArchive, listed
 
 _TIMEOUT = b"SET transaction_timeout = 0;\n"
-"""What older servers do not know."""
+"""A statement that servers before 17 do not know."""
 _PIECE = 1 << 20
 _PLACE = "backupd:name"
 
 
 def database_script(sql: DatabaseSql) -> str:
-    """Makes the database and gives it its properties, under the name that psql's variable DATABASE has."""
+    """Return SQL that makes the database with its properties, under the name in psql's variable DATABASE."""
     owner = [f"ALTER DATABASE {identifier(_PLACE)} OWNER TO {identifier(sql.owner)};\n"] if sql.owner else []
     statements = [renamed(text, _PLACE) for text in (sql.create, *sql.properties)]
     return "".join([statements[0], *owner, *statements[1:]]).replace(identifier(_PLACE), ':"DATABASE"')
@@ -33,9 +33,9 @@ def database_script(sql: DatabaseSql) -> str:
 def section_script(
     programs: Programs, schema: SchemaArchive, section: str, server: int, *, only: Iterable[int] | None = None
 ) -> Iterator[Iterator[bytes]]:
-    """One section of a schema as SQL, for servers from the version `server` on; `only` are dump ids of what it has.
+    """Yield one section of a schema as SQL, for servers of `server_version_num` `server` or newer.
 
-    Raises SourceError when pg_restore fails, without its words.
+    `only` are dump ids of the entries to include. Raises SourceError when pg_restore fails, without its messages.
     """
     archive = schema.descriptor
     with listed(only) as (listing, passed):
@@ -48,7 +48,10 @@ def section_script(
 def large_objects_script(
     programs: Programs, archive: Iterable[bytes | memoryview], server: int, folder: Path
 ) -> Iterator[Iterator[bytes]]:
-    """An archive of large objects likewise. Meanwhile it is kept on the folder's disk, in a file without a name."""
+    """Yield an archive of large objects as SQL, as `section_script` does for a schema.
+
+    Meanwhile the archive is kept on the disk of `folder`, in a file without a name.
+    """
     with tempfile.TemporaryFile(dir=folder) as file:
         for piece in archive:
             file.write(piece)

@@ -1,4 +1,4 @@
-"""Connections to the server a database is restored into, under settings that take text as it was written."""
+"""Connections to the server that a database is restored into, under settings that read text as it was written."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from backupd.postgres.connect import Connection, Source, parameters
 from backupd.postgres.failures import translated
 
 MAINTENANCE = "postgres"
-"""The database to be connected to while another one is created, renamed or dropped."""
+"""The database to connect to while another one is created, renamed or dropped."""
 
 _LOADING = {
     **settings.TEXT,
@@ -39,9 +39,10 @@ _SINCE = {140000: "idle_session_timeout", 170000: "transaction_timeout"}
 
 @contextmanager
 def connect(source: Source, database: str, text: Mapping[str, str] | None = None) -> Iterator[Connection]:
-    """A connection to a database of the target's server, in autocommit, closed afterwards.
+    """Yield a connection to a database of the target's server, in autocommit, closed afterwards.
 
-    `text` are the settings a snapshot's rows were written under. Errors of PostgreSQL leave the block as SourceErrors.
+    `text` are the settings under which a snapshot's rows were written. PostgreSQL's errors leave the block as
+    SourceErrors.
     """
     with translated():
         connection = open_connection(source, database, text)
@@ -52,7 +53,7 @@ def connect(source: Source, database: str, text: Mapping[str, str] | None = None
 
 
 def open_connection(source: Source, database: str, text: Mapping[str, str] | None = None) -> Connection:
-    """Like `connect`, to be closed by the caller; raises psycopg's own errors."""
+    """Open a connection as `connect` does; the caller closes it. Raises psycopg's own errors."""
     given: dict[str, Any] = parameters(source, database)
     connection: Connection = psycopg.connect(**given, autocommit=True)
     try:
@@ -70,4 +71,5 @@ def open_connection(source: Source, database: str, text: Mapping[str, str] | Non
 
 
 def is_superuser(connection: Connection) -> bool:
+    """Check whether the connection's role is a superuser."""
     return connection.info.parameter_status("is_superuser") == "on"
