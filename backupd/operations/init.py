@@ -1,4 +1,6 @@
-"""Make a region's repository on its stores: look, probe, put the help there, then the document that makes it one."""
+"""Make a region's repository on its stores: look at every store, probe it, put the help files, and last the document
+that makes the folder a repository.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +21,7 @@ from backupd.seal.documents import Signer
 from backupd.store.probe import ProbedStore, probe
 
 _HARMLESS = (layout.ObjectKind.HELP, layout.ObjectKind.TEMPORARY, layout.ObjectKind.INCOMING)
-"""What an init that was cut off leaves behind."""
+"""Kinds of objects that an interrupted init may have left behind."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,26 +34,26 @@ class NamedStore:
 
 @dataclass(frozen=True, slots=True)
 class Initialised:
-    """What `init` found or made on one store."""
+    """The repository that `init` found or made on one store."""
 
     store: str
     repository: RepositoryId
     created: bool
-    """False: it was there already, made by a signer we trust, and was left alone."""
+    """False when the repository was there already, made by a trusted signer; it was left alone then."""
     profile: Mapping[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
 class Founder:
-    """Who makes a repository, and what from."""
+    """The signer and the trusted keys that a new repository is made from."""
 
     signer: Signer
     trusted: Collection[str]
-    """Signers to be named in the repository beside `signer`, 64 hex each."""
+    """Public keys of signers to be named in the repository beside `signer`, 64 hex digits each."""
     clock: Clock
     random: Callable[[int], bytes]
     keepers: Collection[str] = ()
-    """Whose ledger entries readers are to believe; none: the signers'."""
+    """Public keys whose ledger entries readers are to believe; empty for the signers' own."""
 
 
 def initialise(region: RegionName, places: Sequence[NamedStore], founder: Founder) -> list[Initialised]:
@@ -94,7 +96,10 @@ def initialise(region: RegionName, places: Sequence[NamedStore], founder: Founde
 
 
 def _existing(region: RegionName, place: NamedStore, signers: frozenset[str]) -> RepositoryInfo | None:
-    """Our repository on this store, or None for a folder that may become one."""
+    """Return our repository's document on this store, or None for a folder that may become a repository.
+
+    Raises RefusedError for a folder that holds other files, another region's repository, or one of an untrusted signer.
+    """
     repository = Repository(place.store, signers)
     if not repository.exists():
         for found in place.store.list(ObjectName("")):
@@ -120,7 +125,7 @@ def _existing(region: RegionName, place: NamedStore, signers: frozenset[str]) ->
 
 
 def _publish(repository: Repository, info: RepositoryInfo, signer: Signer) -> None:
-    """The help first: it must be there whenever the repository is."""
+    """Put the help files and then the repository's document: the help must be there whenever the repository is."""
     for name, data in ((layout.GUIDE, help_files.guide()), (layout.SCRIPT, help_files.script())):
         # Of an init that was cut off, perhaps by another version; nothing refers to it yet.
         repository.store.remove(name)

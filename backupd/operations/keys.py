@@ -1,6 +1,5 @@
-"""Identities: made once, kept elsewhere, and checked against what they are to open.
-
-Identities in escrow: split into share files, and put together again, proven before anybody relies on it.
+"""Make identities, check which keyrings they open, split them into shares for escrow, and combine shares again into an
+identity that is proven to be the wanted one before anybody relies on it.
 """
 
 from __future__ import annotations
@@ -30,13 +29,13 @@ class CheckedKeyring:
     segments: int
     shredded: int
     recipients: tuple[Fingerprint, ...]
-    """Who can open it."""
+    """Fingerprints of the recipients who can open it."""
 
 
 def generate_identity(
     identity: Path, recipient: Path, name: str, passphrase: str, *, random: Callable[[int], bytes] = os.urandom
 ) -> Recipient:
-    """A new pair: the secret half under its passphrase in `identity`, the public half in `recipient`.
+    """Make a key pair: write its secret half under a passphrase to `identity`, its public half to `recipient`.
 
     Raises RefusedError when one of the files exists, before anything is written; ConfigError when one cannot be
     written.
@@ -53,9 +52,10 @@ def generate_identity(
 
 
 def check_identity(repository: Repository, secret: bytes) -> list[CheckedKeyring]:
-    """Which of the repository's keyrings this identity opens, oldest first; every key in those is authenticated.
+    """Return the repository's keyrings, oldest first, and whether this identity opens each; every key in those is
+    authenticated.
 
-    An empty list when there are none yet. Raises KeyRefusedError when there are some and it opens none of them,
+    The list is empty when there are none yet. Raises KeyRefusedError when there are some and it opens none of them,
     DamageError for a keyring that is not what it should be.
     """
     repository.info()
@@ -88,14 +88,16 @@ def _checked(repository: Repository, name: ObjectName, secret: bytes) -> tuple[C
 
 
 _COLUMNS = 4
+"""Words in each printed row of a share."""
 _TOKEN = re.compile(r"[A-Za-z]+")
 _RECIPIENT = re.compile(r"^# recipient ([0-9a-f]{32})$", re.MULTILINE)
 _LARGEST = 64 << 10
+"""Bytes that a share file may have at most."""
 
 
 @dataclass(frozen=True, slots=True)
 class ShareText:
-    """What somebody handed in: a share file, or what was typed."""
+    """The text of a share as somebody handed it in: a file's, or typed."""
 
     name: str
     content: str
@@ -103,7 +105,7 @@ class ShareText:
 
 @dataclass(frozen=True, slots=True)
 class Split:
-    """Shares that were made."""
+    """The shares of one identity: how many were made, and how many restore it."""
 
     recipient: Fingerprint
     set: int
@@ -112,7 +114,7 @@ class Split:
 
 
 def split_identity(secret: bytes, number: int, threshold: int) -> tuple[Split, list[str]]:
-    """The text of each share of an identity: one page to print, keep and type in again.
+    """Split an identity; returns the text of each share, a page to print, keep and type in again.
 
     Raises RefusedError for numbers that make no sense.
     """
@@ -123,7 +125,7 @@ def split_identity(secret: bytes, number: int, threshold: int) -> tuple[Split, l
 
 
 def write_shares(folder: Path, pages: Sequence[str]) -> list[Path]:
-    """Each share in a file of its own, readable by its owner only; returns the files.
+    """Write each share to a file of its own that only its owner may read; returns the files.
 
     Raises RefusedError when one of them exists, before anything is written; ConfigError when one cannot be written.
     """
@@ -145,9 +147,9 @@ def write_shares(folder: Path, pages: Sequence[str]) -> list[Path]:
 
 
 def read_shares(path: Path) -> ShareText:
-    """A share file's text.
+    """Read a share file's text.
 
-    Raises ConfigError.
+    Raises ConfigError when it cannot be read, is larger than 64 KiB, or is not UTF-8.
     """
     try:
         with path.open("rb") as file:
@@ -162,8 +164,8 @@ def read_shares(path: Path) -> ShareText:
 
 
 def combine_shares(texts: Iterable[ShareText], public: bytes | None) -> suite.KeyPair:
-    """The identity that shares restore, once it was seen to be the one that is wanted: the secret half of `public`, or
-    of the recipient that the share files name.
+    """Return the identity that the shares restore, after checking that it is the wanted one: the secret half of
+    `public`, or of the recipient that the share files name.
 
     Raises KeyRefusedError for shares that are too few, of two sets, or mistyped, and when they restore another
     identity; UsageError when nothing says which one is wanted.
@@ -191,13 +193,13 @@ def combine_shares(texts: Iterable[ShareText], public: bytes | None) -> suite.Ke
 
 
 def write_combined(path: Path, name: str, pair: suite.KeyPair, passphrase: str) -> Recipient:
-    """The identity in a new file; raises what `write_identity` does."""
+    """Write the identity to a new file; raises what `write_identity` does."""
     write_identity(path, name, pair, passphrase)
     return Recipient(name, pair.public)
 
 
 def _opens(pair: suite.KeyPair) -> bool:
-    """Whether the secret half opens what is sealed to the public one."""
+    """Check whether the secret half opens what is sealed to the public one."""
     message = os.urandom(suite.KEY_SIZE)
     try:
         return suite.unseal(pair.secret, b"escrow", suite.seal(pair.public, b"escrow", message)) == message
@@ -206,7 +208,9 @@ def _opens(pair: suite.KeyPair) -> bool:
 
 
 def _shares(text: ShareText) -> Iterable[Share]:
-    """A blank line stands between shares; lines that begin with `#`, and numbers, are for people."""
+    """Yield the shares of a text. A blank line stands between shares; lines that begin with `#`, and numbers, are
+    ignored.
+    """
     lines = [line for line in text.content.splitlines() if not line.lstrip().startswith("#")]
     blocks = [block for block in re.split(r"\n\s*\n", "\n".join(lines)) if _TOKEN.search(block)]
     for number, block in enumerate(blocks, start=1):

@@ -10,10 +10,10 @@ from backupd.trace import PhaseDone, PhaseStarted, Trace
 
 
 class Phases:
-    """The phases of one run, which starts when this is made."""
+    """The timed phases of one run, which starts when this object is made."""
 
     def __init__(self, clock: Clock, trace: Trace, subject: str = "") -> None:
-        """`subject` is what the run works on, as `PhaseStarted.subject` has it."""
+        """Start the run's clock; `subject` is what the run works on, as `PhaseStarted.subject` has it."""
         self.clock = clock
         self._trace = trace
         self._subject = subject
@@ -22,9 +22,9 @@ class Phases:
 
     @contextmanager
     def phase(self, name: str, total: int | None = None, unit: str = "bytes") -> Iterator[None]:
-        """One phase, of `total` bytes or things when somebody knows; phases of one name are added up.
+        """Report and time one phase, of `total` bytes or things where that is known; phases of one name are added up.
 
-        One that fails is not reported as done, nor counted: its error says it.
+        A phase that raises is neither reported as done nor counted: its error is the report.
         """
         self._trace.emit(PhaseStarted(name, self._subject, total, unit))
         begun = self.clock.monotonic()
@@ -34,9 +34,9 @@ class Phases:
         self._trace.emit(PhaseDone(name, self._subject, taken))
 
     def taken(self) -> tuple[tuple[str, float], ...]:
-        """Each phase that ended well, with seconds, in the order they ended first."""
+        """Return each phase that ended well, with its seconds, in the order in which they first ended."""
         return tuple(self._seconds.items())
 
     def seconds(self) -> float:
-        """Since the run started."""
+        """Return the seconds since the run started."""
         return self.clock.monotonic() - self._began

@@ -1,6 +1,5 @@
-"""Trying out what a configuration leads to: every database a backup would read, every store it would write.
-
-What `backupd tenancy` shows: how every table of a database is mapped, and what is missing.
+"""Try out what a configuration leads to: every database that a backup would read, every store that it would write, and
+how each table is mapped to tenants (`backupd tenancy`).
 """
 
 from __future__ import annotations
@@ -21,11 +20,11 @@ from backupd.postgres.source.preflight import preflight
 from backupd.repository.repository import Repository
 
 UNMAPPED = "unmapped"
-"""The code of a finding about the tables' tenants, not the role or the server."""
+"""Code of findings about the tables' tenants, not about the role or the server."""
 
 
 def check_source(source: Source, tenancy: Tenancy) -> tuple[Finding, ...]:
-    """Everything that stands in the way of a complete backup, of each database the label stands for; errors first."""
+    """Return everything that prevents a complete backup of each database the label stands for, errors first."""
     found: list[Finding] = []
     try:
         for member in find_members(source, tenancy):
@@ -41,7 +40,7 @@ def check_source(source: Source, tenancy: Tenancy) -> tuple[Finding, ...]:
 
 
 def _mapping_findings(tenancy: Tenancy, inventory: Inventory) -> tuple[Finding, ...]:
-    """What a backup would refuse about the tables' tenants."""
+    """Return what a backup would refuse about the tables' tenants."""
     try:
         require_mapped(map_tables(tenancy, inventory))
     except UnmappedError as error:
@@ -50,7 +49,7 @@ def _mapping_findings(tenancy: Tenancy, inventory: Inventory) -> tuple[Finding, 
 
 
 def check_store(repository: Repository) -> tuple[Finding, ...]:
-    """Whether the store answers, and holds a repository we believe."""
+    """Check whether the store answers and holds a repository of a trusted signer; returns nothing when both are so."""
     try:
         if not repository.exists():
             return (
@@ -70,39 +69,41 @@ def _refusal(error: BackupdError) -> Finding:
 
 @dataclass(frozen=True, slots=True)
 class TenancyLine:
-    """One table; the tables of the same name in all tenants' schemas are one line, which names no tenant."""
+    """The mapping of one table. Tables of the same name in all tenants' schemas are one line, which names no tenant."""
 
     table: str
     route: str
     """`shared`, `column …`, `path … > … > column`, `schema`, `database`, or why it is unmapped."""
     data_class: str | None
-    """None when unmapped."""
+    """The table's data class; None when the table is unmapped."""
     policy: str | None
     rows: int | None
-    """Estimate; None where PostgreSQL has none."""
+    """PostgreSQL's estimate; None where it has none."""
     tables: int = 1
     """How many tables the line stands for."""
     mapped: bool = True
     proposals: tuple[tuple[str, ...], ...] = ()
-    """Foreign-key paths that would map it, by constraint names."""
+    """Foreign-key paths that would map an unmapped table, as constraint names."""
     hint: str = ""
-    """What to do about a table whose tenants may have several spellings."""
+    """What to do about a table whose tenants may have several spellings; empty for others."""
 
 
 @dataclass(frozen=True, slots=True)
 class TenancyReport:
+    """The mapping of every table of one database."""
+
     database: str
-    """The configured label."""
+    """The database's configured label."""
     lines: tuple[TenancyLine, ...]
 
     @property
     def complete(self) -> bool:
-        """Whether every table is mapped."""
+        """True when every table is mapped."""
         return all(line.mapped for line in self.lines)
 
 
 def report_tenancy(label: str, source: Source, tenancy: Tenancy) -> TenancyReport:
-    """Look at the database and map its tables.
+    """Connect to the database and map its tables.
 
     Raises SourceError, SourceGoneError, ConfigError.
     """
@@ -112,7 +113,7 @@ def report_tenancy(label: str, source: Source, tenancy: Tenancy) -> TenancyRepor
 
 
 def describe(inventory: Inventory, mapping: TenancyMap, tenancy: Tenancy) -> tuple[TenancyLine, ...]:
-    """A line for every table, unmapped ones first."""
+    """Return a line for every table, unmapped ones first."""
     tables = inventory.by_name()
     unmapped = [
         TenancyLine(

@@ -1,4 +1,4 @@
-"""The snapshots of a repository, as plain values."""
+"""List the snapshots of a repository as plain values."""
 
 from __future__ import annotations
 
@@ -17,25 +17,25 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class SnapshotInfo:
-    """What a record says of its snapshot."""
+    """A snapshot as its record describes it."""
 
     name: SnapshotName
     generation: GenerationId
     database: str
-    """The configured label."""
+    """The database's configured label."""
     member: str | None
-    """Which of several databases under the label; opaque."""
+    """Opaque mark of one of several databases under the label; None where there is only one."""
     exported: datetime
     published: datetime
     server: int
-    """PostgreSQL's `server_version_num`."""
+    """PostgreSQL's version as `server_version_num`."""
     segments: int
     totals: Totals
 
 
 @dataclass(frozen=True, slots=True)
 class UnreadableSnapshot:
-    """A record that cannot be believed, and why."""
+    """A snapshot whose record cannot be believed, with the reason."""
 
     name: SnapshotName
     reason: str
@@ -43,14 +43,14 @@ class UnreadableSnapshot:
 
 @dataclass(frozen=True, slots=True)
 class SnapshotList:
-    """Both kinds, each oldest first."""
+    """The readable and the unreadable snapshots, each list oldest first."""
 
     snapshots: list[SnapshotInfo]
     unreadable: list[UnreadableSnapshot]
 
 
 def list_snapshots(repository: Repository, *, database: str | None = None, newest: int | None = None) -> SnapshotList:
-    """Every snapshot, or those of one database label, or only the `newest` so many; each record is checked.
+    """List every snapshot, or those of one database label, or only the `newest` so many; each record is checked.
 
     Records that are damaged are listed with the reason, not raised. Raises what `repository.info()` raises and the
     store's errors.

@@ -1,4 +1,6 @@
-"""The deletion attestation: issued from what was just observed, signed by a second hand, verified without a store."""
+"""The deletion attestation: issued from what was just observed, countersigned by a second person, and verified without
+a store.
+"""
 
 from backupd.operations.attestation.files import countersign
 from backupd.operations.attestation.issue import Issued, attest

@@ -1,6 +1,5 @@
-"""Attestations and copies of ledgers as files of this machine.
-
-The validator's signature, beside the keeper's.
+"""Read, write and countersign attestations that are files of this machine, and read the copy of a ledger beside
+them.
 """
 
 from __future__ import annotations
@@ -19,11 +18,11 @@ from backupd.seal.documents import LIMITS, Signer, read_document, two_lines, wit
 from backupd.store.directory import DirectoryStore
 
 _MODE: Final = 0o644
-"""It names nobody, and is made to be handed on."""
+"""Permissions of an attestation: it names nobody, and is made to be handed on."""
 
 
 def read_file(path: Path) -> bytes:
-    """The file's bytes, one more at most than an attestation may have.
+    """Return the file's bytes, at most one more than an attestation may have.
 
     Raises UsageError when it cannot be read.
     """
@@ -35,12 +34,12 @@ def read_file(path: Path) -> bytes:
 
 
 def claims(document: bytes, where: str) -> Attestation:
-    """What a document says, before anybody asked whether it is true."""
+    """Decode what a document says, without checking any signature or claim. Raises DamageError for no attestation."""
     return decode_attestation(two_lines(document, where)[0], where)
 
 
 def check_new(path: Path) -> None:
-    """Raises RefusedError when `path` exists, UsageError when its folder does not."""
+    """Check that a file can be made: raises RefusedError when `path` exists, UsageError when its folder does not."""
     if path.exists() or path.is_symlink():
         raise RefusedError(f"'{path}' exists", hint="Nothing is overwritten; name another file.")
     if not path.parent.is_dir():
@@ -48,7 +47,7 @@ def check_new(path: Path) -> None:
 
 
 def write_new(path: Path, data: bytes) -> None:
-    """A new file; raises what `check_new` does, UsageError when it cannot be written."""
+    """Write a new file, flushed to the disk. Raises what `check_new` does, and UsageError when it cannot be written."""
     check_new(path)
     try:
         _write(path, data)
@@ -57,7 +56,7 @@ def write_new(path: Path, data: bytes) -> None:
 
 
 def replace_file(path: Path, data: bytes) -> None:
-    """Put `data` in the place of the file at once; raises UsageError when that cannot be done."""
+    """Replace the file's content by `data` atomically; raises UsageError when it cannot be written."""
     beside = path.with_name(f".{path.name}.new")
     try:
         _write(beside, data)
@@ -69,9 +68,9 @@ def replace_file(path: Path, data: bytes) -> None:
 
 
 def read_ledger(folder: Path, one: Attestation, trusted: Collection[str]) -> Chain:
-    """The ledger in a copy of a region's folder, or of the folder `ledger` in it, checked from its first entry.
+    """Read the ledger in a copy of a region's folder, or in its folder `ledger`, and check it from its first entry.
 
-    Raises UsageError when there is none, DamageError when it is not sound.
+    Raises UsageError when there is none, DamageError when an entry is damaged or not signed by a `trusted` key.
     """
     root = folder if (folder / layout.LEDGER).is_dir() else folder.absolute().parent
     if root != folder and folder.name != layout.LEDGER:
@@ -91,10 +90,10 @@ def _write(path: Path, data: bytes) -> None:
 
 
 def countersign(document: bytes, signer: Signer, where: str) -> bytes:
-    """The document with one signature more; its body stays as it is, and a signer signs once.
+    """Return the document with one more signature; its body stays as it is, and a signer signs once.
 
-    Raises DamageError when it is no attestation, or its performer's signature is missing or wrong, and RefusedError
-    when another one's is.
+    Raises DamageError when it is no attestation, or when its performer's signature is missing or wrong, and
+    RefusedError when another signature is wrong.
     """
     body, _ = two_lines(document, where)
     read_document(document, KIND, {decode_attestation(body, where).performer}, where)

@@ -1,8 +1,6 @@
-"""Issue an attestation: look at every store again, refuse while anything is open, sign, publish, tell the ledger.
-
-In this order, so that a crash leaves at most a document nobody refers to: the next attempt issues another.
-
-What an attestation rests on: every store looked at again, and every keyring that lists a key of the life read.
+"""Issue a deletion attestation: look at every store again, read every keyring that lists a key of the incarnation,
+refuse while anything is open, sign, publish, and append to the ledger. In this order a crash leaves at most a document
+that nobody refers to, and the next attempt issues another.
 """
 
 from __future__ import annotations
@@ -52,15 +50,15 @@ class Issued:
     attestation: Attestation
     document: bytes
     sha256: ObjectHash
-    """What the ledger tells of it, and its name on the stores."""
+    """The document's hash, by which the ledger and its name on the stores refer to it."""
 
 
 def attest(keeper: Keeper, key: IncarnationKey, locations: Mapping[str, str]) -> Issued:
-    """Attest that nothing of a life is left on any store; `locations` says where each configured store is.
+    """Attest that nothing of an incarnation is left on any store; `locations` says where each configured store is.
 
-    Compares the ledger on every store from its first entry, and looks at every store anew; a purge that has begun goes
-    on where it can. Raises RefusedError naming every open item while anything is inferred and not observed,
-    DamageError when the ledger or a keyring is not sound.
+    Reads and compares the ledger on every store from its first entry, and looks at every store again; a purge that has
+    begun is continued where it can be. Raises RefusedError naming every open item while anything is inferred and not
+    observed, DamageError when the ledger or a keyring is not sound.
     """
     book = keeper.book
     book.sync(from_start=True)
@@ -179,28 +177,31 @@ def _published(keeper: Keeper, facts: PurgeEvidence, attestation: Attestation) -
 
 @dataclass(slots=True)
 class StoreObservations:
-    """The stores as they were just seen."""
+    """Every store as it was just seen."""
 
     looks: dict[str, StoreObservation] = field(default_factory=dict)
     troubles: list[str] = field(default_factory=list)
-    """What could not be seen, and runs that may add behind the look."""
+    """Sentences about what could not be seen, and about runs that may still add something after the look."""
 
 
 @dataclass(slots=True)
 class ListedKeys:
-    """Where the keys of a purge are listed."""
+    """The keyrings that list the keys of a purge, and the keys' public hashes."""
 
     keyrings: dict[str, list[ObjectName]] = field(default_factory=lambda: defaultdict(list))
-    """By store."""
+    """Keyrings that list one of the segments, by store."""
     public: dict[SegmentRef, str] = field(default_factory=dict)
-    """SHA-256 of the public half, as the signed index has it."""
+    """SHA-256 of each segment's public key, as the signed index of its keyring has it."""
     stores: dict[SegmentRef, list[str]] = field(default_factory=lambda: defaultdict(list))
+    """Stores whose keyrings list the segment."""
     kept: list[ObjectName] = field(default_factory=list)
-    """Keyrings that hold one of the keys."""
+    """Keyrings that still hold one of the keys."""
 
 
 def observe(keeper: Keeper, key: IncarnationKey, purge: Purge) -> StoreObservations:
-    """Go on with a purge that has begun, and see how every store stands. A store's troubles are told, not raised."""
+    """Continue a purge that has begun, and return how every store stands. Troubles with a store are returned, not
+    raised.
+    """
     seen = StoreObservations()
     for name in keeper.stores:
         try:
@@ -219,7 +220,7 @@ def observe(keeper: Keeper, key: IncarnationKey, purge: Purge) -> StoreObservati
 def list_keys(keeper: Keeper, segments: Iterable[SegmentRef]) -> ListedKeys:
     """Read every keyring that lists one of these segments.
 
-    Raises DamageError, StoreError.
+    Raises DamageError and StoreError.
     """
     listed, wanted = ListedKeys(), sorted(segments)
     for name in sorted(keeper.stores):
@@ -244,7 +245,8 @@ def _take(listed: ListedKeys, keeper: Keeper, store: str, where: ObjectName, doo
 
 
 def _late_runs(keeper: Keeper, store: str, purge: Purge) -> Iterator[str]:
-    """Runs that may not know of the purge, and still add. Asked before the look, which then sees what they did.
+    """Report runs that may not know of the purge and may still add to it. Must be asked before the look at the store,
+    which then sees what they did.
 
     A run puts its mark before it reads the ledger: one whose mark is younger than the purge knows of it.
     """

@@ -1,4 +1,6 @@
-"""Verify an attestation away from any store: its signatures, its own sense, and the ledger's word for it."""
+"""Verify an attestation away from any store: its signatures, that it does not contradict itself, and that the ledger
+agrees with it.
+"""
 
 from __future__ import annotations
 
@@ -22,37 +24,38 @@ _LEDGER_HINT = "The attestation and this ledger do not tell the same story; beli
 
 @dataclass(frozen=True, slots=True)
 class Signatory:
-    """One good signature."""
+    """The key behind one good signature of a document."""
 
     key: str
-    """64 hex."""
+    """The public key, 64 hex digits."""
     fingerprint: str
     role: Literal["performer", "other"]
     trusted: bool
-    """Whether the key is one the verifier was told to trust."""
+    """Whether the key is one that the verifier trusts."""
 
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """An attestation that was found right, as far as was checked."""
+    """An attestation that was found right, with what was checked and what was not."""
 
     attestation: Attestation
     sha256: ObjectHash
-    """Of the document as the keeper issued it: what the ledger tells."""
+    """Hash of the document as the keeper issued it, which is the hash in the ledger."""
     signatures: tuple[Signatory, ...]
     checked: tuple[str, ...]
     not_checked: tuple[str, ...]
     later_restores: tuple[AttestedRestore, ...] = ()
-    """Restores in the region that the ledger tells of since it was signed."""
+    """Restores in the region that the ledger records since it was signed."""
 
 
 def verify_attestation(
     document: bytes, trusted: Collection[str], chain: Chain | None, where: str = "attestation"
 ) -> Verdict:
-    """Check an attestation that a trusted keeper (64 hex each) must have signed, and with `chain` the ledger's word.
+    """Check an attestation that a trusted keeper (64 hex digits each) must have signed; with `chain`, against the
+    ledger too.
 
     `chain` is a ledger whose own signatures and links were checked. Raises DamageError when anything is wrong,
-    RefusedError when the ledger tells that the purge began again after it.
+    RefusedError when the ledger records that the purge began again after it.
     """
     attestation = decode_attestation(read_document(document, KIND, trusted, where), where)
     read_document(document, KIND, {attestation.performer} & set(trusted), where)
@@ -83,7 +86,7 @@ def _left(chain: Chain | None) -> Iterator[str]:
 
 
 def _faults(one: Attestation) -> Iterator[str]:
-    """FORMAT.md §13: what must hold within the document. Stamps compare as texts."""
+    """Yield each contradiction within the document (FORMAT.md §13). Time stamps compare as texts."""
     if not one.stores:
         yield "it names no store"
     for store in one.stores:
@@ -144,7 +147,7 @@ def _different(one: Attestation, facts: PurgeEvidence) -> Iterator[str]:
 
 
 def _events_after(one: Attestation, chain: Chain) -> list[Event]:
-    """Of this very life, behind the entry the attestation saw."""
+    """Return the events of this very incarnation behind the entry that the attestation saw."""
     key = IncarnationKey(one.tenant, one.incarnation, one.scope)
     return [
         event

@@ -1,4 +1,4 @@
-"""Back up one database: `run` tells the story; values in, a report out."""
+"""Back up one database: start reading at `run.backup`; values go in, a report comes out."""
 
 from backupd.model.answers import BackupReport
 from backupd.operations.backup.run import backup

@@ -1,9 +1,7 @@
-"""What comes back from the workers, gathered: packs go to the shipper, spans to their segment and table.
+"""Collect what the workers send back: packs go to the uploader, spans of rows to their segment and table.
 
-What tasks read for each segment, kept until the parts are made.
-
-One for every task and segment: of a large database of many tenants, more than memory should hold. So what is more than
-a few megabytes goes into the spool, sealed and sorted as the chunks of small segments are.
+There is a span for every task and segment, which for a large database of many tenants is more than memory should hold.
+So more than a few megabytes of spans go into the spool, sealed and sorted as the chunks of small segments are.
 """
 
 from __future__ import annotations
@@ -33,7 +31,7 @@ READING = "reading"
 
 @dataclass(frozen=True, slots=True)
 class RunTarget:
-    """What a run adds to."""
+    """The generation that a run adds to, with its index, its segments, and the uploader to the store."""
 
     generation: Generation
     index: Index
@@ -42,7 +40,7 @@ class RunTarget:
 
 
 class Collector:
-    """The pool's listener. Called from one thread, except for what the shipper calls back."""
+    """The worker pool's listener. For one thread, except for what the uploader calls back."""
 
     def __init__(self, database: str, onto: RunTarget, spool_size: int, spans: SpanLog) -> None:
         self._database = database
@@ -53,33 +51,33 @@ class Collector:
         self._spool_size = spool_size
         self._next = onto.index.last_number()
         self.numbers: dict[int, int] = {}
-        """From the workers' numbers of containers to the index's."""
+        """The index's number of each container, by the workers' number."""
         self.gathered: dict[Pseudonym, KeyedSegment] = {}
-        """Segments that got anything in this snapshot."""
+        """Segments of which this snapshot has anything."""
         self.spans = spans
         self.rows: dict[int, int] = {}
-        """By task, as PostgreSQL counted them."""
+        """Rows by task, as PostgreSQL counted them."""
         self.sizes: dict[int, int] = {}
-        """By task, bytes of what is kept, tenants' prefixes left out."""
+        """Bytes kept by task, without tenants' prefixes."""
         self.left_out: dict[int, int] = {}
-        """Of these, rows of purged tenants that the application still has."""
+        """Rows by task of purged tenants that the application still has; they are among `rows`."""
         self.spills: list[Spilled] = []
-        """New chunks to put into parts."""
+        """Files of new chunks to put into parts."""
         self._counted: dict[int, int] = {}
         self.read = 0
         self.read_rows = 0
         self.new = 0
         self.watch: tuple[Trace, str] | None = None
         self.check: Callable[[], None] | None = None
-        """Raises what stops the reading."""
+        """Raises the error that stops the reading; None when nothing can."""
 
     def of(self, data_class: str, tenant: str | None) -> KeyedSegment:
-        """The segment, which is among the gathered from now on."""
+        """Return the segment, which from now on is one of those that this snapshot has anything of."""
         keyed = self._segments.of(SegmentName(self._database, data_class, tenant))
         return self.gathered.setdefault(keyed.segment.pseudonym, keyed)
 
     def excluded(self, data_class: str, tenant: str | None) -> bool:
-        """Whether nothing of the segment may be kept: its tenant was purged, and did not come back."""
+        """Check whether nothing of the segment may be kept: its tenant was purged and did not come back."""
         return self._segments.excluded(SegmentName(self._database, data_class, tenant))
 
     def segment(self, data_class: str, tenant: str | None) -> SegmentReply:
@@ -106,7 +104,7 @@ class Collector:
         )
 
     def number(self) -> int:
-        """A number no container of this generation has."""
+        """Return a number that no container of this generation has."""
         self._next += 1
         return self._next
 
@@ -149,16 +147,18 @@ class Collector:
             )
 
     def counted(self, task: int) -> int:
-        """Rows of a task summed over the segments that got them, and those left out."""
+        """Return the rows of a task summed over the segments that got them and those left out."""
         return self._counted.get(task, 0) + self.left_out.get(task, 0)
 
     def kept(self, task: int) -> int:
-        """Rows of a task, less those left out."""
+        """Return the rows of a task without those left out."""
         return self.rows[task] - self.left_out.get(task, 0)
 
 
 def by_table(spans: Iterable[tuple[int, bytes]], places: dict[int, tuple[int, int]]) -> dict[int, list[Span]]:
-    """Spans by table, in the order of the table's ranges; `places` says table and place of each task."""
+    """Return spans by table, in the order of the table's ranges; `places` gives the table and the range of each
+    task.
+    """
     found: dict[int, list[tuple[int, Span]]] = defaultdict(list)
     for task, span in spans:
         if task in places:
@@ -169,13 +169,13 @@ def by_table(spans: Iterable[tuple[int, bytes]], places: dict[int, tuple[int, in
 
 _PLACE: Final = struct.Struct("<II")
 _MOST: Final = 2 << 20
-"""Bytes in memory."""
+"""Bytes of spans kept in memory before they are spooled."""
 _PIECE: Final = 256 << 10
-"""Bytes of one segment written together."""
+"""Bytes of one segment's spans that are written together."""
 
 
 class SpanLog:
-    """Packed spans by segment: first all are added, then read, segment by segment."""
+    """The packed spans of every segment: first all are added, then they are read, segment by segment."""
 
     def __init__(self, path: Path) -> None:
         self._spill = Spill(path)
@@ -184,17 +184,17 @@ class SpanLog:
         self._spilled: ResiduesBySegment | None = None
 
     def add(self, pseudonym: Pseudonym, task: int, span: bytes) -> None:
-        """The packed span of a task. Raises SpoolFullError."""
+        """Add the packed span that a task read for a segment. Raises SpoolFullError."""
         self._held.setdefault(pseudonym, bytearray()).extend(_PLACE.pack(task, len(span)) + span)
         self._size += _PLACE.size + len(span)
         if self._size > _MOST:
             self._flush()
 
     def of(self, pseudonym: Pseudonym) -> list[tuple[int, bytes]]:
-        """A segment's tasks with their packed spans, as they were added.
+        """Return a segment's tasks with their packed spans, in the order in which they were added.
 
-        To be asked in the order of pseudonyms, for every segment that has any. Raises BackupdError, DamageError when
-        the spool cannot be read.
+        Must be called in the order of pseudonyms, for every segment that has any. Raises BackupdError, and DamageError
+        when the spool cannot be read.
         """
         if self._spilled is None:
             if not self._spill.runs:

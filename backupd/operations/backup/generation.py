@@ -1,7 +1,4 @@
-"""The generation a run adds to: its index, its segments, and the keyrings of the run.
-
-What the ledger means to a backup: which incarnation a tenant's rows are of, and whose must not be kept any more.
-"""
+"""The generation that a run adds to: its segments, their keyrings, and what the ledger says about its tenants' rows."""
 
 from __future__ import annotations
 
@@ -34,11 +31,11 @@ if TYPE_CHECKING:
     from backupd.operations.backup.types import Node
 
 KEYRING_ENTRIES = 256
-"""Of one keyring: a purge writes those anew that hold a line of the tenant, so they stay small (about 100 KB)."""
+"""Entries of one keyring (about 100 KB): a purge replaces those that hold a line of the tenant, so they stay small."""
 
 
 class _Head(msgspec.Struct, frozen=True):
-    """What a keyring needs besides its entries, kept until it is published."""
+    """The content of a keyring besides its entries, kept until it is published."""
 
     region: RegionName
     created: str
@@ -47,7 +44,7 @@ class _Head(msgspec.Struct, frozen=True):
 
 @dataclass(frozen=True, slots=True)
 class KeyedSegment:
-    """A segment as this run uses it."""
+    """A segment whose key pair exists, as this run uses it."""
 
     tag: bytes
     name: SegmentName
@@ -55,15 +52,16 @@ class KeyedSegment:
 
 
 def new_id(now: datetime, random: Callable[[int], bytes]) -> str:
-    """The id of a generation or a run."""
+    """Return a new id for a generation or a run."""
     return f"{compact(now)}-{random(4).hex()}"
 
 
 def current_generation(index: Index, repository: Repository, node: Node) -> Generation:
-    """The generation to add to; a new one when there is none, it is over, or was begun elsewhere or for others.
+    """Return the generation to add to; a new one when there is none, it is too old, or has other recipients or
+    repository.
 
-    Whoever opens a keyring knows its segments' keys for good: only new keys keep what comes from former recipients.
-    Raises RefusedError when the store has no repository.
+    Somebody who opened a keyring knows its segments' keys for good: only new keys exclude former recipients from later
+    snapshots. Raises RefusedError when the store has no repository.
     """
     if not repository.exists():
         raise RefusedError("there is no repository on this store", hint="Make one with `backupd init REGION`.")
@@ -76,7 +74,7 @@ def current_generation(index: Index, repository: Repository, node: Node) -> Gene
 
 
 def new_generation(index: Index, repository: Repository, node: Node) -> Generation:
-    """Begin a generation: the index forgets all others."""
+    """Begin a generation; the index forgets all others."""
     now = node.clock.now()
     fresh = Generation(
         id=GenerationId(new_id(now, node.random)),
@@ -94,7 +92,7 @@ def _recipients(node: Node) -> frozenset[Fingerprint]:
 
 
 class Segments:
-    """Segments by name: those the generation knows, and new ones with a key pair of their own.
+    """The segments of a generation by name: known ones, and new ones with a key pair of their own.
 
     A new segment's private half is sealed into the run's keyring and forgotten; its sealed entry is in the index before
     anything is sealed to its public half, so that a crash cannot leave packs nobody can open.
@@ -121,11 +119,11 @@ class Segments:
         return keyed
 
     def excluded(self, name: SegmentName) -> bool:
-        """Whether nothing of it may be kept."""
+        """Check whether nothing of the segment may be kept."""
         return self._standing.excluded(name)
 
     def tag(self, *parts: str | None) -> bytes:
-        """A name for the index that cannot be read back without the generation's chunk key."""
+        """Return a name for the index that cannot be reversed without the generation's chunk key."""
         return hmac.digest(self._key, msgspec.json.encode(parts), "sha256")
 
     def _create(self, tag: bytes, name: SegmentName) -> KnownSegment:
@@ -161,12 +159,12 @@ def publish_keyrings(index: Index, repository: Repository, generation: Generatio
 def settle_keyrings(
     index: Index, there: Container[RunId], standing: LedgerStanding, repository: Repository, generation: GenerationId
 ) -> list[RunId]:
-    """Decide about the keyrings of runs that were cut off, before anything more is published.
+    """Decide about the keyrings of interrupted runs, before anything more is published.
 
-    One that is `there` was published, whatever a purge has taken from it since. Of one that is not, a tenant's keys
-    must not appear behind the tenant's purge: it is dropped, and its other segments begin anew. Returns those that are
-    there and are other ones: whoever put an older state folder back may have published from it what is unknown here.
-    Raises DamageError, RefusedError for a keyring that is there and cannot be believed.
+    A keyring that is `there` was published, even if a purge has taken lines from it since. Of one that is not, a
+    tenant's keys must not appear after the tenant's purge: it is dropped, and its other segments get new keys. Returns
+    those that are there with other content: somebody put an older state folder back, and what was published from it is
+    unknown here. Raises DamageError, RefusedError for a keyring that is there and cannot be believed.
     """
     is_purged = standing.purged_tags(generation)
     others = []
@@ -188,7 +186,7 @@ def _ids(generation: Generation, region: RegionName, run: RunId) -> KeyringIds:
 
 
 def digest(key: bytes, text: bytes) -> bytes:
-    """A keyed digest, so that the index tells nobody what a part says."""
+    """Return a keyed digest of the text, so that the index reveals nothing of a part's content."""
     return hmac.digest(key, hashlib.sha256(text).digest(), "sha256")
 
 
@@ -201,18 +199,18 @@ class LedgerStanding:
     tags: TenantTags = field(repr=False)
     states: TenantStates = field(repr=False)
     own_clocks: frozenset[str]
-    """Classes with a life of their own."""
+    """Data classes with an incarnation of their own."""
 
     @property
     def head(self) -> LedgerHead:
         return self.chain.head
 
     def excluded(self, name: SegmentName) -> bool:
-        """Whether the tenant was purged and did not come back: its rows are not backed up again."""
+        """Check whether the tenant was purged and did not come back: its rows are not backed up again."""
         return name.tenant is not None and self._life(name).purged
 
     def incarnation(self, name: SegmentName) -> int:
-        """Of the tenant whose rows they are, in their class; 0 for nobody's."""
+        """Return the incarnation of the tenant whose rows they are, in their class; 0 for nobody's."""
         return 0 if name.tenant is None else self._life(name).key.incarnation
 
     def tags_of(self, generation: GenerationId, name: SegmentName) -> Tags:
@@ -223,7 +221,7 @@ class LedgerStanding:
         )
 
     def purged_tags(self, generation: GenerationId) -> Callable[[Tags], bool]:
-        """Tells of a segment's tags whether they are of a life that is purged, or being so."""
+        """Return a function that checks whether a segment's tags are of an incarnation whose purge has begun."""
         own = {self.tags.class_tag(generation, name): name for name in self.own_clocks}
         gone = {
             (self.tags.tenant_tag(generation, key.tenant, key.incarnation), key.scope)
@@ -233,12 +231,12 @@ class LedgerStanding:
         return lambda tags: (tags.tenant, own.get(tags.data_class, WHOLE)) in gone
 
     def purged(self, generation: GenerationId) -> set[Pseudonym]:
-        """Segments of a generation that are purged, or being so."""
+        """Return the segments of a generation whose purge has begun."""
         purges = (life.purge for life in self.states.incarnations.values() if life.purge)
         return {pseudonym for purge in purges for place, pseudonym in purge.segments if place == generation}
 
     def removals_since(self, seq: int) -> bool:
-        """Whether entries behind `seq` speak of anything that may have gone from a store."""
+        """Check whether entries behind number `seq` speak of anything that may have gone from a store."""
         return any(
             isinstance(event, ExpiryBegan | PurgeBegan) for entry in self.chain.entries(seq) for event in entry.events
         )
@@ -249,7 +247,7 @@ class LedgerStanding:
 
 
 def read_standing(repository: Repository, node: Node, region: RegionName) -> LedgerStanding:
-    """Read the ledger from the store, onto this node's own copy of it.
+    """Read the ledger from the store, and copy it to this node's own copy.
 
     Raises DamageError when the store's is not the continuation of what this node knows.
     """

@@ -1,8 +1,8 @@
-"""What a run relies on, compared with what the store holds: no record refers to what somebody or something took away.
+"""Compare what a run relies on with what the store holds: no record may refer to something that was taken away.
 
 The index remembers what was published. A store may hold less of it: a keeper expired or purged, which the ledger
 explains; a disk was repaired, a provider put an older copy back, a keeper refused what was handed in, which nothing
-explains. What is missing without an explanation ends the generation: the same run goes on with a full copy under new
+explains. What is missing without an explanation ends the generation: the same run continues with a full copy under new
 keys, which relies on nothing older.
 """
 
@@ -29,16 +29,16 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Holdings:
-    """What a store holds of one generation, as its folders list it."""
+    """The objects that a store holds of one generation, as its folders list them."""
 
     keyrings: frozenset[RunId]
     containers: Mapping[ObjectHash, int]
-    """Sizes in bytes."""
+    """Bytes of each container, by its hash."""
 
 
 @dataclass(frozen=True, slots=True)
 class Missing:
-    """What an index relies on and the store does not hold, or holds with another size."""
+    """The objects on which an index relies and that the store does not hold, or holds with another size."""
 
     generation: GenerationId
     keyrings: tuple[RunId, ...] = ()
@@ -49,7 +49,7 @@ class Missing:
 
     @property
     def first(self) -> ObjectName:
-        """The name of one of them, a keyring's if there is any."""
+        """Name of one missing object, a keyring if there is any."""
         if self.keyrings:
             return keyring_name(self.generation, self.keyrings[0])
         one = self.containers[0]
@@ -61,7 +61,7 @@ class Missing:
 
 @dataclass(frozen=True, slots=True)
 class Ground:
-    """What a run stands on when it compares: the index, the store, and who asks."""
+    """The index, the repository and the generation that a run compares, and the node that runs."""
 
     index: Index
     repository: Repository
@@ -95,7 +95,7 @@ def list_keyrings(repository: Repository, generation: GenerationId) -> frozenset
 
 
 def missing_keyrings(ground: Ground, there: frozenset[RunId]) -> tuple[RunId, ...]:
-    """Published keyrings that are not among those `there`, and not on the store either.
+    """Return published keyrings that are not among those `there`, and not on the store either.
 
     A keyring is replaced as a whole while others list the folder, so each that is not listed is asked for by name.
     """
@@ -105,15 +105,15 @@ def missing_keyrings(ground: Ground, there: frozenset[RunId]) -> tuple[RunId, ..
 
 
 def missing_containers(needed: Iterable[IndexedContainer], holdings: Holdings) -> tuple[IndexedContainer, ...]:
-    """Containers that are not listed with their size."""
+    """Return the containers that are not listed with their size."""
     return tuple(one for one in needed if holdings.containers.get(one.sha256) != one.size)
 
 
 def settle(ground: Ground, standing: LedgerStanding) -> tuple[LedgerStanding, Missing | None]:
     """Bring the index up to what the store holds, before anything is referred to.
 
-    Returns the ledger as last read, and None when the generation can be added to, or what ends it: `Missing` of
-    length 0 when it was expired as a whole. Raises what the store does, and DamageError for a keyring that is none.
+    Returns the ledger as last read, and None when the generation can be added to, or what ends it: `Missing` of length
+    0 when it was expired as a whole. Raises what the store does, and DamageError for a keyring that is none.
     """
     if ground.index.is_fresh():
         return standing, None
@@ -132,7 +132,7 @@ def settle(ground: Ground, standing: LedgerStanding) -> tuple[LedgerStanding, Mi
 
 
 def _missing(ground: Ground, holdings: Holdings, standing: LedgerStanding) -> Missing:
-    """What is missing once everything that was purged is forgotten."""
+    """Return what is missing after everything that was purged is forgotten."""
     index, generation = ground.index, ground.generation.id
     other = settle_keyrings(index, holdings.keyrings, standing, ground.repository, generation)
     if _removals(ground, standing):
@@ -142,12 +142,12 @@ def _missing(ground: Ground, holdings: Holdings, standing: LedgerStanding) -> Mi
 
 
 def _removals(ground: Ground, standing: LedgerStanding) -> bool:
-    """Whether the ledger speaks of removals that the index was not brought up to yet."""
+    """Check whether the ledger speaks of removals that the index does not know of yet."""
     return standing.removals_since(ground.index.runs.ledger_seq())
 
 
 def _expired_whole(ground: Ground, standing: LedgerStanding) -> bool:
-    """Whether the ledger says that every record of the generation expired: then its keyrings go, too."""
+    """Check whether the ledger says that every record of the generation expired: then its keyrings go, too."""
     expired = explain_absences(standing.chain.entries(), None).expired
     return expired.issuperset(ground.index.runs.records_of(ground.generation.id))
 
@@ -172,7 +172,7 @@ class HoldingsWatch:
         self._pool.shutdown(wait=True, cancel_futures=True)
 
     def wait(self) -> None:
-        """Return when the listing ended, however it did."""
+        """Wait until the listing ends, even when it fails."""
         self._future.exception()
 
     def check(self, numbers: Iterable[int]) -> None:

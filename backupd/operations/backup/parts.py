@@ -1,6 +1,5 @@
-"""From what was gathered of a segment to its part; the same part again when nothing changed.
-
-What a part says of its segment: the entries, from what was read.
+"""Build the part of each segment from what was read; when nothing changed since the last run, that run's part is
+used.
 """
 
 from __future__ import annotations
@@ -35,12 +34,14 @@ if TYPE_CHECKING:
     from backupd.operations.backup.read import Reading
 
 MANIFEST_BLOCK = 1 << 20
+"""Plain bytes of a block of manifest lines."""
 DATA_BLOCK = 512 << 10
+"""Plain bytes of a block of chunks."""
 
 
 @dataclass(frozen=True, slots=True)
 class Draft:
-    """A segment's part before it has a form: entries whose runs name containers by the index's numbers."""
+    """A segment's part before it is sealed: entries whose runs name containers by the index's numbers."""
 
     keyed: KeyedSegment
     entries: list[Entry]
@@ -49,17 +50,17 @@ class Draft:
 
 @dataclass(frozen=True, slots=True)
 class Placed:
-    """A segment's part, new or old, and all it needs."""
+    """A segment's part, new or old, with the containers it needs."""
 
     part: IndexedContainer
     needs: frozenset[int]
     """Numbers of the containers it refers to, its own left out."""
     upload: Upload | None
-    """What to ship; None when the part is on the store already."""
+    """The object to upload; None when the part is on the store already."""
 
 
 class PartBuilder:
-    """Makes parts of one generation, one after another."""
+    """Builds the parts of one generation, one after another."""
 
     def __init__(self, generation: Generation, index: Index, compressor: Compressor, collector: Collector) -> None:
         self._generation = generation
@@ -69,9 +70,10 @@ class PartBuilder:
         self._numbers = collector.numbers
 
     def place(self, keyed: KeyedSegment, entries: Sequence[Entry], residues: Sequence[Residue]) -> Placed:
-        """`entries` without the segment's own line; their runs name containers as the workers did.
+        """Return the part of a segment with these entries, built only when the last run's is not the same.
 
-        `residues` are the segment's new chunks that are in no pack.
+        `entries` lack the segment's own line, and their runs name containers as the workers did. `residues` are the
+        segment's new chunks that are in no pack.
         """
         known = keyed.segment
         own = self._number()
@@ -88,7 +90,7 @@ class PartBuilder:
         return self._build(Draft(keyed, listed, residues), own, needs, says)
 
     def _resolve(self, inline: dict[int, int], own: int, container: int, chunk: int) -> tuple[int, int]:
-        """A worker's reference as the index would write it."""
+        """Return a worker's reference to a chunk as the index would write it."""
         if container > 0:
             return container, chunk
         if container in inline:
@@ -123,7 +125,9 @@ class PartBuilder:
 
 
 def _inline(residues: Iterable[Residue]) -> dict[int, int]:
-    """The workers' numbers of the containers that become part of a part, and where the chunks of each begin there."""
+    """Return the workers' numbers of the containers that become part of this part, and where the chunks of each begin
+    there.
+    """
     found: dict[int, int] = {}
     chunks = 0
     for residue in residues:
@@ -166,7 +170,7 @@ def _together(lines: Iterable[bytes], size: int) -> Iterator[bytes]:
 
 
 class SegmentEntries:
-    """Entries by segment. Sealed data only."""
+    """The manifest entries of every segment, made from what was read. Holds no rows, only digests and counts."""
 
     def __init__(self, reading: Reading) -> None:
         self._reading = reading
@@ -180,9 +184,10 @@ class SegmentEntries:
             _begin_owner(reading, task.mapped)
 
     def entries(self, keyed: KeyedSegment, read: Sequence[tuple[int, bytes]]) -> list[Entry]:
-        """All but the segment's own line, in a fixed order; empty when there is nothing of it in this snapshot.
+        """Return a segment's entries in a fixed order, without its own line; empty when this snapshot has nothing of
+        it.
 
-        `read` is what each task read for it.
+        `read` has each task that read something of the segment, with the packed span.
         """
         name = keyed.name
         spans = by_table(read, self._places)
@@ -207,7 +212,7 @@ class SegmentEntries:
         )
 
     def _owned_tables(self) -> dict[tuple[str, str | None], list[int]]:
-        """Tables all of whose rows are one segment's: they have an entry even without rows."""
+        """Return tables all of whose rows are one segment's, by segment: they have an entry there even without rows."""
         owned: dict[tuple[str, str | None], list[int]] = {}
         for number, task in enumerate(self._tables):
             owner = _owner(task.mapped)
@@ -216,7 +221,7 @@ class SegmentEntries:
         return owned
 
     def _structure(self, tenant: str | None) -> list[Entry]:
-        """Sequences and facts of the schemas that are this tenant's, or nobody's."""
+        """Return sequences and facts of the schemas that are this tenant's, or nobody's."""
         reading = self._reading
         own = reading.facts.get(tenant)
         if own is None:
@@ -228,7 +233,7 @@ class SegmentEntries:
         return [*entries, FactsEntry(facts)] if facts else entries
 
     def _totals(self) -> list[list[object]]:
-        """Rows of every table that is cut by tenant or shared: what its segments must sum to."""
+        """Return the rows of every table that is divided by tenant or shared: its segments must sum to them."""
         rows: dict[TableName, int] = {}
         for task in self._reading.tables:
             if not isinstance(task.mapped.route, Tenant):
@@ -238,7 +243,7 @@ class SegmentEntries:
 
 
 def _begin_owner(reading: Reading, mapped: MappedTable) -> None:
-    """Make sure the segment of a table without rows is among those that get a part."""
+    """Make sure that the segment of a table without rows is among those that get a part."""
     owner = _owner(mapped)
     if owner is not None and mapped.policy is not ClassPolicy.NEVER and not reading.collector.excluded(*owner):
         reading.collector.of(*owner)

@@ -1,6 +1,5 @@
-"""Everything that is read under the exported snapshot, and nothing longer than that.
-
-Holding an exported snapshot of a database that can be backed up completely, or saying what is in the way.
+"""Read a database under an exported snapshot that is held no longer than the reading takes. Before anything is read, it
+is checked that the database can be backed up completely.
 """
 
 from __future__ import annotations
@@ -38,7 +37,7 @@ if TYPE_CHECKING:
     from backupd.operations.backup.types import BackupJob, Node
 
 STRUCTURE = "structure"
-"""The data class of schema, roles, sequences and facts: they are kept as long as anything is."""
+"""The data class of schema, roles, sequences and facts: they are kept as long as any snapshot."""
 PENDING_LIMIT = 16 << 20
 """Bytes of rows a worker holds: with two workers, psql and the parent this stays below 256 MB in all."""
 PACK_SIZE = 64 << 20
@@ -47,7 +46,7 @@ PACK_SIZE = 64 << 20
 
 @dataclass(frozen=True, slots=True)
 class FileTask:
-    """A file beside the tables, and whose it is."""
+    """The task that makes a file beside the tables, such as the schema."""
 
     name: str
     task: Task
@@ -55,7 +54,7 @@ class FileTask:
 
 @dataclass(slots=True)
 class Reading:
-    """What was read of one database."""
+    """Everything that was read of one database."""
 
     exported: ExportedSnapshot
     mapping: TenancyMap
@@ -70,23 +69,25 @@ class Reading:
 
     @property
     def table_count(self) -> int:
+        """Number of tables whose rows were read."""
         return len({task.mapped.table for task in self.tables})
 
     @property
     def copied(self) -> int:
-        """Bytes of COPY text, tenants' prefixes left out."""
+        """Bytes of COPY text, without tenants' prefixes."""
         files = {file.task.task for file in self.files}
         return sum(size for task, size in self.collector.sizes.items() if task not in files)
 
     def member(self, tag: Callable[[str], str]) -> str | None:
-        """What stands for the database in the record, where one label has several."""
+        """Return the mark that stands for the database in the record; None where the label has only one database."""
         return tag(self.exported.database) if self.tenancy_kind is TenancyKind.DATABASE else None
 
 
 def read_database(job: BackupJob, node: Node, held: HeldSource, spool: Path, onto: RunTarget) -> Reading:
-    """Read everything, and let the exported snapshot go; what was made may still be on its way when this returns.
+    """Read everything, and let the exported snapshot go; packs may still be on their way to the store when this
+    returns.
 
-    Raises SourceError and its kin, UnmappedError, SpoolFullError, and what stopped the shipper.
+    Raises SourceError and its subclasses, UnmappedError, SpoolFullError, and what stopped the uploader.
     """
     source, holder, inventory = held.source, held.holder, held.inventory
     exported = holder.exported
@@ -141,7 +142,7 @@ class _Files:
 
 
 def _read_all(pool: WorkerPool, tables: list[TableTask], wanted: _Files) -> list[FileTask]:
-    """Rows first; pg_dump looks at the schema beside them, on a connection of its own."""
+    """Read the rows, then the files; meanwhile pg_dump reads the schema, on a connection of its own."""
     with ThreadPoolExecutor(1, thread_name_prefix="schema") as executor:
         schema = executor.submit(dump_schema, wanted.client, wanted.holder.exported, wanted.names)
         try:
@@ -199,7 +200,7 @@ def _setups(node: Node, started: Client, exported: ExportedSnapshot, spool: Path
 
 
 def _mask_keeper(onto: RunTarget, database: str) -> Callable[[MappedTable, int], int]:
-    """Chunks must be cut alike throughout a generation, so the first choice of a table stays."""
+    """Return a function that keeps a table's first mask: chunks must be cut alike throughout a generation."""
 
     def mask_of(mapped: MappedTable, usual: int) -> int:
         tag = onto.segments.tag("table", database, mapped.table.schema, mapped.table.table)
@@ -213,7 +214,7 @@ def _mask_keeper(onto: RunTarget, database: str) -> Callable[[MappedTable, int],
 
 
 def _check_sums(reading: Reading) -> None:
-    """Every row PostgreSQL sent is in exactly one segment."""
+    """Raise SourceError unless every row that PostgreSQL sent is in exactly one segment."""
     for task in reading.tables:
         number = task.copy.task
         if reading.collector.counted(number) != reading.collector.rows.get(number):
@@ -232,21 +233,21 @@ def _size(task: TableTask) -> int:
 
 @dataclass(frozen=True, slots=True)
 class HeldSource:
-    """A database under an exported snapshot, until the holder lets it go."""
+    """A database under an exported snapshot, until its holder releases it."""
 
     source: Source
     holder: Holder
     inventory: Inventory
     since: float
-    """When it began, by the monotonic clock."""
+    """When the export began, by the monotonic clock in seconds."""
 
 
 @contextmanager
 def held_source(source: Source, job: BackupJob, node: Node) -> Iterator[HeldSource]:
-    """An exported snapshot with its tables locked, what it shows, and the certainty that the role may read all of it.
+    """Export a snapshot, with its tables locked, of a database whose every row the role may read.
 
-    No other backup of the database begins before the block ends, also when the snapshot was let go. Raises SourceError
-    naming the first thing that is missing and how to mend it, and what `hold` does.
+    No other backup of the database begins before the block ends, even after the snapshot was released. Raises
+    SourceError naming the first thing that is missing and its cure, and what `hold` does.
     """
     columns, since = tenant_columns(job.tenancy), node.clock.monotonic()
     with ExitStack() as stack:

@@ -1,6 +1,5 @@
-"""Back up several databases onto several stores, each on its own: what fails stops nothing else.
-
-The databases behind one configured label.
+"""Back up several databases onto several stores, each on its own, so that a failure stops nothing else; and list the
+databases behind one configured label.
 """
 
 from __future__ import annotations
@@ -21,13 +20,14 @@ from backupd.store.base import Store
 
 @dataclass(frozen=True, slots=True)
 class BackupTarget:
-    """A region's databases, and one of its stores."""
+    """The databases of a region, and one of its stores."""
 
     region: RegionName
     store: str
     """The store's configured name."""
     open: Callable[[], Store]
     trusted: Collection[str] | None
+    """Public keys of signers to believe, 64 hex digits each; None to believe those the repository names."""
     keepers: Collection[str] | None
     jobs: tuple[BackupJob, ...]
     node: Node
@@ -35,7 +35,7 @@ class BackupTarget:
 
 @dataclass(frozen=True, slots=True)
 class BackupOutcome:
-    """How one backup of one database onto one store ended: with a report or with an error."""
+    """The end of one backup of one database onto one store: a report or an error."""
 
     region: RegionName
     store: str
@@ -45,7 +45,7 @@ class BackupOutcome:
 
 
 def back_up(targets: Iterable[BackupTarget]) -> Iterator[BackupOutcome]:
-    """Run every backup, one after another, and tell how each ended.
+    """Run every backup, one after another, and yield how each ended.
 
     A store that fails is not tried again for the target's other databases: they fail with the same error. Raises
     InterruptedRunError; faults of backupd itself are not caught.
@@ -75,7 +75,7 @@ def _target(target: BackupTarget) -> Iterator[BackupOutcome]:
 
 
 def _job(target: BackupTarget, job: BackupJob, repository: Repository) -> Iterator[BackupOutcome]:
-    """One database, or each of those the label stands for."""
+    """Back up one database, or each of those the label stands for."""
     try:
         members = find_members(job.source, job.tenancy)
     except BackupdError as error:
@@ -97,7 +97,8 @@ def _failed(target: BackupTarget, job: BackupJob, error: BackupdError) -> Backup
 
 
 def find_members(source: Source, tenancy: Tenancy) -> list[str | None]:
-    """Their real names, which may name tenants: never print them. `[None]` is the one the source leads to.
+    """Return the real names of a label's databases; they may name tenants, so they must not be printed. `[None]` stands
+    for the one database that the source names.
 
     Raises SourceError, SourceGoneError, UnmappedError.
     """

@@ -1,7 +1,7 @@
-"""Back up one database: the numbered story from the exported snapshot to the published record.
+"""Back up one database, from the exported snapshot to the published record:
 
 1. Take the node's lock; compare what earlier runs left with the store; continue the generation or start one.
-2. Export a snapshot; check the role; take stock; map every table or refuse.
+2. Export a snapshot; check the role; read the catalog; map every table or refuse.
 3. Read everything under it: rows, schema, globals, large objects, sequences, facts. Packs ship meanwhile.
 4. Let the snapshot go. Finish and ship the packs.
 5. Publish keyrings and parts; check that all that is referred to is on the store; publish the record last.
@@ -52,7 +52,7 @@ PARTS_IN_FLIGHT = 8 << 20
 
 @dataclass(frozen=True, slots=True)
 class _Run:
-    """What all steps share."""
+    """Values that all steps of one run share."""
 
     job: BackupJob
     ground: Ground
@@ -66,8 +66,8 @@ class _Run:
 def backup(job: BackupJob, repository: Repository, node: Node, database: str | None = None) -> BackupReport:
     """Back up one database onto one store; returns when the snapshot is published.
 
-    `database` is the real name of one of several under the job's label (tenancy by database). Raises what its parts do;
-    whatever is raised, no record was published.
+    `database` is the real name of one of several under the job's label (tenancy by database). Raises the errors of the
+    source, the store and the spool; no record was published then.
     """
     started = node.clock.monotonic()
     source = job.source if database is None else other_database(job.source, database)
@@ -89,10 +89,11 @@ def backup(job: BackupJob, repository: Repository, node: Node, database: str | N
 
 
 def begin_run(ground: Ground, region: RegionName, run: RunId, stack: ExitStack) -> tuple[Ground, LedgerStanding, int]:
-    """Mark the generation to add to as the run's, with an index that relies on nothing the store does not hold.
+    """Mark a generation as being added to by this run, with an index that relies on nothing the store does not hold.
 
-    Returns how many objects were missing, too; when any were, the generation is a new one. Marks stay until `stack`
-    unwinds. Raises what the store does, DamageError when the ledger there is not the one this node knows.
+    Returns also the ledger's standing, and how many objects were missing; when any were, the generation is a new one.
+    Marks stay until `stack` unwinds. Raises what the store does, DamageError when the ledger there is not the one this
+    node knows.
     """
     index, repository, node = ground.index, ground.repository, ground.node
     stack.enter_context(run_marked(repository.store, ground.generation.id, run, node.clock))
@@ -198,7 +199,9 @@ def _record(context: _Run, reading: Reading, placed: list[Placed]) -> Record:
 
 
 def _publish_record(context: _Run, record: Record) -> SnapshotName:
-    """From then on the snapshot exists. Its name is remembered first, so that the chain has no gap after a crash."""
+    """Publish the record, with which the snapshot exists. Its name is noted first, so that a crash leaves no gap in the
+    chain.
+    """
     snapshot, data = signed_record(record, context.ground.node.signer)
     context.ground.index.runs.begin_record(snapshot, record.generation)
     context.ground.repository.put_record(record, data)
@@ -207,9 +210,10 @@ def _publish_record(context: _Run, record: Record) -> SnapshotName:
 
 
 def _previous(context: _Run) -> SnapshotName | None:
-    """The record this node wrote last, also when it never learnt that it had.
+    """Return the record that this node wrote last, even if a crash kept it from learning that it had.
 
-    Where writers only hand in, the newest that was taken: what was not may never be, and would be missing for good.
+    On a store where nodes only hand in, it is the newest record that was ingested: another may never be, and would be
+    missing for good.
     """
     index, store = context.ground.index, context.ground.repository.store
     if isinstance(store, HandoffStore):
@@ -224,5 +228,5 @@ def _previous(context: _Run) -> SnapshotName | None:
 
 
 def _recorded(view: StoreView) -> set[SnapshotName | None]:
-    """Names of all records that stand there."""
+    """Return the names of all records that the store shows."""
     return {place_of(found.name).snapshot for found in view.list(RECORDS)}

@@ -1,4 +1,4 @@
-"""From mapped tables to the workers' tasks. Pure but for the mask, which the index keeps for a generation."""
+"""Plan the workers' tasks from mapped tables. Pure, except for the mask, which the index keeps for a generation."""
 
 from __future__ import annotations
 
@@ -14,30 +14,34 @@ from backupd.rows.protocol import CopyTask
 CHUNK = 16 << 10
 """Mean bytes of a chunk: with 1 % scattered churn, 15 % of the bytes are new; at 64 KiB, 31 % (measured)."""
 SMALLEST_CHUNK = 2 << 10
+"""Mean bytes of a chunk at least, when a table has very many tenants."""
 LANES = 4 << 20
 """Bytes all tenants' unfinished chunks of one table may take: with very many tenants chunks become smaller."""
 USUAL_WIDTH = 256
+"""Bytes of a row where PostgreSQL has no statistics."""
 WIDEST_MASK = (1 << 20) - 1
+"""The largest mask: on average a chunk then ends after 1,048,576 rows."""
 
 
 @dataclass(frozen=True, slots=True)
 class TableTask:
-    """One range of one table."""
+    """The task that reads one block range of one table."""
 
     mapped: MappedTable
     table: Table
     place: int
-    """Of this range among the table's."""
+    """Position of this range among the table's, from 0."""
     copy: CopyTask
     blocks: int
+    """Blocks of 8 KiB in this range."""
 
 
 def plan_tasks(
     mapped: Iterable[MappedTable], tables: Mapping[TableName, Table], mask_of: Callable[[MappedTable, int], int]
 ) -> list[TableTask]:
-    """The tasks that read every row to be backed up exactly once, largest first, numbered from 0 in that order.
+    """Return the tasks that read every row to be backed up exactly once, largest first, numbered from 0 in that order.
 
-    `mask_of` gets a table and the mask this would choose for it, and answers the one to use.
+    `mask_of` is called with a table and the mask this would choose for it, and returns the one to use.
     """
     planned: list[TableTask] = []
     for one in mapped:
@@ -51,7 +55,7 @@ def plan_tasks(
 
 
 def usual_mask(table: Table, mapped: MappedTable) -> int:
-    """One row in `mask + 1` ends a chunk, on average."""
+    """Return the mask of a table: one row in `mask + 1` ends a chunk, on average."""
     width = max(1, table.width or _mean(table) or USUAL_WIDTH)
     target = max(SMALLEST_CHUNK, min(CHUNK, LANES // _tenants(table, mapped)))
     rows = max(1, target // width)

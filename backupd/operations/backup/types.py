@@ -1,4 +1,4 @@
-"""The values that a backup needs: its database, and its machine."""
+"""The values that a backup takes, and the report that it returns."""
 
 from __future__ import annotations
 
@@ -30,22 +30,27 @@ class BackupJob:
 
 @dataclass(frozen=True, slots=True)
 class Node:
-    """This machine's part: places, limits, keys, and the world as arguments."""
+    """The backup settings and keys of this machine, with clock, randomness and environment as arguments."""
 
     state: Path
     """Folder of the index for this region and store."""
     spool: Path
+    """Folder for sealed data that waits for its upload."""
     spool_size: int
+    """Bytes that may wait in the spool folder."""
     workers: int
+    """Processes that read, chunk and seal rows."""
     uploaders: int
     """Objects under way to the store at once."""
     compression_level: int
     lock_timeout: float
+    """Seconds to wait for the locks on all tables."""
     generation_length: timedelta
     recipients: tuple[bytes, ...]
+    """Public keys that every keyring is sealed to."""
     tags: TenantTags = field(repr=False)
     own_clocks: frozenset[str]
-    """Classes whose dates are not their tenant's."""
+    """Data classes whose deletion dates are not their tenant's."""
     ledger: Store
     """This node's own copy of the region's ledger: a witness of what stores showed before."""
     signer: Signer = field(repr=False)

@@ -1,4 +1,4 @@
-"""A restore into a server of one's own, checked against what signed records say, and disposed of: see `run.drill`."""
+"""Restore into a server of the drill's own, check the result against signed records, and remove it: see `run.drill`."""
 
 from backupd.operations.drill.run import drill
 from backupd.operations.drill.types import Assertion, DrillEnvironment, DrillOutcome, DrillPlace, DrillRequest

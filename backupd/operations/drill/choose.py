@@ -1,4 +1,6 @@
-"""Which snapshot is drilled: the store's records, the ledger, and the turns of earlier drills."""
+"""Choose which snapshot is drilled, by the store's records, the ledger, and the turns of earlier drills; and open
+it.
+"""
 
 from __future__ import annotations
 
@@ -27,17 +29,17 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class DrillChoice:
-    """What there is to drill, and what was chosen of it."""
+    """The snapshot that was chosen, with its record and the ledger."""
 
     chosen: Chosen
     record: Record
     history: LedgerHistory
     newest: datetime
-    """Of the chosen database's snapshots."""
+    """When the newest snapshot of the chosen database was exported."""
 
 
 def choose_drill(request: DrillRequest, repository: Repository, environment: DrillEnvironment) -> DrillChoice:
-    """Choose, by a name somebody gave or by turns. Records that cannot be believed are left to the first check.
+    """Choose a snapshot, by a given name or by turns. Records that cannot be believed are left to the first check.
 
     Raises UsageError when there is nothing to choose, DamageError for a ledger that cannot be followed.
     """
@@ -69,7 +71,7 @@ def choose_drill(request: DrillRequest, repository: Repository, environment: Dri
 def _of_tenant(
     tenant: str, every: list[DrillCandidate], at_hand: tuple[Mapping[SnapshotName, Record], Repository, bytes]
 ) -> list[DrillCandidate]:
-    """Those that hold anything of the tenant. Raises UsageError when none does, and KeyRefusedError."""
+    """Return the snapshots that hold anything of the tenant. Raises UsageError when none does, and KeyRefusedError."""
     records, repository, identity = at_hand
     opened = {generation: repository.open_keys(identity, [generation]) for generation in {c.generation for c in every}}
     held = [
@@ -101,7 +103,7 @@ def _named(wanted: str, every: list[DrillCandidate]) -> Chosen:
 def open_drilled(
     found: DrillChoice, repository: Repository, environment: DrillEnvironment, tenant: str | None = None
 ) -> DrilledSnapshot:
-    """The chosen snapshot's keys, and what of it is to be restored.
+    """Open the chosen snapshot's keys, and choose what of it is restored.
 
     Raises KeyRefusedError, DamageError, RefusedError as a restore does.
     """
@@ -113,7 +115,7 @@ def open_drilled(
 
 
 def restore_request(subject: DrilledSnapshot, target: Source, name: str) -> RestoreRequest:
-    """The restore a drill makes: all that is drilled, with the roles."""
+    """Return the request for the drill's restore: everything under drill, with the roles."""
     return replace(_request(subject.record, subject.choice.snapshot, subject.tenant), target=target, name=name)
 
 
@@ -131,6 +133,7 @@ def _request(record: Record, snapshot: SnapshotName, tenant: str | None) -> Rest
 
 
 def restore_environment(environment: DrillEnvironment) -> RestoreEnvironment:
+    """Return what the drill's restore uses of the drill's environment."""
     return RestoreEnvironment(
         environment.identity,
         environment.clock,
@@ -142,7 +145,7 @@ def restore_environment(environment: DrillEnvironment) -> RestoreEnvironment:
 
 
 def selection(found: DrillChoice, environment: DrillEnvironment, tenant: str | None = None) -> DrillSelection:
-    """The choice as a report tells it."""
+    """Return the choice as a report states it."""
     chosen, record = found.chosen, found.record
     return DrillSelection(
         snapshot=chosen.candidate.name,

@@ -1,15 +1,15 @@
-"""One restore drill, as numbered steps.
+"""Drill a restore:
 
 1. Remove what crashed drills left behind.
 2. Choose a snapshot, by turns; open its keys; read every part's manifest.
-3. Start a server of the drill's own, or take the one set aside; make sure that it is nobody else's.
+3. Start a server of the drill's own, or take the one set aside; make sure that it is no server that is backed up.
 4. Restore into it, from the store and never from the spool, as a person would in a disaster.
 5. Check: records, bytes, rows, structure, deletion, age, the operator's own queries; restore a part again, as if one
    tenant were purged.
-6. Stop the server, remove its files, and look that they are gone.
-7. Weigh the checks against each other, and say all of it in a report.
+6. Stop the server, remove its files, and check that they are gone.
+7. Report all of it, with the verdict that follows from the checks.
 
-Whatever stops a drill is in its report, too: a drill that could not find out has the verdict `error`.
+An error that stops the drill is in its report, too: a drill that could not find out has the verdict `error`.
 """
 
 from __future__ import annotations
@@ -72,16 +72,17 @@ from backupd.postgres.scratch.watch import PhaseLimits, limited
 from backupd.repository.repository import Repository
 
 _ROOM = 3
-"""Times its COPY text a database may take with its indexes and the log of writing both; a start is refused below."""
+"""How many times its COPY text a database may take, with its indexes and the log of writing both; with less room, the
+drill does not start."""
 _OF_RESTORE = {"planning": "keys", "loading": "fetch"}
-"""What the phases of a restore are called in a report; all others are `restore`."""
+"""Names in a report for the phases of a restore; all others are `restore`."""
 
 
 def drill(request: DrillRequest, repository: Repository, environment: DrillEnvironment) -> DrillOutcome:
-    """Drill once; returns whatever the verdict is.
+    """Drill once; returns the outcome with every verdict, also `fail` and `error`.
 
     Raises InterruptedRunError when it is stopped, and what `repository.info()` raises: then there is nothing to report
-    of. The report names no previous one and no performer: it is to be published.
+    about. The report names no previous one and no performer: publishing fills these in.
     """
     info = repository.info()
     running = _Drill(request, repository, environment)
@@ -94,7 +95,7 @@ def drill(request: DrillRequest, repository: Repository, environment: DrillEnvir
 
 @dataclass(slots=True)
 class _Made:
-    """What a report is made of, as far as the drill came."""
+    """The pieces of a report, as far as the drill came."""
 
     checks: dict[CheckName, Check] = field(default_factory=dict)
     phases: dict[str, float] = field(default_factory=dict)
@@ -236,7 +237,7 @@ class _Drill:
         self._made.checks[CheckName.DISPOSAL] = verdict
 
     def stopped(self, error: BackupdError) -> None:
-        """What an error says of the backup: damage fails it, and so does a restore that PostgreSQL refuses."""
+        """Turn an error into a check: damage fails the backup, and so does a restore that PostgreSQL refuses."""
         self._made.error = error
         code = type(error).__name__.removesuffix("Error").lower()
         if isinstance(error, DamageError | ObjectMissingError):

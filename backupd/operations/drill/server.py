@@ -1,6 +1,5 @@
-"""The server a drill restores into: one of its own, or the one that was set aside for drills.
-
-What makes it impossible for a drill to touch a server that is backed up, however it is configured.
+"""The server a drill restores into: one of its own, or the one that was set aside for drills; and the checks that it is
+not a server that is backed up, however it is configured.
 """
 
 from __future__ import annotations
@@ -24,7 +23,7 @@ if TYPE_CHECKING:
 
 @contextmanager
 def drill_server(environment: DrillEnvironment, major: int) -> Iterator[ScratchServer]:
-    """A server of this major version, with nothing in it, until the block ends.
+    """Provide a server of this major version, with nothing in it, until the block ends.
 
     Raises RefusedError for one that is backed up, not marked, not empty or of another version; ConfigError and
     SourceError.
@@ -57,11 +56,11 @@ _ADDRESS = ("host", "hostaddr", "port")
 
 
 def require_apart(target: Source, production: Iterable[Source]) -> None:
-    """Do nothing when the target's server is none that a backup reads.
+    """Check that the target's server is none that a backup reads.
 
-    Two servers are one when their addresses are, or their clusters' identifiers; a standby has its primary's. A
-    production server that cannot be asked is no excuse: then the addresses decide. Raises RefusedError, SourceError
-    when the target cannot be asked.
+    Two servers are the same when their addresses are, or their clusters' identifiers; a standby has its primary's. When
+    a production server cannot be asked, only the addresses decide. Raises RefusedError when it is one, SourceError when
+    the target cannot be asked.
     """
     sources = list(production)
     address = _address(target)
@@ -95,7 +94,7 @@ def _identifier(source: Source) -> str | None:
 
 
 def _address(source: Source) -> set[tuple[str, str]]:
-    """Every host of a connection string, each with its port; libpq's own defaults where it names none."""
+    """Return every host of a connection string with its port, and libpq's own default port where it names none."""
     given = parameters(source)
     hosts = str(given.get("hostaddr") or given.get("host") or "").split(",")
     ports = str(given.get("port") or "5432").split(",")

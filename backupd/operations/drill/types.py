@@ -1,7 +1,4 @@
-"""What a drill needs and what it answers.
-
-What the checks of one drill look at.
-"""
+"""The values that a drill takes, those that its checks share, and its outcome."""
 
 from __future__ import annotations
 
@@ -37,12 +34,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Assertion:
-    """A query of the operator's own, and the number it must return."""
+    """An operator's own query, and the number it must return."""
 
     name: str
-    """Of `a-z0-9-`, at most 40: it stands in reports."""
+    """At most 40 characters of `a-z0-9-`: the name stands in reports."""
     database: str
-    """The configured label."""
+    """The configured label of the database to query."""
     sql: str = field(repr=False)
     """One SELECT that returns one whole number."""
     exact: int | None = None
@@ -54,52 +51,52 @@ class Assertion:
 
 @dataclass(frozen=True, slots=True)
 class DrillPlace:
-    """Where a drill's server runs, and how much it may take."""
+    """The place where a drill's server runs, and how much it may take."""
 
     parent: Path
     """Folder for scratch servers."""
     folders: tuple[Path, ...]
-    """Where PostgreSQL's programs are looked for first."""
+    """Folders where PostgreSQL's programs are looked for first."""
     user: str | None
-    """Who runs the server where we are root."""
+    """The account that runs the server when backupd runs as root."""
     size: int
-    """Bytes it may take on the disk."""
+    """Bytes that the server's files may take on the disk."""
     restore_limit: timedelta
     check_limit: timedelta
     memory: int = 2 << 30
     """Bytes that one process of the server may have; its caches and sorts are made to fit."""
     target: Source | None = None
-    """A server that was set aside for drills; None: each makes its own."""
+    """A server that was set aside for drills; None when each drill makes its own."""
 
 
 @dataclass(frozen=True, slots=True)
 class DrillRequest:
-    """What to drill."""
+    """The snapshot to drill, and the kind of drill."""
 
     database: str | None = None
-    """Only this label; None: the one whose turn it is."""
+    """Label of the database to drill; None for the one whose turn it is."""
     snapshot: str | None = None
-    """As for a restore; None: the one whose turn it is."""
+    """Name or time as for a restore; None for the snapshot whose turn it is."""
     seed: str = "0"
-    """Hex digits, for the turns of the random rule."""
+    """Hex digits that decide the turns of the random rule."""
     tenant: str | None = field(default=None, repr=False)
-    """Only this one is restored, with what is shared; None: all are."""
+    """The only tenant to restore, with what is shared; None to restore all."""
     damage: bool = False
-    """Whether this is a drill that damages what it fetches, and must notice."""
+    """Whether the drill damages what it fetches, which must be noticed."""
     trigger: str = "command"
     scheduled: datetime | None = None
 
 
 def _nothing(_: Source) -> None:
-    """What happens between restore and checks, but for tests."""
+    """Do nothing between restore and checks; only tests do something there."""
 
 
 @dataclass(frozen=True, slots=True)
 class DrillEnvironment:
-    """What a drill takes from outside."""
+    """The keys, clock, randomness, settings and earlier reports that a drill uses."""
 
     identity: bytes = field(repr=False)
-    """Secret half of the drill's own identity."""
+    """The secret half of the drill's own identity."""
     place: DrillPlace
     clock: Clock
     trace: Trace
@@ -108,63 +105,63 @@ class DrillEnvironment:
     store: str
     """The configured name of the store that is restored from."""
     tenancies: Mapping[str, Tenancy]
-    """By label."""
+    """Tenancy rules by the databases' labels."""
     objectives: Objectives
     assertions: tuple[Assertion, ...] = ()
     escrow: bytes | None = field(default=None, repr=False)
-    """Secret half of the identity that is kept for a disaster; None: it is not tried."""
+    """The secret half of the identity that is kept for a disaster; None when it is not tried."""
     production: tuple[Source, ...] = ()
     """Databases that are backed up: no drill may touch a server of theirs."""
     past: tuple[Report, ...] = ()
     """Reports of earlier drills of the region, oldest first."""
     own_ledger: Store | None = None
     location: str | None = None
-    """Where this machine is."""
+    """Where this machine is, as configured."""
     tags: TenantTags | None = field(default=None, repr=False)
-    """By which a tenant is called in a report; None: it is not."""
+    """Makes the id by which a report names a tenant; None when it names none."""
     between: Callable[[Source], None] = _nothing
     """Called with the restored database before it is checked."""
     between_again: Callable[[Source], None] = _nothing
-    """The same with what was restored a second time."""
+    """Called with the database that the canary check restored."""
 
 
 @dataclass(frozen=True, slots=True)
 class DrillOutcome:
-    """A drill that ended."""
+    """The end of a drill: its report, and the error that stopped it."""
 
     report: Report
     snapshot: SnapshotName | None
     error: BackupdError | None = None
-    """Why there is no verdict, or what the verdict rests on."""
+    """The reason why there is no verdict, or on which the verdict rests."""
 
 
 SpansByTenant = dict[str | None, list["Span"]]
-"""What a table's rows of each tenant (None: nobody's) must be."""
+"""The spans that a table's rows of each tenant (None for nobody's) must have."""
 
 
 @dataclass(frozen=True, slots=True)
 class DrilledSnapshot:
-    """The snapshot under drill."""
+    """The snapshot under drill, opened."""
 
     repository: Repository
     chosen: Chosen
     record: Record
-    """As it was written, with all its parts."""
+    """The record as it was written, with all its parts."""
     choice: OpenedChoice
-    """What of it was to be restored."""
+    """What of the snapshot was to be restored, with its keys."""
     history: LedgerHistory
     tenant: str | None = field(default=None, repr=False)
-    """The one that is restored, with what is shared; None: all are."""
+    """The only tenant that is restored, with what is shared; None when all are."""
 
     @property
     def database(self) -> str:
-        """The real name. May be a tenant's."""
+        """The real name of the database, which may be a tenant's."""
         return self.choice.keys[self.choice.record.parts[0][0]].name.database
 
 
 @dataclass(frozen=True, slots=True)
 class TableToCompare:
-    """One table whose rows are to be held against what they must be."""
+    """A table whose rows are to be compared with the spans that they must have."""
 
     table: Table
     mapped: MappedTable
@@ -173,27 +170,28 @@ class TableToCompare:
 
 @dataclass(frozen=True, slots=True)
 class RowComparison:
-    """What a look at rows came to."""
+    """The result of comparing tables' rows with their spans."""
 
     tasks: tuple[TableToCompare, ...] = field(repr=False)
     rows: Counter[str | None] = field(repr=False)
-    """There, by tenant."""
+    """Rows found, by tenant."""
     faults: tuple[tuple[str | None, str], ...] = field(repr=False)
-    """A tenant, and what is wrong with its rows of one table."""
+    """Pairs of a tenant and the code of a fault in its rows of one table."""
     segments: int
+    """Segments of tables that were compared."""
     strangers: frozenset[str] = field(repr=False)
     """Tenants with rows in a table that must have none of theirs."""
 
 
 @dataclass(slots=True)
 class RestoredDatabase:
-    """The restored database, and what it must be."""
+    """The restored database, with the contents and the plan it was restored from."""
 
     source: Source
     contents: SnapshotContents
     plan: RestorePlan
     roles: frozenset[str] = frozenset()
-    """Those the server had before."""
+    """Roles that the server had before."""
     broken_keys: tuple[BrokenKey, ...] = ()
     """Foreign keys that cannot hold, because rows they refer to were purged."""
     compared: RowComparison | None = None
@@ -202,7 +200,7 @@ class RestoredDatabase:
 
 @dataclass(frozen=True, slots=True)
 class DrillScene:
-    """All of it."""
+    """Everything that the checks of a drill look at."""
 
     environment: DrillEnvironment
     subject: DrilledSnapshot
@@ -211,7 +209,7 @@ class DrillScene:
 
 @dataclass(slots=True)
 class Findings:
-    """What one check comes upon, counted."""
+    """The findings of one check, counted by code."""
 
     name: CheckName
     examined: int = 0
@@ -219,30 +217,32 @@ class Findings:
     _notes: Counter[str] = field(default_factory=Counter)
 
     def add(self, code: str, count: int = 1) -> None:
-        """Something that fails the check; nothing when it is none."""
+        """Count a fault, which fails the check; a count of 0 is no fault."""
         self._counts[code] += count
 
     def note(self, code: str, count: int = 1) -> None:
-        """Something to be seen that is no fault."""
+        """Count something that is shown and is no fault."""
         self._notes[code] += count
 
     def check(self) -> Check:
+        """Return the check with its verdict and findings."""
         faults, notes = +self._counts, +self._notes
         verdict: Literal["pass", "fail"] = "fail" if faults else "pass"
         return Check.of(self.name, verdict, self.examined, _listed([*faults.items(), *notes.items()]))
 
 
 def skipped(name: CheckName, because: str) -> Check:
+    """Return a check that was not to be made, with the reason's code."""
     return Check.of(name, "skip", 0, [CheckFinding(because)])
 
 
 def undecided(name: CheckName, because: str, count: int = 1) -> Check:
-    """The check could not be made, though it should have been."""
+    """Return a check that could not be made, though it should have been, with the reason's code."""
     return Check.of(name, "error", 0, [CheckFinding(because, count)])
 
 
 def expected_rows(subject: DrilledSnapshot, plan: RestorePlan) -> dict[TableName, SpansByTenant]:
-    """Every table's rows by tenant, as the manifests list them."""
+    """Return every table's spans by tenant, as the manifests list them."""
     found: dict[TableName, SpansByTenant] = defaultdict(dict)
     keys, parts = subject.choice.keys, subject.choice.record.parts
     for bundles in plan.passes:

@@ -1,4 +1,6 @@
-"""Restore one tenant in place, into the running database: `run` tells the story; values in, a report out."""
+"""Restore one tenant in place, into the running database: start reading at `run.restore_in_place`; values go in, a
+report comes out.
+"""
 
 from backupd.operations.inplace.run import restore_in_place
 from backupd.operations.inplace.types import InPlaceReport, InPlaceRequest

@@ -1,4 +1,4 @@
-"""Step 5: the one transaction, checked from within before it is committed."""
+"""Write the changes in one transaction that checks itself before it is committed: step 5 of a restore in place."""
 
 from __future__ import annotations
 
@@ -23,22 +23,22 @@ if TYPE_CHECKING:
     from backupd.operations.inplace.types import InPlaceRequest
 
 _ATTEMPTS = 3
-"""Where somebody else was writing to the tenant's rows."""
+"""Attempts in all while somebody else is writing to the tenant's rows."""
 
 
 @dataclass(frozen=True, slots=True)
 class Applied:
-    """What was done; with conflicts that came up since the first look, nothing."""
+    """The result of one transaction; nothing was written when conflicts came up since the first comparison."""
 
     found: InPlaceComparison
     committed: bool
     others: int = 0
-    """Rows of others, by whose digests the tables they stand in were compared."""
+    """Rows of others in the written tables, whose digests were compared before and after."""
     sequences: int = 0
 
 
 def apply(ready: PreparedSession, request: InPlaceRequest, phases: Phases, saved: InPlaceComparison | None) -> Applied:
-    """Write, check, commit. `saved` is the look before a backup was made: the rows must still be the same.
+    """Write, check, commit. `saved` is the comparison before a backup was made: the rows must still be the same.
 
     Raises SourceBusyError when the tenant is being written to, SourceError when PostgreSQL refuses something or a check
     fails; then nothing was changed.
@@ -53,14 +53,16 @@ def apply(ready: PreparedSession, request: InPlaceRequest, phases: Phases, saved
 
 
 def settled(ready: PreparedSession) -> bool:
-    """Whether the tenant's rows are the snapshot's, seen from outside any transaction. Raises psycopg's errors."""
+    """Check whether the tenant's rows are the snapshot's, seen from outside any transaction. Raises psycopg's
+    errors.
+    """
     return all(
         digest_ours(ready.connection, pair) == digest_staged(ready.connection, pair) for pair in ready.pairs.values()
     )
 
 
 def accepted(request: InPlaceRequest) -> frozenset[ConflictKind]:
-    """Conflicts that need not stop it."""
+    """Return the kinds of conflicts that need not stop the restore."""
     fires = {ConflictKind.TRIGGERS} if request.triggers_fire else set()
     return (request.accepted & ACCEPTABLE) | fires
 
@@ -109,7 +111,7 @@ def _write(ready: PreparedSession, phases: Phases, found: InPlaceComparison) -> 
 
 
 def _require_still(ready: PreparedSession, request: InPlaceRequest, found: InPlaceComparison) -> None:
-    """Now that the rows are locked, nobody may have slipped in between them and the instant that is looked at."""
+    """Raise SourceBusyError when somebody wrote to the rows between the snapshot of this transaction and its locks."""
     seen = References(ready.connection, ready.live, ready.pairs).watched(ready.connection)
     with session.connect(request.target, request.database) as other:
         # Behind somebody who waits for our own locks it would wait without an end.

@@ -1,4 +1,6 @@
-"""Steps 2 and 3: how the tenant's rows differ, and everything that stands in the way, within one transaction."""
+"""Compare the tenant's rows with the snapshot's, and find every conflict, within one transaction: steps 2 and 3 of a
+restore in place.
+"""
 
 from __future__ import annotations
 
@@ -25,15 +27,15 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class InPlaceComparison:
-    """What one look found."""
+    """The differences and conflicts that one look at the database found."""
 
     changes: dict[int, Changes]
-    """Of every table that was compared, by oid."""
+    """Changes of every compared table, by oid."""
     order: tuple[int, ...]
-    """Tables that differ, with those before them that they refer to."""
+    """Tables that differ, each after those of them that it refers to."""
     conflicts: tuple[Conflict, ...]
     ours: dict[int, Digest]
-    """Of the tenant's live rows."""
+    """Digests of the tenant's live rows, by oid of the table."""
     quiet: bool
     """Whether triggers and rules are off."""
 
@@ -41,14 +43,14 @@ class InPlaceComparison:
         return bool(blocking(self.conflicts, accepted))
 
     def table_changes(self, ready: PreparedSession) -> tuple[TableChanges, ...]:
-        """The tables that differ, by name."""
+        """Return the changes of the tables that differ, by name."""
         pairs = [ready.pairs[oid] for oid in self.order]
         lines = [_table_changes(pair, self.changes[pair.live.oid]) for pair in pairs]
         return tuple(sorted(lines, key=lambda line: line.table))
 
 
 def compare_rows(ready: PreparedSession, request: InPlaceRequest) -> InPlaceComparison:
-    """Compare and search, in the transaction at hand, and switch triggers off in it where that can be.
+    """Compare rows and find conflicts in the transaction at hand, and switch triggers off in it where that is possible.
 
     Raises psycopg's errors.
     """
@@ -65,19 +67,19 @@ def compare_rows(ready: PreparedSession, request: InPlaceRequest) -> InPlaceComp
 
 
 def around(ready: PreparedSession) -> list[str]:
-    """Tables, as SQL names them, that are only looked at: those that refer to the tenant's, and those referred to."""
+    """Return tables, as SQL names them, that are only read: those that refer to the tenant's, and those referred to."""
     found = {oid for one in ready.live.references for oid in (one.referring, *one.leaves)} - set(ready.pairs)
     return [ready.live.sql(oid) for oid in sorted(found)]
 
 
 def lock_to_look(ready: PreparedSession) -> None:
-    """Lock what `compare_rows` reads, all at once, where the role may read it. Raises psycopg's errors."""
+    """Lock the tables that `compare_rows` reads, all at once, where the role may read them. Raises psycopg's errors."""
     if not ready.blind:
         lock_tables(ready.connection, (), [*(pair.live.sql for pair in ready.pairs.values()), *around(ready)])
 
 
 def report_keys(ready: PreparedSession, request: InPlaceRequest, found: InPlaceComparison) -> None:
-    """Give the keys of rows that differ to whoever asked for them. Raises psycopg's errors."""
+    """Call the request's `report_key` with the key of each row that differs. Raises psycopg's errors."""
     if request.report_key is None:
         return
     for oid in found.order:

@@ -1,15 +1,13 @@
-"""Restore one tenant in place, as numbered steps.
+"""Restore one tenant in place:
 
 1. Read the ledger; choose the snapshot; stage the tenant's rows, and shared rows they refer to, in temporary tables.
 2. Look for drift of the schema; compare with the live rows.
-3. Look for everything that stands in the way. Until here, and without `apply`, nothing is written.
-4. Back up, or be told what did.
-5. Look again and write, in one transaction, which checks itself before it is committed.
-6. Tell the ledger, and report.
+3. Look for everything that conflicts. Until here, and without `apply`, nothing is written.
+4. Back the database up, or take the reference of a backup that was made.
+5. Compare again and write, in one transaction, which checks itself before it is committed.
+6. Append to the ledger, and report.
 
-Whatever fails leaves the database as it was. There is nothing to clean: what is staged belongs to the session.
-
-Step 4: the backup that is made before anything is written.
+A failure at any step leaves the database as it was. There is nothing to clean up: staged rows belong to the session.
 """
 
 from __future__ import annotations
@@ -48,8 +46,8 @@ PURPOSE = "tenant-in-place"
 def restore_in_place(request: InPlaceRequest, repository: Repository, environment: RestoreEnvironment) -> InPlaceReport:
     """Preview, or with `apply` restore; a report with `blocked` says that nothing was written because of conflicts.
 
-    Raises what `restore` raises, RefusedError also when nothing backs the tenant up before, UnmappedError, and
-    SourceBusyError when the tenant is being written to.
+    Raises what `restore` raises, RefusedError also when there is no backup before, UnmappedError, and SourceBusyError
+    when the tenant is being written to.
     """
     if request.apply and request.before is None:
         raise RefusedError(
@@ -129,14 +127,14 @@ def _settled(ready: PreparedSession, environment: RestoreEnvironment, phases: Ph
 
 @dataclass(frozen=True, slots=True)
 class BackupBefore:
-    """Backs up the database that is about to be written to, onto every one of these targets."""
+    """Backs up, onto every one of these targets, the database that is about to be written to."""
 
     targets: Sequence[BackupTarget]
     running: Source
     database: str
 
     def __call__(self) -> str:
-        """The name of the snapshot on the first store.
+        """Back up; returns the name of the snapshot on the first store.
 
         Raises RefusedError when the target is not the database that is backed up, and what a backup does.
         """

@@ -1,8 +1,6 @@
-"""Steps 1 and 2 on the server: the running database looked at, and the snapshot's rows staged beside its own.
-
-Step 1: what the snapshot holds of the tenant, and of the shared tables its rows refer to.
-
-Step 2: what changed in the schema since the snapshot, and which tables can be compared in spite of it.
+"""Stage the snapshot's rows beside the running database's own, in one session: steps 1 and 2 of a restore in place.
+Here the tenant's part of a snapshot is found, with the shared rows it refers to, and which tables can be compared
+although the schema has changed since.
 """
 
 from __future__ import annotations
@@ -37,27 +35,29 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class PreparedSession:
-    """A session in which everything lies side by side."""
+    """A session in which live and staged rows lie side by side."""
 
     connection: Connection
     live: Live
     pairs: dict[int, Pair]
-    """To be compared."""
+    """Tables to be compared, live and staged, by oid."""
     doubtful: dict[int, ConflictKind]
+    """Tables about which the snapshot says nothing, by oid, with the conflict that rows of the tenant there are."""
     shared: dict[int, tuple[str, ...]]
-    """Shared tables that were staged, and the columns both sides have."""
+    """Columns that both sides have, of each shared table that was staged, by oid."""
     conflicts: tuple[Conflict, ...]
-    """Found so far: of the schema and of the role's rights."""
+    """Conflicts found so far: of the schema and of the role's rights."""
     blind: bool
     """Whether the role may not read all of it, so that nothing can be compared."""
     sequences: dict[tuple[str, str], int] = field(default_factory=dict)
+    """Last values in the snapshot, by schema and name of the sequence."""
 
 
 @contextmanager
 def prepare_session(
     request: InPlaceRequest, contents: TenantContents, text: dict[str, str] | None
 ) -> Iterator[PreparedSession]:
-    """Connect, look, and stage; the staged rows are gone with the block.
+    """Connect, read the live catalog, and stage the rows; the staged rows are gone when the block ends.
 
     Raises RefusedError for a database this cannot be done in, UnmappedError, SourceError, and what reading raises.
     """
@@ -101,7 +101,7 @@ def _look(request: InPlaceRequest, connection: Connection) -> tuple[Live, frozen
 
 
 def _referred(contents: TenantContents, live: Live, drift: Drift) -> dict[int, tuple[str, ...]]:
-    """Shared tables that rows of the snapshot refer to, and that can be compared with what they were."""
+    """Return the shared tables that rows of the snapshot refer to and that can be compared, with their columns."""
     by_name = live.inventory.by_name()
     found = {}
     for reference in live.references:
@@ -117,7 +117,7 @@ def _referred(contents: TenantContents, live: Live, drift: Drift) -> dict[int, t
 def _stage(
     connection: Connection, contents: TenantContents, drift: Drift, live: Live, shared: dict[int, tuple[str, ...]]
 ) -> dict[TableName, int]:
-    """Stage what can be; the tables whose types do not take the rows as they were, with how many there are."""
+    """Stage the rows; returns the tables whose types do not take their rows any more, with the number of rows."""
     ours = {pair.live.name: pair for pair in drift.pairs.values() if pair.columns is not None}
     others = {live.names[oid]: oid for oid in shared}
     unfit = {}
@@ -130,7 +130,7 @@ def _stage(
 
 
 class TenantContents:
-    """The plan of a snapshot, by whose the pieces are."""
+    """The rows that a snapshot has of one tenant, and of nobody."""
 
     def __init__(self, choice: OpenedChoice, contents: SnapshotContents, plan: RestorePlan, tenant: str) -> None:
         self._contents = contents
@@ -145,28 +145,28 @@ class TenantContents:
             self._pieces[owners[piece.part]][piece.table].append(piece)
         self._tenant = tenant
         self.classes = frozenset(name.data_class for name in names.values() if name.tenant == tenant)
-        """Of which the snapshot holds something of the tenant."""
+        """Data classes of which the snapshot has something of the tenant."""
         listed = {(schema, name) for schema, name, _ in plan.facts.tables}
         filled = {(table.schema, table.name) for table in plan.tables}
         self.known = frozenset(TableName(*name) for name in listed | plan.empty | filled)
-        """Tables that were there."""
+        """Tables that existed when the snapshot was made."""
         self.incomplete = bool(choice.purged or choice.aged) or REDUCED in choice.record.extra
         """Whether something of this generation was purged, or went with the age of its class."""
         self.sequences = {(schema, name): last for schema, name, last, called in plan.sequences if called}
-        """Last values."""
+        """Last values of sequences, by schema and name."""
 
     @property
     def tables(self) -> dict[TableName, TablePlan]:
-        """With rows of the tenant."""
+        """The tables with rows of the tenant."""
         return self._named(self._tenant)
 
     @property
     def shared(self) -> dict[TableName, TablePlan]:
-        """With rows of nobody."""
+        """The tables with rows of nobody."""
         return self._named(None)
 
     def rows_of(self, name: TableName, *, shared: bool = False) -> int:
-        """Of the tenant in one table, or of nobody."""
+        """Return the number of the tenant's rows in one table, or of nobody's rows if `shared`."""
         pieces = self._pieces[None if shared else self._tenant]
         found = (piece for place, group in pieces.items() if self._name(place) == name for piece in group)
         return sum(rows for piece in found for rows, _, _ in piece.unpacked()[0])
@@ -174,7 +174,7 @@ class TenantContents:
     def read(
         self, tenant: Iterable[TableName], shared: Iterable[TableName]
     ) -> Iterator[tuple[TableName, Iterator[memoryview]]]:
-        """The rows of the tenant's tables, then of shared ones, each to be read before the next.
+        """Yield the rows of the tenant's tables, then of shared ones, each to be read before the next.
 
         Raises DamageError and the store's errors.
         """
@@ -200,17 +200,17 @@ class TenantContents:
 
 @dataclass(frozen=True, slots=True)
 class Drift:
-    """Live tables beside those of the snapshot."""
+    """The differences between the live tables and the snapshot's."""
 
     pairs: dict[int, Pair]
-    """That can be compared, by oid; with columns where the snapshot has rows."""
+    """Tables that can be compared, by oid; with columns where the snapshot has rows."""
     doubtful: dict[int, ConflictKind]
     """Tables about which the snapshot says nothing: the tenant's rows there, if any, are a conflict of this kind."""
     conflicts: tuple[Conflict, ...]
 
 
 def find_drift(contents: TenantContents, live: Live, tenancy_nulls: frozenset[TableName]) -> Drift:
-    """Look at every table on either side. `tenancy_nulls` are those whose rows without a tenant are shared."""
+    """Compare every table on either side. `tenancy_nulls` are those whose rows without a tenant are shared."""
     by_name = {table.name: table for table in live.tables.values()}
     pairs: dict[int, Pair] = {}
     conflicts: list[Conflict] = []
@@ -249,7 +249,9 @@ def _columns(plan: TablePlan, table: LiveTable) -> Iterator[Conflict]:
 
 
 def _doubt(contents: TenantContents, table: LiveTable, live: Live, *, nulls: bool) -> ConflictKind | None:
-    """Why the tenant's having no rows at the snapshot may not mean that it had none; None: it does."""
+    """Return why the snapshot's having no rows of the tenant may not mean that there were none; None when it means
+    that.
+    """
     if table.data_class not in contents.classes and contents.incomplete:
         return ConflictKind.CLASS_MISSING
     if table.name in contents.shared and not nulls:
@@ -260,7 +262,7 @@ def _doubt(contents: TenantContents, table: LiveTable, live: Live, *, nulls: boo
 
 
 def _was_there(contents: TenantContents, name: TableName, live: Live) -> bool:
-    """It, or the partitioned table that it is a new partition of."""
+    """Check whether the snapshot knew the table, or the partitioned table of which it is a new partition."""
     tables = live.inventory.by_name()
     roots = set(tables[name].parents)
     return any(one == name or (one in tables and not roots.isdisjoint(tables[one].parents)) for one in contents.known)

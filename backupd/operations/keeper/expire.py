@@ -43,7 +43,7 @@ from backupd.trace import Warned
 
 @dataclass(frozen=True, slots=True)
 class ExpiryPlan:
-    """What an expiry would do on one store: the same object is printed by a dry run and executed."""
+    """The removals that an expiry makes on one store: the same object is printed by a dry run and executed."""
 
     store: str
     decisions: tuple[Decision, ...]
@@ -51,28 +51,30 @@ class ExpiryPlan:
     uploads: tuple[Item, ...]
     """Leftovers of uploads that were cut off."""
     reductions: Mapping[SnapshotName, frozenset[Pseudonym]]
-    """Of these expiring snapshots a hold keeps some segments."""
+    """Segments that a hold keeps, by the expiring snapshot they are part of."""
     alarms: tuple[RetentionAlarm, ...]
     left_alone: Mapping[GenerationId, str]
-    """Generations nothing is removed from today, and why."""
+    """Generations from which nothing is removed today, and why."""
     known: frozenset[SnapshotName]
     """Every record the plan took into account."""
     ended: frozenset[RunId]
-    """Runs of these records."""
+    """Runs whose records the plan took into account."""
     at: datetime
-    """When it was made, by this machine's clock."""
+    """When the plan was made, by this machine's clock."""
 
     @property
     def expiring(self) -> list[SnapshotName]:
+        """Names of the snapshots that expire."""
         return [decision.snapshot.name for decision in self.decisions if not decision.keep]
 
     @property
     def objects(self) -> int:
+        """Number of objects to be removed, records included."""
         return len(self.expiring) + sum(len(removal.items) for removal in self.removals) + len(self.uploads)
 
     @property
     def bytes(self) -> int:
-        """Of all but the records."""
+        """Bytes of all objects to be removed except the records."""
         return sum(item.size for removal in self.removals for item in removal.items) + sum(
             item.size for item in self.uploads
         )
@@ -88,7 +90,7 @@ class Expiry:
         self._cache = cache
 
     def plan(self) -> ExpiryPlan:
-        """What is to go now.
+        """Decide which objects expire now.
 
         Raises the store's errors; a record, keyring or part that cannot be believed keeps its generation as it is.
         """
@@ -137,10 +139,11 @@ class Expiry:
         )
 
     def execute(self, wanted: ExpiryPlan, confirmed: int | None = None) -> Expired:
-        """Do what was planned; returns when what went was listed again and is absent.
+        """Execute a plan; returns when the removed objects were listed again and are absent.
 
-        Raises RefusedError for a clock that cannot be trusted, now or when the plan was made, or a number nobody
-        confirmed, before anything is removed, and StoreError when something is still listed.
+        `confirmed` is the number of snapshots that somebody agreed to. Raises RefusedError for a clock that cannot be
+        trusted, now or when the plan was made, or a number that needs a confirmation, before anything is removed, and
+        StoreError when something is still listed.
         """
         keeper = self._keeper
         check_clock(keeper, self._name)
@@ -195,9 +198,10 @@ class Expiry:
         return plan(shown, live, {key: class_of[key.segment] for key in aged}, headers, limits)
 
     def _check_records(self, seen: StoreSurvey, proven: set[SnapshotName]) -> None:
-        """The tripwire: what a record needs that vanished would pass for something that nobody needs.
+        """Raise DamageError for a record that is gone without an expiry: what it needs would pass for something nobody
+        needs.
 
-        Raises DamageError for a record that is gone without an expiry. What is there is remembered for the next time.
+        The records that are there are remembered for the next time.
         """
         expired = expired_on(self._keeper.book.chain.entries(), self._name)
         vanished = (self._cache.records() | proven) - seen.known - expired
@@ -216,9 +220,9 @@ class Expiry:
         headers: Mapping[ContainerKey, Iterable[ObjectHash]],
         keyed: Mapping[Pseudonym, ClassTag],
     ) -> None:
-        """Raise DamageError when something a record needs is missing, and no purge took it.
+        """Raise DamageError when something that a record needs is missing, and no purge took it.
 
-        What a missing part needs is not known, so nothing of its generation is unneeded.
+        What a missing part needs is not known, so nothing of its generation may be removed.
         """
         entries = self._keeper.book.chain.entries()
         told = explain_absences(entries, self._name)
@@ -236,7 +240,7 @@ class Expiry:
     def _headers(
         self, generation: GenerationId, live: set[ContainerKey], stored: Mapping[ContainerKey, Item]
     ) -> dict[ContainerKey, tuple[ObjectHash, ...]]:
-        """What live parts name; those never read before are read now."""
+        """Return which packs live parts name; headers that were never read before are read now."""
         found: dict[ContainerKey, tuple[ObjectHash, ...]] = {}
         for segment in {key.segment for key in live}:
             packs = self._cache.packs(generation, segment)
@@ -263,7 +267,9 @@ class Expiry:
         ]
 
     def _remove(self, wanted: ExpiryPlan, known: frozenset[SnapshotName]) -> list[Item]:
-        """All but the records; returns what went. Generations somebody is at work in stay as they are."""
+        """Remove everything except the records; returns what was removed. Generations that a run is adding to stay as
+        they are.
+        """
         gone: list[Item] = []
         for item in wanted.uploads:
             self._repository.store.remove(item.name)
@@ -290,7 +296,7 @@ class Expiry:
     def _remove_some(
         self, generation: GenerationId, items: list[Item], known: frozenset[SnapshotName], ended: frozenset[RunId]
     ) -> list[Item]:
-        """As many as can be removed under one mark, which nobody heeds any more when it is old."""
+        """Remove as many items as one mark allows: when it is old, nobody heeds it any more."""
         store, clock = self._repository.store, self._keeper.clock
         with removal_marked(store, generation, self._name, clock, ended):
             self._check_no_news(generation, known)
@@ -302,7 +308,7 @@ class Expiry:
         return items
 
     def _check_no_news(self, generation: GenerationId, known: frozenset[SnapshotName]) -> None:
-        """A run that began and ended since the plan may need what the plan thought nobody does."""
+        """Raise BusyError when a run added a record since the plan: it may need what the plan thought nobody needs."""
         there = {name for place, name in self._repository.records() if place == generation}
         if there - known:
             raise BusyError(f"a snapshot was added to generation {generation} meanwhile", hint="It is left as it is.")

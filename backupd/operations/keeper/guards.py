@@ -1,4 +1,4 @@
-"""What must hold before anything is removed: clocks that agree, and numbers somebody expects."""
+"""Conditions to check before anything is removed: the clocks agree, and the number of removals is expected."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from backupd.store.server import server_time
 
 
 def check_clock(keeper: Keeper, store: str) -> None:
-    """Raises RefusedError when this machine's clock runs behind the ledger, or differs from the store's.
+    """Check the clock: raises RefusedError when it runs behind the ledger, or differs from the store's.
 
-    A clock that is ahead would destroy before its time what nobody can bring back. Raises BusyError when the lease on
-    the store, where one was asked for, is another's now.
+    A clock that is ahead would destroy before its time what nobody can bring back. Raises BusyError when another keeper
+    holds the lease on the store, where one was asked for.
     """
     if store in keeper.leases:
         keeper.leases[store].require()
@@ -31,7 +31,7 @@ def check_clock(keeper: Keeper, store: str) -> None:
 
 
 def check_plan(made: datetime, keeper: Keeper) -> None:
-    """Raises RefusedError for a plan of the future: it was made under a clock that has been set right since."""
+    """Raise RefusedError for a plan dated in the future: the clock was wrong when it was made."""
     now = keeper.clock.now()
     if made > now:
         raise RefusedError(
@@ -41,7 +41,7 @@ def check_plan(made: datetime, keeper: Keeper) -> None:
 
 
 def check_number(number: int, most: int, confirmed: int | None, what: str) -> None:
-    """Raises RefusedError when more would be removed than is usual, unless that very number was confirmed."""
+    """Raise RefusedError when more would be removed than is usual, unless that very number was confirmed."""
     if number > most and confirmed != number:
         raise RefusedError(
             f"{number} {what} would be removed in one run, and the most without a second word is {most}",

@@ -1,9 +1,7 @@
-"""Holds: what they pin of snapshots that expire, and nothing else.
+"""Holds: what they pin of snapshots that expire, and the listing of a store that expiry works on.
 
-When a snapshot that holds a held tenant expires, a reduced record takes its place: the held tenant's parts, and the
-structure they cannot be restored without. Everybody else's parts go.
-
-What a store shows to an expiry: its records, and everything else by generation.
+When a snapshot with segments of a held tenant expires, a reduced record takes its place: the held tenant's parts, and
+the structure that restoring them needs. All other parts go.
 """
 
 from __future__ import annotations
@@ -33,22 +31,22 @@ if TYPE_CHECKING:
     from backupd.repository.state.keyring_cache import KeyringCache
 
 STRUCTURE: Final = "structure"
-"""The class of schemas, roles and facts (FORMAT.md §7)."""
+"""The data class of schemas, roles and facts (FORMAT.md §7)."""
 
 
 @dataclass(frozen=True, slots=True)
 class HoldPins:
-    """What the holds in force pin on one store."""
+    """The segments that the holds in force pin on one store."""
 
     segments: Mapping[GenerationId, Mapping[Pseudonym, datetime]]
-    """Of held tenants, with the newest instant a hold on them began: snapshots exported before it are kept."""
+    """Held tenants' segments, with the newest instant at which a hold began: snapshots exported before it are kept."""
     structure: Mapping[GenerationId, frozenset[Pseudonym]]
 
     def pinned(self, generation: GenerationId) -> frozenset[Pseudonym]:
         return frozenset(self.segments.get(generation, {}))
 
     def keeps(self, record: Record) -> frozenset[Pseudonym]:
-        """The segments of a snapshot that must stay; none when no hold is about it."""
+        """Return the segments of a snapshot that must stay; none when no hold concerns it."""
         exported = parse_stamp(record.exported)
         held = self.segments.get(record.generation, {})
         kept = {segment for segment, _, _ in record.parts if segment in held and exported <= held[segment]}
@@ -58,7 +56,7 @@ class HoldPins:
         return frozenset(kept | {segment for segment, _, _ in record.parts if segment in structure})
 
     def overrule(self, decision: Decision, records: Mapping[SnapshotName, Record]) -> Decision:
-        """A reduced record stays as long as holds are about all of it; else it is reduced again."""
+        """Keep a reduced record as long as holds concern all of it; otherwise it may be reduced again."""
         record = records[decision.snapshot.name]
         if decision.keep or REDUCED not in record.extra or self.keeps(record) != segments_of(record):
             return decision
@@ -66,7 +64,7 @@ class HoldPins:
 
 
 def find_pins(keeper: Keeper, cache: KeyringCache) -> HoldPins:
-    """Look for the segments of held tenants in every generation."""
+    """Find the segments of held tenants in every generation."""
     lives = keeper.book.states
     began: dict[TenantId, datetime] = {}
     for hold in lives.holds.values():
@@ -99,7 +97,9 @@ def segments_of(record: Record) -> frozenset[Pseudonym]:
 def find_reductions(
     held: HoldPins, records: Mapping[SnapshotName, Record], leaving: Collection[SnapshotName]
 ) -> dict[SnapshotName, frozenset[Pseudonym]]:
-    """Of which expiring snapshots what must stay; those left out that a run which was cut off has reduced already."""
+    """Return which segments of expiring snapshots must stay, without those that an interrupted run has reduced
+    already.
+    """
     there = {
         (record.extra[REDUCED], segments_of(record))
         for name, record in records.items()
@@ -114,7 +114,7 @@ def find_reductions(
 
 
 def publish_reduced(keeper: Keeper, store: str, name: SnapshotName, kept: frozenset[Pseudonym]) -> SnapshotName:
-    """Publish a record of what a hold keeps of an expiring snapshot, signed by the keeper."""
+    """Publish a record of what a hold keeps of an expiring snapshot, signed by the keeper; returns its name."""
     repository = keeper.stores[store]
     record = repository.record(name)
     parts = [part for part in record.parts if part[0] in kept]
@@ -136,12 +136,12 @@ def publish_reduced(keeper: Keeper, store: str, name: SnapshotName, kept: frozen
 
 @dataclass(slots=True)
 class StoreSurvey:
-    """One store, read."""
+    """Everything on one store: its records, and all other objects by generation."""
 
     records: dict[SnapshotName, Record] = field(default_factory=dict)
     known: frozenset[SnapshotName] = frozenset()
     damaged: dict[GenerationId, str] = field(default_factory=dict)
-    """Generations with a record that cannot be believed: what it needs is not known, so nothing there is unneeded."""
+    """Generations with a record that cannot be believed: what it needs is not known, so everything there is needed."""
     parts: dict[GenerationId, dict[ContainerKey, Item]] = field(default_factory=lambda: defaultdict(dict))
     packs: dict[GenerationId, dict[ContainerKey, Item]] = field(default_factory=lambda: defaultdict(dict))
     keyrings: dict[GenerationId, list[Item]] = field(default_factory=lambda: defaultdict(list))
@@ -153,11 +153,12 @@ class StoreSurvey:
         return sorted({*self.parts, *self.packs, *self.keyrings, *self.marks, *recorded})
 
     def ended(self) -> frozenset[RunId]:
-        """Runs whose record is there: they are over, whatever mark they left."""
+        """Return the runs whose record is there: they are over, even if a mark of theirs is left."""
         return frozenset(record.run for record in self.records.values())
 
 
 def survey(repository: Repository) -> StoreSurvey:
+    """Read a store's records and list its objects. Raises the store's errors; damaged records are noted, not raised."""
     listed = repository.records()
     seen = StoreSurvey(known=frozenset(name for _, name in listed))
     for generation, name in listed:

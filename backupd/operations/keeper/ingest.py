@@ -1,13 +1,13 @@
-"""One ingest of one store, which can be cut off anywhere and done again:
+"""Ingest one store: move into the repository what nodes handed in. It can be interrupted anywhere and repeated.
 
-1. list what nodes handed in, and what stands in its place
-2. packs, keyrings, parts, then records (FORMAT.md §2): read each, compare its hash, check it, copy it, remove it there
-3. forget what runs that ended long ago left
+1. List what nodes handed in, and what stands in its place.
+2. Packs, keyrings, parts, then records (FORMAT.md §2): read each, compare its hash, check it, copy it, remove it from
+   the inbox.
+3. Remove what runs that ended long ago left.
 
-It is copied and never moved: whoever opened an object before can write to that one, and not to the copy. Names of
-objects to remove hold no folder that a node could have replaced by a link.
-
-A store's first document, handed in by a node that made the repository: nothing can be taken before it is there.
+Objects are copied and never renamed: a node that opened an object before can write to that file, and not to the copy.
+Names of objects to remove hold no folder that a node could have replaced by a link. A store's first document, handed in
+by a node that made the repository, is adopted by `found`.
 """
 
 from __future__ import annotations
@@ -41,16 +41,18 @@ _UNFIT = (DamageError, RefusedError, ObjectExistsError)
 
 
 def ingest(keeper: Keeper, store: str) -> Ingested:
-    """Take what nodes handed in on a store; what was taken when this is cut off is in its place.
+    """Take what nodes handed in on a store; when this is interrupted, every object taken so far is in its place.
 
-    Raises RefusedError for a clock that cannot be trusted, and the store's errors. What is not fit is told, and stops
-    nothing else.
+    Raises RefusedError for a clock that cannot be trusted, and the store's errors. Unfit objects are returned as
+    refused, and stop nothing else.
     """
     return _Ingest(keeper, store).run()
 
 
 @dataclass(slots=True)
 class _Ingest:
+    """The state of one ingest: what was taken, refused, or waits, and the sizes of what stands in its place."""
+
     keeper: Keeper
     store: str
     taken: Counter[str] = field(default_factory=Counter)
@@ -81,7 +83,9 @@ class _Ingest:
                 self.sizes |= {info.name: info.size for info in listed}
 
     def _take_all(self, found: list[IncomingObject]) -> None:
-        """Until nothing more fits: a part may refer to another one that was handed in with it."""
+        """Take objects of one kind until nothing more fits: a part may refer to another one that was handed in with
+        it.
+        """
         if found and found[0].place.kind is layout.ObjectKind.RECORD:
             self._read_keyed({one.place.generation for one in found if one.place.generation})
         ground, left, missing = self._ground(), found, dict[ObjectName, str]()
@@ -104,7 +108,7 @@ class _Ingest:
             self._let_wait(one, missing[one.name])
 
     def _take(self, one: IncomingObject, ground: IngestGround) -> bool:
-        """False when it is not needed: it stands there already, or is of a segment that was purged."""
+        """Take one object; returns False when it is not needed: it stands there already, or its segment was purged."""
         generation, segment = one.place.generation, one.place.segment
         if self._settled(one) or (generation and segment and (generation, segment) in ground.purged):
             self._remove(one)
@@ -132,7 +136,7 @@ class _Ingest:
             self.dropped += 1
 
     def _settled(self, one: IncomingObject) -> bool:
-        """Whether it stands in its place already; raises DamageError when something else does."""
+        """Check whether the object stands in its place already; raises DamageError when something else does."""
         there = self.sizes.get(one.target)
         if there is None or one.place.kind is layout.ObjectKind.KEYRING:
             # A keyring there may have been put anew since, without what was shredded.
@@ -142,7 +146,9 @@ class _Ingest:
         return True
 
     def _fetch(self, one: IncomingObject, file: IO[bytes]) -> ObjectHash:
-        """Whatever is written to it meanwhile: what is compared, checked and copied is what was read here."""
+        """Copy the object into `file` and return its hash. A node may write meanwhile, so only these bytes are checked
+        and used.
+        """
         store, digest, read = self.keeper.stores[self.store].store, hashlib.sha256(), 0
         while piece := store.get(one.name, read, _PIECE):
             read += len(piece)
@@ -173,7 +179,9 @@ class _Ingest:
             self.waiting[one.name] = missing
 
     def _refuse(self, one: IncomingObject, why: str) -> None:
-        """Tell of it, so that somebody looks; it goes when nobody did, for it may hold what is to be gone."""
+        """Report a refused object, so that somebody looks at it. Two days later it is removed, for it may hold purged
+        data.
+        """
         self.refused[one.name] = why
         if self._old(one) and one.target != one.name:
             self._remove(one)
@@ -194,7 +202,9 @@ class _Ingest:
             ) from error
 
     def _old(self, one: IncomingObject) -> bool:
-        """Longer there than a run lasts; a node can say that it is of the future, too, and of no time between."""
+        """Check whether it is older than a run lasts. A date in the future counts as old, too: a node can set any
+        date.
+        """
         now = self.keeper.clock.now()
         return not grace_before(now, LONGEST_RUN) <= one.modified <= now + self.keeper.rules.clock_tolerance
 
@@ -221,7 +231,7 @@ class _Ingest:
 
 
 def troubles(done: Ingested) -> BackupdError | None:
-    """The error that a run with refusals ends with."""
+    """Return the error with which a run that refused something ends; None for others."""
     if not done.refused:
         return None
     return RefusedError(
@@ -232,10 +242,11 @@ def troubles(done: Ingested) -> BackupdError | None:
 
 
 def found(region: RegionName, store: Store, trusted: Collection[str], known: RepositoryId | None) -> bool:
-    """Put the repository's document in its place, when there is none yet and a node handed one in.
+    """Adopt the repository's document that a node handed in, when the store has none yet; returns whether it did.
 
-    `known` is the region's repository on its other stores. The help that goes with it is this program's own: whoever
-    has lost everything else will run it. Raises RefusedError and DamageError for a document that is not believed.
+    `known` is the region's repository on its other stores. The help files are this program's own, not the node's: they
+    are run by somebody who has lost everything else. Raises RefusedError and DamageError for a document that is not
+    believed.
     """
     repository = Repository(store, trusted)
     if repository.exists():

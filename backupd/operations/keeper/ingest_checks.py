@@ -1,9 +1,7 @@
-"""What an ingest answers.
+"""Check whether an object that a node handed in may be taken: by its bytes, by what the store has, and by the ledger.
 
-Whether an object that was handed in may stand in its place: what its bytes say, what is there, what the ledger says.
-
-A node is not believed: whoever broke into one hands in what he likes. What passes here is what an honest node could
-have added itself, and no more: no object of a keeper's, no old one that went, none that lacks what it refers to.
+A node is not believed, because an intruder may hand in anything. What passes is what an honest node could have added
+itself, and no more: no object of a keeper, none that expired or was purged, none that lacks what it refers to.
 """
 
 from __future__ import annotations
@@ -35,24 +33,24 @@ from backupd.seal.documents import LIMITS
 
 
 class NotYet(Exception):  # noqa: N818 - no error: the rest of it is on its way
-    """Something that an object refers to is not on the store yet."""
+    """An object refers to something that is not on the store yet; the message names it."""
 
 
 @dataclass(frozen=True, slots=True)
 class Ingested:
-    """What became of everything that nodes handed in on one store."""
+    """The result of one ingest of one store."""
 
     store: str
     taken: Mapping[str, int]
-    """Objects that stand in their place since, by kind."""
+    """How many objects were taken, by kind."""
     bytes: int
-    """Of these."""
+    """Bytes of the objects that were taken."""
     dropped: int
-    """Removed: handed in a second time, of tenants that were purged, or left by runs that ended long ago."""
+    """Objects removed: handed in twice, of purged tenants, or left by runs that ended long ago."""
     waiting: Mapping[ObjectName, str]
-    """What is left for the next time, and what it waits for."""
+    """Objects that are left for the next time, and what each waits for."""
     refused: Mapping[ObjectName, str]
-    """What no honest node hands in, and why; it is removed when nobody looked at it for two days."""
+    """Objects that no honest node hands in, and why; each is removed after two days."""
 
 
 LARGEST: Mapping[layout.ObjectKind, int] = {
@@ -61,31 +59,32 @@ LARGEST: Mapping[layout.ObjectKind, int] = {
     layout.ObjectKind.PART: CONTAINER_LIMIT,
     layout.ObjectKind.RECORD: LIMITS["snapshot"],
 }
-"""What a node may hand in, in the order it is taken (FORMAT.md §2), and how many bytes of it."""
+"""The kinds that a node may hand in, in the order in which they are taken (FORMAT.md §2), with the most bytes of
+one."""
 TAKEN = tuple(LARGEST)
 
 
 @dataclass(frozen=True, slots=True)
 class IngestGround:
-    """What is known when something is checked."""
+    """The facts that an object is checked against."""
 
     repository: Repository
     chain: Chain
     purged: frozenset[SegmentRef]
     expired: frozenset[SnapshotName]
-    """On this store."""
+    """Snapshots that expired on this store."""
     sizes: Mapping[ObjectName, int]
-    """Of every container in its place."""
+    """Bytes of every object that stands in its place."""
     keyed: Mapping[GenerationId, frozenset[Pseudonym]]
-    """Segments that keyrings in their place list."""
+    """Segments that the keyrings in their place list."""
     now: datetime
     tolerance: timedelta
     max_age: timedelta
-    """Of any snapshot."""
+    """The greatest age that any snapshot may have."""
 
 
 def check(one: IncomingObject, file: IO[bytes], ground: IngestGround) -> None:
-    """Raises DamageError or RefusedError for what must not stand there, NotYet for what must wait.
+    """Check an object: raises DamageError or RefusedError when it must not be taken, NotYet when it must wait.
 
     `file` is the whole object, whose hash was compared with its name where that is one.
     """
@@ -144,7 +143,7 @@ def _check_record(one: IncomingObject, data: bytes, ground: IngestGround) -> Non
 
 
 def _check_story(one: IncomingObject, record: Record, ground: IngestGround) -> None:
-    """Times and the ledger: what is dated ahead, or back, would outlive others or drive them out."""
+    """Check the record's dates and its ledger head: a wrong date would let it outlive others or drive them out."""
     exported = parse_stamp(record.exported)
     if max(exported, parse_stamp(record.published)) > ground.now + ground.tolerance:
         raise RefusedError(f"'{one.target}' is of the future")

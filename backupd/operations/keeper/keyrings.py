@@ -1,4 +1,4 @@
-"""Put a keyring anew, alone: what a shred and a change of recipients have in common."""
+"""Replace a keyring under its mark, as a shred and a change of recipients both do."""
 
 from __future__ import annotations
 
@@ -12,17 +12,18 @@ from backupd.repository.marks import keyring_marked
 from backupd.seal.keyring import Keyring, parse_keyring
 
 Change = Callable[[bytes, "Keyring"], bytes]
-"""From a keyring's bytes, and what they say, to those that take their place."""
+"""Returns the new bytes of a keyring from its old bytes and their meaning."""
 Check = Callable[["Keyring", "Keyring"], None]
-"""Of what stands there and what is to; raises DamageError."""
+"""Compares the keyring that stands there with the one that is to replace it; raises DamageError."""
 
 
 def replace_keyring(keeper: Keeper, store: str, where: ObjectName, change: Change, check: Check) -> tuple[Keyring, int]:
-    """Change one keyring of a store under its mark; the keyring as it was read again afterwards, and its size.
+    """Change one keyring of a store under its mark; returns the keyring as read again afterwards, and its size in
+    bytes.
 
-    It is read twice before, and compared: what was read wrongly must not take a sound one's place. Raises DamageError,
-    BusyError when another keeper puts it anew and does not end, the store's errors, and what `change` raises; then the
-    old keyring stands there, or the new one.
+    It is read twice before, and compared: a wrong reading must not replace a sound keyring. Raises DamageError,
+    BusyError when another keeper holds the mark for too long, the store's errors, and what `change` raises; then the
+    store has either the old keyring or the new one.
     """
     repository = keeper.stores[store]
     with keyring_marked(repository.store, where, keeper.random(16).hex(), keeper.clock) as still_mine:

@@ -1,6 +1,5 @@
-"""Where a tenant's rows still are: the answer to a customer's question.
-
-Tenants the application says it purged, and whose rows are still in the newest snapshots.
+"""Find where a tenant's rows still are, as the answer to a customer's question; and find tenants whom the application
+says it purged, and whose rows are still in the newest snapshots.
 """
 
 from __future__ import annotations
@@ -29,57 +28,58 @@ from backupd.repository.state.keyring_cache import CachedSegment, KeyringCache
 
 @dataclass(frozen=True, slots=True)
 class Copy:
-    """What one generation on one store can still hold of a life."""
+    """The remains of an incarnation in one generation on one store."""
 
     store: str
     generation: GenerationId
     segments: int
     objects: int
-    """In the segments' folders."""
+    """Objects in the segments' folders."""
     readable: int
     """Segments whose key a keyring there still holds."""
     snapshots: tuple[SnapshotName, ...]
-    """Records that name a part of the segments, whether or not it is still there."""
+    """Snapshots whose records name a part of the segments, whether or not it is still there."""
     server_snapshots: tuple[str, ...]
-    """The store's own, which hold an object of them."""
+    """The store's own snapshots that hold an object of them."""
     keyrings: tuple[ObjectName, ...] = ()
-    """Those that hold a key of them."""
+    """Keyrings that hold a key of them."""
     key_snapshots: tuple[str, ...] = ()
-    """The store's own that hold a keyring with a key of them."""
+    """The store's own snapshots that hold a keyring with a key of them."""
 
 
 @dataclass(frozen=True, slots=True)
 class Unseen:
-    """A place that may hold something of a life, and that nobody can look into for it."""
+    """A place that may hold something of an incarnation, and that cannot be searched for it."""
 
     kind: Literal["handed-in", "uploads", "retired", "declared"]
-    """What nodes handed in and uploads under way on a store, which may be anybody's; a store that was declared gone;
-    a kind of copy that the configuration declares."""
+    """`handed-in` and `uploads`: what nodes handed in or upload on a store, which may be anybody's; `retired`: a store
+    that was declared gone; `declared`: a kind of copy that the configuration declares."""
     name: str
     objects: int = 0
     until: datetime | None = None
-    """By when the last one that holds something is gone, if what was declared is so; None: nobody knows yet."""
+    """By when the last copy that holds something is gone, if the declaration is right; None when that is not known
+    yet."""
 
 
 @dataclass(frozen=True, slots=True)
 class TenantLocation:
-    """One life, and every place that can hold something of it."""
+    """Every place that can hold something of one incarnation."""
 
     standing: TenantStanding
     copies: tuple[Copy, ...]
     unreadable_since: datetime | None
     """Since when no live keyring holds a key."""
     gone_by: datetime | None
-    """By when nothing is left; in the past when that was seen. None: the tenant is active, and nothing is to go."""
+    """By when nothing is left; in the past when that was seen. None when the tenant is active or held."""
     rule: str
-    """In one line, why."""
+    """One sentence that explains the date."""
     unseen: tuple[Unseen, ...] = ()
     not_covered: tuple[str, ...] = NOT_COVERED
     """Codes of what nobody here can look for (FORMAT.md §13)."""
 
 
 def locate_tenant(keeper: Keeper, budget: DeletionBudget, tenant: TenantId) -> list[TenantLocation]:
-    """Look on every store for each of the tenant's lives. Reads records and keyrings, no packs."""
+    """Look on every store for each of the tenant's incarnations. Reads records and keyrings, no packs."""
     found = []
     lives, unfinished = keeper.book.states, list(_unfinished(keeper))
     for life in lives_of(lives, tenant):
@@ -98,7 +98,7 @@ def locate_tenant(keeper: Keeper, budget: DeletionBudget, tenant: TenantId) -> l
 
 
 def _unfinished(keeper: Keeper) -> Iterator[Unseen]:
-    """What lies on stores and is not part of a repository."""
+    """Yield what lies on stores and is not part of a repository."""
     for name, repository in keeper.stores.items():
         kinds: tuple[tuple[Literal["handed-in", "uploads"], ObjectName], ...] = (
             ("handed-in", layout.INCOMING),
@@ -111,7 +111,7 @@ def _unfinished(keeper: Keeper) -> Iterator[Unseen]:
 
 
 def _said(keeper: Keeper, life: Incarnation) -> Iterator[Unseen]:
-    """What somebody said of copies: in the ledger, or in the configuration."""
+    """Yield copies that somebody declared, in the ledger or in the configuration."""
     retired = keeper.book.states.retired
     yield from (Unseen("retired", name) for name in sorted(retired.keys() - keeper.stores.keys()))
     done = life.purge is not None and life.state in (State.CLEARED, State.ATTESTED)
@@ -205,10 +205,10 @@ def _days(span: timedelta) -> str:
 
 
 def find_remaining_rows(keeper: Keeper, purged: Mapping[TenantId, datetime]) -> set[TenantId]:
-    """Of tenants and when the application says it removed their rows: those a later snapshot still has rows of.
+    """Return those tenants of whom a snapshot has rows that is later than when the application says it removed them.
 
-    Looks at the newest snapshot of each database on every store. What it finds, the next purge of backups would only
-    remove again: the application's purge missed something.
+    `purged` gives that instant for each tenant. Looks at the newest snapshot of each database on every store. Purging
+    the backups of such a tenant is in vain: the application's purge missed something.
     """
     found: set[TenantId] = set()
     for name, repository in keeper.stores.items():

@@ -1,4 +1,4 @@
-"""The proof that the promised window is kept: the configuration's arithmetic, held against what was observed."""
+"""Prove that the promised deletion window is kept: by the configuration's numbers, and by what the keeper observed."""
 
 from __future__ import annotations
 
@@ -30,34 +30,34 @@ if TYPE_CHECKING:
     from backupd.operations.ledger import Book
 
 _LOOKED_BACK = timedelta(days=90)
-"""A gap between keeper runs that is longer ago says nothing of today."""
+"""How far back observations count; older gaps between keeper runs say nothing of today."""
 
 
 @dataclass(frozen=True, slots=True)
 class InScope:
-    """A place, or a kind of place, with copies of keyrings and of all else."""
+    """A place, or a declared kind of place, that has copies of keyrings and of everything else."""
 
     kind: Literal["store", "store-snapshots", "declared"]
     name: str
     kept: timedelta | None
-    """The longest one was seen to live, or is declared to; None: until it is removed."""
+    """The longest time that a copy was seen to live or is declared to live; None when it stays until it is removed."""
 
 
 @dataclass(frozen=True, slots=True)
 class RegionProof:
-    """Whether one region's promise is kept."""
+    """The proof whether one region's promise is kept."""
 
     region: RegionName
     configured: Proof
     actual: Proof
-    """The same with every term as it was observed, where that is more than was declared."""
+    """The same proof with every term as it was observed, where that is more than was declared."""
     findings: tuple[Finding, ...]
     tenants: tuple[TenantStanding, ...]
-    """Those who are leaving."""
+    """Tenants who are leaving, as they stand."""
     repairs: tuple[Term, ...] = ()
-    """What the repair slack has room for, or must have."""
+    """The repairs for which the slack has room, or must have."""
     copies: tuple[InScope, ...] = ()
-    """Every copy of keyrings that is known: all of them must be gone before a tenant is."""
+    """Every known copy of keyrings: all of them must be gone before a tenant is."""
 
     @property
     def holds(self) -> bool:
@@ -68,7 +68,7 @@ class RegionProof:
 def prove_region(
     book: Book, budget: DeletionBudget, now: datetime, copies: Mapping[str, timedelta] | None = None
 ) -> RegionProof:
-    """Prove a region's window; what was observed is read from the ledger, where keeper runs wrote it.
+    """Prove a region's deletion window; the observations are read from the ledger, where keeper runs wrote them.
 
     `copies` are the declared kinds of copies, with how long one lives at most.
     """
@@ -98,7 +98,7 @@ def _in_scope(book: Book, seen: Mapping[str, Observation]) -> Iterable[InScope]:
 
 
 def _observations(book: Book, now: datetime) -> dict[str, Observation]:
-    """By store: how old its own snapshots were seen to be, and when the keeper looked."""
+    """Return by store how old its own snapshots were seen to be, and when the keeper looked."""
     ages: dict[str, list[timedelta]] = {}
     runs: dict[str, list[datetime]] = {}
     for entry in book.chain.entries():

@@ -1,11 +1,13 @@
-"""Purge a life from every store, in steps that can be cut off anywhere and done again:
+"""Purge incarnations of tenants from every store, in steps that can be interrupted anywhere and repeated.
 
-1. find its segments by their tags, in every generation; write the intent into the ledger: no way back from there
-2. shred: put every keyring that holds a line of them anew, without it, and read it again
-3. clear: remove everything in their folders, and list them again
-4. look into the store's own snapshots, until none holds an object or a key of them
+1. Find an incarnation's segments by their tags, in every generation; write the intent into the ledger: from there on it
+   cannot be undone.
+2. Shred: replace every keyring that holds a line of them by one without it, and read it again.
+3. Clear: remove everything in their folders, and list them again.
+4. Look into the store's own snapshots, until none holds an object or a key of them.
 
-One keeper run over a region: purge what is due, finish what was begun, sweep up what came after, look around.
+One keeper run over a region purges what is due, finishes what was begun, removes what arrived later, and records what
+it saw.
 """
 
 from __future__ import annotations
@@ -36,14 +38,14 @@ from backupd.seal.keyring import Keyring, without_lines
 
 
 class Purging:
-    """The purge of lives in one region. A context manager, for one thread."""
+    """The purge of incarnations in one region. A context manager, for one thread."""
 
     def __init__(self, keeper: Keeper) -> None:
         self._keeper = keeper
         self._stack = ExitStack()
         self._caches: dict[str, KeyringCache] = {}
         self.errors: dict[str, BackupdError] = {}
-        """Stores that could not be worked on; what is missing there is done the next time."""
+        """Stores that could not be worked on; what is left to do there is done the next time."""
 
     def __enter__(self) -> Self:
         for name, repository in self._keeper.stores.items():
@@ -59,13 +61,13 @@ class Purging:
         self._stack.close()
 
     def find(self, key: IncarnationKey) -> set[SegmentRef]:
-        """The segments of a life on all stores that can be reached."""
+        """Return the segments of an incarnation on all stores that can be reached."""
         return {ref for cache in self._caches.values() for ref in find_segments(self._keeper, cache, key)}
 
     def purge(self, key: IncarnationKey) -> list[Purged]:
-        """Take a life as far as it goes today, on every store that can be reached.
+        """Take the purge of an incarnation as far as it goes today, on every store that can be reached.
 
-        Raises RefusedError when it is not to be purged: active, held, or not due.
+        Raises RefusedError when it must not be purged: active, held, or not due.
         """
         self._begin(key)
         done: list[Purged] = []
@@ -96,7 +98,9 @@ class Purging:
         return life
 
     def _check_clocks(self) -> None:
-        """There is no way back from here: at least one store must agree about the time."""
+        """Check that at least one store agrees about the time, because a purge cannot be undone. Raises the first
+        store's error.
+        """
         differing: list[BackupdError] = []
         for name in self._caches:
             try:
@@ -141,7 +145,7 @@ class Purging:
 
 
 class _Isolated:
-    """One store's troubles are that store's: they are told, and do not stop the others."""
+    """A block in which the errors of one store are noted under its name, so that they do not stop the others."""
 
     def __init__(self, errors: dict[str, BackupdError], name: str) -> None:
         self._errors = errors
@@ -158,7 +162,9 @@ class _Isolated:
 
 
 def find_segments(keeper: Keeper, cache: KeyringCache, key: IncarnationKey) -> Iterator[SegmentRef]:
-    """Segments whose tags are the life's; also those that left the store, and may be in its own snapshots."""
+    """Yield segments whose tags are the incarnation's; also those that left the store and may be in its own
+    snapshots.
+    """
     for generation in sorted({*cache.generations(), *cache.gone_generations()}):
         own = {keeper.tags.class_tag(generation, name) for name in keeper.rules.own_clocks}
         wanted = keeper.tags.class_tag(generation, key.scope)
@@ -169,7 +175,7 @@ def find_segments(keeper: Keeper, cache: KeyringCache, key: IncarnationKey) -> I
 
 
 def shred(keeper: Keeper, store: str, cache: KeyringCache, segments: Iterable[SegmentRef]) -> int:
-    """Take these segments' lines out of every keyring of a store; returns how many were put anew.
+    """Take these segments' lines out of every keyring of a store; returns how many keyrings were replaced.
 
     Each is compared with the old one before, and read again afterwards. Raises DamageError for one that cannot be
     believed.
@@ -199,7 +205,9 @@ def _without(doomed: set[Pseudonym], data: bytes, keyring: Keyring) -> bytes:
 
 
 def _check_smaller(doomed: set[Pseudonym], keyring: Keyring, smaller: Keyring) -> None:
-    """What was read a second time may have been read wrongly: nobody else's key must go with it."""
+    """Raise DamageError unless the new keyring has everything but the doomed lines: the second reading may have been
+    wrong.
+    """
     kept = {place: sealed for place, sealed in keyring.sealed.items() if keyring.index[place][0] not in doomed}
     if (smaller.index, smaller.wraps, smaller.chunk_key, smaller.sealed) != (
         keyring.index,
@@ -211,7 +219,7 @@ def _check_smaller(doomed: set[Pseudonym], keyring: Keyring, smaller: Keyring) -
 
 
 def clear(repository: Repository, segments: Iterable[SegmentRef]) -> tuple[int, int]:
-    """Remove everything in the segments' folders; objects and bytes removed.
+    """Remove everything in the segments' folders; returns the number of objects removed, and their bytes.
 
     Each folder is listed again. Raises StoreError when anything is left.
     """
@@ -237,10 +245,10 @@ def check_shrunk(
     repository: Repository,
     unsound: dict[ObjectName, BackupdError] | None = None,
 ) -> None:
-    """The tripwire: raise DamageError when a keyring lost a line that no purge took from it, or changed its recipients
-    and no rekeying is told of.
+    """Raise DamageError when a keyring lost a line that no purge took from it, or changed its recipients without a
+    rekeying in the ledger.
 
-    One that cannot be believed is put into `unsound`; without that, it raises DamageError or RefusedError, too.
+    A keyring that cannot be believed is put into `unsound`; without that, it raises DamageError or RefusedError, too.
     """
     for where in cache.refresh(repository, unsound):
         try:
@@ -263,7 +271,7 @@ def check_shrunk(
 
 
 def _unexplained(keyring: Keyring, book: Book, store: str, cache: KeyringCache) -> str | None:
-    """What happened to a keyring that the ledger does not tell of."""
+    """Return what happened to a keyring that the ledger does not explain; None when all is explained."""
     purged = {ref for life in book.states.incarnations.values() if life.purge for ref in life.purge.segments}
     lost = {(keyring.ids.generation, pseudonym) for pseudonym in keyring.shredded} - purged
     if lost:
@@ -284,36 +292,37 @@ def _purge_of(lives: TenantStates, key: IncarnationKey) -> Purge:
 
 
 _STRAGGLING: timedelta = 3 * LONGEST_RUN
-"""After a purge began, a run that was under way may still put something of the tenant on a store."""
+"""How long after the beginning of a purge a run that was under way may still add something of the tenant."""
 
 
 @dataclass(frozen=True, slots=True)
 class PurgePlan:
-    """What a run would work on; lives that are not finished are taken up again until they are."""
+    """The incarnations that a run works on; unfinished ones are taken up again until they are finished."""
 
     due: tuple[IncarnationKey, ...]
-    """To be begun now: there is no way back."""
+    """Incarnations whose purge begins now; it cannot be undone."""
     unfinished: tuple[IncarnationKey, ...]
     late: tuple[IncarnationKey, ...]
-    """Begun or ended long ago, and something of them turned up since."""
+    """Incarnations purged long ago of which something has turned up since."""
 
 
 @dataclass(frozen=True, slots=True)
 class PurgeRun:
-    """What a run did."""
+    """The result of one keeper run over a region."""
 
     plan: PurgePlan
     done: tuple[Purged, ...]
     refused: Mapping[IncarnationKey, str]
-    """Lives that changed since the plan: somebody came back, or a hold came in."""
+    """Incarnations that changed since the plan, by a return of the tenant or a hold, and why."""
     errors: Mapping[str, BackupdError]
-    """By store: what is missing there is done the next time."""
+    """Errors by store; what is left to do there is done the next time."""
 
 
 def purge_due(keeper: Keeper, confirmed: int | None = None) -> PurgeRun:
-    """Purge every life that is due on every store that can be reached, then write down what was looked at.
+    """Purge every incarnation that is due on every store that can be reached, then record which stores were seen.
 
-    Raises RefusedError when more lives are due than is usual and nobody confirmed that number; then nothing was done.
+    `confirmed` is the number of tenants that somebody agreed to. Raises RefusedError when more are due than is usual
+    and that number was not confirmed; then nothing was done.
     """
     with Phases(keeper.clock, keeper.trace, keeper.region).phase("purging", unit="tenants"):
         done: list[Purged] = []
@@ -332,7 +341,7 @@ def purge_due(keeper: Keeper, confirmed: int | None = None) -> PurgeRun:
 
 
 def plan_purges(keeper: Keeper, purging: Purging) -> PurgePlan:
-    """What there is to do now."""
+    """Decide which purges to begin, to finish, and to repeat now."""
     lives, now = keeper.book.states, keeper.clock.now()
     begun = [life for life in lives.incarnations.values() if life.purge is not None]
     unfinished = [life.key for life in begun if _unfinished(life, now)]
@@ -350,7 +359,9 @@ def _unfinished(life: Incarnation, now: datetime) -> bool:
 
 
 def _observe(keeper: Keeper, errors: Mapping[str, BackupdError]) -> None:
-    """Say that the run came to its end on these stores, and which snapshots they show of themselves."""
+    """Append to the ledger that the run came to its end on these stores, and which snapshots they show of
+    themselves.
+    """
     seen = [
         Observed(store=name, snapshots=[snapshot.name for snapshot in repository.store.snapshots()])
         for name, repository in keeper.stores.items()

@@ -1,10 +1,10 @@
-"""Seal a store's keyrings to other recipients, one after the other, in steps that can be cut off anywhere.
+"""Seal a store's keyrings to other recipients, one after the other, in steps that can be interrupted anywhere.
 
-1. write into the ledger to whom: from then on either set of recipients is right
-2. of every keyring that is not sealed to them, put the recipients' line anew, and read it again
-3. look again for keyrings, and for purges, that came meanwhile; then write into the ledger that it is done
+1. Write the new recipients into the ledger: from then on either set of recipients is right.
+2. Replace the recipients' line of every keyring that is sealed to others, and read the keyring again.
+3. Look again for new keyrings and new purges; then write into the ledger that it is done.
 
-Entries stay as they are, to the byte: who opened a keyring once has its segments' keys for good.
+Entries stay as they are, to the byte: somebody who opened a keyring once knows its segments' keys for good.
 """
 
 from __future__ import annotations
@@ -27,26 +27,26 @@ from backupd.seal.keyring import Keyring, with_wraps
 from backupd.trace import Progress
 
 _LOOKS = 5
-"""Backups under way may add keyrings for the old recipients, as long as their nodes know of no others."""
+"""Passes over the keyrings at most: backups under way may add keyrings for the old recipients."""
 
 
 @dataclass(slots=True)
 class Rekeying:
-    """How one store stands after a run, or, of a dry run, before one."""
+    """The state of one store's keyrings after a run or, for a dry run, before one."""
 
     store: str
     recipients: tuple[Fingerprint, ...]
-    """Fingerprints."""
+    """Fingerprints of the wanted recipients."""
     keyrings: int = 0
-    """Listed."""
+    """Keyrings that the store lists."""
     already: int = 0
-    """Of these, sealed to the recipients before."""
+    """Keyrings that were sealed to the recipients before."""
     rekeyed: int = 0
-    """Put anew now; in a dry run: that would be."""
+    """Keyrings that were replaced now or, in a dry run, would be."""
     unopened: list[ObjectName] = field(default_factory=list)
-    """Sealed to others, and the identity does not open them."""
+    """Keyrings that are sealed to others and that the identity does not open."""
     damaged: list[str] = field(default_factory=list)
-    """What is wrong with keyrings that cannot be believed."""
+    """Sentences about keyrings that cannot be believed."""
 
     @property
     def done(self) -> bool:
@@ -54,7 +54,9 @@ class Rekeying:
 
 
 def preview_rekey(keeper: Keeper, store: str, recipients: Sequence[bytes], secret: bytes | None) -> Rekeying:
-    """What `rekey` would do; writes nothing. Without an identity's secret, not whether that opens them."""
+    """Return what `rekey` would do, without writing. Without an identity's secret, the identity is assumed to open
+    all.
+    """
     found = _begun(store, recipients)
     for keyring in _keyrings(keeper, store, found):
         if _sealed_to(keyring, found):
@@ -69,8 +71,9 @@ def preview_rekey(keeper: Keeper, store: str, recipients: Sequence[bytes], secre
 def rekey(keeper: Keeper, store: str, recipients: Sequence[bytes], secret: bytes) -> Rekeying:
     """Seal every keyring of a store to `recipients` (public keys) and nobody else, with an identity that opens them.
 
-    Keyrings that cannot be believed or opened stay as they are, and are told. Raises DamageError when a keyring lost
-    lines that no purge took, RefusedError for no recipient or a ledger this machine may not write, the store's errors.
+    Keyrings that cannot be believed or opened stay as they are, and are returned. Raises DamageError when a keyring
+    lost lines that no purge took, RefusedError for no recipient or a ledger this machine may not write, the store's
+    errors.
     """
     if not recipients:
         raise RefusedError("there is no recipient", hint="Name one at least under `recipients`.")
@@ -95,7 +98,7 @@ def rekey(keeper: Keeper, store: str, recipients: Sequence[bytes], secret: bytes
 
 
 def _pass(keeper: Keeper, cache: KeyringCache, keys: tuple[Sequence[bytes], bytes], done: Rekeying) -> int:
-    """Every keyring listed now; returns how many were put anew."""
+    """Rekey every keyring that is listed now; returns how many were replaced."""
     before = done.rekeyed
     done.already = 0
     for keyring in _keyrings(keeper, done.store, done):
@@ -132,14 +135,18 @@ def _put(keeper: Keeper, done: Rekeying, keyring: Keyring, keys: tuple[Sequence[
 
 
 def _check_lines(keyring: Keyring, other: Keyring) -> None:
-    """What was read a second time may have been read wrongly: nobody's key may go with it, and none come back."""
+    """Raise DamageError unless only the recipients differ: no key may go with a wrong reading, and none may come
+    back.
+    """
     same = (keyring.ids, keyring.index, keyring.tags, keyring.chunk_key, keyring.sealed)
     if (other.ids, other.index, other.tags, other.chunk_key, other.sealed) != same:
         raise DamageError(f"'{keyring.where}' was read twice, and was not the same", hint="The next run tries again.")
 
 
 def _keyrings(keeper: Keeper, store: str, found: Rekeying) -> Iterator[Keyring]:
-    """Every keyring of the store, oldest first; what is wrong with the others is told anew."""
+    """Yield every readable keyring of the store, oldest first; faults of the others replace those of the pass
+    before.
+    """
     repository = keeper.stores[store]
     listed = sorted(info.name for info in repository.store.list(layout.KEYRINGS))
     names = [name for name in listed if layout.place_of(name).kind is layout.ObjectKind.KEYRING]
@@ -162,7 +169,7 @@ def _intent(keeper: Keeper, done: Rekeying) -> list[Event]:
 
 
 def _unfinished(keeper: Keeper, done: Rekeying) -> bool:
-    """Whether the newest that the ledger says of the store is that a rekeying began."""
+    """Check whether the last entry about the store's recipients says that a rekeying began."""
     told = [
         event
         for entry in keeper.book.chain.entries()

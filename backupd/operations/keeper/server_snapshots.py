@@ -1,4 +1,4 @@
-"""Looking into a store's own snapshots: they are out of reach until they age out, so they are watched until they do."""
+"""Look into a store's own snapshots: nothing can be removed from them, so they are watched until they age out."""
 
 from __future__ import annotations
 
@@ -25,25 +25,25 @@ if TYPE_CHECKING:
     from backupd.repository.state.keyring_cache import CachedSegment
 
 _A_DAY = timedelta(days=1)
-"""A store's snapshot that is named by a day may have been made any time of it."""
+"""How long after the instant in its name a store's snapshot may have been made, when the name is a day."""
 
 
 @dataclass(frozen=True, slots=True)
 class SnapshotHoldings:
-    """What the store's own snapshots hold of some segments."""
+    """The store's own snapshots that were looked into, and those that hold something of some segments."""
 
     looked_into: tuple[str, ...]
     still_in: tuple[str, ...]
-    """Those that hold an object or a key of them, and the word `tmp` while uploads from before the purge may, or what
-    was handed in then."""
+    """Snapshots that hold an object or a key of them; also `tmp` while there may be something from before the purge in
+    uploads or in what was handed in."""
 
 
 def look_into_snapshots(keeper: Keeper, store: str, purge: Purge, listed: Sequence[CachedSegment]) -> SnapshotHoldings:
-    """Look for the segments of a purge in every snapshot the store shows of itself; `listed` are those of them that
-    keyrings on the store list.
+    """Look for the segments of a purge in every snapshot the store shows of itself; `listed` are those of the segments
+    that keyrings on the store list.
 
-    Raises StoreError when a snapshot cannot be looked into, or does not show what must be in it: then its silence would
-    prove nothing.
+    Raises StoreError when a snapshot cannot be looked into, or does not show what must be in it: then finding nothing
+    would prove nothing.
     """
     repository = keeper.stores[store]
     snapshots = repository.store.snapshots()
@@ -72,7 +72,8 @@ def _remains(view: StoreView, segments: Iterable[SegmentRef]) -> Iterator[bool]:
 def holds_key(
     view: StoreView, repository: Repository, segments: set[SegmentRef], listed: Sequence[CachedSegment]
 ) -> bool:
-    """Whether a keyring there holds a key of one of these; `listed` are those of them that live keyrings list.
+    """Check whether a keyring in the view holds a key of one of the segments; `listed` are those that live keyrings
+    list.
 
     Raises DamageError for a keyring that cannot be believed.
     """
@@ -114,7 +115,9 @@ def by_keyring(segments: Iterable[CachedSegment]) -> dict[ObjectName, set[Pseudo
 
 
 def _must_be_older(repository: Repository, snapshot: ServerSnapshot) -> None:
-    """A snapshot without the repository was made before it; else we do not look where we think we do."""
+    """Raise StoreError unless the snapshot may be older than the repository: else the store's path is not what we look
+    into.
+    """
     created = parse_stamp(repository.info().created)
     if snapshot.made is None or snapshot.made > created + _A_DAY:
         raise StoreError(
@@ -124,5 +127,5 @@ def _must_be_older(repository: Repository, snapshot: ServerSnapshot) -> None:
 
 
 def uploads_from_before(view: StoreView, began: datetime) -> bool:
-    """Whether something is unfinished that a run begun before the purge may have left there."""
+    """Check whether something is unfinished there that a run begun before the purge may have left."""
     return any(info.modified < began + LONGEST_RUN for info in unfinished_objects(view))

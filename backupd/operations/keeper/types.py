@@ -1,4 +1,4 @@
-"""What a keeper works with, and what it answers."""
+"""The keeper's stores, rules and ledger, and the result of a purge."""
 
 from __future__ import annotations
 
@@ -24,17 +24,19 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Rules:
-    """What the configuration asks of the keeper in one region."""
+    """The limits that the configuration sets to the keeper in one region."""
 
     retention: RetentionPolicy
     max_ages: Mapping[str, timedelta]
-    """Classes with a maximum of their own."""
+    """Maximum ages of the data classes that have one of their own."""
     own_clocks: frozenset[str]
-    """Classes whose dates are not their tenant's."""
+    """Data classes whose deletion dates are not their tenant's."""
     clock_tolerance: timedelta
-    """Between this clock and a store's."""
+    """How far this machine's clock may be from a store's."""
     most_tenants: int
+    """Tenants that one run purges at most without a confirmation."""
     most_snapshots: int
+    """Snapshots that one run expires at most without a confirmation."""
     copies: Mapping[str, timedelta] = field(default_factory=dict)
     """Declared kinds of copies of whole stores, and how long one lives at most."""
 
@@ -46,7 +48,7 @@ class Keeper:
     region: RegionName
     repository: RepositoryId
     stores: Mapping[str, Repository]
-    """By configured name, opened with the keeper's credential."""
+    """Repositories by the stores' configured names, opened with the keeper's credential."""
     book: Book
     tags: TenantTags
     rules: Rules
@@ -57,30 +59,32 @@ class Keeper:
     random: Callable[[int], bytes] = field(repr=False)
     trace: Trace = field(default_factory=NoTrace)
     threads: int = 8
-    """Requests in flight."""
+    """Requests in flight at once."""
     leases: Mapping[str, Lease] = field(default_factory=dict)
-    """By store, where this run keeps alone; without, marks alone keep keepers apart."""
+    """Leases by store, where this run must be the only keeper; without one, marks alone keep keepers apart."""
 
     def cache_path(self, store: str) -> Path:
+        """Return the file in which the keyrings of a store are cached."""
         return self.state / store / "census.sqlite"
 
 
 @dataclass(frozen=True, slots=True)
 class Purged:
-    """How one store stands after a step of a life's purge."""
+    """The result of one run's purge of an incarnation on one store."""
 
     store: str
     life: IncarnationKey
     keyrings: int = 0
-    """Written anew in this run."""
+    """Keyrings that were replaced in this run."""
     objects: int = 0
-    """Removed in this run."""
+    """Objects that were removed in this run."""
     bytes: int = 0
+    """Bytes of the objects that were removed."""
     absent: bool = False
     """Whether the store's own snapshots hold nothing of it any more."""
     waits_for: tuple[str, ...] = ()
-    """The store's own snapshots that still do."""
+    """The store's own snapshots that still hold something of it."""
     looked_into: tuple[str, ...] = ()
     """The store's own snapshots that were looked into in this run."""
     looked_at: datetime | None = None
-    """When that look began, behind whatever was removed in this run; None: nobody looked."""
+    """When the look into the snapshots began, after everything this run removed; None when nobody looked."""

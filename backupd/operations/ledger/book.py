@@ -1,4 +1,6 @@
-"""One region's ledger: the same chain on every store and in this machine's own copy, which is a witness of its own."""
+"""One region's ledger: the same chain of entries on every store and in this machine's own copy, which is a witness of
+what the stores once had.
+"""
 
 from __future__ import annotations
 
@@ -30,36 +32,36 @@ from backupd.store.server import clocks_differ, server_time
 from backupd.trace import NoTrace, Trace, Warned
 
 Decide: TypeAlias = "Callable[[TenantStates], list[Event]]"
-"""Events that follow from a state; asked again when the ledger has grown meanwhile."""
+"""Returns the events that follow from a state; it is called again when the ledger has grown meanwhile."""
 
 TOLERANCE = timedelta(minutes=5)
-"""Of clocks, where nobody configured one."""
+"""How far clocks may differ where nothing is configured."""
 _ATTEMPTS = 8
-"""To append while others do, too."""
+"""How often an entry is tried while others append, too."""
 _ASKED_AGAIN = 600.0
 """Seconds after which a store is asked for its time again."""
 
 
 @dataclass(frozen=True, slots=True)
 class LedgerPlace:
-    """Where a region's ledger lies, and who writes it."""
+    """The stores and the copy that hold a region's ledger, the key that signs it, and the keys to believe."""
 
     region: RegionName
     repository: RepositoryId
     stores: Mapping[str, Store]
-    """By configured name."""
+    """The region's stores by their configured names."""
     copy: Store
-    """Of this machine."""
+    """This machine's own copy of the ledger."""
     trusted: frozenset[str]
-    """Signers whose entries are believed, 64 hex each."""
+    """Public keys whose entries are believed, 64 hex digits each."""
     clock: Clock
     signer: Signer | None = field(default=None, repr=False)
-    """None: this machine only reads."""
+    """The key that signs new entries; None when this machine only reads."""
     tolerance: timedelta = TOLERANCE
     """How far this machine's clock may be from a store's for an entry to be appended."""
     random: Callable[[int], bytes] = field(default=os.urandom, repr=False)
     trace: Trace = field(default_factory=NoTrace, repr=False)
-    """Hears of an entry of this machine that was dropped."""
+    """Gets a warning for each entry of this machine that was dropped."""
 
 
 class Book:
@@ -69,24 +71,24 @@ class Book:
         self._place = place
         self._pending = PendingEntries(place.copy)
         self._unsent: StoreError | None = None
-        """Why the entry that this machine began to append earlier is still on no store."""
+        """The reason why the entry that this machine began to append earlier is still on no store."""
         self._folded: tuple[int, int, TenantStates] = 0, 0, TenantStates()
-        """Of how many entries, and how many of them misdated."""
+        """How many entries were folded into the state, how many of them are misdated, and the state."""
         self.chain, _ = read_chain(place.copy, Chain(place.region, place.repository), place.trusted)
         self.unreached: dict[str, StoreGoneError] = {}
-        """Stores the last `sync` or `append` could not reach; they get what they lack the next time."""
+        """Stores that the last `sync` or `append` could not reach; they get what they lack the next time."""
         self._agreed: tuple[float, datetime] | None = None
         self.lengths: dict[str, int] = {}
-        """How many entries the stores had that the last `sync` reached."""
+        """How many entries each store had that the last `sync` reached."""
 
     @property
     def trusted(self) -> frozenset[str]:
-        """Whose entries are believed, 64 hex each."""
+        """The public keys whose entries are believed, 64 hex digits each."""
         return self._place.trusted
 
     @property
     def stores(self) -> tuple[str, ...]:
-        """Where the ledger lies, by configured name."""
+        """The configured names of the stores on which the ledger lies."""
         return tuple(self._place.stores)
 
     @property
@@ -101,16 +103,17 @@ class Book:
 
     @property
     def ahead(self) -> list[int]:
-        """The numbers of entries that are dated ahead of this machine's clock, and of which nobody has said so."""
+        """The numbers of entries that are dated ahead of this machine's clock and are not yet declared misdated."""
         return self.chain.dated_after(self._latest)
 
     @property
     def _latest(self) -> str:
-        """Up to when a stamp may lie in the future: clocks differ."""
+        """The stamp up to which an entry may lie in the future, because clocks differ."""
         return stamp(self._place.clock.now() + self._place.tolerance)
 
     def sync(self, *, from_start: bool = False) -> Chain:
-        """Take what stores have and we lack; with a signer, give every store what it lacks.
+        """Read the entries that stores have and this machine lacks; with a signer, give every store the entries it
+        lacks.
 
         Before that, an entry that this machine began to append earlier is settled: it is put on the stores where its
         number is free, and dropped, with a warning, where another keeper's entry has it.
@@ -140,7 +143,8 @@ class Book:
         return self.chain
 
     def give(self, name: str) -> None:
-        """See to it that a store has every entry: whoever looks there alone must know what may be missing.
+        """Make sure that a store has every entry: a reader who sees only this store must know what may be missing
+        there.
 
         Raises StoreGoneError when it still cannot be reached, DamageError when its ledger is another.
         """
@@ -151,10 +155,11 @@ class Book:
             del self.unreached[name]
 
     def append(self, decide: Decide) -> list[Event]:
-        """Append what `decide` answers, in one entry, to every store that can be reached; nothing when it is nothing.
+        """Append the events that `decide` returns, as one entry, to every store that can be reached; no entry for no
+        events.
 
         It was appended when this returns: at least one store has it. Where StoreGoneError is raised it may be, and the
-        next `sync` sees to it that every store gets it. Raises what `decide` and `sync` raise, ConfigError when this
+        next `sync` makes sure that every store gets it. Raises what `decide` and `sync` raise, ConfigError when this
         machine has no key to sign with, what `require_clock` raises, RefusedError when the clock runs behind the
         ledger, and DamageError when the stores disagree.
         """
@@ -170,7 +175,7 @@ class Book:
         raise RefusedError("other keepers append to the ledger faster than this one", hint="Run one keeper a region.")
 
     def _appended(self, events: list[Event]) -> bool:
-        """Return False when somebody else's entry has the place; then nothing was appended."""
+        """Append one entry; returns False when another writer's entry has the number, and then nothing was appended."""
         document = self._signed(events)
         self.require_clock()
         # Read as everybody will read it, before anybody can: an entry that cannot be read ends the ledger for good.
@@ -188,8 +193,8 @@ class Book:
     def _published(self, extended: Chain) -> bool:
         """Put the pending entry that ends this chain on every store; return False when its number is taken.
 
-        From the first store that has it on it is this machine's witness, too. Raises the first store's error when none
-        took it: it stays pending then.
+        As soon as one store has it, this machine's own copy has it as a witness. Raises the first store's error when
+        none took it: it stays pending then.
         """
         seq, document, taken = len(extended.links), extended.links[-1].data, 0
         for name, store in self._place.stores.items():
@@ -211,7 +216,7 @@ class Book:
         return True
 
     def _acknowledge(self, extended: Chain) -> None:
-        """Take an entry that a store has into this machine's own copy; from now on it must never be missing."""
+        """Copy an entry that a store has into this machine's own copy; from now on it must never be missing."""
         seq = len(extended.links)
         try:
             put_entry(self._place.copy, seq, extended.links[-1].data)
@@ -221,7 +226,7 @@ class Book:
         self.chain = extended
 
     def _settle(self) -> None:
-        """Finish what an earlier run began to append, or drop it; a store that refuses it is left for `append`."""
+        """Finish what an earlier run began to append, or drop it; an error of a store is kept for `append` to raise."""
         self._unsent = None
         for seq in self._pending.numbers():
             try:
@@ -251,7 +256,7 @@ class Book:
         )
 
     def _extended_to(self, seq: int, document: bytes) -> Chain | None:
-        """The chain as it would be with the document at that number; None when it cannot be an entry there."""
+        """Return the chain with the document at that number; None when it cannot be an entry there."""
         before = Chain(self.chain.region, self.chain.repository, self.chain.links[: seq - 1])
         try:
             return before.extended(document, self._place.trusted)
@@ -317,7 +322,7 @@ class Book:
         self._agreed = self._place.clock.monotonic(), now
 
     def _still_agrees(self) -> bool:
-        """Whether a store was asked a moment ago, and the clock was not set since."""
+        """Check whether a store was asked at most ten minutes ago, and the clock was not set since."""
         if self._agreed is None:
             return False
         place, (then, at) = self._place, self._agreed
@@ -332,7 +337,7 @@ class Book:
 
 
 def require_not_behind(chain: Chain, now: datetime, misdated: Collection[int] = ()) -> None:
-    """Raise RefusedError when a clock runs behind the ledger; `misdated` are entries that are about to be called so."""
+    """Raise RefusedError when a clock runs behind the ledger; `misdated` are entries about to be declared misdated."""
     last = chain.last_dated(but=misdated)
     if last is not None and stamp(now) < last.at:
         raise RefusedError(

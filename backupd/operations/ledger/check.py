@@ -1,7 +1,4 @@
-"""The whole ledger, checked: every copy of it, and the snapshots that bear witness of it.
-
-A store that left the configuration is declared gone: said by somebody, seen by nobody, and told as that.
-"""
+"""Check the whole ledger: every store's copy, and the records that name its head; declare a store gone for good."""
 
 from __future__ import annotations
 
@@ -19,23 +16,23 @@ from backupd.repository.repository import Repository
 
 @dataclass(frozen=True, slots=True)
 class CheckedLedger:
-    """What was found."""
+    """The result of a check of the whole ledger."""
 
     entries: int
     head: LedgerHead
     witnesses: int
-    """Records whose head the chain has."""
+    """Records whose ledger head is part of the chain."""
     unreached: tuple[str, ...]
-    """Stores whose copy could not be looked at: of these nothing is said."""
+    """Stores whose copy could not be read; nothing is known about these."""
     damage: tuple[str, ...]
     ahead: tuple[int, ...]
-    """Entries that are dated ahead of this machine's clock, and of which nobody has said so: no damage."""
+    """Entries dated ahead of this machine's clock and not declared misdated; they are no damage."""
 
 
 def check_ledger(book: Book, repository: Repository) -> CheckedLedger:
-    """Read every entry of every store anew, then every record's head on one of them.
+    """Read every entry of every store from the first on, then the ledger head of every record on one of the stores.
 
-    Raises the store's errors; damage is told, not raised.
+    Raises the store's errors; damage is returned, not raised.
     """
     damage: list[str] = []
     try:
@@ -63,10 +60,10 @@ def check_ledger(book: Book, repository: Repository) -> CheckedLedger:
 
 
 def retire(book: Book, configured: Collection[str], store: str, decision: str) -> list[Event]:
-    """Append that a store is gone for good; nothing when it is so already.
+    """Append that a store is gone for good; appends nothing when the ledger says so already.
 
-    From then on no purge waits for it, and every attestation names it. `decision` is the reference of whoever decided.
-    Raises RefusedError for a store that is configured, UsageError for one the ledger has never heard of, or a decision
+    From then on no purge waits for it, and every attestation names it. `decision` is a reference to the decision.
+    Raises RefusedError for a store that is configured, UsageError for one that the ledger does not know, or a decision
     that is no reference.
     """
     require_reference(decision)
@@ -89,7 +86,7 @@ def retire(book: Book, configured: Collection[str], store: str, decision: str) -
 
 
 def _known(book: Book) -> set[str]:
-    """Every store that an entry names."""
+    """Return every store that an entry names."""
     known = set[str]()
     for entry in book.chain.entries():
         for event in entry.events:

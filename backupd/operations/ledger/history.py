@@ -1,4 +1,6 @@
-"""The ledger as a reader sees it: every entry from the first on, and this machine's own copy as a witness."""
+"""Read the ledger of one store from its first entry, with this machine's own copy as a witness, and answer what it says
+about things that are missing there.
+"""
 
 from __future__ import annotations
 
@@ -30,9 +32,9 @@ class LedgerReading:
     """A store's ledger, as far as it can be believed."""
 
     chain: Chain
-    """The store's entries up to the first that is wrong; this machine's own, where those are more."""
+    """The store's entries up to the first wrong one, or this machine's own copy where that is longer."""
     findings: tuple[Mismatch, ...]
-    """What is wrong with the store's; empty when it holds all that is known of it, and nothing else."""
+    """What is wrong with the store's copy; empty when it has every known entry and nothing else."""
 
 
 def read_ledger(repository: Repository, own: Store | None, threads: int = 8) -> LedgerReading:
@@ -50,7 +52,7 @@ def read_ledger(repository: Repository, own: Store | None, threads: int = 8) -> 
 
 
 class LedgerHistory:
-    """What a store's ledger says of what is missing there. For one thread."""
+    """The explanations that a store's ledger gives for objects and keys that are missing there. For one thread."""
 
     def __init__(self, repository: Repository, seen: LedgerReading, store: str | None) -> None:
         self._repository = repository
@@ -61,7 +63,7 @@ class LedgerHistory:
         self._sealed_to = standing_recipients(self.chain.entries(), store) if store is not None else None
 
     def wrongly_sealed(self, keyrings: Iterable[Keyring]) -> list[Mismatch]:
-        """Keyrings sealed to others than a rekeying of this store left them sealed to."""
+        """Return the keyrings whose recipients are not those that the last rekeying of this store left."""
         wrong = [keyring for keyring in keyrings if not self._rightly(keyring)]
         if wrong:
             self.refresh()
@@ -75,7 +77,9 @@ class LedgerHistory:
         return standing is None or late or keyring.wraps.keys() in standing.allowed
 
     def refresh(self) -> None:
-        """Take in what was appended since; what cannot be believed is left for the next look to tell."""
+        """Read the entries appended since. An entry that cannot be believed is left for the next `read_ledger` to
+        report.
+        """
         if self._seen.findings:
             return
         try:
@@ -88,7 +92,7 @@ class LedgerHistory:
 
 
 def note_proven(book: Book, store: str, proven: Collection[SnapshotName]) -> list[SnapshotName]:
-    """Have a keeper's ledger say what was verified; returns the snapshots it did not call proven before.
+    """Append to a keeper's ledger which snapshots were verified; returns those it did not call proven before.
 
     Raises what `Book.append` does.
     """
@@ -115,7 +119,7 @@ def _own_copy(repository: Repository, own: Store | None, findings: list[Mismatch
 
 
 def _of_store(repository: Repository, known: Chain, threads: int, findings: list[Mismatch]) -> Chain:
-    """The store's entries up to the first that is wrong."""
+    """Return the store's entries up to the first wrong one, for which a finding is added."""
     info = repository.info()
     chain = Chain(info.region, info.repository)
     numbers = _numbers(repository.store)

@@ -1,4 +1,4 @@
-"""Entries that were dated ahead by a clock that was wrong: said by somebody, so that work can go on behind them."""
+"""Declare entries misdated that a wrong clock dated ahead, so that work can go on behind them."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ if TYPE_CHECKING:
 
 
 def redate(book: Book, decision: str) -> list[int]:
-    """Append that the entries that are dated ahead were misdated; their numbers, none where all is right.
+    """Append that the entries dated ahead are misdated; returns their numbers, none when all dates are right.
 
-    `decision` is the reference of whoever decided. Raises UsageError when it is none, RefusedError unless every store
-    that can be reached agrees with this machine's clock, and what `Book.append` raises.
+    `decision` is a reference to the decision. Raises UsageError when it is none, RefusedError unless every store that
+    can be reached agrees with this machine's clock, and what `Book.append` raises.
     """
     require_reference(decision)
     book.require_clock(everywhere=True)
@@ -30,7 +30,7 @@ def redate(book: Book, decision: str) -> list[int]:
 
 
 def require_reference(decision: str) -> None:
-    """Raise UsageError unless the text can be kept in the ledger for good."""
+    """Raise UsageError unless the text is a short reference that the ledger can keep for good."""
     if fullmatch(REFERENCE, decision) is None:
         raise UsageError(
             "a decision needs a reference of up to 64 letters, digits and ._/#-",

@@ -1,7 +1,7 @@
-"""Entries that this machine is appending: kept beside its own copy of the ledger until a store has taken them.
+"""Entries that this machine is appending, kept beside its own copy of the ledger until a store has taken them.
 
 The own copy is a witness, so it must hold only what a store once had. An entry that no store took may give way to
-another keeper's; one that a store took and does not show any more is an alarm. This folder is what tells the two apart.
+another keeper's; one that a store took and does not show any more is an alarm. This folder distinguishes the two.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ _NAME: Final = re.compile(r"pending/([0-9]{10})\.json")
 
 
 class PendingEntries:
-    """The folder; mostly it is empty, or holds one entry."""
+    """The folder of pending entries; usually it is empty or holds one."""
 
     def __init__(self, copy: Store) -> None:
         self._copy = copy
@@ -34,12 +34,14 @@ class PendingEntries:
         self._copy.remove(_name(seq))
 
     def numbers(self) -> list[int]:
-        """The numbers of the pending entries, in order."""
+        """Return the numbers of the pending entries in order."""
         found = (_NAME.fullmatch(info.name) for info in self._copy.list(_FOLDER))
         return sorted(int(match[1]) for match in found if match)
 
     def document(self, seq: int) -> bytes:
-        """The entry as it was signed; raises ObjectMissingError when another process has settled it meanwhile."""
+        """Return the entry as it was signed; raises ObjectMissingError when another process has settled it
+        meanwhile.
+        """
         return self._copy.get(_name(seq), 0, LIMITS["ledger"] + 1)
 
 

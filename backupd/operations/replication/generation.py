@@ -1,6 +1,5 @@
-"""Copy one generation's snapshots: packs, keyrings, parts, and records last, as a run adds them.
-
-What is purged while it is copied: the ledger is read again, and what came too late goes.
+"""Copy one generation's snapshots: packs, keyrings, parts, and records last, in the order in which a run adds them. The
+ledger is read again meanwhile, and what a purge took too late to be left out is removed from the target.
 """
 
 from __future__ import annotations
@@ -32,12 +31,12 @@ if TYPE_CHECKING:
 
 @dataclass(slots=True)
 class _Needs:
-    """What records need of one generation, and who needs it."""
+    """The containers that records of one generation need, and who needs each."""
 
     records: dict[SnapshotName, Record] = field(default_factory=dict)
     parts: dict[ContainerKey, set[SnapshotName]] = field(default_factory=dict)
     containers: dict[ContainerKey, set[ContainerKey]] = field(default_factory=dict)
-    """Others that parts name, with these parts."""
+    """Packs and parts that parts name, each with these parts."""
 
     def drop(self, key: ContainerKey) -> set[SnapshotName]:
         """Forget the records that need a container; returns their names."""
@@ -48,14 +47,16 @@ class _Needs:
         return dropped
 
     def forget(self, segments: Iterable[Pseudonym]) -> None:
-        """These segments are nobody's need any more."""
+        """Forget these segments: nobody needs them any more."""
         gone = frozenset(segments)
         self.parts = {key: names for key, names in self.parts.items() if key.segment not in gone}
         self.containers = {key: parts for key, parts in self.containers.items() if key.segment not in gone}
 
 
 class GenerationCopy:
-    """One generation. A context manager that tells the target's keeper that somebody is at work; for one thread."""
+    """The copy of one generation, for one thread. As a context manager it marks the target's generation as being added
+    to.
+    """
 
     def __init__(self, copying: Copying, generation: GenerationId, copier: Copier, done: Replication) -> None:
         self._copying = copying
@@ -64,7 +65,8 @@ class GenerationCopy:
         self._done = done
         self._needs = _Needs()
         self._missing: dict[ContainerKey, str] = {}
-        """Containers that could not be had whole, and why; the ledger may say that nobody needs them any more."""
+        """Containers that the origin does not have whole, and why; the ledger may say that nobody needs them any
+        more."""
         self._lost: dict[SnapshotName, str] = {}
         self._marks = ExitStack()
         self._mark_old = 0.0
@@ -80,7 +82,7 @@ class GenerationCopy:
     def run(self, names: Iterable[SnapshotName], there: Iterable[SnapshotName]) -> None:
         """Copy these records with all they need; `there` are records the target has.
 
-        What is wrong at the origin is told, and keeps back the records that need it. Raises the stores' errors.
+        Damage at the origin is noted, and keeps back the records that need it. Raises the stores' errors.
         """
         copying = self._copying
         here = self._explained(copying.origin)
@@ -141,7 +143,7 @@ class GenerationCopy:
                     self._lose_key(key, f"part '{key.sha256}' of segment {key.segment} is missing, or not whole")
 
     def _read_headers(self, listed: dict[ContainerKey, Stored]) -> None:
-        """Which packs parts name; parts that cannot be believed take their records with them."""
+        """Read which containers parts name; a part that cannot be believed counts as missing."""
         copying = self._copying
         reader = ContainerChecker(copying.source.store, copying.keeper.repository, self._generation)
         parts = [(key, listed[key]) for key in sorted(self._needs.parts.keys() - self._missing.keys())]
@@ -158,13 +160,13 @@ class GenerationCopy:
                     self._lose_key(needed, f"'{sha256}' of segment {key.segment} is missing, or not whole")
 
     def _wanted(self) -> set[ContainerKey]:
-        """Containers that records still to be copied need."""
+        """Return the containers that records still to be copied need."""
         needs = self._needs
         parts = {key for key, names in needs.parts.items() if names & needs.records.keys()}
         return parts | {key for key, named in needs.containers.items() if named & parts}
 
     def _copy(self, wanted: Iterable[tuple[ContainerKey, Stored]]) -> None:
-        """Copy containers; a mark is put anew before it grows old."""
+        """Copy containers; the mark is renewed before it grows old."""
         for key, why in self._copier.containers(self._marked(wanted)).items():
             self._lose_key(key, why)
 
@@ -183,7 +185,7 @@ class GenerationCopy:
         self._mark_old = keeper.clock.monotonic() + LONGEST_RUN.total_seconds() / 4
 
     def _judge(self, purged: frozenset[Pseudonym]) -> None:
-        """Of what is missing, what the ledger does not explain by now keeps back the records that need it."""
+        """Keep back the records that need something missing that the ledger does not explain by now."""
         expired = self._explained(self._copying.origin).expired
         for name in expired & self._needs.records.keys():
             del self._needs.records[name]
@@ -197,7 +199,9 @@ class GenerationCopy:
             del self._lost[name]
 
     def _publish(self) -> None:
-        """Records, oldest first; not one of which anything is missing."""
+        """Publish the records, oldest first. Raises DamageError, before any, when something that was copied is not
+        there.
+        """
         copying, there = self._copying, self._listed(self._copying.sink)
         missing = [key for key in self._wanted() if key not in there]
         if missing:
@@ -241,21 +245,21 @@ class GenerationCopy:
 
 
 class Purges:
-    """Purges of one generation's segments, on whatever store. For one thread."""
+    """The purges of one generation's segments, on every store. For one thread."""
 
     def __init__(self, copying: Copying, generation: GenerationId) -> None:
         self._copying = copying
         self._generation = generation
         self._before: frozenset[Pseudonym] = self._purged()
-        """Of these nothing was ever copied in this run."""
+        """Segments purged before this run, of which it copies nothing."""
 
     def read(self) -> frozenset[Pseudonym]:
-        """Every segment that is purged, or being so, by the ledger as it is now on all stores that can be reached."""
+        """Return every segment whose purge has begun, by the ledger as it is now on all stores that can be reached."""
         self._copying.keeper.book.sync()
         return self._purged()
 
     def catch_up(self) -> frozenset[Pseudonym]:
-        """As `read`, after removing from the target what was purged since the beginning."""
+        """Return the same as `read`, after removing from the target what was purged since the beginning."""
         purged = self.read()
         if late := purged - self._before:
             keeper, target = self._copying.keeper, self._copying.target

@@ -1,8 +1,5 @@
-"""What a replication works with, and what it answers.
-
-Objects from one store to another, checked on the way, through scratch files: memory holds a piece of each.
-
-Keyrings from one store to another: as they are, less the lines of what was purged.
+"""Copy objects and keyrings from one store to another, checked on the way, through scratch files: memory holds a piece
+of each. Keyrings are copied as they are, without the lines of what was purged.
 """
 
 from __future__ import annotations
@@ -32,14 +29,15 @@ from backupd.trace import Progress
 
 @dataclass(frozen=True, slots=True)
 class Copying:
-    """From where to where, by whom."""
+    """The two stores of a replication, and the keeper that replicates."""
 
     keeper: Keeper
     origin: str
-    """A store by its configured name; nothing is written there but the ledger."""
+    """Configured name of the store to copy from; nothing is written there except the ledger."""
     target: str
+    """Configured name of the store to copy to."""
     scratch: Path
-    """Folder for objects under way, one for each thread at most. Sealed bytes only; nothing is left in it."""
+    """Folder for sealed objects under way, at most one for each thread; nothing is left in it."""
     threads: int = 4
     dry_run: bool = False
 
@@ -54,21 +52,21 @@ class Copying:
 
 @dataclass(slots=True)
 class Replication:
-    """What was copied; in a dry run, what would be."""
+    """The result of a replication or, for a dry run, what it would copy."""
 
     origin: str
     target: str
     generations: int = 0
     snapshots: list[SnapshotName] = field(default_factory=list)
     already: int = 0
-    """Snapshots of the origin that the target had."""
+    """Snapshots of the origin that the target had already."""
     left_out: int = 0
-    """Snapshots of the origin that expired, here or there."""
+    """Snapshots of the origin that expired on one of the stores."""
     objects: int = 0
     bytes: int = 0
-    """Of containers, keyrings and documents copied."""
+    """Bytes of containers, keyrings and documents that were copied."""
     damage: list[str] = field(default_factory=list)
-    """What is wrong at the origin; snapshots that need it were not copied."""
+    """Sentences about damage at the origin; snapshots that need what is damaged were not copied."""
 
 
 _PIECE = 4 << 20
@@ -83,7 +81,7 @@ class Copier:
         self._lock = threading.Lock()
 
     def containers(self, wanted: Iterable[tuple[ContainerKey, Stored]]) -> dict[ContainerKey, str]:
-        """Copy these; returns those that could not be had from the origin whole, and why."""
+        """Copy these; returns those that the origin does not have whole, and why."""
         lost: dict[ContainerKey, str] = {}
         for (key, _), result in in_parallel(lambda pair: self._container(*pair), wanted, self._copying.threads):
             try:
@@ -93,7 +91,7 @@ class Copier:
         return lost
 
     def documents(self) -> None:
-        """Attestations and reports that the target lacks."""
+        """Copy attestations and reports that the target lacks."""
         source, sink = self._copying.source, self._copying.sink
         for folder, kind in ((layout.ATTESTATIONS, "attestation"), (layout.REPORTS, "report")):
             there = {info.name for info in sink.store.list(folder)}
@@ -138,7 +136,7 @@ class Copier:
         keeper.trace.emit(Progress("replicating", self._copying.target, done.bytes, objects=done.objects))
 
     def counted(self, size: int) -> None:
-        """Something small was copied by others."""
+        """Count something small, of `size` bytes, that another class copied."""
         self._count(size)
 
 
@@ -157,7 +155,7 @@ def _full(error: OSError) -> SpoolFullError:
 
 
 class Keyrings:
-    """One generation's. For one thread."""
+    """The keyrings of one generation. For one thread."""
 
     def __init__(self, copying: Copying, generation: GenerationId) -> None:
         self._copying = copying
@@ -166,7 +164,7 @@ class Keyrings:
         """Segments whose key the target has, once `copy` came to its end."""
 
     def classes(self) -> dict[Pseudonym, ClassTag]:
-        """The class tag of every segment the origin's keyrings list."""
+        """Return the class tag of every segment that the origin's keyrings list."""
         return {
             segment: tags.data_class
             for keyring in self._believed()
@@ -174,9 +172,9 @@ class Keyrings:
         }
 
     def copy(self, needed: Collection[Pseudonym], purged: Collection[Pseudonym]) -> Iterator[int]:
-        """Copy keyrings that list a segment that is needed; yields their sizes.
+        """Copy keyrings that list a segment that is needed; yields their sizes in bytes.
 
-        One that the target has already stays as it is there. Raises RefusedError when the target's were sealed to
+        A keyring that the target has already stays as it is there. Raises RefusedError when the target's were sealed to
         others since, DamageError when it has another one under the same name.
         """
         sink = self._copying.sink
@@ -216,7 +214,7 @@ class Keyrings:
             )
 
     def _believed(self) -> Iterator[Keyring]:
-        """The origin's keyrings; what one that cannot be believed has the only key of, is missing."""
+        """Yield the origin's readable keyrings; a key that only an unreadable one has is missing."""
         source = self._copying.source
         for name in sorted(info.name for info in source.store.list(layout.keyrings_folder(self._generation))):
             if layout.place_of(name).kind is layout.ObjectKind.KEYRING:

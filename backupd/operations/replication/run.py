@@ -1,11 +1,11 @@
-"""Replicate: copy to a store of the region what it lacks of another one's snapshots, byte for byte and without a key.
+"""Replicate: copy to a store of the region the snapshots it lacks of another one's, byte for byte and without a key.
 
-1. see that both hold the region's one repository, and the same ledger
-2. attestations and reports
-3. of one generation after the other, oldest first: containers, keyrings, and last the records
+1. Check that both hold the region's one repository and the same ledger.
+2. Copy attestations and reports.
+3. Copy one generation after the other, oldest first: containers, keyrings, and last the records.
 
-Nothing is overwritten and nothing is removed but what a purge took meanwhile, so a run that was cut off is gone on with
-by the next one: what is there already is not copied again.
+Nothing is overwritten, and nothing is removed but what a purge took meanwhile, so the next run continues one that was
+interrupted: what is there already is not copied again.
 """
 
 from __future__ import annotations
@@ -99,7 +99,7 @@ def _records(copying: Copying, store: str) -> dict[GenerationId, set[SnapshotNam
 def _wanted(
     copying: Copying, names: set[SnapshotName], there: set[SnapshotName], done: Replication
 ) -> list[SnapshotName]:
-    """Those the target lacks, and that expired on neither store; oldest first."""
+    """Return the snapshots that the target lacks and that expired on neither store, oldest first."""
     entries = list(copying.keeper.book.chain.entries())
     expired = explain_absences(entries, copying.origin).expired | explain_absences(entries, copying.target).expired
     done.already += len(names & there)

@@ -1,4 +1,4 @@
-"""Reports of restore drills: published in a chain, gathered from stores or a folder, exported."""
+"""Reports of restore drills: published in a chain, read from stores or a folder, exported."""
 
 from backupd.operations.reports.export import ReportExport, as_object, export_reports
 from backupd.operations.reports.publish import Published, ReportDesk, publish_report, publish_waiting

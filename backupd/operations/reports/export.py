@@ -1,4 +1,4 @@
-"""Everything about a period's drills as files to hand on: signed reports, pages, and how to verify them."""
+"""Export a period's drills as files to hand on: the signed reports, pages, and how to verify them."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ _HISTORY: Final = 60
 
 @dataclass(frozen=True, slots=True)
 class ReportExport:
-    """What was written."""
+    """The folder that was written, and what is in it."""
 
     folder: Path
     reports: int
@@ -52,8 +52,8 @@ class ReportExport:
 def export_reports(parts: Sequence[Part], period: Period, out: Path, now: datetime) -> ReportExport:
     """Write the new folder `out`, whole or not at all.
 
-    Reports that cannot be believed are left out, and told of. Raises RefusedError when the folder exists and is not
-    empty, UsageError when it cannot be written.
+    Reports that cannot be believed are left out, and the pages say so. Raises RefusedError when the folder exists and
+    is not empty, UsageError when it cannot be written.
     """
     if out.is_symlink() or (out.exists() and (not out.is_dir() or any(out.iterdir()))):
         raise RefusedError(f"'{out}' exists", hint="Nothing is overwritten; name a new folder.")
@@ -111,7 +111,7 @@ def _write_period(
 
 
 def as_object(part: Part, drills: Sequence[Occasion]) -> dict[str, Any]:
-    """A region's population for programs."""
+    """Return a region's population for programs, as JSON values."""
     return {
         "region": part.gathered.region,
         "counts": counts(drills),

@@ -1,8 +1,8 @@
-"""Publish the report of a drill: witnessed by the ledger first, then put on every store.
+"""Publish the report of a drill: first its hash in the ledger, then the report on every store.
 
-The ledger decides which report follows which, so two drills that end at once cannot name the same one before them.
-What a crash or a store out of reach left behind is finished by the next one: a body waits on this machine until a
-store has it, and signing it again gives the same bytes.
+The ledger decides which report follows which, so two drills that end at once cannot name the same one before them. When
+a crash or an unreachable store interrupts it, the next drill finishes it: a body waits on this machine until a store
+has it, and signing it again gives the same bytes.
 """
 
 from __future__ import annotations
@@ -35,13 +35,13 @@ from backupd.store.base import Store, put_document
 
 @dataclass(frozen=True, slots=True)
 class ReportDesk:
-    """What publishing needs."""
+    """The ledger, the stores and the key with which reports are published."""
 
     book: Book
     stores: Mapping[str, Repository]
-    """By configured name."""
+    """The region's repositories by their stores' configured names."""
     signer: Signer
-    """Of the ledger, too: a key the region's keepers are known by."""
+    """The key of the ledger's entries, too: one of the region's keepers."""
     waiting: Store
     """A folder of this machine, for reports no store has yet."""
 
@@ -54,15 +54,15 @@ class Published:
     sha256: ObjectHash
     document: bytes
     stores: tuple[str, ...]
-    """Those that have it. Others get it with the next report."""
+    """Stores that have the report. Others get it with the next one."""
 
 
 def publish_report(desk: ReportDesk, report: Report) -> Published:
     """Sign a report as the newest of its region; `previous` and `performer` are filled in here.
 
-    It waits on this machine from the first moment on, and `publish_waiting` finishes what could not be. Raises
-    BackupdError when the report contradicts itself, StoreGoneError when no store can be reached, and what
-    `Book.append` raises.
+    The report waits on this machine from the first moment, and `publish_waiting` finishes what was interrupted. Raises
+    BackupdError when the report contradicts itself, StoreGoneError when no store can be reached, and what `Book.append`
+    raises.
     """
     chain = desk.book.chain
     if (report.repository, report.region) != (chain.repository, chain.region):
@@ -78,7 +78,7 @@ def publish_report(desk: ReportDesk, report: Report) -> Published:
 
 
 def publish_waiting(desk: ReportDesk) -> list[Published]:
-    """Publish what waits, oldest first, and give every store the reports it lacks. Raises as `publish_report`.
+    """Publish the waiting reports, oldest first, and give every store the reports it lacks. Raises as `publish_report`.
 
     A report that is dated ahead, because this machine's clock was then, is dropped with a warning.
     """
@@ -166,7 +166,7 @@ def _put(desk: ReportDesk, drill: DrillId, document: bytes) -> Iterator[str]:
 
 
 def _equalise(desk: ReportDesk) -> None:
-    """Give each store what it lacks and another one has, if it is what the ledger tells of."""
+    """Copy to each store the reports that it lacks and another has, if they are those in the ledger."""
     there: dict[str, set[DrillId]] = {}
     for name in desk.stores.keys() - desk.book.unreached.keys():
         try:

@@ -1,6 +1,5 @@
-"""A region's reports from its stores, or from a folder when neither the region nor its stores are configured.
-
-A region's drills as a population, for people, programs and pages.
+"""Read a region's reports from its stores, or from a folder where nothing is configured, and see its drills as a
+population, for people, programs and pages.
 """
 
 from __future__ import annotations
@@ -45,10 +44,10 @@ KEYS = "whose keys signed them: nobody was named as trusted"
 
 @dataclass(frozen=True, slots=True)
 class StoreFault:
-    """Something that is wrong with a report in one place."""
+    """A fault of a report in one place."""
 
     place: str
-    """The store, or the folder."""
+    """Name of the store, or path of the folder."""
     drill: str
     message: str
 
@@ -64,19 +63,19 @@ class Gathered:
 
     region: str
     filed: tuple[FiledReport, ...] = ()
-    """In the order of the chain."""
+    """Reports in the order of the chain."""
     documents: Mapping[DrillId, bytes] = field(default_factory=dict)
     faults: tuple[StoreFault, ...] = ()
     unreached: Mapping[str, BackupdError] = field(default_factory=dict)
     not_checked: tuple[str, ...] = ()
     begins: datetime | None = None
-    """When the repository was made, where that can be known."""
+    """When the repository was made, where that is known."""
 
     def newest(self) -> FiledReport | None:
         return self.filed[-1] if self.filed else None
 
     def until(self, drill: DrillId) -> list[FiledReport]:
-        """The chain up to a report.
+        """Return the chain up to a report.
 
         Raises UsageError when there is none of this drill.
         """
@@ -87,9 +86,9 @@ class Gathered:
 
 
 def gather(book: Book, stores: Mapping[str, Repository]) -> Gathered:
-    """The reports of a region on all its stores, held against its ledger, which was read.
+    """Return the reports of a region on all its stores, compared with its ledger, which must have been read.
 
-    A store that cannot be reached is told of. Raises its error when none can.
+    A store that cannot be reached is noted. Raises its error when none can.
     """
     witnessed = drill_events(book.chain.entries())
     shelves: dict[str, ReportShelf] = {}
@@ -119,10 +118,10 @@ def gather(book: Book, stores: Mapping[str, Repository]) -> Gathered:
 
 
 def gather_folder(folder: Path, trusted: Collection[str] | None) -> list[Gathered]:
-    """The reports in a copy of a region's folder, in an export, or in a folder that holds some of these.
+    """Return the reports in a copy of a region's folder, in an export, or in a folder that holds some of these.
 
-    Without `trusted` keepers, what each report says of its own performer is believed, and that is told. A ledger
-    beside the reports is used when it can be believed. Raises UsageError when there is no report.
+    Without `trusted` keepers, each report's own performer is believed, and `not_checked` says so. A ledger beside the
+    reports is used when it can be believed. Raises UsageError when there is no report.
     """
     roots = [folder, *sorted(child for child in folder.iterdir() if child.is_dir())] if folder.is_dir() else []
     marks = (layout.REPORTS, layout.REPOSITORY)
@@ -159,7 +158,7 @@ def _of_folder(root: Path, trusted: Collection[str] | None) -> Gathered:
 
 
 def _info(store: DirectoryStore, trusted: Collection[str] | None) -> RepositoryInfo | None:
-    """Who signed it is not asked here: reports and ledger are a keeper's, and say the same or are told."""
+    """Return the repository's document by any signer: reports and ledger are checked by the keepers' keys."""
     try:
         return Repository(store, None, trusted).info()
     except UNSOUND:
@@ -174,7 +173,7 @@ def _left(witnessed: list[Drilled] | None, trusted: Collection[str] | None) -> I
 
 
 def _beside(shelf: ReportShelf, witnessed: list[Drilled] | None) -> Iterator[str]:
-    """Of a part of a chain: what there is besides."""
+    """Yield what there is besides a part of a chain."""
     if witnessed is None:
         if shelf.filed and shelf.filed[0].report.previous is not None:
             yield BEGINNING
@@ -186,7 +185,7 @@ def _beside(shelf: ReportShelf, witnessed: list[Drilled] | None) -> Iterator[str
 
 
 def _best(shelf: ReportShelf, witnessed: Collection[Drilled]) -> Iterator[FiledReport]:
-    """Where stores disagree about a report, the one the ledger tells of."""
+    """Yield the reports that agree with the ledger, where stores disagree."""
     known = {event.drill: event.report for event in witnessed}
     for one in shelf.filed:
         if known.get(one.drill, one.sha256) == one.sha256:
@@ -214,33 +213,33 @@ Standing = Literal["pass", "fail", "error", "missed", "none", "damaged"]
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """One region's reports, and when drills are due there."""
+    """The reports of one region, and when drills are due there."""
 
     gathered: Gathered
     timetable: DrillTimetable
 
     @property
     def every(self) -> timedelta | None:
-        """The longest time between two drills, as configured, else as the newest report says."""
+        """The longest time between two drills, as configured, or otherwise as the newest report says."""
         said = self.gathered.filed[-1].report.objectives.drill_every if self.gathered.filed else None
         return self.timetable.every or (timedelta(seconds=said) if said else None)
 
 
 def occasions(part: Part, period: Period, now: datetime) -> list[Occasion]:
-    """Every drill of the period, missed ones too, oldest first."""
+    """Return every drill of the period, missed ones too, oldest first."""
     return population(part.gathered.filed, part.timetable, period, now)
 
 
 def counts(found: Sequence[Occasion]) -> dict[str, int]:
-    """How many of each outcome; every outcome is there."""
+    """Count the drills of each outcome; every outcome is there, also with 0."""
     counted = Counter(one.outcome for one in found)
     return {outcome: counted[outcome] for outcome in ("pass", "fail", "error", "missed")}
 
 
 def standing(part: Part, now: datetime) -> Standing:
-    """How the region stands now: whether its chain is sound, then how the newest drill ended, missed or not.
+    """Return how the region stands: whether its chain is sound, then how the newest drill ended, missed or not.
 
-    That one tenant was proven says nothing of the others; that one was not is told as any failure.
+    A passed drill of one tenant proves nothing about the others and is left out; a failed one counts as any failure.
     """
     if part.gathered.faults:
         return "damaged"
@@ -255,6 +254,6 @@ def _proves(report: Report) -> bool:
 
 
 def newest_proof(part: Part, before: datetime) -> datetime | None:
-    """When the newest drill began that passed, of those that began before an instant."""
+    """Return when the newest passed drill began, of those that began before an instant."""
     passed = (parse_stamp(one.report.started) for one in part.gathered.filed if _proves(one.report))
     return max((at for at in passed if at < before), default=None)

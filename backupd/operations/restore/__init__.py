@@ -1,4 +1,6 @@
-"""Restore one snapshot into a new database: `run` tells the story; values in, a report out."""
+"""Restore one snapshot into a new database or folder: start reading at `run.restore`; values go in, a report comes
+out.
+"""
 
 from backupd.operations.restore.run import restore
 from backupd.operations.restore.types import RestoreEnvironment, RestoreReport, RestoreRequest

@@ -1,4 +1,4 @@
-"""Which snapshot is restored, and what of it: the ledger is read first, facts are fetched, and then it is decided."""
+"""Choose which snapshot is restored, and what of it: read the ledger, fetch the facts, and decide by them."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ class OpenedChoice(Choice):
 
 
 def read_history(repository: Repository, environment: RestoreEnvironment) -> LedgerHistory:
-    """The store's ledger.
+    """Read the store's ledger.
 
     Raises DamageError when it cannot be believed, or is behind this machine's own copy.
     """
@@ -63,7 +63,7 @@ def read_history(repository: Repository, environment: RestoreEnvironment) -> Led
 def choose(
     request: RestoreRequest, repository: Repository, environment: RestoreEnvironment, history: LedgerHistory
 ) -> OpenedChoice:
-    """The snapshot the request means, the keys of its generation, and what of it is restored.
+    """Return the snapshot the request means, the keys of its generation, and what of it is restored.
 
     Raises what `decide` raises, KeyRefusedError, and DamageError also when the ledger is older than the snapshot.
     """
@@ -83,7 +83,7 @@ def choose(
 
 
 def real_name(record: Record, keys: SecretKeys, explained: Explained) -> str | None:
-    """What a database is called, by its first segment; None where a purge lists all of them.
+    """Return the real name of a record's database, from its first segment; None where a purge lists all segments.
 
     Raises DamageError, KeyRefusedError.
     """
@@ -102,7 +102,7 @@ class GenerationKeys:
         self._opened: dict[GenerationId, SecretKeys] = {}
 
     def keys(self, generation: GenerationId) -> SecretKeys:
-        """Raises KeyRefusedError, DamageError."""
+        """Return the keys of one generation. Raises KeyRefusedError, DamageError."""
         if generation not in self._opened:
             self._opened[generation] = self._repository.open_keys(self._identity, [generation])
         return self._opened[generation]
@@ -111,7 +111,7 @@ class GenerationKeys:
 def _records(
     wanted: SnapshotRequest, repository: Repository, generations: GenerationKeys, history: LedgerHistory
 ) -> dict[SnapshotName, Record]:
-    """The records that fit, newest first, and no more of them are read than can be meant.
+    """Return the records that fit, newest first; no more of them are read than can be meant.
 
     Raises UsageError, DamageError, RefusedError, and KeyRefusedError where a member is asked for.
     """
@@ -144,7 +144,7 @@ def _segment(keys: SecretKeys, segment: Pseudonym) -> SegmentFacts:
 
 
 def _gone(parts: Iterable[PartRef], repository: Repository, generation: GenerationId) -> Iterator[PartRef]:
-    """Those of the parts that are not on the store, or lack a container they name."""
+    """Yield the parts that are not on the store, or lack a container they name."""
     containers = ContainerChecker(repository.store, repository.info().repository, generation)
 
     def is_gone(part: PartRef) -> bool:

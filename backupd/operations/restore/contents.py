@@ -1,6 +1,5 @@
-"""A snapshot's contents: its parts read into a plan, and its files and rows as they are asked for.
-
-What a plan need not hold in memory: a temporary file without a name, sealed under a key that stays here.
+"""Read a snapshot's contents: its parts into a plan, and its files and rows as they are asked for. Parts of the plan
+that need not be in memory are kept in a temporary file, sealed under a key that exists in this process only.
 """
 
 from __future__ import annotations
@@ -31,8 +30,9 @@ from backupd.seal import suite
 from backupd.seal.container_format import ContainerContext
 
 _PARTS_AHEAD = 32
+"""Parts whose manifests are fetched ahead."""
 _AHEAD = 24 << 20
-"""Bytes of blocks on their way or waiting, of all readers."""
+"""Bytes of blocks under way or waiting, for all readers together."""
 _PACK = struct.Struct("<32sQ")
 
 
@@ -40,7 +40,7 @@ class SnapshotContents:
     """One snapshot's contents, opened with an identity. A context manager: its threads end with the block."""
 
     def __init__(self, repository: Repository, record: Record, keys: SecretKeys, readers: int) -> None:
-        """`readers` threads may read rows at once, and share what is fetched ahead."""
+        """Open the contents for `readers` threads that may read rows at once, and share what is fetched ahead."""
         self._record = record
         self._keys = keys
         self._blocks = Blocks()
@@ -49,9 +49,9 @@ class SnapshotContents:
         self._refs = [self._ref(part) for part in record.parts]
         self._spilled = SealedTempFile()
         self._packs: dict[int, _Packs] = {}
-        """Of each part, so that one that holds no data is opened once only."""
+        """The containers that each part names, so that a part without data is opened once only."""
         self.verified = 0
-        """Digests among what was read to its end."""
+        """Number of files whose digests were compared, all equal."""
 
     def __enter__(self) -> Self:
         return self
@@ -61,7 +61,7 @@ class SnapshotContents:
         self._spilled.close()
 
     def plan(self, selection: Selection | None = None, *, exact: bool = True) -> RestorePlan:
-        """Read every part's manifest. Not `exact` when the record's totals are of more than its parts.
+        """Read every part's manifest into a plan. Not `exact` when the record's totals include parts that are left out.
 
         Raises DamageError, and RefusedError or KeyRefusedError for a segment that cannot be opened.
         """
@@ -74,14 +74,14 @@ class SnapshotContents:
         return planner.plan()
 
     def needed(self) -> dict[ObjectHash, int]:
-        """Every container the parts are or name, with its size; after `plan`."""
+        """Return every container the parts are or name, with its size in bytes; to be called after `plan`."""
         found = {ref.sha256: ref.size for ref in self._refs}
         for packs in self._packs.values():
             found.update(packs)
         return found
 
     def file(self, plan: RestorePlan, name: str) -> list[bytes]:
-        """The files of this name, one of each segment that has it."""
+        """Return the files of this name, one of each segment that has it."""
         found = [file_content(self._refs[part], entry) for part, entry in plan.files.get(name, [])]
         files = [bytearray() for _ in found]
         for file, piece in self._reader.read(zip(files, found, strict=True)):
@@ -90,13 +90,13 @@ class SnapshotContents:
         return [bytes(file) for file in files]
 
     def streamed(self, plan: RestorePlan, name: str) -> Iterator[Iterator[memoryview]]:
-        """Likewise, but each as its pieces, to be read before the next."""
+        """Yield the files of this name, each as an iterator over its pieces that must be read before the next."""
         for part, entry in plan.files.get(name, []):
             yield (piece for _, piece in self._reader.read([(None, file_content(self._refs[part], entry))]))
             self.verified += 1
 
     def rows(self, pieces: Iterable[Piece]) -> Iterator[tuple[Piece, memoryview]]:
-        """The rows of pieces, in order; see `ContentReader.read`."""
+        """Yield the rows of pieces, in order; see `ContentReader.read`."""
         return self._reader.read((piece, self._content(piece)) for piece in pieces)
 
     def _content(self, piece: Piece) -> Content:
@@ -140,12 +140,14 @@ class _Packs(Sequence[tuple[ObjectHash, int]]):
 
 
 _SMALL: Final = 256
-"""Bytes that are kept in memory all the same: where they are in the file takes as many."""
+"""Bytes that are kept in memory all the same: their position in the file would take as many."""
 _AAD: Final = b"backupd attic"
 
 
 class SealedTempFile:
-    """Bytes put away, and what brings each back. `put` is for one thread, bringing back for many."""
+    """A temporary file without a name, sealed under a key of its own. `put` is for one thread, reading back for
+    many.
+    """
 
     def __init__(self, random: Callable[[int], bytes] = os.urandom) -> None:
         self._file = tempfile.TemporaryFile(prefix="backupd-", buffering=0)  # noqa: SIM115  # closed by `close`
@@ -153,7 +155,7 @@ class SealedTempFile:
         self._size = 0
 
     def put(self, data: bytes) -> Callable[[], bytes]:
-        """Raises SpoolFullError."""
+        """Write the data; returns a function that reads it back. Raises SpoolFullError."""
         if len(data) <= _SMALL:
             return partial(bytes, data)
         at = self._size
@@ -169,7 +171,7 @@ class SealedTempFile:
         return partial(self._read, at, len(sealed))
 
     def close(self) -> None:
-        """What was put away is gone."""
+        """Close the file, whose content is gone with it."""
         self._file.close()
 
     def _read(self, at: int, size: int) -> bytes:

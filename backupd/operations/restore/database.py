@@ -1,6 +1,5 @@
-"""The new database built from a snapshot's contents: steps 3 to 7 of a restore.
-
-Rows on their way: several threads, each reading bundle after bundle, feed all tables or files at once.
+"""Build the new database from a snapshot's contents: steps 3 to 7 of a restore. Rows are loaded by several threads,
+each of which reads bundle after bundle.
 """
 
 from __future__ import annotations
@@ -33,11 +32,11 @@ if TYPE_CHECKING:
     from backupd.operations.restore.types import RestoreEnvironment, RestoreRequest, Snapshot
 
 _NAMED = 20
-"""Foreign keys told by name; beyond, their number."""
+"""Foreign keys that an error names; of more than that, it gives the number."""
 
 
 class DatabaseBuilder:
-    """One new database under way."""
+    """Builds one new database from a snapshot."""
 
     def __init__(
         self, request: RestoreRequest, environment: RestoreEnvironment, phases: Phases, snapshot: Snapshot
@@ -116,7 +115,7 @@ class DatabaseBuilder:
         return broken
 
     def _finish_schema(self, client: Client, connection: Connection) -> tuple[BrokenKey, ...]:
-        """Indexes, constraints and triggers; the foreign keys that cannot hold."""
+        """Make indexes, constraints and triggers; returns the foreign keys that cannot hold."""
         request, schema = self._request, self._schema
         restore = partial(restore_section, client, schema, "post-data", "--jobs", str(request.jobs))
         if self._exact and not request.without_broken_keys:
@@ -162,7 +161,7 @@ class DatabaseBuilder:
 
 
 def broken_keys(broken: Sequence[BrokenKey]) -> BrokenKeysError:
-    """The error that names foreign keys which cannot hold."""
+    """Return the error that names foreign keys which cannot hold."""
     found = Counter(f"{key.table}.{key.constraint}" for key in broken)
     named = [name if times == 1 else f"{name} ({times} schemas)" for name, times in sorted(found.items())]
     more = [f"and {len(named) - _NAMED} more"] if len(named) > _NAMED else []
@@ -188,10 +187,12 @@ _REPORT_EVERY = 4 << 20
 
 
 class TableFiller:
-    """One restore's rows on their way."""
+    """Passes one restore's rows from its contents to the tables or files."""
 
     def __init__(self, contents: SnapshotContents, opened: OpenTable, trace: Trace) -> None:
-        """`opened` takes the rows of a piece; it is complete when its block ends well."""
+        """Prepare the filling; `opened` opens the destination of a piece, which is complete when its block ends
+        well.
+        """
         self._contents = contents
         self._opened = opened
         self._trace = trace
@@ -229,7 +230,7 @@ class TableFiller:
             raise
 
     def _wanted(self, shared: Iterator[Bundle]) -> Iterator[Piece]:
-        """Bundle after bundle, as this thread gets to them, until another thread fails."""
+        """Yield bundle after bundle, as this thread gets to them, until another thread fails."""
         while not self._stopped.is_set():
             with self._lock:
                 bundle = next(shared, None)

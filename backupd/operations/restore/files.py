@@ -1,6 +1,5 @@
-"""A snapshot's contents written into a new folder: steps 3 to 7 of a restore, with files for a database.
-
-A new folder that is there at once and whole: written under a temporary name, flushed, renamed.
+"""Write a snapshot's contents into a new folder: steps 3 to 7 of a restore, with files in place of a database. The
+folder appears whole: it is written under a temporary name, flushed, and renamed.
 """
 
 from __future__ import annotations
@@ -42,13 +41,13 @@ if TYPE_CHECKING:
 
 MANIFEST = "MANIFEST.json"
 _BESIDE = 16 << 20
-"""Bytes for what is small."""
+"""Bytes of room for small files beside rows and scripts."""
 _SCRIPTED = 4
-"""A schema or a large object as SQL takes at most so many times its room, the archive it is made of included."""
+"""How many times its archive's size a schema or a large object takes as SQL at most, the archive included."""
 
 
 class ListedFile(msgspec.Struct, frozen=True, omit_defaults=True):
-    """A file, as MANIFEST.json has it."""
+    """A file as MANIFEST.json lists it."""
 
     path: str
     bytes: int
@@ -58,26 +57,26 @@ class ListedFile(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class Manifest(msgspec.Struct, frozen=True):
-    """What is in a folder. There is none before everything is."""
+    """The list of files in a complete folder; an incomplete one has none."""
 
     snapshot: str
     exported: str
     database: str
     rows: int
     bytes: int
-    """Of COPY text."""
+    """Bytes of COPY text in all files."""
     exact: bool
     """Whether all of the snapshot is there."""
     files: list[ListedFile]
 
 
 class FolderWriter:
-    """One folder under way."""
+    """Writes one new folder from a snapshot."""
 
     def __init__(
         self, request: RestoreRequest, environment: RestoreEnvironment, phases: Phases, snapshot: Snapshot
     ) -> None:
-        """`request.folder` says where to."""
+        """Prepare the folder that `request.folder` names; nothing is written yet."""
         folder = (request.folder or Path()).absolute()
         self._request = request
         self._environment = environment
@@ -113,7 +112,7 @@ class FolderWriter:
         return Built(0, ())
 
     def _write_schema(self) -> int:
-        """Scripts; how many of them were joined for the roles."""
+        """Write the schema's scripts; returns how many segments' scripts were joined for the roles."""
         contents, plan, schema = self._snapshot.contents, self._snapshot.plan, self._snapshot.schema
         programs = find_programs(self._request.target.client_folders, self._snapshot.server)
         globals_ = contents.file(plan, "globals")
@@ -192,13 +191,13 @@ class FolderWriter:
 
 
 TEMPORARY = ".backupd-restoring-"
-"""Begins the name of every folder that is not complete."""
+"""Prefix of the name of every folder that is not complete."""
 _NAME = re.compile(re.escape(TEMPORARY) + r"[0-9a-f]{8}")
 
 
 @dataclass(slots=True)
 class NewFile:
-    """A file under way: its size and digest are known once it is closed."""
+    """A file being written; its size and digest are right once it is closed."""
 
     file: IO[bytes] = field(repr=False)
     size: int = 0
@@ -224,7 +223,7 @@ class NewFolder:
 
     @contextmanager
     def under_way(self) -> Iterator[None]:
-        """Make it; when the block ends well it has its name, and otherwise nothing of it is left.
+        """Make the folder; when the block ends well it gets its name, and otherwise nothing of it is left.
 
         Raises RefusedError when there is something of that name, or it cannot be written; SpoolFullError.
         """
@@ -247,7 +246,7 @@ class NewFolder:
 
     @contextmanager
     def create(self, path: str) -> Iterator[NewFile]:
-        """A new file at a place in the folder."""
+        """Open a new file at a path relative to the folder."""
         full = self._temporary / path
         for parent in reversed(full.relative_to(self._temporary).parents[:-1]):
             (self._temporary / parent).mkdir(mode=0o700, exist_ok=True)
@@ -261,7 +260,7 @@ class NewFolder:
 
 
 def require_room(parent: Path, needed: int) -> None:
-    """Raises SpoolFullError when a folder's disk has less room, RefusedError when there is no such folder."""
+    """Raise SpoolFullError when a folder's disk has less room in bytes, RefusedError when there is no such folder."""
     with translated():
         free = shutil.disk_usage(parent).free
     if free < needed:
@@ -272,7 +271,7 @@ def require_room(parent: Path, needed: int) -> None:
 
 
 def leftovers(parent: Path) -> list[Path]:
-    """Folders of restores into files that were killed: under a temporary name, ours, and nobody writes to them."""
+    """Return the folders of killed restores into files: under a temporary name, owned by this user, and not in use."""
     found = []
     for path in sorted(parent.iterdir()) if parent.is_dir() else ():
         if (
@@ -289,7 +288,7 @@ def leftovers(parent: Path) -> list[Path]:
 
 @contextmanager
 def translated() -> Iterator[None]:
-    """What the system refuses, in our words."""
+    """Turn an OSError in the block into SpoolFullError for a full disk, and into RefusedError otherwise."""
     try:
         yield
     except BackupdError:
@@ -304,7 +303,9 @@ def translated() -> Iterator[None]:
 
 
 def _locked(path: Path) -> int:
-    """A descriptor that holds the folder as long as it is open. Raises OSError when another does."""
+    """Return a descriptor that locks the folder as long as it is open. Raises OSError when another process holds the
+    lock.
+    """
     descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)

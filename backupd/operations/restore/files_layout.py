@@ -1,6 +1,5 @@
-"""Names and lines of what is written. Pure; `scripts/recover` has its own, so that it can stand alone.
-
-README.txt: what was written, and the commands that load it.
+"""Names and lines of the files that a restore into a folder writes, and the README.txt with the commands that load
+them. Pure; `scripts/recover` has a copy of its own, so that it can stand alone.
 """
 
 from __future__ import annotations
@@ -29,32 +28,33 @@ _SETTINGS = (
     "lock_timeout = 0",
 )
 _LONGEST = 60
+"""Characters that a name in a path may have."""
 
 
 class TableFile(NamedTuple):
-    """The rows of a table in one segment."""
+    """The file with the rows of one table in one segment."""
 
     path: str
-    """In the snapshot's folder."""
+    """Path relative to the snapshot's folder."""
     table: TablePlan
     rows: int
     inline: bool
-    """A script with the rows in it: psql's \\copy takes no names that cannot be printed."""
+    """Whether it is a script that contains the rows: psql's \\copy takes no names that cannot be printed."""
 
     @property
     def target(self) -> str:
-        """What COPY calls the table; one without columns takes no list at all."""
+        """The table and columns as COPY names them; a table without columns takes no list."""
         columns = ", ".join(map(identifier, self.table.columns))
         return qualified(self.table.schema, self.table.name) + (f" ({columns})" if columns else "")
 
 
 def safe(name: str) -> str:
-    """A name that any file system takes."""
+    """Return a name that any file system takes."""
     return re.sub(r"[^A-Za-z0-9._-]+", "_", name).strip(".")[:_LONGEST] or "_"
 
 
 def tenant_folders(segments: Iterable[SegmentName]) -> dict[str, str]:
-    """The folder of each tenant."""
+    """Return the folder of each tenant."""
     tenants = sorted({segment.tenant for segment in segments if segment.tenant is not None})
     return {tenant: f"tenant-{number}-{safe(tenant)}" for number, tenant in enumerate(tenants, 1)}
 
@@ -62,7 +62,7 @@ def tenant_folders(segments: Iterable[SegmentName]) -> dict[str, str]:
 def table_files(
     plan: RestorePlan, segments: Sequence[SegmentName], folders: Mapping[str, str]
 ) -> dict[Piece, TableFile]:
-    """Where each piece goes; `segments` are those of the plan's parts."""
+    """Return the file of each piece; `segments` are those of the plan's parts."""
     pieces = sorted(
         (piece for bundles in plan.passes for bundle in bundles for piece in bundle),
         key=lambda piece: (segments[piece.part].tenant or "", segments[piece.part].data_class, piece.table),
@@ -80,7 +80,7 @@ def table_files(
 
 
 def load_lines(plan: RestorePlan, files: Iterable[TableFile]) -> Iterator[str]:
-    """The script that fills every table and sets every sequence, in one transaction."""
+    """Yield the script that fills every table and sets every sequence, in one transaction."""
     yield f"{BEGINNING}BEGIN;\n"
     for name, value in (plan.facts.settings or {}).items():
         yield f"SET {identifier(name)} = {literal(value)};\n"
@@ -93,7 +93,7 @@ def load_lines(plan: RestorePlan, files: Iterable[TableFile]) -> Iterator[str]:
 
 
 def refresh_lines(plan: RestorePlan) -> Iterator[str]:
-    """The script that fills materialized views; each is filled as its owner, under row security."""
+    """Yield the script that fills materialized views; each is filled as its owner, under row security."""
     if plan.refresh:
         yield f"{BEGINNING}SET row_security = on;\n"
     for schema, name in plan.refresh:
@@ -110,7 +110,7 @@ def _set_sequence(value: SequenceValue) -> str:
 
 
 def _unused(stem: str, suffix: str, taken: set[str]) -> str:
-    """A path nothing has, not even one that differs by case only."""
+    """Return a path that is not taken, nor by one that differs by case only."""
     path, number = stem + suffix, 1
     while path.lower() in taken:
         number += 1
@@ -146,7 +146,7 @@ _IN_DATABASE = ("schema-before.sql", "large-objects.sql", "load.sql", "schema-af
 
 @dataclass(frozen=True, slots=True)
 class Written:
-    """What was written, and where to."""
+    """The facts about a written folder that its README.txt states."""
 
     snapshot: SnapshotName
     folder: Path
@@ -154,11 +154,11 @@ class Written:
     exact: bool
     """Whether all of the snapshot is there."""
     name: object
-    """What the facts say that the database was called."""
+    """The database's name as the snapshot's facts give it."""
     roles: int
-    """Scripts that were joined in globals.sql."""
+    """Number of scripts that were joined in globals.sql."""
     files: frozenset[str]
-    """At the top of the folder."""
+    """Names of the files at the top of the folder."""
 
 
 def guide(written: Written) -> str:

@@ -1,6 +1,5 @@
-"""What a restore would do, without doing it: what is fetched, what is written, and how long it should take.
-
-How fast restores on this machine were, kept for the next one's expected time.
+"""Preview a restore without doing it: what is fetched, what is written, and how long it should take, by the speed of
+earlier restores on this machine.
 """
 
 from __future__ import annotations
@@ -22,7 +21,7 @@ from backupd.repository.repository import Repository
 
 @dataclass(frozen=True, slots=True)
 class Preview:
-    """A restore on paper."""
+    """The figures of a restore that was not made."""
 
     snapshot: SnapshotName
     exported: str
@@ -34,15 +33,15 @@ class Preview:
     tables: int
     rows: int
     bytes: int
-    """Of COPY text to be written."""
+    """Bytes of COPY text to be written."""
     objects: int
-    """To be read from the store."""
+    """Objects to be read from the store."""
     fetched: int
-    """Their bytes: what is read is at most that, small selections of large objects need less."""
+    """Bytes to be read at most: small selections of large objects need less."""
     ledger: int
-    """The entry of the ledger that was read and obeyed."""
+    """Number of the last ledger entry that was read and obeyed."""
     expected: float | None
-    """Seconds, by what restores on this machine took before; None: none was measured here."""
+    """Expected seconds, by earlier restores on this machine; None when none was measured."""
 
 
 def preview(
@@ -83,24 +82,24 @@ def preview(
 
 
 _LEAST = 1 << 20
-"""Bytes of rows below which a restore says nothing of rates."""
+"""Bytes of rows that a restore must have loaded for its speed to count."""
 
 
 class Rates(msgspec.Struct, frozen=True):
-    """Of the last restore that was large enough to tell."""
+    """The speed of the last restore that was large enough to measure."""
 
     seconds_per_byte: float
-    """Of COPY text: loading, indexing and all else that grows with the rows."""
+    """Seconds for each byte of COPY text: loading, indexing and all else that grows with the rows."""
     fixed: float
-    """Seconds that do not: planning, the schema, the final name."""
+    """Seconds that do not grow: the schema, the roles, the final name."""
 
     def expected(self, size: int) -> float:
-        """Seconds for so many bytes of COPY text, planning left out."""
+        """Return the expected seconds for so many bytes of COPY text, without planning."""
         return self.fixed + size * self.seconds_per_byte
 
 
 def rates_of(report: RestoreReport) -> Rates | None:
-    """What a restore says of rates; None when it was too small."""
+    """Return the speed of a restore; None when it was too small."""
     if report.bytes < _LEAST:
         return None
     phases = dict(report.phases)
@@ -110,7 +109,7 @@ def rates_of(report: RestoreReport) -> Rates | None:
 
 
 def read_rates(path: Path) -> Rates | None:
-    """What was kept, if anything can be read."""
+    """Return the speed that was kept; None when nothing can be read."""
     try:
         return from_json(path.read_bytes(), Rates)
     except (OSError, UnreadableError):
@@ -118,7 +117,7 @@ def read_rates(path: Path) -> Rates | None:
 
 
 def keep_rates(path: Path, rates: Rates) -> None:
-    """Remember; a machine that cannot write there only expects less well."""
+    """Remember the speed; on a machine where the file cannot be written, nothing is expected of the next restore."""
     try:
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         path.write_bytes(msgspec.json.encode(rates))

@@ -1,8 +1,5 @@
-"""Which databases a region had at a time: the newest snapshot of each, members of a label told apart by their mark.
-
-Database after database: each restored by its snapshot's full name, or told why not.
-
-Where a region's databases are restored to, and whether one is there already.
+"""Restore a region: find the databases it had at a time, and restore each by its snapshot's full name, or report why
+not. A database that an earlier run has completed is not restored again.
 """
 
 from __future__ import annotations
@@ -33,31 +30,31 @@ from backupd.repository.repository import Repository
 
 @dataclass(frozen=True, slots=True)
 class FoundDatabase:
-    """A database of the region, and the snapshot of it that is meant."""
+    """A database of the region, and the snapshot of it to restore."""
 
     label: str
     member: str | None
-    """Which of several databases under the label; opaque."""
+    """Opaque mark of one of several databases under the label; None where there is only one."""
     snapshot: SnapshotName
     exported: str
     server: int
-    """PostgreSQL's `server_version_num`."""
+    """The source's version as PostgreSQL's `server_version_num`."""
     name: str = field(repr=False)
-    """What it was called, where the label stands for several; else the label."""
+    """Real name of the database where the label stands for several; otherwise the label."""
 
 
 @dataclass(frozen=True, slots=True)
 class RegionContents:
-    """What there is to restore, and what there is not."""
+    """The databases of a region that can be restored, and those that cannot."""
 
     databases: tuple[FoundDatabase, ...]
-    """By label and member."""
+    """Sorted by label and then by member."""
     missing: tuple[str, ...]
     """Labels without any snapshot at that time."""
     purged: int
     """Members of which a purge lists everything."""
     faults: tuple[tuple[SnapshotName, BackupdError], ...]
-    """Records that cannot be read or believed: the database may be one that is not listed, or there with an older
+    """Records that cannot be read or believed: such a database may be missing from the list, or be there with an older
     snapshot."""
     history: LedgerHistory = field(repr=False)
 
@@ -65,7 +62,7 @@ class RegionContents:
 def find_databases(
     wanted: str, labels: Mapping[str, bool], repository: Repository, environment: RestoreEnvironment
 ) -> RegionContents:
-    """The region's databases at a time; `labels` are the configured ones, and whether each stands for several.
+    """Return the region's databases at a time; `labels` are the configured ones, and whether each stands for several.
 
     `wanted` is `latest` or a time. Raises UsageError when it is a snapshot's name or nothing fits, DamageError for a
     ledger that cannot be believed, KeyRefusedError.
@@ -104,7 +101,7 @@ def _newest(
     repository: Repository,
     faults: list[tuple[SnapshotName, BackupdError]],
 ) -> dict[tuple[str, str | None], tuple[SnapshotName, Record]]:
-    """The newest record of every database; only where labels stand for several must all be looked at."""
+    """Return the newest record of every database; all records need to be read only where labels stand for several."""
     newest: dict[tuple[str, str | None], tuple[SnapshotName, Record]] = {}
     single = set() if any(labels.values()) else {(label, None) for label in labels}
     for name, record in _records(names, repository, faults):
@@ -132,7 +129,7 @@ def _records(
 
 
 def _found(name: SnapshotName, record: Record, keys: SecretKeys, history: LedgerHistory) -> FoundDatabase | None:
-    """None when a purge lists everything of it."""
+    """Return the database of a record; None when a purge lists everything of it."""
     called = record.database if record.member is None else real_name(record, keys, history.explained)
     return (
         None
@@ -146,18 +143,19 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class DatabaseOutcome(Generic[T]):
-    """What came of one database."""
+    """The result of restoring one database."""
 
     found: FoundDatabase
     result: T | None
-    """None with no error: an earlier run has restored this snapshot there."""
+    """None without an error when an earlier run has restored this snapshot there."""
     error: BackupdError | None
 
 
 def restore_region(
     databases: Iterable[FoundDatabase], each: Callable[[FoundDatabase], T | None]
 ) -> Iterator[DatabaseOutcome[T]]:
-    """Do `each`; an error is told of its database, and the others are done all the same.
+    """Call `each` with every database; an error is part of that database's outcome, and the others are done all the
+    same.
 
     Raises InterruptedRunError.
     """
@@ -169,11 +167,11 @@ def restore_region(
 
 
 _MOST_REMEMBERED = 10_000
-"""Databases that are remembered, the oldest forgotten first."""
+"""Completed restores that are remembered; the oldest are forgotten first."""
 
 
 class CompletedRestore(msgspec.Struct, frozen=True):
-    """A database that a restore of a region has completed. It names none: cluster and oid tell it from all others."""
+    """A database that a restore of a region has completed. It is known by cluster and oid, not by a name."""
 
     cluster: str
     oid: int
@@ -182,19 +180,19 @@ class CompletedRestore(msgspec.Struct, frozen=True):
 
 @dataclass(frozen=True, slots=True)
 class RestoreTarget:
-    """A server, or a folder for plain files."""
+    """The server, or the folder for plain files, that a region is restored to."""
 
     request: RestoreRequest
-    """For every database, but for snapshot and name."""
+    """The request for every database, but for snapshot and name."""
     suffix: str
-    """Added to each database's name."""
+    """Text that is added to each database's name."""
     journal: Path
-    """What earlier runs have completed on servers."""
+    """File of the restores that earlier runs have completed on servers."""
 
     def restore(
         self, found: FoundDatabase, contents: RegionContents, repository: Repository, environment: RestoreEnvironment
     ) -> RestoreReport | None:
-        """Restore one database; None when that was done already. Raises what `restore` raises."""
+        """Restore one database; returns None when that was done already. Raises what `restore` raises."""
         request = self.wanted(found)
         if self._is_done(request):
             return None
@@ -207,7 +205,7 @@ class RestoreTarget:
         return report
 
     def wanted(self, found: FoundDatabase) -> RestoreRequest:
-        """The request for one database."""
+        """Return the request for one database."""
         request = replace(self.request, label=found.label, snapshot=found.snapshot)
         if request.folder is None:
             return replace(request, name=found.name + self.suffix)
@@ -215,7 +213,7 @@ class RestoreTarget:
         return replace(request, folder=request.folder / (stem + self.suffix))
 
     def require_apart(self, databases: Iterable[FoundDatabase]) -> None:
-        """Raises RefusedError when two databases would get one name."""
+        """Raise RefusedError when two databases would get one name."""
         names = [(one.name, one.folder) for one in map(self.wanted, databases)]
         if len(set(names)) < len(names):
             raise RefusedError(
@@ -229,13 +227,15 @@ class RestoreTarget:
         return bool(known) and self._current(request) in known
 
     def _current(self, request: RestoreRequest) -> CompletedRestore | None:
-        """What the server has under the name; None when that cannot be told."""
+        """Return what the server has under the name; None when that is unknown."""
         with session.connect(request.target, session.MAINTENANCE) as connection:
             cluster, oid = system_identifier(connection), database.oid_of(connection, request.name)
         return None if cluster is None or oid is None else CompletedRestore(cluster, oid, request.snapshot)
 
     def _note(self, request: RestoreRequest) -> None:
-        """Remember; a machine that cannot write there restores again what it is asked to restore again."""
+        """Remember the completed restore; a machine that cannot write the journal repeats the restore when asked
+        again.
+        """
         done = self._current(request)
         if done is None:
             return
@@ -247,7 +247,7 @@ class RestoreTarget:
 
 
 def _manifest(folder: Path) -> str | None:
-    """The snapshot that is complete in a folder."""
+    """Return the snapshot that is complete in a folder; None without one."""
     try:
         return from_json((folder / MANIFEST).read_bytes(), Manifest).snapshot
     except (OSError, UnreadableError):

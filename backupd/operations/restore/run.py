@@ -1,15 +1,15 @@
-"""Restore one snapshot into a new database, as numbered steps.
+"""Restore one snapshot into a new database:
 
 1. Read the ledger; choose the snapshot, and check its record. What was purged since is left out.
 2. Open the segments' keys; read every part's manifest; plan.
-3. Look at the target: the name is free, the roles are there, programs fit. Nothing is changed before this.
-4. Make the missing roles, if asked to, and the database, under a temporary name.
+3. Check the target: the name is free, the roles are there, programs fit. Nothing is changed before this.
+4. Create the missing roles, if asked to, and the database, under a temporary name.
 5. Schema up to the tables; large objects; rows, checked as they pass; values of sequences.
 6. Indexes, constraints, triggers; materialized views; statistics, if asked to.
 7. Owner, privileges and settings of the database, and its final name.
 
-Whatever fails from step 4 on, the database under the temporary name is dropped. A restore that is killed leaves it
-there, and the next one names it. Into plain files it is the same, with a folder for the database.
+After any failure from step 4 on, the database under the temporary name is dropped. A restore that is killed leaves it
+there, and the next one names it. Into plain files it is the same, with a folder in place of the database.
 """
 
 from __future__ import annotations
@@ -41,7 +41,8 @@ def restore(
     environment: RestoreEnvironment,
     history: LedgerHistory | None = None,
 ) -> RestoreReport:
-    """Restore; returns when the database has its final name. `history` is the ledger to obey; None: the store's.
+    """Restore one snapshot; returns when the database has its final name. `history` is the ledger to obey; None for the
+    store's.
 
     Raises UsageError when no snapshot fits, RefusedError when the target does not or nothing is left to restore,
     KeyRefusedError, DamageError, also for a ledger that cannot be followed, the store's errors, SourceError when
@@ -107,7 +108,9 @@ def _require_rows(request: RestoreRequest, plan: RestorePlan) -> None:
 
 
 def note_restore(choice: OpenedChoice, request: RestoreRequest, environment: RestoreEnvironment) -> bool:
-    """Tell the ledger. The database is there by now, so a ledger that cannot be told is a warning."""
+    """Append the restore to the ledger; returns whether that was done. The database exists by now, so a ledger that
+    cannot be written is a warning.
+    """
     if environment.note is None:
         return False
     try:

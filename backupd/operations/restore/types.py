@@ -1,7 +1,4 @@
-"""What a restore needs and what it answers.
-
-What is built from, and what came of it.
-"""
+"""The values that a restore takes, those that pass between its steps, and the report that it returns."""
 
 from __future__ import annotations
 
@@ -27,18 +24,19 @@ _MOST_READERS = 8
 
 @dataclass(frozen=True, slots=True)
 class RestoreRequest:
-    """What to restore, and where to."""
+    """The snapshot to restore, and where to."""
 
     label: str
-    """The database's configured label."""
+    """The configured label of the database."""
     snapshot: str
     """`latest`, the beginning of a snapshot's name or hash, or a time."""
     target: Source
     """The server; the database it names is not looked at."""
     name: str = field(repr=False)
-    """Of the new database."""
+    """Name of the new database."""
     folder: Path | None = field(default=None, repr=False)
-    """New folder to write plain files into, instead: of the target only its programs' folders count then."""
+    """New folder to write plain files into instead of a database; of the target, only its programs' folders count
+    then."""
     member: str | None = field(default=None, repr=False)
     """Real name of one of several databases under the label (tenancy by database)."""
     jobs: int = 4
@@ -46,25 +44,26 @@ class RestoreRequest:
     roles: bool = False
     """Whether roles that do not exist are made, with their settings and memberships."""
     analyze: bool = False
+    """Whether statistics are made at the end."""
     selection: Selection = field(default_factory=Selection)
-    """What of the snapshot."""
+    """The tenants and tables to restore; all by default."""
     without_broken_keys: bool = False
     """Whether foreign keys that cannot hold are made for new rows only, instead of stopping the restore."""
     purpose: str = "restore"
-    """What the ledger calls it."""
+    """The word for this restore in the ledger."""
 
     @property
     def readers(self) -> int:
-        """Threads that read rows: one process feeds no more connections than that."""
+        """Threads that read rows, at most 8: one process feeds no more connections than that."""
         return min(self.jobs, _MOST_READERS)
 
 
 @dataclass(frozen=True, slots=True)
 class RestoreEnvironment:
-    """What a restore takes from outside."""
+    """The keys, clock, randomness and ledger that a restore uses."""
 
     identity: bytes = field(repr=False)
-    """Secret half."""
+    """The secret half of the identity."""
     clock: Clock
     trace: Trace
     random: Callable[[int], bytes] = field(repr=False)
@@ -73,20 +72,20 @@ class RestoreEnvironment:
     own_ledger: Store | None = None
     """This machine's own copy of the ledger, which the store's must not be behind."""
     override: str | None = None
-    """Of the decision that allows rows where they may not usually go."""
+    """Reference of the decision that allows rows where they usually may not go."""
     note: Callable[[Restored], None] | None = None
-    """Writes into the ledger, on a keeper."""
+    """Appends to the ledger, on a keeper; None elsewhere."""
 
 
 @dataclass(frozen=True, slots=True)
 class RestoreReport:
-    """A database that is completely restored."""
+    """The figures of a completed restore."""
 
     snapshot: SnapshotName
     exported: str
     label: str
     segments: int
-    """Restored."""
+    """Number of segments that were restored."""
     purged: int
     """Segments left out because a purge lists them."""
     aged: int
@@ -94,29 +93,29 @@ class RestoreReport:
     unselected: int
     """Segments left out because they were not asked for."""
     foreign_keys: int
-    """Left out, because tables they refer to may have been."""
+    """Foreign keys left out, because tables they refer to may have been."""
     exact: bool
     """Whether rows and bytes were compared with the record's totals, which speak of more when something is left out."""
     tables: int
-    """With rows."""
+    """Number of tables with rows."""
     rows: int
     bytes: int
-    """Of COPY text."""
+    """Bytes of COPY text that were loaded."""
     verified: int
     """Digests of rows and files that were compared, all of them equal."""
     roles_created: int
     broken_keys: tuple[BrokenKey, ...]
     """Foreign keys that cannot hold, because rows they refer to are left out."""
     phases: tuple[tuple[str, float], ...]
-    """In order, with seconds: their sum is what a recovery takes."""
+    """Phases in order, with seconds; their sum is what a recovery takes."""
     seconds: float
     noted: bool
-    """Whether the ledger was told."""
+    """Whether the restore was appended to the ledger."""
 
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """What is to be built."""
+    """An opened snapshot with its plan, as the builders of databases and folders take it."""
 
     contents: SnapshotContents
     plan: RestorePlan
@@ -124,16 +123,16 @@ class Snapshot:
     name: SnapshotName
     exported: str
     server: int
-    """PostgreSQL's `server_version_num`."""
+    """The source's version as PostgreSQL's `server_version_num`."""
     segments: tuple[SegmentName, ...] = field(repr=False)
-    """Of the plan's parts."""
+    """Names of the segments of the plan's parts."""
     exact: bool
-    """Whether all of it is there, so that what its rows refer to is."""
+    """Whether all of it is there, and with it everything that its rows refer to."""
 
 
 @dataclass(frozen=True, slots=True)
 class Built:
-    """What was made, and what could not be."""
+    """The roles that were created, and the foreign keys that could not be."""
 
     roles: int
     broken_keys: tuple[BrokenKey, ...]

@@ -1,1 +1,1 @@
-"""What ops and the application say about tenants, and what they ask."""
+"""Commands and questions about tenants: changes of their state, their standing, and the application's own list."""

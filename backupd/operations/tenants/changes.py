@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class TenantDesk:
-    """Where commands about a region's tenants are given."""
+    """A region's ledger with the rules by which commands about its tenants set dates."""
 
     book: Book
     clock: Clock
@@ -31,20 +31,20 @@ class TenantDesk:
     release_within: timedelta
     own_clocks: frozenset[str]
     regions: frozenset[str] = field(default_factory=frozenset)
-    """Other regions a tenant may move to."""
+    """The other regions to which a tenant may move."""
 
 
 @dataclass(frozen=True, slots=True)
 class Changed:
-    """What a command did, and how its tenant stands since."""
+    """The events that a command appended, and how its tenant stands since."""
 
     events: list[Event]
-    """None: it was so already."""
+    """The events appended; empty when the tenant stood so already."""
     life: Incarnation
 
 
 def unsubscribe(desk: TenantDesk, tenant: TenantId, since: datetime | None = None, scope: str = WHOLE) -> Changed:
-    """Mark a tenant; its dates run from `since`, or from now.
+    """Mark a tenant as leaving; its dates run from `since`, or from now.
 
     Raises RefusedError when it is marked with other dates, UsageError for a future beginning or an unknown class.
     """
@@ -59,7 +59,7 @@ def resubscribe(desk: TenantDesk, tenant: TenantId, scope: str = WHOLE) -> Chang
 
 
 def erase(desk: TenantDesk, tenant: TenantId, since: datetime | None = None, scope: str = WHOLE) -> Changed:
-    """A request to erase, made at `since` or now: the purge is due at once.
+    """Record a request to erase, made at `since` or now: the purge is due at once.
 
     Raises RefusedError while a hold is in force.
     """
@@ -70,7 +70,7 @@ def erase(desk: TenantDesk, tenant: TenantId, since: datetime | None = None, sco
 
 
 def move(desk: TenantDesk, tenant: TenantId, to: str, since: datetime | None = None) -> Changed:
-    """The tenant lives in region `to` since then; here its own clock of a purge runs.
+    """Record that the tenant lives in region `to` since then; in this region it is to be purged, with dates of its own.
 
     Raises UsageError for a region that is not configured, or this one.
     """
@@ -81,7 +81,7 @@ def move(desk: TenantDesk, tenant: TenantId, to: str, since: datetime | None = N
 
 
 def hold(desk: TenantDesk, tenant: TenantId, reference: str, review: datetime) -> Changed:
-    """Keep what there is of the tenant until the hold is released; `review` is when somebody looks at it again.
+    """Keep what there is of the tenant until the hold is released; `review` is when somebody is to look at it again.
 
     Raises RefusedError when its purge has begun, UsageError for a review that is past.
     """
@@ -96,7 +96,8 @@ def hold(desk: TenantDesk, tenant: TenantId, reference: str, review: datetime) -
 
 
 def release(desk: TenantDesk, tenant: TenantId, reference: str) -> Changed:
-    """End a hold; what it kept beyond its date is purged in the next run, and gone when that has aged out everywhere.
+    """End a hold. What it kept beyond its date is purged in the next run, and gone when the stores' snapshots have aged
+    out.
 
     Raises RefusedError when there is no such hold.
     """
@@ -123,7 +124,7 @@ def _past(desk: TenantDesk, since: datetime | None) -> datetime:
 
 
 def life_dates(desk: TenantDesk, since: datetime, *, early: bool) -> ClockDates:
-    """The dates of a clock that starts at `since`, under the region's budget."""
+    """Return the dates of a deletion clock that starts at `since`, under the region's budget."""
     found = dates(since, desk.budget, early=early)
     # Who asked to be erased is not put off until the end of the window.
     return ClockDates(since, min(found.deadline, found.gone_by) if early else found.deadline, found.purge_by)

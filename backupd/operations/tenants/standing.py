@@ -1,4 +1,4 @@
-"""How tenants stand, for people and programs: ids, states and dates, never names."""
+"""The standing of tenants, for people and programs: ids, states and dates, never names."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class TenantStanding:
-    """One life in one line."""
+    """The standing of one incarnation of a tenant, in one line."""
 
     tenant: TenantId
     incarnation: int
@@ -29,16 +29,16 @@ class TenantStanding:
     purge_by: datetime | None
     holds: tuple[str, ...]
     overdue: str | None
-    """What should have happened by now, and did not."""
+    """What should have happened by now and did not; None when nothing is late."""
     stores: tuple[str, ...] = ()
-    """Stores that are not cleared yet."""
+    """Stores that the purge has not cleared yet."""
     absent: tuple[str, ...] = ()
-    """Stores that were seen to hold nothing any more, in their own snapshots neither."""
+    """Stores that were seen to hold nothing any more, nor do their own snapshots."""
 
 
 @dataclass(frozen=True, slots=True)
 class Happened:
-    """One event of a tenant's history."""
+    """One event of a tenant's history, with its entry's number and date."""
 
     seq: int
     at: str
@@ -46,7 +46,7 @@ class Happened:
 
 
 def standing(lives: TenantStates, life: Incarnation, now: datetime, gap: timedelta) -> TenantStanding:
-    """One life as it stands; `gap` is the longest that may pass between two runs of the keeper."""
+    """Return how one incarnation stands; `gap` is the longest time that may pass between two runs of the keeper."""
     clock, purge = life.clock, life.purge
     return TenantStanding(
         tenant=life.key.tenant,
@@ -65,14 +65,14 @@ def standing(lives: TenantStates, life: Incarnation, now: datetime, gap: timedel
 
 
 def standings(lives: TenantStates, now: datetime, gap: timedelta) -> list[TenantStanding]:
-    """Every life the ledger speaks of; those that are late first, then by the next date."""
+    """Return every incarnation in the ledger; those that are late first, then by the next date."""
     found = [standing(lives, life, now, gap) for life in lives.incarnations.values()]
     far = datetime.max.replace(tzinfo=now.tzinfo)
     return sorted(found, key=lambda one: (one.overdue is None, one.purge_by or far, one.tenant, one.incarnation))
 
 
 def history(book: Book, tenant: TenantId) -> list[Happened]:
-    """Everything the ledger says of one tenant, oldest first."""
+    """Return everything the ledger says of one tenant, oldest first."""
     return [
         Happened(entry.seq, entry.at, event)
         for entry in book.chain.entries()
@@ -82,7 +82,7 @@ def history(book: Book, tenant: TenantId) -> list[Happened]:
 
 
 def lives_of(lives: TenantStates, tenant: TenantId) -> Iterator[Incarnation]:
-    """The tenant's lives; one that the ledger does not know is active."""
+    """Yield the tenant's incarnations; for one that the ledger does not know, a single active one."""
     found = lives.of(tenant)
     yield from found or [lives.current(tenant)]
 

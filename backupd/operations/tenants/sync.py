@@ -1,4 +1,6 @@
-"""Bring the ledger up to what the application says of its tenants; all changes of one reading are one entry."""
+"""Bring the ledger up to date with what the application says of its tenants; all changes of one reading are one
+entry.
+"""
 
 from __future__ import annotations
 
@@ -24,13 +26,13 @@ QUERY = "query"
 
 @dataclass(frozen=True, slots=True)
 class Synced:
-    """What a reading changed."""
+    """The changes that one reading of the application's tenants made."""
 
     tenants: int
-    """Rows read."""
+    """How many rows were read."""
     events: list[Event]
     refused: dict[TenantId, str] = field(default_factory=dict)
-    """Tenants whose row asks for what is not possible, and why; the others' changes were made."""
+    """Tenants whose row asks for the impossible, with the reason; the others' changes were made."""
 
 
 def sync(desk: TenantDesk, tags: TenantTags, rows: Sequence[TenantDates]) -> Synced:

@@ -1,4 +1,4 @@
-"""Hold a store against its signed records: see `run.verify`."""
+"""Verify a store against its signed records: see `run.verify`."""
 
 from backupd.operations.ledger.history import note_proven
 from backupd.operations.verify.run import verify

@@ -1,4 +1,4 @@
-"""With an identity: the rows of parts, compared with what their manifests say of them."""
+"""Compare, with an identity, the rows of parts with what their manifests say of them."""
 
 from __future__ import annotations
 
@@ -47,7 +47,8 @@ class ContentChecker:
         self._blocks.close()
 
     def check(self, key: ContainerKey, size: int) -> tuple[int, int]:
-        """The rows and bytes of COPY text a part's manifest lists, after comparing all its content with it.
+        """Compare all content of a part with its manifest; returns the rows and bytes of COPY text that the manifest
+        lists.
 
         Parts are best given segment by segment. Raises DamageError naming the object and its segment.
         """

@@ -1,9 +1,7 @@
-"""Records and keyrings of one generation: signatures, places, and what they ask for.
+"""Read the records and keyrings of one generation, and judge by the ledger which of its absences are damage.
 
-What one generation misses, and which of it the ledger explains.
-
-Judged when everything was looked at: a keeper may have been at work meanwhile, and wrote into the ledger before it
-removed anything.
+Absences are judged after everything was read: a keeper may have been at work meanwhile, and wrote into the ledger
+before it removed anything.
 """
 
 from __future__ import annotations
@@ -29,20 +27,20 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class RecordClaims:
-    """What one record says that is held against the rest."""
+    """The claims of one record that are compared with what the store holds."""
 
     exported: datetime
     parts: list[ContainerKey]
     totals: Totals | None
-    """None: they are those of the record this one is a part of."""
+    """None when the totals are those of a whole record of which this one is a reduced part."""
 
 
 @dataclass(slots=True)
 class Documents:
-    """What a generation's records and keyrings say."""
+    """The content of a generation's records and keyrings."""
 
     previous: dict[SnapshotName, SnapshotName | None] = field(default_factory=dict)
-    """Of every record, also of unreadable ones (None)."""
+    """The record before each record; None for the first and for unreadable ones."""
     parts: dict[ContainerKey, Wanted] = field(default_factory=dict)
     """Every part a record names, once."""
     claims: dict[SnapshotName, RecordClaims] = field(default_factory=dict)
@@ -51,10 +49,10 @@ class Documents:
     vanished: dict[SnapshotName, Mismatch] = field(default_factory=dict)
     """Records that were listed, and gone when they were read."""
     keyless: dict[Pseudonym, Mismatch] = field(default_factory=dict)
-    """Segments that records need and no keyring has a key of."""
+    """Segments that records need and of which no keyring has a key."""
 
     def classes(self) -> dict[Pseudonym, ClassTag]:
-        """Of every segment a keyring lists, by its tags."""
+        """Return the class tag of every segment that a keyring lists."""
         return {
             segment: tags.data_class
             for keyring in self.keyrings
@@ -62,7 +60,7 @@ class Documents:
         }
 
     def keyed(self) -> set[Pseudonym]:
-        """Segments that a keyring has a key of."""
+        """Return the segments of which a keyring has a key."""
         return {keyring.index[place][0] for keyring in self.keyrings for place in keyring.sealed}
 
 
@@ -71,9 +69,9 @@ def read_documents(
     chain: Chain,
     places: tuple[GenerationId, Iterable[SnapshotName], Iterable[ObjectName]],
 ) -> Documents:
-    """Read a generation's records and keyrings; the ones that cannot be believed become findings.
+    """Read a generation's records and keyrings; those that cannot be believed become findings.
 
-    So does a record that saw another ledger than `chain`, or more of it.
+    A record that saw another ledger than `chain`, or more of it, becomes a finding, too.
     """
     documents = Documents()
     generation, records, keyrings = places
@@ -137,32 +135,32 @@ class JudgedAbsences:
     """One generation's absences under one state of the ledger."""
 
     findings: list[Mismatch]
-    """Absences nothing explains."""
+    """Absences that the ledger does not explain."""
     keyless: frozenset[Pseudonym]
-    """Segments among them whose key is gone."""
+    """Segments among the unexplained absences whose key is gone."""
     excused: frozenset[ContainerKey]
     """Containers that are missing, and may be."""
     aged: int
-    """Parts among them that went with the age of their class."""
+    """Number of excused parts that went with the age of their class."""
 
 
 @dataclass(slots=True)
 class Absences:
-    """Collected while a generation is looked at."""
+    """The containers, keys and records that a generation lacks."""
 
     generation: GenerationId
     documents: Documents
     packs: Mapping[ContainerKey, Iterable[tuple[ObjectHash, int]]]
-    """What the parts that were read name."""
+    """The containers that the parts which were read name."""
     missing: dict[ContainerKey, Mismatch] = field(default_factory=dict)
-    """Containers that are needed, and not there."""
+    """Containers that are needed and not there."""
 
     @property
     def any(self) -> bool:
         return bool(self.missing or self.documents.keyless or self.documents.vanished)
 
     def judge(self, explained: Explained) -> JudgedAbsences:
-        """What of it is damage."""
+        """Judge by the ledger which absences are damage."""
         index = _Index(self, explained)
         keyless = {
             segment: finding for segment, finding in self.documents.keyless.items() if not index.excuses_key(segment)
@@ -178,7 +176,7 @@ class Absences:
 
 
 class _Index:
-    """Who needs what is missing."""
+    """The records and parts that need what is missing."""
 
     def __init__(self, absences: Absences, explained: Explained) -> None:
         self._generation = absences.generation
@@ -204,7 +202,9 @@ class _Index:
                     self._users[key.segment].add(name)
 
     def excuses(self, key: ContainerKey) -> bool:
-        """Whether a container may be missing: purged, or no snapshot that needs it has to have it still."""
+        """Check whether a container may be missing: it was purged, or every snapshot that needs it has expired or aged
+        out.
+        """
         if self._explained.is_purged(self._generation, key.segment):
             return True
         return all(
@@ -217,7 +217,7 @@ class _Index:
         return self._explained.is_purged(self._generation, segment) or self._users[segment] <= self._explained.expired
 
     def aged(self, part: ContainerKey) -> bool:
-        """Whether it is the age of its class that excuses a part."""
+        """Check whether the age of its class is what excuses a part."""
         return any(self._aged(part.segment, claims) for _, claims in self._records[part])
 
     def _aged(self, segment: Pseudonym, claims: RecordClaims) -> bool:

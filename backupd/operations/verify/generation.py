@@ -217,7 +217,7 @@ class GenerationCheck:
         self._checked.remember(READ, key, self._tools.clock.now().timestamp())
 
     def _found(self, key: ContainerKey, place: Stored, error: BackupdError) -> None:
-        """Damage: told once, and looked at first the next time."""
+        """Note damage once, and forget that the container was ever verified, so that it is read first the next time."""
         self._damaged.add(key)
         self._whole.discard(key)
         for what in (READ, CONTENT):

@@ -20,7 +20,7 @@ from backupd.trace import PhaseDone
 
 
 def verify(repository: Repository, checked: CheckedState, scope: Scope, tools: Tools) -> Verification:
-    """Hold what lies on the store against its signed records.
+    """Compare what lies on the store with its signed records.
 
     Returns what was found, good or bad; nothing is changed on the store. Objects of a run under way show as orphans or
     leftovers, never as damage, and what the ledger says a keeper removed is no damage either. Raises KeyRefusedError
@@ -82,7 +82,7 @@ def verify(repository: Repository, checked: CheckedState, scope: Scope, tools: T
 
 
 class _Others:
-    """What a listing shows beside containers and records."""
+    """Keyrings, leftovers and foreign objects that a listing shows beside containers and records."""
 
     def __init__(self, found: Iterable[ObjectInfo]) -> None:
         self.keyrings: dict[GenerationId, list[ObjectName]] = defaultdict(list)

@@ -1,4 +1,4 @@
-"""What verify is asked, what it works with, and what it found."""
+"""The values that verify takes, and its result."""
 
 from __future__ import annotations
 
@@ -15,24 +15,24 @@ from backupd.trace import NoTrace, Trace
 
 @dataclass(frozen=True, slots=True)
 class Scope:
-    """How much is read beside the records, keyrings and headers, which are always read."""
+    """The share of containers to read beside the records, keyrings and headers, which are always read."""
 
     share: Fraction = Fraction(0)
-    """Of the bytes of all containers, in each generation; least recently verified first."""
+    """Share of the bytes of all containers to read, in each generation; least recently verified first."""
     identity: bytes | None = field(default=None, repr=False)
     """The secret half of an identity. With one, what is read is opened too; without, its hashes are checked."""
 
 
 @dataclass(frozen=True, slots=True)
 class Tools:
-    """What verify needs of this machine."""
+    """The clock, scratch folder and settings that verify uses on this machine."""
 
     clock: Clock
     scratch: Path
     """A folder for sealed bytes of large containers while they are opened."""
     trace: Trace = field(default_factory=NoTrace)
     threads: int = 8
-    """Requests in flight."""
+    """Requests in flight at once."""
     store: str | None = None
     """The store's configured name, by which the ledger speaks of it; None: what is said of any store counts."""
     own_ledger: Store | None = None
@@ -41,7 +41,7 @@ class Tools:
 
 @dataclass(frozen=True, slots=True)
 class Verification:
-    """What one run of verify saw. Findings are damage; orphans, leftovers and foreign objects are not."""
+    """The result of one run of verify. Findings are damage; orphans, leftovers and foreign objects are not."""
 
     region: RegionName
     snapshots: int
@@ -60,11 +60,11 @@ class Verification:
     """Packs and parts nothing refers to: of runs that were cut off, or that are still under way."""
     orphans_size: int
     leftovers: tuple[ObjectName, ...]
-    """Uploads under way or cut off, in `tmp/`."""
+    """Uploads in `tmp/` that are under way or were cut off."""
     foreign: tuple[ObjectName, ...]
-    """Objects this format has no name for."""
+    """Objects for which the format has no name."""
     entries: int
-    """Of the ledger, that can be believed."""
+    """Entries of the ledger that can be believed."""
     purged: int
     """Segments that records name and a purge took out."""
     unpurged: int

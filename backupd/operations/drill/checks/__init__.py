@@ -1,4 +1,4 @@
-"""One short module per question a drill asks; each answers with a `Check`, without a name, a row or PostgreSQL's words.
+"""The checks of a drill, each a question that a `Check` answers without a name, a row or a message of PostgreSQL's.
 
-A check that finds a fault fails; what keeps it from looking is raised, and becomes an `error`.
+A check that finds a fault fails; an error that keeps it from looking is raised, and the check becomes an `error`.
 """

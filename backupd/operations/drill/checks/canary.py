@@ -1,4 +1,6 @@
-"""Check 12: the control of check 13. A tenant is taken for purged, and the snapshot is really loaded a second time."""
+"""Check 12, the control of check 13: one tenant is treated as purged, and part of the snapshot is really restored
+again.
+"""
 
 from __future__ import annotations
 
@@ -34,19 +36,18 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class _CanaryTenant:
-    """The tenant that is taken for purged."""
+    """The tenant that is treated as purged."""
 
     tenant: str
     segments: frozenset[Pseudonym]
 
 
 def check_canary(scene: DrillScene, again: Again) -> tuple[Check, Canary | None]:
-    """That a tenant can come back, that a purge keeps it away and nobody else, that a shredded key is missed.
+    """Check that a tenant can be restored, that a purge keeps out that tenant alone, and that a shredded key is missed.
 
-    A tenant of the snapshot is taken for one that was purged, in memory only. Its rows were read in the database that
-    was restored. Then a restore under a ledger that lists it really loads one of its tables, with everybody else's rows
-    of it, and these are read: none may be its own, and the others must be whole. A keyring without its lines must not
-    open them.
+    A tenant of the snapshot is treated as purged, in memory only. Its rows were read in the database that was restored.
+    Then a restore under a ledger that lists it really loads one of its tables, with everybody else's rows of it, and
+    these are read: none may be its own, and the others must be whole. A keyring without its lines must not open them.
     """
     compared = scene.restored.compared
     if compared is None:
@@ -69,7 +70,9 @@ def check_canary(scene: DrillScene, again: Again) -> tuple[Check, Canary | None]
 def _second(
     scene: DrillScene, canary: _CanaryTenant, again: Again, tasks: list[TableToCompare]
 ) -> RowComparison | None:
-    """What is there when the ledger lists the tenant; None when nothing is left that could be restored."""
+    """Restore under a ledger that lists the tenant, and compare the rows; None when nothing is left that could be
+    restored.
+    """
     tables = [glob.escape(f"{task.table.name.schema}.{task.table.name.table}") for task in tasks]
     whole = len(tasks) == len(scene.restored.compared.tasks if scene.restored.compared else ())
     ours = scene.subject.tenant
@@ -95,9 +98,10 @@ def _without(task: TableToCompare, tenant: str) -> SpansByTenant:
 
 
 def _chosen(compared: RowComparison, tenant: str) -> list[TableToCompare]:
-    """The table with rows of the tenant that costs least to load with everybody's; one of others', too, if need be.
+    """Return the tenant's table that costs least to load with everybody's rows, and another with others' rows if need
+    be.
 
-    Tables whose rows lead to their tenant through another table cannot be read alone; are there no others, all are.
+    Tables whose rows lead to their tenant through another table cannot be read alone; if there are no others, all are.
     """
     alone = [task for task in compared.tasks if task.expected and not isinstance(task.mapped.route, ForeignKeyPath)]
     ours = sorted((task for task in alone if tenant in task.expected), key=_size)
@@ -115,7 +119,7 @@ def _size(task: TableToCompare) -> tuple[int, str, str]:
 
 
 def _purged_too(scene: DrillScene, segments: frozenset[Pseudonym]) -> LedgerHistory:
-    """A history that says one tenant's segments were purged, beside what it says already."""
+    """Return a history in which these segments are purged, besides what the ledger says."""
     subject = scene.subject
     history = LedgerHistory(subject.repository, LedgerReading(subject.history.chain, ()), scene.environment.store)
     places = {(subject.record.generation, segment) for segment in segments}
@@ -124,7 +128,7 @@ def _purged_too(scene: DrillScene, segments: frozenset[Pseudonym]) -> LedgerHist
 
 
 def _smallest_tenant(scene: DrillScene) -> _CanaryTenant | None:
-    """The tenant with rows whose parts are the smallest, so that looking again costs little."""
+    """Return the tenant with rows whose parts are the smallest, so that restoring again costs little."""
     choice, filled = scene.subject.choice, _filled(scene)
     by_tenant: dict[str, list[PartRef]] = {}
     for part in choice.record.parts:
@@ -141,14 +145,14 @@ def _smallest_tenant(scene: DrillScene) -> _CanaryTenant | None:
 
 
 def _filled(scene: DrillScene) -> set[Pseudonym]:
-    """Segments of which the restore had rows to load."""
+    """Return the segments of which the restore had rows to load."""
     parts = scene.subject.choice.record.parts
     pieces = (piece for bundles in scene.restored.plan.passes for bundle in bundles for piece in bundle)
     return {parts[piece.part][0] for piece in pieces}
 
 
 def _still_open(scene: DrillScene, segments: frozenset[Pseudonym]) -> int:
-    """How many of the segments open from keyrings without their lines, as a shred leaves them; none must."""
+    """Count the segments that open from keyrings without their lines, as a shred leaves them; none must."""
     repository = scene.subject.repository
     still = 0
     for keyring in repository.keyrings(scene.subject.record.generation):

@@ -1,6 +1,5 @@
-"""Checks 1 and 2: signed records and their chain; every byte the snapshot needs, authenticated.
-
-Check 16: a fetched copy is damaged on purpose, and everything that reads it must notice.
+"""Checks 1, 2 and 16: signed records and their chain; every byte the snapshot needs, authenticated; and a copy that is
+damaged on purpose, which everything that reads it must notice.
 """
 
 from __future__ import annotations
@@ -31,7 +30,9 @@ _THREADS = 8
 
 
 def check_records(subject: DrilledSnapshot) -> Check:
-    """Every record of the repository is signed, in its place, bears witness of the ledger, and follows another."""
+    """Check that every record of the repository is signed, in its place, agrees with the ledger, and follows
+    another.
+    """
     findings = Findings(CheckName.RECORDS)
     repository, history = subject.repository, subject.history
     previous: dict[SnapshotName, SnapshotName | None] = {}
@@ -55,9 +56,10 @@ def check_records(subject: DrilledSnapshot) -> Check:
 
 
 def check_authentic(repository: Repository, record: Record, keys: SecretKeys, scratch: Path) -> tuple[Check, int, int]:
-    """Every container the parts of `record` are or need: its hash, every tag, every chunk's id.
+    """Check every container that the parts of `record` are or need: its hash, every tag, every chunk's id.
 
-    Also how many were read, and their bytes. `scratch` takes sealed bytes while they are opened.
+    Returns the check, how many containers were read, and their bytes. `scratch` takes sealed bytes while they are
+    opened.
     """
     findings = Findings(CheckName.AUTHENTIC)
     containers = ContainerChecker(repository.store, record.repository, record.generation)
@@ -103,14 +105,16 @@ def _wanted(
 
 
 class DamagingStore(ForwardingStore):
-    """A store of whose one object a bit is turned whenever it is fetched. What is on the store stays as it is."""
+    """A store that flips one bit of one object whenever it is fetched. The objects on the inner store stay as they
+    are.
+    """
 
     def __init__(self, inner: Store, name: ObjectName, position: int) -> None:
         super().__init__(inner)
         self._name = name
         self._position = position
         self.damaged = 0
-        """Times the bit was handed out turned."""
+        """How often the flipped bit was returned."""
 
     def get(self, name: ObjectName, offset: int = 0, length: int | None = None) -> bytes:
         data = self.inner.get(name, offset, length)
@@ -121,11 +125,13 @@ class DamagingStore(ForwardingStore):
         return data[:at] + bytes([data[at] ^ 1]) + data[at + 1 :]
 
     def close(self) -> None:
-        """The store that it stands before is closed by whoever opened it."""
+        """Do nothing: the inner store is closed by its owner."""
 
 
 def damaged_copy(subject: DrilledSnapshot, seed: str) -> tuple[Repository, DamagingStore]:
-    """The repository with one bit of one object of the snapshot turned; which, the seed decides."""
+    """Return the repository with one bit of one object of the snapshot flipped, and its store; the seed decides which
+    bit.
+    """
     repository, record = subject.repository, subject.choice.record
     infos = sorted(
         (repository.contents(record.generation, segment)[sha256] for segment, sha256, _ in record.parts),
@@ -142,7 +148,9 @@ def check_damage(
     scratch: Path,
     restore: Callable[[Repository], object],
 ) -> Check:
-    """Both the check of every byte and a restore must refuse the damaged copy; else they would pass anything."""
+    """Check that both the check of every byte and a restore refuse the damaged copy; otherwise they would pass
+    anything.
+    """
     findings = Findings(CheckName.DAMAGE, 2)
     repository, store = copy
     authentic, _, _ = check_authentic(repository, subject.choice.record, subject.choice.keys, scratch)

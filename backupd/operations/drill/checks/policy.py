@@ -1,6 +1,5 @@
-"""Checks 13 and 14: purged tenants, and the identity that is kept for a disaster.
-
-Checks 9, 10, 11 and 15: age, size beside the drill before, the operator's own queries, and objectives.
+"""Checks 9, 10, 11 and 13 to 15: age, size beside the drill before, the operator's own queries, purged tenants, the
+identity that is kept for a disaster, and objectives.
 """
 
 from __future__ import annotations
@@ -21,9 +20,9 @@ if TYPE_CHECKING:
 
 
 def check_purged(scene: DrillScene) -> tuple[Check, Deletion]:
-    """Nothing of a purged tenant was restored, and what its keys sealed cannot be opened with the drill's identity.
+    """Check that nothing of a purged tenant was restored, and that the drill's identity opens nothing its keys sealed.
 
-    A purge that is under way, its keys not shredded on this store yet, is told, and is no fault.
+    A purge that is under way, whose keys are not shredded on this store yet, is noted, and is no fault.
     """
     subject = scene.subject
     gone = subject.history.explained.purged_in(subject.record.generation)
@@ -51,7 +50,9 @@ def check_purged(scene: DrillScene) -> tuple[Check, Deletion]:
 
 
 def check_escrow(scene: DrillScene) -> Check:
-    """The identity kept for a disaster opens every key that the drill's opens, and they are the same."""
+    """Check that the identity kept for a disaster opens every key that the drill's opens, and that the keys are the
+    same.
+    """
     escrow, subject = scene.environment.escrow, scene.subject
     if escrow is None:
         return skipped(CheckName.ESCROW, "not-configured")
@@ -70,7 +71,7 @@ def check_escrow(scene: DrillScene) -> Check:
 
 
 def _opens(scene: DrillScene, segment: Pseudonym) -> bool:
-    """Try to open what the segment's key sealed: the key itself first, without which there is no second step."""
+    """Check whether the segment's key can be opened, which is the first step to anything that it sealed."""
     try:
         return bool(scene.subject.choice.keys[segment].secret)
     except BackupdError:
@@ -78,7 +79,7 @@ def _opens(scene: DrillScene, segment: Pseudonym) -> bool:
 
 
 def _shredded(scene: DrillScene) -> set[Pseudonym]:
-    """Segments whose keys the ledger says are gone from this store."""
+    """Return the segments whose keys the ledger records as shredded on this store."""
     lives: dict[tuple[str, int, str], set[Pseudonym]] = {}
     found: set[Pseudonym] = set()
     for entry in scene.subject.history.chain.entries():
@@ -92,12 +93,13 @@ def _shredded(scene: DrillScene) -> set[Pseudonym]:
 
 
 _QUERY_SECONDS = 300
+"""Seconds that an operator's query may take."""
 _LEAST_SHARE = 2
-"""A database that has less than one part in so many of the rows it had at the drill before is told as a fault."""
+"""A database with fewer rows than one part in so many of those at the drill before fails the comparison."""
 
 
 def check_freshness(scene: DrillScene, rpo: int) -> Check:
-    """The newest snapshot of the database is no older than the objective: a drill of an old one says nothing of it."""
+    """Check that the newest snapshot of the database is no older than the objective; `rpo` is its age in seconds."""
     objective = scene.environment.objectives.rpo
     if objective is None:
         return skipped(CheckName.FRESHNESS, "not-configured")
@@ -107,7 +109,7 @@ def check_freshness(scene: DrillScene, rpo: int) -> Check:
 
 
 def check_comparison(scene: DrillScene, rows: int) -> Check:
-    """Beside the drill of an older snapshot of the same database: rows do not vanish by the half unnoticed."""
+    """Compare with the drill of an older snapshot of the same database: fewer than half of its rows fail the check."""
     record = scene.subject.record
     if scene.subject.tenant is not None:
         return skipped(CheckName.COMPARISON, "one-tenant")
@@ -121,7 +123,7 @@ def check_comparison(scene: DrillScene, rows: int) -> Check:
 
 
 def check_assertions(scene: DrillScene) -> Check:
-    """The operator's queries return what they must; only that is told, not what they returned."""
+    """Check that the operator's queries return what they must; the report says only that, not what they returned."""
     ours = [one for one in scene.environment.assertions if one.database == scene.subject.record.database]
     if not ours:
         return skipped(CheckName.ASSERTIONS, "not-configured")
@@ -138,7 +140,7 @@ def check_assertions(scene: DrillScene) -> Check:
 
 
 def check_objectives(objectives: Objectives, measured: Measured) -> Check:
-    """What was measured is within what was promised."""
+    """Check that what was measured is within the objectives."""
     pairs = {"rpo": (measured.rpo, objectives.rpo), "rto": (measured.rto, objectives.rto)}
     asked = {name: pair for name, pair in pairs.items() if pair[1] is not None}
     if not asked:
@@ -150,7 +152,7 @@ def check_objectives(objectives: Objectives, measured: Measured) -> Check:
 
 
 def _before(past: Sequence[Report], database: str, exported: str) -> Report | None:
-    """The newest drill of an older snapshot of the database that came to a verdict."""
+    """Return the newest drill of an older snapshot of the database that came to a verdict."""
     for report in reversed(past):
         selection = report.selection
         if selection is None or report.sizes is None or report.verdict == "error" or selection.tenants is not None:

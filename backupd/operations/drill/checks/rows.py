@@ -1,7 +1,8 @@
-"""Check 3: the restored database read back through the same routing, segment by segment, against the manifests.
+"""Check 3: read the restored database back through the same routing, segment by segment, and compare with the
+manifests.
 
 Order holds because a restore truncates each table and fills it with `FREEZE` in one transaction (`backupd manual
-design`, Order of rows), so the digests of the row streams must be the same, whatever else was in between.
+design`, Order of rows), so the digests of the row streams must be the same.
 """
 
 from __future__ import annotations
@@ -33,15 +34,16 @@ if TYPE_CHECKING:
     from backupd.operations.drill.types import DrillScene
 
 _READERS = 2
+"""Connections that read tables at once."""
 _HELD = 8 << 20
 """Bytes of rows a reader holds."""
 _MASK = 1023
-"""Rows are handed on about a thousand at a time."""
+"""Rows are passed on about a thousand at a time."""
 
 
 @dataclass(slots=True)
 class _Found:
-    """What one table showed."""
+    """The result of comparing one table."""
 
     faults: list[tuple[str | None, str]] = field(default_factory=list)
     segments: int = 0
@@ -50,7 +52,7 @@ class _Found:
 
 
 def check_equality(scene: DrillScene) -> Check:
-    """Every row stream of every segment equals its manifest, and there is no row besides.
+    """Check that every row stream of every segment equals its manifest, and that there is no other row.
 
     Tables of classes that are not backed up must be empty.
     """
@@ -75,7 +77,7 @@ def check_equality(scene: DrillScene) -> Check:
 
 
 def compare(tasks: Sequence[TableToCompare], source: Source) -> RowComparison:
-    """Read the tables back, by tenant, and hold them against what they must be.
+    """Read the tables back by tenant, and compare their rows with the spans they must have.
 
     Raises SourceError, and ConfigError without fitting programs.
     """
@@ -93,7 +95,7 @@ def compare(tasks: Sequence[TableToCompare], source: Source) -> RowComparison:
 
 
 def _compare_counts(scene: DrillScene, inventory: Inventory, findings: Findings) -> None:
-    """Tables that the plan fills and the database does not have at all were counted; so must its own list be."""
+    """Report tables that the snapshot lists with a count of rows and that the database does not have."""
     named = {(name.schema, name.table) for name in inventory.by_name()}
     listed = [(schema, table) for schema, table, _ in scene.restored.plan.facts.tables]
     findings.add("table-missing", sum(one not in named for one in listed))
@@ -132,7 +134,7 @@ def _read_table(task: TableToCompare, psql: Psql) -> _Found:
 
 
 class _Streams:
-    """One table's rows, by tenant, each held against its spans as they pass."""
+    """The rows of one table by tenant, each compared with its spans while they pass."""
 
     def __init__(self, task: TableToCompare, owner: str | None) -> None:
         self._expected = task.expected
@@ -162,7 +164,7 @@ class _Streams:
 
 
 class _Stream:
-    """The rows of one segment in one table."""
+    """The rows of one segment in one table, compared with their spans while they pass."""
 
     def __init__(self, spans: Sequence[Span]) -> None:
         self._spans = spans

@@ -1,4 +1,4 @@
-"""All the checks of one drill, in the order of their numbers; one that cannot be made does not stop the others."""
+"""Make all checks of one drill, in the order of their numbers; one that cannot be made does not stop the others."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _STRUCTURE = (
 
 
 class DrillChecks:
-    """The checks of a restored database."""
+    """The checks of one restored database."""
 
     def __init__(self, scene: DrillScene, scratch: Path) -> None:
         self._scene = scene
@@ -38,7 +38,7 @@ class DrillChecks:
         self.deletion: Deletion | None = None
 
     def run(self) -> None:
-        """Those about what was restored.
+        """Make the checks about what was restored.
 
         Raises SourceGoneError and SourceBusyError: without a server nothing can be found out.
         """
@@ -52,7 +52,7 @@ class DrillChecks:
         self._make(CheckName.ESCROW, partial(policy.check_escrow, scene))
 
     def measures(self, measured: Measured, sizes: Sizes | None, again: Again) -> dict[CheckName, Check]:
-        """Those about what was measured, and the control of those about deletion."""
+        """Make the checks about what was measured, and the canary check; returns these only."""
         before, scene = set(self.checks), self._scene
         row_count = sizes.rows if sizes else 0
         self._make(CheckName.FRESHNESS, partial(policy.check_freshness, scene, measured.rpo or 0))
@@ -96,7 +96,7 @@ class DrillChecks:
         self._add_to_equality(read[0])
 
     def _add_to_equality(self, read: Structure) -> None:
-        """What of the schema has no check of its own: a table that is made otherwise is no equal of its source."""
+        """Add faults of the schema that no other check reports: a table made differently is not equal to its source."""
         faults = structure.other_faults(self._scene, read)
         before = self.checks[CheckName.EQUALITY]
         if faults:

@@ -40,7 +40,7 @@ _ROLES = ("CREATE ROLE ", "ALTER ROLE ", "GRANT ", "COMMENT ON ROLE ", "SECURITY
 
 @dataclass(frozen=True, slots=True)
 class Structure:
-    """What the restored database says of itself beside its rows."""
+    """The schema, roles, sequences and facts of the restored database, beside the schema of the snapshot."""
 
     expected: ComparedSchema
     found: ComparedSchema
@@ -54,7 +54,7 @@ class Structure:
 
 
 def read_structure(scene: DrillScene) -> Structure:
-    """Raises SourceError, DamageError."""
+    """Read the restored database's structure. Raises SourceError, DamageError."""
     contents, plan, source = scene.restored.contents, scene.restored.plan, scene.restored.source
     expected = read_schema(contents.file(plan, "ddl-head")[0], contents.file(plan, "ddl"))
     names = NamePatterns(
@@ -82,7 +82,7 @@ def read_structure(scene: DrillScene) -> Structure:
 
 
 def check_sequences(scene: DrillScene, structure: Structure) -> Check:
-    """Each has the value it had; one that is lower would give numbers a second time."""
+    """Check that each sequence has the value it had; a lower one would give numbers a second time."""
     findings = Findings(CheckName.SEQUENCES)
     there = {(schema, name): (value, called) for schema, name, value, called in structure.sequences}
     for schema, name, value, called in scene.restored.plan.sequences:
@@ -97,9 +97,9 @@ def check_sequences(scene: DrillScene, structure: Structure) -> Check:
 
 
 def check_constraints(scene: DrillScene, structure: Structure) -> Check:
-    """All that were there are there, as they were, and valid if they were.
+    """Check that all constraints are there, as they were, and valid if they were.
 
-    But for foreign keys which the restore told that rows break: they are there for new rows, or not at all.
+    Foreign keys that the restore reported as broken are excused: they hold for new rows, or do not exist.
     """
     findings = Findings(CheckName.CONSTRAINTS, structure.constraints[0])
     broken = scene.restored.broken_keys
@@ -114,7 +114,7 @@ def check_constraints(scene: DrillScene, structure: Structure) -> Check:
 
 
 def check_indexes(structure: Structure) -> Check:
-    """All that were there are there, as they were, and none is invalid."""
+    """Check that all indexes are there, as they were, and none is invalid."""
     findings = Findings(CheckName.INDEXES, structure.indexes[0])
     _count(findings, structure, "index", lambda kind: kind.startswith("INDEX"))
     findings.add("index-invalid", structure.indexes[1])
@@ -122,10 +122,10 @@ def check_indexes(structure: Structure) -> Check:
 
 
 def check_extensions(scene: DrillScene, structure: Structure) -> Check:
-    """Extensions with their versions and schemas; collations by provider.
+    """Check extensions with their versions and schemas, and collations by provider.
 
-    A collation whose version differs is told and no fault: this machine's libraries are others, and a restore makes
-    every index anew.
+    A collation whose version differs is noted as no fault: this machine's libraries differ, and a restore builds every
+    index with them.
     """
     findings = Findings(CheckName.EXTENSIONS)
     expected, found = scene.restored.plan.facts, structure.facts
@@ -145,7 +145,7 @@ def check_extensions(scene: DrillScene, structure: Structure) -> Check:
 
 
 def check_globals(scene: DrillScene, structure: Structure) -> Check:
-    """Every role with its attributes, settings and memberships; those the server had before are as it made them."""
+    """Check every role with its attributes, settings and memberships; roles the server had before are left out."""
     findings = Findings(CheckName.GLOBALS)
     contents, plan, own = scene.restored.contents, scene.restored.plan, scene.restored.roles
     files = (file.decode(errors="surrogateescape") for file in contents.file(plan, "globals"))
@@ -158,7 +158,7 @@ def check_globals(scene: DrillScene, structure: Structure) -> Check:
 
 
 def other_faults(scene: DrillScene, structure: Structure) -> Counter[str]:
-    """What else differs: large objects, tables, functions, views, privileges, comments. Told with the rows."""
+    """Count other differences by code: large objects, tables, functions, views, privileges, comments."""
     found: Counter[str] = Counter()
     contents, plan = scene.restored.contents, scene.restored.plan
     expected: Counter[str] = Counter()
@@ -199,7 +199,7 @@ def _collations(facts: SnapshotFacts) -> dict[tuple[str, str, str], str | None]:
 
 
 def _role_statements(scripts: Iterable[str], own: Collection[str]) -> Sequence[str]:
-    """Without those that make the server's own roles: it has its first superuser, with a password of its own."""
+    """Return the role statements without those that make the server's own roles, which a new server always has."""
     names = [identifier(name) for name in own]
     names += [name for name in own if re.fullmatch(r"[a-z_][a-z0-9_]*", name)]  # pg_dumpall quotes others only
     made = tuple(f"{word} ROLE {name}{end}" for name in names for word, end in (("CREATE", ";"), ("ALTER", " ")))
