@@ -1,1 +1,1 @@
-"""What the demo and the bench share. Not part of the package."""
+"""Modules that the demo, the bench and the soak tests share. They are not part of the package."""

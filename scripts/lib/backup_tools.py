@@ -1,4 +1,4 @@
-"""Who is measured: backupd, and the ways people do this today, over the same servers and the same SSH."""
+"""The tools that are measured: backupd, and those people use today, over the same servers and the same SSH."""
 
 from __future__ import annotations
 

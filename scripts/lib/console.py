@@ -1,4 +1,4 @@
-"""How the demo and the bench speak: numbered steps, commands as one types them, small tables."""
+"""Output of the demo and the bench: numbered steps, commands as one types them, small tables."""
 
 from __future__ import annotations
 

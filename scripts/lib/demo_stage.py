@@ -1,4 +1,4 @@
-"""What the demo plays with: a folder of its own, two regions, an SSH account, a configuration, and the command line."""
+"""The demo's stage: a folder of its own, two regions, an SSH account, a configuration, and the command line."""
 
 from __future__ import annotations
 

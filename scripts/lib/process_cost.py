@@ -1,4 +1,4 @@
-"""What a command costs: time, processor time of it and all it started, and the memory of all of them together."""
+"""The cost of a command: time, processor time of it and all it started, and the memory of all of them together."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What only a real process shows: signals, pipes, what is loaded, and what every help text says."""
+"""A real process is started for what only it shows: signals, pipes, loaded modules, and the text of each help."""
 
 import json
 import os

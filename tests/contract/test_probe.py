@@ -1,4 +1,4 @@
-"""What a store can do is found out by trying, whatever the adapter."""
+"""The probe finds out what a store can do by trying it, on each adapter."""
 
 from __future__ import annotations
 

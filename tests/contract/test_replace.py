@@ -1,4 +1,4 @@
-"""What every store promises of `replace`, the one call that changes an object."""
+"""Each store keeps the promises of `replace`, the one call that changes an object."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What every store promises of the snapshots its server makes: they are seen as they are, or there is an error."""
+"""Each store shows the snapshots that its server makes as they are, or raises an error."""
 
 from __future__ import annotations
 

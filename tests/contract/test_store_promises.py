@@ -1,4 +1,4 @@
-"""What every store promises (store/base.py), asked of each adapter."""
+"""Each adapter keeps the promises of a store (store/base.py)."""
 
 from __future__ import annotations
 

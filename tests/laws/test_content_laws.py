@@ -1,4 +1,4 @@
-"""Whatever is asked for, in whatever pieces it is stored, the bytes come back, and in their order."""
+"""Content is read back byte for byte and in order, however it was cut into pieces."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What holds of the window's arithmetic, whatever the terms are."""
+"""The arithmetic of deadlines holds for all terms."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What holds of an expiry's plan, whatever stands on a store."""
+"""The plan of an expiry keeps its promises for all contents of a store."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What holds of lives, whatever commands are given in whatever order."""
+"""Incarnations keep their laws under all orders of commands."""
 
 from __future__ import annotations
 

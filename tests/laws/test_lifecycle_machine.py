@@ -1,4 +1,4 @@
-"""Whatever happens to tenants, stores and machines, and in whatever order: the promises hold."""
+"""The promises hold after everything that can happen to tenants, stores and machines, in all orders."""
 
 from __future__ import annotations
 

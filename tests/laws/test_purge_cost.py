@@ -1,4 +1,4 @@
-"""What the purge of one tenant among many costs: calls and bytes, which do not depend on how many the others are."""
+"""The purge of one tenant costs calls and bytes that do not depend on the number of other tenants."""
 
 from __future__ import annotations
 

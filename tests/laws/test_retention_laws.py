@@ -1,4 +1,4 @@
-"""What holds of retention, whatever snapshots and rules there are."""
+"""Retention keeps its laws for all snapshots and rules."""
 
 from __future__ import annotations
 

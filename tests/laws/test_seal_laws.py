@@ -1,4 +1,4 @@
-"""What holds of sealed things whatever is in them."""
+"""Sealed things keep their laws for all contents."""
 
 from __future__ import annotations
 

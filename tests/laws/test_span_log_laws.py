@@ -1,4 +1,4 @@
-"""What tasks read for each segment comes back whole and in order, however little of it memory holds."""
+"""The spans read for each segment come back whole and in order, however little of them memory holds."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What holds of verify's choices, whatever there is to choose from."""
+"""Verify's choices keep their laws, for all objects there are to choose from."""
 
 from __future__ import annotations
 

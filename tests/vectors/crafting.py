@@ -1,4 +1,4 @@
-"""Containers and keyrings as one likes them: FORMAT.md spelled out anew, with every piece open to be made wrong.
+"""Containers and keyrings made by hand: FORMAT.md spelled out a second time, with every piece open to be made wrong.
 
 Uses the primitives only, not the production writers, so that the good cases check those as well.
 """

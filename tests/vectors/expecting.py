@@ -1,4 +1,4 @@
-"""What cases expect, and the changes made to pieces."""
+"""Expected results of cases, and the changes made to pieces."""
 
 from __future__ import annotations
 

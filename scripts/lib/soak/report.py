@@ -1,4 +1,4 @@
-"""What a run of the soak test prints: a line for each day, and the figures at its end."""
+"""Output of the soak test: a line for each day, and the figures at its end."""
 
 from __future__ import annotations
 

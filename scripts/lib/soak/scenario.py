@@ -1,5 +1,7 @@
-"""What happens when, drawn from a seed before anything begins. The moments within a run of a job are drawn, too, but
-how far the job is by then is the machine's affair."""
+"""The scenario of a soak test is drawn from a seed before anything begins: what happens, and at which step.
+
+The moments within a run of a job are drawn, too, but how far the job is by then is the machine's affair.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the promises mean, counted without the program: lives, dates and holds as a clerk would note them."""
+"""The promises counted without the program: incarnations, dates and holds as a clerk would note them."""
 
 from __future__ import annotations
 

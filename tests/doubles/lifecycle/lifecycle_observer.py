@@ -1,4 +1,4 @@
-"""What stands on the stores of a `World`, read from their bytes, and held against what the clerk noted."""
+"""An observer reads the bytes on the stores of a `World`, and compares them with the clerk's notes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a node has around it, inside a booted machine: a PostgreSQL server with a database, and an SSH store.
+"""Services around a node, inside a booted machine: a PostgreSQL server with a database, and an SSH store.
 
 `python -m doubles.node.node_services FOLDER` prints one JSON line when both are up, and goes on until it is killed.
 """

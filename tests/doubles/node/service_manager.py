@@ -1,4 +1,4 @@
-"""What systemd is to a daemon: a socket that hears what it says of itself."""
+"""A socket in systemd's place receives the states that a daemon reports."""
 
 from __future__ import annotations
 

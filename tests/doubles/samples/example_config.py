@@ -1,4 +1,4 @@
-"""What `config example` prints, with a key of ours where the operator's own belongs."""
+"""The output of `config example`, with a key of ours where the operator's own belongs."""
 
 import hashlib
 import importlib.resources

@@ -1,4 +1,4 @@
-"""What can be done to a ledger of four entries on a store, each way by its name."""
+"""Ways to damage a ledger of four entries on a store, each by its name."""
 
 from __future__ import annotations
 

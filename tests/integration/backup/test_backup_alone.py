@@ -1,4 +1,4 @@
-"""Of several machines that would back up one database, one does, from its first look until its record is out."""
+"""One of several machines that would back up a database does so, until its record is published."""
 
 from __future__ import annotations
 

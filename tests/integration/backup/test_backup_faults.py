@@ -1,4 +1,4 @@
-"""What breaks under a backup (workers, PostgreSQL, the spool) is named; nothing stays; the next run completes."""
+"""A backup names the fault that broke it (worker, PostgreSQL, spool), leaves nothing, and the next run completes."""
 
 from __future__ import annotations
 

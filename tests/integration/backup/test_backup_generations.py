@@ -1,4 +1,4 @@
-"""What a second backup sends, when a generation ends, and what the node's index may suffer."""
+"""A second backup sends what changed; generations end in time; the node's index may be lost or damaged."""
 
 from __future__ import annotations
 

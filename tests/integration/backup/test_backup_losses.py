@@ -1,4 +1,4 @@
-"""What a backup relies on is gone from the store: that very backup is a full copy that restores, and says why."""
+"""A backup whose objects are gone from the store makes a full copy that restores, and names the reason."""
 
 from __future__ import annotations
 

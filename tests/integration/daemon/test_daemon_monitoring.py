@@ -1,4 +1,4 @@
-"""What a real daemon tells agrees with the store: metrics, the page, messages, the heartbeat, and `status`."""
+"""A real daemon reports what the store holds: in metrics, the page, messages, the heartbeat, and `status`."""
 
 from __future__ import annotations
 

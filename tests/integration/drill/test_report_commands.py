@@ -1,4 +1,4 @@
-"""Whoever must show that restores work: lists, shows, verifies and exports, with and without a configuration."""
+"""Reports of drills are listed, shown, verified and exported, with and without a configuration."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Rows into real servers: their order, what is refused, and how it is told."""
+"""Rows are loaded into real servers: their order, what is refused, and how a refusal is reported."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The stand-alone script obeys the ledger, and in the worst hour can be told to go on without one it can believe."""
+"""The stand-alone script obeys the ledger, and an option lets it go on without a ledger it can believe."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What recover writes is loaded by PostgreSQL's own programs, and is the database that was backed up."""
+"""PostgreSQL's own programs load the files that recover writes, and the database is the one backed up."""
 
 from __future__ import annotations
 

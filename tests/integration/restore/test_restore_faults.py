@@ -1,4 +1,4 @@
-"""Whatever goes wrong under a restore is named; nothing stands under the final name, and nothing half done is left."""
+"""A restore names what went wrong; nothing stands under the final name, and nothing half done is left."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which of several snapshots is the latest."""
+"""A restore chooses the latest snapshot by what records say, and reads no more than that needs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""All databases of a region in one command: what fails is told of its database, the others are restored, no name is."""
+"""One command restores all databases of a region: a failure is reported with its database, the others are restored."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a real server can do is tried again: what stays the same is no change, what is lost is one."""
+"""The capabilities of a real server are tried again: an equal result is no change, a lost one is."""
 
 from __future__ import annotations
 

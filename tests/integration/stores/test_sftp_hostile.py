@@ -1,4 +1,4 @@
-"""What the SFTP store does against servers that cut, stall, fill up and lie: never a silent loss, never a hang."""
+"""The SFTP store meets servers that cut, stall, fill up and lie: never a silent loss, never a hang."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a purge must take care of: clocks, keys of others, runs that were cut off, stores that were away."""
+"""A purge takes care of clocks, keys of others, runs that were cut off, and stores that were away."""
 
 from __future__ import annotations
 

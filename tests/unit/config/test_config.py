@@ -1,4 +1,4 @@
-"""The configuration: the example loads, and whatever is wrong is told with key path and line, all at once."""
+"""The example configuration loads, and each fault is reported with key path and line, all at once."""
 
 import re
 from datetime import timedelta

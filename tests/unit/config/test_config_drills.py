@@ -1,4 +1,4 @@
-"""What a configuration says of drills: what is left out has a default, and what contradicts itself is told."""
+"""The configuration of drills has defaults, and contradictions in it are reported."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is told, and whom: where metrics are, and that no URL stands in the file."""
+"""The configuration says where metrics are served and who is notified, and holds no URL."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""From configured sections to values and adapters."""
+"""Configured sections become values and adapters."""
 
 import hashlib
 import io

@@ -1,4 +1,4 @@
-"""What is wrong with JSON is told without quoting it."""
+"""Faults in JSON are reported without quoting it."""
 
 from __future__ import annotations
 

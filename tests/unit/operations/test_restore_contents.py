@@ -1,4 +1,4 @@
-"""What a restore's plan puts away."""
+"""A restore puts contents away in an encrypted temporary file that has no name."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is wrong with a region, and what people hear of it."""
+"""Alarms name what is wrong with a region, and notices say what people read of it."""
 
 from __future__ import annotations
 

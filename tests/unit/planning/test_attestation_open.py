@@ -1,4 +1,4 @@
-"""What still stands between a purge and its attestation, item by item."""
+"""Each item that still stands between a purge and its attestation is named."""
 
 from __future__ import annotations
 

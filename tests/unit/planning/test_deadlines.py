@@ -1,4 +1,4 @@
-"""The arithmetic of the window: exact numbers, told as a proof, and compared with what is observed."""
+"""The arithmetic of deadlines gives exact numbers, explains them as a proof, and is compared with observed ones."""
 
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta, timezone

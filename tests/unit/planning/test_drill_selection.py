@@ -1,4 +1,4 @@
-"""Which snapshot a drill takes: the same for everybody who has the same reports, and in the end every kind of them."""
+"""All who have the same reports choose the same snapshot for a drill, and in time each kind of snapshot."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the ledger says of recipients, and of absences that come with copies."""
+"""The ledger answers what a rekeying allows, and which absences a copy explains."""
 
 from __future__ import annotations
 

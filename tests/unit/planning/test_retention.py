@@ -1,4 +1,4 @@
-"""Which snapshots stay and which expire, by example."""
+"""Examples show which snapshots stay and which expire."""
 
 from __future__ import annotations
 

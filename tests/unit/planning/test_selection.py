@@ -1,4 +1,4 @@
-"""Which snapshot is meant, and what of it is restored."""
+"""A request chooses a snapshot, and the parts of it that are restored."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is written for PostgreSQL and what is made of its words, without a server."""
+"""Texts for PostgreSQL are written, and its own are understood, without a server."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Who has waited for too long."""
+"""Sessions that have waited for too long are found."""
 
 from __future__ import annotations
 

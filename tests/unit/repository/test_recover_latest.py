@@ -1,4 +1,4 @@
-"""Which snapshot `recover` takes for the latest."""
+"""The script `recover` chooses the latest snapshot by what records say, where names do not order them."""
 
 from __future__ import annotations
 

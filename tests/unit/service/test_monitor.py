@@ -1,4 +1,4 @@
-"""What is heard of jobs reaches metrics, people, the page and the heartbeat, and nothing there can hold a job up."""
+"""Events of jobs reach metrics, people, the page and the heartbeat, and nothing there can hold a job up."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The daemon's place on a machine: what its manager, its log, its memory and its locks are told."""
+"""The daemon reports to its service manager and its log, and takes care of its memory and its locks."""
 
 from __future__ import annotations
 

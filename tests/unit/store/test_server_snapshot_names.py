@@ -1,4 +1,4 @@
-"""What the names of a server's snapshots tell."""
+"""Names of a server's snapshots are read as the times at which they were made."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The multiplexer alone, over a stream that answers as it is told."""
+"""The multiplexer works alone, over a stream whose answers the test chooses."""
 
 from __future__ import annotations
 
