@@ -18,7 +18,7 @@ _OPEN_HINT = "Only its owner may read it: `chmod 600` it."
 
 def file_findings(config: Config, environ: Mapping[str, str]) -> Iterator[Finding]:
     """Yield what is wrong with the files that `config` names, except credentials of other processes."""
-    beyond = unavailable(config, environ)
+    beyond = unavailable_credentials(config, environ)
     secrets = [(path, ref.resolve(environ)) for path, ref in _secrets(config) if ref.text not in beyond]
     recipients = [(("recipients", index), path) for index, path in enumerate(config.recipients)]
     clients = [(("node", "client_dirs", index), path) for index, path in enumerate(config.node.client_dirs)]
@@ -27,7 +27,7 @@ def file_findings(config: Config, environ: Mapping[str, str]) -> Iterator[Findin
     yield from _check_each(clients, _clients_fault)
 
 
-def unavailable(config: Config, environ: Mapping[str, str]) -> tuple[str, ...]:
+def unavailable_credentials(config: Config, environ: Mapping[str, str]) -> tuple[str, ...]:
     """Return the credentials that this process cannot look at, as they are written.
 
     Those are all of them where this process was given none; otherwise those of roles that it does not have.

@@ -36,10 +36,10 @@ def _plain(value: Any) -> Any:
         return {name: _plain(below) for name, below in value.items()}
     if isinstance(value, tuple):
         return [_plain(below) for below in value]
-    return spelt(value)
+    return spell_value(value)
 
 
-def spelt(value: Any) -> Any:
+def spell_value(value: Any) -> Any:
     """Return the value as it is written in the file."""
     if isinstance(value, FileRef):
         return value.text

@@ -12,7 +12,7 @@ from pydantic.fields import FieldInfo
 
 from backupd.config import fields
 from backupd.config.fields import Section
-from backupd.config.redact import spelt
+from backupd.config.redact import spell_value
 from backupd.config.schema import Config
 
 _PLACES = {"stores": "NAME", "regions": "NAME", "classes": "NAME", "databases": "LABEL"}
@@ -122,4 +122,4 @@ def _default(field: FieldInfo, written: str) -> str:
         return f'"{value // unit}{name}"'
     if isinstance(value, (bool, int)):
         return str(value).lower()
-    return "[]" if value == () else f'"{spelt(value)}"'
+    return "[]" if value == () else f'"{spell_value(value)}"'

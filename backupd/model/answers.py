@@ -1,7 +1,7 @@
-"""What the commands that run as jobs print with `--json`, as values: the command encodes one, the daemon decodes it.
+"""The answers that jobs' commands print with `--json`, as values: the command encodes one, the daemon decodes it.
 
-Both sides use these classes, so that a key has one spelling. Keys are only ever added, and in no other order than here;
-a key that is absent in some answers is UNSET there. An answer holds no row, no secret and no tenant's name.
+Both sides use these classes, so that a key has one spelling. Keys are only ever added, and their order stays as it is
+here; a key that is absent in some answers is UNSET there. An answer holds no row, no secret and no tenant's name.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ class JobAnswer(msgspec.Struct, frozen=True, kw_only=True):
         return ()
 
     def figures(self) -> Figures:
-        """Return the sums that the run's line in the log and the metrics show; what was not done is left out."""
+        """Return the sums that the run's line in the log and the metrics show; work that was not done has no sum."""
         return {}
 
 
@@ -114,7 +114,7 @@ class BackupReport(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class DatabaseBackup(msgspec.Struct, frozen=True, kw_only=True):
-    """How the backup of one database onto one store ended: with an error or with a report."""
+    """The result of backing up one database onto one store: an error or a report."""
 
     region: str
     store: str
@@ -140,21 +140,21 @@ class BackupAnswer(JobAnswer, frozen=True, kw_only=True):
 
 
 class StoreIngest(msgspec.Struct, frozen=True, kw_only=True):
-    """What became of everything that nodes handed in on one store, or why nobody can say."""
+    """The result of taking everything that nodes handed in on one store, or the error that prevented it."""
 
     region: str
     store: str
     error: ErrorAnswer | UnsetType = UNSET
     taken: dict[str, int] | UnsetType = UNSET
-    """Objects that stand in their place since, by kind."""
+    """Number of objects that were moved to their place, by kind."""
     bytes: int | UnsetType = UNSET
     """Bytes of the objects that were taken."""
     dropped: int | UnsetType = UNSET
     """Objects that were removed because they were not needed."""
     waiting: dict[ObjectName, str] | UnsetType = UNSET
-    """What is left for the next time, by name, and what it waits for."""
+    """Objects that are left for the next run by name, each with what it waits for."""
     refused: dict[ObjectName, str] | UnsetType = UNSET
-    """What no honest node hands in, by name, and why."""
+    """Objects that no honest node hands in by name, each with the reason."""
 
 
 class IngestAnswer(JobAnswer, frozen=True, kw_only=True):
@@ -173,13 +173,13 @@ class SyncAnswer(JobAnswer, frozen=True, kw_only=True):
     """The answer of `tenant sync`."""
 
     tenants: int
-    """Rows that the query gave."""
+    """Number of rows that the query returned."""
     events: tuple[Event, ...]
-    """Entries that the ledger has since."""
+    """Events that were appended to the ledger."""
     refused: dict[TenantId, str]
-    """Tenants whose row asks for what is not possible, and why."""
+    """Tenants whose row asks for something impossible, each with the reason."""
     lingering: tuple[TenantId, ...]
-    """Tenants that the application has purged and the newest snapshots still hold rows of."""
+    """Tenants that the application has purged and of which the newest snapshots still hold rows."""
 
     def figures(self) -> Figures:
         return {"tenants": self.tenants}
@@ -191,11 +191,11 @@ class PlannedPurges(msgspec.Struct, frozen=True, kw_only=True):
     due: tuple[IncarnationAnswer, ...]
     unfinished: tuple[IncarnationAnswer, ...]
     late: tuple[IncarnationAnswer, ...]
-    """Incarnations whose purge began or ended long ago, and of which something turned up since."""
+    """Incarnations whose purge began or ended long ago, and of which something was found since."""
 
 
 class StorePurge(msgspec.Struct, frozen=True, kw_only=True):
-    """How one store stands after a step of the purge of one incarnation."""
+    """The state of one store after a step of the purge of one incarnation."""
 
     store: str
     life: IncarnationAnswer
@@ -205,9 +205,9 @@ class StorePurge(msgspec.Struct, frozen=True, kw_only=True):
     """Objects that this run removed."""
     bytes: int
     absent: bool
-    """Whether the store's own snapshots hold nothing of it any more."""
+    """Whether the store's own snapshots no longer hold anything of it."""
     waits_for: tuple[str, ...]
-    """The store's own snapshots that still do."""
+    """The store's own snapshots that still hold something of it."""
     looked_into: tuple[str, ...]
     looked_at: datetime | None
 
@@ -220,14 +220,14 @@ class RefusedPurge(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class RegionPurge(msgspec.Struct, frozen=True, kw_only=True):
-    """What a purge did in one region; a dry run gives the plan only."""
+    """The result of a purge in one region; a dry run returns the plan only."""
 
     region: str
     plan: PlannedPurges
     done: tuple[StorePurge, ...] | UnsetType = UNSET
     refused: tuple[RefusedPurge, ...] | UnsetType = UNSET
     errors: dict[str, ErrorAnswer] | UnsetType = UNSET
-    """Errors by store."""
+    """Errors of the purge by store."""
 
 
 class PurgeAnswer(JobAnswer, frozen=True, kw_only=True):
@@ -244,13 +244,13 @@ class PurgeAnswer(JobAnswer, frozen=True, kw_only=True):
 
 
 class StoreExpiry(msgspec.Struct, frozen=True, kw_only=True):
-    """What an expiry did on one store, or why it did nothing."""
+    """The result of an expiry on one store, or the error that prevented it."""
 
     region: str
     store: str
     error: ErrorAnswer | UnsetType = UNSET
     plan: Any = UNSET
-    """Every snapshot with the reasons that keep it or let it go; the daemon reads nothing of it."""
+    """Every snapshot with the reasons to keep or remove it; the daemon does not read it."""
     expired: Expired | UnsetType | None = UNSET
     """None for a dry run."""
 
@@ -277,7 +277,7 @@ class DamageFinding(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class StoreContents(msgspec.Struct, frozen=True, kw_only=True):
-    """What a verification saw on one store; `operations.verify.Verification` explains each number."""
+    """The amounts that a verification saw on one store; `operations.verify.Verification` explains each number."""
 
     region: RegionName
     snapshots: int
@@ -303,7 +303,7 @@ class StoreContents(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class StoreVerification(msgspec.Struct, frozen=True, kw_only=True):
-    """What was found on one store, or why nobody can say; both when only the ledger could not be written."""
+    """The findings on one store, or the error that prevented them; both when only the ledger could not be written."""
 
     region: str
     store: str
@@ -311,7 +311,7 @@ class StoreVerification(msgspec.Struct, frozen=True, kw_only=True):
     clean: bool | UnsetType = UNSET
     verification: StoreContents | UnsetType = UNSET
     noted: int | UnsetType | None = UNSET
-    """Snapshots that the ledger calls proven since; None where this machine does not write the ledger."""
+    """Snapshots that the ledger has recorded as proven since; None where this machine does not write the ledger."""
 
 
 class VerifyAnswer(JobAnswer, frozen=True, kw_only=True):
@@ -338,9 +338,9 @@ class DrillAnswer(JobAnswer, frozen=True, kw_only=True):
     stores: tuple[str, ...] | UnsetType = UNSET
     """The stores that keep the report, where it was published."""
     error: ErrorAnswer | UnsetType = UNSET
-    """What stopped the drill."""
+    """The error that stopped the drill."""
     unpublished: ErrorAnswer | UnsetType = UNSET
-    """Why the report could not be published."""
+    """The error that prevented publishing the report."""
 
     def errors(self) -> Iterable[PlacedError]:
         return [("", error) for error in (self.error, self.unpublished) if error is not UNSET]

@@ -24,7 +24,7 @@ class Misdating:
     latest: str
 
 
-def redated(entry: LedgerEntry, misdating: Misdating) -> LedgerEntry:
+def redate(entry: LedgerEntry, misdating: Misdating) -> LedgerEntry:
     """Return the entry with the dates to read it with."""
     ahead = parse_stamp(entry.at) - parse_stamp(misdating.earliest)
     events = [_redated(event, ahead, misdating) for event in entry.events]

@@ -73,7 +73,7 @@ def choose_snapshot(candidates: Sequence[DrillCandidate], past: Sequence[Report]
     return _by_rule(ours, rule, seed, generations)
 
 
-def named(candidates: Sequence[DrillCandidate], name: SnapshotName) -> Chosen:
+def choose_named(candidates: Sequence[DrillCandidate], name: SnapshotName) -> Chosen:
     """Choose the snapshot of this name.
 
     Raises UsageError when it is not among the candidates.
@@ -84,7 +84,7 @@ def named(candidates: Sequence[DrillCandidate], name: SnapshotName) -> Chosen:
     return Chosen(found[0], NAMED, None, _population(candidates))
 
 
-def repeated(past: Sequence[Report], selection: DrillSelection) -> DrillId | None:
+def find_repeated(past: Sequence[Report], selection: DrillSelection) -> DrillId | None:
     """Return the failed drill that a drill of `selection` repeats: the newest one of the same snapshot and extent, if
     it failed.
     """

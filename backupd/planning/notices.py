@@ -25,9 +25,10 @@ class Known(msgspec.Struct, frozen=True):
 
     alarm: Alarm
     since: datetime
-    told: datetime | None = None
+    notified: datetime | None = msgspec.field(default=None, name="told")
     """When people were last notified of the alarm; None: not yet."""
-    told_state: str = ""
+    notified_state: str = msgspec.field(default="", name="told_state")
+    """The alarm's state in the newest notice of it."""
     over: bool = False
 
 
@@ -63,10 +64,10 @@ def follow_alarms(memory: Memory, alarms: Iterable[Alarm], now: datetime) -> Mem
         found[alarm.key] = (
             Known(alarm, now)
             if before is None
-            else Known(alarm, now if before.over else before.since, before.told, before.told_state)
+            else Known(alarm, now if before.over else before.since, before.notified, before.notified_state)
         )
     for key, before in memory.known.items():
-        if key not in found and before.told is not None:
+        if key not in found and before.notified is not None:
             found[key] = msgspec.structs.replace(before, over=True)
     return Memory(found, _recent(memory.sent, now))
 
@@ -95,20 +96,20 @@ def mark_sent(memory: Memory, notices: Sequence[Notice], now: datetime) -> Memor
         if key not in keys:
             known[key] = one
         elif keys[key].about is not NoticeKind.OVER or not one.over:
-            known[key] = msgspec.structs.replace(one, told=now, told_state=keys[key].alarm.state)
+            known[key] = msgspec.structs.replace(one, notified=now, notified_state=keys[key].alarm.state)
     return Memory(known, (*_recent(memory.sent, now), now))
 
 
 def _kind(one: Known, limits: NoticeLimits, now: datetime) -> NoticeKind | None:
     if one.over:
         return NoticeKind.OVER
-    if one.told is None:
+    if one.notified is None:
         # The distance counts, so that a clock that was set back delays no notice.
         waited = abs(now - one.since) >= timedelta(seconds=one.alarm.patience)
         return NoticeKind.NEW if waited else None
-    if one.told_state != one.alarm.state:
+    if one.notified_state != one.alarm.state:
         return NoticeKind.NEW
-    return NoticeKind.STILL if abs(now - one.told) >= limits.remind_every else None
+    return NoticeKind.STILL if abs(now - one.notified) >= limits.remind_every else None
 
 
 def _recent(sent: Sequence[datetime], now: datetime) -> tuple[datetime, ...]:

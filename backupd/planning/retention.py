@@ -79,7 +79,7 @@ def decide(snapshots: Iterable[Dated], policy: RetentionPolicy, now: datetime) -
     return sorted(decisions, key=lambda decision: (*_age_order(decision.snapshot), decision.snapshot.group))
 
 
-def nearing(snapshots: Iterable[Dated], policy: RetentionPolicy, now: datetime) -> list[RetentionAlarm]:
+def upcoming_losses(snapshots: Iterable[Dated], policy: RetentionPolicy, now: datetime) -> list[RetentionAlarm]:
     """Return the groups that `max_age` will soon leave below the minimum, the most urgent first.
 
     Notice is given a quarter of `max_age` ahead, at least 7 days (at most half of `max_age`). A group that has fewer

@@ -115,9 +115,9 @@ class SelectionFacts:
     explained: Explained
     """The absences that the store's ledger explains."""
     segments: Mapping[Pseudonym, SegmentFacts] = field(default_factory=dict)
-    """The segments of the snapshot that `meant` returns."""
+    """The segments of the snapshot that `meant_snapshot` returns."""
     gone: frozenset[PartRef] = frozenset()
-    """Those parts returned by `doubtful` that are missing on the store, or lack a container they need."""
+    """Those parts returned by `doubtful_parts` that are missing on the store, or lack a container they need."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,7 +158,7 @@ def decide(request: SnapshotRequest, facts: SelectionFacts) -> Choice:
     return replace(taken, record=_with(taken.record, kept), aged=len(gone))
 
 
-def doubtful(request: SnapshotRequest, facts: SelectionFacts) -> list[PartRef]:
+def doubtful_parts(request: SnapshotRequest, facts: SelectionFacts) -> list[PartRef]:
     """Return the parts that may have expired with the age of their class: whether they exist is the last fact to fetch.
 
     Raises what `decide` raises, except RefusedError.
@@ -166,7 +166,7 @@ def doubtful(request: SnapshotRequest, facts: SelectionFacts) -> list[PartRef]:
     return _aged(_taken(request, facts), facts)
 
 
-def meant(request: SnapshotRequest, snapshots: Mapping[SnapshotName, Record]) -> SnapshotName:
+def meant_snapshot(request: SnapshotRequest, snapshots: Mapping[SnapshotName, Record]) -> SnapshotName:
     """Return which of the snapshots that fit is meant: the newest, unless the request names one.
 
     Raises UsageError when there is none, or when the request names one and several fit.
@@ -197,7 +197,7 @@ def fits(request: SnapshotRequest, record: Record, called: str | None = None) ->
     return True
 
 
-def unpurged(record: Record, explained: Explained) -> list[PartRef]:
+def unpurged_parts(record: Record, explained: Explained) -> list[PartRef]:
     """Return the parts whose segments no purge lists."""
     gone = explained.purged_in(record.generation)
     return [part for part in record.parts if part[0] not in gone]
@@ -234,9 +234,9 @@ def _taken(request: SnapshotRequest, facts: SelectionFacts) -> Choice:
 
     Raises what `decide` raises; a missing key of any remaining segment is damage.
     """
-    name = meant(request, facts.snapshots)
+    name = meant_snapshot(request, facts.snapshots)
     record = facts.snapshots[name]
-    left = unpurged(record, facts.explained)
+    left = unpurged_parts(record, facts.explained)
     kept = left if request.selection.everything else _selected(request.selection, left, facts.segments)
     for segment, _, _ in kept:
         if (fault := facts.segments[segment].shredded) is not None:

@@ -15,7 +15,7 @@ from backupd.errors import DamageError, ObjectMissingError
 from backupd.model.documents import LedgerHead
 from backupd.model.ids import ObjectHash, RegionName, RepositoryId
 from backupd.model.ledger import Event, LedgerEntry, Misdated, decode_entry, encode_entry
-from backupd.model.misdated import Misdating, redated
+from backupd.model.misdated import Misdating, redate
 from backupd.repository.layout import LEDGER, entry_name
 from backupd.seal.documents import LIMITS, Signer, read_document
 from backupd.store.base import Store, put_document
@@ -58,7 +58,7 @@ class Chain:
 
     def _read(self, entry: LedgerEntry) -> LedgerEntry:
         misdating = self.misdated.get(entry.seq)
-        return redated(entry, misdating) if misdating is not None else entry
+        return redate(entry, misdating) if misdating is not None else entry
 
     def last_dated(self, seq: int | None = None, but: Collection[int] = ()) -> LedgerEntry | None:
         """Return the newest rightly dated entry of the first `seq`, or of all; later entries must not be older.

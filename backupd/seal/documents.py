@@ -65,13 +65,13 @@ class Signer:
 
     def sign(self, body: bytes, kind: str) -> bytes:
         """Sign a body, and return both lines of the document."""
-        return joined(body, [self.signature(body, kind)])
+        return join_document(body, [self.signature(body, kind)])
 
     def signature(self, body: bytes, kind: str) -> Signature:
         return Signature(self.public, base64.b64encode(suite.sign(self._secret, signed_text(body, kind))).decode())
 
 
-def joined(body: bytes, signatures: Sequence[Signature]) -> bytes:
+def join_document(body: bytes, signatures: Sequence[Signature]) -> bytes:
     """Join a body and its signatures to the two lines of a document."""
     return b"%b\n%b\n" % (body, msgspec.json.encode(Signatures(list(signatures))))
 
@@ -208,7 +208,7 @@ def with_signature(document: bytes, signer: Signer, kind: str, where: str) -> by
         return document
     # Sorted behind the first, so that it does not matter who of two signs before the other.
     others = sorted([*claims[1:], signer.signature(body, kind)], key=lambda claim: claim.key)
-    return joined(body, [*claims[:1], *others])
+    return join_document(body, [*claims[:1], *others])
 
 
 def signed_alone(document: bytes, key: str, kind: str, where: str) -> bytes:
@@ -218,7 +218,7 @@ def signed_alone(document: bytes, key: str, kind: str, where: str) -> bytes:
     """
     body = read_document(document, kind, {key}, where)
     _, claims = _claims(document, kind, where)
-    return joined(body, [claim for claim in claims if claim.key == key][:1])
+    return join_document(body, [claim for claim in claims if claim.key == key][:1])
 
 
 def _claims(document: bytes, kind: str, where: str) -> tuple[bytes, list[Signature]]:

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from backupd.model.ids import SnapshotName
-from backupd.planning.retention import Dated, Decision, RetentionPolicy, decide, nearing
+from backupd.planning.retention import Dated, Decision, RetentionPolicy, decide, upcoming_losses
 
 NOW = datetime(2026, 3, 2, 10, 30, tzinfo=UTC)
 HOUR = timedelta(hours=1)
@@ -99,7 +99,7 @@ def test_the_order_they_come_in_does_not_matter(
     shuffled = list(snapshots)
     random.shuffle(shuffled)  # type: ignore[attr-defined]
     assert decide(shuffled, policy, NOW) == decide(snapshots, policy, NOW)
-    assert nearing(shuffled, policy, NOW) == nearing(snapshots, policy, NOW)
+    assert upcoming_losses(shuffled, policy, NOW) == upcoming_losses(snapshots, policy, NOW)
 
 
 @given(several, policies)
@@ -151,7 +151,7 @@ def test_groups_do_not_know_of_each_other(snapshots: list[Dated], policy: Retent
 def test_no_minimum_is_lost_without_an_alarm_before(snapshots: list[Dated], policy: RetentionPolicy) -> None:
     """Where the maximum takes one of the minimum within a step, that was told at the beginning of the step."""
     step = policy.max_age / 4
-    told = {alarm.group for alarm in nearing(snapshots, policy, NOW)}
+    told = {alarm.group for alarm in upcoming_losses(snapshots, policy, NOW)}
     past = [snapshot for snapshot in snapshots if snapshot.exported <= NOW and snapshot.proven]
     for group in "ab":
         alive = [s for s in past if s.group == group and NOW - s.exported <= policy.max_age]

@@ -96,7 +96,7 @@ class _Contact:
 def _require_files(context: Context, text: str, where: str) -> tuple[str, ...]:
     """The credentials that cannot be looked at here; raises ConfigFaultsError for what is wrong with other files."""
     from backupd.config.faults import ConfigFaultsError, in_file_order
-    from backupd.config.files import file_findings, unavailable
+    from backupd.config.files import file_findings, unavailable_credentials
     from backupd.config.toml_lines import positions
     from backupd.wiring.daemon import timetable_findings
     from backupd.wiring.keeper import key_findings
@@ -105,7 +105,7 @@ def _require_files(context: Context, text: str, where: str) -> tuple[str, ...]:
     findings += timetable_findings(context)
     if findings:
         raise ConfigFaultsError(where, in_file_order(findings, positions(text)))
-    return unavailable(context.config, context.environ)
+    return unavailable_credentials(context.config, context.environ)
 
 
 def _databases(context: Context) -> Iterator[_Contact]:

@@ -18,7 +18,7 @@ from backupd.operations.drill.types import DrilledSnapshot
 from backupd.operations.ledger.history import LedgerHistory
 from backupd.operations.restore.choose import choose, read_history
 from backupd.operations.restore.types import RestoreEnvironment, RestoreRequest
-from backupd.planning.drill import Chosen, DrillCandidate, choose_snapshot, named
+from backupd.planning.drill import Chosen, DrillCandidate, choose_named, choose_snapshot
 from backupd.planning.selection import Selection, candidates
 from backupd.postgres.connect import Source
 from backupd.repository.repository import Repository
@@ -97,7 +97,7 @@ def _named(wanted: str, every: list[DrillCandidate]) -> Chosen:
         raise UsageError(
             "the snapshot to drill is not there, or means several", hint="`backupd snapshots` lists what there is."
         )
-    return named(every, names[0])
+    return choose_named(every, names[0])
 
 
 def open_drilled(

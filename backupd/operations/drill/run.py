@@ -62,7 +62,7 @@ from backupd.operations.ledger.history import LedgerHistory
 from backupd.operations.phases import Phases
 from backupd.operations.restore import RestoreReport, restore
 from backupd.operations.restore.contents import SnapshotContents
-from backupd.planning.drill import repeated
+from backupd.planning.drill import find_repeated
 from backupd.planning.selection import Selection
 from backupd.postgres.client_programs import find_programs
 from backupd.postgres.connect import Source, other_database
@@ -276,7 +276,7 @@ class _Drill:
             deletion=made.deletion,
             disposal=made.disposal,
             verdict=verdict_of(checks, kind),  # type: ignore[arg-type]
-            retest_of=repeated(environment.past, chosen) if chosen and not request.damage else None,
+            retest_of=find_repeated(environment.past, chosen) if chosen and not request.damage else None,
         )
         return DrillOutcome(report, made.found.chosen.candidate.name if made.found else None, made.error)
 

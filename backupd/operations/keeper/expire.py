@@ -31,7 +31,7 @@ from backupd.planning.expiry import (
     plan,
 )
 from backupd.planning.ledger_facts import expired_on, explain_absences, proven_on
-from backupd.planning.retention import Dated, Decision, RetentionAlarm, decide, nearing
+from backupd.planning.retention import Dated, Decision, RetentionAlarm, decide, upcoming_losses
 from backupd.planning.verify import ContainerKey, Stored
 from backupd.repository import layout
 from backupd.repository.container_check import ContainerChecker
@@ -131,7 +131,7 @@ class Expiry:
             # What is missing may have been moved there by somebody who may not remove, but rename.
             uploads=() if seen.damaged else leftovers(seen.uploads, grace_before(now, LONGEST_RUN)),
             reductions=find_reductions(held, seen.records, leaving),
-            alarms=tuple(nearing(dated, keeper.rules.retention, now)),
+            alarms=tuple(upcoming_losses(dated, keeper.rules.retention, now)),
             left_alone=left,
             known=seen.known,
             ended=seen.ended(),

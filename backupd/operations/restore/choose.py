@@ -19,11 +19,11 @@ from backupd.planning.selection import (
     SnapshotRequest,
     candidates,
     decide,
-    doubtful,
+    doubtful_parts,
     fits,
-    meant,
+    meant_snapshot,
     same_second,
-    unpurged,
+    unpurged_parts,
 )
 from backupd.planning.verify import ContainerKey, Stored
 from backupd.repository import layout
@@ -70,12 +70,12 @@ def choose(
     wanted = SnapshotRequest(request.label, request.snapshot, request.member, request.selection)
     generations = GenerationKeys(repository, environment.identity)
     records = _records(wanted, repository, generations, history)
-    name = meant(wanted, records)
+    name = meant_snapshot(wanted, records)
     if name in history.explained.expired:
         environment.trace.emit(Warned("this snapshot has expired", hint="Some of its objects may be missing already."))
     keys = generations.keys(records[name].generation)
     facts = SelectionFacts(records, history.explained, _segments(records[name], keys))
-    gone = _gone(doubtful(wanted, facts), repository, records[name].generation)
+    gone = _gone(doubtful_parts(wanted, facts), repository, records[name].generation)
     choice = decide(wanted, replace(facts, gone=frozenset(gone)))
     return OpenedChoice(
         choice.snapshot, choice.record, choice.purged, choice.aged, choice.unselected, choice.partial, keys=keys
@@ -87,7 +87,7 @@ def real_name(record: Record, keys: SecretKeys, explained: Explained) -> str | N
 
     Raises DamageError, KeyRefusedError.
     """
-    for segment, _, _ in unpurged(record, explained)[:1]:
+    for segment, _, _ in unpurged_parts(record, explained)[:1]:
         keys.require_unshredded(segment)
         return keys[segment].name.database
     return None

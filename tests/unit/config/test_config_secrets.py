@@ -4,7 +4,7 @@ import pytest
 from test_config import EXAMPLE, WHOLE, changed, faults_of
 
 from backupd.config.faults import spell
-from backupd.config.files import file_findings, unavailable
+from backupd.config.files import file_findings, unavailable_credentials
 from backupd.config.load import parse
 from backupd.config.redact import redacted
 from backupd.config.secrets import FileRef, parse_file_ref
@@ -114,7 +114,7 @@ def test_files_are_looked_at_but_never_read(tmp_path):
         "recipients[1]",
         "node.client_dirs[0]",
     ]
-    assert unavailable(config, {}) == ("credential:tenant.key", "credential:store.key", "credential:pgpass")
+    assert unavailable_credentials(config, {}) == ("credential:tenant.key", "credential:store.key", "credential:pgpass")
 
 
 def test_credentials_are_looked_at_where_there_are_some(tmp_path):
@@ -125,7 +125,7 @@ def test_credentials_are_looked_at_where_there_are_some(tmp_path):
     config, environ = parse(EXAMPLE, "x"), {"CREDENTIALS_DIRECTORY": str(tmp_path)}
 
     assert "stores.zurich.key" in [spell(path) for path, _, _ in file_findings(config, environ)]
-    assert unavailable(config, environ) == ()
+    assert unavailable_credentials(config, environ) == ()
 
 
 def test_a_unit_need_not_have_the_keys_of_other_roles(tmp_path):
@@ -137,7 +137,7 @@ def test_a_unit_need_not_have_the_keys_of_other_roles(tmp_path):
 
     assert {"node.tenant_key_file", "stores.zurich.key"} <= found
     assert not {"keeper.signing_key_file", "drill.passphrase_file", "stores.zurich.keeper_key"} & found
-    assert set(unavailable(config, environ)) == {
+    assert set(unavailable_credentials(config, environ)) == {
         "credential:keeper.key",
         "credential:keeper-store.key",
         "credential:drill.identity",

@@ -42,7 +42,7 @@ from backupd.model.report import (
 from backupd.model.text import stamp
 from backupd.operations.reports import export_reports, gather_folder, standing
 from backupd.operations.reports.read import BEGINNING, KEYS, LEDGER, Gathered, Part, newest_proof
-from backupd.planning.drill import repeated
+from backupd.planning.drill import find_repeated
 from backupd.planning.drill_reports import (
     DrillTimetable,
     Period,
@@ -443,8 +443,8 @@ def test_a_drill_names_the_failed_one_that_it_repeats() -> None:
     failed = sample(1, selection=chosen, checks=checks(failed=(CheckName.EQUALITY,)))
     erred = sample(2, selection=chosen, checks=checks(erred=(CheckName.EQUALITY,)))
     alone = msgspec.structs.replace(chosen, tenants=1, tenant="0a" * 16)
-    assert repeated([sample(0), failed, erred], chosen) == failed.drill
-    assert repeated([failed, sample(2, selection=chosen)], chosen) is None
-    assert repeated([sample(0), sample(1)], chosen) is None
-    assert repeated([failed], alone) is None
-    assert repeated([sample(2, selection=alone, checks=failed.checks)], alone) == drill_id(2)
+    assert find_repeated([sample(0), failed, erred], chosen) == failed.drill
+    assert find_repeated([failed, sample(2, selection=chosen)], chosen) is None
+    assert find_repeated([sample(0), sample(1)], chosen) is None
+    assert find_repeated([failed], alone) is None
+    assert find_repeated([sample(2, selection=alone, checks=failed.checks)], alone) == drill_id(2)

@@ -12,7 +12,7 @@ from backupd.errors import UsageError
 from backupd.model.ids import DrillId, GenerationId, RegionName, RepositoryId, SnapshotName
 from backupd.model.report import Disposal, DrillSelection, Measured, Objectives, Report, Versions, every_check
 from backupd.model.text import compact, stamp
-from backupd.planning.drill import RULES, Chosen, DrillCandidate, choose_snapshot, damage_is_due, named
+from backupd.planning.drill import RULES, Chosen, DrillCandidate, choose_named, choose_snapshot, damage_is_due
 
 START = datetime(2030, 1, 1, tzinfo=UTC)
 
@@ -125,7 +125,7 @@ def test_seeds_matter() -> None:
 def test_drills_somebody_asked_for_do_not_move_the_rules_on() -> None:
     """Nor do drills that damage, or that chose nothing."""
     candidates = [candidate(day) for day in range(3)]
-    by_name = named(candidates, candidates[1].name)
+    by_name = choose_named(candidates, candidates[1].name)
     assert (by_name.rule, by_name.seed) == ("named", None)
     past = [report_of(by_name), report_of(None), report_of(choose_snapshot(candidates, [], "0"), "damage")]
     assert choose_snapshot(candidates, past, "0").rule == "latest"
@@ -136,7 +136,7 @@ def test_nothing_to_choose_is_said() -> None:
     with pytest.raises(UsageError, match="no snapshot to drill"):
         choose_snapshot([], [], "0")
     with pytest.raises(UsageError, match="is not there"):
-        named([candidate(1)], candidate(2).name)
+        choose_named([candidate(1)], candidate(2).name)
 
 
 def test_every_so_many_drills_one_damages() -> None:

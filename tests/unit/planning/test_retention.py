@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta, timezone
 import pytest
 
 from backupd.model.ids import SnapshotName
-from backupd.planning.retention import Dated, RetentionPolicy, decide, nearing
+from backupd.planning.retention import Dated, RetentionPolicy, decide, upcoming_losses
 
 NOW = datetime(2026, 6, 17, 12, tzinfo=UTC)
 """A Wednesday."""
@@ -174,7 +174,7 @@ USUAL = RetentionPolicy(timedelta(days=14), 30, 8, 0, timedelta(days=90), 3)
 )
 def test_it_is_told_long_before_the_maximum_takes_the_minimum(snapshots, expected):
     """A quarter of the maximum ahead, when nothing newer is proven; and not otherwise."""
-    alarms = nearing(snapshots, USUAL, NOW)
+    alarms = upcoming_losses(snapshots, USUAL, NOW)
 
     assert [alarm.message for alarm in alarms] == ([expected] if expected else [])
 
@@ -183,7 +183,7 @@ def test_the_most_urgent_database_comes_first():
     """Each has its own alarm, with the day on which it loses something, and how much is left."""
     snapshots = [at(80, "b"), at(85, "a"), at(70, "c"), at(1, "d")]
 
-    alarms = nearing(snapshots, USUAL, NOW)
+    alarms = upcoming_losses(snapshots, USUAL, NOW)
 
     assert [(alarm.group, alarm.lost - NOW, alarm.proven) for alarm in alarms] == [
         ("a", timedelta(days=5), 1),
@@ -197,20 +197,20 @@ def test_the_notice_is_a_quarter_at_least_a_week_at_most_a_half(max_age, notice)
     """A short maximum does not mean an alarm that never ends."""
     policy = replace(USUAL, max_age=timedelta(days=max_age), keep_minimum=1)
 
-    assert nearing([at(max_age - notice)], policy, NOW) != []
-    assert nearing([at(max_age - notice - 0.01)], policy, NOW) == []
+    assert upcoming_losses([at(max_age - notice)], policy, NOW) != []
+    assert upcoming_losses([at(max_age - notice - 0.01)], policy, NOW) == []
 
 
 def test_without_a_minimum_the_last_proven_one_counts():
     """Whoever asks for no minimum is still told before nothing proven is left, and not at each old snapshot's end."""
     policy = replace(USUAL, keep_minimum=0)
 
-    assert nearing([at(85), at(80), at(1)], policy, NOW) == []
-    assert [alarm.proven for alarm in nearing([at(85), at(80)], policy, NOW)] == [2]
+    assert upcoming_losses([at(85), at(80), at(1)], policy, NOW) == []
+    assert [alarm.proven for alarm in upcoming_losses([at(85), at(80)], policy, NOW)] == [2]
 
 
 def test_the_group_is_not_in_the_message():
     """A database can be named after a tenant."""
-    (alarm,) = nearing([at(80, "customer_acme")], USUAL, NOW)
+    (alarm,) = upcoming_losses([at(80, "customer_acme")], USUAL, NOW)
 
     assert "acme" not in alarm.message

@@ -22,11 +22,11 @@ from backupd.planning.selection import (
     SnapshotRequest,
     candidates,
     decide,
-    doubtful,
+    doubtful_parts,
     fits,
-    meant,
+    meant_snapshot,
     same_second,
-    unpurged,
+    unpurged_parts,
 )
 
 FIRST = SnapshotName("20260101T020000Z-" + "aa11" * 16)
@@ -150,9 +150,9 @@ def test_the_newest_by_its_record_is_meant() -> None:
     """Names of one second order nothing; where the records are of one moment, too, it is always the same one."""
     early, late = record(), record(exported="2026-01-02T14:00:00.000001Z")
 
-    assert meant(asked(), {FIRST: early, THIRD: late}) == THIRD
-    assert meant(asked(), {FIRST: late, THIRD: early}) == FIRST
-    assert meant(asked(), {THIRD: late, FIRST: late}) == FIRST
+    assert meant_snapshot(asked(), {FIRST: early, THIRD: late}) == THIRD
+    assert meant_snapshot(asked(), {FIRST: late, THIRD: early}) == FIRST
+    assert meant_snapshot(asked(), {THIRD: late, FIRST: late}) == FIRST
 
 
 def test_there_must_be_one() -> None:
@@ -160,7 +160,7 @@ def test_there_must_be_one() -> None:
     nothing = SelectionFacts({}, Explained())
     several = SelectionFacts({FIRST: record(), THIRD: record()}, Explained())
 
-    for decided in (decide, doubtful):
+    for decided in (decide, doubtful_parts):
         with pytest.raises(UsageError, match="no snapshot of 'app' fits"):
             decided(asked(), nothing)
         with pytest.raises(UsageError, match="several snapshots begin like that"):
@@ -188,7 +188,7 @@ def test_what_was_purged_is_left_out() -> None:
     assert kept(choice) == {DDL, SHARED, GLOBEX}
     assert (choice.purged, choice.exact) == (2, False)
     assert decide(asked(), facts(explained=purged(ACME, generation=ELSEWHERE))).exact
-    assert unpurged(record(ACME, DDL), purged(ACME)) == [part(DDL)]
+    assert unpurged_parts(record(ACME, DDL), purged(ACME)) == [part(DDL)]
 
 
 def test_nothing_is_left_of_what_was_purged_whole() -> None:
@@ -214,7 +214,7 @@ def test_a_key_that_nobody_purged_is_damage() -> None:
     unnamed = facts(segments={GLOBEX: SegmentFacts(None, CLASS[GLOBEX], DamageError("its key is gone"))})
 
     for one, selection in ((shredded, Selection()), (shredded, tenant("acme")), (unnamed, tenant("acme"))):
-        for decided in (decide, doubtful):
+        for decided in (decide, doubtful_parts):
             with pytest.raises(DamageError, match="its key is gone"):
                 decided(asked(selection=selection), one)
     assert kept(decide(asked(selection=tenant("globex")), shredded)) == {DDL, SHARED, GLOBEX}
@@ -256,15 +256,15 @@ def test_only_parts_that_may_have_aged_are_looked_for() -> None:
     """Those of a class that expired before, of segments that are wanted and were not purged."""
     old = facts(explained=aged(ACME))
 
-    assert set(doubtful(asked(), old)) == {part(SHARED), part(ACME), part(GLOBEX)}
-    assert set(doubtful(asked(selection=tenant("acme")), old)) == {part(SHARED), part(ACME)}
-    assert doubtful(asked(), facts(explained=Explained(purged(ACME, GLOBEX).purged, aged=old.explained.aged))) == [
-        part(SHARED)
-    ]
-    assert doubtful(asked(), facts()) == []
-    assert doubtful(asked(), facts(explained=aged(ACME, before=datetime(2026, 1, 2, 14, tzinfo=UTC)))) == []
+    assert set(doubtful_parts(asked(), old)) == {part(SHARED), part(ACME), part(GLOBEX)}
+    assert set(doubtful_parts(asked(selection=tenant("acme")), old)) == {part(SHARED), part(ACME)}
+    assert doubtful_parts(
+        asked(), facts(explained=Explained(purged(ACME, GLOBEX).purged, aged=old.explained.aged))
+    ) == [part(SHARED)]
+    assert doubtful_parts(asked(), facts()) == []
+    assert doubtful_parts(asked(), facts(explained=aged(ACME, before=datetime(2026, 1, 2, 14, tzinfo=UTC)))) == []
     unlisted = {segment: SegmentFacts(NAME[segment]) for segment in (SHARED, ACME, GLOBEX)}
-    assert doubtful(asked(), facts(explained=aged(ACME), segments=unlisted)) == []
+    assert doubtful_parts(asked(), facts(explained=aged(ACME), segments=unlisted)) == []
 
 
 def test_what_went_with_its_age_is_left_out() -> None:
