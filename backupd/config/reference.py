@@ -103,9 +103,7 @@ def _written(hint: Any) -> str:
 
 @cache
 def _words() -> dict[int, str]:
-    """Return the word for each named type, by its validator's id: an annotation that adds limits keeps the validator
-    first.
-    """
+    """Return the word for each named type by its validator's id, which an annotation that adds limits keeps first."""
     return {id(kind.__metadata__[0]): word for kind, word in _WRITTEN.items()}
 
 

@@ -37,9 +37,7 @@ class FileRef:
         return self.text.startswith(_CREDENTIAL)
 
     def is_given(self, environ: Mapping[str, str]) -> bool:
-        """Check whether this process can use the file: each unit has credentials of its own; paths are for every
-        process.
-        """
+        """Check whether this process was given the file: each unit has its own credentials; paths are for everybody."""
         if not self.is_credential:
             return True
         return bool(environ.get("CREDENTIALS_DIRECTORY")) and os.access(self.resolve(environ), os.F_OK)

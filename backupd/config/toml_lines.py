@@ -22,9 +22,7 @@ _SCALAR = re.compile(r"[^\s,\]}#][^,\]}#\r\n]*")
 
 
 def positions(text: str) -> dict[KeyPath, int]:
-    """Return the 1-based line of every table, key and array element of `text`, which `tomllib` must have accepted
-    before.
-    """
+    """Return the 1-based line of every table, key and array element of `text`, which `tomllib` must have accepted."""
     scan = _Scan(text)
     scan.document()
     return scan.lines

@@ -23,9 +23,7 @@ class TableName:
 
     @property
     def dotted(self) -> str:
-        """Join schema and table by a dot, as patterns are matched. A schema may be named after a tenant, so this is
-        data.
-        """
+        """Join schema and table by a dot, as patterns are matched. Schemas may be named after tenants: this is data."""
         return f"{self.schema}.{self.table}"
 
 

@@ -126,9 +126,7 @@ def bars(title: str, rows: Sequence[Bar]) -> Chart:
 
 
 def trend(title: str, points: Sequence[Point], spell: Spell) -> Chart:
-    """Draw values and their limits over time; a drill without a value, such as a missed one, is a dot on the ground
-    line.
-    """
+    """Draw values and their limits over time; a missed drill, or one without a value, is a dot on the ground line."""
     values = [point.value for point in points if point.value is not None]
     shown = [*values, *(point.limit for point in points if point.limit is not None)]
     newest = f", the newest {spell(values[-1])}" if values else ""

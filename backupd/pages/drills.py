@@ -94,9 +94,7 @@ def words() -> dict[str, object]:
 
 
 def trends(drills: Sequence[Drill]) -> list[Chart]:
-    """Draw recovery time and point against objectives, and the restored amounts, over time; drills of one tenant are
-    left out.
-    """
+    """Draw recovery time and point against objectives, and the restored amounts, over time; only of whole snapshots."""
     whole = [one for one in drills if one.report is None or one.report.whole]
     return [
         trend("Recovery time (RTO)", [_rto(one) for one in whole], spell_seconds),

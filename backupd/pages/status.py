@@ -145,9 +145,7 @@ class _Lane:
 
 
 def timeline(region: RegionFacts, store: StoreFacts, now: datetime) -> Chart:
-    """Draw the last four weeks: snapshots of each database, verifications and drills; a time too long without one is
-    marked.
-    """
+    """Draw the last four weeks of snapshots, verifications and drills; too long a time without is marked."""
     lanes = list(_lanes(region, store))
     height = _TOP + len(lanes) * _LANE + 22
     chart = Chart(f"Four weeks on {store.store}", "; ".join(_summaries(lanes, now)), height)
@@ -174,8 +172,9 @@ def timeline(region: RegionFacts, store: StoreFacts, now: datetime) -> Chart:
 def gaps(
     ticks: Sequence[datetime], most: timedelta | None, since: datetime | None, now: datetime
 ) -> Iterator[tuple[datetime, datetime]]:
-    """Yield each time in which more than `most` had passed since the last tick, until the next tick or now, within
-    `SPAN`.
+    """Yield each time in which more than `most` had passed since the last tick, up to the next tick or now.
+
+    Times are cut to what is drawn, which is `SPAN`.
     """
     if most is None:
         return

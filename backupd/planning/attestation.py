@@ -97,9 +97,7 @@ def open_items(
 
 
 def declared_copies(purge: Purge, copies: Mapping[str, timedelta]) -> list[DeclaredCopy]:
-    """Return the declared kinds of copies, each with the instant until which a copy made before the last removal may
-    live.
-    """
+    """Return the declared kinds of copies, each with the end of the last one made before the last removal."""
     removed = max([purge.began, *purge.shredded.values(), *purge.cleared.values()])
     return [
         DeclaredCopy(copy=name, kept=int(keep.total_seconds()), until=stamp(removed + keep))

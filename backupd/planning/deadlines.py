@@ -1,5 +1,4 @@
-"""The arithmetic of the promise: what time may pass between a purge and the last byte gone, and so when it is due.
-Pure.
+"""The arithmetic of the promise: the time that may pass between a purge and the last byte gone, and its due date. Pure.
 
 A tenant's own keys and packs are removed, segment by segment, so the age of the oldest snapshot does not matter.
 """

@@ -74,10 +74,7 @@ def choose_snapshot(candidates: Sequence[DrillCandidate], past: Sequence[Report]
 
 
 def choose_named(candidates: Sequence[DrillCandidate], name: SnapshotName) -> Chosen:
-    """Choose the snapshot of this name.
-
-    Raises UsageError when it is not among the candidates.
-    """
+    """Choose the snapshot of this name. Raises UsageError when it is not among the candidates."""
     found = [one for one in candidates if one.name == name]
     if not found:
         raise UsageError("the snapshot to drill is not there", hint="`backupd snapshots` lists what there is.")
@@ -85,9 +82,7 @@ def choose_named(candidates: Sequence[DrillCandidate], name: SnapshotName) -> Ch
 
 
 def find_repeated(past: Sequence[Report], selection: DrillSelection) -> DrillId | None:
-    """Return the failed drill that a drill of `selection` repeats: the newest one of the same snapshot and extent, if
-    it failed.
-    """
+    """Return the failed drill that `selection` repeats: the newest of the same snapshot and extent, if it failed."""
     for report in reversed(past):
         before = report.selection
         if before is None or report.type == "damage" or report.verdict == "error":

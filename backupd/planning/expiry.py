@@ -1,5 +1,4 @@
-"""The objects that an expiry removes from one generation on one store. Pure: records, listing and clear headers in,
-names out.
+"""The objects that an expiry removes from one generation on one store. Pure: records, listing, headers in, names out.
 
 Nothing is removed that a remaining record needs. Nothing younger than the longest run is removed, because a run under
 way refers to objects that no record names yet. Keyrings are removed with the last record, and only when no run is under

@@ -70,9 +70,7 @@ class DeletionClock:
 
 @dataclass(frozen=True, slots=True)
 class Purge:
-    """The progress of an incarnation's purge. Each mapping is by store, to the instant of the entry that records the
-    step.
-    """
+    """The progress of an incarnation's purge; each mapping is by store, to the instant of the entry about the step."""
 
     began: datetime
     stores: frozenset[str]
@@ -174,8 +172,7 @@ class TenantStates:
         ]
 
     def purge_by(self, incarnation: Incarnation) -> datetime:
-        """Return when to purge a marked incarnation: on its own date, or when the last hold on it was released after
-        that.
+        """Return when to purge a marked incarnation: on its own date, or when the last hold in its way was released.
 
         Raises ValueError for an incarnation without dates.
         """
@@ -184,8 +181,7 @@ class TenantStates:
         return max([incarnation.clock.purge_by, *(released for released, _ in self._released(incarnation))])
 
     def deadline(self, incarnation: Incarnation) -> datetime:
-        """Return by when the last byte of a marked incarnation is gone: its own date, or the later one a hold's release
-        left.
+        """Return by when the last byte of a marked incarnation is gone: its own date, or a later one left by a hold.
 
         Raises ValueError for an incarnation without dates.
         """

@@ -75,10 +75,7 @@ def resubscribe(states: TenantStates, tenant: TenantId, scope: str = WHOLE) -> l
 
 
 def erase(states: TenantStates, tenant: TenantId, dates: ClockDates, scope: str = WHOLE) -> list[Event]:
-    """Purge now, on request; an earlier deadline stays.
-
-    Raises RefusedError while a hold is in force.
-    """
+    """Purge now, on request; an earlier deadline stays. Raises RefusedError while a hold is in force."""
     incarnation = states.current(tenant, scope)
     if incarnation.purged:
         return []
@@ -139,10 +136,7 @@ def hold(states: TenantStates, tenant: TenantId, reference: str, review: datetim
 
 
 def release(states: TenantStates, tenant: TenantId, reference: str, due: datetime) -> list[Event]:
-    """End a hold; what it kept beyond its date is purged by `due`.
-
-    Raises RefusedError when there is no such hold.
-    """
+    """End a hold; what it kept beyond its date is purged by `due`. Raises RefusedError when there is no such hold."""
     known = states.holds.get((tenant, reference))
     if known is None:
         raise RefusedError(f"tenant {tenant} has no hold {reference}", hint="`backupd tenant show` lists its holds.")

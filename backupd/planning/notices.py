@@ -73,8 +73,7 @@ def follow_alarms(memory: Memory, alarms: Iterable[Alarm], now: datetime) -> Mem
 
 
 def due(memory: Memory, limits: NoticeLimits, now: datetime) -> list[Notice]:
-    """Return the notices for one message, worst first; none once `most_an_hour` messages were sent within the last
-    hour.
+    """Return the notices for one message, worst first; none after `most_an_hour` messages within the last hour.
 
     A notice that has no room now is returned later, if its alarm is then still in force.
     """

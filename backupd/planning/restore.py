@@ -213,9 +213,7 @@ def _named(part: PartRef) -> str:
 
 
 def _groups(tables: Sequence[Sequence[Piece]], wide: int) -> Iterator[list[Piece]]:
-    """Yield the pieces of each pass: `wide` tables of several pieces at a time; tables of one piece are in the first
-    pass.
-    """
+    """Yield the pieces of each pass: `wide` tables of several pieces; tables of one piece are in the first pass."""
     single = [pieces[0] for pieces in tables if len(pieces) == 1]
     several = [pieces for pieces in tables if len(pieces) > 1]
     for place in range(0, max(len(several), 1), wide):

@@ -1,6 +1,4 @@
-"""The times at which jobs run: by their timetables across daylight saving, once for all missed runs, and again after
-failures. Pure.
-"""
+"""The times at which jobs run: by their timetables, once for all missed runs, and again after failures. Pure."""
 
 from __future__ import annotations
 
@@ -34,9 +32,7 @@ def next_slot(timetable: Timetable, after: datetime) -> datetime | None:
 
 
 def longest_gap(timetable: Timetable) -> timedelta | None:
-    """Return the longest time between two successive instants, an hour of daylight saving included; None when nothing
-    is ever due.
-    """
+    """Return the longest time between two instants, daylight saving included; None when nothing is ever due."""
     if isinstance(timetable, Never):
         return None
     if isinstance(timetable, Every):
@@ -87,8 +83,7 @@ class Due:
 
 
 def next_due(timetable: Timetable, last: datetime | None, now: datetime, awake: Awake) -> Due | None:
-    """Return the next run after `last`, which is when the last run that served its purpose began; None when nothing is
-    ever due.
+    """Return the next run after `last`, when the newest useful run began; None when nothing is ever due.
 
     All runs that were missed are replaced by one. A last run in the future, dated by a wrong clock, counts as one of
     now.
@@ -121,9 +116,7 @@ _PART: Final = 0.2
 
 
 class Cause(Enum):
-    """The cause of a failure, with a factor on the first delay and the number of tries before the job waits for its
-    next time.
-    """
+    """The cause of a failure: the factor on the first delay, and the number of tries before the next regular run."""
 
     PASSING = (1, 1000)
     """A broken connection, a lock, a limit, or another process at work."""

@@ -113,10 +113,7 @@ class ReadCandidate(NamedTuple):
 
 
 def choose(candidates: Sequence[ReadCandidate], share: Fraction) -> list[ReadCandidate]:
-    """Choose candidates of at least `share` of all bytes, least recently checked first.
-
-    Repeated runs therefore check everything in turn.
-    """
+    """Choose at least `share` of all bytes, least recently checked first, so that repeated runs check everything."""
     budget = share * sum(candidate.weight for candidate in candidates)
     chosen: list[ReadCandidate] = []
     for candidate in sorted(candidates, key=_least_recent):
@@ -132,10 +129,7 @@ def _least_recent(candidate: ReadCandidate) -> tuple[bool, float, ContainerKey]:
 
 
 def parse_share(text: str) -> Fraction:
-    """Parse `all`, `none`, or a percentage such as `5%` or `0.5%`, as a share from 0 to 1.
-
-    Raises UsageError.
-    """
+    """Parse `all`, `none`, or a percentage such as `5%` or `0.5%`, as a share from 0 to 1. Raises UsageError."""
     if text in ("all", "none"):
         return Fraction(text == "all")
     number, percent, rest = text.partition("%")

@@ -50,8 +50,7 @@ class Share:
 
 
 def split(secret: bytes, shares: int, threshold: int) -> list[Share]:
-    """Split the secret half of an identity into shares, any `threshold` of which restore it; combinations are tried
-    first.
+    """Split the secret half of an identity into shares, any `threshold` of which restore it; combinations are tried.
 
     Raises RefusedError when no such shares can be made: at least 2 together, at most MOST_SHARES in all.
     """
