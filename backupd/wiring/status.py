@@ -23,7 +23,7 @@ from backupd.wiring.keeper import book_over, deletion_budget, handoff_stores, st
 if TYPE_CHECKING:
     from backupd.config.secrets import FileRef
     from backupd.model.status import Alarm, JobFacts, RegionFacts
-    from backupd.operations.monitoring.monitor import Settings
+    from backupd.operations.monitoring.delivery import Settings
     from backupd.operations.monitoring.state import MonitorState
     from backupd.operations.status import StatusRequest, StorePlace
 
@@ -86,9 +86,9 @@ def monitoring_settings(context: Context, regions: Sequence[RegionName]) -> Sett
 
     What is wrong with a file of URLs is one of the settings' faults.
     """
+    from backupd.operations.monitoring.delivery import Settings
     from backupd.operations.monitoring.messages import HeartbeatUrl
     from backupd.operations.monitoring.messages import is_known as is_page
-    from backupd.operations.monitoring.monitor import Settings
     from backupd.planning.notices import NoticeLimits
 
     config, notify, faults = context.config, context.config.notify, list[str]()
@@ -100,16 +100,16 @@ def monitoring_settings(context: Context, regions: Sequence[RegionName]) -> Sett
         from backupd.operations.monitoring.notify import is_known as is_service
 
         targets = [NotifyTarget(name, url) for name, url in _checked(urls, is_service, faults)]
-    heartbeats = _urls(context, "heartbeat", notify.heartbeat, faults)
-    pulses = [HeartbeatUrl(*one) for one in _checked(heartbeats, is_page, faults)]
+    beats = _urls(context, "heartbeat", notify.heartbeat, faults)
+    heartbeats = [HeartbeatUrl(*one) for one in _checked(beats, is_page, faults)]
     return Settings(
         machine=config.node.name,
         memory=config.node.state_dir / _memory_name(context, regions),
         regions={region: observed_within(context, region) for region in regions},
-        manners=NoticeLimits(notify.remind_every, notify.most_an_hour),
+        limits=NoticeLimits(notify.remind_every, notify.most_an_hour),
         timeout=notify.timeout.total_seconds(),
         targets=tuple(targets),
-        pulses=tuple(pulses),
+        heartbeats=tuple(heartbeats),
         listen=config.metrics.listen,
         textfile=config.metrics.textfile,
         page=config.status.page,
@@ -117,7 +117,7 @@ def monitoring_settings(context: Context, regions: Sequence[RegionName]) -> Sett
     )
 
 
-def world_at_start(context: Context, regions: Sequence[RegionName]) -> MonitorState:
+def state_at_start(context: Context, regions: Sequence[RegionName]) -> MonitorState:
     """Return what this machine's history says of the regions' jobs before the daemon has run any."""
     from backupd.operations.monitoring.state import MonitorState
 

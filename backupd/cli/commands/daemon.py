@@ -137,40 +137,41 @@ class _Current:
 
 
 def _serve(current: _Current, lines: Lines) -> int:
-    from backupd.operations.monitoring.monitor import Monitor, Settings
+    from backupd.operations.monitoring.delivery import Settings
+    from backupd.operations.monitoring.monitor import Monitor
     from backupd.operations.service.jobs import Event
     from backupd.operations.service.serve import DaemonIO, Fanout, SignalPipe, serve
     from backupd.operations.service.supervisor import Supervisor, SupervisorIO
     from backupd.operations.service.systemd import Notifier
     from backupd.wiring.daemon import run_history, start_child
-    from backupd.wiring.status import monitoring_settings, world_at_start
+    from backupd.wiring.status import monitoring_settings, state_at_start
 
-    clock, bell = current.accepted.context.clock, SignalPipe()
+    clock, signals = current.accepted.context.clock, SignalPipe()
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
-        signal.signal(number, lambda which, _frame: bell.ring(signal.Signals(which).name))
+        signal.signal(number, lambda which, _frame: signals.record(signal.Signals(which).name))
 
     class _Remembering:
-        """Each region's runs go into its own history."""
+        """A listener that stores the runs of each region in its own history."""
 
-        def told(self, event: Event) -> None:
+        def on_event(self, event: Event) -> None:
             key = getattr(event, "key", None)
             if key is not None:
-                run_history(current.accepted.context, key.region).told(event)
+                run_history(current.accepted.context, key.region).on_event(event)
 
     def settings() -> Settings:
         return monitoring_settings(current.accepted.context, current.regions)
 
-    teller = Monitor(settings, world_at_start(current.accepted.context, current.regions), clock, lines)
+    monitor = Monitor(settings, state_at_start(current.accepted.context, current.regions), clock, lines)
 
     class _Feeding(Notifier):
-        """Who feeds the watchdog tells in the metrics when."""
+        """A notifier that also reports to the metrics when the watchdog was fed."""
 
         def alive(self) -> None:
-            teller.alive(lambda: {key: supervisor.next_at(key) for key in supervisor.keys})
+            monitor.loop.alive(lambda: {key: supervisor.next_at(key) for key in supervisor.keys})
             super().alive()
 
-    audience = Fanout(
-        (lines, _Remembering(), teller),
+    listeners = Fanout(
+        (lines, _Remembering(), monitor),
         lambda listener, error: lines.write(
             "error", event="listener", listener=type(listener).__name__, error=type(error).__name__
         ),
@@ -178,21 +179,21 @@ def _serve(current: _Current, lines: Lines) -> int:
     world = SupervisorIO(
         clock=clock,
         start=lambda arguments: start_child(current.accepted.context, arguments, current.accepted.descriptor),
-        remembered=lambda key: run_history(current.accepted.context, key.region).last_done(key),
-        told=audience,
+        last_done=lambda key: run_history(current.accepted.context, key.region).last_done(key),
+        listener=listeners,
     )
     host = DaemonIO(
         clock=clock,
-        bell=bell,
+        signals=signals,
         notifier=_Feeding(os.environ, clock),
-        told=audience,
+        listener=listeners,
         reload=current.reload,
         stop_within=current.accepted.plan.stop_within.total_seconds(),
         once=current.asked.once,
     )
     supervisor = Supervisor(current.accepted.plan, world)
-    with closing(teller):
-        teller.start()
+    with closing(monitor):
+        monitor.start()
         return serve(supervisor, host)
 
 

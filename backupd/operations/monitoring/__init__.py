@@ -1,1 +1,1 @@
-"""What the daemon tells of regions and jobs, by metrics, notifications, a page and a heartbeat: see `teller.Teller`."""
+"""Monitoring of regions and jobs: metrics, messages to people, a status page and a heartbeat."""

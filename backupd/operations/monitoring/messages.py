@@ -1,8 +1,7 @@
-"""What messages say: the worst in the title, one paragraph for each thing, and what to do about it.
+"""Messages about alarms as text, requests to heartbeat URLs, and attempts to send with a bound on their time.
 
-Asking others for something, all at once, without ever waiting for one longer than is good.
-
-A dead man's switch: somebody elsewhere is asked for a page as long as all is well, and calls when nobody does.
+A message has the worst alarm in its title, and one paragraph with advice for each alarm. A heartbeat URL is a dead
+man's switch: it is requested as long as all is well, and its service calls people when no request comes.
 """
 
 from __future__ import annotations
@@ -24,7 +23,7 @@ _SHOWN = 20
 
 
 class Message(NamedTuple):
-    """What is sent."""
+    """One message to people, in plain text."""
 
     title: str
     body: str
@@ -32,8 +31,8 @@ class Message(NamedTuple):
     """`error`, `warning`, or `over`."""
 
 
-def message(machine: str, notices: Sequence[Notice], now: datetime) -> Message:
-    """One message of all these, worst first."""
+def compose(machine: str, notices: Sequence[Notice], now: datetime) -> Message:
+    """Write one message of all these notices, which come worst first."""
     wrong = [notice for notice in notices if notice.about is not NoticeKind.OVER]
     grave = any(notice.alarm.severity is AlarmSeverity.ERROR for notice in wrong)
     first = notices[0].alarm
@@ -56,18 +55,21 @@ def _paragraph(notice: Notice, now: datetime) -> str:
 
 
 _STUCK: Final = 8
-"""Attempts that never came back, above which somebody is left alone until one does."""
+"""Attempts under way to one receiver, above which it is left alone until one of them returns."""
 
 
-class Attempts:
-    """For one thread, which makes them; each runs in a thread of its own that nobody waits for at the end."""
+class SendAttempts:
+    """Attempts to send to several receivers at once, each in a thread of its own.
+
+    One thread makes them; an attempt that never returns is left behind when the process ends.
+    """
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._open: Counter[str] = Counter()
 
     def make(self, tasks: Mapping[str, Callable[[], bool]], seconds: float) -> dict[str, str]:
-        """Do all of them within so many seconds; by name, what was not done, and why."""
+        """Run all tasks for at most so many seconds, and return why a task failed, by its name."""
         results: dict[str, str] = {}
         begun = []
         for name, task in tasks.items():
@@ -102,19 +104,19 @@ _AGENT: Final = {"User-Agent": "backupd"}
 
 @dataclass(frozen=True, slots=True)
 class HeartbeatUrl:
-    """One URL; whoever knows it can keep the other side quiet, so it is a secret."""
+    """A URL to request as long as all is well. Its knowledge is enough to keep the service quiet: it is a secret."""
 
     name: str
-    """Where the configuration names it."""
+    """The place in the configuration that names it."""
     url: str = field(repr=False)
 
-    def beat(self, seconds: float) -> bool:
-        """Whether the other side said that it heard. Raises OSError, ValueError."""
+    def request(self, seconds: float) -> bool:
+        """Request the URL, and say whether it answered with success. Raises OSError, ValueError."""
         request = urllib.request.Request(self.url, headers=_AGENT)  # noqa: S310 - `is_known` looked at the scheme
         with urllib.request.urlopen(request, timeout=seconds) as answer:  # noqa: S310 - the same
             return bool(200 <= answer.status < 300)
 
 
 def is_known(url: str) -> bool:
-    """Whether it is a URL that can be asked for."""
+    """Say whether a text is a URL that can be requested."""
     return url.startswith(_SCHEMES)

@@ -1,4 +1,4 @@
-"""Figures for Prometheus. The one user of prometheus_client.
+"""Metrics for Prometheus, in one table. This module is the only user of prometheus_client.
 
 Names carry their units; labels are what the configuration names (regions, stores, databases) and words of this program,
 never a tenant. METRICS is the list of them all, from which `backupd manual metrics` is printed.
@@ -28,12 +28,12 @@ Sample = tuple[tuple[str, ...], float]
 
 @dataclass(frozen=True, slots=True)
 class MetricFacts:
-    """What all metrics are read from."""
+    """The facts that every metric is read from."""
 
-    world: MonitorState
+    state: MonitorState
     now: datetime
-    fed: datetime | None
-    """When the daemon's loop turned last with nothing hanging."""
+    loop: datetime | None
+    """When the daemon's loop last came round with no job hanging."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +47,7 @@ class MetricDefinition:
     samples: Callable[[MetricFacts], Iterable[Sample]]
 
     def family(self, facts: MetricFacts) -> Metric:
-        """The metric with its figures of now."""
+        """Return the metric with its current figures."""
         kind = CounterMetricFamily if self.name.endswith("_total") else GaugeMetricFamily
         family = kind(self.name.removesuffix("_total"), self.help, labels=self.labels)
         for values, value in self.samples(facts):
@@ -56,13 +56,13 @@ class MetricDefinition:
 
 
 class Metrics(Collector):
-    """What the world is when somebody asks."""
+    """A collector that reads all metrics from the state of monitoring at each request."""
 
-    def __init__(self, world: Callable[[], MonitorState], clock: Clock, fed: Callable[[], datetime | None]) -> None:
-        """`fed` tells when the daemon's loop turned last with nothing hanging."""
-        self._world = world
+    def __init__(self, state: Callable[[], MonitorState], clock: Clock, loop: Callable[[], datetime | None]) -> None:
+        """`loop` returns when the daemon's loop last came round with no job hanging."""
+        self._state = state
         self._clock = clock
-        self._fed = fed
+        self._loop = loop
         self.registry = CollectorRegistry()
         self.registry.register(self)
 
@@ -70,20 +70,20 @@ class Metrics(Collector):
         return ()
 
     def collect(self) -> Iterator[Metric]:
-        facts = MetricFacts(self._world(), self._clock.now(), self._fed())
+        facts = MetricFacts(self._state(), self._clock.now(), self._loop())
         for metric in METRICS:
             yield metric.family(facts)
 
     def text(self) -> bytes:
-        """All of them, as Prometheus reads them."""
+        """Return all metrics in the text format of Prometheus."""
         return generate_latest(self.registry)
 
 
 class Endpoint:
-    """Answers whoever asks for metrics at an address, until it is closed."""
+    """A server that answers requests for metrics at an address until it is closed."""
 
     def __init__(self, metrics: Metrics, address: str) -> None:
-        """Raises OSError when the address cannot be had."""
+        """Start the server; raises OSError when the address cannot be used."""
         host, _, port = address.rpartition(":")
         self.address = address
         self._server, self._thread = start_http_server(int(port), host.strip("[]"), metrics.registry)
@@ -96,7 +96,7 @@ class Endpoint:
 
 
 def _figures(labels: tuple[str, ...], value: datetime | float | None) -> list[Sample]:
-    """One sample, instants as seconds since 1970; none of what is not known."""
+    """Return one sample, an instant as seconds since 1970; none where the value is not known."""
     if value is None:
         return []
     return [(labels, value.timestamp() if isinstance(value, datetime) else float(value))]
@@ -108,7 +108,7 @@ def _daemon(name: str, about: str, value: Callable[[MetricFacts], datetime | flo
 
 def _region(name: str, about: str, value: Callable[[RegionFacts], datetime | float | None]) -> MetricDefinition:
     def samples(facts: MetricFacts) -> Iterator[Sample]:
-        for region in facts.world.regions.values():
+        for region in facts.state.regions.values():
             yield from _figures((region.region,), value(region))
 
     return MetricDefinition(name, about, ("region",), samples)
@@ -117,10 +117,10 @@ def _region(name: str, about: str, value: Callable[[RegionFacts], datetime | flo
 def _store(
     name: str, about: str, value: Callable[[RegionFacts, StoreFacts], datetime | float | None], *, always: bool = False
 ) -> MetricDefinition:
-    """`always`: also of a store that nobody has ever seen, of which nothing else is known."""
+    """Define a metric of a store; `always` includes a store that was never reached, of which nothing else is known."""
 
     def samples(facts: MetricFacts) -> Iterator[Sample]:
-        for region in facts.world.regions.values():
+        for region in facts.state.regions.values():
             for store in region.stores:
                 if always or store.mode is not None:
                     yield from _figures((region.region, store.store), value(region, store))
@@ -130,7 +130,7 @@ def _store(
 
 def _snapshot(age: str, about: str, value: Callable[[DatabaseFacts], datetime | None]) -> MetricDefinition:
     def samples(facts: MetricFacts) -> Iterator[Sample]:
-        for region in facts.world.regions.values():
+        for region in facts.state.regions.values():
             for store in region.stores:
                 for database in store.databases:
                     yield from _figures((region.region, store.store, database.label), value(database))
@@ -145,26 +145,26 @@ def _snapshot(age: str, about: str, value: Callable[[DatabaseFacts], datetime | 
 
 def _job(name: str, about: str, value: Callable[[JobFacts], datetime | float | None]) -> MetricDefinition:
     def samples(facts: MetricFacts) -> Iterator[Sample]:
-        for key, job in facts.world.jobs.items():
+        for key, job in facts.state.jobs.items():
             yield from _figures((key.region, key.kind), value(job))
 
     return MetricDefinition(name, about, ("region", "kind"), samples)
 
 
 def _objectives(facts: MetricFacts) -> Iterator[Sample]:
-    for region in facts.world.regions.values():
+    for region in facts.state.regions.values():
         for name in region.promises.__struct_fields__:
             yield from _figures((region.region, name), getattr(region.promises, name))
 
 
 def _slack(facts: MetricFacts) -> Iterator[Sample]:
-    for region in facts.world.regions.values():
+    for region in facts.state.regions.values():
         if region.next_deadline is not None:
             yield from _figures((region.region,), (region.next_deadline - facts.now).total_seconds())
 
 
 def _enforcement(facts: MetricFacts) -> Iterator[Sample]:
-    for region in facts.world.regions.values():
+    for region in facts.state.regions.values():
         for store in region.stores:
             if store.mode:
                 yield (region.region, store.store, store.mode), 1.0
@@ -180,33 +180,33 @@ METRICS = (
     MetricDefinition(
         "backupd_build_info", "1, with the daemon's version.", ("version",), lambda _: [((backupd.__version__,), 1.0)]
     ),
-    _daemon("backupd_start_timestamp_seconds", "When the daemon began.", lambda one: one.world.since),
+    _daemon("backupd_start_timestamp_seconds", "When the daemon began.", lambda one: one.state.since),
     _daemon(
         "backupd_watchdog_timestamp_seconds",
         "When the daemon's loop last turned with no job hanging.",
-        lambda one: one.fed,
+        lambda one: one.loop,
     ),
     MetricDefinition(
         "backupd_messages_total",
         "Messages to people, one for each target.",
         ("result",),
-        lambda one: [(("sent",), one.world.sent.sent), (("failed",), one.world.sent.failed)],
+        lambda one: [(("sent",), one.state.delivery.sent), (("failed",), one.state.delivery.failed)],
     ),
     _daemon(
         "backupd_message_targets_failing",
         "Targets that did not take the last message.",
-        lambda one: len(one.world.sent.failing),
+        lambda one: len(one.state.delivery.failing),
     ),
     _daemon(
         "backupd_heartbeat_timestamp_seconds",
         "When the other side of a heartbeat answered last.",
-        lambda one: one.world.sent.heartbeat,
+        lambda one: one.state.delivery.heartbeat,
     ),
     MetricDefinition(
         "backupd_alarm",
         "1 for each thing that is wrong; `backupd manual alerts` says what each code means.",
         ("region", "code", "subject", "severity"),
-        lambda one: [((alarm.region, alarm.code, alarm.subject, alarm.severity), 1.0) for alarm in one.world.alarms],
+        lambda one: [((alarm.region, alarm.code, alarm.subject, alarm.severity), 1.0) for alarm in one.state.alarms],
     ),
     _region("backupd_observed_timestamp_seconds", "When the region was looked at last.", lambda one: one.at),
     _region("backupd_proof_timestamp_seconds", "When the newest drill that passed began.", lambda one: one.proven),
@@ -295,25 +295,27 @@ METRICS = (
         "backupd_job_next_timestamp_seconds",
         "When a job runs next.",
         ("region", "kind"),
-        lambda one: [sample for key, at in one.world.next.items() for sample in _figures((key.region, key.kind), at)],
+        lambda one: [
+            sample for key, at in one.state.next_runs.items() for sample in _figures((key.region, key.kind), at)
+        ],
     ),
     MetricDefinition(
         "backupd_job_runs_total",
         "Runs of a job since the daemon began.",
         ("region", "kind", "outcome"),
-        lambda one: [((key.region, key.kind, end), number) for (key, end), number in one.world.runs.items()],
+        lambda one: [((key.region, key.kind, end), number) for (key, end), number in one.state.runs.items()],
     ),
     MetricDefinition(
         "backupd_job_seconds_total",
         "How long runs of a job took in all.",
         ("region", "kind"),
-        lambda one: [((key.region, key.kind), seconds) for key, seconds in one.world.seconds.items()],
+        lambda one: [((key.region, key.kind), seconds) for key, seconds in one.state.seconds.items()],
     ),
     MetricDefinition(
         "backupd_job_handled_total",
         "What runs of a job handled: read, sent, new, bytes in bytes; rows, objects, snapshots, tenants in numbers.",
         ("region", "kind", "what"),
-        lambda one: [((key.region, key.kind, what), number) for (key, what), number in one.world.amounts.items()],
+        lambda one: [((key.region, key.kind, what), number) for (key, what), number in one.state.amounts.items()],
     ),
 )
 """Every metric there is, in the order in which they are shown."""

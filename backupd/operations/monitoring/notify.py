@@ -1,6 +1,6 @@
-"""Messages to people. The one user of apprise.
+"""Messages to people through apprise, of which this module is the only user.
 
-Its URLs hold passwords: they are never logged, and targets are told apart by where the configuration names them.
+The URLs of apprise hold passwords: they are never logged, and a target is named by its place in the configuration.
 """
 
 from __future__ import annotations
@@ -21,25 +21,25 @@ _TYPES: Final = {
     "over": apprise.NotifyType.SUCCESS,
 }
 with warnings.catch_warnings():
-    # Loads its services, once and not in a thread. What they import is their affair.
+    # This loads the services of apprise once, and not in a thread. Warnings of what they import are not ours.
     warnings.simplefilter("ignore")
     apprise.Apprise.instantiate("json://localhost")
 _log = logging.getLogger("apprise")
-# It names hosts, and Python prints the warnings of who has no handler.
+# Its warnings name hosts, and Python prints the warnings of a logger that has no handler.
 _log.addHandler(logging.NullHandler())
 _log.propagate = False
 
 
 @dataclass(frozen=True, slots=True)
 class NotifyTarget:
-    """One URL."""
+    """One receiver of messages, by its URL."""
 
     name: str
-    """Where the configuration names it."""
+    """The place in the configuration that names it."""
     url: str = field(repr=False)
 
     def send(self, message: Message) -> bool:
-        """Whether it took the message. May take long, and raise anything."""
+        """Send the message, and say whether the receiver took it. May take long, and raise anything."""
         service = apprise.Apprise()
         return bool(service.add(self.url)) and bool(
             service.notify(
@@ -52,5 +52,5 @@ class NotifyTarget:
 
 
 def is_known(url: str) -> bool:
-    """Whether it is a URL that a message can be sent to."""
+    """Say whether a text is a URL that messages can be sent to."""
     return bool(apprise.Apprise().add(url))

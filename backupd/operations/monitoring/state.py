@@ -1,7 +1,4 @@
-"""All that is told, as one frozen value at a time.
-
-Runs as facts: the last one of a job, and the ones before it.
-"""
+"""The state of monitoring as a frozen value: regions as last observed, runs of jobs, alarms, deliveries."""
 
 from __future__ import annotations
 
@@ -18,28 +15,28 @@ from backupd.operations.service.jobs import WELL, JobDone, JobKey, JobKind, JobO
 
 
 @dataclass(frozen=True, slots=True)
-class Sent:
-    """How telling people went since the daemon began."""
+class DeliveryCounts:
+    """Counts of messages since the daemon began, and the last heartbeat."""
 
     sent: int = 0
     failed: int = 0
     """Messages that a target did not take."""
     failing: tuple[str, ...] = ()
-    """Targets that did not take the last one, by their place in the configuration, and why."""
+    """Targets that did not take the last message, by their place in the configuration, and why."""
     heartbeat: datetime | None = None
-    """When it was answered last."""
+    """When a heartbeat was last answered."""
 
 
 @dataclass(frozen=True, slots=True)
 class MonitorState:
-    """What is known of regions and jobs."""
+    """Everything that is known of the monitored regions and their jobs."""
 
     since: datetime
     """When the daemon began."""
     regions: Mapping[str, RegionFacts] = field(default_factory=dict)
-    """As last observed; without jobs."""
+    """Each region as it was last observed, without its jobs."""
     jobs: Mapping[JobKey, JobFacts] = field(default_factory=dict)
-    next: Mapping[JobKey, datetime] = field(default_factory=dict)
+    next_runs: Mapping[JobKey, datetime] = field(default_factory=dict)
     """When each job runs next, as the daemon last said."""
     runs: Mapping[tuple[JobKey, str], int] = field(default_factory=dict)
     """Runs since the daemon began, by outcome."""
@@ -47,13 +44,13 @@ class MonitorState:
     """Bytes and things handled since then, as answers name them."""
     seconds: Mapping[JobKey, float] = field(default_factory=dict)
     alarms: tuple[Alarm, ...] = ()
-    sent: Sent = Sent()
+    delivery: DeliveryCounts = DeliveryCounts()
 
-    def whole(self, names: Iterable[str]) -> Iterator[RegionFacts]:
-        """These regions' facts, with what runs here; one that nobody has looked at yet has no stores."""
+    def regions_with_jobs(self, names: Iterable[str]) -> Iterator[RegionFacts]:
+        """Yield these regions' facts with the jobs of this machine; a region never observed yet has no stores."""
         for name in names:
             jobs = (
-                replaced(facts, next_at=self.next.get(key, facts.next_at))
+                replaced(facts, next_at=self.next_runs.get(key, facts.next_at))
                 for key, facts in self.jobs.items()
                 if key.region == name
             )
@@ -62,7 +59,7 @@ class MonitorState:
             yield replaced(region, jobs=tuple(ordered))
 
     def without(self, regions: frozenset[str]) -> MonitorState:
-        """No longer with these: they are not this daemon's any more."""
+        """Return the state without these regions, which are no longer this daemon's."""
         return replace(
             self,
             regions={name: one for name, one in self.regions.items() if name not in regions},
@@ -70,38 +67,38 @@ class MonitorState:
         )
 
 
-def after_run(world: MonitorState, done: JobDone) -> MonitorState:
-    """The world after a run; what `observe` answered is how regions stand now."""
+def after_run(state: MonitorState, done: JobDone) -> MonitorState:
+    """Return the state after a run; the answer of an `observe` job is how its region stands now."""
     key, outcome = done.key, done.outcome.value
-    regions = dict(world.regions)
+    regions = dict(state.regions)
     if key.kind is JobKind.OBSERVE:
-        regions.update(_observed(done, world.regions.get(key.region)))
-    amounts = dict(world.amounts)
+        regions.update(_observed(done, state.regions.get(key.region)))
+    amounts = dict(state.amounts)
     figures = done.answer.figures() if done.answer is not None else {}
     for name, number in figures.items():
         if isinstance(number, int):
             amounts[key, name] = amounts.get((key, name), 0) + number
     return replace(
-        world,
+        state,
         regions=regions,
-        jobs={**world.jobs, key: after(world.jobs.get(key), done)},
-        runs={**world.runs, (key, outcome): world.runs.get((key, outcome), 0) + 1},
+        jobs={**state.jobs, key: after(state.jobs.get(key), done)},
+        runs={**state.runs, (key, outcome): state.runs.get((key, outcome), 0) + 1},
         amounts=amounts,
-        seconds={**world.seconds, key: world.seconds.get(key, 0.0) + done.seconds},
+        seconds={**state.seconds, key: state.seconds.get(key, 0.0) + done.seconds},
     )
 
 
 def _observed(done: JobDone, before: RegionFacts | None) -> Iterator[tuple[str, RegionFacts]]:
-    """Whatever the exit status was: what could not be reached says so itself, and is known as it was before."""
+    """Yield the observed region, also of a failed run: a store that was not reached has an error, and older facts."""
     if not isinstance(done.answer, StatusAnswer):
         return
     for region in done.answer.regions:
         if region.region == done.key.region:
-            yield region.region, replaced(_remembering(region, before), jobs=())
+            yield region.region, replaced(_with_facts_before(region, before), jobs=())
 
 
-def _remembering(region: RegionFacts, before: RegionFacts | None) -> RegionFacts:
-    """The facts, and where nobody answered those that were known last: silence makes nothing well."""
+def _with_facts_before(region: RegionFacts, before: RegionFacts | None) -> RegionFacts:
+    """Return the facts, with those known before where a store did not answer: silence ends no alarm."""
     if before is None:
         return region
     known = {store.store: store for store in before.stores}
@@ -118,7 +115,7 @@ _RUNS = 60
 
 
 def of_runs(runs: Sequence[JobDone]) -> JobFacts | None:
-    """The facts of one job's runs, oldest first; None when there are none."""
+    """Return the facts of one job from its runs, which come oldest first; None when there are none."""
     facts: JobFacts | None = None
     for done in runs:
         facts = after(facts, done)
@@ -126,7 +123,7 @@ def of_runs(runs: Sequence[JobDone]) -> JobFacts | None:
 
 
 def after(before: JobFacts | None, done: JobDone) -> JobFacts:
-    """The facts after one more run."""
+    """Return a job's facts after one more run."""
     first = done.failures[0] if done.failures else None
     well = done.outcome in WELL
     run = (done.started, done.seconds, done.outcome.value)
@@ -149,5 +146,8 @@ def after(before: JobFacts | None, done: JobDone) -> JobFacts:
 
 
 def remembered(facts: JobFacts) -> JobFacts:
-    """Of a daemon that ran before: whether it was going to try again, nobody knows, but for what is never tried."""
+    """Return a job's facts as the history of an earlier daemon has them.
+
+    Nobody knows whether that daemon would have tried again, except that a refused job is never tried again.
+    """
     return msgspec.structs.replace(facts, final=facts.outcome == JobOutcome.REFUSED, next_at=None)

@@ -1,5 +1,5 @@
-"""The daemon's work: jobs as data, run as child processes on a timetable, and what is told of them.
+"""The daemon: jobs as data, run as child processes on timetables, and events about them for listeners.
 
-Whoever wants to know what happens (logs, metrics, notifications, pages) implements `told.Told`; what there is to know
-about regions arrives with it, as the answer of each region's `observe` job.
+Logs, metrics, messages and pages implement `jobs.JobListener`. Facts about regions arrive there, too, as the answer of
+each region's `observe` job.
 """

@@ -1,7 +1,4 @@
-"""One job's standing: when it was last done, what was tried since, and when it is due. Pure.
-
-When each kind of work was last done for a region, by what its stores and its ledger say.
-"""
+"""The agenda of a job, which says when it is due; and the work that stores show as done. Pure."""
 
 from __future__ import annotations
 
@@ -11,7 +8,7 @@ from datetime import datetime, timedelta
 
 from backupd.model.answers import StatusAnswer
 from backupd.model.status import StoreFacts
-from backupd.operations.service.jobs import TOLD_BY_STORES, WELL, Job, JobKind, JobOutcome
+from backupd.operations.service.jobs import SHOWN_BY_STORES, WELL, Job, JobKind, JobOutcome
 from backupd.planning.schedule import Awake, Cause, Due, RetryDelays, next_due, retry_delay
 
 
@@ -20,33 +17,33 @@ class _Retry:
     at: datetime
     slot: datetime
     attempt: int
-    look: bool
+    observe_first: bool
 
 
 class Agenda:
-    """For one thread."""
+    """The standing of one job: its last success, its attempts since, and its next run. For one thread only."""
 
     def __init__(self, job: Job, last: datetime | None) -> None:
         self.job = job
         self._last = last
-        """Begin of the newest run that did the work, here or, by what the stores say, anywhere."""
+        """When the newest run that did the work began: here or, by what the stores show, on any machine."""
         self._tried: datetime | None = None
         self._retry: _Retry | None = None
 
     def was_done(self, at: datetime) -> None:
-        """Somebody did the work at that instant."""
+        """Take note that a run which did the work began at that instant, here or elsewhere."""
         self._last = at if self._last is None else max(at, self._last)
         if self._retry is not None and self._retry.slot <= self._last:
             self._retry = None
 
     def clock_was_set(self, now: datetime) -> None:
-        """What was done in a future that is none any more was done just now."""
+        """Date back to now every instant that lies ahead since the clock was set back; a retry is due at once."""
         self._last, self._tried = (at and min(at, now) for at in (self._last, self._tried))
         if self._retry is not None:
             self._retry = replace(self._retry, at=now)
 
     def due(self, now: datetime, awake: Awake) -> Due | None:
-        """The next run: on the timetable, or sooner because the last one failed."""
+        """Return the next run: on the timetable, or sooner because the last one failed."""
         planned = next_due(self.job.timetable, max(filter(None, (self._last, self._tried)), default=None), now, awake)
         retry = self._retry
         if retry is not None and (planned is None or retry.at <= planned.at):
@@ -54,44 +51,44 @@ class Agenda:
         return planned
 
     def attempt(self, due: Due) -> int:
-        """The number of the try that `due` is, from 1 on."""
+        """Return the number of the attempt that `due` is, from 1 on."""
         return self._retry.attempt if self._retry is not None and self._retry.slot == due.slot else 1
 
-    def wants_look(self, due: Due, awake: Awake) -> datetime | None:
-        """From when on the region must have been looked at first: perhaps somebody else did the work."""
+    def must_be_observed_since(self, due: Due, awake: Awake) -> datetime | None:
+        """Return since when the region must have been observed first: another machine may have done the work."""
         if self._retry is not None and self._retry.slot == due.slot:
-            return self._retry.at if self._retry.look else None
+            return self._retry.at if self._retry.observe_first else None
         if due.missed:
             return awake.since
-        return due.slot if self.job.key.kind in TOLD_BY_STORES else None
+        return due.slot if self.job.key.kind in SHOWN_BY_STORES else None
 
     def began(self, at: datetime) -> None:
         self._tried = at
 
-    def ended(self, outcome: JobOutcome, slot: datetime, again: Again | None) -> datetime | None:
-        """The run for `slot` has ended; when it is tried again, None: at its next time."""
+    def ended(self, outcome: JobOutcome, slot: datetime, retry: RetryTerms | None) -> datetime | None:
+        """Take note that the run for `slot` ended; return when it is tried again, None for its next regular time."""
         attempt = self._retry.attempt if self._retry is not None and self._retry.slot == slot else 1
         self._retry = None
         if outcome in WELL:
             self.was_done(self._tried or slot)
-        if again is None or (delay := retry_delay(again.cause, attempt, again.patience)) is None:
+        if retry is None or (delay := retry_delay(retry.cause, attempt, retry.delays)) is None:
             return None
-        self._retry = _Retry(again.now + delay, slot, attempt + 1, look=outcome is JobOutcome.BUSY)
+        self._retry = _Retry(retry.now + delay, slot, attempt + 1, observe_first=outcome is JobOutcome.BUSY)
         return self._retry.at
 
 
 @dataclass(frozen=True, slots=True)
-class Again:
-    """What stood in the way of a run, and how long to wait."""
+class RetryTerms:
+    """The cause that a run failed for, and the delays before it is tried again."""
 
     cause: Cause
     now: datetime
-    patience: RetryDelays
+    delays: RetryDelays
 
 
-def again(cause: Cause | None, now: datetime, first: timedelta, seed: str) -> Again | None:
-    """For `Agenda.ended`; None where nothing stood in the way."""
-    return None if cause is None else Again(cause, now, RetryDelays(first, seed))
+def retry_terms(cause: Cause | None, now: datetime, first: timedelta, seed: str) -> RetryTerms | None:
+    """Return what `Agenda.ended` needs to know of a failure; None where nothing failed."""
+    return None if cause is None else RetryTerms(cause, now, RetryDelays(first, seed))
 
 
 def last_done(answer: StatusAnswer, labels: Iterable[str]) -> dict[JobKind, datetime]:

@@ -1,4 +1,7 @@
-"""What ran here: one small SQLite file that can be deleted at any time. What counts for good lies on the stores."""
+"""The history of jobs on this machine: a small SQLite file that can be deleted at any time.
+
+The lasting record of what was done lies on the stores.
+"""
 
 from __future__ import annotations
 
@@ -25,18 +28,18 @@ _NOT_BROKEN = frozenset(
     {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR}
     | {sqlite3.SQLITE_READONLY, sqlite3.SQLITE_PERM}
 )
-"""Another time, or another place, the file is as good as ever."""
+"""Errors that say nothing against the file: at another time or from another place it can be read."""
 _KEPT = 500
-"""Runs of each job; the oldest go first."""
+"""Runs that are kept of each job; the oldest are deleted first."""
 
 
 class JobHistory:
-    """The runs of one region's jobs on this machine. A listener: it keeps every `JobDone` it hears."""
+    """The runs of one region's jobs on this machine, as a listener that stores every `JobDone`."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
 
-    def told(self, event: Event) -> None:
+    def on_event(self, event: Event) -> None:
         if not isinstance(event, JobDone):
             return
         key, failure = event.key, event.failures[0].kind if event.failures else ""
@@ -56,7 +59,7 @@ class JobHistory:
         self._with(write)
 
     def last_done(self, key: JobKey) -> datetime | None:
-        """When the last run began that did its work; None when nobody remembers one."""
+        """Return when the last run that did its work began; None when the history has none."""
         marks = ", ".join("?" * len(WELL))
         query = f"SELECT max(started) FROM run WHERE kind = ? AND region = ? AND outcome IN ({marks})"  # noqa: S608 - marks only
 
@@ -68,7 +71,7 @@ class JobHistory:
         return parse_stamp(found) if found else None
 
     def runs(self, key: JobKey, most: int = _KEPT) -> list[JobDone]:
-        """The newest runs of a job, oldest first; of what they printed, the first error's kind is kept."""
+        """Return the newest runs of a job, oldest first; of their answers only the kind of the first error is kept."""
 
         def read(database: sqlite3.Connection) -> list[JobDone]:
             rows = database.execute(
@@ -81,7 +84,7 @@ class JobHistory:
         return self._with(read) or []
 
     def _with(self, work: Callable[[sqlite3.Connection], T]) -> T | None:
-        """A file that is broken is made anew; where that cannot be done, nothing is remembered."""
+        """Work with the database, replacing a broken file; None, and nothing is stored, where that cannot be done."""
         for _ in range(2):
             with contextlib.suppress(OSError):
                 self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)

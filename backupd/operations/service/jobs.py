@@ -1,8 +1,6 @@
-"""Jobs as data: what is run for which region, by which command line, within which limits.
+"""Jobs as data: work for a region, its command line, its limits and its answer; and events about jobs for listeners.
 
-What the daemon tells of its work: frozen values for whoever listens, without a row, a secret or a tenant's name.
-
-The figures of a run that its line in the log shows: sums over everything its answer lists. Pure.
+Events are frozen values without a row, a secret or a tenant's name.
 """
 
 from __future__ import annotations
@@ -29,7 +27,7 @@ from backupd.model.timetables import Timetable
 
 
 class JobKind(StrEnum):
-    """What a job does; where several are due at once, in this order."""
+    """A kind of work; jobs that are due at once run in this order."""
 
     OBSERVE = "observe"
     BACKUP = "backup"
@@ -43,16 +41,16 @@ class JobKind(StrEnum):
 
 PRECEDENCE: Final = {kind: number for number, kind in enumerate(JobKind)}
 QUICK: Final = frozenset({JobKind.OBSERVE, JobKind.SYNC})
-"""Over in minutes, or something is wrong."""
+"""Kinds of work that end within minutes unless something is wrong."""
 LIGHT: Final = QUICK | {JobKind.INGEST}
-"""They wait for nobody, and nobody waits for them."""
+"""Kinds of work that no bound on jobs at once counts."""
 
-TOLD_BY_STORES: Final = frozenset({JobKind.BACKUP, JobKind.PURGE, JobKind.EXPIRE, JobKind.DRILL})
-"""A look at the stores shows when it was done last, whichever machine did it."""
+SHOWN_BY_STORES: Final = frozenset({JobKind.BACKUP, JobKind.PURGE, JobKind.EXPIRE, JobKind.DRILL})
+"""Kinds of work of which the stores show when it was last done, on any machine."""
 
 
 class JobKey(NamedTuple):
-    """Which job."""
+    """The name of a job: its kind of work and its region."""
 
     kind: JobKind
     region: RegionName
@@ -63,14 +61,14 @@ class JobKey(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class JobLimits:
-    """What a run may take."""
+    """The times that a run is allowed."""
 
     deadline: timedelta
-    """From its start to its end."""
+    """The longest time from its start to its end."""
     stall: timedelta
-    """Without a sign that it moves on."""
+    """The longest time without a sign of progress."""
     grace: timedelta
-    """From being asked to end to being killed."""
+    """The time from being asked to end to being killed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +78,7 @@ class Job:
     key: JobKey
     timetable: Timetable
     arguments: tuple[str, ...]
-    """Of backupd's command line; with `--json`."""
+    """The arguments of backupd's command line, to which `--json` is added."""
     limits: JobLimits
 
     @property
@@ -90,14 +88,14 @@ class Job:
 
 @dataclass(frozen=True, slots=True)
 class Bounds:
-    """How many heavy jobs run at once."""
+    """The most heavy jobs that run at once, on this machine and for one region."""
 
     machine: int
     region: int
 
 
 class JobOutcome(StrEnum):
-    """How a run ended."""
+    """The ways in which a run can end."""
 
     DONE = "done"
     """Exit status 0: all of it was done, and verified."""
@@ -108,19 +106,19 @@ class JobOutcome(StrEnum):
     REFUSED = "refused"
     """It could not be done, and trying again cannot help: keys, credentials, the configuration, the tenancy."""
     BUSY = "busy"
-    """Somebody else is at it."""
+    """Another process is doing the same work."""
     STOPPED = "stopped"
-    """The daemon ended it, to stop itself; it goes on the next time."""
+    """The daemon ended it to stop itself; the next run continues the work."""
     LATE = "late"
     """The daemon ended it at its deadline."""
     HUNG = "hung"
-    """The daemon ended it because it no longer moved on."""
+    """The daemon ended it because it made no progress."""
     CRASHED = "crashed"
     """It ended by a signal, or without an answer."""
 
 
 WELL = frozenset({JobOutcome.DONE, JobOutcome.FOUND})
-"""The work was done: the timetable is served."""
+"""Outcomes of runs that did their work, so that the timetable is served."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,48 +131,48 @@ class Failure:
     hint: str
     retryable: bool
     where: str = ""
-    """`store`, or `store/database`; empty for the whole region."""
+    """The place: `store`, or `store/database`; empty for the whole region."""
 
 
 @dataclass(frozen=True, slots=True)
 class JobStarted:
-    """A run began."""
+    """The event that a run began."""
 
     key: JobKey
     at: datetime
     attempt: int
-    """1 for the first try of a slot."""
+    """The number of the attempt, 1 for the first one of a slot of the timetable."""
     missed: bool
-    """It catches up with one whose time nobody was there for."""
+    """Whether it makes up for a run whose time passed while no daemon ran."""
 
 
 @dataclass(frozen=True, slots=True)
 class JobDone:
-    """A run ended."""
+    """The event that a run ended."""
 
     key: JobKey
     started: datetime
     ended: datetime
     seconds: float
-    """By a clock that nobody sets."""
+    """The duration by a monotonic clock."""
     attempt: int
     outcome: JobOutcome
     exit_status: int | None
-    """None: ended by a signal."""
+    """The exit status; None when a signal ended the process."""
     failures: tuple[Failure, ...] = ()
     warnings: tuple[tuple[str, str], ...] = ()
-    """What it warned of: message and hint."""
+    """Its warnings, each with message and hint."""
     answer: JobAnswer | None = field(default=None, repr=False)
-    """The object it printed; of `observe`, what `backupd status --json` prints for its region."""
+    """The object that its command printed; None where it printed none, or another one."""
     retry_at: datetime | None = None
-    """When it is tried again; None: at its next time."""
+    """When it is tried again; None for its next time on the timetable."""
     next_at: datetime | None = None
-    """Its next time on the timetable."""
+    """The next time of the job, on its timetable or for a retry."""
 
 
 @dataclass(frozen=True, slots=True)
 class DaemonReady:
-    """The daemon is able to work."""
+    """The event that the daemon is able to work."""
 
     at: datetime
     jobs: tuple[JobKey, ...]
@@ -182,16 +180,16 @@ class DaemonReady:
 
 @dataclass(frozen=True, slots=True)
 class Reloaded:
-    """The configuration was read anew, and holds from now on; or it is wrong, and the old one stays."""
+    """The event that the configuration was read again: it holds from now on, or it is wrong and the old one stays."""
 
     at: datetime
     faults: Sequence[str] = ()
-    """What is wrong with the new one, a line each; empty: it was taken."""
+    """The faults of the new configuration, one line each; empty when it holds from now on."""
 
 
 @dataclass(frozen=True, slots=True)
 class Stopping:
-    """The daemon ends."""
+    """The event that the daemon begins to stop."""
 
     at: datetime
     reason: str
@@ -199,7 +197,7 @@ class Stopping:
 
 @dataclass(frozen=True, slots=True)
 class Stopped:
-    """The daemon has ended; nothing of it runs any more."""
+    """The event that the daemon has stopped, and nothing it started runs any more."""
 
     at: datetime
     seconds: float
@@ -209,9 +207,9 @@ Event: TypeAlias = DaemonReady | Reloaded | JobStarted | JobDone | Stopping | St
 
 
 class JobListener(Protocol):
-    """Hears everything, from one thread, in order. Quick; what it raises is its own fault and told as such."""
+    """A receiver of every event, in order and from one thread. It must be quick, and not raise."""
 
-    def told(self, event: Event) -> None: ...
+    def on_event(self, event: Event) -> None: ...
 
 
 ANSWERS: Final[Mapping[JobKind, type[JobAnswer]]] = {
@@ -224,4 +222,4 @@ ANSWERS: Final[Mapping[JobKind, type[JobAnswer]]] = {
     JobKind.VERIFY: VerifyAnswer,
     JobKind.DRILL: DrillAnswer,
 }
-"""What the command of each kind of job prints."""
+"""The type of the answer that the command of each kind of job prints."""

@@ -1,4 +1,4 @@
-"""The log: one line for each unit of work, on a stream that journald or a person reads. The one user of structlog."""
+"""The daemon's log: one line for each run of a job, for journald or a person. The only user of structlog."""
 
 from __future__ import annotations
 
@@ -22,34 +22,36 @@ from backupd.operations.service.jobs import (
 )
 
 _PRIORITY: Final = {"error": 3, "warning": 4, "info": 6}
-"""As sd-daemon(3) counts them."""
+"""The priorities of sd-daemon(3)."""
 _MILD: Final = frozenset({JobOutcome.BUSY, JobOutcome.STOPPED})
 
 
 class Lines:
-    """A listener that writes what it hears: `key=value` or JSON, for journald with its priority in front."""
+    """A listener that writes events as lines, `key=value` or JSON; for journald with their priority in front."""
 
     def __init__(self, out: TextIO, environ: Mapping[str, str], *, as_json: bool) -> None:
         self._to_journal = _is_journal(out, environ)
         render = structlog.processors.JSONRenderer() if as_json else structlog.processors.LogfmtRenderer()
-        self._log = structlog.wrap_logger(structlog.PrintLogger(out), processors=[self._placed, render, self._marked])
+        self._log = structlog.wrap_logger(
+            structlog.PrintLogger(out), processors=[self._ordered, render, self._with_priority]
+        )
 
-    def told(self, event: Event) -> None:
+    def on_event(self, event: Event) -> None:
         if isinstance(event, JobStarted):
             return  # its end says all
         level, fields = _described(event)
         self.write(level, **fields)
 
     def write(self, level: str, **fields: Any) -> None:
-        """One line; `event` is what happened."""
+        """Write one line; the field `event` names what happened."""
         getattr(self._log, level)(**{name: value for name, value in fields.items() if value not in (None, "")})
 
-    def _placed(self, _logger: Any, level: str, fields: Any) -> Any:
+    def _ordered(self, _logger: Any, level: str, fields: Any) -> Any:
         # journald knows the time and the priority of a line; a person wants to read them.
         level_of = {} if self._to_journal else {"level": level}
         return {**level_of, "event": fields.pop("event"), **fields}
 
-    def _marked(self, _logger: Any, level: str, line: Any) -> str:
+    def _with_priority(self, _logger: Any, level: str, line: Any) -> str:
         return f"<{_PRIORITY[level]}>{line}" if self._to_journal else str(line)
 
 
@@ -107,7 +109,7 @@ def _of_job(done: JobDone) -> dict[str, Any]:
 
 
 def _is_journal(out: TextIO, environ: Mapping[str, str]) -> bool:
-    """Whether journald reads the stream itself: systemd.exec(5) says how to know."""
+    """Say whether journald reads the stream itself, by the variable that systemd.exec(5) defines."""
     device, _, inode = environ.get("JOURNAL_STREAM", "").partition(":")
     try:
         status = os.fstat(out.fileno())

@@ -1,6 +1,6 @@
-"""A child process and its two pipes: what it prints, and what it tells of its progress. Never blocks.
+"""A child process with two pipes, for its answer and its progress; and its descendants as the kernel shows them.
 
-Processes as the kernel shows them: who descends from whom, and how long they have computed.
+Nothing here blocks.
 """
 
 from __future__ import annotations
@@ -18,15 +18,15 @@ import msgspec
 
 VARIABLE: Final = "BACKUPD_PROGRESS_FD"
 MOST: Final = 16 << 20
-"""Bytes of an answer; one that is longer is none."""
+"""Bytes of the longest answer that is read; a longer one counts as none."""
 _READ: Final = 1 << 16
 
 
 class Child:
-    """A process in a session of its own, with everything it starts."""
+    """A process in a session of its own, with everything that it starts."""
 
     def __init__(self, command: Sequence[str], environment: Mapping[str, str], inherited: Sequence[int] = ()) -> None:
-        """Start it, with descriptors of ours that it inherits; raises OSError when that cannot be done."""
+        """Start the process with descriptors that it inherits; raises OSError when it cannot be started."""
         progress, theirs = os.pipe()
         try:
             self._process = subprocess.Popen(
@@ -56,8 +56,8 @@ class Child:
     def pid(self) -> int:
         return self._process.pid
 
-    def take_in(self) -> list[dict[str, Any]]:
-        """What it told of its progress since the last time."""
+    def read_progress(self) -> list[dict[str, Any]]:
+        """Return the progress events that arrived since the last call."""
         self._drain()
         *lines, self._line = (self._line + b"".join(_pieces(self._progress))).split(b"\n")
         events = []
@@ -67,21 +67,21 @@ class Child:
         return events
 
     def status(self) -> int | None:
-        """Its exit status, minus the signal's number where one ended it; None while it runs."""
+        """Return its exit status, or minus the number of the signal that ended it; None while it runs."""
         status = self._process.poll()
         if status is not None:
             self._drain()
         return status
 
     def answer(self) -> Any:
-        """The object it printed; None when that is none."""
+        """Return the object that it printed; None when it printed no JSON."""
         try:
             return msgspec.json.decode(self._answer) if len(self._answer) <= MOST else None
         except msgspec.DecodeError:
             return None
 
     def computed(self) -> float:
-        """Seconds of processor time that it and its descendants have used."""
+        """Return the seconds of processor time that it and its descendants have used."""
         return computed(self.pid)
 
     def ask_to_end(self) -> None:
@@ -89,14 +89,14 @@ class Child:
             self._process.terminate()
 
     def kill(self) -> None:
-        """Kill its group; what it started in other groups ends by itself, or by `kill_remains`."""
+        """Kill its process group; processes that it started in other groups end by themselves, or by `kill_remains`."""
         if self._process.poll() is None:
             self._remains += [one for one in descendants(self.pid) if one.pid != self.pid]
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 os.killpg(self.pid, signal.SIGKILL)
 
     def remains(self) -> bool:
-        """Whether something it had started still runs after `kill`."""
+        """Say whether a process that it had started still runs after `kill`."""
         self._remains = still_there(self._remains)
         return bool(self._remains)
 
@@ -106,7 +106,7 @@ class Child:
                 os.kill(one.pid, signal.SIGKILL)
 
     def close(self) -> None:
-        """Let go of the pipes."""
+        """Close our ends of its pipes."""
         os.close(self._progress)
         if self._process.stdout is not None:
             self._process.stdout.close()
@@ -118,7 +118,7 @@ class Child:
 
 
 def _pieces(number: int) -> list[bytes]:
-    """All that can be read now."""
+    """Return everything that can be read now without waiting."""
     found = []
     with contextlib.suppress(BlockingIOError):
         while piece := os.read(number, _READ):
@@ -128,24 +128,24 @@ def _pieces(number: int) -> list[bytes]:
 
 _PROC = Path("/proc")
 _PARENT, _GROUP, _USED, _STARTED = 1, 2, slice(11, 15), 19
-"""Fields of /proc/PID/stat behind the name, proc(5); used: in user and system mode, by itself and by children gone."""
+"""Fields of /proc/PID/stat behind the name, proc(5); the time used is that of the process and of its ended children."""
 
 
 @dataclass(frozen=True, slots=True)
 class SeenProcess:
-    """A process that ran when it was looked at."""
+    """A process as /proc showed it at one moment."""
 
     pid: int
     parent: int
     group: int
     seconds: float
-    """Of processor time, with that of its children that have ended."""
+    """Processor time, with that of its children that have ended."""
     started: int
-    """In ticks since boot: tells it from a later one with the same number."""
+    """Ticks from boot to its start, which distinguish it from a later process with the same number."""
 
 
 def descendants(root: int) -> list[SeenProcess]:
-    """`root` and every living child, grandchild and so on."""
+    """Return the process `root` with every living child, grandchild and so on."""
     everybody = list(_everybody())
     found = [one for one in everybody if one.pid == root]
     for parent in found:  # grows while it is walked
@@ -154,12 +154,12 @@ def descendants(root: int) -> list[SeenProcess]:
 
 
 def computed(root: int) -> float:
-    """Seconds of processor time of `root` and all its descendants."""
+    """Return the seconds of processor time of `root` and all its descendants."""
     return sum(one.seconds for one in descendants(root))
 
 
 def still_there(seen: Iterable[SeenProcess]) -> list[SeenProcess]:
-    """Those that still run."""
+    """Return the processes among these that still run."""
     now = ((one, _seen(one.pid)) for one in seen)
     return [one for one, found in now if found is not None and found.started == one.started]
 
@@ -171,7 +171,7 @@ def _everybody() -> Iterable[SeenProcess]:
 
 
 def _seen(pid: int) -> SeenProcess | None:
-    """None for a process that is gone or a zombie."""
+    """Return a process as it is now; None when it is gone or a zombie."""
     try:
         state, *fields = (_PROC / str(pid) / "stat").read_bytes().rpartition(b")")[2].split()
     except OSError:

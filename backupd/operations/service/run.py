@@ -1,8 +1,7 @@
-"""One run of a job under its limits: asked to end, then killed, when it is late, hangs or has to stop.
+"""One run of a job: its limits in time, whether it still makes progress, and what its end means.
 
-Whether a run still moves on. Pure: readings of a clock and of processor time in, a verdict out.
-
-What an exit status and an answer say of a run: its outcome, its failures, and what stands in the way of another.
+A run that is late, hangs or has to stop is asked to end, and killed when it does not. Its exit status and its answer
+give its outcome, its failures, and the cause that decides on another attempt.
 """
 
 from __future__ import annotations
@@ -20,16 +19,17 @@ from backupd.operations.service.jobs import ANSWERS, Failure, Job, JobKind, JobO
 from backupd.planning.schedule import Cause
 
 _REMAINS: Final = 15.0
-"""Seconds for what a killed job had started to end by itself: a drill's guardian removes its rows meanwhile."""
+"""Seconds that processes of a killed job have to end by themselves; a drill's guardian removes its rows meanwhile."""
 _WARNINGS: Final = 50
+"""The most warnings of one run that are kept."""
 
 
 class Process(Protocol):
-    """What a run needs of its process; `Child` is one."""
+    """The process of a run, as `process.Child` implements it."""
 
     @property
     def pid(self) -> int: ...
-    def take_in(self) -> list[dict[str, Any]]: ...
+    def read_progress(self) -> list[dict[str, Any]]: ...
     def status(self) -> int | None: ...
     def answer(self) -> Any: ...
     def computed(self) -> float: ...
@@ -41,40 +41,40 @@ class Process(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Begun:
-    """What a run is for."""
+class RunStart:
+    """The job that a run belongs to, and its place on the timetable."""
 
     job: Job
     at: datetime
     attempt: int
     slot: datetime
-    """Of the timetable; what was done since serves it."""
+    """The time on the timetable that the run serves."""
 
 
 class Run:
-    """For one thread; `now` is a monotonic clock's."""
+    """A running job. For one thread only; `now` is always a reading of a monotonic clock, in seconds."""
 
-    def __init__(self, begun: Begun, process: Process, now: float) -> None:
-        self.begun = begun
+    def __init__(self, start: RunStart, process: Process, now: float) -> None:
+        self.start = start
         self.process = process
         self.started = now
         self.warnings: list[tuple[str, str]] = []
         self.phase: dict[str, Any] = {}
-        """The last thing it told of where it is."""
+        """The last event of its progress; empty before the first."""
         self.ended_for: JobOutcome | None = None
-        """Why it was asked to end; None: it was not."""
-        self._pulse = StallDetector(begun.job.limits.stall.total_seconds(), now)
+        """Why it was asked to end; None when it was not."""
+        self._stall = StallDetector(start.job.limits.stall.total_seconds(), now)
         self._kill_at: float | None = None
         self._killed: float | None = None
 
-    def look(self, now: float) -> bool:
-        """Listen to it, and do what its limits ask for; whether it has ended, with all it had started."""
-        self._listen(now)
+    def step(self, now: float) -> bool:
+        """Read its progress and enforce its limits; return whether it has ended with everything that it started."""
+        self._read_progress(now)
         status = self.process.status()
         if status is None:
-            self._limit(now)
+            self._enforce_limits(now)
             return False
-        self._listen(now)
+        self._read_progress(now)
         if self._killed is None or not self.process.remains():
             return True
         if now - self._killed > _REMAINS:
@@ -82,32 +82,32 @@ class Run:
         return False
 
     def end(self, why: JobOutcome, now: float, grace: float) -> None:
-        """Ask it to end, and kill it after so many seconds; asked again, the earlier moment holds."""
+        """Ask it to end, and kill it after `grace` seconds; of two calls the earlier moment holds."""
         at = now + grace
         if self.ended_for is None:
             self.ended_for = why
             self.process.ask_to_end()
         self._kill_at = at if self._kill_at is None else min(at, self._kill_at)
 
-    def defies(self, now: float) -> bool:
-        """Whether it should have been gone long ago: nobody can end it any more."""
+    def resists_ending(self, now: float) -> bool:
+        """Say whether it still runs long after it was killed, so that nothing here can end it."""
         return self._killed is not None and now - self._killed > 2 * _REMAINS
 
-    def _listen(self, now: float) -> None:
-        for event in self.process.take_in():
-            self._pulse.hear(event, now)
+    def _read_progress(self, now: float) -> None:
+        for event in self.process.read_progress():
+            self._stall.record(event, now)
             if event.get("event") == "Warned":
                 self.warnings.append((str(event.get("message", "")), str(event.get("hint", ""))))
                 del self.warnings[_WARNINGS:]
             else:
                 self.phase = event
 
-    def _limit(self, now: float) -> None:
-        limits = self.begun.job.limits
+    def _enforce_limits(self, now: float) -> None:
+        limits = self.start.job.limits
         if self.ended_for is None:
             if now - self.started > limits.deadline.total_seconds():
                 self.end(JobOutcome.LATE, now, limits.grace.total_seconds())
-            elif self._pulse.hangs(now, self.process.computed):
+            elif self._stall.hangs(now, self.process.computed):
                 self.end(JobOutcome.HUNG, now, limits.grace.total_seconds())
         elif self._killed is None and self._kill_at is not None and now >= self._kill_at:
             self._killed = now
@@ -115,37 +115,40 @@ class Run:
 
 
 _COMPUTES: Final = 0.01
-"""Of a processor: who uses less over half the time allowed waits for something that does not come."""
+"""The share of a processor below which a silent run counts as waiting for something that does not come."""
 
 
 class StallDetector:
-    """Hears what a run tells. Telling the same again is no sign of life; computing is, as long as it lasts."""
+    """Decides from progress and processor time whether a run hangs.
+
+    A repeated event is no sign of life. Computing is one, as long as it lasts.
+    """
 
     def __init__(self, stall: float, now: float) -> None:
-        """`stall` is how many seconds without a sign are allowed."""
-        self._stall = stall
+        """`stall` is the number of seconds that are allowed without a sign of life."""
+        self._allowed = stall
         self._sign = now
         self._last: dict[str, Any] | None = None
         self._half: tuple[float, float] | None = None
-        """When half of the time had passed, and the processor time then."""
+        """When half of the time allowed had passed, and the processor time at that moment."""
 
-    def hear(self, event: dict[str, Any], now: float) -> None:
+    def record(self, event: dict[str, Any], now: float) -> None:
         if event != self._last:
             self._last = event
             self._alive(now)
 
     def silent(self, now: float) -> float:
-        """Seconds since the last sign."""
+        """Return the seconds since the last sign of life."""
         return now - self._sign
 
     def hangs(self, now: float, computed: Callable[[], float]) -> bool:
-        """Whether there was no sign for too long; `computed` is asked only when nothing was heard for a while."""
-        if self.silent(now) < self._stall / 2:
+        """Say whether there was no sign of life for too long; `computed` is called only after half of that time."""
+        if self.silent(now) < self._allowed / 2:
             return False
         if self._half is None:
             self._half = now, computed()
             return False
-        if self.silent(now) < self._stall:
+        if self.silent(now) < self._allowed:
             return False
         since, used = self._half
         if abs(computed() - used) < _COMPUTES * (now - since):
@@ -169,11 +172,11 @@ _BY_STATUS: Final[Mapping[int, JobOutcome]] = {
     errors.KeyRefusedError.exit_code: JobOutcome.REFUSED,
     errors.BusyError.exit_code: JobOutcome.BUSY,
 }
-"""Every other status is a failure."""
+"""The outcome of each exit status; every other status is a failure."""
 
 
 def outcome(status: int, answer: JobAnswer | None, failures: tuple[Failure, ...]) -> JobOutcome:
-    """How a run that nobody ended has ended; `status` is negative where a signal ended it."""
+    """Return how a run ended that the daemon did not end; `status` is negative where a signal ended it."""
     if status < 0 or (answer is None and status != 0):
         return JobOutcome.CRASHED
     kinds = {one.kind for one in failures}
@@ -188,7 +191,7 @@ def outcome(status: int, answer: JobAnswer | None, failures: tuple[Failure, ...]
 
 
 def cause(ended: JobOutcome, failures: tuple[Failure, ...]) -> Cause | None:
-    """What stands in the way; None when nothing does, or the daemon itself did."""
+    """Return why the work was not done; None when it was done, or the daemon stopped the run itself."""
     if ended in (JobOutcome.DONE, JobOutcome.FOUND, JobOutcome.STOPPED):
         return None
     kinds = {one.kind for one in failures}

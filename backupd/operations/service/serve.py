@@ -1,4 +1,4 @@
-"""The daemon's life: ready, at work, reloading, stopping. All that waits, waits here."""
+"""The daemon's main loop: ready, at work, reloading, stopping. It is the only place where the daemon waits."""
 
 from __future__ import annotations
 
@@ -19,95 +19,95 @@ if TYPE_CHECKING:
     from backupd.operations.service.supervisor import Plan, Supervisor
 
 _BUSY: Final = 0.2
-"""Seconds between two looks at what runs."""
+"""Seconds between two steps while jobs run."""
 _IDLE: Final = 5.0
-"""The most to wait: clocks are set, and watchdogs want to be fed."""
+"""The longest wait in seconds, because clocks are set and the watchdog has to be fed."""
 RELOAD: Final = "SIGHUP"
 
 
 class SignalPipe:
-    """Rung by signal handlers; wakes whoever waits."""
+    """A pipe through which signal handlers wake the main loop."""
 
     def __init__(self) -> None:
         self._out, self._in = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
-        self._rung: list[str] = []
+        self._received: list[str] = []
 
-    def ring(self, name: str) -> None:
-        """Safe in a signal handler."""
-        self._rung.append(name)
+    def record(self, name: str) -> None:
+        """Take note of a signal by its name; safe in a signal handler."""
+        self._received.append(name)
         with contextlib.suppress(BlockingIOError):
             os.write(self._in, b".")
 
     def wait(self, seconds: float) -> None:
-        if not self._rung:
+        if not self._received:
             select.select([self._out], [], [], max(0.0, seconds))
         with contextlib.suppress(BlockingIOError):
             os.read(self._out, 4096)
 
     def take(self) -> list[str]:
-        """Who rang since the last time, in order."""
-        rung, self._rung = self._rung, []
-        return rung
+        """Return the names of the signals since the last call, in order."""
+        received, self._received = self._received, []
+        return received
 
 
 class Fanout:
-    """Passes everything on to several listeners; one that fails is told of, and keeps it from nobody else."""
+    """A listener that passes every event on to several others; one that fails is reported, and the rest still hear."""
 
     def __init__(self, listeners: Sequence[JobListener], failed: Callable[[JobListener, Exception], None]) -> None:
         self._listeners = listeners
         self._failed = failed
 
-    def told(self, event: Event) -> None:
+    def on_event(self, event: Event) -> None:
         for listener in self._listeners:
             try:
-                listener.told(event)
+                listener.on_event(event)
             except Exception as error:  # noqa: BLE001 - a listener's fault must not stop the work
                 self._failed(listener, error)
 
 
 @dataclass(frozen=True, slots=True)
 class DaemonIO:
-    """Where the daemon lives."""
+    """The surroundings of the main loop: clock, signals, service manager, listeners, configuration."""
 
     clock: Clock
-    bell: SignalPipe
+    signals: SignalPipe
     notifier: Notifier
-    told: JobListener
+    listener: JobListener
     reload: Callable[[], Plan]
-    """Read the configuration anew; raises BackupdError when it cannot be followed."""
+    """Read the configuration again; raises BackupdError when it cannot be applied."""
     stop_within: float
-    """Seconds, from being asked to stop to the end."""
+    """The longest time in seconds from being asked to stop to the end."""
     once: bool = False
-    """End when nothing is due any more."""
+    """Whether to end as soon as nothing is due."""
 
 
-def serve(supervisor: Supervisor, host: DaemonIO) -> int:
-    """Work until a signal, or with `once` until nothing is due; the exit status."""
-    host.notifier.ready()
-    host.told.told(DaemonReady(host.clock.now(), supervisor.keys))
+def serve(supervisor: Supervisor, io: DaemonIO) -> int:
+    """Run jobs until a signal, or with `once` until nothing is due, and return the exit status."""
+    io.notifier.ready()
+    io.listener.on_event(DaemonReady(io.clock.now(), supervisor.keys))
     stopped_since: float | None = None
     while True:
-        for name in host.bell.take():
+        for name in io.signals.take():
             if name == RELOAD and not supervisor.stopping:
-                _reload(supervisor, host)
+                _reload(supervisor, io)
             elif name != RELOAD:
-                host.notifier.stopping()
-                stopped_since = stopped_since or host.clock.monotonic()
+                io.notifier.stopping()
+                stopped_since = stopped_since or io.clock.monotonic()
                 supervisor.stop(name)
         supervisor.step()
-        if _is_over(supervisor, host, stopped_since):
+        if _is_over(supervisor, io, stopped_since):
             break
-        if supervisor.sound():
-            host.notifier.alive()
-        host.notifier.status(describe(supervisor, host.clock))
-        host.bell.wait(_pause(supervisor, host.clock))
-    seconds = host.clock.monotonic() - stopped_since if stopped_since is not None else 0.0
-    host.told.told(Stopped(host.clock.now(), seconds))
-    return _status(supervisor) if host.once and stopped_since is None else 0
+        if supervisor.can_end_jobs():
+            io.notifier.alive()
+        io.notifier.status(describe(supervisor, io.clock))
+        io.signals.wait(_pause(supervisor, io.clock))
+    seconds = io.clock.monotonic() - stopped_since if stopped_since is not None else 0.0
+    io.listener.on_event(Stopped(io.clock.now(), seconds))
+    return _status(supervisor) if io.once and stopped_since is None else 0
 
 
 def describe(supervisor: Supervisor, clock: Clock) -> str:
-    """What is being done, what failed last, and what comes next, in a line."""
+    """Return one line about the jobs that run, those that failed last, and the next one."""
     if supervisor.stopping:
         return f"stopping, {len(supervisor.runs)} jobs have to end"
     running = [f"{key} ({run.phase['phase']})" if run.phase else str(key) for key, run in supervisor.runs.items()]
@@ -124,29 +124,29 @@ def describe(supervisor: Supervisor, clock: Clock) -> str:
 _FINE: Final = frozenset({JobOutcome.DONE, JobOutcome.BUSY, JobOutcome.STOPPED})
 
 
-def _reload(supervisor: Supervisor, host: DaemonIO) -> None:
-    host.notifier.reloading()
+def _reload(supervisor: Supervisor, io: DaemonIO) -> None:
+    io.notifier.reloading()
     try:
-        supervisor.follow(host.reload())
+        supervisor.apply_plan(io.reload())
     except BackupdError as error:
-        host.told.told(Reloaded(host.clock.now(), fault_lines(error)))
+        io.listener.on_event(Reloaded(io.clock.now(), fault_lines(error)))
     else:
-        host.told.told(Reloaded(host.clock.now()))
-    host.notifier.ready()
+        io.listener.on_event(Reloaded(io.clock.now()))
+    io.notifier.ready()
 
 
 def fault_lines(error: BackupdError) -> tuple[str, ...]:
-    """What is wrong, a line each: all faults of a configuration, or the error itself."""
+    """Return what is wrong, one line each: the error, and all faults of a configuration."""
     faults = getattr(error, "faults", ())
-    told = (f"line {fault.line}: {fault.key}: {fault.message}" for fault in faults)
-    return (error.message, *told)
+    lines = (f"line {fault.line}: {fault.key}: {fault.message}" for fault in faults)
+    return (error.message, *lines)
 
 
-def _is_over(supervisor: Supervisor, host: DaemonIO, stopped_since: float | None) -> bool:
+def _is_over(supervisor: Supervisor, io: DaemonIO, stopped_since: float | None) -> bool:
     if supervisor.stopping:
-        waited = host.clock.monotonic() - (stopped_since if stopped_since is not None else host.clock.monotonic())
-        return not supervisor.runs or waited > host.stop_within
-    return host.once and supervisor.idle()
+        waited = io.clock.monotonic() - (stopped_since if stopped_since is not None else io.clock.monotonic())
+        return not supervisor.runs or waited > io.stop_within
+    return io.once and supervisor.idle()
 
 
 def _pause(supervisor: Supervisor, clock: Clock) -> float:
@@ -157,6 +157,6 @@ def _pause(supervisor: Supervisor, clock: Clock) -> float:
 
 
 def _status(supervisor: Supervisor) -> int:
-    """Of the first job that did not end well."""
+    """Return the exit status of the first job that failed; 0 when none did."""
     ends = (done.exit_status if done.exit_status is not None else 1 for done in supervisor.ended)
     return next((status for status in ends if status), 0)

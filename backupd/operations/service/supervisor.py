@@ -1,10 +1,8 @@
-"""The supervisor: starts what is due within bounds, sees each run to its end, and stops in time.
+"""The supervisor: starts jobs that are due within bounds, follows each run to its end, and stops in time.
 
-It only turns when `step` is called, never blocks, and takes clock and processes from outside.
-
-The one user of the `schedule` library: it keeps jobs by tag and in order of time, and calls those that are due.
-
-When that is, our own timetable and clock say: the library knows neither daylight saving nor what was missed.
+It works only when `step` is called, never blocks, and takes clock and processes as arguments. This module is the only
+user of the `schedule` library, which keeps jobs in order of time and calls those that are due. The times come from our
+own timetables and clock, because the library knows neither daylight saving nor missed runs.
 """
 
 from __future__ import annotations
@@ -19,7 +17,7 @@ import schedule
 from backupd.clock import Clock
 from backupd.model.answers import JobAnswer, StatusAnswer
 from backupd.model.ids import RegionName
-from backupd.operations.service.agenda import Agenda, again, last_done
+from backupd.operations.service.agenda import Agenda, last_done, retry_terms
 from backupd.operations.service.jobs import (
     PRECEDENCE,
     Bounds,
@@ -33,23 +31,23 @@ from backupd.operations.service.jobs import (
     JobStarted,
     Stopping,
 )
-from backupd.operations.service.run import Begun, Process, Run, cause, failures_in, outcome, read_answer
+from backupd.operations.service.run import Process, Run, RunStart, cause, failures_in, outcome, read_answer
 from backupd.planning.schedule import Awake, Due
 
 _SET: Final = timedelta(seconds=30)
-"""Clocks that drift apart by more between two turns were set, or the machine slept."""
+"""The difference between two clocks from one step to the next above which a clock was set or the machine slept."""
 _RESTART: Final = "Restart the daemon: its jobs are of another version."
 _TO_END: Final = 0.75
-"""Of the time for stopping that jobs have to end by themselves; the rest is for killing."""
+"""The share of the time for stopping that jobs have to end by themselves; the rest is for killing them."""
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What a configuration asks for. Every region has an `observe` job, if with a timetable of never."""
+    """The jobs and limits of a configuration. Every region has an `observe` job, at least with no timetable."""
 
     jobs: tuple[Job, ...]
     labels: Mapping[RegionName, tuple[str, ...]]
-    """Of the databases, by region."""
+    """The labels of the databases, by region."""
     bounds: Bounds
     spread: timedelta
     retry_after: timedelta
@@ -59,37 +57,37 @@ class Plan:
 
 @dataclass(frozen=True, slots=True)
 class SupervisorIO:
-    """What the supervisor acts on."""
+    """The surroundings of the supervisor: clock, processes, history, listener."""
 
     clock: Clock
     start: Callable[[tuple[str, ...]], Process]
     """Start backupd with these arguments; raises OSError."""
-    remembered: Callable[[JobKey], datetime | None]
-    """When a job was last done here, as far as anybody remembers."""
-    told: JobListener
+    last_done: Callable[[JobKey], datetime | None]
+    """Return when a job was last done on this machine; None where its history has nothing."""
+    listener: JobListener
 
 
 class Supervisor:
-    """For one thread."""
+    """The jobs of a plan, when they are due, and their runs. For one thread only."""
 
-    def __init__(self, plan: Plan, world: SupervisorIO) -> None:
-        self._world = world
+    def __init__(self, plan: Plan, io: SupervisorIO) -> None:
+        self._io = io
         self._plan = plan
-        self._since = world.clock.now()
-        self._ticks = world.clock.monotonic()
+        self._since = io.clock.now()
+        self._ticks = io.clock.monotonic()
         self._now = self._since
         self._agendas: dict[JobKey, Agenda] = {}
         self._runs: dict[JobKey, Run] = {}
         self._waiting: set[JobKey] = set()
-        self._looked: dict[RegionName, datetime] = {}
-        self._dispatcher = Dispatcher(world.clock, self._waiting.add)
+        self._observed: dict[RegionName, datetime] = {}
+        self._dispatcher = Dispatcher(io.clock, self._waiting.add)
         self.stopping = False
         self.ended: list[JobDone] = []
-        """The last end of each job, oldest first."""
-        self.follow(plan)
+        """The last run of each job that has ended, oldest first."""
+        self.apply_plan(plan)
 
-    def follow(self, plan: Plan) -> None:
-        """Take another plan; what runs goes on, and what is known of jobs that stay is kept."""
+    def apply_plan(self, plan: Plan) -> None:
+        """Replace the plan; running jobs continue, and the standing of jobs in both plans is kept."""
         self._plan = plan
         kept = {job.key: self._agendas.get(job.key) for job in plan.jobs}
         for key in self._agendas.keys() - kept.keys():
@@ -97,74 +95,74 @@ class Supervisor:
             self._waiting.discard(key)
         self._agendas = {}
         for job in plan.jobs:
-            agenda = kept[job.key] or Agenda(job, self._world.remembered(job.key))
+            agenda = kept[job.key] or Agenda(job, self._io.last_done(job.key))
             agenda.job = job
-            agenda.clock_was_set(self._world.clock.now())
+            agenda.clock_was_set(self._io.clock.now())
             self._agendas[job.key] = agenda
             self._schedule(job.key)
 
     @property
     def keys(self) -> tuple[JobKey, ...]:
-        """Every job of the plan, in order of precedence."""
+        """All jobs of the plan in order of precedence."""
         return tuple(sorted(self._agendas, key=lambda key: (PRECEDENCE[key.kind], key.region)))
 
     @property
     def runs(self) -> Mapping[JobKey, Run]:
-        """What runs now."""
+        """The runs that have not ended yet, by job."""
         return self._runs
 
     @property
     def busy(self) -> bool:
-        """Whether anything runs or waits for its turn."""
+        """True while a job runs or waits to be started."""
         return bool(self._runs or self._waiting)
 
     def step(self) -> None:
-        """One turn: see to what runs, start what is due."""
-        self._mind_the_clock()
-        now = self._world.clock.monotonic()
+        """Step every run, and start jobs that are due."""
+        self._notice_set_clock()
+        now = self._io.clock.monotonic()
         for key, run in list(self._runs.items()):
-            if run.look(now):
+            if run.step(now):
                 del self._runs[key]
                 self._finish(run)
         if not self.stopping:
-            self._dispatcher.turn()
+            self._dispatcher.run_due()
             self._start_waiting()
 
     def stop(self, reason: str) -> None:
-        """Start nothing any more, and end what runs within the plan's time."""
+        """Start no more jobs, and end running ones within the time that the plan allows."""
         if not self.stopping:
             self.stopping = True
-            self._world.told.told(Stopping(self._world.clock.now(), reason))
-        now, grace = self._world.clock.monotonic(), self._plan.stop_within.total_seconds() * _TO_END
+            self._io.listener.on_event(Stopping(self._io.clock.now(), reason))
+        now, grace = self._io.clock.monotonic(), self._plan.stop_within.total_seconds() * _TO_END
         for run in self._runs.values():
             run.end(JobOutcome.STOPPED, now, grace)
 
     def idle(self) -> bool:
-        """Whether nothing runs and nothing is due."""
+        """Say whether no job runs and none is due."""
         at = self.next_at()
-        return not self.busy and (at is None or at > self._world.clock.now())
+        return not self.busy and (at is None or at > self._io.clock.now())
 
     def next_at(self, key: JobKey | None = None) -> datetime | None:
-        """When the job, or the first of all, is due."""
+        """Return when a job is due, or without one when the first of all is."""
         return self._dispatcher.next(key)
 
     def next_key(self) -> JobKey | None:
-        """Which job is due first."""
+        """Return the job that is due first."""
         due = [(at, PRECEDENCE[key.kind], key) for key in self._agendas if (at := self._dispatcher.next(key))]
         return min(due)[2] if due else None
 
-    def sound(self) -> bool:
-        """Whether every job that had to be ended could be: then the watchdog may be fed."""
-        now = self._world.clock.monotonic()
-        return not any(run.defies(now) for run in self._runs.values())
+    def can_end_jobs(self) -> bool:
+        """Say whether every job that had to be ended could be; the watchdog is fed only then."""
+        now = self._io.clock.monotonic()
+        return not any(run.resists_ending(now) for run in self._runs.values())
 
-    def _mind_the_clock(self) -> None:
-        now, ticks = self._world.clock.now(), self._world.clock.monotonic()
+    def _notice_set_clock(self) -> None:
+        now, ticks = self._io.clock.now(), self._io.clock.monotonic()
         moved = now - self._now - timedelta(seconds=ticks - self._ticks)
         self._now, self._ticks = now, ticks
         if abs(moved) > _SET:
             self._since = now
-            self._looked = {region: min(at, now) for region, at in self._looked.items()}
+            self._observed = {region: min(at, now) for region, at in self._observed.items()}
             for key, agenda in self._agendas.items():
                 agenda.clock_was_set(now)
                 self._schedule(key)
@@ -173,17 +171,17 @@ class Supervisor:
         return Awake(self._since, f"{self._plan.machine}/{region}", self._plan.spread)
 
     def _schedule(self, key: JobKey) -> None:
-        """Have the dispatcher call the job when it is due next; not while it runs or waits."""
+        """Have the dispatcher call a job when it is due next, unless it runs or waits already."""
         if key in self._agendas and key not in self._runs and key not in self._waiting:
             due = self._due(key)
-            self._dispatcher.put(key, due.at if due else None)
+            self._dispatcher.schedule(key, due.at if due else None)
 
     def _due(self, key: JobKey) -> Due | None:
-        return self._agendas[key].due(self._world.clock.now(), self._awake(key.region))
+        return self._agendas[key].due(self._io.clock.now(), self._awake(key.region))
 
     def _start_waiting(self) -> None:
-        """Who is due longest comes first, so that nobody waits for ever; of those due together, by precedence."""
-        now = self._world.clock.now()
+        """Start waiting jobs while there is room: the longest due first, so that none starves; then by precedence."""
+        now = self._io.clock.now()
         waiting = [(self._due_now(key, now), key) for key in self._waiting]
         for due, key in sorted(
             waiting, key=lambda one: (one[0].at if one[0] else now, PRECEDENCE[one[1].kind], one[1])
@@ -191,25 +189,25 @@ class Supervisor:
             if due is None:
                 self._waiting.discard(key)
                 self._schedule(key)
-            elif self._is_looked_at(key, due) and self._has_room(key):
+            elif self._is_observed(key, due) and self._has_room(key):
                 self._waiting.discard(key)
                 self._start(key, due)
 
     def _due_now(self, key: JobKey, now: datetime) -> Due | None:
-        """None when somebody else did the work meanwhile."""
+        """Return the run that is due now; None when another machine did the work meanwhile."""
         due = self._due(key)
         if due is not None and due.at <= now:
             return due
-        # Another job may want a look, whatever the timetable says.
+        # Another job may need an observation that its own timetable does not ask for.
         return Due(now, now, missed=False) if key.kind is JobKind.OBSERVE else None
 
-    def _is_looked_at(self, key: JobKey, due: Due) -> bool:
-        """Whether the region was looked at late enough for this job; else have that done."""
-        wanted = self._agendas[key].wants_look(due, self._awake(key.region))
+    def _is_observed(self, key: JobKey, due: Due) -> bool:
+        """Say whether the region was observed recently enough for this job; otherwise have it observed."""
+        wanted = self._agendas[key].must_be_observed_since(due, self._awake(key.region))
         observe = JobKey(JobKind.OBSERVE, key.region)
         if key == observe or wanted is None or observe not in self._agendas:
             return True
-        if key.region in self._looked and self._looked[key.region] >= wanted:
+        if key.region in self._observed and self._observed[key.region] >= wanted:
             return True
         if observe not in self._runs:
             self._waiting.add(observe)
@@ -218,26 +216,26 @@ class Supervisor:
     def _has_room(self, key: JobKey) -> bool:
         if not self._agendas[key].job.heavy:
             return True
-        heavy = [one.region for one, run in self._runs.items() if run.begun.job.heavy]
+        heavy = [one.region for one, run in self._runs.items() if run.start.job.heavy]
         return len(heavy) < self._plan.bounds.machine and heavy.count(key.region) < self._plan.bounds.region
 
     def _start(self, key: JobKey, due: Due) -> None:
-        agenda, at = self._agendas[key], self._world.clock.now()
-        begun = Begun(agenda.job, at, agenda.attempt(due), due.slot)
+        agenda, at = self._agendas[key], self._io.clock.now()
+        start = RunStart(agenda.job, at, agenda.attempt(due), due.slot)
         agenda.began(at)
         self._dispatcher.drop(key)
-        self._world.told.told(JobStarted(key, at, begun.attempt, due.missed))
+        self._io.listener.on_event(JobStarted(key, at, start.attempt, due.missed))
         try:
-            process = self._world.start(agenda.job.arguments)
+            process = self._io.start(agenda.job.arguments)
         except OSError as error:
             failure = Failure("NotStarted", f"the job could not be started ({error.strerror})", "", retryable=False)
-            self._conclude(begun, _Ending(JobOutcome.CRASHED, None, (failure,)))
+            self._conclude(start, _Ending(JobOutcome.CRASHED, None, (failure,)))
             return
-        self._runs[key] = Run(begun, process, self._world.clock.monotonic())
+        self._runs[key] = Run(start, process, self._io.clock.monotonic())
 
     def _finish(self, run: Run) -> None:
         status = run.process.status() or 0
-        answer, unread = read_answer(run.begun.job.key.kind, run.process.answer())
+        answer, unread = read_answer(run.start.job.key.kind, run.process.answer())
         run.process.close()
         failures, warnings = failures_in(answer), tuple(run.warnings)
         if unread:
@@ -245,25 +243,25 @@ class Supervisor:
             failures = () if status == 0 else (Failure("UnknownAnswer", message, _RESTART, retryable=False),)
             warnings = (*warnings, (message, _RESTART)) if status == 0 else warnings
         ended = outcome(status, answer, failures) if run.ended_for is None or status == 0 else run.ended_for
-        seconds = self._world.clock.monotonic() - run.started
+        seconds = self._io.clock.monotonic() - run.started
         shown = status if status >= 0 else None
-        self._conclude(run.begun, _Ending(ended, shown, failures, warnings, answer, seconds))
+        self._conclude(run.start, _Ending(ended, shown, failures, warnings, answer, seconds))
 
-    def _conclude(self, begun: Begun, ending: _Ending) -> None:
-        key, now = begun.job.key, self._world.clock.now()
+    def _conclude(self, start: RunStart, ending: _Ending) -> None:
+        key, now = start.job.key, self._io.clock.now()
         retry_at = None
         if key.kind is JobKind.OBSERVE:
-            self._take_look(key.region, begun.at, ending.answer)
+            self._take_observation(key.region, start.at, ending.answer)
         if key in self._agendas:
-            stood = again(cause(ending.outcome, ending.failures), now, self._plan.retry_after, f"{key}")
-            retry_at = self._agendas[key].ended(ending.outcome, begun.slot, stood)
+            terms = retry_terms(cause(ending.outcome, ending.failures), now, self._plan.retry_after, f"{key}")
+            retry_at = self._agendas[key].ended(ending.outcome, start.slot, terms)
             self._schedule(key)
         done = JobDone(
             key=key,
-            started=begun.at,
+            started=start.at,
             ended=now,
             seconds=ending.seconds,
-            attempt=begun.attempt,
+            attempt=start.attempt,
             outcome=ending.outcome,
             exit_status=ending.status,
             failures=ending.failures,
@@ -273,16 +271,16 @@ class Supervisor:
             next_at=self.next_at(key),
         )
         self.ended = [one for one in self.ended if one.key != key] + [done]
-        self._world.told.told(done)
+        self._io.listener.on_event(done)
 
-    def _take_look(self, region: RegionName, at: datetime, answer: JobAnswer | None) -> None:
-        self._looked[region] = at
+    def _take_observation(self, region: RegionName, at: datetime, answer: JobAnswer | None) -> None:
+        self._observed[region] = at
         labels = self._plan.labels.get(region, ())
         shown = last_done(answer, labels) if isinstance(answer, StatusAnswer) else {}
         for kind, done in shown.items():
             key = JobKey(kind, region)
             if key in self._agendas:
-                self._agendas[key].was_done(min(done, self._world.clock.now()))
+                self._agendas[key].was_done(min(done, self._io.clock.now()))
         for key in self._of(region):
             self._schedule(key)
 
@@ -304,15 +302,15 @@ _NOT_YET: Final = datetime.max.replace(tzinfo=UTC)
 
 
 class Dispatcher:
-    """Jobs with their next times. For one thread."""
+    """Jobs with their next times, called when these come. For one thread only."""
 
     def __init__(self, clock: Clock, call: Callable[[JobKey], None]) -> None:
         self._clock = clock
         self._call = call
         self._scheduler = schedule.Scheduler()
 
-    def put(self, key: JobKey, at: datetime | None) -> None:
-        """Call the job at `at`, and not before it was put again; None: not at all."""
+    def schedule(self, key: JobKey, at: datetime | None) -> None:
+        """Call the job once at `at`, instead of at any time set before; None means never."""
         self.drop(key)
         if at is not None:
             job = _Job(1, self._scheduler, self._clock)
@@ -323,12 +321,12 @@ class Dispatcher:
     def drop(self, key: JobKey) -> None:
         self._scheduler.clear(key)
 
-    def turn(self) -> None:
+    def run_due(self) -> None:
         """Call every job that is due, the longest due first."""
         self._scheduler.run_pending()
 
     def next(self, key: JobKey | None = None) -> datetime | None:
-        """When the job, or the first of all, is called."""
+        """Return when a job is called, or without one when the first of all is."""
         at: datetime | None = self._scheduler.get_next_run(key)
         return None if at is None or at == _NOT_YET else at
 

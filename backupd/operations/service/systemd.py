@@ -1,6 +1,7 @@
-"""What the service manager is told, by sd_notify(3)'s protocol: a datagram to a socket that the environment names.
+"""The daemon as a service of its machine: states for the service manager, and a lock for each job.
 
-One daemon for each job on a machine: a lock file in the region's state folder, held as long as the process lives.
+States are sent by sd_notify(3): datagrams to a socket that the environment names. A lock is a file in the region's
+state folder, held as long as the process lives, so that a job has one daemon on a machine.
 """
 
 from __future__ import annotations
@@ -20,37 +21,37 @@ _LONGEST_STATUS = 500
 
 
 class Notifier:
-    """Tells nobody where there is no service manager. What cannot be delivered is not tried again."""
+    """Sends the daemon's state to the service manager, if there is one. A datagram that fails is not repeated."""
 
     def __init__(self, environ: Mapping[str, str], clock: Clock) -> None:
         self._address = _address(environ.get("NOTIFY_SOCKET", ""))
         self._clock = clock
         self._status = ""
         self._every = _watchdog(environ)
-        self._fed: float | None = None
+        self._last_fed: float | None = None
 
     def ready(self) -> None:
         self._send("READY=1")
 
     def reloading(self) -> None:
-        """`ready` says when that is over, whichever configuration holds then."""
+        """Report that the configuration is being read; `ready` reports the end of it, also of a failed reload."""
         self._send(f"RELOADING=1\nMONOTONIC_USEC={int(self._clock.monotonic() * 1_000_000)}")
 
     def stopping(self) -> None:
         self._send("STOPPING=1")
 
     def status(self, text: str) -> None:
-        """One line for `systemctl status`; sent when it changes."""
+        """Report one line for `systemctl status`, when it has changed."""
         line = " ".join(text.split())[:_LONGEST_STATUS]
         if line != self._status:
             self._status = line
             self._send(f"STATUS={line}")
 
     def alive(self) -> None:
-        """Feed the watchdog, when it is time: thrice in the time it waits."""
+        """Feed the watchdog when it is time: three times in the span it waits."""
         now = self._clock.monotonic()
-        if self._every is not None and (self._fed is None or now - self._fed >= self._every):
-            self._fed = now
+        if self._every is not None and (self._last_fed is None or now - self._last_fed >= self._every):
+            self._last_fed = now
             self._send("WATCHDOG=1")
 
     def _send(self, message: str) -> None:
@@ -67,7 +68,7 @@ def _address(name: str) -> str | None:
 
 
 def _watchdog(environ: Mapping[str, str]) -> float | None:
-    """Seconds between two feedings; None when no watchdog waits for this process."""
+    """Return the seconds between two feedings; None when no watchdog waits for this process."""
     if environ.get("WATCHDOG_PID") not in (None, str(os.getpid())):
         return None
     text = environ.get("WATCHDOG_USEC", "")
@@ -75,21 +76,21 @@ def _watchdog(environ: Mapping[str, str]) -> float | None:
 
 
 SHARED = frozenset({JobKind.OBSERVE})
-"""Any number of daemons may look."""
+"""Kinds of work that any number of daemons may do at once."""
 
 
 class Locks:
-    """The jobs this process may run. A context manager."""
+    """The locks of the jobs that this process may run, to be closed at the end."""
 
     def __init__(self, state: Path) -> None:
         self._state = state
         self._held: dict[JobKey, int] = {}
 
     def hold(self, keys: Iterable[JobKey]) -> None:
-        """Hold exactly these from now on.
+        """Hold exactly the locks of these jobs from now on.
 
-        Raises BusyError when another process has one of them, ConfigError when the state folder cannot be written;
-        then those that were held before are held still, and no other.
+        Raises BusyError when another process holds one of them, ConfigError when the state folder cannot be written;
+        then this process holds the locks that it held before.
         """
         wanted = {key for key in keys if key.kind not in SHARED}
         taken: dict[JobKey, int] = {}

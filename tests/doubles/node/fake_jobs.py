@@ -28,7 +28,7 @@ class FakeProcess:
         self.asked = self.killed = self.closed = self.killed_remains = False
         self.deaf = self.deathless = self.leaves = False
 
-    def take_in(self) -> list[dict[str, Any]]:
+    def read_progress(self) -> list[dict[str, Any]]:
         events, self.events = self.events, []
         return events
 
@@ -105,7 +105,7 @@ class Yard:
         world = SupervisorIO(self.clock, self._start, self.remembered.get, self)
         self.supervisor = Supervisor(self.plan, world)
 
-    def told(self, event: Event) -> None:
+    def on_event(self, event: Event) -> None:
         self.heard.append(event)
 
     def step(self, **span: float) -> None:

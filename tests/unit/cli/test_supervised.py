@@ -90,7 +90,7 @@ def start(more: str = "") -> Child:
 def test_an_orphan_ends():
     """The daemon's end of the pipe closes, whatever closed it: SIGTERM."""
     child = start()
-    eventually(lambda: child.take_in() == [] and child.answer() == [1])
+    eventually(lambda: child.read_progress() == [] and child.answer() == [1])
     os.close(child._progress)
     eventually(lambda: child._process.poll() is not None)
 
@@ -104,7 +104,7 @@ def test_a_killed_job_takes_its_group_along_and_the_rest_is_known():
     """What it started in its group dies with it; what went into a session of its own is found, and can be killed."""
     elsewhere = 'subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"], start_new_session=True)'
     child = start(f"signal.signal(signal.SIGTERM, signal.SIG_IGN); {elsewhere}; print('[2]', flush=True)")
-    eventually(lambda: len(child.take_in()) == 0 and child._answer.count(b"[2]"))
+    eventually(lambda: len(child.read_progress()) == 0 and child._answer.count(b"[2]"))
     child.ask_to_end()
     assert child.status() is None
     child.kill()

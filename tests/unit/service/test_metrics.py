@@ -19,7 +19,7 @@ from backupd.model.alerts import ALERTS
 from backupd.model.ids import RegionName
 from backupd.model.status import AlarmCode
 from backupd.operations.monitoring.metrics import METRICS, Endpoint, Metrics
-from backupd.operations.monitoring.state import MonitorState, Sent
+from backupd.operations.monitoring.state import DeliveryCounts, MonitorState
 from backupd.operations.service.jobs import JobKey, JobKind
 from backupd.planning.alarms import Watch, judge
 
@@ -45,12 +45,12 @@ def world(**changes: Any) -> MonitorState:
         "since": NOW - HOUR,
         "regions": {"be": region(jobs=()), "ch": bad()},
         "jobs": {BACKUP: job()},
-        "next": {BACKUP: NOW + HOUR},
+        "next_runs": {BACKUP: NOW + HOUR},
         "runs": {(BACKUP, "done"): 3, (BACKUP, "failed"): 1},
         "amounts": {(BACKUP, "sent"): 4096},
         "seconds": {BACKUP: 500.5},
         "alarms": judge(bad(), Watch(NOW, HOUR)),
-        "sent": Sent(2, 1, ("notify.urls[0]:1 was refused",), NOW),
+        "delivery": DeliveryCounts(2, 1, ("notify.urls[0]:1 was refused",), NOW),
     }
     return MonitorState(**{**said, **changes})
 

@@ -20,8 +20,9 @@ from doubles.servers.http_listener import HeardRequests, http_listener
 from backupd.model.answers import ErrorAnswer, FailedAnswer, StatusAnswer
 from backupd.model.ids import RegionName
 from backupd.model.status import RegionFacts, StoreFacts, StoreFault
+from backupd.operations.monitoring.delivery import Settings
 from backupd.operations.monitoring.messages import HeartbeatUrl
-from backupd.operations.monitoring.monitor import Monitor, Settings
+from backupd.operations.monitoring.monitor import Monitor
 from backupd.operations.monitoring.notify import NotifyTarget
 from backupd.operations.monitoring.state import MonitorState, of_runs, remembered
 from backupd.operations.service.history import JobHistory
@@ -70,22 +71,22 @@ class Telling:
             machine="node-1",
             memory=self.folder / "telling.json",
             regions={"be": HOUR},
-            manners=NoticeLimits(24 * HOUR, 6),
+            limits=NoticeLimits(24 * HOUR, 6),
             timeout=5.0,
             targets=(NotifyTarget("notify.urls[0]:1", f"json://user:{SECRET}@127.0.0.1:{self.heard.port}/told"),),
-            pulses=(HeartbeatUrl("notify.heartbeat[0]:1", f"http://127.0.0.1:{self.heard.port}/beat/{SECRET}"),),
+            heartbeats=(HeartbeatUrl("notify.heartbeat[0]:1", f"http://127.0.0.1:{self.heard.port}/beat/{SECRET}"),),
             page=self.folder / "status.html",
             textfile=self.folder / "backupd.prom",
         )
         self.restart()
 
     def restart(self) -> None:
-        self.teller = Monitor(lambda: self.settings, MonitorState(self.clock.now()), self.clock, self.log)
+        self.monitor = Monitor(lambda: self.settings, MonitorState(self.clock.now()), self.clock, self.log)
 
     def look(self, facts: RegionFacts, outcome: JobOutcome = JobOutcome.DONE) -> None:
         """The daemon's `observe` ends now, with these facts as of now."""
         moved = msgspec.structs.replace(facts, at=self.clock.now(), jobs=())
-        self.teller.turn(
+        self.monitor.process(
             [done(JobKind.OBSERVE, self.clock.now(), outcome, answer=StatusAnswer(regions=(moved,), alarms=()))]
         )
 
@@ -134,9 +135,9 @@ def test_no_secret_and_no_tenant_is_told(telling: Telling) -> None:
     telling.heard.status = 500
     facts = msgspec.structs.replace(bad(), at=NOW)
     event = done(JobKind.OBSERVE, NOW, answer=StatusAnswer(regions=(facts,), alarms=()))
-    telling.teller.turn([replace(event, key=JobKey(JobKind.OBSERVE, RegionName("ch")))])
+    telling.monitor.process([replace(event, key=JobKey(JobKind.OBSERVE, RegionName("ch")))])
     everything = "".join(path.read_text() for path in telling.folder.iterdir()) + repr(telling.log.lines)
-    everything += telling.teller.metrics.text().decode() + repr(telling.settings) + repr(telling.messages)
+    everything += telling.monitor.metrics.text().decode() + repr(telling.settings) + repr(telling.messages)
     assert telling.messages
     assert SECRET not in everything
     assert "5eed" not in everything
@@ -148,12 +149,12 @@ def test_a_target_that_fails_is_told_and_tried_again(telling: Telling) -> None:
     telling.look(OLD)
     assert telling.log.lines[-1]["trouble"] == "was refused"
     assert "notify.urls[0]:1: was refused" in telling.settings.page.read_text()
-    assert b"backupd_message_targets_failing 1.0" in telling.teller.metrics.text()
+    assert b"backupd_message_targets_failing 1.0" in telling.monitor.metrics.text()
     telling.heard.status = 200
     telling.look(OLD)
     assert len(telling.messages) == 2
     assert "was refused" not in telling.settings.page.read_text()
-    assert b'backupd_messages_total{result="failed"} 1.0' in telling.teller.metrics.text()
+    assert b'backupd_messages_total{result="failed"} 1.0' in telling.monitor.metrics.text()
 
 
 def test_a_target_that_hangs_holds_nothing_up(telling: Telling) -> None:
@@ -162,7 +163,7 @@ def test_a_target_that_hangs_holds_nothing_up(telling: Telling) -> None:
     telling.settings = replace(telling.settings, timeout=0.3)
     telling.restart()
     began = time.monotonic()
-    telling.teller.told(done(JobKind.BACKUP, NOW))
+    telling.monitor.on_event(done(JobKind.BACKUP, NOW))
     assert time.monotonic() - began < 0.2
     telling.look(OLD)
     assert time.monotonic() - began < 2.5
@@ -172,33 +173,33 @@ def test_a_target_that_hangs_holds_nothing_up(telling: Telling) -> None:
 
 def test_the_heart_beats_only_after_a_good_round(telling: Telling) -> None:
     """Once for each look that found nothing grave; not for being alive, for other jobs, or with something wrong."""
-    telling.teller.turn()
-    telling.teller.turn([done(JobKind.BACKUP, NOW)])
+    telling.monitor.process()
+    telling.monitor.process([done(JobKind.BACKUP, NOW)])
     telling.look(region(), JobOutcome.FAILED)
     telling.look(OLD)
     assert telling.beats == 0
     telling.look(region())
     assert telling.beats == 1
     telling.clock.sleep(120)
-    telling.teller.turn()
+    telling.monitor.process()
     assert telling.beats == 1
     telling.look(region(stores=(store(ledger_entries=39),)))
     assert telling.beats == 2
     telling.settings = replace(telling.settings, regions={"be": HOUR, "ch": HOUR})
-    telling.teller.turn([Reloaded(telling.clock.now())])
+    telling.monitor.process([Reloaded(telling.clock.now())])
     telling.clock.sleep(120)
     telling.look(region())
     assert telling.beats == 2
-    assert b"backupd_heartbeat_timestamp_seconds" in telling.teller.metrics.text()
+    assert b"backupd_heartbeat_timestamp_seconds" in telling.monitor.metrics.text()
 
 
 def test_silence_is_told(telling: Telling) -> None:
     """When nobody looks any more, or never did, that is wrong; a job's failure is, with its words."""
     telling.clock.sleep(7200)
-    telling.teller.turn()
+    telling.monitor.process()
     assert [message["title"] for message in telling.messages] == ["backupd on node-1: be: not-observed"]
     failure = Failure("StoreAuth", "the store refuses this key", "Check the key.", retryable=False)
-    telling.teller.turn([done(JobKind.BACKUP, telling.clock.now(), JobOutcome.REFUSED, failures=(failure,))])
+    telling.monitor.process([done(JobKind.BACKUP, telling.clock.now(), JobOutcome.REFUSED, failures=(failure,))])
     assert "the store refuses this key. Check the key." in telling.messages[1]["message"]
     assert [line["code"] for line in telling.log.lines if line["event"] == "alarm"] == ["not-observed", "job-failed"]
 
@@ -231,7 +232,7 @@ def test_a_store_that_goes_away_makes_nothing_well(telling: Telling) -> None:
         telling.clock.sleep(60)
         telling.look(facts, JobOutcome.FAILED)
         assert len(telling.messages) == 1
-        codes = {alarm.code.value for alarm in telling.teller.world.alarms}
+        codes = {alarm.code.value for alarm in telling.monitor.state.alarms}
         assert codes == {"backup-old", "deadline-near", "store-unreachable"}
     telling.look(region())
     assert [message["type"] for message in telling.messages] == ["failure", "success"]
@@ -242,16 +243,16 @@ def test_a_restart_neither_repeats_a_failure_nor_ends_it(telling: Telling) -> No
     failure = Failure("StoreAuth", "the store refuses this key", "Check the key.", retryable=False)
     failed = done(JobKind.BACKUP, NOW, JobOutcome.REFUSED, failures=(failure,))
     history = JobHistory(telling.folder / "history.sqlite")
-    history.told(failed)
-    telling.teller.turn([failed])
+    history.on_event(failed)
+    telling.monitor.process([failed])
     known = of_runs(history.runs(failed.key))
     assert known is not None
     telling.restart()
-    telling.teller.world = replace(telling.teller.world, jobs={failed.key: remembered(known)})
+    telling.monitor.state = replace(telling.monitor.state, jobs={failed.key: remembered(known)})
     telling.clock.sleep(600)
     telling.look(region())
     assert len(telling.messages) == 1
-    assert [alarm.code.value for alarm in telling.teller.world.alarms] == ["job-failed"]
+    assert [alarm.code.value for alarm in telling.monitor.state.alarms] == ["job-failed"]
 
 
 def test_next_runs_are_told_before_the_first(telling: Telling) -> None:
@@ -264,15 +265,15 @@ def test_next_runs_are_told_before_the_first(telling: Telling) -> None:
         return {backup: NOW + HOUR, verify: None}
 
     for _ in range(30):
-        telling.teller.alive(times)
+        telling.monitor.loop.alive(times)
         telling.clock.sleep(1)
-    telling.teller.turn()
+    telling.monitor.process()
     assert len(asked) == 3
-    lines = telling.teller.metrics.text().decode().splitlines()
+    lines = telling.monitor.metrics.text().decode().splitlines()
     (line,) = [line for line in lines if line.startswith("backupd_job_next")]
     assert 'kind="backup"' in line
     assert float(line.split()[-1]) == (NOW + HOUR).timestamp()
-    telling.teller.turn([done(JobKind.BACKUP, telling.clock.now())])
+    telling.monitor.process([done(JobKind.BACKUP, telling.clock.now())])
     assert "2030-06-01 13:00" in telling.settings.page.read_text()
 
 
@@ -282,8 +283,8 @@ def test_an_answer_that_is_none_changes_nothing(telling: Telling) -> None:
     gone = ErrorAnswer(kind="StoreGone", exit_code=6, message="x", hint="", retryable=True)
     of_another_region = region("ch")
     for answer in (None, FailedAnswer(error=gone), StatusAnswer(regions=(of_another_region,), alarms=())):
-        telling.teller.turn([done(JobKind.OBSERVE, NOW, JobOutcome.CRASHED, answer=answer)])
-    (facts,) = telling.teller.world.whole(["be"])
+        telling.monitor.process([done(JobKind.OBSERVE, NOW, JobOutcome.CRASHED, answer=answer)])
+    (facts,) = telling.monitor.state.regions_with_jobs(["be"])
     assert (facts.at, len(facts.stores)) == (NOW, 2)
 
 
@@ -291,10 +292,10 @@ def test_it_works_beside_the_daemon_and_ends_with_it(telling: Telling) -> None:
     """In a thread of its own, which tells what was heard before the end; a taken port is told and stops nothing."""
     telling.settings = replace(telling.settings, listen=f"127.0.0.1:{telling.heard.port}")
     telling.restart()
-    telling.teller.start()
+    telling.monitor.start()
     moved = msgspec.structs.replace(OLD, jobs=())
-    telling.teller.told(done(JobKind.OBSERVE, NOW, answer=StatusAnswer(regions=(moved,), alarms=())))
-    telling.teller.close()
+    telling.monitor.on_event(done(JobKind.OBSERVE, NOW, answer=StatusAnswer(regions=(moved,), alarms=())))
+    telling.monitor.close()
     assert len(telling.messages) == 1
     assert telling.log.lines[0]["what"] == "metrics.listen"
 

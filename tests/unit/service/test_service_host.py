@@ -76,7 +76,7 @@ def done(kind: str = "backup", ended: JobOutcome = JobOutcome.DONE, **more) -> J
 
 def logged(event, environ=None, as_json=True) -> str:
     out = io.StringIO()
-    Lines(out, environ or {}, as_json=as_json).told(event)
+    Lines(out, environ or {}, as_json=as_json).on_event(event)
     return out.getvalue()
 
 
@@ -122,7 +122,7 @@ def test_journald_is_given_the_priority_and_people_the_level():
     status = os.fstat(writing)
     with os.fdopen(reading) as read, os.fdopen(writing, "w") as out:
         lines = Lines(out, {"JOURNAL_STREAM": f"{status.st_dev}:{status.st_ino}"}, as_json=False)
-        lines.told(Reloaded(AT, ("line 3: a: unknown key", "line\n4")))
+        lines.on_event(Reloaded(AT, ("line 3: a: unknown key", "line\n4")))
         out.flush()
         out.close()
         (line,) = read.read().splitlines()
@@ -178,8 +178,8 @@ def test_what_stores_say_was_done_last():
 def test_history_remembers_what_did_its_work(tmp_path):
     """A failure is no such run; every run is listed, oldest first, and only so many are kept."""
     history = JobHistory(tmp_path / "be" / "history.sqlite")
-    history.told(done())
-    history.told(done(ended=JobOutcome.FAILED, started=AT + timedelta(hours=1)))
+    history.on_event(done())
+    history.on_event(done(ended=JobOutcome.FAILED, started=AT + timedelta(hours=1)))
 
     assert history.last_done(key("backup")) == AT
     assert history.last_done(key("verify")) is None
@@ -191,7 +191,7 @@ def test_a_history_can_be_deleted_or_broken_at_any_time(tmp_path, damage):
     """What is not there is not remembered; nothing fails."""
     path = tmp_path / "history.sqlite"
     history = JobHistory(path)
-    history.told(done())
+    history.on_event(done())
     path.unlink()
     if damage == "text":
         path.write_bytes(b"no database" * 1000)
@@ -201,14 +201,14 @@ def test_a_history_can_be_deleted_or_broken_at_any_time(tmp_path, damage):
         database.close()
 
     assert history.last_done(key("backup")) is None
-    history.told(done())
+    history.on_event(done())
     assert history.last_done(key("backup")) == AT
 
 
 def test_a_folder_that_cannot_be_written_stops_nothing():
     """Nothing is remembered."""
     history = JobHistory(Path("/proc/nowhere/history.sqlite"))
-    history.told(done())
+    history.on_event(done())
 
     assert history.last_done(key("backup")) is None
 
@@ -262,13 +262,13 @@ def test_a_listener_that_fails_keeps_it_from_nobody():
     heard, faults = [], []
 
     class Broken:
-        def told(self, _event):
+        def on_event(self, _event):
             raise RuntimeError("the row is hunter2")
 
     class Sound:
-        def told(self, event):
+        def on_event(self, event):
             heard.append(event)
 
-    Fanout((Broken(), Sound()), lambda _listener, error: faults.append(type(error))).told(Reloaded(AT))
+    Fanout((Broken(), Sound()), lambda _listener, error: faults.append(type(error))).on_event(Reloaded(AT))
 
     assert (heard, faults) == ([Reloaded(AT)], [RuntimeError])

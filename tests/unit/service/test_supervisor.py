@@ -251,12 +251,12 @@ def test_what_a_killed_job_leaves_is_killed_too_and_nobody_is_fed_who_cannot_be_
     yard.step(minutes=6)
     yard.step(minutes=5)
     yard.step(seconds=31)
-    assert (leaving.killed, leaving.killed_remains, yard.supervisor.sound()) == (True, False, True)
+    assert (leaving.killed, leaving.killed_remains, yard.supervisor.can_end_jobs()) == (True, False, True)
     yard.step(seconds=16)
     assert (leaving.killed_remains, len(yard.done("backup", "be"))) == (True, 1)
     yard.step(seconds=20)
 
-    assert not yard.supervisor.sound()
+    assert not yard.supervisor.can_end_jobs()
     assert "backup ch" in yard.running()
 
 
@@ -327,7 +327,7 @@ def test_a_new_plan_keeps_what_runs_and_what_is_known():
     yard.process("backup").end(0)
     yard.step()
     assert yard.running() == ["verify be"]
-    yard.supervisor.follow(yard.planned(backup="daily 12:00", purge="daily 23:30"))
+    yard.supervisor.apply_plan(yard.planned(backup="daily 12:00", purge="daily 23:30"))
     yard.step()
     assert yard.running() == ["verify be"]
     yard.process("verify").end(0)
