@@ -128,8 +128,10 @@ def _inspect(folder: Path) -> Programs | None:
         return None
     if (folder / "pg_dump").resolve().name == "pg_wrapper":
         return None
-    said = subprocess.run([folder / "pg_dump", "--version"], check=False, capture_output=True, text=True, env={}).stdout
-    numbers = re.search(r"(\d+)(?:\.(\d+))?", said)
+    output = subprocess.run(
+        [folder / "pg_dump", "--version"], check=False, capture_output=True, text=True, env={}
+    ).stdout
+    numbers = re.search(r"(\d+)(?:\.(\d+))?", output)
     return Programs(folder, (int(numbers[1]), int(numbers[2] or 0))) if numbers else None
 
 

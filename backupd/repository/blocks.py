@@ -108,7 +108,7 @@ class Blocks:
                 block.arrive(content)
                 with self._arrived:
                     self._arrived.notify_all()
-        except BaseException as fault:  # noqa: BLE001 - handed to whoever waits for the blocks
+        except BaseException as fault:  # noqa: BLE001 - raised in the readers that wait for the blocks
             for block in coming:
                 block.fail(fault)
             with self._arrived:

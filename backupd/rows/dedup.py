@@ -32,7 +32,7 @@ MOST_SPILLED = 4 << 20
 """Plain bytes of one segment that are spilled at most: its part is built in memory."""
 MOST_RUNS = 256
 """Runs in the spill at most: while they are merged, one block of each run is in memory."""
-_WHOSE = ("pseudonym", "container")
+_CONTAINER_KEY = ("pseudonym", "container")
 
 
 @dataclass(slots=True)
@@ -121,13 +121,13 @@ class Deduplicator:
     small ones are spilled and go into their parts: an object costs as much as a thousand rows.
     """
 
-    def __init__(self, making: ContainerSettings, known: KnownChunks, sinks: ChunkSinks) -> None:
-        self._key = making.chunk_key
+    def __init__(self, settings: ContainerSettings, known: KnownChunks, sinks: ChunkSinks) -> None:
+        self._key = settings.chunk_key
         self._known = known
         self._packer = sinks.packer
         self._spill = sinks.spill
-        self._number = making.number
-        self._public = making.public
+        self._number = settings.number
+        self._public = settings.public
         self._limits = sinks.limits
         self._pending = 0
         self._open = 0
@@ -210,7 +210,7 @@ class Deduplicator:
 
     def _pack_spilled(self) -> None:
         """Make a pack for each segment in the spill, which is as large as it may be, and empty the spill."""
-        for (pseudonym, container), residues in groupby(merged([self._spill.written()]), attrgetter(*_WHOSE)):
+        for (pseudonym, container), residues in groupby(merged([self._spill.written()]), attrgetter(*_CONTAINER_KEY)):
             public = self._public(pseudonym)
             for chunks, ids in joined(residues, BLOCK_SIZE):
                 self._packer.add(PendingBlock(container, pseudonym, public, chunks, ids))

@@ -71,14 +71,14 @@ class IndexedChunks:
             (CHUNK_ID_SIZE * (chunk + 1) + 1, CHUNK_ID_SIZE * self._ahead, container),
         ).fetchone() or (b"",)
         if len(self._expected) > self.EXPECTED:
-            self._make_room()
+            self._drop_older_half()
         place = container << 32 | chunk
         for start in range(0, len(ids), CHUNK_ID_SIZE):
             place += 1
             self._expected[ids[start : start + CHUNK_ID_SIZE]] = place
         self._fetched += len(ids) // CHUNK_ID_SIZE
 
-    def _make_room(self) -> None:
+    def _drop_older_half(self) -> None:
         """Drop the older half of the expected chunks. Where most were dropped unused, expect fewer from now on."""
         few = self._used < self._fetched // 2
         self._ahead = max(self._ahead // 2, 1) if few else min(self._ahead * 2, self.AHEAD)

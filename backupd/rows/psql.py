@@ -48,8 +48,8 @@ class Psql:
             stderr=subprocess.PIPE,
             env=dict(environment),
         )
-        assert self._process.stdin is not None  # noqa: S101 - said to the type checker: they were asked for above
-        assert self._process.stdout is not None  # noqa: S101 - likewise
+        assert self._process.stdin is not None  # noqa: S101 - for the type checker: they were asked for above
+        assert self._process.stdout is not None  # noqa: S101 - as above
         self._input = self._process.stdin
         self._output = self._process.stdout.fileno()
         with contextlib.suppress(OSError):
@@ -78,7 +78,7 @@ class Psql:
 
         Raises SourceError, SourceGoneError.
         """
-        # Only output that goes elsewhere than results do lets psql keep COPY's row count, hence the file.
+        # psql keeps COPY's row count only when the output goes elsewhere than results do: hence the file.
         self._send(f"{statement} \\g /dev/stdout\n\\echo {self._mark.decode()} :ROW_COUNT\n")
         held = b""
         while block := os.read(self._output, BLOCK):
@@ -102,13 +102,13 @@ class Psql:
         """Run statements and return their output, which must be short; `oid` is that of the table they concern."""
         self._send(f"{statements};\n\\echo {self._mark.decode()}\n")
         end = self._mark + b"\n"
-        said = b""
-        while not said.endswith(end):
+        output = b""
+        while not output.endswith(end):
             block = os.read(self._output, BLOCK)
             if not block:
                 raise self._failure(joining=joining, oid=oid)
-            said += block
-        return said.removesuffix(end)
+            output += block
+        return output.removesuffix(end)
 
     def close(self) -> None:
         """End the transaction and the process; closing an ended one is harmless."""
@@ -132,8 +132,8 @@ class Psql:
 
     def _failure(self, *, joining: bool = False, oid: int | None = None) -> SourceError:
         stderr = self._process.stderr
-        said = stderr.read().decode(errors="replace") if stderr is not None else ""
-        code = said.rsplit(":", 1)[-1].strip() if "ERROR" in said or "FATAL" in said else ""
+        output = stderr.read().decode(errors="replace") if stderr is not None else ""
+        code = output.rsplit(":", 1)[-1].strip() if "ERROR" in output or "FATAL" in output else ""
         code = code if len(code) == 5 and code.isalnum() else ""
         if joining and code in NOT_EXPORTED:
             return SourceGoneError(

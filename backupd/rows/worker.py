@@ -47,8 +47,8 @@ class Worker:
         self._packer = Packer(self._context, Path(setup.spool), Compressor(setup.compression_level), self._pack_done)
         limits = PendingLimits(setup.pending_limit // 4, setup.pack_size, setup.open_limit)
         spill = Spill(Path(setup.spool) / f"{setup.number}.spill")
-        making = ContainerSettings(setup.chunk_key, self._next_number, self._public)
-        self._dedup = Deduplicator(making, known, ChunkSinks(self._packer, spill, limits))
+        settings = ContainerSettings(setup.chunk_key, self._next_number, self._public)
+        self._dedup = Deduplicator(settings, known, ChunkSinks(self._packer, spill, limits))
         self._seed = zlib.crc32(b"backupd chunk boundary" + setup.chunk_key)
         self._psql: Psql | None = None
 

@@ -78,15 +78,15 @@ def changed(oid: int) -> str:
 def compare(connection: Connection, pair: Pair) -> Changes:
     """Make the table of changes, for the transaction at hand, and count the changes. Raises psycopg's errors."""
     live = f"SELECT {_identified(pair, 't')} FROM ONLY {pair.live.sql} AS t WHERE {pair.live.belonging.ours()}"  # noqa: S608  # names are quoted
-    new = f"SELECT {_identified(pair, 's')} FROM {pair.source} AS s" if pair.source else f"{live} AND false"  # noqa: S608  # likewise
+    new = f"SELECT {_identified(pair, 's')} FROM {pair.source} AS s" if pair.source else f"{live} AND false"  # noqa: S608  # as above
     connection.execute(
-        f"CREATE TEMPORARY TABLE {changed(pair.live.oid)} AS WITH l AS ({live}), s AS ({new}) "  # noqa: S608  # likewise
+        f"CREATE TEMPORARY TABLE {changed(pair.live.oid)} AS WITH l AS ({live}), s AS ({new}) "  # noqa: S608  # as above
         "SELECT l.id AS old, s.id AS new FROM l FULL JOIN s ON l.k = s.k AND l.n = s.n "
         "WHERE l.r IS DISTINCT FROM s.r".encode()
     )
     connection.execute(f"ANALYZE {changed(pair.live.oid)}".encode())
     ((deletes, updates, inserts),) = connection.execute(
-        "SELECT pg_catalog.count(*) FILTER (WHERE new IS NULL), "  # noqa: S608  # likewise
+        "SELECT pg_catalog.count(*) FILTER (WHERE new IS NULL), "  # noqa: S608  # as above
         "pg_catalog.count(*) FILTER (WHERE old IS NOT NULL AND new IS NOT NULL), "
         f"pg_catalog.count(*) FILTER (WHERE old IS NULL) FROM {changed(pair.live.oid)}".encode()
     ).fetchall()
@@ -96,7 +96,7 @@ def compare(connection: Connection, pair: Pair) -> Changes:
 def _identified(pair: Pair, alias: str) -> str:
     row = _text(alias, pair.compared)
     key = _text(alias, pair.key) if pair.key else row
-    # Rows that only the whole row tells apart may be there several times.
+    # Where only the whole row identifies a row, equal rows may be there several times.
     number = "1::int8" if pair.key else f"pg_catalog.row_number() OVER (PARTITION BY {row})"
     return f"{alias}.ctid AS id, {key} AS k, {row} AS r, {number} AS n"
 
@@ -150,7 +150,7 @@ def changed_keys(connection: Connection, pair: Pair) -> Iterator[tuple[str, str]
             continue
         members = ", ".join(f"{literal(column)}, t.{identifier(column)}" for column in pair.key)
         for (key,) in connection.execute(
-            f"SELECT pg_catalog.json_build_object({members})::pg_catalog.text FROM {source} AS t "  # noqa: S608  # likewise
+            f"SELECT pg_catalog.json_build_object({members})::pg_catalog.text FROM {source} AS t "  # noqa: S608  # as above
             f"JOIN {changed(pair.live.oid)} AS c ON c.{place} = t.ctid WHERE {where}".encode()
         ):
             yield word, key

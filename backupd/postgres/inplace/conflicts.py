@@ -47,13 +47,13 @@ def check_conflicts(connection: Connection, pair: Pair) -> Iterator[Conflict]:
 
 def _taken(pair: Pair, key: UniqueKey) -> str:
     others = _expressed(key, f"ONLY {pair.live.sql} AS t", pair.live.belonging.others(), "t.ctid")
-    return f"SELECT pg_catalog.count(*) FROM ({_ours(pair, key)}) AS a WHERE EXISTS (SELECT FROM ({others}) AS b WHERE {_met(key)})"  # noqa: S608, E501  # likewise
+    return f"SELECT pg_catalog.count(*) FROM ({_ours(pair, key)}) AS a WHERE EXISTS (SELECT FROM ({others}) AS b WHERE {_met(key)})"  # noqa: S608, E501  # as above
 
 
 def _twice(pair: Pair, key: UniqueKey) -> str:
     ours = _ours(pair, key)
     met = f"a.id < b.id AND {_met(key)}"
-    return f"SELECT pg_catalog.count(*) FROM ({ours}) AS a WHERE EXISTS (SELECT FROM ({ours}) AS b WHERE {met})"  # noqa: S608  # likewise
+    return f"SELECT pg_catalog.count(*) FROM ({ours}) AS a WHERE EXISTS (SELECT FROM ({ours}) AS b WHERE {met})"  # noqa: S608  # as above
 
 
 def _ours(pair: Pair, key: UniqueKey) -> str:
@@ -63,7 +63,7 @@ def _ours(pair: Pair, key: UniqueKey) -> str:
 def _expressed(key: UniqueKey, rows: str, condition: str, address: str) -> str:
     listed = ", ".join(f"{expression} AS e{place}" for place, expression in enumerate(key.expressions))
     partial = f" AND ({key.condition})" if key.condition else ""
-    return f"SELECT {address} AS id, {listed} FROM {rows} WHERE {condition}{partial}"  # noqa: S608  # likewise
+    return f"SELECT {address} AS id, {listed} FROM {rows} WHERE {condition}{partial}"  # noqa: S608  # as above
 
 
 def _met(key: UniqueKey) -> str:
@@ -179,7 +179,7 @@ class References:
                     continue
                 ours = self._pairs[leaf].live.belonging.ours("v")
                 query = (
-                    f"SELECT pg_catalog.count(*) FROM ONLY {self._live.sql(reference.referring)} AS t WHERE "  # noqa: S608  # likewise
+                    f"SELECT pg_catalog.count(*) FROM ONLY {self._live.sql(reference.referring)} AS t WHERE "  # noqa: S608  # as above
                     f"{self._kept(reference.referring)} AND EXISTS (SELECT FROM ONLY {self._live.sql(leaf)} AS v "
                     f"WHERE {matched(reference.key, 't', 'v')} AND {ours})"
                 )

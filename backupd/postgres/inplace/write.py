@@ -50,7 +50,7 @@ def lock_tables(connection: Connection, written: Iterable[str], read: Iterable[s
 def lock_rows(connection: Connection, pair: Pair) -> None:
     """Lock the tenant's rows against changes, removal and new references by others. Raises psycopg's errors."""
     rows = f"SELECT FROM ONLY {pair.live.sql} AS t WHERE {pair.live.belonging.ours()} FOR UPDATE OF t"
-    connection.execute(f"SELECT pg_catalog.count(*) FROM ({rows}) AS locked".encode())  # noqa: S608  # likewise
+    connection.execute(f"SELECT pg_catalog.count(*) FROM ({rows}) AS locked".encode())  # noqa: S608  # as above
 
 
 class ChangeWriter:
@@ -127,7 +127,7 @@ class ChangeWriter:
         columns = [column for column in pair.compared if column not in pair.live.always]
         given = ", ".join(f"{identifier(column)} = s.{identifier(column)}" for column in columns)
         return (
-            f"UPDATE ONLY {pair.live.sql} AS t SET {given} FROM {changed(pair.live.oid)} AS c "  # noqa: S608  # likewise
+            f"UPDATE ONLY {pair.live.sql} AS t SET {given} FROM {changed(pair.live.oid)} AS c "  # noqa: S608  # as above
             f"JOIN {pair.source} AS s ON s.ctid = c.new WHERE t.ctid = c.old"
         )
 
@@ -136,7 +136,7 @@ class ChangeWriter:
         given = ", ".join(f"s.{identifier(column)}" for column in pair.compared)
         which = "" if self._replaces(pair) else " WHERE c.old IS NULL"
         return (
-            f"INSERT INTO {pair.live.sql} ({listed}) OVERRIDING SYSTEM VALUE SELECT {given} "  # noqa: S608  # likewise
+            f"INSERT INTO {pair.live.sql} ({listed}) OVERRIDING SYSTEM VALUE SELECT {given} "  # noqa: S608  # as above
             f"FROM {changed(pair.live.oid)} AS c JOIN {pair.source} AS s ON s.ctid = c.new{which} ORDER BY s.ctid"
         )
 
@@ -188,7 +188,7 @@ def _last(connection: Connection, pair: Pair, column: str, sequence: _Sequence) 
 
 def _raise(connection: Connection, sequence: _Sequence, values: list[int]) -> bool:
     name, increment = qualified(sequence.schema, sequence.name), sequence.increment
-    query = f"SELECT last_value, is_called FROM {name}"  # noqa: S608  # likewise
+    query = f"SELECT last_value, is_called FROM {name}"  # noqa: S608  # as above
     ((last, called),) = connection.execute(query.encode()).fetchall()
     now = last if called else last - increment
     inside = [min(max(value, sequence.lowest), sequence.highest) for value in values]

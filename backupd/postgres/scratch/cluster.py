@@ -77,20 +77,20 @@ class ClusterSpec:
 class Cluster:
     """A server that runs until the end of `scratch_cluster`, or until `stop`."""
 
-    def __init__(self, folder: ScratchFolder, making: ClusterSpec, programs: Path) -> None:
+    def __init__(self, folder: ScratchFolder, spec: ClusterSpec, programs: Path) -> None:
         self._folder = folder
-        self._making = making
+        self._spec = spec
         self._programs = programs
 
     @property
     def source(self) -> Source:
         """Return how to connect; the client programs are looked for beside the server's."""
         conninfo = f"host={self._folder.socket} port={PORT} user={SUPERUSER} dbname=postgres"
-        return Source(conninfo, client_folders=(self._making.programs.folder,))
+        return Source(conninfo, client_folders=(self._spec.programs.folder,))
 
     @property
     def version(self) -> str:
-        return self._making.programs.version
+        return self._spec.programs.version
 
     @property
     def path(self) -> Path:
@@ -140,37 +140,37 @@ class Cluster:
 
         Raises SourceError, RefusedError.
         """
-        folder, making = self._folder, self._making
+        folder, spec = self._folder, self._spec
         self._run("pg_ctl", "stop", "-D", str(folder.data), "-m", "fast", "-w", "-t", str(_START_SECONDS), "-s")
-        _configure(folder.data, path / folder.socket.name, making.programs.major, _DURABLE)
+        _configure(folder.data, path / folder.socket.name, spec.programs.major, _DURABLE)
         self._run("initdb", "-D", str(folder.data), "--sync-only")
         programs = self._programs
         if programs.is_relative_to(folder.path):
             programs = path / programs.relative_to(folder.path)
         move(folder, path)
-        drop = _dropping(making.runner) if making.runner.user is not None else ()
-        return KeptServer(path, (str(programs / "pg_ctl"),), drop, making.runner.prefix)
+        drop = _dropping(spec.runner) if spec.runner.user is not None else ()
+        return KeptServer(path, (str(programs / "pg_ctl"),), drop, spec.runner.prefix)
 
     def start(self) -> None:
         """Make the cluster and start its server.
 
         Raises SourceError, without the programs' messages.
         """
-        runner, data = self._making.runner, self._folder.data
+        runner, data = self._spec.runner, self._folder.data
         for folder in (data, self._folder.socket):
             folder.mkdir(mode=0o700)
             if runner.user is not None and runner.group is not None:
                 os.chown(folder, runner.user, runner.group)
         options = ["-U", SUPERUSER, "-E", "UTF8", "--locale=C", "--no-sync", "-A", "reject", "--auth-local=trust"]
         self._run("initdb", "-D", str(data), *options)
-        _configure(data, self._folder.socket, self._making.programs.major, memory_settings(self._making.memory))
+        _configure(data, self._folder.socket, self._spec.programs.major, memory_settings(self._spec.memory))
         waiting = ["-w", "-t", str(_START_SECONDS), "-s", "-l", os.devnull]
         self._run("pg_ctl", "start", "-D", str(data), *waiting)
 
     def _run(self, program: str, *arguments: str) -> None:
-        runner = self._making.runner
+        runner = self._spec.runner
         drop = _dropping(runner) if runner.prefix and runner.user is not None else ()
-        limit = ("/bin/sh", "-c", 'ulimit -v "$0" && exec nice -n 10 "$@"', str(self._making.memory >> 10))
+        limit = ("/bin/sh", "-c", 'ulimit -v "$0" && exec nice -n 10 "$@"', str(self._spec.memory >> 10))
         command = [*runner.prefix, *drop, *limit, str(self._programs / program), *arguments]
         options = runner.options()
         if drop:  # the network is taken away by root; `setpriv` drops the rights after that
@@ -193,18 +193,18 @@ def _configure(data: Path, socket: Path, major: int, changes: Mapping[str, str] 
 
 
 @contextmanager
-def scratch_cluster(making: ClusterSpec) -> Iterator[Cluster]:
+def scratch_cluster(spec: ClusterSpec) -> Iterator[Cluster]:
     """Yield a running server, removed with all its files when the block ends, however it ends.
 
     When this process is killed, a guardian process does the same; when that is killed, too, the next drill's `reap`
     does. Raises ConfigError, SourceError.
     """
-    folder = make_folder(making.parent, making.token)
+    folder = make_folder(spec.parent, spec.token)
     guardian = watch_over(folder)
-    cluster = Cluster(folder, making, making.programs.folder)
+    cluster = Cluster(folder, spec, spec.programs.folder)
     try:
-        if not making.runner.may_run(making.programs.folder / "postgres"):
-            cluster = Cluster(folder, making, _copied(making.programs, folder))
+        if not spec.runner.may_run(spec.programs.folder / "postgres"):
+            cluster = Cluster(folder, spec, _copied(spec.programs, folder))
         cluster.start()
         yield cluster
     finally:

@@ -106,7 +106,7 @@ def make_folder(parent: Path, token: str) -> ScratchFolder:
     try:
         parent.mkdir(mode=0o711, parents=True, exist_ok=True)
         path.mkdir(mode=0o711)
-        # Ours alone to write, whoever runs the server: what it may not forge is why we dare to remove it.
+        # Only we may write here, not the server's user: we remove a folder because nobody else can forge it.
         path.chmod(0o711)
         marker = (path / MARKER).open("x")
         fcntl.flock(marker, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -155,17 +155,17 @@ def _abandoned(marker: IO[str], path: Path) -> bool:
     text = marker.read()
     if not text:
         return True  # cut off before anything was made beside it
-    said = json.loads(text)
-    if not isinstance(said, dict) or (said.get("backupd"), said.get("folder")) != (_KIND, path.name):
+    content = json.loads(text)
+    if not isinstance(content, dict) or (content.get("backupd"), content.get("folder")) != (_KIND, path.name):
         return False
-    pid = said.get("pid")
-    return pid == os.getpid() or not isinstance(pid, int) or _began(pid) != said.get("began")
+    pid = content.get("pid")
+    return pid == os.getpid() or not isinstance(pid, int) or _began(pid) != content.get("began")
 
 
 def dispose(folder: ScratchFolder) -> bool:
     """End the processes that run in the folder and remove it; return whether everything is gone."""
     end_server(folder.data)
-    # The marker goes last: with it, what is left can still be told to be ours.
+    # The marker is removed last: it shows that the rest of the folder is ours.
     for path in sorted(folder.path.iterdir() if folder.path.is_dir() else ()):
         if path.name != MARKER:
             _remove(path)

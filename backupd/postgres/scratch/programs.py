@@ -52,8 +52,8 @@ def find_server(folders: Sequence[Path], major: int, search: str | None = None) 
 
 
 def _inspect(folder: Path) -> ServerPrograms | None:
-    said = subprocess.run([folder / "postgres", "--version"], check=False, capture_output=True, text=True, env={})
-    number = re.search(r"(\d+(?:\.\d+|[a-z]+\d+)?)", said.stdout)
+    output = subprocess.run([folder / "postgres", "--version"], check=False, capture_output=True, text=True, env={})
+    number = re.search(r"(\d+(?:\.\d+|[a-z]+\d+)?)", output.stdout)
     return ServerPrograms(folder, number[1]) if number else None
 
 
@@ -70,10 +70,10 @@ class Runner:
     def options(self) -> dict[str, Any]:
         """Return arguments for subprocess: the user to change to, and an environment without secrets."""
         environment = {"PATH": os.environ.get("PATH", "/usr/bin:/bin"), "LC_ALL": "C", "TZ": "UTC"}
-        given: dict[str, Any] = {"env": environment, "cwd": "/", "stdin": subprocess.DEVNULL}
+        options: dict[str, Any] = {"env": environment, "cwd": "/", "stdin": subprocess.DEVNULL}
         if self.user is not None:
-            given |= {"user": self.user, "group": self.group, "extra_groups": []}
-        return given
+            options |= {"user": self.user, "group": self.group, "extra_groups": []}
+        return options
 
     @property
     def isolated(self) -> bool:

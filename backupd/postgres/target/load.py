@@ -51,9 +51,11 @@ class Loader:
         self._idle: list[Connection] = []
         self._connections: list[Connection] = []
         with session.connect(source, database) as connection:
-            given = {(schema, name) for schema, name in connection.execute(_OF_EXTENSIONS).fetchall()}
+            extension_tables = {(schema, name) for schema, name in connection.execute(_OF_EXTENSIONS).fetchall()}
         self._tables = [
-            _Table(self, f"table {place} of {len(tables)}", plan, given=(plan.schema, plan.name) in given)
+            _Table(
+                self, f"table {place} of {len(tables)}", plan, keeps_rows=(plan.schema, plan.name) in extension_tables
+            )
             for place, plan in enumerate(tables, 1)
         ]
 
@@ -133,13 +135,13 @@ class PieceWriter:
 class _Table:
     """A table that is being filled. The thread that holds `lock` may use its other fields."""
 
-    def __init__(self, loader: Loader, where: str, plan: TablePlan, *, given: bool) -> None:
+    def __init__(self, loader: Loader, where: str, plan: TablePlan, *, keeps_rows: bool) -> None:
         """Prepare a table. An extension has `given` it rows that must stay: rows are added to those."""
         self.lock = threading.Lock()
         self.where = where
         self._loader = loader
         self._plan = plan
-        self._given = given
+        self._keeps_rows = keeps_rows
         self._left = plan.pieces
         self._connection: Connection | None = None
         self._copying = ExitStack()
@@ -172,10 +174,10 @@ class _Table:
         name = qualified(self._plan.schema, self._plan.name)
         columns = ", ".join(map(identifier, self._plan.columns))
         connection.execute("BEGIN")
-        if not self._given:
+        if not self._keeps_rows:
             connection.execute(f"TRUNCATE ONLY {name}".encode())
         listed = f" ({columns})" if columns else ""
-        option = "" if self._given else " WITH (FREEZE)"
+        option = "" if self._keeps_rows else " WITH (FREEZE)"
         return self._copying.enter_context(connection.cursor().copy(f"COPY {name}{listed} FROM STDIN{option}".encode()))
 
     def _refused(self, error: psycopg.Error) -> SourceError:

@@ -187,13 +187,13 @@ def _running(
     command: list[str], client: Client, passed: tuple[int, ...], stage: str
 ) -> Iterator[subprocess.Popen[bytes]]:
     """Yield a child process that is ended with the block if it still runs, and turn its failure into our error."""
-    with os.fdopen(os.memfd_create("words", os.MFD_CLOEXEC), "w+b") as said:
+    with os.fdopen(os.memfd_create("words", os.MFD_CLOEXEC), "w+b") as stderr:
         with subprocess.Popen(
             command,
             env=dict(client.environment),
             stdin=subprocess.DEVNULL if passed else subprocess.PIPE,
             stdout=subprocess.DEVNULL,
-            stderr=said,
+            stderr=stderr,
             pass_fds=passed,
         ) as process:
             try:
@@ -202,8 +202,8 @@ def _running(
                 process.terminate()
                 raise
         if process.returncode:
-            said.seek(0)
-            raise failure(stage, process.returncode, said.read()) from None
+            stderr.seek(0)
+            raise failure(stage, process.returncode, stderr.read()) from None
 
 
 _COMMAND = re.compile(r"^Command was: ([A-Z]+(?: [A-Z]+)*)\b", re.MULTILINE)
@@ -258,9 +258,9 @@ def failure(stage: str, status: int, words: bytes) -> SourceError | RefusedError
         )
     command = _COMMAND.search(text)
     where = f" at {command[1]}" if command else ""
-    said = _STATE.search(text)
+    error = _STATE.search(text)
     for mark, meaning, hint in _MEANINGS:
-        if said and mark.search(said[1]):
+        if error and mark.search(error[1]):
             family = BrokenKeysError if mark.pattern == _BROKEN_KEY else SourceError
             return family(f"{stage} failed{where}: {meaning}", hint=hint)
     return SourceError(f"{stage} failed{where} (pg_restore's exit status {status})", hint="Look into the server's log.")

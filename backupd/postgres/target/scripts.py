@@ -64,13 +64,13 @@ def large_objects_script(
 def _script(programs: Programs, options: list[str], passed: tuple[int, ...], server: int) -> Iterator[Iterator[bytes]]:
     command = [str(programs.folder / "pg_restore"), "-Fc", "--exit-on-error", "-f", "-", *options]
     kept = {name: os.environ[name] for name in ("PATH", "LD_LIBRARY_PATH") if name in os.environ}
-    with os.fdopen(os.memfd_create("words", os.MFD_CLOEXEC), "w+b") as said:
+    with os.fdopen(os.memfd_create("words", os.MFD_CLOEXEC), "w+b") as stderr:
         with subprocess.Popen(
             command,
             env={**kept, "LC_ALL": "C", "TZ": "UTC"},
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
-            stderr=said,
+            stderr=stderr,
             pass_fds=passed,
         ) as process:
             try:
@@ -79,8 +79,8 @@ def _script(programs: Programs, options: list[str], passed: tuple[int, ...], ser
                 process.terminate()
                 raise
         if process.returncode:
-            said.seek(0)
-            raise pg_restore.failure("writing the schema", process.returncode, said.read()) from None
+            stderr.seek(0)
+            raise pg_restore.failure("writing the schema", process.returncode, stderr.read()) from None
 
 
 def _pieces(output: IO[bytes], *, older: bool) -> Iterator[bytes]:

@@ -117,7 +117,7 @@ class KeyringCache:
                 continue
             if keyring.shredded:
                 shrunk.append(name)
-            # Of a size it cannot have, until whoever asks has looked at what is missing.
+            # An impossible size, so that it counts as changed until the caller has dealt with the missing lines.
             self.note(keyring, 0 if keyring.shredded else listed[name])
         return sorted(shrunk)
 

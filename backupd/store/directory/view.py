@@ -182,7 +182,7 @@ class DirectoryView(ObjectReader):
         try:
             return os.open(self._name, OPEN_FOLDER, dir_fd=every)
         except FileNotFoundError as error:
-            # ZFS mounts a snapshot when it is entered; where that fails, the folder is listed all the same.
+            # ZFS mounts a snapshot when it is entered; where that fails, the folder is still listed.
             if self._name in os.listdir(every):  # noqa: PTH208 - a descriptor has no path
                 raise snapshot_unreadable(f"{self._name!r} is listed, and cannot be opened") from error
             return None

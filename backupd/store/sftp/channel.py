@@ -100,7 +100,7 @@ class Channel:
         self._deadline = deadline
         self._framer = wire.Framer()
         self._lock = threading.Lock()
-        self._room = threading.Condition(self._lock)
+        self._space_freed = threading.Condition(self._lock)
         self._sending = threading.Lock()
         self._waiting: dict[int, _Waiting] = {}
         self._number = 0
@@ -150,9 +150,9 @@ class Channel:
         """Send requests whose answers `flight` receives; wait while too much is in flight."""
         sending = sum(len(request.payload) for request in requests)
         receiving = sum(request.cost for request in requests)
-        with self._room:
+        with self._space_freed:
             while self._broken is None and not self._fits(sending, receiving):
-                self._room.wait()
+                self._space_freed.wait()
             self.check()
             data = b"".join(self._register(flight, request) for request in requests)
             self._to_send += sending
@@ -206,7 +206,7 @@ class Channel:
             self._break(StoreError(f"reading from the store failed: {type(error).__name__}"))
 
     def _land(self, number: int, reply: Reply) -> None:
-        with self._room:
+        with self._space_freed:
             waiting = self._waiting.get(number)
             if waiting is None:
                 raise wire.ProtocolError("an answer nobody asked for")
@@ -219,7 +219,7 @@ class Channel:
             waiting.flight.open -= 1
             if not waiting.flight.open:
                 waiting.flight.landed.set()
-            self._room.notify()
+            self._space_freed.notify()
 
     def _check_deadline(self) -> None:
         now = self._clock.monotonic()
@@ -232,14 +232,14 @@ class Channel:
                 raise StoreGoneError(f"the store did not answer within {self._deadline:g} seconds")
 
     def _break(self, error: StoreError) -> None:
-        with self._room:
+        with self._space_freed:
             if self._broken is None:
                 self._broken = error
             flights = {id(waiting.flight): waiting.flight for waiting in self._waiting.values()}
             self._waiting.clear()
             for flight in flights.values():
                 flight.landed.set()
-            self._room.notify_all()
+            self._space_freed.notify_all()
         self._stream.close()
 
 

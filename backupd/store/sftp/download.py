@@ -52,7 +52,7 @@ def fetch(session: Session, path: str, offset: int, length: int | None, name: st
             left = handle = handle_of(opened, name)
         return read_range(session, handle, offset, wanted, name)
     finally:
-        # Nobody needs to know how closing a file ends that was only read, so nobody waits for it.
+        # The result of closing a file that was only read does not matter, so nobody waits for it.
         if left is not None:
             Flight(session.channel, lambda _place, _reply: None).ask(wire.close(left))
 

@@ -38,9 +38,9 @@ class Session:
 
     def make_folders(self, path: str) -> None:
         """Make every missing folder above `path`. A failure shows only when the folder is used."""
-        self.channel.ask(*self.makings(folders_above(path)))
+        self.channel.ask(*self.mkdir_requests(folders_above(path)))
 
-    def makings(self, folders: Iterable[str]) -> list[wire.SftpRequest]:
+    def mkdir_requests(self, folders: Iterable[str]) -> list[wire.SftpRequest]:
         """Return the requests that make these folders."""
         return [wire.mkdir(folder, self._mode) for folder in folders]
 
@@ -157,7 +157,7 @@ class Pool:
         try:
             session = open_session(self._target, self._clock)
         except StoreError as error:
-            return self._make_do(error)
+            return self._fall_back(error)
         except BaseException:
             with self._changed:
                 self._opening -= 1
@@ -173,7 +173,7 @@ class Pool:
         session.close()
         raise StoreError("the store was closed")
 
-    def _make_do(self, error: StoreError) -> Session:
+    def _fall_back(self, error: StoreError) -> Session:
         """Return a session in use when another one could not be opened, or else raise the error.
 
         All threads that waited for the new session get the same error.
@@ -206,7 +206,7 @@ class Pool:
         if self._closed:
             raise StoreError("the store was closed")
         if self._failure is not None and self._failures > failures and not self._sessions:
-            # Whoever waited for somebody else's attempt has waited a deadline already.
+            # A thread that waited for another one's attempt has waited a deadline already.
             raise StoreGoneError(self._failure.message, hint=self._failure.hint) from self._failure
 
     def _drop_broken(self) -> None:

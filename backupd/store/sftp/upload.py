@@ -105,9 +105,9 @@ def _begin(session: Session, job: UploadJob, context: UploadContext) -> Handle |
 
 def _open(session: Session, job: UploadJob, context: UploadContext) -> tuple[Reply, Reply]:
     """Send a look at the final name and the making of the temporary object, and return both answers."""
-    makings = session.makings(context.missing_folders(job.staging))
+    folder_requests = session.mkdir_requests(context.missing_folders(job.staging))
     opening = wire.open_file(job.staging, _MODE, job.permissions)
-    *_, seen, opened = session.channel.ask(*makings, wire.lstat(job.path), opening)
+    *_, seen, opened = session.channel.ask(*folder_requests, wire.lstat(job.path), opening)
     if isinstance(opened, Status) and opened.code == Code.NO_SUCH_FILE:
         session.make_folders(job.staging)
         (opened,) = session.channel.ask(opening)
@@ -147,14 +147,14 @@ def fill(session: Session, job: UploadJob, context: UploadContext, handle: Handl
 
 def _fill_small(session: Session, job: UploadJob, context: UploadContext, handle: Handle) -> None:
     data = _take(job.source, job.size)
-    makings = session.makings(context.missing_folders(job.path))
+    folder_requests = session.mkdir_requests(context.missing_folders(job.path))
     written, synced, size, again, closed, *_ = session.channel.ask(
         wire.write(handle, 0, data),
         _sync(session, handle),
         wire.fstat(handle),
         wire.read(handle, 0, len(data)),
         wire.close(handle),
-        *makings,
+        *folder_requests,
     )
     for reply in (written, synced, closed):
         require_granted(reply, job.name)
@@ -215,10 +215,10 @@ def _read_back(session: Session, job: UploadJob, handle: Handle) -> bool:
 def _publish(session: Session, job: UploadJob, context: UploadContext) -> bool:
     """Rename the temporary object to its final name; return False when that name is taken."""
     if job.size > session.channel.write_size:
-        session.channel.ask(*session.makings(context.missing_folders(job.path)))
+        session.channel.ask(*session.mkdir_requests(context.missing_folders(job.path)))
     (renamed,) = session.channel.ask(wire.rename(job.staging, job.path))
     if isinstance(renamed, Status) and renamed.code == Code.NO_SUCH_FILE:
-        # The folder was emptied, and so removed, by somebody else since we saw it.
+        # Somebody else emptied the folder, and so removed it, since we saw it.
         session.make_folders(job.path)
         (renamed,) = session.channel.ask(wire.rename(job.staging, job.path))
     if isinstance(renamed, Status) and renamed.ok:

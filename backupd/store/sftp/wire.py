@@ -153,7 +153,7 @@ class Extended:
 Reply = Status | Handle | Data | Attributes | NameReply | Extended
 
 
-# What we ask ---------------------------------------------------------------------------------------------------------
+# Requests: what we send
 def hello() -> bytes:
     return struct.pack(">IBI", 5, Ask.INIT, VERSION)
 
@@ -251,7 +251,7 @@ def _text(value: str) -> bytes:
     return _string(value.encode("utf-8", "surrogateescape"))
 
 
-# What we are told ----------------------------------------------------------------------------------------------------
+# Answers: what the server sends
 class Framer:
     """A splitter of a byte stream into packets."""
 
