@@ -217,8 +217,8 @@ def scratch_cluster(spec: ClusterSpec) -> Iterator[Cluster]:
 def memory_settings(memory: int) -> dict[str, str]:
     """Return settings by which caches, two index builds and a few sorts together fit into `memory` bytes.
 
-    PostgreSQL promises no more than that, for each operation. The kernel limits each process to `memory` bytes
-    (RLIMIT_AS); only a control group limits the sum of all processes.
+    Only PostgreSQL itself promises that each operation stays within its setting. The kernel limits each process to
+    `memory` bytes (RLIMIT_AS); only a control group limits the sum of all processes.
     """
     kib = memory >> 10
     shares = {"shared_buffers": 8, "maintenance_work_mem": 16, "work_mem": 64, "temp_buffers": 128}

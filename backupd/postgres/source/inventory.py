@@ -29,8 +29,7 @@ LEFT JOIN LATERAL (
 WHERE c.relkind IN ('r', 'p', 'm', 'f') AND c.relpersistence <> 't'
   AND (NOT ({_SYSTEM}) OR EXISTS (SELECT FROM pg_catalog.pg_extension e WHERE c.oid = ANY (e.extconfig)))
 """  # noqa: S608  # made of constants of this module
-
-"""Sizes of tables only: to look at a materialized view that is refreshed means to wait for the end of that."""
+"""Query for relations, with sizes of tables only: reading a materialized view's size would wait for its refresh."""
 
 _COLUMNS = f"""
 SELECT a.attrelid, pg_catalog.array_agg(a.attname ORDER BY a.attnum)

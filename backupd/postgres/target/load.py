@@ -136,7 +136,7 @@ class _Table:
     """A table that is being filled. The thread that holds `lock` may use its other fields."""
 
     def __init__(self, loader: Loader, where: str, plan: TablePlan, *, keeps_rows: bool) -> None:
-        """Prepare a table. An extension has `given` it rows that must stay: rows are added to those."""
+        """Prepare a table; with `keeps_rows`, its extension has put rows into it that must stay."""
         self.lock = threading.Lock()
         self.where = where
         self._loader = loader

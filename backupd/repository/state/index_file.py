@@ -41,7 +41,7 @@ _DAMAGED = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
 
 
 class IndexDamagedError(sqlite3.DatabaseError):
-    """The file is no index, or not one that can be trusted."""
+    """The error of a file that is no index, or not one that can be trusted."""
 
     sqlite_errorcode = sqlite3.SQLITE_CORRUPT
 
