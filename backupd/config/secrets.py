@@ -34,6 +34,7 @@ class FileRef:
 
     @property
     def is_credential(self) -> bool:
+        """True for a systemd credential, False for a path."""
         return self.text.startswith(_CREDENTIAL)
 
     def is_given(self, environ: Mapping[str, str]) -> bool:

@@ -8,6 +8,8 @@ from enum import StrEnum
 
 
 class Severity(StrEnum):
+    """The severity of a finding for backups."""
+
     ERROR = "error"
     """The backup would fail or be incomplete."""
     WARNING = "warning"

@@ -7,6 +7,8 @@ from enum import StrEnum
 
 
 class TableKind(StrEnum):
+    """The kind of a relation; it decides whether its rows are dumped."""
+
     TABLE = "table"
     PARTITION = "partition"
     """A leaf partition, which holds rows."""
@@ -18,6 +20,8 @@ class TableKind(StrEnum):
 
 @dataclass(frozen=True, slots=True, order=True)
 class TableName:
+    """The name of a relation with its schema, as in the catalog, without quotes."""
+
     schema: str
     table: str
 
@@ -88,4 +92,5 @@ class Inventory:
     tables: tuple[Table, ...]
 
     def by_name(self) -> dict[TableName, Table]:
+        """Return the tables by their names."""
         return {table.name: table for table in self.tables}

@@ -65,11 +65,11 @@ class _Dated(_OfIncarnation, frozen=True, kw_only=True):
 
 
 class Unsubscribed(_Dated, frozen=True, kw_only=True, tag="unsubscribed"):
-    pass
+    """The tenant unsubscribed, and is purged by its deadline."""
 
 
 class ErasureRequested(_Dated, frozen=True, kw_only=True, tag="erasure-requested"):
-    pass
+    """Somebody requested to erase the tenant, which is purged without the grace."""
 
 
 class Moved(_Dated, frozen=True, kw_only=True, tag="moved"):
@@ -95,6 +95,8 @@ class Held(_Event, frozen=True, kw_only=True, tag="held"):
 
 
 class Released(_Event, frozen=True, kw_only=True, tag="released"):
+    """A hold on the tenant ended."""
+
     tenant: _Tenant
     hold: Reference
     due: _Stamp
@@ -135,6 +137,8 @@ class Absent(_OfIncarnation, frozen=True, kw_only=True, tag="absent"):
 
 
 class Attested(_OfIncarnation, frozen=True, kw_only=True, tag="attested"):
+    """The deletion of the incarnation was attested."""
+
     attestation: _Hex64
     """SHA-256 of the attestation's document."""
 

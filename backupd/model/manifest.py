@@ -55,6 +55,8 @@ class FileEntry(Struct, frozen=True, tag_field="entry", tag="file"):
 
 
 class SequencesEntry(Struct, frozen=True, tag_field="entry", tag="sequences"):
+    """The values of the sequences that belong to this segment."""
+
     values: list[SequenceValue]
 
 

@@ -10,6 +10,8 @@ from backupd.model.inventory import ForeignKey, TableName
 
 
 class TenancyKind(StrEnum):
+    """The ways in which the rows of a database belong to tenants."""
+
     COLUMN = "column"
     SCHEMA = "schema"
     DATABASE = "database"

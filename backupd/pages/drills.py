@@ -157,10 +157,12 @@ class RegionPart(NamedTuple):
 
     @property
     def counts(self) -> Counter[str]:
+        """The number of drills by outcome."""
         return Counter(one.outcome for one in self.drills)
 
     @property
     def charts(self) -> list[Chart]:
+        """The trends of the region's drills."""
         return trends(self.drills)
 
 

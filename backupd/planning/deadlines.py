@@ -48,6 +48,8 @@ class DeletionBudget:
 
 @dataclass(frozen=True, slots=True)
 class Term:
+    """One duration of a sum, with its name and the place where it is configured."""
+
     name: str
     value: timedelta
     source: str

@@ -149,6 +149,7 @@ class Period:
     until: datetime
 
     def holds(self, instant: datetime) -> bool:
+        """Check whether the instant is within the period."""
         return self.since <= instant < self.until
 
 

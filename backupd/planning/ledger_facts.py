@@ -39,9 +39,11 @@ class Explained:
     """Expired snapshots, each with the record under which a part of it is kept."""
 
     def is_purged(self, generation: GenerationId, segment: Pseudonym) -> bool:
+        """Check whether a purge lists the segment."""
         return (generation, segment) in self.purged
 
     def purged_in(self, generation: GenerationId) -> frozenset[Pseudonym]:
+        """Return the segments of a generation that purges list."""
         return frozenset(segment for place, segment in self.purged if place == generation)
 
     def is_aged(self, generation: GenerationId, data_class: ClassTag | None, exported: datetime) -> bool:

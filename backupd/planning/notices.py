@@ -15,6 +15,8 @@ _HOUR: Final = timedelta(hours=1)
 
 
 class NoticeKind(StrEnum):
+    """The reason of a notice: the alarm is new or changed, still in force, or over."""
+
     NEW = "new"
     STILL = "still"
     OVER = "over"

@@ -39,6 +39,7 @@ class Selection:
 
     @property
     def everything(self) -> bool:
+        """True when nothing of a snapshot is left out."""
         return not (self.tenants or self.classes or self.tables)
 
     @property

@@ -114,6 +114,7 @@ class ContainerReader:
 
     @property
     def chunks(self) -> int:
+        """The number of chunks in all data blocks."""
         return sum(len(block.chunk_lengths) for block in self.blocks)
 
     def open_block(self, index: int, ciphertext: bytes | None = None) -> bytes:

@@ -68,6 +68,7 @@ class Signer:
         return join_document(body, [self.signature(body, kind)])
 
     def signature(self, body: bytes, kind: str) -> Signature:
+        """Sign the body of a document of this kind, and return the signature only."""
         return Signature(self.public, base64.b64encode(suite.sign(self._secret, signed_text(body, kind))).decode())
 
 

@@ -163,6 +163,7 @@ def render_keyring(
 
 
 def entry_label(pseudonym: Pseudonym) -> bytes:
+    """Return the label under which a segment's line is sealed."""
     return b"backupd/1 segment " + pseudonym.encode()
 
 
@@ -249,6 +250,7 @@ class Keyring:
 
     @property
     def shredded(self) -> set[Pseudonym]:
+        """The segments whose keys were removed from the keyring."""
         return {pseudonym for place, (pseudonym, _) in enumerate(self.index) if place not in self.sealed}
 
     def open(self, identity_secret: bytes) -> OpenedKeyring:

@@ -103,6 +103,7 @@ def _expanded(secret: bytes) -> hpke.MLKEM768X25519PrivateKey:
 
 
 def fingerprint(public: bytes) -> Fingerprint:
+    """Return the first 32 hex digits of SHA-256 of a recipient's public key."""
     return Fingerprint(hashlib.sha256(public).hexdigest()[:32])
 
 
@@ -156,6 +157,7 @@ class Aead:
         self._key = key
 
     def seal(self, nonce: bytes, plain: Buffer, aad: bytes) -> bytes:
+        """Encrypt and authenticate `plain`, and authenticate `aad` with it; 16 bytes longer than `plain`."""
         # A cipher takes a microsecond to make and 2.5 KB to keep, and there may be thousands of open containers.
         return AESGCM(self._key).encrypt(nonce, plain, aad)
 

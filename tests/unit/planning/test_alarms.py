@@ -24,7 +24,7 @@ from backupd.planning.alarms import ShownSnapshots, Watch, judge, server_changes
 from backupd.planning.notices import Memory, NoticeKind, NoticeLimits, due, follow_alarms, mark_sent
 
 WATCH = Watch(NOW, HOUR)
-MANNERS = NoticeLimits(24 * HOUR, 6)
+LIMITS = NoticeLimits(24 * HOUR, 6)
 GONE = StoreFault("StoreGone", "the connection broke", "Wait.", retryable=True)
 WRONG: dict[AlarmCode, tuple[dict[str, Any], str]] = {
     AlarmCode.NOT_OBSERVED: ({"at": NOW - 2 * HOUR}, ""),
@@ -109,7 +109,7 @@ def alarm(code: AlarmCode = AlarmCode.PROOF_STALE, **changes: Any) -> Alarm:
 def heard(memory: Memory, now: Any, *found: Alarm) -> tuple[Memory, list[tuple[NoticeKind, AlarmCode]]]:
     """One turn, with a target that takes what it is sent."""
     memory = follow_alarms(memory, found, now)
-    told = due(memory, MANNERS, now)
+    told = due(memory, LIMITS, now)
     return mark_sent(memory, told, now) if told else memory, [(one.about, one.alarm.code) for one in told]
 
 
@@ -146,7 +146,7 @@ def test_messages_are_few_however_much_happens() -> None:
         memory, told = heard(memory, NOW + timedelta(minutes=minute), *found)
         messages += [minute] if told else []
     for minute in range(120):
-        assert sum(minute <= sent < minute + 60 for sent in messages) <= MANNERS.most_an_hour
+        assert sum(minute <= sent < minute + 60 for sent in messages) <= LIMITS.most_an_hour
     memory, told = heard(memory, NOW + 10 * HOUR)
     assert {about for about, _ in told} <= {NoticeKind.OVER}
     assert heard(memory, NOW + 11 * HOUR)[1] == []
@@ -155,11 +155,11 @@ def test_messages_are_few_however_much_happens() -> None:
 def test_what_could_not_be_sent_is_said_later() -> None:
     """While no target takes it, nothing counts as told: neither a begin nor an end is lost."""
     memory = follow_alarms(Memory(), [alarm()], NOW)
-    assert due(memory, MANNERS, NOW)
+    assert due(memory, LIMITS, NOW)
     memory, told = heard(memory, NOW + HOUR, alarm())
     assert [about for about, _ in told] == [NoticeKind.NEW]
     memory = follow_alarms(memory, [], NOW + 2 * HOUR)
-    assert due(memory, MANNERS, NOW + 2 * HOUR)
+    assert due(memory, LIMITS, NOW + 2 * HOUR)
     memory, told = heard(memory, NOW + 3 * HOUR)
     assert [about for about, _ in told] == [NoticeKind.OVER]
 
