@@ -163,7 +163,7 @@ class FakeWriter:
         """Ship what is new of a table in one pack; answer with the table, its runs by the index's numbers."""
         index, pseudonym = context.ground.index, keyed.segment.pseudonym
         ids = [suite.chunk_id(context.ground.generation.chunk_key, pseudonym.encode(), chunk) for chunk in chunks]
-        places = {one: index._row("SELECT container, chunk FROM chunks WHERE id = ?", one) for one in ids}
+        places = {one: index._file.row("SELECT container, chunk FROM chunks WHERE id = ?", one) for one in ids}
         fresh = [place for place, one in enumerate(ids) if places[one] is None]
         if fresh:
             number = intake.number()
