@@ -1,7 +1,7 @@
 """Tables filled by COPY, each in one transaction on a connection of its own, by several threads at once.
 
 `TRUNCATE` and `COPY … WITH (FREEZE)` in that same transaction keep the rows in the order they were sent; without them,
-a server of version 17 or newer may put rows of mixed width elsewhere (`backupd manual design`, Order of rows).
+a server may put rows of mixed width elsewhere (`backupd manual design`, Order of rows).
 """
 
 from __future__ import annotations
