@@ -76,7 +76,7 @@ class WallClock(TickingClock):
         return super().now() + self.moved
 
 
-class Yard:
+class FakeDaemon:
     """A supervisor, and all that happens to it."""
 
     def __init__(self, *regions: str, spread: timedelta = timedelta(0), bounds: Bounds | None = None, **times: str):

@@ -58,8 +58,8 @@ class Log:
 
 
 @dataclass
-class Telling:
-    """A teller with all its ways, to somebody who listens on loopback."""
+class WatchedMonitor:
+    """A monitor with all its targets, which listen on loopback."""
 
     folder: Path
     heard: HeardRequests
@@ -104,207 +104,207 @@ def done(kind: JobKind, at: datetime, outcome: JobOutcome = JobOutcome.DONE, **m
 
 
 @pytest.fixture
-def telling(tmp_path: Path) -> Iterator[Telling]:
+def watched(tmp_path: Path) -> Iterator[WatchedMonitor]:
     with http_listener() as heard:
-        yield Telling(tmp_path, heard)
+        yield WatchedMonitor(tmp_path, heard)
 
 
-def test_people_hear_what_is_wrong_and_when_it_is_over(telling: Telling) -> None:
+def test_people_hear_what_is_wrong_and_when_it_is_over(watched: WatchedMonitor) -> None:
     """One message for both, with what to do; and none while nothing changes, also not after a restart."""
-    telling.look(OLD)
-    (message,) = telling.messages
+    watched.look(OLD)
+    (message,) = watched.messages
     assert message["type"] == "failure"
     assert message["title"] == "backupd on node-1: be: backup-old"
     assert "30 h old" in message["message"] or "1 d 6 h old" in message["message"]
     assert "backupd backup" in message["message"]
     for _ in range(3):
-        telling.clock.sleep(600)
-        telling.look(OLD)
-        telling.restart()
-    telling.look(OLD)
-    assert len(telling.messages) == 1
-    telling.look(region())
-    assert [message["type"] for message in telling.messages] == ["failure", "success"]
-    assert "no longer true" in telling.messages[1]["message"]
+        watched.clock.sleep(600)
+        watched.look(OLD)
+        watched.restart()
+    watched.look(OLD)
+    assert len(watched.messages) == 1
+    watched.look(region())
+    assert [message["type"] for message in watched.messages] == ["failure", "success"]
+    assert "no longer true" in watched.messages[1]["message"]
 
 
-def test_no_secret_and_no_tenant_is_told(telling: Telling) -> None:
+def test_no_secret_and_no_tenant_is_told(watched: WatchedMonitor) -> None:
     """Not in messages, on the page, in metrics, in the log or on disk; not when a target fails either."""
-    telling.settings = replace(telling.settings, regions={"ch": HOUR})
-    telling.restart()
-    telling.heard.status = 500
+    watched.settings = replace(watched.settings, regions={"ch": HOUR})
+    watched.restart()
+    watched.heard.status = 500
     facts = msgspec.structs.replace(bad(), at=NOW)
     event = done(JobKind.OBSERVE, NOW, answer=StatusAnswer(regions=(facts,), alarms=()))
-    telling.monitor.process([replace(event, key=JobKey(JobKind.OBSERVE, RegionName("ch")))])
-    everything = "".join(path.read_text() for path in telling.folder.iterdir()) + repr(telling.log.lines)
-    everything += telling.monitor.metrics.text().decode() + repr(telling.settings) + repr(telling.messages)
-    assert telling.messages
+    watched.monitor.process([replace(event, key=JobKey(JobKind.OBSERVE, RegionName("ch")))])
+    everything = "".join(path.read_text() for path in watched.folder.iterdir()) + repr(watched.log.lines)
+    everything += watched.monitor.metrics.text().decode() + repr(watched.settings) + repr(watched.messages)
+    assert watched.messages
     assert SECRET not in everything
     assert "5eed" not in everything
 
 
-def test_a_target_that_fails_is_told_and_tried_again(telling: Telling) -> None:
+def test_a_target_that_fails_is_told_and_tried_again(watched: WatchedMonitor) -> None:
     """In the log, on the page and in the metrics; what was not taken is sent the next time."""
-    telling.heard.status = 500
-    telling.look(OLD)
-    assert telling.log.lines[-1]["trouble"] == "was refused"
-    assert "notify.urls[0]:1: was refused" in telling.settings.page.read_text()
-    assert b"backupd_message_targets_failing 1.0" in telling.monitor.metrics.text()
-    telling.heard.status = 200
-    telling.look(OLD)
-    assert len(telling.messages) == 2
-    assert "was refused" not in telling.settings.page.read_text()
-    assert b'backupd_messages_total{result="failed"} 1.0' in telling.monitor.metrics.text()
+    watched.heard.status = 500
+    watched.look(OLD)
+    assert watched.log.lines[-1]["trouble"] == "was refused"
+    assert "notify.urls[0]:1: was refused" in watched.settings.page.read_text()
+    assert b"backupd_message_targets_failing 1.0" in watched.monitor.metrics.text()
+    watched.heard.status = 200
+    watched.look(OLD)
+    assert len(watched.messages) == 2
+    assert "was refused" not in watched.settings.page.read_text()
+    assert b'backupd_messages_total{result="failed"} 1.0' in watched.monitor.metrics.text()
 
 
-def test_a_target_that_hangs_holds_nothing_up(telling: Telling) -> None:
+def test_a_target_that_hangs_holds_nothing_up(watched: WatchedMonitor) -> None:
     """Hearing of an event takes no time; the work behind it takes what a target may, and the rest is told."""
-    telling.heard.delay = 3.0
-    telling.settings = replace(telling.settings, timeout=0.3)
-    telling.restart()
+    watched.heard.delay = 3.0
+    watched.settings = replace(watched.settings, timeout=0.3)
+    watched.restart()
     began = time.monotonic()
-    telling.monitor.on_event(done(JobKind.BACKUP, NOW))
+    watched.monitor.on_event(done(JobKind.BACKUP, NOW))
     assert time.monotonic() - began < 0.2
-    telling.look(OLD)
+    watched.look(OLD)
     assert time.monotonic() - began < 2.5
-    assert telling.log.lines[-1]["trouble"] == "did not answer in time"
-    assert telling.settings.page.exists()
+    assert watched.log.lines[-1]["trouble"] == "did not answer in time"
+    assert watched.settings.page.exists()
 
 
-def test_the_heart_beats_only_after_a_good_round(telling: Telling) -> None:
+def test_the_heart_beats_only_after_a_good_round(watched: WatchedMonitor) -> None:
     """Once for each look that found nothing grave; not for being alive, for other jobs, or with something wrong."""
-    telling.monitor.process()
-    telling.monitor.process([done(JobKind.BACKUP, NOW)])
-    telling.look(region(), JobOutcome.FAILED)
-    telling.look(OLD)
-    assert telling.beats == 0
-    telling.look(region())
-    assert telling.beats == 1
-    telling.clock.sleep(120)
-    telling.monitor.process()
-    assert telling.beats == 1
-    telling.look(region(stores=(store(ledger_entries=39),)))
-    assert telling.beats == 2
-    telling.settings = replace(telling.settings, regions={"be": HOUR, "ch": HOUR})
-    telling.monitor.process([Reloaded(telling.clock.now())])
-    telling.clock.sleep(120)
-    telling.look(region())
-    assert telling.beats == 2
-    assert b"backupd_heartbeat_timestamp_seconds" in telling.monitor.metrics.text()
+    watched.monitor.process()
+    watched.monitor.process([done(JobKind.BACKUP, NOW)])
+    watched.look(region(), JobOutcome.FAILED)
+    watched.look(OLD)
+    assert watched.beats == 0
+    watched.look(region())
+    assert watched.beats == 1
+    watched.clock.sleep(120)
+    watched.monitor.process()
+    assert watched.beats == 1
+    watched.look(region(stores=(store(ledger_entries=39),)))
+    assert watched.beats == 2
+    watched.settings = replace(watched.settings, regions={"be": HOUR, "ch": HOUR})
+    watched.monitor.process([Reloaded(watched.clock.now())])
+    watched.clock.sleep(120)
+    watched.look(region())
+    assert watched.beats == 2
+    assert b"backupd_heartbeat_timestamp_seconds" in watched.monitor.metrics.text()
 
 
-def test_silence_is_told(telling: Telling) -> None:
+def test_silence_is_told(watched: WatchedMonitor) -> None:
     """When nobody looks any more, or never did, that is wrong; a job's failure is, with its words."""
-    telling.clock.sleep(7200)
-    telling.monitor.process()
-    assert [message["title"] for message in telling.messages] == ["backupd on node-1: be: not-observed"]
+    watched.clock.sleep(7200)
+    watched.monitor.process()
+    assert [message["title"] for message in watched.messages] == ["backupd on node-1: be: not-observed"]
     failure = Failure("StoreAuth", "the store refuses this key", "Check the key.", retryable=False)
-    telling.monitor.process([done(JobKind.BACKUP, telling.clock.now(), JobOutcome.REFUSED, failures=(failure,))])
-    assert "the store refuses this key. Check the key." in telling.messages[1]["message"]
-    assert [line["code"] for line in telling.log.lines if line["event"] == "alarm"] == ["not-observed", "job-failed"]
+    watched.monitor.process([done(JobKind.BACKUP, watched.clock.now(), JobOutcome.REFUSED, failures=(failure,))])
+    assert "the store refuses this key. Check the key." in watched.messages[1]["message"]
+    assert [line["code"] for line in watched.log.lines if line["event"] == "alarm"] == ["not-observed", "job-failed"]
 
 
-def test_the_page_and_the_textfile_are_whole_files(telling: Telling) -> None:
+def test_the_page_and_the_textfile_are_whole_files(watched: WatchedMonitor) -> None:
     """Readable by who must read them; one that cannot be written is told, and stops nothing."""
-    telling.look(region())
-    assert stat.S_IMODE(telling.settings.textfile.stat().st_mode) == 0o644
-    assert stat.S_IMODE(telling.settings.page.stat().st_mode) == 0o640
-    assert "Everything is as promised." in telling.settings.page.read_text()
+    watched.look(region())
+    assert stat.S_IMODE(watched.settings.textfile.stat().st_mode) == 0o644
+    assert stat.S_IMODE(watched.settings.page.stat().st_mode) == 0o640
+    assert "Everything is as promised." in watched.settings.page.read_text()
     assert (
         b'backupd_job_runs_total{kind="observe",outcome="done",region="be"} 1.0'
-        in telling.settings.textfile.read_bytes()
+        in watched.settings.textfile.read_bytes()
     )
-    assert sorted(path.name for path in telling.folder.iterdir()) == ["backupd.prom", "status.html"]
-    telling.settings = replace(telling.settings, page=telling.folder / "none" / "status.html")
-    telling.restart()
-    telling.look(OLD)
-    assert any(line.get("what") == "status.page" for line in telling.log.lines)
-    assert len(telling.messages) == 1
+    assert sorted(path.name for path in watched.folder.iterdir()) == ["backupd.prom", "status.html"]
+    watched.settings = replace(watched.settings, page=watched.folder / "none" / "status.html")
+    watched.restart()
+    watched.look(OLD)
+    assert any(line.get("what") == "status.page" for line in watched.log.lines)
+    assert len(watched.messages) == 1
 
 
-def test_a_store_that_goes_away_makes_nothing_well(telling: Telling) -> None:
+def test_a_store_that_goes_away_makes_nothing_well(watched: WatchedMonitor) -> None:
     """What was wrong there stays wrong, also when no store answers: only a look says that something is over."""
-    telling.look(msgspec.structs.replace(OLD, next_deadline=NOW + 3 * DAY, endangered=NOW - 4 * DAY))
+    watched.look(msgspec.structs.replace(OLD, next_deadline=NOW + 3 * DAY, endangered=NOW - 4 * DAY))
     gone = StoreFault("StoreGone", "the connection broke", retryable=True)
     away = (StoreFacts(store="zurich", error=gone),)
     nothing = RegionFacts(region="be", at=NOW, stores=away, promises=OLD.promises)
     for facts in (region(stores=away, next_deadline=NOW + 3 * DAY, endangered=NOW - 4 * DAY), nothing):
-        telling.clock.sleep(60)
-        telling.look(facts, JobOutcome.FAILED)
-        assert len(telling.messages) == 1
-        codes = {alarm.code.value for alarm in telling.monitor.state.alarms}
+        watched.clock.sleep(60)
+        watched.look(facts, JobOutcome.FAILED)
+        assert len(watched.messages) == 1
+        codes = {alarm.code.value for alarm in watched.monitor.state.alarms}
         assert codes == {"backup-old", "deadline-near", "store-unreachable"}
-    telling.look(region())
-    assert [message["type"] for message in telling.messages] == ["failure", "success"]
+    watched.look(region())
+    assert [message["type"] for message in watched.messages] == ["failure", "success"]
 
 
-def test_a_restart_neither_repeats_a_failure_nor_ends_it(telling: Telling) -> None:
+def test_a_restart_neither_repeats_a_failure_nor_ends_it(watched: WatchedMonitor) -> None:
     """The history of the machine remembers what failed, and how."""
     failure = Failure("StoreAuth", "the store refuses this key", "Check the key.", retryable=False)
     failed = done(JobKind.BACKUP, NOW, JobOutcome.REFUSED, failures=(failure,))
-    history = JobHistory(telling.folder / "history.sqlite")
+    history = JobHistory(watched.folder / "history.sqlite")
     history.on_event(failed)
-    telling.monitor.process([failed])
+    watched.monitor.process([failed])
     known = of_runs(history.runs(failed.key))
     assert known is not None
-    telling.restart()
-    telling.monitor.state = replace(telling.monitor.state, jobs={failed.key: remembered(known)})
-    telling.clock.sleep(600)
-    telling.look(region())
-    assert len(telling.messages) == 1
-    assert [alarm.code.value for alarm in telling.monitor.state.alarms] == ["job-failed"]
+    watched.restart()
+    watched.monitor.state = replace(watched.monitor.state, jobs={failed.key: remembered(known)})
+    watched.clock.sleep(600)
+    watched.look(region())
+    assert len(watched.messages) == 1
+    assert [alarm.code.value for alarm in watched.monitor.state.alarms] == ["job-failed"]
 
 
-def test_next_runs_are_told_before_the_first(telling: Telling) -> None:
+def test_next_runs_are_told_before_the_first(watched: WatchedMonitor) -> None:
     """The daemon says them as it turns, now and then; a job that never ran has one, too."""
     backup, verify = (JobKey(kind, RegionName("be")) for kind in (JobKind.BACKUP, JobKind.VERIFY))
     asked: list[datetime] = []
 
     def times() -> dict[JobKey, datetime | None]:
-        asked.append(telling.clock.now())
+        asked.append(watched.clock.now())
         return {backup: NOW + HOUR, verify: None}
 
     for _ in range(30):
-        telling.monitor.loop.alive(times)
-        telling.clock.sleep(1)
-    telling.monitor.process()
+        watched.monitor.loop.alive(times)
+        watched.clock.sleep(1)
+    watched.monitor.process()
     assert len(asked) == 3
-    lines = telling.monitor.metrics.text().decode().splitlines()
+    lines = watched.monitor.metrics.text().decode().splitlines()
     (line,) = [line for line in lines if line.startswith("backupd_job_next")]
     assert 'kind="backup"' in line
     assert float(line.split()[-1]) == (NOW + HOUR).timestamp()
-    telling.monitor.process([done(JobKind.BACKUP, telling.clock.now())])
-    assert "2030-06-01 13:00" in telling.settings.page.read_text()
+    watched.monitor.process([done(JobKind.BACKUP, watched.clock.now())])
+    assert "2030-06-01 13:00" in watched.settings.page.read_text()
 
 
-def test_an_answer_that_is_none_changes_nothing(telling: Telling) -> None:
+def test_an_answer_that_is_none_changes_nothing(watched: WatchedMonitor) -> None:
     """A look that crashed leaves the facts as they were, with their age."""
-    telling.look(region())
+    watched.look(region())
     gone = ErrorAnswer(kind="StoreGone", exit_code=6, message="x", hint="", retryable=True)
     of_another_region = region("ch")
     for answer in (None, FailedAnswer(error=gone), StatusAnswer(regions=(of_another_region,), alarms=())):
-        telling.monitor.process([done(JobKind.OBSERVE, NOW, JobOutcome.CRASHED, answer=answer)])
-    (facts,) = telling.monitor.state.regions_with_jobs(["be"])
+        watched.monitor.process([done(JobKind.OBSERVE, NOW, JobOutcome.CRASHED, answer=answer)])
+    (facts,) = watched.monitor.state.regions_with_jobs(["be"])
     assert (facts.at, len(facts.stores)) == (NOW, 2)
 
 
-def test_it_works_beside_the_daemon_and_ends_with_it(telling: Telling) -> None:
+def test_it_works_beside_the_daemon_and_ends_with_it(watched: WatchedMonitor) -> None:
     """In a thread of its own, which tells what was heard before the end; a taken port is told and stops nothing."""
-    telling.settings = replace(telling.settings, listen=f"127.0.0.1:{telling.heard.port}")
-    telling.restart()
-    telling.monitor.start()
+    watched.settings = replace(watched.settings, listen=f"127.0.0.1:{watched.heard.port}")
+    watched.restart()
+    watched.monitor.start()
     moved = msgspec.structs.replace(OLD, jobs=())
-    telling.monitor.on_event(done(JobKind.OBSERVE, NOW, answer=StatusAnswer(regions=(moved,), alarms=())))
-    telling.monitor.close()
-    assert len(telling.messages) == 1
-    assert telling.log.lines[0]["what"] == "metrics.listen"
+    watched.monitor.on_event(done(JobKind.OBSERVE, NOW, answer=StatusAnswer(regions=(moved,), alarms=())))
+    watched.monitor.close()
+    assert len(watched.messages) == 1
+    assert watched.log.lines[0]["what"] == "metrics.listen"
 
 
-def test_a_day_of_reminders(telling: Telling) -> None:
+def test_a_day_of_reminders(watched: WatchedMonitor) -> None:
     """What stays wrong is said again each day, and only then."""
     for _ in range(4 * 30):
-        telling.look(OLD)
-        telling.clock.sleep(900)
-    assert len(telling.messages) == 2
-    assert telling.clock.at - NOW > DAY
-    assert "ERROR since" in telling.messages[1]["message"]
+        watched.look(OLD)
+        watched.clock.sleep(900)
+    assert len(watched.messages) == 2
+    assert watched.clock.at - NOW > DAY
+    assert "ERROR since" in watched.messages[1]["message"]
