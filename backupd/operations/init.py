@@ -127,7 +127,7 @@ def _existing(region: RegionName, place: NamedStore, signers: frozenset[str]) ->
 def _publish(repository: Repository, info: RepositoryInfo, signer: Signer) -> None:
     """Put the help files and then the repository's document: the help must be there whenever the repository is."""
     for name, data in ((layout.GUIDE, help_files.guide()), (layout.SCRIPT, help_files.script())):
-        # Of an init that was cut off, perhaps by another version; nothing refers to it yet.
+        # An interrupted init may have left it, perhaps of another version; nothing refers to it yet.
         repository.store.remove(name)
         repository.put_document(name, data)
     repository.put_info(info, signer)

@@ -35,7 +35,7 @@ def check_source(source: Source, tenancy: Tenancy) -> tuple[Finding, ...]:
                 found += _mapping_findings(tenancy, inventory)
     except BackupdError as error:
         found.append(_refusal(error))
-    # The databases of one server mostly want the same mended.
+    # The databases of one server mostly have the same faults.
     return tuple(sorted(dict.fromkeys(found), key=lambda finding: finding.severity is not Severity.ERROR))
 
 

@@ -83,7 +83,7 @@ def show(
     Example:
       backupd tenant show be acme
     """
-    from backupd.operations.tenants.standing import history, lives_of, standing
+    from backupd.operations.tenants.standing import history, incarnations_of, standing
     from backupd.wiring.keeper import deletion_budget, open_book
 
     context = load_context(ctx, config)
@@ -92,7 +92,7 @@ def show(
     with open_book(context, name) as book:
         book.sync()
         now, gap = context.clock.now(), deletion_budget(context, name).expiry_gap
-        found = [standing(book.states, life, now, gap) for life in lives_of(book.states, tenant_id)]
+        found = [standing(book.states, life, now, gap) for life in incarnations_of(book.states, tenant_id)]
         past = history(book, tenant_id)
     if as_json:
         output.print_json({"tenant": tenant_id, "lives": found, "history": past})

@@ -110,7 +110,7 @@ class Segments:
     def of(self, name: SegmentName) -> KeyedSegment:
         keyed = self._by_name.get(name)
         if keyed is None:
-            # A tenant that comes back begins anew: nothing of its old life is added to, whoever still knows of it.
+            # A tenant that comes back gets new segments: nothing is added to those of its old incarnation.
             incarnation = self._standing.incarnation(name)
             again = [str(incarnation)] if incarnation > 1 else []
             tag = self.tag("segment", name.database, name.data_class, name.tenant, *again)

@@ -117,8 +117,8 @@ def read_database(job: BackupJob, node: Node, held: HeldSource, spool: Path, ont
                 with translated():
                     facts = divide_facts(read_facts(holder.connection), sequences, names)
             except SourceError:
-                waiters.check()  # where we gave way, or the server went away, that is the news,
-                holder.check()  # not what it made a program say
+                waiters.check()  # when we gave way, or the server went away, that error
+                holder.check()  # is raised, not the one it caused in a program
                 raise
             holder.check()
             pool.release()

@@ -81,7 +81,7 @@ def backup(job: BackupJob, repository: Repository, node: Node, database: str | N
         context = _Run(job, ground, run, uploader, standing, missing)
         segments = Segments(index, ground.generation, standing, node)
         watch = stack.enter_context(HoldingsWatch(ground, standing))
-        # The right to be the only backup stays until the record is out: who comes next sees that the work is done.
+        # No other backup of the database begins before the record is out: the next one sees that the work is done.
         held = stack.enter_context(held_source(source, job, node))
         reading = read_database(job, node, held, spool, RunTarget(ground.generation, index, segments, uploader))
         uploader.drain()

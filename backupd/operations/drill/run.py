@@ -22,6 +22,7 @@ from typing import Any
 
 import backupd
 from backupd.errors import BackupdError, DamageError, ObjectMissingError, SourceError, SpoolFullError
+from backupd.model.documents import RepositoryInfo
 from backupd.model.ids import DrillId
 from backupd.model.report import (
     Check,
@@ -30,6 +31,7 @@ from backupd.model.report import (
     Deletion,
     Disposal,
     Disposed,
+    DrillType,
     Measured,
     Phase,
     Report,
@@ -90,7 +92,7 @@ def drill(request: DrillRequest, repository: Repository, environment: DrillEnvir
         running.run()
     except BackupdError as error:
         running.stopped(error)
-    return running.outcome(info.repository, info.region)
+    return running.outcome(info)
 
 
 @dataclass(slots=True)
@@ -106,11 +108,13 @@ class _Made:
     deletion: Deletion | None = None
     disposal: Disposal = field(default_factory=lambda: Disposal(destroyed=[]))
     loading: bool = False
-    """What PostgreSQL refuses then, it refuses of the backup."""
+    """Whether the restore is running: a refusal of PostgreSQL is then a fault of the backup."""
     error: BackupdError | None = None
 
 
 class _Drill:
+    """One drill under way; `outcome` can be asked for at any step."""
+
     def __init__(self, request: DrillRequest, repository: Repository, environment: DrillEnvironment) -> None:
         self._request = request
         self._repository = repository
@@ -175,7 +179,7 @@ class _Drill:
             )
 
     def _restore(self, server: ScratchServer, subject: DrilledSnapshot, name: str, **other: Any) -> RestoreReport:
-        # What a purge left out may be referred to: the drill proves the rest, and tells. Nothing else excuses a key.
+        # Rows may refer to what a purge took: the drill proves the rest and reports it. Nothing else excuses a key.
         request = replace(restore_request(subject, server.source, name), without_broken_keys=not subject.choice.exact)
         self._made.loading = True
         with self._limited(server, "restore"):
@@ -250,16 +254,17 @@ class _Drill:
             name, verdict = CheckName.DAMAGE, "error"
         self._made.checks[name] = Check.of(name, "fail" if verdict == "fail" else "error", 0, [CheckFinding(code)])
 
-    def outcome(self, repository: str, region: str) -> DrillOutcome:
+    def outcome(self, info: RepositoryInfo) -> DrillOutcome:
+        """Return the report on what was made so far, with the error that stopped the drill."""
         made, environment, request = self._made, self._environment, self._request
-        kind = "damage" if request.damage else "automatic" if request.trigger != "command" else "human"
+        kind: DrillType = "damage" if request.damage else "automatic" if request.trigger != "command" else "human"
         checks = every_check(made.checks.values(), "not-asked" if request.damage else "not-reached")
         chosen = selection(made.found, environment, request.tenant) if made.found else None
         report = Report(
-            repository=repository,  # type: ignore[arg-type]
-            region=region,  # type: ignore[arg-type]
+            repository=info.repository,
+            region=info.region,
             drill=self._id,
-            type=kind,  # type: ignore[arg-type]
+            type=kind,
             trigger=request.trigger,
             scheduled=stamp(request.scheduled) if request.scheduled else None,
             started=stamp(self._started),
@@ -275,7 +280,7 @@ class _Drill:
             sizes=made.sizes,
             deletion=made.deletion,
             disposal=made.disposal,
-            verdict=verdict_of(checks, kind),  # type: ignore[arg-type]
+            verdict=verdict_of(checks, kind),
             retest_of=find_repeated(environment.past, chosen) if chosen and not request.damage else None,
         )
         return DrillOutcome(report, made.found.chosen.candidate.name if made.found else None, made.error)

@@ -183,7 +183,7 @@ class RowComparison:
     """Tenants with rows in a table that must have none of theirs."""
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class RestoredDatabase:
     """The restored database, with the contents and the plan it was restored from."""
 
@@ -194,8 +194,6 @@ class RestoredDatabase:
     """Roles that the server had before."""
     broken_keys: tuple[BrokenKey, ...] = ()
     """Foreign keys that cannot hold, because rows they refer to were purged."""
-    compared: RowComparison | None = None
-    """None until rows were."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -114,7 +114,7 @@ def _require_still(ready: PreparedSession, request: InPlaceRequest, found: InPla
     """Raise SourceBusyError when somebody wrote to the rows between the snapshot of this transaction and its locks."""
     seen = References(ready.connection, ready.live, ready.pairs).watched(ready.connection)
     with session.connect(request.target, request.database) as other:
-        # Behind somebody who waits for our own locks it would wait without an end.
+        # Without a limit, it would wait forever behind a session that waits for our own locks.
         other.execute(f"SET lock_timeout = '{milliseconds(SHORT_WAIT)}'".encode())
         now = {oid: digest_ours(other, pair) for oid, pair in ready.pairs.items()}
         if now != found.ours or References(other, ready.live, ready.pairs).watched(other) != seen:

@@ -128,7 +128,7 @@ class Expiry:
             store=self._name,
             decisions=tuple(decisions),
             removals=tuple(removals),
-            # What is missing may have been moved there by somebody who may not remove, but rename.
+            # A missing object may be there: somebody who may rename but not remove could have moved it.
             uploads=() if seen.damaged else leftovers(seen.uploads, grace_before(now, LONGEST_RUN)),
             reductions=find_reductions(held, seen.records, leaving),
             alarms=tuple(upcoming_losses(dated, keeper.rules.retention, now)),
@@ -153,7 +153,7 @@ class Expiry:
             return Expired(store=self._name, snapshots=0, objects=0, bytes=0)
         with Phases(keeper.clock, keeper.trace, keeper.region).phase("expiring", wanted.objects, "objects"):
             made = {publish_reduced(keeper, self._name, name, kept) for name, kept in sorted(wanted.reductions.items())}
-            # Told before anything goes: a writer that sees it looks what is still there before it refers to anything.
+            # In the ledger before anything goes: a writer that reads it checks what is still there.
             began = ExpiryBegan(store=self._name, snapshots=sorted(wanted.expiring))
             keeper.book.append(lambda _: [began, *self._aging(wanted.removals)])
             keeper.book.give(self._name)
@@ -184,7 +184,7 @@ class Expiry:
         )
         shown = StoredGeneration(
             generation=generation,
-            # Of what a hold keeps, a reduced record will say so before anything is removed.
+            # A reduced record will name what a hold keeps before anything is removed.
             staying=staying + tuple(one for one in going if one.parts),
             leaving=tuple(one.name for one in going),
             parts=seen.parts[generation],

@@ -139,7 +139,7 @@ class _Ingest:
         """Check whether the object stands in its place already; raises DamageError when something else does."""
         there = self.sizes.get(one.target)
         if there is None or one.place.kind is layout.ObjectKind.KEYRING:
-            # A keyring there may have been put anew since, without what was shredded.
+            # The keyring there may have been replaced since by one without the shredded lines.
             return there is not None
         if there != one.size:
             raise DamageError(f"'{one.target}' stands there already, with another size")

@@ -17,7 +17,7 @@ from backupd.model.text import parse_stamp
 from backupd.operations.keeper.purge import find_segments
 from backupd.operations.keeper.server_snapshots import holds_key
 from backupd.operations.keeper.types import Keeper
-from backupd.operations.tenants.standing import TenantStanding, lives_of, standing
+from backupd.operations.tenants.standing import TenantStanding, incarnations_of, standing
 from backupd.planning.attestation import declared_copies
 from backupd.planning.deadlines import DeletionBudget
 from backupd.planning.incarnations import Incarnation, State
@@ -82,7 +82,7 @@ def locate_tenant(keeper: Keeper, budget: DeletionBudget, tenant: TenantId) -> l
     """Look on every store for each of the tenant's incarnations. Reads records and keyrings, no packs."""
     found = []
     lives, unfinished = keeper.book.states, list(_unfinished(keeper))
-    for life in lives_of(lives, tenant):
+    for life in incarnations_of(lives, tenant):
         copies: list[Copy] = []
         for name, repository in keeper.stores.items():
             with KeyringCache.opened(keeper.cache_path(name), keeper.repository) as cache:
@@ -162,7 +162,7 @@ def _named(repository: Repository, wanted: dict[GenerationId, set[Pseudonym]]) -
         try:
             record = repository.record(name, generation)
         except UNSOUND:
-            found.setdefault(generation, set()).add(name)  # it may: nobody can tell
+            found.setdefault(generation, set()).add(name)  # it may name them: that cannot be known
             continue
         if any(segment in wanted[generation] for segment, _, _ in record.parts):
             found.setdefault(generation, set()).add(name)

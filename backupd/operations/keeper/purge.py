@@ -115,7 +115,7 @@ class Purging:
         purge = _purge_of(keeper.book.states, key)
         check_clock(keeper, name)
         keeper.book.give(name)
-        # Before the folders are listed, too: what is taken from there into them meanwhile is then seen in one of both.
+        # Before the folders are listed, too: what is moved from there into them meanwhile is seen in one of them.
         unfinished = uploads_from_before(repository.store, purge.began)
         keyrings = shred(keeper, name, self._caches[name], purge.segments)
         self._note(
@@ -259,7 +259,7 @@ def check_shrunk(
             unsound[where] = error
             continue
         if _unexplained(keyring, book, store, cache) is not None:
-            # What another keeper did since the ledger was read is told before it was done.
+            # Another keeper appends to the ledger before it acts, so read what was appended since.
             book.sync()
             if (what := _unexplained(keyring, book, store, cache)) is not None:
                 raise DamageError(

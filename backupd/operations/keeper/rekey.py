@@ -81,14 +81,14 @@ def rekey(keeper: Keeper, store: str, recipients: Sequence[bytes], secret: bytes
     with Phases(keeper.clock, keeper.trace, store).phase("rekeying", unit="keyrings"):
         purged = _purged(keeper)
         with KeyringCache.opened(keeper.cache_path(store), keeper.repository) as cache:
-            check_shrunk(keeper.book, store, cache, keeper.stores[store], {})  # the passes tell what is unsound
+            check_shrunk(keeper.book, store, cache, keeper.stores[store], {})  # the passes report what is unsound
             if any(not _sealed_to(keyring, done) for keyring in _keyrings(keeper, store, done)):
                 keeper.book.append(lambda _: _intent(keeper, done))
                 keeper.book.give(store)
             for _ in range(_LOOKS):
                 if not _pass(keeper, cache, (recipients, secret), done):
                     break
-            # A purge that ran meanwhile had its mark, too; should one have grown old, what it took goes again.
+            # A purge may have run meanwhile, and a mark grown old: what it took from keyrings is taken again.
             keeper.book.sync()
             shred(keeper, store, cache, _purged(keeper) - purged)
         if done.done:

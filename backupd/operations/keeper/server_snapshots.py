@@ -48,7 +48,7 @@ def look_into_snapshots(keeper: Keeper, store: str, purge: Purge, listed: Sequen
     repository = keeper.stores[store]
     snapshots = repository.store.snapshots()
     keyrings = by_keyring(listed)
-    # Keyrings that left the store with their generation may be in its snapshots still.
+    # Keyrings that left the store with their generation may still be in its snapshots.
     unlisted = purge.segments - {(one.generation, one.pseudonym) for one in listed}
     still = []
     for snapshot in snapshots:

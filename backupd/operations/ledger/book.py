@@ -123,7 +123,7 @@ class Book:
         """
         self.unreached = {}
         lengths: dict[str, int] = {}
-        # What another process of this machine appends stands in the copy first.
+        # An entry that another process of this machine appends is in the copy first.
         self.chain, _ = read_chain(self._place.copy, self.chain, self._place.trusted)
         for name, store in self._place.stores.items():
             try:
@@ -180,7 +180,7 @@ class Book:
         self.require_clock()
         # Read as everybody will read it, before anybody can: an entry that cannot be read ends the ledger for good.
         extended = self.chain.extended(document, self._place.trusted)
-        # Here first: a store that broke off may have the entry, and be away when the next one is decided.
+        # Noted here first: a store that broke the connection may have the entry, and be unreachable for the next one.
         try:
             self._pending.put(len(extended.links), document)
         except ObjectExistsError:

@@ -2,7 +2,7 @@
 
 from backupd.operations.reports.export import ReportExport, as_object, export_reports
 from backupd.operations.reports.publish import Published, ReportDesk, publish_report, publish_waiting
-from backupd.operations.reports.read import Gathered, Part, StoreFault, gather, gather_folder, occasions, standing
+from backupd.operations.reports.read import Gathered, Part, ReportFault, gather, gather_folder, occasions, standing
 
 __all__ = [
     "Gathered",
@@ -10,7 +10,7 @@ __all__ = [
     "Published",
     "ReportDesk",
     "ReportExport",
-    "StoreFault",
+    "ReportFault",
     "as_object",
     "export_reports",
     "gather",

@@ -90,7 +90,7 @@ def publish_waiting(desk: ReportDesk) -> list[Published]:
 
 
 def _dropped(desk: ReportDesk, report: Report) -> bool:
-    # What the ledger tells of must be published, whatever its date.
+    # A report in the ledger must be published, even with a wrong date.
     if not desk.book.is_ahead(report.finished) or _in_ledger(desk, report):
         return False
     desk.book.require_clock()
@@ -160,7 +160,7 @@ def _put(desk: ReportDesk, drill: DrillId, document: bytes) -> Iterator[str]:
             repository.put_document(layout.report_name(drill), document)
             yield name
         except ObjectExistsError:
-            continue  # verify tells of it: whatever lies there is not what the ledger tells of
+            continue  # `verify` reports that another report than the ledger's is there
         except StoreGoneError as error:
             desk.book.unreached[name] = error
 

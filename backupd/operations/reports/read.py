@@ -43,7 +43,7 @@ KEYS = "whose keys signed them: nobody was named as trusted"
 
 
 @dataclass(frozen=True, slots=True)
-class StoreFault:
+class ReportFault:
     """A fault of a report in one place."""
 
     place: str
@@ -65,7 +65,7 @@ class Gathered:
     filed: tuple[FiledReport, ...] = ()
     """Reports in the order of the chain."""
     documents: Mapping[DrillId, bytes] = field(default_factory=dict)
-    faults: tuple[StoreFault, ...] = ()
+    faults: tuple[ReportFault, ...] = ()
     unreached: Mapping[str, BackupdError] = field(default_factory=dict)
     not_checked: tuple[str, ...] = ()
     begins: datetime | None = None
@@ -137,14 +137,14 @@ def _of_folder(root: Path, trusted: Collection[str] | None) -> Gathered:
     store, place = DirectoryStore(root), str(root)
     shelf, info = read_report_shelf(store, trusted), _info(store, trusted)
     witnessed: list[Drilled] | None = None
-    faults: list[StoreFault] = []
+    faults: list[ReportFault] = []
     first = shelf.filed[0].report if shelf.filed else info
     try:
         if first is not None and trusted is not None and any(True for _ in store.list(layout.LEDGER)):
             chain, _ = read_chain(store, Chain(first.region, first.repository), trusted)
             witnessed = drill_events(chain.entries())
     except UNSOUND as error:
-        faults.append(StoreFault(place, "", error.message))
+        faults.append(ReportFault(place, "", error.message))
     whole = store.stat(layout.REPOSITORY) is not None
     left = [*_left(witnessed, trusted), *([] if whole else _beside(shelf, witnessed))]
     return Gathered(
@@ -192,20 +192,20 @@ def _best(shelf: ReportShelf, witnessed: Collection[Drilled]) -> Iterator[FiledR
             yield one
 
 
-def _faults(place: str, shelf: ReportShelf, witnessed: list[Drilled] | None, *, whole: bool) -> Iterator[StoreFault]:
+def _faults(place: str, shelf: ReportShelf, witnessed: list[Drilled] | None, *, whole: bool) -> Iterator[ReportFault]:
     unreadable = {fault.drill for fault in shelf.faults}
     yield from _store_faults(place, shelf.faults)
     beside = [*chain_faults(shelf.filed, whole=whole)]
     if witnessed is not None:
         beside += ledger_faults(shelf.filed, witnessed, whole=whole)
-    # A report that cannot be believed was told already; that it is missing between others says nothing new.
+    # A report that cannot be believed is a fault already; that it is missing between others is no new one.
     yield from _store_faults(place, dict.fromkeys(fault for fault in beside if fault.drill not in unreadable))
     for one in shelf.filed:
-        yield from (StoreFault(place, one.drill, f"contradicts itself: {fault}") for fault in own_faults(one.report))
+        yield from (ReportFault(place, one.drill, f"contradicts itself: {fault}") for fault in own_faults(one.report))
 
 
-def _store_faults(place: str, faults: Collection[ChainFault]) -> Iterator[StoreFault]:
-    return (StoreFault(place, fault.drill, fault.message) for fault in faults)
+def _store_faults(place: str, faults: Collection[ChainFault]) -> Iterator[ReportFault]:
+    return (ReportFault(place, fault.drill, fault.message) for fault in faults)
 
 
 Standing = Literal["pass", "fail", "error", "missed", "none", "damaged"]

@@ -110,7 +110,7 @@ def _newest(
         key = record.database, record.member
         if record.database not in labels:
             continue
-        # A name tells the second only.
+        # A name has the second only.
         if key not in newest or (same_second(name, newest[key][0]) and record.exported > newest[key][1].exported):
             newest[key] = name, record
     return newest

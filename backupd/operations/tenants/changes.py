@@ -49,7 +49,7 @@ def unsubscribe(desk: TenantDesk, tenant: TenantId, since: datetime | None = Non
     Raises RefusedError when it is marked with other dates, UsageError for a future beginning or an unknown class.
     """
     begin = _past(desk, since)
-    wanted = life_dates(desk, begin, early=False)
+    wanted = clock_dates(desk, begin, early=False)
     return _append(desk, tenant, scope, lambda lives: lifecycle.unsubscribe(lives, tenant, wanted, scope))
 
 
@@ -64,7 +64,7 @@ def erase(desk: TenantDesk, tenant: TenantId, since: datetime | None = None, sco
     Raises RefusedError while a hold is in force.
     """
     asked = _past(desk, since)
-    wanted = life_dates(desk, asked, early=True)
+    wanted = clock_dates(desk, asked, early=True)
     at_once = ClockDates(wanted.since, wanted.deadline, asked)
     return _append(desk, tenant, scope, lambda lives: lifecycle.erase(lives, tenant, at_once, scope))
 
@@ -76,7 +76,7 @@ def move(desk: TenantDesk, tenant: TenantId, to: str, since: datetime | None = N
     """
     if to not in desk.regions:
         raise UsageError(f'there is no other region "{to}"', hint=f"Configured are {', '.join(sorted(desk.regions))}.")
-    wanted = life_dates(desk, _past(desk, since), early=False)
+    wanted = clock_dates(desk, _past(desk, since), early=False)
     return _append(desk, tenant, WHOLE, lambda lives: lifecycle.move(lives, tenant, wanted, to))
 
 
@@ -123,8 +123,8 @@ def _past(desk: TenantDesk, since: datetime | None) -> datetime:
     return since or now
 
 
-def life_dates(desk: TenantDesk, since: datetime, *, early: bool) -> ClockDates:
+def clock_dates(desk: TenantDesk, since: datetime, *, early: bool) -> ClockDates:
     """Return the dates of a deletion clock that starts at `since`, under the region's budget."""
     found = dates(since, desk.budget, early=early)
-    # Who asked to be erased is not put off until the end of the window.
+    # A request to erase is not put off until the end of the window.
     return ClockDates(since, min(found.deadline, found.gone_by) if early else found.deadline, found.purge_by)

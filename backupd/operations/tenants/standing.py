@@ -81,7 +81,7 @@ def history(book: Book, tenant: TenantId) -> list[Happened]:
     ]
 
 
-def lives_of(lives: TenantStates, tenant: TenantId) -> Iterator[Incarnation]:
+def incarnations_of(lives: TenantStates, tenant: TenantId) -> Iterator[Incarnation]:
     """Yield the tenant's incarnations; for one that the ledger does not know, a single active one."""
     found = lives.of(tenant)
     yield from found or [lives.current(tenant)]

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from backupd.errors import RefusedError, UsageError
 from backupd.model.ids import TenantId
 from backupd.model.ledger import WHOLE, Event
-from backupd.operations.tenants.changes import TenantDesk, life_dates
+from backupd.operations.tenants.changes import TenantDesk, clock_dates
 from backupd.planning import lifecycle
 from backupd.planning.incarnations import State, TenantStates
 from backupd.planning.lifecycle import ClockDates
@@ -64,13 +64,13 @@ def _of(desk: TenantDesk, lives: TenantStates, tenant: TenantId, row: TenantDate
     if any(begin > desk.clock.now() + desk.budget.clock for begin in begins):
         raise UsageError("a date lies in the future")
     if row.erase_requested_at is not None:
-        wanted = life_dates(desk, row.erase_requested_at, early=True)
+        wanted = clock_dates(desk, row.erase_requested_at, early=True)
         at_once = ClockDates(row.unsubscribed_at or wanted.since, wanted.deadline, row.erase_requested_at, QUERY)
         return lifecycle.erase(lives, tenant, at_once, scope)
     if row.moved_to is not None:
         if row.moved_to not in desk.regions:
             raise UsageError("it moved to a region that is not configured")
-        wanted = life_dates(desk, row.unsubscribed_at or desk.clock.now(), early=False)
+        wanted = clock_dates(desk, row.unsubscribed_at or desk.clock.now(), early=False)
         return lifecycle.move(lives, tenant, wanted._replace(by=QUERY), row.moved_to)
     if row.unsubscribed_at is not None:
         return _unsubscribed(desk, lives, tenant, scope, row.unsubscribed_at)
@@ -81,7 +81,7 @@ def _of(desk: TenantDesk, lives: TenantStates, tenant: TenantId, row: TenantDate
 
 
 def _unsubscribed(desk: TenantDesk, lives: TenantStates, tenant: TenantId, scope: str, since: datetime) -> list[Event]:
-    wanted = life_dates(desk, since, early=False)._replace(by=QUERY)
+    wanted = clock_dates(desk, since, early=False)._replace(by=QUERY)
     life = lives.current(tenant, scope)
     if life.state is State.MARKED and life.clock is not None and life.clock.cause == "unsubscribed":
         if since == life.clock.since:

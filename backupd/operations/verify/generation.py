@@ -61,7 +61,7 @@ class GenerationCheck:
         self.findings += documents.findings
         self.findings += history.wrongly_sealed(documents.keyrings)
         keys = self._open_keys(documents)
-        # 2. Are the parts there, and which packs do they need? What a purge lists is not asked for any more.
+        # 2. Are the parts there, and which packs do they need? Purged segments are not asked for.
         stored, twins = self._checked.listed(self._generation)
         gone = history.explained.purged_in(self._generation)
         parts = self._compare((want for want in documents.parts.values() if want.key.segment not in gone), stored)
@@ -198,7 +198,7 @@ class GenerationCheck:
         right = {
             part for part in self._packs if part.segment not in judged.keyless and self._containers_of(part) <= read
         }
-        # What may be missing and is, proves nothing; neither is it in the way.
+        # What is missing and may be proves nothing, and prevents no proof.
         excused = {part for part in self._packs if self._containers_of(part) & judged.excused} | judged.excused
         gone, wrong = history.explained.purged_in(self._generation), {finding.object for finding in self.findings}
         for name, claims in documents.claims.items():

@@ -37,7 +37,7 @@ def verify(repository: Repository, checked: CheckedState, scope: Scope, tools: T
             by_generation[generation].append(name)
         # 2. Everything that lies there.
         others = _Others(checked.take_listing(repository.store.list(ObjectName(""))))
-    # 3. The ledger, after both: what it does not explain was removed by nobody who may.
+    # 3. The ledger, after both: a removal that it does not explain was not a keeper's.
     seen = read_ledger(repository, tools.own_ledger, tools.threads)
     history = LedgerHistory(repository, seen, tools.store)
     # 4. One generation after the other, so that memory holds one.

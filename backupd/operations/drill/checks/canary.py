@@ -42,14 +42,13 @@ class _CanaryTenant:
     segments: frozenset[Pseudonym]
 
 
-def check_canary(scene: DrillScene, again: Again) -> tuple[Check, Canary | None]:
+def check_canary(scene: DrillScene, compared: RowComparison | None, again: Again) -> tuple[Check, Canary | None]:
     """Check that a tenant can be restored, that a purge keeps out that tenant alone, and that a shredded key is missed.
 
     A tenant of the snapshot is treated as purged, in memory only. Its rows were read in the database that was restored.
     Then a restore under a ledger that lists it really loads one of its tables, with everybody else's rows of it, and
     these are read: none may be its own, and the others must be whole. A keyring without its lines must not open them.
     """
-    compared = scene.restored.compared
     if compared is None:
         return undecided(CheckName.CANARY, "rows-not-compared"), None
     canary = _smallest_tenant(scene)
@@ -58,7 +57,8 @@ def check_canary(scene: DrillScene, again: Again) -> tuple[Check, Canary | None]
     findings = Findings(CheckName.CANARY, len(canary.segments))
     before = compared.rows[canary.tenant] > 0
     findings.add("canary-not-restored", int(not before))
-    after = _second(scene, canary, again, _chosen(compared, canary.tenant))
+    tasks = _chosen(compared, canary.tenant)
+    after = _second(scene, canary, again, tasks, whole=len(tasks) == len(compared.tasks))
     came = after is not None and (after.rows[canary.tenant] > 0 or canary.tenant in after.strangers)
     findings.add("canary-came-back", int(came))
     if after is not None:
@@ -68,13 +68,12 @@ def check_canary(scene: DrillScene, again: Again) -> tuple[Check, Canary | None]
 
 
 def _second(
-    scene: DrillScene, canary: _CanaryTenant, again: Again, tasks: list[TableToCompare]
+    scene: DrillScene, canary: _CanaryTenant, again: Again, tasks: list[TableToCompare], *, whole: bool
 ) -> RowComparison | None:
     """Restore under a ledger that lists the tenant, and compare the rows; None when nothing is left that could be
     restored.
     """
     tables = [glob.escape(f"{task.table.name.schema}.{task.table.name.table}") for task in tasks]
-    whole = len(tasks) == len(scene.restored.compared.tasks if scene.restored.compared else ())
     ours = scene.subject.tenant
     selection = Selection(frozenset() if ours is None else frozenset({ours}), tables=() if whole else tuple(tables))
     alone = ours is not None or not any(task.expected.keys() - {canary.tenant} for task in tasks)

@@ -16,10 +16,10 @@ from backupd.operations.drill.types import Findings, skipped
 from backupd.postgres.scratch.watch import whole_number
 
 if TYPE_CHECKING:
-    from backupd.operations.drill.types import DrillScene
+    from backupd.operations.drill.types import DrillScene, RowComparison
 
 
-def check_purged(scene: DrillScene) -> tuple[Check, Deletion]:
+def check_purged(scene: DrillScene, compared: RowComparison | None) -> tuple[Check, Deletion]:
     """Check that nothing of a purged tenant was restored, and that the drill's identity opens nothing its keys sealed.
 
     A purge that is under way, whose keys are not shredded on this store yet, is noted, and is no fault.
@@ -31,9 +31,8 @@ def check_purged(scene: DrillScene) -> tuple[Check, Deletion]:
     kept = {part[0] for part in subject.choice.record.parts}
     returned = [segment for segment in purged if segment in kept]
     findings.add("purged-restored", len(returned))
-    compared = scene.restored.compared
     findings.add("tenants-of-no-segment", len(compared.strangers) if compared else 0)
-    # Without the rows compared nobody knows who has some.
+    # Unless the rows were compared, it is not known which tenants have some.
     findings.add("rows-not-compared", int(compared is None))
     opened = [segment for segment in purged if _opens(scene, segment)]
     shredded = _shredded(scene)

@@ -51,10 +51,10 @@ class _Found:
     rows: Counter[str | None] = field(default_factory=Counter)
 
 
-def check_equality(scene: DrillScene) -> Check:
+def check_equality(scene: DrillScene) -> tuple[Check, RowComparison | None]:
     """Check that every row stream of every segment equals its manifest, and that there is no other row.
 
-    Tables of classes that are not backed up must be empty.
+    Tables of classes that are not backed up must be empty. Returns the comparison, too; None when it was impossible.
     """
     findings = Findings(CheckName.EQUALITY)
     expected = expected_rows(scene.subject, scene.restored.plan)
@@ -65,15 +65,15 @@ def check_equality(scene: DrillScene) -> Check:
     tables = inventory.by_name()
     if mapping.unmapped:
         # Columns or keys that the rules name are gone, or the rules have changed since.
-        return undecided(CheckName.EQUALITY, "tables-not-mapped", len(mapping.unmapped))
+        return undecided(CheckName.EQUALITY, "tables-not-mapped", len(mapping.unmapped)), None
     tasks = [TableToCompare(tables[one.table], one, expected.pop(one.table, {})) for one in mapping.tables]
     findings.add("table-missing", len(expected))
-    compared = scene.restored.compared = compare(tasks, scene.restored.source)
+    compared = compare(tasks, scene.restored.source)
     findings.examined = compared.segments
     for _, code in compared.faults:
         findings.add(code)
     _compare_counts(scene, inventory, findings)
-    return findings.check()
+    return findings.check(), compared
 
 
 def compare(tasks: Sequence[TableToCompare], source: Source) -> RowComparison:

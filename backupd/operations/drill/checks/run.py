@@ -17,7 +17,7 @@ from backupd.operations.drill.types import undecided
 if TYPE_CHECKING:
     from backupd.operations.drill.checks.canary import Again
     from backupd.operations.drill.checks.structure import Structure
-    from backupd.operations.drill.types import DrillScene
+    from backupd.operations.drill.types import DrillScene, RowComparison
 
 _STRUCTURE = (
     CheckName.SEQUENCES,
@@ -35,6 +35,7 @@ class DrillChecks:
         self._scene = scene
         self._scratch = scratch
         self.checks: dict[CheckName, Check] = {}
+        self._compared: RowComparison | None = None
         self.deletion: Deletion | None = None
 
     def run(self) -> None:
@@ -45,7 +46,7 @@ class DrillChecks:
         scene = self._scene
         self._make(CheckName.RECORDS, partial(integrity.check_records, scene.subject))
         self._make(CheckName.AUTHENTIC, self._authentic)
-        self._make(CheckName.EQUALITY, partial(rows.check_equality, scene))
+        self._make(CheckName.EQUALITY, self._equality)
         self._structure()
         self._make(CheckName.ASSERTIONS, partial(policy.check_assertions, scene))
         self._make(CheckName.PURGED, self._purged)
@@ -76,6 +77,10 @@ class DrillChecks:
         )
         return check
 
+    def _equality(self) -> Check:
+        check, self._compared = rows.check_equality(self._scene)
+        return check
+
     def _structure(self) -> None:
         read: list[Structure] = []
         scene = self._scene
@@ -104,11 +109,11 @@ class DrillChecks:
             self.checks[CheckName.EQUALITY] = Check.of(CheckName.EQUALITY, "fail", before.examined, found)
 
     def _purged(self) -> Check:
-        check, self.deletion = policy.check_purged(self._scene)
+        check, self.deletion = policy.check_purged(self._scene, self._compared)
         return check
 
     def _canary(self, again: Again) -> Check:
-        check, seen = canary.check_canary(self._scene, again)
+        check, seen = canary.check_canary(self._scene, self._compared, again)
         if self.deletion is not None:
             self.deletion = msgspec.structs.replace(self.deletion, canary=seen)
         return check
