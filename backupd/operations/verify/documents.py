@@ -144,7 +144,7 @@ class JudgedAbsences:
     """Number of excused parts that went with the age of their class."""
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class Absences:
     """The containers, keys and records that a generation lacks."""
 
@@ -152,7 +152,7 @@ class Absences:
     documents: Documents
     packs: Mapping[ContainerKey, Iterable[tuple[ObjectHash, int]]]
     """The containers that the parts which were read name."""
-    missing: dict[ContainerKey, Mismatch] = field(default_factory=dict)
+    missing: Mapping[ContainerKey, Mismatch]
     """Containers that are needed and not there."""
 
     @property

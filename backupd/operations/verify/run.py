@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from backupd.model.ids import GenerationId, ObjectName, SnapshotName
 from backupd.operations.ledger.history import LedgerHistory, read_ledger
 from backupd.operations.phases import Phases
-from backupd.operations.verify.generation import GenerationCheck
+from backupd.operations.verify.generation import GenerationCheck, GenerationResult
 from backupd.operations.verify.types import Scope, Tools, Verification
 from backupd.planning.verify import Mismatch, broken_links
 from backupd.repository import layout
@@ -43,13 +43,13 @@ def verify(repository: Repository, checked: CheckedState, scope: Scope, tools: T
     # 4. One generation after the other, so that memory holds one.
     findings: list[Mismatch] = list(seen.findings)
     previous: dict[SnapshotName, SnapshotName | None] = {}
-    checks: list[GenerationCheck] = []
+    results: list[GenerationResult] = []
     for generation in sorted({*by_generation, *others.keyrings, *checked.generations()}):
         check = GenerationCheck(repository, generation, checked, scope, tools)
-        claims = check.run(by_generation.get(generation, []), others.keyrings.get(generation, []), history)
-        previous |= {name: before or previous.get(name) for name, before in claims.items()}
-        findings += check.findings
-        checks.append(check)
+        result = check.run(by_generation.get(generation, []), others.keyrings.get(generation, []), history)
+        previous |= {name: before or previous.get(name) for name, before in result.previous.items()}
+        findings += result.findings
+        results.append(result)
     # 5. The chain of records, and those that were there the last time.
     history.refresh()
     findings += _gone(repository, previous, checked.records(), history.explained.expired)
@@ -60,23 +60,23 @@ def verify(repository: Repository, checked: CheckedState, scope: Scope, tools: T
     return Verification(
         region=info.region,
         snapshots=len(previous),
-        generations=len(checks),
+        generations=len(results),
         keyrings=sum(len(names) for names in others.keyrings.values()),
-        parts=sum(check.parts for check in checks),
-        packs=sum(check.packs for check in checks),
-        size=sum(check.size for check in checks),
-        read=sum(check.read for check in checks),
-        read_size=sum(check.read_size for check in checks),
-        opened=sum(check.opened for check in checks),
-        orphans=tuple(stored.name for check in checks for stored in check.orphans),
-        orphans_size=sum(stored.size for check in checks for stored in check.orphans),
+        parts=sum(result.parts for result in results),
+        packs=sum(result.packs for result in results),
+        size=sum(result.size for result in results),
+        read=sum(result.read for result in results),
+        read_size=sum(result.read_size for result in results),
+        opened=sum(result.opened for result in results),
+        orphans=tuple(stored.name for result in results for stored in result.orphans),
+        orphans_size=sum(stored.size for result in results for stored in result.orphans),
         leftovers=tuple(others.leftovers),
         foreign=tuple(others.foreign),
         entries=len(history.chain.links),
-        purged=sum(check.purged for check in checks),
-        unpurged=sum(check.unpurged for check in checks),
-        aged=sum(check.aged for check in checks),
-        proven=tuple(sorted(name for check in checks for name in check.proven)),
+        purged=sum(result.purged for result in results),
+        unpurged=sum(result.unpurged for result in results),
+        aged=sum(result.aged for result in results),
+        proven=tuple(sorted(name for result in results for name in result.proven)),
         findings=tuple(sorted(findings)),
     )
 
