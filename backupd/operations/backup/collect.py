@@ -39,46 +39,69 @@ class RunTarget:
     uploader: Uploader
 
 
+@dataclass(frozen=True, slots=True)
+class TaskTally:
+    """The rows and bytes that one task read."""
+
+    rows: int
+    """Rows as PostgreSQL counted them."""
+    placed: int
+    """Rows summed over the segments that got them."""
+    left_out: int
+    """Rows of purged tenants that the application still has."""
+    size: int
+    """Bytes kept, without tenants' prefixes."""
+
+    @property
+    def kept(self) -> int:
+        """Rows without those left out."""
+        return self.rows - self.left_out
+
+    @property
+    def complete(self) -> bool:
+        """True when every row that PostgreSQL sent is in exactly one segment or left out."""
+        return self.placed + self.left_out == self.rows
+
+
 class Collector:
     """The worker pool's listener. For one thread, except for what the uploader calls back."""
 
-    def __init__(self, database: str, onto: RunTarget, spool_size: int, spans: SpanLog) -> None:
+    def __init__(self, database: str, target: RunTarget, spool_size: int, spans: SpanLog) -> None:
         self._database = database
-        self._generation = onto.generation
-        self._index = onto.index
-        self._segments = onto.segments
-        self._shipper = onto.uploader
+        self._target = target
         self._spool_size = spool_size
-        self._next = onto.index.last_number()
+        self._next = target.index.last_number()
         self.numbers: dict[int, int] = {}
         """The index's number of each container, by the workers' number."""
         self.gathered: dict[Pseudonym, KeyedSegment] = {}
         """Segments of which this snapshot has anything."""
         self.spans = spans
-        self.rows: dict[int, int] = {}
-        """Rows by task, as PostgreSQL counted them."""
-        self.sizes: dict[int, int] = {}
-        """Bytes kept by task, without tenants' prefixes."""
-        self.left_out: dict[int, int] = {}
-        """Rows by task of purged tenants that the application still has; they are among `rows`."""
+        self.tallies: dict[int, TaskTally] = {}
+        """Rows and bytes of each task that is done, by its number."""
         self.spills: list[Spilled] = []
         """Files of new chunks to put into parts."""
-        self._counted: dict[int, int] = {}
         self.read = 0
         self.read_rows = 0
         self.new = 0
-        self.watch: tuple[Trace, str] | None = None
-        self.check: Callable[[], None] | None = None
-        """Raises the error that stops the reading; None when nothing can."""
+        self._watch: tuple[Trace, str] | None = None
+        self._check: Callable[[], None] | None = None
+
+    def begin(self, trace: Trace, subject: str, check: Callable[[], None]) -> None:
+        """Report progress to `trace` from now on; `check` raises the error that stops the reading."""
+        self._watch, self._check = (trace, subject), check
+
+    def unlocked(self) -> None:
+        """Stop calling `check`: no table is locked any more."""
+        self._check = None
 
     def of(self, data_class: str, tenant: str | None) -> KeyedSegment:
         """Return the segment, which from now on is one of those that this snapshot has anything of."""
-        keyed = self._segments.of(SegmentName(self._database, data_class, tenant))
+        keyed = self._target.segments.of(SegmentName(self._database, data_class, tenant))
         return self.gathered.setdefault(keyed.segment.pseudonym, keyed)
 
     def excluded(self, data_class: str, tenant: str | None) -> bool:
         """Check whether nothing of the segment may be kept: its tenant was purged and did not come back."""
-        return self._segments.excluded(SegmentName(self._database, data_class, tenant))
+        return self._target.segments.excluded(SegmentName(self._database, data_class, tenant))
 
     def segment(self, data_class: str, tenant: str | None) -> SegmentReply:
         if self.excluded(data_class, tenant):
@@ -86,20 +109,20 @@ class Collector:
         return SegmentReply(self.of(data_class, tenant).segment.pseudonym)
 
     def key(self, pseudonym: str) -> KeyReply:
-        return KeyReply(self._index.public(Pseudonym(pseudonym)))
+        return KeyReply(self._target.index.public(Pseudonym(pseudonym)))
 
     def pack(self, done: PackDone) -> None:
         pseudonym = Pseudonym(done.pseudonym)
         number = self.numbers[done.container] = self.number()
         container = IndexedContainer(number, pseudonym, ObjectHash(done.sha256), done.size)
-        context = ContainerContext(self._generation.repository, self._generation.id, pseudonym)
-        self._shipper.submit(
+        context = ContainerContext(self._target.generation.repository, self._target.generation.id, pseudonym)
+        self._target.uploader.submit(
             Upload(
                 pack_name(context, container.sha256),
                 Path(done.path),
                 container.sha256,
                 done.size,
-                lambda: self._index.add_container(container, done.ids),
+                lambda: self._target.index.add_container(container, done.ids),
             )
         )
 
@@ -109,50 +132,42 @@ class Collector:
         return self._next
 
     def has_space(self) -> bool:
-        self._shipper.check()
-        if self.check is not None:
-            self.check()
-        return self._shipper.spooled <= self._spool_size
+        self._target.uploader.check()
+        if self._check is not None:
+            self._check()
+        return self._target.uploader.spooled <= self._spool_size
 
     def spilled(self, spilled: Spilled) -> None:
         self.spills.append(spilled)
 
     def done(self, done: TaskDone) -> None:
-        self.rows[done.task] = done.rows
-        self.sizes[done.task] = self._counted[done.task] = 0
+        placed = left_out = size = 0
         for pseudonym, packed in done.spans:
             span = unpack_span(packed)
             if not pseudonym:
-                self.left_out[done.task] = self.left_out.get(done.task, 0) + span.rows
+                left_out += span.rows
                 continue
             self.spans.add(Pseudonym(pseudonym), done.task, packed)
-            self._counted[done.task] += span.rows
-            self.sizes[done.task] += span.size
+            placed += span.rows
+            size += span.size
+        self.tallies[done.task] = TaskTally(done.rows, placed, left_out, size)
 
     def advanced(self, counters: Advanced) -> None:
         self.read += counters.read
         self.read_rows += counters.rows
         self.new += counters.added
-        if self.watch is not None:
-            trace, subject = self.watch
+        if self._watch is not None:
+            trace, subject = self._watch
             trace.emit(
                 Progress(
                     READING,
                     subject,
                     bytes_in=self.read,
-                    bytes_out=self._shipper.sent,
+                    bytes_out=self._target.uploader.sent,
                     rows=self.read_rows,
-                    objects=self._shipper.objects,
+                    objects=self._target.uploader.objects,
                 )
             )
-
-    def counted(self, task: int) -> int:
-        """Return the rows of a task summed over the segments that got them and those left out."""
-        return self._counted.get(task, 0) + self.left_out.get(task, 0)
-
-    def kept(self, task: int) -> int:
-        """Return the rows of a task without those left out."""
-        return self.rows[task] - self.left_out.get(task, 0)
 
 
 def by_table(spans: Iterable[tuple[int, bytes]], places: dict[int, tuple[int, int]]) -> dict[int, list[Span]]:

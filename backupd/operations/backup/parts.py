@@ -237,7 +237,7 @@ class SegmentEntries:
         rows: dict[TableName, int] = {}
         for task in self._reading.tables:
             if not isinstance(task.mapped.route, Tenant):
-                counted = self._reading.collector.kept(task.copy.task)
+                counted = self._reading.collector.tallies[task.copy.task].kept
                 rows[task.mapped.table] = rows.get(task.mapped.table, 0) + counted
         return [[name.schema, name.table, count] for name, count in sorted(rows.items())]
 

@@ -76,7 +76,7 @@ class Reading:
     def copied(self) -> int:
         """Bytes of COPY text, without tenants' prefixes."""
         files = {file.task.task for file in self.files}
-        return sum(size for task, size in self.collector.sizes.items() if task not in files)
+        return sum(tally.size for task, tally in self.collector.tallies.items() if task not in files)
 
     def member(self, tag: Callable[[str], str]) -> str | None:
         """Return the mark that stands for the database in the record; None where the label has only one database."""
@@ -108,7 +108,7 @@ def read_database(job: BackupJob, node: Node, held: HeldSource, spool: Path, ont
         setups = _setups(node, started, exported, spool, onto)
         tables = plan_tasks(mapping.tables, inventory.by_name(), _mask_keeper(onto, exported.database))
         node.trace.emit(PhaseStarted(READING, job.label, sum(_size(task) for task in tables)))
-        collector.watch, collector.check = (node.trace, job.label), waiters.check
+        collector.begin(node.trace, job.label, waiters.check)
         with WorkerPool(setups, _worker_environment(node), collector) as pool:
             try:
                 files = _read_all(pool, tables, _Files(started, holder, names, job, mapping))
@@ -123,7 +123,7 @@ def read_database(job: BackupJob, node: Node, held: HeldSource, spool: Path, ont
             holder.check()
             pool.release()
             holder.release()
-            collector.check = None  # nothing is locked any more
+            collector.unlocked()
             seconds = node.clock.monotonic() - held.since
             node.trace.emit(PhaseDone(READING, job.label, seconds))
             pool.finish()
@@ -217,7 +217,8 @@ def _check_sums(reading: Reading) -> None:
     """Raise SourceError unless every row that PostgreSQL sent is in exactly one segment."""
     for task in reading.tables:
         number = task.copy.task
-        if reading.collector.counted(number) != reading.collector.rows.get(number):
+        tally = reading.collector.tallies.get(number)
+        if tally is None or not tally.complete:
             raise SourceError(f"the segments of task {number} do not add up to the rows read")
 
 

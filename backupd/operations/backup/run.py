@@ -116,7 +116,7 @@ def begin_run(ground: Ground, region: RegionName, run: RunId, stack: ExitStack) 
 
 def _publish(context: _Run, reading: Reading, watch: HoldingsWatch, started: float) -> BackupReport:
     node, objects = context.ground.node, len(reading.collector.gathered)
-    left_out = sum(reading.collector.left_out.values())
+    left_out = sum(tally.left_out for tally in reading.collector.tallies.values())
     if left_out:
         node.trace.emit(
             Warned(
@@ -190,7 +190,7 @@ def _record(context: _Run, reading: Reading, placed: list[Placed]) -> Record:
         parts=[(one.part.pseudonym, one.part.sha256, one.part.size) for one in placed],
         totals=Totals(
             tables=reading.table_count,
-            rows=sum(map(reading.collector.kept, reading.collector.rows)),
+            rows=sum(tally.kept for tally in reading.collector.tallies.values()),
             bytes=reading.copied,
             stored=stored,
             added=context.uploader.sent,
