@@ -52,11 +52,10 @@ def generate_identity(
 
 
 def check_identity(repository: Repository, secret: bytes) -> list[CheckedKeyring]:
-    """Return the repository's keyrings, oldest first, and whether this identity opens each; every key in those is
-    authenticated.
+    """Return the repository's keyrings, oldest first, and whether this identity opens each.
 
-    The list is empty when there are none yet. Raises KeyRefusedError when there are some and it opens none of them,
-    DamageError for a keyring that is not what it should be.
+    Every key in those it opens is authenticated. The list is empty when there are none yet. Raises KeyRefusedError when
+    there are some and it opens none of them, DamageError for a keyring that is not what it should be.
     """
     repository.info()
     names = sorted(found.name for found in repository.store.list(layout.KEYRINGS))
@@ -164,11 +163,11 @@ def read_shares(path: Path) -> ShareText:
 
 
 def combine_shares(texts: Iterable[ShareText], public: bytes | None) -> suite.KeyPair:
-    """Return the identity that the shares restore, after checking that it is the wanted one: the secret half of
-    `public`, or of the recipient that the share files name.
+    """Return the identity that the shares restore, after checking that it is the wanted one.
 
-    Raises KeyRefusedError for shares that are too few, of two sets, or mistyped, and when they restore another
-    identity; UsageError when nothing says which one is wanted.
+    Wanted is the secret half of `public`, or of the recipient that the share files name. Raises KeyRefusedError for
+    shares that are too few, of two sets, or mistyped, and when they restore another identity; UsageError when nothing
+    says which one is wanted.
     """
     given = list(texts)
     shares = [share for text in given for share in _shares(text)]
@@ -208,8 +207,9 @@ def _opens(pair: suite.KeyPair) -> bool:
 
 
 def _shares(text: ShareText) -> Iterable[Share]:
-    """Yield the shares of a text. A blank line stands between shares; lines that begin with `#`, and numbers, are
-    ignored.
+    """Yield the shares of a text.
+
+    A blank line stands between shares; lines that begin with `#`, and numbers, are ignored.
     """
     lines = [line for line in text.content.splitlines() if not line.lstrip().startswith("#")]
     blocks = [block for block in re.split(r"\n\s*\n", "\n".join(lines)) if _TOKEN.search(block)]

@@ -199,8 +199,9 @@ class ListedKeys:
 
 
 def observe(keeper: Keeper, key: IncarnationKey, purge: Purge) -> StoreObservations:
-    """Continue a purge that has begun, and return how every store stands. Troubles with a store are returned, not
-    raised.
+    """Continue a purge that has begun, and return how every store stands.
+
+    Troubles with a store are returned, not raised.
     """
     seen = StoreObservations()
     for name in keeper.stores:
@@ -245,10 +246,10 @@ def _take(listed: ListedKeys, keeper: Keeper, store: str, where: ObjectName, doo
 
 
 def _late_runs(keeper: Keeper, store: str, purge: Purge) -> Iterator[str]:
-    """Report runs that may not know of the purge and may still add to it. Must be asked before the look at the store,
-    which then sees what they did.
+    """Report runs that may not know of the purge and may still add to it.
 
-    A run puts its mark before it reads the ledger: one whose mark is younger than the purge knows of it.
+    It must be asked before the look at the store, which then sees what they did. A run puts its mark before it reads
+    the ledger: one whose mark is younger than the purge knows of it.
     """
     now, by_store = keeper.clock.now(), (purge.shredded, purge.cleared)
     told_there = max([purge.began, *(instants[store] for instants in by_store if store in instants)])

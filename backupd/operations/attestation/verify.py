@@ -51,8 +51,7 @@ class Verdict:
 def verify_attestation(
     document: bytes, trusted: Collection[str], chain: Chain | None, where: str = "attestation"
 ) -> Verdict:
-    """Check an attestation that a trusted keeper (64 hex digits each) must have signed; with `chain`, against the
-    ledger too.
+    """Check an attestation that a trusted keeper (64 hex digits each) must have signed, and compare it with `chain`.
 
     `chain` is a ledger whose own signatures and links were checked. Raises DamageError when anything is wrong,
     RefusedError when the ledger records that the purge began again after it.

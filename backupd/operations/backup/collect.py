@@ -171,9 +171,7 @@ class Collector:
 
 
 def by_table(spans: Iterable[tuple[int, bytes]], places: dict[int, tuple[int, int]]) -> dict[int, list[Span]]:
-    """Return spans by table, in the order of the table's ranges; `places` gives the table and the range of each
-    task.
-    """
+    """Return spans by table, in the order of the table's ranges; `places` has the table and range of each task."""
     found: dict[int, list[tuple[int, Span]]] = defaultdict(list)
     for task, span in spans:
         if task in places:

@@ -57,11 +57,11 @@ def new_id(now: datetime, random: Callable[[int], bytes]) -> str:
 
 
 def current_generation(index: Index, repository: Repository, node: Node) -> Generation:
-    """Return the generation to add to; a new one when there is none, it is too old, or has other recipients or
-    repository.
+    """Return the generation to add to: a new one when there is none, or it is too old or of other recipients.
 
     Somebody who opened a keyring knows its segments' keys for good: only new keys exclude former recipients from later
-    snapshots. Raises RefusedError when the store has no repository.
+    snapshots. A generation begun on another repository is not continued either. Raises RefusedError when the store has
+    no repository.
     """
     if not repository.exists():
         raise RefusedError("there is no repository on this store", hint="Make one with `backupd init REGION`.")

@@ -125,9 +125,7 @@ class PartBuilder:
 
 
 def _inline(residues: Iterable[Residue]) -> dict[int, int]:
-    """Return the workers' numbers of the containers that become part of this part, and where the chunks of each begin
-    there.
-    """
+    """Return where the chunks of each container begin that becomes part of this part, by the workers' numbers."""
     found: dict[int, int] = {}
     chunks = 0
     for residue in residues:
@@ -184,8 +182,7 @@ class SegmentEntries:
             _begin_owner(reading, task.mapped)
 
     def entries(self, keyed: KeyedSegment, read: Sequence[tuple[int, bytes]]) -> list[Entry]:
-        """Return a segment's entries in a fixed order, without its own line; empty when this snapshot has nothing of
-        it.
+        """Return a segment's entries in a fixed order, without its own line; none when this snapshot has none of it.
 
         `read` has each task that read something of the segment, with the packed span.
         """

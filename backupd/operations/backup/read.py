@@ -84,8 +84,7 @@ class Reading:
 
 
 def read_database(job: BackupJob, node: Node, held: HeldSource, spool: Path, onto: RunTarget) -> Reading:
-    """Read everything, and let the exported snapshot go; packs may still be on their way to the store when this
-    returns.
+    """Read everything, and let the exported snapshot go; packs may still be on their way when this returns.
 
     Raises SourceError and its subclasses, UnmappedError, SpoolFullError, and what stopped the uploader.
     """

@@ -97,10 +97,9 @@ def _failed(target: BackupTarget, job: BackupJob, error: BackupdError) -> Backup
 
 
 def find_members(source: Source, tenancy: Tenancy) -> list[str | None]:
-    """Return the real names of a label's databases; they may name tenants, so they must not be printed. `[None]` stands
-    for the one database that the source names.
+    """Return the real names of a label's databases; they may name tenants, so they must not be printed.
 
-    Raises SourceError, SourceGoneError, UnmappedError.
+    `[None]` stands for the one database that the source names. Raises SourceError, SourceGoneError, UnmappedError.
     """
     if tenancy.kind is not TenancyKind.DATABASE:
         return [None]

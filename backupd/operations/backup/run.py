@@ -199,8 +199,9 @@ def _record(context: _Run, reading: Reading, placed: list[Placed]) -> Record:
 
 
 def _publish_record(context: _Run, record: Record) -> SnapshotName:
-    """Publish the record, with which the snapshot exists. Its name is noted first, so that a crash leaves no gap in the
-    chain.
+    """Publish the record, with which the snapshot exists.
+
+    Its name is noted first, so that a crash leaves no gap in the chain.
     """
     snapshot, data = signed_record(record, context.ground.node.signer)
     context.ground.index.runs.begin_record(snapshot, record.generation)

@@ -53,8 +53,9 @@ def apply(ready: PreparedSession, request: InPlaceRequest, phases: Phases, saved
 
 
 def settled(ready: PreparedSession) -> bool:
-    """Check whether the tenant's rows are the snapshot's, seen from outside any transaction. Raises psycopg's
-    errors.
+    """Check whether the tenant's rows are the snapshot's, seen from outside any transaction.
+
+    Raises psycopg's errors.
     """
     return all(
         digest_ours(ready.connection, pair) == digest_staged(ready.connection, pair) for pair in ready.pairs.values()

@@ -249,9 +249,7 @@ def _columns(plan: TablePlan, table: LiveTable) -> Iterator[Conflict]:
 
 
 def _doubt(contents: TenantContents, table: LiveTable, live: Live, *, nulls: bool) -> ConflictKind | None:
-    """Return why the snapshot's having no rows of the tenant may not mean that there were none; None when it means
-    that.
-    """
+    """Return why a table without rows of the tenant in the snapshot may have had some; None when it had none."""
     if table.data_class not in contents.classes and contents.incomplete:
         return ConflictKind.CLASS_MISSING
     if table.name in contents.shared and not nulls:

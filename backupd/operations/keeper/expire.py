@@ -198,10 +198,10 @@ class Expiry:
         return plan(shown, live, {key: class_of[key.segment] for key in aged}, headers, limits)
 
     def _check_records(self, seen: StoreSurvey, proven: set[SnapshotName]) -> None:
-        """Raise DamageError for a record that is gone without an expiry: what it needs would pass for something nobody
-        needs.
+        """Raise DamageError for a record that is gone without an expiry.
 
-        The records that are there are remembered for the next time.
+        What it needs would otherwise pass for something that nobody needs. The records that are there are remembered
+        for the next time.
         """
         expired = expired_on(self._keeper.book.chain.entries(), self._name)
         vanished = (self._cache.records() | proven) - seen.known - expired
@@ -267,8 +267,9 @@ class Expiry:
         ]
 
     def _remove(self, wanted: ExpiryPlan, known: frozenset[SnapshotName]) -> list[Item]:
-        """Remove everything except the records; returns what was removed. Generations that a run is adding to stay as
-        they are.
+        """Remove everything except the records.
+
+        Returns what was removed. Generations that a run is adding to stay as they are.
         """
         gone: list[Item] = []
         for item in wanted.uploads:

@@ -97,9 +97,7 @@ def segments_of(record: Record) -> frozenset[Pseudonym]:
 def find_reductions(
     held: HoldPins, records: Mapping[SnapshotName, Record], leaving: Collection[SnapshotName]
 ) -> dict[SnapshotName, frozenset[Pseudonym]]:
-    """Return which segments of expiring snapshots must stay, without those that an interrupted run has reduced
-    already.
-    """
+    """Return which segments of expiring snapshots must stay, unless an interrupted run has reduced them already."""
     there = {
         (record.extra[REDUCED], segments_of(record))
         for name, record in records.items()

@@ -83,9 +83,7 @@ class _Ingest:
                 self.sizes |= {info.name: info.size for info in listed}
 
     def _take_all(self, found: list[IncomingObject]) -> None:
-        """Take objects of one kind until nothing more fits: a part may refer to another one that was handed in with
-        it.
-        """
+        """Take objects of one kind until nothing more fits: one may refer to another that was handed in with it."""
         if found and found[0].place.kind is layout.ObjectKind.RECORD:
             self._read_keyed({one.place.generation for one in found if one.place.generation})
         ground, left, missing = self._ground(), found, dict[ObjectName, str]()
@@ -146,8 +144,9 @@ class _Ingest:
         return True
 
     def _fetch(self, one: IncomingObject, file: IO[bytes]) -> ObjectHash:
-        """Copy the object into `file` and return its hash. A node may write meanwhile, so only these bytes are checked
-        and used.
+        """Copy the object into `file` and return its hash.
+
+        A node may write meanwhile, so only these bytes are checked and used.
         """
         store, digest, read = self.keeper.stores[self.store].store, hashlib.sha256(), 0
         while piece := store.get(one.name, read, _PIECE):
@@ -179,8 +178,9 @@ class _Ingest:
             self.waiting[one.name] = missing
 
     def _refuse(self, one: IncomingObject, why: str) -> None:
-        """Report a refused object, so that somebody looks at it. Two days later it is removed, for it may hold purged
-        data.
+        """Report a refused object, so that somebody looks at it.
+
+        Two days later it is removed, for it may hold purged data.
         """
         self.refused[one.name] = why
         if self._old(one) and one.target != one.name:
@@ -202,8 +202,9 @@ class _Ingest:
             ) from error
 
     def _old(self, one: IncomingObject) -> bool:
-        """Check whether it is older than a run lasts. A date in the future counts as old, too: a node can set any
-        date.
+        """Check whether it is older than a run lasts.
+
+        A date in the future counts as old, too: a node can set any date.
         """
         now = self.keeper.clock.now()
         return not grace_before(now, LONGEST_RUN) <= one.modified <= now + self.keeper.rules.clock_tolerance

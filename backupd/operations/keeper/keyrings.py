@@ -18,12 +18,11 @@ Check = Callable[["Keyring", "Keyring"], None]
 
 
 def replace_keyring(keeper: Keeper, store: str, where: ObjectName, change: Change, check: Check) -> tuple[Keyring, int]:
-    """Change one keyring of a store under its mark; returns the keyring as read again afterwards, and its size in
-    bytes.
+    """Change one keyring of a store under its mark.
 
-    It is read twice before, and compared: a wrong reading must not replace a sound keyring. Raises DamageError,
-    BusyError when another keeper holds the mark for too long, the store's errors, and what `change` raises; then the
-    store has either the old keyring or the new one.
+    Returns the keyring as read again afterwards, and its size in bytes. It is read twice before, and compared: a wrong
+    reading must not replace a sound keyring. Raises DamageError, BusyError when another keeper holds the mark for too
+    long, the store's errors, and what `change` raises; then the store has either the old keyring or the new one.
     """
     repository = keeper.stores[store]
     with keyring_marked(repository.store, where, keeper.random(16).hex(), keeper.clock) as still_mine:

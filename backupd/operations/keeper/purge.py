@@ -98,8 +98,9 @@ class Purging:
         return life
 
     def _check_clocks(self) -> None:
-        """Check that at least one store agrees about the time, because a purge cannot be undone. Raises the first
-        store's error.
+        """Check that at least one store agrees about the time, because a purge cannot be undone.
+
+        Raises the first store's error.
         """
         differing: list[BackupdError] = []
         for name in self._caches:
@@ -162,9 +163,7 @@ class _Isolated:
 
 
 def find_segments(keeper: Keeper, cache: KeyringCache, key: IncarnationKey) -> Iterator[SegmentRef]:
-    """Yield segments whose tags are the incarnation's; also those that left the store and may be in its own
-    snapshots.
-    """
+    """Yield segments with the incarnation's tags, also those that left the store and may be in its snapshots."""
     for generation in sorted({*cache.generations(), *cache.gone_generations()}):
         own = {keeper.tags.class_tag(generation, name) for name in keeper.rules.own_clocks}
         wanted = keeper.tags.class_tag(generation, key.scope)
@@ -205,8 +204,9 @@ def _without(doomed: set[Pseudonym], data: bytes, keyring: Keyring) -> bytes:
 
 
 def _check_smaller(doomed: set[Pseudonym], keyring: Keyring, smaller: Keyring) -> None:
-    """Raise DamageError unless the new keyring has everything but the doomed lines: the second reading may have been
-    wrong.
+    """Raise DamageError unless the new keyring lacks the doomed lines only.
+
+    The keyring was read a second time, and that reading may have been wrong.
     """
     kept = {place: sealed for place, sealed in keyring.sealed.items() if keyring.index[place][0] not in doomed}
     if (smaller.index, smaller.wraps, smaller.chunk_key, smaller.sealed) != (
@@ -245,10 +245,10 @@ def check_shrunk(
     repository: Repository,
     unsound: dict[ObjectName, BackupdError] | None = None,
 ) -> None:
-    """Raise DamageError when a keyring lost a line that no purge took from it, or changed its recipients without a
-    rekeying in the ledger.
+    """Raise DamageError when a keyring lost lines or changed recipients, and the ledger does not say why.
 
-    A keyring that cannot be believed is put into `unsound`; without that, it raises DamageError or RefusedError, too.
+    Lines are explained by a purge, recipients by a rekeying. A keyring that cannot be believed is put into `unsound`;
+    without that, it raises DamageError or RefusedError, too.
     """
     for where in cache.refresh(repository, unsound):
         try:
@@ -359,9 +359,7 @@ def _unfinished(life: Incarnation, now: datetime) -> bool:
 
 
 def _observe(keeper: Keeper, errors: Mapping[str, BackupdError]) -> None:
-    """Append to the ledger that the run came to its end on these stores, and which snapshots they show of
-    themselves.
-    """
+    """Append to the ledger that the run came to its end on these stores, with the snapshots that they show."""
     seen = [
         Observed(store=name, snapshots=[snapshot.name for snapshot in repository.store.snapshots()])
         for name, repository in keeper.stores.items()

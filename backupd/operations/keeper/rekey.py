@@ -54,8 +54,9 @@ class Rekeying:
 
 
 def preview_rekey(keeper: Keeper, store: str, recipients: Sequence[bytes], secret: bytes | None) -> Rekeying:
-    """Return what `rekey` would do, without writing. Without an identity's secret, the identity is assumed to open
-    all.
+    """Return what `rekey` would do, without writing.
+
+    Without an identity's secret, the identity is assumed to open all.
     """
     found = _begun(store, recipients)
     for keyring in _keyrings(keeper, store, found):
@@ -135,8 +136,9 @@ def _put(keeper: Keeper, done: Rekeying, keyring: Keyring, keys: tuple[Sequence[
 
 
 def _check_lines(keyring: Keyring, other: Keyring) -> None:
-    """Raise DamageError unless only the recipients differ: no key may go with a wrong reading, and none may come
-    back.
+    """Raise DamageError unless only the recipients differ.
+
+    A wrong reading must not remove a key, and none may come back.
     """
     same = (keyring.ids, keyring.index, keyring.tags, keyring.chunk_key, keyring.sealed)
     if (other.ids, other.index, other.tags, other.chunk_key, other.sealed) != same:
@@ -144,9 +146,7 @@ def _check_lines(keyring: Keyring, other: Keyring) -> None:
 
 
 def _keyrings(keeper: Keeper, store: str, found: Rekeying) -> Iterator[Keyring]:
-    """Yield every readable keyring of the store, oldest first; faults of the others replace those of the pass
-    before.
-    """
+    """Yield each readable keyring of the store, oldest first; note the others in place of the pass before."""
     repository = keeper.stores[store]
     listed = sorted(info.name for info in repository.store.list(layout.KEYRINGS))
     names = [name for name in listed if layout.place_of(name).kind is layout.ObjectKind.KEYRING]

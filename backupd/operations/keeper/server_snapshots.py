@@ -39,11 +39,10 @@ class SnapshotHoldings:
 
 
 def look_into_snapshots(keeper: Keeper, store: str, purge: Purge, listed: Sequence[CachedSegment]) -> SnapshotHoldings:
-    """Look for the segments of a purge in every snapshot the store shows of itself; `listed` are those of the segments
-    that keyrings on the store list.
+    """Look for the segments of a purge in every snapshot the store shows of itself.
 
-    Raises StoreError when a snapshot cannot be looked into, or does not show what must be in it: then finding nothing
-    would prove nothing.
+    `listed` are those of the segments that keyrings on the store list. Raises StoreError when a snapshot cannot be
+    looked into, or does not show what must be in it: then finding nothing would prove nothing.
     """
     repository = keeper.stores[store]
     snapshots = repository.store.snapshots()
@@ -72,10 +71,9 @@ def _remains(view: StoreView, segments: Iterable[SegmentRef]) -> Iterator[bool]:
 def holds_key(
     view: StoreView, repository: Repository, segments: set[SegmentRef], listed: Sequence[CachedSegment]
 ) -> bool:
-    """Check whether a keyring in the view holds a key of one of the segments; `listed` are those that live keyrings
-    list.
+    """Check whether a keyring in the view holds a key of one of the segments.
 
-    Raises DamageError for a keyring that cannot be believed.
+    `listed` are those of them that live keyrings list. Raises DamageError for a keyring that cannot be believed.
     """
     unlisted = segments - {(one.generation, one.pseudonym) for one in listed}
     return _holds_keys(view, repository, by_keyring(listed)) or _holds_unlisted(view, repository, unlisted)
@@ -115,8 +113,9 @@ def by_keyring(segments: Iterable[CachedSegment]) -> dict[ObjectName, set[Pseudo
 
 
 def _must_be_older(repository: Repository, snapshot: ServerSnapshot) -> None:
-    """Raise StoreError unless the snapshot may be older than the repository: else the store's path is not what we look
-    into.
+    """Raise StoreError unless the snapshot may be older than the repository.
+
+    A younger one that does not show the repository is not of the folder that we think it is.
     """
     created = parse_stamp(repository.info().created)
     if snapshot.made is None or snapshot.made > created + _A_DAY:

@@ -112,8 +112,7 @@ class Book:
         return stamp(self._place.clock.now() + self._place.tolerance)
 
     def sync(self, *, from_start: bool = False) -> Chain:
-        """Read the entries that stores have and this machine lacks; with a signer, give every store the entries it
-        lacks.
+        """Read the entries that this machine lacks; with a signer, give every store the entries that it lacks.
 
         Before that, an entry that this machine began to append earlier is settled: it is put on the stores where its
         number is free, and dropped, with a warning, where another keeper's entry has it.
@@ -143,10 +142,10 @@ class Book:
         return self.chain
 
     def give(self, name: str) -> None:
-        """Make sure that a store has every entry: a reader who sees only this store must know what may be missing
-        there.
+        """Make sure that a store has every entry.
 
-        Raises StoreGoneError when it still cannot be reached, DamageError when its ledger is another.
+        A reader who sees only this store must know what may be missing there. Raises StoreGoneError when it still
+        cannot be reached, DamageError when its ledger is another.
         """
         if name in self.unreached:
             store = self._place.stores[name]
@@ -155,8 +154,7 @@ class Book:
             del self.unreached[name]
 
     def append(self, decide: Decide) -> list[Event]:
-        """Append the events that `decide` returns, as one entry, to every store that can be reached; no entry for no
-        events.
+        """Append the events that `decide` returns, as one entry; no entry when there are none.
 
         It was appended when this returns: at least one store has it. Where StoreGoneError is raised it may be, and the
         next `sync` makes sure that every store gets it. Raises what `decide` and `sync` raise, ConfigError when this

@@ -77,8 +77,9 @@ class LedgerHistory:
         return standing is None or late or keyring.wraps.keys() in standing.allowed
 
     def refresh(self) -> None:
-        """Read the entries appended since. An entry that cannot be believed is left for the next `read_ledger` to
-        report.
+        """Read the entries appended since.
+
+        An entry that cannot be believed is left for the next `read_ledger` to report.
         """
         if self._seen.findings:
             return

@@ -39,8 +39,9 @@ class PendingEntries:
         return sorted(int(match[1]) for match in found if match)
 
     def document(self, seq: int) -> bytes:
-        """Return the entry as it was signed; raises ObjectMissingError when another process has settled it
-        meanwhile.
+        """Return the entry as it was signed.
+
+        Raises ObjectMissingError when another process has settled it meanwhile.
         """
         return self._copy.get(_name(seq), 0, LIMITS["ledger"] + 1)
 

@@ -54,8 +54,9 @@ class _Needs:
 
 
 class GenerationCopy:
-    """The copy of one generation, for one thread. As a context manager it marks the target's generation as being added
-    to.
+    """The copy of one generation, for one thread.
+
+    As a context manager it marks the target's generation as being added to.
     """
 
     def __init__(self, copying: Copying, generation: GenerationId, copier: Copier, done: Replication) -> None:
@@ -199,8 +200,9 @@ class GenerationCopy:
             del self._lost[name]
 
     def _publish(self) -> None:
-        """Publish the records, oldest first. Raises DamageError, before any, when something that was copied is not
-        there.
+        """Publish the records, oldest first.
+
+        Raises DamageError, before any, when something that was copied is not there.
         """
         copying, there = self._copying, self._listed(self._copying.sink)
         missing = [key for key in self._wanted() if key not in there]

@@ -145,8 +145,9 @@ _AAD: Final = b"backupd attic"
 
 
 class SealedTempFile:
-    """A temporary file without a name, sealed under a key of its own. `put` is for one thread, reading back for
-    many.
+    """A temporary file without a name, sealed under a key of its own.
+
+    `put` is for one thread, reading back for many.
     """
 
     def __init__(self, random: Callable[[int], bytes] = os.urandom) -> None:

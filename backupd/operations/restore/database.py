@@ -190,9 +190,7 @@ class TableFiller:
     """Passes one restore's rows from its contents to the tables or files."""
 
     def __init__(self, contents: SnapshotContents, opened: OpenTable, trace: Trace) -> None:
-        """Prepare the filling; `opened` opens the destination of a piece, which is complete when its block ends
-        well.
-        """
+        """Prepare the filling; `opened` opens a piece's destination, which is complete when its block ends well."""
         self._contents = contents
         self._opened = opened
         self._trace = trace

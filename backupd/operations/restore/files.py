@@ -303,8 +303,9 @@ def translated() -> Iterator[None]:
 
 
 def _locked(path: Path) -> int:
-    """Return a descriptor that locks the folder as long as it is open. Raises OSError when another process holds the
-    lock.
+    """Return a descriptor that locks the folder as long as it is open.
+
+    Raises OSError when another process holds the lock.
     """
     descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
     try:

@@ -154,8 +154,7 @@ class DatabaseOutcome(Generic[T]):
 def restore_region(
     databases: Iterable[FoundDatabase], each: Callable[[FoundDatabase], T | None]
 ) -> Iterator[DatabaseOutcome[T]]:
-    """Call `each` with every database; an error is part of that database's outcome, and the others are done all the
-    same.
+    """Call `each` with every database; an error becomes that database's outcome, and does not stop the others.
 
     Raises InterruptedRunError.
     """
@@ -233,9 +232,7 @@ class RestoreTarget:
         return None if cluster is None or oid is None else CompletedRestore(cluster, oid, request.snapshot)
 
     def _note(self, request: RestoreRequest) -> None:
-        """Remember the completed restore; a machine that cannot write the journal repeats the restore when asked
-        again.
-        """
+        """Remember the completed restore; where the journal cannot be written, it is repeated when asked again."""
         done = self._current(request)
         if done is None:
             return

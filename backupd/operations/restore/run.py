@@ -41,10 +41,10 @@ def restore(
     environment: RestoreEnvironment,
     history: LedgerHistory | None = None,
 ) -> RestoreReport:
-    """Restore one snapshot; returns when the database has its final name. `history` is the ledger to obey; None for the
-    store's.
+    """Restore one snapshot.
 
-    Raises UsageError when no snapshot fits, RefusedError when the target does not or nothing is left to restore,
+    Returns when the database has its final name. `history` is the ledger to obey; None for the store's. Raises
+    UsageError when no snapshot fits, RefusedError when the target does not or nothing is left to restore,
     KeyRefusedError, DamageError, also for a ledger that cannot be followed, the store's errors, SourceError when
     PostgreSQL refuses something, and BrokenKeysError when rows refer to what is left out.
     """
@@ -108,8 +108,9 @@ def _require_rows(request: RestoreRequest, plan: RestorePlan) -> None:
 
 
 def note_restore(choice: OpenedChoice, request: RestoreRequest, environment: RestoreEnvironment) -> bool:
-    """Append the restore to the ledger; returns whether that was done. The database exists by now, so a ledger that
-    cannot be written is a warning.
+    """Append the restore to the ledger.
+
+    Returns whether that was done. The database exists by now, so a ledger that cannot be written is a warning.
     """
     if environment.note is None:
         return False

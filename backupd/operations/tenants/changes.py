@@ -96,10 +96,10 @@ def hold(desk: TenantDesk, tenant: TenantId, reference: str, review: datetime) -
 
 
 def release(desk: TenantDesk, tenant: TenantId, reference: str) -> Changed:
-    """End a hold. What it kept beyond its date is purged in the next run, and gone when the stores' snapshots have aged
-    out.
+    """End a hold.
 
-    Raises RefusedError when there is no such hold.
+    What it kept beyond its date is purged in the next run, and gone when the stores' snapshots have aged out. Raises
+    RefusedError when there is no such hold.
     """
     terms = desk.budget
     due = desk.clock.now() + desk.release_within + terms.expiry_gap + terms.aging + terms.clock

@@ -47,10 +47,10 @@ class ContentChecker:
         self._blocks.close()
 
     def check(self, key: ContainerKey, size: int) -> tuple[int, int]:
-        """Compare all content of a part with its manifest; returns the rows and bytes of COPY text that the manifest
-        lists.
+        """Compare all content of a part with its manifest.
 
-        Parts are best given segment by segment. Raises DamageError naming the object and its segment.
+        Returns the rows and bytes of COPY text that the manifest lists. Parts are best given segment by segment. Raises
+        DamageError naming the object and its segment.
         """
         if key.segment != self._segment:
             self._segment = key.segment

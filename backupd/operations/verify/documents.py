@@ -202,9 +202,7 @@ class _Index:
                     self._users[key.segment].add(name)
 
     def excuses(self, key: ContainerKey) -> bool:
-        """Check whether a container may be missing: it was purged, or every snapshot that needs it has expired or aged
-        out.
-        """
+        """Check whether a container may be missing: it was purged, or all that needs it has expired or aged out."""
         if self._explained.is_purged(self._generation, key.segment):
             return True
         return all(

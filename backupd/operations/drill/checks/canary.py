@@ -70,8 +70,9 @@ def check_canary(scene: DrillScene, compared: RowComparison | None, again: Again
 def _second(
     scene: DrillScene, canary: _CanaryTenant, again: Again, tasks: list[TableToCompare], *, whole: bool
 ) -> RowComparison | None:
-    """Restore under a ledger that lists the tenant, and compare the rows; None when nothing is left that could be
-    restored.
+    """Restore under a ledger that lists the tenant, and compare the rows.
+
+    Returns None when nothing is left that could be restored.
     """
     tables = [glob.escape(f"{task.table.name.schema}.{task.table.name.table}") for task in tasks]
     ours = scene.subject.tenant
@@ -97,8 +98,7 @@ def _without(task: TableToCompare, tenant: str) -> SpansByTenant:
 
 
 def _chosen(compared: RowComparison, tenant: str) -> list[TableToCompare]:
-    """Return the tenant's table that costs least to load with everybody's rows, and another with others' rows if need
-    be.
+    """Return the tenant's table that costs least to load, and a table with others' rows if it has none.
 
     Tables whose rows lead to their tenant through another table cannot be read alone; if there are no others, all are.
     """

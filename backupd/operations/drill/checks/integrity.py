@@ -30,9 +30,7 @@ _THREADS = 8
 
 
 def check_records(subject: DrilledSnapshot) -> Check:
-    """Check that every record of the repository is signed, in its place, agrees with the ledger, and follows
-    another.
-    """
+    """Check that each record is signed, in its place, agrees with the ledger, and follows another."""
     findings = Findings(CheckName.RECORDS)
     repository, history = subject.repository, subject.history
     previous: dict[SnapshotName, SnapshotName | None] = {}
@@ -105,8 +103,9 @@ def _wanted(
 
 
 class DamagingStore(ForwardingStore):
-    """A store that flips one bit of one object whenever it is fetched. The objects on the inner store stay as they
-    are.
+    """A store that flips one bit of one object whenever it is fetched.
+
+    The objects on the inner store stay as they are.
     """
 
     def __init__(self, inner: Store, name: ObjectName, position: int) -> None:
@@ -129,9 +128,7 @@ class DamagingStore(ForwardingStore):
 
 
 def damaged_copy(subject: DrilledSnapshot, seed: str) -> tuple[Repository, DamagingStore]:
-    """Return the repository with one bit of one object of the snapshot flipped, and its store; the seed decides which
-    bit.
-    """
+    """Return the repository with one bit of the snapshot flipped, and its store; the seed decides which bit."""
     repository, record = subject.repository, subject.choice.record
     infos = sorted(
         (repository.contents(record.generation, segment)[sha256] for segment, sha256, _ in record.parts),
@@ -148,9 +145,7 @@ def check_damage(
     scratch: Path,
     restore: Callable[[Repository], object],
 ) -> Check:
-    """Check that both the check of every byte and a restore refuse the damaged copy; otherwise they would pass
-    anything.
-    """
+    """Check that both the check of every byte and a restore refuse the damaged copy."""
     findings = Findings(CheckName.DAMAGE, 2)
     repository, store = copy
     authentic, _, _ = check_authentic(repository, subject.choice.record, subject.choice.keys, scratch)

@@ -49,9 +49,7 @@ def check_purged(scene: DrillScene, compared: RowComparison | None) -> tuple[Che
 
 
 def check_escrow(scene: DrillScene) -> Check:
-    """Check that the identity kept for a disaster opens every key that the drill's opens, and that the keys are the
-    same.
-    """
+    """Check that the identity kept for a disaster opens the same keys that the drill's opens."""
     escrow, subject = scene.environment.escrow, scene.subject
     if escrow is None:
         return skipped(CheckName.ESCROW, "not-configured")
