@@ -17,8 +17,7 @@ from backupd.model.ids import GenerationId, Pseudonym
 from backupd.model.ledger import PurgeBegan
 from backupd.model.tenancy import Tenancy, TenancyKind
 from backupd.operations.drill import DrillRequest
-from backupd.operations.restore import choose
-from backupd.planning import lifecycle
+from backupd.planning import lifecycle, selection
 from backupd.planning.lifecycle import ClockDates
 from backupd.postgres.connect import Source
 from backupd.seal import suite
@@ -189,7 +188,7 @@ def test_a_restore_that_does_not_obey_is_red(
     ours = [(record.generation, one) for one, _, _ in record.parts if keys[one].name.tenant == "t1"]
     keeper_region.book.append(lambda _: [_purge(keeper_region, "t1", ours)])
     drills.repository = repository
-    monkeypatch.setattr(choose, "_unpurged", lambda choice, _: choice)
+    monkeypatch.setattr(selection, "unpurged_parts", lambda record, _: list(record.parts))
     report = drills.run()
     assert report.verdict == "fail"
     assert (check(report, "purged").verdict, codes(report, "purged")) == (
