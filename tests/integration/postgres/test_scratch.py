@@ -32,10 +32,10 @@ from backupd.postgres.scratch.watch import PhaseLimits, limited
 MAKER = """
 import secrets, sys, time
 from pathlib import Path
-from backupd.postgres.scratch.cluster import Making, scratch_cluster
+from backupd.postgres.scratch.cluster import ClusterSpec, scratch_cluster
 from backupd.postgres.scratch.programs import find_server, runner
 parent = Path(sys.argv[1])
-with scratch_cluster(Making(parent, find_server((), 15), runner("postgres"), secrets.token_hex(8))) as cluster:
+with scratch_cluster(ClusterSpec(parent, find_server((), 15), runner("postgres"), secrets.token_hex(8))) as cluster:
     print(cluster.path, flush=True)
     time.sleep(600)
 """
