@@ -213,8 +213,8 @@ def observe(keeper: Keeper, key: IncarnationKey, purge: Purge) -> StoreObservati
         for done in purging.purge(key):
             if done.looked_at is not None:
                 seen.looks[done.store] = StoreObservation(done.looked_at, done.looked_into, done.waits_for)
-        told = (f"store '{name}': {error.message}" for name, error in purging.errors.items())
-        seen.troubles = list(dict.fromkeys([*seen.troubles, *told]))
+        errors = (f"store '{name}': {error.message}" for name, error in purging.errors.items())
+        seen.troubles = list(dict.fromkeys([*seen.troubles, *errors]))
     return seen
 
 

@@ -225,9 +225,9 @@ class Expiry:
         What a missing part needs is not known, so nothing of its generation may be removed.
         """
         entries = self._keeper.book.chain.entries()
-        told = explain_absences(entries, self._name)
-        aged = {tag for generation, tag in told.aged if generation == shown.generation}
-        purged = told.purged_in(shown.generation)
+        explained = explain_absences(entries, self._name)
+        aged = {tag for generation, tag in explained.aged if generation == shown.generation}
+        purged = explained.purged_in(shown.generation)
         for key in sorted(live):
             if key.segment in purged or keyed.get(key.segment) in aged:
                 continue

@@ -93,8 +93,8 @@ def rekey(keeper: Keeper, store: str, recipients: Sequence[bytes], secret: bytes
             keeper.book.sync()
             shred(keeper, store, cache, _purged(keeper) - purged)
         if done.done:
-            told = Rekeyed(store=store, recipients=list(done.recipients), keyrings=done.rekeyed)
-            keeper.book.append(lambda _: [told] if done.rekeyed or _unfinished(keeper, done) else [])
+            event = Rekeyed(store=store, recipients=list(done.recipients), keyrings=done.rekeyed)
+            keeper.book.append(lambda _: [event] if done.rekeyed or _unfinished(keeper, done) else [])
     return done
 
 
@@ -164,19 +164,23 @@ def _keyrings(keeper: Keeper, store: str, found: Rekeying) -> Iterator[Keyring]:
 
 def _intent(keeper: Keeper, done: Rekeying) -> list[Event]:
     wanted = frozenset(done.recipients)
-    told = rekeyed_to(keeper.book.chain.entries(), done.store)
-    return [] if told and told[-1] == wanted else [RekeyBegan(store=done.store, recipients=list(done.recipients))]
+    wanted_before = rekeyed_to(keeper.book.chain.entries(), done.store)
+    return (
+        []
+        if wanted_before and wanted_before[-1] == wanted
+        else [RekeyBegan(store=done.store, recipients=list(done.recipients))]
+    )
 
 
 def _unfinished(keeper: Keeper, done: Rekeying) -> bool:
     """Check whether the last entry about the store's recipients says that a rekeying began."""
-    told = [
+    events = [
         event
         for entry in keeper.book.chain.entries()
         for event in entry.events
         if isinstance(event, RekeyBegan | Rekeyed) and event.store == done.store
     ]
-    return bool(told) and isinstance(told[-1], RekeyBegan)
+    return bool(events) and isinstance(events[-1], RekeyBegan)
 
 
 def _purged(keeper: Keeper) -> frozenset[SegmentRef]:
