@@ -20,7 +20,7 @@ from backupd.operations.tenants.changes import TenantDesk, erase
 from backupd.planning.deadlines import DeletionBudget
 from backupd.planning.incarnations import IncarnationKey
 
-BUDGET = DeletionBudget(*[timedelta(days=n) for n in (180, 90, 0, 1, 8, 1, 7, 30, 1)])
+BUDGET = DeletionBudget(*[timedelta(days=n) for n in (180, 2, 0, 1, 8, 1, 7, 30, 1)])
 
 
 def leave(offline, name):
