@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
 
 import typer
 
-from backupd.errors import EXIT_CODES, ConfigError, UsageError
+from backupd.errors import ConfigError, UsageError
 
 if TYPE_CHECKING:
     from backupd.model.ids import RegionName, TenantId
@@ -28,8 +28,8 @@ if TYPE_CHECKING:
     from backupd.seal.suite import KeyPair
     from backupd.wiring.context import Context
 
-EXIT_STATUS = "\b\nExit status:\n" + "\n".join(f"  {code:>3}  {meaning}" for code, meaning in EXIT_CODES.items())
-"""What closes every help text; computed, so that it cannot disagree with the program. `\\b` keeps its lines apart."""
+EXIT_STATUS = "`backupd manual exit-status` lists the exit statuses."
+"""The line that closes every help text; the manual prints the list from `errors.EXIT_CODES`."""
 
 ConfigOption = Annotated[
     Path | None,

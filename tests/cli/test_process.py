@@ -1,5 +1,6 @@
 """A real process is started for what only it shows: signals, pipes, loaded modules, and the text of each help."""
 
+import importlib
 import json
 import os
 import pty
@@ -13,8 +14,8 @@ from pathlib import Path
 import pytest
 from doubles.paths import ROOT
 
-from backupd.cli.main import build
-from backupd.errors import EXIT_CODES
+import backupd
+from backupd.cli.application import COMMANDS, build, commands_of
 from backupd.seal import keyfiles, suite
 
 ENVIRONMENT = {"PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT), "COLUMNS": "100"}
@@ -44,16 +45,15 @@ def every_command():
 
 
 @pytest.mark.parametrize("path", every_command(), ids=lambda path: " ".join(path) or "backupd")
-def test_every_help_says_what_it_does_and_every_exit_status(path):
-    """A manual page: a sentence, an example, and the table of exit statuses, complete and in order."""
+def test_every_help_says_what_it_does_and_where_the_exit_statuses_are_listed(path):
+    """A manual page: a sentence, an example, and the topic of the manual that lists the exit statuses."""
     text = help_of(*path)
 
     group = path and "\nCommands:\n" in text
     assert re.match(r"Usage: backupd.*\n\n  [A-Z]", text)
     assert group or "Example" in text or "The way from nothing" in text
     if not group:
-        statuses = re.findall(r"^ +(\d+)  (.*)$", text.partition("Exit status:")[2], re.MULTILINE)
-        assert statuses == [(str(code), meaning) for code, meaning in EXIT_CODES.items()]
+        assert text.endswith("\n  `backupd manual exit-status` lists the exit statuses.\n")
 
 
 def test_help_loads_none_of_the_libraries_it_does_not_need():
@@ -67,6 +67,55 @@ def test_help_loads_none_of_the_libraries_it_does_not_need():
     )
 
     subprocess.run([sys.executable, "-c", code], env=ENVIRONMENT, capture_output=True, check=True, timeout=60)
+
+
+def test_the_version_is_printed_without_loading_the_commands():
+    """Health checks ask for it often; with another option beside it, the parser prints the same line."""
+    code = (
+        "import sys\n"
+        "from backupd.cli.main import main\n"
+        "assert main(['--version']) == 0\n"
+        "assert 'typer' not in sys.modules\n"
+        "assert main(['--config', 'none', '--version']) == 0\n"
+        "assert 'backupd.cli.commands.status' not in sys.modules\n"
+    )
+
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=ENVIRONMENT, capture_output=True, text=True, check=True, timeout=60
+    )
+
+    assert done.stdout == f"backupd {backupd.__version__}\n" * 2
+
+
+def test_a_command_loads_no_other_group_of_commands():
+    """A run pays for the command it runs."""
+    code = (
+        "import sys\n"
+        "from backupd.cli.main import main\n"
+        "assert main(['status', '--config', '/nonexistent']) == 3\n"
+        "loaded = {name for name in sys.modules if name.startswith('backupd.cli.commands.')}\n"
+        "assert loaded == {'backupd.cli.commands.status'}, loaded\n"
+    )
+
+    subprocess.run([sys.executable, "-c", code], env=ENVIRONMENT, capture_output=True, check=True, timeout=60)
+
+
+@pytest.mark.parametrize("module", sorted(set(COMMANDS.values())))
+def test_every_module_adds_the_commands_that_are_listed_as_its_own(module):
+    """The list is what `backupd --help` goes by: a command that it lacks could not be called."""
+    assert set(commands_of(module)) == {name for name, where in COMMANDS.items() if where == module}
+
+
+def test_every_module_of_commands_is_listed():
+    """A module that nothing names would be dead."""
+    folder = ROOT / "backupd" / "cli" / "commands"
+    found = {name for name in (path.stem for path in folder.iterdir()) if hasattr(import_command(name), "add")}
+
+    assert found - {"escrow"} == set(COMMANDS.values())
+
+
+def import_command(name):
+    return importlib.import_module(f"backupd.cli.commands.{name}") if not name.startswith("__") else None
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
@@ -127,7 +176,7 @@ def test_a_fault_of_ours_shows_where_and_no_message(monkeypatch, capsys):
     def broken():
         raise RuntimeError("the row is hunter2")
 
-    monkeypatch.setattr("backupd.cli.main.build", broken)
+    monkeypatch.setattr("backupd.cli.application.build", broken)
     previous = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         assert main.main(["config", "check"]) == 1

@@ -17,8 +17,8 @@ from doubles.servers.sshd import Sshd
 from pydantic import TypeAdapter
 from reader import Reader
 
+from backupd.cli.application import build
 from backupd.cli.commands import manual
-from backupd.cli.main import build
 from backupd.config import load, schema
 from backupd.config.faults import ConfigFaultsError
 from backupd.config.reference import keys

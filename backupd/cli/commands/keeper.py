@@ -40,6 +40,7 @@ def add(app: typer.Typer) -> None:
     app.command("purge", epilog=EXIT_STATUS)(purge)
     app.command("expire", epilog=EXIT_STATUS)(expire)
     app.command("plan", epilog=EXIT_STATUS)(plan)
+    app.command("ingest", epilog=EXIT_STATUS)(ingest)
 
 
 def purge(
@@ -262,10 +263,6 @@ def _proof(one: RegionProof) -> Iterator[str]:
         )
     if not one.tenants:
         yield "  no tenant is leaving"
-
-
-def add_ingest(app: typer.Typer) -> None:
-    app.command("ingest", epilog=EXIT_STATUS)(ingest)
 
 
 def ingest(

@@ -50,6 +50,7 @@ _SHORT = len("20300101T000000Z-") + 8
 def add(app: typer.Typer) -> None:
     app.command("snapshots", epilog=EXIT_STATUS)(snapshots)
     app.command("verify", epilog=EXIT_STATUS)(verify)
+    app.command("replicate", epilog=EXIT_STATUS)(replicate)
 
 
 def snapshots(
@@ -248,10 +249,6 @@ def _told(where: str, found: Verification, noted: int | None) -> Iterator[str]:
         yield f"  not ours: {name}"
     for finding in found.findings:
         yield f"  damage: {finding.sentence}"
-
-
-def add_replicate(app: typer.Typer) -> None:
-    app.command("replicate", epilog=EXIT_STATUS)(replicate)
 
 
 def replicate(
