@@ -1,8 +1,6 @@
-"""Options every command shares, and the configuration they lead to.
+"""The options that several commands share, and the values that they lead to.
 
-Where a passphrase comes from: a file, a systemd credential, or the terminal without echo; never an argument.
-
-What all `tenant` commands share: whom they mean, when, and how they tell how a tenant stands.
+A passphrase comes from a file, a systemd credential, or the terminal without echo; never from an argument.
 """
 
 from __future__ import annotations
@@ -97,7 +95,7 @@ def grouped(command: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _fields(group: Any) -> list[inspect.Parameter]:
-    """The fields of a dataclass, each with a default, as parameters of a command."""
+    """Return the fields of a dataclass, each with a default, as parameters of a command."""
     hints = get_type_hints(group, include_extras=True)
     return [
         inspect.Parameter(
@@ -126,9 +124,9 @@ def load_context(ctx: typer.Context, option: Path | None) -> Context:
 
 
 def trusted_keys(given: list[str]) -> frozenset[str]:
-    """The values of `--keeper`: public keys in hex.
+    """Return the values of `--keeper`, public keys in hex, as a set.
 
-    Raises UsageError for what is none, and for a key whose secret half is public.
+    Raises UsageError for a value that is no key, and for a key whose secret half is public.
     """
     from backupd.model.known_keys import is_known_signer
 
@@ -143,12 +141,13 @@ def trusted_keys(given: list[str]) -> frozenset[str]:
 
 
 MIN_LENGTH = 10
-"""Characters of a new passphrase. scrypt makes a guess cost 0.2 s, not ten characters' worth of search."""
+"""Characters that a new passphrase has at least: scrypt makes a guess cost 0.2 s, and does no more than that."""
 _MAX_BYTES = 4096
+"""Bytes of a passphrase file's first line that are read."""
 
 
 def read_passphrase(file: str | None, purpose: str) -> str:
-    """The passphrase of an existing identity.
+    """Return the passphrase of an existing identity.
 
     Raises UsageError when there is neither a file nor a terminal, ConfigError when the file cannot be read.
     """
@@ -156,7 +155,7 @@ def read_passphrase(file: str | None, purpose: str) -> str:
 
 
 def open_identity(file: Path | None, passphrase_file: str | None) -> KeyPair:
-    """The key pair in an identity file, its passphrase asked for where it has to be.
+    """Return the key pair in an identity file; on a terminal its passphrase is asked for.
 
     Raises UsageError without a file, ConfigError, KeyRefusedError.
     """
@@ -170,7 +169,7 @@ def open_identity(file: Path | None, passphrase_file: str | None) -> KeyPair:
 
 
 def new_passphrase(file: str | None, purpose: str) -> str:
-    """The passphrase for a new identity; on a terminal it is asked for twice.
+    """Return the passphrase for a new identity; on a terminal it is asked for twice.
 
     Raises UsageError when it is too short or the two differ.
     """
@@ -188,6 +187,7 @@ def new_passphrase(file: str | None, purpose: str) -> str:
 
 
 def _ask(prompt: str) -> str:
+    """Read a passphrase from the terminal, without echo. Raises UsageError without a terminal."""
     if not sys.stdin.isatty():
         raise UsageError(
             "there is no terminal to ask for the passphrase on", hint="Give --passphrase-file FILE or credential:NAME."
@@ -196,6 +196,7 @@ def _ask(prompt: str) -> str:
 
 
 def _from_file(name: str) -> str:
+    """Return the first line of a file, or of a systemd credential. Raises ConfigError when there is none."""
     from backupd.config.secrets import parse_file_ref
 
     path = parse_file_ref(name).resolve(os.environ) if name.startswith("credential:") else Path(name)
@@ -234,10 +235,11 @@ ReferenceArgument = Annotated[
     str, typer.Argument(metavar="REFERENCE", show_default=False, help="A number that can be looked up; never a name.")
 ]
 _ID = 32
+"""Hex digits of a tenant's id."""
 
 
 def tenant_of(context: Context, region: RegionName, given: str, *, is_id: bool) -> TenantId:
-    """The id of the tenant somebody means.
+    """Return the id of a tenant, which was given by its name or, with `is_id`, by the id itself.
 
     Raises UsageError for an id that is none, or an empty name.
     """
@@ -254,7 +256,8 @@ def tenant_of(context: Context, region: RegionName, given: str, *, is_id: bool) 
     return tenant_tags(context, region).tenant_id(text)
 
 
-def told(one: TenantStanding) -> Iterator[str]:
+def standing_lines(one: TenantStanding) -> Iterator[str]:
+    """Yield the lines that describe how a tenant stands."""
     scope = f", class {one.scope}" if one.scope else ""
     yield f"tenant {one.tenant}, life {one.incarnation}{scope}: {one.state.value}"
     if one.since is not None:
@@ -268,12 +271,17 @@ def told(one: TenantStanding) -> Iterator[str]:
 
 
 def region_of(context: Context, name: str) -> RegionName:
+    """Return the region of this name. Raises UsageError when it is not configured."""
     return context.regions([name])[0]
 
 
 def instant_of(text: str | None) -> datetime | None:
-    if text is None:
-        return None
+    """Return the instant that an option names, if it was given. Raises UsageError for other text."""
+    return None if text is None else parse_instant(text)
+
+
+def parse_instant(text: str) -> datetime:
+    """Parse an instant in ISO 8601, in UTC unless it names another zone. Raises UsageError for other text."""
     try:
         instant = datetime.fromisoformat(text)
     except ValueError:
@@ -284,4 +292,5 @@ def instant_of(text: str | None) -> datetime | None:
 
 
 def day(instant: datetime | None) -> str:
+    """Return the day of an instant as YYYY-MM-DD, an empty text for None."""
     return "" if instant is None else f"{instant:%Y-%m-%d}"

@@ -1,6 +1,6 @@
-"""How facts are printed: one JSON object, or lines and tables for people.
+"""The form of everything that is printed: one JSON object for programs, or lines and tables for people.
 
-What a failure looks like from outside: a sentence or a JSON object, and the exit status.
+A failure is a sentence or a JSON object, and an exit status.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, TextIO
 
 import msgspec
 
-from backupd.errors import BackupdError, EndingError
+from backupd.errors import EndingError
 from backupd.model.text import human_bytes, human_duration
 
 if TYPE_CHECKING:
@@ -23,13 +23,17 @@ __all__ = [
     "Cell",
     "TextTable",
     "aligned",
+    "as_object",
+    "exit_code",
+    "fact_lines",
+    "failure_lines",
     "human_bytes",
     "human_duration",
-    "print_facts",
     "print_json",
     "print_lines",
     "print_table",
     "printable",
+    "report",
 ]
 
 Cell = str | int | None
@@ -37,24 +41,25 @@ Cell = str | int | None
 
 @dataclass(frozen=True, slots=True)
 class TextTable:
-    """Rows under headings. Numbers are set to the right."""
+    """A table of rows under headings; numbers stand at the right of their column."""
 
     headings: Sequence[str]
     rows: Sequence[Sequence[Cell]]
 
 
 def print_json(facts: object, out: TextIO | None = None) -> None:
-    """One object on one line, stable for programs: keys are only ever added."""
+    """Print one object on one line, stable for programs: keys are only ever added."""
     print(msgspec.json.encode(facts).decode(), file=out or sys.stdout)
 
 
 def print_lines(lines: Iterable[str], out: TextIO | None = None) -> None:
+    """Print lines, without `out` to standard output; control characters in them are spelt out."""
     for line in lines:
         print(printable(line), file=out or sys.stdout)
 
 
 def print_table(table: TextTable, out: TextIO | None = None) -> None:
-    """A drawn table on a terminal, aligned columns otherwise."""
+    """Print a drawn table on a terminal, aligned columns elsewhere."""
     stream = out or sys.stdout
     if stream.isatty():
         _draw(table, stream)
@@ -62,14 +67,14 @@ def print_table(table: TextTable, out: TextIO | None = None) -> None:
         print_lines(aligned(table), stream)
 
 
-def print_facts(facts: Mapping[str, Cell], out: TextIO | None = None) -> None:
-    """`name  value`, one a line, values in one column."""
+def fact_lines(facts: Mapping[str, Cell]) -> list[str]:
+    """Return a line `name  value` for each fact, with all values in one column."""
     width = max(map(len, facts), default=0)
-    print_lines((f"{name:<{width}}  {_text(value)}" for name, value in facts.items()), out)
+    return [f"{name:<{width}}  {_text(value)}" for name, value in facts.items()]
 
 
 def aligned(table: TextTable) -> list[str]:
-    """The table as plain lines, two blanks between columns, nothing cut off."""
+    """Return the table as plain lines, two blanks between columns, nothing cut off."""
     texts = [list(table.headings), *([_text(cell) for cell in row] for row in table.rows)]
     widths = [max(len(row[column]) for row in texts) for column in range(len(table.headings))]
     right = [_is_numeric(table, column) for column in range(len(table.headings))]
@@ -83,7 +88,7 @@ def aligned(table: TextTable) -> list[str]:
 
 
 def printable(text: str) -> str:
-    """The text with control characters spelt out, so that a name cannot steer the terminal."""
+    """Return the text with control characters spelt out, so that a name cannot steer the terminal."""
     if text.isprintable():
         return text
     return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text)
@@ -128,17 +133,18 @@ def report(error: BaseException, *, as_json: bool) -> int:
     return exit_code(error)
 
 
-def print_failure(error: BackupdError, where: str) -> None:
-    """One of several failures, with where it happened."""
-    print_lines(_lines(error, f"backupd: {where}"), sys.stderr)
+def failure_lines(error: EndingError, where: str) -> list[str]:
+    """Return the text of one of several failures, with the place where it happened."""
+    return _lines(error, f"backupd: {where}")
 
 
 def exit_code(error: BaseException) -> int:
+    """Return the exit status of a run that ends with this error: 1 for a fault of backupd itself."""
     return error.exit_code if isinstance(error, EndingError) else 1
 
 
 def as_object(error: BaseException) -> ErrorAnswer:
-    """The failure as `--json` prints it."""
+    """Return the failure as `--json` prints it."""
     from backupd.model.answers import ErrorAnswer, FaultAnswer, of_value
 
     if not isinstance(error, EndingError):
@@ -173,7 +179,7 @@ def _lines(error: EndingError, prefix: str = "backupd") -> list[str]:
 
 
 def _frames(error: BaseException) -> list[str]:
-    """Where it happened. The message is left out: a foreign exception may quote a row or a secret."""
+    """Return the places in the code where the error passed; never its message, which may quote a row or a secret."""
     return [
         f"  {frame.filename}:{frame.lineno} in {frame.name}"
         for frame in traceback.extract_tb(error.__traceback__, limit=-12)

@@ -1,4 +1,4 @@
-"""Progress for people, on standard error: bars on a terminal, a plain line now and then elsewhere."""
+"""The progress that people see, on standard error: bars on a terminal, a plain line now and then elsewhere."""
 
 from __future__ import annotations
 
@@ -24,11 +24,12 @@ if TYPE_CHECKING:
 PLAIN_INTERVAL = 5.0
 """Seconds between plain lines of one phase; a log should not fill up over night."""
 _REDRAW_INTERVAL = 0.1
+"""Seconds between two drawings of the bars."""
 
 
 @dataclass(frozen=True, slots=True)
 class Meter:
-    """Where one phase stands."""
+    """The state of one phase."""
 
     started: PhaseStarted
     since: float
@@ -37,21 +38,23 @@ class Meter:
 
     @property
     def name(self) -> str:
+        """Return the phase with its subject."""
         return " ".join(part for part in (self.started.phase, self.started.subject) if part)
 
     @property
     def total(self) -> int | None:
+        """Return the estimate of all that the phase has to do, in its unit; None where there is none."""
         better = self.progress.total_estimate
         return better if better is not None else self.started.total_estimate
 
     def with_progress(self, progress: Progress) -> Meter:
-        """A later progress; an estimate once given is kept until a better one comes."""
+        """Return the meter after a later progress; an estimate once given is kept until a better one comes."""
         estimate = progress.total_estimate if progress.total_estimate is not None else self.progress.total_estimate
         return replace(self, progress=replace(progress, total_estimate=estimate))
 
 
 def describe(meter: Meter, now: float, *, ended: bool = False) -> str:
-    """`56 % of 742 MB, 45 MB/s, 20.1 MB new (6.0:1), 14 s left`; what nobody knows is left out."""
+    """Return text such as `56 % of 742 MB, 45 MB/s, 20.1 MB new (6.0:1), 14 s left`; unknown parts are left out."""
     done, total, seconds = meter.progress.bytes_in, None if ended else meter.total, now - meter.since
     parts = [_share(meter, done, total)]
     if meter.started.unit == "bytes" and seconds > 0:
@@ -65,7 +68,7 @@ def describe(meter: Meter, now: float, *, ended: bool = False) -> str:
 
 @contextmanager
 def watched(clock: Clock, *, quiet: bool, out: TextIO | None = None) -> Iterator[Trace]:
-    """Whoever emits into it is shown on `out`, with `quiet` warnings only; or is told to the daemon that started us."""
+    """Give a trace whose events are shown on `out`, with `quiet` warnings only, or go to the daemon that started us."""
     pipe = progress_pipe(os.environ)
     if pipe is not None:
         yield PipeTrace(pipe, clock)
@@ -87,7 +90,7 @@ class _Meters:
         self._running: dict[tuple[str, str], Meter] = {}
 
     def take(self, event: PhaseStarted | Progress | PhaseDone) -> Meter:
-        """The phase's meter after the event; a phase nobody announced begins with what is heard of it."""
+        """Return the phase's meter after the event; a phase that was not announced begins with its first event."""
         key = (event.phase, event.subject)
         if isinstance(event, PhaseStarted):
             self._running[key] = Meter(event, self.clock.monotonic(), Progress(event.phase, event.subject))
@@ -103,7 +106,7 @@ class _Meters:
 
 
 class PlainProgress:
-    """Lines: when a phase starts and ends, and every few seconds between."""
+    """A trace that prints lines: when a phase starts and ends, and every few seconds between."""
 
     def __init__(self, out: TextIO, clock: Clock, *, quiet: bool = False) -> None:
         self._out = out
@@ -116,10 +119,10 @@ class PlainProgress:
             if isinstance(event, Warned):
                 print_lines(_warning(event), self._out)
             elif not self._quiet:
-                self._tell(event, self._meters.take(event))
+                self._print(event, self._meters.take(event))
             self._out.flush()
 
-    def _tell(self, event: PhaseStarted | Progress | PhaseDone, meter: Meter) -> None:
+    def _print(self, event: PhaseStarted | Progress | PhaseDone, meter: Meter) -> None:
         now = self._meters.clock.monotonic()
         if isinstance(event, Progress):
             if now - self._spoken.get(meter.name, meter.since) < PLAIN_INTERVAL:
@@ -135,14 +138,17 @@ class PlainProgress:
 
 
 class TerminalProgress:
-    """Bars that stay when they are full. Drawn by the thread that emits: no thread of its own, so workers may fork."""
+    """A trace that draws bars, which stay when they are full.
+
+    The thread that emits draws them: there is no thread of their own, so that workers may fork.
+    """
 
     def __init__(self, out: TextIO, clock: Clock) -> None:
         from rich.console import Console
         from rich.progress import BarColumn, TextColumn
         from rich.progress import Progress as Bars
 
-        columns = (TextColumn("{task.description}"), BarColumn(bar_width=10), TextColumn("{task.fields[told]}"))
+        columns = (TextColumn("{task.description}"), BarColumn(bar_width=10), TextColumn("{task.fields[state]}"))
         # What is printed meanwhile goes above the bars where both share a terminal; a file or a pipe keeps its own.
         shared = sys.stdout.isatty()
         self._bars = Bars(*columns, console=Console(file=out), auto_refresh=False, redirect_stdout=shared)
@@ -152,6 +158,7 @@ class TerminalProgress:
 
     @contextmanager
     def shown(self) -> Iterator[TerminalProgress]:
+        """Show the bars within the block."""
         with self._bars:
             yield self
 
@@ -166,13 +173,13 @@ class TerminalProgress:
         now = self._meters.clock.monotonic()
         ended = isinstance(event, PhaseDone)
         if meter.name not in self._tasks or isinstance(event, PhaseStarted):
-            self._tasks[meter.name] = self._bars.add_task(printable(meter.name), total=meter.total, told="")
+            self._tasks[meter.name] = self._bars.add_task(printable(meter.name), total=meter.total, state="")
         done, total = meter.progress.bytes_in, meter.total
         self._bars.update(
             self._tasks[meter.name],
             completed=(done or 1) if ended else done,
             total=(done or 1) if ended else total,
-            told=describe(meter, now, ended=ended),
+            state=describe(meter, now, ended=ended),
         )
         if ended or now - self._drawn >= _REDRAW_INTERVAL:
             self._drawn = now

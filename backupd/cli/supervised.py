@@ -1,4 +1,4 @@
-"""For a run that a daemon started: its progress goes to the daemon, and it does not outlive it.
+"""The ties of a run to the daemon that started it: its progress goes to the daemon, and it ends with the daemon.
 
 The daemon holds the reading end of a pipe whose writing end is ours; its number stands in the environment.
 """
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from backupd.clock import Clock
 
 VARIABLE = "BACKUPD_PROGRESS_FD"
+"""The variable of the environment that holds the number of the pipe."""
 _LONGEST = select.PIPE_BUF
 """Bytes that a pipe takes at once or not at all."""
 _INTERVAL = 0.2
@@ -31,7 +32,7 @@ _GRACE = 60.0
 
 
 def progress_pipe(environ: Mapping[str, str]) -> int | None:
-    """The pipe's number; None when nobody listens, or the number is of something else."""
+    """Return the pipe's number; None when nobody listens, or the number is of something else."""
     try:
         number = int(environ.get(VARIABLE, ""))
         return number if stat.S_ISFIFO(os.fstat(number).st_mode) else None
@@ -40,7 +41,10 @@ def progress_pipe(environ: Mapping[str, str]) -> int | None:
 
 
 def die_with_the_daemon(environ: Mapping[str, str]) -> None:
-    """When the other end of the pipe goes away, end in order, or else by force; programs we start do not inherit it."""
+    """Have this process end when the daemon's end of the pipe goes away: in order, or else by force.
+
+    Programs that this process starts do not inherit the pipe.
+    """
     number = progress_pipe(environ)
     if number is None:
         return
@@ -50,13 +54,13 @@ def die_with_the_daemon(environ: Mapping[str, str]) -> None:
 
 
 class PipeTrace:
-    """Writes each event as a line of JSON; what the pipe has no room for is left out."""
+    """A trace that writes each event as a line of JSON; what the pipe has no room for is left out."""
 
     def __init__(self, number: int, clock: Clock) -> None:
         self._number = number
         self._clock = clock
         self._lock = threading.Lock()
-        self._told: dict[tuple[str, str], float] = {}
+        self._written: dict[tuple[str, str], float] = {}
 
     def emit(self, event: Event) -> None:
         with self._lock:
@@ -68,9 +72,9 @@ class PipeTrace:
 
     def _is_time(self, event: Progress) -> bool:
         key, now = (event.phase, event.subject), self._clock.monotonic()
-        if now - self._told.get(key, -_INTERVAL) < _INTERVAL:
+        if now - self._written.get(key, -_INTERVAL) < _INTERVAL:
             return False
-        self._told[key] = now
+        self._written[key] = now
         return True
 
     def _write(self, line: bytes) -> None:
@@ -82,7 +86,7 @@ class PipeTrace:
 
 def _watch(number: int) -> None:
     poll = select.poll()
-    poll.register(number, 0)  # an end that went away is told without being asked for
+    poll.register(number, 0)  # that the other end went away is reported without being asked for
     poll.poll()
     os.kill(os.getpid(), signal.SIGTERM)
     time.sleep(_GRACE)

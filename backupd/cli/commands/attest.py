@@ -1,4 +1,4 @@
-"""`attest …`: the proof that a tenant is gone, signed by a second hand, verified and printed."""
+"""The group `attest`: the proof that a tenant is gone is signed by a second hand, verified and printed."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from backupd.cli import output
 from backupd.cli.options import EXIT_STATUS, ConfigOption, JsonOption, load_context, trusted_keys
+from backupd.cli.run import Reply
 from backupd.errors import UsageError
 
 if TYPE_CHECKING:
@@ -19,6 +19,7 @@ FileArgument = Annotated[Path, typer.Argument(metavar="FILE", show_default=False
 
 
 def add(app: typer.Typer) -> None:
+    """Add the group to the program."""
     group = typer.Typer(rich_markup_mode=None, help="Attestations that a tenant is gone: sign, verify, print.")
     for command in (countersign, verify, page):
         group.command(command.__name__, epilog=EXIT_STATUS)(command)
@@ -31,7 +32,7 @@ def countersign(
         Path, typer.Option("--key", metavar="FILE", show_default=False, help="The validator's signing key.")
     ],
     as_json: JsonOption = False,
-) -> None:
+) -> int:
     """Add a validator's signature to an attestation; its text stays as it is.
 
     Refused for a file whose signatures are not right. `backupd key generate --signer FILE` makes a key. Verify the
@@ -50,10 +51,10 @@ def countersign(
     signed = sign(read_file(file), signer, str(file))
     replace_file(file, signed)
     number = len(signatures_of(signed, "attestation", str(file)))
-    if as_json:
-        output.print_json({"file": str(file), "signatures": number, "public": signer.public})
-    else:
-        output.print_lines([f"{file}: {number} signatures; yours is of {signer.public}"])
+    return Reply(
+        {"file": str(file), "signatures": number, "public": signer.public},
+        [f"{file}: {number} signatures; yours is of {signer.public}"],
+    ).print(as_json=as_json)
 
 
 def verify(
@@ -76,11 +77,11 @@ def verify(
     ] = None,
     config: ConfigOption = None,
     as_json: JsonOption = False,
-) -> None:
+) -> int:
     """Verify an attestation, without a store, a network or a secret.
 
-    Its signatures are checked, and that its dates agree. With a ledger, every entry of that is, too, and whether it
-    tells the same. What was not checked is said: without --ledger the word of the keeper is all there is.
+    Its signatures are checked, and that its dates agree. With a ledger, every entry of it is checked, too, and
+    whether it agrees. What was not checked is said: without --ledger the word of the keeper is all there is.
 
     \b
     Example:
@@ -97,10 +98,7 @@ def verify(
     verdict = verify_attestation(document, trusted, None, where)
     if ledger is not None:
         verdict = verify_attestation(document, trusted, read_ledger(ledger, claims(document, where), trusted), where)
-    if as_json:
-        output.print_json({"good": True, "verdict": verdict})
-    else:
-        output.print_lines(_told(verdict))
+    return Reply({"good": True, "verdict": verdict}, _verdict_lines(verdict)).print(as_json=as_json)
 
 
 def page(
@@ -109,7 +107,7 @@ def page(
         Path, typer.Option("--out", metavar="PAGE.html", show_default=False, help="The page; never overwritten.")
     ],
     as_json: JsonOption = False,
-) -> None:
+) -> int:
     """Make a page of an attestation, to read, print and sign by hand.
 
     One HTML file that fetches nothing. It proves nothing either: the file does, and the page says how to verify that.
@@ -126,18 +124,16 @@ def page(
     verdict = verify_attestation(document, {claims(document, where).performer}, None, where)
     signatures = [CheckedSignature(one.key, one.fingerprint, one.role) for one in verdict.signatures]
     write_new(out, render_attestation(verdict.attestation, verdict.sha256, signatures).encode())
-    if as_json:
-        output.print_json({"page": str(out), "sha256": verdict.sha256, "performer": verdict.attestation.performer})
-    else:
-        output.print_lines(
-            [
-                f"{out}: made of attestation {verdict.sha256}",
-                f"  signed by {verdict.attestation.performer}; not checked whose key that is",
-            ]
-        )
+    return Reply(
+        {"page": str(out), "sha256": verdict.sha256, "performer": verdict.attestation.performer},
+        [
+            f"{out}: made of attestation {verdict.sha256}",
+            f"  signed by {verdict.attestation.performer}; not checked whose key that is",
+        ],
+    ).print(as_json=as_json)
 
 
-def _told(verdict: Verdict) -> Iterator[str]:
+def _verdict_lines(verdict: Verdict) -> Iterator[str]:
     one = verdict.attestation
     scope = f", class {one.scope}" if one.scope else ""
     yield f"good: attestation {verdict.sha256}"

@@ -1,7 +1,8 @@
-"""`backup`."""
+"""The command `backup`, which backs up databases onto their stores."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 import typer
@@ -10,13 +11,15 @@ from msgspec import UNSET
 from backupd.cli import output
 from backupd.cli.options import EXIT_STATUS, ConfigOption, DatabaseOption, JsonOption, RegionArgument, load_context
 from backupd.cli.progress import watched
+from backupd.cli.run import Reply, for_each
 
 if TYPE_CHECKING:
-    from backupd.model.answers import DatabaseBackup
+    from backupd.model.answers import BackupReport
     from backupd.operations.backup.region import BackupOutcome
 
 
 def add(app: typer.Typer) -> None:
+    """Add the command to the program."""
     app.command("backup", epilog=EXIT_STATUS)(backup)
 
 
@@ -31,7 +34,7 @@ def backup(
 
     Every database of the given regions, or of all, goes onto each store of its region.
     The rows of a database are read at one instant, split by tenant, compressed, sealed and shipped. A snapshot exists
-    when its record does, which is written last: whatever goes wrong before leaves nothing half done, and the next run
+    when its record does, which is written last: a run that fails before that leaves nothing half done, and the next run
     goes on from what was published. One store or database failing does not stop the others; the exit status is that of
     the first failure.
 
@@ -40,6 +43,7 @@ def backup(
       backupd backup
       backupd backup be --database app --json
     """
+    from backupd.model.answers import BackupAnswer
     from backupd.wiring.backup import backup_target
 
     context = load_context(ctx, config)
@@ -51,42 +55,32 @@ def backup(
             for name in context.regions(region or [])
             for store in context.stores_of(name)
         ]
-        outcomes = list(back_up(targets))
-    if as_json:
-        from backupd.model.answers import BackupAnswer
-
-        output.print_json(BackupAnswer(backups=tuple(map(_as_object, outcomes))))
-    else:
-        for outcome in outcomes:
-            _print(outcome)
-    return next((outcome.error.exit_code for outcome in outcomes if outcome.error is not None), 0)
+        outcomes = for_each(back_up(targets), _reply, as_json=as_json)
+    return outcomes.finish("backups", BackupAnswer)
 
 
-def _as_object(outcome: BackupOutcome) -> DatabaseBackup:
+def _reply(outcome: BackupOutcome) -> Reply:
+    """Return the reply of one database on one store."""
     from backupd.model.answers import DatabaseBackup
 
-    return DatabaseBackup(
+    value = DatabaseBackup(
         region=outcome.region,
         store=outcome.store,
         database=outcome.label,
         error=UNSET if outcome.error is None else output.as_object(outcome.error),
         report=UNSET if outcome.report is None else outcome.report,
     )
-
-
-def _print(outcome: BackupOutcome) -> None:
-    where = f"{outcome.region}/{outcome.label} on {outcome.store}"
+    name = f"{outcome.region}/{outcome.label} on {outcome.store}"
     if outcome.error is not None:
-        output.print_failure(outcome.error, where)
-        return
-    report, told = outcome.report, output.human_bytes
-    if report is not None:
-        output.print_lines(
-            [
-                f"{where}: snapshot {report.snapshot}",
-                f"  {report.tables} tables, {report.rows} rows, {told(report.read)}",
-                f"  {told(report.new)} new, sent {told(report.sent)} in {report.objects} objects",
-                *([f"  a full copy: {report.missing} objects of earlier runs were missing"] if report.missing else []),
-                f"  exported snapshot held {report.held_seconds:.1f} s, {report.seconds:.1f} s in all",
-            ]
-        )
+        return Reply(value, remarks=output.failure_lines(outcome.error, name), status=outcome.error.exit_code)
+    return Reply(value, _lines(name, outcome.report) if outcome.report else ())
+
+
+def _lines(name: str, report: BackupReport) -> Iterator[str]:
+    size = output.human_bytes
+    yield f"{name}: snapshot {report.snapshot}"
+    yield f"  {report.tables} tables, {report.rows} rows, {size(report.read)}"
+    yield f"  {size(report.new)} new, sent {size(report.sent)} in {report.objects} objects"
+    if report.missing:
+        yield f"  a full copy: {report.missing} objects of earlier runs were missing"
+    yield f"  exported snapshot held {report.held_seconds:.1f} s, {report.seconds:.1f} s in all"

@@ -1,4 +1,4 @@
-"""`config check`, `config example`, `config show`."""
+"""The group `config`: check the configuration, show it, or print an example."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import typer
 
 from backupd.cli import output
 from backupd.cli.options import EXIT_STATUS, ConfigOption, JsonOption, configured_file
+from backupd.cli.run import Reply
 from backupd.errors import SourceError, StoreError, UnmappedError
 
 if TYPE_CHECKING:
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 
 
 def add(app: typer.Typer) -> None:
+    """Add the group to the program."""
     group = typer.Typer(rich_markup_mode=None, help="Check, explain and show the configuration.")
     for function, name in ((check, "check"), (example, "example"), (show, "show")):
         group.command(name, epilog=EXIT_STATUS)(function)
@@ -59,33 +61,38 @@ def check(
     unchecked = _require_files(context, text, str(file))
     hints = [*advice(context.config, text), *in_file_order(timetable_advice(context), positions(text))]
     contacts = [*_databases(context), *_stores(context)] if connect else []
-    if as_json:
-        facts = {"config": str(file), "faults": [], "advice": hints, "unchecked": unchecked, **_counts(context.config)}
-        output.print_json({**facts, "contacts": contacts} if connect else facts)
-    else:
-        output.print_lines(_advice_line(hint) for hint in hints)
-        output.print_lines(f"not checked: {name}, which only systemd can hand over" for name in unchecked)
-        output.print_lines(line for contact in contacts for line in contact.told())
-        counts = _counts(context.config).items()
-        told = ", ".join(f"{count} {name if count != 1 else name[:-1]}" for name, count in counts)
-        output.print_lines([f"no fault in {file}: {told}"])
-    return next((contact.status for contact in contacts if contact.failed), 0)
+    counts = _counts(context.config)
+    facts = {"config": str(file), "faults": [], "advice": hints, "unchecked": unchecked, **counts}
+    total = ", ".join(f"{count} {name if count != 1 else name[:-1]}" for name, count in counts.items())
+    return Reply(
+        {**facts, "contacts": contacts} if connect else facts,
+        [
+            *(_advice_line(hint) for hint in hints),
+            *(f"not checked: {name}, which only systemd can hand over" for name in unchecked),
+            *(line for contact in contacts for line in contact.lines()),
+            f"no fault in {file}: {total}",
+        ],
+        status=next((contact.status for contact in contacts if contact.failed), 0),
+    ).print(as_json=as_json)
 
 
 @dataclass(frozen=True, slots=True)
 class _Contact:
-    """What one database or store answered."""
+    """The answer of one database or store."""
 
     place: str
+    """`region/label` of a database, `region on store` of a store."""
     findings: tuple[Finding, ...]
     status: int
     """The exit status when one of the findings is an error."""
 
     @property
     def failed(self) -> bool:
+        """Say whether a finding is an error."""
         return any(finding.severity == "error" for finding in self.findings)
 
-    def told(self) -> Iterator[str]:
+    def lines(self) -> Iterator[str]:
+        """Yield the text for people."""
         yield f"{self.place}: {'NOT READY' if self.failed else 'ready'}"
         for finding in self.findings:
             yield f"  {finding.severity}: {finding.message}"
@@ -94,7 +101,7 @@ class _Contact:
 
 
 def _require_files(context: Context, text: str, where: str) -> tuple[str, ...]:
-    """The credentials that cannot be looked at here; raises ConfigFaultsError for what is wrong with other files."""
+    """Return the credentials that cannot be read here. Raises ConfigFaultsError for faults of other files."""
     from backupd.config.faults import ConfigFaultsError, in_file_order
     from backupd.config.files import file_findings, unavailable_credentials
     from backupd.config.toml_lines import positions
@@ -147,7 +154,7 @@ def example() -> None:
     output.print_lines(text.splitlines())
 
 
-def show(ctx: typer.Context, config: ConfigOption = None, as_json: JsonOption = False) -> None:
+def show(ctx: typer.Context, config: ConfigOption = None, as_json: JsonOption = False) -> int:
     """Show the configuration as it is understood, defaults included.
 
     It holds no secrets, and files that do are named, not read. Of connection strings only host, port, database and user
@@ -162,10 +169,8 @@ def show(ctx: typer.Context, config: ConfigOption = None, as_json: JsonOption = 
 
     file = configured_file(ctx, config)
     facts = redacted(load(file))
-    if as_json:
-        output.print_json({"config": str(file), "values": facts})
-    else:
-        output.print_lines(f"{key} = {value}" for key, value in _flat("", facts))
+    lines = (f"{key} = {value}" for key, value in _flat("", facts))
+    return Reply({"config": str(file), "values": facts}, lines).print(as_json=as_json)
 
 
 def _counts(config: Config) -> dict[str, int]:

@@ -1,4 +1,4 @@
-"""`drill`."""
+"""The command `drill`, which restores a snapshot into a server of its own and reports what it found."""
 
 from __future__ import annotations
 
@@ -10,14 +10,22 @@ import typer
 from msgspec import UNSET
 
 from backupd.cli import output
-from backupd.cli.options import EXIT_STATUS, ConfigOption, DatabaseOption, JsonOption, StoreOption, load_context
+from backupd.cli.options import (
+    EXIT_STATUS,
+    ConfigOption,
+    DatabaseOption,
+    JsonOption,
+    StoreOption,
+    grouped,
+    load_context,
+)
 from backupd.cli.progress import watched
+from backupd.cli.run import Reply
 from backupd.errors import BackupdError, DamageError, UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from backupd.model.answers import DrillAnswer
     from backupd.model.ids import RegionName
     from backupd.model.report import Report
     from backupd.operations.drill import DrillOutcome, DrillRequest
@@ -27,19 +35,28 @@ if TYPE_CHECKING:
 
 
 def add(app: typer.Typer) -> None:
-    app.command("drill", epilog=EXIT_STATUS)(drill)
+    """Add the command to the program."""
+    app.command("drill", epilog=EXIT_STATUS)(grouped(drill))
 
 
-def drill(
-    ctx: typer.Context,
-    region: Annotated[
-        str | None, typer.Argument(metavar="REGION", show_default=False, help="[default: drilled longest ago]")
-    ] = None,
-    database: DatabaseOption = None,
+@dataclass(frozen=True, slots=True)
+class DrillSource:
+    """The options that every command has which reads from one store."""
+
+    store: StoreOption = None
+    config: ConfigOption = None
+    as_json: JsonOption = False
+
+
+@dataclass(frozen=True, slots=True)
+class DrillOptions:
+    """The options that say which snapshot is drilled, and how."""
+
+    database: DatabaseOption = None
     snapshot: Annotated[
         str | None,
         typer.Option("--snapshot", metavar="ID|TIME|latest", show_default=False, help="[default: whose turn it is]"),
-    ] = None,
+    ] = None
     tenant: Annotated[
         str | None,
         typer.Option(
@@ -48,15 +65,41 @@ def drill(
             show_default=False,
             help="Only this tenant, with the shared rows; - reads the name from standard input.",
         ),
-    ] = None,
+    ] = None
     seed: Annotated[
         str | None,
         typer.Option("--seed", metavar="HEX", show_default=False, help="For the random rule. [default: drawn]"),
+    ] = None
+    damage: Annotated[bool, typer.Option("--damage", help="Damage what is fetched; the drill must notice.")] = False
+
+    def request(self) -> DrillRequest:
+        """Return what these options ask for; a tenant's name may come from standard input.
+
+        Raises UsageError for options that contradict each other, an empty name, and a seed that is none.
+        """
+        from backupd.operations.drill import DrillRequest
+
+        if self.damage and self.tenant is not None:
+            raise UsageError(
+                "--damage does not go with --tenant", hint="It damages what is fetched of a whole snapshot."
+            )
+        return DrillRequest(
+            database=self.database,
+            snapshot=self.snapshot,
+            seed=_seed(self.seed),
+            damage=self.damage,
+            tenant=_tenant(self.tenant),
+        )
+
+
+def drill(
+    ctx: typer.Context,
+    region: Annotated[
+        str | None, typer.Argument(metavar="REGION", show_default=False, help="[default: drilled longest ago]")
     ] = None,
-    damage: Annotated[bool, typer.Option("--damage", help="Damage what is fetched; the drill must notice.")] = False,
-    store: StoreOption = None,
-    config: ConfigOption = None,
-    as_json: JsonOption = False,
+    *,
+    options: DrillOptions,
+    source: DrillSource,
 ) -> int:
     """Restore a snapshot into a server of the drill's own, check it, and report.
 
@@ -74,41 +117,33 @@ def drill(
       backupd drill be --database app --snapshot latest --json
       backupd drill be --tenant acme
     """
-    from backupd.operations.drill import DrillRequest
     from backupd.wiring.drill import drill_section
 
-    context = load_context(ctx, config)
+    context = load_context(ctx, source.config)
     drill_section(context)
     place = _region(context, region)
     context.require_residency(place)
-    if database is not None:
-        context.databases(place, database)
-    if damage and tenant is not None:
-        raise UsageError("--damage does not go with --tenant", hint="It damages what is fetched of a whole snapshot.")
-    request = DrillRequest(
-        database=database, snapshot=snapshot, seed=_seed(seed), damage=damage, tenant=_tenant(tenant)
-    )
-    with watched(context.clock, quiet=as_json) as trace:
-        done = _run(context, (place, context.stores_of(place, store)[0]), request, trace)
-    if as_json:
-        output.print_json(_as_object(done))
-    else:
-        output.print_lines(_told(done))
-        for error in (done.outcome.error, done.unpublished):
-            if error is not None:
-                output.print_failure(error, f"drill of {place}")
-    return _status(done)
+    if options.database is not None:
+        context.databases(place, options.database)
+    request = options.request()
+    with watched(context.clock, quiet=source.as_json) as trace:
+        done = _run(context, (place, context.stores_of(place, source.store)[0]), request, trace)
+    return _reply(place, done).print(as_json=source.as_json)
 
 
 @dataclass(frozen=True, slots=True)
 class _Done:
+    """A drill that came to its end, and its report."""
+
     outcome: DrillOutcome
     published: Published | None
-    """None on a machine that is no keeper, and where it could not be."""
+    """The signed report; None on a machine that is no keeper, and where it could not be published."""
     unpublished: BackupdError | None = None
+    """The reason why a keeper could not publish the report."""
 
     @property
     def report(self) -> Report:
+        """Return the report as it was signed, else as the drill made it."""
         return self.published.report if self.published else self.outcome.report
 
 
@@ -130,7 +165,7 @@ def _run(context: Context, place: tuple[RegionName, str], request: DrillRequest,
 
 
 def _published(context: Context, region: RegionName, outcome: DrillOutcome, trace: Trace) -> _Done:
-    """Sign and keep the report, where a keeper's key is. A drill is no less for a store that is out of reach."""
+    """Sign and keep the report, where a keeper's key is. A store that is out of reach takes nothing from the drill."""
     from backupd.operations.reports import publish_report
     from backupd.wiring.drill import open_report_desk
     from backupd.wiring.keeper import keeper_signer
@@ -154,7 +189,7 @@ def _past(context: Context, region: RegionName) -> list[Report]:
 
 
 def _region(context: Context, name: str | None) -> RegionName:
-    """The region asked for, or the one whose last drill is longest ago."""
+    """Return the region asked for, or the one whose last drill is longest ago."""
     known = context.regions([name] if name is not None else [])
     if len(known) == 1:
         return known[0]
@@ -163,7 +198,7 @@ def _region(context: Context, name: str | None) -> RegionName:
 
 
 def _tenant(given: str | None) -> str | None:
-    """The name, which need not stand in the list of processes."""
+    """Return the tenant's name; `-` has it read from standard input, so that no list of processes shows it."""
     name = sys.stdin.readline().rstrip("\n") if given == "-" else given
     if name == "":
         raise UsageError("no tenant is named")
@@ -189,22 +224,33 @@ def _status(done: _Done) -> int:
     return done.unpublished.exit_code if done.unpublished is not None else 0
 
 
-def _as_object(done: _Done) -> DrillAnswer:
+def _reply(region: RegionName, done: _Done) -> Reply:
+    """Return the reply to a drill of this region."""
     from backupd.model.answers import DrillAnswer
 
-    published, error = done.published, done.outcome.error
-    return DrillAnswer(
-        verdict=done.report.verdict,
-        published=published is not None,
-        report=done.report,
-        sha256=UNSET if published is None else published.sha256,
-        stores=UNSET if published is None else tuple(published.stores),
-        error=UNSET if error is None else output.as_object(error),
-        unpublished=UNSET if done.unpublished is None else output.as_object(done.unpublished),
+    published, failure, unpublished = done.published, done.outcome.error, done.unpublished
+    return Reply(
+        DrillAnswer(
+            verdict=done.report.verdict,
+            published=published is not None,
+            report=done.report,
+            sha256=UNSET if published is None else published.sha256,
+            stores=UNSET if published is None else tuple(published.stores),
+            error=UNSET if failure is None else output.as_object(failure),
+            unpublished=UNSET if unpublished is None else output.as_object(unpublished),
+        ),
+        _lines(done),
+        [
+            line
+            for error in (failure, unpublished)
+            if error is not None
+            for line in output.failure_lines(error, f"drill of {region}")
+        ],
+        _status(done),
     )
 
 
-def _told(done: _Done) -> Iterator[str]:
+def _lines(done: _Done) -> Iterator[str]:
     report, size = done.report, output.human_bytes
     yield f"drill {report.drill} of {report.region}: {report.verdict.upper()}"
     if report.selection is not None:

@@ -1,4 +1,4 @@
-"""`key escrow`: an identity as shares, and back."""
+"""The group `key escrow`, which splits an identity into shares and puts it together again."""
 
 from __future__ import annotations
 
@@ -10,12 +10,14 @@ import typer
 
 from backupd.cli import output
 from backupd.cli.options import EXIT_STATUS, IdentityOption, JsonOption, PassphraseOption, new_passphrase, open_identity
+from backupd.cli.run import Reply
 from backupd.errors import RefusedError, UsageError
 
 _STDIN = Path("-")
 
 
 def add(keys: typer.Typer) -> None:
+    """Add the group to the group `key`."""
     group = typer.Typer(rich_markup_mode=None, help="Split an identity into shares, and put it together again.")
     group.command("split", epilog=EXIT_STATUS)(split)
     group.command("combine", epilog=EXIT_STATUS)(combine)
@@ -35,7 +37,7 @@ def split(
     print_: Annotated[bool, typer.Option("--print", help="Print the shares instead, a page each.")] = False,
     passphrase_file: PassphraseOption = None,
     as_json: JsonOption = False,
-) -> None:
+) -> int:
     """Split an identity into N shares of words, any K of which restore it. Fewer say nothing.
 
     Each share is a page of 84 numbered words (SLIP-39), with a checksum: to print, to keep in different hands, and to
@@ -56,13 +58,10 @@ def split(
     made, pages = split_identity(open_identity(identity, passphrase_file).secret, shares, threshold)
     if out is None:
         sys.stdout.write("\f".join(pages))
-        return
+        return 0
     files = [str(path) for path in write_shares(out, pages)]
-    if as_json:
-        output.print_json({"split": made, "files": files})
-        return
-    output.print_lines(files)
-    output.print_lines([f"any {threshold} of these restore the identity of recipient {made.recipient}"])
+    line = f"any {threshold} of these restore the identity of recipient {made.recipient}"
+    return Reply({"split": made, "files": files}, [*files, line]).print(as_json=as_json)
 
 
 def combine(
@@ -81,12 +80,12 @@ def combine(
     ] = None,
     passphrase_file: PassphraseOption = None,
     as_json: JsonOption = False,
-) -> None:
+) -> int:
     """Put an identity together from its shares, into an identity file with a new passphrase.
 
-    Before anything is written it is seen that the identity is its recipient's, and opens what is sealed to that. Typed
-    in, words stand in their order, with or without their numbers; a blank line separates shares. A word that is wrong
-    is named by its number.
+    Before anything is written, the identity is checked: it must be the recipient's, and open what is sealed to that.
+    Words that are typed in stand in their order, with or without their numbers; a blank line separates shares. A word
+    that is wrong is named by its number.
 
     \b
     Examples:
@@ -102,8 +101,5 @@ def combine(
     texts = [ShareText("standard input", sys.stdin.read()) if one == _STDIN else read_shares(one) for one in shares]
     pair = combine_shares(texts, public)
     made = write_combined(out, name or out.stem, pair, new_passphrase(passphrase_file, str(out)))
-    facts = {"identity": str(out), "fingerprint": made.fingerprint}
-    if as_json:
-        output.print_json(facts)
-    else:
-        output.print_facts(facts)
+    facts: dict[str, output.Cell] = {"identity": str(out), "fingerprint": made.fingerprint}
+    return Reply(facts, output.fact_lines(facts)).print(as_json=as_json)

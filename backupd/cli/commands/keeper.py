@@ -1,22 +1,22 @@
-"""`purge`, `expire` and `plan`: what a keeper removes, and the proof that it is in time.
-
-`ingest`: the keeper takes what nodes handed in.
-"""
+"""The commands of a keeper: `purge` and `expire` remove, `plan` proves that this is in time, `ingest` takes in."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Annotated, Any
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from backupd.cli import output
 from backupd.cli.options import EXIT_STATUS, ConfigOption, JsonOption, RegionArgument, StoresOption, day, load_context
 from backupd.cli.progress import watched
-from backupd.errors import BackupdError, RefusedError
+from backupd.cli.run import Reply, for_each, for_each_store
+from backupd.errors import RefusedError
 
 if TYPE_CHECKING:
-    from backupd.model.answers import PlannedPurges, RegionPurge, StoreExpiry, StoreIngest
+    from backupd.model.answers import PlannedPurges
+    from backupd.model.ids import RegionName
     from backupd.model.ledger import Expired
     from backupd.operations.keeper.expire import ExpiryPlan
     from backupd.operations.keeper.ingest_checks import Ingested
@@ -37,6 +37,7 @@ ConfirmOption = Annotated[
 
 
 def add(app: typer.Typer) -> None:
+    """Add the commands to the program."""
     app.command("purge", epilog=EXIT_STATUS)(purge)
     app.command("expire", epilog=EXIT_STATUS)(expire)
     app.command("plan", epilog=EXIT_STATUS)(plan)
@@ -65,28 +66,17 @@ def purge(
     from backupd.operations.keeper.purge import Purging, plan_purges, purge_due
     from backupd.wiring.keeper import open_sole_keeper
 
+    def purge_region(name: RegionName) -> Reply:
+        with open_sole_keeper(context, name, trace) as keeper:
+            if not dry_run:
+                return _purged(name, purge_due(keeper, confirm))
+            with Purging(keeper) as purging:
+                planned = of_value(plan_purges(keeper, purging), PlannedPurges)
+        return Reply(RegionPurge(region=name, plan=planned), _planned_lines(name, planned))
+
     context = load_context(ctx, config)
-    answers: list[RegionPurge] = []
-    status = 0
     with watched(context.clock, quiet=as_json) as trace:
-        for name in context.regions(region or []):
-            with open_sole_keeper(context, name, trace) as keeper:
-                if dry_run:
-                    with Purging(keeper) as purging:
-                        planned = of_value(plan_purges(keeper, purging), PlannedPurges)
-                        answers.append(RegionPurge(region=name, plan=planned))
-                    continue
-                done = purge_due(keeper, confirm)
-                answers.append(_as_object(name, done))
-                status = status or next((error.exit_code for error in done.errors.values()), 0)
-                if not as_json:
-                    output.print_lines(_purged(name, done))
-    if as_json:
-        output.print_json(PurgeAnswer(regions=tuple(answers)))
-    elif dry_run:
-        for one in answers:
-            output.print_lines(_planned(one.region, one.plan))
-    return status
+        return for_each(context.regions(region or []), purge_region, as_json=as_json).finish("regions", PurgeAnswer)
 
 
 def expire(
@@ -112,27 +102,15 @@ def expire(
     from backupd.wiring.keeper import open_sole_keeper
 
     context = load_context(ctx, config)
-    answers: list[StoreExpiry] = []
-    status = 0
+    places = [(name, context.stores_of(name, store)) for name in context.regions(region or [])]
     with watched(context.clock, quiet=as_json) as trace:
-        for name in context.regions(region or []):
-            places = context.stores_of(name, store)
-            with open_sole_keeper(context, name, trace) as keeper:
-                for place in places:
-                    try:
-                        planned, done = _expire(keeper, place, dry_run=dry_run, confirm=confirm)
-                    except BackupdError as error:
-                        status = status or error.exit_code
-                        answers.append(StoreExpiry(region=name, store=place, error=output.as_object(error)))
-                        if not as_json:
-                            output.print_failure(error, f"{name} on {place}")
-                        continue
-                    answers.append(StoreExpiry(region=name, store=place, plan=_plan_object(planned), expired=done))
-                    if not as_json:
-                        output.print_lines(_expired(name, planned, done))
-    if as_json:
-        output.print_json(ExpireAnswer(stores=tuple(answers)))
-    return status
+        return for_each_store(
+            places,
+            lambda name: open_sole_keeper(context, name, trace),
+            lambda keeper, place: _expire(keeper, place, dry_run=dry_run, confirm=confirm),
+            as_json=as_json,
+            part=StoreExpiry,
+        ).finish("stores", ExpireAnswer)
 
 
 def plan(
@@ -141,7 +119,7 @@ def plan(
     """Prove that the promised window is kept, by the configuration and by what the stores really show.
 
     The inequality is written out. The stores' own snapshots and the keeper's past runs are compared with what the
-    configuration says of them, and every marked tenant's dates are given. The exit status tells when it does not hold.
+    configuration says of them, and every marked tenant's dates are given. The exit status says when it does not hold.
 
     \b
     Example:
@@ -151,60 +129,60 @@ def plan(
     from backupd.wiring.keeper import deletion_budget, open_book
 
     context = load_context(ctx, config)
-    found: list[RegionProof] = []
-    for name in context.regions(region or []):
+
+    def prove(name: RegionName) -> Reply:
         with open_book(context, name) as book:
             book.sync()
-            found.append(
-                prove_region(book, deletion_budget(context, name), context.clock.now(), context.config.copies_of(name))
-            )
-    if as_json:
-        output.print_json({"regions": found})
-    else:
-        for one in found:
-            output.print_lines(_proof(one))
-    return 0 if all(one.holds for one in found) else RefusedError.exit_code
+            budget, copies = deletion_budget(context, name), context.config.copies_of(name)
+            found = prove_region(book, budget, context.clock.now(), copies)
+        return Reply(found, _proof_lines(found), status=0 if found.holds else RefusedError.exit_code)
+
+    return for_each(context.regions(region or []), prove, as_json=as_json).finish("regions")
 
 
-def _expire(keeper: Keeper, store: str, *, dry_run: bool, confirm: int | None) -> tuple[ExpiryPlan, Expired | None]:
+def _expire(keeper: Keeper, store: str, *, dry_run: bool, confirm: int | None) -> Reply:
+    """Expire the snapshots of one store, or say what would be expired."""
+    from backupd.model.answers import StoreExpiry
     from backupd.operations.keeper.expire import Expiry
     from backupd.repository.state.keyring_cache import KeyringCache
 
-    with KeyringCache.opened(keeper.cache_path(store), keeper.repository) as census:
-        expiry = Expiry(keeper, store, census)
+    with KeyringCache.opened(keeper.cache_path(store), keeper.repository) as cache:
+        expiry = Expiry(keeper, store, cache)
         planned = expiry.plan()
-        return planned, None if dry_run else expiry.execute(planned, confirm)
-
-
-def _as_object(region: str, done: PurgeRun) -> RegionPurge:
-    from backupd.model.answers import PlannedPurges, RefusedPurge, RegionPurge, StorePurge, of_value
-
-    return RegionPurge(
-        region=region,
-        plan=of_value(done.plan, PlannedPurges),
-        done=tuple(of_value(one, StorePurge) for one in done.done),
-        refused=tuple(RefusedPurge(life=key, reason=reason) for key, reason in done.refused.items()),
-        errors={store: output.as_object(error) for store, error in done.errors.items()},
-    )
-
-
-def _plan_object(planned: ExpiryPlan) -> dict[str, Any]:
-    return {
+        done = None if dry_run else expiry.execute(planned, confirm)
+    plan_facts = {
         "decisions": planned.decisions,
         "objects": planned.objects,
         "bytes": planned.bytes,
         "alarms": planned.alarms,
         "left_alone": planned.left_alone,
     }
+    value = StoreExpiry(region=keeper.region, store=store, plan=plan_facts, expired=done)
+    return Reply(value, _expired_lines(keeper.region, planned, done))
 
 
-def _planned(region: str, planned: PlannedPurges) -> Iterator[str]:
+def _purged(region: str, done: PurgeRun) -> Reply:
+    """Return the reply of a region whose due tenants were purged."""
+    from backupd.model.answers import PlannedPurges, RefusedPurge, RegionPurge, StorePurge, of_value
+
+    value = RegionPurge(
+        region=region,
+        plan=of_value(done.plan, PlannedPurges),
+        done=tuple(of_value(one, StorePurge) for one in done.done),
+        refused=tuple(RefusedPurge(life=key, reason=reason) for key, reason in done.refused.items()),
+        errors={store: output.as_object(error) for store, error in done.errors.items()},
+    )
+    status = next((error.exit_code for error in done.errors.values()), 0)
+    return Reply(value, _purged_lines(region, done), status=status)
+
+
+def _planned_lines(region: str, planned: PlannedPurges) -> Iterator[str]:
     yield f"{region}: {len(planned.due)} due, {len(planned.unfinished)} unfinished, {len(planned.late)} turned up late"
     for tenant, incarnation, scope in planned.due:
         yield f"  would purge tenant {tenant}, life {incarnation}" + (f", {scope}" if scope else "")
 
 
-def _purged(region: str, done: PurgeRun) -> Iterator[str]:
+def _purged_lines(region: str, done: PurgeRun) -> Iterator[str]:
     yield f"{region}: {len(done.plan.due)} purges begun, {len(done.plan.unfinished)} gone on with"
     for one in done.done:
         rest = "gone from the store's own snapshots, too" if one.absent else f"waits for {', '.join(one.waits_for)}"
@@ -218,7 +196,7 @@ def _purged(region: str, done: PurgeRun) -> Iterator[str]:
         yield f"  {store}: {error.message}. {error.hint}"
 
 
-def _expired(region: str, planned: ExpiryPlan, done: Expired | None) -> Iterator[str]:
+def _expired_lines(region: str, planned: ExpiryPlan, done: Expired | None) -> Iterator[str]:
     yield f"{region} on {planned.store}:"
     for decision in planned.decisions:
         word = "keep  " if decision.keep else "expire"
@@ -244,7 +222,7 @@ def _kept(copy: InScope) -> str:
     return "" if copy.kept is None else output.human_duration(copy.kept)
 
 
-def _proof(one: RegionProof) -> Iterator[str]:
+def _proof_lines(one: RegionProof) -> Iterator[str]:
     yield f"{one.region}: {'holds' if one.holds else 'DOES NOT HOLD'}: {one.configured.inequality}"
     for term in one.configured.terms:
         yield f"  {term.value.total_seconds() / 86400:7.1f} d  {term.name} ({term.source})"
@@ -275,8 +253,8 @@ def ingest(
     """Take what nodes handed in, on stores with `ingest`. Runs on the keeper, every few minutes.
 
     Each object is read, compared with its name, checked as an honest node would have made it, and copied to its place,
-    where no node can change it; a snapshot's record comes last. What no honest node hands in is told, taken nowhere,
-    and makes the exit status that of a refusal.
+    where no node can change it; a snapshot's record comes last. An object that no honest node hands in is reported,
+    is taken nowhere, and makes the exit status that of a refusal.
 
     \b
     Example:
@@ -284,44 +262,37 @@ def ingest(
     """
     from backupd.model.answers import IngestAnswer, StoreIngest
     from backupd.operations.keeper.ingest import ingest as run
-    from backupd.operations.keeper.ingest import troubles
     from backupd.wiring.keeper import adopt_repositories, handoff_stores, open_keeper
 
     context = load_context(ctx, config)
-    answers: list[StoreIngest] = []
-    status = 0
+    places = [
+        (name, [place for place in context.stores_of(name, store) if place in handoff_stores(context, name)])
+        for name in context.regions(region or [])
+    ]
+
+    @contextmanager
+    def adopted(name: RegionName) -> Iterator[Keeper]:
+        adopt_repositories(context, name)
+        with open_keeper(context, name, trace) as keeper:
+            yield keeper
+
     with watched(context.clock, quiet=as_json) as trace:
-        for name in context.regions(region or []):
-            places = [place for place in context.stores_of(name, store) if place in handoff_stores(context, name)]
-            if not places:
-                continue
-            adopt_repositories(context, name)
-            with open_keeper(context, name, trace) as keeper:
-                for place in places:
-                    try:
-                        done = run(keeper, place)
-                    except BackupdError as error:
-                        status = status or error.exit_code
-                        answers.append(StoreIngest(region=name, store=place, error=output.as_object(error)))
-                        if not as_json:
-                            output.print_failure(error, f"{name} on {place}")
-                        continue
-                    refused = troubles(done)
-                    status = status or (refused.exit_code if refused else 0)
-                    answers.append(_ingest_object(name, done))
-                    if not as_json:
-                        output.print_lines(_told(name, done))
-                        if refused:
-                            output.print_failure(refused, f"{name} on {place}")
-    if as_json:
-        output.print_json(IngestAnswer(stores=tuple(answers)))
-    return status
+        return for_each_store(
+            [(name, stores) for name, stores in places if stores],
+            adopted,
+            lambda keeper, place: _ingested(run(keeper, place), keeper.region),
+            as_json=as_json,
+            part=StoreIngest,
+        ).finish("stores", IngestAnswer)
 
 
-def _ingest_object(region: str, done: Ingested) -> StoreIngest:
+def _ingested(done: Ingested, region: str) -> Reply:
+    """Return the reply of a store whose handed-in objects were taken."""
     from backupd.model.answers import StoreIngest
+    from backupd.operations.keeper.ingest import troubles
 
-    return StoreIngest(
+    refused = troubles(done)
+    value = StoreIngest(
         region=region,
         store=done.store,
         taken=dict(done.taken),
@@ -330,9 +301,15 @@ def _ingest_object(region: str, done: Ingested) -> StoreIngest:
         waiting=dict(done.waiting),
         refused=dict(done.refused),
     )
+    return Reply(
+        value,
+        _ingested_lines(region, done),
+        output.failure_lines(refused, f"{region} on {done.store}") if refused else (),
+        refused.exit_code if refused else 0,
+    )
 
 
-def _told(region: str, done: Ingested) -> Iterator[str]:
+def _ingested_lines(region: str, done: Ingested) -> Iterator[str]:
     taken = ", ".join(f"{number} {kind}s" for kind, number in done.taken.items()) or "nothing"
     yield f"{region} on {done.store}: took {taken}, {output.human_bytes(done.bytes)}"
     if done.dropped:

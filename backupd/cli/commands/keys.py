@@ -1,20 +1,17 @@
-"""`key generate` and `key check`; the rest of the group stands beside.
-
-`key rotate`: who may read what lies on the stores already.
-"""
+"""The commands `key generate`, `key check` and `key rotate`; `key escrow` has a module of its own."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from backupd.cli import output
 from backupd.cli.commands import escrow
-from backupd.cli.commands.store import tell_signers
+from backupd.cli.commands.store import note_signers
 from backupd.cli.options import (
     EXIT_STATUS,
     ConfigOption,
@@ -28,7 +25,8 @@ from backupd.cli.options import (
     open_identity,
 )
 from backupd.cli.progress import watched
-from backupd.errors import BackupdError, DamageError, KeyRefusedError, ObjectMissingError, UsageError
+from backupd.cli.run import Reply, for_each, for_each_store
+from backupd.errors import DamageError, KeyRefusedError, ObjectMissingError, UsageError
 
 if TYPE_CHECKING:
     from backupd.operations.keeper.rekey import Rekeying
@@ -37,6 +35,7 @@ if TYPE_CHECKING:
 
 
 def add(app: typer.Typer) -> None:
+    """Add the group to the program."""
     group = typer.Typer(rich_markup_mode=None, help="Make and check keys.")
     group.command("generate", epilog=EXIT_STATUS)(generate)
     group.command("check", epilog=EXIT_STATUS)(check)
@@ -58,7 +57,7 @@ def generate(
     ] = None,
     passphrase_file: PassphraseOption = None,
     as_json: JsonOption = False,
-) -> None:
+) -> int:
     """Make an identity and its recipient, a signing key, or the tenant key.
 
     The identity opens backups: keep it, and its passphrase, away from the machines that write them. The recipient is
@@ -73,21 +72,21 @@ def generate(
     """
     if tenant_key:
         _refuse_beside("--tenant-key", name=name, recipient=recipient, passphrase_file=passphrase_file, signer=signer)
-        _generate_tenant_key(file, as_json=as_json)
-        return
+        return _made_tenant_key(file).print(as_json=as_json)
     if signer:
         _refuse_beside("--signer", name=name, recipient=recipient, passphrase_file=passphrase_file)
-        _generate_signer(file, as_json=as_json)
-        return
+        return _made_signer(file).print(as_json=as_json)
     from backupd.operations.keys import generate_identity
 
     public = recipient or file.with_suffix(".recipient")
     passphrase = new_passphrase(passphrase_file, str(file))
     made = generate_identity(file, public, name or file.stem, passphrase)
-    if as_json:
-        output.print_json({"identity": str(file), "recipient": str(public), "fingerprint": made.fingerprint})
-    else:
-        output.print_facts({"identity": str(file), "recipient": str(public), "fingerprint": made.fingerprint})
+    facts: dict[str, output.Cell] = {
+        "identity": str(file),
+        "recipient": str(public),
+        "fingerprint": made.fingerprint,
+    }
+    return Reply(facts, output.fact_lines(facts)).print(as_json=as_json)
 
 
 def check(
@@ -102,7 +101,7 @@ def check(
     """Check that an identity opens the backups.
 
     Every keyring of the regions is opened with it and every key in it authenticated, without reading any data. An
-    identity that opens none of them is the wrong one, and is called so.
+    identity that opens none of them is reported as the wrong one.
 
     \b
     Example:
@@ -117,31 +116,24 @@ def check(
     checks = []
     for name, place in places:
         with open_repository(context, name, place, QUICKLY) as repository:
-            tell_signers(context, repository)
-            checks.append(_Check(name, place, check_identity(repository, secret)))
-    if not any(one.keyrings for one in checks):
+            note_signers(context, repository)
+            checks.append((name, place, check_identity(repository, secret)))
+    if not any(keyrings for _, _, keyrings in checks):
         raise ObjectMissingError("there are no keyrings yet", hint="`backupd backup` writes the first one.")
-    if as_json:
-        output.print_json({"stores": checks})
-    else:
-        output.print_lines(line for one in checks for line in one.told())
-    return 0 if all(ring.opened for one in checks for ring in one.keyrings) else KeyRefusedError.exit_code
+    return for_each(checks, lambda one: _checked(*one), as_json=as_json).finish("stores")
 
 
-@dataclass(frozen=True, slots=True)
-class _Check:
-    region: str
-    store: str
-    keyrings: list[CheckedKeyring]
-
-    def told(self) -> list[str]:
-        opened = [ring for ring in self.keyrings if ring.opened]
-        segments, shredded = sum(ring.segments for ring in opened), sum(ring.shredded for ring in opened)
-        where = f"{self.region} on {self.store}"
-        return [
-            f"{where}: opens {len(opened)} of {len(self.keyrings)} keyrings, {segments} segments, {shredded} shredded",
-            *(f"  not {ring.generation}/{ring.run}" for ring in self.keyrings if not ring.opened),
-        ]
+def _checked(region: str, store: str, keyrings: list[CheckedKeyring]) -> Reply:
+    """Return the reply of one store whose keyrings were opened with an identity."""
+    opened = [ring for ring in keyrings if ring.opened]
+    segments, shredded = sum(ring.segments for ring in opened), sum(ring.shredded for ring in opened)
+    where = f"{region} on {store}"
+    lines = [
+        f"{where}: opens {len(opened)} of {len(keyrings)} keyrings, {segments} segments, {shredded} shredded",
+        *(f"  not {ring.generation}/{ring.run}" for ring in keyrings if not ring.opened),
+    ]
+    status = 0 if len(opened) == len(keyrings) else KeyRefusedError.exit_code
+    return Reply({"region": region, "store": store, "keyrings": keyrings}, lines, status=status)
 
 
 def _refuse_beside(chosen: str, **others: object) -> None:
@@ -153,24 +145,19 @@ def _refuse_beside(chosen: str, **others: object) -> None:
             )
 
 
-def _generate_tenant_key(file: Path, *, as_json: bool) -> None:
+def _made_tenant_key(file: Path) -> Reply:
     from backupd.seal.tags import write_tenant_key
 
     write_tenant_key(file)
-    if as_json:
-        output.print_json({"tenant_key": str(file)})
-    else:
-        output.print_facts({"tenant key": str(file)})
+    return Reply({"tenant_key": str(file)}, output.fact_lines({"tenant key": str(file)}))
 
 
-def _generate_signer(file: Path, *, as_json: bool) -> None:
+def _made_signer(file: Path) -> Reply:
     from backupd.seal.keyfiles import write_signer
 
     public = write_signer(file).public
-    if as_json:
-        output.print_json({"signing_key": str(file), "public": public})
-    else:
-        output.print_facts({"signing key": str(file), "public": public})
+    facts = {"signing key": str(file), "public": public}
+    return Reply({"signing_key": str(file), "public": public}, output.fact_lines(facts))
 
 
 def rotate(
@@ -195,8 +182,8 @@ def rotate(
 
     First change `recipients` on every machine that writes: its next backup begins a new generation, with new keys, for
     these. Then this does the same for what is there already, with an identity that opens it, new or old. No key and no
-    pack changes. What was cut off is gone on with by giving the command again. Who copied a keyring while an identity
-    of theirs opened it can read what it opens for good: `backupd manual incidents` says what to do then.
+    pack changes. The same command goes on with what was cut off. Somebody who copied a keyring while an identity of
+    theirs opened it can read what it opens for good: `backupd manual incidents` says what to do then.
 
     \b
     Examples:
@@ -210,42 +197,38 @@ def rotate(
     places = [(name, context.stores_of(name, store)) for name in context.regions(region or [])]
     recipients = [recipient.public for recipient in configured_recipients(context)]
     keys = _Keys(recipients, None if dry_run and identity is None else open_identity(identity, passphrase_file).secret)
-    told: list[dict[str, Any]] = []
-    status = 0
     with watched(context.clock, quiet=as_json) as trace:
-        for name, stores in places:
-            with open_keeper(context, name, trace) as keeper:
-                for place in stores:
-                    try:
-                        done = _rotate(keeper, place, keys, dry_run=dry_run)
-                    except BackupdError as error:
-                        status = status or error.exit_code
-                        told.append({"region": name, "store": place, "error": output.as_object(error)})
-                        if not as_json:
-                            output.print_failure(error, f"{name} on {place}")
-                        continue
-                    status = status or _status(done)
-                    told.append({"region": name, "store": place, "dry_run": dry_run, "rekeying": done})
-                    if not as_json:
-                        output.print_lines(_lines(name, done, dry_run=dry_run))
-    if as_json:
-        output.print_json({"stores": told})
-    return status
+        return for_each_store(
+            places,
+            lambda name: open_keeper(context, name, trace),
+            lambda keeper, place: _rotate(keeper, place, keys, dry_run=dry_run),
+            as_json=as_json,
+        ).finish("stores")
 
 
 @dataclass(frozen=True, slots=True)
 class _Keys:
+    """The keys of a rotation."""
+
     recipients: list[bytes]
-    """Public keys."""
+    """The public keys of the configured recipients."""
     secret: bytes | None = field(repr=False)
+    """The key of the identity that opens the keyrings; None for a dry run without one."""
 
 
-def _rotate(keeper: Keeper, store: str, keys: _Keys, *, dry_run: bool) -> Rekeying:
+def _rotate(keeper: Keeper, store: str, keys: _Keys, *, dry_run: bool) -> Reply:
+    """Seal the keyrings of one store to the recipients, or count them."""
     from backupd.operations.keeper.rekey import preview_rekey, rekey
 
     if dry_run or keys.secret is None:
-        return preview_rekey(keeper, store, keys.recipients, keys.secret)
-    return rekey(keeper, store, keys.recipients, keys.secret)
+        done = preview_rekey(keeper, store, keys.recipients, keys.secret)
+    else:
+        done = rekey(keeper, store, keys.recipients, keys.secret)
+    return Reply(
+        {"region": keeper.region, "store": store, "dry_run": dry_run, "rekeying": done},
+        _lines(keeper.region, done, dry_run=dry_run),
+        status=_status(done),
+    )
 
 
 def _status(done: Rekeying) -> int:

@@ -1,4 +1,4 @@
-"""`ledger show` and `ledger verify`."""
+"""The group `ledger`: show and verify it, retire a store, and declare entries misdated."""
 
 from __future__ import annotations
 
@@ -8,17 +8,20 @@ from typing import TYPE_CHECKING, Annotated, Any
 import msgspec
 import typer
 
-from backupd.cli import output
 from backupd.cli.options import EXIT_STATUS, ConfigOption, JsonOption, load_context, region_of
+from backupd.cli.progress import watched
+from backupd.cli.run import Reply
 from backupd.errors import DamageError
 
 if TYPE_CHECKING:
     from backupd.model.ledger import LedgerEntry
+    from backupd.operations.ledger.check import CheckedLedger
 
 RegionOption = Annotated[str, typer.Argument(metavar="REGION", show_default=False)]
 
 
 def add(app: typer.Typer) -> None:
+    """Add the group to the program."""
     group = typer.Typer(rich_markup_mode=None, help="The signed chain of what happened to tenants and snapshots.")
     group.command("show", epilog=EXIT_STATUS)(show)
     group.command("verify", epilog=EXIT_STATUS)(verify)
@@ -33,7 +36,7 @@ def show(
     newest: Annotated[int | None, typer.Option("--newest", min=1, metavar="N", help="Only so many entries.")] = None,
     config: ConfigOption = None,
     as_json: JsonOption = False,
-) -> None:
+) -> int:
     """Show the ledger's entries, oldest first. It names no tenant: ids only.
 
     \b
@@ -47,11 +50,10 @@ def show(
         chain = book.sync()
     first = max(0, len(chain.links) - newest) if newest else 0
     entries = [link.entry for link in chain.links[first:]]
-    if as_json:
-        output.print_json({"head": chain.head, "entries": entries, "misdated": sorted(chain.misdated)})
-        return
-    for entry in entries:
-        output.print_lines(_lines(entry, misdated=entry.seq in chain.misdated))
+    return Reply(
+        {"head": chain.head, "entries": entries, "misdated": sorted(chain.misdated)},
+        (line for entry in entries for line in _entry_lines(entry, misdated=entry.seq in chain.misdated)),
+    ).print(as_json=as_json)
 
 
 def verify(ctx: typer.Context, region: RegionOption, config: ConfigOption = None, as_json: JsonOption = False) -> int:
@@ -74,15 +76,19 @@ def verify(ctx: typer.Context, region: RegionOption, config: ConfigOption = None
         open_repository(context, region_of(context, region)) as repository,
     ):
         found = check_ledger(book, repository)
-    if as_json:
-        output.print_json({"region": region, "clean": not found.damage, "ledger": found})
-        return DamageError.exit_code if found.damage else 0
+    return Reply(
+        {"region": region, "clean": not found.damage, "ledger": found},
+        _checked_lines(region, found),
+        status=DamageError.exit_code if found.damage else 0,
+    ).print(as_json=as_json)
+
+
+def _checked_lines(region: str, found: CheckedLedger) -> Iterator[str]:
     verdict = "DAMAGED" if found.damage else "clean"
-    output.print_lines([f"{region}: {verdict}, {found.entries} entries, {found.witnesses} snapshots bear witness"])
-    output.print_lines(f"  damage: {line}" for line in found.damage)
-    output.print_lines(f"  dated ahead: entry {seq}; `backupd ledger redate` lets work go on" for seq in found.ahead)
-    output.print_lines(f"  not reached: {store}" for store in found.unreached)
-    return DamageError.exit_code if found.damage else 0
+    yield f"{region}: {verdict}, {found.entries} entries, {found.witnesses} snapshots bear witness"
+    yield from (f"  damage: {line}" for line in found.damage)
+    yield from (f"  dated ahead: entry {seq}; `backupd ledger redate` lets work go on" for seq in found.ahead)
+    yield from (f"  not reached: {store}" for store in found.unreached)
 
 
 def retire(
@@ -94,7 +100,7 @@ def retire(
     ],
     config: ConfigOption = None,
     as_json: JsonOption = False,
-) -> None:
+) -> int:
     """Say that a store that is not configured any more is gone for good. Runs on the keeper.
 
     Nobody can look at it: purges wait for it no longer, and every attestation names it as declared gone, not as seen
@@ -104,7 +110,6 @@ def retire(
     Example:
       backupd ledger retire be geneva --decision OPS-311
     """
-    from backupd.cli.progress import watched
     from backupd.operations.ledger.check import retire as run
     from backupd.wiring.keeper import open_keeper
 
@@ -112,10 +117,8 @@ def retire(
     name = region_of(context, region)
     with watched(context.clock, quiet=as_json) as trace, open_keeper(context, name, trace) as keeper:
         events = run(keeper.book, keeper.stores.keys(), store, decision)
-    if as_json:
-        output.print_json({"region": region, "store": store, "changed": bool(events)})
-    else:
-        output.print_lines([f"{region}: store '{store}' is retired" + ("" if events else " already")])
+    line = f"{region}: store '{store}' is retired" + ("" if events else " already")
+    return Reply({"region": region, "store": store, "changed": bool(events)}, [line]).print(as_json=as_json)
 
 
 def redate(
@@ -126,7 +129,7 @@ def redate(
     ],
     config: ConfigOption = None,
     as_json: JsonOption = False,
-) -> None:
+) -> int:
     """Say that entries that are dated ahead were misdated, so that work goes on. Runs on the keeper.
 
     A keeper whose clock was wrong wrote them, and nothing could be appended until their time had come. They stay as
@@ -137,7 +140,6 @@ def redate(
     Example:
       backupd ledger redate be --decision OPS-312
     """
-    from backupd.cli.progress import watched
     from backupd.operations.ledger.misdated import redate as run
     from backupd.wiring.keeper import open_keeper
 
@@ -145,18 +147,15 @@ def redate(
     name = region_of(context, region)
     with watched(context.clock, quiet=as_json) as trace, open_keeper(context, name, trace) as keeper:
         entries = run(keeper.book, decision)
-    if as_json:
-        output.print_json({"region": region, "misdated": entries})
-        return
     numbers = ", ".join(map(str, entries))
-    said = f"misdated are the entries {numbers}" if entries else "no entry is dated ahead"
-    output.print_lines([f"{region}: {said}"])
+    line = f"misdated are the entries {numbers}" if entries else "no entry is dated ahead"
+    return Reply({"region": region, "misdated": entries}, [f"{region}: {line}"]).print(as_json=as_json)
 
 
-def _lines(entry: LedgerEntry, *, misdated: bool) -> Iterator[str]:
+def _entry_lines(entry: LedgerEntry, *, misdated: bool) -> Iterator[str]:
     yield f"#{entry.seq}  {entry.at}" + ("  (dated ahead by a wrong clock)" if misdated else "")
     for event in entry.events:
         fields: dict[str, Any] = msgspec.to_builtins(event)
         name = fields.pop("event")
-        told = (f"{key}={len(value) if isinstance(value, list) else value}" for key, value in fields.items() if value)
-        yield f"  {name}  {' '.join(told)}"
+        values = (f"{key}={len(value) if isinstance(value, list) else value}" for key, value in fields.items() if value)
+        yield f"  {name}  {' '.join(values)}"

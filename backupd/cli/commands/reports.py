@@ -1,23 +1,17 @@
-"""Options the commands about reports share, and where reports come from.
-
-`report list`, `report show` and `report verify`.
-
-`report export`.
-
-`report …`: what restore drills found, over any time, and the files to prove it.
-"""
+"""The group `report`: the findings of restore drills over any time, and the files that prove them."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Final
+from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
 from backupd.cli import output
 from backupd.cli.options import EXIT_STATUS, ConfigOption, JsonOption, RegionArgument, load_context, trusted_keys
+from backupd.cli.run import Reply
 from backupd.errors import DamageError, RefusedError, UsageError
 from backupd.model.ids import DrillId
 
@@ -54,9 +48,9 @@ _DAY = timedelta(days=1)
 
 
 def period_of(since: str | None, until: str | None, now: datetime) -> Period:
-    """Whole days, in UTC; `until` is the last of them.
+    """Return the period of whole days, in UTC, of which `until` is the last.
 
-    Raises UsageError for what is no day, and for a period without one.
+    Raises UsageError for text that is no day, and for a period without a day.
     """
     from backupd.planning.drill_reports import Period
 
@@ -69,9 +63,9 @@ def period_of(since: str | None, until: str | None, now: datetime) -> Period:
 
 
 def from_folder(folder: Path, keys: list[str] | None, regions: list[str]) -> list[Part]:
-    """The reports of these regions, or all, in a folder; without keys, whoever signed them is believed.
+    """Read the reports of these regions, or of all, from a folder; without keys, any signer of them is believed.
 
-    Raises UsageError.
+    Raises UsageError for a region that the folder has no reports of.
     """
     from backupd.operations.reports import Part, gather_folder
     from backupd.planning.drill_reports import DrillTimetable
@@ -85,7 +79,7 @@ def from_folder(folder: Path, keys: list[str] | None, regions: list[str]) -> lis
 
 
 def from_stores(ctx: typer.Context, config: Path | None, regions: list[str]) -> list[Part]:
-    """The reports of configured regions, on all their stores."""
+    """Read the reports of configured regions from all their stores."""
     from backupd.operations.reports import Part, gather
     from backupd.wiring.drill import drill_timetable
     from backupd.wiring.keeper import open_book_and_repositories
@@ -110,10 +104,10 @@ def _day(text: str, option: str) -> datetime:
 
 
 _CHECKED: Final = {"pass": 0, "fail": DamageError.exit_code, "damaged": DamageError.exit_code}
-"""Exit status of `--check`; how else a region can stand is 10: nothing is proven."""
+"""The exit status of `--check` by a region's standing; for every other standing it is 10: nothing is proven."""
 
 
-def told(
+def list_(
     ctx: typer.Context,
     region: RegionArgument = None,
     since: FromOption = None,
@@ -128,8 +122,8 @@ def told(
 ) -> int:
     """List every restore drill of a period: passed, failed, without a verdict, and missed.
 
-    A drill is missed when it is late by a fourth of the region's drill_every; missed ones are told since the repository
-    was made. Reports that are missing or altered are told, and then it exits with 7.
+    A drill is missed when it is late by a fourth of the region's drill_every; missed ones are listed since the
+    repository was made. Reports that are missing or altered are named, and then it exits with 7.
 
     With --check the exit status says how regions stand: 7 when the newest drill failed, too; 10 when there is none, it
     came to no verdict, or one was missed since; 0 only when the newest drill of every region passed.
@@ -145,17 +139,15 @@ def told(
     parts = from_folder(folder, keeper, region or []) if folder else from_stores(ctx, config, region or [])
     found = [(part, occasions(part, period, now)) for part in parts]
     standings = {part.gathered.region: standing(part, now) for part in parts}
-    if as_json:
-        regions = [{**as_object(part, drills), "standing": standings[part.gathered.region]} for part, drills in found]
-        output.print_json({"regions": regions})
-    else:
-        output.print_table(_table(found))
-        for part in parts:
-            output.print_lines(_remarks(part.gathered))
+    statuses = {_CHECKED.get(one, RefusedError.exit_code) for one in standings.values()} if check else set[int]()
     if any(part.gathered.faults for part in parts):
-        return DamageError.exit_code
-    statuses = [_CHECKED.get(one, RefusedError.exit_code) for one in standings.values()] if check else []
-    return next((status for status in (DamageError.exit_code, RefusedError.exit_code) if status in statuses), 0)
+        statuses.add(DamageError.exit_code)
+    regions = [{**as_object(part, drills), "standing": standings[part.gathered.region]} for part, drills in found]
+    return Reply(
+        {"regions": regions},
+        [_table(found), *(line for part in parts for line in _remarks(part.gathered))],
+        status=next((status for status in (DamageError.exit_code, RefusedError.exit_code) if status in statuses), 0),
+    ).print(as_json=as_json)
 
 
 def show(
@@ -172,7 +164,7 @@ def show(
     keeper: KeysOption = None,
     config: ConfigOption = None,
     as_json: JsonOption = False,
-) -> None:
+) -> int:
     """Show one report of a restore drill, or make a page of it.
 
     The page is one HTML file that fetches nothing, to read and print. It proves nothing: the report does, and the page
@@ -196,12 +188,11 @@ def show(
     one = history[-1]
     if out is not None:
         write_new(out, render_report(one.report, one.sha256, [each.report for each in history][-60:]).encode())
-    if as_json:
-        output.print_json({"sha256": one.sha256, "report": one.report})
-    else:
-        output.print_lines(_shown(one.report, one.sha256))
-        output.print_lines(_remarks(gathered))
-        output.print_lines([f"page: {out}"] if out is not None else [])
+    page = [f"page: {out}"] if out is not None else []
+    return Reply(
+        {"sha256": one.sha256, "report": one.report},
+        [*_report_lines(one.report, one.sha256), *_remarks(gathered), *page],
+    ).print(as_json=as_json)
 
 
 def verify(
@@ -214,8 +205,8 @@ def verify(
 ) -> int:
     """Verify the reports of restore drills and their chain, on every store or in a folder. Needs no secret.
 
-    Each is signed by a trusted keeper, does not contradict itself, and names the one before it; the ledger tells of
-    each. Missing, altered, exchanged and added reports are named. With --folder, no store and no network are needed,
+    Each is signed by a trusted keeper, does not contradict itself, and names the one before it; the ledger has an entry
+    of each. Missing, altered, exchanged and added reports are named. With --folder, no store and no network are needed,
     and the regions need not be configured any more; what was not checked is said.
 
     \b
@@ -225,27 +216,28 @@ def verify(
     """
     parts = _to_verify(ctx, (folder, keeper, config), region or [])
     faults = [fault for part in parts for fault in part.gathered.faults]
-    if as_json:
-        regions = [
-            {
-                "region": one.gathered.region,
-                "clean": not one.gathered.faults,
-                "reports": len(one.gathered.filed),
-                "faults": [fault.sentence for fault in one.gathered.faults],
-                "unreached": sorted(one.gathered.unreached),
-                "not_checked": list(one.gathered.not_checked),
-            }
-            for one in parts
-        ]
-        output.print_json({"clean": not faults, "regions": regions})
-    else:
-        for one in parts:
-            verdict = "DAMAGED" if one.gathered.faults else "clean"
-            output.print_lines([f"{one.gathered.region}: {verdict}, {len(one.gathered.filed)} reports"])
-            output.print_lines(_remarks(one.gathered))
-    if faults:
-        return DamageError.exit_code
-    return next((error.exit_code for one in parts for error in one.gathered.unreached.values()), 0)
+    unreached = (error.exit_code for one in parts for error in one.gathered.unreached.values())
+    return Reply(
+        {"clean": not faults, "regions": [_verified_object(one.gathered) for one in parts]},
+        (line for one in parts for line in _verified_lines(one.gathered)),
+        status=DamageError.exit_code if faults else next(unreached, 0),
+    ).print(as_json=as_json)
+
+
+def _verified_object(gathered: Gathered) -> dict[str, Any]:
+    return {
+        "region": gathered.region,
+        "clean": not gathered.faults,
+        "reports": len(gathered.filed),
+        "faults": [fault.sentence for fault in gathered.faults],
+        "unreached": sorted(gathered.unreached),
+        "not_checked": list(gathered.not_checked),
+    }
+
+
+def _verified_lines(gathered: Gathered) -> Iterator[str]:
+    yield f"{gathered.region}: {'DAMAGED' if gathered.faults else 'clean'}, {len(gathered.filed)} reports"
+    yield from _remarks(gathered)
 
 
 def _to_verify(
@@ -275,7 +267,7 @@ def _row(region: str, one: Occasion) -> list[str]:
     return [region, at, one.outcome, report.type, *chosen, *map(_seconds, measured), report.drill]
 
 
-def _shown(report: Report, sha256: str) -> Iterator[str]:
+def _report_lines(report: Report, sha256: str) -> Iterator[str]:
     yield f"{report.verdict.upper()}: drill {report.drill} of region {report.region}, {report.type}, {report.started}"
     if report.selection is not None:
         chosen = report.selection
@@ -318,7 +310,7 @@ def export(
     """Write a period's reports into a folder for an auditor or a customer.
 
     The signed reports, a page for each, a page for the whole period with the missed and failed drills, and a note on
-    how to verify it all elsewhere. What cannot be believed is left out and told of; then it exits with 7.
+    how to verify it all elsewhere. What cannot be believed is left out and named; then it exits with 7.
 
     \b
     Example:
@@ -331,19 +323,20 @@ def export(
     parts = from_folder(folder, keeper, region or []) if folder else from_stores(ctx, config, region or [])
     done = export_reports(parts, period, out, now)
     faults = [fault.sentence for part in parts for fault in part.gathered.faults]
-    if as_json:
-        output.print_json({"folder": str(done.folder), "reports": done.reports, "faults": faults})
-    else:
-        output.print_lines([f"{done.folder}: {done.reports} reports of {', '.join(done.regions)}"])
-        output.print_lines(f"  damage: {fault}" for fault in faults)
-        output.print_lines(
-            f"  NOT checked: {one.gathered.region}: {line}" for one in parts for line in one.gathered.not_checked
-        )
-    return DamageError.exit_code if faults else 0
+    return Reply(
+        {"folder": str(done.folder), "reports": done.reports, "faults": faults},
+        [
+            f"{done.folder}: {done.reports} reports of {', '.join(done.regions)}",
+            *(f"  damage: {fault}" for fault in faults),
+            *(f"  NOT checked: {one.gathered.region}: {line}" for one in parts for line in one.gathered.not_checked),
+        ],
+        status=DamageError.exit_code if faults else 0,
+    ).print(as_json=as_json)
 
 
 def add(app: typer.Typer) -> None:
+    """Add the group to the program."""
     group = typer.Typer(rich_markup_mode=None, help="Reports of restore drills: list, show, verify, export.")
-    for name, command in (("list", told), ("show", show), ("verify", verify), ("export", export)):
+    for name, command in (("list", list_), ("show", show), ("verify", verify), ("export", export)):
         group.command(name, epilog=EXIT_STATUS)(command)
     app.add_typer(group, name="report")

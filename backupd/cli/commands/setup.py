@@ -1,14 +1,16 @@
-"""`tenancy` and `init`: what comes before the first backup."""
+"""The commands `tenancy` and `init`, which come before the first backup."""
 
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 import typer
 
 from backupd.cli import output
 from backupd.cli.options import EXIT_STATUS, ConfigOption, DatabaseOption, JsonOption, RegionArgument, load_context
+from backupd.cli.run import Reply, for_each
 from backupd.errors import UnmappedError
 
 if TYPE_CHECKING:
@@ -19,6 +21,7 @@ if TYPE_CHECKING:
 
 
 def add(app: typer.Typer) -> None:
+    """Add the commands to the program."""
     app.command("init", epilog=EXIT_STATUS)(init)
     app.command("tenancy", epilog=EXIT_STATUS)(tenancy)
 
@@ -45,29 +48,30 @@ def tenancy(
     from backupd.wiring.context import source_of, tenancy_of
 
     context = load_context(ctx, config)
-    reports = [
-        (name, report_tenancy(label, source_of(context, name, label), tenancy_of(context, name, label)))
-        for name in context.regions(region or [])
-        for label in context.databases(name, database)
-    ]
-    if as_json:
-        output.print_json({"databases": [{"region": name, "tenancy": report} for name, report in reports]})
-    else:
-        for name, report in reports:
-            _print_tenancy(name, report)
-    return 0 if all(report.complete for _, report in reports) else UnmappedError.exit_code
+
+    def explain(place: tuple[RegionName, str]) -> Reply:
+        name, label = place
+        report = report_tenancy(label, source_of(context, name, label), tenancy_of(context, name, label))
+        status = 0 if report.complete else UnmappedError.exit_code
+        return Reply({"region": name, "tenancy": report}, _tenancy_lines(name, report), status=status)
+
+    places = [(name, label) for name in context.regions(region or []) for label in context.databases(name, database)]
+    return for_each(places, explain, as_json=as_json).finish("databases")
 
 
-def _print_tenancy(region: str, report: TenancyReport) -> None:
-    output.print_lines([f"{region}/{report.database}"])
+def _tenancy_lines(region: str, report: TenancyReport) -> Iterator[str | output.TextTable]:
+    yield f"{region}/{report.database}"
     headings = ("table", "mapped by", "class", "backup", "rows about")
-    output.print_table(output.TextTable(headings, [_row(line) for line in report.lines]))
+    yield output.TextTable(headings, [_row(line) for line in report.lines])
     unmapped = [line for line in report.lines if not line.mapped]
     for line in unmapped:
-        output.print_lines([f"unmapped: {line.table}", *(f"  path = {list(path)}" for path in line.proposals)])
+        yield f"unmapped: {line.table}"
+        yield from (f"  path = {list(path)}" for path in line.proposals)
         if line.hint:
-            output.print_lines([f"  {line.route}", f"  {line.hint}"])
-    output.print_lines([f"{len(report.lines) - len(unmapped)} mapped, {len(unmapped)} unmapped", ""])
+            yield f"  {line.route}"
+            yield f"  {line.hint}"
+    yield f"{len(report.lines) - len(unmapped)} mapped, {len(unmapped)} unmapped"
+    yield ""
 
 
 def _row(line: TenancyLine) -> tuple[output.Cell, ...]:
@@ -77,10 +81,10 @@ def _row(line: TenancyLine) -> tuple[output.Cell, ...]:
 
 def init(
     ctx: typer.Context, region: RegionArgument = None, config: ConfigOption = None, as_json: JsonOption = False
-) -> None:
+) -> int:
     """Make the repository of each region on its stores.
 
-    Each store is tried out first: does a rename refuse a taken name, can it sync, hash and tell its space, does it keep
+    Each store is tried out first: does a rename refuse a taken name, can it sync, hash and say its space, does it keep
     snapshots of its own, does it let anything be removed? What is found is kept in the repository, signed. A folder
     that holds anything else, or another's repository, is refused before anything is written; a store that was added to
     the region, or missed when init was cut off, joins the region's repository.
@@ -93,11 +97,12 @@ def init(
 
     context = load_context(ctx, config)
     founder = repository_founder(context)
-    made = [(name, _made(context, name, founder)) for name in context.regions(region or [])]
-    if as_json:
-        output.print_json({"regions": [{"region": name, "stores": stores} for name, stores in made]})
-    else:
-        output.print_lines(line for name, stores in made for one in stores for line in _initialised(name, one))
+
+    def make(name: RegionName) -> Reply:
+        stores = _made(context, name, founder)
+        return Reply({"region": name, "stores": stores}, (line for one in stores for line in _made_lines(name, one)))
+
+    return for_each(context.regions(region or []), make, as_json=as_json).finish("regions")
 
 
 def _made(context: Context, region: RegionName, founder: Founder) -> list[Initialised]:
@@ -112,11 +117,11 @@ def _made(context: Context, region: RegionName, founder: Founder) -> list[Initia
         return initialise(region, places, founder)
 
 
-def _initialised(region: str, one: Initialised) -> list[str]:
+def _made_lines(region: str, one: Initialised) -> list[str]:
     if not one.created:
         return [f"{region} on {one.store}: repository {one.repository} was there already"]
-    told = (f"{name} {_ability(value)}" for name, value in one.profile.items())
-    return [f"{region} on {one.store}: made repository {one.repository}", f"  {', '.join(told)}"]
+    abilities = (f"{name} {_ability(value)}" for name, value in one.profile.items())
+    return [f"{region} on {one.store}: made repository {one.repository}", f"  {', '.join(abilities)}"]
 
 
 def _ability(value: object) -> object:

@@ -1,4 +1,4 @@
-"""`status`: how everything stands, in one screen and one exit status."""
+"""The command `status`, which shows how regions stand on one screen and in one exit status."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import typer
 
 from backupd.cli import output
 from backupd.cli.options import EXIT_STATUS, ConfigOption, JsonOption, RegionArgument, load_context
+from backupd.cli.run import Reply
 from backupd.errors import RefusedError
 
 if TYPE_CHECKING:
@@ -21,9 +22,11 @@ _ENFORCED = {
     "ingest": "writers hand in, the keeper takes",
     "plain": "a writer may remove and overwrite",
 }
+"""The meaning of a store's mode: who may remove what."""
 
 
 def add(app: typer.Typer) -> None:
+    """Add the command to the program."""
     app.command("status", epilog=EXIT_STATUS)(status)
 
 
@@ -50,6 +53,7 @@ def status(
       backupd status
       backupd status be --html be.html
     """
+    from backupd.model.answers import StatusAnswer
     from backupd.wiring.status import alarms_of, facts_of_region, write_status_page
 
     context = load_context(ctx, config)
@@ -57,29 +61,27 @@ def status(
     alarms = {one.region: alarms_of(context, one) for one in found}
     if html is not None:
         write_status_page(context, html, found)
-    if as_json:
-        from backupd.model.answers import StatusAnswer
-
-        every_alarm = tuple(alarm for told in alarms.values() for alarm in told)
-        output.print_json(StatusAnswer(regions=tuple(found), alarms=every_alarm))
-    else:
-        for one in found:
-            output.print_lines(_told(one, context.clock.now()))
-            output.print_lines(_alarms_told(alarms[one.region]))
+    every = [alarm for some in alarms.values() for alarm in some]
     unreached = (store.error.exit_code for one in found for store in one.stores if store.error is not None)
-    return next(
-        unreached, RefusedError.exit_code if any(_grave(alarm) for told in alarms.values() for alarm in told) else 0
-    )
+    return Reply(
+        StatusAnswer(regions=tuple(found), alarms=tuple(every)),
+        (
+            line
+            for one in found
+            for line in (*_region_lines(one, context.clock.now()), *_alarm_lines(alarms[one.region]))
+        ),
+        status=next(unreached, RefusedError.exit_code if any(map(_is_grave, every)) else 0),
+    ).print(as_json=as_json)
 
 
-def _grave(alarm: Alarm) -> bool:
-    """Whether it endangers a promise. What a job of the past said is no state of the region."""
+def _is_grave(alarm: Alarm) -> bool:
+    """Say whether an alarm endangers a promise. What a job of the past reported is no state of the region."""
     from backupd.model.status import AlarmCode, AlarmSeverity
 
     return alarm.severity is AlarmSeverity.ERROR and alarm.code not in (AlarmCode.JOB_FAILED, AlarmCode.JOB_FOUND)
 
 
-def _told(one: RegionFacts, now: datetime) -> Iterator[str]:
+def _region_lines(one: RegionFacts, now: datetime) -> Iterator[str]:
     yield f"{one.region}: {one.leaving} tenants leaving" + (
         f", the next deadline is {one.next_deadline:%Y-%m-%d}" if one.next_deadline else ""
     )
@@ -87,12 +89,12 @@ def _told(one: RegionFacts, now: datetime) -> Iterator[str]:
         yield f"  LATE: tenant {late['tenant']} is {late['overdue']}"
     yield f"  newest proof by a drill: {_age(one.proven, now)}"
     for store in one.stores:
-        yield from _store_told(store, one, now)
+        yield from _store_lines(store, one, now)
     for job in one.jobs:
-        yield _job_told(job, now)
+        yield _job_line(job, now)
 
 
-def _store_told(store: StoreFacts, one: RegionFacts, now: datetime) -> Iterator[str]:
+def _store_lines(store: StoreFacts, one: RegionFacts, now: datetime) -> Iterator[str]:
     if store.error is not None:
         yield f"  {store.store}: {store.error.message}"
         return
@@ -109,10 +111,10 @@ def _store_told(store: StoreFacts, one: RegionFacts, now: datetime) -> Iterator[
     for change in store.changes:
         yield f"    {change.what} was {change.before} when the repository was made, and is {change.now}"
     for database in store.databases:
-        yield _ages_told(database, one, now)
+        yield _ages_line(database, one, now)
 
 
-def _ages_told(ages: DatabaseFacts, one: RegionFacts, now: datetime) -> str:
+def _ages_line(ages: DatabaseFacts, one: RegionFacts, now: datetime) -> str:
     rpo = one.promises.rpo
     promised = f" (promised: {output.human_duration(timedelta(seconds=rpo))})" if rpo is not None else ""
     return (
@@ -121,12 +123,12 @@ def _ages_told(ages: DatabaseFacts, one: RegionFacts, now: datetime) -> str:
     )
 
 
-def _job_told(job: JobFacts, now: datetime) -> str:
+def _job_line(job: JobFacts, now: datetime) -> str:
     took = output.human_duration(timedelta(seconds=job.seconds))
     return f"  {job.kind}: {job.outcome} {_age(job.ended, now)}, took {took}"
 
 
-def _alarms_told(alarms: tuple[Alarm, ...]) -> Iterator[str]:
+def _alarm_lines(alarms: tuple[Alarm, ...]) -> Iterator[str]:
     for alarm in alarms:
         yield f"  {alarm.severity.upper()}: {alarm.message}"
         yield f"    {alarm.hint}"

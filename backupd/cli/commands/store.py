@@ -1,14 +1,10 @@
-"""`snapshots` and `verify`: what lies on the stores.
-
-`replicate`: one store brought up to date from another.
-"""
+"""The commands about stores: `snapshots` lists, `verify` compares, `replicate` copies from one store to another."""
 
 from __future__ import annotations
 
 import hashlib
 import sys
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated
 
 import msgspec
@@ -30,10 +26,10 @@ from backupd.cli.options import (
     open_identity,
 )
 from backupd.cli.progress import watched
+from backupd.cli.run import Reply, for_each
 from backupd.errors import BackupdError, DamageError
 
 if TYPE_CHECKING:
-    from backupd.model.answers import StoreVerification
     from backupd.model.ids import RegionName
     from backupd.operations.replication import Replication
     from backupd.operations.snapshots import SnapshotInfo
@@ -44,10 +40,11 @@ if TYPE_CHECKING:
 
 _HEADINGS = ("snapshot", "region", "database", "tables", "rows", "segments", "bytes", "stored", "added")
 _SHORT = len("20300101T000000Z-") + 8
-"""Characters of a snapshot's name that are shown: two of one second are told apart by 8 digits."""
+"""Characters of a snapshot's name that are shown: 8 digits of its hash distinguish two of one second."""
 
 
 def add(app: typer.Typer) -> None:
+    """Add the commands to the program."""
     app.command("snapshots", epilog=EXIT_STATUS)(snapshots)
     app.command("verify", epilog=EXIT_STATUS)(verify)
     app.command("replicate", epilog=EXIT_STATUS)(replicate)
@@ -65,8 +62,8 @@ def snapshots(
     """List the snapshots of regions, oldest first.
 
     Each is named by its instant and hash; the beginning of a name is enough for restore. `stored` is all that the
-    snapshot needs, `added` what its run had to send. Records that cannot be believed are told and make the exit status
-    that of damage.
+    snapshot needs, `added` what its run had to send. Records that cannot be believed are reported and make the exit
+    status that of damage.
 
     \b
     Examples:
@@ -80,18 +77,15 @@ def snapshots(
     lists = []
     for name in context.regions(region or []):
         with open_repository(context, name, store, QUICKLY) as repository:
-            tell_signers(context, repository)
+            note_signers(context, repository)
             lists.append((name, list_snapshots(repository, database=database, newest=newest)))
-    if as_json:
-        output.print_json({"regions": [{"region": name, **msgspec.to_builtins(found)} for name, found in lists]})
-    else:
-        output.print_table(
-            output.TextTable(_HEADINGS, [_row(name, one) for name, found in lists for one in found.snapshots])
-        )
-    bad = [f"{one.name}: {one.reason}" for _, found in lists for one in found.unreadable]
-    if not as_json:
-        output.print_lines((f"damage: {line}" for line in bad), sys.stderr)
-    return DamageError.exit_code if bad else 0
+    bad = [f"damage: {one.name}: {one.reason}" for _, found in lists for one in found.unreadable]
+    return Reply(
+        {"regions": [{"region": name, **msgspec.to_builtins(found)} for name, found in lists]},
+        [output.TextTable(_HEADINGS, [_row(name, one) for name, found in lists for one in found.snapshots])],
+        bad,
+        DamageError.exit_code if bad else 0,
+    ).print(as_json=as_json)
 
 
 def _row(region: str, one: SnapshotInfo) -> tuple[output.Cell, ...]:
@@ -108,18 +102,6 @@ def _row(region: str, one: SnapshotInfo) -> tuple[output.Cell, ...]:
         size(one.totals.stored),
         size(one.totals.added),
     )
-
-
-@dataclass(frozen=True, slots=True)
-class _Verdict:
-    """What was found on one store, or why nobody can tell; both when the ledger could not be told."""
-
-    region: RegionName
-    store: str
-    found: Verification | None
-    error: BackupdError | None
-    noted: int | None = None
-    """Snapshots the ledger now calls proven; None: this machine does not write it."""
 
 
 def verify(
@@ -140,7 +122,7 @@ def verify(
     Signatures, the ledger and the chain of records are checked, and that everything they need is there with its size.
     --read-data also reads that share of the content and checks its hashes; with an identity, what is read is opened,
     and rows are compared with their manifests. What the ledger says was purged or expired may be missing. Objects that
-    nothing refers to are told, and are no damage. Nothing is changed; a keeper's ledger learns which snapshots are
+    nothing refers to are listed, and are no damage. Nothing is changed; a keeper's ledger learns which snapshots are
     proven, every byte of theirs having been read.
 
     \b
@@ -148,6 +130,7 @@ def verify(
       backupd verify
       backupd verify be --read-data 10% --identity ops.identity
     """
+    from backupd.model.answers import VerifyAnswer
     from backupd.operations.verify import Scope
     from backupd.planning.verify import parse_share
 
@@ -156,42 +139,37 @@ def verify(
     places = [(name, place) for name in context.regions(region or []) for place in context.stores_of(name, store)]
     secret = open_identity(identity, passphrase_file).secret if identity is not None else None
     with watched(context.clock, quiet=as_json) as trace:
-        verdicts = [_verdict(context, place, Scope(share, secret), trace) for place in places]
-    if as_json:
-        from backupd.model.answers import VerifyAnswer
-
-        output.print_json(VerifyAnswer(stores=tuple(map(_as_object, verdicts))))
-    else:
-        for verdict in verdicts:
-            _print(verdict)
-    return next((_status(verdict) for verdict in verdicts if _status(verdict)), 0)
+        verdicts = for_each(places, lambda place: _verify(context, place, Scope(share, secret), trace), as_json=as_json)
+    return verdicts.finish("stores", VerifyAnswer)
 
 
-def tell_signers(context: Context, repository: Repository) -> None:
-    """Where nobody is trusted by configuration, say on standard error whom we believe instead (FORMAT.md §3)."""
+def note_signers(context: Context, repository: Repository) -> None:
+    """Print on standard error which signers are believed, where none is trusted by configuration (FORMAT.md §3)."""
     if context.trusted_signers() is None:
         prints = sorted(hashlib.sha256(bytes.fromhex(key)).hexdigest()[:16] for key in repository.signers)
         output.print_lines([f"note: believing the signers that the repository names: {', '.join(prints)}"], sys.stderr)
 
 
-def _verdict(context: Context, place: tuple[RegionName, str], scope: Scope, trace: Trace) -> _Verdict:
+def _verify(context: Context, place: tuple[RegionName, str], scope: Scope, trace: Trace) -> Reply:
+    """Verify one store. Where only the ledger cannot be written, the reply has both the findings and the error."""
     from backupd.operations.verify import verify as run
     from backupd.wiring.backup import verify_index, verify_tools
     from backupd.wiring.context import open_repository
 
-    found = None
+    found, noted, error = None, None, None
     region, store = place
     try:
         with open_repository(context, region, store) as repository, verify_index(context, region, store) as checked:
-            tell_signers(context, repository)
+            note_signers(context, repository)
             found = run(repository, checked, scope, verify_tools(context, region, store, trace))
-        return _Verdict(region, store, found, None, _noted(context, place, found, trace))
-    except BackupdError as error:
-        return _Verdict(region, store, found, error)
+        noted = _noted(context, place, found, trace)
+    except BackupdError as failure:
+        error = failure
+    return _verdict(place, found, noted, error)
 
 
 def _noted(context: Context, place: tuple[RegionName, str], found: Verification, trace: Trace) -> int | None:
-    """On a keeper, write down what is proven by now."""
+    """Write into a keeper's ledger which snapshots are proven; return how many are new to it, None on no keeper."""
     from backupd.operations.verify import note_proven
     from backupd.wiring.keeper import has_keeper_key, open_keeper
 
@@ -202,37 +180,34 @@ def _noted(context: Context, place: tuple[RegionName, str], found: Verification,
         return len(note_proven(keeper.book, store, found.proven))
 
 
-def _status(verdict: _Verdict) -> int:
-    if verdict.found is not None and not verdict.found.clean:
-        return DamageError.exit_code
-    return verdict.error.exit_code if verdict.error is not None else 0
-
-
-def _as_object(verdict: _Verdict) -> StoreVerification:
+def _verdict(
+    place: tuple[RegionName, str], found: Verification | None, noted: int | None, error: BackupdError | None
+) -> Reply:
+    """Return the reply of one store; damage weighs more than an error."""
     from backupd.model.answers import StoreContents, StoreVerification, of_value
 
-    found = verdict.found
-    return StoreVerification(
-        region=verdict.region,
-        store=verdict.store,
-        error=UNSET if verdict.error is None else output.as_object(verdict.error),
+    region, store = place
+    name = f"{region} on {store}"
+    value = StoreVerification(
+        region=region,
+        store=store,
+        error=UNSET if error is None else output.as_object(error),
         clean=UNSET if found is None else found.clean,
         verification=UNSET if found is None else of_value(found, StoreContents),
-        noted=UNSET if found is None else verdict.noted,
+        noted=UNSET if found is None else noted,
+    )
+    status = error.exit_code if error is not None else 0
+    return Reply(
+        value,
+        _verified_lines(name, found, noted) if found is not None else (),
+        output.failure_lines(error, name) if error is not None else (),
+        DamageError.exit_code if found is not None and not found.clean else status,
     )
 
 
-def _print(verdict: _Verdict) -> None:
-    where = f"{verdict.region} on {verdict.store}"
-    if verdict.found is not None:
-        output.print_lines(_told(where, verdict.found, verdict.noted))
-    if verdict.error is not None:
-        output.print_failure(verdict.error, where)
-
-
-def _told(where: str, found: Verification, noted: int | None) -> Iterator[str]:
+def _verified_lines(name: str, found: Verification, noted: int | None) -> Iterator[str]:
     size = output.human_bytes
-    yield f"{where}: {'clean' if found.clean else 'DAMAGED'}"
+    yield f"{name}: {'clean' if found.clean else 'DAMAGED'}"
     yield f"  {found.snapshots} snapshots, {found.generations} generations, {found.keyrings} keyrings"
     yield f"  {found.parts} parts and {found.packs} packs, {size(found.size)}"
     yield f"  read {found.read} of them, {size(found.read_size)}; compared the rows of {found.opened} parts"
@@ -245,8 +220,7 @@ def _told(where: str, found: Verification, noted: int | None) -> Iterator[str]:
         yield f"  {len(found.orphans)} objects nothing refers to, {size(found.orphans_size)}"
     if found.leftovers:
         yield f"  {len(found.leftovers)} uploads that were cut off or are under way"
-    for name in found.foreign:
-        yield f"  not ours: {name}"
+    yield from (f"  not ours: {foreign}" for foreign in found.foreign)
     for finding in found.findings:
         yield f"  damage: {finding.sentence}"
 
@@ -268,7 +242,7 @@ def replicate(
 
     For a store that is new, or comes back after it was away. Objects are copied as they are, and compared with their
     hashes and signatures on the way; records come last. What was purged or expired is not copied, and what is purged
-    meanwhile stays purged. Nothing is overwritten; what was cut off is gone on with by giving the command again.
+    meanwhile stays purged. Nothing is overwritten; the same command goes on with what was cut off.
 
     \b
     Examples:
@@ -284,14 +258,14 @@ def replicate(
         context.stores_of(name, store)
     with watched(context.clock, quiet=as_json) as trace, open_keeper(context, name, trace) as keeper:
         done = replicate(replication_between(context, keeper, origin, target, dry_run=dry_run))
-    if as_json:
-        output.print_json({"region": name, "dry_run": dry_run, "replication": done})
-    else:
-        output.print_lines(_lines(name, done, dry_run=dry_run))
-    return DamageError.exit_code if done.damage else 0
+    return Reply(
+        {"region": name, "dry_run": dry_run, "replication": done},
+        _replicated_lines(name, done, dry_run=dry_run),
+        status=DamageError.exit_code if done.damage else 0,
+    ).print(as_json=as_json)
 
 
-def _lines(region: str, done: Replication, *, dry_run: bool) -> Iterator[str]:
+def _replicated_lines(region: str, done: Replication, *, dry_run: bool) -> Iterator[str]:
     did = "would be copied" if dry_run else "copied"
     yield f"{region}: {done.origin} to {done.target}: {len(done.snapshots)} snapshots {did}, {done.already} were there"
     yield f"  {done.generations} generations, {done.objects} objects, {output.human_bytes(done.bytes)}"

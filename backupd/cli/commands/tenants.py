@@ -1,14 +1,11 @@
-"""`tenant list`, `show`, `where` and `sync`: how tenants stand.
+"""The group `tenant`: how tenants stand, where their rows still are, and the proof that a tenant is gone.
 
-`tenant attest`: the proof that a tenant is gone.
-
-`tenant …`: who leaves, who stays, and where their rows still are.
+The commands that change a tenant stand in `tenants_change`.
 """
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -16,8 +13,7 @@ import msgspec
 import typer
 
 from backupd.cli import output
-from backupd.cli.commands import tenants_change
-from backupd.cli.commands.tenants_change import desk_of
+from backupd.cli.commands.tenants_change import COMMANDS, desk_of
 from backupd.cli.options import (
     EXIT_STATUS,
     ClassOption,
@@ -29,10 +25,11 @@ from backupd.cli.options import (
     day,
     load_context,
     region_of,
+    standing_lines,
     tenant_of,
-    told,
 )
 from backupd.cli.progress import watched
+from backupd.cli.run import Reply
 from backupd.errors import RefusedError
 
 if TYPE_CHECKING:
@@ -44,9 +41,9 @@ if TYPE_CHECKING:
 
 
 def list_(ctx: typer.Context, region: RegionOption, config: ConfigOption = None, as_json: JsonOption = False) -> int:
-    """List every tenant the ledger speaks of: who is late first, then by the next date.
+    """List every tenant that the ledger names: late ones first, then by the next date.
 
-    A tenant nobody spoke of is active and not listed. The exit status tells when somebody is late.
+    A tenant that it does not name is active and not listed. The exit status says when a tenant is late.
 
     \b
     Example:
@@ -60,13 +57,12 @@ def list_(ctx: typer.Context, region: RegionOption, config: ConfigOption = None,
     with open_book(context, name) as book:
         book.sync()
         found = standings(book.states, context.clock.now(), deletion_budget(context, name).expiry_gap)
-    if as_json:
-        output.print_json({"region": region, "tenants": found})
-    else:
-        rows = [_row(one) for one in found]
-        headings = ("tenant", "life", "class", "state", "since", "purge by", "gone by", "holds", "late")
-        output.print_table(output.TextTable(headings, rows))
-    return RefusedError.exit_code if any(one.overdue for one in found) else 0
+    headings = ("tenant", "life", "class", "state", "since", "purge by", "gone by", "holds", "late")
+    return Reply(
+        {"region": region, "tenants": found},
+        [output.TextTable(headings, [_row(one) for one in found])],
+        status=RefusedError.exit_code if any(one.overdue for one in found) else 0,
+    ).print(as_json=as_json)
 
 
 def show(
@@ -76,7 +72,7 @@ def show(
     is_id: IdOption = False,
     config: ConfigOption = None,
     as_json: JsonOption = False,
-) -> None:
+) -> int:
     """Show a tenant's lives and everything the ledger says of it.
 
     \b
@@ -94,16 +90,10 @@ def show(
         now, gap = context.clock.now(), deletion_budget(context, name).expiry_gap
         found = [standing(book.states, life, now, gap) for life in incarnations_of(book.states, tenant_id)]
         past = history(book, tenant_id)
-    if as_json:
-        output.print_json({"tenant": tenant_id, "lives": found, "history": past})
-        return
-    for one in found:
-        output.print_lines(told(one))
-    for happened in past:
-        fields = {k: v for k, v in msgspec.to_builtins(happened.event).items() if k not in ("tenant", "segments")}
-        output.print_lines(
-            [f"  {happened.at}  #{happened.seq}  " + " ".join(f"{k}={v}" for k, v in fields.items() if v)]
-        )
+    lines = [line for one in found for line in standing_lines(one)]
+    return Reply({"tenant": tenant_id, "lives": found, "history": past}, [*lines, *map(_happened_line, past)]).print(
+        as_json=as_json
+    )
 
 
 def where(
@@ -113,7 +103,7 @@ def where(
     is_id: IdOption = False,
     config: ConfigOption = None,
     as_json: JsonOption = False,
-) -> None:
+) -> int:
     """Say where a tenant's rows still are, and by when nothing is left.
 
     Looks on every store: folders, keys, records, and the store's own snapshots. Runs on the keeper.
@@ -130,23 +120,21 @@ def where(
     tenant_id = tenant_of(context, name, tenant, is_id=is_id)
     with watched(context.clock, quiet=as_json) as trace, open_keeper(context, name, trace) as keeper:
         found = locate_tenant(keeper, deletion_budget(context, name), tenant_id)
-    if as_json:
-        output.print_json({"tenant": tenant_id, "lives": found})
-    else:
-        for one in found:
-            output.print_lines(_where_told(one))
+    lines = (line for one in found for line in _location_lines(one))
+    return Reply({"tenant": tenant_id, "lives": found}, lines).print(as_json=as_json)
 
 
 def sync(ctx: typer.Context, region: RegionOption, config: ConfigOption = None, as_json: JsonOption = False) -> int:
     """Read the configured query, and bring the ledger up to what it says.
 
-    A tenant without a row is left as it is. The exit status tells when a row asks for what is not possible, or when the
+    A tenant without a row is left as it is. The exit status says when a row asks for what is not possible, or when the
     newest snapshots hold rows of a tenant that the application says it has purged before.
 
     \b
     Example:
       backupd tenant sync be
     """
+    from backupd.model.answers import SyncAnswer
     from backupd.operations.keeper.locate import find_remaining_rows
     from backupd.operations.tenants.sync import sync as run
     from backupd.postgres.lifecycle_query import read_tenant_dates
@@ -160,27 +148,20 @@ def sync(ctx: typer.Context, region: RegionOption, config: ConfigOption = None, 
         done = run(desk_of(context, name, keeper), keeper.tags, rows)
         purged = {keeper.tags.tenant_id(row.tenant): row.live_purged_at for row in rows if row.live_purged_at}
         lingering = sorted(find_remaining_rows(keeper, purged)) if purged else []
-    if as_json:
-        from backupd.model.answers import SyncAnswer
-
-        output.print_json(
-            SyncAnswer(
-                tenants=done.tenants, events=tuple(done.events), refused=done.refused, lingering=tuple(lingering)
-            )
-        )
-    else:
-        output.print_lines([f"{region}: {done.tenants} tenants read, {len(done.events)} changes"])
-        output.print_lines((f"{tenant}: {why}" for tenant, why in done.refused.items()), sys.stderr)
-        output.print_lines(
-            (f"{tenant}: the newest snapshots still hold rows of it" for tenant in lingering), sys.stderr
-        )
-    return RefusedError.exit_code if done.refused or lingering else 0
+    remarks = [f"{tenant}: {why}" for tenant, why in done.refused.items()]
+    remarks += [f"{tenant}: the newest snapshots still hold rows of it" for tenant in lingering]
+    return Reply(
+        SyncAnswer(tenants=done.tenants, events=tuple(done.events), refused=done.refused, lingering=tuple(lingering)),
+        [f"{region}: {done.tenants} tenants read, {len(done.events)} changes"],
+        remarks,
+        RefusedError.exit_code if remarks else 0,
+    ).print(as_json=as_json)
 
 
-def _happened_told(happened: Happened) -> str:
+def _happened_line(happened: Happened) -> str:
     fields = msgspec.to_builtins(happened.event)
-    told_of = (f"{name}={value}" for name, value in fields.items() if value and name not in ("tenant", "segments"))
-    return f"  {happened.at}  #{happened.seq}  {' '.join(told_of)}"
+    values = (f"{name}={value}" for name, value in fields.items() if value and name not in ("tenant", "segments"))
+    return f"  {happened.at}  #{happened.seq}  {' '.join(values)}"
 
 
 _UNSEEN = {
@@ -195,8 +176,8 @@ def _until(place: Unseen) -> str:
     return f", gone by {day(place.until)}" if place.until else ""
 
 
-def _where_told(one: TenantLocation) -> Iterator[str]:
-    yield from told(one.standing)
+def _location_lines(one: TenantLocation) -> Iterator[str]:
+    yield from standing_lines(one.standing)
     yield f"  {'gone by ' + day(one.gone_by) if one.gone_by else 'no date'}: {one.rule}"
     if one.unreadable_since:
         yield f"  no keyring holds a key since {day(one.unreadable_since)}"
@@ -238,12 +219,12 @@ def attest(
     ] = None,
     config: ConfigOption = None,
     as_json: JsonOption = False,
-) -> None:
+) -> int:
     """Attest that nothing of a purged tenant is left. Runs on the keeper.
 
     Every store is looked at again, its own snapshots too, and the ledger is compared from its first entry. While
     anything was not seen, it is refused, and everything that is open is named. The signed document is put on every
-    store and into the ledger; what came late is told in it.
+    store and into the ledger; it says what came late.
 
     \b
     Example:
@@ -263,14 +244,12 @@ def attest(
         issued = run(keeper, _life_of(keeper.book.states, tenant_id, data_class, incarnation), locations)
     if out is not None:
         write_new(out, issued.document)
-    if as_json:
-        output.print_json({"sha256": issued.sha256, "attestation": issued.attestation})
-    else:
-        output.print_lines(_issued(issued, out))
+    value = {"sha256": issued.sha256, "attestation": issued.attestation}
+    return Reply(value, _issued_lines(issued, out)).print(as_json=as_json)
 
 
 def _life_of(lives: TenantStates, tenant: TenantId, scope: str, incarnation: int | None) -> IncarnationKey:
-    """The life somebody means: the last one that was purged, unless they say which."""
+    """Return the life to attest: the one of this number, or the last one that was purged."""
     from backupd.planning.incarnations import IncarnationKey
 
     if incarnation is not None:
@@ -283,7 +262,7 @@ def _life_of(lives: TenantStates, tenant: TenantId, scope: str, incarnation: int
     return purged[-1]
 
 
-def _issued(issued: Issued, out: Path | None) -> Iterator[str]:
+def _issued_lines(issued: Issued, out: Path | None) -> Iterator[str]:
     one = issued.attestation
     late = "LATE" if one.late else "in time"
     yield f"attested: tenant {one.tenant}, life {one.incarnation}: nothing is left, {late} (due {one.due[:10]})"
@@ -293,19 +272,16 @@ def _issued(issued: Issued, out: Path | None) -> Iterator[str]:
 
 
 def add(app: typer.Typer) -> None:
+    """Add the group to the program."""
     group = typer.Typer(rich_markup_mode=None, help="Tenants who leave, come back, are held, or move.")
-    for name, command in (
+    commands: tuple[tuple[str, Callable[..., int]], ...] = (
         ("list", list_),
         ("show", show),
         ("where", where),
-        ("unsubscribe", tenants_change.unsubscribe),
-        ("resubscribe", tenants_change.resubscribe),
-        ("erase", tenants_change.erase),
-        ("hold", tenants_change.hold),
-        ("release", tenants_change.release),
-        ("move", tenants_change.move),
+        *COMMANDS.items(),
         ("attest", attest),
         ("sync", sync),
-    ):
+    )
+    for name, command in commands:
         group.command(name, epilog=EXIT_STATUS)(command)
     app.add_typer(group, name="tenant")

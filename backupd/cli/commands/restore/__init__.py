@@ -1,4 +1,4 @@
-"""`restore …`: bring back a database, a region, or one tenant in place; or say beforehand what that would do."""
+"""The group `restore`: bring back a database, a region, or one tenant in place; or preview what that would do."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from backupd.cli.options import EXIT_STATUS, grouped
 
 
 def add(app: typer.Typer) -> None:
+    """Add the group to the program."""
     group = typer.Typer(
         cls=RestoreGroup,
         rich_markup_mode=None,

@@ -1,4 +1,4 @@
-"""`restore clean`: remove what restores that were killed have left."""
+"""The command `restore clean`, which removes the remains of restores that were killed."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def clean(
 
 
 def drop_unfinished(target: Source, clock: Clock) -> Iterator[str]:
-    """Drop the databases that killed restores left on a server; nobody may be connected to them. Yields what to say.
+    """Drop the databases that killed restores left on a server; nobody may be connected to them. Yields the text.
 
     Raises SourceError.
     """
@@ -91,6 +91,7 @@ def _remove_folders(folder: Path) -> Iterator[str]:
 
 
 def _remove_servers(parent: Path) -> Iterator[str]:
+    """Remove the unfinished scratch servers in a folder."""
     from backupd.postgres.scratch.cluster import reap
 
     gone, left = reap(parent)

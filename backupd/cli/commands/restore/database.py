@@ -1,4 +1,4 @@
-"""`restore database`: one database, or a part of it, into a new one."""
+"""The command `restore database`, which restores a database, or a part of it, into a new one."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from backupd.cli import output
 from backupd.cli.commands.restore.options import (
     AnalyzeOption,
     DatabaseArgument,
@@ -21,6 +20,7 @@ from backupd.cli.commands.restore.options import (
 )
 from backupd.cli.commands.restore.output import restored_lines
 from backupd.cli.commands.restore.task import configured, opened
+from backupd.cli.run import Reply
 
 if TYPE_CHECKING:
     from backupd.cli.commands.restore.task import RestoreTask
@@ -41,7 +41,7 @@ def database(
     *,
     part: PartOptions,
     options: SnapshotOptions,
-) -> None:
+) -> int:
     """Restore a database, or some tenants, tables or classes of it, into a new one.
 
     The database is filled under a temporary name and gets its own when everything is there: rows, sequences, large
@@ -75,7 +75,7 @@ def database(
             without_broken_keys=without_broken_keys,
             selection=selection,
         )
-        print_restored(task, name, restore_one(task, request), as_json=options.as_json)
+        return restored_reply(task, name, restore_one(task, request)).print(as_json=options.as_json)
 
 
 def restore_one(task: RestoreTask, request: RestoreRequest, history: LedgerHistory | None = None) -> RestoreReport:
@@ -90,9 +90,6 @@ def restore_one(task: RestoreTask, request: RestoreRequest, history: LedgerHisto
     return report
 
 
-def print_restored(task: RestoreTask, name: str, report: RestoreReport, *, as_json: bool) -> None:
-    """Say what was restored; `name` is that of the new database, or of the folder."""
-    if as_json:
-        output.print_json({"region": task.region, "target": name, "report": report})
-    else:
-        output.print_lines(restored_lines(report, f'"{name}"'))
+def restored_reply(task: RestoreTask, name: str, report: RestoreReport) -> Reply:
+    """Return the reply to the restore of one database; `name` is that of the new database, or of the folder."""
+    return Reply({"region": task.region, "target": name, "report": report}, restored_lines(report, f'"{name}"'))

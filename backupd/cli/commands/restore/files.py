@@ -1,10 +1,10 @@
-"""`restore files`: a database or a region as plain files that psql loads."""
+"""The command `restore files`, which writes a database or a region as plain files that psql loads."""
 
 from __future__ import annotations
 
 import typer
 
-from backupd.cli.commands.restore.database import print_restored, restore_one
+from backupd.cli.commands.restore.database import restore_one, restored_reply
 from backupd.cli.commands.restore.options import (
     AnyDatabaseArgument,
     JobsOption,
@@ -56,5 +56,4 @@ def files(
         )
         if database is None:
             return restore_region(task, request, "", as_json=options.as_json)
-        print_restored(task, str(target_dir), restore_one(task, request), as_json=options.as_json)
-    return 0
+        return restored_reply(task, str(target_dir), restore_one(task, request)).print(as_json=options.as_json)

@@ -1,4 +1,4 @@
-"""`restore in-place`: one tenant, into the running database."""
+"""The command `restore in-place`, which restores one tenant into the running database."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import os
 import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -22,6 +23,7 @@ from backupd.cli.commands.restore.options import (
     tenant_names,
 )
 from backupd.cli.commands.restore.task import configured, opened
+from backupd.cli.run import Reply
 from backupd.errors import RefusedError, UsageError
 from backupd.planning.inplace import ACCEPTABLE, HARMLESS, SENTENCES, ConflictKind
 
@@ -32,6 +34,42 @@ if TYPE_CHECKING:
     from backupd.postgres.connect import Source
 
 _REFERENCE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._/#-]{0,63}")
+
+
+@dataclass(frozen=True, slots=True)
+class InPlaceOptions:
+    """The options that say how the rows of a running database are changed."""
+
+    apply: Annotated[bool, typer.Option("--apply", help="Back up, then write, not only compare.")] = False
+    no_backup_before: Annotated[
+        str | None,
+        typer.Option(
+            "--no-backup-before",
+            metavar="REFERENCE",
+            show_default=False,
+            help="With --apply: do not back up first; where it is written down why, or what did.",
+        ),
+    ] = None
+    accept: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--accept",
+            metavar="CONFLICT",
+            show_default=False,
+            help="table-new, shared-row-changed or deferrable-key need not stop it; may be repeated.",
+        ),
+    ] = None
+    triggers_fire: Annotated[bool, typer.Option("--triggers-fire", help="Let triggers and rules act.")] = False
+    keys_file: Annotated[
+        Path | None,
+        typer.Option(
+            "--keys-file",
+            metavar="FILE",
+            show_default=False,
+            help="Write the keys of rows that differ into this new file.",
+        ),
+    ] = None
+    passfile: PassfileOption = None
 
 
 def in_place(
@@ -48,37 +86,8 @@ def in_place(
         ),
     ],
     target: RunningOption,
-    apply: Annotated[bool, typer.Option("--apply", help="Back up, then write, not only compare.")] = False,
-    no_backup_before: Annotated[
-        str | None,
-        typer.Option(
-            "--no-backup-before",
-            metavar="REFERENCE",
-            show_default=False,
-            help="With --apply: do not back up first; where it is written down why, or what did.",
-        ),
-    ] = None,
-    accept: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--accept",
-            metavar="CONFLICT",
-            show_default=False,
-            help="table-new, shared-row-changed or deferrable-key need not stop it; may be repeated.",
-        ),
-    ] = None,
-    triggers_fire: Annotated[bool, typer.Option("--triggers-fire", help="Let triggers and rules act.")] = False,
-    keys_file: Annotated[
-        Path | None,
-        typer.Option(
-            "--keys-file",
-            metavar="FILE",
-            show_default=False,
-            help="Write the keys of rows that differ into this new file.",
-        ),
-    ] = None,
-    passfile: PassfileOption = None,
     *,
+    change: InPlaceOptions,
     options: SnapshotOptions,
 ) -> int:
     """Make one tenant's rows in a running database those of a snapshot.
@@ -97,31 +106,32 @@ def in_place(
     from backupd.wiring.restore import restore_target
 
     context, place = configured(ctx, options, region, database)
-    who = _one_tenant(tenant)
-    source, name = restore_target(context, target, passfile)
-    accepted = _kinds(accept or [])
-    _require_reference(no_backup_before)
-    with opened(context, place, options) as task, _keys(keys_file) as report_key:
+    name = _one_tenant(tenant)
+    source, running = restore_target(context, target, change.passfile)
+    accepted = _kinds(change.accept or [])
+    _require_reference(change.no_backup_before)
+    with opened(context, place, options) as task, _key_writer(change.keys_file) as write_key:
         request = InPlaceRequest(
             database,
             options.snapshot,
             source,
+            running,
             name,
-            who,
             tenancy_of(context, place, database),
-            apply=apply,
-            before=no_backup_before or (_backup_before(task, database, source, name) if apply else None),
+            apply=change.apply,
+            before=change.no_backup_before
+            or (_backup_before(task, database, source, running) if change.apply else None),
             accepted=accepted,
-            triggers_fire=triggers_fire,
+            triggers_fire=change.triggers_fire,
             lock_timeout=context.config.node.lock_timeout.total_seconds(),
-            report_key=report_key,
+            report_key=write_key,
         )
         report = restore_in_place(request, task.repository, task.world)
-    if options.as_json:
-        output.print_json({"region": place, "target": name, "report": report})
-    else:
-        output.print_lines(_lines(report, request))
-    return RefusedError.exit_code if apply and report.blocked else 0
+    return Reply(
+        {"region": place, "target": running, "report": report},
+        _lines(report, request),
+        status=RefusedError.exit_code if change.apply and report.blocked else 0,
+    ).print(as_json=options.as_json)
 
 
 def _one_tenant(given: str) -> str:
@@ -132,7 +142,7 @@ def _one_tenant(given: str) -> str:
 
 
 def _kinds(names: list[str]) -> frozenset[ConflictKind]:
-    """What `--accept` names."""
+    """Return the conflicts that `--accept` names. Raises UsageError for a name that it does not take."""
     known = {kind.value: kind for kind in ACCEPTABLE}
     unknown = sorted(set(names) - known.keys())
     if unknown:
@@ -149,7 +159,7 @@ def _require_reference(given: str | None) -> None:
 
 
 def _backup_before(task: RestoreTask, label: str, source: Source, name: str) -> Before | None:
-    """What backs the database up; None on a machine that makes no backups."""
+    """Return the step that backs the database up; None on a machine that makes no backups."""
     from backupd.wiring.backup import backup_target
 
     context = task.context
@@ -163,8 +173,8 @@ def _backup_before(task: RestoreTask, label: str, source: Source, name: str) -> 
 
 
 @contextmanager
-def _keys(path: Path | None) -> Iterator[Callable[[str, str, str], None] | None]:
-    """Writes keys of rows into a new file that only its owner may read."""
+def _key_writer(path: Path | None) -> Iterator[Callable[[str, str, str], None] | None]:
+    """Give a function that writes keys of rows into a new file, which only its owner may read; None without a file."""
     if path is None:
         yield None
         return

@@ -1,4 +1,4 @@
-"""The options of the `restore` commands. Those that several share are declared here once, in sets."""
+"""The options of the `restore` commands; sets of options that several commands share are declared once."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ MemberOption = Annotated[
 
 @dataclass(frozen=True, slots=True)
 class SnapshotOptions:
-    """Which snapshot is meant, from where it is read, and what opens it: every command but `clean` has these."""
+    """The options that name a snapshot, its store and its identity: every command but `clean` has these."""
 
     snapshot: Annotated[
         str,
@@ -103,7 +103,7 @@ class SnapshotOptions:
 
 @dataclass(frozen=True, slots=True)
 class PartOptions:
-    """What of one database's snapshot is restored: all of it, if nothing is said."""
+    """The options that choose a part of one database's snapshot; without any, all of it is restored."""
 
     tenant: Annotated[
         list[str] | None,
@@ -126,12 +126,14 @@ class PartOptions:
     ] = None
     data_class: Annotated[
         list[str] | None,
-        typer.Option("--class", metavar="CLASS", show_default=False, help="Only rows of this data class; likewise."),
+        typer.Option(
+            "--class", metavar="CLASS", show_default=False, help="Only rows of this data class; may be repeated."
+        ),
     ] = None
     member: MemberOption = None
 
     def selection(self, database: str | None) -> Selection:
-        """What is asked for of a database; None stands for all of a region, which are restored as they are.
+        """Return the part of a database that is asked for; None stands for all databases of a region, which are whole.
 
         Raises UsageError when a part of a region is asked for.
         """
@@ -149,6 +151,6 @@ class PartOptions:
 
 
 def tenant_names(given: Iterable[str]) -> frozenset[str]:
-    """The tenants that are named, `-` standing for the lines of standard input."""
+    """Return the tenants that are named; `-` stands for the lines of standard input."""
     read = [line.rstrip("\n") for line in sys.stdin] if "-" in given else []
     return frozenset(name for name in [*given, *read] if name not in ("-", ""))

@@ -1,13 +1,16 @@
-"""What several `restore` commands print. Members of a label are shown by their marks: their names are tenants'."""
+"""The texts that several `restore` commands print. Members of a label are shown by their marks: their names are
+tenants' names.
+"""
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator, Sequence
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from backupd.cli import output
+from backupd.cli.run import Reply
+from backupd.errors import UsageError
 from backupd.planning.selection import time_of
 
 if TYPE_CHECKING:
@@ -19,7 +22,7 @@ SHORT = len("20300101T000000Z-") + 8
 
 
 def restored_lines(report: RestoreReport, name: str) -> list[str]:
-    """What was done; `name` is what it was restored as."""
+    """Return the lines that describe a restore; `name` is the name that the database got."""
     phases = ", ".join(f"{phase} {seconds:.1f} s" for phase, seconds in report.phases)
     return [
         f"restored {report.label} of {report.exported} as {name}",
@@ -45,7 +48,7 @@ def _left_out(report: RestoreReport) -> Iterator[str]:
 
 
 def region_object(finding: RegionContents, outcomes: Sequence[DatabaseOutcome[Any]], key: str) -> dict[str, Any]:
-    """For programs: each database with what came of it, and what there is none of."""
+    """Return the object for programs: each database with its result under `key`, and the missing ones."""
     return {
         "databases": [_one(outcome, key) for outcome in outcomes],
         "missing": list(finding.missing),
@@ -55,30 +58,54 @@ def region_object(finding: RegionContents, outcomes: Sequence[DatabaseOutcome[An
     }
 
 
-def print_outcomes(
+def region_reply(
     region: str, finding: RegionContents, outcomes: Sequence[DatabaseOutcome[RestoreReport]], suffix: str
-) -> None:
-    """Each database in turn, failures on standard error, and how many there were."""
+) -> Reply:
+    """Return the reply to the restore of a region: each database, the failures, and how many databases were restored.
+
+    Its exit status is that of the first failure, of a record that cannot be read, or of a database that is missing.
+    """
+    remarks = [
+        line
+        for outcome in outcomes
+        if outcome.error is not None
+        for line in output.failure_lines(outcome.error, database_name(region, outcome.found))
+    ]
+    return Reply(
+        {"region": region, **region_object(finding, outcomes, "report")},
+        list(_outcome_lines(region, finding, outcomes, suffix)),
+        [*remarks, *absent_lines(region, finding)],
+        region_status(finding, outcomes),
+    )
+
+
+def _outcome_lines(
+    region: str, finding: RegionContents, outcomes: Sequence[DatabaseOutcome[RestoreReport]], suffix: str
+) -> Iterator[str]:
     for outcome in outcomes:
         found = outcome.found
-        name = database_name(region, found)
-        if outcome.error is not None:
-            output.print_failure(outcome.error, name)
-        elif outcome.result is None:
-            output.print_lines([f"{name} of {found.exported}: restored by an earlier run, left as it is"])
-        else:
+        if outcome.result is not None:
             restored = f"a database ({found.member})" if found.member is not None else f'"{found.name}{suffix}"'
-            output.print_lines(restored_lines(outcome.result, restored))
-    output.print_lines(absent_lines(region, finding), sys.stderr)
+            yield from restored_lines(outcome.result, restored)
+        elif outcome.error is None:
+            yield f"{database_name(region, found)} of {found.exported}: restored by an earlier run, left as it is"
     done = sum(outcome.error is None for outcome in outcomes)
-    lines = [f"{done} of {len(outcomes) + len(finding.missing)} databases of {region} are restored"]
+    yield f"{done} of {len(outcomes) + len(finding.missing)} databases of {region} are restored"
     if done < len(outcomes):
-        lines.append(f"  to go on with the same snapshots: the same command with --snapshot {same_time(finding)}")
-    output.print_lines(lines)
+        yield f"  to go on with the same snapshots: the same command with --snapshot {same_time(finding)}"
+
+
+def region_status(finding: RegionContents, outcomes: Sequence[DatabaseOutcome[Any]]) -> int:
+    """Return the exit status of the first failure, of a record that cannot be read, or of a missing database."""
+    failures = [outcome.error for outcome in outcomes if outcome.error is not None]
+    failures += [error for _, error in finding.faults]
+    if failures:
+        return failures[0].exit_code
+    return UsageError.exit_code if finding.missing else 0
 
 
 def absent_lines(region: str, finding: RegionContents) -> Iterator[str]:
-    """The databases that there is no snapshot of, records that cannot be believed, and how many were purged."""
+    """Yield the databases without a snapshot, the records that cannot be believed, and how many were purged."""
     yield from (f"{region}/{label}: there is no snapshot of it at that time" for label in finding.missing)
     yield from (f"{name[:SHORT]} cannot be believed: {error.message}" for name, error in finding.faults)
     if finding.purged:
@@ -86,19 +113,19 @@ def absent_lines(region: str, finding: RegionContents) -> Iterator[str]:
 
 
 def database_name(region: str, found: FoundDatabase) -> str:
-    """`region/label`, with a member's mark; without a region where `region` is empty."""
+    """Return `region/label`, with a member's mark, or the label alone where `region` is empty."""
     name = found.label if found.member is None else f"{found.label} ({found.member})"
     return f"{region}/{name}" if region else name
 
 
 def same_time(finding: RegionContents) -> str | None:
-    """The time that means the same snapshots; None where there are none."""
+    """Return the time that means the same snapshots; None where there are none."""
     names = [found.snapshot for found in finding.databases]
     return f"{time_of(max(names)):%Y-%m-%dT%H:%M:%S}" if names else None
 
 
 def expected_time(seconds: float | None, unknown: str) -> str:
-    """How long a restore should take; `unknown` is what is said where none was measured."""
+    """Return the time that a restore should take, as text; `unknown` where none was measured."""
     return unknown if seconds is None else f"about {output.human_duration(timedelta(seconds=seconds))}"
 
 

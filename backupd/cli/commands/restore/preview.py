@@ -1,18 +1,24 @@
-"""`restore preview`: what a restore would fetch and write, and how long that should take."""
+"""The command `restore preview`, which says what a restore would fetch and write, and how long it should take."""
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 import typer
 
 from backupd.cli import output
 from backupd.cli.commands.restore.options import AnyDatabaseArgument, PartOptions, RegionArgument, SnapshotOptions
-from backupd.cli.commands.restore.output import absent_lines, database_name, expected_time, region_object
-from backupd.cli.commands.restore.region import each_database, find_region, region_status
+from backupd.cli.commands.restore.output import (
+    absent_lines,
+    database_name,
+    expected_time,
+    region_object,
+    region_status,
+)
+from backupd.cli.commands.restore.region import each_database, find_region
 from backupd.cli.commands.restore.task import configured, opened
+from backupd.cli.run import Reply
 
 if TYPE_CHECKING:
     from backupd.cli.commands.restore.task import RestoreTask
@@ -51,74 +57,67 @@ def preview(
             database or "", options.snapshot, programs_alone(context), "", member=part.member, selection=selection
         )
         if database is None:
-            return _preview_region(task, request, as_json=options.as_json)
-        _print_preview(task.region, preview_one(task, request), as_json=options.as_json)
-    return 0
+            return _region_reply(task.region, *preview_each(task, request)).print(as_json=options.as_json)
+        return _database_reply(task.region, preview_one(task, request)).print(as_json=options.as_json)
 
 
 def preview_one(task: RestoreTask, request: RestoreRequest, history: LedgerHistory | None = None) -> Preview:
-    """What the restore of one database would do. Raises what `restore` raises before it touches the target."""
+    """Find out what the restore of one database would do. Raises what `restore` raises before it touches the target."""
     from backupd.operations.restore import preview as previewing
 
     return previewing.preview(request, task.repository, task.world, task.rates(request.label), history)
 
 
 def preview_each(task: RestoreTask, request: RestoreRequest) -> tuple[RegionContents, list[DatabaseOutcome[Preview]]]:
-    """What the restore of every database of a region would do. Raises what finding them raises."""
+    """Find out what the restore of every database of a region would do. Raises what finding them raises."""
     finding, target = find_region(task, request, "")
     planned = each_database(finding, lambda found: preview_one(task, target.wanted(found), finding.history))
     return finding, planned
 
 
-def _preview_region(task: RestoreTask, request: RestoreRequest, *, as_json: bool) -> int:
-    finding, planned = preview_each(task, request)
-    if as_json:
-        output.print_json({"region": task.region, **region_object(finding, planned, "plan")})
-    else:
-        _print_region(task.region, finding, planned)
-    return region_status(finding, planned)
-
-
-def _print_preview(region: str, planned: Preview, *, as_json: bool) -> None:
-    if as_json:
-        output.print_json({"region": region, "plan": planned})
-        return
+def _database_reply(region: str, planned: Preview) -> Reply:
     size = output.human_bytes
-    time = expected_time(planned.expected, "unknown: no restore of it was measured here yet")
-    output.print_facts(
-        {
-            "snapshot": planned.snapshot,
-            "exported": planned.exported,
-            "segments": planned.segments,
-            "left out": f"{planned.purged} purged, {planned.aged} expired, {planned.unselected} not asked for",
-            "tables": planned.tables,
-            "rows": planned.rows,
-            "written": size(planned.bytes),
-            "fetched": f"{planned.objects} objects, {size(planned.fetched)}",
-            "ledger": f"obeyed up to entry {planned.ledger}",
-            "time": time,
-        }
+    facts: dict[str, output.Cell] = {
+        "snapshot": planned.snapshot,
+        "exported": planned.exported,
+        "segments": planned.segments,
+        "left out": f"{planned.purged} purged, {planned.aged} expired, {planned.unselected} not asked for",
+        "tables": planned.tables,
+        "rows": planned.rows,
+        "written": size(planned.bytes),
+        "fetched": f"{planned.objects} objects, {size(planned.fetched)}",
+        "ledger": f"obeyed up to entry {planned.ledger}",
+        "time": expected_time(planned.expected, "unknown: no restore of it was measured here yet"),
+    }
+    return Reply({"region": region, "plan": planned}, output.fact_lines(facts))
+
+
+def _region_reply(region: str, finding: RegionContents, planned: Sequence[DatabaseOutcome[Preview]]) -> Reply:
+    failures = [
+        line
+        for outcome in planned
+        if outcome.error is not None
+        for line in output.failure_lines(outcome.error, database_name(region, outcome.found))
+    ]
+    return Reply(
+        {"region": region, **region_object(finding, planned, "plan")},
+        _region_lines(finding, planned),
+        [*failures, *absent_lines(region, finding)],
+        region_status(finding, planned),
     )
 
 
-def _print_region(region: str, finding: RegionContents, planned: Sequence[DatabaseOutcome[Preview]]) -> None:
-    """A line for each database, and the sums."""
+def _region_lines(
+    finding: RegionContents, planned: Sequence[DatabaseOutcome[Preview]]
+) -> Iterator[str | output.TextTable]:
+    """Yield a row for each database, and the sums."""
     plans = [one.result for one in planned if one.result is not None]
-    rows = [_row(one, plan) for one in planned if (plan := one.result) is not None]
     headings = ("database", "exported", "tables", "rows", "written", "objects", "fetched", "time")
-    output.print_table(output.TextTable(headings, rows))
-    for outcome in planned:
-        if outcome.error is not None:
-            output.print_failure(outcome.error, database_name(region, outcome.found))
-    output.print_lines(absent_lines(region, finding), sys.stderr)
-    written, fetched = sum(plan.bytes for plan in plans), sum(plan.fetched for plan in plans)
+    yield output.TextTable(headings, [_row(one, plan) for one in planned if (plan := one.result) is not None])
     size = output.human_bytes
-    output.print_lines(
-        [
-            f"{len(plans)} databases: {size(written)} written, {size(fetched)} fetched",
-            f"the ledger is obeyed up to entry {len(finding.history.chain.links)}",
-        ]
-    )
+    written, fetched = sum(plan.bytes for plan in plans), sum(plan.fetched for plan in plans)
+    yield f"{len(plans)} databases: {size(written)} written, {size(fetched)} fetched"
+    yield f"the ledger is obeyed up to entry {len(finding.history.chain.links)}"
 
 
 def _row(one: DatabaseOutcome[Preview], plan: Preview) -> tuple[output.Cell, ...]:

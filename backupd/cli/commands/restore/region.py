@@ -1,4 +1,4 @@
-"""`restore region`: all databases of a region, one after another."""
+"""The command `restore region`, which restores all databases of a region, one after another."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING, TypeVar
 
 import typer
 
-from backupd.cli import output
 from backupd.cli.commands.restore.options import (
     AnalyzeOption,
     GlobalsOption,
@@ -18,7 +17,7 @@ from backupd.cli.commands.restore.options import (
     SuffixOption,
     WithoutBrokenKeysOption,
 )
-from backupd.cli.commands.restore.output import print_outcomes, region_object
+from backupd.cli.commands.restore.output import region_reply
 from backupd.cli.commands.restore.task import configured, opened
 from backupd.errors import UsageError
 from backupd.model.tenancy import TenancyKind
@@ -52,7 +51,7 @@ def region(
     """Restore all databases of a region, as they were at a time.
 
     Each becomes a new database, named as the old one with a suffix. What is missing or fails is reported, the others
-    are restored, and the exit status is that of the first failure; the same command goes on from there.
+    are restored, and the exit status is that of the first failure; the same command does what is left.
 
     \b
     Examples:
@@ -78,18 +77,17 @@ def region(
 
 
 def restore_region(task: RestoreTask, request: RestoreRequest, suffix: str, *, as_json: bool) -> int:
-    """Restore what there is of a region, and say so; the exit status. Raises what finding the databases raises."""
+    """Restore the databases of a region and print what came of it; return the exit status.
+
+    Raises what finding the databases raises.
+    """
     finding, target = find_region(task, request, suffix)
     outcomes = each_database(finding, lambda found: target.restore(found, finding, task.repository, task.world))
-    if as_json:
-        output.print_json({"region": task.region, **region_object(finding, outcomes, "report")})
-    else:
-        print_outcomes(task.region, finding, outcomes, suffix)
-    return region_status(finding, outcomes)
+    return region_reply(task.region, finding, outcomes, suffix).print(as_json=as_json)
 
 
 def find_region(task: RestoreTask, request: RestoreRequest, suffix: str) -> tuple[RegionContents, RestoreTarget]:
-    """The databases that the region had at the time, and where each of them goes.
+    """Find the databases that the region had at the time, and where each of them goes.
 
     Raises what finding them raises, RefusedError when two of them would get one name.
     """
@@ -107,19 +105,10 @@ def find_region(task: RestoreTask, request: RestoreRequest, suffix: str) -> tupl
 
 
 def each_database(finding: RegionContents, each: Callable[[FoundDatabase], T | None]) -> list[DatabaseOutcome[T]]:
-    """Do `each` for every database; an error becomes that database's outcome. Raises InterruptedRunError."""
+    """Do `each` for every database; an error becomes that database's outcome, an InterruptedRunError passes."""
     from backupd.operations.restore.region import restore_region
 
     return list(restore_region(finding.databases, each))
-
-
-def region_status(finding: RegionContents, outcomes: list[DatabaseOutcome[T]]) -> int:
-    """The exit status of the first failure, of a record that cannot be read, or of a database that is missing."""
-    failed = [outcome.error for outcome in outcomes if outcome.error is not None]
-    failed += [error for _, error in finding.faults]
-    if failed:
-        return failed[0].exit_code
-    return UsageError.exit_code if finding.missing else 0
 
 
 def _server(context: Context, target: str, passfile: Path | None) -> Source:

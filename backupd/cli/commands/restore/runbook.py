@@ -1,4 +1,4 @@
-"""`restore runbook`: what to do at the worst hour, with this snapshot's own names and sizes, to keep on paper."""
+"""The command `restore runbook`, which prints the steps of a restore with a snapshot's own names, to keep on paper."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from backupd.cli.commands.restore.options import (
     RegionArgument,
     SnapshotOptions,
 )
-from backupd.cli.commands.restore.output import SHORT, database_name, expected_time, same_time
+from backupd.cli.commands.restore.output import SHORT, database_name, expected_time, region_status, same_time
 from backupd.cli.commands.restore.preview import preview_each, preview_one
-from backupd.cli.commands.restore.region import region_status
 from backupd.cli.commands.restore.task import configured, opened
+from backupd.cli.run import Reply
 
 if TYPE_CHECKING:
     from backupd.cli.commands.restore.task import RestoreTask
@@ -59,11 +59,7 @@ def runbook(
             status = region_status(finding, planned)
         else:
             lines = list(_database_lines(task, preview_one(task, request)))
-    if options.as_json:
-        output.print_json({"region": place, "runbook": lines})
-    else:
-        output.print_lines(lines)
-    return status
+    return Reply({"region": place, "runbook": lines}, lines, status=status).print(as_json=options.as_json)
 
 
 def _database_lines(task: RestoreTask, found: Preview) -> Iterator[str]:
@@ -97,7 +93,8 @@ def _region_lines(
     yield f"RUNBOOK: all databases of region {region}"
     yield f"  made on {task.context.clock.now():%Y-%m-%d %H:%M} UTC, for the snapshots at {time}, from {task.store}"
     for outcome in planned:
-        yield f"  {database_name('', outcome.found)}: snapshot {outcome.found.snapshot[:SHORT]}: {_what(outcome)}"
+        name, snapshot = database_name("", outcome.found), outcome.found.snapshot[:SHORT]
+        yield f"  {name}: snapshot {snapshot}: {_expectation(outcome)}"
     yield from (f"  {label}: no snapshot" for label in finding.missing)
     yield ""
     yield from _needed()
@@ -114,7 +111,7 @@ def _region_lines(
     yield from _without_backupd(task, "")
 
 
-def _what(outcome: DatabaseOutcome[Preview]) -> str:
+def _expectation(outcome: DatabaseOutcome[Preview]) -> str:
     plan = outcome.result
     if plan is None:
         return "cannot be restored"
@@ -122,7 +119,7 @@ def _what(outcome: DatabaseOutcome[Preview]) -> str:
 
 
 def _needed() -> Iterator[str]:
-    """What must be at hand."""
+    """Yield what must be there before the first step."""
     yield "BEFORE: a machine with the configuration, Python 3.11, backupd, and PostgreSQL's client programs;"
     yield "  an identity file and its passphrase (two people, two places); a server with room for the database."
     yield "  The original stays as it is: everything goes into a new database."
@@ -156,7 +153,7 @@ def _database_steps(task: RestoreTask, label: str, snapshot: str) -> Iterator[tu
 
 
 def _without_backupd(task: RestoreTask, database: str) -> Iterator[str]:
-    """The way with nothing but the store: fetch the region's folder, and use the script in it."""
+    """Yield the way with nothing but the store: fetch the region's folder, and use the script in it."""
     section, region = task.context.config.stores[task.store], task.region
     yield ""
     yield "IF BACKUPD CANNOT BE INSTALLED: fetch the region's folder, and use the script that lies in it."

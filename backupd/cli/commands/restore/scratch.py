@@ -1,4 +1,4 @@
-"""`restore scratch`: a server of its own that stays, on a unix socket only."""
+"""The command `restore scratch`, which makes a server for what is restored, on a unix socket only, and leaves it."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from backupd.cli import output
 from backupd.cli.commands.restore.database import restore_one
 from backupd.cli.commands.restore.options import (
     AnalyzeOption,
@@ -22,9 +21,10 @@ from backupd.cli.commands.restore.options import (
     TargetDirOption,
     WithoutBrokenKeysOption,
 )
-from backupd.cli.commands.restore.output import print_outcomes, region_object, restored_lines
-from backupd.cli.commands.restore.region import each_database, find_region, region_status
+from backupd.cli.commands.restore.output import region_reply, restored_lines
+from backupd.cli.commands.restore.region import each_database, find_region
 from backupd.cli.commands.restore.task import configured, opened
+from backupd.cli.run import Reply
 
 if TYPE_CHECKING:
     from backupd.cli.commands.restore.task import RestoreTask
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class ScratchPlace:
-    """Where the server is to be, and whether it is left running."""
+    """The folder that a scratch server gets, and whether it is left running."""
 
     path: Path
     running: bool
@@ -86,12 +86,12 @@ def scratch(
             selection=selection,
         )
         if database is None:
-            return _restore_region(task, request, wanted, as_json=options.as_json)
-        _restore_database(task, request, wanted, as_json=options.as_json)
-    return 0
+            return _restore_region(task, request, wanted).print(as_json=options.as_json)
+        return _restore_database(task, request, wanted).print(as_json=options.as_json)
 
 
-def _restore_database(task: RestoreTask, request: RestoreRequest, wanted: ScratchPlace, *, as_json: bool) -> None:
+def _restore_database(task: RestoreTask, request: RestoreRequest, wanted: ScratchPlace) -> Reply:
+    """Restore one database into a server made for it."""
     from backupd.operations.restore.choose import choose, read_history
 
     history = read_history(task.repository, task.world)
@@ -103,21 +103,18 @@ def _restore_database(task: RestoreTask, request: RestoreRequest, wanted: Scratc
         return True
 
     kept = _in_scratch(task.context, wanted, server, fill)
-    if kept is None:
-        return
     (report,) = reports
     # A member's name is its tenant's.
     name = request.name if request.member is None else None
-    if as_json:
-        facts = {"region": task.region, "target": name, "report": report, "scratch": _object(kept, wanted)}
-        output.print_json(facts)
-    else:
-        output.print_lines(
-            [*restored_lines(report, f'"{name}"' if name else "a database"), *_lines(kept, wanted, name)]
-        )
+    reply = Reply(
+        {"region": task.region, "target": name, "report": report},
+        restored_lines(report, f'"{name}"' if name else "a database"),
+    )
+    return _with_server(reply, kept, wanted, name)
 
 
-def _restore_region(task: RestoreTask, request: RestoreRequest, wanted: ScratchPlace, *, as_json: bool) -> int:
+def _restore_region(task: RestoreTask, request: RestoreRequest, wanted: ScratchPlace) -> Reply:
+    """Restore all databases of a region into a server made for them."""
     finding, target = find_region(task, request, "")
     server = max((found.server for found in finding.databases), default=0)
     outcomes: list[DatabaseOutcome[RestoreReport]] = []
@@ -128,19 +125,24 @@ def _restore_region(task: RestoreTask, request: RestoreRequest, wanted: ScratchP
         return any(outcome.error is None for outcome in outcomes)
 
     kept = _in_scratch(task.context, wanted, server, fill) if finding.databases else None
-    if as_json:
-        facts = {"region": task.region, **region_object(finding, outcomes, "report")}
-        output.print_json(facts if kept is None else {**facts, "scratch": _object(kept, wanted)})
-    else:
-        print_outcomes(task.region, finding, outcomes, "")
-        output.print_lines([] if kept is None else _lines(kept, wanted, None))
-    return region_status(finding, outcomes)
+    return _with_server(region_reply(task.region, finding, outcomes, ""), kept, wanted, None)
+
+
+def _with_server(reply: Reply, kept: KeptServer | None, wanted: ScratchPlace, name: str | None) -> Reply:
+    """Add to a reply how the server is reached, where one was kept."""
+    if kept is None:
+        return reply
+    return replace(
+        reply,
+        value={**reply.value, "scratch": _object(kept, wanted)},
+        lines=[*reply.lines, *_lines(kept, wanted, name)],
+    )
 
 
 def _in_scratch(
     context: Context, wanted: ScratchPlace, server: int, fill: Callable[[Source], bool]
 ) -> KeptServer | None:
-    """Make a server, have it filled, and keep it where anything came of that; what fails leaves none.
+    """Make a server, have it filled, and keep it if `fill` restored anything; a failure leaves no server.
 
     `server` is the `server_version_num` whose major version it has. Raises RefusedError, ConfigError, SourceError, and
     what `fill` raises.
@@ -157,7 +159,7 @@ def _in_scratch(
 
 
 def _lines(kept: KeptServer, wanted: ScratchPlace, name: str | None) -> Iterator[str]:
-    """How to reach the server, stop it and remove it; `name` is the database's, where there is one to be shown."""
+    """Yield how the server is started, reached, stopped and removed; `name` is the database's, if it may be shown."""
     yield f"scratch server in {kept.path}: {'running' if wanted.running else 'stopped'}; it has no network"
     if not wanted.running:
         yield f"  start it: {kept.starting}"
@@ -167,7 +169,7 @@ def _lines(kept: KeptServer, wanted: ScratchPlace, name: str | None) -> Iterator
 
 
 def _object(kept: KeptServer, wanted: ScratchPlace) -> dict[str, object]:
-    """The same for programs."""
+    """Return how the server is started, reached, stopped and removed, as the object for programs."""
     return {
         "folder": str(kept.path),
         "running": wanted.running,

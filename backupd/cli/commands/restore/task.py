@@ -1,4 +1,4 @@
-"""What every restore has at hand, made from the options that all of them share."""
+"""The task that every restore works on, made from the options that all of them share."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from re import fullmatch
 from typing import TYPE_CHECKING
 
-from backupd.cli.commands.store import tell_signers
+from backupd.cli.commands.store import note_signers
 from backupd.cli.options import load_context, open_identity
 from backupd.cli.progress import watched
 from backupd.errors import UsageError
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class RestoreTask:
-    """A region's repository on one store, and what a restore takes from outside."""
+    """A region's repository on one store, and the surroundings of a restore."""
 
     context: Context
     region: RegionName
@@ -43,7 +43,7 @@ class RestoreTask:
         return self.world.store or ""
 
     def rates(self, label: str) -> Rates | None:
-        """How fast restores of a database were on this machine; None where none was measured."""
+        """Return how fast restores of a database were on this machine; None where none was measured."""
         from backupd.operations.restore.preview import read_rates
         from backupd.wiring.restore import rates_file
 
@@ -53,7 +53,7 @@ class RestoreTask:
 def configured(
     ctx: typer.Context, options: SnapshotOptions, region: str, database: str | None
 ) -> tuple[Context, RegionName]:
-    """The configuration, and in it the region that is meant.
+    """Return the configuration, and the region in it that is meant.
 
     Raises ConfigError, UsageError for a region or database that is not configured.
     """
@@ -78,7 +78,7 @@ def opened(context: Context, region: RegionName, options: SnapshotOptions) -> It
         open_repository(context, region, options.store) as repository,
         watched(context.clock, quiet=options.as_json) as trace,
     ):
-        tell_signers(context, repository)
+        note_signers(context, repository)
         yield RestoreTask(context, region, repository, _world(context, region, options, trace, pair.secret))
 
 
@@ -110,7 +110,7 @@ def _world(
 
 
 def _ledger_note(context: Context, region: RegionName, trace: Trace) -> Callable[[Restored], None] | None:
-    """What writes a restore into the ledger; None but on a keeper."""
+    """Return the function that writes a restore into the ledger; None on a machine that is no keeper."""
     from backupd.wiring.keeper import open_keeper
 
     if context.config.keeper is None:
