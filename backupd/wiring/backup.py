@@ -1,4 +1,4 @@
-"""What backups, `init` and `verify` are made of: databases, this node's part, a repository's founder and tools."""
+"""The parts of backups, `init` and `verify`: databases, the node, the founder of a repository, and tools."""
 
 from __future__ import annotations
 
@@ -29,20 +29,20 @@ if TYPE_CHECKING:
     from backupd.trace import Trace
 
 _SHIPPERS_A_CONNECTION = 4
-"""Objects under way on each: a small one costs three round trips, so only many at once fill a distant line."""
+"""Objects under way on a connection: a small one costs three round trips, so only many fill a distant line."""
 _DISK_WRITERS = 2
 """Objects written to a directory at once."""
 
 
 def backup_job(context: Context, region: RegionName, label: str) -> BackupJob:
-    """Return what a backup of this database needs to know about it."""
+    """Return the description of a database that a backup of it needs."""
     from backupd.operations.backup import BackupJob
 
     return BackupJob(region, label, source_of(context, region, label), tenancy_of(context, region, label))
 
 
 def backup_node(context: Context, region: RegionName, store: str, trace: Trace) -> Node:
-    """Return this machine's part in backups of the region to one of its stores: each pair has an index and a spool.
+    """Return this machine as a node that backs the region up to one store: each such pair has an index and a spool.
 
     Raises ConfigError when there is no signing key, or a recipient's file holds none.
     """
@@ -71,7 +71,7 @@ def backup_node(context: Context, region: RegionName, store: str, trace: Trace) 
 
 
 def backup_target(context: Context, region: RegionName, store: str, database: str | None, trace: Trace) -> BackupTarget:
-    """Return what a backup of the region's databases, or of one of them, onto one of its stores needs.
+    """Return the target for a backup of the region's databases, or of one of them, onto one of its stores.
 
     Raises UsageError, ConfigError.
     """
@@ -89,7 +89,7 @@ def backup_target(context: Context, region: RegionName, store: str, database: st
 
 
 def repository_founder(context: Context) -> Founder:
-    """Return what signs the repositories that are made here.
+    """Return the founder, who signs the repositories that are made on this machine.
 
     Raises ConfigError when there is no signing key.
     """
@@ -100,14 +100,14 @@ def repository_founder(context: Context) -> Founder:
 
 
 def verify_index(context: Context, region: RegionName, store: str) -> CheckedState:
-    """Open what verify remembers of this store."""
+    """Open the index of what `verify` has read from a store before."""
     from backupd.repository.state.checked import CheckedState
 
     return CheckedState(context.state_folder(region, store) / "checked.sqlite")
 
 
 def verify_tools(context: Context, region: RegionName, store: str, trace: Trace) -> Tools:
-    """Return what verify needs of this machine. Its scratch space is on the spool's disk.
+    """Return the tools that `verify` needs of this machine; their scratch space is on the spool's disk.
 
     Raises ConfigError when it cannot be made.
     """

@@ -1,4 +1,4 @@
-"""What every command begins with: the configuration in this process, and from it stores, databases and own keys."""
+"""The context that every command begins with: the configuration, and from it stores, databases and own keys."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from backupd.store.probe import ProbedStore
 
 QUICKLY = timedelta(seconds=15)
-"""How long somebody at a terminal waits for a store that does not answer, where nothing was begun."""
+"""The time for which a person at a terminal waits for a store that does not answer, where nothing was begun."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,11 +89,11 @@ class Context:
         return frozenset(self.config.trust.ledger) or None
 
     def state_folder(self, region: RegionName, store: str) -> Path:
-        """Return the folder of what this machine remembers of a region's backups on one store."""
+        """Return the folder with this machine's state of a region's backups on one store."""
         return self.config.node.state_dir / region / store
 
     def spool_folder(self, region: RegionName, store: str) -> Path:
-        """Return the folder where objects lie that are on their way to one of a region's stores."""
+        """Return the folder for objects on their way to one of a region's stores."""
         return self.config.node.spool_dir / region / store
 
 
@@ -143,7 +143,7 @@ def open_store(
 ) -> ProbedStore:
     """Return the region's folder on one of its stores, which connects when first used; the caller closes it.
 
-    `patience` is how long at most a lost connection is tried again; None is as long as configured.
+    `patience` limits the time for which a lost connection is tried again; None leaves it as configured.
     """
     section = context.config.stores[name]
     if isinstance(section, SftpStoreSection):
@@ -201,7 +201,10 @@ def ledger_copy(context: Context, region: RegionName) -> Store:
 
 
 def known_ledger_copy(context: Context, region: RegionName) -> Store | None:
-    """Return the same where this user may read one, else None: a machine that only restores need not have any."""
+    """Return this machine's own copy of the region's ledger where this user may read it, else None.
+
+    A machine that only restores need not have a copy.
+    """
     from backupd.store.directory import DirectoryStore
 
     folder = context.config.node.state_dir / region / "ledger"
@@ -209,7 +212,7 @@ def known_ledger_copy(context: Context, region: RegionName) -> Store | None:
 
 
 def region_folder(context: Context, region: RegionName, name: str = "") -> Path:
-    """Return the region's state folder, or the one of this name in it, and make it when there is none.
+    """Return the region's state folder, or the folder `name` in it, and make it when there is none.
 
     Raises ConfigError when it cannot be made.
     """
@@ -224,7 +227,7 @@ def region_folder(context: Context, region: RegionName, name: str = "") -> Path:
 
 
 def tenant_tags(context: Context, region: RegionName) -> TenantTags:
-    """Return what makes the ids that stand for the region's tenants where their names must not.
+    """Return the maker of the ids that stand for the region's tenants where their names must not appear.
 
     Raises ConfigError when no tenant key is configured, or its file is not one.
     """
@@ -271,7 +274,7 @@ def read_configured_signer(context: Context, reference: FileRef) -> Signer:
 
 
 def configured_recipients(context: Context) -> list[Recipient]:
-    """Return the recipients: they will be able to read what is backed up.
+    """Return the recipients, who will be able to read what is backed up.
 
     Raises ConfigError for a file that holds none.
     """

@@ -1,4 +1,4 @@
-"""What the daemon is made of: which jobs this machine can do, when they are due, and how they are started."""
+"""The parts of the daemon: the jobs that this machine can do, when they are due, and how they are started."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def service_plan(
 ) -> Plan:
     """Return the jobs of these kinds, or of all that this machine is set up for when none is named.
 
-    `spread` None means as configured.
+    `spread` is the longest random delay of a job; None means as configured.
 
     Raises ConfigError for a kind that is asked for and cannot be done here, for files that cannot be read, and when
     there is nothing to do at all.
@@ -101,14 +101,14 @@ def start_child(context: Context, arguments: Sequence[str], config: int) -> Chil
 
 
 def config_descriptor(text: str) -> int:
-    """Return a descriptor that runs inherit and read this configuration from, whatever the file has become since."""
+    """Return a descriptor that runs inherit and read this configuration from; the file may have changed since."""
     number = os.memfd_create("backupd.toml")
     os.write(number, text.encode())
     return number
 
 
 def run_history(context: Context, region: RegionName) -> JobHistory:
-    """Open what this machine remembers of the region's runs."""
+    """Open this machine's history of the region's runs."""
     from backupd.operations.service.history import JobHistory
 
     return JobHistory(context.config.node.state_dir / region / "history.sqlite")

@@ -1,4 +1,4 @@
-"""What drills and their reports are made of: the identity, the place, earlier drills, objectives, and the desk."""
+"""The parts of drills and of their reports: the identity, the place, earlier drills, objectives, and the desk."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def drill_section(context: Context) -> DrillSection:
 def drill_world(
     context: Context, region: RegionName, store: str, trace: Trace, past: Sequence[Report]
 ) -> DrillEnvironment:
-    """Return what a drill of the region from one of its stores needs, after those in `past`, oldest first.
+    """Return the surroundings of a drill of the region from one store; `past` holds earlier reports, oldest first.
 
     Raises ConfigError for files that are not there, KeyRefusedError for a wrong passphrase.
     """
@@ -95,7 +95,7 @@ def new_seed() -> str:
 
 
 def objectives_of(context: Context, region: RegionName) -> Objectives:
-    """Return what the region must live up to, as reports repeat it."""
+    """Return the objectives of the region, as reports repeat them."""
     from backupd.model.report import Objectives
 
     section = context.config.regions[region].objectives
@@ -116,7 +116,7 @@ def drill_timetable(context: Context, region: RegionName, begins: datetime | Non
 
 @contextmanager
 def open_report_desk(context: Context, region: RegionName, signer: Signer, trace: Trace) -> Iterator[ReportDesk]:
-    """Open what publishes reports of the region's drills; `signer` is one of its keepers' keys.
+    """Open the desk that publishes reports of the region's drills; `signer` is one of its keepers' keys.
 
     Raises ConfigError when the state folder cannot be made.
     """
@@ -131,7 +131,7 @@ def open_report_desk(context: Context, region: RegionName, signer: Signer, trace
 
 
 def _drill_place(context: Context) -> DrillPlace:
-    """Return where drills' servers run."""
+    """Return the place where the servers of drills run."""
     from backupd.operations.drill import DrillPlace
 
     section, node = drill_section(context), context.config.node

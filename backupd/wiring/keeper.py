@@ -1,4 +1,4 @@
-"""What a keeper is made of: the region's ledger, the rules, the terms of the deadline, and the keeper's own key."""
+"""The parts of a keeper: the region's ledger, the rules, the terms of the deadline, and the keeper's own key."""
 
 from __future__ import annotations
 
@@ -88,7 +88,7 @@ def book_over(
 def open_keeper(context: Context, region: RegionName, trace: Trace) -> Iterator[Keeper]:
     """Open the region's keeper, with its ledger read and given to the stores that lack some of it.
 
-    Raises ConfigError when this machine is none, StoreError when no store can be reached.
+    Raises ConfigError when this machine is no keeper, StoreError when no store can be reached.
     """
     from backupd.operations.keeper.types import Keeper
 
@@ -113,7 +113,7 @@ def open_keeper(context: Context, region: RegionName, trace: Trace) -> Iterator[
 
 @contextmanager
 def open_sole_keeper(context: Context, region: RegionName, trace: Trace) -> Iterator[Keeper]:
-    """Open the same, holding the lease on each of the region's stores that can be reached.
+    """Open the region's keeper, and hold the lease on each of its stores that can be reached.
 
     Raises BusyError when another keeper has one.
     """
@@ -188,7 +188,7 @@ def adopt_repositories(context: Context, region: RegionName) -> list[str]:
 
 
 def replication_between(context: Context, keeper: Keeper, origin: str, target: str, *, dry_run: bool) -> Copying:
-    """Return what copies from one of the region's stores to another; objects under way lie beside the target's spool.
+    """Return the copying from one of the region's stores to another; objects under way lie beside the target's spool.
 
     Raises UsageError for a store that is not the region's.
     """
@@ -220,7 +220,7 @@ def lifecycle_query(context: Context, region: RegionName) -> tuple[Source, str]:
 
 
 def keeper_rules(context: Context, region: RegionName, section: KeeperSection) -> Rules:
-    """Return the rules for what is kept in a region, and how much may go at once."""
+    """Return the rules for what is kept in a region, and for how much may be removed at once."""
     from backupd.operations.keeper.types import Rules
 
     retention = context.config.regions[region].retention
@@ -256,7 +256,7 @@ def deletion_budget(context: Context, region: RegionName) -> DeletionBudget:
 
 
 def key_findings(context: Context) -> Iterator[Finding]:
-    """Yield what is wrong with key files that are there: one that holds no such key, or a key that is not trusted."""
+    """Yield the faults of key files that exist: a file that holds no such key, or a key that is not trusted."""
     from backupd.seal.keyfiles import read_recipient
 
     for index, path in enumerate(context.config.recipients):
@@ -274,7 +274,7 @@ def key_findings(context: Context) -> Iterator[Finding]:
 
 
 def _own_keys(context: Context) -> Iterator[tuple[tuple[str, ...], FileRef, Callable[[], object]]]:
-    """Yield for each key file of this machine its place in the configuration, its name, and what reads it."""
+    """Yield each key file of this machine: its place in the configuration, its name, and the function that reads it."""
     node, keeper = context.config.node, context.config.keeper
     if node.signing_key_file is not None:
         yield ("node", "signing_key_file"), node.signing_key_file, lambda: node_signer(context)

@@ -1,4 +1,4 @@
-"""What restores are made of: the server to restore to, a scratch server that stays, and what is kept of them."""
+"""The parts of restores: the server to restore to, a scratch server that stays, and the files that restores leave."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def programs_alone(context: Context) -> Source:
 
 
 def scratch_making(context: Context, folder: Path, server: int) -> ClusterSpec:
-    """Return what makes a server of the major version of `server`, a `server_version_num`, beside `folder`.
+    """Return the specification of a server of the major version of `server`, a `server_version_num`, beside `folder`.
 
     Raises RefusedError when `folder` cannot be there, ConfigError when programs or the server's user are missing.
     """

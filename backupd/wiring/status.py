@@ -1,4 +1,4 @@
-"""What status and monitoring are made of: how regions stand, what is wrong with them, and who is notified."""
+"""The parts of status and monitoring: how regions stand, what is wrong with them, and who is notified."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ _LONGEST = 65536
 
 
 def facts_of_region(context: Context, region: RegionName, *, probe: bool = False) -> RegionFacts:
-    """Find out how a region stands now, and what this machine remembers of its jobs; `probe` as `StatusRequest` says.
+    """Find out how a region stands now, and how its last jobs on this machine ended; `probe` as `StatusRequest` says.
 
     Raises DamageError for a ledger that cannot be believed, ConfigError.
     """
@@ -53,14 +53,14 @@ def facts_of_jobs(context: Context, region: RegionName) -> Iterator[JobFacts]:
 
 
 def alarms_of(context: Context, facts: RegionFacts) -> tuple[Alarm, ...]:
-    """Return what is wrong with a region that was looked at."""
+    """Return the alarms about a region whose facts were gathered."""
     from backupd.planning.alarms import Watch, judge
 
     return judge(facts, Watch(context.clock.now(), observed_within(context, RegionName(facts.region))))
 
 
 def observed_within(context: Context, region: RegionName) -> timedelta:
-    """Return how old facts may be: twice the longest time between two observations, and an hour."""
+    """Return the greatest age that facts may have: twice the longest time between two observations, and an hour."""
     gap = longest_gap(timetable_of(context, region, JobKind.OBSERVE))
     return 2 * (gap or timedelta(days=1)) + timedelta(hours=1)
 
@@ -82,7 +82,7 @@ def write_status_page(context: Context, path: Path, found: Sequence[RegionFacts]
 
 
 def monitoring_settings(context: Context, regions: Sequence[RegionName]) -> Settings:
-    """Return whom the daemon of these regions notifies, and where it reports.
+    """Return the settings of the daemon of these regions: whom it notifies, and where it reports.
 
     What is wrong with a file of URLs is one of the settings' faults.
     """
@@ -118,7 +118,7 @@ def monitoring_settings(context: Context, regions: Sequence[RegionName]) -> Sett
 
 
 def state_at_start(context: Context, regions: Sequence[RegionName]) -> MonitorState:
-    """Return what this machine's history says of the regions' jobs before the daemon has run any."""
+    """Return the state of the regions' jobs by this machine's history, before the daemon has run any."""
     from backupd.operations.monitoring.state import MonitorState
 
     jobs = {JobKey(JobKind(job.kind), region): job for region in regions for job in facts_of_jobs(context, region)}
@@ -142,7 +142,7 @@ def _facts_of_stores(context: Context, region: RegionName, *, probe: bool) -> Re
 
 @contextmanager
 def _open_places(context: Context, region: RegionName) -> Iterator[list[StorePlace]]:
-    """Open all stores of a region, to look at."""
+    """Open all stores of a region, to gather facts from."""
     from backupd.operations.status import StorePlace
     from backupd.repository.repository import Repository
 

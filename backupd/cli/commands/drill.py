@@ -41,7 +41,7 @@ def add(app: typer.Typer) -> None:
 
 @dataclass(frozen=True, slots=True)
 class DrillSource:
-    """The options that every command has which reads from one store."""
+    """The options of a command that reads from one store."""
 
     store: StoreOption = None
     config: ConfigOption = None

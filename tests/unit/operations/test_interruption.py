@@ -177,7 +177,7 @@ def ingesting_objects(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def verifying(_: pytest.MonkeyPatch) -> None:
-    store._verdict(Interrupting(), ("be", "disk"), None, None)  # type: ignore[arg-type]
+    store._verify(Interrupting(), ("be", "disk"), None, None)  # type: ignore[arg-type]
 
 
 def publishing_a_report(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -39,7 +39,7 @@ class RestoreTask:
 
     @property
     def store(self) -> str:
-        """The configured name of the store that is read."""
+        """Return the configured name of the store that is read."""
         return self.world.store or ""
 
     def rates(self, label: str) -> Rates | None:
