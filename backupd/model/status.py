@@ -1,6 +1,6 @@
-"""How regions stand, as values that travel as JSON: what `status --json` prints, and pages and metrics show.
+"""Facts about regions, stores and jobs, as `status --json` prints them and as pages and metrics show them.
 
-Instants are UTC, spans are seconds. No tenant's name, no row and no secret can be in them. Keys are only ever added.
+Instants are UTC, spans are seconds. No fact holds a tenant's name, a row or a secret. Keys are only ever added.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import msgspec
 
 
 class StoreFault(msgspec.Struct, frozen=True):
-    """Why a store could not be looked at: the keys of `answers.StoreFault`, in the order that `status` gives them."""
+    """The error of a store that could not be reached: the keys of `answers.ErrorAnswer`, in the order of `status`."""
 
     kind: str
     message: str
@@ -27,15 +27,15 @@ class DatabaseFacts(msgspec.Struct, frozen=True, kw_only=True):
 
     label: str
     published: datetime | None = None
-    """When the newest snapshot was exported from its database; None: there is none."""
+    """When the newest snapshot was exported from its database; None when there is none."""
     published_snapshot: str | None = None
     verified: datetime | None = None
-    """The same of the newest one whose every byte was read from this store and was right."""
+    """The same for the newest snapshot whose every byte was read from this store and was right."""
     verified_snapshot: str | None = None
     verified_at: datetime | None = None
-    """When that was told to the ledger."""
+    """When the ledger first said that it was verified."""
     restored: datetime | None = None
-    """The same of the newest one that was restored."""
+    """The same for the newest snapshot that was restored."""
     restored_snapshot: str | None = None
     restored_at: datetime | None = None
     recent: tuple[datetime, ...] = ()
@@ -43,27 +43,27 @@ class DatabaseFacts(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class SpaceFacts(msgspec.Struct, frozen=True):
-    """Bytes."""
+    """The room of a store, in bytes."""
 
     free: int
     total: int
 
 
 class Change(msgspec.Struct, frozen=True):
-    """Something a store was able to do when its repository was made, and what it is now."""
+    """A capability of a store that differs from the time when its repository was made."""
 
     what: str
     before: str
     now: str
     worse: bool = False
-    """Something that was relied on is not there any more."""
+    """Whether a capability that was relied on is lost."""
 
 
 class ServerChange(StrEnum):
-    """How the store's own snapshots are not what they were."""
+    """The ways in which the store's own snapshots can change."""
 
     VANISHED = "vanished"
-    """There were some; now there are none."""
+    """There were some before, and there are none now."""
     FEWER = "fewer"
     MORE = "more"
     STOPPED = "stopped"
@@ -98,41 +98,41 @@ class StoreFacts(msgspec.Struct, frozen=True, kw_only=True):
     server_newest: datetime | None = None
     server_changes: tuple[ServerChange, ...] = ()
     changes: tuple[Change, ...] = ()
-    """Of what the store can do."""
+    """Differences in what the store can do."""
     probed: datetime | None = None
-    """When that was last tried by writing."""
+    """When the store was last probed by writing."""
     ledger_entries: int | None = None
-    """Of the region's ledger, on this store."""
+    """The number of entries of the region's ledger on this store."""
     kept: datetime | None = None
-    """When a keeper's run last came to its end here."""
+    """When a keeper's run on this store last ended."""
     expired: datetime | None = None
-    """When an expiry did."""
+    """When an expiry on this store last ended."""
     verifications: tuple[datetime, ...] = ()
-    """When snapshots were newly proven here, oldest first."""
+    """When snapshots were newly proven on this store, oldest first."""
 
 
 class Promises(msgspec.Struct, frozen=True):
-    """What the region must live up to; None: nobody said."""
+    """The promises of a region, in seconds; None for one that is not configured."""
 
     rpo: int | None = None
     rto: int | None = None
     drill_every: int | None = None
     repair_slack: int = 0
-    """What must be left of a deadline when everything is gone as planned."""
+    """The time that must be left before a deadline when everything is gone as planned."""
     expiry_gap: int = 0
     """The longest time between two runs of the keeper."""
 
 
 class DrillFacts(msgspec.Struct, frozen=True):
-    """A drill that the ledger tells of."""
+    """A drill that stands in the ledger."""
 
     at: datetime
-    """When it began."""
+    """When the drill began."""
     verdict: str
 
 
 class DueDay(msgspec.Struct, frozen=True):
-    """So many lives must be gone everywhere before this instant."""
+    """A deadline, with the number of incarnations that must be gone everywhere before it."""
 
     deadline: datetime
     lives: int
@@ -146,59 +146,59 @@ class JobFacts(msgspec.Struct, frozen=True, kw_only=True):
     ended: datetime
     outcome: str
     well: bool
-    """Whether the work was done."""
+    """Whether the run did its work."""
     seconds: float = 0.0
     attempt: int = 1
     failure: str = ""
-    """The family of the first error."""
+    """The kind of the first error."""
     message: str = ""
     hint: str = ""
     final: bool = False
-    """It will not be tried again before its next time."""
+    """Whether it is not tried again before its next regular time."""
     good: datetime | None = None
-    """When a run last began that did its work."""
+    """When the last run that did its work began."""
     next_at: datetime | None = None
     runs: tuple[tuple[datetime, float, str], ...] = ()
-    """The newest runs, oldest first: begin, seconds, outcome."""
+    """The newest runs, oldest first, each with begin, seconds and outcome."""
 
 
 class Head(msgspec.Struct, frozen=True):
-    """Of the ledger: how many entries, and the last one's hash."""
+    """The end of the ledger: the number of entries, and the hash of the last one."""
 
     seq: int
     head: str | None = None
 
 
 class RegionFacts(msgspec.Struct, frozen=True, kw_only=True):
-    """One region."""
+    """The facts of one region."""
 
     region: str
     at: datetime
-    """When this was looked at."""
+    """When the region was observed."""
     stores: tuple[StoreFacts, ...] = ()
     ledger: Head | None = None
-    """None: no store could be reached, and this machine has no copy that it may believe."""
+    """None when no store could be reached and this machine has no copy that it may believe."""
     ledger_ahead: int | None = None
     """The number of the ledger's first entry that is dated ahead of this machine's clock, if nobody has said so."""
     founded: datetime | None = None
-    """When the repository was made."""
+    """When the region's first repository was made."""
     leaving: int = 0
-    """Lives with a date that are not gone everywhere yet."""
+    """Incarnations with a date that are not gone everywhere yet."""
     held: int = 0
-    """Those of them that a hold keeps."""
+    """Leaving incarnations that a hold keeps."""
     next_deadline: datetime | None = None
-    """The nearest of those that nothing keeps."""
+    """The nearest deadline of an incarnation that no hold keeps."""
     endangered: datetime | None = None
-    """From when on one of them is in danger: had all gone as planned, nothing of that life would be left."""
+    """When the first deadline comes into danger: as planned, nothing of that incarnation would be left by then."""
     deadlines: tuple[DueDay, ...] = ()
     late: tuple[dict[str, Any], ...] = ()
-    """Lives that are past a date, by opaque id."""
+    """Incarnations that are past a date, by opaque id of the tenant."""
     drilled: datetime | None = None
-    """When the newest drill began, whatever it found."""
+    """When the newest drill began, passed or not."""
     proven: datetime | None = None
-    """When the newest drill began that passed."""
+    """When the newest drill that passed began."""
     drills: tuple[DrillFacts, ...] = ()
-    """The newest, oldest first."""
+    """The newest drills, oldest first."""
     promises: Promises = Promises()
     jobs: tuple[JobFacts, ...] = ()
     """From this machine's own history, which can be deleted at any time."""
@@ -212,7 +212,7 @@ class AlarmSeverity(StrEnum):
 
 
 class AlarmCode(StrEnum):
-    """What can be wrong; `model/alerts.py` says of each what it means and what to do."""
+    """Codes of everything that can be wrong; `model/alerts.py` explains each, with advice."""
 
     JOB_FAILED = "job-failed"
     JOB_FOUND = "job-found"
@@ -241,9 +241,9 @@ class Alarm(msgspec.Struct, frozen=True, kw_only=True):
     message: str
     hint: str
     state: str = ""
-    """What makes it another alarm of the same kind, as far as people are concerned: they are told anew."""
+    """A text whose change makes it a new alarm of the same kind, about which people get another message."""
     patience: int = 0
-    """Seconds that it may last before anybody is told: it often passes by itself."""
+    """Seconds that it must last before a message is sent, because it often passes by itself."""
 
     @property
     def key(self) -> str:

@@ -1,4 +1,4 @@
-"""How a region stands on each of its stores, and who is leaving: facts, read from the stores and the ledger."""
+"""Facts about a region, read from its stores and its ledger: ages of backups, who is leaving, what stores can do."""
 
 from backupd.operations.status.region import StatusRequest, StorePlace, book_of, region_facts, unreached
 

@@ -1,10 +1,8 @@
-"""Three ages of each database on a store: of the newest snapshot that is there, that was verified, that was restored.
+"""The three ages of each database on a store: of its newest snapshot, its newest verified one, its newest restored one.
 
-What a call reads: anew the records that it names, three at most of each database; and once those of which it is not
-known whose they are, until the databases asked for are found, and a few more for the history. What it names is believed
-because it was read just now, never because it was remembered.
-
-What the ledger tells of stores and drills, in one pass.
+Each call reads again the records that it names, at most three of each database, and believes what it has just read.
+Records whose database is unknown are read once, until the databases asked for are found, and a few more for the
+history. What the ledger says of stores and drills is collected in one pass.
 """
 
 from __future__ import annotations
@@ -28,7 +26,7 @@ if TYPE_CHECKING:
 
 _RECENT = 200
 _SPARE = 32
-"""Records read by one call that nothing but the history needs."""
+"""The most records that one call reads for the history alone."""
 
 
 class _Found(NamedTuple):
@@ -36,11 +34,11 @@ class _Found(NamedTuple):
     exported: datetime | None
 
 
-class AgesOn:
-    """One store's records."""
+class SnapshotAges:
+    """The ages of snapshots on one store, from its records."""
 
     def __init__(self, repository: Repository, memory: Path) -> None:
-        """Raises StoreError, DamageError."""
+        """List the store's records. Raises StoreError, DamageError."""
         self._repository = repository
         self._labels = Labels(memory, repository.info().repository, repository.signers | repository.keepers)
         # A name may stand in two generations, once wrongly.
@@ -50,15 +48,15 @@ class AgesOn:
         self._read: dict[SnapshotName, LabelledRecord | None] = {}
         self._spare = _SPARE
 
-    def databases(self, labels: Sequence[str], told: LedgerFacts, store: str) -> tuple[DatabaseFacts, ...]:
-        """Of each configured database, and of others that have records here.
+    def databases(self, labels: Sequence[str], ledger: LedgerFacts, store: str) -> tuple[DatabaseFacts, ...]:
+        """Return the ages of each configured database, and of others that have records on the store.
 
         Raises StoreError.
         """
-        proven = told.stores[store].proven
+        proven = ledger.stores[store].proven
         published = self._newest(labels, self._places)
         verified = self._newest(labels, proven)
-        restored = self._newest(labels, told.restored)
+        restored = self._newest(labels, ledger.restored)
         self._labels.save(self._places.keys())
         recent, named = self._recent(), dict.fromkeys([*labels, *sorted(published)])
         none = _Found(None, None)
@@ -74,7 +72,7 @@ class AgesOn:
                 verified_at=proven.get(right.name) if right.name else None,
                 restored=back.exported,
                 restored_snapshot=back.name,
-                restored_at=told.restored.get(back.name) if back.name else None,
+                restored_at=ledger.restored.get(back.name) if back.name else None,
                 recent=recent.get(label, ())[-_RECENT:],
             )
 
@@ -98,7 +96,7 @@ class AgesOn:
         return self._spare >= 0
 
     def _believed(self, name: SnapshotName) -> LabelledRecord | None:
-        """As it stands on the store now; None for one that cannot be believed: `verify` and `snapshots` tell of it."""
+        """Read a record from the store; None for one that cannot be believed, which `verify` and `snapshots` report."""
         if name not in self._read:
             self._read[name] = next(self._sound(name), None)
         return self._read[name]
@@ -123,15 +121,15 @@ class AgesOn:
 
 
 _DRILLS = 100
-"""Of the newest drills that are told."""
+"""The most drills that are reported, the newest."""
 
 
 @dataclass(slots=True)
-class OfStore:
-    """What it says of one store."""
+class StoreLedgerFacts:
+    """Facts about one store that stand in the ledger."""
 
     proven: dict[SnapshotName, datetime] = field(default_factory=dict)
-    """Snapshots whose every byte was read and was right, and when that was told first."""
+    """Snapshots whose every byte was read and was right, and when the ledger said so first."""
     verified: list[datetime] = field(default_factory=list)
     observed: list[tuple[datetime, int]] = field(default_factory=list)
     """When the store's own snapshots were listed, and how many there were."""
@@ -140,53 +138,53 @@ class OfStore:
 
 @dataclass(slots=True)
 class LedgerFacts:
-    """What it says."""
+    """Facts about stores, restores and drills that stand in the ledger."""
 
-    stores: defaultdict[str, OfStore] = field(default_factory=lambda: defaultdict(OfStore))
+    stores: defaultdict[str, StoreLedgerFacts] = field(default_factory=lambda: defaultdict(StoreLedgerFacts))
     restored: dict[SnapshotName, datetime] = field(default_factory=dict)
-    """Snapshots that were restored, by people or by a drill that passed; and when last."""
+    """Snapshots that were restored by people or by a drill that passed, and when last."""
     drills: list[DrillFacts] = field(default_factory=list)
     drilled: datetime | None = None
     proven: datetime | None = None
 
 
-def read(entries: Iterable[LedgerEntry]) -> LedgerFacts:
-    """All of it; entries are oldest first."""
-    told = LedgerFacts()
+def read_ledger(entries: Iterable[LedgerEntry]) -> LedgerFacts:
+    """Collect the facts of all entries, which come oldest first."""
+    ledger = LedgerFacts()
     for entry in entries:
         at = parse_stamp(entry.at)
         for event in entry.events:
             match event:
                 case Verified():
-                    of_store = told.stores[event.store]
+                    of_store = ledger.stores[event.store]
                     of_store.verified.append(at)
                     of_store.proven = {**dict.fromkeys(event.snapshots, at), **of_store.proven}
                 case Observed():
-                    told.stores[event.store].observed.append((at, len(event.snapshots)))
+                    ledger.stores[event.store].observed.append((at, len(event.snapshots)))
                 case Expired():
-                    told.stores[event.store].expired = at
+                    ledger.stores[event.store].expired = at
                 case Restored():
-                    told.restored[event.snapshot] = at
+                    ledger.restored[event.snapshot] = at
                 case Drilled():
-                    _drill(told, event, at)
+                    _drill(ledger, event, at)
                 case _:
                     pass
-    told.drills = told.drills[-_DRILLS:]
-    return told
+    ledger.drills = ledger.drills[-_DRILLS:]
+    return ledger
 
 
-def _drill(told: LedgerFacts, event: Drilled, at: datetime) -> None:
+def _drill(ledger: LedgerFacts, event: Drilled, at: datetime) -> None:
     began = began_at(event.drill)
     if began > at:
         return  # under a clock that was wrong, as a later entry says: it proves nothing
-    told.drills.append(DrillFacts(began, event.verdict))
-    told.drilled = began
+    ledger.drills.append(DrillFacts(began, event.verdict))
+    ledger.drilled = began
     if event.verdict == "pass":
-        told.proven = began
+        ledger.proven = began
         if event.snapshot is not None:
-            told.restored[event.snapshot] = at
+            ledger.restored[event.snapshot] = at
 
 
 def began_at(drill: DrillId) -> datetime:
-    """When it began: its name says so."""
+    """Return when a drill began, which its name says."""
     return datetime.strptime(drill.partition("-")[0], "%Y%m%dT%H%M%SZ").replace(tzinfo=UTC)

@@ -1,4 +1,4 @@
-"""What a store can do now, beside what it could when its repository was made."""
+"""The capabilities of a store: what it can do now, compared with the profile of the time its repository was made."""
 
 from __future__ import annotations
 
@@ -19,21 +19,21 @@ from backupd.store.probe import ProbedStore, probe
 
 _COMPARED = ("rename", "fsync", "statvfs", "hash", "snapshots", "append_only")
 _EVERY = timedelta(hours=20)
-"""A store is tried no more often: where nothing can be removed, each try leaves two small files to the keeper."""
+"""The shortest time between two probes: where nothing can be removed, each leaves two small files to the keeper."""
 
 
-class Tried(msgspec.Struct, frozen=True):
-    """What trying a store showed the last time; kept on this machine, and can be deleted at any time."""
+class LastProbe(msgspec.Struct, frozen=True):
+    """The result of the last probe of a store; a file of this machine that can be deleted at any time."""
 
     at: datetime
     profile: StoreProfile | None
     fault: str = ""
-    """Why there is none: what publishing relies on does not hold."""
+    """Why there is no profile: a property that publishing relies on does not hold."""
 
 
 @dataclass(frozen=True, slots=True)
-class Trying:
-    """Whether a store is tried by writing, and what from."""
+class ProbeRequest:
+    """The wish for a probe of a store by writing, with what a probe needs."""
 
     memory: Path
     wanted: bool
@@ -41,30 +41,30 @@ class Trying:
     now: datetime
 
 
-def tried(store: ProbedStore, trying: Trying) -> Tried | None:
-    """The last try, made anew when that is wanted and the last one is old.
+def last_probe(store: ProbedStore, request: ProbeRequest) -> LastProbe | None:
+    """Return the last probe of a store, after a new one where that is wanted and the last one is old.
 
     Raises StoreGoneError.
     """
-    known: Tried | None = None
+    known: LastProbe | None = None
     with contextlib.suppress(OSError, msgspec.MsgspecError):
-        known = msgspec.json.decode(trying.memory.read_bytes(), type=Tried)
-    if not trying.wanted or (known is not None and timedelta() <= trying.now - known.at < _EVERY):
+        known = msgspec.json.decode(request.memory.read_bytes(), type=LastProbe)
+    if not request.wanted or (known is not None and timedelta() <= request.now - known.at < _EVERY):
         return known
     try:
-        known = Tried(trying.now, probe(store, trying.random))
+        known = LastProbe(request.now, probe(store, request.random))
     except (StoreGoneError, StoreFullError):
         raise
     except StoreError as error:
-        known = Tried(trying.now, None, error.message)
+        known = LastProbe(request.now, None, error.message)
     with contextlib.suppress(OSError):
-        trying.memory.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        write_whole(trying.memory, msgspec.json.encode(known))
+        request.memory.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        write_whole(request.memory, msgspec.json.encode(known))
     return known
 
 
-def changes(founded: Mapping[str, Any], store: ProbedStore, known: Tried | None) -> tuple[Change, ...]:
-    """What is different; without a try, as far as it shows without writing.
+def changes(founded: Mapping[str, Any], store: ProbedStore, known: LastProbe | None) -> tuple[Change, ...]:
+    """Return what is different now; without a probe only what shows without writing.
 
     Raises StoreError.
     """

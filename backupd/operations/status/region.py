@@ -1,6 +1,6 @@
-"""One region, looked at: every store by itself, one that cannot be reached stops nothing.
+"""The facts of one region: each store for itself, so that one out of reach hides no other.
 
-The ledger as this machine knows it, when no store answers: deadlines come nearer all the same.
+When no store answers, the ledger is read from this machine's own copy, because deadlines come nearer all the same.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ from backupd.model.ledger import decode_entry
 from backupd.model.status import DueDay, Head, Promises, RegionFacts, SpaceFacts, StoreFacts, StoreFault
 from backupd.model.text import parse_stamp, stamp
 from backupd.operations.ledger import TOLERANCE, Book, LedgerPlace
-from backupd.operations.status.ages import AgesOn, LedgerFacts, read
-from backupd.operations.status.capabilities import Trying, changes, tried
+from backupd.operations.status.ages import LedgerFacts, SnapshotAges, read_ledger
+from backupd.operations.status.capabilities import ProbeRequest, changes, last_probe
 from backupd.operations.tenants.standing import standings
 from backupd.planning.alarms import ShownSnapshots, server_changes
 from backupd.planning.incarnations import Incarnation, TenantStates
@@ -34,71 +34,74 @@ from backupd.store.base import Store
 from backupd.store.probe import ProbedStore
 
 _DAYS = 60
-"""Of the nearest days with deadlines that are told."""
+"""The most days with deadlines that are reported, the nearest."""
 _VERIFICATIONS = 100
 
 
 @dataclass(frozen=True, slots=True)
 class StorePlace:
-    """One of the region's stores."""
+    """One store of the region, opened."""
 
     name: str
     repository: Repository
     store: ProbedStore
     memory: Path
-    """A folder of this machine for what may be forgotten at any time."""
+    """A folder of this machine for caches that can be deleted at any time."""
     separate_keeper: bool = False
     """Whether the keeper has a credential of its own there."""
     handing: bool = False
-    """Whether writers are to hand in what they write, for the keeper to take."""
+    """Whether writers hand in what they write, and the keeper takes it."""
 
 
 @dataclass(frozen=True, slots=True)
 class StatusRequest:
-    """What is looked at, and what is known beforehand."""
+    """The region whose facts are wanted, and what its configuration says."""
 
     region: RegionName
     labels: Sequence[str]
-    """Of the databases."""
+    """The labels of the region's databases."""
     promises: Promises
     store_snapshots: timedelta
-    """How long the stores' own snapshots live at most, as configured."""
+    """The longest life of the stores' own snapshots, as configured."""
     vanishing: timedelta
-    """From a purge to the last byte gone, as planned."""
+    """The planned time from a purge until no byte is left."""
     now: datetime
     random: Callable[[int], bytes]
     probe: bool = False
-    """Try by writing what stores can do, when the last try is a day old."""
+    """Whether to probe stores by writing, at most once a day."""
 
 
 def region_facts(book: Book, places: Sequence[StorePlace], request: StatusRequest) -> RegionFacts:
-    """The facts; `book` was read just now. Raises what nothing can be known after: InterruptedRunError."""
-    told = read(book.chain.entries())
+    """Return the region's facts from its ledger, which was read just now, and from each store.
+
+    Raises InterruptedRunError; errors of a store become part of the facts.
+    """
+    ledger = read_ledger(book.chain.entries())
     stores, founded = [], []
     for place in places:
         try:
             founded.append(parse_stamp(place.repository.info().created))
-            stores.append(_store(place, told, book, request))
+            stores.append(_store(place, ledger, book, request))
         except BackupdError as error:
             stores.append(StoreFacts(store=place.name, error=fault(error), separate_keeper=place.separate_keeper))
-    return replace(_ledger_facts(book, told, request), stores=tuple(stores), founded=min(founded, default=None))
+    return replace(_ledger_facts(book, ledger, request), stores=tuple(stores), founded=min(founded, default=None))
 
 
 def unreached(places: Sequence[str], request: StatusRequest, error: BackupdError, book: Book | None) -> RegionFacts:
-    """The facts of a region none of whose stores answers: those of the ledger that this machine has itself."""
+    """Return the facts of a region of which no store answers, from this machine's copy of the ledger if it has one."""
     stores = tuple(StoreFacts(store=name, error=fault(error)) for name in places)
     if book is None:
         return RegionFacts(region=request.region, at=request.now, stores=stores, promises=request.promises)
-    return replace(_ledger_facts(book, read(book.chain.entries()), request), stores=stores)
+    return replace(_ledger_facts(book, read_ledger(book.chain.entries()), request), stores=stores)
 
 
 def _endangered(lives: TenantStates, life: Incarnation, request: StatusRequest) -> datetime:
-    """When what is left of a life's time is what repairs need; where its dates leave them none, its deadline."""
+    """Return when only the time for repairs is left to an incarnation; its deadline where its dates leave none."""
     deadline, slack = lives.deadline(life), timedelta(seconds=request.promises.repair_slack)
     return min(deadline, max(deadline - slack, lives.purge_by(life) + request.vanishing))
 
 
-def _ledger_facts(book: Book, told: LedgerFacts, request: StatusRequest) -> RegionFacts:
+def _ledger_facts(book: Book, ledger: LedgerFacts, request: StatusRequest) -> RegionFacts:
     lives = book.states
     waiting = [life for life in lives.incarnations.values() if life.clock is not None and not _gone(life)]
     free = [life for life in waiting if not lives.held(life.key.tenant)]
@@ -115,23 +118,23 @@ def _ledger_facts(book: Book, told: LedgerFacts, request: StatusRequest) -> Regi
         endangered=min((_endangered(lives, life, request) for life in free), default=None),
         deadlines=tuple(DueDay(at, number) for at, number in sorted(deadlines.items())[:_DAYS]),
         late=tuple(msgspec.to_builtins(one) for one in standings(lives, request.now, gap) if one.overdue),
-        drilled=told.drilled,
-        proven=told.proven,
-        drills=tuple(told.drills),
+        drilled=ledger.drilled,
+        proven=ledger.proven,
+        drills=tuple(ledger.drills),
         promises=request.promises,
     )
 
 
 def fault(error: BackupdError) -> StoreFault:
-    """The error as `--json` prints it."""
+    """Return an error as part of a store's facts."""
     kind = type(error).__name__.removesuffix("Error")
     return StoreFault(kind, error.message, error.hint, error.retryable, error.exit_code)
 
 
-def _store(place: StorePlace, told: LedgerFacts, book: Book, request: StatusRequest) -> StoreFacts:
-    founded, of_store = place.repository.info().profile, told.stores[place.name]
-    trying = Trying(place.memory / "tried.json", request.probe, request.random, request.now)
-    known = tried(place.store, trying)
+def _store(place: StorePlace, ledger: LedgerFacts, book: Book, request: StatusRequest) -> StoreFacts:
+    founded, of_store = place.repository.info().profile, ledger.stores[place.name]
+    asked = ProbeRequest(place.memory / "tried.json", request.probe, request.random, request.now)
+    known = last_probe(place.store, asked)
     append_only = known.profile.append_only if known and known.profile else founded.get("append_only")
     space, shown = place.store.space(), place.store.snapshots()
     made = [one.made for one in shown if one.made is not None]
@@ -144,7 +147,9 @@ def _store(place: StorePlace, told: LedgerFacts, book: Book, request: StatusRequ
         handed_in=len(waiting),
         handed_since=min(waiting, default=None),
         separate_keeper=place.separate_keeper,
-        databases=AgesOn(place.repository, place.memory / "labels.json").databases(request.labels, told, place.name),
+        databases=SnapshotAges(place.repository, place.memory / "labels.json").databases(
+            request.labels, ledger, place.name
+        ),
         space=SpaceFacts(space.free, space.total) if space is not None else None,
         server_snapshots=tuple(one.name for one in shown),
         server_oldest=min(made, default=None),
@@ -166,7 +171,7 @@ def _gone(life: Incarnation) -> bool:
 
 
 def book_of(copy: Store, region: RegionName, trusted: Collection[str], clock: Clock) -> Book | None:
-    """The region's book, from this machine's copy alone; None where there is none that can be believed."""
+    """Open the ledger from this machine's copy alone; None where there is no copy that can be believed."""
     first = entry_name(1)
     try:
         entry = decode_entry(read_document(copy.get(first, 0, LIMITS["ledger"]), "ledger", trusted, first), first)

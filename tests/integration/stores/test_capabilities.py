@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 
 from backupd.clock import SystemClock
-from backupd.operations.status.capabilities import Trying, changes, tried
+from backupd.operations.status.capabilities import ProbeRequest, changes, last_probe
 from backupd.store.probe import probe
 from backupd.store.sftp.store import SftpStore
 
@@ -22,11 +22,11 @@ def test_an_append_only_account_stays_one_or_is_told(roles: Any, tmp_path: Path)
     writer, keeper = (SftpStore(target, SystemClock()) for target in (roles.writer, roles.keeper))
     founded = msgspec.to_builtins(probe(writer))
     for days in range(2):
-        trying = Trying(tmp_path / "tried.json", wanted=True, random=os.urandom, now=NOW + timedelta(days=days))
-        known = tried(writer, trying)
+        request = ProbeRequest(tmp_path / "tried.json", wanted=True, random=os.urandom, now=NOW + timedelta(days=days))
+        known = last_probe(writer, request)
         assert known is not None
-        assert (known.at, changes(founded, writer, known)) == (trying.now, ())
-    other = tried(keeper, Trying(tmp_path / "other.json", wanted=True, random=os.urandom, now=NOW))
+        assert (known.at, changes(founded, writer, known)) == (request.now, ())
+    other = last_probe(keeper, ProbeRequest(tmp_path / "other.json", wanted=True, random=os.urandom, now=NOW))
     (lost,) = changes(founded, keeper, other)
     assert (lost.what, lost.before, lost.now, lost.worse) == ("append_only", "yes", "no", True)
     for store in (writer, keeper):

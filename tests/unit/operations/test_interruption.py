@@ -120,7 +120,7 @@ def purging(_: pytest.MonkeyPatch) -> None:
 
 
 def reading_the_facts(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("backupd.operations.status.region.read", lambda _: None)
+    monkeypatch.setattr("backupd.operations.status.region.read_ledger", lambda _: None)
     monkeypatch.setattr("backupd.operations.status.region._ledger_facts", lambda *_: stopped())
     with suppress(AttributeError, TypeError):  # what follows when the interruption was taken for the store's error
         region_facts(Anything(), [SimpleNamespace(repository=Interrupting(), name="disk")], Anything())  # type: ignore[arg-type,list-item]

@@ -15,7 +15,7 @@ from doubles.samples.region_facts import HOUR, NOW, job, region, store
 from doubles.samples.status_pages import bad
 from prometheus_client.parser import text_string_to_metric_families
 
-from backupd.model.alerts import ALERTS
+from backupd.model.alerts import ALERTS, prometheus_rules
 from backupd.model.ids import RegionName
 from backupd.model.status import AlarmCode
 from backupd.operations.monitoring.metrics import METRICS, Endpoint, Metrics
@@ -175,7 +175,6 @@ def test_every_rule_asks_for_metrics_that_exist() -> None:
 
 def test_every_alert_and_every_alarm_is_explained() -> None:
     """What each means and what to do is said once, and of no other."""
-    assert [alert.rule for alert in ALERTS if alert.rule] == [rule["alert"] for rule in rules()]
     assert sorted(alert.code for alert in ALERTS if alert.code) == sorted(AlarmCode)
     for alert in ALERTS:
         assert alert.names
@@ -186,3 +185,8 @@ def test_every_alert_and_every_alarm_is_explained() -> None:
 def test_every_rule_names_the_topic_that_explains_it() -> None:
     """Who is woken finds the way from the alert to what to do."""
     assert {rule["annotations"]["runbook"] for rule in rules()} == {"backupd manual alerts"}
+
+
+def test_the_rules_file_is_made_from_the_table() -> None:
+    """Name, condition, severity and summary of a rule stand in the table of alerts only."""
+    assert (ROOT / "systemd" / "alerts.yml").read_text() == prometheus_rules()
