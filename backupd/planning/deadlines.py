@@ -13,7 +13,7 @@ from backupd.model.findings import Finding, Severity
 from backupd.model.text import spell, spell_about
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class DeletionBudget:
     """The durations that deadlines are computed from, all at least zero; letters are those of the formulas below."""
 

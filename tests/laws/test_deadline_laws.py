@@ -123,8 +123,18 @@ def test_the_configuration_refuses_what_cannot_be_proved(
     """`config check` and the proof agree, although neither knows the other."""
     window, grace, gap, store, clock, repair = terms
     window += timedelta(days=1)
-    nothing = timedelta()
-    proof = prove(DeletionBudget(window, gap, store, clock, repair, grace, nothing, purge_after))
+    proof = prove(
+        DeletionBudget(
+            window=window,
+            expiry_gap=gap,
+            store_snapshots=store,
+            clock=clock,
+            repair=repair,
+            grace=grace,
+            early=timedelta(),
+            purge_after=purge_after,
+        )
+    )
     text = {
         "window": window,
         "grace": grace,

@@ -114,7 +114,7 @@ def _listed(root: Any) -> Iterator[str]:
 
 
 def about(text: str) -> str:
-    """What a topic is about: the line below its title."""
+    """Return the line below a topic's title, which says what the topic is about."""
     return text.split("\n")[2]
 
 
@@ -216,7 +216,7 @@ def _options(command: Any) -> Iterator[tuple[str, str]]:
 
 
 def _option(parameter: Any) -> str:
-    """As it is typed: its names, and a word for its value where it takes one."""
+    """Return an option as it is typed: its names, and a word for its value where it takes one."""
     word = parameter.metavar or parameter.name.upper()
     if parameter.param_type_name == "argument":
         return str(word)

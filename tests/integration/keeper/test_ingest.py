@@ -10,6 +10,7 @@ from datetime import UTC, datetime, timedelta
 
 import msgspec
 import pytest
+from doubles.samples.budgets import HALF_A_YEAR
 from doubles.stores.fake_writer import Made, segment
 from doubles.stores.faulty_store import FaultyStore
 from fix_offline_keeper import DAY
@@ -21,7 +22,6 @@ from backupd.model.text import stamp
 from backupd.operations.keeper.ingest import ingest, troubles
 from backupd.operations.keeper.purge import Purging
 from backupd.operations.tenants.changes import TenantDesk, erase
-from backupd.planning.deadlines import DeletionBudget
 from backupd.planning.incarnations import IncarnationKey
 from backupd.repository import layout
 from backupd.repository.marks import removal_marked
@@ -248,8 +248,7 @@ def test_what_expired_or_was_purged_does_not_come_back(offline, hands):
     kept = {name: hands.own.get(flat(name)) for name in hands.files()}
     ingest(offline.keeper, "disk")
     acme = offline.keeper.tags.tenant_id("acme")
-    budget = DeletionBudget(*[timedelta(days=n) for n in (180, 90, 0, 1, 8, 1, 7, 30, 1)])
-    erase(TenantDesk(offline.keeper.book, offline.clock, budget, DAY, frozenset()), acme)
+    erase(TenantDesk(offline.keeper.book, offline.clock, HALF_A_YEAR, DAY, frozenset()), acme)
     with Purging(offline.keeper) as purging:
         (purged,) = purging.purge(IncarnationKey(acme, 1))
     assert purged.waits_for == ()
@@ -278,8 +277,7 @@ def test_a_purge_waits_for_what_was_handed_in_before(offline, hands):
     hands.backup("acme")
     ingest(offline.keeper, "disk")
     acme = offline.keeper.tags.tenant_id("acme")
-    budget = DeletionBudget(*[timedelta(days=n) for n in (180, 90, 0, 1, 8, 1, 7, 30, 1)])
-    erase(TenantDesk(offline.keeper.book, offline.clock, budget, DAY, frozenset()), acme)
+    erase(TenantDesk(offline.keeper.book, offline.clock, HALF_A_YEAR, DAY, frozenset()), acme)
     hands.backup("acme")
 
     def purge():

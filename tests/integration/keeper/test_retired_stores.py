@@ -6,6 +6,7 @@ from dataclasses import replace
 from datetime import timedelta
 
 import pytest
+from doubles.samples.budgets import HALF_A_YEAR
 from fix_offline_keeper import DAY, make_offline_keeper
 
 from backupd.errors import DamageError, RefusedError, UsageError
@@ -15,11 +16,8 @@ from backupd.operations.attestation.verify import verify_attestation
 from backupd.operations.keeper.purge import Purging
 from backupd.operations.ledger.check import retire
 from backupd.operations.tenants.changes import TenantDesk, erase
-from backupd.planning.deadlines import DeletionBudget
 from backupd.planning.incarnations import IncarnationKey, State
 from backupd.store.directory import DirectoryStore
-
-BUDGET = DeletionBudget(*[timedelta(days=n) for n in (180, 90, 0, 1, 8, 1, 7, 30, 1)])
 
 
 @pytest.fixture
@@ -28,7 +26,7 @@ def half(tmp_path):
     offline = make_offline_keeper(tmp_path, far=DirectoryStore(tmp_path / "far"))
     offline.backup(1, "acme")
     acme = offline.keeper.tags.tenant_id("acme")
-    erase(TenantDesk(offline.keeper.book, offline.clock, BUDGET, DAY, frozenset()), acme)
+    erase(TenantDesk(offline.keeper.book, offline.clock, HALF_A_YEAR, DAY, frozenset()), acme)
     place = offline.keeper.book._place
     with Purging(offline.keeper) as purging:
         purging._begin(IncarnationKey(acme, 1))

@@ -6,6 +6,7 @@ from dataclasses import replace
 from datetime import timedelta
 
 import pytest
+from doubles.samples.budgets import HALF_A_YEAR
 from doubles.stores.hooked_store import HookedStore
 from fix_clock import ShiftedClock
 from fix_offline_keeper import DAY, make_offline_keeper
@@ -16,12 +17,10 @@ from backupd.model.ids import RepositoryId
 from backupd.model.ledger import Observed
 from backupd.operations.ledger import Book, LedgerPlace
 from backupd.operations.tenants.changes import TenantDesk, unsubscribe
-from backupd.planning.deadlines import DeletionBudget
 from backupd.seal.documents import Signer
 from backupd.store.directory import DirectoryStore
 
 SIGNER = Signer(bytes(range(32)))
-BUDGET = DeletionBudget(*[timedelta(days=n) for n in (180, 90, 0, 1, 8, 1, 7, 30, 1)])
 
 
 def careful(offline):
@@ -33,7 +32,7 @@ def careful(offline):
 def test_a_clock_that_is_ahead_appends_nothing(offline):
     """No tenant is marked in the future, and the ledger takes the right time afterwards."""
     book = careful(offline)
-    desk = TenantDesk(book, offline.clock, BUDGET, DAY, frozenset())
+    desk = TenantDesk(book, offline.clock, HALF_A_YEAR, DAY, frozenset())
     offline.clock.by = timedelta(hours=1)
     with pytest.raises(RefusedError, match="clock of store 'disk'"):
         unsubscribe(desk, offline.keeper.tags.tenant_id("acme"))

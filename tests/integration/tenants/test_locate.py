@@ -7,6 +7,7 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
+from doubles.samples.budgets import HALF_A_YEAR
 from fix_offline_keeper import DAY
 
 from backupd.errors import DamageError, RefusedError
@@ -17,15 +18,12 @@ from backupd.operations.keeper.locate import locate_tenant
 from backupd.operations.keeper.prove import InScope, prove_region
 from backupd.operations.keeper.purge import Purging
 from backupd.operations.tenants.changes import TenantDesk, erase
-from backupd.planning.deadlines import DeletionBudget
 from backupd.planning.incarnations import IncarnationKey
-
-BUDGET = DeletionBudget(*[timedelta(days=n) for n in (180, 2, 0, 1, 8, 1, 7, 30, 1)])
 
 
 def leave(offline, name):
     tenant = offline.keeper.tags.tenant_id(name)
-    erase(TenantDesk(offline.keeper.book, offline.clock, BUDGET, DAY, frozenset()), tenant)
+    erase(TenantDesk(offline.keeper.book, offline.clock, HALF_A_YEAR, DAY, frozenset()), tenant)
     with Purging(offline.keeper) as purging:
         purging.purge(IncarnationKey(tenant, 1))
     return tenant
@@ -42,7 +40,7 @@ def take_snapshot(offline, folders=("keyrings", "segments")):
 
 
 def only(offline, tenant):
-    (life,) = locate_tenant(offline.keeper, BUDGET, tenant)
+    (life,) = locate_tenant(offline.keeper, HALF_A_YEAR, tenant)
     return life
 
 
@@ -77,11 +75,11 @@ def test_what_cannot_be_looked_into_is_named(offline):
 def test_plan_lists_every_copy_in_scope(offline):
     """The stores, their own snapshots as seen, and what is declared."""
     tape = {"tape": 30 * DAY}
-    proof = prove_region(offline.keeper.book, replace(BUDGET, copies=30 * DAY), offline.clock.now(), tape)
+    proof = prove_region(offline.keeper.book, replace(HALF_A_YEAR, copies=30 * DAY), offline.clock.now(), tape)
     assert proof.copies == (InScope("store", "disk", None), InScope("declared", "tape", 30 * DAY))
     assert proof.holds
-    assert not prove_region(offline.keeper.book, replace(BUDGET, copies=200 * DAY), offline.clock.now()).holds
-    late = prove_region(offline.keeper.book, replace(BUDGET, run=DAY, leftovers=9 * DAY), offline.clock.now())
+    assert not prove_region(offline.keeper.book, replace(HALF_A_YEAR, copies=200 * DAY), offline.clock.now()).holds
+    late = prove_region(offline.keeper.book, replace(HALF_A_YEAR, run=DAY, leftovers=9 * DAY), offline.clock.now())
     assert ([one.code for one in late.findings], late.holds) == (["repair_slack"], False)
 
 

@@ -1,0 +1,63 @@
+"""The rules of the house that no general tool knows, and that each of them can fail."""
+
+import ast
+
+import pytest
+
+from scripts.lib import house
+
+
+def parsed(path: str, text: str) -> house.Module:
+    return house.Module(path, text, ast.parse(text))
+
+
+@pytest.mark.parametrize("rule", house.RULES, ids=lambda rule: rule.__name__)
+def test_the_package_keeps_the_rule(rule):
+    """Nothing in the package breaks it; the failure names file, line and rule."""
+    assert [str(breach) for breach in rule(list(house.modules()))] == []
+
+
+def test_one_class_name_in_two_modules_is_reported():
+    """The second place is named with the first."""
+    found = [parsed("backupd/a.py", "class Place: ..."), parsed("backupd/b.py", "class Place: ...")]
+
+    assert [str(breach) for breach in house.class_names(found)] == [
+        "backupd/b.py:1: the class name Place is taken by backupd/a.py"
+    ]
+
+
+@pytest.mark.parametrize("name", ["looking", "row_reading", "telling"])
+def test_a_gerund_of_a_general_verb_is_no_name(name):
+    """The name of a folder counts as that of a module does."""
+    assert [*house.module_names([parsed(f"backupd/model/{name}.py", "")])]
+    assert [*house.module_names([parsed(f"backupd/{name}/purge.py", "")])]
+    assert not [*house.module_names([parsed("backupd/monitoring/purge.py", "")])]
+
+
+def test_long_files_and_functions_are_reported():
+    """One line more than the most is one too many."""
+    body = "def f():\n" + "    x = 1\n" * 60
+
+    assert [*house.sizes([parsed("backupd/a.py", body)])]
+    assert not [*house.sizes([parsed("backupd/a.py", body.replace("    x = 1\n", "", 1))])]
+    assert [*house.sizes([parsed("backupd/a.py", "x = 1\n" * 451)])]
+
+
+def test_crowded_deep_and_lonely_folders_are_reported():
+    """Twenty files are the most, two levels the deepest, and one module needs no folder."""
+    crowd = [parsed(f"backupd/model/m{number}.py", "") for number in range(21)]
+
+    assert [*house.folders(crowd)]
+    assert not [*house.folders(crowd[:20])]
+    assert [*house.folders([parsed("backupd/a/b/c/d.py", ""), parsed("backupd/a/b/c/e.py", "")])]
+    assert [*house.folders([parsed("backupd/model/only.py", "")])]
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["And of keys.", "What is built from, and what came of it.", "Their ids.", "Put the keyring anew under its mark."],
+)
+def test_riddles_are_reported(text):
+    """A docstring without a noun of its own, or in words that only this house knows."""
+    assert [*house.docstrings([parsed("backupd/a.py", f'def f():\n    """{text}"""')])]
+    assert not [*house.docstrings([parsed("backupd/a.py", 'def f():\n    """Replace the keyring under its mark."""')])]
