@@ -1,8 +1,9 @@
 """The dates with which an entry of the ledger is read that was dated ahead, FORMAT.md §10. Pure.
 
 Nobody knows when such an entry was really written: at the earliest when the preceding entry was, at the latest when a
-later entry declared it misdated. Every date is read on its safe side. What was done counts from the latest instant, so
-that nothing is removed before its time. Deadlines count from the earliest, so that alarms come in time.
+later entry declared it misdated, or when one after that did so to the declaration. Every date is read on its safe side.
+What was done counts from the latest instant, so that nothing is removed before its time. Deadlines count from the
+earliest, so that alarms come in time.
 """
 
 from __future__ import annotations

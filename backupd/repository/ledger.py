@@ -116,15 +116,20 @@ class Chain:
         named = {seq for event in entry.events if isinstance(event, Misdated) for seq in event.entries}
         if any(seq >= entry.seq or self.links[seq - 1].entry.at <= entry.at for seq in named):
             raise DamageError(f"'{where}' says of an entry that it was dated ahead, and it was not")
-        return {seq: Misdating(self._earliest(seq, named, entry), entry.at) for seq in named - self.misdated.keys()}
+        if not named:
+            return {}
+        # Those named before, too: what then stood for a right date may be named now.
+        wrong = named | self.misdated.keys()
+        return {seq: self._misdating(seq, wrong, entry) for seq in wrong}
 
-    def _earliest(self, seq: int, named: set[int], entry: LedgerEntry) -> str:
-        """Return the earliest stamp at which an entry can have been written.
+    def _misdating(self, seq: int, wrong: Collection[int], entry: LedgerEntry) -> Misdating:
+        """Return the instants between which an entry was written, once the next one names others.
 
-        It is that of the last rightly dated entry before it; without one, it is the stamp of the correction.
+        The earliest is the stamp of the last rightly dated entry before it; without one, it is the latest.
         """
-        before = self.last_dated(seq - 1, named)
-        return before.at if before is not None else entry.at
+        known, before = self.misdated.get(seq), self.last_dated(seq - 1, wrong)
+        latest = entry.at if known is None else min(known.latest, entry.at)
+        return Misdating(before.at if before is not None else latest, latest)
 
 
 def count_entries(store: Store) -> int:

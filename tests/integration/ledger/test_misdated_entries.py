@@ -168,6 +168,42 @@ def test_deadlines_are_read_on_the_safe_side(ledger: Ledger) -> None:
     assert (clock.since, clock.deadline, clock.purge_by) == (first, first + 180 * DAY, said + 150 * DAY)
 
 
+def test_a_correction_that_is_itself_dated_ahead_is_corrected_with_what_it_corrected(ledger: Ledger) -> None:
+    """Or what was done under the first wrong clock would count from a day that the second one made up."""
+    due = ledger.clock.now() + AHEAD + 30 * DAY
+    ledger.append_ahead(PurgeBegan(tenant=ACME, incarnation=1, segments=[], stores=["disk"]))
+    ledger.append_ahead(Held(tenant=ACME, hold="H-1", review=stamp(due)), by=AHEAD)
+    ledger.append_ahead(Misdated(entries=[2, 3], decision="OPS-7"), by=400 * DAY)
+    assert redate(ledger.book(), "OPS-8") == [4]
+    book = ledger.book()
+    said = parse_stamp(book.chain.links[-1].entry.at)
+    assert book.states.current(ACME).purge.began == said
+    assert book.states.holds[ACME, "H-1"].since == said
+    assert [entry.at for entry in book.chain.entries(1)] == [stamp(said)] * 4
+
+
+def test_no_deadline_counts_from_a_date_that_proved_wrong_later(ledger: Ledger) -> None:
+    """The entry before was believed when the later one was corrected, and is corrected after it."""
+    first = parse_stamp(ledger.book().chain.links[0].entry.at)
+    since = ledger.clock.now() + AHEAD
+    ledger.append_ahead(by=300 * DAY)
+    ledger.append_ahead(
+        Unsubscribed(
+            tenant=ACME,
+            incarnation=1,
+            since=stamp(since),
+            deadline=stamp(since + 180 * DAY),
+            purge_by=stamp(since + 150 * DAY),
+        )
+    )
+    ledger.append_ahead(Misdated(entries=[3], decision="OPS-7"), by=400 * DAY)
+    assert redate(ledger.book(), "OPS-8") == [2, 4]
+    book = ledger.book()
+    said = parse_stamp(book.chain.links[-1].entry.at)
+    clock = book.states.incarnations[IncarnationKey(ACME, 1)].clock
+    assert (clock.since, clock.deadline, clock.purge_by) == (first, first + 180 * DAY, said + 150 * DAY)
+
+
 def test_dates_that_were_given_stay(ledger: Ledger) -> None:
     """Who left on a day of the past, by the application's word, left on that day."""
     day = ledger.clock.now() - 3 * DAY
