@@ -15,7 +15,7 @@ from backupd.errors import DamageError, ObjectMissingError
 from backupd.model.documents import LedgerHead
 from backupd.model.ids import ObjectHash, RegionName, RepositoryId
 from backupd.model.ledger import Event, LedgerEntry, Misdated, decode_entry, encode_entry
-from backupd.model.misdated import Misdating, redate
+from backupd.model.misdated_entries import Misdating, redate
 from backupd.repository.layout import LEDGER, entry_name
 from backupd.seal.documents import LIMITS, Signer, read_document
 from backupd.store.base import Store, put_document

@@ -19,7 +19,6 @@ from backupd.allocator import restrain
 from backupd.errors import BackupdError, SourceError, UnmappedError
 from backupd.model.ids import GenerationId, Pseudonym, RepositoryId
 from backupd.rows import protocol
-from backupd.rows.chunker import Chunker, Cut, contents, pieces
 from backupd.rows.copytext import NULL, unescape
 from backupd.rows.dedup import ChunkSinks, ContainerSettings, Deduplicator, OpenSpan, PendingLimits, Segment
 from backupd.rows.known_chunks import IndexedChunks, NothingKnown
@@ -27,6 +26,7 @@ from backupd.rows.packer import Pack, Packer
 from backupd.rows.protocol import BytesTask, CommandTask, CopyTask, KeyReply, Proceed, SegmentReply, Setup
 from backupd.rows.psql import BLOCK, Psql
 from backupd.rows.spill import Spill
+from backupd.rows.tenant_chunker import Chunker, Cut, contents, pieces
 from backupd.seal.container_format import ContainerContext
 from backupd.seal.zstd import Compressor
 

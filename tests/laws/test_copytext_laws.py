@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from backupd.rows import chunker
-from backupd.rows.chunker import Chunker, Cut, contents
+from backupd.rows import tenant_chunker as chunker
 from backupd.rows.copytext import unescape
+from backupd.rows.tenant_chunker import Chunker, Cut, contents
 
 
 def cut_up(text: bytes, sizes: list[int], *, routed: bool, limit: int = 1 << 20) -> tuple[list[Cut], Chunker]:

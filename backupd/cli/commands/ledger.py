@@ -140,7 +140,7 @@ def redate(
     Example:
       backupd ledger redate be --decision OPS-312
     """
-    from backupd.operations.ledger.misdated import redate as run
+    from backupd.operations.ledger.redate import redate as run
     from backupd.wiring.keeper import open_keeper
 
     context = load_context(ctx, config)

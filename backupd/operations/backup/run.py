@@ -29,9 +29,9 @@ from backupd.operations.backup.generation import (
     publish_keyrings,
     read_standing,
 )
-from backupd.operations.backup.holdings import Ground, HoldingsWatch, settle
 from backupd.operations.backup.parts import PartBuilder, Placed, SegmentEntries
 from backupd.operations.backup.read import Reading, held_source, read_database
+from backupd.operations.backup.stored_objects import Ground, HoldingsWatch, settle
 from backupd.operations.backup.types import BackupJob, Node
 from backupd.operations.phases import Phases
 from backupd.postgres.connect import other_database

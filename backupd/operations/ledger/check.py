@@ -9,7 +9,7 @@ from backupd.errors import UNSOUND, DamageError, ObjectMissingError, RefusedErro
 from backupd.model.documents import LedgerHead
 from backupd.model.ledger import Event, PurgeBegan, StoreRetired
 from backupd.operations.ledger.book import Book
-from backupd.operations.ledger.misdated import require_reference
+from backupd.operations.ledger.redate import require_reference
 from backupd.planning.incarnations import TenantStates
 from backupd.repository.repository import Repository
 

@@ -22,9 +22,9 @@ from backupd.model.text import stamp
 from backupd.operations.backup import BackupJob, Node
 from backupd.operations.backup.collect import Collector, RunTarget, SpanLog
 from backupd.operations.backup.generation import KeyedSegment, Segments, current_generation, new_id, publish_keyrings
-from backupd.operations.backup.holdings import Ground, HoldingsWatch
 from backupd.operations.backup.parts import PartBuilder
 from backupd.operations.backup.run import _previous, _publish_record, _Run, begin_run
+from backupd.operations.backup.stored_objects import Ground, HoldingsWatch
 from backupd.postgres.connect import Source
 from backupd.repository.layout import pack_name
 from backupd.repository.repository import Repository

@@ -20,7 +20,7 @@ from backupd.model.ledger import Drilled, Event, Held, Misdated, Observed, Purge
 from backupd.model.tenancy import SegmentName
 from backupd.model.text import compact, parse_stamp, stamp
 from backupd.operations.ledger import Book, LedgerPlace
-from backupd.operations.ledger.misdated import redate
+from backupd.operations.ledger.redate import redate
 from backupd.operations.status.ages import read
 from backupd.planning.incarnations import IncarnationKey
 from backupd.repository.ledger import Chain, next_document, put_entry, read_chain

@@ -26,9 +26,9 @@ from backupd.postgres.client_programs import Client, client, find_programs
 from backupd.postgres.connect import Source, connect, resolved
 from backupd.postgres.source.inventory import read_inventory
 from backupd.postgres.source.select import select_rows
-from backupd.rows.chunker import Chunker, contents
 from backupd.rows.copytext import NULL, unescape
 from backupd.rows.psql import Psql
+from backupd.rows.tenant_chunker import Chunker, contents
 
 if TYPE_CHECKING:
     from backupd.operations.drill.types import DrillScene

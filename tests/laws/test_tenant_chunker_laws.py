@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from backupd.rows import chunker
-from backupd.rows.chunker import Chunker, Cut, contents, pieces
+from backupd.rows import tenant_chunker as chunker
+from backupd.rows.tenant_chunker import Chunker, Cut, contents, pieces
 
 TENANTS = st.sampled_from([b"a", b"b", b"cc", b"\\N", b"", b"\\\\", b"t\\tx", b"\xf0\x9f\x82\xa1"])
 ROW = st.one_of(
