@@ -21,7 +21,7 @@ from backupd.model.tenancy import SegmentName
 from backupd.model.text import compact, parse_stamp, stamp
 from backupd.operations.ledger import Book, LedgerPlace
 from backupd.operations.ledger.redate import redate
-from backupd.operations.status.ages import read
+from backupd.operations.status.ages import read_ledger
 from backupd.planning.incarnations import IncarnationKey
 from backupd.repository.ledger import Chain, next_document, put_entry, read_chain
 from backupd.seal.documents import Signer
@@ -236,8 +236,8 @@ def test_a_drill_that_is_dated_ahead_proves_nothing(ledger: Ledger) -> None:
     drill = DrillId(f"{compact(began)}-00000001")
     ledger.append_ahead(Drilled(drill=drill, report="ab" * 32, verdict="pass"))
     redate(ledger.book(), "OPS-7")
-    told = read(ledger.book().chain.entries())
-    assert (told.drilled, told.proven, told.drills) == (None, None, [])
+    seen_by_status = read_ledger(ledger.book().chain.entries())
+    assert (seen_by_status.drilled, seen_by_status.proven, seen_by_status.drills) == (None, None, [])
 
 
 def test_the_stand_alone_script_follows_it(directory_store: DirectoryStore, tmp_path: Path, recover: Recover) -> None:
