@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from dataclasses import dataclass, replace
+from datetime import datetime
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -21,7 +22,9 @@ from backupd.cli.options import (
 )
 from backupd.cli.progress import watched
 from backupd.cli.run import Reply
+from backupd.cli.supervised import progress_pipe
 from backupd.errors import BackupdError, DamageError, UsageError
+from backupd.model.text import parse_stamp
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -71,11 +74,14 @@ class DrillOptions:
         typer.Option("--seed", metavar="HEX", show_default=False, help="For the random rule. [default: drawn]"),
     ] = None
     damage: Annotated[bool, typer.Option("--damage", help="Damage what is fetched; the drill must notice.")] = False
+    due: Annotated[str | None, typer.Option("--due", hidden=True, help="The daemon's: when the drill was due.")] = None
+    caught_up: Annotated[bool, typer.Option("--caught-up", hidden=True, help="The daemon's: it was missed.")] = False
 
-    def request(self) -> DrillRequest:
+    def request(self, *, by_daemon: bool) -> DrillRequest:
         """Return what these options ask for; a tenant's name may come from standard input.
 
-        Raises UsageError for options that contradict each other, an empty name, and a seed that is none.
+        Raises UsageError for options that contradict each other, an empty name, a seed that is none, and a due date
+        that no daemon gave.
         """
         from backupd.operations.drill import DrillRequest
 
@@ -89,6 +95,8 @@ class DrillOptions:
             seed=_seed(self.seed),
             damage=self.damage,
             tenant=_tenant(self.tenant),
+            trigger="command" if self.due is None else "catch-up" if self.caught_up else "timetable",
+            scheduled=None if self.due is None else _due(self.due, by_daemon=by_daemon),
         )
 
 
@@ -125,7 +133,7 @@ def drill(
     context.require_residency(place)
     if options.database is not None:
         context.databases(place, options.database)
-    request = options.request()
+    request = options.request(by_daemon=progress_pipe(context.environ) is not None)
     with watched(context.clock, quiet=source.as_json) as trace:
         done = _run(context, (place, context.stores_of(place, source.store)[0]), request, trace)
     return _reply(place, done).print(as_json=source.as_json)
@@ -203,6 +211,16 @@ def _tenant(given: str | None) -> str | None:
     if name == "":
         raise UsageError("no tenant is named")
     return name
+
+
+def _due(given: str, *, by_daemon: bool) -> datetime:
+    """Return the instant that the daemon's timetable had for the drill; only a daemon's child may say so."""
+    if not by_daemon:
+        raise UsageError("--due is the daemon's: a drill that somebody asks for is none of its timetable")
+    try:
+        return parse_stamp(given)
+    except ValueError:
+        raise UsageError("--due is not an instant as the daemon writes it") from None
 
 
 def _seed(given: str | None) -> str:

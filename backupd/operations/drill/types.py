@@ -84,7 +84,9 @@ class DrillRequest:
     damage: bool = False
     """Whether the drill damages what it fetches, which must be noticed."""
     trigger: str = "command"
+    """What started the drill: `timetable`, `catch-up` or `command`."""
     scheduled: datetime | None = None
+    """The instant that the timetable had for the drill; None when somebody asked for it."""
 
 
 def _nothing(_: Source) -> None:

@@ -23,7 +23,9 @@ from backupd.model.answers import (
     VerifyAnswer,
 )
 from backupd.model.ids import RegionName
+from backupd.model.text import stamp
 from backupd.model.timetables import Timetable
+from backupd.planning.schedule import Due
 
 
 class JobKind(StrEnum):
@@ -84,6 +86,12 @@ class Job:
     @property
     def heavy(self) -> bool:
         return self.key.kind not in LIGHT
+
+    def arguments_of_run(self, due: Due) -> tuple[str, ...]:
+        """Return the arguments of one run: a drill is given what it was due for, which its signed report says."""
+        if self.key.kind is not JobKind.DRILL:
+            return self.arguments
+        return (*self.arguments, "--due", stamp(due.slot), *(("--caught-up",) if due.missed else ()))
 
 
 @dataclass(frozen=True, slots=True)

@@ -226,7 +226,7 @@ class Supervisor:
         self._dispatcher.drop(key)
         self._io.listener.on_event(JobStarted(key, at, start.attempt, due.missed))
         try:
-            process = self._io.start(agenda.job.arguments)
+            process = self._io.start(agenda.job.arguments_of_run(due))
         except OSError as error:
             failure = Failure("NotStarted", f"the job could not be started ({error.strerror})", "", retryable=False)
             self._conclude(start, _Ending(JobOutcome.CRASHED, None, (failure,)))

@@ -120,7 +120,7 @@ class FakeDaemon:
 
     def process(self, kind: str, region: str = "be") -> FakeProcess:
         """The newest of this job."""
-        return [one for one in self.processes if one.arguments == (kind, region)][-1]
+        return [one for one in self.processes if one.arguments[:2] == (kind, region)][-1]
 
     def started(self, kind: str, region: str = "be") -> list[JobStarted]:
         return [one for one in self.heard if isinstance(one, JobStarted) and one.key == key(kind, region)]

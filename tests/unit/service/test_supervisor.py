@@ -56,6 +56,18 @@ def test_what_the_stores_say_was_done_is_not_done_again():
     assert daemon.running() == ["backup be"]
 
 
+def test_a_drill_is_given_what_it_was_due_for():
+    """A signed report says what started the drill; a missed one is caught up, the next one is on its timetable."""
+    daemon = begun(drill="daily 06:00")
+    assert daemon.running() == ["drill be --due 2030-01-01T00:00:00.000000Z --caught-up"]
+    daemon.process("drill").end(0)
+    daemon.step()
+    daemon.step(hours=6)
+    daemon.look()
+
+    assert daemon.running() == ["drill be --due 2030-01-01T06:00:00.000000Z"]
+
+
 def test_what_another_node_does_meanwhile_is_not_done_twice():
     """When its time has come the stores are looked at first: another node has just published a snapshot."""
     daemon = FakeDaemon(backup="daily 23:30")

@@ -1,0 +1,34 @@
+"""What `drill` asks for: what started it is the daemon's to say, and nobody else's."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+import pytest
+
+from backupd.cli.commands.drill import DrillOptions
+from backupd.errors import UsageError
+
+DUE = "2030-01-01T06:00:00.000000Z"
+
+
+@pytest.mark.parametrize(("caught_up", "trigger"), [(False, "timetable"), (True, "catch-up")])
+def test_a_drill_of_the_daemon_is_its_timetables(caught_up: bool, trigger: str) -> None:
+    """The report names the instant that it was due for."""
+    request = DrillOptions(due=DUE, caught_up=caught_up).request(by_daemon=True)
+
+    assert (request.trigger, request.scheduled) == (trigger, datetime(2030, 1, 1, 6, tzinfo=UTC))
+
+
+def test_a_drill_by_hand_is_a_persons() -> None:
+    """Nothing was due."""
+    request = DrillOptions().request(by_daemon=False)
+
+    assert (request.trigger, request.scheduled) == ("command", None)
+
+
+@pytest.mark.parametrize(("due", "by_daemon"), [(DUE, False), ("tomorrow", True)])
+def test_nobody_else_calls_a_drill_due(due: str, by_daemon: bool) -> None:
+    """A person cannot sign a drill as the timetable's, and the daemon's instants are written in one way."""
+    with pytest.raises(UsageError, match="--due"):
+        DrillOptions(due=due).request(by_daemon=by_daemon)
