@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 from doubles.stores.fake_writer import segment
@@ -14,12 +15,12 @@ from fix_offline_keeper import DAY, OfflineKeeper, make_offline_keeper
 from backupd.errors import DamageError, RefusedError
 from backupd.model.ids import ObjectName
 from backupd.model.ledger import Absent, PurgeBegan
-from backupd.operations.backup import run
 from backupd.operations.keeper.purge import Purging, purge_due
 from backupd.operations.ledger import Book
 from backupd.planning import lifecycle
 from backupd.planning.incarnations import IncarnationKey, State
 from backupd.planning.lifecycle import ClockDates
+from backupd.repository.state.run_state import RunState
 
 ADA = segment("uploaded", "ada")
 BOB = segment("uploaded", "bob")
@@ -165,13 +166,10 @@ def test_what_only_the_stores_snapshots_hold_is_looked_for(offline: OfflineKeepe
 def test_a_run_cut_off_behind_its_keyring_goes_on_after_a_purge(offline: OfflineKeeper) -> None:
     """The keyring the node does not know to be published has lost a line since; the next run leaves it alone."""
     now = datetime.now(UTC)
-    real = run.Index.keyring_published
-    try:
-        run.Index.keyring_published = lambda *_: (_ for _ in ()).throw(KeyboardInterrupt)  # type: ignore[assignment, method-assign]
+    with pytest.MonkeyPatch.context() as cut_off:
+        cut_off.setattr(RunState, "keyring_published", Mock(side_effect=KeyboardInterrupt))
         with pytest.raises(KeyboardInterrupt):
             offline.begin(now, {ADA: [b"a\n"], BOB: [b"b\n"]})
-    finally:
-        run.Index.keyring_published = real  # type: ignore[method-assign]
     ask(offline, "ada")
     purge(offline)
     made = offline.begin(now, {BOB: [b"b\n"]})
