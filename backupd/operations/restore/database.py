@@ -17,11 +17,13 @@ from typing import TYPE_CHECKING, Protocol, TypeAlias
 from backupd.errors import BrokenKeysError, RefusedError
 from backupd.operations.phases import Phases
 from backupd.operations.restore.types import Built
-from backupd.planning.restore import Bundle, Piece, RestorePlan
+from backupd.planning.load_order import load_order
+from backupd.planning.restore import Bundle, Piece
 from backupd.postgres.client_programs import Client, Programs
 from backupd.postgres.connect import Connection
 from backupd.postgres.schema.statements import temporary_name
 from backupd.postgres.target import database, finish, session
+from backupd.postgres.target.early_keys import early_keys
 from backupd.postgres.target.foreign_keys import BrokenKey, make_keys
 from backupd.postgres.target.load import Loader
 from backupd.postgres.target.pg_restore import fitting_programs, pg_restore_for, restore_large_objects, restore_section
@@ -133,10 +135,13 @@ class DatabaseBuilder:
         return ()
 
     def _load(self) -> None:
-        loader = Loader(self._request.target, self._temporary, self._plan.tables, self._plan.facts.settings)
+        target, plan = self._request.target, self._plan
+        with session.connect(target, self._temporary) as connection:
+            order = load_order(plan, early_keys(connection))
+        loader = Loader(target, self._temporary, plan.tables, plan.facts.settings, order.circles)
         try:
             TableFiller(self._contents, lambda piece: loader.piece(piece.table), self._environment.trace).run(
-                self._plan, self._request.readers
+                order.passes, self._request.readers
             )
         finally:
             loader.close()
@@ -199,13 +204,13 @@ class TableFiller:
         self._bytes = 0
         self._reported = 0
 
-    def run(self, plan: RestorePlan, threads: int) -> None:
-        """Fill every table of the plan.
+    def run(self, passes: Sequence[Sequence[Bundle]], threads: int) -> None:
+        """Fill the tables of one pass after another.
 
         Raises the first error of any thread, once all have stopped.
         """
         with ThreadPoolExecutor(threads, "filling") as pool:
-            for bundles in plan.passes:
+            for bundles in passes:
                 shared = iter(bundles)
                 running = [pool.submit(self._feed, shared) for _ in range(threads)]
                 try:

@@ -27,6 +27,16 @@ _SETTINGS = (
     "statement_timeout = 0",
     "lock_timeout = 0",
 )
+_DEFER = """\
+SELECT coalesce(pg_catalog.string_agg(pg_catalog.format('ALTER TABLE %s ALTER CONSTRAINT %I NOT DEFERRABLE;',
+  conrelid::pg_catalog.regclass, conname), ' '), '') AS keys_as_before
+FROM pg_catalog.pg_constraint WHERE contype = 'f' AND conparentid = 0 AND NOT condeferrable \\gset
+SELECT pg_catalog.format('ALTER TABLE %s ALTER CONSTRAINT %I DEFERRABLE', conrelid::pg_catalog.regclass, conname)
+FROM pg_catalog.pg_constraint WHERE contype = 'f' AND conparentid = 0 AND NOT condeferrable \\gexec
+SET CONSTRAINTS ALL DEFERRED;
+"""
+"""Extensions make foreign keys before their rows are there: all are checked at the end, as if they were deferrable."""
+_CHECK_DEFERRED = "SET CONSTRAINTS ALL IMMEDIATE;\n:keys_as_before\n"
 _LONGEST = 60
 """Characters that a name in a path may have."""
 
@@ -86,8 +96,10 @@ def load_lines(plan: RestorePlan, files: Iterable[TableFile]) -> Iterator[str]:
         yield f"SET {identifier(name)} = {literal(value)};\n"
     for setting in _SETTINGS:
         yield f"SET {setting};\n"
+    yield _DEFER
     for file in files:
         yield f"\\ir '{file.path}'\n" if file.inline else f"\\copy {file.target} from '{file.path}'\n"
+    yield _CHECK_DEFERRED
     yield from map(_set_sequence, plan.sequences)
     yield "COMMIT;\n"
 

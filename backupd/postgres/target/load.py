@@ -1,4 +1,5 @@
-"""Tables filled by COPY, each in one transaction on a connection of its own, by several threads at once.
+"""Tables filled by COPY, each in one transaction on a connection of its own, by several threads at once. Tables that
+refer to each other in a circle share one.
 
 `TRUNCATE` and `COPY … WITH (FREEZE)` in that same transaction keep the rows in the order they were sent; without them,
 a server may put rows of mixed width elsewhere (`backupd manual design`, Order of rows).
@@ -19,8 +20,10 @@ from backupd.errors import DamageError, SourceError
 from backupd.postgres.connect import Connection, Source, identifier, qualified
 from backupd.postgres.failures import translate
 from backupd.postgres.target import session
+from backupd.postgres.target.early_keys import check_deferred, defer
 
 if TYPE_CHECKING:
+    from backupd.planning.load_order import Circle, EarlyKey
     from backupd.planning.restore import TablePlan
 
 _ROW = re.compile(r"\ACOPY .*?, line (\d+)", re.DOTALL)
@@ -40,11 +43,16 @@ class Loader:
     """
 
     def __init__(
-        self, source: Source, database: str, tables: Sequence[TablePlan], text: Mapping[str, str] | None = None
+        self,
+        source: Source,
+        database: str,
+        tables: Sequence[TablePlan],
+        text: Mapping[str, str] | None = None,
+        circles: Sequence[Circle] = (),
     ) -> None:
         """Prepare the tables; `text` are the settings under which the rows were written.
 
-        Raises SourceError.
+        The tables of one circle must be written one after another. Raises SourceError.
         """
         self._target = (source, database, text)
         self._lock = threading.Lock()
@@ -52,11 +60,15 @@ class Loader:
         self._connections: list[Connection] = []
         with session.connect(source, database) as connection:
             extension_tables = {(schema, name) for schema, name in connection.execute(_OF_EXTENSIONS).fetchall()}
+        shared = {place: joint for circle in circles for joint in [_joint(self, circle)] for place in circle.tables}
         self._tables = [
             _Table(
-                self, f"table {place} of {len(tables)}", plan, keeps_rows=(plan.schema, plan.name) in extension_tables
+                shared.get(place) or _Transaction(self),
+                f"table {place + 1} of {len(tables)}",
+                plan,
+                keeps_rows=(plan.schema, plan.name) in extension_tables,
             )
-            for place, plan in enumerate(tables, 1)
+            for place, plan in enumerate(tables)
         ]
 
     def piece(self, table: int) -> PieceWriter:
@@ -132,48 +144,79 @@ class PieceWriter:
         self._table.lock.release()
 
 
+class _Transaction:
+    """The transaction that fills one table, or the tables of a circle one after another."""
+
+    def __init__(self, loader: Loader, tables: int = 1, keys: Sequence[EarlyKey] = ()) -> None:
+        """Prepare the transaction; `keys` are those of a circle that are not deferrable."""
+        self._loader = loader
+        self._left = tables
+        self._keys = keys
+        self._deferred = tables > 1
+        self._connection: Connection | None = None
+
+    def begin(self) -> Connection:
+        """Return the connection to fill a table on, in the transaction. Raises psycopg's errors."""
+        if self._connection is None:
+            self._connection = self._loader.borrow()
+            self._connection.execute("BEGIN")
+            if self._deferred:
+                defer(self._connection, self._keys)
+        return self._connection
+
+    def end_table(self) -> None:
+        """Commit if this was the last table. Raises psycopg's errors."""
+        self._left -= 1
+        if self._left or self._connection is None:
+            return
+        if self._deferred:
+            check_deferred(self._connection, self._keys)
+        self._connection.execute("COMMIT")
+        self._loader.give_back(self._connection)
+
+
+def _joint(loader: Loader, circle: Circle) -> _Transaction:
+    return _Transaction(loader, len(circle.tables), circle.keys)
+
+
 class _Table:
     """A table that is being filled. The thread that holds `lock` may use its other fields."""
 
-    def __init__(self, loader: Loader, where: str, plan: TablePlan, *, keeps_rows: bool) -> None:
+    def __init__(self, transaction: _Transaction, where: str, plan: TablePlan, *, keeps_rows: bool) -> None:
         """Prepare a table; with `keeps_rows`, its extension has put rows into it that must stay."""
         self.lock = threading.Lock()
         self.where = where
-        self._loader = loader
+        self._transaction = transaction
         self._plan = plan
         self._keeps_rows = keeps_rows
         self._left = plan.pieces
-        self._connection: Connection | None = None
         self._copying = ExitStack()
         self._copy: psycopg.Copy | None = None
 
     def put(self, rows: memoryview) -> None:
         try:
             if self._copy is None:
-                self._connection = self._loader.borrow()
-                self._copy = self._begin(self._connection)
+                self._copy = self._begin(self._transaction.begin())
             self._copy.write(rows)
         except psycopg.Error as error:
             raise self._refused(error) from None
 
     def end_piece(self) -> None:
         self._left -= 1
-        if self._left or self._copy is None or self._connection is None:
+        if self._left or self._copy is None:
             return
         try:
             self._copying.close()
             taken = self._copy.cursor.rowcount
             if taken != self._plan.rows:
                 raise SourceError(f"PostgreSQL took {taken} of {self._plan.rows} rows of {self.where}")
-            self._connection.execute("COMMIT")
+            self._transaction.end_table()
         except psycopg.Error as error:
             raise self._refused(error) from None
-        self._loader.give_back(self._connection)
 
     def _begin(self, connection: Connection) -> psycopg.Copy:
         name = qualified(self._plan.schema, self._plan.name)
         columns = ", ".join(map(identifier, self._plan.columns))
-        connection.execute("BEGIN")
         if not self._keeps_rows:
             connection.execute(f"TRUNCATE ONLY {name}".encode())
         listed = f" ({columns})" if columns else ""

@@ -8,11 +8,14 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from doubles.servers.postgres import Server
+from fix_every_type import install_extension
 from fix_postgres import Database
 
 from backupd.errors import DamageError, SourceError
+from backupd.planning.load_order import Circle
 from backupd.planning.restore import TablePlan
 from backupd.postgres.connect import Source
+from backupd.postgres.target.early_keys import early_keys
 from backupd.postgres.target.load import Loader
 
 SECRET = "hidden-marker"
@@ -108,6 +111,37 @@ def test_rows_of_an_extension_stay(
     before = every_type.sql("SELECT count(*) FROM backupd_zoo.settings")
     loaded(every_type, TablePlan("backupd_zoo", "settings", ("name", "value", "standard"), 1, 1, 1), b"new\trow\tf\n")
     assert every_type.sql("SELECT count(*) FROM backupd_zoo.settings") == [(before[0][0] + 1,)]
+
+
+def test_tables_in_a_circle_are_checked_together(database: Database) -> None:
+    """Their keys are checked once both are filled, and are as before afterwards; rows that break one are refused."""
+    install_extension(database.server)
+    database.sql("CREATE SCHEMA backupd_keys", "CREATE EXTENSION backupd_keys")
+    a, b = ("backupd_keys", "heads"), ("backupd_keys", "versions")
+    with database.server.connect(database.name) as connection:
+        before = early_keys(connection)
+    fixed = tuple(key for key in before if key.table == b)
+    assert [(key.parent, key.deferrable) for key in fixed] == [(a, False)]
+    tables = [TablePlan(*a, ("id", "newest"), 1, 1, 1), TablePlan(*b, ("id", "head"), 1, 1, 1)]
+
+    def fill(*pieces: bytes) -> None:
+        circles = [Circle(frozenset({0, 1}), fixed)]
+        loader = Loader(source_of(database), database.name, tables, circles=circles)
+        try:
+            for place, rows in enumerate(pieces):
+                with loader.piece(place) as writer:
+                    writer.write(memoryview(rows))
+        finally:
+            loader.close()
+
+    with pytest.raises(SourceError, match=r"23503.* at table 2 of 2"):
+        fill(b"1\t2\n", b"2\t3\n")
+    count = "SELECT (SELECT count(*) FROM backupd_keys.heads), (SELECT count(*) FROM backupd_keys.versions)"
+    assert database.sql(count) == [(0, 0)]
+    fill(b"1\t2\n", b"2\t1\n")
+    assert database.sql(count) == [(1, 1)]
+    with database.server.connect(database.name) as connection:
+        assert early_keys(connection) == before
 
 
 def test_text_is_read_as_it_was_written(database: Database, loaded: Callable[..., None]) -> None:

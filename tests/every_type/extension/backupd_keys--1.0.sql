@@ -1,0 +1,14 @@
+CREATE TABLE parents (id int PRIMARY KEY);
+INSERT INTO parents VALUES (0);
+CREATE TABLE children (id int PRIMARY KEY, parent int NOT NULL REFERENCES parents, note text);
+CREATE TABLE grandchildren (id int PRIMARY KEY, child int NOT NULL REFERENCES children, note text);
+CREATE TABLE links (id int PRIMARY KEY, before int REFERENCES links, note text);
+CREATE TABLE heads (id int PRIMARY KEY, newest int NOT NULL);
+CREATE TABLE versions (id int PRIMARY KEY, head int NOT NULL REFERENCES heads, note text);
+ALTER TABLE heads ADD FOREIGN KEY (newest) REFERENCES versions DEFERRABLE INITIALLY DEFERRED;
+SELECT pg_catalog.pg_extension_config_dump('parents', 'WHERE id > 0');
+SELECT pg_catalog.pg_extension_config_dump('children', '');
+SELECT pg_catalog.pg_extension_config_dump('grandchildren', '');
+SELECT pg_catalog.pg_extension_config_dump('links', '');
+SELECT pg_catalog.pg_extension_config_dump('heads', '');
+SELECT pg_catalog.pg_extension_config_dump('versions', '');
