@@ -177,9 +177,12 @@ class Belonging:
 
 
 def _named(alias: str, column: str, tenant: str) -> str:
-    """Compare a column with the tenant by type, so that an index serves, and as text, by which a backup routes."""
+    """Compare a column with the tenant by type, so that an index serves, and as text, by which a backup routes.
+
+    The text is that of the type's output, as COPY writes it; a cast to text may be the application's own.
+    """
     name, value = f"{alias}.{identifier(column)}", literal(tenant)
-    return f"{name} = {value} AND {name}::pg_catalog.text = {value}"
+    return f"{name} = {value} AND pg_catalog.concat({name}) = {value}"
 
 
 def _led(route: ForeignKeyPath, alias: str, tenant: str) -> str:

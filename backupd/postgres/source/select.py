@@ -71,12 +71,15 @@ def _query(table: Table, tenant: str, joins: str, range_: str) -> str:
 
 
 def _tenant(route: Route) -> tuple[str, str]:
-    """Return the tenant's expression and the joins it needs; empty for tables with one owner."""
+    """Return the tenant's column and the joins it needs; empty for tables with one owner.
+
+    It is not cast to text: a cast is the application's where it made one, and COPY's own text is what is meant.
+    """
     if isinstance(route, Column):
-        return f"t.{identifier(route.column)}::pg_catalog.text", ""
+        return f"t.{identifier(route.column)}", ""
     if isinstance(route, ForeignKeyPath):
         end = f"p{len(route.steps)}"
-        return f"{end}.{identifier(route.column)}::pg_catalog.text", "".join(_joins(route))
+        return f"{end}.{identifier(route.column)}", "".join(_joins(route))
     return "", ""
 
 

@@ -14,8 +14,10 @@ from backupd.model.tenancy import ClassPolicy, TableRule, Tenancy, TenancyKind, 
 from backupd.operations.preflight import check_source, report_tenancy
 from backupd.planning.tenancy import map_tables, require_mapped, tenant_columns
 from backupd.postgres.connect import Source, connect
+from backupd.postgres.inplace.session import Belonging
 from backupd.postgres.lifecycle_query import read_tenant_dates
 from backupd.postgres.source.inventory import read_inventory
+from backupd.postgres.source.select import select_rows
 
 CLASSES = {"uploaded": ClassPolicy.STANDARD, "session": ClassPolicy.NEVER}
 BY_COLUMN = Tenancy(TenancyKind.COLUMN, "tenant", classes=CLASSES)
@@ -123,6 +125,25 @@ def test_listed_types_are_equal_exactly_when_their_texts_are(database: Database,
     assert len(pairs) == len(FIT[type_]) ** 2
     assert [equal for equal, _ in pairs] == [same for _, same in pairs]
     assert reasons(database) == {}
+
+
+def test_a_cast_of_the_application_does_not_say_whose_rows_they_are(database: Database) -> None:
+    """An enumeration's own cast to text may call two labels alike; a backup routes by what COPY writes."""
+    database.sql(
+        "CREATE FUNCTION spoken(color) RETURNS text IMMUTABLE LANGUAGE sql AS $$SELECT 'some'$$",
+        "CREATE CAST (color AS text) WITH FUNCTION spoken(color)",
+        "CREATE TABLE note (tenant color, n int)",
+        "INSERT INTO note VALUES ('red', 1), ('green', 2)",
+    )
+    tables = mapped(database).tables
+    belonging = Belonging(tables[0].route, "red")
+    with connect(Source(database.conninfo)) as connection:
+        (table,) = read_inventory(connection, tenant_columns(BY_COLUMN)).tables
+        query = select_rows(table, tables[0].route)
+        with connection.cursor().copy(query.sql.encode()) as copy:
+            assert b"".join(copy) == b"red\tred\t1\ngreen\tgreen\t2\n"
+        asked = f"SELECT t.n FROM public.note AS t WHERE {belonging.ours()}"
+        assert connection.execute(asked.encode()).fetchall() == [(1,)]
 
 
 @pytest.mark.parametrize("type_", UNFIT)

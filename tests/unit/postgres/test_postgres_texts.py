@@ -25,9 +25,9 @@ RANGED = (
     """COPY (SELECT t."a b", t."c" FROM ONLY "sch""ema"."t" AS t WHERE t.ctid >= '(8,0)'::pg_catalog.tid """
     """AND t.ctid < '(16,0)'::pg_catalog.tid) TO STDOUT"""
 )
-BY_COLUMN = 'COPY (SELECT t."c"::pg_catalog.text, t."a b", t."c" FROM ONLY "sch""ema"."t" AS t) TO STDOUT'
+BY_COLUMN = 'COPY (SELECT t."c", t."a b", t."c" FROM ONLY "sch""ema"."t" AS t) TO STDOUT'
 BY_PATH = (
-    """COPY (SELECT p2."org"::pg_catalog.text, t."a b", t."c" FROM ONLY "sch""ema"."t" AS t"""
+    """COPY (SELECT p2."org", t."a b", t."c" FROM ONLY "sch""ema"."t" AS t"""
     """ LEFT JOIN ONLY "p"."q" AS p1 ON p1."x" OPERATOR("s".=) t."a b" AND p1."y" OPERATOR("s".~) t."c\""""
     """ LEFT JOIN "p"."q" AS p2 ON p2."x" OPERATOR("s".=) p1."a b" AND p2."y" OPERATOR("s".~) p1."c\""""
     """ WHERE t.ctid >= '(8,0)'::pg_catalog.tid) TO STDOUT"""
