@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import TypeAlias
 
@@ -255,7 +255,7 @@ class Book:
 
     def _extended_to(self, seq: int, document: bytes) -> Chain | None:
         """Return the chain with the document at that number; None when it cannot be an entry there."""
-        before = Chain(self.chain.region, self.chain.repository, self.chain.links[: seq - 1])
+        before = replace(self.chain, links=self.chain.links[: seq - 1])
         try:
             return before.extended(document, self._place.trusted)
         except (DamageError, RefusedError):

@@ -14,7 +14,7 @@ from fix_offline_keeper import DAY
 from fix_recover import Recover
 from fix_regions import REGION
 
-from backupd.errors import DamageError, RefusedError, UsageError
+from backupd.errors import DamageError, RefusedError, StoreFullError, UsageError
 from backupd.model.ids import DrillId, ObjectName, RepositoryId, TenantId
 from backupd.model.ledger import Drilled, Event, Held, Misdated, Observed, PurgeBegan, Released, Unsubscribed
 from backupd.model.tenancy import SegmentName
@@ -135,6 +135,24 @@ def test_an_entry_that_was_not_ahead_cannot_be_called_so(ledger: Ledger, event: 
     with pytest.raises(DamageError, match="dated ahead"):
         ledger.book().append(lambda _: [event])
     assert len(ledger.book().chain.links) == 1
+
+
+def test_an_entry_that_is_settled_later_leaves_the_corrections_in_force(ledger: Ledger) -> None:
+    """No store took it at first; the process that puts it on the store goes on with the corrected dates."""
+    ledger.append_ahead()
+    redate(ledger.book(), "OPS-7")
+
+    def before(method: str, name: str) -> None:
+        if method == "put_new" and name.startswith("ledger/"):
+            raise StoreFullError("no room")
+
+    with pytest.raises(StoreFullError):
+        ledger.book(disk=HookedStore(ledger.store, before=before)).append(lambda _: [seen("late")])
+    book = ledger.book()
+    assert len(book.chain.links) == 4
+    assert (book.ahead, sorted(book.chain.misdated)) == ([], [2])
+    dates = [entry.at for entry in book.chain.entries()]
+    assert dates == sorted(dates)
 
 
 def test_older_entries_are_refused_as_ever(ledger: Ledger) -> None:
