@@ -163,6 +163,9 @@ class Cluster:
                 os.chown(folder, runner.user, runner.group)
         options = ["-U", SUPERUSER, "-E", "UTF8", "--locale=C", "--no-sync", "-A", "reject", "--auth-local=trust"]
         self._run("initdb", "-D", str(data), *options)
+        # A new server gives out OIDs as the source did when it was new. What depends on them, such as hash partitions
+        # of enums, would come back here and nowhere else.
+        self._run("pg_resetwal", "-o", str(_first_oid(self._spec.token)), "-D", str(data))
         _configure(data, self._folder.socket, self._spec.programs.major, memory_settings(self._spec.memory))
         waiting = ["-w", "-t", str(_START_SECONDS), "-s", "-l", os.devnull]
         self._run("pg_ctl", "start", "-D", str(data), *waiting)
@@ -232,6 +235,11 @@ def reap(parent: Path) -> tuple[int, int]:
     """
     results = [dispose(folder) for folder in leftovers(parent)]
     return sum(results), len(results) - sum(results)
+
+
+def _first_oid(token: str) -> int:
+    """Return the OID to count from: another one for each server, far above what a server's own making takes."""
+    return (1 << 24) + int(token[:7], 16)
 
 
 def _copied(programs: ServerPrograms, folder: ScratchFolder) -> Path:

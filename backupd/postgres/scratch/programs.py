@@ -15,7 +15,7 @@ from typing import Any
 from backupd.errors import ConfigError
 from backupd.postgres.client_programs import program_folders
 
-SERVER = ("initdb", "postgres", "pg_ctl")
+SERVER = ("initdb", "pg_resetwal", "postgres", "pg_ctl")
 _USER = "nobody"
 """User that runs the server when root starts it and no other is configured: the system user that owns nothing."""
 

@@ -58,6 +58,17 @@ def making(parent: Path, major: int = 15) -> ClusterSpec:
 
 
 @pytest.mark.parametrize("major", [15, 16, 17, 18])
+def test_scratch_servers_do_not_repeat_the_oids_of_others(parent: Path, major: int) -> None:
+    """Hash partitions of enums depend on OIDs, which a new server would give out as the source did when it was new."""
+    given = set()
+    for _ in range(2):
+        with scratch_cluster(making(parent, major)) as cluster, connect(cluster.source) as connection:
+            given.add(connection.execute("SELECT lo_create(0)::int8").fetchall()[0][0])
+    assert len(given) == 2
+    assert min(given) > 1 << 24
+
+
+@pytest.mark.parametrize("major", [15, 16, 17, 18])
 def test_a_scratch_server_is_alone_and_leaves_nothing(parent: Path, major: int) -> None:
     """No address, no job of its own, another user's processes, and no trace of any at the end."""
     wanted = making(parent, major)
