@@ -1,4 +1,8 @@
-"""Comparison of two schema archives, entry by entry, and of the content of archives of large objects.
+"""Comparison of schema archives, entry by entry, and of the content of archives of large objects.
+
+An archive and the dump of what was loaded from it list the same objects, but need not describe them in the same words:
+PostgreSQL prints some expressions differently once they were loaded, and whose an extension is, no dump says. So words
+are compared between two databases that were loaded once, and with the archive itself only the list of objects.
 
 Large objects are compared by digests, as the numbers in an archive differ from dump to dump. The layout of their data
 is that of `_StartLO` to `_EndLOs` in PostgreSQL's pg_backup_custom.c, uncompressed.
@@ -8,7 +12,6 @@ from __future__ import annotations
 
 import hashlib
 import io
-import re
 from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
@@ -18,9 +21,16 @@ from backupd.errors import SourceError
 from backupd.postgres.schema.archive import ArchiveReader, join_archive, unpack_entries
 from backupd.postgres.schema.statements import renamed
 
-_DUMPED_BY = re.compile(rb"\0(\d+)[\x20-\x7e]*\Z")
-"""The last text of an archive's head: the version of the pg_dump that wrote it."""
-_NOT_VALID = (" NOT VALID", " NOT ENFORCED")
+_OWNED = frozenset(
+    {
+        "AGGREGATE", "COLLATION", "CONVERSION", "DATABASE", "DOMAIN", "EVENT TRIGGER", "FOREIGN DATA WRAPPER",
+        "FOREIGN TABLE", "FUNCTION", "MATERIALIZED VIEW", "OPERATOR", "OPERATOR CLASS", "OPERATOR FAMILY",
+        "PROCEDURAL LANGUAGE", "PROCEDURE", "PUBLICATION", "SCHEMA", "SEQUENCE", "SERVER", "STATISTICS", "SUBSCRIPTION",
+        "TABLE", "TEXT SEARCH CONFIGURATION", "TEXT SEARCH DICTIONARY", "TYPE", "VIEW",
+    }
+)  # fmt: skip
+"""Kinds that pg_restore gives their owner (`_printTocEntry` in pg_backup_archiver.c); others have that of something
+else, maybe of an extension."""
 
 
 class _Named(NamedTuple):
@@ -29,13 +39,16 @@ class _Named(NamedTuple):
     tag: str
 
 
+class _Stated(NamedTuple):
+    owner: str
+    definition: str
+
+
 @dataclass(frozen=True, slots=True)
 class ComparedSchema:
     """A schema as its archive describes it. It holds names, which are data."""
 
-    program: int
-    """Major version of the pg_dump that wrote it; 0 when the head does not say."""
-    entries: dict[_Named, Counter[str]] = field(repr=False)
+    entries: dict[_Named, Counter[_Stated]] = field(repr=False)
     """Definitions and owners by name; a few kinds have several of one name."""
 
 
@@ -54,38 +67,41 @@ def read_schema(head: bytes, files: Iterable[bytes]) -> ComparedSchema:
     Raises DamageError, SourceError for files that make no archive.
     """
     archive = join_archive(head, [entry for file in files for entry in unpack_entries(file)])
-    found: dict[_Named, Counter[str]] = {}
+    found: dict[_Named, Counter[_Stated]] = {}
     for entry in ArchiveReader(io.BytesIO(archive).read).entries():
         tag, definition = entry.tag, entry.definition
         if entry.description.startswith("DATABASE") or tag.startswith("DATABASE "):
             # What a database is called is no part of its schema: a copy of it has another name.
             tag, definition = "DATABASE", renamed(definition, "database")
         name = _Named(entry.description, entry.namespace, tag)
-        found.setdefault(name, Counter())[f"{entry.owner}\0{definition}"] += 1
-    version = _DUMPED_BY.search(head)
-    return ComparedSchema(int(version[1]) if version else 0, found)
+        found.setdefault(name, Counter())[_Stated(entry.owner, definition)] += 1
+    return ComparedSchema(found)
 
 
-def differences(expected: ComparedSchema, found: ComparedSchema) -> list[Difference]:
-    """List the entries that differ; definitions count only where the same major version of pg_dump wrote both."""
-    wording = expected.program == found.program
-    result: list[Difference] = []
+def outline(schema: ComparedSchema) -> ComparedSchema:
+    """Return what any load of the schema must have: every object by kind, schema and name, with its owner.
+
+    Extensions are left out: a new server has some of its own, which no dump of it lists. The catalogs list them.
+    """
+    return ComparedSchema(
+        {
+            name: Counter(_Stated(one.owner if name.kind in _OWNED else "", "") for one in stated.elements())
+            for name, stated in schema.entries.items()
+            if name.kind != "EXTENSION" and not (name.kind == "COMMENT" and name.tag.startswith("EXTENSION "))
+        }
+    )
+
+
+def differences(expected: ComparedSchema, found: ComparedSchema) -> Counter[Difference]:
+    """Count the entries that differ, by kind."""
+    result: Counter[Difference] = Counter()
     for name in expected.entries.keys() | found.entries.keys():
         one, other = expected.entries.get(name, Counter()), found.entries.get(name, Counter())
         more = other.total() - one.total()
-        result += [Difference(name.kind, "added" if more > 0 else "missing")] * abs(more)
-        if wording and not more:
-            result += [Difference(name.kind, "changed")] * (one - other).total()
-    return result
-
-
-def not_valid(schema: ComparedSchema) -> int:
-    """Count at most how many constraints were never validated, as the schema itself says."""
-    return sum(
-        count * sum(map(definition.count, _NOT_VALID))
-        for definitions in schema.entries.values()
-        for definition, count in definitions.items()
-    )
+        result[Difference(name.kind, "added" if more > 0 else "missing")] += abs(more)
+        if not more:
+            result[Difference(name.kind, "changed")] += (one - other).total()
+    return +result
 
 
 _OBJECTS = 3

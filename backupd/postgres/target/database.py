@@ -80,18 +80,24 @@ def publish(connection: Connection, sql: DatabaseSql, temporary: str, name: str)
         try:
             with connection.transaction():
                 connection.execute("SET LOCAL synchronous_commit = on")
-                if sql.owner:
-                    connection.execute(
-                        f"ALTER DATABASE {identifier(temporary)} OWNER TO {identifier(sql.owner)}".encode()
-                    )
-                for statements in sql.properties:
-                    connection.execute(renamed(statements, temporary).encode())
+                set_properties(connection, sql, temporary)
                 connection.execute(f"ALTER DATABASE {identifier(temporary)} RENAME TO {identifier(name)}".encode())
         except psycopg.errors.ObjectInUse as error:
             if not left:
                 raise translate(error) from None
         else:
             return
+
+
+def set_properties(connection: Connection, sql: DatabaseSql, name: str) -> None:
+    """Give the database `name` the archive's owner, comment, privileges, settings and limits.
+
+    Raises psycopg's errors.
+    """
+    if sql.owner:
+        connection.execute(f"ALTER DATABASE {identifier(name)} OWNER TO {identifier(sql.owner)}".encode())
+    for statements in sql.properties:
+        connection.execute(renamed(statements, name).encode())
 
 
 def drop(source: Source, name: str) -> bool:

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from backupd.errors import SourceError
-from backupd.model.inventory import Inventory
+from backupd.model.inventory import Inventory, Table, TableName
 from backupd.model.manifest import Span
 from backupd.model.report import Check, CheckName
 from backupd.model.tenancy import Tenant
@@ -32,6 +32,7 @@ from backupd.rows.tenant_chunker import Chunker, contents
 
 if TYPE_CHECKING:
     from backupd.operations.drill.types import DrillScene
+    from backupd.planning.restore import RestorePlan
 
 _READERS = 2
 """Connections that read tables at once."""
@@ -62,7 +63,7 @@ def check_equality(scene: DrillScene) -> tuple[Check, RowComparison | None]:
         # Rules over names mean what they meant at the source.
         inventory = replace(read_inventory(connection), database=scene.subject.database)
     mapping = map_tables(scene.environment.tenancies[scene.subject.record.database], inventory)
-    tables = inventory.by_name()
+    tables = _as_dumped(inventory, scene.restored.plan)
     if mapping.unmapped:
         # Columns or keys that the rules name are gone, or the rules have changed since.
         return undecided(CheckName.EQUALITY, "tables-not-mapped", len(mapping.unmapped)), None
@@ -74,6 +75,20 @@ def check_equality(scene: DrillScene) -> tuple[Check, RowComparison | None]:
         findings.add(code)
     _compare_counts(scene, inventory, findings)
     return findings.check(), compared
+
+
+def _as_dumped(inventory: Inventory, plan: RestorePlan) -> dict[TableName, Table]:
+    """Return the tables by name, with their columns in the order in which their rows were dumped.
+
+    A table that inherits has its parents' columns first once it was loaded; at the source it may have them anywhere.
+    """
+    orders = {TableName(one.schema, one.name): one.columns for one in plan.tables}
+    return {
+        name: replace(table, columns=orders[name])
+        if name in orders and sorted(orders[name]) == sorted(table.columns)
+        else table
+        for name, table in inventory.by_name().items()
+    }
 
 
 def compare(tasks: Sequence[TableToCompare], source: Source) -> RowComparison:

@@ -13,16 +13,16 @@ from backupd.errors import SourceError
 from backupd.model.facts import SnapshotFacts, snapshot_facts
 from backupd.model.manifest import SequenceValue
 from backupd.model.report import Check, CheckName
+from backupd.operations.drill.checks.twin import read_twin
 from backupd.operations.drill.types import Findings
 from backupd.planning.tenancy import NamePatterns
 from backupd.postgres.client_programs import Client, client, find_programs
 from backupd.postgres.connect import identifier, resolved
 from backupd.postgres.schema.compare import (
-    ComparedSchema,
     Difference,
     differences,
-    not_valid,
     object_digests,
+    outline,
     read_schema,
     reader_of,
 )
@@ -40,11 +40,12 @@ _ROLES = ("CREATE ROLE ", "ALTER ROLE ", "GRANT ", "COMMENT ON ROLE ", "SECURITY
 
 @dataclass(frozen=True, slots=True)
 class Structure:
-    """The schema, roles, sequences and facts of the restored database, beside the schema of the snapshot."""
+    """The roles, sequences and facts of the restored database, and the differences of its schema."""
 
-    expected: ComparedSchema
-    found: ComparedSchema
-    differences: list[Difference]
+    differences: Counter[Difference]
+    """Differences from the restored database's twin, and from the list of objects in the archive; each once."""
+    not_valid: int
+    """Constraints that were never validated in the twin."""
     sequences: list[SequenceValue]
     facts: SnapshotFacts
     globals: list[str]
@@ -56,10 +57,12 @@ class Structure:
 def read_structure(scene: DrillScene) -> Structure:
     """Read the restored database's structure. Raises SourceError, DamageError."""
     contents, plan, source = scene.restored.contents, scene.restored.plan, scene.restored.source
-    expected = read_schema(contents.file(plan, "ddl-head")[0], contents.file(plan, "ddl"))
+    head, entries = contents.file(plan, "ddl-head")[0], contents.file(plan, "ddl")
     names = NamePatterns(
         scene.environment.tenancies[scene.subject.record.database], scene.subject.choice.record.database
     )
+    twin = read_twin(source, head, entries, names, scene.environment.random(4).hex())
+    archive = read_schema(head, entries)
     with hold(source, single=False) as holder, connect_beside(source, holder) as free:
         connection = holder.connection
         programs = find_programs(source.client_folders, connection.info.server_version)
@@ -69,9 +72,9 @@ def read_structure(scene: DrillScene) -> Structure:
             objects = _large_objects(started, large_objects_command(started, connection, holder.exported))
         found = read_schema(ddl.head, ddl.entries.values())
         return Structure(
-            expected=expected,
-            found=found,
-            differences=differences(expected, found),
+            # A fault of both loads shows in the archive's own list only.
+            differences=differences(twin.schema, found) | differences(outline(archive), outline(found)),
+            not_valid=twin.not_valid,
             sequences=read_sequences(connection, free),
             facts=snapshot_facts(read_facts(connection)),
             globals=list(roles.values()),
@@ -105,10 +108,10 @@ def check_constraints(scene: DrillScene, structure: Structure) -> Check:
     broken = scene.restored.broken_keys
     kept = sum(key.kept for key in broken)
     excused = {"changed": kept, "missing": len(broken) - kept}
-    for (kind, how), count in Counter(structure.differences).items():
+    for (kind, how), count in structure.differences.items():
         if kind.endswith("CONSTRAINT"):
             findings.add(f"constraint-{how}", max(0, count - (excused.get(how, 0) if kind == "FK CONSTRAINT" else 0)))
-    findings.add("constraint-not-valid", max(0, structure.constraints[1] - not_valid(structure.expected) - kept))
+    findings.add("constraint-not-valid", max(0, structure.constraints[1] - structure.not_valid - kept))
     findings.note("key-to-purged-rows", len(broken))
     return findings.check()
 
@@ -166,9 +169,9 @@ def other_faults(scene: DrillScene, structure: Structure) -> Counter[str]:
         expected += object_digests(reader_of(archive))
     found["large-objects-missing"] = (expected - structure.large_objects).total()
     found["large-objects-added"] = (structure.large_objects - expected).total()
-    for one in structure.differences:
+    for one, count in structure.differences.items():
         if not (one.kind.endswith("CONSTRAINT") or one.kind.startswith("INDEX") or one.kind == "EXTENSION"):
-            found[f"schema-{one.how}"] += 1
+            found[f"schema-{one.how}"] += count
     return +found
 
 
@@ -189,9 +192,9 @@ def _large_objects(started: Client, command: list[str] | None) -> Counter[str]:
 
 
 def _count(findings: Findings, structure: Structure, what: str, ours: Any) -> None:
-    for one in structure.differences:
+    for one, count in structure.differences.items():
         if ours(one.kind):
-            findings.add(f"{what}-{one.how}")
+            findings.add(f"{what}-{one.how}", count)
 
 
 def _collations(facts: SnapshotFacts) -> dict[tuple[str, str, str], str | None]:
