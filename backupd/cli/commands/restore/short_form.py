@@ -11,8 +11,13 @@ from typing import Any
 
 from typer.core import TyperGroup
 
-_FLAGS = {"--plan": "preview", "--runbook": "runbook", "--in-place": "in-place", "--clean": "clean"}
+from backupd.errors import UsageError
+
+_FLAGS = {"--plan": "preview", "--runbook": "runbook", "--in-place": "in-place"}
 """Flags that only name a command; they are taken out."""
+
+_CLEAN = "--clean"
+"""The flag that pg_restore has for another purpose: a restore that only cleaned up would pass for one that restored."""
 
 _FOLDER = "--target-dir"
 """The option that means `files`; it stays."""
@@ -27,15 +32,20 @@ class RestoreGroup(TyperGroup):
 
 
 def written_out(arguments: Sequence[str], commands: Collection[str]) -> list[str]:
-    """Put the command's name in front of arguments that begin with a region; others are returned as they are."""
+    """Put the command's name in front of arguments that begin with a region; others are returned as they are.
+
+    Raises UsageError for `--clean`, which is a command of its own.
+    """
     if not arguments or arguments[0].startswith("-") or arguments[0] in commands:
         return list(arguments)
     names = [argument.partition("=")[0] for argument in arguments]
+    if _CLEAN in names:
+        raise UsageError(
+            "--clean restores nothing", hint="`backupd restore clean --target DSN` removes what killed restores left."
+        )
     flag = next((flag for flag in _FLAGS if flag in names), None)
     rest = [argument for argument in arguments if argument != flag]
     places = _places(rest)
-    if flag == "--clean":
-        return ["clean", *rest[len(places) :]]
     if flag is not None:
         return [_FLAGS[flag], *rest]
     if _FOLDER in names:
