@@ -55,6 +55,15 @@ class Lines:
         return f"<{_PRIORITY[level]}>{line}" if self._to_journal else str(line)
 
 
+_NAMES: Final[dict[type, str]] = {
+    DaemonReady: "ready",
+    Reloaded: "reloaded",
+    Stopping: "stopping",
+    Stopped: "stopped",
+}
+"""The names of events in lines of the log: filters of journals rely on them, and classes may be renamed."""
+
+
 def _described(event: Event) -> tuple[str, dict[str, Any]]:
     match event:
         case JobDone():
@@ -66,7 +75,7 @@ def _described(event: Event) -> tuple[str, dict[str, Any]]:
                 "holds": "the old configuration",
             }
         case _:
-            return "info", {"event": type(event).__name__.lower(), **_of_life(event)}
+            return "info", {"event": _NAMES[type(event)], **_of_life(event)}
 
 
 def _of_life(event: Event) -> dict[str, Any]:

@@ -30,7 +30,16 @@ from backupd.model.ids import SnapshotName
 from backupd.model.status import DatabaseFacts, RegionFacts, StoreFacts, StoreFault
 from backupd.operations.service.agenda import last_done
 from backupd.operations.service.history import JobHistory
-from backupd.operations.service.jobs import Failure, JobDone, JobKind, JobOutcome, Reloaded
+from backupd.operations.service.jobs import (
+    DaemonReady,
+    Failure,
+    JobDone,
+    JobKind,
+    JobOutcome,
+    Reloaded,
+    Stopped,
+    Stopping,
+)
 from backupd.operations.service.log import Lines
 from backupd.operations.service.run import cause, failures_in, outcome
 from backupd.operations.service.serve import Fanout
@@ -130,6 +139,13 @@ def test_journald_is_given_the_priority_and_people_the_level():
     assert line.startswith("<3>")
     assert 'event=not-reloaded faults="line 3: a: unknown key; line\\n4"' in line
     assert "level=error" in logged(Reloaded(AT, ("x",)), as_json=False)
+
+
+def test_events_keep_their_names_in_the_log():
+    """Filters of journals rely on them, whatever the classes are called."""
+    events = [DaemonReady(AT, ()), Reloaded(AT, ()), Stopping(AT, "SIGTERM"), Stopped(AT, 1.0)]
+
+    assert [json.loads(logged(event))["event"] for event in events] == ["ready", "reloaded", "stopping", "stopped"]
 
 
 def test_what_an_exit_status_means():
