@@ -34,6 +34,7 @@ __all__ = [
     "print_table",
     "printable",
     "report",
+    "unnamed_lines",
 ]
 
 Cell = str | int | None
@@ -136,6 +137,19 @@ def report(error: BaseException, *, as_json: bool) -> int:
 def failure_lines(error: EndingError, where: str) -> list[str]:
     """Return the text of one of several failures, with the place where it happened."""
     return _lines(error, f"backupd: {where}")
+
+
+def unnamed_lines(keepers: Iterable[str]) -> list[str]:
+    """Return the warning about each trusted keeper, 64 hex digits, that a repository does not name."""
+    return [
+        line
+        for key in keepers
+        for line in (
+            f"  warning: the repository does not name the keeper {key}",
+            "    It is one of trust.keepers, and joined after `init`. Nothing is damaged, but `recover` needs this key",
+            "    as --keeper: keep it with the identities.",
+        )
+    ]
 
 
 def exit_code(error: BaseException) -> int:

@@ -300,6 +300,7 @@ class StoreContents(msgspec.Struct, frozen=True, kw_only=True):
     aged: int
     proven: tuple[SnapshotName, ...]
     findings: tuple[DamageFinding, ...]
+    unnamed_keepers: tuple[str, ...] = ()
 
 
 class StoreVerification(msgspec.Struct, frozen=True, kw_only=True):

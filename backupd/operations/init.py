@@ -16,7 +16,7 @@ from backupd.model.documents import RepositoryInfo
 from backupd.model.ids import ObjectName, RegionName, RepositoryId
 from backupd.model.text import stamp
 from backupd.repository import help_files, layout
-from backupd.repository.repository import Repository
+from backupd.repository.repository import Repository, unnamed_keepers
 from backupd.seal.documents import Signer
 from backupd.store.probe import ProbedStore, probe
 
@@ -41,6 +41,8 @@ class Initialised:
     created: bool
     """False when the repository was there already, made by a trusted signer; it was left alone then."""
     profile: Mapping[str, Any]
+    unnamed_keepers: tuple[str, ...] = ()
+    """Public keys of trusted keepers that the repository, which was there already, does not name."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +76,8 @@ def initialise(region: RegionName, places: Sequence[NamedStore], founder: Founde
             hint="Give one of them another path, or take it out of the region's stores.",
         )
     if all(found.values()):
-        raise RefusedError(f'region "{region}" is initialised on {_listed(found)}', hint="There is nothing left to do.")
+        missed = {key for info in found.values() if info is not None for key in unnamed_keepers(info, founder.keepers)}
+        raise RefusedError(f'region "{region}" is initialised on {_listed(found)}', hint=_nothing_left(missed))
     # 3. Make it where it is missing.
     repository = existing.pop() if existing else RepositoryId(founder.random(16).hex())
     made = []
@@ -91,7 +94,8 @@ def initialise(region: RegionName, places: Sequence[NamedStore], founder: Founde
                 profile=msgspec.to_builtins(probe(place.store, founder.random)),
             )
             _publish(Repository(place.store, signers), info, founder.signer)
-        made.append(Initialised(place.name, repository, created, info.profile))
+        unnamed = unnamed_keepers(info, founder.keepers)
+        made.append(Initialised(place.name, repository, created, info.profile, unnamed))
     return made
 
 
@@ -131,6 +135,16 @@ def _publish(repository: Repository, info: RepositoryInfo, signer: Signer) -> No
         repository.store.remove(name)
         repository.put_document(name, data)
     repository.put_info(info, signer)
+
+
+def _nothing_left(unnamed: Collection[str]) -> str:
+    """Return the hint of an init that has nothing to do; it names the keepers that the repository does not."""
+    if not unnamed:
+        return "There is nothing left to do."
+    return (
+        f"There is nothing left to do; but it does not name the keeper {', '.join(sorted(unnamed))} of trust.keepers: "
+        "keep that key with the identities, because `recover` needs it as --keeper."
+    )
 
 
 def _listed(names: Collection[str]) -> str:

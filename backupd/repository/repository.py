@@ -74,6 +74,14 @@ class Repository:
         named = _own(self._info.keepers) if self._trusted is None else frozenset[str]()
         return named or self.signers
 
+    @property
+    def unnamed_keepers(self) -> tuple[str, ...]:
+        """Return the keepers given whose ledger entries nobody believes who has only the store, sorted.
+
+        `repository.json` names neither them nor, where it names no keeper, a signer that they are.
+        """
+        return unnamed_keepers(self._info, self._keepers or ())
+
     def records(self) -> list[tuple[GenerationId, SnapshotName]]:
         """List the places of all records on the store now, oldest first.
 
@@ -205,6 +213,11 @@ class Repository:
         if len(data) > LIMITS[kind]:
             raise DamageError(f"'{name}' is larger than the {LIMITS[kind]} bytes allowed for it")
         return data
+
+
+def unnamed_keepers(info: RepositoryInfo, keepers: Iterable[str]) -> tuple[str, ...]:
+    """Return those keepers whose ledger entries are not believed by who trusts what the document names, sorted."""
+    return tuple(sorted(frozenset(keepers) - (_own(info.keepers) or _own(info.signers))))
 
 
 def _own(keys: Iterable[str]) -> frozenset[str]:

@@ -73,6 +73,8 @@ class Reader:
     def here(self, text):
         for theirs, ours in self.renamed.items():
             text = text.replace(theirs, ours)
+        if "--keeper KEEPER" in text:
+            text = text.replace("--keeper KEEPER", f"--keeper {read_signer(self.folder / 'etc' / 'keeper.key').public}")
         return text
 
     def run(self, script, *, piped=False):

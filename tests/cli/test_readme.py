@@ -26,6 +26,8 @@ from backupd.errors import EXIT_CODES
 from backupd.model.alerts import ALERTS
 from backupd.operations.monitoring.metrics import METRICS
 
+GUIDE = readme.ROOT / "backupd" / "repository" / "RECOVER.md"
+
 
 def printed(topic):
     return manual.text_of(build(), topic)
@@ -66,7 +68,7 @@ def test_the_session_in_the_readme_is_what_happens(reader):
     for block in takewhile(lambda block: "config check" not in block.text, blocks):
         if block.language != "console":
             reader.follow(block)
-    for block in readme.blocks(readme.TOPICS["keeper"])[:2]:
+    for block in readme.blocks(readme.TOPICS["keeper"])[:1]:
         reader.follow(block)
 
     for block in blocks:
@@ -79,13 +81,28 @@ def test_the_small_configuration_is_complete():
     first = next(block.text for block in readme.blocks(readme.README) if block.language == "toml")
     with pytest.raises(ConfigFaultsError) as caught:
         load.parse(first, "README.md")
-    assert [fault.key for fault in caught.value.faults] == ["trust.signers[0]"]
+    assert [fault.key for fault in caught.value.faults] == ["trust.signers[0]", "trust.keepers[0]"]
     first = first.replace(PLACEHOLDER, OUR_KEY)
 
     checked = load.parse(first, "README.md")
 
     assert list(checked.regions) == ["be"]
     assert isinstance(checked, schema.Config)
+
+
+@pytest.mark.parametrize("path", [readme.README, readme.TOPICS["restore"], GUIDE], ids=lambda path: path.name)
+def test_recover_is_shown_with_the_keepers_key(path):
+    """Without it, the script stops at the ledger of a keeper who joined after `init`."""
+    shown = re.findall(r"^.*/recover .*--out.*$", path.read_text(), re.MULTILINE)
+    assert shown
+    assert [line for line in shown if "--keeper " not in line] == []
+
+
+def test_the_keeper_is_named_before_the_repository_is_made():
+    """The repository names the keepers that are configured at `init`, and no later ones."""
+    texts = [block.text for block in readme.blocks(readme.README) if block.language != "console"]
+    named, made = (next(at for at, text in enumerate(texts) if words in text) for words in ("keepers = ", "init be"))
+    assert named < made
 
 
 def test_the_readme_is_short():

@@ -119,7 +119,8 @@ def _made(context: Context, region: RegionName, founder: Founder) -> list[Initia
 
 def _made_lines(region: str, one: Initialised) -> list[str]:
     if not one.created:
-        return [f"{region} on {one.store}: repository {one.repository} was there already"]
+        there = f"{region} on {one.store}: repository {one.repository} was there already"
+        return [there, *output.unnamed_lines(one.unnamed_keepers)]
     abilities = (f"{name} {_ability(value)}" for name, value in one.profile.items())
     return [f"{region} on {one.store}: made repository {one.repository}", f"  {', '.join(abilities)}"]
 

@@ -220,6 +220,7 @@ def _verified_lines(name: str, found: Verification, noted: int | None) -> Iterat
         yield f"  {len(found.orphans)} objects nothing refers to, {size(found.orphans_size)}"
     if found.leftovers:
         yield f"  {len(found.leftovers)} uploads that were cut off or are under way"
+    yield from output.unnamed_lines(found.unnamed_keepers)
     yield from (f"  not ours: {foreign}" for foreign in found.foreign)
     for finding in found.findings:
         yield f"  damage: {finding.sentence}"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from backupd.model.ids import GenerationId, ObjectName, SnapshotName
 from backupd.operations.ledger.history import LedgerHistory, read_ledger
@@ -54,8 +54,7 @@ def verify(repository: Repository, checked: CheckedState, scope: Scope, tools: T
     history.refresh()
     findings += _gone(repository, previous, checked.records(), history.explained.expired)
     checked.remember_records(previous)
-    if tools.own_ledger is not None and not findings:
-        history.chain.copy_to(tools.own_ledger, count_entries(tools.own_ledger))
+    _witness(history, tools, findings)
     tools.trace.emit(PhaseDone("verifying", info.region, tools.clock.monotonic() - started))
     return Verification(
         region=info.region,
@@ -78,7 +77,14 @@ def verify(repository: Repository, checked: CheckedState, scope: Scope, tools: T
         aged=sum(result.aged for result in results),
         proven=tuple(sorted(name for result in results for name in result.proven)),
         findings=tuple(sorted(findings)),
+        unnamed_keepers=repository.unnamed_keepers,
     )
+
+
+def _witness(history: LedgerHistory, tools: Tools, findings: Sequence[Mismatch]) -> None:
+    """Bring this machine's own copy of the ledger up to date, if it has one and nothing is wrong."""
+    if tools.own_ledger is not None and not findings:
+        history.chain.copy_to(tools.own_ledger, count_entries(tools.own_ledger))
 
 
 class _Others:

@@ -74,6 +74,8 @@ class Verification:
     proven: tuple[SnapshotName, ...]
     """Snapshots of which every byte was read with success, in this run or an earlier one."""
     findings: tuple[Mismatch, ...]
+    unnamed_keepers: tuple[str, ...] = ()
+    """Public keys of keepers that are believed here, and not by a reader who has only the store; no damage."""
 
     @property
     def clean(self) -> bool:

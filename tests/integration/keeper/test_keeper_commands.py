@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import pytest
 from doubles.servers.postgres import Server
 from fix_nodes import NodeFolder
 from fix_postgres import Database
+from fix_recover import Recover
 
 from backupd.clock import SystemClock
 from backupd.model.ids import RegionName, RepositoryId
@@ -18,7 +21,7 @@ from backupd.model.ledger import Observed
 from backupd.model.text import stamp
 from backupd.repository.lease import Claimant, hold_lease
 from backupd.repository.ledger import Chain, next_document, put_entry
-from backupd.seal.keyfiles import read_signer, write_signer
+from backupd.seal.keyfiles import read_signer, write_identity, write_signer
 from backupd.store.directory import DirectoryStore
 
 KEEPER = """
@@ -92,6 +95,29 @@ def test_a_tenant_leaves_comes_back_and_is_erased(kept: NodeFolder) -> None:
         assert done.returncode == 0
         assert b"secretive" not in done.stdout + done.stderr
     assert kept.json("ledger", "verify", "be")["clean"]
+
+
+def test_a_keeper_that_joined_after_init_is_reported(kept: NodeFolder, tmp_path: Path, recover: Recover) -> None:
+    """By verify as a warning, by init, and with its key on the runbook, whose last line works as it stands."""
+    public = read_signer(kept.node / "keeper.key").public
+    tenant(kept, "erase", "be", "secretive-1")
+    (seen,) = kept.json("verify", "be")["stores"]
+    assert (seen["clean"], seen["verification"]["unnamed_keepers"]) == (True, [public])
+    shown = kept.run("verify", "be").stdout.decode()
+    assert f"warning: the repository does not name the keeper {public}" in shown
+    again = kept.run("init", "be")
+    assert (again.returncode, f"does not name the keeper {public}" in again.stderr.decode()) == (10, True)
+
+    secret, passphrase = tmp_path / "ops.identity", tmp_path / "passphrase"
+    write_identity(secret, "ops", kept.pair, "pass")
+    passphrase.write_text("pass\n")
+    options = "--identity", str(secret), "--passphrase-file", str(passphrase)
+    book = kept.run("restore", "runbook", "be", "app", *options)
+    (line,) = [line for line in book.stdout.decode().split("\n") if "store/recover" in line]
+    words = shlex.split(line)[2:]
+    chosen = words[words.index("FILE.identity") + 1 : words.index("--out")]
+    done = recover(kept.folder / "disk" / "be", *options, *chosen, "--out", tmp_path / "recovered")
+    assert done.returncode == 0, done.stderr
 
 
 def test_the_application_says_who_leaves(kept: NodeFolder) -> None:

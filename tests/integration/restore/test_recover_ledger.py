@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from doubles.stores.small_repository import Content, Rows, SmallRepository, fact
 from fix_recover import Recover
 
 from backupd.model.tenancy import SegmentName
+from backupd.seal.documents import Signer
 from backupd.seal.keyfiles import write_identity
 from backupd.seal.suite import signer_fingerprint
 from backupd.store.directory import DirectoryStore
@@ -112,6 +114,21 @@ def test_another_keeper_is_not_believed(place: Place) -> None:
     assert place.run("--keeper", signer_fingerprint(place.small.signer.public)).returncode == 0
     result = place.run("--keeper", "ab" * 32, out="other")
     assert (result.returncode, "not signed by a trusted signer" in result.stderr) == (7, True)
+
+
+def test_a_keeper_that_the_repository_does_not_name_is_given(place: Place) -> None:
+    """One that was set up after `init`, and one that came after it: the message says what to give, and both work."""
+    first, second = Signer(os.urandom(32)), Signer(os.urandom(32))
+    place.small.tell(observed(1))
+    body = entry(place.root, 1).read_bytes().split(b"\n")[0]
+    entry(place.root, 1).write_bytes(first.sign(body, "ledger"))
+    refused = place.run()
+    assert refused.returncode == 7
+    assert "not signed by a trusted signer" in refused.stderr
+    for words in ("--keeper KEY", "trust.keepers", "backupd restore runbook"):
+        assert words in refused.stderr
+    assert place.run("--keeper", first.public).returncode == 0
+    assert place.run("--keeper", second.public, "--keeper", first.public, out="both").returncode == 0
 
 
 def test_an_event_it_does_not_know_stops_it(place: Place) -> None:

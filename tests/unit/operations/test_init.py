@@ -3,6 +3,7 @@
 import io
 import itertools
 import os
+from dataclasses import replace
 from hashlib import sha256
 
 import pytest
@@ -66,6 +67,22 @@ def test_a_second_init_is_refused_and_changes_nothing(places, founder):
         initialise(BE, places, founder)
 
     assert places[0].store.get(layout.REPOSITORY) == before
+
+
+def test_an_init_says_which_keeper_the_repository_does_not_name(places, founder):
+    """One that joined the configuration after the first init; without its key, nobody can follow its ledger."""
+    (made,) = initialise(BE, places[:1], founder)
+    assert made.unnamed_keepers == ()
+    keeper = "cd" * 32
+    later = replace(founder, keepers=(keeper,))
+
+    joined = initialise(BE, places, later)
+    assert [one.unnamed_keepers for one in joined] == [(keeper,), ()]
+
+    with pytest.raises(RefusedError, match="is initialised on") as caught:
+        initialise(BE, places, later)
+    assert f"does not name the keeper {keeper}" in caught.value.hint
+    assert "--keeper" in caught.value.hint
 
 
 def test_a_store_added_later_joins_the_repository(places, founder):

@@ -162,4 +162,7 @@ def _without_backupd(task: RestoreTask, database: str) -> Iterator[str]:
     else:
         yield f"     sftp -P {section.port} -r {section.user}@{section.host}:{section.path}/{region} store"
     yield "     python3 -m venv env && env/bin/pip install 'cryptography>=50' zstandard"
-    yield f"     env/bin/python store/recover store --identity FILE.identity{database} --out recovered"
+    keepers = task.context.config.trust.keepers
+    believed = "".join(f" --keeper {key}" for key in keepers)
+    yield f"     env/bin/python store/recover store --identity FILE.identity{believed}{database} --out recovered"
+    yield from (f"  The public key of a keeper, whose ledger is believed: {key}" for key in keepers)
