@@ -224,6 +224,9 @@ TenantArgument = Annotated[
     ),
 ]
 IdOption = Annotated[bool, typer.Option("--id", help="TENANT is the opaque id that `tenant list` shows, not a name.")]
+UnknownOption = Annotated[
+    bool, typer.Option("--unknown", help="Change it though no store, no ledger entry and no query knows the tenant.")
+]
 ClassOption = Annotated[
     str, typer.Option("--class", metavar="CLASS", show_default=False, help="Only this class, which has its own dates.")
 ]
@@ -243,10 +246,19 @@ def tenant_of(context: Context, region: RegionName, given: str, *, is_id: bool) 
 
     Raises UsageError for an id that is none, or an empty name.
     """
+    return tenant_named(context, region, typed_tenant(given), is_id=is_id)
+
+
+def typed_tenant(given: str) -> str:
+    """Return the text that names a tenant: the argument, or for `-` the first line of standard input."""
+    return sys.stdin.readline().rstrip("\n") if given == "-" else given
+
+
+def tenant_named(context: Context, region: RegionName, text: str, *, is_id: bool) -> TenantId:
+    """Return the id of the tenant that the text names; what `tenant_of` raises is raised here."""
     from backupd.model.ids import TenantId
     from backupd.wiring.context import tenant_tags
 
-    text = sys.stdin.readline().rstrip("\n") if given == "-" else given
     if is_id:
         if len(text) != _ID or set(text) - set("0123456789abcdef"):
             raise UsageError("that is no tenant's id", hint="`backupd tenant list` shows them: 32 hex digits.")

@@ -36,6 +36,8 @@ from backupd.model.text import parse_stamp
 class State(StrEnum):
     """The states of an incarnation (`backupd manual design`, Lifecycle). A hold is no state: it applies beside one."""
 
+    UNKNOWN = "unknown"
+    """Nothing knows the tenant. Only a search of all stores finds that; no event leads to it."""
     ACTIVE = "active"
     MARKED = "marked"
     PURGING = "purging"
@@ -150,6 +152,10 @@ class TenantStates:
         key = IncarnationKey(tenant, self.newest.get((tenant, scope), 1), scope)
         return self.incarnations.get(key, Incarnation(key))
 
+    def knows(self, tenant: TenantId) -> bool:
+        """Say whether an event in the ledger names the tenant."""
+        return any(key.tenant == tenant for key in self.incarnations) or any(held == tenant for held, _ in self.holds)
+
     def held(self, tenant: TenantId) -> list[Hold]:
         """Return the holds in force on a tenant."""
         return [hold for hold in self.holds.values() if hold.tenant == tenant and hold.released is None]
@@ -209,12 +215,19 @@ def fold(entries: Iterable[LedgerEntry], states: TenantStates | None = None) -> 
 
     Entries are believed: an event that could not have been decided changes what it says, and nothing else.
     """
+    return _folded(((event, parse_stamp(entry.at)) for entry in entries for event in entry.events), states)
+
+
+def foreseen(states: TenantStates, events: Iterable[Event], at: datetime) -> TenantStates:
+    """Return the states as they would be if these events were appended at that instant."""
+    return _folded(((event, at) for event in events), states)
+
+
+def _folded(events: Iterable[tuple[Event, datetime]], states: TenantStates | None) -> TenantStates:
     before = states or TenantStates()
     folding = _Folding(dict(before.incarnations), dict(before.holds), dict(before.newest), dict(before.retired))
-    for entry in entries:
-        at = parse_stamp(entry.at)
-        for event in entry.events:
-            folding.take(event, at)
+    for event, at in events:
+        folding.take(event, at)
     return TenantStates(folding.incarnations, folding.holds, folding.newest, folding.retired)
 
 

@@ -219,6 +219,18 @@ def lifecycle_query(context: Context, region: RegionName) -> tuple[Source, str]:
     return Source(conninfo=query.dsn or "", passfile=passfile), query.sql
 
 
+def tenant_register(context: Context, region: RegionName) -> Callable[[], list[str]] | None:
+    """Return what reads the names of the region's tenants from its lifecycle query; None without a query.
+
+    It raises ConfigError, and SourceError and its subclasses.
+    """
+    from backupd.postgres.lifecycle_query import read_tenant_dates
+
+    if context.config.regions[region].lifecycle.query is None:
+        return None
+    return lambda: [row.tenant for row in read_tenant_dates(*lifecycle_query(context, region))]
+
+
 def keeper_rules(context: Context, region: RegionName, section: KeeperSection) -> Rules:
     """Return the rules for what is kept in a region, and for how much may be removed at once."""
     from backupd.operations.keeper.types import Rules

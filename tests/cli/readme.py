@@ -101,6 +101,8 @@ def _wild(line):
 def run(script, folder, environment, answer, *, piped=False):
     """Run a block as a person at a terminal would, typing `answer` whenever a passphrase is asked for.
 
+    Whoever is asked whether to go on agrees.
+
     Returns exit status, everything that the terminal showed, and with `piped` what went to a pipe instead: facts
     without progress.
     """
@@ -120,6 +122,8 @@ def run(script, folder, environment, answer, *, piped=False):
             shown += piece
             if re.search(rb"(?:assphrase of [^\n]*|again): $", shown):
                 os.write(ours, answer.encode() + b"\n")
+            elif shown.endswith(b" [y/N] "):
+                os.write(ours, b"y\n")
         os.close(ours)
         status = process.wait()
         pipe.seek(0)

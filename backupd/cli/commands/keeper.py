@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from backupd.cli import output
+from backupd.cli.consent import DryRunOption, YesOption, is_asked, require_consent
 from backupd.cli.options import EXIT_STATUS, ConfigOption, JsonOption, RegionArgument, StoresOption, day, load_context
 from backupd.cli.progress import watched
-from backupd.cli.run import Reply, for_each, for_each_store
+from backupd.cli.run import Reply, Results, for_each, for_each_store
 from backupd.errors import RefusedError
 
 if TYPE_CHECKING:
@@ -24,7 +25,6 @@ if TYPE_CHECKING:
     from backupd.operations.keeper.purge import PurgeRun
     from backupd.operations.keeper.types import Keeper
 
-DryRunOption = Annotated[bool, typer.Option("--dry-run", help="Say what would go, and remove nothing.")]
 ConfirmOption = Annotated[
     int | None,
     typer.Option(
@@ -49,6 +49,7 @@ def purge(
     region: RegionArgument = None,
     dry_run: DryRunOption = False,
     confirm: ConfirmOption = None,
+    yes: YesOption = False,
     config: ConfigOption = None,
     as_json: JsonOption = False,
 ) -> int:
@@ -66,17 +67,27 @@ def purge(
     from backupd.operations.keeper.purge import Purging, plan_purges, purge_due
     from backupd.wiring.keeper import open_sole_keeper
 
-    def purge_region(name: RegionName) -> Reply:
-        with open_sole_keeper(context, name, trace) as keeper:
-            if not dry_run:
-                return _purged(name, purge_due(keeper, confirm))
-            with Purging(keeper) as purging:
-                planned = of_value(plan_purges(keeper, purging), PlannedPurges)
+    def plan_region(name: RegionName) -> Reply:
+        with open_sole_keeper(context, name, trace) as keeper, Purging(keeper) as purging:
+            planned = of_value(plan_purges(keeper, purging), PlannedPurges)
         return Reply(RegionPurge(region=name, plan=planned), _planned_lines(name, planned))
 
+    def purge_region(name: RegionName) -> Reply:
+        with open_sole_keeper(context, name, trace) as keeper:
+            return _purged(name, purge_due(keeper, confirm))
+
     context = load_context(ctx, config)
+    names = context.regions(region or [])
+    asked = is_asked(yes=yes or confirm is not None)
+    if dry_run or asked:
+        with watched(context.clock, quiet=as_json) as trace:
+            planned = for_each(names, plan_region, as_json=as_json)
+        if dry_run:
+            return planned.finish("regions", PurgeAnswer)
+        if due := sum(len(reply.value.plan.due) for reply in planned.replies):
+            require_consent(f"Purge {due} tenant{'s' if due > 1 else ''} for good?")
     with watched(context.clock, quiet=as_json) as trace:
-        return for_each(context.regions(region or []), purge_region, as_json=as_json).finish("regions", PurgeAnswer)
+        return for_each(names, purge_region, as_json=as_json).finish("regions", PurgeAnswer)
 
 
 def expire(
@@ -85,6 +96,7 @@ def expire(
     store: StoresOption = None,
     dry_run: DryRunOption = False,
     confirm: ConfirmOption = None,
+    yes: YesOption = False,
     config: ConfigOption = None,
     as_json: JsonOption = False,
 ) -> int:
@@ -103,14 +115,22 @@ def expire(
 
     context = load_context(ctx, config)
     places = [(name, context.stores_of(name, store)) for name in context.regions(region or [])]
-    with watched(context.clock, quiet=as_json) as trace:
-        return for_each_store(
-            places,
-            lambda name: open_sole_keeper(context, name, trace),
-            lambda keeper, place: _expire(keeper, place, dry_run=dry_run, confirm=confirm),
-            as_json=as_json,
-            part=StoreExpiry,
-        ).finish("stores", ExpireAnswer)
+
+    def run(*, dry_run: bool) -> Results:
+        with watched(context.clock, quiet=as_json) as trace:
+            return for_each_store(
+                places,
+                lambda name: open_sole_keeper(context, name, trace),
+                lambda keeper, place: _expire(keeper, place, dry_run=dry_run, confirm=confirm),
+                as_json=as_json,
+                part=StoreExpiry,
+            )
+
+    if not dry_run and is_asked(yes=yes or confirm is not None):
+        planned = [reply.value.plan for reply in run(dry_run=True).replies]
+        if objects := sum(plan["objects"] for plan in planned if isinstance(plan, dict)):
+            require_consent(f"Remove {objects} object{'s' if objects > 1 else ''} for good?")
+    return run(dry_run=dry_run).finish("stores", ExpireAnswer)
 
 
 def plan(

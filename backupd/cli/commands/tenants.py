@@ -30,12 +30,12 @@ from backupd.cli.options import (
 )
 from backupd.cli.progress import watched
 from backupd.cli.run import Reply
+from backupd.cli.tenant_lines import location_lines
 from backupd.errors import RefusedError
 
 if TYPE_CHECKING:
     from backupd.model.ids import TenantId
     from backupd.operations.attestation import Issued
-    from backupd.operations.keeper.locate import TenantLocation, Unseen
     from backupd.operations.tenants.standing import Happened, TenantStanding
     from backupd.planning.incarnations import IncarnationKey, TenantStates
 
@@ -90,7 +90,10 @@ def show(
         now, gap = context.clock.now(), deletion_budget(context, name).expiry_gap
         found = [standing(book.states, life, now, gap) for life in incarnations_of(book.states, tenant_id)]
         past = history(book, tenant_id)
+        known = book.states.knows(tenant_id)
     lines = [line for one in found for line in standing_lines(one)]
+    if not known:
+        lines = [f"tenant {tenant_id}: no ledger entry names it; `backupd tenant where` says whether a backup does"]
     return Reply({"tenant": tenant_id, "lives": found, "history": past}, [*lines, *map(_happened_line, past)]).print(
         as_json=as_json
     )
@@ -106,22 +109,25 @@ def where(
 ) -> int:
     """Say where a tenant's rows still are, and by when nothing is left.
 
-    Looks on every store: folders, keys, records, and the store's own snapshots. Runs on the keeper.
+    Looks on every store: folders, keys, records, and the store's own snapshots. A tenant that nothing knows is
+    `unknown`. Runs on the keeper.
 
     \b
     Example:
       backupd tenant where be acme
     """
     from backupd.operations.keeper.locate import locate_tenant
-    from backupd.wiring.keeper import deletion_budget, open_keeper
+    from backupd.operations.keeper.sightings import search_for_tenant
+    from backupd.wiring.keeper import deletion_budget, open_keeper, tenant_register
 
     context = load_context(ctx, config)
     name = region_of(context, region)
     tenant_id = tenant_of(context, name, tenant, is_id=is_id)
     with watched(context.clock, quiet=as_json) as trace, open_keeper(context, name, trace) as keeper:
-        found = locate_tenant(keeper, deletion_budget(context, name), tenant_id)
-    lines = (line for one in found for line in _location_lines(one))
-    return Reply({"tenant": tenant_id, "lives": found}, lines).print(as_json=as_json)
+        known = search_for_tenant(keeper, tenant_id, tenant_register(context, name)).known
+        found = locate_tenant(keeper, deletion_budget(context, name), tenant_id, known=known)
+    lines = (line for one in found for line in location_lines(one))
+    return Reply({"tenant": tenant_id, "lives": found, "known": known}, lines).print(as_json=as_json)
 
 
 def sync(ctx: typer.Context, region: RegionOption, config: ConfigOption = None, as_json: JsonOption = False) -> int:
@@ -162,40 +168,6 @@ def _happened_line(happened: Happened) -> str:
     fields = msgspec.to_builtins(happened.event)
     values = (f"{name}={value}" for name, value in fields.items() if value and name not in ("tenant", "segments"))
     return f"  {happened.at}  #{happened.seq}  {' '.join(values)}"
-
-
-_UNSEEN = {
-    "handed-in": "{0}: {1} objects handed in and not taken, anybody's",
-    "uploads": "{0}: {1} uploads under way or cut off, anybody's",
-    "retired": "{0}: declared gone, and seen by nobody",
-    "declared": "copies '{0}': declared, and seen by nobody",
-}
-
-
-def _until(place: Unseen) -> str:
-    return f", gone by {day(place.until)}" if place.until else ""
-
-
-def _location_lines(one: TenantLocation) -> Iterator[str]:
-    yield from standing_lines(one.standing)
-    yield f"  {'gone by ' + day(one.gone_by) if one.gone_by else 'no date'}: {one.rule}"
-    if one.unreadable_since:
-        yield f"  no keyring holds a key since {day(one.unreadable_since)}"
-    for copy in one.copies:
-        yield (
-            f"  {copy.store}, generation {copy.generation}: {copy.segments} segments, {copy.objects} objects,"
-            f" {copy.readable} readable, in {len(copy.snapshots)} snapshots"
-        )
-        if copy.server_snapshots:
-            yield f"    and in the store's own {', '.join(copy.server_snapshots)}"
-        if copy.keyrings:
-            yield f"    keys in {', '.join(copy.keyrings)}"
-        if copy.key_snapshots:
-            yield f"    keys in the store's own {', '.join(copy.key_snapshots)}"
-    for place in one.unseen:
-        yield f"  {_UNSEEN[place.kind].format(place.name, place.objects)}{_until(place)}"
-    if one.copies or one.unseen:
-        yield f"  not looked for here: {', '.join(one.not_covered)}"
 
 
 def _row(one: TenantStanding) -> tuple[output.Cell, ...]:

@@ -8,12 +8,14 @@ from __future__ import annotations
 import inspect
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from backupd.cli import output
+from backupd.cli.consent import DryRunOption, YesOption, is_asked, require_consent
 from backupd.cli.options import (
     AtOption,
     ClassOption,
@@ -23,13 +25,15 @@ from backupd.cli.options import (
     ReferenceArgument,
     RegionOption,
     TenantArgument,
+    UnknownOption,
     grouped,
     instant_of,
     load_context,
     parse_instant,
     region_of,
     standing_lines,
-    tenant_of,
+    tenant_named,
+    typed_tenant,
 )
 from backupd.cli.progress import watched
 from backupd.cli.run import Reply
@@ -51,6 +55,15 @@ class TenantOptions:
     is_id: IdOption = False
     config: ConfigOption = None
     as_json: JsonOption = False
+    unknown: UnknownOption = False
+
+
+@dataclass(frozen=True, slots=True)
+class RemovalOptions(TenantOptions):
+    """The options of a change that removes a tenant's rows for good."""
+
+    dry_run: DryRunOption = False
+    yes: YesOption = False
 
 
 def unsubscribe(at: AtOption = None, data_class: ClassOption = "") -> TenantChange:
@@ -141,14 +154,24 @@ def move(
     return lambda desk, tenant: changes.move(desk, tenant, to, since)
 
 
-def command_of(requested: Callable[..., TenantChange], *, purge: bool = False) -> Callable[..., int]:
-    """Make a command of a change: its help is the change's docstring, its options the change's and `TenantOptions`.
+def command_of(
+    requested: Callable[..., TenantChange], options: type[TenantOptions] = TenantOptions, *, purge: bool = False
+) -> Callable[..., int]:
+    """Make a command of a change: its help is the change's docstring, its options the change's and `options`.
 
     With `purge` the tenant's life is purged at once after the change.
     """
 
     def command(ctx: typer.Context, region: str, tenant: str, shared: TenantOptions, **own: Any) -> int:
-        return _change(load_context(ctx, shared.config), (region, tenant), shared, requested(**own), purge=purge)
+        change = requested(**own)
+        asked = _asked(load_context(ctx, shared.config), region, tenant, shared)
+        if isinstance(shared, RemovalOptions) and (shared.dry_run or is_asked(yes=shared.yes)):
+            preview = _preview(asked, change)
+            if shared.dry_run:
+                return preview.print(as_json=shared.as_json)
+            output.print_lines((line for line in preview.lines if isinstance(line, str)), sys.stderr)
+            require_consent("Remove all of it for good?" if purge else "Let it be removed here for good by that day?")
+        return _change(asked, change, purge=purge)
 
     keyword = inspect.Parameter.KEYWORD_ONLY
     common = {"ctx": typer.Context, "region": RegionOption, "tenant": TenantArgument}
@@ -157,7 +180,7 @@ def command_of(requested: Callable[..., TenantChange], *, purge: bool = False) -
         [
             *(inspect.Parameter(name, keyword, annotation=kind) for name, kind in common.items()),
             *(one.replace(kind=keyword) for one in inspect.signature(requested, eval_str=True).parameters.values()),
-            inspect.Parameter("shared", keyword, annotation=TenantOptions),
+            inspect.Parameter("shared", keyword, annotation=options),
         ]
     )
     return grouped(command)
@@ -166,10 +189,10 @@ def command_of(requested: Callable[..., TenantChange], *, purge: bool = False) -
 COMMANDS = {
     "unsubscribe": command_of(unsubscribe),
     "resubscribe": command_of(resubscribe),
-    "erase": command_of(erase, purge=True),
+    "erase": command_of(erase, RemovalOptions, purge=True),
     "hold": command_of(hold),
     "release": command_of(release),
-    "move": command_of(move),
+    "move": command_of(move, RemovalOptions),
 }
 """The commands of the group `tenant` that change a tenant, by name."""
 
@@ -189,26 +212,65 @@ def desk_of(context: Context, region: RegionName, keeper: Keeper) -> TenantDesk:
     )
 
 
-def _change(
-    context: Context, place: tuple[str, str], shared: TenantOptions, change: TenantChange, *, purge: bool
-) -> int:
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    """The tenant that a command was asked to change, and the options of the command."""
+
+    context: Context
+    region: RegionName
+    tenant: TenantId
+    given: str | None
+    """The name as it was typed; None for an id."""
+    options: TenantOptions
+
+    @contextmanager
+    def keeper(self) -> Iterator[Keeper]:
+        """Open the region's keeper. Raises RefusedError for a tenant that nothing knows, but not with `--unknown`."""
+        from backupd.operations.keeper.sightings import search_for_tenant
+        from backupd.planning.sightings import require_known
+        from backupd.wiring.keeper import open_keeper, tenant_register
+
+        context, quiet = self.context, self.options.as_json
+        with watched(context.clock, quiet=quiet) as trace, open_keeper(context, self.region, trace) as keeper:
+            if not self.options.unknown:
+                register = tenant_register(context, self.region)
+                require_known(search_for_tenant(keeper, self.tenant, register, self.given))
+            yield keeper
+
+
+def _asked(context: Context, region: str, tenant: str, options: TenantOptions) -> _Asked:
+    name, text = region_of(context, region), typed_tenant(tenant)
+    tenant_id = tenant_named(context, name, text, is_id=options.is_id)
+    return _Asked(context, name, tenant_id, None if options.is_id else text, options)
+
+
+def _preview(asked: _Asked, change: TenantChange) -> Reply:
+    """Return what the change would do: the tenant's dates after it, and all that is on the stores now."""
+    from backupd.cli.tenant_lines import location_lines
+    from backupd.operations.keeper.locate import locate_life
+
+    with asked.keeper() as keeper:
+        desk = replace(desk_of(asked.context, asked.region, keeper), dry_run=True)
+        found = locate_life(keeper, desk.budget, change(desk, asked.tenant).life)
+    value = {"changed": False, "tenant": found.standing, "purged": (), "dry_run": True, "lives": (found,)}
+    return Reply(value, ["this is how it would stand, and what would go:", *location_lines(found)])
+
+
+def _change(asked: _Asked, change: TenantChange, *, purge: bool) -> int:
     """Make the change in the region's ledger, purge if that was asked for, and print how the tenant stands then."""
     from backupd.operations.keeper.purge import Purging
     from backupd.operations.tenants.changes import Changed
-    from backupd.wiring.keeper import open_keeper
 
-    name = region_of(context, place[0])
-    tenant = tenant_of(context, name, place[1], is_id=shared.is_id)
-    with watched(context.clock, quiet=shared.as_json) as trace, open_keeper(context, name, trace) as keeper:
-        desk = desk_of(context, name, keeper)
-        changed, errors = change(desk, tenant), dict[str, BackupdError]()
+    with asked.keeper() as keeper:
+        desk = desk_of(asked.context, asked.region, keeper)
+        changed, errors = change(desk, asked.tenant), dict[str, BackupdError]()
         purged: Sequence[Purged] = ()
         if purge:
             with Purging(keeper) as purging:
                 purged = purging.purge(changed.life.key)
                 errors = dict(purging.errors)
             changed = Changed(changed.events, keeper.book.states.incarnations[changed.life.key])
-        _reply(desk, changed, purged).print(as_json=shared.as_json)
+        _reply(desk, changed, purged).print(as_json=asked.options.as_json)
     for store, error in errors.items():
         output.print_lines([f"{store}: {error.message}", f"  {error.hint}"], sys.stderr)
     return next((error.exit_code for error in errors.values()), 0)

@@ -5,7 +5,7 @@ says it purged, and whose rows are still in the newest snapshots.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Literal
 
@@ -78,23 +78,34 @@ class TenantLocation:
     """Codes of what nobody here can look for (FORMAT.md §13)."""
 
 
-def locate_tenant(keeper: Keeper, budget: DeletionBudget, tenant: TenantId) -> list[TenantLocation]:
-    """Look on every store for each of the tenant's incarnations. Reads records and keyrings, no packs."""
-    found = []
-    lives, unfinished = keeper.book.states, list(_unfinished(keeper))
-    for life in incarnations_of(lives, tenant):
-        copies: list[Copy] = []
-        for name, repository in keeper.stores.items():
-            with KeyringCache.opened(keeper.cache_path(name), keeper.repository) as cache:
-                cache.refresh(repository)
-                refs = set(find_segments(keeper, cache, life.key)) | set(life.purge.segments if life.purge else ())
-                listed = cache.find(refs)
-            copies += _copies(name, repository, refs, listed)
-        stands = standing(lives, life, keeper.clock.now(), budget.expiry_gap)
-        gone_by, rule = _gone_by(life, stands, budget, keeper.clock.now())
-        unseen = (*unfinished, *_said(keeper, life))
-        found.append(TenantLocation(stands, tuple(copies), _unreadable_since(life), gone_by, rule, unseen))
-    return found
+def locate_tenant(
+    keeper: Keeper, budget: DeletionBudget, tenant: TenantId, *, known: bool = True
+) -> list[TenantLocation]:
+    """Look on every store for each of the tenant's incarnations. Reads records and keyrings, no packs.
+
+    One that nothing knows, as `search_for_tenant` finds, has the state `unknown`.
+    """
+    found = [locate_life(keeper, budget, life) for life in incarnations_of(keeper.book.states, tenant)]
+    if known:
+        return found
+    rule = "unknown: no ledger entry, no keyring and no query names it"
+    return [replace(one, standing=replace(one.standing, state=State.UNKNOWN), rule=rule) for one in found]
+
+
+def locate_life(keeper: Keeper, budget: DeletionBudget, life: Incarnation) -> TenantLocation:
+    """Look on every store for one incarnation, which need not stand in the ledger as it is given."""
+    copies: list[Copy] = []
+    for name, repository in keeper.stores.items():
+        with KeyringCache.opened(keeper.cache_path(name), keeper.repository) as cache:
+            cache.refresh(repository)
+            refs = set(find_segments(keeper, cache, life.key)) | set(life.purge.segments if life.purge else ())
+            listed = cache.find(refs)
+        copies += _copies(name, repository, refs, listed)
+    now = keeper.clock.now()
+    stands = standing(keeper.book.states, life, now, budget.expiry_gap)
+    gone_by, rule = _gone_by(life, stands, budget, now)
+    unseen = (*_unfinished(keeper), *_said(keeper, life))
+    return TenantLocation(stands, tuple(copies), _unreadable_since(life), gone_by, rule, unseen)
 
 
 def _unfinished(keeper: Keeper) -> Iterator[Unseen]:

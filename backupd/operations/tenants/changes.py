@@ -14,7 +14,7 @@ from backupd.model.ids import TenantId
 from backupd.model.ledger import REFERENCE, WHOLE, Event
 from backupd.planning import lifecycle
 from backupd.planning.deadlines import DeletionBudget, dates
-from backupd.planning.incarnations import Incarnation, TenantStates
+from backupd.planning.incarnations import Incarnation, TenantStates, foreseen
 from backupd.planning.lifecycle import ClockDates
 
 if TYPE_CHECKING:
@@ -32,14 +32,16 @@ class TenantDesk:
     own_clocks: frozenset[str]
     regions: frozenset[str] = field(default_factory=frozenset)
     """The other regions to which a tenant may move."""
+    dry_run: bool = False
+    """Whether changes are decided only, and nothing is appended."""
 
 
 @dataclass(frozen=True, slots=True)
 class Changed:
-    """The events that a command appended, and how its tenant stands since."""
+    """The events that a command appended, or in a dry run would append, and how its tenant stands after them."""
 
     events: list[Event]
-    """The events appended; empty when the tenant stood so already."""
+    """The events; empty when the tenant stood so already."""
     life: Incarnation
 
 
@@ -112,6 +114,9 @@ def _append(desk: TenantDesk, tenant: TenantId, scope: str, decide: Callable[[Te
             f'class "{scope}" has no dates of its own',
             hint='Say clock = "own" under its [classes.NAME], or leave the class out.',
         )
+    if desk.dry_run:
+        planned = decide(desk.book.states)
+        return Changed(planned, foreseen(desk.book.states, planned, desk.clock.now()).current(tenant, scope))
     events = desk.book.append(decide)
     return Changed(events, desk.book.states.current(tenant, scope))
 

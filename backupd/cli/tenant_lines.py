@@ -1,0 +1,45 @@
+"""The lines that say where a tenant's rows are, for people."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from backupd.cli.options import day, standing_lines
+
+if TYPE_CHECKING:
+    from backupd.operations.keeper.locate import TenantLocation, Unseen
+
+_UNSEEN = {
+    "handed-in": "{0}: {1} objects handed in and not taken, anybody's",
+    "uploads": "{0}: {1} uploads under way or cut off, anybody's",
+    "retired": "{0}: declared gone, and seen by nobody",
+    "declared": "copies '{0}': declared, and seen by nobody",
+}
+
+
+def _until(place: Unseen) -> str:
+    return f", gone by {day(place.until)}" if place.until else ""
+
+
+def location_lines(one: TenantLocation) -> Iterator[str]:
+    """Yield the lines that say how one life of a tenant stands, and where something of it is."""
+    yield from standing_lines(one.standing)
+    yield f"  {'gone by ' + day(one.gone_by) if one.gone_by else 'no date'}: {one.rule}"
+    if one.unreadable_since:
+        yield f"  no keyring holds a key since {day(one.unreadable_since)}"
+    for copy in one.copies:
+        yield (
+            f"  {copy.store}, generation {copy.generation}: {copy.segments} segments, {copy.objects} objects,"
+            f" {copy.readable} readable, in {len(copy.snapshots)} snapshots"
+        )
+        if copy.server_snapshots:
+            yield f"    and in the store's own {', '.join(copy.server_snapshots)}"
+        if copy.keyrings:
+            yield f"    keys in {', '.join(copy.keyrings)}"
+        if copy.key_snapshots:
+            yield f"    keys in the store's own {', '.join(copy.key_snapshots)}"
+    for place in one.unseen:
+        yield f"  {_UNSEEN[place.kind].format(place.name, place.objects)}{_until(place)}"
+    if one.copies or one.unseen:
+        yield f"  not looked for here: {', '.join(one.not_covered)}"
