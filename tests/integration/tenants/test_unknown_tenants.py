@@ -173,3 +173,16 @@ def test_a_purge_by_hand_asks(kept: NodeFolder) -> None:
     status, text = on_terminal(kept, "\n", "purge", "be")
     assert (status, "would purge tenant" in text, "nothing was changed" in text) == (10, True, True), text
     assert json.loads(on_terminal(kept, "", "purge", "be", "--yes", "--json")[1])["regions"][0]["plan"]["due"]
+
+
+def test_an_expiry_by_hand_asks(kept: NodeFolder) -> None:
+    """When something would go; without a yes every object stays."""
+    config = kept.node / "backupd.toml"
+    rules = 'keep_within = "1s"\ndaily = 0\nweekly = 0\nmonthly = 0\nkeep_minimum = 1\n'
+    config.write_text(f"{config.read_text()}\n[regions.be.retention]\n{rules}")
+    before = sorted(kept.folder.glob("disk/be/snapshots/**/*"))
+    status, text = on_terminal(kept, "\n", "expire", "be")
+    assert (status, "would remove" in text, "nothing was changed" in text) == (10, True, True), text
+    assert sorted(kept.folder.glob("disk/be/snapshots/**/*")) == before
+    status, text = on_terminal(kept, "y\n", "expire", "be")
+    assert (status, "removed 1 snapshots and" in text) == (0, True), text
