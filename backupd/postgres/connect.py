@@ -57,7 +57,9 @@ def parameters(source: Source, database: str | None = None) -> dict[str, Any]:
         ) from None
     if given.get("password") or given.get("sslpassword"):
         raise ConfigError(
-            "the connection string holds a password", hint="Put it into a password file, readable by its owner only."
+            "the connection string holds a password",
+            hint="Put it into a password file of the form of ~/.pgpass, readable by its owner only, and name that with "
+            "--passfile; in the configuration, as passfile.",
         )
     if source.passfile is not None:
         given["passfile"] = str(source.passfile)

@@ -54,8 +54,9 @@ def read_history(repository: Repository, environment: RestoreEnvironment) -> Led
     if seen.findings:
         raise DamageError(
             f"the ledger cannot be followed: {seen.findings[0].sentence}",
-            hint="What was purged might come back. Restore from another store, or put the entries right: every store "
-            "and every keeper's state folder has the same (`backupd manual incidents`).",
+            hint="What was purged might come back. If an entry's signer is a keeper of yours, add its public key to "
+            "trust.keepers in the configuration, past ones too. Otherwise restore from another store, or put the "
+            "entries right: every store and every keeper's state folder has the same (`backupd manual incidents`).",
         )
     return LedgerHistory(repository, seen, environment.store)
 

@@ -95,7 +95,7 @@ class DatabaseBuilder:
         if missing:
             raise RefusedError(
                 f"{missing} of the roles that own something in the snapshot do not exist on the target",
-                hint="Have the restore make the roles too, or create them first.",
+                hint="Add --globals, which makes those roles, or create them first.",
             )
         return made
 

@@ -67,7 +67,9 @@ def create(connection: Connection, sql: DatabaseSql, name: str) -> None:
         refused = translate(error)
         raise SourceError(
             f"the database cannot be made as it was: {refused.message}",
-            hint="Its locale, its tablespace or ICU may be missing on this server.",
+            hint="Give the user of --target CREATEDB, or name a superuser there."
+            if error.sqlstate == "42501"
+            else "Its locale, its tablespace or ICU may be missing on this server.",
         ) from None
 
 

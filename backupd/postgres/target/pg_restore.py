@@ -224,7 +224,11 @@ _MEANINGS: tuple[tuple[re.Pattern[str], str, str], ...] = tuple(
         ("^check constraint .* is violated|violates check", "check violation (sqlstate 23514)", _FAULT),
         ("^column .* contains null values", "not null violation (sqlstate 23502)", _FAULT),
         ("^could not create exclusion constraint", "exclusion violation (sqlstate 23P01)", _FAULT),
-        ('^role ".*" does not exist', "a role does not exist (sqlstate 42704)", "Restore the roles too."),
+        (
+            '^role ".*" does not exist',
+            "a role does not exist (sqlstate 42704)",
+            "Add --globals, which makes the missing roles.",
+        ),
         ('^tablespace ".*" does not', "a tablespace does not exist (sqlstate 42704)", "Create it on the server first."),
         ("^extension .* is not avail", "an extension is not installed (sqlstate 0A000)", "Install it on the server."),
         ("^could not open extension", "an extension is not installed (sqlstate 58P01)", "Install it on the server."),

@@ -115,6 +115,11 @@ def test_a_keeper_that_joined_after_init_is_reported(kept: NodeFolder, tmp_path:
     book = kept.run("restore", "runbook", "be", "app", *options)
     (line,) = [line for line in book.stdout.decode().split("\n") if "store/recover" in line]
     words = shlex.split(line)[2:]
+    config = kept.node / "backupd.toml"
+    config.write_text(config.read_text().replace(f'keepers = ["{public}"]\n', ""))
+    unnamed = kept.run("restore", "preview", "be", "app", *options)
+    assert (unnamed.returncode, "to trust.keepers" in unnamed.stderr.decode()) == (7, True)
+
     chosen = words[words.index("FILE.identity") + 1 : words.index("--out")]
     done = recover(kept.folder / "disk" / "be", *options, *chosen, "--out", tmp_path / "recovered")
     assert done.returncode == 0, done.stderr

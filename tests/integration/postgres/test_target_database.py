@@ -8,8 +8,9 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 from doubles.servers.postgres import Server, quoted
 from fix_postgres import Database, unique
+from psycopg.conninfo import make_conninfo
 
-from backupd.errors import RefusedError
+from backupd.errors import RefusedError, SourceError
 from backupd.postgres.connect import Source
 from backupd.postgres.schema.statements import temporary_name
 from backupd.postgres.target import finish, session
@@ -80,6 +81,19 @@ def test_properties_are_rewritten_to_the_new_name(odd_database: Database, make_r
     settings = ['{"application_name=y; ALTER DATABASE z\'\\\\"}', '{"search_path=\\"a b\\", \\"C; DATABASE x\\""}']
     found = server.sql(odd_database.name, _PROPERTIES.format(other))
     assert found == [(owner, 7, "it's DATABASE x; \\", True, False, settings)]
+
+
+def test_a_user_who_may_not_make_databases_is_named_as_the_cause(
+    database: Database, make_role: Callable[..., str]
+) -> None:
+    """No locale and no tablespace is missing then."""
+    sql = DatabaseSql(create="CREATE DATABASE x WITH TEMPLATE = template0;\n", owner="", properties=())
+    role = make_role(database.server, "LOGIN")
+    source = Source(make_conninfo(database.server.conninfo("postgres"), user=role))
+    with session.connect(source, "postgres") as connection, pytest.raises(SourceError) as caught:
+        create(connection, sql, temporary_name(unique("")))
+    assert "CREATEDB" in caught.value.hint
+    assert "locale" not in caught.value.hint
 
 
 def test_a_name_that_is_taken_or_too_long_is_refused(database: Database) -> None:

@@ -135,6 +135,14 @@ def test_a_region_on_paper(whole: Whole) -> None:
     for words in ("RUNBOOK: all databases of region be", "later: no snapshot", "--globals --analyze", "recover store"):
         assert words in book
     assert f"--snapshot {answer['again']}" in book
+    renames = [
+        shlex.split(line) for line in whole.run("runbook", "app").split("\n") if line.strip().startswith("psql ")
+    ]
+    assert [words[1] for words in renames] == ["host=SERVER dbname=postgres user=postgres"] * 2
+    assert [words[3] for words in renames] == [
+        'ALTER DATABASE "app" RENAME TO "app_before"',
+        'ALTER DATABASE "app_restored" RENAME TO "app"',
+    ]
     for line in (book + whole.run("runbook", "app")).split("\n"):
         if line.strip().startswith("backupd "):
             # An option that is not known is refused before help is given.

@@ -60,6 +60,11 @@ def test_pg_restore_is_understood_and_never_quoted(error: str, meaning: str) -> 
     assert SECRET not in refused.message + refused.hint
 
 
+def test_a_missing_role_names_the_option_that_makes_it() -> None:
+    """Onto another server, nearly every restore needs it."""
+    assert "--globals" in failure("pre-data", 1, b'pg_restore: error: ERROR:  role "x" does not exist\n').hint
+
+
 def test_a_server_that_goes_away_and_an_archive_too_new_are_told_apart() -> None:
     """The first may be tried again, the second needs other programs."""
     gone = failure("pre-data", 1, b"pg_restore: error: server closed the connection unexpectedly")

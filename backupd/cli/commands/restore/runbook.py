@@ -146,9 +146,14 @@ def _database_steps(task: RestoreTask, label: str, snapshot: str) -> Iterator[tu
         "Restore. Every row is compared with what was signed.",
         f"backupd restore database {place} --globals --analyze {target} {_IDENTITY}",
     )
+    psql = 'psql "host=SERVER dbname=postgres user=postgres" -c'
     yield (
-        "Hand it over: stop the application, rename, start it.",
-        f'psql -h SERVER -c "ALTER DATABASE {label}_restored RENAME TO …"',
+        f"Hand it over: stop the application. Rename the old database away, if {label} is its name and it is there.",
+        f'{psql} \'ALTER DATABASE "{label}" RENAME TO "{label}_before"\'',
+    )
+    yield (
+        "Give its name to the restored one, and start the application.",
+        f'{psql} \'ALTER DATABASE "{label}_restored" RENAME TO "{label}"\'',
     )
 
 
