@@ -34,6 +34,8 @@ read -r number _ </proc/self/stat  # as the machine outside counts
 base=$1 checkout=$2 python=$3 packages=$4
 r=$base/root
 mount -t overlay overlay -o "lowerdir=/,upperdir=$base/upper,workdir=$base/work" "$r"
+# What somebody did with the program on this machine is no part of a bare one.
+rm -rf "$r"/var/lib/backupd* "$r"/var/spool/backupd* "$r"/etc/backupd "$r"/opt/backupd
 mkdir -p "$r/srv/test/checkout"  # a copy, which nobody changes meanwhile
 tar -C "$checkout" --exclude=./.git --exclude=./.venv --exclude=__pycache__ -cf - . | tar -C "$r/srv/test/checkout" -xf -
 for name in python packages; do
