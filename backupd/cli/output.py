@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import sys
 import traceback
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TextIO
 
@@ -60,7 +60,10 @@ def print_lines(lines: Iterable[str], out: TextIO | None = None) -> None:
 
 
 def print_table(table: TextTable, out: TextIO | None = None) -> None:
-    """Print a drawn table on a terminal, aligned columns elsewhere."""
+    """Print a drawn table on a terminal that is wide enough for it, else one block a row; aligned columns elsewhere.
+
+    No cell is ever broken over lines: names are there to be copied.
+    """
     stream = out or sys.stdout
     if stream.isatty():
         _draw(table, stream)
@@ -95,17 +98,31 @@ def printable(text: str) -> str:
     return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text)
 
 
+def blocks(table: TextTable) -> Iterator[str]:
+    """Write each row as lines of heading and cell, with an empty line between two rows."""
+    width = max(map(len, table.headings), default=0)
+    for number, row in enumerate(table.rows):
+        if number:
+            yield ""
+        for heading, cell in zip(table.headings, row, strict=True):
+            yield f"{heading:<{width}}  {_text(cell)}"
+
+
 def _draw(table: TextTable, stream: TextIO) -> None:
     from rich.console import Console
     from rich.table import Table as Drawn
     from rich.text import Text
 
+    console = Console(file=stream)
     drawn = Drawn(box=None, header_style="bold", pad_edge=False)
     for column, heading in enumerate(table.headings):
-        drawn.add_column(heading, justify="right" if _is_numeric(table, column) else "left", overflow="fold")
+        drawn.add_column(heading, justify="right" if _is_numeric(table, column) else "left", no_wrap=True)
     for row in table.rows:
         drawn.add_row(*(Text(printable(_text(cell))) for cell in row))
-    Console(file=stream).print(drawn)
+    if max(map(len, aligned(table)), default=0) <= console.width:
+        console.print(drawn)
+    else:
+        print_lines(blocks(table), stream)
 
 
 def _is_numeric(table: TextTable, column: int) -> bool:

@@ -1,10 +1,11 @@
 """Tables, amounts, and text that cannot steer a terminal."""
 
+import io
 from datetime import timedelta
 
 import pytest
 
-from backupd.cli.output import TextTable, aligned, printable
+from backupd.cli.output import TextTable, aligned, print_table, printable
 from backupd.model.text import human_bytes, human_duration
 
 
@@ -32,6 +33,28 @@ def test_bytes_for_people(count, text):
 def test_durations_for_people(seconds, text):
     """As exact as anybody cares for."""
     assert human_duration(timedelta(seconds=seconds)) == text
+
+
+class Terminal(io.StringIO):
+    """A text stream that says it is a terminal."""
+
+    def isatty(self) -> bool:
+        return True
+
+
+@pytest.mark.parametrize("columns", ["40", "80", "200"])
+def test_no_name_is_broken_on_a_narrow_terminal(columns, monkeypatch):
+    """A row that does not fit is a block of lines; a name stands whole on one of them, to be copied."""
+    monkeypatch.setenv("COLUMNS", columns)
+    name, ident = "20261129T164646Z-6bbd617b44c4411a", "7431c7" * 5 + "ab"
+    table = TextTable(("snapshot", "database", "tenant", "rows"), [(name, "app", ident, 1234567)] * 2)
+    out = Terminal()
+
+    print_table(table, out)
+
+    assert sum(name in line for line in out.getvalue().splitlines()) == 2
+    assert sum(ident in line for line in out.getvalue().splitlines()) == 2
+    assert out.getvalue().count("1 234 567") == 2
 
 
 def test_columns_are_aligned_and_nothing_is_cut():
