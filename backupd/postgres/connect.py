@@ -70,6 +70,16 @@ def parameters(source: Source, database: str | None = None) -> dict[str, Any]:
     return {**_DEFAULTS, **given}
 
 
+def address(source: Source) -> str:
+    """Return host and port as the connection string has them, for messages; empty when libpq decides by itself.
+
+    Raises what `parameters` raises.
+    """
+    given = parameters(source)
+    host = given.get("host") or given.get("hostaddr")
+    return f"{host}, port {given.get('port', 5432)}" if host else ""
+
+
 def _service(path: Path, name: str) -> dict[str, str]:
     """Read one section of a connection service file; libpq itself takes the file's path from the environment only."""
     parser = ConfigParser(interpolation=None, delimiters=("=",), comment_prefixes=("#",), strict=False)
@@ -93,7 +103,7 @@ def connect(source: Source, database: str | None = None) -> Iterator[Connection]
 
     PostgreSQL's errors, also those inside the block, leave it as SourceError or SourceGoneError.
     """
-    with translated():
+    with translated(address(source)):
         connection = open_connection(source, database)
         try:
             yield connection

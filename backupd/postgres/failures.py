@@ -20,9 +20,17 @@ cancelled."""
 _REFUSALS = (
     ("no password supplied", "no password for it", "Put it into a file of the form of ~/.pgpass and name that file."),
     ("password authentication failed", "the password is wrong", "Correct the password file of this database."),
-    ("no pg_hba.conf entry", "its pg_hba.conf does not let us in", "Add a line for the backup role to pg_hba.conf."),
-    ("peer authentication failed", "peer authentication failed", "Map the operating system user to the backup role."),
-    ("role ", "the role does not exist", "Create the backup role, or correct its name."),
+    (
+        "no pg_hba.conf entry",
+        "its pg_hba.conf does not let us in",
+        "Add a line for this role and machine to pg_hba.conf.",
+    ),
+    ("peer authentication failed", "peer authentication failed", "Map the operating system user to this role."),
+    (
+        "role ",
+        "the role does not exist",
+        "Create the role on that server, or correct the user in the connection string.",
+    ),
     ("certificate", "TLS failed", "Check sslmode, sslrootcert and the server's certificate."),
 )
 _ERRORS = (
@@ -34,11 +42,11 @@ _NOT_YET = "the database system is"
 """Part of the messages of a server that is starting up, shutting down or in recovery."""
 
 
-def translate(error: psycopg.Error) -> SourceError:
-    """Return our error for one of psycopg's, without quoting anything."""
+def translate(error: psycopg.Error, server: str = "") -> SourceError:
+    """Return our error for one of psycopg's, without quoting anything; `server` names it where none was reached."""
     code = error.sqlstate
     if code is None:
-        return _without_code(error)
+        return _without_code(error, f" at {server}" if server else "")
     name = _readable(code)
     if code.startswith("08") or code in _GONE:
         return SourceGoneError(f"PostgreSQL went away: {name} (sqlstate {code})", hint="Look into the server's log.")
@@ -54,23 +62,26 @@ def translate(error: psycopg.Error) -> SourceError:
 
 
 @contextmanager
-def translated() -> Iterator[None]:
-    """Turn psycopg's errors in the block into ours; the original, which may quote rows, is cut off."""
+def translated(server: str = "") -> Iterator[None]:
+    """Turn psycopg's errors in the block into ours; the original, which may quote rows, is cut off.
+
+    `server` is named where a connection failed; it comes from a connection string.
+    """
     try:
         yield
     except psycopg.Error as error:
-        raise translate(error) from None
+        raise translate(error, server) from None
 
 
-def _without_code(error: psycopg.Error) -> SourceError:
+def _without_code(error: psycopg.Error, at: str) -> SourceError:
     text = "" if _NOT_YET in str(error) else str(error)
     for family, known in ((SourceAuthError, _REFUSALS), (SourceError, _ERRORS)):
         for mark, meaning, hint in known:
             if mark in text and ("FATAL" in text or mark != "role "):
-                return family(f"cannot connect to PostgreSQL: {meaning}", hint=hint)
+                return family(f"cannot connect to PostgreSQL{at}: {meaning}", hint=hint)
     if isinstance(error, psycopg.OperationalError):
         return SourceGoneError(
-            "cannot reach PostgreSQL, or the connection broke",
+            f"cannot reach PostgreSQL{at}, or the connection broke",
             hint="Check host and port, that the server runs, and that nothing in between cuts idle connections.",
         )
     return SourceError("PostgreSQL's answer makes no sense", hint="Check the client library's version.")

@@ -9,7 +9,7 @@ from typing import Any
 import psycopg
 
 from backupd.postgres import settings
-from backupd.postgres.connect import Connection, Source, parameters
+from backupd.postgres.connect import Connection, Source, address, parameters
 from backupd.postgres.failures import translated
 
 MAINTENANCE = "postgres"
@@ -44,7 +44,7 @@ def connect(source: Source, database: str, text: Mapping[str, str] | None = None
     `text` are the settings under which a snapshot's rows were written. PostgreSQL's errors leave the block as
     SourceErrors.
     """
-    with translated():
+    with translated(address(source)):
         connection = open_connection(source, database, text)
         try:
             yield connection

@@ -21,6 +21,7 @@ from backupd.postgres.connect import Connection, Source, connect
 from backupd.postgres.source.exported import hold, join_snapshot
 from backupd.postgres.source.inventory import read_inventory
 from backupd.postgres.source.select import BlockRange, block_ranges, select_rows
+from backupd.postgres.target import session as target_session
 
 BY_COLUMN = Tenancy(kind=TenancyKind.COLUMN, column="tenant_id")
 
@@ -387,9 +388,11 @@ class TestErrors:
                 pass
             assert "marker" not in str(caught.value) + caught.value.hint
             assert not caught.value.retryable
-        with pytest.raises(SourceGoneError) as gone, connect(Source("host=127.0.0.1 port=1 dbname=marker")):
-            pass
-        assert "marker" not in str(gone.value)
+        elsewhere = Source("host=127.0.0.1 port=1 dbname=marker")
+        for opened in (connect(elsewhere), target_session.connect(elsewhere, "marker")):
+            with pytest.raises(SourceGoneError, match=r"at 127\.0\.0\.1, port 1") as gone, opened:
+                pass
+            assert "marker" not in str(gone.value)
 
     def test_sources_hold_no_password(self) -> None:
         """A password in the connection string is refused, and a source does not show its string."""
