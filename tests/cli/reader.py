@@ -24,7 +24,7 @@ class Reader:
     def __init__(self, folder, server, account, bare_python):
         self.folder, self.server, self.account = folder, server, account
         self.config = folder / "etc" / "backupd.toml"
-        for name in ("etc", "work", "bin", "srv"):
+        for name in ("etc", "checkout", "bin", "srv"):
             (folder / name).mkdir()
         # Drills and scratch servers run as another user, who cannot reach the folder of a test.
         self.reachable = Path(tempfile.mkdtemp(prefix="readme-"))
@@ -85,7 +85,7 @@ class Reader:
             "PYTHONPATH": str(readme.ROOT),
             "BACKUPD_CONFIG": str(self.config),
         }
-        return readme.run(script, self.folder / "work", environment, PASSPHRASE, piped=piped)
+        return readme.run(script, self.folder / "checkout", environment, PASSPHRASE, piped=piped)
 
     def _type(self, block, script):
         status, shown, _ = self.run(script)
@@ -127,12 +127,12 @@ class Reader:
         """The prose around the block: files to be put somewhere."""
         etc = self.folder / "etc"
         for name in re.findall(r"key generate (\w+)\.identity", script):
-            shutil.copy(self.folder / "work" / f"{name}.recipient", etc)
+            shutil.copy(self.folder / "checkout" / f"{name}.recipient", etc)
             if name == "ops":
                 # The one that drills open backups with, too.
                 (etc / "drill.passphrase").touch(mode=0o600)
                 (etc / "drill.passphrase").write_text(f"{PASSPHRASE}\n")
-                shutil.copy(self.folder / "work" / "ops.identity", etc / "drill.identity")
+                shutil.copy(self.folder / "checkout" / "ops.identity", etc / "drill.identity")
         if "ssh-keygen" in script:
             authorized = self.account.key_file.parent / "authorized_keys"
             forced = authorized.read_text().partition(" ssh-")[0]
@@ -231,11 +231,11 @@ class Reader:
         self._program("sudo", 'exec "$@"')
         known = f'for one; do case " {units} enable --now status restart reload edit " in *" ${{one/@be/@}} "*);; '
         self._program("systemctl", known + '*) echo "no unit $one"; exit 2;; esac; done')
-        (self.folder / "work" / "scripts").mkdir()
+        (self.folder / "checkout" / "scripts").mkdir()
         for name in ("install", "demo"):
             assert os.access(readme.ROOT / "scripts" / name, os.X_OK)
             check = f'for one; do case " {options} " in *" $one "*);; *) exit 2;; esac; done'
-            self._program(f"../work/scripts/{name}", check)
+            self._program(f"../checkout/scripts/{name}", check)
 
     def _program(self, name, line):
         path = self.folder / "bin" / name

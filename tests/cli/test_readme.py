@@ -58,8 +58,8 @@ def test_every_command_in_readme_and_manual_works(reader):
     restored = reader.server.sql("app_restored", "SELECT id, tenant_id, title FROM issue ORDER BY id")
     assert restored == reader.server.sql("app", "SELECT id, tenant_id, title FROM issue ORDER BY id")
     assert reader.server.sql("app_again", "SELECT count(*) FROM country") == [(2,)]
-    assert list((reader.folder / "work" / "recovered").rglob("README.txt"))
-    assert list((reader.folder / "work" / "rows").rglob("README.txt"))
+    assert list((reader.folder / "checkout" / "recovered").rglob("README.txt"))
+    assert list((reader.folder / "checkout" / "rows").rglob("README.txt"))
 
 
 def test_the_session_in_the_readme_is_what_happens(reader):

@@ -240,7 +240,7 @@ import os, signal, sys
 sys.path[:0] = {path!r}
 from backupd.repository.repository import Repository
 from backupd.clock import SystemClock
-from backupd.operations.restore import RestoreRequest, World, restore
+from backupd.operations.restore import RestoreEnvironment, RestoreRequest, restore
 from backupd.postgres.connect import Source
 from backupd.store.directory import DirectoryStore
 from pathlib import Path
@@ -250,7 +250,8 @@ class Dying:
         if getattr(event, "phase", None) == {phase!r}:
             os.kill(os.getpid(), signal.SIGKILL)
 
-world = World(bytes.fromhex({identity!r}), SystemClock(), Dying(), lambda size: bytes.fromhex({token!r})[:size])
+identity, token = bytes.fromhex({identity!r}), bytes.fromhex({token!r})
+world = RestoreEnvironment(identity, SystemClock(), Dying(), lambda size: token[:size])
 target = Source({conninfo!r}, client_folders=(Path({folder!r}),))
 repository = Repository(DirectoryStore(Path({store!r})), [{signer!r}])
 restore(RestoreRequest(label="app", snapshot="latest", target=target, name={name!r}), repository, world)
