@@ -11,8 +11,9 @@ from pathlib import Path
 
 import pytest
 from doubles.node.processes import arguments, eventually, everybody
+from doubles.samples.saga_table import RULE, saga_table
 from doubles.servers.postgres import Server
-from fix_nodes import NodeFolder
+from fix_nodes import BY_COLUMN, NodeFolder
 from fix_postgres import Database
 
 from backupd.clock import SystemClock
@@ -105,15 +106,8 @@ def test_workers_of_a_killed_run_end_while_postgresql_is_silent(
 ) -> None:
     """Nothing of it holds the exported snapshot for longer than PostgreSQL needs to notice."""
     database = make_database(pg17)
-    database.sql(
-        "CREATE TYPE tale AS ENUM ('a')",
-        "CREATE FUNCTION tell(tale) RETURNS text LANGUAGE plpgsql AS "
-        "$$ BEGIN PERFORM pg_catalog.pg_sleep(30); RETURN 'a'; END $$",
-        "CREATE CAST (tale AS text) WITH FUNCTION tell(tale)",
-        "CREATE TABLE saga (tenant tale)",
-        "INSERT INTO saga VALUES ('a')",
-    )
-    node = node_of(database)
+    database.sql(*saga_table())
+    node = node_of(database, BY_COLUMN + RULE)
     with subprocess.Popen(
         node.command("backup"),
         cwd=node.folder,

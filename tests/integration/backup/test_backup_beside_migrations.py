@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, replace
 import psycopg
 import pytest
 from doubles.node.processes import eventually
+from doubles.samples.saga_table import BY_KEY, saga_table
 from doubles.servers.postgres import Server
 from fix_inplace import HARM, Shop
 from fix_postgres import Database
@@ -60,20 +61,10 @@ class Beside:
 
 
 @pytest.fixture
-def shop_floor(pg17: Server, make_database: Callable[..., Database]) -> Iterator[Database]:
-    """Two tables; the first is larger and takes half a minute to read. Whoever still waits in the end is ended."""
+def quick(pg17: Server, make_database: Callable[..., Database]) -> Iterator[Database]:
+    """A table that is read at once, and a sequence. Whoever still waits in the end is ended."""
     database = make_database(pg17)
     database.sql(
-        "CREATE TYPE tale AS ENUM ('a')",
-        "CREATE FUNCTION tell(tale) RETURNS text LANGUAGE plpgsql AS "
-        "$$ BEGIN PERFORM pg_catalog.pg_sleep(30); RETURN 'a'; END $$",
-        "CREATE CAST (tale AS text) WITH FUNCTION tell(tale)",
-        "CREATE TABLE saga (tenant tale, pad text)",
-        "ALTER TABLE saga ALTER pad SET STORAGE PLAIN",
-        "INSERT INTO saga SELECT NULL, repeat('x', 7000) FROM generate_series(1, 5)",
-        "INSERT INTO saga VALUES ('a', '')",
-        "UPDATE saga SET tenant = 'a' WHERE pad = ''",
-        "DELETE FROM saga WHERE pad <> ''",
         "CREATE TABLE users (id int PRIMARY KEY, tenant int NOT NULL)",
         "INSERT INTO users SELECT g, g % 5 FROM generate_series(1, 50) g",
         "CREATE SEQUENCE numbers",
@@ -91,10 +82,16 @@ def end_everybody(database: Database) -> None:
 
 
 @pytest.fixture
-def quick(shop_floor: Database) -> Database:
-    """The same without the table that takes long."""
-    shop_floor.sql("DROP TABLE saga")
-    return shop_floor
+def shop_floor(region: Region, quick: Database) -> Database:
+    """One more table, the largest, and so the first to be read: it takes half a minute."""
+    region.tenancy = BY_KEY
+    quick.sql(
+        *saga_table(),
+        "ALTER TABLE saga ALTER pad SET STORAGE PLAIN",
+        "INSERT INTO saga SELECT k, repeat('x', 7000) FROM saga, generate_series(1, 5)",
+        "DELETE FROM saga WHERE pad <> ''",
+    )
+    return quick
 
 
 @pytest.fixture(autouse=True)

@@ -11,6 +11,7 @@ from dataclasses import replace
 
 import pytest
 from doubles.node.processes import alive, arguments, descendants, eventually
+from doubles.samples.saga_table import BY_KEY, saga_table
 from doubles.servers import postgres
 from doubles.servers.postgres import Server
 from doubles.stores.hooked_store import HookedStore
@@ -36,17 +37,11 @@ def crowd(pg17: Server, make_database: Callable[..., Database]) -> Database:
 
 
 @pytest.fixture
-def slow(pg17: Server, make_database: Callable[..., Database]) -> Database:
-    """A table whose tenant takes half a minute to tell: PostgreSQL says nothing meanwhile."""
+def slow(region: Region, pg17: Server, make_database: Callable[..., Database]) -> Database:
+    """A table whose row takes half a minute to find its tenant: PostgreSQL says nothing meanwhile."""
+    region.tenancy = BY_KEY
     database = make_database(pg17)
-    database.sql(
-        "CREATE TYPE tale AS ENUM ('a')",
-        "CREATE FUNCTION tell(tale) RETURNS text LANGUAGE plpgsql AS "
-        "$$ BEGIN PERFORM pg_catalog.pg_sleep(30); RETURN 'a'; END $$",
-        "CREATE CAST (tale AS text) WITH FUNCTION tell(tale)",
-        "CREATE TABLE saga (tenant tale)",
-        "INSERT INTO saga VALUES ('a')",
-    )
+    database.sql(*saga_table())
     return database
 
 
@@ -144,7 +139,8 @@ def killer(word: bytes) -> None:
 @pytest.mark.usefixtures("nothing_left")
 def test_a_killed_psql_is_a_broken_connection(region: Region, slow: Database) -> None:
     """Whatever ends psql without a word took the connection with it."""
-    region.node = replace(region.node, trace=Hooked("reading", lambda: killer(b"VERBOSITY=sqlstate")))
+    # Of two workers, one might be done with its psql by then, and never miss it.
+    region.node = replace(region.node, workers=1, trace=Hooked("reading", lambda: killer(b"VERBOSITY=sqlstate")))
     with pytest.raises(SourceGoneError):
         region.backup(slow)
 
@@ -254,14 +250,8 @@ def test_a_backend_that_is_terminated_ends_the_run(region: Region, slow: Databas
 @pytest.mark.usefixtures("nothing_left")
 def test_a_statement_that_fails_is_told_by_its_code(region: Region, crowd: Database) -> None:
     """PostgreSQL's words quote rows; its code does not."""
-    crowd.sql(
-        "CREATE TYPE tale AS ENUM ('xyzzy')",
-        "CREATE FUNCTION tell(tale) RETURNS text LANGUAGE plpgsql AS "
-        "$$ BEGIN RAISE EXCEPTION 'the secret is %', $1 USING ERRCODE = '22023'; END $$",
-        "CREATE CAST (tale AS text) WITH FUNCTION tell(tale)",
-        "CREATE TABLE saga (tenant tale)",
-        "INSERT INTO saga VALUES ('xyzzy')",
-    )
+    region.tenancy = BY_KEY
+    crowd.sql(*saga_table("RAISE EXCEPTION 'the secret is %', $1 USING ERRCODE = '22023'", word="xyzzy"))
     with pytest.raises(SourceError, match="22023") as failed:
         region.backup(crowd)
     assert "xyzzy" not in f"{failed.value.message} {failed.value.hint} {failed.value.__cause__!r}"

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 from doubles.node.processes import arguments, descendants, environment
+from doubles.samples.saga_table import RULE, saga_table
 from doubles.servers.postgres import Server, quoted
 from fix_nodes import NodeFolder
 from fix_postgres import Database, unique
@@ -129,7 +130,7 @@ def secretive(
     # The configuration may name the database and the role; nothing that is made from it may.
     service = node.folder / "service.conf"
     service.write_text(f"[app]\nhost=127.0.0.1\nport={pg15.port}\ndbname={database.name}\nuser={reader}\n")
-    node.configure(database, TENANCY, dsn="service=app", passfile=f'passfile = "{passfile}"')
+    node.configure(database, TENANCY + RULE, dsn="service=app", passfile=f'passfile = "{passfile}"')
     config = (node.node / "backupd.toml").read_text()
     config = config.replace('dsn = "service=app"', f'service = "app"\nservicefile = "{service}"')
     (node.node / "backupd.toml").write_text(config)
@@ -183,12 +184,8 @@ def test_a_word_that_shows_is_found(secretive: Watcher) -> None:
 
 
 FAULTS = {
-    "cast": (
-        f"CREATE TYPE tale AS ENUM ('{WORD}')",
-        f"""CREATE FUNCTION tell(tale) RETURNS text LANGUAGE plpgsql AS
-            $$ BEGIN RAISE EXCEPTION '{WORD} %', $1 USING DETAIL = '{WORD}', HINT = '{WORD}'; END $$""",
-        "CREATE CAST (tale AS text) WITH FUNCTION tell(tale)",
-        f"CREATE TABLE \"{WORD} saga\" AS SELECT '{WORD}'::tale AS tenant",
+    "code": saga_table(
+        f"RAISE EXCEPTION '{WORD} %', $1 USING DETAIL = '{WORD}', HINT = '{WORD}'", name=f"{WORD} saga", word=WORD
     ),
     "null tenant": (f"INSERT INTO note VALUES (NULL, '{WORD}', 1)",),
     "unmapped table": (f'CREATE TABLE "{WORD} table" (x text)',),
@@ -202,7 +199,7 @@ FAULTS = {
 
 
 TOLD = {
-    "cast": "SQLSTATE P0001",
+    "code": "SQLSTATE P0001",
     "null tenant": "a row has no tenant",
     "unmapped table": "1 table is not covered",
     "not readable": "cannot read",
