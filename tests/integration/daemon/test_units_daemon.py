@@ -59,6 +59,7 @@ def until_told(booted: Installed, unit: str, *words: str) -> str:
 
 def test_each_unit_does_its_work_by_itself(booted: Installed) -> None:
     """READY lets `start` return; then backup, verify, expire, purge and drill are done, each by the right unit."""
+    before = snapshots(booted)  # of tests that ran earlier: then a backup may not be due
     booted.machine.run("systemctl", "start", NODE)
     assert booted.machine.shown(NODE)["ActiveState"] == "active"
     until_told(booted, NODE, "kind=backup", "outcome=done")
@@ -69,7 +70,7 @@ def test_each_unit_does_its_work_by_itself(booted: Installed) -> None:
         until_told(booted, "backupd-keeper.service", f"kind={kind}", "outcome=done")
     until_told(booted, "backupd-drill.service", "kind=drill", "verdict=pass")
 
-    assert snapshots(booted) == 1
+    assert max(before, 1) <= snapshots(booted) <= before + 1
     for unit in ALL:
         shown = booted.machine.wait_for(unit, lambda shown: "next: " in shown["StatusText"])
         assert (shown["ActiveState"], shown["NRestarts"]) == ("active", "0"), booted.machine.journal(unit)
