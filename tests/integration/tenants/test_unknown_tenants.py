@@ -178,7 +178,7 @@ def test_a_purge_by_hand_asks(kept: NodeFolder) -> None:
 def test_an_expiry_by_hand_asks(kept: NodeFolder) -> None:
     """When something would go; without a yes every object stays."""
     config = kept.node / "backupd.toml"
-    rules = 'keep_within = "1s"\ndaily = 0\nweekly = 0\nmonthly = 0\nkeep_minimum = 1\n'
+    rules = 'keep_within = "0s"\ndaily = 0\nweekly = 0\nmonthly = 0\nkeep_minimum = 1\n'
     config.write_text(f"{config.read_text()}\n[regions.be.retention]\n{rules}")
     before = sorted(kept.folder.glob("disk/be/snapshots/**/*"))
     status, text = on_terminal(kept, "\n", "expire", "be")
