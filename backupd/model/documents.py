@@ -11,12 +11,11 @@ from typing import Annotated, Any, Generic, TypeVar
 import msgspec
 
 from backupd.errors import DamageError
-from backupd.model.ids import GenerationId, ObjectHash, Pseudonym, RegionName, RepositoryId, RunId, SnapshotName
+from backupd.model.ids import GenerationId, ObjectHash, RegionName, RepositoryId, RunId, SnapshotName
 from backupd.model.text import UnreadableError, from_json
 
 _Count = Annotated[int, msgspec.Meta(ge=0, le=(1 << 63) - 1)]
 _Hash = Annotated[ObjectHash, msgspec.Meta(pattern=r"\A[0-9a-f]{64}\Z")]
-_Pseudonym = Annotated[Pseudonym, msgspec.Meta(pattern=r"\A[0-9a-f]{32}\Z")]
 _Repository = Annotated[RepositoryId, msgspec.Meta(pattern=r"\A[0-9a-f]{32}\Z")]
 _Region = Annotated[RegionName, msgspec.Meta(pattern=r"\A[a-z][a-z0-9-]{0,62}\Z")]
 _Generation = Annotated[GenerationId, msgspec.Meta(pattern=r"\A[0-9]{8}T[0-9]{6}Z-[0-9a-f]{8}\Z")]
@@ -26,11 +25,12 @@ _Stamp = Annotated[str, msgspec.Meta(pattern=r"\A[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9
 _Member = Annotated[str, msgspec.Meta(pattern=r"\A[0-9a-f]{16}\Z")]
 _Signer = Annotated[str, msgspec.Meta(pattern=r"\A[0-9a-f]{64}\Z")]
 
-PartRef = tuple[_Pseudonym, _Hash, _Count]
-"""A segment, its part, and the part's size in bytes."""
+PackRef = tuple[_Hash, list[_Count], list[_Count]]
+"""A pack, and which of its sections a snapshot needs, as ranges: those whose manifests make the snapshot up, and others
+whose chunks these manifests refer to."""
 
 REDUCED = "reduced"
-"""A record's field, kept in `extra`: the name of the full record, of which a hold kept only the parts listed here."""
+"""A record's field, kept in `extra`: the name of the full record, of which a hold kept only the sections listed here."""
 
 Body = TypeVar("Body", "RepositoryInfo", "Record")
 Value = TypeVar("Value", bound=msgspec.Struct)
@@ -44,7 +44,7 @@ class Totals(msgspec.Struct, frozen=True, kw_only=True):
     bytes: _Count
     """Bytes of COPY text."""
     stored: _Count
-    """Bytes of every object the snapshot needs."""
+    """Bytes of every section the snapshot needs."""
     added: _Count
     """Bytes that this run added to the store."""
 
@@ -60,7 +60,7 @@ class RepositoryInfo(msgspec.Struct, frozen=True, kw_only=True):
     """`repository.json`: who may write here, and what the store was seen to be able to do."""
 
     kind: str = "repository"
-    format: int = 1
+    format: int = 2
     features: list[str] = []
     repository: _Repository
     region: _Region
@@ -74,10 +74,10 @@ class RepositoryInfo(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Record(msgspec.Struct, frozen=True, kw_only=True):
-    """A snapshot's list of parts; the snapshot exists exactly when its record does."""
+    """A snapshot's list of sections; the snapshot exists exactly when its record does."""
 
     kind: str = "snapshot"
-    format: int = 1
+    format: int = 2
     features: list[str] = []
     repository: _Repository
     region: _Region
@@ -92,7 +92,7 @@ class Record(msgspec.Struct, frozen=True, kw_only=True):
     """PostgreSQL's version as a number: `server_version_num`."""
     previous: _Snapshot | None = None
     ledger: LedgerHead
-    parts: list[PartRef]
+    packs: list[PackRef]
     totals: Totals
     extra: dict[str, Any] = {}
 

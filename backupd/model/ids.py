@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import NewType
+from typing import NamedTuple, NewType
 
 RepositoryId = NewType("RepositoryId", str)
 RegionName = NewType("RegionName", str)
@@ -12,8 +12,9 @@ RunId = NewType("RunId", str)
 DrillId = NewType("DrillId", str)
 """The name of a drill's report: when the drill began, and 8 hex digits, as in the name of a run."""
 Pseudonym = NewType("Pseudonym", str)
+"""A keyed digest of a segment's tags, 32 hex digits: what a segment is called within one generation."""
 ObjectHash = NewType("ObjectHash", str)
-"""SHA-256 of a whole object, 64 hex digits: the name of packs and parts."""
+"""SHA-256 as 64 hex digits: of a whole object, or, as the name of a pack, of its header."""
 SnapshotName = NewType("SnapshotName", str)
 """The file name of a record: `<time>-<hash of the record>`."""
 Fingerprint = NewType("Fingerprint", str)
@@ -24,8 +25,19 @@ TenantTag = NewType("TenantTag", str)
 """A keyed digest of a tenant's incarnation within one generation, 32 hex digits."""
 ClassTag = NewType("ClassTag", str)
 """A keyed digest of a data class within one generation, 16 hex digits."""
+DatabaseTag = NewType("DatabaseTag", str)
+"""A keyed digest of a database's real name within one generation, 16 hex digits."""
 ObjectName = NewType("ObjectName", str)
 """A path on a store, relative to the region's folder, `/`-separated, never starting with a slash."""
+
+
+class SegmentTags(NamedTuple):
+    """The digests of a segment's tenant, class and database, which the tenant key relates to their names."""
+
+    tenant: TenantTag
+    data_class: ClassTag
+    database: DatabaseTag
+
 
 _FORMS = {
     "repository": re.compile(r"[0-9a-f]{32}"),

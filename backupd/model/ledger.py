@@ -297,7 +297,7 @@ class LedgerEntry(msgspec.Struct, frozen=True, kw_only=True):
     """The body of one entry: events that were decided together."""
 
     kind: str = "ledger"
-    format: int = 1
+    format: int = 2
     features: list[str] = []
     repository: Annotated[RepositoryId, msgspec.Meta(pattern=r"\A[0-9a-f]{32}\Z")]
     region: Annotated[RegionName, msgspec.Meta(pattern=r"\A[a-z][a-z0-9-]{0,62}\Z")]

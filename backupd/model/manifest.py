@@ -1,4 +1,6 @@
-"""The manifest of a part: what it says of its segment, FORMAT.md §7. Sealed data only: never print or log an entry."""
+"""The manifest of a section: what a snapshot has of its segment, FORMAT.md §7. Sealed data only: never print or log an
+entry.
+"""
 
 from __future__ import annotations
 
@@ -6,64 +8,65 @@ from typing import Annotated, Any, TypeAlias
 
 from msgspec import Meta, Struct
 
-from backupd.model.tenancy import SegmentName
-
 LINE_LIMIT = 1 << 20
 """Upper limit of a manifest's line in bytes, including its newline (FORMAT.md §7)."""
 
 Count: TypeAlias = Annotated[int, Meta(ge=0, le=(1 << 63) - 1)]
-Sha256: TypeAlias = Annotated[str, Meta(pattern=r"\A[0-9a-f]{64}\Z")]
-Span: TypeAlias = tuple[Count, Count, Sha256]
+Digest: TypeAlias = Annotated[bytes, Meta(min_length=32, max_length=32)]
+"""SHA-256 as 32 bytes; base64 in the line."""
+Span: TypeAlias = tuple[Count, Count, Digest]
 """Rows, bytes and SHA-256 of the next stretch of a table's row stream."""
 SequenceValue: TypeAlias = tuple[str, str, int, bool]
 """Schema, name and last value of a sequence, and whether it was called."""
 
 
-class SegmentEntry(Struct, frozen=True, tag_field="entry", tag="segment", rename={"data_class": "class"}):
-    """The first line of a manifest: which segment the part belongs to."""
+class TableEntry(Struct, frozen=True, array_like=True, tag="table"):
+    """The definition of a table, to which segments of the same database and generation refer by its number."""
 
-    database: str
-    data_class: str
-    tenant: str | None
-
-    @property
-    def name(self) -> SegmentName:
-        return SegmentName(self.database, self.data_class, self.tenant)
-
-
-class TableEntry(Struct, frozen=True, tag_field="entry", tag="table"):
-    """A table's rows of this segment: COPY text, in the order in which the server returned them."""
-
+    number: Count
     schema: str
     table: str
     columns: list[str]
-    rows: Count
-    bytes: Count
+
+
+class RowsEntry(Struct, frozen=True, array_like=True, tag="rows"):
+    """A table's rows of this segment: COPY text, in the order in which the server returned them."""
+
+    table: Count
+    """Number of the table's definition."""
     spans: list[Span]
-    """The stretches of the row stream; they add up to `rows` and `bytes`."""
+    """The stretches of the row stream."""
     runs: list[Count]
-    """Flat triples of integers: container, first chunk, number of chunks."""
+    """Flat triples of integers: section, first chunk, number of chunks."""
+
+    @property
+    def rows(self) -> int:
+        return sum(span[0] for span in self.spans)
+
+    @property
+    def bytes(self) -> int:
+        return sum(span[1] for span in self.spans)
 
 
-class FileEntry(Struct, frozen=True, tag_field="entry", tag="file"):
+class FileEntry(Struct, frozen=True, array_like=True, tag="file"):
     """A file kept beside the tables: `ddl-head`, `ddl`, `globals` or `large-objects`."""
 
     name: str
     bytes: Count
-    sha256: Sha256
+    sha256: Digest
     runs: list[Count]
 
 
-class SequencesEntry(Struct, frozen=True, tag_field="entry", tag="sequences"):
+class SequencesEntry(Struct, frozen=True, array_like=True, tag="sequences"):
     """The values of the sequences that belong to this segment."""
 
     values: list[SequenceValue]
 
 
-class FactsEntry(Struct, frozen=True):
-    """The facts that a restore or a comparison needs; their keys stand in the line itself."""
+class FactsEntry(Struct, frozen=True, array_like=True, tag="facts"):
+    """The facts that a restore or a comparison needs."""
 
     facts: dict[str, Any]
 
 
-Entry: TypeAlias = SegmentEntry | TableEntry | FileEntry | SequencesEntry | FactsEntry
+Entry: TypeAlias = TableEntry | RowsEntry | FileEntry | SequencesEntry | FactsEntry

@@ -225,7 +225,7 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
     """The body of a report; `previous` and `performer` are filled in when it is published."""
 
     kind: str = KIND
-    format: int = 1
+    format: int = 2
     features: list[str] = []
     repository: Annotated[RepositoryId, msgspec.Meta(pattern=r"\A[0-9a-f]{32}\Z")]
     region: Annotated[RegionName, msgspec.Meta(pattern=r"\A[a-z][a-z0-9-]{0,62}\Z")]

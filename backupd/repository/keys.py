@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from backupd.errors import DamageError, KeyRefusedError, RefusedError
-from backupd.model.ids import ClassTag, GenerationId, Pseudonym
+from backupd.model.ids import ClassTag, GenerationId, Pseudonym, RunId, SegmentTags
 
 if TYPE_CHECKING:
-    from backupd.seal.keyring import Keyring, SegmentKey
+    from backupd.seal.keyring import Keyring, OpenedKeyring, SegmentKey
+    from backupd.seal.pack import SectionRow
 
 
 class SecretKeys:
-    """Segment keys by pseudonym. Pseudonyms are random, so each stands for one segment of one generation."""
+    """Segment keys by the keyring and the place that packs' headers name: no other keyring can stand in for one."""
 
     def __init__(self, keyrings: Mapping[GenerationId, Sequence[Keyring]], identity_secret: bytes) -> None:
         """Open the keyrings of each generation.
@@ -21,11 +22,10 @@ class SecretKeys:
         Raises KeyRefusedError when the identity opens none of some generation's keyrings, DamageError for a generation
         without any.
         """
-        self._segments: dict[Pseudonym, SegmentKey] = {}
-        self._shredded: dict[Pseudonym, str] = {}
-        self._classes: dict[Pseudonym, ClassTag] = {}
-        self._refused: dict[Pseudonym, KeyRefusedError] = {}
-        self.chunk_keys: dict[GenerationId, bytes] = {}
+        self._keyrings: dict[RunId, Keyring] = {}
+        self._opened: dict[RunId, OpenedKeyring] = {}
+        self._refused: dict[RunId, KeyRefusedError] = {}
+        self._tags: dict[Pseudonym, SegmentTags] = {}
         for generation, found in keyrings.items():
             refusals = [refusal for keyring in found if (refusal := self._add(keyring, identity_secret))]
             if refusals and len(refusals) == len(found):
@@ -33,62 +33,57 @@ class SecretKeys:
             if not found:
                 raise DamageError(f"generation {generation} has no keyring")
 
-    def __getitem__(self, segment: Pseudonym) -> SegmentKey:
-        """Return a segment's key.
+    def of(self, row: SectionRow) -> SegmentKey:
+        """Return the key of a section.
 
         Raises RefusedError when it was shredded, KeyRefusedError when this identity may not have it, DamageError when
-        no keyring has it.
+        the keyring is missing, or lists another segment in that place.
         """
-        if segment in self._segments:
-            return self._segments[segment]
-        if segment in self._shredded:
-            raise RefusedError(f"the key of segment {segment} was shredded", hint="What it sealed is gone for good.")
-        if segment in self._refused:
-            raise self._refused[segment]
-        raise DamageError(f"no keyring holds a key for segment {segment}")
+        keyring = self._listing(row)
+        if row.place not in keyring.sealed:
+            raise RefusedError(f"the key of segment {row.segment} was shredded", hint="What it sealed is gone for good.")
+        if row.keyring in self._refused:
+            raise self._refused[row.keyring]
+        return self._opened[row.keyring].key(row.place)
 
-    def __contains__(self, segment: object) -> bool:
-        return segment in self._segments
+    def require(self, row: SectionRow) -> None:
+        """Raise KeyRefusedError when this identity may not have the section's key; a missing key raises nothing."""
+        if row.keyring in self._refused:
+            raise self._refused[row.keyring]
 
-    def __iter__(self) -> Iterator[Pseudonym]:
-        return iter(self._segments)
+    def shredded(self, row: SectionRow) -> bool:
+        """Check whether the section's keyring lists its segment and no longer holds the key. Raises DamageError."""
+        return row.place not in self._listing(row).sealed
 
-    def __len__(self) -> int:
-        return len(self._segments)
-
-    def require(self, segment: Pseudonym) -> None:
-        """Raise KeyRefusedError when this identity may not have the segment's key; a missing key raises nothing."""
-        if segment not in self._segments and segment in self._refused:
-            raise self._refused[segment]
-
-    def shredded(self, segment: Pseudonym) -> bool:
-        """Check whether a keyring lists the segment and no longer holds its key."""
-        return segment in self._shredded and segment not in self._segments
-
-    def require_unshredded(self, segment: Pseudonym) -> None:
+    def require_unshredded(self, row: SectionRow) -> None:
         """Raise DamageError when a keyring no longer holds the key of a segment that nobody purged."""
-        if self.shredded(segment):
+        if self.shredded(row):
             raise DamageError(
-                f"'{self._shredded[segment]}' lacks the key of segment {segment}, and no ledger says it was purged",
+                f"'{self._keyrings[row.keyring].where}' lacks the key of segment {row.segment}, and no ledger says it "
+                "was purged",
                 hint="Somebody removed keys. Fetch the keyring from another store, or from the store's own snapshots "
                 "(`backupd manual incidents`).",
             )
 
     def class_of(self, segment: Pseudonym) -> ClassTag | None:
         """Return the tag of a segment's data class; None for a segment that no keyring lists."""
-        return self._classes.get(segment)
+        tags = self._tags.get(segment)
+        return None if tags is None else tags.data_class
+
+    def _listing(self, row: SectionRow) -> Keyring:
+        keyring = self._keyrings.get(row.keyring)
+        if keyring is None:
+            raise DamageError(f"keyring '{row.keyring}' with the key of segment {row.segment} is missing")
+        if row.place >= len(keyring.index) or keyring.index[row.place][0] != row.segment:
+            raise DamageError(f"'{keyring.where}' does not list segment {row.segment} where a pack says")
+        return keyring
 
     def _add(self, keyring: Keyring, identity_secret: bytes) -> KeyRefusedError | None:
-        self._shredded |= dict.fromkeys(keyring.shredded, keyring.where)
-        self._classes |= {
-            segment: tags.data_class for (segment, _), tags in zip(keyring.index, keyring.tags, strict=True)
-        }
+        self._keyrings[keyring.ids.run] = keyring
+        self._tags |= dict(keyring.index)
         try:
-            opened = keyring.open(identity_secret)
+            self._opened[keyring.ids.run] = keyring.open(identity_secret)
         except KeyRefusedError as refusal:
-            self._refused |= {segment: refusal for segment, _ in keyring.index}
+            self._refused[keyring.ids.run] = refusal
             return refusal
-        if self.chunk_keys.setdefault(keyring.ids.generation, opened.chunk_key) != opened.chunk_key:
-            raise DamageError(f"'{keyring.where}' holds another chunk key than its generation")
-        self._segments |= opened.segments
         return None

@@ -5,19 +5,16 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from enum import Enum
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
-from backupd.model.ids import DrillId, GenerationId, ObjectHash, ObjectName, Pseudonym, RunId, SnapshotName, well_formed
-
-if TYPE_CHECKING:
-    from backupd.seal.container_format import ContainerContext
+from backupd.model.ids import DrillId, GenerationId, ObjectHash, ObjectName, RunId, SnapshotName, well_formed
 
 REPOSITORY: Final = ObjectName("repository.json")
 GUIDE: Final = ObjectName("RECOVER.md")
 SCRIPT: Final = ObjectName("recover")
 RECORDS: Final = ObjectName("snapshots")
 KEYRINGS: Final = ObjectName("keyrings")
-SEGMENTS: Final = ObjectName("segments")
+PACKS: Final = ObjectName("packs")
 TEMPORARY: Final = ObjectName("tmp")
 LEDGER: Final = ObjectName("ledger")
 MARKS: Final = ObjectName("runs")
@@ -38,7 +35,6 @@ class ObjectKind(Enum):
     RECORD = "record"
     KEYRING = "keyring"
     PACK = "pack"
-    PART = "part"
     HELP = "help"
     """The files `RECOVER.md` and `recover`."""
     ENTRY = "ledger entry"
@@ -69,7 +65,6 @@ class ObjectPlace:
 
     kind: ObjectKind
     generation: GenerationId | None = None
-    segment: Pseudonym | None = None
     sha256: ObjectHash | None = None
     snapshot: SnapshotName | None = None
     run: RunId | None = None
@@ -88,16 +83,13 @@ def keyrings_folder(generation: GenerationId) -> ObjectName:
     return ObjectName(f"{KEYRINGS}/{generation}")
 
 
-def segment_folder(generation: GenerationId, segment: Pseudonym) -> ObjectName:
-    return ObjectName(f"{SEGMENTS}/{generation}/{segment}")
+def packs_folder(generation: GenerationId) -> ObjectName:
+    return ObjectName(f"{PACKS}/{generation}")
 
 
-def pack_name(context: ContainerContext, sha256: ObjectHash) -> ObjectName:
-    return ObjectName(f"{segment_folder(context.generation, context.segment)}/{sha256}.pack")
-
-
-def part_name(context: ContainerContext, sha256: ObjectHash) -> ObjectName:
-    return ObjectName(f"{segment_folder(context.generation, context.segment)}/{sha256}.part")
+def pack_name(generation: GenerationId, sha256: ObjectHash) -> ObjectName:
+    """Return the name of the pack whose header has this SHA-256."""
+    return ObjectName(f"{packs_folder(generation)}/{sha256}.pack")
 
 
 def marks_folder(generation: GenerationId) -> ObjectName:
@@ -174,8 +166,6 @@ def _in_generation(folder: str, generation: GenerationId, rest: list[str]) -> Ob
             return ObjectPlace(ObjectKind.RECORD, generation, snapshot=SnapshotName(name))
         case "keyrings", [name] if name.endswith(".keyring") and well_formed("run", name.removesuffix(".keyring")):
             return ObjectPlace(ObjectKind.KEYRING, generation, run=RunId(name.removesuffix(".keyring")))
-        case "segments", [segment, name] if well_formed("pseudonym", segment):
-            sha256, _, extension = name.partition(".")
-            if extension in ("pack", "part") and well_formed("hash", sha256):
-                return ObjectPlace(ObjectKind(extension), generation, Pseudonym(segment), ObjectHash(sha256))
+        case "packs", [name] if name.endswith(".pack") and well_formed("hash", name.removesuffix(".pack")):
+            return ObjectPlace(ObjectKind.PACK, generation, sha256=ObjectHash(name.removesuffix(".pack")))
     return ObjectPlace(ObjectKind.FOREIGN)

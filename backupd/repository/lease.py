@@ -32,7 +32,7 @@ _LAST: Final = 9_999_999_999
 
 class _Body(msgspec.Struct, frozen=True, kw_only=True):
     kind: str = "lease"
-    format: int = 1
+    format: int = 2
     features: list[str] = []
     region: RegionName
     repository: RepositoryId

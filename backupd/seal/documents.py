@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import base64
 import binascii
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Final
 
@@ -17,7 +17,7 @@ from backupd.errors import DamageError, RefusedError
 from backupd.model.text import UnreadableError, from_json
 from backupd.seal import suite
 
-FORMAT: Final = 1
+FORMAT: Final = 2
 FEATURES: Final[frozenset[str]] = frozenset()
 """Features of the format that this program knows; a document that needs another one is refused."""
 
@@ -156,7 +156,15 @@ def _check_head(body: bytes, kind: str, where: str) -> None:
     check_format(head.format, where)
     if head.kind != kind:
         raise DamageError(f"'{where}' is a document of another kind")
-    unknown = sorted(set(head.features) - FEATURES)
+    check_features(head.features, where)
+
+
+def check_features(features: Iterable[str], where: str) -> None:
+    """Check that this program knows all features that `where` uses.
+
+    Raises RefusedError when it does not.
+    """
+    unknown = sorted(set(features) - FEATURES)
     if unknown:
         raise RefusedError(
             f"'{where}' uses features this program does not know: {', '.join(unknown)}",
@@ -166,7 +174,7 @@ def _check_head(body: bytes, kind: str, where: str) -> None:
 
 def signed_text(body: bytes, kind: str) -> bytes:
     """Return the bytes that a signature covers."""
-    return b"backupd/1 " + kind.encode() + b"\n" + body
+    return b"backupd/2 " + kind.encode() + b"\n" + body
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,8 +1,8 @@
-"""Keyrings, FORMAT.md §5: the segment keys that one run created, each sealed so that it can be removed alone.
+"""Keyrings, FORMAT.md §5: the segment keys of one run, each sealed so that it can be removed alone.
 
-A writer holds the file key for one run only. It makes values (`KeyringPieces`, `KeyringEntry`) that may be stored on
-disk, and rendered by a later process that can open none of them. A reader without a key sees which segments are listed
-and which are shredded; an identity opens the keys.
+A writer holds the file key only until the keyring is published, and a segment's key only until its section is sealed. A
+reader without a key sees which segments are listed, whose they are to the holder of the tenant key, and which are
+shredded; an identity opens the keys.
 """
 
 from __future__ import annotations
@@ -10,26 +10,39 @@ from __future__ import annotations
 import base64
 import hashlib
 import os
+import struct
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Annotated, NamedTuple
+from typing import Annotated, Final
 
 import msgspec
 
 from backupd.errors import DamageError, KeyRefusedError
-from backupd.model.ids import ClassTag, Fingerprint, GenerationId, Pseudonym, RegionName, RepositoryId, RunId, TenantTag
+from backupd.model.ids import (
+    ClassTag,
+    DatabaseTag,
+    Fingerprint,
+    GenerationId,
+    Pseudonym,
+    RegionName,
+    RepositoryId,
+    RunId,
+    SegmentTags,
+    TenantTag,
+)
 from backupd.model.tenancy import SegmentName
 from backupd.model.text import UnreadableError, from_json
 from backupd.seal import suite
-from backupd.seal.documents import Signer, check_size, decode_base64, read_signed
+from backupd.seal.documents import FORMAT, Signer, check_size, decode_base64, read_signed
 
-CHUNK_KEY_NONCE = b"\xff" * suite.NONCE_SIZE
-CHUNK_KEY_LABEL = b"backupd/1 chunk key"
+_ENTRY: Final = struct.Struct("<16s16sHH16s")
+_HASH_SIZE: Final = 16
+"""Bytes of a sealed line's SHA-256 that the index holds: nobody can find another line with the same ones."""
 
 
 @dataclass(frozen=True, slots=True)
 class KeyringIds:
-    """The names of the run whose keyring it is."""
+    """The names of a keyring: of its repository, region and generation, and its own id."""
 
     repository: RepositoryId
     region: RegionName
@@ -38,67 +51,22 @@ class KeyringIds:
 
     def info(self) -> bytes:
         """Return the label under which the file key is sealed to a recipient."""
-        return f"backupd/1 keyring {self.repository} {self.generation} {self.run}".encode()
-
-
-@dataclass(frozen=True, slots=True)
-class KeyringPieces:
-    """The two lines of a keyring that do not depend on its entries."""
-
-    wraps: str
-    chunk_key: str
-    chunk_key_hash: str
-    """Hex SHA-256 of the sealed chunk key; it is signed with the index."""
-
-
-class Tags(NamedTuple):
-    """The digests of a segment's tenant and class, which the tenant key relates to their names (FORMAT.md §9)."""
-
-    tenant: TenantTag
-    data_class: ClassTag
-
-
-@dataclass(frozen=True, slots=True)
-class KeyringEntry:
-    """The place of one segment in the index, and its sealed line."""
-
-    index: int
-    pseudonym: Pseudonym
-    public_hash: str
-    """Hex SHA-256 of the segment's public key."""
-    sealed_hash: str
-    """Hex SHA-256 of the sealed bytes in `line`."""
-    line: str
-    tags: Tags
+        return f"backupd/2 keyring {self.repository} {self.generation} {self.run}".encode()
 
 
 @dataclass(frozen=True, slots=True)
 class SegmentKey:
-    """The key that opens one segment's containers of one generation."""
+    """The key that opens the sections that one run added of one segment."""
 
-    secret: bytes = field(repr=False)
+    key: bytes = field(repr=False)
     name: SegmentName = field(repr=False)
 
 
-class SealedSegment(msgspec.Struct, frozen=True):
-    """The plain text of an entry: the secret half in base64, and the segment's name."""
-
-    secret: str
-    database: str
-    data_class: str = msgspec.field(name="class")
-    tenant: str | None
-
-
 class KeyringWriter:
-    """Sealer of one run's segment keys; the file key is forgotten with it."""
+    """A keyring in the making: segments' keys are sealed as they are added; `render` gives the whole file."""
 
     def __init__(
-        self,
-        ids: KeyringIds,
-        recipients: Sequence[bytes],
-        chunk_key: bytes,
-        *,
-        random: Callable[[int], bytes] = os.urandom,
+        self, ids: KeyringIds, recipients: Sequence[bytes], *, random: Callable[[int], bytes] = os.urandom
     ) -> None:
         """Prepare a keyring for `recipients`, which are public keys.
 
@@ -108,63 +76,59 @@ class KeyringWriter:
             raise ValueError("a keyring needs a recipient")
         file_key = random(suite.KEY_SIZE)
         self._aead = suite.Aead(file_key)
-        self.entries = 0
-        """Number of entries added so far."""
         self.ids = ids
-        sealed = self._aead.seal(CHUNK_KEY_NONCE, chunk_key, CHUNK_KEY_LABEL)
-        self.pieces = KeyringPieces(
-            wraps=wraps_line(ids, recipients, file_key),
-            chunk_key=_line({"chunk_key": _text(sealed)}),
-            chunk_key_hash=hashlib.sha256(sealed).hexdigest(),
+        self._wraps = wraps_line(ids, recipients, file_key)
+        self._segments: set[Pseudonym] = set()
+        self._table = bytearray()
+        self._classes: dict[ClassTag, int] = {}
+        self._databases: dict[DatabaseTag, int] = {}
+        self._lines: list[str] = []
+
+    @property
+    def entries(self) -> int:
+        """Number of entries added so far."""
+        return len(self._lines)
+
+    def add(self, segment: Pseudonym, key: bytes, name: SegmentName, tags: SegmentTags) -> int:
+        """Seal one segment's key of this run; returns its place. Raises ValueError for a segment that is in already."""
+        if segment in self._segments:
+            raise ValueError("a keyring lists a segment once")
+        self._segments.add(segment)
+        place = len(self._lines)
+        plain = key + msgspec.json.encode((name.database, name.data_class, name.tenant))
+        sealed = self._aead.seal(suite.nonce(place), plain, entry_label(segment))
+        self._lines.append(f'[{place},"{_text(sealed)}"]')
+        self._table += _ENTRY.pack(
+            bytes.fromhex(segment),
+            bytes.fromhex(tags.tenant),
+            self._classes.setdefault(tags.data_class, len(self._classes)),
+            self._databases.setdefault(tags.database, len(self._databases)),
+            hashlib.sha256(sealed).digest()[:_HASH_SIZE],
         )
+        return place
 
-    def add(self, pseudonym: Pseudonym, pair: suite.KeyPair, name: SegmentName, tags: Tags) -> KeyringEntry:
-        """Seal one segment's secret half; the entry takes the next place in the index."""
-        index = self.entries
-        self.entries += 1  # before sealing: a place, and with it a nonce, is never used twice
-        plain = msgspec.json.encode(SealedSegment(_text(pair.secret), name.database, name.data_class, name.tenant))
-        sealed = self._aead.seal(suite.nonce(index), plain, entry_label(pseudonym))
-        return KeyringEntry(
-            index=index,
-            pseudonym=pseudonym,
-            public_hash=hashlib.sha256(pair.public).hexdigest(),
-            sealed_hash=hashlib.sha256(sealed).hexdigest(),
-            line=_line({"segment": pseudonym, "index": index, "sealed": _text(sealed)}),
-            tags=tags,
-        )
-
-
-def render_keyring(
-    ids: KeyringIds, created: str, pieces: KeyringPieces, entries: Iterable[KeyringEntry], signer: Signer
-) -> bytes:
-    """Join the lines of a keyring to the whole file, and sign its index; `created` is a stamp.
-
-    Raises ValueError unless the entries are all of the run's, in the order in which they were added.
-    """
-    listed = list(entries)
-    if [entry.index for entry in listed] != list(range(len(listed))):
-        raise ValueError("entries are not complete and in order")
-    body = {
-        "kind": "keyring",
-        "format": 1,
-        "features": [],
-        "repository": ids.repository,
-        "region": ids.region,
-        "generation": ids.generation,
-        "run": ids.run,
-        "created": created,
-        "chunk_key": pieces.chunk_key_hash,
-        "entries": [[entry.pseudonym, entry.public_hash, entry.sealed_hash] for entry in listed],
-        "tags": [entry.tags for entry in listed],
-    }
-    document = signer.sign(msgspec.json.encode(body, order="sorted"), "keyring")
-    lines = [pieces.wraps, pieces.chunk_key, *(entry.line for entry in listed)]
-    return document + "".join(f"{line}\n" for line in lines).encode()
+    def render(self, created: str, signer: Signer) -> bytes:
+        """Join the lines to the whole file, and sign its index; `created` is a stamp."""
+        body = {
+            "kind": "keyring",
+            "format": FORMAT,
+            "features": [],
+            "repository": self.ids.repository,
+            "region": self.ids.region,
+            "generation": self.ids.generation,
+            "run": self.ids.run,
+            "created": created,
+            "classes": list(self._classes),
+            "databases": list(self._databases),
+            "entries": _text(bytes(self._table)),
+        }
+        document = signer.sign(msgspec.json.encode(body, order="sorted"), "keyring")
+        return document + "".join(f"{line}\n" for line in (self._wraps, *self._lines)).encode()
 
 
-def entry_label(pseudonym: Pseudonym) -> bytes:
+def entry_label(segment: Pseudonym) -> bytes:
     """Return the label under which a segment's line is sealed."""
-    return b"backupd/1 segment " + pseudonym.encode()
+    return b"backupd/2 segment " + segment.encode()
 
 
 def wraps_check(wraps: Iterable[tuple[Fingerprint, bytes]]) -> str:
@@ -176,11 +140,7 @@ def wraps_line(ids: KeyringIds, recipients: Iterable[bytes], file_key: bytes) ->
     """Return the line that lets these recipients (public keys), and nobody else, open the keyring."""
     wraps = [(suite.fingerprint(key), suite.seal(key, ids.info(), file_key)) for key in recipients]
     listed = [{"recipient": recipient, "sealed": _text(sealed)} for recipient, sealed in wraps]
-    return _line({"wraps": listed, "check": wraps_check(wraps)})
-
-
-def _line(fields: dict[str, object]) -> str:
-    return msgspec.json.encode(fields).decode()
+    return msgspec.json.encode({"wraps": listed, "check": wraps_check(wraps)}).decode()
 
 
 def _text(data: bytes) -> str:
@@ -199,9 +159,9 @@ class _Body(msgspec.Struct, frozen=True):
     generation: _Stamped
     run: _Stamped
     created: str
-    chunk_key: _Hex64
-    entries: list[tuple[_Hex32, _Hex64, _Hex64]]
-    tags: list[tuple[_Hex32, _Hex16]]
+    classes: list[_Hex16]
+    databases: list[_Hex16]
+    entries: str
 
 
 class _Wrap(msgspec.Struct, frozen=True):
@@ -214,24 +174,6 @@ class _Wraps(msgspec.Struct, frozen=True):
     check: _Hex64
 
 
-class _ChunkKey(msgspec.Struct, frozen=True):
-    chunk_key: str
-
-
-class _Entry(msgspec.Struct, frozen=True):
-    segment: _Hex32
-    index: int
-    sealed: str
-
-
-@dataclass(frozen=True, slots=True)
-class OpenedKeyring:
-    """The keys of a keyring, without the shredded ones."""
-
-    chunk_key: bytes = field(repr=False)
-    segments: Mapping[Pseudonym, SegmentKey] = field(repr=False)
-
-
 @dataclass(frozen=True, slots=True)
 class Keyring:
     """A keyring whose signature and lines were all checked; its keys are still sealed."""
@@ -239,35 +181,28 @@ class Keyring:
     ids: KeyringIds
     created: str
     where: str
-    index: list[tuple[Pseudonym, str]]
-    """Every segment that the keyring was made for, also shredded ones, with the hex SHA-256 of its public key."""
-    tags: list[Tags]
-    """The tags of every place in `index`."""
+    index: list[tuple[Pseudonym, SegmentTags]]
+    """Every segment that the keyring was made for, also shredded ones, and whose it is."""
     wraps: Mapping[Fingerprint, bytes] = field(repr=False)
-    chunk_key: bytes = field(repr=False)
     sealed: Mapping[int, bytes] = field(repr=False)
     """Sealed keys by place in `index`; the segment of a place without one was shredded."""
 
     @property
+    def segments(self) -> set[Pseudonym]:
+        """Every segment that the keyring lists, also shredded ones."""
+        return {segment for segment, _ in self.index}
+
+    @property
     def shredded(self) -> set[Pseudonym]:
         """The segments whose keys were removed from the keyring."""
-        return {pseudonym for place, (pseudonym, _) in enumerate(self.index) if place not in self.sealed}
+        return {segment for place, (segment, _) in enumerate(self.index) if place not in self.sealed}
 
     def open(self, identity_secret: bytes) -> OpenedKeyring:
-        """Open every key that was not shredded.
+        """Open the file key; each segment's key is opened as it is asked for.
 
         Raises KeyRefusedError, naming the recipients, when the identity is not one of them, and DamageError.
         """
-        cipher = suite.Aead(self.file_key(identity_secret))
-        try:
-            chunk_key = cipher.open(CHUNK_KEY_NONCE, self.chunk_key, CHUNK_KEY_LABEL)
-            segments = {
-                self.index[place][0]: self._segment(place, cipher.open(*self._sealed_at(place)))
-                for place in self.sealed
-            }
-        except (suite.NotAuthenticError, ValueError) as error:
-            raise DamageError(f"the keys in '{self.where}' are not authentic") from error
-        return OpenedKeyring(chunk_key, segments)
+        return OpenedKeyring(self, self.file_key(identity_secret))
 
     def file_key(self, identity_secret: bytes) -> bytes:
         """Open the key under which the keyring's lines are sealed.
@@ -287,15 +222,33 @@ class Keyring:
             raise DamageError(f"the keys in '{self.where}' are not authentic") from error
         return file_key
 
-    def _sealed_at(self, place: int) -> tuple[bytes, bytes, bytes]:
-        return suite.nonce(place), self.sealed[place], entry_label(self.index[place][0])
 
-    def _segment(self, place: int, plain: bytes) -> SegmentKey:
-        entry = from_json(plain, SealedSegment)
-        secret = decode_base64(entry.secret, self.where)
-        if len(secret) != suite.SECRET_SIZE:
-            raise DamageError(f"'{self.where}' holds a key of a wrong length for segment {self.index[place][0]}")
-        return SegmentKey(secret, SegmentName(entry.database, entry.data_class, entry.tenant))
+class OpenedKeyring:
+    """The keys of a keyring, for who has its file key: a keyring may hold a thousand, and few are wanted."""
+
+    __slots__ = ("_cipher", "_keyring")
+
+    def __init__(self, keyring: Keyring, file_key: bytes) -> None:
+        self._keyring = keyring
+        self._cipher = suite.Aead(file_key)
+
+    def __repr__(self) -> str:
+        return f"OpenedKeyring({self._keyring.where})"
+
+    def key(self, place: int) -> SegmentKey:
+        """Open the key in a place that is not shredded. Raises DamageError."""
+        keyring, segment = self._keyring, self._keyring.index[place][0]
+        try:
+            plain = self._cipher.open(suite.nonce(place), keyring.sealed[place], entry_label(segment))
+            name = from_json(plain[suite.KEY_SIZE :], tuple[str, str, str | None])
+        except (suite.NotAuthenticError, UnreadableError) as error:
+            raise DamageError(f"the key of segment {segment} in '{keyring.where}' is not authentic") from error
+        return SegmentKey(plain[: suite.KEY_SIZE], SegmentName(*name))
+
+    def check(self) -> None:
+        """Open every key that is not shredded, and forget it. Raises DamageError."""
+        for place in self._keyring.sealed:
+            self.key(place)
 
 
 def parse_keyring(data: bytes, trusted: Collection[str], where: str) -> Keyring:
@@ -305,40 +258,36 @@ def parse_keyring(data: bytes, trusted: Collection[str], where: str) -> Keyring:
     """
     check_size(len(data), "keyring", where)
     lines = data.split(b"\n")
-    if len(lines) < 5 or lines.pop():
+    if len(lines) < 4 or lines.pop():
         raise DamageError(f"'{where}' is cut short")
     try:
         body = from_json(read_signed(lines[0], lines[1], "keyring", trusted, where), _Body)
         wraps = from_json(lines[2], _Wraps)
-        chunk_key = from_json(lines[3], _ChunkKey).chunk_key
-        entries = [from_json(line, _Entry) for line in lines[4:]]
+        entries = [from_json(line, tuple[int, str]) for line in lines[3:]]
     except UnreadableError as error:
         raise DamageError(f"'{where}' holds a line that cannot be read") from error
-    if len(body.tags) != len(body.entries):
-        raise DamageError(f"'{where}' has not as many tags as entries")
+    index, hashes = _index(body, where)
     return Keyring(
-        ids=_ids(body),
+        ids=KeyringIds(
+            RepositoryId(body.repository), RegionName(body.region), GenerationId(body.generation), RunId(body.run)
+        ),
         created=body.created,
         where=where,
-        index=[(Pseudonym(pseudonym), public_hash) for pseudonym, public_hash, _ in body.entries],
-        tags=[Tags(TenantTag(tenant), ClassTag(data_class)) for tenant, data_class in body.tags],
+        index=index,
         wraps=_checked_wraps(wraps, where),
-        chunk_key=_matching(chunk_key, body.chunk_key, where),
-        sealed=_checked_entries(entries, body.entries, where),
+        sealed=_checked_entries(entries, hashes, where),
     )
 
 
-def without_lines(data: bytes, segments: Collection[Pseudonym], where: str) -> bytes:
-    """Return a keyring file without the lines of these segments: the shredded file that replaces it.
+def without_lines(data: bytes, keyring: Keyring, segments: Collection[Pseudonym]) -> bytes:
+    """Return the keyring file `data`, parsed as `keyring`, without the lines of these segments.
 
-    Raises DamageError for a line that cannot be read. The signature stays as it is, because it covers the index only.
+    The signature stays as it is, because it covers the index only.
     """
     lines = data.split(b"\n")
-    try:
-        kept = [line for line in lines[4:-1] if from_json(line, _Entry).segment not in segments]
-    except UnreadableError as error:
-        raise DamageError(f"'{where}' holds a line that cannot be read") from error
-    return b"\n".join([*lines[:4], *kept, b""])
+    there = zip(lines[3:-1], keyring.sealed, strict=True)
+    kept = [line for line, place in there if keyring.index[place][0] not in segments]
+    return b"\n".join([*lines[:3], *kept, b""])
 
 
 def with_wraps(data: bytes, keyring: Keyring, identity_secret: bytes, recipients: Sequence[bytes]) -> bytes:
@@ -346,16 +295,28 @@ def with_wraps(data: bytes, keyring: Keyring, identity_secret: bytes, recipients
 
     Raises what `Keyring.open` does. No other line changes: entries are sealed under the file key, which stays.
     """
-    keyring.open(identity_secret)  # a keyring that does not open must not be sealed again as if it did
+    keyring.open(identity_secret).check()  # a keyring that does not open must not be sealed again as if it did
     lines = data.split(b"\n")
     lines[2] = wraps_line(keyring.ids, recipients, keyring.file_key(identity_secret)).encode()
     return b"\n".join(lines)
 
 
-def _ids(body: _Body) -> KeyringIds:
-    return KeyringIds(
-        RepositoryId(body.repository), RegionName(body.region), GenerationId(body.generation), RunId(body.run)
-    )
+def _index(body: _Body, where: str) -> tuple[list[tuple[Pseudonym, SegmentTags]], list[bytes]]:
+    """Return the segments of the index with their tags, and the hash of each one's sealed line."""
+    table = decode_base64(body.entries, where)
+    index, hashes = [], []
+    try:
+        for segment, tenant, data_class, database, sealed in _ENTRY.iter_unpack(table):
+            tags = SegmentTags(
+                TenantTag(tenant.hex()), ClassTag(body.classes[data_class]), DatabaseTag(body.databases[database])
+            )
+            index.append((Pseudonym(segment.hex()), tags))
+            hashes.append(sealed)
+    except (struct.error, IndexError) as error:
+        raise DamageError(f"the index of '{where}' cannot be read") from error
+    if len({segment for segment, _ in index}) != len(index):
+        raise DamageError(f"the index of '{where}' lists a segment twice")
+    return index, hashes
 
 
 def _checked_wraps(line: _Wraps, where: str) -> dict[Fingerprint, bytes]:
@@ -365,19 +326,15 @@ def _checked_wraps(line: _Wraps, where: str) -> dict[Fingerprint, bytes]:
     return dict(wraps)
 
 
-def _checked_entries(entries: list[_Entry], index: list[tuple[str, str, str]], where: str) -> dict[int, bytes]:
+def _checked_entries(entries: list[tuple[int, str]], hashes: list[bytes], where: str) -> dict[int, bytes]:
     sealed: dict[int, bytes] = {}
     before = -1
-    for entry in entries:
-        if not before < entry.index < len(index) or index[entry.index][0] != entry.segment:
-            raise DamageError(f"'{where}' holds a line for segment {entry.segment} its index does not list there")
-        sealed[entry.index] = _matching(entry.sealed, index[entry.index][2], where)
-        before = entry.index
+    for place, text in entries:
+        if not before < place < len(hashes):
+            raise DamageError(f"'{where}' holds a line that its index does not list there")
+        data = decode_base64(text, where)
+        if hashlib.sha256(data).digest()[:_HASH_SIZE] != hashes[place]:
+            raise DamageError(f"a sealed line of '{where}' does not match its signed index")
+        sealed[place] = data
+        before = place
     return sealed
-
-
-def _matching(text: str, expected: str, where: str) -> bytes:
-    data = decode_base64(text, where)
-    if hashlib.sha256(data).hexdigest() != expected:
-        raise DamageError(f"a sealed line of '{where}' does not match its signed index")
-    return data

@@ -1,4 +1,4 @@
-"""Keyed digests that represent tenants and classes, FORMAT.md §9.
+"""Keyed digests that represent tenants, classes and databases, FORMAT.md §9.
 
 The holder of the tenant key finds a tenant's segments by them. The digests are not secret and open nothing. Without the
 key nobody can find out whose they are, or that two of them, of different generations, are of the same tenant.
@@ -11,7 +11,16 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
-from backupd.model.ids import ClassTag, GenerationId, RegionName, TenantId, TenantTag
+from backupd.model.ids import (
+    ClassTag,
+    DatabaseTag,
+    GenerationId,
+    Pseudonym,
+    RegionName,
+    SegmentTags,
+    TenantId,
+    TenantTag,
+)
 from backupd.seal.keyfiles import SECRET_SIZE, read_secret, write_secret
 
 NOBODY = TenantId("0" * 32)
@@ -44,8 +53,16 @@ class TenantTags:
         """Return the tag of a data class in a generation's keyrings."""
         return ClassTag(self._digest("class", self._region, generation, data_class)[:16])
 
+    def database_tag(self, generation: GenerationId, database: str) -> DatabaseTag:
+        """Return the tag of a database, given by its real name, in a generation's keyrings."""
+        return DatabaseTag(self._digest("database", self._region, generation, database)[:16])
+
+    def pseudonym(self, generation: GenerationId, tags: SegmentTags) -> Pseudonym:
+        """Return the pseudonym of the segment with these tags: no other pseudonym may stand beside them."""
+        return Pseudonym(self._digest("segment", self._region, generation, *tags)[:32])
+
     def _digest(self, *parts: str) -> str:
-        return hmac.digest(self._key, "\n".join(("backupd/1", *parts)).encode(), "sha256").hex()
+        return hmac.digest(self._key, "\n".join(("backupd/2", *parts)).encode(), "sha256").hex()
 
 
 def write_tenant_key(path: Path, random: Callable[[int], bytes] = os.urandom) -> None:

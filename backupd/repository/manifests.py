@@ -1,4 +1,4 @@
-"""A part's manifest, written and read: typed entries to lines of JSON and back (FORMAT.md §7)."""
+"""A section's manifest, written and read: typed entries to lines of JSON and back (FORMAT.md §7)."""
 
 from __future__ import annotations
 
@@ -14,15 +14,14 @@ from backupd.model.manifest import (
     Entry,
     FactsEntry,
     FileEntry,
-    SegmentEntry,
+    RowsEntry,
     SequencesEntry,
     TableEntry,
 )
 from backupd.model.text import UnreadableError, from_json
-from backupd.seal.container_format import MANIFEST
 
 if TYPE_CHECKING:
-    from backupd.seal.container_reader import ContainerReader
+    from backupd.seal.section_reader import SectionReader
 
 _RUNS_A_LINE = 3 * 16_000
 """Numbers of runs put on one line: at 21 bytes each they and a line's frame stay below `LINE_LIMIT`."""
@@ -30,20 +29,16 @@ _VALUES_A_LINE = 2_000
 """Sequences, or items of a fact's list, on one line: names have at most 63 bytes each, six times that when escaped."""
 
 _CHUNK_LIMIT = 1 << 32
-"""Chunks of one container at most: far above what its size allows, so that sums of runs stay small numbers."""
+"""Chunks of one section at most: far above what its size allows, so that sums of runs stay small numbers."""
 
 _encode = msgspec.json.Encoder().encode
 
 
-class _More(msgspec.Struct, frozen=True, tag_field="entry", tag="more"):
+class _More(msgspec.Struct, frozen=True, array_like=True, tag="more"):
     runs: list[Count]
 
 
-class _Facts(msgspec.Struct, frozen=True, tag_field="entry", tag="facts"):
-    """A facts line, recognised by its tag only; its facts are decoded as a plain dictionary."""
-
-
-_Line: TypeAlias = SegmentEntry | TableEntry | FileEntry | SequencesEntry | _Facts | _More
+_Line: TypeAlias = Entry | _More
 
 
 def encode_entries(entries: Iterable[Entry]) -> Iterator[bytes]:
@@ -60,66 +55,68 @@ def encode_entries(entries: Iterable[Entry]) -> Iterator[bytes]:
 
 def _lines(entry: Entry) -> Iterator[bytes]:
     match entry:
-        case TableEntry() | FileEntry():
+        case RowsEntry() | FileEntry():
             yield from _with_runs(entry)
         case SequencesEntry():
             for at in range(0, max(len(entry.values), 1), _VALUES_A_LINE):
                 yield _line(SequencesEntry(entry.values[at : at + _VALUES_A_LINE]))
         case FactsEntry():
             yield from _facts(entry.facts)
-        case SegmentEntry():
+        case TableEntry():
             yield _line(entry)
 
 
-def _line(value: object) -> bytes:
+def _line(value: _Line) -> bytes:
     return _encode(value) + b"\n"
 
 
-def _with_runs(entry: TableEntry | FileEntry) -> Iterator[bytes]:
+def _with_runs(entry: RowsEntry | FileEntry) -> Iterator[bytes]:
     whole = _line(entry) if len(entry.runs) <= _RUNS_A_LINE else b""
     if whole and len(whole) < LINE_LIMIT:
         yield whole
         return
     yield _line(msgspec.structs.replace(entry, runs=[]))
     for at in range(0, len(entry.runs), _RUNS_A_LINE):
-        yield _line({"entry": "more", "runs": entry.runs[at : at + _RUNS_A_LINE]})
+        yield _line(_More(entry.runs[at : at + _RUNS_A_LINE]))
 
 
 def _facts(facts: dict[str, Any]) -> Iterator[bytes]:
-    whole = _line({"entry": "facts", **facts})
+    whole = _line(FactsEntry(facts))
     if len(whole) < LINE_LIMIT:
         yield whole
         return
     long = {key: value for key, value in facts.items() if isinstance(value, list) and len(value) > _VALUES_A_LINE}
-    yield _line({"entry": "facts", **{key: [] if key in long else value for key, value in facts.items()}})
+    yield _line(FactsEntry({key: [] if key in long else value for key, value in facts.items()}))
     for key, items in long.items():
         for at in range(0, len(items), _VALUES_A_LINE):
-            yield _line({"entry": "facts", key: items[at : at + _VALUES_A_LINE]})
+            yield _line(FactsEntry({key: items[at : at + _VALUES_A_LINE]}))
 
 
-def read_entries(part: ContainerReader) -> Iterator[Entry]:
-    """Yield the entries of a part, the segment's first, with continued runs joined and every limit checked.
+def read_entries(section: SectionReader) -> Iterator[Entry]:
+    """Yield the entries of a section's manifest, with continued runs joined and every limit checked.
 
-    Raises DamageError naming the part, never its content.
+    Raises DamageError naming the section, never its content.
     """
     try:
-        yield from _checked(_joined(_manifest_lines(part)), containers=1 + len(part.packs))
+        for entry in _joined(_manifest_lines(section)):
+            if isinstance(entry, RowsEntry | FileEntry):
+                _check_runs(entry.runs)
+            yield entry
     except _WrongError as error:
-        raise DamageError(f"the manifest of '{part.where}' cannot be read: {error}") from error
+        raise DamageError(f"the manifest of '{section.where}' cannot be read: {error}") from error
 
 
 class _WrongError(Exception):
     """A fault in a manifest, described in words that quote nothing of it."""
 
 
-def _manifest_lines(part: ContainerReader) -> Iterator[bytes]:
+def _manifest_lines(section: SectionReader) -> Iterator[bytes]:
     rest = b""
-    for index, block in enumerate(part.blocks):
-        if block.kind == MANIFEST:
-            *lines, rest = (rest + part.open_block(index)).split(b"\n")
-            yield from lines
-            if len(rest) >= LINE_LIMIT:
-                raise _WrongError("a line is too long")
+    for piece in section.manifest():
+        *lines, rest = (rest + piece).split(b"\n")
+        yield from lines
+        if len(rest) >= LINE_LIMIT:
+            raise _WrongError("a line is too long")
     if rest:
         raise _WrongError("it does not end with a line")
 
@@ -131,7 +128,7 @@ def _joined(lines: Iterable[bytes]) -> Iterator[Entry]:
             raise _WrongError("a line is too long")
         value = _decoded(line)
         if isinstance(value, _More):
-            if not isinstance(entry, TableEntry | FileEntry):
+            if not isinstance(entry, RowsEntry | FileEntry):
                 raise _WrongError("a line continues an entry that has no runs")
             entry.runs.extend(value.runs)
             continue
@@ -142,38 +139,18 @@ def _joined(lines: Iterable[bytes]) -> Iterator[Entry]:
         yield entry
 
 
-def _decoded(line: bytes) -> Entry | _More:
+def _decoded(line: bytes) -> _Line:
     try:
         value: _Line = from_json(line, _Line)  # type: ignore[arg-type]  # a union is a shape to msgspec
-        if not isinstance(value, _Facts):
-            return value
-        facts = from_json(line, dict[str, Any])
     except UnreadableError:
         # Its message may quote the line: an unknown kind of entry, for one.
         raise _WrongError("a line is no entry this program knows") from None
-    del facts["entry"]
-    return FactsEntry(facts)
+    return value
 
 
-def _checked(entries: Iterable[Entry], containers: int) -> Iterator[Entry]:
-    for place, entry in enumerate(entries):
-        if isinstance(entry, SegmentEntry) != (place == 0):
-            raise _WrongError("its first entry, and no other, must name the segment")
-        if isinstance(entry, TableEntry | FileEntry):
-            _check_runs(entry.runs, containers)
-        if isinstance(entry, TableEntry):
-            _check_spans(entry)
-        yield entry
-
-
-def _check_runs(runs: list[int], containers: int) -> None:
+def _check_runs(runs: list[int]) -> None:
     if len(runs) % 3:
         raise _WrongError("runs are not triples")
-    for container, first, number in zip(runs[::3], runs[1::3], runs[2::3], strict=True):
-        if container >= containers or not number or first + number > _CHUNK_LIMIT:
+    for section, first, number in zip(runs[::3], runs[1::3], runs[2::3], strict=True):
+        if not section or not number or first + number > _CHUNK_LIMIT:
             raise _WrongError("a run is impossible")
-
-
-def _check_spans(entry: TableEntry) -> None:
-    if sum(span[0] for span in entry.spans) != entry.rows or sum(span[1] for span in entry.spans) != entry.bytes:
-        raise _WrongError("spans do not add up to their table")

@@ -1,0 +1,194 @@
+"""Packs on a store: their headers and maps, read and compared with their names; and the sections of a snapshot.
+
+Everything that a restore uses is compared with a hash that the signed record vouches for: the record names a pack by the
+SHA-256 of its header, and the header holds that of each section.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from backupd.errors import DamageError, ObjectMissingError
+from backupd.model.documents import Record
+from backupd.model.ids import GenerationId, ObjectHash, ObjectName, Pseudonym, RepositoryId
+from backupd.model.ranges import from_ranges
+from backupd.repository import layout
+from backupd.seal.pack import CLEAR_START, PackContext, PackHeader, PresenceMap, SectionRow, header_length, read_header
+from backupd.seal.section_format import SectionContext
+from backupd.store.base import StoreView
+
+_FIRST = 64 << 10
+"""Bytes read first of a pack: the whole header of most."""
+_READERS = 8
+"""Headers under way at once: each is a round trip."""
+
+
+@dataclass(frozen=True)
+class OpenPack:
+    """A pack whose header was read and has the SHA-256 that its name says."""
+
+    name: ObjectName
+    header: PackHeader
+    there: PresenceMap
+    """Which sections were there when the header was read."""
+
+    def section(self, index: int) -> Section:
+        return Section(self, index)
+
+    def sections(self) -> Iterator[Section]:
+        """Yield all sections that are there."""
+        return (Section(self, index) for index in self.there.there)
+
+
+class Section(NamedTuple):
+    """One section of a pack."""
+
+    pack: OpenPack
+    index: int
+
+    @property
+    def row(self) -> SectionRow:
+        return self.pack.header.rows[self.index]
+
+    @property
+    def is_there(self) -> bool:
+        return self.index in self.pack.there
+
+    @property
+    def offset(self) -> int:
+        """Where the section begins in the pack as it was when its header was read."""
+        return self.pack.there.offsets[self.index]
+
+    @property
+    def where(self) -> str:
+        """The section's name for messages."""
+        return f"{self.pack.name}, section {self.index}"
+
+    @property
+    def context(self) -> SectionContext:
+        pack = self.pack.header.context
+        return SectionContext(pack.repository, pack.generation, self.row.segment, self.row.number)
+
+
+def open_pack(store: StoreView, repository: RepositoryId, generation: GenerationId, sha256: ObjectHash) -> OpenPack:
+    """Read a pack's header and map.
+
+    Raises ObjectMissingError, RefusedError, and DamageError for a header that is not the one its name says, or that is
+    of another repository or generation.
+    """
+    name = layout.pack_name(generation, sha256)
+    data = store.get(name, 0, _FIRST)
+    length = header_length(data[:CLEAR_START], name)
+    if length > len(data):
+        data = store.get(name, 0, length)
+    if hashlib.sha256(data[:length]).hexdigest() != sha256:
+        raise DamageError(f"the header of '{name}' does not have the hash its name says")
+    header = read_header(data, name)
+    if header.context != PackContext(repository, generation):
+        raise DamageError(f"'{name}' belongs to another generation or repository")
+    raw = data[length : length + header.map_size]
+    if len(raw) < header.map_size:
+        raw = store.get(name, length, header.map_size)
+    return OpenPack(name, header, PresenceMap.read(header, raw, name))
+
+
+def fetch_section(store: StoreView, section: Section) -> bytes:
+    """Read a whole section and compare it with the SHA-256 in its pack's header.
+
+    A section may have moved or gone since the header was read, when a keeper took another one out of the pack: the map
+    is then read again. Raises DamageError, and ObjectMissingError when pack or section are gone.
+    """
+    row = section.row
+    for attempt in (1, 2):
+        if section.is_there:
+            data = store.get(section.pack.name, section.offset, row.length)
+            if hashlib.sha256(data).digest() == row.sha256:
+                return data
+        if attempt == 1:
+            fresh = reopened(store, section.pack)
+            if fresh.there.raw == section.pack.there.raw:
+                break
+            section = fresh.section(section.index)
+    if not section.is_there:
+        raise ObjectMissingError(f"'{section.where}' is missing")
+    raise DamageError(f"'{section.where}' does not have the hash its header says")
+
+
+def reopened(store: StoreView, pack: OpenPack) -> OpenPack:
+    """Read a pack's map again; its header cannot have changed. Raises DamageError, ObjectMissingError."""
+    raw = store.get(pack.name, len(pack.header.raw), pack.header.map_size)
+    return OpenPack(pack.name, pack.header, PresenceMap.read(pack.header, raw, pack.name))
+
+
+def open_packs(
+    store: StoreView, repository: RepositoryId, generation: GenerationId, wanted: Iterable[ObjectHash]
+) -> Iterator[tuple[ObjectHash, OpenPack | DamageError | ObjectMissingError]]:
+    """Open packs, several at once, in the order given; a pack that is missing or damaged yields its error instead."""
+
+    def opened(sha256: ObjectHash) -> tuple[ObjectHash, OpenPack | DamageError | ObjectMissingError]:
+        try:
+            return sha256, open_pack(store, repository, generation, sha256)
+        except (DamageError, ObjectMissingError) as error:
+            return sha256, error
+
+    with ThreadPoolExecutor(_READERS, thread_name_prefix="packs") as pool:
+        yield from pool.map(opened, wanted)
+
+
+@dataclass(frozen=True)
+class SnapshotSections:
+    """The sections of one snapshot, as its record and the headers of its packs list them, there or not."""
+
+    manifests: Mapping[Pseudonym, Section]
+    """By segment, the section whose manifest says what the snapshot has of it."""
+    sections: Mapping[tuple[Pseudonym, int], Section]
+    """Every section that the record names, by segment and number."""
+
+    @property
+    def size(self) -> int:
+        """Bytes of all sections."""
+        return sum(section.row.length for section in self.sections.values())
+
+
+def list_sections(record: Record, packs: Mapping[ObjectHash, OpenPack]) -> SnapshotSections:
+    """Return a snapshot's sections; `packs` must have every pack that the record names.
+
+    Raises DamageError when the record names sections that its packs do not list, two of one number, or two manifests of
+    one segment.
+    """
+    manifests: dict[Pseudonym, Section] = {}
+    sections: dict[tuple[Pseudonym, int], Section] = {}
+    for sha256, of_manifests, others in record.packs:
+        pack = packs[sha256]
+        limit = len(pack.header.rows)
+        try:
+            numbers = [*from_ranges(of_manifests, limit), *from_ranges(others, limit)]
+        except ValueError as error:
+            raise DamageError(f"a record names sections that '{pack.name}' does not list") from error
+        first_other = len(numbers) - sum(others[1::2])
+        for place, index in enumerate(numbers):
+            section = pack.section(index)
+            key = section.row.segment, section.row.number
+            if sections.setdefault(key, section) is not section or (
+                place < first_other and manifests.setdefault(section.row.segment, section) is not section
+            ):
+                raise DamageError(f"a record names segment {section.row.segment} twice in '{pack.name}'")
+    return SnapshotSections(manifests, sections)
+
+
+def read_sections(store: StoreView, record: Record) -> SnapshotSections:
+    """Read the headers of a snapshot's packs, and return its sections.
+
+    Raises ObjectMissingError when a pack is missing, DamageError, RefusedError, and the store's errors.
+    """
+    found: dict[ObjectHash, OpenPack] = {}
+    names = [sha256 for sha256, _, _ in record.packs]
+    for sha256, pack in open_packs(store, record.repository, record.generation, names):
+        if not isinstance(pack, OpenPack):
+            raise pack
+        found[sha256] = pack
+    return list_sections(record, found)
