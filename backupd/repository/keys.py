@@ -41,7 +41,9 @@ class SecretKeys:
         """
         keyring = self._listing(row)
         if row.place not in keyring.sealed:
-            raise RefusedError(f"the key of segment {row.segment} was shredded", hint="What it sealed is gone for good.")
+            raise RefusedError(
+                f"the key of segment {row.segment} was shredded", hint="What it sealed is gone for good."
+            )
         if row.keyring in self._refused:
             raise self._refused[row.keyring]
         return self._opened[row.keyring].key(row.place)

@@ -48,25 +48,26 @@ class Section(NamedTuple):
     """One section of a pack."""
 
     pack: OpenPack
-    index: int
+    at: int
+    """The section's place in the header, from 0."""
 
     @property
     def row(self) -> SectionRow:
-        return self.pack.header.rows[self.index]
+        return self.pack.header.rows[self.at]
 
     @property
     def is_there(self) -> bool:
-        return self.index in self.pack.there
+        return self.at in self.pack.there
 
     @property
     def offset(self) -> int:
         """Where the section begins in the pack as it was when its header was read."""
-        return self.pack.there.offsets[self.index]
+        return self.pack.there.offsets[self.at]
 
     @property
     def where(self) -> str:
         """The section's name for messages."""
-        return f"{self.pack.name}, section {self.index}"
+        return f"{self.pack.name}, section {self.at}"
 
     @property
     def context(self) -> SectionContext:
@@ -112,7 +113,7 @@ def fetch_section(store: StoreView, section: Section) -> bytes:
             fresh = reopened(store, section.pack)
             if fresh.there.raw == section.pack.there.raw:
                 break
-            section = fresh.section(section.index)
+            section = fresh.section(section.at)
     if not section.is_there:
         raise ObjectMissingError(f"'{section.where}' is missing")
     raise DamageError(f"'{section.where}' does not have the hash its header says")

@@ -8,11 +8,11 @@ from functools import cached_property
 
 from backupd.errors import DamageError, ObjectMissingError, RefusedError
 from backupd.model.documents import REDUCED, Record, RepositoryInfo, decode_body, encode_body
-from backupd.model.ids import GenerationId, ObjectHash, ObjectName, Pseudonym, SnapshotName
+from backupd.model.ids import GenerationId, ObjectHash, ObjectName, SnapshotName
 from backupd.model.known_keys import is_known_signer
 from backupd.repository import layout
 from backupd.repository.keys import SecretKeys
-from backupd.seal.container_format import ContainerContext
+from backupd.repository.packs import OpenPack, SnapshotSections, open_pack, read_sections
 from backupd.seal.documents import LIMITS, Signer, read_document
 from backupd.seal.keyring import Keyring, KeyringIds, parse_keyring
 from backupd.store.base import ObjectInfo, Store, put_document
@@ -168,29 +168,29 @@ class Repository:
         """
         return SecretKeys({g: self.keyrings(g) for g in dict.fromkeys(generations)}, identity_secret)
 
-    def find(self, context: ContainerContext, sha256: ObjectHash) -> ObjectInfo:
-        """Find the container of this hash in the segment's folder: a pack, else a part.
-
-        Raises DamageError naming object and segment when there is neither.
-        """
-        for name in (layout.pack_name(context, sha256), layout.part_name(context, sha256)):
-            found = self.store.stat(name)
-            if found is not None:
-                return found
-        raise DamageError(f"container '{sha256}' of segment {context.segment} is missing")
-
-    def contents(self, generation: GenerationId, segment: Pseudonym) -> dict[ObjectHash, ObjectInfo]:
-        """Return every pack and part in one segment's folder, by hash."""
-        listed = self.store.list(layout.segment_folder(generation, segment))
+    def list_packs(self, generation: GenerationId) -> dict[ObjectHash, ObjectInfo]:
+        """Return every pack of a generation, by its hash."""
+        listed = self.store.list(layout.packs_folder(generation))
         places = ((layout.place_of(found.name).sha256, found) for found in listed)
         return {sha256: found for sha256, found in places if sha256}
+
+    def pack(self, generation: GenerationId, sha256: ObjectHash) -> OpenPack:
+        """Read a pack's header and map. Raises ObjectMissingError, DamageError, RefusedError."""
+        return open_pack(self.store, self._info.repository, generation, sha256)
+
+    def sections(self, record: Record) -> SnapshotSections:
+        """Return the sections of a snapshot, there or not.
+
+        Raises ObjectMissingError when a pack is missing, DamageError, RefusedError.
+        """
+        return read_sections(self.store, record)
 
     def put_document(self, name: ObjectName, data: bytes) -> None:
         """Publish a small object; raises the errors of the store's `put_new`."""
         put_document(self.store, name, data)
 
     def put_keyring(self, ids: KeyringIds, data: bytes) -> None:
-        """Publish a rendered keyring. Its packs MUST be published already, its parts MUST NOT (FORMAT.md §2)."""
+        """Publish a rendered keyring. Packs with sections of its keys MUST NOT be published yet (FORMAT.md §2)."""
         self.put_document(layout.keyring_name(ids.generation, ids.run), data)
 
     def put_record(self, record: Record, signed: bytes) -> None:

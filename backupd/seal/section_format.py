@@ -80,9 +80,7 @@ class Trailer:
 
     def encode(self) -> bytes:
         """Return the trailer's plain text without padding."""
-        return b"".join(
-            map(_little, (array("I", [len(self.lengths) // 3]), self.lengths, self.chunks))
-        )
+        return b"".join(map(_little, (array("I", [len(self.lengths) // 3]), self.lengths, self.chunks)))
 
     @classmethod
     def decode(cls, plain: bytes, where: str) -> Trailer:
