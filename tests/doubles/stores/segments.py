@@ -1,106 +1,170 @@
-"""Segments written by hand: packs and parts with exactly the blocks, runs and faults a test wants."""
+"""Sections and packs written by hand: exactly the blocks, runs and faults a test wants."""
 
 from __future__ import annotations
 
 import hashlib
 import io
 import secrets
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from backupd.model.ids import GenerationId, ObjectHash, ObjectName, Pseudonym, RepositoryId
-from backupd.model.manifest import Entry, FileEntry, SegmentEntry, TableEntry
+from backupd.model.ids import (
+    ClassTag,
+    DatabaseTag,
+    GenerationId,
+    ObjectHash,
+    Pseudonym,
+    RepositoryId,
+    RunId,
+    SegmentTags,
+    TenantTag,
+)
+from backupd.model.manifest import Entry, FileEntry, RowsEntry
 from backupd.model.tenancy import SegmentName
 from backupd.repository import layout
-from backupd.repository.containers import ContainerRef
-from backupd.repository.parts import encode_entries
-from backupd.seal import suite
-from backupd.seal.container_format import DATA, MANIFEST, ContainerContext
-from backupd.seal.container_writer import ContainerWriter, FinishedContainer
+from backupd.repository.manifests import encode_entries
+from backupd.repository.packs import OpenPack, Section, open_pack
+from backupd.seal.keyring import SegmentKey
+from backupd.seal.pack import PackContext, PresenceMap, SectionRow, make_header
+from backupd.seal.section_format import SectionContext
+from backupd.seal.section_writer import SectionWriter
 from backupd.seal.zstd import Compressor
 from backupd.store.base import Store
 
 SHARED = SegmentName("shop", "uploaded", None)
 REPOSITORY = RepositoryId("ab" * 16)
 GENERATION = GenerationId("20260102T030405Z-0a0b0c0d")
+CONTEXT = PackContext(REPOSITORY, GENERATION)
+TAGS = SegmentTags(TenantTag("7a" * 16), ClassTag("c1" * 8), DatabaseTag("db" * 8))
+"""Tags of no particular segment, for tests in which nobody compares a pseudonym with its tags."""
 
 
-def sha256(data: bytes) -> str:
-    return hashlib.sha256(data).hexdigest()
+def sha256(data: bytes) -> bytes:
+    return hashlib.sha256(data).digest()
+
+
+@dataclass(frozen=True)
+class SealedSection:
+    """A section and its row in the header of the pack to be."""
+
+    row: SectionRow
+    data: bytes
+
+
+def seal_section(
+    context: SectionContext,
+    key: SegmentKey,
+    place: tuple[RunId, int],
+    blocks: Iterable[Sequence[bytes]],
+    manifest: Iterable[bytes] = (),
+) -> SealedSection:
+    """A section of blocks, each a list of chunks, and then of blocks with these pieces of its manifest.
+
+    `place` is the keyring with the key, and the key's place in it.
+    """
+    writer, compressor = SectionWriter(context, key.key), Compressor(1)
+    sealed = [writer.add(chunks, compressor) for chunks in blocks]
+    sealed += [writer.add((), compressor, piece) for piece in manifest]
+    data = b"".join((*sealed, writer.finish()))
+    return SealedSection(SectionRow(context.segment, *place, context.number, len(data), writer.sha256()), data)
+
+
+def publish_pack(store: Store, context: PackContext, sections: Iterable[SealedSection]) -> OpenPack:
+    """Put these sections into one pack, and that onto the store."""
+    ordered = sorted(sections, key=lambda section: (section.row.segment, section.row.number))
+    header = make_header(context, [section.row for section in ordered])
+    data = b"".join((header.raw, PresenceMap.full(header).raw, *(section.data for section in ordered)))
+    name = layout.pack_name(context.generation, header.sha256)
+    store.put_new(name, io.BytesIO(data), len(data), _object_hash(data))
+    return open_pack(store, context.repository, context.generation, header.sha256)
+
+
+def take_out(store: Store, pack: OpenPack, sections: Collection[int]) -> None:
+    """Put a pack anew without these sections, or remove it when none is left."""
+    data = store.get(pack.name)
+    there = pack.there.without(sections)
+    if not there.there:
+        store.remove(pack.name)
+        return
+    kept = [data[pack.there.offsets[at] : pack.there.offsets[at + 1]] for at in there.there]
+    fresh = b"".join((pack.header.raw, there.raw, *kept))
+    store.replace(pack.name, io.BytesIO(fresh), len(fresh), _object_hash(fresh))
+
+
+def _object_hash(data: bytes) -> ObjectHash:
+    return ObjectHash(hashlib.sha256(data).hexdigest())
 
 
 @dataclass
 class HandmadeSegment:
-    """One segment of one generation, whose objects go to `store`."""
+    """One segment of one generation, whose sections go to `store`, each in a pack of its own."""
 
     store: Store
     name: SegmentName = SHARED
-    pair: suite.KeyPair = field(default_factory=suite.generate)
-    context: ContainerContext = field(
-        default_factory=lambda: ContainerContext(REPOSITORY, GENERATION, Pseudonym(secrets.token_hex(16)))
-    )
+    segment: Pseudonym = field(default_factory=lambda: Pseudonym(secrets.token_hex(16)))
+    key: SegmentKey = field(init=False)
+    context: PackContext = CONTEXT
+    place: tuple[RunId, int] = (RunId(GENERATION), 0)
+    """The keyring that has the key, and where."""
+    sections: dict[tuple[Pseudonym, int], Section] = field(default_factory=dict)
+    """Every section made so far, by segment and number, as in `SnapshotSections`."""
 
-    def pack(self, *blocks: Sequence[bytes]) -> ContainerRef:
-        """A pack of data blocks, each a list of chunks."""
-        out = io.BytesIO()
-        writer = self._writer(out, "pack")
-        for chunks in blocks:
-            _add(writer, chunks)
-        return self.publish(writer.finish(), out, "pack")
+    def __post_init__(self) -> None:
+        self.key = SegmentKey(secrets.token_bytes(32), self.name)
 
-    def part(
+    def section(
         self,
-        entries: Iterable[Entry],
-        packs: Sequence[ContainerRef] = (),
-        blocks: Sequence[Sequence[bytes]] = (),
+        entries: Iterable[Entry] = (),
+        blocks: Iterable[Sequence[bytes]] = (),
         manifest_block: int = 1 << 20,
-    ) -> ContainerRef:
-        """A part whose manifest is the segment's line and `entries`, cut into blocks at any place."""
-        out = io.BytesIO()
-        writer = self._writer(out, "part", packs)
-        for chunks in blocks:
-            _add(writer, chunks)
-        first = SegmentEntry(self.name.database, self.name.data_class, self.name.tenant)
-        manifest = b"".join(encode_entries([first, *entries]))
-        for at in range(0, len(manifest), manifest_block):
-            writer.add(MANIFEST, manifest[at : at + manifest_block])
-        return self.publish(writer.finish(), out, "part")
+    ) -> Section:
+        """A section of data blocks, each a list of chunks, and a manifest of `entries` cut into blocks anywhere."""
+        manifest = b"".join(encode_entries(entries))
+        pieces = [manifest[at : at + manifest_block] for at in range(0, len(manifest), manifest_block)]
+        return self.publish(self.sealed(blocks, pieces))
 
-    def raw_part(self, manifest: bytes) -> ContainerRef:
-        """A part with any bytes for a manifest."""
-        out = io.BytesIO()
-        writer = self._writer(out, "part")
-        writer.add(MANIFEST, manifest)
-        return self.publish(writer.finish(), out, "part")
+    def data(self, *blocks: Sequence[bytes]) -> int:
+        """A section of data blocks, each a list of chunks; returns its number, by which runs refer to it."""
+        return self.section(blocks=blocks).row.number
 
-    def publish(self, finished: FinishedContainer, out: io.BytesIO, kind: str) -> ContainerRef:
-        ref = ContainerRef(self.context, finished.sha256, finished.size)
-        self.store.put_new(self.object_name(ref, kind), io.BytesIO(out.getvalue()), finished.size, finished.sha256)
-        return ref
+    def raw_manifest(self, *pieces: bytes) -> Section:
+        """A section with any bytes for a manifest."""
+        return self.publish(self.sealed((), pieces))
 
-    def object_name(self, ref: ContainerRef, kind: str) -> ObjectName:
-        name = layout.pack_name if kind == "pack" else layout.part_name
-        return name(self.context, ref.sha256)
+    def sealed(self, blocks: Iterable[Sequence[bytes]], manifest: Iterable[bytes] = ()) -> SealedSection:
+        """The segment's next section, on no store."""
+        context = SectionContext(self.context.repository, self.context.generation, self.segment, len(self.sections) + 1)
+        return seal_section(context, self.key, self.place, blocks, manifest)
 
-    def _writer(self, out: io.BytesIO, kind: str, packs: Sequence[ContainerRef] = ()) -> ContainerWriter:
-        listed = [(ObjectHash(ref.sha256), ref.size) for ref in packs]
-        return ContainerWriter(out, kind, self.context, self.pair.public, compressor=Compressor(1), packs=listed)
+    def publish(self, *sections: SealedSection) -> Section:
+        """Put sections into one pack; returns the last of them."""
+        pack = publish_pack(self.store, self.context, sections)
+        for at, row in enumerate(pack.header.rows):
+            self.sections[row.segment, row.number] = pack.section(at)
+        return self.sections[sections[-1].row.segment, sections[-1].row.number]
 
 
-def _add(writer: ContainerWriter, chunks: Sequence[bytes]) -> None:
-    ids = b"".join(hashlib.sha256(chunk).digest()[:16] for chunk in chunks)
-    writer.add(DATA, b"".join(chunks), [len(chunk) for chunk in chunks], ids)
+@dataclass(frozen=True)
+class HandmadeKeys:
+    """The keys of handmade segments, as `SecretKeys` has those of a repository."""
+
+    keys: Mapping[Pseudonym, SegmentKey]
+
+    @classmethod
+    def of_segments(cls, *segments: HandmadeSegment) -> HandmadeKeys:
+        return cls({one.segment: one.key for one in segments})
+
+    def of(self, row: SectionRow) -> SegmentKey:
+        return self.keys[row.segment]
 
 
-def table_entry(
-    rows: bytes, runs: Sequence[int], *, cut: int | None = None, columns: Sequence[str] = ("a",), table: str = "t"
-) -> TableEntry:
-    """An entry for these rows of COPY text, with spans of `cut` rows."""
+def rows_entry(rows: bytes, runs: Sequence[int], *, cut: int | None = None, table: int = 1) -> RowsEntry:
+    """An entry for these rows of COPY text of the table with this number, with spans of `cut` rows."""
     lines = rows.splitlines(keepends=True) if b"\r" not in rows else rows.replace(b"\n", b"\n\0").split(b"\0")[:-1]
     step = cut or max(len(lines), 1)
     stretches = [lines[at : at + step] for at in range(0, len(lines), step)]
     spans = [(len(part), len(b"".join(part)), sha256(b"".join(part))) for part in stretches]
-    return TableEntry("public", table, list(columns), len(lines), len(rows), spans, list(runs))
+    return RowsEntry(table, spans, list(runs))
 
 
 def file_entry(name: str, data: bytes, runs: Sequence[int]) -> FileEntry:

@@ -5,41 +5,42 @@ from __future__ import annotations
 import hashlib
 import io
 import os
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from backupd.model.documents import Record, RepositoryInfo, Totals
+from doubles.stores.segments import SealedSection, publish_pack, seal_section, sha256, take_out
+
+from backupd.model.documents import PackRef, Record, RepositoryInfo, Totals
 from backupd.model.ids import (
-    ClassTag,
     GenerationId,
     ObjectHash,
+    ObjectName,
     Pseudonym,
     RegionName,
     RepositoryId,
     RunId,
+    SegmentTags,
     SnapshotName,
-    TenantId,
-    TenantTag,
 )
 from backupd.model.ledger import Event, PurgeBegan
-from backupd.model.manifest import Entry, FactsEntry, FileEntry, SegmentEntry, SequencesEntry, TableEntry
+from backupd.model.manifest import Entry, FactsEntry, FileEntry, RowsEntry, SequencesEntry, Span, TableEntry
+from backupd.model.ranges import to_ranges
 from backupd.model.tenancy import SegmentName
 from backupd.model.text import compact, stamp
-from backupd.repository import layout
 from backupd.repository.ledger import Chain, next_document, put_entry
-from backupd.repository.parts import encode_entries
+from backupd.repository.manifests import encode_entries
 from backupd.repository.repository import Repository, signed_record
 from backupd.seal import suite
-from backupd.seal.container_format import DATA, MANIFEST, ContainerContext
-from backupd.seal.container_writer import ContainerWriter
 from backupd.seal.documents import Signer
-from backupd.seal.keyring import KeyringIds, KeyringWriter, Tags, render_keyring, without_lines
-from backupd.seal.zstd import Compressor
+from backupd.seal.keyring import KeyringIds, KeyringWriter, SegmentKey, without_lines
+from backupd.seal.pack import PackContext
+from backupd.seal.section_format import SectionContext
+from backupd.seal.tags import TenantTags
 from backupd.store.base import Store
 
-TAGS = Tags(TenantTag("7a" * 16), ClassTag("c1" * 8))
+TENANT_KEY = bytes(range(32))
 START = datetime(2030, 1, 1, tzinfo=UTC)
 
 
@@ -51,6 +52,8 @@ class Rows:
     table: str
     columns: tuple[str, ...]
     rows: tuple[bytes, ...]
+    own: bool = False
+    """In the tenant's own schema: the definition stands in the tenant's segment, not in the database's."""
 
 
 @dataclass(frozen=True)
@@ -62,11 +65,18 @@ class Content:
     sequences: tuple[tuple[str, str, int, bool], ...] = ()
     facts: dict[str, Any] | None = None
     in_pack: bool = True
-    """Data in a pack of its own; else in the part."""
+    """Data in a section of its own, which is in another pack; else in the section of the manifest."""
     chunk: int = 40
     """Bytes of a chunk; rows are cut anywhere."""
     block: int = 3
     """Chunks of a block."""
+    definitions: tuple[TableEntry, ...] = ()
+    """Put in by `SmallRepository`, which numbers the tables."""
+
+    def streams(self) -> list[list[bytes]]:
+        """The chunks of each table and file."""
+        whole = [b"".join(table.rows) for table in self.tables] + list(self.files.values())
+        return [[data[at : at + self.chunk] for at in range(0, len(data), self.chunk)] for data in whole]
 
 
 def facts(database: str = "app", **more: Any) -> dict[str, Any]:
@@ -82,8 +92,39 @@ def facts(database: str = "app", **more: Any) -> dict[str, Any]:
     }
 
 
+@dataclass
+class _Segment:
+    """A segment as the writer knows it: where what it stored before lies."""
+
+    pseudonym: Pseudonym
+    last: int = 0
+    """The highest number of a section."""
+    packs: dict[int, tuple[ObjectHash, int]] = field(default_factory=dict)
+    """The pack of each section, and its place in that."""
+    data: dict[tuple[bytes, ...], int] = field(default_factory=dict)
+    """By chunks, the section that has them and nothing else."""
+    manifests: dict[bytes, int] = field(default_factory=dict)
+    """By manifest, the section that has it."""
+
+
+@dataclass
+class _Wanted:
+    """What one snapshot has of one segment, and what of that is new."""
+
+    segment: _Segment
+    manifest: int
+    needs: set[int]
+    """Sections that the manifest refers to."""
+    fresh: dict[int, tuple[list[list[bytes]], list[bytes]]] = field(default_factory=dict)
+    """New sections by number: their blocks, and pieces of their manifest."""
+
+
 class SmallRepository:
-    """One region's repository with one identity and one signer. Every run is a minute after the one before."""
+    """One region's repository with one identity, one signer and one tenant key, all in a few objects.
+
+    Every run is a minute after the one before. As with the real writer, what a segment stored before in its generation
+    is referred to, and each run that adds to it does so under a key of its own.
+    """
 
     def __init__(self, store: Store, region: str = "be") -> None:
         self.store = store
@@ -97,30 +138,46 @@ class SmallRepository:
             signers=[self.signer.public],
         )
         self.repository.put_info(self.info, self.signer)
+        self.tags = TenantTags(TENANT_KEY, self.info.region)
         self.previous: SnapshotName | None = None
         self.chain = Chain(self.info.region, self.info.repository)
-        self.pseudonyms: dict[tuple[str, SegmentName], Pseudonym] = {}
+        self.incarnations: dict[str, int] = {}
+        """Of tenants that came back; all others are in their first."""
         self._runs = 0
-        self._pairs: dict[Pseudonym, suite.KeyPair] = {}
-        self._chunk_keys: dict[str, bytes] = {}
+        self._run = RunId("")
+        self._segments: dict[Pseudonym, _Segment] = {}
+        self._numbers: dict[tuple[Any, ...], int] = {}
         self.start_generation()
 
     def start_generation(self) -> None:
         self.generation = GenerationId(f"{compact(self._now())}-{os.urandom(4).hex()}")
 
+    def tags_of(self, name: SegmentName) -> SegmentTags:
+        """The tags of a segment of the present generation."""
+        incarnation = self.incarnations.get(name.tenant, 1) if name.tenant else 0
+        return SegmentTags(
+            self.tags.tenant_tag(self.generation, self.tags.tenant_id(name.tenant), incarnation),
+            self.tags.class_tag(self.generation, name.data_class),
+            self.tags.database_tag(self.generation, name.database),
+        )
+
+    def pseudonym(self, name: SegmentName) -> Pseudonym:
+        """The pseudonym of a segment of the present generation."""
+        return self.tags.pseudonym(self.generation, self.tags_of(name))
+
     def snapshot(
         self, segments: dict[SegmentName, Content], *, label: str = "app", member: str | None = None
     ) -> SnapshotName:
-        """One run: packs, keyring, parts, record, in FORMAT.md's order."""
-        self._runs += 1
-        run = RunId(f"{compact(self._now())}-{os.urandom(4).hex()}")
-        self._write_keyring(run, [name for name in segments if (self.generation, name) not in self.pseudonyms])
-        parts = {name: self.write_part(name, content) for name, content in segments.items()}
+        """One run: keyring, packs, record, in FORMAT.md's order.
+
+        Definitions go to a segment of the class `structure`, which is there even when `segments` does not name it.
+        """
+        packs, stored = self.write(segments, member=member)
         record = Record(
             repository=self.info.repository,
             region=self.info.region,
             generation=self.generation,
-            run=run,
+            run=self._run,
             database=label,
             member=member,
             exported=stamp(self._now()),
@@ -128,8 +185,8 @@ class SmallRepository:
             server=170000,
             previous=self.previous,
             ledger=self.chain.head,
-            parts=sorted((self.pseudonyms[self.generation, name], *part) for name, part in parts.items()),
-            totals=_totals(segments.values(), sum(size for _, size in parts.values())),
+            packs=packs,
+            totals=_totals(segments.values(), stored),
         )
         return self.publish(record)
 
@@ -139,6 +196,17 @@ class SmallRepository:
         self.repository.put_record(record, signed)
         return self.previous
 
+    def write(self, segments: Mapping[SegmentName, Content], *, member: str | None = None) -> tuple[list[PackRef], int]:
+        """All of a run but its record: return what that would name, and the bytes of all sections in that."""
+        self._runs += 1
+        self._run = RunId(f"{compact(self._now())}-{os.urandom(4).hex()}")
+        complete = self._with_definitions(segments, member)
+        wanted = {name: self._wanted(name, content) for name, content in complete.items()}
+        sealed = self._seal({name: one for name, one in wanted.items() if one.fresh})
+        for one in ([pair for pair in sealed if pair[1]], [pair for pair in sealed if not pair[1]]):
+            self._publish_pack([section for section, _ in one])
+        return self._named(wanted.values())
+
     def tell(self, *events: Event) -> None:
         """Append an entry to the ledger; the writer is its keeper, too."""
         document = next_document(self.chain, stamp(self._now()), list(events), self.signer)
@@ -147,109 +215,131 @@ class SmallRepository:
 
     def purge_began(self, *names: SegmentName) -> PurgeBegan:
         """The intent to purge these segments of the present generation."""
-        segments = [(self.generation, self.pseudonyms[self.generation, name]) for name in names]
-        return PurgeBegan(tenant=TenantId("ab" * 16), incarnation=1, segments=segments, stores=["disk"])
+        tenant = self.tags.tenant_id(names[0].tenant)
+        incarnation = self.incarnations.get(names[0].tenant or "", 1)
+        segments = [(self.generation, self.pseudonym(name)) for name in names]
+        return PurgeBegan(tenant=tenant, incarnation=incarnation, segments=segments, stores=["disk"])
 
-    def take_out(self, name: SegmentName, *, keys: bool = True, objects: bool = True) -> None:
-        """Remove a segment of the present generation as a purge does."""
-        segment = self.pseudonyms[self.generation, name]
+    def take_out(self, *names: SegmentName, keys: bool = True, objects: bool = True) -> None:
+        """Remove segments of the present generation as a purge does: their keys, and their sections of all packs."""
+        segments = {self.pseudonym(name) for name in names}
         for keyring in self.repository.keyrings(self.generation) if keys else ():
-            where = layout.ObjectName(keyring.where)
-            if segment in {one for one, _ in keyring.index}:
-                data = without_lines(self.repository.read(where, "keyring"), {segment}, where)
+            where = ObjectName(keyring.where)
+            if segments & keyring.segments:
+                data = without_lines(self.repository.read(where, "keyring"), keyring, segments)
                 self.store.replace(where, io.BytesIO(data), len(data), ObjectHash(hashlib.sha256(data).hexdigest()))
-        for info in self.repository.contents(self.generation, segment).values() if objects else ():
-            self.store.remove(info.name)
+        for listed in list(self.repository.list_packs(self.generation)) if objects else ():
+            pack = self.repository.pack(self.generation, listed)
+            theirs = [at for at, row in enumerate(pack.header.rows) if row.segment in segments]
+            if theirs:
+                take_out(self.store, pack, theirs)
 
-    def context(self, name: SegmentName) -> ContainerContext:
-        return ContainerContext(self.info.repository, self.generation, self.pseudonyms[self.generation, name])
+    def come_back(self, tenant: str) -> None:
+        """A tenant that was purged begins its next incarnation: its segments are others from now on."""
+        self.incarnations[tenant] = self.incarnations.get(tenant, 1) + 1
 
-    def write_part(self, name: SegmentName, content: Content) -> tuple[ObjectHash, int]:
-        """Publish a segment's part, after its pack when it has one."""
-        context = self.context(name)
-        public = self._pairs[context.segment].public
-        streams = [b"".join(table.rows) for table in content.tables] + list(content.files.values())
-        chunks = [[data[i : i + content.chunk] for i in range(0, len(data), content.chunk)] for data in streams]
-        packs: list[tuple[ObjectHash, int]] = []
-        if content.in_pack and any(streams):
-            out = io.BytesIO()
-            writer = ContainerWriter(out, "pack", context, public, compressor=Compressor(1))
-            _add_chunks(writer, chunks, content.block, self._id_of(context.segment))
-            finished = writer.finish()
-            self.put(layout.pack_name(context, finished.sha256), out.getvalue())
-            packs = [(finished.sha256, finished.size)]
-        out = io.BytesIO()
-        writer = ContainerWriter(out, "part", context, public, compressor=Compressor(1), packs=packs)
-        if not packs:
-            _add_chunks(writer, chunks, content.block, self._id_of(context.segment))
-        lines = b"".join(encode_entries(_entries(name, content, chunks, container=len(packs))))
-        for at in range(0, len(lines), 100):
-            writer.add(MANIFEST, lines[at : at + 100])
-        finished = writer.finish()
-        self.put(layout.part_name(context, finished.sha256), out.getvalue())
-        return finished.sha256, finished.size
+    def _with_definitions(
+        self, segments: Mapping[SegmentName, Content], member: str | None
+    ) -> dict[SegmentName, Content]:
+        found: dict[SegmentName, dict[int, TableEntry]] = {}
+        for name, content in segments.items():
+            for table in content.tables:
+                home = SegmentName(name.database, "structure", name.tenant if member or table.own else None)
+                definition = self._definition(name.database, table)
+                found.setdefault(home, {})[definition.number] = definition
+        complete = {**{name: Content() for name in found}, **segments}
+        return {
+            name: replace(content, definitions=tuple(found[name].values())) if name in found else content
+            for name, content in complete.items()
+        }
 
-    def put(self, name: str, data: bytes) -> None:
-        digest = ObjectHash(hashlib.sha256(data).hexdigest())
-        self.store.put_new(layout.ObjectName(name), io.BytesIO(data), len(data), digest)
+    def _definition(self, database: str, table: Rows) -> TableEntry:
+        key = (self.generation, database, table.schema, table.table, table.columns)
+        number = self._numbers.setdefault(key, len(self._numbers) + 1)
+        return TableEntry(number, table.schema, table.table, list(table.columns))
 
-    def _id_of(self, segment: Pseudonym) -> Callable[[bytes], bytes]:
-        return lambda chunk: suite.chunk_id(self._chunk_keys[self.generation], segment.encode(), chunk)
+    def _wanted(self, name: SegmentName, content: Content) -> _Wanted:
+        pseudonym = self.pseudonym(name)
+        segment = self._segments.setdefault(pseudonym, _Segment(pseudonym))
+        streams = content.streams()
+        chunks = tuple(chunk for stream in streams for chunk in stream)
+        blocks = [list(chunks[at : at + content.block]) for at in range(0, len(chunks), content.block)]
+        wanted = _Wanted(segment, 0, set())
+        data = segment.data.get(chunks)
+        if data is None and chunks:
+            segment.last += 1
+            data = segment.data[chunks] = segment.last
+            wanted.fresh[data] = blocks, []
+        manifest = b"".join(encode_entries(self._entries(name.database, content, streams, data or 0)))
+        wanted.needs = {data} if data else set()
+        if manifest not in segment.manifests:
+            if content.in_pack or not wanted.fresh:
+                segment.last += 1
+                wanted.fresh[segment.last] = [], []
+            wanted.fresh[segment.last][1].extend(manifest[at : at + 100] for at in range(0, len(manifest), 100))
+            segment.manifests[manifest] = segment.last
+        wanted.manifest = segment.manifests[manifest]
+        return wanted
 
-    def _write_keyring(self, run: RunId, names: list[SegmentName]) -> None:
-        ids = KeyringIds(self.info.repository, self.info.region, self.generation, run)
-        chunk_key = self._chunk_keys.setdefault(self.generation, os.urandom(32))
-        writer = KeyringWriter(ids, [self.identity.public], chunk_key)
-        entries = []
-        for name in names:
-            pseudonym, pair = Pseudonym(os.urandom(16).hex()), suite.generate()
-            self.pseudonyms[self.generation, name] = pseudonym
-            self._pairs[pseudonym] = pair
-            entries.append(writer.add(pseudonym, pair, name, TAGS))
-        if names:
-            data = render_keyring(ids, stamp(self._now()), writer.pieces, entries, self.signer)
-            self.repository.put_keyring(ids, data)
+    def _entries(self, database: str, content: Content, streams: list[list[bytes]], section: int) -> Iterator[Entry]:
+        yield from content.definitions
+        first = 0
+        described = [*content.tables, *content.files.items()]
+        for thing, chunks in zip(described, streams, strict=True):
+            # Two runs where there can be: the second continues the first.
+            half = len(chunks) // 2
+            pairs = ((first, half), (first + half, len(chunks) - half))
+            runs = [number for at, count in pairs if count for number in (section, at, count)]
+            if isinstance(thing, Rows):
+                yield RowsEntry(self._definition(database, thing).number, _spans(thing.rows), runs)
+            else:
+                yield FileEntry(thing[0], len(thing[1]), sha256(thing[1]), runs)
+            first += len(chunks)
+        if content.sequences:
+            yield SequencesEntry(list(content.sequences))
+        if content.facts is not None:
+            yield FactsEntry(content.facts)
+
+    def _seal(self, wanted: Mapping[SegmentName, _Wanted]) -> list[tuple[SealedSection, bool]]:
+        """Publish the run's keyring; return its sections, and whether each is of data only."""
+        ids = KeyringIds(self.info.repository, self.info.region, self.generation, self._run)
+        writer = KeyringWriter(ids, [self.identity.public])
+        sealed = []
+        for name, one in wanted.items():
+            key = SegmentKey(os.urandom(32), name)
+            place = self._run, writer.add(one.segment.pseudonym, key.key, name, self.tags_of(name))
+            for number, (blocks, pieces) in one.fresh.items():
+                context = SectionContext(ids.repository, ids.generation, one.segment.pseudonym, number)
+                sealed.append((seal_section(context, key, place, blocks, pieces), not pieces))
+        if wanted:
+            self.repository.put_keyring(ids, writer.render(stamp(self._now()), self.signer))
+        return sealed
+
+    def _publish_pack(self, sections: list[SealedSection]) -> None:
+        if sections:
+            context = PackContext(self.info.repository, self.generation)
+            header = publish_pack(self.store, context, sections).header
+            for at, row in enumerate(header.rows):
+                self._segments[row.segment].packs[row.number] = header.sha256, at
+
+    def _named(self, wanted: Iterable[_Wanted]) -> tuple[list[PackRef], int]:
+        packs: dict[ObjectHash, tuple[set[int], set[int]]] = {}
+        for one in wanted:
+            for number in {one.manifest, *one.needs}:
+                pack, at = one.segment.packs[number]
+                packs.setdefault(pack, (set(), set()))[number != one.manifest].add(at)
+        rows = {name: self.repository.pack(self.generation, name).header.rows for name in packs}
+        stored = sum(rows[name][at].length for name, (mine, others) in packs.items() for at in mine | others)
+        return sorted((name, to_ranges(mine), to_ranges(others)) for name, (mine, others) in packs.items()), stored
 
     def _now(self) -> datetime:
         return START + timedelta(minutes=self._runs)
 
 
-def _add_chunks(
-    writer: ContainerWriter, streams: list[list[bytes]], width: int, id_of: Callable[[bytes], bytes]
-) -> None:
-    chunks = [chunk for stream in streams for chunk in stream]
-    for at in range(0, len(chunks), width):
-        piece = chunks[at : at + width]
-        writer.add(DATA, b"".join(piece), [len(chunk) for chunk in piece], b"".join(map(id_of, piece)))
-
-
-def _entries(name: SegmentName, content: Content, chunks: list[list[bytes]], container: int) -> Iterable[Entry]:
-    yield SegmentEntry(name.database, name.data_class, name.tenant)
-    first = 0
-    described = [*content.tables, *content.files.items()]
-    for thing, pieces in zip(described, chunks, strict=True):
-        # Two runs where there can be: the second continues the first.
-        half = len(pieces) // 2
-        runs = [n for at, length in ((0, half), (half, len(pieces) - half)) if length for n in (first + at, length)]
-        triples = [n for at in range(0, len(runs), 2) for n in (container, *runs[at : at + 2])]
-        data = b"".join(pieces)
-        if isinstance(thing, Rows):
-            yield TableEntry(
-                thing.schema, thing.table, list(thing.columns), len(thing.rows), len(data), _spans(thing.rows), triples
-            )
-        else:
-            yield FileEntry(thing[0], len(data), hashlib.sha256(data).hexdigest(), triples)
-        first += len(pieces)
-    if content.sequences:
-        yield SequencesEntry(list(content.sequences))
-    if content.facts is not None:
-        yield FactsEntry(content.facts)
-
-
-def _spans(rows: tuple[bytes, ...]) -> list[tuple[int, int, str]]:
+def _spans(rows: tuple[bytes, ...]) -> list[Span]:
     halves = [rows[: len(rows) // 2], rows[len(rows) // 2 :]]
     joined = [(len(half), b"".join(half)) for half in halves if half]
-    return [(number, len(data), hashlib.sha256(data).hexdigest()) for number, data in joined]
+    return [(number, len(data), sha256(data)) for number, data in joined]
 
 
 def _totals(contents: Iterable[Content], stored: int) -> Totals:
