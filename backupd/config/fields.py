@@ -1,7 +1,7 @@
 """The types of configured values: durations, sizes, rates, names, keys and files, as people write them.
 
-Each type parses its text, and its error says what is wrong without repeating the text. `Section` is the base of every
-part of the configuration.
+Each type parses its text, and its error says what is wrong without repeating the text. `ConfigSection` is the base of
+every part of the configuration.
 """
 
 from __future__ import annotations
@@ -239,7 +239,7 @@ Several = Field(strict=False)
 """Allows a list for a tuple: TOML's arrays are parsed as lists, which strict mode would refuse."""
 
 
-class Section(BaseModel):
+class ConfigSection(BaseModel):
     """Base of every section: strict, closed and frozen; its errors never repeat what was written."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True, hide_input_in_errors=True)

@@ -17,7 +17,7 @@ from pydantic import ValidationError
 from backupd.config import checks, policy, schema, service
 from backupd.config.checks import did_you_mean
 from backupd.config.faults import ConfigFault, ConfigFaultsError, Finding, in_file_order
-from backupd.config.fields import Section
+from backupd.config.fields import ConfigSection
 from backupd.config.schema import Config
 from backupd.config.secrets import inline_secrets
 from backupd.config.toml_lines import KeyPath, positions
@@ -119,7 +119,7 @@ _SENTENCES = {
     "union_tag_not_found": "is required",
 }
 _KIND_TYPES = ("union_tag_not_found", "union_tag_invalid")
-_SHAPES: tuple[tuple[tuple[str, ...], type[Section]], ...] = (
+_SHAPES: tuple[tuple[tuple[str, ...], type[ConfigSection]], ...] = (
     ((), schema.Config),
     (("node",), schema.NodeSection),
     (("trust",), schema.Trust),
@@ -187,7 +187,7 @@ def _known_keys(table: KeyPath, raw: Mapping[str, Any]) -> list[str]:
     return [field.alias or name for name, field in section.model_fields.items()] if section else []
 
 
-def _section(table: KeyPath, raw: Mapping[str, Any]) -> type[Section] | None:
+def _section(table: KeyPath, raw: Mapping[str, Any]) -> type[ConfigSection] | None:
     if table[:1] == ("stores",) and len(table) == 2:
         return (
             schema.SftpStoreSection if raw["stores"][table[1]].get("kind") == "sftp" else schema.DirectoryStoreSection

@@ -10,13 +10,13 @@ from pydantic import Field, model_validator
 from backupd.config.fields import (
     AbsolutePath,
     Approval,
+    ConfigSection,
     Dsn,
     Duration,
     Name,
     QueryName,
     RegionLabel,
     SecretFile,
-    Section,
     SelectStatement,
     Service,
     Several,
@@ -34,7 +34,7 @@ Count = Annotated[int, Field(ge=0, le=1000)]
 Most = Annotated[int, Field(ge=1, le=1_000_000)]
 
 
-class KeeperSection(Section):
+class KeeperSection(ConfigSection):
     """`[keeper]`: this machine expires, purges and attests."""
 
     signing_key_file: SecretFile = Field(
@@ -54,7 +54,7 @@ class KeeperSection(Section):
     )
 
 
-class CopySection(Section):
+class CopySection(ConfigSection):
     """One `[[copies]]`: a kind of copy of whole stores that backupd neither makes nor sees."""
 
     name: Name = Field(
@@ -69,7 +69,7 @@ class CopySection(Section):
     )
 
 
-class RetentionSection(Section):
+class RetentionSection(ConfigSection):
     """`[regions.NAME.retention]`: which snapshots are kept, counted from the present and not from the newest."""
 
     keep_within: Duration = Field(default=14 * _DAY, description="Every snapshot that is at most this old is kept.")
@@ -100,7 +100,7 @@ class RetentionSection(Section):
         return self
 
 
-class QuerySection(Section):
+class QuerySection(ConfigSection):
     """`[regions.NAME.lifecycle.query]`: the query that returns the dates of tenants."""
 
     database: Name | None = Field(
@@ -126,7 +126,7 @@ class QuerySection(Section):
         return self
 
 
-class LifecycleSection(Section):
+class LifecycleSection(ConfigSection):
     """`[regions.NAME.lifecycle]`: the promise to tenants who leave, and the terms it is made of."""
 
     window: Annotated[Duration, within(_DAY, 3660 * _DAY)] = Field(
@@ -184,7 +184,7 @@ _AFTER_PURGE = ("expiry_gap", "store_snapshots", "clock_tolerance", "repair_slac
 _GIB = 1 << 30
 
 
-class DrillSection(Section):
+class DrillSection(ConfigSection):
     """`[drill]`: this machine restores backups into a server of its own, and checks them."""
 
     identity: SecretFile = Field(
@@ -257,7 +257,7 @@ class DrillSection(Section):
         return self.target_dsn if self.target_service is None else f"service={self.target_service}"
 
 
-class AssertionSection(Section):
+class AssertionSection(ConfigSection):
     """One `[[regions.NAME.assertions]]`: what must be true in a restored database."""
 
     name: QueryName = Field(
@@ -279,7 +279,7 @@ class AssertionSection(Section):
         return self
 
 
-class ObjectivesSection(Section):
+class ObjectivesSection(ConfigSection):
     """`[regions.NAME.objectives]`: promises that drills check; a drill beyond one fails, a late drill is missed."""
 
     rpo: Annotated[Duration, within(_SECOND)] | None = Field(

@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal, NamedTuple, Union, get_args, get_ori
 from pydantic.fields import FieldInfo
 
 from backupd.config import fields
-from backupd.config.fields import Section
+from backupd.config.fields import ConfigSection
 from backupd.config.redact import spell_value
 from backupd.config.schema import Config
 
@@ -61,12 +61,12 @@ class Key(NamedTuple):
     field: FieldInfo
 
 
-def keys(section: type[Section] = Config, prefix: str = "") -> Iterator[Key]:
+def keys(section: type[ConfigSection] = Config, prefix: str = "") -> Iterator[Key]:
     """Yield every key below `section`, in the order in which the classes define them."""
     hints = get_type_hints(section, include_extras=True)
     for name, field in section.model_fields.items():
         path = prefix + (field.alias or name)
-        below = [kind for kind in _parts(hints[name]) if issubclass(kind, Section)]
+        below = [kind for kind in _parts(hints[name]) if issubclass(kind, ConfigSection)]
         for kind in below:
             yield from keys(kind, f"{path}.{_PLACES[name]}." if name in _PLACES else f"{path}.")
         if not below:

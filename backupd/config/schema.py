@@ -11,6 +11,7 @@ from pydantic import Field, model_validator
 from backupd.config.fields import (
     AbsolutePath,
     Bandwidth,
+    ConfigSection,
     Dsn,
     Duration,
     Host,
@@ -20,7 +21,6 @@ from backupd.config.fields import (
     RegionLabel,
     RemotePath,
     SecretFile,
-    Section,
     Service,
     Several,
     SignerKey,
@@ -66,7 +66,7 @@ class Credential(NamedTuple):
     key: FileRef
 
 
-class NodeSection(Section):
+class NodeSection(ConfigSection):
     """`[node]`: the machine that this file configures."""
 
     name: Name = Field(description="The name of this machine, as snapshots, leases and reports show it.")
@@ -115,7 +115,7 @@ class NodeSection(Section):
     )
 
 
-class Trust(Section):
+class Trust(ConfigSection):
     """`[trust]`: the keys whose signatures are believed."""
 
     signers: Annotated[tuple[SignerKey, ...], Several] = Field(
@@ -134,7 +134,7 @@ class Trust(Section):
         return self.keepers or self.signers
 
 
-class SftpStoreSection(Section):
+class SftpStoreSection(ConfigSection):
     """`[stores.NAME]` with `kind = "sftp"`: an SSH account."""
 
     kind: Literal["sftp"] = Field(
@@ -191,7 +191,7 @@ class SftpStoreSection(Section):
         return Credential(self.keeper_user or self.user, self.keeper_key or self.key)
 
 
-class DirectoryStoreSection(Section):
+class DirectoryStoreSection(ConfigSection):
     """`[stores.NAME]` with `kind = "directory"`: a mounted disk, also for tests and the demo."""
 
     kind: Literal["directory"] = Field(
@@ -205,7 +205,7 @@ class DirectoryStoreSection(Section):
 StoreSection = Annotated[SftpStoreSection | DirectoryStoreSection, Field(discriminator="kind")]
 
 
-class TenancySection(Section):
+class TenancySection(ConfigSection):
     """`tenancy = {…}` of a database: the rules by which its rows belong to tenants."""
 
     kind: Annotated[TenancyKind, Field(strict=False)] = Field(
@@ -231,7 +231,7 @@ class TenancySection(Section):
     default_class: Name = Field(default="uploaded", description="The data class of tables that no entry gives one.")
 
 
-class TableSection(Section):
+class TableSection(ConfigSection):
     """One `[[….tables]]`: the first entry whose `match` covers a table decides about it."""
 
     match: Annotated[tuple[TablePattern, ...], Several, Field(min_length=1)] = Field(
@@ -259,7 +259,7 @@ class TableSection(Section):
         return self
 
 
-class DatabaseSection(Section):
+class DatabaseSection(ConfigSection):
     """`[regions.NAME.databases.LABEL]`: one database, or one server's databases when tenancy is by database."""
 
     dsn: Dsn | None = Field(
@@ -283,7 +283,7 @@ class DatabaseSection(Section):
         return self
 
 
-class RegionSection(Section):
+class RegionSection(ConfigSection):
     """`[regions.NAME]`: databases, and the places where their backups may lie."""
 
     locations: Annotated[tuple[Name, ...], Several, Field(min_length=1)] = Field(
@@ -303,7 +303,7 @@ class RegionSection(Section):
     schedule: RegionScheduleSection = RegionScheduleSection()
 
 
-class ClassSection(Section):
+class ClassSection(ConfigSection):
     """`[classes.NAME]`: whether and how long a data class is backed up."""
 
     backup: Annotated[ClassPolicy | None, Field(strict=False)] = Field(
@@ -331,7 +331,7 @@ DEFAULT_CLASSES = {
 longer than promised."""
 
 
-class Config(Section):
+class Config(ConfigSection):
     """The keys at the top of the file, before its sections."""
 
     node: NodeSection

@@ -9,10 +9,10 @@ from pydantic import Field
 
 from backupd.config.fields import (
     AbsolutePath,
+    ConfigSection,
     Duration,
     Listen,
     SecretFile,
-    Section,
     Several,
     Share,
     TimetableText,
@@ -27,7 +27,7 @@ _HOUR = timedelta(hours=1)
 _DAY = timedelta(days=1)
 
 
-class ScheduleSection(Section):
+class ScheduleSection(ConfigSection):
     """`[schedule]`: when the daemon works, where a region does not say otherwise."""
 
     zone: Zone = Field(default="UTC", description="The time zone of times that name none.")
@@ -61,7 +61,7 @@ class ScheduleSection(Section):
     )
 
 
-class RegionScheduleSection(Section):
+class RegionScheduleSection(ConfigSection):
     """`[regions.NAME.schedule]`: timetables of a region; a key that is not set is as in `[schedule]`."""
 
     zone: Zone | None = Field(default=None, description="Replaces `schedule.zone` for this region.")
@@ -81,7 +81,7 @@ class RegionScheduleSection(Section):
         return general.model_copy(update=written)
 
 
-class DaemonSection(Section):
+class DaemonSection(ConfigSection):
     """`[daemon]`: how the daemon runs its jobs."""
 
     heavy: Annotated[int, Field(ge=1, le=64)] = Field(
@@ -112,7 +112,7 @@ class DaemonSection(Section):
     )
 
 
-class MetricsSection(Section):
+class MetricsSection(ConfigSection):
     """`[metrics]`: figures for Prometheus; off by default, because several units may share a file, but not a port."""
 
     listen: Listen | None = Field(
@@ -126,7 +126,7 @@ class MetricsSection(Section):
     )
 
 
-class NotifySection(Section):
+class NotifySection(ConfigSection):
     """`[notify]`: the people who are notified when something is wrong, and when it is over."""
 
     urls: Annotated[tuple[SecretFile, ...], Several] = Field(
@@ -151,7 +151,7 @@ class NotifySection(Section):
     )
 
 
-class StatusSection(Section):
+class StatusSection(ConfigSection):
     """`[status]`: a page that shows the state of all regions."""
 
     page: AbsolutePath | None = Field(

@@ -30,7 +30,7 @@ PackRef = tuple[_Hash, list[_Count], list[_Count]]
 whose chunks these manifests refer to."""
 
 REDUCED = "reduced"
-"""A record's field, kept in `extra`: the name of the full record, of which a hold kept only the sections listed here."""
+"""A record's field, kept in `extra`: the name of the full record, of which a hold kept only the sections here."""
 
 Body = TypeVar("Body", "RepositoryInfo", "Record")
 Value = TypeVar("Value", bound=msgspec.Struct)

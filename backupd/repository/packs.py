@@ -1,7 +1,7 @@
 """Packs on a store: their headers and maps, read and compared with their names; and the sections of a snapshot.
 
-Everything that a restore uses is compared with a hash that the signed record vouches for: the record names a pack by the
-SHA-256 of its header, and the header holds that of each section.
+Everything that a restore uses is compared with a hash that the signed record vouches for: the record names a pack by
+the SHA-256 of its header, and the header holds that of each section.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ class Section(NamedTuple):
 
     @property
     def offset(self) -> int:
-        """Where the section begins in the pack as it was when its header was read."""
+        """Return the section's place in the pack, in bytes, as it was when the header was read."""
         return self.pack.there.offsets[self.at]
 
     @property

@@ -33,7 +33,7 @@ ROW_SIZE: Final = _ROW.size
 
 
 class SectionRow(NamedTuple):
-    """What a pack's header says of one section."""
+    """One row of a pack's header: everything that it says of one section."""
 
     segment: Pseudonym
     keyring: RunId
@@ -67,12 +67,12 @@ class PackHeader:
 
     @cached_property
     def sha256(self) -> ObjectHash:
-        """The pack's name."""
+        """Return the SHA-256 of the header, which is the pack's name."""
         return ObjectHash(hashlib.sha256(self.raw).hexdigest())
 
     @property
     def map_size(self) -> int:
-        """Bytes of the presence map, which follows the header."""
+        """Return the size of the presence map, which follows the header, in bytes."""
         return (len(self.rows) + 7) // 8
 
 
@@ -165,7 +165,7 @@ def _row(values: tuple[bytes, int, int, int, int, bytes], keyrings: Sequence[str
 
 @dataclass(frozen=True)
 class PresenceMap:
-    """Which sections of a pack are there, and so where each of them is."""
+    """The list of those sections of a pack that are there, which also says at which place each of them is."""
 
     header: PackHeader
     raw: bytes
@@ -196,7 +196,7 @@ class PresenceMap:
 
     @cached_property
     def offsets(self) -> Sequence[int]:
-        """Where each section begins in the pack, or would; one more at the end: the pack's size in bytes."""
+        """Return the place in bytes at which each section begins, or would; then, as one more, the pack's size."""
         offset = len(self.header.raw) + len(self.raw)
         found = [offset]
         for index, row in enumerate(self.header.rows):
@@ -207,12 +207,12 @@ class PresenceMap:
 
     @property
     def pack_size(self) -> int:
-        """Bytes of the pack with these sections."""
+        """Return the size of the pack with these sections, in bytes."""
         return self.offsets[-1]
 
     @property
     def there(self) -> list[int]:
-        """The sections that are there, in order."""
+        """Return the indexes of the sections that are there, in order."""
         return [index for index in range(len(self.header.rows)) if index in self]
 
     def without(self, indexes: Collection[int]) -> PresenceMap:

@@ -28,7 +28,7 @@ NUMBER_LIMIT: Final = (1 << 32) - 1
 
 @dataclass(frozen=True, slots=True)
 class SectionContext:
-    """Whose a section is, and which of its segment's."""
+    """The place of a section: its segment, and its number among that segment's sections."""
 
     repository: RepositoryId
     generation: GenerationId

@@ -22,9 +22,9 @@ from backupd.seal.zstd import decompress
 class SectionReader:
     """One section, opened with the key of its segment and run.
 
-    `read_at(offset, length)` returns that many of the section's bytes, which the caller has compared with the SHA-256 in
-    the pack's header, or will before it relies on what was read. The trailer is read and checked on construction. Blocks
-    may be opened by several threads when `read_at` allows it.
+    `read_at(offset, length)` returns that many of the section's bytes, which the caller has compared with the SHA-256
+    in the pack's header, or will before it relies on what was read. The trailer is read and checked on construction.
+    Blocks may be opened by several threads when `read_at` allows it.
     """
 
     __slots__ = ("_aead", "_label", "_read_at", "blocks", "context", "where")

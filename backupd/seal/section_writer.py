@@ -25,9 +25,9 @@ from backupd.seal.zstd import Compressor, decompress
 class SectionWriter:
     """The writer of one section under the key of its segment and run; the caller keeps the bytes it returns, in order.
 
-    It is for one thread at a time, and must not be used after `finish`. Every block is opened, decompressed and compared
-    before it is returned: memory that flipped a bit must not cause a backup that cannot be read. Thousands of writers may
-    be open at once.
+    It is for one thread at a time, and must not be used after `finish`. Every block is opened, decompressed and
+    compared before it is returned: memory that flipped a bit must not cause a backup that cannot be read. Thousands of
+    writers may be open at once.
     """
 
     __slots__ = ("_aead", "_digest", "_label", "_trailer", "context", "size")
