@@ -2,27 +2,22 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
+from doubles.lifecycle.lifecycle_bytes import NamedSection, StoredBytes, kept_lines
 from doubles.lifecycle.lifecycle_model import OWN, NotedLife
 
 from backupd.model.documents import Record
 from backupd.model.ids import GenerationId, ObjectName, Pseudonym, SnapshotName
-from backupd.model.manifest import TableEntry
 from backupd.model.tenancy import SegmentName
 from backupd.model.text import parse_stamp
 from backupd.repository import layout
 from backupd.repository.ledger import Chain, read_chain
-from backupd.repository.parts import read_entries
-from backupd.seal.container_format import CLEAR_START, DATA, ContainerContext, header_length, read_header
-from backupd.seal.container_reader import ContainerReader
-from backupd.seal.keyring import SegmentKey, parse_keyring
 
 if TYPE_CHECKING:
     from doubles.lifecycle.lifecycle_world import World
@@ -31,6 +26,8 @@ if TYPE_CHECKING:
 HOUR = timedelta(hours=1)
 KEEP, SHORT_AGE, GRACE = timedelta(days=6), timedelta(days=3), timedelta(days=2)
 SHORT = "logs"
+HOLDING = (layout.ObjectKind.PACK, layout.ObjectKind.KEYRING, layout.ObjectKind.TEMPORARY)
+"""Kinds of objects that hold something of a segment."""
 
 
 def life_of(name: SegmentName) -> str:
@@ -52,16 +49,9 @@ class Promise:
     tenant: str
     store: str
     exported: str
-    part: tuple[Pseudonym, str]
-
-
-def residues(data: bytes) -> set[Pseudonym]:
-    """Whose bytes an object is, whatever it is called: a container's segment, the segments whose keys a keyring has."""
-    if data.startswith((b"BKPDPACK", b"BKPDPART")):
-        return {read_header(data, "it").context.segment}
-    if b'"kind":"keyring"' in data[:4000] or b'"kind":"keyring"' in data:
-        return {Pseudonym(json.loads(line)["segment"]) for line in data.split(b"\n")[4:-1]}
-    return set()
+    segment: Pseudonym
+    manifest: tuple[str, int]
+    """The pack of the section with the segment's manifest, and its place there."""
 
 
 class LifecycleObserver:
@@ -69,10 +59,7 @@ class LifecycleObserver:
 
     def __init__(self, world: World) -> None:
         self._world = world
-        self._residues: dict[int, tuple[bytes, set[Pseudonym]]] = {}
-        self._opened: dict[str, dict[Pseudonym, SegmentKey]] = {}
-        self._sound: set[tuple[str, str]] = set()
-        self._packs: dict[str, tuple[str, ...]] = {}
+        self._bytes = StoredBytes(world.identity.secret, world.signer.public)
         self._promises: set[Promise] = set()
         self._keyed: set[Pseudonym] = set()
         """Segments whose key was on some store at some time."""
@@ -80,18 +67,18 @@ class LifecycleObserver:
 
     def published(self, store: str, name: SnapshotName, record: Record) -> None:
         self.snapshots[store].append(Snap(name, record))
+        objects = self._world.stores[store].objects
+        self._bytes.named(_body(objects[layout.record_name(record.generation, name)][0]), objects)
 
     def promise(self, tenant: str) -> None:
         """A hold was put on a tenant: note what every store has of it now."""
         for store, found in self._world.stores.items():
-            for name, (data, _) in found.objects.items():
-                if layout.place_of(ObjectName(name)).kind is not layout.ObjectKind.RECORD:
-                    continue
-                record = json.loads(data.partition(b"\n")[0])
-                for segment, sha256, _ in record["parts"]:
-                    there = f"segments/{record['generation']}/{segment}/{sha256}.part" in found.objects
-                    if self._world.owners[segment][0].tenant == tenant and there and not self._is_purged(segment):
-                        self._promises.add(Promise(tenant, store, record["exported"], (segment, sha256)))
+            for record in _records(found.objects):
+                for section in self._bytes.named(record, found.objects):
+                    segment = section.row.segment
+                    theirs = section.is_manifest and self._world.owners[segment][0].tenant == tenant
+                    if theirs and self._bytes.has(found.objects, section) and not self._is_purged(segment):
+                        self._promises.add(Promise(tenant, store, record["exported"], segment, section.place))
 
     # ---- after every happening
 
@@ -113,7 +100,7 @@ class LifecycleObserver:
         for life in world.clerk.all():
             if life.proven:
                 for where, left in self._everything():
-                    # What a run left that died before its keyring is noise for ever; no keeper can tell whose it is.
+                    # Uploads of a run that died before its keyring was there: nothing is sealed under their keys.
                     assert not self._of_life(life, left & self._keyed), (
                         f"{life.tenant} is in {where}, and was told to be nowhere"
                     )
@@ -150,16 +137,8 @@ class LifecycleObserver:
                 yield where, left
 
     def _in(self, name: str, data: bytes) -> set[Pseudonym]:
-        place = layout.place_of(ObjectName(name))
-        if place.segment is not None:
-            return {place.segment}
-        if place.kind not in (layout.ObjectKind.KEYRING, layout.ObjectKind.TEMPORARY):
-            return set()
-        kept, found = self._residues.get(id(data), (b"", set[Pseudonym]()))
-        if kept is not data:
-            found = residues(data)
-            self._residues[id(data)] = data, found
-        return found
+        kind = layout.place_of(ObjectName(name)).kind
+        return self._bytes.residues(name, data) if kind in HOLDING else set()
 
     def _of_life(self, life: NotedLife, segments: set[Pseudonym]) -> set[Pseudonym]:
         found = set()
@@ -177,166 +156,117 @@ class LifecycleObserver:
         )
 
     def _check_restorable(self, store: str) -> None:
-        """Every part and pack that a record needs is there and opens, unless a purge or its class's age took it."""
+        """Every section that a record needs is there and opens, unless a purge or its class's age took it."""
         objects = self._world.stores[store].objects
-        snapshots = [snap for snap in self.snapshots[store] if _record_name(snap) in objects]
-        newest: dict[tuple[str, str], str] = {}
-        for _, record in snapshots:
-            for segment, sha256, _ in record.parts:
-                newest[segment, sha256] = max(record.exported, newest.get((segment, sha256), ""))
         for snap in self.snapshots[store]:
             young = self._world.time.now - parse_stamp(snap.record.exported) < KEEP - HOUR
             assert not young or _record_name(snap) in objects, "a snapshot expired before its time"
-        keys: dict[GenerationId, dict[Pseudonym, SegmentKey]] = {}
-        for _, record in snapshots:
-            for segment, sha256, _ in record.parts:
-                name, _ = self._world.owners[segment]
-                aged = parse_stamp(newest[segment, sha256]) < self._world.time.now - SHORT_AGE + HOUR
-                if self._is_purged(segment) or (name.data_class == SHORT and aged):
-                    continue
-                if record.generation not in keys:
-                    keys[record.generation] = self._keys(store, record.generation)
-                self._check_part(objects, record.generation, segment, sha256, keys[record.generation])
+        records = [_body(objects[_record_name(s)][0]) for s in self.snapshots[store] if _record_name(s) in objects]
+        for record in records:
+            keys = self._bytes.keys(objects, GenerationId(record["generation"]))
+            aged = parse_stamp(record["exported"]) < self._world.time.now - SHORT_AGE + HOUR
+            for segment, sections in self._by_segment(record, objects).items():
+                short = self._world.owners[segment][0].data_class == SHORT
+                if not self._is_purged(segment) and not (short and aged):
+                    self._bytes.check_segment(objects, sections, keys)
 
-    def _check_part(
-        self, objects: Objects, generation: GenerationId, segment: str, sha256: str, keys: dict[Pseudonym, SegmentKey]
-    ) -> None:
-        folder = f"segments/{generation}/{segment}"
-        assert f"{folder}/{sha256}.part" in objects, "a part that a record needs is missing"
-        assert segment in keys, "a key that a record needs is missing"
-        part = objects[f"{folder}/{sha256}.part"][0]
-        if sha256 not in self._packs:
-            self._packs[sha256] = tuple(f"{folder}/{pack}" for pack, _ in read_header(part, sha256).packs)
-        for pack in self._packs[sha256]:
-            assert f"{pack}.pack" in objects or f"{pack}.part" in objects, "a pack that a part needs is missing"
-        secret = keys[Pseudonym(segment)].secret
-        if (sha256, secret.hex()) in self._sound:
-            return
-        self._sound.add((sha256, secret.hex()))
-        readers = []
-        for name in (f"{folder}/{sha256}", *self._packs[sha256]):
-            data = (objects.get(f"{name}.pack") or objects[f"{name}.part"])[0]
-            context = ContainerContext(self._world.repository, generation, Pseudonym(segment))
-            readers.append(
-                ContainerReader(
-                    lambda at, n, data=data: data[at : at + n], len(data), secret=secret, context=context, where=name
-                )
-            )
-        chunks = [_chunks(reader) for reader in readers]
-        for entry in read_entries(readers[0]):
-            if isinstance(entry, TableEntry):
-                runs = zip(entry.runs[::3], entry.runs[1::3], entry.runs[2::3], strict=True)
-                rows = b"".join(b"".join(chunks[k][c : c + n]) for k, c, n in runs)
-                assert hashlib.sha256(rows).hexdigest() == entry.spans[0][2], "a row is not what it was"
-
-    def _keys(self, store: str, generation: GenerationId) -> dict[Pseudonym, SegmentKey]:
-        found: dict[Pseudonym, SegmentKey] = {}
-        for name, (data, _) in self._world.stores[store].objects.items():
-            if name.startswith(f"keyrings/{generation}/"):
-                sha256 = hashlib.sha256(data).hexdigest()
-                if sha256 not in self._opened:
-                    keyring = parse_keyring(data, [self._world.signer.public], name)
-                    self._opened[sha256] = dict(keyring.open(self._world.identity.secret).segments)
-                found |= self._opened[sha256]
+    def _by_segment(self, record: dict[str, Any], objects: Objects) -> dict[Pseudonym, list[NamedSection]]:
+        found: dict[Pseudonym, list[NamedSection]] = defaultdict(list)
+        for section in self._bytes.named(record, objects):
+            found[section.row.segment].append(section)
         return found
 
     def _check_promises(self) -> None:
         """What a hold found can still be restored, with the structure it needs."""
         for promise in list(self._promises):
-            segment, sha256 = promise.part
-            if not self._world.clerk.held(promise.tenant) or self._is_purged(segment):
+            if not self._world.clerk.held(promise.tenant) or self._is_purged(promise.segment):
                 self._promises.discard(promise)
                 continue
             objects = self._world.stores[promise.store].objects
-            for name, (data, _) in objects.items():
-                if name.startswith("snapshots/") and f'"exported":"{promise.exported}"'.encode() in data:
-                    parts = json.loads(data.partition(b"\n")[0])["parts"]
-                    if any(part[:2] == [segment, sha256] for part in parts):
-                        generation = GenerationId(name.split("/")[1])
-                        keys = self._keys(promise.store, generation)
-                        classes = {self._world.owners[part[0]][0].data_class for part in parts}
-                        assert "structure" in classes, "a held tenant lost its structure"
-                        for one, two, _ in parts:
-                            if self._world.owners[one][0].data_class == "structure" or one == segment:
-                                self._check_part(objects, generation, one, two, keys)
-                        break
+            for record in _records(objects):
+                found = self._by_segment(record, objects) if record["exported"] == promise.exported else {}
+                if any(s.place == promise.manifest and s.is_manifest for s in found.get(promise.segment, ())):
+                    self._check_held(promise, GenerationId(record["generation"]), found)
+                    break
             else:
                 raise AssertionError("what a hold keeps is not restorable any more")
+
+    def _check_held(
+        self, promise: Promise, generation: GenerationId, found: dict[Pseudonym, list[NamedSection]]
+    ) -> None:
+        objects = self._world.stores[promise.store].objects
+        structure = {one for one in found if self._world.owners[one][0].data_class == "structure"}
+        assert structure, "a held tenant lost its structure"
+        keys = self._bytes.keys(objects, generation)
+        for segment in {*structure, promise.segment}:
+            self._bytes.check_segment(objects, found[segment], keys)
 
     # ---- around a run of the keeper
 
     def compare(self, store: str, before: Objects, began: datetime) -> None:
-        """A keeper removed nothing that somebody needs, and changed nothing but lines that were due."""
+        """A keeper removed nothing that somebody needs, and changed nothing but what was due."""
         after = self._world.stores[store].objects
         needed = self._needed(store)
         for name, (data, modified) in before.items():
             place = layout.place_of(ObjectName(name))
-            if name not in after:
-                self._check_removed(store, place, data, needed, began - modified)
-            elif after[name][0] != data:
+            if name in after and after[name][0] == data:
+                continue
+            if place.kind is layout.ObjectKind.PACK:
+                self._check_sections(name, data, after[name][0] if name in after else None, needed, began - modified)
+            elif name not in after:
+                self._check_removed(store, place, data, began - modified)
+            else:
                 assert place.kind is layout.ObjectKind.KEYRING, f"{name} was changed"
-                self._check_lines(data, after[name][0])
+                gone, others_stay = kept_lines(data, after[name][0])
+                assert others_stay, "a line of a keyring was changed"
+                assert all(self._is_purged(segment) for segment in gone), "a key was removed that was not due"
 
-    def _check_removed(
-        self, store: str, place: layout.ObjectPlace, data: bytes, needed: set[tuple[str, str]], age: timedelta
+    def _check_sections(
+        self, name: str, before: bytes, after: bytes | None, needed: set[tuple[str, int]], age: timedelta
     ) -> None:
+        """The sections that are gone were purged, or nobody needs them; header and all others are as they were."""
+        old = self._bytes.pack(name, before)
+        left = set[int]()
+        if after is not None:
+            new = self._bytes.pack(name, after)
+            assert new.header.raw == old.header.raw
+            left = set(new.there.there)
+            assert left < set(old.there.there), "sections came back"
+        for at in set(old.there.there) - left:
+            if not self._is_purged(old.header.rows[at].segment):
+                assert (name, at) not in needed, "a section that a record needs was removed"
+                assert age >= GRACE - HOUR, "a section younger than a run was removed"
+
+    def _check_removed(self, store: str, place: layout.ObjectPlace, data: bytes, age: timedelta) -> None:
         after = self._world.stores[store].objects
         match place.kind:
             case layout.ObjectKind.MARK:
                 assert place.run is None or age >= GRACE / 2
             case layout.ObjectKind.TEMPORARY:
                 assert age >= GRACE - HOUR
-            case layout.ObjectKind.PACK | layout.ObjectKind.PART:
-                assert place.segment is not None
-                if not self._is_purged(place.segment):
-                    assert (place.segment, place.sha256) not in needed, "an object that a record needs was removed"
-                    assert age >= GRACE - HOUR, "an object younger than a run was removed"
             case layout.ObjectKind.RECORD:
-                exported = parse_stamp(json.loads(data.partition(b"\n")[0])["exported"])
+                exported = parse_stamp(_body(data)["exported"])
                 assert self._world.time.now - exported >= KEEP - HOUR
             case layout.ObjectKind.KEYRING:
-                # Packs go behind it, as FORMAT.md has it.
-                folders = (f"segments/{place.generation}/", f"snapshots/{place.generation}/")
-                left = [name for name in after if name.startswith(folders) and not name.endswith(".pack")]
-                assert not left, "a keyring left before what it opens"
+                packs = [name for name in after if name.startswith(f"packs/{place.generation}/")]
+                rows = [row for name in packs for row in self._bytes.pack(name, after[name][0]).header.rows]
+                assert all(row.keyring != place.run for row in rows), "a keyring left before what it opens"
             case _:
                 raise AssertionError(f"{place.kind} was removed")
 
-    def _needed(self, store: str) -> set[tuple[str, str]]:
-        """Containers that records need, less those a class's age lets go."""
+    def _needed(self, store: str) -> set[tuple[str, int]]:
+        """Sections that records need, by pack and place, less those a class's age lets go."""
         objects = self._world.stores[store].objects
-        newest: dict[tuple[str, str, str], datetime] = {}
-        for name, (data, _) in objects.items():
-            if name.startswith("snapshots/"):
-                record = json.loads(data.partition(b"\n")[0])
-                for segment, sha256, _ in record["parts"]:
-                    key = (record["generation"], segment, sha256)
-                    exported = parse_stamp(record["exported"])
-                    newest[key] = max(exported, newest.get(key, exported))
+        cutoff = self._world.time.now - SHORT_AGE + HOUR
         needed = set()
-        for (generation, segment, sha256), exported in newest.items():
-            name, _ = self._world.owners[Pseudonym(segment)]
-            held = name.tenant is not None and self._world.clerk.held(name.tenant)
-            if name.data_class == SHORT and exported < self._world.time.now - SHORT_AGE + HOUR and not held:
-                continue
-            needed.add((segment, sha256))
-            part = objects.get(f"segments/{generation}/{segment}/{sha256}.part")
-            if part is not None:
-                needed |= {
-                    (segment, pack)
-                    for pack, _ in read_header(part[0][: header_length(part[0][:CLEAR_START], "it")], "it").packs
-                }
+        for record in _records(objects):
+            aged = parse_stamp(record["exported"]) < cutoff
+            for section in self._bytes.named(record, objects):
+                name, _ = self._world.owners[section.row.segment]
+                held = name.tenant is not None and self._world.clerk.held(name.tenant)
+                if not (name.data_class == SHORT and aged) or held:
+                    needed.add(section.place)
         return needed
-
-    def _check_lines(self, before: bytes, after: bytes) -> None:
-        """Whole lines are gone, of lives that are purged, and all others are as they were."""
-        old, new = before.split(b"\n"), after.split(b"\n")
-        assert old[:4] == new[:4]
-        kept = set(new)
-        for line in old[4:]:
-            if line not in kept:
-                assert self._is_purged(Pseudonym(json.loads(line)["segment"])), "a key was removed that was not due"
-        assert new == [line for line in old if line in kept]
 
     def after_keeper_runs(self) -> None:
         """What a run that came to its end everywhere must have done."""
@@ -348,8 +278,9 @@ class LifecycleObserver:
         for store, found in world.stores.items():
             for name, (data, _) in found.objects.items():
                 if name.startswith("snapshots/"):
-                    record = json.loads(data.partition(b"\n")[0])
-                    tenants = {world.owners[part[0]][0].tenant for part in record["parts"]}
+                    record = _body(data)
+                    sections = self._bytes.named(record, found.objects)
+                    tenants = {world.owners[section.row.segment][0].tenant for section in sections}
                     held = "reduced" in record and any(t and world.clerk.held(t) for t in tenants)
                     old = parse_stamp(record["exported"]) < world.time.now - KEEP - HOUR
                     assert held or not old, f"a snapshot on {store} outlived its time"
@@ -371,12 +302,10 @@ def _record_name(snap: Snap) -> str:
     return layout.record_name(snap.record.generation, snap.name)
 
 
-def _chunks(reader: ContainerReader) -> list[bytes]:
-    found: list[bytes] = []
-    for index, block in enumerate(reader.blocks):
-        if block.kind == DATA:
-            content, at = bytes(reader.open_block(index)), 0
-            for length in block.chunk_lengths:
-                found.append(content[at : at + length])
-                at += length
-    return found
+def _body(record: bytes) -> dict[str, Any]:
+    body: dict[str, Any] = json.loads(record.partition(b"\n")[0])
+    return body
+
+
+def _records(objects: Objects) -> Iterator[dict[str, Any]]:
+    return (_body(data) for name, (data, _) in list(objects.items()) if name.startswith("snapshots/"))
