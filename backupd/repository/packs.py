@@ -17,7 +17,16 @@ from backupd.model.documents import Record
 from backupd.model.ids import GenerationId, ObjectHash, ObjectName, Pseudonym, RepositoryId
 from backupd.model.ranges import from_ranges
 from backupd.repository import layout
-from backupd.seal.pack import CLEAR_START, PackContext, PackHeader, PresenceMap, SectionRow, header_length, read_header
+from backupd.seal.pack import (
+    CLEAR_START,
+    ROW_SIZE,
+    PackContext,
+    PackHeader,
+    PresenceMap,
+    SectionRow,
+    header_length,
+    read_header,
+)
 from backupd.seal.section_format import SectionContext
 from backupd.store.base import StoreView
 
@@ -82,19 +91,30 @@ def open_pack(store: StoreView, repository: RepositoryId, generation: Generation
     of another repository or generation.
     """
     name = layout.pack_name(generation, sha256)
+    return parse_pack(fetch_head(store, name), PackContext(repository, generation), sha256)
+
+
+def fetch_head(store: StoreView, name: ObjectName) -> bytes:
+    """Read the start of a pack, with at least its header and map; parsed, they take five times the memory.
+
+    Raises ObjectMissingError, and DamageError for what is no pack.
+    """
     data = store.get(name, 0, _FIRST)
     length = header_length(data[:CLEAR_START], name)
-    if length > len(data):
-        data = store.get(name, 0, length)
-    if hashlib.sha256(data[:length]).hexdigest() != sha256:
+    whole = length + length // (8 * ROW_SIZE) + 1
+    return store.get(name, 0, whole) if whole > len(data) == _FIRST else data[:whole]
+
+
+def parse_pack(head: bytes, context: PackContext, sha256: ObjectHash) -> OpenPack:
+    """Parse what `fetch_head` returned of the pack with this name. Raises DamageError and RefusedError."""
+    name = layout.pack_name(context.generation, sha256)
+    length = header_length(head[:CLEAR_START], name)
+    if hashlib.sha256(head[:length]).hexdigest() != sha256:
         raise DamageError(f"the header of '{name}' does not have the hash its name says")
-    header = read_header(data, name)
-    if header.context != PackContext(repository, generation):
+    header = read_header(head, name)
+    if header.context != context:
         raise DamageError(f"'{name}' belongs to another generation or repository")
-    raw = data[length : length + header.map_size]
-    if len(raw) < header.map_size:
-        raw = store.get(name, length, header.map_size)
-    return OpenPack(name, header, PresenceMap.read(header, raw, name))
+    return OpenPack(name, header, PresenceMap.read(header, head[length : length + header.map_size], name))
 
 
 def fetch_section(store: StoreView, section: Section) -> bytes:
