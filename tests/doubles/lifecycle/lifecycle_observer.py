@@ -163,6 +163,7 @@ class LifecycleObserver:
             assert not young or _record_name(snap) in objects, "a snapshot expired before its time"
         records = [_body(objects[_record_name(s)][0]) for s in self.snapshots[store] if _record_name(s) in objects]
         for record in records:
+            assert _packs(record) <= objects.keys(), "a pack that a record names is missing"
             keys = self._bytes.keys(objects, GenerationId(record["generation"]))
             aged = parse_stamp(record["exported"]) < self._world.time.now - SHORT_AGE + HOUR
             for segment, sections in self._by_segment(record, objects).items():
@@ -207,10 +208,12 @@ class LifecycleObserver:
         """A keeper removed nothing that somebody needs, and changed nothing but what was due."""
         after = self._world.stores[store].objects
         needed = self._needed(store)
+        named = set[str]().union(*map(_packs, _records(after)))
         for name, (data, modified) in before.items():
             place = layout.place_of(ObjectName(name))
             if name in after and after[name][0] == data:
                 continue
+            assert name in after or name not in named, "a pack that a record names was removed"
             if place.kind is layout.ObjectKind.PACK:
                 self._check_sections(name, data, after[name][0] if name in after else None, needed, began - modified)
             elif name not in after:
@@ -305,6 +308,11 @@ def _record_name(snap: Snap) -> str:
 def _body(record: bytes) -> dict[str, Any]:
     body: dict[str, Any] = json.loads(record.partition(b"\n")[0])
     return body
+
+
+def _packs(record: dict[str, Any]) -> set[str]:
+    """The packs that a record names."""
+    return {f"packs/{record['generation']}/{sha256}.pack" for sha256, _, _ in record["packs"]}
 
 
 def _records(objects: Objects) -> Iterator[dict[str, Any]]:

@@ -80,12 +80,9 @@ def publish_pack(store: Store, context: PackContext, sections: Iterable[SealedSe
 
 
 def take_out(store: Store, pack: OpenPack, sections: Collection[int]) -> None:
-    """Put a pack anew without these sections, or remove it when none is left."""
+    """Put a pack anew without these sections; its header and map stay, if no section does."""
     data = store.get(pack.name)
     there = pack.there.without(sections)
-    if not there.there:
-        store.remove(pack.name)
-        return
     kept = [data[pack.there.offsets[at] : pack.there.offsets[at + 1]] for at in there.there]
     fresh = b"".join((pack.header.raw, there.raw, *kept))
     store.replace(pack.name, io.BytesIO(fresh), len(fresh), _object_hash(fresh))

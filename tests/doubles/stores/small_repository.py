@@ -230,7 +230,7 @@ class SmallRepository:
                 self.store.replace(where, io.BytesIO(data), len(data), ObjectHash(hashlib.sha256(data).hexdigest()))
         for listed in list(self.repository.list_packs(self.generation)) if objects else ():
             pack = self.repository.pack(self.generation, listed)
-            theirs = [at for at, row in enumerate(pack.header.rows) if row.segment in segments]
+            theirs = [at for at in pack.there.there if pack.header.rows[at].segment in segments]
             if theirs:
                 take_out(self.store, pack, theirs)
 
