@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import TypeAlias
+from typing import Final, TypeAlias
 
 from backupd.model.inventory import ForeignKey, TableName
 
@@ -24,6 +24,10 @@ class ClassPolicy(StrEnum):
     STANDARD = "standard"
     NEVER = "never"
     """Structure only: rows of such tables are not read."""
+
+
+STRUCTURE: Final = "structure"
+"""The data class of schemas, roles, sequences and facts: they are kept as long as any snapshot (FORMAT.md §7)."""
 
 
 @dataclass(frozen=True, slots=True)

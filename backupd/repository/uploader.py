@@ -30,6 +30,8 @@ class Upload:
     size: int
     published: Callable[[], None]
     """Called on the uploading thread once the store has the object for sure."""
+    before: Callable[[], None] = lambda: None
+    """Called on the uploading thread first: puts what must be on the store before the object."""
 
 
 class Uploader:
@@ -93,6 +95,7 @@ class Uploader:
         self._queue.task_done()
 
     def _publish(self, upload: Upload) -> None:
+        upload.before()
         with _opened(upload.content) as source:
             self._store.put_new(upload.name, source, upload.size, upload.sha256)
         upload.published()

@@ -1,114 +1,145 @@
-"""The packer: turns blocks into sealed packs in the spool, on a thread of its own."""
+"""The packer: turns blocks into sealed sections, and sections into packs in the spool, on a thread of its own.
+
+Each block is compressed and sealed once, as soon as it is full. Sections wait in the spool until there are enough for a
+pack; then the parent gives their keys their places in a keyring, which the pack's header names.
+"""
 
 from __future__ import annotations
 
+import hashlib
 import os
 import queue
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
-from backupd.atomic_file import write_all
-from backupd.errors import SpoolFullError
-from backupd.model.ids import ObjectHash
-from backupd.seal.container_format import DATA, ContainerContext
-from backupd.seal.container_writer import ContainerWriter
+from backupd.model.ids import ObjectHash, Pseudonym, RunId, SegmentTags
+from backupd.rows.block_spool import BlockSpool, Extent, spool_full
+from backupd.seal.pack import PackContext, PresenceMap, SectionRow, make_header
+from backupd.seal.section_format import SectionContext
+from backupd.seal.section_writer import SectionWriter
 from backupd.seal.zstd import Compressor
 
-QUEUED_BLOCKS = 6
-"""Blocks waiting for the packer: enough to keep it busy, few enough to bound memory."""
+QUEUED_JOBS = 6
+"""Lists of jobs waiting for the packer: enough to keep it busy, few enough to bound memory."""
+PACK_SIZE = 8 << 20
+"""Bytes of finished sections that make a pack, which so has less than twice as many."""
+MOST_ROWS = 100_000
+"""Sections that make a pack, however small they are: their rows are in memory."""
+
+
+@dataclass(slots=True)
+class RunKey:
+    """What seals all that this worker adds of one segment; forgotten with the process."""
+
+    pseudonym: Pseudonym
+    tags: SegmentTags
+    data_class: str
+    tenant: str | None = field(repr=False)
+    key: bytes = field(repr=False)
+    keyring: RunId = RunId("")
+    """The keyring that has the key; empty until the parent gave it a place."""
+    place: int = 0
+
+
+class Job(NamedTuple):
+    """Something to add to a section; a job without content only ends one."""
+
+    key: RunKey
+    number: int
+    """The section's number."""
+    chunks: Sequence[bytes]
+    ids: bytes
+    """16 bytes for each chunk."""
+    manifest: bytes
+    last: bool
+    """Whether the section ends here."""
+
+
+class PackedSection(NamedTuple):
+    """One section of a finished pack, as the node's index remembers it."""
+
+    pseudonym: Pseudonym
+    number: int
+    length: int
+    ids: bytes
+    manifest: bool
+    """Whether the section has a manifest."""
 
 
 class Pack(NamedTuple):
-    """A finished pack in the spool; `size` is in sealed bytes, `ids` are 16 bytes for each chunk."""
+    """A finished pack in the spool."""
 
-    container: int
-    pseudonym: str
     path: Path
+    name: ObjectHash
+    """SHA-256 of the header."""
     sha256: ObjectHash
+    """SHA-256 of the whole file."""
     size: int
-    ids: bytes
+    keyrings: list[RunId]
+    """The keyrings that must be on the store before it."""
+    sections: list[PackedSection]
+    """In the header's order."""
 
 
-class PendingBlock(NamedTuple):
-    """Chunks that are compressed and sealed together."""
-
-    container: int
-    pseudonym: str
-    public: bytes
-    """The public half of the segment's key, in a container's first block only."""
-    chunks: list[bytes]
-    ids: bytes
+@dataclass(slots=True)
+class _Open:
+    key: RunKey
+    writer: SectionWriter
+    extents: list[Extent] = field(default_factory=list)
+    ids: bytearray = field(default_factory=bytearray)
+    manifest: bool = False
 
 
-class SpoolFile:
-    """A file that is opened for each write: there may be thousands of them at once.
+@dataclass(frozen=True, slots=True)
+class PackerPorts:
+    """The packer's way to the parent; both calls are made on its own thread, and may wait."""
 
-    Writing raises SpoolFullError.
-    """
-
-    __slots__ = ("path",)
-
-    def __init__(self, path: str) -> None:
-        self.path = path
-
-    def write(self, data: bytes) -> None:
-        try:
-            descriptor = os.open(self.path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
-            try:
-                write_all(descriptor, data)
-            finally:
-                os.close(descriptor)
-        except OSError as error:
-            raise SpoolFullError(
-                f"the spool cannot be written: {os.strerror(error.errno or 0)}",
-                hint="Make room on the spool's disk, or set node.spool_dir to a larger one; then run the backup again.",
-            ) from error
+    place: Callable[[list[RunKey]], None]
+    """Gives each key its place in a keyring."""
+    done: Callable[[Pack], None]
+    """Takes a finished pack; returns when the spool has space for more."""
 
 
 class Packer:
-    """The packing thread. It reports each finished pack to `done`, which may block while the spool is full.
+    """The packing thread.
 
-    `add`, `finish` and `close` belong to one thread; the next of them raises a fault of the packing thread.
+    `add` and `close` belong to one thread; the next of them raises a fault of the packing thread.
     """
 
-    def __init__(
-        self,
-        context: Callable[[str], ContainerContext],
-        spool: Path,
-        compressor: Compressor,
-        done: Callable[[Pack], None],
-    ) -> None:
+    def __init__(self, context: PackContext, spool: Path, worker: int, compressor: Compressor, ports: PackerPorts) -> None:
         self._context = context
-        self._spool = spool
+        self._folder = spool
+        self._worker = worker
         self._compressor = compressor
-        self._done = done
-        self._open: dict[int, ContainerWriter] = {}
-        self._work: queue.Queue[PendingBlock | int | None] = queue.Queue(QUEUED_BLOCKS)
+        self._ports = ports
+        self._spool = BlockSpool(spool, str(worker))
+        self._open: dict[tuple[str, int], _Open] = {}
+        self._finished: list[_Open] = []
+        self._ready = 0
+        self._packs = 0
+        self._work: queue.Queue[list[Job] | None] = queue.Queue(QUEUED_JOBS)
         self._fault: BaseException | None = None
         self._thread = threading.Thread(target=self._run, name="packer", daemon=True)
         self._thread.start()
 
-    def add(self, block: PendingBlock) -> None:
-        """Queue a block; wait while `QUEUED_BLOCKS` are waiting."""
-        self._put(block)
-
-    def finish(self, container: int) -> None:
-        """Finish a container, which gets no more blocks."""
-        self._put(container)
+    def add(self, jobs: list[Job]) -> None:
+        """Queue jobs, in order; wait while `QUEUED_JOBS` lists are waiting."""
+        self._put(jobs)
 
     def close(self) -> None:
-        """Wait until everything queued is done, and end the thread."""
+        """Wait until everything queued is in packs, and end the thread; every section must have been ended."""
         self._put(None)
         self._thread.join()
         self._raise_fault()
 
-    def _put(self, item: PendingBlock | int | None) -> None:
+    def _put(self, jobs: list[Job] | None) -> None:
         while True:
             self._raise_fault()
             try:
-                self._work.put(item, timeout=1)
+                self._work.put(jobs, timeout=1)
             except queue.Full:
                 continue
             return
@@ -119,28 +150,72 @@ class Packer:
 
     def _run(self) -> None:
         try:
-            while (item := self._work.get()) is not None:
-                if isinstance(item, int):
-                    self._finish(item)
-                else:
-                    self._write(item)
+            while (jobs := self._work.get()) is not None:
+                for job in jobs:
+                    self._do(job)
+            if self._finished:
+                self._pack()
+            self._spool.close()
         except BaseException as fault:  # noqa: BLE001 - handed to the thread that waits for this one
             self._fault = fault
 
-    def _write(self, block: PendingBlock) -> None:
-        writer = self._open.get(block.container)
-        if writer is None:
-            file = SpoolFile(self._path(block.container, "open"))
-            context = self._context(block.pseudonym)
-            writer = ContainerWriter(file, "pack", context, block.public, compressor=self._compressor)
-            self._open[block.container] = writer
-        writer.add(DATA, b"".join(block.chunks), [len(chunk) for chunk in block.chunks], block.ids)
+    def _do(self, job: Job) -> None:
+        at = job.key.pseudonym, job.number
+        section = self._open.get(at)
+        if section is None:
+            context = SectionContext(self._context.repository, self._context.generation, *at)
+            section = self._open[at] = _Open(job.key, SectionWriter(context, job.key.key))
+        if job.chunks or job.manifest:
+            sealed = section.writer.add(job.chunks, self._compressor, job.manifest)
+            section.extents.append(self._spool.append(sealed))
+            section.ids += job.ids
+            section.manifest = section.manifest or bool(job.manifest)
+        if job.last:
+            section.extents.append(self._spool.append(section.writer.finish()))
+            del self._open[at]
+            self._finished.append(section)
+            self._ready += section.writer.size
+            if self._ready >= PACK_SIZE or len(self._finished) >= MOST_ROWS:
+                self._pack()
 
-    def _finish(self, container: int) -> None:
-        writer = self._open.pop(container)
-        finished = writer.finish()
-        path = Path(self._path(container, "open")).rename(self._path(container, "pack"))
-        self._done(Pack(container, writer.context.segment, path, finished.sha256, finished.size, bytes(writer.ids)))
+    def _pack(self) -> None:
+        sections, self._finished, self._ready = self._finished, [], 0
+        unplaced = {section.key.pseudonym: section.key for section in sections if not section.key.keyring}
+        if unplaced:
+            self._ports.place(list(unplaced.values()))
+        # By pseudonyms, and never by tenants: that two sections are neighbours tells nothing.
+        sections.sort(key=lambda section: (section.key.pseudonym, section.writer.context.number))
+        header = make_header(self._context, [_row(section) for section in sections])
+        self._packs += 1
+        path = self._folder / f"{self._worker}-{self._packs}.pack"
+        digest = hashlib.sha256()
+        try:
+            descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+            with os.fdopen(descriptor, "wb", buffering=1 << 20) as file:
+                start = header.raw + PresenceMap.full(header).raw
+                digest.update(start)
+                file.write(start)
+                for section in sections:
+                    data = b"".join(map(self._spool.take, section.extents))
+                    digest.update(data)
+                    file.write(data)
+        except OSError as error:
+            raise spool_full(error) from error
+        packed = [
+            PackedSection(
+                section.key.pseudonym,
+                section.writer.context.number,
+                section.writer.size,
+                bytes(section.ids),
+                section.manifest,
+            )
+            for section in sections
+        ]
+        keyrings = sorted({section.key.keyring for section in sections})
+        size = PresenceMap.full(header).pack_size
+        self._ports.done(Pack(path, header.sha256, ObjectHash(digest.hexdigest()), size, keyrings, packed))
 
-    def _path(self, container: int, extension: str) -> str:
-        return f"{self._spool}/{-container}.{extension}"
+
+def _row(section: _Open) -> SectionRow:
+    key, writer = section.key, section.writer
+    return SectionRow(key.pseudonym, key.keyring, key.place, writer.context.number, writer.size, writer.sha256())

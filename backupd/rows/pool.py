@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from types import TracebackType
 from typing import IO, Protocol, Self
@@ -17,7 +17,7 @@ from typing import IO, Protocol, Self
 from backupd import errors
 from backupd.errors import BackupdError
 from backupd.rows import protocol
-from backupd.rows.protocol import Advanced, PackDone, Setup, Spilled, TaskDone
+from backupd.rows.protocol import Advanced, PackDone, Setup, TaskDone
 
 Task = protocol.CopyTask | protocol.BytesTask | protocol.CommandTask
 
@@ -25,17 +25,13 @@ Task = protocol.CopyTask | protocol.BytesTask | protocol.CommandTask
 class Listener(Protocol):
     """The pool's owner, which answers questions and takes results. The pool's thread makes all calls."""
 
-    def segment(self, data_class: str, tenant: str | None) -> protocol.SegmentReply: ...
+    def places(self, worker: int, keys: Sequence[protocol.NewKey]) -> protocol.PlacesReply: ...
 
-    def key(self, pseudonym: str) -> protocol.KeyReply: ...
-
-    def pack(self, done: PackDone) -> None: ...
+    def pack(self, worker: int, done: PackDone) -> None: ...
 
     def has_space(self) -> bool:
         """Report whether the spool has space for another pack. Raises the error that stopped the uploads."""
         ...
-
-    def spilled(self, spilled: Spilled) -> None: ...
 
     def done(self, done: TaskDone) -> None: ...
 
@@ -53,6 +49,11 @@ class _Member:
 class WorkerPool:
     """The worker processes of one snapshot. A context manager, usable once; leaving it ends every process."""
 
+    BATCH = 256 << 10
+    """Bytes of closings sent to a worker together; each counts `CLOSING` besides its manifest."""
+    CLOSING = 200
+    BATCHES = 2
+    """Batches under way to one worker."""
     POLL = 0.2
     """Seconds between checks of the spool while a worker waits for space."""
 
@@ -124,6 +125,34 @@ class WorkerPool:
         """Have every worker release the exported snapshot, and return when all have."""
         self._everyone(protocol.Release(), protocol.SnapshotReleased)
 
+    def close_segments(self, closings: Iterable[tuple[int, protocol.Closing]]) -> None:
+        """Have workers, given by their numbers, end the sections of segments; return when all have.
+
+        The closings are taken as the workers get on, so that few manifests are in memory.
+        """
+        under_way = [0] * len(self._members)
+        batches: list[list[protocol.Closing]] = [[] for _ in self._members]
+        sizes = [0] * len(self._members)
+        for number, closing in closings:
+            batches[number].append(closing)
+            sizes[number] += self.CLOSING + len(closing.manifest)
+            if sizes[number] >= self.BATCH:
+                while under_way[number] >= self.BATCHES:
+                    self._one_closed(under_way)
+                self._send(number, protocol.CloseSegments(batches[number]))
+                under_way[number] += 1
+                batches[number], sizes[number] = [], 0
+        for number, batch in enumerate(batches):
+            if batch:
+                self._send(number, protocol.CloseSegments(batch))
+                under_way[number] += 1
+        while any(under_way):
+            self._one_closed(under_way)
+
+    def _one_closed(self, under_way: list[int]) -> None:
+        number, event = self._next()
+        under_way[number] -= isinstance(event, protocol.SegmentsClosed)
+
     def finish(self) -> None:
         """Have every worker report its remaining packs and end."""
         self._everyone(protocol.Finish(), protocol.WorkerFinished)
@@ -161,18 +190,14 @@ class WorkerPool:
                 return number, event
 
     def _handled(self, number: int, event: protocol.Event) -> bool:
-        if isinstance(event, protocol.SegmentWanted):
-            self._send(number, self._listener.segment(event.data_class, event.tenant))
-        elif isinstance(event, protocol.KeyWanted):
-            self._send(number, self._listener.key(event.pseudonym))
+        if isinstance(event, protocol.PlacesWanted):
+            self._send(number, self._listener.places(number, event.keys))
         elif isinstance(event, protocol.PackDone):
-            self._listener.pack(event)
+            self._listener.pack(number, event)
             self._members[number].waiting += 1
             self._let_proceed()
         elif isinstance(event, protocol.Advanced):
             self._listener.advanced(event)
-        elif isinstance(event, protocol.Spilled):
-            self._listener.spilled(event)
         else:
             return False
         return True

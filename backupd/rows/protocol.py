@@ -23,11 +23,21 @@ class Setup(msgspec.Struct, frozen=True, tag=True):
     """This worker's number, from 0 and below `workers`."""
     workers: int
     repository: str
+    region: str
     generation: str
+    database: str
+    """The database's real name."""
     chunk_key: bytes
+    tenant_key: bytes
+    """The key of `TenantTags`, by which the worker names segments itself: with thousands, asking takes longer."""
+    own_clocks: list[str]
+    lives: dict[str, tuple[int, bool]]
+    """See `SegmentNames`: incarnation, and whether it was purged."""
+    last_section: int
+    """The highest number of a section in the generation so far."""
     compression_level: int
     spool: str
-    """Folder for this run's containers."""
+    """Folder for this run's blocks and packs."""
     index: str | None
     """SQLite file with the generation's known chunks; None when there are none."""
     psql: list[str]
@@ -38,8 +48,7 @@ class Setup(msgspec.Struct, frozen=True, tag=True):
     pending_limit: int
     """Bytes of rows that a worker may hold in memory, all segments together."""
     open_limit: int
-    """Bytes of unfinished packs that a worker may hold in the spool."""
-    pack_size: int
+    """Plain bytes of unfinished sections that a worker may hold in the spool."""
 
 
 class CopyTask(msgspec.Struct, frozen=True, tag=True):
@@ -78,17 +87,27 @@ class CommandTask(msgspec.Struct, frozen=True, tag=True):
     command: list[str]
 
 
-class SegmentReply(msgspec.Struct, frozen=True, tag=True):
-    """The answer to `SegmentWanted`."""
+class PlacesReply(msgspec.Struct, frozen=True, tag=True):
+    """The answer to `PlacesWanted`: the keyring and the place of each key, in the same order."""
+
+    places: list[tuple[str, int]]
+
+
+class Closing(msgspec.Struct, frozen=True, array_like=True):
+    """One segment whose last section of this run is to end."""
 
     pseudonym: str
-    """The segment's pseudonym; when empty, the rows are counted and not kept."""
+    manifest: bytes
+    """The manifest to put there; empty when another worker has it, or when the old one holds."""
+    data_class: str
+    tenant: str | None
+    """Both are used only for a segment that the worker has not met."""
 
 
-class KeyReply(msgspec.Struct, frozen=True, tag=True):
-    """The answer to `KeyWanted`: the public half of the segment's key."""
+class CloseSegments(msgspec.Struct, frozen=True, tag=True):
+    """The command to end the sections of these segments, which is answered by `SegmentsClosed`."""
 
-    public: bytes
+    segments: list[Closing]
 
 
 class Release(msgspec.Struct, frozen=True, tag=True):
@@ -103,35 +122,42 @@ class Proceed(msgspec.Struct, frozen=True, tag=True):
     """The answer to a `PackDone`: the spool has space again."""
 
 
-Command = Setup | CopyTask | BytesTask | CommandTask | SegmentReply | KeyReply | Release | Finish | Proceed
+Command = Setup | CopyTask | BytesTask | CommandTask | PlacesReply | CloseSegments | Release | Finish | Proceed
 
 
-class SegmentWanted(msgspec.Struct, frozen=True, tag=True):
-    """The question for the segment of a data class and a tenant."""
-
-    data_class: str
-    tenant: str | None
-
-
-class KeyWanted(msgspec.Struct, frozen=True, tag=True):
-    """The question for a segment's key, asked when the segment gets a pack.
-
-    Most of many segments never get one, and their keys would take more memory than their rows.
-    """
+class NewKey(msgspec.Struct, frozen=True, array_like=True):
+    """A key that the worker drew for one segment, and whose it is."""
 
     pseudonym: str
+    tags: tuple[str, str, str]
+    data_class: str
+    tenant: str | None
+    key: bytes
+
+    def __repr__(self) -> str:
+        return f"NewKey({self.pseudonym})"
+
+
+class PlacesWanted(msgspec.Struct, frozen=True, tag=True):
+    """The question for places in a keyring, asked when the first sections under these keys go into a pack."""
+
+    keys: list[NewKey]
+
+
+class SegmentsClosed(msgspec.Struct, frozen=True, tag=True):
+    """The answer to `CloseSegments`."""
 
 
 class PackDone(msgspec.Struct, frozen=True, tag=True):
     """The report of a finished pack that lies in the spool."""
 
-    container: int
-    """The worker's own (negative) number of the container, as used in runs."""
-    pseudonym: str
     path: str
+    name: str
     sha256: str
     size: int
-    ids: bytes
+    keyrings: list[str]
+    sections: list[tuple[str, int, int, bytes, bool]]
+    """Pseudonym, number, bytes and chunk ids of each section in order, and whether it has a manifest."""
 
 
 class Span(NamedTuple):
@@ -139,13 +165,13 @@ class Span(NamedTuple):
 
     rows: int
     size: int
-    sha256: str
+    sha256: bytes
     runs: array[int]
-    """References to chunks as triples: container, first chunk, number of chunks."""
+    """References to chunks as triples: section, first chunk, number of chunks."""
 
     def packed(self) -> bytes:
         """Encode the span in a fifth of the memory: the parent keeps one for every task and segment for long."""
-        return _SPAN.pack(self.rows, self.size, bytes.fromhex(self.sha256)) + self.runs.tobytes()
+        return _SPAN.pack(self.rows, self.size, self.sha256) + self.runs.tobytes()
 
 
 def unpack_span(packed: bytes) -> Span:
@@ -153,7 +179,7 @@ def unpack_span(packed: bytes) -> Span:
     rows, size, sha256 = _SPAN.unpack_from(packed)
     runs = array("q")
     runs.frombytes(packed[_SPAN.size :])
-    return Span(rows, size, sha256.hex(), runs)
+    return Span(rows, size, sha256, runs)
 
 
 class TaskDone(msgspec.Struct, frozen=True, tag=True):
@@ -163,6 +189,7 @@ class TaskDone(msgspec.Struct, frozen=True, tag=True):
     rows: int
     spans: list[tuple[str, bytes]]
     """Pseudonym and packed `Span` of every segment that got rows."""
+    worker: int
 
 
 class Advanced(msgspec.Struct, frozen=True, tag=True):
@@ -172,16 +199,6 @@ class Advanced(msgspec.Struct, frozen=True, tag=True):
     rows: int
     added: int
     """Plain bytes of chunks that were not known."""
-
-
-class Spilled(msgspec.Struct, frozen=True, tag=True):
-    """A spill file: new chunks of segments too small for packs of their own, which go into the segments' parts."""
-
-    path: str
-    key: bytes
-    """Key that the file is sealed under."""
-    runs: list[tuple[int, int]]
-    """Where each run begins and ends in the file, in bytes."""
 
 
 class SnapshotReleased(msgspec.Struct, frozen=True, tag=True):
@@ -200,9 +217,7 @@ class Failed(msgspec.Struct, frozen=True, tag=True):
     hint: str
 
 
-Event = (
-    SegmentWanted | KeyWanted | PackDone | TaskDone | Advanced | Spilled | SnapshotReleased | WorkerFinished | Failed
-)
+Event = PlacesWanted | SegmentsClosed | PackDone | TaskDone | Advanced | SnapshotReleased | WorkerFinished | Failed
 
 _encoder = msgspec.msgpack.Encoder()
 _commands = msgspec.msgpack.Decoder(Command)

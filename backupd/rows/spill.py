@@ -1,7 +1,7 @@
-"""New chunks of small segments, on disk until their parts are built: sorted runs in one file per worker.
+"""Pieces of bytes by segment, on disk until they are read segment by segment: sorted runs in one file.
 
-A run is a sequence of blocks, each `length (4) ‖ ciphertext` of compressed residues in the order of their pseudonyms;
-merging the runs gives every segment's residues together. The file is sealed under a key that is drawn for it and stays
+A run is a sequence of blocks, each `length (4) ‖ ciphertext` of compressed pieces in the order of their pseudonyms;
+merging the runs gives every segment's pieces together. The file is sealed under a key that is drawn for it and stays
 in memory, so nobody can read the file that a killed run leaves behind.
 """
 
@@ -10,16 +10,17 @@ from __future__ import annotations
 import heapq
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
 from operator import attrgetter
 from pathlib import Path
 
 import msgspec
 
+from backupd.atomic_file import write_all
 from backupd.errors import BackupdError, DamageError
-from backupd.rows.packer import SpoolFile
-from backupd.rows.protocol import Spilled
+from backupd.rows.block_spool import spool_full
 from backupd.seal import suite
-from backupd.seal.container_format import BLOCK_LIMIT, CHUNK_ID_SIZE
+from backupd.seal.section_format import BLOCK_LIMIT
 from backupd.seal.zstd import Compressor, decompress
 
 _BLOCK = 16 << 10
@@ -30,13 +31,21 @@ _HEAD = 4
 
 
 class Residue(msgspec.Struct, frozen=True, array_like=True, gc=False):
-    """New chunks of one segment, following each other in one of the worker's containers."""
+    """A piece of one segment's bytes."""
 
     pseudonym: str
-    container: int
-    """The worker's (negative) number of the container, as used in runs."""
-    chunks: list[bytes]
-    ids: bytes
+    piece: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Spilled:
+    """A file of pieces as far as it is written."""
+
+    path: Path
+    key: bytes = field(repr=False)
+    """Key that the file is sealed under."""
+    runs: Sequence[tuple[int, int]]
+    """Where each run begins and ends in the file, in bytes."""
 
 
 class Spill:
@@ -44,15 +53,11 @@ class Spill:
 
     def __init__(self, path: Path, random: Callable[[int], bytes] = os.urandom) -> None:
         self._path = path
-        self._random = random
         self._compressor = Compressor(_LEVEL)
         self._encode = msgspec.msgpack.Encoder().encode
-        self._begin()
-
-    def _begin(self) -> None:
         self.size = 0
         """Bytes in the file."""
-        self._key = self._random(suite.KEY_SIZE)
+        self._key = random(suite.KEY_SIZE)
         self._aead = suite.Aead(self._key)
         self._runs: list[tuple[int, int]] = []
 
@@ -66,7 +71,7 @@ class Spill:
         size = 0
         for residue in residues:
             held.append(residue)
-            size += sum(map(len, residue.chunks))
+            size += len(residue.piece)
             if size >= _BLOCK:
                 self._write(held)
                 held, size = [], 0
@@ -82,47 +87,20 @@ class Spill:
 
     def written(self) -> Spilled:
         """Return the file, its key and its runs as written so far."""
-        return Spilled(str(self._path), self._key, list(self._runs))
-
-    def restart(self) -> None:
-        """Remove the file, and begin another one."""
-        self._path.unlink(missing_ok=True)
-        self._begin()
+        return Spilled(self._path, self._key, list(self._runs))
 
     def _write(self, residues: list[Residue]) -> None:
         frame = self._compressor.compress(self._encode(residues))
         sealed = self._aead.seal(suite.nonce(self.size), frame, _AAD)
-        SpoolFile(str(self._path)).write(len(sealed).to_bytes(_HEAD, "little") + sealed)
+        try:
+            descriptor = os.open(self._path, os.O_WRONLY | os.O_CREAT, 0o600)
+            try:
+                write_all(descriptor, len(sealed).to_bytes(_HEAD, "little") + sealed, self.size)
+            finally:
+                os.close(descriptor)
+        except OSError as error:
+            raise spool_full(error) from error
         self.size += _HEAD + len(sealed)
-
-
-def grouped(chunks: Iterable[bytes], size: int) -> Iterator[list[bytes]]:
-    """Divide chunks into groups of at least `size` bytes, except the last."""
-    group: list[bytes] = []
-    held = 0
-    for chunk in chunks:
-        group.append(chunk)
-        held += len(chunk)
-        if held >= size:
-            yield group
-            group, held = [], 0
-    if group:
-        yield group
-
-
-def joined(residues: Iterable[Residue], size: int) -> Iterator[tuple[list[bytes], bytes]]:
-    """Divide the residues' chunks into groups of at least `size` bytes, except the last, each group with its ids."""
-    ids = bytearray()
-
-    def chunks() -> Iterator[bytes]:
-        for residue in residues:
-            ids.extend(residue.ids)
-            yield from residue.chunks
-
-    for group in grouped(chunks(), size):
-        end = CHUNK_ID_SIZE * len(group)
-        yield group, bytes(ids[:end])
-        del ids[:end]
 
 
 def merged(spills: Sequence[Spilled]) -> Iterator[Residue]:
@@ -159,7 +137,7 @@ _decode = msgspec.msgpack.Decoder(list[Residue]).decode
 def _run(spill: Spilled, start: int, end: int) -> Iterator[Residue]:
     aead = suite.Aead(spill.key)
     while start < end:
-        residues, start = _block(Path(spill.path), aead, start)
+        residues, start = _block(spill.path, aead, start)
         residues.reverse()
         while residues:
             yield residues.pop()

@@ -12,27 +12,27 @@ import threading
 import zlib
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import IO, TypeVar
+from typing import IO
 
 from backupd import errors
 from backupd.allocator import restrain
 from backupd.errors import BackupdError, SourceError, UnmappedError
-from backupd.model.ids import GenerationId, Pseudonym, RepositoryId
+from backupd.model.ids import GenerationId, Pseudonym, RegionName, RepositoryId, RunId
 from backupd.rows import protocol
 from backupd.rows.copytext import NULL, unescape
-from backupd.rows.dedup import ChunkSinks, ContainerSettings, Deduplicator, OpenSpan, PendingLimits, Segment
+from backupd.rows.dedup import DedupSettings, Deduplicator, OpenSpan, Segment
 from backupd.rows.known_chunks import IndexedChunks, NothingKnown
-from backupd.rows.packer import Pack, Packer
-from backupd.rows.protocol import BytesTask, CommandTask, CopyTask, KeyReply, Proceed, SegmentReply, Setup
+from backupd.rows.packer import Job, Pack, Packer, PackerPorts, RunKey
+from backupd.rows.protocol import BytesTask, CloseSegments, CommandTask, CopyTask, PlacesReply, Proceed, Setup
 from backupd.rows.psql import BLOCK, Psql
-from backupd.rows.spill import Spill
+from backupd.rows.segment_names import Life, NamedSegment, SegmentNames
 from backupd.rows.tenant_chunker import Chunker, Cut, contents, pieces
-from backupd.seal.container_format import ContainerContext
+from backupd.seal.pack import PackContext
+from backupd.seal.tags import TenantTags
 from backupd.seal.zstd import Compressor
 
 FILE_CHUNK = 64 << 10
 """Bytes of a chunk of a file (schema, large objects), which has no rows to cut at."""
-T = TypeVar("T", SegmentReply, KeyReply)
 
 
 class Worker:
@@ -41,14 +41,21 @@ class Worker:
     def __init__(self, setup: Setup, channel: ParentChannel) -> None:
         self._setup = setup
         self._channel = channel
-        self._serial = 0
+        self._names = _names(setup)
         self._segments: dict[tuple[str, str | None], Segment] = {}
+        self._by_pseudonym: dict[str, Segment] = {}
         known = NothingKnown() if setup.index is None else IndexedChunks(Path(setup.index))
-        self._packer = Packer(self._context, Path(setup.spool), Compressor(setup.compression_level), self._pack_done)
-        limits = PendingLimits(setup.pending_limit // 4, setup.pack_size, setup.open_limit)
-        spill = Spill(Path(setup.spool) / f"{setup.number}.spill")
-        settings = ContainerSettings(setup.chunk_key, self._next_number, self._public)
-        self._dedup = Deduplicator(settings, known, ChunkSinks(self._packer, spill, limits))
+        context = PackContext(RepositoryId(setup.repository), GenerationId(setup.generation))
+        ports = PackerPorts(self._place, self._pack_done)
+        packer = Packer(context, Path(setup.spool), setup.number, Compressor(setup.compression_level), ports)
+        settings = DedupSettings(
+            chunk_key=setup.chunk_key,
+            first=setup.last_section + 1 + setup.number,
+            step=setup.workers,
+            pending=setup.pending_limit * 3 // 4,
+            open=setup.open_limit,
+        )
+        self._dedup = Deduplicator(settings, known, packer)
         self._seed = zlib.crc32(b"backupd chunk boundary" + setup.chunk_key)
         self._psql: Psql | None = None
 
@@ -57,7 +64,7 @@ class Worker:
         if self._psql is None:
             self._psql = Psql(self._setup.psql, self._setup.environment, self._setup.preamble)
         self._psql.lock(task.locks)
-        chunker = Chunker(routed=task.routed, mask=task.mask, seed=self._seed, limit=self._setup.pending_limit // 2)
+        chunker = Chunker(routed=task.routed, mask=task.mask, seed=self._seed, limit=self._setup.pending_limit // 4)
         spans = Spans(self, task)
         rows, added = chunker.rows, self._dedup.added
         for block in self._psql.copy(task.sql):
@@ -68,7 +75,7 @@ class Worker:
         self._channel.count(0, chunker.rows - rows, self._dedup.added - added)
         if chunker.rows != self._psql.rows:
             raise SourceError("the rows received are not as many as PostgreSQL says it sent")
-        return protocol.TaskDone(task.task, chunker.rows, spans.close())
+        return protocol.TaskDone(task.task, chunker.rows, spans.close(), self._setup.number)
 
     def file(self, task: BytesTask | CommandTask) -> protocol.TaskDone:
         """Store one file as chunks. Raises SourceError, SpoolFullError."""
@@ -76,15 +83,26 @@ class Worker:
         blocks = [task.data] if isinstance(task, BytesTask) else self._run(task.command)
         for piece in pieces(blocks, FILE_CHUNK):
             self._dedup.take(span, piece, 0)
-        return protocol.TaskDone(task.task, 0, [span.close()])
+        return protocol.TaskDone(task.task, 0, [span.close()], self._setup.number)
 
     def segment(self, data_class: str, tenant: str | None) -> Segment:
-        """Return the segment of a data class and tenant; the parent is asked at the first time."""
+        """Return the segment of a data class and tenant."""
         segment = self._segments.get((data_class, tenant))
         if segment is None:
-            reply = self._channel.ask(protocol.SegmentWanted(data_class, tenant), SegmentReply)
-            segment = self._segments[data_class, tenant] = Segment(reply.pseudonym)
+            names = self._names.of(data_class, tenant)
+            segment = self._segments[data_class, tenant] = Segment(data_class, tenant, names)
+            if names is not None:
+                self._by_pseudonym[names.pseudonym] = segment
         return segment
+
+    def close_segments(self, command: CloseSegments) -> protocol.SegmentsClosed:
+        """End the sections of these segments, with their manifests."""
+        self._dedup.pass_on(job for one in command.segments for job in self._closed(one))
+        return protocol.SegmentsClosed()
+
+    def _closed(self, closing: protocol.Closing) -> list[Job]:
+        segment = self._by_pseudonym.get(closing.pseudonym) or self.segment(closing.data_class, closing.tenant)
+        return self._dedup.close_section(segment, closing.manifest)
 
     def release(self) -> None:
         """End psql's transaction, and report that the exported snapshot is released."""
@@ -94,8 +112,8 @@ class Worker:
         self._channel.send(protocol.SnapshotReleased())
 
     def finish(self) -> None:
-        """Finish all packs, and report the spill, the last counters and the end."""
-        self._channel.send(self._dedup.close())
+        """Finish all packs, and report the last counters and the end."""
+        self._dedup.close()
         self._channel.report()
         self._channel.send(protocol.WorkerFinished())
 
@@ -123,22 +141,26 @@ class Worker:
                 hint="Run the preflight with 'backupd tenancy'; the role may lack a privilege.",
             )
 
-    def _context(self, pseudonym: str) -> ContainerContext:
-        return ContainerContext(
-            RepositoryId(self._setup.repository), GenerationId(self._setup.generation), Pseudonym(pseudonym)
-        )
-
-    def _public(self, pseudonym: str) -> bytes:
-        return self._channel.ask(protocol.KeyWanted(pseudonym), KeyReply).public
-
-    def _next_number(self) -> int:
-        self._serial += 1
-        return -(self._serial * self._setup.workers + self._setup.number)
+    def _place(self, keys: list[RunKey]) -> None:
+        wanted = [protocol.NewKey(one.pseudonym, one.tags, one.data_class, one.tenant, one.key) for one in keys]
+        for key, (keyring, place) in zip(keys, self._channel.places(wanted), strict=True):
+            key.keyring, key.place = RunId(keyring), place
 
     def _pack_done(self, pack: Pack) -> None:
+        sections = [(one.pseudonym, one.number, one.length, one.ids, one.manifest) for one in pack.sections]
         self._channel.pack_done(
-            protocol.PackDone(pack.container, pack.pseudonym, str(pack.path), pack.sha256, pack.size, pack.ids)
+            protocol.PackDone(str(pack.path), pack.name, pack.sha256, pack.size, list(pack.keyrings), list(sections))
         )
+
+
+def _names(setup: Setup) -> SegmentNames:
+    return SegmentNames(
+        tags=TenantTags(setup.tenant_key, RegionName(setup.region)),
+        generation=GenerationId(setup.generation),
+        database=setup.database,
+        own_clocks=setup.own_clocks,
+        lives={key: Life(*life) for key, life in setup.lives.items()},
+    )
 
 
 class Spans:
@@ -184,7 +206,7 @@ class ParentChannel:
         self._sink = sink
         self._lock = threading.Lock()
         self.tasks: queue.Queue[protocol.Command] = queue.Queue()
-        self._replies: queue.Queue[SegmentReply | KeyReply] = queue.Queue()
+        self._replies: queue.Queue[PlacesReply] = queue.Queue()
         self._proceed = threading.Semaphore(0)
         self._read = 0
         self._rows = 0
@@ -197,13 +219,10 @@ class ParentChannel:
         with self._lock:
             protocol.send(self._sink, event)
 
-    def ask(self, question: protocol.SegmentWanted | protocol.KeyWanted, answer: type[T]) -> T:
-        """Send a question and wait for its answer. For one thread."""
-        self.send(question)
-        reply = self._replies.get()
-        if not isinstance(reply, answer):
-            raise TypeError("the parent answered another question")
-        return reply
+    def places(self, keys: list[protocol.NewKey]) -> list[tuple[str, int]]:
+        """Ask for places in a keyring, and wait for the answer. For one thread."""
+        self.send(protocol.PlacesWanted(keys))
+        return self._replies.get().places
 
     def pack_done(self, pack: protocol.PackDone) -> None:
         """Report a finished pack, and return when the spool has space for more."""
@@ -225,7 +244,7 @@ class ParentChannel:
 
     def _listen(self) -> None:
         while (command := protocol.receive_command(self._source)) is not None:
-            if isinstance(command, SegmentReply | KeyReply):
+            if isinstance(command, PlacesReply):
                 self._replies.put(command)
             elif isinstance(command, Proceed):
                 self._proceed.release()
@@ -247,6 +266,8 @@ def work(channel: ParentChannel) -> None:
             channel.send(worker.copy(command))
         elif isinstance(command, BytesTask | CommandTask):
             channel.send(worker.file(command))
+        elif isinstance(command, CloseSegments):
+            channel.send(worker.close_segments(command))
         elif isinstance(command, protocol.Release):
             worker.release()
     worker.finish()

@@ -32,37 +32,40 @@ _MADE_BY = "backupd key generate --tenant-key FILE"
 class TenantTags:
     """The digests of one region's tenants and classes under the deployment's tenant key."""
 
-    __slots__ = ("_key", "_region")
+    __slots__ = ("key", "region")
 
     def __init__(self, key: bytes, region: RegionName) -> None:
         """Take the tenant key, which has 32 bytes."""
-        self._key = key
-        self._region = region
+        self.key = key
+        self.region = region
+
+    def __repr__(self) -> str:
+        return f"TenantTags({self.region})"
 
     def tenant_id(self, tenant: str | None) -> TenantId:
         """Return the ledger's id of a tenant, the same in every generation; NOBODY for None, the shared segments."""
         if tenant is None:
             return NOBODY
-        return TenantId(self._digest("tenant", self._region, tenant)[:32])
+        return TenantId(self._digest("tenant", self.region, tenant)[:32])
 
     def tenant_tag(self, generation: GenerationId, tenant: TenantId, incarnation: int) -> TenantTag:
         """Return the tag of one incarnation of a tenant in a generation's keyrings."""
-        return TenantTag(self._digest("tag", self._region, generation, tenant, str(incarnation))[:32])
+        return TenantTag(self._digest("tag", self.region, generation, tenant, str(incarnation))[:32])
 
     def class_tag(self, generation: GenerationId, data_class: str) -> ClassTag:
         """Return the tag of a data class in a generation's keyrings."""
-        return ClassTag(self._digest("class", self._region, generation, data_class)[:16])
+        return ClassTag(self._digest("class", self.region, generation, data_class)[:16])
 
     def database_tag(self, generation: GenerationId, database: str) -> DatabaseTag:
         """Return the tag of a database, given by its real name, in a generation's keyrings."""
-        return DatabaseTag(self._digest("database", self._region, generation, database)[:16])
+        return DatabaseTag(self._digest("database", self.region, generation, database)[:16])
 
     def pseudonym(self, generation: GenerationId, tags: SegmentTags) -> Pseudonym:
         """Return the pseudonym of the segment with these tags: no other pseudonym may stand beside them."""
-        return Pseudonym(self._digest("segment", self._region, generation, *tags)[:32])
+        return Pseudonym(self._digest("segment", self.region, generation, *tags)[:32])
 
     def _digest(self, *parts: str) -> str:
-        return hmac.digest(self._key, "\n".join(("backupd/2", *parts)).encode(), "sha256").hex()
+        return hmac.digest(self.key, "\n".join(("backupd/2", *parts)).encode(), "sha256").hex()
 
 
 def write_tenant_key(path: Path, random: Callable[[int], bytes] = os.urandom) -> None:

@@ -1,41 +1,39 @@
 """Collect what the workers send back: packs go to the uploader, spans of rows to their segment and table.
 
 There is a span for every task and segment, which for a large database of many tenants is more than memory should hold.
-So more than a few megabytes of spans go into the spool, sealed and sorted as the chunks of small segments are.
+So more than a few megabytes of spans go into the spool, sealed and sorted.
 """
 
 from __future__ import annotations
 
 import struct
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
-from backupd.model.ids import ObjectHash, Pseudonym
-from backupd.model.tenancy import SegmentName
+from backupd.model.ids import ObjectHash, Pseudonym, RunId
+from backupd.operations.backup.keyrings import RunKeyrings
 from backupd.repository.layout import pack_name
-from backupd.repository.state.index import Generation, Index, IndexedContainer
+from backupd.repository.state.index import Generation, Index, NewSection
 from backupd.repository.uploader import Upload, Uploader
-from backupd.rows.protocol import Advanced, KeyReply, PackDone, SegmentReply, Span, Spilled, TaskDone, unpack_span
+from backupd.rows.protocol import Advanced, NewKey, PackDone, PlacesReply, Span, TaskDone, unpack_span
+from backupd.rows.segment_names import SegmentNames
 from backupd.rows.spill import Residue, ResiduesBySegment, Spill
-from backupd.seal.container_format import ContainerContext
 from backupd.trace import Progress, Trace
-
-if TYPE_CHECKING:
-    from backupd.operations.backup.generation import KeyedSegment, Segments
 
 READING = "reading"
 
 
 @dataclass(frozen=True, slots=True)
 class RunTarget:
-    """The generation that a run adds to, with its index, its segments, and the uploader to the store."""
+    """The generation that a run adds to, with its index, names, keyrings, and the uploader to the store."""
 
     generation: Generation
     index: Index
-    segments: Segments
+    names: SegmentNames
+    keyrings: RunKeyrings
     uploader: Uploader
 
 
@@ -66,20 +64,18 @@ class TaskTally:
 class Collector:
     """The worker pool's listener. For one thread, except for what the uploader calls back."""
 
-    def __init__(self, database: str, target: RunTarget, spool_size: int, spans: SpanLog) -> None:
-        self._database = database
+    def __init__(self, target: RunTarget, spool_size: int, spans: SpanLog) -> None:
         self._target = target
         self._spool_size = spool_size
-        self._next = target.index.last_number()
-        self.numbers: dict[int, int] = {}
-        """The index's number of each container, by the workers' number."""
-        self.gathered: dict[Pseudonym, KeyedSegment] = {}
-        """Segments of which this snapshot has anything."""
         self.spans = spans
         self.tallies: dict[int, TaskTally] = {}
         """Rows and bytes of each task that is done, by its number."""
-        self.spills: list[Spilled] = []
-        """Files of new chunks to put into parts."""
+        self.worker_of: dict[int, int] = {}
+        """The worker that did each task."""
+        self.digests: dict[Pseudonym, bytes] = {}
+        """Keyed digests of the manifests that are being written."""
+        self.manifests: dict[Pseudonym, int] = {}
+        """Numbers of the sections with this run's manifests."""
         self.read = 0
         self.read_rows = 0
         self.new = 0
@@ -94,42 +90,30 @@ class Collector:
         """Stop calling `check`: no table is locked any more."""
         self._check = None
 
-    def of(self, data_class: str, tenant: str | None) -> KeyedSegment:
-        """Return the segment, which from now on is one of those that this snapshot has anything of."""
-        keyed = self._target.segments.of(SegmentName(self._database, data_class, tenant))
-        return self.gathered.setdefault(keyed.segment.pseudonym, keyed)
+    def places(self, worker: int, keys: Sequence[NewKey]) -> PlacesReply:
+        return PlacesReply(self._target.keyrings.place(worker, keys))
 
-    def excluded(self, data_class: str, tenant: str | None) -> bool:
-        """Check whether nothing of the segment may be kept: its tenant was purged and did not come back."""
-        return self._target.segments.excluded(SegmentName(self._database, data_class, tenant))
-
-    def segment(self, data_class: str, tenant: str | None) -> SegmentReply:
-        if self.excluded(data_class, tenant):
-            return SegmentReply("")
-        return SegmentReply(self.of(data_class, tenant).segment.pseudonym)
-
-    def key(self, pseudonym: str) -> KeyReply:
-        return KeyReply(self._target.index.public(Pseudonym(pseudonym)))
-
-    def pack(self, done: PackDone) -> None:
-        pseudonym = Pseudonym(done.pseudonym)
-        number = self.numbers[done.container] = self.number()
-        container = IndexedContainer(number, pseudonym, ObjectHash(done.sha256), done.size)
-        context = ContainerContext(self._target.generation.repository, self._target.generation.id, pseudonym)
-        self._target.uploader.submit(
+    def pack(self, worker: int, done: PackDone) -> None:
+        target, name = self._target, ObjectHash(done.name)
+        target.keyrings.end(worker)
+        keyrings = [RunId(keyring) for keyring in done.keyrings]
+        sections = [self._section(*section) for section in done.sections]
+        target.uploader.submit(
             Upload(
-                pack_name(context, container.sha256),
+                pack_name(target.generation.id, name),
                 Path(done.path),
-                container.sha256,
+                ObjectHash(done.sha256),
                 done.size,
-                lambda: self._target.index.add_container(container, done.ids),
+                before=lambda: target.keyrings.publish(keyrings),
+                published=lambda: target.index.add_pack(name, done.size, keyrings, sections),
             )
         )
 
-    def number(self) -> int:
-        """Return a number that no container of this generation has."""
-        self._next += 1
-        return self._next
+    def _section(self, pseudonym: str, number: int, length: int, ids: bytes, manifest: bool) -> NewSection:  # noqa: FBT001 - a message's fields
+        segment = Pseudonym(pseudonym)
+        if manifest:
+            self.manifests[segment] = number
+        return NewSection(segment, number, length, ids, self.digests.pop(segment) if manifest else b"")
 
     def has_space(self) -> bool:
         self._target.uploader.check()
@@ -137,10 +121,8 @@ class Collector:
             self._check()
         return self._target.uploader.spooled <= self._spool_size
 
-    def spilled(self, spilled: Spilled) -> None:
-        self.spills.append(spilled)
-
     def done(self, done: TaskDone) -> None:
+        self.worker_of[done.task] = done.worker
         placed = left_out = size = 0
         for pseudonym, packed in done.spans:
             span = unpack_span(packed)
@@ -193,11 +175,14 @@ class SpanLog:
     def __init__(self, path: Path) -> None:
         self._spill = Spill(path)
         self._held: dict[Pseudonym, bytearray] = {}
+        self.segments: set[Pseudonym] = set()
+        """Every segment of which something was added."""
         self._size = 0
         self._spilled: ResiduesBySegment | None = None
 
     def add(self, pseudonym: Pseudonym, task: int, span: bytes) -> None:
         """Add the packed span that a task read for a segment. Raises SpoolFullError."""
+        self.segments.add(pseudonym)
         self._held.setdefault(pseudonym, bytearray()).extend(_PLACE.pack(task, len(span)) + span)
         self._size += _PLACE.size + len(span)
         if self._size > _MOST:
@@ -214,7 +199,7 @@ class SpanLog:
                 return list(_records(self._held.pop(pseudonym, bytearray())))
             self._flush()
             self._spilled = ResiduesBySegment([self._spill.written()])
-        pieces = [piece for residue in self._spilled.of(pseudonym) for piece in residue.chunks]
+        pieces = [residue.piece for residue in self._spilled.of(pseudonym)]
         return list(_records(b"".join(pieces)))
 
     def _flush(self) -> None:
@@ -225,7 +210,7 @@ class SpanLog:
     def _residues(self, pseudonym: Pseudonym) -> Iterator[Residue]:
         held = self._held[pseudonym]
         for start in range(0, len(held), _PIECE):
-            yield Residue(pseudonym, 0, [bytes(held[start : start + _PIECE])], b"")
+            yield Residue(pseudonym, bytes(held[start : start + _PIECE]))
 
 
 def _records(packed: bytes | bytearray) -> Iterator[tuple[int, bytes]]:

@@ -14,8 +14,11 @@ from typing import TYPE_CHECKING
 from backupd.errors import RefusedError, SourceError
 from backupd.model.findings import Finding, Severity, errors_among
 from backupd.model.inventory import Inventory
-from backupd.model.tenancy import ClassPolicy, MappedTable, TenancyKind, TenancyMap
+from backupd.model.tenancy import STRUCTURE, ClassPolicy, MappedTable, TenancyKind, TenancyMap
+from backupd.operations.backup.closing import SegmentClosing
 from backupd.operations.backup.collect import READING, Collector, SpanLog
+from backupd.operations.backup.entries import SegmentEntries
+from backupd.operations.backup.generation import keyed_tag
 from backupd.operations.backup.tasks import TableTask, plan_tasks
 from backupd.planning.tenancy import NamePatterns, map_tables, require_mapped, tenant_columns
 from backupd.postgres.client_programs import Client, client, find_programs
@@ -36,12 +39,8 @@ if TYPE_CHECKING:
     from backupd.operations.backup.collect import RunTarget
     from backupd.operations.backup.types import BackupJob, Node
 
-STRUCTURE = "structure"
-"""The data class of schema, roles, sequences and facts: they are kept as long as any snapshot."""
-PENDING_LIMIT = 16 << 20
-"""Bytes of rows a worker holds: with two workers, psql and the parent this stays below 256 MB in all."""
-PACK_SIZE = 64 << 20
-"""Plain bytes of a pack; about a third of it once compressed."""
+PENDING_LIMIT = 48 << 20
+"""Bytes of rows that all workers together hold: with psql and the parent this stays below 200 MB in all."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,8 +82,8 @@ class Reading:
         return tag(self.exported.database) if self.tenancy_kind is TenancyKind.DATABASE else None
 
 
-def read_database(job: BackupJob, node: Node, held: HeldSource, spool: Path, onto: RunTarget) -> Reading:
-    """Read everything, and let the exported snapshot go; packs may still be on their way when this returns.
+def read_database(job: BackupJob, node: Node, held: HeldSource, spool: Path, onto: RunTarget) -> tuple[Reading, SegmentClosing]:
+    """Read everything, let the exported snapshot go, and end every segment; packs may still be on their way then.
 
     Raises SourceError and its subclasses, UnmappedError, SpoolFullError, and what stopped the uploader.
     """
@@ -93,8 +92,8 @@ def read_database(job: BackupJob, node: Node, held: HeldSource, spool: Path, ont
     mapping = map_tables(job.tenancy, inventory)
     require_mapped(mapping)
     names = NamePatterns(job.tenancy, exported.database)
-    collector = Collector(exported.database, onto, node.spool_size, SpanLog(spool / "spans"))
-    if names.whole is not None and collector.excluded(STRUCTURE, names.whole):
+    collector = Collector(onto, node.spool_size, SpanLog(spool / "spans"))
+    if names.whole is not None and onto.names.of(STRUCTURE, names.whole) is None:
         raise RefusedError(
             "the database of a tenant that was purged is still there; it was not backed up",
             hint="The application has not purged it. `backupd tenant list` shows who is past the date.",
@@ -125,10 +124,14 @@ def read_database(job: BackupJob, node: Node, held: HeldSource, spool: Path, ont
             collector.unlocked()
             seconds = node.clock.monotonic() - held.since
             node.trace.emit(PhaseDone(READING, job.label, seconds))
+            reading = Reading(
+                exported, mapping, inventory, names, collector, facts, job.tenancy.kind, tables, files, seconds
+            )
+            _check_sums(reading)
+            closing = SegmentClosing(SegmentEntries(reading, onto), collector, onto, len(setups))
+            pool.close_segments(closing.closings())
             pool.finish()
-    reading = Reading(exported, mapping, inventory, names, collector, facts, job.tenancy.kind, tables, files, seconds)
-    _check_sums(reading)
-    return reading
+    return reading, closing
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,24 +178,29 @@ def _files(ddl: Ddl, globals_: dict[str | None, str], wanted: _Files, first: int
 
 
 def _setups(node: Node, started: Client, exported: ExportedSnapshot, spool: Path, onto: RunTarget) -> list[Setup]:
-    generation = onto.generation
+    generation, names = onto.generation, onto.names
     known = str(onto.index.path) if onto.index.has_chunks() else None
     return [
         Setup(
             number=number,
             workers=node.workers,
             repository=generation.repository,
+            region=names.tags.region,
             generation=generation.id,
+            database=names.database,
             chunk_key=generation.chunk_key,
+            tenant_key=names.tags.key,
+            own_clocks=sorted(names.own_clocks),
+            lives=dict(names.lives),
+            last_section=onto.index.last_number(),
             compression_level=node.compression_level,
             spool=str(spool),
             index=known,
             psql=started.command("psql"),
             environment=dict(started.environment),
             preamble=exported.preamble().rstrip().rstrip(";"),
-            pending_limit=PENDING_LIMIT,
-            open_limit=max(PACK_SIZE, node.spool_size // (2 * node.workers)),
-            pack_size=PACK_SIZE,
+            pending_limit=PENDING_LIMIT // node.workers,
+            open_limit=node.spool_size // (2 * node.workers),
         )
         for number in range(node.workers)
     ]
@@ -202,7 +210,7 @@ def _mask_keeper(onto: RunTarget, database: str) -> Callable[[MappedTable, int],
     """Return a function that keeps a table's first mask: chunks must be cut alike throughout a generation."""
 
     def mask_of(mapped: MappedTable, usual: int) -> int:
-        tag = onto.segments.tag("table", database, mapped.table.schema, mapped.table.table)
+        tag = keyed_tag(onto.generation, "table", database, mapped.table.schema, mapped.table.table)
         kept = onto.index.mask(tag)
         if kept is None:
             onto.index.set_mask(tag, usual)

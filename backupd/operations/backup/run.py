@@ -2,9 +2,9 @@
 
 1. Take the node's lock; compare what earlier runs left with the store; continue the generation or start one.
 2. Export a snapshot; check the role; read the catalog; map every table or refuse.
-3. Read everything under it: rows, schema, globals, large objects, sequences, facts. Packs ship meanwhile.
-4. Let the snapshot go. Finish and ship the packs.
-5. Publish keyrings and parts; check that all that is referred to is on the store; publish the record last.
+3. Read everything under it: rows, schema, globals, large objects, sequences, facts. Keyrings and packs ship meanwhile.
+4. Let the snapshot go. End every segment with its manifest; ship the last packs.
+5. Check that all that is referred to is on the store; publish the record last.
 
 A crash at any point leaves the store valid: what was published is remembered and referred to by the next run.
 """
@@ -18,18 +18,17 @@ from backupd.model.answers import BackupReport
 from backupd.model.documents import Record, Totals
 from backupd.model.ids import RegionName, RunId, SnapshotName
 from backupd.model.text import stamp
+from backupd.operations.backup.closing import SectionsNeeded, SegmentClosing
 from backupd.operations.backup.collect import RunTarget
 from backupd.operations.backup.generation import (
     LedgerStanding,
-    Segments,
     current_generation,
     digest,
     new_generation,
     new_id,
-    publish_keyrings,
     read_standing,
 )
-from backupd.operations.backup.parts import PartBuilder, Placed, SegmentEntries
+from backupd.operations.backup.keyrings import RunKeyrings
 from backupd.operations.backup.read import Reading, held_source, read_database
 from backupd.operations.backup.stored_objects import Ground, HoldingsWatch, settle
 from backupd.operations.backup.types import BackupJob, Node
@@ -40,15 +39,9 @@ from backupd.repository.marks import run_marked
 from backupd.repository.repository import Repository, signed_record
 from backupd.repository.state.index import Index
 from backupd.repository.uploader import Uploader, run_folder
-from backupd.rows.spill import ResiduesBySegment
-from backupd.seal.zstd import Compressor
 from backupd.store.base import StoreView
 from backupd.store.handoff import HandoffStore
 from backupd.trace import Warned
-
-PARTS_IN_FLIGHT = 8 << 20
-"""Bytes of parts in memory, sealed and not yet published."""
-
 
 @dataclass(frozen=True, slots=True)
 class _Run:
@@ -79,13 +72,18 @@ def backup(job: BackupJob, repository: Repository, node: Node, database: str | N
         ground, standing, missing = begin_run(ground, job.region, run, stack)
         uploader = stack.enter_context(Uploader(repository.store, node.uploaders))
         context = _Run(job, ground, run, uploader, standing, missing)
-        segments = Segments(index, ground.generation, standing, node)
         watch = stack.enter_context(HoldingsWatch(ground, standing))
         # No other backup of the database begins before the record is out: the next one sees that the work is done.
         held = stack.enter_context(held_source(source, job, node))
-        reading = read_database(job, node, held, spool, RunTarget(ground.generation, index, segments, uploader))
-        uploader.drain()
-        return _publish(context, reading, watch, started)
+        reading, closing = read_database(job, node, held, spool, _target(context, held.holder.exported.database))
+        return _publish(context, reading, closing, watch, started)
+
+
+def _target(context: _Run, database: str) -> RunTarget:
+    ground, standing = context.ground, context.standing
+    keyrings = RunKeyrings(ground.repository, ground.generation, standing.region, database, ground.node)
+    names = standing.names(ground.generation.id, database)
+    return RunTarget(ground.generation, ground.index, names, keyrings, context.uploader)
 
 
 def begin_run(ground: Ground, region: RegionName, run: RunId, stack: ExitStack) -> tuple[Ground, LedgerStanding, int]:
@@ -114,8 +112,10 @@ def begin_run(ground: Ground, region: RegionName, run: RunId, stack: ExitStack) 
     return ground, standing, len(ended or ())
 
 
-def _publish(context: _Run, reading: Reading, watch: HoldingsWatch, started: float) -> BackupReport:
-    node, objects = context.ground.node, len(reading.collector.gathered)
+def _publish(
+    context: _Run, reading: Reading, closing: SegmentClosing, watch: HoldingsWatch, started: float
+) -> BackupReport:
+    node = context.ground.node
     left_out = sum(tally.left_out for tally in reading.collector.tallies.values())
     if left_out:
         node.trace.emit(
@@ -124,14 +124,11 @@ def _publish(context: _Run, reading: Reading, watch: HoldingsWatch, started: flo
                 hint="The application has not purged them. `backupd tenant list` shows who is past the date.",
             )
         )
-    with Phases(node.clock, node.trace, context.job.label).phase("publishing", objects, "objects"):
-        # Before the keyrings: a segment that has nothing but an empty table gets its key here.
-        contents = SegmentEntries(reading)
-        publish_keyrings(context.ground.index, context.ground.repository, context.ground.generation, node.signer)
-        placed = _place_parts(context, reading, contents)
+    with Phases(node.clock, node.trace, context.job.label).phase("publishing", unit="objects"):
         context.uploader.drain()
-        watch.check({number for one in placed for number in (*one.needs, one.part.number)})
-        record = _record(context, reading, placed)
+        needed = closing.needed()
+        watch.check(needed.packs_needed())
+        record = _record(context, reading, needed)
         snapshot = _publish_record(context, record)
     return BackupReport(
         snapshot=snapshot,
@@ -139,7 +136,7 @@ def _publish(context: _Run, reading: Reading, watch: HoldingsWatch, started: flo
         exported=record.exported,
         generation=context.ground.generation.id,
         tables=record.totals.tables,
-        segments=len(placed),
+        segments=needed.segments,
         rows=record.totals.rows,
         left_out=left_out,
         read=reading.collector.read,
@@ -152,47 +149,26 @@ def _publish(context: _Run, reading: Reading, watch: HoldingsWatch, started: flo
     )
 
 
-def _place_parts(context: _Run, reading: Reading, contents: SegmentEntries) -> list[Placed]:
-    compressor = Compressor(context.ground.node.compression_level)
-    builder = PartBuilder(context.ground.generation, context.ground.index, compressor, reading.collector)
-    spilled = ResiduesBySegment(reading.collector.spills)
-    placed = []
-    for pseudonym, keyed in sorted(reading.collector.gathered.items()):
-        entries = contents.entries(keyed, reading.collector.spans.of(pseudonym))
-        if not entries:
-            continue
-        one = builder.place(keyed, entries, spilled.of(pseudonym))
-        placed.append(replace(one, upload=None))  # what is shipped leaves memory
-        if one.upload is not None:
-            context.uploader.submit(one.upload)
-            while context.uploader.spooled > PARTS_IN_FLIGHT:
-                context.uploader.check()
-                context.ground.node.clock.sleep(0.005)
-    return placed
-
-
-def _record(context: _Run, reading: Reading, placed: list[Placed]) -> Record:
-    needed = frozenset().union(*(one.needs for one in placed)) | {one.part.number for one in placed}
-    stored = sum(container.size for container in context.ground.index.containers(sorted(needed)).values())
-    exported = reading.exported
+def _record(context: _Run, reading: Reading, needed: SectionsNeeded) -> Record:
+    exported, generation = reading.exported, context.ground.generation
     return Record(
-        repository=context.ground.generation.repository,
+        repository=generation.repository,
         region=context.job.region,
-        generation=context.ground.generation.id,
+        generation=generation.id,
         run=context.run,
         database=context.job.label,
-        member=reading.member(lambda name: digest(context.ground.generation.chunk_key, name.encode()).hex()[:16]),
+        member=reading.member(lambda name: digest(generation.chunk_key, name.encode()).hex()[:16]),
         exported=stamp(exported.instant),
         published=stamp(context.ground.node.clock.now()),
         server=exported.version,
         previous=_previous(context),
         ledger=context.standing.head,
-        parts=[(one.part.pseudonym, one.part.sha256, one.part.size) for one in placed],
+        packs=needed.packs(context.ground.index),
         totals=Totals(
             tables=reading.table_count,
             rows=sum(tally.kept for tally in reading.collector.tallies.values()),
             bytes=reading.copied,
-            stored=stored,
+            stored=needed.size,
             added=context.uploader.sent,
         ),
     )

@@ -14,13 +14,14 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Self
 
-from backupd.errors import DamageError
+from backupd.errors import DamageError, ObjectMissingError
 from backupd.model.ids import GenerationId, ObjectHash, ObjectName, RunId
-from backupd.operations.backup.generation import read_standing, settle_keyrings
+from backupd.operations.backup.generation import read_standing
 from backupd.planning.ledger_facts import explain_absences
-from backupd.repository.layout import SEGMENTS, keyring_name, keyrings_folder, place_of, segment_folder
+from backupd.repository.layout import keyring_name, keyrings_folder, pack_name, packs_folder, place_of
 from backupd.repository.repository import Repository
-from backupd.repository.state.index import Generation, Index, IndexedContainer
+from backupd.repository.state.index import Generation, Index, IndexedPack
+from backupd.seal.pack import PresenceMap
 
 if TYPE_CHECKING:
     from backupd.operations.backup.generation import LedgerStanding
@@ -32,31 +33,40 @@ class Holdings:
     """The objects that a store holds of one generation, as its folders list them."""
 
     keyrings: frozenset[RunId]
-    containers: Mapping[ObjectHash, int]
-    """Bytes of each container, by its hash."""
+    packs: Mapping[ObjectHash, int]
+    """Bytes of each pack, by its name."""
 
 
 @dataclass(frozen=True, slots=True)
 class Missing:
-    """The objects on which an index relies and that the store does not hold, or holds with another size."""
+    """What an index relies on and the store does not hold."""
 
     generation: GenerationId
     keyrings: tuple[RunId, ...] = ()
-    containers: tuple[IndexedContainer, ...] = ()
+    packs: tuple[IndexedPack, ...] = ()
+    """Packs that are not there, or whose header cannot be believed."""
+    sections: tuple[tuple[IndexedPack, int, tuple[int, ...]], ...] = ()
+    """Packs that lack sections: the size of each now, and the places of what it lacks."""
 
     def __len__(self) -> int:
-        return len(self.keyrings) + len(self.containers)
+        return len(self.keyrings) + len(self.packs) + len(self.sections)
 
     @property
     def first(self) -> ObjectName:
-        """Name of one missing object, a keyring if there is any."""
+        """Name of one object that is missing or lacks something, a keyring if there is any."""
         if self.keyrings:
             return keyring_name(self.generation, self.keyrings[0])
-        one = self.containers[0]
-        return ObjectName(f"{segment_folder(self.generation, one.pseudonym)}/{one.sha256}")
+        return pack_name(self.generation, (*self.packs, *(pack for pack, _, _ in self.sections))[0].sha256)
 
     def __str__(self) -> str:
-        return f"{len(self.keyrings)} keyring(s) and {len(self.containers)} other object(s)"
+        return f"{len(self.keyrings)} keyring(s) and {len(self.packs) + len(self.sections)} pack(s), whole or in part,"
+
+    def forget(self, index: Index) -> None:
+        """Let the index rely on none of it any more; keyrings cannot be forgotten alone."""
+        for pack in self.packs:
+            index.forget_pack(pack.id)
+        for pack, size, places in self.sections:
+            index.forget_sections(pack.id, places, size)
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,15 +81,15 @@ class Ground:
 
 def list_holdings(repository: Repository, generation: GenerationId) -> Holdings:
     """List a generation's folders."""
-    return Holdings(list_keyrings(repository, generation), list_containers(repository, generation))
+    return Holdings(list_keyrings(repository, generation), list_packs(repository, generation))
 
 
-def list_containers(
+def list_packs(
     repository: Repository, generation: GenerationId, stop: threading.Event | None = None
 ) -> Mapping[ObjectHash, int]:
-    """List containers with their sizes; the list is incomplete once `stop` is set."""
+    """List packs with their sizes; the list is incomplete once `stop` is set."""
     found: dict[ObjectHash, int] = {}
-    for listed in repository.store.list(ObjectName(f"{SEGMENTS}/{generation}")):
+    for listed in repository.store.list(packs_folder(generation)):
         sha256 = place_of(listed.name).sha256
         if sha256 is not None:
             found[sha256] = listed.size
@@ -104,9 +114,35 @@ def missing_keyrings(ground: Ground, there: frozenset[RunId]) -> tuple[RunId, ..
     return tuple(run for run in unlisted if store.stat(keyring_name(generation, run)) is None)
 
 
-def missing_containers(needed: Iterable[IndexedContainer], holdings: Holdings) -> tuple[IndexedContainer, ...]:
-    """Return the containers that are not listed with their size."""
-    return tuple(one for one in needed if holdings.containers.get(one.sha256) != one.size)
+def find_missing(ground: Ground, needed: Iterable[IndexedPack], holdings: Holdings) -> Missing:
+    """Compare keyrings and packs with the listing; look into packs whose size has changed since the last look.
+
+    What a pack lost and the index does not rely on, such as a purged segment that it has forgotten, is not missing.
+    """
+    index = ground.index
+    packs: list[IndexedPack] = []
+    sections: list[tuple[IndexedPack, int, tuple[int, ...]]] = []
+    for pack in needed:
+        size = holdings.packs.get(pack.sha256)
+        if size == pack.size:
+            continue
+        there = None if size is None else _opened(ground, pack)
+        relied = index.places(pack.id)
+        if there is None or there.pack_size != size:
+            packs += [pack] if relied else []
+        elif lacking := tuple(place for place in relied if place not in there):
+            sections.append((pack, size, lacking))
+        else:
+            index.forget_sections(pack.id, (), size)
+    keyrings = missing_keyrings(ground, holdings.keyrings)
+    return Missing(ground.generation.id, keyrings, tuple(packs), tuple(sections))
+
+
+def _opened(ground: Ground, pack: IndexedPack) -> PresenceMap | None:
+    try:
+        return ground.repository.pack(ground.generation.id, pack.sha256).there
+    except (DamageError, ObjectMissingError):
+        return None
 
 
 def settle(ground: Ground, standing: LedgerStanding) -> tuple[LedgerStanding, Missing | None]:
@@ -126,7 +162,7 @@ def settle(ground: Ground, standing: LedgerStanding) -> tuple[LedgerStanding, Mi
     if not _removals(ground, standing):
         return standing, missing or None
     if not missing.keyrings:
-        ground.index.forget(one.number for one in missing.containers)
+        missing.forget(ground.index)
         return standing, None
     return standing, Missing(ground.generation.id) if _expired_whole(ground, standing) else missing
 
@@ -134,11 +170,9 @@ def settle(ground: Ground, standing: LedgerStanding) -> tuple[LedgerStanding, Mi
 def _missing(ground: Ground, holdings: Holdings, standing: LedgerStanding) -> Missing:
     """Return what is missing after everything that was purged is forgotten."""
     index, generation = ground.index, ground.generation.id
-    other = settle_keyrings(index, holdings.keyrings, standing, ground.repository, generation)
     if _removals(ground, standing):
         index.forget_segments(standing.purged(generation))
-    keyrings = (*other, *missing_keyrings(ground, holdings.keyrings))
-    return Missing(generation, keyrings, missing_containers(index.all_containers(), holdings))
+    return find_missing(ground, index.packs().values(), holdings)
 
 
 def _removals(ground: Ground, standing: LedgerStanding) -> bool:
@@ -158,7 +192,7 @@ class HoldingsWatch:
     def __init__(self, ground: Ground, standing: LedgerStanding) -> None:
         self._ground = ground
         self._standing = standing
-        self._known = ground.index.last_number()
+        self._known = ground.index.packs()
         self._fresh = ground.index.is_fresh()
         self._pool = ThreadPoolExecutor(1, thread_name_prefix="listing")
         self._stop = threading.Event()
@@ -175,25 +209,23 @@ class HoldingsWatch:
         """Wait until the listing ends, even when it fails."""
         self._future.exception()
 
-    def check(self, numbers: Iterable[int]) -> None:
-        """Compare keyrings, and the containers of these numbers that earlier runs made, with the store.
+    def check(self, packs: Iterable[int]) -> None:
+        """Compare keyrings, and those of these packs that earlier runs made, with the store.
 
-        Raises DamageError when one is missing; the next run then sends again what is needed, as a full copy when no
-        purge or expiry since explains it.
+        Raises DamageError when something is missing; the next run then sends again what is needed, as a full copy when
+        no purge or expiry since explains it.
         """
-        ground, generation = self._ground, self._ground.generation.id
+        ground = self._ground
         listed = self._future.result()
-        needed = ground.index.containers(sorted(number for number in numbers if number <= self._known))
-        holdings = Holdings(list_keyrings(ground.repository, generation), listed)
-        keyrings = missing_keyrings(ground, holdings.keyrings)
-        missing = Missing(generation, keyrings, missing_containers(needed.values(), holdings))
+        needed = [self._known[pack] for pack in sorted(packs) if pack in self._known]
+        missing = find_missing(ground, needed, Holdings(list_keyrings(ground.repository, ground.generation.id), listed))
         if not missing:
             return
         ledger = read_standing(ground.repository, ground.node, self._standing.region)
-        if keyrings or not ledger.removals_since(self._standing.head.seq):
+        if missing.keyrings or not ledger.removals_since(self._standing.head.seq):
             ground.index.abandon()
         else:
-            ground.index.forget(one.number for one in missing.containers)
+            missing.forget(ground.index)
         raise DamageError(
             f"{missing} of earlier runs are no longer on the store, the first is '{missing.first}'",
             hint="Run `backupd verify` to see which snapshots this damages; the next backup sends the content again.",
@@ -202,4 +234,4 @@ class HoldingsWatch:
     def _list(self) -> Mapping[ObjectHash, int]:
         if self._fresh:
             return {}
-        return list_containers(self._ground.repository, self._ground.generation.id, self._stop)
+        return list_packs(self._ground.repository, self._ground.generation.id, self._stop)

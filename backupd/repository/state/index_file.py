@@ -14,24 +14,24 @@ from typing import Any
 from backupd.errors import BackupdError, BusyError, ConfigError, SpoolFullError
 from backupd.trace import Trace, Warned
 
-_FORM = 2
+_FORM = 3
 """Version of the tables below, stored as SQLite's user_version: an index of another form is not read."""
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS generation (
   id TEXT NOT NULL, repository TEXT NOT NULL, chunk_key BLOB NOT NULL, started TEXT NOT NULL);
 CREATE TABLE IF NOT EXISTS segments (
-  tag BLOB PRIMARY KEY, pseudonym TEXT NOT NULL UNIQUE, public BLOB NOT NULL, guard BLOB NOT NULL, run TEXT NOT NULL,
-  part INTEGER, part_digest BLOB) WITHOUT ROWID;
-CREATE TABLE IF NOT EXISTS containers (
-  number INTEGER PRIMARY KEY, pseudonym TEXT NOT NULL, sha256 TEXT NOT NULL UNIQUE, size INTEGER NOT NULL,
-  ids BLOB NOT NULL);
+  pseudonym TEXT PRIMARY KEY, number INTEGER NOT NULL, digest BLOB NOT NULL) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS packs (id INTEGER PRIMARY KEY, sha256 TEXT NOT NULL UNIQUE, size INTEGER NOT NULL);
+CREATE TABLE IF NOT EXISTS sections (
+  id INTEGER PRIMARY KEY, pack INTEGER NOT NULL, place INTEGER NOT NULL, pseudonym TEXT NOT NULL,
+  number INTEGER NOT NULL, length INTEGER NOT NULL, ids BLOB NOT NULL);
+CREATE INDEX IF NOT EXISTS by_segment ON sections (pseudonym, number);
+CREATE INDEX IF NOT EXISTS by_pack ON sections (pack, place);
 CREATE TABLE IF NOT EXISTS chunks (
-  id BLOB PRIMARY KEY, container INTEGER NOT NULL, chunk INTEGER NOT NULL) WITHOUT ROWID;
-CREATE TABLE IF NOT EXISTS keyrings (
-  run TEXT PRIMARY KEY, head BLOB NOT NULL, published INTEGER NOT NULL) WITHOUT ROWID;
-CREATE TABLE IF NOT EXISTS entries (
-  run TEXT NOT NULL, place INTEGER NOT NULL, body BLOB NOT NULL, PRIMARY KEY (run, place)) WITHOUT ROWID;
+  id BLOB PRIMARY KEY, section INTEGER NOT NULL, chunk INTEGER NOT NULL) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS keyrings (run TEXT PRIMARY KEY) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS tables (tag BLOB PRIMARY KEY, mask INTEGER NOT NULL) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS definitions (tag BLOB PRIMARY KEY, number INTEGER NOT NULL) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS records (
   name TEXT PRIMARY KEY, generation TEXT NOT NULL, place INTEGER NOT NULL, published INTEGER NOT NULL) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS ledger (seq INTEGER NOT NULL);
@@ -59,7 +59,7 @@ class IndexFile:
             path.chmod(0o600)
             self.database.execute("PRAGMA journal_mode = WAL")
             self.database.execute("PRAGMA synchronous = NORMAL")
-            self.database.execute("PRAGMA secure_delete = ON")  # deleted rows hold sealed keys: they are overwritten
+            self.database.execute("PRAGMA secure_delete = ON")  # what is forgotten of a purged tenant is overwritten
             self.database.execute("PRAGMA cache_size = -8192")
             self._check()
             self.database.executescript(f"{_SCHEMA} PRAGMA user_version = {_FORM}")

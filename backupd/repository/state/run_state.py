@@ -1,11 +1,9 @@
-"""The progress of backup runs as the node's index holds it: which keyrings and records a run began and published.
+"""The progress of backup runs as the node's index holds it: the keyrings it relies on, and the records it began and published.
 
 It also holds up to which entry of the ledger the index has applied removals.
 """
 
 from __future__ import annotations
-
-from collections.abc import Callable
 
 from backupd.model.ids import GenerationId, RunId, SnapshotName
 from backupd.repository.state.index_file import IndexFile
@@ -14,41 +12,12 @@ from backupd.repository.state.index_file import IndexFile
 class RunState:
     """Keyrings, records and ledger position of one index. Safe for several threads."""
 
-    def __init__(self, file: IndexFile, write_pending: Callable[[], None]) -> None:
-        """`write_pending` writes the segments and keyring entries that the index still holds in memory."""
+    def __init__(self, file: IndexFile) -> None:
         self._file = file
-        self._write_pending = write_pending
-
-    def begin_keyring(self, run: RunId, head: bytes) -> None:
-        """Note the head of the keyring that `run` is going to fill and publish."""
-        self._file.write("INSERT INTO keyrings VALUES (?, ?, 0)", run, head)
-
-    def unpublished_keyrings(self) -> list[tuple[RunId, bytes, list[bytes]]]:
-        """List the runs whose keyring is not on the store yet, each with the keyring's head and its entries in order.
-
-        Runs without any entry are left out.
-        """
-        with self._file.lock:
-            self._write_pending()
-            found = []
-            for run, head in self._file.rows("SELECT run, head FROM keyrings WHERE published = 0 ORDER BY run"):
-                rows = self._file.rows("SELECT body FROM entries WHERE run = ? ORDER BY place", run)
-                if rows:
-                    found.append((run, head, [body for (body,) in rows]))
-        return found
 
     def published_keyrings(self) -> set[RunId]:
-        """Return the runs whose keyrings of this generation are on the store."""
-        return {RunId(run) for (run,) in self._file.rows("SELECT run FROM keyrings WHERE published")}
-
-    def keyring_published(self, run: RunId) -> None:
-        """Note that a keyring is on the store, and remove its entries here.
-
-        A purge removes keys from the store only: it would not reach a copy left on a node.
-        """
-        with self._file.transaction():
-            self._file.write("UPDATE keyrings SET published = 1, head = x'' WHERE run = ?", run)
-            self._file.write("DELETE FROM entries WHERE run = ?", run)
+        """Return the keyrings of this generation on which packs rely."""
+        return {RunId(run) for (run,) in self._file.rows("SELECT run FROM keyrings")}
 
     def last_records(self) -> list[tuple[SnapshotName, GenerationId, bool]]:
         """List records from the newest back to the last that was published, each with whether it was published.

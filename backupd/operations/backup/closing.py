@@ -1,0 +1,117 @@
+"""End a run's segments: each gets a manifest, or keeps the one it has, and the record names what it needs."""
+
+from __future__ import annotations
+
+from array import array
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from backupd.model.ids import Pseudonym
+from backupd.model.manifest import Entry, FileEntry, RowsEntry
+from backupd.model.ranges import to_ranges
+from backupd.operations.backup.generation import digest
+from backupd.repository.manifests import encode_entries
+from backupd.rows.protocol import Closing
+
+if TYPE_CHECKING:
+    from backupd.model.documents import PackRef
+    from backupd.operations.backup.collect import Collector, RunTarget
+    from backupd.operations.backup.entries import SegmentEntries
+    from backupd.repository.state.index import Index
+
+
+class SegmentClosing:
+    """The last step of reading: from what was read to manifests, and from these to the sections of the snapshot."""
+
+    def __init__(self, contents: SegmentEntries, collector: Collector, target: RunTarget, workers: int) -> None:
+        self._contents = contents
+        self._collector = collector
+        self._target = target
+        self._workers = workers
+        self._last = target.index.last_number()
+        """The last section of earlier runs; to be asked before anything of this run is published."""
+        self._needs: dict[Pseudonym, array[int]] = {}
+
+    @property
+    def last(self) -> int:
+        return self._last
+
+    def closings(self) -> Iterator[tuple[int, Closing]]:
+        """Yield what the workers have to end, each with the worker's number. May be called once."""
+        contents, collector = self._contents, self._collector
+        for segment in sorted(collector.spans.segments | contents.named.keys()):
+            read = collector.spans.of(segment)
+            entries = contents.entries(segment, read)
+            if entries:
+                yield from self._closing(segment, entries, read)
+
+    def _closing(
+        self, segment: Pseudonym, entries: Sequence[Entry], read: Sequence[tuple[int, bytes]]
+    ) -> Iterator[tuple[int, Closing]]:
+        manifest = b"".join(encode_entries(entries))
+        says = digest(self._target.generation.chunk_key, manifest)
+        numbers = _referred(entries)
+        added = {(number - self._last - 1) % self._workers for number in numbers if number > self._last}
+        known = self._target.index.manifest(segment)
+        if known is not None and known[1] == says and not added:
+            self._needs[segment] = array("q", [known[0], *(numbers - {known[0]})])
+            return
+        self._needs[segment] = array("q", [0, *numbers])
+        self._collector.digests[segment] = says
+        owner = max(added) if added else self._collector.worker_of[read[0][0]] if read else 0
+        data_class, tenant = self._contents.named.get(segment, ("", None))
+        yield owner, Closing(segment, manifest, data_class, tenant)
+        for worker in added - {owner}:
+            yield worker, Closing(segment, b"", data_class, tenant)
+
+    def needed(self) -> SectionsNeeded:
+        """Return what the snapshot needs, once all packs of the run are published.
+
+        Raises LookupError when a manifest refers to a section that was never published.
+        """
+        found = SectionsNeeded(len(self._needs))
+        for segment, numbers in self._needs.items():
+            rows = self._target.index.sections(segment)
+            own = numbers[0] or self._collector.manifests[segment]
+            for number in {own, *numbers[1:]}:
+                row = rows[number]
+                found.add(row.pack, row.place, row.length, manifest=number == own)
+        return found
+
+
+@dataclass(slots=True)
+class SectionsNeeded:
+    """The sections that a snapshot needs, by the index's number of their pack."""
+
+    segments: int
+    manifests: dict[int, array[int]] = field(default_factory=dict)
+    others: dict[int, array[int]] = field(default_factory=dict)
+    size: int = 0
+    """Bytes of all of them."""
+
+    def add(self, pack: int, place: int, length: int, *, manifest: bool) -> None:
+        """Add one section, which must not be added twice."""
+        kind = self.manifests if manifest else self.others
+        kind.setdefault(pack, array("I")).append(place)
+        self.size += length
+
+    def packs_needed(self) -> set[int]:
+        """Return the index's numbers of the packs."""
+        return self.manifests.keys() | self.others.keys()
+
+    def packs(self, index: Index) -> list[PackRef]:
+        """Return the record's list of packs."""
+        names = index.packs()
+        return sorted(
+            (names[pack].sha256, to_ranges(self.manifests.get(pack, ())), to_ranges(self.others.get(pack, ())))
+            for pack in self.packs_needed()
+        )
+
+
+def _referred(entries: Sequence[Entry]) -> set[int]:
+    found: set[int] = set()
+    for entry in entries:
+        if isinstance(entry, RowsEntry | FileEntry):
+            found.update(entry.runs[::3])
+    return found

@@ -1,0 +1,61 @@
+"""What a segment is called: the tags and the pseudonym of a tenant's rows in one data class, as FORMAT.md §9 has them."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from backupd.model.ids import GenerationId, Pseudonym, SegmentTags, TenantId
+from backupd.seal.tags import TenantTags
+
+
+class Life(NamedTuple):
+    """What the ledger says about a tenant's newest incarnation in one scope."""
+
+    incarnation: int
+    purged: bool
+
+
+class NamedSegment(NamedTuple):
+    """A segment's pseudonym in one generation, and the tags it follows from."""
+
+    pseudonym: Pseudonym
+    tags: SegmentTags
+
+
+@dataclass(frozen=True)
+class SegmentNames:
+    """The names of one database's segments in one generation. For several threads."""
+
+    tags: TenantTags = field(repr=False)
+    generation: GenerationId
+    database: str
+    """The database's real name."""
+    own_clocks: Collection[str]
+    """Data classes with an incarnation of their own."""
+    lives: Mapping[str, Life]
+    """Tenants whom the ledger does not leave in their first life, by `life_key`."""
+
+    def of(self, data_class: str, tenant: str | None) -> NamedSegment | None:
+        """Return a segment's names; None when the tenant was purged and did not come back: nothing of it is kept."""
+        tags = self.tags
+        who, incarnation = tags.tenant_id(tenant), 0
+        if tenant is not None:
+            scope = data_class if data_class in self.own_clocks else ""
+            life = self.lives.get(life_key(who, scope))
+            if life is not None and life.purged:
+                return None
+            # A tenant that comes back gets new segments: nothing is added to those of its old incarnation.
+            incarnation = 1 if life is None else life.incarnation
+        found = SegmentTags(
+            tags.tenant_tag(self.generation, who, incarnation),
+            tags.class_tag(self.generation, data_class),
+            tags.database_tag(self.generation, self.database),
+        )
+        return NamedSegment(tags.pseudonym(self.generation, found), found)
+
+
+def life_key(tenant: TenantId, scope: str) -> str:
+    """Return the key of a tenant's life in `SegmentNames.lives`; the scope is a data class, or empty for all others."""
+    return f"{tenant} {scope}"
