@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Protocol
 
 
-
 _ID_SIZE = 16
 """Bytes of a chunk's id."""
 

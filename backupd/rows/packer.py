@@ -109,7 +109,9 @@ class Packer:
     `add` and `close` belong to one thread; the next of them raises a fault of the packing thread.
     """
 
-    def __init__(self, context: PackContext, spool: Path, worker: int, compressor: Compressor, ports: PackerPorts) -> None:
+    def __init__(
+        self, context: PackContext, spool: Path, worker: int, compressor: Compressor, ports: PackerPorts
+    ) -> None:
         self._context = context
         self._folder = spool
         self._worker = worker

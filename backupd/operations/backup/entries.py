@@ -28,7 +28,9 @@ class SegmentEntries:
     def __init__(self, reading: Reading, target: RunTarget) -> None:
         self._reading = reading
         self._target = target
-        self._tables = sorted({task.mapped.table: task for task in reading.tables}.values(), key=lambda t: t.mapped.table)
+        self._tables = sorted(
+            {task.mapped.table: task for task in reading.tables}.values(), key=lambda t: t.mapped.table
+        )
         numbers = {task.mapped.table: number for number, task in enumerate(self._tables)}
         self._places = {task.copy.task: (numbers[task.mapped.table], task.place) for task in reading.tables}
         self._files = {file.task.task: file.name for file in reading.files}

@@ -27,6 +27,7 @@ from backupd.seal.tags import TenantTags
 if TYPE_CHECKING:
     from backupd.operations.backup.types import Node
 
+
 def new_id(now: datetime, random: Callable[[int], bytes]) -> str:
     """Return a new id for a generation or a run."""
     return f"{compact(now)}-{random(4).hex()}"

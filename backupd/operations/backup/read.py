@@ -82,7 +82,9 @@ class Reading:
         return tag(self.exported.database) if self.tenancy_kind is TenancyKind.DATABASE else None
 
 
-def read_database(job: BackupJob, node: Node, held: HeldSource, spool: Path, onto: RunTarget) -> tuple[Reading, SegmentClosing]:
+def read_database(
+    job: BackupJob, node: Node, held: HeldSource, spool: Path, onto: RunTarget
+) -> tuple[Reading, SegmentClosing]:
     """Read everything, let the exported snapshot go, and end every segment; packs may still be on their way then.
 
     Raises SourceError and its subclasses, UnmappedError, SpoolFullError, and what stopped the uploader.

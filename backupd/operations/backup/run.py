@@ -43,6 +43,7 @@ from backupd.store.base import StoreView
 from backupd.store.handoff import HandoffStore
 from backupd.trace import Warned
 
+
 @dataclass(frozen=True, slots=True)
 class _Run:
     """Values that all steps of one run share."""

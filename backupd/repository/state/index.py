@@ -26,6 +26,7 @@ from backupd.repository.state.index_file import (
 from backupd.repository.state.run_state import RunState
 from backupd.trace import NoTrace, Trace
 
+
 @dataclass(frozen=True, slots=True)
 class Generation:
     """The generation that a node adds to: its ids, its chunk key, and who can read its keyrings."""
@@ -128,7 +129,17 @@ class Index:
     def begin(self, generation: Generation) -> None:
         """Start a generation and forget everything else, except the names of records of the same repository."""
         known = self.generation()
-        tables = ["generation", "segments", "packs", "sections", "chunks", "keyrings", "tables", "definitions", "recipients"]
+        tables = [
+            "generation",
+            "segments",
+            "packs",
+            "sections",
+            "chunks",
+            "keyrings",
+            "tables",
+            "definitions",
+            "recipients",
+        ]
         if known is None or known.repository != generation.repository:
             tables.append("records")
         with self.transaction():
@@ -162,7 +173,9 @@ class Index:
         row = self._file.row("SELECT number, digest FROM segments WHERE pseudonym = ?", segment)
         return None if row is None else (int(row[0]), bytes(row[1]))
 
-    def add_pack(self, sha256: ObjectHash, size: int, keyrings: Iterable[RunId], sections: Sequence[NewSection]) -> None:
+    def add_pack(
+        self, sha256: ObjectHash, size: int, keyrings: Iterable[RunId], sections: Sequence[NewSection]
+    ) -> None:
         """Remember a published pack, its sections in the header's order, and the keyrings with their keys."""
         with self.transaction():
             self._file.database.executemany(
@@ -243,9 +256,7 @@ class Index:
         with self.transaction():
             row = self._file.row("SELECT number FROM definitions WHERE tag = ?", tag)
             if row is None:
-                self._file.write(
-                    "INSERT INTO definitions SELECT ?, coalesce(max(number), 0) + 1 FROM definitions", tag
-                )
+                self._file.write("INSERT INTO definitions SELECT ?, coalesce(max(number), 0) + 1 FROM definitions", tag)
                 row = self._file.row("SELECT number FROM definitions WHERE tag = ?", tag)
         return int(row[0]) if row else 0
 
@@ -257,4 +268,3 @@ class Index:
     def set_mask(self, tag: bytes, mask: int) -> None:
         """Remember a table's mask, so that later runs cut its rows at the same places."""
         self._file.write("INSERT OR REPLACE INTO tables VALUES (?, ?)", tag, mask)
-
