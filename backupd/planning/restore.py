@@ -1,6 +1,6 @@
-"""The plan of a restore, decided from a record and the manifests of its parts before anything is touched. Pure.
+"""The plan of a restore, decided from a record and the manifests of its segments before anything is touched. Pure.
 
-The caller decides whose rows are restored by the parts it adds; the selection decides which tables.
+The caller decides whose rows are restored by the segments it adds; the selection decides which tables.
 """
 
 from __future__ import annotations
@@ -14,13 +14,24 @@ from typing import Any, NamedTuple
 import msgspec
 
 from backupd.errors import DamageError, RefusedError
-from backupd.model.documents import PartRef, Record
+from backupd.model.documents import Record
 from backupd.model.facts import SnapshotFacts, snapshot_facts
-from backupd.model.manifest import Entry, FactsEntry, FileEntry, SequencesEntry, SequenceValue, Span, TableEntry
+from backupd.model.manifest import (
+    Entry,
+    FactsEntry,
+    FileEntry,
+    RowsEntry,
+    SequencesEntry,
+    SequenceValue,
+    Span,
+    TableEntry,
+)
 from backupd.planning.selection import Selection
 
 _BIG = 4 << 20
-"""Bytes from which a piece is read on its own: it shares few blocks with others compared to its size."""
+"""Bytes from which a piece is read on its own: it shares few sections with others compared to its size."""
+_BUNDLE = 2 << 20
+"""Bytes of small pieces read by one reader at a stretch: its sections lie side by side, and are fetched together."""
 
 Kept = Callable[[], bytes]
 """Returns bytes that were stored outside of the plan."""
@@ -42,12 +53,12 @@ class TablePlan:
 
 
 class Piece(NamedTuple):
-    """A table's rows in one part. There may be a hundred thousand pieces, so spans and runs are stored elsewhere."""
+    """A table's rows in one segment. There may be a hundred thousand pieces, so spans and runs are stored elsewhere."""
 
     table: int
     """Index of the table in the plan's tables."""
-    part: int
-    """Index of the part in the record's parts."""
+    segment: int
+    """Index of the segment among those that are restored."""
     size: int
     kept: Kept
 
@@ -70,11 +81,11 @@ class RestorePlan:
     """The passes: a table is filled in one pass, and each pass has at most `wide` tables open at once, not counting
     tables of a single piece.
 
-    Big pieces come first, bundled by table, then the small ones, bundled by segment: a small segment's tables share
-    their blocks, so that reading it table by table would open each block many times.
+    Big pieces come first, bundled by table, then the small ones, segment by segment, some segments to a bundle: a small
+    segment's tables share its sections, so that reading it table by table would open each section many times.
     """
     files: dict[str, list[tuple[int, FileEntry]]]
-    """Files by name, each with the index of its part."""
+    """Files by name, each with the index of its segment."""
     sequences: tuple[SequenceValue, ...]
     facts: SnapshotFacts
     refresh: tuple[tuple[str, str], ...]
@@ -89,7 +100,7 @@ class RestorePlan:
 
 @dataclass(slots=True)
 class _Draft:
-    """A table while its parts are still being read."""
+    """A table while the manifests are still being read."""
 
     columns: list[str]
     rows: int = 0
@@ -98,7 +109,10 @@ class _Draft:
 
 
 class Planner:
-    """Collector of the entries of a record's parts, one part after another, which makes a plan of them."""
+    """Collector of the entries of a snapshot's manifests, which makes a plan of them.
+
+    The manifests of the class `structure` come first: they define the tables that all others speak of.
+    """
 
     def __init__(
         self,
@@ -108,16 +122,18 @@ class Planner:
         exact: bool = True,
         put: Callable[[bytes], Kept] = lambda data: partial(bytes, data),
     ) -> None:
-        """Prepare for the parts that `record` names.
+        """Prepare for the segments of a record.
 
-        Say not `exact` when the record's totals are of more parts than will be added. `put` stores bytes outside of the
-        plan, about as many as the database has thousands of rows. Of tables that the selection does not take, no row is
-        planned.
+        Say not `exact` when the record's totals are of more segments than will be added. `put` stores bytes outside of
+        the plan, about as many as the database has thousands of rows. Of tables that the selection does not take, no
+        row is planned.
         """
         self._record = record
         self._selection = selection or Selection()
         self._exact = exact
         self._put = put
+        self._defined: dict[int, TableEntry | None] = {}
+        """By number; None for a table of which no row is wanted."""
         self._tables: dict[tuple[str, str], _Draft] = {}
         self._files: defaultdict[str, list[tuple[int, FileEntry]]] = defaultdict(list)
         self._sequences: list[SequenceValue] = []
@@ -125,17 +141,32 @@ class Planner:
         self._spans = 0
         self._empty: set[tuple[str, str]] = set()
 
-    def add(self, part: int, entries: Iterable[Entry]) -> None:
-        """Add the entries of one part, given by its index in the record's parts.
+    def define(self, entries: Iterable[Entry], where: str) -> None:
+        """Take the tables' definitions from the entries of a segment of the class `structure`; `where` names it.
 
-        Raises DamageError when they contradict those of other parts.
+        Raises DamageError when a number is defined twice.
+        """
+        for entry in entries:
+            if not isinstance(entry, TableEntry):
+                continue
+            if entry.number in self._defined:
+                raise DamageError(f"{where} defines a table a second time")
+            self._defined[entry.number] = entry if self._selection.takes_table(entry.schema, entry.table) else None
+
+    def add(self, segment: int, entries: Iterable[Entry], where: str, *, structure: bool = False) -> None:
+        """Add the entries of one segment, given by its index among those that are restored; `where` names it.
+
+        Definitions that `define` has taken already are passed over in the class `structure`, and stand nowhere else.
+        Raises DamageError when the entries contradict those of other segments, or speak of a table that none defines.
         """
         for entry in entries:
             match entry:
-                case TableEntry():
-                    self._add_table(part, entry)
+                case RowsEntry():
+                    self._add_rows(segment, entry, where)
+                case TableEntry() if not structure:
+                    raise DamageError(f"{where} defines a table, and is not of the class that does")
                 case FileEntry():
-                    self._files[entry.name].append((part, entry))
+                    self._files[entry.name].append((segment, entry))
                 case SequencesEntry():
                     self._sequences += entry.values
                 case FactsEntry():
@@ -144,7 +175,7 @@ class Planner:
     def plan(self, wide: int = 16) -> RestorePlan:
         """Return the plan of everything added; at most `wide` tables of several pieces are filled at once.
 
-        Raises DamageError when the parts are not all the record says (more than it says, where not exact) or hold no
+        Raises DamageError when the segments are not all the record says (more than it says, where not exact) or hold no
         schema or several, and RefusedError when the schema is among what was left out.
         """
         facts = snapshot_facts(self._facts)
@@ -172,7 +203,7 @@ class Planner:
         size = sum(draft.size for draft in self._tables.values())
         totals = self._record.totals
         if not (self._fits(sum(rows.values()), totals.rows) and self._fits(size, totals.bytes)):
-            raise DamageError("the parts of the snapshot do not add up to what its record says")
+            raise DamageError("the segments of the snapshot do not add up to what its record says")
         for schema, name, count in facts.tables:
             if not self._fits(rows.get((schema, name), 0), count):
                 raise DamageError("the segments of a table do not add up to what the snapshot says of it")
@@ -182,34 +213,38 @@ class Planner:
                 hint="There is no database to restore; `recover` writes the rows that are left to files.",
             )
         if len(self._files["ddl-head"]) != 1:
-            raise DamageError("the parts of the snapshot do not hold one schema")
+            raise DamageError("the segments of the snapshot do not hold one schema")
 
     def _fits(self, found: int, said: int) -> bool:
         return found == said if self._exact else found <= said
 
-    def _add_table(self, part: int, entry: TableEntry) -> None:
-        if not self._selection.takes_table(entry.schema, entry.table):
+    def _add_rows(self, segment: int, entry: RowsEntry, where: str) -> None:
+        if entry.table not in self._defined:
+            raise DamageError(f"{where} speaks of a table that the snapshot does not define")
+        defined = self._defined[entry.table]
+        if defined is None:
             return
-        if not entry.bytes:
-            self._empty.add((entry.schema, entry.table))
+        name, size = (defined.schema, defined.table), entry.bytes
+        if not size:
+            self._empty.add(name)
             return
-        draft = self._tables.setdefault((entry.schema, entry.table), _Draft(entry.columns))
-        if draft.columns != entry.columns:
-            raise DamageError(f"{_named(self._record.parts[part])} contradicts another about a table's columns")
+        draft = self._tables.get(name)
+        if draft is None:
+            draft = self._tables[name] = _Draft(defined.columns)
+        if draft.columns != defined.columns:
+            raise DamageError(f"{where} contradicts another segment about a table's columns")
+        if draft.pieces and draft.pieces[-1][0] == segment:
+            raise DamageError(f"{where} lists the rows of a table twice")
         self._spans += len(entry.spans)
         draft.rows += entry.rows
-        draft.size += entry.bytes
-        draft.pieces.append((part, entry.bytes, self._put(_pack((entry.spans, entry.runs)))))
+        draft.size += size
+        draft.pieces.append((segment, size, self._put(_pack((entry.spans, entry.runs)))))
 
     def _add_facts(self, facts: dict[str, Any]) -> None:
         for key, value in facts.items():
             before = self._facts.get(key)
             joined = [*before, *value] if isinstance(before, list) and isinstance(value, list) else value
             self._facts[key] = joined
-
-
-def _named(part: PartRef) -> str:
-    return f"part '{part[1]}' of segment {part[0]}"
 
 
 def _groups(tables: Sequence[Sequence[Piece]], wide: int) -> Iterator[list[Piece]]:
@@ -223,13 +258,26 @@ def _groups(tables: Sequence[Sequence[Piece]], wide: int) -> Iterator[list[Piece
 
 def _bundles(pieces: Iterable[Piece]) -> Iterator[Bundle]:
     by_table: defaultdict[int, list[Piece]] = defaultdict(list)
-    by_part: defaultdict[int, list[Piece]] = defaultdict(list)
+    small: list[Piece] = []
     for piece in pieces:
         if piece.size >= _BIG:
             by_table[piece.table].append(piece)
         else:
-            by_part[piece.part].append(piece)
+            small.append(piece)
     for bundle in sorted(by_table.values(), key=lambda bundle: -sum(piece.size for piece in bundle)):
         yield tuple(bundle)
-    for _, bundle in sorted(by_part.items()):
+    yield from _stretches(sorted(small, key=lambda piece: (piece.segment, piece.table)))
+
+
+def _stretches(pieces: Iterable[Piece]) -> Iterator[Bundle]:
+    """Yield pieces that are sorted by segment in bundles of about `_BUNDLE` bytes, each of whole segments."""
+    bundle: list[Piece] = []
+    size = 0
+    for piece in pieces:
+        if size >= _BUNDLE and bundle[-1].segment != piece.segment:
+            yield tuple(bundle)
+            bundle, size = [], 0
+        bundle.append(piece)
+        size += piece.size
+    if bundle:
         yield tuple(bundle)

@@ -1,17 +1,15 @@
-"""The choice of the snapshot to restore, and of its parts, decided from facts that were fetched before. Pure."""
+"""The choice of the snapshot to restore, and of its segments, decided from facts that were fetched before. Pure."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from fnmatch import fnmatchcase
 
-import msgspec
-
 from backupd.errors import DamageError, RefusedError, UsageError
-from backupd.model.documents import REDUCED, PartRef, Record
+from backupd.model.documents import REDUCED, Record
 from backupd.model.ids import ClassTag, Pseudonym, SnapshotName
 from backupd.model.tenancy import SegmentName
 from backupd.model.text import parse_stamp
@@ -96,12 +94,14 @@ class SnapshotRequest:
 
 @dataclass(frozen=True, slots=True)
 class SegmentFacts:
-    """The entries about one segment in a generation's keyrings."""
+    """What packs and keyrings say of one segment of a snapshot. Of a segment that a purge lists, nothing is asked."""
 
     name: SegmentName | None = field(default=None, repr=False)
     """None where the identity has no key of the segment."""
     data_class: ClassTag | None = None
     """None where no keyring lists the segment."""
+    missing: DamageError | None = None
+    """The error to raise where a section that the record names is not there, unless the ledger explains that."""
     shredded: DamageError | None = None
     """The error to raise where a keyring lists the segment and no longer holds its key, unless the ledger explains
     that."""
@@ -116,22 +116,21 @@ class SelectionFacts:
     explained: Explained
     """The absences that the store's ledger explains."""
     segments: Mapping[Pseudonym, SegmentFacts] = field(default_factory=dict)
-    """The segments of the snapshot that `meant_snapshot` returns."""
-    gone: frozenset[PartRef] = frozenset()
-    """Those parts returned by `doubtful_parts` that are missing on the store, or lack a container they need."""
+    """Every segment of the snapshot that `meant_snapshot` returns, in the order in which they are to be read."""
 
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """The chosen snapshot, without the parts that the ledger excludes and those not asked for."""
+    """The chosen snapshot, and its segments without those that the ledger excludes and those not asked for."""
 
     snapshot: SnapshotName
     record: Record
-    """The record, with only the parts to be restored."""
+    segments: tuple[Pseudonym, ...]
+    """The segments to be restored."""
     purged: int = 0
     """Segments left out because a purge lists them, whether or not their keys and bytes are still there."""
     aged: int = 0
-    """Parts left out because they expired with the age of their class."""
+    """Segments left out because they expired with the age of their class."""
     unselected: int = 0
     """Segments left out because they are not asked for."""
     partial: bool = False
@@ -139,32 +138,33 @@ class Choice:
 
     @property
     def exact(self) -> bool:
-        """True when the record's totals are those of its remaining parts."""
+        """True when the record's totals are those of the segments to be restored."""
         return not (self.purged or self.aged or self.partial or REDUCED in self.record.extra)
 
 
 def decide(request: SnapshotRequest, facts: SelectionFacts) -> Choice:
-    """Decide which snapshot and which of its parts are restored.
+    """Decide which snapshot and which of its segments are restored.
 
     Raises UsageError when no snapshot fits, several do, or one holds nothing of what is asked for, DamageError when a
-    key is missing that no purge explains, and RefusedError when everything was purged.
+    section or key is missing that the ledger does not explain, and RefusedError when everything was purged.
     """
-    taken = _taken(request, facts)
-    gone = facts.gone.intersection(_aged(taken, facts))
-    kept = [part for part in taken.record.parts if part not in gone]
-    if taken.purged and not kept:
-        raise RefusedError(
-            f"everything in snapshot '{taken.snapshot}' was purged", hint="There is nothing left to restore."
-        )
-    return replace(taken, record=_with(taken.record, kept), aged=len(gone))
-
-
-def doubtful_parts(request: SnapshotRequest, facts: SelectionFacts) -> list[PartRef]:
-    """Return the parts that may have expired with the age of their class: whether they exist is the last fact to fetch.
-
-    Raises what `decide` raises, except RefusedError.
-    """
-    return _aged(_taken(request, facts), facts)
+    name = meant_snapshot(request, facts.snapshots)
+    record = facts.snapshots[name]
+    left = unpurged(record, facts.segments, facts.explained)
+    taken = left if request.selection.everything else _selected(request.selection, left, facts.segments)
+    kept = [segment for segment in taken if _is_kept(record, facts.segments[segment], facts.explained)]
+    purged = len(facts.segments) - len(left)
+    if purged and not kept:
+        raise RefusedError(f"everything in snapshot '{name}' was purged", hint="There is nothing left to restore.")
+    return Choice(
+        name,
+        record,
+        tuple(kept),
+        purged=purged,
+        aged=len(taken) - len(kept),
+        unselected=len(left) - len(taken),
+        partial=not request.selection.everything,
+    )
 
 
 def meant_snapshot(request: SnapshotRequest, snapshots: Mapping[SnapshotName, Record]) -> SnapshotName:
@@ -198,10 +198,10 @@ def fits(request: SnapshotRequest, record: Record, called: str | None = None) ->
     return True
 
 
-def unpurged_parts(record: Record, explained: Explained) -> list[PartRef]:
-    """Return the parts whose segments no purge lists."""
+def unpurged(record: Record, segments: Iterable[Pseudonym], explained: Explained) -> list[Pseudonym]:
+    """Return those segments of a record that no purge lists, in their order."""
     gone = explained.purged_in(record.generation)
-    return [part for part in record.parts if part[0] not in gone]
+    return [segment for segment in segments if segment not in gone]
 
 
 def candidates(names: Sequence[SnapshotName], wanted: str) -> tuple[list[SnapshotName], bool]:
@@ -230,48 +230,27 @@ def time_of(name: SnapshotName) -> datetime:
     return datetime.strptime(name.partition("-")[0], "%Y%m%dT%H%M%SZ").replace(tzinfo=UTC)
 
 
-def _taken(request: SnapshotRequest, facts: SelectionFacts) -> Choice:
-    """Choose the snapshot, without its purged segments and those not asked for.
-
-    Raises what `decide` raises; a missing key of any remaining segment is damage.
-    """
-    name = meant_snapshot(request, facts.snapshots)
-    record = facts.snapshots[name]
-    left = unpurged_parts(record, facts.explained)
-    kept = left if request.selection.everything else _selected(request.selection, left, facts.segments)
-    for segment, _, _ in kept:
-        if (fault := facts.segments[segment].shredded) is not None:
-            raise fault
-    return Choice(
-        name,
-        _with(record, kept),
-        purged=len(record.parts) - len(left),
-        unselected=len(left) - len(kept),
-        partial=not request.selection.everything,
-    )
-
-
 def _selected(
-    selection: Selection, parts: Iterable[PartRef], segments: Mapping[Pseudonym, SegmentFacts]
-) -> list[PartRef]:
-    """Return the parts of wanted segments; parts whose key is missing stay, and are judged later."""
-    named = [(part, segments[part[0]].name) for part in parts]
+    selection: Selection, segments: Iterable[Pseudonym], facts: Mapping[Pseudonym, SegmentFacts]
+) -> list[Pseudonym]:
+    """Return the wanted segments; those whose key is missing stay, and are judged later."""
+    named = [(segment, facts[segment].name) for segment in segments]
     selection.require_found({name for _, name in named if name is not None})
-    return [part for part, name in named if name is None or selection.takes_segment(name)]
+    return [segment for segment, name in named if name is None or selection.takes_segment(name)]
 
 
-def _aged(taken: Choice, facts: SelectionFacts) -> list[PartRef]:
-    record = taken.record
-    exported = parse_stamp(record.exported)
-    return [
-        part
-        for part in record.parts
-        if facts.explained.is_aged(record.generation, facts.segments[part[0]].data_class, exported)
-    ]
+def _is_kept(record: Record, segment: SegmentFacts, explained: Explained) -> bool:
+    """Check whether all of a segment is there; only the age of its class explains that it is not.
 
-
-def _with(record: Record, parts: list[PartRef]) -> Record:
-    return msgspec.structs.replace(record, parts=parts)
+    Raises DamageError otherwise, and where its key is missing: a purge would explain that, and none lists it.
+    """
+    if segment.missing is not None:
+        if explained.is_aged(record.generation, segment.data_class, parse_stamp(record.exported)):
+            return False
+        raise segment.missing
+    if segment.shredded is not None:
+        raise segment.shredded
+    return True
 
 
 def _hash(name: SnapshotName) -> str:

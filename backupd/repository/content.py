@@ -3,66 +3,64 @@
 from __future__ import annotations
 
 import hashlib
-from collections import Counter, deque
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
-from functools import partial
-from itertools import chain, islice
+from collections import OrderedDict, deque
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Generic, NamedTuple, TypeVar
 
 from backupd.errors import DamageError
-from backupd.model.ids import ObjectHash
-from backupd.model.manifest import FileEntry, TableEntry
-from backupd.repository.containers import ContainerCache, ContainerRef, OpenContainer, Slice
+from backupd.model.ids import Pseudonym
+from backupd.model.manifest import FileEntry, RowsEntry
+from backupd.repository.packs import Section
+from backupd.repository.sections import OpenSection, Sections, weight_of
 
 if TYPE_CHECKING:
-    from concurrent.futures import Future
+    from backupd.repository.sections import ComingSection
 
-    from backupd.repository.blocks import Blocks, ComingBlock
-
-_PREPARED = 24
-"""Stretches whose containers are looked up ahead: each may be an object of its own, a round trip away."""
-_RUNS_A_STRETCH = 256
+_STEPS = 4096
+"""Runs that a reader looks up ahead at most: after weeks of changes, thousands may lie in one section."""
+_OPENED = 4 << 20
+"""Bytes of blocks' contents that a reader keeps: a segment's tables often share a block."""
 
 T = TypeVar("T")
 
 
 class ExpectedBytes(NamedTuple):
-    """The manifest's promise about the next bytes: rows (None for bytes that are no rows), size and SHA-256."""
+    """The manifest's promise about the next bytes: rows (None where they need not be counted), size and SHA-256."""
 
     rows: int | None
     size: int
-    sha256: str
+    sha256: bytes
 
 
 @dataclass(frozen=True, slots=True)
 class Content:
-    """The runs of one manifest entry, with the part they are in and the bytes they must amount to."""
+    """The runs of one manifest entry, with the segment they are of and the bytes they must amount to."""
 
-    part: ContainerRef
+    segment: Pseudonym
     runs: Sequence[int]
     checks: Sequence[ExpectedBytes]
-    packs: Sequence[tuple[ObjectHash, int]] | None = None
-    """The part's list of other containers; with it, a part that holds no data need not be opened."""
 
 
-def table_content(part: ContainerRef, entry: TableEntry) -> Content:
-    """Return the content of a table's entry in a part's manifest."""
-    return Content(part, entry.runs, [ExpectedBytes(*span) for span in entry.spans])
+def rows_content(segment: Pseudonym, entry: RowsEntry) -> Content:
+    """Return the content of a table's rows in a segment's manifest."""
+    return Content(segment, entry.runs, [ExpectedBytes(*span) for span in entry.spans])
 
 
-def file_content(part: ContainerRef, entry: FileEntry) -> Content:
-    """Return the content of a file's entry in a part's manifest."""
-    return Content(part, entry.runs, [ExpectedBytes(None, entry.bytes, entry.sha256)])
+def file_content(segment: Pseudonym, entry: FileEntry) -> Content:
+    """Return the content of a file's entry in a segment's manifest."""
+    return Content(segment, entry.runs, [ExpectedBytes(None, entry.bytes, entry.sha256)])
 
 
 class ContentReader:
-    """A reader of contents from a store. Several threads may each have a `read` of their own in progress."""
+    """A reader of one snapshot's contents. Several threads may each have a `read` of their own in progress."""
 
-    def __init__(self, containers: ContainerCache, blocks: Blocks, ahead: int = 8 << 20) -> None:
-        """Read through shared containers and blocks; each `read` keeps up to `ahead` bytes of blocks in flight."""
-        self._containers = containers
-        self._blocks = blocks
+    def __init__(
+        self, listed: Mapping[tuple[Pseudonym, int], Section], sections: Sections, ahead: int = 8 << 20
+    ) -> None:
+        """Read through the sections that the record names; each `read` keeps up to `ahead` bytes of them in flight."""
+        self._listed = listed
+        self._sections = sections
         self._ahead = ahead
 
     def read(self, wanted: Iterable[tuple[T, Content]]) -> Iterator[tuple[T, memoryview]]:
@@ -72,150 +70,167 @@ class ContentReader:
         with a row. Size, digest and rows are checked as the bytes pass: a content is known to be right only when the
         next one begins, or the iterator ends.
 
-        Raises DamageError naming the object and its segment, the store's errors, and the errors of opening a container.
+        Raises DamageError naming the section or segment, also for a section that the record does not name, the store's
+        errors, and the errors of opening a section.
         """
-        source = _Stretches(self._containers, self._blocks, wanted)
-        pending: deque[_Pending[T]] = deque()
-        held: Counter[ComingBlock] = Counter()
-        weight = 0
-        while True:
-            if weight <= self._ahead // 2:
-                for step in self._request(source.take(self._ahead - weight, wait=not pending)):
-                    pending.append(step)
-                    if step.block is not None:
-                        weight += 0 if held[step.block] else step.weight
-                        held[step.block] += 1
-            if not pending:
-                return
-            step = pending.popleft()
-            if step.block is None:
-                step.stretch.meter.finish()
+        steps = self._steps(wanted)
+        coming = _Coming(self._sections, steps, self._ahead)
+        contents = _Contents()
+        while (step := coming.next()) is not None:
+            section = step.section
+            if section is None:
+                step.meter.finish()
                 continue
-            piece = memoryview(step.block.content())[step.start : step.end]
-            held[step.block] -= 1
-            if not held[step.block]:
-                del held[step.block]
-                weight -= step.weight
-            step.stretch.meter.feed(piece)
-            yield step.stretch.tag, piece
+            opened = coming.opened(section)
+            for block, start, end in opened.slices(step.first, step.number):
+                piece = memoryview(contents.get(opened, block))[start:end]
+                step.meter.feed(piece)
+                yield step.tag, piece
+            coming.done(section)
 
     def whole(self, content: Content) -> bytes:
         """Return all bytes of a small content, such as a file's. Raises the errors of `read`."""
         return b"".join(piece for _, piece in self.read([(None, content)]))
 
-    def _request(self, taken: Iterable[tuple[_Stretch[T], Slice | None]]) -> Iterator[_Pending[T]]:
-        steps = list(taken)
-        blocks = iter(self._blocks.request([part for _, part in steps if part is not None]))
-        for stretch, part in steps:
-            if part is None:
-                yield _Pending(stretch, None, 0, 0, 0)
-            else:
-                yield _Pending(stretch, next(blocks), part.start, part.end, part.weight)
+    def in_order(self, sections: Iterable[Section]) -> Iterator[OpenSection]:
+        """Yield these sections, opened, in their order; later ones are fetched meanwhile. Raises the errors of `read`."""
+        meter = _Meter(Content(Pseudonym(""), (), ()))
+        steps = (_Step(None, meter, section, 0, 0) for section in sections)
+        coming = _Coming(self._sections, steps, self._ahead)
+        while (step := coming.next()) is not None:
+            if step.section is not None:
+                yield coming.opened(step.section)
+                coming.done(step.section)
+
+    def _steps(self, wanted: Iterable[tuple[T, Content]]) -> Iterator[_Step[T]]:
+        for tag, content in wanted:
+            meter, runs = _Meter(content), content.runs
+            for at in range(0, len(runs), 3):
+                yield _Step(tag, meter, self._section(content.segment, runs[at]), runs[at + 1], runs[at + 2])
+            yield _Step(tag, meter, None, 0, 0)
+
+    def _section(self, segment: Pseudonym, number: int) -> Section:
+        section = self._listed.get((segment, number))
+        if section is None:
+            raise DamageError(
+                f"a manifest of segment {segment} speaks of section {number}, which the snapshot's record does not name"
+            )
+        return section
 
 
-@dataclass(frozen=True, slots=True)
-class _Stretch(Generic[T]):
-    """Some consecutive runs of one content; the last stretch closes it."""
+class _Step(NamedTuple, Generic[T]):
+    """One step of a reader: some chunks of a section, or, without a section, a content's end."""
 
     tag: T
-    content: Content
     meter: _Meter
-    start: int
-    last: bool
-
-    def slices(self, containers: ContainerCache) -> list[Slice]:
-        found: list[Slice] = []
-        runs = self.content.runs[self.start : self.start + 3 * _RUNS_A_STRETCH]
-        for number, first, count in zip(runs[::3], runs[1::3], runs[2::3], strict=True):
-            found.extend(self._container(containers, number).slices(first, count))
-        return found
-
-    def _container(self, containers: ContainerCache, number: int) -> OpenContainer:
-        part, packs = self.content.part, self.content.packs
-        if number == 0:
-            return containers.open(part)
-        sha256, size = (containers.open(part).reader.packs if packs is None else packs)[number - 1]
-        return containers.open(ContainerRef(part.context, sha256, size))
-
-
-class _Pending(NamedTuple, Generic[T]):
-    """One step of a reader: some bytes of a block, or, without a block, a content's end."""
-
-    stretch: _Stretch[T]
-    block: ComingBlock | None
-    start: int
-    end: int
-    weight: int
-
-
-class _Stretches(Generic[T]):
-    """The wanted contents, cut into stretches whose containers the threads look up ahead."""
-
-    def __init__(self, containers: ContainerCache, blocks: Blocks, wanted: Iterable[tuple[T, Content]]) -> None:
-        self._containers = containers
-        self._blocks = blocks
-        self._coming = chain.from_iterable(_cut(tag, content) for tag, content in wanted)
-        self._prepared: deque[tuple[_Stretch[T], Future[list[Slice]]]] = deque()
-        self._left: Iterator[Slice] | None = None
-
-    def take(self, weight: int, *, wait: bool) -> Iterator[tuple[_Stretch[T], Slice | None]]:
-        """Yield slices in order up to `weight` bytes, and None after a content's last slice.
-
-        With `wait`, it waits for the first stretch's containers; it never waits for later ones.
-        """
-        seen = None
-        while weight > 0:
-            self._prepare()
-            if not self._prepared:
-                return
-            stretch, future = self._prepared[0]
-            if self._left is None:
-                if not (wait or future.done()):
-                    return
-                self._left = iter(future.result())
-            for part in self._left:
-                wait = False
-                yield stretch, part
-                weight -= part.weight if seen != part[:2] else 0
-                seen = part[:2]
-                if weight <= 0:
-                    return
-            self._left = None
-            self._prepared.popleft()
-            if stretch.last:
-                wait = False
-                yield stretch, None
-
-    def _prepare(self) -> None:
-        for stretch in islice(self._coming, _PREPARED - len(self._prepared)):
-            self._prepared.append((stretch, self._blocks.submit(partial(stretch.slices, self._containers))))
-
-
-def _cut(tag: T, content: Content) -> Iterator[_Stretch[T]]:
-    meter = _Meter(content)
-    size = 3 * _RUNS_A_STRETCH
-    for start in range(0, max(len(content.runs), 1), size):
-        yield _Stretch(tag, content, meter, start, last=start + size >= len(content.runs))
+    section: Section | None
+    first: int
+    number: int
 
 
 @dataclass(slots=True)
+class _Held:
+    """A requested section, and how many pending steps need it."""
+
+    steps: int = 0
+    coming: ComingSection | None = None
+
+
+class _Coming(Generic[T]):
+    """The steps of one reader, whose sections are requested ahead, up to a limit in bytes."""
+
+    def __init__(self, sections: Sections, steps: Iterator[_Step[T]], ahead: int) -> None:
+        self._sections = sections
+        self._steps = steps
+        self._ahead = ahead
+        self._pending: deque[_Step[T]] = deque()
+        self._held: dict[tuple[str, int], _Held] = {}
+        self._weight = 0
+
+    def next(self) -> _Step[T] | None:
+        """Return the next step; None at the end. Raises the errors of finding the steps' sections."""
+        if self._weight <= self._ahead // 2 and len(self._pending) < _STEPS // 2:
+            self._request()
+        return self._pending.popleft() if self._pending else None
+
+    def opened(self, section: Section) -> OpenSection:
+        """Wait for a section. Raises the errors of fetching and opening it."""
+        coming = self._held[section.pack.name, section.at].coming
+        assert coming is not None  # noqa: S101 - it was requested before its first step was returned
+        return coming.opened()
+
+    def done(self, section: Section) -> None:
+        """Forget a section once its last pending step is done."""
+        place = section.pack.name, section.at
+        held = self._held[place]
+        held.steps -= 1
+        if not held.steps:
+            del self._held[place]
+            self._weight -= weight_of(section)
+
+    def _request(self) -> None:
+        fresh: list[Section] = []
+        for step in self._steps:
+            self._pending.append(step)
+            section = step.section
+            if section is not None:
+                place = section.pack.name, section.at
+                held = self._held.get(place)
+                if held is None:
+                    held = self._held[place] = _Held()
+                    self._weight += weight_of(section)
+                    fresh.append(section)
+                held.steps += 1
+            if self._weight >= self._ahead or len(self._pending) >= _STEPS:
+                break
+        for section, coming in zip(fresh, self._sections.request(fresh), strict=True):
+            self._held[section.pack.name, section.at].coming = coming
+
+
+class _Contents:
+    """The contents of the blocks that one reader opened last."""
+
+    def __init__(self) -> None:
+        self._kept: OrderedDict[tuple[str, int], bytes] = OrderedDict()
+        self._weight = 0
+
+    def get(self, section: OpenSection, block: int) -> bytes:
+        """Return a block's content. Raises DamageError."""
+        place = section.where, block
+        content = self._kept.get(place)
+        if content is not None:
+            self._kept.move_to_end(place)
+            return content
+        content = self._kept[place] = section.reader.open_block(block)
+        self._weight += len(content)
+        while self._weight > _OPENED and len(self._kept) > 1:
+            self._weight -= len(self._kept.popitem(last=False)[1])
+        return content
+
+
 class _Meter:
     """The comparison of the bytes that pass with what their manifest says of them."""
 
-    content: Content
-    _checked: int = 0
-    _rows: int = 0
-    _size: int = 0
-    _digest: hashlib._Hash = field(default_factory=hashlib.sha256)
+    __slots__ = ("_checked", "_content", "_digest", "_rows", "_size")
+
+    def __init__(self, content: Content) -> None:
+        self._content = content
+        self._checked = 0
+        self._rows = 0
+        self._size = 0
+        self._digest: hashlib._Hash | None = None
 
     def feed(self, piece: memoryview) -> None:
         while piece:
-            if self._checked == len(self.content.checks):
+            if self._checked == len(self._content.checks):
                 raise self._wrong("is longer than")
-            check = self.content.checks[self._checked]
+            check = self._content.checks[self._checked]
             here = piece[: check.size - self._size]
             self._size += len(here)
-            self._digest.update(here)
+            if self._digest is None:
+                self._digest = hashlib.sha256(here)
+            else:
+                self._digest.update(here)
             if check.rows is not None:
                 self._rows += here.tobytes().count(b"\n")
             if self._size == check.size:
@@ -223,18 +238,19 @@ class _Meter:
             piece = piece[len(here) :]
 
     def finish(self) -> None:
-        while self._checked < len(self.content.checks) and not self.content.checks[self._checked].size:
-            self._close(self.content.checks[self._checked])
-        if self._size or self._checked != len(self.content.checks):
+        checks = self._content.checks
+        while self._checked < len(checks) and not checks[self._checked].size:
+            self._close(checks[self._checked])
+        if self._size or self._checked != len(checks):
             raise self._wrong("is shorter than")
 
     def _close(self, check: ExpectedBytes) -> None:
-        if self._digest.hexdigest() != check.sha256 or (check.rows is not None and self._rows != check.rows):
+        digest = self._digest or hashlib.sha256()
+        if digest.digest() != check.sha256 or (check.rows is not None and self._rows != check.rows):
             raise self._wrong("differs from")
         self._checked += 1
         self._rows = self._size = 0
-        self._digest = hashlib.sha256()
+        self._digest = None
 
     def _wrong(self, how: str) -> DamageError:
-        part = self.content.part
-        return DamageError(f"content of part '{part.sha256}' of segment {part.context.segment} {how} its manifest")
+        return DamageError(f"content of segment {self._content.segment} {how} its manifest")

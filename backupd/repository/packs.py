@@ -7,10 +7,11 @@ the SHA-256 of its header, and the header holds that of each section.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Iterator, Mapping
+import io
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import BinaryIO, NamedTuple
 
 from backupd.errors import DamageError, ObjectMissingError
 from backupd.model.documents import Record
@@ -32,6 +33,8 @@ from backupd.store.base import StoreView
 
 _FIRST = 64 << 10
 """Bytes read first of a pack: the whole header of most."""
+_PIECE = 4 << 20
+"""Bytes of a section requested at once: all of those that our writer makes."""
 _READERS = 8
 """Headers under way at once: each is a round trip."""
 
@@ -123,12 +126,29 @@ def fetch_section(store: StoreView, section: Section) -> bytes:
     A section may have moved or gone since the header was read, when a keeper took another one out of the pack: the map
     is then read again. Raises DamageError, and ObjectMissingError when pack or section are gone.
     """
-    row = section.row
+    out = io.BytesIO()
+    copy_section(store, section, out)
+    return out.getvalue()
+
+
+def fetch_neighbours(store: StoreView, sections: Sequence[Section]) -> list[bytes]:
+    """Read whole sections that lie side by side in one pack with one request, each as `fetch_section` does."""
+    first, last = sections[0], sections[-1]
+    start = first.offset
+    data = store.get(first.pack.name, start, last.offset + last.row.length - start)
+    found = []
+    for section in sections:
+        row, at = section.row, section.offset - start
+        piece = data[at : at + row.length]
+        found.append(piece if hashlib.sha256(piece).digest() == row.sha256 else fetch_section(store, section))
+    return found
+
+
+def copy_section(store: StoreView, section: Section, out: BinaryIO) -> None:
+    """Read a section as `fetch_section` does into a seekable file, piece by piece: it is right once this returns."""
     for attempt in (1, 2):
-        if section.is_there:
-            data = store.get(section.pack.name, section.offset, row.length)
-            if hashlib.sha256(data).digest() == row.sha256:
-                return data
+        if section.is_there and _copied(store, section, out):
+            return
         if attempt == 1:
             fresh = reopened(store, section.pack)
             if fresh.there.raw == section.pack.there.raw:
@@ -137,6 +157,17 @@ def fetch_section(store: StoreView, section: Section) -> bytes:
     if not section.is_there:
         raise ObjectMissingError(f"'{section.where}' is missing")
     raise DamageError(f"'{section.where}' does not have the hash its header says")
+
+
+def _copied(store: StoreView, section: Section, out: BinaryIO) -> bool:
+    row, digest = section.row, hashlib.sha256()
+    out.seek(0)
+    for at in range(0, row.length, _PIECE):
+        piece = store.get(section.pack.name, section.offset + at, min(_PIECE, row.length - at))
+        digest.update(piece)
+        out.write(piece)
+    out.truncate()
+    return out.tell() == row.length and digest.digest() == row.sha256
 
 
 def reopened(store: StoreView, pack: OpenPack) -> OpenPack:

@@ -5,22 +5,25 @@ it.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import TYPE_CHECKING
 
-from backupd.errors import UNSOUND, RefusedError, UsageError
+from backupd.errors import UNSOUND, KeyRefusedError, RefusedError, UsageError
 from backupd.model.documents import REDUCED, Record
-from backupd.model.ids import SnapshotName
+from backupd.model.ids import GenerationId, ObjectHash, SnapshotName
 from backupd.model.report import DrillSelection
 from backupd.model.text import parse_stamp
 from backupd.operations.drill.types import DrilledSnapshot
 from backupd.operations.ledger.history import LedgerHistory
-from backupd.operations.restore.choose import choose, read_history
+from backupd.operations.restore.choose import GenerationKeys, choose, read_history
 from backupd.operations.restore.types import RestoreEnvironment, RestoreRequest
 from backupd.planning.drill import Chosen, DrillCandidate, choose_named, choose_snapshot
 from backupd.planning.selection import Selection, candidates
 from backupd.postgres.connect import Source
+from backupd.repository.keys import SecretKeys
+from backupd.repository.packs import OpenPack, list_sections, open_packs
 from backupd.repository.repository import Repository
 
 if TYPE_CHECKING:
@@ -73,13 +76,14 @@ def _of_tenant(
 ) -> list[DrillCandidate]:
     """Return the snapshots that hold anything of the tenant. Raises UsageError when none does, and KeyRefusedError."""
     records, repository, identity = at_hand
-    opened = {generation: repository.open_keys(identity, [generation]) for generation in {c.generation for c in every}}
+    generations = GenerationKeys(repository, identity)
+    packs: dict[GenerationId, dict[ObjectHash, OpenPack]] = {}
     held = [
         one
         for one in every
-        if any(
-            segment in opened[one.generation] and opened[one.generation][segment].name.tenant == tenant
-            for segment, _, _ in records[one.name].parts
+        if tenant
+        in _tenants(
+            records[one.name], repository, generations.keys(one.generation), packs.setdefault(one.generation, {})
         )
     ]
     if not held:
@@ -88,6 +92,22 @@ def _of_tenant(
             hint="Names are as in the database's tenant column or pattern; a purged tenant is in no snapshot.",
         )
     return held
+
+
+def _tenants(
+    record: Record, repository: Repository, keys: SecretKeys, packs: dict[ObjectHash, OpenPack]
+) -> set[str | None]:
+    """Return the tenants that a snapshot holds anything of; none for one that cannot be read. `packs` are filled in."""
+    wanted = [sha256 for sha256, _, _ in record.packs if sha256 not in packs]
+    found: set[str | None] = set()
+    for sha256, pack in open_packs(repository.store, record.repository, record.generation, wanted):
+        if not isinstance(pack, OpenPack):
+            return found
+        packs[sha256] = pack
+    for section in list_sections(record, packs).manifests.values():
+        with suppress(*UNSOUND, KeyRefusedError):
+            found.add(keys.of(section.row).name.tenant)
+    return found
 
 
 def _named(wanted: str, every: list[DrillCandidate]) -> Chosen:
@@ -109,7 +129,7 @@ def open_drilled(
     """
     request = _request(found.record, found.chosen.candidate.name, tenant)
     choice = choose(request, repository, restore_environment(environment), found.history)
-    if not choice.record.parts:
+    if not choice.segments:
         raise RefusedError("nothing of the snapshot is left to restore")
     return DrilledSnapshot(repository, found.chosen, found.record, choice, found.history, tenant)
 

@@ -1,7 +1,7 @@
 """Drill a restore:
 
 1. Remove what crashed drills left behind.
-2. Choose a snapshot, by turns; open its keys; read every part's manifest.
+2. Choose a snapshot, by turns; open its keys; read every segment's manifest.
 3. Start a server of the drill's own, or take the one set aside; make sure that it is no server that is backed up.
 4. Restore into it, from the store and never from the spool, as a person would in a disaster.
 5. Check: records, bytes, rows, structure, deletion, age, the operator's own queries; restore a part again, as if one
@@ -159,7 +159,7 @@ class _Drill:
         report = self._restore(server, subject, name)
         source = other_database(server.source, name)
         self._environment.between(source)
-        with SnapshotContents(self._repository, subject.choice.record, subject.choice.keys, 2) as contents:
+        with SnapshotContents(self._repository, subject.choice, 2) as contents:
             plan = contents.plan(exact=subject.choice.exact)
             objects = contents.needed()
             self._made.sizes = Sizes(

@@ -148,7 +148,7 @@ class DrilledSnapshot:
     repository: Repository
     chosen: Chosen
     record: Record
-    """The record as it was written, with all its parts."""
+    """The record as it was written."""
     choice: OpenedChoice
     """What of the snapshot was to be restored, with its keys."""
     history: LedgerHistory
@@ -158,7 +158,7 @@ class DrilledSnapshot:
     @property
     def database(self) -> str:
         """The real name of the database, which may be a tenant's."""
-        return self.choice.keys[self.choice.record.parts[0][0]].name.database
+        return self.choice.name_of(self.choice.segments[0]).database
 
 
 @dataclass(frozen=True, slots=True)
@@ -244,14 +244,14 @@ def undecided(name: CheckName, because: str, count: int = 1) -> Check:
 def expected_rows(subject: DrilledSnapshot, plan: RestorePlan) -> dict[TableName, SpansByTenant]:
     """Return every table's spans by tenant, as the manifests list them."""
     found: dict[TableName, SpansByTenant] = defaultdict(dict)
-    keys, parts = subject.choice.keys, subject.choice.record.parts
+    tenants = [subject.choice.name_of(segment).tenant for segment in subject.choice.segments]
     for bundles in plan.passes:
         for bundle in bundles:
             for piece in bundle:
                 table = plan.tables[piece.table]
-                tenant = keys[parts[piece.part][0]].name.tenant
                 spans, _ = piece.unpacked()
-                found[TableName(table.schema, table.name)].setdefault(tenant, []).extend(spans)
+                ours = found[TableName(table.schema, table.name)].setdefault(tenants[piece.segment], [])
+                ours.extend(spans)
     return found
 
 

@@ -66,7 +66,7 @@ def restore_in_place(request: InPlaceRequest, repository: Repository, environmen
     with ExitStack() as stack:
         with phases.phase("planning"):
             choice = choose(wanted, repository, environment, read_history(repository, environment))
-            contents = stack.enter_context(SnapshotContents(repository, choice.record, choice.keys, 1))
+            contents = stack.enter_context(SnapshotContents(repository, choice, 1))
             plan = contents.plan(wanted.selection, exact=choice.exact)
         ours = TenantContents(choice, contents, plan, request.tenant)
         with phases.phase("staging"):

@@ -135,16 +135,15 @@ class TenantContents:
     def __init__(self, choice: OpenedChoice, contents: SnapshotContents, plan: RestorePlan, tenant: str) -> None:
         self._contents = contents
         self._plan = plan
-        names = {segment: choice.keys[segment].name for segment, _, _ in choice.record.parts}
-        owners = [names[segment].tenant for segment, _, _ in choice.record.parts]
+        names = [choice.name_of(segment) for segment in choice.segments]
         self._pieces: dict[str | None, defaultdict[int, list[Piece]]] = {
             tenant: defaultdict(list),
             None: defaultdict(list),
         }
         for piece in (piece for bundles in plan.passes for bundle in bundles for piece in bundle):
-            self._pieces[owners[piece.part]][piece.table].append(piece)
+            self._pieces[names[piece.segment].tenant][piece.table].append(piece)
         self._tenant = tenant
-        self.classes = frozenset(name.data_class for name in names.values() if name.tenant == tenant)
+        self.classes = frozenset(name.data_class for name in names if name.tenant == tenant)
         """Data classes of which the snapshot has something of the tenant."""
         listed = {(schema, name) for schema, name, _ in plan.facts.tables}
         filled = {(table.schema, table.name) for table in plan.tables}

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from backupd.errors import DamageError
-from backupd.model.documents import PartRef, Record
+from backupd.errors import DamageError, KeyRefusedError, ObjectMissingError, RefusedError
+from backupd.model.documents import Record
 from backupd.model.ids import GenerationId, Pseudonym, SnapshotName
+from backupd.model.tenancy import SegmentName
 from backupd.operations.ledger.history import LedgerHistory, read_ledger
-from backupd.parallel import in_parallel
 from backupd.planning.ledger_facts import Explained
 from backupd.planning.selection import (
     Choice,
@@ -19,30 +19,34 @@ from backupd.planning.selection import (
     SnapshotRequest,
     candidates,
     decide,
-    doubtful_parts,
     fits,
     meant_snapshot,
     same_second,
-    unpurged_parts,
+    unpurged,
 )
-from backupd.planning.verify import ContainerKey, Stored
 from backupd.repository import layout
-from backupd.repository.container_check import ContainerChecker
 from backupd.repository.keys import SecretKeys
+from backupd.repository.packs import Section, SnapshotSections
 from backupd.repository.repository import Repository
 from backupd.trace import Warned
 
 if TYPE_CHECKING:
     from backupd.operations.restore.types import RestoreEnvironment, RestoreRequest
 
-_THREADS = 8
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OpenedChoice(Choice):
-    """A choice, with the keys of its snapshot's generation."""
+    """A choice, with the sections of its snapshot and the keys of its generation."""
 
     keys: SecretKeys
+    sections: SnapshotSections
+    """Every section that the record names, also of segments that are left out."""
+    names: Mapping[Pseudonym, SegmentName] = field(repr=False)
+    """The names of the segments whose keys the identity has."""
+
+    def name_of(self, segment: Pseudonym) -> SegmentName:
+        """Return the name of a segment. Raises KeyRefusedError where the identity may not know it, DamageError."""
+        return self.names.get(segment) or self.keys.of(self.sections.manifests[segment].row).name
 
 
 def read_history(repository: Repository, environment: RestoreEnvironment) -> LedgerHistory:
@@ -72,25 +76,47 @@ def choose(
     generations = GenerationKeys(repository, environment.identity)
     records = _records(wanted, repository, generations, history)
     name = meant_snapshot(wanted, records)
+    record = records[name]
     if name in history.explained.expired:
         environment.trace.emit(Warned("this snapshot has expired", hint="Some of its objects may be missing already."))
-    keys = generations.keys(records[name].generation)
-    facts = SelectionFacts(records, history.explained, _segments(records[name], keys))
-    gone = _gone(doubtful_parts(wanted, facts), repository, records[name].generation)
-    choice = decide(wanted, replace(facts, gone=frozenset(gone)))
+    keys, sections = generations.keys(record.generation), read_sections(repository, record)
+    facts = _segments(record, sections, keys, history.explained)
+    choice = decide(wanted, SelectionFacts(records, history.explained, facts))
     return OpenedChoice(
-        choice.snapshot, choice.record, choice.purged, choice.aged, choice.unselected, choice.partial, keys=keys
+        choice.snapshot,
+        choice.record,
+        choice.segments,
+        choice.purged,
+        choice.aged,
+        choice.unselected,
+        choice.partial,
+        keys=keys,
+        sections=sections,
+        names={segment: one.name for segment, one in facts.items() if one.name is not None},
     )
 
 
-def real_name(record: Record, keys: SecretKeys, explained: Explained) -> str | None:
+def read_sections(repository: Repository, record: Record) -> SnapshotSections:
+    """Return the sections of a record. Raises DamageError, also when a pack is missing, and RefusedError."""
+    try:
+        return repository.sections(record)
+    except ObjectMissingError as error:
+        raise DamageError(
+            f"{error.message}, and a record names it",
+            hint="Nothing but the record's expiry explains that: fetch the pack from another store.",
+        ) from error
+
+
+def real_name(repository: Repository, record: Record, keys: SecretKeys, explained: Explained) -> str | None:
     """Return the real name of a record's database, from its first segment; None where a purge lists all segments.
 
     Raises DamageError, KeyRefusedError.
     """
-    for segment, _, _ in unpurged_parts(record, explained)[:1]:
-        keys.require_unshredded(segment)
-        return keys[segment].name.database
+    sections = read_sections(repository, record)
+    for segment in unpurged(record, sections.manifests, explained)[:1]:
+        row = sections.manifests[segment].row
+        keys.require_unshredded(row)
+        return keys.of(row).name.database
     return None
 
 
@@ -125,37 +151,51 @@ def _records(
         if record.database != wanted.label:
             continue
         history.chain.require(record.ledger, layout.record_name(record.generation, name))
-        member = wanted.member is not None
-        called = real_name(record, generations.keys(record.generation), history.explained) if member else None
+        called = None
+        if wanted.member is not None:
+            called = real_name(repository, record, generations.keys(record.generation), history.explained)
         if fits(wanted, record, called):
             found[name] = record
     return found
 
 
-def _segments(record: Record, keys: SecretKeys) -> dict[Pseudonym, SegmentFacts]:
-    return {segment: _segment(keys, segment) for segment, _, _ in record.parts}
+def _segments(
+    record: Record, sections: SnapshotSections, keys: SecretKeys, explained: Explained
+) -> dict[Pseudonym, SegmentFacts]:
+    """Return the facts about every segment, in the order of the packs that their manifests are in."""
+    gone = explained.purged_in(record.generation)
+    by_segment: dict[Pseudonym, list[Section]] = {segment: [] for segment in sections.manifests}
+    for (segment, _), section in sections.sections.items():
+        # A section of a segment without a manifest is not read, whatever it is.
+        if segment in by_segment and segment not in gone:
+            by_segment[segment].append(section)
+    return {
+        segment: _segment(keys, sections.manifests[segment], found) if segment not in gone else SegmentFacts()
+        for segment, found in by_segment.items()
+    }
 
 
-def _segment(keys: SecretKeys, segment: Pseudonym) -> SegmentFacts:
+def _segment(keys: SecretKeys, manifest: Section, sections: Iterable[Section]) -> SegmentFacts:
+    data_class = keys.class_of(manifest.row.segment)
+    name, missing = None, None
     try:
-        keys.require_unshredded(segment)
+        for section in sections:
+            if section.is_there:
+                keys.require_unshredded(section.row)
+            else:
+                missing = missing or _missing(section)
     except DamageError as error:
-        return SegmentFacts(None, keys.class_of(segment), error)
-    return SegmentFacts(keys[segment].name if segment in keys else None, keys.class_of(segment))
+        return SegmentFacts(None, data_class, missing, error)
+    try:
+        name = keys.of(manifest.row).name
+    except (KeyRefusedError, RefusedError, DamageError):
+        if missing is None:
+            return SegmentFacts(None, data_class)
+    return SegmentFacts(name, data_class, missing)
 
 
-def _gone(parts: Iterable[PartRef], repository: Repository, generation: GenerationId) -> Iterator[PartRef]:
-    """Yield the parts that are not on the store, or lack a container they name."""
-    containers = ContainerChecker(repository.store, repository.info().repository, generation)
-
-    def is_gone(part: PartRef) -> bool:
-        segment, sha256, size = part
-        there = repository.contents(generation, segment)
-        if sha256 not in there:
-            return True
-        header, _ = containers.header(ContainerKey(segment, sha256), Stored(there[sha256].name, "part", size))
-        return any(pack not in there for pack, _ in header.packs)
-
-    for part, result in in_parallel(is_gone, parts, _THREADS):
-        if result.result():
-            yield part
+def _missing(section: Section) -> DamageError:
+    return DamageError(
+        f"'{section.where}' of segment {section.row.segment} is missing",
+        hint="If the segment was purged, the ledger says so; otherwise fetch the pack from another store.",
+    )

@@ -1,55 +1,45 @@
-"""Read a snapshot's contents: its parts into a plan, and its files and rows as they are asked for. Parts of the plan
+"""Read a snapshot's contents: its manifests into a plan, and its files and rows as they are asked for. Spans and runs
 that need not be in memory are kept in a temporary file, sealed under a key that exists in this process only.
 """
 
 from __future__ import annotations
 
 import os
-import struct
 import tempfile
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Future
 from functools import partial
-from typing import Any, Final, Self
+from typing import TYPE_CHECKING, Final, Self
 
 from backupd.atomic_file import write_all
 from backupd.errors import BackupdError, DamageError, SpoolFullError
-from backupd.model.documents import PartRef, Record
-from backupd.model.ids import ObjectHash
-from backupd.model.manifest import Entry, SegmentEntry
 from backupd.planning.restore import Piece, Planner, RestorePlan
-from backupd.planning.selection import Selection
-from backupd.repository.blocks import Blocks
-from backupd.repository.containers import ContainerCache, ContainerRef
+from backupd.planning.selection import STRUCTURE, Selection
 from backupd.repository.content import Content, ContentReader, ExpectedBytes, file_content
-from backupd.repository.keys import SecretKeys
-from backupd.repository.parts import read_entries
-from backupd.repository.repository import Repository
+from backupd.repository.manifests import read_entries
+from backupd.repository.sections import Sections
 from backupd.seal import suite
-from backupd.seal.container_format import ContainerContext
 
-_PARTS_AHEAD = 32
-"""Parts whose manifests are fetched ahead."""
-_AHEAD = 24 << 20
-"""Bytes of blocks under way or waiting, for all readers together."""
-_PACK = struct.Struct("<32sQ")
+if TYPE_CHECKING:
+    from backupd.model.ids import ObjectHash, Pseudonym
+    from backupd.model.manifest import Entry
+    from backupd.operations.restore.choose import OpenedChoice
+    from backupd.repository.repository import Repository
+
+_AHEAD = 16 << 20
+"""Sealed bytes under way or waiting, for all readers together."""
+_LEAST_AHEAD = 5 << 20
+"""Sealed bytes under way for each reader at least: a section of the size that our writer makes, and the next."""
 
 
 class SnapshotContents:
     """One snapshot's contents, opened with an identity. A context manager: its threads end with the block."""
 
-    def __init__(self, repository: Repository, record: Record, keys: SecretKeys, readers: int) -> None:
-        """Open the contents for `readers` threads that may read rows at once, and share what is fetched ahead."""
-        self._record = record
-        self._keys = keys
-        self._blocks = Blocks()
-        self._containers = ContainerCache(repository.store, lambda segment: keys[segment].secret)
-        self._reader = ContentReader(self._containers, self._blocks, _AHEAD // readers)
-        self._refs = [self._ref(part) for part in record.parts]
+    def __init__(self, repository: Repository, choice: OpenedChoice, readers: int) -> None:
+        """Open what was chosen for `readers` threads that may read rows at once, and share what is fetched ahead."""
+        self._choice = choice
+        self._sections = Sections(repository.store, choice.keys.of)
+        self._reader = ContentReader(choice.sections.sections, self._sections, max(_AHEAD // readers, _LEAST_AHEAD))
         self._spilled = SealedTempFile()
-        self._packs: dict[int, _Packs] = {}
-        """The containers that each part names, so that a part without data is opened once only."""
         self.verified = 0
         """Number of files whose digests were compared, all equal."""
 
@@ -57,32 +47,42 @@ class SnapshotContents:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._blocks.close()
+        self._sections.close()
         self._spilled.close()
 
     def plan(self, selection: Selection | None = None, *, exact: bool = True) -> RestorePlan:
-        """Read every part's manifest into a plan. Not `exact` when the record's totals include parts that are left out.
+        """Read every segment's manifest into a plan.
 
-        Raises DamageError, and RefusedError or KeyRefusedError for a segment that cannot be opened.
+        Not `exact` when the record's totals include segments that are left out. Raises DamageError, and RefusedError or
+        KeyRefusedError for a segment that cannot be opened.
         """
-        planner = Planner(self._record, selection, exact=exact, put=self._spilled.put)
-        coming: deque[Future[list[Entry]]] = deque()
-        for place in range(len(self._refs)):
-            while len(coming) < _PARTS_AHEAD and place + len(coming) < len(self._refs):
-                coming.append(self._blocks.submit(partial(self._entries, place + len(coming))))
-            planner.add(place, coming.popleft().result())
+        choice = self._choice
+        planner = Planner(choice.record, selection, exact=exact, put=self._spilled.put)
+        numbered = list(enumerate(choice.segments))
+        first = [pair for pair in numbered if choice.name_of(pair[1]).data_class == STRUCTURE]
+        structure = [(place, segment, list(entries)) for place, segment, entries in self._manifests(first)]
+        for _, segment, listed in structure:
+            planner.define(listed, _named(segment))
+        for place, segment, listed in structure:
+            planner.add(place, listed, _named(segment), structure=True)
+        apart = {place for place, _ in first}
+        for place, segment, entries in self._manifests([pair for pair in numbered if pair[0] not in apart]):
+            planner.add(place, entries, _named(segment))
         return planner.plan()
 
     def needed(self) -> dict[ObjectHash, int]:
-        """Return every container the parts are or name, with its size in bytes; to be called after `plan`."""
-        found = {ref.sha256: ref.size for ref in self._refs}
-        for packs in self._packs.values():
-            found.update(packs)
+        """Return every pack that the chosen segments' sections are in, with the bytes of those sections."""
+        found: dict[ObjectHash, int] = {}
+        chosen = set(self._choice.segments)
+        for (segment, _), section in self._choice.sections.sections.items():
+            if segment in chosen:
+                name = section.pack.header.sha256
+                found[name] = found.get(name, 0) + section.row.length
         return found
 
     def file(self, plan: RestorePlan, name: str) -> list[bytes]:
         """Return the files of this name, one of each segment that has it."""
-        found = [file_content(self._refs[part], entry) for part, entry in plan.files.get(name, [])]
+        found = [file_content(self._choice.segments[place], entry) for place, entry in plan.files.get(name, [])]
         files = [bytearray() for _ in found]
         for file, piece in self._reader.read(zip(files, found, strict=True)):
             file.extend(piece)
@@ -91,8 +91,8 @@ class SnapshotContents:
 
     def streamed(self, plan: RestorePlan, name: str) -> Iterator[Iterator[memoryview]]:
         """Yield the files of this name, each as an iterator over its pieces that must be read before the next."""
-        for part, entry in plan.files.get(name, []):
-            yield (piece for _, piece in self._reader.read([(None, file_content(self._refs[part], entry))]))
+        for place, entry in plan.files.get(name, []):
+            yield (piece for _, piece in self._reader.read([(None, file_content(self._choice.segments[place], entry))]))
             self.verified += 1
 
     def rows(self, pieces: Iterable[Piece]) -> Iterator[tuple[Piece, memoryview]]:
@@ -103,40 +103,19 @@ class SnapshotContents:
         spans, runs = piece.unpacked()
         # PostgreSQL counts the rows it takes, so they need not be counted here.
         checks = [ExpectedBytes(None, size, sha256) for _, size, sha256 in spans]
-        return Content(self._refs[piece.part], runs, checks, self._packs[piece.part])
+        return Content(self._choice.segments[piece.segment], runs, checks)
 
-    def _entries(self, place: int) -> list[Entry]:
-        ref = self._refs[place]
-        part = self._containers.open(ref).reader
-        entries = list(read_entries(part))
-        self._packs[place] = _Packs(part.packs)
-        first = entries[0] if entries else None
-        if not isinstance(first, SegmentEntry) or first.name != self._keys[ref.context.segment].name:
-            raise DamageError(f"part '{ref.sha256}' does not speak of its segment {ref.context.segment}")
-        return entries
-
-    def _ref(self, part: PartRef) -> ContainerRef:
-        pseudonym, sha256, size = part
-        context = ContainerContext(self._record.repository, self._record.generation, pseudonym)
-        return ContainerRef(context, sha256, size, part=True)
+    def _manifests(
+        self, segments: Sequence[tuple[int, Pseudonym]]
+    ) -> Iterator[tuple[int, Pseudonym, Iterator[Entry]]]:
+        """Yield the entries of these segments' manifests, in order."""
+        opened = self._reader.in_order(self._choice.sections.manifests[segment] for _, segment in segments)
+        for (place, segment), section in zip(segments, opened, strict=True):
+            yield place, segment, read_entries(section.reader)
 
 
-class _Packs(Sequence[tuple[ObjectHash, int]]):
-    """A part's list of containers in a tenth of the memory: there may be thousands of parts."""
-
-    __slots__ = ("_packed",)
-
-    def __init__(self, packs: Sequence[tuple[ObjectHash, int]]) -> None:
-        self._packed = b"".join(_PACK.pack(bytes.fromhex(sha256), size) for sha256, size in packs)
-
-    def __len__(self) -> int:
-        return len(self._packed) // _PACK.size
-
-    def __getitem__(self, place: Any) -> Any:
-        if not 0 <= place < len(self):
-            raise IndexError(place)
-        sha256, size = _PACK.unpack_from(self._packed, place * _PACK.size)
-        return ObjectHash(sha256.hex()), size
+def _named(segment: Pseudonym) -> str:
+    return f"the manifest of segment {segment}"
 
 
 _SMALL: Final = 256

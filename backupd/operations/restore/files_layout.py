@@ -72,15 +72,15 @@ def tenant_folders(segments: Iterable[SegmentName]) -> dict[str, str]:
 def table_files(
     plan: RestorePlan, segments: Sequence[SegmentName], folders: Mapping[str, str]
 ) -> dict[Piece, TableFile]:
-    """Return the file of each piece; `segments` are those of the plan's parts."""
+    """Return the file of each piece; `segments` are those that the plan speaks of."""
     pieces = sorted(
         (piece for bundles in plan.passes for bundle in bundles for piece in bundle),
-        key=lambda piece: (segments[piece.part].tenant or "", segments[piece.part].data_class, piece.table),
+        key=lambda piece: (segments[piece.segment].tenant or "", segments[piece.segment].data_class, piece.table),
     )
     taken: set[str] = set()
     found: dict[Piece, TableFile] = {}
     for piece in pieces:
-        segment, table = segments[piece.part], plan.tables[piece.table]
+        segment, table = segments[piece.segment], plan.tables[piece.table]
         owner = "shared" if segment.tenant is None else folders[segment.tenant]
         inline = not f"{table.schema}{table.name}{''.join(table.columns)}".isprintable()
         stem = f"{owner}/{safe(segment.data_class)}/{safe(table.schema)}.{safe(table.name)}"

@@ -35,9 +35,9 @@ class Preview:
     bytes: int
     """Bytes of COPY text to be written."""
     objects: int
-    """Objects to be read from the store."""
+    """Packs to be read from the store."""
     fetched: int
-    """Bytes to be read at most: small selections of large objects need less."""
+    """Bytes of the sections to be read in them, at most: a selection of tables needs fewer."""
     ledger: int
     """Number of the last ledger entry that was read and obeyed."""
     expected: float | None
@@ -59,7 +59,7 @@ def preview(
     with phases.phase("planning"):
         history = history or read_history(repository, environment)
         choice = choose(request, repository, environment, history)
-    with SnapshotContents(repository, choice.record, choice.keys, request.readers) as contents:
+    with SnapshotContents(repository, choice, request.readers) as contents:
         with phases.phase("planning"):
             plan = contents.plan(request.selection, exact=choice.exact)
         needed = contents.needed()
@@ -67,7 +67,7 @@ def preview(
         snapshot=choice.snapshot,
         exported=choice.record.exported,
         label=request.label,
-        segments=len(choice.record.parts),
+        segments=len(choice.segments),
         purged=choice.purged,
         aged=choice.aged,
         unselected=choice.unselected,

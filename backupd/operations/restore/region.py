@@ -80,7 +80,7 @@ def find_databases(
     purged = 0
     for name, record in newest.values():
         try:
-            found = _found(name, record, generations.keys(record.generation), history)
+            found = _found(name, record, generations.keys(record.generation), history, repository)
         except (DamageError, RefusedError) as error:
             faults.append((name, error))
         else:
@@ -128,9 +128,11 @@ def _records(
             continue  # removed since it was listed
 
 
-def _found(name: SnapshotName, record: Record, keys: SecretKeys, history: LedgerHistory) -> FoundDatabase | None:
+def _found(
+    name: SnapshotName, record: Record, keys: SecretKeys, history: LedgerHistory, repository: Repository
+) -> FoundDatabase | None:
     """Return the database of a record; None when a purge lists everything of it."""
-    called = record.database if record.member is None else real_name(record, keys, history.explained)
+    called = record.database if record.member is None else real_name(repository, record, keys, history.explained)
     return (
         None
         if called is None

@@ -1,7 +1,7 @@
 """Restore one snapshot into a new database:
 
 1. Read the ledger; choose the snapshot, and check its record. What was purged since is left out.
-2. Open the segments' keys; read every part's manifest; plan.
+2. Open the segments' keys; read every segment's manifest; plan.
 3. Check the target: the name is free, the roles are there, programs fit. Nothing is changed before this.
 4. Create the missing roles, if asked to, and the database, under a temporary name.
 5. Schema up to the tables; large objects; rows, checked as they pass; values of sequences.
@@ -51,7 +51,7 @@ def restore(
     phases = Phases(environment.clock, environment.trace)
     with phases.phase("planning"):
         choice = choose(request, repository, environment, history or read_history(repository, environment))
-    with SnapshotContents(repository, choice.record, choice.keys, request.readers) as contents:
+    with SnapshotContents(repository, choice, request.readers) as contents:
         with phases.phase("planning"):
             plan = contents.plan(request.selection, exact=choice.exact)
             _require_rows(request, plan)
@@ -67,7 +67,7 @@ def restore(
         snapshot=choice.snapshot,
         exported=choice.record.exported,
         label=request.label,
-        segments=len(choice.record.parts),
+        segments=len(choice.segments),
         purged=choice.purged,
         aged=choice.aged,
         unselected=choice.unselected,
@@ -94,7 +94,7 @@ def _snapshot(choice: OpenedChoice, contents: SnapshotContents, plan: RestorePla
         choice.snapshot,
         record.exported,
         record.server,
-        tuple(choice.keys[part[0]].name for part in record.parts),
+        tuple(map(choice.name_of, choice.segments)),
         choice.exact,
     )
 

@@ -89,7 +89,7 @@ class RestoreReport:
     purged: int
     """Segments left out because a purge lists them."""
     aged: int
-    """Parts left out because they went with the age of their class."""
+    """Segments left out because they went with the age of their class."""
     unselected: int
     """Segments left out because they were not asked for."""
     foreign_keys: int
@@ -125,7 +125,7 @@ class Snapshot:
     server: int
     """The source's version as PostgreSQL's `server_version_num`."""
     segments: tuple[SegmentName, ...] = field(repr=False)
-    """Names of the segments of the plan's parts."""
+    """Names of the segments that the plan speaks of."""
     exact: bool
     """Whether all of it is there, and with it everything that its rows refer to."""
 

@@ -5,6 +5,8 @@ again.
 from __future__ import annotations
 
 import glob
+from collections import Counter
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -23,7 +25,6 @@ from backupd.seal.keyring import parse_keyring, without_lines
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from backupd.model.documents import PartRef
     from backupd.model.ids import Pseudonym
     from backupd.model.report import Check
     from backupd.operations.drill.types import DrillScene, RowComparison, SpansByTenant, TableToCompare
@@ -127,39 +128,44 @@ def _purged_too(scene: DrillScene, segments: frozenset[Pseudonym]) -> LedgerHist
 
 
 def _smallest_tenant(scene: DrillScene) -> _CanaryTenant | None:
-    """Return the tenant with rows whose parts are the smallest, so that restoring again costs little."""
+    """Return the tenant with rows whose sections are the smallest, so that restoring again costs little."""
     choice, filled = scene.subject.choice, _filled(scene)
-    by_tenant: dict[str, list[PartRef]] = {}
-    for part in choice.record.parts:
-        tenant = choice.keys[part[0]].name.tenant
+    by_tenant: dict[str, list[Pseudonym]] = {}
+    for segment in choice.segments:
+        tenant = choice.name_of(segment).tenant
         if tenant is not None:
-            by_tenant.setdefault(tenant, []).append(part)
-    with_rows = {
-        tenant: parts for tenant, parts in by_tenant.items() if any(segment in filled for segment, _, _ in parts)
-    }
+            by_tenant.setdefault(tenant, []).append(segment)
+    with_rows = {tenant: segments for tenant, segments in by_tenant.items() if not filled.isdisjoint(segments)}
     if not with_rows:
         return None
-    name = min(with_rows, key=lambda one: (sum(size for _, _, size in with_rows[one]), with_rows[one][0]))
-    return _CanaryTenant(name, frozenset(segment for segment, _, _ in with_rows[name]))
+    sizes: Counter[Pseudonym] = Counter()
+    for (segment, _), section in choice.sections.sections.items():
+        sizes[segment] += section.row.length
+    name = min(with_rows, key=lambda one: (sum(sizes[segment] for segment in with_rows[one]), with_rows[one][0]))
+    return _CanaryTenant(name, frozenset(with_rows[name]))
 
 
 def _filled(scene: DrillScene) -> set[Pseudonym]:
     """Return the segments of which the restore had rows to load."""
-    parts = scene.subject.choice.record.parts
     pieces = (piece for bundles in scene.restored.plan.passes for bundle in bundles for piece in bundle)
-    return {parts[piece.part][0] for piece in pieces}
+    return {scene.subject.choice.segments[piece.segment] for piece in pieces}
 
 
 def _still_open(scene: DrillScene, segments: frozenset[Pseudonym]) -> int:
-    """Count the segments that open from keyrings without their lines, as a shred leaves them; none must."""
+    """Count the keys of the segments that open from keyrings without their lines, as a shred leaves them; none must."""
     repository = scene.subject.repository
     still = 0
     for keyring in repository.keyrings(scene.subject.record.generation):
-        if any(segment in segments for segment, _ in keyring.index):
-            whole = repository.read(ObjectName(keyring.where), "keyring")
-            cut = parse_keyring(without_lines(whole, segments, keyring.where), repository.signers, keyring.where)
-            try:
-                still += len(segments & cut.open(scene.environment.identity).segments.keys())
-            except (KeyRefusedError, RefusedError):
-                continue
+        places = [place for place, (segment, _) in enumerate(keyring.index) if segment in segments]
+        if not places:
+            continue
+        whole = repository.read(ObjectName(keyring.where), "keyring")
+        cut = parse_keyring(without_lines(whole, keyring, segments), repository.signers, keyring.where)
+        try:
+            opened = cut.open(scene.environment.identity)
+        except (KeyRefusedError, RefusedError):
+            continue
+        for place in places:
+            with suppress(KeyError):
+                still += bool(opened.key(place).key)
     return still

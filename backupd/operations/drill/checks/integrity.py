@@ -5,28 +5,31 @@ damaged on purpose, which everything that reads it must notice.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator
+import tempfile
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, BinaryIO, cast
 
-from backupd.errors import UNSOUND, DamageError
-from backupd.model.documents import Record
+from backupd.errors import UNSOUND, DamageError, ObjectMissingError
 from backupd.model.ids import ObjectName, SnapshotName
 from backupd.model.report import Check, CheckName
 from backupd.operations.drill.types import Findings
 from backupd.parallel import in_parallel
-from backupd.planning.verify import ContainerKey, Stored, broken_links
+from backupd.planning.verify import broken_links
 from backupd.repository import layout
-from backupd.repository.container_check import ContainerChecker
-from backupd.repository.keys import SecretKeys
+from backupd.repository.packs import Section, copy_section
 from backupd.repository.repository import Repository
+from backupd.seal.section_reader import SectionReader
 from backupd.store.base import Store
 from backupd.store.forwarding import ForwardingStore
 
 if TYPE_CHECKING:
     from backupd.operations.drill.types import DrilledSnapshot
+    from backupd.operations.restore.choose import OpenedChoice
 
 _THREADS = 8
+_IN_MEMORY = 4 << 20
+"""Bytes of a section that is opened in memory: any that our writer makes."""
 
 
 def check_records(subject: DrilledSnapshot) -> Check:
@@ -53,53 +56,40 @@ def check_records(subject: DrilledSnapshot) -> Check:
     return findings.check()
 
 
-def check_authentic(repository: Repository, record: Record, keys: SecretKeys, scratch: Path) -> tuple[Check, int, int]:
-    """Check every container that the parts of `record` are or need: its hash, every tag, every chunk's id.
+def check_authentic(repository: Repository, choice: OpenedChoice, scratch: Path) -> tuple[Check, int, int]:
+    """Check every section that what was chosen needs: its hash, and every tag in it.
 
-    Returns the check, how many containers were read, and their bytes. `scratch` takes sealed bytes while they are
-    opened.
+    Returns the check, how many sections were read, and their bytes. `scratch` takes sealed bytes while they are opened.
     """
     findings = Findings(CheckName.AUTHENTIC)
-    containers = ContainerChecker(repository.store, record.repository, record.generation)
-    chunk_key = keys.chunk_keys[record.generation]
+    kept = set(choice.segments)
+    wanted = [section for (segment, _), section in choice.sections.sections.items() if segment in kept]
     read = 0
 
-    def open_one(place: tuple[ContainerKey, Stored]) -> None:
-        key, stored = place
-        containers.open(key, stored, keys[key.segment].secret, chunk_key, scratch)
+    def open_one(section: Section) -> None:
+        row = section.row
+        with tempfile.SpooledTemporaryFile(max_size=_IN_MEMORY, dir=str(scratch)) as file:
+            copy_section(repository.store, section, cast("BinaryIO", file))
 
-    wanted = list(_wanted(repository, record, containers, findings))
-    for (_, stored), result in in_parallel(open_one, wanted, _THREADS):
+            def read_at(offset: int, length: int) -> bytes:
+                file.seek(offset)
+                return file.read(length)
+
+            key = choice.keys.of(row).key
+            reader = SectionReader(read_at, row.length, key=key, context=section.context, where=section.where)
+            for index in range(len(reader.blocks)):
+                reader.open_block(index)
+
+    for section, result in in_parallel(open_one, wanted, _THREADS):
         findings.examined += 1
-        read += stored.size
+        read += section.row.length
         try:
             result.result()
+        except ObjectMissingError:
+            findings.add("object-missing")
         except UNSOUND:
             findings.add("object-damaged")
     return findings.check(), findings.examined, read
-
-
-def _wanted(
-    repository: Repository, record: Record, containers: ContainerChecker, findings: Findings
-) -> Iterator[tuple[ContainerKey, Stored]]:
-    for segment, sha256, size in record.parts:
-        there = repository.contents(record.generation, segment)
-        if sha256 not in there or there[sha256].size != size:
-            findings.add("object-missing")
-            continue
-        part = ContainerKey(segment, sha256), Stored(there[sha256].name, "part", size)
-        yield part
-        try:
-            header, _ = containers.header(*part)
-        except UNSOUND:
-            findings.add("object-damaged")
-            continue
-        for pack, pack_size in header.packs:
-            if pack not in there or there[pack].size != pack_size:
-                findings.add("object-missing")
-                continue
-            name = there[pack].name
-            yield ContainerKey(segment, pack), Stored(name, name.rpartition(".")[2], pack_size)
 
 
 class DamagingStore(ForwardingStore):
@@ -129,13 +119,15 @@ class DamagingStore(ForwardingStore):
 
 def damaged_copy(subject: DrilledSnapshot, seed: str) -> tuple[Repository, DamagingStore]:
     """Return the repository with one bit of the snapshot flipped, and its store; the seed decides which bit."""
-    repository, record = subject.repository, subject.choice.record
-    infos = sorted(
-        (repository.contents(record.generation, segment)[sha256] for segment, sha256, _ in record.parts),
-        key=lambda info: hashlib.sha256(f"{seed}\n{info.name}".encode()).digest(),
+    repository, choice = subject.repository, subject.choice
+    kept = set(choice.segments)
+    sections = sorted(
+        (section for (segment, _), section in choice.sections.sections.items() if segment in kept),
+        key=lambda section: hashlib.sha256(f"{seed}\n{section.where}".encode()).digest(),
     )
     number = int.from_bytes(hashlib.sha256(f"{seed}\nbit".encode()).digest()[:6], "big")
-    store = DamagingStore(repository.store, infos[0].name, number % infos[0].size)
+    chosen = sections[0]
+    store = DamagingStore(repository.store, chosen.pack.name, chosen.offset + number % chosen.row.length)
     return Repository(store, repository.signers, repository.keepers), store
 
 
@@ -148,7 +140,7 @@ def check_damage(
     """Check that both the check of every byte and a restore refuse the damaged copy."""
     findings = Findings(CheckName.DAMAGE, 2)
     repository, store = copy
-    authentic, _, _ = check_authentic(repository, subject.choice.record, subject.choice.keys, scratch)
+    authentic, _, _ = check_authentic(repository, subject.choice, scratch)
     findings.add("damage-not-noticed-by-check", int(authentic.verdict != "fail"))
     try:
         restore(repository)

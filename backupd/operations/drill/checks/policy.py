@@ -5,6 +5,7 @@ identity that is kept for a disaster, and objectives.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from backupd.errors import BackupdError, KeyRefusedError
@@ -26,9 +27,9 @@ def check_purged(scene: DrillScene, compared: RowComparison | None) -> tuple[Che
     """
     subject = scene.subject
     gone = subject.history.explained.purged_in(subject.record.generation)
-    purged = [segment for segment, _, _ in subject.record.parts if segment in gone]
+    purged = [segment for segment in subject.choice.sections.manifests if segment in gone]
     findings = Findings(CheckName.PURGED, len(purged))
-    kept = {part[0] for part in subject.choice.record.parts}
+    kept = set(subject.choice.segments)
     returned = [segment for segment in purged if segment in kept]
     findings.add("purged-restored", len(returned))
     findings.add("tenants-of-no-segment", len(compared.strangers) if compared else 0)
@@ -53,26 +54,31 @@ def check_escrow(scene: DrillScene) -> Check:
     escrow, subject = scene.environment.escrow, scene.subject
     if escrow is None:
         return skipped(CheckName.ESCROW, "not-configured")
-    findings = Findings(CheckName.ESCROW, len(subject.choice.record.parts))
+    kept = set(subject.choice.segments)
+    rows = [section.row for (segment, _), section in subject.choice.sections.sections.items() if segment in kept]
+    findings = Findings(CheckName.ESCROW, len(rows))
     try:
         theirs = subject.repository.open_keys(escrow, [subject.record.generation])
     except KeyRefusedError:
         findings.add("escrow-refused")
         return findings.check()
-    for segment, _, _ in subject.choice.record.parts:
-        if segment not in theirs:
+    for row in rows:
+        try:
+            if theirs.of(row) != subject.choice.keys.of(row):
+                findings.add("escrow-key-differs")
+        except KeyRefusedError:
             findings.add("escrow-lacks-key")
-        elif theirs[segment] != subject.choice.keys[segment]:
-            findings.add("escrow-key-differs")
     return findings.check()
 
 
 def _opens(scene: DrillScene, segment: Pseudonym) -> bool:
-    """Check whether the segment's key can be opened, which is the first step to anything that it sealed."""
-    try:
-        return bool(scene.subject.choice.keys[segment].secret)
-    except BackupdError:
-        return False
+    """Check whether a key of the segment can be opened, which is the first step to anything that it sealed."""
+    choice = scene.subject.choice
+    for (owner, _), section in choice.sections.sections.items():
+        if owner == segment:
+            with suppress(BackupdError):
+                return bool(choice.keys.of(section.row).key)
+    return False
 
 
 def _shredded(scene: DrillScene) -> set[Pseudonym]:

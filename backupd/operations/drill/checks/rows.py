@@ -202,7 +202,7 @@ class _Stream:
             self._size += len(here)
             view = view[len(here) :]
             if self._size == size:
-                self._equal = self._digest.hexdigest() == sha256
+                self._equal = self._digest.digest() == sha256
                 self._place, self._size, self._digest = self._place + 1, 0, hashlib.sha256()
 
     def judge(self) -> str | None:

@@ -73,7 +73,7 @@ class DrillChecks:
     def _authentic(self) -> Check:
         subject = self._scene.subject
         check, _, _ = integrity.check_authentic(
-            subject.repository, subject.choice.record, subject.choice.keys, self._scratch
+            subject.repository, subject.choice, self._scratch
         )
         return check
 

@@ -1,0 +1,206 @@
+"""Sections of packs, fetched whole and opened ahead of their readers by a few threads that all readers share.
+
+Every section is compared with the SHA-256 in its pack's header before anything of it is used. Sections that lie side by
+side in a pack are fetched with one request; those that were used last are kept in memory.
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+import threading
+import weakref
+from bisect import bisect_right
+from collections import OrderedDict
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import NamedTuple
+
+from backupd.errors import BackupdError, DamageError, ObjectMissingError, SpoolFullError
+from backupd.repository.packs import Section, copy_section, fetch_neighbours
+from backupd.seal.keyring import SegmentKey
+from backupd.seal.pack import SectionRow
+from backupd.seal.section_reader import SectionReader
+from backupd.store.base import StoreView
+
+_REQUEST = 2 << 20
+"""Sealed bytes of neighbours requested at once: what an SSH channel has in flight at most."""
+_LARGE = 16 << 20
+"""Bytes from which a section lies in a temporary file while it is open; our own writer makes none as large."""
+_LARGE_WEIGHT = 8
+"""A large section counts as a part of its size, so that few of them are open at once."""
+
+
+class Slice(NamedTuple):
+    """Bytes `start` to `end` of one block's content."""
+
+    block: int
+    start: int
+    end: int
+
+
+class OpenSection:
+    """An opened section, whose chunks can be read. For several threads at once."""
+
+    __slots__ = ("_starts", "reader", "where")
+
+    def __init__(self, reader: SectionReader) -> None:
+        self.reader = reader
+        self.where = reader.where
+        """The section's name for messages."""
+        self._starts = [block.first_chunk for block in reader.blocks]
+
+    def slices(self, first: int, number: int) -> Iterator[Slice]:
+        """Yield where the content of `number` chunks from chunk `first` on stands, block by block.
+
+        Raises DamageError when the section does not have them.
+        """
+        end = first + number
+        if end > self.reader.chunks:
+            raise DamageError(f"'{self.where}' does not hold all the chunks that a manifest asks for")
+        at = bisect_right(self._starts, first) - 1
+        while first < end:
+            block = self.reader.blocks[at]
+            lengths, skipped = block.chunk_lengths, first - block.first_chunk
+            here = min(end - block.first_chunk, len(lengths))
+            if here > skipped:
+                start = sum(lengths[:skipped])
+                yield Slice(at, start, start + sum(lengths[skipped:here]))
+                first = block.first_chunk + here
+            at += 1
+
+
+class ComingSection:
+    """A section that is being fetched and opened, with its neighbours."""
+
+    __slots__ = ("_group", "_place", "weight")
+
+    def __init__(self, group: Future[list[OpenSection]], place: int, weight: int) -> None:
+        self._group = group
+        self._place = place
+        self.weight = weight
+        """The bytes it takes in memory, roughly."""
+
+    def opened(self) -> OpenSection:
+        """Wait for the section. Raises the error of fetching or opening it, or a neighbour that came with it."""
+        return self._group.result()[self._place]
+
+
+_Place = tuple[str, int]
+
+
+class Sections:
+    """The opened sections that were used last, up to `kept` bytes; it fetches and opens others."""
+
+    def __init__(
+        self, store: StoreView, key_of: Callable[[SectionRow], SegmentKey], *, threads: int = 16, kept: int = 16 << 20
+    ) -> None:
+        """Start the pool. Its threads mostly wait for the store, so their number is that of requests in flight.
+
+        `key_of` returns a section's key, or raises why there is none.
+        """
+        self._store = store
+        self._key_of = key_of
+        self._pool = ThreadPoolExecutor(threads, "sections")
+        self._kept = kept
+        self._lock = threading.Lock()
+        self._coming: OrderedDict[_Place, ComingSection] = OrderedDict()
+        self._weight = 0
+
+    def close(self) -> None:
+        """End the threads; requests that were not begun are dropped, so nobody may be waiting for them."""
+        self._pool.shutdown(cancel_futures=True)
+        self._coming.clear()
+
+    def request(self, sections: Sequence[Section]) -> list[ComingSection]:
+        """Return each of these sections as it arrives.
+
+        Raises nothing itself; `opened` raises DamageError naming the section, the errors of its key, and the store's.
+        """
+        with self._lock:
+            missing = {
+                (section.pack.name, section.at): section
+                for section in sections
+                if (section.pack.name, section.at) not in self._coming
+            }
+            for group in _side_by_side(missing.values()):
+                future = self._pool.submit(self._open, group)
+                for place, section in enumerate(group):
+                    found = ComingSection(future, place, weight_of(section))
+                    self._coming[section.pack.name, section.at] = found
+                    self._weight += found.weight
+            wanted = [self._coming[section.pack.name, section.at] for section in sections]
+            for section in sections:
+                self._coming.move_to_end((section.pack.name, section.at))
+            while self._weight > self._kept and self._coming:
+                self._weight -= self._coming.popitem(last=False)[1].weight
+        return wanted
+
+    def _open(self, group: Sequence[Section]) -> list[OpenSection]:
+        try:
+            if group[0].row.length > _LARGE:
+                return [self._opened(section, _LargeSection(self._store, section).read_at) for section in group]
+            found = fetch_neighbours(self._store, group)
+        except ObjectMissingError as error:
+            raise DamageError(
+                f"{error.message}, and no ledger says why",
+                hint="A purge may have begun since: then try again. Otherwise fetch the pack from another store.",
+            ) from error
+        return [self._opened(section, _in_memory(data)) for section, data in zip(group, found, strict=True)]
+
+    def _opened(self, section: Section, read_at: Callable[[int, int], bytes]) -> OpenSection:
+        row = section.row
+        return OpenSection(
+            SectionReader(
+                read_at, row.length, key=self._key_of(row).key, context=section.context, where=section.where
+            )
+        )
+
+
+def weight_of(section: Section) -> int:
+    """Return roughly how many bytes a section takes in memory while it is open."""
+    length = section.row.length
+    return 1024 + (length if length <= _LARGE else length // _LARGE_WEIGHT)
+
+
+def _side_by_side(sections: Iterable[Section]) -> Iterator[list[Section]]:
+    group: list[Section] = []
+    size = end = 0
+    for section in sorted(sections, key=lambda section: (section.pack.name, section.at)):
+        length = section.row.length
+        follows = group and section.pack.name == group[-1].pack.name and section.offset == end
+        if group and (not follows or size + length > _REQUEST):
+            yield group
+            group, size = [], 0
+        group.append(section)
+        size += length
+        end = section.offset + length
+    if group:
+        yield group
+
+
+def _in_memory(data: bytes) -> Callable[[int, int], bytes]:
+    return lambda offset, length: data[offset : offset + length]
+
+
+class _LargeSection:
+    """A section in a temporary file, as sealed as it is on the store; the file is gone with this object."""
+
+    def __init__(self, store: StoreView, section: Section) -> None:
+        try:
+            with tempfile.TemporaryFile(prefix="backupd-") as file:
+                copy_section(store, section, file)
+                file.flush()
+                self._file = os.dup(file.fileno())
+        except OSError as error:
+            raise SpoolFullError(
+                f"the folder for temporary files cannot be written: {os.strerror(error.errno or 0)}",
+                hint="Make room there, or name another one with the environment variable TMPDIR.",
+            ) from error
+        weakref.finalize(self, os.close, self._file)
+
+    def read_at(self, offset: int, length: int) -> bytes:
+        try:
+            return os.pread(self._file, length, offset)
+        except OSError as error:
+            raise BackupdError(f"a temporary file cannot be read: {os.strerror(error.errno or 0)}") from error
