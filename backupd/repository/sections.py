@@ -151,9 +151,7 @@ class Sections:
     def _opened(self, section: Section, read_at: Callable[[int, int], bytes]) -> OpenSection:
         row = section.row
         return OpenSection(
-            SectionReader(
-                read_at, row.length, key=self._key_of(row).key, context=section.context, where=section.where
-            )
+            SectionReader(read_at, row.length, key=self._key_of(row).key, context=section.context, where=section.where)
         )
 
 

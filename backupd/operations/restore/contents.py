@@ -105,9 +105,7 @@ class SnapshotContents:
         checks = [ExpectedBytes(None, size, sha256) for _, size, sha256 in spans]
         return Content(self._choice.segments[piece.segment], runs, checks)
 
-    def _manifests(
-        self, segments: Sequence[tuple[int, Pseudonym]]
-    ) -> Iterator[tuple[int, Pseudonym, Iterator[Entry]]]:
+    def _manifests(self, segments: Sequence[tuple[int, Pseudonym]]) -> Iterator[tuple[int, Pseudonym, Iterator[Entry]]]:
         """Yield the entries of these segments' manifests, in order."""
         opened = self._reader.in_order(self._choice.sections.manifests[segment] for _, segment in segments)
         for (place, segment), section in zip(segments, opened, strict=True):

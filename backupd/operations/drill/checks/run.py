@@ -72,9 +72,7 @@ class DrillChecks:
 
     def _authentic(self) -> Check:
         subject = self._scene.subject
-        check, _, _ = integrity.check_authentic(
-            subject.repository, subject.choice, self._scratch
-        )
+        check, _, _ = integrity.check_authentic(subject.repository, subject.choice, self._scratch)
         return check
 
     def _equality(self) -> Check:
