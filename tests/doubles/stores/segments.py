@@ -104,7 +104,8 @@ class HandmadeSegment:
     place: tuple[RunId, int] = (RunId(GENERATION), 0)
     """The keyring that has the key, and where."""
     sections: dict[tuple[Pseudonym, int], Section] = field(default_factory=dict)
-    """Every section made so far, by segment and number, as in `SnapshotSections`."""
+    """Every section published so far, by segment and number, as in `SnapshotSections`."""
+    sealed_so_far: int = 0
 
     def __post_init__(self) -> None:
         self.key = SegmentKey(secrets.token_bytes(32), self.name)
@@ -130,7 +131,8 @@ class HandmadeSegment:
 
     def sealed(self, blocks: Iterable[Sequence[bytes]], manifest: Iterable[bytes] = ()) -> SealedSection:
         """The segment's next section, on no store."""
-        context = SectionContext(self.context.repository, self.context.generation, self.segment, len(self.sections) + 1)
+        self.sealed_so_far += 1
+        context = SectionContext(self.context.repository, self.context.generation, self.segment, self.sealed_so_far)
         return seal_section(context, self.key, self.place, blocks, manifest)
 
     def publish(self, *sections: SealedSection) -> Section:

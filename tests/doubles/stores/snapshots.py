@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from doubles.stores.segments import sha256
+from doubles.stores.segments import HandmadeKeys, sha256
 
 from backupd.model.documents import Record
 from backupd.model.ids import Pseudonym, SnapshotName
@@ -80,7 +80,7 @@ def look(repository: Repository, snapshot: SnapshotName, identity: bytes) -> Loo
     return looked
 
 
-def open_section(store: StoreView, section: Section, keys: SecretKeys) -> SectionReader:
+def open_section(store: StoreView, section: Section, keys: SecretKeys | HandmadeKeys) -> SectionReader:
     """A section read whole, compared with its hash, and opened."""
     data = fetch_section(store, section)
     return SectionReader(

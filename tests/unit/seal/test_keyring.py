@@ -2,57 +2,70 @@
 
 from __future__ import annotations
 
-import os
+import base64
+import json
 import stat
 from pathlib import Path
 
-import msgspec
 import pytest
 
 from backupd.errors import BackupdError, ConfigError, DamageError, KeyRefusedError, RefusedError
-from backupd.model.ids import ClassTag, GenerationId, Pseudonym, RegionName, RepositoryId, RunId, TenantTag
+from backupd.model.ids import (
+    ClassTag,
+    DatabaseTag,
+    GenerationId,
+    Pseudonym,
+    RegionName,
+    RepositoryId,
+    RunId,
+    SegmentTags,
+    TenantTag,
+)
 from backupd.model.tenancy import SegmentName
 from backupd.seal import suite
 from backupd.seal.documents import Signer, check_size
 from backupd.seal.keyfiles import Recipient, read_identity, read_recipient, write_identity, write_recipient
-from backupd.seal.keyring import (
-    KeyringEntry,
-    KeyringIds,
-    KeyringPieces,
-    KeyringWriter,
-    Tags,
-    parse_keyring,
-    render_keyring,
-)
+from backupd.seal.keyring import Keyring, KeyringIds, KeyringWriter, parse_keyring, with_wraps, without_lines
 
 RUN = "20300101T000000Z-0a0b0c0d"
 IDS = KeyringIds(RepositoryId("0f" * 16), RegionName("be"), GenerationId(RUN), RunId(RUN))
-TAGS = Tags(TenantTag("7a" * 16), ClassTag("c1" * 8))
 ME, SIGNER = suite.generate(), Signer(bytes(range(32)))
 CREATED = "2030-01-01T00:00:00.000000Z"
 
 
-def some_entries(writer: KeyringWriter, number: int) -> list[KeyringEntry]:
-    return [
-        writer.add(Pseudonym(f"{at:032x}"), suite.generate(), SegmentName("app", "uploaded", f"tenant {at}"), TAGS)
-        for at in range(number)
-    ]
+def tags(number: int) -> SegmentTags:
+    return SegmentTags(TenantTag(f"{number:032x}"), ClassTag(f"{number % 2:016x}"), DatabaseTag(f"{number % 3:016x}"))
 
 
-def a_keyring(number: int = 2) -> bytes:
-    writer = KeyringWriter(IDS, [ME.public], os.urandom(32))
-    return render_keyring(IDS, CREATED, writer.pieces, some_entries(writer, number), SIGNER)
+def segment(number: int) -> Pseudonym:
+    return Pseudonym(f"{number + 1000:032x}")
+
+
+def key(number: int) -> bytes:
+    return bytes([number]) * 32
+
+
+def a_keyring(number: int = 2, recipients: tuple[suite.KeyPair, ...] = (ME,)) -> bytes:
+    writer = KeyringWriter(IDS, [pair.public for pair in recipients])
+    for at in range(number):
+        assert writer.add(segment(at), key(at), SegmentName("app", "uploaded", f"tenant {at}"), tags(at)) == at
+    assert writer.entries == number
+    return writer.render(CREATED, SIGNER)
+
+
+def parsed(data: bytes) -> Keyring:
+    return parse_keyring(data, [SIGNER.public], "the keyring")
 
 
 def test_every_flipped_bit_is_found_without_a_key() -> None:
     """Signature, index hashes and the wraps' check leave no bit uncovered."""
     data = a_keyring(1)
-    parse_keyring(data, [SIGNER.public], "the keyring")
+    parsed(data)
     for at in range(len(data)):
         flipped = bytearray(data)
         flipped[at] ^= 1 << (at % 8)
         with pytest.raises(BackupdError, match="the keyring"):
-            parse_keyring(bytes(flipped), [SIGNER.public], "the keyring")
+            parsed(bytes(flipped))
 
 
 def test_a_wrong_identity_is_named_as_wrong() -> None:
@@ -71,30 +84,72 @@ def test_no_tenant_is_readable_in_a_keyring() -> None:
     assert b"uploaded" not in data
 
 
-def test_a_later_process_renders_from_plain_values() -> None:
-    """What was kept on disk is enough to render; the file key is not among it."""
-    writer = KeyringWriter(IDS, [ME.public], bytes(32), random=lambda size: b"\x07" * size)
-    entries = some_entries(writer, 3)
-    kept = msgspec.json.encode([writer.pieces, entries])
-    assert b"\x07" * 32 not in kept
-    pieces, again = msgspec.json.decode(kept, type=tuple[KeyringPieces, list[KeyringEntry]])
-    data = render_keyring(IDS, CREATED, pieces, again, SIGNER)
-    assert len(parse_keyring(data, [SIGNER.public], "it").open(ME.secret).segments) == 3
+def test_a_keyring_gives_back_what_was_put_in() -> None:
+    """The signed index names segments and tags without a key; an identity opens key and name of each place."""
+    keyring = parsed(a_keyring(7))
+    assert keyring.index == [(segment(at), tags(at)) for at in range(7)]
+    opened = keyring.open(ME.secret)
+    opened.check()
+    for at in range(7):
+        found = opened.key(at)
+        assert (found.key, found.name) == (key(at), SegmentName("app", "uploaded", f"tenant {at}"))
+    body = json.loads(a_keyring(7).partition(b"\n")[0])
+    assert len(base64.b64decode(body["entries"])) == 52 * 7
+    assert (len(body["classes"]), len(body["databases"])) == (2, 3)
 
 
-@pytest.mark.parametrize("chosen", [[0, 2], [1, 0, 2], [1, 2]])
-def test_incomplete_entries_are_not_rendered(chosen: list[int]) -> None:
-    """A keyring without one of its run's keys would lose that segment for good."""
-    writer = KeyringWriter(IDS, [ME.public], bytes(32))
-    entries = some_entries(writer, 3)
-    with pytest.raises(ValueError, match="not complete"):
-        render_keyring(IDS, CREATED, writer.pieces, [entries[at] for at in chosen], SIGNER)
+def test_nothing_that_opens_a_key_is_shown() -> None:
+    """No key, name or file key stands in what a program may log of a keyring."""
+    keyring = parsed(a_keyring())
+    opened = keyring.open(ME.secret)
+    shown = f"{keyring!r} {opened!r} {opened.key(0)!r}"
+    for secret in (key(0), ME.secret, keyring.file_key(ME.secret), keyring.sealed[0]):
+        assert repr(secret)[2:-1] not in shown
+    assert "tenant 0" not in shown
+
+
+def test_shredded_lines_are_gone_and_all_others_stay() -> None:
+    """Removing lines changes no other byte; the index still says whose they were; the others open as before."""
+    data = a_keyring(4)
+    less = without_lines(data, parsed(data), {segment(1), segment(3), segment(99)})
+    lines = data.split(b"\n")
+    assert less == b"\n".join([*lines[:4], lines[5], b""])
+    keyring = parsed(less)
+    assert keyring.shredded == {segment(1), segment(3)}
+    assert keyring.segments == {segment(at) for at in range(4)}
+    opened = keyring.open(ME.secret)
+    opened.check()
+    assert [opened.key(at).key for at in (0, 2)] == [key(0), key(2)]
+    again = without_lines(less, keyring, {segment(0), segment(2)})
+    assert parsed(again).shredded == keyring.segments
+    assert again == b"\n".join([*lines[:3], b""])
+
+
+def test_other_recipients_take_over() -> None:
+    """Only the line of recipients changes; the old identity opens it no more, and the new ones all do."""
+    old, new, more = ME, suite.generate(), suite.generate()
+    data = a_keyring(3)
+    again = with_wraps(data, parsed(data), old.secret, [new.public, more.public])
+    before, after = data.split(b"\n"), again.split(b"\n")
+    assert (before[:2], before[3:]) == (after[:2], after[3:])
+    for pair in (new, more):
+        assert parsed(again).open(pair.secret).key(2).key == key(2)
+    with pytest.raises(KeyRefusedError):
+        parsed(again).open(old.secret)
+
+
+def test_a_segment_stands_in_a_keyring_once() -> None:
+    """A writer that would seal two keys of one segment is stopped."""
+    writer = KeyringWriter(IDS, [ME.public])
+    writer.add(segment(0), key(0), SegmentName("app", "uploaded", None), tags(0))
+    with pytest.raises(ValueError, match="lists a segment once"):
+        writer.add(segment(0), key(1), SegmentName("app", "uploaded", None), tags(0))
 
 
 def test_a_keyring_for_nobody_is_refused() -> None:
     """Without a recipient the backup could never be read."""
     with pytest.raises(ValueError, match="needs a recipient"):
-        KeyringWriter(IDS, [], bytes(32))
+        KeyringWriter(IDS, [])
 
 
 def test_documents_have_a_size_limit() -> None:
