@@ -7,8 +7,8 @@ Every adapter keeps these promises, and `tests/contract` checks them on each ada
   store can, were compared with `sha256` on the store's side or by reading back, and stand under the final name. When it
   raises, only exactly this content can stand under the final name; a temporary object may be left in `tmp/`. An object
   that already stands there with the same content counts as put.
-- `replace` is the only way to change an object, and for the keeper only: when it raises, either the old content or the
-  new stands there.
+- `replace` and `recompose` are the only ways to change an object, and for the keeper only: when one raises, either the
+  old content or the new stands there.
 - Errors are `StoreError`s: `StoreGoneError` may be tried again on a fresh connection, the others may not.
 - Every call ends within the adapter's deadline, even when the other side never answers.
 - An adapter may be used by several threads at once.
@@ -21,8 +21,9 @@ import io
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import BinaryIO, Protocol
+from typing import BinaryIO, NamedTuple, Protocol
 
+from backupd.errors import StoreError
 from backupd.model.ids import ObjectHash, ObjectName
 
 
@@ -51,6 +52,20 @@ class ServerSnapshot:
     made: datetime | None = None
     """The time in its name, in UTC: a day alone means that day's start, and the server's day may differ from UTC's.
     None where the name holds no time: the store shows no other time that could be trusted."""
+
+
+class Kept(NamedTuple):
+    """A range of an object that stays, byte for byte, when the object is recomposed."""
+
+    offset: int
+    length: int
+    sha256: bytes | None = None
+    """SHA-256 of the range, 32 bytes, where the caller knows it. Where the bytes pass through this program, a range
+    that was read with another one is read again, and what was read must be the same both times."""
+
+
+Piece = bytes | Kept
+"""Given bytes, or a range of what stands there."""
 
 
 class StoreView(Protocol):
@@ -97,6 +112,21 @@ class Store(StoreView, Protocol):
         """
         ...
 
+    def recompose(self, name: ObjectName, pieces: Sequence[Piece], size: int) -> None:
+        """Put the object `name`, which has `size` bytes, anew at once: given bytes and ranges of it, one after another.
+
+        The new content is written and synced under a temporary name first. A store that can copies the ranges by
+        itself, so that only the given bytes travel; it is then trusted to copy right, and its result is checked by size
+        and by reading the given bytes back. Where the ranges pass through this program or lie on this machine, they are
+        read back and compared, too. What stands under `name` afterwards, judged by size and given bytes, decides, and
+        not the store's answer; an object that stands there so already counts as recomposed.
+
+        Raises ValueError for pieces that would leave the size as it is, or reach beyond it. Raises ObjectMissingError
+        when `name` is missing, StoreError when it has another size, or where the store offers or allows no such
+        exchange, StoreFullError when there is no room for both.
+        """
+        ...
+
     def remove(self, name: ObjectName) -> None:
         """Remove one object and the folders it leaves empty, except those below `incoming`, which people make.
 
@@ -130,3 +160,42 @@ class Store(StoreView, Protocol):
 def put_document(store: Store, name: ObjectName, data: bytes) -> None:
     """Publish bytes that are in memory under `name`, with the promises and errors of `Store.put_new`."""
     store.put_new(name, io.BytesIO(data), len(data), ObjectHash(hashlib.sha256(data).hexdigest()))
+
+
+def recomposed_size(pieces: Sequence[Piece], size: int) -> int:
+    """Return the size in bytes that `Store.recompose` makes of an object of `size` bytes. Raises its ValueError."""
+    lengths = [piece.length if isinstance(piece, Kept) else len(piece) for piece in pieces]
+    if any(
+        isinstance(piece, Kept) and not 0 <= piece.offset <= piece.offset + piece.length <= size for piece in pieces
+    ):
+        raise ValueError("a range reaches beyond the object")
+    if sum(lengths) == size:
+        raise ValueError("an object is recomposed to its own size")
+    return sum(lengths)
+
+
+def given(pieces: Sequence[Piece]) -> Iterator[tuple[int, bytes]]:
+    """Yield the given bytes of a recomposition, each with its place in the new object."""
+    at = 0
+    for piece in pieces:
+        if isinstance(piece, Kept):
+            at += piece.length
+        else:
+            yield at, piece
+            at += len(piece)
+
+
+def kept(pieces: Sequence[Piece]) -> Iterator[tuple[int, Kept]]:
+    """Yield the kept ranges of a recomposition, each with its place in the new object."""
+    at = 0
+    for piece in pieces:
+        if isinstance(piece, Kept):
+            yield at, piece
+            at += piece.length
+        else:
+            at += len(piece)
+
+
+def changed_meanwhile(name: ObjectName) -> StoreError:
+    """Make the error for an object that is not what the caller saw of it."""
+    return StoreError(f"{name!r} was changed by somebody else meanwhile", hint="It is left as it is; run it again.")

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import BinaryIO, TypeVar
 
 from backupd.model.ids import ObjectHash, ObjectName
-from backupd.store.base import ObjectInfo, ServerSnapshot, Space, Store, StoreView
+from backupd.store.base import ObjectInfo, Piece, ServerSnapshot, Space, Store, StoreView
 
 T = TypeVar("T")
 
@@ -53,6 +53,9 @@ class ForwardingStore(ForwardingView):
 
     def replace(self, name: ObjectName, source: BinaryIO, size: int, sha256: ObjectHash) -> None:
         self.call("replace", name, lambda: self.inner.replace(name, source, size, sha256))
+
+    def recompose(self, name: ObjectName, pieces: Sequence[Piece], size: int) -> None:
+        self.call("recompose", name, lambda: self.inner.recompose(name, pieces, size))
 
     def remove(self, name: ObjectName) -> None:
         self.call("remove", name, lambda: self.inner.remove(name))

@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import BinaryIO, TypeVar
 
 from backupd.errors import ObjectExistsError, ObjectMissingError, StoreError, StoreGoneError
 from backupd.model.ids import ObjectHash, ObjectName
-from backupd.store.base import ObjectInfo, Space
+from backupd.store.base import ObjectInfo, Piece, Space
 from backupd.store.forwarding import ForwardingStore
 from backupd.store.names import components, flat, folders, unflat
 from backupd.store.probe import ProbedStore, ProbeOperations
@@ -47,6 +47,9 @@ class HandoffStore(ForwardingStore):
             )
 
     def replace(self, name: ObjectName, source: BinaryIO, size: int, sha256: ObjectHash) -> None:  # noqa: ARG002 - the port's
+        raise StoreError(f"a node may not replace {name!r}", hint="Only the keeper's account may, on the keeper.")
+
+    def recompose(self, name: ObjectName, pieces: Sequence[Piece], size: int) -> None:  # noqa: ARG002 - the port's
         raise StoreError(f"a node may not replace {name!r}", hint="Only the keeper's account may, on the keeper.")
 
     def remove(self, name: ObjectName) -> None:

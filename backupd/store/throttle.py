@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Sequence
 from io import RawIOBase
 from typing import BinaryIO, cast
 
 from backupd.clock import Clock
 from backupd.errors import ObjectMissingError, StoreError
 from backupd.model.ids import ObjectHash, ObjectName
-from backupd.store.base import ServerSnapshot, StoreView
+from backupd.store.base import Piece, ServerSnapshot, StoreView, given
 from backupd.store.forwarding import ForwardingStore, ForwardingView
 from backupd.store.probe import ProbedStore, ProbeOperations
 
@@ -87,6 +88,11 @@ class ThrottledStore(ThrottledView, ForwardingStore):
 
     def replace(self, name: ObjectName, source: BinaryIO, size: int, sha256: ObjectHash) -> None:
         super().replace(name, self._slowed(source), size, sha256)
+
+    def recompose(self, name: ObjectName, pieces: Sequence[Piece], size: int) -> None:
+        """Recompose an object; limited are the given bytes, not what a store cannot copy by itself."""
+        self.bucket.take(sum(len(data) for _, data in given(pieces)))
+        super().recompose(name, pieces, size)
 
     def view(self, snapshot: ServerSnapshot) -> ThrottledView:
         return ThrottledView(super().view(snapshot), self.bucket)

@@ -1,4 +1,6 @@
-"""A replacement in a folder fails, or its process dies, at every step: old or new content stands there, whole."""
+"""An object in a folder is put anew, and that fails, or its process dies, at every step: old or new content stands
+there, whole.
+"""
 
 from __future__ import annotations
 
@@ -13,14 +15,21 @@ import pytest
 from doubles.paths import ROOT, TESTS
 
 from backupd.errors import StoreError, StoreFullError, StoreGoneError
+from backupd.store.base import Kept
 from backupd.store.directory import DirectoryStore
 
 OLD, NEW = b"old" * 10_000, b"newer" * 9_000
-STEPS = ("mkdir", "open", "write", "fsync", "stat", "replace", "rename", "link", "unlink", "close")
+PIECES = [b"newer" * 1_000, Kept(3_000, 7_000), b"newest", Kept(20_000, 10_000)]
+RECOMPOSED = b"newer" * 1_000 + OLD[3_000:10_000] + b"newest" + OLD[20_000:]
+STEPS = (
+    *("mkdir", "open", "write", "fsync", "stat", "replace", "rename", "link", "unlink", "close"),
+    *("copy_file_range", "fstat", "pread"),
+)
 DYING = """
 import io, os, signal, sys
+from backupd.store.base import Kept
 from backupd.store.directory import DirectoryStore
-from test_killed_replacements import NEW, STEPS, counted, replace
+from test_killed_replacements import STEPS, WAYS, counted
 from pathlib import Path
 store, at = DirectoryStore(Path(sys.argv[1])), int(sys.argv[2])
 def die(number, _name, effect):
@@ -29,12 +38,20 @@ def die(number, _name, effect):
     return effect()
 for step in STEPS:
     setattr(os, step, counted(step, die))
-replace(store, NEW)
+WAYS[sys.argv[3]](store)
 """
 
 
 def replace(store, data):
     store.replace("a/object", io.BytesIO(data), len(data), hashlib.sha256(data).hexdigest())
+
+
+def recompose(store):
+    store.recompose("a/object", PIECES, len(OLD))
+
+
+WAYS = {"replace": lambda store: replace(store, NEW), "recompose": recompose}
+RESULTS = {"replace": NEW, "recompose": RECOMPOSED}
 
 
 def counted(name, judge, seen=[0]):  # noqa: B006 - all steps are counted together
@@ -55,9 +72,10 @@ def held(tmp_path):
     return store
 
 
+@pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
 @pytest.mark.parametrize(("code", "family"), [(28, StoreFullError), (5, StoreGoneError), (13, StoreError)])
-def test_every_step_may_fail(held, monkeypatch, code, family, after):
+def test_every_step_may_fail(held, monkeypatch, code, family, after, way):
     """Each failure is told, by its reason, and the next attempt succeeds."""
     close = os.close
     for at in range(1, 200):
@@ -73,31 +91,32 @@ def test_every_step_may_fail(held, monkeypatch, code, family, after):
             raise OSError(code, "on purpose")
 
         with monkeypatch.context() as patch:
-            for step in STEPS[:-1]:
+            for step in set(STEPS) - {"close"}:
                 patch.setattr(os, step, counted(step, judge, count))
             try:
-                replace(held, NEW)
+                WAYS[way](held)
             except StoreError as error:
                 assert isinstance(error, family)  # noqa: PT017 - that some steps may fail unnoticed is judged below
                 done = False
             else:
                 done = True
         standing = held.get("a/object")
-        assert standing == NEW if done else standing in {OLD, NEW}
-        replace(held, NEW)
-        assert held.get("a/object") == NEW
+        assert standing == RESULTS[way] if done else standing in {OLD, RESULTS[way]}
+        WAYS[way](held)
+        assert held.get("a/object") == RESULTS[way]
         replace(held, OLD)
         if not failed:
             break
     assert at > 15
 
 
-def test_process_may_die_at_every_step(held):
+@pytest.mark.parametrize("way", WAYS)
+def test_process_may_die_at_every_step(held, way):
     """Killed before any step, what stands there is whole; what lies about is in tmp/ only."""
     environment = os.environ | {"PYTHONPATH": f"{ROOT}:{TESTS}:{TESTS / 'crash'}"}
     seen = set()
     for at in range(1, 200):
-        command = [sys.executable, "-c", DYING, str(held.root), str(at)]
+        command = [sys.executable, "-c", DYING, str(held.root), str(at), way]
         died = subprocess.run(command, env=environment, check=False).returncode
         assert died in {0, -signal.SIGKILL}
         seen.add(held.get("a/object"))
@@ -105,6 +124,6 @@ def test_process_may_die_at_every_step(held):
         if died == 0:
             break
         replace(held, OLD)
-    assert held.get("a/object") == NEW
-    assert seen == {OLD, NEW}
+    assert held.get("a/object") == RESULTS[way]
+    assert seen == {OLD, RESULTS[way]}
     assert at > 15

@@ -14,9 +14,11 @@ from typing import BinaryIO
 from backupd.atomic_file import write_all
 from backupd.errors import ObjectExistsError, StoreError, StoreGoneError
 from backupd.model.ids import ObjectHash, ObjectName
-from backupd.store.base import ServerSnapshot, Space
+from backupd.store.base import Piece, ServerSnapshot, Space, changed_meanwhile, recomposed_size
+from backupd.store.directory import recomposition
 from backupd.store.directory.view import (
     BLOCK,
+    CREATE,
     OPEN_FILE,
     OPEN_FOLDER,
     DirectoryView,
@@ -29,7 +31,6 @@ from backupd.store.directory.view import (
 from backupd.store.names import TEMPORARY, components, removable_folders, temporary
 from backupd.store.server import SNAPSHOTS_FOLDER, oldest_first
 
-_CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 _NO_HARD_LINKS = {errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK}
 _ATTEMPTS = 5
 
@@ -67,6 +68,22 @@ class DirectoryStore(ObjectReader):
                 os.fsync(folder)
             if not self._holds(name, size, sha256):
                 raise StoreError(f"{name!r} was replaced and is not what it was replaced by", hint="Run it again.")
+
+    def recompose(self, name: ObjectName, pieces: Sequence[Piece], size: int) -> None:
+        *parents, last = components(name)
+        new_size = recomposed_size(pieces, size)
+        with translated(name), self.opened(name) as old:
+            if recomposition.stands(old, pieces, new_size):
+                return
+            recomposition.check_size(old, size, name)
+            with self._temporary(new_size) as (staging, temp), self.open_folder(parents) as folder:
+                recomposition.compose(staging, temp, old, pieces, name)
+                _check_replaceable(folder, last, name, size)
+                os.replace(temp, last, src_dir_fd=staging, dst_dir_fd=folder)
+                os.fsync(folder)
+            with self.opened(name) as new:
+                if not recomposition.stands(new, pieces, new_size):
+                    raise StoreError(f"{name!r} was replaced and is not what it was replaced by", hint="Run it again.")
 
     def remove(self, name: ObjectName) -> None:
         *parents, last = components(name)
@@ -137,14 +154,23 @@ class DirectoryStore(ObjectReader):
 
         The temporary name is removed when the block ends.
         """
+        with self._temporary(size) as (staging, temp):
+            _write(staging, temp, source, size)
+            _verify(staging, temp, size, sha256, name)
+            yield staging, temp
+
+    @contextlib.contextmanager
+    def _temporary(self, size: int) -> Iterator[tuple[int, str]]:
+        """Draw a temporary name; yield its folder's descriptor and the name, and remove what has it in the end.
+
+        Raises StoreFullError when there is no room for `size` bytes.
+        """
         space = self.space()
         if space is not None and space.free < size:
             raise full()
         temp = temporary(self._random).split("/")[1]
         with self.open_folder([TEMPORARY], create=True) as staging:
             try:
-                _write(staging, temp, source, size)
-                _verify(staging, temp, size, sha256, name)
                 yield staging, temp
             finally:
                 with contextlib.suppress(FileNotFoundError):
@@ -206,7 +232,7 @@ def _rmdir(name: str, parent: int) -> bool:
 
 def _write(folder: int, name: str, source: BinaryIO, size: int) -> None:
     source.seek(0)
-    file = os.open(name, _CREATE, 0o400, dir_fd=folder)
+    file = os.open(name, CREATE, 0o400, dir_fd=folder)
     try:
         missing = size
         while missing and (block := source.read(min(missing, BLOCK))):
@@ -231,13 +257,16 @@ def _verify(folder: int, name: str, size: int, sha256: ObjectHash, final: Object
         os.close(file)
 
 
-def _check_replaceable(folder: int, last: str, name: ObjectName) -> None:
-    """Raise StoreError unless a plain object stands there, FileNotFoundError when nothing does.
+def _check_replaceable(folder: int, last: str, name: ObjectName, size: int | None = None) -> None:
+    """Raise StoreError unless a plain object stands there, of `size` bytes if that is given.
 
-    A replacement must not make a new object.
+    Raises FileNotFoundError when nothing does: a replacement must not make a new object.
     """
-    if not modes.S_ISREG(os.stat(last, dir_fd=folder, follow_symlinks=False).st_mode):
+    seen = os.stat(last, dir_fd=folder, follow_symlinks=False)
+    if not modes.S_ISREG(seen.st_mode):
         raise StoreError(f"{name!r} is not a plain object on the store")
+    if size not in (None, seen.st_size):
+        raise changed_meanwhile(name)
 
 
 def _digest(file: int) -> str:

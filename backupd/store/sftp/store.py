@@ -6,6 +6,7 @@ The store remembers of its server, for all threads: known folders, free space, a
 from __future__ import annotations
 
 import hashlib
+import io
 import os
 import threading
 from collections.abc import Callable, Iterator, Sequence
@@ -14,13 +15,13 @@ from typing import BinaryIO
 from backupd.clock import Clock
 from backupd.errors import ObjectMissingError, StoreError, StoreFullError, StoreGoneError
 from backupd.model.ids import ObjectHash, ObjectName
-from backupd.store.base import ObjectInfo, ServerSnapshot, Space
+from backupd.store.base import ObjectInfo, Piece, ServerSnapshot, Space, recomposed_size
 from backupd.store.names import components, flat, folders, removable_folders, temporary
 from backupd.store.server import CANDIDATES, SNAPSHOTS_FOLDER, HashCommand, oldest_first, parse_digest, parse_quota
-from backupd.store.sftp import download, upload, wire
+from backupd.store.sftp import download, exchange, upload, wire
 from backupd.store.sftp.session import Pool, Session, folders_above, require_granted
 from backupd.store.sftp.ssh import SftpTarget
-from backupd.store.sftp.upload import UploadContext, UploadJob, replace
+from backupd.store.sftp.upload import UploadContext, UploadJob
 from backupd.store.sftp.view import SftpView
 from backupd.store.sftp.wire import Attributes, Code, Extended, Status
 from backupd.store.sftp.workbench import SftpWorkbench
@@ -42,7 +43,12 @@ class SftpStore:
         self._upload(upload.put, self._job(name, source, size, sha256))
 
     def replace(self, name: ObjectName, source: BinaryIO, size: int, sha256: ObjectHash) -> None:
-        self._upload(replace, self._job(name, source, size, sha256))
+        self._upload(exchange.replace, self._job(name, source, size, sha256))
+
+    def recompose(self, name: ObjectName, pieces: Sequence[Piece], size: int) -> None:
+        target = self._job(name, io.BytesIO(), recomposed_size(pieces, size), ObjectHash(""))
+        job = exchange.Recomposition(target, pieces, size)
+        self._upload(lambda session, _, context: exchange.recompose(session, job, context), target)
 
     def get(self, name: ObjectName, offset: int = 0, length: int | None = None) -> bytes:
         components(name)

@@ -1,4 +1,4 @@
-"""Writing one object to an SFTP store, and replacing one.
+"""Writing one object to an SFTP store; `exchange` replaces one.
 
 `put` takes these steps:
 
@@ -7,13 +7,6 @@
 3. Compare the size, and sync.
 4. Verify: small objects are read back in the same batch, others are hashed by the server or else read back.
 5. Rename to the final name, which the server refuses when that is taken.
-
-`replace` takes these steps:
-
-1. Look at what stands there: no new object is made, and the same content needs no further step.
-2. Write and verify the new content under a temporary name, as every upload does.
-3. Look again, and rename over it, which the server does at once or not at all.
-4. Read what stands there now: it decides, whether the answer was OK, a refusal or lost.
 """
 
 from __future__ import annotations
@@ -131,7 +124,7 @@ def fill(session: Session, job: UploadJob, context: UploadContext, handle: Handl
         return
     try:
         _write(session, job, handle)
-        size, synced = session.channel.ask(wire.fstat(handle), _sync(session, handle))
+        size, synced = session.channel.ask(wire.fstat(handle), sync_request(session, handle))
         require_granted(synced, job.name)
         _check_size(size, job)
         matches = context.server_digest(session, job.staging, job)
@@ -150,7 +143,7 @@ def _fill_small(session: Session, job: UploadJob, context: UploadContext, handle
     folder_requests = session.mkdir_requests(context.missing_folders(job.path))
     written, synced, size, again, closed, *_ = session.channel.ask(
         wire.write(handle, 0, data),
-        _sync(session, handle),
+        sync_request(session, handle),
         wire.fstat(handle),
         wire.read(handle, 0, len(data)),
         wire.close(handle),
@@ -193,7 +186,7 @@ def _take(source: BinaryIO, length: int) -> bytes:
     return data
 
 
-def _sync(session: Session, handle: Handle) -> SftpRequest:
+def sync_request(session: Session, handle: Handle) -> SftpRequest:
     """Return a request that syncs the file to the server's disk, or one without effect where the server cannot sync."""
     return wire.fsync(handle) if session.offers("fsync@openssh.com") else wire.fstat(handle)
 
@@ -276,52 +269,4 @@ def _damaged(job: UploadJob) -> StoreError:
     return StoreError(
         f"the store does not hold the bytes that were written for {job.name!r}",
         hint="Check the store's disk and its quota; nothing was published.",
-    )
-
-
-def replace(session: Session, job: UploadJob, context: UploadContext) -> None:
-    """Replace the object's content by the job's.
-
-    Raises ObjectMissingError, StoreGoneError, and StoreError, which also stands for a full store: SFTP does not say so.
-    """
-    if holds(session, job):
-        return
-    if not session.offers(wire.EXCHANGE):
-        raise _refused(job)
-    staged = stage(session, job, context)
-    done = False
-    try:
-        fill(session, job, context, staged)
-        renamed = _exchange(session, job)
-        done = holds(session, job)
-        if not done:
-            raise _failure(renamed, job)
-    finally:
-        if not done and session.alive:
-            session.discard(job.staging)
-
-
-def _exchange(session: Session, job: UploadJob) -> Reply:
-    (seen,) = session.channel.ask(wire.lstat(job.path))
-    require_granted(seen, job.name)
-    if not isinstance(seen, Attributes) or not is_file(seen):
-        raise StoreError(f"{job.name!r} is not a plain object on the store")
-    (renamed,) = session.channel.ask(wire.exchange(job.staging, job.path))
-    return renamed
-
-
-def _failure(renamed: Reply, job: UploadJob) -> StoreError:
-    """Make the error for an object that was not replaced, from the answer to the rename."""
-    if isinstance(renamed, Status) and renamed.code in {Code.PERMISSION_DENIED, Code.UNSUPPORTED}:
-        return _refused(job)
-    answer = "refused" if isinstance(renamed, Status) and not renamed.ok else "granted, and did not do"
-    return StoreError(
-        f"the store {answer} the replacement of {job.name!r}", hint="Check the account's permissions and its quota."
-    )
-
-
-def _refused(job: UploadJob) -> StoreError:
-    return StoreError(
-        f"the store does not let this account replace {job.name!r}",
-        hint=f"Use the keeper's account, and a server that grants it {wire.EXCHANGE!r}, as OpenSSH does by default.",
     )

@@ -18,6 +18,7 @@ LONGEST_PACKET = 256 * 1024
 """Bytes of a packet: OpenSSH's SFTP_MAX_MSG_LENGTH; a longer one is refused unread."""
 _LONGEST_TEXT = 4096
 EXCHANGE = "posix-rename@openssh.com"
+COPY = "copy-data"
 
 
 class Ask(IntEnum):
@@ -225,6 +226,22 @@ def rename(old: str, new: str) -> SftpRequest:
 def exchange(old: str, new: str) -> SftpRequest:
     """Make a rename request that replaces what stands at `new` at once. Objects are never published by it."""
     return SftpRequest(Ask.EXTENDED, _string(EXCHANGE.encode()) + _text(old) + _text(new))
+
+
+def copy(source: Handle, offset: int, length: int, target: Handle, at: int) -> SftpRequest:
+    """Make the request by which the server copies bytes from one open file to another; `length` is not 0."""
+    return SftpRequest(
+        Ask.EXTENDED,
+        b"".join(
+            (
+                _string(COPY.encode()),
+                _string(source.value),
+                struct.pack(">QQ", offset, length),
+                _string(target.value),
+                struct.pack(">Q", at),
+            )
+        ),
+    )
 
 
 def realpath(path: str) -> SftpRequest:

@@ -1,7 +1,7 @@
 """An SFTP version 3 server's half, in plain Python over a folder: bytes of a request in, bytes of the answer out.
 
 Written against the protocol, not against our client, and behaving as OpenSSH's does where ours relies on it: RENAME
-does not overwrite, and the `fsync@`, `statvfs@`, `limits@` and `posix-rename@` extensions are there.
+does not overwrite, and the `fsync@`, `statvfs@`, `limits@` and `posix-rename@` extensions and `copy-data` are there.
 """
 
 from __future__ import annotations
@@ -19,11 +19,13 @@ REALPATH, STAT, RENAME, EXTENDED = 16, 17, 18, 200
 STATUS, HANDLE, DATA, NAME, ATTRS, EXTENDED_REPLY = 101, 102, 103, 104, 105, 201
 OK, EOF, NO_SUCH_FILE, PERMISSION_DENIED, FAILURE, BAD_MESSAGE, UNSUPPORTED = 0, 1, 2, 3, 4, 5, 8
 POSIX_RENAME = b"posix-rename@openssh.com"
+COPY_DATA = b"copy-data"
 EXTENSIONS = {
     b"fsync@openssh.com": b"1",
     b"statvfs@openssh.com": b"2",
     b"limits@openssh.com": b"1",
     POSIX_RENAME: b"1",
+    COPY_DATA: b"1",
 }
 _OPEN_FLAGS = ((0x4, os.O_APPEND), (0x8, os.O_CREAT), (0x10, os.O_TRUNC), (0x20, os.O_EXCL))
 
@@ -213,6 +215,12 @@ class SftpEngine:
         if name == POSIX_RENAME:
             self.path(fields).replace(self.path(fields))
             return status(number, OK)
+        if name == COPY_DATA:
+            source, offset, length = self.files[fields.string()], fields.long(), fields.long()
+            target, at = self.files[fields.string()], fields.long()
+            data = os.pread(source, length, offset)
+            self.store(target, data, at)
+            return status(number, OK if len(data) == length else EOF)
         values = self.limits() if name == b"limits@openssh.com" else self.statvfs(self.path(fields))
         return packet(EXTENDED_REPLY, struct.pack(f">I{len(values)}Q", number, *values))
 

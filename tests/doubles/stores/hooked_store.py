@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import BinaryIO, TypeVar
 
 from backupd.errors import StoreGoneError
 from backupd.model.ids import ObjectHash, ObjectName
-from backupd.store.base import Store
+from backupd.store.base import Piece, Store, recomposed_size
 from backupd.store.forwarding import ForwardingStore
 
 T = TypeVar("T")
@@ -30,7 +30,7 @@ class Fuse:
 
         def before(method: str, _: str) -> None:
             self.blown |= side == "after" and self.seen == self.at
-            if not self.blown and method in ("put_new", "replace", "remove"):
+            if not self.blown and method in ("put_new", "replace", "recompose", "remove"):
                 self.seen += 1
                 self.blown = side == "before" and self.seen == self.at
             self._check()
@@ -47,8 +47,8 @@ class Fuse:
 
 
 class HookedStore(ForwardingStore):
-    """The hooks get method and name, on the caller's thread; `put` is every object put or replaced, with its
-    size.
+    """The hooks get method and name, on the caller's thread; `put` is every object put, replaced or recomposed,
+    with its size.
 
     Only puts and replacements are told of afterwards; what is done on a view is not told of.
     """
@@ -76,6 +76,10 @@ class HookedStore(ForwardingStore):
     def replace(self, name: ObjectName, source: BinaryIO, size: int, sha256: ObjectHash) -> None:
         super().replace(name, source, size, sha256)
         self._note("replace", name, size)
+
+    def recompose(self, name: ObjectName, pieces: Sequence[Piece], size: int) -> None:
+        super().recompose(name, pieces, size)
+        self._note("recompose", name, recomposed_size(pieces, size))
 
     def _note(self, method: str, name: str, size: int) -> None:
         with self._lock:

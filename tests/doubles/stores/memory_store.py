@@ -11,7 +11,7 @@ from typing import BinaryIO, TypeVar
 
 from backupd.errors import ObjectExistsError, ObjectMissingError, StoreError, StoreGoneError
 from backupd.model.ids import ObjectHash, ObjectName
-from backupd.store.base import ObjectInfo, ServerSnapshot, Space
+from backupd.store.base import Kept, ObjectInfo, Piece, ServerSnapshot, Space, changed_meanwhile, recomposed_size
 from backupd.store.forwarding import ForwardingStore
 from backupd.store.server import oldest_first
 
@@ -94,6 +94,20 @@ class MemoryStore(MemoryView):
             raise ObjectMissingError(f"there is no object '{name}'")
         self.objects[name] = data, self.time.now
 
+    def recompose(self, name: ObjectName, pieces: Sequence[Piece], size: int) -> None:
+        new_size = recomposed_size(pieces, size)
+        if name not in self.objects:
+            raise ObjectMissingError(f"there is no object '{name}'")
+        old = self.objects[name][0]
+        if len(old) == new_size:
+            return
+        if len(old) != size:
+            raise changed_meanwhile(name)
+        data = b"".join(
+            old[piece.offset : piece.offset + piece.length] if isinstance(piece, Kept) else piece for piece in pieces
+        )
+        self.objects[name] = data, self.time.now
+
     def remove(self, name: ObjectName) -> None:
         self.objects.pop(name, None)
 
@@ -170,6 +184,10 @@ class Line(ForwardingStore):
     def replace(self, name: ObjectName, source: BinaryIO, size: int, sha256: ObjectHash) -> None:
         self._call("replace", lambda: self.store.replace(name, source, size, sha256), source)
         self.sent += size
+
+    def recompose(self, name: ObjectName, pieces: Sequence[Piece], size: int) -> None:
+        self._call("recompose", lambda: self.store.recompose(name, pieces, size))
+        self.sent += sum(len(piece) for piece in pieces if isinstance(piece, bytes))
 
     def list(self, prefix: ObjectName) -> Iterator[ObjectInfo]:
         found = self._call("list", lambda: [*self.store.list(prefix)])
