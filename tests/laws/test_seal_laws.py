@@ -4,66 +4,200 @@ from __future__ import annotations
 
 import base64
 import hashlib
-import io
 import os
+from array import array
+from typing import NamedTuple
 
 import msgspec
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from backupd.errors import BackupdError, DamageError
 from backupd.model.documents import LedgerHead, Record, Totals, decode_body, encode_body
-from backupd.model.ids import ClassTag, GenerationId, Pseudonym, RegionName, RepositoryId, RunId, TenantTag
+from backupd.model.ids import (
+    ClassTag,
+    DatabaseTag,
+    GenerationId,
+    ObjectHash,
+    Pseudonym,
+    RegionName,
+    RepositoryId,
+    RunId,
+    SegmentTags,
+    TenantTag,
+)
+from backupd.model.ranges import from_ranges, to_ranges
 from backupd.model.tenancy import SegmentName
 from backupd.seal import suite
-from backupd.seal.container_format import DATA, MANIFEST, ContainerContext, padme
-from backupd.seal.container_reader import ContainerReader
-from backupd.seal.container_writer import ContainerWriter
 from backupd.seal.documents import Signer, read_document
-from backupd.seal.keyring import KeyringIds, KeyringWriter, Tags, parse_keyring, render_keyring
+from backupd.seal.keyring import KeyringIds, KeyringWriter, parse_keyring, with_wraps, without_lines
+from backupd.seal.pack import PackContext, PackHeader, PresenceMap, SectionRow, make_header, read_header
+from backupd.seal.section_format import SMALLEST_SECTION, SectionContext, padme
+from backupd.seal.section_reader import SectionReader
+from backupd.seal.section_writer import SectionWriter
 from backupd.seal.zstd import Compressor, decompress
 
 PAIR, OTHER, SIGNER = suite.generate(), suite.generate(), Signer(os.urandom(32))
-TAGS = Tags(TenantTag("7a" * 16), ClassTag("c1" * 8))
 RUN = "20300101T000000Z-0a0b0c0d"
-CONTEXT = ContainerContext(RepositoryId("0f" * 16), GenerationId(RUN), Pseudonym("5e" * 16))
+REPOSITORY, GENERATION, SEGMENT = RepositoryId("0f" * 16), GenerationId(RUN), Pseudonym("5e" * 16)
 
-chunk_lists = st.lists(st.binary(min_size=1, max_size=3000), min_size=1, max_size=6)
-blocks = st.lists(st.tuples(st.sampled_from([DATA, MANIFEST]), chunk_lists), max_size=8)
+
+class Block(NamedTuple):
+    """What one block of a section is made of."""
+
+    chunks: list[bytes]
+    manifest: bytes
+
+
+blocks = st.lists(
+    st.builds(Block, st.lists(st.binary(max_size=3000), max_size=6), st.binary(max_size=300)).filter(
+        lambda block: any(block.chunks) or block.manifest
+    ),
+    max_size=8,
+)
 names = st.text(st.characters(exclude_categories=["Cs"]), max_size=40)
+numbers = st.integers(1, (1 << 32) - 1)
 
 
-def written(kind: str, content: list[tuple[int, list[bytes]]], packs: list[tuple[str, int]]) -> tuple[bytes, str]:
-    out = io.BytesIO()
-    writer = ContainerWriter(out, kind, CONTEXT, PAIR.public, compressor=Compressor(3), packs=packs)
-    for block_kind, chunks in content:
-        lengths = [len(chunk) for chunk in chunks] if block_kind == DATA else []
-        writer.add(block_kind, b"".join(chunks), lengths, os.urandom(16 * len(lengths)))
-        lengths.clear()  # what the caller does with its list afterwards is its own affair
-        assert writer.size == len(out.getvalue())
-    finished = writer.finish()
-    assert finished.size == len(out.getvalue()) == writer.size
-    return out.getvalue(), finished.sha256
+def written(content: list[Block], number: int, key: bytes) -> bytes:
+    writer = SectionWriter(SectionContext(REPOSITORY, GENERATION, SEGMENT, number), key)
+    compressor = Compressor(3)
+    data = b""
+    for block in content:
+        data += writer.add(block.chunks, compressor, block.manifest)
+        assert writer.size == len(data)
+    assert writer.chunks == sum(len(block.chunks) for block in content)
+    data += writer.finish()
+    assert (writer.size, writer.sha256()) == (len(data), hashlib.sha256(data).digest())
+    return data
+
+
+def reader_of(data: bytes, number: int, key: bytes) -> SectionReader:
+    context = SectionContext(REPOSITORY, GENERATION, SEGMENT, number)
+    return SectionReader(lambda o, n: data[o : o + n], len(data), key=key, context=context, where="it")
 
 
 @settings(max_examples=60, deadline=None)
-@given(blocks, st.booleans(), st.lists(st.integers(0, 2**63 - 1), max_size=5))
-def test_a_container_gives_back_its_blocks(content: list, is_part: bool, sizes: list[int]) -> None:
-    """Whatever is put in comes out, in order, from a file whose name is its hash and whose size is padded."""
-    packs = [(hashlib.sha256(bytes([at])).hexdigest(), size) for at, size in enumerate(sizes)] if is_part else []
-    data, sha256 = written("part" if is_part else "pack", content, packs)
-    assert hashlib.sha256(data).hexdigest() == sha256
+@given(blocks, numbers, st.binary(min_size=32, max_size=32))
+def test_a_section_gives_back_its_blocks(content: list[Block], number: int, key: bytes) -> None:
+    """Whatever is put in comes out, in order, from bytes whose size is padded."""
+    data = written(content, number, key)
     assert padme(len(data)) == len(data)
-    reader = ContainerReader(lambda o, n: data[o : o + n], len(data), secret=PAIR.secret, context=CONTEXT, where="it")
-    assert reader.packs == packs
-    assert [(block.kind, reader.open_block(at)) for at, block in enumerate(reader.blocks)] == [
-        (kind, b"".join(chunks)) for kind, chunks in content
+    reader = reader_of(data, number, key)
+    assert [reader.open_block(at) for at in range(len(reader.blocks))] == [
+        b"".join(block.chunks) + block.manifest for block in content
     ]
+    assert b"".join(reader.manifest()) == b"".join(block.manifest for block in content)
     first = 0
-    for block, (kind, chunks) in zip(reader.blocks, content, strict=True):
-        assert block.first_chunk == first
-        assert block.chunk_lengths == ([len(chunk) for chunk in chunks] if kind == DATA else [])
-        first += len(block.chunk_lengths)
+    for place, block in zip(reader.blocks, content, strict=True):
+        assert place.first_chunk == first
+        assert place.chunk_lengths == array("I", map(len, block.chunks))
+        assert place.data == sum(map(len, block.chunks))
+        first += len(block.chunks)
     assert reader.chunks == first
+
+
+@settings(max_examples=60, deadline=None)
+@given(blocks, numbers, st.integers(min_value=0), st.integers(0, 7))
+def test_a_flipped_bit_of_a_section_is_noticed(content: list[Block], number: int, at: int, bit: int) -> None:
+    """By the tags alone, without any hash."""
+    data = bytearray(written(content, number, bytes(32)))
+    data[at % len(data)] ^= 1 << bit
+    with pytest.raises(DamageError, match="'it'"):
+        everything(bytes(data), number)
+
+
+def everything(data: bytes, number: int) -> list[bytes]:
+    reader = reader_of(data, number, bytes(32))
+    return [reader.open_block(at) for at in range(len(reader.blocks))]
+
+
+@st.composite
+def packs(draw: st.DrawFn) -> tuple[PackHeader, list[bytes]]:
+    """A header, and sections of any bytes in its order."""
+    places = draw(st.lists(st.tuples(st.integers(0, 5), numbers), min_size=1, max_size=30, unique=True))
+    listed = []
+    for segment, number in places:
+        data = draw(st.binary(min_size=SMALLEST_SECTION, max_size=60))
+        keyring = RunId(f"20300101T000000Z-{draw(st.integers(0, 3)):08x}")
+        row = SectionRow(
+            Pseudonym(f"{segment:032x}"),
+            keyring,
+            draw(st.integers(0, (1 << 32) - 1)),
+            number,
+            len(data),
+            hashlib.sha256(data).digest(),
+        )
+        listed.append((row, data))
+    ordered = sorted(listed, key=lambda pair: (pair[0].segment, pair[0].number))
+    header = make_header(PackContext(REPOSITORY, GENERATION), [row for row, _ in draw(st.permutations(listed))])
+    assert list(header.rows) == [row for row, _ in ordered]
+    return header, [data for _, data in ordered]
+
+
+def pack_of(header: PackHeader, there: PresenceMap, sections: list[bytes]) -> bytes:
+    data = b"".join((header.raw, there.raw, *(sections[at] for at in there.there)))
+    assert len(data) == there.pack_size
+    return data
+
+
+@settings(max_examples=60, deadline=None)
+@given(packs(), st.sets(st.integers(0, 29)), st.sets(st.integers(0, 29)))
+def test_taking_sections_out_changes_no_other_byte(
+    made: tuple[PackHeader, list[bytes]], first: set[int], second: set[int]
+) -> None:
+    """In one step or in two: header and name stay, and every section left is found where the map says, as it was."""
+    header, sections = made
+    full = PresenceMap.full(header)
+    assert pack_of(header, full, sections) == header.raw + full.raw + b"".join(sections)
+    less = full.without(first).without(second)
+    assert less.raw == full.without(first | second).raw
+    data = pack_of(header, less, sections)
+    again = read_header(data, "it")
+    assert (again.sha256, list(again.rows), again.raw) == (header.sha256, list(header.rows), header.raw)
+    there = PresenceMap.read(again, data[len(again.raw) : len(again.raw) + again.map_size], "it")
+    assert there.there == [at for at in range(len(sections)) if at not in first | second]
+    for at in there.there:
+        found = data[there.offsets[at] : there.offsets[at + 1]]
+        assert found == sections[at]
+        assert hashlib.sha256(found).digest() == again.rows[at].sha256
+
+
+@settings(max_examples=60, deadline=None)
+@given(packs(), st.sets(st.integers(0, 29)), st.integers(min_value=0), st.integers(0, 7))
+def test_a_flipped_bit_of_a_pack_is_noticed(
+    made: tuple[PackHeader, list[bytes]], gone: set[int], at: int, bit: int
+) -> None:
+    """By the name, the map, the size, or the hash of a section."""
+    header, sections = made
+    data = bytearray(pack_of(header, PresenceMap.full(header).without(gone), sections))
+    data[at % len(data)] ^= 1 << bit
+    assert not is_sound(bytes(data), header.sha256)
+
+
+def is_sound(data: bytes, name: str) -> bool:
+    try:
+        header = read_header(data, "it")
+        there = PresenceMap.read(header, data[len(header.raw) : len(header.raw) + header.map_size], "it")
+    except BackupdError:
+        return False
+    return (
+        header.sha256 == name
+        and there.pack_size == len(data)
+        and all(
+            hashlib.sha256(data[there.offsets[at] : there.offsets[at + 1]]).digest() == header.rows[at].sha256
+            for at in there.there
+        )
+    )
+
+
+@given(st.sets(st.integers(0, 300)))
+def test_ranges_give_back_their_numbers(chosen: set[int]) -> None:
+    """In order, and in as few ranges as there can be."""
+    ranges = to_ranges(chosen)
+    assert from_ranges(ranges, 301) == sorted(chosen)
+    assert len(ranges) // 2 == sum(number - 1 not in chosen for number in chosen)
 
 
 @given(st.integers(2, 1 << 40))
@@ -96,28 +230,36 @@ def test_unseal_opens_seal(info: bytes, message: bytes) -> None:
 
 
 @settings(max_examples=40, deadline=None)
-@given(st.lists(st.tuples(names, names, st.none() | names), max_size=6), st.sets(st.integers(0, 5)))
-def test_a_keyring_gives_back_its_keys(segments: list, shredded: set[int]) -> None:
-    """Every recipient gets every key and name but those of removed lines, which read as shredded."""
-    ids = KeyringIds(CONTEXT.repository, RegionName("be"), CONTEXT.generation, RunId(RUN))
-    chunk_key = os.urandom(32)
-    writer = KeyringWriter(ids, [PAIR.public, OTHER.public], chunk_key)
-    pairs = {Pseudonym(os.urandom(16).hex()): (suite.KeyPair(os.urandom(96), os.urandom(1216)), SegmentName(*name))
-             for name in segments}  # fmt: skip
-    entries = [writer.add(pseudonym, pair, name, TAGS) for pseudonym, (pair, name) in pairs.items()]
-    lines = render_keyring(ids, "2030-01-01T00:00:00.000000Z", writer.pieces, entries, SIGNER).split(b"\n")
-    gone = {place for place in shredded if place < len(entries)}
-    data = b"\n".join(line for at, line in enumerate(lines) if at - 4 not in gone)
-    keyring = parse_keyring(data, [SIGNER.public], "it")
-    assert keyring.ids == ids
-    assert [pseudonym for pseudonym, _ in keyring.index] == list(pairs)
-    assert keyring.shredded == {list(pairs)[place] for place in gone}
+@given(st.lists(st.tuples(names, names, st.none() | names), max_size=6), st.sets(st.integers(0, 5)), st.booleans())
+def test_a_keyring_gives_back_its_keys(segments: list, shredded: set[int], rekeyed: bool) -> None:
+    """Every recipient gets every key and name but those of removed lines, which read as shredded; rekeyed or not."""
+    ids = KeyringIds(REPOSITORY, RegionName("be"), GENERATION, RunId(RUN))
+    recipients = [PAIR.public] if rekeyed else [PAIR.public, OTHER.public]
+    writer = KeyringWriter(ids, recipients)
+    made = {}
+    for at, name in enumerate(segments):
+        tags = SegmentTags(TenantTag(os.urandom(16).hex()), ClassTag(f"{at % 2:016x}"), DatabaseTag(f"{at % 3:016x}"))
+        key, pseudonym = os.urandom(32), Pseudonym(os.urandom(16).hex())
+        assert writer.add(pseudonym, key, SegmentName(*name), tags) == at
+        made[pseudonym] = key, SegmentName(*name), tags
+    data = writer.render("2030-01-01T00:00:00.000000Z", SIGNER)
+    if rekeyed:
+        data = with_wraps(data, parse_keyring(data, [SIGNER.public], "it"), PAIR.secret, [PAIR.public, OTHER.public])
+    gone = {list(made)[place] for place in shredded if place < len(made)}
+    left = without_lines(data, parse_keyring(data, [SIGNER.public], "it"), gone)
+    kept = [line for line in data.split(b"\n") if line in set(left.split(b"\n"))]
+    assert kept == left.split(b"\n")
+    assert len(data.split(b"\n")) - len(kept) == len(gone)
+    keyring = parse_keyring(left, [SIGNER.public], "it")
+    assert (keyring.ids, keyring.shredded) == (ids, gone)
+    assert keyring.index == [(pseudonym, tags) for pseudonym, (_, _, tags) in made.items()]
     for identity in (PAIR, OTHER):
         opened = keyring.open(identity.secret)
-        assert opened.chunk_key == chunk_key
-        assert {p: (key.secret, key.name) for p, key in opened.segments.items()} == {
-            p: (pair.secret, name) for p, (pair, name) in pairs.items() if p not in keyring.shredded
-        }
+        opened.check()
+        for place, (pseudonym, (key, name, _)) in enumerate(made.items()):
+            if pseudonym not in gone:
+                found = opened.key(place)
+                assert (found.key, found.name) == (key, name)
 
 
 json_values = st.recursive(
@@ -132,16 +274,16 @@ def test_a_document_is_its_value(label: str, unknown: dict, count: int) -> None:
     """Encoding and decoding keep every field, unknown ones too, and signing keeps the line as it is."""
     fields = set(Record.__struct_fields__)
     record = Record(
-        repository=CONTEXT.repository,
+        repository=REPOSITORY,
         region=RegionName("be"),
-        generation=CONTEXT.generation,
+        generation=GENERATION,
         run=RunId(RUN),
         database=label,
         exported="2030-01-01T00:00:00.000000Z",
         published="2030-01-01T00:00:00.000000Z",
         server=count % 1000000,
         ledger=LedgerHead(seq=count),
-        parts=[(CONTEXT.segment, "ab" * 32, count)],
+        packs=[(ObjectHash("ab" * 32), to_ranges([count]), [])],
         totals=Totals(tables=1, rows=count, bytes=count, stored=count, added=count),
         extra={name: value for name, value in unknown.items() if name not in fields},
     )
