@@ -10,13 +10,15 @@ import pytest
 from doubles.stores.small_repository import Content, Rows, SmallRepository
 
 from backupd.errors import BackupdError, DamageError, KeyRefusedError, ObjectMissingError, RefusedError
-from backupd.model.ids import ObjectName
+from backupd.model.ids import ObjectHash, ObjectName, Pseudonym, RunId, SnapshotName
 from backupd.model.tenancy import SegmentName
 from backupd.repository import help_files, layout
 from backupd.repository.keys import SecretKeys
 from backupd.repository.repository import Repository
 from backupd.seal import suite
 from backupd.seal.documents import Signer
+from backupd.seal.pack import SectionRow
+from backupd.store.base import put_document
 from backupd.store.directory import DirectoryStore
 
 SHARED, ACME = SegmentName("app", "uploaded", None), SegmentName("app", "uploaded", "acme")
@@ -77,7 +79,7 @@ def test_a_record_of_another_repository_is_refused(small: SmallRepository, tmp_p
     other = SmallRepository(DirectoryStore(tmp_path / "other" / "be"))
     name = other.snapshot({SHARED: CONTENT})
     place = layout.record_name(other.generation, name)
-    small.put(place, other.store.get(place))
+    put_document(small.store, place, other.store.get(place))
     with pytest.raises(DamageError, match="another repository"):
         Repository(small.store, [small.signer.public, other.signer.public]).record(name)
 
@@ -93,41 +95,56 @@ def test_a_keyring_in_another_place_is_refused(small: SmallRepository, root_of) 
 
 
 def test_missing_things_are_missing(small: SmallRepository) -> None:
-    """A snapshot that is not there, and a container that is not there, are told apart from damage and from errors."""
+    """A snapshot that is not there, and a pack that is not there, are told apart from damage and from errors."""
     with pytest.raises(ObjectMissingError, match="no snapshot"):
-        small.repository.record(layout.SnapshotName(f"20300101T000000Z-{'0' * 64}"))
+        small.repository.record(SnapshotName(f"20300101T000000Z-{'0' * 64}"))
     small.snapshot({SHARED: CONTENT})
-    context = small.context(SHARED)
-    with pytest.raises(DamageError, match=f"segment {context.segment} is missing"):
-        small.repository.find(context, layout.ObjectHash("0" * 64))
+    with pytest.raises(ObjectMissingError, match="0" * 64):
+        small.repository.pack(small.generation, ObjectHash("0" * 64))
 
 
-def test_a_container_is_found_as_pack_or_part(small: SmallRepository) -> None:
-    """The extension is looked for, not known."""
-    small.snapshot({SHARED: CONTENT})
-    context = small.context(SHARED)
-    contents = small.repository.contents(small.generation, context.segment)
-    assert sorted(found.name[-4:] for found in contents.values()) == ["pack", "part"]
-    for sha256, found in contents.items():
-        assert small.repository.find(context, sha256) == found
+def test_packs_are_listed_by_their_hash(small: SmallRepository) -> None:
+    """Those of one generation, with their sizes; what else lies there is no pack."""
+    record = small.repository.record(small.snapshot({SHARED: CONTENT}))
+    put_document(small.store, ObjectName(f"{layout.packs_folder(small.generation)}/notes.txt"), b"mine")
+    listed = small.repository.list_packs(small.generation)
+    assert set(listed) == {sha256 for sha256, _, _ in record.packs}
+    for sha256, found in listed.items():
+        assert found.size == small.repository.pack(small.generation, sha256).there.pack_size
+    small.start_generation()
+    assert small.repository.list_packs(small.generation) == {}
 
 
-def test_keys_open_by_segment_with_a_reason_for_each_that_does_not(small: SmallRepository, root_of) -> None:
-    """Present, shredded, refused and unknown segments are four different answers."""
-    small.snapshot({SHARED: CONTENT, ACME: CONTENT})
-    shared, acme = (small.pseudonyms[small.generation, name] for name in (SHARED, ACME))
-    (path,) = (root_of(small.store) / layout.keyrings_folder(small.generation)).iterdir()
-    path.chmod(0o600)
-    path.write_bytes(b"".join(line for line in path.read_bytes().splitlines(True) if acme.encode() not in line[:60]))
+def rows_of(small: SmallRepository, snapshot: SnapshotName) -> dict[Pseudonym, SectionRow]:
+    """The section with the manifest of each segment, as its pack's header lists it."""
+    listed = small.repository.sections(small.repository.record(snapshot))
+    return {segment: section.row for segment, section in listed.manifests.items()}
+
+
+def test_keys_open_by_section_with_a_reason_for_each_that_does_not(small: SmallRepository) -> None:
+    """Present, shredded, misplaced and missing keys, and a stranger's, are five different answers."""
+    rows = rows_of(small, small.snapshot({SHARED: CONTENT, ACME: CONTENT}))
+    shared, acme = (rows[small.pseudonym(name)] for name in (SHARED, ACME))
+    small.take_out(ACME, objects=False)
     keys = small.repository.open_keys(small.identity.secret, [small.generation])
-    assert keys[shared].name == SHARED
-    assert (shared in keys, acme in keys, keys.shredded(acme)) == (True, False, True)
-    with pytest.raises(RefusedError, match=f"{acme} was shredded"):
-        keys[acme]
-    with pytest.raises(DamageError, match="no keyring holds"):
-        keys[layout.Pseudonym("0" * 32)]
+    assert keys.of(shared).name == SHARED
+    assert keys.class_of(shared.segment) == small.tags_of(SHARED).data_class
+    assert keys.class_of(Pseudonym("0" * 32)) is None
+    assert (keys.shredded(shared), keys.shredded(acme)) == (False, True)
+    keys.require_unshredded(shared)
+    with pytest.raises(DamageError, match="no ledger says it was purged"):
+        keys.require_unshredded(acme)
+    with pytest.raises(RefusedError, match=f"{acme.segment} was shredded"):
+        keys.of(acme)
+    with pytest.raises(DamageError, match="is missing"):
+        keys.of(shared._replace(keyring=RunId("20300101T000000Z-ffffffff")))
+    for wrong in (shared._replace(place=acme.place), shared._replace(place=99)):
+        with pytest.raises(DamageError, match="where a pack says"):
+            keys.of(wrong)
     with pytest.raises(KeyRefusedError, match="does not open"):
         small.repository.open_keys(suite.generate().secret, [small.generation])
+    with pytest.raises(DamageError, match="has no keyring"):
+        SecretKeys({small.generation: []}, small.identity.secret)
 
 
 def test_an_identity_added_later_opens_what_it_may(small: SmallRepository) -> None:
@@ -135,13 +152,16 @@ def test_an_identity_added_later_opens_what_it_may(small: SmallRepository) -> No
     small.snapshot({SHARED: CONTENT})
     first = small.identity
     small.identity = suite.generate()
-    small.snapshot({SHARED: CONTENT, ACME: CONTENT})
-    shared, acme = (small.pseudonyms[small.generation, name] for name in (SHARED, ACME))
-    keys = SecretKeys({small.generation: small.repository.keyrings(small.generation)}, small.identity.secret)
-    assert keys[acme].name == ACME
-    with pytest.raises(KeyRefusedError, match="does not open"):
-        keys[shared]
-    assert small.repository.open_keys(first.secret, [small.generation])[shared].name == SHARED
+    rows = rows_of(small, small.snapshot({SHARED: CONTENT, ACME: CONTENT}))
+    shared, acme = (rows[small.pseudonym(name)] for name in (SHARED, ACME))
+    keys = small.repository.open_keys(small.identity.secret, [small.generation])
+    keys.require(acme)
+    assert keys.of(acme).name == ACME
+    for refused in (keys.of, keys.require):
+        with pytest.raises(KeyRefusedError, match="does not open"):
+            refused(shared)
+    assert not keys.shredded(shared)
+    assert small.repository.open_keys(first.secret, [small.generation]).of(shared).name == SHARED
 
 
 @pytest.mark.parametrize("name", ["repository.json", "RECOVER.md", "recover", "tmp/abc", "ledger/1.json", "x", "a/b/c"])
@@ -155,12 +175,10 @@ def test_names_outside_a_generation_have_kinds(name: str) -> None:
 def test_names_made_are_names_taken_apart(small: SmallRepository) -> None:
     """Each builder's name goes back to its parts; near misses are foreign."""
     name = small.snapshot({SHARED: CONTENT})
-    context, sha256 = small.context(SHARED), layout.ObjectHash("ab" * 32)
     for made, kind in (
-        (layout.pack_name(context, sha256), layout.ObjectKind.PACK),
-        (layout.part_name(context, sha256), layout.ObjectKind.PART),
+        (layout.pack_name(small.generation, ObjectHash("ab" * 32)), layout.ObjectKind.PACK),
         (layout.record_name(small.generation, name), layout.ObjectKind.RECORD),
-        (layout.keyring_name(small.generation, layout.RunId(small.generation)), layout.ObjectKind.KEYRING),
+        (layout.keyring_name(small.generation, RunId(small.generation)), layout.ObjectKind.KEYRING),
     ):
         place = layout.place_of(made)
         assert (place.kind, place.generation) == (kind, small.generation)
@@ -170,10 +188,8 @@ def test_names_made_are_names_taken_apart(small: SmallRepository) -> None:
 
 def test_an_attestation_goes_by_its_hash() -> None:
     """Its name is no foreign one, and near misses are."""
-    name = layout.attestation_name(layout.ObjectHash("ab" * 32))
-    assert layout.place_of(name) == layout.ObjectPlace(
-        layout.ObjectKind.ATTESTATION, sha256=layout.ObjectHash("ab" * 32)
-    )
+    name = layout.attestation_name(ObjectHash("ab" * 32))
+    assert layout.place_of(name) == layout.ObjectPlace(layout.ObjectKind.ATTESTATION, sha256=ObjectHash("ab" * 32))
     for near in (f"{name}x", name.removesuffix(".json"), f"x{name}", name.replace("ab", "AB", 1), f"{name}/x"):
         assert layout.place_of(ObjectName(near)).kind is layout.ObjectKind.FOREIGN
 
