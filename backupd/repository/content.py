@@ -93,7 +93,7 @@ class ContentReader:
         return b"".join(piece for _, piece in self.read([(None, content)]))
 
     def in_order(self, sections: Iterable[Section]) -> Iterator[OpenSection]:
-        """Yield these sections, opened, in their order; later ones are fetched meanwhile. Raises the errors of `read`."""
+        """Yield sections, opened, in their order; later ones are fetched meanwhile. Raises the errors of `read`."""
         meter = _Meter(Content(Pseudonym(""), (), ()))
         steps = (_Step(None, meter, section, 0, 0) for section in sections)
         coming = _Coming(self._sections, steps, self._ahead)

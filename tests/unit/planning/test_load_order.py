@@ -9,8 +9,8 @@ from backupd.planning.load_order import Circle, EarlyKey, load_order
 from backupd.planning.restore import Bundle, Piece, RestorePlan, TablePlan
 
 
-def piece(table: int, part: int = 0) -> Piece:
-    return Piece(table, part, 1, partial(bytes, b""))
+def piece(table: int, segment: int = 0) -> Piece:
+    return Piece(table, segment, 1, partial(bytes, b""))
 
 
 def plan(names: str, *passes: tuple[Bundle, ...]) -> RestorePlan:

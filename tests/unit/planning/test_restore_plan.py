@@ -3,28 +3,37 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import pytest
 
 from backupd.errors import DamageError
 from backupd.model.documents import LedgerHead, Record, Totals
-from backupd.model.manifest import Entry, FactsEntry, FileEntry, SegmentEntry, SequencesEntry, TableEntry
+from backupd.model.manifest import Entry, FactsEntry, FileEntry, RowsEntry, SequencesEntry, TableEntry
 from backupd.planning.restore import Piece, Planner, RestorePlan
+from backupd.planning.selection import Selection
 
 SECRET = "hidden-marker"
-HEAD = FileEntry("ddl-head", 1, "0" * 64, [0, 0, 1])
+HEAD = FileEntry("ddl-head", 1, bytes(32), [1, 0, 1])
 BIG = 8 << 20
+NUMBERS: dict[str, int] = {}
 
 
-def table(name: str, rows: int, size: int, columns: Sequence[str] = ("a",)) -> TableEntry:
-    spans = [(rows, size, "0" * 64)] if rows else []
-    return TableEntry("public", name, list(columns), rows, size, spans, [0, 0, 1] if rows else [])
+def number(name: str) -> int:
+    return NUMBERS.setdefault(name, len(NUMBERS) + 1)
 
 
-def planned(parts: Sequence[Sequence[Entry]], *, missing: int = 0, wide: int = 16) -> RestorePlan:
-    """The plan of these parts' entries; the record says `missing` rows more."""
-    tables = [entry for part in parts for entry in part if isinstance(entry, TableEntry)]
-    record = Record(
+def table(name: str, rows: int, size: int) -> RowsEntry:
+    spans = [(rows, size, bytes(32))] if rows else []
+    return RowsEntry(number(name), spans, [1, 0, 1] if rows else [])
+
+
+def defined(name: str, columns: Sequence[str] = ("a",), schema: str = "public") -> TableEntry:
+    return TableEntry(number(name), schema, name, list(columns))
+
+
+def record(**totals: int) -> Record:
+    return Record(
         repository="ab" * 16,
         region="be",
         generation="20260102T030405Z-0a0b0c0d",
@@ -34,54 +43,65 @@ def planned(parts: Sequence[Sequence[Entry]], *, missing: int = 0, wide: int = 1
         published="2026-01-02T03:04:06.000000Z",
         server=170000,
         ledger=LedgerHead(seq=0),
-        parts=[(f"{place:032x}", f"{place:064x}", 1000) for place in range(len(parts))],
-        totals=Totals(
-            tables=0,
-            rows=sum(entry.rows for entry in tables) + missing,
-            bytes=sum(entry.bytes for entry in tables),
-            stored=0,
-            added=0,
-        ),
+        packs=[],
+        totals=Totals(**{"tables": 0, "rows": 0, "bytes": 0, "stored": 0, "added": 0, **totals}),
     )
-    planner = Planner(record)
-    for place, entries in enumerate(parts):
-        planner.add(place, [SegmentEntry("app", "uploaded", SECRET), *entries])
+
+
+def planned(
+    structure: Sequence[Entry], *segments: Sequence[Entry], missing: int = 0, wide: int = 16, **given: Any
+) -> RestorePlan:
+    """The plan of these segments' entries, the first of class `structure`; the record says `missing` rows more.
+
+    Every table that `table` has made is defined beside `structure`, unless that defines it.
+    """
+    entries = [entry for one in segments for entry in one if isinstance(entry, RowsEntry)]
+    own = {entry.number for entry in structure if isinstance(entry, TableEntry)}
+    others = [defined(name) for name, place in NUMBERS.items() if place not in own]
+    size = sum(entry.bytes for entry in entries)
+    planner = Planner(record(rows=sum(entry.rows for entry in entries) + missing, bytes=size), **given)
+    planner.define([*others, *structure], "segment 0")
+    planner.add(0, [*others, *structure], "segment 0", structure=True)
+    for place, listed in enumerate(segments, 1):
+        planner.add(place, listed, f"segment {place}")
     return planner.plan(wide)
 
 
 def where(plan: RestorePlan, bundle: Sequence[Piece]) -> list[tuple[str, int]]:
-    return [(plan.tables[piece.table].name, piece.part) for piece in bundle]
+    return [(plan.tables[piece.table].name, piece.segment) for piece in bundle]
 
 
 def test_big_pieces_go_by_table_and_small_ones_by_segment() -> None:
-    """A table's big pieces are one bundle, biggest table first; then each segment's small ones together."""
-    parts = [
-        [HEAD, table("small", 1, 10), table("big", 9, BIG), table("huge", 9, 3 * BIG)],
-        [table("small", 2, 20), table("big", 9, BIG), table("huge", 1, 5)],
+    """A table's big pieces are one bundle, biggest table first; then segment after segment, some to a bundle."""
+    small = 1 << 20
+    plan = planned(
+        [HEAD],
+        [table("small", 1, small), table("big", 9, BIG), table("huge", 9, 3 * BIG)],
+        [table("small", 2, small), table("big", 9, BIG), table("huge", 1, 5)],
         [table("small", 3, 30), table("alone", 1, 1)],
-    ]
-    plan = planned(parts)
+        [table("small", 3, 4)],
+    )
     assert [one.name for one in plan.tables] == ["huge", "big", "small", "alone"]
     (bundles,) = plan.passes
     assert [where(plan, bundle) for bundle in bundles] == [
-        [("huge", 0)],
-        [("big", 0), ("big", 1)],
-        [("small", 0)],
-        [("huge", 1), ("small", 1)],
-        [("small", 2), ("alone", 2)],
+        [("huge", 1)],
+        [("big", 1), ("big", 2)],
+        [("small", 1), ("huge", 2), ("small", 2)],
+        [("small", 3), ("alone", 3), ("small", 4)],
     ]
-    assert (plan.rows, plan.bytes, plan.spans) == (35, 5 * BIG + 66, 8)
-    assert [one.pieces for one in plan.tables] == [2, 2, 3, 1]
+    assert (plan.rows, plan.bytes, plan.spans) == (38, 5 * BIG + 2 * small + 40, 9)
+    assert [one.pieces for one in plan.tables] == [2, 2, 4, 1]
 
 
 def test_few_tables_are_open_at_once() -> None:
     """Tables of several pieces are filled a few at a time; those of one piece come with the first."""
-    parts = [
-        [HEAD, *(table(f"t{number}", 1, 10 + number) for number in range(10))],
+    plan = planned(
+        [HEAD],
+        [table(f"t{number}", 1, 10 + number) for number in range(10)],
         [table(f"t{number}", 1, 10) for number in range(10)],
         [table("alone", 1, 1)],
-    ]
-    plan = planned(parts, wide=4)
+        wide=4,
+    )
     opened = [{name for bundle in bundles for name, _ in where(plan, bundle)} for bundles in plan.passes]
     assert opened == [
         {"t9", "t8", "t7", "t6", "alone"},
@@ -92,46 +112,76 @@ def test_few_tables_are_open_at_once() -> None:
 
 def test_pieces_keep_their_spans_and_runs() -> None:
     """What was packed away comes back."""
-    entry = TableEntry("s", "t", ["a"], 3, 9, [(1, 4, "1" * 64), (2, 5, "2" * 64)], [0, 5, 2, 1, 2**31, 7])
-    plan = planned([[HEAD, entry]])
+    entry = RowsEntry(number("t"), [(1, 4, b"1" * 32), (2, 5, b"2" * 32)], [1, 5, 2, 2, 2**31, 7])
+    plan = planned([HEAD], [entry])
     assert plan.passes[0][0][0].unpacked() == (entry.spans, entry.runs)
 
 
 def test_tables_without_rows_are_left_to_the_schema() -> None:
-    """An empty table has nothing to be filled with."""
-    plan = planned([[HEAD, table("empty", 0, 0)]])
+    """An empty table has nothing to be filled with, and is known to have existed."""
+    plan = planned([HEAD], [table("empty", 0, 0)])
     assert plan.tables == ()
     assert plan.passes == ((),)
+    assert plan.empty == {("public", "empty")}
+
+
+def test_two_numbers_may_define_one_table_alike() -> None:
+    """The rows under both are one table's."""
+    alike = TableEntry(900, "public", "t", ["a"])
+    plan = planned([HEAD, alike], [table("t", 1, 2)], [RowsEntry(900, [(3, 4, bytes(32))], [1, 0, 1])])
+    assert [(one.name, one.rows, one.pieces) for one in plan.tables] == [("t", 4, 2)]
+
+
+def test_rows_of_tables_that_nobody_wants_are_passed_over() -> None:
+    """The others are planned, and their sums need not be the record's."""
+    chosen = Selection(tables=("public.t",))
+    plan = planned([HEAD], [table("t", 1, 2), table("other", 3, 4)], selection=chosen, exact=False)
+    assert [(one.name, one.rows) for one in plan.tables] == [("t", 1)]
 
 
 def test_what_segments_say_beside_rows_is_joined() -> None:
     """Sequences of all; views in the order of their ranks over all segments; facts by key."""
-    parts: list[list[Entry]] = [
+    plan = planned(
         [HEAD, SequencesEntry([("s", "a", 1, True)]), FactsEntry({"refresh": [["s", "c"]], "ranks": [2], "x": 1})],
         [SequencesEntry([("t", "b", 2, False)]), FactsEntry({"refresh": [["t", "a"], ["t", "b"]], "ranks": [0, 1]})],
-    ]
-    plan = planned(parts)
+    )
     assert plan.sequences == (("s", "a", 1, True), ("t", "b", 2, False))
     assert plan.refresh == (("t", "a"), ("t", "b"), ("s", "c"))
     assert (plan.facts.refresh, plan.facts.members["x"]) == ([("s", "c"), ("t", "a"), ("t", "b")], 1)
 
 
 @pytest.mark.parametrize(
-    ("parts", "missing", "why"),
+    ("segments", "missing", "why"),
     [
-        ([[HEAD, table("t", 1, 1)]], 1, "do not add up to what its record says"),
-        ([[HEAD, table("t", 1, 1), FactsEntry({"tables": [["public", "t", 2]]})]], 0, "do not add up to what the snap"),
+        ([[HEAD], [table("t", 1, 1)]], 1, "do not add up to what its record says"),
+        (
+            [[HEAD, FactsEntry({"tables": [["public", "t", 2]]})], [table("t", 1, 1)]],
+            0,
+            "do not add up to what the snap",
+        ),
         ([[HEAD, FactsEntry({"tables": [["public", "t", 2]]})]], 0, "do not add up to what the snapshot says"),
         ([[HEAD, FactsEntry({"refresh": [["s", SECRET]], "ranks": [1, 2]})]], 0, "do not rank each of its mat"),
         ([[HEAD, FactsEntry({"tables": [[SECRET]]})]], 0, "not of the form they have to be"),
         ([[HEAD, FactsEntry({"settings": SECRET})]], 0, "not of the form they have to be"),
-        ([[table("t", 1, 1)]], 0, "do not hold one schema"),
+        ([[], [table("t", 1, 1)]], 0, "do not hold one schema"),
         ([[HEAD], [HEAD]], 0, "do not hold one schema"),
-        ([[HEAD, table("t", 1, 1)], [table("t", 1, 1, ["b"])]], 0, "part '0{63}1' of segment 0{31}1 contradicts"),
+        (
+            [
+                [HEAD, TableEntry(901, "public", "t", ["b"])],
+                [table("t", 1, 1)],
+                [RowsEntry(901, [(1, 1, bytes(32))], [])],
+            ],
+            0,
+            "segment 2 contradicts another segment about a table's columns",
+        ),
+        ([[HEAD], [table("t", 1, 1), table("t", 1, 1)]], 0, "segment 1 lists the rows of a table twice"),
+        ([[HEAD], [RowsEntry(902, [], [])]], 0, "segment 1 speaks of a table that the snapshot does not define"),
+        ([[HEAD, defined("t"), defined("t")]], 0, "segment 0 defines a table a second time"),
+        ([[HEAD], [TableEntry(903, SECRET, SECRET, [])]], 0, "segment 1 defines a table, and is not of the class"),
     ],
 )
-def test_parts_that_do_not_fit_together_are_damage(parts: list[list[Entry]], missing: int, why: str) -> None:
-    """A snapshot that lacks rows, or whose parts disagree, is not restored; no name is told."""
+def test_segments_that_do_not_fit_together_are_damage(segments: list[list[Entry]], missing: int, why: str) -> None:
+    """A snapshot that lacks rows, or whose segments disagree, is not restored; no name is told."""
     with pytest.raises(DamageError, match=why) as caught:
-        planned(parts, missing=missing)
+        planned(*segments, missing=missing)
     assert SECRET not in caught.value.message + caught.value.hint

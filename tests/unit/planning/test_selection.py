@@ -1,4 +1,4 @@
-"""A request chooses a snapshot, and the parts of it that are restored."""
+"""A request chooses a snapshot, and the segments of it that are restored."""
 
 from __future__ import annotations
 
@@ -6,11 +6,10 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
-import msgspec
 import pytest
 
 from backupd.errors import DamageError, RefusedError, UsageError
-from backupd.model.documents import REDUCED, LedgerHead, PartRef, Record, Totals
+from backupd.model.documents import REDUCED, LedgerHead, Record, Totals
 from backupd.model.ids import ClassTag, GenerationId, Pseudonym, SnapshotName
 from backupd.model.tenancy import SegmentName
 from backupd.planning.ledger_facts import Explained
@@ -22,11 +21,10 @@ from backupd.planning.selection import (
     SnapshotRequest,
     candidates,
     decide,
-    doubtful_parts,
     fits,
     meant_snapshot,
     same_second,
-    unpurged_parts,
+    unpurged,
 )
 
 FIRST = SnapshotName("20260101T020000Z-" + "aa11" * 16)
@@ -86,11 +84,7 @@ EXPORTED = "2026-01-02T14:00:00.000000Z"
 LATER = datetime(2026, 2, 1, tzinfo=UTC)
 
 
-def part(segment: Pseudonym) -> PartRef:
-    return segment, segment[:1] * 64, 100
-
-
-def record(*segments: Pseudonym, exported: str = EXPORTED, **more: Any) -> Record:
+def record(*, exported: str = EXPORTED, **more: Any) -> Record:
     return Record(
         repository="0" * 32,
         region="be",
@@ -101,7 +95,7 @@ def record(*segments: Pseudonym, exported: str = EXPORTED, **more: Any) -> Recor
         published=exported,
         server=170000,
         ledger=LedgerHead(seq=0),
-        parts=[part(segment) for segment in segments or NAME],
+        packs=[],
         totals=Totals(tables=1, rows=1, bytes=1, stored=1, added=1),
         **more,
     )
@@ -117,13 +111,18 @@ def tenant(name: str) -> Selection:
 
 def facts(
     one: Record | None = None,
-    *,
+    *held: Pseudonym,
     explained: Explained | None = None,
     segments: Mapping[Pseudonym, SegmentFacts] | None = None,
-    gone: frozenset[PartRef] = frozenset(),
+    missing: frozenset[Pseudonym] = frozenset(),
 ) -> SelectionFacts:
-    known = {segment: SegmentFacts(NAME[segment], CLASS[segment]) for segment in NAME}
-    return SelectionFacts({THIRD: one or record()}, explained or Explained(), {**known, **(segments or {})}, gone)
+    """The facts of a snapshot with the segments `held`, by default all; a section of those `missing` is not there."""
+    gone = DamageError("a section is missing")
+    known = {
+        segment: SegmentFacts(NAME[segment], CLASS[segment], gone if segment in missing else None)
+        for segment in held or NAME
+    }
+    return SelectionFacts({THIRD: one or record()}, explained or Explained(), {**known, **(segments or {})})
 
 
 def purged(*segments: Pseudonym, generation: GenerationId = HERE) -> Explained:
@@ -135,14 +134,15 @@ def aged(*segments: Pseudonym, before: datetime = LATER) -> Explained:
 
 
 def kept(choice: Choice) -> set[Pseudonym]:
-    return {Pseudonym(segment) for segment, _, _ in choice.record.parts}
+    assert len(set(choice.segments)) == len(choice.segments)
+    return set(choice.segments)
 
 
 def test_all_of_the_snapshot_is_restored_where_nothing_is_said() -> None:
     """Then the record's totals are those of what is restored."""
     choice = decide(asked(), facts())
 
-    assert choice == Choice(THIRD, record())
+    assert choice == Choice(THIRD, record(), tuple(NAME))
     assert choice.exact
 
 
@@ -160,11 +160,10 @@ def test_there_must_be_one() -> None:
     nothing = SelectionFacts({}, Explained())
     several = SelectionFacts({FIRST: record(), THIRD: record()}, Explained())
 
-    for decided in (decide, doubtful_parts):
-        with pytest.raises(UsageError, match="no snapshot of 'app' fits"):
-            decided(asked(), nothing)
-        with pytest.raises(UsageError, match="several snapshots begin like that"):
-            decided(asked("aa11aa"), several)
+    with pytest.raises(UsageError, match="no snapshot of 'app' fits"):
+        decide(asked(), nothing)
+    with pytest.raises(UsageError, match="several snapshots begin like that"):
+        decide(asked("aa11aa"), several)
 
 
 def test_a_member_is_meant_by_its_name() -> None:
@@ -182,41 +181,43 @@ def test_a_member_is_meant_by_its_name() -> None:
 
 def test_what_was_purged_is_left_out() -> None:
     """Also where its key was shredded; a purge of another generation says nothing of this one."""
-    shredded = {ACME: SegmentFacts(None, CLASS[ACME], DamageError("its key is gone"))}
+    shredded = {ACME: SegmentFacts(None, CLASS[ACME], shredded=DamageError("its key is gone"))}
     choice = decide(asked(), facts(explained=purged(ACME, LOGS), segments=shredded))
 
     assert kept(choice) == {DDL, SHARED, GLOBEX}
     assert (choice.purged, choice.exact) == (2, False)
     assert decide(asked(), facts(explained=purged(ACME, generation=ELSEWHERE))).exact
-    assert unpurged_parts(record(ACME, DDL), purged(ACME)) == [part(DDL)]
+    assert decide(asked(), facts(explained=purged(ACME), missing=frozenset({ACME}))).purged == 1
+    assert unpurged(record(), [ACME, DDL], purged(ACME)) == [DDL]
 
 
 def test_nothing_is_left_of_what_was_purged_whole() -> None:
-    """That is refused, and not called damage; a record without parts is just empty."""
+    """That is refused, and not called damage; a record without segments is just empty."""
     with pytest.raises(RefusedError, match="was purged"):
-        decide(asked(), facts(record(ACME, LOGS), explained=purged(ACME, LOGS)))
+        decide(asked(), facts(record(), ACME, LOGS, explained=purged(ACME, LOGS)))
     with pytest.raises(RefusedError, match="was purged"):
         decide(
             asked(),
             facts(
-                record(ACME, LOGS),
+                record(),
+                ACME,
+                LOGS,
                 explained=Explained(purged(ACME).purged, aged=aged(LOGS).aged),
-                gone=frozenset({part(LOGS)}),
+                missing=frozenset({LOGS}),
             ),
         )
-    empty = msgspec.structs.replace(record(), parts=[])
-    assert decide(asked(), facts(empty)).record.parts == []
+    assert decide(asked(), SelectionFacts({THIRD: record()}, Explained())).segments == ()
 
 
 def test_a_key_that_nobody_purged_is_damage() -> None:
     """Whoever removed it, the ledger does not say so; of segments that nobody asked for it is not looked at."""
-    shredded = facts(segments={LOGS: SegmentFacts(NAME[LOGS], CLASS[LOGS], DamageError("its key is gone"))})
-    unnamed = facts(segments={GLOBEX: SegmentFacts(None, CLASS[GLOBEX], DamageError("its key is gone"))})
+    gone = DamageError("its key is gone")
+    shredded = facts(segments={LOGS: SegmentFacts(NAME[LOGS], CLASS[LOGS], shredded=gone)})
+    unnamed = facts(segments={GLOBEX: SegmentFacts(None, CLASS[GLOBEX], shredded=gone)})
 
     for one, selection in ((shredded, Selection()), (shredded, tenant("acme")), (unnamed, tenant("acme"))):
-        for decided in (decide, doubtful_parts):
-            with pytest.raises(DamageError, match="its key is gone"):
-                decided(asked(selection=selection), one)
+        with pytest.raises(DamageError, match="its key is gone"):
+            decide(asked(selection=selection), one)
     assert kept(decide(asked(selection=tenant("globex")), shredded)) == {DDL, SHARED, GLOBEX}
 
 
@@ -234,7 +235,7 @@ def test_a_part_is_chosen() -> None:
 
 def test_what_is_asked_for_must_be_there() -> None:
     """A tenant that was purged is in no snapshot; neither is one whose name the identity may not read."""
-    for one in (facts(explained=purged(ACME, LOGS)), facts(record(DDL, SHARED)), facts(record(), segments=unread())):
+    for one in (facts(explained=purged(ACME, LOGS)), facts(record(), DDL, SHARED), facts(record(), segments=unread())):
         with pytest.raises(UsageError, match="nothing of 1 of the tenants"):
             decide(asked(selection=tenant("acme")), one)
     with pytest.raises(UsageError, match="nothing of class billing"):
@@ -252,27 +253,30 @@ def test_segments_that_cannot_be_named_stay() -> None:
     assert kept(choice) == set(NAME)
 
 
-def test_only_parts_that_may_have_aged_are_looked_for() -> None:
-    """Those of a class that expired before, of segments that are wanted and were not purged."""
-    old = facts(explained=aged(ACME))
-
-    assert set(doubtful_parts(asked(), old)) == {part(SHARED), part(ACME), part(GLOBEX)}
-    assert set(doubtful_parts(asked(selection=tenant("acme")), old)) == {part(SHARED), part(ACME)}
-    assert doubtful_parts(
-        asked(), facts(explained=Explained(purged(ACME, GLOBEX).purged, aged=old.explained.aged))
-    ) == [part(SHARED)]
-    assert doubtful_parts(asked(), facts()) == []
-    assert doubtful_parts(asked(), facts(explained=aged(ACME, before=datetime(2026, 1, 2, 14, tzinfo=UTC)))) == []
-    unlisted = {segment: SegmentFacts(NAME[segment]) for segment in (SHARED, ACME, GLOBEX)}
-    assert doubtful_parts(asked(), facts(explained=aged(ACME), segments=unlisted)) == []
-
-
 def test_what_went_with_its_age_is_left_out() -> None:
-    """If it is gone: what is still there is restored. What is gone and cannot have aged is not left out."""
-    choice = decide(asked(), facts(explained=aged(LOGS), gone=frozenset({part(LOGS), part(ACME)})))
+    """If anything of it is gone: what is still there is restored."""
+    choice = decide(asked(), facts(explained=aged(LOGS), missing=frozenset({LOGS})))
 
     assert (kept(choice), choice.aged, choice.exact) == (set(NAME) - {LOGS}, 1, False)
     assert decide(asked(), facts(explained=aged(LOGS))).exact
+
+
+def test_a_section_that_is_missing_for_no_reason_is_damage() -> None:
+    """Another class's age, a later snapshot's, or a segment that no keyring lists explains nothing."""
+    at_the_export = datetime(2026, 1, 2, 14, tzinfo=UTC)
+    unlisted = {ACME: SegmentFacts(NAME[ACME], missing=DamageError("a section is missing"))}
+    gone = frozenset({ACME})
+    for one in (
+        facts(missing=gone),
+        facts(missing=gone, explained=aged(LOGS)),
+        facts(missing=gone, explained=aged(ACME, before=at_the_export)),
+        facts(missing=gone, explained=purged(LOGS)),
+        facts(missing=gone, explained=purged(ACME, generation=ELSEWHERE)),
+        facts(segments=unlisted, explained=aged(ACME)),
+    ):
+        with pytest.raises(DamageError, match="a section is missing"):
+            decide(asked(), one)
+    assert ACME not in kept(decide(asked(selection=tenant("globex")), facts(missing=gone)))
 
 
 def test_a_reduced_record_counts_more_than_it_holds() -> None:
