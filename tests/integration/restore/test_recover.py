@@ -22,7 +22,9 @@ from fix_recover import Recover
 
 from backupd.model import known_keys
 from backupd.model.documents import encode_body
+from backupd.model.ids import Pseudonym
 from backupd.model.tenancy import SegmentName
+from backupd.repository.packs import Section
 from backupd.seal import suite
 from backupd.seal.documents import Signer
 from backupd.seal.keyfiles import write_identity
@@ -200,37 +202,78 @@ CHANGES: dict[str, Callable[[bytes], bytes]] = {
 }
 
 
-@pytest.mark.parametrize("pattern", ["segments/*/*/*.pack", "segments/*/*/*.part", "keyrings/*/*"])
 @pytest.mark.parametrize("change", CHANGES)
-def test_damage_stops_it_and_is_named(place: Place, pattern: str, change: str) -> None:
-    """By object and segment; with --keep-going the rest is written and the exit status still says damage."""
-    (folder,) = {path.parent.parent if "segments" in pattern else path.parent for path in place.root.glob(pattern)}
-    name = place.small.pseudonyms[place.small.generation, BETA if pattern.endswith("part") else ACME]
-    inside = place.small.repository.contents(place.small.generation, name)
-    newest = max(
-        (info for info in inside.values() if info.name.endswith(pattern[-5:])), key=_mtime(place), default=None
-    )
-    path = place.root / newest.name if newest else max(folder.iterdir())
+def test_a_damaged_keyring_stops_it_and_is_named(place: Place, change: str) -> None:
+    """Without its keys nothing is known of what it opens."""
+    path = max(place.root.glob("keyrings/*/*"))
     path.chmod(0o600)
     path.write_bytes(CHANGES[change](path.read_bytes()))
     result = place.run()
-    assert result.returncode == 7
-    assert path.name in result.stderr
-    if newest:
-        assert name in result.stderr
-        going = place.run("--keep-going", out="rest")
-        assert (going.returncode, path.name in going.stderr) == (7, True)
-        assert (place.folder / "rest/app/shared/uploaded/public.plans.copy").read_bytes() == b"".join(PLANS.rows)
-        readme = (place.folder / "rest/app/README.txt").read_text()
-        assert "LEFT OUT OR INCOMPLETE" in readme
-        assert name in readme
-        lost = [path.name for path in (place.folder / "rest").rglob("*.incomplete")]
-        assert len(lost) <= 1
-        assert not any("incomplete" in line for line in (place.folder / "rest/app/load.sql").read_text().splitlines())
+    assert (result.returncode, path.name in result.stderr) == (7, True)
 
 
-def _mtime(place: Place) -> Callable[[Any], int]:
-    return lambda info: (place.root / info.name).stat().st_mtime_ns
+def newest_section(place: Place, segment: str) -> Section:
+    """The section with the segment's manifest in the newest snapshot."""
+    repository = place.small.repository
+    return repository.sections(repository.record(repository.snapshots()[-1])).manifests[Pseudonym(segment)]
+
+
+@pytest.mark.parametrize("where", ["in its blocks", "in its hash"])
+def test_a_damaged_section_stops_it_and_is_named(place: Place, where: str) -> None:
+    """By pack and segment; with --keep-going the rest is written and the exit status still says damage."""
+    segment = place.small.pseudonym(ACME)
+    section = newest_section(place, segment)
+    path = place.root / section.pack.name
+    path.chmod(0o600)
+    data = bytearray(path.read_bytes())
+    data[section.offset + (3 if where == "in its blocks" else section.row.length - 1)] ^= 1
+    path.write_bytes(bytes(data))
+    result = place.run()
+    assert (result.returncode, path.name in result.stderr, segment in result.stderr) == (7, True, True)
+    going = place.run("--keep-going", out="rest")
+    assert (going.returncode, path.name in going.stderr) == (7, True)
+    check_the_rest(place, segment, {"tenant-2-beta_co_.._"})
+
+
+@pytest.mark.parametrize("change", [*CHANGES, "missing"])
+@pytest.mark.parametrize("kept", [True, False], ids=["manifests", "data"])
+def test_a_damaged_pack_stops_it_and_is_named(place: Place, change: str, kept: bool) -> None:
+    """The newest pack of manifests, or of data: what of its sections can be read is written with --keep-going."""
+    acme, beta = (place.small.pseudonym(name) for name in (ACME, BETA))
+    section = newest_section(place, acme)
+    if not kept:
+        record = place.small.repository.record(place.small.repository.snapshots()[-1])
+        others = place.small.repository.sections(record).sections
+        section = others[Pseudonym(acme), section.row.number - 1]
+    path = place.root / section.pack.name
+    path.chmod(0o600)
+    if change == "missing":
+        path.unlink()
+    else:
+        path.write_bytes(CHANGES[change](path.read_bytes()))
+    result = place.run()
+    assert (result.returncode, path.name in result.stderr) == (7, True)
+    going = place.run("--keep-going", out="rest")
+    assert (going.returncode, path.name in going.stderr) == (7, True)
+    if not kept:
+        check_the_rest(place, acme, {"tenant-2-beta_co_.._"})
+    elif change in ("missing", "emptied"):
+        # Nobody can tell whose the sections of that pack were.
+        check_the_rest(place, path.name, set())
+        assert beta not in going.stderr
+
+
+def check_the_rest(place: Place, lost: str, tenants: set[str]) -> None:
+    """What is sound was written, what is lost is named, and what is not whole is marked and not loaded."""
+    folder = place.folder / "rest" / "app"
+    assert (folder / "shared/uploaded/public.plans.copy").read_bytes() == b"".join(PLANS.rows)
+    readme = (folder / "README.txt").read_text()
+    assert "LEFT OUT OR INCOMPLETE" in readme
+    assert lost in readme
+    found = {path.name for path in folder.glob("tenant-*") if list(path.rglob("*.copy"))}
+    assert found == tenants
+    assert len(list(folder.rglob("*.incomplete"))) <= 1
+    assert not any("incomplete" in line for line in (folder / "load.sql").read_text().splitlines())
 
 
 def test_a_damaged_record_is_left_out_aloud(place: Place) -> None:
@@ -244,15 +287,24 @@ def test_a_damaged_record_is_left_out_aloud(place: Place) -> None:
     assert place.text("app/tenant-1-acme/uploaded/public.issues.copy") == b"".join(issues("old").rows)
 
 
-def test_missing_containers_are_named(place: Place) -> None:
-    """By hash and segment."""
-    segment = place.small.pseudonyms[place.small.generation, BETA]
-    (path,) = place.root.glob(f"segments/*/{segment}/*")
-    path.unlink()
+def test_a_section_that_is_gone_is_named(place: Place) -> None:
+    """By pack, place and segment, when no ledger says why."""
+    segment = place.small.pseudonym(BETA)
+    section = newest_section(place, segment)
+    place.small.take_out(BETA, keys=False)
     result = place.run()
     assert result.returncode == 7
-    assert path.stem in result.stderr
+    assert f"{section.where}' is missing" in result.stderr
     assert segment in result.stderr
+
+
+def test_a_section_that_moved_is_read(place: Place) -> None:
+    """Another one was taken out of its pack, of a tenant that was purged."""
+    place.small.tell(place.small.purge_began(ACME))
+    place.small.take_out(ACME)
+    result = place.run()
+    assert result.returncode == 0, result.stderr
+    assert place.text("app/tenant-1-beta_co_.._/account/public.issues.copy") == b"".join(issues("beta", 3).rows)
 
 
 def test_a_folder_that_is_not_empty_is_refused(place: Place) -> None:
@@ -304,7 +356,7 @@ def test_names_that_psql_cannot_copy_to_become_scripts(place: Place) -> None:
 
 def test_rows_that_are_not_what_the_manifest_says_are_told(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
     """Spans are compared with the rows themselves; the file is marked as incomplete."""
-    monkeypatch.setattr(small_repository, "_spans", lambda rows: [(len(rows), sum(map(len, rows)), "ab" * 32)])
+    monkeypatch.setattr(small_repository, "_spans", lambda rows: [(len(rows), sum(map(len, rows)), bytes(32))])
     place.small.snapshot({SHARED: Content((PLANS,), facts=facts())})
     result = place.run()
     assert (result.returncode, "does not have the digest" in result.stderr) == (7, True)

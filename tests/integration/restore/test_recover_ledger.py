@@ -70,7 +70,7 @@ def test_what_is_gone_without_an_entry_is_damage(place: Place) -> None:
     place.small.tell(observed(1))
     place.small.take_out(ACME)
     result = place.run()
-    segment = place.small.pseudonyms[place.small.generation, ACME]
+    segment = place.small.pseudonym(ACME)
     assert (result.returncode, f"lacks the key of segment {segment}" in result.stderr) == (7, True)
     assert ".keyring" in result.stderr
     going = place.run("--keep-going", out="rest")
@@ -82,7 +82,7 @@ def test_a_tenant_that_returned_is_written(place: Place) -> None:
     small = place.small
     small.tell(small.purge_began(ACME))
     small.take_out(ACME)
-    del small.pseudonyms[small.generation, ACME]
+    small.come_back("acme")
     small.snapshot({SHARED: Content(facts=facts()), ACME: notes("again"), BETA: notes("beta")})
     result = place.run()
     assert (result.returncode, place.tenants()) == (0, {"acme", "beta"})
