@@ -1,80 +1,201 @@
-"""Compare, with an identity, the rows of parts with what their manifests say of them."""
+"""Compare, with an identity, what the newest snapshots' manifests refer to with what the manifests say of it."""
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Iterator
-from types import TracebackType
-from typing import Self
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import closing
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
-import msgspec
+from backupd.errors import UNSOUND, DamageError
+from backupd.model.ids import GenerationId, ObjectHash, ObjectName, Pseudonym, SnapshotName
+from backupd.model.manifest import FileEntry, RowsEntry, TableEntry
+from backupd.planning.selection import STRUCTURE
+from backupd.planning.verify import Mismatch, ReadCandidate, choose
+from backupd.repository import layout
+from backupd.repository.content import Content, ContentReader, file_content, rows_content
+from backupd.repository.manifests import read_entries
+from backupd.repository.sections import Sections
+from backupd.repository.state.checked import CONTENT
 
-from backupd.errors import DamageError
-from backupd.model.ids import GenerationId, Pseudonym
-from backupd.model.manifest import FileEntry, SegmentEntry, TableEntry
-from backupd.planning.verify import ContainerKey
-from backupd.repository.blocks import Blocks
-from backupd.repository.containers import ContainerCache, ContainerRef
-from backupd.repository.content import Content, ContentReader, file_content, table_content
-from backupd.repository.keys import SecretKeys
-from backupd.repository.parts import read_entries
-from backupd.repository.repository import Repository
-from backupd.seal.container_format import ContainerContext
+if TYPE_CHECKING:
+    from backupd.operations.verify.documents import Documents, RecordClaims
+    from backupd.operations.verify.packs import SoundKeys
+    from backupd.operations.verify.types import Scope, Tools
+    from backupd.repository.packs import Section, SnapshotSections
+    from backupd.repository.repository import Repository
+    from backupd.repository.state.checked import CheckedState
+
+_TOGETHER = 256
+"""Segments whose sections are fetched in one go; when one of them is wrong, each is read again on its own."""
+
+
+@dataclass(slots=True)
+class CheckedContents:
+    """What comparing contents with manifests showed."""
+
+    segments: int = 0
+    """Segments that are right."""
+    findings: list[Mismatch] = field(default_factory=list)
+    unfit: set[SnapshotName] = field(default_factory=set)
+    """Snapshots of which something is not as they say."""
+
+
+@dataclass(frozen=True, slots=True)
+class KnownTroubles:
+    """What other checks tell of, and nobody needs to read."""
+
+    gone: Collection[Pseudonym]
+    """Segments that purges list."""
+    segments: Collection[Pseudonym]
+    packs: Collection[ObjectName]
 
 
 class ContentChecker:
-    """Checks the content of one generation's parts. A context manager, for one thread.
+    """Checks the content of one generation's newest snapshots, as a restore would read it. For one thread."""
 
-    A table that one segment's parts hold unchanged is read once: the same runs and the same digests are the same rows.
-    """
-
-    def __init__(self, repository: Repository, generation: GenerationId, keys: SecretKeys, threads: int) -> None:
-        self._repository = repository.info().repository
-        self._generation = generation
-        self._keys = keys
-        self._containers = ContainerCache(repository.store, lambda segment: keys[segment].secret)
-        self._blocks = Blocks(threads=threads)
-        self._reader = ContentReader(self._containers, self._blocks)
-        self._segment: Pseudonym | None = None
-        self._seen: set[bytes] = set()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    def __init__(
+        self, repository: Repository, generation: GenerationId, checked: CheckedState, scope: Scope, tools: Tools
     ) -> None:
-        self._blocks.close()
+        self._repository = repository
+        self._generation = generation
+        self._checked = checked
+        self._scope = scope
+        self._tools = tools
+        self._done = CheckedContents()
 
-    def check(self, key: ContainerKey, size: int) -> tuple[int, int]:
-        """Compare all content of a part with its manifest.
+    def check(self, documents: Documents, keys: SoundKeys, troubles: KnownTroubles) -> CheckedContents:
+        """Check as much as asked for of the newest snapshot of each database. Raises the store's errors."""
+        for name in _newest(documents.claims) if self._scope.share else ():
+            try:
+                listed = self._repository.sections(self._repository.record(name, self._generation))
+            except UNSOUND:
+                continue  # other checks tell
+            self._check(name, documents.claims[name], listed, (keys, troubles))
+        return self._done
 
-        Returns the rows and bytes of COPY text that the manifest lists. Parts are best given segment by segment. Raises
-        DamageError naming the object and its segment.
-        """
-        if key.segment != self._segment:
-            self._segment = key.segment
-            self._seen.clear()
-        part = ContainerRef(ContainerContext(self._repository, self._generation, key.segment), key.sha256, size)
-        rows = total = 0
-        wanted: list[Content] = []
-        for entry in read_entries(self._containers.open(part).reader):
-            if isinstance(entry, SegmentEntry) and entry.name != self._keys[key.segment].name:
-                raise DamageError(f"part '{key.sha256}' of segment {key.segment} names another segment than its key")
-            if isinstance(entry, TableEntry):
-                rows, total = rows + entry.rows, total + entry.bytes
-                wanted.append(table_content(part, entry))
-            elif isinstance(entry, FileEntry):
-                wanted.append(file_content(part, entry))
-        for _ in self._reader.read((None, content) for content in self._unread(part, wanted)):
+    def _check(
+        self,
+        name: SnapshotName,
+        claims: RecordClaims,
+        listed: SnapshotSections,
+        known: tuple[SoundKeys, KnownTroubles],
+    ) -> None:
+        keys, troubles = known
+        sizes = _sound(listed, keys, troubles)
+        chosen = self._choose(listed, sizes)
+        with closing(Sections(self._repository.store, keys.require, threads=self._tools.threads)) as sections:
+            reading = _Reading(listed, ContentReader(listed.sections, sections), keys)
+            complete = all(segment in sizes or segment in troubles.gone for segment in listed.manifests)
+            reading.define(sizes, complete=complete)
+            for at in range(0, len(chosen), _TOGETHER):
+                self._read(name, reading, chosen[at : at + _TOGETHER])
+        self._done.segments += len(reading.amounts)
+        if claims.totals is not None and reading.amounts.keys() == listed.manifests.keys():
+            rows, size = (sum(amount[at] for amount in reading.amounts.values()) for at in (0, 1))
+            if (rows, size) != (claims.totals.rows, claims.totals.bytes):
+                where = layout.record_name(self._generation, name)
+                self._found(name, Mismatch(where, "does not have as many rows in its sections as it says"))
+
+    def _choose(self, listed: SnapshotSections, sizes: Mapping[Pseudonym, int]) -> list[Pseudonym]:
+        times = self._checked.times(CONTENT, self._generation)
+        by_manifest = {_called(listed.manifests[segment]): segment for segment in sizes}
+        candidates = [ReadCandidate(key, sizes[segment], times.get(key)) for key, segment in by_manifest.items()]
+        return sorted(by_manifest[candidate.key] for candidate in choose(candidates, self._scope.share))
+
+    def _read(self, name: SnapshotName, reading: _Reading, group: Sequence[Pseudonym]) -> None:
+        try:
+            reading.read(group)
+            right = list(group)
+        except UNSOUND:
+            right = [segment for segment in group if self._alone(name, reading, segment)]
+        now = self._tools.clock.now().timestamp()
+        for segment in right:
+            self._checked.remember(CONTENT, self._generation, _called(reading.listed.manifests[segment]), now)
+
+    def _alone(self, name: SnapshotName, reading: _Reading, segment: Pseudonym) -> bool:
+        try:
+            reading.read([segment])
+        except UNSOUND as error:
+            manifest = reading.listed.manifests[segment]
+            self._found(name, Mismatch(manifest.pack.name, error.message, segment))
+            self._checked.forget(CONTENT, self._generation, _called(manifest))
+            return False
+        return True
+
+    def _found(self, name: SnapshotName, finding: Mismatch) -> None:
+        self._done.findings.append(finding)
+        self._done.unfit.add(name)
+
+
+class _Reading:
+    """The reading of one snapshot's segments."""
+
+    def __init__(self, listed: SnapshotSections, reader: ContentReader, keys: SoundKeys) -> None:
+        self.listed = listed
+        self.amounts: dict[Pseudonym, tuple[int, int]] = {}
+        """Rows and bytes of COPY text of each segment that is right."""
+        self._reader = reader
+        self._keys = keys
+        self._defined: set[int] | None = None
+
+    def define(self, segments: Collection[Pseudonym], *, complete: bool) -> None:
+        """Read which tables the snapshot defines, if these segments are all that it has."""
+        manifests = [self.listed.manifests[segment] for segment in segments]
+        defining = [one for one in manifests if self._keys.require(one.row).name.data_class == STRUCTURE]
+        try:
+            opened = [list(read_entries(one.reader)) for one in self._reader.in_order(defining if complete else ())]
+        except UNSOUND:
+            return  # reading that segment tells
+        if complete:
+            self._defined = {one.number for entries in opened for one in entries if isinstance(one, TableEntry)}
+
+    def read(self, segments: Sequence[Pseudonym]) -> None:
+        """Compare all content of these segments with their manifests. Raises DamageError for one that is wrong."""
+        amounts: dict[Pseudonym, tuple[int, int]] = {}
+        for _ in self._reader.read(self._contents(segments, amounts)):
             pass
-        return rows, total
+        self.amounts |= amounts
 
-    def _unread(self, part: ContainerRef, wanted: list[Content]) -> Iterator[Content]:
-        names = [part.sha256, *(sha256 for sha256, _ in self._containers.open(part).reader.packs)]
-        for content in wanted:
-            runs = [names[at] if place % 3 == 0 else at for place, at in enumerate(content.runs)]
-            digest = hashlib.sha256(msgspec.json.encode([runs, content.checks])).digest()
-            if digest not in self._seen:
-                yield content
-                self._seen.add(digest)
+    def _contents(
+        self, segments: Sequence[Pseudonym], amounts: dict[Pseudonym, tuple[int, int]]
+    ) -> Iterator[tuple[None, Content]]:
+        manifests = [self.listed.manifests[segment] for segment in segments]
+        for segment, opened in zip(segments, self._reader.in_order(manifests), strict=True):
+            rows = size = 0
+            for entry in read_entries(opened.reader):
+                if isinstance(entry, RowsEntry):
+                    if self._defined is not None and entry.table not in self._defined:
+                        raise DamageError(f"'{opened.where}' has rows of a table that the snapshot does not define")
+                    rows, size = rows + entry.rows, size + entry.bytes
+                    yield None, rows_content(segment, entry)
+                elif isinstance(entry, FileEntry):
+                    yield None, file_content(segment, entry)
+            amounts[segment] = rows, size
+
+
+def _newest(claims: Mapping[SnapshotName, RecordClaims]) -> list[SnapshotName]:
+    """Return the newest snapshot of each database."""
+    newest: dict[tuple[str, str | None], SnapshotName] = {}
+    for name in sorted(claims):
+        newest[claims[name].source] = name
+    return sorted(newest.values())
+
+
+def _sound(listed: SnapshotSections, keys: SoundKeys, troubles: KnownTroubles) -> dict[Pseudonym, int]:
+    """Return the segments with a manifest of which everything is there, with the bytes of their sections."""
+    sizes = dict.fromkeys(listed.manifests, 0)
+    for (segment, _), section in listed.sections.items():
+        if segment not in sizes:
+            continue
+        known = segment in troubles.gone or segment in troubles.segments or section.pack.name in troubles.packs
+        if known or not section.is_there or keys.of(section.row) is None:
+            del sizes[segment]
+        else:
+            sizes[segment] += section.row.length
+    return sizes
+
+
+def _called(manifest: Section) -> ObjectHash:
+    """Return the name under which it is remembered that a segment was checked."""
+    return ObjectHash(manifest.row.sha256.hex())

@@ -1,28 +1,33 @@
-"""Read the records and keyrings of one generation, and judge by the ledger which of its absences are damage.
-
-Absences are judged after everything was read: a keeper may have been at work meanwhile, and wrote into the ledger
-before it removed anything.
-"""
+"""Read the records and keyrings of one generation; what they say is compared with the packs later."""
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import TYPE_CHECKING
 
 from backupd.errors import UNSOUND, DamageError, ObjectMissingError
-from backupd.model.documents import REDUCED, Totals
-from backupd.model.ids import ClassTag, GenerationId, ObjectHash, ObjectName, Pseudonym, SnapshotName
+from backupd.model.documents import REDUCED, PackRef, Totals
+from backupd.model.ids import GenerationId, ObjectHash, ObjectName, Pseudonym, RunId, SnapshotName
 from backupd.model.text import parse_stamp
-from backupd.planning.ledger_facts import Explained
-from backupd.planning.verify import ContainerKey, Mismatch, Wanted
+from backupd.planning.verify import Mismatch
 from backupd.repository import layout
+from backupd.repository.pack_check import KeyringListing
+from backupd.seal.pack import HEADER_LIMIT, ROW_SIZE
 
 if TYPE_CHECKING:
-    from backupd.repository.ledger import Chain
+    from backupd.operations.ledger.history import LedgerHistory
     from backupd.repository.repository import Repository
     from backupd.seal.keyring import Keyring
+    from backupd.seal.tags import TenantTags
+
+_SECTIONS_LIMIT = HEADER_LIMIT // ROW_SIZE
+"""Sections of a pack at most."""
+
+Ranges = tuple["array[int]", "array[int]"]
+"""The sections of a pack that a record names, as ranges: those with manifests, and others."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +35,9 @@ class RecordClaims:
     """The claims of one record that are compared with what the store holds."""
 
     exported: datetime
-    parts: list[ContainerKey]
+    source: tuple[str, str | None]
+    """The database's label, and the member."""
+    packs: Mapping[ObjectHash, Ranges]
     totals: Totals | None
     """None when the totals are those of a whole record of which this one is a reduced part."""
 
@@ -41,182 +48,113 @@ class Documents:
 
     previous: dict[SnapshotName, SnapshotName | None] = field(default_factory=dict)
     """The record before each record; None for the first and for unreadable ones."""
-    parts: dict[ContainerKey, Wanted] = field(default_factory=dict)
-    """Every part a record names, once."""
     claims: dict[SnapshotName, RecordClaims] = field(default_factory=dict)
+    listings: dict[RunId, KeyringListing] = field(default_factory=dict)
+    """What each readable keyring lists."""
+    unreadable: set[RunId] = field(default_factory=set)
+    """Keyrings that are there, and cannot be believed."""
     keyrings: list[Keyring] = field(default_factory=list)
+    """The keyrings themselves, when they are to be opened."""
     findings: list[Mismatch] = field(default_factory=list)
     vanished: dict[SnapshotName, Mismatch] = field(default_factory=dict)
     """Records that were listed, and gone when they were read."""
-    keyless: dict[Pseudonym, Mismatch] = field(default_factory=dict)
-    """Segments that records need and of which no keyring has a key."""
 
-    def classes(self) -> dict[Pseudonym, ClassTag]:
-        """Return the class tag of every segment that a keyring lists."""
+    def users(self) -> dict[ObjectHash, list[SnapshotName]]:
+        """Return every pack that a record names, with these records."""
+        found: dict[ObjectHash, list[SnapshotName]] = {}
+        for name, claims in self.claims.items():
+            for sha256 in claims.packs:
+                found.setdefault(sha256, []).append(name)
+        return found
+
+    def keyed(self, segments: frozenset[Pseudonym]) -> set[Pseudonym]:
+        """Return those of these segments of which a keyring has a key."""
+        wanted = {bytes.fromhex(segment) for segment in segments}
         return {
-            segment: tags.data_class
-            for keyring in self.keyrings
-            for (segment, _), tags in zip(keyring.index, keyring.tags, strict=True)
+            listing.segment(place)
+            for listing in (self.listings.values() if wanted else ())
+            for place in range(len(listing.classes))
+            if listing.segments[16 * place : 16 * place + 16] in wanted and place not in listing.shredded
         }
 
-    def keyed(self) -> set[Pseudonym]:
-        """Return the segments of which a keyring has a key."""
-        return {keyring.index[place][0] for keyring in self.keyrings for place in keyring.sealed}
 
+class DocumentReader:
+    """The reader of one generation's records and keyrings: those that cannot be believed become findings."""
 
-def read_documents(
-    repository: Repository,
-    chain: Chain,
-    places: tuple[GenerationId, Iterable[SnapshotName], Iterable[ObjectName]],
-) -> Documents:
-    """Read a generation's records and keyrings; those that cannot be believed become findings.
+    def __init__(self, repository: Repository, generation: GenerationId, history: LedgerHistory) -> None:
+        self._repository = repository
+        self._generation = generation
+        self._history = history
+        self._documents = Documents()
 
-    A record that saw another ledger than `chain`, or more of it, becomes a finding, too.
-    """
-    documents = Documents()
-    generation, records, keyrings = places
-    for name in records:
-        _read_record(repository, generation, name, documents, chain)
-    for where in keyrings:
+    def read(
+        self,
+        records: Iterable[SnapshotName],
+        keyrings: Iterable[ObjectName],
+        tags: TenantTags | None,
+        *,
+        keep: bool,
+    ) -> Documents:
+        """Read these; with `keep`, the keyrings stay in memory, to be opened.
+
+        With the tenant key's `tags`, listings whose pseudonym is not that of their tags become findings, and so does a
+        record that saw another ledger than the store's, or more of it. Raises the store's errors.
+        """
+        for name in records:
+            self._read_record(name)
+        for where in keyrings:
+            self._read_keyring(where, tags, keep=keep)
+        return self._documents
+
+    def _read_record(self, name: SnapshotName) -> None:
+        documents, where = self._documents, layout.record_name(self._generation, name)
+        documents.previous[name] = None
         try:
-            documents.keyrings.append(repository.keyring(where))
+            record = self._repository.record(name, self._generation)
+        except ObjectMissingError as error:
+            documents.vanished[name] = Mismatch(where, error.message)
+            return
         except UNSOUND as error:
             documents.findings.append(Mismatch(where, error.message))
-    documents.keyless.update(_keyless(documents))
-    return documents
+            return
+        documents.previous[name] = record.previous
+        try:
+            self._history.chain.require(record.ledger, where)
+        except DamageError as error:
+            documents.findings.append(Mismatch(where, error.message))
+        packs = _ranges(record.packs)
+        if packs is None:
+            documents.findings.append(Mismatch(where, "names a pack twice, or sections that no pack can have"))
+            return
+        totals = None if REDUCED in record.extra else record.totals
+        source = record.database, record.member
+        documents.claims[name] = RecordClaims(parse_stamp(record.exported), source, packs, totals)
+
+    def _read_keyring(self, where: ObjectName, tags: TenantTags | None, *, keep: bool) -> None:
+        documents = self._documents
+        try:
+            keyring = self._repository.keyring(where)
+        except ObjectMissingError:
+            return  # packs that name it tell whether it is missed
+        except UNSOUND as error:
+            run = layout.place_of(where).run
+            documents.unreadable.update([run] if run else ())
+            documents.findings.append(Mismatch(where, error.message))
+            return
+        listing = KeyringListing.of(keyring, tags)
+        documents.listings[keyring.ids.run] = listing
+        documents.findings += self._history.wrongly_sealed([keyring])
+        message = "lists a pseudonym that is not that of the tags beside it: whoever signed this forged it"
+        documents.findings += (Mismatch(where, message, segment) for segment in listing.forgeries())
+        if keep:
+            documents.keyrings.append(keyring)
 
 
-def _read_record(
-    repository: Repository, generation: GenerationId, name: SnapshotName, documents: Documents, chain: Chain
-) -> None:
-    where = layout.record_name(generation, name)
-    documents.previous[name] = None
-    try:
-        record = repository.record(name, generation)
-    except ObjectMissingError as error:
-        documents.vanished[name] = Mismatch(where, error.message)
-        return
-    except UNSOUND as error:
-        documents.findings.append(Mismatch(where, error.message))
-        return
-    documents.previous[name] = record.previous
-    try:
-        chain.require(record.ledger, where)
-    except DamageError as error:
-        documents.findings.append(Mismatch(where, error.message))
-    keys: list[ContainerKey] = []
-    for segment, sha256, size in record.parts:
-        wanted = documents.parts.setdefault(
-            ContainerKey(segment, sha256), Wanted(ContainerKey(segment, sha256), size, where)
-        )
-        if wanted.size != size:
-            documents.findings.append(Mismatch(where, f"disagrees with '{wanted.by}' on the size of a part", segment))
-        keys.append(wanted.key)
-    totals = None if REDUCED in record.extra else record.totals
-    documents.claims[name] = RecordClaims(parse_stamp(record.exported), keys, totals)
-
-
-def _keyless(documents: Documents) -> Iterable[tuple[Pseudonym, Mismatch]]:
-    listed: set[Pseudonym] = {segment for keyring in documents.keyrings for segment, _ in keyring.index}
-    shredded: dict[Pseudonym, str] = {
-        segment: keyring.where for keyring in documents.keyrings for segment in keyring.shredded
-    }
-    by_segment = {wanted.key.segment: wanted.by for wanted in documents.parts.values()}
-    for segment, by in sorted(by_segment.items()):
-        if segment not in listed:
-            yield segment, Mismatch(by, "names a segment that no keyring of its generation lists", segment)
-        elif segment in shredded:
-            message = "lacks the key of a segment, and no ledger says it was purged"
-            yield segment, Mismatch(shredded[segment], message, segment)
-
-
-@dataclass(frozen=True, slots=True)
-class JudgedAbsences:
-    """One generation's absences under one state of the ledger."""
-
-    findings: list[Mismatch]
-    """Absences that the ledger does not explain."""
-    keyless: frozenset[Pseudonym]
-    """Segments among the unexplained absences whose key is gone."""
-    excused: frozenset[ContainerKey]
-    """Containers that are missing, and may be."""
-    aged: int
-    """Number of excused parts that went with the age of their class."""
-
-
-@dataclass(frozen=True, slots=True)
-class Absences:
-    """The containers, keys and records that a generation lacks."""
-
-    generation: GenerationId
-    documents: Documents
-    packs: Mapping[ContainerKey, Iterable[tuple[ObjectHash, int]]]
-    """The containers that the parts which were read name."""
-    missing: Mapping[ContainerKey, Mismatch]
-    """Containers that are needed and not there."""
-
-    @property
-    def any(self) -> bool:
-        return bool(self.missing or self.documents.keyless or self.documents.vanished)
-
-    def judge(self, explained: Explained) -> JudgedAbsences:
-        """Judge by the ledger which absences are damage."""
-        index = _Index(self, explained)
-        keyless = {
-            segment: finding for segment, finding in self.documents.keyless.items() if not index.excuses_key(segment)
-        }
-        excused = {key for key in self.missing if index.excuses(key)}
-        findings = [
-            *keyless.values(),
-            *(finding for name, finding in self.documents.vanished.items() if name not in explained.expired),
-            *(finding for key, finding in self.missing.items() if key not in excused),
-        ]
-        aged = sum(1 for key in excused & self.documents.parts.keys() if index.aged(key))
-        return JudgedAbsences(findings, frozenset(keyless), frozenset(excused), aged)
-
-
-class _Index:
-    """The records and parts that need what is missing."""
-
-    def __init__(self, absences: Absences, explained: Explained) -> None:
-        self._generation = absences.generation
-        self._explained = explained
-        self._classes: dict[Pseudonym, ClassTag] = absences.documents.classes() if explained.aged else {}
-        missing = absences.missing.keys()
-        self._namers: dict[ContainerKey, set[ContainerKey]] = {
-            key: {key} & absences.documents.parts.keys() for key in missing
-        }
-        for part, packs in absences.packs.items():
-            for sha256, _ in packs:
-                key = part._replace(sha256=sha256)
-                if key in self._namers:
-                    self._namers[key].add(part)
-        wanted = {part for namers in self._namers.values() for part in namers}
-        self._records: dict[ContainerKey, list[tuple[SnapshotName, RecordClaims]]] = {part: [] for part in wanted}
-        self._users: dict[Pseudonym, set[SnapshotName]] = {segment: set() for segment in absences.documents.keyless}
-        for name, claims in absences.documents.claims.items():
-            for key in claims.parts:
-                if key in self._records:
-                    self._records[key].append((name, claims))
-                if key.segment in self._users:
-                    self._users[key.segment].add(name)
-
-    def excuses(self, key: ContainerKey) -> bool:
-        """Check whether a container may be missing: it was purged, or all that needs it has expired or aged out."""
-        if self._explained.is_purged(self._generation, key.segment):
-            return True
-        return all(
-            name in self._explained.expired or self._aged(key.segment, claims)
-            for part in self._namers[key]
-            for name, claims in self._records[part]
-        )
-
-    def excuses_key(self, segment: Pseudonym) -> bool:
-        return self._explained.is_purged(self._generation, segment) or self._users[segment] <= self._explained.expired
-
-    def aged(self, part: ContainerKey) -> bool:
-        """Check whether the age of its class is what excuses a part."""
-        return any(self._aged(part.segment, claims) for _, claims in self._records[part])
-
-    def _aged(self, segment: Pseudonym, claims: RecordClaims) -> bool:
-        return self._explained.is_aged(self._generation, self._classes.get(segment), claims.exported)
+def _ranges(packs: Iterable[PackRef]) -> dict[ObjectHash, Ranges] | None:
+    """Return the ranges in a fraction of their memory; None for a record that no writer makes."""
+    found: dict[ObjectHash, Ranges] = {}
+    for sha256, manifests, others in packs:
+        if sha256 in found or max((*manifests, *others), default=0) > _SECTIONS_LIMIT:
+            return None
+        found[sha256] = array("I", manifests), array("I", others)
+    return found

@@ -61,14 +61,14 @@ def verify(repository: Repository, checked: CheckedState, scope: Scope, tools: T
         snapshots=len(previous),
         generations=len(results),
         keyrings=sum(len(names) for names in others.keyrings.values()),
-        parts=sum(result.parts for result in results),
         packs=sum(result.packs for result in results),
+        sections=sum(result.sections for result in results),
         size=sum(result.size for result in results),
         read=sum(result.read for result in results),
         read_size=sum(result.read_size for result in results),
         opened=sum(result.opened for result in results),
-        orphans=tuple(stored.name for result in results for stored in result.orphans),
-        orphans_size=sum(stored.size for result in results for stored in result.orphans),
+        orphans=tuple(name for result in results for name in result.orphans),
+        orphans_size=sum(size for result in results for size in result.orphans.values()),
         leftovers=tuple(others.leftovers),
         foreign=tuple(others.foreign),
         entries=len(history.chain.links),
@@ -88,7 +88,7 @@ def _witness(history: LedgerHistory, tools: Tools, findings: Sequence[Mismatch])
 
 
 class _Others:
-    """Keyrings, leftovers and foreign objects that a listing shows beside containers and records."""
+    """Keyrings, leftovers and foreign objects that a listing shows beside packs and records."""
 
     def __init__(self, found: Iterable[ObjectInfo]) -> None:
         self.keyrings: dict[GenerationId, list[ObjectName]] = defaultdict(list)

@@ -9,18 +9,20 @@ from pathlib import Path
 from backupd.clock import Clock
 from backupd.model.ids import ObjectName, RegionName, SnapshotName
 from backupd.planning.verify import Mismatch
+from backupd.seal.tags import TenantTags
 from backupd.store.base import Store
 from backupd.trace import NoTrace, Trace
 
 
 @dataclass(frozen=True, slots=True)
 class Scope:
-    """The share of containers to read beside the records, keyrings and headers, which are always read."""
+    """The share of packs to read beside the records, keyrings and headers, which are always read."""
 
     share: Fraction = Fraction(0)
-    """Share of the bytes of all containers to read, in each generation; least recently verified first."""
+    """Share of the bytes of all packs to read, in each generation; least recently verified first."""
     identity: bytes | None = field(default=None, repr=False)
-    """The secret half of an identity. With one, what is read is opened too; without, its hashes are checked."""
+    """The secret half of an identity. With one, what is read is opened too, and that share of the newest snapshots'
+    content is compared with their manifests; without, hashes are checked."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +31,7 @@ class Tools:
 
     clock: Clock
     scratch: Path
-    """A folder for sealed bytes of large containers while they are opened."""
+    """A folder for sealed bytes of large sections while they are opened."""
     trace: Trace = field(default_factory=NoTrace)
     threads: int = 8
     """Requests in flight at once."""
@@ -37,6 +39,8 @@ class Tools:
     """The store's configured name, by which the ledger speaks of it; None: what is said of any store counts."""
     own_ledger: Store | None = None
     """This machine's own copy of the ledger: a witness, which is brought up to date when nothing is wrong."""
+    tags: TenantTags | None = field(default=None, repr=False)
+    """The digests of the tenant key, where this machine has it: by them a forged listing in a keyring shows."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,17 +51,19 @@ class Verification:
     snapshots: int
     generations: int
     keyrings: int
-    parts: int
     packs: int
+    """Packs that records need."""
+    sections: int
+    """Sections that records need and that are there."""
     size: int
-    """Bytes of all parts and packs that records need."""
+    """Bytes of all packs that records need."""
     read: int
-    """Containers whose every byte was checked in this run."""
+    """Packs whose every section was checked in this run."""
     read_size: int
     opened: int
-    """Parts whose content was compared, row by row, with their manifests; 0 without an identity."""
+    """Segments whose content was compared, row by row, with their manifests; 0 without an identity."""
     orphans: tuple[ObjectName, ...]
-    """Packs and parts nothing refers to: of runs that were cut off, or that are still under way."""
+    """Packs nothing refers to: of runs that were cut off, or that are still under way."""
     orphans_size: int
     leftovers: tuple[ObjectName, ...]
     """Uploads in `tmp/` that are under way or were cut off."""
@@ -68,9 +74,9 @@ class Verification:
     purged: int
     """Segments that records name and a purge took out."""
     unpurged: int
-    """Segments that a purge lists, of which the store still has a key or an object."""
+    """Segments that a purge lists, of which the store still has a key or a section."""
     aged: int
-    """Parts that records name and that went with the age of their class."""
+    """Sections that records name and that went with the age of their class."""
     proven: tuple[SnapshotName, ...]
     """Snapshots of which every byte was read with success, in this run or an earlier one."""
     findings: tuple[Mismatch, ...]

@@ -1,0 +1,116 @@
+"""Read packs of one generation, compare each section with its hash, and open those that there are keys for."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from backupd.errors import UNSOUND, BackupdError, KeyRefusedError, ObjectMissingError, RefusedError
+from backupd.model.ids import GenerationId, ObjectHash, RunId
+from backupd.operations.phases import Phases
+from backupd.parallel import in_parallel
+from backupd.planning.verify import Mismatch, ReadCandidate, choose
+from backupd.repository import layout
+from backupd.repository.pack_check import KeyringListing, check_sections
+from backupd.repository.state.checked import READ
+from backupd.trace import Progress
+
+if TYPE_CHECKING:
+    from backupd.operations.verify.types import Scope, Tools
+    from backupd.repository.keys import SecretKeys
+    from backupd.repository.repository import Repository
+    from backupd.repository.state.checked import CheckedState
+    from backupd.seal.keyring import SegmentKey
+    from backupd.seal.pack import SectionRow
+
+
+@dataclass(frozen=True, slots=True)
+class SoundKeys:
+    """The keys of those sections whose listing is right; None for any other, which is hashed and not opened."""
+
+    listings: Mapping[RunId, KeyringListing]
+    keys: SecretKeys | None
+
+    def of(self, row: SectionRow) -> SegmentKey | None:
+        """Return a section's key; None without an identity, and where something is wrong that others tell."""
+        listing = self.listings.get(row.keyring)
+        if self.keys is None or listing is None or listing.fault_of(row) or row.place in listing.shredded:
+            return None
+        try:
+            return self.keys.of(row)
+        except KeyRefusedError:
+            return None  # of a section that no record needs, or the survey would have raised this
+
+    def require(self, row: SectionRow) -> SegmentKey:
+        """Return a section's key; raises RefusedError where `of` returns None."""
+        key = self.of(row)
+        if key is None:
+            raise RefusedError(f"there is no key for a section of segment {row.segment}")
+        return key
+
+
+@dataclass(slots=True)
+class ReadPacks:
+    """What reading packs showed."""
+
+    right: dict[ObjectHash, int] = field(default_factory=dict)
+    """Packs that were read in this run and are right, with their bytes."""
+    damaged: dict[ObjectHash, list[Mismatch]] = field(default_factory=dict)
+    vanished: dict[ObjectHash, Mismatch] = field(default_factory=dict)
+    """Packs that were gone when they were to be read."""
+
+
+class PackReader:
+    """The reader of one generation's packs; what passed is remembered. For one thread; it uses several."""
+
+    def __init__(
+        self, repository: Repository, generation: GenerationId, checked: CheckedState, scope: Scope, tools: Tools
+    ) -> None:
+        self._repository = repository
+        self._generation = generation
+        self._checked = checked
+        self._scope = scope
+        self._tools = tools
+
+    def read(self, sound: Mapping[ObjectHash, int], keys: SoundKeys) -> ReadPacks:
+        """Read as many of these packs as asked for; each has its size in bytes. Raises the store's errors."""
+        times = self._checked.times(READ, self._generation)
+        candidates = [ReadCandidate(sha256, size, times.get(sha256)) for sha256, size in sound.items()]
+        chosen = choose(candidates, self._scope.share)
+        total = sum(candidate.weight for candidate in chosen)
+        done, region, size = ReadPacks(), self._repository.info().region, 0
+        with Phases(self._tools.clock, self._tools.trace, region).phase("reading", total):
+            for candidate, result in in_parallel(lambda one: self._check(one.key, keys), chosen, self._tools.threads):
+                try:
+                    found = result.result()
+                except UNSOUND as error:
+                    self._fail(candidate.key, done, error)
+                    continue
+                if found:
+                    self._forget(candidate.key)
+                    done.damaged[candidate.key] = found
+                    continue
+                now = self._tools.clock.now().timestamp()
+                self._checked.remember(READ, self._generation, candidate.key, now)
+                done.right[candidate.key] = candidate.weight
+                size += candidate.weight
+                self._tools.trace.emit(Progress("reading", region, bytes_in=size, objects=len(done.right)))
+        return done
+
+    def _check(self, sha256: ObjectHash, keys: SoundKeys) -> list[Mismatch]:
+        pack = self._repository.pack(self._generation, sha256)
+        faults = check_sections(self._repository.store, pack, keys.of, self._tools.scratch)
+        return [Mismatch(pack.name, fault.message, pack.header.rows[fault.at].segment) for fault in faults]
+
+    def _fail(self, sha256: ObjectHash, done: ReadPacks, error: BackupdError) -> None:
+        self._forget(sha256)
+        finding = Mismatch(layout.pack_name(self._generation, sha256), error.message)
+        if isinstance(error, ObjectMissingError):
+            done.vanished[sha256] = finding
+        else:
+            done.damaged[sha256] = [finding]
+
+    def _forget(self, sha256: ObjectHash) -> None:
+        """Forget that the pack was ever verified, so that it is read first the next time."""
+        self._checked.forget(READ, self._generation, sha256)
