@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from contextlib import closing
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from backupd.errors import UNSOUND, DamageError
-from backupd.model.ids import GenerationId, ObjectHash, ObjectName, Pseudonym, SnapshotName
+from backupd.errors import UNSOUND, DamageError, ObjectMissingError
+from backupd.model.ids import ClassTag, GenerationId, ObjectHash, ObjectName, Pseudonym, SnapshotName
 from backupd.model.manifest import FileEntry, RowsEntry, TableEntry
+from backupd.operations.verify.absences import Absence
 from backupd.planning.selection import STRUCTURE
 from backupd.planning.verify import Mismatch, ReadCandidate, choose
 from backupd.repository import layout
 from backupd.repository.content import Content, ContentReader, file_content, rows_content
 from backupd.repository.manifests import read_entries
+from backupd.repository.packs import reopened
 from backupd.repository.sections import Sections
 from backupd.repository.state.checked import CONTENT
 
@@ -25,6 +27,7 @@ if TYPE_CHECKING:
     from backupd.repository.packs import Section, SnapshotSections
     from backupd.repository.repository import Repository
     from backupd.repository.state.checked import CheckedState
+    from backupd.store.base import StoreView
 
 _TOGETHER = 256
 """Segments whose sections are fetched in one go; when one of them is wrong, each is read again on its own."""
@@ -37,6 +40,8 @@ class CheckedContents:
     segments: int = 0
     """Segments that are right."""
     findings: list[Mismatch] = field(default_factory=list)
+    absences: list[Absence] = field(default_factory=list)
+    """What went while it was to be read."""
     unfit: set[SnapshotName] = field(default_factory=set)
     """Snapshots of which something is not as they say."""
 
@@ -84,12 +89,10 @@ class ContentChecker:
         keys, troubles = known
         sizes = _sound(listed, keys, troubles)
         chosen = self._choose(listed, sizes)
-        with closing(Sections(self._repository.store, keys.require, threads=self._tools.threads)) as sections:
-            reading = _Reading(listed, ContentReader(listed.sections, sections), keys)
-            complete = all(segment in sizes or segment in troubles.gone for segment in listed.manifests)
-            reading.define(sizes, complete=complete)
-            for at in range(0, len(chosen), _TOGETHER):
-                self._read(name, reading, chosen[at : at + _TOGETHER])
+        reading = _Reading(self._repository.store, listed, keys, self._tools.threads)
+        reading.define(sizes, complete=all(one in sizes or one in troubles.gone for one in listed.manifests))
+        for at in range(0, len(chosen), _TOGETHER):
+            self._read(name, reading, chosen[at : at + _TOGETHER])
         self._done.segments += len(reading.amounts)
         if claims.totals is not None and reading.amounts.keys() == listed.manifests.keys():
             rows, size = (sum(amount[at] for amount in reading.amounts.values()) for at in (0, 1))
@@ -118,7 +121,11 @@ class ContentChecker:
             reading.read([segment])
         except UNSOUND as error:
             manifest = reading.listed.manifests[segment]
-            self._found(name, Mismatch(manifest.pack.name, error.message, segment))
+            finding = Mismatch(manifest.pack.name, error.message, segment)
+            if reading.went(segment):
+                self._done.absences.append(Absence(finding, (name,), segment, reading.class_of(segment)))
+            else:
+                self._found(name, finding)
             self._checked.forget(CONTENT, self._generation, _called(manifest))
             return False
         return True
@@ -131,12 +138,13 @@ class ContentChecker:
 class _Reading:
     """The reading of one snapshot's segments."""
 
-    def __init__(self, listed: SnapshotSections, reader: ContentReader, keys: SoundKeys) -> None:
+    def __init__(self, store: StoreView, listed: SnapshotSections, keys: SoundKeys, threads: int) -> None:
         self.listed = listed
         self.amounts: dict[Pseudonym, tuple[int, int]] = {}
         """Rows and bytes of COPY text of each segment that is right."""
-        self._reader = reader
+        self._store = store
         self._keys = keys
+        self._threads = threads
         self._defined: set[int] | None = None
 
     def define(self, segments: Collection[Pseudonym], *, complete: bool) -> None:
@@ -144,24 +152,46 @@ class _Reading:
         manifests = [self.listed.manifests[segment] for segment in segments]
         defining = [one for one in manifests if self._keys.require(one.row).name.data_class == STRUCTURE]
         try:
-            opened = [list(read_entries(one.reader)) for one in self._reader.in_order(defining if complete else ())]
+            with self._opened() as reader:
+                opened = [list(read_entries(one.reader)) for one in reader.in_order(defining if complete else ())]
         except UNSOUND:
             return  # reading that segment tells
         if complete:
             self._defined = {one.number for entries in opened for one in entries if isinstance(one, TableEntry)}
 
+    def went(self, segment: Pseudonym) -> bool:
+        """Look whether a section of a segment is gone by now."""
+        sections = [section for (owner, _), section in self.listed.sections.items() if owner == segment]
+        try:
+            return any(section.at not in reopened(self._store, section.pack).there for section in sections)
+        except ObjectMissingError:
+            return True
+
+    def class_of(self, segment: Pseudonym) -> ClassTag:
+        """Return the tag of a segment's data class."""
+        row = self.listed.manifests[segment].row
+        return self._keys.listings[row.keyring].class_of(row.place)
+
     def read(self, segments: Sequence[Pseudonym]) -> None:
         """Compare all content of these segments with their manifests. Raises DamageError for one that is wrong."""
         amounts: dict[Pseudonym, tuple[int, int]] = {}
-        for _ in self._reader.read(self._contents(segments, amounts)):
-            pass
+        # A reader of its own for each call: sections are fetched with their neighbours, and one that is wrong must not
+        # stay in memory as the fault of another segment.
+        with self._opened() as reader:
+            for _ in reader.read(self._contents(reader, segments, amounts)):
+                pass
         self.amounts |= amounts
 
+    @contextmanager
+    def _opened(self) -> Iterator[ContentReader]:
+        with closing(Sections(self._store, self._keys.require, threads=self._threads)) as sections:
+            yield ContentReader(self.listed.sections, sections)
+
     def _contents(
-        self, segments: Sequence[Pseudonym], amounts: dict[Pseudonym, tuple[int, int]]
+        self, reader: ContentReader, segments: Sequence[Pseudonym], amounts: dict[Pseudonym, tuple[int, int]]
     ) -> Iterator[tuple[None, Content]]:
         manifests = [self.listed.manifests[segment] for segment in segments]
-        for segment, opened in zip(segments, self._reader.in_order(manifests), strict=True):
+        for segment, opened in zip(segments, reader.in_order(manifests), strict=True):
             rows = size = 0
             for entry in read_entries(opened.reader):
                 if isinstance(entry, RowsEntry):

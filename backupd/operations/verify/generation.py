@@ -91,7 +91,7 @@ class GenerationCheck:
         # 4. What is missing, and what the ledger says of it.
         users = documents.users()
         vanished = [Absence(finding, tuple(users[sha256])) for sha256, finding in read.vanished.items()]
-        judged = self._judge(documents, [*survey.absences, *vanished], history)
+        judged = self._judge(documents, [*survey.absences, *vanished, *contents.absences], history)
         findings = [
             *documents.findings,
             *survey.findings,
@@ -127,6 +127,7 @@ class GenerationCheck:
         damaged = (finding for found in read.damaged.values() for finding in found)
         segments = {finding.segment for finding in (*findings, *damaged) if finding.segment is not None}
         packs = {layout.pack_name(self._generation, sha256) for sha256 in (*read.damaged, *read.vanished)}
+        packs |= {ObjectName(finding.object) for finding in survey.findings if finding.segment is None}
         return KnownTroubles(gone, segments, packs)
 
     def _judge(self, documents: Documents, absences: list[Absence], history: LedgerHistory) -> JudgedAbsences:
