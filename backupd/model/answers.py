@@ -283,12 +283,12 @@ class StoreContents(msgspec.Struct, frozen=True, kw_only=True):
     snapshots: int
     generations: int
     keyrings: int
-    parts: int
     packs: int
+    sections: int
     size: int
     read: int
     read_size: int
-    """Bytes of the containers that were read and checked."""
+    """Bytes of the packs that were read and checked."""
     opened: int
     orphans: tuple[ObjectName, ...]
     orphans_size: int

@@ -121,7 +121,12 @@ def verify_tools(context: Context, region: RegionName, store: str, trace: Trace)
             f"the spool folder cannot be used ({error.strerror})", hint="Check node.spool_dir and its owner."
         ) from error
     return Tools(
-        clock=context.clock, scratch=scratch, trace=trace, store=store, own_ledger=ledger_copy(context, region)
+        clock=context.clock,
+        scratch=scratch,
+        trace=trace,
+        store=store,
+        own_ledger=ledger_copy(context, region),
+        tags=tenant_tags(context, region) if context.config.node.tenant_key_file is not None else None,
     )
 
 

@@ -119,10 +119,11 @@ def verify(
 ) -> int:
     """Compare stores with their signed records.
 
-    Signatures, the ledger and the chain of records are checked, and that everything they need is there with its size.
-    --read-data also reads that share of the content and checks its hashes; with an identity, what is read is opened,
-    and rows are compared with their manifests. What the ledger says was purged or expired may be missing. Objects that
-    nothing refers to are listed, and are no damage. Nothing is changed; a keeper's ledger learns which snapshots are
+    Signatures, the ledger and the chain of records are checked, and that everything they need is there with its size;
+    with the tenant key, also whose each key is said to be. --read-data also reads that share of the packs and checks
+    their hashes; with an identity, what is read is opened, and that share of the newest snapshots' rows is compared with
+    their manifests. What the ledger says was purged or expired may be missing. Packs that nothing refers to are counted,
+    and are no damage. Nothing is changed; a keeper's ledger learns which snapshots are
     proven, every byte of theirs having been read.
 
     \b
@@ -209,15 +210,15 @@ def _verified_lines(name: str, found: Verification, noted: int | None) -> Iterat
     size = output.human_bytes
     yield f"{name}: {'clean' if found.clean else 'DAMAGED'}"
     yield f"  {found.snapshots} snapshots, {found.generations} generations, {found.keyrings} keyrings"
-    yield f"  {found.parts} parts and {found.packs} packs, {size(found.size)}"
-    yield f"  read {found.read} of them, {size(found.read_size)}; compared the rows of {found.opened} parts"
+    yield f"  {found.sections} sections in {found.packs} packs, {size(found.size)}"
+    yield f"  read {found.read} of the packs, {size(found.read_size)}; compared the rows of {found.opened} segments"
     yield f"  {len(found.proven)} snapshots proven" + (f", {noted} of them new to the ledger" if noted else "")
     if found.entries:
-        yield f"  {found.entries} entries of the ledger; {found.purged} segments purged, {found.aged} parts expired"
+        yield f"  {found.entries} entries of the ledger; {found.purged} segments purged, {found.aged} sections expired"
     if found.unpurged:
-        yield f"  {found.unpurged} segments whose purge is not done: a key or an object of theirs is still there"
+        yield f"  {found.unpurged} segments whose purge is not done: a key or a section of theirs is still there"
     if found.orphans:
-        yield f"  {len(found.orphans)} objects nothing refers to, {size(found.orphans_size)}"
+        yield f"  {len(found.orphans)} packs nothing refers to, {size(found.orphans_size)}"
     if found.leftovers:
         yield f"  {len(found.leftovers)} uploads that were cut off or are under way"
     yield from output.unnamed_lines(found.unnamed_keepers)

@@ -54,8 +54,8 @@ def judge(
     for absence in absences:
         if absence.segment is not None and explained.is_purged(generation, absence.segment):
             continue
-        left = [name for name in absence.users if name not in explained.expired]
-        if any(not explained.is_aged(generation, absence.data_class, exported[name]) for name in left):
+        left, tag = [name for name in absence.users if name not in explained.expired], absence.data_class
+        if any(tag is None or not explained.is_aged(generation, tag, exported[name]) for name in left):
             findings.append(absence.finding)
             unfit.update(absence.users)
         elif left:

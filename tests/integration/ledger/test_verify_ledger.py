@@ -9,12 +9,15 @@ from pathlib import Path
 import pytest
 from doubles.stores.broken_ledger import BREAKS, entry, observed
 from doubles.stores.hooked_store import HookedStore
-from doubles.stores.small_repository import TAGS, Content, Rows, SmallRepository
+from doubles.stores.segments import take_out
+from doubles.stores.small_repository import Content, Rows, SmallRepository
 from fix_clock import TickingClock
 
+from backupd.model.ids import ObjectName, SnapshotName
 from backupd.model.ledger import ClassExpired, ExpiryBegan
 from backupd.model.tenancy import SegmentName
 from backupd.operations.verify import Scope, Tools, Verification, verify
+from backupd.repository import layout
 from backupd.repository.ledger import count_entries
 from backupd.repository.repository import Repository
 from backupd.repository.state.checked import CheckedState
@@ -49,6 +52,19 @@ class Checker:
     def said(self) -> str:
         return " ".join(finding.sentence for finding in self.run().findings)
 
+    def only(self, name: SnapshotName, other: SnapshotName) -> list[tuple[str, int]]:
+        """The sections of the first that the other does not need: pack and place."""
+        mine, others = (
+            {(one.pack.name, one.at) for one in self.small.repository.sections(record).sections.values()}
+            for record in (self.small.repository.record(name), self.small.repository.record(other))
+        )
+        return sorted(mine - others)
+
+    def take_out(self, pack: str, at: int) -> None:
+        found = layout.place_of(ObjectName(pack)).sha256
+        assert found is not None
+        take_out(self.small.store, self.small.repository.pack(self.small.generation, found), [at])
+
     def expire(self) -> None:
         """Remove the first snapshot and what only it needs."""
         (self.root / "snapshots" / self.small.generation / self.first).unlink()
@@ -71,7 +87,6 @@ def test_a_purge_is_no_damage_at_any_step(checker: Checker, taken: str, opened: 
     result = checker.run(share=ALL, opened=opened)
     assert result.findings == ()
     assert (result.purged, result.unpurged, result.orphans) == (1, 0 if taken == "keys and objects" else 1, ())
-    assert (result.parts, result.packs) == (2, 2)
     assert result.proven == tuple(sorted([checker.first, checker.second]))
 
 
@@ -83,7 +98,7 @@ def test_the_same_removal_without_its_entry_is_damage(checker: Checker, taken: s
     small.tell(observed(1))
     small.take_out(ACME, keys="keys" in taken, objects="objects" in taken)
     result = checker.run(share=ALL, opened=opened)
-    assert {finding.segment for finding in result.findings} == {small.pseudonyms[small.generation, ACME]}
+    assert {finding.segment for finding in result.findings} == {small.pseudonym(ACME)}
     assert (result.purged, result.proven) == (0, ())
     small.tell(small.purge_began(SHARED))
     assert not checker.run().clean
@@ -104,36 +119,41 @@ def test_an_expiry_is_no_damage(checker: Checker) -> None:
 def test_an_expiry_that_was_cut_off_is_no_damage(checker: Checker) -> None:
     """A record still there that expired asks for nothing; what others need, they still need."""
     small = checker.small
-    parts = {name: {part[1] for part in small.repository.record(name).parts} for name in small.repository.snapshots()}
-    only = parts[checker.first] - parts[checker.second]
+    only = {pack for pack, _ in checker.only(checker.first, checker.second)}
+    needed = [sha256 for sha256, _, _ in small.repository.record(checker.second).packs]
     small.tell(ExpiryBegan(store="disk", snapshots=[checker.first]))
-    for path in checker.root.glob("segments/*/*/*.part"):
-        if path.stem in only:
-            path.unlink()
+    for pack, at in checker.only(checker.first, checker.second):
+        checker.take_out(pack, at)
+    for pack in only - {layout.pack_name(small.generation, sha256) for sha256 in needed}:
+        (checker.root / pack).unlink()
+    for name in checker.root.glob("keyrings/*/*"):
+        named = [
+            row.keyring for sha256 in needed for row in small.repository.pack(small.generation, sha256).header.rows
+        ]
+        if name.stem not in named:
+            name.unlink()
     result = checker.run(share=ALL)
     assert (result.findings, result.proven) == ((), (checker.second,))
-    (needed, *_) = (path for path in checker.root.glob("segments/*/*/*.part") if path.stem in parts[checker.second])
-    needed.unlink()
-    assert needed.stem in checker.said()
+    (checker.root / layout.pack_name(small.generation, needed[0])).unlink()
+    assert needed[0] in checker.said()
 
 
 def test_a_class_too_old_is_no_damage(checker: Checker) -> None:
-    """Of snapshots before the instant only: the newer one's parts are needed."""
+    """Of snapshots before the instant only: the newer one's sections are needed."""
     small = checker.small
-    first, second = (small.repository.record(name) for name in (checker.first, checker.second))
-    expired = ClassExpired(store="disk", generation=small.generation, class_tag=TAGS.data_class, before=second.exported)
-    (mine,) = {part[1] for part in first.parts if part[0] == small.pseudonyms[small.generation, ACME]}
-    (path,) = checker.root.glob(f"segments/*/*/{mine}.part")
-    path.unlink()
-    assert mine in checker.said()
-    small.tell(expired)
+    second = small.repository.record(checker.second)
+    tag = small.tags.class_tag(small.generation, "uploaded")
+    (pack, at), *_ = checker.only(checker.first, checker.second)
+    checker.take_out(pack, at)
+    assert f"{pack}' lacks section {at}," in checker.said()
+    small.tell(ClassExpired(store="disk", generation=small.generation, class_tag=tag, before=second.exported))
     result = checker.run(share=ALL)
     assert (result.findings, result.aged) == ((), 1)
     # The rest of an aged snapshot is what there has to be of it.
     assert set(result.proven) == {checker.first, checker.second}
-    (other,) = {part[1] for part in second.parts if part[0] == small.pseudonyms[small.generation, ACME]}
-    next(iter(checker.root.glob(f"segments/*/*/{other}.part"))).unlink()
-    assert other in checker.said()
+    (pack, at), *_ = checker.only(checker.second, checker.first)
+    checker.take_out(pack, at)
+    assert f"{pack}' lacks section {at}," in checker.said()
 
 
 @pytest.mark.parametrize("how", BREAKS)
@@ -186,7 +206,7 @@ def test_a_keeper_at_work_meanwhile_is_no_damage(checker: Checker) -> None:
 
     def purge(method: str, name: str) -> None:
         with lock:
-            if method == "get" and name.startswith("segments/") and not small.chain.links:
+            if method == "get" and name.startswith("packs/") and not small.chain.links:
                 small.tell(small.purge_began(ACME))
                 small.take_out(ACME)
 
@@ -234,7 +254,7 @@ def test_what_was_read_is_proven_and_nothing_else(checker: Checker) -> None:
     both = tuple(sorted([checker.first, checker.second]))
     assert checker.run(share=ALL).proven == both
     assert checker.run().proven == both
-    path = max(checker.root.glob("segments/*/*/*.pack"))
+    path = checker.root / checker.only(checker.second, checker.first)[-1][0]
     path.chmod(0o600)
-    path.write_bytes(path.read_bytes()[:-1] + b"\0")
-    assert set(checker.run(share=ALL).proven) != set(both)
+    path.write_bytes(path.read_bytes()[:-1] + bytes([path.read_bytes()[-1] ^ 1]))
+    assert checker.run(share=ALL).proven == (checker.first,)
