@@ -5,8 +5,6 @@ A run stops at every stage and can be left there, so that others may act in betw
 
 from __future__ import annotations
 
-import hashlib
-import io
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
@@ -16,26 +14,25 @@ from pathlib import Path
 from backupd.clock import Clock
 from backupd.model.documents import Record, Totals
 from backupd.model.ids import Pseudonym, RegionName, RunId, SnapshotName
-from backupd.model.manifest import TableEntry
-from backupd.model.tenancy import SegmentName, Tenancy, TenancyKind
+from backupd.model.manifest import Entry, RowsEntry, TableEntry
+from backupd.model.tenancy import STRUCTURE, SegmentName, Tenancy, TenancyKind
 from backupd.model.text import stamp
 from backupd.operations.backup import BackupJob, Node
+from backupd.operations.backup.closing import SectionsNeeded, SegmentClosing
 from backupd.operations.backup.collect import Collector, RunTarget, SpanLog
-from backupd.operations.backup.generation import KeyedSegment, Segments, current_generation, new_id, publish_keyrings
-from backupd.operations.backup.parts import PartBuilder
-from backupd.operations.backup.run import _previous, _publish_record, _Run, begin_run
+from backupd.operations.backup.generation import current_generation, keyed_tag, new_id
+from backupd.operations.backup.run import _previous, _publish_record, _Run, _target, begin_run
 from backupd.operations.backup.stored_objects import Ground, HoldingsWatch
 from backupd.postgres.connect import Source
-from backupd.repository.layout import pack_name
 from backupd.repository.repository import Repository
-from backupd.repository.state.index import Index, IndexedContainer
-from backupd.repository.uploader import Upload, Uploader
-from backupd.seal import suite
-from backupd.seal.container_format import DATA, ContainerContext
-from backupd.seal.container_writer import ContainerWriter
+from backupd.repository.state.index import Index
+from backupd.repository.uploader import Uploader, run_folder
+from backupd.rows import protocol
+from backupd.rows.dedup import OpenSpan
+from backupd.rows.known_chunks import IndexedChunks
+from backupd.rows.worker import Worker
 from backupd.seal.documents import Signer
 from backupd.seal.tags import TenantTags
-from backupd.seal.zstd import Compressor
 from backupd.store.base import Store
 from backupd.trace import NoTrace
 
@@ -58,6 +55,46 @@ class Made:
 
 
 @dataclass
+class _Channel:
+    """What a worker process reports to its parent; here its packs wait until the run goes on."""
+
+    collector: Collector
+    packs: list[protocol.PackDone] = field(default_factory=list)
+
+    def places(self, keys: list[protocol.NewKey]) -> list[tuple[str, int]]:
+        return self.collector.places(0, keys).places
+
+    def pack_done(self, pack: protocol.PackDone) -> None:
+        self.packs.append(pack)
+
+    def count(self, *_: int) -> None:
+        pass
+
+    def report(self) -> None:
+        pass
+
+    def send(self, _: protocol.Event) -> None:
+        pass
+
+
+@dataclass
+class _Entries:
+    """The manifest of each segment: its rows; with the structure, the table's definition, too."""
+
+    definition: TableEntry
+    structure: Pseudonym
+    named: dict[Pseudonym, tuple[str, str | None]]
+
+    def entries(self, segment: Pseudonym, read: Sequence[tuple[int, bytes]]) -> list[Entry]:
+        spans = [protocol.unpack_span(packed) for _, packed in read]
+        found: list[Entry] = [self.definition] if segment == self.structure else []
+        if spans:
+            promised = [(span.rows, span.size, span.sha256) for span in spans]
+            found.append(RowsEntry(self.definition.number, promised, [n for span in spans for n in span.runs]))
+        return found
+
+
+@dataclass
 class FakeWriter:
     """One node. Its stores' indexes lie in folders of `folder`, as a node's do."""
 
@@ -75,12 +112,12 @@ class FakeWriter:
     others: tuple[str, ...] = ()
     """Signers this node trusts beside itself."""
     met: Callable[[Pseudonym, SegmentName], None] = field(default=lambda *_: None)
-    """Told of every segment a run adds to, before anything of it is on the store."""
+    """Told of every segment a run has something of, before anything of it is on the store."""
 
     def node(self, name: str, ledger: Store | None = None) -> Node:
         return Node(
             state=self.folder / name,
-            spool=self.folder / "spool",
+            spool=self.folder / "spool" / name,
             spool_size=1 << 30,
             workers=1,
             uploaders=1,
@@ -99,97 +136,110 @@ class FakeWriter:
         )
 
     def run(self, name: str, store: Store, content: Content, made: Made, ledger: Store | None = None) -> Iterator[str]:
-        """Back up onto one store, stopping at each stage, whose name is given."""
+        """Back up onto one store, stopping at each stage, whose name is given: `begun`, `keyrings`, `packs`."""
         node = self.node(name, ledger)
         repository = Repository(store, [self.signer.public, *self.others], self.keepers)
         job = BackupJob(self.region, DATABASE, Source("", client_folders=()), Tenancy(kind=TenancyKind.NONE))
         with ExitStack() as stack:
             index = stack.enter_context(Index.locked(node.state))
             run = RunId(new_id(node.clock.now(), node.random))
+            spool = stack.enter_context(run_folder(node.spool, run))
             ground = Ground(index, repository, current_generation(index, repository, node), node)
             ground, standing, missing = begin_run(ground, self.region, run, stack)
-            generation = ground.generation
             uploader = stack.enter_context(Uploader(store, 1))
             context = _Run(job, ground, run, uploader, standing, missing)
-            segments = Segments(index, generation, standing, node)
             watch = stack.enter_context(HoldingsWatch(ground, standing))
             watch.wait()
             made.exported = stamp(node.clock.now())
             yield "begun"
-            intake = Collector(
-                DATABASE, RunTarget(generation, index, segments, uploader), 1 << 30, SpanLog(node.spool / run)
-            )
-            entries = [
-                (keyed, self._pack(context, intake, keyed, chunks)) for keyed, chunks in self._gathered(intake, content)
-            ]
+            target = _target(context, DATABASE)
+            collector = Collector(target, node.spool_size, SpanLog(spool / "spans"))
+            packs, closing = self._read(node, target, collector, spool, content)
+            target.keyrings.publish(dict.fromkeys(RunId(one) for pack in packs for one in pack.keyrings))
+            yield "keyrings"
+            for pack in packs:
+                collector.pack(0, pack)
             uploader.drain()
             yield "packs"
-            publish_keyrings(index, repository, generation, node.signer)
-            yield "keyrings"
-            builder = PartBuilder(generation, index, Compressor(1), intake)
-            placed = []
-            for keyed, table in sorted(entries, key=lambda pair: pair[0].segment.pseudonym):
-                one = builder.place(keyed, [table], ())
-                placed.append(replace(one, upload=None))
-                if one.upload is not None:
-                    uploader.submit(one.upload)
-            uploader.drain()
-            yield "parts"
-            watch.check({number for one in placed for number in (*one.needs, one.part.number)})
-            record = Record(
-                repository=generation.repository,
-                region=self.region,
-                generation=generation.id,
-                run=run,
-                database=DATABASE,
-                exported=made.exported,
-                published=stamp(node.clock.now()),
-                server=170000,
-                previous=_previous(context),
-                ledger=standing.head,
-                parts=[(one.part.pseudonym, one.part.sha256, one.part.size) for one in placed],
-                totals=Totals(tables=1, rows=0, bytes=0, stored=0, added=uploader.sent),
-            )
+            needed = closing.needed()
+            watch.check(needed.packs_needed())
+            record = self._record(context, made, needed)
             made.snapshot, made.record = _publish_record(context, record), record
 
-    def _gathered(self, intake: Collector, content: Content) -> Iterator[tuple[KeyedSegment, Sequence[bytes]]]:
-        for name, chunks in content.items():
-            if chunks and not intake.excluded(name.data_class, name.tenant):
-                keyed = intake.of(name.data_class, name.tenant)
-                self.met(keyed.segment.pseudonym, name)
-                yield keyed, chunks
+    def _read(
+        self, node: Node, target: RunTarget, collector: Collector, spool: Path, content: Content
+    ) -> tuple[list[protocol.PackDone], SegmentClosing]:
+        """Have a worker cut nothing, and deduplicate, compress and seal everything; return its packs."""
+        channel = _Channel(collector)
+        worker = Worker(_setup(node, target, spool), channel)  # type: ignore[arg-type]  # as far as it is used
+        worker._dedup._settings = replace(worker._dedup._settings, random=node.random)
+        for task, (name, chunks) in enumerate(content.items()):
+            self._take(worker, collector, task, name, chunks)
+        closing = SegmentClosing(self._entries(target), collector, target, node.workers)  # type: ignore[arg-type]
+        worker.close_segments(protocol.CloseSegments([one for _, one in closing.closings()]))
+        worker.finish()
+        if isinstance(worker._dedup._known, IndexedChunks):  # a process would end here
+            worker._dedup._known.close()
+        return channel.packs, closing
 
-    def _pack(self, context: _Run, intake: Collector, keyed: KeyedSegment, chunks: Sequence[bytes]) -> TableEntry:
-        """Ship what is new of a table in one pack; answer with the table, its runs by the index's numbers."""
-        index, pseudonym = context.ground.index, keyed.segment.pseudonym
-        ids = [suite.chunk_id(context.ground.generation.chunk_key, pseudonym.encode(), chunk) for chunk in chunks]
-        places = {one: index._file.row("SELECT container, chunk FROM chunks WHERE id = ?", one) for one in ids}
-        fresh = [place for place, one in enumerate(ids) if places[one] is None]
-        if fresh:
-            number = intake.number()
-            places |= {ids[place]: (number, at) for at, place in enumerate(fresh)}
-            self._upload(context, number, pseudonym, [(ids[place], chunks[place]) for place in fresh])
-        data = b"".join(chunks)
-        spans = [(len(chunks), len(data), hashlib.sha256(data).hexdigest())]
-        runs = [n for one in ids for n in (*(places[one] or ()), 1)]
-        return TableEntry("public", "note", ["said"], len(chunks), len(data), spans, runs)
+    def _take(
+        self, worker: Worker, collector: Collector, task: int, name: SegmentName, chunks: Sequence[bytes]
+    ) -> None:
+        taken = worker.segment(name.data_class, name.tenant)
+        if taken.names is None or not chunks:
+            return
+        self.met(taken.names.pseudonym, name)
+        span = OpenSpan(taken)
+        for chunk in chunks:
+            worker._dedup.take(span, chunk, chunk.count(b"\n"))
+        collector.done(protocol.TaskDone(task, span.rows, [span.close()], 0))
 
-    @staticmethod
-    def _upload(context: _Run, number: int, pseudonym: Pseudonym, chunks: list[tuple[bytes, bytes]]) -> None:
-        index, generation = context.ground.index, context.ground.generation
-        sealed = ContainerContext(generation.repository, generation.id, pseudonym)
-        out = io.BytesIO()
-        writer = ContainerWriter(out, "pack", sealed, index.public(pseudonym), compressor=Compressor(1))
-        ids = b"".join(one for one, _ in chunks)
-        writer.add(DATA, b"".join(chunk for _, chunk in chunks), [len(chunk) for _, chunk in chunks], ids)
-        done = writer.finish()
-        container = IndexedContainer(number, pseudonym, done.sha256, done.size)
-        context.uploader.submit(
-            Upload(
-                pack_name(sealed, done.sha256),
-                out.getvalue(),
-                done.sha256,
-                done.size,
-                lambda: index.add_container(container, ids),
-            )
+    def _entries(self, target: RunTarget) -> _Entries:
+        structure = target.names.of(STRUCTURE, None)
+        assert structure is not None
+        self.met(structure.pseudonym, segment(STRUCTURE, None))
+        number = target.index.definition(keyed_tag(target.generation, "definition", DATABASE, "public", "note"))
+        definition = TableEntry(number, "public", "note", ["said"])
+        return _Entries(definition, structure.pseudonym, {structure.pseudonym: (STRUCTURE, None)})
+
+    def _record(self, context: _Run, made: Made, needed: SectionsNeeded) -> Record:
+        generation = context.ground.generation
+        return Record(
+            repository=generation.repository,
+            region=self.region,
+            generation=generation.id,
+            run=context.run,
+            database=DATABASE,
+            exported=made.exported,
+            published=stamp(context.ground.node.clock.now()),
+            server=170000,
+            previous=_previous(context),
+            ledger=context.standing.head,
+            packs=needed.packs(context.ground.index),
+            totals=Totals(tables=1, rows=0, bytes=0, stored=needed.size, added=context.uploader.sent),
         )
+
+
+def _setup(node: Node, target: RunTarget, spool: Path) -> protocol.Setup:
+    generation, names = target.generation, target.names
+    return protocol.Setup(
+        number=0,
+        workers=node.workers,
+        repository=generation.repository,
+        region=names.tags.region,
+        generation=generation.id,
+        database=names.database,
+        chunk_key=generation.chunk_key,
+        tenant_key=names.tags.key,
+        own_clocks=sorted(names.own_clocks),
+        lives=dict(names.lives),
+        last_section=target.index.last_number(),
+        compression_level=node.compression_level,
+        spool=str(spool),
+        index=str(target.index.path) if target.index.has_chunks() else None,
+        psql=[],
+        environment={},
+        preamble="",
+        pending_limit=48 << 20,
+        open_limit=node.spool_size,
+    )
