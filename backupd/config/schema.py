@@ -96,8 +96,10 @@ class NodeSection(ConfigSection):
         description="64 random hex digits, from which the opaque ids and tags of tenants are made: the same "
         "file on writers and keepers. A machine without it can neither back up nor purge.",
     )
-    workers: Annotated[int, Field(ge=1, le=64)] = Field(
-        default=2, description="How many processes read, compress and seal."
+    workers: Annotated[int, Field(ge=1, le=64)] | None = Field(
+        default=None,
+        description="How many processes read, compress and seal. One for every two processors, unless this says "
+        "otherwise: beside each, PostgreSQL and a thread that compresses are at work.",
     )
     compression_level: Annotated[int, Field(ge=1, le=19)] = Field(
         default=3, description="The level of zstd, at most 19: above that its window would not fit the memory promised."

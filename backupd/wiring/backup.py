@@ -53,7 +53,7 @@ def backup_node(context: Context, region: RegionName, store: str, trace: Trace) 
         state=context.state_folder(region, store),
         spool=context.spool_folder(region, store),
         spool_size=node.spool_size,
-        workers=node.workers,
+        workers=node.workers or max(1, (os.cpu_count() or 2) // 2),
         uploaders=_shippers(context.config.stores[store]),
         compression_level=node.compression_level,
         lock_timeout=node.lock_timeout.total_seconds(),

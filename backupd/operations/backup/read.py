@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from backupd.operations.backup.collect import RunTarget
     from backupd.operations.backup.types import BackupJob, Node
 
-PENDING_LIMIT = 48 << 20
+PENDING_LIMIT = 80 << 20
 """Bytes of rows that all workers together hold: with psql and the parent this stays below 200 MB in all."""
 
 
