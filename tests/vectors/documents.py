@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from case import Case
-from crafting import REPOSITORY, Change, CraftKeyring, pseudonym, text
+from crafting import REPOSITORY, Change, CraftKeyring, pseudonym, segment_key, text
 from expecting import OK, bent, case, damage, refused, with_field
 
 from backupd.seal import suite
@@ -18,27 +18,27 @@ from backupd.seal.documents import Signer
 
 def keyrings() -> Iterator[Case]:
     me, other, signer, stranger = suite.generate(), suite.generate(), Signer(bytes(range(32))), Signer(bytes(32))
-    pairs = [suite.generate(), suite.generate()]
 
     def craft(recipient: suite.KeyPair = me, by: Signer = signer, **changes: Any) -> CraftKeyring:
-        return CraftKeyring(recipient, by, pairs, **changes)
+        return CraftKeyring(recipient, by, **changes)
 
-    def in_line(at: int, old: str, new: str) -> Change:
-        return lambda lines: [*lines[:at], lines[at].replace(old, new, 1), *lines[at + 1 :]]
+    def with_line(at: int, change: Change) -> Change:
+        return lambda lines: [*lines[:at], json.dumps(change(json.loads(lines[at]))), *lines[at + 1 :]]
 
-    index = damage("does not match its signed index")
-    good = b"".join(pseudonym(at).encode() + pair.secret for at, pair in enumerate(pairs))
-    rest = pseudonym(1).encode() + pairs[1].secret
+    index, unlisted = damage("does not match its signed index"), damage("its index does not list there")
+    table = damage("the index of")
+    good = b"".join(pseudonym(at).encode() + segment_key(at) for at in range(2))
+    rest = pseudonym(1).encode() + segment_key(1)
     cases: list[tuple[str, str, dict[str, str], CraftKeyring, bytes]] = [
         ("keyring-good", "nothing", OK, craft(), good),
         (
             "keyring-shredded",
             "nothing; the first segment was shredded",
             OK,
-            craft(lines=lambda v: [*v[:4], v[5]]),
+            craft(lines=lambda v: [*v[:3], v[4]]),
             rest,
         ),
-        ("keyring-all-shredded", "nothing; every segment was shredded", OK, craft(lines=lambda v: v[:4]), b""),
+        ("keyring-all-shredded", "nothing; every segment was shredded", OK, craft(lines=lambda v: v[:3]), b""),
         (
             "keyring-other-identity",
             "sealed to another identity",
@@ -60,7 +60,7 @@ def keyrings() -> Iterator[Case]:
             craft(by=stranger),
             b"",
         ),
-        ("keyring-format", "format 2", refused("is written in format 2"), craft(body=with_field("format", 2)), b""),
+        ("keyring-format-1", "format 1", refused("is written in format 1"), craft(body=with_field("format", 1)), b""),
         (
             "keyring-feature",
             "an unknown feature",
@@ -76,53 +76,77 @@ def keyrings() -> Iterator[Case]:
             b"",
         ),
         (
+            "keyring-run",
+            "another run's name: the file key is sealed to this one",
+            damage("are not authentic"),
+            craft(body=with_field("run", "20300102T030405Z-ffffffff")),
+            b"",
+        ),
+        ("keyring-index-cut", "the index is cut short", table, craft(table=lambda d: d[:-1]), b""),
+        (
+            "keyring-index-class",
+            "an entry's class is beyond the list",
+            table,
+            craft(body=with_field("classes", ["c1" * 8])),
+            b"",
+        ),
+        (
+            "keyring-index-database",
+            "an entry's database is beyond the list",
+            table,
+            craft(body=with_field("databases", [])),
+            b"",
+        ),
+        (
+            "keyring-index-tag",
+            "a tag is no hex",
+            damage("'case'"),
+            craft(body=with_field("classes", ["../../x", "c2" * 8])),
+            b"",
+        ),
+        (
+            "keyring-index-twice",
+            "the index lists a segment twice",
+            damage("lists a segment twice"),
+            craft(table=lambda d: d[:52] + d[:16] + d[68:]),
+            b"",
+        ),
+        (
+            "keyring-index-base64",
+            "the index is not base64",
+            damage("base64 that cannot be read"),
+            craft(body=with_field("entries", "!!!!")),
+            b"",
+        ),
+        (
             "keyring-entry-flipped",
             "a bit of a sealed line is flipped",
             index,
-            craft(lines=lambda v: [*v[:5], bent(v[5], "sealed")]),
+            craft(lines=lambda v: [*v[:4], bent(v[4], 1)]),
             b"",
         ),
         ("keyring-entries-exchanged", "two segments' sealed bytes are exchanged", index, craft(lines=exchanged), b""),
+        ("keyring-entry-twice", "a line stands twice", unlisted, craft(lines=lambda v: [*v, v[4]]), b""),
+        ("keyring-entry-order", "lines are not in order", unlisted, craft(lines=lambda v: [*v[:3], v[4], v[3]]), b""),
         (
-            "keyring-entry-twice",
-            "a line stands twice",
-            damage("its index does not list there"),
-            craft(lines=lambda v: [*v, v[5]]),
-            b"",
-        ),
-        (
-            "keyring-entry-order",
-            "lines are not in order",
-            damage("its index does not list there"),
-            craft(lines=lambda v: [*v[:4], v[5], v[4]]),
-            b"",
-        ),
-        (
-            "keyring-entry-foreign",
-            "a line names a segment the index does not",
-            damage("its index does not list there"),
-            craft(lines=in_line(4, pseudonym(0), pseudonym(9))),
-            b"",
-        ),
-        (
-            "keyring-entry-index",
+            "keyring-entry-beyond",
             "a line's place is beyond the index",
-            damage("its index does not list there"),
-            craft(lines=in_line(5, '"index": 1', '"index": 2')),
+            unlisted,
+            craft(lines=with_line(4, lambda v: [2, v[1]])),
             b"",
         ),
         (
             "keyring-entry-negative",
             "a line's place is negative",
             damage("'case'"),
-            craft(lines=in_line(5, '"index": 1', '"index": -1')),
+            craft(lines=with_line(4, lambda v: [-1, v[1]])),
             b"",
         ),
         (
-            "keyring-chunk-key",
-            "a bit of the chunk key is flipped",
-            index,
-            craft(lines=lambda v: [*v[:3], bent(v[3], "chunk_key"), *v[4:]]),
+            "keyring-entry-form",
+            "a line is an object",
+            damage("'case'"),
+            craft(lines=with_line(4, lambda v: {"place": v[0], "sealed": v[1]})),
             b"",
         ),
         (
@@ -139,7 +163,7 @@ def keyrings() -> Iterator[Case]:
             craft(lines=bent_wrap_checked),
             b"",
         ),
-        ("keyring-cut", "cut before its lines end", damage("is cut short"), craft(lines=lambda v: v[:3]), b""),
+        ("keyring-cut", "cut before its lines end", damage("is cut short"), craft(lines=lambda v: v[:2]), b""),
         (
             "keyring-trailing",
             "a line that is not JSON at the end",
@@ -157,9 +181,8 @@ def keyrings() -> Iterator[Case]:
 
 
 def exchanged(lines: list[str]) -> list[str]:
-    one, two = json.loads(lines[4]), json.loads(lines[5])
-    one["sealed"], two["sealed"] = two["sealed"], one["sealed"]
-    return [*lines[:4], json.dumps(one), json.dumps(two)]
+    one, two = json.loads(lines[3]), json.loads(lines[4])
+    return [*lines[:3], json.dumps([0, two[1]]), json.dumps([1, one[1]])]
 
 
 def bent_wrap(lines: list[str]) -> list[str]:
@@ -179,7 +202,7 @@ def bent_wrap_checked(lines: list[str]) -> list[str]:
 
 def documents() -> Iterator[Case]:
     signer, stranger = Signer(bytes(range(32))), Signer(bytes(32))
-    base = {"kind": "repository", "format": 1, "features": [], "repository": REPOSITORY}
+    base = {"kind": "repository", "format": 2, "features": [], "repository": REPOSITORY}
 
     def signed(by: Signer = signer, kind: str = "repository", **more: Any) -> bytes:
         return by.sign(json.dumps({**base, **more}).encode(), kind)
@@ -189,6 +212,13 @@ def documents() -> Iterator[Case]:
         body, _, line = data.partition(b"\n")
         strange = json.loads(stranger.sign(body, "repository").split(b"\n")[1])["signatures"]
         return body + b"\n" + json.dumps({"signatures": strange + json.loads(line)["signatures"]}).encode() + b"\n"
+
+    def as_before(by: Signer) -> bytes:
+        """Signed under the label of format 1."""
+        body, _, _ = signed().partition(b"\n")
+        signature = suite.sign(bytes(range(32)), b"backupd/1 repository\n" + body)
+        line = {"signatures": [{"key": by.public, "signature": text(signature)}]}
+        return body + b"\n" + json.dumps(line).encode() + b"\n"
 
     cases = [
         ("document-good", "nothing", OK, signed()),
@@ -230,7 +260,8 @@ def documents() -> Iterator[Case]:
             damage("'case'"),
             signed().replace(signer.public.encode(), b"zz" * 32),
         ),
-        ("document-format", "format 2", refused("is written in format 2"), signed(format=2)),
+        ("document-format-1", "format 1", refused("is written in format 1"), signed(format=1)),
+        ("document-label-1", "signed as in format 1", damage("the signature of"), as_before(signer)),
         (
             "document-feature",
             "an unknown feature",

@@ -33,11 +33,11 @@ def moved(*order: int) -> Change:
     return lambda items: [items[at] for at in order]
 
 
-def block(at: int, field: int, value: Any) -> Change:
-    """A listing with one field of one block replaced."""
+def block(at: int, field: int, value: int) -> Change:
+    """A listing with one number of one block replaced."""
 
-    def change(listing: dict[str, Any]) -> dict[str, Any]:
-        listing["blocks"][at][field] = value
+    def change(listing: list[list[int]]) -> list[list[int]]:
+        listing[at][field] = value
         return listing
 
     return change
@@ -57,8 +57,10 @@ def case(
     return Case(name, shown, data)
 
 
-def bent(line: str, field: str) -> str:
+def bent(line: str, field: str | int) -> str:
+    """A line of JSON with a bit flipped in one of its members, which is base64."""
     value = json.loads(line)
     data = bytearray(base64.b64decode(value[field]))
     data[0] ^= 1
-    return json.dumps({**value, field: text(bytes(data))})
+    value[field] = text(bytes(data))
+    return json.dumps(value)

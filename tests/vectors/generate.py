@@ -8,10 +8,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from case import CASES, Case
-from containers import containers
-from crafting import SEGMENT, flip, text
+from crafting import flip, text
 from documents import documents, keyrings
 from expecting import OK, bent, case
+from packs import packs
+from sections import sections
 
 from backupd.seal import suite
 from backupd.seal.keyfiles import write_identity
@@ -58,14 +59,11 @@ def keys() -> Iterator[Case]:
     yield case("hpke-info", "another info", "hpke", wrong, {**fields, "info": b"other".hex()}, sealed, b"")
     yield case("hpke-flipped", "a bit is flipped", "hpke", wrong, fields, flip(1100)(sealed), b"")
     yield case("hpke-short", "too short to hold anything", "hpke", wrong, fields, sealed[:1000], b"")
-    chunk, key = b"a row\nand another\n", bytes(range(32))
-    answer = suite.chunk_id(key, SEGMENT.encode(), chunk)
-    yield case("chunk-id", "nothing", "chunk-id", OK, {"chunk-key": key.hex(), "segment": SEGMENT}, chunk, answer)
 
 
 def main() -> None:
     CASES.mkdir(exist_ok=True)
-    made = [*containers(), *keyrings(), *documents(), *keys()]
+    made = [*sections(), *packs(), *keyrings(), *documents(), *keys()]
     missing = [one for one in made if not (CASES / f"{one.name}.txt").exists()]
     for one in missing:
         one.write()

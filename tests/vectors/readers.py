@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
-import hmac
 import importlib.machinery
 import importlib.util
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 from case import Case
 from cryptography.exceptions import InvalidTag
@@ -17,11 +16,12 @@ from doubles.paths import RECOVER
 
 from backupd.errors import BackupdError
 from backupd.seal import suite
-from backupd.seal.container_format import ContainerContext
-from backupd.seal.container_reader import ContainerReader
 from backupd.seal.documents import read_document
 from backupd.seal.keyfiles import read_identity
 from backupd.seal.keyring import parse_keyring
+from backupd.seal.pack import PresenceMap, header_length, read_header
+from backupd.seal.section_format import SectionContext
+from backupd.seal.section_reader import SectionReader
 
 Read = Callable[[Case], bytes]
 
@@ -52,21 +52,36 @@ def at(data: bytes) -> Callable[[int, int], bytes]:
     return lambda offset, length: data[offset : offset + length]
 
 
+def listing(rows: Sequence[Any], there: Sequence[bool]) -> bytes:
+    """What a pack's header and map say, one section a line."""
+    lines = [
+        f"{one.segment} {one.keyring} {one.place} {one.number} {one.length} {one.sha256.hex()} {int(is_there)}\n"
+        for one, is_there in zip(rows, there, strict=True)
+    ]
+    return "".join(lines).encode()
+
+
 def trusted(case: Case) -> set[str]:
     return set(case.fields["trusted"].split(","))
 
 
 def with_backupd(folder: Path) -> Read:
-    def container(case: Case) -> bytes:
-        place = ContainerContext(*(case.fields[name] for name in ("repository", "generation", "segment")))
-        reader = ContainerReader(
-            at(case.data), len(case.data), secret=case.binary("secret"), context=place, where="case"
-        )
+    def section(case: Case) -> bytes:
+        ids = (case.fields[name] for name in ("repository", "generation", "segment"))
+        context = SectionContext(*ids, int(case.fields["number"]))
+        reader = SectionReader(at(case.data), len(case.data), key=case.binary("key"), context=context, where="case")
         return b"".join(reader.open_block(index) for index in range(len(reader.blocks)))
 
+    def pack(case: Case) -> bytes:
+        length = header_length(case.data[:12], "case")
+        header = read_header(case.data, "case")
+        there = PresenceMap.read(header, case.data[length : length + header.map_size], "case")
+        return listing(header.rows, [at in there for at in range(len(header.rows))])
+
     def keyring(case: Case) -> bytes:
-        opened = parse_keyring(case.data, trusted(case), "case").open(case.binary("secret"))
-        return b"".join(name.encode() + opened.segments[name].secret for name in sorted(opened.segments))
+        keyring = parse_keyring(case.data, trusted(case), "case")
+        opened = keyring.open(case.binary("secret"))
+        return b"".join(keyring.index[place][0].encode() + opened.key(place).key for place in keyring.sealed)
 
     def document(case: Case) -> bytes:
         return read_document(case.data, case.fields["kind"], trusted(case), "case")
@@ -83,16 +98,13 @@ def with_backupd(folder: Path) -> Read:
         except suite.NotAuthenticError as error:
             raise FailedError(error, "DamageError") from error
 
-    def chunk_id(case: Case) -> bytes:
-        return suite.chunk_id(bytes.fromhex(case.fields["chunk-key"]), case.fields["segment"].encode(), case.data)
-
     functions = {
-        "container": container,
+        "section": section,
+        "pack": pack,
         "keyring": keyring,
         "document": document,
         "identity": identity,
         "hpke": hpke,
-        "chunk-id": chunk_id,
     }
     return catching(functions, BackupdError)
 
@@ -100,14 +112,20 @@ def with_backupd(folder: Path) -> Read:
 def with_recover(folder: Path) -> Read:
     recover = load_recover()
 
-    def container(case: Case) -> bytes:
-        place = tuple(case.fields[name] for name in ("repository", "generation", "segment"))
-        reader = recover.Container(at(case.data), len(case.data), case.binary("secret"), place, "case")
+    def section(case: Case) -> bytes:
+        context = tuple(case.fields[name] for name in ("repository", "generation", "segment"))
+        number = int(case.fields["number"])
+        reader = recover.Section(at(case.data), len(case.data), case.binary("key"), context, number, "case")
         return b"".join(reader.open_block(index) for index in range(len(reader.blocks)))
 
+    def pack(case: Case) -> bytes:
+        read = recover.Pack(at(case.data), "case")
+        return listing(read.rows, read.there)
+
     def keyring(case: Case) -> bytes:
-        opened = recover.Keyring(case.data, trusted(case), "case").open(case.binary("secret"))
-        return b"".join(name.encode() + opened[name].secret for name in sorted(opened))
+        keyring = recover.Keyring(case.data, trusted(case), "case")
+        keyring.open(case.binary("secret"))
+        return b"".join(keyring.index[place][0].encode() + keyring.key(place).key for place in keyring.sealed)
 
     def document(case: Case) -> bytes:
         recover.read_document(case.data, case.fields["kind"], trusted(case), "case")
@@ -128,18 +146,13 @@ def with_recover(folder: Path) -> Read:
         except (InvalidTag, ValueError) as error:
             raise FailedError(error, "DamageError") from error
 
-    def chunk_id(case: Case) -> bytes:
-        # The script has no use for ids; this is FORMAT.md's sentence in another spelling.
-        inner = hashlib.sha256(case.fields["segment"].encode() + case.data).digest()
-        return hmac.new(bytes.fromhex(case.fields["chunk-key"]), inner, hashlib.sha256).digest()[:16]
-
     functions = {
-        "container": container,
+        "section": section,
+        "pack": pack,
         "keyring": keyring,
         "document": document,
         "identity": identity,
         "hpke": hpke,
-        "chunk-id": chunk_id,
     }
     return catching(functions, recover.RecoverError)
 
