@@ -11,12 +11,14 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 from doubles.servers.postgres import SUPERUSER
 
+from backupd.seal.pack import PresenceMap, read_header
 from lib import demo_stage, sample_databases
 from lib.console import Voice, megabytes, thousands
 from lib.demo_stage import Content, DemoError, Scene
@@ -201,10 +203,11 @@ def erased(act: Scene) -> None:
     after = hashes(act)
     gone = before.keys() - after.keys()
     changed = {name for name in before.keys() & after.keys() if before[name] != after[name]}
-    if not gone or not all("/segments/" in name for name in gone) or not all("/keyrings/" in name for name in changed):
+    if not gone or not all("section" in name for name in gone) or not all("/keyrings/" in name for name in changed):
         raise DemoError("an erasure touched what is not the customer's")
-    act.voice.good(f"""{len(gone)} objects of this customer are gone, and {len(changed)} keyrings lost its keys. All the
-        other {thousands(len(before) - len(gone) - len(changed))} files are what they were, byte for byte.""")
+    kept = thousands(len(before) - len(gone) - len(changed))
+    act.voice.good(f"""{len(gone)} sections of this customer are gone, and {len(changed)} keyrings lost its keys. All the
+        other {kept} sections and files are what they were, byte for byte.""")
     act.backupd("tenant", "where", "be", LEAVING)
     act.backupd("verify", "be")
     act.backupd("ledger", "verify", "be")
@@ -212,11 +215,24 @@ def erased(act: Scene) -> None:
 
 
 def hashes(act: Scene) -> dict[str, str]:
-    """Every file of be on the store."""
-    folder = act.home / "zurich" / "be"
-    return {
-        str(path): hashlib.sha256(path.read_bytes()).hexdigest() for path in sorted(folder.rglob("*")) if path.is_file()
-    }
+    """Every file of be on the store; of a pack, its header, and each section that is there."""
+    found = {}
+    for path in sorted((act.home / "zurich" / "be").rglob("*")):
+        if path.suffix == ".pack":
+            found |= {f"{path}, {what}": hashlib.sha256(data).hexdigest() for what, data in pieces(path)}
+        elif path.is_file():
+            found[str(path)] = hashlib.sha256(path.read_bytes()).hexdigest()
+    return found
+
+
+def pieces(path: Path) -> Iterator[tuple[str, bytes]]:
+    """A pack's header and its sections, each with its name."""
+    data = path.read_bytes()
+    header = read_header(data, path.name)
+    yield "header", header.raw
+    there = PresenceMap.read(header, data[len(header.raw) : len(header.raw) + header.map_size], path.name)
+    for at in there.there:
+        yield f"section {at}", data[there.offsets[at] : there.offsets[at + 1]]
 
 
 def loaded(act: Scene, guide: Path) -> None:

@@ -95,7 +95,7 @@ def _goes_red(soak: Soak) -> None:
     """A check that cannot fail is none: one byte of a copy is changed, and it has to notice."""
     copy = soak.places.folder / "copy"
     shutil.copytree(soak.places.disk, copy)
-    pack = max(copy.glob("be/segments/*/*/*"), key=lambda path: path.stat().st_size)
+    pack = max(copy.glob("be/packs/*/*.pack"), key=lambda path: path.stat().st_size)
     pack.chmod(0o600)
     data = bytearray(pack.read_bytes())
     data[len(data) // 2] ^= 1

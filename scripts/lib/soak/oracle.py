@@ -137,8 +137,10 @@ class Checker:
         lines = []
         for generation in sorted(path.name for path in (self.region / "keyrings").glob("*")):
             for keyring in self.store.keyrings(generation):
-                for pseudonym, segment in keyring.open(self.secret).items():
-                    lines.append(("segment", f"{generation}/{pseudonym}", segment.tenant or ""))
+                keyring.open(self.secret)
+                for place in keyring.sealed:
+                    pseudonym, tenant = keyring.index[place][0], keyring.key(place).tenant
+                    lines.append(("segment", f"{generation}/{pseudonym}", tenant or ""))
                 self.counts["keyrings"] += 1
         with self.options.journal.open("a", encoding="utf-8") as out:
             for _, name, tenant in lines:
@@ -185,12 +187,12 @@ class Checker:
         views |= {path.name: path / "be" for path in sorted((self.options.store / ".zfs/snapshot").glob("*"))}
         for where, root in views.items():
             keys = self._keys(root)
-            folders = {f"{path.parent.name}/{path.name}" for path in root.glob("segments/*/*")}
+            stored = self._stored(root)
             for segment in sorted(self.journal.seen):
                 due = self.journal.dues.get(self.journal.life_of(segment) or "")
                 if due is None:
                     continue
-                if self.now > self.terms.deadline(due) and segment in keys | folders:
+                if self.now > self.terms.deadline(due) and segment in keys | stored:
                     self.faults.append(f"5: {where} still has {segment} of {due['tenant']} after its deadline")
                 if where == "the store" and self.now > self.terms.unreadable(due) and segment in keys:
                     self.faults.append(f"5: {where} still has the key of {segment} of {due['tenant']}")
@@ -274,6 +276,18 @@ class Checker:
         for path in root.glob("keyrings/*/*.keyring"):
             keyring = self.recover.Keyring(path.read_bytes(), self.store.trusted, path.name)
             found |= {f"{path.parent.name}/{keyring.index[place][0]}" for place in keyring.sealed}
+        return found
+
+    def _stored(self, root: Path) -> set[str]:
+        """Every segment of which a pack has a section."""
+        found = set()
+        for path in root.glob("packs/*/*.pack"):
+            data = path.read_bytes()
+            pack = self.recover.Pack(lambda offset, length, data=data: data[offset : offset + length], path.name)
+            if len(data) != pack.size:
+                self.faults.append(f"3: '{path.name}' is not as long as its map says")
+            there = zip(pack.rows, pack.there, strict=True)
+            found |= {f"{path.parent.name}/{row.segment}" for row, is_there in there if is_there}
         return found
 
     def _recovered(self, name: str, out: Path) -> tuple[int, str]:
