@@ -206,8 +206,8 @@ def erased(act: Scene) -> None:
     if not gone or not all("section" in name for name in gone) or not all("/keyrings/" in name for name in changed):
         raise DemoError("an erasure touched what is not the customer's")
     kept = thousands(len(before) - len(gone) - len(changed))
-    act.voice.good(f"""{len(gone)} sections of this customer are gone, and {len(changed)} keyrings lost its keys. All the
-        other {kept} sections and files are what they were, byte for byte.""")
+    act.voice.good(f"""{len(gone)} sections of this customer are gone, and {len(changed)} keyrings lost its keys.
+        All the other {kept} sections and files are what they were, byte for byte.""")
     act.backupd("tenant", "where", "be", LEAVING)
     act.backupd("verify", "be")
     act.backupd("ledger", "verify", "be")

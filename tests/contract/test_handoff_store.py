@@ -14,7 +14,7 @@ from backupd.store.handoff import HandoffStore
 from backupd.store.probe import probe
 from backupd.store.server import server_time
 
-NAME, DATA = "segments/a/b.pack", b"content" * 1000
+NAME, DATA = "packs/a/b.pack", b"content" * 1000
 
 
 def put(store, name, data):
@@ -43,7 +43,7 @@ def test_what_is_put_lies_in_the_nodes_own_folder_alone(store, vault):
     put(store, NAME, DATA)
     assert names(vault) == ["incoming/n1/segments+a+b.pack"]
     assert (store.get(NAME), store.get(NAME, 2, 3), store.stat(NAME).size) == (DATA, DATA[2:5], len(DATA))
-    assert (names(store, "segments"), names(store, "segments/a"), names(store, "seg")) == ([NAME], [NAME], [])
+    assert (names(store, "packs"), names(store, "packs/a"), names(store, "pac")) == ([NAME], [NAME], [])
     with pytest.raises(ObjectExistsError):
         put(store, NAME, b"other")
 
@@ -54,7 +54,7 @@ def test_what_the_keeper_took_counts_as_put(store, vault):
     put(store, NAME, DATA)
     assert names(vault) == [NAME]
     put(store, "other", b"x")
-    assert names(store, "segments") == [NAME]
+    assert names(store, "packs") == [NAME]
     for other in (b"other", DATA[::-1]):
         with pytest.raises(ObjectExistsError):
             put(store, NAME, other)

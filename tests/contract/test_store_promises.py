@@ -69,12 +69,12 @@ def test_never_overwrites(store, other):
 def test_the_folder_of_a_node_stays_when_it_is_empty(store, root_of):
     """It has an owner and a mode that only somebody who knows the accounts can give it again."""
     put(store, "incoming/n1/a+b", b"content")
-    put(store, "segments/a/b", b"content")
+    put(store, "packs/a/b", b"content")
     store.remove("incoming/n1/a+b")
-    store.remove("segments/a/b")
+    store.remove("packs/a/b")
     assert names(store) == []
     assert [path.name for path in (root_of(store) / "incoming").iterdir()] == ["n1"]
-    assert not (root_of(store) / "segments").exists()
+    assert not (root_of(store) / "packs").exists()
 
 
 def test_concurrent_puts_of_one_name_agree(store):

@@ -95,7 +95,7 @@ def test_a_store_added_later_joins_the_repository(places, founder):
     assert [one.created for one in both] == [False, True]
 
 
-@pytest.mark.parametrize("name", ["photos/cat.jpg", "segments/x", "repository.json.bak"])
+@pytest.mark.parametrize("name", ["photos/cat.jpg", "packs/x", "repository.json.bak"])
 def test_a_folder_with_anything_else_is_refused_before_anything_is_written(places, founder, name):
     """Somebody else's files are neither joined nor touched, on no store."""
     put(places[1], name, b"theirs")
