@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import io
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import BinaryIO, NamedTuple
@@ -102,10 +102,15 @@ def fetch_head(store: StoreView, name: ObjectName) -> bytes:
 
     Raises ObjectMissingError, and DamageError for what is no pack.
     """
-    data = store.get(name, 0, _FIRST)
+    return read_head(lambda length: store.get(name, 0, length), name)
+
+
+def read_head(read: Callable[[int], bytes], name: ObjectName) -> bytes:
+    """Return the start of a pack as `fetch_head` does; `read` returns that many bytes of it from the first on."""
+    data = read(_FIRST)
     length = header_length(data[:CLEAR_START], name)
     whole = length + length // (8 * ROW_SIZE) + 1
-    return store.get(name, 0, whole) if whole > len(data) == _FIRST else data[:whole]
+    return read(whole) if whole > len(data) == _FIRST else data[:whole]
 
 
 def parse_pack(head: bytes, context: PackContext, sha256: ObjectHash) -> OpenPack:

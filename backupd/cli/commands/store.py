@@ -121,9 +121,9 @@ def verify(
 
     Signatures, the ledger and the chain of records are checked, and that everything they need is there with its size;
     with the tenant key, also whose each key is said to be. --read-data also reads that share of the packs and checks
-    their hashes; with an identity, what is read is opened, and that share of the newest snapshots' rows is compared with
-    their manifests. What the ledger says was purged or expired may be missing. Packs that nothing refers to are counted,
-    and are no damage. Nothing is changed; a keeper's ledger learns which snapshots are
+    their hashes; with an identity, what is read is opened, and that share of the newest snapshots' rows is compared
+    with their manifests. What the ledger says was purged or expired may be missing. Packs that nothing refers to are
+    counted, and are no damage. Nothing is changed; a keeper's ledger learns which snapshots are
     proven, every byte of theirs having been read.
 
     \b

@@ -1,8 +1,8 @@
 """Ingest one store: move into the repository what nodes handed in. It can be interrupted anywhere and repeated.
 
 1. List what nodes handed in, and what stands in its place.
-2. Packs, keyrings, parts, then records (FORMAT.md §2): read each, compare its hash, check it, copy it, remove it from
-   the inbox.
+2. Keyrings, packs, then records (FORMAT.md §2): read each, check it, copy it without what was purged meanwhile, remove
+   it from the inbox.
 3. Remove what runs that ended long ago left.
 
 Objects are copied and never renamed: a node that opened an object before can write to that file, and not to the copy.
@@ -13,27 +13,40 @@ by a node that made the repository, is adopted by `found`.
 from __future__ import annotations
 
 import hashlib
+import io
 import tempfile
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import IO, BinaryIO, cast
 
 from backupd.errors import BackupdError, DamageError, ObjectExistsError, ObjectMissingError, RefusedError, StoreError
 from backupd.model.documents import RepositoryInfo, decode_body
 from backupd.model.ids import GenerationId, ObjectHash, ObjectName, Pseudonym, RegionName, RepositoryId
 from backupd.operations.keeper.guards import check_clock
-from backupd.operations.keeper.ingest_checks import LARGEST, TAKEN, Ingested, IngestGround, NotYet, check
+from backupd.operations.keeper.ingest_checks import (
+    LARGEST,
+    TAKEN,
+    Ingested,
+    IngestGround,
+    NotYet,
+    PlacedKeyrings,
+    check,
+    opened_pack,
+)
 from backupd.operations.keeper.types import Keeper
 from backupd.operations.phases import Phases
 from backupd.parallel import in_parallel
 from backupd.planning.expiry import grace_before
-from backupd.planning.ledger_facts import expired_on
+from backupd.planning.ledger_facts import explain_absences
 from backupd.repository import help_files, layout
 from backupd.repository.incoming import IncomingObject, incoming_objects
 from backupd.repository.marks import LONGEST_RUN
 from backupd.repository.repository import Repository
 from backupd.seal.documents import LIMITS, read_document
+from backupd.seal.keyring import without_lines
 from backupd.store.base import Store
 
 _PIECE = 4 << 20
@@ -61,7 +74,6 @@ class _Ingest:
     waiting: dict[ObjectName, str] = field(default_factory=dict)
     refused: dict[ObjectName, str] = field(default_factory=dict)
     sizes: dict[ObjectName, int] = field(default_factory=dict)
-    keyed: dict[GenerationId, frozenset[Pseudonym]] = field(default_factory=dict)
 
     def run(self) -> Ingested:
         keeper = self.keeper
@@ -78,51 +90,43 @@ class _Ingest:
     def _list(self, generations: Iterable[GenerationId]) -> None:
         store = self.keeper.stores[self.store].store
         for generation in sorted(generations):
-            for folder in (layout.SEGMENTS, layout.KEYRINGS, layout.RECORDS):
+            for folder in (layout.PACKS, layout.KEYRINGS, layout.RECORDS):
                 listed = store.list(ObjectName(f"{folder}/{generation}"))
                 self.sizes |= {info.name: info.size for info in listed}
 
     def _take_all(self, found: list[IncomingObject]) -> None:
-        """Take objects of one kind until nothing more fits: one may refer to another that was handed in with it."""
-        if found and found[0].place.kind is layout.ObjectKind.RECORD:
-            self._read_keyed({one.place.generation for one in found if one.place.generation})
-        ground, left, missing = self._ground(), found, dict[ObjectName, str]()
-        while left:
-            late = []
-            for one, result in in_parallel(lambda one: self._take(one, ground), left, self.keeper.threads):
-                try:
-                    self._count(one, taken=result.result())
-                except NotYet as reason:
-                    late.append(one)
-                    missing[one.name] = str(reason)
-                except ObjectMissingError:
-                    continue  # the node took it back, or another keeper took it
-                except _UNFIT as error:
-                    self._refuse(one, error.message)
-            if len(late) == len(left):
-                break
-            left = late
-        for one in left:
-            self._let_wait(one, missing[one.name])
+        """Take objects of one kind, of which none refers to another."""
+        ground = self._ground()
+        for one, result in in_parallel(lambda one: self._take(one, ground), found, self.keeper.threads):
+            try:
+                self._count(one, taken=result.result())
+            except NotYet as reason:
+                self._let_wait(one, str(reason))
+            except ObjectMissingError:
+                continue  # the node took it back, or another keeper took it
+            except _UNFIT as error:
+                self._refuse(one, error.message)
 
     def _take(self, one: IncomingObject, ground: IngestGround) -> bool:
-        """Take one object; returns False when it is not needed: it stands there already, or its segment was purged."""
-        generation, segment = one.place.generation, one.place.segment
-        if self._settled(one) or (generation and segment and (generation, segment) in ground.purged):
+        """Take one object; returns False when it is not needed, because it stands there already."""
+        if self._settled(one):
             self._remove(one)
             return False
         if one.size > LARGEST[one.place.kind]:
             raise DamageError(f"'{one.target}' is larger than allowed")
         folder = self.keeper.cache_path(self.store).parent
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        with tempfile.SpooledTemporaryFile(max_size=_PIECE, dir=str(folder)) as file:
+        with ExitStack() as stack:
+            file: IO[bytes] = stack.enter_context(_spooled(folder))
             digest = self._fetch(one, file)
-            if one.place.sha256 not in (None, digest):
-                raise DamageError(f"'{one.target}' does not have the hash its name says")
-            check(one, file, ground)
-            source = cast("BinaryIO", file)
-            self.keeper.stores[self.store].store.put_new(one.target, source, one.size, digest)
-        self.sizes[one.target] = one.size
+            doomed = check(one, file, ground)
+            if doomed:
+                smaller = stack.enter_context(_spooled(folder))
+                digest = _leave_out(one, file, doomed, smaller, ground)
+                file = smaller
+            size = file.seek(0, io.SEEK_END)
+            self.keeper.stores[self.store].store.put_new(one.target, cast("BinaryIO", file), size, digest)
+        self.sizes[one.target] = size
         self._remove(one)
         return True
 
@@ -136,8 +140,8 @@ class _Ingest:
     def _settled(self, one: IncomingObject) -> bool:
         """Check whether the object stands in its place already; raises DamageError when something else does."""
         there = self.sizes.get(one.target)
-        if there is None or one.place.kind is layout.ObjectKind.KEYRING:
-            # The keyring there may have been replaced since by one without the shredded lines.
+        if there is None or one.place.kind is not layout.ObjectKind.RECORD:
+            # The keyring or pack there may have been put anew since, without what was purged.
             return there is not None
         if there != one.size:
             raise DamageError(f"'{one.target}' stands there already, with another size")
@@ -209,26 +213,48 @@ class _Ingest:
         now = self.keeper.clock.now()
         return not grace_before(now, LONGEST_RUN) <= one.modified <= now + self.keeper.rules.clock_tolerance
 
-    def _read_keyed(self, generations: Iterable[GenerationId]) -> None:
-        repository = self.keeper.stores[self.store]
-        for generation in generations:
-            keyrings = repository.keyrings(generation)
-            self.keyed[generation] = frozenset(pseudonym for ring in keyrings for pseudonym, _ in ring.index)
-
     def _ground(self) -> IngestGround:
-        keeper, entries = self.keeper, list(self.keeper.book.chain.entries())
-        lives = keeper.book.states.incarnations.values()
+        keeper, repository = self.keeper, self.keeper.stores[self.store]
         return IngestGround(
-            repository=keeper.stores[self.store],
+            repository=repository,
+            tags=keeper.tags,
             chain=keeper.book.chain,
-            purged=frozenset(ref for life in lives if life.purge for ref in life.purge.segments),
-            expired=frozenset(expired_on(entries, self.store)),
+            explained=explain_absences(keeper.book.chain.entries(), self.store),
             sizes=self.sizes,
-            keyed=self.keyed,
+            keyrings=PlacedKeyrings(repository, keeper.tags),
             now=keeper.clock.now(),
             tolerance=keeper.rules.clock_tolerance,
             max_age=keeper.rules.retention.max_age,
         )
+
+
+def _spooled(folder: Path) -> IO[bytes]:
+    return tempfile.SpooledTemporaryFile(max_size=_PIECE, dir=str(folder))
+
+
+def _leave_out(
+    one: IncomingObject, file: IO[bytes], doomed: Collection[Pseudonym], out: IO[bytes], ground: IngestGround
+) -> ObjectHash:
+    """Copy a keyring or a pack that was checked without what it has of these segments; return the copy's hash."""
+    digest = hashlib.sha256()
+
+    def write(piece: bytes) -> None:
+        digest.update(piece)
+        out.write(piece)
+
+    if one.place.kind is layout.ObjectKind.KEYRING:
+        file.seek(0)
+        data = file.read()
+        write(without_lines(data, ground.repository.checked_keyring(data, one.target), doomed))
+        return ObjectHash(digest.hexdigest())
+    pack = opened_pack(one, file, ground.repository)
+    left = pack.there.without([at for at, row in enumerate(pack.header.rows) if row.segment in doomed])
+    write(pack.header.raw + left.raw)
+    for at in left.there:
+        file.seek(pack.there.offsets[at])
+        for start in range(0, pack.header.rows[at].length, _PIECE):
+            write(file.read(min(_PIECE, pack.header.rows[at].length - start)))
+    return ObjectHash(digest.hexdigest())
 
 
 def troubles(done: Ingested) -> BackupdError | None:
