@@ -1,56 +1,28 @@
-"""Copy one generation's snapshots: packs, keyrings, parts, and records last, in the order in which a run adds them. The
-ledger is read again meanwhile, and what a purge took too late to be left out is removed from the target.
+"""Copy one generation's snapshots: keyrings, packs, and records last, in the order in which a run adds them.
+
+The ledger is read again meanwhile, and what a purge took too late to be left out is removed from the target.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Self
 
 from backupd.errors import UNSOUND, DamageError
-from backupd.model.documents import Record
-from backupd.model.ids import GenerationId, ObjectName, Pseudonym, RunId, SnapshotName
-from backupd.model.text import parse_stamp
+from backupd.model.ids import GenerationId, ObjectHash, Pseudonym, RunId, SnapshotName
 from backupd.operations.backup.generation import new_id
 from backupd.operations.keeper.purge import check_shrunk, clear, shred
-from backupd.operations.replication.objects import Keyrings
-from backupd.parallel import in_parallel
+from backupd.operations.replication.needs import Loss, PackNeeds, StoreSurvey
+from backupd.operations.replication.objects import Keyrings, WantedPack
 from backupd.planning.ledger_facts import Copies, Explained, explain_absences, explain_copies
-from backupd.planning.verify import ContainerKey, Stored
 from backupd.repository import layout
-from backupd.repository.container_check import ContainerChecker
 from backupd.repository.marks import LONGEST_RUN, run_marked
-from backupd.repository.repository import Repository
 from backupd.repository.state.keyring_cache import KeyringCache
 
 if TYPE_CHECKING:
     from backupd.operations.replication.objects import Copier, Copying, Replication
-
-
-@dataclass(slots=True)
-class _Needs:
-    """The containers that records of one generation need, and who needs each."""
-
-    records: dict[SnapshotName, Record] = field(default_factory=dict)
-    parts: dict[ContainerKey, set[SnapshotName]] = field(default_factory=dict)
-    containers: dict[ContainerKey, set[ContainerKey]] = field(default_factory=dict)
-    """Packs and parts that parts name, each with these parts."""
-
-    def drop(self, key: ContainerKey) -> set[SnapshotName]:
-        """Forget the records that need a container; returns their names."""
-        parts = {key, *self.containers.get(key, ())}
-        dropped = {name for part in parts for name in self.parts.get(part, ())}
-        for name in dropped:
-            self.records.pop(name, None)
-        return dropped
-
-    def forget(self, segments: Iterable[Pseudonym]) -> None:
-        """Forget these segments: nobody needs them any more."""
-        gone = frozenset(segments)
-        self.parts = {key: names for key, names in self.parts.items() if key.segment not in gone}
-        self.containers = {key: parts for key, parts in self.containers.items() if key.segment not in gone}
+    from backupd.store.base import ObjectInfo
 
 
 class GenerationCopy:
@@ -64,10 +36,9 @@ class GenerationCopy:
         self._generation = generation
         self._copier = copier
         self._done = done
-        self._needs = _Needs()
-        self._missing: dict[ContainerKey, str] = {}
-        """Containers that the origin does not have whole, and why; the ledger may say that nobody needs them any
-        more."""
+        self._needs = PackNeeds()
+        self._losses: list[Loss] = []
+        """What the stores lack; the ledger may say that nobody needs it any more."""
         self._lost: dict[SnapshotName, str] = {}
         self._marks = ExitStack()
         self._mark_old = 0.0
@@ -87,16 +58,16 @@ class GenerationCopy:
         """
         copying = self._copying
         here = self._explained(copying.origin)
-        # 1. What is needed, and what of it is missing at the target.
-        listed, sent = self._listed(copying.source), self._listed(copying.sink)
         keyrings = Keyrings(copying, self._generation)
-        self._read_records(names, here, keyrings, listed)
-        self._read_headers(listed)
+        # 1. What is needed, and what of it is missing at the origin.
+        self._read_records(names)
+        listed, sent = copying.source.list_packs(self._generation), copying.sink.list_packs(self._generation)
+        origin = StoreSurvey(copying.source, self._generation, keyrings.listings(copying.source), here, copying.threads)
+        self._survey(origin, listed)
         purges = Purges(copying, self._generation)
         self._judge(purges.read())
-        wanted = {key: listed[key] for key in self._wanted() if sent.get(key) != listed[key]}
         if copying.dry_run:
-            self._report_dry_run(wanted.values())
+            self._report_dry_run(listed[sha256].size for sha256 in self._needs.users() if sha256 not in sent)
             return
         # 2. The ledger first: it has to explain what will be missing there, too.
         previous = {name: record.previous for name, record in self._needs.records.items()}
@@ -104,13 +75,21 @@ class GenerationCopy:
         events = explain_copies(copying.target, copies, here, self._explained(copying.target))
         copying.keeper.book.append(lambda _: events)
         copying.keeper.book.give(copying.target)
-        # 3. Packs, keyrings, parts.
-        self._copy((key, one) for key, one in wanted.items() if one.kind == "pack")
-        for size in keyrings.copy({key.segment for key in self._needs.parts}, purges.read()):
+        # 3. Keyrings, packs, and a look at all of them: some stood there before.
+        for size in keyrings.copy(self._needs.runs(), purges.read()):
             self._copier.counted(size)
-        self._copy((key, one) for key, one in wanted.items() if one.kind == "part")
-        for key in sorted({key for key in self._needs.parts if key.segment not in keyrings.keyed}):
-            self._lose_key(key, f"no keyring has the key of segment {key.segment}")
+        purged = purges.read()
+        self._copy(
+            WantedPack(one, listed[one].size, purged) for one in sorted(self._needs.users().keys() - sent.keys())
+        )
+        target = StoreSurvey(
+            copying.sink,
+            self._generation,
+            keyrings.listings(copying.sink),
+            self._explained(copying.target),
+            copying.threads,
+        )
+        self._losses += target.losses(self._needs, self._needs.users())
         # 4. What a purge or an expiry took meanwhile, on any store, does not stay.
         self._judge(purges.catch_up())
         # 5. Records, after a look that all they need is there.
@@ -120,58 +99,28 @@ class GenerationCopy:
     def _explained(self, store: str) -> Explained:
         return explain_absences(self._copying.keeper.book.chain.entries(), store)
 
-    def _read_records(
-        self, names: Iterable[SnapshotName], here: Explained, keyrings: Keyrings, listed: dict[ContainerKey, Stored]
-    ) -> None:
-        purged = here.purged_in(self._generation)
-        classes = keyrings.classes() if here.aged else {}
+    def _read_records(self, names: Iterable[SnapshotName]) -> None:
         for name in names:
             try:
-                record = self._copying.source.record(name, self._generation)
+                self._needs.records[name] = self._copying.source.record(name, self._generation)
             except UNSOUND as error:
                 self._lose(name, error.message)
-                continue
-            exported = parse_stamp(record.exported)
-            keys = [
-                (ContainerKey(segment, sha256), size)
-                for segment, sha256, size in record.parts
-                if segment not in purged and not here.is_aged(self._generation, classes.get(segment), exported)
-            ]
-            self._needs.records[name] = record
-            for key, size in keys:
-                self._needs.parts.setdefault(key, set()).add(name)
-                if key not in listed or listed[key].size != size:
-                    self._lose_key(key, f"part '{key.sha256}' of segment {key.segment} is missing, or not whole")
 
-    def _read_headers(self, listed: dict[ContainerKey, Stored]) -> None:
-        """Read which containers parts name; a part that cannot be believed counts as missing."""
-        copying = self._copying
-        reader = ContainerChecker(copying.source.store, copying.keeper.repository, self._generation)
-        parts = [(key, listed[key]) for key in sorted(self._needs.parts.keys() - self._missing.keys())]
-        for (key, _), result in in_parallel(lambda pair: reader.header(*pair), parts, copying.threads):
-            try:
-                header, _whole = result.result()
-            except UNSOUND as error:
-                self._lose_key(key, error.message)
-                continue
-            for sha256, size in header.packs:
-                needed = ContainerKey(key.segment, sha256)
-                self._needs.containers.setdefault(needed, set()).add(key)
-                if needed not in listed or listed[needed].size != size:
-                    self._lose_key(needed, f"'{sha256}' of segment {key.segment} is missing, or not whole")
+    def _survey(self, origin: StoreSurvey, listed: Mapping[ObjectHash, ObjectInfo]) -> None:
+        """Look for what records need and the origin lacks."""
+        users = self._needs.users()
+        for sha256 in sorted(users.keys() - listed.keys()):
+            where = layout.pack_name(self._generation, sha256)
+            self._losses.append(Loss(frozenset(users[sha256]), f"'{where}' is missing"))
+        self._losses += origin.losses(self._needs, users.keys() & listed.keys())
 
-    def _wanted(self) -> set[ContainerKey]:
-        """Return the containers that records still to be copied need."""
-        needs = self._needs
-        parts = {key for key, names in needs.parts.items() if names & needs.records.keys()}
-        return parts | {key for key, named in needs.containers.items() if named & parts}
+    def _copy(self, wanted: Iterable[WantedPack]) -> None:
+        """Copy packs; the mark is renewed before it grows old."""
+        users = self._needs.users()
+        for sha256, why in self._copier.packs(self._generation, self._marked(wanted)).items():
+            self._losses.append(Loss(frozenset(users[sha256]), why))
 
-    def _copy(self, wanted: Iterable[tuple[ContainerKey, Stored]]) -> None:
-        """Copy containers; the mark is renewed before it grows old."""
-        for key, why in self._copier.containers(self._marked(wanted)).items():
-            self._lose_key(key, why)
-
-    def _marked(self, wanted: Iterable[tuple[ContainerKey, Stored]]) -> Iterator[tuple[ContainerKey, Stored]]:
+    def _marked(self, wanted: Iterable[WantedPack]) -> Iterator[WantedPack]:
         for one in wanted:
             if self._copying.keeper.clock.monotonic() > self._mark_old:
                 self._mark()
@@ -191,11 +140,11 @@ class GenerationCopy:
         for name in expired & self._needs.records.keys():
             del self._needs.records[name]
             self._done.left_out += 1
-        self._needs.forget(purged)
-        for key, why in self._missing.items():
-            if key.segment not in purged:
-                for name in self._needs.drop(key):
-                    self._lose(name, why)
+        for loss in self._losses:
+            if loss.segment is None or loss.segment not in purged:
+                for name in loss.names & self._needs.records.keys():
+                    del self._needs.records[name]
+                    self._lose(name, loss.why)
         for name in expired & self._lost.keys():
             del self._lost[name]
 
@@ -204,12 +153,12 @@ class GenerationCopy:
 
         Raises DamageError, before any, when something that was copied is not there.
         """
-        copying, there = self._copying, self._listed(self._copying.sink)
-        missing = [key for key in self._wanted() if key not in there]
+        copying, there = self._copying, self._copying.sink.list_packs(self._generation)
+        missing = sorted(self._needs.users().keys() - there.keys())
         if missing:
+            where = layout.pack_name(self._generation, missing[0])
             raise DamageError(
-                f"'{missing[0].sha256}' of segment {missing[0].segment} was copied, and is not on '{copying.target}'",
-                hint="Somebody removes there; run it again.",
+                f"'{where}' was copied, and is not on '{copying.target}'", hint="Somebody removes there; run it again."
             )
         for name in sorted(self._needs.records):
             where = layout.record_name(self._generation, name)
@@ -220,30 +169,18 @@ class GenerationCopy:
         self._done.generations += bool(self._needs.records)
         self._report_lost()
 
-    def _report_dry_run(self, wanted: Iterable[Stored]) -> None:
+    def _report_dry_run(self, sizes: Iterable[int]) -> None:
         self._report_lost()
         self._done.snapshots += sorted(self._needs.records)
         self._done.generations += bool(self._needs.records)
-        for one in wanted:
-            self._copier.counted(one.size)
+        for size in sizes:
+            self._copier.counted(size)
 
     def _report_lost(self) -> None:
         self._done.damage += (f"snapshot '{name}' is not copied: {why}" for name, why in sorted(self._lost.items()))
 
     def _lose(self, name: SnapshotName, why: str) -> None:
         self._lost.setdefault(name, why)
-
-    def _lose_key(self, key: ContainerKey, why: str) -> None:
-        self._missing.setdefault(key, why)
-
-    def _listed(self, repository: Repository) -> dict[ContainerKey, Stored]:
-        found: dict[ContainerKey, Stored] = {}
-        folder = ObjectName(f"{layout.SEGMENTS}/{self._generation}")
-        for info in repository.store.list(folder):
-            place = layout.place_of(info.name)
-            if place.segment and place.sha256:
-                found[ContainerKey(place.segment, place.sha256)] = Stored(info.name, place.kind.value, info.size)
-        return found
 
 
 class Purges:
@@ -266,10 +203,10 @@ class Purges:
         if late := purged - self._before:
             keeper, target = self._copying.keeper, self._copying.target
             refs = [(self._generation, segment) for segment in late]
-            with KeyringCache.opened(keeper.cache_path(target), keeper.repository) as cache:
+            with KeyringCache.opened(keeper.cache_path(target), keeper.repository, keeper.tags) as cache:
                 check_shrunk(keeper.book, target, cache, self._copying.sink)
                 shred(keeper, target, cache, refs)
-            clear(self._copying.sink, refs)
+                clear(keeper, target, cache, refs)
             keeper.book.give(target)
         return purged
 

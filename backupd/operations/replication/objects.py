@@ -1,5 +1,7 @@
-"""Copy objects and keyrings from one store to another, checked on the way, through scratch files: memory holds a piece
-of each. Keyrings are copied as they are, without the lines of what was purged.
+"""Copy keyrings, packs and documents from one store to another, checked on the way, through scratch files.
+
+Memory holds a piece of each. Keyrings and packs are copied as they are, without the lines and sections of what was
+purged.
 """
 
 from __future__ import annotations
@@ -9,18 +11,20 @@ import tempfile
 import threading
 from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
-from typing import IO
+from typing import IO, NamedTuple
 
 from backupd.errors import UNSOUND, DamageError, ObjectMissingError, RefusedError, SpoolFullError
-from backupd.model.ids import ClassTag, GenerationId, ObjectName, Pseudonym, SnapshotName
+from backupd.model.ids import GenerationId, ObjectHash, ObjectName, Pseudonym, RunId, SnapshotName
 from backupd.model.text import parse_stamp
 from backupd.operations.keeper.types import Keeper
 from backupd.parallel import in_parallel
 from backupd.planning.ledger_facts import standing_recipients
-from backupd.planning.verify import ContainerKey, Stored
 from backupd.repository import layout
 from backupd.repository.marks import LONGEST_RUN
+from backupd.repository.pack_check import KeyringListing, section_pieces
+from backupd.repository.packs import OpenPack, reopened
 from backupd.repository.repository import Repository
 from backupd.seal.documents import read_document
 from backupd.seal.keyring import Keyring, parse_keyring, without_lines
@@ -64,12 +68,23 @@ class Replication:
     """Snapshots of the origin that expired on one of the stores."""
     objects: int = 0
     bytes: int = 0
-    """Bytes of containers, keyrings and documents that were copied."""
+    """Bytes of packs, keyrings and documents that were copied."""
     damage: list[str] = field(default_factory=list)
     """Sentences about damage at the origin; snapshots that need what is damaged were not copied."""
 
 
-_PIECE = 4 << 20
+_LOOKS = 3
+"""Times that a pack is copied at most when its map has changed each time."""
+
+
+class WantedPack(NamedTuple):
+    """A pack to be copied."""
+
+    sha256: ObjectHash
+    size: int
+    """Its bytes at the origin."""
+    without: Collection[Pseudonym]
+    """Segments of which nothing is copied: purges list them."""
 
 
 class Copier:
@@ -80,14 +95,15 @@ class Copier:
         self._done = done
         self._lock = threading.Lock()
 
-    def containers(self, wanted: Iterable[tuple[ContainerKey, Stored]]) -> dict[ContainerKey, str]:
-        """Copy these; returns those that the origin does not have whole, and why."""
-        lost: dict[ContainerKey, str] = {}
-        for (key, _), result in in_parallel(lambda pair: self._container(*pair), wanted, self._copying.threads):
+    def packs(self, generation: GenerationId, wanted: Iterable[WantedPack]) -> dict[ObjectHash, str]:
+        """Copy packs of a generation; returns those of which something is wrong at the origin, and why."""
+        lost: dict[ObjectHash, str] = {}
+        threads = self._copying.threads
+        for one, result in in_parallel(lambda one: self._pack(generation, one), wanted, threads):
             try:
                 self._count(result.result())
             except (DamageError, ObjectMissingError) as error:
-                lost[key] = error.message
+                lost[one.sha256] = error.message
         return lost
 
     def documents(self) -> None:
@@ -108,21 +124,37 @@ class Copier:
                     sink.put_document(info.name, data)
                 self._count(len(data))
 
-    def _container(self, key: ContainerKey, stored: Stored) -> int:
+    def _pack(self, generation: GenerationId, wanted: WantedPack) -> int:
+        source = self._copying.source
+        pack = source.pack(generation, wanted.sha256)
+        for attempt in range(_LOOKS):
+            try:
+                return self._copy(pack, wanted.without)
+            except DamageError:
+                # A keeper may have taken sections out since the map was read.
+                fresh = reopened(source.store, pack)
+                if fresh.there.raw == pack.there.raw or attempt == _LOOKS - 1:
+                    raise
+                pack = fresh
+        raise AssertionError("the last attempt returns or raises")
+
+    def _copy(self, pack: OpenPack, doomed: Collection[Pseudonym]) -> int:
+        """Copy a pack without what it has of these segments; returns the bytes of the copy."""
         source, sink = self._copying.source.store, self._copying.sink.store
-        digest, offset = hashlib.sha256(), 0
+        left = pack.there.without([at for at, row in enumerate(pack.header.rows) if row.segment in doomed])
+        digest = hashlib.sha256(pack.header.raw + left.raw)
         with self._scratch() as file:
-            while offset < stored.size:
-                piece = source.get(stored.name, offset, min(_PIECE, stored.size - offset))
-                if not piece:
-                    raise DamageError(f"'{stored.name}' is cut short")
-                digest.update(piece)
-                offset += len(piece)
-                _write(file, piece)
-            if digest.hexdigest() != key.sha256:
-                raise DamageError(f"'{stored.name}' does not have the hash its name says")
-            sink.put_new(stored.name, file, stored.size, key.sha256)  # type: ignore[arg-type]  # a file without a name
-        return stored.size
+            _write(file, pack.header.raw + left.raw)
+            for piece in section_pieces(partial(source.get, pack.name), pack.there, pack.name):
+                if piece.at not in left:
+                    continue
+                if piece.right is False:
+                    raise DamageError(f"section {piece.at} of '{pack.name}' does not have the hash its header says")
+                digest.update(piece.data)
+                _write(file, piece.data)
+            sha256 = ObjectHash(digest.hexdigest())
+            sink.put_new(pack.name, file, left.pack_size, sha256)  # type: ignore[arg-type]  # a file without a name
+        return left.pack_size
 
     def _scratch(self) -> IO[bytes]:
         try:
@@ -140,7 +172,7 @@ class Copier:
         self._count(size)
 
 
-def _write(file: IO[bytes], piece: bytes) -> None:
+def _write(file: IO[bytes], piece: bytes | memoryview) -> None:
     try:
         file.write(piece)
         file.flush()
@@ -160,47 +192,44 @@ class Keyrings:
     def __init__(self, copying: Copying, generation: GenerationId) -> None:
         self._copying = copying
         self._generation = generation
-        self.keyed: set[Pseudonym] = set()
-        """Segments whose key the target has, once `copy` came to its end."""
 
-    def classes(self) -> dict[Pseudonym, ClassTag]:
-        """Return the class tag of every segment that the origin's keyrings list."""
-        return {
-            segment: tags.data_class
-            for keyring in self._believed()
-            for (segment, _), tags in zip(keyring.index, keyring.tags, strict=True)
-        }
+    def listings(self, repository: Repository) -> dict[RunId, KeyringListing]:
+        """Return what the keyrings on one of the stores list; one that cannot be believed counts as missing."""
+        found: dict[RunId, KeyringListing] = {}
+        for name in self._names(repository):
+            try:
+                keyring = repository.keyring(name)
+            except UNSOUND:
+                continue
+            found[keyring.ids.run] = KeyringListing.of(keyring, self._copying.keeper.tags)
+        return found
 
-    def copy(self, needed: Collection[Pseudonym], purged: Collection[Pseudonym]) -> Iterator[int]:
-        """Copy keyrings that list a segment that is needed; yields their sizes in bytes.
+    def copy(self, needed: Iterable[RunId], purged: Collection[Pseudonym]) -> Iterator[int]:
+        """Copy these keyrings of the origin, without the lines of what was purged; yields their sizes in bytes.
 
         A keyring that the target has already stays as it is there. Raises RefusedError when the target's were sealed to
         others since, DamageError when it has another one under the same name.
         """
-        sink = self._copying.sink
-        there = {info.name for info in sink.store.list(layout.keyrings_folder(self._generation))}
-        wanted = frozenset(needed)
-        for keyring in self._believed():
-            if wanted.isdisjoint(segment for segment, _ in keyring.index):
-                continue
-            where = ObjectName(keyring.where)
-            standing = sink.keyring(where) if where in there else None
-            if standing is None:
-                standing, size = self._put(keyring, purged)
-                yield size
-            elif standing.index != keyring.index:
+        source, sink = self._copying.source, self._copying.sink
+        there = set(self._names(sink))
+        for run in sorted(needed):
+            where = layout.keyring_name(self._generation, run)
+            keyring = source.keyring(where)
+            if where not in there:
+                yield self._put(keyring, purged)
+            elif sink.keyring(where).index != keyring.index:
                 raise DamageError(f"'{where}' on '{self._copying.target}' is another one than on the origin")
-            self.keyed |= {standing.index[place][0] for place in standing.sealed}
 
-    def _put(self, keyring: Keyring, purged: Collection[Pseudonym]) -> tuple[Keyring, int]:
+    def _put(self, keyring: Keyring, purged: Collection[Pseudonym]) -> int:
         source, sink, where = self._copying.source, self._copying.sink, ObjectName(keyring.where)
         self._check_recipients(keyring)
-        data = without_lines(source.read(where, "keyring"), purged, where)
+        read = source.read(where, "keyring")
+        data = without_lines(read, parse_keyring(read, source.signers, where), purged)
         copied = parse_keyring(data, source.signers, where)
         if (copied.ids, copied.index) != (keyring.ids, keyring.index):
             raise DamageError(f"'{where}' was read twice, and was not the same", hint="The next run tries again.")
         sink.put_document(where, data)
-        return copied, len(data)
+        return len(data)
 
     def _check_recipients(self, keyring: Keyring) -> None:
         copying = self._copying
@@ -213,13 +242,6 @@ class Keyrings:
                 hint=f"First run `backupd key rotate {copying.keeper.region} --store {copying.origin}`.",
             )
 
-    def _believed(self) -> Iterator[Keyring]:
-        """Yield the origin's readable keyrings; a key that only an unreadable one has is missing."""
-        source = self._copying.source
-        for name in sorted(info.name for info in source.store.list(layout.keyrings_folder(self._generation))):
-            if layout.place_of(name).kind is layout.ObjectKind.KEYRING:
-                try:
-                    keyring = source.keyring(name)
-                except UNSOUND:
-                    continue
-                yield keyring
+    def _names(self, repository: Repository) -> list[ObjectName]:
+        listed = repository.store.list(layout.keyrings_folder(self._generation))
+        return sorted(info.name for info in listed if layout.place_of(info.name).kind is layout.ObjectKind.KEYRING)

@@ -2,7 +2,7 @@
 
 1. Check that both hold the region's one repository and the same ledger.
 2. Copy attestations and reports.
-3. Copy one generation after the other, oldest first: containers, keyrings, and last the records.
+3. Copy one generation after the other, oldest first: keyrings, packs, and last the records.
 
 Nothing is overwritten, and nothing is removed but what a purge took meanwhile, so the next run continues one that was
 interrupted: what is there already is not copied again.
