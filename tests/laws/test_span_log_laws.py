@@ -10,10 +10,11 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from backupd.errors import DamageError
+from backupd.errors import BackupdError, DamageError
 from backupd.model.ids import Pseudonym
 from backupd.operations.backup import collect
 from backupd.operations.backup.collect import SpanLog
+from backupd.rows.spill import Residue, Spill, merged
 
 MARKER = b"Quillfeather & Sons"
 
@@ -63,3 +64,24 @@ def test_what_is_spilled_is_sealed(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     (tmp_path / "spans").write_bytes(data)
     with pytest.raises(DamageError, match="altered"):
         [log.of(Pseudonym(f"{number:032x}")) for number in range(5)]
+
+
+def test_residues_come_in_the_order_they_were_added(tmp_path: Path) -> None:
+    """Segment by segment over all runs of all files; within a segment file by file and run by run."""
+    files = []
+    for number in range(2):
+        one = Spill(tmp_path / f"{number}.spill")
+        for run in range(3):
+            one.add_run([Residue(name, bytes([number, run])) for name in "abc"])
+        files.append(one.written())
+    found = [(residue.pseudonym, *residue.piece) for residue in merged(files)]
+    assert found == [(name, number, run) for name in "abc" for number in range(2) for run in range(3)]
+
+
+def test_a_spill_that_is_gone_is_named(tmp_path: Path) -> None:
+    """With the cure, and not as an error of the program."""
+    written = Spill(tmp_path / "spill")
+    written.add_run([Residue("a", b"x")])
+    (tmp_path / "spill").unlink()
+    with pytest.raises(BackupdError, match="the spool cannot be read"):
+        list(merged([written.written()]))

@@ -15,7 +15,7 @@ from backupd.rows.protocol import Span, TaskDone
 
 
 def span(rows: int, size: int = 1, run: int = 0) -> Span:
-    return Span(rows, size, "ab" * 32, array("q", [run]))
+    return Span(rows, size, b"ab" * 16, array("q", [run]))
 
 
 def test_a_tables_spans_are_in_the_order_of_its_ranges() -> None:
@@ -29,11 +29,12 @@ def test_a_tables_spans_are_in_the_order_of_its_ranges() -> None:
 @pytest.mark.parametrize(("counted", "complete"), [(12, True), (13, False), (11, False)])
 def test_a_row_that_is_in_no_segment_or_in_two_is_noticed(tmp_path: Path, counted: int, complete: bool) -> None:
     """A task's rows are those of its segments and those of purged tenants, which have no pseudonym."""
-    target = cast("RunTarget", SimpleNamespace(index=SimpleNamespace(last_number=lambda: 0)))
-    collector = Collector("db", target, 1 << 20, SpanLog(tmp_path / "spans"))
+    target = cast("RunTarget", SimpleNamespace())
+    collector = Collector(target, 1 << 20, SpanLog(tmp_path / "spans"))
     spans: list[tuple[str, Any]] = [("a" * 32, span(4, 40)), ("b" * 32, span(5, 50)), ("", span(3, 30))]
-    collector.done(TaskDone(7, counted, [(pseudonym, one.packed()) for pseudonym, one in spans]))
+    collector.done(TaskDone(7, counted, [(pseudonym, one.packed()) for pseudonym, one in spans], 2))
     tally = collector.tallies[7]
+    assert collector.worker_of == {7: 2}
     assert tally == TaskTally(rows=counted, placed=9, left_out=3, size=90)
     assert (tally.kept, tally.complete) == (counted - 3, complete)
     assert [task for task, _ in collector.spans.of(Pseudonym("a" * 32))] == [7]

@@ -8,23 +8,26 @@ from pathlib import Path
 import pytest
 
 from backupd.model.ids import ObjectHash, Pseudonym
-from backupd.repository.state.index import Index, IndexedContainer
+from backupd.repository.state.index import Index, NewSection
 from backupd.rows.known_chunks import IndexedChunks
 
-CONTAINERS, CHUNKS = 60, 100
+SECTIONS, CHUNKS = 60, 100
 
 
-def chunk_id(container: int, chunk: int) -> bytes:
-    return container.to_bytes(8, "big") + chunk.to_bytes(8, "big")
+def chunk_id(section: int, chunk: int) -> bytes:
+    return section.to_bytes(8, "big") + chunk.to_bytes(8, "big")
 
 
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
-    """An index with some containers."""
+    """An index with some sections, each of a segment of its own."""
     index = Index(tmp_path / "index.sqlite")
-    for number in range(1, CONTAINERS + 1):
-        container = IndexedContainer(number, Pseudonym(f"{number:032x}"), ObjectHash(f"{number:064x}"), 1)
-        index.add_container(container, b"".join(chunk_id(number, chunk) for chunk in range(CHUNKS)))
+    sections = [
+        NewSection(Pseudonym(f"{number:032x}"), number, 1, b"".join(chunk_id(number, n) for n in range(CHUNKS)), b"")
+        for number in range(1, SECTIONS + 1)
+    ]
+    index.add_pack(ObjectHash("0" * 64), 1, [], sections[:20])
+    index.add_pack(ObjectHash("1" * 64), 1, [], sections[20:])
     index.close()
     return tmp_path / "index.sqlite"
 
@@ -39,19 +42,19 @@ def statements(known: IndexedChunks, wanted: Iterable[tuple[int, int]]) -> int:
 
 
 def test_chunks_that_follow_each_other_are_fetched_together(path: Path) -> None:
-    """One container after the other: two statements for a chunk and the 64 after it."""
+    """One section after the other: two statements for a chunk and the 64 after it."""
     known = IndexedChunks(path)
-    took = statements(known, ((number, chunk) for number in range(1, CONTAINERS + 1) for chunk in range(CHUNKS)))
-    assert took <= 4 * CONTAINERS
+    took = statements(known, ((number, chunk) for number in range(1, SECTIONS + 1) for chunk in range(CHUNKS)))
+    assert took <= 4 * SECTIONS
     assert known.find(bytes(16)) is None
     known.close()
 
 
-def test_many_containers_by_turns_are_not_fetched_in_vain(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_many_sections_by_turns_are_not_fetched_in_vain(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """With room for few of what comes next, as much is expected as stays until it comes."""
-    monkeypatch.setattr(IndexedChunks, "EXPECTED", 8 * CONTAINERS)
+    monkeypatch.setattr(IndexedChunks, "EXPECTED", 8 * SECTIONS)
     known = IndexedChunks(path)
-    by_turns = [(number, chunk) for chunk in range(CHUNKS) for number in range(1, CONTAINERS + 1)]
+    by_turns = [(number, chunk) for chunk in range(CHUNKS) for number in range(1, SECTIONS + 1)]
     assert statements(known, by_turns) < len(by_turns)
-    assert len(known._expected) <= 8 * CONTAINERS + IndexedChunks.AHEAD
+    assert len(known._expected) <= 8 * SECTIONS + IndexedChunks.AHEAD
     known.close()
