@@ -49,7 +49,7 @@ class BlockSpool:
         return extent
 
     def take(self, extent: Extent) -> bytes:
-        """Return the bytes of an extent, which is not needed any more. Raises SpoolFullError when they are not there."""
+        """Return the bytes of an extent and give its room back. Raises SpoolFullError when they are not there."""
         try:
             data = os.pread(self._files[extent.file], extent.length, extent.offset)
         except OSError as error:
@@ -62,7 +62,7 @@ class BlockSpool:
         return data
 
     def close(self) -> None:
-        """Remove every file."""
+        """Remove every file that is left."""
         for file in list(self._files):
             self._remove(file)
 

@@ -1,9 +1,9 @@
 """The deduplicator: from cut rows to sections. Each chunk is hashed; a known one is referred to, a new one is kept.
 
 New chunks wait in memory for their block, those of all segments together up to a limit: then the fullest are sealed in
-blocks smaller than usual. So every chunk is compressed once, whatever the number of segments. The deduplicator hashes on
-the row loop's own thread: it releases the interpreter's lock for each hash, which lets the packer's thread compress and
-seal beside it. (A third thread only made the lock's changes of hands costlier.)
+blocks smaller than usual. So every chunk is compressed once, however many segments there are. The deduplicator hashes
+on the row loop's own thread: it releases the interpreter's lock for each hash, which lets the packer's thread compress
+and seal beside it. (A third thread only made the lock's changes of hands costlier.)
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from operator import attrgetter
 from typing import TYPE_CHECKING, Final
 
-from backupd.rows.packer import Job, Packer, RunKey
+from backupd.rows.packer import Packer, RunKey, SectionJob
 from backupd.rows.protocol import Span
 from backupd.seal import suite
 
@@ -141,7 +141,7 @@ class Deduplicator:
             place = self._collect(segment, segment.names.pseudonym, data, chunk_id)
         span.refer(*place)
 
-    def close_section(self, segment: Segment, manifest: bytes) -> list[Job]:
+    def close_section(self, segment: Segment, manifest: bytes) -> list[SectionJob]:
         """Return the jobs that end the segment's section with this manifest, which may be empty."""
         if segment.names is None or not (segment.section or manifest):
             return []
@@ -158,9 +158,9 @@ class Deduplicator:
         self.pass_on(job for segment in list(self._open.values()) for job in self.close_section(segment, b""))
         self._packer.close()
 
-    def pass_on(self, jobs: Iterable[Job]) -> None:
+    def pass_on(self, jobs: Iterable[SectionJob]) -> None:
         """Pass jobs to the packer, many small ones together."""
-        held: list[Job] = []
+        held: list[SectionJob] = []
         size = 0
         for job in jobs:
             held.append(job)
@@ -199,14 +199,14 @@ class Deduplicator:
         segment.chunks = 0
         self._open[names.pseudonym] = segment
 
-    def _relieve_memory(self) -> Iterator[Job]:
+    def _relieve_memory(self) -> Iterator[SectionJob]:
         """Yield blocks of the fullest segments, until half of what may wait is left."""
         for segment in sorted(self._waiting.values(), key=attrgetter("pending_size"), reverse=True):
             if self._pending <= self._settings.pending // 2:
                 return
             yield self._flush(segment)
 
-    def _flush(self, segment: Segment) -> Job:
+    def _flush(self, segment: Segment) -> SectionJob:
         """Return the pending chunks as one block, which ends the section when that is large enough."""
         size = segment.packed + segment.pending_size
         enough = min(max(OPEN_SECTIONS // len(self._open), SMALLEST_SECTION), LARGEST_SECTION)
@@ -215,16 +215,18 @@ class Deduplicator:
             self._end(segment)
         return job
 
-    def _job(self, segment: Segment, manifest: bytes, *, last: bool) -> Job:
+    def _job(self, segment: Segment, manifest: bytes, *, last: bool) -> SectionJob:
         key = segment.key
         assert key is not None  # noqa: S101 - said to the type checker: a section was begun
-        job = Job(key, segment.section, segment.pending, bytes(segment.ids), manifest, last)
+        # The lists are given away: the packer's thread reads them later.
+        job = SectionJob(key, segment.section, segment.pending, bytes(segment.ids), manifest, last)
+        segment.pending, segment.ids = [], bytearray()
         if segment.pending_size:
             del self._waiting[key.pseudonym]
             self._pending -= segment.pending_size
             segment.packed += segment.pending_size
             self._packed += segment.pending_size
-            segment.pending, segment.ids, segment.pending_size = [], bytearray(), 0
+            segment.pending_size = 0
         return job
 
     def _end(self, segment: Segment) -> None:

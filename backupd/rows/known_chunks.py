@@ -7,7 +7,6 @@ from itertools import islice
 from pathlib import Path
 from typing import Protocol
 
-
 _ID_SIZE = 16
 """Bytes of a chunk's id."""
 

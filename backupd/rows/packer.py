@@ -10,14 +10,14 @@ import hashlib
 import os
 import queue
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
 from backupd.model.ids import ObjectHash, Pseudonym, RunId, SegmentTags
 from backupd.rows.block_spool import BlockSpool, Extent, spool_full
-from backupd.seal.pack import PackContext, PresenceMap, SectionRow, make_header
+from backupd.seal.pack import PackContext, PackHeader, PresenceMap, SectionRow, make_header
 from backupd.seal.section_format import SectionContext
 from backupd.seal.section_writer import SectionWriter
 from backupd.seal.zstd import Compressor
@@ -32,24 +32,24 @@ MOST_ROWS = 100_000
 
 @dataclass(slots=True)
 class RunKey:
-    """What seals all that this worker adds of one segment; forgotten with the process."""
+    """The key that seals all that this worker adds of one segment; it is forgotten with the process."""
 
     pseudonym: Pseudonym
     tags: SegmentTags
     data_class: str
     tenant: str | None = field(repr=False)
     key: bytes = field(repr=False)
-    keyring: RunId = RunId("")
-    """The keyring that has the key; empty until the parent gave it a place."""
+    keyring: RunId | None = None
+    """The keyring that has the key; None until the parent gave it a place."""
     place: int = 0
 
 
-class Job(NamedTuple):
-    """Something to add to a section; a job without content only ends one."""
+class SectionJob(NamedTuple):
+    """An addition to a section; a job without content only ends one."""
 
     key: RunKey
     number: int
-    """The section's number."""
+    """The number of the section, among those of its segment."""
     chunks: Sequence[bytes]
     ids: bytes
     """16 bytes for each chunk."""
@@ -122,12 +122,12 @@ class Packer:
         self._finished: list[_Open] = []
         self._ready = 0
         self._packs = 0
-        self._work: queue.Queue[list[Job] | None] = queue.Queue(QUEUED_JOBS)
+        self._work: queue.Queue[list[SectionJob] | None] = queue.Queue(QUEUED_JOBS)
         self._fault: BaseException | None = None
         self._thread = threading.Thread(target=self._run, name="packer", daemon=True)
         self._thread.start()
 
-    def add(self, jobs: list[Job]) -> None:
+    def add(self, jobs: list[SectionJob]) -> None:
         """Queue jobs, in order; wait while `QUEUED_JOBS` lists are waiting."""
         self._put(jobs)
 
@@ -137,7 +137,7 @@ class Packer:
         self._thread.join()
         self._raise_fault()
 
-    def _put(self, jobs: list[Job] | None) -> None:
+    def _put(self, jobs: list[SectionJob] | None) -> None:
         while True:
             self._raise_fault()
             try:
@@ -161,7 +161,7 @@ class Packer:
         except BaseException as fault:  # noqa: BLE001 - handed to the thread that waits for this one
             self._fault = fault
 
-    def _do(self, job: Job) -> None:
+    def _do(self, job: SectionJob) -> None:
         at = job.key.pseudonym, job.number
         section = self._open.get(at)
         if section is None:
@@ -182,12 +182,29 @@ class Packer:
 
     def _pack(self) -> None:
         sections, self._finished, self._ready = self._finished, [], 0
-        unplaced = {section.key.pseudonym: section.key for section in sections if not section.key.keyring}
+        unplaced = {section.key.pseudonym: section.key for section in sections if section.key.keyring is None}
         if unplaced:
             self._ports.place(list(unplaced.values()))
         # By pseudonyms, and never by tenants: that two sections are neighbours tells nothing.
         sections.sort(key=lambda section: (section.key.pseudonym, section.writer.context.number))
         header = make_header(self._context, [_row(section) for section in sections])
+        path, sha256 = self._written(header, sections)
+        packed = [
+            PackedSection(
+                section.key.pseudonym,
+                section.writer.context.number,
+                section.writer.size,
+                bytes(section.ids),
+                section.manifest,
+            )
+            for section in sections
+        ]
+        keyrings = sorted({row.keyring for row in header.rows})
+        size = PresenceMap.full(header).pack_size
+        self._ports.done(Pack(path, header.sha256, sha256, size, keyrings, packed))
+
+    def _written(self, header: PackHeader, sections: Iterable[_Open]) -> tuple[Path, ObjectHash]:
+        """Write a pack into the spool; return its path and its SHA-256."""
         self._packs += 1
         path = self._folder / f"{self._worker}-{self._packs}.pack"
         digest = hashlib.sha256()
@@ -203,21 +220,10 @@ class Packer:
                     file.write(data)
         except OSError as error:
             raise spool_full(error) from error
-        packed = [
-            PackedSection(
-                section.key.pseudonym,
-                section.writer.context.number,
-                section.writer.size,
-                bytes(section.ids),
-                section.manifest,
-            )
-            for section in sections
-        ]
-        keyrings = sorted({section.key.keyring for section in sections})
-        size = PresenceMap.full(header).pack_size
-        self._ports.done(Pack(path, header.sha256, ObjectHash(digest.hexdigest()), size, keyrings, packed))
+        return path, ObjectHash(digest.hexdigest())
 
 
 def _row(section: _Open) -> SectionRow:
     key, writer = section.key, section.writer
+    assert key.keyring is not None  # noqa: S101 - said to the type checker: it was placed
     return SectionRow(key.pseudonym, key.keyring, key.place, writer.context.number, writer.size, writer.sha256())

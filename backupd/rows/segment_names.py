@@ -1,4 +1,4 @@
-"""What a segment is called: the tags and the pseudonym of a tenant's rows in one data class, as FORMAT.md §9 has them."""
+"""The names of segments: the tags and the pseudonym of a tenant's rows in one data class, FORMAT.md §9. Pure."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from backupd.seal.tags import TenantTags
 
 
 class Life(NamedTuple):
-    """What the ledger says about a tenant's newest incarnation in one scope."""
+    """The newest incarnation of a tenant in one scope, as the ledger has it."""
 
     incarnation: int
     purged: bool

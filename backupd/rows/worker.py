@@ -17,15 +17,15 @@ from typing import IO
 from backupd import errors
 from backupd.allocator import restrain
 from backupd.errors import BackupdError, SourceError, UnmappedError
-from backupd.model.ids import GenerationId, Pseudonym, RegionName, RepositoryId, RunId
+from backupd.model.ids import GenerationId, RegionName, RepositoryId, RunId
 from backupd.rows import protocol
 from backupd.rows.copytext import NULL, unescape
-from backupd.rows.dedup import DedupSettings, Deduplicator, OpenSpan, Segment
+from backupd.rows.dedup import Deduplicator, DedupSettings, OpenSpan, Segment
 from backupd.rows.known_chunks import IndexedChunks, NothingKnown
-from backupd.rows.packer import Job, Pack, Packer, PackerPorts, RunKey
+from backupd.rows.packer import Pack, Packer, PackerPorts, RunKey, SectionJob
 from backupd.rows.protocol import BytesTask, CloseSegments, CommandTask, CopyTask, PlacesReply, Proceed, Setup
 from backupd.rows.psql import BLOCK, Psql
-from backupd.rows.segment_names import Life, NamedSegment, SegmentNames
+from backupd.rows.segment_names import Life, SegmentNames
 from backupd.rows.tenant_chunker import Chunker, Cut, contents, pieces
 from backupd.seal.pack import PackContext
 from backupd.seal.tags import TenantTags
@@ -100,7 +100,7 @@ class Worker:
         self._dedup.pass_on(job for one in command.segments for job in self._closed(one))
         return protocol.SegmentsClosed()
 
-    def _closed(self, closing: protocol.Closing) -> list[Job]:
+    def _closed(self, closing: protocol.Closing) -> list[SectionJob]:
         segment = self._by_pseudonym.get(closing.pseudonym) or self.segment(closing.data_class, closing.tenant)
         return self._dedup.close_section(segment, closing.manifest)
 

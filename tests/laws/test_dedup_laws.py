@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections import defaultdict
+from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
@@ -16,7 +17,6 @@ from backupd.model.ids import (
     ClassTag,
     DatabaseTag,
     GenerationId,
-    ObjectHash,
     Pseudonym,
     RepositoryId,
     RunId,
@@ -25,7 +25,7 @@ from backupd.model.ids import (
 )
 from backupd.rows import block_spool, packer
 from backupd.rows.block_spool import BlockSpool
-from backupd.rows.dedup import DedupSettings, Deduplicator, OpenSpan, Segment
+from backupd.rows.dedup import Deduplicator, DedupSettings, OpenSpan, Segment
 from backupd.rows.known_chunks import NothingKnown
 from backupd.rows.packer import Pack, Packer, PackerPorts, RunKey
 from backupd.rows.protocol import unpack_span
@@ -44,7 +44,7 @@ FIRST, STEP = 101, 3
 
 class Outcome(NamedTuple):
     packs: list[Pack]
-    sections: dict[tuple[str, int], tuple[list[bytes], bytes]]
+    sections: dict[tuple[Pseudonym, int], tuple[list[bytes], bytes]]
     """Chunks and manifest of each section."""
     spans: dict[str, tuple[bytes, list[int]]]
     """What was put in, and its runs."""
@@ -83,7 +83,7 @@ class Bench:
         sections = dict(found for pack in self._packs for found in self._opened(pack))
         return Outcome(self._packs, sections, spans)
 
-    def _opened(self, pack: Pack) -> list[tuple[tuple[str, int], tuple[list[bytes], bytes]]]:
+    def _opened(self, pack: Pack) -> list[tuple[tuple[Pseudonym, int], tuple[list[bytes], bytes]]]:
         data = pack.path.read_bytes()
         header = read_header(data, "a pack")
         there = PresenceMap.read(header, data[len(header.raw) :][: header.map_size], "a pack")
@@ -95,18 +95,16 @@ class Bench:
             assert (row.segment, row.number, row.length) == said[:3]
             assert (row.keyring, row.place) == (key.keyring, key.place)
             context = SectionContext(*vars_of(CONTEXT), row.segment, row.number)
-            reader = SectionReader(
-                lambda at, size, section=section: section[at : at + size],
-                len(section),
-                key=key.key,
-                context=context,
-                where="it",
-            )
+            reader = SectionReader(sliced(section), len(section), key=key.key, context=context, where="it")
             assert len(said.ids) == 16 * reader.chunks
             manifest = b"".join(reader.manifest())
             assert said.manifest == bool(manifest)
             found.append(((row.segment, row.number), (chunks_of(reader), manifest)))
         return found
+
+
+def sliced(data: bytes) -> Callable[[int, int], bytes]:
+    return lambda at, size: data[at : at + size]
 
 
 def vars_of(context: PackContext) -> tuple[RepositoryId, GenerationId]:
@@ -129,7 +127,7 @@ def assert_exact(outcome: Outcome) -> None:
     for pseudonym, (put, runs) in outcome.spans.items():
         back = []
         for section, first, count in zip(runs[::3], runs[1::3], runs[2::3], strict=True):
-            back += outcome.sections[pseudonym, section][0][first : first + count]
+            back += outcome.sections[Pseudonym(pseudonym), section][0][first : first + count]
         assert b"".join(back) == put
 
 

@@ -109,7 +109,7 @@ class Collector:
             )
         )
 
-    def _section(self, pseudonym: str, number: int, length: int, ids: bytes, manifest: bool) -> NewSection:  # noqa: FBT001 - a message's fields
+    def _section(self, pseudonym: str, number: int, length: int, ids: bytes, manifest: bool) -> NewSection:
         segment = Pseudonym(pseudonym)
         if manifest:
             self.manifests[segment] = number

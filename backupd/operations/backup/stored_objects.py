@@ -39,7 +39,7 @@ class Holdings:
 
 @dataclass(frozen=True, slots=True)
 class Missing:
-    """What an index relies on and the store does not hold."""
+    """The objects on which an index relies and that the store does not hold, or not completely."""
 
     generation: GenerationId
     keyrings: tuple[RunId, ...] = ()

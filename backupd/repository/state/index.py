@@ -16,7 +16,6 @@ from typing import NamedTuple
 
 from backupd.model.ids import Fingerprint, GenerationId, ObjectHash, Pseudonym, RepositoryId, RunId
 from backupd.repository.state.index_file import (
-    IndexDamagedError,
     IndexFile,
     is_damage,
     locked_folder,
@@ -43,7 +42,7 @@ class Generation:
 
 
 class IndexedPack(NamedTuple):
-    """A published pack."""
+    """A pack that was published."""
 
     id: int
     """The number by which the index refers to it."""
@@ -53,7 +52,7 @@ class IndexedPack(NamedTuple):
 
 
 class IndexedSection(NamedTuple):
-    """A published section."""
+    """A section of a published pack."""
 
     number: int
     """The section's number among those of its segment."""
@@ -110,7 +109,7 @@ class Index:
         return cls(path)
 
     def close(self) -> None:
-        """Close the file."""
+        """Close the file; the index cannot be used afterwards."""
         self._file.close()
 
     def transaction(self) -> AbstractContextManager[None]:

@@ -1,4 +1,4 @@
-"""The progress of backup runs as the node's index holds it: the keyrings it relies on, and the records it began and published.
+"""The progress of backup runs as the node's index holds it: keyrings relied on, records begun and published.
 
 It also holds up to which entry of the ledger the index has applied removals.
 """
