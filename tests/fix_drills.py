@@ -14,6 +14,8 @@ import pytest
 from fix_regions import Region
 
 from backupd.clock import SystemClock
+from backupd.model.documents import Record
+from backupd.model.ids import Pseudonym
 from backupd.model.report import Check, CheckName, Objectives, Report
 from backupd.operations.drill import DrillEnvironment, DrillOutcome, DrillPlace, DrillRequest, drill
 from backupd.postgres.connect import Source, parameters
@@ -46,6 +48,13 @@ def tamper(source: Source, *statements: str) -> None:
     with psycopg.connect(**parameters(source), autocommit=True) as connection:
         for statement in statements:
             connection.execute(statement.encode())
+
+
+def segments_of(region: Region, record: Record, tenant: str | None) -> list[Pseudonym]:
+    """A tenant's segments in a snapshot, or the shared ones."""
+    keys = region.repository.open_keys(region.identity.secret, [record.generation])
+    manifests = region.repository.sections(record).manifests
+    return [segment for segment, section in manifests.items() if keys.of(section.row).name.tenant == tenant]
 
 
 def check(report: Report, name: str) -> Check:

@@ -31,7 +31,7 @@ from backupd.seal.pack import (
 from backupd.seal.section_format import SectionContext
 from backupd.store.base import StoreView
 
-_FIRST = 64 << 10
+_FIRST = 16 << 10
 """Bytes read first of a pack: the whole header of most."""
 _PIECE = 4 << 20
 """Bytes of a section requested at once: all of those that our writer makes."""

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import os
+import base64
+import json
 from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
 from doubles.servers.postgres import Server
-from fix_drills import Drills, check, codes, tamper, verdicts
+from fix_drills import Drills, check, codes, segments_of, tamper, verdicts
 from fix_keeper import DAY, KeeperRegion
 from fix_postgres import Database
 from fix_regions import CLASSES, Region
@@ -21,7 +22,7 @@ from backupd.planning import lifecycle, selection
 from backupd.planning.lifecycle import ClockDates
 from backupd.postgres.connect import Source
 from backupd.seal import suite
-from backupd.seal.keyring import KeyringWriter, render_keyring
+from backupd.seal.keyring import wraps_check
 
 BY_COLUMN = Tenancy(kind=TenancyKind.COLUMN, column="tenant", classes=CLASSES)
 
@@ -142,19 +143,31 @@ def test_the_second_restore_really_loads_the_others(crowd: Database, region: Reg
 
 
 def test_objects_that_go_bad_while_a_drill_is_under_way(crowd: Database, region: Region, drills: Drills) -> None:
-    """One pack is damaged and one is gone by the time every byte is looked at."""
+    """One section is damaged and one is gone by the time every byte is looked at; manifests are read before."""
     region.tenancy = BY_COLUMN
+    more = "AS SELECT id, tenant, body FROM public.note WHERE tenant = 't1'"
+    crowd.sql(f"CREATE TABLE public.second {more}", f"CREATE TABLE public.third {more}")
     region.backup(crowd)
+    crowd.sql("UPDATE public.second SET body = body || '!'")
+    region.backup(crowd)
+    crowd.sql("UPDATE public.third SET body = body || '!'")
+    region.backup(crowd)
+    record = region.repository.record(region.repository.snapshots()[-1])
+    listed = region.repository.sections(record)
+    (ours,) = segments_of(region, record, "t1")
+    numbered = sorted((number, section) for (segment, number), section in listed.sections.items() if segment == ours)
+    (_, old), (_, newer), (newest, _) = numbered
+    assert listed.manifests[ours].row.number == newest
 
     def between(_: object) -> None:
-        one, other, *_ = sorted((region.folder / "store").rglob("*.pack"))
-        data = bytearray(one.read_bytes())
-        data[len(data) // 2] ^= 1
-        one.chmod(0o600)
-        one.write_bytes(data)
-        other.unlink()
+        packs = region.folder / "store" / "be"
+        data = bytearray((packs / old.pack.name).read_bytes())
+        data[old.offset] ^= 1
+        (packs / old.pack.name).chmod(0o600)
+        (packs / old.pack.name).write_bytes(data)
+        (packs / newer.pack.name).unlink()
 
-    report = drills.run(between=between)
+    report = drills.run(DrillRequest(snapshot="latest"), between=between)
     assert (report.verdict, check(report, "authentic").verdict) == ("fail", "fail")
     assert set(codes(report, "authentic")) == {"object-damaged", "object-missing"}
 
@@ -184,11 +197,10 @@ def test_a_restore_that_does_not_obey_is_red(
     region.backup(crowd)
     repository = region.repository
     record = repository.record(repository.snapshots()[-1])
-    keys = repository.open_keys(region.identity.secret, [record.generation])
-    ours = [(record.generation, one) for one, _, _ in record.parts if keys[one].name.tenant == "t1"]
+    ours = [(record.generation, segment) for segment in segments_of(region, record, "t1")]
     keeper_region.book.append(lambda _: [_purge(keeper_region, "t1", ours)])
     drills.repository = repository
-    monkeypatch.setattr(selection, "unpurged_parts", lambda record, _: list(record.parts))
+    monkeypatch.setattr(selection, "unpurged", lambda _, segments, __: list(segments))
     report = drills.run()
     assert report.verdict == "fail"
     assert (check(report, "purged").verdict, codes(report, "purged")) == (
@@ -199,7 +211,7 @@ def test_a_restore_that_does_not_obey_is_red(
 
 
 def test_an_escrow_that_opens_less_or_something_else_is_red(crowd: Database, region: Region, drills: Drills) -> None:
-    """A recipient that was forgotten for one run, and a keyring that gives it another key than everybody's."""
+    """A recipient that was forgotten for one run, and a keyring whose file key it gets is not everybody's."""
     escrow = suite.generate()
     region.tenancy = BY_COLUMN
     both = replace(region.node, recipients=(region.identity.public, escrow.public))
@@ -248,15 +260,16 @@ def _purge(keeper_region: KeeperRegion, tenant: str, segments: list[tuple[Genera
 
 
 def _forge(region: Region, escrow: suite.KeyPair) -> None:
-    """One more keyring, for the escrow only, with another key for a segment that has one."""
+    """Seal another file key to the escrow than to everybody else, in the keyring that both open."""
     repository = region.repository
     generation = repository.record(repository.snapshots()[-1]).generation
     first = min(repository.keyrings(generation), key=lambda one: one.ids.run)
-    keys = repository.open_keys(region.identity.secret, [generation])
-    segment = first.index[0][0]
-    ids = replace(first.ids, run=f"{first.ids.run[:-8]}{os.urandom(4).hex()}")
-    writer = KeyringWriter(ids, [escrow.public], keys.chunk_keys[generation])
-    entry = writer.add(segment, suite.generate(), keys[segment].name, first.tags[0])
-    repository.put_keyring(
-        ids, render_keyring(ids, "2030-01-01T00:00:00.000000Z", writer.pieces, [entry], region.node.signer)
-    )
+    path = region.folder / "store" / "be" / first.where
+    lines = path.read_bytes().split(b"\n")
+    wraps = {**first.wraps, suite.fingerprint(escrow.public): suite.seal(escrow.public, first.ids.info(), bytes(32))}
+    listed = [
+        {"recipient": recipient, "sealed": base64.b64encode(sealed).decode()} for recipient, sealed in wraps.items()
+    ]
+    lines[2] = json.dumps({"wraps": listed, "check": wraps_check(wraps.items())}).encode()
+    path.chmod(0o600)
+    path.write_bytes(b"\n".join(lines))

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from doubles.servers.postgres import Server
 from doubles.stores.hooked_store import HookedStore
-from fix_drills import Drills, check, codes, verdicts
+from fix_drills import Drills, check, codes, segments_of, verdicts
 from fix_keeper import KeeperRegion
 from fix_postgres import Database, unique
 from fix_regions import CLASSES, Region, make_region
@@ -21,7 +21,7 @@ from backupd.operations.drill.checks import integrity
 from backupd.postgres.scratch import cluster
 from backupd.repository.repository import Repository
 from backupd.seal import suite
-from backupd.seal.keyring import without_lines
+from backupd.seal.keyring import parse_keyring, without_lines
 
 
 @pytest.fixture
@@ -57,7 +57,7 @@ def turned(path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("folder", "ending", "name"),
-    [("segments", ".part", "authentic"), ("keyrings", "", "authentic")],
+    [("packs", "", "authentic"), ("keyrings", "", "authentic")],
 )
 def test_damaged_objects_are_red(region: Region, drills: Drills, folder: str, ending: str, name: str) -> None:
     """One bit in each kind of object that a restore needs fails the drill."""
@@ -69,8 +69,8 @@ def test_damaged_objects_are_red(region: Region, drills: Drills, folder: str, en
 
 
 def test_a_lost_object_is_red(region: Region, drills: Drills) -> None:
-    """A part that no ledger explains."""
-    for path in files(region, "segments", ".part"):
+    """A pack that no ledger explains."""
+    for path in files(region, "packs"):
         path.unlink()
     report = drills.run(DrillRequest(snapshot="latest"))
     assert (report.verdict, check(report, "authentic").verdict) == ("fail", "fail")
@@ -92,7 +92,7 @@ def test_damage_between_restore_and_checks_is_found(region: Region, drills: Dril
     """What the restored database is held against is read from the store anew."""
 
     def between(_: object) -> None:
-        for path in files(region, "segments", ".part"):
+        for path in files(region, "packs"):
             turned(path)
 
     report = drills.run(DrillRequest(snapshot="latest"), between=between)
@@ -120,8 +120,7 @@ def test_a_purged_tenant_is_absent_and_cannot_be_opened(
     """After a purge the drill tries, and is refused; a key that came back is red."""
     repository = keeper_region.region.repository
     record = repository.record(repository.snapshots()[-1])
-    keys = repository.open_keys(region.identity.secret, [record.generation])
-    ours = [segment for segment, _, _ in record.parts if keys[segment].name.tenant == "t1"]
+    ours = segments_of(region, record, "t1")
     life = {"tenant": keeper_region.tenant("t1"), "incarnation": 1, "scope": ""}
     segments = [(record.generation, segment) for segment in ours]
     keeper_region.book.append(lambda _: [PurgeBegan(**life, segments=segments, stores=["disk"])])
@@ -133,7 +132,9 @@ def test_a_purged_tenant_is_absent_and_cannot_be_opened(
     assert (report.verdict, codes(report, "purged")) == ("fail", ["shredded-key-opens"])
     for path in files(region, "keyrings"):
         path.chmod(0o600)
-        path.write_bytes(without_lines(path.read_bytes(), set(ours), path.name))
+        data = path.read_bytes()
+        keyring = parse_keyring(data, repository.signers, path.name)
+        path.write_bytes(without_lines(data, keyring, set(ours)))
     report = drills.run(DrillRequest(snapshot="latest"))
     assert report.verdict == "pass"
     assert report.deletion is not None

@@ -110,11 +110,11 @@ DAMAGES: dict[str, Callable[[Path, Path], object]] = {
 
 
 @pytest.mark.parametrize("damage", DAMAGES)
-@pytest.mark.parametrize("kind", [".pack", ".part", ".keyring", "record"])
+@pytest.mark.parametrize("kind", [".pack", ".keyring", "record"])
 def test_every_damaged_object_stops_the_restore(
     region: Region, notes: Database, refused: Refused, kind: str, damage: str
 ) -> None:
-    """Each object of a kind, damaged in one way after the other, is named with its segment, and nothing is left."""
+    """Each object of a kind, damaged in one way after the other, is named, and nothing is left."""
     chosen = [path for path in objects(region) if (path.suffix or "record") == kind]
     assert chosen
     for path in chosen:
@@ -122,7 +122,7 @@ def test_every_damaged_object_stops_the_restore(
         DAMAGES[damage](path, next(other for other in reversed(objects(region)) if other != path))
         # Without a record there is no such snapshot.
         error = refused(UsageError if (kind, damage) == ("record", "removed") else DamageError)
-        if kind in (".pack", ".part"):
+        if kind == ".pack":
             assert path.stem in error.message
             assert path.parent.name in error.message
         path.write_bytes(whole)

@@ -173,9 +173,9 @@ def test_damage_of_one_database_does_not_stop_the_others(whole: Whole) -> None:
     repository = whole.node.repository()
     label = {repository.record(name).database: name for name in repository.snapshots()}
     record = repository.record(label["app"])
-    folder = whole.node.folder / "disk" / "be" / "segments" / record.generation
-    for segment, sha256, _ in record.parts:
-        (broken,) = (path for path in (folder / segment).iterdir() if sha256 in path.name)
+    folder = whole.node.folder / "disk" / "be" / "packs" / record.generation
+    for sha256, _, _ in record.packs:
+        broken = folder / f"{sha256}.pack"
         broken.chmod(0o600)
         broken.write_bytes(b"x" + broken.read_bytes()[1:])
     answer = whole.json("region", "--target", whole.target, status=7)

@@ -101,10 +101,10 @@ def test_one_tenant_reads_its_own_objects_only(
 
     region.store = Counting(inner)
     restored()
-    whole = sum(size for name, size in read.items() if name.startswith("segments/"))
+    whole = sum(size for name, size in read.items() if name.startswith("packs/"))
     read.clear()
     restored(tenants=frozenset({"7"}))
-    one = sum(size for name, size in read.items() if name.startswith("segments/"))
+    one = sum(size for name, size in read.items() if name.startswith("packs/"))
     assert one * 10 < whole
 
 
