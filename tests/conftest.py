@@ -10,6 +10,7 @@ pytest_plugins = [
     "fix_drills",
     "fix_keeper",
     "fix_offline_keeper",
+    "fix_handmade_keeper",
     "fix_sftp",
     "fix_stores",
     "fix_systemd",

@@ -1,19 +1,23 @@
-"""The objects that an expiry removes from one generation on one store. Pure: records, listing, headers in, names out.
+"""What an expiry removes from one generation on one store. Pure: records, packs as listed and by their headers in,
+names out.
 
 Nothing is removed that a remaining record needs. Nothing younger than the longest run is removed, because a run under
-way refers to objects that no record names yet. Keyrings are removed with the last record, and only when no run is under
-way.
+way refers to objects that no record names yet. A pack goes when no record names it; from one that stays, sections are
+taken out when most of it is waste, or when their class's age is over. A keyring goes when no pack names it.
+
+Sets of a pack's sections are whole numbers here: bit i is the section in place i of its header.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import NamedTuple
 
-from backupd.model.ids import ClassTag, GenerationId, ObjectHash, ObjectName, Pseudonym, SnapshotName
-from backupd.planning.verify import ContainerKey
+from backupd.model.ids import ClassTag, GenerationId, ObjectHash, ObjectName, RunId, SnapshotName
+from backupd.model.ranges import bits_of
 
 
 class Item(NamedTuple):
@@ -29,7 +33,30 @@ class Recorded(NamedTuple):
 
     name: SnapshotName
     exported: datetime
-    parts: frozenset[ContainerKey]
+    sections: Mapping[ObjectHash, int]
+    """By pack, the sections that the record names."""
+
+
+@dataclass(frozen=True, slots=True)
+class ListedPack:
+    """A pack on the store, and what its header and map say."""
+
+    item: Item
+    """The object, with the time from which its age counts."""
+    sha256: ObjectHash
+    there: int
+    """The sections that are there."""
+    lengths: Sequence[int]
+    """Bytes of each section."""
+    keyrings: frozenset[RunId]
+    classes: Mapping[ClassTag, int]
+    """The sections of each class that has an age of its own."""
+    pinned: int = 0
+    """The sections of segments that a hold keeps."""
+
+    def bytes_of(self, sections: int) -> int:
+        """Return the bytes of these sections."""
+        return sum(self.lengths[place] for place in bits_of(sections))
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,9 +67,8 @@ class StoredGeneration:
     staying: tuple[Recorded, ...]
     """The records that stay."""
     leaving: tuple[SnapshotName, ...]
-    parts: Mapping[ContainerKey, Item]
-    packs: Mapping[ContainerKey, Item]
-    keyrings: tuple[Item, ...]
+    packs: tuple[ListedPack, ...]
+    keyrings: Mapping[RunId, Item]
     others: tuple[Item, ...] = ()
     """Marks of runs and keepers."""
 
@@ -52,91 +78,133 @@ class ExpiryLimits:
     """The instants before which objects are removed."""
 
     grace: datetime
-    """Younger objects stay, needed or not."""
+    """Younger objects stay as they are, needed or not."""
     classes: Mapping[ClassTag, datetime]
-    """Parts of these classes are removed when only snapshots exported before the instant need them."""
+    """Sections of these classes are removed when only snapshots exported before the instant need them."""
+
+
+class Rewrite(NamedTuple):
+    """A pack to put anew without some of its sections."""
+
+    item: Item
+    sha256: ObjectHash
+    sections: frozenset[int]
+    """The places of the sections to take out."""
+    size: int
+    """Bytes of these sections."""
 
 
 @dataclass(frozen=True, slots=True)
 class Removal:
-    """The objects to remove, in this order, which is the reverse of the order in which they were written."""
+    """What to remove, in this order, which is the reverse of the order in which it was written."""
 
     generation: GenerationId
     records: tuple[SnapshotName, ...]
-    parts: tuple[Item, ...]
-    keyrings: tuple[Item, ...]
     packs: tuple[Item, ...]
+    rewrites: tuple[Rewrite, ...]
+    keyrings: tuple[Item, ...]
     others: tuple[Item, ...]
     aged: tuple[ClassTag, ...]
-    """Classes of which parts are removed that a record still names."""
+    """Classes of which sections are removed that a record still names."""
 
     @property
     def items(self) -> tuple[Item, ...]:
         """All objects to remove except the records."""
-        return self.parts + self.keyrings + self.packs + self.others
+        return self.packs + self.keyrings + self.others
+
+    @property
+    def steps(self) -> tuple[Item | Rewrite, ...]:
+        """Everything to do but with the records, in order."""
+        return self.packs + self.rewrites + self.keyrings + self.others
+
+    @property
+    def bytes(self) -> int:
+        """Bytes of everything to remove except the records."""
+        return sum(item.size for item in self.items) + sum(rewrite.size for rewrite in self.rewrites)
 
     def __bool__(self) -> bool:
-        return bool(self.records or self.items)
+        return bool(self.records or self.steps)
 
 
-def live_parts(
-    staying: Iterable[Recorded],
-    class_of: Mapping[Pseudonym, ClassTag],
-    limits: ExpiryLimits,
-    pinned: frozenset[Pseudonym],
-) -> tuple[set[ContainerKey], set[ContainerKey]]:
-    """Return the parts that records need, and those that a record names but that are too old for their class.
+class Needs(NamedTuple):
+    """What records say of one pack's sections."""
 
-    `pinned` segments, which a hold keeps, are never too old.
-    """
-    newest: dict[ContainerKey, datetime] = {}
-    for record in staying:
-        for key in record.parts:
-            newest[key] = max(record.exported, newest.get(key, record.exported))
+    live: int
+    """Sections that a record names and whose class is not too old."""
+    aged: Mapping[ClassTag, int]
+    """By class, sections that a record names, and that only snapshots before the class's instant need."""
+    named: bool
+    """Whether any record names the pack."""
+
+
+def find_needs(shown: StoredGeneration, classes: Mapping[ClassTag, datetime]) -> dict[ObjectHash, Needs]:
+    """Return what the records that stay need of each pack. Pinned sections are never too old."""
+    by_pack: dict[ObjectHash, list[tuple[datetime, int]]] = defaultdict(list)
+    for record in shown.staying:
+        for sha256, sections in record.sections.items():
+            by_pack[sha256].append((record.exported, sections))
+    return {pack.sha256: _needs(pack, by_pack.get(pack.sha256, []), classes) for pack in shown.packs}
+
+
+def _needs(pack: ListedPack, naming: Sequence[tuple[datetime, int]], classes: Mapping[ClassTag, datetime]) -> Needs:
+    live = _joined(sections for _, sections in naming)
+    aged: dict[ClassTag, int] = {}
+    for tag, before in classes.items():
+        recent = _joined(sections for exported, sections in naming if exported >= before)
+        old = live & pack.classes.get(tag, 0) & ~pack.pinned & ~recent
+        if old:
+            aged[tag] = old
+    return Needs(live & ~_joined(aged.values()), aged, bool(naming))
+
+
+def _joined(masks: Iterable[int]) -> int:
+    joined = 0
+    for mask in masks:
+        joined |= mask
+    return joined
+
+
+def plan(shown: StoredGeneration, needs: Mapping[ObjectHash, Needs], limits: ExpiryLimits) -> Removal:
+    """Decide what to remove of a generation; `needs` is what `find_needs` found with the same limits."""
+    old = [pack for pack in shown.packs if pack.item.modified < limits.grace]
+    unnamed = {pack.sha256 for pack in old if not needs[pack.sha256].named}
+    rewrites = [
+        rewrite
+        for pack in old
+        if pack.sha256 not in unnamed and (rewrite := _rewrite(pack, needs[pack.sha256])) is not None
+    ]
+    taken = {rewrite.sha256 for rewrite in rewrites}
     aged = {
-        key
-        for key, exported in newest.items()
-        if (before := limits.classes.get(class_of.get(key.segment, ClassTag("")))) is not None
-        and exported < before
-        and key.segment not in pinned
+        tag
+        for pack in old
+        if pack.sha256 in taken
+        for tag, sections in needs[pack.sha256].aged.items()
+        if sections & pack.there
     }
-    return newest.keys() - aged, aged
-
-
-def plan(
-    shown: StoredGeneration,
-    live: set[ContainerKey],
-    aged: Mapping[ContainerKey, ClassTag],
-    headers: Mapping[ContainerKey, Iterable[ObjectHash]],
-    limits: ExpiryLimits,
-) -> Removal:
-    """Decide what to remove of a generation.
-
-    `live` are the needed parts, `aged` the parts that are too old, with their class. `headers` gives for each live part
-    the packs that it names, of those on the store.
-    """
-    needed = set(live)
-    for key in live:
-        needed |= {ContainerKey(key.segment, sha256) for sha256 in headers.get(key, ())}
-
-    def unneeded(containers: Mapping[ContainerKey, Item]) -> tuple[Item, ...]:
-        return tuple(
-            sorted(item for key, item in containers.items() if key not in needed and item.modified < limits.grace)
-        )
-
-    parts, packs = unneeded(shown.parts), unneeded(shown.packs)
-    everything = len(parts) + len(packs) == len(shown.parts) + len(shown.packs)
-    over = everything and not shown.staying and all(item.modified < limits.grace for item in shown.keyrings)
-    gone = {item.name for item in parts}
+    used = {run for pack in shown.packs if pack.sha256 not in unnamed for run in pack.keyrings}
     return Removal(
         generation=shown.generation,
         records=tuple(sorted(shown.leaving)),
-        parts=parts,
-        keyrings=shown.keyrings if over else (),
-        packs=packs,
+        packs=tuple(sorted(pack.item for pack in old if pack.sha256 in unnamed)),
+        rewrites=tuple(sorted(rewrites, key=lambda rewrite: rewrite.item)),
+        keyrings=tuple(
+            sorted(item for run, item in shown.keyrings.items() if run not in used and item.modified < limits.grace)
+        ),
         others=tuple(item for item in shown.others if item.modified < limits.grace),
-        aged=tuple(sorted({tag for key, tag in aged.items() if key in shown.parts and shown.parts[key].name in gone})),
+        aged=tuple(sorted(aged)),
     )
+
+
+def _rewrite(pack: ListedPack, needs: Needs) -> Rewrite | None:
+    """Return how to put a pack anew that a record names; None when it stays as it is."""
+    waste = pack.there & ~needs.live
+    if not waste:
+        return None
+    size = pack.bytes_of(waste)
+    # Waste may stay until it is most of a pack; what is too old for its class may not.
+    if waste & _joined(needs.aged.values()) or 2 * size > pack.bytes_of(pack.there):
+        return Rewrite(pack.item, pack.sha256, frozenset(bits_of(waste)), size)
+    return None
 
 
 def leftovers(uploads: Iterable[Item], grace: datetime) -> tuple[Item, ...]:

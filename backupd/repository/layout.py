@@ -24,7 +24,7 @@ LEASES: Final = ObjectName("leases")
 INCOMING: Final = ObjectName("incoming")
 """Folder of the objects that nodes hand in to the keeper."""
 _KEEPER: Final = "keeper"
-_KEYRING_MARK: Final = re.compile(r"[0-9]{8}T[0-9]{6}Z-[0-9a-f]{8}\.keyring")
+_ANEW_MARK: Final = re.compile(r"[0-9]{8}T[0-9]{6}Z-[0-9a-f]{8}\.keyring|[0-9a-f]{64}\.pack")
 _ENTRY: Final = re.compile(r"[0-9]{10}\.json")
 
 
@@ -104,9 +104,9 @@ def keeper_mark(generation: GenerationId) -> ObjectName:
     return ObjectName(f"{marks_folder(generation)}/{_KEEPER}")
 
 
-def keyring_mark(generation: GenerationId, run: RunId) -> ObjectName:
-    """Return the name of the mark that a process sets before it replaces the keyring `run`."""
-    return ObjectName(f"{marks_folder(generation)}/{run}.keyring")
+def anew_mark(generation: GenerationId, name: ObjectName) -> ObjectName:
+    """Return the name of the mark that a process sets before it puts the keyring or pack `name` anew."""
+    return ObjectName(f"{marks_folder(generation)}/{name.rpartition('/')[2]}")
 
 
 def entry_name(seq: int) -> ObjectName:
@@ -158,7 +158,7 @@ def _of_keeper(folder: str, file: str) -> ObjectPlace:
 
 def _in_generation(folder: str, generation: GenerationId, rest: list[str]) -> ObjectPlace:
     match folder, rest:
-        case "runs", [name] if name == _KEEPER or _KEYRING_MARK.fullmatch(name):
+        case "runs", [name] if name == _KEEPER or _ANEW_MARK.fullmatch(name):
             return ObjectPlace(ObjectKind.MARK, generation)
         case "runs", [name] if well_formed("run", name):
             return ObjectPlace(ObjectKind.MARK, generation, run=RunId(name))

@@ -1,43 +1,58 @@
 """Expire snapshots of one store: decide, write the intent into the ledger, remove, list again.
 
-Runs whether or not backups succeed. Downloads records (once), the clear headers of parts (once), and no pack.
+Runs whether or not backups succeed. Downloads records, the clear headers of packs (once), and of packs from which
+something was taken out their map; no section, but those beside what it takes out of a pack.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from array import array
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
 from backupd.errors import UNSOUND, BackupdError, BusyError, DamageError, StoreError
-from backupd.model.documents import Record
+from backupd.model.documents import PackRef, Record
 from backupd.model.ids import ClassTag, GenerationId, ObjectHash, ObjectName, Pseudonym, RunId, SnapshotName
 from backupd.model.ledger import ClassExpired, Event, Expired, ExpiryBegan
+from backupd.model.ranges import bits_of, to_mask
 from backupd.model.text import parse_stamp, stamp
 from backupd.operations.keeper.guards import check_clock, check_number, check_plan
-from backupd.operations.keeper.holds import HoldPins, StoreSurvey, find_pins, find_reductions, publish_reduced, survey
+from backupd.operations.keeper.holds import (
+    HoldPins,
+    NamedSections,
+    StoreSurvey,
+    find_pins,
+    find_reductions,
+    publish_reduced,
+    survey,
+)
+from backupd.operations.keeper.pack_rewrite import take_out
 from backupd.operations.keeper.types import Keeper
 from backupd.operations.phases import Phases
-from backupd.parallel import in_parallel
 from backupd.planning.expiry import (
     ExpiryLimits,
     Item,
+    ListedPack,
+    Needs,
     Recorded,
     Removal,
+    Rewrite,
     StoredGeneration,
+    find_needs,
     grace_before,
     leftovers,
-    live_parts,
     plan,
 )
 from backupd.planning.ledger_facts import expired_on, explain_absences, proven_on
 from backupd.planning.retention import Dated, Decision, RetentionAlarm, decide, upcoming_losses
-from backupd.planning.verify import ContainerKey, Stored
 from backupd.repository import layout
-from backupd.repository.container_check import ContainerChecker
 from backupd.repository.incoming import first_awaited
 from backupd.repository.marks import LONGEST_REMOVAL, LONGEST_RUN, removal_marked, runs_under_way
+from backupd.repository.packs import OpenPack, reopened
 from backupd.repository.state.keyring_cache import KeyringCache
+from backupd.repository.state.pack_cache import StoredPack
+from backupd.seal.pack import PresenceMap
 from backupd.trace import Warned
 
 
@@ -73,11 +88,14 @@ class ExpiryPlan:
         return len(self.expiring) + sum(len(removal.items) for removal in self.removals) + len(self.uploads)
 
     @property
+    def rewrites(self) -> int:
+        """Number of packs from which sections are to be taken out."""
+        return sum(len(removal.rewrites) for removal in self.removals)
+
+    @property
     def bytes(self) -> int:
-        """Bytes of all objects to be removed except the records."""
-        return sum(item.size for removal in self.removals for item in removal.items) + sum(
-            item.size for item in self.uploads
-        )
+        """Bytes of all objects to be removed except the records, and of all sections to be taken out."""
+        return sum(removal.bytes for removal in self.removals) + sum(item.size for item in self.uploads)
 
 
 class Expiry:
@@ -92,12 +110,17 @@ class Expiry:
     def plan(self) -> ExpiryPlan:
         """Decide which objects expire now.
 
-        Raises the store's errors; a record, keyring or part that cannot be believed keeps its generation as it is.
+        Raises the store's errors; a record, keyring or pack that cannot be believed keeps its generation as it is.
         """
         keeper, now = self._keeper, self._keeper.clock.now()
         unsound: dict[ObjectName, BackupdError] = {}
         self._cache.refresh(self._repository, unsound)
         seen = survey(self._repository)
+        stored = {
+            generation: self._cache.packs.refresh(self._repository, generation, keeper.threads, unsound, listed)
+            for generation, listed in seen.packs.items()
+        }
+        self._cache.packs.forget_but(seen.generations())
         seen.damaged |= {
             place.generation: error.message
             for name, error in unsound.items()
@@ -119,7 +142,7 @@ class Expiry:
             if generation in left:
                 continue
             try:
-                removal = self._of_generation(generation, seen, leaving, held)
+                removal = self._of_generation(generation, seen, stored.get(generation, []), leaving, held)
             except UNSOUND as error:
                 left[generation] = seen.damaged[generation] = error.message
             else:
@@ -130,7 +153,7 @@ class Expiry:
             removals=tuple(removals),
             # A missing object may be there: somebody who may rename but not remove could have moved it.
             uploads=() if seen.damaged else leftovers(seen.uploads, grace_before(now, LONGEST_RUN)),
-            reductions=find_reductions(held, seen.records, leaving),
+            reductions=find_reductions(held, seen.records, leaving, seen.damaged),
             alarms=tuple(upcoming_losses(dated, keeper.rules.retention, now)),
             left_alone=left,
             known=seen.known,
@@ -149,10 +172,15 @@ class Expiry:
         check_clock(keeper, self._name)
         check_plan(wanted.at, keeper)
         check_number(len(wanted.expiring), keeper.rules.most_snapshots, confirmed, "snapshots")
-        if not wanted.objects:
+        if not wanted.objects and not wanted.rewrites:
             return Expired(store=self._name, snapshots=0, objects=0, bytes=0)
-        with Phases(keeper.clock, keeper.trace, keeper.region).phase("expiring", wanted.objects, "objects"):
-            made = {publish_reduced(keeper, self._name, name, kept) for name, kept in sorted(wanted.reductions.items())}
+        number = wanted.objects + wanted.rewrites
+        with Phases(keeper.clock, keeper.trace, keeper.region).phase("expiring", number, "objects"):
+            named = NamedSections(self._cache.packs)
+            made = {
+                publish_reduced(keeper, self._name, name, kept, named)
+                for name, kept in sorted(wanted.reductions.items())
+            }
             # In the ledger before anything goes: a writer that reads it checks what is still there.
             began = ExpiryBegan(store=self._name, snapshots=sorted(wanted.expiring))
             keeper.book.append(lambda _: [began, *self._aging(wanted.removals)])
@@ -163,39 +191,80 @@ class Expiry:
                 self._repository.store.remove(layout.record_name(self._repository.generation_of(name), name))
             gone = self._remove(wanted, wanted.known | made)
             self._check_gone(wanted, gone)
-            size = sum(item.size for item in gone)
+            size = sum(one.size for one in gone)
             done = Expired(store=self._name, snapshots=len(wanted.expiring), objects=len(gone), bytes=size)
             keeper.book.append(lambda _: [done])
         return done
 
     def _of_generation(
-        self, generation: GenerationId, seen: StoreSurvey, leaving: set[SnapshotName], held: HoldPins
+        self,
+        generation: GenerationId,
+        seen: StoreSurvey,
+        stored: Sequence[StoredPack],
+        leaving: set[SnapshotName],
+        held: HoldPins,
     ) -> Removal | None:
         keeper, now = self._keeper, self._keeper.clock.now()
-        class_of = {one.pseudonym: one.data_class for one in self._cache.of_generation(generation)}
         limits = ExpiryLimits(
             grace=grace_before(now, LONGEST_RUN),
             classes={keeper.tags.class_tag(generation, name): now - age for name, age in keeper.rules.max_ages.items()},
         )
         records = {name: record for name, record in seen.records.items() if record.generation == generation}
-        staying = tuple(_recorded(name, record) for name, record in records.items() if name not in leaving)
-        going = tuple(
-            _recorded(name, record, held.keeps(record)) for name, record in records.items() if name in leaving
-        )
+        class_of = self._cache.classes(generation)
+        packs = tuple(self._listed(generation, pack, class_of, limits, held.pinned(generation)) for pack in stored)
+        sizes = {pack.sha256: len(pack.lengths) for pack in packs}
+        staying = [_recorded(name, record, sizes) for name, record in records.items() if name not in leaving]
+        # A reduced record will name what a hold keeps before anything is removed.
+        staying += [
+            _recorded(name, records[name], sizes, held.named.only(records[name], kept)[0])
+            for name in leaving & records.keys()
+            if (kept := held.keeps(records[name]))
+        ]
         shown = StoredGeneration(
             generation=generation,
-            # A reduced record will name what a hold keeps before anything is removed.
-            staying=staying + tuple(one for one in going if one.parts),
-            leaving=tuple(one.name for one in going),
-            parts=seen.parts[generation],
-            packs=seen.packs[generation],
-            keyrings=tuple(seen.keyrings[generation]),
+            staying=tuple(staying),
+            leaving=tuple(leaving & records.keys()),
+            packs=packs,
+            keyrings=seen.keyrings[generation],
             others=tuple(seen.marks[generation]),
         )
-        live, aged = live_parts(shown.staying, class_of, limits, held.pinned(generation))
-        headers = self._headers(generation, live, seen.parts[generation])
-        self._check_whole(shown, live, headers, class_of)
-        return plan(shown, live, {key: class_of[key.segment] for key in aged}, headers, limits)
+        needs = find_needs(shown, limits.classes)
+        self._check_whole(shown, needs, class_of)
+        return plan(shown, needs, limits) or None
+
+    def _listed(
+        self,
+        generation: GenerationId,
+        pack: StoredPack,
+        class_of: Mapping[Pseudonym, ClassTag],
+        limits: ExpiryLimits,
+        pinned: frozenset[Pseudonym],
+    ) -> ListedPack:
+        """Describe a pack; the map is read of those only from which something was taken out, which are smaller."""
+        header = self._cache.packs.header(generation, pack.sha256)
+        if header is None:
+            raise DamageError(f"the header of '{pack.name}' is not known")
+        full = there = PresenceMap.full(header)
+        if pack.size != full.pack_size:
+            there = reopened(self._repository.store, OpenPack(pack.name, header, full)).there
+            if pack.size != there.pack_size:
+                raise DamageError(f"'{pack.name}' has {pack.size} bytes, and {there.pack_size} by its header and map")
+        classes: dict[ClassTag, int] = {}
+        held = 0
+        for place, row in enumerate(header.rows):
+            if (tag := class_of.get(row.segment)) in limits.classes and tag is not None:
+                classes[tag] = classes.get(tag, 0) | 1 << place
+            if row.segment in pinned:
+                held |= 1 << place
+        return ListedPack(
+            item=Item(pack.name, pack.size, pack.modified),
+            sha256=pack.sha256,
+            there=int.from_bytes(there.raw, "little"),
+            lengths=array("Q", (row.length for row in header.rows)),
+            keyrings=frozenset(row.keyring for row in header.rows),
+            classes=classes,
+            pinned=held,
+        )
 
     def _check_records(self, seen: StoreSurvey, proven: set[SnapshotName]) -> None:
         """Raise DamageError for a record that is gone without an expiry.
@@ -214,47 +283,28 @@ class Expiry:
         self._cache.note_records(seen.known)
 
     def _check_whole(
-        self,
-        shown: StoredGeneration,
-        live: set[ContainerKey],
-        headers: Mapping[ContainerKey, Iterable[ObjectHash]],
-        keyed: Mapping[Pseudonym, ClassTag],
+        self, shown: StoredGeneration, needs: Mapping[ObjectHash, Needs], class_of: Mapping[Pseudonym, ClassTag]
     ) -> None:
-        """Raise DamageError when something that a record needs is missing, and no purge took it.
+        """Raise DamageError when something that a record needs is missing, and nothing explains it.
 
-        What a missing part needs is not known, so nothing of its generation may be removed.
+        Then nothing of its generation may be removed: what else is wrong there is not known.
         """
-        entries = self._keeper.book.chain.entries()
-        explained = explain_absences(entries, self._name)
-        aged = {tag for generation, tag in explained.aged if generation == shown.generation}
+        explained = explain_absences(self._keeper.book.chain.entries(), self._name)
         purged = explained.purged_in(shown.generation)
-        for key in sorted(live):
-            if key.segment in purged or keyed.get(key.segment) in aged:
+        aged = {tag for generation, tag in explained.aged if generation == shown.generation}
+        for pack in shown.packs:
+            if not needs[pack.sha256].named:
                 continue
-            named = {ContainerKey(key.segment, sha256) for sha256 in headers.get(key, ())}
-            lost = {key, *named} - shown.parts.keys() - shown.packs.keys()
-            if lost or key.segment not in keyed:
-                what = f"'{min(lost).sha256}'" if lost else "the keyring"
-                raise DamageError(f"{what} of segment {key.segment} is missing, and no purge took it")
-
-    def _headers(
-        self, generation: GenerationId, live: set[ContainerKey], stored: Mapping[ContainerKey, Item]
-    ) -> dict[ContainerKey, tuple[ObjectHash, ...]]:
-        """Return which packs live parts name; headers that were never read before are read now."""
-        found: dict[ContainerKey, tuple[ObjectHash, ...]] = {}
-        for segment in {key.segment for key in live}:
-            packs = self._cache.packs(generation, segment)
-            found |= {ContainerKey(segment, part): named for part, named in packs.items()}
-        unread = [
-            (key, Stored(stored[key].name, "part", stored[key].size)) for key in live - found.keys() if key in stored
-        ]
-        reader = ContainerChecker(self._repository.store, self._keeper.repository, generation)
-        fresh = {
-            key: tuple(sha256 for sha256, _ in result.result()[0].packs)
-            for (key, _), result in in_parallel(lambda pair: reader.header(*pair), unread, self._keeper.threads)
-        }
-        self._cache.note_parts(generation, ((key.segment, key.sha256, named) for key, named in fresh.items()))
-        return found | fresh
+            for run in sorted(pack.keyrings - shown.keyrings.keys()):
+                raise DamageError(f"keyring '{run}' of '{pack.item.name}' is missing")
+            lost = needs[pack.sha256].live & ~pack.there
+            header = self._cache.packs.header(shown.generation, pack.sha256) if lost else None
+            for place in bits_of(lost) if header is not None else ():
+                segment = header.rows[place].segment if header is not None else Pseudonym("")
+                if segment not in purged and class_of.get(segment) not in aged:
+                    raise DamageError(
+                        f"section {place} of '{pack.item.name}', of segment {segment}, is missing, and no purge took it"
+                    )
 
     def _aging(self, removals: Iterable[Removal]) -> list[Event]:
         now = self._keeper.clock.now()
@@ -266,47 +316,54 @@ class Expiry:
             if (tag := tags.class_tag(removal.generation, name)) in removal.aged
         ]
 
-    def _remove(self, wanted: ExpiryPlan, known: frozenset[SnapshotName]) -> list[Item]:
+    def _remove(self, wanted: ExpiryPlan, known: frozenset[SnapshotName]) -> list[Item | Rewrite]:
         """Remove everything except the records.
 
-        Returns what was removed. Generations that a run is adding to stay as they are.
+        Returns what was done. Generations that a run is adding to stay as they are.
         """
-        gone: list[Item] = []
+        gone: list[Item | Rewrite] = []
         for item in wanted.uploads:
             self._repository.store.remove(item.name)
             gone.append(item)
         for removal in wanted.removals:
-            items = [item for item in removal.items if item.name != layout.keeper_mark(removal.generation)]
-            done: list[Item] = []
+            mark = layout.keeper_mark(removal.generation)
+            steps = [step for step in removal.steps if isinstance(step, Rewrite) or step.name != mark]
+            done: list[Item | Rewrite] = []
             try:
                 while True:
-                    done += self._remove_some(removal.generation, items[len(done) :], known, wanted.ended)
-                    if len(done) == len(items):
+                    done += self._do_some(removal.generation, steps[len(done) :], known, wanted.ended)
+                    if len(done) == len(steps):
                         break
             except BusyError as error:
                 self._keeper.trace.emit(Warned(error.message, error.hint))
             gone += done
-            removed = {item.name for item in done}
-            places = [layout.place_of(item.name) for item in removal.parts if item.name in removed]
-            self._cache.forget_parts(
-                removal.generation,
-                [(place.segment, place.sha256) for place in places if place.segment and place.sha256],
-            )
         return gone
 
-    def _remove_some(
-        self, generation: GenerationId, items: list[Item], known: frozenset[SnapshotName], ended: frozenset[RunId]
-    ) -> list[Item]:
-        """Remove as many items as one mark allows: when it is old, nobody heeds it any more."""
+    def _do_some(
+        self,
+        generation: GenerationId,
+        steps: list[Item | Rewrite],
+        known: frozenset[SnapshotName],
+        ended: frozenset[RunId],
+    ) -> list[Item | Rewrite]:
+        """Do as many steps as one mark allows: when it is old, nobody heeds it any more."""
         store, clock = self._repository.store, self._keeper.clock
         with removal_marked(store, generation, self._name, clock, ended):
             self._check_no_news(generation, known)
             until = clock.now() + LONGEST_REMOVAL / 2
-            for number, item in enumerate(items):
+            for number, step in enumerate(steps):
                 if clock.now() > until:
-                    return items[:number]
-                store.remove(item.name)
-        return items
+                    return steps[:number]
+                if isinstance(step, Item):
+                    store.remove(step.name)
+                else:
+                    self._put_anew(generation, step)
+        return steps
+
+    def _put_anew(self, generation: GenerationId, rewrite: Rewrite) -> None:
+        header = self._cache.packs.header(generation, rewrite.sha256)
+        if header is not None:
+            take_out(self._keeper, self._name, header, lambda _: rewrite.sections)
 
     def _check_no_news(self, generation: GenerationId, known: frozenset[SnapshotName]) -> None:
         """Raise BusyError when a run added a record since the plan: it may need what the plan thought nobody needs."""
@@ -314,8 +371,8 @@ class Expiry:
         if there - known:
             raise BusyError(f"a snapshot was added to generation {generation} meanwhile", hint="It is left as it is.")
 
-    def _check_gone(self, wanted: ExpiryPlan, gone: list[Item]) -> None:
-        removed: set[str] = {item.name for item in gone} | set(wanted.expiring)
+    def _check_gone(self, wanted: ExpiryPlan, gone: list[Item | Rewrite]) -> None:
+        removed: set[str] = {step.name for step in gone if isinstance(step, Item)} | set(wanted.expiring)
         for info in self._repository.store.list(ObjectName("")):
             if info.name in removed or layout.place_of(info.name).snapshot in removed:
                 raise StoreError(
@@ -328,9 +385,23 @@ def _dated(record: Record, proven: bool, name: SnapshotName) -> Dated:
     return Dated(name, f"{record.database} {record.member or ''}".rstrip(), _exported(record), proven)
 
 
-def _recorded(name: SnapshotName, record: Record, only: frozenset[Pseudonym] | None = None) -> Recorded:
-    keys = (ContainerKey(segment, sha256) for segment, sha256, _ in record.parts)
-    return Recorded(name, _exported(record), frozenset(key for key in keys if only is None or key.segment in only))
+def _recorded(
+    name: SnapshotName, record: Record, sizes: Mapping[ObjectHash, int], packs: Sequence[PackRef] | None = None
+) -> Recorded:
+    """Return what a record names, or will name: `packs`. `sizes` gives the number of each pack's sections.
+
+    Raises DamageError for a pack that is missing, and for sections that it does not list.
+    """
+    sections: dict[ObjectHash, int] = {}
+    for sha256, manifests, others in record.packs if packs is None else packs:
+        if sha256 not in sizes:
+            raise DamageError(f"'{layout.pack_name(record.generation, sha256)}' is missing, and a record names it")
+        try:
+            mask = to_mask(manifests, sizes[sha256]) | to_mask(others, sizes[sha256])
+        except ValueError as error:
+            raise DamageError(f"record '{name}' names sections that its packs do not list") from error
+        sections[sha256] = sections.get(sha256, 0) | mask
+    return Recorded(name, _exported(record), sections)
 
 
 def _exported(record: Record) -> datetime:

@@ -1,37 +1,92 @@
 """Holds: what they pin of snapshots that expire, and the listing of a store that expiry works on.
 
-When a snapshot with segments of a held tenant expires, a reduced record takes its place: the held tenant's parts, and
-the structure that restoring them needs. All other parts go.
+When a snapshot with segments of a held tenant expires, a reduced record takes its place: the held tenant's sections,
+and those of the structure that restoring them needs. All others go.
 """
 
 from __future__ import annotations
 
+from array import array
 from collections import defaultdict
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
+from sys import intern
 from typing import TYPE_CHECKING, Final
 
 import msgspec
 
 from backupd.errors import DamageError, ObjectMissingError, RefusedError
-from backupd.model.documents import REDUCED, Record
-from backupd.model.ids import GenerationId, ObjectName, Pseudonym, RunId, SnapshotName, TenantId
+from backupd.model.documents import REDUCED, PackRef, Record
+from backupd.model.ids import GenerationId, ObjectHash, ObjectName, Pseudonym, RunId, SnapshotName, TenantId
 from backupd.model.ledger import Reduced
+from backupd.model.ranges import from_ranges, to_ranges
 from backupd.model.text import parse_stamp, stamp
 from backupd.operations.keeper.types import Keeper
 from backupd.planning.expiry import Item
 from backupd.planning.retention import Decision
-from backupd.planning.verify import ContainerKey
 from backupd.repository import layout
 from backupd.repository.repository import Repository, signed_record
 from backupd.seal.tags import NOBODY
 
 if TYPE_CHECKING:
     from backupd.repository.state.keyring_cache import KeyringCache
+    from backupd.repository.state.pack_cache import PackCache
+    from backupd.store.base import ObjectInfo
 
 STRUCTURE: Final = "structure"
 """The data class of schemas, roles and facts (FORMAT.md §7)."""
+
+
+class NamedSections:
+    """What records name, by the headers of their packs, which are read once."""
+
+    def __init__(self, packs: PackCache) -> None:
+        self._packs = packs
+        self._rows: dict[tuple[GenerationId, ObjectHash], tuple[list[Pseudonym], array[int]]] = {}
+
+    def segments(self, record: Record) -> frozenset[Pseudonym]:
+        """Return the segments that a record names sections of. Raises DamageError."""
+        return frozenset(
+            segment
+            for sha256, manifests, others in record.packs
+            for ranges in (manifests, others)
+            for segment in self._named(record, sha256, ranges)
+        )
+
+    def only(self, record: Record, kept: frozenset[Pseudonym]) -> tuple[list[PackRef], int]:
+        """Return what is left of a record's packs with the sections of some segments only, and their bytes."""
+        packs, size = list[PackRef](), 0
+        for sha256, *both in record.packs:
+            segments, lengths = self._of(record, sha256)
+            left = [
+                [place for place in from_ranges(ranges, len(segments)) if segments[place] in kept] for ranges in both
+            ]
+            if any(left):
+                packs.append((sha256, to_ranges(left[0]), to_ranges(left[1])))
+            size += sum(lengths[place] for places in left for place in places)
+        return packs, size
+
+    def _named(self, record: Record, sha256: ObjectHash, ranges: list[int]) -> list[Pseudonym]:
+        segments, _ = self._of(record, sha256)
+        try:
+            return [segments[place] for place in from_ranges(ranges, len(segments))]
+        except ValueError as error:
+            raise DamageError(
+                f"a record names sections that '{layout.pack_name(record.generation, sha256)}' does not list"
+            ) from error
+
+    def _of(self, record: Record, sha256: ObjectHash) -> tuple[list[Pseudonym], array[int]]:
+        key = record.generation, sha256
+        if key not in self._rows:
+            header = self._packs.header(*key)
+            if header is None:
+                raise DamageError(f"'{layout.pack_name(*key)}' is missing, and a record names it")
+            self._rows[key] = (
+                [Pseudonym(intern(row.segment)) for row in header.rows],
+                array("Q", (row.length for row in header.rows)),
+            )
+        return self._rows[key]
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,25 +96,38 @@ class HoldPins:
     segments: Mapping[GenerationId, Mapping[Pseudonym, datetime]]
     """Held tenants' segments, with the newest instant at which a hold began: snapshots exported before it are kept."""
     structure: Mapping[GenerationId, frozenset[Pseudonym]]
+    named: NamedSections
 
     def pinned(self, generation: GenerationId) -> frozenset[Pseudonym]:
         return frozenset(self.segments.get(generation, {}))
 
     def keeps(self, record: Record) -> frozenset[Pseudonym]:
-        """Return the segments of a snapshot that must stay; none when no hold concerns it."""
+        """Return the segments of a snapshot that must stay; none when no hold concerns it.
+
+        Raises DamageError when a hold may concern it, and a pack that it names is missing or does not list it.
+        """
         exported = parse_stamp(record.exported)
         held = self.segments.get(record.generation, {})
-        kept = {segment for segment, _, _ in record.parts if segment in held and exported <= held[segment]}
-        if not kept:
+        if not any(exported <= since for since in held.values()):
             return frozenset()
-        structure = self.structure.get(record.generation, frozenset())
-        return frozenset(kept | {segment for segment, _, _ in record.parts if segment in structure})
+        segments = self.named.segments(record)
+        kept = {segment for segment in segments if segment in held and exported <= held[segment]}
+        return frozenset(kept | (segments & self.structure.get(record.generation, frozenset()) if kept else kept))
 
     def overrule(self, decision: Decision, records: Mapping[SnapshotName, Record]) -> Decision:
-        """Keep a reduced record as long as holds concern all of it; otherwise it may be reduced again."""
+        """Keep a reduced record as long as holds concern all of it; otherwise it may be reduced again.
+
+        A record of which nobody can tell what holds concern stays, too.
+        """
         record = records[decision.snapshot.name]
-        if decision.keep or REDUCED not in record.extra or self.keeps(record) != segments_of(record):
+        if decision.keep:
             return decision
+        try:
+            kept = self.keeps(record)
+            if REDUCED not in record.extra or not kept or kept != self.named.segments(record):
+                return decision
+        except DamageError:
+            pass
         return Decision(decision.snapshot, keep=True, reasons=("held",))
 
 
@@ -87,21 +155,20 @@ def find_pins(keeper: Keeper, cache: KeyringCache) -> HoldPins:
         wanted = keeper.tags.class_tag(generation, STRUCTURE)
         nobody = cache.of_tenant(generation, keeper.tags.tenant_tag(generation, NOBODY, 0))
         structure[generation] = frozenset(one.pseudonym for one in nobody if one.data_class == wanted)
-    return HoldPins(segments, structure)
-
-
-def segments_of(record: Record) -> frozenset[Pseudonym]:
-    return frozenset(segment for segment, _, _ in record.parts)
+    return HoldPins(segments, structure, NamedSections(cache.packs))
 
 
 def find_reductions(
-    held: HoldPins, records: Mapping[SnapshotName, Record], leaving: Collection[SnapshotName]
+    held: HoldPins,
+    records: Mapping[SnapshotName, Record],
+    leaving: Collection[SnapshotName],
+    damaged: Collection[GenerationId],
 ) -> dict[SnapshotName, frozenset[Pseudonym]]:
     """Return which segments of expiring snapshots must stay, unless an interrupted run has reduced them already."""
     there = {
-        (record.extra[REDUCED], segments_of(record))
+        (record.extra[REDUCED], held.named.segments(record))
         for name, record in records.items()
-        if REDUCED in record.extra and name not in leaving
+        if REDUCED in record.extra and name not in leaving and record.generation not in damaged
     }
     found = {name: held.keeps(records[name]) for name in leaving}
     return {
@@ -111,15 +178,17 @@ def find_reductions(
     }
 
 
-def publish_reduced(keeper: Keeper, store: str, name: SnapshotName, kept: frozenset[Pseudonym]) -> SnapshotName:
+def publish_reduced(
+    keeper: Keeper, store: str, name: SnapshotName, kept: frozenset[Pseudonym], named: NamedSections
+) -> SnapshotName:
     """Publish a record of what a hold keeps of an expiring snapshot, signed by the keeper; returns its name."""
     repository = keeper.stores[store]
     record = repository.record(name)
-    parts = [part for part in record.parts if part[0] in kept]
-    totals = msgspec.structs.replace(record.totals, stored=sum(size for _, _, size in parts), added=0)
+    packs, size = named.only(record, kept)
+    totals = msgspec.structs.replace(record.totals, stored=size, added=0)
     smaller = msgspec.structs.replace(
         record,
-        parts=parts,
+        packs=packs,
         totals=totals,
         published=stamp(keeper.clock.now()),
         previous=None,
@@ -140,15 +209,14 @@ class StoreSurvey:
     known: frozenset[SnapshotName] = frozenset()
     damaged: dict[GenerationId, str] = field(default_factory=dict)
     """Generations with a record that cannot be believed: what it needs is not known, so everything there is needed."""
-    parts: dict[GenerationId, dict[ContainerKey, Item]] = field(default_factory=lambda: defaultdict(dict))
-    packs: dict[GenerationId, dict[ContainerKey, Item]] = field(default_factory=lambda: defaultdict(dict))
-    keyrings: dict[GenerationId, list[Item]] = field(default_factory=lambda: defaultdict(list))
+    packs: dict[GenerationId, dict[ObjectHash, ObjectInfo]] = field(default_factory=lambda: defaultdict(dict))
+    keyrings: dict[GenerationId, dict[RunId, Item]] = field(default_factory=lambda: defaultdict(dict))
     marks: dict[GenerationId, list[Item]] = field(default_factory=lambda: defaultdict(list))
     uploads: list[Item] = field(default_factory=list)
 
     def generations(self) -> list[GenerationId]:
         recorded = {record.generation for record in self.records.values()}
-        return sorted({*self.parts, *self.packs, *self.keyrings, *self.marks, *recorded})
+        return sorted({*self.packs, *self.keyrings, *self.marks, *recorded})
 
     def ended(self) -> frozenset[RunId]:
         """Return the runs whose record is there: they are over, even if a mark of theirs is left."""
@@ -169,11 +237,10 @@ def survey(repository: Repository) -> StoreSurvey:
     for info in repository.store.list(ObjectName("")):
         place, item = layout.place_of(info.name), Item(info.name, info.size, info.modified)
         match place.kind:
-            case layout.ObjectKind.PART | layout.ObjectKind.PACK if place.generation and place.segment and place.sha256:
-                kind = seen.parts if place.kind is layout.ObjectKind.PART else seen.packs
-                kind[place.generation][ContainerKey(place.segment, place.sha256)] = item
-            case layout.ObjectKind.KEYRING if place.generation:
-                seen.keyrings[place.generation].append(item)
+            case layout.ObjectKind.PACK if place.generation and place.sha256:
+                seen.packs[place.generation][place.sha256] = info
+            case layout.ObjectKind.KEYRING if place.generation and place.run:
+                seen.keyrings[place.generation][place.run] = item
             case layout.ObjectKind.MARK if place.generation:
                 seen.marks[place.generation].append(item)
             case layout.ObjectKind.TEMPORARY:

@@ -3,8 +3,8 @@
 1. Find an incarnation's segments by their tags, in every generation; write the intent into the ledger: from there on it
    cannot be undone.
 2. Shred: replace every keyring that holds a line of them by one without it, and read it again.
-3. Clear: remove everything in their folders, and list them again.
-4. Look into the store's own snapshots, until none holds an object or a key of them.
+3. Clear: take their sections out of every pack that holds one, and list the packs again.
+4. Look into the store's own snapshots, until none holds a section or a key of them.
 
 One keeper run over a region purges what is due, finishes what was begun, removes what arrived later, and records what
 it saw.
@@ -20,10 +20,11 @@ from functools import partial
 from typing import Self
 
 from backupd.errors import BackupdError, BusyError, DamageError, RefusedError, StoreError
-from backupd.model.ids import ObjectName, Pseudonym
+from backupd.model.ids import ObjectHash, ObjectName, Pseudonym
 from backupd.model.ledger import WHOLE, Absent, Cleared, Event, Observed, PurgeBegan, SegmentRef, Shredded
 from backupd.operations.keeper.guards import check_clock, check_number
 from backupd.operations.keeper.keyrings import replace_keyring
+from backupd.operations.keeper.pack_rewrite import TakenOut, take_out
 from backupd.operations.keeper.server_snapshots import by_keyring, look_into_snapshots, uploads_from_before
 from backupd.operations.keeper.types import Keeper, Purged
 from backupd.operations.ledger import Book
@@ -33,8 +34,10 @@ from backupd.planning.ledger_facts import rekeyed_to
 from backupd.repository import layout
 from backupd.repository.marks import LONGEST_RUN
 from backupd.repository.repository import Repository
-from backupd.repository.state.keyring_cache import KeyringCache
+from backupd.repository.state.keyring_cache import CachedSegment, KeyringCache
+from backupd.repository.state.pack_cache import StoredPack, segments_by_generation
 from backupd.seal.keyring import Keyring, without_lines
+from backupd.trace import Warned
 
 
 class Purging:
@@ -46,15 +49,18 @@ class Purging:
         self._caches: dict[str, KeyringCache] = {}
         self.errors: dict[str, BackupdError] = {}
         """Stores that could not be worked on; what is left to do there is done the next time."""
+        self.forgeries: list[str] = []
+        """Sentences about listings in keyrings that are of no segment, whatever tags stand beside them."""
 
     def __enter__(self) -> Self:
         for name, repository in self._keeper.stores.items():
             with self._isolated(name):
                 cache = self._stack.enter_context(
-                    KeyringCache.opened(self._keeper.cache_path(name), self._keeper.repository)
+                    KeyringCache.opened(self._keeper.cache_path(name), self._keeper.repository, self._keeper.tags)
                 )
                 check_shrunk(self._keeper.book, name, cache, repository)
                 self._caches[name] = cache
+                self.forgeries += [_forgery(name, listed) for listed in cache.forgeries()]
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -116,19 +122,19 @@ class Purging:
         purge = _purge_of(keeper.book.states, key)
         check_clock(keeper, name)
         keeper.book.give(name)
-        # Before the folders are listed, too: what is moved from there into them meanwhile is seen in one of them.
+        # Before the packs are listed, too: what is moved from there into their folder meanwhile is seen in one of them.
         unfinished = uploads_from_before(repository.store, purge.began)
         keyrings = shred(keeper, name, self._caches[name], purge.segments)
         self._note(
             Shredded(**key._asdict(), store=name, keyrings=keyrings), done=name in purge.shredded and not keyrings
         )
-        objects, size = clear(repository, purge.segments)
+        objects, size = clear(keeper, name, self._caches[name], purge.segments)
         self._note(
             Cleared(**key._asdict(), store=name, objects=objects, bytes=size),
             done=name in purge.cleared and not objects,
         )
         looked_at = keeper.clock.now()
-        seen = look_into_snapshots(keeper, name, purge, self._caches[name].find(purge.segments))
+        seen = look_into_snapshots(keeper, name, purge, self._caches[name])
         still_in = seen.still_in or ((layout.TEMPORARY,) if unfinished else ())
         if not still_in:
             self._note(
@@ -182,8 +188,7 @@ def shred(keeper: Keeper, store: str, cache: KeyringCache, segments: Iterable[Se
     written = 0
     for where, doomed in by_keyring(cache.find(segments)).items():
         keyring = keeper.stores[store].keyring(where)
-        listed = {pseudonym for pseudonym, _ in keyring.index}
-        if not (doomed & listed) - keyring.shredded:
+        if not (doomed & keyring.segments) - keyring.shredded:
             continue
         after, size = replace_keyring(
             keeper,
@@ -200,7 +205,7 @@ def shred(keeper: Keeper, store: str, cache: KeyringCache, segments: Iterable[Se
 
 
 def _without(doomed: set[Pseudonym], data: bytes, keyring: Keyring) -> bytes:
-    return without_lines(data, doomed, keyring.where)
+    return without_lines(data, keyring, doomed)
 
 
 def _check_smaller(doomed: set[Pseudonym], keyring: Keyring, smaller: Keyring) -> None:
@@ -209,33 +214,62 @@ def _check_smaller(doomed: set[Pseudonym], keyring: Keyring, smaller: Keyring) -
     The keyring was read a second time, and that reading may have been wrong.
     """
     kept = {place: sealed for place, sealed in keyring.sealed.items() if keyring.index[place][0] not in doomed}
-    if (smaller.index, smaller.wraps, smaller.chunk_key, smaller.sealed) != (
-        keyring.index,
-        keyring.wraps,
-        keyring.chunk_key,
-        kept,
-    ):
+    if (smaller.ids, smaller.index, smaller.wraps, smaller.sealed) != (keyring.ids, keyring.index, keyring.wraps, kept):
         raise DamageError(f"'{keyring.where}' was read twice, and was not the same", hint="The next run tries again.")
 
 
-def clear(repository: Repository, segments: Iterable[SegmentRef]) -> tuple[int, int]:
-    """Remove everything in the segments' folders; returns the number of objects removed, and their bytes.
+def clear(keeper: Keeper, store: str, cache: KeyringCache, segments: Iterable[SegmentRef]) -> tuple[int, int]:
+    """Take the segments' sections out of every pack of a store; returns the number of packs that were put anew, and
+    the bytes of all sections taken out.
 
-    Each folder is listed again. Raises StoreError when anything is left.
+    The packs are listed until none is new. Raises what stopped the work on single packs once all others are done, and
+    StoreError when packs keep arriving.
     """
     objects = size = 0
-    for generation, pseudonym in sorted(segments):
-        folder = layout.segment_folder(generation, pseudonym)
-        found = list(repository.store.list(folder))
-        # Parts before packs, as FORMAT.md §2 has it.
-        for info in sorted(found, key=lambda one: one.name.endswith(".pack")):
-            repository.store.remove(info.name)
-            objects, size = objects + 1, size + info.size
-        if found and (left := list(repository.store.list(folder))):
-            raise StoreError(
-                f"'{left[0].name}' was removed and is still listed", hint="Check the store; the next run tries again."
-            )
+    errors: dict[ObjectName, BackupdError] = {}
+    for generation, doomed in sorted(segments_by_generation(segments).items()):
+        done: set[ObjectHash] = set()
+        for _ in range(_LISTINGS):
+            listed = cache.packs.refresh(keeper.stores[store], generation, keeper.threads, errors)
+            holding = cache.packs.listing(generation, doomed) - done
+            fresh = [pack for pack in listed if pack.sha256 in holding]
+            if not fresh:
+                break
+            for pack in fresh:
+                done.add(pack.sha256)
+                try:
+                    taken = _take(keeper, store, cache, pack, doomed)
+                except (DamageError, StoreError, BusyError) as error:
+                    errors[pack.name] = error
+                    continue
+                objects, size = objects + bool(taken.sections), size + taken.bytes
+        else:
+            raise StoreError(f"packs keep arriving in generation {generation}", hint="The next run goes on.")
+    for first in errors.values():
+        raise first
     return objects, size
+
+
+def _take(keeper: Keeper, store: str, cache: KeyringCache, pack: StoredPack, doomed: set[Pseudonym]) -> TakenOut:
+    place = layout.place_of(pack.name)
+    header = cache.packs.header(place.generation, pack.sha256) if place.generation else None
+    if header is None:
+        raise DamageError(
+            f"the header of '{pack.name}' was read, and is not known", hint="The next run reads it again."
+        )
+    return take_out(
+        keeper,
+        store,
+        header,
+        lambda one: [index for index, row in enumerate(one.rows) if row.segment in doomed],
+    )
+
+
+def _forgery(store: str, listed: CachedSegment) -> str:
+    return (
+        f"'{listed.keyring}' on store '{store}' lists segment {listed.pseudonym} beside tags that are not its own: "
+        "somebody who can sign and has no tenant key, or wrote wrongly, made it"
+    )
 
 
 def check_shrunk(
@@ -291,6 +325,8 @@ def _purge_of(lives: TenantStates, key: IncarnationKey) -> Purge:
     return life.purge
 
 
+_LISTINGS = 10
+"""Times that a generation's packs are listed at most, while new ones arrive."""
 _STRAGGLING: timedelta = 3 * LONGEST_RUN
 """How long after the beginning of a purge a run that was under way may still add something of the tenant."""
 
@@ -316,6 +352,8 @@ class PurgeRun:
     """Incarnations that changed since the plan, by a return of the tenant or a hold, and why."""
     errors: Mapping[str, BackupdError]
     """Errors by store; what is left to do there is done the next time."""
+    forgeries: tuple[str, ...] = ()
+    """Sentences about listings in keyrings that nothing was done about, because they are forged."""
 
 
 def purge_due(keeper: Keeper, confirmed: int | None = None) -> PurgeRun:
@@ -335,9 +373,11 @@ def purge_due(keeper: Keeper, confirmed: int | None = None) -> PurgeRun:
                     done += purging.purge(key)
                 except RefusedError as error:
                     refused[key] = error.message
-            errors = dict(purging.errors)
+            errors, forgeries = dict(purging.errors), tuple(purging.forgeries)
         _observe(keeper, errors)
-    return PurgeRun(plan, tuple(done), refused, errors)
+        for sentence in forgeries:
+            keeper.trace.emit(Warned(sentence, "Nothing is done because of it. See `backupd manual incidents`."))
+    return PurgeRun(plan, tuple(done), refused, errors, forgeries)
 
 
 def plan_purges(keeper: Keeper, purging: Purging) -> PurgePlan:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
@@ -16,13 +16,16 @@ from backupd.planning.incarnations import Purge
 from backupd.repository import layout
 from backupd.repository.incoming import unfinished_objects
 from backupd.repository.marks import LONGEST_RUN
+from backupd.repository.packs import OpenPack, fetch_head, parse_pack, reopened
 from backupd.repository.repository import Repository
+from backupd.repository.state.pack_cache import PackCache, segments_by_generation
 from backupd.seal.documents import LIMITS
 from backupd.seal.keyring import parse_keyring
+from backupd.seal.pack import PackContext, PackHeader, PresenceMap
 from backupd.store.base import ServerSnapshot, StoreView
 
 if TYPE_CHECKING:
-    from backupd.repository.state.keyring_cache import CachedSegment
+    from backupd.repository.state.keyring_cache import CachedSegment, KeyringCache
 
 _A_DAY = timedelta(days=1)
 """How long after the instant in its name a store's snapshot may have been made, when the name is a day."""
@@ -34,20 +37,21 @@ class SnapshotHoldings:
 
     looked_into: tuple[str, ...]
     still_in: tuple[str, ...]
-    """Snapshots that hold an object or a key of them; also `tmp` while there may be something from before the purge in
+    """Snapshots that hold a section or a key of them; also `tmp` while there may be something from before the purge in
     uploads or in what was handed in."""
 
 
-def look_into_snapshots(keeper: Keeper, store: str, purge: Purge, listed: Sequence[CachedSegment]) -> SnapshotHoldings:
+def look_into_snapshots(keeper: Keeper, store: str, purge: Purge, cache: KeyringCache) -> SnapshotHoldings:
     """Look for the segments of a purge in every snapshot the store shows of itself.
 
-    `listed` are those of the segments that keyrings on the store list. Raises StoreError when a snapshot cannot be
-    looked into, or does not show what must be in it: then finding nothing would prove nothing.
+    Raises StoreError when a snapshot cannot be looked into, or does not show what must be in it, and DamageError for a
+    pack or keyring in one that cannot be believed: then finding nothing would prove nothing.
     """
     repository = keeper.stores[store]
     snapshots = repository.store.snapshots()
+    listed = cache.find(purge.segments)
     keyrings = by_keyring(listed)
-    # Keyrings that left the store with their generation may still be in its snapshots.
+    # Keyrings that left the store may still be in its snapshots.
     unlisted = purge.segments - {(one.generation, one.pseudonym) for one in listed}
     still = []
     for snapshot in snapshots:
@@ -55,7 +59,7 @@ def look_into_snapshots(keeper: Keeper, store: str, purge: Purge, listed: Sequen
         if view.stat(layout.REPOSITORY) is None:
             _must_be_older(repository, snapshot)
             continue
-        remains = any(_remains(view, purge.segments)) or uploads_from_before(view, purge.began)
+        remains = holds_section(view, repository, purge.segments, cache) or uploads_from_before(view, purge.began)
         if remains or _holds_keys(view, repository, keyrings) or _holds_unlisted(view, repository, unlisted):
             still.append(snapshot.name)
     if uploads_from_before(repository.store, purge.began):
@@ -63,9 +67,40 @@ def look_into_snapshots(keeper: Keeper, store: str, purge: Purge, listed: Sequen
     return SnapshotHoldings(tuple(snapshot.name for snapshot in snapshots), tuple(still))
 
 
-def _remains(view: StoreView, segments: Iterable[SegmentRef]) -> Iterator[bool]:
-    for generation, pseudonym in segments:
-        yield next(view.list(layout.segment_folder(generation, pseudonym)), None) is not None
+def holds_section(view: StoreView, repository: Repository, segments: Iterable[SegmentRef], cache: KeyringCache) -> bool:
+    """Check whether a pack in the view holds a section of one of the segments.
+
+    Headers that are known are not read again; those of packs that left the store before they were known are read from
+    the view, and remembered. Raises DamageError, RefusedError.
+    """
+    return any(
+        _generation_holds(view, PackContext(repository.info().repository, generation), doomed, cache.packs)
+        for generation, doomed in segments_by_generation(segments).items()
+    )
+
+
+def _generation_holds(view: StoreView, context: PackContext, doomed: set[Pseudonym], packs: PackCache) -> bool:
+    known, holding = packs.known(context.generation), packs.listing(context.generation, doomed)
+    for info in view.list(layout.packs_folder(context.generation)):
+        sha256 = layout.place_of(info.name).sha256
+        if sha256 is None or (sha256 in known and sha256 not in holding):
+            continue
+        header = packs.header(context.generation, sha256) if sha256 in known else None
+        if header is None:
+            header = parse_pack(fetch_head(view, info.name), context, sha256).header
+            packs.note(header)
+        places = [index for index, row in enumerate(header.rows) if row.segment in doomed]
+        # A listed pack that is missing is an error, too: nothing leaves a snapshot that exists.
+        if not places:
+            continue
+        there = _map_of(view, info.name, header)
+        if any(index in there for index in places):
+            return True
+    return False
+
+
+def _map_of(view: StoreView, name: ObjectName, header: PackHeader) -> PresenceMap:
+    return reopened(view, OpenPack(name, header, PresenceMap.full(header))).there
 
 
 def holds_key(
@@ -86,7 +121,7 @@ def _holds_keys(view: StoreView, repository: Repository, keyrings: Mapping[Objec
         except ObjectMissingError:
             continue  # made later, or gone with its generation
         keyring = parse_keyring(data, repository.signers, where)
-        if not doomed <= keyring.shredded:
+        if (doomed & keyring.segments) - keyring.shredded:
             return True
     return False
 
@@ -100,7 +135,7 @@ def _holds_unlisted(view: StoreView, repository: Repository, unlisted: Iterable[
             if layout.place_of(info.name).kind is not layout.ObjectKind.KEYRING:
                 continue
             keyring = parse_keyring(view.get(info.name, 0, LIMITS["keyring"] + 1), repository.signers, info.name)
-            if (doomed & {pseudonym for pseudonym, _ in keyring.index}) - keyring.shredded:
+            if (doomed & keyring.segments) - keyring.shredded:
                 return True
     return False
 

@@ -1,6 +1,6 @@
-"""A keeper's cache of one store's keyring indexes and part headers: segments by tenant, and packs by part. SQLite.
+"""A keeper's cache of one store's keyring indexes and pack headers: segments by tenant, and packs by segment. SQLite.
 
-Only unchanging facts are stored (a keyring's signed index, a part's clear header), so finding one tenant among ten
+Only unchanging facts are stored (a keyring's signed index, a pack's clear header), so finding one tenant among ten
 thousand costs only the reading of new objects. Losing the file costs reading everything once more. It holds tags and
 hashes, and no name and no key.
 """
@@ -8,7 +8,7 @@ hashes, and no name and no key.
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,37 +19,38 @@ from backupd.model.ids import (
     ClassTag,
     Fingerprint,
     GenerationId,
-    ObjectHash,
     ObjectName,
     Pseudonym,
     RepositoryId,
+    SegmentTags,
     SnapshotName,
     TenantTag,
 )
 from backupd.repository import layout
+from backupd.repository.state.pack_cache import PACK_TABLES, PackCache
 
 if TYPE_CHECKING:
     from backupd.repository.repository import Repository
     from backupd.seal.keyring import Keyring
+    from backupd.seal.tags import TenantTags
 
-_FORM = 4
+_FORM = 5
 _REMEMBERED = 16
 """Generations kept that left the store and may still be in its own snapshots."""
-_SCHEMA = """
+_SEGMENTS = """(
+  generation TEXT NOT NULL, pseudonym TEXT NOT NULL, tenant TEXT NOT NULL, class TEXT NOT NULL, keyring TEXT NOT NULL,
+  forged INTEGER NOT NULL, PRIMARY KEY (generation, pseudonym, keyring)) WITHOUT ROWID;
+"""
+_SCHEMA = f"""
 CREATE TABLE IF NOT EXISTS repository (id TEXT NOT NULL);
 CREATE TABLE IF NOT EXISTS keyrings (name TEXT PRIMARY KEY, size INTEGER NOT NULL) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS records (name TEXT PRIMARY KEY) WITHOUT ROWID;
-CREATE TABLE IF NOT EXISTS segments (
-  generation TEXT NOT NULL, pseudonym TEXT NOT NULL, tenant TEXT NOT NULL, class TEXT NOT NULL, keyring TEXT NOT NULL,
-  PRIMARY KEY (generation, pseudonym, keyring)) WITHOUT ROWID;
-CREATE TABLE IF NOT EXISTS gone (
-  generation TEXT NOT NULL, pseudonym TEXT NOT NULL, tenant TEXT NOT NULL, class TEXT NOT NULL, keyring TEXT NOT NULL,
-  PRIMARY KEY (generation, pseudonym, keyring)) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS segments {_SEGMENTS}
+CREATE TABLE IF NOT EXISTS gone {_SEGMENTS}
 CREATE TABLE IF NOT EXISTS sealed (keyring TEXT PRIMARY KEY, recipients TEXT NOT NULL) WITHOUT ROWID;
 CREATE INDEX IF NOT EXISTS by_tenant ON segments (generation, tenant);
-CREATE TABLE IF NOT EXISTS parts (
-  generation TEXT NOT NULL, pseudonym TEXT NOT NULL, sha256 TEXT NOT NULL, packs TEXT NOT NULL,
-  PRIMARY KEY (generation, pseudonym, sha256)) WITHOUT ROWID;
+CREATE INDEX IF NOT EXISTS by_keyring ON segments (keyring);
+{PACK_TABLES}
 """
 
 
@@ -65,15 +66,22 @@ class CachedSegment:
 
 
 class KeyringCache:
-    """The cache of one repository on one store. For one thread."""
+    """The cache of one repository on one store. For one thread.
 
-    def __init__(self, database: sqlite3.Connection) -> None:
+    A listing whose pseudonym is not that of its tags is a forgery: nothing is found by its tags.
+    """
+
+    def __init__(self, database: sqlite3.Connection, tags: TenantTags) -> None:
         self._database = database
+        self._tags = tags
+        self.packs = PackCache(database)
 
     @classmethod
     @contextmanager
-    def opened(cls, path: Path, repository: RepositoryId) -> Iterator[KeyringCache]:
+    def opened(cls, path: Path, repository: RepositoryId, tags: TenantTags) -> Iterator[KeyringCache]:
         """Open the cache in `path`; a damaged one, or one of another form or repository, is replaced by an empty one.
+
+        Each listing is compared with `tags`.
 
         Raises ConfigError when the file cannot be used.
         """
@@ -87,7 +95,7 @@ class KeyringCache:
         except (OSError, sqlite3.Error) as error:
             raise ConfigError(f"'{path}' cannot be used: {error}", hint="Remove it; it is only a memory.") from error
         with closing(database):
-            yield cls(database)
+            yield cls(database, tags)
 
     def refresh(
         self, repository: Repository, unsound: dict[ObjectName, BackupdError] | None = None
@@ -123,12 +131,20 @@ class KeyringCache:
 
     def note(self, keyring: Keyring, size: int) -> None:
         """Store the index of a keyring that stands on the store with `size` bytes."""
+        generation = keyring.ids.generation
         rows = [
-            (keyring.ids.generation, pseudonym, tags.tenant, tags.data_class, keyring.where)
-            for (pseudonym, _), tags in zip(keyring.index, keyring.tags, strict=True)
+            (
+                generation,
+                segment,
+                tags.tenant,
+                tags.data_class,
+                keyring.where,
+                self._is_forged(generation, segment, tags),
+            )
+            for segment, tags in keyring.index
         ]
         with self._database:
-            self._database.executemany("INSERT OR REPLACE INTO segments VALUES (?, ?, ?, ?, ?)", rows)
+            self._database.executemany("INSERT OR REPLACE INTO segments VALUES (?, ?, ?, ?, ?, ?)", rows)
             self._database.execute("INSERT OR REPLACE INTO keyrings VALUES (?, ?)", (keyring.where, size))
             sealed = keyring.where, " ".join(sorted(keyring.wraps))
             self._database.execute("INSERT OR REPLACE INTO sealed VALUES (?, ?)", sealed)
@@ -144,33 +160,39 @@ class KeyringCache:
         return [GenerationId(row[0]) for row in rows]
 
     def of_tenant(self, generation: GenerationId, tag: TenantTag) -> list[CachedSegment]:
-        """List the segments of a tenant's tag in a generation."""
-        return self._segments("generation = ? AND tenant = ?", generation, tag)
+        """List the segments of a tenant's tag in a generation, once for each keyring; no forgeries."""
+        return self._segments("segments", "generation = ? AND tenant = ? AND NOT forged", generation, tag)
 
     def gone_generations(self) -> list[GenerationId]:
-        """List the newest generations whose keyrings left the store, oldest first; at most 16 are kept."""
+        """List the newest generations of which keyrings left the store, oldest first; at most 16 are kept."""
         rows = self._database.execute("SELECT DISTINCT generation FROM gone ORDER BY generation")
         return [GenerationId(row[0]) for row in rows]
 
     def gone_of_tenant(self, generation: GenerationId, tag: TenantTag) -> list[CachedSegment]:
-        """List the segments of a tenant's tag in keyrings that left the store."""
-        rows = self._database.execute(
-            "SELECT generation, pseudonym, tenant, class, keyring FROM gone WHERE generation = ? AND tenant = ?",
-            (generation, tag),
-        )
-        return [CachedSegment(*row) for row in rows]
+        """List the segments of a tenant's tag in keyrings that left the store; no forgeries."""
+        return self._segments("gone", "generation = ? AND tenant = ? AND NOT forged", generation, tag)
 
-    def of_generation(self, generation: GenerationId) -> list[CachedSegment]:
-        """List all segments of a generation."""
-        return self._segments("generation = ?", generation)
+    def classes(self, generation: GenerationId) -> dict[Pseudonym, ClassTag]:
+        """Return the class of every segment of a generation that a keyring lists; no forgeries."""
+        rows = self._database.execute(
+            "SELECT DISTINCT pseudonym, class FROM segments WHERE generation = ? AND NOT forged", (generation,)
+        )
+        return {Pseudonym(segment): ClassTag(tag) for segment, tag in rows}
 
     def find(self, segments: Iterable[tuple[GenerationId, Pseudonym]]) -> list[CachedSegment]:
-        """List those of the given segments that a keyring on the store lists."""
+        """List those of the given segments that keyrings on the store list, forgeries included.
+
+        What is to lose its keys loses them wherever they stand, also where somebody put other tags beside them.
+        """
         return [
             found
-            for generation, pseudonym in segments
-            for found in self._segments("generation = ? AND pseudonym = ?", generation, pseudonym)
+            for generation, segment in segments
+            for found in self._segments("segments", "generation = ? AND pseudonym = ?", generation, segment)
         ]
+
+    def forgeries(self) -> list[CachedSegment]:
+        """List the listings on the store whose pseudonym is not that of the tags beside it."""
+        return self._segments("segments", "forged")
 
     def records(self) -> set[SnapshotName]:
         """Return the records that were on the store the last time."""
@@ -182,34 +204,12 @@ class KeyringCache:
             self._database.execute("DELETE FROM records")
             self._database.executemany("INSERT INTO records VALUES (?)", ((name,) for name in names))
 
-    def packs(self, generation: GenerationId, segment: Pseudonym) -> dict[ObjectHash, tuple[ObjectHash, ...]]:
-        """Return the known parts of a segment, each with the packs that its header names."""
+    def _is_forged(self, generation: GenerationId, segment: Pseudonym, tags: SegmentTags) -> bool:
+        return self._tags.pseudonym(generation, tags) != segment
+
+    def _segments(self, table: str, where: str, *values: str) -> list[CachedSegment]:
         rows = self._database.execute(
-            "SELECT sha256, packs FROM parts WHERE generation = ? AND pseudonym = ?", (generation, segment)
-        )
-        return {ObjectHash(part): tuple(ObjectHash(pack) for pack in packs.split()) for part, packs in rows}
-
-    def note_parts(
-        self, generation: GenerationId, parts: Iterable[tuple[Pseudonym, ObjectHash, Sequence[ObjectHash]]]
-    ) -> None:
-        """Store the packs that parts' headers name."""
-        with self._database:
-            self._database.executemany(
-                "INSERT OR REPLACE INTO parts VALUES (?, ?, ?, ?)",
-                ((generation, segment, part, " ".join(packs)) for segment, part, packs in parts),
-            )
-
-    def forget_parts(self, generation: GenerationId, parts: Iterable[tuple[Pseudonym, ObjectHash]]) -> None:
-        """Forget parts that were removed from the store."""
-        with self._database:
-            self._database.executemany(
-                "DELETE FROM parts WHERE generation = ? AND pseudonym = ? AND sha256 = ?",
-                ((generation, *part) for part in parts),
-            )
-
-    def _segments(self, where: str, *values: str) -> list[CachedSegment]:
-        rows = self._database.execute(
-            f"SELECT generation, pseudonym, tenant, class, keyring FROM segments WHERE {where}",  # noqa: S608  # constants
+            f"SELECT generation, pseudonym, tenant, class, keyring FROM {table} WHERE {where}",  # noqa: S608  # constants
             values,
         )
         return [CachedSegment(*row) for row in rows]

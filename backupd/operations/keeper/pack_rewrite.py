@@ -1,0 +1,126 @@
+"""Take sections out of a pack: the same header, a new map, and the sections that stay, each byte for byte.
+
+The new pack is made beside the old one and renamed over it, so at every instant one of the two is there; who was
+interrupted does it again. A pack of which no section is left keeps its header and map: a record may name it, and only
+they say whose sections are gone (FORMAT.md §2).
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Collection, Iterator
+from dataclasses import dataclass
+from itertools import pairwise
+
+from backupd.errors import DamageError, ObjectMissingError
+from backupd.model.ids import ObjectName
+from backupd.operations.keeper.types import Keeper
+from backupd.parallel import in_parallel
+from backupd.repository import layout
+from backupd.repository.marks import marked_anew
+from backupd.repository.packs import OpenPack, Section, reopened
+from backupd.repository.repository import Repository
+from backupd.seal.pack import PackHeader, PresenceMap
+from backupd.store.base import Kept, Piece
+
+_WINDOW = 4 << 20
+"""Bytes of a section that are in memory at once."""
+
+Choice = Callable[[PackHeader], Collection[int]]
+"""Returns the places of the sections to take out, whether or not they are still there."""
+
+
+@dataclass(frozen=True, slots=True)
+class TakenOut:
+    """What one rewriting took out of a pack."""
+
+    sections: int = 0
+    bytes: int = 0
+
+
+def take_out(keeper: Keeper, store: str, header: PackHeader, choose: Choice) -> TakenOut:
+    """Take sections out of the pack with this header on a store; the pack is read again afterwards.
+
+    Nothing is written where none of them is there any more; a pack that is gone has none. Raises DamageError for a pack
+    whose size is not that of its header, map and sections, and for one that is not right afterwards; BusyError when
+    another keeper holds its mark for too long; the store's errors. Then the store has either the old pack or the new
+    one.
+    """
+    repository = keeper.stores[store]
+    name = layout.pack_name(header.context.generation, header.sha256)
+    doomed = frozenset(choose(header))
+    try:
+        seen = reopened(repository.store, OpenPack(name, header, PresenceMap.full(header)))
+        if doomed.isdisjoint(seen.there.there):
+            return TakenOut()
+        with marked_anew(repository.store, name, keeper.random(16).hex(), keeper.clock) as still_mine:
+            pack = repository.pack(header.context.generation, header.sha256)
+            gone = doomed.intersection(pack.there.there)
+            if not gone:
+                return TakenOut()
+            _require_size(repository, pack.there, name)
+            left = pack.there.without(gone)
+            still_mine()
+            repository.store.recompose(name, list(_pieces(pack.there, left)), pack.there.pack_size)
+            _require_right(keeper, repository, pack.there, OpenPack(name, header, left))
+    except ObjectMissingError:
+        return TakenOut()  # expired meanwhile
+    return TakenOut(len(gone), sum(header.rows[index].length for index in gone))
+
+
+def _pieces(before: PresenceMap, after: PresenceMap) -> Iterator[Piece]:
+    yield before.header.raw
+    yield after.raw
+    for index in after.there:
+        row = before.header.rows[index]
+        yield Kept(before.offsets[index], row.length, row.sha256)
+
+
+def _require_size(repository: Repository, there: PresenceMap, name: ObjectName) -> None:
+    """Raise DamageError unless the pack has the size that follows from its header and map."""
+    seen = repository.store.stat(name)
+    if seen is None:
+        raise ObjectMissingError(f"no such object on the store: '{name}'")
+    if seen.size != there.pack_size:
+        raise DamageError(
+            f"'{name}' has {seen.size} bytes, and {there.pack_size} by its header and map",
+            hint="Nothing was taken out of it. Put it back from another store, or from the store's own snapshots "
+            "(`backupd manual incidents`).",
+        )
+
+
+def _require_right(keeper: Keeper, repository: Repository, before: PresenceMap, wanted: OpenPack) -> None:
+    """Raise DamageError unless the pack, read again, has the map that was wanted, and its sections in their places.
+
+    Read whole are the first section of every stretch that was moved as one, and the last of all: so a stretch in a
+    wrong place shows without reading everything.
+    """
+    found = repository.pack(wanted.header.context.generation, wanted.header.sha256)
+    if found.there.raw != wanted.there.raw:
+        raise DamageError(f"'{wanted.name}' was put anew, and has not the map that it was given")
+    _require_size(repository, found.there, found.name)
+    moved = [found.section(index) for index in _ends(before, found.there)]
+    for section, right in in_parallel(lambda one: _has_its_hash(repository, one), moved, keeper.threads):
+        if not right.result():
+            raise DamageError(
+                f"'{section.where}' does not have the hash its header says",
+                hint="It was so before other sections were taken out of the pack, or the store copied it wrongly. Put "
+                "the pack back from another store (`backupd manual incidents`).",
+            )
+
+
+def _ends(before: PresenceMap, after: PresenceMap) -> list[int]:
+    """Return the first section of every stretch that stayed together, and the last section of all."""
+    left = after.there
+    firsts = left[:1] + [
+        second for first, second in pairwise(left) if before.offsets[first + 1] != before.offsets[second]
+    ]
+    return sorted({*firsts, *left[-1:]})
+
+
+def _has_its_hash(repository: Repository, section: Section) -> bool:
+    digest = hashlib.sha256()
+    for at in range(0, section.row.length, _WINDOW):
+        wanted = min(_WINDOW, section.row.length - at)
+        digest.update(repository.store.get(section.pack.name, section.offset + at, wanted))
+    return digest.digest() == section.row.sha256
