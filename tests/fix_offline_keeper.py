@@ -106,7 +106,7 @@ class OfflineKeeper:
         return self.execute(self.plan())
 
     def census(self) -> Any:
-        return KeyringCache.opened(self.keeper.cache_path("disk"), self.keeper.repository)
+        return KeyringCache.opened(self.keeper.cache_path("disk"), self.keeper.repository, self.keeper.tags)
 
     def ruled(self, **changes: Any) -> None:
         self.keeper = replace(self.keeper, rules=replace(self.keeper.rules, **changes))

@@ -7,7 +7,7 @@ from typing import Annotated, Final, Literal
 import msgspec
 
 from backupd.model.documents import Codec, LedgerHead
-from backupd.model.ids import GenerationId, Pseudonym, RegionName, RepositoryId, SnapshotName, TenantId
+from backupd.model.ids import GenerationId, Pseudonym, RegionName, RepositoryId, RunId, SnapshotName, TenantId
 from backupd.model.ledger import WHOLE, Reference
 
 KIND: Final = "attestation"
@@ -16,6 +16,7 @@ _Hex64 = Annotated[str, msgspec.Meta(pattern=r"\A[0-9a-f]{64}\Z")]
 _Stamp = Annotated[str, msgspec.Meta(pattern=r"\A[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}\.[0-9]{6}Z\Z")]
 _Generation = Annotated[GenerationId, msgspec.Meta(pattern=r"\A[0-9]{8}T[0-9]{6}Z-[0-9a-f]{8}\Z")]
 _Pseudonym = Annotated[Pseudonym, msgspec.Meta(pattern=r"\A[0-9a-f]{32}\Z")]
+_Keyring = Annotated[RunId, msgspec.Meta(pattern=r"\A[0-9]{8}T[0-9]{6}Z-[0-9a-f]{8}\Z")]
 _Snapshot = Annotated[SnapshotName, msgspec.Meta(pattern=r"\A[0-9]{8}T[0-9]{6}Z-[0-9a-f]{64}\Z")]
 _Label = Annotated[str, msgspec.Meta(min_length=1, max_length=63)]
 _Shown = Annotated[str, msgspec.Meta(max_length=255)]
@@ -23,7 +24,7 @@ _Shown = Annotated[str, msgspec.Meta(max_length=255)]
 Code = Annotated[str, msgspec.Meta(pattern=r"\A[a-z0-9-]{1,63}\Z")]
 """A word that stands for a sentence of FORMAT.md §13; a word written by a later program may be unknown here."""
 
-METHODS: Final = ("cryptographic-erase", "unlink", "absence-listed", "store-snapshots-looked-into")
+METHODS: Final = ("cryptographic-erase", "sections-taken-out", "absence-listed", "store-snapshots-looked-into")
 """What was done on each store, in this order; the first as NIST SP 800-88 defines it."""
 NOT_CLAIMED: Final = ("media-sanitization", "wrapping-keys")
 """Claims that a reader of NIST SP 800-88 might expect here, and that are not made."""
@@ -67,15 +68,15 @@ class StoreProof(msgspec.Struct, frozen=True, kw_only=True):
     methods: list[Code]
 
 
-class DestroyedKey(msgspec.Struct, frozen=True, kw_only=True):
-    """One segment's key, as the keyrings' signed index names it."""
+class DestroyedSegment(msgspec.Struct, frozen=True, kw_only=True):
+    """One segment, and the keyrings that had its keys: one for each run that added to it."""
 
     generation: _Generation
     segment: _Pseudonym
-    public: _Hex64 | None
-    """SHA-256 of the key's public half; null where its keyrings have expired."""
+    keyrings: list[_Keyring]
+    """Ids of the keyrings whose signed index lists the segment, sorted; empty where they have expired."""
     stores: list[_Label]
-    """Stores with a keyring that lists the key."""
+    """Stores with a keyring that lists it."""
 
 
 class AttestedHold(msgspec.Struct, frozen=True, kw_only=True):
@@ -147,7 +148,7 @@ class Attestation(msgspec.Struct, frozen=True, kw_only=True):
     stores: list[StoreProof]
     retired: list[RetiredStore] = []
     copies: list[DeclaredCopy] = []
-    keys: list[DestroyedKey]
+    keys: list[DestroyedSegment]
     holds: list[AttestedHold]
     restores: list[AttestedRestore]
     residual: Literal["none"]

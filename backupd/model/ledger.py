@@ -121,15 +121,17 @@ class Shredded(_OfIncarnation, frozen=True, kw_only=True, tag="shredded"):
 
 
 class Cleared(_OfIncarnation, frozen=True, kw_only=True, tag="cleared"):
-    """The folders of the incarnation's segments were listed on this store, and are empty."""
+    """The packs on this store were listed, and hold no section of the incarnation's segments."""
 
     store: _Label
     objects: _Count
+    """Packs that were put anew."""
     bytes: _Count
+    """Bytes of the sections that were taken out of them."""
 
 
 class Absent(_OfIncarnation, frozen=True, kw_only=True, tag="absent"):
-    """The store's own snapshots were looked into: none holds an object or a key of the incarnation's segments."""
+    """The store's own snapshots were looked into: none holds a section or a key of the incarnation's segments."""
 
     store: _Label
     snapshots: list[str]
@@ -151,13 +153,13 @@ class ExpiryBegan(_Event, frozen=True, kw_only=True, tag="expiry-began"):
 
 
 class ClassExpired(_Event, frozen=True, kw_only=True, tag="class-expired"):
-    """The intent to expire a data class: its parts may be missing on this store if only older snapshots need them."""
+    """The intent to expire a data class: its sections may be missing on this store if only older snapshots need them."""
 
     store: _Label
     generation: _Generation
     class_tag: _Hex16
     before: _Stamp
-    """Only parts that no snapshot exported at or after this instant refers to may be missing."""
+    """Only sections that no snapshot exported at or after this instant refers to may be missing."""
 
 
 class Expired(_Event, frozen=True, kw_only=True, tag="expired"):
@@ -166,11 +168,13 @@ class Expired(_Event, frozen=True, kw_only=True, tag="expired"):
     store: _Label
     snapshots: _Count
     objects: _Count
+    """Objects that were removed, and packs that were put anew."""
     bytes: _Count
+    """Bytes of these objects, and of the sections that were taken out of packs."""
 
 
 class Reduced(_Event, frozen=True, kw_only=True, tag="reduced"):
-    """An expired snapshot was reduced to the parts that a hold keeps, under a record of its own."""
+    """An expired snapshot was reduced to the sections that a hold keeps, under a record of its own."""
 
     store: _Label
     snapshot: _Snapshot

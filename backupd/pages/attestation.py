@@ -17,8 +17,8 @@ METHODS: Final = {
     "cryptographic-erase": "Cryptographic erase (as NIST SP 800-88 calls it) of the keys in every keyring of the live "
     "store: the sealed line of each key was taken out, and each keyring was read again. The format leaves "
     "no way to store anything unsealed; it seals content by AES-256-GCM, and its keys to ML-KEM-768 with X25519.",
-    "unlink": "Every object of the tenant was removed from the store.",
-    "absence-listed": "The tenant's folders were listed again, and are empty.",
+    "sections-taken-out": "Every section of the tenant was taken out of its pack on the store.",
+    "absence-listed": "The packs were listed again, and hold none.",
     "store-snapshots-looked-into": "Each of the store's own snapshots that it shows was looked into; none holds an "
     "object or a key of the tenant.",
 }

@@ -116,7 +116,7 @@ def _of_store(store: str, purge: Purge, look: StoreObservation, now: datetime) -
     if store not in purge.shredded:
         yield f"the keys on store '{store}' were not seen destroyed"
     if store not in purge.cleared:
-        yield f"the folders on store '{store}' were not seen empty"
+        yield f"the packs on store '{store}' were not seen without it"
     if look.still_in:
         yield f"store '{store}' still holds something in: {', '.join(look.still_in)}"
     elif store not in purge.absent:

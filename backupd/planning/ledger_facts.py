@@ -34,7 +34,7 @@ class Explained:
     expired: frozenset[SnapshotName] = frozenset()
     """Records that may be missing, together with the objects that only they need."""
     aged: Mapping[tuple[GenerationId, ClassTag], datetime] = field(default_factory=dict)
-    """For each of these classes, the parts may be missing that only snapshots exported before the instant need."""
+    """For each of these classes, the sections may be missing that only snapshots exported before the instant need."""
     reduced: Mapping[SnapshotName, SnapshotName] = field(default_factory=dict)
     """Expired snapshots, each with the record under which a part of it is kept."""
 

@@ -166,7 +166,7 @@ def _expire(keeper: Keeper, store: str, *, dry_run: bool, confirm: int | None) -
     from backupd.operations.keeper.expire import Expiry
     from backupd.repository.state.keyring_cache import KeyringCache
 
-    with KeyringCache.opened(keeper.cache_path(store), keeper.repository) as cache:
+    with KeyringCache.opened(keeper.cache_path(store), keeper.repository, keeper.tags) as cache:
         expiry = Expiry(keeper, store, cache)
         planned = expiry.plan()
         done = None if dry_run else expiry.execute(planned, confirm)

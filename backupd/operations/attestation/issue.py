@@ -19,11 +19,11 @@ from backupd.model.attestation import (
     NOT_COVERED,
     RETIRED,
     Attestation,
-    DestroyedKey,
+    DestroyedSegment,
     StoreProof,
     encode_attestation,
 )
-from backupd.model.ids import ObjectHash, ObjectName, Pseudonym
+from backupd.model.ids import ObjectHash, ObjectName, Pseudonym, RunId
 from backupd.model.ledger import WHOLE, Attested, Event, SegmentRef
 from backupd.model.text import stamp
 from backupd.operations.keeper.purge import Purging
@@ -125,8 +125,11 @@ def _composed(keeper: Keeper, facts: PurgeEvidence, evidence: _Evidence) -> Atte
         retired=retired,
         copies=copies,
         keys=[
-            DestroyedKey(
-                generation=ref[0], segment=ref[1], public=keys.public.get(ref), stores=keys.stores.get(ref, [])
+            DestroyedSegment(
+                generation=ref[0],
+                segment=ref[1],
+                keyrings=sorted(keys.runs.get(ref, ())),
+                stores=sorted(keys.stores.get(ref, ())),
             )
             for ref in sorted(purge.segments)
         ],
@@ -186,14 +189,14 @@ class StoreObservations:
 
 @dataclass(slots=True)
 class ListedKeys:
-    """The keyrings that list the keys of a purge, and the keys' public hashes."""
+    """The keyrings that list the keys of a purge."""
 
     keyrings: dict[str, list[ObjectName]] = field(default_factory=lambda: defaultdict(list))
     """Keyrings that list one of the segments, by store."""
-    public: dict[SegmentRef, str] = field(default_factory=dict)
-    """SHA-256 of each segment's public key, as the signed index of its keyring has it."""
-    stores: dict[SegmentRef, list[str]] = field(default_factory=lambda: defaultdict(list))
-    """Stores whose keyrings list the segment."""
+    runs: dict[SegmentRef, set[RunId]] = field(default_factory=lambda: defaultdict(set))
+    """Ids of the keyrings whose signed index lists the segment."""
+    stores: dict[SegmentRef, set[str]] = field(default_factory=lambda: defaultdict(set))
+    """Stores with such a keyring."""
     kept: list[ObjectName] = field(default_factory=list)
     """Keyrings that still hold one of the keys."""
 
@@ -225,7 +228,7 @@ def list_keys(keeper: Keeper, segments: Iterable[SegmentRef]) -> ListedKeys:
     """
     listed, wanted = ListedKeys(), sorted(segments)
     for name in sorted(keeper.stores):
-        with KeyringCache.opened(keeper.cache_path(name), keeper.repository) as cache:
+        with KeyringCache.opened(keeper.cache_path(name), keeper.repository, keeper.tags) as cache:
             doomed: dict[ObjectName, set[Pseudonym]] = defaultdict(set)
             for counted in cache.find(wanted):
                 doomed[counted.keyring].add(counted.pseudonym)
@@ -237,12 +240,11 @@ def list_keys(keeper: Keeper, segments: Iterable[SegmentRef]) -> ListedKeys:
 def _take(listed: ListedKeys, keeper: Keeper, store: str, where: ObjectName, doomed: set[Pseudonym]) -> None:
     keyring = keeper.stores[store].keyring(where)
     listed.keyrings[store].append(where)
-    listed.kept += [where] if not doomed <= keyring.shredded else []
-    for pseudonym, public in keyring.index:
-        if pseudonym in doomed:
-            ref = keyring.ids.generation, pseudonym
-            listed.public[ref] = public
-            listed.stores[ref].append(store)
+    listed.kept += [where] if (doomed & keyring.segments) - keyring.shredded else []
+    for segment in doomed & keyring.segments:
+        ref = keyring.ids.generation, segment
+        listed.runs[ref].add(keyring.ids.run)
+        listed.stores[ref].add(store)
 
 
 def _late_runs(keeper: Keeper, store: str, purge: Purge) -> Iterator[str]:

@@ -4,18 +4,19 @@ says it purged, and whose rows are still in the newest snapshots.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Literal
 
-from backupd.errors import UNSOUND
+from backupd.errors import UNSOUND, BackupdError, ObjectMissingError
 from backupd.model.attestation import NOT_COVERED
 from backupd.model.documents import Record
 from backupd.model.ids import GenerationId, ObjectName, Pseudonym, SnapshotName, TenantId
 from backupd.model.text import parse_stamp
+from backupd.operations.keeper.holds import NamedSections
 from backupd.operations.keeper.purge import find_segments
-from backupd.operations.keeper.server_snapshots import holds_key
+from backupd.operations.keeper.server_snapshots import holds_key, holds_section
 from backupd.operations.keeper.types import Keeper
 from backupd.operations.tenants.standing import TenantStanding, incarnations_of, standing
 from backupd.planning.attestation import declared_copies
@@ -23,7 +24,8 @@ from backupd.planning.deadlines import DeletionBudget
 from backupd.planning.incarnations import Incarnation, State
 from backupd.repository import layout
 from backupd.repository.repository import Repository
-from backupd.repository.state.keyring_cache import CachedSegment, KeyringCache
+from backupd.repository.state.keyring_cache import KeyringCache
+from backupd.repository.state.pack_cache import StoredPack, segments_by_generation
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,13 +36,13 @@ class Copy:
     generation: GenerationId
     segments: int
     objects: int
-    """Objects in the segments' folders."""
+    """Packs that hold a section of the segments."""
     readable: int
-    """Segments whose key a keyring there still holds."""
+    """Segments of which a keyring there still holds a key."""
     snapshots: tuple[SnapshotName, ...]
-    """Snapshots whose records name a part of the segments, whether or not it is still there."""
+    """Snapshots whose records name a section of the segments, whether or not it is still there."""
     server_snapshots: tuple[str, ...]
-    """The store's own snapshots that hold an object of them."""
+    """The store's own snapshots that hold a section of them."""
     keyrings: tuple[ObjectName, ...] = ()
     """Keyrings that hold a key of them."""
     key_snapshots: tuple[str, ...] = ()
@@ -81,7 +83,7 @@ class TenantLocation:
 def locate_tenant(
     keeper: Keeper, budget: DeletionBudget, tenant: TenantId, *, known: bool = True
 ) -> list[TenantLocation]:
-    """Look on every store for each of the tenant's incarnations. Reads records and keyrings, no packs.
+    """Look on every store for each of the tenant's incarnations. Reads records, keyrings and headers of packs.
 
     One that nothing knows, as `search_for_tenant` finds, has the state `unknown`.
     """
@@ -96,11 +98,10 @@ def locate_life(keeper: Keeper, budget: DeletionBudget, life: Incarnation) -> Te
     """Look on every store for one incarnation, which need not stand in the ledger as it is given."""
     copies: list[Copy] = []
     for name, repository in keeper.stores.items():
-        with KeyringCache.opened(keeper.cache_path(name), keeper.repository) as cache:
+        with KeyringCache.opened(keeper.cache_path(name), keeper.repository, keeper.tags) as cache:
             cache.refresh(repository)
             refs = set(find_segments(keeper, cache, life.key)) | set(life.purge.segments if life.purge else ())
-            listed = cache.find(refs)
-        copies += _copies(name, repository, refs, listed)
+            copies += _copies(keeper, name, cache, refs)
     now = keeper.clock.now()
     stands = standing(keeper.book.states, life, now, budget.expiry_gap)
     gone_by, rule = _gone_by(life, stands, budget, now)
@@ -132,31 +133,25 @@ def _said(keeper: Keeper, life: Incarnation) -> Iterator[Unseen]:
         yield from (Unseen("declared", name) for name in sorted(keeper.rules.copies))
 
 
-def _copies(
-    store: str, repository: Repository, refs: set[tuple[GenerationId, Pseudonym]], listed: Sequence[CachedSegment]
-) -> list[Copy]:
-    by_generation: dict[GenerationId, set[Pseudonym]] = {}
-    for generation, pseudonym in refs:
-        by_generation.setdefault(generation, set()).add(pseudonym)
-    named = _named(repository, by_generation)
+def _copies(keeper: Keeper, store: str, cache: KeyringCache, refs: set[tuple[GenerationId, Pseudonym]]) -> list[Copy]:
+    repository, listed = keeper.stores[store], cache.find(refs)
+    by_generation = segments_by_generation(refs)
+    named = _named(repository, NamedSections(cache.packs), by_generation)
+    views = [(snapshot.name, repository.store.view(snapshot)) for snapshot in repository.store.snapshots()]
     found = []
     for generation, segments in sorted(by_generation.items()):
-        folders = [layout.segment_folder(generation, pseudonym) for pseudonym in sorted(segments)]
         rings = repository.keyrings(generation)
-        holding = [ring for ring in rings if (segments & {one for one, _ in ring.index}) - ring.shredded]
+        holding = [ring for ring in rings if (segments & ring.segments) - ring.shredded]
         ours = [one for one in listed if one.generation == generation]
-        wanted = {(generation, pseudonym) for pseudonym in segments}
-        views = [(snapshot.name, repository.store.view(snapshot)) for snapshot in repository.store.snapshots()]
+        wanted = {(generation, segment) for segment in segments}
         copy = Copy(
             store=store,
             generation=generation,
             segments=len(segments),
-            objects=sum(1 for folder in folders for _ in repository.store.list(folder)),
-            readable=len({one for ring in holding for one, _ in ring.index if one in segments - ring.shredded}),
+            objects=sum(_holds(repository, cache, pack, segments) for pack in _packs(keeper, store, cache, generation)),
+            readable=len({one for ring in holding for one in (segments & ring.segments) - ring.shredded}),
             snapshots=tuple(sorted(named.get(generation, ()))),
-            server_snapshots=tuple(
-                name for name, view in views if any(True for folder in folders for _ in view.list(folder))
-            ),
+            server_snapshots=tuple(name for name, view in views if holds_section(view, repository, wanted, cache)),
             keyrings=tuple(ObjectName(ring.where) for ring in holding),
             key_snapshots=tuple(name for name, view in views if holds_key(view, repository, wanted, ours)),
         )
@@ -165,17 +160,38 @@ def _copies(
     return found
 
 
-def _named(repository: Repository, wanted: dict[GenerationId, set[Pseudonym]]) -> dict[GenerationId, set[SnapshotName]]:
+def _packs(keeper: Keeper, store: str, cache: KeyringCache, generation: GenerationId) -> list[StoredPack]:
+    """List a generation's packs. Raises DamageError or RefusedError for one that cannot be believed."""
+    unsound: dict[ObjectName, BackupdError] = {}
+    packs = cache.packs.refresh(keeper.stores[store], generation, keeper.threads, unsound)
+    for error in unsound.values():
+        raise error
+    return packs
+
+
+def _holds(repository: Repository, cache: KeyringCache, pack: StoredPack, segments: set[Pseudonym]) -> bool:
+    generation = layout.place_of(pack.name).generation
+    if generation is None or pack.sha256 not in cache.packs.listing(generation, segments):
+        return False
+    try:
+        there = repository.pack(generation, pack.sha256).there
+    except ObjectMissingError:
+        return False  # expired meanwhile
+    return any(there.header.rows[place].segment in segments for place in there.there)
+
+
+def _named(
+    repository: Repository, sections: NamedSections, wanted: dict[GenerationId, set[Pseudonym]]
+) -> dict[GenerationId, set[SnapshotName]]:
     found: dict[GenerationId, set[SnapshotName]] = {}
     for generation, name in repository.records():
         if generation not in wanted:
             continue
         try:
-            record = repository.record(name, generation)
+            names = sections.segments(repository.record(name, generation)) & wanted[generation]
         except UNSOUND:
-            found.setdefault(generation, set()).add(name)  # it may name them: that cannot be known
-            continue
-        if any(segment in wanted[generation] for segment, _, _ in record.parts):
+            names = frozenset(wanted[generation])  # it may name them: that cannot be known
+        if names:
             found.setdefault(generation, set()).add(name)
     return found
 
@@ -230,8 +246,10 @@ def find_remaining_rows(keeper: Keeper, purged: Mapping[TenantId, datetime]) -> 
             except UNSOUND:
                 continue
             newest[record.database, record.member] = record
-        with KeyringCache.opened(keeper.cache_path(name), keeper.repository) as cache:
+        with KeyringCache.opened(keeper.cache_path(name), keeper.repository, keeper.tags) as cache:
             cache.refresh(repository)
+            for generation in {record.generation for record in newest.values()}:
+                _packs(keeper, name, cache, generation)
             for record in newest.values():
                 found |= _in_record(keeper, cache, record, purged)
     return found
@@ -241,13 +259,13 @@ def _in_record(
     keeper: Keeper, cache: KeyringCache, record: Record, purged: Mapping[TenantId, datetime]
 ) -> set[TenantId]:
     exported = parse_stamp(record.exported)
-    named = {segment for segment, _, _ in record.parts}
+    late = {tenant for tenant, at in purged.items() if at < exported}
+    segments = NamedSections(cache.packs).segments(record) if late else frozenset[Pseudonym]()
     return {
         tenant
-        for tenant, at in purged.items()
-        if at < exported
-        and any(
-            one.pseudonym in named
+        for tenant in late
+        if any(
+            one.pseudonym in segments
             for life in (keeper.book.states.of(tenant) or [keeper.book.states.current(tenant)])
             for one in cache.of_tenant(
                 record.generation, keeper.tags.tenant_tag(record.generation, tenant, life.key.incarnation)

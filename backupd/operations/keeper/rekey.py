@@ -81,7 +81,7 @@ def rekey(keeper: Keeper, store: str, recipients: Sequence[bytes], secret: bytes
     done = _begun(store, recipients)
     with Phases(keeper.clock, keeper.trace, store).phase("rekeying", unit="keyrings"):
         purged = _purged(keeper)
-        with KeyringCache.opened(keeper.cache_path(store), keeper.repository) as cache:
+        with KeyringCache.opened(keeper.cache_path(store), keeper.repository, keeper.tags) as cache:
             check_shrunk(keeper.book, store, cache, keeper.stores[store], {})  # the passes report what is unsound
             if any(not _sealed_to(keyring, done) for keyring in _keyrings(keeper, store, done)):
                 keeper.book.append(lambda _: _intent(keeper, done))
@@ -140,8 +140,7 @@ def _check_lines(keyring: Keyring, other: Keyring) -> None:
 
     A wrong reading must not remove a key, and none may come back.
     """
-    same = (keyring.ids, keyring.index, keyring.tags, keyring.chunk_key, keyring.sealed)
-    if (other.ids, other.index, other.tags, other.chunk_key, other.sealed) != same:
+    if (other.ids, other.index, other.sealed) != (keyring.ids, keyring.index, keyring.sealed):
         raise DamageError(f"'{keyring.where}' was read twice, and was not the same", hint="The next run tries again.")
 
 

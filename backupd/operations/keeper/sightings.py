@@ -58,7 +58,7 @@ def _lists(keeper: Keeper, store: str, repository: Repository, tenant: TenantId)
     keyring that cannot be believed where no other lists the tenant.
     """
     unsound: dict[ObjectName, BackupdError] = {}
-    with KeyringCache.opened(keeper.cache_path(store), keeper.repository) as cache:
+    with KeyringCache.opened(keeper.cache_path(store), keeper.repository, keeper.tags) as cache:
         cache.refresh(repository, unsound)
         generations = {*cache.generations(), *cache.gone_generations()}
         for generation in generations:

@@ -77,9 +77,9 @@ class Purged:
     keyrings: int = 0
     """Keyrings that were replaced in this run."""
     objects: int = 0
-    """Objects that were removed in this run."""
+    """Packs that were put anew in this run."""
     bytes: int = 0
-    """Bytes of the objects that were removed."""
+    """Bytes of the sections that were taken out of them."""
     absent: bool = False
     """Whether the store's own snapshots hold nothing of it any more."""
     waits_for: tuple[str, ...] = ()

@@ -286,7 +286,7 @@ class World:
         errors = [*done.errors.values()]
         for name in self.stores:
             try:
-                with KeyringCache.opened(keeper.cache_path(name), self.repository) as census:
+                with KeyringCache.opened(keeper.cache_path(name), self.repository, keeper.tags) as census:
                     expiry = Expiry(keeper, name, census)
                     expiry.execute(expiry.plan())
             except StoreError as error:

@@ -15,7 +15,7 @@ from backupd.model.attestation import (
     AttestedHold,
     AttestedRestore,
     DeclaredCopy,
-    DestroyedKey,
+    DestroyedSegment,
     RetiredStore,
     StoreProof,
 )
@@ -60,10 +60,10 @@ def sample(**changes: Any) -> Attestation:
         "late": False,
         "stores": [proof()],
         "keys": [
-            DestroyedKey(
+            DestroyedSegment(
                 generation=f"20300101T000000Z-{number:08x}",
                 segment=f"{number:032x}",
-                public=f"{number:064x}" if number else None,
+                keyrings=[f"20300101T000000Z-{number:08x}", "20300102T000000Z-0c0c0c0c"] if number else [],
                 stores=["zurich-disk"] if number else [],
             )
             for number in range(3)

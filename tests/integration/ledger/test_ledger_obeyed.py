@@ -228,7 +228,7 @@ def expire(reading: Reading, **rules: Any) -> None:
     policy = RetentionPolicy(keep_within=timedelta(), daily=9, weekly=0, monthly=0, max_age=90 * DAY, keep_minimum=1)
     ruled(keeper_region, retention=policy, clock_tolerance=30 * DAY, **rules)
     keeper = keeper_region.keeper
-    with KeyringCache.opened(keeper.cache_path("disk"), keeper.repository) as census:
+    with KeyringCache.opened(keeper.cache_path("disk"), keeper.repository, keeper.tags) as census:
         expiry = Expiry(keeper, "disk", census)
         expiry.execute(expiry.plan())
 
