@@ -32,7 +32,7 @@ class SnapshotFacts(msgspec.Struct, frozen=True, kw_only=True):
     ranks: list[int] = []
     """The place of each view of `refresh` in the order over all segments; empty when they are in order."""
     members: dict[str, Any] = {}
-    """All facts as they stand in the parts, including those this program does not know."""
+    """All facts as they stand in the manifests, including those this program does not know."""
 
     def refresh_order(self) -> tuple[tuple[str, str], ...]:
         """Return the materialized views in the order in which to refresh them.

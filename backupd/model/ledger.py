@@ -153,7 +153,7 @@ class ExpiryBegan(_Event, frozen=True, kw_only=True, tag="expiry-began"):
 
 
 class ClassExpired(_Event, frozen=True, kw_only=True, tag="class-expired"):
-    """The intent to expire a data class: its sections may be missing on this store if only older snapshots need them."""
+    """The intent to expire a data class: its sections may be missing on a store if only older snapshots need them."""
 
     store: _Label
     generation: _Generation

@@ -49,7 +49,7 @@ def incoming_objects(view: StoreView) -> Iterator[IncomingObject]:
 def first_awaited(view: StoreView, generation: GenerationId) -> IncomingObject | None:
     """Return an object of a generation that the keeper has not taken yet; None when there is none.
 
-    A record among such objects may refer to containers that are already in place.
+    A record among such objects may refer to packs that are already in place.
     """
     return next((one for one in incoming_objects(view) if one.place.generation == generation and not one.at_work), None)
 

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import functools
 import hashlib
-import hmac
 from dataclasses import dataclass, field
 
 from cryptography.exceptions import InvalidSignature, InvalidTag
@@ -44,7 +43,7 @@ class NotAuthenticError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class KeyPair:
-    """A key pair of the KEM MLKEM768-X25519; recipients, identities and segments have one."""
+    """A key pair of the KEM MLKEM768-X25519: an identity is the secret half, a recipient the public one."""
 
     secret: bytes = field(repr=False)
     public: bytes = field(repr=False)
@@ -98,7 +97,7 @@ def unseal(secret: bytes, info: bytes, sealed: bytes) -> bytes:
 
 @functools.lru_cache(maxsize=64)
 def _expanded(secret: bytes) -> hpke.MLKEM768X25519PrivateKey:
-    # Expanding the seed takes as long as opening, and a segment's containers are opened one after another.
+    # Expanding the seed takes as long as opening, and a generation's keyrings are opened one after another.
     return hpke.MLKEM768X25519PrivateKey(*_secret_halves(secret))
 
 
@@ -136,16 +135,6 @@ def stretch(passphrase: bytes, salt: bytes, *, n: int, r: int, p: int) -> bytes:
     return Scrypt(salt=salt, length=KEY_SIZE, n=n, r=r, p=p).derive(passphrase)
 
 
-def chunk_id(chunk_key: bytes, pseudonym: bytes, chunk: Buffer) -> bytes:
-    """Compute the name of a chunk within one segment and generation.
-
-    It has 16 bytes, which nobody can compute without the chunk key.
-    """
-    digest = hashlib.sha256(pseudonym)
-    digest.update(chunk)
-    return hmac.digest(chunk_key, digest.digest(), "sha256")[:16]
-
-
 class Aead:
     """AES-256-GCM under one key. The caller must use every nonce only once."""
 
@@ -158,7 +147,7 @@ class Aead:
 
     def seal(self, nonce: bytes, plain: Buffer, aad: bytes) -> bytes:
         """Encrypt and authenticate `plain`, and authenticate `aad` with it; 16 bytes longer than `plain`."""
-        # A cipher takes a microsecond to make and 2.5 KB to keep, and there may be thousands of open containers.
+        # A cipher takes a microsecond to make and 2.5 KB to keep, and there may be thousands of open sections.
         return AESGCM(self._key).encrypt(nonce, plain, aad)
 
     def open(self, nonce: bytes, sealed: Buffer, aad: bytes) -> bytes:
