@@ -25,11 +25,12 @@ from backupd.operations.tenants.changes import TenantDesk, erase
 from backupd.planning.incarnations import IncarnationKey
 from backupd.repository import layout
 from backupd.repository.marks import removal_marked
+from backupd.repository.packs import fetch_section
 from backupd.repository.repository import Repository
 from backupd.seal.documents import Signer
 from backupd.store.directory import DirectoryStore
 from backupd.store.handoff import HandoffStore
-from backupd.store.names import flat
+from backupd.store.names import flat, unflat
 
 OWN = "incoming/n1"
 
@@ -62,7 +63,7 @@ class Hands:
 
     def files(self):
         """What lies in the node's folder, by the name it is to have."""
-        return {name.removeprefix(f"{OWN}/").replace("+", "/") for name in self.offline.files() if name.startswith(OWN)}
+        return {unflat(name.removeprefix(f"{OWN}/")) for name in self.offline.files() if name.startswith(OWN)}
 
     def age(self, days):
         for name in self.offline.files():
@@ -87,11 +88,11 @@ def sound(offline):
     """Every record there, with all it names on the store."""
     repository = offline.repository
     for generation, name in repository.records():
-        record = repository.record(name, generation)
-        listed = {segment for ring in repository.keyrings(generation) for segment, _ in ring.index}
-        for pseudonym, sha256, _ in record.parts:
-            assert pseudonym in listed
-            assert sha256 in repository.contents(generation, pseudonym)
+        listed = {ring.ids.run: ring.index for ring in repository.keyrings(generation)}
+        for section in repository.sections(repository.record(name, generation)).sections.values():
+            assert section.is_there
+            assert listed[section.row.keyring][section.row.place][0] == section.row.segment
+            fetch_section(repository.store, section)
     return repository.snapshots()
 
 
@@ -101,12 +102,12 @@ def test_everything_handed_in_comes_to_its_place(offline, hands):
     handed = hands.files()
     assert sound(offline) == []
     done = ingest(offline.keeper, "disk")
-    assert (set(done.taken), done.waiting, done.refused) == ({"pack", "keyring", "part", "record"}, {}, {})
+    assert (set(done.taken), done.waiting, done.refused) == ({"pack", "keyring", "record"}, {}, {})
     assert troubles(done) is None
     assert hands.files() == set()
     assert handed <= vault(offline).keys()
     put = [layout.place_of(name).kind for name in offline.store.put if name in handed]
-    order = [layout.ObjectKind.PACK, layout.ObjectKind.KEYRING, layout.ObjectKind.PART, layout.ObjectKind.RECORD]
+    order = [layout.ObjectKind.KEYRING, layout.ObjectKind.PACK, layout.ObjectKind.RECORD]
     assert sorted(put, key=order.index) == put
     assert sound(offline) == [first]
     packs = [name for name in vault(offline) if name.endswith(".pack")]
@@ -142,16 +143,19 @@ def test_every_call_of_an_ingest_may_fail(offline, hands, after):
     assert number > 15
 
 
-def test_a_part_of_a_run_waits_for_the_rest(offline, hands):
-    """Of a run under way what is complete in itself is taken; a record whose parts are not there is not."""
+@pytest.mark.parametrize(("kind", "waiting"), [("pack", {"record"}), ("keyring", {"pack", "record"})])
+def test_half_of_a_run_waits_for_the_rest(offline, hands, kind, waiting):
+    """Of a run under way what is complete in itself is taken; what refers to something that is not there is not."""
     snapshot = hands.backup("acme")
-    (part,) = [name for name in hands.files() if name.endswith(".part")][:1]
-    data = hands.own.get(flat(part))
-    hands.own.remove(flat(part))
+    (name,) = [name for name in hands.files() if name.endswith(kind)][:1]
+    data = hands.own.get(flat(name))
+    hands.own.remove(flat(name))
     done = ingest(offline.keeper, "disk")
-    assert list(done.waiting.values()) == [f"part '{layout.place_of(part).sha256}'"]
+    left = {layout.place_of(unflat(one.removeprefix(f"{OWN}/"))).kind.value for one in done.waiting}
+    assert (left, done.refused) == (waiting, {})
+    assert any(name.rpartition("/")[2].partition(".")[0] in why for why in done.waiting.values())
     assert sound(offline) == []
-    hands.put(part, data)
+    hands.put(name, data)
     ingest(offline.keeper, "disk")
     assert sound(offline) == [snapshot]
 
@@ -160,7 +164,7 @@ def test_what_waited_too_long_is_refused_and_goes(offline, hands):
     """Two days are longer than any run."""
     hands.backup("acme")
     for name in hands.files():
-        if name.endswith(".part"):
+        if name.endswith(".pack"):
             hands.own.remove(flat(name))
     hands.age(3)
     done = ingest(offline.keeper, "disk")
@@ -176,7 +180,17 @@ def forged(offline, record, **changes):
     return f"snapshots/{record.generation}/{at}-{hashlib.sha256(data).hexdigest()}", data
 
 
-def test_nothing_is_taken_that_a_node_may_not_add(offline, hands):
+PACKS = {
+    "cut": lambda data: data[:-1],
+    "longer": lambda data: data + b"x",
+    "flipped": lambda data: data[:-9] + bytes([data[-9] ^ 1]) + data[-8:],
+    "headless": lambda data: data[1:],
+    "empty": lambda _: b"",
+}
+
+
+@pytest.mark.parametrize("how", PACKS)
+def test_nothing_is_taken_that_a_node_may_not_add(offline, hands, how):
     """Whatever a thief of the node's key hands in is told by name, stays out of the store, and goes after two days."""
     ingest(offline.keeper, "disk")
     snapshot = hands.backup("acme")
@@ -185,7 +199,9 @@ def test_nothing_is_taken_that_a_node_may_not_add(offline, hands):
     record, generation = offline.repository.record(snapshot), offline.repository.generation_of(snapshot)
     (pack,) = [name for name in before if name.endswith(".pack")][:1]
     data, folder = offline.store.get(pack), pack.rpartition("/")[0]
-    elsewhere = folder[:-32] + "0" * 32
+    offline.store.remove(pack)
+    before.pop(pack)
+    damaged = PACKS[how](data)
     keyring = next(name for name in before if name.endswith(".keyring"))
     stranger = Signer(os.urandom(32)).sign(encode_body(record), "snapshot")
     now = datetime.now(UTC)
@@ -195,9 +211,8 @@ def test_nothing_is_taken_that_a_node_may_not_add(offline, hands):
         f"attestations/{'0' * 64}.json": b"{}",
         "anything": b"at all",
         f"{folder}/{'0' * 64}.pack": data,
-        f"{elsewhere}/{hashlib.sha256(data).hexdigest()}.pack": data,
-        f"{folder}/{hashlib.sha256(data[:-9]).hexdigest()}.pack": data[:-9],
-        f"{folder}/{hashlib.sha256(data).hexdigest()}.part": data,
+        f"packs/20300101T000000Z-00000000/{pack.rpartition('/')[2]}": data,
+        f"{pack}": damaged,
         f"keyrings/{generation}/20300101T000000Z-00000000.keyring": offline.store.get(keyring),
         f"snapshots/{generation}/20300101T000000Z-{hashlib.sha256(stranger).hexdigest()}": stranger,
     }
@@ -212,7 +227,7 @@ def test_nothing_is_taken_that_a_node_may_not_add(offline, hands):
     for name, content in bad.items():
         hands.put(name, content)
     done = ingest(offline.keeper, "disk")
-    assert {name.removeprefix(f"{OWN}/").replace("+", "/") for name in done.refused} == bad.keys()
+    assert {unflat(name.removeprefix(f"{OWN}/")) for name in done.refused} == bad.keys()
     assert vault(offline) == before
     assert hands.files() == bad.keys()
     hands.age(3)
@@ -233,11 +248,11 @@ def test_what_a_node_does_later_harms_nothing_that_was_taken(offline, hands):
         handle.close()
     (pack,) = [name for name in before if name.endswith(".pack")][:1]
     hands.put(pack, b"other")
-    (offline.root / OWN / "segments").mkdir()
-    (offline.root / OWN / "segments/deep").write_bytes(b"x")
+    (offline.root / OWN / "packs").mkdir()
+    (offline.root / OWN / "packs/deep").write_bytes(b"x")
     (offline.root / OWN / flat("ledger/0000000001.json")).symlink_to(offline.root / "repository.json")
     done = ingest(offline.keeper, "disk")
-    assert sorted(done.refused) == [f"{OWN}/{flat(pack)}", f"{OWN}/segments/deep"]
+    assert sorted(done.refused) == [f"{OWN}/packs/deep"]
     assert vault(offline) == before
     assert "repository.json" in before
 
@@ -257,19 +272,19 @@ def test_what_expired_or_was_purged_does_not_come_back(offline, hands):
         hands.put(name, data)
     done = ingest(offline.keeper, "disk")
     assert (done.taken, done.refused, vault(offline)) == ({}, {}, before)
-    gone = [name for name in before if name.startswith(("keyrings/", "snapshots/"))]
     offline.clock.by = timedelta()
-    for name in gone:
+    for name in kept:
         offline.store.remove(name)
     offline.keeper.book.append(lambda _: [ExpiryBegan(store="disk", snapshots=[snapshot])])
     for name, data in kept.items():
         hands.put(name, data)
     done = ingest(offline.keeper, "disk")
-    assert {layout.place_of(name.removeprefix(f"{OWN}/").replace("+", "/")).kind for name in done.refused} == {
-        layout.ObjectKind.KEYRING,
-        layout.ObjectKind.RECORD,
+    assert {layout.place_of(unflat(name.removeprefix(f"{OWN}/"))).kind for name in done.refused} == {
+        layout.ObjectKind.RECORD
     }
-    assert not any(name in vault(offline) for name in gone)
+    assert {name: digest for name, digest in vault(offline).items() if name in kept} == {
+        name: digest for name, digest in before.items() if name in kept and not name.startswith("snapshots/")
+    }
 
 
 def test_a_purge_waits_for_what_was_handed_in_before(offline, hands):
@@ -288,8 +303,12 @@ def test_a_purge_waits_for_what_was_handed_in_before(offline, hands):
     assert (purge().absent, purge().waits_for) == (False, ("tmp",))
     ingest(offline.keeper, "disk")
     assert purge().absent
-    segments = [pseudonym for pseudonym, name in offline.owners.items() if name.tenant == "acme"]
-    assert not any(segment in name for name in offline.files() for segment in segments)
+    segments = {pseudonym for pseudonym, name in offline.owners.items() if name.tenant == "acme"}
+    repository = offline.repository
+    for generation in {generation for generation, _ in repository.records()}:
+        packs = [repository.pack(generation, sha256) for sha256 in repository.list_packs(generation)]
+        assert not segments & {section.row.segment for pack in packs for section in pack.sections()}
+        assert segments & {row.segment for pack in packs for row in pack.header.rows}
 
 
 def test_an_expiry_leaves_a_generation_alone_that_something_was_handed_in_for(offline, hands):
@@ -320,7 +339,7 @@ def test_what_was_refused_is_handed_in_again_once_the_signer_is_trusted(offline,
     hands.age(3)
     hands.backup("acme", "bolt")
     refused = ingest(offline.keeper, "disk").refused
-    assert {layout.place_of(name.removeprefix(f"{OWN}/").replace("+", "/")).kind for name in refused} == {
+    assert {layout.place_of(unflat(name.removeprefix(f"{OWN}/"))).kind for name in refused} == {
         layout.ObjectKind.KEYRING,
         layout.ObjectKind.RECORD,
     }
