@@ -7,6 +7,7 @@ import io
 import os
 from collections.abc import Callable
 from dataclasses import replace
+from datetime import timedelta
 from typing import Any
 
 import msgspec
@@ -29,7 +30,7 @@ from backupd.repository.packs import OpenPack
 from backupd.repository.repository import Repository, signed_record
 from backupd.repository.state.checked import CheckedState
 from backupd.seal.keyring import KeyringIds, KeyringWriter, SegmentKey, without_lines
-from backupd.seal.pack import PresenceMap, SectionRow, make_header
+from backupd.seal.pack import PresenceMap, SectionRow, make_header, read_header
 from backupd.seal.section_format import SectionContext
 from backupd.store.directory import DirectoryStore
 from backupd.store.handoff import HandoffStore
@@ -127,6 +128,7 @@ def thief(handmade: HandmadeKeeper) -> Thief:
     done = thief.ingest()
     assert (done.refused, done.waiting) == ({}, {})
     assert thief.verify().clean
+    thief.made.at += timedelta(minutes=1)
     return thief
 
 
@@ -185,10 +187,12 @@ def test_a_pack_with_a_section_of_another_hash_is_refused(thief: Thief) -> None:
     """Whichever of its sections it is."""
     thief.put(*thief.keyring((ACME, ACME, ACME), (BOLT, BOLT, BOLT)))
     name, data = thief.pack(thief.section(ACME), thief.section(BOLT, 1))
-    for at in (-1, -200, -400):
-        thief.put(name, data[:at] + bytes([data[at] ^ 1]) + data[at + 1 :] if at < -1 else data[:-1] + b"\xee")
-        assert "does not have the hash its header says" in thief.refused(name)
-        thief.own.remove(ObjectName(flat(name)))
+    there = PresenceMap.full(read_header(data, name))
+    for at in (0, 1):
+        for place in (there.offsets[at], there.offsets[at + 1] - 1):
+            thief.put(name, data[:place] + bytes([data[place] ^ 1]) + data[place + 1 :])
+            assert f"section {at} of '{name}' does not have the hash" in thief.refused(name)
+            thief.own.remove(ObjectName(flat(name)))
 
 
 def test_a_keyring_that_lacks_a_line_is_refused(thief: Thief) -> None:
@@ -201,17 +205,20 @@ def test_a_keyring_that_lacks_a_line_is_refused(thief: Thief) -> None:
 
 def test_a_run_that_a_purge_overtook_is_taken_without_what_was_purged(thief: Thief) -> None:
     """Neither lines nor sections of the tenant come in; everybody else's backup is there, and sound."""
-    first = thief.backup("acme", "bolt", "cyd")
+    before = set(thief.packs())
+    name = thief.made.snapshot({ACME: notes("new"), BOLT: notes("new", "newer"), named("cyd"): notes("first")})
     thief.purge_begins("acme")
     done = thief.ingest()
     assert (done.refused, done.waiting) == ({}, {})
-    doomed, newest = thief.made.pseudonym(ACME), thief.handmade.repository.record(first)
-    sections = thief.handmade.repository.sections(newest).sections
-    assert [section.is_there for (segment, _), section in sections.items() if segment == doomed] == [False] * sum(
-        segment == doomed for segment, _ in sections
-    )
-    assert all(section.is_there for (segment, _), section in sections.items() if segment != doomed)
-    fresh = [ring for ring in thief.handmade.repository.keyrings(newest.generation) if ring.ids.run == newest.run]
+    doomed, repository = thief.made.pseudonym(ACME), thief.handmade.repository
+    newest = repository.record(name)
+    fresh_sections = [
+        (segment == doomed, section.is_there)
+        for (segment, _), section in repository.sections(newest).sections.items()
+        if section.pack.header.sha256 not in before
+    ]
+    assert set(fresh_sections) == {(True, False), (False, True)}
+    fresh = [ring for ring in repository.keyrings(newest.generation) if ring.ids.run == newest.run]
     assert [ring.shredded for ring in fresh] == [{doomed}]
     assert thief.verify().findings == ()
 
