@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from backupd.model.ids import ClassTag, DatabaseTag, Pseudonym, RegionName, RunId, SegmentTags, TenantTag
@@ -22,6 +23,12 @@ KEYRING_ENTRIES = 1024
 """Keys in one keyring (about 190 KB): a purge replaces those that hold one of the tenant, so they stay small."""
 
 
+@dataclass(frozen=True, slots=True)
+class _Unpublished:
+    writer: KeyringWriter
+    lock: threading.Lock = field(default_factory=threading.Lock)
+
+
 class RunKeyrings:
     """The keyrings of one run of one database. `place` is for one thread, `publish` for several."""
 
@@ -35,8 +42,7 @@ class RunKeyrings:
         self._database = database
         self._node = node
         self._filling: dict[int, KeyringWriter] = {}
-        self._unpublished: dict[RunId, KeyringWriter] = {}
-        self._lock = threading.Lock()
+        self._unpublished: dict[RunId, _Unpublished] = {}
 
     def place(self, worker: int, keys: Sequence[NewKey]) -> list[tuple[str, int]]:
         """Seal a worker's keys into a keyring; return the keyring and the place of each.
@@ -47,12 +53,15 @@ class RunKeyrings:
 
     def publish(self, keyrings: Iterable[RunId]) -> None:
         """Put keyrings on the store that are not there yet; return when they are. Raises what the store does."""
-        with self._lock:
-            for run in keyrings:
-                writer = self._unpublished.get(run)
-                if writer is not None:
+        for run in keyrings:
+            waiting = self._unpublished.get(run)
+            if waiting is None:
+                continue
+            with waiting.lock:  # of this keyring alone: a slow store must not keep others, or `place`, waiting
+                if run in self._unpublished:
                     created = stamp(self._node.clock.now())
-                    self._repository.put_keyring(writer.ids, writer.render(created, self._node.signer))
+                    document = waiting.writer.render(created, self._node.signer)
+                    self._repository.put_keyring(waiting.writer.ids, document)
                     del self._unpublished[run]
 
     def end(self, worker: int) -> None:
@@ -73,6 +82,5 @@ class RunKeyrings:
         run = RunId(new_id(node.clock.now(), node.random))
         ids = KeyringIds(generation.repository, self._region, generation.id, run)
         writer = KeyringWriter(ids, node.recipients, random=node.random)
-        with self._lock:
-            self._unpublished[run] = writer
+        self._unpublished[run] = _Unpublished(writer)
         return writer

@@ -101,10 +101,8 @@ def read_database(
             hint="The application has not purged it. `backupd tenant list` shows who is past the date.",
         )
     programs = find_programs(source.client_folders, exported.version)
-    with (
-        client(programs, holder.parameters()) as started,
-        giving_way(source, holder, node.lock_timeout, node.clock.monotonic) as waiters,
-    ):
+    with client(programs, holder.parameters()) as started, ExitStack() as watched:
+        waiters = watched.enter_context(giving_way(source, holder, node.lock_timeout, node.clock.monotonic))
         setups = _setups(node, started, exported, spool, onto)
         tables = plan_tasks(mapping.tables, inventory.by_name(), _mask_keeper(onto, exported.database))
         node.trace.emit(PhaseStarted(READING, job.label, sum(_size(task) for task in tables)))
@@ -124,6 +122,7 @@ def read_database(
             pool.release()
             holder.release()
             collector.unlocked()
+            watched.close()
             seconds = node.clock.monotonic() - held.since
             node.trace.emit(PhaseDone(READING, job.label, seconds))
             reading = Reading(
