@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from doubles.stores.segments import HandmadeKeys, sha256
@@ -13,7 +13,7 @@ from backupd.model.manifest import FactsEntry, FileEntry, RowsEntry, SequencesEn
 from backupd.model.tenancy import SegmentName
 from backupd.repository.keys import SecretKeys
 from backupd.repository.manifests import read_entries
-from backupd.repository.packs import Section, fetch_section
+from backupd.repository.packs import Section, SnapshotSections, fetch_section
 from backupd.repository.repository import Repository
 from backupd.seal.section_reader import SectionReader
 from backupd.store.base import StoreView
@@ -54,11 +54,15 @@ class Look:
         }
 
 
-def look(repository: Repository, snapshot: SnapshotName, identity: bytes) -> Look:
-    """Every byte of a snapshot, checked against its manifests on the way."""
+def look(repository: Repository, snapshot: SnapshotName, identity: bytes, without: Collection[Pseudonym] = ()) -> Look:
+    """Every byte of a snapshot, `without` purged segments, checked against its manifests on the way."""
     record = repository.record(snapshot)
     keys = repository.open_keys(identity, [record.generation])
     listed = repository.sections(record)
+    listed = SnapshotSections(
+        {segment: section for segment, section in listed.manifests.items() if segment not in without},
+        {place: section for place, section in listed.sections.items() if place[0] not in without},
+    )
     opened = {place: open_section(repository.store, section, keys) for place, section in listed.sections.items()}
     entries = {
         segment: list(read_entries(opened[segment, section.row.number]))
