@@ -1,4 +1,4 @@
-"""The bodies of signed documents as values, FORMAT.md §3, §4 and §8.
+"""The bodies of signed documents as values, FORMAT.md §3 and §4.
 
 Nobody serialises a document on a store a second time. Fields this program does not know are kept in `extra`, so that
 what it shows of a document is complete.

@@ -1,4 +1,4 @@
-"""The lease on keeping a store, FORMAT.md §11: of several keepers one works, and one that died is replaced.
+"""The lease on keeping a store, FORMAT.md §12: of several keepers one works, and one that died is replaced.
 
 A keeper takes or renews the lease by putting the document of the next number: of two keepers, the store lets only one
 put it. The store's clock decides how old a lease is. Safety does not depend on the lease: marks and the ledger's own
