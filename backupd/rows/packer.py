@@ -24,8 +24,6 @@ from backupd.seal.zstd import Compressor
 
 QUEUED_JOBS = 6
 """Lists of jobs waiting for the packer: enough to keep it busy, few enough to bound memory."""
-PACK_SIZE = 8 << 20
-"""Bytes of finished sections that make a pack, which so has less than twice as many."""
 MOST_ROWS = 100_000
 """Sections that make a pack, however small they are: their rows are in memory."""
 
@@ -94,6 +92,18 @@ class _Open:
 
 
 @dataclass(frozen=True, slots=True)
+class PackerSettings:
+    """Where one worker's packs belong, and where they are made."""
+
+    context: PackContext
+    spool: Path
+    worker: int
+    """The worker's number, by which its files differ from those of others."""
+    pack_size: int
+    """Bytes of finished sections that make a pack, which so has less than twice as many."""
+
+
+@dataclass(frozen=True, slots=True)
 class PackerPorts:
     """The packer's way to the parent; both calls are made on its own thread, and may wait."""
 
@@ -109,15 +119,11 @@ class Packer:
     `add` and `close` belong to one thread; the next of them raises a fault of the packing thread.
     """
 
-    def __init__(
-        self, context: PackContext, spool: Path, worker: int, compressor: Compressor, ports: PackerPorts
-    ) -> None:
-        self._context = context
-        self._folder = spool
-        self._worker = worker
+    def __init__(self, settings: PackerSettings, compressor: Compressor, ports: PackerPorts) -> None:
+        self._settings = settings
         self._compressor = compressor
         self._ports = ports
-        self._spool = BlockSpool(spool, str(worker))
+        self._spool = BlockSpool(settings.spool, str(settings.worker))
         self._open: dict[tuple[str, int], _Open] = {}
         self._finished: list[_Open] = []
         self._ready = 0
@@ -165,7 +171,7 @@ class Packer:
         at = job.key.pseudonym, job.number
         section = self._open.get(at)
         if section is None:
-            context = SectionContext(self._context.repository, self._context.generation, *at)
+            context = SectionContext(self._settings.context.repository, self._settings.context.generation, *at)
             section = self._open[at] = _Open(job.key, SectionWriter(context, job.key.key))
         if job.chunks or job.manifest:
             sealed = section.writer.add(job.chunks, self._compressor, job.manifest)
@@ -177,7 +183,7 @@ class Packer:
             del self._open[at]
             self._finished.append(section)
             self._ready += section.writer.size
-            if self._ready >= PACK_SIZE or len(self._finished) >= MOST_ROWS:
+            if self._ready >= self._settings.pack_size or len(self._finished) >= MOST_ROWS:
                 self._pack()
 
     def _pack(self) -> None:
@@ -187,7 +193,7 @@ class Packer:
             self._ports.place(list(unplaced.values()))
         # By pseudonyms, and never by tenants: that two sections are neighbours tells nothing.
         sections.sort(key=lambda section: (section.key.pseudonym, section.writer.context.number))
-        header = make_header(self._context, [_row(section) for section in sections])
+        header = make_header(self._settings.context, [_row(section) for section in sections])
         path, sha256 = self._written(header, sections)
         packed = [
             PackedSection(
@@ -206,7 +212,7 @@ class Packer:
     def _written(self, header: PackHeader, sections: Iterable[_Open]) -> tuple[Path, ObjectHash]:
         """Write a pack into the spool; return its path and its SHA-256."""
         self._packs += 1
-        path = self._folder / f"{self._worker}-{self._packs}.pack"
+        path = self._settings.spool / f"{self._settings.worker}-{self._packs}.pack"
         digest = hashlib.sha256()
         try:
             descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)

@@ -49,6 +49,8 @@ class Setup(msgspec.Struct, frozen=True, tag=True):
     """Bytes of rows that a worker may hold in memory, all segments together."""
     open_limit: int
     """Plain bytes of unfinished sections that a worker may hold in the spool."""
+    pack_size: int
+    """Bytes of finished sections that make a pack."""
 
 
 class CopyTask(msgspec.Struct, frozen=True, tag=True):

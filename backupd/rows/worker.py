@@ -22,7 +22,7 @@ from backupd.rows import protocol
 from backupd.rows.copytext import NULL, unescape
 from backupd.rows.dedup import Deduplicator, DedupSettings, OpenSpan, Segment
 from backupd.rows.known_chunks import IndexedChunks, NothingKnown
-from backupd.rows.packer import Pack, Packer, PackerPorts, RunKey, SectionJob
+from backupd.rows.packer import Pack, Packer, PackerPorts, PackerSettings, RunKey, SectionJob
 from backupd.rows.protocol import BytesTask, CloseSegments, CommandTask, CopyTask, PlacesReply, Proceed, Setup
 from backupd.rows.psql import BLOCK, Psql
 from backupd.rows.segment_names import Life, SegmentNames
@@ -45,9 +45,14 @@ class Worker:
         self._segments: dict[tuple[str, str | None], Segment] = {}
         self._by_pseudonym: dict[str, Segment] = {}
         known = NothingKnown() if setup.index is None else IndexedChunks(Path(setup.index))
-        context = PackContext(RepositoryId(setup.repository), GenerationId(setup.generation))
+        packer_settings = PackerSettings(
+            PackContext(RepositoryId(setup.repository), GenerationId(setup.generation)),
+            Path(setup.spool),
+            setup.number,
+            setup.pack_size,
+        )
         ports = PackerPorts(self._place, self._pack_done)
-        packer = Packer(context, Path(setup.spool), setup.number, Compressor(setup.compression_level), ports)
+        packer = Packer(packer_settings, Compressor(setup.compression_level), ports)
         settings = DedupSettings(
             chunk_key=setup.chunk_key,
             first=setup.last_section + 1 + setup.number,

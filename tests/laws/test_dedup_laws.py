@@ -23,11 +23,11 @@ from backupd.model.ids import (
     SegmentTags,
     TenantTag,
 )
-from backupd.rows import block_spool, packer
+from backupd.rows import block_spool
 from backupd.rows.block_spool import BlockSpool
 from backupd.rows.dedup import Deduplicator, DedupSettings, OpenSpan, Segment
 from backupd.rows.known_chunks import NothingKnown
-from backupd.rows.packer import Pack, Packer, PackerPorts, RunKey
+from backupd.rows.packer import Pack, Packer, PackerPorts, PackerSettings, RunKey
 from backupd.rows.protocol import unpack_span
 from backupd.rows.segment_names import NamedSegment
 from backupd.seal.pack import PackContext, PresenceMap, read_header
@@ -39,7 +39,7 @@ MARKER = b"Quillfeather & Sons"
 CONTEXT = PackContext(RepositoryId("0" * 32), GenerationId("20260101T000000Z-00000000"))
 TAGS = SegmentTags(TenantTag("1" * 32), ClassTag("2" * 16), DatabaseTag("3" * 16))
 KEYRING = RunId("20260101T000000Z-00000001")
-FIRST, STEP = 101, 3
+FIRST, STEP, PACK_SIZE = 101, 3, 9000
 
 
 class Outcome(NamedTuple):
@@ -57,7 +57,7 @@ class Bench:
         self._keys: dict[Pseudonym, RunKey] = {}
         self._packs: list[Pack] = []
         ports = PackerPorts(self._place, self._packs.append)
-        self._packer = Packer(CONTEXT, folder, 0, Compressor(1), ports)
+        self._packer = Packer(PackerSettings(CONTEXT, folder, 0, PACK_SIZE), Compressor(1), ports)
         made = DedupSettings(bytes(32), FIRST, STEP, pending, room)
         self.dedup = Deduplicator(made, NothingKnown(), self._packer)
         self.spans: dict[int, OpenSpan] = {}
@@ -139,7 +139,6 @@ def small(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("backupd.rows.dedup.LARGEST_SECTION", 9000)
     monkeypatch.setattr("backupd.rows.dedup.OPEN_SECTIONS", 40_000)
     monkeypatch.setattr("backupd.rows.dedup.MANIFEST_PIECE", 700)
-    monkeypatch.setattr(packer, "PACK_SIZE", 9000)
     monkeypatch.setattr(block_spool, "FILE_SIZE", 5000)
 
 
@@ -187,7 +186,7 @@ def test_a_large_segment_is_shipped_while_it_is_read(tmp_path: Path) -> None:
     outcome = bench.end({1: b"m"})
     assert_exact(outcome)
     assert len(outcome.packs) > 4
-    assert all(pack.size < 3 * packer.PACK_SIZE for pack in outcome.packs)
+    assert all(pack.size < 3 * PACK_SIZE for pack in outcome.packs)
 
 
 @pytest.mark.usefixtures("small")

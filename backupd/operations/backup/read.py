@@ -41,6 +41,8 @@ if TYPE_CHECKING:
 
 PENDING_LIMIT = 80 << 20
 """Bytes of rows that all workers together hold: with psql and the parent this stays below 200 MB in all."""
+PACK_SIZE = 8 << 20
+"""Bytes of finished sections that make a pack, which so has less than twice as many."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -202,6 +204,7 @@ def _setups(node: Node, started: Client, exported: ExportedSnapshot, spool: Path
             preamble=exported.preamble().rstrip().rstrip(";"),
             pending_limit=PENDING_LIMIT // node.workers,
             open_limit=node.spool_size // (2 * node.workers),
+            pack_size=PACK_SIZE,
         )
         for number in range(node.workers)
     ]

@@ -25,14 +25,14 @@ def test_nobody_else_begins_before_the_record_is_out(
     seen = []
 
     def before(method: str, name: str) -> None:
-        if method == "put_new" and name.startswith(("segments/", "snapshots/")):
+        if method == "put_new" and name.startswith(("packs/", "snapshots/")):
             with pytest.raises(BusyError, match="another backup"), hold(Source(database.conninfo)):
                 pass
             seen.append(name.partition("/")[0])
 
     region.repository = Repository(HookedStore(region.store, before), [region.node.signer.public])
     region.backup(database)
-    assert {"segments", "snapshots"} == set(seen)
+    assert {"packs", "snapshots"} == set(seen)
     with hold(Source(database.conninfo)) as holder:
         holder.check()
 

@@ -47,8 +47,8 @@ def slow(region: Region, pg17: Server, make_database: Callable[..., Database]) -
 
 @pytest.fixture
 def small_packs(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Packs of a megabyte, so that little data makes several."""
-    monkeypatch.setattr(read, "PACK_SIZE", 1 << 20)
+    """Packs of a fraction of a megabyte, so that little data makes several."""
+    monkeypatch.setattr(read, "PACK_SIZE", 100_000)
 
 
 @pytest.fixture(autouse=True)

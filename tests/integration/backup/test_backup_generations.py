@@ -18,6 +18,7 @@ from fix_regions import Region, make_region
 
 from backupd.clock import SystemClock
 from backupd.errors import BackupdError, BusyError
+from backupd.model.ids import Pseudonym, SnapshotName
 from backupd.model.tenancy import Tenancy, TenancyKind
 from backupd.operations.backup import BackupReport
 from backupd.repository.repository import Repository
@@ -52,6 +53,12 @@ def seen(region: Region, report: BackupReport) -> Look:
     return look(region.repository, report.snapshot, region.identity.secret)
 
 
+def manifests(region: Region, snapshot: SnapshotName) -> set[tuple[Pseudonym, int]]:
+    """The segments of a snapshot, each with the number of the section that has its manifest."""
+    listed = region.repository.sections(region.repository.record(snapshot)).manifests
+    return {(segment, section.row.number) for segment, section in listed.items()}
+
+
 class Elsewhen(SystemClock):
     """Some time from now."""
 
@@ -70,28 +77,28 @@ class Hooked:
 
 
 def test_an_unchanged_database_sends_its_record_only(region: Region, crowd: Database, store: HookedStore) -> None:
-    """Everything else is on the store already, and the new record names the very same parts."""
+    """Everything else is on the store already, and the new record names the very same sections."""
     first = region.backup(crowd)
     store.put.clear()
     second = region.backup(crowd)
     assert [name.split("/")[0] for name in store.put] == ["runs", "snapshots"]
     assert (second.new, second.sent) == (0, 0)
     one, other = (region.repository.record(report.snapshot) for report in (first, second))
-    assert one.parts == other.parts
+    assert one.packs == other.packs
     assert other.previous == first.snapshot
 
 
 def test_a_small_change_sends_little(region: Region, crowd: Database, store: HookedStore) -> None:
-    """One tenant's rows change: its objects are sent, nobody else's, and the snapshot has both old and new."""
+    """One tenant's rows change: its section is sent, nobody else's, and the snapshot has both old and new."""
     whole = region.backup(crowd).sent
-    before = region.repository.record(region.repository.snapshots()[0]).parts
+    before = manifests(region, region.repository.snapshots()[0])
     store.put.clear()
     crowd.sql("UPDATE note SET said = 'changed' WHERE tenant = 7 AND id % 100 = 7")
     report = region.backup(crowd)
     found = seen(region, report)
-    changed = {line[0] for line in set(found.record.parts) - set(before)}
+    changed = {segment for segment, _ in manifests(region, report.snapshot) - before}
     assert changed == {found.of("7").pseudonym}
-    assert {name.split("/")[2] for name in store.put if name.startswith("segments/")} == changed
+    assert [name.split("/")[0] for name in store.put] == ["runs", "keyrings", "packs", "snapshots"]
     assert report.sent < whole / 10
     rows = found.rows("public.note")
     assert sum(row.endswith("changed") for row in rows["7"]) == 200
@@ -207,7 +214,7 @@ def test_an_object_removed_behind_our_back_is_noticed_and_sent_again(
 ) -> None:
     """The very run that notices is a full copy that refers to nothing older."""
     first = region.backup(crowd)
-    victim = max(region.folder.glob("store/be/segments/*/*/*"), key=lambda path: path.stat().st_size)
+    victim = max(region.folder.glob("store/be/packs/*/*"), key=lambda path: path.stat().st_size)
     victim.unlink()
     report = region.backup(crowd)
     assert (report.generation != first.generation, report.missing) == (True, 1)

@@ -219,18 +219,20 @@ def test_without_tenants_everything_is_shared(region: Region, notes: Database) -
     assert len(found.of(None).tables) == 7
 
 
-def test_a_tenants_objects_lie_in_its_folders_only(region: Region, notes: Database) -> None:
-    """Every container is in the folder of the segment whose key opens it, over several snapshots."""
+def test_a_section_is_of_one_segment_only(region: Region, notes: Database) -> None:
+    """Every section that the packs list is needed by the segment whose key opens it, over several snapshots."""
     region.tenancy = BY_COLUMN
-    known: dict[str, set[str]] = {}
+    known: dict[str, set[tuple[str, int]]] = {}
     for step in range(3):
         notes.sql(f"UPDATE note SET said = 'again {step}' WHERE id = {step + 1}")
         for one in seen(region, region.backup(notes)).segments.values():
-            known.setdefault(one.pseudonym, set()).update(one.containers)
-    folders = {
-        folder.name: {path.stem for path in folder.iterdir()} for folder in region.folder.glob("store/be/segments/*/*")
-    }
-    assert folders == known
+            known.setdefault(one.pseudonym, set()).update(one.sections)
+    (generation,) = {generation for generation, _ in region.repository.records()}
+    listed: dict[str, set[tuple[str, int]]] = {}
+    for sha256 in region.repository.list_packs(generation):
+        for section in region.repository.pack(generation, sha256).sections():
+            listed.setdefault(section.row.segment, set()).add((section.pack.name, section.at))
+    assert listed == known
 
 
 def test_bytes_that_are_no_text_are_refused_by_name(

@@ -1,4 +1,4 @@
-"""More segments than a worker's memory holds: their rows wait in the spool, and each gets one object a run."""
+"""More segments than a worker's memory holds: each has one section a run all the same, and few packs hold them all."""
 
 from __future__ import annotations
 
@@ -43,14 +43,23 @@ def rows_of(region: Region, report: BackupReport) -> list[str]:
     return sorted(row for rows in found.values() for row in rows)
 
 
-def test_small_segments_have_one_object_a_run(region: Region, crowd: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+def sections(region: Region, report: BackupReport) -> int:
+    return len(region.repository.sections(region.repository.record(report.snapshot)).sections)
+
+
+def test_small_segments_have_one_section_a_run(
+    region: Region, crowd: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """With a tenth of the memory their rows would take; every row is there, and the spool is empty afterwards."""
     monkeypatch.setattr(read, "PENDING_LIMIT", 200_000)
     first = region.backup(crowd, tenancy=TENANCY)
-    assert first.objects == first.segments >= TENANTS
+    assert first.segments >= TENANTS
+    assert sections(region, first) == first.segments
+    assert first.objects <= 2
     assert rows_of(region, first) == sorted(database_rows(crowd))
     crowd.sql(f"INSERT INTO note SELECT g, g % {TENANTS}, 'new' FROM generate_series(1, {TENANTS}) g")
     second = region.backup(crowd, tenancy=TENANCY)
-    assert second.objects <= second.segments
+    assert sections(region, second) <= first.segments + second.segments
+    assert second.objects <= 2
     assert rows_of(region, second) == sorted(database_rows(crowd))
     assert list(region.node.spool.iterdir()) == []
