@@ -88,6 +88,6 @@ def _described(repository: Repository, name: SnapshotName) -> SnapshotInfo:
         exported=exported,
         published=published,
         server=record.server,
-        segments=len(record.parts),
+        segments=sum(count for _, manifests, _ in record.packs for count in manifests[1::2]),
         totals=record.totals,
     )

@@ -25,13 +25,12 @@ STAGES = [
     "progress:reading",
     "done:reading",
     "started:publishing",
-    "before:segments/:1",
-    "after:segments/:1",
-    "before:segments/:2",
-    "after:segments/:3",
     "before:keyrings/:1",
     "after:keyrings/:1",
-    "after:segments/:5",
+    "before:packs/:1",
+    "after:packs/:1",
+    "before:packs/:2",
+    "after:packs/:3",
     "before:snapshots/:1",
     "after:snapshots/:1",
     "done:publishing",
@@ -93,7 +92,7 @@ def test_killed_again_and_again_it_gets_there(node_of: Callable[..., NodeFolder]
     """One object further each time: what is on the store is not sent again, so that it ends."""
     node = node_of(crowd)
     deaths = 0
-    while node.run("after:segments/:2", "backup", module=("doubles.node.crash_at",)).returncode == -signal.SIGKILL:
+    while node.run("after:packs/:2", "backup", module=("doubles.node.crash_at",)).returncode == -signal.SIGKILL:
         deaths += 1
         assert deaths < 20
         assert_sound(node)

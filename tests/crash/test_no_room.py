@@ -21,7 +21,7 @@ from backupd.model.ids import GenerationId, ObjectHash, Pseudonym, RepositoryId
 from backupd.model.tenancy import Tenancy, TenancyKind
 from backupd.operations.backup import read
 from backupd.repository.repository import Repository
-from backupd.repository.state.index import Generation, Index, IndexedContainer
+from backupd.repository.state.index import Generation, Index, NewSection
 
 ROWS = 1060
 
@@ -90,8 +90,8 @@ def test_a_full_disk_under_the_index_is_told_as_such(tmp_path: Path) -> None:
 
     def fill(index: Index) -> None:
         for number in range(1, 2000):
-            container = IndexedContainer(number, Pseudonym("p"), ObjectHash(f"{number:064x}"), 1)
-            index.add_container(container, number.to_bytes(16, "big") * 20)
+            section = NewSection(Pseudonym("p"), number, 1, number.to_bytes(16, "big") * 20, b"")
+            index.add_pack(ObjectHash(f"{number:064x}"), 1, [], [section])
 
     def fill_little() -> None:
         with Index.locked(tmp_path) as index:
@@ -105,6 +105,13 @@ def test_a_full_disk_under_the_index_is_told_as_such(tmp_path: Path) -> None:
         assert index.generation() == generation
         last = index.last_number()
         assert 0 < last < 1999
-        assert set(index.containers(range(1, 2000))) == set(range(1, last + 1))
+        assert (
+            set(index.sections(Pseudonym("p")))
+            == {pack.id for pack in index.packs().values()}
+            == set(range(1, last + 1))
+        )
+        index.forget_segments([Pseudonym("p")])
+        for pack in index.packs():
+            index.forget_pack(pack)
         fill(index)
         assert index.last_number() == 1999

@@ -54,7 +54,7 @@ def die_at_put(side: str, folder: str, number: int) -> None:
 
 if __name__ == "__main__":
     when, *arguments = sys.argv[1:]
-    read.PACK_SIZE = 1 << 20
+    read.PACK_SIZE = 20_000
     side, _, where = when.partition(":")
     if side in EVENTS:
         die_at_event(side, where)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 from doubles.servers.postgres import Server
@@ -52,6 +53,7 @@ def test_small_segments_have_one_section_a_run(
 ) -> None:
     """With a tenth of the memory their rows would take; every row is there, and the spool is empty afterwards."""
     monkeypatch.setattr(read, "PENDING_LIMIT", 200_000)
+    region.node = replace(region.node, workers=1)
     first = region.backup(crowd, tenancy=TENANCY)
     assert first.segments >= TENANTS
     assert sections(region, first) == first.segments
