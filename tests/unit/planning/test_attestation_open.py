@@ -29,7 +29,7 @@ def test_what_was_all_seen_has_no_open_item() -> None:
     ("purge", "look", "now", "item"),
     [
         (replace(DONE, shredded={}), LOOK, NOW, "the keys on store 'disk' were not seen destroyed"),
-        (replace(DONE, cleared={}), LOOK, NOW, "the folders on store 'disk' were not seen empty"),
+        (replace(DONE, cleared={}), LOOK, NOW, "the packs on store 'disk' were not seen without it"),
         (replace(DONE, absent={}), LOOK, NOW, "the snapshots of store 'disk' were not seen without it"),
         (DONE, replace(LOOK, still_in=("daily",)), NOW, "store 'disk' still holds something in: daily"),
         (DONE, replace(LOOK, at=T0 + HOUR), NOW, "the last look at store 'disk' was before the last removal there"),
@@ -56,6 +56,6 @@ def test_stores_of_then_and_now_are_asked_for() -> None:
     seen = list(open_items(DONE, ["attic", "disk"], {"disk": LOOK, "attic": LOOK}, NOW))
     assert seen == [
         "the keys on store 'attic' were not seen destroyed",
-        "the folders on store 'attic' were not seen empty",
+        "the packs on store 'attic' were not seen without it",
         "the snapshots of store 'attic' were not seen without it",
     ]
