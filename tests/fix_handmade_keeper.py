@@ -12,12 +12,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from doubles.stores.holdings import stored_sections
 from doubles.stores.hooked_store import HookedStore
 from doubles.stores.segments import take_out
 from doubles.stores.small_repository import Content, Rows, SmallRepository, facts
 from fix_clock import FAR, ShiftedClock
 
-from backupd.model.ids import GenerationId, ObjectName, Pseudonym, RunId, SnapshotName, TenantId
+from backupd.model.ids import ObjectName, Pseudonym, RunId, SnapshotName, TenantId
 from backupd.model.ledger import Expired
 from backupd.model.tenancy import SegmentName
 from backupd.model.text import stamp
@@ -128,17 +129,7 @@ class HandmadeKeeper:
 
     def sections(self) -> dict[tuple[str, Pseudonym, int], bytes]:
         """Every section on the store by pack, segment and number, each compared with its hash."""
-        found = {}
-        for place in sorted(GenerationId(folder.name) for folder in (self.root / "packs").glob("*")):
-            for sha256 in self.made.repository.list_packs(place):
-                pack = self.made.repository.pack(place, sha256)
-                data = self.store.inner.get(pack.name)
-                assert len(data) == pack.there.pack_size
-                for section in pack.sections():
-                    one = data[section.offset : section.offset + section.row.length]
-                    assert hashlib.sha256(one).digest() == section.row.sha256
-                    found[pack.name, section.row.segment, section.row.number] = one
-        return found
+        return stored_sections(self.made.repository)
 
     def pseudonym(self, tenant: str | None, data_class: str = "uploaded") -> Pseudonym:
         return self.made.pseudonym(named(tenant, data_class))

@@ -42,19 +42,19 @@ def take_out(keeper: Keeper, store: str, header: PackHeader, choose: Choice) -> 
     """Take sections out of the pack with this header on a store; the pack is read again afterwards.
 
     Nothing is written where none of them is there any more; a pack that is gone has none. Raises DamageError for a pack
-    whose size is not that of its header, map and sections, and for one that is not right afterwards; BusyError when
-    another keeper holds its mark for too long; the store's errors. Then the store has either the old pack or the new
+    whose size is not that of its header, map and sections, which stays as it is, and for one that is not right
+    afterwards, as one with a damaged header is: so that stands in no purge's way. Raises BusyError when another keeper holds its mark for too long; the store's errors. Then the store has either the old pack or the new
     one.
     """
     repository = keeper.stores[store]
     name = layout.pack_name(header.context.generation, header.sha256)
     doomed = frozenset(choose(header))
     try:
-        seen = reopened(repository.store, OpenPack(name, header, PresenceMap.full(header)))
-        if doomed.isdisjoint(seen.there.there):
+        seen = OpenPack(name, header, PresenceMap.full(header))
+        if doomed.isdisjoint(reopened(repository.store, seen).there.there):
             return TakenOut()
         with marked_anew(repository.store, name, keeper.random(16).hex(), keeper.clock) as still_mine:
-            pack = repository.pack(header.context.generation, header.sha256)
+            pack = reopened(repository.store, seen)
             gone = doomed.intersection(pack.there.there)
             if not gone:
                 return TakenOut()
@@ -69,7 +69,7 @@ def take_out(keeper: Keeper, store: str, header: PackHeader, choose: Choice) -> 
 
 
 def _pieces(before: PresenceMap, after: PresenceMap) -> Iterator[Piece]:
-    yield before.header.raw
+    yield Kept(0, len(before.header.raw), bytes.fromhex(before.header.sha256))
     yield after.raw
     for index in after.there:
         row = before.header.rows[index]

@@ -94,8 +94,8 @@ def test_a_pack_of_a_wrong_size_is_left_alone(handmade: HandmadeKeeper, pack: Op
     assert path.read_bytes() == data + b"x"
 
 
-def test_a_damaged_header_is_not_copied(handmade: HandmadeKeeper, pack: OpenPack) -> None:
-    """A header that is known from before does not heal the one that stands there."""
+def test_a_damaged_header_is_told_and_stands_in_no_ones_way(handmade: HandmadeKeeper, pack: OpenPack) -> None:
+    """What it said is known from before: the sections go, and whoever heals the pack heals the header, too."""
     path = handmade.root / pack.name
     data = bytearray(path.read_bytes())
     data[60] ^= 1
@@ -103,7 +103,12 @@ def test_a_damaged_header_is_not_copied(handmade: HandmadeKeeper, pack: OpenPack
     path.write_bytes(data)
     with pytest.raises(DamageError, match="hash its name says"):
         take_out(handmade.keeper, "disk", pack.header, lambda _: {1})
-    assert path.read_bytes() == data
+    row, header = pack.header.rows[1], len(pack.header.raw)
+    offset = pack.there.offsets[1]
+    assert (
+        path.read_bytes() == data[:header] + bytes([0b11101]) + data[header + 1 : offset] + data[offset + row.length :]
+    )
+    assert take_out(handmade.keeper, "disk", pack.header, lambda _: {1}) == TakenOut()
 
 
 @pytest.mark.parametrize("wrong", ["shifted", "swapped", "last"])
@@ -116,11 +121,11 @@ def test_a_store_that_copies_wrongly_is_noticed(
     def lying(self, name, pieces, size):
         places = [number for number, piece in enumerate(pieces) if isinstance(piece, Kept)]
         if wrong == "shifted":
-            pieces = [piece._replace(offset=piece.offset - 1) if isinstance(piece, Kept) else piece for piece in pieces]
+            pieces[places[1] :] = [piece._replace(offset=piece.offset - 1) for piece in pieces[places[1] :]]
         elif wrong == "last":
             pieces[places[-1]] = pieces[places[-1]]._replace(offset=pieces[places[-1]].offset - 1)
         else:
-            pieces[places[0]], pieces[places[2]] = pieces[places[2]], pieces[places[0]]
+            pieces[places[1]], pieces[places[3]] = pieces[places[3]], pieces[places[1]]
         recompose(self, name, pieces, size)
 
     monkeypatch.setattr(type(handmade.store.inner), "recompose", lying)
@@ -160,7 +165,7 @@ def test_what_another_keeper_took_meanwhile_stays_gone(handmade: HandmadeKeeper,
 
 
 def test_the_bytes_that_stay_do_not_pass_through_the_keeper(handmade: HandmadeKeeper, pack: OpenPack) -> None:
-    """It gives the header and the map, and reads sections at the cuts only."""
+    """It gives the map, and reads the header and sections at the cuts only."""
     calls: list[tuple[str, str]] = []
     handmade.store.before = lambda method, name: calls.append((method, name))
     take_out(handmade.keeper, "disk", pack.header, lambda _: {2})
@@ -182,5 +187,5 @@ def test_kept_ranges_are_the_sections_with_their_hashes(
     with pytest.raises(DamageError, match="has not the map"):
         take_out(handmade.keeper, "disk", pack.header, lambda _: {2})
     ranges = [piece for _, piece in kept(seen)]
-    assert len(ranges) == 4
+    assert len(ranges) == 5
     assert all(hashlib.sha256(data[one.offset : one.offset + one.length]).digest() == one.sha256 for one in ranges)

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from doubles.stores.fake_writer import segment
+from doubles.stores.holdings import opened_tenants
 from doubles.stores.hooked_store import Fuse, HookedStore
 from fix_clock import FAR, ShiftedClock
 from fix_offline_keeper import DAY, OfflineKeeper, make_offline_keeper
@@ -55,9 +56,8 @@ def keyrings(offline: OfflineKeeper) -> dict[str, list[bytes]]:
 
 
 def opens(offline: OfflineKeeper, pair: suite.KeyPair) -> set[str | None]:
-    """Whose keys an identity opens, in every generation."""
-    opened = offline.repository.open_keys(pair.secret, {name.split("/")[1] for name in keyrings(offline)})  # type: ignore[misc]
-    return {opened[one].name.tenant for one in opened}
+    """Whose keys an identity opens, in every keyring."""
+    return opened_tenants(offline.repository, pair.secret)
 
 
 def run(offline: OfflineKeeper, *pairs: suite.KeyPair, identity: suite.KeyPair | None = None) -> Rekeying:
@@ -130,7 +130,7 @@ def test_a_change_of_recipients_begins_a_generation(offline: OfflineKeeper) -> N
     offline.writer.recipient = new.public
     third = offline.repository.record(offline.backup(1, "ada"))
     assert third.generation != first.generation
-    assert {part[0] for part in third.parts}.isdisjoint(part[0] for part in first.parts)
+    assert {pack for pack, _, _ in third.packs}.isdisjoint(pack for pack, _, _ in first.packs)
     with pytest.raises(KeyRefusedError):
         offline.repository.open_keys(offline.identity.secret, [third.generation])
 

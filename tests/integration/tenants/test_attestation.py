@@ -13,13 +13,14 @@ from pathlib import Path
 import msgspec
 import pytest
 from doubles.servers.postgres import Server
+from doubles.stores.segments import publish_pack, seal_section
 from fix_keeper import DAY, KeeperRegion
 from fix_postgres import Database
 
 from backupd.errors import DamageError, RefusedError, StoreError, StoreGoneError
-from backupd.model.ids import ObjectName
+from backupd.model.ids import ObjectName, RunId
 from backupd.model.ledger import PurgeBegan, Restored
-from backupd.model.tenancy import Tenancy, TenancyKind
+from backupd.model.tenancy import SegmentName, Tenancy, TenancyKind
 from backupd.model.text import stamp
 from backupd.operations.attestation import Issued, Verdict, attest, countersign, verify_attestation
 from backupd.operations.attestation.issue import list_keys
@@ -31,6 +32,9 @@ from backupd.repository import layout
 from backupd.repository.ledger import Chain, read_chain
 from backupd.repository.repository import Repository
 from backupd.seal.documents import Signer, signatures_of
+from backupd.seal.keyring import SegmentKey
+from backupd.seal.pack import PackContext
+from backupd.seal.section_format import SectionContext
 from backupd.store.base import Store
 from backupd.store.directory import DirectoryStore
 
@@ -109,7 +113,7 @@ def test_what_was_seen_gone_is_attested_and_verified_offline(purged: KeeperRegio
     assert store.shredded <= store.cleared <= store.absent <= store.observed <= one.issued <= one.due
     assert {(key.generation, key.segment) for key in one.keys} == life.purge.segments
     (keyring,) = [purged.region.repository.keyring(name) for name in store.keyrings]
-    assert {(key.segment, key.public) for key in one.keys} <= set(keyring.index)
+    assert {(*key.keyrings, *key.stores) for key in one.keys} == {(keyring.ids.run, "disk")}
     assert {key.segment for key in one.keys} == keyring.shredded
     name = layout.attestation_name(issued.sha256)
     assert purged.region.store.get(name) == issued.document
@@ -157,7 +161,7 @@ def test_a_store_snapshot_that_holds_a_key_stands_in_the_way(keeper_region: Keep
         issue(keeper_region)
     assert not list(keeper_region.region.store.list(layout.ATTESTATIONS))
     # Only the key: the packs aged out of it first.
-    shutil.rmtree(zfs(keeper_region) / "segments")
+    shutil.rmtree(zfs(keeper_region) / "packs")
     with pytest.raises(RefusedError, match="still holds something"):
         issue(keeper_region)
     shutil.rmtree(zfs(keeper_region).parent)
@@ -176,13 +180,12 @@ def test_a_snapshot_nobody_can_look_into_stands_in_the_way(purged: KeeperRegion)
 def test_a_copy_that_came_back_is_removed_and_seen_again(purged: KeeperRegion, crowd: Database) -> None:
     """Folders and keys put back after the purge are taken again, and what is attested is the look behind that."""
     before = purged.book.states.incarnations[purged.life(NAME)].purge
-    ((generation, pseudonym), *_) = before.segments
-    purged.region.store.put_new(
-        ObjectName(f"{layout.segment_folder(generation, pseudonym)}/{'ab' * 32}.pack"),
-        io.BytesIO(b"old"),
-        3,
-        hashlib.sha256(b"old").hexdigest(),
-    )
+    ((generation, segment), *_) = before.segments
+    context = PackContext(purged.keeper.repository, generation)
+    name = SegmentName("app", "uploaded", NAME)
+    section = SectionContext(context.repository, generation, segment, 99)
+    back = seal_section(section, SegmentKey(b"k" * 32, name), (RunId(generation), 0), [[b"old"]])
+    publish_pack(purged.region.store, context, [back])
     one = issue(purged).attestation
     assert one.stores[0].cleared > stamp(before.absent["disk"][0])
     assert one.stores[0].absent >= one.stores[0].cleared
@@ -396,7 +399,7 @@ def test_a_node_keeps_no_copy_of_keys_that_are_on_the_store(keeper_region: Keepe
     region.tenancy = BY_COLUMN
     report = region.backup(crowd)
     (keyring,) = region.repository.keyrings(region.repository.record(report.snapshot).generation)
-    sealed = [msgspec.json.decode(line)["sealed"].encode() for line in region.store.get(keyring.where).splitlines()[4:]]
+    sealed = [msgspec.json.decode(line)[1].encode() for line in region.store.get(keyring.where).splitlines()[3:]]
     assert len(sealed) == len(keyring.index)
     elsewhere = [path for path in region.folder.rglob("*") if path.is_file() and "store" not in path.parts]
     assert any(path.suffix == ".sqlite" for path in elsewhere)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import timedelta
 
 import pytest
+from doubles.stores.holdings import stored_segments
 from doubles.stores.hooked_store import HookedStore
 from fix_offline_keeper import DAY, OfflineKeeper
 
@@ -31,20 +32,19 @@ def reduced(offline: OfflineKeeper) -> list[SnapshotName]:
 
 
 def owners(offline: OfflineKeeper) -> set[str | None]:
-    """Whose objects there are."""
-    segments = {name.split("/")[2] for name in offline.files() if name.startswith("segments/")}
-    return {offline.owners[segment].tenant for segment in segments}  # type: ignore[index]
+    """Whose sections there are."""
+    return {offline.owners[segment].tenant for segment in stored_segments(offline.repository)}
 
 
 def restorable(offline: OfflineKeeper, name: SnapshotName) -> set[str | None]:
-    """Whose parts a record names, each of which is there and has its key."""
+    """Whose sections a record names, each of which is there and has its key."""
     record = offline.repository.record(name)
     keys = offline.repository.open_keys(offline.identity.secret, [record.generation])
-    found = set()
-    for segment, sha256, _ in record.parts:
-        assert f"segments/{record.generation}/{segment}/{sha256}.part" in offline.files()
-        found.add(keys[segment].name.tenant)
-    return found
+    found = offline.repository.sections(record)
+    assert all(section.is_there for section in found.sections.values())
+    assert {segment for segment, _ in found.sections} == found.manifests.keys()
+    assert record.totals.stored == found.size
+    return {keys.of(section.row).name.tenant for section in found.sections.values()}
 
 
 @pytest.fixture

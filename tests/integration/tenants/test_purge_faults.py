@@ -3,24 +3,29 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from unittest.mock import Mock
 
 import pytest
 from doubles.stores.fake_writer import segment
+from doubles.stores.holdings import opened_tenants, stored_segments
 from doubles.stores.memory_store import Line, MemoryStore, VirtualTime
+from doubles.stores.segments import publish_pack, seal_section
 from fix_offline_keeper import DAY, OfflineKeeper, make_offline_keeper
 
 from backupd.errors import DamageError, RefusedError
-from backupd.model.ids import ObjectName
+from backupd.model.ids import ObjectName, Pseudonym, RunId
 from backupd.model.ledger import Absent, PurgeBegan
 from backupd.operations.keeper.purge import Purging, purge_due
 from backupd.operations.ledger import Book
 from backupd.planning import lifecycle
 from backupd.planning.incarnations import IncarnationKey, State
 from backupd.planning.lifecycle import ClockDates
-from backupd.repository.state.run_state import RunState
+from backupd.seal.keyring import SegmentKey
+from backupd.seal.pack import PackContext
+from backupd.seal.section_format import SectionContext
+from backupd.store.base import Piece
 
 ADA = segment("uploaded", "ada")
 BOB = segment("uploaded", "bob")
@@ -40,11 +45,12 @@ def purge(offline: OfflineKeeper) -> None:
 
 
 def keys(offline: OfflineKeeper) -> set[str | None]:
-    """Tenants whose keys can be opened on the store."""
-    found = {generation for generation, _ in offline.repository.records()}
-    found |= {ObjectName(name).split("/")[1] for name in offline.files() if name.startswith("keyrings/")}  # type: ignore[misc]
-    opened = offline.repository.open_keys(offline.identity.secret, found)  # type: ignore[arg-type]
-    return {opened[pseudonym].name.tenant for pseudonym in opened}
+    """Tenants whose keys can be opened on the store; the structure is nobody's, and always there."""
+    return opened_tenants(offline.repository, offline.identity.secret) - {None}
+
+
+def stored(offline: OfflineKeeper) -> set[Pseudonym]:
+    return stored_segments(offline.repository)
 
 
 def test_a_wrong_clock_does_not_begin_a_purge(offline: OfflineKeeper) -> None:
@@ -89,7 +95,7 @@ def test_a_read_that_went_wrong_ruins_nobodys_keys(offline: OfflineKeeper, monke
     assert before.items() <= offline.files().items()
     monkeypatch.undo()
     purge(offline)
-    assert keys(offline) == {None, "bob"}
+    assert keys(offline) == {"bob"}
 
 
 def test_a_key_that_is_missing_at_the_first_look_is_an_alarm(offline: OfflineKeeper) -> None:
@@ -163,32 +169,22 @@ def test_what_only_the_stores_snapshots_hold_is_looked_for(offline: OfflineKeepe
     assert "disk" in offline.keeper.book.states.incarnations[key].purge.absent  # type: ignore[union-attr]
 
 
-def test_a_run_cut_off_behind_its_keyring_goes_on_after_a_purge(offline: OfflineKeeper) -> None:
-    """The keyring the node does not know to be published has lost a line since; the next run leaves it alone."""
+@pytest.mark.parametrize("stages", [2, 3])
+def test_a_run_cut_off_behind_its_keyring_goes_on_after_a_purge(offline: OfflineKeeper, stages: int) -> None:
+    """What it left of the tenant is purged, keys and sections; what it left of others may be used."""
     now = datetime.now(UTC)
-    with pytest.MonkeyPatch.context() as cut_off:
-        cut_off.setattr(RunState, "keyring_published", Mock(side_effect=KeyboardInterrupt))
-        with pytest.raises(KeyboardInterrupt):
-            offline.begin(now, {ADA: [b"a\n"], BOB: [b"b\n"]})
+    offline.begin(now, {ADA: [b"a\n"], BOB: [b"b\n"]}, stages=stages)
+    assert keys(offline) == {"ada", "bob"}
+    assert bool(stored(offline)) == (stages == 3)
     ask(offline, "ada")
     purge(offline)
-    made = offline.begin(now, {BOB: [b"b\n"]})
-    assert made.snapshot is not None
     assert keys(offline) == {"bob"}
-
-
-def test_a_run_cut_off_before_its_keyring_brings_no_key_back(offline: OfflineKeeper) -> None:
-    """Packs of a purged tenant that a dead run left stay noise; the others' content is sent again."""
-    now = datetime.now(UTC)
-    offline.begin(now, {ADA: [b"a\n"], BOB: [b"b\n"]}, stages=2)
-    assert not [name for name in offline.files() if name.startswith("keyrings/")]
-    ask(offline, "ada")
-    purge(offline)
     made = offline.begin(now, {ADA: [b"a\n"], BOB: [b"b\n"]})
     assert made.snapshot is not None
     assert keys(offline) == {"bob"}
-    needed = offline.repository.record(made.snapshot).parts
-    assert [offline.owners[segment_].tenant for segment_, _, _ in needed] == ["bob"]
+    needed = offline.repository.sections(offline.repository.record(made.snapshot))
+    assert {offline.owners[segment_].tenant for segment_, _ in needed.sections} == {"bob", None}
+    assert all(section.is_there for section in needed.sections.values())
 
 
 def test_a_tenant_that_returns_adds_nothing_to_what_a_late_run_left_of_its_old_life(offline: OfflineKeeper) -> None:
@@ -199,7 +195,7 @@ def test_a_tenant_that_returns_adds_nothing_to_what_a_late_run_left_of_its_old_l
     purging: list[bool] = []
 
     def meanwhile(method: str, name: str) -> None:
-        if method == "put_new" and name.endswith(".pack") and not purging:
+        if method == "put_new" and name.endswith(".keyring") and not purging:
             purging.append(True)
             purge(offline)
 
@@ -213,9 +209,8 @@ def test_a_tenant_that_returns_adds_nothing_to_what_a_late_run_left_of_its_old_l
     assert made.snapshot is not None
     (new,) = {segment_ for segment_, name in offline.owners.items() if name == ADA} - old
     purge(offline)
-    generation = offline.repository.generation_of(made.snapshot)
-    assert list(offline.repository.store.list(ObjectName(f"segments/{generation}/{new}")))
-    assert not [one for one in old if list(offline.repository.store.list(ObjectName(f"segments/{generation}/{one}")))]
+    assert new in stored(offline)
+    assert not old & stored(offline)
     assert keys(offline) == {"ada", "bob"}
 
 
@@ -231,7 +226,7 @@ def test_no_store_is_touched_that_does_not_know_why(tmp_path: Path) -> None:
     far.objects |= {
         name: ((offline.root / name).read_bytes(), datetime.now(UTC) - 20 * DAY)
         for name in offline.files()
-        if name.startswith(("segments/", "keyrings/", "snapshots/"))
+        if name.startswith(("packs/", "keyrings/", "snapshots/"))
     }
     offline.keeper.book.sync()
     ask(offline, "ada")
@@ -245,22 +240,19 @@ def test_no_store_is_touched_that_does_not_know_why(tmp_path: Path) -> None:
         finally:
             down.clear()
 
-    removed: list[str] = []
-    take = far.remove
+    take = far.recompose
     told: list[int] = []
 
-    def remove(name: ObjectName) -> None:
-        if name.startswith("segments/"):
-            removed.append(name)
-            told.append(sum(b'"purge-began"' in data for data, _ in far.objects.values()))
-        take(name)
+    def recompose(name: ObjectName, pieces: Sequence[Piece], size: int) -> None:
+        told.append(sum(b'"purge-began"' in data for data, _ in far.objects.values()))
+        take(name, pieces, size)
 
-    far.remove = remove  # type: ignore[method-assign]
+    far.recompose = recompose  # type: ignore[method-assign]
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Book, "append", away)
         time.now = datetime.now(UTC)
         purge_due(offline.keeper)
-    assert removed
+    assert told
     assert all(told)
 
 
@@ -271,10 +263,13 @@ def test_what_a_late_run_adds_on_a_store_that_was_away_is_swept(offline: Offline
     purge(offline)
     kinds = [type(event) for entry in offline.keeper.book.chain.entries() for event in entry.events]
     assert kinds.count(PurgeBegan) == kinds.count(Absent) == 1
-    folder = next(one for one, name in offline.owners.items() if name == ADA)
-    generation = offline.repository.records()[0][0]
-    offline.put(f"segments/{generation}/{folder}/{'a' * 64}.pack", b"late", days_ago=0)
+    segment_ = next(one for one, name in offline.owners.items() if name == ADA)
+    pack = PackContext(offline.keeper.repository, offline.repository.records()[0][0])
+    context = SectionContext(pack.repository, pack.generation, segment_, 99)
+    late = seal_section(context, SegmentKey(b"k" * 32, ADA), (RunId(pack.generation), 0), [[b"late"]])
+    publish_pack(offline.store.inner, pack, [late])
+    assert segment_ in stored(offline)
     purge(offline)
-    assert not [name for name in offline.files() if folder in name]
+    assert segment_ not in stored(offline)
     assert offline.keeper.book.states.incarnations[key].state is State.CLEARED
     assert timedelta(0) < offline.clock.now() - offline.keeper.book.states.incarnations[key].purge.absent["disk"][0]  # type: ignore[union-attr]
