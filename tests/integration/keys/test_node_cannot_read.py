@@ -7,19 +7,18 @@ import hashlib
 import signal
 import sqlite3
 from collections.abc import Callable, Iterator
-from pathlib import Path
 
 import pytest
 from doubles.servers.postgres import Server
 from fix_nodes import NodeFolder
 from fix_postgres import Database
 
-from backupd.errors import BackupdError, KeyRefusedError
-from backupd.model.ids import Pseudonym
+from backupd.errors import DamageError, KeyRefusedError
+from backupd.repository.keys import SecretKeys
+from backupd.repository.packs import Section, fetch_section
 from backupd.seal import suite
-from backupd.seal.container_format import DATA_KEY_INFO, SEALED_KEY_SIZE, read_header
-from backupd.seal.container_reader import ContainerReader
-from backupd.seal.keyring import CHUNK_KEY_LABEL, CHUNK_KEY_NONCE
+from backupd.seal.keyring import entry_label
+from backupd.seal.section_reader import SectionReader
 
 
 @pytest.fixture
@@ -56,29 +55,30 @@ def values(node: NodeFolder) -> Iterator[bytes]:
         database.close()
 
 
-def containers(node: NodeFolder) -> list[Path]:
-    found = [path for path in (node.folder / "disk" / "be" / "segments").rglob("*") if path.is_file()]
-    assert any(path.suffix == ".pack" for path in found)
+def sections(node: NodeFolder) -> list[Section]:
+    """Every section on the store, those of the killed run, too."""
+    repository = node.repository()
+    (generation,) = {repository.generation_of(name) for name in repository.snapshots()}
+    packs = [repository.pack(generation, sha256) for sha256 in repository.list_packs(generation)]
+    found = [section for pack in packs for section in pack.sections()]
+    assert len(packs) > 2
     return found
 
 
-def data_key(path: Path, secret: bytes) -> bytes:
-    data = path.read_bytes()
-    raw = read_header(data, path.name).raw
-    sealed = data[len(raw) : len(raw) + SEALED_KEY_SIZE]
-    return suite.unseal(secret, DATA_KEY_INFO + hashlib.sha256(raw).digest(), sealed)
+def true_keys(node: NodeFolder) -> SecretKeys:
+    repository = node.repository()
+    return repository.open_keys(node.pair.secret, [repository.generation_of(repository.snapshots()[0])])
 
 
-def test_no_secret_half_lies_on_the_node(stolen: NodeFolder) -> None:
-    """Of no recipient, segment, container or keyring, in no spelling: what sealed them was forgotten."""
-    repository = stolen.repository()
-    (generation,) = {repository.generation_of(name) for name in repository.snapshots()}
-    keys = repository.open_keys(stolen.pair.secret, [generation])
-    secrets = {stolen.pair.secret, *(keys[pseudonym].secret for pseudonym in keys)}
-    secrets |= {data_key(path, keys[Pseudonym(path.parent.name)].secret) for path in containers(stolen)}
-    for keyring in repository.keyrings(generation):
-        secrets |= {suite.unseal(stolen.pair.secret, keyring.ids.info(), sealed) for sealed in keyring.wraps.values()}
-    assert len(secrets) > 25
+def test_no_secret_lies_on_the_node(stolen: NodeFolder) -> None:
+    """Of no recipient, segment or keyring, in no spelling: what sealed them was forgotten."""
+    keys, repository = true_keys(stolen), stolen.repository()
+    found = sections(stolen)
+    secrets = {stolen.pair.secret, *(keys.of(section.row).key for section in found)}
+    for keyring in repository.keyrings(found[0].context.generation):
+        secrets.add(keyring.file_key(stolen.pair.secret))
+        secrets |= {keyring.open(stolen.pair.secret).key(place).key for place in keyring.sealed}
+    assert len(secrets) > 20
     everything = every_byte(stolen)
     for secret in secrets:
         halves = [secret] if len(secret) == 32 else [secret, secret[:32], secret[32:64], secret[64:]]
@@ -86,8 +86,8 @@ def test_no_secret_half_lies_on_the_node(stolen: NodeFolder) -> None:
             for spelled in (half, half.hex().encode(), base64.b64encode(half), base64.b85encode(half)):
                 assert spelled not in everything
     # The same search finds what does lie there.
-    assert keys.chunk_keys[generation] in everything
     assert stolen.pair.public in everything or base64.b64encode(stolen.pair.public) in everything
+    assert found[0].row.segment.encode() in everything
 
 
 def candidates(node: NodeFolder, size: int) -> list[bytes]:
@@ -111,30 +111,25 @@ def _decoded(data: bytes) -> Iterator[bytes]:
                 continue
 
 
-def test_nothing_on_the_node_opens_a_container(stolen: NodeFolder) -> None:
-    """Not as the key of its data, nor as the secret half of its segment; and the true one does."""
-    short, long = candidates(stolen, suite.KEY_SIZE), candidates(stolen, suite.SECRET_SIZE)
-    assert len(short) > 100
-    assert len(long) > 100
-    repository = stolen.repository()
-    keys = repository.open_keys(stolen.pair.secret, [repository.generation_of(repository.snapshots()[0])])
-    for path in containers(stolen):
-        data = path.read_bytes()
-        context = read_header(data, path.name).context
-        true = keys[context.segment].secret
-        assert data_key(path, true) not in short
-        assert true not in long
-        assert ContainerReader(_reading(data), len(data), secret=true, context=context, where="x").blocks
-    smallest = min(containers(stolen), key=lambda path: path.stat().st_size)
-    data = smallest.read_bytes()
-    context = read_header(data, smallest.name).context
-    for secret in long[:: max(1, len(long) // 300)]:
-        with pytest.raises((BackupdError, ValueError)):
-            ContainerReader(_reading(data), len(data), secret=secret, context=context, where="x")
+def test_nothing_on_the_node_opens_a_section(stolen: NodeFolder) -> None:
+    """No key of what a run added is there; and the true one opens it."""
+    known = candidates(stolen, suite.KEY_SIZE)
+    assert len(known) > 100
+    keys, store = true_keys(stolen), stolen.repository().store
+    found = sections(stolen)
+    for section in found:
+        true = keys.of(section.row).key
+        assert true not in known
+        assert opened(fetch_section(store, section), section, true).blocks
+    smallest = min(found, key=lambda section: section.row.length)
+    data = fetch_section(store, smallest)
+    for key in known[:: max(1, len(known) // 300)]:
+        with pytest.raises(DamageError, match="not authentic"):
+            opened(data, smallest, key)
 
 
-def _reading(data: bytes) -> Callable[[int, int], bytes]:
-    return lambda offset, length: data[offset : offset + length]
+def opened(data: bytes, section: Section, key: bytes) -> SectionReader:
+    return SectionReader(lambda at, n: data[at : at + n], len(data), key=key, context=section.context, where="x")
 
 
 def test_nothing_on_the_node_opens_a_keyring(stolen: NodeFolder) -> None:
@@ -146,6 +141,7 @@ def test_nothing_on_the_node_opens_a_keyring(stolen: NodeFolder) -> None:
         with pytest.raises(KeyRefusedError, match="does not open"):
             repository.open_keys(secret, [generation])
     for keyring in repository.keyrings(generation):
+        place, sealed = next(iter(keyring.sealed.items()))
         for key in candidates(stolen, suite.KEY_SIZE):
             with pytest.raises(suite.NotAuthenticError):
-                suite.Aead(key).open(CHUNK_KEY_NONCE, keyring.chunk_key, CHUNK_KEY_LABEL)
+                suite.Aead(key).open(suite.nonce(place), sealed, entry_label(keyring.index[place][0]))
