@@ -2,158 +2,197 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from backupd.model.ids import ClassTag, GenerationId, ObjectHash, ObjectName, Pseudonym, SnapshotName
+from backupd.model.ids import ClassTag, GenerationId, ObjectHash, ObjectName, RunId, SnapshotName
+from backupd.model.ranges import bits_of
 from backupd.planning.expiry import (
     ExpiryLimits,
     Item,
+    ListedPack,
     Recorded,
     Removal,
     StoredGeneration,
+    find_needs,
     grace_before,
     leftovers,
-    live_parts,
     plan,
 )
-from backupd.planning.verify import ContainerKey
 
 NOW = datetime(2030, 1, 1, tzinfo=UTC)
 HOUR = timedelta(hours=1)
 GRACE = grace_before(NOW, 24 * HOUR)
 GENERATION = GenerationId("20291201T000000Z-00000000")
-SEGMENTS = [Pseudonym(letter * 32) for letter in "abc"]
-LOGS, UPLOADED = ClassTag("1" * 16), ClassTag("2" * 16)
-CLASS_OF = {SEGMENTS[0]: LOGS, SEGMENTS[1]: LOGS, SEGMENTS[2]: UPLOADED}
-LIMITS = ExpiryLimits(GRACE, {LOGS: NOW - 72 * HOUR})
+LOGS, TRACES = ClassTag("1" * 16), ClassTag("2" * 16)
+LIMITS = ExpiryLimits(GRACE, {LOGS: NOW - 72 * HOUR, TRACES: NOW - 150 * HOUR})
+SECTIONS = 6
+ALL = (1 << SECTIONS) - 1
+PACKS = [ObjectHash(f"{number:064x}") for number in range(5)]
+KEYRINGS = [RunId(f"20291201T000000Z-{number:08x}") for number in range(4)]
 
 hours = st.integers(0, 200)
-keys = st.builds(
-    ContainerKey, st.sampled_from(SEGMENTS), st.integers(0, 7).map(lambda number: ObjectHash(f"{number:064x}"))
-)
+masks = st.integers(0, ALL)
 
 
-def item(key: ContainerKey, kind: str, age: int) -> Item:
-    return Item(ObjectName(f"segments/{GENERATION}/{key.segment}/{key.sha256}.{kind}"), 1, NOW - age * HOUR)
+@st.composite
+def packs(draw: st.DrawFn) -> tuple[ListedPack, ...]:
+    found = []
+    for sha256 in draw(st.sets(st.sampled_from(PACKS))):
+        logs, traces, there = draw(masks), draw(masks), draw(masks)
+        lengths = draw(st.lists(st.integers(1, 99), min_size=SECTIONS, max_size=SECTIONS))
+        size = sum(lengths[place] for place in bits_of(there)) + 50
+        found.append(
+            ListedPack(
+                item=Item(ObjectName(f"packs/{GENERATION}/{sha256}.pack"), size, NOW - draw(hours) * HOUR),
+                sha256=sha256,
+                there=there,
+                lengths=lengths,
+                keyrings=frozenset(draw(st.sets(st.sampled_from(KEYRINGS), min_size=1))),
+                classes={LOGS: logs & ~traces, TRACES: traces},
+                pinned=draw(st.sampled_from([0, 0, 1, ALL])),
+            )
+        )
+    return tuple(sorted(found, key=lambda pack: pack.item))
 
 
-def containers(kind: str) -> st.SearchStrategy[dict[ContainerKey, Item]]:
-    return st.dictionaries(keys, hours, max_size=10).map(
-        lambda found: {key: item(key, kind, age) for key, age in found.items()}
-    )
-
-
-records = st.lists(st.tuples(hours, st.frozensets(keys, max_size=5)), max_size=5).map(
+records = st.lists(st.tuples(hours, st.dictionaries(st.sampled_from(PACKS), st.integers(1, ALL))), max_size=5).map(
     lambda found: tuple(
-        Recorded(SnapshotName(f"20291201T000000Z-{number:064x}"), NOW - age * HOUR, parts)
-        for number, (age, parts) in enumerate(found)
+        Recorded(SnapshotName(f"20291201T000000Z-{number:064x}"), NOW - age * HOUR, sections)
+        for number, (age, sections) in enumerate(found)
     )
 )
-headers = st.dictionaries(keys, st.lists(st.integers(0, 7).map(lambda n: ObjectHash(f"{n:064x}")), max_size=3))
-keyrings = st.lists(hours, max_size=2).map(
-    lambda ages: tuple(
-        Item(ObjectName(f"keyrings/{GENERATION}/{n}"), 1, NOW - age * HOUR) for n, age in enumerate(ages)
-    )
+keyrings = st.dictionaries(st.sampled_from(KEYRINGS), hours).map(
+    lambda ages: {
+        run: Item(ObjectName(f"keyrings/{GENERATION}/{run}.keyring"), 1, NOW - age * HOUR) for run, age in ages.items()
+    }
 )
-pins = st.frozensets(st.sampled_from(SEGMENTS), max_size=2)
 shown = st.builds(
     StoredGeneration,
     generation=st.just(GENERATION),
     staying=records,
     leaving=st.just((SnapshotName("20291201T000000Z-" + "f" * 64),)),
-    parts=containers("part"),
-    packs=containers("pack"),
+    packs=packs(),
     keyrings=keyrings,
     others=st.just(()),
 )
 
 
-def planned(
-    one: StoredGeneration, named: dict[ContainerKey, list[ObjectHash]], pinned: frozenset[Pseudonym]
-) -> tuple[Removal, set[ContainerKey], set[ContainerKey]]:
-    live, aged = live_parts(one.staying, CLASS_OF, LIMITS, pinned)
-    return plan(one, live, {key: CLASS_OF[key.segment] for key in aged}, named, LIMITS), live, aged
+def planned(one: StoredGeneration) -> Removal:
+    return plan(one, find_needs(one, LIMITS.classes), LIMITS)
+
+
+def gone_of(removal: Removal, pack: ListedPack) -> set[int]:
+    """The sections of a pack that a plan takes, with the whole or out of it."""
+    if pack.item in removal.packs:
+        return set(range(SECTIONS))
+    return {place for rewrite in removal.rewrites if rewrite.item == pack.item for place in rewrite.sections}
+
+
+def too_old(one: StoredGeneration, pack: ListedPack, place: int) -> bool:
+    """Whether only snapshots before its class's instant need a section, said in another way than the plan says it."""
+    tags = [tag for tag, sections in pack.classes.items() if sections >> place & 1]
+    naming = [record.exported for record in one.staying if record.sections.get(pack.sha256, 0) >> place & 1]
+    return bool(tags and naming) and max(naming) < LIMITS.classes[tags[0]] and not pack.pinned >> place & 1
 
 
 @settings(deadline=None)
-@given(shown, headers, pins)
-def test_nothing_needed_and_nothing_young_goes(
-    one: StoredGeneration, named: dict[ContainerKey, list[ObjectHash]], pinned: frozenset[Pseudonym]
-) -> None:
-    """Not a part that a record names, but for its class's age; not a container such a part names; nothing of a run."""
-    removal, _, _ = planned(one, named, pinned)
-    gone = {entry.name for entry in removal.items}
+@given(shown)
+def test_nothing_needed_and_nothing_young_goes(one: StoredGeneration) -> None:
+    """Not a section that a record names, but for its class's age; no pack that one names; nothing of a run."""
+    removal = planned(one)
     assert all(entry.modified < GRACE for entry in removal.items)
-    for record in one.staying:
-        for key in record.parts:
-            newest = max(other.exported for other in one.staying if key in other.parts)
-            old = CLASS_OF[key.segment] == LOGS and newest < NOW - 72 * HOUR and key.segment not in pinned
-            if old:
-                continue
-            assert item(key, "part", 0).name not in gone
-            for sha256 in named.get(key, []):
-                assert item(ContainerKey(key.segment, sha256), "pack", 0).name not in gone
-                assert item(ContainerKey(key.segment, sha256), "part", 0).name not in gone
+    assert all(rewrite.item.modified < GRACE for rewrite in removal.rewrites)
+    for pack in one.packs:
+        for record in one.staying:
+            assert pack.item not in removal.packs or pack.sha256 not in record.sections
+            for place in bits_of(record.sections.get(pack.sha256, 0)):
+                assert place not in gone_of(removal, pack) or too_old(one, pack, place)
 
 
 @settings(deadline=None)
-@given(shown, headers, pins)
-def test_everything_else_that_is_old_goes(
-    one: StoredGeneration, named: dict[ContainerKey, list[ObjectHash]], pinned: frozenset[Pseudonym]
-) -> None:
-    """What no record needs does not stay behind, and a second plan finds nothing more."""
-    removal, live, aged = planned(one, named, pinned)
-    gone = {entry.name for entry in removal.items}
-    needed = live | {ContainerKey(key.segment, sha256) for key in live for sha256 in named.get(key, [])}
-    for found in (one.parts, one.packs):
-        for key, entry in found.items():
-            if key not in needed and entry.modified < GRACE:
-                assert entry.name in gone
-    assert not aged & live
-    left = StoredGeneration(
-        one.generation,
-        one.staying,
-        (),
-        {key: entry for key, entry in one.parts.items() if entry.name not in gone},
-        {key: entry for key, entry in one.packs.items() if entry.name not in gone},
-        tuple(entry for entry in one.keyrings if entry.name not in gone),
+@given(shown)
+def test_what_is_old_and_of_no_use_goes(one: StoredGeneration) -> None:
+    """Packs that nobody names, sections too old for their class, and waste that is most of a pack."""
+    removal = planned(one)
+    for pack in one.packs:
+        if pack.item.modified >= GRACE:
+            continue
+        naming = [record for record in one.staying if pack.sha256 in record.sections]
+        assert (pack.item in removal.packs) == (not naming)
+        if not naming:
+            continue
+        there = set(bits_of(pack.there))
+        needed = {place for record in naming for place in bits_of(record.sections[pack.sha256])}
+        aged = {place for place in needed if too_old(one, pack, place)}
+        waste = there - (needed - aged)
+        size = sum(pack.lengths[place] for place in waste)
+        most = 2 * size > sum(pack.lengths[place] for place in there)
+        assert gone_of(removal, pack) == (waste if waste and (most or waste & aged) else set())
+
+
+@settings(deadline=None)
+@given(shown)
+def test_a_second_plan_finds_nothing_more(one: StoredGeneration) -> None:
+    """What was done once is not done again."""
+    removal = planned(one)
+    left = replace(
+        one,
+        leaving=(),
+        packs=tuple(
+            replace(pack, there=pack.there & ~sum(1 << place for place in gone_of(removal, pack)))
+            for pack in one.packs
+            if pack.item not in removal.packs
+        ),
+        keyrings={run: item for run, item in one.keyrings.items() if item not in removal.keyrings},
     )
-    again, _, _ = planned(left, named, pinned)
-    assert not again
+    assert not planned(left)
 
 
 @settings(deadline=None)
-@given(shown, headers, pins)
-def test_keyrings_go_last_and_together(
-    one: StoredGeneration, named: dict[ContainerKey, list[ObjectHash]], pinned: frozenset[Pseudonym]
-) -> None:
-    """Not while anything is left that they open, or a record that needs them."""
-    removal, _, _ = planned(one, named, pinned)
-    assert removal.keyrings in ((), one.keyrings)
-    if removal.keyrings:
-        assert not one.staying
-        assert len(removal.parts) == len(one.parts)
-        assert len(removal.packs) == len(one.packs)
+@given(shown)
+def test_a_keyring_goes_when_no_pack_that_stays_names_it(one: StoredGeneration) -> None:
+    """Neither before, nor a day after it may."""
+    removal = planned(one)
+    used = {run for pack in one.packs if pack.item not in removal.packs for run in pack.keyrings}
+    for run, item in one.keyrings.items():
+        assert (item in removal.keyrings) == (run not in used and item.modified < GRACE)
 
 
 @settings(deadline=None)
-@given(shown, headers, pins)
-def test_a_class_is_told_exactly_when_a_named_part_of_it_goes(
-    one: StoredGeneration, named: dict[ContainerKey, list[ObjectHash]], pinned: frozenset[Pseudonym]
-) -> None:
-    """The ledger must explain every part that a record names and that is not there; and says nothing else."""
-    removal, _, aged = planned(one, named, pinned)
-    gone = {entry.name for entry in removal.parts}
-    named_and_gone = {key for record in one.staying for key in record.parts if item(key, "part", 0).name in gone}
-    assert named_and_gone <= aged
-    assert set(removal.aged) == {CLASS_OF[key.segment] for key in named_and_gone}
+@given(shown)
+def test_the_order_is_the_reverse_of_writing(one: StoredGeneration) -> None:
+    """Packs before keyrings; and the sizes are those of what goes."""
+    removal = planned(one)
+    assert removal.steps == (*removal.packs, *removal.rewrites, *removal.keyrings, *removal.others)
+    for rewrite in removal.rewrites:
+        (pack,) = (pack for pack in one.packs if pack.item == rewrite.item)
+        assert rewrite.size == sum(pack.lengths[place] for place in rewrite.sections)
+    assert removal.bytes == sum(item.size for item in removal.items) + sum(one.size for one in removal.rewrites)
+
+
+@settings(deadline=None)
+@given(shown)
+def test_a_class_is_told_exactly_when_a_named_section_of_it_goes(one: StoredGeneration) -> None:
+    """The ledger must explain every section that a record names and that is not there; and says nothing else."""
+    removal = planned(one)
+    told = {
+        tag
+        for pack in one.packs
+        if pack.item not in removal.packs
+        for place in gone_of(removal, pack)
+        if any(record.sections.get(pack.sha256, 0) >> place & 1 for record in one.staying)
+        for tag, sections in pack.classes.items()
+        if sections >> place & 1
+    }
+    assert set(removal.aged) == told
 
 
 @given(st.lists(hours, max_size=6))
-def test_leftovers_of_uploads_have_the_same_grace(ages: list[int]) -> None:
-    """Twice as long as a run may last."""
-    uploads = [Item(ObjectName(f"tmp/{n}"), 1, NOW - age * HOUR) for n, age in enumerate(ages)]
-    assert {entry.name for entry in leftovers(uploads, GRACE)} == {f"tmp/{n}" for n, age in enumerate(ages) if age > 48}
+def test_leftovers_are_the_old_uploads(ages: list[int]) -> None:
+    """And no others."""
+    uploads = [Item(ObjectName(f"tmp/{number:032x}"), 1, NOW - age * HOUR) for number, age in enumerate(ages)]
+    assert leftovers(uploads, GRACE) == tuple(one for one in uploads if one.modified < GRACE)
