@@ -21,6 +21,7 @@ from backupd.operations.backup import BackupJob, Node
 from backupd.operations.backup.closing import SectionsNeeded, SegmentClosing
 from backupd.operations.backup.collect import Collector, RunTarget, SpanLog
 from backupd.operations.backup.generation import current_generation, keyed_tag, new_id
+from backupd.operations.backup.read import PACK_SIZE
 from backupd.operations.backup.run import _previous, _publish_record, _Run, _target, begin_run
 from backupd.operations.backup.stored_objects import Ground, HoldingsWatch
 from backupd.postgres.connect import Source
@@ -241,5 +242,6 @@ def _setup(node: Node, target: RunTarget, spool: Path) -> protocol.Setup:
         environment={},
         preamble="",
         pending_limit=48 << 20,
+        pack_size=PACK_SIZE,
         open_limit=node.spool_size,
     )
