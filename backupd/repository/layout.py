@@ -105,7 +105,7 @@ def keeper_mark(generation: GenerationId) -> ObjectName:
 
 
 def anew_mark(generation: GenerationId, name: ObjectName) -> ObjectName:
-    """Return the name of the mark that a process sets before it puts the keyring or pack `name` anew."""
+    """Return the name of the mark that a process sets before it replaces the keyring or pack `name`."""
     return ObjectName(f"{marks_folder(generation)}/{name.rpartition('/')[2]}")
 
 

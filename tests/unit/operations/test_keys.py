@@ -52,11 +52,11 @@ def test_a_folder_that_is_not_there_is_an_error_with_its_name(tmp_path: Path) ->
 
 
 def test_check_says_what_an_identity_opens(small: SmallRepository) -> None:
-    """Each keyring with its counts; later keyrings of another recipient are told apart."""
+    """Each keyring with its counts, the structure among them; later keyrings of another recipient are told apart."""
     assert check_identity(small.repository, small.identity.secret) == []
     small.snapshot({SHARED: CONTENT, ACME: CONTENT})
     (one,) = check_identity(small.repository, small.identity.secret)
-    assert (one.opened, one.segments, one.shredded) == (True, 2, 0)
+    assert (one.opened, one.segments, one.shredded) == (True, 3, 0)
     assert one.recipients == (suite.fingerprint(small.identity.public),)
     first, small.identity = small.identity, suite.generate()
     small.start_generation()
@@ -76,14 +76,14 @@ def test_a_wrong_identity_is_named_as_wrong_in_under_a_second(small: SmallReposi
 
 
 def test_snapshots_are_plain_values(small: SmallRepository) -> None:
-    """Labels, instants and counts; no tenant."""
+    """Labels, instants and counts, the structure among segments; no tenant."""
     names = [small.snapshot({SHARED: CONTENT, ACME: CONTENT}), small.snapshot({SHARED: CONTENT}, label="crm")]
     listed = list_snapshots(small.repository)
     assert [info.name for info in listed.snapshots] == names
     assert listed.unreadable == []
     assert [(info.database, info.segments, info.totals.rows) for info in listed.snapshots] == [
-        ("app", 2, 4),
-        ("crm", 1, 2),
+        ("app", 3, 4),
+        ("crm", 2, 2),
     ]
     assert listed.snapshots[0].exported < listed.snapshots[0].published < listed.snapshots[1].exported
     assert "acme" not in repr(listed)
