@@ -31,7 +31,7 @@ def rows(number: int, word: str = "row") -> Rows:
 class Checker:
     """Two generations, three snapshots, packs of several sections, a table that stays as it was."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, fill: Callable[[SmallRepository], object] | None = None) -> None:
         self.scratch = folder / "scratch"
         self.scratch.mkdir(parents=True)
         self.root = folder / "store"
@@ -40,10 +40,10 @@ class Checker:
         self.reading: Store = self.small.store
         self.tags: TenantTags | None = self.small.tags
         self.threads = 2
-        self.fill(self.small)
+        (fill or self.two_generations)(self.small)
 
     @staticmethod
-    def fill(small: SmallRepository) -> None:
+    def two_generations(small: SmallRepository) -> None:
         still = Rows("public", "still", ("id",), (b"1\n", b"2\n"))
         shared = Content((still, rows(30)), {"ddl": b"some ddl" * 20}, (("public", "s", 1, True),), facts())
         small.snapshot({SHARED: shared, ACME: Content((rows(20, "acme"),), in_pack=False)})

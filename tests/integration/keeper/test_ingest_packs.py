@@ -183,6 +183,24 @@ def test_a_pack_that_lacks_a_section_is_refused(thief: Thief) -> None:
     assert "lacks sections" in thief.refused(name)
 
 
+def test_a_pack_of_another_size_is_refused(thief: Thief) -> None:
+    """What follows the last section would never be read, or be a place for anything."""
+    thief.put(*thief.keyring((ACME, ACME, ACME)))
+    name, data = thief.pack(thief.section(ACME))
+    thief.put(name, data + b"x")
+    assert "where its header says" in thief.refused(name)
+
+
+def test_a_pack_whose_key_is_gone_is_refused(thief: Thief) -> None:
+    """Nobody could read it, and no ledger says why."""
+    name, data = thief.keyring((ACME, ACME, ACME), (BOLT, BOLT, BOLT))
+    keyring = thief.handmade.repository.checked_keyring(data, name)
+    thief.handmade.put(name, without_lines(data, keyring, {thief.made.pseudonym(BOLT)}), 0)
+    pack = thief.pack(thief.section(ACME), thief.section(BOLT, 1))
+    thief.put(*pack)
+    assert "nobody purged it" in thief.refused(pack[0])
+
+
 def test_a_pack_with_a_section_of_another_hash_is_refused(thief: Thief) -> None:
     """Whichever of its sections it is."""
     thief.put(*thief.keyring((ACME, ACME, ACME), (BOLT, BOLT, BOLT)))
@@ -237,11 +255,12 @@ def test_a_pack_of_nobody_but_the_purged_is_taken_as_its_header(thief: Thief) ->
 
 def test_what_was_taken_smaller_is_not_compared_again(thief: Thief) -> None:
     """Handed in a second time, a pack or keyring without what was purged stays as it is."""
-    thief.backup("acme", "cyd")
+    thief.made.snapshot({ACME: notes("new"), named("cyd"): notes("first")})
     handed = {name: thief.own.get(ObjectName(flat(ObjectName(name)))) for name in thief.handed()}
     thief.purge_begins("acme")
     thief.ingest()
     before = thief.handmade.files()
+    assert sum((thief.handmade.root / name).stat().st_size < len(data) for name, data in handed.items()) >= 2
     for name, data in handed.items():
         thief.put(name, data)
     done = thief.ingest()

@@ -11,12 +11,15 @@ import pytest
 from doubles.stores import small_repository
 from doubles.stores.checker import ACME, SHARED, Checker, rows
 from doubles.stores.faulty_store import FaultyStore
-from doubles.stores.segments import sha256
+from doubles.stores.segments import SealedSection, publish_pack, seal_section, sha256
 from doubles.stores.small_repository import Content, SmallRepository
 
 from backupd.errors import KeyRefusedError, StoreGoneError
 from backupd.operations.verify.packs import PackReader, ReadPacks
+from backupd.repository.packs import OpenPack
 from backupd.seal import suite
+from backupd.seal.pack import PackContext
+from backupd.seal.section_format import SectionContext
 
 STRUCTURE = replace(SHARED, data_class="structure")
 
@@ -53,6 +56,42 @@ def test_a_manifest_that_does_not_fit_its_rows_is_named(checker: Checker, monkey
     (finding,) = checker.run(opened=True).findings
     assert finding.segment == checker.small.pseudonym(ACME)
     assert "differs from" in finding.message
+
+
+def added(checker: Checker, blocks: list[list[bytes]], pieces: list[bytes], flip: int | None = None) -> OpenPack:
+    """A pack with one section more for ACME, under its real key; flipped before it was hashed. A record names it."""
+    small = checker.small
+    keyring = small.repository.keyrings(small.generation)[-1]
+    place = [segment for segment, _ in keyring.index].index(small.pseudonym(ACME))
+    key = keyring.open(small.identity.secret).key(place)
+    context = SectionContext(small.info.repository, small.generation, small.pseudonym(ACME), 77)
+    section = seal_section(context, key, (keyring.ids.run, place), blocks, pieces)
+    if flip is not None:
+        at = flip % len(section.data)
+        data = section.data[:at] + bytes([section.data[at] ^ 1]) + section.data[at + 1 :]
+        section = SealedSection(section.row._replace(sha256=sha256(data)), data)
+    pack = publish_pack(small.store, PackContext(small.info.repository, small.generation), [section])
+    record = checker.records()[-1]
+    packs = sorted([*record.packs, (pack.header.sha256, [], [0, 1])])
+    small.publish(msgspec.structs.replace(record, packs=packs, previous=small.previous))
+    return pack
+
+
+def test_a_manifest_that_cannot_be_read_is_named(checker: Checker) -> None:
+    """Also that of a section whose manifest no snapshot uses: a later one might."""
+    pack = added(checker, [], [b'["rows",1]\n'])
+    assert checker.run().clean
+    (finding,) = checker.run(opened=True).findings
+    assert (finding.object, "cannot be read" in finding.message) == (pack.name, True)
+
+
+@pytest.mark.parametrize("flip", [0, 40, -1, -30])
+def test_a_block_that_was_sealed_wrongly_is_named(checker: Checker, flip: int) -> None:
+    """Every block of every section that is read, and the trailer, whether or not a manifest refers to it."""
+    pack = added(checker, [[b"some data"], [b"other data" * 10]], [], flip)
+    assert checker.run().clean
+    (finding,) = checker.run(opened=True).findings
+    assert (finding.object, finding.segment) == (pack.name, checker.small.pseudonym(ACME))
 
 
 def test_rows_of_a_table_that_nobody_defines_are_named(checker: Checker, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -258,3 +258,14 @@ def test_what_was_read_is_proven_and_nothing_else(checker: Checker) -> None:
     path.chmod(0o600)
     path.write_bytes(path.read_bytes()[:-1] + bytes([path.read_bytes()[-1] ^ 1]))
     assert checker.run(share=ALL).proven == (checker.first,)
+
+
+def test_a_snapshot_of_which_nothing_is_left_is_not_proven(checker: Checker) -> None:
+    """All that is absent is explained, and still nothing of it was seen to be right."""
+    small = checker.small
+    everything = SHARED, ACME, SegmentName("app", "structure", None)
+    small.tell(small.purge_began(ACME), small.purge_began(*everything[::2]))
+    assert set(checker.run(share=ALL).proven) == set()
+    small.take_out(*everything)
+    result = checker.run(share=ALL)
+    assert (result.findings, result.proven, result.purged) == ((), (), 3)
