@@ -41,11 +41,11 @@ class RowsEntry(Struct, frozen=True, array_like=True, tag="rows"):
 
     @property
     def rows(self) -> int:
-        return sum(span[0] for span in self.spans)
+        return sum([span[0] for span in self.spans])
 
     @property
     def bytes(self) -> int:
-        return sum(span[1] for span in self.spans)
+        return sum([span[1] for span in self.spans])
 
 
 class FileEntry(Struct, frozen=True, array_like=True, tag="file"):

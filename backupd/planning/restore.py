@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from functools import partial
 from typing import Any, NamedTuple
 
 import msgspec
@@ -33,8 +32,8 @@ _BIG = 4 << 20
 _BUNDLE = 2 << 20
 """Bytes of small pieces read by one reader at a stretch: its sections lie side by side, and are fetched together."""
 
-Kept = Callable[[], bytes]
-"""Returns bytes that were stored outside of the plan."""
+Kept = bytes | Callable[[], bytes]
+"""A few bytes, or a function that returns more, which were stored outside of the plan."""
 
 _pack = msgspec.msgpack.Encoder().encode
 _unpack = msgspec.msgpack.Decoder(tuple[list[Span], list[int]]).decode
@@ -61,10 +60,12 @@ class Piece(NamedTuple):
     """Index of the segment among those that are restored."""
     size: int
     kept: Kept
+    at: int = 0
+    """Where its rows begin among those of its segment: pieces that lie side by side are best read in this order."""
 
     def unpacked(self) -> tuple[list[Span], list[int]]:
         """Return the piece's spans and runs. Raises what `kept` raises."""
-        return _unpack(self.kept())
+        return _unpack(self.kept if isinstance(self.kept, bytes) else self.kept())
 
 
 Bundle = tuple[Piece, ...]
@@ -105,7 +106,8 @@ class _Draft:
     columns: list[str]
     rows: int = 0
     size: int = 0
-    pieces: list[tuple[int, int, Kept]] = field(default_factory=list)
+    pieces: list[tuple[int, int, Kept, int]] = field(default_factory=list)
+    """Segment, size, and the rest of each piece."""
 
 
 class Planner:
@@ -120,7 +122,7 @@ class Planner:
         selection: Selection | None = None,
         *,
         exact: bool = True,
-        put: Callable[[bytes], Kept] = lambda data: partial(bytes, data),
+        put: Callable[[bytes], Kept] = bytes,
     ) -> None:
         """Prepare for the segments of a record.
 
@@ -235,16 +237,22 @@ class Planner:
             raise DamageError(f"{where} contradicts another segment about a table's columns")
         if draft.pieces and draft.pieces[-1][0] == segment:
             raise DamageError(f"{where} lists the rows of a table twice")
-        self._spans += len(entry.spans)
+        spans, runs = entry.spans, entry.runs
+        self._spans += len(spans)
         draft.rows += entry.rows
         draft.size += size
-        draft.pieces.append((segment, size, self._put(_pack((entry.spans, entry.runs)))))
+        draft.pieces.append((segment, size, self._put(_pack((spans, runs))), _beginning(runs)))
 
     def _add_facts(self, facts: dict[str, Any]) -> None:
         for key, value in facts.items():
             before = self._facts.get(key)
             joined = [*before, *value] if isinstance(before, list) and isinstance(value, list) else value
             self._facts[key] = joined
+
+
+def _beginning(runs: Sequence[int]) -> int:
+    """Return a number that orders pieces of one segment by section and chunk."""
+    return runs[0] << 32 | runs[1] if runs else 0
 
 
 def _groups(tables: Sequence[Sequence[Piece]], wide: int) -> Iterator[list[Piece]]:
@@ -266,7 +274,7 @@ def _bundles(pieces: Iterable[Piece]) -> Iterator[Bundle]:
             small.append(piece)
     for bundle in sorted(by_table.values(), key=lambda bundle: -sum(piece.size for piece in bundle)):
         yield tuple(bundle)
-    yield from _stretches(sorted(small, key=lambda piece: (piece.segment, piece.table)))
+    yield from _stretches(sorted(small, key=lambda piece: (piece.segment, piece.at, piece.table)))
 
 
 def _stretches(pieces: Iterable[Piece]) -> Iterator[Bundle]:

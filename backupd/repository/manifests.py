@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from operator import add
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import msgspec
@@ -18,7 +19,6 @@ from backupd.model.manifest import (
     SequencesEntry,
     TableEntry,
 )
-from backupd.model.text import UnreadableError, from_json
 
 if TYPE_CHECKING:
     from backupd.seal.section_reader import SectionReader
@@ -39,6 +39,8 @@ class _More(msgspec.Struct, frozen=True, array_like=True, tag="more"):
 
 
 _Line: TypeAlias = Entry | _More
+
+_decode_lines = msgspec.json.Decoder(_Line).decode_lines
 
 
 def encode_entries(entries: Iterable[Entry]) -> Iterator[bytes]:
@@ -98,7 +100,7 @@ def read_entries(section: SectionReader) -> Iterator[Entry]:
     Raises DamageError naming the section, never its content.
     """
     try:
-        for entry in _joined(_manifest_lines(section)):
+        for entry in _joined(_values(section)):
             if isinstance(entry, RowsEntry | FileEntry):
                 _check_runs(entry.runs)
             yield entry
@@ -110,23 +112,21 @@ class _WrongError(Exception):
     """A fault in a manifest, described in words that quote nothing of it."""
 
 
-def _manifest_lines(section: SectionReader) -> Iterator[bytes]:
+def _values(section: SectionReader) -> Iterator[_Line]:
     rest = b""
     for piece in section.manifest():
-        *lines, rest = (rest + piece).split(b"\n")
-        yield from lines
+        whole, newline, rest = (rest + piece).rpartition(b"\n")
+        if newline:
+            yield from _decoded(whole + newline)
         if len(rest) >= LINE_LIMIT:
             raise _WrongError("a line is too long")
     if rest:
         raise _WrongError("it does not end with a line")
 
 
-def _joined(lines: Iterable[bytes]) -> Iterator[Entry]:
+def _joined(values: Iterable[_Line]) -> Iterator[Entry]:
     entry: Entry | None = None
-    for line in lines:
-        if len(line) >= LINE_LIMIT:
-            raise _WrongError("a line is too long")
-        value = _decoded(line)
+    for value in values:
         if isinstance(value, _More):
             if not isinstance(entry, RowsEntry | FileEntry):
                 raise _WrongError("a line continues an entry that has no runs")
@@ -139,18 +139,23 @@ def _joined(lines: Iterable[bytes]) -> Iterator[Entry]:
         yield entry
 
 
-def _decoded(line: bytes) -> _Line:
+def _decoded(lines: bytes) -> list[_Line]:
+    """Decode whole lines, each of which holds one value."""
+    if len(lines) > LINE_LIMIT and max(map(len, lines.split(b"\n"))) >= LINE_LIMIT:
+        raise _WrongError("a line is too long")
     try:
-        value: _Line = from_json(line, _Line)  # type: ignore[arg-type]  # a union is a shape to msgspec
-    except UnreadableError:
-        # Its message may quote the line: an unknown kind of entry, for one.
+        values: list[_Line] = _decode_lines(lines.decode())
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        # Their messages may quote a line: an unknown kind of entry, for one.
         raise _WrongError("a line is no entry this program knows") from None
-    return value
+    if not len(values) == lines.count(b"\n") == lines.count(b"]\n[") + 1:
+        raise _WrongError("a line is no entry this program knows")
+    return values
 
 
 def _check_runs(runs: list[int]) -> None:
     if len(runs) % 3:
         raise _WrongError("runs are not triples")
-    for section, first, number in zip(runs[::3], runs[1::3], runs[2::3], strict=True):
-        if not section or not number or first + number > _CHUNK_LIMIT:
-            raise _WrongError("a run is impossible")
+    numbers = runs[2::3]
+    if 0 in runs[::3] or 0 in numbers or max(map(add, runs[1::3], numbers), default=0) > _CHUNK_LIMIT:
+        raise _WrongError("a run is impossible")

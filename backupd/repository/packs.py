@@ -68,6 +68,11 @@ class Section(NamedTuple):
         return self.pack.header.rows[self.at]
 
     @property
+    def place(self) -> tuple[str, int]:
+        """Pack and place: what tells the section from all others."""
+        return self.pack.name, self.at
+
+    @property
     def is_there(self) -> bool:
         return self.at in self.pack.there
 

@@ -50,6 +50,19 @@ class OpenSection:
         """The section's name for messages."""
         self._starts = [block.first_chunk for block in reader.blocks]
 
+    def slice(self, first: int, number: int) -> Slice | None:
+        """Return where the content of some chunks stands, if that is in one block; None otherwise."""
+        at = bisect_right(self._starts, first) - 1
+        if at < 0:
+            return None
+        block = self.reader.blocks[at]
+        skipped = first - block.first_chunk
+        end, lengths = skipped + number, block.chunk_lengths
+        if end > len(lengths):
+            return None
+        start = sum(lengths[:skipped])
+        return Slice(at, start, start + sum(lengths[skipped:end]))
+
     def slices(self, first: int, number: int) -> Iterator[Slice]:
         """Yield where the content of `number` chunks from chunk `first` on stands, block by block.
 
@@ -93,7 +106,7 @@ class Sections:
     """The opened sections that were used last, up to `kept` bytes; it fetches and opens others."""
 
     def __init__(
-        self, store: StoreView, key_of: Callable[[SectionRow], SegmentKey], *, threads: int = 16, kept: int = 16 << 20
+        self, store: StoreView, key_of: Callable[[SectionRow], SegmentKey], *, threads: int = 6, kept: int = 8 << 20
     ) -> None:
         """Start the pool. Its threads mostly wait for the store, so their number is that of requests in flight.
 
@@ -118,20 +131,19 @@ class Sections:
         Raises nothing itself; `opened` raises DamageError naming the section, the errors of its key, and the store's.
         """
         with self._lock:
+            places = [section.place for section in sections]
             missing = {
-                (section.pack.name, section.at): section
-                for section in sections
-                if (section.pack.name, section.at) not in self._coming
+                place: section for place, section in zip(places, sections, strict=True) if place not in self._coming
             }
             for group in _side_by_side(missing.values()):
                 future = self._pool.submit(self._open, group)
-                for place, section in enumerate(group):
-                    found = ComingSection(future, place, weight_of(section))
-                    self._coming[section.pack.name, section.at] = found
+                for number, section in enumerate(group):
+                    found = ComingSection(future, number, weight_of(section))
+                    self._coming[section.place] = found
                     self._weight += found.weight
-            wanted = [self._coming[section.pack.name, section.at] for section in sections]
-            for section in sections:
-                self._coming.move_to_end((section.pack.name, section.at))
+            wanted = [self._coming[place] for place in places]
+            for place in places:
+                self._coming.move_to_end(place)
             while self._weight > self._kept and self._coming:
                 self._weight -= self._coming.popitem(last=False)[1].weight
         return wanted

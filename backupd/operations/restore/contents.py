@@ -4,17 +4,19 @@ that need not be in memory are kept in a temporary file, sealed under a key that
 
 from __future__ import annotations
 
+import gc
 import os
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from functools import partial
 from typing import TYPE_CHECKING, Final, Self
 
 from backupd.atomic_file import write_all
 from backupd.errors import BackupdError, DamageError, SpoolFullError
-from backupd.planning.restore import Piece, Planner, RestorePlan
+from backupd.planning.restore import Kept, Piece, Planner, RestorePlan
 from backupd.planning.selection import STRUCTURE, Selection
-from backupd.repository.content import Content, ContentReader, ExpectedBytes, file_content
+from backupd.repository.content import Content, ContentReader, file_content
 from backupd.repository.manifests import read_entries
 from backupd.repository.sections import Sections
 from backupd.seal import suite
@@ -25,10 +27,8 @@ if TYPE_CHECKING:
     from backupd.operations.restore.choose import OpenedChoice
     from backupd.repository.repository import Repository
 
-_AHEAD = 16 << 20
-"""Sealed bytes under way or waiting, for all readers together."""
-_LEAST_AHEAD = 5 << 20
-"""Sealed bytes under way for each reader at least: a section of the size that our writer makes, and the next."""
+_AHEAD = 12 << 20
+"""Sealed bytes under way or waiting, for all readers together; each has a section at least, and asks for the next."""
 
 
 class SnapshotContents:
@@ -38,7 +38,7 @@ class SnapshotContents:
         """Open what was chosen for `readers` threads that may read rows at once, and share what is fetched ahead."""
         self._choice = choice
         self._sections = Sections(repository.store, choice.keys.of)
-        self._reader = ContentReader(choice.sections.sections, self._sections, max(_AHEAD // readers, _LEAST_AHEAD))
+        self._reader = ContentReader(choice.sections.sections, self._sections, _AHEAD // readers)
         self._spilled = SealedTempFile()
         self.verified = 0
         """Number of files whose digests were compared, all equal."""
@@ -47,6 +47,7 @@ class SnapshotContents:
         return self
 
     def __exit__(self, *_: object) -> None:
+        gc.unfreeze()
         self._sections.close()
         self._spilled.close()
 
@@ -56,6 +57,10 @@ class SnapshotContents:
         Not `exact` when the record's totals include segments that are left out. Raises DamageError, and RefusedError or
         KeyRefusedError for a segment that cannot be opened.
         """
+        with _uncollected():
+            return self._plan(selection, exact=exact)
+
+    def _plan(self, selection: Selection | None, *, exact: bool) -> RestorePlan:
         choice = self._choice
         planner = Planner(choice.record, selection, exact=exact, put=self._spilled.put)
         numbered = list(enumerate(choice.segments))
@@ -102,14 +107,28 @@ class SnapshotContents:
     def _content(self, piece: Piece) -> Content:
         spans, runs = piece.unpacked()
         # PostgreSQL counts the rows it takes, so they need not be counted here.
-        checks = [ExpectedBytes(None, size, sha256) for _, size, sha256 in spans]
-        return Content(self._choice.segments[piece.segment], runs, checks)
+        return Content(self._choice.segments[piece.segment], runs, spans, counted=False)
 
     def _manifests(self, segments: Sequence[tuple[int, Pseudonym]]) -> Iterator[tuple[int, Pseudonym, Iterator[Entry]]]:
         """Yield the entries of these segments' manifests, in order."""
         opened = self._reader.in_order(self._choice.sections.manifests[segment] for _, segment in segments)
         for (place, segment), section in zip(segments, opened, strict=True):
             yield place, segment, read_entries(section.reader)
+
+
+@contextmanager
+def _uncollected() -> Iterator[None]:
+    """Keep the garbage collector away from a plan while it is made, and afterwards: it looks through all of a plan's
+    hundred thousands of objects again and again, and there is no circle among them.
+    """
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.freeze()
+        if enabled:
+            gc.enable()
 
 
 def _named(segment: Pseudonym) -> str:
@@ -132,10 +151,10 @@ class SealedTempFile:
         self._aead = suite.Aead(random(suite.KEY_SIZE))
         self._size = 0
 
-    def put(self, data: bytes) -> Callable[[], bytes]:
-        """Write the data; returns a function that reads it back. Raises SpoolFullError."""
+    def put(self, data: bytes) -> Kept:
+        """Write the data; returns a function that reads it back, or a few bytes as they are. Raises SpoolFullError."""
         if len(data) <= _SMALL:
-            return partial(bytes, data)
+            return data
         at = self._size
         sealed = self._aead.seal(suite.nonce(at), data, _AAD)
         self._size += len(sealed)  # before writing: a place, and with it a nonce, is never used twice

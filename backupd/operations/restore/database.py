@@ -223,11 +223,15 @@ class TableFiller:
 
     def _feed(self, shared: Iterator[Bundle]) -> None:
         try:
+            unreported = 0
             for piece, group in groupby(self._contents.rows(self._wanted(shared)), key=itemgetter(0)):
                 with self._opened(piece) as writer:
                     for _, rows in group:
                         writer.write(rows)
-                        self._report(len(rows))
+                        unreported += len(rows)
+                        if unreported >= _REPORT_EVERY // 4:
+                            self._report(unreported)
+                            unreported = 0
         except BaseException:
             self._stopped.set()
             raise

@@ -15,6 +15,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
 import psycopg
+from psycopg.copy import LibpqWriter
 
 from backupd.errors import DamageError, SourceError
 from backupd.postgres.connect import Connection, Source, identifier, qualified
@@ -28,6 +29,11 @@ if TYPE_CHECKING:
 
 _ROW = re.compile(r"\ACOPY .*?, line (\d+)", re.DOTALL)
 _NEWLINE = 0x0A
+_BATCH = 128 << 10
+"""Bytes sent at once: of many tenants, a table's pieces are smaller than what sending costs."""
+
+_UNSENT = 256 << 10
+"""Bytes that may wait in a connection for the server; there may be many connections."""
 
 _OF_EXTENSIONS = """
 SELECT n.nspname, c.relname FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
@@ -190,20 +196,31 @@ class _Table:
         self._plan = plan
         self._keeps_rows = keeps_rows
         self._left = plan.pieces
+        self._batch = bytearray()
         self._copying = ExitStack()
         self._copy: psycopg.Copy | None = None
 
     def put(self, rows: memoryview) -> None:
+        self._batch += rows
+        if len(self._batch) >= _BATCH:
+            self._send()
+
+    def _send(self) -> None:
+        batch, self._batch = self._batch, bytearray()
         try:
             if self._copy is None:
                 self._copy = self._begin(self._transaction.begin())
-            self._copy.write(rows)
+            self._copy.write(batch)
         except psycopg.Error as error:
             raise self._refused(error) from None
 
     def end_piece(self) -> None:
         self._left -= 1
-        if self._left or self._copy is None:
+        if self._left:
+            return
+        if self._batch:
+            self._send()
+        if self._copy is None:
             return
         try:
             self._copying.close()
@@ -221,7 +238,11 @@ class _Table:
             connection.execute(f"TRUNCATE ONLY {name}".encode())
         listed = f" ({columns})" if columns else ""
         option = "" if self._keeps_rows else " WITH (FREEZE)"
-        return self._copying.enter_context(connection.cursor().copy(f"COPY {name}{listed} FROM STDIN{option}".encode()))
+        cursor = connection.cursor()
+        sender = LibpqWriter(cursor, flush_threshold=_UNSENT)
+        return self._copying.enter_context(
+            cursor.copy(f"COPY {name}{listed} FROM STDIN{option}".encode(), writer=sender)
+        )
 
     def _refused(self, error: psycopg.Error) -> SourceError:
         refused = translate(error)

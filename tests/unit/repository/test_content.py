@@ -23,8 +23,9 @@ from doubles.stores.segments import (
 
 from backupd.errors import BackupdError, DamageError
 from backupd.model.ids import ObjectHash
+from backupd.model.manifest import Span
 from backupd.repository import sections as sections_module
-from backupd.repository.content import Content, ContentReader, ExpectedBytes, file_content, rows_content
+from backupd.repository.content import Content, ContentReader, file_content, rows_content
 from backupd.repository.packs import Section
 from backupd.repository.sections import Sections
 from backupd.seal.keyring import SegmentKey
@@ -122,7 +123,7 @@ def test_neighbours_come_in_one_request_and_nothing_twice(
     """Sections side by side in a pack are read together; one that lies apart, and one nobody wants, are not."""
     rows = [os.urandom(5000).hex().encode() + b"\n" for _ in range(12)]
     segment.publish(*(_numbered(segment, place, data) for place, data in enumerate(rows, 1)))
-    checks = [[ExpectedBytes(None, len(data), sha256(data))] for data in rows]
+    checks = [[(1, len(data), sha256(data))] for data in rows]
     order = (1, 2, 3, 5, 6, 7, 8, 9, 10, 11, 3)
     wanted = [(place, Content(segment.segment, [place, 0, 1], checks[place - 1])) for place in order]
     asked = asked_of(segment)
@@ -166,7 +167,7 @@ def test_large_sections_lie_in_files(
     blocks = [[os.urandom(10_000).hex().encode() + b"\n"] for _ in range(12)]
     number = segment.data(*blocks)
     rows = b"".join(block[0] for block in blocks)
-    content = Content(segment.segment, [number, 0, 12], [ExpectedBytes(12, len(rows), sha256(rows))])
+    content = Content(segment.segment, [number, 0, 12], [(12, len(rows), sha256(rows))])
     reader = reader_of(segment, kept=1)
     before = open_files()
     assert reader.whole(content) == rows
@@ -193,13 +194,13 @@ def _numbered(segment: HandmadeSegment, number: int, data: bytes) -> SealedSecti
     return seal_section(context, segment.key, segment.place, [[data]])
 
 
-def wrong_contents() -> dict[str, Callable[[bytes], list[ExpectedBytes]]]:
+def wrong_contents() -> dict[str, Callable[[bytes], list[Span]]]:
     return {
-        "another digest": lambda rows: [ExpectedBytes(50, len(rows), sha256(b""))],
-        "fewer rows": lambda rows: [ExpectedBytes(51, len(rows), sha256(rows))],
-        "longer": lambda rows: [ExpectedBytes(50, len(rows) - 1, sha256(rows[:-1]))],
-        "shorter": lambda rows: [ExpectedBytes(50, len(rows), sha256(rows)), ExpectedBytes(1, 1, sha256(b"\n"))],
-        "cut": lambda rows: [ExpectedBytes(50, len(rows) + 1, sha256(rows + b"\n"))],
+        "another digest": lambda rows: [(50, len(rows), sha256(b""))],
+        "fewer rows": lambda rows: [(51, len(rows), sha256(rows))],
+        "longer": lambda rows: [(50, len(rows) - 1, sha256(rows[:-1]))],
+        "shorter": lambda rows: [(50, len(rows), sha256(rows)), (1, 1, sha256(b"\n"))],
+        "cut": lambda rows: [(50, len(rows) + 1, sha256(rows + b"\n"))],
     }
 
 
@@ -262,7 +263,7 @@ def test_a_damaged_section_stops_the_reader(
     content = Content(
         segment.segment,
         [section.row.number, 0, len(blocks)],
-        [ExpectedBytes(size, len(everything), sha256(everything))],
+        [(size, len(everything), sha256(everything))],
     )
     with pytest.raises(DamageError) as caught:
         reader_of(segment).whole(content)
@@ -277,7 +278,7 @@ def test_nothing_is_believed_because_of_a_key_alone(
     forged = _numbered(segment, section.row.number, b"lies\n")
     assert len(forged.data) == section.row.length
     replaced(segment, section, forged.data)
-    content = Content(segment.segment, [section.row.number, 0, 1], [ExpectedBytes(1, 5, sha256(b"lies\n"))])
+    content = Content(segment.segment, [section.row.number, 0, 1], [(1, 5, sha256(b"lies\n"))])
     with pytest.raises(DamageError, match="does not have the hash its header says"):
         reader_of(segment).whole(content)
 
@@ -288,7 +289,7 @@ def test_a_section_under_another_key_is_refused(
     """The key that the keyring has in the place that the header names must open it."""
     section = segment.section(blocks=[[b"1\n"]])
     segment.key = SegmentKey(os.urandom(32), segment.name)
-    content = Content(segment.segment, [section.row.number, 0, 1], [ExpectedBytes(1, 2, sha256(b"1\n"))])
+    content = Content(segment.segment, [section.row.number, 0, 1], [(1, 2, sha256(b"1\n"))])
     with pytest.raises(DamageError, match="is not authentic"):
         reader_of(segment).whole(content)
 
@@ -302,7 +303,7 @@ def test_a_section_of_another_segment_or_number_is_refused(
     sealed = _numbered(other, 1, b"1\n")
     for row in (sealed.row._replace(segment=segment.segment), sealed.row._replace(segment=segment.segment, number=2)):
         moved = segment.publish(SealedSection(row, sealed.data))
-        content = Content(segment.segment, [moved.row.number, 0, 1], [ExpectedBytes(1, 2, sha256(b"1\n"))])
+        content = Content(segment.segment, [moved.row.number, 0, 1], [(1, 2, sha256(b"1\n"))])
         with pytest.raises(DamageError, match="is not authentic"):
             reader_of(segment).whole(content)
 
@@ -316,9 +317,9 @@ def test_a_section_that_the_record_does_not_name_is_damage(
     other.data([b"1\n"]), other.data([b"2\n"])
     del segment.sections[segment.segment, hidden]
     reader = reader_of(segment, other)
-    assert reader.whole(Content(segment.segment, [number, 0, 1], [ExpectedBytes(1, 2, sha256(b"1\n"))])) == b"1\n"
+    assert reader.whole(Content(segment.segment, [number, 0, 1], [(1, 2, sha256(b"1\n"))])) == b"1\n"
     with pytest.raises(DamageError, match=f"{segment.segment} speaks of section 2, which the snapshot's record does"):
-        reader.whole(Content(segment.segment, [hidden, 0, 1], [ExpectedBytes(1, 2, sha256(b"2\n"))]))
+        reader.whole(Content(segment.segment, [hidden, 0, 1], [(1, 2, sha256(b"2\n"))]))
 
 
 @pytest.mark.parametrize("run", [(1, 1), (0, 2), (7, 1)], ids=["no chunk", "too many chunks", "far"])
@@ -328,7 +329,7 @@ def test_runs_beyond_what_there_is_are_damage(
     """A run that points outside its section is refused, not wrapped around."""
     section = segment.section(blocks=[[b"1\n"]])
     with pytest.raises(DamageError, match=section.pack.name):
-        reader_of(segment).whole(Content(segment.segment, [1, *run], [ExpectedBytes(1, 2, sha256(b"1\n"))]))
+        reader_of(segment).whole(Content(segment.segment, [1, *run], [(1, 2, sha256(b"1\n"))]))
 
 
 def test_a_store_that_fails_is_heard(segment: HandmadeSegment, reader_of: Callable[..., ContentReader]) -> None:
