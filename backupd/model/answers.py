@@ -228,6 +228,8 @@ class RegionPurge(msgspec.Struct, frozen=True, kw_only=True):
     refused: tuple[RefusedPurge, ...] | UnsetType = UNSET
     errors: dict[str, ErrorAnswer] | UnsetType = UNSET
     """Errors of the purge by store."""
+    forgeries: tuple[str, ...] | UnsetType = UNSET
+    """Sentences about listings in keyrings that are forged; nothing was done because of them."""
 
 
 class PurgeAnswer(JobAnswer, frozen=True, kw_only=True):

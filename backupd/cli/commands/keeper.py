@@ -55,7 +55,7 @@ def purge(
 ) -> int:
     """Purge the tenants whose date has come, and finish what was begun. Runs on the keeper, every day.
 
-    Their keys go first, then their objects, on every store; then the stores' own snapshots are looked into until none
+    Their keys go first, then their content, on every store; then the stores' own snapshots are looked into until none
     holds anything of them. A store that is out of reach is caught up with the next time.
 
     \b
@@ -103,7 +103,8 @@ def expire(
     """Expire snapshots by the retention rules, with all that only they need. Runs on the keeper, every day.
 
     Leftovers of uploads that were cut off go, too. Every snapshot is listed with the reasons that keep it or let it go;
-    a dry run lists the same and removes nothing. Downloads no packs.
+    a dry run lists the same and removes nothing. From a pack that is needed in part, the rest is taken out when it is most
+    of the pack, or too old for its data class.
 
     \b
     Examples:
@@ -173,6 +174,7 @@ def _expire(keeper: Keeper, store: str, *, dry_run: bool, confirm: int | None) -
     plan_facts = {
         "decisions": planned.decisions,
         "objects": planned.objects,
+        "rewrites": planned.rewrites,
         "bytes": planned.bytes,
         "alarms": planned.alarms,
         "left_alone": planned.left_alone,
@@ -191,6 +193,7 @@ def _purged(region: str, done: PurgeRun) -> Reply:
         done=tuple(of_value(one, StorePurge) for one in done.done),
         refused=tuple(RefusedPurge(life=key, reason=reason) for key, reason in done.refused.items()),
         errors={store: output.as_object(error) for store, error in done.errors.items()},
+        forgeries=done.forgeries,
     )
     status = next((error.exit_code for error in done.errors.values()), 0)
     return Reply(value, _purged_lines(region, done), status=status)
@@ -207,8 +210,8 @@ def _purged_lines(region: str, done: PurgeRun) -> Iterator[str]:
     for one in done.done:
         rest = "gone from the store's own snapshots, too" if one.absent else f"waits for {', '.join(one.waits_for)}"
         yield (
-            f"  tenant {one.life.tenant} on {one.store}: {one.keyrings} keyrings, {one.objects} objects removed,"
-            f" {output.human_bytes(one.bytes)}; {rest}"
+            f"  tenant {one.life.tenant} on {one.store}: {one.keyrings} keyrings and {one.objects} packs put"
+            f" anew, without {output.human_bytes(one.bytes)} of it; {rest}"
         )
     for key, reason in done.refused.items():
         yield f"  tenant {key.tenant}: {reason}"
@@ -227,6 +230,8 @@ def _expired_lines(region: str, planned: ExpiryPlan, done: Expired | None) -> It
         yield f"  generation {generation} is left as it is: {why}"
     if done is None:
         yield f"  would remove {planned.objects} objects, {output.human_bytes(planned.bytes)}"
+        if planned.rewrites:
+            yield f"  {planned.rewrites} of them packs, of which a part stays"
     else:
         yield f"  removed {done.snapshots} snapshots and {done.objects} objects, {output.human_bytes(done.bytes)}"
 

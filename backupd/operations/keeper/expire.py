@@ -84,8 +84,8 @@ class ExpiryPlan:
 
     @property
     def objects(self) -> int:
-        """Number of objects to be removed, records included."""
-        return len(self.expiring) + sum(len(removal.items) for removal in self.removals) + len(self.uploads)
+        """Number of objects to be removed, records included, and of packs to be put anew."""
+        return len(self.expiring) + sum(len(removal.steps) for removal in self.removals) + len(self.uploads)
 
     @property
     def rewrites(self) -> int:
@@ -172,10 +172,9 @@ class Expiry:
         check_clock(keeper, self._name)
         check_plan(wanted.at, keeper)
         check_number(len(wanted.expiring), keeper.rules.most_snapshots, confirmed, "snapshots")
-        if not wanted.objects and not wanted.rewrites:
+        if not wanted.objects:
             return Expired(store=self._name, snapshots=0, objects=0, bytes=0)
-        number = wanted.objects + wanted.rewrites
-        with Phases(keeper.clock, keeper.trace, keeper.region).phase("expiring", number, "objects"):
+        with Phases(keeper.clock, keeper.trace, keeper.region).phase("expiring", wanted.objects, "objects"):
             named = NamedSections(self._cache.packs)
             made = {
                 publish_reduced(keeper, self._name, name, kept, named)

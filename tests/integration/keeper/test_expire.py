@@ -356,6 +356,20 @@ def test_a_section_that_nothing_explains_keeps_its_generation(handmade: Handmade
     assert handmade.plan().left_alone == {}
 
 
+def test_a_pack_of_a_wrong_size_keeps_its_generation(handmade: HandmadeKeeper) -> None:
+    """Where its sections are is not known, and so not what would be taken out."""
+    handmade.backup(30, "ada", "bob")
+    handmade.backup(5, "ada")
+    pack = next(pack for pack, segment, _ in handmade.sections() if segment == handmade.pseudonym("bob"))
+    (handmade.root / pack).chmod(0o600)
+    with (handmade.root / pack).open("ab") as file:
+        file.write(b"x")
+    handmade.age(pack, 30)
+    plan = handmade.plan()
+    assert plan.removals == ()
+    assert "by its header and map" in plan.left_alone[handmade.made.generation]
+
+
 def test_a_forged_class_makes_nothing_older(handmade: HandmadeKeeper) -> None:
     """Tags of a class with an age of its own beside a stranger's segment take nothing of that."""
     handmade.backup(9, "ada", extra={SUPPORT: notes("asked")})

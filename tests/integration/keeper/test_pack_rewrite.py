@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from contextlib import suppress
+from datetime import timedelta
 from itertools import count
 
 import pytest
@@ -146,6 +147,20 @@ def test_two_keepers_take_turns(handmade: HandmadeKeeper, pack: OpenPack) -> Non
     assert (handmade.clock.now() - started).total_seconds() >= 600
     handmade.age(mark, 1)
     assert take_out(handmade.keeper, "disk", pack.header, lambda _: {1}).sections == 1
+
+
+def test_who_took_too_long_for_the_mark_writes_nothing(handmade: HandmadeKeeper, pack: OpenPack) -> None:
+    """Another keeper may count the mark as old by then."""
+    data = handmade.store.get(pack.name)
+
+    def slow(method: str, name: str) -> None:
+        if method == "stat" and name == pack.name:
+            handmade.clock.by += timedelta(minutes=40)
+
+    handmade.store.before = slow
+    with pytest.raises(BusyError, match="took too long"):
+        take_out(handmade.keeper, "disk", pack.header, lambda _: {1})
+    assert handmade.store.get(pack.name) == data
 
 
 def test_what_another_keeper_took_meanwhile_stays_gone(handmade: HandmadeKeeper, pack: OpenPack) -> None:

@@ -10,20 +10,20 @@ from pathlib import Path
 
 import pytest
 from doubles.servers.postgres import Server
+from doubles.stores.holdings import keyring_names, opened_tenants, stored_sections
 from doubles.stores.snapshots import look
 from fix_keeper import DAY, KeeperRegion
 from fix_postgres import Database
 
 from backupd.errors import DamageError, RefusedError
-from backupd.model.ids import Pseudonym
+from backupd.model.ids import ObjectName
 from backupd.model.tenancy import Tenancy, TenancyKind
 from backupd.operations.keeper.purge import Purging
 from backupd.planning import lifecycle
 from backupd.planning.incarnations import State
 from backupd.planning.lifecycle import ClockDates
-from backupd.repository.keys import SecretKeys
-from backupd.seal.container_format import ContainerContext
-from backupd.seal.container_reader import ContainerReader
+from backupd.repository.packs import Section, fetch_section
+from backupd.seal.section_reader import SectionReader
 
 BY_COLUMN = Tenancy(kind=TenancyKind.COLUMN, column="tenant")
 
@@ -56,7 +56,7 @@ def erase(keeper_region: KeeperRegion, tenant: str) -> None:
 
 
 def test_a_purge_takes_one_tenant_and_nothing_else(keeper_region: KeeperRegion, crowd: Database) -> None:
-    """Its folders and keyring lines go, in every generation; every other file but those keyrings stays as it is."""
+    """Its sections and keyring lines go, in every generation; every other section and file stays to the byte."""
     region, folder = keeper_region.region, keeper_region.region.folder / "store"
     region.tenancy = BY_COLUMN
     first = region.backup(crowd)
@@ -66,25 +66,29 @@ def test_a_purge_takes_one_tenant_and_nothing_else(keeper_region: KeeperRegion, 
     doomed = {
         look(region.repository, report.snapshot, region.identity.secret).of("3").pseudonym for report in (first, second)
     }
-    before = files(folder)
+    before, sections = files(folder), stored_sections(region.repository)
+    theirs = {key for key in sections if key[1] in doomed}
+    assert theirs
     erase(keeper_region, "3")
     (done,) = keeper_region.purge(keeper_region.life("3"))
     after = files(folder)
     assert (done.keyrings, done.absent) == (2, True)
     assert keeper_region.book.states.incarnations[keeper_region.life("3")].state is State.CLEARED
-    gone = set(before.keys() - after.keys())
-    assert gone
-    assert all(any(f"/{one}/" in name for one in doomed) for name in gone)
-    changed = {name for name in before.keys() & after.keys() if before[name] != after[name]}
-    assert len(changed) == 2
-    assert all(name.endswith(".keyring") for name in changed)
+    assert stored_sections(region.repository) == {key: data for key, data in sections.items() if key not in theirs}
+    assert before.keys() <= after.keys()
+    changed = {name for name in before if before[name] != after[name]}
+    assert changed == {f"be/{pack}" for pack, _, _ in theirs} | {
+        f"be/{name}" for name in keyring_names(region.repository)
+    }
     assert all("/ledger/" in name for name in after.keys() - before.keys())
     for report in (first, second):
-        keys = region.repository.open_keys(
-            region.identity.secret, [region.repository.record(report.snapshot).generation]
-        )
-        assert sum(keys.shredded(segment) for segment in doomed) == 1
-        assert len(keys) == 8  # seven tenants and the structure
+        record = region.repository.record(report.snapshot)
+        keys = region.repository.open_keys(region.identity.secret, [record.generation])
+        found = region.repository.sections(record)
+        for section in found.sections.values():
+            assert section.is_there == (section.row.segment not in doomed) == (not keys.shredded(section.row))
+        assert len({segment for segment, _ in found.sections}) == 9  # eight tenants and the structure
+    assert opened_tenants(region.repository, region.identity.secret) == {None, *map(str, range(8))} - {"3"}
 
 
 def test_a_purged_tenant_is_not_backed_up_again_until_it_returns(keeper_region: KeeperRegion, crowd: Database) -> None:
@@ -168,9 +172,10 @@ def test_the_stores_own_snapshots_are_waited_out(keeper_region: KeeperRegion, cr
     assert keeper_region.book.states.incarnations[keeper_region.life("3")].purge.absent == {}
     # What is left there opens with the identity, until it is gone: so it must not be called unreadable everywhere.
     generation = region.repository.record(report.snapshot).generation
-    stale = list(kept.rglob("*.keyring"))
-    assert stale
-    assert SecretKeys({generation: region.repository.keyrings(generation)}, region.identity.secret)
+    (stale,) = kept.rglob("*.keyring")
+    keyring = region.repository.checked_keyring(stale.read_bytes(), ObjectName(f"keyrings/{generation}/{stale.name}"))
+    opened = keyring.open(region.identity.secret)
+    assert "3" in {opened.key(place).name.tenant for place in keyring.sealed}
     shutil.rmtree(kept.parent)
     (done,) = keeper_region.purge(keeper_region.life("3"))
     assert (done.absent, done.waits_for, done.objects) == (True, (), 0)
@@ -182,7 +187,7 @@ def _fields(node: object) -> dict[str, object]:
 
 
 def test_no_key_that_is_left_opens_what_was_kept_elsewhere(keeper_region: KeeperRegion, crowd: Database) -> None:
-    """With every identity and a full copy of the store from before: once its keyrings are gone, its packs are noise.
+    """With every identity and a full copy of the store from before: once its keyrings are gone, its sections are noise.
 
     The positive control: with that copy's keyrings, every one of them opens.
     """
@@ -191,34 +196,44 @@ def test_no_key_that_is_left_opens_what_was_kept_elsewhere(keeper_region: Keeper
     report = region.backup(crowd)
     record = region.repository.record(report.snapshot)
     doomed = look(region.repository, report.snapshot, region.identity.secret).of("3").pseudonym
-    copy = region.folder / "copy"
-    shutil.copytree(live, copy)
+    found = region.repository.sections(record)
+    theirs = {
+        section: fetch_section(region.store, section)
+        for section in found.sections.values()
+        if section.row.segment == doomed
+    }
+    assert theirs
     before = region.repository.open_keys(region.identity.secret, [record.generation])
-    secret = before[Pseudonym(doomed)].secret
-    packs = [path for path in copy.rglob("*.p*") if path.parent.name == doomed]
-    assert packs
-    context = ContainerContext(record.repository, record.generation, Pseudonym(doomed))
+    secrets = {before.of(section.row).key for section in theirs}
 
-    def opens(path: Path, key: bytes) -> bool:
-        data = path.read_bytes()
+    def opens(section: Section, key: bytes) -> bool:
+        data = theirs[section]
         try:
-            ContainerReader(
-                lambda at, length: data[at : at + length], len(data), secret=key, context=context, where=path.name
+            reader = SectionReader(
+                lambda at, length: data[at : at + length],
+                len(data),
+                key=key,
+                context=section.context,
+                where=section.where,
             )
+            for index in range(len(reader.blocks)):
+                reader.open_block(index)
         except DamageError:
             return False
         return True
 
-    assert all(opens(path, secret) for path in packs)
+    assert all(opens(section, before.of(section.row).key) for section in theirs)
     erase(keeper_region, "3")
     keeper_region.purge(keeper_region.life("3"))
     after = region.repository.open_keys(region.identity.secret, [record.generation])
-    assert Pseudonym(doomed) not in after
-    with pytest.raises(RefusedError, match="was shredded"):
-        after[Pseudonym(doomed)]
-    left = [after[pseudonym].secret for pseudonym in after] + [region.identity.secret]
-    assert len(left) == 9
-    assert not any(opens(path, key) for path in packs for key in left)
-    assert not any(doomed in str(path) for path in live.rglob("*"))
+    for section in theirs:
+        with pytest.raises(RefusedError, match="was shredded"):
+            after.of(section.row)
+    others = {section.row for section in found.sections.values() if section.row.segment != doomed}
+    left = [after.of(row).key for row in others] + [region.identity.secret[:32], region.identity.secret[64:]]
+    assert len(left) > 9
+    assert not any(opens(section, key) for section in theirs for key in left)
+    for path in (path for path in live.rglob("*") if path.is_file()):
+        assert not any(data in path.read_bytes() for data in theirs.values()), path
     kept = [path for path in (region.folder / "state").rglob("*") if path.is_file()]
-    assert not any(secret in path.read_bytes() for path in kept)
+    assert not any(secret in path.read_bytes() for path in kept for secret in secrets)
