@@ -219,8 +219,8 @@ class SnapshotSections:
 def list_sections(record: Record, packs: Mapping[ObjectHash, OpenPack]) -> SnapshotSections:
     """Return a snapshot's sections; `packs` must have every pack that the record names.
 
-    Raises DamageError when the record names sections that its packs do not list, two of one number, or two manifests of
-    one segment.
+    Raises DamageError when the record names sections that its packs do not list, two of one number, or not exactly one
+    manifest of each segment.
     """
     manifests: dict[Pseudonym, Section] = {}
     sections: dict[tuple[Pseudonym, int], Section] = {}
@@ -239,6 +239,9 @@ def list_sections(record: Record, packs: Mapping[ObjectHash, OpenPack]) -> Snaps
                 place < first_other and manifests.setdefault(section.row.segment, section) is not section
             ):
                 raise DamageError(f"a record names segment {section.row.segment} twice in '{pack.name}'")
+    for segment, _ in sections:
+        if segment not in manifests:
+            raise DamageError(f"a record names sections of segment {segment}, and no manifest of it")
     return SnapshotSections(manifests, sections)
 
 

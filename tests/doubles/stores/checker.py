@@ -46,7 +46,7 @@ class Checker:
     def two_generations(small: SmallRepository) -> None:
         still = Rows("public", "still", ("id",), (b"1\n", b"2\n"))
         shared = Content((still, rows(30)), {"ddl": b"some ddl" * 20}, (("public", "s", 1, True),), facts())
-        small.snapshot({SHARED: shared, ACME: Content((rows(20, "acme"),), in_pack=False)})
+        small.snapshot({SHARED: shared, ACME: Content((rows(20, "acme"),), apart=False)})
         small.snapshot({SHARED: replace(shared, tables=(still, rows(40))), ACME: Content((rows(25, "acme"),))})
         small.start_generation()
         small.snapshot({SHARED: shared, ACME: Content((rows(300, "acme"),), chunk=4000)})

@@ -64,7 +64,7 @@ class Content:
     files: dict[str, bytes] = field(default_factory=dict)
     sequences: tuple[tuple[str, str, int, bool], ...] = ()
     facts: dict[str, Any] | None = None
-    in_pack: bool = True
+    apart: bool = True
     """Data in a section of its own, which is in another pack; else in the section of the manifest."""
     chunk: int = 40
     """Bytes of a chunk; rows are cut anywhere."""
@@ -273,7 +273,7 @@ class SmallRepository:
         manifest = b"".join(encode_entries(self._entries(name.database, content, streams, data or 0)))
         wanted.needs = {data} if data else set()
         if manifest not in segment.manifests:
-            if content.in_pack or not wanted.fresh:
+            if content.apart or not wanted.fresh:
                 segment.last += 1
                 wanted.fresh[segment.last] = [], []
             wanted.fresh[segment.last][1].extend(manifest[at : at + 100] for at in range(0, len(manifest), 100))

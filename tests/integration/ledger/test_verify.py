@@ -383,7 +383,7 @@ def test_orphans_are_told_and_are_no_damage(checker: Checker) -> None:
     """What a run that was cut off left behind is listed; so are uploads and foreign files."""
     small = checker.small
     before = {pack.name for pack in checker.packs()}
-    small.write({ACME: Content((rows(7, "lost"),), in_pack=False)})
+    small.write({ACME: Content((rows(7, "lost"),), apart=False)})
     (checker.root / "tmp").mkdir(exist_ok=True)
     (checker.root / "tmp" / "upload").write_bytes(b"half")
     (checker.root / "notes.txt").write_bytes(b"mine")

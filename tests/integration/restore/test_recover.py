@@ -68,7 +68,7 @@ def place(tmp_path: Path, directory_store: DirectoryStore, recover: Recover) -> 
     shared = Content((PLANS, EMPTY), {}, (("public", 'odd "seq', -5, False),), facts(refresh=[["public", "mv"]]))
     old = {SHARED: shared, ACME: Content((issues("old"),))}
     small.snapshot(old)
-    small.snapshot({**old, ACME: Content((issues("new"),)), BETA: Content((issues("beta", 3),), in_pack=False)})
+    small.snapshot({**old, ACME: Content((issues("new"),)), BETA: Content((issues("beta", 3),), apart=False)})
     write_identity(tmp_path / "id", "ops", small.identity, "pass")
     (tmp_path / "pass").write_text("pass\n")
     return Place(small, directory_store.root, tmp_path, recover)

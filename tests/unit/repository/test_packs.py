@@ -188,6 +188,9 @@ def wrong_records() -> dict[str, Callable[[Record], Record]]:
         "two manifests of a segment": with_packs(
             lambda packs: [(name, to_all(one, two), []) for name, one, two in packs]
         ),
+        "no manifest of a segment": with_packs(
+            lambda packs: [(name, [], to_all(one, two)) for name, one, two in packs]
+        ),
     }
 
 
