@@ -55,7 +55,7 @@ TENANT = TenantId("5eed" * 8)
 LIFE = IncarnationKey(TENANT, 1, "")
 GONE = as_object(StoreGoneError("the store is away", hint="Wait."))
 SEEN = Verification(
-    region=RegionName("be"), snapshots=3, generations=1, keyrings=1, parts=4, packs=2, size=90, read=6, read_size=70,
+    region=RegionName("be"), snapshots=3, generations=1, keyrings=1, packs=6, sections=9, size=90, read=6, read_size=70,
     opened=0, orphans=(), orphans_size=0, leftovers=(), foreign=(), entries=5, purged=0, unpurged=0, aged=0,
     proven=(NAME,), findings=(Mismatch("snapshots/x", "is missing"),),
 )  # fmt: skip
