@@ -252,5 +252,7 @@ def test_backups_restore_again_once_the_keeper_trusts_the_nodes_signer(installed
         pg17.drop_database(copy)
     for path in sub_accounts.own.iterdir():
         os.utime(path, (time.time() - 3 * 86400,) * 2)
-    assert installed.run("ingest", "be").returncode == 10  # the second's record, which waited in vain for packs of the first
+    assert (
+        installed.run("ingest", "be").returncode == 10
+    )  # the second's record, which waited in vain for packs of the first
     installed.json("verify", "be")
