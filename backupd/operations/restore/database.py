@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Protocol, TypeAlias
 
 from backupd.errors import BrokenKeysError, RefusedError
 from backupd.operations.phases import Phases
+from backupd.operations.restore.indexes import EarlyIndexes
 from backupd.operations.restore.types import Built
 from backupd.planning.load_order import load_order
 from backupd.planning.restore import Bundle, Piece
@@ -107,25 +108,27 @@ class DatabaseBuilder:
                 for archive in self._contents.streamed(plan, "large-objects"):
                     restore_large_objects(client, archive)
             with self._phases.phase(LOADING, plan.bytes):
-                self._load()
+                made = self._load(client)
             # Connected before the database's own login triggers exist.
             with session.connect(request.target, self._temporary) as connection:
                 finish.set_sequences(connection, plan.sequences)
                 with self._phases.phase("indexing"):
-                    broken = self._finish_schema(client, connection)
+                    broken = self._finish_schema(client, connection, made)
                 self._finish(connection)
         return broken
 
-    def _finish_schema(self, client: Client, connection: Connection) -> tuple[BrokenKey, ...]:
-        """Make indexes, constraints and triggers; returns the foreign keys that cannot hold."""
+    def _finish_schema(self, client: Client, connection: Connection, made: set[int]) -> tuple[BrokenKey, ...]:
+        """Make the indexes that are not `made`, constraints and triggers; returns the foreign keys that cannot hold."""
         request, schema = self._request, self._schema
         restore = partial(restore_section, client, schema, "post-data", "--jobs", str(request.jobs))
+        others = [one for one in schema.others if one not in made]
+        keys = [*(entry.dump_id for entry in schema.keys), *schema.event_triggers]
         if self._exact and not request.without_broken_keys:
-            restore()
+            restore(only=[*others, *keys])
             return ()
-        restore(only=schema.others)
+        restore(only=others)
         try:
-            restore(only=[*(entry.dump_id for entry in schema.keys), *schema.event_triggers])
+            restore(only=keys)
         except BrokenKeysError:
             broken = make_keys(connection, schema.keys)
             if broken and not request.without_broken_keys:
@@ -134,17 +137,33 @@ class DatabaseBuilder:
             return tuple(broken)
         return ()
 
-    def _load(self) -> None:
+    def _load(self, client: Client) -> set[int]:
+        """Fill the tables; returns the dump ids of what was made of the schema meanwhile."""
         target, plan = self._request.target, self._plan
         with session.connect(target, self._temporary) as connection:
-            order = load_order(plan, early_keys(connection))
-        loader = Loader(target, self._temporary, plan.tables, plan.facts.settings, order.circles)
-        try:
-            TableFiller(self._contents, lambda piece: loader.piece(piece.table), self._environment.trace).run(
-                order.passes, self._request.readers
-            )
-        finally:
-            loader.close()
+            keys = early_keys(connection)
+        order = load_order(plan, keys)
+        # An index locks its table: where keys hold already, another's COPY may be waiting for that.
+        bound = {table for key in keys for table in (key.table, key.parent)}
+
+        def make(entries: Sequence[int], stopped: threading.Event) -> None:
+            restore_section(client, self._schema, "post-data", only=entries, stopped=stopped)
+
+        with EarlyIndexes(make, max(1, self._request.jobs // 2)) as early:
+
+            def filled(place: int) -> None:
+                table = plan.tables[place]
+                name = table.schema, table.name
+                early.full(() if name in bound else self._schema.by_table.get(name, ()), table.bytes)
+
+            loader = Loader(target, self._temporary, plan.tables, plan.facts.settings, order.circles, filled)
+            try:
+                TableFiller(self._contents, lambda piece: loader.piece(piece.table), self._environment.trace).run(
+                    order.passes, self._request.readers
+                )
+            finally:
+                loader.close()
+        return early.done
 
     def _finish(self, connection: Connection) -> None:
         finish.disable_event_triggers(connection)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
@@ -55,10 +55,12 @@ class Loader:
         tables: Sequence[TablePlan],
         text: Mapping[str, str] | None = None,
         circles: Sequence[Circle] = (),
+        filled: Callable[[int], None] = lambda _: None,
     ) -> None:
         """Prepare the tables; `text` are the settings under which the rows were written.
 
-        The tables of one circle must be written one after another. Raises SourceError.
+        The tables of one circle must be written one after another. `filled` is called with a table's place as soon as
+        its rows are there for others; what it raises ends the writing. Raises SourceError.
         """
         self._target = (source, database, text)
         self._lock = threading.Lock()
@@ -66,10 +68,11 @@ class Loader:
         self._connections: list[Connection] = []
         with session.connect(source, database) as connection:
             extension_tables = {(schema, name) for schema, name in connection.execute(_OF_EXTENSIONS).fetchall()}
+        self._filled = filled
         shared = {place: joint for circle in circles for joint in [_joint(self, circle)] for place in circle.tables}
         self._tables = [
             _Table(
-                shared.get(place) or _Transaction(self),
+                shared.get(place) or _Transaction(self, [place]),
                 f"table {place + 1} of {len(tables)}",
                 plan,
                 keeps_rows=(plan.schema, plan.name) in extension_tables,
@@ -102,6 +105,11 @@ class Loader:
     def give_back(self, connection: Connection) -> None:
         with self._lock:
             self._idle.append(connection)
+
+    def tell(self, tables: Iterable[int]) -> None:
+        """Tell that these tables are full. Raises what is raised there."""
+        for table in tables:
+            self._filled(table)
 
 
 class PieceWriter:
@@ -153,12 +161,13 @@ class PieceWriter:
 class _Transaction:
     """The transaction that fills one table, or the tables of a circle one after another."""
 
-    def __init__(self, loader: Loader, tables: int = 1, keys: Sequence[EarlyKey] = ()) -> None:
+    def __init__(self, loader: Loader, tables: Collection[int], keys: Sequence[EarlyKey] = ()) -> None:
         """Prepare the transaction; `keys` are those of a circle that are not deferrable."""
         self._loader = loader
-        self._left = tables
+        self._tables = tables
+        self._left = len(tables)
         self._keys = keys
-        self._deferred = tables > 1
+        self._deferred = len(tables) > 1
         self._connection: Connection | None = None
 
     def begin(self) -> Connection:
@@ -179,10 +188,11 @@ class _Transaction:
             check_deferred(self._connection, self._keys)
         self._connection.execute("COMMIT")
         self._loader.give_back(self._connection)
+        self._loader.tell(self._tables)
 
 
 def _joint(loader: Loader, circle: Circle) -> _Transaction:
-    return _Transaction(loader, len(circle.tables), circle.keys)
+    return _Transaction(loader, circle.tables, circle.keys)
 
 
 class _Table:

@@ -9,9 +9,10 @@ import io
 import os
 import re
 import subprocess
-from collections.abc import Iterable, Iterator
+import threading
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import IO, cast
 
 from backupd.errors import BrokenKeysError, ConfigError, DamageError, RefusedError, SourceError, SourceGoneError
@@ -23,7 +24,13 @@ from backupd.postgres.target import session
 TIMEOUT_SINCE = 17
 """Major version from which pg_restore sets `transaction_timeout`, which older servers do not know."""
 FOREIGN_KEYS = frozenset({"FK CONSTRAINT"})
+_ALONE = frozenset({"INDEX", "CONSTRAINT"})
+"""Kinds of entries that need a table's rows; as pg_restore itself does with several jobs, they are made when these are
+there. Keys that refer to other tables come after all rows."""
+_LATE = _ALONE | {"FK CONSTRAINT", "CHECK CONSTRAINT", "INDEX ATTACH", "MATERIALIZED VIEW", "VIEW", "RULE", "TRIGGER"}
 _EVENT_TRIGGERS = frozenset({"EVENT TRIGGER"})
+_LOOK = 0.2
+"""Seconds between two looks whether a program is to be stopped."""
 _OF_DATABASE = ("ACL", "COMMENT", "SECURITY LABEL")
 
 
@@ -53,6 +60,8 @@ class SchemaArchive:
     """Dump ids of event triggers and their comments, which are made last because they fire for other objects."""
     others: tuple[int, ...] = ()
     """Dump ids of all other entries."""
+    by_table: Mapping[tuple[str, str], tuple[int, ...]] = field(default_factory=dict)
+    """Dump ids of indexes and constraints that need nothing but one table with its rows, by its schema and name."""
 
 
 def fitting_programs(source: Source, connection: Connection) -> Programs:
@@ -117,7 +126,20 @@ def _schema(descriptor: int, listed: list[Entry], left_out: int) -> SchemaArchiv
         keys=tuple(entry for entry in listed if entry.ordinal in keys),
         event_triggers=tuple(entry.dump_id for entry in listed if entry.ordinal in last),
         others=tuple(entry.dump_id for entry in listed if entry.ordinal not in keys | last),
+        by_table=_by_table(listed),
     )
+
+
+def _by_table(entries: list[Entry]) -> dict[tuple[str, str], tuple[int, ...]]:
+    tables = {entry.dump_id: (entry.namespace, entry.tag) for entry in entries if entry.description == "TABLE"}
+    late = {entry.dump_id for entry in entries if entry.description in _LATE}
+    found: dict[tuple[str, str], tuple[int, ...]] = {}
+    for entry in entries:
+        of = tables.keys() & entry.dependencies
+        if entry.description in _ALONE and len(of) == 1 and late.isdisjoint(entry.dependencies):
+            name = tables[of.pop()]
+            found[name] = (*found.get(name, ()), entry.dump_id)
+    return found
 
 
 def _unwanted(entries: list[Entry], without: frozenset[str]) -> set[int]:
@@ -140,18 +162,35 @@ def _database(entries: list[Entry]) -> DatabaseSql:
 
 
 def restore_section(
-    client: Client, schema: SchemaArchive, section: str, *options: str, only: Iterable[int] | None = None
+    client: Client,
+    schema: SchemaArchive,
+    section: str,
+    *options: str,
+    only: Iterable[int] | None = None,
+    stopped: threading.Event | None = None,
 ) -> None:
     """Restore the section `pre-data` or `post-data` into the client's database, stopping at the first error.
 
-    `only` are dump ids of the entries to restore. Raises SourceError, BrokenKeysError, SourceGoneError or RefusedError,
-    without pg_restore's messages.
+    `only` are dump ids of the entries to restore, in this order. Raises SourceError, BrokenKeysError, SourceGoneError or
+    RefusedError, without pg_restore's messages; SourceError also when another thread has set `stopped`.
     """
     with listed(only) as (listing, passed):
         command = client.command("pg_restore", "-Fc", f"--section={section}", "--exit-on-error", *listing, *options)
         archive = schema.descriptor
         with _running([*command, f"/proc/self/fd/{archive}"], client, (archive, *passed), section) as process:
-            process.wait()
+            _await(process, stopped)
+
+
+def _await(process: subprocess.Popen[bytes], stopped: threading.Event | None) -> None:
+    while stopped is not None:
+        try:
+            process.wait(_LOOK)
+        except subprocess.TimeoutExpired:
+            if stopped.is_set():
+                raise SourceError("pg_restore was stopped") from None
+        else:
+            return
+    process.wait()
 
 
 @contextmanager

@@ -103,6 +103,26 @@ def test_several_threads_fill_one_table(database: Database) -> None:
     assert found == [(part, [row % 90 for row in range(3000)]) for part in range(8)]
 
 
+def test_who_waits_for_a_full_table_sees_its_rows(database: Database) -> None:
+    """It is told once, after the last piece; what it raises ends the writing."""
+    database.sql("CREATE TABLE public.t (id int, t text)", "CREATE TABLE public.u (id int, t text)")
+    seen: list[object] = []
+
+    def filled(place: int) -> None:
+        seen.append((place, *database.sql(f"SELECT count(*) FROM public.{'tu'[place]}")))
+        if place:
+            raise SourceError("enough")
+
+    loader = Loader(source_of(database), database.name, [plan("t", 2, 2), plan("u", 1)], filled=filled)
+    for place, rows in ((0, b"1\ta\n"), (0, b"2\tb\n")):
+        with loader.piece(place) as writer:
+            writer.write(memoryview(rows))
+    with pytest.raises(SourceError, match="enough"), loader.piece(1) as writer:
+        writer.write(memoryview(b"1\ta\n"))
+    loader.close()
+    assert seen == [(0, (2,)), (1, (1,))]
+
+
 def test_rows_of_an_extension_stay(
     server: Server, make_every_type: Callable[..., Database], loaded: Callable[..., None]
 ) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import threading
 import traceback
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -71,6 +72,55 @@ def test_an_archive_in_pieces_is_restored_section_by_section(
     assert database.sql(indexes) == [(2,)]
     assert "TEMPLATE = template0" in schema.database.create
     assert schema.owners == {"postgres"}
+
+
+def test_what_one_table_alone_needs_is_known(
+    database: Database, client: Client, make_database: Callable[..., Database]
+) -> None:
+    """Its own indexes and constraints, made before all else or with it; what refers to others comes with the rest."""
+    origin = make_database(database.server)
+    origin.sql(
+        "CREATE TABLE public.t (id int PRIMARY KEY, u text UNIQUE, r int4range, EXCLUDE USING gist (r WITH &&))",
+        "CREATE INDEX t_u ON public.t (lower(u))",
+        "COMMENT ON INDEX t_u IS 'read often'",
+        "ALTER TABLE public.t CLUSTER ON t_u",
+        "CREATE STATISTICS public.s ON id, u FROM public.t",
+        "CREATE TABLE public.child (id int PRIMARY KEY REFERENCES public.t, CHECK (id > 0) NOT VALID)",
+        "CREATE TABLE public.whole (id int PRIMARY KEY, at int) PARTITION BY RANGE (id)",
+        "CREATE TABLE public.half PARTITION OF public.whole FOR VALUES FROM (0) TO (9)",
+        "CREATE INDEX whole_at ON public.whole (at)",
+        "CREATE MATERIALIZED VIEW public.m AS SELECT id FROM public.t",
+        "CREATE INDEX m_id ON public.m (id)",
+        "CREATE VIEW public.v AS SELECT id, u FROM public.t GROUP BY id",
+    )
+    names = "SELECT indexname::text FROM pg_indexes WHERE schemaname = 'public' ORDER BY 1"
+    with joined_schema(*taken_apart(dumped(origin, "--schema-only", "--create"))) as schema:
+        restore_section(client, schema, "pre-data")
+        restore_section(client, schema, "post-data", only=schema.by_table["public", "t"])
+        assert [name for (name,) in database.sql(names)] == ["t_pkey", "t_r_excl", "t_u", "t_u_key"]
+        restore_section(client, schema, "post-data", only=schema.by_table["public", "half"])
+        assert [name for (name,) in database.sql(names)][:2] == ["half_at_idx", "half_pkey"]
+        made = {one for name in ("t", "half") for one in schema.by_table["public", name]}
+        rest = [one for one in schema.others if one not in made]
+        restore_section(client, schema, "post-data", "--jobs", "2", only=[*rest, *(key.dump_id for key in schema.keys)])
+    assert database.sql(names) == origin.sql(names)
+    constraints = "SELECT conname::text FROM pg_constraint WHERE connamespace = 'public'::regnamespace ORDER BY 1"
+    assert database.sql(constraints) == origin.sql(constraints)
+    clustered = "SELECT count(*) FROM pg_index WHERE indisclustered"
+    assert database.sql(clustered) == origin.sql(clustered) == [(1,)]
+
+
+def test_a_program_that_is_to_stop_is_ended(database: Database, client: Client) -> None:
+    """It would wait for a lock for ever."""
+    database.sql("CREATE TABLE public.t (id int)", "CREATE INDEX t_id ON public.t (id)")
+    with joined_schema(*taken_apart(dumped(database, "--schema-only", "--create"))) as schema:
+        database.sql("DROP INDEX public.t_id")
+        stopped = threading.Event()
+        with database.server.connect(database.name) as holder, holder.transaction():
+            holder.execute("LOCK TABLE public.t")
+            threading.Timer(0.3, stopped.set).start()
+            with pytest.raises(SourceError, match="was stopped"):
+                restore_section(client, schema, "post-data", only=schema.by_table["public", "t"], stopped=stopped)
 
 
 def test_definitions_are_read_as_they_were_written(

@@ -12,6 +12,8 @@ from fix_every_type import FILES, applied_files, install_extension
 from fix_postgres import MAJORS, Database
 from fix_regions import Region
 
+from backupd.operations.restore import indexes
+
 
 def assert_same_contents(source: Database, copy: Database, *, ordered: bool = True) -> None:
     one = contents(source.server, source.name, ordered=ordered)
@@ -27,10 +29,20 @@ def assert_same_schema(source: Database, copy: Database) -> None:
     assert one == other
 
 
+@pytest.mark.parametrize("early", [False, True], ids=["at-the-end", "early"])
 def test_a_database_of_every_type_comes_back_as_it_was(
-    every_type: Database, region: Region, restored: Callable[..., Database]
+    every_type: Database,
+    region: Region,
+    restored: Callable[..., Database],
+    monkeypatch: pytest.MonkeyPatch,
+    early: bool,
 ) -> None:
-    """Rows to the byte and in their order, schema, sequences, large objects, privileges, comments and settings."""
+    """Rows to the byte and in their order, schema, sequences, large objects, privileges, comments and settings.
+
+    Also when every table's indexes are made as soon as it is full.
+    """
+    if early:
+        monkeypatch.setattr(indexes, "_LEAST", 0)
     backed_up = region.backup(every_type)
     copy = restored(every_type.server)
     assert_same_contents(every_type, copy)
