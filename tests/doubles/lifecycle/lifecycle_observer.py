@@ -63,6 +63,8 @@ class LifecycleObserver:
         self._promises: set[Promise] = set()
         self._keyed: set[Pseudonym] = set()
         """Segments whose key was on some store at some time."""
+        self._first: dict[tuple[str, str], datetime] = {}
+        """When each pack was first seen to be put: putting it anew without some sections makes no others young."""
         self.snapshots: dict[str, list[Snap]] = defaultdict(list)
 
     def published(self, store: str, name: SnapshotName, record: Record) -> None:
@@ -211,11 +213,13 @@ class LifecycleObserver:
         named = set[str]().union(*map(_packs, _records(after)))
         for name, (data, modified) in before.items():
             place = layout.place_of(ObjectName(name))
+            self._first.setdefault((store, name), modified)
             if name in after and after[name][0] == data:
                 continue
             assert name in after or name not in named, "a pack that a record names was removed"
             if place.kind is layout.ObjectKind.PACK:
-                self._check_sections(name, data, after[name][0] if name in after else None, needed, began - modified)
+                age = began - self._first[store, name]
+                self._check_sections(name, data, after[name][0] if name in after else None, needed, age)
             elif name not in after:
                 self._check_removed(store, place, data, began - modified)
             else:
