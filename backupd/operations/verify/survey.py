@@ -51,6 +51,32 @@ class PackSurvey:
     """Records that need something of which a finding tells."""
 
 
+@dataclass(slots=True)
+class _Named:
+    """Hashes of what one record names, in a fraction of the memory: what they show is looked at again."""
+
+    sections: array[int] = field(default_factory=lambda: array("q"))
+    manifests: array[int] = field(default_factory=lambda: array("q"))
+    """Of the segments of sections with manifests."""
+    segments: array[int] = field(default_factory=lambda: array("q"))
+    """Of the segments of all sections."""
+
+    def add(self, rows: Sequence[SectionRow], manifests: Sequence[int], others: Sequence[int]) -> None:
+        """Add the sections that the record names of one pack, by their places in the header."""
+        self.manifests.extend(hash(rows[at].segment) for at in manifests)
+        for at in (*manifests, *others):
+            self.sections.append(hash((rows[at].segment, rows[at].number)))
+            owner = hash(rows[at].segment)
+            if not self.segments or self.segments[-1] != owner:
+                self.segments.append(owner)
+
+    def seems_wrong(self) -> bool:
+        """Check whether two sections or manifests, or none of a segment, may be named."""
+        manifests = set(self.manifests)
+        twins = len(set(self.sections)) < len(self.sections) or len(manifests) < len(self.manifests)
+        return twins or not manifests.issuperset(self.segments)
+
+
 class Surveyor:
     """Surveys one generation's packs, once. For one thread; it uses several."""
 
@@ -74,8 +100,7 @@ class Surveyor:
         """Keyrings that are missing, with the records that need them."""
         self._keyless: dict[tuple[str, Pseudonym], set[SnapshotName]] = {}
         """Keyrings that lack the key of a segment, with the records that need it."""
-        self._marks: dict[SnapshotName, array[int]] = {name: array("q") for name in documents.claims}
-        """Hashes of what each record names: two alike are worth a look."""
+        self._named = {name: _Named() for name in documents.claims}
         self.seen = PackSurvey()
 
     def run(self, listed: dict[ObjectHash, int], threads: int) -> PackSurvey:
@@ -108,7 +133,7 @@ class Surveyor:
         for (listed_in, segment), users in sorted(self._keyless.items()):
             message = "lacks the key of a segment, and no ledger says it was purged"
             self.seen.absences.append(Absence(Mismatch(listed_in, message, segment), tuple(sorted(users)), segment))
-        self._look_at_twins()
+        self._look_again()
         return self.seen
 
     def _miss(self, sha256: ObjectHash) -> None:
@@ -163,7 +188,7 @@ class Surveyor:
     def _named_by(self, name: SnapshotName, pack: OpenPack) -> int | None:
         """Return the sections that a record names, as the bits of a number; None when the pack does not list them."""
         ranges = self._documents.claims[name].packs[pack.header.sha256]
-        rows, marks, mask = pack.header.rows, self._marks[name], 0
+        rows, mask = pack.header.rows, 0
         try:
             numbers = [from_ranges(part, len(rows)) for part in ranges]
         except ValueError:
@@ -174,8 +199,7 @@ class Surveyor:
         for part in ranges:
             for first, count in zip(part[::2], part[1::2], strict=True):
                 mask |= ((1 << count) - 1) << first
-        marks.extend(hash((rows[at].segment, rows[at].number)) for part in numbers for at in part)
-        marks.extend(hash(rows[at].segment) for at in numbers[0])
+        self._named[name].add(rows, *numbers)
         return mask
 
     def _look_at_keyrings(self, pack: OpenPack, users: Sequence[SnapshotName]) -> None:
@@ -205,11 +229,11 @@ class Surveyor:
         data_class = None if listing is None else listing.class_of(row.place)
         self.seen.absences.append(Absence(finding, users, row.segment, data_class))
 
-    def _look_at_twins(self) -> None:
-        """Look again at records that seem to name two sections of one number, or two manifests of one segment."""
-        for name, marks in self._marks.items():
-            if len(set(marks)) == len(marks):
-                continue
+    def _look_again(self) -> None:
+        """Look again at records that seem to name what only one reader would understand as another does."""
+        for name, named in self._named.items():
+            if name in self.seen.unfit or not named.seems_wrong():
+                continue  # of a pack that is damaged, nobody knows what the record names there
             try:
                 self._repository.sections(self._repository.record(name, self._context.generation))
             except ObjectMissingError:

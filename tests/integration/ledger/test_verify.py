@@ -22,6 +22,7 @@ from doubles.stores.small_repository import START, Content, SmallRepository
 from backupd.model.documents import Record
 from backupd.model.ids import RunId
 from backupd.model.ledger import ClassExpired
+from backupd.model.ranges import from_ranges, to_ranges
 from backupd.model.tenancy import SegmentName
 from backupd.model.text import parse_stamp, stamp
 from backupd.operations.verify import Verification
@@ -257,6 +258,17 @@ def test_two_sections_of_one_number_in_one_record_are_named(checker: Checker) ->
     (finding,) = checker.run().findings
     assert finding.object == layout.record_name(record.generation, name)
     assert f"names segment {small.pseudonym(ACME)} twice" in finding.message
+    assert name not in checker.run().proven
+
+
+def test_sections_without_a_manifest_are_named(checker: Checker) -> None:
+    """Nobody could say what of a segment the snapshot has."""
+    record = checker.records()[-1]
+    packs = [(name, [], to_ranges([*from_ranges(m, 99), *from_ranges(o, 99)])) for name, m, o in record.packs]
+    name = checker.small.publish(msgspec.structs.replace(record, packs=packs, previous=checker.small.previous))
+    (finding,) = checker.run().findings
+    assert finding.object == layout.record_name(record.generation, name)
+    assert "no manifest of it" in finding.message
     assert name not in checker.run().proven
 
 
