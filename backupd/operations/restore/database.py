@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Protocol, TypeAlias
 
 from backupd.errors import BrokenKeysError, RefusedError
 from backupd.operations.phases import Phases
-from backupd.operations.restore.indexes import EarlyIndexes
+from backupd.operations.restore import indexes
 from backupd.operations.restore.types import Built
 from backupd.planning.load_order import load_order
 from backupd.planning.restore import Bundle, Piece
@@ -149,7 +149,11 @@ class DatabaseBuilder:
         def make(entries: Sequence[int], stopped: threading.Event) -> None:
             restore_section(client, self._schema, "post-data", only=entries, stopped=stopped)
 
-        with EarlyIndexes(make, max(1, self._request.jobs // 2)) as early:
+        parents: tuple[int, ...] = ()
+        if self._schema.of_parents and any(table.bytes >= indexes.LEAST for table in plan.tables):
+            parents = self._schema.of_parents
+            restore_section(client, self._schema, "post-data", only=parents)
+        with indexes.EarlyIndexes(make, max(1, self._request.jobs // 2)) as early:
 
             def filled(place: int) -> None:
                 table = plan.tables[place]
@@ -163,7 +167,7 @@ class DatabaseBuilder:
                 )
             finally:
                 loader.close()
-        return early.done
+        return {*parents, *early.done}
 
     def _finish(self, connection: Connection) -> None:
         finish.disable_event_triggers(connection)

@@ -9,7 +9,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from types import TracebackType
 from typing import Self
 
-_LEAST = 1 << 20
+LEAST = 1 << 20
 """Bytes of rows from which a table's indexes are made by themselves: starting the program takes as long as to make
 those of smaller tables, which are made together at the end."""
 
@@ -56,7 +56,7 @@ class EarlyIndexes:
         Raises the error of an earlier table's entries, so that nobody goes on loading in vain.
         """
         self._raise()
-        if not entries or size < _LEAST:
+        if not entries or size < LEAST:
             return
         with self._lock:
             self._ready.append(entries)

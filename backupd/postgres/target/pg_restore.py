@@ -60,8 +60,11 @@ class SchemaArchive:
     """Dump ids of event triggers and their comments, which are made last because they fire for other objects."""
     others: tuple[int, ...] = ()
     """Dump ids of all other entries."""
+    of_parents: tuple[int, ...] = ()
+    """Dump ids of indexes and constraints of partitioned tables, which need no rows."""
     by_table: Mapping[tuple[str, str], tuple[int, ...]] = field(default_factory=dict)
-    """Dump ids of indexes and constraints that need nothing but one table with its rows, by its schema and name."""
+    """Dump ids of indexes and constraints that need nothing but one table with its rows and, of a partition,
+    `of_parents`, by the table's schema and name."""
 
 
 def fitting_programs(source: Source, connection: Connection) -> Programs:
@@ -118,6 +121,7 @@ def joined_schema(
 
 def _schema(descriptor: int, listed: list[Entry], left_out: int) -> SchemaArchive:
     keys, last = _unwanted(listed, FOREIGN_KEYS), _unwanted(listed, _EVENT_TRIGGERS)
+    parents, by_table = _by_table(listed)
     return SchemaArchive(
         descriptor,
         _database(listed),
@@ -126,20 +130,36 @@ def _schema(descriptor: int, listed: list[Entry], left_out: int) -> SchemaArchiv
         keys=tuple(entry for entry in listed if entry.ordinal in keys),
         event_triggers=tuple(entry.dump_id for entry in listed if entry.ordinal in last),
         others=tuple(entry.dump_id for entry in listed if entry.ordinal not in keys | last),
-        by_table=_by_table(listed),
+        of_parents=tuple(parents),
+        by_table=by_table,
     )
 
 
-def _by_table(entries: list[Entry]) -> dict[tuple[str, str], tuple[int, ...]]:
+def _by_table(entries: list[Entry]) -> tuple[list[int], dict[tuple[str, str], tuple[int, ...]]]:
+    """Return what is to be made of partitioned tables, and what of each table with rows."""
     tables = {entry.dump_id: (entry.namespace, entry.tag) for entry in entries if entry.description == "TABLE"}
+    partitioned = {
+        one
+        for entry in entries
+        if entry.description == "TABLE ATTACH"
+        for one in tables.keys() & entry.dependencies
+        if tables[one] != (entry.namespace, entry.tag)
+    }
     late = {entry.dump_id for entry in entries if entry.description in _LATE}
+    parents: list[int] = []
     found: dict[tuple[str, str], tuple[int, ...]] = {}
     for entry in entries:
         of = tables.keys() & entry.dependencies
-        if entry.description in _ALONE and len(of) == 1 and late.isdisjoint(entry.dependencies):
-            name = tables[of.pop()]
-            found[name] = (*found.get(name, ()), entry.dump_id)
-    return found
+        # An index of a partition comes after the one of its parent, which is made without looking at any row.
+        if entry.description not in _ALONE or len(of) != 1 or not late.isdisjoint(entry.dependencies):
+            continue
+        table = of.pop()
+        if table in partitioned:
+            parents.append(entry.dump_id)
+            late.discard(entry.dump_id)
+        else:
+            found[tables[table]] = (*found.get(tables[table], ()), entry.dump_id)
+    return parents, found
 
 
 def _unwanted(entries: list[Entry], without: frozenset[str]) -> set[int]:

@@ -42,7 +42,7 @@ def test_a_database_of_every_type_comes_back_as_it_was(
     Also when every table's indexes are made as soon as it is full.
     """
     if early:
-        monkeypatch.setattr(indexes, "_LEAST", 0)
+        monkeypatch.setattr(indexes, "LEAST", 0)
     backed_up = region.backup(every_type)
     copy = restored(every_type.server)
     assert_same_contents(every_type, copy)
