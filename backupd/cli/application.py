@@ -24,6 +24,7 @@ COMMANDS = {
     "verify": "store",
     "restore": "restore",
     "status": "status",
+    "doctor": "doctor",
     "tenant": "tenants",
     "purge": "keeper",
     "expire": "keeper",

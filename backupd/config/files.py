@@ -19,7 +19,7 @@ _OPEN_HINT = "Only its owner may read it: `chmod 600` it."
 def file_findings(config: Config, environ: Mapping[str, str]) -> Iterator[Finding]:
     """Yield what is wrong with the files that `config` names, except credentials of other processes."""
     beyond = unavailable_credentials(config, environ)
-    secrets = [(path, ref.resolve(environ)) for path, ref in _secrets(config) if ref.text not in beyond]
+    secrets = [(path, ref.resolve(environ)) for path, ref in secret_files(config) if ref.text not in beyond]
     recipients = [(("recipients", index), path) for index, path in enumerate(config.recipients)]
     clients = [(("node", "client_dirs", index), path) for index, path in enumerate(config.node.client_dirs)]
     yield from _check_each(secrets, _secret_fault)
@@ -33,7 +33,7 @@ def unavailable_credentials(config: Config, environ: Mapping[str, str]) -> tuple
     Those are all of them where this process was given none; otherwise those of roles that it does not have.
     """
     outside = not environ.get("CREDENTIALS_DIRECTORY")
-    missing = ((path, ref.text) for path, ref in _secrets(config) if not ref.is_given(environ))
+    missing = ((path, ref.text) for path, ref in secret_files(config) if not ref.is_given(environ))
     return tuple(dict.fromkeys(text for path, text in missing if outside or _of_a_role(path)))
 
 
@@ -42,7 +42,8 @@ def _of_a_role(path: KeyPath) -> bool:
     return path[0] in ("keeper", "drill") or path[-1] in ("signing_key_file", "keeper_key")
 
 
-def _secrets(config: Config) -> Iterator[tuple[KeyPath, FileRef]]:
+def secret_files(config: Config) -> Iterator[tuple[KeyPath, FileRef]]:
+    """Yield each file with a secret that this machine's configuration names, by its key path."""
     files = chain(_own_secrets(config), _notify_secrets(config), _store_secrets(config), _region_secrets(config))
     return ((path, ref) for path, ref in files if ref is not None)
 
