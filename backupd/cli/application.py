@@ -31,6 +31,7 @@ COMMANDS = {
     "plan": "keeper",
     "ingest": "keeper",
     "replicate": "store",
+    "store": "acceptance",
     "ledger": "ledger",
     "attest": "attest",
     "drill": "drill",

@@ -16,9 +16,8 @@ from backupd.errors import BackupdError
 from backupd.model.diagnosis import CredentialFile, FolderFacts, ServerFacts, StoreLook
 from backupd.model.status import SpaceFacts
 from backupd.operations.status.capabilities import LastProbe, ProbeRequest, changes, last_probe
-from backupd.operations.store_profile import unnamed_signers
 from backupd.postgres.connect import Source, connect
-from backupd.repository.repository import Repository, unnamed_keepers
+from backupd.repository.repository import Repository, unnamed_keepers, unnamed_signers
 from backupd.store.probe import ProbedStore, probe
 from backupd.store.server import server_time
 
