@@ -164,7 +164,7 @@ def unnamed_lines(keepers: Iterable[str]) -> list[str]:
         for line in (
             f"  warning: the repository does not name the keeper {key}",
             "    It is one of trust.keepers, and joined after `init`. Nothing is damaged, but `recover` needs this key",
-            "    as --keeper: keep it with the identities.",
+            "    as --keeper until `backupd store accept STORE --reason REFERENCE` names it.",
         )
     ]
 

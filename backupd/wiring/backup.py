@@ -118,7 +118,7 @@ def accept_request(context: Context, reason: str) -> AcceptRequest:
 
 @contextmanager
 def replacing_repository(context: Context, region: RegionName, store: str) -> Iterator[Repository]:
-    """Open a repository with the account that may replace: the keeper's on a keeper whose key this process was given."""
+    """Open a repository with the account that may replace: on a keeper its own, where this process has the key."""
     from backupd.repository.repository import Repository
 
     section = context.config.stores[store]
