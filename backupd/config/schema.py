@@ -334,6 +334,11 @@ longer than promised."""
 class Config(Section):
     """The keys at the top of the file, before its sections."""
 
+    include: Annotated[tuple[str, ...], Several] = Field(
+        default=(),
+        description='Files that belong to this one, as `["conf.d/*.toml"]`: patterns as seen from its folder. '
+        "Tables add up; a key that is set twice is a fault.",
+    )
     node: NodeSection
     recipients: Annotated[tuple[AbsolutePath, ...], Several, Field(min_length=1)] = Field(
         description="The recipient files: who will be able to read the backups."

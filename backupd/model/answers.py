@@ -32,6 +32,8 @@ class FaultAnswer(msgspec.Struct, frozen=True):
     line: int | None
     message: str
     hint: str
+    file: str = ""
+    """The included file that has it; empty for the main one."""
 
 
 class ErrorAnswer(msgspec.Struct, frozen=True, kw_only=True):

@@ -99,7 +99,7 @@ def _diagnoses(file: Path, regions: Sequence[str], *, probe: bool, notify: bool)
 
 
 def _of_fault(file: str, fault: ConfigFault) -> Diagnosis:
-    place = f"{file}, line {fault.line}" if fault.line else file
+    place = ", ".join(filter(None, (fault.file or file, f"line {fault.line}" if fault.line else "")))
     message = f"{fault.key}: {fault.message}" if fault.key else fault.message
     return _configuration(place, DiagnosisResult.FAULT, message, fault.hint or "`backupd manual configuration`")
 
