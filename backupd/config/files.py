@@ -25,6 +25,7 @@ def file_findings(config: Config, environ: Mapping[str, str]) -> Iterator[Findin
     yield from _check_each(secrets, _secret_fault)
     yield from _check_each(recipients, _file_fault)
     yield from _check_each(clients, _clients_fault)
+    yield from _check_each(list(_hooks(config)), _program_fault)
 
 
 def unavailable_credentials(config: Config, environ: Mapping[str, str]) -> tuple[str, ...]:
@@ -82,6 +83,14 @@ def _region_secrets(config: Config) -> Iterator[tuple[KeyPath, FileRef | None]]:
             yield (*path, "servicefile"), database.servicefile
 
 
+def _hooks(config: Config) -> Iterator[tuple[KeyPath, Path]]:
+    for name, region in config.regions.items():
+        for key in ("run_before", "run_after", "run_on_failure"):
+            arguments = getattr(region.hooks, key)
+            if arguments is not None:
+                yield ("regions", name, "hooks", key), Path(arguments[0])
+
+
 def _check_each(
     places: Sequence[tuple[KeyPath, Path]], check: Callable[[Path], tuple[str, str] | None]
 ) -> Iterator[Finding]:
@@ -106,6 +115,12 @@ def _secret_fault(file: Path) -> tuple[str, str] | None:
     if fault is None and file.stat().st_mode & 0o077:
         return f'"{file}" is open to other users', _OPEN_HINT
     return fault
+
+
+def _program_fault(file: Path) -> tuple[str, str] | None:
+    if os.access(file, os.X_OK) and file.is_file():
+        return None
+    return f'"{file}" is no program that this user may run', "Name it by its absolute path, and make it executable."
 
 
 def _clients_fault(folder: Path) -> tuple[str, str] | None:

@@ -107,6 +107,7 @@ _SHAPES: tuple[tuple[tuple[str, ...], type[Section]], ...] = (
     (("copies", "*"), policy.CopySection),
     (("regions", "*"), schema.RegionSection),
     (("regions", "*", "schedule"), service.RegionScheduleSection),
+    (("regions", "*", "hooks"), service.HooksSection),
     (("regions", "*", "retention"), policy.RetentionSection),
     (("regions", "*", "lifecycle"), policy.LifecycleSection),
     (("regions", "*", "lifecycle", "query"), policy.QuerySection),

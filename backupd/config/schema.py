@@ -42,6 +42,7 @@ from backupd.config.policy import (
 from backupd.config.secrets import FileRef
 from backupd.config.service import (
     DaemonSection,
+    HooksSection,
     MetricsSection,
     NotifySection,
     RegionScheduleSection,
@@ -301,6 +302,7 @@ class RegionSection(Section):
     objectives: ObjectivesSection = ObjectivesSection()
     assertions: Annotated[tuple[AssertionSection, ...], Several] = ()
     schedule: RegionScheduleSection = RegionScheduleSection()
+    hooks: HooksSection = HooksSection()
 
 
 class ClassSection(Section):

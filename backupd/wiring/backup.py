@@ -26,6 +26,7 @@ from backupd.wiring.context import (
 if TYPE_CHECKING:
     from backupd.operations.backup import BackupJob, Node
     from backupd.operations.backup.region import BackupTarget
+    from backupd.operations.hooks import Hook, HookEvent
     from backupd.operations.init import Founder
     from backupd.operations.store_profile import AcceptRequest
     from backupd.operations.verify import Tools
@@ -127,6 +128,15 @@ def replacing_repository(context: Context, region: RegionName, store: str) -> It
         role = "keeper" if section.credential("keeper").key.is_given(context.environ) else "writer"
     with closing(open_store(context, region, store, QUICKLY, role)) as opened:
         yield Repository(opened, context.trusted_signers(), context.trusted_keepers())
+
+
+def region_hook(context: Context, region: RegionName, event: HookEvent) -> Hook | None:
+    """Return the program that the configuration has run at one moment of a region's backup, if there is one."""
+    from backupd.operations.hooks import Hook
+
+    section = context.config.regions[region].hooks
+    arguments = getattr(section, event.value)
+    return Hook(event, arguments, section.deadline.total_seconds()) if arguments is not None else None
 
 
 def verify_index(context: Context, region: RegionName, store: str) -> CheckedState:

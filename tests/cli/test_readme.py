@@ -123,7 +123,8 @@ def test_every_block_says_what_it_is(path):
         if block.language in ("text", "ini"):
             assert not re.search(r"^(?:\$ |backupd |scripts/|systemctl )", block.text, re.MULTILINE), block.place
         if block.language == "conf":
-            section = re.search(r"^\[+([a-z.]+)\]+$", block.text, re.MULTILINE)[1].replace("zurich", "NAME")
+            section = re.search(r"^\[+([a-z.]+)\]+$", block.text, re.MULTILINE)[1]
+            section = section.replace("zurich", "NAME").replace("regions.be", "regions.NAME")
             written = {f"{section}.{key}" for key in re.findall(r"^(\w+) = ", block.text, re.MULTILINE)}
             assert written <= {key.path for key in keys()}, block.place
         if block.language == "console":

@@ -11,11 +11,15 @@ from msgspec import UNSET
 from backupd.cli import output
 from backupd.cli.options import EXIT_STATUS, ConfigOption, DatabaseOption, JsonOption, RegionArgument, load_context
 from backupd.cli.progress import watched
-from backupd.cli.run import Reply, for_each
+from backupd.cli.run import Reply, Results
+from backupd.errors import BackupdError
 
 if TYPE_CHECKING:
     from backupd.model.answers import BackupReport
-    from backupd.operations.backup.region import BackupOutcome
+    from backupd.model.ids import RegionName
+    from backupd.operations.backup.region import BackupOutcome, BackupTarget
+    from backupd.operations.hooks import HookEvent
+    from backupd.wiring.context import Context
 
 
 def add(app: typer.Typer) -> None:
@@ -47,16 +51,46 @@ def backup(
     from backupd.wiring.backup import backup_target
 
     context = load_context(ctx, config)
+    results = Results(as_json)
     with watched(context.clock, quiet=as_json) as trace:
-        from backupd.operations.backup.region import back_up
-
-        targets = [
-            backup_target(context, name, store, database, trace)
+        targets = {
+            name: [backup_target(context, name, store, database, trace) for store in context.stores_of(name)]
             for name in context.regions(region or [])
-            for store in context.stores_of(name)
-        ]
-        outcomes = for_each(back_up(targets), _reply, as_json=as_json)
-    return outcomes.finish("backups", BackupAnswer)
+        }
+        for name, some in targets.items():
+            _back_up_region(context, name, some, results)
+    return results.finish("backups", BackupAnswer)
+
+
+def _back_up_region(context: Context, region: RegionName, targets: list[BackupTarget], results: Results) -> None:
+    """Run a region's backups between its hooks: none after a hook that failed."""
+    from backupd.operations.backup.region import back_up
+    from backupd.operations.hooks import HookEvent
+
+    own = Results(results.as_json)
+    if _has_run(context, region, HookEvent.BEFORE, own):
+        for outcome in back_up(targets):
+            own.add(_reply(outcome))
+    _has_run(context, region, HookEvent.FAILURE if own.status else HookEvent.AFTER, own)
+    results.replies.extend(own.replies)
+
+
+def _has_run(context: Context, region: RegionName, event: HookEvent, results: Results) -> bool:
+    """Run a region's hook, if it has one; a failure becomes a reply. Return whether none failed."""
+    from backupd.model.answers import DatabaseBackup
+    from backupd.operations.hooks import HookEvent, run_hook
+    from backupd.wiring.backup import region_hook
+
+    hook = region_hook(context, region, event)
+    if hook is None:
+        return True
+    try:
+        run_hook(hook, region, context.environ, None if event is HookEvent.BEFORE else results.status)
+    except BackupdError as error:
+        value = DatabaseBackup(region=region, store="", database="", error=output.as_object(error))
+        results.add(Reply(value, remarks=output.failure_lines(error, region), status=error.exit_code))
+        return False
+    return True
 
 
 def _reply(outcome: BackupOutcome) -> Reply:
