@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import resource
+import signal
 import subprocess
 import threading
 import time
@@ -57,9 +58,15 @@ def run(
             stdin=subprocess.DEVNULL,
             stdout=out,
             stderr=errors,
+            start_new_session=True,
         )
-        with _Memory(process.pid) as memory:
-            status = process.wait()
+        try:
+            with _Memory(process.pid) as memory:
+                status = process.wait()
+        except BaseException:  # whoever interrupts this wants none of its processes to go on
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+            raise
         wall, cpu = time.monotonic() - began, _children() - used
     if status not in statuses:
         raise FailedError(f"{Path(command[0]).name} ended with status {status}: {log.read_text()[-2000:]}")

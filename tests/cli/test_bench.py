@@ -6,6 +6,8 @@ import json
 import os
 import subprocess
 import sys
+import tempfile
+from pathlib import Path
 
 import pytest
 from doubles.paths import ROOT
@@ -74,6 +76,35 @@ def test_the_matrix_measures_what_is_chosen_and_names_what_is_not():
     assert targets["700 MB, 500 tenants: first / pipe"]["why"] == "scenario main was not chosen"
     assert all(one["reached"] is None for one in targets.values())
     assert all((one["figure"] is None) == bool(one["why"]) for one in targets.values())
+
+
+@pytest.fixture
+def open_folder():
+    """A temporary folder that the server's own user reaches, too."""
+    with tempfile.TemporaryDirectory(prefix="backupd-test-bench-") as name:
+        folder = Path(name)
+        folder.chmod(0o755)
+        yield folder
+
+
+def test_an_interrupted_matrix_prints_what_it_knows_and_leaves_nothing(open_folder):
+    """Rows that were not measured say so; servers and folders are gone."""
+    command = [ROOT / "scripts" / "bench", "--matrix", "--scenarios", "start,rows", "--scale", "0.001"]
+    environment = {"PATH": os.environ["PATH"], "HOME": os.environ["HOME"], "BACKUPD_PYTHON": sys.executable}
+    with subprocess.Popen(
+        command, env=environment | {"TMPDIR": str(open_folder)}, stdout=subprocess.PIPE, text=True
+    ) as process:
+        said = ""
+        while "backupd first" not in said:
+            said = process.stdout.readline()
+            assert said, "ended before it was interrupted"
+        process.terminate()
+        printed = process.stdout.read()
+
+    assert process.returncode == 1
+    assert "50,000 tenants of one small row: objects" in printed
+    assert "interrupted" in next(line for line in printed.splitlines() if "backupd status" in line)
+    assert list(open_folder.iterdir()) == []
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import signal
 import sys
 import tempfile
 from collections.abc import Callable, Sequence
@@ -15,7 +16,7 @@ from doubles.servers import postgres
 
 from lib.bench import report
 from lib.bench.contenders import chosen
-from lib.bench.figures import Log
+from lib.bench.figures import INTERRUPTED, Log
 from lib.bench.report import WRITERS
 from lib.bench.rounds import PHASES, Rounds
 from lib.bench.scenarios import SCENARIOS, Wanted
@@ -27,6 +28,7 @@ from lib.console import Voice
 def main() -> int:
     """Measure, and print tables, Markdown or JSON."""
     options = _options()
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # the servers are stopped, and what is known is printed
     voice = Voice()
     aside = options.json or options.markdown
     log = Log((lambda text: print(text, file=sys.stderr, flush=True)) if aside else voice.say)
@@ -63,9 +65,11 @@ def _measure_sizes(stage: Stage, log: Log, options: argparse.Namespace) -> None:
 def _measure_matrix(stage: Stage, log: Log, options: argparse.Namespace) -> None:
     wanted = Wanted(options.rounds, options.scale, options.beside)
     for name, measure in SCENARIOS.items():
-        if name in options.scenarios:
+        if name in options.scenarios and INTERRUPTED not in log.failed.values():
             with log.scenario(name):
                 measure(stage, log, wanted)
+        elif name in options.scenarios:
+            log.failed[name] = INTERRUPTED
 
 
 def _options() -> argparse.Namespace:

@@ -10,6 +10,8 @@ from dataclasses import dataclass, field
 from lib.process_cost import Cost
 
 COLUMNS = ("wall", "cpu", "memory", "sent", "objects", "held", "moved")
+INTERRUPTED = "interrupted"
+"""Why scenarios are missing after Ctrl-C or SIGTERM."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +60,8 @@ class Log:
         """Note why a scenario could not be measured, and go on with the next one."""
         try:
             yield
+        except KeyboardInterrupt:
+            self.failed[name] = INTERRUPTED
         except Exception as error:  # noqa: BLE001 - whatever it was, its rows say so, and the others are measured
             text = " ".join(str(error).split())
             self.failed[name] = f"{type(error).__name__}: {text[-300:]}"

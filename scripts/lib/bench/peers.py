@@ -133,7 +133,7 @@ class Borg(Contender):
         return [*_PIPED, f"pg_dump | {create}"]
 
 
-class PgBackRest(Contender):
+class PgBackRest(Contender, Restorer):
     """Physical and of the whole server, which it wants to archive its log: the server is started anew around it."""
 
     name = "pgbackrest"
@@ -179,16 +179,35 @@ class PgBackRest(Contender):
         first = not (self.remote / "backup" / "bench" / "latest").exists()
         return [*self._program, f"--type={'full' if first else 'incr'}", "backup"]
 
+    def restore(self, database: str) -> Cost:  # noqa: ARG002 - it knows no single database
+        """The whole server's files into a folder, and a server started there, until it has replayed its log."""
+        server, folder = self.ground.region.server, self.local / "restored"
+        options = f"-p {server.port} -k {folder} -c listen_addresses="
+        start = [server.bin / "pg_ctl", "-D", folder, "-l", folder / "log", "-o", options, "-s", "-w"]
+        script = '"${@:1:RESTORE}" && "${@:RESTORE+1}"'
+        restore = [*self._program, f"--pg1-path={folder}", "restore"]
+        command = [*_PIPED, script, "restore", *restore, *self._drop, *start, "start"]
+        try:
+            return run(command, {**self.environment, "RESTORE": str(len(restore))}, self.local)
+        finally:
+            subprocess.run([*self._drop, *start, "-m", "immediate", "stop"], check=False, capture_output=True)
+            shutil.rmtree(folder, ignore_errors=True)
+
     @property
     def _path(self) -> str:
         return shutil.which("pgbackrest", path=self.ground.environment["PATH"]) or "pgbackrest"
 
     @property
     def _program(self) -> list[str]:
-        """As the user who owns the server's files."""
+        return [*self._drop, self._path, f"--config={self.local}/pgbackrest.conf", "--stanza=bench"]
+
+    @property
+    def _drop(self) -> list[str]:
+        """What makes a command run as the user who owns the server's files."""
         user = postgres.server_user()
-        drop = [] if user is None else ["setpriv", f"--reuid={user.pw_uid}", f"--regid={user.pw_gid}", "--clear-groups"]
-        return [*drop, self._path, f"--config={self.local}/pgbackrest.conf", "--stanza=bench"]
+        if user is None:
+            return []
+        return ["setpriv", f"--reuid={user.pw_uid}", f"--regid={user.pw_gid}", "--clear-groups"]
 
     def _start_again(self, settings: Mapping[str, str]) -> None:
         server = self.ground.region.server

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from lib import sample_databases
-from lib.bench.contenders import Backupd, Contender, Restorer
+from lib.bench.contenders import Contender, Restorer
 from lib.bench.figures import Log, of_cost
 from lib.bench.peers import PgBackRest, PgRestore
 from lib.bench.stage import RESTORED, Ground
@@ -33,7 +33,7 @@ class Rounds:
                 self._back_up(contender, "second", number)
         if "restore" in self._phases:
             for contender in contenders:
-                if isinstance(contender, Backupd):
+                if isinstance(contender, Restorer):
                     self.restore(contender, number)
             rival = PgRestore(self._ground)
             rival.fresh()

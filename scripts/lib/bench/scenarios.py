@@ -104,7 +104,7 @@ SCENARIOS: dict[str, Callable[[Stage, Log, Wanted], None]] = {
     "spread": spread,
     "big": big,
     "far": lambda stage, log, wanted: round_trips.measure(
-        stage, log, wanted.rounds, wanted.scaled(128_000_000, 4_000_000)
+        stage, log, wanted.rounds, wanted.scaled(256_000_000, 4_000_000)
     ),
     "days": lambda stage, log, wanted: daily_purge.measure(
         stage, log, wanted.scaled(100_000_000), wanted.scaled(10_000, 20), wanted.scaled(30, 2)
