@@ -9,6 +9,7 @@ from typing import Any
 
 from backupd.model.inventory import ForeignKey, Inventory, Table, TableKind, TableName
 from backupd.postgres.connect import Connection, identifier
+from backupd.postgres.source.foreign_code import keys_with_foreign_code
 from backupd.postgres.source.identity import ambiguous_columns
 
 _SYSTEM = "n.nspname IN ('pg_catalog', 'information_schema') OR n.nspname ~ '^pg_(toast|temp)'"
@@ -62,26 +63,6 @@ ORDER BY k.conrelid, k.conname
 """Foreign keys, one row each. A key to a partitioned table has one more entry per partition, below its own, which
 adds nothing."""
 
-_FOREIGN_CODE = """
-WITH RECURSIVE theirs AS (
-  SELECT p.oid FROM pg_catalog.pg_proc p JOIN pg_catalog.pg_roles r ON r.oid = p.proowner WHERE NOT r.rolsuper),
-converted(source, target) AS (
-  SELECT c.castsource, c.casttarget FROM pg_catalog.pg_cast c
-  WHERE c.castcontext = 'i' AND c.castfunc IN (SELECT oid FROM theirs)
-  UNION SELECT t.oid, c.target FROM converted c JOIN pg_catalog.pg_type t ON t.typbasetype = c.source)
-SELECT DISTINCT k.conrelid, k.conname FROM pg_catalog.pg_constraint k
-CROSS JOIN LATERAL ROWS FROM (
-  pg_catalog.unnest(k.conpfeqop), pg_catalog.unnest(k.confkey), pg_catalog.unnest(k.conkey)) AS u(operator, target, own)
-JOIN pg_catalog.pg_operator o ON o.oid = u.operator
-JOIN pg_catalog.pg_attribute a ON (a.attrelid = k.confrelid AND a.attnum = u.target)
-  OR (a.attrelid = k.conrelid AND a.attnum = u.own)
-WHERE k.contype = 'f' AND (o.oprcode IN (SELECT oid FROM theirs)
-  OR (a.atttypid, o.oprleft) IN (SELECT source, target FROM converted)
-  OR (a.atttypid, o.oprright) IN (SELECT source, target FROM converted))
-"""
-"""Foreign keys whose comparison runs functions of roles that are no superusers: operators, and implicit casts to what
-an operator takes. Somebody who owns a type may make such a cast."""
-
 _PARENTS = """
 SELECT i.inhrelid, i.inhparent FROM pg_catalog.pg_inherits i
 JOIN pg_catalog.pg_class c ON c.oid = i.inhrelid WHERE c.relispartition
@@ -123,7 +104,7 @@ class _Details:
         self._parents: dict[int, int] = dict(connection.execute(_PARENTS.encode()).fetchall())
         self._widths: dict[int, int] = dict(connection.execute(_WIDTHS.encode()).fetchall())
         self._keys: defaultdict[int, list[ForeignKey]] = defaultdict(list)
-        foreign = set(connection.execute(_FOREIGN_CODE.encode()).fetchall())
+        foreign = keys_with_foreign_code(connection)
         for row in connection.execute(_FOREIGN_KEYS.encode()):
             if row[0] in names and row[2] in names:
                 key = _foreign_key(row, names[row[2]])
