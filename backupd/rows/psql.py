@@ -65,8 +65,8 @@ class Psql:
     def check(self) -> None:
         """Check that the session is as it was when it began to read.
 
-        Code of an application, run while a row is read, could have changed how the rows after it are written. Raises
-        SourceError.
+        Code of an application, run while a row is read, could have changed how the rows after it are written.
+        `backupd manual trust`, row *the session that reads rows*. Raises SourceError.
         """
         if self._do(read_back()) != self._settings:
             raise SourceError(

@@ -172,6 +172,15 @@ def test_every_topic_that_is_named_exists():
     assert {topic: path for topic, path in named.items() if topic not in manual.topics()} == {}
 
 
+def test_the_code_points_to_rows_of_the_table_of_trust():
+    """Of what is read from outside; and somebody does."""
+    rows = set(re.findall(r"^\| ([^|]+?) \|", printed("trust"), re.MULTILINE))
+    code = "\n".join(path.read_text() for path in (readme.ROOT / "backupd").rglob("*.py"))
+    named = set(re.findall(r"`backupd manual trust`,\s+row\s+\*([^*]+)\*", code))
+    assert len(named) >= 6
+    assert named <= rows
+
+
 def test_the_code_refers_to_nothing_outside():
     """No chapter of a document that is not in the package."""
     for path in (readme.ROOT / "backupd").rglob("*.py"):

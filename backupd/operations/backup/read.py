@@ -276,7 +276,7 @@ def require_same_time(instant: datetime, between: tuple[datetime, datetime], tol
     """Check that a server's time lies between two of this machine's, or no further away than the tolerance.
 
     A snapshot's age counts from the server's time: one that is behind would have it expired, and one ahead keeps it
-    beyond its date. Raises RefusedError.
+    beyond its date. `backupd manual trust`, row *its clock*. Raises RefusedError.
     """
     off = max(between[0] - instant, instant - between[1])
     if off > tolerance:

@@ -46,7 +46,10 @@ def check_conflicts(connection: Connection, pair: Pair) -> Iterator[Conflict]:
 
 
 def untried(live: Live, oid: int) -> Iterator[Conflict]:
-    """Yield how much of a table is decided by code of its owner, which is run by nothing but the write itself."""
+    """Yield how much of a table is decided by code of its owner, which is run by nothing but the write itself.
+
+    `backupd manual trust`, row *checks, indexes, domains of live tables, before a restore in place*.
+    """
     own = sum(reference.referring == oid and reference.key.foreign_code for reference in live.references)
     count = live.tables[oid].untried + len(live.foreign_code.columns.get(oid, ())) + own
     if count:

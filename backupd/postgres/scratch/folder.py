@@ -161,6 +161,7 @@ def dispose(folder: ScratchFolder) -> bool:
     """Remove the folder of a server that has ended; return whether everything is gone.
 
     No file in it is opened and no link followed. Its folders may be of any depth and have any modes.
+    `backupd manual trust`, row *its files*.
     """
     heap = folder.path / _HEAP
     with suppress(OSError):

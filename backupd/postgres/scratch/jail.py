@@ -3,8 +3,9 @@
 What is restored is code of the databases' owners, which a superuser of the scratch server runs. So the server gets
 namespaces of its own: of mounts (the system's programs and libraries, read only, and its own two folders; no /proc, no
 /run, no /etc of the machine), of processes, of the network, of IPC and, where its maker is not root, of users. It has
-no capability and can gain none. The namespace of processes has a first process, ours; when that ends, even if it is
-killed, the kernel kills all others, and it ends with the process that started it.
+no capability and can gain none (`backupd manual trust`, row *its processes*). The namespace of processes has a first
+process, ours; when that ends, even if it is killed, the kernel kills all others, and it ends with the process that
+started it.
 
 The file stands alone: it imports no module of backupd, because a kept server is started by a copy of it.
 Usage: `jail.py run SPEC` until the command ends or standard input does; `jail.py start` and `jail.py stop` for a kept
@@ -151,7 +152,10 @@ def _be_first(jailed: Jailed, tell: int) -> None:
 
 
 def _fix_socket(path: Path) -> None:
-    """See to it that nobody replaces the socket, by a link that leads its clients to another server. Raises OSError."""
+    """See to it that nobody replaces the socket, by a link that leads its clients to another server. Raises OSError.
+
+    `backupd manual trust`, row *its socket*.
+    """
     _attributes(str(path.parent), _RDONLY)
     if not stat.S_ISSOCK(path.lstat().st_mode):
         raise OSError(errno.ENOTSOCK, os.strerror(errno.ENOTSOCK), "the server's socket")

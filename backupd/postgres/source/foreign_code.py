@@ -1,7 +1,7 @@
 """The keys, checks, indexes and types that run functions of roles that are no superusers, where they are read or tried.
 
 A function's owner decides what it does, and it does it with the rights of the role that runs it. So a backup, and a
-look before a restore in place, must not touch these.
+look before a restore in place, must not touch these. `backupd manual trust`, row *foreign keys on the way to a tenant*.
 """
 
 from __future__ import annotations
