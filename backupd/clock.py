@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import time
 from datetime import UTC, datetime
 from typing import Protocol
@@ -32,3 +33,18 @@ class SystemClock:
 
     def sleep(self, seconds: float) -> None:
         time.sleep(seconds)
+
+
+_UNSYNCHRONISED = 5
+"""What `adjtimex` answers while nothing keeps the kernel's clock right."""
+_TIMEX_BYTES = 1024
+"""More than any system's `struct timex`; all zero, the call changes nothing."""
+
+
+def is_synchronised() -> bool | None:
+    """Say whether the kernel knows of something that keeps this machine's clock right; None where it does not say."""
+    try:
+        state = ctypes.CDLL(None, use_errno=True).adjtimex(ctypes.create_string_buffer(_TIMEX_BYTES))
+    except (AttributeError, OSError):
+        return None
+    return None if state < 0 else bool(state != _UNSYNCHRONISED)

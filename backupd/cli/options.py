@@ -45,6 +45,7 @@ DatabaseOption = Annotated[
     str | None, typer.Option("--database", metavar="LABEL", show_default=False, help="Only this database.")
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object, not text; for errors, too.")]
+QuietOption = Annotated[bool, typer.Option("--quiet", help="Print nothing but warnings and what went wrong.")]
 StoreOption = Annotated[
     str | None,
     typer.Option(

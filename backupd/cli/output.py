@@ -164,7 +164,7 @@ def unnamed_lines(keepers: Iterable[str]) -> list[str]:
         for line in (
             f"  warning: the repository does not name the keeper {key}",
             "    It is one of trust.keepers, and joined after `init`. Nothing is damaged, but `recover` needs this key",
-            "    as --keeper: keep it with the identities.",
+            "    as --keeper until `backupd store accept STORE --reason REFERENCE` names it.",
         )
     ]
 
@@ -201,9 +201,8 @@ def as_object(error: BaseException) -> ErrorAnswer:
 def _lines(error: EndingError, prefix: str = "backupd") -> list[str]:
     lines = [f"{prefix}: {error.message}"]
     for fault in getattr(error, "faults", ()):
-        place = f"line {fault.line}: " if fault.line else ""
         name = f"{fault.key}: " if fault.key else ""
-        lines.append(f"  {place}{name}{fault.message}")
+        lines.append(f"  {fault.place}{name}{fault.message}")
         if fault.hint:
             lines.append(f"    {fault.hint}")
     return [*lines, f"  {error.hint}"] if error.hint else lines

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 
 from backupd.cli import output
@@ -52,12 +52,17 @@ class Results:
 
     as_json: bool
     replies: list[Reply] = field(default_factory=list)
+    quiet: bool = False
+    """Whether people see only what went wrong."""
 
     def add(self, reply: Reply) -> None:
         """Collect the reply of one place, and show it to people at once."""
         self.replies.append(reply)
-        if not self.as_json:
-            reply.show()
+        if self.as_json:
+            return
+        if self.quiet and not reply.status:
+            reply = replace(reply, lines=())
+        reply.show()
 
     @property
     def status(self) -> int:
@@ -74,12 +79,12 @@ class Results:
         return self.status
 
 
-def for_each(places: Iterable[T], work: Callable[[T], Reply], *, as_json: bool) -> Results:
-    """Do the work for each place and collect the replies.
+def for_each(places: Iterable[T], work: Callable[[T], Reply], *, as_json: bool, quiet: bool = False) -> Results:
+    """Do the work for each place and collect the replies; `quiet` as `Results` has it.
 
     Raises what the work raises: a place that fails ends the command. InterruptedRunError passes, too.
     """
-    results = Results(as_json)
+    results = Results(as_json, quiet=quiet)
     for place in places:
         results.add(work(place))
     return results
@@ -92,6 +97,7 @@ def for_each_store(
     *,
     as_json: bool,
     part: Callable[..., object] = dict,
+    quiet: bool = False,
 ) -> Results:
     """Open each region and do the work for each of its stores; a store that fails stops no other.
 
@@ -99,7 +105,7 @@ def for_each_store(
 
     Raises what opening a region raises. InterruptedRunError passes.
     """
-    results = Results(as_json)
+    results = Results(as_json, quiet=quiet)
     for region, stores in places:
         with opened(region) as keeper:
             for store in stores:

@@ -17,9 +17,9 @@ from pathlib import Path
 from types import FrameType
 
 from backupd.clock import Clock
+from backupd.config.document import read_document
 from backupd.config.faults import ConfigFaultsError, in_file_order
-from backupd.config.load import parse, read_text
-from backupd.config.toml_lines import positions
+from backupd.config.load import parse_document
 from backupd.errors import UsageError
 from backupd.model.ids import RegionName
 from backupd.operations.monitoring.delivery import Settings
@@ -60,14 +60,14 @@ class Demand:
 
         Raises ConfigError for one that cannot be followed, with all of its faults where they can be listed.
         """
-        text = read_text(self.file)
-        context = Context(parse(text, str(self.file)), os.environ)
+        document = read_document(self.file)
+        context = Context(parse_document(document), os.environ)
         findings = list(timetable_findings(context))
         if findings:
-            raise ConfigFaultsError(str(self.file), in_file_order(findings, positions(text)))
+            raise ConfigFaultsError(str(self.file), in_file_order(findings, document.merged()[1]))
         spread = timedelta(0) if self.once else None
         plan = service_plan(context, context.regions(self.regions), self.kinds, spread=spread)
-        return AcceptedConfig(context, plan, config_descriptor(text))
+        return AcceptedConfig(context, plan, config_descriptor(document.bundle()))
 
 
 class CurrentConfig:

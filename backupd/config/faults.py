@@ -6,6 +6,7 @@ import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from backupd.config.toml_lines import KeyPath
 from backupd.errors import ConfigError
@@ -26,6 +27,24 @@ class ConfigFault:
     """The line of the key in the file, or of the nearest table around a missing key."""
     message: str
     hint: str = ""
+    file: str = ""
+    """The included file that has it; empty for the main file."""
+
+    @property
+    def place(self) -> str:
+        """Return the place as it stands before the text: `line 3: `, `conf.d/be.toml, line 3: `, or nothing."""
+        parts = [part for part in (self.file, f"line {self.line}" if self.line else "") if part]
+        return ", ".join(parts) + ": " if parts else ""
+
+
+class TextPlace(NamedTuple):
+    """The place of a key in a configuration's files."""
+
+    order: int
+    """The number of the file, 0 for the main one."""
+    line: int
+    file: str = ""
+    """The name of an included file; empty for the main file."""
 
 
 class ConfigFaultsError(ConfigError):
@@ -49,14 +68,16 @@ def spell(path: KeyPath) -> str:
     return spelt
 
 
-def place(finding: Finding, lines: Mapping[KeyPath, int]) -> ConfigFault:
-    """Return the finding with the line of the longest part of its key path that the file has."""
+def place(finding: Finding, places: Mapping[KeyPath, TextPlace]) -> tuple[int, ConfigFault]:
+    """Return the number of the file where the longest known part of the finding's key path stands, and the finding."""
     path, message, hint = finding
-    line = next((lines[path[:n]] for n in range(len(path), 0, -1) if path[:n] in lines), None)
-    return ConfigFault(spell(path), line, message, hint)
+    found = next((places[path[:n]] for n in range(len(path), 0, -1) if path[:n] in places), None)
+    if found is None:
+        return 0, ConfigFault(spell(path), None, message, hint)
+    return found.order, ConfigFault(spell(path), found.line, message, hint, found.file)
 
 
-def in_file_order(findings: Iterable[Finding], lines: Mapping[KeyPath, int]) -> list[ConfigFault]:
-    """Return the findings as faults, each once, from the top of the file to its end."""
-    faults = dict.fromkeys(place(finding, lines) for finding in findings)
-    return sorted(faults, key=lambda fault: (fault.line or 0, fault.key))
+def in_file_order(findings: Iterable[Finding], places: Mapping[KeyPath, TextPlace]) -> list[ConfigFault]:
+    """Return the findings as faults, each once, from the top of the main file to the end of the last one."""
+    faults = dict.fromkeys(place(finding, places) for finding in findings)
+    return [fault for _, fault in sorted(faults, key=lambda one: (one[0], one[1].line or 0, one[1].key))]

@@ -19,12 +19,13 @@ _OPEN_HINT = "Only its owner may read it: `chmod 600` it."
 def file_findings(config: Config, environ: Mapping[str, str]) -> Iterator[Finding]:
     """Yield what is wrong with the files that `config` names, except credentials of other processes."""
     beyond = unavailable_credentials(config, environ)
-    secrets = [(path, ref.resolve(environ)) for path, ref in _secrets(config) if ref.text not in beyond]
+    secrets = [(path, ref.resolve(environ)) for path, ref in secret_files(config) if ref.text not in beyond]
     recipients = [(("recipients", index), path) for index, path in enumerate(config.recipients)]
     clients = [(("node", "client_dirs", index), path) for index, path in enumerate(config.node.client_dirs)]
     yield from _check_each(secrets, _secret_fault)
     yield from _check_each(recipients, _file_fault)
     yield from _check_each(clients, _clients_fault)
+    yield from _check_each(list(_hooks(config)), _program_fault)
 
 
 def unavailable_credentials(config: Config, environ: Mapping[str, str]) -> tuple[str, ...]:
@@ -33,7 +34,7 @@ def unavailable_credentials(config: Config, environ: Mapping[str, str]) -> tuple
     Those are all of them where this process was given none; otherwise those of roles that it does not have.
     """
     outside = not environ.get("CREDENTIALS_DIRECTORY")
-    missing = ((path, ref.text) for path, ref in _secrets(config) if not ref.is_given(environ))
+    missing = ((path, ref.text) for path, ref in secret_files(config) if not ref.is_given(environ))
     return tuple(dict.fromkeys(text for path, text in missing if outside or _of_a_role(path)))
 
 
@@ -42,7 +43,8 @@ def _of_a_role(path: KeyPath) -> bool:
     return path[0] in ("keeper", "drill") or path[-1] in ("signing_key_file", "keeper_key")
 
 
-def _secrets(config: Config) -> Iterator[tuple[KeyPath, FileRef]]:
+def secret_files(config: Config) -> Iterator[tuple[KeyPath, FileRef]]:
+    """Yield each file with a secret that this machine's configuration names, by its key path."""
     files = chain(_own_secrets(config), _notify_secrets(config), _store_secrets(config), _region_secrets(config))
     return ((path, ref) for path, ref in files if ref is not None)
 
@@ -81,6 +83,14 @@ def _region_secrets(config: Config) -> Iterator[tuple[KeyPath, FileRef | None]]:
             yield (*path, "servicefile"), database.servicefile
 
 
+def _hooks(config: Config) -> Iterator[tuple[KeyPath, Path]]:
+    for name, region in config.regions.items():
+        for key in ("run_before", "run_after", "run_on_failure"):
+            arguments = getattr(region.hooks, key)
+            if arguments is not None:
+                yield ("regions", name, "hooks", key), Path(arguments[0])
+
+
 def _check_each(
     places: Sequence[tuple[KeyPath, Path]], check: Callable[[Path], tuple[str, str] | None]
 ) -> Iterator[Finding]:
@@ -105,6 +115,12 @@ def _secret_fault(file: Path) -> tuple[str, str] | None:
     if fault is None and file.stat().st_mode & 0o077:
         return f'"{file}" is open to other users', _OPEN_HINT
     return fault
+
+
+def _program_fault(file: Path) -> tuple[str, str] | None:
+    if os.access(file, os.X_OK) and file.is_file():
+        return None
+    return f'"{file}" is no program that this user may run', "Name it by its absolute path, and make it executable."
 
 
 def _clients_fault(folder: Path) -> tuple[str, str] | None:

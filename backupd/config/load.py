@@ -5,8 +5,6 @@ Pydantic's findings are put in our words: lower case, with a way to correct them
 
 from __future__ import annotations
 
-import re
-import tomllib
 from collections.abc import Mapping
 from itertools import repeat
 from pathlib import Path
@@ -16,19 +14,17 @@ from pydantic import ValidationError
 
 from backupd.config import checks, policy, schema, service
 from backupd.config.checks import did_you_mean
+from backupd.config.document import ConfigDocument, ConfigPart, read_document
 from backupd.config.faults import ConfigFault, ConfigFaultsError, Finding, in_file_order
 from backupd.config.fields import ConfigSection
 from backupd.config.schema import Config
 from backupd.config.secrets import inline_secrets
-from backupd.config.toml_lines import KeyPath, positions
-from backupd.errors import ConfigError
+from backupd.config.toml_lines import KeyPath
 
 if TYPE_CHECKING:
     from pydantic_core import ErrorDetails
 
 DEFAULT_PATH = Path("/etc/backupd/backupd.toml")
-MAX_BYTES = 4 << 20
-_TOML_PLACE = re.compile(r" \(at (?:line (\d+), column \d+|end of document)\)$")
 _SECRET = (
     "holds a secret; secrets are never written here",
     "Name a file that holds it (passfile, key, signing_key_file), by absolute path or as credential:NAME.",
@@ -45,38 +41,23 @@ def load(path: Path) -> Config:
 
     Raises ConfigError when it cannot be read, ConfigFaultsError with all its faults when it is wrong.
     """
-    return parse(read_text(path), str(path))
-
-
-def read_text(path: Path) -> str:
-    """Read the text of a configuration, with line ends as newlines.
-
-    Raises ConfigError when `path` is no readable UTF-8 text of at most MAX_BYTES.
-    """
-    try:
-        with path.open("rb") as file:
-            data = file.read(MAX_BYTES + 1)
-        if len(data) > MAX_BYTES:
-            raise ConfigError(f'configuration "{path}" is larger than {MAX_BYTES} bytes')
-        return data.decode().replace("\r\n", "\n")
-    except FileNotFoundError:
-        hint = "Name the file with --config or BACKUPD_CONFIG; `backupd config example` prints a commented one."
-        raise ConfigError(f'no configuration at "{path}"', hint=hint) from None
-    except (OSError, UnicodeDecodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "not UTF-8"
-        raise ConfigError(f'cannot read configuration "{path}": {reason}') from None
+    return parse_document(read_document(path))
 
 
 def parse(text: str, where: str) -> Config:
-    """Parse the configuration in `text`; `where` names it in errors.
+    """Parse the configuration in `text`, which includes no other file; `where` names it in errors.
 
     Raises ConfigFaultsError.
     """
-    try:
-        raw = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
-        raise ConfigFaultsError(where, [_syntax_fault(str(error))]) from None
-    lines = positions(text)
+    return parse_document(ConfigDocument(where, (ConfigPart(where, text),)))
+
+
+def parse_document(document: ConfigDocument) -> Config:
+    """Parse a configuration that was read.
+
+    Raises ConfigFaultsError with all faults of all its files.
+    """
+    raw, places, faults = document.merged()
     secret = list(inline_secrets(raw))
     findings = [(path, *_SECRET) for path in secret]
     config = None
@@ -86,25 +67,18 @@ def parse(text: str, where: str) -> Config:
         details = error.errors(include_url=False, include_input=False)
         findings += [finding for finding in map(finding, details, repeat(raw)) if not _within(finding[0], secret)]
     findings += checks.cross_check(raw)
-    if config is None or findings:
-        raise ConfigFaultsError(where, in_file_order(findings, lines))
+    if config is None or findings or faults:
+        raise ConfigFaultsError(document.where, [*faults, *in_file_order(findings, places)])
     return config
 
 
-def advice(config: Config, text: str) -> list[ConfigFault]:
-    """Return what is allowed but could be better in the file `text`, from which `config` was parsed."""
-    return in_file_order(checks.advice(config), positions(text))
+def advice(config: Config, document: ConfigDocument) -> list[ConfigFault]:
+    """Return what is allowed but could be better in the files from which `config` was parsed."""
+    return in_file_order(checks.advice(config), document.merged()[1])
 
 
 def _within(path: KeyPath, secret: list[KeyPath]) -> bool:
     return any(path[: len(above)] == above for above in secret)
-
-
-def _syntax_fault(text: str) -> ConfigFault:
-    """Convert an error of tomllib, which names single characters and keys, never values."""
-    match = _TOML_PLACE.search(text)
-    line = int(match[1]) if match and match[1] else None
-    return ConfigFault("", line, f"is not TOML: {_TOML_PLACE.sub('', text).lower()}")
 
 
 _SENTENCES = {
@@ -133,6 +107,7 @@ _SHAPES: tuple[tuple[tuple[str, ...], type[ConfigSection]], ...] = (
     (("copies", "*"), policy.CopySection),
     (("regions", "*"), schema.RegionSection),
     (("regions", "*", "schedule"), service.RegionScheduleSection),
+    (("regions", "*", "hooks"), service.HooksSection),
     (("regions", "*", "retention"), policy.RetentionSection),
     (("regions", "*", "lifecycle"), policy.LifecycleSection),
     (("regions", "*", "lifecycle", "query"), policy.QuerySection),

@@ -42,6 +42,7 @@ from backupd.config.policy import (
 from backupd.config.secrets import FileRef
 from backupd.config.service import (
     DaemonSection,
+    HooksSection,
     MetricsSection,
     NotifySection,
     RegionScheduleSection,
@@ -303,6 +304,7 @@ class RegionSection(ConfigSection):
     objectives: ObjectivesSection = ObjectivesSection()
     assertions: Annotated[tuple[AssertionSection, ...], Several] = ()
     schedule: RegionScheduleSection = RegionScheduleSection()
+    hooks: HooksSection = HooksSection()
 
 
 class ClassSection(ConfigSection):
@@ -336,6 +338,11 @@ longer than promised."""
 class Config(ConfigSection):
     """The keys at the top of the file, before its sections."""
 
+    include: Annotated[tuple[str, ...], Several] = Field(
+        default=(),
+        description='Files that belong to this one, as `["conf.d/*.toml"]`: patterns as seen from its folder. '
+        "Tables add up; a key that is set twice is a fault.",
+    )
     node: NodeSection
     recipients: Annotated[tuple[AbsolutePath, ...], Several, Field(min_length=1)] = Field(
         description="The recipient files: who will be able to read the backups."

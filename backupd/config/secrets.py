@@ -37,6 +37,11 @@ class FileRef:
         """True for a systemd credential, False for a path."""
         return self.text.startswith(_CREDENTIAL)
 
+    @property
+    def credential_name(self) -> str:
+        """The name without `credential:`; for a path, the path."""
+        return self.text.removeprefix(_CREDENTIAL)
+
     def is_given(self, environ: Mapping[str, str]) -> bool:
         """Check whether this process was given the file: each unit has its own credentials; paths are for everybody."""
         if not self.is_credential:

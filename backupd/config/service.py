@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from datetime import timedelta
+from pathlib import PurePosixPath
 from typing import Annotated
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
 from backupd.config.fields import (
     AbsolutePath,
@@ -79,6 +80,31 @@ class RegionScheduleSection(ConfigSection):
         """Return the timetables that apply to the region: its own, and those of `general` where it has none."""
         written = {name: value for name, value in self if value is not None}
         return general.model_copy(update=written)
+
+
+def _program(arguments: tuple[str, ...]) -> tuple[str, ...]:
+    if not arguments or not PurePosixPath(arguments[0]).is_absolute():
+        raise ValueError("must be a list whose first element is a program by its absolute path")
+    return arguments
+
+
+class HooksSection(ConfigSection):
+    """`[regions.NAME.hooks]`: programs of yours that run around a backup of the region."""
+
+    run_before: Annotated[tuple[str, ...], Several, AfterValidator(_program)] | None = Field(
+        default=None,
+        description="A program and its arguments, run before a backup of the region. No shell reads them. When it "
+        "fails, there is no backup.",
+    )
+    run_after: Annotated[tuple[str, ...], Several, AfterValidator(_program)] | None = Field(
+        default=None, description="The same, run after a backup of the region that succeeded on every store."
+    )
+    run_on_failure: Annotated[tuple[str, ...], Several, AfterValidator(_program)] | None = Field(
+        default=None, description="The same, run after a backup of the region that failed, also by `run_before`."
+    )
+    deadline: Annotated[Duration, within(_SECOND, _HOUR)] = Field(
+        default=5 * _MINUTE, description="How long each of them may take; then it is ended."
+    )
 
 
 class DaemonSection(ConfigSection):

@@ -214,9 +214,17 @@ ALERTS = (
             "critical",
             "store {{ $labels.store }} can no longer do what it could",
         ),
-        "The store can no longer do what it could when its repository was made: refuse removal, sync, hash, report "
+        "The store can no longer do what it could when that was last accepted: refuse removal, sync, hash, report "
         "its room, or show its snapshots.",
-        "Ask who runs it. Where `append_only` is lost, a stolen node can remove backups until it is back.",
+        "If that was wanted, `backupd store accept STORE --reason REFERENCE` accepts it. Else ask who runs it: where "
+        "`append_only` is lost, a stolen node can remove backups until it is back.",
+    ),
+    Alert(
+        AlarmCode.SIGNER_UNNAMED,
+        None,
+        "A trusted signer joined after `init`, and the store's repository does not name it: `recover`, given nothing "
+        "but the store, leaves out the snapshots that it signed.",
+        "`backupd store accept STORE --reason REFERENCE` names today's signers and keepers.",
     ),
     Alert(
         AlarmCode.LEDGER_BEHIND,

@@ -32,6 +32,8 @@ class FaultAnswer(msgspec.Struct, frozen=True):
     line: int | None
     message: str
     hint: str
+    file: str = ""
+    """The included file that has it; empty for the main one."""
 
 
 class ErrorAnswer(msgspec.Struct, frozen=True, kw_only=True):
@@ -114,10 +116,11 @@ class BackupReport(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class DatabaseBackup(msgspec.Struct, frozen=True, kw_only=True):
-    """The result of backing up one database onto one store: an error or a report."""
+    """The result of backing up one database onto one store: an error or a report; or the error of a region's hook."""
 
     region: str
     store: str
+    """Empty for a hook, as `database` is."""
     database: str
     error: ErrorAnswer | UnsetType = UNSET
     report: BackupReport | UnsetType = UNSET

@@ -43,6 +43,8 @@ class ForeignKey:
     """`OPERATOR(schema.=)` for each pair of columns; the target's column stands on the left."""
     required: bool
     """Whether every column is NOT NULL and the constraint is validated, so that each row has a target."""
+    foreign_code: bool = False
+    """Whether comparing its columns runs a function of a role that is no superuser."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -50,7 +50,7 @@ class SpaceFacts(msgspec.Struct, frozen=True):
 
 
 class Change(msgspec.Struct, frozen=True):
-    """A capability of a store that differs from the time when its repository was made."""
+    """A capability of a store that differs from what its repository says: from `init`, or accepted since."""
 
     what: str
     before: str
@@ -99,6 +99,8 @@ class StoreFacts(msgspec.Struct, frozen=True, kw_only=True):
     server_changes: tuple[ServerChange, ...] = ()
     changes: tuple[Change, ...] = ()
     """Differences in what the store can do."""
+    unnamed_signers: tuple[str, ...] = ()
+    """Public keys of trusted signers whom the store's repository does not name: they joined after it was made."""
     probed: datetime | None = None
     """When the store was last probed by writing."""
     ledger_entries: int | None = None
@@ -225,6 +227,7 @@ class AlarmCode(StrEnum):
     STORE_FULL = "store-full"
     STORE_SNAPSHOTS = "store-snapshots"
     CAPABILITY_CHANGED = "capability-changed"
+    SIGNER_UNNAMED = "signer-unnamed"
     LEDGER_BEHIND = "ledger-behind"
     LEDGER_AHEAD = "ledger-ahead"
     NOT_OBSERVED = "not-observed"

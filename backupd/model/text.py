@@ -53,6 +53,11 @@ def human_duration(span: timedelta) -> str:
     return f"{hours // 24} d"
 
 
+def counted(number: int, noun: str, plural: str = "") -> str:
+    """Write a number with its noun: `1 snapshot`, `2 snapshots`; `plural` where it is not the noun with an s."""
+    return f"{number} {noun if number == 1 else plural or f'{noun}s'}"
+
+
 T = TypeVar("T")
 
 _VALUE = re.compile(r"(Invalid (?:enum )?value) .*?( - at `\$[\w.\[\]…]*`)?\Z", re.DOTALL)

@@ -143,7 +143,7 @@ def _nothing_left(unnamed: Collection[str]) -> str:
         return "There is nothing left to do."
     return (
         f"There is nothing left to do; but it does not name the keeper {', '.join(sorted(unnamed))} of trust.keepers: "
-        "keep that key with the identities, because `recover` needs it as --keeper."
+        "`recover` needs that key as --keeper until `backupd store accept STORE --reason REFERENCE` names it."
     )
 
 

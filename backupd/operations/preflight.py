@@ -11,7 +11,17 @@ from typing import assert_never
 from backupd.errors import BackupdError, UnmappedError
 from backupd.model.findings import Finding, Severity
 from backupd.model.inventory import Inventory, Table
-from backupd.model.tenancy import Column, ForeignKeyPath, MappedTable, Route, Shared, Tenancy, TenancyMap, Tenant
+from backupd.model.tenancy import (
+    ClassPolicy,
+    Column,
+    ForeignKeyPath,
+    MappedTable,
+    Route,
+    Shared,
+    Tenancy,
+    TenancyMap,
+    Tenant,
+)
 from backupd.operations.backup.region import find_members
 from backupd.planning.tenancy import AMBIGUOUS_CURE, map_tables, require_mapped, tenant_columns
 from backupd.postgres.connect import Source, connect, other_database
@@ -35,7 +45,63 @@ def check_source(source: Source, tenancy: Tenancy) -> tuple[Finding, ...]:
                 found += _mapping_findings(tenancy, inventory)
     except BackupdError as error:
         found.append(_refusal(error))
-    # The databases of one server mostly have the same faults.
+    return _errors_first(found)
+
+
+@dataclass(frozen=True, slots=True)
+class BackupPreview:
+    """The tables that a backup of one label would read now. Rows are PostgreSQL's estimates."""
+
+    databases: int
+    """The databases that the label stands for."""
+    tables: int
+    """Tables whose rows would be read."""
+    left_out: int
+    """Tables of which only the structure would be: their class is never backed up."""
+    rows: int
+    unknown: int
+    """Tables whose rows nobody has estimated: they were never analyzed."""
+    bytes: int
+    """The size of the tables that would be read, with what is stored out of line, without indexes."""
+    findings: tuple[Finding, ...] = ()
+    """Everything that stands in the way, errors first."""
+
+
+def preview_backup(source: Source, tenancy: Tenancy) -> BackupPreview:
+    """Look at each database that a label stands for, and count what a backup of it would read.
+
+    Nothing is locked or written. Errors of PostgreSQL become findings.
+    """
+    found: list[Finding] = []
+    read: list[Table] = []
+    databases = left_out = 0
+    try:
+        for member in find_members(source, tenancy):
+            place = source if member is None else other_database(source, member)
+            with connect(place) as connection:
+                inventory = read_inventory(connection, tenant_columns(tenancy))
+                found += preflight(connection, place, inventory)
+            found += _mapping_findings(tenancy, inventory)
+            tables, databases = inventory.by_name(), databases + 1
+            mapped = map_tables(tenancy, inventory).tables
+            kept = [tables[one.table] for one in mapped if one.policy is ClassPolicy.STANDARD]
+            read += kept
+            left_out += len(mapped) - len(kept)
+    except BackupdError as error:
+        found.append(_refusal(error))
+    return BackupPreview(
+        databases=databases,
+        tables=len(read),
+        left_out=left_out,
+        rows=sum(table.rows or 0 for table in read),
+        unknown=sum(table.rows is None for table in read),
+        bytes=sum(table.size for table in read),
+        findings=_errors_first(found),
+    )
+
+
+def _errors_first(found: Iterable[Finding]) -> tuple[Finding, ...]:
+    """Return each finding once; the databases of one server mostly have the same."""
     return tuple(sorted(dict.fromkeys(found), key=lambda finding: finding.severity is not Severity.ERROR))
 
 
@@ -64,7 +130,8 @@ def check_store(repository: Repository) -> tuple[Finding, ...]:
 
 
 def _refusal(error: BackupdError) -> Finding:
-    return Finding(Severity.ERROR, "unreachable" if error.retryable else "refused", error.message, error.hint)
+    code = UNMAPPED if isinstance(error, UnmappedError) else "unreachable" if error.retryable else "refused"
+    return Finding(Severity.ERROR, code, error.message, error.hint)
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,7 +13,7 @@ from statistics import median
 from typing import Final
 
 from backupd.model.status import Alarm, AlarmCode, AlarmSeverity, JobFacts, RegionFacts, ServerChange, StoreFacts
-from backupd.model.text import spell, spell_about
+from backupd.model.text import counted, spell, spell_about
 
 _ROOM: Final = 0.1
 """The part of a store's room below which the store counts as full."""
@@ -164,8 +164,20 @@ def _changes(region: RegionFacts, store: StoreFacts) -> Iterator[Alarm]:
             region=region.region,
             subject=store.store,
             state=words,
-            message=f"store '{store.store}' is not what it was when its repository was made: {words}",
-            hint="Ask who runs it what changed; until then, what depends on it may not hold.",
+            message=f"store '{store.store}' is not what it was when that was last accepted: {words}",
+            hint=f"If somebody wanted that, {_accept(store)} accepts it. Else ask who runs the store: what depends on "
+            "it may not hold.",
+        )
+    if store.unnamed_signers:
+        signers = counted(len(store.unnamed_signers), "trusted signer")
+        yield Alarm(
+            code=AlarmCode.SIGNER_UNNAMED,
+            region=region.region,
+            subject=store.store,
+            severity=AlarmSeverity.WARNING,
+            state=" ".join(store.unnamed_signers),
+            message=f"the repository on '{store.store}' does not name {signers}",
+            hint=f"Who has the store alone would leave out what they signed: {_accept(store)} names them.",
         )
 
 
@@ -226,6 +238,10 @@ def _job(region: RegionFacts, job: JobFacts) -> Iterator[Alarm]:
         hint=job.hint
         or f"`journalctl` has what it printed; `backupd {_COMMAND.get(job.kind, job.kind)}` tries it now.",
     )
+
+
+def _accept(store: StoreFacts) -> str:
+    return f"`backupd store accept {store.store} --reason REFERENCE`"
 
 
 def _number(tenants: int) -> str:

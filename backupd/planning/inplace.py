@@ -32,6 +32,7 @@ class ConflictKind(StrEnum):
     PRIVILEGE = "privilege"
     DEFERRABLE = "deferrable-key"
     CYCLE = "cycle"
+    FOREIGN_CODE = "owners-code"
 
 
 SENTENCES: Mapping[ConflictKind, tuple[str, str]] = {
@@ -123,12 +124,16 @@ SENTENCES: Mapping[ConflictKind, tuple[str, str]] = {
         "foreign keys in a circle, none of which can be deferred, while triggers stay on",
         "Use a role that may set session_replication_role, or make one of them DEFERRABLE.",
     ),
+    ConflictKind.FOREIGN_CODE: (
+        "keys, checks and types that call functions of a role that is no superuser, and were not tried",
+        "Nothing of it is run to look. --apply runs it as the role it writes with; a row it refuses undoes all.",
+    ),
 }
 """For each kind of conflict: what was found, and what to do."""
 
 ACCEPTABLE = frozenset({ConflictKind.TABLE_NEW, ConflictKind.REFERENCE_CHANGED, ConflictKind.DEFERRABLE})
 """The kinds that `--accept` takes."""
-HARMLESS = frozenset({ConflictKind.COLUMN_NEW})
+HARMLESS = frozenset({ConflictKind.COLUMN_NEW, ConflictKind.FOREIGN_CODE})
 """The kinds that are reported but do not prevent the restore."""
 
 

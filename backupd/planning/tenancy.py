@@ -186,6 +186,11 @@ class _Mapper:
     def _step(self, table: Table, constraint: str) -> Step:
         for key in table.foreign_keys:
             if key.name == constraint:
+                if key.foreign_code:
+                    raise _UncoveredError(
+                        f"its path names foreign key {constraint!r}, which compares by a function of a role that is no "
+                        "superuser: backups would run it"
+                    )
                 return self._as_step(key)
         raise _UncoveredError(f"its path names foreign key {constraint!r}, which is not there")
 
@@ -211,7 +216,7 @@ class _Mapper:
         while waiting:
             name, path = waiting.popleft()
             for key in self.tables[name].foreign_keys:
-                if key.target in seen or len(path) == _LONGEST_PATH:
+                if key.foreign_code or key.target in seen or len(path) == _LONGEST_PATH:
                     continue
                 seen.add(key.target)
                 longer = (*path, key)

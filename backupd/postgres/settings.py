@@ -48,6 +48,9 @@ took 5.3 s of the server's CPU instead of 2.1; plain COPY takes 0.5 (measured on
 """
 
 
+_SESSION = ("role", "session_authorization", "transaction_isolation", "transaction_read_only")
+"""Settings of the session that nobody gives it here, and that must stay as they are while it reads."""
+
 SHORT_WAIT = 1.0
 """Seconds that a connection waits for a lock while another one of ours holds some.
 
@@ -86,6 +89,17 @@ def _restricts_relations(version: int) -> bool:
     """Check whether the server has the guard against CVE-2024-7348."""
     major, minor = divmod(version, 10000)
     return minor >= {13: 16, 14: 13, 15: 8, 16: 4}.get(major, 0) and major >= 13
+
+
+def read_back() -> str:
+    """Return a query for what the settings are now, as one text, and whose rights the session has.
+
+    The text is the same as long as nobody changes the session, which the code of a table's owner could do.
+    """
+    names = sorted({*_READING, *_ORDER, *_SESSION, "idle_session_timeout", "transaction_timeout"})
+    listed = ", ".join(f"'{name}'" for name in names)
+    shown = "pg_catalog.concat(pg_catalog.current_setting(name, true), ';'), '' ORDER BY name"
+    return f"SELECT pg_catalog.string_agg({shown}) FROM pg_catalog.unnest(ARRAY[{listed}]) AS one(name)"  # noqa: S608  # constants only
 
 
 def statements(settings: dict[str, str]) -> str:

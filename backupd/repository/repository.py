@@ -220,6 +220,11 @@ def unnamed_keepers(info: RepositoryInfo, keepers: Iterable[str]) -> tuple[str, 
     return tuple(sorted(frozenset(keepers) - (_own(info.keepers) or _own(info.signers))))
 
 
+def unnamed_signers(info: RepositoryInfo, signers: Iterable[str]) -> tuple[str, ...]:
+    """Return those signers whose snapshots are left out by who trusts what the document names, sorted."""
+    return tuple(sorted(frozenset(signers) - _own(info.signers)))
+
+
 def _own(keys: Iterable[str]) -> frozenset[str]:
     """Return the keys that only their owner can sign with, as far as is known."""
     return frozenset(key for key in keys if not is_known_signer(key))

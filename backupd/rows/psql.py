@@ -10,6 +10,7 @@ import subprocess
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from backupd.errors import SourceBusyError, SourceError, SourceGoneError
+from backupd.postgres.settings import read_back
 from backupd.postgres.source.busy import busy_table
 
 BLOCK = 128 << 10
@@ -59,6 +60,19 @@ class Psql:
         self._mark = secrets.token_hex(16).encode()
         self._locked: set[str] = set()
         self._join(preamble)
+        self._settings = self._do(read_back())
+
+    def check(self) -> None:
+        """Check that the session is as it was when it began to read.
+
+        Code of an application, run while a row is read, could have changed how the rows after it are written.
+        `backupd manual trust`, row *the session that reads rows*. Raises SourceError.
+        """
+        if self._do(read_back()) != self._settings:
+            raise SourceError(
+                "something that PostgreSQL ran while rows were read changed the settings of the session",
+                hint="An operator or a cast of the application does it. Nothing of this snapshot was published.",
+            )
 
     def lock(self, tables: Iterable[tuple[int, str]]) -> None:
         """Lock tables for the rest of the transaction without waiting.

@@ -110,8 +110,9 @@ class Worker:
         return self._dedup.close_section(segment, closing.manifest)
 
     def release(self) -> None:
-        """End psql's transaction, and report that the exported snapshot is released."""
+        """End psql's transaction, and report that the exported snapshot is released. Raises SourceError."""
         if self._psql is not None:
+            self._psql.check()
             self._psql.close()
             self._psql = None
         self._channel.send(protocol.SnapshotReleased())

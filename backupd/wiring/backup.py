@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from functools import partial
 from typing import TYPE_CHECKING
 
-from backupd.config.schema import SftpStoreSection, StoreSection
+from backupd.config.schema import Role, SftpStoreSection, StoreSection
 from backupd.errors import ConfigError
 from backupd.model.ids import RegionName
 from backupd.wiring.context import (
+    QUICKLY,
     Context,
     configured_recipients,
     ledger_copy,
@@ -23,8 +26,11 @@ from backupd.wiring.context import (
 if TYPE_CHECKING:
     from backupd.operations.backup import BackupJob, Node
     from backupd.operations.backup.region import BackupTarget
+    from backupd.operations.hooks import Hook, HookEvent
     from backupd.operations.init import Founder
+    from backupd.operations.store_profile import AcceptRequest
     from backupd.operations.verify import Tools
+    from backupd.repository.repository import Repository
     from backupd.repository.state.checked import CheckedState
     from backupd.trace import Trace
 
@@ -97,6 +103,40 @@ def repository_founder(context: Context) -> Founder:
 
     trust = context.config.trust
     return Founder(node_signer(context), trust.signers, context.clock, os.urandom, keepers=trust.keepers)
+
+
+def accept_request(context: Context, reason: str) -> AcceptRequest:
+    """Return the wish to accept what is true of a store now, in the name of this machine's signer.
+
+    Raises ConfigError when there is no signing key.
+    """
+    from backupd.operations.store_profile import AcceptRequest
+
+    trust = context.config.trust
+    signers, keepers = frozenset(trust.signers), frozenset(trust.keepers)
+    return AcceptRequest(node_signer(context), signers, keepers, reason, context.clock, os.urandom)
+
+
+@contextmanager
+def replacing_repository(context: Context, region: RegionName, store: str) -> Iterator[Repository]:
+    """Open a repository with the account that may replace: on a keeper its own, where this process has the key."""
+    from backupd.repository.repository import Repository
+
+    section = context.config.stores[store]
+    role: Role = "writer"
+    if context.config.keeper is not None and isinstance(section, SftpStoreSection):
+        role = "keeper" if section.credential("keeper").key.is_given(context.environ) else "writer"
+    with closing(open_store(context, region, store, QUICKLY, role)) as opened:
+        yield Repository(opened, context.trusted_signers(), context.trusted_keepers())
+
+
+def region_hook(context: Context, region: RegionName, event: HookEvent) -> Hook | None:
+    """Return the program that the configuration has run at one moment of a region's backup, if there is one."""
+    from backupd.operations.hooks import Hook
+
+    section = context.config.regions[region].hooks
+    arguments = getattr(section, event.value)
+    return Hook(event, arguments, section.deadline.total_seconds()) if arguments is not None else None
 
 
 def verify_index(context: Context, region: RegionName, store: str) -> CheckedState:

@@ -121,7 +121,7 @@ def timetable_findings(context: Context) -> Iterator[Finding]:
             timetable = timetable_of(context, region, kind)
             gap = longest_gap(timetable)
             late = _NOT_LATE if kind is JobKind.DRILL else timedelta(0)
-            if most is not None and gap is not None and gap > most + late and _is_set_up_for(context, region, kind):
+            if most is not None and gap is not None and gap > most + late and is_set_up_for(context, region, kind):
                 rare = f'"{spell_timetable(timetable)}" leaves up to {spell(gap)} between two runs'
                 yield (
                     _place_of(context, region, kind),
@@ -137,7 +137,7 @@ def timetable_advice(context: Context) -> Iterator[Finding]:
             if (
                 most is not None
                 and isinstance(timetable_of(context, region, kind), Never)
-                and _is_set_up_for(context, region, kind)
+                and is_set_up_for(context, region, kind)
             ):
                 yield (
                     _place_of(context, region, kind),
@@ -180,7 +180,7 @@ def _arguments(context: Context, key: JobKey) -> tuple[str, ...]:
     region = key.region
     commands: dict[JobKind, tuple[str, ...]] = {
         # Who writes sees once a day whether what writing relies on still holds.
-        JobKind.OBSERVE: ("status", region, *(["--probe"] if _is_set_up_for(context, region, JobKind.BACKUP) else [])),
+        JobKind.OBSERVE: ("status", region, *(["--probe"] if is_set_up_for(context, region, JobKind.BACKUP) else [])),
         JobKind.SYNC: ("tenant", "sync", region),
         JobKind.VERIFY: ("verify", region, "--read-data", schedule_of(context, region).verify_share),
     }
@@ -190,13 +190,13 @@ def _arguments(context: Context, key: JobKey) -> tuple[str, ...]:
 def _kinds(context: Context, region: RegionName, wanted: Sequence[JobKind]) -> list[JobKind]:
     """Return the wanted kinds, or all this machine is set up for, and always an observation: others wait for it."""
     for kind in wanted:
-        if not _is_set_up_for(context, region, kind):
+        if not is_set_up_for(context, region, kind):
             raise ConfigError(f'this machine is not set up for "{kind}" of region "{region}"', hint=_NEEDS[kind])
     chosen = wanted or [
         kind
         for kind in JobKind
-        if _is_set_up_for(context, region, kind)
-        and _is_given(context, region, kind)
+        if is_set_up_for(context, region, kind)
+        and is_given(context, region, kind)
         and not isinstance(timetable_of(context, region, kind), Never)
     ]
     kinds = [kind for kind in JobKind if kind in chosen or kind is JobKind.OBSERVE]
@@ -206,7 +206,7 @@ def _kinds(context: Context, region: RegionName, wanted: Sequence[JobKind]) -> l
     return kinds
 
 
-def _is_set_up_for(context: Context, region: RegionName, kind: JobKind) -> bool:
+def is_set_up_for(context: Context, region: RegionName, kind: JobKind) -> bool:
     """Say whether the configuration has what the work needs."""
     config = context.config
     keeps = config.keeper is not None and config.node.tenant_key_file is not None
@@ -221,7 +221,7 @@ def _is_set_up_for(context: Context, region: RegionName, kind: JobKind) -> bool:
     return sets_up.get(kind, lambda: True)()
 
 
-def _is_given(context: Context, region: RegionName, kind: JobKind) -> bool:
+def is_given(context: Context, region: RegionName, kind: JobKind) -> bool:
     """Say whether the service manager gave this process every credential that the work needs."""
     folder = context.environ.get("CREDENTIALS_DIRECTORY")
     return all(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import resource
+import signal
 import subprocess
 import threading
 import time
@@ -36,11 +37,16 @@ class FailedError(Exception):
 
 
 def run(
-    command: Sequence[str | Path], environment: Mapping[str, str], folder: Path, *, output: Path | None = None
+    command: Sequence[str | Path],
+    environment: Mapping[str, str],
+    folder: Path,
+    *,
+    output: Path | None = None,
+    statuses: Sequence[int] = (0,),
 ) -> Cost:
     """Run a command to its end and measure it. What it prints goes to `output`.
 
-    Raises FailedError when it does not end with 0.
+    Raises FailedError when it ends with a status that is not one of `statuses`.
     """
     log = folder / "command.log"
     with log.open("wb") as errors, (output or Path(os.devnull)).open("wb") as out:
@@ -52,11 +58,17 @@ def run(
             stdin=subprocess.DEVNULL,
             stdout=out,
             stderr=errors,
+            start_new_session=True,
         )
-        with _Memory(process.pid) as memory:
-            status = process.wait()
+        try:
+            with _Memory(process.pid) as memory:
+                status = process.wait()
+        except BaseException:  # whoever interrupts this wants none of its processes to go on
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+            raise
         wall, cpu = time.monotonic() - began, _children() - used
-    if status:
+    if status not in statuses:
         raise FailedError(f"{Path(command[0]).name} ended with status {status}: {log.read_text()[-2000:]}")
     return Cost(wall, cpu, memory.peak, memory.parts)
 
@@ -129,3 +141,8 @@ def _name(pid: int) -> str:
 def folder_size(folder: Path) -> int:
     """Bytes in all files."""
     return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+
+
+def folder_files(folder: Path) -> int:
+    """How many files there are in it and below."""
+    return sum(path.is_file() for path in folder.rglob("*"))

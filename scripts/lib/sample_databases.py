@@ -132,6 +132,20 @@ def fill_tracker(connection: psycopg.Connection[Any], shape: Shape) -> None:
     connection.execute("VACUUM ANALYZE")
 
 
+def fill_small_tenants(connection: psycopg.Connection[Any], tenants: int) -> None:
+    """A tracker in which every tenant has one small row and nothing else, the worst case for what costs per tenant."""
+    _script(connection, "tracker.sql")
+    with connection.cursor() as cursor:
+        cursor.executemany("INSERT INTO country VALUES (%s, %s)", _COUNTRIES.items())
+    connection.execute(
+        "INSERT INTO tenant SELECT g, 't' || g, 'free', 'BE', timestamptz '2024-01-01 UTC' "
+        "FROM generate_series(1, %s::bigint) AS g",
+        [tenants],
+    )
+    _script(connection, "tracker_after.sql")
+    connection.execute("VACUUM ANALYZE")
+
+
 def change_tracker(connection: psycopg.Connection[Any], share: float = 0.01, seed: float = 0.1) -> int:
     """What a day does: this share of the issues is changed, scattered, and comments and events grow by as much; of the
     old comments, a tenth as many are edited.

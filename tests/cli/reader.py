@@ -229,7 +229,7 @@ class Reader:
         self._program("backupd", f'exec {sys.executable} -m backupd "$@"')
         self._program("backupd-as", 'case $1 in node|keeper|drill) shift; exec backupd "$@";; esac; exit 2')
         self._program("sudo", 'exec "$@"')
-        known = f'for one; do case " {units} enable --now status restart reload edit " in *" ${{one/@be/@}} "*);; '
+        known = f'for one; do case " {units} enable --now status stop restart reload edit " in *" ${{one/@be/@}} "*);; '
         self._program("systemctl", known + '*) echo "no unit $one"; exit 2;; esac; done')
         (self.folder / "checkout" / "scripts").mkdir()
         for name in ("install", "demo"):

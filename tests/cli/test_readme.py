@@ -123,7 +123,8 @@ def test_every_block_says_what_it_is(path):
         if block.language in ("text", "ini"):
             assert not re.search(r"^(?:\$ |backupd |scripts/|systemctl )", block.text, re.MULTILINE), block.place
         if block.language == "conf":
-            section = re.search(r"^\[+([a-z.]+)\]+$", block.text, re.MULTILINE)[1].replace("zurich", "NAME")
+            section = re.search(r"^\[+([a-z.]+)\]+$", block.text, re.MULTILINE)[1]
+            section = section.replace("zurich", "NAME").replace("regions.be", "regions.NAME")
             written = {f"{section}.{key}" for key in re.findall(r"^(\w+) = ", block.text, re.MULTILINE)}
             assert written <= {key.path for key in keys()}, block.place
         if block.language == "console":
@@ -169,6 +170,15 @@ def test_every_topic_that_is_named_exists():
             named.setdefault(topic, path)
     assert {"restore", "alerts", "incidents", "configuration"} <= named.keys()
     assert {topic: path for topic, path in named.items() if topic not in manual.topics()} == {}
+
+
+def test_the_code_points_to_rows_of_the_table_of_trust():
+    """Of what is read from outside; and somebody does."""
+    rows = set(re.findall(r"^\| ([^|]+?) \|", printed("trust"), re.MULTILINE))
+    code = "\n".join(path.read_text() for path in (readme.ROOT / "backupd").rglob("*.py"))
+    named = set(re.findall(r"`backupd manual trust`,\s+row\s+\*([^*]+)\*", code))
+    assert len(named) >= 6
+    assert named <= rows
 
 
 def test_the_code_refers_to_nothing_outside():

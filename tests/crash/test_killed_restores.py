@@ -10,12 +10,13 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from doubles.node.processes import running_in
 from doubles.servers.postgres import Server
 from fix_nodes import NodeFolder
 from fix_postgres import Database
 
 from backupd.operations.restore.files import TEMPORARY
-from backupd.postgres.scratch.folder import PREFIX, processes
+from backupd.postgres.scratch.folder import PREFIX
 from backupd.seal.keyfiles import write_identity
 
 
@@ -98,4 +99,4 @@ def test_killed_while_it_fills_a_scratch_server(backed_up: NodeFolder, place: Pa
 
     killed(backed_up, restoring(backed_up, "scratch", "--target-dir", str(place / "look"), "--keep"), serving)
     wait_until(lambda: not list(place.iterdir()))
-    assert not processes(sockets[0].parents[1] / "data")
+    assert not running_in(sockets[0].parents[1] / "data")

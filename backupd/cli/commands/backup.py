@@ -2,20 +2,34 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from msgspec import UNSET
 
 from backupd.cli import output
-from backupd.cli.options import EXIT_STATUS, ConfigOption, DatabaseOption, JsonOption, RegionArgument, load_context
+from backupd.cli.options import (
+    EXIT_STATUS,
+    ConfigOption,
+    DatabaseOption,
+    JsonOption,
+    QuietOption,
+    RegionArgument,
+    load_context,
+)
 from backupd.cli.progress import watched
-from backupd.cli.run import Reply, for_each
+from backupd.cli.run import Reply, Results
+from backupd.errors import BackupdError, SourceError, StoreError, UnmappedError
+from backupd.model.text import counted
 
 if TYPE_CHECKING:
     from backupd.model.answers import BackupReport
-    from backupd.operations.backup.region import BackupOutcome
+    from backupd.model.ids import RegionName
+    from backupd.operations.backup.region import BackupOutcome, BackupTarget
+    from backupd.operations.hooks import HookEvent
+    from backupd.operations.preflight import BackupPreview
+    from backupd.wiring.context import Context
 
 
 def add(app: typer.Typer) -> None:
@@ -27,6 +41,10 @@ def backup(
     ctx: typer.Context,
     region: RegionArgument = None,
     database: DatabaseOption = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Say what would be read and where it would go, and read no rows.")
+    ] = False,
+    quiet: QuietOption = False,
     config: ConfigOption = None,
     as_json: JsonOption = False,
 ) -> int:
@@ -42,21 +60,103 @@ def backup(
     Examples:
       backupd backup
       backupd backup be --database app --json
+      backupd backup --dry-run
     """
     from backupd.model.answers import BackupAnswer
     from backupd.wiring.backup import backup_target
 
     context = load_context(ctx, config)
-    with watched(context.clock, quiet=as_json) as trace:
-        from backupd.operations.backup.region import back_up
-
-        targets = [
-            backup_target(context, name, store, database, trace)
+    if dry_run:
+        return _preview(context, region or [], database, as_json=as_json)
+    results = Results(as_json, quiet=quiet)
+    with watched(context.clock, quiet=as_json or quiet) as trace:
+        targets = {
+            name: [backup_target(context, name, store, database, trace) for store in context.stores_of(name)]
             for name in context.regions(region or [])
-            for store in context.stores_of(name)
-        ]
-        outcomes = for_each(back_up(targets), _reply, as_json=as_json)
-    return outcomes.finish("backups", BackupAnswer)
+        }
+        for name, some in targets.items():
+            _back_up_region(context, name, some, results)
+    return results.finish("backups", BackupAnswer)
+
+
+def _preview(context: Context, regions: list[str], database: str | None, *, as_json: bool) -> int:
+    """Show what a backup would read and where it would go; the exit status is that of the first refusal."""
+    from backupd.operations.preflight import UNMAPPED, check_store, preview_backup
+    from backupd.wiring.context import QUICKLY, open_repository, source_of, tenancy_of
+
+    def place(name: RegionName, label: str) -> Reply:
+        preview = preview_backup(source_of(context, name, label), tenancy_of(context, name, label))
+        codes = [one.code for one in preview.findings if one.severity == "error"]
+        status = (UnmappedError if codes[0] == UNMAPPED else SourceError).exit_code if codes else 0
+        stores = context.stores_of(name)
+        value = {"region": name, "database": label, "stores": stores, "preview": preview}
+        return Reply(value, _preview_lines(f"{name}/{label}", stores, preview), status=status)
+
+    def store(name: RegionName, at: str) -> Reply:
+        with open_repository(context, name, at, QUICKLY) as repository:
+            found = check_store(repository)
+        lines = [line for one in found for line in (f"{name} on {at}: {one.message}", f"  {one.hint}")]
+        return Reply(
+            {"region": name, "store": at, "findings": found}, lines, status=StoreError.exit_code if found else 0
+        )
+
+    results = Results(as_json)
+    stores = Results(as_json)
+    for name in context.regions(regions):
+        for label in context.databases(name, database):
+            results.add(place(name, label))
+        for at in context.stores_of(name):
+            stores.add(store(name, at))
+    if as_json:
+        output.print_json(
+            {"previews": [one.value for one in results.replies], "stores": [one.value for one in stores.replies]}
+        )
+    return results.status or stores.status
+
+
+def _preview_lines(name: str, stores: Sequence[str], preview: BackupPreview) -> Iterator[str]:
+    many = f"{preview.databases} databases, " if preview.databases != 1 else ""
+    yield f"{name}: {many}{counted(preview.tables, 'table')}, about {counted(preview.rows, 'row')}"
+    yield f"  {output.human_bytes(preview.bytes)} in them: about the most that a first backup sends to each store"
+    yield f"  to {', '.join(stores)}"
+    if preview.left_out:
+        yield f"  {counted(preview.left_out, 'table')} more without rows: their class is never backed up"
+    if preview.unknown:
+        yield f"  {counted(preview.unknown, 'table')} of unknown rows: never analyzed"
+    for one in preview.findings:
+        yield f"  {one.severity}: {one.message}"
+        yield f"    {one.hint}"
+
+
+def _back_up_region(context: Context, region: RegionName, targets: list[BackupTarget], results: Results) -> None:
+    """Run a region's backups between its hooks: none after a hook that failed."""
+    from backupd.operations.backup.region import back_up
+    from backupd.operations.hooks import HookEvent
+
+    own = Results(results.as_json, quiet=results.quiet)
+    if _has_run(context, region, HookEvent.BEFORE, own):
+        for outcome in back_up(targets):
+            own.add(_reply(outcome))
+    _has_run(context, region, HookEvent.FAILURE if own.status else HookEvent.AFTER, own)
+    results.replies.extend(own.replies)
+
+
+def _has_run(context: Context, region: RegionName, event: HookEvent, results: Results) -> bool:
+    """Run a region's hook, if it has one; a failure becomes a reply. Return whether none failed."""
+    from backupd.model.answers import DatabaseBackup
+    from backupd.operations.hooks import HookEvent, run_hook
+    from backupd.wiring.backup import region_hook
+
+    hook = region_hook(context, region, event)
+    if hook is None:
+        return True
+    try:
+        run_hook(hook, region, context.environ, None if event is HookEvent.BEFORE else results.status)
+    except BackupdError as error:
+        value = DatabaseBackup(region=region, store="", database="", error=output.as_object(error))
+        results.add(Reply(value, remarks=output.failure_lines(error, region), status=error.exit_code))
+        return False
+    return True
 
 
 def _reply(outcome: BackupOutcome) -> Reply:

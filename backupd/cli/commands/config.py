@@ -15,10 +15,11 @@ from backupd.cli.run import Reply
 from backupd.errors import SourceError, StoreError, UnmappedError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
-    from backupd.config.faults import ConfigFault
+    from backupd.config.faults import ConfigFault, TextPlace
     from backupd.config.schema import Config
+    from backupd.config.toml_lines import KeyPath
     from backupd.model.findings import Finding
     from backupd.wiring.context import Context
 
@@ -49,17 +50,18 @@ def check(
       backupd config check --config ./backupd.toml
       backupd config check --connect
     """
+    from backupd.config.document import read_document
     from backupd.config.faults import in_file_order
-    from backupd.config.load import advice, parse, read_text
-    from backupd.config.toml_lines import positions
+    from backupd.config.load import advice, parse_document
     from backupd.wiring.context import Context
     from backupd.wiring.daemon import timetable_advice
 
     file = configured_file(ctx, config)
-    text = read_text(file)
-    context = Context(parse(text, str(file)), os.environ)
-    unchecked = _require_files(context, text, str(file))
-    hints = [*advice(context.config, text), *in_file_order(timetable_advice(context), positions(text))]
+    document = read_document(file)
+    context = Context(parse_document(document), os.environ)
+    places = document.merged()[1]
+    unchecked = _require_files(context, places, str(file))
+    hints = [*advice(context.config, document), *in_file_order(timetable_advice(context), places)]
     contacts = [*_databases(context), *_stores(context)] if connect else []
     counts = _counts(context.config)
     facts = {"config": str(file), "faults": [], "advice": hints, "unchecked": unchecked, **counts}
@@ -100,18 +102,17 @@ class _Contact:
                 yield f"    {finding.hint}"
 
 
-def _require_files(context: Context, text: str, where: str) -> tuple[str, ...]:
+def _require_files(context: Context, places: Mapping[KeyPath, TextPlace], where: str) -> tuple[str, ...]:
     """Return the credentials that cannot be read here. Raises ConfigFaultsError for faults of other files."""
     from backupd.config.faults import ConfigFaultsError, in_file_order
     from backupd.config.files import file_findings, unavailable_credentials
-    from backupd.config.toml_lines import positions
     from backupd.wiring.daemon import timetable_findings
     from backupd.wiring.keeper import key_findings
 
     findings = list(file_findings(context.config, context.environ)) or list(key_findings(context))
     findings += timetable_findings(context)
     if findings:
-        raise ConfigFaultsError(where, in_file_order(findings, positions(text)))
+        raise ConfigFaultsError(where, in_file_order(findings, places))
     return unavailable_credentials(context.config, context.environ)
 
 
@@ -183,8 +184,7 @@ def _counts(config: Config) -> dict[str, int]:
 
 
 def _advice_line(fault: ConfigFault) -> str:
-    place = f"line {fault.line}: " if fault.line else ""
-    return f"advice: {place}{fault.key}: {fault.message}. {fault.hint}"
+    return f"advice: {fault.place}{fault.key}: {fault.message}. {fault.hint}"
 
 
 def _flat(prefix: str, value: Any) -> list[tuple[str, Any]]:

@@ -10,7 +10,16 @@ import typer
 
 from backupd.cli import output
 from backupd.cli.consent import DryRunOption, YesOption, is_asked, require_consent
-from backupd.cli.options import EXIT_STATUS, ConfigOption, JsonOption, RegionArgument, StoresOption, day, load_context
+from backupd.cli.options import (
+    EXIT_STATUS,
+    ConfigOption,
+    JsonOption,
+    QuietOption,
+    RegionArgument,
+    StoresOption,
+    day,
+    load_context,
+)
 from backupd.cli.progress import watched
 from backupd.cli.run import Reply, Results, for_each, for_each_store
 from backupd.errors import RefusedError
@@ -50,6 +59,7 @@ def purge(
     dry_run: DryRunOption = False,
     confirm: ConfirmOption = None,
     yes: YesOption = False,
+    quiet: QuietOption = False,
     config: ConfigOption = None,
     as_json: JsonOption = False,
 ) -> int:
@@ -86,8 +96,8 @@ def purge(
             return planned.finish("regions", PurgeAnswer)
         if due := sum(len(reply.value.plan.due) for reply in planned.replies):
             require_consent(f"Purge {due} tenant{'s' if due > 1 else ''} for good?")
-    with watched(context.clock, quiet=as_json) as trace:
-        return for_each(names, purge_region, as_json=as_json).finish("regions", PurgeAnswer)
+    with watched(context.clock, quiet=as_json or quiet) as trace:
+        return for_each(names, purge_region, as_json=as_json, quiet=quiet).finish("regions", PurgeAnswer)
 
 
 def expire(
@@ -97,6 +107,7 @@ def expire(
     dry_run: DryRunOption = False,
     confirm: ConfirmOption = None,
     yes: YesOption = False,
+    quiet: QuietOption = False,
     config: ConfigOption = None,
     as_json: JsonOption = False,
 ) -> int:
@@ -118,13 +129,14 @@ def expire(
     places = [(name, context.stores_of(name, store)) for name in context.regions(region or [])]
 
     def run(*, dry_run: bool) -> Results:
-        with watched(context.clock, quiet=as_json) as trace:
+        with watched(context.clock, quiet=as_json or quiet) as trace:
             return for_each_store(
                 places,
                 lambda name: open_sole_keeper(context, name, trace),
                 lambda keeper, place: _expire(keeper, place, dry_run=dry_run, confirm=confirm),
                 as_json=as_json,
                 part=StoreExpiry,
+                quiet=quiet and not dry_run,
             )
 
     if not dry_run and is_asked(yes=yes or confirm is not None):
@@ -272,6 +284,7 @@ def ingest(
     ctx: typer.Context,
     region: RegionArgument = None,
     store: StoresOption = None,
+    quiet: QuietOption = False,
     config: ConfigOption = None,
     as_json: JsonOption = False,
 ) -> int:
@@ -301,13 +314,14 @@ def ingest(
         with open_keeper(context, name, trace) as keeper:
             yield keeper
 
-    with watched(context.clock, quiet=as_json) as trace:
+    with watched(context.clock, quiet=as_json or quiet) as trace:
         return for_each_store(
             [(name, stores) for name, stores in places if stores],
             adopted,
             lambda keeper, place: _ingested(run(keeper, place), keeper.region),
             as_json=as_json,
             part=StoreIngest,
+            quiet=quiet,
         ).finish("stores", IngestAnswer)
 
 

@@ -26,6 +26,7 @@ WRITTEN = (
     "monitoring",
     "keys",
     "incidents",
+    "trust",
     "decisions",
     "design",
 )

@@ -109,7 +109,7 @@ def _store_lines(store: StoreFacts, one: RegionFacts, now: datetime) -> Iterator
     if store.handed_in:
         yield f"    {store.handed_in} objects wait for `backupd ingest`, the oldest: {_age(store.handed_since, now)}"
     for change in store.changes:
-        yield f"    {change.what} was {change.before} when the repository was made, and is {change.now}"
+        yield f"    {change.what} was {change.before} when that was last accepted, and is {change.now}"
     for database in store.databases:
         yield _ages_line(database, one, now)
 

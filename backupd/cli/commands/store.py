@@ -19,6 +19,7 @@ from backupd.cli.options import (
     IdentityOption,
     JsonOption,
     PassphraseOption,
+    QuietOption,
     RegionArgument,
     StoreOption,
     StoresOption,
@@ -114,6 +115,7 @@ def verify(
     ] = "none",
     identity: IdentityOption = None,
     passphrase_file: PassphraseOption = None,
+    quiet: QuietOption = False,
     config: ConfigOption = None,
     as_json: JsonOption = False,
 ) -> int:
@@ -139,8 +141,9 @@ def verify(
     share = parse_share(read_data)
     places = [(name, place) for name in context.regions(region or []) for place in context.stores_of(name, store)]
     secret = open_identity(identity, passphrase_file).secret if identity is not None else None
-    with watched(context.clock, quiet=as_json) as trace:
-        verdicts = for_each(places, lambda place: _verify(context, place, Scope(share, secret), trace), as_json=as_json)
+    scope = Scope(share, secret)
+    with watched(context.clock, quiet=as_json or quiet) as trace:
+        verdicts = for_each(places, lambda one: _verify(context, one, scope, trace), as_json=as_json, quiet=quiet)
     return verdicts.finish("stores", VerifyAnswer)
 
 

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -259,10 +260,12 @@ def held_source(source: Source, job: BackupJob, node: Node) -> Iterator[HeldSour
     """Export a snapshot, with its tables locked, of a database whose every row the role may read.
 
     No other backup of the database begins before the block ends, even after the snapshot was released. Raises
-    SourceError naming the first thing that is missing and its cure, and what `hold` does.
+    SourceError naming the first thing that is missing and its cure, RefusedError when the server's clock is not this
+    machine's, and what `hold` does.
     """
     columns, since = tenant_columns(job.tenancy), node.clock.monotonic()
     with ExitStack() as stack:
+        before = node.clock.now()
         try:
             holder = stack.enter_context(hold(source, lock_timeout=node.lock_timeout, clock=node.clock))
         except SourceError as error:
@@ -271,6 +274,7 @@ def held_source(source: Source, job: BackupJob, node: Node) -> Iterator[HeldSour
                 with connect(source) as connection:
                     _refuse(preflight(connection, source, read_inventory(connection, columns)))
             raise
+        require_same_time(holder.exported.instant, (before, node.clock.now()), node.clock_tolerance)
         inventory = read_inventory(holder.connection, columns)
         findings = preflight(holder.connection, source, inventory)
         _refuse(findings)
@@ -278,6 +282,21 @@ def held_source(source: Source, job: BackupJob, node: Node) -> Iterator[HeldSour
             if finding.severity is Severity.WARNING:
                 node.trace.emit(Warned(f"{job.label}: {finding.message}", finding.hint))
         yield HeldSource(source, holder, inventory, since)
+
+
+def require_same_time(instant: datetime, between: tuple[datetime, datetime], tolerance: timedelta) -> None:
+    """Check that a server's time lies between two of this machine's, or no further away than the tolerance.
+
+    A snapshot's age counts from the server's time: one that is behind would have it expired, and one ahead keeps it
+    beyond its date. `backupd manual trust`, row *its clock*. Raises RefusedError.
+    """
+    off = max(between[0] - instant, instant - between[1])
+    if off > tolerance:
+        way = "behind" if instant < between[0] else "ahead of"
+        raise RefusedError(
+            f"the clock of the database's server is {off.total_seconds():.0f} s {way} this machine's",
+            hint="Let both follow the same time servers; nothing was backed up, as its age would be wrong.",
+        )
 
 
 def _refuse(findings: Sequence[Finding]) -> None:

@@ -58,3 +58,5 @@ class Node:
     random: Callable[[int], bytes] = field(repr=False)
     environment: Mapping[str, str] = field(repr=False)
     trace: Trace
+    clock_tolerance: timedelta = timedelta(minutes=5)
+    """How far the clock of a database's server may be from this machine's."""

@@ -15,7 +15,6 @@ from backupd.postgres.scratch.external import external_server
 from backupd.postgres.scratch.folder import ScratchServer
 from backupd.postgres.scratch.programs import find_server, runner
 from backupd.postgres.scratch.watch import system_identifier
-from backupd.trace import Warned
 
 if TYPE_CHECKING:
     from backupd.operations.drill.types import DrillEnvironment
@@ -25,8 +24,8 @@ if TYPE_CHECKING:
 def drill_server(environment: DrillEnvironment, major: int) -> Iterator[ScratchServer]:
     """Provide a server of this major version, with nothing in it, until the block ends.
 
-    Raises RefusedError for one that is backed up, not marked, not empty or of another version; ConfigError and
-    SourceError.
+    Raises RefusedError for one that is backed up, not marked, not empty or of another version; ConfigError, also where
+    a server of its own cannot be isolated, and SourceError.
     """
     place, token = environment.place, environment.random(8).hex()
     if place.target is not None:
@@ -36,10 +35,6 @@ def drill_server(environment: DrillEnvironment, major: int) -> Iterator[ScratchS
             yield given
         return
     making = ClusterSpec(place.parent, find_server(place.folders, major), runner(place.user), token, place.memory)
-    if not making.runner.isolated:
-        environment.trace.emit(
-            Warned("the drill's server can reach the network", hint="Drill as root, or allow user namespaces.")
-        )
     with scratch_cluster(making) as cluster:
         yield cluster
 

@@ -17,6 +17,7 @@ from backupd.postgres.inplace.conflicts import (
     disable_triggers,
     firing_conflicts,
     key_conflicts,
+    untried,
 )
 from backupd.postgres.inplace.write import lock_tables
 
@@ -98,6 +99,7 @@ def _obstacles(ready: PreparedSession, differing: list[int], *, quiet: bool) -> 
     for oid in differing:
         yield from key_conflicts(connection, ready.pairs[oid])
         yield from check_conflicts(connection, ready.pairs[oid])
+        yield from untried(live, oid)
     references = References(connection, live, ready.pairs)
     yield from references.unmet()
     yield from references.referred()

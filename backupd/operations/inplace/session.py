@@ -124,9 +124,24 @@ def _stage(
     for name, rows in contents.read(ours, others):
         oid = ours[name].live.oid if name in ours else others[name]
         columns = ours[name].compared if name in ours else shared[oid]
-        if not stage(connection, oid, live.sql(oid), columns, rows):
+        typed = {column: _safe_type(live, oid, column) for column in columns}
+        if not stage(connection, (oid, live.sql(oid)), typed, rows):
             unfit[name] = contents.rows_of(name, shared=name in others)
     return unfit
+
+
+def _safe_type(live: Live, oid: int, column: str) -> str | None:
+    """Return the type to stage a column with, where its own would run code of a role that is no superuser; else None.
+
+    Raises RefusedError when there is no such type.
+    """
+    types = live.foreign_code.columns.get(oid, {})
+    if column in types and types[column] is None:
+        raise RefusedError(
+            f"the type of a column of {live.names[oid].dotted} runs code of its owner when a value is read",
+            hint="Nothing is run to look; restore the tenant into a new database.",
+        )
+    return types.get(column)
 
 
 class TenantContents:

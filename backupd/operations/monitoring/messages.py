@@ -28,7 +28,16 @@ class Message(NamedTuple):
     title: str
     body: str
     severity: str
-    """`error`, `warning`, or `over`."""
+    """`error`, `warning`, `over`, or `test`."""
+
+
+def test_message(machine: str) -> Message:
+    """Return the message that shows whether a target is reached; it reports nothing."""
+    return Message(
+        f"backupd on {machine}: test",
+        "This is a test by `backupd doctor --notify`: messages of backupd on this machine arrive here.",
+        "test",
+    )
 
 
 def compose(machine: str, notices: Sequence[Notice], now: datetime) -> Message:

@@ -19,6 +19,7 @@ _TYPES: Final = {
     "error": apprise.NotifyType.FAILURE,
     "warning": apprise.NotifyType.WARNING,
     "over": apprise.NotifyType.SUCCESS,
+    "test": apprise.NotifyType.INFO,
 }
 with warnings.catch_warnings():
     # This loads the services of apprise once, and not in a thread. Warnings of what they import are not ours.

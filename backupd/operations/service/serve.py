@@ -138,7 +138,7 @@ def _reload(supervisor: Supervisor, io: DaemonIO) -> None:
 def fault_lines(error: BackupdError) -> tuple[str, ...]:
     """Return what is wrong, one line each: the error, and all faults of a configuration."""
     faults = getattr(error, "faults", ())
-    lines = (f"line {fault.line}: {fault.key}: {fault.message}" for fault in faults)
+    lines = (f"{fault.place}{fault.key}: {fault.message}" for fault in faults)
     return (error.message, *lines)
 
 

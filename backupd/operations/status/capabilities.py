@@ -72,13 +72,14 @@ def changes(founded: Mapping[str, Any], store: ProbedStore, known: LastProbe | N
     now: dict[str, Any] = {"statvfs": bench.reports_space(), "snapshots": bench.snapshots_folder()}
     if known is not None and known.profile is not None:
         now = {**msgspec.to_builtins(known.profile), **now}
-    found = list(_compared(founded, now))
+    found = list(compared(founded, now))
     if known is not None and known.fault:
         found.append(Change("publishing", "safe", known.fault, worse=True))
     return tuple(found)
 
 
-def _compared(founded: Mapping[str, Any], now: Mapping[str, Any]) -> Iterator[Change]:
+def compared(founded: Mapping[str, Any], now: Mapping[str, Any]) -> Iterator[Change]:
+    """Yield each capability that both profiles name and that differs."""
     for what in _COMPARED:
         if what in founded and what in now and founded[what] != now[what]:
             yield Change(what, _spelt(founded[what]), _spelt(now[what]), worse=not now[what])

@@ -28,7 +28,7 @@ from backupd.planning.alarms import ShownSnapshots, server_changes
 from backupd.planning.incarnations import Incarnation, TenantStates
 from backupd.repository.incoming import incoming_objects
 from backupd.repository.layout import entry_name
-from backupd.repository.repository import Repository
+from backupd.repository.repository import Repository, unnamed_signers
 from backupd.seal.documents import LIMITS, read_document
 from backupd.store.base import Store
 from backupd.store.probe import ProbedStore
@@ -158,6 +158,7 @@ def _store(place: StorePlace, ledger: LedgerFacts, book: Book, request: StatusRe
             ShownSnapshots(len(shown), made), of_store.observed, request.store_snapshots, request.now
         ),
         changes=changes(founded, place.store, known),
+        unnamed_signers=unnamed_signers(place.repository.info(), place.repository.signers),
         probed=known.at if known else None,
         ledger_entries=book.lengths.get(place.name),
         kept=of_store.observed[-1][0] if of_store.observed else None,

@@ -11,6 +11,7 @@ from backupd.model.inventory import ForeignKey, Inventory, TableKind, TableName
 from backupd.model.tenancy import ClassPolicy, MappedTable, Shared, TenancyMap, Tenant
 from backupd.postgres.connect import Connection, identifier, qualified
 from backupd.postgres.inplace.session import Belonging
+from backupd.postgres.source.foreign_code import ForeignCode, read_foreign_code
 
 _COLUMNS = """
 SELECT a.attrelid, a.attname, a.attgenerated <> '', a.attidentity = 'a',
@@ -20,7 +21,7 @@ WHERE a.attrelid = ANY (%s) AND a.attnum > 0 AND NOT a.attisdropped ORDER BY a.a
 """
 
 _KEYS = """
-SELECT i.indrelid, i.indisprimary, i.indisexclusion,
+SELECT i.indrelid, i.indexrelid, c.oid, i.indisprimary, i.indisexclusion,
   (SELECT pg_catalog.array_agg(pg_catalog.pg_get_indexdef(i.indexrelid, g, false) ORDER BY g)
    FROM pg_catalog.generate_series(1, i.indnkeyatts) g),
   (SELECT pg_catalog.array_agg(ARRAY[n.nspname, o.oprname] ORDER BY g.place)
@@ -44,11 +45,11 @@ ORDER BY i.indrelid, NOT i.indisprimary, i.indexrelid
 """
 
 _CHECKS = """
-SELECT c.conrelid, pg_catalog.pg_get_expr(c.conbin, c.conrelid) FROM pg_catalog.pg_constraint c
+SELECT c.conrelid, c.oid, pg_catalog.pg_get_expr(c.conbin, c.conrelid) FROM pg_catalog.pg_constraint c
 WHERE c.contype = 'c' AND c.conrelid = ANY (%(tables)s)
   AND COALESCE(pg_catalog.to_jsonb(c) ->> 'conenforced', 'true') = 'true'
 UNION ALL
-SELECT c.oid, pg_catalog.pg_get_partition_constraintdef(c.oid) FROM pg_catalog.pg_class c
+SELECT c.oid, c.oid, pg_catalog.pg_get_partition_constraintdef(c.oid) FROM pg_catalog.pg_class c
 WHERE c.relispartition AND c.oid = ANY (%(tables)s)
 ORDER BY 1, 2
 """
@@ -93,6 +94,8 @@ class LiveTable:
     """Columns that are NOT NULL and have no default."""
     keys: tuple[UniqueKey, ...]
     checks: tuple[str, ...]
+    untried: int = 0
+    """Number of keys, checks and bounds that run code of a role that is no superuser, and are not listed here."""
 
     @property
     def sql(self) -> str:
@@ -130,6 +133,7 @@ class Live:
     references: tuple[Reference, ...]
     """Foreign keys from or to one of these tables."""
     names: dict[int, TableName] = field(repr=False)
+    foreign_code: ForeignCode = field(default_factory=ForeignCode)
 
     def sql(self, oid: int) -> str:
         """Return a table's qualified name, by oid."""
@@ -147,8 +151,10 @@ def read_live(connection: Connection, inventory: Inventory, mapping: TenancyMap,
     columns = _by_table(connection.execute(_COLUMNS.encode(), (oids,)))
     keys = _by_table(connection.execute(_KEYS.encode(), (oids,)))
     checks = _by_table(connection.execute(_CHECKS.encode(), {"tables": oids}))
+    code = read_foreign_code(connection, oids)
     tables = {}
     for oid, one in zip(oids, mapped, strict=True):
+        untried = code.expressions.get(oid, frozenset())
         facts = LiveTable(
             oid=oid,
             name=one.table,
@@ -158,12 +164,13 @@ def read_live(connection: Connection, inventory: Inventory, mapping: TenancyMap,
             generated=frozenset(name for name, generated, _, _ in columns[oid] if generated),
             always=frozenset(name for name, _, always, _ in columns[oid] if always),
             required=frozenset(name for name, generated, _, required in columns[oid] if required and not generated),
-            keys=tuple(map(_key, keys[oid])),
-            checks=tuple(text for (text,) in checks[oid] if text),
+            keys=tuple(_key(row) for index, constraint, *row in keys[oid] if not {index, constraint} & untried),
+            checks=tuple(text for check, text in checks[oid] if text and check not in untried),
+            untried=len(untried),
         )
         tables[oid] = facts
     names = {table.oid: table.name for table in inventory.tables}
-    return Live(inventory, tables, _references(connection, inventory, frozenset(tables)), names)
+    return Live(inventory, tables, _references(connection, inventory, frozenset(tables)), names, code)
 
 
 def _is_cut(mapped: MappedTable, tenant: str) -> bool:
@@ -179,7 +186,7 @@ def _by_table(rows: Iterable[tuple[Any, ...]]) -> defaultdict[int, list[tuple[An
     return found
 
 
-def _key(row: tuple[Any, ...]) -> UniqueKey:
+def _key(row: list[Any]) -> UniqueKey:
     primary, exclusion, expressions, operators, condition, nulls_equal, deferrable, columns = row
     return UniqueKey(
         primary=primary,

@@ -8,7 +8,7 @@ nothing goes to replicas. They end with the session, however it ends, so nothing
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 
@@ -106,18 +106,23 @@ def staged(oid: int) -> str:
     return f"pg_temp.staged_{oid}"
 
 
-def stage(connection: Connection, oid: int, live: str, columns: Sequence[str], rows: Iterable[memoryview]) -> bool:
+def stage(
+    connection: Connection, table: tuple[int, str], columns: Mapping[str, str | None], rows: Iterable[memoryview]
+) -> bool:
     """Put rows into a temporary table with the live table's types; return whether it gives them back byte for byte.
 
+    The table is given by its oid and its name in SQL; a column's type is the one it is given here, if any.
     Rows of a type that has changed since the snapshot come back differently, or are refused; then there is no table.
     Raises psycopg's errors, and the errors of `rows`.
     """
+    oid, live = table
     listed = ", ".join(map(identifier, columns))
+    typed = ", ".join(f"{identifier(name)}{f'::{type_}' if type_ else ''}" for name, type_ in columns.items())
     given = hashlib.sha256()
     connection.execute("BEGIN")
     try:
         connection.execute(
-            f"CREATE TEMPORARY TABLE {staged(oid)} AS SELECT {listed} FROM ONLY {live} WITH NO DATA".encode()  # noqa: S608  # names are quoted
+            f"CREATE TEMPORARY TABLE {staged(oid)} AS SELECT {typed} FROM ONLY {live} WITH NO DATA".encode()  # noqa: S608  # names are quoted
         )
         with ExitStack() as copying:
             # In the transaction that made the table, FREEZE keeps rows in their order.

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import os
-import shutil
+import resource
 import subprocess
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from backupd.errors import SourceError
@@ -16,14 +16,13 @@ from backupd.postgres.scratch.folder import (
     ScratchDisposal,
     ScratchFolder,
     dispose,
-    end_server,
     leftovers,
     make_folder,
-    processes,
 )
 from backupd.postgres.scratch.guardian import watch_over
-from backupd.postgres.scratch.kept import PORT, SUPERUSER, KeptServer, move
-from backupd.postgres.scratch.programs import Runner, ServerPrograms
+from backupd.postgres.scratch.jail import Jailed
+from backupd.postgres.scratch.kept import PORT, SOCKET, SUPERUSER, KeptServer, keep_server
+from backupd.postgres.scratch.programs import Runner, ServerPrograms, end
 
 _START_SECONDS = 120
 _EVENT_TRIGGERS_SINCE = 17
@@ -77,10 +76,10 @@ class ClusterSpec:
 class Cluster:
     """A server that runs until the end of `scratch_cluster`, or until `stop`."""
 
-    def __init__(self, folder: ScratchFolder, spec: ClusterSpec, programs: Path) -> None:
+    def __init__(self, folder: ScratchFolder, spec: ClusterSpec) -> None:
         self._folder = folder
         self._spec = spec
-        self._programs = programs
+        self._server: subprocess.Popen[bytes] | None = None
 
     @property
     def source(self) -> Source:
@@ -99,10 +98,10 @@ class Cluster:
     def size(self) -> int:
         """Return the bytes that its files take on disk."""
         total = 0
-        for folder, _, names in os.walk(self._folder.path):
+        for _, _, names, here in os.fwalk(self._folder.path):
             for name in names:
                 with suppress(FileNotFoundError):  # it comes and goes as the server likes
-                    total += Path(folder, name).lstat().st_blocks * 512
+                    total += os.stat(name, dir_fd=here, follow_symlinks=False).st_blocks * 512
         return total
 
     def free(self) -> int:
@@ -112,7 +111,8 @@ class Cluster:
 
     def stop(self) -> None:
         """End the server at once; nothing of it is needed any more."""
-        end_server(self._folder.data)
+        if self._server is not None:
+            end(self._server)
 
     @property
     def roles(self) -> frozenset[str]:
@@ -128,28 +128,32 @@ class Cluster:
         return real
 
     def dispose(self) -> ScratchDisposal:
-        """End the server, remove its folder, and check that no process and no file of it remains."""
+        """End the server, remove its folder, and check that no process and no file of it remains.
+
+        The kernel ends every process of a jail before the jail itself ends.
+        """
+        self.stop()
         removed = dispose(self._folder) and not self._folder.path.exists()
-        ended = not processes(self._folder.data)
-        destroyed = [("scratch-server", "process-gone")] if ended else []
+        destroyed = [("scratch-server", "process-gone")]
         destroyed += [("data-folder", "listed-absent")] if removed else []
-        return ScratchDisposal(tuple(destroyed), (not ended) + (not removed))
+        return ScratchDisposal(tuple(destroyed), int(not removed))
 
     def keep(self, path: Path) -> KeptServer:
         """Stop the server and move it to the new folder `path` on the same disk, with durable settings.
 
-        Raises SourceError, RefusedError.
+        Nothing that the server could write is opened here. Raises SourceError, RefusedError.
         """
-        folder, spec = self._folder, self._spec
-        self._run("pg_ctl", "stop", "-D", str(folder.data), "-m", "fast", "-w", "-t", str(_START_SECONDS), "-s")
-        _configure(folder.data, path / folder.socket.name, spec.programs.major, _DURABLE)
+        folder, server = self._folder, self._server
+        if server is not None:
+            server.terminate()
+            with suppress(subprocess.TimeoutExpired):
+                server.wait(_START_SECONDS)
+            end(server)
+            if server.returncode:
+                raise SourceError("the scratch server did not stop cleanly", hint="Restore once more.")
         self._run("initdb", "-D", str(folder.data), "--sync-only")
-        programs = self._programs
-        if programs.is_relative_to(folder.path):
-            programs = path / programs.relative_to(folder.path)
-        move(folder, path)
-        drop = _dropping(spec.runner) if spec.runner.user is not None else ()
-        return KeptServer(path, (str(programs / "pg_ctl"),), drop, spec.runner.prefix)
+        kept = self._jailed(self._serving(path / "data", path / "socket", _DURABLE), path)
+        return keep_server(folder, path, replace(kept, memory=resource.RLIM_INFINITY))
 
     def start(self) -> None:
         """Make the cluster and start its server.
@@ -159,58 +163,61 @@ class Cluster:
         runner, data = self._spec.runner, self._folder.data
         for folder in (data, self._folder.socket):
             folder.mkdir(mode=0o700)
-            if runner.user is not None and runner.group is not None:
+            if runner.user != os.geteuid():  # a unit may change no owner
                 os.chown(folder, runner.user, runner.group)
         options = ["-U", SUPERUSER, "-E", "UTF8", "--locale=C", "--no-sync", "-A", "reject", "--auth-local=trust"]
         self._run("initdb", "-D", str(data), *options)
         # A new server gives out OIDs as the source did when it was new. What depends on them, such as hash partitions
         # of enums, would come back here and nowhere else.
         self._run("pg_resetwal", "-o", str(_first_oid(self._spec.token)), "-D", str(data))
-        _configure(data, self._folder.socket, self._spec.programs.major, memory_settings(self._spec.memory))
-        waiting = ["-w", "-t", str(_START_SECONDS), "-s", "-l", os.devnull]
-        self._run("pg_ctl", "start", "-D", str(data), *waiting)
+        command = self._serving(data, self._folder.socket, memory_settings(self._spec.memory))
+        self._server = runner.start(self._jailed(command, self._folder.path))
+        if self._server.stdout is None or not self._server.stdout.read(1):
+            end(self._server)
+            raise _failed("postgres", self._server.returncode)
+
+    def _serving(self, data: Path, socket: Path, changes: Mapping[str, str]) -> list[str]:
+        """Return the command that runs the server. Settings on it cannot be overruled from within the server."""
+        late = {"event_triggers": "off"} if self._spec.programs.major >= _EVENT_TRIGGERS_SINCE else {}
+        settings = {**_SETTINGS, **late, "unix_socket_directories": f'"{socket}"', **changes}
+        words = [word for name, value in settings.items() for word in ("-c", f"{name}={value}")]
+        return [str(self._spec.programs.folder / "postgres"), "-D", str(data), *words]
+
+    def _jailed(self, command: list[str], path: Path, *, server: bool = True) -> Jailed:
+        runner, programs = self._spec.runner, self._spec.programs
+        write = [str(path / self._folder.data.name), str(path / self._folder.socket.name)]
+        socket = str(path / SOCKET) if server else None
+        return Jailed(command, runner.user, runner.group, list(programs.folders), write, self._spec.memory, socket)
 
     def _run(self, program: str, *arguments: str) -> None:
-        runner = self._spec.runner
-        drop = _dropping(runner) if runner.prefix and runner.user is not None else ()
-        limit = ("/bin/sh", "-c", 'ulimit -v "$0" && exec nice -n 10 "$@"', str(self._spec.memory >> 10))
-        command = [*runner.prefix, *drop, *limit, str(self._programs / program), *arguments]
-        options = runner.options()
-        if drop:  # the network is taken away by root; `setpriv` drops the rights after that
-            options = {name: value for name, value in options.items() if name not in ("user", "group", "extra_groups")}
-        done = subprocess.run(
-            command, check=False, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, timeout=300, **options
-        )
-        if done.returncode:
-            raise SourceError(
-                f"the scratch server's {program} failed with exit status {done.returncode}",
-                hint="Look for room on the disk of drill.scratch_dir, and whether its user may reach that folder.",
-            )
+        command = [str(self._spec.programs.folder / program), *arguments]
+        status, _ = self._spec.runner.run(self._jailed(command, self._folder.path, server=False), 300)
+        if status:
+            raise _failed(program, status)
 
 
-def _configure(data: Path, socket: Path, major: int, changes: Mapping[str, str] | None = None) -> None:
-    late = {"event_triggers": "off"} if major >= _EVENT_TRIGGERS_SINCE else {}
-    settings = {**_SETTINGS, **late, "unix_socket_directories": str(socket), **(changes or {})}
-    with (data / "postgresql.auto.conf").open("w") as file:
-        file.writelines(f"{name} = '{value}'\n" for name, value in settings.items())
+def _failed(program: str, status: int) -> SourceError:
+    return SourceError(
+        f"the scratch server's {program} failed with exit status {status}",
+        hint="Look for room on the disk of drill.scratch_dir.",
+    )
 
 
 @contextmanager
 def scratch_cluster(spec: ClusterSpec) -> Iterator[Cluster]:
     """Yield a running server, removed with all its files when the block ends, however it ends.
 
-    When this process is killed, a guardian process does the same; when that is killed, too, the next drill's `reap`
-    does. Raises ConfigError, SourceError.
+    When this process is killed, the server ends with it, and a guardian process removes the files; when that is killed,
+    too, the next drill's `reap` does. Raises ConfigError, SourceError.
     """
     folder = make_folder(spec.parent, spec.token)
     guardian = watch_over(folder)
-    cluster = Cluster(folder, spec, spec.programs.folder)
+    cluster = Cluster(folder, spec)
     try:
-        if not spec.runner.may_run(spec.programs.folder / "postgres"):
-            cluster = Cluster(folder, spec, _copied(spec.programs, folder))
         cluster.start()
         yield cluster
     finally:
+        cluster.stop()
         dispose(folder)
         if guardian.stdin is not None:
             guardian.stdin.close()
@@ -240,15 +247,3 @@ def reap(parent: Path) -> tuple[int, int]:
 def _first_oid(token: str) -> int:
     """Return the OID to count from: another one for each server, far above what a server's own making takes."""
     return (1 << 24) + int(token[:7], 16)
-
-
-def _copied(programs: ServerPrograms, folder: ScratchFolder) -> Path:
-    """Copy the whole installation to a place that the server's user can reach."""
-    copy = folder.path / "programs"
-    shutil.copytree(programs.folder.parent, copy, symlinks=True)
-    return copy / programs.folder.name
-
-
-def _dropping(runner: Runner) -> tuple[str, ...]:
-    program = shutil.which("setpriv") or "setpriv"
-    return (program, f"--reuid={runner.user}", f"--regid={runner.group}", "--clear-groups", "--")

@@ -1,7 +1,7 @@
 """The server that a drill restores into, of either kind, and the folder of a scratch server.
 
-The folder is marked as ours, locked while its maker lives, and removed after the processes in it have ended. Nothing is
-ever removed unless it has our name, our marker and our owner, and its lock is free.
+The folder is marked as ours, locked while its maker lives, and removed at the end. Nothing is ever removed unless it
+has our name, our marker and our owner, and its lock is free.
 """
 
 from __future__ import annotations
@@ -10,12 +10,8 @@ import fcntl
 import json
 import os
 import re
-import shutil
-import signal
-import subprocess
-import time
-from collections.abc import Callable, Iterator
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Protocol
@@ -73,11 +69,10 @@ PREFIX = "backupd-drill-"
 MARKER = "drill.json"
 _NAME = re.compile(rf"{PREFIX}[0-9a-f]{{16}}")
 _KIND = "drill"
-_PATIENCE = 10.0
-"""Seconds that a server has for an immediate shutdown before it is killed."""
+_HEAP = ".removing"
+"""Name of the folder in which folders are gathered that are being removed."""
 _DEAD = "ZX"
 """States of a process that has ended and was not yet waited for by its parent."""
-_SHARED = Path("/proc/sysvipc/shm")
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,78 +158,72 @@ def _abandoned(marker: IO[str], path: Path) -> bool:
 
 
 def dispose(folder: ScratchFolder) -> bool:
-    """End the processes that run in the folder and remove it; return whether everything is gone."""
-    end_server(folder.data)
-    # The marker is removed last: it shows that the rest of the folder is ours.
-    for path in sorted(folder.path.iterdir() if folder.path.is_dir() else ()):
-        if path.name != MARKER:
-            _remove(path)
-    left = [path for path in folder.path.iterdir() if path.name != MARKER] if folder.path.is_dir() else []
-    if not left:
-        _remove(folder.path)
-    folder.lock.close()
-    return not folder.path.exists() and not processes(folder.data)
+    """Remove the folder of a server that has ended; return whether everything is gone.
 
-
-def end_server(data: Path) -> None:
-    """End the server of a data folder at once, with all its processes and its shared memory."""
-    pid, shared = _postmaster(data)
-    for number, sign in ((pid, signal.SIGQUIT), (pid, signal.SIGKILL)):
-        running = processes(data)
-        if not running:
-            break
-        for one in {number, *running} if sign == signal.SIGKILL else {number} & running or running:
-            with suppress(ProcessLookupError):
-                os.kill(one, sign)
-        _wait(lambda: not processes(data))
-    _remove_shared(shared)
-
-
-def processes(data: Path) -> set[int]:
-    """Return the processes that run in a data folder: a server's are started with it as their current folder."""
-    found = set()
-    for entry in Path("/proc").iterdir():
-        if entry.name.isdigit():
-            with suppress(OSError):
-                where = (entry / "cwd").readlink()
-                if where == data or str(where) == f"{data} (deleted)":
-                    found.add(int(entry.name))
-    return found
-
-
-def _postmaster(data: Path) -> tuple[int, tuple[str, str] | None]:
-    """Return the id of the server's first process, 0 without one, and its shared memory's key and id."""
-    with suppress(OSError, ValueError, IndexError):
-        lines = (data / "postmaster.pid").read_text().splitlines()
-        key = lines[6].split() if len(lines) > 6 else []
-        return int(lines[0]), (key[0], key[1]) if len(key) == 2 else None
-    return 0, None
-
-
-def _remove_shared(shared: tuple[str, str] | None) -> None:
-    """Remove the shared memory of a killed server from the kernel, if no process is attached to it."""
-    if shared is None or not _SHARED.exists():
-        return
-    for line in _SHARED.read_text().splitlines()[1:]:
-        fields = line.split()
-        if (fields[0], fields[1], fields[6]) == (*shared, "0"):
-            program = shutil.which("ipcrm")
-            if program is not None:
-                subprocess.run([program, "-m", fields[1]], check=False, capture_output=True)
-
-
-def _remove(path: Path) -> None:
+    No file in it is opened and no link followed. Its folders may be of any depth and have any modes.
+    `backupd manual trust`, row *its files*.
+    """
+    heap = folder.path / _HEAP
     with suppress(OSError):
-        if path.is_dir() and not path.is_symlink():
-            shutil.rmtree(path, ignore_errors=True)
-        else:
-            path.unlink()
+        heap.mkdir(mode=0o700, exist_ok=True)
+        # The marker is removed last: it shows that the rest of the folder is ours.
+        for path in sorted(folder.path.iterdir()):
+            if path.name != MARKER:
+                with suppress(OSError):
+                    _remove(path, heap)
+        heap.rmdir()
+        (folder.path / MARKER).unlink()
+        folder.path.rmdir()
+    folder.lock.close()
+    return not folder.path.exists()
 
 
-def _wait(done: Callable[[], bool]) -> None:
-    until = time.monotonic() + _PATIENCE
-    while not done() and time.monotonic() < until:
-        time.sleep(0.05)
+def _remove(path: Path, heap: Path) -> None:
+    """Remove a file or a folder by moving every folder in it to `heap`, where only our names are. Raises OSError."""
+    if path.is_symlink() or not path.is_dir():
+        path.unlink()
+        return
+    if path != heap:
+        with _opened(path):  # a folder that is moved must be writable
+            path.rename(heap / str(path.lstat().st_ino))
+    with _opened(heap) as pile:
+        while (name := _any(pile)) is not None:
+            with _opened(name, pile) as folder:
+                _flatten(folder, pile)
+            with suppress(OSError):  # once more if the kernel left out names while others went
+                os.rmdir(name, dir_fd=pile)
+
+
+def _any(folder: int) -> str | None:
+    with os.scandir(folder) as entries:
+        return next((entry.name for entry in entries), None)
+
+
+def _flatten(folder: int, pile: int) -> None:
+    """Remove the files of a folder, and move its folders to `pile`, each under a number that no other has."""
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            if entry.is_dir(follow_symlinks=False):
+                with _opened(entry.name, folder):
+                    os.rename(entry.name, str(entry.inode()), src_dir_fd=folder, dst_dir_fd=pile)
+            else:
+                os.unlink(entry.name, dir_fd=folder)
+
+
+@contextmanager
+def _opened(name: str | Path, parent: int | None = None) -> Iterator[int]:
+    """Open a folder, which may be closed to its owner, and no link."""
+    place = os.open(name, os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW, dir_fd=parent)
+    try:
+        itself = f"/proc/self/fd/{place}"
+        Path(itself).chmod(0o700)
+        folder = os.open(itself, os.O_RDONLY | os.O_DIRECTORY)
+    finally:
+        os.close(place)
+    try:
+        yield folder
+    finally:
+        os.close(folder)
 
 
 def _began(pid: int) -> str | None:

@@ -2,32 +2,34 @@
 
 from __future__ import annotations
 
+import json
 import shlex
+import shutil
 import subprocess
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from backupd.errors import RefusedError, SourceError
+from backupd.postgres.scratch import jail
 from backupd.postgres.scratch.folder import MARKER, PREFIX, ScratchFolder
+from backupd.postgres.scratch.jail import Jailed
+from backupd.postgres.scratch.programs import JAIL
 
 SUPERUSER = "postgres"
 PORT = 5432
 """Number in the name of the socket; no port is opened."""
-_SOCKET = f"socket/.s.PGSQL.{PORT}"
+SOCKET = f"socket/.s.PGSQL.{PORT}"
 _LONGEST = 107
 """Bytes of a socket's path at most, a limit of the kernel."""
+_PROGRAM = "server"
+"""Name of the copy of the jail's program that starts and stops the server."""
 
 
 @dataclass(frozen=True, slots=True)
 class KeptServer:
-    """A kept server's folder, and the beginnings of its commands. It listens on a unix socket only."""
+    """A kept server's folder. It listens on a unix socket only, in a jail whenever it runs."""
 
     path: Path
-    pg_ctl: tuple[str, ...]
-    drop: tuple[str, ...]
-    """Arguments that change to the server's user, where that is another one."""
-    prefix: tuple[str, ...]
-    """Arguments that cut the server off from the network, where the system can."""
 
     @property
     def connect(self) -> str:
@@ -37,12 +39,12 @@ class KeptServer:
     @property
     def starting(self) -> str:
         """Return the command that starts the server."""
-        return shlex.join([*self.prefix, *self.drop, *self._ctl("start"), "-w", "-s", "-l", "/dev/null"])
+        return self._doing("start")
 
     @property
     def stopping(self) -> str:
         """Return the command that stops the server."""
-        return shlex.join([*self.drop, *self._ctl("stop"), "-m", "fast", "-w", "-s"])
+        return self._doing("stop")
 
     @property
     def removing(self) -> str:
@@ -62,8 +64,8 @@ class KeptServer:
         if done.returncode:
             raise SourceError("the scratch server did not start again", hint=f"Try it by hand: {self.starting}")
 
-    def _ctl(self, verb: str) -> list[str]:
-        return [*self.pg_ctl, verb, "-D", str(self.path / "data")]
+    def _doing(self, verb: str) -> str:
+        return shlex.join([*JAIL, str(self.path / _PROGRAM), verb])
 
 
 def require_place(path: Path) -> None:
@@ -72,7 +74,7 @@ def require_place(path: Path) -> None:
     Then the folder exists, or the path of its socket would be too long.
     """
     longest = max(len(str(path)), len(str(path.parent)) + 1 + len(PREFIX) + 16)
-    if longest + 1 + len(_SOCKET) > _LONGEST:
+    if longest + 1 + len(SOCKET) > _LONGEST:
         raise RefusedError(
             "the path of the scratch server's socket would be too long", hint="Name a folder with a shorter path."
         )
@@ -80,16 +82,20 @@ def require_place(path: Path) -> None:
         raise RefusedError("the folder for the scratch server exists already", hint="Name one that does not exist yet.")
 
 
-def move(folder: ScratchFolder, path: Path) -> None:
+def keep_server(folder: ScratchFolder, path: Path, jailed: Jailed) -> KeptServer:
     """Give a stopped server's folder its final name, after which no drill owns or removes it.
 
+    How `jailed` is started and stopped again is written beside the server's own folders, where it cannot write.
     Raises RefusedError.
     """
     require_place(path)
     try:
+        shutil.copyfile(jail.__file__, folder.path / _PROGRAM)
+        (folder.path / jail.SPEC).write_text(json.dumps(asdict(jailed)))
         folder.path.rename(path)
         (path / MARKER).unlink()
     except OSError as error:
         raise RefusedError(
             f"the scratch server cannot be given its folder ({error.strerror})", hint="Name another one."
         ) from None
+    return KeptServer(path)

@@ -1,23 +1,32 @@
-"""PostgreSQL's server programs and the user that runs them: never root, and cut off from the network where possible."""
+"""PostgreSQL's server programs and the user that runs them: never root, and always in a jail."""
 
 from __future__ import annotations
 
+import json
 import os
 import pwd
 import re
-import shutil
 import subprocess
+import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 from backupd.errors import ConfigError
 from backupd.postgres.client_programs import program_folders
+from backupd.postgres.scratch import jail
+from backupd.postgres.scratch.jail import Jailed
 
 SERVER = ("initdb", "pg_resetwal", "postgres", "pg_ctl")
 _USER = "nobody"
 """User that runs the server when root starts it and no other is configured: the system user that owns nothing."""
+JAIL = (sys.executable, "-I", "-S")
+"""How the program of jails is started: alone, without this process's environment and libraries."""
+_ALLOW = (
+    "A jail takes Linux 5.12 or newer and either root with all its rights, or user namespaces for everybody "
+    "(user.max_user_namespaces above 0, kernel.unprivileged_userns_clone=1, "
+    "kernel.apparmor_restrict_unprivileged_userns=0, where they exist). Else set a server aside: drill.target_dsn."
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +40,14 @@ class ServerPrograms:
     @property
     def major(self) -> int:
         return int(self.version.partition(".")[0])
+
+    @property
+    def folders(self) -> tuple[str, ...]:
+        """Return the folders of the installation: its own, and those of libraries that lie elsewhere."""
+        command = ["ldd", *(str(self.folder / program) for program in SERVER)]
+        output = subprocess.run(command, check=False, capture_output=True, text=True, env={"PATH": "/usr/bin:/bin"})
+        found = re.findall(r"=> (/.*)/[^/]+ \(0x", output.stdout)
+        return tuple(sorted({str(self.folder.parent), *(str(Path(folder).resolve()) for folder in found)}))
 
 
 def find_server(folders: Sequence[Path], major: int, search: str | None = None) -> ServerPrograms:
@@ -59,58 +76,71 @@ def _inspect(folder: Path) -> ServerPrograms | None:
 
 @dataclass(frozen=True, slots=True)
 class Runner:
-    """The user and the isolation under which a server's programs run."""
+    """The user under which a server's programs run, in a jail."""
 
-    user: int | None
-    """Number of another user, when we are root; else None."""
-    group: int | None
-    prefix: tuple[str, ...] = ()
-    """Arguments that start a program without network."""
+    user: int
+    group: int
 
-    def options(self) -> dict[str, Any]:
-        """Return arguments for subprocess: the user to change to, and an environment without secrets."""
-        environment = {"PATH": os.environ.get("PATH", "/usr/bin:/bin"), "LC_ALL": "C", "TZ": "UTC"}
-        options: dict[str, Any] = {"env": environment, "cwd": "/", "stdin": subprocess.DEVNULL}
-        if self.user is not None:
-            options |= {"user": self.user, "group": self.group, "extra_groups": []}
-        return options
+    def start(self, jailed: Jailed, errors: int = subprocess.DEVNULL) -> subprocess.Popen[bytes]:
+        """Start a command in a jail; it ends, with all it started, when its standard input is closed.
 
-    @property
-    def isolated(self) -> bool:
-        """Check whether the programs run without network."""
-        return bool(self.prefix)
+        A server is ready when a byte can be read from its standard output. What the system refuses is said on `errors`.
+        """
+        return subprocess.Popen(
+            [*JAIL, str(jail.__file__), "run", json.dumps(asdict(jailed))],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=errors,
+            env={"PATH": "/usr/bin:/bin", "LC_ALL": "C"},
+            cwd="/",
+            start_new_session=True,
+        )
 
-    def may_run(self, program: Path) -> bool:
-        """Check whether the user can execute a program."""
-        command = ["/bin/sh", "-c", 'test -x "$0"', str(program)]
-        return subprocess.run(command, check=False, capture_output=True, **self.options()).returncode == 0
+    def run(self, jailed: Jailed, seconds: float) -> tuple[int, str]:
+        """Run a command to its end; return its exit status, and what the system refused if it is `REFUSED`.
+
+        Raises subprocess.TimeoutExpired.
+        """
+        with self.start(jailed, subprocess.PIPE) as process:
+            try:
+                status = process.wait(seconds)
+            finally:
+                end(process)
+            refused = process.stderr.read().decode(errors="replace").strip() if process.stderr is not None else ""
+            return status, refused
+
+
+def end(process: subprocess.Popen[bytes]) -> None:
+    """End what runs in a jail, at once; after this, no process of it exists."""
+    if process.stdin is not None:
+        process.stdin.close()
+    process.wait()
+    if process.stdout is not None:
+        process.stdout.close()
 
 
 def runner(user: str | None) -> Runner:
     """Return the runner of a scratch server: ourselves, or, when we are root, `user`.
 
-    Raises ConfigError for a user that does not exist, and for root itself.
+    Raises ConfigError for a user that does not exist, for root itself, and where the system allows no jail.
     """
-    if os.geteuid() != 0:
-        return Runner(None, None, _without_network("--user", "--map-current-user"))
+    found = _other(user or _USER) if os.geteuid() == 0 else Runner(os.geteuid(), os.getegid())
+    status, refused = found.run(Jailed(["/bin/true"], found.user, found.group, [], [], 1 << 30), 60)
+    if status:
+        raise ConfigError(
+            f"a scratch server cannot be isolated from this machine: the system refuses {refused or 'it'}",
+            hint=_ALLOW,
+        )
+    return found
+
+
+def _other(user: str) -> Runner:
     try:
-        found = pwd.getpwnam(user or _USER)
+        found = pwd.getpwnam(user)
     except KeyError:
         raise ConfigError(
-            f'there is no user "{user or _USER}" to run a scratch server', hint="Name one as `user` under [drill]."
+            f'there is no user "{user}" to run a scratch server', hint="Name one as `user` under [drill]."
         ) from None
     if found.pw_uid == 0:
         raise ConfigError("a scratch server cannot run as root", hint="Name another `user` under [drill].")
-    return Runner(found.pw_uid, found.pw_gid, _without_network())
-
-
-def _without_network(*options: str) -> tuple[str, ...]:
-    """Return arguments that give a child an empty network of its own; none where the system does not allow it.
-
-    A unix socket is still reachable by its path.
-    """
-    program = shutil.which("unshare")
-    if program is None:
-        return ()
-    prefix = (program, *options, "--net", "--")
-    return prefix if subprocess.run([*prefix, "true"], check=False, capture_output=True).returncode == 0 else ()
+    return Runner(found.pw_uid, found.pw_gid)

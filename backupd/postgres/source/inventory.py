@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Collection
+from dataclasses import replace
 from typing import Any
 
 from backupd.model.inventory import ForeignKey, Inventory, Table, TableKind, TableName
 from backupd.postgres.connect import Connection, identifier
+from backupd.postgres.source.foreign_code import keys_with_foreign_code
 from backupd.postgres.source.identity import ambiguous_columns
 
 _SYSTEM = "n.nspname IN ('pg_catalog', 'information_schema') OR n.nspname ~ '^pg_(toast|temp)'"
@@ -102,9 +104,11 @@ class _Details:
         self._parents: dict[int, int] = dict(connection.execute(_PARENTS.encode()).fetchall())
         self._widths: dict[int, int] = dict(connection.execute(_WIDTHS.encode()).fetchall())
         self._keys: defaultdict[int, list[ForeignKey]] = defaultdict(list)
+        foreign = keys_with_foreign_code(connection)
         for row in connection.execute(_FOREIGN_KEYS.encode()):
             if row[0] in names and row[2] in names:
-                self._keys[row[0]].append(_foreign_key(row, names[row[2]]))
+                key = _foreign_key(row, names[row[2]])
+                self._keys[row[0]].append(replace(key, foreign_code=(row[0], row[1]) in foreign))
         self._distinct: defaultdict[int, list[tuple[str, float]]] = defaultdict(list)
         self._ambiguous: dict[int, dict[str, str]] = {}
         if tenant_columns:

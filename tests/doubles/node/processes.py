@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from pathlib import Path
 
 
@@ -30,6 +31,17 @@ def everybody() -> list[int]:
 def alive(pids: Iterable[int]) -> list[int]:
     """Those that run; zombies do not."""
     return [pid for pid in pids if _parent(Path(f"/proc/{pid}")) is not None]
+
+
+def running_in(folder: Path) -> set[int]:
+    """Processes whose current folder this is: a PostgreSQL server's have its data folder."""
+    found = set()
+    for pid in everybody():
+        with suppress(OSError):
+            where = str(Path(f"/proc/{pid}/cwd").readlink())
+            if where.removesuffix(" (deleted)") == str(folder):
+                found.add(pid)
+    return found
 
 
 def arguments(pid: int) -> bytes:

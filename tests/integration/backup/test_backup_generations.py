@@ -13,6 +13,7 @@ from doubles.node.processes import eventually
 from doubles.servers.postgres import Server
 from doubles.stores.hooked_store import HookedStore
 from doubles.stores.snapshots import Look, look
+from fix_clock import FAR
 from fix_postgres import Database
 from fix_regions import Region, make_region
 
@@ -119,9 +120,13 @@ def test_scattered_changes_send_their_surroundings(region: Region, crowd: Databa
 def test_a_generation_ends_after_its_length(region: Region, crowd: Database, store: HookedStore) -> None:
     """A full copy under new pseudonyms that shares no object with the one before, which stays whole."""
     first = region.backup(crowd)
-    region.node = replace(region.node, clock=Elsewhen(region.node.generation_length - timedelta(minutes=1)))
+    region.node = replace(
+        region.node, clock_tolerance=FAR, clock=Elsewhen(region.node.generation_length - timedelta(minutes=1))
+    )
     assert region.backup(crowd).generation == first.generation
-    region.node = replace(region.node, clock=Elsewhen(region.node.generation_length + timedelta(minutes=1)))
+    region.node = replace(
+        region.node, clock_tolerance=FAR, clock=Elsewhen(region.node.generation_length + timedelta(minutes=1))
+    )
     last = region.backup(crowd)
     assert last.generation != first.generation
     one, other = seen(region, first), seen(region, last)
@@ -134,7 +139,7 @@ def test_a_generation_ends_after_its_length(region: Region, crowd: Database, sto
 def test_a_clock_that_went_backwards_starts_a_generation(region: Region, crowd: Database, store: HookedStore) -> None:
     """A generation that begins in the future may be of any age."""
     first = region.backup(crowd)
-    region.node = replace(region.node, clock=Elsewhen(timedelta(days=-1)))
+    region.node = replace(region.node, clock_tolerance=FAR, clock=Elsewhen(timedelta(days=-1)))
     assert region.backup(crowd).generation != first.generation
 
 

@@ -256,3 +256,23 @@ def _arguments(pid: int) -> bytes:
         return Path(f"/proc/{pid}/cmdline").read_bytes()
     except OSError:
         return b""
+
+
+def test_jobs_follow_every_file_of_the_configuration(kept_node: NodeFolder, daemons: Nodes) -> None:
+    """A job has the files that the daemon accepted, whatever happens to them; a reload that finds a fault names it."""
+    scheduled(kept_node, backup="daily 00:00", observe="every 4s")
+    config = kept_node.node / "backupd.toml"
+    text = config.read_text()
+    at, end = text.index("[regions.be]"), text.index("[keeper]")
+    folder = kept_node.node / "conf.d"
+    folder.mkdir()
+    (folder / "be.toml").write_text(text[at:end])
+    config.write_text('include = ["conf.d/*.toml"]\n' + text[:at] + text[end:])
+    daemon = daemons.start(kept_node)
+    daemon.wait_for("observe")
+    (folder / "be.toml").write_text("[regions.be]\nlocation = 1\n")
+    daemon.wait_for("observe", number=len(daemon.runs("observe")) + 1)
+    daemon.process.send_signal(signal.SIGHUP)
+    eventually(lambda: "conf.d/be.toml" in daemon.log.read_text(), 30)
+    daemon.wait_for("observe", number=len(daemon.runs("observe")) + 1)
+    daemon.stop()

@@ -232,13 +232,13 @@ def test_other_tenancies_are_drilled_alike(
 
 
 def test_what_cannot_be_disposed_of_is_red(region: Region, drills: Drills, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A drill that leaves a server and rows behind must say so; the next one removes them, and tells."""
+    """A drill that leaves rows behind must say so; the next one removes them, and tells."""
     monkeypatch.setattr(cluster, "dispose", lambda folder: bool(folder.lock.close()))
     report = drills.run()
     monkeypatch.undo()
     assert report.verdict == "fail"
     assert codes(report, "disposal") == ["left-behind"]
-    assert report.disposal.remaining == 2
+    assert report.disposal.remaining == 1
     wait_for_guardian(drills)
     after = drills.run()
     assert (after.verdict, after.disposal.remaining) == ("pass", 0)

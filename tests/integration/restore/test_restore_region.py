@@ -229,7 +229,7 @@ def test_one_database_in_a_scratch_server_to_be_started(whole: Whole, reachable:
     look = reachable / "look"
     told = whole.run("scratch", "app", "--target-dir", str(look))
     lines = {line.strip().partition(":")[0]: line.partition(":")[2].strip() for line in told.split("\n")}
-    assert "stopped; it has no network" in told
+    assert "stopped; it is shut in with its files" in told
     shell(lines["start it"])
     query = "SELECT count(*), min(tableowner) FROM note, pg_tables WHERE tablename = $$note$$"
     rows = subprocess.run(

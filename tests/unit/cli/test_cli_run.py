@@ -126,3 +126,15 @@ def test_a_reply_is_an_object_or_text(capsys: pytest.CaptureFixture[str]) -> Non
     assert capsys.readouterr() == ("one\nname  n\nx     2\n", "beware\n")
     assert reply.print(as_json=True) == 10
     assert capsys.readouterr() == ('{"a":1}\n', "")
+
+
+def test_quiet_is_silent_about_what_went_well(capsys):
+    """Remarks are printed all the same, and a failure with all its text; programs get everything."""
+    replies = {"good": Reply("good", ["text of good"], ["remark"]), "bad": Reply("bad", ["text of bad"], status=7)}
+    results = for_each(replies, replies.__getitem__, as_json=False, quiet=True)
+    assert results.status == 7
+    shown = capsys.readouterr()
+    assert shown.out == "text of bad\n"
+    assert shown.err == "remark\n"
+    for_each(replies, replies.__getitem__, as_json=True, quiet=True).finish("all")
+    assert capsys.readouterr().out == '{"all":["good","bad"]}\n'

@@ -6,6 +6,7 @@ from datetime import timedelta
 import pytest
 from doubles.samples.example_config import EXAMPLE
 
+from backupd.config.document import ConfigDocument, ConfigPart
 from backupd.config.faults import ConfigFaultsError, spell
 from backupd.config.files import file_findings
 from backupd.config.load import advice, config_path, load, parse
@@ -52,9 +53,14 @@ def test_the_example_loads():
     assert timedelta(days=28) == config.regions["be"].generation
 
 
+def advice_on(text):
+    """The advice about a configuration of one file."""
+    return advice(parse(text, "x"), ConfigDocument("x", (ConfigPart("x", text),)))
+
+
 def test_the_example_deserves_no_advice():
     """The example does what the advice asks for."""
-    assert advice(parse(EXAMPLE, "example.toml"), EXAMPLE) == []
+    assert advice_on(EXAMPLE) == []
 
 
 def test_the_five_classes_exist_without_being_written():
@@ -377,7 +383,7 @@ def test_advice_names_what_is_risky_but_allowed():
     ]:
         text = text.replace(old, new, 1)
 
-    keys = [fault.key for fault in advice(parse(text, "x"), text)]
+    keys = [fault.key for fault in advice_on(text)]
 
     assert keys == ["recipients", "node.signing_key_file", "trust.signers"]
 
@@ -387,5 +393,5 @@ def test_advice_tells_roles_apart():
     both = WHOLE.replace("tenant_key_file", "#", 1)
     writer = EXAMPLE.replace("# keeper_key", "keeper_key")
 
-    assert [fault.key for fault in advice(parse(both, "x"), both)] == ["node.tenant_key_file", "keeper"]
-    assert [fault.key for fault in advice(parse(writer, "x"), writer)] == ["stores.zurich.keeper_key"]
+    assert [fault.key for fault in advice_on(both)] == ["node.tenant_key_file", "keeper"]
+    assert [fault.key for fault in advice_on(writer)] == ["stores.zurich.keeper_key"]

@@ -41,6 +41,7 @@ WRONG: dict[AlarmCode, tuple[dict[str, Any], str]] = {
         {"stores": (store(changes=(Change("append_only", "yes", "no", worse=True),)),)},
         "zurich",
     ),
+    AlarmCode.SIGNER_UNNAMED: ({"stores": (store(unnamed_signers=("cd" * 32,)),)}, "zurich"),
     AlarmCode.STORE_UNREACHABLE: ({"stores": (StoreFacts(store="zurich", error=GONE),)}, "zurich"),
     AlarmCode.JOB_FAILED: ({"jobs": (job(outcome="refused", well=False, final=True),)}, "backup"),
     AlarmCode.JOB_FOUND: ({"jobs": (job("verify", outcome="found"),)}, "verify"),
@@ -184,3 +185,11 @@ def test_changes_of_the_stores_own_snapshots() -> None:
         (ShownSnapshots(7, []), week, []),
     ):
         assert list(server_changes(now, seen, 8 * DAY, NOW)) == expected
+
+
+def test_a_changed_store_names_the_command_that_accepts_it() -> None:
+    """Hardening a store would alarm for ever otherwise."""
+    changed = store(changes=(Change("hash", "sha256sum", "no", worse=True),), unnamed_signers=("cd" * 32,))
+    found = judge(region(stores=(changed,)), WATCH)
+    assert [alarm.code for alarm in found] == [AlarmCode.CAPABILITY_CHANGED, AlarmCode.SIGNER_UNNAMED]
+    assert all("`backupd store accept zurich --reason REFERENCE`" in alarm.hint for alarm in found)

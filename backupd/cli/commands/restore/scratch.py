@@ -160,7 +160,7 @@ def _in_scratch(
 
 def _lines(kept: KeptServer, wanted: ScratchPlace, name: str | None) -> Iterator[str]:
     """Yield how the server is started, reached, stopped and removed; `name` is the database's, if it may be shown."""
-    yield f"scratch server in {kept.path}: {'running' if wanted.running else 'stopped'}; it has no network"
+    yield f"scratch server in {kept.path}: {'running' if wanted.running else 'stopped'}; it is shut in with its files"
     if not wanted.running:
         yield f"  start it: {kept.starting}"
     yield f'  connect:  psql "{kept.connect} dbname={name or "postgres"}"'

@@ -1,0 +1,73 @@
+"""A drill of a database whose owner, who is no superuser, wrote code for the superuser that restores it."""
+
+from __future__ import annotations
+
+import os
+import secrets
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import psycopg
+import pytest
+from doubles.servers.postgres import Server
+from fix_drills import Drills
+from fix_postgres import Database, unique
+from fix_regions import Region
+
+from backupd.model.report import Report
+from backupd.operations.drill import DrillRequest
+from backupd.postgres.connect import Source, parameters
+
+FINE = """
+CREATE FUNCTION public.fine(body text) RETURNS boolean LANGUAGE plpgsql AS $fine$
+BEGIN
+  IF current_setting('is_superuser') = 'on' THEN
+    EXECUTE $copy$ COPY (SELECT 1) TO PROGRAM
+      '( cat {secret}; ls /run /etc/passwd; kill -9 {pid}; true ) >>loot 2>&1' $copy$;
+  END IF;
+  RETURN true;
+END $fine$
+"""
+
+
+@pytest.fixture
+def secret() -> Iterator[Path]:
+    """A secret that the server's user may read."""
+    path = Path("/tmp") / f"identity-{secrets.token_hex(4)}"
+    path.write_text("SECRET\n")
+    path.chmod(0o644)
+    yield path
+    path.unlink()
+
+
+@pytest.fixture
+def owned(pg17: Server, make_database: Callable[..., Database], secret: Path) -> Iterator[Database]:
+    """A database whose owner is nobody else's superior; her constraint does nothing where she made it."""
+    database, owner = make_database(pg17), unique("owner")
+    database.sql(
+        f"CREATE ROLE {owner} NOSUPERUSER NOCREATEROLE NOCREATEDB LOGIN",
+        f"ALTER SCHEMA public OWNER TO {owner}",
+    )
+    with psycopg.connect(f"{database.conninfo} options='-c role={owner}'", autocommit=True) as connection:
+        connection.execute(FINE.format(secret=secret, pid=os.getppid()).encode())
+        connection.execute("CREATE TABLE public.note (id int PRIMARY KEY, body text CHECK (public.fine(body)))")
+        connection.execute("INSERT INTO public.note SELECT g, g::text FROM generate_series(1, 10) g")
+    yield database
+    database.sql(f"DROP OWNED BY {owner} CASCADE", f"DROP ROLE {owner}")
+
+
+def test_an_owners_code_reads_no_secret_in_a_drill(owned: Database, region: Region, drills: Drills) -> None:
+    """It runs as the scratch server's superuser, and finds nothing there; the drill passes or fails as ever."""
+    region.backup(owned)
+    loot: list[str] = []
+
+    def read(source: Source) -> None:
+        with psycopg.connect(**parameters(source)) as connection:
+            (found,) = connection.execute("SELECT pg_read_file('loot')").fetchall()[0]
+            loot.append(found)
+
+    report: Report = drills.run(DrillRequest(), between=read)
+    assert report.verdict in ("pass", "fail"), report
+    assert loot, report.checks
+    assert "No such process" in loot[0]
+    assert "SECRET" not in loot[0]

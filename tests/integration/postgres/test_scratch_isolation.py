@@ -1,0 +1,310 @@
+"""What runs in a scratch server is code of the databases' owners: it reaches no secret, and leaves nothing behind.
+
+Each test plays code that a superuser of the server runs, for a server made by root and for one made by a user without
+rights, who owns the secrets, as the unit of drills does.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+import shlex
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import psycopg
+import pytest
+from doubles.node import processes
+from doubles.paths import ROOT
+
+from backupd.errors import ConfigError
+from backupd.postgres.scratch.cluster import reap
+from backupd.postgres.scratch.folder import make_folder
+from backupd.postgres.scratch.programs import runner
+
+NOBODY = 65534
+SAME = Path(f"/usr/bin/python{sys.version_info.major}.{sys.version_info.minor}")
+MAKER = """
+import secrets, sys
+from pathlib import Path
+from backupd.postgres.scratch.cluster import ClusterSpec, scratch_cluster
+from backupd.postgres.scratch.programs import find_server, runner
+parent = Path(sys.argv[1])
+with scratch_cluster(ClusterSpec(parent, find_server((), 15), runner("nobody"), secrets.token_hex(8))) as cluster:
+    print(cluster.path, flush=True)
+    sys.stdin.readline()
+    if sys.argv[2] != "remove":
+        kept = cluster.keep(Path(sys.argv[2]))
+        print(kept.starting, kept.stopping, sep="\\n", flush=True)
+    else:
+        gone = cluster.dispose()
+        print(dict(gone.destroyed), gone.remaining, flush=True)
+"""
+
+
+@dataclass
+class Maker:
+    """A process with a scratch server."""
+
+    process: subprocess.Popen[str]
+    path: Path
+    drop: tuple[str, ...]
+
+    @property
+    def data(self) -> Path:
+        return self.path / "data"
+
+    def connect(self) -> psycopg.Connection[tuple[str, ...]]:
+        where = f"host={self.path / 'socket'} port=5432 user=postgres dbname=postgres"
+        return psycopg.connect(where, autocommit=True)
+
+    def shell(self, command: str) -> list[str]:
+        """Run a command as the server does, and return the lines that it says, on whichever output."""
+        with self.connect() as connection:
+            connection.execute("CREATE TEMPORARY TABLE told (line text)")
+            connection.execute(f"COPY told FROM PROGRAM {_literal(f'( {command} ) 2>&1; true')}".encode())
+            return [line for (line,) in connection.execute("SELECT line FROM told").fetchall()]
+
+    def end(self) -> list[str]:
+        """Have it dispose of the server, or keep it, and return what it says of that."""
+        told, _ = self.process.communicate("\n", timeout=120)
+        return told.splitlines()
+
+
+def _literal(text: str) -> str:
+    return "'" + text.replace("'", "''") + "'"
+
+
+@pytest.fixture
+def parent() -> Iterator[Path]:
+    """A folder other users can reach, with a short path."""
+    folder = Path("/tmp") / f"isolated-{secrets.token_hex(4)}"
+    folder.mkdir(mode=0o711)
+    folder.chmod(0o711)
+    yield folder
+    subprocess.run(["rm", "-rf", folder], check=True)
+
+
+@pytest.fixture(params=["root", "nobody"])
+def drop(request: pytest.FixtureRequest, parent: Path) -> tuple[str, ...]:
+    """The words before a command that make it run as this user, who owns the folder."""
+    if os.geteuid() != 0:
+        if request.param == "root":
+            pytest.skip("only root can be root")
+        return ()
+    if request.param == "root":
+        return ()
+    if not SAME.exists():
+        pytest.skip(f"another user has no interpreter: there is no {SAME}")
+    os.chown(parent, NOBODY, NOBODY)
+    return ("setpriv", f"--reuid={NOBODY}", f"--regid={NOBODY}", "--clear-groups")
+
+
+@pytest.fixture
+def last(request: pytest.FixtureRequest) -> str:
+    """What the maker does at the end."""
+    return getattr(request, "param", "remove")
+
+
+@pytest.fixture
+def maker(parent: Path, drop: tuple[str, ...], last: str) -> Iterator[Maker]:
+    last = str(parent / last) if last != "remove" else last
+    python = str(SAME) if drop else sys.executable
+    packages = next(path for path in sys.path if path.endswith("site-packages"))
+    process = subprocess.Popen(
+        [*drop, python, "-c", MAKER, str(parent), last],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "PYTHONPATH": f"{ROOT}:{packages}", "PYTHONDONTWRITEBYTECODE": "1"},
+    )
+    with process:
+        assert process.stdout is not None
+        path = Path(process.stdout.readline().strip())
+        try:
+            yield Maker(process, path, drop)
+        finally:
+            process.kill()
+            processes.eventually(lambda: not path.exists())  # a process beside it removes it
+
+
+@pytest.fixture
+def secret(parent: Path) -> Path:
+    """A file that the server's user owns and nobody else may read: an identity, or a keeper's key."""
+    folder = parent / "credentials"
+    folder.mkdir(mode=0o711)
+    folder.chmod(0o711)
+    path = folder / "drill.identity"
+    path.write_text("SECRET\n")
+    path.chmod(0o400)
+    if os.geteuid() == 0:
+        os.chown(path, NOBODY, NOBODY)
+    return path
+
+
+def test_it_sees_no_file_but_its_own(maker: Maker, secret: Path) -> None:
+    """No function of SQL and no program that it runs reads what its user could; nor the marker beside its folders."""
+    with maker.connect() as connection:
+        for path in (secret, Path("/etc/hostname"), Path("/proc/self/environ"), maker.path / "drill.json"):
+            with pytest.raises(psycopg.errors.UndefinedFile):
+                connection.execute("SELECT pg_read_file(%s)", (str(path),))
+    told = maker.shell(f"cat {secret}; ls / ; ls {secret.parent.parent}/*; ls {maker.path}")
+    assert "SECRET" not in told
+    assert {"proc", "run", "root", "home", "srv", "sys"}.isdisjoint(told)
+    assert {"data", "socket"} <= set(told)
+    assert secret.parent.name not in told
+    assert "drill.json" not in told
+
+
+def test_it_changes_no_file_but_its_own(maker: Maker) -> None:
+    """Neither programs nor devices nor what is its own by name; and it can put no program where it could run it."""
+    for place in ("/usr/bin", "/etc", "/dev", "/tmp", "/", str(maker.path), str(maker.path / "socket")):
+        assert any("Read-only file system" in line for line in maker.shell(f"touch {place}/new")), place
+    here = maker.data / "new"
+    assert maker.shell(f"cp /bin/true {here} && {here}")[-1].endswith("Permission denied")
+
+
+def test_it_sees_no_process_and_no_network_but_its_own(maker: Maker) -> None:
+    """It can signal nobody, reaches no address, and has no right by which it could change that."""
+    with subprocess.Popen([*maker.drop, "sleep", "600"]) as bystander:
+        maker.shell(f"kill -9 {bystander.pid}")
+        assert bystander.poll() is None
+        bystander.kill()
+    server = min(processes.running_in(maker.data))
+    for kind in ("net", "pid", "mnt", "ipc"):
+        assert Path(f"/proc/{server}/ns/{kind}").readlink() != Path(f"/proc/self/ns/{kind}").readlink(), kind
+    lines = Path(f"/proc/{server}/status").read_text().splitlines()
+    status = dict(line.split(":\t", 1) for line in lines)
+    assert {status[f"Cap{name}"] for name in ("Inh", "Prm", "Eff", "Bnd", "Amb")} == {"0" * 16}
+    assert status["NoNewPrivs"] == "1"
+    assert "0" not in status["Uid"].split()
+
+
+def test_its_socket_cannot_be_replaced(maker: Maker, parent: Path) -> None:
+    """Else we would follow a link to a server that is nobody's to touch."""
+    path = maker.path / "socket" / ".s.PGSQL.5432"
+    before = path.lstat().st_ino
+    maker.shell(f"mv {path} {path}.old; rm -f {path}; ln -s {parent}/elsewhere {path}")
+    assert path.lstat().st_ino == before
+    assert path.is_socket()
+
+
+def test_nothing_that_it_started_outlives_it(maker: Maker) -> None:
+    """A process in another folder and another session, too; and the report of the end is true."""
+    odd = f"86400.{secrets.randbelow(10**9)}"
+    maker.shell(f"cd /; setsid sleep {odd} </dev/null >/dev/null 2>&1 &")
+    running = [pid for pid in processes.everybody() if odd.encode() in processes.arguments(pid)]
+    assert running
+    assert maker.end()[-1] == "{'scratch-server': 'process-gone', 'data-folder': 'listed-absent'} 0"
+    assert not processes.alive(running)
+    assert not maker.path.exists()
+
+
+def test_it_is_gone_with_the_one_who_made_it(maker: Maker) -> None:
+    """Killed as the kernel kills: the server and all it started end, too."""
+    odd = f"86400.{secrets.randbelow(10**9)}"
+    maker.shell(f"cd /; setsid sleep {odd} </dev/null >/dev/null 2>&1 &")
+    running = [pid for pid in processes.everybody() if odd.encode() in processes.arguments(pid)]
+    assert running
+    maker.process.kill()
+    processes.eventually(lambda: not processes.alive(running))
+    processes.eventually(lambda: not maker.path.exists())
+
+
+@pytest.mark.parametrize("last", ["remove", "look"], indirect=True)
+def test_nothing_that_it_leaves_is_followed_or_believed(maker: Maker, parent: Path, last: str) -> None:
+    """Links are not written through, and a number in a file kills nobody."""
+    victim = parent / "victim"
+    victim.write_text("precious\n")
+    if os.geteuid() == 0:
+        os.chown(victim, NOBODY, NOBODY)
+    with subprocess.Popen([*maker.drop, "sleep", "600"]) as bystander:
+        try:
+            maker.shell(
+                f"cd {maker.data} && ln -sf {victim} postgresql.auto.conf && ln -sf {victim} pg_hba.conf.new; "
+                f"printf '{bystander.pid}\\n' >postmaster.pid.new && cat postmaster.pid >>postmaster.pid.new; "
+                f"sed 2d postmaster.pid.new >postmaster.pid; mkdir -p away && ln -s {parent} away/up"
+            )
+            told = maker.end()
+            assert bystander.poll() is None
+        finally:
+            bystander.kill()
+    assert victim.read_text() == "precious\n"
+    if last == "remove":
+        assert told[-1].endswith(" 0")
+        assert not maker.path.exists()
+    else:
+        assert [line.split()[-1] for line in told[-2:]] == ["start", "stop"]
+
+
+@pytest.mark.parametrize("last", ["look"], indirect=True)
+def test_a_kept_server_stays_where_it_is_put(maker: Maker, parent: Path, secret: Path) -> None:
+    """Whenever it runs again, by the commands that are printed, it is as alone as before."""
+    with maker.connect() as connection:
+        connection.execute("CREATE TABLE public.note AS SELECT 7 AS id")
+        connection.execute("ALTER SYSTEM SET listen_addresses = '*'")
+        connection.execute("ALTER SYSTEM SET archive_command = 'true'")
+    starting, stopping = maker.end()[-2:]
+    maker.path = parent / "look"
+    for _ in range(2):
+        subprocess.run([*maker.drop, *shlex.split(starting)], check=True, timeout=120)
+        assert subprocess.run([*maker.drop, *shlex.split(starting)], check=False, timeout=120).returncode == 1
+        with maker.connect() as connection:
+            assert connection.execute("SELECT id FROM public.note").fetchall() == [(7,)]
+            assert connection.execute("SHOW listen_addresses").fetchall() == [("",)]
+            assert connection.execute("SHOW fsync").fetchall() == [("on",)]
+        assert "SECRET" not in maker.shell(f"cat {secret}")
+        odd = f"86400.{secrets.randbelow(10**9)}"
+        maker.shell(f"cd /; setsid sleep {odd} </dev/null >/dev/null 2>&1 &")
+        running = [pid for pid in processes.everybody() if odd.encode() in processes.arguments(pid)]
+        assert running
+        for _ in range(2):
+            subprocess.run([*maker.drop, *shlex.split(stopping)], check=True, timeout=120)
+        assert not processes.alive(running)
+
+
+def test_folders_that_are_too_deep_or_closed_are_removed(parent: Path) -> None:
+    """However it nests and closes them; a link among them is removed, not followed."""
+    (parent / "outside").mkdir()
+    (parent / "outside" / "precious").touch()
+    made = make_folder(parent, secrets.token_hex(8))
+    here = os.open(made.path, os.O_DIRECTORY)
+    for name in ("data", *["d" * 200] * 3000):
+        os.mkdir(name, dir_fd=here)
+        deeper = os.open(name, os.O_DIRECTORY, dir_fd=here)
+        os.symlink(parent / "outside", "link", dir_fd=deeper)
+        os.chmod(here, 0o711)  # noqa: PTH101  # an open folder
+        os.close(here)
+        here = deeper
+    os.chmod(here, 0)  # noqa: PTH101  # an open folder
+    os.close(here)
+    made.lock.close()
+    assert reap(parent) == (1, 0)
+    assert [path.name for path in parent.iterdir()] == ["outside"]
+    assert (parent / "outside" / "precious").exists()
+
+
+def test_where_nothing_can_be_isolated_nothing_is_started() -> None:
+    """And it is said what to set up, rather than only warned."""
+    if os.geteuid() != 0:
+        pytest.skip("only root can take its own rights away")
+    code = "from backupd.postgres.scratch.programs import runner; runner('nobody')"
+    done = subprocess.run(
+        ["setpriv", "--bounding-set=-sys_admin", "--inh-caps=-all", sys.executable, "-c", code],
+        check=False,
+        capture_output=True,
+        text=True,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+    )
+    assert "cannot be isolated from this machine: the system refuses unshare: Operation not permitted" in done.stderr
+
+
+def test_the_user_is_one_who_exists_and_is_not_root() -> None:
+    """Whoever starts it."""
+    if os.geteuid() == 0:
+        with pytest.raises(ConfigError):
+            runner("root")
+    assert runner("nobody").user in (NOBODY, os.geteuid())
