@@ -69,7 +69,7 @@ class Section(NamedTuple):
 
     @property
     def place(self) -> tuple[str, int]:
-        """Pack and place: what tells the section from all others."""
+        """Return the pack's name and the place in it, which no other section has."""
         return self.pack.name, self.at
 
     @property

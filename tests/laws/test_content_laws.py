@@ -9,7 +9,7 @@ from doubles.stores.segments import HandmadeKeys, HandmadeSegment, sha256
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from backupd.repository.content import Content, ContentReader, ExpectedBytes
+from backupd.repository.content import Content, ContentReader
 from backupd.repository.sections import Sections
 from backupd.store.directory import DirectoryStore
 
@@ -51,7 +51,7 @@ def test_contents_are_what_their_runs_say(
         for pack in packs:
             segment.publish(*(segment.sealed(blocks) for blocks in pack))
         contents = [
-            Content(segment.segment, [n for run in runs for n in run], [ExpectedBytes(None, len(data), sha256(data))])
+            Content(segment.segment, [n for run in runs for n in run], [(0, len(data), sha256(data))], counted=False)
             for runs, data in zip(wanted, expected, strict=True)
         ]
         sections = Sections(segment.store, HandmadeKeys.of_segments(segment).of, threads=3, kept=kept)
