@@ -1,4 +1,4 @@
-"""What an expiry removes from one generation on one store. Pure: records, packs as listed and by their headers in,
+"""The removals of an expiry from one generation on one store. Pure: records, packs as listed and by their headers in,
 names out.
 
 Nothing is removed that a remaining record needs. Nothing younger than the longest run is removed, because a run under
@@ -84,7 +84,7 @@ class ExpiryLimits:
 
 
 class Rewrite(NamedTuple):
-    """A pack to put anew without some of its sections."""
+    """A pack to rewrite without some of its sections."""
 
     item: Item
     sha256: ObjectHash
@@ -96,7 +96,7 @@ class Rewrite(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Removal:
-    """What to remove, in this order, which is the reverse of the order in which it was written."""
+    """The objects and sections to remove, in this order, which is the reverse of the order of writing."""
 
     generation: GenerationId
     records: tuple[SnapshotName, ...]
@@ -127,7 +127,7 @@ class Removal:
 
 
 class Needs(NamedTuple):
-    """What records say of one pack's sections."""
+    """The needs of records for one pack's sections."""
 
     live: int
     """Sections that a record names and whose class is not too old."""
@@ -196,7 +196,7 @@ def plan(shown: StoredGeneration, needs: Mapping[ObjectHash, Needs], limits: Exp
 
 
 def _rewrite(pack: ListedPack, needs: Needs) -> Rewrite | None:
-    """Return how to put a pack anew that a record names; None when it stays as it is."""
+    """Return how to rewrite a pack that a record names; None when it stays as it is."""
     waste = pack.there & ~needs.live
     if not waste:
         return None

@@ -24,7 +24,7 @@ LEASES: Final = ObjectName("leases")
 INCOMING: Final = ObjectName("incoming")
 """Folder of the objects that nodes hand in to the keeper."""
 _KEEPER: Final = "keeper"
-_ANEW_MARK: Final = re.compile(r"[0-9]{8}T[0-9]{6}Z-[0-9a-f]{8}\.keyring|[0-9a-f]{64}\.pack")
+_REWRITE_MARK: Final = re.compile(r"[0-9]{8}T[0-9]{6}Z-[0-9a-f]{8}\.keyring|[0-9a-f]{64}\.pack")
 _ENTRY: Final = re.compile(r"[0-9]{10}\.json")
 
 
@@ -104,7 +104,7 @@ def keeper_mark(generation: GenerationId) -> ObjectName:
     return ObjectName(f"{marks_folder(generation)}/{_KEEPER}")
 
 
-def anew_mark(generation: GenerationId, name: ObjectName) -> ObjectName:
+def rewrite_mark(generation: GenerationId, name: ObjectName) -> ObjectName:
     """Return the name of the mark that a process sets before it replaces the keyring or pack `name`."""
     return ObjectName(f"{marks_folder(generation)}/{name.rpartition('/')[2]}")
 
@@ -158,7 +158,7 @@ def _of_keeper(folder: str, file: str) -> ObjectPlace:
 
 def _in_generation(folder: str, generation: GenerationId, rest: list[str]) -> ObjectPlace:
     match folder, rest:
-        case "runs", [name] if name == _KEEPER or _ANEW_MARK.fullmatch(name):
+        case "runs", [name] if name == _KEEPER or _REWRITE_MARK.fullmatch(name):
             return ObjectPlace(ObjectKind.MARK, generation)
         case "runs", [name] if well_formed("run", name):
             return ObjectPlace(ObjectKind.MARK, generation, run=RunId(name))

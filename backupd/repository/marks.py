@@ -1,7 +1,7 @@
 """Marks in `runs/`, FORMAT.md §11: they keep runs and keepers that work on one generation out of each other's way.
 
 A run refers to sections of earlier runs, which the keeper may be about to remove. So each first puts its own mark, then
-looks for the other's: in any order, one of them sees the other and waits. A keyring or a pack is put anew under a mark
+looks for the other's: in any order, one of them sees the other and waits. A keyring or a pack is rewritten under a mark
 of its own: if two processes read the same old one, the later would undo what the earlier did. A mark that nobody
 removes becomes old, and then counts no more.
 """
@@ -23,7 +23,7 @@ from backupd.store.base import Store, put_document
 LONGEST_RUN: Final = timedelta(hours=24)
 """Age at which a run's mark is old: its run was killed."""
 LONGEST_REMOVAL: Final = timedelta(hours=1)
-"""Age at which a mark of a keeper, or of a keyring or pack to be put anew, is old: its process was killed."""
+"""Age at which a mark of a keeper, or of a keyring or pack to be rewritten, is old: its process was killed."""
 _PATIENCE = timedelta(minutes=10)
 _LOOK_EVERY = 2.0
 """Seconds between two looks at a mark that is in the way."""
@@ -79,8 +79,8 @@ def removal_marked(
 
 
 @contextmanager
-def marked_anew(store: Store, name: ObjectName, holder: str, clock: Clock) -> Iterator[Callable[[], None]]:
-    """Reserve a keyring or a pack to put it anew, and yield a check to call right before that.
+def rewrite_marked(store: Store, name: ObjectName, holder: str, clock: Clock) -> Iterator[Callable[[], None]]:
+    """Reserve a keyring or a pack to rewrite it, and yield a check to call right before that.
 
     `holder` is a text that nobody else uses. The check raises BusyError when the mark may be old by now. Raises
     BusyError when another process does not finish in time; the store's errors.
@@ -88,7 +88,7 @@ def marked_anew(store: Store, name: ObjectName, holder: str, clock: Clock) -> It
     place = layout.place_of(name)
     if place.generation is None or place.kind not in (layout.ObjectKind.KEYRING, layout.ObjectKind.PACK):
         raise ValueError("neither a keyring's name nor a pack's")
-    mark = layout.anew_mark(place.generation, name)
+    mark = layout.rewrite_mark(place.generation, name)
     _take(store, mark, holder, clock)
     until = clock.monotonic() + LONGEST_REMOVAL.total_seconds() / 2
 

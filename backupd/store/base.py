@@ -113,7 +113,7 @@ class Store(StoreView, Protocol):
         ...
 
     def recompose(self, name: ObjectName, pieces: Sequence[Piece], size: int) -> None:
-        """Put the object `name`, which has `size` bytes, anew at once: given bytes and ranges of it, one after another.
+        """Rewrite the object `name`, which has `size` bytes, at once: given bytes and ranges of it, one after another.
 
         The new content is written and synced under a temporary name first. A store that can copies the ranges by
         itself, so that only the given bytes travel; it is then trusted to copy right, and its result is checked by size

@@ -72,6 +72,9 @@ def test_nothing_of_the_keepers_is_removed_or_replaced(store, vault):
         store.remove(NAME)
     with pytest.raises(StoreError, match="may not replace"):
         store.replace(NAME, io.BytesIO(b"x"), 1, hashlib.sha256(b"x").hexdigest())
+    with pytest.raises(StoreError, match="may not replace"):
+        store.recompose(NAME, [b"x"], len(DATA))
+    assert vault.get(NAME) == DATA
     assert names(vault) == [NAME]
 
 

@@ -6,6 +6,7 @@ import hashlib
 import io
 import os
 import threading
+from itertools import pairwise
 
 import pytest
 from doubles.servers.sshd import Sshd
@@ -138,7 +139,7 @@ def test_readers_see_the_old_or_the_new(store):
     reader = threading.Thread(target=read)
     reader.start()
     try:
-        for old, new in zip(contents, contents[1:], strict=False):
+        for old, new in pairwise(contents):
             store.recompose("object", [Kept(0, len(new))], len(old))
     finally:
         over.set()

@@ -114,8 +114,8 @@ def expire(
     """Expire snapshots by the retention rules, with all that only they need. Runs on the keeper, every day.
 
     Leftovers of uploads that were cut off go, too. Every snapshot is listed with the reasons that keep it or let it go;
-    a dry run lists the same and removes nothing. From a pack that is needed in part, the rest is taken out when it is most
-    of the pack, or too old for its data class.
+    a dry run lists the same and removes nothing. From a pack that is needed in part, the rest is taken out when it is
+    most of the pack, or too old for its data class.
 
     \b
     Examples:

@@ -21,7 +21,7 @@ from backupd.operations.keeper.guards import check_clock, check_number, check_pl
 from backupd.operations.keeper.holds import (
     HoldPins,
     NamedSections,
-    StoreSurvey,
+    SurveyedStore,
     find_pins,
     find_reductions,
     publish_reduced,
@@ -84,7 +84,7 @@ class ExpiryPlan:
 
     @property
     def objects(self) -> int:
-        """Number of objects to be removed, records included, and of packs to be put anew."""
+        """Number of objects to be removed, records included, and of packs to be rewritten."""
         return len(self.expiring) + sum(len(removal.steps) for removal in self.removals) + len(self.uploads)
 
     @property
@@ -198,7 +198,7 @@ class Expiry:
     def _of_generation(
         self,
         generation: GenerationId,
-        seen: StoreSurvey,
+        seen: SurveyedStore,
         stored: Sequence[StoredPack],
         leaving: set[SnapshotName],
         held: HoldPins,
@@ -265,7 +265,7 @@ class Expiry:
             pinned=held,
         )
 
-    def _check_records(self, seen: StoreSurvey, proven: set[SnapshotName]) -> None:
+    def _check_records(self, seen: SurveyedStore, proven: set[SnapshotName]) -> None:
         """Raise DamageError for a record that is gone without an expiry.
 
         What it needs would otherwise pass for something that nobody needs. The records that are there are remembered
@@ -356,10 +356,10 @@ class Expiry:
                 if isinstance(step, Item):
                     store.remove(step.name)
                 else:
-                    self._put_anew(generation, step)
+                    self._rewrite(generation, step)
         return steps
 
-    def _put_anew(self, generation: GenerationId, rewrite: Rewrite) -> None:
+    def _rewrite(self, generation: GenerationId, rewrite: Rewrite) -> None:
         header = self._cache.packs.header(generation, rewrite.sha256)
         if header is not None:
             take_out(self._keeper, self._name, header, lambda _: rewrite.sections)

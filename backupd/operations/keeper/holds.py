@@ -39,7 +39,7 @@ STRUCTURE: Final = "structure"
 
 
 class NamedSections:
-    """What records name, by the headers of their packs, which are read once."""
+    """The segments and sections that records name, by the headers of their packs, each decoded once."""
 
     def __init__(self, packs: PackCache) -> None:
         self._packs = packs
@@ -117,7 +117,7 @@ class HoldPins:
     def overrule(self, decision: Decision, records: Mapping[SnapshotName, Record]) -> Decision:
         """Keep a reduced record as long as holds concern all of it; otherwise it may be reduced again.
 
-        A record of which nobody can tell what holds concern stays, too.
+        A record stays, too, when it is not known which holds concern it.
         """
         record = records[decision.snapshot.name]
         if decision.keep:
@@ -202,7 +202,7 @@ def publish_reduced(
 
 
 @dataclass(slots=True)
-class StoreSurvey:
+class SurveyedStore:
     """Everything on one store: its records, and all other objects by generation."""
 
     records: dict[SnapshotName, Record] = field(default_factory=dict)
@@ -223,10 +223,10 @@ class StoreSurvey:
         return frozenset(record.run for record in self.records.values())
 
 
-def survey(repository: Repository) -> StoreSurvey:
+def survey(repository: Repository) -> SurveyedStore:
     """Read a store's records and list its objects. Raises the store's errors; damaged records are noted, not raised."""
     listed = repository.records()
-    seen = StoreSurvey(known=frozenset(name for _, name in listed))
+    seen = SurveyedStore(known=frozenset(name for _, name in listed))
     for generation, name in listed:
         try:
             seen.records[name] = repository.record(name, generation)

@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 from backupd.model.ids import ObjectHash, ObjectName
 from backupd.operations.keeper.types import Keeper
-from backupd.repository.marks import marked_anew
+from backupd.repository.marks import rewrite_marked
 from backupd.seal.keyring import Keyring, parse_keyring
 
 Change = Callable[[bytes, "Keyring"], bytes]
@@ -25,7 +25,7 @@ def replace_keyring(keeper: Keeper, store: str, where: ObjectName, change: Chang
     long, the store's errors, and what `change` raises; then the store has either the old keyring or the new one.
     """
     repository = keeper.stores[store]
-    with marked_anew(repository.store, where, keeper.random(16).hex(), keeper.clock) as still_mine:
+    with rewrite_marked(repository.store, where, keeper.random(16).hex(), keeper.clock) as still_mine:
         keyring = repository.keyring(where)
         data = change(repository.read(where, "keyring"), keyring)
         check(keyring, parse_keyring(data, repository.signers, where))

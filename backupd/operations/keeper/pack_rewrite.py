@@ -17,7 +17,7 @@ from backupd.model.ids import ObjectName
 from backupd.operations.keeper.types import Keeper
 from backupd.parallel import in_parallel
 from backupd.repository import layout
-from backupd.repository.marks import marked_anew
+from backupd.repository.marks import rewrite_marked
 from backupd.repository.packs import OpenPack, Section, reopened
 from backupd.repository.repository import Repository
 from backupd.seal.pack import PackHeader, PresenceMap
@@ -32,7 +32,7 @@ Choice = Callable[[PackHeader], Collection[int]]
 
 @dataclass(frozen=True, slots=True)
 class TakenOut:
-    """What one rewriting took out of a pack."""
+    """The sections that one rewriting took out of a pack, and their bytes."""
 
     sections: int = 0
     bytes: int = 0
@@ -43,8 +43,9 @@ def take_out(keeper: Keeper, store: str, header: PackHeader, choose: Choice) -> 
 
     Nothing is written where none of them is there any more; a pack that is gone has none. Raises DamageError for a pack
     whose size is not that of its header, map and sections, which stays as it is, and for one that is not right
-    afterwards, as one with a damaged header is: so that stands in no purge's way. Raises BusyError when another keeper holds its mark for too long; the store's errors. Then the store has either the old pack or the new
-    one.
+    afterwards. One with a damaged header is not, but its sections are gone, so that it stands in no purge's way. Raises
+    BusyError when another keeper holds its mark for too long, and the store's errors; then the store has either the old
+    pack or the new one.
     """
     repository = keeper.stores[store]
     name = layout.pack_name(header.context.generation, header.sha256)
@@ -53,7 +54,7 @@ def take_out(keeper: Keeper, store: str, header: PackHeader, choose: Choice) -> 
         seen = OpenPack(name, header, PresenceMap.full(header))
         if doomed.isdisjoint(reopened(repository.store, seen).there.there):
             return TakenOut()
-        with marked_anew(repository.store, name, keeper.random(16).hex(), keeper.clock) as still_mine:
+        with rewrite_marked(repository.store, name, keeper.random(16).hex(), keeper.clock) as still_mine:
             pack = reopened(repository.store, seen)
             gone = doomed.intersection(pack.there.there)
             if not gone:

@@ -50,7 +50,7 @@ class Purging:
         self.errors: dict[str, BackupdError] = {}
         """Stores that could not be worked on; what is left to do there is done the next time."""
         self.forgeries: list[str] = []
-        """Sentences about listings in keyrings that are of no segment, whatever tags stand beside them."""
+        """Sentences about listings in keyrings whose tags are not those of the segment beside them."""
 
     def __enter__(self) -> Self:
         for name, repository in self._keeper.stores.items():
@@ -219,8 +219,8 @@ def _check_smaller(doomed: set[Pseudonym], keyring: Keyring, smaller: Keyring) -
 
 
 def clear(keeper: Keeper, store: str, cache: KeyringCache, segments: Iterable[SegmentRef]) -> tuple[int, int]:
-    """Take the segments' sections out of every pack of a store; returns the number of packs that were put anew, and
-    the bytes of all sections taken out.
+    """Take the segments' sections out of every pack of a store; returns the number of rewritten packs, and the bytes of
+    all sections taken out.
 
     The packs are listed until none is new. Raises what stopped the work on single packs once all others are done, and
     StoreError when packs keep arriving.

@@ -77,7 +77,7 @@ class Purged:
     keyrings: int = 0
     """Keyrings that were replaced in this run."""
     objects: int = 0
-    """Packs that were put anew in this run."""
+    """Packs that were rewritten in this run."""
     bytes: int = 0
     """Bytes of the sections that were taken out of them."""
     absent: bool = False

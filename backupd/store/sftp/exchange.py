@@ -1,4 +1,4 @@
-"""Putting an object of an SFTP store anew: `replace` from other bytes, `recompose` from pieces of itself.
+"""Rewriting an object of an SFTP store: `replace` from other bytes, `recompose` from pieces of itself.
 
 Both take these steps:
 
@@ -56,7 +56,7 @@ def replace(session: Session, job: UploadJob, context: UploadContext) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Recomposition:
-    """One object to put anew from pieces of itself."""
+    """One object to rewrite from pieces of itself."""
 
     target: UploadJob
     """The new object, whose source is not used."""
@@ -66,7 +66,7 @@ class Recomposition:
 
 
 def recompose(session: Session, job: Recomposition, context: UploadContext) -> None:
-    """Put an object anew from pieces of itself.
+    """Rewrite an object from pieces of itself.
 
     Raises ObjectMissingError, StoreGoneError, and StoreError, which also stands for a full store: SFTP does not say so.
     """

@@ -136,7 +136,7 @@ def test_a_store_that_copies_wrongly_is_noticed(
 
 def test_two_keepers_take_turns(handmade: HandmadeKeeper, pack: OpenPack) -> None:
     """While another one's mark is there, a pack is not touched; an old mark counts no more."""
-    mark = layout.anew_mark(handmade.made.generation, pack.name)
+    mark = layout.rewrite_mark(handmade.made.generation, pack.name)
     handmade.put(mark, b"another", days_ago=0)
     assert layout.place_of(mark).kind is layout.ObjectKind.MARK
     data = handmade.store.get(pack.name)

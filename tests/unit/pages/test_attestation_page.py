@@ -25,7 +25,8 @@ def test_the_page_shows_what_the_document_says() -> None:
     one, page = sample(), PageReader(page_of(sample()))
     for text in (
         one.tenant, "zurich-disk, zurich", "2030-01-10 03:04:05 UTC", "daily_2030-01-07",
-        f"20300101T000000Z-{2:08x}, 20300102T000000Z-0c0c0c0c", "expired", "CASE-1", "not released", "DPO-7", "every data class but support", "ef" * 32, "aa" * 32,
+        f"20300101T000000Z-{2:08x}, 20300102T000000Z-0c0c0c0c", "expired", "CASE-1",
+        "not released", "DPO-7", "every data class but support", "ef" * 32, "aa" * 32,
         "geneva, since 2030-01-05", "by decision OPS-311", "tape: kept at most 30.0 days",
         "Performer", "Validator", f"backupd attest verify FILE --keeper {'cd' * 32} --ledger FOLDER", "in time",
     ):  # fmt: skip

@@ -11,6 +11,7 @@ import pytest
 from doubles.stores.faulty_store import FaultyStore
 
 from backupd.errors import ObjectExistsError, ObjectMissingError, StoreAuthError, StoreError, StoreGoneError
+from backupd.store.base import Kept
 from backupd.store.retry import RetryingStore
 from backupd.store.throttle import ThrottledStore, TokenBucket
 
@@ -87,6 +88,8 @@ def test_every_call_survives_one_fault(retrying, directory_store, after):
         assert store.space().free
         store.replace("a/object", io.BytesIO(b"other"), 5, hashlib.sha256(b"other").hexdigest())
         assert store.get("a/object") == b"other"
+        store.recompose("a/object", [b"new ", Kept(1, 3)], 5)
+        assert store.get("a/object") == b"new the"
         (shown,) = store.snapshots()
         view = store.view(shown)
         assert view.get("a/then") == b"then"
