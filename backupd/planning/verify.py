@@ -41,7 +41,7 @@ class ReadCandidate(NamedTuple):
     weight: int
     """Bytes to be read for the check."""
     checked: float | None
-    """When the container was last checked with success, in seconds; None: never."""
+    """When the pack or content was last checked with success, in seconds; None: never."""
 
 
 def choose(candidates: Sequence[ReadCandidate], share: Fraction) -> list[ReadCandidate]:

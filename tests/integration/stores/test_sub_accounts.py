@@ -28,7 +28,7 @@ from backupd.store.sftp.session import handle_of, require_granted
 from backupd.store.sftp.store import SftpStore
 from backupd.trace import NoTrace
 
-NAME, DATA = ObjectName("segments/b/object"), b"content" * 1000
+NAME, DATA = ObjectName("packs/b/object"), b"content" * 1000
 
 
 def put(store, name, data):
@@ -70,11 +70,11 @@ WAYS = {
     "chmod": [wire.chmod(f"backupd/be/{NAME}", 0o600), wire.chmod("backupd/be", 0o777)],
     "rename away": [wire.rename(f"backupd/be/{NAME}", "backupd/be/incoming/test/mine")],
     "rename a folder": [
-        wire.rename("backupd/be/segments", "backupd/be/incoming/test/segments"),
+        wire.rename("backupd/be/packs", "backupd/be/incoming/test/packs"),
         wire.rename("backupd/be/incoming/test", "backupd/be/incoming/other"),
         wire.rename("backupd/be", "backupd/elsewhere"),
     ],
-    "rename over it": [wire.rename("backupd/be/incoming/test/mine", "backupd/be/segments/b/new")],
+    "rename over it": [wire.rename("backupd/be/incoming/test/mine", "backupd/be/packs/b/new")],
     "exchange": [wire.exchange("backupd/be/incoming/test/mine", f"backupd/be/{NAME}")],
     "mkdir": [wire.mkdir("backupd/be/tmp"), wire.mkdir("backupd/be/incoming/other"), wire.mkdir("backupd/other")],
 }
@@ -101,7 +101,7 @@ def test_a_thief_cannot_open_an_object_of_the_keepers_to_write(sides, sub_accoun
     with sub_accounts.nodes_turn(), node.vault.pool.session() as session:
         replies = session.channel.ask(
             wire.open_file(f"backupd/be/{NAME}", wire.Mode(mode)),
-            wire.open_file("backupd/be/segments/b/new", wire.Mode(mode | 0x08)),
+            wire.open_file("backupd/be/packs/b/new", wire.Mode(mode | 0x08)),
         )
     for reply in replies:
         with pytest.raises(StoreError):
