@@ -1,4 +1,4 @@
-"""What verify finds, which records are missing from their chain, and what to read next. Pure."""
+"""The findings of verify, the gaps in the chain of records, and the choice of what to read next. Pure."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Checks of packs: their headers against the keyrings, every byte against the headers' hashes; with a key, every block."""
+"""Checks of packs: headers against keyrings, every byte against the headers' hashes; with a key, every block."""
 
 from __future__ import annotations
 
@@ -21,7 +21,8 @@ from backupd.seal.section_reader import SectionReader
 from backupd.seal.tags import TenantTags
 from backupd.store.base import StoreView
 
-_PIECE = 4 << 20
+_PIECE = 2 << 20
+"""Bytes read at once: what an SSH channel has in flight at most."""
 _LOOKS = 3
 """Times that a pack is read at most when its map has changed each time: a keeper may be at work."""
 _PSEUDONYM = 16
@@ -30,7 +31,7 @@ _PSEUDONYM = 16
 
 @dataclass(frozen=True, slots=True)
 class KeyringListing:
-    """What a keyring lists, in a tenth of the memory that the keyring takes.
+    """The listing of a keyring, in a tenth of the memory that the keyring takes.
 
     A generation has a line for every segment of every run.
     """
@@ -103,7 +104,8 @@ class SectionPiece(NamedTuple):
 def section_pieces(read: Callable[[int, int], bytes], there: PresenceMap, where: str) -> Iterator[SectionPiece]:
     """Read the sections of a pack that are there, one after another.
 
-    `read` is given an offset in the pack, and a length. Memory holds one piece of 4 MiB. Raises DamageError for a pack that ends too early.
+    `read` is given an offset in the pack, and a length. Memory holds one piece of 2 MiB. Raises DamageError for a pack
+    that ends too early.
     """
     offset, size, data = there.offsets[0], there.pack_size, memoryview(b"")
     for index in there.there:

@@ -60,7 +60,7 @@ TAKEN = tuple(LARGEST)
 
 
 class PlacedKeyrings:
-    """What the keyrings that stand in their place list; each is read once. For several threads at once."""
+    """The listings of the keyrings that stand in their place; each is read once. For several threads at once."""
 
     def __init__(self, repository: Repository, tags: TenantTags) -> None:
         self._repository = repository
@@ -168,7 +168,7 @@ def _check_keyring(one: IncomingObject, data: bytes, ground: IngestGround) -> fr
     purged = ground.explained.purged_in(keyring.ids.generation)
     if keyring.shredded - purged:
         raise DamageError(f"'{one.target}' lacks keys, and nobody purged them")
-    return (keyring.segments - keyring.shredded) & purged
+    return purged & (keyring.segments - keyring.shredded)
 
 
 def _check_record(one: IncomingObject, data: bytes, ground: IngestGround) -> None:

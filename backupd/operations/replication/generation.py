@@ -13,7 +13,7 @@ from backupd.errors import UNSOUND, DamageError
 from backupd.model.ids import GenerationId, ObjectHash, Pseudonym, RunId, SnapshotName
 from backupd.operations.backup.generation import new_id
 from backupd.operations.keeper.purge import check_shrunk, clear, shred
-from backupd.operations.replication.needs import Loss, PackNeeds, StoreSurvey
+from backupd.operations.replication.needs import Loss, NeedsSurvey, PackNeeds
 from backupd.operations.replication.objects import Keyrings, WantedPack
 from backupd.planning.ledger_facts import Copies, Explained, explain_absences, explain_copies
 from backupd.repository import layout
@@ -62,7 +62,7 @@ class GenerationCopy:
         # 1. What is needed, and what of it is missing at the origin.
         self._read_records(names)
         listed, sent = copying.source.list_packs(self._generation), copying.sink.list_packs(self._generation)
-        origin = StoreSurvey(copying.source, self._generation, keyrings.listings(copying.source), here, copying.threads)
+        origin = NeedsSurvey(copying.source, self._generation, keyrings.listings(copying.source), here, copying.threads)
         self._survey(origin, listed)
         purges = Purges(copying, self._generation)
         self._judge(purges.read())
@@ -82,7 +82,7 @@ class GenerationCopy:
         self._copy(
             WantedPack(one, listed[one].size, purged) for one in sorted(self._needs.users().keys() - sent.keys())
         )
-        target = StoreSurvey(
+        target = NeedsSurvey(
             copying.sink,
             self._generation,
             keyrings.listings(copying.sink),
@@ -106,7 +106,7 @@ class GenerationCopy:
             except UNSOUND as error:
                 self._lose(name, error.message)
 
-    def _survey(self, origin: StoreSurvey, listed: Mapping[ObjectHash, ObjectInfo]) -> None:
+    def _survey(self, origin: NeedsSurvey, listed: Mapping[ObjectHash, ObjectInfo]) -> None:
         """Look for what records need and the origin lacks."""
         users = self._needs.users()
         for sha256 in sorted(users.keys() - listed.keys()):

@@ -1,4 +1,4 @@
-"""What the records of one generation need, and what of it a store lacks for another reason than the ledger's."""
+"""The packs and keyrings that one generation's records need, and what of them a store lacks unexplained."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ class PackNeeds:
 
 
 @dataclass(frozen=True, slots=True)
-class StoreSurvey:
+class NeedsSurvey:
     """One store, with what its keyrings list and what the ledger says is gone from it."""
 
     repository: Repository

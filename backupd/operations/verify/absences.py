@@ -24,7 +24,7 @@ class Absence:
     users: tuple[SnapshotName, ...]
     """The records that need it."""
     segment: Pseudonym | None = None
-    """The segment whose it is; None where that cannot be told."""
+    """The segment whose it is; None where nobody can know."""
     data_class: ClassTag | None = None
     """For a section, the tag of its segment's class: it may have gone with the age of that."""
 

@@ -35,7 +35,7 @@ _TOGETHER = 256
 
 @dataclass(slots=True)
 class CheckedContents:
-    """What comparing contents with manifests showed."""
+    """The result of comparing contents with manifests."""
 
     segments: int = 0
     """Segments that are right."""
@@ -48,7 +48,7 @@ class CheckedContents:
 
 @dataclass(frozen=True, slots=True)
 class KnownTroubles:
-    """What other checks tell of, and nobody needs to read."""
+    """The segments and packs of which other checks report damage: their content is not read."""
 
     gone: Collection[Pseudonym]
     """Segments that purges list."""
@@ -75,7 +75,7 @@ class ContentChecker:
             try:
                 listed = self._repository.sections(self._repository.record(name, self._generation))
             except UNSOUND:
-                continue  # other checks tell
+                continue  # other checks report it
             self._check(name, documents.claims[name], listed, (keys, troubles))
         return self._done
 
@@ -155,7 +155,7 @@ class _Reading:
             with self._opened() as reader:
                 opened = [list(read_entries(one.reader)) for one in reader.in_order(defining if complete else ())]
         except UNSOUND:
-            return  # reading that segment tells
+            return  # reading that segment reports it
         if complete:
             self._defined = {one.number for entries in opened for one in entries if isinstance(one, TableEntry)}
 

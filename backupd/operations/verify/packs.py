@@ -33,7 +33,7 @@ class SoundKeys:
     keys: SecretKeys | None
 
     def of(self, row: SectionRow) -> SegmentKey | None:
-        """Return a section's key; None without an identity, and where something is wrong that others tell."""
+        """Return a section's key; None without an identity, and where other checks report damage."""
         listing = self.listings.get(row.keyring)
         if self.keys is None or listing is None or listing.fault_of(row) or row.place in listing.shredded:
             return None
@@ -52,7 +52,7 @@ class SoundKeys:
 
 @dataclass(slots=True)
 class ReadPacks:
-    """What reading packs showed."""
+    """The result of reading packs."""
 
     right: dict[ObjectHash, int] = field(default_factory=dict)
     """Packs that were read in this run and are right, with their bytes."""

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 @dataclass(slots=True)
 class PackSurvey:
-    """What a generation's packs hold, and lack."""
+    """The result of comparing a generation's packs with its documents."""
 
     findings: list[Mismatch] = field(default_factory=list)
     absences: list[Absence] = field(default_factory=list)
@@ -48,7 +48,7 @@ class PackSurvey:
     alive: set[SnapshotName] = field(default_factory=set)
     """Records of which a section is there that no purge lists."""
     unfit: set[SnapshotName] = field(default_factory=set)
-    """Records that need something of which a finding tells."""
+    """Records that need something that is damaged."""
 
 
 @dataclass(slots=True)
