@@ -41,7 +41,7 @@ def test_what_is_put_lies_in_the_nodes_own_folder_alone(store, vault):
     """Under a name without folders; to the node it is as good as in its place."""
     put(store, NAME, DATA)
     put(store, NAME, DATA)
-    assert names(vault) == ["incoming/n1/segments+a+b.pack"]
+    assert names(vault) == ["incoming/n1/packs+a+b.pack"]
     assert (store.get(NAME), store.get(NAME, 2, 3), store.stat(NAME).size) == (DATA, DATA[2:5], len(DATA))
     assert (names(store, "packs"), names(store, "packs/a"), names(store, "pac")) == ([NAME], [NAME], [])
     with pytest.raises(ObjectExistsError):
@@ -110,4 +110,4 @@ def test_the_stores_time_is_asked_in_the_nodes_own_folder(store, vault):
     put(store, NAME, DATA)
     asked = server_time(store, bytes)
     assert abs((asked - SystemClock().now()).total_seconds()) < 60
-    assert names(vault) == ["incoming/n1/segments+a+b.pack"]
+    assert names(vault) == ["incoming/n1/packs+a+b.pack"]
