@@ -1,51 +1,177 @@
-"""A restore puts contents away in an encrypted temporary file that has no name."""
+"""What of a snapshot is read, with some of it purged, expired, or gone for no reason; PostgreSQL has no part in it."""
 
 from __future__ import annotations
 
 import os
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable
+from pathlib import Path
 
 import pytest
+from doubles.stores.hooked_store import HookedStore
+from doubles.stores.small_repository import START, Content, Rows, SmallRepository, facts
+from fix_regions import Events
 
-from backupd.errors import DamageError, SpoolFullError
-from backupd.operations.restore.contents import SealedTempFile
+from backupd.clock import SystemClock
+from backupd.errors import DamageError, RefusedError, UsageError
+from backupd.model.ids import Pseudonym
+from backupd.model.ledger import ClassExpired
+from backupd.model.tenancy import SegmentName
+from backupd.model.text import stamp
+from backupd.operations.restore import RestoreEnvironment, RestoreRequest
+from backupd.operations.restore.choose import OpenedChoice, choose, read_history
+from backupd.operations.restore.contents import SnapshotContents
+from backupd.planning.selection import Selection
+from backupd.postgres.connect import Source
+from backupd.repository.repository import Repository
+from backupd.store.directory import DirectoryStore
 
-MARKER = b"Quillfeather & Sons "
-
-
-def test_everything_comes_back() -> None:
-    """Of any size, in any order, to many threads at once."""
-    attic = SealedTempFile()
-    data = [os.urandom(size) for size in (0, 1, 255, 256, 257, 5000, 3_000_000)] * 3
-    kept = [attic.put(one) for one in data]
-    with ThreadPoolExecutor(4) as pool:
-        assert list(pool.map(lambda bring: bring(), reversed(kept))) == data[::-1]
-    attic.close()
-
-
-def test_the_file_is_sealed_and_has_no_name() -> None:
-    """Nothing of it is left when the process is killed, and nobody reads it before."""
-    attic = SealedTempFile()
-    bring = attic.put(MARKER * 100)
-    file = attic._file.fileno()
-    assert os.fstat(file).st_nlink == 0
-    data = os.pread(file, 10_000, 0)
-    assert data
-    assert MARKER not in data
-    os.pwrite(file, bytes([data[50] ^ 1]), 50)
-    with pytest.raises(DamageError, match="altered"):
-        bring()
-    attic.close()
+STRUCTURE = SegmentName("app", "structure", None)
+SHARED = SegmentName("app", "uploaded", None)
+ACME, GLOBEX = (SegmentName("app", "uploaded", tenant) for tenant in ("acme", "globex"))
+LOGS = SegmentName("app", "logs", "acme")
+LATER = stamp(START.replace(year=2031))
 
 
-def test_a_full_disk_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
-    """With what to do about it."""
+def rows(table: str, *lines: str, own: bool = False) -> Content:
+    return Content((Rows("public", table, ("id", "t"), tuple(f"{line}\n".encode() for line in lines), own),))
 
-    def full(*_: object) -> int:
-        raise OSError(28, "No space left on device")
 
-    attic = SealedTempFile()
-    monkeypatch.setattr(os, "pwrite", full)
-    with pytest.raises(SpoolFullError, match="temporary files"):
-        attic.put(MARKER * 100)
-    attic.close()
+CONTENT = {
+    STRUCTURE: Content(files={"ddl-head": b"head"}, facts=facts()),
+    SHARED: rows("country", "1\tBE"),
+    ACME: rows("note", *(f"{number}\tacme" for number in range(40))),
+    GLOBEX: rows("note", *(f"{number}\tglobex" for number in range(50, 70))),
+    LOGS: rows("log", "7\tlong ago", own=True),
+}
+
+
+@pytest.fixture
+def small(directory_store: DirectoryStore) -> SmallRepository:
+    made = SmallRepository(directory_store)
+    made.snapshot(CONTENT)
+    return made
+
+
+def chosen(
+    small: SmallRepository, selection: Selection | None = None, store: HookedStore | None = None
+) -> OpenedChoice:
+    repository = Repository(store or small.store, [small.signer.public])
+    environment = RestoreEnvironment(small.identity.secret, SystemClock(), Events(), os.urandom, store="disk")
+    request = RestoreRequest("app", "latest", Source("nowhere"), "new", selection=selection or Selection())
+    return choose(request, repository, environment, read_history(repository, environment))
+
+
+def read(small: SmallRepository, choice: OpenedChoice, store: HookedStore | None = None) -> dict[str, list[str]]:
+    """All rows that a restore would load, by table and in order of their lines."""
+    found: dict[str, list[str]] = {}
+    repository = Repository(store or small.store, [small.signer.public])
+    with SnapshotContents(repository, choice, 2) as contents:
+        plan = contents.plan(exact=choice.exact)
+        assert contents.file(plan, "ddl-head") == [b"head"]
+        for bundles in plan.passes:
+            for piece, data in contents.rows(piece for bundle in bundles for piece in bundle):
+                found.setdefault(plan.tables[piece.table].name, []).append(bytes(data).decode())
+    return {name: sorted("".join(pieces).splitlines()) for name, pieces in found.items()}
+
+
+def expected(*names: SegmentName) -> dict[str, list[str]]:
+    found: dict[str, list[str]] = {}
+    for name in names:
+        for table in CONTENT[name].tables:
+            found.setdefault(table.table, []).extend(row.decode().rstrip("\n") for row in table.rows)
+    return {table: sorted(lines) for table, lines in found.items()}
+
+
+def test_everything_is_read(small: SmallRepository) -> None:
+    """Tables by the definitions of the database and of a tenant's own schema; a later run refers to what is there."""
+    small.snapshot({**CONTENT, SHARED: rows("country", "1\tBE", "2\tCH")})
+    choice = chosen(small)
+    assert choice.exact
+    assert len(choice.segments) == 6  # acme's own definitions are a segment, too
+    assert read(small, choice) == {**expected(ACME, GLOBEX, LOGS), "country": ["1\tBE", "2\tCH"]}
+
+
+def test_one_tenant_reads_its_own_sections_only(small: SmallRepository) -> None:
+    """Beside those that are shared, and the structure. Headers are read with what lies behind them."""
+    asked: list[tuple[str, int, int]] = []
+
+    class Watching(HookedStore):
+        def get(self, name, offset=0, length=None):  # type: ignore[no-untyped-def]
+            data = super().get(name, offset, length)
+            asked.append((name, offset, len(data)))
+            return data
+
+    store = Watching(small.store)
+    choice = chosen(small, Selection(frozenset({"globex"})), store)
+    asked.clear()
+    assert read(small, choice, store) == expected(SHARED, GLOBEX)
+    theirs = [section for (one, _), section in choice.sections.sections.items() if one not in choice.segments]
+    assert len(theirs) > 3
+    for section in theirs:
+        for name, offset, length in asked:
+            apart = offset + length <= section.offset or section.offset + section.row.length <= offset
+            assert name != section.pack.name or apart
+
+
+def test_a_purged_tenant_is_left_out(small: SmallRepository) -> None:
+    """While its sections are there, and when they are gone."""
+    own = SegmentName("app", "structure", "acme")
+    small.tell(small.purge_began(ACME, LOGS, own))
+    for _ in range(2):
+        choice = chosen(small)
+        assert (choice.purged, choice.exact) == (3, False)
+        assert read(small, choice) == expected(SHARED, GLOBEX)
+        small.take_out(ACME, LOGS, own)
+    with pytest.raises(UsageError, match="holds nothing of 1 of the tenants"):
+        chosen(small, Selection(frozenset({"acme"})))
+
+
+def test_a_class_that_expired_is_left_out_where_it_is_gone(small: SmallRepository) -> None:
+    """What is still there is restored."""
+    tag = small.tags_of(LOGS).data_class
+    small.tell(ClassExpired(store="disk", generation=small.generation, class_tag=tag, before=LATER))
+    assert read(small, chosen(small)) == expected(SHARED, ACME, GLOBEX, LOGS)
+    small.take_out(LOGS, keys=False)
+    choice = chosen(small)
+    assert choice.aged == 1
+    assert read(small, choice) == expected(SHARED, ACME, GLOBEX)
+
+
+def damages() -> dict[str, tuple[Callable[[SmallRepository, Path], object], str]]:
+    def unlink(folder: str) -> Callable[[SmallRepository, Path], object]:
+        return lambda _, root: [path.unlink() for path in (root / folder).rglob("*") if path.is_file()]
+
+    return {
+        "sections": (lambda small, _: small.take_out(ACME, keys=False), r"' of segment .* is missing"),
+        "keys": (lambda small, _: small.take_out(ACME, objects=False), "no ledger says it was purged"),
+        "packs": (unlink("packs"), "and a record names it"),
+        "keyrings": (unlink("keyrings"), "has no keyring"),
+    }
+
+
+@pytest.mark.parametrize("case", damages())
+def test_what_nothing_explains_is_damage(small: SmallRepository, root_of: Callable[..., Path], case: str) -> None:
+    """Also when another tenant's purge explains that something is gone."""
+    damage, why = damages()[case]
+    small.tell(small.purge_began(GLOBEX))
+    damage(small, root_of(small.store))
+    with pytest.raises(DamageError, match=why):
+        chosen(small)
+
+
+def test_nothing_is_left_when_everything_was_purged(small: SmallRepository) -> None:
+    """That is refused, and not called damage; the packs' headers still say whose they were."""
+    everything = [*CONTENT, SegmentName("app", "structure", "acme")]
+    small.tell(small.purge_began(*everything))
+    small.take_out(*everything)
+    with pytest.raises(RefusedError, match=r"everything in snapshot .* was purged"):
+        chosen(small)
+
+
+def test_a_section_in_another_place_of_its_keyring_is_refused(small: SmallRepository) -> None:
+    """A header that names another segment's key is not believed, though it has the hash of its name."""
+    choice = chosen(small)
+    row = choice.sections.manifests[small.pseudonym(ACME)].row
+    with pytest.raises(DamageError, match="where a pack says"):
+        choice.keys.of(row._replace(place=row.place + 1))
+    assert Pseudonym(row.segment) == small.pseudonym(ACME)
