@@ -9,7 +9,7 @@ import io
 import queue
 import shutil
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,8 +30,9 @@ class Upload:
     size: int
     published: Callable[[], None]
     """Called on the uploading thread once the store has the object for sure."""
-    before: Callable[[], None] = lambda: None
-    """Called on the uploading thread first: puts what must be on the store before the object."""
+    before: Callable[[], Sequence[int]] = tuple
+    """Called on the uploading thread first: puts what must be on the store before the object, and returns the size of
+    each thing that it put."""
 
 
 class Uploader:
@@ -95,14 +96,18 @@ class Uploader:
         self._queue.task_done()
 
     def _publish(self, upload: Upload) -> None:
-        upload.before()
+        for size in upload.before():
+            self._count(size)
         with _opened(upload.content) as source:
             self._store.put_new(upload.name, source, upload.size, upload.sha256)
         upload.published()
         if isinstance(upload.content, Path):
             upload.content.unlink()
+        self._count(upload.size)
+
+    def _count(self, size: int) -> None:
         with self._lock:
-            self.sent += upload.size
+            self.sent += size
             self.objects += 1
 
 

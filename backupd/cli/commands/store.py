@@ -29,6 +29,7 @@ from backupd.cli.options import (
 from backupd.cli.progress import watched
 from backupd.cli.run import Reply, for_each
 from backupd.errors import BackupdError, DamageError
+from backupd.model.text import counted
 
 if TYPE_CHECKING:
     from backupd.model.ids import RegionName
@@ -212,18 +213,23 @@ def _verdict(
 def _verified_lines(name: str, found: Verification, noted: int | None) -> Iterator[str]:
     size = output.human_bytes
     yield f"{name}: {'clean' if found.clean else 'DAMAGED'}"
-    yield f"  {found.snapshots} snapshots, {found.generations} generations, {found.keyrings} keyrings"
-    yield f"  {found.sections} sections in {found.packs} packs, {size(found.size)}"
-    yield f"  read {found.read} of the packs, {size(found.read_size)}; compared the rows of {found.opened} segments"
-    yield f"  {len(found.proven)} snapshots proven" + (f", {noted} of them new to the ledger" if noted else "")
+    here = counted(found.snapshots, "snapshot"), counted(found.generations, "generation")
+    yield f"  {', '.join(here)}, {counted(found.keyrings, 'keyring')}"
+    yield f"  {counted(found.sections, 'section')} in {counted(found.packs, 'pack')}, {size(found.size)}"
+    compared = counted(found.opened, "segment")
+    yield f"  read {found.read} of the packs, {size(found.read_size)}; compared the rows of {compared}"
+    proven = counted(len(found.proven), "snapshot")
+    yield f"  {proven} proven" + (f", {noted} new to the ledger" if noted else "")
     if found.entries:
-        yield f"  {found.entries} entries of the ledger; {found.purged} segments purged, {found.aged} sections expired"
+        entries = counted(found.entries, "entry", "entries")
+        gone = f"{counted(found.purged, 'segment')} purged, {counted(found.aged, 'section')} expired"
+        yield f"  {entries} of the ledger; {gone}"
     if found.unpurged:
-        yield f"  {found.unpurged} segments whose purge is not done: a key or a section of theirs is still there"
+        yield f"  {counted(found.unpurged, 'segment')} whose purge is not done: a key or a section is still there"
     if found.orphans:
-        yield f"  {len(found.orphans)} packs nothing refers to, {size(found.orphans_size)}"
+        yield f"  {counted(len(found.orphans), 'pack')} nothing refers to, {size(found.orphans_size)}"
     if found.leftovers:
-        yield f"  {len(found.leftovers)} uploads that were cut off or are under way"
+        yield f"  {counted(len(found.leftovers), 'upload')} that were cut off or are under way"
     yield from output.unnamed_lines(found.unnamed_keepers)
     yield from (f"  not ours: {foreign}" for foreign in found.foreign)
     for finding in found.findings:

@@ -51,8 +51,12 @@ class RunKeyrings:
         """
         return [self._placed(worker, key) for key in keys]
 
-    def publish(self, keyrings: Iterable[RunId]) -> None:
-        """Put keyrings on the store that are not there yet; return when they are. Raises what the store does."""
+    def publish(self, keyrings: Iterable[RunId]) -> list[int]:
+        """Put keyrings on the store that are not there yet; return the size of each when they are.
+
+        Raises what the store does.
+        """
+        sizes: list[int] = []
         for run in keyrings:
             waiting = self._unpublished.get(run)
             if waiting is None:
@@ -63,6 +67,8 @@ class RunKeyrings:
                     document = waiting.writer.render(created, self._node.signer)
                     self._repository.put_keyring(waiting.writer.ids, document)
                     del self._unpublished[run]
+                    sizes.append(len(document))
+        return sizes
 
     def end(self, worker: int) -> None:
         """Add nothing more to the worker's keyring: a pack is going to need it on the store."""
