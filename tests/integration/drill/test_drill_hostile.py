@@ -30,6 +30,17 @@ END $fine$
 """
 
 
+TELLING = 447_816_960_488_505_345
+"""A count whose bytes spell a secret."""
+COUNTING = (
+    f"CREATE FUNCTION public.telling(bigint) RETURNS bigint LANGUAGE sql IMMUTABLE AS 'SELECT {TELLING}'",
+    (
+        "UPDATE pg_catalog.pg_aggregate SET aggfinalfn = 'public.telling(bigint)'::regprocedure "
+        "WHERE aggfnoid = 'pg_catalog.count()'::regprocedure"
+    ),
+)
+
+
 @pytest.fixture
 def secret() -> Iterator[Path]:
     """A secret that the server's user may read."""
@@ -71,3 +82,18 @@ def test_an_owners_code_reads_no_secret_in_a_drill(owned: Database, region: Regi
     assert loot, report.checks
     assert "No such process" in loot[0]
     assert "SECRET" not in loot[0]
+
+
+def test_a_report_carries_no_number_of_the_servers_choice(
+    pg17: Server, make_database: Callable[..., Database], region: Region, drills: Drills
+) -> None:
+    """Reports lie on every store: a count that restored code makes up would tell anybody what it knows."""
+    database = make_database(pg17)
+    database.sql("CREATE TABLE note (id int PRIMARY KEY)", "INSERT INTO note VALUES (1)")
+    region.backup(database)
+    report = drills.run(None, *COUNTING)
+    assert report.verdict == "fail"
+    numbers = [check.examined for check in report.checks]
+    numbers += [found.count for check in report.checks for found in check.findings]
+    assert max(numbers) < 100
+    assert str(TELLING) not in str(report)

@@ -12,7 +12,7 @@ import msgspec
 from backupd.errors import BackupdError, SourceBusyError, SourceGoneError
 from backupd.model.report import Check, CheckFinding, CheckName, Deletion, Measured, Sizes
 from backupd.operations.drill.checks import canary, integrity, policy, rows, structure
-from backupd.operations.drill.types import undecided
+from backupd.operations.drill.types import bounded, undecided
 
 if TYPE_CHECKING:
     from backupd.operations.drill.checks.canary import Again
@@ -26,6 +26,8 @@ _STRUCTURE = (
     CheckName.EXTENSIONS,
     CheckName.GLOBALS,
 )
+_ASKED = frozenset({CheckName.EQUALITY, *_STRUCTURE, CheckName.PURGED, CheckName.CANARY})
+"""Checks whose numbers depend on what the scratch server answers."""
 
 
 class DrillChecks:
@@ -64,7 +66,8 @@ class DrillChecks:
 
     def _make(self, name: CheckName, make: Callable[[], Check]) -> None:
         try:
-            self.checks[name] = make()
+            check = make()
+            self.checks[name] = bounded(check, structure.count_listed(self._scene)) if name in _ASKED else check
         except (SourceGoneError, SourceBusyError):
             raise
         except BackupdError as error:
@@ -104,7 +107,8 @@ class DrillChecks:
         before = self.checks[CheckName.EQUALITY]
         if faults:
             found = [*before.findings, *(CheckFinding(code, count) for code, count in faults.items())]
-            self.checks[CheckName.EQUALITY] = Check.of(CheckName.EQUALITY, "fail", before.examined, found)
+            check = Check.of(CheckName.EQUALITY, "fail", before.examined, found)
+            self.checks[CheckName.EQUALITY] = bounded(check, structure.count_listed(self._scene))
 
     def _purged(self) -> Check:
         check, self.deletion = policy.check_purged(self._scene, self._compared)

@@ -18,6 +18,7 @@ from backupd.operations.drill.types import Findings
 from backupd.planning.tenancy import NamePatterns
 from backupd.postgres.client_programs import Client, client, find_programs
 from backupd.postgres.connect import identifier, resolved
+from backupd.postgres.schema.archive import unpack_entries
 from backupd.postgres.schema.compare import (
     Difference,
     differences,
@@ -82,6 +83,15 @@ def read_structure(scene: DrillScene) -> Structure:
             constraints=watch.constraints(free),
             indexes=watch.indexes(free),
         )
+
+
+def count_listed(scene: DrillScene) -> int:
+    """Count what the snapshot lists: parts, tables, sequences, definitions, roles. Raises DamageError."""
+    contents, plan = scene.restored.contents, scene.restored.plan
+    definitions = sum(1 for file in contents.file(plan, "ddl") for _ in unpack_entries(file))
+    roles = sum(file.count(b"\n") for file in contents.file(plan, "globals"))
+    parts = len(scene.subject.record.parts) * max(1, len(plan.tables))
+    return max(1, parts + len(plan.sequences) + len(plan.facts.tables) + definitions + roles)
 
 
 def check_sequences(scene: DrillScene, structure: Structure) -> Check:
