@@ -96,6 +96,11 @@ class Record(msgspec.Struct, frozen=True, kw_only=True):
     totals: Totals
     extra: dict[str, Any] = {}
 
+    @property
+    def segments(self) -> int:
+        """Number of segments in the snapshot: each has one manifest."""
+        return sum(count for _, manifests, _ in self.packs for count in manifests[1::2])
+
 
 def encode_body(document: RepositoryInfo | Record) -> bytes:
     """Encode a document's body as one line of JSON, keys sorted, without white space."""

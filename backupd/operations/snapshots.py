@@ -88,6 +88,6 @@ def _described(repository: Repository, name: SnapshotName) -> SnapshotInfo:
         exported=exported,
         published=published,
         server=record.server,
-        segments=sum(count for _, manifests, _ in record.packs for count in manifests[1::2]),
+        segments=record.segments,
         totals=record.totals,
     )

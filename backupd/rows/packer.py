@@ -93,7 +93,7 @@ class _Open:
 
 @dataclass(frozen=True, slots=True)
 class PackerSettings:
-    """Where one worker's packs belong, and where they are made."""
+    """The place of one worker's packs, while they are made and afterwards."""
 
     context: PackContext
     spool: Path

@@ -86,12 +86,12 @@ def read_structure(scene: DrillScene) -> Structure:
 
 
 def count_listed(scene: DrillScene) -> int:
-    """Count what the snapshot lists: parts, tables, sequences, definitions, roles. Raises DamageError."""
+    """Count what the snapshot lists: segments, tables, sequences, definitions, roles. Raises DamageError."""
     contents, plan = scene.restored.contents, scene.restored.plan
     definitions = sum(1 for file in contents.file(plan, "ddl") for _ in unpack_entries(file))
     roles = sum(file.count(b"\n") for file in contents.file(plan, "globals"))
-    parts = len(scene.subject.record.parts) * max(1, len(plan.tables))
-    return max(1, parts + len(plan.sequences) + len(plan.facts.tables) + definitions + roles)
+    rows = scene.subject.record.segments * max(1, len(plan.tables))
+    return max(1, rows + len(plan.sequences) + len(plan.facts.tables) + definitions + roles)
 
 
 def check_sequences(scene: DrillScene, structure: Structure) -> Check:
