@@ -19,8 +19,8 @@ from fix_handmade_keeper import HandmadeKeeper, named, notes
 
 from backupd.model.documents import Record
 from backupd.model.ids import ObjectName, RunId, SnapshotName
-from backupd.model.ledger import PurgeBegan
-from backupd.model.text import stamp
+from backupd.model.ledger import ClassExpired, PurgeBegan
+from backupd.model.text import parse_stamp, stamp
 from backupd.operations.keeper.ingest import ingest
 from backupd.operations.keeper.ingest_checks import Ingested
 from backupd.operations.verify import Scope, Tools, Verification, verify
@@ -316,6 +316,28 @@ def test_a_record_that_needs_what_is_gone_is_refused(thief: Thief) -> None:
     assert "which is gone" in thief.refused(name)
     thief.purge_begins("acme")
     assert thief.ingest().taken == {"record": 1}
+
+
+def test_a_record_that_needs_what_went_with_its_class_is_taken(thief: Thief) -> None:
+    """It was exported before that instant; a later one is refused as for anything else that is gone."""
+    repository, made = thief.handmade.repository, thief.made
+    record = repository.record(repository.snapshots()[-1])
+    name, data = thief.record(previous=repository.snapshots()[-1])
+    for (segment, _), section in repository.sections(record).sections.items():
+        if segment == made.pseudonym(ACME):
+            pack = repository.pack(made.generation, section.pack.header.sha256)
+            take_out(thief.handmade.store.inner, pack, [section.at])
+    tag = made.tags.class_tag(made.generation, "uploaded")
+    for before in (record.exported, stamp(parse_stamp(record.exported) + timedelta(seconds=1))):
+        thief.handmade.keeper.book.append(
+            lambda _, before=before: [
+                ClassExpired(store="disk", generation=made.generation, class_tag=tag, before=before)
+            ]
+        )
+        thief.put(name, data)
+        done = thief.ingest()
+        assert (len(done.refused), done.taken) == ((1, {}) if before == record.exported else (0, {"record": 1}))
+        thief.own.remove(ObjectName(flat(name)))
 
 
 def test_a_record_of_packs_under_a_wrong_key_is_refused(thief: Thief) -> None:

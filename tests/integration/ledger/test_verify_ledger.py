@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import shutil
 import threading
 from fractions import Fraction
+from itertools import count
 from pathlib import Path
 
 import pytest
@@ -42,11 +44,13 @@ class Checker:
         self.first = self.small.snapshot({SHARED: notes("shared"), ACME: notes("acme")})
         self.second = self.small.snapshot({SHARED: notes("shared"), ACME: notes("more")})
 
-    def run(self, *, share: Fraction = NONE, opened: bool = False, store: Store | None = None) -> Verification:
+    def run(
+        self, *, share: Fraction = NONE, opened: bool = False, store: Store | None = None, threads: int = 2
+    ) -> Verification:
         identity = self.small.identity.secret if opened else None
         repository = Repository(store or self.small.store, [self.small.signer.public])
         with CheckedState(self.folder / "checked.sqlite") as checked:
-            tools = Tools(TickingClock(), self.folder, threads=2, store="disk", own_ledger=self.own)
+            tools = Tools(TickingClock(), self.folder, threads=threads, store="disk", own_ledger=self.own)
             return verify(repository, checked, Scope(share, identity), tools)
 
     def said(self) -> str:
@@ -235,6 +239,33 @@ def test_a_record_that_expires_meanwhile_is_no_damage(checker: Checker) -> None:
     assert where in {finding.object for finding in result.findings}
     (checker.root / where).write_bytes(kept)
     assert checker.run(store=HookedStore(small.store, before=expire)).findings == ()
+
+
+def test_an_expiry_at_any_call_is_no_damage(tmp_path: Path) -> None:
+    """A keeper writes down what expires, and then removes records, packs and keyrings, while verify looks."""
+    for at in count(1):
+        root = tmp_path / str(at) / "store"
+        root.mkdir(parents=True)
+        checker = Checker(DirectoryStore(root), tmp_path / str(at))
+        old, calls = checker.small.generation, [0]
+        checker.small.start_generation()
+        checker.small.snapshot({SHARED: notes("shared")})
+
+        def expire(
+            *_: object, calls: list[int] = calls, at: int = at, checker: Checker = checker, old: str = old
+        ) -> None:
+            calls[0] += 1
+            if calls[0] == at:
+                checker.small.tell(ExpiryBegan(store="disk", snapshots=[checker.first, checker.second]))
+                for folder in ("snapshots", "packs", "keyrings"):
+                    shutil.rmtree(checker.root / folder / old)
+
+        hooked = HookedStore(checker.small.store, before=expire)
+        result = checker.run(share=ALL, opened=True, store=hooked, threads=1)
+        assert result.findings == (), at
+        if calls[0] < at:
+            break
+    assert at > 20
 
 
 def test_marks_and_entries_are_known_objects(checker: Checker) -> None:
