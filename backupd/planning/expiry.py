@@ -29,7 +29,7 @@ class Item(NamedTuple):
 
 
 class Recorded(NamedTuple):
-    """The parts of a record that an expiry needs."""
+    """The facts of a record that an expiry needs."""
 
     name: SnapshotName
     exported: datetime

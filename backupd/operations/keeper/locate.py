@@ -136,6 +136,8 @@ def _said(keeper: Keeper, life: Incarnation) -> Iterator[Unseen]:
 def _copies(keeper: Keeper, store: str, cache: KeyringCache, refs: set[tuple[GenerationId, Pseudonym]]) -> list[Copy]:
     repository, listed = keeper.stores[store], cache.find(refs)
     by_generation = segments_by_generation(refs)
+    # Before the records are looked at: what these name is known by the headers of packs.
+    packs = {generation: _packs(keeper, store, cache, generation) for generation in by_generation}
     named = _named(repository, NamedSections(cache.packs), by_generation)
     views = [(snapshot.name, repository.store.view(snapshot)) for snapshot in repository.store.snapshots()]
     found = []
@@ -148,7 +150,7 @@ def _copies(keeper: Keeper, store: str, cache: KeyringCache, refs: set[tuple[Gen
             store=store,
             generation=generation,
             segments=len(segments),
-            objects=sum(_holds(repository, cache, pack, segments) for pack in _packs(keeper, store, cache, generation)),
+            objects=sum(_holds(repository, cache, pack, segments) for pack in packs[generation]),
             readable=len({one for ring in holding for one in (segments & ring.segments) - ring.shredded}),
             snapshots=tuple(sorted(named.get(generation, ()))),
             server_snapshots=tuple(name for name, view in views if holds_section(view, repository, wanted, cache)),

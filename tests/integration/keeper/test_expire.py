@@ -240,7 +240,7 @@ def test_damage_keeps_its_own_generation_only(handmade: HandmadeKeeper, what: st
 
 
 def test_what_was_removed_is_listed_again(handmade: HandmadeKeeper) -> None:
-    """`expired` is written only when nothing of it shows any more, be it record, part, pack or leftover."""
+    """`expired` is written only when nothing of it shows any more, be it record, pack, keyring or leftover."""
     handmade.backup(20, "ada")
     handmade.made.start_generation()
     handmade.backup(1, "ada")

@@ -178,7 +178,7 @@ def test_a_snapshot_nobody_can_look_into_stands_in_the_way(purged: KeeperRegion)
 
 
 def test_a_copy_that_came_back_is_removed_and_seen_again(purged: KeeperRegion, crowd: Database) -> None:
-    """Folders and keys put back after the purge are taken again, and what is attested is the look behind that."""
+    """Sections put back after the purge are taken again, and what is attested is the look behind that."""
     before = purged.book.states.incarnations[purged.life(NAME)].purge
     ((generation, segment), *_) = before.segments
     context = PackContext(purged.keeper.repository, generation)

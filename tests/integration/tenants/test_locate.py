@@ -29,13 +29,12 @@ def leave(offline, name):
     return tenant
 
 
-def take_snapshot(offline, folders=("keyrings", "segments")):
-    """One of the store's own, with the repository and these folders of it."""
+def take_snapshot(offline, folder):
+    """One of the store's own, with the repository and this folder of it."""
     shot = offline.folder / ".zfs/snapshot" / f"daily_{datetime.now(UTC):%Y-%m-%d}" / offline.root.name
     shot.mkdir(parents=True)
     shutil.copy(offline.root / "repository.json", shot)
-    for folder in folders:
-        shutil.copytree(offline.root / folder, shot / folder)
+    shutil.copytree(offline.root / folder, shot / folder)
     return shot.parent.name
 
 
@@ -51,7 +50,7 @@ def test_keys_are_listed_where_they_lie(offline):
     keyrings = [name for name in offline.files() if name.startswith("keyrings/")]
     (copy,) = only(offline, tenant).copies
     assert (list(copy.keyrings), copy.key_snapshots) == (keyrings, ())
-    name = take_snapshot(offline, ("keyrings",))
+    name = take_snapshot(offline, "keyrings")
     leave(offline, "acme")
     (copy,) = only(offline, tenant).copies
     assert (copy.keyrings, copy.key_snapshots, copy.server_snapshots, copy.objects) == ((), (name,), (), 0)
@@ -61,7 +60,7 @@ def test_what_cannot_be_looked_into_is_named(offline):
     """What was handed in, uploads, stores declared gone and declared copies; the last with a date once it is known."""
     offline.ruled(copies={"tape": 30 * DAY})
     offline.backup(1, "acme")
-    offline.put("incoming/n1/segments+a+b", b"x", 1)
+    offline.put("incoming/n1/packs+a+b", b"x", 1)
     offline.put("tmp/" + "0" * 32, b"x", 3)
     tenant = offline.keeper.tags.tenant_id("acme")
     told = [(one.kind, one.name, one.objects, one.until) for one in only(offline, tenant).unseen]
