@@ -116,8 +116,9 @@ class DaemonSection(ConfigSection):
     heavy_per_region: Annotated[int, Field(ge=1, le=64)] = Field(
         default=1, description="How many of them may run at once in one region."
     )
-    deadline: Annotated[Duration, within(_SECOND)] = Field(
-        default=_DAY + _HOUR, description="A job that takes longer is ended."
+    deadline: Annotated[Duration, within(_SECOND, _DAY)] = Field(
+        default=_DAY - _HOUR,
+        description="A job that takes longer is ended. After a day, a keeper takes a backup for one that was killed.",
     )
     stall: Annotated[Duration, within(_SECOND)] = Field(
         default=_HOUR, description="A job that neither reports progress nor computes for this long is ended."

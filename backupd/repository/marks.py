@@ -24,23 +24,38 @@ LONGEST_RUN: Final = timedelta(hours=24)
 """Age at which a run's mark is old: its run was killed."""
 LONGEST_REMOVAL: Final = timedelta(hours=1)
 """Age at which a mark of a keeper, or of a keyring or pack to be rewritten, is old: its process was killed."""
+_MARGIN: Final = timedelta(minutes=30)
+"""How long before its mark is old a run ends: clocks differ, and a record takes its time."""
 _PATIENCE = timedelta(minutes=10)
 _LOOK_EVERY = 2.0
 """Seconds between two looks at a mark that is in the way."""
 
 
 @contextmanager
-def run_marked(store: Store, generation: GenerationId, run: RunId, clock: Clock) -> Iterator[None]:
-    """Mark that a run adds to the generation; wait while a keeper removes there.
+def run_marked(store: Store, generation: GenerationId, run: RunId, clock: Clock) -> Iterator[Callable[[], None]]:
+    """Mark that a run adds to the generation, wait while a keeper removes there, and yield a check to call meanwhile.
 
-    Raises BusyError when the removal does not end in time. On a store that lets a writer remove nothing, the mark stays
-    and becomes old.
+    The check raises BusyError when the mark will soon be old: what the run relies on may then be removed, so it has to
+    end. Raises BusyError when the removal does not end in time. On a store that lets a writer remove nothing, the mark
+    stays and becomes old.
     """
     mark = layout.run_mark(generation, run)
     _put(store, mark, run)
+    # By both clocks: one of them stands still while a machine sleeps, the other one may be set.
+    began, started = clock.now(), clock.monotonic()
+
+    def check() -> None:
+        age = max(clock.now() - began, timedelta(seconds=clock.monotonic() - started))
+        if age > LONGEST_RUN - _MARGIN:
+            raise BusyError(
+                f"the run takes longer than {LONGEST_RUN // timedelta(hours=1)} hours, after which keepers count it as "
+                "killed",
+                hint="Run it again: what is on the store is not sent again, so that the next run is shorter.",
+            )
+
     try:
         _wait(store, generation, clock)
-        yield
+        yield check
     finally:
         _forget(store, mark)
 

@@ -35,6 +35,8 @@ class RunTarget:
     names: SegmentNames
     keyrings: RunKeyrings
     uploader: Uploader
+    still_marked: Callable[[], None]
+    """Raises BusyError when keepers will soon count the run as killed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,6 +119,7 @@ class Collector:
 
     def has_space(self) -> bool:
         self._target.uploader.check()
+        self._target.still_marked()
         if self._check is not None:
             self._check()
         return self._target.uploader.spooled <= self._spool_size

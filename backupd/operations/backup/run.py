@@ -11,6 +11,7 @@ A crash at any point leaves the store valid: what was published is remembered an
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 
@@ -55,6 +56,8 @@ class _Run:
     standing: LedgerStanding
     missing: int
     """Objects of earlier runs that were no longer on the store."""
+    still_marked: Callable[[], None]
+    """Raises BusyError when keepers will soon count the run as killed."""
 
 
 def backup(job: BackupJob, repository: Repository, node: Node, database: str | None = None) -> BackupReport:
@@ -70,9 +73,9 @@ def backup(job: BackupJob, repository: Repository, node: Node, database: str | N
         run = RunId(new_id(node.clock.now(), node.random))
         spool = stack.enter_context(run_folder(node.spool, run))
         ground = Ground(index, repository, current_generation(index, repository, node), node)
-        ground, standing, missing = begin_run(ground, job.region, run, stack)
+        ground, standing, missing, still_marked = begin_run(ground, job.region, run, stack)
         uploader = stack.enter_context(Uploader(repository.store, node.uploaders))
-        context = _Run(job, ground, run, uploader, standing, missing)
+        context = _Run(job, ground, run, uploader, standing, missing, still_marked)
         watch = stack.enter_context(HoldingsWatch(ground, standing))
         # No other backup of the database begins before the record is out: the next one sees that the work is done.
         held = stack.enter_context(held_source(source, job, node))
@@ -84,22 +87,25 @@ def _target(context: _Run, database: str) -> RunTarget:
     ground, standing = context.ground, context.standing
     keyrings = RunKeyrings(ground.repository, ground.generation, standing.region, database, ground.node)
     names = standing.names(ground.generation.id, database)
-    return RunTarget(ground.generation, ground.index, names, keyrings, context.uploader)
+    return RunTarget(ground.generation, ground.index, names, keyrings, context.uploader, context.still_marked)
 
 
-def begin_run(ground: Ground, region: RegionName, run: RunId, stack: ExitStack) -> tuple[Ground, LedgerStanding, int]:
+def begin_run(
+    ground: Ground, region: RegionName, run: RunId, stack: ExitStack
+) -> tuple[Ground, LedgerStanding, int, Callable[[], None]]:
     """Mark a generation as being added to by this run, with an index that relies on nothing the store does not hold.
 
-    Returns also the ledger's standing, and how many objects were missing; when any were, the generation is a new one.
+    Returns also the ledger's standing, how many objects were missing (when any were, the generation is a new one), and
+    the mark's check, to be called as long as the run relies on anything.
     Marks stay until `stack` unwinds. Raises what the store does, DamageError when the ledger there is not the one this
     node knows.
     """
     index, repository, node = ground.index, ground.repository, ground.node
-    stack.enter_context(run_marked(repository.store, ground.generation.id, run, node.clock))
+    still_marked = stack.enter_context(run_marked(repository.store, ground.generation.id, run, node.clock))
     standing, ended = settle(ground, read_standing(repository, node, region))
     if ended is not None:
         ground = replace(ground, generation=new_generation(index, repository, node))
-        stack.enter_context(run_marked(repository.store, ground.generation.id, run, node.clock))
+        still_marked = stack.enter_context(run_marked(repository.store, ground.generation.id, run, node.clock))
     index.runs.set_ledger_seq(standing.head.seq)
     if ended:
         node.trace.emit(
@@ -110,7 +116,7 @@ def begin_run(ground: Ground, region: RegionName, run: RunId, stack: ExitStack) 
                 "whoever runs the store what happened to it.",
             )
         )
-    return ground, standing, len(ended or ())
+    return ground, standing, len(ended or ()), still_marked
 
 
 def _publish(
@@ -128,6 +134,7 @@ def _publish(
     with Phases(node.clock, node.trace, context.job.label).phase("publishing", unit="objects"):
         context.uploader.drain()
         needed = closing.needed()
+        context.still_marked()
         watch.check(needed.packs_needed())
         record = _record(context, reading, needed)
         snapshot = _publish_record(context, record)

@@ -28,6 +28,10 @@ if TYPE_CHECKING:
     from backupd.operations.backup.types import Node
 
 
+LISTING_LIFE = 1800.0
+"""Seconds for which a listing made while rows are read is good enough for the comparison before the record."""
+
+
 @dataclass(frozen=True, slots=True)
 class Holdings:
     """The objects that a store holds of one generation, as its folders list them."""
@@ -194,6 +198,7 @@ class HoldingsWatch:
         self._standing = standing
         self._known = ground.index.packs()
         self._fresh = ground.index.is_fresh()
+        self._since = ground.node.clock.monotonic()
         self._pool = ThreadPoolExecutor(1, thread_name_prefix="listing")
         self._stop = threading.Event()
 
@@ -210,14 +215,17 @@ class HoldingsWatch:
         self._future.exception()
 
     def check(self, packs: Iterable[int]) -> None:
-        """Compare keyrings, and those of these packs that earlier runs made, with the store.
+        """Compare keyrings, and those of these packs that earlier runs made, with the store; all after a long run.
 
         Raises DamageError when something is missing; the next run then sends again what is needed, as a full copy when
         no purge or expiry since explains it.
         """
         ground = self._ground
-        listed = self._future.result()
-        needed = [self._known[pack] for pack in sorted(packs) if pack in self._known]
+        listed, known = self._future.result(), self._known
+        if ground.node.clock.monotonic() - self._since > LISTING_LIFE:
+            # Also what this run has put there, by now long ago.
+            listed, known = list_packs(ground.repository, ground.generation.id), ground.index.packs()
+        needed = [known[pack] for pack in sorted(packs) if pack in known]
         missing = find_missing(ground, needed, Holdings(list_keyrings(ground.repository, ground.generation.id), listed))
         if not missing:
             return
