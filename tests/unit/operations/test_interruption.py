@@ -227,7 +227,6 @@ def catching_everything(tree: ast.AST) -> list[ast.ExceptHandler]:
 
 
 HANDED_ON = {
-    "repository/blocks.py",
     "repository/uploader.py",
     "rows/packer.py",
     "rows/worker.py",
