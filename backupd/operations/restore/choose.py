@@ -144,6 +144,7 @@ def _records(
     """
     names, one = candidates(repository.snapshots(), wanted.snapshot)
     found: dict[SnapshotName, Record] = {}
+    names_of: dict[tuple[GenerationId, str | None], str | None] = {}
     for name in names:
         if found and not one and not same_second(name, next(iter(found))):
             break
@@ -153,7 +154,10 @@ def _records(
         history.chain.require(record.ledger, layout.record_name(record.generation, name))
         called = None
         if wanted.member is not None:
-            called = real_name(repository, record, generations.keys(record.generation), history.explained)
+            one = record.generation, record.member  # it stands for one database in all of the generation
+            called = names_of.get(one) if one[1] is not None else None
+            called = called or real_name(repository, record, generations.keys(record.generation), history.explained)
+            names_of[one] = called
         if fits(wanted, record, called):
             found[name] = record
     return found

@@ -34,7 +34,7 @@ def test_snapshots_of_one_second_go_by_what_their_records_say(offline: OfflineKe
 
 
 def test_no_more_is_read_than_the_choice_needs(offline: OfflineKeeper) -> None:
-    """The newest record, its generation's keyrings, and no object of a segment: nothing there can have aged."""
+    """The newest record, its generation's keyrings, and the headers of the record's packs."""
     *_, newest = [offline.backup(days, "acme", "globex") for days in (3, 2, 1)]
     offline.keeper.book.sync()
     world = RestoreEnvironment(offline.identity.secret, offline.keeper.clock, NoTrace(), os.urandom)
@@ -53,5 +53,7 @@ def test_no_more_is_read_than_the_choice_needs(offline: OfflineKeeper) -> None:
     assert [name for name in read if name.startswith("snapshots/")] == [
         layout.record_name(chosen.record.generation, newest)
     ]
-    assert all(name.startswith(("snapshots/", "keyrings/", layout.REPOSITORY)) for name in read)
-    assert not [name for _, name in seen if name.startswith("segments")]
+    packs = [layout.pack_name(chosen.record.generation, sha256) for sha256, _, _ in chosen.record.packs]
+    others = [name for name in read if not name.startswith(("snapshots/", "keyrings/", layout.REPOSITORY))]
+    assert sorted(others) == sorted(packs)
+    assert not [name for method, name in seen if method == "list" and name.startswith("packs")]

@@ -36,7 +36,7 @@ def restored_lines(report: RestoreReport, name: str) -> list[str]:
 
 def _left_out(report: RestoreReport) -> Iterator[str]:
     if report.purged or report.aged:
-        yield f"  left out: {report.purged} segments that were purged, {report.aged} parts that expired"
+        yield f"  left out: {report.purged} segments that were purged, {report.aged} segments that expired"
     if report.unselected or report.foreign_keys:
         yield f"  not asked for: {report.unselected} segments; {report.foreign_keys} foreign keys left out"
     if report.broken_keys:
