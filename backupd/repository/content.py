@@ -107,7 +107,7 @@ class ContentReader:
                 coming.done(section)
 
     def _steps(self, wanted: Iterable[tuple[T, Content]]) -> Iterator[_Step[T]]:
-        """Yield the steps of each content: one for each run and one for its end, or one for all that is a single run."""
+        """Yield the steps of each content: one for each run and one for its end; of a single run, one for all."""
         for tag, content in wanted:
             segment, runs = content.segment, content.runs
             if len(runs) == 3:

@@ -14,8 +14,9 @@ from bisect import bisect_right
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import NamedTuple
+from typing import IO, NamedTuple
 
+from backupd.atomic_file import write_all
 from backupd.errors import BackupdError, DamageError, ObjectMissingError, SpoolFullError
 from backupd.repository.packs import Section, copy_section, fetch_neighbours
 from backupd.seal.keyring import SegmentKey
@@ -27,6 +28,8 @@ _REQUEST = 2 << 20
 """Sealed bytes of neighbours requested at once: what an SSH channel has in flight at most."""
 _LARGE = 16 << 20
 """Bytes from which a section lies in a temporary file while it is open; our own writer makes none as large."""
+_HELD = 256 << 20
+"""Bytes that the temporary file for sections that are wanted twice takes at most."""
 _LARGE_WEIGHT = 8
 """A large section counts as a part of its size, so that few of them are open at once."""
 
@@ -115,6 +118,9 @@ class Sections:
         self._store = store
         self._key_of = key_of
         self._pool = ThreadPoolExecutor(threads, "sections")
+        self._held = _HeldSections()
+        self.holding = False
+        """Whether what is fetched now is wanted again soon, and held in a temporary file until then."""
         self._kept = kept
         self._lock = threading.Lock()
         self._coming: OrderedDict[_Place, ComingSection] = OrderedDict()
@@ -123,6 +129,7 @@ class Sections:
     def close(self) -> None:
         """End the threads; requests that were not begun are dropped, so nobody may be waiting for them."""
         self._pool.shutdown(cancel_futures=True)
+        self._held.close()
         self._coming.clear()
 
     def request(self, sections: Sequence[Section]) -> list[ComingSection]:
@@ -152,13 +159,18 @@ class Sections:
         try:
             if group[0].row.length > _LARGE:
                 return [self._opened(section, _LargeSection(self._store, section).read_at) for section in group]
-            found = fetch_neighbours(self._store, group)
+            found = self._held.get(group) or fetch_neighbours(self._store, group)
         except ObjectMissingError as error:
             raise DamageError(
                 f"{error.message}, and no ledger says why",
                 hint="A purge may have begun since: then try again. Otherwise fetch the pack from another store.",
             ) from error
-        return [self._opened(section, _in_memory(data)) for section, data in zip(group, found, strict=True)]
+        opened = [self._opened(section, _in_memory(data)) for section, data in zip(group, found, strict=True)]
+        if self.holding:
+            for section, data, one in zip(group, found, opened, strict=True):
+                if one.reader.chunks:
+                    self._held.put(section, data)
+        return opened
 
     def _opened(self, section: Section, read_at: Callable[[int, int], bytes]) -> OpenSection:
         row = section.row
@@ -191,6 +203,50 @@ def _side_by_side(sections: Iterable[Section]) -> Iterator[list[Section]]:
 
 def _in_memory(data: bytes) -> Callable[[int, int], bytes]:
     return lambda offset, length: data[offset : offset + length]
+
+
+class _HeldSections:
+    """Sections that were fetched for their manifests, and whose rows are wanted next, in a temporary file.
+
+    They are as sealed there as on the store. For several threads at once; where there is no room, nothing is held.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._places: dict[_Place, int] = {}
+        self._file: IO[bytes] | None = None
+        self._size = 0
+
+    def put(self, section: Section, data: bytes) -> None:
+        """Hold a section that was compared with its hash."""
+        with self._lock:
+            if self._size + len(data) > _HELD or section.place in self._places:
+                return
+            try:
+                if self._file is None:
+                    self._file = tempfile.TemporaryFile(prefix="backupd-", buffering=0)  # noqa: SIM115 - see `close`
+                write_all(self._file.fileno(), data, self._size)
+            except OSError:
+                self._size = _HELD
+                return
+            self._places[section.place] = self._size
+            self._size += len(data)
+
+    def get(self, group: Sequence[Section]) -> list[bytes]:
+        """Return these sections if all of them are held; otherwise nothing."""
+        if self._file is None or not all(section.place in self._places for section in group):
+            return []
+        descriptor = self._file.fileno()
+        try:
+            found = [os.pread(descriptor, section.row.length, self._places[section.place]) for section in group]
+        except OSError:
+            return []
+        whole = all(len(data) == section.row.length for data, section in zip(found, group, strict=True))
+        return found if whole else []
+
+    def close(self) -> None:
+        if self._file is not None:
+            self._file.close()
 
 
 class _LargeSection:

@@ -154,10 +154,10 @@ def _records(
         history.chain.require(record.ledger, layout.record_name(record.generation, name))
         called = None
         if wanted.member is not None:
-            one = record.generation, record.member  # it stands for one database in all of the generation
-            called = names_of.get(one) if one[1] is not None else None
+            member = record.generation, record.member  # it stands for one database in all of the generation
+            called = names_of.get(member) if record.member is not None else None
             called = called or real_name(repository, record, generations.keys(record.generation), history.explained)
-            names_of[one] = called
+            names_of[member] = called
         if fits(wanted, record, called):
             found[name] = record
     return found

@@ -57,8 +57,12 @@ class SnapshotContents:
         Not `exact` when the record's totals include segments that are left out. Raises DamageError, and RefusedError or
         KeyRefusedError for a segment that cannot be opened.
         """
-        with _uncollected():
-            return self._plan(selection, exact=exact)
+        self._sections.holding = True
+        try:
+            with _uncollected():
+                return self._plan(selection, exact=exact)
+        finally:
+            self._sections.holding = False
 
     def _plan(self, selection: Selection | None, *, exact: bool) -> RestorePlan:
         choice = self._choice

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from dataclasses import replace
+from errno import ENOSPC
 from pathlib import Path
 
 import pytest
@@ -13,7 +15,7 @@ from fix_regions import Events
 
 from backupd.clock import SystemClock
 from backupd.errors import DamageError, RefusedError, UsageError
-from backupd.model.ids import Pseudonym
+from backupd.model.ids import ObjectName, Pseudonym
 from backupd.model.ledger import ClassExpired
 from backupd.model.tenancy import SegmentName
 from backupd.model.text import stamp
@@ -22,7 +24,9 @@ from backupd.operations.restore.choose import OpenedChoice, choose, read_history
 from backupd.operations.restore.contents import SnapshotContents
 from backupd.planning.selection import Selection
 from backupd.postgres.connect import Source
+from backupd.repository import sections
 from backupd.repository.repository import Repository
+from backupd.store.base import Store
 from backupd.store.directory import DirectoryStore
 
 STRUCTURE = SegmentName("app", "structure", None)
@@ -50,6 +54,19 @@ def small(directory_store: DirectoryStore) -> SmallRepository:
     made = SmallRepository(directory_store)
     made.snapshot(CONTENT)
     return made
+
+
+class Watching(HookedStore):
+    """Remembers name, offset and length of everything that is read."""
+
+    def __init__(self, inner: Store) -> None:
+        super().__init__(inner)
+        self.asked: list[tuple[str, int, int]] = []
+
+    def get(self, name: ObjectName, offset: int = 0, length: int | None = None) -> bytes:
+        data = super().get(name, offset, length)
+        self.asked.append((name, offset, len(data)))
+        return data
 
 
 def chosen(
@@ -91,24 +108,39 @@ def test_everything_is_read(small: SmallRepository) -> None:
     assert read(small, choice) == {**expected(ACME, GLOBEX, LOGS), "country": ["1\tBE", "2\tCH"]}
 
 
+@pytest.mark.parametrize("apart", [True, False], ids=["rows apart", "rows with manifests"])
+def test_nothing_is_fetched_twice(directory_store: DirectoryStore, apart: bool) -> None:
+    """Also where a section has the manifest and rows: it is held until these are wanted."""
+    small = SmallRepository(directory_store)
+    small.snapshot({name: replace(content, apart=apart) for name, content in CONTENT.items()})
+    store = Watching(small.store)
+    choice = chosen(small, store=store)
+    store.asked.clear()
+    assert read(small, choice, store) == expected(SHARED, ACME, GLOBEX, LOGS)
+    fetched = sum(length for _, _, length in store.asked)
+    assert fetched == sum(section.row.length for section in choice.sections.sections.values())
+
+
+def test_where_nothing_can_be_held_it_is_fetched_again(small: SmallRepository, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A full disk for temporary files is no reason to fail."""
+
+    def full(*_: object) -> None:
+        raise OSError(ENOSPC, "no space")
+
+    monkeypatch.setattr(sections, "write_all", full)
+    assert read(small, chosen(small)) == expected(SHARED, ACME, GLOBEX, LOGS)
+
+
 def test_one_tenant_reads_its_own_sections_only(small: SmallRepository) -> None:
     """Beside those that are shared, and the structure. Headers are read with what lies behind them."""
-    asked: list[tuple[str, int, int]] = []
-
-    class Watching(HookedStore):
-        def get(self, name, offset=0, length=None):  # type: ignore[no-untyped-def]
-            data = super().get(name, offset, length)
-            asked.append((name, offset, len(data)))
-            return data
-
     store = Watching(small.store)
     choice = chosen(small, Selection(frozenset({"globex"})), store)
-    asked.clear()
+    store.asked.clear()
     assert read(small, choice, store) == expected(SHARED, GLOBEX)
     theirs = [section for (one, _), section in choice.sections.sections.items() if one not in choice.segments]
     assert len(theirs) > 3
     for section in theirs:
-        for name, offset, length in asked:
+        for name, offset, length in store.asked:
             apart = offset + length <= section.offset or section.offset + section.row.length <= offset
             assert name != section.pack.name or apart
 
