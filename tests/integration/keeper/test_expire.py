@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import itertools
+import shutil
 from collections import Counter
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
-from fix_handmade_keeper import DAY, KEEP, HandmadeKeeper, named, notes
+from doubles.stores.faulty_store import FaultyStore
+from fix_handmade_keeper import DAY, KEEP, HandmadeKeeper, make_handmade_keeper, named, notes
 
 from backupd.errors import DamageError, RefusedError, StoreError
 from backupd.model.ids import ObjectName
@@ -322,6 +325,43 @@ def test_a_pack_is_put_anew_when_most_of_it_is_waste(handmade: HandmadeKeeper) -
     assert {segment for _, segment, _ in gone} == {handmade.made.pseudonym(one) for one in once}
     assert before.items() >= {key: handmade.sections()[key] for key in before.keys() - gone.keys()}.items()
     assert set(packs) <= set(handmade.names("packs"))
+
+
+@pytest.mark.parametrize("after", [False, True])
+def test_it_may_be_killed_at_every_step(tmp_path: Path, after: bool) -> None:
+    """What the records there need is there at each instant, and a later run ends it."""
+    for at in itertools.count(1):
+        (tmp_path / str(at)).mkdir()
+        handmade = make_handmade_keeper(tmp_path / str(at))
+        handmade.backup(30, "ada", "bob", extra={SUPPORT: notes("asked")}, once=False)
+        handmade.backup(9, "ada", extra={SUPPORT: notes("asked")}, once=False)
+        handmade.ruled(max_ages={"support": 5 * DAY})
+        faulty = FaultyStore(handmade.store.inner, at, after=after)
+        handmade.through(faulty)
+        try:
+            handmade.keeper.book.sync()
+            handmade.expire()
+            done = len(faulty.calls) < at
+        except StoreError:
+            done = False
+        asked = handmade.pseudonym("ada", "support")
+        for name in handmade.made.repository.snapshots():
+            needed = handmade.made.repository.sections(handmade.made.repository.record(name))
+            assert all(one.is_there or one.row.segment == asked for one in needed.sections.values())
+        handmade.through(handmade.store)
+        handmade.keeper.book.sync()
+        for mark in handmade.names("runs"):
+            handmade.age(mark, 1)
+        handmade.expire()
+        handmade.clock.by = 3 * DAY  # what was changed now is younger than any run before
+        handmade.ruled(clock_tolerance=9 * DAY)
+        handmade.expire()
+        assert not {key for key in handmade.sections() if key[1] in (asked, handmade.pseudonym("bob"))}
+        assert handmade.plan().left_alone == {}
+        shutil.rmtree(handmade.folder)
+        if done:
+            break
+    assert at > 30
 
 
 def test_taking_out_makes_no_pack_younger(handmade: HandmadeKeeper) -> None:
