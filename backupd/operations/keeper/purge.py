@@ -19,8 +19,8 @@ from datetime import datetime, timedelta
 from functools import partial
 from typing import Self
 
-from backupd.errors import BackupdError, BusyError, DamageError, RefusedError, StoreError
-from backupd.model.ids import ObjectHash, ObjectName, Pseudonym
+from backupd.errors import BackupdError, BusyError, DamageError, RefusedError, StoreError, StoreGoneError
+from backupd.model.ids import GenerationId, ObjectHash, ObjectName, Pseudonym
 from backupd.model.ledger import WHOLE, Absent, Cleared, Event, Observed, PurgeBegan, SegmentRef, Shredded
 from backupd.operations.keeper.guards import check_clock, check_number
 from backupd.operations.keeper.keyrings import replace_keyring
@@ -29,6 +29,7 @@ from backupd.operations.keeper.server_snapshots import by_keyring, look_into_sna
 from backupd.operations.keeper.types import Keeper, Purged
 from backupd.operations.ledger import Book
 from backupd.operations.phases import Phases
+from backupd.parallel import in_parallel
 from backupd.planning.incarnations import Incarnation, IncarnationKey, Purge, TenantStates
 from backupd.planning.ledger_facts import rekeyed_to
 from backupd.repository import layout
@@ -37,6 +38,7 @@ from backupd.repository.repository import Repository
 from backupd.repository.state.keyring_cache import CachedSegment, KeyringCache
 from backupd.repository.state.pack_cache import StoredPack, segments_by_generation
 from backupd.seal.keyring import Keyring, without_lines
+from backupd.seal.pack import PackHeader
 from backupd.trace import Warned
 
 
@@ -235,13 +237,8 @@ def clear(keeper: Keeper, store: str, cache: KeyringCache, segments: Iterable[Se
             fresh = [pack for pack in listed if pack.sha256 in holding]
             if not fresh:
                 break
-            for pack in fresh:
-                done.add(pack.sha256)
-                try:
-                    taken = _take(keeper, store, cache, pack, doomed)
-                except (DamageError, StoreError, BusyError) as error:
-                    errors[pack.name] = error
-                    continue
+            done |= holding
+            for taken in _take_all(keeper, store, _headers(cache, generation, fresh), doomed, errors):
                 objects, size = objects + bool(taken.sections), size + taken.bytes
         else:
             raise StoreError(f"packs keep arriving in generation {generation}", hint="The next run goes on.")
@@ -250,19 +247,36 @@ def clear(keeper: Keeper, store: str, cache: KeyringCache, segments: Iterable[Se
     return objects, size
 
 
-def _take(keeper: Keeper, store: str, cache: KeyringCache, pack: StoredPack, doomed: set[Pseudonym]) -> TakenOut:
-    place = layout.place_of(pack.name)
-    header = cache.packs.header(place.generation, pack.sha256) if place.generation else None
-    if header is None:
-        raise DamageError(
-            f"the header of '{pack.name}' was read, and is not known", hint="The next run reads it again."
-        )
-    return take_out(
-        keeper,
-        store,
-        header,
-        lambda one: [index for index, row in enumerate(one.rows) if row.segment in doomed],
-    )
+def _headers(cache: KeyringCache, generation: GenerationId, packs: Iterable[StoredPack]) -> Iterator[PackHeader]:
+    for pack in packs:
+        header = cache.packs.header(generation, pack.sha256)
+        if header is None:
+            raise DamageError(f"the header of '{pack.name}' is not known", hint="The next run reads it.")
+        yield header
+
+
+def _take_all(
+    keeper: Keeper,
+    store: str,
+    headers: Iterable[PackHeader],
+    doomed: set[Pseudonym],
+    errors: dict[ObjectName, BackupdError],
+) -> Iterator[TakenOut]:
+    """Take the doomed segments' sections out of these packs, several at once.
+
+    Errors of single packs are put into `errors`; raises StoreGoneError.
+    """
+
+    def choose(header: PackHeader) -> list[int]:
+        return [place for place, row in enumerate(header.rows) if row.segment in doomed]
+
+    for header, taken in in_parallel(lambda one: take_out(keeper, store, one, choose), headers, keeper.threads):
+        try:
+            yield taken.result()
+        except StoreGoneError:
+            raise
+        except (DamageError, StoreError, BusyError) as error:
+            errors[layout.pack_name(header.context.generation, header.sha256)] = error
 
 
 def _forgery(store: str, listed: CachedSegment) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from dataclasses import replace
 from datetime import UTC, datetime
 from itertools import count
 from pathlib import Path
@@ -11,7 +12,7 @@ import pytest
 from doubles.stores.faulty_store import FaultyStore
 from fix_handmade_keeper import HandmadeKeeper, make_handmade_keeper, named, notes
 
-from backupd.errors import BackupdError, DamageError, StoreError
+from backupd.errors import BackupdError, DamageError, StoreError, StoreGoneError
 from backupd.model.ids import Pseudonym
 from backupd.model.ledger import Absent, Cleared, PurgeBegan, Shredded
 from backupd.operations.keeper.purge import Purging, purge_due
@@ -178,6 +179,27 @@ def test_damage_stops_its_own_pack_only(shared: HandmadeKeeper) -> None:
     left = {pack for pack, segment, _ in shared.sections() if segment in segments_of(shared, "bob")}
     assert left == {victim}
     assert shared.purge("bob").objects == 1
+
+
+def test_a_store_that_is_gone_is_not_asked_for_every_pack(shared: HandmadeKeeper) -> None:
+    """Each call may wait long for it; the next run goes on."""
+    shared.keeper = replace(shared.keeper, threads=1)
+    shared.erase("bob")
+    asked: list[str] = []
+
+    def gone(method: str, name: str) -> None:
+        if method == "recompose":
+            asked.append(name)
+            raise StoreGoneError("on purpose")
+
+    shared.store.before = gone
+    with pytest.raises(StoreGoneError):
+        shared.purge("bob")
+    shared.store.before = lambda *_: None
+    theirs = {pack for pack, segment, _ in shared.sections() if segment in segments_of(shared, "bob")}
+    assert len(set(asked)) < len(theirs)
+    shared.purge("bob")
+    assert not {key for key in shared.sections() if key[1] in segments_of(shared, "bob")}
 
 
 def test_a_pack_nobody_can_read_is_told(shared: HandmadeKeeper) -> None:
