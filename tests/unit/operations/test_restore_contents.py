@@ -109,8 +109,11 @@ def test_everything_is_read(small: SmallRepository) -> None:
 
 
 @pytest.mark.parametrize("apart", [True, False], ids=["rows apart", "rows with manifests"])
-def test_nothing_is_fetched_twice(directory_store: DirectoryStore, apart: bool) -> None:
-    """Also where a section has the manifest and rows: it is held until these are wanted."""
+def test_nothing_is_fetched_twice(
+    directory_store: DirectoryStore, monkeypatch: pytest.MonkeyPatch, apart: bool
+) -> None:
+    """Also where a section has the manifest and rows, and memory is short: it is held until these are wanted."""
+    monkeypatch.setattr(sections, "weight_of", lambda _: 1 << 30)
     small = SmallRepository(directory_store)
     small.snapshot({name: replace(content, apart=apart) for name, content in CONTENT.items()})
     store = Watching(small.store)
