@@ -125,7 +125,7 @@ class Cleared(_OfIncarnation, frozen=True, kw_only=True, tag="cleared"):
 
     store: _Label
     objects: _Count
-    """Packs that were put anew."""
+    """Number of packs from which sections were taken out."""
     bytes: _Count
     """Bytes of the sections that were taken out of them."""
 
@@ -168,7 +168,7 @@ class Expired(_Event, frozen=True, kw_only=True, tag="expired"):
     store: _Label
     snapshots: _Count
     objects: _Count
-    """Objects that were removed, and packs that were put anew."""
+    """Number of objects that were removed, and of packs from which sections were taken out."""
     bytes: _Count
     """Bytes of these objects, and of the sections that were taken out of packs."""
 
