@@ -291,8 +291,8 @@ def ingest(
     """Take what nodes handed in, on stores with `ingest`. Runs on the keeper, every few minutes.
 
     Each object is read, compared with its name, checked as an honest node would have made it, and copied to its place,
-    where no node can change it; a snapshot's record comes last. An object that no honest node hands in is reported,
-    is taken nowhere, and makes the exit status that of a refusal.
+    where no node can change it; a snapshot's record comes last. What a purge took meanwhile is left out of the copy. An
+    object that no honest node hands in is reported, is taken nowhere, and makes the exit status that of a refusal.
 
     \b
     Example:

@@ -42,7 +42,7 @@ class Ingested:
     bytes: int
     """Bytes of the objects that were taken."""
     dropped: int
-    """Objects removed: handed in twice, of purged tenants, or left by runs that ended long ago."""
+    """Objects removed: handed in twice, or left by runs that ended long ago."""
     waiting: Mapping[ObjectName, str]
     """Objects that are left for the next time, and what each waits for."""
     refused: Mapping[ObjectName, str]
