@@ -94,7 +94,7 @@ class SnapshotRequest:
 
 @dataclass(frozen=True, slots=True)
 class SegmentFacts:
-    """What packs and keyrings say of one segment of a snapshot. Of a segment that a purge lists, nothing is asked."""
+    """The facts about one segment of a snapshot from packs and keyrings; a purged segment has none of them."""
 
     name: SegmentName | None = field(default=None, repr=False)
     """None where the identity has no key of the segment."""

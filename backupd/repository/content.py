@@ -150,7 +150,7 @@ class _Coming(Generic[T]):
         self._ahead = ahead
         self._pending: deque[tuple[Section | None, list[_Step[T]]]] = deque()
         self._left = 0
-        """Pending steps."""
+        """Number of pending steps in all groups."""
         self._held: dict[tuple[str, int], _Held] = {}
         self._weight = 0
 

@@ -160,7 +160,8 @@ class DatabaseBuilder:
                 name = table.schema, table.name
                 early.full(() if name in bound else self._schema.by_table.get(name, ()), table.bytes)
 
-            loader = Loader(target, self._temporary, plan.tables, plan.facts.settings, order.circles, filled)
+            loader = Loader(target, self._temporary, plan.tables, plan.facts.settings, order.circles)
+            loader.filled = filled
             try:
                 TableFiller(self._contents, lambda piece: loader.piece(piece.table), self._environment.trace).run(
                     order.passes, self._request.readers

@@ -55,12 +55,10 @@ class Loader:
         tables: Sequence[TablePlan],
         text: Mapping[str, str] | None = None,
         circles: Sequence[Circle] = (),
-        filled: Callable[[int], None] = lambda _: None,
     ) -> None:
         """Prepare the tables; `text` are the settings under which the rows were written.
 
-        The tables of one circle must be written one after another. `filled` is called with a table's place as soon as
-        its rows are there for others; what it raises ends the writing. Raises SourceError.
+        The tables of one circle must be written one after another. Raises SourceError.
         """
         self._target = (source, database, text)
         self._lock = threading.Lock()
@@ -68,7 +66,8 @@ class Loader:
         self._connections: list[Connection] = []
         with session.connect(source, database) as connection:
             extension_tables = {(schema, name) for schema, name in connection.execute(_OF_EXTENSIONS).fetchall()}
-        self._filled = filled
+        self.filled: Callable[[int], None] = lambda _: None
+        """Called with a table's place as soon as its rows are there for others; what it raises ends the writing."""
         shared = {place: joint for circle in circles for joint in [_joint(self, circle)] for place in circle.tables}
         self._tables = [
             _Table(
@@ -106,10 +105,10 @@ class Loader:
         with self._lock:
             self._idle.append(connection)
 
-    def tell(self, tables: Iterable[int]) -> None:
-        """Tell that these tables are full. Raises what is raised there."""
+    def note_filled(self, tables: Iterable[int]) -> None:
+        """Call `filled` for these tables; raises what that raises."""
         for table in tables:
-            self._filled(table)
+            self.filled(table)
 
 
 class PieceWriter:
@@ -188,7 +187,7 @@ class _Transaction:
             check_deferred(self._connection, self._keys)
         self._connection.execute("COMMIT")
         self._loader.give_back(self._connection)
-        self._loader.tell(self._tables)
+        self._loader.note_filled(self._tables)
 
 
 def _joint(loader: Loader, circle: Circle) -> _Transaction:

@@ -136,7 +136,7 @@ def _schema(descriptor: int, listed: list[Entry], left_out: int) -> SchemaArchiv
 
 
 def _by_table(entries: list[Entry]) -> tuple[list[int], dict[tuple[str, str], tuple[int, ...]]]:
-    """Return what is to be made of partitioned tables, and what of each table with rows."""
+    """Return the ids of entries of partitioned tables, and of each table with rows."""
     tables = {entry.dump_id: (entry.namespace, entry.tag) for entry in entries if entry.description == "TABLE"}
     partitioned = {
         one
@@ -191,8 +191,8 @@ def restore_section(
 ) -> None:
     """Restore the section `pre-data` or `post-data` into the client's database, stopping at the first error.
 
-    `only` are dump ids of the entries to restore, in this order. Raises SourceError, BrokenKeysError, SourceGoneError or
-    RefusedError, without pg_restore's messages; SourceError also when another thread has set `stopped`.
+    `only` are dump ids of the entries to restore, in this order. Raises SourceError, BrokenKeysError, SourceGoneError
+    or RefusedError, without pg_restore's messages; SourceError also when another thread has set `stopped`.
     """
     with listed(only) as (listing, passed):
         command = client.command("pg_restore", "-Fc", f"--section={section}", "--exit-on-error", *listing, *options)

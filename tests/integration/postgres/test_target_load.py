@@ -113,7 +113,8 @@ def test_who_waits_for_a_full_table_sees_its_rows(database: Database) -> None:
         if place:
             raise SourceError("enough")
 
-    loader = Loader(source_of(database), database.name, [plan("t", 2, 2), plan("u", 1)], filled=filled)
+    loader = Loader(source_of(database), database.name, [plan("t", 2, 2), plan("u", 1)])
+    loader.filled = filled
     for place, rows in ((0, b"1\ta\n"), (0, b"2\tb\n")):
         with loader.piece(place) as writer:
             writer.write(memoryview(rows))
