@@ -8,18 +8,20 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from backupd.model.documents import LedgerHead, Record, Totals
-from backupd.model.manifest import FileEntry, TableEntry
+from backupd.model.manifest import FileEntry, RowsEntry, TableEntry
 from backupd.planning.restore import Planner
 
-HEAD = FileEntry("ddl-head", 1, "0" * 64, [0, 0, 1])
+HEAD = FileEntry("ddl-head", 1, bytes(32), [1, 0, 1])
+NUMBERS = {name: number for number, name in enumerate("abcdefghij", 1)}
+TABLES = [TableEntry(number, "s", name, ["a"]) for name, number in NUMBERS.items()]
 SIZES = st.one_of(st.integers(0, 100), st.integers(3 << 20, 6 << 20))
-PARTS = st.lists(st.dictionaries(st.sampled_from("abcdefghij"), SIZES), min_size=1, max_size=8)
+SEGMENTS = st.lists(st.dictionaries(st.sampled_from("abcdefghij"), SIZES), min_size=1, max_size=8)
 
 
-@given(PARTS, st.integers(1, 5))
-def test_the_plan_reads_everything_once(parts: list[dict[str, int]], wide: int) -> None:
-    """Whatever tables and sizes the parts have: all pieces, each once, a table in one pass, at most `wide` in each."""
-    total = sum(size for part in parts for size in part.values())
+@given(SEGMENTS, st.integers(1, 5))
+def test_the_plan_reads_everything_once(segments: list[dict[str, int]], wide: int) -> None:
+    """Whatever tables and sizes the segments have: all pieces, each once, a table in one pass, at most `wide` in each."""
+    total = sum(size for segment in segments for size in segment.values())
     record = Record(
         repository="ab" * 16,
         region="be",
@@ -30,18 +32,20 @@ def test_the_plan_reads_everything_once(parts: list[dict[str, int]], wide: int) 
         published="2026-01-02T03:04:06.000000Z",
         server=170000,
         ledger=LedgerHead(seq=0),
-        parts=[(f"{place:032x}", f"{place:064x}", 1000) for place in range(len(parts))],
+        packs=[],
         totals=Totals(tables=0, rows=total, bytes=total, stored=0, added=0),
     )
     planner = Planner(record)
-    for place, part in enumerate(parts):
-        entries = [
-            TableEntry("s", name, ["a"], size, size, [(size, size, "0" * 64)], [0, 0, 1]) for name, size in part.items()
-        ]
-        planner.add(place, [*([HEAD] if place == 0 else []), *entries])
+    planner.define(TABLES, "the structure")
+    planner.add(len(segments), [*TABLES, HEAD], "the structure", structure=True)
+    for place, segment in enumerate(segments):
+        entries = [RowsEntry(NUMBERS[name], [(size, size, bytes(32))], [1, 0, 1]) for name, size in segment.items()]
+        planner.add(place, entries, "a segment")
     plan = planner.plan(wide)
-    pieces = [(plan.tables[one.table].name, one.part) for each in plan.passes for bundle in each for one in bundle]
-    assert sorted(pieces) == sorted((name, at) for at, part in enumerate(parts) for name, size in part.items() if size)
+    pieces = [(plan.tables[one.table].name, one.segment) for each in plan.passes for bundle in each for one in bundle]
+    assert sorted(pieces) == sorted(
+        (name, at) for at, segment in enumerate(segments) for name, size in segment.items() if size
+    )
     counted = Counter(name for name, _ in pieces)
     assert {table.name: table.pieces for table in plan.tables} == counted
     opened = [{one.table for bundle in each for one in bundle} for each in plan.passes]
