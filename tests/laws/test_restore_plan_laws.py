@@ -20,7 +20,7 @@ SEGMENTS = st.lists(st.dictionaries(st.sampled_from("abcdefghij"), SIZES), min_s
 
 @given(SEGMENTS, st.integers(1, 5))
 def test_the_plan_reads_everything_once(segments: list[dict[str, int]], wide: int) -> None:
-    """Whatever tables and sizes the segments have: all pieces, each once, a table in one pass, at most `wide` in each."""
+    """Of any tables and sizes: all pieces, each once, a table in one pass, at most `wide` in each."""
     total = sum(size for segment in segments for size in segment.values())
     record = Record(
         repository="ab" * 16,
