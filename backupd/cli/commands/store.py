@@ -29,6 +29,7 @@ from backupd.cli.options import (
 from backupd.cli.progress import watched
 from backupd.cli.run import Reply, for_each
 from backupd.errors import BackupdError, DamageError
+from backupd.model.text import counted, counts
 
 if TYPE_CHECKING:
     from backupd.model.ids import RegionName
@@ -210,19 +211,24 @@ def _verdict(
 
 def _verified_lines(name: str, found: Verification, noted: int | None) -> Iterator[str]:
     size = output.human_bytes
-    yield f"{name}: {'clean' if found.clean else 'DAMAGED'}"
-    yield f"  {found.snapshots} snapshots, {found.generations} generations, {found.keyrings} keyrings"
-    yield f"  {found.parts} parts and {found.packs} packs, {size(found.size)}"
-    yield f"  read {found.read} of them, {size(found.read_size)}; compared the rows of {found.opened} parts"
-    yield f"  {len(found.proven)} snapshots proven" + (f", {noted} of them new to the ledger" if noted else "")
+    verdict = "clean" if found.snapshots else "nothing to verify, there is no snapshot"
+    yield f"{name}: {verdict if found.clean else 'DAMAGED'}"
+    yield f"  {counts(snapshot=found.snapshots, generation=found.generations, keyring=found.keyrings)}"
+    yield f"  {counted(found.parts, 'part')} and {counted(found.packs, 'pack')}, {size(found.size)}"
+    yield f"  read {found.read} of them, {size(found.read_size)}; compared the rows of {counted(found.opened, 'part')}"
+    yield f"  {counted(len(found.proven), 'snapshot')} proven" + (
+        f", {noted} of them new to the ledger" if noted else ""
+    )
     if found.entries:
-        yield f"  {found.entries} entries of the ledger; {found.purged} segments purged, {found.aged} parts expired"
+        gone = f"{counted(found.purged, 'segment')} purged, {counted(found.aged, 'part')} expired"
+        yield f"  {counted(found.entries, 'entry')} of the ledger; {gone}"
     if found.unpurged:
-        yield f"  {found.unpurged} segments whose purge is not done: a key or an object of theirs is still there"
+        unpurged = counted(found.unpurged, "segment")
+        yield f"  {unpurged} whose purge is not done: a key or an object is still there"
     if found.orphans:
-        yield f"  {len(found.orphans)} objects nothing refers to, {size(found.orphans_size)}"
+        yield f"  {counted(len(found.orphans), 'object')} nothing refers to, {size(found.orphans_size)}"
     if found.leftovers:
-        yield f"  {len(found.leftovers)} uploads that were cut off or are under way"
+        yield f"  {counted(len(found.leftovers), 'upload')} that were cut off or are under way"
     yield from output.unnamed_lines(found.unnamed_keepers)
     yield from (f"  not ours: {foreign}" for foreign in found.foreign)
     for finding in found.findings:
@@ -271,8 +277,9 @@ def replicate(
 
 def _replicated_lines(region: str, done: Replication, *, dry_run: bool) -> Iterator[str]:
     did = "would be copied" if dry_run else "copied"
-    yield f"{region}: {done.origin} to {done.target}: {len(done.snapshots)} snapshots {did}, {done.already} were there"
-    yield f"  {done.generations} generations, {done.objects} objects, {output.human_bytes(done.bytes)}"
+    number = counted(len(done.snapshots), "snapshot")
+    yield f"{region}: {done.origin} to {done.target}: {number} {did}, {done.already} were there"
+    yield f"  {counts(generation=done.generations, object=done.objects)}, {output.human_bytes(done.bytes)}"
     if done.left_out:
         yield f"  {done.left_out} left out, because they expired"
     yield from (f"  {message}" for message in done.damage)
