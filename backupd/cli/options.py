@@ -174,16 +174,13 @@ def new_passphrase(file: str | None, purpose: str) -> str:
 
     Raises UsageError when it is too short or the two differ.
     """
-    if file is not None:
-        passphrase = _from_file(file)
-    else:
-        passphrase = _ask(f"New passphrase of {purpose}: ")
-        if passphrase != _ask("The same again: "):
-            raise UsageError("the two passphrases differ", hint="Nothing was written; try again.")
+    passphrase = _from_file(file) if file is not None else _ask(f"New passphrase of {purpose}: ")
     if len(passphrase) < MIN_LENGTH:
         raise UsageError(
             f"the passphrase is shorter than {MIN_LENGTH} characters", hint="Six random words are a good one."
         )
+    if file is None and passphrase != _ask("The same again: "):
+        raise UsageError("the two passphrases differ", hint="Nothing was written; try again.")
     return passphrase
 
 

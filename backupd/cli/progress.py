@@ -54,12 +54,17 @@ class Meter:
 
 
 def describe(meter: Meter, now: float, *, ended: bool = False) -> str:
-    """Return text such as `56 % of 742 MB, 45 MB/s, 20.1 MB new (6.0:1), 14 s left`; unknown parts are left out."""
+    """Return text such as `56 % of 742 MB, 45 MB/s, 20.1 MB new (6.0:1), 14 s left`; unknown parts are left out.
+
+    A phase that has counted nothing, and does not know how much there is, shows how long it takes.
+    """
     done, total, seconds = meter.progress.bytes_in, None if ended else meter.total, now - meter.since
+    if not done and total is None:
+        return f"for {human_duration(timedelta(seconds=seconds))}"
     parts = [_share(meter, done, total)]
-    if meter.started.unit == "bytes" and seconds > 0:
+    if meter.started.unit == "bytes" and done and seconds > 0:
         parts.append(f"{human_bytes(done / seconds)}/s")
-    if meter.progress.bytes_out is not None:
+    if meter.progress.bytes_out:
         parts.append(_new(done, meter.progress.bytes_out))
     if total is not None and 0 < done < total and seconds > 0:
         parts.append(f"{_remaining(seconds * (total - done) / done)} left")
@@ -193,8 +198,7 @@ def _share(meter: Meter, done: int, total: int | None) -> str:
 
 
 def _new(done: int, new: int) -> str:
-    ratio = f" ({done / new:.1f}:1)" if new else ""
-    return f"{human_bytes(new)} new{ratio}"
+    return f"{human_bytes(new)} new ({done / new:.1f}:1)"
 
 
 def _remaining(seconds: float) -> str:

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from backupd.cli.options import day, standing_lines
+from backupd.model.text import counted, counts
 
 if TYPE_CHECKING:
     from backupd.operations.keeper.locate import TenantLocation, Unseen
@@ -30,8 +31,8 @@ def location_lines(one: TenantLocation) -> Iterator[str]:
         yield f"  no keyring holds a key since {day(one.unreadable_since)}"
     for copy in one.copies:
         yield (
-            f"  {copy.store}, generation {copy.generation}: {copy.segments} segments, {copy.objects} objects,"
-            f" {copy.readable} readable, in {len(copy.snapshots)} snapshots"
+            f"  {copy.store}, generation {copy.generation}: {counts(segment=copy.segments, object=copy.objects)},"
+            f" {copy.readable} readable, in {counted(len(copy.snapshots), 'snapshot')}"
         )
         if copy.server_snapshots:
             yield f"    and in the store's own {', '.join(copy.server_snapshots)}"

@@ -246,6 +246,12 @@ ALERTS = (
         "dates mean then.",
     ),
     Alert(
+        AlarmCode.CLOCK_BEHIND,
+        None,
+        "A snapshot is dated ahead of this machine's clock, or was made under a clock that was wrong.",
+        "Set the clock that is wrong and have it synchronised; `backupd doctor --probe` compares all of them.",
+    ),
+    Alert(
         None,
         AlertRule(
             "BackupdMessagesFailing",

@@ -123,6 +123,8 @@ class Promises(msgspec.Struct, frozen=True):
     """The time that must be left before a deadline when everything is gone as planned."""
     expiry_gap: int = 0
     """The longest time between two runs of the keeper."""
+    backup_every: int | None = None
+    """The longest time between two backups by the timetable: twice that is too old where no `rpo` is promised."""
 
 
 class DrillFacts(msgspec.Struct, frozen=True):
@@ -230,6 +232,7 @@ class AlarmCode(StrEnum):
     SIGNER_UNNAMED = "signer-unnamed"
     LEDGER_BEHIND = "ledger-behind"
     LEDGER_AHEAD = "ledger-ahead"
+    CLOCK_BEHIND = "clock-behind"
     NOT_OBSERVED = "not-observed"
 
 

@@ -53,9 +53,16 @@ def human_duration(span: timedelta) -> str:
     return f"{hours // 24} d"
 
 
-def counted(number: int, noun: str, plural: str = "") -> str:
-    """Write a number with its noun: `1 snapshot`, `2 snapshots`; `plural` where it is not the noun with an s."""
-    return f"{number} {noun if number == 1 else plural or f'{noun}s'}"
+def counted(number: int, noun: str) -> str:
+    """Write a number with its noun: `1 snapshot`, `2 snapshots`, `2 entries`."""
+    if number == 1:
+        return f"1 {noun}"
+    return f"{number} {noun[:-1]}ies" if re.search("[^aeiou]y$", noun) else f"{number} {noun}s"
+
+
+def counts(**numbers: int) -> str:
+    """Write several numbers with their nouns, separated by commas: `3 snapshots, 1 generation`."""
+    return ", ".join(counted(number, noun) for noun, number in numbers.items())
 
 
 T = TypeVar("T")

@@ -105,6 +105,8 @@ def _is_old(region: RegionFacts, at: datetime | None, now: datetime) -> bool:
 
 
 def _age(at: datetime | None, now: datetime) -> str:
+    if at is not None and at - now > timedelta(minutes=1):
+        return f"dated {human_duration(at - now)} ahead"
     return "never" if at is None else human_duration(max(timedelta(), now - at))
 
 

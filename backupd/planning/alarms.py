@@ -12,7 +12,16 @@ from itertools import pairwise
 from statistics import median
 from typing import Final
 
-from backupd.model.status import Alarm, AlarmCode, AlarmSeverity, JobFacts, RegionFacts, ServerChange, StoreFacts
+from backupd.model.status import (
+    Alarm,
+    AlarmCode,
+    AlarmSeverity,
+    JobFacts,
+    Promises,
+    RegionFacts,
+    ServerChange,
+    StoreFacts,
+)
 from backupd.model.text import counted, spell, spell_about
 
 _ROOM: Final = 0.1
@@ -23,6 +32,8 @@ _TRIES: Final = 3
 """The number of tries after which a failure that another try can help is reported."""
 _FOUND: Final = "found"
 _OBSERVE: Final = "observe"
+_DATED_AHEAD: Final = timedelta(minutes=5)
+"""A difference of clocks that no synchronised machines have."""
 _QUIET: Final = frozenset({"done", "found", "busy", "stopped"})
 _SERVER_WORDS: Final = {
     ServerChange.VANISHED: "are gone",
@@ -75,15 +86,16 @@ def _deadlines(region: RegionFacts, now: datetime) -> Iterator[Alarm]:
             code=AlarmCode.DEADLINE_MISSED,
             region=region.region,
             state=str(len(region.late)),
-            message=f"in region '{region.region}', {_number(len(region.late))} past a date",
+            message=f"{counted(len(region.late), 'tenant')} of region '{region.region}' should be gone already",
             hint="`backupd tenant list` names them by id, and `backupd purge` says what stands in the way.",
         )
     if region.next_deadline is not None and region.endangered is not None and now > region.endangered:
-        left = max(timedelta(), region.next_deadline - now)
+        left = region.next_deadline - now
+        due = f"was due on {region.next_deadline:%Y-%m-%d}" if left < timedelta() else f"is due in {spell_about(left)}"
         yield Alarm(
             code=AlarmCode.DEADLINE_NEAR,
             region=region.region,
-            message=f"a tenant must be gone within {spell_about(left)}, and everything of it should be gone already",
+            message=f"a tenant's deletion {due}, and everything of it should be gone already",
             hint="Something stands still: `backupd purge` says which store, and `backupd status` since when.",
         )
 
@@ -182,21 +194,46 @@ def _changes(region: RegionFacts, store: StoreFacts) -> Iterator[Alarm]:
 
 
 def _ages(region: RegionFacts, store: StoreFacts, now: datetime) -> Iterator[Alarm]:
-    if region.promises.rpo is None:
-        return
-    most = timedelta(seconds=region.promises.rpo)
+    most, expected = _oldest(region.promises)
     for database in store.databases:
-        since = database.published or region.founded
-        if since is None or now - since <= most:
-            continue
-        age = f"is {spell_about(now - since)} old" if database.published else "does not exist"
-        yield Alarm(
-            code=AlarmCode.BACKUP_OLD,
-            region=region.region,
-            subject=f"{store.store}/{database.label}",
-            message=f"the newest snapshot of '{database.label}' on '{store.store}' {age}, {spell(most)} are promised",
-            hint="See what the daemon says of its `backup` jobs; `backupd backup` tries one now.",
-        )
+        at, subject = database.published, f"{store.store}/{database.label}"
+        if at is None:
+            yield Alarm(
+                code=AlarmCode.BACKUP_OLD,
+                region=region.region,
+                subject=subject,
+                message=f"there is no snapshot of '{database.label}' on '{store.store}'",
+                hint="See what the daemon says of its `backup` jobs; `backupd backup` tries one now.",
+            )
+        elif at - now > _DATED_AHEAD:
+            yield Alarm(
+                code=AlarmCode.CLOCK_BEHIND,
+                region=region.region,
+                subject=subject,
+                message=f"the newest snapshot of '{database.label}' on '{store.store}' is dated "
+                f"{spell_about(at - now)} ahead of this machine's clock",
+                hint="Set the clock that is wrong, this machine's or the node's: no age or date can be believed.",
+            )
+        elif most is not None and now - at > most:
+            yield Alarm(
+                code=AlarmCode.BACKUP_OLD,
+                region=region.region,
+                subject=subject,
+                message=f"the newest snapshot of '{database.label}' on '{store.store}' is {spell_about(now - at)} old, "
+                + expected,
+                hint="See what the daemon says of its `backup` jobs; `backupd backup` tries one now.",
+            )
+
+
+def _oldest(promises: Promises) -> tuple[timedelta | None, str]:
+    """Return the greatest age of a newest snapshot that is well, and what it follows from; None where nothing says."""
+    if promises.rpo is not None:
+        most = timedelta(seconds=promises.rpo)
+        return most, f"{spell(most)} are promised"
+    if promises.backup_every is not None:
+        every = timedelta(seconds=promises.backup_every)
+        return 2 * every, f"and one is due every {spell(every)}"
+    return None, ""
 
 
 def _keeper(region: RegionFacts, store: StoreFacts, now: datetime) -> Iterator[Alarm]:
@@ -216,7 +253,7 @@ def _keeper(region: RegionFacts, store: StoreFacts, now: datetime) -> Iterator[A
             region=region.region,
             subject=store.store,
             severity=AlarmSeverity.WARNING,
-            message=f"the ledger on '{store.store}' lacks {region.ledger.seq - store.ledger_entries} entries",
+            message=f"the ledger on '{store.store}' lacks {counted(region.ledger.seq - store.ledger_entries, 'entry')}",
             hint="The next run of a keeper gives them; if it does not, `backupd ledger verify` says why.",
             patience=7200,
         )
@@ -242,10 +279,6 @@ def _job(region: RegionFacts, job: JobFacts) -> Iterator[Alarm]:
 
 def _accept(store: StoreFacts) -> str:
     return f"`backupd store accept {store.store} --reason REFERENCE`"
-
-
-def _number(tenants: int) -> str:
-    return f"{tenants} tenants are" if tenants != 1 else "a tenant is"
 
 
 _ENDED: Final = {"late": "was ended at its deadline", "hung": "hung and was ended", "crashed": "crashed"}

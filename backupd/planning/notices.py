@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Final
@@ -58,8 +58,13 @@ class NoticeLimits(msgspec.Struct, frozen=True):
     """Messages in an hour at most; each may hold several notices."""
 
 
-def follow_alarms(memory: Memory, alarms: Iterable[Alarm], now: datetime) -> Memory:
-    """Update the memory by the alarms in force now; an alarm that ended before anybody was notified is dropped."""
+def follow_alarms(
+    memory: Memory, alarms: Iterable[Alarm], now: datetime, unseen: Collection[str] = frozenset()
+) -> Memory:
+    """Update the memory by the alarms in force now; an alarm that ended before anybody was notified is dropped.
+
+    No alarm of the regions `unseen` is over: nobody has looked at them yet.
+    """
     found: dict[str, Known] = {}
     for alarm in alarms:
         before = memory.known.get(alarm.key)
@@ -69,7 +74,11 @@ def follow_alarms(memory: Memory, alarms: Iterable[Alarm], now: datetime) -> Mem
             else Known(alarm, now if before.over else before.since, before.notified, before.notified_state)
         )
     for key, before in memory.known.items():
-        if key not in found and before.notified is not None:
+        if key in found:
+            continue
+        if before.alarm.region in unseen:
+            found[key] = before
+        elif before.notified is not None:
             found[key] = msgspec.structs.replace(before, over=True)
     return Memory(found, _recent(memory.sent, now))
 

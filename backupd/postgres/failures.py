@@ -18,7 +18,11 @@ _BUSY = frozenset({"55P03", "40001", "40P01", "53300", "55006", "57014"})
 cancelled."""
 
 _REFUSALS = (
-    ("no password supplied", "no password for it", "Put it into a file of the form of ~/.pgpass and name that file."),
+    (
+        "no password supplied",
+        "no password for it",
+        "Put it into a file of the form of ~/.pgpass, named as passfile in the configuration or by --passfile.",
+    ),
     ("password authentication failed", "the password is wrong", "Correct the password file of this database."),
     (
         "no pg_hba.conf entry",
@@ -38,6 +42,20 @@ _ERRORS = (
     ("definition of service", "the service is not defined", "Add it to the connection service file."),
 )
 """Parts of libpq's messages, like those above, with their meaning and a hint: a failed connection has no code."""
+_UNREACHED = (
+    (
+        "Connection refused",
+        "nothing listens there",
+        "See whether the server runs, and listens on that address and port (listen_addresses, port).",
+    ),
+    ("No such file or directory", "there is no socket", "Check the folder in host and the port, and that it runs."),
+    ("could not translate host name", "its name is unknown", "Check host, and this machine's name service."),
+    ("timeout expired", "it does not answer", "Check the address, and firewalls on the way."),
+    ("No route to host", "there is no way to it", "Check the address, and this machine's routes."),
+    ("Network is unreachable", "there is no way to it", "Check the address, and this machine's routes."),
+    ("does not support SSL", "it offers no TLS", "Turn ssl on there; without it, sslmode=verify-full cannot work."),
+)
+"""Parts of libpq's messages where nothing was reached: their meaning, and a hint."""
 _NOT_YET = "the database system is"
 """Part of the messages of a server that is starting up, shutting down or in recovery."""
 
@@ -80,6 +98,9 @@ def _without_code(error: psycopg.Error, at: str) -> SourceError:
             if mark in text and ("FATAL" in text or mark != "role "):
                 return family(f"cannot connect to PostgreSQL{at}: {meaning}", hint=hint)
     if isinstance(error, psycopg.OperationalError):
+        for mark, meaning, hint in _UNREACHED:
+            if mark in text:
+                return SourceGoneError(f"cannot reach PostgreSQL{at}: {meaning}", hint=hint)
         return SourceGoneError(
             f"cannot reach PostgreSQL{at}, or the connection broke",
             hint="Check host and port, that the server runs, and that nothing in between cuts idle connections.",

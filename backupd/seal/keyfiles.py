@@ -141,6 +141,14 @@ def read_recipient(path: Path) -> Recipient:
     return Recipient(file.name, public)
 
 
+def holds_identity(path: Path) -> bool:
+    """Say whether a file is an identity; False for one that cannot be read."""
+    try:
+        return from_json(_read(path), _RecipientFile).backupd == "identity"
+    except (ConfigError, ValueError):
+        return False
+
+
 def _stretched(kdf: _Kdf, passphrase: str, salt: bytes) -> bytes:
     if kdf.name != "scrypt" or not 1 < kdf.n <= _LARGEST_N or not 0 < kdf.r <= _R or not 0 < kdf.p <= 4:
         raise ValueError("not a kdf this program runs")

@@ -269,9 +269,16 @@ def deletion_budget(context: Context, region: RegionName) -> DeletionBudget:
 
 def key_findings(context: Context) -> Iterator[Finding]:
     """Yield the faults of key files that exist: a file that holds no such key, or a key that is not trusted."""
-    from backupd.seal.keyfiles import read_recipient
+    from backupd.seal.keyfiles import holds_identity, read_recipient
 
     for index, path in enumerate(context.config.recipients):
+        if holds_identity(path):
+            yield (
+                ("recipients", index),
+                f"'{path}' is an identity, whose secret half belongs somewhere else",
+                "Name the recipient file that `backupd key generate` wrote beside it, and take the identity away.",
+            )
+            continue
         try:
             read_recipient(path)
         except ConfigError as error:
@@ -283,6 +290,34 @@ def key_findings(context: Context) -> Iterator[Finding]:
             read()
         except ConfigError as error:
             yield place, error.message, error.hint
+    yield from _shared_secrets(context)
+
+
+def _shared_secrets(context: Context) -> Iterator[Finding]:
+    """Yield the tenant key when it is a signing key, too: it is on every machine."""
+    node, keeper = context.config.node, context.config.keeper
+    tenant = _content(context, node.tenant_key_file)
+    signing = {
+        "node.signing_key_file": node.signing_key_file,
+        "keeper.signing_key_file": keeper.signing_key_file if keeper is not None else None,
+    }
+    for name, reference in signing.items():
+        if tenant is not None and tenant == _content(context, reference):
+            yield (
+                ("node", "tenant_key_file"),
+                f"is the same secret as {name}",
+                "Each purpose needs a key of its own: `backupd key generate --tenant-key FILE`.",
+            )
+
+
+def _content(context: Context, reference: FileRef | None) -> bytes | None:
+    """Return what a key file holds, without white space at its ends; None where this process cannot read it."""
+    if reference is None or not reference.is_given(context.environ):
+        return None
+    try:
+        return reference.resolve(context.environ).read_bytes().strip() or None
+    except OSError:
+        return None
 
 
 def _own_keys(context: Context) -> Iterator[tuple[tuple[str, ...], FileRef, Callable[[], object]]]:

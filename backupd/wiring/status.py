@@ -21,6 +21,7 @@ from backupd.wiring.drill import objectives_of
 from backupd.wiring.keeper import book_over, deletion_budget, handoff_stores, stores_with_own_keeper_account
 
 if TYPE_CHECKING:
+    from backupd.config.faults import Finding
     from backupd.config.secrets import FileRef
     from backupd.model.status import Alarm, JobFacts, RegionFacts
     from backupd.operations.monitoring.delivery import Settings
@@ -117,6 +118,17 @@ def monitoring_settings(context: Context, regions: Sequence[RegionName]) -> Sett
     )
 
 
+def notify_findings(context: Context) -> Iterator[Finding]:
+    """Yield what is wrong with the files of URLs that this process was given: each target by its file and line."""
+    if context.config.notify.urls or context.config.notify.heartbeat:
+        for fault in monitoring_settings(context, context.regions([])).faults:
+            yield (
+                ("notify", "heartbeat" if fault.startswith("notify.heartbeat") else "urls"),
+                fault,
+                "Write one URL a line: https://github.com/caronc/apprise/wiki lists them; a heartbeat is http(s).",
+            )
+
+
 def state_at_start(context: Context, regions: Sequence[RegionName]) -> MonitorState:
     """Return the state of the regions' jobs by this machine's history, before the daemon has run any."""
     from backupd.operations.monitoring.state import MonitorState
@@ -179,6 +191,7 @@ def _request(context: Context, region: RegionName, *, probe: bool) -> StatusRequ
             drill_every=objectives.drill_every,
             repair_slack=int(lifecycle.repair_slack.total_seconds()),
             expiry_gap=int(lifecycle.expiry_gap.total_seconds()),
+            backup_every=_backup_every(context, region),
         ),
         store_snapshots=lifecycle.store_snapshots,
         vanishing=time_to_vanish(deletion_budget(context, region)),
@@ -186,6 +199,12 @@ def _request(context: Context, region: RegionName, *, probe: bool) -> StatusRequ
         random=os.urandom,
         probe=probe,
     )
+
+
+def _backup_every(context: Context, region: RegionName) -> int | None:
+    """Return the longest time between two backups by the timetable, in seconds; None where none is due by itself."""
+    gap = longest_gap(timetable_of(context, region, JobKind.BACKUP))
+    return int(gap.total_seconds()) if gap is not None else None
 
 
 def _memory_name(context: Context, regions: Sequence[RegionName]) -> str:
@@ -205,9 +224,15 @@ def _urls(context: Context, what: str, files: Sequence[FileRef], faults: list[st
         except (OSError, UnicodeDecodeError, ConfigError):
             faults.append(f"notify.{what}[{index}] cannot be read")
             continue
-        for number, line in enumerate(lines, start=1):
-            if line.strip() and not line.lstrip().startswith("#"):
-                yield f"notify.{what}[{index}]:{number}", line.strip()
+        found = [
+            (number, line.strip())
+            for number, line in enumerate(lines, start=1)
+            if line.strip() and not line.lstrip().startswith("#")
+        ]
+        if not found:
+            faults.append(f"notify.{what}[{index}] holds no URL")
+        for number, url in found:
+            yield f"notify.{what}[{index}]:{number}", url
 
 
 def _checked(

@@ -179,8 +179,8 @@ def _reply(outcome: BackupOutcome) -> Reply:
 def _lines(name: str, report: BackupReport) -> Iterator[str]:
     size = output.human_bytes
     yield f"{name}: snapshot {report.snapshot}"
-    yield f"  {report.tables} tables, {report.rows} rows, {size(report.read)}"
+    yield f"  {counted(report.tables, 'table')}, {counted(report.rows, 'row')}, {size(report.read)}"
     yield f"  {size(report.new)} new, sent {size(report.sent)} in {counted(report.objects, 'object')}"
     if report.missing:
-        yield f"  a full copy: {report.missing} objects of earlier runs were missing"
+        yield f"  a full copy: {counted(report.missing, 'object')} of earlier runs were missing"
     yield f"  exported snapshot held {report.held_seconds:.1f} s, {report.seconds:.1f} s in all"

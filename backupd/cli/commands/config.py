@@ -108,9 +108,10 @@ def _require_files(context: Context, places: Mapping[KeyPath, TextPlace], where:
     from backupd.config.files import file_findings, unavailable_credentials
     from backupd.wiring.daemon import timetable_findings
     from backupd.wiring.keeper import key_findings
+    from backupd.wiring.status import notify_findings
 
     findings = list(file_findings(context.config, context.environ)) or list(key_findings(context))
-    findings += timetable_findings(context)
+    findings += [*timetable_findings(context), *notify_findings(context)]
     if findings:
         raise ConfigFaultsError(where, in_file_order(findings, places))
     return unavailable_credentials(context.config, context.environ)

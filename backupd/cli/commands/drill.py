@@ -24,7 +24,7 @@ from backupd.cli.progress import watched
 from backupd.cli.run import Reply
 from backupd.cli.supervised import progress_pipe
 from backupd.errors import BackupdError, DamageError, UsageError
-from backupd.model.text import parse_stamp
+from backupd.model.text import counted, parse_stamp
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -277,7 +277,7 @@ def _lines(done: _Done) -> Iterator[str]:
         if chosen.tenants is not None:
             yield f"  one tenant, {chosen.tenant or 'whose opaque id needs the tenant key'}, and what is shared"
     if report.sizes is not None:
-        yield f"  {report.sizes.rows} rows, {size(report.sizes.bytes)}; fetched {size(report.sizes.fetched)}"
+        yield f"  {counted(report.sizes.rows, 'row')}, {size(report.sizes.bytes)}; fetched {size(report.sizes.fetched)}"
     for check in report.checks:
         found = ", ".join(f"{one.code} {one.count}" for one in check.findings)
         yield f"  {check.number:>2} {check.name:<12} {check.verdict:<5} {check.examined:>8}" + (

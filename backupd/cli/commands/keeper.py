@@ -23,6 +23,7 @@ from backupd.cli.options import (
 from backupd.cli.progress import watched
 from backupd.cli.run import Reply, Results, for_each, for_each_store
 from backupd.errors import RefusedError
+from backupd.model.text import counted, counts
 
 if TYPE_CHECKING:
     from backupd.model.answers import PlannedPurges
@@ -218,12 +219,12 @@ def _planned_lines(region: str, planned: PlannedPurges) -> Iterator[str]:
 
 
 def _purged_lines(region: str, done: PurgeRun) -> Iterator[str]:
-    yield f"{region}: {len(done.plan.due)} purges begun, {len(done.plan.unfinished)} gone on with"
+    yield f"{region}: {counted(len(done.plan.due), 'purge')} started, {len(done.plan.unfinished)} resumed"
     for one in done.done:
         rest = "gone from the store's own snapshots, too" if one.absent else f"waits for {', '.join(one.waits_for)}"
         yield (
-            f"  tenant {one.life.tenant} on {one.store}: {one.keyrings} keyrings and {one.objects} packs put"
-            f" anew, without {output.human_bytes(one.bytes)} of it; {rest}"
+            f"  tenant {one.life.tenant} on {one.store}: {counts(keyring=one.keyrings, pack=one.objects)} rewritten"
+            f" without {output.human_bytes(one.bytes)} of it; {rest}"
         )
     for key, reason in done.refused.items():
         yield f"  tenant {key.tenant}: {reason}"
@@ -241,11 +242,11 @@ def _expired_lines(region: str, planned: ExpiryPlan, done: Expired | None) -> It
     for generation, why in planned.left_alone.items():
         yield f"  generation {generation} is left as it is: {why}"
     if done is None:
-        yield f"  would remove {planned.objects} objects, {output.human_bytes(planned.bytes)}"
+        yield f"  would remove {counted(planned.objects, 'object')}, {output.human_bytes(planned.bytes)}"
         if planned.rewrites:
-            yield f"  {planned.rewrites} of them packs, of which a part stays"
+            yield f"  {counted(planned.rewrites, 'pack')} of them, of which a part stays"
     else:
-        yield f"  removed {done.snapshots} snapshots and {done.objects} objects, {output.human_bytes(done.bytes)}"
+        yield f"  removed {counts(snapshot=done.snapshots, object=done.objects)}, {output.human_bytes(done.bytes)}"
 
 
 _COPIES = {
@@ -352,7 +353,7 @@ def _ingested_lines(region: str, done: Ingested) -> Iterator[str]:
     taken = ", ".join(f"{number} {kind}s" for kind, number in done.taken.items()) or "nothing"
     yield f"{region} on {done.store}: took {taken}, {output.human_bytes(done.bytes)}"
     if done.dropped:
-        yield f"  {done.dropped} objects were not needed"
+        yield f"  {counted(done.dropped, 'object')} were not needed"
     for name, missing in done.waiting.items():
         yield f"  {name} waits for {missing}"
     for name, why in done.refused.items():

@@ -27,6 +27,7 @@ from backupd.cli.options import (
 from backupd.cli.progress import watched
 from backupd.cli.run import Reply, for_each, for_each_store
 from backupd.errors import DamageError, KeyRefusedError, ObjectMissingError, UsageError
+from backupd.model.text import counted, counts
 
 if TYPE_CHECKING:
     from backupd.operations.keeper.rekey import Rekeying
@@ -129,7 +130,7 @@ def _checked(region: str, store: str, keyrings: list[CheckedKeyring]) -> Reply:
     segments, shredded = sum(ring.segments for ring in opened), sum(ring.shredded for ring in opened)
     where = f"{region} on {store}"
     lines = [
-        f"{where}: opens {len(opened)} of {len(keyrings)} keyrings, {segments} segments, {shredded} shredded",
+        f"{where}: opens {len(opened)} of {counts(keyring=len(keyrings), segment=segments)}, {shredded} shredded",
         *(f"  not {ring.generation}/{ring.run}" for ring in keyrings if not ring.opened),
     ]
     status = 0 if len(opened) == len(keyrings) else KeyRefusedError.exit_code
@@ -240,7 +241,7 @@ def _status(done: Rekeying) -> int:
 def _lines(region: str, done: Rekeying, *, dry_run: bool) -> Iterator[str]:
     did = "would be put anew" if dry_run else "put anew"
     yield (
-        f"{region} on {done.store}: {done.keyrings} keyrings, {done.rekeyed} {did}, "
+        f"{region} on {done.store}: {counted(done.keyrings, 'keyring')}, {done.rekeyed} {did}, "
         f"{done.already} were sealed to the recipients already"
     )
     yield from (f"  recipient {recipient}" for recipient in done.recipients)

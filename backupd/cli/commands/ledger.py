@@ -12,6 +12,7 @@ from backupd.cli.options import EXIT_STATUS, ConfigOption, JsonOption, load_cont
 from backupd.cli.progress import watched
 from backupd.cli.run import Reply
 from backupd.errors import DamageError
+from backupd.model.text import counts
 
 if TYPE_CHECKING:
     from backupd.model.ledger import LedgerEntry
@@ -85,7 +86,7 @@ def verify(ctx: typer.Context, region: RegionOption, config: ConfigOption = None
 
 def _checked_lines(region: str, found: CheckedLedger) -> Iterator[str]:
     verdict = "DAMAGED" if found.damage else "clean"
-    yield f"{region}: {verdict}, {found.entries} entries, {found.witnesses} snapshots bear witness"
+    yield f"{region}: {verdict}, {counts(entry=found.entries, witness=found.witnesses)}"
     yield from (f"  damage: {line}" for line in found.damage)
     yield from (f"  dated ahead: entry {seq}; `backupd ledger redate` lets work go on" for seq in found.ahead)
     yield from (f"  not reached: {store}" for store in found.unreached)

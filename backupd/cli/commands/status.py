@@ -13,6 +13,7 @@ from backupd.cli import output
 from backupd.cli.options import EXIT_STATUS, ConfigOption, JsonOption, RegionArgument, load_context
 from backupd.cli.run import Reply
 from backupd.errors import RefusedError
+from backupd.model.text import counted
 
 if TYPE_CHECKING:
     from backupd.model.status import Alarm, DatabaseFacts, JobFacts, RegionFacts, StoreFacts
@@ -82,7 +83,7 @@ def _is_grave(alarm: Alarm) -> bool:
 
 
 def _region_lines(one: RegionFacts, now: datetime) -> Iterator[str]:
-    yield f"{one.region}: {one.leaving} tenants leaving" + (
+    yield f"{one.region}: {counted(one.leaving, 'tenant')} leaving" + (
         f", the next deadline is {one.next_deadline:%Y-%m-%d}" if one.next_deadline else ""
     )
     for late in one.late:
@@ -100,14 +101,15 @@ def _store_lines(store: StoreFacts, one: RegionFacts, now: datetime) -> Iterator
         return
     roles = _ENFORCED.get(store.mode or "", "nobody knows who may remove")
     keeper = "a keeper of its own" if store.separate_keeper else "the keeper logs in as the writer does"
-    yield f"  {store.store}: {roles}, {keeper}, {len(store.server_snapshots)} snapshots of its own"
+    yield f"  {store.store}: {roles}, {keeper}, {counted(len(store.server_snapshots), 'snapshot')} of its own"
     if store.space is not None:
         yield f"    {output.human_bytes(store.space.free)} free of {output.human_bytes(store.space.total)}"
     yield f"    keeper's last run: {_age(store.kept, now)}"
     if store.handing and store.mode == "plain":
         yield "    ingest is configured, and the node's account can write where only the keeper should"
     if store.handed_in:
-        yield f"    {store.handed_in} objects wait for `backupd ingest`, the oldest: {_age(store.handed_since, now)}"
+        waiting = counted(store.handed_in, "object")
+        yield f"    {waiting} wait for `backupd ingest`, the oldest: {_age(store.handed_since, now)}"
     for change in store.changes:
         yield f"    {change.what} was {change.before} when that was last accepted, and is {change.now}"
     for database in store.databases:
@@ -135,4 +137,8 @@ def _alarm_lines(alarms: tuple[Alarm, ...]) -> Iterator[str]:
 
 
 def _age(instant: datetime | None, now: datetime) -> str:
-    return "never" if instant is None else f"{output.human_duration(now - instant)} ago"
+    if instant is None:
+        return "never"
+    if instant - now > timedelta(minutes=1):
+        return f"dated {output.human_duration(instant - now)} ahead of this clock"
+    return f"{output.human_duration(max(timedelta(), now - instant))} ago"

@@ -29,7 +29,7 @@ from backupd.cli.options import (
 from backupd.cli.progress import watched
 from backupd.cli.run import Reply, for_each
 from backupd.errors import BackupdError, DamageError
-from backupd.model.text import counted
+from backupd.model.text import counted, counts
 
 if TYPE_CHECKING:
     from backupd.model.ids import RegionName
@@ -212,18 +212,17 @@ def _verdict(
 
 def _verified_lines(name: str, found: Verification, noted: int | None) -> Iterator[str]:
     size = output.human_bytes
-    yield f"{name}: {'clean' if found.clean else 'DAMAGED'}"
-    here = counted(found.snapshots, "snapshot"), counted(found.generations, "generation")
-    yield f"  {', '.join(here)}, {counted(found.keyrings, 'keyring')}"
+    verdict = "clean" if found.snapshots else "nothing to verify, there is no snapshot"
+    yield f"{name}: {verdict if found.clean else 'DAMAGED'}"
+    yield f"  {counts(snapshot=found.snapshots, generation=found.generations, keyring=found.keyrings)}"
     yield f"  {counted(found.sections, 'section')} in {counted(found.packs, 'pack')}, {size(found.size)}"
     compared = counted(found.opened, "segment")
     yield f"  read {found.read} of the packs, {size(found.read_size)}; compared the rows of {compared}"
     proven = counted(len(found.proven), "snapshot")
-    yield f"  {proven} proven" + (f", {noted} new to the ledger" if noted else "")
+    yield f"  {proven} proven" + (f", {noted} of them new to the ledger" if noted else "")
     if found.entries:
-        entries = counted(found.entries, "entry", "entries")
         gone = f"{counted(found.purged, 'segment')} purged, {counted(found.aged, 'section')} expired"
-        yield f"  {entries} of the ledger; {gone}"
+        yield f"  {counted(found.entries, 'entry')} of the ledger; {gone}"
     if found.unpurged:
         yield f"  {counted(found.unpurged, 'segment')} whose purge is not done: a key or a section is still there"
     if found.orphans:
@@ -278,8 +277,9 @@ def replicate(
 
 def _replicated_lines(region: str, done: Replication, *, dry_run: bool) -> Iterator[str]:
     did = "would be copied" if dry_run else "copied"
-    yield f"{region}: {done.origin} to {done.target}: {len(done.snapshots)} snapshots {did}, {done.already} were there"
-    yield f"  {done.generations} generations, {done.objects} objects, {output.human_bytes(done.bytes)}"
+    number = counted(len(done.snapshots), "snapshot")
+    yield f"{region}: {done.origin} to {done.target}: {number} {did}, {done.already} were there"
+    yield f"  {counts(generation=done.generations, object=done.objects)}, {output.human_bytes(done.bytes)}"
     if done.left_out:
         yield f"  {done.left_out} left out, because they expired"
     yield from (f"  {message}" for message in done.damage)

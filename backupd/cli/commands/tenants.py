@@ -32,6 +32,7 @@ from backupd.cli.progress import watched
 from backupd.cli.run import Reply
 from backupd.cli.tenant_lines import location_lines
 from backupd.errors import RefusedError
+from backupd.model.text import counted
 
 if TYPE_CHECKING:
     from backupd.model.ids import TenantId
@@ -158,7 +159,7 @@ def sync(ctx: typer.Context, region: RegionOption, config: ConfigOption = None, 
     remarks += [f"{tenant}: the newest snapshots still hold rows of it" for tenant in lingering]
     return Reply(
         SyncAnswer(tenants=done.tenants, events=tuple(done.events), refused=done.refused, lingering=tuple(lingering)),
-        [f"{region}: {done.tenants} tenants read, {len(done.events)} changes"],
+        [f"{region}: {counted(done.tenants, 'tenant')} read, {counted(len(done.events), 'change')}"],
         remarks,
         RefusedError.exit_code if remarks else 0,
     ).print(as_json=as_json)

@@ -8,6 +8,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from backupd.errors import SourceBusyError, SourceError
+from backupd.model.text import counted
 from backupd.operations.inplace.compare import InPlaceComparison, around, compare_rows
 from backupd.operations.phases import Phases
 from backupd.planning.inplace import ACCEPTABLE, ConflictKind
@@ -129,19 +130,19 @@ def _require_right(ready: PreparedSession, before: list[Digest], after: list[Dig
     changed = sum(one != other for one, other in zip(before, after, strict=True))
     if changed:
         raise SourceError(
-            f"rows of others changed in {changed} tables; nothing was written",
+            f"rows of others changed in {counted(changed, 'table')}; nothing was written",
             hint="A trigger, a rule or a cascading foreign key reaches beyond the tenant.",
         )
     wrong = sum(digest_ours(connection, pair) != digest_staged(connection, pair) for pair in ready.pairs.values())
     if wrong:
         raise SourceError(
-            f"the tenant's rows would not be those of the snapshot in {wrong} tables; nothing was written",
+            f"the tenant's rows would not be those of the snapshot in {counted(wrong, 'table')}; nothing was written",
             hint="A trigger or a generated value changes rows as they are written.",
         )
     violated = References(connection, ready.live, ready.pairs).violated()
     if violated:
         raise SourceError(
-            f"{violated} rows would refer to rows that do not exist; nothing was written",
+            f"{counted(violated, 'row')} would refer to rows that do not exist; nothing was written",
             hint="Look for rows that referred to nothing before: a constraint that is not in force hides them.",
         )
 

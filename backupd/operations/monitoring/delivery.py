@@ -6,7 +6,7 @@ People's memory is a file: a restart repeats no message. When the file is delete
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -94,10 +94,17 @@ class AlarmMessenger:
         self._troubles = troubles
 
     def send_due(
-        self, settings: Settings, alarms: Sequence[Alarm], now: datetime, counts: DeliveryCounts
+        self,
+        settings: Settings,
+        alarms: Sequence[Alarm],
+        now: datetime,
+        counts: DeliveryCounts,
+        unseen: Collection[str] = frozenset(),
     ) -> DeliveryCounts:
-        """Send one message of all notices that are due, and return the counts with it."""
-        before, self._memory = self._memory, follow_alarms(self._memory, alarms, now)
+        """Send one message of all notices that are due, and return the counts with it; `unseen` as `follow_alarms` has
+        it.
+        """
+        before, self._memory = self._memory, follow_alarms(self._memory, alarms, now, unseen)
         notices = due(self._memory, settings.limits, now) if settings.targets else []
         if notices:
             message = compose(settings.machine, notices, now)

@@ -57,7 +57,7 @@ def _paragraph(notice: Notice, now: datetime) -> str:
     alarm = notice.alarm
     where = f"{alarm.region}, {alarm.subject}" if alarm.subject else alarm.region
     if notice.about is NoticeKind.OVER:
-        return f"OVER ({where}, {alarm.code}): no longer true that {alarm.message}."
+        return f"RESOLVED ({where}, {alarm.code}). It was: {alarm.message}."
     since = human_duration(max(timedelta(), now - notice.since))
     still = f" since {since}" if notice.about is NoticeKind.STILL else ""
     return f"{alarm.severity.upper()}{still} ({where}, {alarm.code}): {alarm.message}. {alarm.hint}"

@@ -12,7 +12,15 @@ from typing import TYPE_CHECKING, Final
 from backupd.clock import Clock
 from backupd.errors import BackupdError
 from backupd.model.text import human_duration
-from backupd.operations.service.jobs import DaemonReady, Event, JobListener, JobOutcome, Reloaded, Stopped
+from backupd.operations.service.jobs import (
+    DaemonReady,
+    Event,
+    JobKind,
+    JobListener,
+    JobOutcome,
+    Reloaded,
+    Stopped,
+)
 from backupd.operations.service.systemd import Notifier
 
 if TYPE_CHECKING:
@@ -157,6 +165,10 @@ def _pause(supervisor: Supervisor, clock: Clock) -> float:
 
 
 def _status(supervisor: Supervisor) -> int:
-    """Return the exit status of the first job that failed; 0 when none did."""
-    ends = (done.exit_status if done.exit_status is not None else 1 for done in supervisor.ended)
+    """Return the exit status of the first job that failed; 0 when none did.
+
+    An observation that found something did not fail, and what it found may be mended since: it comes before the work.
+    """
+    failed = (done for done in supervisor.ended if (done.key.kind, done.outcome) != (JobKind.OBSERVE, JobOutcome.FOUND))
+    ends = (done.exit_status if done.exit_status is not None else 1 for done in failed)
     return next((status for status in ends if status), 0)

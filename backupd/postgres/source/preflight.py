@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from backupd.errors import BackupdError, SourceError
 from backupd.model.findings import Finding, Severity
 from backupd.model.inventory import Inventory
+from backupd.model.text import counted
 from backupd.postgres.client_programs import find_programs
 from backupd.postgres.connect import Connection, Source, identifier
 from backupd.postgres.source.exported import refuse_pooler
@@ -116,7 +117,7 @@ class _Check:
             yield Finding(
                 Severity.ERROR,
                 "unreadable",
-                f"the role cannot read {count} tables or sequences",
+                f"the role cannot read {counted(count, 'relation')}",
                 f"{self._grant_all()} as a superuser.",
             )
 
@@ -126,7 +127,7 @@ class _Check:
             yield Finding(
                 Severity.ERROR,
                 "row-security",
-                f"row-level security hides rows of {count} tables from the role",
+                f"row-level security hides rows of {counted(count, 'table')} from the role",
                 f"ALTER ROLE {self._role} BYPASSRLS; as a superuser.",
             )
 
@@ -136,7 +137,7 @@ class _Check:
             yield Finding(
                 Severity.ERROR,
                 "large-objects",
-                f"the role cannot read {count} large objects",
+                f"the role cannot read {counted(count, 'large object')}",
                 f"ALTER ROLE {self._role} SET lo_compat_privileges = on; as a superuser, "
                 f"or for each of them GRANT SELECT ON LARGE OBJECT … TO {self._role};",
             )
@@ -164,7 +165,7 @@ class _Check:
             yield Finding(
                 Severity.ERROR,
                 "standby-unlogged",
-                f"{self._unlogged} unlogged tables cannot be read on a standby",
+                f"{counted(self._unlogged, 'unlogged table')} cannot be read on a standby",
                 "Back up the primary, or give these tables a data class with the policy 'never'.",
             )
 
@@ -174,7 +175,7 @@ class _Check:
             yield Finding(
                 Severity.WARNING,
                 "subscriptions",
-                f"{count} subscriptions are not backed up: only a superuser can read them",
+                f"{counted(count, 'subscription')} not backed up: only a superuser can read them",
                 "Keep their definitions elsewhere, or connect as a superuser.",
             )
 

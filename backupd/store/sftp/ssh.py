@@ -247,7 +247,7 @@ def _log_in(transport: paramiko.Transport, target: SftpTarget, key: paramiko.PKe
     if not accepted:
         raise StoreAuthError(
             f"{target.host!r} refused our key {fingerprint(key.asbytes())} for the account {target.user!r}",
-            hint="Put the public half of key_file into the account's authorized_keys.",
+            hint="Put the public half of the store's `key` into the account's authorized_keys.",
         )
 
 

@@ -119,7 +119,7 @@ def test_a_failure_is_told_once_and_its_end(kept_node: NodeFolder, daemons: Node
         eventually(messages, 60)
         database.sql("DROP TABLE unmapped")
         daemon.wait_for("backup", "done")
-        eventually(lambda: any("no longer true" in message["message"] for message in messages()), 60)
+        eventually(lambda: any("RESOLVED" in message["message"] for message in messages()), 60)
         daemon.stop()
         failed = [
             message for message in messages() if "job-failed" in message["title"] and message["type"] == "failure"

@@ -163,7 +163,7 @@ def test_the_program_works_as_confined_as_its_units(booted: Installed) -> None:
     assert json.loads(booted.as_unit("node", "backup", "be", "--json"))
     assert "clean" in booted.as_unit("node", "verify", "be", "--read-data", "100%")
     assert "keep " in booted.as_unit("keeper", "expire", "be")
-    assert "0 purges begun" in booted.as_unit("keeper", "purge", "be")
+    assert "0 purges started" in booted.as_unit("keeper", "purge", "be")
     assert "PASS" in booted.as_unit("drill", "drill", "be")
 
     assert list(booted.machine.path("/var/lib/backupd-drill").glob("backupd-drill-*")) == []

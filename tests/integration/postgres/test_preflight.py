@@ -93,7 +93,7 @@ def test_row_security_that_hides_rows_is_an_error(
     conninfo = pg17.conninfo(database.name, role)
     found = findings(conninfo)
     assert set(found) == {"row-security"}
-    assert "1 tables" in found["row-security"].message
+    assert "1 table " in found["row-security"].message
     with pytest.raises(SourceError, match="42501"), connect(Source(conninfo)) as connection:
         connection.execute("COPY public.t TO STDOUT")
 

@@ -202,7 +202,7 @@ def test_triggers_that_the_role_cannot_switch_off(shop: Shop, limited: str) -> N
         "$$BEGIN UPDATE public.sale SET price = 0 WHERE tenant = 3; RETURN OLD; END$$",
     )
     before = shop.rows(), shop.rows(others=True)
-    with pytest.raises(SourceError, match="rows of others changed in 1 tables; nothing was written"):
+    with pytest.raises(SourceError, match="rows of others changed in 1 table; nothing was written"):
         shop.restore(user=limited, triggers_fire=True)
     assert (shop.rows(), shop.rows(others=True)) == before
 
@@ -214,7 +214,7 @@ def test_a_trigger_that_changes_rows_undoes_the_restore(shop: Shop) -> None:
         "CREATE FUNCTION f() RETURNS trigger LANGUAGE plpgsql AS $$BEGIN NEW.word := 'Marker'; RETURN NEW; END$$",
         "CREATE TRIGGER t BEFORE INSERT ON tag FOR EACH ROW EXECUTE FUNCTION f()",
     )
-    with pytest.raises(SourceError, match="would not be those of the snapshot in 1 tables"):
+    with pytest.raises(SourceError, match="would not be those of the snapshot in 1 table"):
         shop.restore(triggers_fire=True)
     assert shop.restore().applied
 

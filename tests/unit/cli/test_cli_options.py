@@ -5,10 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Annotated
 
+import pytest
 import typer
 from typer.testing import CliRunner
 
-from backupd.cli.options import grouped
+from backupd.cli.options import grouped, new_passphrase
+from backupd.errors import UsageError
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,3 +39,13 @@ def test_a_command_has_the_options_of_a_set() -> None:
     assert left_out.output == f"door False {Shared()}\n"
     assert wrong.exit_code == 2
     assert "How large." in runner.invoke(app, ["--help"]).output
+
+
+def test_a_passphrase_that_is_too_short_is_refused_before_it_is_typed_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody types it twice in vain."""
+    asked: list[str] = []
+    monkeypatch.setattr("sys.stdin.isatty", lambda: True, raising=False)
+    monkeypatch.setattr("getpass.getpass", lambda prompt: [asked.append(prompt), "short"][1])
+    with pytest.raises(UsageError, match="shorter"):
+        new_passphrase(None, "ops.identity")
+    assert len(asked) == 1

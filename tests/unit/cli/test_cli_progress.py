@@ -136,3 +136,22 @@ def test_what_goes_to_a_file_goes_there_while_bars_are_drawn(ticking_clock, monk
 
     assert file.getvalue() == "step 1\n"
     assert "step 1" not in terminal.getvalue()
+
+
+def test_a_phase_that_counts_nothing_shows_how_long_it_takes(plain, out, ticking_clock):
+    """No amount and no rate of nothing; no word about what is new while nothing is known to be."""
+    plain.emit(PhaseStarted("planning", "be/app"))
+    ticking_clock.elapsed = 6.0
+    plain.emit(Progress("planning", "be/app"))
+    plain.emit(PhaseStarted("publishing", "be/app", 40, "objects"))
+    ticking_clock.elapsed = 12.0
+    plain.emit(Progress("publishing", "be/app"))
+    plain.emit(Progress("reading", "be/app", bytes_in=0, bytes_out=0))
+    ticking_clock.elapsed = 18.0
+    plain.emit(Progress("reading", "be/app", bytes_in=600, bytes_out=0))
+
+    assert [line for line in out.getvalue().splitlines() if not line.endswith("started")] == [
+        "planning be/app: for 6.0 s",
+        "publishing be/app: 0 % of 40 objects",
+        "reading be/app: 600 B, 100 B/s",
+    ]

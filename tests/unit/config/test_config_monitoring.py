@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 from doubles.samples.example_config import EXAMPLE
 
 from backupd.config.faults import ConfigFaultsError
 from backupd.config.load import parse
+from backupd.wiring.context import Context
+from backupd.wiring.status import notify_findings
 
 LISTEN = 'listen = "127.0.0.1:9840"'
 URLS = '# urls = ["credential:notify.urls"]'
@@ -39,3 +43,26 @@ def test_a_url_in_the_file_is_refused() -> None:
         parse(changed(URLS, 'urls = ["mailto://someone:hunter2@mail.example"]'), "x")
     assert {fault.key for fault in caught.value.faults} == {"notify.urls[0]"}
     assert "hunter2" not in str(caught.value) + repr(caught.value.faults)
+
+
+def test_a_target_that_cannot_be_sent_to_is_a_fault(tmp_path: Path) -> None:
+    """A misspelt scheme, a file without a URL and a heartbeat that is none are found before the first alarm."""
+    texts = {
+        "good": "# on call\njson://u:hunter2@ops.example/told\n",
+        "bad": "mailtoo://u:hunter2@ops.example\n",
+        "empty": "# nobody yet\n",
+    }
+    for name, text in texts.items():
+        (tmp_path / name).write_text(text)
+    names = {name: f"{tmp_path}/{name}" for name in texts}
+    notify = (
+        f'[notify]\nurls = ["{names["good"]}", "{names["bad"]}", "{names["empty"]}"]\nheartbeat = ["{names["bad"]}"]'
+    )
+    text = changed("[notify]", notify) if "\n[notify]\n" in EXAMPLE else f"{EXAMPLE}\n{notify}\n"
+    found = list(notify_findings(Context(parse(text, "x"), {})))
+    assert [(path, message) for path, message, _ in found] == [
+        (("notify", "urls"), "notify.urls[2] holds no URL"),
+        (("notify", "urls"), "notify.urls[1]:1 is no URL that can be used"),
+        (("notify", "heartbeat"), "notify.heartbeat[0]:1 is no URL that can be used"),
+    ]
+    assert "hunter2" not in repr(found)

@@ -6,7 +6,7 @@ import msgspec
 import pytest
 
 from backupd.model.ledger import LedgerEntry
-from backupd.model.text import UnreadableError, from_json
+from backupd.model.text import UnreadableError, counted, from_json
 from backupd.planning.incarnations import State
 
 
@@ -36,3 +36,19 @@ def test_no_value_is_quoted(text: bytes, shape: type, said: str) -> None:
     assert str(caught.value) == said
     cause = caught.value.__cause__
     assert "marker" not in f"{caught.value} {cause if isinstance(cause, msgspec.ValidationError) else ''}"
+
+
+@pytest.mark.parametrize(
+    ("number", "noun", "text"),
+    [
+        (0, "row", "0 rows"),
+        (1, "row", "1 row"),
+        (2, "trusted signer", "2 trusted signers"),
+        (1, "entry", "1 entry"),
+        (3, "entry", "3 entries"),
+        (0, "foreign key", "0 foreign keys"),
+    ],
+)
+def test_numbers_stand_with_their_noun(number: int, noun: str, text: str) -> None:
+    """One thing is no plural, and none is."""
+    assert counted(number, noun) == text

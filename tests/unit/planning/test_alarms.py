@@ -11,6 +11,7 @@ from doubles.samples.region_facts import DAY, HOUR, NOW, database, job, region, 
 from backupd.model.status import (
     Alarm,
     AlarmCode,
+    AlarmSeverity,
     Change,
     Head,
     Promises,
@@ -32,6 +33,10 @@ WRONG: dict[AlarmCode, tuple[dict[str, Any], str]] = {
     AlarmCode.DEADLINE_NEAR: ({"next_deadline": NOW + 6 * DAY, "endangered": NOW - DAY}, ""),
     AlarmCode.PROOF_STALE: ({"proven": NOW - 9 * DAY}, ""),
     AlarmCode.BACKUP_OLD: ({"stores": (store(databases=(database(published=NOW - 27 * HOUR),)),)}, "zurich/app"),
+    AlarmCode.CLOCK_BEHIND: (
+        {"stores": (store(databases=(database(published=NOW + HOUR),)),)},
+        "zurich/app",
+    ),
     AlarmCode.KEEPER_IDLE: ({"stores": (store(kept=NOW - 3 * DAY),)}, "zurich"),
     AlarmCode.LEDGER_BEHIND: ({"ledger": Head(41), "stores": (store(),)}, "zurich"),
     AlarmCode.LEDGER_AHEAD: ({"ledger_ahead": 12}, ""),
@@ -87,6 +92,28 @@ def test_edges_of_the_alarms() -> None:
     )
     assert alarms(never) == [(AlarmCode.BACKUP_OLD, "zurich/app")]
     assert alarms(region(promises=Promises(), proven=None, next_deadline=NOW)) == []
+
+
+def test_a_database_without_a_snapshot_is_never_well() -> None:
+    """Whatever is promised, and however young its region is."""
+    none = (store(databases=(database(published=None),)),)
+    for promises in (Promises(), Promises(rpo=26 * 3600)):
+        found = judge(region(stores=none, founded=NOW, promises=promises), WATCH)
+        assert [(alarm.code, alarm.severity) for alarm in found] == [(AlarmCode.BACKUP_OLD, AlarmSeverity.ERROR)]
+
+
+def test_without_a_promise_a_backup_that_was_due_twice_is_old() -> None:
+    """The sentence says what is due, and promises nothing."""
+    for hours, expected in ((47, []), (49, [AlarmCode.BACKUP_OLD])):
+        stores = (store(databases=(database(published=NOW - hours * HOUR),)),)
+        found = judge(region(stores=stores, promises=Promises(backup_every=86400)), WATCH)
+        assert [alarm.code for alarm in found] == expected
+    assert found[0].message == "the newest snapshot of 'app' on 'zurich' is 2 d 1 h old, and one is due every 1 d"
+
+
+def test_a_snapshot_of_the_next_minutes_is_no_alarm() -> None:
+    """Clocks differ a little."""
+    assert alarms(region(stores=(store(databases=(database(published=NOW + HOUR / 12),)),))) == []
 
 
 def test_a_failure_that_may_pass_is_told_at_the_third_try() -> None:

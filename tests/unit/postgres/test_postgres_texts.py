@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import psycopg
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -139,3 +140,24 @@ def test_every_class_of_code_has_its_family() -> None:
         error = translate(raised("marker"))
         assert type(error) is family
         assert "marker" not in error.message + error.hint
+
+
+@pytest.mark.parametrize(
+    ("text", "meaning"),
+    [
+        ('connection to server at "10.0.0.1", port 5432 failed: Connection refused', "nothing listens there"),
+        ('connection to server on socket "/run/x/.s.PGSQL.1" failed: No such file or directory', "there is no socket"),
+        ('could not translate host name "db9" to address: Name or service not known', "its name is unknown"),
+        ("connection timeout expired", "it does not answer"),
+        ("failed: server does not support SSL, but SSL was required", "it offers no TLS"),
+        ("failed: something new", "or the connection broke"),
+    ],
+)
+def test_a_server_that_is_not_reached_is_named_with_the_reason(text: str, meaning: str) -> None:
+    """In our words and with what to do: a name in libpq's may be a tenant's."""
+    error = translate(psycopg.OperationalError(text), "db.example, port 5432")
+    assert isinstance(error, SourceGoneError)
+    assert error.message.startswith("cannot reach PostgreSQL at db.example, port 5432")
+    assert meaning in error.message
+    assert error.hint
+    assert "db9" not in error.message + error.hint

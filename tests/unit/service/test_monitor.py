@@ -125,7 +125,7 @@ def test_people_hear_what_is_wrong_and_when_it_is_over(watched: WatchedMonitor) 
     assert len(watched.messages) == 1
     watched.look(region())
     assert [message["type"] for message in watched.messages] == ["failure", "success"]
-    assert "no longer true" in watched.messages[1]["message"]
+    assert "RESOLVED (be, zurich/app, backup-old)" in watched.messages[1]["message"]
 
 
 def test_no_secret_and_no_tenant_is_told(watched: WatchedMonitor) -> None:
@@ -308,3 +308,19 @@ def test_a_day_of_reminders(watched: WatchedMonitor) -> None:
     assert len(watched.messages) == 2
     assert watched.clock.at - NOW > DAY
     assert "ERROR since" in watched.messages[1]["message"]
+
+
+def test_a_restart_says_nothing_is_over_before_anybody_looked(watched: WatchedMonitor) -> None:
+    """An alarm in force stays so until a look after the start shows otherwise; the page says that nobody looked."""
+    watched.look(OLD)
+    watched.clock.sleep(60)
+    watched.restart()
+    watched.monitor.process()
+    watched.clock.sleep(60)
+    watched.monitor.process([done(JobKind.VERIFY, watched.clock.now())])
+    assert [message["type"] for message in watched.messages] == ["failure"]
+    assert "Everything is as promised" not in watched.settings.page.read_text()
+    watched.look(OLD)
+    assert [message["type"] for message in watched.messages] == ["failure"]
+    watched.look(region())
+    assert [message["type"] for message in watched.messages] == ["failure", "success"]

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from backupd.cli import output
 from backupd.cli.run import Reply
 from backupd.errors import UsageError
+from backupd.model.text import counted
 from backupd.planning.selection import time_of
 
 if TYPE_CHECKING:
@@ -24,9 +25,10 @@ SHORT = len("20300101T000000Z-") + 8
 def restored_lines(report: RestoreReport, name: str) -> list[str]:
     """Return the lines that describe a restore; `name` is the name that the database got."""
     phases = ", ".join(f"{phase} {seconds:.1f} s" for phase, seconds in report.phases)
+    tables, rows = counted(report.tables, "table"), counted(report.rows, "row")
     return [
         f"restored {report.label} of {report.exported} as {name}",
-        f"  {report.tables} tables with rows, {report.rows} rows, {output.human_bytes(report.bytes)}",
+        f"  {tables} with rows, {rows}, {output.human_bytes(report.bytes)}",
         f"  {report.verified} digests compared, all equal",
         *_left_out(report),
         f"  {report.seconds:.1f} s in all: {phases}",
@@ -36,11 +38,13 @@ def restored_lines(report: RestoreReport, name: str) -> list[str]:
 
 def _left_out(report: RestoreReport) -> Iterator[str]:
     if report.purged or report.aged:
-        yield f"  left out: {report.purged} segments that were purged, {report.aged} segments that expired"
+        yield f"  left out: {counted(report.purged, 'purged segment')}, {counted(report.aged, 'expired segment')}"
     if report.unselected or report.foreign_keys:
-        yield f"  not asked for: {report.unselected} segments; {report.foreign_keys} foreign keys left out"
+        keys = counted(report.foreign_keys, "foreign key")
+        yield f"  not asked for: {counted(report.unselected, 'segment')}; {keys} left out"
     if report.broken_keys:
-        yield f"  {len(report.broken_keys)} foreign keys cannot hold, because rows they refer to are left out:"
+        broken = counted(len(report.broken_keys), "foreign key")
+        yield f"  {broken} cannot hold, because rows they refer to are left out:"
     for key in report.broken_keys:
         yield f"    {key.table}.{key.constraint}: {'holds for new rows only' if key.kept else 'left out'}"
     if not report.exact:
@@ -90,7 +94,7 @@ def _outcome_lines(
         elif outcome.error is None:
             yield f"{database_name(region, found)} of {found.exported}: restored by an earlier run, left as it is"
     done = sum(outcome.error is None for outcome in outcomes)
-    yield f"{done} of {len(outcomes) + len(finding.missing)} databases of {region} are restored"
+    yield f"{done} of {counted(len(outcomes) + len(finding.missing), 'database')} of {region} are restored"
     if done < len(outcomes):
         yield f"  to go on with the same snapshots: the same command with --snapshot {same_time(finding)}"
 
@@ -109,7 +113,7 @@ def absent_lines(region: str, finding: RegionContents) -> Iterator[str]:
     yield from (f"{region}/{label}: there is no snapshot of it at that time" for label in finding.missing)
     yield from (f"{name[:SHORT]} cannot be believed: {error.message}" for name, error in finding.faults)
     if finding.purged:
-        yield f"{finding.purged} databases were purged: left out"
+        yield f"{counted(finding.purged, 'database')} were purged: left out"
 
 
 def database_name(region: str, found: FoundDatabase) -> str:

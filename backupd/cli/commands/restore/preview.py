@@ -19,6 +19,7 @@ from backupd.cli.commands.restore.output import (
 from backupd.cli.commands.restore.region import each_database, find_region
 from backupd.cli.commands.restore.task import configured, opened
 from backupd.cli.run import Reply
+from backupd.model.text import counted
 
 if TYPE_CHECKING:
     from backupd.cli.commands.restore.task import RestoreTask
@@ -85,7 +86,7 @@ def _database_reply(region: str, planned: Preview) -> Reply:
         "tables": planned.tables,
         "rows": planned.rows,
         "written": size(planned.bytes),
-        "fetched": f"{planned.objects} objects, {size(planned.fetched)}",
+        "fetched": f"{counted(planned.objects, 'object')}, {size(planned.fetched)}",
         "ledger": f"obeyed up to entry {planned.ledger}",
         "time": expected_time(planned.expected, "unknown: no restore of it was measured here yet"),
     }
@@ -116,7 +117,7 @@ def _region_lines(
     yield output.TextTable(headings, [_row(one, plan) for one in planned if (plan := one.result) is not None])
     size = output.human_bytes
     written, fetched = sum(plan.bytes for plan in plans), sum(plan.fetched for plan in plans)
-    yield f"{len(plans)} databases: {size(written)} written, {size(fetched)} fetched"
+    yield f"{counted(len(plans), 'database')}: {size(written)} written, {size(fetched)} fetched"
     yield f"the ledger is obeyed up to entry {len(finding.history.chain.links)}"
 
 

@@ -19,6 +19,7 @@ from backupd.cli.commands.restore.output import SHORT, database_name, expected_t
 from backupd.cli.commands.restore.preview import preview_each, preview_one
 from backupd.cli.commands.restore.task import configured, opened
 from backupd.cli.run import Reply
+from backupd.model.text import counted
 
 if TYPE_CHECKING:
     from backupd.cli.commands.restore.task import RestoreTask
@@ -71,8 +72,8 @@ def _database_lines(task: RestoreTask, found: Preview) -> Iterator[str]:
     yield f"RUNBOOK: {label} of region {region}"
     yield f"  made on {task.context.clock.now():%Y-%m-%d %H:%M} UTC, for snapshot {snapshot} of {found.exported}"
     yield (
-        f"  {found.tables} tables with rows, {found.rows} rows, {size(found.bytes)}; "
-        f"from {task.store}: {found.objects} objects, {size(found.fetched)}"
+        f"  {counted(found.tables, 'table')} with rows, {counted(found.rows, 'row')}, {size(found.bytes)}; "
+        f"from {task.store}: {counted(found.objects, 'object')}, {size(found.fetched)}"
     )
     yield f"  expected: {expected}"
     yield f"  the ledger was obeyed up to entry {found.ledger}; {found.purged} purged segments do not come back"
@@ -115,7 +116,9 @@ def _expectation(outcome: DatabaseOutcome[Preview]) -> str:
     plan = outcome.result
     if plan is None:
         return "cannot be restored"
-    return f"{plan.rows} rows, {output.human_bytes(plan.bytes)}, {expected_time(plan.expected, 'not measured')}"
+    return (
+        f"{counted(plan.rows, 'row')}, {output.human_bytes(plan.bytes)}, {expected_time(plan.expected, 'not measured')}"
+    )
 
 
 def _needed() -> Iterator[str]:
