@@ -141,17 +141,14 @@ def fetch_section(store: StoreView, section: Section) -> bytes:
     return out.getvalue()
 
 
-def fetch_neighbours(store: StoreView, sections: Sequence[Section]) -> list[bytes]:
-    """Read whole sections that lie side by side in one pack with one request, each as `fetch_section` does."""
+def fetch_neighbours(store: StoreView, sections: Sequence[Section]) -> bytes:
+    """Read sections that lay side by side in one pack, with one request; the caller compares each with its hash.
+
+    One that differs may have moved since the pack's header was read: `fetch_section` finds it. Raises
+    ObjectMissingError.
+    """
     first, last = sections[0], sections[-1]
-    start = first.offset
-    data = store.get(first.pack.name, start, last.offset + last.row.length - start)
-    found = []
-    for section in sections:
-        row, at = section.row, section.offset - start
-        piece = data[at : at + row.length]
-        found.append(piece if hashlib.sha256(piece).digest() == row.sha256 else fetch_section(store, section))
-    return found
+    return store.get(first.pack.name, first.offset, last.offset + last.row.length - first.offset)
 
 
 def copy_section(store: StoreView, section: Section, out: BinaryIO) -> None:

@@ -6,6 +6,7 @@ side in a pack are fetched with one request; those that were used last are kept 
 
 from __future__ import annotations
 
+import hashlib
 import os
 import tempfile
 import threading
@@ -14,11 +15,12 @@ from bisect import bisect_right
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import IO, NamedTuple
+from contextlib import suppress
+from typing import IO, NamedTuple, TypeAlias
 
 from backupd.atomic_file import write_all
 from backupd.errors import BackupdError, DamageError, ObjectMissingError, SpoolFullError
-from backupd.repository.packs import Section, copy_section, fetch_neighbours
+from backupd.repository.packs import Section, copy_section, fetch_neighbours, fetch_section
 from backupd.seal.keyring import SegmentKey
 from backupd.seal.pack import SectionRow
 from backupd.seal.section_reader import SectionReader
@@ -86,32 +88,48 @@ class OpenSection:
             at += 1
 
 
+_Fetched: TypeAlias = "bytes | _LargeSection"
+"""Sections that lie side by side, or a large one."""
+_Opener: TypeAlias = "Callable[[Section, Future[_Fetched], int], OpenSection]"
+
+
 class ComingSection:
-    """A section that is being fetched and opened, with its neighbours."""
+    """A section that is being fetched, with its neighbours; it is compared and opened by who asks for it first."""
 
-    __slots__ = ("_group", "_place", "weight")
+    __slots__ = ("_at", "_fetched", "_open", "_opened", "section", "weight")
 
-    def __init__(self, group: Future[list[OpenSection]], place: int, weight: int) -> None:
-        self._group = group
-        self._place = place
-        self.weight = weight
+    def __init__(self, section: Section, fetched: Future[_Fetched], at: int, opener: _Opener) -> None:
+        """Say that the section begins `at` so many bytes in what is `fetched`."""
+        self.section = section
+        self.weight = weight_of(section)
         """The bytes it takes in memory, roughly."""
+        self._at = at
+        self._fetched: Future[_Fetched] | None = fetched
+        self._open = opener
+        self._opened: OpenSection | None = None
 
     def opened(self) -> OpenSection:
-        """Wait for the section. Raises the error of fetching or opening it, or a neighbour that came with it."""
-        return self._group.result()[self._place]
+        """Wait for the section. Raises the error of fetching or opening it."""
+        fetched, opened = self._fetched, self._opened
+        if opened is None and fetched is not None:
+            # Not on the threads that fetch: hashing lets go of the interpreter's lock for every section, and they
+            # would wait for it as often. Of two readers that come at once, both open it.
+            opened = self._opened = self._open(self.section, fetched, self._at)
+            self._fetched = None
+        assert opened is not None  # noqa: S101 - it was opened before it let go of what was fetched
+        return opened
 
 
 _Place = tuple[str, int]
 
 
 class Sections:
-    """The opened sections that were used last, up to `kept` bytes; it fetches and opens others."""
+    """The sections that were used last, up to `kept` bytes; it fetches others, and compares and opens them."""
 
     def __init__(
         self, store: StoreView, key_of: Callable[[SectionRow], SegmentKey], *, threads: int = 6, kept: int = 8 << 20
     ) -> None:
-        """Start the pool. Its threads mostly wait for the store, so their number is that of requests in flight.
+        """Start the pool. Its threads only wait for the store, so their number is that of requests in flight.
 
         `key_of` returns a section's key, or raises why there is none.
         """
@@ -143,9 +161,10 @@ class Sections:
                 place: section for place, section in zip(places, sections, strict=True) if place not in self._coming
             }
             for group in _side_by_side(missing.values()):
-                future = self._pool.submit(self._open, group)
-                for number, section in enumerate(group):
-                    found = ComingSection(future, number, weight_of(section))
+                fetched = self._pool.submit(self._fetch, group)
+                start = group[0].offset
+                for section in group:
+                    found = ComingSection(section, fetched, section.offset - start, self._opened)
                     self._coming[section.place] = found
                     self._weight += found.weight
             wanted = [self._coming[place] for place in places]
@@ -155,28 +174,35 @@ class Sections:
                 self._weight -= self._coming.popitem(last=False)[1].weight
         return wanted
 
-    def _open(self, group: Sequence[Section]) -> list[OpenSection]:
+    def _fetch(self, group: Sequence[Section]) -> _Fetched:
+        if group[0].row.length > _LARGE:
+            return _LargeSection(self._store, group[0])
+        held = self._held.get(group)
+        if held:
+            return held
+        data = fetch_neighbours(self._store, group)
+        if self.holding:
+            self._held.put(group, data)
+        return data
+
+    def _opened(self, section: Section, fetched: Future[_Fetched], at: int) -> OpenSection:
+        row = section.row
         try:
-            if group[0].row.length > _LARGE:
-                return [self._opened(section, _LargeSection(self._store, section).read_at) for section in group]
-            found = self._held.get(group) or fetch_neighbours(self._store, group)
+            found = fetched.result()
+            if isinstance(found, bytes):
+                data = found[at : at + row.length]
+                if hashlib.sha256(data).digest() != row.sha256:
+                    data = fetch_section(self._store, section)
+                read_at = _in_memory(data)
+            else:
+                read_at = found.read_at
         except ObjectMissingError as error:
             raise DamageError(
                 f"{error.message}, and no ledger says why",
                 hint="A purge may have begun since: then try again. Otherwise fetch the pack from another store.",
             ) from error
-        opened = [self._opened(section, _in_memory(data)) for section, data in zip(group, found, strict=True)]
-        if self.holding:
-            for section, data, one in zip(group, found, opened, strict=True):
-                if one.reader.chunks:
-                    self._held.put(section, data)
-        return opened
-
-    def _opened(self, section: Section, read_at: Callable[[int, int], bytes]) -> OpenSection:
-        row = section.row
-        return OpenSection(
-            SectionReader(read_at, row.length, key=self._key_of(row).key, context=section.context, where=section.where)
-        )
+        key = self._key_of(row).key
+        return OpenSection(SectionReader(read_at, row.length, key=key, context=section.context, where=section.where))
 
 
 def weight_of(section: Section) -> int:
@@ -208,7 +234,8 @@ def _in_memory(data: bytes) -> Callable[[int, int], bytes]:
 class _HeldSections:
     """Sections that were fetched for their manifests, and whose rows are wanted next, in a temporary file.
 
-    They are as sealed there as on the store. For several threads at once; where there is no room, nothing is held.
+    They are as sealed there as on the store, and compared with their hashes like those. For several threads at once;
+    where there is no room, nothing is held.
     """
 
     def __init__(self) -> None:
@@ -217,10 +244,10 @@ class _HeldSections:
         self._file: IO[bytes] | None = None
         self._size = 0
 
-    def put(self, section: Section, data: bytes) -> None:
-        """Hold a section that was compared with its hash."""
+    def put(self, group: Sequence[Section], data: bytes) -> None:
+        """Hold the bytes of sections that lie side by side."""
         with self._lock:
-            if self._size + len(data) > _HELD or section.place in self._places:
+            if self._size + len(data) > _HELD:
                 return
             try:
                 if self._file is None:
@@ -229,20 +256,22 @@ class _HeldSections:
             except OSError:
                 self._size = _HELD
                 return
-            self._places[section.place] = self._size
+            start = group[0].offset
+            self._places |= {section.place: self._size + section.offset - start for section in group}
             self._size += len(data)
 
-    def get(self, group: Sequence[Section]) -> list[bytes]:
-        """Return these sections if all of them are held; otherwise nothing."""
-        if self._file is None or not all(section.place in self._places for section in group):
-            return []
-        descriptor = self._file.fileno()
-        try:
-            found = [os.pread(descriptor, section.row.length, self._places[section.place]) for section in group]
-        except OSError:
-            return []
-        whole = all(len(data) == section.row.length for data, section in zip(found, group, strict=True))
-        return found if whole else []
+    def get(self, group: Sequence[Section]) -> bytes:
+        """Return the bytes of these sections if all are held, one behind the other; otherwise none."""
+        first = self._places.get(group[0].place)
+        if self._file is None or first is None:
+            return b""
+        start = group[0].offset
+        if any(self._places.get(section.place) != first + section.offset - start for section in group):
+            return b""
+        length = group[-1].offset + group[-1].row.length - start
+        with suppress(OSError):
+            return os.pread(self._file.fileno(), length, first)
+        return b""
 
     def close(self) -> None:
         if self._file is not None:

@@ -15,7 +15,7 @@ from backupd.rows.protocol import Span, unpack_span
 
 if TYPE_CHECKING:
     from backupd.operations.backup.collect import RunTarget
-    from backupd.operations.backup.read import Reading
+    from backupd.operations.backup.source_content import Reading
 
 
 class SegmentEntries:

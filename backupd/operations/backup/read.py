@@ -7,7 +7,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,11 +15,12 @@ from typing import TYPE_CHECKING
 from backupd.errors import RefusedError, SourceError
 from backupd.model.findings import Finding, Severity, errors_among
 from backupd.model.inventory import Inventory
-from backupd.model.tenancy import STRUCTURE, ClassPolicy, MappedTable, TenancyKind, TenancyMap
+from backupd.model.tenancy import STRUCTURE, ClassPolicy, MappedTable, TenancyMap
 from backupd.operations.backup.closing import SegmentClosing
 from backupd.operations.backup.collect import READING, Collector, SpanLog
 from backupd.operations.backup.entries import SegmentEntries
 from backupd.operations.backup.generation import keyed_tag
+from backupd.operations.backup.source_content import FileTask, Reading
 from backupd.operations.backup.tasks import TableTask, plan_tasks
 from backupd.planning.tenancy import NamePatterns, map_tables, require_mapped, tenant_columns
 from backupd.postgres.client_programs import Client, client, find_programs
@@ -28,11 +29,11 @@ from backupd.postgres.failures import translated
 from backupd.postgres.schema.dump import dump_globals, dump_schema, large_objects_command
 from backupd.postgres.schema.ownership import Ddl
 from backupd.postgres.source.exported import ExportedSnapshot, Holder, connect_beside, hold
-from backupd.postgres.source.facts import SourceFacts, divide_facts, read_facts, read_sequences
+from backupd.postgres.source.facts import divide_facts, read_facts, read_sequences
 from backupd.postgres.source.inventory import read_inventory
 from backupd.postgres.source.preflight import preflight
 from backupd.postgres.source.waiters import giving_way
-from backupd.rows.pool import Task, WorkerPool
+from backupd.rows.pool import WorkerPool
 from backupd.rows.protocol import BytesTask, CommandTask, Setup
 from backupd.trace import PhaseDone, PhaseStarted, Warned
 
@@ -44,45 +45,6 @@ PENDING_LIMIT = 80 << 20
 """Bytes of rows that all workers together hold: with psql and the parent this stays below 200 MB in all."""
 PACK_SIZE = 8 << 20
 """Bytes of finished sections that make a pack, which so has less than twice as many."""
-
-
-@dataclass(frozen=True, slots=True)
-class FileTask:
-    """The task that makes a file beside the tables, such as the schema."""
-
-    name: str
-    task: Task
-
-
-@dataclass(slots=True)
-class Reading:
-    """Everything that was read of one database."""
-
-    exported: ExportedSnapshot
-    mapping: TenancyMap
-    inventory: Inventory
-    names: NamePatterns
-    collector: Collector
-    facts: dict[str | None, SourceFacts]
-    tenancy_kind: TenancyKind
-    tables: list[TableTask]
-    files: list[FileTask] = field(default_factory=list)
-    held_seconds: float = 0.0
-
-    @property
-    def table_count(self) -> int:
-        """Number of tables whose rows were read."""
-        return len({task.mapped.table for task in self.tables})
-
-    @property
-    def copied(self) -> int:
-        """Bytes of COPY text, without tenants' prefixes."""
-        files = {file.task.task for file in self.files}
-        return sum(tally.size for task, tally in self.collector.tallies.items() if task not in files)
-
-    def member(self, tag: Callable[[str], str]) -> str | None:
-        """Return the mark that stands for the database in the record; None where the label has only one database."""
-        return tag(self.exported.database) if self.tenancy_kind is TenancyKind.DATABASE else None
 
 
 def read_database(

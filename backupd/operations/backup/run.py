@@ -30,7 +30,8 @@ from backupd.operations.backup.generation import (
     read_standing,
 )
 from backupd.operations.backup.keyrings import RunKeyrings
-from backupd.operations.backup.read import Reading, held_source, read_database
+from backupd.operations.backup.read import held_source, read_database
+from backupd.operations.backup.source_content import Reading
 from backupd.operations.backup.stored_objects import Ground, HoldingsWatch, settle
 from backupd.operations.backup.types import BackupJob, Node
 from backupd.operations.phases import Phases

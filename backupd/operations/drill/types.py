@@ -28,8 +28,8 @@ from backupd.trace import Trace
 
 if TYPE_CHECKING:
     from backupd.operations.ledger.history import LedgerHistory
-    from backupd.operations.restore.choose import OpenedChoice
     from backupd.operations.restore.contents import SnapshotContents
+    from backupd.operations.restore.opened_choice import OpenedChoice
 
 
 @dataclass(frozen=True, slots=True)

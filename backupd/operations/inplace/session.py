@@ -29,8 +29,8 @@ from backupd.postgres.target import finish, session
 
 if TYPE_CHECKING:
     from backupd.operations.inplace.types import InPlaceRequest
-    from backupd.operations.restore.choose import OpenedChoice
     from backupd.operations.restore.contents import SnapshotContents
+    from backupd.operations.restore.opened_choice import OpenedChoice
 
 
 @dataclass(frozen=True, slots=True)

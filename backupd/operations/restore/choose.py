@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from backupd.errors import DamageError, KeyRefusedError, ObjectMissingError, RefusedError
 from backupd.model.documents import Record
 from backupd.model.ids import GenerationId, Pseudonym, SnapshotName
-from backupd.model.tenancy import SegmentName
 from backupd.operations.ledger.history import LedgerHistory, read_ledger
+from backupd.operations.restore.opened_choice import OpenedChoice
 from backupd.planning.ledger_facts import Explained
 from backupd.planning.selection import (
-    Choice,
     SegmentFacts,
     SelectionFacts,
     SnapshotRequest,
@@ -32,21 +30,6 @@ from backupd.trace import Warned
 
 if TYPE_CHECKING:
     from backupd.operations.restore.types import RestoreEnvironment, RestoreRequest
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class OpenedChoice(Choice):
-    """A choice, with the sections of its snapshot and the keys of its generation."""
-
-    keys: SecretKeys
-    sections: SnapshotSections
-    """Every section that the record names, also of segments that are left out."""
-    names: Mapping[Pseudonym, SegmentName] = field(repr=False)
-    """The names of the segments whose keys the identity has."""
-
-    def name_of(self, segment: Pseudonym) -> SegmentName:
-        """Return the name of a segment. Raises KeyRefusedError where the identity may not know it, DamageError."""
-        return self.names.get(segment) or self.keys.of(self.sections.manifests[segment].row).name
 
 
 def read_history(repository: Repository, environment: RestoreEnvironment) -> LedgerHistory:

@@ -24,7 +24,7 @@ from backupd.seal import suite
 if TYPE_CHECKING:
     from backupd.model.ids import ObjectHash, Pseudonym
     from backupd.model.manifest import Entry
-    from backupd.operations.restore.choose import OpenedChoice
+    from backupd.operations.restore.opened_choice import OpenedChoice
     from backupd.repository.repository import Repository
 
 _AHEAD = 12 << 20

@@ -31,7 +31,7 @@ from backupd.repository.repository import Repository
 from backupd.trace import Warned
 
 if TYPE_CHECKING:
-    from backupd.operations.restore.choose import OpenedChoice
+    from backupd.operations.restore.opened_choice import OpenedChoice
     from backupd.operations.restore.types import RestoreEnvironment, RestoreRequest
 
 

@@ -20,8 +20,9 @@ from backupd.model.ledger import ClassExpired
 from backupd.model.tenancy import SegmentName
 from backupd.model.text import stamp
 from backupd.operations.restore import RestoreEnvironment, RestoreRequest
-from backupd.operations.restore.choose import OpenedChoice, choose, read_history
+from backupd.operations.restore.choose import choose, read_history
 from backupd.operations.restore.contents import SnapshotContents
+from backupd.operations.restore.opened_choice import OpenedChoice
 from backupd.planning.selection import Selection
 from backupd.postgres.connect import Source
 from backupd.repository import sections

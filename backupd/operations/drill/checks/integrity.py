@@ -25,7 +25,7 @@ from backupd.store.forwarding import ForwardingStore
 
 if TYPE_CHECKING:
     from backupd.operations.drill.types import DrilledSnapshot
-    from backupd.operations.restore.choose import OpenedChoice
+    from backupd.operations.restore.opened_choice import OpenedChoice
 
 _THREADS = 8
 _IN_MEMORY = 4 << 20
