@@ -12,6 +12,7 @@ from crafting import flip, text
 from documents import documents, keyrings
 from expecting import OK, bent, case
 from packs import packs
+from records import records
 from sections import sections
 
 from backupd.seal import suite
@@ -63,7 +64,7 @@ def keys() -> Iterator[Case]:
 
 def main() -> None:
     CASES.mkdir(exist_ok=True)
-    made = [*sections(), *packs(), *keyrings(), *documents(), *keys()]
+    made = [*sections(), *packs(), *keyrings(), *records(), *documents(), *keys()]
     missing = [one for one in made if not (CASES / f"{one.name}.txt").exists()]
     for one in missing:
         one.write()

@@ -15,6 +15,8 @@ from cryptography.exceptions import InvalidTag
 from doubles.paths import RECOVER
 
 from backupd.errors import BackupdError
+from backupd.model.ids import GenerationId, SnapshotName
+from backupd.repository.repository import Repository
 from backupd.seal import suite
 from backupd.seal.documents import read_document
 from backupd.seal.keyfiles import read_identity
@@ -22,6 +24,7 @@ from backupd.seal.keyring import parse_keyring
 from backupd.seal.pack import PresenceMap, header_length, read_header
 from backupd.seal.section_format import SectionContext
 from backupd.seal.section_reader import SectionReader
+from backupd.store.directory import DirectoryStore
 
 Read = Callable[[Case], bytes]
 
@@ -61,6 +64,21 @@ def listing(rows: Sequence[Any], there: Sequence[bool]) -> bytes:
     return "".join(lines).encode()
 
 
+def place_record(folder: Path, case: Case) -> Path:
+    """A region's folder with the record in the place that its name asks for."""
+    region = folder / "be"
+    path = region / "snapshots" / case.fields["generation"] / case.fields["snapshot"]
+    path.parent.mkdir(parents=True)
+    path.write_bytes(case.data)
+    (region / "repository.json").write_bytes(case.binary("info"))
+    return region
+
+
+def packs_of(packs: Sequence[Sequence[Any]]) -> bytes:
+    """The packs that a record names, one a line."""
+    return "".join(f"{sha256} {manifests} {others}\n" for sha256, manifests, others in packs).encode()
+
+
 def trusted(case: Case) -> set[str]:
     return set(case.fields["trusted"].split(","))
 
@@ -83,6 +101,13 @@ def with_backupd(folder: Path) -> Read:
         opened = keyring.open(case.binary("secret"))
         return b"".join(keyring.index[place][0].encode() + opened.key(place).key for place in keyring.sealed)
 
+    def record(case: Case) -> bytes:
+        store = DirectoryStore(place_record(folder, case))
+        found = Repository(store, trusted(case), [case.fields["keeper"]]).record(
+            SnapshotName(case.fields["snapshot"]), GenerationId(case.fields["generation"])
+        )
+        return packs_of(found.packs)
+
     def document(case: Case) -> bytes:
         return read_document(case.data, case.fields["kind"], trusted(case), "case")
 
@@ -102,6 +127,7 @@ def with_backupd(folder: Path) -> Read:
         "section": section,
         "pack": pack,
         "keyring": keyring,
+        "record": record,
         "document": document,
         "identity": identity,
         "hpke": hpke,
@@ -127,6 +153,10 @@ def with_recover(folder: Path) -> Read:
         keyring.open(case.binary("secret"))
         return b"".join(keyring.index[place][0].encode() + keyring.key(place).key for place in keyring.sealed)
 
+    def record(case: Case) -> bytes:
+        store = recover.Store(place_record(folder, case), case.fields["trusted"], [case.fields["keeper"]])
+        return packs_of(store.record(f"{case.fields['generation']}/{case.fields['snapshot']}")["packs"])
+
     def document(case: Case) -> bytes:
         recover.read_document(case.data, case.fields["kind"], trusted(case), "case")
         return case.data.partition(b"\n")[0]
@@ -150,6 +180,7 @@ def with_recover(folder: Path) -> Read:
         "section": section,
         "pack": pack,
         "keyring": keyring,
+        "record": record,
         "document": document,
         "identity": identity,
         "hpke": hpke,
