@@ -167,7 +167,7 @@ class SftpStoreSection(ConfigSection):
     path: RemotePath = Field(description="The folder on the store. Each region gets a folder in it.")
     location: Name = Field(description="Where the store stands, compared with the `locations` of regions.")
     connections: Annotated[int, Field(ge=1, le=32)] = Field(
-        default=4, description="How many connections may be open at once."
+        default=8, description="How many connections may be open at once. A far store needs several."
     )
     bandwidth: Bandwidth = Field(default=0, description="How many bytes a second may be sent and fetched at most.")
     deadline: Annotated[Duration, within(_SECOND)] = Field(

@@ -1,14 +1,14 @@
-"""One connection with its SFTP channel, and the pool of sessions that threads share."""
+"""One connection with its SFTP channel: a session, which any number of threads use at once."""
 
 from __future__ import annotations
 
 import contextlib
 import shlex
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 
 from backupd.clock import Clock
-from backupd.errors import ObjectMissingError, StoreAuthError, StoreError, StoreGoneError
+from backupd.errors import ObjectMissingError, StoreError, StoreGoneError
 from backupd.store.sftp import ssh, wire
 from backupd.store.sftp.channel import Channel
 from backupd.store.sftp.ssh import SftpTarget
@@ -22,7 +22,9 @@ class Session:
         """Join a connection and its channel; `shared` lets the account's group read the folders that are made."""
         self.connection = connection
         self.channel = channel
-        self.users = 0
+        self.writing = threading.Lock()
+        """Held while a large object is sent. One object at a time takes all that the channel takes: so it is complete
+        soon, and while it is verified, the next one is sent. Side by side all would be sent, and then all verified."""
         self._mode = 0o750 if shared else 0o700
 
     @property
@@ -97,121 +99,3 @@ def handle_of(reply: Reply, name: str) -> Handle:
     if not isinstance(reply, Handle):
         raise wire.ProtocolError("no handle")
     return reply
-
-
-class Pool:
-    """Up to `target.connections` sessions, opened when needed; the next call replaces a broken one."""
-
-    def __init__(self, target: SftpTarget, clock: Clock) -> None:
-        self._target = target
-        self._clock = clock
-        self._sessions: list[Session] = []
-        self._opening = 0
-        self._most = target.connections
-        self._changed = threading.Condition()
-        self._refused: StoreAuthError | None = None
-        self._failures = 0
-        self._failure: StoreGoneError | None = None
-        self._closed = False
-
-    @contextlib.contextmanager
-    def session(self) -> Iterator[Session]:
-        """Yield the session with the fewest users, or a new one when all are used and more are allowed.
-
-        Raises StoreAuthError, and again at every later call: a refused login is never retried.
-        """
-        session = self._take() or self._open()
-        try:
-            yield session
-        finally:
-            with self._changed:
-                session.users -= 1
-
-    def close(self) -> None:
-        with self._changed:
-            self._closed = True
-            sessions, self._sessions = self._sessions, []
-        for session in sessions:
-            session.close()
-
-    def _take(self) -> Session | None:
-        """Choose a session to use; None means that the caller has to open one."""
-        with self._changed:
-            failures = self._failures
-            while True:
-                self._check_usable(failures)
-                self._drop_broken()
-                best = self._least_used()
-                # Until one login has succeeded, one thread alone tries: a wrong key must not count several times.
-                limit = self._most if self._sessions else 1
-                may_open = len(self._sessions) + self._opening < limit
-                if may_open and (best is None or best.users):
-                    self._opening += 1
-                    return None
-                if best is not None:
-                    best.users += 1
-                    return best
-                self._changed.wait()
-
-    def _open(self) -> Session:
-        try:
-            session = open_session(self._target, self._clock)
-        except StoreError as error:
-            return self._fall_back(error)
-        except BaseException:
-            with self._changed:
-                self._opening -= 1
-                self._changed.notify_all()
-            raise
-        with self._changed:
-            self._opening -= 1
-            self._changed.notify_all()
-            session.users += 1
-            if not self._closed:
-                self._sessions.append(session)
-                return session
-        session.close()
-        raise StoreError("the store was closed")
-
-    def _fall_back(self, error: StoreError) -> Session:
-        """Return a session in use when another one could not be opened, or else raise the error.
-
-        All threads that waited for the new session get the same error.
-        """
-        with self._changed:
-            self._opening -= 1
-            self._changed.notify_all()
-            if isinstance(error, StoreAuthError):
-                self._refused = error
-                raise error
-            self._drop_broken()
-            best = self._least_used()
-            if not isinstance(error, StoreGoneError):
-                raise error
-            if best is None:
-                self._failures += 1
-                self._failure = error
-                raise error
-            # Servers limit connections per account; asking again and again would only delay every call.
-            self._most = len(self._sessions)
-            best.users += 1
-            return best
-
-    def _least_used(self) -> Session | None:
-        return min(self._sessions, key=lambda session: session.users, default=None)
-
-    def _check_usable(self, failures: int) -> None:
-        if self._refused is not None:
-            raise StoreAuthError(self._refused.message, hint=self._refused.hint) from self._refused
-        if self._closed:
-            raise StoreError("the store was closed")
-        if self._failure is not None and self._failures > failures and not self._sessions:
-            # A thread that waited for another one's attempt has waited a deadline already.
-            raise StoreGoneError(self._failure.message, hint=self._failure.hint) from self._failure
-
-    def _drop_broken(self) -> None:
-        for session in [session for session in self._sessions if not session.alive]:
-            self._sessions.remove(session)
-            session.close()
-        if not self._sessions:
-            self._most = self._target.connections

@@ -303,7 +303,7 @@ class SftpTarget:
     path: str
     """The store's root; relative to the account's home unless it starts with a slash. Empty: the home itself."""
     region: str
-    connections: int = 4
+    connections: int = 8
     bandwidth: int = 0
     """Bytes per second over all connections and both directions; 0 means no limit."""
     deadline: float = 60.0

@@ -19,7 +19,9 @@ from backupd.store.base import ObjectInfo, Piece, ServerSnapshot, Space, recompo
 from backupd.store.names import components, flat, folders, removable_folders, temporary
 from backupd.store.server import CANDIDATES, SNAPSHOTS_FOLDER, HashCommand, oldest_first, parse_digest, parse_quota
 from backupd.store.sftp import download, exchange, upload, wire
-from backupd.store.sftp.session import Pool, Session, folders_above, require_granted
+from backupd.store.sftp.channel import SENDING
+from backupd.store.sftp.pool import Pool
+from backupd.store.sftp.session import Session, folders_above, require_granted
 from backupd.store.sftp.ssh import SftpTarget
 from backupd.store.sftp.upload import UploadContext, UploadJob
 from backupd.store.sftp.view import SftpView
@@ -124,7 +126,7 @@ class SftpStore:
         return UploadJob(name, self._path(name), staging, source, size, sha256, permissions)
 
     def _upload(self, how: Callable[[Session, UploadJob, UploadContext], None], job: UploadJob) -> None:
-        with self.pool.session() as session:
+        with self.pool.session(job.size / SENDING) as session:
             if not self._free_space.suffices(session, job.size):
                 raise _full()
             try:

@@ -167,10 +167,11 @@ def _write(session: Session, job: UploadJob, handle: Handle) -> None:
     flight = Flight(session.channel, accept)
     step = session.channel.write_size
     try:
-        for at in range(0, job.size, step):
-            if refusals:
-                break
-            flight.ask(wire.write(handle, at, _take(job.source, min(step, job.size - at))))
+        with session.writing:
+            for at in range(0, job.size, step):
+                if refusals:
+                    break
+                flight.ask(wire.write(handle, at, _take(job.source, min(step, job.size - at))))
     finally:
         flight.wait()
     for reply in refusals:

@@ -12,7 +12,8 @@ from backupd.store.names import components, folders
 from backupd.store.server import SNAPSHOTS_FOLDER, folder_of, snapshot_unreadable
 from backupd.store.sftp import download, wire
 from backupd.store.sftp.channel import Flight
-from backupd.store.sftp.session import Pool, Session, require_granted
+from backupd.store.sftp.pool import Pool
+from backupd.store.sftp.session import Session, require_granted
 from backupd.store.sftp.wire import Attributes, Code, Handle, NameReply, Reply, Status
 
 

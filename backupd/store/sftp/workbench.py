@@ -5,7 +5,8 @@ from __future__ import annotations
 from backupd.model.ids import ObjectName
 from backupd.store.server import SNAPSHOTS_FOLDER
 from backupd.store.sftp import wire
-from backupd.store.sftp.session import Pool, Session, handle_of, require_granted
+from backupd.store.sftp.pool import Pool
+from backupd.store.sftp.session import Session, handle_of, require_granted
 from backupd.store.sftp.upload import PERMISSIONS
 from backupd.store.sftp.wire import Mode
 

@@ -18,13 +18,14 @@ class DelayProxy:
     """Listens on `port`; every byte arrives half a round trip later, in order, at any rate.
 
     `accepted` counts connections, `carried` bytes of both directions; after `cut_after` of them everything is cut,
-    once. Connections beyond `most` are closed at once.
+    once. Connections beyond `most` are closed at once, and `turned_away` counts them.
     """
 
     def __init__(self, target_port: int, round_trip: float = 0.0) -> None:
         self._target = ("127.0.0.1", target_port)
         self.delay = round_trip / 2
         self.accepted = 0
+        self.turned_away = 0
         self.carried = 0
         self.cut_after: int | None = None
         self.most: int | None = None
@@ -68,6 +69,7 @@ class DelayProxy:
                 return
             if self.most is not None and self.accepted >= self.most:
                 near.close()
+                self.turned_away += 1
                 continue
             try:
                 far = socket.create_connection(self._target)

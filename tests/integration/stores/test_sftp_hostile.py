@@ -426,15 +426,3 @@ def test_threads_wait_for_one_hanging_login_together(sshd, target_of):
         assert time.monotonic() - started < 4
         proxy.go_on()
         store.close()
-
-
-def test_fewer_connections_than_wanted_are_enough(sshd, target_of):
-    """A server that takes only one connection is used over that one, without a failing call."""
-    with DelayProxy(sshd.port) as proxy:
-        proxy.most = 1
-        store = SftpStore(target_of(sshd, port=proxy.port, connections=4), SystemClock())
-        datas = {f"a/{number}": os.urandom(400_000) for number in range(12)}
-        with ThreadPoolExecutor(6) as pool:
-            [*pool.map(lambda item: put(store, *item), datas.items())]
-        assert {info.name for info in store.list("")} == {*datas}
-        store.close()

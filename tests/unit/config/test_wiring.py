@@ -82,7 +82,7 @@ def test_an_sftp_store_is_retried_and_has_its_keys_pinned(context):
         host_keys=context.config.stores["zurich"].host_keys,
         path="backupd",
         region="be",
-        connections=4,
+        connections=8,
         bandwidth=0,
         deadline=60.0,
         patience=600.0,
@@ -178,7 +178,7 @@ def test_every_region_and_store_has_an_index_and_a_spool_of_its_own(tmp_path):
 
     assert [str(node.state) for node in nodes] == [f"{tmp_path}/be/zurich", f"{tmp_path}/be/cellar"]
     assert [str(node.spool) for node in nodes] == ["/var/spool/backupd/be/zurich", "/var/spool/backupd/be/cellar"]
-    assert [node.uploaders for node in nodes] == [16, 2]
+    assert [node.uploaders for node in nodes] == [32, 2]
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import random
 import struct
 import threading
@@ -221,3 +222,21 @@ def test_limits_are_taken_but_not_without_bound(opened):
     assert max(huge.read_size, huge.write_size) < wire.LONGEST_PACKET
     unlimited = opened(Limited(0, 0))
     assert (unlimited.read_size, unlimited.write_size) == (32_768, 32_768)
+
+
+def test_the_round_trip_is_the_shortest_time_of_an_answer(opened, ticking_clock):
+    """A server that is busy once makes nobody believe that it is far."""
+
+    class Slow(Shuffling):
+        seconds = 0.0
+
+        def send(self, data: bytes) -> None:
+            ticking_clock.elapsed += self.seconds
+            super().send(data)
+
+    stream = Slow()
+    channel = opened(stream, ticking_clock)
+    assert channel.round_trip == math.inf
+    for stream.seconds, shortest in ((0.5, 0.5), (0.125, 0.125), (2.0, 0.125)):
+        channel.ask(wire.lstat("1"))
+        assert channel.round_trip == shortest
