@@ -69,6 +69,21 @@ def test_help_loads_none_of_the_libraries_it_does_not_need():
     subprocess.run([sys.executable, "-c", code], env=ENVIRONMENT, capture_output=True, check=True, timeout=60)
 
 
+def test_ssh_is_loaded_without_what_it_does_not_need():
+    """Every command that looks at a store pays for it; who has loaded the library for another purpose keeps it."""
+    code = (
+        "import sys\n"
+        "if sys.argv[1:]: import invoke\n"
+        "from backupd.store.sftp import ssh\n"
+        "assert 'paramiko' in sys.modules\n"
+        "assert bool(sys.modules['invoke']) == bool(sys.argv[1:])\n"
+    )
+
+    for arguments in ([], ["invoke"]):
+        command = [sys.executable, "-c", code, *arguments]
+        subprocess.run(command, env=ENVIRONMENT, capture_output=True, check=True, timeout=60)
+
+
 def test_the_version_is_printed_without_loading_the_commands():
     """Health checks ask for it often; with another option beside it, the parser prints the same line."""
     code = (
