@@ -25,7 +25,7 @@ MIB: Final = 1 << 20
 LIMITS: Final = {
     "repository": MIB,
     "snapshot": 64 * MIB,
-    "keyring": 256 * MIB,
+    "keyring": 16 * MIB,
     "ledger": 16 * MIB,
     "attestation": 16 * MIB,
     "report": MIB,
