@@ -36,7 +36,7 @@ Kept = bytes | Callable[[], bytes]
 """A few bytes, or a function that returns more, which were stored outside of the plan."""
 
 _pack = msgspec.msgpack.Encoder().encode
-_unpack = msgspec.msgpack.Decoder(tuple[list[Span], list[int]]).decode
+_unpack = msgspec.msgpack.Decoder(tuple[list[tuple[int, int, bytes]], list[int]]).decode
 
 
 @dataclass(frozen=True, slots=True)

@@ -108,10 +108,13 @@ class ContentReader:
 
     def _steps(self, wanted: Iterable[tuple[T, Content]]) -> Iterator[_Step[T]]:
         """Yield the steps of each content: one for each run and one for its end; of a single run, one for all."""
+        listed = self._listed
         for tag, content in wanted:
             segment, runs = content.segment, content.runs
             if len(runs) == 3:
-                yield tag, content, None, self._section(segment, runs[0]), runs[1], runs[2]
+                number, first, count = runs
+                section = listed.get((segment, number)) or self._section(segment, number)
+                yield tag, content, None, section, first, count
                 continue
             meter = _Meter(content)
             for at in range(0, len(runs), 3):

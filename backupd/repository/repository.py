@@ -124,9 +124,9 @@ class Repository:
         if hashlib.sha256(data).hexdigest() != snapshot.partition("-")[2]:
             raise DamageError(f"'{where}' does not have the hash its name says")
         record = decode_body(read_document(data, "snapshot", self.signers | self.keepers, where), Record, where)
-        if REDUCED not in record.extra:
-            # A keeper writes records of what a hold keeps, and no others.
-            read_document(data, "snapshot", self.signers, where)
+        # A keeper writes records of what a hold keeps, and no others; nobody else writes one of them. Otherwise a node
+        # could say that less is to be kept.
+        read_document(data, "snapshot", self.keepers if REDUCED in record.extra else self.signers, where)
         if (record.repository, record.region) != (self._info.repository, self._info.region):
             raise DamageError(f"'{where}' belongs to another repository")
         if record.generation != generation or snapshot != record_title(record, data):

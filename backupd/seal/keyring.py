@@ -257,16 +257,19 @@ def parse_keyring(data: bytes, trusted: Collection[str], where: str) -> Keyring:
     Raises DamageError naming `where`, and RefusedError for a format or feature this program does not know.
     """
     check_size(len(data), "keyring", where)
-    lines = data.split(b"\n")
-    if len(lines) < 4 or lines.pop():
+    first = data.split(b"\n", 3)
+    if len(first) < 4 or not data.endswith(b"\n"):
         raise DamageError(f"'{where}' is cut short")
     try:
-        body = from_json(read_signed(lines[0], lines[1], "keyring", trusted, where), _Body)
-        wraps = from_json(lines[2], _Wraps)
-        entries = [from_json(line, tuple[int, str]) for line in lines[3:]]
+        body = from_json(read_signed(first[0], first[1], "keyring", trusted, where), _Body)
+        wraps = from_json(first[2], _Wraps)
+        index, hashes = _index(body, where)
+        # No signature covers the rest: a million lines would take twenty times their bytes before one is looked at.
+        if data.count(b"\n") > 3 + len(index):
+            raise DamageError(f"'{where}' has more lines than its index lists keys")
+        entries = [from_json(line, tuple[int, str]) for line in first[3].split(b"\n")[:-1]]
     except UnreadableError as error:
         raise DamageError(f"'{where}' holds a line that cannot be read") from error
-    index, hashes = _index(body, where)
     return Keyring(
         ids=KeyringIds(
             RepositoryId(body.repository), RegionName(body.region), GenerationId(body.generation), RunId(body.run)

@@ -25,7 +25,8 @@ from backupd.seal.section_format import SECTION_LIMIT, SMALLEST_SECTION
 MAGIC: Final = b"BKPDPACK"
 CLEAR_START: Final = 12
 """Bytes of the magic and of the header's length."""
-HEADER_LIMIT: Final = 64 << 20
+HEADER_LIMIT: Final = 8 << 20
+"""Bytes of a header at most: parsed, it takes five times as many, and nobody signed it."""
 PACK_LIMIT: Final = 1 << 30
 _ROW: Final = struct.Struct("<16sHIIQ32s")
 ROW_SIZE: Final = _ROW.size

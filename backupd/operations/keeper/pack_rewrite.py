@@ -42,24 +42,26 @@ def take_out(keeper: Keeper, store: str, header: PackHeader, choose: Choice) -> 
     """Take sections out of the pack with this header on a store; the pack is read again afterwards.
 
     Nothing is written where none of them is there any more; a pack that is gone has none. Raises DamageError for a pack
-    whose size is not that of its header, map and sections, which stays as it is, and for one that is not right
-    afterwards. One with a damaged header is not, but its sections are gone, so that it stands in no purge's way. Raises
-    BusyError when another keeper holds its mark for too long, and the store's errors; then the store has either the old
-    pack or the new one.
+    whose size is not that of its header, map and sections, which stays as it is: a map that says that a section is gone
+    proves nothing then. Also for one that is not right afterwards. One with a damaged header is not, but its sections
+    are gone, so that it stands in no purge's way. Raises BusyError when another keeper holds its mark for too long, and
+    the store's errors; then the store has either the old pack or the new one.
     """
     repository = keeper.stores[store]
     name = layout.pack_name(header.context.generation, header.sha256)
     doomed = frozenset(choose(header))
     try:
         seen = OpenPack(name, header, PresenceMap.full(header))
-        if doomed.isdisjoint(reopened(repository.store, seen).there.there):
+        there = reopened(repository.store, seen).there
+        if doomed.isdisjoint(there.there) and _size_of(repository, name) == there.pack_size:
             return TakenOut()
         with rewrite_marked(repository.store, name, keeper.random(16).hex(), keeper.clock) as still_mine:
             pack = reopened(repository.store, seen)
             gone = doomed.intersection(pack.there.there)
+            # Also where none is there by the map: of more bytes than it speaks of, nobody knows whose they are.
+            _require_size(repository, pack.there, name)
             if not gone:
                 return TakenOut()
-            _require_size(repository, pack.there, name)
             left = pack.there.without(gone)
             still_mine()
             repository.store.recompose(name, list(_pieces(pack.there, left)), pack.there.pack_size)
@@ -79,15 +81,20 @@ def _pieces(before: PresenceMap, after: PresenceMap) -> Iterator[Piece]:
 
 def _require_size(repository: Repository, there: PresenceMap, name: ObjectName) -> None:
     """Raise DamageError unless the pack has the size that follows from its header and map."""
-    seen = repository.store.stat(name)
-    if seen is None:
-        raise ObjectMissingError(f"no such object on the store: '{name}'")
-    if seen.size != there.pack_size:
+    size = _size_of(repository, name)
+    if size != there.pack_size:
         raise DamageError(
-            f"'{name}' has {seen.size} bytes, and {there.pack_size} by its header and map",
+            f"'{name}' has {size} bytes, and {there.pack_size} by its header and map",
             hint="Nothing was taken out of it. Put it back from another store, or from the store's own snapshots "
             "(`backupd manual incidents`).",
         )
+
+
+def _size_of(repository: Repository, name: ObjectName) -> int:
+    seen = repository.store.stat(name)
+    if seen is None:
+        raise ObjectMissingError(f"no such object on the store: '{name}'")
+    return seen.size
 
 
 def _require_right(keeper: Keeper, repository: Repository, before: PresenceMap, wanted: OpenPack) -> None:

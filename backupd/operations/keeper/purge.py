@@ -25,7 +25,7 @@ from backupd.model.ledger import WHOLE, Absent, Cleared, Event, Observed, PurgeB
 from backupd.operations.keeper.guards import check_clock, check_number
 from backupd.operations.keeper.keyrings import replace_keyring
 from backupd.operations.keeper.pack_rewrite import TakenOut, take_out
-from backupd.operations.keeper.server_snapshots import by_keyring, look_into_snapshots, uploads_from_before
+from backupd.operations.keeper.server_snapshots import by_keyring, is_from_before, look_into_snapshots, oldest_upload
 from backupd.operations.keeper.types import Keeper, Purged
 from backupd.operations.ledger import Book
 from backupd.operations.phases import Phases
@@ -49,6 +49,7 @@ class Purging:
         self._keeper = keeper
         self._stack = ExitStack()
         self._caches: dict[str, KeyringCache] = {}
+        self._unfinished: dict[str, datetime | None] = {}
         self.errors: dict[str, BackupdError] = {}
         """Stores that could not be worked on; what is left to do there is done the next time."""
         self.forgeries: list[str] = []
@@ -57,6 +58,8 @@ class Purging:
     def __enter__(self) -> Self:
         for name, repository in self._keeper.stores.items():
             with self._isolated(name):
+                # Before the keyrings are listed: what is taken from there meanwhile is seen in one of them.
+                self._unfinished[name] = oldest_upload(repository.store)
                 cache = self._stack.enter_context(
                     KeyringCache.opened(self._keeper.cache_path(name), self._keeper.repository, self._keeper.tags)
                 )
@@ -125,7 +128,7 @@ class Purging:
         check_clock(keeper, name)
         keeper.book.give(name)
         # Before the packs are listed, too: what is moved from there into their folder meanwhile is seen in one of them.
-        unfinished = uploads_from_before(repository.store, purge.began)
+        uploads = self._unfinished[name], oldest_upload(repository.store)
         keyrings = shred(keeper, name, self._caches[name], purge.segments)
         self._note(
             Shredded(**key._asdict(), store=name, keyrings=keyrings), done=name in purge.shredded and not keyrings
@@ -137,6 +140,7 @@ class Purging:
         )
         looked_at = keeper.clock.now()
         seen = look_into_snapshots(keeper, name, purge, self._caches[name])
+        unfinished = any(is_from_before(one, purge.began) for one in uploads)
         still_in = seen.still_in or ((layout.TEMPORARY,) if unfinished else ())
         if not still_in:
             self._note(

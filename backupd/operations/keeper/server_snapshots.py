@@ -59,16 +59,18 @@ def look_into_snapshots(keeper: Keeper, store: str, purge: Purge, cache: Keyring
         if view.stat(layout.REPOSITORY) is None:
             _must_be_older(repository, snapshot)
             continue
-        remains = holds_section(view, repository, purge.segments, cache) or uploads_from_before(view, purge.began)
+        remains = holds_section(view, repository, purge.segments, cache) or is_from_before(
+            oldest_upload(view), purge.began
+        )
         if remains or _holds_keys(view, repository, keyrings) or _holds_unlisted(view, repository, unlisted):
             still.append(snapshot.name)
-    if uploads_from_before(repository.store, purge.began):
+    if is_from_before(oldest_upload(repository.store), purge.began):
         still.append(layout.TEMPORARY)
     return SnapshotHoldings(tuple(snapshot.name for snapshot in snapshots), tuple(still))
 
 
 def holds_section(view: StoreView, repository: Repository, segments: Iterable[SegmentRef], cache: KeyringCache) -> bool:
-    """Check whether a pack in the view holds a section of one of the segments.
+    """Check whether a pack in the view holds a section of one of the segments, or may: it has not the size of its map.
 
     Headers that are known are not read again; those of packs that left the store before they were known are read from
     the view, and remembered. Raises DamageError, RefusedError.
@@ -94,7 +96,8 @@ def _generation_holds(view: StoreView, context: PackContext, doomed: set[Pseudon
         if not places:
             continue
         there = _map_of(view, info.name, header)
-        if any(index in there for index in places):
+        # Of more bytes than header and map speak of, nobody knows whose they are.
+        if info.size != there.pack_size or any(index in there for index in places):
             return True
     return False
 
@@ -160,6 +163,11 @@ def _must_be_older(repository: Repository, snapshot: ServerSnapshot) -> None:
         )
 
 
-def uploads_from_before(view: StoreView, began: datetime) -> bool:
-    """Check whether something is unfinished there that a run begun before the purge may have left."""
-    return any(info.modified < began + LONGEST_RUN for info in unfinished_objects(view))
+def oldest_upload(view: StoreView) -> datetime | None:
+    """Return the time of the oldest thing that is unfinished there; None when nothing is."""
+    return min((info.modified for info in unfinished_objects(view)), default=None)
+
+
+def is_from_before(uploaded: datetime | None, began: datetime) -> bool:
+    """Check whether something unfinished may be left by a run that began before the purge."""
+    return uploaded is not None and uploaded < began + LONGEST_RUN

@@ -59,7 +59,7 @@ class SnapshotContents:
         """
         self._sections.holding = True
         try:
-            with _uncollected():
+            with uncollected():
                 return self._plan(selection, exact=exact)
         finally:
             self._sections.holding = False
@@ -121,9 +121,9 @@ class SnapshotContents:
 
 
 @contextmanager
-def _uncollected() -> Iterator[None]:
-    """Keep the garbage collector away from a plan while it is made, and afterwards: it looks through all of a plan's
-    hundred thousands of objects again and again, and there is no circle among them.
+def uncollected() -> Iterator[None]:
+    """Keep the garbage collector away from what a plan is made of, and from what is read by it, until the contents are
+    closed: it looks through hundred thousands of objects again and again, and there is no circle among them.
     """
     enabled = gc.isenabled()
     gc.disable()

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Protocol, TypeAlias
 from backupd.errors import BrokenKeysError, RefusedError
 from backupd.operations.phases import Phases
 from backupd.operations.restore import indexes
+from backupd.operations.restore.contents import uncollected
 from backupd.operations.restore.types import Built
 from backupd.planning.load_order import load_order
 from backupd.planning.restore import Bundle, Piece
@@ -233,7 +234,7 @@ class TableFiller:
 
         Raises the first error of any thread, once all have stopped.
         """
-        with ThreadPoolExecutor(threads, "filling") as pool:
+        with uncollected(), ThreadPoolExecutor(threads, "filling") as pool:
             for bundles in passes:
                 shared = iter(bundles)
                 running = [pool.submit(self._feed, shared) for _ in range(threads)]

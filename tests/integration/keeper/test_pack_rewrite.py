@@ -51,7 +51,7 @@ def test_nothing_to_take_writes_nothing(handmade: HandmadeKeeper, pack: OpenPack
     told: list[str] = []
     handmade.store.before = lambda method, _: told.append(method)
     assert take_out(handmade.keeper, "disk", pack.header, lambda _: ()) == TakenOut()
-    assert set(told) == {"get"}
+    assert set(told) == {"get", "stat"}
     handmade.store.inner.remove(pack.name)
     assert take_out(handmade.keeper, "disk", pack.header, lambda _: {1}) == TakenOut()
 
@@ -93,6 +93,18 @@ def test_a_pack_of_a_wrong_size_is_left_alone(handmade: HandmadeKeeper, pack: Op
     with pytest.raises(DamageError, match="by its header and map"):
         take_out(handmade.keeper, "disk", pack.header, lambda _: {1})
     assert path.read_bytes() == data + b"x"
+
+
+def test_a_map_alone_proves_no_absence(handmade: HandmadeKeeper, pack: OpenPack) -> None:
+    """Whoever may write to the store can say in the map that a section is gone, and leave its bytes."""
+    path = handmade.root / pack.name
+    data = bytearray(path.read_bytes())
+    data[len(pack.header.raw)] &= ~0b10
+    path.chmod(0o600)
+    path.write_bytes(data)
+    with pytest.raises(DamageError, match="by its header and map"):
+        take_out(handmade.keeper, "disk", pack.header, lambda _: {1})
+    assert path.read_bytes() == data
 
 
 def test_a_damaged_header_is_told_and_stands_in_no_ones_way(handmade: HandmadeKeeper, pack: OpenPack) -> None:

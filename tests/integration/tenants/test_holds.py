@@ -4,15 +4,19 @@ from __future__ import annotations
 
 from datetime import timedelta
 
+import msgspec
 import pytest
 from doubles.stores.holdings import stored_segments
 from doubles.stores.hooked_store import HookedStore
+from doubles.stores.small_repository import Content, facts
+from fix_handmade_keeper import HandmadeKeeper, named, notes
 from fix_offline_keeper import DAY, OfflineKeeper
 
-from backupd.errors import StoreGoneError
+from backupd.errors import DamageError, StoreGoneError
 from backupd.model.documents import REDUCED
 from backupd.model.ids import SnapshotName
 from backupd.planning import lifecycle
+from backupd.repository.repository import signed_record
 
 
 def hold(offline: OfflineKeeper, tenant: str) -> None:
@@ -124,3 +128,29 @@ def test_snapshots_made_behind_the_hold_are_not_kept_by_it(offline: OfflineKeepe
     assert offline.plan().reductions
     record = offline.repository.record(offline.repository.snapshots()[0])
     assert record.exported < since.isoformat()
+
+
+def test_a_node_cannot_say_what_a_hold_keeps(handmade: HandmadeKeeper) -> None:
+    """Its false record of that names other sections of the same segments; the true ones would be needed by nobody."""
+    held = handmade.backup(30, "ada", "bob")
+    handmade.backup(1, "bob")
+    ada = handmade.pseudonym("ada")
+    true = {key for key in handmade.sections() if key[1] == ada}
+    one, review = handmade.tenant("ada"), handmade.clock.now() + 30 * DAY
+    handmade.keeper.book.append(lambda lives: lifecycle.hold(lives, one, "CASE-1", review))
+    there = set(handmade.names("packs"))
+    with handmade.dated(29):
+        handmade.made.write({named(None, "structure"): Content(facts=facts()), named("ada"): notes("false")})
+        packs = [handmade.open(name).header for name in handmade.names("packs") if name not in there]
+        false = msgspec.structs.replace(
+            handmade.repository.record(held),
+            packs=sorted((pack.sha256, [0, len(pack.rows)], []) for pack in packs),
+            extra={REDUCED: held},
+        )
+        name, document = signed_record(false, handmade.made.signer)
+        handmade.repository.put_record(false, document)
+    with pytest.raises(DamageError, match="not signed by a trusted signer"):
+        handmade.repository.record(name)
+    for _ in range(2):
+        handmade.expire()
+    assert true <= handmade.sections().keys()

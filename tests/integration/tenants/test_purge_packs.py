@@ -163,6 +163,25 @@ def test_what_arrives_while_packs_are_read_goes_too(shared: HandmadeKeeper) -> N
     assert not {key for key in shared.sections() if key[1] == shared.pseudonym("bob")}
 
 
+def test_a_keyring_that_is_taken_meanwhile_is_waited_for(shared: HandmadeKeeper) -> None:
+    """It was in `incoming/` when the keyrings were listed, and is not there when the packs are."""
+    target = shared.forge(named("bob"), named("bob"))
+    handed_in = shared.root / "incoming" / "node" / target.replace("/", "+")
+    handed_in.parent.mkdir(parents=True)
+    (shared.root / target).rename(handed_in)
+    shared.erase("bob")
+
+    def ingest(method: str, name: str) -> None:
+        if name.startswith("ledger/") and handed_in.exists() and method == "put_new":
+            handed_in.rename(shared.root / target)
+
+    shared.store.before = ingest
+    assert not shared.purge("bob").absent
+    assert not handed_in.exists()
+    assert shared.purge("bob").absent
+    assert shared.repository.keyring(target).shredded
+
+
 def test_damage_stops_its_own_pack_only(shared: HandmadeKeeper) -> None:
     """All other packs are done first; it is told, and nothing is said to be cleared."""
     victim = next(pack for pack, segment, _ in shared.sections() if segment == shared.pseudonym("bob"))
@@ -267,6 +286,21 @@ def test_a_section_in_a_snapshot_is_waited_for(shared: HandmadeKeeper, known: bo
     snapshot(shared)
     done = shared.purge("bob")
     assert (done.absent, done.looked_into) == (True, (SNAPSHOT,))
+
+
+def test_a_map_in_a_snapshot_alone_proves_no_absence(shared: HandmadeKeeper) -> None:
+    """A pack in there that has more bytes than its map speaks of is waited for."""
+    bob = segments_of(shared, "bob")
+    snapshot(shared, "keyrings")
+    kept = shared.root.parent / ".zfs" / "snapshot" / SNAPSHOT / shared.root.name
+    for name in shared.names("packs"):
+        pack, data = shared.open(name), bytearray((kept / name).read_bytes())
+        for at in (at for at, row in enumerate(pack.header.rows) if row.segment in bob):
+            data[len(pack.header.raw) + at // 8] &= ~(1 << at % 8)
+        (kept / name).chmod(0o600)
+        (kept / name).write_bytes(data)
+    shared.erase("bob")
+    assert shared.purge("bob").waits_for == (SNAPSHOT,)
 
 
 def test_a_key_in_a_snapshot_is_waited_for(shared: HandmadeKeeper) -> None:

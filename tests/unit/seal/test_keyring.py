@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import stat
+import tracemalloc
 from pathlib import Path
 
 import pytest
@@ -66,6 +67,22 @@ def test_every_flipped_bit_is_found_without_a_key() -> None:
         flipped[at] ^= 1 << (at % 8)
         with pytest.raises(BackupdError, match="the keyring"):
             parsed(bytes(flipped))
+
+
+@pytest.mark.parametrize(
+    "data",
+    [b"x\n" * (1 << 19), b"\n".join([*a_keyring().split(b"\n")[:3], b"x\n" * (1 << 19)])],
+    ids=["unsigned", "signed"],
+)
+def test_lines_that_nobody_signed_take_no_memory(data: bytes) -> None:
+    """Whoever may add to a store can add a file of a million lines, or put them behind a signed index."""
+    tracemalloc.start()
+    try:
+        with pytest.raises(DamageError, match="the keyring"):
+            parsed(data)
+        assert tracemalloc.get_traced_memory()[1] < 3 * len(data)
+    finally:
+        tracemalloc.stop()
 
 
 def test_a_wrong_identity_is_named_as_wrong() -> None:

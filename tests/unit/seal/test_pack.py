@@ -77,6 +77,7 @@ def test_every_flipped_bit_changes_the_name_or_is_refused() -> None:
         (b"BKPDPART" + bytes(100), "is not a pack"),
         (pack.MAGIC + b"\1", "is cut short"),
         (pack.MAGIC + b"\xff\xff\xff\xff", "larger than allowed"),
+        (pack.MAGIC + (8 * (1 << 20) + 1).to_bytes(4, "little"), "larger than allowed"),
         (a_header().raw[:-1], "is cut short"),
         (pack.MAGIC + b"\2\0\0\0{}", "cannot be read"),
         (with_json(b'"features"', b'"featurez"'), "cannot be read"),
