@@ -67,6 +67,10 @@ class SecretKeys:
                 "(`backupd manual incidents`).",
             )
 
+    def tags_of(self, segment: Pseudonym) -> SegmentTags | None:
+        """Return the tags of a segment; None for a segment that no keyring lists."""
+        return self._tags.get(segment)
+
     def class_of(self, segment: Pseudonym) -> ClassTag | None:
         """Return the tag of a segment's data class; None for a segment that no keyring lists."""
         tags = self._tags.get(segment)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING
 
 from backupd.errors import DamageError, KeyRefusedError, ObjectMissingError, RefusedError
@@ -12,6 +12,8 @@ from backupd.operations.ledger.history import LedgerHistory, read_ledger
 from backupd.operations.restore.opened_choice import OpenedChoice
 from backupd.planning.ledger_facts import Explained
 from backupd.planning.selection import (
+    STRUCTURE,
+    Choice,
     SegmentFacts,
     SelectionFacts,
     SnapshotRequest,
@@ -76,7 +78,19 @@ def choose(
         keys=keys,
         sections=sections,
         names={segment: one.name for segment, one in facts.items() if one.name is not None},
+        undefined=_undefined(choice, facts, keys, history.explained),
     )
+
+
+def _undefined(
+    choice: Choice, facts: Mapping[Pseudonym, SegmentFacts], keys: SecretKeys, explained: Explained
+) -> frozenset[Pseudonym]:
+    """Return the segments to be restored of tenants whose segment of the class `structure` was purged."""
+    structure = {one.data_class for one in facts.values() if one.name is not None and one.name.data_class == STRUCTURE}
+    gone = (keys.tags_of(segment) for segment in explained.purged_in(choice.record.generation) if segment in facts)
+    tenants = {tags.tenant for tags in gone if tags is not None and tags.data_class in structure}
+    tagged = ((segment, keys.tags_of(segment)) for segment in choice.segments if tenants)
+    return frozenset(segment for segment, tags in tagged if tags is not None and tags.tenant in tenants)
 
 
 def read_sections(repository: Repository, record: Record) -> SnapshotSections:

@@ -76,7 +76,7 @@ class SnapshotContents:
             planner.add(place, listed, _named(segment), structure=True)
         apart = {place for place, _ in first}
         for place, segment, entries in self._manifests([pair for pair in numbered if pair[0] not in apart]):
-            planner.add(place, entries, _named(segment))
+            planner.add(place, entries, _named(segment), defined=segment not in choice.undefined)
         return planner.plan()
 
     def needed(self) -> dict[ObjectHash, int]:

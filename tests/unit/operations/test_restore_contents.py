@@ -162,6 +162,21 @@ def test_a_purged_tenant_is_left_out(small: SmallRepository) -> None:
         chosen(small, Selection(frozenset({"acme"})))
 
 
+def test_rows_whose_own_schema_was_purged_are_left_out(small: SmallRepository) -> None:
+    """A class of data may be kept for longer than the tenant's schema; there is no table to put its rows into.
+
+    The same rows without a purge's word for it are damage.
+    """
+    own = SegmentName("app", "structure", "acme")
+    small.tell(small.purge_began(ACME, own))
+    small.take_out(ACME, own)
+    choice = chosen(small)
+    assert choice.undefined == {small.pseudonym(LOGS)}
+    assert read(small, choice) == expected(SHARED, GLOBEX)
+    with pytest.raises(DamageError, match="speaks of a table that the snapshot does not define"):
+        read(small, replace(choice, undefined=frozenset()))
+
+
 def test_a_class_that_expired_is_left_out_where_it_is_gone(small: SmallRepository) -> None:
     """What is still there is restored."""
     tag = small.tags_of(LOGS).data_class
