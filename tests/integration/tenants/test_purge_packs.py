@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 from doubles.stores.faulty_store import FaultyStore
-from fix_handmade_keeper import HandmadeKeeper, make_handmade_keeper, named, notes
+from fix_handmade_keeper import DAY, HandmadeKeeper, make_handmade_keeper, named, notes
 
 from backupd.errors import BackupdError, DamageError, StoreError, StoreGoneError
 from backupd.model.ids import Pseudonym
@@ -180,6 +180,23 @@ def test_a_keyring_that_is_taken_meanwhile_is_waited_for(shared: HandmadeKeeper)
     assert not handed_in.exists()
     assert shared.purge("bob").absent
     assert shared.repository.keyring(target).shredded
+
+
+def test_a_keyring_that_is_put_back_loses_the_keys_again(shared: HandmadeKeeper) -> None:
+    """Whoever may write can put an older copy back, long after a purge was finished."""
+    rings = {name: (shared.root / name).read_bytes() for name in shared.names("keyrings")}
+    bob = segments_of(shared, "bob")
+    shared.erase("bob")
+    shared.purge("bob")
+    shared.clock.by += 4 * DAY
+    shared.ruled(clock_tolerance=5 * DAY)
+    assert not purge_due(shared.keeper).done
+    for name, data in rings.items():
+        (shared.root / name).chmod(0o600)
+        (shared.root / name).write_bytes(data)
+    assert purge_due(shared.keeper).plan.late == (shared.life("bob"),)
+    assert bob == {one for name in rings for one in shared.repository.keyring(name).shredded}
+    assert not purge_due(shared.keeper).done
 
 
 def test_damage_stops_its_own_pack_only(shared: HandmadeKeeper) -> None:
