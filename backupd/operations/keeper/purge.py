@@ -50,6 +50,8 @@ class Purging:
         self._stack = ExitStack()
         self._caches: dict[str, KeyringCache] = {}
         self._unfinished: dict[str, datetime | None] = {}
+        self._unsound: dict[str, dict[ObjectName, BackupdError]] = {}
+        """By store, the keyrings that cannot be believed. They stop no removal, but nobody knows what they hold."""
         self.returned: set[SegmentRef] = set()
         """Purged segments whose keys stand again in keyrings that had lost them."""
         self.errors: dict[str, BackupdError] = {}
@@ -65,8 +67,10 @@ class Purging:
                 cache = self._stack.enter_context(
                     KeyringCache.opened(self._keeper.cache_path(name), self._keeper.repository, self._keeper.tags)
                 )
-                self.returned |= check_shrunk(self._keeper.book, name, cache, repository)
+                unsound = self._unsound[name] = dict[ObjectName, BackupdError]()
+                self.returned |= check_shrunk(self._keeper.book, name, cache, repository, unsound)
                 self._caches[name] = cache
+                self.errors |= {name: error for error in unsound.values()}
                 self.forgeries += [_forgery(name, listed) for listed in cache.forgeries()]
         return self
 
@@ -132,14 +136,18 @@ class Purging:
         # Before the packs are listed, too: what is moved from there into their folder meanwhile is seen in one of them.
         uploads = self._unfinished[name], oldest_upload(repository.store)
         keyrings = shred(keeper, name, self._caches[name], purge.segments)
+        unsound = self._unsound[name]
         self._note(
-            Shredded(**key._asdict(), store=name, keyrings=keyrings), done=name in purge.shredded and not keyrings
+            Shredded(**key._asdict(), store=name, keyrings=keyrings),
+            done=bool(unsound) or (name in purge.shredded and not keyrings),
         )
         objects, size = clear(keeper, name, self._caches[name], purge.segments)
         self._note(
             Cleared(**key._asdict(), store=name, objects=objects, bytes=size),
             done=name in purge.cleared and not objects,
         )
+        for error in unsound.values():
+            raise error
         looked_at = keeper.clock.now()
         seen = look_into_snapshots(keeper, name, purge, self._caches[name])
         unfinished = any(is_from_before(one, purge.began) for one in uploads)

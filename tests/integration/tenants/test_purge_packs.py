@@ -251,6 +251,26 @@ def test_a_pack_nobody_can_read_is_told(shared: HandmadeKeeper) -> None:
     assert not {key for key in shared.sections() if key[1] == shared.pseudonym("bob")}
 
 
+def test_a_keyring_nobody_can_believe_stops_no_shredding(shared: HandmadeKeeper) -> None:
+    """Whoever may add can put one there: it is told, and nothing is said to be shredded, but all that can go goes."""
+    rings = shared.names("keyrings")
+    stranger = f"keyrings/{shared.made.generation}/20991231T000000Z-deadbeef.keyring"
+    shared.put(stranger, b"junk", days_ago=0)
+    bob = shared.pseudonym("bob")
+    shared.erase("bob")
+    run = purge_due(shared.keeper)
+    assert isinstance(run.errors["disk"], DamageError)
+    assert stranger in run.errors["disk"].message
+    assert not run.done
+    assert all(shared.repository.keyring(ring).shredded for ring in rings)
+    assert not {key for key in shared.sections() if key[1] == bob}
+    assert (shared.events(Shredded), shared.events(Absent)) == ([], [])
+    assert "disk" in purge_due(shared.keeper).errors
+    (shared.root / stranger).unlink()
+    assert purge_due(shared.keeper).done[0].absent
+    assert shared.events(Shredded)
+
+
 # Forged listings ------------------------------------------------------------------------------------------------------
 
 
