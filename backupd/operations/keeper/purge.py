@@ -70,7 +70,8 @@ class Purging:
                 unsound = self._unsound[name] = dict[ObjectName, BackupdError]()
                 self.returned |= check_shrunk(self._keeper.book, name, cache, repository, unsound)
                 self._caches[name] = cache
-                self.errors |= {name: error for error in unsound.values()}
+                for error in unsound.values():
+                    self.errors[name] = error
                 self.forgeries += [_forgery(name, listed) for listed in cache.forgeries()]
         return self
 
