@@ -167,8 +167,7 @@ def _segments(
     gone = explained.purged_in(record.generation)
     by_segment: dict[Pseudonym, list[Section]] = {segment: [] for segment in sections.manifests}
     for (segment, _), section in sections.sections.items():
-        # A section of a segment without a manifest is not read, whatever it is.
-        if segment in by_segment and segment not in gone:
+        if segment not in gone:
             by_segment[segment].append(section)
     return {
         segment: _segment(keys, sections.manifests[segment], found) if segment not in gone else SegmentFacts()

@@ -210,6 +210,14 @@ def test_what_nothing_explains_is_damage(small: SmallRepository, root_of: Callab
         chosen(small)
 
 
+def test_keyrings_that_disagree_on_a_name_are_damage(small: SmallRepository) -> None:
+    """Each section's own keyring speaks of its segment, and must say what the manifest's says."""
+    choice = chosen(small)
+    other = replace(choice, names={**choice.names, small.pseudonym(ACME): GLOBEX})
+    with pytest.raises(DamageError, match="do not agree on the name of segment"):
+        read(small, other)
+
+
 def test_nothing_is_left_when_everything_was_purged(small: SmallRepository) -> None:
     """That is refused, and not called damage; the packs' headers still say whose they were."""
     everything = [*CONTENT, SegmentName("app", "structure", "acme")]
