@@ -78,18 +78,23 @@ def choose(
         keys=keys,
         sections=sections,
         names={segment: one.name for segment, one in facts.items() if one.name is not None},
-        undefined=_undefined(choice, facts, keys, history.explained),
+        undefined=_undefined(choice, facts, keys, sections, history.explained),
     )
 
 
 def _undefined(
-    choice: Choice, facts: Mapping[Pseudonym, SegmentFacts], keys: SecretKeys, explained: Explained
+    choice: Choice,
+    facts: Mapping[Pseudonym, SegmentFacts],
+    keys: SecretKeys,
+    sections: SnapshotSections,
+    explained: Explained,
 ) -> frozenset[Pseudonym]:
     """Return the segments to be restored of tenants whose segment of the class `structure` was purged."""
     structure = {one.data_class for one in facts.values() if one.name is not None and one.name.data_class == STRUCTURE}
-    gone = (keys.tags_of(segment) for segment in explained.purged_in(choice.record.generation) if segment in facts)
+    tags_of = {segment: keys.tags_of(section.row) for segment, section in sections.manifests.items()}
+    gone = (tags_of[segment] for segment in explained.purged_in(choice.record.generation) if segment in facts)
     tenants = {tags.tenant for tags in gone if tags is not None and tags.data_class in structure}
-    tagged = ((segment, keys.tags_of(segment)) for segment in choice.segments if tenants)
+    tagged = ((segment, tags_of[segment]) for segment in choice.segments if tenants)
     return frozenset(segment for segment, tags in tagged if tags is not None and tags.tenant in tenants)
 
 
@@ -176,7 +181,7 @@ def _segments(
 
 
 def _segment(keys: SecretKeys, manifest: Section, sections: Iterable[Section]) -> SegmentFacts:
-    data_class = keys.class_of(manifest.row.segment)
+    data_class = keys.class_of(manifest.row)
     name, missing = None, None
     try:
         for section in sections:
