@@ -12,6 +12,7 @@ from datetime import datetime
 
 from backupd.model.ids import ClassTag, Fingerprint, GenerationId, Pseudonym, SnapshotName
 from backupd.model.ledger import (
+    Absent,
     ClassExpired,
     Event,
     ExpiryBegan,
@@ -99,6 +100,21 @@ def proven_on(entries: Iterable[LedgerEntry], store: str) -> set[SnapshotName]:
         if isinstance(event, Verified) and event.store == store
         for name in event.snapshots
     }
+
+
+def absent_on(
+    entries: Iterable[LedgerEntry], store: str, before: datetime
+) -> frozenset[tuple[GenerationId, Pseudonym]]:
+    """Return the segments that purges from before an instant list, and of which this store was seen to hold nothing."""
+    listed: dict[tuple[str, int, str], set[tuple[GenerationId, Pseudonym]]] = {}
+    absent: set[tuple[GenerationId, Pseudonym]] = set()
+    for entry in entries:
+        for event in entry.events:
+            if isinstance(event, PurgeBegan) and parse_stamp(entry.at) < before:
+                listed.setdefault((event.tenant, event.incarnation, event.scope), set()).update(event.segments)
+            elif isinstance(event, Absent) and event.store == store:
+                absent |= listed.get((event.tenant, event.incarnation, event.scope), set())
+    return frozenset(absent)
 
 
 def expired_on(entries: Iterable[LedgerEntry], store: str) -> set[SnapshotName]:

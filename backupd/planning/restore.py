@@ -155,16 +155,19 @@ class Planner:
                 raise DamageError(f"{where} defines a table a second time")
             self._defined[entry.number] = entry if self._selection.takes_table(entry.schema, entry.table) else None
 
-    def add(self, segment: int, entries: Iterable[Entry], where: str, *, structure: bool = False) -> None:
+    def add(
+        self, segment: int, entries: Iterable[Entry], where: str, *, structure: bool = False, defined: bool = True
+    ) -> None:
         """Add the entries of one segment, given by its index among those that are restored; `where` names it.
 
         Definitions that `define` has taken already are passed over in the class `structure`, and stand nowhere else.
-        Raises DamageError when the entries contradict those of other segments, or speak of a table that none defines.
+        Say not `defined` of a tenant whose own schema was purged: rows of tables in that are left out. Raises
+        DamageError when the entries contradict those of other segments, or speak of a table that none defines.
         """
         for entry in entries:
             match entry:
                 case RowsEntry():
-                    self._add_rows(segment, entry, where)
+                    self._add_rows(segment, entry, where, defined=defined)
                 case TableEntry() if not structure:
                     raise DamageError(f"{where} defines a table, and is not of the class that does")
                 case FileEntry():
@@ -220,20 +223,22 @@ class Planner:
     def _fits(self, found: int, said: int) -> bool:
         return found == said if self._exact else found <= said
 
-    def _add_rows(self, segment: int, entry: RowsEntry, where: str) -> None:
+    def _add_rows(self, segment: int, entry: RowsEntry, where: str, *, defined: bool) -> None:
         if entry.table not in self._defined:
+            if not defined:
+                return
             raise DamageError(f"{where} speaks of a table that the snapshot does not define")
-        defined = self._defined[entry.table]
-        if defined is None:
+        table = self._defined[entry.table]
+        if table is None:
             return
-        name, size = (defined.schema, defined.table), entry.bytes
+        name, size = (table.schema, table.table), entry.bytes
         if not size:
             self._empty.add(name)
             return
         draft = self._tables.get(name)
         if draft is None:
-            draft = self._tables[name] = _Draft(defined.columns)
-        if draft.columns != defined.columns:
+            draft = self._tables[name] = _Draft(table.columns)
+        if draft.columns != table.columns:
             raise DamageError(f"{where} contradicts another segment about a table's columns")
         if draft.pieces and draft.pieces[-1][0] == segment:
             raise DamageError(f"{where} lists the rows of a table twice")

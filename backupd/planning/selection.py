@@ -146,13 +146,15 @@ def decide(request: SnapshotRequest, facts: SelectionFacts) -> Choice:
     """Decide which snapshot and which of its segments are restored.
 
     Raises UsageError when no snapshot fits, several do, or one holds nothing of what is asked for, DamageError when a
-    section or key is missing that the ledger does not explain, and RefusedError when everything was purged.
+    section or key is missing that the ledger does not explain, or segments are not apart, and RefusedError when
+    everything was purged.
     """
     name = meant_snapshot(request, facts.snapshots)
     record = facts.snapshots[name]
     left = unpurged(record, facts.segments, facts.explained)
     taken = left if request.selection.everything else _selected(request.selection, left, facts.segments)
     kept = [segment for segment in taken if _is_kept(record, facts.segments[segment], facts.explained)]
+    _require_apart([facts.segments[segment].name for segment in kept])
     purged = len(facts.segments) - len(left)
     if purged and not kept:
         raise RefusedError(f"everything in snapshot '{name}' was purged", hint="There is nothing left to restore.")
@@ -237,6 +239,13 @@ def _selected(
     named = [(segment, facts[segment].name) for segment in segments]
     selection.require_found({name for _, name in named if name is not None})
     return [segment for segment, name in named if name is None or selection.takes_segment(name)]
+
+
+def _require_apart(names: Iterable[SegmentName | None]) -> None:
+    """Raise DamageError unless the segments are of one database, and no two of one tenant in one class."""
+    known = [name for name in names if name is not None]
+    if len({name.database for name in known}) > 1 or len(set(known)) < len(known):
+        raise DamageError("the segments of the snapshot contradict each other about whose they are")
 
 
 def _is_kept(record: Record, segment: SegmentFacts, explained: Explained) -> bool:

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from backupd.errors import DamageError, KeyRefusedError, RefusedError
-from backupd.model.ids import ClassTag, GenerationId, Pseudonym, RunId, SegmentTags
+from backupd.model.ids import ClassTag, GenerationId, RunId, SegmentTags
 
 if TYPE_CHECKING:
     from backupd.seal.keyring import Keyring, OpenedKeyring, SegmentKey
@@ -25,7 +25,6 @@ class SecretKeys:
         self._keyrings: dict[RunId, Keyring] = {}
         self._opened: dict[RunId, OpenedKeyring] = {}
         self._refused: dict[RunId, KeyRefusedError] = {}
-        self._tags: dict[Pseudonym, SegmentTags] = {}
         for generation, found in keyrings.items():
             refusals = [refusal for keyring in found if (refusal := self._add(keyring, identity_secret))]
             if refusals and len(refusals) == len(found):
@@ -67,9 +66,19 @@ class SecretKeys:
                 "(`backupd manual incidents`).",
             )
 
-    def class_of(self, segment: Pseudonym) -> ClassTag | None:
-        """Return the tag of a segment's data class; None for a segment that no keyring lists."""
-        tags = self._tags.get(segment)
+    def tags_of(self, row: SectionRow) -> SegmentTags | None:
+        """Return the tags of a section's segment, as its own keyring lists it; None where that does not.
+
+        Other keyrings do not count: one with a stolen signing key could put a segment into a class that expired.
+        """
+        try:
+            return self._listing(row).index[row.place][1]
+        except DamageError:
+            return None
+
+    def class_of(self, row: SectionRow) -> ClassTag | None:
+        """Return the tag of the data class of a section's segment, as `tags_of` finds it."""
+        tags = self.tags_of(row)
         return None if tags is None else tags.data_class
 
     def _listing(self, row: SectionRow) -> Keyring:
@@ -82,7 +91,6 @@ class SecretKeys:
 
     def _add(self, keyring: Keyring, identity_secret: bytes) -> KeyRefusedError | None:
         self._keyrings[keyring.ids.run] = keyring
-        self._tags |= dict(keyring.index)
         try:
             self._opened[keyring.ids.run] = keyring.open(identity_secret)
         except KeyRefusedError as refusal:

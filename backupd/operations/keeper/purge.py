@@ -50,6 +50,10 @@ class Purging:
         self._stack = ExitStack()
         self._caches: dict[str, KeyringCache] = {}
         self._unfinished: dict[str, datetime | None] = {}
+        self._unsound: dict[str, dict[ObjectName, BackupdError]] = {}
+        """By store, the keyrings that cannot be believed. They stop no removal, but nobody knows what they hold."""
+        self.returned: set[SegmentRef] = set()
+        """Purged segments whose keys stand again in keyrings that had lost them."""
         self.errors: dict[str, BackupdError] = {}
         """Stores that could not be worked on; what is left to do there is done the next time."""
         self.forgeries: list[str] = []
@@ -63,8 +67,11 @@ class Purging:
                 cache = self._stack.enter_context(
                     KeyringCache.opened(self._keeper.cache_path(name), self._keeper.repository, self._keeper.tags)
                 )
-                check_shrunk(self._keeper.book, name, cache, repository)
+                unsound = self._unsound[name] = dict[ObjectName, BackupdError]()
+                self.returned |= check_shrunk(self._keeper.book, name, cache, repository, unsound)
                 self._caches[name] = cache
+                for error in unsound.values():
+                    self.errors[name] = error
                 self.forgeries += [_forgery(name, listed) for listed in cache.forgeries()]
         return self
 
@@ -130,14 +137,18 @@ class Purging:
         # Before the packs are listed, too: what is moved from there into their folder meanwhile is seen in one of them.
         uploads = self._unfinished[name], oldest_upload(repository.store)
         keyrings = shred(keeper, name, self._caches[name], purge.segments)
+        unsound = self._unsound[name]
         self._note(
-            Shredded(**key._asdict(), store=name, keyrings=keyrings), done=name in purge.shredded and not keyrings
+            Shredded(**key._asdict(), store=name, keyrings=keyrings),
+            done=bool(unsound) or (name in purge.shredded and not keyrings),
         )
         objects, size = clear(keeper, name, self._caches[name], purge.segments)
         self._note(
             Cleared(**key._asdict(), store=name, objects=objects, bytes=size),
             done=name in purge.cleared and not objects,
         )
+        for error in unsound.values():
+            raise error
         looked_at = keeper.clock.now()
         seen = look_into_snapshots(keeper, name, purge, self._caches[name])
         unfinished = any(is_from_before(one, purge.began) for one in uploads)
@@ -296,12 +307,14 @@ def check_shrunk(
     cache: KeyringCache,
     repository: Repository,
     unsound: dict[ObjectName, BackupdError] | None = None,
-) -> None:
+) -> set[SegmentRef]:
     """Raise DamageError when a keyring lost lines or changed recipients, and the ledger does not say why.
 
     Lines are explained by a purge, recipients by a rekeying. A keyring that cannot be believed is put into `unsound`;
-    without that, it raises DamageError or RefusedError, too.
+    without that, it raises DamageError or RefusedError, too. Returns purged segments of which a changed keyring holds
+    the key: nobody shredded it yet, or somebody put an older copy back.
     """
+    holding: set[SegmentRef] = set()
     for where in cache.refresh(repository, unsound):
         try:
             keyring = repository.keyring(where)
@@ -320,12 +333,17 @@ def check_shrunk(
                 )
         size = repository.store.stat(where)
         cache.note(keyring, size.size if size is not None else 0)
+        holding |= {(keyring.ids.generation, segment) for segment in keyring.segments - keyring.shredded}
+    return holding & _purged(book)
+
+
+def _purged(book: Book) -> set[SegmentRef]:
+    return {ref for life in book.states.incarnations.values() if life.purge for ref in life.purge.segments}
 
 
 def _unexplained(keyring: Keyring, book: Book, store: str, cache: KeyringCache) -> str | None:
     """Return what happened to a keyring that the ledger does not explain; None when all is explained."""
-    purged = {ref for life in book.states.incarnations.values() if life.purge for ref in life.purge.segments}
-    lost = {(keyring.ids.generation, pseudonym) for pseudonym in keyring.shredded} - purged
+    lost = {(keyring.ids.generation, pseudonym) for pseudonym in keyring.shredded} - _purged(book)
     if lost:
         return f"lost the key of segment {min(lost)[1]}, and the ledger knows of no purge of it"
     before = cache.recipients(ObjectName(keyring.where))
@@ -406,7 +424,9 @@ def plan_purges(keeper: Keeper, purging: Purging) -> PurgePlan:
     late = [
         life.key
         for life in begun
-        if life.key not in unfinished and life.purge and purging.find(life.key) - life.purge.segments
+        if life.key not in unfinished
+        and life.purge
+        and (purging.find(life.key) - life.purge.segments or purging.returned & life.purge.segments)
     ]
     return PurgePlan(tuple(life.key for life in lives.due(now)), tuple(unfinished), tuple(late))
 

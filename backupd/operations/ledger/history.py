@@ -7,15 +7,16 @@ from __future__ import annotations
 import re
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
+from datetime import datetime
 
 from backupd.errors import UNSOUND
-from backupd.model.ids import SnapshotName
+from backupd.model.ids import GenerationId, Pseudonym, SnapshotName
 from backupd.model.ledger import Event, Verified
 from backupd.model.text import parse_stamp
 from backupd.operations.ledger import Book
 from backupd.parallel import in_parallel
 from backupd.planning.incarnations import TenantStates
-from backupd.planning.ledger_facts import explain_absences, proven_on, standing_recipients
+from backupd.planning.ledger_facts import absent_on, explain_absences, proven_on, standing_recipients
 from backupd.planning.verify import Mismatch
 from backupd.repository import layout
 from backupd.repository.ledger import Chain, read_chain
@@ -75,6 +76,17 @@ class LedgerHistory:
         standing = self._sealed_to
         late = standing is None or parse_stamp(keyring.created) > standing.at - LONGEST_RUN
         return standing is None or late or keyring.wraps.keys() in standing.allowed
+
+    def absent_in(self, generation: GenerationId, now: datetime) -> frozenset[Pseudonym]:
+        """Return the segments of a generation of which nothing may be on the store any more.
+
+        A keeper saw that they were gone, and no run that was under way when their purge began can still add to them.
+        None on a store that the ledger has no name for.
+        """
+        if self._store is None:
+            return frozenset()
+        absent = absent_on(self.chain.entries(), self._store, now - 3 * LONGEST_RUN)
+        return frozenset(segment for place, segment in absent if place == generation)
 
     def refresh(self) -> None:
         """Read the entries appended since.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING
 
 from backupd.errors import DamageError, KeyRefusedError, ObjectMissingError, RefusedError
@@ -12,6 +12,8 @@ from backupd.operations.ledger.history import LedgerHistory, read_ledger
 from backupd.operations.restore.opened_choice import OpenedChoice
 from backupd.planning.ledger_facts import Explained
 from backupd.planning.selection import (
+    STRUCTURE,
+    Choice,
     SegmentFacts,
     SelectionFacts,
     SnapshotRequest,
@@ -76,7 +78,24 @@ def choose(
         keys=keys,
         sections=sections,
         names={segment: one.name for segment, one in facts.items() if one.name is not None},
+        undefined=_undefined(choice, facts, keys, sections, history.explained),
     )
+
+
+def _undefined(
+    choice: Choice,
+    facts: Mapping[Pseudonym, SegmentFacts],
+    keys: SecretKeys,
+    sections: SnapshotSections,
+    explained: Explained,
+) -> frozenset[Pseudonym]:
+    """Return the segments to be restored of tenants whose segment of the class `structure` was purged."""
+    structure = {one.data_class for one in facts.values() if one.name is not None and one.name.data_class == STRUCTURE}
+    tags_of = {segment: keys.tags_of(section.row) for segment, section in sections.manifests.items()}
+    gone = (tags_of[segment] for segment in explained.purged_in(choice.record.generation) if segment in facts)
+    tenants = {tags.tenant for tags in gone if tags is not None and tags.data_class in structure}
+    tagged = ((segment, tags_of[segment]) for segment in choice.segments if tenants)
+    return frozenset(segment for segment, tags in tagged if tags is not None and tags.tenant in tenants)
 
 
 def read_sections(repository: Repository, record: Record) -> SnapshotSections:
@@ -153,8 +172,7 @@ def _segments(
     gone = explained.purged_in(record.generation)
     by_segment: dict[Pseudonym, list[Section]] = {segment: [] for segment in sections.manifests}
     for (segment, _), section in sections.sections.items():
-        # A section of a segment without a manifest is not read, whatever it is.
-        if segment in by_segment and segment not in gone:
+        if segment not in gone:
             by_segment[segment].append(section)
     return {
         segment: _segment(keys, sections.manifests[segment], found) if segment not in gone else SegmentFacts()
@@ -163,7 +181,7 @@ def _segments(
 
 
 def _segment(keys: SecretKeys, manifest: Section, sections: Iterable[Section]) -> SegmentFacts:
-    data_class = keys.class_of(manifest.row.segment)
+    data_class = keys.class_of(manifest.row)
     name, missing = None, None
     try:
         for section in sections:

@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from backupd.model.manifest import Entry
     from backupd.operations.restore.opened_choice import OpenedChoice
     from backupd.repository.repository import Repository
+    from backupd.seal.keyring import SegmentKey
+    from backupd.seal.pack import SectionRow
 
 _AHEAD = 12 << 20
 """Sealed bytes under way or waiting, for all readers together; each has a section at least, and asks for the next."""
@@ -37,7 +39,7 @@ class SnapshotContents:
     def __init__(self, repository: Repository, choice: OpenedChoice, readers: int) -> None:
         """Open what was chosen for `readers` threads that may read rows at once, and share what is fetched ahead."""
         self._choice = choice
-        self._sections = Sections(repository.store, choice.keys.of)
+        self._sections = Sections(repository.store, self._key_of)
         self._reader = ContentReader(choice.sections.sections, self._sections, _AHEAD // readers)
         self._spilled = SealedTempFile()
         self.verified = 0
@@ -76,7 +78,7 @@ class SnapshotContents:
             planner.add(place, listed, _named(segment), structure=True)
         apart = {place for place, _ in first}
         for place, segment, entries in self._manifests([pair for pair in numbered if pair[0] not in apart]):
-            planner.add(place, entries, _named(segment))
+            planner.add(place, entries, _named(segment), defined=segment not in choice.undefined)
         return planner.plan()
 
     def needed(self) -> dict[ObjectHash, int]:
@@ -107,6 +109,13 @@ class SnapshotContents:
     def rows(self, pieces: Iterable[Piece]) -> Iterator[tuple[Piece, memoryview]]:
         """Yield the rows of pieces, in order; see `ContentReader.read`."""
         return self._reader.read((piece, self._content(piece)) for piece in pieces)
+
+    def _key_of(self, row: SectionRow) -> SegmentKey:
+        """Return a section's key. Raises DamageError when it speaks of another segment than the manifest's key."""
+        key = self._choice.keys.of(row)
+        if key.name != self._choice.name_of(row.segment):
+            raise DamageError(f"the keyrings do not agree on the name of segment {row.segment}")
+        return key
 
     def _content(self, piece: Piece) -> Content:
         spans, runs = piece.unpacked()

@@ -21,6 +21,8 @@ class OpenedChoice(Choice):
     """Every section that the record names, also of segments that are left out."""
     names: Mapping[Pseudonym, SegmentName] = field(repr=False)
     """The names of the segments whose keys the identity has."""
+    undefined: frozenset[Pseudonym] = frozenset()
+    """Segments of tenants whose own schema was purged, and not they: a class of data may be kept for longer."""
 
     def name_of(self, segment: Pseudonym) -> SegmentName:
         """Return the name of a segment. Raises KeyRefusedError where the identity may not know it, DamageError."""

@@ -92,7 +92,9 @@ class GenerationCheck:
         users = documents.users()
         vanished = [Absence(finding, tuple(users[sha256])) for sha256, finding in read.vanished.items()]
         judged = self._judge(documents, [*survey.absences, *vanished, *contents.absences], history)
+        unpurged = survey.unpurged | documents.keyed(gone)
         findings = [
+            *self._returned(unpurged, history),
             *documents.findings,
             *survey.findings,
             *(finding for found in read.damaged.values() for finding in found),
@@ -113,9 +115,17 @@ class GenerationCheck:
             read_size=sum(read.right.values()),
             opened=contents.segments,
             purged=len(survey.purged),
-            unpurged=len(survey.unpurged | documents.keyed(gone)),
+            unpurged=len(unpurged),
             aged=judged.aged,
         )
+
+    def _returned(self, unpurged: Collection[Pseudonym], history: LedgerHistory) -> Iterator[Mismatch]:
+        absent = history.absent_in(self._generation, self._tools.clock.now()) if unpurged else frozenset[Pseudonym]()
+        for segment in sorted(absent & set(unpurged)):
+            message = (
+                "holds a key or a section again of a segment that a purge had taken out: an older copy was put back"
+            )
+            yield Mismatch(layout.packs_folder(self._generation), message, segment)
 
     def _open_keys(self, documents: Documents) -> SecretKeys | None:
         if self._scope.identity is None or not documents.keyrings:

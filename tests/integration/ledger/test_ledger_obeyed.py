@@ -134,7 +134,8 @@ def test_a_purge_is_kept_by_all_readers_of_an_old_copy(reading: Reading, recover
     others = {tenant: said for tenant, said in source.items() if tenant != "3"}
     for root, unpurged in ((now, 0), (old, 1)):
         found = reading.verify(root)
-        assert (found.findings, found.purged, found.unpurged) == ((), 1, unpurged)
+        assert (len(found.findings), found.purged, found.unpurged) == (unpurged, 1, unpurged)
+        assert all("an older copy was put back" in finding.message for finding in found.findings)
         assert found.proven == (reading.snapshot,)
         with reading.restored(root) as (report, database):
             assert notes(database) == others

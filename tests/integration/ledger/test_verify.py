@@ -21,7 +21,7 @@ from doubles.stores.small_repository import START, Content, SmallRepository
 
 from backupd.model.documents import Record
 from backupd.model.ids import RunId
-from backupd.model.ledger import ClassExpired
+from backupd.model.ledger import Absent, ClassExpired
 from backupd.model.ranges import from_ranges, to_ranges
 from backupd.model.tenancy import SegmentName
 from backupd.model.text import parse_stamp, stamp
@@ -171,6 +171,28 @@ def test_a_purge_on_its_way_is_no_damage(checker: Checker) -> None:
     assert (result.findings, result.purged, result.unpurged) == ((), 1, 1)
     small.take_out(ACME)
     assert (checker.run().findings, checker.run().unpurged) == ((), 0)
+
+
+@pytest.mark.parametrize("what", ["key", "section"])
+def test_what_a_purge_took_and_somebody_put_back_is_named(checker: Checker, what: str) -> None:
+    """A keeper saw that nothing of it was there, and no run of before the purge is under way any more."""
+    small, old = checker.small, {path: path.read_bytes() for path in checker.root.rglob("*.*") if path.is_file()}
+    began = small.purge_began(ACME)
+    small.tell(began)
+    small.take_out(ACME)
+    life = {"tenant": began.tenant, "incarnation": began.incarnation, "scope": began.scope}
+    small.tell(Absent(**life, store="disk", snapshots=[]))
+    checker.clock.elapsed += 4 * 86400
+    assert checker.run(store="disk").findings == ()
+    for path, data in old.items():
+        if path.suffix == (".keyring" if what == "key" else ".pack"):
+            path.chmod(0o600)
+            path.write_bytes(data)
+    (finding,) = checker.run(store="disk").findings
+    assert finding.segment == small.pseudonym(ACME)
+    assert "put back" in finding.message
+    checker.clock.elapsed -= 3 * 86400
+    assert checker.run(store="disk").findings == ()
 
 
 def test_a_map_that_hides_a_section_is_named(checker: Checker) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 from doubles.stores.faulty_store import FaultyStore
-from fix_handmade_keeper import HandmadeKeeper, make_handmade_keeper, named, notes
+from fix_handmade_keeper import DAY, HandmadeKeeper, make_handmade_keeper, named, notes
 
 from backupd.errors import BackupdError, DamageError, StoreError, StoreGoneError
 from backupd.model.ids import Pseudonym
@@ -182,6 +182,23 @@ def test_a_keyring_that_is_taken_meanwhile_is_waited_for(shared: HandmadeKeeper)
     assert shared.repository.keyring(target).shredded
 
 
+def test_a_keyring_that_is_put_back_loses_the_keys_again(shared: HandmadeKeeper) -> None:
+    """Whoever may write can put an older copy back, long after a purge was finished."""
+    rings = {name: (shared.root / name).read_bytes() for name in shared.names("keyrings")}
+    bob = segments_of(shared, "bob")
+    shared.erase("bob")
+    shared.purge("bob")
+    shared.clock.by += 4 * DAY
+    shared.ruled(clock_tolerance=5 * DAY)
+    assert not purge_due(shared.keeper).done
+    for name, data in rings.items():
+        (shared.root / name).chmod(0o600)
+        (shared.root / name).write_bytes(data)
+    assert purge_due(shared.keeper).plan.late == (shared.life("bob"),)
+    assert bob == {one for name in rings for one in shared.repository.keyring(name).shredded}
+    assert not purge_due(shared.keeper).done
+
+
 def test_damage_stops_its_own_pack_only(shared: HandmadeKeeper) -> None:
     """All other packs are done first; it is told, and nothing is said to be cleared."""
     victim = next(pack for pack, segment, _ in shared.sections() if segment == shared.pseudonym("bob"))
@@ -232,6 +249,26 @@ def test_a_pack_nobody_can_read_is_told(shared: HandmadeKeeper) -> None:
     assert not shared.events(Cleared)
     (shared.root / stranger).unlink()
     assert not {key for key in shared.sections() if key[1] == shared.pseudonym("bob")}
+
+
+def test_a_keyring_nobody_can_believe_stops_no_shredding(shared: HandmadeKeeper) -> None:
+    """Whoever may add can put one there: it is told, and nothing is said to be shredded, but all that can go goes."""
+    rings = shared.names("keyrings")
+    stranger = f"keyrings/{shared.made.generation}/20991231T000000Z-deadbeef.keyring"
+    shared.put(stranger, b"junk", days_ago=0)
+    bob = shared.pseudonym("bob")
+    shared.erase("bob")
+    run = purge_due(shared.keeper)
+    assert isinstance(run.errors["disk"], DamageError)
+    assert stranger in run.errors["disk"].message
+    assert not run.done
+    assert all(shared.repository.keyring(ring).shredded for ring in rings)
+    assert not {key for key in shared.sections() if key[1] == bob}
+    assert (shared.events(Shredded), shared.events(Absent)) == ([], [])
+    assert "disk" in purge_due(shared.keeper).errors
+    (shared.root / stranger).unlink()
+    assert purge_due(shared.keeper).done[0].absent
+    assert shared.events(Shredded)
 
 
 # Forged listings ------------------------------------------------------------------------------------------------------

@@ -162,6 +162,21 @@ def test_a_purged_tenant_is_left_out(small: SmallRepository) -> None:
         chosen(small, Selection(frozenset({"acme"})))
 
 
+def test_rows_whose_own_schema_was_purged_are_left_out(small: SmallRepository) -> None:
+    """A class of data may be kept for longer than the tenant's schema; there is no table to put its rows into.
+
+    The same rows without a purge's word for it are damage.
+    """
+    own = SegmentName("app", "structure", "acme")
+    small.tell(small.purge_began(ACME, own))
+    small.take_out(ACME, own)
+    choice = chosen(small)
+    assert choice.undefined == {small.pseudonym(LOGS)}
+    assert read(small, choice) == expected(SHARED, GLOBEX)
+    with pytest.raises(DamageError, match="speaks of a table that the snapshot does not define"):
+        read(small, replace(choice, undefined=frozenset()))
+
+
 def test_a_class_that_expired_is_left_out_where_it_is_gone(small: SmallRepository) -> None:
     """What is still there is restored."""
     tag = small.tags_of(LOGS).data_class
@@ -193,6 +208,14 @@ def test_what_nothing_explains_is_damage(small: SmallRepository, root_of: Callab
     damage(small, root_of(small.store))
     with pytest.raises(DamageError, match=why):
         chosen(small)
+
+
+def test_keyrings_that_disagree_on_a_name_are_damage(small: SmallRepository) -> None:
+    """Each section's own keyring speaks of its segment, and must say what the manifest's says."""
+    choice = chosen(small)
+    other = replace(choice, names={**choice.names, small.pseudonym(ACME): GLOBEX})
+    with pytest.raises(DamageError, match="do not agree on the name of segment"):
+        read(small, other)
 
 
 def test_nothing_is_left_when_everything_was_purged(small: SmallRepository) -> None:

@@ -279,6 +279,16 @@ def test_a_section_that_is_missing_for_no_reason_is_damage() -> None:
     assert ACME not in kept(decide(asked(selection=tenant("globex")), facts(missing=gone)))
 
 
+def test_segments_are_apart_and_of_one_database() -> None:
+    """Two of one tenant and class would mix their rows; what is left out is not looked at."""
+    twice = {GLOBEX: SegmentFacts(NAME[ACME], CLASS[ACME])}
+    elsewhere = {GLOBEX: SegmentFacts(SegmentName("other", "uploaded", "globex"), CLASS[GLOBEX])}
+    for segments in (twice, elsewhere):
+        with pytest.raises(DamageError, match="contradict each other about whose they are"):
+            decide(asked(), facts(segments=segments))
+        assert decide(asked(), facts(segments=segments, explained=purged(GLOBEX))).purged == 1
+
+
 def test_a_reduced_record_counts_more_than_it_holds() -> None:
     """Its totals are those of the record it was made from."""
     assert not decide(asked(), facts(record(extra={REDUCED: True}))).exact

@@ -17,6 +17,7 @@ from backupd.repository.keys import SecretKeys
 from backupd.repository.repository import Repository
 from backupd.seal import suite
 from backupd.seal.documents import Signer
+from backupd.seal.keyring import KeyringIds, KeyringWriter
 from backupd.seal.pack import SectionRow
 from backupd.store.base import put_document
 from backupd.store.directory import DirectoryStore
@@ -115,6 +116,18 @@ def test_packs_are_listed_by_their_hash(small: SmallRepository) -> None:
     assert small.repository.list_packs(small.generation) == {}
 
 
+def test_another_keyring_does_not_say_of_which_class_a_segment_is(small: SmallRepository) -> None:
+    """Whoever signs one, and removes a section, would have that pass for expired with a class."""
+    row = rows_of(small, small.snapshot({SHARED: CONTENT}))[small.pseudonym(SHARED)]
+    ids = KeyringIds(small.info.repository, small.info.region, small.generation, RunId("20991231T000000Z-ffffffff"))
+    writer = KeyringWriter(ids, [small.identity.public])
+    tags = small.tags_of(SegmentName("app", "session", None))
+    writer.add(small.pseudonym(SHARED), b"k" * 32, SHARED, tags)
+    small.repository.put_keyring(ids, writer.render("2030-01-01T00:00:00.000000Z", small.signer))
+    keys = small.repository.open_keys(small.identity.secret, [small.generation])
+    assert keys.class_of(row) == small.tags_of(SHARED).data_class != tags.data_class
+
+
 def rows_of(small: SmallRepository, snapshot: SnapshotName) -> dict[Pseudonym, SectionRow]:
     """The section with the manifest of each segment, as its pack's header lists it."""
     listed = small.repository.sections(small.repository.record(snapshot))
@@ -128,8 +141,8 @@ def test_keys_open_by_section_with_a_reason_for_each_that_does_not(small: SmallR
     small.take_out(ACME, objects=False)
     keys = small.repository.open_keys(small.identity.secret, [small.generation])
     assert keys.of(shared).name == SHARED
-    assert keys.class_of(shared.segment) == small.tags_of(SHARED).data_class
-    assert keys.class_of(Pseudonym("0" * 32)) is None
+    assert keys.class_of(shared) == small.tags_of(SHARED).data_class
+    assert keys.class_of(shared._replace(place=99)) is None
     assert (keys.shredded(shared), keys.shredded(acme)) == (False, True)
     keys.require_unshredded(shared)
     with pytest.raises(DamageError, match="no ledger says it was purged"):
