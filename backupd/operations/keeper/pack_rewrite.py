@@ -63,6 +63,7 @@ def take_out(keeper: Keeper, store: str, header: PackHeader, choose: Choice) -> 
             if not gone:
                 return TakenOut()
             left = pack.there.without(gone)
+            _require_own_bytes(keeper, repository, pack, gone)
             still_mine()
             repository.store.recompose(name, list(_pieces(pack.there, left)), pack.there.pack_size)
             _require_right(keeper, repository, pack.there, OpenPack(name, header, left))
@@ -88,6 +89,29 @@ def _require_size(repository: Repository, there: PresenceMap, name: ObjectName) 
             hint="Nothing was taken out of it. Put it back from another store, or from the store's own snapshots "
             "(`backupd manual incidents`).",
         )
+
+
+def _require_own_bytes(keeper: Keeper, repository: Repository, pack: OpenPack, gone: Collection[int]) -> None:
+    """Raise DamageError when bytes that have to go may stand in another section's place.
+
+    A section that has to go and rotted goes all the same; but where one of the others is wrong, too, somebody may have
+    exchanged them, and what was taken out would not be what has to go.
+    """
+    if not _wrong(keeper, repository, pack, gone):
+        return
+    wrong = _wrong(keeper, repository, pack, set(pack.there.there).difference(gone))
+    if wrong:
+        raise DamageError(
+            f"'{pack.name}' has in another section's place what must not be there: section {wrong[0]} has not its hash",
+            hint="Nothing was taken out of it. Put it back from another store, or from the store's own snapshots "
+            "(`backupd manual incidents`).",
+        )
+
+
+def _wrong(keeper: Keeper, repository: Repository, pack: OpenPack, places: Collection[int]) -> list[int]:
+    sections = [pack.section(index) for index in sorted(places)]
+    checked = in_parallel(lambda one: _has_its_hash(repository, one), sections, keeper.threads)
+    return [section.at for section, right in checked if not right.result()]
 
 
 def _size_of(repository: Repository, name: ObjectName) -> int:

@@ -216,3 +216,31 @@ def test_kept_ranges_are_the_sections_with_their_hashes(
     ranges = [piece for _, piece in kept(seen)]
     assert len(ranges) == 5
     assert all(hashlib.sha256(data[one.offset : one.offset + one.length]).digest() == one.sha256 for one in ranges)
+
+
+def test_sections_in_each_others_places_are_not_taken_for_what_they_are_not(
+    handmade: HandmadeKeeper, pack: OpenPack
+) -> None:
+    """Whoever may write to the store could have a purge take somebody else's bytes, and leave those that must go."""
+    first, second = next(
+        (a, b) for a in range(5) for b in range(a + 1, 5) if pack.header.rows[a].length == pack.header.rows[b].length
+    )
+    path = handmade.root / pack.name
+    data = bytearray(path.read_bytes())
+    one, other = (slice(pack.there.offsets[at], pack.there.offsets[at + 1]) for at in (first, second))
+    data[one], data[other] = data[other], data[one]
+    path.chmod(0o600)
+    path.write_bytes(data)
+    with pytest.raises(DamageError, match="another section"):
+        take_out(handmade.keeper, "disk", pack.header, lambda _: {first})
+    assert path.read_bytes() == data
+
+
+def test_a_section_that_rotted_is_taken_out_all_the_same(handmade: HandmadeKeeper, pack: OpenPack) -> None:
+    """Damage of what has to go keeps nothing from going, as long as all others are right."""
+    path = handmade.root / pack.name
+    data = bytearray(path.read_bytes())
+    data[pack.there.offsets[2] + 5] ^= 1
+    path.chmod(0o600)
+    path.write_bytes(data)
+    assert take_out(handmade.keeper, "disk", pack.header, lambda _: {2}).sections == 1
