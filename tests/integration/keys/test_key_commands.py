@@ -41,6 +41,11 @@ def kept(pg17: Server, make_database: Callable[..., Database], node_of: Callable
     return node
 
 
+def keyrings(node: NodeFolder) -> int:
+    """How many there are: one for each worker that added something, which depends on who was quicker."""
+    return len(list((node.folder / "disk").rglob("*.keyring")))
+
+
 def opened(node: NodeFolder, name: str) -> int:
     """Exit status of the check whether an identity opens everything."""
     return node.run("key", "check", "--identity", name, "--passphrase-file", "passphrase").returncode
@@ -57,19 +62,21 @@ def recover(node: NodeFolder, name: str) -> int:
 def test_recipients_are_exchanged(kept: NodeFolder) -> None:
     """By three lines: the configuration, a backup, a rotation; afterwards the old identity opens nothing."""
     config = kept.node / "backupd.toml"
+    old = keyrings(kept)
     config.write_text(config.read_text().replace("ops.recipient", "new.recipient"))
     kept.json("backup")
+    both = keyrings(kept)
     assert (opened(kept, "old.identity"), opened(kept, "new.identity")) == (8, 8)
     (dry,) = kept.json("key", "rotate", "be", "--dry-run")["stores"]
-    assert (dry["dry_run"], dry["rekeying"]["rekeyed"], dry["rekeying"]["already"]) == (True, 1, 1)
+    assert (dry["dry_run"], dry["rekeying"]["rekeyed"], dry["rekeying"]["already"]) == (True, old, both - old)
     rotate = ("key", "rotate", "--identity", "old.identity", "--passphrase-file", "passphrase")
     (done,) = kept.json(*rotate)["stores"]
-    assert (done["store"], done["rekeying"]["rekeyed"], done["rekeying"]["keyrings"]) == ("disk", 1, 2)
+    assert (done["store"], done["rekeying"]["rekeyed"], done["rekeying"]["keyrings"]) == ("disk", old, both)
     assert (opened(kept, "old.identity"), opened(kept, "new.identity")) == (8, 0)
     told = kept.json("ledger", "show", "be")
     assert [event["event"] for entry in told["entries"] for event in entry["events"]][-2:] == ["rekey-began", "rekeyed"]
     again = kept.run(*rotate)
-    assert (again.returncode, b"0 put anew, 2 were sealed" in again.stdout) == (0, True)
+    assert (again.returncode, b"0 put anew, %d were sealed" % both in again.stdout) == (0, True)
     assert kept.run("verify").returncode == 0
     assert (recover(kept, "old.identity"), recover(kept, "new.identity")) == (8, 0)
 
@@ -81,5 +88,5 @@ def test_an_identity_that_opens_nothing_is_told_so(kept: NodeFolder) -> None:
     done = kept.run("key", "rotate", "--identity", "new.identity", "--passphrase-file", "passphrase", "--json")
     assert done.returncode == 8
     (one,) = json.loads(done.stdout)["stores"]
-    assert (one["rekeying"]["rekeyed"], len(one["rekeying"]["unopened"])) == (0, 1)
+    assert (one["rekeying"]["rekeyed"], len(one["rekeying"]["unopened"])) == (0, keyrings(kept))
     assert opened(kept, "old.identity") == 0
