@@ -200,9 +200,13 @@ class Deduplicator:
         self._open[names.pseudonym] = segment
 
     def _relieve_memory(self) -> Iterator[SectionJob]:
-        """Yield blocks of the fullest segments, until half of what may wait is left."""
+        """Yield blocks of the fullest segments, until a sixteenth of what may wait is free again.
+
+        A little at a time: PostgreSQL would wait while much is sealed, and the packer while memory fills again.
+        """
+        enough = self._settings.pending - self._settings.pending // 16
         for segment in sorted(self._waiting.values(), key=attrgetter("pending_size"), reverse=True):
-            if self._pending <= self._settings.pending // 2:
+            if self._pending <= enough:
                 return
             yield self._flush(segment)
 
