@@ -53,6 +53,8 @@ class ListedPack:
     """The sections of each class that has an age of its own."""
     pinned: int = 0
     """The sections of segments that a hold keeps."""
+    purged: int = 0
+    """The sections of segments whose purge has begun: if somebody put them back, they go again."""
 
     def bytes_of(self, sections: int) -> int:
         """Return the bytes of these sections."""
@@ -154,7 +156,7 @@ def _needs(pack: ListedPack, naming: Sequence[tuple[datetime, int]], classes: Ma
         old = live & pack.classes.get(tag, 0) & ~pack.pinned & ~recent
         if old:
             aged[tag] = old
-    return Needs(live & ~_joined(aged.values()), aged, bool(naming))
+    return Needs(live & ~_joined(aged.values()) & ~pack.purged, aged, bool(naming))
 
 
 def _joined(masks: Iterable[int]) -> int:
@@ -201,8 +203,8 @@ def _rewrite(pack: ListedPack, needs: Needs) -> Rewrite | None:
     if not waste:
         return None
     size = pack.bytes_of(waste)
-    # Waste may stay until it is most of a pack; what is too old for its class may not.
-    if waste & _joined(needs.aged.values()) or 2 * size > pack.bytes_of(pack.there):
+    # Waste may stay until it is most of a pack; what is too old for its class, or of a purged tenant, may not.
+    if waste & (pack.purged | _joined(needs.aged.values())) or 2 * size > pack.bytes_of(pack.there):
         return Rewrite(pack.item, pack.sha256, frozenset(bits_of(waste)), size)
     return None
 

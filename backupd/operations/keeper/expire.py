@@ -7,9 +7,10 @@ something was taken out their map; no section, but those beside what it takes ou
 from __future__ import annotations
 
 from array import array
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from typing import NamedTuple
 
 from backupd.errors import UNSOUND, BackupdError, BusyError, DamageError, StoreError
 from backupd.model.documents import PackRef, Record
@@ -96,6 +97,15 @@ class ExpiryPlan:
     def bytes(self) -> int:
         """Bytes of all objects to be removed except the records, and of all sections to be taken out."""
         return sum(removal.bytes for removal in self.removals) + sum(item.size for item in self.uploads)
+
+
+class _Fates(NamedTuple):
+    """Segments of one generation that an expiry treats in a way of their own."""
+
+    pinned: Collection[Pseudonym]
+    """Segments that a hold keeps."""
+    purged: Collection[Pseudonym]
+    """Segments whose purge has begun."""
 
 
 class Expiry:
@@ -210,7 +220,9 @@ class Expiry:
         )
         records = {name: record for name, record in seen.records.items() if record.generation == generation}
         class_of = self._cache.classes(generation)
-        packs = tuple(self._listed(generation, pack, class_of, limits, held.pinned(generation)) for pack in stored)
+        explained = explain_absences(keeper.book.chain.entries(), self._name)
+        fates = _Fates(held.pinned(generation), explained.purged_in(generation))
+        packs = tuple(self._listed(generation, pack, class_of, limits, fates) for pack in stored)
         sizes = {pack.sha256: len(pack.lengths) for pack in packs}
         staying = [_recorded(name, record, sizes) for name, record in records.items() if name not in leaving]
         # A reduced record will name what a hold keeps before anything is removed.
@@ -237,7 +249,7 @@ class Expiry:
         pack: StoredPack,
         class_of: Mapping[Pseudonym, ClassTag],
         limits: ExpiryLimits,
-        pinned: frozenset[Pseudonym],
+        fates: _Fates,
     ) -> ListedPack:
         """Describe a pack; the map is read of those only from which something was taken out, which are smaller."""
         header = self._cache.packs.header(generation, pack.sha256)
@@ -249,12 +261,14 @@ class Expiry:
             if pack.size != there.pack_size:
                 raise DamageError(f"'{pack.name}' has {pack.size} bytes, and {there.pack_size} by its header and map")
         classes: dict[ClassTag, int] = {}
-        held = 0
+        held = gone = 0
         for place, row in enumerate(header.rows):
             if (tag := class_of.get(row.segment)) in limits.classes and tag is not None:
                 classes[tag] = classes.get(tag, 0) | 1 << place
-            if row.segment in pinned:
+            if row.segment in fates.pinned:
                 held |= 1 << place
+            if row.segment in fates.purged:
+                gone |= 1 << place
         return ListedPack(
             item=Item(pack.name, pack.size, pack.modified),
             sha256=pack.sha256,
@@ -263,6 +277,7 @@ class Expiry:
             keyrings=frozenset(row.keyring for row in header.rows),
             classes=classes,
             pinned=held,
+            purged=gone,
         )
 
     def _check_records(self, seen: SurveyedStore, proven: set[SnapshotName]) -> None:

@@ -466,3 +466,26 @@ def test_what_a_thief_hid_is_not_cleared_away(handmade: HandmadeKeeper, kind: st
     assert stored(handmade) == before
     (handmade.root / hidden).rename(handmade.root / victim)
     assert handmade.plan().left_alone == {}
+
+
+def test_sections_put_back_after_a_purge_go_again(handmade: HandmadeKeeper) -> None:
+    """Whoever may write to the store may put back an older pack: the next expiry takes out what has to be gone."""
+    handmade.backup(4, "ada", "bob")
+    handmade.backup(1, "bob")
+    old = {name: (handmade.root / name).read_bytes() for name in handmade.names("packs")}
+    handmade.erase("ada")
+    handmade.purge("ada")
+    ada, bob = handmade.pseudonym("ada"), handmade.pseudonym("bob")
+    assert ada not in {segment for _, segment, _ in handmade.sections()}
+    for name, data in old.items():
+        path = handmade.root / name
+        path.unlink()
+        path.write_bytes(data)
+    before = handmade.sections()
+    assert ada in {segment for _, segment, _ in before}
+    handmade.expire()
+    after = handmade.sections()
+    assert {segment for _, segment, _ in before} - {segment for _, segment, _ in after} == {ada}
+    assert {at: data for at, data in before.items() if at[1] == bob} == {
+        at: data for at, data in after.items() if at[1] == bob
+    }
