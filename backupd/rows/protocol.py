@@ -16,7 +16,14 @@ _LENGTH = struct.Struct("<I")
 _SPAN = struct.Struct("<QQ32s")
 
 
-class Setup(msgspec.Struct, frozen=True, tag=True):
+class _Message(msgspec.Struct, frozen=True):
+    """A message, of which nothing but its kind is ever printed: keys, rows and tenants' names pass through here."""
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}()"
+
+
+class Setup(_Message, frozen=True, tag=True):
     """The first message to every worker, with everything it needs for one snapshot."""
 
     number: int
@@ -53,7 +60,7 @@ class Setup(msgspec.Struct, frozen=True, tag=True):
     """Bytes of finished sections that make a pack."""
 
 
-class CopyTask(msgspec.Struct, frozen=True, tag=True):
+class CopyTask(_Message, frozen=True, tag=True):
     """The task of reading the rows of one table, or of a range of its heap blocks."""
 
     task: int
@@ -71,7 +78,7 @@ class CopyTask(msgspec.Struct, frozen=True, tag=True):
     """A row whose checksum has none of these bits ends a chunk."""
 
 
-class BytesTask(msgspec.Struct, frozen=True, tag=True):
+class BytesTask(_Message, frozen=True, tag=True):
     """The task of storing a small file that the parent already holds (schema, globals)."""
 
     task: int
@@ -80,7 +87,7 @@ class BytesTask(msgspec.Struct, frozen=True, tag=True):
     data: bytes
 
 
-class CommandTask(msgspec.Struct, frozen=True, tag=True):
+class CommandTask(_Message, frozen=True, tag=True):
     """The task of storing a file that a program writes to its standard output (large objects)."""
 
     task: int
@@ -89,13 +96,13 @@ class CommandTask(msgspec.Struct, frozen=True, tag=True):
     command: list[str]
 
 
-class PlacesReply(msgspec.Struct, frozen=True, tag=True):
+class PlacesReply(_Message, frozen=True, tag=True):
     """The answer to `PlacesWanted`: the keyring and the place of each key, in the same order."""
 
     places: list[tuple[str, int]]
 
 
-class Closing(msgspec.Struct, frozen=True, array_like=True):
+class Closing(_Message, frozen=True, array_like=True):
     """One segment whose last section of this run is to end."""
 
     pseudonym: str
@@ -106,28 +113,28 @@ class Closing(msgspec.Struct, frozen=True, array_like=True):
     """Both are used only for a segment that the worker has not met."""
 
 
-class CloseSegments(msgspec.Struct, frozen=True, tag=True):
+class CloseSegments(_Message, frozen=True, tag=True):
     """The command to end the sections of these segments, which is answered by `SegmentsClosed`."""
 
     segments: list[Closing]
 
 
-class Release(msgspec.Struct, frozen=True, tag=True):
+class Release(_Message, frozen=True, tag=True):
     """The command to release the exported snapshot: all rows are read."""
 
 
-class Finish(msgspec.Struct, frozen=True, tag=True):
+class Finish(_Message, frozen=True, tag=True):
     """The command to close what is open, report the remaining packs, and end."""
 
 
-class Proceed(msgspec.Struct, frozen=True, tag=True):
+class Proceed(_Message, frozen=True, tag=True):
     """The answer to a `PackDone`: the spool has space again."""
 
 
 Command = Setup | CopyTask | BytesTask | CommandTask | PlacesReply | CloseSegments | Release | Finish | Proceed
 
 
-class NewKey(msgspec.Struct, frozen=True, array_like=True):
+class NewKey(_Message, frozen=True, array_like=True):
     """A key that the worker drew for one segment, and whose it is."""
 
     pseudonym: str
@@ -136,21 +143,18 @@ class NewKey(msgspec.Struct, frozen=True, array_like=True):
     tenant: str | None
     key: bytes
 
-    def __repr__(self) -> str:
-        return f"NewKey({self.pseudonym})"
 
-
-class PlacesWanted(msgspec.Struct, frozen=True, tag=True):
+class PlacesWanted(_Message, frozen=True, tag=True):
     """The question for places in a keyring, asked when the first sections under these keys go into a pack."""
 
     keys: list[NewKey]
 
 
-class SegmentsClosed(msgspec.Struct, frozen=True, tag=True):
+class SegmentsClosed(_Message, frozen=True, tag=True):
     """The answer to `CloseSegments`."""
 
 
-class PackDone(msgspec.Struct, frozen=True, tag=True):
+class PackDone(_Message, frozen=True, tag=True):
     """The report of a finished pack that lies in the spool."""
 
     path: str
@@ -184,7 +188,7 @@ def unpack_span(packed: bytes) -> Span:
     return Span(rows, size, sha256, runs)
 
 
-class TaskDone(msgspec.Struct, frozen=True, tag=True):
+class TaskDone(_Message, frozen=True, tag=True):
     """The report that a task is finished."""
 
     task: int
@@ -194,7 +198,7 @@ class TaskDone(msgspec.Struct, frozen=True, tag=True):
     worker: int
 
 
-class Advanced(msgspec.Struct, frozen=True, tag=True):
+class Advanced(_Message, frozen=True, tag=True):
     """Counters of progress since the last such message: bytes and rows read, bytes added."""
 
     read: int
@@ -203,15 +207,15 @@ class Advanced(msgspec.Struct, frozen=True, tag=True):
     """Plain bytes of chunks that were not known."""
 
 
-class SnapshotReleased(msgspec.Struct, frozen=True, tag=True):
+class SnapshotReleased(_Message, frozen=True, tag=True):
     """The report that this worker no longer holds the exported snapshot."""
 
 
-class WorkerFinished(msgspec.Struct, frozen=True, tag=True):
+class WorkerFinished(_Message, frozen=True, tag=True):
     """The last message of a worker that did everything it was asked."""
 
 
-class Failed(msgspec.Struct, frozen=True, tag=True):
+class Failed(_Message, frozen=True, tag=True):
     """The report that the worker cannot continue; `family` names a class of backupd.errors."""
 
     family: str
