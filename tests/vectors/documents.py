@@ -26,6 +26,7 @@ def keyrings() -> Iterator[Case]:
         return lambda lines: [*lines[:at], json.dumps(change(json.loads(lines[at]))), *lines[at + 1 :]]
 
     index, unlisted = damage("does not match its signed index"), damage("its index does not list there")
+    many = damage("more lines than its index lists keys")
     table = damage("the index of")
     good = b"".join(pseudonym(at).encode() + segment_key(at) for at in range(2))
     rest = pseudonym(1).encode() + segment_key(1)
@@ -126,7 +127,14 @@ def keyrings() -> Iterator[Case]:
             b"",
         ),
         ("keyring-entries-exchanged", "two segments' sealed bytes are exchanged", index, craft(lines=exchanged), b""),
-        ("keyring-entry-twice", "a line stands twice", unlisted, craft(lines=lambda v: [*v, v[4]]), b""),
+        (
+            "keyring-entry-twice",
+            "a line stands twice, another is not there",
+            unlisted,
+            craft(lines=lambda v: [*v[:-1], v[-2]]),
+            b"",
+        ),
+        ("keyring-entry-more", "a line stands twice", many, craft(lines=lambda v: [*v, v[-1]]), b""),
         ("keyring-entry-order", "lines are not in order", unlisted, craft(lines=lambda v: [*v[:3], v[4], v[3]]), b""),
         (
             "keyring-entry-beyond",
@@ -166,9 +174,9 @@ def keyrings() -> Iterator[Case]:
         ("keyring-cut", "cut before its lines end", damage("is cut short"), craft(lines=lambda v: v[:2]), b""),
         (
             "keyring-trailing",
-            "a line that is not JSON at the end",
+            "a line that is not JSON in place of the last one",
             damage("cannot be read"),
-            craft(lines=lambda v: [*v, "x"]),
+            craft(lines=lambda v: [*v[:-1], "x"]),
             b"",
         ),
     ]

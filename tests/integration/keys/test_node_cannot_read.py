@@ -78,7 +78,7 @@ def test_no_secret_lies_on_the_node(stolen: NodeFolder) -> None:
     for keyring in repository.keyrings(found[0].context.generation):
         secrets.add(keyring.file_key(stolen.pair.secret))
         secrets |= {keyring.open(stolen.pair.secret).key(place).key for place in keyring.sealed}
-    assert len(secrets) > 20
+    assert len(secrets) > 12  # more, the more workers had something of a segment
     everything = every_byte(stolen)
     for secret in secrets:
         halves = [secret] if len(secret) == 32 else [secret, secret[:32], secret[32:64], secret[64:]]
