@@ -210,13 +210,18 @@ class _Mapper:
         return tuple(tuple(key.name for key in path) for path in found[:_MOST_PROPOSALS])
 
     def _paths(self, table: Table) -> Iterator[tuple[ForeignKey, ...]]:
-        """Yield the shortest path to each table that names its tenant, breadth first."""
+        """Yield the shortest path to each table that names its tenant, breadth first.
+
+        None leads through a partition of the table itself, to which the table's own rule would apply, too.
+        """
         waiting: deque[tuple[TableName, tuple[ForeignKey, ...]]] = deque([(table.name, ())])
         seen = {table.name}
         while waiting:
             name, path = waiting.popleft()
             for key in self.tables[name].foreign_keys:
                 if key.foreign_code or key.target in seen or len(path) == _LONGEST_PATH:
+                    continue
+                if table.name in self.tables[key.target].parents:
                     continue
                 seen.add(key.target)
                 longer = (*path, key)
