@@ -57,7 +57,7 @@ def test_the_default_column_maps_tables_that_have_it() -> None:
 
 def test_no_path_through_a_partition_of_the_table_itself_is_proposed() -> None:
     """The rule that the proposal would make is the partition's, too, and that has no such key."""
-    whole = table("whole", "id", "piece", keys=(key("whole_piece", "piece"),), kind=TableKind.PARTITIONED)
+    whole = table("whole", "id", "piece", keys=(key("whole_piece", "piece"),))
     piece = table("piece", "id", "tenant_id", kind=TableKind.PARTITION, parents=(whole.name,))
     outer = table("outer", "id", "piece", keys=(key("outer_piece", "piece"),))
     proposed = {one.table.table: one.proposals for one in mapping(by_column(), whole, piece, outer).unmapped}
