@@ -17,21 +17,27 @@ R = TypeVar("R")
 def in_parallel(function: Callable[[T], R], items: Iterable[T], threads: int) -> Iterator[tuple[T, Future[R]]]:
     """Yield each item with its finished future, in order; `threads` of them run at a time.
 
-    When the caller stops early or an error is raised, tasks that have not begun are cancelled. An error of `function`
-    itself is not raised here: `Future.result` raises it.
+    When the caller stops early or an error is raised, tasks that have not begun are cancelled; those that have are
+    waited for, but not where the caller stopped early. An error of `function` itself is not raised here:
+    `Future.result` raises it.
     """
-    with ThreadPoolExecutor(threads, "parallel") as pool:
-        waiting: deque[tuple[T, Future[R]]] = deque()
-        try:
-            for item in items:
-                waiting.append((item, pool.submit(function, item)))
-                if len(waiting) > threads * _AHEAD:
-                    yield _done(waiting.popleft())
-            while waiting:
+    pool = ThreadPoolExecutor(threads, "parallel")
+    waiting: deque[tuple[T, Future[R]]] = deque()
+    left = False
+    try:
+        for item in items:
+            waiting.append((item, pool.submit(function, item)))
+            if len(waiting) > threads * _AHEAD:
                 yield _done(waiting.popleft())
-        finally:
-            for _, future in waiting:
-                future.cancel()
+        while waiting:
+            yield _done(waiting.popleft())
+    except GeneratorExit:
+        # This may run in the garbage collector, in the midst of another pool's `submit`, which holds a lock of all
+        # pools: a task that is to use a pool of its own would wait for it, and we for the task, for ever.
+        left = True
+        raise
+    finally:
+        pool.shutdown(wait=not left, cancel_futures=True)
 
 
 def _done(pair: tuple[T, Future[R]]) -> tuple[T, Future[R]]:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import hashlib
 import io
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import BinaryIO, NamedTuple
 
@@ -17,6 +16,7 @@ from backupd.errors import DamageError, ObjectMissingError
 from backupd.model.documents import Record
 from backupd.model.ids import GenerationId, ObjectHash, ObjectName, Pseudonym, RepositoryId
 from backupd.model.ranges import from_ranges
+from backupd.parallel import in_parallel
 from backupd.repository import layout
 from backupd.seal.pack import (
     CLEAR_START,
@@ -194,8 +194,7 @@ def open_packs(
         except (DamageError, ObjectMissingError) as error:
             return sha256, error
 
-    with ThreadPoolExecutor(_READERS, thread_name_prefix="packs") as pool:
-        yield from pool.map(opened, wanted)
+    return (done.result() for _, done in in_parallel(opened, wanted, _READERS))
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,38 @@
+"""Functions applied by several threads: in order, cancelled when nobody wants the rest, not waited for in vain."""
+
+from __future__ import annotations
+
+import threading
+
+from backupd.parallel import in_parallel
+
+
+def test_results_come_in_the_order_of_the_items() -> None:
+    """Each with the item it is of."""
+    assert [(item, done.result()) for item, done in in_parallel(lambda n: n * n, range(40), 3)] == [
+        (n, n * n) for n in range(40)
+    ]
+
+
+def test_who_stops_early_waits_for_nobody() -> None:
+    """The garbage collector may close a generator, while a task waits for what the collecting thread holds."""
+    gate, second, begun = threading.Event(), threading.Event(), list[int]()
+
+    def work(number: int) -> int:
+        begun.append(number)
+        if number:
+            second.set()
+            gate.wait(60)
+        return number
+
+    results = in_parallel(work, range(100), 1)
+    assert next(results)[0] == 0
+    assert second.wait(20)
+    closing = threading.Thread(target=results.close)
+    closing.start()
+    closing.join(20)
+    waited = closing.is_alive()
+    gate.set()
+    closing.join()
+    assert not waited
+    assert len(begun) < 10, "tasks that had not begun were not cancelled"
