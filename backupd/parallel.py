@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from typing import Final, TypeVar
 
 _AHEAD: Final = 4
 """Tasks that wait in the queue, for each thread."""
+
+_PATIENCE: Final = 30.0
+"""Seconds to wait for tasks under way when the caller stops early."""
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -18,8 +21,8 @@ def in_parallel(function: Callable[[T], R], items: Iterable[T], threads: int) ->
     """Yield each item with its finished future, in order; `threads` of them run at a time.
 
     When the caller stops early or an error is raised, tasks that have not begun are cancelled; those that have are
-    waited for, but not where the caller stopped early. An error of `function` itself is not raised here:
-    `Future.result` raises it.
+    waited for, where the caller stopped early for half a minute at most. An error of `function` itself is not raised
+    here: `Future.result` raises it.
     """
     pool = ThreadPoolExecutor(threads, "parallel")
     waiting: deque[tuple[T, Future[R]]] = deque()
@@ -35,6 +38,7 @@ def in_parallel(function: Callable[[T], R], items: Iterable[T], threads: int) ->
         # This may run in the garbage collector, in the midst of another pool's `submit`, which holds a lock of all
         # pools: a task that is to use a pool of its own would wait for it, and we for the task, for ever.
         left = True
+        wait([future for _, future in waiting if not future.cancel()], timeout=_PATIENCE)
         raise
     finally:
         pool.shutdown(wait=not left, cancel_futures=True)

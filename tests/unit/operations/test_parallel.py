@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import threading
 
+import pytest
+
+from backupd import parallel
 from backupd.parallel import in_parallel
 
 
@@ -14,8 +17,9 @@ def test_results_come_in_the_order_of_the_items() -> None:
     ]
 
 
-def test_who_stops_early_waits_for_nobody() -> None:
+def test_who_stops_early_does_not_wait_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
     """The garbage collector may close a generator, while a task waits for what the collecting thread holds."""
+    monkeypatch.setattr(parallel, "_PATIENCE", 0.2)
     gate, second, begun = threading.Event(), threading.Event(), list[int]()
 
     def work(number: int) -> int:
