@@ -33,10 +33,6 @@ class SegmentClosing:
         """The last section of earlier runs; to be asked before anything of this run is published."""
         self._needs: dict[Pseudonym, array[int]] = {}
 
-    @property
-    def last(self) -> int:
-        return self._last
-
     def closings(self) -> Iterator[tuple[int, Closing]]:
         """Yield what the workers have to end, each with the worker's number. May be called once."""
         contents, collector = self._contents, self._collector
