@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 from doubles.node.processes import alive, descendants, eventually
 from doubles.node.service_manager import ServiceManager, service_manager
+from fix_internal_errors import found_in
 from fix_nodes import NodeFolder
 from fix_postgres import Database
 
@@ -115,6 +116,8 @@ class Nodes:
                 daemon.process.kill()
                 daemon.process.wait()
                 eventually(lambda gone=started: not alive(gone), 60)  # type: ignore[misc]
+        for daemon in self.started:
+            assert found_in(daemon.log.read_bytes()) == [], "an error of backupd has no name"
 
 
 @pytest.fixture

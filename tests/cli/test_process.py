@@ -184,7 +184,7 @@ def test_a_reader_that_goes_away_is_no_fault_of_ours():
     assert (done.returncode, done.stderr) == (1, b"")
 
 
-def test_a_fault_of_ours_shows_where_and_no_message(monkeypatch, capsys):
+def test_a_fault_of_ours_shows_where_and_no_message(monkeypatch, capsys, no_internal_errors):
     """A foreign exception may quote a row: its text is printed nowhere."""
     from backupd.cli import main
 
@@ -205,6 +205,16 @@ def test_a_fault_of_ours_shows_where_and_no_message(monkeypatch, capsys):
     assert "internal error: RuntimeError" in shown.err
     assert "test_process.py" in shown.err
     assert json.loads(shown.out)["error"]["kind"] == "internal"
+    assert set(no_internal_errors) == {"internal error: RuntimeError: the row is hunter2"}
+    no_internal_errors.clear()
+
+
+def test_every_output_that_a_test_reads_is_looked_through(no_internal_errors):
+    """Such an error fails the test that met it, in whatever program it came up."""
+    script = "import sys; print('backupd: internal error: KeyError'); print('internal error: OSError', file=sys.stderr)"
+    subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert no_internal_errors == ["backupd: internal error: KeyError", "internal error: OSError"]
+    no_internal_errors.clear()
 
 
 def test_a_passphrase_is_asked_for_twice_and_never_shown(tmp_path):
