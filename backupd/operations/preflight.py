@@ -23,7 +23,7 @@ from backupd.model.tenancy import (
     Tenant,
 )
 from backupd.operations.backup.region import find_members
-from backupd.planning.tenancy import AMBIGUOUS_CURE, map_tables, require_mapped, tenant_columns
+from backupd.planning.mapping.tables import AMBIGUOUS_CURE, map_tables, require_mapped, tenant_columns
 from backupd.postgres.connect import Source, connect, other_database
 from backupd.postgres.source.inventory import read_inventory
 from backupd.postgres.source.preflight import preflight

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from backupd.model.inventory import ForeignKey, Inventory, Table, TableKind, TableName
 from backupd.model.tenancy import ClassPolicy, Column, ForeignKeyPath, TableRule, Tenancy, TenancyKind, Tenant
-from backupd.planning.tenancy import map_tables
+from backupd.planning.mapping.tables import map_tables
 from backupd.postgres.source.select import block_ranges
 
 SCHEMAS = ("public", "t_1", "t_2", "other")

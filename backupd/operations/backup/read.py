@@ -22,7 +22,8 @@ from backupd.operations.backup.entries import SegmentEntries
 from backupd.operations.backup.generation import keyed_tag
 from backupd.operations.backup.source_content import FileTask, Reading
 from backupd.operations.backup.tasks import TableTask, plan_tasks
-from backupd.planning.tenancy import NamePatterns, map_tables, require_mapped, tenant_columns
+from backupd.planning.mapping.names import NamePatterns
+from backupd.planning.mapping.tables import map_tables, require_mapped, tenant_columns
 from backupd.postgres.client_programs import Client, client, find_programs
 from backupd.postgres.connect import Source, connect
 from backupd.postgres.failures import translated

@@ -12,7 +12,7 @@ from backupd.model.answers import BackupReport
 from backupd.model.ids import RegionName
 from backupd.model.tenancy import Tenancy, TenancyKind
 from backupd.operations.backup import BackupJob, Node, backup
-from backupd.planning.tenancy import choose_members
+from backupd.planning.mapping.names import choose_members
 from backupd.postgres.connect import Source, list_databases
 from backupd.repository.repository import Repository
 from backupd.store.base import Store

@@ -9,7 +9,7 @@ from backupd.model.inventory import Inventory
 from backupd.model.tenancy import TenancyKind, TenancyMap
 from backupd.operations.backup.collect import Collector
 from backupd.operations.backup.tasks import TableTask
-from backupd.planning.tenancy import NamePatterns
+from backupd.planning.mapping.names import NamePatterns
 from backupd.postgres.source.exported import ExportedSnapshot
 from backupd.postgres.source.facts import SourceFacts
 from backupd.rows.pool import Task

@@ -17,8 +17,8 @@ from backupd.model.documents import REDUCED
 from backupd.model.inventory import TableName
 from backupd.model.tenancy import TenancyKind
 from backupd.planning.inplace import HARMLESS, Conflict, ConflictKind
+from backupd.planning.mapping.tables import map_tables, require_mapped, tenant_columns
 from backupd.planning.restore import Piece, RestorePlan, TablePlan
-from backupd.planning.tenancy import map_tables, require_mapped, tenant_columns
 from backupd.postgres.connect import Connection
 from backupd.postgres.inplace.compare import Pair
 from backupd.postgres.inplace.conflicts import right_conflicts

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import IO, TypeVar, cast
 
 from backupd.errors import SourceError
-from backupd.planning.tenancy import NamePatterns
+from backupd.planning.mapping.names import NamePatterns
 from backupd.postgres.client_programs import Client, failure, run
 from backupd.postgres.connect import Connection
 from backupd.postgres.schema.archive import ArchiveReader, Entry

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
-from backupd.planning.tenancy import NamePatterns
+from backupd.planning.mapping.names import NamePatterns
 from backupd.postgres.schema.archive import ArchiveReader, Entry, pack_entry, with_definition
 from backupd.postgres.schema.statements import grouped, split_statements, words_in
 

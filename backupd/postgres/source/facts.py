@@ -8,7 +8,7 @@ from graphlib import TopologicalSorter
 from typing import Any
 
 from backupd.model.manifest import SequenceValue
-from backupd.planning.tenancy import NamePatterns
+from backupd.planning.mapping.names import NamePatterns
 from backupd.postgres import settings
 from backupd.postgres.connect import Connection, literal, qualified
 

@@ -20,7 +20,7 @@ from fix_regions import Region
 from backupd.errors import BackupdError, SourceBusyError
 from backupd.model.tenancy import TableRule, Tenancy, TenancyKind
 from backupd.operations.inplace import apply
-from backupd.planning.tenancy import NamePatterns
+from backupd.planning.mapping.names import NamePatterns
 from backupd.postgres.client_programs import client, find_programs
 from backupd.postgres.connect import Connection, Source, resolved
 from backupd.postgres.schema.dump import dump_schema

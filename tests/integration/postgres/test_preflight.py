@@ -18,7 +18,7 @@ from fix_postgres import Database, unique
 from backupd.errors import SourceError
 from backupd.model.findings import Finding, Severity, errors_among
 from backupd.model.tenancy import Shared, Tenancy, TenancyKind
-from backupd.planning.tenancy import NamePatterns
+from backupd.planning.mapping.names import NamePatterns
 from backupd.postgres.client_programs import client, find_programs, run
 from backupd.postgres.connect import Source, connect, resolved
 from backupd.postgres.schema.dump import dump_globals, dump_schema, large_objects_command

@@ -15,7 +15,7 @@ from fix_postgres import Database, unique
 
 from backupd.errors import BackupdError, SourceError, SourceGoneError
 from backupd.model.tenancy import Tenancy, TenancyKind
-from backupd.planning.tenancy import NamePatterns
+from backupd.planning.mapping.names import NamePatterns
 from backupd.postgres.client_programs import Client, client, find_programs, run
 from backupd.postgres.connect import Connection, Source, connect, resolved
 from backupd.postgres.schema.archive import ArchiveReader, join_archive, unpack_entries

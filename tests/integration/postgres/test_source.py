@@ -16,7 +16,7 @@ from backupd.errors import BusyError, SourceBusyError, SourceError, SourceGoneEr
 from backupd.model.inventory import Table, TableKind, TableName
 from backupd.model.tenancy import Column, ForeignKeyPath, Shared, TableRule, Tenancy, TenancyKind
 from backupd.operations.preflight import report_tenancy
-from backupd.planning.tenancy import map_tables
+from backupd.planning.mapping.tables import map_tables
 from backupd.postgres.connect import Connection, Source, connect
 from backupd.postgres.source.exported import hold, join_snapshot
 from backupd.postgres.source.inventory import read_inventory

@@ -12,7 +12,7 @@ from fix_regions import Region
 from backupd.errors import ConfigError, UnmappedError
 from backupd.model.tenancy import ClassPolicy, TableRule, Tenancy, TenancyKind, TenancyMap
 from backupd.operations.preflight import check_source, report_tenancy
-from backupd.planning.tenancy import map_tables, require_mapped, tenant_columns
+from backupd.planning.mapping.tables import map_tables, require_mapped, tenant_columns
 from backupd.postgres.connect import Source, connect
 from backupd.postgres.inplace.session import Belonging
 from backupd.postgres.lifecycle_query import read_tenant_dates

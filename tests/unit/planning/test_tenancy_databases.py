@@ -4,7 +4,7 @@ import pytest
 
 from backupd.errors import UnmappedError
 from backupd.model.tenancy import Tenancy, TenancyKind
-from backupd.planning.tenancy import choose_members
+from backupd.planning.mapping.names import choose_members
 
 
 def tenancy(unclassified="refuse"):

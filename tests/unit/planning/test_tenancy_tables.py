@@ -18,7 +18,8 @@ from backupd.model.tenancy import (
     Tenant,
 )
 from backupd.operations.preflight import TenancyReport, describe
-from backupd.planning.tenancy import NamePatterns, map_tables, named_tenant, require_mapped, tenant_columns
+from backupd.planning.mapping.names import NamePatterns, named_tenant
+from backupd.planning.mapping.tables import map_tables, require_mapped, tenant_columns
 
 CLASSES = {"uploaded": ClassPolicy.STANDARD, "session": ClassPolicy.NEVER}
 

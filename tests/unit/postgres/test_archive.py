@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from backupd.errors import DamageError, SourceError
 from backupd.model.tenancy import Tenancy, TenancyKind
-from backupd.planning.tenancy import NamePatterns
+from backupd.planning.mapping.names import NamePatterns
 from backupd.postgres.schema.archive import ArchiveReader, join_archive, pack_entry, unpack_entries, with_definition
 from backupd.postgres.schema.dump import only_large_objects
 from backupd.postgres.schema.ownership import divide_archive, divide_globals

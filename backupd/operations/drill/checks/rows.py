@@ -20,7 +20,7 @@ from backupd.model.manifest import Span
 from backupd.model.report import Check, CheckName
 from backupd.model.tenancy import Tenant
 from backupd.operations.drill.types import Findings, RowComparison, TableToCompare, expected_rows, undecided
-from backupd.planning.tenancy import map_tables
+from backupd.planning.mapping.tables import map_tables
 from backupd.postgres import settings
 from backupd.postgres.client_programs import Client, client, find_programs
 from backupd.postgres.connect import Source, connect, resolved

@@ -15,7 +15,7 @@ from backupd.model.manifest import SequenceValue
 from backupd.model.report import Check, CheckName
 from backupd.operations.drill.checks.twin import read_twin
 from backupd.operations.drill.types import Findings
-from backupd.planning.tenancy import NamePatterns
+from backupd.planning.mapping.names import NamePatterns
 from backupd.postgres.client_programs import Client, client, find_programs
 from backupd.postgres.connect import identifier, resolved
 from backupd.postgres.schema.archive import unpack_entries

@@ -28,7 +28,7 @@ from backupd.postgres.target.pg_restore import (
 )
 
 if TYPE_CHECKING:
-    from backupd.planning.tenancy import NamePatterns
+    from backupd.planning.mapping.names import NamePatterns
 
 _JOBS = ("--jobs", "2")
 
