@@ -40,11 +40,20 @@ class ForeignKey:
     target: TableName
     target_columns: tuple[str, ...]
     operators: tuple[str, ...]
-    """`OPERATOR(schema.=)` for each pair of columns; the target's column stands on the left."""
+    """`OPERATOR(schema.=)` for each pair of columns; the target's column stands on the left. Where the two columns have
+    different collations, the target's is named before it, by which PostgreSQL compares."""
     required: bool
     """Whether every column is NOT NULL and the constraint is validated, so that each row has a target."""
     foreign_code: bool = False
     """Whether comparing its columns runs a function of a role that is no superuser."""
+    temporal: bool = False
+    """Whether it compares periods by overlap, so that a row may refer to several rows."""
+    validated: bool = True
+    """Whether it is enforced, and holds for every row."""
+    cascades: bool = False
+    """Whether a row is deleted with the one it refers to (ON DELETE CASCADE)."""
+    root: str | None = None
+    """For a key that a partition has from its partitioned table: the name of the topmost table's key."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +65,14 @@ class Table:
     kind: TableKind
     columns: tuple[str, ...]
     """Columns as pg_dump lists them: neither dropped nor generated, in the order of their numbers."""
+    generated: tuple[str, ...] = ()
+    """Columns that PostgreSQL computes from others of the row, when it is written or when it is read."""
+    primary: tuple[str, ...] = ()
+    """Columns of the primary key, in its order."""
+    unique: tuple[frozenset[str], ...] = ()
+    """The columns of each unique key, the primary one among them, that is made of plain columns and covers all rows."""
+    nullable: frozenset[str] = frozenset()
+    """Columns that may be null."""
     foreign_keys: tuple[ForeignKey, ...] = ()
     parents: tuple[TableName, ...] = ()
     """The partitioned tables it is a partition of, nearest first."""
@@ -77,6 +94,10 @@ class Table:
     """The extension that the table is a member of."""
     condition: str | None = None
     """For a configuration table of an extension: the text after FROM that selects the user's rows; may be empty."""
+
+    def has(self, column: str) -> bool:
+        """Check whether rows can be asked for this column; it may be generated."""
+        return column in self.columns or column in self.generated
 
     @property
     def dumped(self) -> bool:

@@ -153,7 +153,7 @@ class _Mapper:
         if rule.path:
             return self._path(table, rule, passed | {table.name})
         column = rule.column or tenancy.column
-        if column is not None and column in table.columns:
+        if column is not None and table.has(column):
             return Column(column)
         if rule.column is not None:
             raise _UncoveredError(f"its rule names column {rule.column!r}, which it does not have")
@@ -168,7 +168,7 @@ class _Mapper:
             steps.append(step)
             table = self.tables[step.key.target]
         if rule.column is not None:
-            if rule.column not in table.columns:
+            if not table.has(rule.column):
                 raise _UncoveredError(f"its path ends at a table without the column {rule.column!r}")
             return ForeignKeyPath(tuple(steps), rule.column)
         if table.name in passed:
@@ -187,6 +187,11 @@ class _Mapper:
                     raise _UncoveredError(
                         f"its path names foreign key {constraint!r}, which compares by a function of a role that is no "
                         "superuser: backups would run it"
+                    )
+                if key.temporal:
+                    raise _UncoveredError(
+                        f"its path names foreign key {constraint!r}, which compares periods: a row may have several "
+                        "targets, and so several tenants"
                     )
                 return self._as_step(key)
         raise _UncoveredError(f"its path names foreign key {constraint!r}, which is not there")
@@ -216,7 +221,7 @@ class _Mapper:
         while waiting:
             name, path = waiting.popleft()
             for key in self.tables[name].foreign_keys:
-                if key.foreign_code or key.target in seen or len(path) == _LONGEST_PATH:
+                if key.foreign_code or key.temporal or key.target in seen or len(path) == _LONGEST_PATH:
                     continue
                 if table.name in self.tables[key.target].parents:
                     continue

@@ -43,7 +43,8 @@ LEFT JOIN pg_catalog.pg_collation l ON l.oid = a.attcollation AND NOT l.collisde
 WHERE c.relkind IN ('r', 'p', 'm', 'f') AND a.attnum > 0 AND NOT a.attisdropped
   AND (a.attname = ANY (%(names)s) OR EXISTS (
     SELECT FROM pg_catalog.pg_constraint k
-    WHERE k.contype = 'f' AND k.confrelid = a.attrelid AND a.attnum = ANY (k.confkey)))
+    WHERE k.contype = 'f' AND ((k.confrelid = a.attrelid AND a.attnum = ANY (k.confkey))
+      OR (k.conrelid = a.attrelid AND a.attnum = ANY (k.conkey)))))
   AND (r.fit IS NOT TRUE OR l.oid IS NOT NULL)
 ORDER BY 1, 2
 """  # noqa: S608  # made of constants of this module
@@ -58,7 +59,7 @@ WHERE NOT EXISTS (SELECT FROM root r WHERE r.type = %(type)s::pg_catalog.oid)
 def ambiguous_columns(connection: Connection, names: Collection[str]) -> dict[int, dict[str, str]]:
     """Return the columns that cannot identify a tenant, by table oid and column, each with its type for messages.
 
-    Columns with the given names are checked, and those that foreign keys lead to.
+    Columns with the given names are checked, those of foreign keys, and those that foreign keys lead to.
     """
     found: defaultdict[int, dict[str, str]] = defaultdict(dict)
     arguments = {"listed": list(_LISTED), "names": list(names)}

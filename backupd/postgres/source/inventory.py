@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Collection
 from dataclasses import replace
+from itertools import starmap
 from typing import Any
 
 from backupd.model.inventory import ForeignKey, Inventory, Table, TableKind, TableName
-from backupd.postgres.connect import Connection, identifier
+from backupd.postgres.connect import Connection, identifier, qualified
 from backupd.postgres.source.foreign_code import keys_with_foreign_code
 from backupd.postgres.source.identity import ambiguous_columns
 
@@ -33,16 +34,23 @@ WHERE c.relkind IN ('r', 'p', 'm', 'f') AND c.relpersistence <> 't'
 """  # noqa: S608  # made of constants of this module
 """Query for relations, with sizes of tables only: reading a materialized view's size would wait for its refresh."""
 
+_NULLABLE = """(NOT a.attnotnull OR EXISTS (SELECT FROM pg_catalog.pg_constraint x
+  WHERE x.contype = 'n' AND x.conrelid = a.attrelid AND x.conkey = ARRAY[a.attnum] AND NOT x.convalidated))"""
+"""Condition that a column `a` may hold nulls: from version 18 on, NOT NULL may have been declared without a look."""
+
 _COLUMNS = f"""
-SELECT a.attrelid, pg_catalog.array_agg(a.attname ORDER BY a.attnum)
+SELECT a.attrelid,
+  COALESCE(pg_catalog.array_agg(a.attname ORDER BY a.attnum) FILTER (WHERE a.attgenerated = ''), '{{}}'),
+  COALESCE(pg_catalog.array_agg(a.attname ORDER BY a.attnum) FILTER (WHERE a.attgenerated <> ''), '{{}}'),
+  COALESCE(pg_catalog.array_agg(a.attname ORDER BY a.attname) FILTER (WHERE {_NULLABLE}), '{{}}')
 FROM pg_catalog.pg_attribute a JOIN pg_catalog.pg_class c ON c.oid = a.attrelid
 JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
-WHERE c.relkind IN ('r', 'p', 'm', 'f') AND a.attnum > 0 AND NOT a.attisdropped AND a.attgenerated = ''
+WHERE c.relkind IN ('r', 'p', 'm', 'f') AND a.attnum > 0 AND NOT a.attisdropped
   AND (NOT ({_SYSTEM}) OR EXISTS (SELECT FROM pg_catalog.pg_extension e WHERE c.oid = ANY (e.extconfig)))
 GROUP BY 1
 """  # noqa: S608  # made of constants of this module
 
-_FOREIGN_KEYS = """
+_FOREIGN_KEYS = f"""
 SELECT k.conrelid, k.conname, k.confrelid,
   (SELECT pg_catalog.array_agg(a.attname ORDER BY u.place)
    FROM pg_catalog.unnest(k.conkey) WITH ORDINALITY u(number, place)
@@ -50,19 +58,37 @@ SELECT k.conrelid, k.conname, k.confrelid,
   (SELECT pg_catalog.array_agg(a.attname ORDER BY u.place)
    FROM pg_catalog.unnest(k.confkey) WITH ORDINALITY u(number, place)
    JOIN pg_catalog.pg_attribute a ON a.attrelid = k.confrelid AND a.attnum = u.number),
-  (SELECT pg_catalog.array_agg(ARRAY[n.nspname, o.oprname] ORDER BY u.place)
-   FROM pg_catalog.unnest(k.conpfeqop) WITH ORDINALITY u(operator, place)
-   JOIN pg_catalog.pg_operator o ON o.oid = u.operator JOIN pg_catalog.pg_namespace n ON n.oid = o.oprnamespace),
+  (SELECT pg_catalog.array_agg(ARRAY[n.nspname, o.oprname, cn.nspname, c.collname] ORDER BY u.place)
+   FROM ROWS FROM (pg_catalog.unnest(k.conpfeqop), pg_catalog.unnest(k.confkey), pg_catalog.unnest(k.conkey))
+     WITH ORDINALITY u(operator, target, own, place)
+   JOIN pg_catalog.pg_operator o ON o.oid = u.operator JOIN pg_catalog.pg_namespace n ON n.oid = o.oprnamespace
+   JOIN pg_catalog.pg_attribute t ON t.attrelid = k.confrelid AND t.attnum = u.target
+   JOIN pg_catalog.pg_attribute a ON a.attrelid = k.conrelid AND a.attnum = u.own
+   LEFT JOIN pg_catalog.pg_collation c ON c.oid = t.attcollation AND a.attcollation NOT IN (0, t.attcollation)
+   LEFT JOIN pg_catalog.pg_namespace cn ON cn.oid = c.collnamespace),
   k.convalidated AND NOT EXISTS (SELECT FROM pg_catalog.pg_attribute a
-   WHERE a.attrelid = k.conrelid AND a.attnum = ANY (k.conkey) AND NOT a.attnotnull)
+   WHERE a.attrelid = k.conrelid AND a.attnum = ANY (k.conkey) AND {_NULLABLE}),
+  k.convalidated, COALESCE(pg_catalog.to_jsonb(k) ->> 'conperiod', 'false') = 'true', k.confdeltype = 'c',
+  (WITH RECURSIVE above(name, parent) AS (
+    SELECT p.conname, p.conparentid FROM pg_catalog.pg_constraint p WHERE p.oid = k.conparentid
+    UNION ALL SELECT p.conname, p.conparentid FROM above b JOIN pg_catalog.pg_constraint p ON p.oid = b.parent)
+   SELECT b.name FROM above b WHERE b.parent = 0)
 FROM pg_catalog.pg_constraint k
 WHERE k.contype = 'f' AND NOT EXISTS (
   SELECT FROM pg_catalog.pg_constraint p WHERE p.oid = k.conparentid AND p.conrelid = k.conrelid)
 ORDER BY k.conrelid, k.conname
-"""
+"""  # noqa: S608  # made of constants of this module
 """Foreign keys, one row each. A key to a partitioned table has one more entry per partition, below its own, which
 adds nothing."""
 
+_UNIQUE = """
+SELECT i.indrelid, i.indisprimary, pg_catalog.array_agg(a.attname ORDER BY u.place)
+FROM pg_catalog.pg_index i
+CROSS JOIN LATERAL pg_catalog.unnest(i.indkey[0:i.indnkeyatts - 1]) WITH ORDINALITY u(number, place)
+JOIN pg_catalog.pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = u.number
+WHERE i.indisunique AND i.indisvalid AND i.indpred IS NULL AND i.indexprs IS NULL AND i.indrelid >= 16384
+GROUP BY i.indexrelid, 1, 2 ORDER BY 1, 2 DESC, 3
+"""
 _PARENTS = """
 SELECT i.inhrelid, i.inhparent FROM pg_catalog.pg_inherits i
 JOIN pg_catalog.pg_class c ON c.oid = i.inhrelid WHERE c.relispartition
@@ -99,8 +125,19 @@ class _Details:
     def __init__(self, connection: Connection, names: dict[int, TableName], tenant_columns: Collection[str]) -> None:
         self._names = names
         shared: dict[tuple[str, ...], tuple[str, ...]] = {}
-        columns = {oid: tuple(listed) for oid, listed in connection.execute(_COLUMNS.encode())}
-        self._columns = {oid: shared.setdefault(listed, listed) for oid, listed in columns.items()}
+        self._columns: dict[int, tuple[str, ...]] = {}
+        self._generated: dict[int, tuple[str, ...]] = {}
+        self._nullable: dict[int, frozenset[str]] = {}
+        for oid, plain, generated, nullable in connection.execute(_COLUMNS.encode()):
+            listed = tuple(plain)
+            self._columns[oid] = shared.setdefault(listed, listed)
+            self._generated[oid], self._nullable[oid] = tuple(generated), frozenset(nullable)
+        self._primary: dict[int, tuple[str, ...]] = {}
+        self._unique: defaultdict[int, list[frozenset[str]]] = defaultdict(list)
+        for oid, primary, listed in connection.execute(_UNIQUE):
+            self._unique[oid].append(frozenset(listed))
+            if primary:
+                self._primary[oid] = tuple(listed)
         self._parents: dict[int, int] = dict(connection.execute(_PARENTS.encode()).fetchall())
         self._widths: dict[int, int] = dict(connection.execute(_WIDTHS.encode()).fetchall())
         self._keys: defaultdict[int, list[ForeignKey]] = defaultdict(list)
@@ -123,6 +160,10 @@ class _Details:
             oid=oid,
             kind=_KINDS.get(kind, TableKind.PARTITION if partition else TableKind.TABLE),
             columns=self._columns.get(oid, ()),
+            generated=self._generated.get(oid, ()),
+            primary=self._primary.get(oid, ()),
+            unique=tuple(self._unique.get(oid, ())),
+            nullable=self._nullable.get(oid, frozenset()),
             foreign_keys=tuple(self._keys.get(oid, ())),
             parents=self._ancestors(oid),
             blocks=blocks,
@@ -144,12 +185,23 @@ class _Details:
 
 
 def _foreign_key(row: tuple[Any, ...], target: TableName) -> ForeignKey:
-    _, name, _, columns, target_columns, operators, required = row
+    _, name, _, columns, target_columns, operators, required, validated, temporal, cascades, root = row
     return ForeignKey(
         name=name,
         columns=tuple(columns),
         target=target,
         target_columns=tuple(target_columns),
-        operators=tuple(f"OPERATOR({identifier(schema)}.{operator})" for schema, operator in operators),
-        required=required,
+        operators=tuple(starmap(_operator, operators)),
+        required=required and not temporal,
+        temporal=temporal,
+        validated=validated,
+        cascades=cascades,
+        root=root,
     )
+
+
+def _operator(schema: str, name: str, collation_schema: str | None, collation: str | None) -> str:
+    operator = f"OPERATOR({identifier(schema)}.{name})"
+    if collation_schema is None or collation is None:
+        return operator
+    return f"COLLATE {qualified(collation_schema, collation)} {operator}"

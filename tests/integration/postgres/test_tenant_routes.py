@@ -1,0 +1,216 @@
+"""Each row goes to one tenant and only one, counted by the database, or the way to the tenant is refused."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+from doubles.servers.postgres import Server
+from doubles.stores.snapshots import look
+from fix_postgres import Database
+from fix_regions import Region
+
+from backupd.model.inventory import TableName
+from backupd.model.tenancy import ClassPolicy, TableRule, Tenancy, TenancyKind, TenancyMap
+from backupd.planning.mapping.tables import map_tables, tenant_columns
+from backupd.postgres.connect import Source, connect
+from backupd.postgres.inplace.session import Belonging
+from backupd.postgres.source.inventory import read_inventory
+from backupd.postgres.source.select import select_rows
+
+CLASSES = {"uploaded": ClassPolicy.STANDARD}
+
+
+def by_column(*rules: TableRule, **more: object) -> Tenancy:
+    return Tenancy(TenancyKind.COLUMN, "tenant", rules=rules, classes=CLASSES, **more)  # type: ignore[arg-type]
+
+
+def mapped(database: Database, tenancy: Tenancy) -> TenancyMap:
+    with connect(Source(database.conninfo)) as connection:
+        return map_tables(tenancy, read_inventory(connection, tenant_columns(tenancy)))
+
+
+def routed(database: Database, tenancy: Tenancy, name: str) -> list[tuple[str, str]]:
+    """The rows of a table as a backup reads them, each with its tenant; and every row is the database's own."""
+    with connect(Source(database.conninfo)) as connection:
+        inventory = read_inventory(connection, tenant_columns(tenancy))
+        (route,) = (one.route for one in map_tables(tenancy, inventory).tables if one.table.table == name)
+        table = inventory.by_name()[TableName("public", name)]
+        with connection.cursor().copy(select_rows(table, route).sql.encode()) as copy:
+            rows = b"".join(copy).decode().splitlines()
+        found = [(row.split("\t", 1)[0], row.split("\t", 1)[1]) for row in rows]
+        for tenant in {tenant for tenant, _ in found} - {"\\N"}:
+            asked = f"SELECT count(*) FROM ONLY public.{name} AS t WHERE {Belonging(route, tenant).ours()}"
+            assert connection.execute(asked.encode()).fetchall() == [(sum(one == tenant for one, _ in found),)]
+    assert database.sql(f"SELECT count(*) FROM ONLY {name}") == [(len(found),)]
+    return found
+
+
+def test_keys_between_columns_of_different_collations_are_followed(
+    server: Server, make_database: Callable[..., Database]
+) -> None:
+    """PostgreSQL compares them by the collation of the target, which a join must name."""
+    database = make_database(server)
+    database.sql(
+        'CREATE TABLE account (name text COLLATE "C" PRIMARY KEY, tenant int NOT NULL)',
+        'CREATE TABLE note (account text COLLATE "POSIX" NOT NULL CONSTRAINT to_account REFERENCES account, n int)',
+        "INSERT INTO account VALUES ('a', 1), ('b', 2)",
+        "INSERT INTO note VALUES ('a', 1), ('b', 2), ('b', 3)",
+    )
+    found = routed(database, by_column(TableRule(("public.note",), path=("to_account",))), "note")
+    assert found == [("1", "a\t1"), ("2", "b\t2"), ("2", "b\t3")]
+
+
+def test_a_blind_collation_on_the_way_matches_as_the_database_does(
+    pg15: Server, make_database: Callable[..., Database]
+) -> None:
+    """'ZOÉ' refers to 'Zoé' where the target's collation says so, whatever the referring column's is."""
+    database = make_database(pg15)
+    database.sql(
+        "CREATE COLLATION blind (provider = icu, locale = 'und-u-ks-level2', deterministic = false)",
+        "CREATE TABLE account (name text COLLATE blind PRIMARY KEY, tenant int NOT NULL)",
+        'CREATE TABLE note (account text COLLATE "C" NOT NULL CONSTRAINT to_account REFERENCES account)',
+        "INSERT INTO account VALUES ('Zoé', 1)",
+        "INSERT INTO note VALUES ('Zoé'), ('ZOÉ')",
+    )
+    assert routed(database, by_column(TableRule(("public.note",), path=("to_account",))), "note") == [
+        ("1", "Zoé"),
+        ("1", "ZOÉ"),
+    ]
+
+
+def test_a_stored_generated_column_says_whose_rows_are(
+    server: Server, region: Region, make_database: Callable[..., Database]
+) -> None:
+    """It is not in the rows, and decides where they go all the same."""
+    database = make_database(server)
+    database.sql(
+        'CREATE TABLE note (code text, tenant text COLLATE "C" GENERATED ALWAYS AS (left(code, 2)) STORED)',
+        "INSERT INTO note VALUES ('be-1'), ('ch-1'), ('be-2')",
+    )
+    assert routed(database, by_column(), "note") == [("be", "be-1"), ("ch", "ch-1"), ("be", "be-2")]
+    region.tenancy = by_column()
+    report = region.backup(database)
+    found = look(region.repository, report.snapshot, region.identity.secret)
+    assert found.rows("public.note") == {"be": ["be-1", "be-2"], "ch": ["ch-1"]}
+
+
+def test_a_virtual_generated_column_says_whose_rows_are(pg18: Server, make_database: Callable[..., Database]) -> None:
+    """PostgreSQL computes it while the row is read, by functions of its own only; it is never taken for missing."""
+    database = make_database(pg18)
+    database.sql(
+        'CREATE TABLE note (code text, tenant text COLLATE "C" GENERATED ALWAYS AS (left(code, 2)) VIRTUAL)',
+        "INSERT INTO note VALUES ('be-1'), ('ch-1'), ('be-2')",
+    )
+    sharing = by_column(unclassified="shared")
+    assert routed(database, sharing, "note") == [("be", "be-1"), ("ch", "ch-1"), ("be", "be-2")]
+
+
+TEMPORAL = (
+    "CREATE TABLE lease (id int4range, during daterange, tenant int, PRIMARY KEY (id, during WITHOUT OVERLAPS))",
+    "CREATE TABLE note (lease int4range NOT NULL, during daterange NOT NULL, n int)",
+    "ALTER TABLE note ADD CONSTRAINT to_lease FOREIGN KEY (lease, PERIOD during) REFERENCES lease (id, PERIOD during)",
+    "INSERT INTO lease VALUES ('[1,2)', '[2030-01-01,2030-06-01)', 1), ('[1,2)', '[2030-06-01,2031-01-01)', 2)",
+    "INSERT INTO note VALUES ('[1,2)', '[2030-05-01,2030-07-01)', 1)",
+)
+
+
+def test_temporal_keys_lead_to_no_tenant(pg18: Server, make_database: Callable[..., Database]) -> None:
+    """A row may refer to rows of two tenants: such a key is neither proposed nor taken."""
+    database = make_database(pg18)
+    database.sql(*TEMPORAL)
+    (without,) = mapped(database, by_column()).unmapped
+    assert (without.table.table, without.proposals) == ("note", ())
+    (refused,) = mapped(database, by_column(TableRule(("public.note",), path=("to_lease",)))).unmapped
+    assert refused.reason == (
+        "its path names foreign key 'to_lease', which compares periods: a row may have several targets, and so several "
+        "tenants"
+    )
+
+
+def test_keys_of_several_columns_are_followed_whole(server: Server, make_database: Callable[..., Database]) -> None:
+    """One of their columns alone may lead to rows of several tenants."""
+    database = make_database(server)
+    database.sql(
+        "CREATE TABLE account (site int, id int, tenant int NOT NULL, PRIMARY KEY (site, id))",
+        "CREATE TABLE note (n int, id int NOT NULL, site int NOT NULL,"
+        " CONSTRAINT to_account FOREIGN KEY (site, id) REFERENCES account)",
+        "INSERT INTO account VALUES (1, 1, 11), (2, 1, 21), (1, 2, 12)",
+        "INSERT INTO note VALUES (1, 1, 1), (2, 1, 2), (3, 2, 1)",
+    )
+    tenancy = by_column(TableRule(("public.note",), path=("to_account",)))
+    assert [tenant for tenant, _ in routed(database, tenancy, "note")] == ["11", "21", "12"]
+
+
+def test_a_partitioned_target_is_read_with_its_partitions_and_an_inherited_one_without(
+    server: Server, make_database: Callable[..., Database]
+) -> None:
+    """A key to a partitioned table leads into each of its partitions; one to a parent never into its children."""
+    database = make_database(server)
+    database.sql(
+        "CREATE TABLE account (id int PRIMARY KEY, tenant int NOT NULL) PARTITION BY RANGE (id)",
+        "CREATE TABLE account_1 PARTITION OF account FOR VALUES FROM (0) TO (10)",
+        "CREATE TABLE account_2 PARTITION OF account FOR VALUES FROM (10) TO (20) PARTITION BY RANGE (id)",
+        "CREATE TABLE account_21 PARTITION OF account_2 FOR VALUES FROM (10) TO (20)",
+        "CREATE TABLE note (account int NOT NULL CONSTRAINT note_account REFERENCES account)",
+        "CREATE TABLE place (id int PRIMARY KEY, tenant int NOT NULL)",
+        "CREATE TABLE town (PRIMARY KEY (id)) INHERITS (place)",
+        "CREATE TABLE stay (place int NOT NULL CONSTRAINT stay_place REFERENCES place)",
+        "INSERT INTO account VALUES (1, 1), (11, 2)",
+        "INSERT INTO note VALUES (1), (11)",
+        "INSERT INTO place VALUES (1, 1)",
+        "INSERT INTO town VALUES (1, 2)",
+        "INSERT INTO stay VALUES (1)",
+    )
+    tenancy = by_column(
+        TableRule(("public.note",), path=("note_account",)), TableRule(("public.stay",), path=("stay_place",))
+    )
+    assert routed(database, tenancy, "note") == [("1", "1"), ("2", "11")]
+    assert routed(database, tenancy, "stay") == [("1", "1")]
+    assert routed(database, tenancy, "place") == [("1", "1\t1")]
+    assert routed(database, tenancy, "town") == [("2", "1\t2")]
+
+
+def test_not_null_that_was_never_checked_is_no_promise(pg18: Server, make_database: Callable[..., Database]) -> None:
+    """From version 18 on, NOT NULL may be declared over nulls; and a key need not be enforced."""
+    database = make_database(pg18)
+    database.sql(
+        "CREATE TABLE account (id int PRIMARY KEY, tenant int)",
+        "CREATE TABLE note (account int CONSTRAINT to_account REFERENCES account)",
+        "CREATE TABLE loose (account int NOT NULL CONSTRAINT loosely REFERENCES account NOT ENFORCED)",
+        "INSERT INTO note VALUES (NULL)",
+        "ALTER TABLE note ADD CONSTRAINT account_there NOT NULL account NOT VALID",
+    )
+    with connect(Source(database.conninfo)) as connection:
+        tables = {table.name.table: table for table in read_inventory(connection).tables}
+    assert [(key.required, key.validated) for key in tables["note"].foreign_keys] == [(False, True)]
+    assert tables["note"].nullable == {"account"}
+    assert [(key.required, key.validated) for key in tables["loose"].foreign_keys] == [(False, False)]
+
+
+@pytest.mark.parametrize("action", ["CASCADE", "RESTRICT"])
+def test_keys_and_unique_columns_are_read_as_they_are(
+    pg15: Server, make_database: Callable[..., Database], action: str
+) -> None:
+    """The facts that say which key a row belongs by; keys that partitions inherit know the topmost one."""
+    database = make_database(pg15)
+    database.sql(
+        "CREATE TABLE account (id int PRIMARY KEY, tenant int, code text UNIQUE, part text)",
+        "CREATE UNIQUE INDEX ON account (lower(part))",
+        "CREATE UNIQUE INDEX ON account (part) WHERE id > 5",
+        f"CREATE TABLE note (n int, account int REFERENCES account ON DELETE {action}, PRIMARY KEY (account, n))"
+        " PARTITION BY RANGE (n)",
+        "CREATE TABLE note_1 PARTITION OF note FOR VALUES FROM (0) TO (10) PARTITION BY RANGE (n)",
+        "CREATE TABLE other (account int CONSTRAINT note_account_fkey CHECK (account > 0), n int NOT NULL)",
+        "ALTER TABLE other ALTER account SET NOT NULL",
+        "ALTER TABLE note_1 ATTACH PARTITION other FOR VALUES FROM (0) TO (10)",
+    )
+    with connect(Source(database.conninfo)) as connection:
+        tables = {table.name.table: table for table in read_inventory(connection).tables}
+    assert tables["account"].primary == ("id",)
+    assert set(tables["account"].unique) == {frozenset({"id"}), frozenset({"code"})}
+    assert tables["note"].primary == tables["other"].primary == ("account", "n")
+    (key,), (inherited,) = tables["note"].foreign_keys, tables["other"].foreign_keys
+    assert (key.name, key.root, key.cascades) == ("note_account_fkey", None, action == "CASCADE")
+    assert (inherited.root, inherited.cascades) == ("note_account_fkey", action == "CASCADE")
+    assert inherited.name != "note_account_fkey"
