@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from backupd.clock import Clock
-from backupd.trace import PhaseDone, PhaseStarted, Trace
+from backupd.trace import PhaseDone, PhaseStarted, Progress, Trace
 
 
 class Phases:
@@ -32,6 +32,10 @@ class Phases:
         taken = self.clock.monotonic() - begun
         self._seconds[name] = self._seconds.get(name, 0.0) + taken
         self._trace.emit(PhaseDone(name, self._subject, taken))
+
+    def emit(self, event: Progress) -> None:
+        """Report how far a phase is."""
+        self._trace.emit(event)
 
     def taken(self) -> tuple[tuple[str, float], ...]:
         """Return each phase that ended well, with its seconds, in the order in which they first ended."""

@@ -94,6 +94,26 @@ def upcoming_losses(snapshots: Iterable[Dated], policy: RetentionPolicy, now: da
     )
 
 
+def kept_until(snapshot: Dated, group: Iterable[Dated], policy: RetentionPolicy, now: datetime) -> datetime:
+    """Return the instant from which no rule keeps a snapshot, to the second, if nothing newer comes meanwhile.
+
+    What is newer can only take its place earlier, and nothing keeps it later. The instant is `now` for a snapshot that
+    expires today. `group` are the snapshots of its database, itself among them.
+    """
+
+    def kept(at: datetime) -> bool:
+        return next(one.keep for one in _decide_group(ordered, policy, at) if one.snapshot.name == snapshot.name)
+
+    ordered = sorted(group, key=_age_order)
+    if not kept(now):
+        return now
+    first, last = now, max(now, snapshot.exported) + policy.max_age + timedelta(seconds=1)
+    while last - first > timedelta(seconds=1):
+        middle = first + (last - first) / 2
+        first, last = (middle, last) if kept(middle) else (first, middle)
+    return last
+
+
 def _decide_group(group: list[Dated], policy: RetentionPolicy, now: datetime) -> Iterator[Decision]:
     """Decide about the snapshots of one group, given oldest first."""
     present = [snapshot for snapshot in group if now - policy.max_age <= snapshot.exported <= now]

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from backupd.model.ids import SnapshotName
-from backupd.planning.retention import Dated, Decision, RetentionPolicy, decide, upcoming_losses
+from backupd.planning.retention import Dated, Decision, RetentionPolicy, decide, kept_until, upcoming_losses
 
 NOW = datetime(2026, 3, 2, 10, 30, tzinfo=UTC)
 HOUR = timedelta(hours=1)
@@ -158,3 +158,16 @@ def test_no_minimum_is_lost_without_an_alarm_before(snapshots: list[Dated], poli
         later = [s for s in alive if NOW + step - s.exported <= policy.max_age]
         if alive and len(later) < min(len(alive), max(1, policy.keep_minimum)):
             assert group in told
+
+
+@given(several, policies, st.integers(0, 24 * 130))
+def test_a_snapshot_is_kept_until_the_instant_that_is_said(
+    snapshots: list[Dated], policy: RetentionPolicy, hours: int
+) -> None:
+    """At any time before it a rule keeps it, and from then on none does, as long as nothing newer comes."""
+    for snapshot in snapshots:
+        group = [one for one in snapshots if one.group == snapshot.group]
+        until, at = kept_until(snapshot, group, policy, NOW), NOW + hours * HOUR
+        assert until >= NOW
+        if abs(at - until) > timedelta(seconds=1):
+            assert (snapshot in kept(snapshots, policy, at)) == (at < until)

@@ -31,6 +31,7 @@ from backupd.operations.keeper.holds import (
 from backupd.operations.keeper.pack_rewrite import take_out
 from backupd.operations.keeper.types import Keeper
 from backupd.operations.phases import Phases
+from backupd.operations.snapshots.records import snapshot_group
 from backupd.planning.expiry import (
     ExpiryLimits,
     Item,
@@ -396,7 +397,7 @@ class Expiry:
 
 
 def _dated(record: Record, proven: bool, name: SnapshotName) -> Dated:
-    return Dated(name, f"{record.database} {record.member or ''}".rstrip(), _exported(record), proven)
+    return Dated(name, snapshot_group(record.database, record.member), _exported(record), proven)
 
 
 def _recorded(

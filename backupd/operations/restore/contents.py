@@ -81,6 +81,14 @@ class SnapshotContents:
             planner.add(place, entries, _named(segment), defined=segment not in choice.undefined)
         return planner.plan()
 
+    def manifests(self, segments: Sequence[Pseudonym]) -> Iterator[tuple[Pseudonym, Iterator[Entry]]]:
+        """Yield each of these segments with the entries of its manifest, which are read before the next.
+
+        Raises DamageError, and RefusedError or KeyRefusedError for a segment that cannot be opened.
+        """
+        for _, segment, entries in self._manifests(list(enumerate(segments))):
+            yield segment, entries
+
     def needed(self) -> dict[ObjectHash, int]:
         """Return every pack that the chosen segments' sections are in, with the bytes of those sections."""
         found: dict[ObjectHash, int] = {}

@@ -7,7 +7,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING
 
 from backupd.errors import DamageError, ObjectMissingError, RefusedError
-from backupd.model.documents import Totals
+from backupd.model.documents import Record, Totals
 from backupd.model.ids import GenerationId, SnapshotName
 from backupd.model.text import parse_stamp
 
@@ -31,6 +31,13 @@ class SnapshotInfo:
     """PostgreSQL's version as `server_version_num`."""
     segments: int
     totals: Totals
+    packs: int
+    """Number of packs that hold its sections."""
+
+    @property
+    def group(self) -> str:
+        """Return the label with the member: retention looks at the snapshots of one group together."""
+        return snapshot_group(self.database, self.member)
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +68,7 @@ def list_snapshots(repository: Repository, *, database: str | None = None, newes
         if newest is not None and len(found.snapshots) >= newest:
             break
         try:
-            info = _described(repository, name)
+            info = described(name, repository.record(name))
         except (DamageError, RefusedError) as error:
             found.unreadable.append(UnreadableSnapshot(name, error.message))
         except ObjectMissingError:
@@ -74,8 +81,8 @@ def list_snapshots(repository: Repository, *, database: str | None = None, newes
     return found
 
 
-def _described(repository: Repository, name: SnapshotName) -> SnapshotInfo:
-    record = repository.record(name)
+def described(name: SnapshotName, record: Record) -> SnapshotInfo:
+    """Return what a record says of its snapshot. Raises DamageError for an impossible date."""
     try:
         exported, published = parse_stamp(record.exported), parse_stamp(record.published)
     except ValueError as error:
@@ -90,4 +97,10 @@ def _described(repository: Repository, name: SnapshotName) -> SnapshotInfo:
         server=record.server,
         segments=record.segments,
         totals=record.totals,
+        packs=len(record.packs),
     )
+
+
+def snapshot_group(database: str, member: str | None) -> str:
+    """Return the name of the group that retention puts a snapshot into; it may hold a tenant's: never print it."""
+    return f"{database} {member or ''}".rstrip()
