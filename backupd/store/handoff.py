@@ -22,6 +22,8 @@ from backupd.store.probe import ProbedStore, ProbeOperations
 T = TypeVar("T")
 
 _PIECE = 4 << 20
+_KEEPERS = frozenset({"ledger", "leases", "attestations", "reports"})
+"""Folders in which keepers alone write: what lies in the node's folder under such a name is not the node's doing."""
 _BESIDE = ("tmp/", "", "incoming/")
 """Folders where a writer that can add anything would do most harm: the keeper's own, and beside the node's folder."""
 
@@ -63,6 +65,8 @@ class HandoffStore(ForwardingStore):
             raise StoreError(f"a node may not remove {name!r}", hint="Only the keeper's account may, on the keeper.")
 
     def get(self, name: ObjectName, offset: int = 0, length: int | None = None) -> bytes:
+        if not _is_handed_in(name):
+            return self.vault.get(name, offset, length)
         return self._found(
             lambda: self.vault.get(name, offset, length), lambda: self.own.get(flat(name), offset, length)
         )
@@ -70,14 +74,14 @@ class HandoffStore(ForwardingStore):
     def stat(self, name: ObjectName) -> ObjectInfo | None:
         components(name)
         seen = self.vault.stat(name)
-        if seen is None:
+        if seen is None and _is_handed_in(name):
             seen = self.own.stat(flat(name)) or self.vault.stat(name)
         return None if seen is None else ObjectInfo(name, seen.size, seen.modified)
 
     def list(self, prefix: ObjectName) -> Iterator[ObjectInfo]:
         parts = folders(prefix)
         # Before the other: what the keeper takes meanwhile is then seen at least once.
-        incoming = {unflat(info.name): info for info in self.own.list(ObjectName(""))}
+        incoming = {name: info for info in self.own.list(ObjectName("")) if _is_handed_in(name := unflat(info.name))}
         for info in self.vault.list(prefix):
             incoming.pop(info.name, None)
             yield info
@@ -160,6 +164,10 @@ class _Bench:
         with contextlib.suppress(StoreError):
             self._vault.remove(name)
         return True
+
+
+def _is_handed_in(name: ObjectName) -> bool:
+    return name.split("/")[0] not in _KEEPERS
 
 
 def _only_handed_in(name: ObjectName) -> StoreError:

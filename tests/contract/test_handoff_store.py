@@ -78,6 +78,17 @@ def test_nothing_of_the_keepers_is_removed_or_replaced(store, vault):
     assert names(vault) == [NAME]
 
 
+@pytest.mark.parametrize("name", ["ledger/0000000001.json", "leases/0000000001.json"])
+def test_what_keepers_alone_write_is_looked_for_in_its_place_only(store, vault, name):
+    """A thief's entry in the node's folder would stop the node's own backups until the keeper removes it."""
+    put(store.own, name.replace("/", "+"), b"forged")
+    assert (names(store, name.split("/")[0]), store.stat(name)) == ([], None)
+    with pytest.raises(ObjectMissingError):
+        store.get(name)
+    put(vault, name, DATA)
+    assert (names(store, name.split("/")[0]), store.get(name)) == ([name], DATA)
+
+
 def test_an_object_taken_between_two_looks_is_found(store, vault, monkeypatch):
     """The keeper copies before it removes: whoever looks in both places sees it in one."""
     put(store, NAME, DATA)
