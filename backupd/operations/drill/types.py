@@ -27,6 +27,7 @@ from backupd.store.base import Store
 from backupd.trace import Trace
 
 if TYPE_CHECKING:
+    from backupd.operations.drill.checks.row_sets import SetsByTenant
     from backupd.operations.ledger.history import LedgerHistory
     from backupd.operations.restore.contents import SnapshotContents
     from backupd.operations.restore.opened_choice import OpenedChoice
@@ -168,6 +169,9 @@ class TableToCompare:
     table: Table
     mapped: MappedTable
     expected: SpansByTenant
+    root: TableName | None = None
+    """The table through which this partition was filled, as its rows may belong into others here; they are compared
+    with those of all partitions below the root."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,6 +187,8 @@ class RowComparison:
     """Segments of tables that were compared."""
     strangers: frozenset[str] = field(repr=False)
     """Tenants with rows in a table that must have none of theirs."""
+    sets: SetsByTenant = field(default_factory=dict, repr=False)
+    """The rows that must be below each root."""
 
 
 @dataclass(frozen=True, slots=True)

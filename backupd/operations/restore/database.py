@@ -144,7 +144,7 @@ class DatabaseBuilder:
         with session.connect(target, self._temporary) as connection:
             keys = early_keys(connection)
         order = load_order(plan, keys)
-        # An index locks its table: where keys hold already, another's COPY may be waiting for that.
+        # An index locks its table: where keys hold already, or rows come through the root, another's COPY may wait.
         bound = {table for key in keys for table in (key.table, key.parent)}
 
         def make(entries: Sequence[int], stopped: threading.Event) -> None:
@@ -155,13 +155,14 @@ class DatabaseBuilder:
             parents = self._schema.of_parents
             restore_section(client, self._schema, "post-data", only=parents)
         with indexes.EarlyIndexes(make, max(1, self._request.jobs // 2)) as early:
+            loader = Loader(target, self._temporary, plan.tables, plan.facts.settings, order.circles)
+            bound |= {(name.schema, name.table) for name in loader.moving}
 
             def filled(place: int) -> None:
                 table = plan.tables[place]
                 name = table.schema, table.name
                 early.full(() if name in bound else self._schema.by_table.get(name, ()), table.bytes)
 
-            loader = Loader(target, self._temporary, plan.tables, plan.facts.settings, order.circles)
             loader.filled = filled
             try:
                 TableFiller(self._contents, lambda piece: loader.piece(piece.table), self._environment.trace).run(

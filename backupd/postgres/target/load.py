@@ -1,5 +1,5 @@
 """Tables filled by COPY, each in one transaction on a connection of its own, by several threads at once. Tables that
-refer to each other in a circle share one.
+refer to each other in a circle share one. Partitions whose rows may belong elsewhere here are filled through a root.
 
 `TRUNCATE` and `COPY … WITH (FREEZE)` in that same transaction keep the rows in the order they were sent; without them,
 a server may put rows of mixed width elsewhere (`backupd manual design`, Order of rows).
@@ -18,10 +18,12 @@ import psycopg
 from psycopg.copy import LibpqWriter
 
 from backupd.errors import DamageError, SourceError
+from backupd.model.inventory import TableName
 from backupd.postgres.connect import Connection, Source, identifier, qualified
 from backupd.postgres.failures import translate
 from backupd.postgres.target import session
 from backupd.postgres.target.early_keys import check_deferred, defer
+from backupd.postgres.target.partition_roots import moving_partitions
 
 if TYPE_CHECKING:
     from backupd.planning.load_order import Circle, EarlyKey
@@ -66,6 +68,7 @@ class Loader:
         self._connections: list[Connection] = []
         with session.connect(source, database) as connection:
             extension_tables = {(schema, name) for schema, name in connection.execute(_OF_EXTENSIONS).fetchall()}
+            self.moving = moving_partitions(connection)
         self.filled: Callable[[int], None] = lambda _: None
         """Called with a table's place as soon as its rows are there for others; what it raises ends the writing."""
         shared = {place: joint for circle in circles for joint in [_joint(self, circle)] for place in circle.tables}
@@ -75,6 +78,7 @@ class Loader:
                 f"table {place + 1} of {len(tables)}",
                 plan,
                 keeps_rows=(plan.schema, plan.name) in extension_tables,
+                root=self.moving.get(TableName(plan.schema, plan.name)),
             )
             for place, plan in enumerate(tables)
         ]
@@ -197,13 +201,20 @@ def _joint(loader: Loader, circle: Circle) -> _Transaction:
 class _Table:
     """A table that is being filled. The thread that holds `lock` may use its other fields."""
 
-    def __init__(self, transaction: _Transaction, where: str, plan: TablePlan, *, keeps_rows: bool) -> None:
-        """Prepare a table; with `keeps_rows`, its extension has put rows into it that must stay."""
+    def __init__(
+        self, transaction: _Transaction, where: str, plan: TablePlan, *, keeps_rows: bool, root: TableName | None
+    ) -> None:
+        """Prepare a table; with `keeps_rows`, its extension has put rows into it that must stay.
+
+        Rows of a partition with a `root` are passed to that, which puts them where they belong here.
+        """
         self.lock = threading.Lock()
         self.where = where
         self._transaction = transaction
         self._plan = plan
-        self._keeps_rows = keeps_rows
+        self._target = root or TableName(plan.schema, plan.name)
+        # Others may be filling the same partitions through the root.
+        self._keeps_rows = keeps_rows or root is not None
         self._left = plan.pieces
         self._batch = bytearray()
         self._copying = ExitStack()
@@ -241,7 +252,7 @@ class _Table:
             raise self._refused(error) from None
 
     def _begin(self, connection: Connection) -> psycopg.Copy:
-        name = qualified(self._plan.schema, self._plan.name)
+        name = qualified(self._target.schema, self._target.table)
         columns = ", ".join(map(identifier, self._plan.columns))
         if not self._keeps_rows:
             connection.execute(f"TRUNCATE ONLY {name}".encode())

@@ -8,7 +8,7 @@ import glob
 from collections import Counter
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from backupd.errors import KeyRefusedError, RefusedError, UsageError
 from backupd.model.ids import ObjectName
@@ -23,12 +23,14 @@ from backupd.postgres.source.inventory import read_inventory
 from backupd.seal.keyring import parse_keyring, without_lines
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     from backupd.model.ids import Pseudonym
     from backupd.model.report import Check
-    from backupd.operations.drill.types import DrillScene, RowComparison, SpansByTenant, TableToCompare
+    from backupd.operations.drill.types import DrillScene, RowComparison, TableToCompare
     from backupd.postgres.connect import Source
+
+T = TypeVar("T")
 
 if TYPE_CHECKING:
     Again = Callable[[Selection, LedgerHistory], Source]
@@ -59,7 +61,7 @@ def check_canary(scene: DrillScene, compared: RowComparison | None, again: Again
     before = compared.rows[canary.tenant] > 0
     findings.add("canary-not-restored", int(not before))
     tasks = _chosen(compared, canary.tenant)
-    after = _second(scene, canary, again, tasks, whole=len(tasks) == len(compared.tasks))
+    after = _second(scene, canary, again, tasks, compared)
     came = after is not None and (after.rows[canary.tenant] > 0 or canary.tenant in after.strangers)
     findings.add("canary-came-back", int(came))
     if after is not None:
@@ -69,12 +71,13 @@ def check_canary(scene: DrillScene, compared: RowComparison | None, again: Again
 
 
 def _second(
-    scene: DrillScene, canary: _CanaryTenant, again: Again, tasks: list[TableToCompare], *, whole: bool
+    scene: DrillScene, canary: _CanaryTenant, again: Again, tasks: list[TableToCompare], compared: RowComparison
 ) -> RowComparison | None:
     """Restore under a ledger that lists the tenant, and compare the rows.
 
     Returns None when nothing is left that could be restored.
     """
+    whole = len(tasks) == len(compared.tasks)
     tables = [glob.escape(f"{task.table.name.schema}.{task.table.name.table}") for task in tasks]
     ours = scene.subject.tenant
     selection = Selection(frozenset() if ours is None else frozenset({ours}), tables=() if whole else tuple(tables))
@@ -87,23 +90,29 @@ def _second(
         if not alone:
             raise
         return None  # nobody else was asked for
-    left = [replace(task, expected=_without(task, canary.tenant)) for task in tasks]
+    left = [replace(task, expected=_without(task.expected, canary.tenant)) for task in tasks]
+    sets = {root: _without(by_tenant, canary.tenant) for root, by_tenant in compared.sets.items()}
     with connect(source) as connection:
         there = read_inventory(connection).by_name()
     # A table in the tenant's own schema went with it; one with others' rows must be there to be read.
-    return compare([task for task in left if task.expected or task.table.name in there], source)
+    return compare([task for task in left if task.expected or task.table.name in there], source, sets)
 
 
-def _without(task: TableToCompare, tenant: str) -> SpansByTenant:
-    return {one: spans for one, spans in task.expected.items() if one != tenant}
+def _without(by_tenant: Mapping[str | None, T], tenant: str) -> dict[str | None, T]:
+    return {one: rows for one, rows in by_tenant.items() if one != tenant}
 
 
 def _chosen(compared: RowComparison, tenant: str) -> list[TableToCompare]:
     """Return the tenant's table that costs least to load, and a table with others' rows if it has none.
 
-    Tables whose rows lead to their tenant through another table cannot be read alone; if there are no others, all are.
+    Tables whose rows lead to their tenant through another table cannot be read alone, nor can partitions whose rows may
+    be in others; if there are no others, all are.
     """
-    alone = [task for task in compared.tasks if task.expected and not isinstance(task.mapped.route, ForeignKeyPath)]
+    alone = [
+        task
+        for task in compared.tasks
+        if task.expected and task.root is None and not isinstance(task.mapped.route, ForeignKeyPath)
+    ]
     ours = sorted((task for task in alone if tenant in task.expected), key=_size)
     if not ours:
         return list(compared.tasks)

@@ -2,13 +2,14 @@
 manifests.
 
 Order holds because a restore truncates each table and fills it with `FREEZE` in one transaction (`backupd manual
-design`, Order of rows), so the digests of the row streams must be the same.
+design`, Order of rows), so the digests of the row streams must be the same. Rows that may be in other partitions now
+are in no order, and are compared as sets.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
@@ -19,6 +20,7 @@ from backupd.model.inventory import Inventory, Table, TableName
 from backupd.model.manifest import Span
 from backupd.model.report import Check, CheckName
 from backupd.model.tenancy import Tenant
+from backupd.operations.drill.checks.row_sets import RowSet, RowSetReader, SetsByTenant, expected_sets
 from backupd.operations.drill.types import Findings, RowComparison, TableToCompare, expected_rows, undecided
 from backupd.planning.mapping.tables import map_tables
 from backupd.postgres import settings
@@ -26,6 +28,7 @@ from backupd.postgres.client_programs import Client, client, find_programs
 from backupd.postgres.connect import Source, connect, resolved
 from backupd.postgres.source.inventory import read_inventory
 from backupd.postgres.source.select import select_rows
+from backupd.postgres.target.partition_roots import moving_partitions
 from backupd.rows.copytext import NULL, unescape
 from backupd.rows.psql import Psql
 from backupd.rows.tenant_chunker import Chunker, contents
@@ -50,6 +53,9 @@ class _Found:
     segments: int = 0
     strangers: set[str] = field(default_factory=set)
     rows: Counter[str | None] = field(default_factory=Counter)
+    root: TableName | None = None
+    sets: dict[str | None, RowSet] = field(default_factory=dict)
+    """The rows of a partition that are compared with others of its root."""
 
 
 def check_equality(scene: DrillScene) -> tuple[Check, RowComparison | None]:
@@ -62,14 +68,18 @@ def check_equality(scene: DrillScene) -> tuple[Check, RowComparison | None]:
     with connect(scene.restored.source) as connection:
         # Rules over names mean what they meant at the source.
         inventory = replace(read_inventory(connection), database=scene.subject.database)
+        roots = moving_partitions(connection)
     mapping = map_tables(scene.environment.tenancies[scene.subject.record.database], inventory)
     tables = _as_dumped(inventory, scene.restored.plan)
     if mapping.unmapped:
         # Columns or keys that the rules name are gone, or the rules have changed since.
         return undecided(CheckName.EQUALITY, "tables-not-mapped", len(mapping.unmapped)), None
-    tasks = [TableToCompare(tables[one.table], one, expected.pop(one.table, {})) for one in mapping.tables]
+    tasks = [
+        TableToCompare(tables[one.table], one, expected.pop(one.table, {}), roots.get(one.table))
+        for one in mapping.tables
+    ]
     findings.add("table-missing", len(expected))
-    compared = compare(tasks, scene.restored.source)
+    compared = compare(tasks, scene.restored.source, expected_sets(scene, roots))
     findings.examined = compared.segments
     for _, code in compared.faults:
         findings.add(code)
@@ -91,22 +101,48 @@ def _as_dumped(inventory: Inventory, plan: RestorePlan) -> dict[TableName, Table
     }
 
 
-def compare(tasks: Sequence[TableToCompare], source: Source) -> RowComparison:
+def compare(tasks: Sequence[TableToCompare], source: Source, sets: SetsByTenant) -> RowComparison:
     """Read the tables back by tenant, and compare their rows with the spans they must have.
 
-    Raises SourceError, and ConfigError without fitting programs.
+    Partitions of one root are compared with its `sets`, and must all be among the tasks, if one is. Raises SourceError,
+    and ConfigError without fitting programs.
     """
     with connect(source) as connection:
         version, given = connection.info.server_version, resolved(connection)
     with client(find_programs(source.client_folders, version), given) as started:
         found = list(_in_parallel(tasks, started, version))
+    found += _compare_sets(found, sets)
     return RowComparison(
         tasks=tuple(tasks),
         rows=sum((one.rows for one in found), Counter[str | None]()),
         faults=tuple(fault for one in found for fault in one.faults),
         segments=sum(one.segments for one in found),
         strangers=frozenset[str]().union(*(one.strangers for one in found)),
+        sets=sets,
     )
+
+
+def _compare_sets(found: Sequence[_Found], sets: SetsByTenant) -> list[_Found]:
+    """Compare what was found below each root with what must be there."""
+    there: defaultdict[TableName, dict[str | None, RowSet]] = defaultdict(dict)
+    for one in found:
+        if one.root is not None:
+            below = there[one.root]
+            for tenant, rows in one.sets.items():
+                below.setdefault(tenant, RowSet()).add(rows)
+    results = []
+    for root, by_tenant in there.items():
+        expected = sets.get(root, {})
+        result = _Found()
+        for tenant in expected.keys() | by_tenant.keys():
+            rows = by_tenant.get(tenant, RowSet())
+            code = expected.get(tenant, RowSet()).judge(rows)
+            result.segments += 1
+            result.faults += [(tenant, code)] if code else []
+            if tenant is not None and tenant not in expected and rows.rows:
+                result.strangers.add(tenant)
+        results.append(result)
+    return results
 
 
 def _compare_counts(scene: DrillScene, inventory: Inventory, findings: Findings) -> None:
@@ -137,7 +173,7 @@ def _read_table(task: TableToCompare, psql: Psql) -> _Found:
     selection = select_rows(task.table, task.mapped.route)
     splitter = Chunker(routed=selection.routed, mask=_MASK, seed=0, limit=_HELD)
     owner = task.mapped.route.tenant if isinstance(task.mapped.route, Tenant) else None
-    streams = _Streams(task, owner)
+    streams = _Streams(task, owner) if task.root is None else _SetStreams(task, owner)
     for block in psql.copy(selection.sql):
         for cut in splitter.feed(block):
             streams.take(cut.tenant, contents(cut))
@@ -160,8 +196,7 @@ class _Streams:
     def take(self, text: bytes | None, pieces: Iterable[tuple[bytes, int]]) -> None:
         stream = self._by_text.get(text)
         if stream is None:
-            tenant = self._owner if text is None else None if text == NULL else unescape(text)
-            stream = self._by_text[text] = self._by_tenant.setdefault(tenant, _Stream([]))
+            stream = self._by_text[text] = self._by_tenant.setdefault(_tenant(text, self._owner), _Stream([]))
         for piece, rows in pieces:
             stream.feed(piece, rows)
 
@@ -176,6 +211,32 @@ class _Streams:
             if tenant is not None and tenant not in self._expected and stream.rows:
                 found.strangers.add(tenant)
         return found
+
+
+class _SetStreams:
+    """The rows of one partition by tenant, to be compared with others of its root."""
+
+    def __init__(self, task: TableToCompare, owner: str | None) -> None:
+        self._task = task
+        self._owner = owner
+        self._by_tenant: dict[str | None, RowSetReader] = {}
+
+    def take(self, text: bytes | None, pieces: Iterable[tuple[bytes, int]]) -> None:
+        tenant = _tenant(text, self._owner)
+        reader = self._by_tenant.get(tenant)
+        if reader is None:
+            reader = self._by_tenant[tenant] = RowSetReader(self._task.table.columns)
+        for piece, _ in pieces:
+            reader.feed(piece)
+
+    def judge(self) -> _Found:
+        sets = {tenant: reader.finish() for tenant, reader in self._by_tenant.items()}
+        rows = Counter({tenant: found.rows for tenant, found in sets.items()})
+        return _Found(rows=rows, root=self._task.root, sets=sets)
+
+
+def _tenant(text: bytes | None, owner: str | None) -> str | None:
+    return owner if text is None else None if text == NULL else unescape(text)
 
 
 class _Stream:
