@@ -41,6 +41,7 @@ COMMANDS = {
     "report": "reports",
     "daemon": "daemon",
     "manual": "manual",
+    "completion": "completion",
 }
 """The module below `commands` that defines each command, in the order of `backupd --help`."""
 

@@ -90,6 +90,25 @@ put_files() {
   fi
 }
 
+put_printed() {  # man pages and completion, which the program prints of itself
+  local made page shell
+  made=$(mktemp --directory)
+  "$home/bin/backupd" manual --man "$made/man"
+  quiet=yes
+  for page in "$made"/man/*/*; do
+    put "$page" "$share/${page#"$made/"}" 0644
+  done
+  [ "$quiet" = yes ] || say "put     $(find "$made/man" -type f | wc -l) man pages below $share/man"
+  quiet=
+  for shell in bash zsh fish; do
+    "$home/bin/backupd" completion "$shell" >"$made/$shell"
+  done
+  put "$made/bash" "$share/bash-completion/completions/backupd" 0644
+  put "$made/zsh" "$share/zsh/site-functions/_backupd" 0644
+  put "$made/fish" /etc/fish/completions/backupd.fish 0644  # fish reads nothing below /usr/local of its own accord
+  rm -rf "$made"
+}
+
 make_users_and_folders() {
   systemd-sysusers ${root:+--root="$root"} backupd.conf
   systemd-tmpfiles --create ${root:+--root="$root"} backupd.conf
@@ -117,6 +136,7 @@ command -v systemd-sysusers >/dev/null || fail "systemd is not here. Run: apt-ge
 [ -z "$root" ] || [ -d "$root" ] || fail "there is no folder $root"
 [ -n "$root" ] || put_program
 put_files
+[ -n "$root" ] || { put_printed; drop_stale; }
 make_users_and_folders
 if live; then
   [ -z "$changed" ] || { [ ${#stopped[@]} != 0 ] || stop_running; systemctl daemon-reload; }

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import importlib.resources
-import inspect
 import os
 import sys
 from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
+import backupd
 from backupd.cli import output
+from backupd.cli.command_tree import command_tree
 from backupd.cli.options import EXIT_STATUS
 from backupd.errors import EXIT_CODES, UsageError
 
@@ -47,21 +49,31 @@ def manual(
         str | None,
         typer.Option("--search", metavar="WORD", show_default=False, help="Print every line that holds WORD."),
     ] = None,
+    man: Annotated[
+        Path | None,
+        typer.Option("--man", metavar="FOLDER", show_default=False, help="Write everything as man pages into FOLDER."),
+    ] = None,
 ) -> None:
     """Show the manual: list its topics, show one, or search in all of them.
 
     On a terminal a topic is rendered and paged; elsewhere it is plain text in Markdown. Commands, configuration, exit
-    statuses, metrics and alerts are printed from the code that defines them.
+    statuses, metrics and alerts are printed from the code that defines them. With --man, every command and topic is
+    written as a page that `man` shows, into FOLDER's man1, man5 and man7; pages that are there are replaced.
 
     \b
     Examples:
       backupd manual
       backupd manual restore
       backupd manual --search sequence
+      backupd manual --man ~/.local/share/man
     """
-    if topic is not None and search is not None:
-        raise UsageError("--search goes without a TOPIC", hint="It looks into all of them.")
+    for option, given in (("--search", search), ("--man", man)):
+        if topic is not None and given is not None:
+            raise UsageError(f"{option} goes without a TOPIC", hint="It looks into all of them.")
     root = context.find_root().command
+    if man is not None:
+        _write_pages(root, man)
+        return
     if search is not None:
         output.print_lines(_found(root, search))
     elif topic is None:
@@ -104,6 +116,21 @@ def _show(text: str) -> None:
     os.environ.setdefault("LESS", "-FRX")  # colours pass, and what fits on the screen is not paged
     with console.pager(styles=True):
         console.print(Markdown(text), width=min(console.width, 110))
+
+
+def _write_pages(root: Any, folder: Path) -> None:
+    from backupd.cli.man_pages import man_pages
+
+    texts = {topic: text_of(root, topic) for topic in topics()}
+    for page in man_pages(command_tree(root), texts, backupd.__version__):
+        path = folder / page.path
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(page.text, "utf-8")
+        except OSError as error:
+            raise UsageError(
+                f"the man page {path} cannot be written: {error.strerror}", hint="Name a folder of yours."
+            ) from error
 
 
 def _listed(root: Any) -> Iterator[str]:
@@ -182,46 +209,15 @@ def sorted_by_section(keys: Iterable[Any]) -> list[Any]:
 
 def _commands(root: Any) -> Iterator[str]:
     yield from _titled("Commands", "Every command with its options, as `--help` explains them.")
-    found = [(f"backupd {name}", command) for name, command in commands(root)]
-    yield from _table(("command", "does"), ((f"`{name}`", _paragraphs(command)[0]) for name, command in found))
-    for name, command in found:
-        yield from (f"## {name}", "")
-        for paragraph in _paragraphs(command):
+    found = [one for one in command_tree(root).every() if not one.below]
+    yield from _table(("command", "does"), ((f"`backupd {one.name}`", one.summary) for one in found))
+    for one in found:
+        yield from (f"## backupd {one.name}", "")
+        for paragraph in one.paragraphs:
             yield from (paragraph, "")
-        yield from _table(("option", "meaning"), _options(command))
-
-
-def commands(group: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """Every command below `group` that is not hidden, by its full name."""
-    for name, command in group.commands.items():
-        if hasattr(command, "commands"):
-            yield from commands(command, f"{prefix}{name} ")
-        elif not command.hidden:
-            yield f"{prefix}{name}", command
-
-
-def _paragraphs(command: Any) -> list[str]:
-    """The help text: prose on one line a paragraph, lines that belong apart as an indented block."""
-    return [
-        "\n".join("    " + line for line in paragraph.removeprefix("\b\n").split("\n"))
-        if paragraph.startswith("\b")
-        else " ".join(paragraph.split())
-        for paragraph in inspect.cleandoc(command.help or "").split("\n\n")
-    ]
-
-
-def _options(command: Any) -> Iterator[tuple[str, str]]:
-    for parameter in command.params:
-        if not getattr(parameter, "hidden", False) and "--help" not in parameter.opts:
-            yield f"`{_option(parameter)}`", getattr(parameter, "help", None) or ""
-
-
-def _option(parameter: Any) -> str:
-    """Return an option as it is typed: its names, and a word for its value where it takes one."""
-    word = parameter.metavar or parameter.name.upper()
-    if parameter.param_type_name == "argument":
-        return str(word)
-    return ", ".join(parameter.opts) + ("" if parameter.is_flag else f" {word}")
+        yield from _table(
+            ("option", "meaning"), ((f"`{option.typed}`", option.about) for option in (*one.arguments, *one.options))
+        )
 
 
 def _exit_status(_root: Any) -> Iterator[str]:

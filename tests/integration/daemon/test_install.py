@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import subprocess
 from pathlib import Path
@@ -78,6 +79,34 @@ def test_what_was_edited_stays(bare_machine: SystemdMachine) -> None:
     assert bare_machine.path("/var/lib/backupd/index").exists()
     left = bare_machine.text("find", "/opt/backupd", "/usr/local", "-name", "*backupd*", check=False).split()
     assert left == [f"{UNITS}/backupd.service"]
+
+
+def test_man_pages_and_completion_are_put_where_they_are_looked_for(bare_machine: SystemdMachine) -> None:
+    """They are found, an older version's go with an upgrade, and nothing of them is left when all is taken off."""
+    said = install(bare_machine)
+
+    assert "man pages below /usr/local/share/man" in said
+    for page, section in (("backupd", 1), ("backupd-key-generate", 1), ("backupd.toml", 5)):
+        found = bare_machine.text("man", "--where", page).strip()
+        assert bare_machine.text("realpath", found) == f"/usr/local/share/man/man{section}/{page}.{section}\n"
+    asked = 'complete --do-complete "backupd snapsh"'
+    assert bare_machine.text("fish", "--command", asked).startswith("snapshots\t")
+    loaded = bare_machine.text("bash", "-c", "source /usr/local/share/bash-completion/completions/backupd; complete -p")
+    assert loaded == "complete -F _backupd backupd\n"
+    assert "_backupd" in bare_machine.text("zsh", "-c", "autoload -U compinit; compinit -u; echo $_comps[backupd]")
+
+    manifest = bare_machine.path("/usr/local/lib/backupd/files.sha256")
+    old = bare_machine.path("/usr/local/share/man/man1/backupd-old.1")
+    old.write_text("of a command that is no more\n")
+    digest = hashlib.sha256(old.read_bytes()).hexdigest()
+    manifest.write_text(f"{manifest.read_text()}{digest}  /usr/local/share/man/man1/backupd-old.1\n")
+    assert "removed /usr/local/share/man/man1/backupd-old.1" in install(bare_machine)
+    assert not old.exists()
+
+    said = install(bare_machine, "--remove")
+
+    assert "man pages below /usr/local/share/man" in said
+    assert bare_machine.text("find", "/usr/local", "/etc/fish", "-name", "*backupd*").split() == []
 
 
 def test_state_is_removed_for_a_word_only(bare_machine: SystemdMachine) -> None:

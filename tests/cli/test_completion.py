@@ -1,0 +1,128 @@
+"""Completion in real shells: bash, zsh and fish complete what the program takes, and nothing else."""
+
+from __future__ import annotations
+
+import os
+import pty
+import select
+import subprocess
+import time
+
+import pytest
+
+from backupd.cli.application import build
+from backupd.cli.command_tree import command_tree
+from backupd.cli.commands.manual import topics
+from backupd.cli.completion import SHELLS, completion_script
+
+TREE = command_tree(build())
+
+CASES = {
+    "backupd ke": {"key"},
+    "backupd key g": {"generate"},
+    "backupd key generate --si": {"--signer"},
+    "backupd --config here.toml key escrow ": {"split", "combine"},
+    "backupd verify be --read-data a": {"all"},
+    "backupd status --json --conf": {"--config"},
+    "backupd manual incid": {"incidents"},
+    "backupd key check --identity ops.id": {"ops.identity"},
+    "backupd restore files be app --target-dir new-f": {"new-folder"},
+    "backupd key check --identity generate --sto": {"--store"},
+    "backupd backup --database ": set(),
+}
+"""What is typed, and the words that stand for choice then, in a folder with `ops.identity` and `new-folder`."""
+
+_BASH = """
+source "$1"
+read -ra COMP_WORDS <<<"$2"
+[[ $2 != *' ' ]] || COMP_WORDS+=('')
+COMP_CWORD=$((${#COMP_WORDS[@]} - 1))
+_backupd
+printf '%s\\n' "${COMPREPLY[@]}"
+"""
+_FISH = 'source $argv[1]; complete --do-complete "$argv[2]"'
+
+
+@pytest.fixture
+def scripts(tmp_path):
+    """The scripts as files, in a folder with something to complete."""
+    for shell in SHELLS:
+        (tmp_path / f"_{shell}").write_text(completion_script(shell, TREE, topics()))
+    (tmp_path / "ops.identity").touch()
+    (tmp_path / "new-folder").mkdir()
+    return tmp_path
+
+
+def offered(folder, *command):
+    environment = {"PATH": os.environ["PATH"], "HOME": str(folder)}
+    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=True, timeout=60)
+    assert done.stderr == ""
+    return {line.split("\t")[0].rstrip("/") for line in done.stdout.splitlines() if line}
+
+
+@pytest.mark.parametrize("typed", CASES)
+def test_bash_completes(scripts, typed):
+    """The function that bash calls answers with the words that fit, and with no others."""
+    found = offered(scripts, "bash", "--norc", "-c", _BASH, "bash", str(scripts / "_bash"), typed)
+    assert found == CASES[typed]
+
+
+@pytest.mark.parametrize("typed", CASES)
+def test_fish_completes(scripts, typed):
+    """Asked for a completion, fish answers the same."""
+    assert offered(scripts, "fish", "--no-config", "-c", _FISH, str(scripts / "_fish"), typed) == CASES[typed]
+
+
+@pytest.mark.parametrize("typed", [typed for typed, words in CASES.items() if len(words) == 1])
+def test_zsh_completes(scripts, typed):
+    """On a terminal, a tabulator brings the rest of the word."""
+    (word,) = CASES[typed]
+    functions = scripts / "functions"
+    functions.mkdir()
+    (scripts / "_zsh").rename(functions / "_backupd")
+    (scripts / ".zshrc").write_text(f"fpath=({functions} $fpath)\nautoload -U compinit\ncompinit -u\nPS1='ready> '\n")
+    with Terminal(scripts, "zsh", "-i") as terminal:
+        terminal.wait_for("ready> ")
+        terminal.type(f"{typed}\t")
+        assert terminal.wait_for(typed[: len(typed.rstrip()) - len(typed.split()[-1])] + word)
+
+
+def test_every_command_and_option_is_in_every_script():
+    """No shell knows fewer commands than the parser."""
+    for shell in SHELLS:
+        script = completion_script(shell, TREE, topics())
+        for command in TREE.every():
+            assert f"'{command.name}'" in script, (shell, command.name)
+            for option in command.options:
+                assert all(name.removeprefix("--") in script for name in option.names), (shell, option)
+
+
+class Terminal:
+    """A program on a terminal of its own, typed into and read until what is waited for stands there."""
+
+    def __init__(self, folder, *command):
+        self._number, self._file = pty.fork()
+        if self._number == 0:
+            environment = {"PATH": os.environ["PATH"], "HOME": str(folder), "ZDOTDIR": str(folder), "TERM": "dumb"}
+            os.chdir(folder)
+            os.execvpe(command[0], command, environment)
+        self._seen = ""
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        os.close(self._file)
+        os.waitpid(self._number, 0)
+
+    def type(self, text):
+        os.write(self._file, text.encode())
+
+    def wait_for(self, text, seconds=60):
+        ends = time.monotonic() + seconds
+        while text not in self._seen:
+            left = ends - time.monotonic()
+            assert left > 0, f"{text!r} never came: {self._seen!r}"
+            if select.select([self._file], [], [], left)[0]:
+                self._seen += os.read(self._file, 65536).decode(errors="replace")
+        return True
