@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 from typing import Final
 
+_TRIM_THRESHOLD: Final = -1
 _MMAP_THRESHOLD: Final = -3
 _ARENA_MAX: Final = -8
 """Parameter numbers of `mallopt`, from glibc's malloc.h."""
@@ -16,8 +17,12 @@ lie in the heap between others and cannot be given back.
 """
 
 
-def restrain() -> None:
-    """Limit malloc to one arena, and map large blocks outside of it.
+KEPT: Final = 4 << 20
+"""Free bytes at the heap's end that are kept for the next block: a page that was given back has to be cleared first."""
+
+
+def restrain(large: int = _LARGE) -> None:
+    """Limit malloc to one arena, and map blocks of at least `large` bytes outside of it.
 
     Call this before any thread starts. It does nothing where the C library is not glibc.
     """
@@ -26,4 +31,5 @@ def restrain() -> None:
     except (OSError, AttributeError):
         return
     mallopt(_ARENA_MAX, 1)
-    mallopt(_MMAP_THRESHOLD, _LARGE)
+    mallopt(_MMAP_THRESHOLD, large)
+    mallopt(_TRIM_THRESHOLD, KEPT)

@@ -41,12 +41,17 @@ _ORDER: dict[str, str] = {
     "jit": "off",
     "work_mem": "128MB",
 }
-"""Settings by which rows come in the order of the outer table's heap: only nested loops over a sequential scan keep it.
+"""Settings by which rows come in the order of the outer table's heap, as they always do from nested loops over a
+sequential scan, and from a hash join whose hashed side fits into memory (see `ALLOW_HASH_JOIN`).
 
 `work_mem` is for remembering the targets of foreign keys: with the usual 4 MB, following two keys from a million rows
 took 5.3 s of the server's CPU instead of 2.1; plain COPY takes 0.5 (measured on 15 to 18).
 """
 
+ALLOW_HASH_JOIN = "SET enable_hashjoin = on"
+FORBID_HASH_JOIN = "SET enable_hashjoin = off"
+"""Statements around the reading of one table whose foreign key's targets fit into memory: following a key from 927,000
+rows to 398,000 then takes 0.7 s of the server's CPU instead of 1.7 (measured on 15)."""
 
 _SESSION = ("role", "session_authorization", "transaction_isolation", "transaction_read_only")
 """Settings of the session that nobody gives it here, and that must stay as they are while it reads."""

@@ -1,23 +1,20 @@
 """The deduplicator: from cut rows to sections. Each chunk is hashed; a known one is referred to, a new one is kept.
 
 New chunks wait in memory for their block, those of all segments together up to a limit: then the fullest are sealed in
-blocks smaller than usual. So every chunk is compressed once, however many segments there are. The deduplicator hashes
-on the row loop's own thread: it releases the interpreter's lock for each hash, which lets the packer's thread compress
-and seal beside it. (A third thread only made the lock's changes of hands costlier.)
+blocks smaller than usual. So every chunk is compressed once, however many segments there are.
 """
 
 from __future__ import annotations
 
 import hashlib
-import hmac
 import os
 from array import array
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from operator import attrgetter
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Protocol
 
-from backupd.rows.packer import Packer, RunKey, SectionJob
+from backupd.rows.packer import RunKey, SectionJob
 from backupd.rows.protocol import Span
 from backupd.seal import suite
 
@@ -62,6 +59,8 @@ class Segment:
     pending_size: int = 0
     ids: bytearray = field(default_factory=bytearray)
     """Ids of the pending chunks, 16 bytes each, joined."""
+    chunk_hash: hashlib._Hash | None = field(default=None, repr=False)
+    """The hash of a chunk of this segment before its data; None until the first chunk comes."""
     packed: int = 0
     """Plain bytes already passed to the packer as blocks of that section."""
 
@@ -69,11 +68,10 @@ class Segment:
 class OpenSpan:
     """One task's reading of one segment, which grows with each chunk."""
 
-    __slots__ = ("digest", "label", "rows", "runs", "segment", "size")
+    __slots__ = ("digest", "rows", "runs", "segment", "size")
 
     def __init__(self, segment: Segment) -> None:
         self.segment = segment
-        self.label = hashlib.sha256(b"" if segment.names is None else segment.names.pseudonym.encode())
         self.rows = 0
         self.size = 0
         self.digest = hashlib.sha256()
@@ -110,10 +108,22 @@ class DedupSettings:
     random: Callable[[int], bytes] = os.urandom
 
 
+class SectionSink(Protocol):
+    """The taker of jobs: the packer, or the worker's end of the pipe to it."""
+
+    def add(self, jobs: Sequence[SectionJob]) -> None:
+        """Take jobs, in order; may wait."""
+        ...
+
+    def close(self) -> None:
+        """Take note that every section was ended and nothing more comes."""
+        ...
+
+
 class Deduplicator:
     """The decision for each chunk, in order, whether it is new or known. For one thread."""
 
-    def __init__(self, settings: DedupSettings, known: KnownChunks, packer: Packer) -> None:
+    def __init__(self, settings: DedupSettings, known: KnownChunks, packer: SectionSink) -> None:
         self._settings = settings
         self._key = settings.chunk_key
         self._known = known
@@ -133,9 +143,10 @@ class Deduplicator:
             return
         span.size += len(data)
         span.digest.update(data)
-        content = span.label.copy()
+        content = segment.chunk_hash or self._new_chunk_hash(segment, segment.names)
+        content = content.copy()
         content.update(data)
-        chunk_id = hmac.digest(self._key, content.digest(), "sha256")[:CHUNK_ID_SIZE]
+        chunk_id = content.digest()[:CHUNK_ID_SIZE]
         place = self._known.find(chunk_id)
         if place is None:
             place = self._collect(segment, segment.names.pseudonym, data, chunk_id)
@@ -154,7 +165,7 @@ class Deduplicator:
         return first + rest
 
     def close(self) -> None:
-        """End every section that is still open, and wait until all are in packs."""
+        """End every section that is still open; nothing may be taken afterwards."""
         self.pass_on(job for segment in list(self._open.values()) for job in self.close_section(segment, b""))
         self._packer.close()
 
@@ -190,6 +201,15 @@ class Deduplicator:
             self.pass_on(job for one in list(self._open.values()) for job in self.close_section(one, b""))
         return place
 
+    def _new_chunk_hash(self, segment: Segment, names: NamedSegment) -> hashlib._Hash:
+        """Begin the hash whose first 16 bytes are a chunk's id.
+
+        The key comes first, which is as good as HMAC where the end of the hash is cut off and nobody sees an id, and
+        saves a quarter of the hashing of small chunks.
+        """
+        segment.chunk_hash = hashlib.sha256(self._key + names.pseudonym.encode())
+        return segment.chunk_hash
+
     def _begin(self, segment: Segment, names: NamedSegment) -> None:
         if segment.key is None:
             key = self._settings.random(suite.KEY_SIZE)
@@ -222,7 +242,7 @@ class Deduplicator:
     def _job(self, segment: Segment, manifest: bytes, *, last: bool) -> SectionJob:
         key = segment.key
         assert key is not None  # noqa: S101 - said to the type checker: a section was begun
-        # The lists are given away: the packer's thread reads them later.
+        # The lists are given away.
         job = SectionJob(key, segment.section, segment.pending, bytes(segment.ids), manifest, last)
         segment.pending, segment.ids = [], bytearray()
         if segment.pending_size:

@@ -1,4 +1,4 @@
-"""The packer: turns blocks into sealed sections, and sections into packs in the spool, on a thread of its own.
+"""The packer: turns blocks into sealed sections, and sections into packs in the spool.
 
 Each block is compressed and sealed once, as soon as it is full. Sections wait in the spool until there are enough for a
 pack; then the parent gives their keys their places in a keyring, which the pack's header names.
@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import queue
-import threading
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,10 +18,9 @@ from backupd.rows.block_spool import BlockSpool, Extent, spool_full
 from backupd.seal.pack import PackContext, PackHeader, PresenceMap, SectionRow, make_header
 from backupd.seal.section_format import SectionContext
 from backupd.seal.section_writer import SectionWriter
+from backupd.seal.suite import Buffer
 from backupd.seal.zstd import Compressor
 
-QUEUED_JOBS = 6
-"""Lists of jobs waiting for the packer: enough to keep it busy, few enough to bound memory."""
 MOST_ROWS = 100_000
 """Sections that make a pack, however small they are: their rows are in memory."""
 
@@ -48,7 +45,7 @@ class SectionJob(NamedTuple):
     key: RunKey
     number: int
     """The number of the section, among those of its segment."""
-    chunks: Sequence[bytes]
+    chunks: Sequence[Buffer]
     ids: bytes
     """16 bytes for each chunk."""
     manifest: bytes
@@ -105,7 +102,7 @@ class PackerSettings:
 
 @dataclass(frozen=True, slots=True)
 class PackerPorts:
-    """The packer's way to the parent; both calls are made on its own thread, and may wait."""
+    """The packer's way to the parent; both calls may wait."""
 
     place: Callable[[list[RunKey]], None]
     """Gives each key its place in a keyring."""
@@ -114,10 +111,7 @@ class PackerPorts:
 
 
 class Packer:
-    """The packing thread.
-
-    `add` and `close` belong to one thread; the next of them raises a fault of the packing thread.
-    """
+    """The maker of one worker's packs. For one thread."""
 
     def __init__(self, settings: PackerSettings, compressor: Compressor, ports: PackerPorts) -> None:
         self._settings = settings
@@ -128,44 +122,17 @@ class Packer:
         self._finished: list[_Open] = []
         self._ready = 0
         self._packs = 0
-        self._work: queue.Queue[list[SectionJob] | None] = queue.Queue(QUEUED_JOBS)
-        self._fault: BaseException | None = None
-        self._thread = threading.Thread(target=self._run, name="packer", daemon=True)
-        self._thread.start()
 
-    def add(self, jobs: list[SectionJob]) -> None:
-        """Queue jobs, in order; wait while `QUEUED_JOBS` lists are waiting."""
-        self._put(jobs)
+    def add(self, jobs: Sequence[SectionJob]) -> None:
+        """Do jobs, in order. Raises SpoolFullError, DamageError when memory or the spool's disk is not sound."""
+        for job in jobs:
+            self._do(job)
 
     def close(self) -> None:
-        """Wait until everything queued is in packs, and end the thread; every section must have been ended."""
-        self._put(None)
-        self._thread.join()
-        self._raise_fault()
-
-    def _put(self, jobs: list[SectionJob] | None) -> None:
-        while True:
-            self._raise_fault()
-            try:
-                self._work.put(jobs, timeout=1)
-            except queue.Full:
-                continue
-            return
-
-    def _raise_fault(self) -> None:
-        if self._fault is not None:
-            raise self._fault
-
-    def _run(self) -> None:
-        try:
-            while (jobs := self._work.get()) is not None:
-                for job in jobs:
-                    self._do(job)
-            if self._finished:
-                self._pack()
-            self._spool.close()
-        except BaseException as fault:  # noqa: BLE001 - handed to the thread that waits for this one
-            self._fault = fault
+        """Pack what is finished; every section must have been ended. Raises SpoolFullError."""
+        if self._finished:
+            self._pack()
+        self._spool.close()
 
     def _do(self, job: SectionJob) -> None:
         at = job.key.pseudonym, job.number

@@ -1,4 +1,6 @@
-"""The parent's side of the workers: it starts them, deals out tasks, answers questions and passes on results."""
+"""The parent's side of the workers and their packers: it starts them, deals out tasks, answers questions and passes on
+results.
+"""
 
 from __future__ import annotations
 
@@ -42,6 +44,8 @@ class Listener(Protocol):
 class _Member:
     process: subprocess.Popen[bytes]
     inlet: IO[bytes]
+    packer: IO[bytes]
+    """The inlet of the worker's packer."""
     waiting: int = 0
     """Number of `PackDone`s not yet answered."""
 
@@ -79,23 +83,35 @@ class WorkerPool:
 
     def _start(self) -> None:
         for number, setup in enumerate(self._setups):
-            process = subprocess.Popen(
-                [sys.executable, "-m", "backupd.rows.worker"],
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                env=self._environment,
-                start_new_session=True,
-            )
+            theirs_in, ours_in = os.pipe()
+            ours_out, theirs_out = os.pipe()
+            inlet, outlet = os.fdopen(ours_in, "wb"), os.fdopen(ours_out, "rb")
+            try:
+                process = subprocess.Popen(
+                    [sys.executable, "-m", "backupd.rows.worker", str(theirs_in), str(theirs_out)],
+                    stdin=subprocess.PIPE,
+                    stdout=subprocess.PIPE,
+                    env=self._environment,
+                    pass_fds=(theirs_in, theirs_out),
+                    start_new_session=True,
+                )
+            finally:
+                os.close(theirs_in)
+                os.close(theirs_out)
             assert process.stdin is not None  # noqa: S101 - said to the type checker: it was asked for above
-            self._members.append(_Member(process, process.stdin))
-            threading.Thread(target=self._listen, args=(number, process.stdout), daemon=True).start()
-            self._send(number, setup)
+            member = _Member(process, process.stdin, inlet)
+            self._members.append(member)
+            for source, last in ((process.stdout, protocol.WorkerFinished), (outlet, protocol.PackerFinished)):
+                threading.Thread(target=self._listen, args=(number, source, last), daemon=True).start()
+            for sink in (member.packer, member.inlet):
+                self._send(sink, setup)
 
     def _end(self, *, killed: bool) -> None:
         """End every worker with the programs it started, including those of a worker that died before."""
         for member in self._members:
-            with contextlib.suppress(OSError):
-                member.inlet.close()
+            for inlet in (member.inlet, member.packer):
+                with contextlib.suppress(OSError):
+                    inlet.close()
         for member in self._members:
             with contextlib.suppress(subprocess.TimeoutExpired):
                 if not killed:
@@ -139,12 +155,12 @@ class WorkerPool:
             if sizes[number] >= self.BATCH:
                 while under_way[number] >= self.BATCHES:
                     self._one_closed(under_way)
-                self._send(number, protocol.CloseSegments(batches[number]))
+                self._send(self._members[number].inlet, protocol.CloseSegments(batches[number]))
                 under_way[number] += 1
                 batches[number], sizes[number] = [], 0
         for number, batch in enumerate(batches):
             if batch:
-                self._send(number, protocol.CloseSegments(batch))
+                self._send(self._members[number].inlet, protocol.CloseSegments(batch))
                 under_way[number] += 1
         while any(under_way):
             self._one_closed(under_way)
@@ -155,24 +171,25 @@ class WorkerPool:
 
     def finish(self) -> None:
         """Have every worker report its remaining packs and end."""
-        self._everyone(protocol.Finish(), protocol.WorkerFinished)
+        self._everyone(protocol.Finish(), protocol.WorkerFinished, protocol.PackerFinished)
 
-    def _everyone(self, command: protocol.Command, answer: type[protocol.Event]) -> None:
-        for number in range(len(self._members)):
-            self._send(number, command)
-        left = len(self._members)
+    def _everyone(self, command: protocol.Command, *answers: type[protocol.Event]) -> None:
+        for member in self._members:
+            self._send(member.inlet, command)
+        left = len(self._members) * len(answers)
         while left:
-            left -= isinstance(self._next()[1], answer)
+            left -= isinstance(self._next()[1], answers)
 
     def _deal(self, number: int, todo: list[Task]) -> int:
         if not todo:
             return 0
-        self._send(number, todo.pop())
+        self._send(self._members[number].inlet, todo.pop())
         return 1
 
-    def _send(self, number: int, command: protocol.Command) -> None:
+    @staticmethod
+    def _send(inlet: IO[bytes], command: protocol.Command) -> None:
         try:
-            protocol.send(self._members[number].inlet, command)
+            protocol.send(inlet, command)
         except OSError:
             return  # a worker that died says so through its own pipe, in better words
 
@@ -191,7 +208,7 @@ class WorkerPool:
 
     def _handled(self, number: int, event: protocol.Event) -> bool:
         if isinstance(event, protocol.PlacesWanted):
-            self._send(number, self._listener.places(number, event.keys))
+            self._send(self._members[number].packer, self._listener.places(number, event.keys))
         elif isinstance(event, protocol.PackDone):
             self._listener.pack(number, event)
             self._members[number].waiting += 1
@@ -205,16 +222,16 @@ class WorkerPool:
     def _let_proceed(self) -> None:
         if not self._listener.has_space():
             return
-        for number, member in enumerate(self._members):
+        for member in self._members:
             while member.waiting:
                 member.waiting -= 1
-                self._send(number, protocol.Proceed())
+                self._send(member.packer, protocol.Proceed())
 
-    def _listen(self, number: int, outlet: IO[bytes]) -> None:
+    def _listen(self, number: int, outlet: IO[bytes], last: type[protocol.Event]) -> None:
         with contextlib.closing(outlet):
             while (event := protocol.receive_event(outlet)) is not None:
                 self._events.put((number, event))
-                if isinstance(event, protocol.WorkerFinished):
+                if isinstance(event, last):
                     return
         self._events.put((number, None))
 

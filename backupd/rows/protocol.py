@@ -1,16 +1,19 @@
-"""The messages between the parent and its worker processes: length-prefixed MessagePack over the worker's pipes.
+"""The messages between the parent, its workers and their packers: length-prefixed MessagePack over pipes.
 
-A worker learns everything through this channel and nothing through its arguments or environment. It ends when the
-channel closes.
+They learn everything through these channels and nothing through their arguments or environment, but for the numbers of
+the packer's descriptors. They end when the channels close.
 """
 
 from __future__ import annotations
 
+import sqlite3
 import struct
 from array import array
 from typing import IO, NamedTuple
 
 import msgspec
+
+from backupd.errors import BackupdError
 
 _LENGTH = struct.Struct("<I")
 _SPAN = struct.Struct("<QQ32s")
@@ -76,6 +79,8 @@ class CopyTask(_Message, frozen=True, tag=True):
     """The oid of each table that is read, and the statements that lock it first (see `Psql.lock`)."""
     mask: int
     """A row whose checksum has none of these bits ends a chunk."""
+    hash_join: bool = False
+    """Whether the server may join by a hash table: the targets of the foreign keys fit into its memory."""
 
 
 class BytesTask(_Message, frozen=True, tag=True):
@@ -124,7 +129,7 @@ class Release(_Message, frozen=True, tag=True):
 
 
 class Finish(_Message, frozen=True, tag=True):
-    """The command to close what is open, report the remaining packs, and end."""
+    """The command to close what is open, have the packer report the remaining packs, and end."""
 
 
 class Proceed(_Message, frozen=True, tag=True):
@@ -215,6 +220,10 @@ class WorkerFinished(_Message, frozen=True, tag=True):
     """The last message of a worker that did everything it was asked."""
 
 
+class PackerFinished(_Message, frozen=True, tag=True):
+    """The last message of a worker's packer, after which all its packs were reported."""
+
+
 class Failed(_Message, frozen=True, tag=True):
     """The report that the worker cannot continue; `family` names a class of backupd.errors."""
 
@@ -223,11 +232,23 @@ class Failed(_Message, frozen=True, tag=True):
     hint: str
 
 
-Event = PlacesWanted | SegmentsClosed | PackDone | TaskDone | Advanced | SnapshotReleased | WorkerFinished | Failed
+FromWorker = SegmentsClosed | TaskDone | Advanced | SnapshotReleased | WorkerFinished | Failed
+FromPacker = PlacesWanted | PackDone | PackerFinished | Failed
+Event = FromWorker | FromPacker
 
 _encoder = msgspec.msgpack.Encoder()
 _commands = msgspec.msgpack.Decoder(Command)
 _events = msgspec.msgpack.Decoder(Event)
+
+
+def describe(error: BaseException) -> Failed:
+    """Encode an error for the pipe: ours completely, any other by its kind only, because it might quote a row."""
+    if isinstance(error, BackupdError):
+        return Failed(type(error).__name__, error.message, error.hint)
+    if isinstance(error, sqlite3.DatabaseError):
+        hint = "If it is damaged, the next run sets it aside and starts a new generation."
+        return Failed(BackupdError.__name__, "the node's index cannot be read", hint)
+    return Failed(BackupdError.__name__, f"a worker failed ({type(error).__name__})", "")
 
 
 def send(pipe: IO[bytes], message: Command | Event) -> None:

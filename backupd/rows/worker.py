@@ -1,4 +1,7 @@
-"""A worker process: `python -m backupd.rows.worker`, controlled through its standard input and output only."""
+"""A worker process: `python -m backupd.rows.worker IN OUT`, controlled through its standard input and output.
+
+IN and OUT are the descriptors on which the packer, which it forks, listens to the parent and reports to it.
+"""
 
 from __future__ import annotations
 
@@ -6,30 +9,28 @@ import gc
 import os
 import queue
 import signal
-import sqlite3
 import subprocess
+import sys
 import threading
 import zlib
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import IO
 
-from backupd import errors
 from backupd.allocator import restrain
-from backupd.errors import BackupdError, SourceError, UnmappedError
-from backupd.model.ids import GenerationId, RegionName, RepositoryId, RunId
+from backupd.errors import SourceError, UnmappedError
+from backupd.model.ids import GenerationId, RegionName
 from backupd.rows import protocol
 from backupd.rows.copytext import NULL, unescape
-from backupd.rows.dedup import Deduplicator, DedupSettings, OpenSpan, Segment
+from backupd.rows.dedup import Deduplicator, DedupSettings, OpenSpan, SectionSink, Segment
 from backupd.rows.known_chunks import IndexedChunks, NothingKnown
-from backupd.rows.packer import Pack, Packer, PackerPorts, PackerSettings, RunKey, SectionJob
-from backupd.rows.protocol import BytesTask, CloseSegments, CommandTask, CopyTask, PlacesReply, Proceed, Setup
+from backupd.rows.packer import SectionJob
+from backupd.rows.packer_process import fork_packer, wait_for_the_end
+from backupd.rows.protocol import BytesTask, CloseSegments, CommandTask, CopyTask, Setup
 from backupd.rows.psql import BLOCK, Psql
 from backupd.rows.segment_names import Life, SegmentNames
 from backupd.rows.tenant_chunker import Chunker, Cut, contents, pieces
-from backupd.seal.pack import PackContext
 from backupd.seal.tags import TenantTags
-from backupd.seal.zstd import Compressor
 
 FILE_CHUNK = 64 << 10
 """Bytes of a chunk of a file (schema, large objects), which has no rows to cut at."""
@@ -38,21 +39,13 @@ FILE_CHUNK = 64 << 10
 class Worker:
     """The tasks of one snapshot, done one after another."""
 
-    def __init__(self, setup: Setup, channel: ParentChannel) -> None:
+    def __init__(self, setup: Setup, channel: ParentChannel, packer: SectionSink) -> None:
         self._setup = setup
         self._channel = channel
         self._names = _names(setup)
         self._segments: dict[tuple[str, str | None], Segment] = {}
         self._by_pseudonym: dict[str, Segment] = {}
         known = NothingKnown() if setup.index is None else IndexedChunks(Path(setup.index))
-        packer_settings = PackerSettings(
-            PackContext(RepositoryId(setup.repository), GenerationId(setup.generation)),
-            Path(setup.spool),
-            setup.number,
-            setup.pack_size,
-        )
-        ports = PackerPorts(self._place, self._pack_done)
-        packer = Packer(packer_settings, Compressor(setup.compression_level), ports)
         settings = DedupSettings(
             chunk_key=setup.chunk_key,
             first=setup.last_section + 1 + setup.number,
@@ -72,7 +65,7 @@ class Worker:
         chunker = Chunker(routed=task.routed, mask=task.mask, seed=self._seed, limit=self._setup.pending_limit // 4)
         spans = Spans(self, task)
         rows, added = chunker.rows, self._dedup.added
-        for block in self._psql.copy(task.sql):
+        for block in self._psql.copy(task.sql, hash_join=task.hash_join):
             self._take(chunker.feed(block), spans)
             self._channel.count(len(block), chunker.rows - rows, self._dedup.added - added)
             rows, added = chunker.rows, self._dedup.added
@@ -118,7 +111,7 @@ class Worker:
         self._channel.send(protocol.SnapshotReleased())
 
     def finish(self) -> None:
-        """Finish all packs, and report the last counters and the end."""
+        """End what is open, and report the last counters and the end; the packer reports the last packs."""
         self._dedup.close()
         self._channel.report()
         self._channel.send(protocol.WorkerFinished())
@@ -146,17 +139,6 @@ class Worker:
                 f"'{Path(command[0]).name}' failed with exit code {process.returncode}",
                 hint="Run the preflight with 'backupd tenancy'; the role may lack a privilege.",
             )
-
-    def _place(self, keys: list[RunKey]) -> None:
-        wanted = [protocol.NewKey(one.pseudonym, one.tags, one.data_class, one.tenant, one.key) for one in keys]
-        for key, (keyring, place) in zip(keys, self._channel.places(wanted), strict=True):
-            key.keyring, key.place = RunId(keyring), place
-
-    def _pack_done(self, pack: Pack) -> None:
-        sections = [(one.pseudonym, one.number, one.length, one.ids, one.manifest) for one in pack.sections]
-        self._channel.pack_done(
-            protocol.PackDone(str(pack.path), pack.name, pack.sha256, pack.size, list(pack.keyrings), list(sections))
-        )
 
 
 def _names(setup: Setup) -> SegmentNames:
@@ -212,8 +194,6 @@ class ParentChannel:
         self._sink = sink
         self._lock = threading.Lock()
         self.tasks: queue.Queue[protocol.Command] = queue.Queue()
-        self._replies: queue.Queue[PlacesReply] = queue.Queue()
-        self._proceed = threading.Semaphore(0)
         self._read = 0
         self._rows = 0
         self._added = 0
@@ -224,16 +204,6 @@ class ParentChannel:
     def send(self, event: protocol.Event) -> None:
         with self._lock:
             protocol.send(self._sink, event)
-
-    def places(self, keys: list[protocol.NewKey]) -> list[tuple[str, int]]:
-        """Ask for places in a keyring, and wait for the answer. For one thread."""
-        self.send(protocol.PlacesWanted(keys))
-        return self._replies.get().places
-
-    def pack_done(self, pack: protocol.PackDone) -> None:
-        """Report a finished pack, and return when the spool has space for more."""
-        self.send(pack)
-        self._proceed.acquire()
 
     def count(self, read: int, rows: int, added: int) -> None:
         """Add to the counters of bytes read, rows read and plain bytes added; report them every 8 MiB."""
@@ -250,23 +220,18 @@ class ParentChannel:
 
     def _listen(self) -> None:
         while (command := protocol.receive_command(self._source)) is not None:
-            if isinstance(command, PlacesReply):
-                self._replies.put(command)
-            elif isinstance(command, Proceed):
-                self._proceed.release()
-            else:
-                self.tasks.put(command)
+            self.tasks.put(command)
         if os.getpgrp() == os.getpid():
-            os.killpg(0, signal.SIGKILL)  # with psql and pg_dump, which might not notice for long
+            os.killpg(0, signal.SIGKILL)  # with the packer, and psql and pg_dump, which might not notice for long
         os._exit(1)
 
 
-def work(channel: ParentChannel) -> None:
+def work(channel: ParentChannel, packer: SectionSink) -> None:
     """Do the parent's commands until `Finish`. Raises the errors of the tasks."""
     setup = channel.tasks.get()
     if not isinstance(setup, Setup):
         raise TypeError("the first message must be the set-up")
-    worker = Worker(setup, channel)
+    worker = Worker(setup, channel, packer)
     while not isinstance(command := channel.tasks.get(), protocol.Finish):
         if isinstance(command, CopyTask):
             channel.send(worker.copy(command))
@@ -279,29 +244,23 @@ def work(channel: ParentChannel) -> None:
     worker.finish()
 
 
-def describe(error: BaseException) -> protocol.Failed:
-    """Encode an error for the pipe: ours completely, any other by its kind only, because it might quote a row."""
-    if isinstance(error, BackupdError):
-        return protocol.Failed(type(error).__name__, error.message, error.hint)
-    if isinstance(error, sqlite3.DatabaseError):
-        hint = "If it is damaged, the next run sets it aside and starts a new generation."
-        return protocol.Failed(errors.BackupdError.__name__, "the node's index cannot be read", hint)
-    return protocol.Failed(errors.BackupdError.__name__, f"a worker failed ({type(error).__name__})", "")
-
-
-def main() -> int:
+def main(packer_inlet: int, packer_outlet: int) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides when to stop, and says so by closing the pipe
     restrain()
+    gc.disable()  # millions of short-lived rows would set the collector off all the time, and nothing here is cyclic
+    packer = fork_packer(packer_inlet, packer_outlet)
     channel = ParentChannel(os.fdopen(0, "rb"), os.fdopen(1, "wb"))
     channel.start()
-    gc.disable()  # millions of short-lived rows would set the collector off all the time, and nothing here is cyclic
     try:
-        work(channel)
+        work(channel, packer)
+        packer.wait()
+    except BrokenPipeError:
+        wait_for_the_end()  # the packer failed, and reports that itself
     except BaseException as error:  # noqa: BLE001 - the process's last word; the parent raises it
-        channel.send(describe(error))
-        return 1
-    return 0
+        channel.send(protocol.describe(error))
+        wait_for_the_end()
 
 
 if __name__ == "__main__":
-    os._exit(main())  # the listening thread is inside a read, which an ordinary exit would wait for
+    main(*map(int, sys.argv[1:]))
+    os._exit(0)  # the listening thread is inside a read, which an ordinary exit would wait for

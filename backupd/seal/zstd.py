@@ -11,6 +11,11 @@ from backupd.errors import DamageError
 Buffer = bytes | bytearray | memoryview
 _LARGEST_WINDOW = 64 << 20  # the largest content FORMAT.md allows; a frame may not make a reader keep more
 
+_USUAL_LEVEL = 3
+_TABLES = {"strategy": zstandard.STRATEGY_DFAST, "min_match": 5, "window_log": 19, "hash_log": 16, "chain_log": 15}
+"""What the usual level means here. For blocks of 100 to 200 KB zstd's own choice looks for matches of 4 bytes in larger
+tables, which is slower and finds less: on rows of three kinds by 8 to 30 % and 0 to 6 % (measured with 1.5.7)."""
+
 _local = threading.local()
 
 
@@ -20,7 +25,11 @@ class Compressor:
     __slots__ = ("_context",)
 
     def __init__(self, level: int) -> None:
-        self._context = zstandard.ZstdCompressor(level=level, write_content_size=True)
+        if level == _USUAL_LEVEL:
+            parameters = zstandard.ZstdCompressionParameters(write_content_size=True, **_TABLES)
+            self._context = zstandard.ZstdCompressor(compression_params=parameters)
+        else:
+            self._context = zstandard.ZstdCompressor(level=level, write_content_size=True)
 
     def compress(self, data: Buffer) -> bytes:
         """Compress data to one frame that carries its content size."""

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from backupd.model.inventory import Table, TableName
+from backupd.model.inventory import Table, TableKind, TableName
 from backupd.model.tenancy import ClassPolicy, Column, ForeignKeyPath, MappedTable, Tenant
-from backupd.postgres.source.select import block_ranges, read_tables, select_rows
+from backupd.postgres.source.select import GRID, block_ranges, read_tables, select_rows
 from backupd.rows.protocol import CopyTask
 
 CHUNK = 8 << 10
@@ -21,6 +21,14 @@ USUAL_WIDTH = 256
 """Bytes of a row where PostgreSQL has no statistics."""
 WIDEST_MASK = (1 << 20) - 1
 """The largest mask: on average a chunk then ends after 1,048,576 rows."""
+BLOCK = 8192
+"""Bytes of a heap block."""
+HASHED_ROW = 64
+"""Bytes that PostgreSQL's hash table takes, about, for a key, a tenant and its own head."""
+HASHED = 64 << 20
+"""Bytes of a hash table at most: half of `settings.dump_settings`'s `work_mem`, as counts of rows are estimates."""
+NARROWEST_ROW = 40
+"""Bytes of a row in its heap at least, nearly: with its line pointer, its head and one value."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,8 +56,10 @@ def plan_tasks(
         if one.policy is not ClassPolicy.NEVER:
             table = tables[one.table]
             mask = mask_of(one, usual_mask(table, one))
-            locks = tuple((tables[name].oid, sql) for name, sql in read_tables(table, one.route))
-            planned.extend(_of_table(one, table, locks, mask))
+            targets = read_tables(table, one.route)
+            locks = tuple((tables[name].oid, sql) for name, sql in targets)
+            joined = [tables[name] for name, _ in targets[1:]]
+            planned.extend(_of_table(one, table, joined, locks, mask))
     planned.sort(key=lambda task: -task.blocks)
     return [_numbered(task, number) for number, task in enumerate(planned)]
 
@@ -63,16 +73,49 @@ def usual_mask(table: Table, mapped: MappedTable) -> int:
     return min((1 << nearest) - 1, WIDEST_MASK)
 
 
-def _of_table(mapped: MappedTable, table: Table, locks: tuple[tuple[int, str], ...], mask: int) -> Iterable[TableTask]:
-    ranges = block_ranges(table.blocks)
+def _of_table(
+    mapped: MappedTable, table: Table, joined: Sequence[Table], locks: tuple[tuple[int, str], ...], mask: int
+) -> Iterable[TableTask]:
+    hash_join = may_hash(table, joined)
+    ranges = block_ranges(table.blocks, _grid(joined) if hash_join else GRID)
     for place, blocks in enumerate(ranges):
         selection = select_rows(table, mapped.route, blocks if len(ranges) > 1 else None)
         tenant = mapped.route.tenant if isinstance(mapped.route, Tenant) else None
         copy = CopyTask(
-            -1, selection.sql, mapped.data_class, selection.routed, tenant, mapped.null_to_shared, locks, mask
+            -1,
+            selection.sql,
+            mapped.data_class,
+            selection.routed,
+            tenant,
+            mapped.null_to_shared,
+            locks,
+            mask,
+            hash_join,
         )
         size = (blocks.end or table.blocks) - blocks.start
         yield TableTask(mapped, table, place, copy, max(0, size))
+
+
+def may_hash(table: Table, joined: Sequence[Table]) -> bool:
+    """Check whether the server may follow a table's foreign keys by hash tables.
+
+    They must fit into memory, or the rows would come in another order; and the planner must not think of hashing the
+    table's own rows, for which they have to be several times larger.
+    """
+    if not joined or any(target.kind not in (TableKind.TABLE, TableKind.PARTITION) for target in joined):
+        return False
+    hashed = HASHED_ROW * sum(_most_rows(target) for target in joined)
+    return hashed <= HASHED and 4 * hashed <= table.blocks * BLOCK
+
+
+def _most_rows(table: Table) -> int:
+    return table.blocks * BLOCK // NARROWEST_ROW if table.rows is None else table.rows
+
+
+def _grid(joined: Sequence[Table]) -> int:
+    """Return the blocks of a range: each range reads the keys' targets again, so it is twice as long as they are."""
+    blocks = sum(target.blocks for target in joined)
+    return GRID << max(0, math.ceil(math.log2(max(1, 2 * blocks) / GRID)))
 
 
 def _numbered(task: TableTask, number: int) -> TableTask:

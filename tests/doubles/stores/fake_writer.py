@@ -31,6 +31,7 @@ from backupd.repository.uploader import Uploader, run_folder
 from backupd.rows import protocol
 from backupd.rows.dedup import OpenSpan
 from backupd.rows.known_chunks import IndexedChunks
+from backupd.rows.packer_process import make_packer
 from backupd.rows.worker import Worker
 from backupd.seal.documents import Signer
 from backupd.seal.tags import TenantTags
@@ -172,7 +173,8 @@ class FakeWriter:
     ) -> tuple[list[protocol.PackDone], SegmentClosing]:
         """Have a worker cut nothing, and deduplicate, compress and seal everything; return its packs."""
         channel = _Channel(collector)
-        worker = Worker(_setup(node, target, spool), channel)  # type: ignore[arg-type]  # as far as it is used
+        setup = _setup(node, target, spool)
+        worker = Worker(setup, channel, make_packer(setup, channel))  # type: ignore[arg-type]  # as far as it is used
         worker._dedup._settings = replace(worker._dedup._settings, random=node.random)
         for task, (name, chunks) in enumerate(content.items()):
             self._take(worker, collector, task, name, chunks)

@@ -114,9 +114,11 @@ def assert_next_run_completes(region: Region, database: Database) -> None:
 
 
 @pytest.mark.usefixtures("nothing_left")
-def test_a_killed_worker_is_named(region: Region, crowd: Database) -> None:
-    """The kernel's out-of-memory killer does this."""
-    region.node = replace(region.node, trace=Hooked("reading", lambda: killer(b"backupd.rows.worker")))
+@pytest.mark.parametrize("which", [0, 1], ids=["worker", "packer"])
+def test_a_killed_worker_is_named(region: Region, crowd: Database, which: int) -> None:
+    """The kernel's out-of-memory killer does this, to the worker or to the packer that it forked."""
+    killed = Hooked("reading", lambda: killer(b"backupd.rows.worker", which))
+    region.node = replace(region.node, workers=1, trace=killed)
     with pytest.raises(BackupdError, match="a worker process ended unexpectedly") as failed:
         region.backup(crowd)
     assert "out-of-memory" in failed.value.hint
@@ -125,13 +127,12 @@ def test_a_killed_worker_is_named(region: Region, crowd: Database) -> None:
     assert_next_run_completes(region, crowd)
 
 
-def killer(word: bytes) -> None:
-    """Kill the first child with the word in its command line that shows up."""
+def killer(word: bytes, which: int = 0) -> None:
+    """Kill the first child with the word in its command line that shows up, or a later one."""
 
     def run() -> None:
-        eventually(lambda: children(word))
-        for pid in children(word)[:1]:
-            os.kill(pid, signal.SIGKILL)
+        eventually(lambda: len(children(word)) > which)
+        os.kill(sorted(children(word))[which], signal.SIGKILL)
 
     threading.Thread(target=run).start()
 

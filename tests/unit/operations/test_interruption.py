@@ -228,7 +228,7 @@ def catching_everything(tree: ast.AST) -> list[ast.ExceptHandler]:
 
 HANDED_ON = {
     "repository/uploader.py",
-    "rows/packer.py",
+    "rows/packer_process.py",
     "rows/worker.py",
     "cli/main.py",
 }
