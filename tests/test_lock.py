@@ -56,3 +56,18 @@ def test_what_is_not_locked_is_named() -> None:
     """A package that the lock file does not have ends everything that installs from it."""
     with pytest.raises(KeyError, match="left-pad"):
         locked.closure(LOCK, ["left-pad"])
+
+
+def test_the_guide_on_every_store_has_the_packages_of_recover_with_their_hashes() -> None:
+    """What `sed` takes out of it is what is locked: scripts/lock writes it there."""
+    text = locked.GUIDE.read_text()
+    assert text == locked.guide_with(LOCK, text)
+    assert "sed -n '/^# packages$/,$p' store/RECOVER.md" in text
+    wanted = text.partition("\n# packages\n")[2]
+    assert set(re.findall(r"^([a-z0-9-]+)==", wanted, re.MULTILINE)) == {
+        "cffi",
+        "cryptography",
+        "pycparser",
+        "zstandard",
+    }
+    assert wanted.count("--hash=sha256:") > 50

@@ -70,6 +70,8 @@ class RepositoryInfo(msgspec.Struct, frozen=True, kw_only=True):
     """Public keys whose ledger entries are believed by readers without a list of their own; empty: those of the
     signers."""
     profile: dict[str, Any] = {}
+    help: dict[str, _Hash] = {}
+    """SHA-256 of each file that helps without backupd, by its name: as the one who signs this put it there."""
     extra: dict[str, Any] = {}
 
 

@@ -5,7 +5,7 @@ that makes the folder a repository.
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import msgspec
@@ -43,6 +43,8 @@ class Initialised:
     profile: Mapping[str, Any]
     unnamed_keepers: tuple[str, ...] = ()
     """Public keys of trusted keepers that the repository, which was there already, does not name."""
+    help: Mapping[str, str] = field(default_factory=dict)
+    """SHA-256 of the files there that help without backupd, by their names, as they were put."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,10 +94,11 @@ def initialise(region: RegionName, places: Sequence[NamedStore], founder: Founde
                 signers=sorted(signers),
                 keepers=sorted(founder.keepers),
                 profile=msgspec.to_builtins(probe(place.store, founder.random)),
+                help=help_files.own_hashes(),
             )
             _publish(Repository(place.store, signers), info, founder.signer)
         unnamed = unnamed_keepers(info, founder.keepers)
-        made.append(Initialised(place.name, repository, created, info.profile, unnamed))
+        made.append(Initialised(place.name, repository, created, info.profile, unnamed, info.help))
     return made
 
 
@@ -130,7 +133,7 @@ def _existing(region: RegionName, place: NamedStore, signers: frozenset[str]) ->
 
 def _publish(repository: Repository, info: RepositoryInfo, signer: Signer) -> None:
     """Put the help files and then the repository's document: the help must be there whenever the repository is."""
-    for name, data in ((layout.GUIDE, help_files.guide()), (layout.SCRIPT, help_files.script())):
+    for name, data in help_files.own_files().items():
         # An interrupted init may have left it, perhaps of another version; nothing refers to it yet.
         repository.store.remove(name)
         repository.put_document(name, data)

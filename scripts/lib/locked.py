@@ -1,8 +1,9 @@
 """Print what requirements.lock holds for some of pyproject.toml's extras, as requirements with hashes for pip.
 
 Run as `python scripts/lib/locked.py [EXTRA | =PACKAGE ...]`; without arguments, the libraries of the program alone are
-printed, and `=PACKAGE` stands for one package with what it needs in place of the program. The lock file names below
-each package what needs it, so nothing is asked of a network.
+printed, and `=PACKAGE` stands for one package with what it needs in place of the program. `--guide` writes what
+`recover` needs into RECOVER.md, which lies on every store. The lock file names below each package what needs it, so
+nothing is asked of a network.
 """
 
 from __future__ import annotations
@@ -16,6 +17,10 @@ from typing import NamedTuple
 
 ROOT = Path(__file__).resolve().parents[2]
 
+GUIDE = ROOT / "backupd" / "repository" / "RECOVER.md"
+"""The file that says how to read a store without backupd. Its last part is what this script writes."""
+FOR_RECOVER = ("cryptography", "zstandard")
+_PART = "# packages\n"
 _PACKAGE = re.compile(r"[A-Za-z0-9._-]+")
 
 
@@ -79,9 +84,18 @@ def closure(lock: dict[str, Locked], first: Iterable[str]) -> list[str]:
     return sorted(chosen)
 
 
+def guide_with(lock: dict[str, Locked], text: str) -> str:
+    """Return the guide with the locked packages of `recover` as its last part, which pip reads as it stands."""
+    packages = "".join(f"{lock[name].text}\n" for name in closure(lock, FOR_RECOVER))
+    return text.partition(_PART)[0] + _PART + packages
+
+
 def main(arguments: list[str]) -> int:
     """Print the requirements, and name what is not locked."""
     lock = read_lock((ROOT / "requirements.lock").read_text())
+    if arguments == ["--guide"]:
+        GUIDE.write_text(guide_with(lock, GUIDE.read_text()))
+        return 0
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())
     alone = {normal(word[1:]) for word in arguments if word.startswith("=")}
     extras = [word for word in arguments if not word.startswith("=")]

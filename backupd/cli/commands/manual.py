@@ -95,10 +95,18 @@ def text_of(root: Any, topic: str) -> str:
     if topic in _PRINTED:
         return "\n".join(_PRINTED[topic](root)).rstrip() + "\n"
     if topic in WRITTEN:
-        return _resource(f"manual/{topic}.md")
+        return "\n".join([_resource(f"manual/{topic}.md").rstrip(), *_ending(topic)]) + "\n"
     from backupd.config.checks import did_you_mean
 
     raise UsageError(f'the manual has no topic "{topic}"', hint=did_you_mean(topic, list(topics())))
+
+
+def _ending(topic: str) -> Iterator[str]:
+    """Yield what a topic says of this version of the program, below what its file says."""
+    if topic == "restore":
+        from backupd.repository.help_files import own_hashes
+
+        yield from ("", "The SHA-256 of this version's own `recover`:", "", f"    {own_hashes()['recover']}")
 
 
 def _resource(path: str) -> str:

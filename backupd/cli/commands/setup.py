@@ -120,9 +120,16 @@ def _made(context: Context, region: RegionName, founder: Founder) -> list[Initia
 def _made_lines(region: str, one: Initialised) -> list[str]:
     if not one.created:
         there = f"{region} on {one.store}: repository {one.repository} was there already"
-        return [there, *output.unnamed_lines(one.unnamed_keepers)]
+        return [there, *_help_lines(one), *output.unnamed_lines(one.unnamed_keepers)]
     abilities = (f"{name} {_ability(value)}" for name, value in one.profile.items())
-    return [f"{region} on {one.store}: made repository {one.repository}", f"  {', '.join(abilities)}"]
+    made = f"{region} on {one.store}: made repository {one.repository}"
+    return [made, f"  {', '.join(abilities)}", *_help_lines(one)]
+
+
+def _help_lines(one: Initialised) -> list[str]:
+    """Return a line with what has to be known of `recover` before anybody runs it, for the store may be hostile."""
+    sha256 = one.help.get("recover")
+    return [f"  keep with the identities: SHA-256 of recover is {sha256}"] if sha256 else []
 
 
 def _ability(value: object) -> object:

@@ -290,7 +290,12 @@ def found(region: RegionName, store: Store, trusted: Collection[str], known: Rep
     info = decode_body(read_document(data, "repository", trusted, one.target), RepositoryInfo, one.target)
     if info.region != region or known not in (None, info.repository):
         raise DamageError(f"'{one.name}' is of another repository")
-    repository.put_document(layout.GUIDE, help_files.guide())
-    repository.put_document(layout.SCRIPT, help_files.script())
+    if info.help not in ({}, help_files.own_hashes()):
+        raise RefusedError(
+            f"'{one.name}' names the hash of another `{layout.SCRIPT}` than this keeper's",
+            hint="Have the same version of backupd on the node and here, and run `backupd init` on the node again.",
+        )
+    for name, own in help_files.own_files().items():
+        repository.put_document(name, own)
     repository.put_document(layout.REPOSITORY, data)
     return True

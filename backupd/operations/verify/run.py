@@ -11,7 +11,7 @@ from backupd.operations.phases import Phases
 from backupd.operations.verify.generation import GenerationCheck, GenerationResult
 from backupd.operations.verify.types import Scope, Tools, Verification
 from backupd.planning.verify import Mismatch, broken_links
-from backupd.repository import layout
+from backupd.repository import help_files, layout
 from backupd.repository.ledger import count_entries
 from backupd.repository.repository import Repository
 from backupd.repository.state.checked import CheckedState
@@ -41,7 +41,7 @@ def verify(repository: Repository, checked: CheckedState, scope: Scope, tools: T
     seen = read_ledger(repository, tools.own_ledger, tools.threads)
     history = LedgerHistory(repository, seen, tools.store)
     # 4. One generation after the other, so that memory holds one.
-    findings: list[Mismatch] = list(seen.findings)
+    findings = [*seen.findings, *(Mismatch(*one) for one in help_files.altered(repository.store, info.help))]
     previous: dict[SnapshotName, SnapshotName | None] = {}
     results: list[GenerationResult] = []
     for generation in sorted({*by_generation, *others.keyrings, *checked.generations()}):

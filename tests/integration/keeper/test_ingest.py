@@ -16,14 +16,14 @@ from doubles.stores.faulty_store import FaultyStore
 from fix_offline_keeper import DAY
 
 from backupd.errors import BusyError, RefusedError, StoreGoneError
-from backupd.model.documents import encode_body
+from backupd.model.documents import RepositoryInfo, encode_body
 from backupd.model.ledger import ExpiryBegan
 from backupd.model.text import stamp
-from backupd.operations.keeper.ingest import ingest, troubles
+from backupd.operations.keeper.ingest import found, ingest, troubles
 from backupd.operations.keeper.purge import Purging
 from backupd.operations.tenants.changes import TenantDesk, erase
 from backupd.planning.incarnations import IncarnationKey
-from backupd.repository import layout
+from backupd.repository import help_files, layout
 from backupd.repository.marks import removal_marked
 from backupd.repository.packs import fetch_section
 from backupd.repository.repository import Repository
@@ -368,3 +368,25 @@ def test_a_clock_that_cannot_be_trusted_takes_nothing(offline, hands):
     with pytest.raises(RefusedError, match="clock"):
         ingest(offline.keeper, "disk")
     assert hands.files() == handed
+
+
+def test_a_repository_with_the_hash_of_another_recover_is_not_made(tmp_path):
+    """The keeper puts its own files, never a node's: what is signed must be their hash, or `verify` would complain."""
+    (tmp_path / "be" / OWN).mkdir(parents=True)
+    store, signer = DirectoryStore(tmp_path / "be"), Signer(os.urandom(32))
+    for sha256, made in (("ab" * 32, False), (help_files.own_hashes()["recover"], True)):
+        info = RepositoryInfo(
+            repository="ab" * 16,
+            region="be",
+            created=stamp(datetime.now(UTC)),
+            signers=[signer.public],
+            help={**help_files.own_hashes(), "recover": sha256},
+        )
+        (tmp_path / "be" / OWN / "repository.json").write_bytes(signer.sign(encode_body(info), "repository"))
+        if made:
+            assert found("be", store, [signer.public], None)
+            assert store.get("recover") == help_files.script()
+        else:
+            with pytest.raises(RefusedError, match="another `recover`"):
+                found("be", store, [signer.public], None)
+            assert not Repository(store, [signer.public]).exists()

@@ -7,9 +7,11 @@ import os
 import shlex
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
+from hashlib import sha256
 from pathlib import Path
 
 import pytest
+from doubles.paths import RECOVER
 from doubles.servers.postgres import Server
 from fix_nodes import NodeFolder
 from fix_postgres import Database
@@ -113,7 +115,8 @@ def test_a_keeper_that_joined_after_init_is_reported(kept: NodeFolder, tmp_path:
     passphrase.write_text("pass\n")
     options = "--identity", str(secret), "--passphrase-file", str(passphrase)
     book = kept.run("restore", "runbook", "be", "app", *options)
-    (line,) = [line for line in book.stdout.decode().split("\n") if "store/recover" in line]
+    compared, line = [line for line in book.stdout.decode().split("\n") if "store/recover" in line]
+    assert shlex.split(compared)[1].split() == [sha256(RECOVER.read_bytes()).hexdigest(), "store/recover"]
     words = shlex.split(line)[2:]
     config = kept.node / "backupd.toml"
     config.write_text(config.read_text().replace(f'keepers = ["{public}"]\n', ""))

@@ -20,13 +20,13 @@ from doubles.stores.segments import publish_pack, seal_section
 from doubles.stores.small_repository import START, Content, SmallRepository
 
 from backupd.model.documents import Record
-from backupd.model.ids import RunId
+from backupd.model.ids import ObjectName, RunId
 from backupd.model.ledger import Absent, ClassExpired
 from backupd.model.ranges import from_ranges, to_ranges
 from backupd.model.tenancy import SegmentName
 from backupd.model.text import parse_stamp, stamp
 from backupd.operations.verify import Verification
-from backupd.repository import layout
+from backupd.repository import help_files, layout
 from backupd.repository.packs import OpenPack
 from backupd.repository.state.checked import READ, CheckedState
 from backupd.seal.keyring import KeyringIds, KeyringWriter, SegmentKey
@@ -378,6 +378,26 @@ def test_a_record_copied_into_another_generation_is_named(checker: Checker) -> N
         assert finding.object == str(copy.relative_to(checker.root))
         assert "not in its own place" in finding.message
         copy.unlink()
+
+
+@pytest.mark.parametrize("name", [layout.SCRIPT, layout.GUIDE])
+@pytest.mark.parametrize("how", ["altered", "missing", "much larger"])
+def test_a_help_file_that_is_not_what_was_put_is_named(checker: Checker, name: ObjectName, how: str) -> None:
+    """People run one with their passphrase; without a hash in the repository's document nothing is known."""
+    for one, data in help_files.own_files().items():
+        checker.small.repository.put_document(one, data)
+    assert checker.run().findings == ()
+    info = msgspec.structs.replace(checker.small.info, help=help_files.own_hashes())
+    (checker.root / layout.REPOSITORY).unlink()
+    checker.small.repository.put_info(info, checker.small.signer)
+    assert checker.run().findings == ()
+    if how == "missing":
+        (checker.root / name).unlink()
+    else:
+        checker.rewrite(checker.root / name, lambda data: data + b"\n" * (1 if how == "altered" else 2 << 20))
+    (found,) = checker.run().findings
+    assert found.object == name
+    assert ("is missing" if how == "missing" else help_files.own_hashes()[name]) in found.message
 
 
 def test_a_removed_record_breaks_the_chain(checker: Checker) -> None:

@@ -56,6 +56,8 @@ def test_every_store_of_a_region_gets_the_same_signed_repository_and_the_help(pl
     assert infos[0].signers == sorted(["ab" * 32, founder.signer.public])
     assert (infos[0].profile["adapter"], infos[0].profile["rename"]) == ("directory", "no-clobber")
     assert [(one.store, one.created) for one in made] == [("near", True), ("far", True)]
+    helps = {name: sha256(places[0].store.get(name)).hexdigest() for name in ("RECOVER.md", "recover")}
+    assert [info.help for info in infos] == [one.help for one in made] == [helps] * 2
 
 
 def test_a_second_init_is_refused_and_changes_nothing(places, founder):

@@ -170,6 +170,10 @@ def _without_backupd(task: RestoreTask, database: str) -> Iterator[str]:
     else:
         yield f"     sftp -P {section.port} -r {section.user}@{section.host}:{section.path}/{region} store"
     yield "     python3 -m venv env && env/bin/pip install 'cryptography>=50' zstandard"
+    sha256 = task.repository.info().help.get("recover")
+    if sha256:
+        yield f"     echo '{sha256}  store/recover' | sha256sum --check"
+        yield "  If that does not say OK, the script is somebody else's: take one from a checkout of backupd."
     keepers = task.context.config.trust.keepers
     believed = "".join(f" --keeper {key}" for key in keepers)
     yield f"     env/bin/python store/recover store --identity FILE.identity{believed}{database} --out recovered"
