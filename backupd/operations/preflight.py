@@ -23,7 +23,13 @@ from backupd.model.tenancy import (
     Tenant,
 )
 from backupd.operations.backup.region import find_members
-from backupd.planning.mapping.tables import AMBIGUOUS_CURE, map_tables, require_mapped, tenant_columns
+from backupd.planning.mapping.tables import (
+    AMBIGUOUS_CURE,
+    map_tables,
+    never_read,
+    require_mapped,
+    tenant_columns,
+)
 from backupd.postgres.connect import Source, connect, other_database
 from backupd.postgres.source.inventory import read_inventory
 from backupd.postgres.source.preflight import preflight
@@ -41,7 +47,7 @@ def check_source(source: Source, tenancy: Tenancy) -> tuple[Finding, ...]:
             place = source if member is None else other_database(source, member)
             with connect(place) as connection:
                 inventory = read_inventory(connection, tenant_columns(tenancy))
-                found += preflight(connection, place, inventory)
+                found += preflight(connection, place, inventory, never_read(tenancy, inventory))
                 found += _mapping_findings(tenancy, inventory)
     except BackupdError as error:
         found.append(_refusal(error))
@@ -80,7 +86,7 @@ def preview_backup(source: Source, tenancy: Tenancy) -> BackupPreview:
             place = source if member is None else other_database(source, member)
             with connect(place) as connection:
                 inventory = read_inventory(connection, tenant_columns(tenancy))
-                found += preflight(connection, place, inventory)
+                found += preflight(connection, place, inventory, never_read(tenancy, inventory))
             found += _mapping_findings(tenancy, inventory)
             tables, databases = inventory.by_name(), databases + 1
             mapped = map_tables(tenancy, inventory).tables

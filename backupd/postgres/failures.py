@@ -108,6 +108,12 @@ def _without_code(error: psycopg.Error, at: str) -> SourceError:
     return SourceError("PostgreSQL's answer makes no sense", hint="Check the client library's version.")
 
 
+def reason(error: psycopg.Error) -> str:
+    """Return the name of an error with its SQLSTATE, which quotes nothing."""
+    code = error.sqlstate or "none"
+    return f"{_readable(code)} (sqlstate {code})"
+
+
 def _readable(code: str) -> str:
     try:
         name = pg.lookup(code).__name__

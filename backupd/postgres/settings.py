@@ -19,6 +19,8 @@ TEXT: dict[str, str] = {
 """Settings that decide how values are written and must be read back; stored in `facts` (FORMAT.md §7)."""
 
 _READING: dict[str, str] = {
+    # A standby refuses every statement of a role whose default is serializable.
+    "default_transaction_isolation": "read committed",
     **TEXT,
     "search_path": "",
     "row_security": "off",

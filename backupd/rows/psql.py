@@ -29,6 +29,14 @@ BUSY = {"55P03", "40001", "40P01", "57014"}
 DROPPED = {"42P01", "3F000"}
 """SQLSTATEs of a table or schema that does not exist any more."""
 
+_TOO_LARGE = (
+    "A row of it is too large: PostgreSQL makes no text of 1 GB or more, and a byte of bytea takes two characters. No "
+    "dump can hold it: move the value into a large object or into parts, or give the table a class that is never "
+    "backed up."
+)
+_CAUSES = {"XX000": _TOO_LARGE, "54000": _TOO_LARGE}
+"""What is said of the SQLSTATEs with which PostgreSQL refuses to make a row's text."""
+
 
 class Psql:
     """A psql that stays inside one transaction; statements go in, COPY text comes out.
@@ -87,10 +95,11 @@ class Psql:
                     raise _renamed()
                 self._locked.add(statements)
 
-    def copy(self, statement: str, *, hash_join: bool = False) -> Iterator[bytes]:
+    def copy(self, statement: str, *, hash_join: bool = False, oid: int | None = None) -> Iterator[bytes]:
         """Yield the output of a COPY statement in blocks of any size; the server's row count is in `rows` afterwards.
 
-        `hash_join` allows it that plan. Raises SourceError, SourceGoneError.
+        `hash_join` allows it that plan. An error names the table by its `oid`, as its name may be data. Raises
+        SourceError, SourceGoneError.
         """
         # psql keeps COPY's row count only when the output goes elsewhere than results do: hence the file.
         copy = f"{statement} \\g /dev/stdout\n\\echo {self._mark.decode()} :ROW_COUNT\n"
@@ -108,7 +117,7 @@ class Psql:
             if held.startswith(self._mark) and held.endswith(b"\n"):
                 self.rows = int(held.split()[1])
                 return
-        raise self._failure()
+        raise self._failure(reading=oid)
 
     def _join(self, preamble: str) -> None:
         self._do(preamble, joining=True)
@@ -145,7 +154,7 @@ class Psql:
         except OSError as error:
             raise self._failure() from error
 
-    def _failure(self, *, joining: bool = False, oid: int | None = None) -> SourceError:
+    def _failure(self, *, joining: bool = False, oid: int | None = None, reading: int | None = None) -> SourceError:
         stderr = self._process.stderr
         output = stderr.read().decode(errors="replace") if stderr is not None else ""
         code = output.rsplit(":", 1)[-1].strip() if "ERROR" in output or "FATAL" in output else ""
@@ -161,10 +170,17 @@ class Psql:
             )
         if code in BUSY | DROPPED:
             return _busy(code, oid)
-        return SourceError(
-            f"PostgreSQL stopped the reading of rows with SQLSTATE {code}",
-            hint="Look up the code in PostgreSQL's documentation, and the server's log for the statement.",
-        )
+        return _stopped(code, reading)
+
+
+def _stopped(code: str, oid: int | None) -> SourceError:
+    """Make the error for a refusal of PostgreSQL while rows were read; the table is given by its oid."""
+    where = "" if oid is None else f" of the table with oid {oid}"
+    named = "" if oid is None else f"`SELECT {oid}::regclass` in the database names it. "
+    return SourceError(
+        f"PostgreSQL stopped the reading of rows{where} with SQLSTATE {code}",
+        hint=named + _CAUSES.get(code, "Look up the code in PostgreSQL's documentation, and the server's log."),
+    )
 
 
 def _busy(code: str, oid: int | None) -> SourceBusyError:

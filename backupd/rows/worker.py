@@ -65,7 +65,8 @@ class Worker:
         chunker = Chunker(routed=task.routed, mask=task.mask, seed=self._seed, limit=self._setup.pending_limit // 4)
         spans = Spans(self, task)
         rows, added = chunker.rows, self._dedup.added
-        for block in self._psql.copy(task.sql, hash_join=task.hash_join):
+        oid = task.locks[0][0] if task.locks else None
+        for block in self._psql.copy(task.sql, hash_join=task.hash_join, oid=oid):
             self._take(chunker.feed(block), spans)
             self._channel.count(len(block), chunker.rows - rows, self._dedup.added - added)
             rows, added = chunker.rows, self._dedup.added

@@ -23,7 +23,7 @@ from backupd.operations.backup.generation import keyed_tag
 from backupd.operations.backup.source_content import FileTask, Reading
 from backupd.operations.backup.tasks import TableTask, plan_tasks
 from backupd.planning.mapping.names import NamePatterns
-from backupd.planning.mapping.tables import map_tables, require_mapped, tenant_columns
+from backupd.planning.mapping.tables import map_tables, never_read, require_mapped, tenant_columns
 from backupd.postgres.client_programs import Client, client, find_programs
 from backupd.postgres.connect import Source, connect
 from backupd.postgres.failures import translated
@@ -235,11 +235,12 @@ def held_source(source: Source, job: BackupJob, node: Node) -> Iterator[HeldSour
             if not error.retryable:
                 # Locking needs the very rights that preflight looks for, and PostgreSQL's refusal names no GRANT.
                 with connect(source) as connection:
-                    _refuse(preflight(connection, source, read_inventory(connection, columns)))
+                    inventory = read_inventory(connection, columns)
+                    _refuse(preflight(connection, source, inventory, never_read(job.tenancy, inventory)))
             raise
         require_same_time(holder.exported.instant, (before, node.clock.now()), node.clock_tolerance)
         inventory = read_inventory(holder.connection, columns)
-        findings = preflight(holder.connection, source, inventory)
+        findings = preflight(holder.connection, source, inventory, never_read(job.tenancy, inventory))
         _refuse(findings)
         for finding in findings:
             if finding.severity is Severity.WARNING:

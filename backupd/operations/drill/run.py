@@ -174,7 +174,9 @@ class _Drill:
                 DrillScene(
                     self._environment,
                     subject,
-                    RestoredDatabase(source, contents, plan, server.roles, report.broken_keys),
+                    RestoredDatabase(
+                        source, contents, plan, server.roles, report.broken_keys, len(report.unfilled_views)
+                    ),
                 ),
             )
 

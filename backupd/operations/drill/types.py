@@ -202,6 +202,8 @@ class RestoredDatabase:
     """Roles that the server had before."""
     broken_keys: tuple[BrokenKey, ...] = ()
     """Foreign keys that cannot hold, because rows they refer to were purged."""
+    unfilled_views: int = 0
+    """Materialized views whose query failed."""
 
 
 @dataclass(frozen=True, slots=True)

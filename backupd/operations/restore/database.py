@@ -15,6 +15,7 @@ from operator import itemgetter
 from typing import TYPE_CHECKING, Protocol, TypeAlias
 
 from backupd.errors import BrokenKeysError, RefusedError
+from backupd.model.text import counted
 from backupd.operations.phases import Phases
 from backupd.operations.restore import indexes
 from backupd.operations.restore.contents import uncollected
@@ -26,9 +27,11 @@ from backupd.postgres.connect import Connection
 from backupd.postgres.schema.statements import temporary_name
 from backupd.postgres.target import database, finish, session
 from backupd.postgres.target.early_keys import early_keys
+from backupd.postgres.target.finish import UnfilledView
 from backupd.postgres.target.foreign_keys import BrokenKey, make_keys
 from backupd.postgres.target.load import Loader
 from backupd.postgres.target.pg_restore import fitting_programs, pg_restore_for, restore_large_objects, restore_section
+from backupd.postgres.target.subscriptions import count_subscriptions
 from backupd.trace import Progress, Trace, Warned
 
 if TYPE_CHECKING:
@@ -65,7 +68,7 @@ class DatabaseBuilder:
             roles = self._make_roles(connection)
             database.create(connection, self._schema.database, self._temporary)
         try:
-            broken = self._fill(programs)
+            broken, unfilled = self._fill(programs)
             with (
                 self._phases.phase("publishing"),
                 session.connect(self._request.target, session.MAINTENANCE) as connection,
@@ -74,7 +77,7 @@ class DatabaseBuilder:
         except BaseException:
             self._drop()
             raise
-        return Built(roles, broken)
+        return Built(roles, broken, unfilled)
 
     def _look(self, connection: Connection) -> Programs:
         database.check_name(connection, self._request.name)
@@ -101,7 +104,7 @@ class DatabaseBuilder:
             )
         return made
 
-    def _fill(self, programs: Programs) -> tuple[BrokenKey, ...]:
+    def _fill(self, programs: Programs) -> tuple[tuple[BrokenKey, ...], tuple[UnfilledView, ...]]:
         request, plan = self._request, self._plan
         with pg_restore_for(request.target, self._temporary, programs) as client:
             with self._phases.phase("schema"):
@@ -115,8 +118,8 @@ class DatabaseBuilder:
                 finish.set_sequences(connection, plan.sequences)
                 with self._phases.phase("indexing"):
                     broken = self._finish_schema(client, connection, made)
-                self._finish(connection)
-        return broken
+                unfilled = self._finish(connection)
+        return broken, tuple(unfilled)
 
     def _finish_schema(self, client: Client, connection: Connection, made: set[int]) -> tuple[BrokenKey, ...]:
         """Make the indexes that are not `made`, constraints and triggers; returns the foreign keys that cannot hold."""
@@ -172,14 +175,28 @@ class DatabaseBuilder:
                 loader.close()
         return {*parents, *early.done}
 
-    def _finish(self, connection: Connection) -> None:
+    def _finish(self, connection: Connection) -> list[UnfilledView]:
+        unfilled: list[UnfilledView] = []
         finish.disable_event_triggers(connection)
         if self._plan.refresh:
             with self._phases.phase("refreshing"):
-                finish.refresh(connection, self._plan.refresh)
+                unfilled = finish.refresh(connection, self._plan.refresh)
         if self._request.analyze:
             with self._phases.phase("analyzing"):
                 finish.analyze(connection)
+        self._tell_subscriptions(connection)
+        return unfilled
+
+    def _tell_subscriptions(self, connection: Connection) -> None:
+        count = count_subscriptions(connection, self._temporary)
+        if count:
+            self._environment.trace.emit(
+                Warned(
+                    f"{counted(count, 'subscription')} restored: disabled, with the source's replication slot",
+                    hint="Before one is dropped: ALTER SUBSCRIPTION … SET (slot_name = NONE), or it takes the source's "
+                    "slot with it. To use it, give it a slot of its own.",
+                )
+            )
 
     def _drop(self) -> None:
         if not database.drop(self._request.target, self._temporary):

@@ -107,7 +107,8 @@ def load_lines(plan: RestorePlan, files: Iterable[TableFile]) -> Iterator[str]:
 def refresh_lines(plan: RestorePlan) -> Iterator[str]:
     """Yield the script that fills materialized views; each is filled as its owner, under row security."""
     if plan.refresh:
-        yield f"{BEGINNING}SET row_security = on;\n"
+        # A view that cannot be filled here keeps no other from being filled.
+        yield "\\encoding UTF8\nSET row_security = on;\n"
     for schema, name in plan.refresh:
         yield f"REFRESH MATERIALIZED VIEW {qualified(schema, name)};\n"
 
@@ -196,5 +197,5 @@ def _steps(files: frozenset[str], roles: int) -> Sequence[str]:
     steps.append(f'{_STOPPING} -v DATABASE="$DATABASE" -d postgres -f database.sql')
     steps += [f'{_STOPPING} -d "$DATABASE_INFO" -f {name}' for name in _IN_DATABASE if name in files]
     if "refresh.sql" in files:
-        steps.append(f'{_QUIET} {_STOPPING} -d "$DATABASE_INFO" -f refresh.sql')
+        steps.append(f'{_QUIET} psql -X -q -o /dev/null -d "$DATABASE_INFO" -f refresh.sql')
     return [*steps, f'{_QUIET} psql -X -q -d "$DATABASE_INFO" -c "ANALYZE"']

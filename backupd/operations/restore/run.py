@@ -79,6 +79,7 @@ def restore(
         verified=plan.spans + contents.verified,
         roles_created=built.roles,
         broken_keys=built.broken_keys,
+        unfilled_views=built.unfilled_views,
         phases=phases.taken(),
         seconds=phases.seconds(),
         noted=note_restore(choice, request, environment),

@@ -14,6 +14,7 @@ from backupd.operations.restore.contents import SnapshotContents
 from backupd.planning.restore import RestorePlan
 from backupd.planning.selection import Selection
 from backupd.postgres.connect import Source
+from backupd.postgres.target.finish import UnfilledView
 from backupd.postgres.target.foreign_keys import BrokenKey
 from backupd.postgres.target.pg_restore import SchemaArchive
 from backupd.store.base import Store
@@ -106,6 +107,8 @@ class RestoreReport:
     roles_created: int
     broken_keys: tuple[BrokenKey, ...]
     """Foreign keys that cannot hold, because rows they refer to are left out."""
+    unfilled_views: tuple[UnfilledView, ...]
+    """Materialized views whose query fails here; they are there, without rows."""
     phases: tuple[tuple[str, float], ...]
     """Phases in order, with seconds; their sum is what a recovery takes."""
     seconds: float
@@ -132,7 +135,8 @@ class Snapshot:
 
 @dataclass(frozen=True, slots=True)
 class Built:
-    """The roles that were created, and the foreign keys that could not be."""
+    """The roles that were created, the foreign keys that could not be, and the views that could not be filled."""
 
     roles: int
     broken_keys: tuple[BrokenKey, ...]
+    unfilled_views: tuple[UnfilledView, ...] = ()

@@ -59,6 +59,12 @@ def map_tables(tenancy: Tenancy, inventory: Inventory) -> TenancyMap:
     return _Mapper(tenancy, inventory).map()
 
 
+def never_read(tenancy: Tenancy, inventory: Inventory) -> frozenset[TableName]:
+    """Return the tables whose rows are not to be backed up."""
+    mapped = map_tables(tenancy, inventory).tables
+    return frozenset(one.table for one in mapped if one.policy is ClassPolicy.NEVER)
+
+
 def require_mapped(mapping: TenancyMap) -> None:
     """Check that every table is mapped.
 

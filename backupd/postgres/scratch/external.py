@@ -19,6 +19,7 @@ from backupd.postgres.schema.statements import TEMPORARY
 from backupd.postgres.scratch.folder import ScratchDisposal, ScratchFolder, dispose, make_folder
 from backupd.postgres.scratch.guardian import Reaping, watch_over
 from backupd.postgres.target import session
+from backupd.postgres.target.subscriptions import drop_subscriptions
 
 MARK = "backupd_drill"
 """The database that marks a server: it is for drills, and holds nothing else."""
@@ -173,6 +174,8 @@ def clean(connection: Connection) -> tuple[int, int]:
     Roles are removed only if a drill has listed the roles that existed before. Only for a caller that holds the lock.
     """
     names = [name for (name,) in connection.execute(_OURS.encode(), (TEMPORARY,)).fetchall()]
+    for name in names:
+        drop_subscriptions(connection, name)
     gone = sum(_done(connection, f"DROP DATABASE IF EXISTS {identifier(name)} WITH (FORCE)") for name in names)
     left = len(names) - gone
     if connection.execute("SELECT pg_catalog.to_regclass('public.backupd_roles')").fetchall() == [(None,)]:

@@ -44,7 +44,13 @@ JOIN pg_catalog.pg_class below ON below.oid = d.refobjid AND below.relkind IN ('
 _SEQUENCES = f"""
 SELECT n.nspname, c.relname FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
 WHERE c.relkind = 'S' AND c.relpersistence <> 't' AND {_USER}
-  AND (NOT {_MEMBER} OR EXISTS (SELECT FROM pg_catalog.pg_extension e WHERE c.oid = ANY (e.extconfig))) ORDER BY 1, 2
+  AND (NOT {_MEMBER} OR EXISTS (SELECT FROM pg_catalog.pg_extension e WHERE c.oid = ANY (e.extconfig)))
+  AND NOT EXISTS (SELECT FROM pg_catalog.pg_depend i JOIN pg_catalog.pg_depend d
+    ON d.classid = i.refclassid AND d.objid = i.refobjid AND d.deptype = 'e'
+    WHERE i.classid = 'pg_catalog.pg_class'::pg_catalog.regclass AND i.objid = c.oid AND i.deptype = 'i'
+      AND i.refclassid = 'pg_catalog.pg_class'::pg_catalog.regclass
+      AND NOT EXISTS (SELECT FROM pg_catalog.pg_extension e WHERE i.refobjid = ANY (e.extconfig)))
+  AND NOT (c.relpersistence = 'u' AND pg_catalog.pg_is_in_recovery()) ORDER BY 1, 2
 """  # noqa: S608  # made of constants of this module
 
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 
 from backupd.errors import BackupdError, SourceError
 from backupd.model.findings import Finding, Severity
-from backupd.model.inventory import Inventory
+from backupd.model.inventory import Inventory, Table, TableKind, TableName
 from backupd.model.text import counted
 from backupd.postgres.client_programs import find_programs
 from backupd.postgres.connect import Connection, Source, identifier
@@ -14,6 +14,9 @@ from backupd.postgres.source.exported import refuse_pooler
 
 OLDEST = 130000
 """The `server_version_num` of the oldest supported server."""
+
+_NAMED = 5
+"""Tables that a finding names."""
 
 _ROLE = "SELECT rolsuper, rolname FROM pg_catalog.pg_roles WHERE rolname = CURRENT_USER"
 _UNREADABLE = """
@@ -48,12 +51,28 @@ WHERE d.datname = pg_catalog.current_database()
 """
 
 
-def preflight(connection: Connection, source: Source, inventory: Inventory) -> tuple[Finding, ...]:
+_UNLOGGED_SEQUENCES = """
+SELECT pg_catalog.count(*) FROM pg_catalog.pg_class c WHERE c.relkind = 'S' AND c.relpersistence = 'u'
+"""
+_MAPPINGS = """
+SELECT pg_catalog.count(*) FROM pg_catalog.pg_user_mappings v WHERE v.umoptions IS NULL
+"""
+_READABLE_MAPPINGS = """
+SELECT pg_catalog.count(*) FROM pg_catalog.pg_user_mappings v JOIN pg_catalog.pg_user_mapping m ON m.oid = v.umid
+WHERE v.umoptions IS NULL AND m.umoptions IS NOT NULL
+"""
+_MAY_READ_MAPPINGS = "SELECT pg_catalog.has_table_privilege('pg_catalog.pg_user_mapping', 'SELECT')::int"
+
+
+def preflight(
+    connection: Connection, source: Source, inventory: Inventory, never: Collection[TableName] = ()
+) -> tuple[Finding, ...]:
     """List everything in this database that stands in the way of a complete backup, errors first.
 
-    Raises only errors that stop the checks themselves: SourceGoneError, SourceError.
+    Rows of the tables in `never` are not read. Raises only errors that stop the checks themselves: SourceGoneError,
+    SourceError.
     """
-    check = _Check(connection, source, inventory)
+    check = _Check(connection, source, inventory, never)
     steps: Sequence[Callable[[], Iterator[Finding]]] = (
         check.path,
         check.version,
@@ -64,17 +83,30 @@ def preflight(connection: Connection, source: Source, inventory: Inventory) -> t
         check.locks,
         check.standby,
         check.subscriptions,
+        check.user_mappings,
+        check.members,
     )
     findings = [finding for step in steps for finding in step()]
     return tuple(sorted(findings, key=lambda finding: finding.severity is not Severity.ERROR))
 
 
+def _is_unsaved(table: Table) -> bool:
+    """Check whether a table is a member of an extension that does not have its rows dumped, and has rows."""
+    rows = table.kind in {TableKind.TABLE, TableKind.PARTITION} and table.blocks > 0
+    return rows and table.extension is not None and table.condition is None
+
+
 class _Check:
-    def __init__(self, connection: Connection, source: Source, inventory: Inventory) -> None:
+    def __init__(
+        self, connection: Connection, source: Source, inventory: Inventory, never: Collection[TableName]
+    ) -> None:
         self._connection = connection
         self._source = source
         self._dumped = [table.oid for table in inventory.tables if table.dumped]
-        self._unlogged = sum(table.dumped and not table.logged for table in inventory.tables)
+        self._unlogged = sum(
+            table.dumped and not table.logged and table.name not in never for table in inventory.tables
+        )
+        self._unsaved = [table for table in inventory.tables if _is_unsaved(table)]
         self._relations = len(inventory.tables)
         self._super, role = connection.execute(_ROLE).fetchall()[0]
         self._role = identifier(role)
@@ -168,6 +200,14 @@ class _Check:
                 f"{counted(self._unlogged, 'unlogged table')} cannot be read on a standby",
                 "Back up the primary, or give these tables a data class with the policy 'never'.",
             )
+        sequences = self._count(_UNLOGGED_SEQUENCES)
+        if sequences:
+            yield Finding(
+                Severity.WARNING,
+                "standby-unlogged-sequences",
+                f"the values of {counted(sequences, 'unlogged sequence')} cannot be read on a standby",
+                "A restore begins as they were made. Back up the primary, or ALTER SEQUENCE … SET LOGGED there.",
+            )
 
     def subscriptions(self) -> Iterator[Finding]:
         count = 0 if self._super else self._count(_SUBSCRIPTIONS)
@@ -177,6 +217,29 @@ class _Check:
                 "subscriptions",
                 f"{counted(count, 'subscription')} not backed up: only a superuser can read them",
                 "Keep their definitions elsewhere, or connect as a superuser.",
+            )
+
+    def user_mappings(self) -> Iterator[Finding]:
+        if self._super:
+            return
+        count = self._count(_READABLE_MAPPINGS if self._count(_MAY_READ_MAPPINGS) else _MAPPINGS)
+        if count:
+            yield Finding(
+                Severity.WARNING,
+                "user-mappings",
+                f"{counted(count, 'user mapping')} backed up without options and passwords: pg_dump cannot read them",
+                "Keep them elsewhere: after a restore they are to be set by ALTER USER MAPPING.",
+            )
+
+    def members(self) -> Iterator[Finding]:
+        if self._unsaved:
+            named = ", ".join(sorted({f"{table.name.table} ({table.extension})" for table in self._unsaved})[:_NAMED])
+            yield Finding(
+                Severity.WARNING,
+                "extension-tables",
+                f"{counted(len(self._unsaved), 'table')} of extensions with rows not backed up: {named}",
+                "pg_dump leaves them out, too: the extension does not register them by pg_extension_config_dump. "
+                "ALTER EXTENSION … DROP TABLE makes them tables of yours.",
             )
 
     def _grant_all(self) -> str:

@@ -12,6 +12,7 @@ from backupd.postgres.failures import translate
 from backupd.postgres.schema.statements import TEMPORARY, renamed
 from backupd.postgres.target import session
 from backupd.postgres.target.pg_restore import DatabaseSql
+from backupd.postgres.target.subscriptions import drop_subscriptions
 
 _RENAMES = 6
 """Tries to rename; in each the server itself waits five seconds for others to leave the database."""
@@ -57,9 +58,10 @@ def missing_roles(connection: Connection, roles: frozenset[str]) -> int:
 
 
 def create(connection: Connection, sql: DatabaseSql, name: str) -> None:
-    """Make the database as the archive does, under another name, without its properties.
+    """Make the database as the archive does, under another name, with its owner and without its other properties.
 
-    Raises SourceError.
+    The owner comes first, as pg_restore has it: what is made in the database may need its owner's rights. Raises
+    SourceError.
     """
     try:
         connection.execute(renamed(sql.create, name).encode())
@@ -71,10 +73,12 @@ def create(connection: Connection, sql: DatabaseSql, name: str) -> None:
             if error.sqlstate == "42501"
             else "Its locale, its tablespace or ICU may be missing on this server.",
         ) from None
+    if sql.owner:
+        connection.execute(f"ALTER DATABASE {identifier(name)} OWNER TO {identifier(sql.owner)}".encode())
 
 
 def publish(connection: Connection, sql: DatabaseSql, temporary: str, name: str) -> None:
-    """Give the database owner, comment, privileges, settings and its final name, in one transaction.
+    """Give the database comment, privileges, settings and its final name, in one transaction.
 
     Raises SourceError; SourceBusyError when others stay connected to it.
     """
@@ -92,12 +96,7 @@ def publish(connection: Connection, sql: DatabaseSql, temporary: str, name: str)
 
 
 def set_properties(connection: Connection, sql: DatabaseSql, name: str) -> None:
-    """Give the database `name` the archive's owner, comment, privileges, settings and limits.
-
-    Raises psycopg's errors.
-    """
-    if sql.owner:
-        connection.execute(f"ALTER DATABASE {identifier(name)} OWNER TO {identifier(sql.owner)}".encode())
+    """Give the database `name` the archive's comment, privileges, settings and limits. Raises psycopg's errors."""
     for statements in sql.properties:
         connection.execute(renamed(statements, name).encode())
 
@@ -105,6 +104,7 @@ def set_properties(connection: Connection, sql: DatabaseSql, name: str) -> None:
 def drop(source: Source, name: str) -> bool:
     """Remove a database that was not completed; return whether it is gone."""
     with suppress(SourceError), session.connect(source, session.MAINTENANCE) as connection:
+        drop_subscriptions(connection, name)
         connection.execute(f"DROP DATABASE IF EXISTS {identifier(name)} WITH (FORCE)".encode())
         return True
     return False

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import psycopg
 
 from backupd.errors import SourceError
 from backupd.postgres.connect import Connection, qualified
-from backupd.postgres.failures import translate
+from backupd.postgres.failures import reason, translate
 from backupd.postgres.schema.statements import split_statements, words_in
 from backupd.postgres.target import session
 
@@ -46,22 +47,31 @@ def disable_event_triggers(connection: Connection) -> None:
         connection.execute("SET event_triggers = off" if late else "SET session_replication_role = replica")
 
 
-def refresh(connection: Connection, views: Sequence[Sequence[str]]) -> None:
-    """Fill materialized views, in this order.
+@dataclass(frozen=True, slots=True)
+class UnfilledView:
+    """A materialized view that cannot be filled here. It has no schema, as a schema may be named after a tenant."""
 
-    Raises SourceError with the view's position.
+    view: str
+    reason: str
+    """PostgreSQL's name of the error, and its SQLSTATE."""
+
+
+def refresh(connection: Connection, views: Sequence[Sequence[str]]) -> list[UnfilledView]:
+    """Fill materialized views, in this order, and return those that cannot be: they hold no row of their own.
+
+    Raises SourceGoneError when the connection breaks.
     """
+    unfilled: list[UnfilledView] = []
     # Each is refreshed as its owner, to whom row security applies as it did at the source.
     connection.execute("SET row_security = on")
-    for place, (schema, name) in enumerate(views, 1):
+    for schema, name in views:
         try:
             connection.execute(f"REFRESH MATERIALIZED VIEW {qualified(schema, name)}".encode())
         except psycopg.Error as error:
-            refused = translate(error)
-            raise type(refused)(
-                f"{refused.message}, at materialized view {place} of {len(views)}",
-                hint="Its query works at the source; look for a function that relies on search_path.",
-            ) from None
+            if connection.broken:
+                raise translate(error) from None
+            unfilled.append(UnfilledView(name, reason(error)))
+    return unfilled
 
 
 def analyze(connection: Connection) -> None:

@@ -14,7 +14,7 @@ from backupd.errors import RefusedError, SourceError
 from backupd.postgres.connect import Source
 from backupd.postgres.schema.statements import temporary_name
 from backupd.postgres.target import finish, session
-from backupd.postgres.target.database import check_name, create, leftovers, publish
+from backupd.postgres.target.database import check_name, create, drop, leftovers, publish
 from backupd.postgres.target.pg_restore import DatabaseSql
 
 _PROPERTIES = """
@@ -81,6 +81,36 @@ def test_properties_are_rewritten_to_the_new_name(odd_database: Database, make_r
     settings = ['{"application_name=y; ALTER DATABASE z\'\\\\"}', '{"search_path=\\"a b\\", \\"C; DATABASE x\\""}']
     found = server.sql(odd_database.name, _PROPERTIES.format(other))
     assert found == [(owner, 7, "it's DATABASE x; \\", True, False, settings)]
+
+
+def test_the_owner_comes_first(odd_database: Database, make_role: Callable[..., str]) -> None:
+    """A member of the owner who is no superuser makes the owner's objects in it, as with pg_restore."""
+    server = odd_database.server
+    owner, member = make_role(server), make_role(server, "LOGIN CREATEDB")
+    server.sql("postgres", f"GRANT {quoted(owner)} TO {quoted(member)}")
+    sql = DatabaseSql("CREATE DATABASE x WITH TEMPLATE = template0;\n", owner, ())
+    source = Source(make_conninfo(server.conninfo("postgres"), user=member))
+    temporary = temporary_name(unique(""))
+    with session.connect(source, "postgres") as connection:
+        create(connection, sql, temporary)
+        with session.connect(source, temporary) as inside:
+            inside.execute("CREATE TABLE public.t (id int)")
+            inside.execute(f"ALTER TABLE public.t OWNER TO {quoted(owner)}".encode())
+        publish(connection, sql, temporary, odd_database.name)
+    assert server.sql(odd_database.name, "SELECT tableowner::text FROM pg_tables WHERE tablename = 't'") == [(owner,)]
+
+
+def test_a_database_with_a_subscription_is_dropped(server: Server) -> None:
+    """PostgreSQL does not drop it, and a subscription that is dropped takes the publisher's slot along if it can."""
+    name = unique("subscribed")
+    server.create_database(name, "template0", "")
+    server.sql(
+        name,
+        "CREATE SUBSCRIPTION s CONNECTION 'host=/nowhere dbname=x' PUBLICATION p WITH (connect = false)",
+        "ALTER SUBSCRIPTION s SET (slot_name = 'theirs')",
+    )
+    assert drop(Source(server.conninfo("postgres")), name)
+    assert server.sql("postgres", f"SELECT FROM pg_database WHERE datname = '{name}'") == []
 
 
 def test_a_user_who_may_not_make_databases_is_named_as_the_cause(

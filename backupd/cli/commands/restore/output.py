@@ -47,6 +47,11 @@ def _left_out(report: RestoreReport) -> Iterator[str]:
         yield f"  {broken} cannot hold, because rows they refer to are left out:"
     for key in report.broken_keys:
         yield f"    {key.table}.{key.constraint}: {'holds for new rows only' if key.kept else 'left out'}"
+    if report.unfilled_views:
+        unfilled = counted(len(report.unfilled_views), "materialized view")
+        yield f"  {unfilled} left without rows, as its query fails here (foreign servers, functions by search_path):"
+    for view in report.unfilled_views:
+        yield f"    {view.view}: {view.reason}"
     if not report.exact:
         yield "  the number of rows was not compared: the record counts more than was to be restored"
 

@@ -84,6 +84,7 @@ def check_equality(scene: DrillScene) -> tuple[Check, RowComparison | None]:
     for _, code in compared.faults:
         findings.add(code)
     _compare_counts(scene, inventory, findings)
+    findings.note("view-unfilled", scene.restored.unfilled_views)
     return findings.check(), compared
 
 
