@@ -32,6 +32,8 @@ from backupd.rows.segment_names import Life, SegmentNames
 from backupd.rows.tenant_chunker import Chunker, Cut, contents, pieces
 from backupd.seal.tags import TenantTags
 
+LARGEST_BLOCK = 128 << 10
+"""Bytes from which a worker has memory mapped: it holds millions of rows, between which larger blocks would lie."""
 FILE_CHUNK = 64 << 10
 """Bytes of a chunk of a file (schema, large objects), which has no rows to cut at."""
 
@@ -247,7 +249,7 @@ def work(channel: ParentChannel, packer: SectionSink) -> None:
 
 def main(packer_inlet: int, packer_outlet: int) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides when to stop, and says so by closing the pipe
-    restrain()
+    restrain(LARGEST_BLOCK)
     gc.disable()  # millions of short-lived rows would set the collector off all the time, and nothing here is cyclic
     packer = fork_packer(packer_inlet, packer_outlet)
     channel = ParentChannel(os.fdopen(0, "rb"), os.fdopen(1, "wb"))

@@ -82,6 +82,10 @@ def fitting_programs(source: Source, connection: Connection) -> Programs:
     return programs
 
 
+_SETTINGS = "-c array_nulls=on -c jit=off -c synchronous_commit=off"
+"""Compiling a foreign key's check takes longer than it saves; no commit counts before the database has its name."""
+
+
 @contextmanager
 def pg_restore_for(source: Source, database: str, programs: Programs) -> Iterator[Client]:
     """Yield a client for one of the server's databases. Raises the errors of connecting."""
@@ -90,7 +94,7 @@ def pg_restore_for(source: Source, database: str, programs: Programs) -> Iterato
         # Its words can only be understood in English, and only a superuser may choose the language.
         english = " -c lc_messages=C" if session.is_superuser(connection) else ""
     with client(programs, given) as found:
-        yield replace(found, environment={**found.environment, "PGOPTIONS": f"-c array_nulls=on{english}"})
+        yield replace(found, environment={**found.environment, "PGOPTIONS": f"{_SETTINGS}{english}"})
 
 
 @contextmanager

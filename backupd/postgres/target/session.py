@@ -29,6 +29,8 @@ _LOADING = {
     "idle_in_transaction_session_timeout": "0",
     # Nothing counts before the new database gets its name, and that commit is waited for.
     "synchronous_commit": "off",
+    # A new database has no statistics yet, and compiling a query of its catalog takes longer than the query.
+    "jit": "off",
 }
 _SET = """
 SELECT pg_catalog.set_config(n, v, false)
