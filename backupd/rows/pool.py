@@ -109,18 +109,19 @@ class WorkerPool:
     def _end(self, *, killed: bool) -> None:
         """End every worker with the programs it started, including those of a worker that died before."""
         for member in self._members:
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                # It ends by itself after its last message; closing its pipes first would have it killed meanwhile.
+                if not killed:
+                    member.process.wait(timeout=5)
+        for member in self._members:
             for inlet in (member.inlet, member.packer):
                 with contextlib.suppress(OSError):
                     inlet.close()
-        for member in self._members:
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                if not killed:
-                    member.process.wait(timeout=5)
-                    continue
-            # Not yet waited for, so the number still is its own, dead or alive, and that of its group.
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(member.process.pid, signal.SIGKILL)
-            member.process.wait()
+            if member.process.returncode is None:
+                # Not yet waited for, so the number still is its own, dead or alive, and that of its group.
+                with contextlib.suppress(ProcessLookupError):
+                    os.killpg(member.process.pid, signal.SIGKILL)
+                member.process.wait()
 
     def run(self, tasks: Sequence[Task]) -> None:
         """Run all tasks, each on the next free worker; results go to the listener in no promised order.
