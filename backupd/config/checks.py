@@ -148,11 +148,18 @@ def _tenancy(path: KeyPath, database: Mapping[str, Any]) -> Iterator[Finding]:
         return
     kind = tenancy.get("kind")
     where = (*path, "tenancy")
-    for key, owner in (("column", "column"), ("schema_pattern", "schema"), ("database_pattern", "database")):
+    for key, owner in (
+        ("column", "column"),
+        ("table", "column"),
+        ("schema_pattern", "schema"),
+        ("database_pattern", "database"),
+    ):
         if key in tenancy and kind in ("column", "schema", "database", "none") and kind != owner:
             yield (*where, key), f'means nothing when kind is "{kind}"', f'It belongs to kind = "{owner}".'
-        if key not in tenancy and kind == owner and not (key == "column" and _rules_name_columns(database)):
+        if key not in tenancy and kind == owner and owner != "column":
             yield where, f'kind = "{kind}" needs {key}', ""
+    if kind == "column" and not {"column", "table"} & set(tenancy) and not _rules_name_columns(database):
+        yield where, 'kind = "column" needs column or table', ""
 
 
 def _rules_name_columns(database: Mapping[str, Any]) -> bool:

@@ -217,6 +217,9 @@ Identifier = Annotated[
 TablePattern = Annotated[
     str, _from_text(_form(r"[^\x00]+\.[^\x00]+", "must be a pattern over schema.table, as in public.session*"))
 ]
+QualifiedTable = Annotated[
+    str, _from_text(_form(r"[^\x00.]{1,63}\.[^\x00]{1,63}", "must be a table with its schema, as in public.organizer"))
+]
 SignerKey = Annotated[str, _from_text(_signer_key)]
 AbsolutePath = Annotated[Path, _from_text(_absolute_path)]
 RemotePath = Annotated[str, _from_text(_remote_path)]

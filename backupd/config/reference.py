@@ -27,6 +27,7 @@ _WRITTEN: dict[Any, str] = {
     fields.User: "user",
     fields.Identifier: "identifier",
     fields.TablePattern: "pattern",
+    fields.QualifiedTable: "schema.table",
     fields.SignerKey: "public key",
     fields.AbsolutePath: "absolute path",
     fields.RemotePath: "folder",

@@ -18,6 +18,7 @@ from backupd.config.fields import (
     HostKey,
     Identifier,
     Name,
+    QualifiedTable,
     RegionLabel,
     RemotePath,
     SecretFile,
@@ -217,6 +218,12 @@ class TenancySection(ConfigSection):
     column: Identifier | None = Field(
         default=None, description='The column that says whose a row is, for `kind = "column"`.'
     )
+    table: QualifiedTable | None = Field(
+        default=None,
+        description="The tenants' table, as `public.organizer`. Its own key names its tenant, every column with a "
+        "foreign key to it does, and other tables follow their NOT NULL foreign keys to one of these, where only one "
+        "leads there (`backupd manual tenants`). `backupd tenancy` shows what is left to decide.",
+    )
     schema_pattern: TenantPattern | None = Field(
         default=None, description="A regular expression with a group `tenant` for schemas that are named after tenants."
     )
@@ -229,7 +236,12 @@ class TenancySection(ConfigSection):
     )
     unclassified: Literal["refuse", "shared"] = Field(
         default="refuse",
-        description='What a table that nobody mapped does: stop the run (`"refuse"`), or count as shared.',
+        description='What a table that nobody mapped does: stop the run (`"refuse"`), or count as shared (`"shared"`). '
+        "Where `table` is given, one from which a foreign key leads to tenants never counts as shared by this.",
+    )
+    null_tenant: Literal["refuse", "shared"] = Field(
+        default="refuse",
+        description='What rows without a tenant do, in all tables: stop the run (`"refuse"`), or count as shared.',
     )
     default_class: Name = Field(default="uploaded", description="The data class of tables that no entry gives one.")
 
@@ -245,14 +257,17 @@ class TableSection(ConfigSection):
         description="The column that says whose a row is, where it is another than the one of the database.",
     )
     path: Annotated[tuple[Identifier, ...], Several] = Field(
-        default=(), description="The foreign keys to follow to a table with a tenant."
+        default=(),
+        description="The foreign keys to follow to a table with a tenant: the name of each, or of its only column.",
     )
     shared: bool = Field(default=False, description="Whether the rows belong to nobody in particular.")
     data_class: Annotated[Name | None, Field(alias="class")] = Field(
         default=None, description="The data class of the table."
     )
-    null_tenant: Literal["refuse", "shared"] = Field(
-        default="refuse", description='What rows without a tenant do: stop the run (`"refuse"`), or count as shared.'
+    null_tenant: Literal["refuse", "shared"] | None = Field(
+        default=None,
+        description='What rows without a tenant do: stop the run (`"refuse"`), or count as shared. Without it, they '
+        "do what the database's tenancy says.",
     )
 
     @model_validator(mode="after")

@@ -65,14 +65,6 @@ class Table:
     kind: TableKind
     columns: tuple[str, ...]
     """Columns as pg_dump lists them: neither dropped nor generated, in the order of their numbers."""
-    generated: tuple[str, ...] = ()
-    """Columns that PostgreSQL computes from others of the row, when it is written or when it is read."""
-    primary: tuple[str, ...] = ()
-    """Columns of the primary key, in its order."""
-    unique: tuple[frozenset[str], ...] = ()
-    """The columns of each unique key, the primary one among them, that is made of plain columns and covers all rows."""
-    nullable: frozenset[str] = frozenset()
-    """Columns that may be null."""
     foreign_keys: tuple[ForeignKey, ...] = ()
     parents: tuple[TableName, ...] = ()
     """The partitioned tables it is a partition of, nearest first."""
@@ -94,6 +86,14 @@ class Table:
     """The extension that the table is a member of."""
     condition: str | None = None
     """For a configuration table of an extension: the text after FROM that selects the user's rows; may be empty."""
+    generated: tuple[str, ...] = ()
+    """Columns that PostgreSQL computes from others of the row, when it is written or when it is read."""
+    primary: tuple[str, ...] = ()
+    """Columns of the primary key, in its order."""
+    unique: tuple[frozenset[str], ...] = ()
+    """The columns of each unique key, the primary one among them, that is made of plain columns and covers all rows."""
+    nullable: frozenset[str] = frozenset()
+    """Columns that may be null."""
 
     def has(self, column: str) -> bool:
         """Check whether rows can be asked for this column; it may be generated."""

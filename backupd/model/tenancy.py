@@ -52,8 +52,8 @@ class TableRule:
     """Names of foreign-key constraints to follow from this table to one with a tenant column."""
     shared: bool = False
     data_class: str | None = None
-    null_tenant: str = "refuse"
-    """`refuse` or `shared`: what becomes of a row whose tenant is NULL."""
+    null_tenant: str | None = None
+    """`refuse` or `shared`: what becomes of a row whose tenant is NULL; None leaves it to the database's."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +63,8 @@ class Tenancy:
     kind: TenancyKind
     column: str | None = None
     """The default tenant column (kind column)."""
+    table: TableName | None = None
+    """The tenants' table (kind column), from which tables without a rule or the column are mapped by their keys."""
     schema_pattern: str | None = None
     """Regular expression with a group `tenant`, matched against whole schema names (kind schema)."""
     database_pattern: str | None = None
@@ -73,6 +75,8 @@ class Tenancy:
     rules: tuple[TableRule, ...] = ()
     unclassified: str = "refuse"
     """`refuse` or `shared`: what becomes of a table that no rule and no column covers."""
+    null_tenant: str = "refuse"
+    """`refuse` or `shared`: what becomes of a row whose tenant is NULL, where its rule does not say."""
     default_class: str = "uploaded"
     classes: dict[str, ClassPolicy] = field(default_factory=lambda: {"uploaded": ClassPolicy.STANDARD})
     """Every class named anywhere, with its policy."""
@@ -118,6 +122,18 @@ Route: TypeAlias = Shared | Column | ForeignKeyPath | Tenant
 
 
 @dataclass(frozen=True, slots=True)
+class Way:
+    """A way from an unmapped table to its tenants, as a rule may name it: a column, or foreign keys."""
+
+    column: str | None = None
+    path: tuple[str, ...] = ()
+    remark: str = ""
+    """Why it is not taken without being asked for; empty when nothing but other ways speaks against it."""
+    route: Route | None = None
+    """The route that a rule of it would give the table; None where that is open as long as other tables are."""
+
+
+@dataclass(frozen=True, slots=True)
 class MappedTable:
     """A table that the tenancy covers."""
 
@@ -127,6 +143,27 @@ class MappedTable:
     policy: ClassPolicy
     null_to_shared: bool = False
     """Whether rows without a tenant are shared; otherwise such a row fails the run."""
+    by_default: bool = False
+    """Whether its keys gave it its route, and neither a rule nor the tenant column."""
+    others: tuple[Way, ...] = ()
+    """Other ways to a tenant that its keys would have given it as well."""
+    root: TableName | None = None
+    """The topmost table that it is a partition of."""
+
+
+class Gap(StrEnum):
+    """The reasons why a table is not mapped."""
+
+    RULE = "rule"
+    """Its rule, or its tenants' column, is at fault."""
+    SEVERAL = "several"
+    """Several ways lead to a tenant, and it takes a person to say which is meant."""
+    DOUBTFUL = "doubtful"
+    """There is a way, and something speaks against it."""
+    WAITING = "waiting"
+    """It follows another table, which is not mapped yet."""
+    NO_WAY = "no way"
+    """Nothing leads from it to a tenant."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,10 +172,13 @@ class UnmappedTable:
 
     table: TableName
     reason: str
-    proposals: tuple[tuple[str, ...], ...] = ()
-    """Foreign-key paths that would cover it, by constraint names, shortest first."""
+    ways: tuple[Way, ...] = ()
+    """Ways that would cover it, the best first."""
+    gap: Gap = Gap.RULE
     ambiguous: bool = False
     """Whether it is covered, but one tenant may have several spellings in it."""
+    root: TableName | None = None
+    """The topmost table that it is a partition of, whose rule would cover it."""
 
 
 @dataclass(frozen=True, slots=True)

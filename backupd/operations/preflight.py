@@ -23,13 +23,8 @@ from backupd.model.tenancy import (
     Tenant,
 )
 from backupd.operations.backup.region import find_members
-from backupd.planning.mapping.tables import (
-    AMBIGUOUS_CURE,
-    map_tables,
-    never_read,
-    require_mapped,
-    tenant_columns,
-)
+from backupd.planning.mapping.identity import AMBIGUOUS_CURE
+from backupd.planning.mapping.tables import map_tables, never_read, require_mapped, tenant_columns
 from backupd.postgres.connect import Source, connect, other_database
 from backupd.postgres.source.inventory import read_inventory
 from backupd.postgres.source.preflight import preflight
@@ -196,7 +191,7 @@ def describe(inventory: Inventory, mapping: TenancyMap, tenancy: Tenancy) -> tup
             None,
             tables[table.table].rows,
             mapped=False,
-            proposals=table.proposals,
+            proposals=tuple(way.path for way in table.ways if way.path),
             hint=AMBIGUOUS_CURE if table.ambiguous else "",
         )
         for table in mapping.unmapped

@@ -15,6 +15,7 @@ from backupd.config.checks import did_you_mean
 from backupd.config.schema import Config, Role, SftpStoreSection
 from backupd.errors import ConfigError, RefusedError, UsageError
 from backupd.model.ids import RegionName
+from backupd.model.inventory import TableName
 from backupd.model.tenancy import TableRule, Tenancy
 
 if TYPE_CHECKING:
@@ -128,6 +129,8 @@ def tenancy_of(context: Context, region: RegionName, label: str) -> Tenancy:
     return Tenancy(
         kind=tenancy.kind,
         column=tenancy.column,
+        table=None if tenancy.table is None else TableName(*tenancy.table.split(".", maxsplit=1)),
+        null_tenant=tenancy.null_tenant,
         schema_pattern=tenancy.schema_pattern,
         database_pattern=tenancy.database_pattern,
         role_pattern=tenancy.role_pattern,

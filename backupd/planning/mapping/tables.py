@@ -1,52 +1,35 @@
-"""Mapping tables to tenants and data classes: rules and an inventory in, a route for every table out. Pure.
-
-In this order, the first that applies decides: the database belongs to a tenant; the schema does; the first rule whose
-pattern matches the table's name, or that of a partitioned table it is a partition of; the database's tenant column. A
-rule never moves a table out of its tenant's own schema or database: its very name would remain there.
-"""
+"""Mapping tables to tenants and data classes: rules and an inventory in, a route for every table out. Pure."""
 
 from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterator
-from fnmatch import fnmatchcase
 
 from backupd.errors import UnmappedError
-from backupd.model.inventory import ForeignKey, Inventory, Table, TableKind, TableName
+from backupd.model.inventory import ForeignKey, Inventory, Table, TableName
 from backupd.model.tenancy import (
     ClassPolicy,
     Column,
     ForeignKeyPath,
+    Gap,
     MappedTable,
     Route,
     Shared,
     Step,
-    TableRule,
     Tenancy,
     TenancyKind,
     TenancyMap,
-    Tenant,
     UnmappedTable,
+    Way,
 )
+from backupd.planning.mapping.identity import AMBIGUOUS_CURE, several_spellings
+from backupd.planning.mapping.keys import KeyFacts
 from backupd.planning.mapping.names import NamePatterns
+from backupd.planning.mapping.ownership import Ownership
+from backupd.planning.mapping.rules import TenancyRules, UncoveredError, as_step, joined, spelled
 
-_NO_RULE = TableRule(tables=())
 _LONGEST_PATH = 6
 _MOST_PROPOSALS = 3
-
-
-class _UncoveredError(Exception):
-    """The reason why a table cannot be mapped."""
-
-
-class _AmbiguousError(_UncoveredError):
-    """The reason that one tenant may have several spellings in the table."""
-
-
-AMBIGUOUS_CURE = (
-    "Make it an integer, a uuid, or text in a deterministic collation, or map the table by another column or path: "
-    "segments, deletion and attestations know a tenant by its text."
-)
 
 
 def tenant_columns(tenancy: Tenancy) -> frozenset[str]:
@@ -55,7 +38,10 @@ def tenant_columns(tenancy: Tenancy) -> frozenset[str]:
 
 
 def map_tables(tenancy: Tenancy, inventory: Inventory) -> TenancyMap:
-    """Map every table whose rows are dumped to a route, or to the reason why there is none."""
+    """Map every table whose rows are dumped to a route, or to the reason why there is none.
+
+    Raises UnmappedError when the tenants' table is not there.
+    """
     return _Mapper(tenancy, inventory).map()
 
 
@@ -80,7 +66,7 @@ def require_mapped(mapping: TenancyMap) -> None:
         count = len(mapping.unmapped)
         raise UnmappedError(
             f"{count} table{'s are' if count > 1 else ' is'} not covered by the tenancy",
-            hint="`backupd tenancy` names them and proposes foreign-key paths; add rules for them.",
+            hint="`backupd tenancy` names them and shows what leads from them to tenants; add rules for them.",
         )
 
 
@@ -91,131 +77,155 @@ class _Mapper:
         self.tenancy = tenancy
         self.tables = inventory.by_name()
         self.names = NamePatterns(tenancy, inventory.database)
+        self.rules = TenancyRules(tenancy, self.tables, self.names)
+        self.routes: dict[TableName, Route] = {}
+        self.faults: dict[TableName, str] = {}
+        self.ways: dict[TableName, tuple[tuple[Step, ...], TableName]] = {}
+        """The paths that rules name, each with the table whose route it goes on along."""
+        self.keys = KeyFacts(self.tables)
+        self.owned: Ownership | None = None
 
     def map(self) -> TenancyMap:
+        self._direct()
+        ruled = frozenset({*self.routes, *self.faults, *self.ways})
+        self._own(ruled)
         mapped, unmapped = [], []
         for name in sorted(self.tables):
             table = self.tables[name]
             if not table.dumped:
                 continue
-            try:
-                mapped.append(self._mapped(table))
-            except _UncoveredError as error:
-                spelled = isinstance(error, _AmbiguousError)
-                proposals = () if spelled else self._proposals(table)
-                unmapped.append(UnmappedTable(name, str(error), proposals, ambiguous=spelled))
+            found = self._mapped(table, ruled)
+            if isinstance(found, MappedTable):
+                mapped.append(found)
+            else:
+                unmapped.append(found)
         return TenancyMap(tuple(mapped), tuple(unmapped), self.names.whole)
 
-    def _mapped(self, table: Table) -> MappedTable:
-        rule = self._rule(table)
+    def _direct(self) -> None:
+        """Settle what needs no other table, and find the paths that rules name."""
+        by_table = self.tenancy.kind is TenancyKind.COLUMN and self.tenancy.table is not None
+        for name, table in self.tables.items():
+            try:
+                route = self.rules.direct(table)
+                if route is not None:
+                    self.routes[name] = route
+                elif self.rules.of(table).path:
+                    self._find_way(table)
+                elif self.tenancy.unclassified == "shared" and not by_table:
+                    self.routes[name] = Shared()
+            except UncoveredError as error:
+                self.faults[name] = str(error)
+
+    def _find_way(self, table: Table) -> None:
+        steps, end = self.rules.steps(table)
+        column = self.rules.of(table).column
+        if column is None:
+            self.ways[table.name] = steps, end.name
+        elif end.has(column):
+            self.routes[table.name] = ForeignKeyPath(steps, column)
+        else:
+            raise UncoveredError(f"its path ends at a table without the column {column!r}")
+
+    def _follow(self) -> bool:
+        """Settle the paths of rules whose ends are settled; return whether there was any."""
+        found = {name: way for name, way in self.ways.items() if name not in self.routes and way[1] in self.routes}
+        ends = {name: self.routes[end] for name, (_, end) in found.items()}
+        for name, (steps, _) in found.items():
+            try:
+                self.routes[name] = joined(steps, ends[name])
+            except UncoveredError as error:
+                self.faults[name] = str(error)
+                del self.ways[name]
+        return bool(found)
+
+    def _own(self, ruled: frozenset[TableName]) -> None:
+        """Settle what depends on other tables: by the paths of rules, and by keys where the tenants' table is named."""
+        tenants = self.tenancy.table if self.tenancy.kind is TenancyKind.COLUMN else None
+        if tenants is not None:
+            if tenants not in self.tables:
+                raise UnmappedError(
+                    f"the tenants' table '{tenants.dotted}' is not in the database",
+                    hint="Correct tenancy.table: schema and name as PostgreSQL spells them, without quotes.",
+                )
+            self.owned = Ownership(self.tables, self.keys, tenants, self.routes, ruled)
+            self.owned.start()
+        while self._follow() or (self.owned is not None and (self.owned.advance() or self.owned.advance_by_optional())):
+            pass
+        if self.owned is not None:
+            self.owned.finish()
+            self._share_unowned(ruled, self.owned)
+        for name in self.ways:
+            if name not in self.routes:
+                self.faults[name] = self._lost(name)
+
+    def _share_unowned(self, ruled: frozenset[TableName], owned: Ownership) -> None:
+        if self.tenancy.unclassified == "shared":
+            for root, found in owned.undecided.items():
+                if found.gap is Gap.NO_WAY:
+                    for one in self.keys.members(root):
+                        if one.name not in ruled:
+                            self.routes[one.name] = Shared()
+
+    def _lost(self, name: TableName) -> str:
+        """Return why the path of a table's rule leads nowhere."""
+        passed: set[TableName] = set()
+        while name in self.ways and name not in passed:
+            passed.add(name)
+            name = self.ways[name][1]
+        if name in passed:
+            return "its foreign-key path comes back to itself"
+        return "its foreign-key path ends at a table whose rows name no tenant"
+
+    def _mapped(self, table: Table, ruled: frozenset[TableName]) -> MappedTable | UnmappedTable:
+        name, rule = table.name, self.rules.of(table)
+        root = table.parents[-1] if table.parents else None
         data_class = rule.data_class or self.tenancy.default_class
         policy = self.tenancy.classes.get(data_class)
         if policy is None:
-            raise _UncoveredError(f"data class {data_class!r} is not configured")
-        route = self._route(table)
-        if policy is not ClassPolicy.NEVER:
-            self._refuse_ambiguous(table.name, route)
-        null_to_shared = rule.null_tenant == "shared" and isinstance(route, Column | ForeignKeyPath)
-        return MappedTable(table.name, route, data_class, policy, null_to_shared)
+            return UnmappedTable(name, f"data class {data_class!r} is not configured", root=root)
+        route = self.routes.get(name)
+        if route is None:
+            return self._unmapped(table, root)
+        spelled = None if policy is ClassPolicy.NEVER else several_spellings(self.tables, name, route)
+        if spelled is not None:
+            return UnmappedTable(name, spelled, ambiguous=True, root=root)
+        nulls = (rule.null_tenant or self.tenancy.null_tenant) == "shared"
+        return MappedTable(
+            name,
+            route,
+            data_class,
+            policy,
+            null_to_shared=nulls and isinstance(route, Column | ForeignKeyPath),
+            by_default=name not in ruled,
+            others=self.owned.others(name) if self.owned is not None and name not in ruled else (),
+            root=root,
+        )
 
-    def _refuse_ambiguous(self, name: TableName, route: Route) -> None:
-        """Check that different texts in the tenant's column are different tenants to the database.
+    def _unmapped(self, table: Table, root: TableName | None) -> UnmappedTable:
+        fault = self.faults.get(table.name)
+        top = root or table.name
+        if fault is None and self.owned is not None and top in self.owned.undecided:
+            found = self.owned.undecided[top]
+            return UnmappedTable(table.name, found.reason, self.owned.ways(top), found.gap, root=root)
+        ways = tuple(self._ways(table))
+        gap = Gap.RULE if fault else Gap.DOUBTFUL if ways else Gap.NO_WAY
+        reason = fault or "no rule, tenant column or pattern covers it"
+        return UnmappedTable(table.name, reason, ways, gap, root=root)
 
-        That depends on the column's type and on that of every column it refers to, because a foreign key compares by
-        the latter. Raises _AmbiguousError.
-        """
-        if not isinstance(route, Column | ForeignKeyPath):
-            return
-        end = route.steps[-1].key.target if isinstance(route, ForeignKeyPath) else name
-        waiting, seen = [(end, route.column)], {(end, route.column)}
-        while waiting:
-            name, column = waiting.pop()
-            table = self.tables[name]
-            type_ = dict(table.ambiguous).get(column)
-            if type_ is not None:
-                raise _AmbiguousError(
-                    f"{name.dotted}.{column} says whose rows are, and is {type_}: one tenant may have several spellings"
-                )
-            referred = {
-                (key.target, target)
-                for key in table.foreign_keys
-                for own, target in zip(key.columns, key.target_columns, strict=True)
-                if own == column
-            }
-            waiting += referred - seen
-            seen |= referred
+    def _ways(self, table: Table) -> Iterator[Way]:
+        """Yield the best paths to a tenant: paths of safe keys first, then shorter ones."""
+        found = sorted(self._paths(table), key=lambda path: (any(map(self.keys.doubt, path)), len(path)))
+        for path in found[:_MOST_PROPOSALS]:
+            steps = tuple(as_step(self.tables, key) for key in path)
+            route = joined(steps, self.routes[path[-1].target])
+            yield Way(path=self._spelled(table, path), remark=self._remark(path), route=route)
 
-    def _route(self, table: Table, passed: frozenset[TableName] = frozenset()) -> Route:
-        """Find the table's route; `passed` are the tables that the path came through, so that it cannot run in circles.
+    def _spelled(self, table: Table, path: tuple[ForeignKey, ...]) -> tuple[str, ...]:
+        tables = (table, *(self.tables[key.target] for key in path))
+        return tuple(spelled(one, key) for one, key in zip(tables, path, strict=False))
 
-        Raises _UncoveredError when there is none.
-        """
-        tenancy, rule = self.tenancy, self._rule(table)
-        tenant = self.names.schema(table.name.schema)
-        if tenant is not None:
-            return Tenant(tenant)
-        if rule.shared or tenancy.kind is TenancyKind.NONE:
-            return Shared()
-        if rule.path:
-            return self._path(table, rule, passed | {table.name})
-        column = rule.column or tenancy.column
-        if column is not None and table.has(column):
-            return Column(column)
-        if rule.column is not None:
-            raise _UncoveredError(f"its rule names column {rule.column!r}, which it does not have")
-        if tenancy.unclassified == "shared":
-            return Shared()
-        raise _UncoveredError("no rule, tenant column or pattern covers it")
-
-    def _path(self, table: Table, rule: TableRule, passed: frozenset[TableName]) -> ForeignKeyPath:
-        steps = []
-        for constraint in rule.path:
-            step = self._step(table, constraint)
-            steps.append(step)
-            table = self.tables[step.key.target]
-        if rule.column is not None:
-            if not table.has(rule.column):
-                raise _UncoveredError(f"its path ends at a table without the column {rule.column!r}")
-            return ForeignKeyPath(tuple(steps), rule.column)
-        if table.name in passed:
-            raise _UncoveredError("its foreign-key path comes back to itself")
-        end = self._route(table, passed)
-        if isinstance(end, Column):
-            return ForeignKeyPath(tuple(steps), end.column)
-        if isinstance(end, ForeignKeyPath):
-            return ForeignKeyPath((*steps, *end.steps), end.column)
-        raise _UncoveredError("its foreign-key path ends at a table whose rows name no tenant")
-
-    def _step(self, table: Table, constraint: str) -> Step:
-        for key in table.foreign_keys:
-            if key.name == constraint:
-                if key.foreign_code:
-                    raise _UncoveredError(
-                        f"its path names foreign key {constraint!r}, which compares by a function of a role that is no "
-                        "superuser: backups would run it"
-                    )
-                if key.temporal:
-                    raise _UncoveredError(
-                        f"its path names foreign key {constraint!r}, which compares periods: a row may have several "
-                        "targets, and so several tenants"
-                    )
-                return self._as_step(key)
-        raise _UncoveredError(f"its path names foreign key {constraint!r}, which is not there")
-
-    def _as_step(self, key: ForeignKey) -> Step:
-        return Step(key, whole=self.tables[key.target].kind is TableKind.PARTITIONED)
-
-    def _rule(self, table: Table) -> TableRule:
-        names = [name.dotted for name in (table.name, *table.parents)]
-        for rule in self.tenancy.rules:
-            if any(fnmatchcase(name, pattern) for pattern in rule.tables for name in names):
-                return rule
-        return _NO_RULE
-
-    def _proposals(self, table: Table) -> tuple[tuple[str, ...], ...]:
-        """Return the best paths to a tenant: paths of required keys first, then shorter ones."""
-        found = sorted(self._paths(table), key=lambda path: (not all(key.required for key in path), len(path)))
-        return tuple(tuple(key.name for key in path) for path in found[:_MOST_PROPOSALS])
+    def _remark(self, path: tuple[ForeignKey, ...]) -> str:
+        return next((f"{', '.join(key.columns)} {doubt}" for key in path if (doubt := self.keys.doubt(key))), "")
 
     def _paths(self, table: Table) -> Iterator[tuple[ForeignKey, ...]]:
         """Yield the shortest path to each table that names its tenant, breadth first.
@@ -233,13 +243,7 @@ class _Mapper:
                     continue
                 seen.add(key.target)
                 longer = (*path, key)
-                if self._names_tenant(self.tables[key.target]):
+                if isinstance(self.routes.get(key.target), Column | ForeignKeyPath):
                     yield longer
                 else:
                     waiting.append((key.target, longer))
-
-    def _names_tenant(self, table: Table) -> bool:
-        try:
-            return isinstance(self._route(table), Column | ForeignKeyPath)
-        except _UncoveredError:
-            return False

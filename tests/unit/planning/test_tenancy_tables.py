@@ -16,6 +16,7 @@ from backupd.model.tenancy import (
     TenancyKind,
     TenancyMap,
     Tenant,
+    UnmappedTable,
 )
 from backupd.operations.preflight import TenancyReport, describe
 from backupd.planning.mapping.names import NamePatterns, named_tenant
@@ -25,7 +26,9 @@ CLASSES = {"uploaded": ClassPolicy.STANDARD, "session": ClassPolicy.NEVER}
 
 
 def key(name: str, target: str, *, required: bool = True) -> ForeignKey:
-    return ForeignKey(name, ("x",), TableName("public", target), ("id",), ("OPERATOR(pg_catalog.=)",), required)
+    return ForeignKey(
+        name, (f"{name}_id",), TableName("public", target), ("id",), ("OPERATOR(pg_catalog.=)",), required
+    )
 
 
 def table(name: str, *columns: str, keys: tuple[ForeignKey, ...] = (), schema: str = "public", **more: object) -> Table:
@@ -35,6 +38,10 @@ def table(name: str, *columns: str, keys: tuple[ForeignKey, ...] = (), schema: s
 
 def mapping(tenancy: Tenancy, *tables: Table, database: str = "app") -> TenancyMap:
     return map_tables(tenancy, Inventory(database, tables))
+
+
+def paths(unmapped: UnmappedTable) -> tuple[tuple[str, ...], ...]:
+    return tuple(way.path for way in unmapped.ways)
 
 
 def by_column(*rules: TableRule, **more: object) -> Tenancy:
@@ -50,9 +57,9 @@ def test_the_default_column_maps_tables_that_have_it() -> None:
     """Tables with the tenant column need no rule; others are unmapped, with the way that would help."""
     outcome = mapping(by_column(), ACCOUNT, ISSUE, COMMENT)
     assert [mapped.route for mapped in outcome.tables] == [Column("tenant_id")]
-    assert {unmapped.table.table: unmapped.proposals for unmapped in outcome.unmapped} == {
-        "issue": (("issue_account",),),
-        "comment": (("comment_issue", "issue_account"),),
+    assert {unmapped.table.table: paths(unmapped) for unmapped in outcome.unmapped} == {
+        "issue": (("issue_account_id",),),
+        "comment": (("comment_issue_id", "issue_account_id"),),
     }
 
 
@@ -61,8 +68,8 @@ def test_no_path_through_a_partition_of_the_table_itself_is_proposed() -> None:
     whole = table("whole", "id", "piece", keys=(key("whole_piece", "piece"),))
     piece = table("piece", "id", "tenant_id", kind=TableKind.PARTITION, parents=(whole.name,))
     outer = table("outer", "id", "piece", keys=(key("outer_piece", "piece"),))
-    proposed = {one.table.table: one.proposals for one in mapping(by_column(), whole, piece, outer).unmapped}
-    assert proposed.get("outer") == (("outer_piece",),)
+    proposed = {one.table.table: paths(one) for one in mapping(by_column(), whole, piece, outer).unmapped}
+    assert proposed.get("outer") == (("outer_piece_id",),)
     assert not proposed.get("whole")
 
 
@@ -70,7 +77,7 @@ def test_the_first_column_with_several_spellings_is_named_and_the_others_counted
     """Where a backup refuses; no foreign-key path is proposed, which would not mend it."""
     loose = [table(name, "tenant_id", ambiguous=(("tenant_id", "citext"),)) for name in ("a", "b", "c")]
     outcome = mapping(by_column(), *loose)
-    assert [(one.ambiguous, one.proposals) for one in outcome.unmapped] == [(True, ())] * 3
+    assert [(one.ambiguous, paths(one)) for one in outcome.unmapped] == [(True, ())] * 3
     with pytest.raises(UnmappedError) as caught:
         require_mapped(outcome)
     first = "public.a.tenant_id says whose rows are, and is citext: one tenant may have several spellings"
@@ -130,7 +137,7 @@ def test_unclassified_tables_may_be_shared_but_broken_rules_never_are() -> None:
 
 
 def test_the_first_matching_rule_decides_alone() -> None:
-    """Rules are not merged: what the first leaves out comes from the defaults."""
+    """TenancyRules are not merged: what the first leaves out comes from the defaults."""
     rules = (TableRule(("public.a*",), data_class="session"), TableRule(("*",), shared=True, null_tenant="shared"))
     outcome = mapping(by_column(*rules), ACCOUNT, table("plain", "id"))
     account, plain = outcome.tables

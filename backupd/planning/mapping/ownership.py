@@ -1,0 +1,226 @@
+"""The tables that belong to tenants by their keys alone, once the tenants' table is named. Pure.
+
+What a table belongs to is looked for from the tenants' table outward: first the tables with a key to it, under any
+name; then those with a safe key to one of these; and so on, so that a parent is mapped before its children, and each
+table by its shortest way. Where two ways are as short, one is taken only where the database itself says that rows live
+and die with it (ON DELETE CASCADE); else it is left to a person, and what depends on it waits.
+
+Nothing is taken from rows, their numbers or statistics: a restored copy is mapped as its source was.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+from backupd.model.inventory import ForeignKey, Table, TableName
+from backupd.model.tenancy import Column, ForeignKeyPath, Gap, Route, Way
+from backupd.model.text import counted
+from backupd.planning.mapping.keys import KeyFacts
+from backupd.planning.mapping.rules import as_step, joined, onward, spelled
+
+
+@dataclass(frozen=True, slots=True)
+class Undecided:
+    """A table that keys alone do not map: the reason, and the keys that could."""
+
+    gap: Gap
+    reason: str
+    keys: tuple[ForeignKey, ...] = ()
+    column: bool = False
+    """Whether the keys lead to the tenants' table itself, so that their columns name the tenant."""
+
+
+class Ownership:
+    """The search for what rows belong to; `routes` grows with it, and holds what rules have settled before."""
+
+    def __init__(
+        self,
+        tables: Mapping[TableName, Table],
+        keys: KeyFacts,
+        tenants: TableName,
+        routes: dict[TableName, Route],
+        ruled: frozenset[TableName],
+    ) -> None:
+        """`ruled` tables are left to their rules, whether those have given them a route or not."""
+        self._tables = tables
+        self._keys = keys
+        self._tenants = keys.root_of(tenants)
+        self._routes = routes
+        self._open = {
+            root
+            for root in keys.roots()
+            if any(one.name not in routes and one.name not in ruled for one in keys.members(root))
+        }
+        self._ruled = ruled
+        self._optional: dict[TableName, ForeignKey] = {}
+        self.undecided: dict[TableName, Undecided] = {}
+        """The tables that are left to a person, or wait for one that is, by their topmost table."""
+
+    def start(self) -> None:
+        """Settle the tables with a key to the tenants' table itself."""
+        for root in sorted(self._open):
+            keys = [key for key in self._leading(root) if self._keys.root_of(key.target) == self._tenants]
+            meant = [key for key in keys if not self._keys.name_doubt(key)]
+            optional = bool(meant) and self._may_be_null(root, meant[0])
+            pairs = self._keys.pairing(root, self._tenants, loosely=optional)
+            if len(meant) > 1:
+                self._leave(root, Gap.SEVERAL, f"{counted(len(meant), 'key')} lead to the tenants' table", meant)
+            elif meant and pairs is not None:
+                self._leave(
+                    root, Gap.DOUBTFUL, f"a row may belong to several tenants: {pairs.dotted} pairs them", meant
+                )
+            elif optional:
+                self._optional[root] = meant[0]
+            elif meant and self._end(meant[0].target) is not None:
+                self._settle(root, meant[0])
+
+    def advance(self) -> bool:
+        """Settle the tables that are one safe key away from what is settled; return whether there was any."""
+        reached = {root for root in self._keys.roots() if self._is_reached(root)}
+        found = {root: keys for root in sorted(self._open) if (keys := self._safe(root, reached))}
+        for root, keys in found.items():
+            meant = _meant(keys, self._keys) if root not in self._optional else None
+            if meant is None:
+                several = [self._optional.pop(root), *keys] if root in self._optional else keys
+                self._leave(root, Gap.SEVERAL, f"{counted(len(several), 'key')} lead to tenants", several)
+            elif (target := self._keys.root_of(meant.target)) in self.undecided:
+                self._leave(root, Gap.WAITING, f"it follows {target.dotted}, which is not mapped yet", [meant])
+            else:
+                self._settle(root, meant)
+        return bool(found)
+
+    def advance_by_optional(self) -> bool:
+        """Settle the tables whose only way is a key to the tenants' table that may be null; return whether any was."""
+        found, self._optional = self._optional, {}
+        for root, key in sorted(found.items()):
+            self._settle(root, key)
+        return bool(found)
+
+    def finish(self) -> None:
+        """Say of the tables that are left why no key maps them."""
+        while True:
+            reached = {root for root in self._keys.roots() if self._is_reached(root)}
+            found = {root: keys for root in sorted(self._open) if (keys := self._possible(root, reached))}
+            for root, keys in found.items():
+                safe = [key for key in keys if not self._keys.doubt(key)]
+                if safe:
+                    target = self._keys.root_of(safe[0].target)
+                    self._leave(root, Gap.WAITING, f"it follows {target.dotted}, which is not mapped yet", safe)
+                else:
+                    self._leave(root, Gap.DOUBTFUL, f"{_listed(keys)}: {self._keys.doubt(keys[0])}", keys)
+            if not found:
+                break
+        for root in sorted(self._open):
+            written = [key for key in self._leading(root) if self._is_reached(self._keys.root_of(key.target))]
+            said = f"; {_listed(written)}: {self._keys.name_doubt(written[0])}" if written else ""
+            self.undecided[root] = Undecided(Gap.NO_WAY, f"no key leads from it to a tenant{said}", tuple(written))
+
+    def ways(self, root: TableName) -> tuple[Way, ...]:
+        """Return the ways that a rule for an undecided table could name."""
+        return tuple(self._ways(root))
+
+    def others(self, name: TableName) -> tuple[Way, ...]:
+        """Return the other safe ways of a table that its keys have mapped: for rows that are in order, all agree."""
+        root = self._keys.root_of(name)
+        found = []
+        for key in self._keys.keys_of(root):
+            end = None if self._keys.doubt(key) else self._end(key.target)
+            route = None if end is None else onward(as_step(self._tables, key), end)
+            if route is not None and not _same_way(route, self._routes[name]):
+                found.append(Way(path=(spelled(self._tables[root], key),), route=route))
+        return tuple(found)
+
+    def _ways(self, root: TableName) -> Iterator[Way]:
+        for key in self.undecided[root].keys:
+            doubt = self._keys.doubt(key)
+            route = None
+            if (end := self._end(key.target)) is not None:
+                step = as_step(self._tables, key)
+                route = onward(step, end)
+                if isinstance(route, Column) and key.target in self._tenants_own():
+                    yield Way(column=route.column, remark=doubt, route=route)
+                    continue
+                route = joined((step,), end)
+            yield Way(path=(spelled(self._tables[root], key),), remark=doubt, route=route)
+
+    def _end(self, target: TableName) -> Route | None:
+        """Return the route of a key's target. The tenants' table names tenants even where its own rows are shared."""
+        table, route = self._tables[target], self._routes.get(target)
+        if target in self._tenants_own() and not isinstance(route, Column) and len(table.primary) == 1:
+            return Column(table.primary[0])
+        return route if isinstance(route, Column | ForeignKeyPath) else None
+
+    def _tenants_own(self) -> set[TableName]:
+        return {one.name for one in self._keys.members(self._tenants)}
+
+    def _leading(self, root: TableName) -> list[ForeignKey]:
+        """Return the keys of a table that rules may name."""
+        return [key for key in self._keys.keys_of(root) if not key.foreign_code and not key.temporal]
+
+    def _safe(self, root: TableName, reached: set[TableName]) -> list[ForeignKey]:
+        return [
+            key
+            for key in self._keys.keys_of(root)
+            if self._keys.root_of(key.target) in reached and not self._keys.doubt(key)
+        ]
+
+    def _possible(self, root: TableName, reached: set[TableName]) -> list[ForeignKey]:
+        return [
+            key
+            for key in self._leading(root)
+            if self._keys.root_of(key.target) in reached and not self._keys.name_doubt(key)
+        ]
+
+    def _is_reached(self, root: TableName) -> bool:
+        if root in self.undecided:
+            return self.undecided[root].gap is not Gap.NO_WAY
+        return any(self._end(one.name) is not None for one in self._keys.members(root))
+
+    def _may_be_null(self, root: TableName, key: ForeignKey) -> bool:
+        return any(not one.nullable.isdisjoint(key.columns) for one in self._keys.members(root))
+
+    def _settle(self, root: TableName, key: ForeignKey) -> None:
+        for member in self._keys.members(root):
+            own = self._keys.same_key(member, key)
+            end = self._end(key.target)
+            if (
+                own is not None
+                and end is not None
+                and member.name not in self._routes
+                and member.name not in self._ruled
+            ):
+                self._routes[member.name] = onward(as_step(self._tables, own), end)
+        self._open.discard(root)
+
+    def _leave(self, root: TableName, gap: Gap, reason: str, keys: Sequence[ForeignKey]) -> None:
+        self.undecided[root] = Undecided(gap, reason, tuple(keys))
+        self._open.discard(root)
+
+
+def _meant(keys: Sequence[ForeignKey], facts: KeyFacts) -> ForeignKey | None:
+    """Return the key by which rows belong, where that is beyond doubt."""
+    by_target: defaultdict[TableName, list[ForeignKey]] = defaultdict(list)
+    for key in keys:
+        by_target[facts.root_of(key.target)].append(key)
+    alone = [found[0] for found in by_target.values() if len(found) == 1]
+    living = [key for key in alone if key.cascades]
+    if len(alone) == 1:
+        return alone[0]
+    return living[0] if len(living) == 1 else None
+
+
+def _listed(keys: Sequence[ForeignKey]) -> str:
+    return ", ".join(sorted({column for key in keys for column in key.columns}))
+
+
+def _same_way(one: Route, other: Route) -> bool:
+    """Check whether two routes ask the same columns of the same tables; keys of partitions have names of their own."""
+    return _way(one) == _way(other)
+
+
+def _way(route: Route) -> object:
+    if isinstance(route, ForeignKeyPath):
+        return [(step.key.columns, step.key.target, step.key.target_columns) for step in route.steps], route.column
+    return route
