@@ -6,7 +6,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from backupd.model.ids import GenerationId, Pseudonym, SegmentTags, TenantId
+from backupd.model.ids import ClassTag, DatabaseTag, GenerationId, Pseudonym, SegmentTags, TenantId
 from backupd.seal.tags import TenantTags
 
 
@@ -36,6 +36,9 @@ class SegmentNames:
     """Data classes with an incarnation of their own."""
     lives: Mapping[str, Life]
     """Tenants whom the ledger does not leave in their first life, by `life_key`."""
+    _common: dict[str, tuple[ClassTag, DatabaseTag]] = field(
+        default_factory=dict, init=False, repr=False, compare=False
+    )
 
     def of(self, data_class: str, tenant: str | None) -> NamedSegment | None:
         """Return a segment's names; None when the tenant was purged and did not come back: nothing of it is kept."""
@@ -48,12 +51,17 @@ class SegmentNames:
                 return None
             # A tenant that comes back gets new segments: nothing is added to those of its old incarnation.
             incarnation = 1 if life is None else life.incarnation
-        found = SegmentTags(
-            tags.tenant_tag(self.generation, who, incarnation),
-            tags.class_tag(self.generation, data_class),
-            tags.database_tag(self.generation, self.database),
-        )
+        found = SegmentTags(tags.tenant_tag(self.generation, who, incarnation), *self._tags_of_all(data_class))
         return NamedSegment(tags.pseudonym(self.generation, found), found)
+
+    def _tags_of_all(self, data_class: str) -> tuple[ClassTag, DatabaseTag]:
+        """Return the tags that all tenants' segments have in common."""
+        found = self._common.get(data_class)
+        if found is None:
+            tags, generation = self.tags, self.generation
+            found = tags.class_tag(generation, data_class), tags.database_tag(generation, self.database)
+            self._common[data_class] = found
+        return found
 
 
 def life_key(tenant: TenantId, scope: str) -> str:

@@ -106,7 +106,7 @@ def test_a_full_disk_under_the_index_is_told_as_such(tmp_path: Path) -> None:
         last = index.last_number()
         assert 0 < last < 1999
         assert (
-            set(index.sections(Pseudonym("p")))
+            set(index.sections(Pseudonym("p"), Pseudonym("p"))[Pseudonym("p")])
             == {pack.id for pack in index.packs().values()}
             == set(range(1, last + 1))
         )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from array import array
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -18,7 +18,12 @@ if TYPE_CHECKING:
     from backupd.model.documents import PackRef
     from backupd.operations.backup.collect import Collector, RunTarget
     from backupd.operations.backup.entries import SegmentEntries
-    from backupd.repository.state.index import Index
+    from backupd.repository.state.index import Index, IndexedSection
+
+_PAGE = 512
+"""Segments for which the index is asked together."""
+_BEHIND_ALL = Pseudonym(chr(0x10FFFF))
+"""Text that stands behind every pseudonym."""
 
 
 class SegmentClosing:
@@ -32,6 +37,7 @@ class SegmentClosing:
         self._last = target.index.last_number()
         """The last section of earlier runs; to be asked before anything of this run is published."""
         self._needs: dict[Pseudonym, array[int]] = {}
+        self._known = _KnownManifests(target.index)
 
     def closings(self) -> Iterator[tuple[int, Closing]]:
         """Yield what the workers have to end, each with the worker's number. May be called once."""
@@ -49,7 +55,7 @@ class SegmentClosing:
         says = digest(self._target.generation.chunk_key, manifest)
         numbers = _referred(entries)
         added = {(number - self._last - 1) % self._workers for number in numbers if number > self._last}
-        known = self._target.index.manifest(segment)
+        known = self._known.of(segment)
         if known is not None and known[1] == says and not added:
             self._needs[segment] = array("q", [known[0], *(numbers - {known[0]})])
             return
@@ -67,13 +73,36 @@ class SegmentClosing:
         Raises LookupError when a manifest refers to a section that was never published.
         """
         found = SectionsNeeded(len(self._needs))
-        for segment, numbers in self._needs.items():
-            rows = self._target.index.sections(segment)
-            own = numbers[0] or self._collector.manifests[segment]
-            for number in {own, *numbers[1:]}:
-                row = rows[number]
-                found.add(row.pack, row.place, row.length, manifest=number == own)
+        segments = list(self._needs)
+        for at in range(0, len(segments), _PAGE):
+            page = segments[at : at + _PAGE]
+            rows = self._target.index.sections(page[0], page[-1])
+            for segment in page:
+                self._add(found, segment, rows.get(segment, {}))
         return found
+
+    def _add(self, found: SectionsNeeded, segment: Pseudonym, rows: Mapping[int, IndexedSection]) -> None:
+        numbers = self._needs[segment]
+        own = numbers[0] or self._collector.manifests[segment]
+        for number in {own, *numbers[1:]}:
+            row = rows[number]
+            found.add(row.pack, row.place, row.length, manifest=number == own)
+
+
+class _KnownManifests:
+    """The manifests of earlier runs, asked for in the order of pseudonyms; the index is read page by page."""
+
+    def __init__(self, index: Index) -> None:
+        self._index = index
+        self._page: dict[Pseudonym, tuple[int, bytes]] = {}
+        self._last = Pseudonym("")
+        """The segment up to which the page has every manifest."""
+
+    def of(self, segment: Pseudonym) -> tuple[int, bytes] | None:
+        if segment > self._last:
+            self._page = self._index.manifests(segment, _PAGE)
+            self._last = max(self._page) if len(self._page) == _PAGE else _BEHIND_ALL
+        return self._page.get(segment)
 
 
 @dataclass(slots=True)

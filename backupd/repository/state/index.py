@@ -167,10 +167,17 @@ class Index:
         """Add nothing more to the generation: the next run has to begin a new one."""
         self._file.write("DELETE FROM generation")
 
-    def manifest(self, segment: Pseudonym) -> tuple[int, bytes] | None:
-        """Return the number of the section with the segment's newest manifest, and that one's keyed digest."""
-        row = self._file.row("SELECT number, digest FROM segments WHERE pseudonym = ?", segment)
-        return None if row is None else (int(row[0]), bytes(row[1]))
+    def manifests(self, first: Pseudonym, number: int) -> dict[Pseudonym, tuple[int, bytes]]:
+        """Return the newest manifests of at most so many segments, in order from one on, whether that has one or not.
+
+        Each is the number of its section and the manifest's keyed digest.
+        """
+        rows = self._file.rows(
+            "SELECT pseudonym, number, digest FROM segments WHERE pseudonym >= ? ORDER BY pseudonym LIMIT ?",
+            first,
+            number,
+        )
+        return {segment: (section, digest) for segment, section, digest in rows}
 
     def add_pack(
         self, sha256: ObjectHash, size: int, keyrings: Iterable[RunId], sections: Sequence[NewSection]
@@ -208,10 +215,14 @@ class Index:
         row = self._file.row("SELECT coalesce(max(number), 0) FROM sections")
         return int(row[0]) if row else 0
 
-    def sections(self, segment: Pseudonym) -> dict[int, IndexedSection]:
-        """Return a segment's sections by number."""
-        rows = self._file.rows("SELECT number, pack, place, length FROM sections WHERE pseudonym = ?", segment)
-        return {row[0]: IndexedSection(*row) for row in rows}
+    def sections(self, first: Pseudonym, last: Pseudonym) -> dict[Pseudonym, dict[int, IndexedSection]]:
+        """Return the sections of all segments from one to another, both included, by their numbers."""
+        found: dict[Pseudonym, dict[int, IndexedSection]] = {}
+        for segment, *row in self._file.rows(
+            "SELECT pseudonym, number, pack, place, length FROM sections WHERE pseudonym BETWEEN ? AND ?", first, last
+        ):
+            found.setdefault(segment, {})[row[0]] = IndexedSection(*row)
+        return found
 
     def packs(self) -> dict[int, IndexedPack]:
         """Return every pack of the generation, by the index's number."""
