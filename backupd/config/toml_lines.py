@@ -36,6 +36,7 @@ class _Scan:
         self._text = text
         self._at = 0
         self._counts: dict[KeyPath, int] = {}
+        self._counted = self._counted_to = 0
 
     def document(self) -> None:
         table: KeyPath = ()
@@ -119,7 +120,10 @@ class _Scan:
         self.lines.setdefault(path, line)
 
     def _line(self) -> int:
-        return self._text.count("\n", 0, self._at) + 1
+        # Counted on from the last place: from the start each time, a long file would take the square of its length.
+        self._counted += self._text.count("\n", self._counted_to, self._at)
+        self._counted_to = self._at
+        return self._counted + 1
 
 
 def _unquote(text: str) -> str:

@@ -7,17 +7,28 @@ from typing import Annotated, Final, Literal
 import msgspec
 
 from backupd.model.documents import Codec, LedgerHead
-from backupd.model.ids import GenerationId, Pseudonym, RegionName, RepositoryId, RunId, SnapshotName, TenantId
+from backupd.model.ids import (
+    RUN_FORM,
+    SNAPSHOT_FORM,
+    STAMP_FORM,
+    GenerationId,
+    Pseudonym,
+    RegionName,
+    RepositoryId,
+    RunId,
+    SnapshotName,
+    TenantId,
+)
 from backupd.model.ledger import WHOLE, Reference
 
 KIND: Final = "attestation"
 
 _Hex64 = Annotated[str, msgspec.Meta(pattern=r"\A[0-9a-f]{64}\Z")]
-_Stamp = Annotated[str, msgspec.Meta(pattern=r"\A[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}\.[0-9]{6}Z\Z")]
-_Generation = Annotated[GenerationId, msgspec.Meta(pattern=r"\A[0-9]{8}T[0-9]{6}Z-[0-9a-f]{8}\Z")]
+_Stamp = Annotated[str, msgspec.Meta(pattern=rf"\A{STAMP_FORM}\Z")]
+_Generation = Annotated[GenerationId, msgspec.Meta(pattern=rf"\A{RUN_FORM}\Z")]
 _Pseudonym = Annotated[Pseudonym, msgspec.Meta(pattern=r"\A[0-9a-f]{32}\Z")]
-_Keyring = Annotated[RunId, msgspec.Meta(pattern=r"\A[0-9]{8}T[0-9]{6}Z-[0-9a-f]{8}\Z")]
-_Snapshot = Annotated[SnapshotName, msgspec.Meta(pattern=r"\A[0-9]{8}T[0-9]{6}Z-[0-9a-f]{64}\Z")]
+_Keyring = Annotated[RunId, msgspec.Meta(pattern=rf"\A{RUN_FORM}\Z")]
+_Snapshot = Annotated[SnapshotName, msgspec.Meta(pattern=rf"\A{SNAPSHOT_FORM}\Z")]
 _Label = Annotated[str, msgspec.Meta(min_length=1, max_length=63)]
 _Shown = Annotated[str, msgspec.Meta(max_length=255)]
 """A name as a store shows it."""

@@ -11,17 +11,27 @@ from typing import Annotated, Any, Generic, TypeVar
 import msgspec
 
 from backupd.errors import DamageError
-from backupd.model.ids import GenerationId, ObjectHash, RegionName, RepositoryId, RunId, SnapshotName
+from backupd.model.ids import (
+    RUN_FORM,
+    SNAPSHOT_FORM,
+    STAMP_FORM,
+    GenerationId,
+    ObjectHash,
+    RegionName,
+    RepositoryId,
+    RunId,
+    SnapshotName,
+)
 from backupd.model.text import UnreadableError, from_json
 
 _Count = Annotated[int, msgspec.Meta(ge=0, le=(1 << 63) - 1)]
 _Hash = Annotated[ObjectHash, msgspec.Meta(pattern=r"\A[0-9a-f]{64}\Z")]
 _Repository = Annotated[RepositoryId, msgspec.Meta(pattern=r"\A[0-9a-f]{32}\Z")]
 _Region = Annotated[RegionName, msgspec.Meta(pattern=r"\A[a-z][a-z0-9-]{0,62}\Z")]
-_Generation = Annotated[GenerationId, msgspec.Meta(pattern=r"\A[0-9]{8}T[0-9]{6}Z-[0-9a-f]{8}\Z")]
-_Run = Annotated[RunId, msgspec.Meta(pattern=r"\A[0-9]{8}T[0-9]{6}Z-[0-9a-f]{8}\Z")]
-_Snapshot = Annotated[SnapshotName, msgspec.Meta(pattern=r"\A[0-9]{8}T[0-9]{6}Z-[0-9a-f]{64}\Z")]
-_Stamp = Annotated[str, msgspec.Meta(pattern=r"\A[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}\.[0-9]{6}Z\Z")]
+_Generation = Annotated[GenerationId, msgspec.Meta(pattern=rf"\A{RUN_FORM}\Z")]
+_Run = Annotated[RunId, msgspec.Meta(pattern=rf"\A{RUN_FORM}\Z")]
+_Snapshot = Annotated[SnapshotName, msgspec.Meta(pattern=rf"\A{SNAPSHOT_FORM}\Z")]
+_Stamp = Annotated[str, msgspec.Meta(pattern=rf"\A{STAMP_FORM}\Z")]
 _Member = Annotated[str, msgspec.Meta(pattern=r"\A[0-9a-f]{16}\Z")]
 _Signer = Annotated[str, msgspec.Meta(pattern=r"\A[0-9a-f]{64}\Z")]
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import NamedTuple, NewType
+from typing import Final, NamedTuple, NewType
 
 RepositoryId = NewType("RepositoryId", str)
 RegionName = NewType("RegionName", str)
@@ -39,15 +39,40 @@ class SegmentTags(NamedTuple):
     database: DatabaseTag
 
 
+_YEAR = "(?:19[7-9][0-9]|[2-8][0-9]{3})"
+_LEAP_YEAR = "(?:19(?:7[26]|8[048]|9[26])|[2-8][0-9](?:0[48]|[2468][048]|[13579][26])|(?:[2468][048]|[357][26])00)"
+
+
+def _instant(dash: str, colon: str) -> str:
+    """Return the pattern of the instants of the years 1970 to 8999, to the second.
+
+    Each is a real one, because a signed date that is none would otherwise fail wherever somebody calculates with it;
+    and a configured span added to one of the last years would leave what can be represented.
+    """
+    days = (
+        f"(?:0[13578]|1[02]){dash}(?:0[1-9]|[12][0-9]|3[01])"
+        f"|(?:0[469]|11){dash}(?:0[1-9]|[12][0-9]|30)"
+        f"|02{dash}(?:0[1-9]|1[0-9]|2[0-8])"
+    )
+    time = f"(?:[01][0-9]|2[0-3]){colon}[0-5][0-9]{colon}[0-5][0-9]"
+    return f"(?:{_YEAR}{dash}(?:{days})|{_LEAP_YEAR}{dash}02{dash}29)T{time}"
+
+
+STAMP_FORM: Final = rf"{_instant('-', ':')}\.[0-9]{{6}}Z"
+"""Pattern of an instant as it stands in a document."""
+RUN_FORM: Final = rf"{_instant('', '')}Z-[0-9a-f]{{8}}"
+"""Pattern of the ids of generations, runs, keyrings and drills."""
+SNAPSHOT_FORM: Final = rf"{_instant('', '')}Z-[0-9a-f]{{64}}"
+
 _FORMS = {
     "repository": re.compile(r"[0-9a-f]{32}"),
     "region": re.compile(r"[a-z][a-z0-9-]{0,62}"),
-    "generation": re.compile(r"[0-9]{8}T[0-9]{6}Z-[0-9a-f]{8}"),
-    "run": re.compile(r"[0-9]{8}T[0-9]{6}Z-[0-9a-f]{8}"),
-    "drill": re.compile(r"[0-9]{8}T[0-9]{6}Z-[0-9a-f]{8}"),
+    "generation": re.compile(RUN_FORM),
+    "run": re.compile(RUN_FORM),
+    "drill": re.compile(RUN_FORM),
     "pseudonym": re.compile(r"[0-9a-f]{32}"),
     "hash": re.compile(r"[0-9a-f]{64}"),
-    "snapshot": re.compile(r"[0-9]{8}T[0-9]{6}Z-[0-9a-f]{64}"),
+    "snapshot": re.compile(SNAPSHOT_FORM),
 }
 
 

@@ -8,6 +8,9 @@ import msgspec
 
 from backupd.model.documents import Codec
 from backupd.model.ids import (
+    RUN_FORM,
+    SNAPSHOT_FORM,
+    STAMP_FORM,
     DrillId,
     Fingerprint,
     GenerationId,
@@ -21,12 +24,12 @@ from backupd.model.ids import (
 _Count = Annotated[int, msgspec.Meta(ge=0, le=(1 << 63) - 1)]
 _Hex16 = Annotated[str, msgspec.Meta(pattern=r"\A[0-9a-f]{16}\Z")]
 _Hex64 = Annotated[str, msgspec.Meta(pattern=r"\A[0-9a-f]{64}\Z")]
-_Stamp = Annotated[str, msgspec.Meta(pattern=r"\A[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}\.[0-9]{6}Z\Z")]
+_Stamp = Annotated[str, msgspec.Meta(pattern=rf"\A{STAMP_FORM}\Z")]
 _Tenant = Annotated[TenantId, msgspec.Meta(pattern=r"\A[0-9a-f]{32}\Z")]
-_Generation = Annotated[GenerationId, msgspec.Meta(pattern=r"\A[0-9]{8}T[0-9]{6}Z-[0-9a-f]{8}\Z")]
+_Generation = Annotated[GenerationId, msgspec.Meta(pattern=rf"\A{RUN_FORM}\Z")]
 _Pseudonym = Annotated[Pseudonym, msgspec.Meta(pattern=r"\A[0-9a-f]{32}\Z")]
-_Snapshot = Annotated[SnapshotName, msgspec.Meta(pattern=r"\A[0-9]{8}T[0-9]{6}Z-[0-9a-f]{64}\Z")]
-_Drill = Annotated[DrillId, msgspec.Meta(pattern=r"\A[0-9]{8}T[0-9]{6}Z-[0-9a-f]{8}\Z")]
+_Snapshot = Annotated[SnapshotName, msgspec.Meta(pattern=rf"\A{SNAPSHOT_FORM}\Z")]
+_Drill = Annotated[DrillId, msgspec.Meta(pattern=rf"\A{RUN_FORM}\Z")]
 _Recipient = Annotated[Fingerprint, msgspec.Meta(pattern=r"\A[0-9a-f]{32}\Z")]
 _Label = Annotated[str, msgspec.Meta(min_length=1, max_length=63)]
 """A configured name: of a store, a class, a region, or the label of a database."""

@@ -9,17 +9,28 @@ from typing import Annotated, Final, Literal
 import msgspec
 
 from backupd.model.documents import Codec, LedgerHead
-from backupd.model.ids import DrillId, GenerationId, ObjectHash, RegionName, RepositoryId, SnapshotName, TenantId
+from backupd.model.ids import (
+    RUN_FORM,
+    SNAPSHOT_FORM,
+    STAMP_FORM,
+    DrillId,
+    GenerationId,
+    ObjectHash,
+    RegionName,
+    RepositoryId,
+    SnapshotName,
+    TenantId,
+)
 from backupd.model.ledger import Reference
 
 KIND: Final = "report"
 
 _Count = Annotated[int, msgspec.Meta(ge=0, le=(1 << 63) - 1)]
 _Hex64 = Annotated[str, msgspec.Meta(pattern=r"\A[0-9a-f]{64}\Z")]
-_Stamp = Annotated[str, msgspec.Meta(pattern=r"\A[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}\.[0-9]{6}Z\Z")]
-_Drill = Annotated[DrillId, msgspec.Meta(pattern=r"\A[0-9]{8}T[0-9]{6}Z-[0-9a-f]{8}\Z")]
-_Generation = Annotated[GenerationId, msgspec.Meta(pattern=r"\A[0-9]{8}T[0-9]{6}Z-[0-9a-f]{8}\Z")]
-_Snapshot = Annotated[SnapshotName, msgspec.Meta(pattern=r"\A[0-9]{8}T[0-9]{6}Z-[0-9a-f]{64}\Z")]
+_Stamp = Annotated[str, msgspec.Meta(pattern=rf"\A{STAMP_FORM}\Z")]
+_Drill = Annotated[DrillId, msgspec.Meta(pattern=rf"\A{RUN_FORM}\Z")]
+_Generation = Annotated[GenerationId, msgspec.Meta(pattern=rf"\A{RUN_FORM}\Z")]
+_Snapshot = Annotated[SnapshotName, msgspec.Meta(pattern=rf"\A{SNAPSHOT_FORM}\Z")]
 _Label = Annotated[str, msgspec.Meta(min_length=1, max_length=63)]
 """A configured name: of a store, a machine, or the label of a database."""
 _Version = Annotated[str, msgspec.Meta(pattern=r"\A[0-9A-Za-z.+~-]{1,63}\Z")]

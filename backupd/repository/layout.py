@@ -7,7 +7,16 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Final
 
-from backupd.model.ids import DrillId, GenerationId, ObjectHash, ObjectName, RunId, SnapshotName, well_formed
+from backupd.model.ids import (
+    RUN_FORM,
+    DrillId,
+    GenerationId,
+    ObjectHash,
+    ObjectName,
+    RunId,
+    SnapshotName,
+    well_formed,
+)
 
 REPOSITORY: Final = ObjectName("repository.json")
 GUIDE: Final = ObjectName("RECOVER.md")
@@ -24,7 +33,7 @@ LEASES: Final = ObjectName("leases")
 INCOMING: Final = ObjectName("incoming")
 """Folder of the objects that nodes hand in to the keeper."""
 _KEEPER: Final = "keeper"
-_REWRITE_MARK: Final = re.compile(r"[0-9]{8}T[0-9]{6}Z-[0-9a-f]{8}\.keyring|[0-9a-f]{64}\.pack")
+_REWRITE_MARK: Final = re.compile(rf"{RUN_FORM}\.keyring|[0-9a-f]{{64}}\.pack")
 _ENTRY: Final = re.compile(r"[0-9]{10}\.json")
 
 

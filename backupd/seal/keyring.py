@@ -19,6 +19,8 @@ import msgspec
 
 from backupd.errors import DamageError, KeyRefusedError
 from backupd.model.ids import (
+    RUN_FORM,
+    STAMP_FORM,
     ClassTag,
     DatabaseTag,
     Fingerprint,
@@ -150,7 +152,7 @@ def _text(data: bytes) -> str:
 _Hex16 = Annotated[str, msgspec.Meta(pattern=r"\A[0-9a-f]{16}\Z")]
 _Hex32 = Annotated[str, msgspec.Meta(pattern=r"\A[0-9a-f]{32}\Z")]
 _Hex64 = Annotated[str, msgspec.Meta(pattern=r"\A[0-9a-f]{64}\Z")]
-_Stamped = Annotated[str, msgspec.Meta(pattern=r"\A[0-9]{8}T[0-9]{6}Z-[0-9a-f]{8}\Z")]
+_Stamped = Annotated[str, msgspec.Meta(pattern=rf"\A{RUN_FORM}\Z")]
 
 
 class _Body(msgspec.Struct, frozen=True):
@@ -158,7 +160,7 @@ class _Body(msgspec.Struct, frozen=True):
     region: str
     generation: _Stamped
     run: _Stamped
-    created: str
+    created: Annotated[str, msgspec.Meta(pattern=rf"\A{STAMP_FORM}\Z")]
     classes: list[_Hex16]
     databases: list[_Hex16]
     entries: str

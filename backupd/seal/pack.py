@@ -17,7 +17,7 @@ from typing import Annotated, Final, NamedTuple
 import msgspec
 
 from backupd.errors import DamageError
-from backupd.model.ids import GenerationId, ObjectHash, Pseudonym, RepositoryId, RunId
+from backupd.model.ids import RUN_FORM, GenerationId, ObjectHash, Pseudonym, RepositoryId, RunId
 from backupd.model.text import UnreadableError, from_json
 from backupd.seal.documents import FORMAT, check_features, check_format
 from backupd.seal.section_format import SECTION_LIMIT, SMALLEST_SECTION
@@ -77,7 +77,7 @@ class PackHeader:
         return (len(self.rows) + 7) // 8
 
 
-_Stamped = Annotated[str, msgspec.Meta(pattern=r"\A[0-9]{8}T[0-9]{6}Z-[0-9a-f]{8}\Z")]
+_Stamped = Annotated[str, msgspec.Meta(pattern=rf"\A{RUN_FORM}\Z")]
 
 
 class _Head(msgspec.Struct, frozen=True):

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
@@ -51,9 +51,11 @@ def parse_digest(output: bytes, algorithm: str) -> str | None:
     return next((group.lower() for group in found.groups() if group), None) if found else None
 
 
+_WIDTH = 4
+"""Words of a line of `quota`: the file system, usage, soft limit and hard limit; others follow."""
 _UNITS = {"": 1024, "K": 1024, "M": 1024**2, "G": 1024**3, "T": 1024**4}
 """Bytes per unit; without a unit `quota` counts blocks of 1 KiB."""
-_LINE = re.compile(r"(?m)^\s*\S+[ \t\n]+([\d.]+)([KMGT]?)\*?[ \t]+([\d.]+)([KMGT]?)[ \t]+([\d.]+)([KMGT]?)(?=\s|$)")
+_SIZE = re.compile(r"([0-9]{1,18}(?:\.[0-9]{1,18})?)([KMGT]?)")
 
 
 def parse_quota(output: bytes) -> Space | None:
@@ -62,17 +64,30 @@ def parse_quota(output: bytes) -> Space | None:
     Each line has the file system, usage, soft limit and hard limit. The soft limit counts where there is one: space
     above it is only lent for a time.
     """
-    text = output.decode("utf-8", "replace")
     spaces = []
-    for usage, usage_unit, soft, soft_unit, hard, hard_unit in _LINE.findall(text):
-        limits = [limit for limit in (_bytes(soft, soft_unit), _bytes(hard, hard_unit)) if limit]
+    for usage, soft, hard in _quota_lines(output.decode("utf-8", "replace")):
+        limits = [limit for limit in (soft, hard) if limit]
         if limits:
-            spaces.append(Space(free=max(0, min(limits) - _bytes(usage, usage_unit)), total=min(limits)))
+            spaces.append(Space(free=max(0, min(limits) - usage), total=min(limits)))
     return min(spaces, key=lambda space: space.free, default=None)
 
 
-def _bytes(number: str, unit: str) -> int:
-    return int(float(number) * _UNITS[unit])
+def _quota_lines(text: str) -> Iterator[tuple[int, int, int]]:
+    """Yield usage, soft and hard limit of each line that has them; a long file system's name stands on its own line."""
+    before: list[str] = []
+    for line in text.split("\n"):
+        words = line.split()
+        whole = before + words if len(before) == 1 and words else words
+        before = words
+        if len(whole) >= _WIDTH:
+            usage, soft, hard = (_SIZE.fullmatch(word) for word in (whole[1].removesuffix("*"), *whole[2:_WIDTH]))
+            if usage and soft and hard:
+                yield _bytes(usage), _bytes(soft), _bytes(hard)
+                before = []
+
+
+def _bytes(size: re.Match[str]) -> int:
+    return int(float(size[1]) * _UNITS[size[2]])
 
 
 def clocks_differ(store: str, theirs: datetime, ours: datetime) -> RefusedError:

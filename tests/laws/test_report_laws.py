@@ -7,7 +7,7 @@ from itertools import pairwise
 
 import msgspec
 from doubles.samples.reports import START, WEEK, chained, sample
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from backupd.model.ledger import Drilled
@@ -75,6 +75,7 @@ def test_no_verdict_passes_by_what_was_not_done(said: dict[CheckName, str]) -> N
     assert decode_report(encode_report(written), "it") == written
 
 
+@settings(deadline=None)
 @given(st.lists(st.integers(1, 400), max_size=12), st.integers(1, 60), st.integers(0, 500))
 def test_between_two_drills_what_was_due_was_missed(gaps: list[int], every: int, rest: int) -> None:
     """Nowhere is there a longer silence than one interval and its grace that is not told of; all else is as held."""

@@ -77,6 +77,13 @@ def keyrings() -> Iterator[Case]:
             b"",
         ),
         (
+            "keyring-created",
+            "made on a day that no year has",
+            damage("'case'"),
+            craft(body=with_field("created", "2030-02-30T03:04:05.000000Z")),
+            b"",
+        ),
+        (
             "keyring-run",
             "another run's name: the file key is sealed to this one",
             damage("are not authentic"),

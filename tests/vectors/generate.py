@@ -11,6 +11,7 @@ from case import CASES, Case
 from crafting import flip, text
 from documents import documents, keyrings
 from expecting import OK, bent, case
+from manifests import manifests
 from packs import packs
 from records import records
 from sections import sections
@@ -64,7 +65,7 @@ def keys() -> Iterator[Case]:
 
 def main() -> None:
     CASES.mkdir(exist_ok=True)
-    made = [*sections(), *packs(), *keyrings(), *records(), *documents(), *keys()]
+    made = [*sections(), *manifests(), *packs(), *keyrings(), *records(), *documents(), *keys()]
     missing = [one for one in made if not (CASES / f"{one.name}.txt").exists()]
     for one in missing:
         one.write()

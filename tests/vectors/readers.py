@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import importlib.machinery
 import importlib.util
+import json
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import closing
 from pathlib import Path
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
+import msgspec
 from case import Case
 from cryptography.exceptions import InvalidTag
 from doubles.paths import RECOVER
 
 from backupd.errors import BackupdError
 from backupd.model.ids import GenerationId, SnapshotName
+from backupd.repository.manifests import read_entries
 from backupd.repository.repository import Repository
 from backupd.seal import suite
 from backupd.seal.documents import read_document
@@ -79,6 +83,20 @@ def packs_of(packs: Sequence[Sequence[Any]]) -> bytes:
     return "".join(f"{sha256} {manifests} {others}\n" for sha256, manifests, others in packs).encode()
 
 
+def entries_of(lines: Iterable[list[Any]]) -> bytes:
+    """What a manifest says, one entry a line: continued runs with the line they belong to, and known members only."""
+    found: list[list[Any]] = []
+    for kind, *members in lines:
+        if kind == "more":
+            found[-1][-1] += members[0]
+        else:
+            found.append([kind, *members[: MEMBERS[kind]]])
+    return "".join(json.dumps(entry, sort_keys=True) + "\n" for entry in found).encode()
+
+
+MEMBERS = {"table": 4, "rows": 3, "file": 4, "sequences": 1, "facts": 1}
+
+
 def trusted(case: Case) -> set[str]:
     return set(case.fields["trusted"].split(","))
 
@@ -108,6 +126,12 @@ def with_backupd(folder: Path) -> Read:
         )
         return packs_of(found.packs)
 
+    def manifest(case: Case) -> bytes:
+        ids = (case.fields[name] for name in ("repository", "generation", "segment"))
+        context = SectionContext(*ids, int(case.fields["number"]))
+        reader = SectionReader(at(case.data), len(case.data), key=case.binary("key"), context=context, where="case")
+        return entries_of(msgspec.json.decode(msgspec.json.encode(entry)) for entry in read_entries(reader))
+
     def document(case: Case) -> bytes:
         return read_document(case.data, case.fields["kind"], trusted(case), "case")
 
@@ -125,6 +149,7 @@ def with_backupd(folder: Path) -> Read:
 
     functions = {
         "section": section,
+        "manifest": manifest,
         "pack": pack,
         "keyring": keyring,
         "record": record,
@@ -157,6 +182,21 @@ def with_recover(folder: Path) -> Read:
         store = recover.Store(place_record(folder, case), case.fields["trusted"], [case.fields["keeper"]])
         return packs_of(store.record(f"{case.fields['generation']}/{case.fields['snapshot']}")["packs"])
 
+    def manifest(case: Case) -> bytes:
+        context = tuple(case.fields[name] for name in ("repository", "generation", "segment"))
+        number = int(case.fields["number"])
+        row = SimpleNamespace(number=number)
+        section = recover.Section(at(case.data), len(case.data), case.binary("key"), context, number, "case")
+        pack = SimpleNamespace(rows=[row])
+        store = SimpleNamespace(section=lambda *_: section)
+        keys = SimpleNamespace(of=lambda _: SimpleNamespace(key=b""))
+        content = recover.Content(store, keys, recover.Place(pack, 0), {number: recover.Place(pack, 0)})
+        database = recover.Database(folder / "app", [])
+        with closing(database._load):
+            recover.define(content, database)
+            recover.write_segment(content, recover.Segment(b"", "app", "structure", None), database)
+            return entries_of(content.lines())
+
     def document(case: Case) -> bytes:
         recover.read_document(case.data, case.fields["kind"], trusted(case), "case")
         return case.data.partition(b"\n")[0]
@@ -178,6 +218,7 @@ def with_recover(folder: Path) -> Read:
 
     functions = {
         "section": section,
+        "manifest": manifest,
         "pack": pack,
         "keyring": keyring,
         "record": record,

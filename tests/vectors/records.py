@@ -56,6 +56,25 @@ def records() -> Iterator[Case]:
         ("record-generation", "of another generation", place, made(with_field("generation", ELSEWHERE))),
         ("record-time", "exported at another time", place, made(with_field("exported", "2030-01-02T03:04:06.000000Z"))),
         ("record-exported", "a time in another form", unreadable, made(with_field("exported", "2030-01-02 03:04:05Z"))),
+        (
+            "record-no-day",
+            "a day that no year has",
+            unreadable,
+            made(with_field("published", "2030-02-30T03:05:00.000000Z")),
+        ),
+        (
+            "record-no-leap-year",
+            "29 February 2100",
+            unreadable,
+            made(with_field("published", "2100-02-29T03:05:00.000000Z")),
+        ),
+        ("record-leap-year", "nothing; 29 February", OK, made(with_field("published", "2032-02-29T23:59:59.000000Z"))),
+        (
+            "record-year",
+            "the last year there is",
+            unreadable,
+            made(with_field("published", "9999-12-31T23:59:59.000000Z")),
+        ),
         ("record-database", "no database", unreadable, made(without("database"))),
         (
             "record-packs-missing",

@@ -6,6 +6,7 @@ The layout is that of `WriteHead` and `WriteToc` in PostgreSQL's pg_backup_archi
 
 from __future__ import annotations
 
+import re
 import struct
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
@@ -16,6 +17,12 @@ _KNOWN = {(1, 14), (1, 15), (1, 16)}
 _CUSTOM = 1
 _PLACE = struct.Struct("<II")
 _LONGEST = 1 << 30
+_MAGIC = b"PGDMP"
+_SHAPE_END = 11
+"""Bytes of an archive before its first number: the magic, the version, and the widths of numbers."""
+_NARROWEST = 4
+"""Bytes of an integer at least: of a C `int`, so that every count and length fits."""
+_NUMBER = re.compile(r"[0-9]{1,10}")
 _MADE = (0, 0, 12, 1, 0, 100, 0)
 """The time that every archive gets, as C's tm: noon of 2000-01-01, so that the same schema is the same bytes."""
 
@@ -99,6 +106,8 @@ class ArchiveReader:
         self.shape, self.head = _read_head(self._source)
         """`head` is everything before the number of entries, with the archive's time replaced by a fixed one."""
         self.count = self._source.integer(self.shape)
+        if self.count < 0:
+            raise _strange()
         self._source.taken()
 
     def entries(self) -> Iterator[Entry]:
@@ -122,18 +131,18 @@ class ArchiveReader:
             source.integer(shape)
         owner = source.text(shape)
         source.text(shape)
-        dependencies = tuple(int(text) for text in iter(lambda: source.text(shape), None))
+        dependencies = tuple(_dump_id(text) for text in iter(lambda: source.text(shape), None))
         source.take(1 + shape.offset)
         texts = (description or "", tag or "", namespace or "", owner or "", definition or "")
         return Entry(ordinal, source.taken(), dump_id, *texts, definition_at, dependencies)
 
 
 def _read_head(source: _Source) -> tuple[Shape, bytes]:
-    if source.take(5) != b"PGDMP":
+    if source.take(len(_MAGIC)) != _MAGIC:
         raise _strange()
     major, minor, _, integer, offset, format_ = source.take(6)
     shape = Shape((major, minor), integer, offset)
-    if shape.version not in _KNOWN or format_ != _CUSTOM or integer > 8 or offset > 8:
+    if shape.version not in _KNOWN or format_ != _CUSTOM or not _NARROWEST <= integer <= 8 or offset > 8:
         raise _strange()
     if shape.version >= (1, 15):
         source.take(1)  # compression, a byte
@@ -147,6 +156,12 @@ def _read_head(source: _Source) -> tuple[Shape, bytes]:
         source.text(shape)  # database, versions of server and pg_dump
     made = b"".join(b"\0" + number.to_bytes(integer, "little") for number in _MADE)
     return shape, before + made + source.taken()
+
+
+def _dump_id(text: str) -> int:
+    if not _NUMBER.fullmatch(text):
+        raise _strange()
+    return int(text)
 
 
 def _strange() -> SourceError:
@@ -196,7 +211,12 @@ def unpack_entries(data: bytes) -> Iterator[tuple[int, bytes]]:
 
 
 def join_archive(head: bytes, entries: Iterable[tuple[int, bytes]]) -> bytes:
-    """Make an archive of these entries, which pg_restore can read; all entries give the original, byte for byte."""
+    """Make an archive of these entries, which pg_restore can read; all entries give the original, byte for byte.
+
+    Raises DamageError for a head that is none.
+    """
+    if len(head) < _SHAPE_END or not head.startswith(_MAGIC) or not _NARROWEST <= head[8] <= 8:
+        raise DamageError("a 'ddl-head' file is no beginning of an archive", hint="Run `backupd verify`.")
     ordered = sorted(entries, key=lambda entry: entry[0])
     count = bytes([0]) + len(ordered).to_bytes(head[8], "little")
     return b"".join([head, count, *(raw for _, raw in ordered)])
