@@ -17,6 +17,7 @@ from backupd.cli.options import EXIT_STATUS, ConfigOption
 COMMANDS = {
     "key": "keys",
     "config": "config",
+    "setup": "setup",
     "init": "setup",
     "tenancy": "setup",
     "backup": "backup",

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import os
-import pty
-import select
 import subprocess
-import time
 
 import pytest
+from doubles.node.terminal import Terminal
 
 from backupd.cli.application import build
 from backupd.cli.command_tree import command_tree
@@ -81,10 +79,10 @@ def test_zsh_completes(scripts, typed):
     functions.mkdir()
     (scripts / "_zsh").rename(functions / "_backupd")
     (scripts / ".zshrc").write_text(f"fpath=({functions} $fpath)\nautoload -U compinit\ncompinit -u\nPS1='ready> '\n")
-    with Terminal(scripts, "zsh", "-i") as terminal:
+    with Terminal(scripts, {"HOME": str(scripts), "ZDOTDIR": str(scripts)}, "zsh", "-i") as terminal:
         terminal.wait_for("ready> ")
         terminal.type(f"{typed}\t")
-        assert terminal.wait_for(typed[: len(typed.rstrip()) - len(typed.split()[-1])] + word)
+        terminal.wait_for(typed.removesuffix(typed.split()[-1]) + word)
 
 
 def test_every_command_and_option_is_in_every_script():
@@ -95,34 +93,3 @@ def test_every_command_and_option_is_in_every_script():
             assert f"'{command.name}'" in script, (shell, command.name)
             for option in command.options:
                 assert all(name.removeprefix("--") in script for name in option.names), (shell, option)
-
-
-class Terminal:
-    """A program on a terminal of its own, typed into and read until what is waited for stands there."""
-
-    def __init__(self, folder, *command):
-        self._number, self._file = pty.fork()
-        if self._number == 0:
-            environment = {"PATH": os.environ["PATH"], "HOME": str(folder), "ZDOTDIR": str(folder), "TERM": "dumb"}
-            os.chdir(folder)
-            os.execvpe(command[0], command, environment)
-        self._seen = ""
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *_):
-        os.close(self._file)
-        os.waitpid(self._number, 0)
-
-    def type(self, text):
-        os.write(self._file, text.encode())
-
-    def wait_for(self, text, seconds=60):
-        ends = time.monotonic() + seconds
-        while text not in self._seen:
-            left = ends - time.monotonic()
-            assert left > 0, f"{text!r} never came: {self._seen!r}"
-            if select.select([self._file], [], [], left)[0]:
-                self._seen += os.read(self._file, 65536).decode(errors="replace")
-        return True

@@ -16,6 +16,7 @@ from backupd.errors import SourceError, StoreError, UnmappedError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
+    from pathlib import Path
 
     from backupd.config.faults import ConfigFault, TextPlace
     from backupd.config.schema import Config
@@ -50,15 +51,19 @@ def check(
       backupd config check --config ./backupd.toml
       backupd config check --connect
     """
+    return checked(configured_file(ctx, config), os.environ, connect=connect).print(as_json=as_json)
+
+
+def checked(file: Path, environ: Mapping[str, str], *, connect: bool) -> Reply:
+    """Return everything that is wrong with a file of configuration; raises ConfigFaultsError for what fails alone."""
     from backupd.config.document import read_document
     from backupd.config.faults import in_file_order
     from backupd.config.load import advice, parse_document
     from backupd.wiring.context import Context
     from backupd.wiring.daemon import timetable_advice
 
-    file = configured_file(ctx, config)
     document = read_document(file)
-    context = Context(parse_document(document), os.environ)
+    context = Context(parse_document(document), environ)
     places = document.merged()[1]
     unchecked = _require_files(context, places, str(file))
     hints = [*advice(context.config, document), *in_file_order(timetable_advice(context), places)]
@@ -75,7 +80,7 @@ def check(
             f"no fault in {file}: {total}",
         ],
         status=next((contact.status for contact in contacts if contact.failed), 0),
-    ).print(as_json=as_json)
+    )
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,17 +1,26 @@
-"""The commands `tenancy` and `init`, which come before the first backup."""
+"""The commands `setup`, `tenancy` and `init`, which come before the first backup."""
 
 from __future__ import annotations
 
 import contextlib
+import sys
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 import typer
 
 from backupd.cli import output
-from backupd.cli.options import EXIT_STATUS, ConfigOption, DatabaseOption, JsonOption, RegionArgument, load_context
+from backupd.cli.options import (
+    EXIT_STATUS,
+    ConfigOption,
+    DatabaseOption,
+    JsonOption,
+    RegionArgument,
+    configured_file,
+    load_context,
+)
 from backupd.cli.run import Reply, for_each
-from backupd.errors import UnmappedError
+from backupd.errors import ConfigError, UnmappedError, UsageError
 
 if TYPE_CHECKING:
     from backupd.model.ids import RegionName
@@ -22,6 +31,7 @@ if TYPE_CHECKING:
 
 def add(app: typer.Typer) -> None:
     """Add the commands to the program."""
+    app.command("setup", epilog=EXIT_STATUS)(setup)
     app.command("init", epilog=EXIT_STATUS)(init)
     app.command("tenancy", epilog=EXIT_STATUS)(tenancy)
 
@@ -138,3 +148,34 @@ def _ability(value: object) -> object:
     if value is None or isinstance(value, bool):
         return "yes" if value else "no"
     return value
+
+
+def setup(ctx: typer.Context, config: ConfigOption = None) -> int:
+    """Ask for everything that the first backup needs, make the keys, and write the configuration.
+
+    It looks into the database and proposes how each table belongs to tenants, reads the key of the store's server and
+    shows its fingerprint to compare, tries everything as `config check --connect` does, and says what belongs in
+    escrow. Files are put in place at the end, all or none, and none is overwritten, but for the example that
+    `scripts/install` puts. Everything it does can be done by hand: `backupd manual service`.
+
+    \b
+    Example:
+      backupd setup
+    """
+    from backupd.cli.wizard.places import places_of
+    from backupd.cli.wizard.run import set_up
+    from backupd.new_files import NewFiles
+
+    if not (sys.stdin.isatty() and sys.stdout.isatty()):
+        raise UsageError("setup asks questions at a terminal", hint="By hand, without one: `backupd manual service`.")
+    places = places_of(configured_file(ctx, config))
+    places.require_free()
+    try:
+        with NewFiles(places.home) as files:
+            set_up(places, files)
+    except OSError as error:
+        raise ConfigError(
+            f"the files cannot be put into '{places.home}' ({error.strerror}); none of them was",
+            hint="Run it as the user who may write there, or name another file with --config.",
+        ) from error
+    return 0

@@ -17,6 +17,7 @@ import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from backupd.clock import Clock
 from backupd.errors import StoreAuthError, StoreError, StoreGoneError
@@ -45,6 +46,13 @@ _LOG = "backupd.paramiko"
 # paramiko writes peers' words and its own tracebacks to its log; all that matters reaches us as exceptions.
 logging.getLogger(_LOG).addHandler(logging.NullHandler())
 logging.getLogger(_LOG).propagate = False
+
+
+class HostKey(NamedTuple):
+    """A server's key: the line that pins it, and how people compare it."""
+
+    line: str
+    fingerprint: str
 
 
 class Pipe:
@@ -185,6 +193,21 @@ def connect(target: SftpTarget, clock: Clock) -> Connection:
         raise
     transport.set_keepalive(_KEEPALIVE)
     return Connection(transport, clock, target.deadline)
+
+
+def read_host_key(host: str, port: int, deadline: float) -> HostKey:
+    """Ask a server for its key without logging in. Nothing says yet whose key it is: somebody has to compare it.
+
+    Raises StoreGoneError.
+    """
+    target = SftpTarget(host, port, user="", key_file=Path(), host_keys=(), path="", region="", deadline=deadline)
+    transport = _start(target, [("ssh-ed25519", b"")])
+    try:
+        with _translated():
+            seen = transport.get_remote_server_key()
+    finally:
+        transport.close()
+    return HostKey(f"{seen.get_name()} {seen.get_base64()}", f"{seen.get_name()} {fingerprint(seen.asbytes())}")
 
 
 def fingerprint(key: bytes) -> str:

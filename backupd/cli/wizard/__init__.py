@@ -1,0 +1,1 @@
+"""The questions of `backupd setup`, and what is made of the answers."""

@@ -1,0 +1,141 @@
+"""The questions about the database: where it is, whether our role can read it, and how its tables belong to tenants."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from backupd.cli.wizard import dialogue
+from backupd.config.draft import complaint, rule_lines, tenancy_lines
+from backupd.errors import BackupdError, RefusedError
+from backupd.model.findings import Severity
+from backupd.model.inventory import Inventory
+from backupd.model.tenancy import TableRule, Tenancy, TenancyKind
+from backupd.operations.first_look import look_into
+from backupd.planning.mapping.first_rules import (
+    OpenTable,
+    joined_rules,
+    open_tables,
+    pattern_of,
+    tenant_column_candidates,
+)
+from backupd.postgres.connect import Source
+
+PASSFILE = "pgpass"
+_KINDS = (
+    ("by a column, such as tenant_id", TenancyKind.COLUMN),
+    ("by schema: each tenant has one", TenancyKind.SCHEMA),
+    ("not at all: there are no tenants in it", TenancyKind.NONE),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class DatabaseAnswers:
+    """The place of the database, with its tables as the first look found them."""
+
+    label: str
+    dsn: str
+    source: Source
+    inventory: Inventory
+
+
+def ask_database(staged: Path) -> DatabaseAnswers:
+    """Ask where the database is until our role can read it; a password goes into `staged`/pgpass.
+
+    Raises RefusedError when somebody gives up.
+    """
+    dialogue.say("", "The database. The role should read everything and change nothing:")
+    dialogue.say("  CREATE ROLE backupd LOGIN BYPASSRLS; GRANT pg_read_all_data TO backupd;")
+    while True:
+        given = {
+            "host": dialogue.ask("Host or folder of the socket", "/var/run/postgresql"),
+            "port": dialogue.ask("Port", "5432", _number),
+            "dbname": dialogue.ask("Database"),
+            "user": dialogue.ask("Role", "backupd"),
+        }
+        dsn = " ".join(f"{key}={_quoted(value)}" for key, value in given.items())
+        source = Source(dsn, _write_passfile(staged / PASSFILE, given))
+        try:
+            look = look_into(source)
+        except BackupdError as error:
+            dialogue.say(f"  {error.message}", *([f"  {error.hint}"] if error.hint else []))
+        else:
+            for one in look.findings:
+                dialogue.say(f"  {one.severity}: {one.message}", f"    {one.hint}")
+            if all(one.severity is not Severity.ERROR for one in look.findings):
+                label = dialogue.ask("A short name for it in commands", _label(given["dbname"]), _name)
+                return DatabaseAnswers(label, dsn, source, look.inventory)
+        if not dialogue.agree("Try again?", default=True):
+            raise RefusedError(dialogue.STOPPED, hint="`backupd manual service` says how to do it by hand.")
+
+
+def _write_passfile(path: Path, given: dict[str, str]) -> Path | None:
+    password = dialogue.secret("Password (empty: none is asked for)")
+    path.unlink(missing_ok=True)
+    if not password:
+        return None
+    host = "*" if given["host"].startswith("/") else given["host"]  # libpq has another word for sockets
+    parts = (host, given["port"], "*", given["user"], password)
+    path.touch(mode=0o600)
+    path.write_text(
+        ":".join("*" if part == "*" else part.replace("\\", "\\\\").replace(":", "\\:") for part in parts) + "\n"
+    )
+    return path
+
+
+def ask_tenancy(source: Source, inventory: Inventory, database: str) -> Tenancy:
+    """Ask by what the rows belong to tenants, and what about each table that this does not cover."""
+    while True:
+        dialogue.say("", "How do rows belong to tenants?")
+        kind = _KINDS[dialogue.choose("Choice", [text for text, _ in _KINDS])][1]
+        tenancy, seen = _first_rule(source, inventory, kind)
+        for one in open_tables(tenancy, seen):
+            tenancy = replace(tenancy, rules=joined_rules((*tenancy.rules, _ask_rule(one))))
+        unmapped = open_tables(tenancy, seen)
+        dialogue.say("", "As the configuration will say it:", "")
+        dialogue.say(*(f"  {line}" for line in tenancy_lines(database, tenancy)), "")
+        dialogue.say(*(f"  Still open: {one.table.dotted}: {one.reason}" for one in unmapped))
+        if not unmapped and dialogue.agree("Is that right?", default=True):
+            return tenancy
+
+
+def _first_rule(source: Source, inventory: Inventory, kind: TenancyKind) -> tuple[Tenancy, Inventory]:
+    if kind is TenancyKind.COLUMN:
+        found = list(tenant_column_candidates(inventory))
+        dialogue.say(*(["Columns that may name the tenant, likely ones first: " + ", ".join(found)] if found else []))
+        column = dialogue.ask("The column that says whose a row is", found[0] if found else "")
+        return Tenancy(kind, column=column), look_into(source, frozenset({column})).inventory
+    if kind is TenancyKind.SCHEMA:
+        pattern = dialogue.ask(
+            "A regular expression for the tenants' schemas, with the group (?P<tenant>…)",
+            "tenant_(?P<tenant>.+)",
+            lambda text: complaint("tenant pattern", text),
+        )
+        return Tenancy(kind, schema_pattern=pattern), inventory
+    return Tenancy(kind), inventory
+
+
+def _ask_rule(one: OpenTable) -> TableRule:
+    shared = TableRule((pattern_of(one.table),), shared=True)
+    rules = (*one.rules, shared)
+    dialogue.say("", f"Table {one.table.dotted}: {one.reason}")
+    texts = [", ".join(list(rule_lines(rule))[1:]) for rule in rules]
+    texts[-1] = "shared = true: its rows belong to no tenant, and stay when one is purged"
+    return rules[dialogue.choose("Choice", texts)]
+
+
+def _number(text: str) -> str:
+    return "" if text.isdecimal() and 0 < int(text) < 65536 else "is no port"
+
+
+def _name(text: str) -> str:
+    return complaint("name", text)
+
+
+def _label(database: str) -> str:
+    return database if not complaint("name", database) else "app"
+
+
+def _quoted(value: str) -> str:
+    plain = value.replace("-", "").replace("_", "").replace(".", "").replace("/", "").isalnum()
+    return value if plain else "'" + value.replace("\\", "\\\\").replace("'", "\\'") + "'"

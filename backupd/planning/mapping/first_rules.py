@@ -1,0 +1,70 @@
+"""Rules for a database that nobody has mapped yet: which column names the tenant, and what follows from it. Pure."""
+
+from __future__ import annotations
+
+import glob
+import re
+from collections import Counter
+from dataclasses import dataclass, replace
+
+from backupd.model.inventory import Inventory, Table, TableName
+from backupd.model.tenancy import TableRule, Tenancy, TenancyKind, UnmappedTable
+from backupd.planning.mapping.tables import map_tables
+
+_TENANT_WORDS = re.compile(r"tenant|customer|client|account|company|org|workspace|team|shop|site", re.IGNORECASE)
+_MOST_COLUMNS = 5
+
+
+@dataclass(frozen=True, slots=True)
+class OpenTable:
+    """A table that no rule covers yet, and the rules that would, best first; leaving it shared is none of them."""
+
+    table: TableName
+    reason: str
+    rules: tuple[TableRule, ...]
+
+
+def tenant_column_candidates(inventory: Inventory) -> tuple[str, ...]:
+    """Return the columns that may name a tenant: those of several tables whose name says so first, then by number."""
+    counted = Counter(column for table in inventory.tables if table.dumped for column in table.columns)
+    likely = [name for name in counted if _TENANT_WORDS.search(name) or (name.endswith("_id") and counted[name] > 1)]
+    likely.sort(key=lambda name: (not _TENANT_WORDS.search(name), -counted[name], name))
+    return tuple(likely[:_MOST_COLUMNS])
+
+
+def open_tables(tenancy: Tenancy, inventory: Inventory) -> tuple[OpenTable, ...]:
+    """Return each table that the tenancy does not cover, with rules that would cover it."""
+    tables = inventory.by_name()
+    return tuple(
+        OpenTable(one.table, one.reason, (*_own_column(tables[one.table], tenancy, inventory), *_paths(one)))
+        for one in map_tables(tenancy, inventory).unmapped
+    )
+
+
+def _own_column(table: Table, tenancy: Tenancy, inventory: Inventory) -> tuple[TableRule, ...]:
+    """Propose the column of the table of tenants itself to which other tables' tenant columns refer."""
+    targets = Counter(
+        key.target_columns[key.columns.index(tenancy.column)]
+        for other in inventory.tables
+        for key in other.foreign_keys
+        if tenancy.kind is TenancyKind.COLUMN and tenancy.column in key.columns and key.target == table.name
+    )
+    return tuple(TableRule((pattern_of(table.name),), column=column) for column, _ in targets.most_common(1))
+
+
+def _paths(unmapped: UnmappedTable) -> tuple[TableRule, ...]:
+    return tuple(TableRule((pattern_of(unmapped.table),), path=path) for path in unmapped.proposals)
+
+
+def pattern_of(name: TableName) -> str:
+    """Return the pattern that matches one table and no other, whatever characters its name has."""
+    return glob.escape(name.dotted)
+
+
+def joined_rules(rules: tuple[TableRule, ...]) -> tuple[TableRule, ...]:
+    """Put tables that have the same rule into one, in the order in which each kind of rule comes first."""
+    found: dict[TableRule, tuple[str, ...]] = {}
+    for rule in rules:
+        kind = replace(rule, tables=())
+        found[kind] = (*found.get(kind, ()), *rule.tables)
+    return tuple(replace(kind, tables=tables) for kind, tables in found.items())
