@@ -57,7 +57,7 @@ def _paths(unmapped: UnmappedTable) -> tuple[TableRule, ...]:
 
 
 def pattern_of(name: TableName) -> str:
-    """Return the pattern that matches one table and no other, whatever characters its name has."""
+    """Return the pattern that matches one table and no other; its name may hold any character."""
     return glob.escape(name.dotted)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import tomllib
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from backupd.config.draft import complaint, tenancy_lines, toml
@@ -13,6 +13,7 @@ from backupd.model.tenancy import TableRule, Tenancy, TenancyKind
 
 
 @given(st.one_of(st.text(st.characters(exclude_categories=["Cs"])), st.integers(-(2**62), 2**62), st.booleans()))
+@example("\x7f\x00")
 def test_a_value_is_read_back(value):
     """Whatever characters it has."""
     assert tomllib.loads(f"key = {toml(value)}")["key"] == value
