@@ -96,6 +96,7 @@ def tenancy_lines(database: str, tenancy: Tenancy) -> Iterator[str]:
     keys: dict[str, Value | None] = {
         "kind": tenancy.kind.value,
         "column": tenancy.column,
+        "table": tenancy.table.dotted if tenancy.table else None,
         "schema_pattern": tenancy.schema_pattern,
         "database_pattern": tenancy.database_pattern,
     }

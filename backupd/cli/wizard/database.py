@@ -5,20 +5,25 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from backupd.cli import output
+from backupd.cli.output import TextTable
 from backupd.cli.wizard import dialogue
 from backupd.config.draft import complaint, rule_lines, tenancy_lines
 from backupd.errors import BackupdError, RefusedError
 from backupd.model.findings import Severity
-from backupd.model.inventory import Inventory
+from backupd.model.inventory import Inventory, TableName
 from backupd.model.tenancy import TableRule, Tenancy, TenancyKind
 from backupd.operations.first_look import look_into
+from backupd.operations.preflight import describe
 from backupd.planning.mapping.first_rules import (
     OpenTable,
     joined_rules,
     open_tables,
     pattern_of,
     tenant_column_candidates,
+    tenant_table,
 )
+from backupd.planning.mapping.tables import map_tables
 from backupd.postgres.connect import Source
 
 PASSFILE = "pgpass"
@@ -89,9 +94,13 @@ def ask_tenancy(source: Source, inventory: Inventory, database: str) -> Tenancy:
         dialogue.say("", "How do rows belong to tenants?")
         kind = _KINDS[dialogue.choose("Choice", [text for text, _ in _KINDS])][1]
         tenancy, seen = _first_rule(source, inventory, kind)
-        for one in open_tables(tenancy, seen):
-            tenancy = replace(tenancy, rules=joined_rules((*tenancy.rules, _ask_rule(one))))
+        asked: set[TableName] = set()
+        while (found := next((one for one in open_tables(tenancy, seen) if one.table not in asked), None)) is not None:
+            asked.add(found.table)  # one by one: what is settled for a table may settle others
+            tenancy = replace(tenancy, rules=joined_rules((*tenancy.rules, _ask_rule(found))))
         unmapped = open_tables(tenancy, seen)
+        lines = describe(seen, map_tables(tenancy, seen), tenancy)
+        dialogue.say("", *output.aligned(TextTable(("table", "mapped by"), [(one.table, one.route) for one in lines])))
         dialogue.say("", "As the configuration will say it:", "")
         dialogue.say(*(f"  {line}" for line in tenancy_lines(database, tenancy)), "")
         dialogue.say(*(f"  Still open: {one.table.dotted}: {one.reason}" for one in unmapped))
@@ -104,7 +113,8 @@ def _first_rule(source: Source, inventory: Inventory, kind: TenancyKind) -> tupl
         found = list(tenant_column_candidates(inventory))
         dialogue.say(*(["Columns that may name the tenant, likely ones first: " + ", ".join(found)] if found else []))
         column = dialogue.ask("The column that says whose a row is", found[0] if found else "")
-        return Tenancy(kind, column=column), look_into(source, frozenset({column})).inventory
+        seen = look_into(source, frozenset({column})).inventory
+        return Tenancy(kind, column=column, table=_ask_tenant_table(seen, column)), seen
     if kind is TenancyKind.SCHEMA:
         pattern = dialogue.ask(
             "A regular expression for the tenants' schemas, with the group (?P<tenant>…)",
@@ -113,6 +123,18 @@ def _first_rule(source: Source, inventory: Inventory, kind: TenancyKind) -> tupl
         )
         return Tenancy(kind, schema_pattern=pattern), inventory
     return Tenancy(kind), inventory
+
+
+def _ask_tenant_table(inventory: Inventory, column: str) -> TableName | None:
+    """Ask for the tenants' own table, by which their other tables are found, when there is one."""
+    found = tenant_table(inventory, column)
+    known = {table.name.dotted: table.name for table in inventory.tables}
+    answer = dialogue.ask(
+        "The table of the tenants themselves, or none",
+        found.dotted if found else "none",
+        lambda text: "" if text in {*known, "none"} else "is no table here; write it as schema.table",
+    )
+    return known.get(answer)
 
 
 def _ask_rule(one: OpenTable) -> TableRule:

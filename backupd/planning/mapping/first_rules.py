@@ -7,8 +7,8 @@ import re
 from collections import Counter
 from dataclasses import dataclass, replace
 
-from backupd.model.inventory import Inventory, Table, TableName
-from backupd.model.tenancy import TableRule, Tenancy, TenancyKind, UnmappedTable
+from backupd.model.inventory import Inventory, TableName
+from backupd.model.tenancy import TableRule, Tenancy
 from backupd.planning.mapping.tables import map_tables
 
 _TENANT_WORDS = re.compile(r"tenant|customer|client|account|company|org|workspace|team|shop|site", re.IGNORECASE)
@@ -32,28 +32,26 @@ def tenant_column_candidates(inventory: Inventory) -> tuple[str, ...]:
     return tuple(likely[:_MOST_COLUMNS])
 
 
+def tenant_table(inventory: Inventory, column: str) -> TableName | None:
+    """Return the table to whose rows the most tables refer by the tenants' column; None when none does."""
+    targets = Counter(
+        key.target for table in inventory.tables for key in table.foreign_keys if key.columns == (column,)
+    )
+    return next((name for name, _ in targets.most_common(1)), None)
+
+
 def open_tables(tenancy: Tenancy, inventory: Inventory) -> tuple[OpenTable, ...]:
     """Return each table that the tenancy does not cover, with rules that would cover it."""
-    tables = inventory.by_name()
     return tuple(
-        OpenTable(one.table, one.reason, (*_own_column(tables[one.table], tenancy, inventory), *_paths(one)))
+        OpenTable(
+            one.root or one.table,
+            one.reason,
+            tuple(
+                TableRule((pattern_of(one.root or one.table),), column=way.column, path=way.path) for way in one.ways
+            ),
+        )
         for one in map_tables(tenancy, inventory).unmapped
     )
-
-
-def _own_column(table: Table, tenancy: Tenancy, inventory: Inventory) -> tuple[TableRule, ...]:
-    """Propose the column of the table of tenants itself to which other tables' tenant columns refer."""
-    targets = Counter(
-        key.target_columns[key.columns.index(tenancy.column)]
-        for other in inventory.tables
-        for key in other.foreign_keys
-        if tenancy.kind is TenancyKind.COLUMN and tenancy.column in key.columns and key.target == table.name
-    )
-    return tuple(TableRule((pattern_of(table.name),), column=column) for column, _ in targets.most_common(1))
-
-
-def _paths(unmapped: UnmappedTable) -> tuple[TableRule, ...]:
-    return tuple(TableRule((pattern_of(unmapped.table),), path=path) for path in unmapped.proposals)
 
 
 def pattern_of(name: TableName) -> str:

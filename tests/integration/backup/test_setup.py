@@ -23,6 +23,7 @@ TABLES = (
     "CREATE TABLE tenant (id int PRIMARY KEY, name text)",
     "CREATE TABLE issue (id int PRIMARY KEY, tenant_id int NOT NULL REFERENCES tenant, title text)",
     "CREATE TABLE note (id int PRIMARY KEY, issue_id int NOT NULL REFERENCES issue, body text)",
+    "CREATE TABLE draft (id int PRIMARY KEY, issue_id int REFERENCES issue)",
     "CREATE TABLE country (code text PRIMARY KEY)",
     "INSERT INTO tenant SELECT n, 'tenant ' || n FROM generate_series(1, 3) n",
     "INSERT INTO issue SELECT n, 1 + n % 3, 'title' FROM generate_series(1, 30) n",
@@ -84,14 +85,16 @@ def answer_tables(terminal: Terminal) -> None:
     terminal.answer("A short name for it")
     terminal.answer("Choice [1]")
     terminal.answer("says whose a row is [tenant_id]")
+    terminal.answer("The table of the tenants themselves, or none [public.tenant]")
     for table, proposed in (
         ("country", "1  shared = true"),
-        ("note", '1  path = ["note_issue_id_fkey"]'),
-        ("tenant", '1  column = "id"'),
+        ("draft", '1  path = ["issue_id"]'),
     ):
         terminal.wait_for(f"Table public.{table}: ")
         assert proposed in terminal.answer("Choice [1]")
-    terminal.answer("Is that right? (yes or no) [yes]")
+    shown = terminal.answer("Is that right? (yes or no) [yes]")
+    assert re.search(r"public\.note +path note_issue_id_fkey > tenant_id\n", shown)
+    assert 'table = "public.tenant"' in shown
 
 
 def answer_until_tables(terminal: Terminal, server: postgres.Server) -> None:
@@ -156,7 +159,7 @@ def test_from_nothing_to_the_first_backup(reading, home):
         for command in (("init", "be"), ("backup", "be"), ("verify", "be")):
             done = run(home, *command)
             assert done.returncode == 0, done.stdout + done.stderr
-        assert "4 tables, 65 rows" in run(home, "backup", "be").stdout
+        assert "5 tables, 65 rows" in run(home, "backup", "be").stdout
 
     config = tomllib.loads((home / "backupd.toml").read_text())
     assert config["trust"]["signers"] == [read_signer(home / "signing.key").public]

@@ -2,9 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from backupd.model.inventory import ForeignKey, Inventory, Table, TableKind, TableName
 from backupd.model.tenancy import TableRule, Tenancy, TenancyKind
-from backupd.planning.mapping.first_rules import joined_rules, open_tables, pattern_of, tenant_column_candidates
+from backupd.planning.mapping.first_rules import (
+    joined_rules,
+    open_tables,
+    pattern_of,
+    tenant_column_candidates,
+    tenant_table,
+)
 from backupd.planning.mapping.tables import map_tables
 
 
@@ -13,7 +21,9 @@ def key(name: str, target: str, column: str) -> ForeignKey:
 
 
 def table(name: str, *columns: str, keys: tuple[ForeignKey, ...] = ()) -> Table:
-    return Table(TableName("public", name), oid=1, kind=TableKind.TABLE, columns=columns, foreign_keys=keys)
+    return Table(
+        TableName("public", name), oid=1, kind=TableKind.TABLE, columns=columns, foreign_keys=keys, primary=columns[:1]
+    )
 
 
 FOUND = Inventory(
@@ -34,14 +44,19 @@ def test_the_column_that_is_called_so_comes_first():
     assert tenant_column_candidates(FOUND) == ("tenant_id", "project_id")
 
 
+def test_the_tenants_table_is_the_one_that_their_column_refers_to():
+    """None, where no table refers to one."""
+    assert tenant_table(FOUND, "tenant_id") == TableName("public", "tenant")
+    assert tenant_table(FOUND, "project_id") is None
+
+
 def test_each_open_table_comes_with_the_rules_that_cover_it():
-    """The table of tenants by what refers to it, a child by its path, and nothing for a table that leads nowhere."""
+    """A child by its path, a table whose name is a pattern by that alone, and nothing for one that leads nowhere."""
     found = {one.table.table: one.rules for one in open_tables(BY_TENANT, FOUND)}
-    assert found == {
-        "country": (),
-        "note[1]": (TableRule(("public.note[[]1]",), path=("of_issue",)),),
-        "tenant": (TableRule(("public.tenant",), column="id"),),
-    }
+    assert found["country"] == ()
+    assert TableRule(("public.note[[]1]",), path=("issue_id",)) in found["note[1]"]
+    named = replace(BY_TENANT, table=TableName("public", "tenant"))
+    assert [one.table.table for one in open_tables(named, FOUND)] == ["country"]
 
 
 def test_with_the_first_rules_nothing_is_open():
