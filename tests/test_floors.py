@@ -1,5 +1,8 @@
 """The floors of the package, as pyproject.toml states them."""
 
+import subprocess
+import sys
+
 import grimp
 from doubles.paths import ROOT
 from importlinter.cli import EXIT_STATUS_SUCCESS, lint_imports
@@ -26,3 +29,17 @@ def test_no_modules_import_each_other_in_a_circle():
         left = {module: left[module] & inside for module in inside}
 
     assert sorted(left) == []
+
+
+def test_the_library_that_sends_messages_is_loaded_only_to_send_some() -> None:
+    """It brings a dozen others with it, and they have no business beside keys: jobs run in processes without them."""
+    program = """
+import importlib, pkgutil, sys
+import backupd
+for found in pkgutil.walk_packages(backupd.__path__, "backupd."):
+    if not found.name.endswith(("monitoring.notify", "__main__")):
+        importlib.import_module(found.name)
+sys.exit(" ".join({"apprise", "requests", "urllib3", "markdown", "oauthlib"} & sys.modules.keys()) or None)
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")

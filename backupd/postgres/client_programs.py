@@ -43,6 +43,11 @@ _SINCE = {
 """Connection parameters that client programs before this major version do not know."""
 _USUAL = {("sslcertmode", "allow"), ("load_balance_hosts", "disable"), ("sslnegotiation", "postgres")}
 
+_LEAST = {13: 22, 14: 19, 15: 14, 16: 10, 17: 6}
+"""The least minor version of a major one that is used. Before it, what pg_dump wrote of a database could hold commands
+for the person who loads it, put there by an owner of anything in it (CVE-2025-8714, CVE-2025-8715). None of a newer
+major version had that."""
+
 _QUIET = "Run it when no migration is running."
 _LATER = "The next attempt takes the database as it is then."
 _MEANINGS: tuple[tuple[str, type[SourceError], str, str], ...] = (
@@ -94,18 +99,37 @@ def find_programs(folders: Sequence[Path], server: int, search: str | None = Non
     """Find the client programs to use with a server of this `server_version_num`.
 
     The server's own major version is preferred, then the next newer one; of one major version the newest minor one.
-    `search` is a list of folders like PATH. Raises ConfigError when all that are found are older than the server.
+    `search` is a list of folders like PATH. Raises ConfigError when all that are found are older than the server, or
+    have a flaw that was mended since.
     """
     major = server // 10000
     path = os.environ.get("PATH", "") if search is None else search
     found = [programs for folder in program_folders(folders, path) if (programs := _inspect(folder)) is not None]
-    fitting = [programs for programs in found if programs.version[0] >= major]
+    new_enough = [programs for programs in found if programs.version[0] >= major]
+    fitting = [programs for programs in new_enough if is_mended(programs.version)]
+    if new_enough and not fitting:
+        raise flawed(new_enough[0])
     if not fitting:
         raise ConfigError(
             f"no client programs of PostgreSQL {major} or newer were found",
             hint=f"Install postgresql-client-{major}, or name the folder of its pg_dump in the configuration.",
         )
     return min(fitting, key=lambda programs: (programs.version[0], -programs.version[1]))
+
+
+def is_mended(version: tuple[int, int]) -> bool:
+    """Check whether programs of this major and minor version are free of the flaws that rule out older ones."""
+    return version[1] >= _LEAST.get(version[0], 0)
+
+
+def flawed(programs: Programs) -> ConfigError:
+    """Make the error for programs that are too old in their minor version."""
+    major, minor = programs.version
+    return ConfigError(
+        f"the client programs in '{programs.folder}' are of PostgreSQL {major}.{minor}, and before "
+        f"{major}.{_LEAST[major]} what they write can hold commands of a database's owners (CVE-2025-8714)",
+        hint=f"Update postgresql-client-{major}.",
+    )
 
 
 def program_folders(folders: Sequence[Path], search: str) -> Iterator[Path]:

@@ -17,6 +17,7 @@ class HeardRequests:
     port: int = 0
     requests: list[tuple[str, str]] = field(default_factory=list)
     status: int = 200
+    answer: bytes = b""
     delay: float = 0.0
 
 
@@ -32,6 +33,7 @@ def http_listener() -> Iterator[HeardRequests]:
             time.sleep(heard.delay)
             self.send_response(heard.status)
             self.end_headers()
+            self.wfile.write(heard.answer)
 
         do_GET = do_POST  # noqa: N815 - the library's name
 
