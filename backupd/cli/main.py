@@ -36,8 +36,9 @@ def main(arguments: Sequence[str]) -> int:
         return 1
     except (Exception, InterruptedRunError) as error:  # noqa: BLE001 - the one place where every failure becomes an exit status
         from backupd.cli import output
+        from backupd.cli.machine import named
 
-        return output.report(error, as_json="--json" in arguments)
+        return output.report(named(error), as_json="--json" in arguments)
 
 
 def _run(arguments: Sequence[str]) -> int:
