@@ -132,16 +132,24 @@ class Chain:
         return Misdating(before.at if before is not None else latest, latest)
 
 
+def list_entries(store: Store) -> list[int]:
+    """Return the numbers of the entries on a store, in order."""
+    names = (_NAME.fullmatch(info.name) for info in store.list(LEDGER))
+    return sorted(int(match[1]) for match in names if match)
+
+
 def count_entries(store: Store) -> int:
     """Count the entries on a store.
 
     Raises DamageError when one is missing in between.
     """
-    names = (_NAME.fullmatch(info.name) for info in store.list(LEDGER))
-    found = sorted(int(match[1]) for match in names if match)
+    found = list_entries(store)
     missing = next((seq for seq, there in enumerate(found, start=1) if there != seq), None)
     if missing is not None:
-        raise DamageError(f"'{entry_name(missing)}' is missing, and later entries of the ledger are there")
+        raise DamageError(
+            f"'{entry_name(missing)}' is missing, and later entries of the ledger are there",
+            hint="Copy it there from another store, or from a keeper's state folder.",
+        )
     return len(found)
 
 
@@ -155,14 +163,14 @@ def read_chain(store: Store, known: Chain, trusted: Collection[str], *, compare_
     number = count_entries(store)
     common = min(number, len(known.links))
     for seq in range(1 if compare_all else max(common, 1), common + 1):
-        if _fetch(store, seq) != known.links[seq - 1].data:
+        if fetch_entry(store, seq) != known.links[seq - 1].data:
             raise DamageError(
                 f"'{entry_name(seq)}' is not the entry that is known from elsewhere",
                 hint="The ledger was altered, or written by two keepers at once; compare the stores' copies.",
             )
     chain = known
     for seq in range(common + 1, number + 1):
-        chain = chain.extended(_fetch(store, seq), trusted)
+        chain = chain.extended(fetch_entry(store, seq), trusted)
     return chain, number
 
 
@@ -184,7 +192,8 @@ def put_entry(store: Store, seq: int, document: bytes) -> None:
     put_document(store, entry_name(seq), document)
 
 
-def _fetch(store: Store, seq: int) -> bytes:
+def fetch_entry(store: Store, seq: int) -> bytes:
+    """Return an entry's document. Raises ObjectMissingError where there is none, or an empty file."""
     data = store.get(entry_name(seq), 0, LIMITS["ledger"] + 1)
     if not data:
         raise ObjectMissingError(f"'{entry_name(seq)}' is empty")

@@ -18,6 +18,7 @@ from backupd.model.ledger import ExpiryBegan, PurgeBegan
 from backupd.model.text import compact, parse_stamp, stamp
 from backupd.planning.incarnations import TenantStates, fold
 from backupd.repository.ledger import Chain, read_chain
+from backupd.repository.own_ledger import read_own
 from backupd.repository.repository import Repository
 from backupd.repository.state.index import Generation, Index
 from backupd.rows.segment_names import Life, SegmentNames, life_key
@@ -119,7 +120,7 @@ def read_standing(repository: Repository, node: Node, region: RegionName) -> Led
 
     Raises DamageError when the store's is not the continuation of what this node knows.
     """
-    known, _ = read_chain(node.ledger, Chain(region, repository.info().repository), repository.keepers)
-    chain, _ = read_chain(repository.store, known, repository.keepers)
-    chain.copy_to(node.ledger, len(known.links))
+    own = read_own(node.ledger, Chain(region, repository.info().repository), repository.keepers)
+    chain, _ = read_chain(repository.store, own.chain, repository.keepers)
+    own.mend(node.ledger, chain)
     return LedgerStanding(region, chain, node.tags, fold(chain.entries()), node.own_clocks)

@@ -25,7 +25,8 @@ from backupd.model.ledger import Event, Misdated, kind_of
 from backupd.model.text import stamp
 from backupd.operations.ledger.pending import PendingEntries
 from backupd.planning.incarnations import TenantStates, fold
-from backupd.repository.ledger import Chain, count_entries, next_document, put_entry, read_chain
+from backupd.repository.ledger import Chain, next_document, put_entry, read_chain
+from backupd.repository.own_ledger import read_own
 from backupd.seal.documents import Signer
 from backupd.store.base import Store
 from backupd.store.server import clocks_differ, server_time
@@ -74,7 +75,7 @@ class Book:
         """The reason why the entry that this machine began to append earlier is still on no store."""
         self._folded: tuple[int, int, TenantStates] = 0, 0, TenantStates()
         """How many entries were folded into the state, how many of them are misdated, and the state."""
-        self.chain, _ = read_chain(place.copy, Chain(place.region, place.repository), place.trusted)
+        self.chain = read_own(place.copy, Chain(place.region, place.repository), place.trusted).chain
         self.unreached: dict[str, StoreGoneError] = {}
         """Stores that the last `sync` or `append` could not reach; they get what they lack the next time."""
         self._agreed: tuple[float, datetime] | None = None
@@ -123,7 +124,8 @@ class Book:
         self.unreached = {}
         lengths: dict[str, int] = {}
         # An entry that another process of this machine appends is in the copy first.
-        self.chain, _ = read_chain(self._place.copy, self.chain, self._place.trusted)
+        own = read_own(self._place.copy, self.chain, self._place.trusted)
+        self.chain = own.chain
         for name, store in self._place.stores.items():
             try:
                 self.chain, lengths[name] = read_chain(store, self.chain, self._place.trusted, compare_all=from_start)
@@ -133,8 +135,10 @@ class Book:
                 raise DamageError(f"on store '{name}': {error.message}", hint=error.hint) from error
         if self.unreached and not lengths:
             raise next(iter(self.unreached.values()))
+        if self.unreached and max(own.unreadable, default=0) > len(self.chain.links):
+            raise next(iter(self.unreached.values()))  # that store may have the entry which cannot be read here
         self.lengths = lengths
-        self.chain.copy_to(self._place.copy, count_entries(self._place.copy))
+        own.mend(self._place.copy, self.chain)
         if self._place.signer is not None:
             for name, length in lengths.items():
                 self._give_reached(name, length)

@@ -21,6 +21,7 @@ from backupd.planning.verify import Mismatch
 from backupd.repository import layout
 from backupd.repository.ledger import Chain, read_chain
 from backupd.repository.marks import LONGEST_RUN
+from backupd.repository.own_ledger import OwnLedger, read_own
 from backupd.repository.repository import Repository
 from backupd.seal.keyring import Keyring
 from backupd.store.base import Store
@@ -44,11 +45,14 @@ def read_ledger(repository: Repository, own: Store | None, threads: int = 8) -> 
     Nothing is written. Raises what `repository.info()` raises, and the store's errors.
     """
     findings: list[Mismatch] = []
-    known = _own_copy(repository, own, findings)
+    kept = _own_copy(repository, own)
+    known = kept.chain
     chain = _of_store(repository, known, threads, findings)
     if not findings and len(chain.links) < len(known.links):
         where = layout.entry_name(len(chain.links) + 1)
         findings.append(Mismatch(where, "is missing, and this machine's own copy of the ledger has it"))
+    elif not findings and (wrong := kept.contradiction(chain)):
+        findings.append(Mismatch(layout.entry_name(wrong[0]), wrong[1]))
     return LedgerReading(known if len(known.links) > len(chain.links) else chain, tuple(findings))
 
 
@@ -88,6 +92,11 @@ class LedgerHistory:
         absent = absent_on(self.chain.entries(), self._store, now - 3 * LONGEST_RUN)
         return frozenset(segment for place, segment in absent if place == generation)
 
+    @property
+    def keepers(self) -> frozenset[str]:
+        """The public keys whose entries are believed."""
+        return self._repository.keepers
+
     def refresh(self) -> None:
         """Read the entries appended since.
 
@@ -119,16 +128,10 @@ def note_proven(book: Book, store: str, proven: Collection[SnapshotName]) -> lis
     return new
 
 
-def _own_copy(repository: Repository, own: Store | None, findings: list[Mismatch]) -> Chain:
+def _own_copy(repository: Repository, own: Store | None) -> OwnLedger:
     info = repository.info()
     empty = Chain(info.region, info.repository)
-    if own is None:
-        return empty
-    try:
-        return read_chain(own, empty, repository.keepers)[0]
-    except UNSOUND as error:
-        findings.append(Mismatch(layout.LEDGER, f"in this machine's own copy cannot be believed: {error.message}"))
-        return empty
+    return OwnLedger(empty) if own is None else read_own(own, empty, repository.keepers)
 
 
 def _of_store(repository: Repository, known: Chain, threads: int, findings: list[Mismatch]) -> Chain:

@@ -12,7 +12,8 @@ from backupd.operations.verify.generation import GenerationCheck, GenerationResu
 from backupd.operations.verify.types import Scope, Tools, Verification
 from backupd.planning.verify import Mismatch, broken_links
 from backupd.repository import help_files, layout
-from backupd.repository.ledger import count_entries
+from backupd.repository.ledger import Chain
+from backupd.repository.own_ledger import read_own
 from backupd.repository.repository import Repository
 from backupd.repository.state.checked import CheckedState
 from backupd.store.base import ObjectInfo
@@ -84,7 +85,8 @@ def verify(repository: Repository, checked: CheckedState, scope: Scope, tools: T
 def _witness(history: LedgerHistory, tools: Tools, findings: Sequence[Mismatch]) -> None:
     """Bring this machine's own copy of the ledger up to date, if it has one and nothing is wrong."""
     if tools.own_ledger is not None and not findings:
-        history.chain.copy_to(tools.own_ledger, count_entries(tools.own_ledger))
+        empty = Chain(history.chain.region, history.chain.repository)
+        read_own(tools.own_ledger, empty, history.keepers).mend(tools.own_ledger, history.chain)
 
 
 class _Others:

@@ -14,6 +14,7 @@ from typing import Self
 from backupd.errors import ConfigError
 from backupd.model.ids import GenerationId, ObjectHash, RepositoryId, SnapshotName
 from backupd.repository import layout
+from backupd.repository.state.index_file import is_damage
 from backupd.store.base import ObjectInfo
 
 _SCHEMA = """
@@ -36,13 +37,17 @@ class CheckedState:
     """The state of one repository on one store. A context manager, for one thread."""
 
     def __init__(self, path: Path) -> None:
-        """Open the file, or create it. Raises ConfigError when it cannot be used."""
+        """Open the file, or create it; a damaged one is replaced. Raises ConfigError when it cannot be used."""
         self._waiting = 0
         try:
             path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-            self._database = sqlite3.connect(path, isolation_level=None)
-            # The listing may be larger than memory should hold; it goes to a temporary file.
-            self._database.executescript("PRAGMA temp_store = FILE;" + _SCHEMA)
+            try:
+                self._database = _connected(path)
+            except sqlite3.DatabaseError as error:
+                if not is_damage(error):
+                    raise
+                path.unlink()
+                self._database = _connected(path)
             self._database.execute("BEGIN")
         except (OSError, sqlite3.Error) as error:
             raise ConfigError(f"'{path}' cannot be used: {error}", hint="Remove it; it is only a memory.") from error
@@ -121,3 +126,14 @@ class CheckedState:
     def remember_records(self, names: Iterable[SnapshotName]) -> None:
         """Note records that this run saw."""
         self._database.executemany("INSERT OR IGNORE INTO records VALUES (?)", ((name,) for name in names))
+
+
+def _connected(path: Path) -> sqlite3.Connection:
+    database = sqlite3.connect(path, isolation_level=None)
+    try:
+        # The listing may be larger than memory should hold; it goes to a temporary file.
+        database.executescript("PRAGMA temp_store = FILE;" + _SCHEMA)
+    except BaseException:
+        database.close()
+        raise
+    return database
