@@ -11,8 +11,10 @@ from backupd.operations.ledger import require_not_behind
 from backupd.store.server import server_time
 
 
-def check_clock(keeper: Keeper, store: str) -> None:
-    """Check the clock: raises RefusedError when it runs behind the ledger, or differs from the store's.
+def check_clock(keeper: Keeper, store: str) -> datetime:
+    """Return the time as it was compared; raises RefusedError when it is behind the ledger, or not the store's.
+
+    What is judged by its age is judged by this time: the clock may be set meanwhile.
 
     A clock that is ahead would destroy before its time what nobody can bring back. Raises BusyError when another keeper
     holds the lease on the store, where one was asked for.
@@ -28,6 +30,7 @@ def check_clock(keeper: Keeper, store: str) -> None:
             f"the clock of store '{store}' says {stamp(theirs)}, this machine's {stamp(now)}",
             hint="Set the one that is wrong; nothing was removed, and nothing will be until they agree.",
         )
+    return now
 
 
 def check_plan(made: datetime, keeper: Keeper) -> None:

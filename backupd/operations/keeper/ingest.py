@@ -19,6 +19,7 @@ from collections import Counter
 from collections.abc import Collection, Iterable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import IO, BinaryIO, cast
 
@@ -68,6 +69,8 @@ class _Ingest:
 
     keeper: Keeper
     store: str
+    now: datetime = field(default=datetime.min.replace(tzinfo=UTC))
+    """The time that was compared with the store's."""
     taken: Counter[str] = field(default_factory=Counter)
     size: int = 0
     dropped: int = 0
@@ -79,7 +82,7 @@ class _Ingest:
         keeper = self.keeper
         found = sorted(incoming_objects(keeper.stores[self.store].store), key=lambda one: one.name)
         if found:
-            check_clock(keeper, self.store)
+            self.now = check_clock(keeper, self.store)
             with Phases(keeper.clock, keeper.trace, keeper.region).phase("ingesting", len(found), "objects"):
                 self._list({one.place.generation for one in found if one.place.generation})
                 for kind in TAKEN:
@@ -210,7 +213,7 @@ class _Ingest:
 
         A date in the future counts as old, too: a node can set any date.
         """
-        now = self.keeper.clock.now()
+        now = self.now
         return not grace_before(now, LONGEST_RUN) <= one.modified <= now + self.keeper.rules.clock_tolerance
 
     def _ground(self) -> IngestGround:
@@ -222,7 +225,7 @@ class _Ingest:
             explained=explain_absences(keeper.book.chain.entries(), self.store),
             sizes=self.sizes,
             keyrings=PlacedKeyrings(repository, keeper.tags),
-            now=keeper.clock.now(),
+            now=self.now,
             tolerance=keeper.rules.clock_tolerance,
             max_age=keeper.rules.retention.max_age,
         )

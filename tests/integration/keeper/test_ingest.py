@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 import os
+from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
@@ -390,3 +391,23 @@ def test_a_repository_with_the_hash_of_another_recover_is_not_made(tmp_path):
             with pytest.raises(RefusedError, match="another `recover`"):
                 found("be", store, [signer.public], None)
             assert not Repository(store, [signer.public]).exists()
+
+
+@pytest.mark.parametrize("at", range(1, 12))
+def test_a_clock_that_is_set_while_objects_are_taken_removes_none(offline, hands, monkeypatch, at):
+    """It agreed with the store's at the beginning; what is judged by its age is judged by that time."""
+    hands.backup("acme")
+    handed, now, readings = hands.files(), offline.clock.now, []
+    keeper = replace(offline.keeper, rules=replace(offline.keeper.rules, clock_tolerance=timedelta(minutes=5)))
+
+    def jumping():
+        readings.append(now())
+        return readings[-1] + (timedelta(days=730) if len(readings) >= at else timedelta())
+
+    with monkeypatch.context() as patch:
+        patch.setattr(offline.clock, "now", jumping)
+        with suppress(RefusedError):
+            ingest(keeper, "disk")
+    assert handed <= hands.files() | vault(offline).keys()
+    assert ingest(keeper, "disk").refused == {}
+    assert len(sound(offline)) == 1
