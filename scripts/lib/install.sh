@@ -82,6 +82,7 @@ put_files() {
   put systemd/backupd-as /usr/local/sbin/backupd-as 0755
   put README.md "$doc/README.md" 0644
   put systemd/alerts.yml "$doc/alerts.yml" 0644
+  put systemd/dashboard.json "$doc/dashboard.json" 0644
   put backupd/config/example.toml "$doc/backupd.toml" 0644
   if [ ! -e "$root/etc/backupd/backupd.toml" ]; then
     install -D -m 0640 backupd/config/example.toml "$root/etc/backupd/backupd.toml"
