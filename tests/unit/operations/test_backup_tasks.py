@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from backupd.model.inventory import Table, TableKind, TableName
-from backupd.operations.backup.tasks import GRID, _grid, may_hash
+from backupd.model.inventory import ForeignKey, Table, TableKind, TableName
+from backupd.model.tenancy import ClassPolicy, ForeignKeyPath, MappedTable, Shared, Step
+from backupd.operations.backup.tasks import GRID, may_hash, plan_tasks
 
 
 def table(name: str, blocks: int, rows: int | None, kind: TableKind = TableKind.TABLE) -> Table:
@@ -23,6 +24,7 @@ COMMENTS = table("comment", 28_871, 927_351)
         (COMMENTS, [table("issue", 270_000, 1_200_000)], False),
         (COMMENTS, [table("issue", 10_000, 700_000), table("project", 10_000, 700_000)], False),
         (table("comment", 100, 9_000), [table("issue", 27_212, 398_482)], False),
+        (table("comment", 8_000, 300_000), [table("issue", 27_212, 398_482)], False),
         (COMMENTS, [table("issue", 27_212, None)], False),
         (COMMENTS, [table("issue", 1_000, None)], True),
         (COMMENTS, [table("issue", 0, 398_482, TableKind.PARTITIONED)], False),
@@ -33,6 +35,7 @@ COMMENTS = table("comment", 28_871, 927_351)
         "too many rows",
         "too many rows together",
         "a table that is smaller than its targets",
+        "a table that is hardly larger than the hash table",
         "never analyzed and large",
         "never analyzed and small",
         "partitions are not counted",
@@ -43,7 +46,20 @@ def test_hash_tables_are_allowed_where_they_keep_the_order(child: Table, targets
     assert may_hash(child, targets) is allowed
 
 
-@pytest.mark.parametrize(("blocks", "grid"), [(10, GRID), (GRID // 2, GRID), (27_212, 4 * GRID), (100_000, 16 * GRID)])
-def test_a_range_is_at_least_twice_as_long_as_its_targets(blocks: int, grid: int) -> None:
-    """Each range reads them again."""
-    assert _grid([table("issue", blocks, 1)]) == grid
+@pytest.mark.parametrize(
+    ("blocks", "rows", "tasks"),
+    [(10, 1, 4), (GRID // 2, 1, 4), (GRID, 1, 2), (3 * GRID, 1, 1), (GRID, 2_000_000, 4)],
+    ids=["small", "half a range", "a range", "more than the table", "not hashed"],
+)
+def test_a_range_is_at_least_twice_as_long_as_what_it_hashes(blocks: int, rows: int, tasks: int) -> None:
+    """Each range reads the targets of the keys again."""
+    issue, comment = table("issue", blocks, rows), table("comment", 4 * GRID, 2_000_000)
+    key = ForeignKey("on", ("issue_id",), issue.name, ("id",), ("OPERATOR(pg_catalog.=)",), required=True)
+    mapped = [
+        MappedTable(issue.name, Shared(), "all", ClassPolicy.STANDARD),
+        MappedTable(comment.name, ForeignKeyPath((Step(key, whole=False),), "tenant"), "all", ClassPolicy.STANDARD),
+    ]
+    planned = plan_tasks(mapped, {one.name: one for one in (issue, comment)}, lambda _, usual: usual)
+    ranges = [task.copy for task in planned if task.table == comment]
+    assert len(ranges) == tasks
+    assert {one.hash_join for one in ranges} == {rows == 1}
