@@ -34,6 +34,10 @@ OPEN_SECTIONS: Final = 48 << 20
 """Plain bytes of unfinished sections to aim at: with many segments, each section ends the earlier."""
 MANIFEST_PIECE: Final = 1 << 20
 """Bytes of a manifest that are sealed together."""
+SEGMENT_SIZE: Final = 2_500
+"""Bytes of memory, about, that a segment takes in the worker, beside its rows (measured)."""
+LEAST_PART: Final = 3
+"""However many segments there are, this part of the memory is left to what waits."""
 JOBS_SIZE: Final = 1 << 20
 """Plain bytes of jobs that are passed to the packer together."""
 
@@ -59,8 +63,6 @@ class Segment:
     pending_size: int = 0
     ids: bytearray = field(default_factory=bytearray)
     """Ids of the pending chunks, 16 bytes each, joined."""
-    chunk_hash: hashlib._Hash | None = field(default=None, repr=False)
-    """The hash of a chunk of this segment before its data; None until the first chunk comes."""
     packed: int = 0
     """Plain bytes already passed to the packer as blocks of that section."""
 
@@ -129,6 +131,8 @@ class Deduplicator:
         self._known = known
         self._packer = packer
         self._pending = 0
+        self._enough = settings.pending
+        """Plain bytes that may wait now: less with each segment, which takes memory itself."""
         self._packed = 0
         self._waiting: dict[Pseudonym, Segment] = {}
         self._open: dict[Pseudonym, Segment] = {}
@@ -143,10 +147,8 @@ class Deduplicator:
             return
         span.size += len(data)
         span.digest.update(data)
-        content = segment.chunk_hash or self._new_chunk_hash(segment, segment.names)
-        content = content.copy()
-        content.update(data)
-        chunk_id = content.digest()[:CHUNK_ID_SIZE]
+        # The key comes first, which is as good as HMAC where the end of the hash is cut off and nobody sees an id.
+        chunk_id = hashlib.sha256(self._key + segment.names.pseudonym.encode() + data).digest()[:CHUNK_ID_SIZE]
         place = self._known.find(chunk_id)
         if place is None:
             place = self._collect(segment, segment.names.pseudonym, data, chunk_id)
@@ -195,25 +197,17 @@ class Deduplicator:
         self.added += len(data)
         if segment.pending_size >= BLOCK_SIZE:
             self._packer.add([self._flush(segment)])
-        if self._pending > self._settings.pending:
+        if self._pending > self._enough:
             self.pass_on(self._relieve_memory())
         if self._packed > self._settings.open:
             self.pass_on(job for one in list(self._open.values()) for job in self.close_section(one, b""))
         return place
 
-    def _new_chunk_hash(self, segment: Segment, names: NamedSegment) -> hashlib._Hash:
-        """Begin the hash whose first 16 bytes are a chunk's id.
-
-        The key comes first, which is as good as HMAC where the end of the hash is cut off and nobody sees an id, and
-        saves a quarter of the hashing of small chunks.
-        """
-        segment.chunk_hash = hashlib.sha256(self._key + names.pseudonym.encode())
-        return segment.chunk_hash
-
     def _begin(self, segment: Segment, names: NamedSegment) -> None:
         if segment.key is None:
             key = self._settings.random(suite.KEY_SIZE)
             segment.key = RunKey(names.pseudonym, names.tags, segment.data_class, segment.tenant, key)
+            self._enough = max(self._enough - SEGMENT_SIZE, self._settings.pending // LEAST_PART)
         segment.section = self._settings.first + segment.begun * self._settings.step
         segment.begun += 1
         segment.chunks = 0
@@ -224,7 +218,7 @@ class Deduplicator:
 
         A little at a time: PostgreSQL would wait while much is sealed, and the packer while memory fills again.
         """
-        enough = self._settings.pending - self._settings.pending // 16
+        enough = self._enough - self._enough // 16
         for segment in sorted(self._waiting.values(), key=attrgetter("pending_size"), reverse=True):
             if self._pending <= enough:
                 return
