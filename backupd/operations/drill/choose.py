@@ -22,6 +22,7 @@ from backupd.operations.restore.types import RestoreEnvironment, RestoreRequest
 from backupd.planning.drill import Chosen, DrillCandidate, choose_named, choose_snapshot
 from backupd.planning.selection import Selection, candidates
 from backupd.postgres.connect import Source
+from backupd.postgres.schema.changes import SchemaChanges
 from backupd.repository.keys import SecretKeys
 from backupd.repository.packs import OpenPack, list_sections, open_packs
 from backupd.repository.repository import Repository
@@ -148,6 +149,8 @@ def _request(record: Record, snapshot: SnapshotName, tenant: str | None) -> Rest
         jobs=2,
         roles=True,
         selection=Selection() if tenant is None else Selection(frozenset({tenant})),
+        # Tablespaces are folders of the other machine.
+        changes=SchemaChanges(no_tablespaces=True),
         purpose="drill",
     )
 

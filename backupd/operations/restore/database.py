@@ -9,28 +9,39 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import AbstractContextManager
+from dataclasses import replace
 from functools import partial
 from itertools import groupby
 from operator import itemgetter
 from typing import TYPE_CHECKING, Protocol, TypeAlias
 
-from backupd.errors import BrokenKeysError, RefusedError
+from backupd.errors import BrokenKeysError
+from backupd.model.inventory import TableName
 from backupd.model.text import counted
 from backupd.operations.phases import Phases
 from backupd.operations.restore import indexes
 from backupd.operations.restore.contents import uncollected
-from backupd.operations.restore.types import Built
+from backupd.operations.restore.types import Built, LeftOut
 from backupd.planning.load_order import load_order
 from backupd.planning.restore import Bundle, Piece
 from backupd.postgres.client_programs import Client, Programs
 from backupd.postgres.connect import Connection
+from backupd.postgres.schema.changes import changed_archive
+from backupd.postgres.schema.compare import reader_of
 from backupd.postgres.schema.statements import temporary_name
 from backupd.postgres.target import database, finish, session
 from backupd.postgres.target.early_keys import early_keys
 from backupd.postgres.target.finish import UnfilledView
 from backupd.postgres.target.foreign_keys import BrokenKey, make_keys
+from backupd.postgres.target.lacks import Lack, missing_things, refused_things, require_nothing
 from backupd.postgres.target.load import Loader
-from backupd.postgres.target.pg_restore import fitting_programs, pg_restore_for, restore_large_objects, restore_section
+from backupd.postgres.target.pg_restore import (
+    Failures,
+    fitting_programs,
+    pg_restore_for,
+    restore_large_objects,
+    restore_section,
+)
 from backupd.postgres.target.subscriptions import count_subscriptions
 from backupd.trace import Progress, Trace, Warned
 
@@ -53,9 +64,14 @@ class DatabaseBuilder:
         self._phases = phases
         self._contents = snapshot.contents
         self._plan = snapshot.plan
-        self._schema = snapshot.schema
+        self._schema = replace(snapshot.schema, failed=Failures() if request.keep_going else None)
         self._exact = snapshot.exact
         self._temporary = temporary_name(environment.random(4).hex())
+        keeps_going = request.keep_going
+        self._failed = self._schema.failed
+        self._failed_objects = Failures() if keeps_going else None
+        self._rows_left_out: list[tuple[TableName, str]] | None = [] if keeps_going else None
+        self._refused_properties: list[str] | None = [] if keeps_going else None
 
     def run(self) -> Built:
         """Build the database.
@@ -66,18 +82,38 @@ class DatabaseBuilder:
         with session.connect(self._request.target, session.MAINTENANCE) as connection:
             programs = self._look(connection)
             roles = self._make_roles(connection)
-            database.create(connection, self._schema.database, self._temporary)
+            try:
+                database.create(connection, self._schema.database, self._temporary, strict=self._failed is None)
+            except BaseException:
+                self._drop()
+                raise
         try:
+            self._try_out()
             broken, unfilled = self._fill(programs)
             with (
                 self._phases.phase("publishing"),
                 session.connect(self._request.target, session.MAINTENANCE) as connection,
             ):
-                database.publish(connection, self._schema.database, self._temporary, self._request.name)
+                database.publish(
+                    connection, self._schema.database, self._temporary, self._request.name, self._refused_properties
+                )
         except BaseException:
             self._drop()
             raise
-        return Built(roles, broken, unfilled)
+        return Built(roles, broken, unfilled, self._left_out())
+
+    def _left_out(self) -> tuple[LeftOut, ...]:
+        """Return what a restore that keeps going has left out, in the order of the archive, then tables' rows."""
+        if self._failed is None or self._failed_objects is None:
+            return ()
+        entries = [
+            LeftOut(*self._schema.names.get(one, ("entry", "")), why)
+            for one, why in sorted(self._failed.reasons.items())
+        ]
+        entries += [LeftOut("large objects", "", why) for why in self._failed_objects.reasons.values()]
+        rows = [LeftOut("rows of table", table.table, why) for table, why in self._rows_left_out or ()]
+        properties = [LeftOut("property of the database", "", why) for why in self._refused_properties or ()]
+        return (*entries, *rows, *properties)
 
     def _look(self, connection: Connection) -> Programs:
         database.check_name(connection, self._request.name)
@@ -88,20 +124,31 @@ class DatabaseBuilder:
                     hint=f'If nobody looks into it, drop it: DROP DATABASE "{name}";',
                 )
             )
-        return fitting_programs(self._request.target, connection)
+        programs = fitting_programs(self._request.target, connection)
+        self._require(missing_things(connection, self._schema.needs, roles=self._request.roles))
+        return programs
+
+    def _require(self, lacks: Sequence[Lack]) -> None:
+        """Refuse a target that lacks something; a restore that keeps going only says so."""
+        if self._failed is None:
+            require_nothing(lacks)
+        for lack in lacks:
+            self._environment.trace.emit(Warned(f"the target lacks: {lack.summary()}", hint=lack.cure))
+
+    def _try_out(self) -> None:
+        """Find out, before anything is loaded, what would be refused after the rows."""
+        if self._failed is None:
+            with session.connect(self._request.target, self._temporary) as connection:
+                needs, sql = self._schema.needs, self._schema.database
+                require_nothing(refused_things(connection, needs, sql, self._temporary))
 
     def _make_roles(self, connection: Connection) -> int:
         made = 0
         if self._request.roles:
             with self._phases.phase("roles"):
                 scripts = [file.decode(errors="surrogateescape") for file in self._contents.file(self._plan, "globals")]
-                made = finish.create_roles(connection, scripts)
-        missing = database.missing_roles(connection, self._schema.owners)
-        if missing:
-            raise RefusedError(
-                f"{missing} of the roles that own something in the snapshot do not exist on the target",
-                hint="Add --globals, which makes those roles, or create them first.",
-            )
+                made = finish.create_roles(connection, scripts, self._request.changes.roles)
+            self._require(missing_things(connection, self._schema.needs, roles=False))
         return made
 
     def _fill(self, programs: Programs) -> tuple[tuple[BrokenKey, ...], tuple[UnfilledView, ...]]:
@@ -110,12 +157,13 @@ class DatabaseBuilder:
             with self._phases.phase("schema"):
                 restore_section(client, self._schema, "pre-data")
                 for archive in self._contents.streamed(plan, "large-objects"):
-                    restore_large_objects(client, archive)
+                    changed = changed_archive(reader_of(archive), request.changes) if request.changes else archive
+                    restore_large_objects(client, changed, self._failed_objects)
             with self._phases.phase(LOADING, plan.bytes):
                 made = self._load(client)
             # Connected before the database's own login triggers exist.
             with session.connect(request.target, self._temporary) as connection:
-                finish.set_sequences(connection, plan.sequences)
+                finish.set_sequences(connection, plan.sequences, present=self._failed is not None)
                 with self._phases.phase("indexing"):
                     broken = self._finish_schema(client, connection, made)
                 unfilled = self._finish(connection)
@@ -127,12 +175,12 @@ class DatabaseBuilder:
         restore = partial(restore_section, client, schema, "post-data", "--jobs", str(request.jobs))
         others = [one for one in schema.others if one not in made]
         keys = [*(entry.dump_id for entry in schema.keys), *schema.event_triggers]
-        if self._exact and not request.without_broken_keys:
+        if not request.without_broken_keys and (self._exact or self._failed is not None):
             restore(only=[*others, *keys])
             return ()
         restore(only=others)
         try:
-            restore(only=keys)
+            restore_section(client, replace(schema, failed=None), "post-data", "--jobs", str(request.jobs), only=keys)
         except BrokenKeysError:
             broken = make_keys(connection, schema.keys)
             if broken and not request.without_broken_keys:
@@ -166,7 +214,7 @@ class DatabaseBuilder:
                 name = table.schema, table.name
                 early.full(() if name in bound else self._schema.by_table.get(name, ()), table.bytes)
 
-            loader.filled = filled
+            loader.filled, loader.left_out = filled, self._rows_left_out
             try:
                 TableFiller(self._contents, lambda piece: loader.piece(piece.table), self._environment.trace).run(
                     order.passes, self._request.readers

@@ -16,6 +16,10 @@ from backupd.operations.phases import Phases
 from backupd.operations.restore.choose import choose, read_history
 from backupd.operations.restore.contents import SnapshotContents
 from backupd.operations.restore.types import RestoreEnvironment, RestoreReport, RestoreRequest
+from backupd.planning.restore import RestorePlan
+from backupd.postgres.target import session
+from backupd.postgres.target.lacks import Lack, missing_things
+from backupd.postgres.target.pg_restore import joined_schema
 from backupd.repository.repository import Repository
 
 
@@ -42,6 +46,8 @@ class Preview:
     """Number of the last ledger entry that was read and obeyed."""
     expected: float | None
     """Expected seconds, by earlier restores on this machine; None when none was measured."""
+    lacks: tuple[Lack, ...] = ()
+    """What the target lacks, with names: who asks has an identity, and could read all of it."""
 
 
 def preview(
@@ -63,6 +69,7 @@ def preview(
         with phases.phase("planning"):
             plan = contents.plan(request.selection, exact=choice.exact)
         needed = contents.needed()
+        lacks = _lacks(request, contents, plan) if request.name else ()
     return Preview(
         snapshot=choice.snapshot,
         exported=choice.record.exported,
@@ -78,7 +85,18 @@ def preview(
         fetched=sum(needed.values()),
         ledger=len(history.chain.links),
         expected=None if rates is None else phases.seconds() + rates.expected(plan.bytes),
+        lacks=lacks,
     )
+
+
+def _lacks(request: RestoreRequest, contents: SnapshotContents, plan: RestorePlan) -> tuple[Lack, ...]:
+    """Return what the target lacks of what the schema names. Raises SourceError."""
+    files = contents.file(plan, "ddl-head")[0], contents.file(plan, "ddl")
+    with (
+        joined_schema(*files, changes=request.changes) as schema,
+        session.connect(request.target, session.MAINTENANCE) as connection,
+    ):
+        return tuple(missing_things(connection, schema.needs, roles=request.roles))
 
 
 _LEAST = 1 << 20

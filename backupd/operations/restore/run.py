@@ -57,7 +57,7 @@ def restore(
             _require_rows(request, plan)
             files = contents.file(plan, "ddl-head")[0], contents.file(plan, "ddl")
         without = frozenset[str]() if request.selection.closed else FOREIGN_KEYS
-        with joined_schema(*files, without=without) as schema:
+        with joined_schema(*files, without=without, changes=request.changes) as schema:
             left_out = schema.left_out
             del files
             snapshot = _snapshot(choice, contents, plan, schema)
@@ -80,6 +80,7 @@ def restore(
         roles_created=built.roles,
         broken_keys=built.broken_keys,
         unfilled_views=built.unfilled_views,
+        left_out=built.left_out,
         phases=phases.taken(),
         seconds=phases.seconds(),
         noted=note_restore(choice, request, environment),

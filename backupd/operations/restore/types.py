@@ -14,6 +14,7 @@ from backupd.operations.restore.contents import SnapshotContents
 from backupd.planning.restore import RestorePlan
 from backupd.planning.selection import Selection
 from backupd.postgres.connect import Source
+from backupd.postgres.schema.changes import SchemaChanges
 from backupd.postgres.target.finish import UnfilledView
 from backupd.postgres.target.foreign_keys import BrokenKey
 from backupd.postgres.target.pg_restore import SchemaArchive
@@ -50,6 +51,10 @@ class RestoreRequest:
     """The tenants and tables to restore; all by default."""
     without_broken_keys: bool = False
     """Whether foreign keys that cannot hold are made for new rows only, instead of stopping the restore."""
+    changes: SchemaChanges = field(default_factory=SchemaChanges)
+    """Owners, privileges, tablespaces and roles that are to be others than they were."""
+    keep_going: bool = False
+    """Whether objects that PostgreSQL refuses are left out and named, instead of stopping the restore."""
     purpose: str = "restore"
     """The word for this restore in the ledger."""
 
@@ -76,6 +81,16 @@ class RestoreEnvironment:
     """Reference of the decision that allows rows where they usually may not go."""
     note: Callable[[Restored], None] | None = None
     """Appends to the ledger, on a keeper; None elsewhere."""
+
+
+@dataclass(frozen=True, slots=True)
+class LeftOut:
+    """An object that PostgreSQL refused. It has no schema, because a schema may be named after a tenant."""
+
+    kind: str
+    """Kind of object as archives call it, such as `INDEX`; or `rows of table`."""
+    name: str
+    reason: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,6 +124,8 @@ class RestoreReport:
     """Foreign keys that cannot hold, because rows they refer to are left out."""
     unfilled_views: tuple[UnfilledView, ...]
     """Materialized views whose query fails here; they are there, without rows."""
+    left_out: tuple[LeftOut, ...]
+    """What PostgreSQL refused, where the restore was to keep going."""
     phases: tuple[tuple[str, float], ...]
     """Phases in order, with seconds; their sum is what a recovery takes."""
     seconds: float
@@ -140,3 +157,4 @@ class Built:
     roles: int
     broken_keys: tuple[BrokenKey, ...]
     unfilled_views: tuple[UnfilledView, ...] = ()
+    left_out: tuple[LeftOut, ...] = ()

@@ -44,6 +44,10 @@ class Entry:
     """Offset in `raw` at which the definition's length stands."""
     dependencies: tuple[int, ...]
     """Dump ids of the objects that must exist before."""
+    tablespace: str
+    tablespace_at: int
+    owner_at: int
+    """Offsets in `raw` at which the lengths of tablespace and owner stand."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,15 +130,19 @@ class ArchiveReader:
         definition = source.text(shape)
         source.text(shape), source.text(shape)
         namespace = source.text(shape)
-        source.text(shape), source.text(shape)
+        tablespace_at = source.position()
+        tablespace = source.text(shape)
+        source.text(shape)
         if shape.version >= (1, 16):
             source.integer(shape)
+        owner_at = source.position()
         owner = source.text(shape)
         source.text(shape)
         dependencies = tuple(_dump_id(text) for text in iter(lambda: source.text(shape), None))
         source.take(1 + shape.offset)
         texts = (description or "", tag or "", namespace or "", owner or "", definition or "")
-        return Entry(ordinal, source.taken(), dump_id, *texts, definition_at, dependencies)
+        places = (tablespace or "", tablespace_at, owner_at)
+        return Entry(ordinal, source.taken(), dump_id, *texts, definition_at, dependencies, *places)
 
 
 def _read_head(source: _Source) -> tuple[Shape, bytes]:
@@ -173,14 +181,28 @@ def _strange() -> SourceError:
 
 def with_definition(entry: Entry, shape: Shape, dump_id: int, definition: str) -> bytes:
     """Return the raw entry with another definition, under another dump id."""
+    changed = rewritten(entry, shape, definition=definition, owner=entry.owner, tablespace=entry.tablespace)
+    return _integer(dump_id, shape) + changed[1 + shape.integer :]
 
-    def integer(value: int) -> bytes:
-        return bytes([0]) + value.to_bytes(shape.integer, "little")
 
-    old, new = _encoded(entry.definition), _encoded(definition)
-    start = 1 + shape.integer
-    end = entry.definition_at + start + len(old)
-    return integer(dump_id) + entry.raw[start : entry.definition_at] + integer(len(new)) + new + entry.raw[end:]
+def rewritten(entry: Entry, shape: Shape, *, definition: str, owner: str, tablespace: str) -> bytes:
+    """Return the raw entry with another definition, owner and tablespace."""
+    pieces: list[bytes] = []
+    position = 0
+    for at, old, new in (
+        (entry.definition_at, entry.definition, definition),
+        (entry.tablespace_at, entry.tablespace, tablespace),
+        (entry.owner_at, entry.owner, owner),
+    ):
+        if old != new:
+            text = _encoded(new)
+            pieces += [entry.raw[position:at], _integer(len(text), shape), text]
+            position = at + 1 + shape.integer + len(_encoded(old))
+    return b"".join([*pieces, entry.raw[position:]])
+
+
+def _integer(value: int, shape: Shape) -> bytes:
+    return bytes([0]) + value.to_bytes(shape.integer, "little")
 
 
 def _encoded(text: str) -> bytes:

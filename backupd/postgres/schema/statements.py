@@ -45,13 +45,26 @@ class Word:
     """Whether it is a key word: pg_dump writes those in capitals, and quotes names in capitals."""
 
 
+@dataclass(frozen=True, slots=True)
+class NameAt(Word):
+    """A name or a key word with its place in the statement, quotes included."""
+
+    start: int
+    end: int
+
+
 def words_in(statement: str) -> Iterator[Word]:
     """Yield the names and key words of a statement."""
+    yield from names_at(statement)
+
+
+def names_at(statement: str) -> Iterator[NameAt]:
+    """Yield the names and key words of a statement with their places."""
     for token in _TOKEN.finditer(statement):
         if token["quoted"]:
-            yield Word(token["quoted"][1:-1].replace('""', '"'), key=False)
+            yield NameAt(token["quoted"][1:-1].replace('""', '"'), key=False, start=token.start(), end=token.end())
         elif token["word"]:
-            yield Word(token["word"], key=token["word"].isupper())
+            yield NameAt(token["word"], key=token["word"].isupper(), start=token.start(), end=token.end())
 
 
 def grouped(statements: Iterator[str]) -> Iterator[str]:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from contextlib import suppress
+from itertools import pairwise
 
 import psycopg
 
 from backupd.errors import RefusedError, SourceError
 from backupd.postgres.connect import Connection, Source, identifier
-from backupd.postgres.failures import translate
-from backupd.postgres.schema.statements import TEMPORARY, renamed
+from backupd.postgres.failures import reason, translate
+from backupd.postgres.schema.statements import TEMPORARY, renamed, split_statements, words_in
 from backupd.postgres.target import session
 from backupd.postgres.target.pg_restore import DatabaseSql
 from backupd.postgres.target.subscriptions import drop_subscriptions
@@ -51,17 +52,11 @@ def leftovers(connection: Connection) -> list[str]:
     return [name for (name,) in connection.execute(_LEFT, (TEMPORARY,)).fetchall()]
 
 
-def missing_roles(connection: Connection, roles: frozenset[str]) -> int:
-    """Count how many of these roles do not exist. Only their number is given: a role may be named after a tenant."""
-    known = {name for (name,) in connection.execute("SELECT rolname FROM pg_catalog.pg_roles").fetchall()}
-    return len(roles - known)
-
-
-def create(connection: Connection, sql: DatabaseSql, name: str) -> None:
+def create(connection: Connection, sql: DatabaseSql, name: str, *, strict: bool = True) -> None:
     """Make the database as the archive does, under another name, with its owner and without its other properties.
 
-    The owner comes first, as pg_restore has it: what is made in the database may need its owner's rights. Raises
-    SourceError.
+    The owner comes first, as pg_restore has it: what is made in the database may need its owner's rights. Where not
+    `strict`, an owner that cannot be set is left out. Raises SourceError.
     """
     try:
         connection.execute(renamed(sql.create, name).encode())
@@ -74,19 +69,26 @@ def create(connection: Connection, sql: DatabaseSql, name: str) -> None:
             else "Its locale, its tablespace or ICU may be missing on this server.",
         ) from None
     if sql.owner:
-        connection.execute(f"ALTER DATABASE {identifier(name)} OWNER TO {identifier(sql.owner)}".encode())
+        with suppress(*(() if strict else (psycopg.Error,))):
+            connection.execute(f"ALTER DATABASE {identifier(name)} OWNER TO {identifier(sql.owner)}".encode())
 
 
-def publish(connection: Connection, sql: DatabaseSql, temporary: str, name: str) -> None:
+def publish(
+    connection: Connection, sql: DatabaseSql, temporary: str, name: str, left_out: list[str] | None = None
+) -> None:
     """Give the database comment, privileges, settings and its final name, in one transaction.
 
-    Raises SourceError; SourceBusyError when others stay connected to it.
+    With `left_out`, the reasons of what PostgreSQL refuses are put into it, and the rest is done. Raises SourceError;
+    SourceBusyError when others stay connected to it.
     """
     for left in reversed(range(_RENAMES)):
         try:
             with connection.transaction():
                 connection.execute("SET LOCAL synchronous_commit = on")
-                set_properties(connection, sql, temporary)
+                if left_out is None:
+                    set_properties(connection, sql, temporary)
+                else:
+                    left_out[:] = _set_what_can_be(connection, sql, temporary)
                 connection.execute(f"ALTER DATABASE {identifier(temporary)} RENAME TO {identifier(name)}".encode())
         except psycopg.errors.ObjectInUse as error:
             if not left:
@@ -99,6 +101,29 @@ def set_properties(connection: Connection, sql: DatabaseSql, name: str) -> None:
     """Give the database `name` the archive's comment, privileges, settings and limits. Raises psycopg's errors."""
     for statements in sql.properties:
         connection.execute(renamed(statements, name).encode())
+
+
+def _set_what_can_be(connection: Connection, sql: DatabaseSql, name: str) -> list[str]:
+    """Set the properties that the server takes; returns the reasons of those that it refuses."""
+    refused: list[str] = []
+    for statement in (one for text in sql.properties for one in split_statements(renamed(text, name))):
+        try:
+            with connection.transaction():
+                connection.execute(statement.encode(errors="surrogateescape"))
+        except psycopg.Error as error:
+            if connection.broken:
+                raise
+            refused.append(f"{database_part(statement)}: {reason(error)}")
+    return refused
+
+
+def database_part(statement: str) -> str:
+    """Return what a statement about the database does, without the names of database and roles."""
+    words = list(words_in(statement))
+    for word, following in pairwise(words):
+        if word.key and word.text == "SET":
+            return f"setting {following.text}"
+    return " ".join(word.text for word in words[:2] if word.key) or "statement"
 
 
 def drop(source: Source, name: str) -> bool:

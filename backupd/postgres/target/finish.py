@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -23,18 +23,20 @@ SELECT pg_catalog.count(pg_catalog.setval(pg_catalog.format('%%I.%%I', s, n)::pg
 FROM ROWS FROM (pg_catalog.unnest(%s::text[]), pg_catalog.unnest(%s::text[]), pg_catalog.unnest(%s::int8[]),
   pg_catalog.unnest(%s::bool[])) AS t (s, n, v, c)
 """
+_IF_THERE = "WHERE pg_catalog.to_regclass(pg_catalog.format('%%I.%%I', s, n)) IS NOT NULL"
 _BATCH = 1000
 _GRANTOR = re.compile(r"\s+GRANTED BY\s+(\"(?:[^\"]|\"\")*\"|[^\s;]+)\s*;\Z")
 
 
-def set_sequences(connection: Connection, values: Sequence[SequenceValue]) -> None:
-    """Set the value of every sequence.
+def set_sequences(connection: Connection, values: Sequence[SequenceValue], *, present: bool = False) -> None:
+    """Set the value of every sequence, or of those that are `present`.
 
     Raises SourceError.
     """
+    statement = (_SETVAL + _IF_THERE if present else _SETVAL).encode()
     for start in range(0, len(values), _BATCH):
         columns = [list(column) for column in zip(*values[start : start + _BATCH], strict=True)]
-        connection.execute(_SETVAL, columns)
+        connection.execute(statement, columns)
 
 
 def disable_event_triggers(connection: Connection) -> None:
@@ -78,12 +80,14 @@ def analyze(connection: Connection) -> None:
     connection.execute("ANALYZE")
 
 
-def create_roles(connection: Connection, scripts: Iterable[str]) -> int:
+def create_roles(connection: Connection, scripts: Iterable[str], unwanted: Collection[str] = ()) -> int:
     """Make the roles of `globals` files that do not exist yet, with settings and memberships; return how many.
 
-    Existing roles, and tablespaces, whose folders are the other machine's, are left unchanged. Raises SourceError.
+    Those that are `unwanted` are not made. Existing roles, and tablespaces, whose folders are the other machine's, are
+    left unchanged. Raises SourceError.
     """
-    statements = [statement for script in scripts for statement in split_statements(script)]
+    every = [statement for script in scripts for statement in split_statements(script)]
+    statements = [statement for statement in every if not unwanted or not set(_names(statement)) & set(unwanted)]
     known = {name for (name,) in connection.execute("SELECT rolname FROM pg_catalog.pg_roles").fetchall()}
     new = {_names(statement)[0] for statement in statements if statement.startswith("CREATE ROLE ")} - known
     with connection.transaction():

@@ -10,17 +10,17 @@ from __future__ import annotations
 import re
 import threading
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
 import psycopg
 from psycopg.copy import LibpqWriter
 
-from backupd.errors import DamageError, SourceError
+from backupd.errors import DamageError, SourceBusyError, SourceError, SourceGoneError
 from backupd.model.inventory import TableName
 from backupd.postgres.connect import Connection, Source, identifier, qualified
-from backupd.postgres.failures import translate
+from backupd.postgres.failures import reason, translate
 from backupd.postgres.target import session
 from backupd.postgres.target.early_keys import check_deferred, defer
 from backupd.postgres.target.partition_roots import moving_partitions
@@ -37,6 +37,11 @@ _BATCH = 128 << 10
 _UNSENT = 256 << 10
 """Bytes that may wait in a connection for the server; there may be many connections."""
 
+_NOT_FOUND = ("42P01", "42883", "42704", "42703")
+_BY_PATH = (
+    "A check, a default or a generated column of it calls something that it finds by search_path only, as pg_restore "
+    "would not either. --keep-going names the table, leaves its rows out and restores the rest."
+)
 _OF_EXTENSIONS = """
 SELECT n.nspname, c.relname FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
 JOIN pg_catalog.pg_depend d ON d.classid = 'pg_catalog.pg_class'::pg_catalog.regclass AND d.objid = c.oid
@@ -69,6 +74,8 @@ class Loader:
         with session.connect(source, database) as connection:
             extension_tables = {(schema, name) for schema, name in connection.execute(_OF_EXTENSIONS).fetchall()}
             self.moving = moving_partitions(connection)
+        self.left_out: list[tuple[TableName, str]] | None = None
+        """Tables whose rows PostgreSQL refuses, with the reason; None where the first of them ends the loading."""
         self.filled: Callable[[int], None] = lambda _: None
         """Called with a table's place as soon as its rows are there for others; what it raises ends the writing."""
         shared = {place: joint for circle in circles for joint in [_joint(self, circle)] for place in circle.tables}
@@ -104,6 +111,14 @@ class Loader:
         with self._lock:
             self._connections.append(connection)
         return connection
+
+    def leave_out(self, table: TableName, error: psycopg.Error) -> bool:
+        """Note that a table's rows are refused; returns False where that, or this error, has to end the loading."""
+        if self.left_out is None or isinstance(translate(error), SourceGoneError | SourceBusyError):
+            return False
+        with self._lock:
+            self.left_out.append((table, reason(error)))
+        return True
 
     def give_back(self, connection: Connection) -> None:
         with self._lock:
@@ -172,6 +187,18 @@ class _Transaction:
         self._keys = keys
         self._deferred = len(tables) > 1
         self._connection: Connection | None = None
+        self.refused = False
+        """Whether it was undone: of all its tables, no row is there."""
+
+    def leave_out(self, table: TableName, error: psycopg.Error) -> bool:
+        """Undo the transaction, if the loading may go on without its tables; returns whether it may."""
+        if not self._loader.leave_out(table, error):
+            return False
+        self.refused = True
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
+        return True
 
     def begin(self) -> Connection:
         """Return the connection to fill a table on, in the transaction. Raises psycopg's errors."""
@@ -228,11 +255,13 @@ class _Table:
     def _send(self) -> None:
         batch, self._batch = self._batch, bytearray()
         try:
+            if self._transaction.refused:
+                return
             if self._copy is None:
                 self._copy = self._begin(self._transaction.begin())
             self._copy.write(batch)
         except psycopg.Error as error:
-            raise self._refused(error) from None
+            self._refuse(error)
 
     def end_piece(self) -> None:
         self._left -= 1
@@ -240,7 +269,7 @@ class _Table:
             return
         if self._batch:
             self._send()
-        if self._copy is None:
+        if self._copy is None or self._transaction.refused:
             return
         try:
             self._copying.close()
@@ -249,7 +278,7 @@ class _Table:
                 raise SourceError(f"PostgreSQL took {taken} of {self._plan.rows} rows of {self.where}")
             self._transaction.end_table()
         except psycopg.Error as error:
-            raise self._refused(error) from None
+            self._refuse(error)
 
     def _begin(self, connection: Connection) -> psycopg.Copy:
         name = qualified(self._target.schema, self._target.table)
@@ -264,8 +293,16 @@ class _Table:
             cursor.copy(f"COPY {name}{listed} FROM STDIN{option}".encode(), writer=sender)
         )
 
+    def _refuse(self, error: psycopg.Error) -> None:
+        with suppress(psycopg.Error):
+            self._copying.close()
+        if self._transaction.leave_out(TableName(self._plan.schema, self._plan.name), error):
+            return
+        raise self._refused(error) from None
+
     def _refused(self, error: psycopg.Error) -> SourceError:
         refused = translate(error)
         row = _ROW.match(error.diag.context or "")
         where = f"{self.where}, row {row[1]}" if row else self.where
-        return type(refused)(f"{refused.message}, at {where}", hint=refused.hint)
+        hint = _BY_PATH if (error.sqlstate or "") in _NOT_FOUND else refused.hint
+        return type(refused)(f"{refused.message}, at {where}", hint=hint)

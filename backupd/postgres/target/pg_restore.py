@@ -19,6 +19,8 @@ from backupd.errors import BrokenKeysError, ConfigError, DamageError, RefusedErr
 from backupd.postgres.client_programs import Client, Programs, client, find_programs
 from backupd.postgres.connect import Connection, Source, resolved
 from backupd.postgres.schema.archive import ArchiveReader, Entry, join_archive, unpack_entries
+from backupd.postgres.schema.changes import SchemaChanges, changed_entries
+from backupd.postgres.schema.needs import SchemaNeeds, schema_needs
 from backupd.postgres.target import session
 
 TIMEOUT_SINCE = 17
@@ -50,8 +52,7 @@ class SchemaArchive:
 
     descriptor: int
     database: DatabaseSql
-    owners: frozenset[str]
-    """Roles that own something in it."""
+    needs: SchemaNeeds
     left_out: int = 0
     """Number of objects of the kinds that were not wanted."""
     keys: tuple[Entry, ...] = ()
@@ -65,6 +66,10 @@ class SchemaArchive:
     by_table: Mapping[tuple[str, str], tuple[int, ...]] = field(default_factory=dict)
     """Dump ids of indexes and constraints that need nothing but one table with its rows and, of a partition,
     `of_parents`, by the table's schema and name."""
+    failed: Failures | None = None
+    """Takes the entries that PostgreSQL refuses; None where the first of them ends the restore."""
+    names: Mapping[int, tuple[str, str]] = field(default_factory=dict, repr=False)
+    """Kind and name of every entry by dump id; a schema's name is in none of them."""
 
 
 def fitting_programs(source: Source, connection: Connection) -> Programs:
@@ -99,21 +104,27 @@ def pg_restore_for(source: Source, database: str, programs: Programs) -> Iterato
 
 @contextmanager
 def joined_schema(
-    head: bytes, ddl: Iterable[bytes], *, without: frozenset[str] = frozenset()
+    head: bytes,
+    ddl: Iterable[bytes],
+    *,
+    without: frozenset[str] = frozenset(),
+    changes: SchemaChanges | None = None,
 ) -> Iterator[SchemaArchive]:
     """Join a `ddl-head` and `ddl` files to an archive for pg_restore, usable until the block ends.
 
-    Objects of the kinds in `without` (pg_dump's names of kinds) are left out. Raises DamageError when the files make no
-    archive of a database.
+    Objects of the kinds in `without` (pg_dump's names of kinds) are left out, others are changed as asked for. Raises
+    DamageError when the files make no archive of a database.
     """
-    entries = [entry for file in ddl for entry in unpack_entries(file)]
-    archive = join_archive(head, entries)
-    listed = list(ArchiveReader(io.BytesIO(archive).read).entries())
+    archive = join_archive(head, [entry for file in ddl for entry in unpack_entries(file)])
+    reader = ArchiveReader(io.BytesIO(archive).read)
+    listed = list(reader.entries())
+    if changes:
+        archive = join_archive(head, changed_entries(listed, reader.shape, changes))
+        listed = list(ArchiveReader(io.BytesIO(archive).read).entries())
     unwanted = _unwanted(listed, without)
     if unwanted:
-        kept = [entry for place, entry in enumerate(sorted(entries)) if place not in unwanted]
-        archive = join_archive(head, kept)
         listed = [entry for entry in listed if entry.ordinal not in unwanted]
+        archive = join_archive(head, [(entry.ordinal, entry.raw) for entry in listed])
     descriptor = os.memfd_create("backupd-schema", os.MFD_CLOEXEC)
     try:
         with os.fdopen(os.dup(descriptor), "wb") as file:
@@ -129,13 +140,14 @@ def _schema(descriptor: int, listed: list[Entry], left_out: int) -> SchemaArchiv
     return SchemaArchive(
         descriptor,
         _database(listed),
-        frozenset(entry.owner for entry in listed if entry.owner),
+        schema_needs(listed),
         left_out,
         keys=tuple(entry for entry in listed if entry.ordinal in keys),
         event_triggers=tuple(entry.dump_id for entry in listed if entry.ordinal in last),
         others=tuple(entry.dump_id for entry in listed if entry.ordinal not in keys | last),
         of_parents=tuple(parents),
         by_table=by_table,
+        names={entry.dump_id: (entry.description, entry.tag) for entry in listed},
     )
 
 
@@ -195,13 +207,16 @@ def restore_section(
 ) -> None:
     """Restore the section `pre-data` or `post-data` into the client's database, stopping at the first error.
 
-    `only` are dump ids of the entries to restore, in this order. Raises SourceError, BrokenKeysError, SourceGoneError
-    or RefusedError, without pg_restore's messages; SourceError also when another thread has set `stopped`.
+    `only` are dump ids of the entries to restore, in this order. Where the schema has `failed`, what fails is added to
+    it, and the rest is restored. Raises SourceError, BrokenKeysError, SourceGoneError or RefusedError, without
+    pg_restore's messages; SourceError also when another thread has set `stopped`.
     """
     with listed(only) as (listing, passed):
-        command = client.command("pg_restore", "-Fc", f"--section={section}", "--exit-on-error", *listing, *options)
+        stopping = _stopping(schema.failed)
+        command = client.command("pg_restore", "-Fc", f"--section={section}", *stopping, *listing, *options)
         archive = schema.descriptor
-        with _running([*command, f"/proc/self/fd/{archive}"], client, (archive, *passed), section) as process:
+        running = _running([*command, f"/proc/self/fd/{archive}"], client, (archive, *passed), section, schema.failed)
+        with running as process:
             _await(process, stopped)
 
 
@@ -229,13 +244,15 @@ def listed(only: Iterable[int] | None) -> Iterator[tuple[list[str], tuple[int, .
         yield [f"--use-list=/proc/self/fd/{file.fileno()}"], (file.fileno(),)
 
 
-def restore_large_objects(client: Client, archive: Iterable[bytes | memoryview]) -> None:
-    """Restore an archive of large objects, read once, in order.
+def restore_large_objects(
+    client: Client, archive: Iterable[bytes | memoryview], failed: Failures | None = None
+) -> None:
+    """Restore an archive of large objects, read once, in order; `failed` is that of `restore_section`.
 
     Raises the errors of `restore_section` and of `archive`.
     """
-    command = client.command("pg_restore", "-Fc", "--exit-on-error")
-    with _running(command, client, (), "large objects") as process:
+    command = client.command("pg_restore", "-Fc", *_stopping(failed))
+    with _running(command, client, (), "large objects", failed) as process:
         with cast("IO[bytes]", process.stdin) as pipe:
             try:
                 for piece in archive:
@@ -247,9 +264,12 @@ def restore_large_objects(client: Client, archive: Iterable[bytes | memoryview])
 
 @contextmanager
 def _running(
-    command: list[str], client: Client, passed: tuple[int, ...], stage: str
+    command: list[str], client: Client, passed: tuple[int, ...], stage: str, failed: Failures | None = None
 ) -> Iterator[subprocess.Popen[bytes]]:
-    """Yield a child process that is ended with the block if it still runs, and turn its failure into our error."""
+    """Yield a child process that is ended with the block if it still runs, and turn its failure into our error.
+
+    The entries that it has left out are added to `failed` instead.
+    """
     with os.fdopen(os.memfd_create("words", os.MFD_CLOEXEC), "w+b") as stderr:
         with subprocess.Popen(
             command,
@@ -266,11 +286,53 @@ def _running(
                 raise
         if process.returncode:
             stderr.seek(0)
-            raise failure(stage, process.returncode, stderr.read()) from None
+            words = stderr.read()
+            if failed is None or not failed.take(words):
+                raise failure(stage, process.returncode, words) from None
+
+
+_ENTRY = re.compile(rb"^pg_restore: from TOC entry (\d+); \d+ \d+ ", re.MULTILINE)
+"""The line that names an entry by its dump id before the errors about it."""
+
+
+_OWN_ERRORS = re.compile(r"^pg_restore: error: (?!could not execute query).*", re.MULTILINE)
+"""Errors of pg_restore itself, not of a statement."""
+
+
+class Failures:
+    """The entries that could not be restored, by dump id, each with the meaning of its first error."""
+
+    def __init__(self) -> None:
+        self.reasons: dict[int, str] = {}
+        self._lock = threading.Lock()
+
+    def take(self, words: bytes) -> bool:
+        """Take what pg_restore said; return False when it did not end well with all entries that it could make."""
+        text = words.decode(errors="replace")
+        pieces = _ENTRY.split(words)
+        if len(pieces) < 3 or any(mark in line for line in _OWN_ERRORS.findall(text) for mark in _GONE):
+            return False
+        with self._lock:
+            for number, said in zip(pieces[1::2], pieces[2::2], strict=True):
+                self.reasons.setdefault(int(number), _meaning(said.decode(errors="replace")))
+        return True
+
+
+def _stopping(failed: Failures | None) -> list[str]:
+    """Return the options by which pg_restore stops at the first error, or names every entry that it cannot restore."""
+    return ["--exit-on-error"] if failed is None else ["--verbose"]
+
+
+def _meaning(text: str) -> str:
+    error = _STATE.search(text)
+    found = (meaning for mark, meaning, _ in _MEANINGS if error and mark.search(error[1]))
+    return next(found, "PostgreSQL refused it")
 
 
 _COMMAND = re.compile(r"^Command was: ([A-Z]+(?: [A-Z]+)*)\b", re.MULTILINE)
 """A command's key words up to the first name: pg_dump quotes names in capitals."""
+_EXTENSION = re.compile(r"^Command was: CREATE EXTENSION IF NOT EXISTS (\S+)", re.MULTILINE)
+"""An extension's name, which is never data."""
 _STATE = re.compile(r"ERROR: +(.*)")
 
 _FAULT = "The rows break a rule of their own schema; the same fault is in the source."
@@ -324,7 +386,9 @@ def failure(stage: str, status: int, words: bytes) -> SourceError | RefusedError
             hint="Install client programs of the newest PostgreSQL you use, or restore into a newer server.",
         )
     command = _COMMAND.search(text)
+    extension = _EXTENSION.search(text)
     where = f" at {command[1]}" if command else ""
+    where += f" {extension[1]}" if extension else ""
     error = _STATE.search(text)
     for mark, meaning, hint in _MEANINGS:
         if error and mark.search(error[1]):

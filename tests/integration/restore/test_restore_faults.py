@@ -172,7 +172,7 @@ def test_missing_roles_are_told_before_anything_is_made(
     region.backup(database)
     pg.drop_database(database.name)
     pg.sql("postgres", f'DROP ROLE "{role}"')
-    assert "1 of the roles" in refused(RefusedError).message
+    assert "needs: 1 role" in refused(RefusedError).message
     report = region.restore(pg, refused.name, roles=True)
     assert report.roles_created == 1
     assert pg.sql(refused.name, "SELECT tableowner FROM pg_tables WHERE tablename = 't'") == [(role,)]

@@ -8,9 +8,11 @@ import typer
 
 from backupd.cli.commands.restore.options import (
     AnalyzeOption,
+    ChangeOptions,
     DatabaseArgument,
     GlobalsOption,
     JobsOption,
+    KeepGoingOption,
     PartOptions,
     PassfileOption,
     RegionArgument,
@@ -18,7 +20,7 @@ from backupd.cli.commands.restore.options import (
     TargetOption,
     WithoutBrokenKeysOption,
 )
-from backupd.cli.commands.restore.output import restored_lines
+from backupd.cli.commands.restore.output import restored_lines, restored_status
 from backupd.cli.commands.restore.task import configured, opened
 from backupd.cli.run import Reply
 
@@ -36,9 +38,11 @@ def database(
     passfile: PassfileOption = None,
     globals_: GlobalsOption = False,
     without_broken_keys: WithoutBrokenKeysOption = False,
+    keep_going: KeepGoingOption = False,
     jobs: JobsOption = 4,
     analyze: AnalyzeOption = False,
     *,
+    changed: ChangeOptions,
     part: PartOptions,
     options: SnapshotOptions,
 ) -> int:
@@ -73,6 +77,8 @@ def database(
             roles=globals_,
             analyze=analyze,
             without_broken_keys=without_broken_keys,
+            changes=changed.changes(),
+            keep_going=keep_going,
             selection=selection,
         )
         return restored_reply(task, name, restore_one(task, request)).print(as_json=options.as_json)
@@ -92,4 +98,5 @@ def restore_one(task: RestoreTask, request: RestoreRequest, history: LedgerHisto
 
 def restored_reply(task: RestoreTask, name: str, report: RestoreReport) -> Reply:
     """Return the reply to the restore of one database; `name` is that of the new database, or of the folder."""
-    return Reply({"region": task.region, "target": name, "report": report}, restored_lines(report, f'"{name}"'))
+    lines = restored_lines(report, f'"{name}"')
+    return Reply({"region": task.region, "target": name, "report": report}, lines, status=restored_status(report))

@@ -15,6 +15,7 @@ from backupd.errors import UsageError
 
 if TYPE_CHECKING:
     from backupd.planning.selection import Selection
+    from backupd.postgres.schema.changes import SchemaChanges
 
 RegionArgument = Annotated[str, typer.Argument(metavar="REGION", show_default=False)]
 DatabaseArgument = Annotated[
@@ -99,6 +100,63 @@ class SnapshotOptions:
     ] = None
     config: ConfigOption = None
     as_json: JsonOption = False
+
+
+KeepGoingOption = Annotated[
+    bool,
+    typer.Option(
+        "--keep-going",
+        help="Leave out and name what PostgreSQL refuses, restore the rest, and exit with 4 if anything was left out.",
+    ),
+]
+
+
+@dataclass(frozen=True, slots=True)
+class ChangeOptions:
+    """The options that make owners, privileges, tablespaces and roles others than they were."""
+
+    no_owner: Annotated[bool, typer.Option("--no-owner", help="Give everything to the user of the target.")] = False
+    no_acl: Annotated[bool, typer.Option("--no-acl", help="Leave out all privileges.")] = False
+    no_tablespaces: Annotated[
+        bool, typer.Option("--no-tablespaces", help="Put everything into the default tablespace.")
+    ] = False
+    tablespace_map: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--tablespace-map",
+            metavar="OLD=NEW",
+            show_default=False,
+            help="Put what was in tablespace OLD into NEW; may be repeated.",
+        ),
+    ] = None
+    role_map: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--role-map",
+            metavar="OLD=NEW",
+            show_default=False,
+            help="Give role NEW what role OLD owns and may do; may be repeated.",
+        ),
+    ] = None
+
+    def changes(self) -> SchemaChanges:
+        """Return the changes that are asked for. Raises UsageError for a pair that is none."""
+        from backupd.postgres.schema.changes import SchemaChanges
+
+        return SchemaChanges(
+            self.no_owner,
+            self.no_acl,
+            self.no_tablespaces,
+            _pairs("--tablespace-map", self.tablespace_map),
+            _pairs("--role-map", self.role_map),
+        )
+
+
+def _pairs(option: str, given: Iterable[str] | None) -> dict[str, str]:
+    pairs = [one.partition("=") for one in given or ()]
+    if not all(old and new for old, _, new in pairs):
+        raise UsageError(f"{option} takes pairs", hint=f"As in {option} old_name=new_name.")
+    return {old: new for old, _, new in pairs}
 
 
 @dataclass(frozen=True, slots=True)

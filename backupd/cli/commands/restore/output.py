@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from backupd.cli import output
 from backupd.cli.run import Reply
-from backupd.errors import UsageError
+from backupd.errors import SourceError, UsageError
 from backupd.model.text import counted
 from backupd.planning.selection import time_of
 
@@ -36,6 +36,11 @@ def restored_lines(report: RestoreReport, name: str) -> list[str]:
     ]
 
 
+def restored_status(report: RestoreReport) -> int:
+    """Return the exit status of a restore that ended: PostgreSQL's refusals count where it was to keep going."""
+    return SourceError.exit_code if report.left_out else 0
+
+
 def _left_out(report: RestoreReport) -> Iterator[str]:
     if report.purged or report.aged:
         yield f"  left out: {counted(report.purged, 'purged segment')}, {counted(report.aged, 'expired segment')}"
@@ -47,6 +52,10 @@ def _left_out(report: RestoreReport) -> Iterator[str]:
         yield f"  {broken} cannot hold, because rows they refer to are left out:"
     for key in report.broken_keys:
         yield f"    {key.table}.{key.constraint}: {'holds for new rows only' if key.kept else 'left out'}"
+    if report.left_out:
+        yield f"  NOT RESTORED, because PostgreSQL refused it: {counted(len(report.left_out), 'object')}"
+    for one in report.left_out:
+        yield f"    {one.kind} {one.name}: {one.reason}".replace(" : ", ": ")
     if report.unfilled_views:
         unfilled = counted(len(report.unfilled_views), "materialized view")
         yield f"  {unfilled} left without rows, as its query fails here (foreign servers, functions by search_path):"
@@ -110,7 +119,9 @@ def region_status(finding: RegionContents, outcomes: Sequence[DatabaseOutcome[An
     failures += [error for _, error in finding.faults]
     if failures:
         return failures[0].exit_code
-    return UsageError.exit_code if finding.missing else 0
+    if finding.missing:
+        return UsageError.exit_code
+    return SourceError.exit_code if any(getattr(outcome.result, "left_out", ()) for outcome in outcomes) else 0
 
 
 def absent_lines(region: str, finding: RegionContents) -> Iterator[str]:

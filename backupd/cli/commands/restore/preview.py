@@ -3,12 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from backupd.cli import output
-from backupd.cli.commands.restore.options import AnyDatabaseArgument, PartOptions, RegionArgument, SnapshotOptions
+from backupd.cli.commands.restore.options import (
+    AnyDatabaseArgument,
+    ChangeOptions,
+    PartOptions,
+    PassfileOption,
+    RegionArgument,
+    SnapshotOptions,
+)
 from backupd.cli.commands.restore.output import (
     absent_lines,
     database_name,
@@ -33,14 +40,22 @@ def preview(
     ctx: typer.Context,
     region: RegionArgument,
     database: AnyDatabaseArgument = None,
+    target: Annotated[
+        str | None,
+        typer.Option(
+            "--target", metavar="DSN", show_default=False, help="Look, too, at what this server lacks, and name it."
+        ),
+    ] = None,
+    passfile: PassfileOption = None,
     *,
+    changed: ChangeOptions,
     part: PartOptions,
     options: SnapshotOptions,
 ) -> int:
     """Say what would be fetched and written, and how long it should take.
 
     Reads the ledger, the record and the manifests, and writes nothing. The time is known after a first restore on this
-    machine.
+    machine. With a target, roles, tablespaces and extensions are named that the snapshot needs and the server lacks.
 
     \b
     Examples:
@@ -49,13 +64,20 @@ def preview(
       backupd restore preview be --snapshot 2026-03-31T14:00 --identity ops.identity
     """
     from backupd.operations.restore import RestoreRequest
-    from backupd.wiring.restore import programs_alone
+    from backupd.wiring.restore import programs_alone, restore_server
 
     context, place = configured(ctx, options, region, database)
     selection = part.selection(database)
     with opened(context, place, options) as task:
+        source = programs_alone(context) if target is None else restore_server(context, target, passfile)[0]
         request = RestoreRequest(
-            database or "", options.snapshot, programs_alone(context), "", member=part.member, selection=selection
+            database or "",
+            options.snapshot,
+            source,
+            "" if target is None else "preview",
+            member=part.member,
+            selection=selection,
+            changes=changed.changes(),
         )
         if database is None:
             return _region_reply(task.region, *preview_each(task, request)).print(as_json=options.as_json)
@@ -90,7 +112,13 @@ def _database_reply(region: str, planned: Preview) -> Reply:
         "ledger": f"obeyed up to entry {planned.ledger}",
         "time": expected_time(planned.expected, "unknown: no restore of it was measured here yet"),
     }
-    return Reply({"region": region, "plan": planned}, output.fact_lines(facts))
+    return Reply({"region": region, "plan": planned}, [*output.fact_lines(facts), *_lacking(planned)])
+
+
+def _lacking(planned: Preview) -> Iterator[str]:
+    for lack in planned.lacks:
+        yield f"missing   {lack.what}: {', '.join(lack.names)}"
+        yield f"          {lack.cure}"
 
 
 def _region_reply(region: str, finding: RegionContents, planned: Sequence[DatabaseOutcome[Preview]]) -> Reply:

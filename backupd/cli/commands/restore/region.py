@@ -8,8 +8,10 @@ import typer
 
 from backupd.cli.commands.restore.options import (
     AnalyzeOption,
+    ChangeOptions,
     GlobalsOption,
     JobsOption,
+    KeepGoingOption,
     PassfileOption,
     RegionArgument,
     ServerOption,
@@ -43,9 +45,11 @@ def region(
     suffix: SuffixOption = "_restored",
     globals_: GlobalsOption = False,
     without_broken_keys: WithoutBrokenKeysOption = False,
+    keep_going: KeepGoingOption = False,
     jobs: JobsOption = 4,
     analyze: AnalyzeOption = False,
     *,
+    changed: ChangeOptions,
     options: SnapshotOptions,
 ) -> int:
     """Restore all databases of a region, as they were at a time.
@@ -72,6 +76,8 @@ def region(
             roles=globals_,
             analyze=analyze,
             without_broken_keys=without_broken_keys,
+            changes=changed.changes(),
+            keep_going=keep_going,
         )
         return restore_region(task, request, suffix, as_json=options.as_json)
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from backupd.postgres.client_programs import client, find_programs
 from backupd.postgres.connect import Source, other_database, resolved
+from backupd.postgres.schema.changes import SchemaChanges
 from backupd.postgres.schema.compare import ComparedSchema, read_schema
 from backupd.postgres.schema.dump import dump_schema
 from backupd.postgres.schema.statements import temporary_name
@@ -48,7 +49,7 @@ def read_twin(source: Source, head: bytes, ddl: Sequence[bytes], names: NamePatt
     `token` makes the database's name unique. Raises SourceError and DamageError.
     """
     with (
-        joined_schema(head, ddl) as schema,
+        joined_schema(head, ddl, changes=SchemaChanges(no_tablespaces=True)) as schema,
         _loaded(source, schema, temporary_name(token)) as twin,
         hold(twin, single=False) as holder,
         connect_beside(twin, holder) as free,
