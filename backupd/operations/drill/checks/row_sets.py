@@ -7,16 +7,11 @@ their names: partitions of one table may have them in different ones.
 from __future__ import annotations
 
 import hashlib
-from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from backupd.errors import DamageError
 from backupd.model.inventory import TableName
-
-if TYPE_CHECKING:
-    from backupd.operations.drill.types import DrillScene
 
 _MODULUS = 1 << 256
 
@@ -67,18 +62,3 @@ class RowSetReader:
         if self._rest:
             raise DamageError("the rows of a partition end within a row")
         return self.found
-
-
-def expected_sets(scene: DrillScene, roots: Mapping[TableName, TableName]) -> SetsByTenant:
-    """Read the rows of these partitions from the store, and return what must be below each of their roots."""
-    plan, choice = scene.restored.plan, scene.subject.choice
-    names = [TableName(table.schema, table.name) for table in plan.tables]
-    pieces = [piece for bundles in plan.passes for bundle in bundles for piece in bundle if names[piece.table] in roots]
-    readers = {piece: RowSetReader(plan.tables[piece.table].columns) for piece in pieces}
-    for piece, rows in scene.restored.contents.rows(pieces):
-        readers[piece].feed(rows)
-    found: defaultdict[TableName, dict[str | None, RowSet]] = defaultdict(dict)
-    for piece, reader in readers.items():
-        tenant = choice.name_of(choice.segments[piece.segment]).tenant
-        found[roots[names[piece.table]]].setdefault(tenant, RowSet()).add(reader.finish())
-    return found

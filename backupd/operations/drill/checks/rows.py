@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
@@ -20,7 +20,7 @@ from backupd.model.inventory import Inventory, Table, TableName
 from backupd.model.manifest import Span
 from backupd.model.report import Check, CheckName
 from backupd.model.tenancy import Tenant
-from backupd.operations.drill.checks.row_sets import RowSet, RowSetReader, SetsByTenant, expected_sets
+from backupd.operations.drill.checks.row_sets import RowSet, RowSetReader, SetsByTenant
 from backupd.operations.drill.types import Findings, RowComparison, TableToCompare, expected_rows, undecided
 from backupd.planning.mapping.tables import map_tables
 from backupd.postgres import settings
@@ -79,13 +79,28 @@ def check_equality(scene: DrillScene) -> tuple[Check, RowComparison | None]:
         for one in mapping.tables
     ]
     findings.add("table-missing", len(expected))
-    compared = compare(tasks, scene.restored.source, expected_sets(scene, roots))
+    compared = compare(tasks, scene.restored.source, _expected_sets(scene, roots))
     findings.examined = compared.segments
     for _, code in compared.faults:
         findings.add(code)
     _compare_counts(scene, inventory, findings)
     findings.note("view-unfilled", scene.restored.unfilled_views)
     return findings.check(), compared
+
+
+def _expected_sets(scene: DrillScene, roots: Mapping[TableName, TableName]) -> SetsByTenant:
+    """Read the rows of these partitions from the store, and return what must be below each of their roots."""
+    plan, choice = scene.restored.plan, scene.subject.choice
+    names = [TableName(table.schema, table.name) for table in plan.tables]
+    pieces = [piece for bundles in plan.passes for bundle in bundles for piece in bundle if names[piece.table] in roots]
+    readers = {piece: RowSetReader(plan.tables[piece.table].columns) for piece in pieces}
+    for piece, rows in scene.restored.contents.rows(pieces):
+        readers[piece].feed(rows)
+    found: defaultdict[TableName, dict[str | None, RowSet]] = defaultdict(dict)
+    for piece, reader in readers.items():
+        tenant = choice.name_of(choice.segments[piece.segment]).tenant
+        found[roots[names[piece.table]]].setdefault(tenant, RowSet()).add(reader.finish())
+    return found
 
 
 def _as_dumped(inventory: Inventory, plan: RestorePlan) -> dict[TableName, Table]:
