@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import pty
 import subprocess
 import sys
 import time
@@ -121,6 +122,26 @@ class NodeFolder:
         """Every snapshot on the disk, read to its last byte."""
         repository = self.repository()
         return [look(repository, name, self.pair.secret) for name in repository.snapshots()]
+
+
+def on_terminal(node: NodeFolder, answer: str, *arguments: str) -> tuple[int, str]:
+    """Run the command where somebody types the answer; return its exit status and all that it printed."""
+    ours, its = pty.openpty()
+    try:
+        os.write(ours, answer.encode())
+        done = subprocess.run(
+            node.command(*arguments),
+            cwd=node.folder,
+            env=node.environment,
+            stdin=its,
+            capture_output=True,
+            check=False,
+            timeout=200,
+        )
+    finally:
+        os.close(ours)
+        os.close(its)
+    return done.returncode, (done.stdout + done.stderr).decode()
 
 
 @pytest.fixture

@@ -1,21 +1,29 @@
-"""The question that somebody at a terminal answers before something is removed for good. Programs are not asked."""
+"""The question that somebody at a terminal answers before what cannot be undone is done. Programs are not asked."""
 
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterable
 from typing import Annotated
 
 import typer
 
+from backupd.cli.output import print_lines
 from backupd.errors import RefusedError
 
-DryRunOption = Annotated[bool, typer.Option("--dry-run", help="Say what would go, and remove nothing.")]
-YesOption = Annotated[bool, typer.Option("--yes", help="Do not ask on a terminal, where it asks before it removes.")]
+DryRunOption = Annotated[bool, typer.Option("--dry-run", help="Say what would be done, and change nothing.")]
+YesOption = Annotated[bool, typer.Option("--yes", help="Do not ask on a terminal, where it asks before it changes.")]
 
 
 def is_asked(*, yes: bool) -> bool:
     """Say whether there is somebody to ask: standard input is a terminal, and `--yes` was not given."""
     return not yes and sys.stdin.isatty()
+
+
+def show_and_ask(lines: Iterable[object], question: str) -> None:
+    """Print on standard error what would be done, and ask. Raises RefusedError for any answer but a yes."""
+    print_lines((line for line in lines if isinstance(line, str)), sys.stderr)
+    require_consent(question)
 
 
 def require_consent(question: str) -> None:

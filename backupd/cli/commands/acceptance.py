@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from backupd.cli.consent import DryRunOption, YesOption, is_asked, show_and_ask
 from backupd.cli.options import EXIT_STATUS, ConfigOption, JsonOption, load_context
 from backupd.cli.run import Reply, for_each
 from backupd.errors import ConfigError, UsageError
@@ -52,6 +53,8 @@ def accept(
         Path | None,
         typer.Option("--from", metavar="FILE", show_default=False, help="Put what --write wrote elsewhere."),
     ] = None,
+    dry_run: DryRunOption = False,
+    yes: YesOption = False,
     config: ConfigOption = None,
     as_json: JsonOption = False,
 ) -> int:
@@ -75,17 +78,28 @@ def accept(
     if re.fullmatch(REFERENCE, reason) is None:
         raise UsageError("--reason is no reference", hint="Write a number that can be looked up, as OPS-311.")
     regions = _regions(context, store, region)
-    if (write is not None or origin is not None) and len(regions) > 1:
-        raise UsageError("--write and --from are for one region", hint=f"Name it with --region: {', '.join(regions)}.")
-    if write is not None and origin is not None:
-        raise UsageError("--write and --from exclude each other")
+    _require_one_way(regions, write, origin, dry_run=dry_run)
 
     def one(name: RegionName) -> Reply:
         if origin is not None:
             return _put(context, name, store, origin)
+        if dry_run:
+            return _previewed(context, name, store, reason)
+        if write is None and is_asked(yes=yes):
+            _ask(_previewed(context, name, store, reason))
         return _accepted(context, name, store, reason, write)
 
     return for_each(regions, one, as_json=as_json).finish("stores")
+
+
+def _require_one_way(regions: list[RegionName], write: Path | None, origin: Path | None, *, dry_run: bool) -> None:
+    """Raise UsageError for options that contradict each other."""
+    if (write is not None or origin is not None) and len(regions) > 1:
+        raise UsageError("--write and --from are for one region", hint=f"Name it with --region: {', '.join(regions)}.")
+    if write is not None and origin is not None:
+        raise UsageError("--write and --from exclude each other")
+    if dry_run and origin is not None:
+        raise UsageError("--dry-run and --from exclude each other", hint="Give --dry-run where it is signed.")
 
 
 def _regions(context: Context, store: str, region: str | None) -> list[RegionName]:
@@ -98,6 +112,27 @@ def _regions(context: Context, store: str, region: str | None) -> list[RegionNam
         where = f'region "{region}" has no' if region is not None else "no region has a"
         raise UsageError(f'{where} store "{store}"', hint=did_you_mean(store, list(context.config.stores)))
     return found
+
+
+def _ask(preview: Reply) -> None:
+    """Show what would be accepted, if anything, and ask. Raises RefusedError when nobody agrees."""
+    if preview.value["changes"] or preview.value["named"] or preview.value["dropped"]:
+        show_and_ask(preview.lines, "Accept that?")
+
+
+def _previewed(context: Context, region: RegionName, store: str, reason: str) -> Reply:
+    """Return what would be accepted of one region's store; it is probed, and nothing else is written."""
+    from backupd.operations.store_profile import accepted_document
+    from backupd.wiring.backup import accept_request
+    from backupd.wiring.context import QUICKLY, open_repository, open_store
+
+    with (
+        closing(open_store(context, region, store, QUICKLY)) as writer,
+        open_repository(context, region, store, QUICKLY) as repository,
+    ):
+        _, done = accepted_document(repository, writer, accept_request(context, reason))
+    name = f"{region} on {store}"
+    return Reply(_value(region, store, done, written=False), list(_lines(name, done, "would be accepted")))
 
 
 def _accepted(context: Context, region: RegionName, store: str, reason: str, write: Path | None) -> Reply:
@@ -117,7 +152,8 @@ def _accepted(context: Context, region: RegionName, store: str, reason: str, wri
             document, done = accepted_document(repository, writer, request)
             _save(write, document)
     name = f"{region} on {store}"
-    return Reply(_value(region, store, done, written=write is None), _lines(name, done, write))
+    did = "accepted" if write is None else f"to be accepted, signed in {write}"
+    return Reply(_value(region, store, done, written=write is None), _lines(name, done, did))
 
 
 def _put(context: Context, region: RegionName, store: str, origin: Path) -> Reply:
@@ -154,11 +190,11 @@ def _value(region: str, store: str, done: Accepted, *, written: bool) -> dict[st
     }
 
 
-def _lines(name: str, done: Accepted, write: Path | None) -> Iterator[str]:
+def _lines(name: str, done: Accepted, did: str) -> Iterator[str]:
     if not done.changed:
         yield f"{name}: nothing to accept; it is what it was"
         return
-    yield f"{name}: {'accepted' if write is None else f'to be accepted, signed in {write}'}"
+    yield f"{name}: {did}"
     yield from (f"  {one.what} was {one.before}, and is {one.now}" for one in done.changes)
     yield from (f"  names {key} from now on" for key in done.named)
     yield from (f"  names {key} no longer" for key in done.dropped)

@@ -12,6 +12,7 @@ import typer
 from backupd.cli import output
 from backupd.cli.commands import escrow
 from backupd.cli.commands.store import note_signers
+from backupd.cli.consent import YesOption, is_asked, require_consent
 from backupd.cli.options import (
     EXIT_STATUS,
     ConfigOption,
@@ -25,7 +26,7 @@ from backupd.cli.options import (
     open_identity,
 )
 from backupd.cli.progress import watched
-from backupd.cli.run import Reply, for_each, for_each_store
+from backupd.cli.run import Reply, Results, for_each, for_each_store
 from backupd.errors import DamageError, KeyRefusedError, ObjectMissingError, UsageError
 from backupd.model.text import counted, counts
 
@@ -176,6 +177,7 @@ def rotate(
     ] = None,
     passphrase_file: PassphraseOption = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Count the keyrings, and change none.")] = False,
+    yes: YesOption = False,
     config: ConfigOption = None,
     as_json: JsonOption = False,
 ) -> int:
@@ -198,13 +200,21 @@ def rotate(
     places = [(name, context.stores_of(name, store)) for name in context.regions(region or [])]
     recipients = [recipient.public for recipient in configured_recipients(context)]
     keys = _Keys(recipients, None if dry_run and identity is None else open_identity(identity, passphrase_file).secret)
-    with watched(context.clock, quiet=as_json) as trace:
-        return for_each_store(
-            places,
-            lambda name: open_keeper(context, name, trace),
-            lambda keeper, place: _rotate(keeper, place, keys, dry_run=dry_run),
-            as_json=as_json,
-        ).finish("stores")
+
+    def run(*, dry_run: bool) -> Results:
+        with watched(context.clock, quiet=as_json) as trace:
+            return for_each_store(
+                places,
+                lambda name: open_keeper(context, name, trace),
+                lambda keeper, place: _rotate(keeper, place, keys, dry_run=dry_run),
+                as_json=as_json,
+            )
+
+    if not dry_run and is_asked(yes=yes):
+        planned = [reply.value["rekeying"] for reply in run(dry_run=True).replies if "rekeying" in reply.value]
+        if keyrings := sum(one.rekeyed for one in planned):
+            require_consent(f"Seal {counted(keyrings, 'keyring')} to these recipients, and to nobody else?")
+    return run(dry_run=dry_run).finish("stores")
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 import msgspec
 import typer
 
+from backupd.cli.consent import DryRunOption, YesOption, is_asked, show_and_ask
 from backupd.cli.options import EXIT_STATUS, ConfigOption, JsonOption, load_context, region_of
 from backupd.cli.progress import watched
 from backupd.cli.run import Reply
 from backupd.errors import DamageError
-from backupd.model.text import counts
+from backupd.model.text import counted, counts
 
 if TYPE_CHECKING:
     from backupd.model.ledger import LedgerEntry
@@ -99,6 +100,8 @@ def retire(
     decision: Annotated[
         str, typer.Option("--decision", metavar="REFERENCE", show_default=False, help="Who decided: a ticket's number.")
     ],
+    dry_run: DryRunOption = False,
+    yes: YesOption = False,
     config: ConfigOption = None,
     as_json: JsonOption = False,
 ) -> int:
@@ -112,14 +115,22 @@ def retire(
       backupd ledger retire be geneva --decision OPS-311
     """
     from backupd.operations.ledger.check import retire as run
+    from backupd.operations.ledger.check import waiting_for
     from backupd.wiring.keeper import open_keeper
 
     context = load_context(ctx, config)
     name = region_of(context, region)
     with watched(context.clock, quiet=as_json) as trace, open_keeper(context, name, trace) as keeper:
-        events = run(keeper.book, keeper.stores.keys(), store, decision)
+        events = run(keeper.book, keeper.stores.keys(), store, decision, dry_run=True)
+        waiting = counted(waiting_for(keeper.book.states, store), "purge")
+        would = f"{region}: store '{store}' would be retired; {waiting} would wait for it no longer"
+        if events and not dry_run:
+            if is_asked(yes=yes):
+                show_and_ask([would], "Say for good that it is gone?")
+            events = run(keeper.book, keeper.stores.keys(), store, decision)
     line = f"{region}: store '{store}' is retired" + ("" if events else " already")
-    return Reply({"region": region, "store": store, "changed": bool(events)}, [line]).print(as_json=as_json)
+    value = {"region": region, "store": store, "changed": bool(events) and not dry_run, "dry_run": dry_run}
+    return Reply(value, [would if dry_run and events else line]).print(as_json=as_json)
 
 
 def redate(
@@ -128,6 +139,8 @@ def redate(
     decision: Annotated[
         str, typer.Option("--decision", metavar="REFERENCE", show_default=False, help="Who decided: a ticket's number.")
     ],
+    dry_run: DryRunOption = False,
+    yes: YesOption = False,
     config: ConfigOption = None,
     as_json: JsonOption = False,
 ) -> int:
@@ -147,10 +160,20 @@ def redate(
     context = load_context(ctx, config)
     name = region_of(context, region)
     with watched(context.clock, quiet=as_json) as trace, open_keeper(context, name, trace) as keeper:
-        entries = run(keeper.book, decision)
-    numbers = ", ".join(map(str, entries))
-    line = f"misdated are the entries {numbers}" if entries else "no entry is dated ahead"
-    return Reply({"region": region, "misdated": entries}, [f"{region}: {line}"]).print(as_json=as_json)
+        entries = run(keeper.book, decision, dry_run=True)
+        if entries and not dry_run:
+            if is_asked(yes=yes):
+                show_and_ask([f"{region}: misdated would be the entries {_numbers(entries)}"], "Say so for good?")
+            entries = run(keeper.book, decision)
+    misdated = f"misdated {'would be' if dry_run else 'are'} the entries {_numbers(entries)}"
+    line = misdated if entries else "no entry is dated ahead"
+    return Reply({"region": region, "misdated": entries, "dry_run": dry_run}, [f"{region}: {line}"]).print(
+        as_json=as_json
+    )
+
+
+def _numbers(entries: list[int]) -> str:
+    return ", ".join(map(str, entries))
 
 
 def _entry_lines(entry: LedgerEntry, *, misdated: bool) -> Iterator[str]:

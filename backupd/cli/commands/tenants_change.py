@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from backupd.cli import output
-from backupd.cli.consent import DryRunOption, YesOption, is_asked, require_consent
+from backupd.cli.consent import DryRunOption, YesOption, is_asked, show_and_ask
 from backupd.cli.options import (
     AtOption,
     ClassOption,
@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     from backupd.model.ids import RegionName, TenantId
     from backupd.operations.keeper.types import Keeper, Purged
     from backupd.operations.tenants.changes import Changed, TenantDesk
+    from backupd.operations.tenants.standing import TenantStanding
     from backupd.wiring.context import Context
 
 TenantChange = Callable[["TenantDesk", "TenantId"], "Changed"]
@@ -56,13 +57,13 @@ class TenantOptions:
     config: ConfigOption = None
     as_json: JsonOption = False
     unknown: UnknownOption = False
+    dry_run: DryRunOption = False
 
 
 @dataclass(frozen=True, slots=True)
 class RemovalOptions(TenantOptions):
-    """The options of a change that removes a tenant's rows for good."""
+    """The options of a change after which a tenant's rows are removed for good."""
 
-    dry_run: DryRunOption = False
     yes: YesOption = False
 
 
@@ -165,12 +166,13 @@ def command_of(
     def command(ctx: typer.Context, region: str, tenant: str, shared: TenantOptions, **own: Any) -> int:
         change = requested(**own)
         asked = _asked(load_context(ctx, shared.config), region, tenant, shared)
-        if isinstance(shared, RemovalOptions) and (shared.dry_run or is_asked(yes=shared.yes)):
-            preview = _preview(asked, change)
-            if shared.dry_run:
-                return preview.print(as_json=shared.as_json)
-            output.print_lines((line for line in preview.lines if isinstance(line, str)), sys.stderr)
-            require_consent("Remove all of it for good?" if purge else "Let it be removed here for good by that day?")
+        if shared.dry_run:
+            return _preview(asked, change)[1].print(as_json=shared.as_json)
+        if isinstance(shared, RemovalOptions) and is_asked(yes=shared.yes):
+            stands, preview = _preview(asked, change)
+            if purge or stands.purge_by is not None:
+                question = "Remove all of it for good?" if purge else "Let it be removed here for good by that day?"
+                show_and_ask(preview.lines, question)
         return _change(asked, change, purge=purge)
 
     keyword = inspect.Parameter.KEYWORD_ONLY
@@ -191,7 +193,7 @@ COMMANDS = {
     "resubscribe": command_of(resubscribe),
     "erase": command_of(erase, RemovalOptions, purge=True),
     "hold": command_of(hold),
-    "release": command_of(release),
+    "release": command_of(release, RemovalOptions),
     "move": command_of(move, RemovalOptions),
 }
 """The commands of the group `tenant` that change a tenant, by name."""
@@ -244,7 +246,7 @@ def _asked(context: Context, region: str, tenant: str, options: TenantOptions) -
     return _Asked(context, name, tenant_id, None if options.is_id else text, options)
 
 
-def _preview(asked: _Asked, change: TenantChange) -> Reply:
+def _preview(asked: _Asked, change: TenantChange) -> tuple[TenantStanding, Reply]:
     """Return what the change would do: the tenant's dates after it, and all that is on the stores now."""
     from backupd.cli.tenant_lines import location_lines
     from backupd.operations.keeper.locate import locate_life
@@ -253,7 +255,9 @@ def _preview(asked: _Asked, change: TenantChange) -> Reply:
         desk = replace(desk_of(asked.context, asked.region, keeper), dry_run=True)
         found = locate_life(keeper, desk.budget, change(desk, asked.tenant).life)
     value = {"changed": False, "tenant": found.standing, "purged": (), "dry_run": True, "lives": (found,)}
-    return Reply(value, ["this is how it would stand, and what would go:", *location_lines(found)])
+    leaving = found.standing.purge_by is not None
+    head = "this is how it would stand, and what would go:" if leaving else "this is how it would stand:"
+    return found.standing, Reply(value, [head, *location_lines(found)])
 
 
 def _change(asked: _Asked, change: TenantChange, *, purge: bool) -> int:

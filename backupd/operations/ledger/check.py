@@ -59,8 +59,10 @@ def check_ledger(book: Book, repository: Repository) -> CheckedLedger:
     )
 
 
-def retire(book: Book, configured: Collection[str], store: str, decision: str) -> list[Event]:
+def retire(book: Book, configured: Collection[str], store: str, decision: str, *, dry_run: bool = False) -> list[Event]:
     """Append that a store is gone for good; appends nothing when the ledger says so already.
+
+    With `dry_run` nothing is appended; what would be is returned all the same.
 
     From then on no purge waits for it, and every attestation names it. `decision` is a reference to the decision.
     Raises RefusedError for a store that is configured, UsageError for one that the ledger does not know, or a decision
@@ -75,14 +77,20 @@ def retire(book: Book, configured: Collection[str], store: str, decision: str) -
     known = _known(book)
     if store not in known:
         raise UsageError(
-            f"the ledger knows of no store '{store}'", hint=f"It tells of {', '.join(sorted(known)) or 'none'}."
+            f"the ledger knows of no store '{store}'", hint=f"It names {', '.join(sorted(known)) or 'none'}."
         )
 
     def decide(lives: TenantStates) -> list[Event]:
         waits = any(store in life.purge.stores for life in lives.incarnations.values() if life.purge)
         return [StoreRetired(store=store, decision=decision)] if waits or store not in lives.retired else []
 
-    return book.append(decide)
+    return decide(book.states) if dry_run else book.append(decide)
+
+
+def waiting_for(lives: TenantStates, store: str) -> int:
+    """Return how many purges wait for a store to be seen empty."""
+    purges = (life.purge for life in lives.incarnations.values() if life.purge)
+    return sum(1 for purge in purges if store in purge.stores - purge.absent.keys())
 
 
 def _known(book: Book) -> set[str]:

@@ -13,9 +13,10 @@ if TYPE_CHECKING:
     from backupd.operations.ledger.book import Book
 
 
-def redate(book: Book, decision: str) -> list[int]:
+def redate(book: Book, decision: str, *, dry_run: bool = False) -> list[int]:
     """Append that the entries dated ahead are misdated; returns their numbers, none when all dates are right.
 
+    With `dry_run` nothing is appended.
     `decision` is a reference to the decision. Raises UsageError when it is none, RefusedError unless every store that
     can be reached agrees with this machine's clock, and what `Book.append` raises.
     """
@@ -26,6 +27,8 @@ def redate(book: Book, decision: str) -> list[int]:
         ahead = book.ahead
         return [Misdated(entries=ahead, decision=decision)] if ahead else []
 
+    if dry_run:
+        return book.ahead
     return [seq for event in book.append(decide) if isinstance(event, Misdated) for seq in event.entries]
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from doubles.servers.postgres import Server
 from fix_inplace import HARM, TABLES
-from fix_nodes import NodeFolder
+from fix_nodes import NodeFolder, on_terminal
 from fix_postgres import Database
 
 from backupd.seal import keyfiles
@@ -121,3 +121,17 @@ def test_a_machine_that_makes_no_backups_needs_a_reference(typed: Typed) -> None
     file.write_text(file.read_text().replace("signing_key_file", "# signing_key_file"))
     told = typed("--apply", status=10)
     assert "the tenant is not backed up before" in told
+
+
+def test_on_a_terminal_it_shows_what_it_would_write_and_asks(typed: Typed) -> None:
+    """Without a yes not a row changes, and no backup is made; with one the tenant is as it was."""
+    harmed = typed.database.sql(OURS)
+    known = ("--identity", "ops.identity", "--passphrase-file", "pass", "--target", typed.database.conninfo)
+    apply = ("restore", "in-place", "be", "app", "--tenant", "2", "--apply", *known)
+    status, text = on_terminal(typed.node, "\n", *apply)
+    assert (status, "preview: one tenant" in text, "nothing was changed" in text) == (10, True, True), text
+    assert typed.database.sql(OURS) == harmed
+    assert len(typed.node.repository().snapshots()) == 1
+    (snapshot,) = typed.node.repository().snapshots()
+    assert on_terminal(typed.node, "y\n", *apply, "--snapshot", snapshot)[0] == 0
+    assert typed.database.sql(OURS) != harmed

@@ -13,7 +13,7 @@ from doubles.stores.hooked_store import HookedStore
 from fix_postgres import Database
 from fix_regions import CLASSES, Region
 
-from backupd.cli.commands.restore.clean import drop_unfinished
+from backupd.cli.commands.restore.clean import drop_unfinished, unfinished_databases
 from backupd.clock import SystemClock
 from backupd.errors import UsageError
 from backupd.model.tenancy import ClassPolicy, TableRule, Tenancy, TenancyKind
@@ -169,7 +169,8 @@ def test_cleaning_drops_what_was_left_and_nothing_else(region: Region) -> None:
         for name in (left, busy, mine):
             server.create_database(name)
         with server.connect(busy):
-            lines = list(drop_unfinished(region.source(server), SystemClock()))
+            found = unfinished_databases(region.source(server), SystemClock())
+            lines = list(drop_unfinished(region.source(server), found))
         names = {name for (name,) in server.sql("postgres", "SELECT datname FROM pg_database")}
         assert left not in names
         assert {busy, mine} <= names

@@ -8,7 +8,7 @@ from typing import Any
 
 import msgspec
 import pytest
-from fix_nodes import NodeFolder
+from fix_nodes import NodeFolder, on_terminal
 from fix_postgres import Database
 
 from backupd.model.answers import StatusAnswer
@@ -61,6 +61,18 @@ def test_a_signer_who_joined_is_named(node: NodeFolder) -> None:
     node.json("store", "accept", "disk", "--reason", "OPS-311")
     assert "signer-unnamed" not in codes(node)
     assert other.public in Repository(DirectoryStore(node.folder / "disk" / "be"), None).signers
+
+
+def test_what_would_be_accepted_is_shown_and_asked_for(node: NodeFolder) -> None:
+    """Dry it changes nothing, on a terminal only a yes does, and without a change nobody is asked."""
+    say_otherwise(node, snapshots=".zfs/snapshot")
+    accept = ("store", "accept", "disk", "--reason", "OPS-311")
+    assert b"would be accepted\n  snapshots was .zfs/snapshot, and is no\n" in node.run(*accept, "--dry-run").stdout
+    status, text = on_terminal(node, "\n", *accept)
+    assert (status, "would be accepted" in text, "nothing was changed" in text) == (10, True, True), text
+    assert "accepted" not in node.repository().info().extra
+    assert on_terminal(node, "y\n", *accept)[0] == 0
+    assert on_terminal(node, "\n", *accept)[0] == 0
 
 
 def test_signing_and_putting_may_be_apart(node: NodeFolder) -> None:

@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import json
-import os
-import pty
-import subprocess
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 
 import pytest
 from doubles.servers.postgres import Server
-from fix_nodes import DISK, NodeFolder
+from fix_nodes import DISK, NodeFolder, on_terminal
 from fix_postgres import Database
 
 from backupd.seal.keyfiles import write_signer
@@ -63,26 +60,6 @@ def kept(pg17: Server, make_database: Callable[..., Database], node_of: Callable
 
 def entries(node: NodeFolder) -> int:
     return len(list((node.folder / "disk").rglob("ledger/*")))
-
-
-def on_terminal(node: NodeFolder, answer: str, *arguments: str) -> tuple[int, str]:
-    """Run the command where somebody types the answer; return its exit status and all that it printed."""
-    ours, its = pty.openpty()
-    try:
-        os.write(ours, answer.encode())
-        done = subprocess.run(
-            node.command(*arguments),
-            cwd=node.folder,
-            env=node.environment,
-            stdin=its,
-            capture_output=True,
-            check=False,
-            timeout=200,
-        )
-    finally:
-        os.close(ours)
-        os.close(its)
-    return done.returncode, (done.stdout + done.stderr).decode()
 
 
 def test_a_tenant_that_nothing_knows_is_refused(kept: NodeFolder) -> None:
@@ -138,6 +115,44 @@ def test_a_store_out_of_reach_is_no_reason_to_believe(kept: NodeFolder) -> None:
     done = kept.run("tenant", "hold", "be", "99", "CASE-7", "--review", REVIEW)
     assert (done.returncode, b"gone could not be" in done.stderr, b"--unknown" in done.stderr) == (10, True, True)
     assert kept.json("tenant", "hold", "be", "secretive-1", "CASE-7", "--review", REVIEW)["changed"]
+
+
+@pytest.mark.parametrize("command", ["unsubscribe", "hold"])
+def test_a_dry_run_of_what_removes_nothing_at_once(kept: NodeFolder, command: str) -> None:
+    """The dates that it would set, or none; no entry is written."""
+    shown = kept.json("tenant", command, "be", "secretive-1", *CHANGES[command], "--dry-run")
+    assert (shown["changed"], shown["dry_run"]) == (False, True)
+    assert bool(shown["tenant"]["purge_by"]) == (command == "unsubscribe")
+    assert entries(kept) == 0
+
+
+def test_the_release_of_a_hold_asks_where_something_then_goes(kept: NodeFolder) -> None:
+    """A tenant that is leaving is purged soon after; one that is not stays, and nobody is asked."""
+    for tenant in ("secretive-1", "secretive-2"):
+        kept.json("tenant", "hold", "be", tenant, "CASE-7", "--review", REVIEW)
+    kept.json("tenant", "unsubscribe", "be", "secretive-1")
+    status, text = on_terminal(kept, "\n", "tenant", "release", "be", "secretive-1", "CASE-7")
+    assert (status, "purged by" in text, "nothing was changed" in text) == (10, True, True), text
+    assert on_terminal(kept, "\n", "tenant", "release", "be", "secretive-2", "CASE-7")[0] == 0
+
+
+def test_a_store_is_declared_gone_by_consent(kept: NodeFolder) -> None:
+    """Dry, it says what waits; on a terminal it asks; and a program is not asked."""
+    config = kept.node / "backupd.toml"
+    text = config.read_text()
+    other = DISK.replace("[stores.disk]", "[stores.other]").replace("/disk", "/other").format(folder=kept.folder)
+    (kept.folder / "other").mkdir()
+    config.write_text(text.replace('["disk"]', '["disk", "other"]', 1) + other)
+    kept.json("init", "be")
+    kept.json("tenant", "erase", "be", "secretive-1")
+    config.write_text(text)
+    before, retire = entries(kept), ("ledger", "retire", "be", "other", "--decision", "OPS-311")
+    assert not kept.json(*retire, "--dry-run")["changed"]
+    status, text = on_terminal(kept, "\n", *retire)
+    assert (status, "would be retired" in text, "nothing was changed" in text) == (10, True, True), text
+    assert entries(kept) == before
+    assert on_terminal(kept, "y\n", *retire)[0] == 0
+    assert not kept.json(*retire)["changed"]
 
 
 @pytest.mark.parametrize("command", ["erase", "move"])

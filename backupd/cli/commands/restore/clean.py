@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -11,8 +11,10 @@ import typer
 
 from backupd.cli import output
 from backupd.cli.commands.restore.options import PassfileOption
+from backupd.cli.consent import DryRunOption, YesOption, is_asked, show_and_ask
 from backupd.cli.options import ConfigOption, load_context
 from backupd.errors import UsageError
+from backupd.model.text import counted
 
 if TYPE_CHECKING:
     from backupd.clock import Clock
@@ -38,6 +40,8 @@ def clean(
         ),
     ] = None,
     passfile: PassfileOption = None,
+    dry_run: DryRunOption = False,
+    yes: YesOption = False,
     config: ConfigOption = None,
 ) -> None:
     """Remove what killed restores left on a server or beside a folder, and no more.
@@ -55,14 +59,26 @@ def clean(
         )
     context = load_context(ctx, config)
     if target is not None:
-        output.print_lines(drop_unfinished(restore_server(context, target, passfile)[0], context.clock))
-    if target_dir is not None:
-        output.print_lines(_remove_folders(target_dir.absolute()))
-        output.print_lines(_remove_servers(target_dir.absolute().parent))
+        server = restore_server(context, target, passfile)[0]
+        found = unfinished_databases(server, context.clock)
+    else:
+        folder = (target_dir or Path()).absolute()
+        found = [path.name for path in [*_unfinished_folders(folder), *_unfinished_servers(folder.parent)]]
+    would = [f"would remove {counted(len(found), 'unfinished thing')}", *(f"  {name}" for name in found)]
+    if dry_run:
+        output.print_lines(would)
+        return
+    if found and is_asked(yes=yes):
+        show_and_ask(would, "Remove them?")
+    if target is not None:
+        output.print_lines(drop_unfinished(server, found))
+    else:
+        output.print_lines(_remove_folders(folder))
+        output.print_lines(_remove_servers(folder.parent))
 
 
-def drop_unfinished(target: Source, clock: Clock) -> Iterator[str]:
-    """Drop the databases that killed restores left on a server; nobody may be connected to them. Yields the text.
+def unfinished_databases(target: Source, clock: Clock) -> list[str]:
+    """Return the databases that killed restores left on a server: nobody is connected to them, twice in a row.
 
     Raises SourceError.
     """
@@ -72,17 +88,37 @@ def drop_unfinished(target: Source, clock: Clock) -> Iterator[str]:
         before = database.leftovers(connection)
         if before:
             clock.sleep(_BETWEEN)
-        found = [name for name in database.leftovers(connection) if name in before]
+        return [name for name in database.leftovers(connection) if name in before]
+
+
+def drop_unfinished(target: Source, found: Sequence[str]) -> Iterator[str]:
+    """Drop unfinished databases; nobody may be connected to them. Yields the text. Raises SourceError."""
+    from backupd.postgres.target import database
+
     gone = [name for name in found if database.drop(target, name)]
     yield f"dropped {len(gone)} of {len(found)} unfinished databases"
     yield from (f"  {name}" for name in gone)
 
 
-def _remove_folders(folder: Path) -> Iterator[str]:
-    """Remove unfinished folders beside the one that is named, and in it, where a region's would be."""
+def _unfinished_folders(folder: Path) -> list[Path]:
     from backupd.operations.restore.files import leftovers
 
-    found = [path for parent in (folder.parent, folder) for path in leftovers(parent)]
+    return [path for parent in (folder.parent, folder) for path in leftovers(parent)]
+
+
+def _unfinished_servers(parent: Path) -> list[Path]:
+    from backupd.postgres.scratch.folder import leftovers
+
+    found = []
+    for one in leftovers(parent):
+        one.lock.close()
+        found.append(one.path)
+    return found
+
+
+def _remove_folders(folder: Path) -> Iterator[str]:
+    """Remove unfinished folders beside the one that is named, and in it, where a region's would be."""
+    found = _unfinished_folders(folder)
     for path in found:
         shutil.rmtree(path, ignore_errors=True)
     gone = [path for path in found if not path.exists()]

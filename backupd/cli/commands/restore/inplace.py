@@ -7,7 +7,7 @@ import os
 import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -23,6 +23,7 @@ from backupd.cli.commands.restore.options import (
     tenant_names,
 )
 from backupd.cli.commands.restore.task import configured, opened
+from backupd.cli.consent import YesOption, is_asked, show_and_ask
 from backupd.cli.run import Reply
 from backupd.errors import RefusedError, UsageError
 from backupd.planning.inplace import ACCEPTABLE, HARMLESS, SENTENCES, ConflictKind
@@ -34,6 +35,12 @@ if TYPE_CHECKING:
     from backupd.postgres.connect import Source
 
 _REFERENCE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._/#-]{0,63}")
+_TenantOption = Annotated[
+    str,
+    typer.Option(
+        "--tenant", metavar="TENANT", show_default=False, help="Whose rows. - reads the name from standard input."
+    ),
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +48,7 @@ class InPlaceOptions:
     """The options that say how the rows of a running database are changed."""
 
     apply: Annotated[bool, typer.Option("--apply", help="Back up, then write, not only compare.")] = False
+    yes: YesOption = False
     no_backup_before: Annotated[
         str | None,
         typer.Option(
@@ -76,15 +84,7 @@ def in_place(
     ctx: typer.Context,
     region: RegionArgument,
     database: DatabaseArgument,
-    tenant: Annotated[
-        str,
-        typer.Option(
-            "--tenant",
-            metavar="TENANT",
-            show_default=False,
-            help="Whose rows. - reads the name from standard input.",
-        ),
-    ],
+    tenant: _TenantOption,
     target: RunningOption,
     *,
     change: InPlaceOptions,
@@ -93,8 +93,9 @@ def in_place(
     """Make one tenant's rows in a running database those of a snapshot.
 
     Without --apply they are compared only. With it the database is backed up, and then the rows are written in one
-    transaction that leaves everybody else's as they are. What stands in the way is found before anything is written.
-    Sequences are only raised, and stay so if it is not completed.
+    transaction that leaves everybody else's as they are. On a terminal it shows the comparison before, and asks. What
+    stands in the way is found before anything is written. Sequences are only raised, and stay so if it is not
+    completed.
 
     \b
     Examples:
@@ -119,19 +120,28 @@ def in_place(
             name,
             tenancy_of(context, place, database),
             apply=change.apply,
-            before=change.no_backup_before
-            or (_backup_before(task, database, source, running) if change.apply else None),
+            before=_before(task, change, database, source, running),
             accepted=accepted,
             triggers_fire=change.triggers_fire,
             lock_timeout=context.config.node.lock_timeout.total_seconds(),
             report_key=write_key,
         )
+        if change.apply and is_asked(yes=change.yes):
+            _ask(task, request)
         report = restore_in_place(request, task.repository, task.world)
     return Reply(
         {"region": place, "target": running, "report": report},
         _lines(report, request),
         status=RefusedError.exit_code if change.apply and report.blocked else 0,
     ).print(as_json=options.as_json)
+
+
+def _ask(task: RestoreTask, request: InPlaceRequest) -> None:
+    """Show what would be written, and ask. Raises RefusedError when nobody agrees."""
+    from backupd.operations.inplace import restore_in_place
+
+    shown = replace(request, apply=False, before=None, report_key=None)
+    show_and_ask(_lines(restore_in_place(shown, task.repository, task.world), shown), "Write that?")
 
 
 def _one_tenant(given: str) -> str:
@@ -158,8 +168,13 @@ def _require_reference(given: str | None) -> None:
         )
 
 
-def _backup_before(task: RestoreTask, label: str, source: Source, name: str) -> Before | None:
-    """Return the step that backs the database up; None on a machine that makes no backups."""
+def _before(task: RestoreTask, change: InPlaceOptions, label: str, source: Source, name: str) -> Before | str | None:
+    """Return the step that backs the database up, or the reference to why none does; None where nothing is written.
+
+    None, too, on a machine that makes no backups.
+    """
+    if change.no_backup_before or not change.apply:
+        return change.no_backup_before
     from backupd.wiring.backup import backup_target
 
     context = task.context
