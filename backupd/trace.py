@@ -21,6 +21,10 @@ class PhaseStarted:
     """Bytes (or, when `unit` says so, things) the phase expects to handle; None when nobody knows."""
     unit: str = "bytes"
     """What `Progress.bytes_in` counts in this phase: `bytes`, or a plural noun such as `objects`."""
+    quiet: bool = False
+    """Whether the phase is shown on a terminal only, and only while it lasts."""
+    expected: float | None = None
+    """Seconds that the same took the last time; None where nobody knows."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterable
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from backupd.cli.output import print_lines
+from backupd.cli.progress import paused
 from backupd.errors import RefusedError
+
+if TYPE_CHECKING:
+    from backupd.trace import Trace
 
 DryRunOption = Annotated[bool, typer.Option("--dry-run", help="Say what would be done, and change nothing.")]
 YesOption = Annotated[bool, typer.Option("--yes", help="Do not ask on a terminal, where it asks before it changes.")]
@@ -20,10 +24,14 @@ def is_asked(*, yes: bool) -> bool:
     return not yes and sys.stdin.isatty()
 
 
-def show_and_ask(lines: Iterable[object], question: str) -> None:
-    """Print on standard error what would be done, and ask. Raises RefusedError for any answer but a yes."""
-    print_lines((line for line in lines if isinstance(line, str)), sys.stderr)
-    require_consent(question)
+def show_and_ask(lines: Iterable[object], question: str, trace: Trace | None = None) -> None:
+    """Print on standard error what would be done, and ask. Raises RefusedError for any answer but a yes.
+
+    `trace` is what draws on the terminal meanwhile, if anything does.
+    """
+    with paused(trace):
+        print_lines((line for line in lines if isinstance(line, str)), sys.stderr)
+        require_consent(question)
 
 
 def require_consent(question: str) -> None:

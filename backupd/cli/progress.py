@@ -6,14 +6,14 @@ import os
 import sys
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from datetime import timedelta
 from typing import TYPE_CHECKING, TextIO
 
+from backupd.cli.meter import Meter, describe
 from backupd.cli.output import print_lines, printable
 from backupd.cli.supervised import PipeTrace, progress_pipe
-from backupd.model.text import human_bytes, human_duration
+from backupd.model.text import human_duration
 from backupd.trace import Event, PhaseDone, PhaseStarted, Progress, Trace, Warned
 
 if TYPE_CHECKING:
@@ -24,51 +24,11 @@ if TYPE_CHECKING:
 PLAIN_INTERVAL = 5.0
 """Seconds between plain lines of one phase; a log should not fill up over night."""
 _REDRAW_INTERVAL = 0.1
-"""Seconds between two drawings of the bars."""
-
-
-@dataclass(frozen=True, slots=True)
-class Meter:
-    """The state of one phase."""
-
-    started: PhaseStarted
-    since: float
-    """Monotonic seconds when the phase began."""
-    progress: Progress
-
-    @property
-    def name(self) -> str:
-        """Return the phase with its subject."""
-        return " ".join(part for part in (self.started.phase, self.started.subject) if part)
-
-    @property
-    def total(self) -> int | None:
-        """Return the estimate of all that the phase has to do, in its unit; None where there is none."""
-        better = self.progress.total_estimate
-        return better if better is not None else self.started.total_estimate
-
-    def with_progress(self, progress: Progress) -> Meter:
-        """Return the meter after a later progress; an estimate once given is kept until a better one comes."""
-        estimate = progress.total_estimate if progress.total_estimate is not None else self.progress.total_estimate
-        return replace(self, progress=replace(progress, total_estimate=estimate))
-
-
-def describe(meter: Meter, now: float, *, ended: bool = False) -> str:
-    """Return text such as `56 % of 742 MB, 45 MB/s, 20.1 MB new (6.0:1), 14 s left`; unknown parts are left out.
-
-    A phase that has counted nothing, and does not know how much there is, shows how long it takes.
-    """
-    done, total, seconds = meter.progress.bytes_in, None if ended else meter.total, now - meter.since
-    if not done and total is None:
-        return f"for {human_duration(timedelta(seconds=seconds))}"
-    parts = [_share(meter, done, total)]
-    if meter.started.unit == "bytes" and done and seconds > 0:
-        parts.append(f"{human_bytes(done / seconds)}/s")
-    if meter.progress.bytes_out:
-        parts.append(_new(done, meter.progress.bytes_out))
-    if total is not None and 0 < done < total and seconds > 0:
-        parts.append(f"{_remaining(seconds * (total - done) / done)} left")
-    return ", ".join(parts)
+"""Seconds between two drawings of the bars, at least."""
+_BEAT = 1.0
+"""Seconds between two drawings where nothing happens."""
+_BAR = 10
+"""Columns of a bar."""
 
 
 @contextmanager
@@ -86,6 +46,11 @@ def watched(clock: Clock, *, quiet: bool, out: TextIO | None = None) -> Iterator
         yield trace
 
 
+def paused(trace: Trace | None) -> AbstractContextManager[None]:
+    """Return the block within which a trace does not draw on the terminal."""
+    return trace.paused() if isinstance(trace, TerminalProgress) else nullcontext()
+
+
 class _Meters:
     """The phases under way, fed with events by any thread."""
 
@@ -96,18 +61,22 @@ class _Meters:
 
     def take(self, event: PhaseStarted | Progress | PhaseDone) -> Meter:
         """Return the phase's meter after the event; a phase that was not announced begins with its first event."""
-        key = (event.phase, event.subject)
+        key, now = (event.phase, event.subject), self.clock.monotonic()
         if isinstance(event, PhaseStarted):
-            self._running[key] = Meter(event, self.clock.monotonic(), Progress(event.phase, event.subject))
+            self._running[key] = Meter(event, now, Progress(event.phase, event.subject), heard=now)
             return self._running[key]
         nothing = Progress(event.phase, event.subject)
-        unannounced = Meter(PhaseStarted(event.phase, event.subject), self.clock.monotonic(), nothing)
+        unannounced = Meter(PhaseStarted(event.phase, event.subject), now, nothing, heard=now)
         meter = self._running.get(key, unannounced)
         if isinstance(event, PhaseDone):
             self._running.pop(key, None)
             return meter
-        self._running[key] = meter.with_progress(event)
+        self._running[key] = meter.with_progress(event, now)
         return self._running[key]
+
+    def running(self) -> list[Meter]:
+        """Return the meters of the phases that have not ended."""
+        return list(self._running.values())
 
 
 class PlainProgress:
@@ -124,7 +93,9 @@ class PlainProgress:
             if isinstance(event, Warned):
                 print_lines(_warning(event), self._out)
             elif not self._quiet:
-                self._print(event, self._meters.take(event))
+                meter = self._meters.take(event)
+                if not meter.started.quiet:
+                    self._print(event, meter)
             self._out.flush()
 
     def _print(self, event: PhaseStarted | Progress | PhaseDone, meter: Meter) -> None:
@@ -145,27 +116,50 @@ class PlainProgress:
 class TerminalProgress:
     """A trace that draws bars, which stay when they are full.
 
-    The thread that emits draws them: there is no thread of their own, so that workers may fork.
+    A thread of its own draws them again every second, so that nobody wonders whether a wait goes on.
     """
 
     def __init__(self, out: TextIO, clock: Clock) -> None:
         from rich.console import Console
         from rich.progress import BarColumn, TextColumn
         from rich.progress import Progress as Bars
+        from rich.table import Column
 
-        columns = (TextColumn("{task.description}"), BarColumn(bar_width=10), TextColumn("{task.fields[state]}"))
+        one = Column(no_wrap=True)
+        columns = (
+            TextColumn("{task.description}", table_column=one, markup=False),
+            BarColumn(bar_width=_BAR),
+            TextColumn("{task.fields[state]}", table_column=one, markup=False),
+        )
         # What is printed meanwhile goes above the bars where both share a terminal; a file or a pipe keeps its own.
         shared = sys.stdout.isatty()
         self._bars = Bars(*columns, console=Console(file=out), auto_refresh=False, redirect_stdout=shared)
         self._meters = _Meters(clock)
         self._tasks: dict[str, TaskID] = {}
         self._drawn = 0.0
+        self._ended = threading.Event()
 
     @contextmanager
     def shown(self) -> Iterator[TerminalProgress]:
         """Show the bars within the block."""
+        beat = threading.Thread(target=self._beat, daemon=True)
         with self._bars:
-            yield self
+            beat.start()
+            try:
+                yield self
+            finally:
+                self._ended.set()
+                beat.join()
+
+    @contextmanager
+    def paused(self) -> Iterator[None]:
+        """Leave the terminal alone within the block: somebody is asked there. Events wait until it ends."""
+        with self._meters.lock:
+            self._bars.stop()
+            try:
+                yield
+            finally:
+                self._bars.start()
 
     def emit(self, event: Event) -> None:
         with self._meters.lock:
@@ -174,35 +168,43 @@ class TerminalProgress:
             else:
                 self._draw(event, self._meters.take(event))
 
+    def redraw(self) -> None:
+        """Draw what time has changed: how long each phase under way has taken, and how long it waits."""
+        with self._meters.lock:
+            now = self._meters.clock.monotonic()
+            for meter in self._meters.running():
+                self._bars.update(self._tasks[meter.name], state=self._state(meter, now))
+            self._bars.refresh()
+
+    def _beat(self) -> None:
+        while not self._ended.wait(_BEAT):
+            self.redraw()
+
     def _draw(self, event: PhaseStarted | Progress | PhaseDone, meter: Meter) -> None:
         now = self._meters.clock.monotonic()
         ended = isinstance(event, PhaseDone)
         if meter.name not in self._tasks or isinstance(event, PhaseStarted):
             self._tasks[meter.name] = self._bars.add_task(printable(meter.name), total=meter.total, state="")
+        if ended and meter.started.quiet:
+            self._bars.remove_task(self._tasks.pop(meter.name))
+        else:
+            self._update(meter, now, ended=ended)
+        if ended or now - self._drawn >= _REDRAW_INTERVAL:
+            self._drawn = now
+            self._bars.refresh()
+
+    def _update(self, meter: Meter, now: float, *, ended: bool) -> None:
         done, total = meter.progress.bytes_in, meter.total
         self._bars.update(
             self._tasks[meter.name],
             completed=(done or 1) if ended else done,
             total=(done or 1) if ended else total,
-            state=describe(meter, now, ended=ended),
+            state=self._state(meter, now, ended=ended),
         )
-        if ended or now - self._drawn >= _REDRAW_INTERVAL:
-            self._drawn = now
-            self._bars.refresh()
 
-
-def _share(meter: Meter, done: int, total: int | None) -> str:
-    shown = done if total is None else total
-    amount = human_bytes(shown) if meter.started.unit == "bytes" else f"{shown} {meter.started.unit}"
-    return f"{min(99, 100 * done // total)} % of {amount}" if total else amount
-
-
-def _new(done: int, new: int) -> str:
-    return f"{human_bytes(new)} new ({done / new:.1f}:1)"
-
-
-def _remaining(seconds: float) -> str:
-    return f"{seconds:.0f} s" if seconds < 59.5 else human_duration(timedelta(seconds=seconds))
+    def _state(self, meter: Meter, now: float, *, ended: bool = False) -> str:
+        names = max(map(len, self._tasks), default=0)
+        return describe(meter, now, ended=ended, width=self._bars.console.width - names - _BAR - 2)
 
 
 def _warning(event: Warned) -> list[str]:

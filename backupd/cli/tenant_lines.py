@@ -15,6 +15,7 @@ _UNSEEN = {
     "handed-in": "{0}: {1} objects handed in and not taken, anybody's",
     "uploads": "{0}: {1} uploads under way or cut off, anybody's",
     "retired": "{0}: declared gone, and seen by nobody",
+    "away": "{0}: does not answer, and may hold something",
     "declared": "copies '{0}': declared, and seen by nobody",
 }
 

@@ -21,12 +21,22 @@ class Phases:
         self._seconds: dict[str, float] = {}
 
     @contextmanager
-    def phase(self, name: str, total: int | None = None, unit: str = "bytes") -> Iterator[None]:
+    def phase(
+        self,
+        name: str,
+        total: int | None = None,
+        unit: str = "bytes",
+        *,
+        quiet: bool = False,
+        expected: float | None = None,
+    ) -> Iterator[None]:
         """Report and time one phase, of `total` bytes or things where that is known; phases of one name are added up.
 
+        A `quiet` one is shown on a terminal while it lasts, and stands in no log; `expected` are the seconds that it
+        took the last time.
         A phase that raises is neither reported as done nor counted: its error is the report.
         """
-        self._trace.emit(PhaseStarted(name, self._subject, total, unit))
+        self._trace.emit(PhaseStarted(name, self._subject, total, unit, quiet, expected))
         begun = self.clock.monotonic()
         yield
         taken = self.clock.monotonic() - begun

@@ -146,7 +146,8 @@ def open_store(
 ) -> ProbedStore:
     """Return the region's folder on one of its stores, which connects when first used; the caller closes it.
 
-    `patience` limits the time for which a lost connection is tried again; None leaves it as configured.
+    `patience` limits the time for which a connection is waited for, or tried again when it was lost; None leaves it as
+    configured.
     """
     section = context.config.stores[name]
     if isinstance(section, SftpStoreSection):
@@ -304,6 +305,7 @@ def _open_sftp_store(
         connections=section.connections,
         bandwidth=section.bandwidth,
         deadline=section.deadline.total_seconds(),
+        connect_within=min(section.deadline, patience or section.deadline).total_seconds(),
         patience=min(section.patience, patience or section.patience).total_seconds(),
         shared=section.ingest,
     )

@@ -15,7 +15,7 @@ from backupd.errors import ConfigError, StoreGoneError, UsageError
 from backupd.model.ids import RegionName
 from backupd.planning.deadlines import DeletionBudget
 from backupd.planning.retention import RetentionPolicy
-from backupd.trace import NoTrace
+from backupd.trace import NoTrace, Warned
 from backupd.wiring.context import (
     QUICKLY,
     Context,
@@ -40,19 +40,40 @@ if TYPE_CHECKING:
 
 
 @contextmanager
-def open_book(context: Context, region: RegionName) -> Iterator[Book]:
-    """Open the region's ledger over all its stores, to read; its `sync` reads it."""
-    with open_repositories(context, region) as repositories:
-        yield book_over(context, region, repositories)
+def open_book(context: Context, region: RegionName, trace: Trace) -> Iterator[Book]:
+    """Open the region's ledger over all its stores, already read; see `open_book_and_repositories`."""
+    with open_book_and_repositories(context, region, trace) as (book, _):
+        yield book
 
 
 @contextmanager
-def open_book_and_repositories(context: Context, region: RegionName) -> Iterator[tuple[Book, dict[str, Repository]]]:
-    """Open the region's ledger, already read, and its repositories by store, where somebody waits at a terminal."""
+def open_book_and_repositories(
+    context: Context, region: RegionName, trace: Trace
+) -> Iterator[tuple[Book, dict[str, Repository]]]:
+    """Open the region's ledger, already read, and its repositories by store, where somebody waits at a terminal.
+
+    A store that does not answer is named in a warning. Raises the first one's StoreGoneError when none does.
+    """
     with open_repositories(context, region, QUICKLY) as repositories:
-        book = book_over(context, region, repositories)
+        yield _read_book(context, region, repositories, None, trace), repositories
+
+
+def _read_book(
+    context: Context,
+    region: RegionName,
+    repositories: Mapping[str, Repository],
+    signer: Signer | None,
+    trace: Trace,
+) -> Book:
+    """Return the region's ledger, read, with a warning for each store that does not answer."""
+    from backupd.operations.phases import Phases
+
+    with Phases(context.clock, trace, region).phase("reading the ledger", quiet=True):
+        book = book_over(context, region, repositories, signer, trace)
         book.sync()
-        yield book, repositories
+    for name, error in book.unreached.items():
+        trace.emit(Warned(f"{name} does not answer: {error.message}", hint="What it holds is not part of this."))
+    return book
 
 
 def book_over(
@@ -85,17 +106,19 @@ def book_over(
 
 
 @contextmanager
-def open_keeper(context: Context, region: RegionName, trace: Trace) -> Iterator[Keeper]:
+def open_keeper(
+    context: Context, region: RegionName, trace: Trace, patience: timedelta | None = None
+) -> Iterator[Keeper]:
     """Open the region's keeper, with its ledger read and given to the stores that lack some of it.
 
+    `patience` is for a store that does not answer, and without it as configured; one is named in a warning.
     Raises ConfigError when this machine is no keeper, StoreError when no store can be reached.
     """
     from backupd.operations.keeper.types import Keeper
 
     section, signer = keeper_signer(context)
-    with open_repositories(context, region, role="keeper") as repositories:
-        book = book_over(context, region, repositories, signer, trace)
-        book.sync()
+    with open_repositories(context, region, patience, role="keeper") as repositories:
+        book = _read_book(context, region, repositories, signer, trace)
         yield Keeper(
             region=region,
             repository=book.chain.repository,

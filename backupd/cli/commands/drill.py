@@ -129,12 +129,12 @@ def drill(
 
     context = load_context(ctx, source.config)
     drill_section(context)
-    place = _region(context, region)
-    context.require_residency(place)
-    if options.database is not None:
-        context.databases(place, options.database)
     request = options.request(by_daemon=progress_pipe(context.environ) is not None)
     with watched(context.clock, quiet=source.as_json) as trace:
+        place = _region(context, region, trace)
+        context.require_residency(place)
+        if options.database is not None:
+            context.databases(place, options.database)
         done = _run(context, (place, context.stores_of(place, source.store)[0]), request, trace)
     return _reply(place, done).print(as_json=source.as_json)
 
@@ -162,7 +162,7 @@ def _run(context: Context, place: tuple[RegionName, str], request: DrillRequest,
     from backupd.wiring.drill import drill_section, drill_world
 
     region, store = place
-    past = _past(context, region)
+    past = _past(context, region, trace)
     every = drill_section(context).damage_every
     if (request.snapshot, request.database, request.tenant) == (None, None, None) and damage_is_due(past, every):
         request = replace(request, damage=True)
@@ -188,20 +188,20 @@ def _published(context: Context, region: RegionName, outcome: DrillOutcome, trac
         return _Done(outcome, None, error)
 
 
-def _past(context: Context, region: RegionName) -> list[Report]:
+def _past(context: Context, region: RegionName, trace: Trace) -> list[Report]:
     from backupd.operations.reports import gather
     from backupd.wiring.keeper import open_book_and_repositories
 
-    with open_book_and_repositories(context, region) as (book, repositories):
+    with open_book_and_repositories(context, region, trace) as (book, repositories):
         return [one.report for one in gather(book, repositories).filed]
 
 
-def _region(context: Context, name: str | None) -> RegionName:
+def _region(context: Context, name: str | None, trace: Trace) -> RegionName:
     """Return the region asked for, or the one whose last drill is longest ago."""
     known = context.regions([name] if name is not None else [])
     if len(known) == 1:
         return known[0]
-    newest = {one: max((report.started for report in _past(context, one)), default="") for one in known}
+    newest = {one: max((report.started for report in _past(context, one, trace)), default="") for one in known}
     return min(known, key=lambda one: (newest[one], one))
 
 

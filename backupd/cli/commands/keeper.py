@@ -165,13 +165,13 @@ def plan(
     context = load_context(ctx, config)
 
     def prove(name: RegionName) -> Reply:
-        with open_book(context, name) as book:
-            book.sync()
+        with open_book(context, name, trace) as book:
             budget, copies = deletion_budget(context, name), context.config.copies_of(name)
             found = prove_region(book, budget, context.clock.now(), copies)
         return Reply(found, _proof_lines(found), status=0 if found.holds else RefusedError.exit_code)
 
-    return for_each(context.regions(region or []), prove, as_json=as_json).finish("regions")
+    with watched(context.clock, quiet=as_json) as trace:
+        return for_each(context.regions(region or []), prove, as_json=as_json).finish("regions")
 
 
 def _expire(keeper: Keeper, store: str, *, dry_run: bool, confirm: int | None) -> Reply:

@@ -110,6 +110,7 @@ def check(
       backupd key check be --identity ops.identity
     """
     from backupd.operations.keys import check_identity
+    from backupd.wiring.answering_store import suggesting_others
     from backupd.wiring.context import QUICKLY, open_repository
 
     context = load_context(ctx, config)
@@ -117,7 +118,7 @@ def check(
     secret = open_identity(identity, passphrase_file).secret
     checks = []
     for name, place in places:
-        with open_repository(context, name, place, QUICKLY) as repository:
+        with suggesting_others(context, name, place), open_repository(context, name, place, QUICKLY) as repository:
             note_signers(context, repository)
             checks.append((name, place, check_identity(repository, secret)))
     if not any(keyrings for _, _, keyrings in checks):

@@ -48,8 +48,9 @@ def show(
     from backupd.wiring.keeper import open_book
 
     context = load_context(ctx, config)
-    with open_book(context, region_of(context, region)) as book:
-        chain = book.sync()
+    name = region_of(context, region)
+    with watched(context.clock, quiet=as_json) as trace, open_book(context, name, trace) as book:
+        chain = book.chain
     first = max(0, len(chain.links) - newest) if newest else 0
     entries = [link.entry for link in chain.links[first:]]
     return Reply(
@@ -69,13 +70,15 @@ def verify(ctx: typer.Context, region: RegionOption, config: ConfigOption = None
       backupd ledger verify be
     """
     from backupd.operations.ledger.check import check_ledger
-    from backupd.wiring.context import open_repository
+    from backupd.wiring.answering_store import open_answering
     from backupd.wiring.keeper import open_book
 
     context = load_context(ctx, config)
+    name = region_of(context, region)
     with (
-        open_book(context, region_of(context, region)) as book,
-        open_repository(context, region_of(context, region)) as repository,
+        watched(context.clock, quiet=as_json) as trace,
+        open_book(context, name, trace) as book,
+        open_answering(context, name, None, trace) as (_, repository),
     ):
         found = check_ledger(book, repository)
     return Reply(
@@ -126,7 +129,7 @@ def retire(
         would = f"{region}: store '{store}' would be retired; {waiting} would wait for it no longer"
         if events and not dry_run:
             if is_asked(yes=yes):
-                show_and_ask([would], "Say for good that it is gone?")
+                show_and_ask([would], "Say for good that it is gone?", trace)
             events = run(keeper.book, keeper.stores.keys(), store, decision)
     line = f"{region}: store '{store}' is retired" + ("" if events else " already")
     value = {"region": region, "store": store, "changed": bool(events) and not dry_run, "dry_run": dry_run}
@@ -163,7 +166,9 @@ def redate(
         entries = run(keeper.book, decision, dry_run=True)
         if entries and not dry_run:
             if is_asked(yes=yes):
-                show_and_ask([f"{region}: misdated would be the entries {_numbers(entries)}"], "Say so for good?")
+                show_and_ask(
+                    [f"{region}: misdated would be the entries {_numbers(entries)}"], "Say so for good?", trace
+                )
             entries = run(keeper.book, decision)
     misdated = f"misdated {'would be' if dry_run else 'are'} the entries {_numbers(entries)}"
     line = misdated if entries else "no entry is dated ahead"

@@ -11,6 +11,7 @@ import typer
 
 from backupd.cli import output
 from backupd.cli.options import EXIT_STATUS, ConfigOption, JsonOption, RegionArgument, load_context, trusted_keys
+from backupd.cli.progress import watched
 from backupd.cli.run import Reply
 from backupd.errors import DamageError, RefusedError, UsageError
 from backupd.model.ids import DrillId
@@ -87,7 +88,10 @@ def from_stores(ctx: typer.Context, config: Path | None, regions: list[str]) -> 
     context = load_context(ctx, config)
     parts: list[Part] = []
     for name in context.regions(regions):
-        with open_book_and_repositories(context, name) as (book, repositories):
+        with (
+            watched(context.clock, quiet=False) as trace,
+            open_book_and_repositories(context, name, trace) as (book, repositories),
+        ):
             gathered = gather(book, repositories)
         parts.append(Part(gathered, drill_timetable(context, name, gathered.begins)))
     return parts

@@ -72,15 +72,20 @@ def snapshots(
       backupd snapshots be
       backupd snapshots --newest 1 --json
     """
+    from backupd.operations.phases import Phases
     from backupd.operations.snapshots import list_snapshots
-    from backupd.wiring.context import QUICKLY, open_repository
+    from backupd.wiring.answering_store import open_answering
+    from backupd.wiring.context import QUICKLY
 
     context = load_context(ctx, config)
     lists = []
-    for name in context.regions(region or []):
-        with open_repository(context, name, store, QUICKLY) as repository:
-            note_signers(context, repository)
-            lists.append((name, list_snapshots(repository, database=database, newest=newest)))
+    with watched(context.clock, quiet=as_json) as trace:
+        for name in context.regions(region or []):
+            with open_answering(context, name, store, trace, QUICKLY) as (_, repository):
+                note_signers(context, repository)
+                phases = Phases(context.clock, trace, name)
+                with phases.phase("listing", quiet=True):
+                    lists.append((name, list_snapshots(repository, database=database, newest=newest)))
     bad = [f"damage: {one.name}: {one.reason}" for _, found in lists for one in found.unreadable]
     return Reply(
         {"regions": [{"region": name, **msgspec.to_builtins(found)} for name, found in lists]},
@@ -158,13 +163,18 @@ def note_signers(context: Context, repository: Repository) -> None:
 def _verify(context: Context, place: tuple[RegionName, str], scope: Scope, trace: Trace) -> Reply:
     """Verify one store. Where only the ledger cannot be written, the reply has both the findings and the error."""
     from backupd.operations.verify import verify as run
+    from backupd.wiring.answering_store import suggesting_others
     from backupd.wiring.backup import verify_index, verify_tools
     from backupd.wiring.context import open_repository
 
     found, noted, error = None, None, None
     region, store = place
     try:
-        with open_repository(context, region, store) as repository, verify_index(context, region, store) as checked:
+        with (
+            suggesting_others(context, region, store),
+            open_repository(context, region, store) as repository,
+            verify_index(context, region, store) as checked,
+        ):
             note_signers(context, repository)
             found = run(repository, checked, scope, verify_tools(context, region, store, trace))
         noted = _noted(context, place, found, trace)

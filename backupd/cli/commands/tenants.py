@@ -31,7 +31,7 @@ from backupd.cli.options import (
 from backupd.cli.progress import watched
 from backupd.cli.run import Reply
 from backupd.cli.tenant_lines import location_lines
-from backupd.errors import RefusedError
+from backupd.errors import RefusedError, StoreGoneError
 from backupd.model.text import counted
 
 if TYPE_CHECKING:
@@ -55,8 +55,7 @@ def list_(ctx: typer.Context, region: RegionOption, config: ConfigOption = None,
 
     context = load_context(ctx, config)
     name = region_of(context, region)
-    with open_book(context, name) as book:
-        book.sync()
+    with watched(context.clock, quiet=as_json) as trace, open_book(context, name, trace) as book:
         found = standings(book.states, context.clock.now(), deletion_budget(context, name).expiry_gap)
     headings = ("tenant", "life", "class", "state", "since", "purge by", "gone by", "holds", "late")
     return Reply(
@@ -86,8 +85,7 @@ def show(
     context = load_context(ctx, config)
     name = region_of(context, region)
     tenant_id = tenant_of(context, name, tenant, is_id=is_id)
-    with open_book(context, name) as book:
-        book.sync()
+    with watched(context.clock, quiet=as_json) as trace, open_book(context, name, trace) as book:
         now, gap = context.clock.now(), deletion_budget(context, name).expiry_gap
         found = [standing(book.states, life, now, gap) for life in incarnations_of(book.states, tenant_id)]
         past = history(book, tenant_id)
@@ -110,8 +108,8 @@ def where(
 ) -> int:
     """Say where a tenant's rows still are, and by when nothing is left.
 
-    Looks on every store: folders, keys, records, and the store's own snapshots. A tenant that nothing knows is
-    `unknown`. Runs on the keeper.
+    Looks on every store: folders, keys, records, and the store's own snapshots. A store that does not answer is named,
+    and makes the exit status that of one. A tenant that nothing knows is `unknown`. Runs on the keeper.
 
     \b
     Example:
@@ -119,16 +117,19 @@ def where(
     """
     from backupd.operations.keeper.locate import locate_tenant
     from backupd.operations.keeper.sightings import search_for_tenant
+    from backupd.wiring.context import QUICKLY
     from backupd.wiring.keeper import deletion_budget, open_keeper, tenant_register
 
     context = load_context(ctx, config)
     name = region_of(context, region)
     tenant_id = tenant_of(context, name, tenant, is_id=is_id)
-    with watched(context.clock, quiet=as_json) as trace, open_keeper(context, name, trace) as keeper:
+    with watched(context.clock, quiet=as_json) as trace, open_keeper(context, name, trace, QUICKLY) as keeper:
         known = search_for_tenant(keeper, tenant_id, tenant_register(context, name)).known
         found = locate_tenant(keeper, deletion_budget(context, name), tenant_id, known=known)
     lines = (line for one in found for line in location_lines(one))
-    return Reply({"tenant": tenant_id, "lives": found, "known": known}, lines).print(as_json=as_json)
+    away = any(place.kind == "away" for one in found for place in one.unseen)
+    status = StoreGoneError.exit_code if away else 0
+    return Reply({"tenant": tenant_id, "lives": found, "known": known}, lines, status=status).print(as_json=as_json)
 
 
 def sync(ctx: typer.Context, region: RegionOption, config: ConfigOption = None, as_json: JsonOption = False) -> int:

@@ -230,10 +230,11 @@ class _Asked:
         """Open the region's keeper. Raises RefusedError for a tenant that nothing knows, but not with `--unknown`."""
         from backupd.operations.keeper.sightings import search_for_tenant
         from backupd.planning.sightings import require_known
+        from backupd.wiring.context import QUICKLY
         from backupd.wiring.keeper import open_keeper, tenant_register
 
         context, quiet = self.context, self.options.as_json
-        with watched(context.clock, quiet=quiet) as trace, open_keeper(context, self.region, trace) as keeper:
+        with watched(context.clock, quiet=quiet) as trace, open_keeper(context, self.region, trace, QUICKLY) as keeper:
             if not self.options.unknown:
                 register = tenant_register(context, self.region)
                 require_known(search_for_tenant(keeper, self.tenant, register, self.given))

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Literal
 
-from backupd.errors import UNSOUND, BackupdError, ObjectMissingError
+from backupd.errors import UNSOUND, BackupdError, ObjectMissingError, StoreGoneError
 from backupd.model.attestation import NOT_COVERED
 from backupd.model.documents import Record
 from backupd.model.ids import GenerationId, ObjectName, Pseudonym, SnapshotName, TenantId
@@ -53,9 +53,10 @@ class Copy:
 class Unseen:
     """A place that may hold something of an incarnation, and that cannot be searched for it."""
 
-    kind: Literal["handed-in", "uploads", "retired", "declared"]
+    kind: Literal["handed-in", "uploads", "retired", "declared", "away"]
     """`handed-in` and `uploads`: what nodes handed in or upload on a store, which may be anybody's; `retired`: a store
-    that was declared gone; `declared`: a kind of copy that the configuration declares."""
+    that was declared gone; `declared`: a kind of copy that the configuration declares; `away`: a store that does not
+    answer now."""
     name: str
     objects: int = 0
     until: datetime | None = None
@@ -95,31 +96,47 @@ def locate_tenant(
 
 
 def locate_life(keeper: Keeper, budget: DeletionBudget, life: Incarnation) -> TenantLocation:
-    """Look on every store for one incarnation, which need not stand in the ledger as it is given."""
+    """Look on every store for one incarnation, which need not stand in the ledger as it is given.
+
+    A store that does not answer is one of the places that nobody saw. Raises StoreGoneError when none answers.
+    """
     copies: list[Copy] = []
-    for name, repository in keeper.stores.items():
-        with KeyringCache.opened(keeper.cache_path(name), keeper.repository, keeper.tags) as cache:
-            cache.refresh(repository)
-            refs = set(find_segments(keeper, cache, life.key)) | set(life.purge.segments if life.purge else ())
-            copies += _copies(keeper, name, cache, refs)
+    unseen: list[Unseen] = []
+    for name in keeper.stores:
+        try:
+            found = _on_store(keeper, name, life), list(_unfinished(keeper, name))
+        except StoreGoneError:
+            unseen.append(Unseen("away", name))
+        else:
+            copies += found[0]
+            unseen += found[1]
+    if all(one.kind == "away" for one in unseen) and len(unseen) == len(keeper.stores):
+        raise StoreGoneError("no store of the region answers", hint="Nothing can be said of where the tenant is.")
     now = keeper.clock.now()
     stands = standing(keeper.book.states, life, now, budget.expiry_gap)
     gone_by, rule = _gone_by(life, stands, budget, now)
-    unseen = (*_unfinished(keeper), *_said(keeper, life))
-    return TenantLocation(stands, tuple(copies), _unreadable_since(life), gone_by, rule, unseen)
+    places = (*unseen, *_said(keeper, life))
+    return TenantLocation(stands, tuple(copies), _unreadable_since(life), gone_by, rule, places)
 
 
-def _unfinished(keeper: Keeper) -> Iterator[Unseen]:
-    """Yield what lies on stores and is not part of a repository."""
-    for name, repository in keeper.stores.items():
-        kinds: tuple[tuple[Literal["handed-in", "uploads"], ObjectName], ...] = (
-            ("handed-in", layout.INCOMING),
-            ("uploads", layout.TEMPORARY),
-        )
-        for kind, folder in kinds:
-            number = sum(1 for _ in repository.store.list(folder))
-            if number:
-                yield Unseen(kind, name, number)
+def _on_store(keeper: Keeper, name: str, life: Incarnation) -> list[Copy]:
+    """Look on one store for an incarnation. Raises the store's errors, and those of what cannot be believed."""
+    with KeyringCache.opened(keeper.cache_path(name), keeper.repository, keeper.tags) as cache:
+        cache.refresh(keeper.stores[name])
+        refs = set(find_segments(keeper, cache, life.key)) | set(life.purge.segments if life.purge else ())
+        return _copies(keeper, name, cache, refs)
+
+
+def _unfinished(keeper: Keeper, name: str) -> Iterator[Unseen]:
+    """Yield what lies on a store and is not part of a repository."""
+    kinds: tuple[tuple[Literal["handed-in", "uploads"], ObjectName], ...] = (
+        ("handed-in", layout.INCOMING),
+        ("uploads", layout.TEMPORARY),
+    )
+    for kind, folder in kinds:
+        number = sum(1 for _ in keeper.stores[name].store.list(folder))
+        if number:
+            yield Unseen(kind, name, number)
 
 
 def _said(keeper: Keeper, life: Incarnation) -> Iterator[Unseen]:

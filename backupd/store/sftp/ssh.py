@@ -217,7 +217,7 @@ def fingerprint(key: bytes) -> str:
 
 def _start(target: SftpTarget, pinned: list[tuple[str, bytes]]) -> paramiko.Transport:
     try:
-        link = socket.create_connection((target.host, target.port), timeout=target.deadline)
+        link = socket.create_connection((target.host, target.port), timeout=target.connect_within)
     except OSError as error:
         raise StoreGoneError(
             f"cannot connect to {target.host!r} port {target.port}: {(error.strerror or str(error)).lower()}",
@@ -231,10 +231,10 @@ def _start(target: SftpTarget, pinned: list[tuple[str, bytes]]) -> paramiko.Tran
         with _translated():
             transport = paramiko.Transport(link)
             transport.set_log_channel(_LOG)
-            transport.banner_timeout = transport.handshake_timeout = transport.auth_timeout = target.deadline
+            transport.banner_timeout = transport.handshake_timeout = transport.auth_timeout = target.connect_within
             transport.channel_timeout = target.deadline
             _prefer(transport, pinned)
-            transport.start_client(timeout=target.deadline)
+            transport.start_client(timeout=target.connect_within)
     except BaseException:
         link.close()
         raise
@@ -335,6 +335,8 @@ class SftpTarget:
     """Bytes per second over all connections and both directions; 0 means no limit."""
     deadline: float = 60.0
     """Seconds without any answer after which a connection with requests in flight counts as dead."""
+    connect_within: float = 60.0
+    """Seconds for each step of making a connection, up to the login."""
     patience: float = 600.0
     """Seconds for which a call is repeated on fresh connections; 0 fails the call at the first broken connection."""
     shared: bool = False

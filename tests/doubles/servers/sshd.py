@@ -146,6 +146,24 @@ class Sshd:
             self._process.wait(10)
             self._process = None
 
+    @property
+    def account(self) -> Account:
+        """What a client needs to know of it while it runs."""
+        return self._account
+
+    def hang(self) -> None:
+        """Have the listener and every session neither answer nor end, until `resume`."""
+        assert self._process is not None
+        os.killpg(self._process.pid, signal.SIGSTOP)
+        # A busy machine may take seconds to stop it, and it answers until then.
+        while Path(f"/proc/{self._process.pid}/stat").read_text().rpartition(")")[2].split()[0] != "T":
+            time.sleep(0.01)
+
+    def resume(self) -> None:
+        """Go on after `hang`."""
+        assert self._process is not None
+        os.killpg(self._process.pid, signal.SIGCONT)
+
     def restart(self) -> None:
         """Stop, and listen again on the same port."""
         self.stop()

@@ -1,9 +1,12 @@
 """Progress lines and bars."""
 
 import io
+import re
+import sys
 
 import pytest
 
+from backupd.cli.consent import show_and_ask
 from backupd.cli.output import print_lines
 from backupd.cli.progress import PlainProgress, TerminalProgress, watched
 from backupd.trace import PhaseDone, PhaseStarted, Progress, Warned
@@ -155,3 +158,92 @@ def test_a_phase_that_counts_nothing_shows_how_long_it_takes(plain, out, ticking
         "publishing be/app: 0 % of 40 objects",
         "reading be/app: 600 B, 100 B/s",
     ]
+
+
+def test_the_rate_is_that_of_the_last_seconds(plain, out, ticking_clock):
+    """A minute at 1 MB/s says nothing of the seconds at 100 MB/s after it; the end gives the whole."""
+    plain.emit(PhaseStarted("reading", "be/app"))
+    done = 0
+    for second in range(1, 81):
+        ticking_clock.elapsed = float(second)
+        done += 1_000_000 if second <= 60 else 100_000_000
+        plain.emit(Progress("reading", "be/app", bytes_in=done))
+    plain.emit(PhaseDone("reading", "be/app", 80.0))
+
+    lines = out.getvalue().splitlines()
+    assert "reading be/app: 60.0 MB, 1.0 MB/s" in lines
+    assert lines[-2] == "reading be/app: 2.1 GB, 100 MB/s"
+    assert lines[-1] == "reading be/app: done in 1 min 20 s, 2.1 GB, 25.8 MB/s"
+
+
+def test_the_rest_of_the_time_is_that_of_the_last_run(plain, out, ticking_clock):
+    """While nothing was slower than then; a run that takes longer is measured by itself."""
+    plain.emit(PhaseStarted("reading", "be/app", 1000, expected=20.0))
+    for second in range(1, 41):
+        ticking_clock.elapsed = float(second)
+        plain.emit(Progress("reading", "be/app", bytes_in=second * 20))
+
+    lines = out.getvalue().splitlines()
+    assert lines[1] == "reading be/app: 10 % of 1.0 kB, 20 B/s, 18 s left"
+    assert lines[-1] == "reading be/app: 80 % of 1.0 kB, 20 B/s, 10 s left"
+
+
+def test_a_phase_that_gets_no_further_says_so(ticking_clock):
+    """On a terminal, also while nothing is reported: for how long nothing came."""
+    terminal = Terminal()
+    with watched(ticking_clock, quiet=False, out=terminal) as trace:
+        trace.emit(PhaseStarted("loading", "be/app", 1000))
+        ticking_clock.elapsed = 2.0
+        trace.emit(Progress("loading", "be/app", bytes_in=100))
+        ticking_clock.elapsed = 25.0
+        trace.redraw()
+
+    assert "nothing for 23.0 s" in terminal.getvalue()
+
+
+def test_a_question_stands_alone_on_the_terminal(ticking_clock, monkeypatch):
+    """While somebody is asked nothing is drawn, and what is asked is not held back until its line ends."""
+    terminal = Terminal()
+    monkeypatch.setattr(sys, "stderr", terminal)
+    monkeypatch.setattr(sys, "stdin", io.StringIO("y\n"))
+    with watched(ticking_clock, quiet=False) as trace:
+        trace.emit(PhaseStarted("planning"))
+        show_and_ask(["this would go"], "Remove it?", trace)
+        trace.emit(PhaseDone("planning", "", 2.0))
+
+    before, _, after = terminal.getvalue().partition("this would go\nRemove it? [y/N] ")
+    assert "planning" in before
+    assert "for 0.0 s" in after
+
+
+def test_a_quiet_phase_is_seen_on_a_terminal_while_it_lasts(ticking_clock, plain, out):
+    """It stands in no log, and no bar of it stays."""
+    terminal = Terminal()
+    with watched(ticking_clock, quiet=False, out=terminal) as trace:
+        trace.emit(PhaseStarted("asking", "zurich", quiet=True))
+        ticking_clock.elapsed = 12.0
+        trace.redraw()
+        trace.emit(PhaseDone("asking", "zurich", 12.0))
+    plain.emit(PhaseStarted("asking", "zurich", quiet=True))
+    plain.emit(PhaseDone("asking", "zurich", 12.0))
+
+    shown = terminal.getvalue()
+    assert "asking zurich" in shown
+    assert "for 12.0 s" in shown
+    assert "asking" not in shown.rpartition("for 12.0 s")[2]
+    assert out.getvalue() == ""
+
+
+@pytest.mark.parametrize("subject", ["be/app", "a-region-somewhere/database-1"])
+def test_no_line_is_wider_than_the_terminal(ticking_clock, subject, monkeypatch):
+    """What matters least is left out: first what was new, then the rate."""
+    monkeypatch.setenv("COLUMNS", "80")
+    terminal = Terminal()
+    with watched(ticking_clock, quiet=False, out=terminal) as trace:
+        trace.emit(PhaseStarted("reading", subject, 742_000_000_000))
+        ticking_clock.elapsed = 10.0
+        trace.emit(Progress("reading", subject, bytes_in=123_000_000_000, bytes_out=12_300_000_000))
+
+    lines = [re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", line) for line in re.split("[\n\r]", terminal.getvalue())]
+    assert any("50 s left" in line for line in lines)
+    assert max(map(len, lines)) <= 80

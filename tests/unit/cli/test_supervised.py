@@ -40,6 +40,8 @@ def test_events_arrive_as_lines_as_they_are():
         "subject": "app",
         "total_estimate": 100,
         "unit": "bytes",
+        "quiet": False,
+        "expected": None,
     }
     assert [event["bytes_in"] for event in events if event["event"] == "Progress"] == [0, 4, 8]
     assert events[-1] == {"event": "Warned", "message": "look at this", "hint": "Do that."}

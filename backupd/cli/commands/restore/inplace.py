@@ -141,7 +141,7 @@ def _ask(task: RestoreTask, request: InPlaceRequest) -> None:
     from backupd.operations.inplace import restore_in_place
 
     shown = replace(request, apply=False, before=None, report_key=None)
-    show_and_ask(_lines(restore_in_place(shown, task.repository, task.world), shown), "Write that?")
+    show_and_ask(_lines(restore_in_place(shown, task.repository, task.world), shown), "Write that?", task.world.trace)
 
 
 def _one_tenant(given: str) -> str:

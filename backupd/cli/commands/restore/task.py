@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from re import fullmatch
 from typing import TYPE_CHECKING
 
@@ -70,16 +70,17 @@ def opened(context: Context, region: RegionName, options: SnapshotOptions) -> It
 
     Raises UsageError, ConfigError, RefusedError, KeyRefusedError, and the store's errors.
     """
-    from backupd.wiring.context import open_repository
+    from backupd.wiring.answering_store import open_answering
 
     _require_residency(context, region, options.override)
     pair = open_identity(options.identity, options.passphrase_file)
     with (
-        open_repository(context, region, options.store) as repository,
         watched(context.clock, quiet=options.as_json) as trace,
+        open_answering(context, region, options.store, trace) as (store, repository),
     ):
         note_signers(context, repository)
-        yield RestoreTask(context, region, repository, _world(context, region, options, trace, pair.secret))
+        world = replace(_world(context, region, options, trace, pair.secret), store=store)
+        yield RestoreTask(context, region, repository, world)
 
 
 def _require_residency(context: Context, region: RegionName, override: str | None) -> None:
@@ -102,7 +103,6 @@ def _world(
         context.clock,
         trace,
         os.urandom,
-        store=context.stores_of(region, options.store)[0],
         own_ledger=known_ledger_copy(context, region),
         override=options.override,
         note=_ledger_note(context, region, trace),

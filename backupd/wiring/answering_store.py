@@ -1,0 +1,82 @@
+"""The store that answers: the region's first, or the next one where it does not, which is said."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from datetime import timedelta
+from typing import TYPE_CHECKING
+
+from backupd.errors import StoreAuthError, StoreGoneError
+from backupd.model.ids import RegionName
+from backupd.operations.phases import Phases
+from backupd.repository.layout import REPOSITORY
+from backupd.trace import Trace, Warned
+from backupd.wiring.context import QUICKLY, Context, open_repository, open_store
+
+if TYPE_CHECKING:
+    from backupd.repository.repository import Repository
+
+
+@contextmanager
+def open_answering(
+    context: Context, region: RegionName, store: str | None, trace: Trace, patience: timedelta | None = None
+) -> Iterator[tuple[str, Repository]]:
+    """Open the region's repository on the store asked for, or on its first that answers; yield its name, too.
+
+    Of several, each has `QUICKLY` to answer; one that does not is named in a warning, and the next is asked. Once a
+    store has answered, it is waited for as `patience` says, without one as configured. Raises UsageError for a store
+    that is not the region's, and where none answers the first one's StoreGoneError.
+    """
+    names = context.stores_of(region, store)
+    name = _first_answering(context, region, names, trace) if len(names) > 1 else names[0]
+    with suggesting_others(context, region, name), open_repository(context, region, name, patience) as repository:
+        yield name, repository
+
+
+@contextmanager
+def suggesting_others(context: Context, region: RegionName, name: str) -> Iterator[None]:
+    """Have an error about a store that is away, or refuses us, say which other stores `--store` would read from."""
+    try:
+        yield
+    except (StoreGoneError, StoreAuthError) as error:
+        others = [other for other in context.stores_of(region) if other != name]
+        if not others or "--store" in error.hint:
+            raise
+        said = f"Another store of the region may answer: give {' or '.join(f'--store {other}' for other in others)}."
+        raise type(error)(f"{name}: {error.message}", hint=" ".join(filter(None, (said, error.hint)))) from error
+
+
+def _first_answering(context: Context, region: RegionName, names: tuple[str, ...], trace: Trace) -> str:
+    first: StoreGoneError | None = None
+    for place, name in enumerate(names):
+        began = context.clock.monotonic()
+        try:
+            _ask(context, region, name, trace)
+        except StoreGoneError as error:
+            first = first or error
+            then = names[place + 1 : place + 2]
+            if then:
+                waited = context.clock.monotonic() - began
+                trace.emit(
+                    Warned(
+                        f"{name} did not answer in {waited:.0f} s: {error.message}",
+                        hint=f"Asking {then[0]} in its place; --store NAME asks one store only.",
+                    )
+                )
+        except StoreAuthError:
+            with suggesting_others(context, region, name):
+                raise
+        else:
+            return name
+    raise StoreGoneError(
+        f"none of the region's stores answers ({', '.join(names)}): {first.message if first else ''}",
+        hint=first.hint if first else "",
+    )
+
+
+def _ask(context: Context, region: RegionName, name: str, trace: Trace) -> None:
+    """Look for the repository on a store. Raises StoreGoneError; a store that refuses us did answer: StoreAuthError."""
+    phases = Phases(context.clock, trace, name)
+    with phases.phase("asking", quiet=True), closing(open_store(context, region, name, QUICKLY)) as opened:
+        opened.stat(REPOSITORY)

@@ -1,0 +1,151 @@
+"""The first store is away or hangs: restores and questions go to the next one, and say so."""
+
+from __future__ import annotations
+
+import os
+import pty
+import subprocess
+from collections.abc import Callable, Iterator
+
+import pytest
+from doubles.servers.postgres import Server
+from doubles.servers.sshd import Sshd
+from fix_nodes import NodeFolder
+from fix_postgres import Database, unique
+
+from backupd.seal import keyfiles
+from backupd.seal.keyfiles import write_signer
+
+FAR = """
+[stores.far]
+kind = "sftp"
+host = "{account.host}"
+port = {account.port}
+user = "{account.user}"
+key = "{account.key_file}"
+host_keys = ["{account.host_keys[0]}"]
+path = "backups"
+location = "here"
+deadline = "4s"
+patience = "1s"
+"""
+OPENED = ("--identity", "ops.identity", "--passphrase-file", "passphrase")
+QUESTIONS = (
+    ("snapshots", "be"),
+    ("tenant", "list", "be"),
+    ("tenant", "where", "be", "secretive-1"),
+    ("ledger", "verify", "be"),
+    ("plan", "be"),
+)
+
+
+@pytest.fixture
+def server() -> Iterator[Sshd]:
+    """A real OpenSSH that can be stopped, and can be made to hang."""
+    server = Sshd()
+    with server:
+        yield server
+
+
+@pytest.fixture
+def node(
+    pg17: Server, make_database: Callable[..., Database], node_of: Callable[..., NodeFolder], server: Sshd
+) -> NodeFolder:
+    """A keeper with a snapshot on a store far away, its region's first, and on one here."""
+    database = make_database(pg17)
+    database.sql(
+        "CREATE TABLE note (id int PRIMARY KEY, tenant text NOT NULL)",
+        "INSERT INTO note SELECT g, 'secretive-' || g % 2 FROM generate_series(1, 20) g",
+    )
+    node = node_of(database)
+    signer = write_signer(node.node / "keeper.key")
+    config = node.node / "backupd.toml"
+    text = config.read_text().replace('stores = ["disk"]', 'stores = ["far", "disk"]')
+    text = text.replace("[trust]\n", f'[trust]\nkeepers = ["{signer.public}"]\n')
+    keeper = f'[keeper]\nsigning_key_file = "{node.node}/keeper.key"\n'
+    config.write_text(f"{text}\n{FAR.format(account=server.account)}\n{keeper}")
+    (node.folder / "passphrase").write_text("a passphrase\n")
+    keyfiles.write_identity(node.folder / "ops.identity", "ops", node.pair, "a passphrase")
+    node.json("init", "be")
+    node.json("backup", "be")
+    return node
+
+
+def on_terminal(node: NodeFolder, *arguments: str) -> str:
+    """Run a command whose standard error is a terminal; return what stood there."""
+    ours, its = pty.openpty()
+    process = subprocess.Popen(
+        node.command(*arguments),
+        cwd=node.folder,
+        env={**node.environment, "TERM": "xterm", "COLUMNS": "80"},
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=its,
+    )
+    os.close(its)
+    shown = b""
+    try:
+        while piece := os.read(ours, 65536):
+            shown += piece
+    except OSError:
+        pass  # a terminal whose other end was closed
+    os.close(ours)
+    assert process.wait(200) == 0, shown
+    return shown.decode()
+
+
+def test_a_restore_goes_to_the_next_store(node: NodeFolder, server: Sshd, pg17: Server) -> None:
+    """The first hangs, as a machine without memory does: it is named, and every row comes from the other."""
+    name = unique("restored")
+    server.hang()
+    try:
+        done = node.run("restore", "database", "be", "app", "--target", pg17.conninfo(name), *OPENED)
+        assert done.returncode == 0, done.stderr.decode()
+        assert b"warning: far did not answer in" in done.stderr
+        assert b"Asking disk in its place; --store NAME asks one store only." in done.stderr
+        assert Database(pg17, name).sql("SELECT count(*) FROM note") == [(20,)]
+    finally:
+        server.resume()
+        pg17.drop_database(name)
+
+
+def test_questions_go_to_the_next_store(node: NodeFolder, server: Sshd) -> None:
+    """Each of them answers from the store that is there, and names the other."""
+    server.stop()
+    for question in QUESTIONS:
+        done = node.run(*question)
+        # Where something of a tenant is cannot be said whole without a store.
+        assert done.returncode == (6 if "where" in question else 0), (question, done.stderr.decode())
+        assert b"far did not answer" in done.stderr or b"far does not answer" in done.stderr, question
+        assert b"secretive" not in done.stderr
+
+
+def test_a_store_that_was_asked_for_is_not_replaced(node: NodeFolder, server: Sshd) -> None:
+    """Its error says which other store there is, and by which option; the same for all of a program's output."""
+    server.stop()
+    for question in (("snapshots", "be"), ("verify", "be"), ("key", "check", "be", *OPENED)):
+        done = node.run(*question, "--store", "far")
+        assert done.returncode == 6, (question, done.stderr.decode())
+        assert b"give --store disk" in done.stderr, (question, done.stderr.decode())
+
+
+def test_none_that_answers_is_said(node: NodeFolder, server: Sshd) -> None:
+    """All of them are named."""
+    server.stop()
+    (node.folder / "disk").rename(node.folder / "gone")
+    done = node.run("snapshots", "be")
+    assert done.returncode == 6
+    assert b"none of the region's stores answers (far, disk)" in done.stderr
+
+
+def test_a_terminal_is_never_silent_for_long(node: NodeFolder, server: Sshd) -> None:
+    """While the store that hangs is waited for, the screen counts the seconds; nothing of it stays."""
+    server.hang()
+    try:
+        shown = on_terminal(node, "snapshots", "be")
+    finally:
+        server.resume()
+    assert "asking far" in shown
+    assert "for 2." in shown
+    assert "for 3." in shown
+    assert "far did not answer in" in shown
