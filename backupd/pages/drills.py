@@ -11,7 +11,7 @@ from datetime import datetime, timedelta
 from typing import Final, NamedTuple
 
 from backupd.model.report import CheckName, Report
-from backupd.model.text import human_bytes, parse_stamp
+from backupd.model.text import counted, human_bytes, parse_stamp
 from backupd.pages.charts import Bar, Chart, Point, bars, trend
 from backupd.pages.environment import environment, readable, spell_count, spell_seconds
 from backupd.pages.findings import QUESTIONS, sentence
@@ -67,6 +67,7 @@ def render_report(report: Report, sha256: str, history: Sequence[Report] = ()) -
         .get_template("report.html")
         .render(
             one=report,
+            story=_story(report),
             sha256=sha256,
             charts=[_phases(report), _against(report)],
             trends=trends(drills) if len(drills) > 1 else [],
@@ -75,6 +76,26 @@ def render_report(report: Report, sha256: str, history: Sequence[Report] = ()) -
             **words(),
         )
     )
+
+
+def _story(report: Report) -> str:
+    """Say what the drill did, as far as its report shows that it did it."""
+    restored = report.sizes is not None
+    if report.selection is None:
+        told = "It ended before a backup was chosen."
+    elif report.type == "damage":
+        told = "A backup was fetched, damaged on purpose, and its restore tried on a server that holds nothing else."
+    elif restored and any(
+        check.name is CheckName.EQUALITY and check.verdict in ("pass", "fail") for check in report.checks
+    ):
+        told = "A backup was fetched, restored on a server that holds nothing else, and checked."
+    elif restored:
+        told = "A backup was fetched and restored on a server that holds nothing else; it was not checked to the end."
+    else:
+        told = "A backup was chosen, and was not restored to the end."
+    if report.disposal.remaining:
+        return f"{told} {counted(report.disposal.remaining, 'thing')} that it made could not be destroyed."
+    return f"{told} What it made was destroyed." if report.disposal.destroyed else told
 
 
 def words() -> dict[str, object]:

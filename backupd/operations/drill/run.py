@@ -59,6 +59,7 @@ from backupd.operations.drill.types import (
     DrillRequest,
     DrillScene,
     RestoredDatabase,
+    skipped,
 )
 from backupd.operations.ledger.history import LedgerHistory
 from backupd.operations.phases import Phases
@@ -261,6 +262,9 @@ class _Drill:
         made, environment, request = self._made, self._environment, self._request
         kind: DrillType = "damage" if request.damage else "automatic" if request.trigger != "command" else "human"
         checks = every_check(made.checks.values(), "not-asked" if request.damage else "not-reached")
+        if not request.damage:
+            # It is the turn of another drill: this one has not ended before it.
+            checks = [skipped(one.name, "not-asked") if one.name is CheckName.DAMAGE else one for one in checks]
         chosen = selection(made.found, environment, request.tenant) if made.found else None
         report = Report(
             repository=info.repository,

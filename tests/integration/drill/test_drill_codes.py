@@ -61,7 +61,7 @@ def test_a_schema_that_came_back_otherwise(
     skipped = {one.name: one.findings[0].code for one in sound.checks if one.verdict == "skip"}
     assert skipped == {
         "freshness": "not-configured", "comparison": "no-earlier-drill", "assertions": "not-configured",
-        "canary": "no-tenants", "escrow": "not-configured", "objectives": "not-configured", "damage": "not-reached",
+        "canary": "no-tenants", "escrow": "not-configured", "objectives": "not-configured", "damage": "not-asked",
     }  # fmt: skip
     assert sound.versions.client is not None
     report = drills.run(

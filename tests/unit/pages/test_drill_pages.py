@@ -168,3 +168,22 @@ def test_the_age_of_a_proof_counts_to_the_end_or_today() -> None:
     """A period that lies behind is told as it ended."""
     past = PeriodPage(START, START + WEEK, START + 50 * WEEK, [part(proven=START + timedelta(days=1))])
     assert "be 6 d" in render_period(past)
+
+
+@pytest.mark.parametrize(
+    ("report", "told"),
+    [
+        (sample(0), "A backup was fetched, restored on a server that holds nothing else, and checked."),
+        (ERRED, "It ended before a backup was chosen. 2 things that it made could not be destroyed."),
+        (sample(0, sizes=None), "A backup was chosen, and was not restored to the end."),
+        (sample(0, type="damage", sizes=None), "A backup was fetched, damaged on purpose,"),
+        (sample(0, checks=every_check([])), "restored on a server that holds nothing else; it was not checked"),
+    ],
+    ids=["passed", "nothing chosen", "not restored", "damage", "not checked"],
+)
+def test_the_page_says_no_more_than_the_report(report: Report, told: str) -> None:
+    """Each sentence about what was done follows from what the report holds."""
+    page = " ".join(render_report(report, "ab" * 32).split())
+
+    assert told in page
+    assert "destroyed again" not in page
