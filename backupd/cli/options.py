@@ -121,7 +121,19 @@ def load_context(ctx: typer.Context, option: Path | None) -> Context:
     from backupd.config.load import load
     from backupd.wiring.context import Context
 
-    return Context(load(configured_file(ctx, option)), os.environ)
+    context = Context(load(configured_file(ctx, option)), os.environ)
+    if os.geteuid() == 0:
+        ctx.call_on_close(lambda: _hand_over(context))
+    return context
+
+
+def _hand_over(context: Context) -> None:
+    """Leave nothing of root's where the service runs as another user."""
+    from backupd.wiring.owner import hand_over
+
+    hand_over(context.config.node.state_dir)
+    # Beside the regions' folders a drill may have its server there, whose files belong to whom it runs as.
+    hand_over(context.config.node.spool_dir, context.config.regions.keys())
 
 
 def trusted_keys(given: list[str]) -> frozenset[str]:

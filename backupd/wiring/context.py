@@ -201,7 +201,10 @@ def ledger_copy(context: Context, region: RegionName) -> Store:
     """
     from backupd.store.directory import DirectoryStore
 
-    return DirectoryStore(region_folder(context, region) / "ledger")
+    folder = region_folder(context, region) / "ledger"
+    if folder.exists() and not os.access(folder, os.R_OK | os.W_OK | os.X_OK):
+        raise _unusable(folder, "Permission denied")
+    return DirectoryStore(folder)
 
 
 def known_ledger_copy(context: Context, region: RegionName) -> Store | None:
@@ -223,11 +226,23 @@ def region_folder(context: Context, region: RegionName, name: str = "") -> Path:
     folder = context.config.node.state_dir / region / name
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        present = folder.exists()
     except OSError as error:
-        raise ConfigError(
-            f"the state folder cannot be used ({error.strerror})", hint="Check node.state_dir and its owner."
-        ) from error
+        raise _unusable(folder, error.strerror) from error
+    if not present or not os.access(folder, os.R_OK | os.W_OK | os.X_OK):
+        raise _unusable(folder, "Permission denied")
     return folder
+
+
+def _unusable(folder: Path, reason: str | None) -> ConfigError:
+    from backupd.wiring.owner import owner_of
+
+    owner = owner_of(folder)
+    return ConfigError(
+        f"the state folder cannot be used: '{folder}' belongs to {owner} ({reason})",
+        hint="Run this as the folder's owner (under systemd: `backupd-as node|keeper|drill COMMAND`). If root made it "
+        "for a service, any command that root runs with this configuration gives it to the owner of node.state_dir.",
+    )
 
 
 def tenant_tags(context: Context, region: RegionName) -> TenantTags:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable
 from typing import Any
 
@@ -103,3 +104,13 @@ def test_what_makes_no_sense_is_refused(node: NodeFolder, arguments: tuple[str, 
     before = (node.folder / "disk" / "be" / "repository.json").read_bytes()
     assert node.run("store", "accept", *arguments).returncode == status
     assert (node.folder / "disk" / "be" / "repository.json").read_bytes() == before
+
+
+def test_what_root_does_by_hand_leaves_the_service_its_folders(node: NodeFolder) -> None:
+    """The order of the README: root makes the repository, then a service runs as the folder's owner, who is another."""
+    state, owner = node.node / "state", 65534 if os.getuid() == 0 else os.getuid()
+    os.chown(state, owner, -1)
+    node.run("status")
+    found = list(state.rglob("*"))
+    assert found
+    assert {path.lstat().st_uid for path in found} == {owner}
