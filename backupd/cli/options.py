@@ -11,6 +11,7 @@ import inspect
 import os
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import fields, is_dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -151,6 +152,24 @@ def trusted_keys(given: list[str]) -> frozenset[str]:
             hint="Ask the keeper's operator for the key that `backupd key generate --signer FILE` printed.",
         )
     return frozenset(given)
+
+
+@contextmanager
+def recipients_named(context: Context) -> Iterator[None]:
+    """Put the names of the configured recipients beside their fingerprints where an identity is refused."""
+    from backupd.errors import KeyRefusedError
+
+    try:
+        yield
+    except KeyRefusedError as error:
+        from backupd.seal.suite import fingerprint
+        from backupd.wiring.context import configured_recipients
+
+        known = {fingerprint(one.public): one.name for one in configured_recipients(context)}
+        message, hint = error.message, error.hint
+        for print_, name in known.items():
+            message, hint = (text.replace(print_, f"{print_} ({name})") for text in (message, hint))
+        raise KeyRefusedError(message, hint=hint) from error
 
 
 MIN_LENGTH = 10

@@ -40,15 +40,20 @@ def generate_identity(
     Raises RefusedError when one of the files exists, before anything is written; ConfigError when one cannot be
     written.
     """
-    for path in (identity, recipient):
-        if path.exists() or path.is_symlink():
-            raise RefusedError(f"'{path}' exists", hint="A key file is never overwritten; name another one.")
+    require_new(identity, recipient)
     pair = suite.generate()
     made = Recipient(name, pair.public)
     # The secret half first: a recipient nobody has the identity of would be sealed to for nothing.
     write_identity(identity, name, pair, passphrase, random=random)
     write_recipient(recipient, made)
     return made
+
+
+def require_new(*paths: Path) -> None:
+    """Raise RefusedError for a file that exists: before a passphrase is asked for, and before anything is written."""
+    for path in paths:
+        if path.exists() or path.is_symlink():
+            raise RefusedError(f"'{path}' exists", hint="A key file is never overwritten; name another one.")
 
 
 def check_identity(repository: Repository, secret: bytes) -> list[CheckedKeyring]:

@@ -103,7 +103,7 @@ def connect(source: Source, database: str | None = None) -> Iterator[Connection]
 
     PostgreSQL's errors, also those inside the block, leave it as SourceError or SourceGoneError.
     """
-    with translated(address(source)):
+    with translated(address(source), source.passfile):
         connection = open_connection(source, database)
         try:
             yield connection

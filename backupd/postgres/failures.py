@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import psycopg
 from psycopg import errors as pg
@@ -17,11 +18,13 @@ _BUSY = frozenset({"55P03", "40001", "40P01", "53300", "55006", "57014"})
 """SQLSTATEs: lock not available, conflict with recovery, deadlock, too many connections, object in use, statement
 cancelled."""
 
+_NO_LINE = "Put it into a file of the form of ~/.pgpass, named as passfile in the configuration or by --passfile."
+
 _REFUSALS = (
     (
         "no password supplied",
         "no password for it",
-        "Put it into a file of the form of ~/.pgpass, named as passfile in the configuration or by --passfile.",
+        _NO_LINE,
     ),
     ("password authentication failed", "the password is wrong", "Correct the password file of this database."),
     (
@@ -60,11 +63,20 @@ _NOT_YET = "the database system is"
 """Part of the messages of a server that is starting up, shutting down or in recovery."""
 
 
-def translate(error: psycopg.Error, server: str = "") -> SourceError:
-    """Return our error for one of psycopg's, without quoting anything; `server` names it where none was reached."""
+def translate(error: psycopg.Error, server: str = "", passfile: Path | None = None) -> SourceError:
+    """Return our error for one of psycopg's, without quoting anything; `server` names it where none was reached.
+
+    `passfile` is named where it has no password for the server.
+    """
     code = error.sqlstate
     if code is None:
-        return _without_code(error, f" at {server}" if server else "")
+        found = _without_code(error, f" at {server}" if server else "")
+        if passfile is not None and found.hint == _NO_LINE:
+            found.hint = (
+                f"'{passfile}' is not there, is not its owner's alone (chmod 600), or has no line for this host, port, "
+                "database and user."
+            )
+        return found
     name = _readable(code)
     if code.startswith("08") or code in _GONE:
         return SourceGoneError(f"PostgreSQL went away: {name} (sqlstate {code})", hint="Look into the server's log.")
@@ -80,15 +92,15 @@ def translate(error: psycopg.Error, server: str = "") -> SourceError:
 
 
 @contextmanager
-def translated(server: str = "") -> Iterator[None]:
+def translated(server: str = "", passfile: Path | None = None) -> Iterator[None]:
     """Turn psycopg's errors in the block into ours; the original, which may quote rows, is cut off.
 
-    `server` is named where a connection failed; it comes from a connection string.
+    `server` and `passfile` are named where a connection failed; they come from the configuration.
     """
     try:
         yield
     except psycopg.Error as error:
-        raise translate(error, server) from None
+        raise translate(error, server, passfile) from None
 
 
 def _without_code(error: psycopg.Error, at: str) -> SourceError:

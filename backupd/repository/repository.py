@@ -34,7 +34,13 @@ class Repository:
 
     @cached_property
     def _info(self) -> RepositoryInfo:
-        data = self._fetch(layout.REPOSITORY, "repository")
+        try:
+            data = self._fetch(layout.REPOSITORY, "repository")
+        except ObjectMissingError as error:
+            raise ObjectMissingError(
+                f"there is no repository: {error.message}",
+                hint="Check the store's `path` in the configuration; for a new store, `backupd init REGION` makes one.",
+            ) from error
         trusted = self._trusted
         if trusted is None:
             claimed = decode_body(data.partition(b"\n")[0], RepositoryInfo, layout.REPOSITORY)

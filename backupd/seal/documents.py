@@ -106,15 +106,22 @@ def read_signed(body: bytes, signatures: bytes, kind: str, trusted: Collection[s
         raise DamageError(f"'{where}' has no readable signature") from error
     known = [claim for claim in claims if claim.key in trusted]
     if not known:
+        believed = "trust.keepers" if kind in _OF_KEEPERS else "trust.signers"
+        signers = ", ".join(suite.signer_fingerprint(c.key) for c in claims[:8]) or "nobody"
         raise DamageError(
             f"'{where}' is not signed by a trusted signer",
-            hint="Its signers are " + (", ".join(suite.signer_fingerprint(c.key) for c in claims[:8]) or "none") + ".",
+            hint=f"It is signed by {signers}. If that is yours, add its public key to {believed} in the "
+            "configuration, on every machine that reads.",
         )
     message = signed_text(body, kind)
     if not any(suite.signed_by(bytes.fromhex(c.key), decode_base64(c.signature, where), message) for c in known):
         raise DamageError(f"the signature of '{where}' is wrong")
     _check_head(body, kind, where)
     return body
+
+
+_OF_KEEPERS = frozenset({"ledger", "attestation", "report", "lease"})
+"""The kinds of documents that keepers sign; writers sign all others."""
 
 
 def check_size(size: int, kind: str, where: str) -> None:

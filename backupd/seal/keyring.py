@@ -215,7 +215,8 @@ class Keyring:
         if recipient not in self.wraps:
             raise KeyRefusedError(
                 f"the identity {recipient} does not open '{self.where}'",
-                hint=f"It is sealed to {', '.join(self.wraps) or 'nobody'}.",
+                hint=f"It is sealed to {', '.join(self.wraps) or 'nobody'}. Bring one of these identities; with it, "
+                "`backupd key rotate` seals what is there to the recipients of today.",
             )
         try:
             file_key = suite.unseal(identity_secret, self.ids.info(), self.wraps[recipient])

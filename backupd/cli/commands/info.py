@@ -24,6 +24,7 @@ from backupd.cli.options import (
     grouped,
     load_context,
     open_identity,
+    recipients_named,
 )
 from backupd.cli.progress import watched
 from backupd.cli.run import Reply
@@ -190,6 +191,7 @@ class _Look:
             secret = open_identity(options.identity, options.passphrase_file).secret
         with ExitStack() as stack:
             trace = stack.enter_context(watched(context.clock, quiet=options.as_json))
+            stack.enter_context(recipients_named(context))
             opened = [(one, stack.enter_context(open_repository(context, name, one, QUICKLY))) for one in stores]
             own = known_ledger_copy(context, name)
             catalog = read_catalog(name, opened, own, Phases(context.clock, trace, name))

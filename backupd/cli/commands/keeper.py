@@ -260,8 +260,20 @@ def _kept(copy: InScope) -> str:
     return "" if copy.kept is None else output.human_duration(copy.kept)
 
 
+def _verdict(one: RegionProof) -> str:
+    """Say whether the promise is kept, and if not, what is to blame: the terms, what was seen, or a late tenant."""
+    if one.holds:
+        return "holds"
+    if not one.configured.holds:
+        return "DOES NOT HOLD"
+    late = sum(1 for tenant in one.tenants if tenant.overdue)
+    if late and one.actual.holds:
+        return f"IS NOT KEPT, {counted(late, 'tenant')} overdue, though by its terms it holds"
+    return "IS NOT KEPT, as what was seen is below, though by its terms it holds"
+
+
 def _proof_lines(one: RegionProof) -> Iterator[str]:
-    yield f"{one.region}: {'holds' if one.holds else 'DOES NOT HOLD'}: {one.configured.inequality}"
+    yield f"{one.region}: {_verdict(one)}: {one.configured.inequality}"
     for term in one.configured.terms:
         yield f"  {term.value.total_seconds() / 86400:7.1f} d  {term.name} ({term.source})"
     yield "  the repair slack has room for what comes of a run that was cut off:"

@@ -24,6 +24,7 @@ from backupd.cli.options import (
     load_context,
     new_passphrase,
     open_identity,
+    recipients_named,
 )
 from backupd.cli.progress import watched
 from backupd.cli.run import Reply, Results, for_each, for_each_store
@@ -78,9 +79,10 @@ def generate(
     if signer:
         _refuse_beside("--signer", name=name, recipient=recipient, passphrase_file=passphrase_file)
         return _made_signer(file).print(as_json=as_json)
-    from backupd.operations.keys import generate_identity
+    from backupd.operations.keys import generate_identity, require_new
 
     public = recipient or file.with_suffix(".recipient")
+    require_new(file, public)
     passphrase = new_passphrase(passphrase_file, str(file))
     made = generate_identity(file, public, name or file.stem, passphrase)
     facts: dict[str, output.Cell] = {
@@ -120,7 +122,8 @@ def check(
     for name, place in places:
         with suggesting_others(context, name, place), open_repository(context, name, place, QUICKLY) as repository:
             note_signers(context, repository)
-            checks.append((name, place, check_identity(repository, secret)))
+            with recipients_named(context):
+                checks.append((name, place, check_identity(repository, secret)))
     if not any(keyrings for _, _, keyrings in checks):
         raise ObjectMissingError("there are no keyrings yet", hint="`backupd backup` writes the first one.")
     return for_each(checks, lambda one: _checked(*one), as_json=as_json).finish("stores")

@@ -97,7 +97,8 @@ def _refuse(key: IncarnationKey, items: list[str]) -> None:
     if items:
         raise RefusedError(
             f"tenant {key.tenant} cannot be attested yet: {'; '.join(items)}",
-            hint="Only what was seen is attested. The keeper goes on with what can be done; then ask again.",
+            hint="Only what was seen is attested. `backupd purge` goes on with what can be done, and `backupd tenant "
+            "where` says by which day nothing is left: then ask again.",
         )
 
 

@@ -150,7 +150,9 @@ def _of_store(repository: Repository, known: Chain, threads: int, findings: list
         try:
             longer = chain.extended(result.result(), repository.keepers)
         except UNSOUND as error:
-            findings.append(Mismatch(layout.entry_name(seq), error.message))
+            # Whoever sees the finding alone needs the signer's fingerprint, and where to name it.
+            said = f"{error.message} ({error.hint.rstrip('.')})" if error.hint else error.message
+            findings.append(Mismatch(layout.entry_name(seq), said))
             return chain
         if seq <= len(known.links) and longer.links[-1] != known.links[seq - 1]:
             message = "is not the entry that this machine's own copy of the ledger has"

@@ -14,9 +14,12 @@ there, and the next one names it. Into plain files it is the same, with a folder
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from backupd.errors import BackupdError, UsageError
+from backupd.errors import BackupdError, DamageError, UsageError
+from backupd.model.ids import SnapshotName
 from backupd.model.ledger import Restored
 from backupd.operations.ledger.history import LedgerHistory
 from backupd.operations.phases import Phases
@@ -29,6 +32,9 @@ from backupd.planning.restore import RestorePlan
 from backupd.postgres.target.pg_restore import FOREIGN_KEYS, SchemaArchive, joined_schema
 from backupd.repository.repository import Repository
 from backupd.trace import Warned
+
+_SHORT = len("20300101T000000Z-") + 8
+"""Characters of a snapshot's name that messages show."""
 
 if TYPE_CHECKING:
     from backupd.operations.restore.opened_choice import OpenedChoice
@@ -51,7 +57,7 @@ def restore(
     phases = Phases(environment.clock, environment.trace)
     with phases.phase("planning"):
         choice = choose(request, repository, environment, history or read_history(repository, environment))
-    with SnapshotContents(repository, choice, request.readers) as contents:
+    with naming(choice.snapshot), SnapshotContents(repository, choice, request.readers) as contents:
         with phases.phase("planning"):
             plan = contents.plan(request.selection, exact=choice.exact)
             _require_rows(request, plan)
@@ -85,6 +91,19 @@ def restore(
         seconds=phases.seconds(),
         noted=note_restore(choice, request, environment),
     )
+
+
+@contextmanager
+def naming(snapshot: SnapshotName) -> Iterator[None]:
+    """Have damage that is found within the block name the snapshot it was found in, and say what else there is."""
+    try:
+        yield
+    except DamageError as error:
+        raise DamageError(
+            f"in snapshot {snapshot[:_SHORT]}: {error.message}",
+            hint=f"{error.hint} Another store may have it whole (--store NAME), an older --snapshot not need it, and "
+            "`backupd verify` names all that is damaged.".lstrip(),
+        ) from error
 
 
 def _snapshot(choice: OpenedChoice, contents: SnapshotContents, plan: RestorePlan, schema: SchemaArchive) -> Snapshot:

@@ -10,7 +10,7 @@ from re import fullmatch
 from typing import TYPE_CHECKING
 
 from backupd.cli.commands.store import note_signers
-from backupd.cli.options import load_context, open_identity
+from backupd.cli.options import load_context, open_identity, recipients_named
 from backupd.cli.progress import watched
 from backupd.errors import UsageError
 from backupd.model.ledger import REFERENCE
@@ -76,6 +76,7 @@ def opened(context: Context, region: RegionName, options: SnapshotOptions) -> It
     pair = open_identity(options.identity, options.passphrase_file)
     with (
         watched(context.clock, quiet=options.as_json) as trace,
+        recipients_named(context),
         open_answering(context, region, options.store, trace) as (store, repository),
     ):
         note_signers(context, repository)

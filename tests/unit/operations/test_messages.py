@@ -1,0 +1,89 @@
+"""Messages that a person can act on: each names what is missing, where, and what to do next."""
+
+from __future__ import annotations
+
+import os
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import psycopg
+import pytest
+from doubles.samples.budgets import HALF_A_YEAR
+
+from backupd.cli.commands.keeper import _proof_lines
+from backupd.cli.options import recipients_named
+from backupd.errors import DamageError, KeyRefusedError
+from backupd.model.ids import RegionName, SnapshotName, TenantId
+from backupd.operations.keeper.prove import RegionProof
+from backupd.operations.restore.run import naming
+from backupd.operations.tenants.standing import TenantStanding
+from backupd.planning.deadlines import prove
+from backupd.planning.incarnations import State
+from backupd.postgres.failures import translate
+from backupd.seal import keyfiles, suite
+from backupd.seal.documents import Signer, read_document
+
+NOW = datetime(2026, 3, 2, tzinfo=UTC)
+DAY = timedelta(days=1)
+
+
+def test_a_missing_password_names_the_file() -> None:
+    """The one that the configuration names, and what may be wrong with it."""
+    error = translate(
+        psycopg.OperationalError("fe_sendauth: no password supplied"), "db1, port 5432", Path("/x/pgpass")
+    )
+
+    assert error.message == "cannot connect to PostgreSQL at db1, port 5432: no password for it"
+    assert error.hint.startswith("'/x/pgpass' is not there, is not its owner's alone (chmod 600), or has no line")
+
+
+@pytest.mark.parametrize(("kind", "place"), [("ledger", "trust.keepers"), ("snapshot", "trust.signers")])
+def test_an_unknown_signer_is_named_with_where_to_add_it(kind: str, place: str) -> None:
+    """By its fingerprint, as `key generate` prints it."""
+    signer = Signer(b"s" * 32)
+    with pytest.raises(DamageError) as caught:
+        read_document(signer.sign(b"{}", kind), kind, ["ab" * 32], "it")
+
+    assert suite.signer_fingerprint(signer.public) in caught.value.hint
+    assert f"add its public key to {place}" in caught.value.hint
+
+
+def test_damage_names_the_snapshot_and_other_ways() -> None:
+    """Another store, an older snapshot, and the command that lists the rest."""
+    with pytest.raises(DamageError) as caught, naming(SnapshotName("20261129T152037Z-9ed6c0538445eb50")):
+        raise DamageError("the header of 'packs/x' cannot be read")
+
+    assert caught.value.message == "in snapshot 20261129T152037Z-9ed6c053: the header of 'packs/x' cannot be read"
+    for other in ("--store NAME", "--snapshot", "`backupd verify`"):
+        assert other in caught.value.hint
+
+
+def test_a_wrong_identity_is_told_whose_would_do(tmp_path: Path) -> None:
+    """The fingerprints are those of configured recipients, whose names are known."""
+    pair, stranger = suite.generate(), "ab" * 16
+    keyfiles.write_recipient(tmp_path / "ops.recipient", keyfiles.Recipient("ops", pair.public))
+    context: Any = SimpleNamespace(config=SimpleNamespace(recipients=[tmp_path / "ops.recipient"]))
+    known = suite.fingerprint(pair.public)
+    with pytest.raises(KeyRefusedError) as caught, recipients_named(context):
+        raise KeyRefusedError(f"the identity {stranger} does not open it", hint=f"It is sealed to {known}.")
+
+    assert caught.value.message == f"the identity {stranger} does not open it"
+    assert caught.value.hint == f"It is sealed to {known} (ops)."
+
+
+def test_a_late_tenant_is_no_fault_of_the_terms() -> None:
+    """The inequality that holds is not said to fail; the tenant is named as what is late."""
+    budget = HALF_A_YEAR
+    late = TenantStanding(
+        tenant=TenantId(os.urandom(16).hex()), incarnation=1, scope="", state=State.MARKED, since=NOW - 190 * DAY,
+        cause="unsubscribed", purge_by=NOW - 30 * DAY, deadline=NOW - 10 * DAY, holds=(), stores=(),
+        overdue="deletion overdue",
+    )  # fmt: skip
+    proof = RegionProof(RegionName("be"), prove(budget), prove(budget), (), (late,))
+
+    first = next(iter(_proof_lines(proof)))
+
+    assert "DOES NOT HOLD" not in first
+    assert first.startswith("be: IS NOT KEPT, 1 tenant overdue, though by its terms it holds: 180 d >= ")
