@@ -19,6 +19,9 @@ from backupd.errors import SpoolFullError
 from backupd.model.ids import ObjectHash, ObjectName, RunId, well_formed
 from backupd.store.base import Store
 
+_BEAT = 1.0
+"""Seconds between two looks at how much is left to publish."""
+
 
 @dataclass(frozen=True, slots=True)
 class Upload:
@@ -76,9 +79,17 @@ class Uploader:
         if self._fault is not None:
             raise self._fault
 
-    def drain(self) -> None:
-        """Wait until everything queued so far is published. Raises the error that stopped an uploading thread."""
-        self._queue.join()
+    def drain(self, heard: Callable[[], None] = lambda: None) -> None:
+        """Wait until everything queued so far is published; `heard` is called about every second meanwhile.
+
+        Raises the error that stopped an uploading thread.
+        """
+        done = self._queue.all_tasks_done
+        while True:
+            with done:
+                if not self._queue.unfinished_tasks or (done.wait(_BEAT) and not self._queue.unfinished_tasks):
+                    break
+            heard()
         self.check()
 
     def _run(self) -> None:

@@ -20,6 +20,7 @@ from backupd.operations.backup.closing import SegmentClosing
 from backupd.operations.backup.collect import READING, Collector, SpanLog
 from backupd.operations.backup.entries import SegmentEntries
 from backupd.operations.backup.generation import keyed_tag
+from backupd.operations.backup.last_times import read_last_times
 from backupd.operations.backup.source_content import FileTask, Reading
 from backupd.operations.backup.tasks import TableTask, plan_tasks
 from backupd.planning.mapping.names import NamePatterns
@@ -71,7 +72,9 @@ def read_database(
         waiters = watched.enter_context(giving_way(source, holder, node.lock_timeout, node.clock.monotonic))
         setups = _setups(node, started, exported, spool, onto)
         tables = plan_tasks(mapping.tables, inventory.by_name(), _mask_keeper(onto, exported.database))
-        node.trace.emit(PhaseStarted(READING, job.label, sum(_size(task) for task in tables)))
+        last = read_last_times(node.state, job.label)
+        size = sum(_size(task) for task in tables)
+        node.trace.emit(PhaseStarted(READING, job.label, size, expected=last.reading if last is not None else None))
         collector.begin(node.trace, job.label, waiters.check)
         with WorkerPool(setups, _worker_environment(node), collector) as pool:
             try:

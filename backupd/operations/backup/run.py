@@ -30,6 +30,7 @@ from backupd.operations.backup.generation import (
     read_standing,
 )
 from backupd.operations.backup.keyrings import RunKeyrings
+from backupd.operations.backup.last_times import LastTimes, keep_last_times, read_last_times
 from backupd.operations.backup.read import held_source, read_database
 from backupd.operations.backup.source_content import Reading
 from backupd.operations.backup.stored_objects import Ground, HoldingsWatch, settle
@@ -43,7 +44,9 @@ from backupd.repository.state.index import Index
 from backupd.repository.uploader import Uploader, run_folder
 from backupd.store.base import StoreView
 from backupd.store.handoff import HandoffStore
-from backupd.trace import Warned
+from backupd.trace import Progress, Warned
+
+PUBLISHING = "publishing"
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,13 +135,17 @@ def _publish(
                 hint="The application has not purged them. `backupd tenant list` shows who is past the date.",
             )
         )
-    with Phases(node.clock, node.trace, context.job.label).phase("publishing", unit="objects"):
-        context.uploader.drain()
+    last = read_last_times(node.state, context.job.label)
+    expected, waiting = last.publishing if last is not None else None, context.uploader.spooled
+    phases = Phases(node.clock, node.trace, context.job.label)
+    with phases.phase(PUBLISHING, waiting or None, expected=expected):
+        context.uploader.drain(lambda: _say_what_is_left(context, phases, waiting))
         needed = closing.needed()
         context.still_marked()
         watch.check(needed.packs_needed())
         record = _record(context, reading, needed)
         snapshot = _publish_record(context, record)
+    keep_last_times(node.state, context.job.label, LastTimes(reading.held_seconds, phases.seconds()))
     return BackupReport(
         snapshot=snapshot,
         label=context.job.label,
@@ -156,6 +163,11 @@ def _publish(
         seconds=node.clock.monotonic() - started,
         missing=context.missing,
     )
+
+
+def _say_what_is_left(context: _Run, phases: Phases, waiting: int) -> None:
+    done = max(0, waiting - context.uploader.spooled)
+    phases.emit(Progress(PUBLISHING, context.job.label, bytes_in=done, objects=context.uploader.objects))
 
 
 def _record(context: _Run, reading: Reading, needed: SectionsNeeded) -> Record:

@@ -159,7 +159,8 @@ class DatabaseBuilder:
                 for archive in self._contents.streamed(plan, "large-objects"):
                     changed = changed_archive(reader_of(archive), request.changes) if request.changes else archive
                     restore_large_objects(client, changed, self._failed_objects)
-            with self._phases.phase(LOADING, plan.bytes):
+            pace = request.pace
+            with self._phases.phase(LOADING, plan.bytes, expected=pace * plan.bytes if pace is not None else None):
                 made = self._load(client)
             # Connected before the database's own login triggers exist.
             with session.connect(request.target, self._temporary) as connection:

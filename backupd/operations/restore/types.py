@@ -58,6 +58,9 @@ class RestoreRequest:
     purpose: str = "restore"
     """The word for this restore in the ledger."""
 
+    pace: float | None = None
+    """Seconds that each byte of COPY text took in the last restore on this machine, if one was measured."""
+
     @property
     def readers(self) -> int:
         """Threads that read rows, at most 8: one process feeds no more connections than that."""

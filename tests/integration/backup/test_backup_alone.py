@@ -14,6 +14,7 @@ from backupd.errors import BusyError
 from backupd.postgres.connect import Source
 from backupd.postgres.source.exported import hold
 from backupd.repository.repository import Repository
+from backupd.trace import PhaseStarted
 
 
 def test_nobody_else_begins_before_the_record_is_out(
@@ -58,3 +59,23 @@ def test_the_snapshot_is_let_go_long_before(
     region.repository = Repository(HookedStore(region.store, before), [region.node.signer.public])
     region.backup(database)
     assert held == []
+
+
+def test_a_backup_is_expected_to_take_as_long_as_the_last_one(
+    region: Region, pg17: Server, make_database: Callable[..., Database]
+) -> None:
+    """Of the first one nobody knows; what is left to publish is counted in bytes."""
+    database = make_database(pg17)
+    database.sql("CREATE TABLE note (id int PRIMARY KEY)", "INSERT INTO note SELECT generate_series(1, 50)")
+    region.backup(database)
+    first = [one for one in region.events.seen if isinstance(one, PhaseStarted)]
+    region.events.seen.clear()
+    report = region.backup(database)
+    second = [one for one in region.events.seen if isinstance(one, PhaseStarted)]
+
+    assert {one.phase: one.expected for one in first} == {"reading": None, "publishing": None}
+    expected = {one.phase: one.expected for one in second}
+    assert expected.keys() == {"reading", "publishing"}
+    assert all(seconds is not None and seconds > 0 for seconds in expected.values())
+    assert {one.unit for one in second} == {"bytes"}
+    assert report.rows == 50

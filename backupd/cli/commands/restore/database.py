@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import typer
@@ -90,7 +91,9 @@ def restore_one(task: RestoreTask, request: RestoreRequest, history: LedgerHisto
     from backupd.operations.restore.preview import keep_rates, rates_of
     from backupd.wiring.restore import rates_file
 
-    report = restore(request, task.repository, task.world, history)
+    rates = task.rates(request.label)
+    paced = replace(request, pace=rates.seconds_per_byte) if rates is not None else request
+    report = restore(paced, task.repository, task.world, history)
     if request.folder is None and request.selection.everything and (measured := rates_of(report)) is not None:
         keep_rates(rates_file(task.context, task.region, request.label), measured)
     return report
