@@ -61,3 +61,14 @@ def test_riddles_are_reported(text):
     """A docstring without a noun of its own, or in words that only this house knows."""
     assert [*house.docstrings([parsed("backupd/a.py", f'def f():\n    """{text}"""')])]
     assert not [*house.docstrings([parsed("backupd/a.py", 'def f():\n    """Replace the keyring under its mark."""')])]
+
+
+@pytest.mark.parametrize("text", ["the ledger was not told", "the pack was put anew", "gone on with by the next run"])
+def test_riddles_in_messages_are_reported(text):
+    """What people read at night is in words that they know; what only readers of the code see is another rule's."""
+    assert [
+        *house.messages([parsed("backupd/a.py", f'def f():\n    """Say it plainly."""\n    return f"{text} {{1}}"')])
+    ]
+    assert not [
+        *house.messages([parsed("backupd/a.py", f'def f():\n    """Say {text}."""\n    return "it was replaced"')])
+    ]

@@ -48,7 +48,7 @@ def advice(config: Config) -> Iterator[Finding]:
         yield (
             ("trust", "signers"),
             "no trusted signers",
-            "Verify and restore will believe whoever signed the repository; list the writers' keys.",
+            "Verify and restore will believe anybody who signed the repository; list the writers' keys.",
         )
     if config.node.signing_key_file is None:
         yield (

@@ -155,7 +155,7 @@ ALERTS = (
             "{{ $value }} tenants of region {{ $labels.region }} are past a date",
         ),
         "A tenant is past a date.",
-        "`backupd tenant list` says which, by id. Report it to whoever answers for the promise, then do as above.",
+        "`backupd tenant list` says which, by id. Report it to who answers for the promise, then do as above.",
     ),
     Alert(
         AlarmCode.KEEPER_IDLE,
@@ -257,7 +257,7 @@ ALERTS = (
             "BackupdMessagesFailing",
             "backupd_message_targets_failing > 0",
             "warning",
-            "people are not told: {{ $value }} targets take no messages",
+            "nobody is notified: {{ $value }} targets take no messages",
             lasting="1h",
         ),
         "A target takes no messages: people may not hear of anything else.",

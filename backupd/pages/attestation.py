@@ -24,7 +24,7 @@ METHODS: Final = {
 }
 NOT_CLAIMED: Final = {
     "media-sanitization": "That storage media were sanitized: neither Clear, Purge nor Destroy of NIST SP 800-88 is "
-    "claimed for the disks of whoever runs a store. Blocks that were freed there hold at most sealed bytes.",
+    "claimed for the disks of a store's operator. Blocks that were freed there hold at most sealed bytes.",
     "wrapping-keys": "That the keys were destroyed by which the tenant's keys were sealed: they also seal other "
     "tenants' keys. Where an older copy of a keyring and a recipient's identity come together, the keys in it open.",
 }
@@ -35,7 +35,7 @@ NOT_COVERED: Final = {
     "run whose keyring is not on the store yet.",
     "keyring-copies-elsewhere": "Copies of keyrings that people made elsewhere. Those known are the keyrings on the "
     "stores listed here, and in the stores' own snapshots.",
-    "store-snapshots-not-shown": "Snapshots and copies that whoever runs a store keeps without showing them.",
+    "store-snapshots-not-shown": "Snapshots and copies that a store's operator keeps without showing them.",
     "retired-stores": "Stores that were declared gone, named above: nobody could look at them again.",
     "declared-copies": "Copies of whole stores that the operator declares, named above: nobody looked at them.",
     "restored-databases": "Databases that were restored or exported while the tenant was still in the backups.",

@@ -49,7 +49,7 @@ FINDINGS: Final = {
     "extension-version": "an extension is of another version",
     "extension-schema": "an extension is in another schema",
     "collation-missing": "a collation is missing",
-    "collation-version": "a collation is of another version here; its indexes were made anew, so this is no fault",
+    "collation-version": "a collation is of another version here; its indexes were rebuilt, so this is no fault",
     "role-differs": "a role, a setting or a membership is missing, or other than it was",
     "role-added": "a role, a setting or a membership is there that was not backed up",
     # Age, size, promises.

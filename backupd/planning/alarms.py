@@ -86,16 +86,17 @@ def _deadlines(region: RegionFacts, now: datetime) -> Iterator[Alarm]:
             code=AlarmCode.DEADLINE_MISSED,
             region=region.region,
             state=str(len(region.late)),
-            message=f"{counted(len(region.late), 'tenant')} of region '{region.region}' should be gone already",
+            message=f"{counted(len(region.late), 'tenant')} of region '{region.region}' overdue: data remains past its date",
             hint="`backupd tenant list` names them by id, and `backupd purge` says what stands in the way.",
         )
     if region.next_deadline is not None and region.endangered is not None and now > region.endangered:
         left = region.next_deadline - now
-        due = f"was due on {region.next_deadline:%Y-%m-%d}" if left < timedelta() else f"is due in {spell_about(left)}"
+        day = f"{region.next_deadline:%Y-%m-%d}"
+        due = f"overdue since {day}" if left < timedelta() else f"due in {spell_about(left)}, on {day}"
         yield Alarm(
             code=AlarmCode.DEADLINE_NEAR,
             region=region.region,
-            message=f"a tenant's deletion {due}, and everything of it should be gone already",
+            message=f"a tenant's deletion is {due}; data remains that should be gone by now",
             hint="Something stands still: `backupd purge` says which store, and `backupd status` since when.",
         )
 

@@ -50,7 +50,7 @@ def unsubscribe(states: TenantStates, tenant: TenantId, dates: ClockDates, scope
         ):
             raise RefusedError(
                 f"tenant {tenant} is marked since {stamp(incarnation.clock.since)} already",
-                hint="If it came back in between, say `tenant resubscribe` first: its dates then start anew.",
+                hint="If it came back in between, say `tenant resubscribe` first: its dates then start again.",
             )
         case _:
             return []
@@ -83,7 +83,7 @@ def erase(states: TenantStates, tenant: TenantId, dates: ClockDates, scope: str 
     if holds:
         raise RefusedError(
             f"tenant {tenant} is held by {', '.join(hold.reference for hold in holds)}",
-            hint="Release the hold first, if whoever ordered it agrees.",
+            hint="Release the hold first, if the person who ordered it agrees.",
         )
     if incarnation.clock is not None:
         # The date in force counts, not the recorded one: a released hold may have left more time than the request does.

@@ -78,7 +78,7 @@ class Lease:
         if self._claimant.clock.monotonic() >= self._until:
             raise BusyError(
                 "the lease on the store ran out before it could be renewed",
-                hint="What is missing is done by whoever keeps next.",
+                hint="The next keeper does what is missing.",
             )
 
     def take(self) -> None:

@@ -84,7 +84,7 @@ class Chain:
         if self.head_at(witnessed.seq) != witnessed:
             raise DamageError(
                 f"entry {witnessed.seq} of the ledger is not the one that '{by}' saw",
-                hint="The ledger was cut off and written anew, or another one lies there.",
+                hint="The ledger was cut off and rewritten, or another one lies there.",
             )
 
     def copy_to(self, store: Store, length: int) -> None:

@@ -109,7 +109,7 @@ def rewrite_marked(store: Store, name: ObjectName, holder: str, clock: Clock) ->
 
     def check() -> None:
         if clock.monotonic() > until:
-            raise BusyError(f"it took too long to put '{name}' anew", hint="It is as it was; run it again.")
+            raise BusyError(f"it took too long to rewrite '{name}'", hint="It is as it was; run it again.")
 
     try:
         yield check
@@ -130,7 +130,7 @@ def _take(store: Store, mark: ObjectName, holder: str, clock: Clock) -> None:
                 return
         if clock.monotonic() > until:
             raise BusyError(
-                f"another keeper puts '{mark.rpartition('/')[2]}' anew, and does not end", hint="Run it again later."
+                f"another keeper rewrites '{mark.rpartition('/')[2]}', and does not end", hint="Run it again later."
             )
         clock.sleep(_LOOK_EVERY)
 

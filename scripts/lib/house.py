@@ -153,7 +153,32 @@ def _docstrings_of(tree: ast.Module) -> Iterator[tuple[int, str, bool]]:
                         yield after.lineno, value.value, True
 
 
-RULES = (class_names, module_names, sizes, folders, docstrings)
+PRIVATE_MESSAGES = re.compile(
+    r"\b(anew|whoever|likewise|gone on with|by and by|waits in vain|is to be had|(?:is|was|were|not) told)\b",
+    re.IGNORECASE,
+)
+"""Expressions that people who read a message at night should not have to puzzle over."""
+
+
+def messages(found: list[Module]) -> Iterator[Breach]:
+    """Report each text in the code, docstrings apart, that uses an expression which only this house knows."""
+    for module in found:
+        written = {text for _, text, _ in _docstrings_of(module.tree)} | {
+            node.body[0].value.value
+            for node in ast.walk(module.tree)
+            if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef)
+            and node.body
+            and isinstance(node.body[0], ast.Expr)
+            and isinstance(node.body[0].value, ast.Constant)
+        }
+        for node in ast.walk(module.tree):
+            if isinstance(node, ast.Constant) and isinstance(node.value, str) and node.value not in written:
+                private = PRIVATE_MESSAGES.search(node.value)
+                if private:
+                    yield Breach(module.path, node.lineno, f"a message says '{private.group()}': {node.value[:60]!r}")
+
+
+RULES = (class_names, module_names, sizes, folders, docstrings, messages)
 
 
 def breaches(folder: str = PACKAGE) -> list[Breach]:

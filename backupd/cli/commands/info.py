@@ -53,7 +53,9 @@ _HELP = "The beginning of its name or hash, a time (the newest at it), or latest
 _SnapshotArgument = Annotated[str | None, typer.Argument(metavar="[SNAPSHOT]", show_default=False, help=_HELP)]
 _ListedArgument = Annotated[str, typer.Argument(metavar="[SNAPSHOT]", help=_HELP)]
 _BeforeArgument = Annotated[str, typer.Argument(metavar="A", show_default=False, help=f"The earlier one. {_HELP}")]
-_AfterArgument = Annotated[str, typer.Argument(metavar="B", show_default=False, help="The later one, named likewise.")]
+_AfterArgument = Annotated[
+    str, typer.Argument(metavar="B", show_default=False, help="The later one, named in the same way.")
+]
 
 
 @dataclass(frozen=True, slots=True)

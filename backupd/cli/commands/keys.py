@@ -253,7 +253,7 @@ def _status(done: Rekeying) -> int:
 
 
 def _lines(region: str, done: Rekeying, *, dry_run: bool) -> Iterator[str]:
-    did = "would be put anew" if dry_run else "put anew"
+    did = "would be rewritten" if dry_run else "rewritten"
     yield (
         f"{region} on {done.store}: {counted(done.keyrings, 'keyring')}, {done.rekeyed} {did}, "
         f"{done.already} were sealed to the recipients already"

@@ -259,7 +259,7 @@ def _alerts(_root: Any) -> Iterator[str]:
 
 def _format(_root: Any) -> Iterator[str]:
     title, _, rest = _resource("FORMAT.md").partition("\n")
-    yield from (title, "", "What every byte on the store means: the contract for whoever writes a reader.")
+    yield from (title, "", "What every byte on the store means: the contract for those who write a reader.")
     yield from rest.split("\n")
 
 

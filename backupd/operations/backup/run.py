@@ -117,7 +117,7 @@ def begin_run(
                 f"{ended} of generation {ended.generation} are no longer on the store, and no ledger says why; the "
                 f"first is '{ended.first}'",
                 "This backup is a full copy that needs none of it. `backupd verify` says which older snapshots do; ask "
-                "whoever runs the store what happened to it.",
+                "the store's operator what happened to it.",
             )
         )
     return ground, standing, len(ended or ()), still_marked

@@ -129,7 +129,7 @@ def _require_right(keeper: Keeper, repository: Repository, before: PresenceMap, 
     """
     found = repository.pack(wanted.header.context.generation, wanted.header.sha256)
     if found.there.raw != wanted.there.raw:
-        raise DamageError(f"'{wanted.name}' was put anew, and has not the map that it was given")
+        raise DamageError(f"'{wanted.name}' was replaced, and has not the map that it was given")
     _require_size(repository, found.there, found.name)
     moved = [found.section(index) for index in _ends(before, found.there)]
     for section, right in in_parallel(lambda one: _has_its_hash(repository, one), moved, keeper.threads):

@@ -329,7 +329,7 @@ def check_shrunk(
             if (what := _unexplained(keyring, book, store, cache)) is not None:
                 raise DamageError(
                     f"'{where}' {what}",
-                    hint="Somebody put it anew. Fetch it from another store, or from the store's own snapshots.",
+                    hint="Somebody put it back. Fetch it from another store, or from the store's own snapshots.",
                 )
         size = repository.store.stat(where)
         cache.note(keyring, size.size if size is not None else 0)

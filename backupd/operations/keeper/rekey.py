@@ -131,7 +131,7 @@ def _put(keeper: Keeper, done: Rekeying, keyring: Keyring, keys: tuple[Sequence[
 
     after, size = replace_keyring(keeper, done.store, ObjectName(keyring.where), change, _check_lines)
     if not _sealed_to(after, done):
-        raise DamageError(f"'{keyring.where}' was put anew, and is not sealed to those it was sealed to")
+        raise DamageError(f"'{keyring.where}' was replaced, and is not sealed to those it was sealed to")
     return after, size
 
 

@@ -138,6 +138,6 @@ def note_restore(choice: OpenedChoice, request: RestoreRequest, environment: Res
     try:
         environment.note(Restored(snapshot=choice.snapshot, purpose=request.purpose, override=environment.override))
     except BackupdError as error:
-        environment.trace.emit(Warned(f"the ledger was not told of this restore: {error.message}", hint=error.hint))
+        environment.trace.emit(Warned(f"this restore is not recorded in the ledger: {error.message}", hint=error.hint))
         return False
     return True

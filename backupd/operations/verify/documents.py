@@ -144,7 +144,7 @@ class DocumentReader:
         listing = KeyringListing.of(keyring, tags)
         documents.listings[keyring.ids.run] = listing
         documents.findings += self._history.wrongly_sealed([keyring])
-        message = "lists a pseudonym that is not that of the tags beside it: whoever signed this forged it"
+        message = "lists a pseudonym that is not that of the tags beside it: its signer forged it"
         documents.findings += (Mismatch(where, message, segment) for segment in listing.forgeries())
         if keep:
             documents.keyrings.append(keyring)

@@ -20,7 +20,7 @@ def test_a_page_shows_what_the_facts_say() -> None:
     text = text_of(page_of(region()))
     for shown in (
         "Everything is as promised.", "5 h 0 min", "2030-06-01 07:00", "abababab", "29 h 0 min", "cdcdcdcd", "3 d",
-        "efefefef", "append-only for writers", "the keeper has no credential of its own", "600 GB of 1.0 TB",
+        "efefefef", "append-only for writers", "the keeper has no credential of its own", "600 GB free of 1.0 TB",
         "7, since 2030-05-25", "3 incarnations have a date", "2030-07-11", "40 d", "2030-06-01 13:00",
     ):  # fmt: skip
         assert shown in text, shown

@@ -229,7 +229,9 @@ def _lines(report: InPlaceReport, request: InPlaceRequest) -> list[str]:
             "  the tenant's rows are those of the snapshot"
             if report.settled
             else "  rows were written for the tenant meanwhile: a preview shows which",
-            "  the ledger was told" if report.noted else "  the ledger was not told: this machine does not write it",
+            "  recorded in the ledger"
+            if report.noted
+            else "  not recorded in the ledger: this machine does not write it",
         ]
     phases = ", ".join(f"{phase} {seconds:.1f} s" for phase, seconds in report.phases)
     return [*lines, f"  {report.seconds:.1f} s in all: {phases}"]

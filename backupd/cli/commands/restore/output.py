@@ -32,7 +32,7 @@ def restored_lines(report: RestoreReport, name: str) -> list[str]:
         f"  {report.verified} digests compared, all equal",
         *_left_out(report),
         f"  {report.seconds:.1f} s in all: {phases}",
-        "  the ledger was told" if report.noted else "  the ledger was not told: this machine does not write it",
+        "  recorded in the ledger" if report.noted else "  not recorded in the ledger: this machine does not write it",
     ]
 
 

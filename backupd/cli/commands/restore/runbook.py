@@ -81,7 +81,7 @@ def _database_lines(task: RestoreTask, found: Preview) -> Iterator[str]:
     yield from _needed()
     yield from _numbered(_database_steps(task, label, snapshot))
     yield ""
-    yield "IF IT STOPS: no database has the final name. Its message says what to do; the same command starts anew."
+    yield "IF IT STOPS: no database has the final name. Its message says what to do; the same command starts again."
     yield '     backupd restore clean --target "host=SERVER dbname=postgres user=postgres"'
     yield from _without_backupd(task, f" --database {label}")
 
