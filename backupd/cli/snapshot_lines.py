@@ -85,7 +85,7 @@ def snapshot_lines(one: SnapshotDetails, holdings: OpenedHoldings | None, now: d
         "restored": "never" if one.restored_at is None else _ago(one.restored_at, now),
     }
     if holdings is not None:
-        facts["left out"] = f"{holdings.purged} segments purged, {holdings.aged} expired"
+        facts["left out"] = f"{counted(holdings.purged, 'segment')} purged, {holdings.aged} expired"
     yield from fact_lines(facts)
     for store in one.stores:
         yield from _on_store_lines(store, now)

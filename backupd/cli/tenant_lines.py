@@ -12,8 +12,8 @@ if TYPE_CHECKING:
     from backupd.operations.keeper.locate import TenantLocation, Unseen
 
 _UNSEEN = {
-    "handed-in": "{0}: {1} objects handed in and not taken, anybody's",
-    "uploads": "{0}: {1} uploads under way or cut off, anybody's",
+    "handed-in": "{0}: {1} handed in and not taken, anybody's",
+    "uploads": "{0}: {1} under way or cut off, anybody's",
     "retired": "{0}: declared gone, and seen by nobody",
     "away": "{0}: does not answer, and may hold something",
     "declared": "copies '{0}': declared, and seen by nobody",
@@ -42,6 +42,7 @@ def location_lines(one: TenantLocation) -> Iterator[str]:
         if copy.key_snapshots:
             yield f"    keys in the store's own {', '.join(copy.key_snapshots)}"
     for place in one.unseen:
-        yield f"  {_UNSEEN[place.kind].format(place.name, place.objects)}{_until(place)}"
+        objects = counted(place.objects, "upload" if place.kind == "uploads" else "object")
+        yield f"  {_UNSEEN[place.kind].format(place.name, objects)}{_until(place)}"
     if one.copies or one.unseen:
         yield f"  not looked for here: {', '.join(one.not_covered)}"

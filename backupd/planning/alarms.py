@@ -86,7 +86,7 @@ def _deadlines(region: RegionFacts, now: datetime) -> Iterator[Alarm]:
             code=AlarmCode.DEADLINE_MISSED,
             region=region.region,
             state=str(len(region.late)),
-            message=f"{counted(len(region.late), 'tenant')} of region '{region.region}' overdue: data remains past its date",
+            message=f"{counted(len(region.late), 'tenant')} of region '{region.region}' overdue: data remains",
             hint="`backupd tenant list` names them by id, and `backupd purge` says what stands in the way.",
         )
     if region.next_deadline is not None and region.endangered is not None and now > region.endangered:

@@ -362,7 +362,7 @@ def _ingested(done: Ingested, region: str) -> Reply:
 
 
 def _ingested_lines(region: str, done: Ingested) -> Iterator[str]:
-    taken = ", ".join(f"{number} {kind}s" for kind, number in done.taken.items()) or "nothing"
+    taken = ", ".join(counted(number, kind) for kind, number in done.taken.items()) or "nothing"
     yield f"{region} on {done.store}: took {taken}, {output.human_bytes(done.bytes)}"
     if done.dropped:
         yield f"  {counted(done.dropped, 'object')} were not needed"
