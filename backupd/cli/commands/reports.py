@@ -14,7 +14,6 @@ from backupd.cli.options import EXIT_STATUS, ConfigOption, JsonOption, RegionArg
 from backupd.cli.progress import watched
 from backupd.cli.run import Reply
 from backupd.errors import DamageError, RefusedError, UsageError
-from backupd.model.ids import DrillId
 
 if TYPE_CHECKING:
     from backupd.model.report import Report
@@ -158,8 +157,8 @@ def show(
     ctx: typer.Context,
     region: Annotated[str, typer.Argument(metavar="REGION", show_default=False)],
     drill: Annotated[
-        str, typer.Argument(metavar="DRILL", show_default=False, help="A drill's id from `report list`, or latest.")
-    ],
+        str, typer.Argument(metavar="[DRILL]", help="The beginning of a drill's id from `report list`, or latest.")
+    ] = "latest",
     out: Annotated[
         Path | None,
         typer.Option("--out", metavar="PAGE.html", show_default=False, help="Also write a page to this new file."),
@@ -188,7 +187,7 @@ def show(
     newest = gathered.newest()
     if newest is None:
         raise UsageError(f"region '{region}' has no report", hint="`backupd drill` makes one.")
-    history = gathered.until(newest.drill if drill == "latest" else DrillId(drill))
+    history = gathered.until(newest.drill if drill == "latest" else drill)
     one = history[-1]
     if out is not None:
         write_new(out, render_report(one.report, one.sha256, [each.report for each in history][-60:]).encode())

@@ -74,14 +74,16 @@ class Gathered:
     def newest(self) -> FiledReport | None:
         return self.filed[-1] if self.filed else None
 
-    def until(self, drill: DrillId) -> list[FiledReport]:
-        """Return the chain up to a report.
+    def until(self, drill: str) -> list[FiledReport]:
+        """Return the chain up to a report, which is named by the beginning of its drill's id.
 
-        Raises UsageError when there is none of this drill.
+        Raises UsageError when there is none, or when several begin like that.
         """
-        for place, one in enumerate(self.filed):
-            if one.drill == drill:
-                return list(self.filed[: place + 1])
+        found = [place for place, one in enumerate(self.filed) if one.drill.startswith(drill)]
+        if len(found) > 1:
+            raise UsageError("several drills begin like that", hint="Give more of the drill's id.")
+        if found:
+            return list(self.filed[: found[0] + 1])
         raise UsageError(f"region '{self.region}' has no report of drill '{drill}'", hint="`backupd report list`.")
 
 

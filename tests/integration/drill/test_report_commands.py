@@ -84,14 +84,14 @@ def test_from_the_first_drill_to_the_auditor(node: NodeFolder, keeper: Signer, t
     assert [drill["outcome"] for drill in told["drills"]] == ["pass", *["missed"] * 3, "pass"]
     publish(node, keeper, report(node, 0, CheckName.EQUALITY))
     assert (status(node, "list"), status(node, "list", "--check")) == (0, 7)
-    assert b"3 equality     fail" in node.run("report", "show", "be", "latest").stdout
+    assert b"3 equality     fail" in node.run("report", "show", "be").stdout
     assert node.json("report", "verify")["clean"]
     assert status(node, "list", "--from", "2030-13-01") == 2
     assert status(node, "list", "--from", "2030-01-02", "--to", "2030-01-01") == 2
     out, page = tmp_path / "out", tmp_path / "page.html"
     assert node.json("report", "export", "be", "--out", str(out))["reports"] == 3
     assert status(node, "export", "be", "--out", str(out)) == 10
-    node.json("report", "show", "be", told["drills"][0]["drill"], "--out", str(page))
+    node.json("report", "show", "be", told["drills"][0]["drill"][:20], "--out", str(page))
     assert status(node, "show", "be", "latest", "--out", str(page)) == 10
     shutil.copytree(node.folder / "disk" / "be", tmp_path / "copy" / "be")
     (node.node / "backupd.toml").unlink()
