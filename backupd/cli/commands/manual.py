@@ -113,17 +113,42 @@ def _resource(path: str) -> str:
     return importlib.resources.files("backupd").joinpath(path).read_text("utf-8")
 
 
+_PLAIN_WIDTH = 80
+"""Columns of a topic where no terminal is."""
+_WIDEST = 110
+"""Columns of a topic on a terminal at most: longer lines are hard to read."""
+
+
 def _show(text: str) -> None:
+    """Print a topic: drawn on a terminal as wide as that is, and as text of 80 columns elsewhere.
+
+    A table whose words do not fit beside each other is written as one block a row.
+    """
+    from backupd.cli.manual_text import fitted, fitted_block, manual_blocks, needed_width
+
     if not sys.stdout.isatty():
-        output.print_lines(text.splitlines())
+        output.print_lines(fitted(text, _PLAIN_WIDTH))
         return
     from rich.console import Console
     from rich.markdown import Markdown
+    from rich.text import Text
 
     console = Console()
+    width = min(console.width, _WIDEST)
     os.environ.setdefault("LESS", "-FRX")  # colours pass, and what fits on the screen is not paged
     with console.pager(styles=True):
-        console.print(Markdown(text), width=min(console.width, 110))
+        drawn: list[str] = []
+        for block in manual_blocks(text):
+            if block.kind == "table" and needed_width(block) > width:
+                console.print(Markdown("\n".join(drawn)), width=width)
+                drawn.clear()
+                console.print()
+                for line in fitted_block(block, width):
+                    console.print(Text(line.replace("`", "")), width=width, soft_wrap=True)
+                console.print()
+            else:
+                drawn += [*block.lines, ""]
+        console.print(Markdown("\n".join(drawn)), width=width)
 
 
 def _write_pages(root: Any, folder: Path) -> None:
