@@ -49,6 +49,7 @@ def recover(bare_python: Path, tmp_path: Path) -> Recover:
         return subprocess.run(
             [bare_python, "-X", "dev", "-W", "error", RECOVER, *map(str, arguments)],
             check=False,
+            stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,
             env=environment,

@@ -146,11 +146,11 @@ class Application:
         with self._connect("app") as app:
             with app.transaction():
                 yield app
-                digests = self._digests(app)
+                digests = self.digests(app)
                 begun = self.clock.of(datetime.now(UTC))
             self.journal.write("state", begun=begun.isoformat(), settled=self._now(), digests=digests)
 
-    def _digests(self, app: Any) -> Mapping[str, str]:
+    def digests(self, app: Any) -> Mapping[str, str]:
         """Of each customer's rows of each table as COPY writes them, lines sorted: `tenant.life/table`."""
         found: dict[str, list[bytes]] = {}
         for table, columns in TABLES.items():

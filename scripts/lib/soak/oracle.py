@@ -116,8 +116,7 @@ class Checker:
         self.journal = Journal.read(options.journal)
         self.faults: list[str] = []
         self.counts: dict[str, int] = dict.fromkeys(("records", "rows", "keyrings", "ledger", "reports", "files"), 0)
-        self.recover = _load(options.recover)
-        self.recover.read_identity = functools.cache(self.recover.read_identity)
+        self.recover = load(options.recover)
         self.passphrase = options.passphrase_file.read_text().strip()
         self.secret = self.recover.read_identity(options.identity, self.passphrase)
         self.region = options.store / "be"
@@ -321,13 +320,16 @@ def _lives(table: str, lines: list[bytes]) -> Iterator[tuple[str, list[bytes]]]:
     yield from by.items()
 
 
-def _load(path: Path) -> Any:
+@functools.cache
+def load(path: Path) -> Any:
+    """The script as a module, which opens an identity only once."""
     loader = importlib.machinery.SourceFileLoader("recover", str(path))
     spec = importlib.util.spec_from_loader("recover", loader)
     assert spec is not None
     module = importlib.util.module_from_spec(spec)
     sys.modules["recover"] = module
     loader.exec_module(module)
+    module.read_identity = functools.cache(module.read_identity)
     return module
 
 

@@ -388,3 +388,23 @@ def test_memory_is_bounded(place: Place, bare_python: Path) -> None:
     result = subprocess.run(list(map(str, command)), check=True, capture_output=True, text=True)
     assert (place.folder / "out/app/shared/uploaded/public.big.copy").stat().st_size == len(row) * 2000
     assert int(result.stdout.split()[-1]) < 190 * 1024
+
+
+def test_without_a_terminal_the_passphrase_is_in_a_file(place: Place) -> None:
+    """Which is said, in place of a traceback."""
+    result = place.recover(place.root, *place.key[:2], "--out", place.folder / "out")
+
+    assert result.returncode == 2, result.stderr
+    assert "there is no terminal to ask for the passphrase on" in result.stderr
+    assert "Traceback" not in result.stderr
+
+
+def test_without_its_packages_it_says_how_to_get_them(place: Place) -> None:
+    """On a bare machine, with no more than Python."""
+    result = subprocess.run(
+        [sys.executable, "-I", "-S", RECOVER, place.root, "--list"], check=False, capture_output=True, text=True
+    )
+
+    assert result.returncode == 1
+    assert "pip install 'cryptography>=50' zstandard" in result.stderr
+    assert "Traceback" not in result.stderr
