@@ -13,6 +13,7 @@ import typer
 from backupd.cli.consent import DryRunOption, YesOption, is_asked, show_and_ask
 from backupd.cli.options import EXIT_STATUS, ConfigOption, JsonOption, load_context
 from backupd.cli.run import Reply, for_each
+from backupd.cli.waiting_line import counted_seconds
 from backupd.errors import ConfigError, UsageError
 from backupd.model.ledger import REFERENCE
 
@@ -127,6 +128,7 @@ def _previewed(context: Context, region: RegionName, store: str, reason: str) ->
     from backupd.wiring.context import QUICKLY, open_repository, open_store
 
     with (
+        counted_seconds(f"asking {store}"),
         closing(open_store(context, region, store, QUICKLY)) as writer,
         open_repository(context, region, store, QUICKLY) as repository,
     ):
@@ -143,6 +145,7 @@ def _accepted(context: Context, region: RegionName, store: str, reason: str, wri
 
     request = accept_request(context, reason)
     with (
+        counted_seconds(f"asking {store}"),
         closing(open_store(context, region, store, QUICKLY)) as writer,
         replacing_repository(context, region, store) as repository,
     ):

@@ -12,6 +12,7 @@ import typer
 from backupd.cli import output
 from backupd.cli.options import EXIT_STATUS, ConfigOption, JsonOption, configured_file
 from backupd.cli.run import Reply
+from backupd.cli.waiting_line import counted_seconds
 from backupd.errors import SourceError, StoreError, UnmappedError
 
 if TYPE_CHECKING:
@@ -67,7 +68,8 @@ def checked(file: Path, environ: Mapping[str, str], *, connect: bool) -> Reply:
     places = document.merged()[1]
     unchecked = _require_files(context, places, str(file))
     hints = [*advice(context.config, document), *in_file_order(timetable_advice(context), places)]
-    contacts = [*_databases(context), *_stores(context)] if connect else []
+    with counted_seconds("asking databases and stores", quiet=not connect):
+        contacts = [*_databases(context), *_stores(context)] if connect else []
     counts = _counts(context.config)
     facts = {"config": str(file), "faults": [], "advice": hints, "unchecked": unchecked, **counts}
     total = ", ".join(f"{count} {name if count != 1 else name[:-1]}" for name, count in counts.items())

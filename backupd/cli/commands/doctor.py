@@ -12,6 +12,7 @@ import typer
 
 from backupd.cli.options import EXIT_STATUS, ConfigOption, JsonOption, RegionArgument, configured_file
 from backupd.cli.run import Reply
+from backupd.cli.waiting_line import counted_seconds
 from backupd.errors import ConfigError, RefusedError, SourceError, StoreError, UnmappedError
 from backupd.model.diagnosis import Diagnosis, DiagnosisArea, DiagnosisResult
 
@@ -69,7 +70,8 @@ def doctor(
       backupd doctor
       backupd doctor --notify
     """
-    found = list(_diagnoses(configured_file(ctx, config), region or [], probe=probe, notify=notify))
+    with counted_seconds("looking at everything", quiet=as_json):
+        found = list(_diagnoses(configured_file(ctx, config), region or [], probe=probe, notify=notify))
     counts = {result: sum(one.result is result for one in found) for result in DiagnosisResult}
     return Reply(
         {"diagnoses": found, "counts": counts},

@@ -28,6 +28,7 @@ from backupd.cli.options import (
 )
 from backupd.cli.progress import watched
 from backupd.cli.run import Reply, Results, for_each, for_each_store
+from backupd.cli.waiting_line import counted_seconds
 from backupd.errors import DamageError, KeyRefusedError, ObjectMissingError, UsageError
 from backupd.model.text import counted, counts
 
@@ -120,7 +121,11 @@ def check(
     secret = open_identity(identity, passphrase_file).secret
     checks = []
     for name, place in places:
-        with suggesting_others(context, name, place), open_repository(context, name, place, QUICKLY) as repository:
+        with (
+            counted_seconds(f"reading the keyrings on {place}", quiet=as_json),
+            suggesting_others(context, name, place),
+            open_repository(context, name, place, QUICKLY) as repository,
+        ):
             note_signers(context, repository)
             with recipients_named(context):
                 checks.append((name, place, check_identity(repository, secret)))

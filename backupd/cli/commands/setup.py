@@ -20,6 +20,7 @@ from backupd.cli.options import (
     load_context,
 )
 from backupd.cli.run import Reply, for_each
+from backupd.cli.waiting_line import counted_seconds
 from backupd.errors import ConfigError, UnmappedError, UsageError
 
 if TYPE_CHECKING:
@@ -109,7 +110,8 @@ def init(
     founder = repository_founder(context)
 
     def make(name: RegionName) -> Reply:
-        stores = _made(context, name, founder)
+        with counted_seconds(f"trying out the stores of {name}", quiet=as_json):
+            stores = _made(context, name, founder)
         return Reply({"region": name, "stores": stores}, (line for one in stores for line in _made_lines(name, one)))
 
     return for_each(context.regions(region or []), make, as_json=as_json).finish("regions")

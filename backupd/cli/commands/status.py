@@ -12,6 +12,7 @@ import typer
 from backupd.cli import output
 from backupd.cli.options import EXIT_STATUS, ConfigOption, JsonOption, RegionArgument, load_context
 from backupd.cli.run import Reply
+from backupd.cli.waiting_line import counted_seconds
 from backupd.errors import RefusedError
 from backupd.model.text import counted
 
@@ -58,7 +59,9 @@ def status(
     from backupd.wiring.status import alarms_of, facts_of_region, write_status_page
 
     context = load_context(ctx, config)
-    found = [facts_of_region(context, name, probe=probe) for name in context.regions(region or [])]
+    names = context.regions(region or [])
+    with counted_seconds(f"asking the stores of {', '.join(names)}", quiet=as_json):
+        found = [facts_of_region(context, name, probe=probe) for name in names]
     alarms = {one.region: alarms_of(context, one) for one in found}
     if html is not None:
         write_status_page(context, html, found)
