@@ -8,6 +8,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 _ITEM = re.compile(r"(\s*)([-*]|\d+\.) ")
+_READABLE = 32
+"""Columns that the last cell of a row has at least, if it fills them."""
 _CELLS = re.compile(r"(?<!\\)\|")
 
 
@@ -54,7 +56,10 @@ def fitted(text: str, width: int) -> Iterator[str]:
 def fitted_block(block: ManualBlock, width: int) -> Iterator[str]:
     """Yield the lines of one block."""
     if block.kind == "table":
-        yield from block.lines if max(map(len, block.lines)) <= width else _rows(block, width)
+        if max(map(len, block.lines)) <= width:
+            yield from block.lines
+        else:
+            yield from _squeezed(block, width) if needed_width(block) <= width else _rows(block, width)
     elif block.kind == "prose":
         yield from _wrapped(block, width)
     elif block.kind == "heading":
@@ -65,12 +70,34 @@ def fitted_block(block: ManualBlock, width: int) -> Iterator[str]:
 
 
 def needed_width(block: ManualBlock) -> int:
-    """Return the width below which a drawn table would have to break words."""
-    rows = [_cells(line) for line in block.lines]
-    longest = [
-        max((len(word) for row in rows for word in row[place].split()), default=0) for place in range(len(rows[0]))
+    """Return the width below which a table would break words, or its last column would be too narrow to read."""
+    columns = list(zip(*map(_cells, (block.lines[0], *block.lines[2:])), strict=True))
+    longest = [max((len(word) for cell in column for word in cell.split()), default=0) for column in columns]
+    longest[-1] = max(longest[-1], min(_READABLE, max(map(len, columns[-1]))))
+    return sum(longest) + 3 * len(longest) + 1
+
+
+def _squeezed(block: ManualBlock, width: int) -> Iterator[str]:
+    """Yield a table whose cells are wrapped within columns that together are as wide as there is room for."""
+    headings, _, *rows = (_cells(line) for line in block.lines)
+    columns = [max(map(len, column)) for column in zip(headings, *rows, strict=True)]
+    least = [
+        max(len(word) for cell in column for word in [*cell.split(), ""])
+        for column in zip(headings, *rows, strict=True)
     ]
-    return sum(longest) + 3 * len(longest)
+    while sum(columns) + 3 * len(columns) + 1 > width:
+        place = max(range(len(columns)), key=lambda at: columns[at] - least[at])
+        columns[place] -= 1
+    for number, row in enumerate([headings, *rows]):
+        wrapped = [
+            textwrap.wrap(cell, column, break_long_words=False, break_on_hyphens=False) or [""]
+            for cell, column in zip(row, columns, strict=True)
+        ]
+        for line in range(max(map(len, wrapped))):
+            cells = [cell[line] if line < len(cell) else "" for cell in wrapped]
+            yield "| " + " | ".join(f"{cell:<{column}}" for cell, column in zip(cells, columns, strict=True)) + " |"
+        if not number:
+            yield "|" + "|".join("-" * (column + 2) for column in columns) + "|"
 
 
 def _rows(block: ManualBlock, width: int) -> Iterator[str]:

@@ -168,6 +168,7 @@ def test_a_drill_that_takes_too_long_or_too_much_comes_to_no_verdict(source: Dat
     place = drills.world.place
     slow = drills.run(place=replace(place, restore_limit=timedelta(milliseconds=1)))
     assert (slow.verdict, codes(slow, "equality")) == ("error", ["sourcebusy"])
+    assert (codes(slow, "sequences"), codes(slow, "damage")) == (["not-reached"], ["not-asked"])
     big = drills.run(place=replace(place, size=1 << 20))
     assert (big.verdict, codes(big, "equality")) == ("error", ["spoolfull"])
     assert check(slow, "disposal").verdict == check(big, "disposal").verdict == "pass"

@@ -109,6 +109,7 @@ def test_what_makes_no_sense_is_refused(node: NodeFolder, arguments: tuple[str, 
 def test_what_root_does_by_hand_leaves_the_service_its_folders(node: NodeFolder) -> None:
     """The order of the README: root makes the repository, then a service runs as the folder's owner, who is another."""
     state, owner = node.node / "state", 65534 if os.getuid() == 0 else os.getuid()
+    state.mkdir(exist_ok=True)
     os.chown(state, owner, -1)
     node.run("status")
     found = list(state.rglob("*"))

@@ -45,12 +45,27 @@ def test_no_word_of_a_topic_is_lost(topic: str) -> None:
 
 def test_a_table_that_does_not_fit_is_one_block_a_row() -> None:
     """Each cell behind its heading, wrapped beside it."""
-    lines = list(fitted(TABLE, 60))
+    lines = list(fitted(TABLE, 44))
 
-    assert lines[:3] == ["key        `a`", "  type     number", '  meaning  how many, where "a | b" is one cell']
-    assert lines[3:6] == ["", "key        `b`", "  type     text"]
-    assert all(len(line) <= 60 for line in lines)
-    assert lines[7].startswith("           words")
+    assert lines[:2] == ["key        `a`", "  type     number"]
+    assert lines[2:4] == ['  meaning  how many, where "a | b" is one', "           cell"]
+    assert lines[4:7] == ["", "key        `b`", "  type     text"]
+    assert all(len(line) <= 44 for line in lines)
+    assert lines[8].startswith("           words")
+
+
+def test_cells_are_wrapped_where_their_words_fit_beside_each_other() -> None:
+    """Columns are aligned, no word is broken, and no line is wider than it may be."""
+    cell = "one two three four five six seven eight nine ten"
+    lines = list(fitted(f"| n | meaning |\n|---|---|\n| 1 | {cell} |\n| 22 | five |\n", 41))
+
+    assert lines == [
+        f"| n  | {'meaning':<32} |",
+        f"|----|{'-' * 34}|",
+        f"| 1  | {'one two three four five six':<32} |",
+        f"|    | {'seven eight nine ten':<32} |",
+        f"| 22 | {'five':<32} |",
+    ]
 
 
 def test_a_table_that_fits_stays_a_table() -> None:
@@ -61,10 +76,10 @@ def test_a_table_that_fits_stays_a_table() -> None:
 
 
 def test_what_a_table_needs_is_its_longest_words() -> None:
-    """Words are never broken; sentences are."""
+    """Words are never broken; sentences are, where the last column stays wide enough to read."""
     (block,) = manual_blocks(TABLE)
 
-    assert needed_width(block) == len("`a`") + len("number") + len("meaning") + 9
+    assert needed_width(block) == len("`a`") + len("number") + 32 + 10
 
 
 def test_items_and_code_stay_what_they_are() -> None:
