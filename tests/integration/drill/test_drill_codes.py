@@ -273,3 +273,20 @@ def _forge(region: Region, escrow: suite.KeyPair) -> None:
     lines[2] = json.dumps({"wraps": listed, "check": wraps_check(wraps.items())}).encode()
     path.chmod(0o600)
     path.write_bytes(b"\n".join(lines))
+
+
+def test_a_view_that_cannot_be_filled_here_is_told_and_no_fault(
+    crowd: Database, region: Region, drills: Drills
+) -> None:
+    """Its query fails where the database has another name; its rows are no rows of the backup."""
+    crowd.sql(
+        "CREATE FUNCTION public.one() RETURNS int LANGUAGE sql STABLE AS "
+        f"$$ SELECT 1 / CASE WHEN pg_catalog.current_database() = '{crowd.name}' THEN 1 ELSE 0 END $$",
+        "CREATE MATERIALIZED VIEW public.only_here AS SELECT public.one() AS one",
+    )
+    region.backup(crowd)
+
+    report = drills.run()
+
+    assert report.verdict == "pass"
+    assert codes(report, "equality") == ["view-unfilled"]
