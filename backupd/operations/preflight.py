@@ -5,25 +5,16 @@ how each table is mapped to tenants (`backupd tenancy`).
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
-from typing import assert_never
+from dataclasses import dataclass
 
 from backupd.errors import BackupdError, UnmappedError
 from backupd.model.findings import Finding, Severity
 from backupd.model.inventory import Inventory, Table
 from backupd.model.tenancy import (
     ClassPolicy,
-    Column,
-    ForeignKeyPath,
-    MappedTable,
-    Route,
-    Shared,
     Tenancy,
-    TenancyMap,
-    Tenant,
 )
 from backupd.operations.backup.region import find_members
-from backupd.planning.mapping.identity import AMBIGUOUS_CURE
 from backupd.planning.mapping.tables import map_tables, never_read, require_mapped, tenant_columns
 from backupd.postgres.connect import Source, connect, other_database
 from backupd.postgres.source.inventory import read_inventory
@@ -133,101 +124,3 @@ def check_store(repository: Repository) -> tuple[Finding, ...]:
 def _refusal(error: BackupdError) -> Finding:
     code = UNMAPPED if isinstance(error, UnmappedError) else "unreachable" if error.retryable else "refused"
     return Finding(Severity.ERROR, code, error.message, error.hint)
-
-
-@dataclass(frozen=True, slots=True)
-class TenancyLine:
-    """The mapping of one table. Tables of the same name in all tenants' schemas are one line, which names no tenant."""
-
-    table: str
-    route: str
-    """`shared`, `column …`, `path … > … > column`, `schema`, `database`, or why it is unmapped."""
-    data_class: str | None
-    """The table's data class; None when the table is unmapped."""
-    policy: str | None
-    rows: int | None
-    """PostgreSQL's estimate; None where it has none."""
-    tables: int = 1
-    """How many tables the line stands for."""
-    mapped: bool = True
-    proposals: tuple[tuple[str, ...], ...] = ()
-    """Foreign-key paths that would map an unmapped table, as constraint names."""
-    hint: str = ""
-    """What to do about a table whose tenants may have several spellings; empty for others."""
-
-
-@dataclass(frozen=True, slots=True)
-class TenancyReport:
-    """The mapping of every table of one database."""
-
-    database: str
-    """The database's configured label."""
-    lines: tuple[TenancyLine, ...]
-
-    @property
-    def complete(self) -> bool:
-        """True when every table is mapped."""
-        return all(line.mapped for line in self.lines)
-
-
-def report_tenancy(label: str, source: Source, tenancy: Tenancy) -> TenancyReport:
-    """Connect to the database and map its tables.
-
-    Raises SourceError, SourceGoneError, ConfigError.
-    """
-    with connect(source) as connection:
-        inventory = read_inventory(connection, tenant_columns(tenancy))
-    return TenancyReport(label, describe(inventory, map_tables(tenancy, inventory), tenancy))
-
-
-def describe(inventory: Inventory, mapping: TenancyMap, tenancy: Tenancy) -> tuple[TenancyLine, ...]:
-    """Return a line for every table, unmapped ones first."""
-    tables = inventory.by_name()
-    unmapped = [
-        TenancyLine(
-            table.table.dotted,
-            table.reason,
-            None,
-            None,
-            tables[table.table].rows,
-            mapped=False,
-            proposals=tuple(way.path for way in table.ways if way.path),
-            hint=AMBIGUOUS_CURE if table.ambiguous else "",
-        )
-        for table in mapping.unmapped
-    ]
-    mapped = (_line(table, tables[table.table], tenancy) for table in mapping.tables)
-    return (*unmapped, *_merged(mapped))
-
-
-def _line(mapped: MappedTable, table: Table, tenancy: Tenancy) -> TenancyLine:
-    own_schema = isinstance(mapped.route, Tenant) and tenancy.schema_pattern is not None
-    name = f"({tenancy.schema_pattern}).{mapped.table.table}" if own_schema else mapped.table.dotted
-    return TenancyLine(name, _words(mapped.route, own_schema), mapped.data_class, mapped.policy.value, table.rows)
-
-
-def _words(route: Route, own_schema: bool) -> str:
-    match route:
-        case Shared():
-            return "shared"
-        case Column(column):
-            return f"column {column}"
-        case ForeignKeyPath(steps, column):
-            return "path " + " > ".join([*(step.key.name for step in steps), column])
-        case Tenant():
-            return "schema" if own_schema else "database"
-        case _:
-            assert_never(route)
-
-
-def _merged(lines: Iterable[TenancyLine]) -> list[TenancyLine]:
-    merged: dict[tuple[str, str, str | None], TenancyLine] = {}
-    for line in lines:
-        key = (line.table, line.route, line.data_class)
-        before = merged.get(key)
-        if before is None:
-            merged[key] = line
-        else:
-            rows = None if before.rows is None or line.rows is None else before.rows + line.rows
-            merged[key] = replace(before, rows=rows, tables=before.tables + 1)
-    return list(merged.values())

@@ -77,6 +77,8 @@ class CopyTask(_Message, frozen=True, tag=True):
     """Whether a routed row whose tenant is NULL goes to the shared segment; otherwise it fails the run."""
     locks: tuple[tuple[int, str], ...]
     """The oid of each table that is read, and the statements that lock it first (see `Psql.lock`)."""
+    table: str
+    """Schema and name of the table, for messages: only where the task is routed, as other schemas may be tenants'."""
     mask: int
     """A row whose checksum has none of these bits ends a chunk."""
     hash_join: bool = False

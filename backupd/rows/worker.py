@@ -181,8 +181,9 @@ class Spans:
         if self._task.null_to_shared:
             return None
         raise UnmappedError(
-            f"task {self._task.task}: a row has no tenant (its tenant column or path is NULL)",
-            hint='Set null_tenant = "shared" for the table\'s rule, or give the rows a tenant.',
+            f"a row of {self._task.table} has no tenant (its tenant column or path is NULL)",
+            hint="`backupd tenancy` counts such rows of all tables. Give them a tenant, or set null_tenant = "
+            '"shared": in a rule for the table, or in the database\'s tenancy for all.',
         )
 
 

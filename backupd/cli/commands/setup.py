@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import sys
-from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -20,13 +19,13 @@ from backupd.cli.options import (
     load_context,
 )
 from backupd.cli.run import Reply, for_each
+from backupd.cli.tenancy_lines import tenancy_lines
 from backupd.cli.waiting_line import counted_seconds
 from backupd.errors import ConfigError, UnmappedError, UsageError
 
 if TYPE_CHECKING:
     from backupd.model.ids import RegionName
     from backupd.operations.init import Founder, Initialised
-    from backupd.operations.preflight import TenancyLine, TenancyReport
     from backupd.wiring.context import Context
 
 
@@ -41,21 +40,26 @@ def tenancy(
     ctx: typer.Context,
     region: RegionArgument = None,
     database: DatabaseOption = None,
+    toml: Annotated[
+        bool, typer.Option("--toml", help="Print only what is left to decide, as a block of the configuration.")
+    ] = False,
     config: ConfigOption = None,
     as_json: JsonOption = False,
 ) -> int:
-    """Show how every table is mapped to tenants and data classes.
+    """Show how every table is mapped to tenants and data classes, and what is left to decide.
 
     A table belongs to tenants by a column, by following foreign keys to one, or by its schema or database; or it is
-    shared. For a table that nothing covers, the foreign keys that would map it are proposed, as they are written in the
-    configuration. The exit status says whether anything is unmapped; a backup would refuse it.
+    shared. For a table that nothing covers, the ways to a tenant are shown, with the rows that each leads to one, and
+    what speaks against it. Rows without a tenant are counted where there may be some; of large tables a sample is. The
+    exit status says whether anything is left to decide: a backup would refuse it.
 
     \b
     Examples:
       backupd tenancy be
-      backupd tenancy --json
+      backupd tenancy be --toml
     """
-    from backupd.operations.preflight import report_tenancy
+    from backupd.operations.tenancy.block import toml_block
+    from backupd.operations.tenancy.report import report_tenancy
     from backupd.wiring.context import source_of, tenancy_of
 
     context = load_context(ctx, config)
@@ -64,30 +68,11 @@ def tenancy(
         name, label = place
         report = report_tenancy(label, source_of(context, name, label), tenancy_of(context, name, label))
         status = 0 if report.complete else UnmappedError.exit_code
-        return Reply({"region": name, "tenancy": report}, _tenancy_lines(name, report), status=status)
+        lines = toml_block(name, report) if toml else tenancy_lines(name, report)
+        return Reply({"region": name, "tenancy": report}, lines, status=status)
 
     places = [(name, label) for name in context.regions(region or []) for label in context.databases(name, database)]
     return for_each(places, explain, as_json=as_json).finish("databases")
-
-
-def _tenancy_lines(region: str, report: TenancyReport) -> Iterator[str | output.TextTable]:
-    yield f"{region}/{report.database}"
-    headings = ("table", "mapped by", "class", "backup", "rows about")
-    yield output.TextTable(headings, [_row(line) for line in report.lines])
-    unmapped = [line for line in report.lines if not line.mapped]
-    for line in unmapped:
-        yield f"unmapped: {line.table}"
-        yield from (f"  path = {list(path)}" for path in line.proposals)
-        if line.hint:
-            yield f"  {line.route}"
-            yield f"  {line.hint}"
-    yield f"{len(report.lines) - len(unmapped)} mapped, {len(unmapped)} unmapped"
-    yield ""
-
-
-def _row(line: TenancyLine) -> tuple[output.Cell, ...]:
-    name = line.table if line.tables == 1 else f"{line.table} ({line.tables} tables)"
-    return name, line.route, line.data_class, line.policy, line.rows
 
 
 def init(

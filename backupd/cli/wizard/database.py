@@ -14,7 +14,7 @@ from backupd.model.findings import Severity
 from backupd.model.inventory import Inventory, TableName
 from backupd.model.tenancy import TableRule, Tenancy, TenancyKind
 from backupd.operations.first_look import look_into
-from backupd.operations.preflight import describe
+from backupd.operations.tenancy.report import describe
 from backupd.planning.mapping.first_rules import (
     OpenTable,
     joined_rules,

@@ -89,6 +89,7 @@ def _of_table(
             tenant,
             mapped.null_to_shared,
             locks,
+            mapped.table.dotted if selection.routed else "",
             mask,
             hash_join,
         )

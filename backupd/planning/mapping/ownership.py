@@ -28,8 +28,8 @@ class Undecided:
     gap: Gap
     reason: str
     keys: tuple[ForeignKey, ...] = ()
-    column: bool = False
-    """Whether the keys lead to the tenants' table itself, so that their columns name the tenant."""
+    columns: tuple[str, ...] = ()
+    """Columns that could, without a key."""
 
 
 class Ownership:
@@ -76,10 +76,15 @@ class Ownership:
             elif meant and self._end(meant[0].target) is not None:
                 self._settle(root, meant[0])
 
-    def advance(self) -> bool:
-        """Settle the tables that are one safe key away from what is settled; return whether there was any."""
+    def advance(self, *, patient: bool = True) -> bool:
+        """Settle the tables that are one safe key away from what is settled; return whether there was any.
+
+        When `patient`, a table waits for the one that its rows are deleted with, though another is nearer.
+        """
         reached = {root for root in self._keys.roots() if self._is_reached(root)}
         found = {root: keys for root in sorted(self._open) if (keys := self._safe(root, reached))}
+        if patient:
+            found = {root: keys for root, keys in found.items() if not self._waits_for_owner(root, keys)}
         for root, keys in found.items():
             meant = _meant(keys, self._keys) if root not in self._optional else None
             if meant is None:
@@ -90,6 +95,10 @@ class Ownership:
             else:
                 self._settle(root, meant)
         return bool(found)
+
+    def _waits_for_owner(self, root: TableName, keys: Sequence[ForeignKey]) -> bool:
+        later = [key for key in self._safe(root, self._open) if key.cascades]
+        return bool(later) and not any(key.cascades for key in keys)
 
     def advance_by_optional(self) -> bool:
         """Settle the tables whose only way is a key to the tenants' table that may be null; return whether any was."""
@@ -112,30 +121,49 @@ class Ownership:
                     self._leave(root, Gap.DOUBTFUL, f"{_listed(keys)}: {self._keys.doubt(keys[0])}", keys)
             if not found:
                 break
+        named = {
+            route.column
+            for name, route in self._routes.items()
+            if isinstance(route, Column) and name not in self._tenants_own()
+        }
         for root in sorted(self._open):
+            like = sorted(column for column in named if self._tables[root].has(column))
             written = [key for key in self._leading(root) if self._is_reached(self._keys.root_of(key.target))]
-            said = f"; {_listed(written)}: {self._keys.name_doubt(written[0])}" if written else ""
-            self.undecided[root] = Undecided(Gap.NO_WAY, f"no key leads from it to a tenant{said}", tuple(written))
+            if like:
+                reason = f"{', '.join(like)}: is a tenant's in other tables, and has no foreign key here"
+                self.undecided[root] = Undecided(Gap.DOUBTFUL, reason, columns=tuple(like))
+            elif written:
+                reason = f"only who wrote its rows, or what was chosen, leads to a tenant: {_listed(written)}"
+                self.undecided[root] = Undecided(Gap.NO_WAY, reason)
+            else:
+                self.undecided[root] = Undecided(Gap.NO_WAY, "no key leads from it to a tenant")
 
     def ways(self, root: TableName) -> tuple[Way, ...]:
         """Return the ways that a rule for an undecided table could name."""
         return tuple(self._ways(root))
 
     def others(self, name: TableName) -> tuple[Way, ...]:
-        """Return the other safe ways of a table that its keys have mapped: for rows that are in order, all agree."""
+        """Return the other safe ways of a table that its keys have mapped: for rows that are in order, all agree.
+
+        A way to what the table pairs with tenants is none, as that may belong to several.
+        """
         root = self._keys.root_of(name)
         found = []
         for key in self._keys.keys_of(root):
-            end = None if self._keys.doubt(key) else self._end(key.target)
+            paired = self._keys.pairing(self._keys.root_of(key.target), self._tenants, loosely=True) == root
+            end = None if paired or self._keys.doubt(key) else self._end(key.target)
             route = None if end is None else onward(as_step(self._tables, key), end)
             if route is not None and not _same_way(route, self._routes[name]):
                 found.append(Way(path=(spelled(self._tables[root], key),), route=route))
         return tuple(found)
 
     def _ways(self, root: TableName) -> Iterator[Way]:
+        for column in self.undecided[root].columns:
+            yield Way(column=column, remark="has no foreign key", route=Column(column))
         for key in self.undecided[root].keys:
             doubt = self._keys.doubt(key)
             route = None
+            unsettled = f"leads to {self._keys.root_of(key.target).dotted}, which is not mapped yet"
             if (end := self._end(key.target)) is not None:
                 step = as_step(self._tables, key)
                 route = onward(step, end)
@@ -143,7 +171,9 @@ class Ownership:
                     yield Way(column=route.column, remark=doubt, route=route)
                     continue
                 route = joined((step,), end)
-            yield Way(path=(spelled(self._tables[root], key),), remark=doubt, route=route)
+            yield Way(
+                path=(spelled(self._tables[root], key),), remark=doubt or ("" if route else unsettled), route=route
+            )
 
     def _end(self, target: TableName) -> Route | None:
         """Return the route of a key's target. The tenants' table names tenants even where its own rows are shared."""

@@ -107,6 +107,8 @@ class _Mapper:
         for name, table in self.tables.items():
             try:
                 route = self.rules.direct(table)
+                if self._is_paired(table, route):
+                    continue
                 if route is not None:
                     self.routes[name] = route
                 elif self.rules.of(table).path:
@@ -115,6 +117,15 @@ class _Mapper:
                     self.routes[name] = Shared()
             except UncoveredError as error:
                 self.faults[name] = str(error)
+
+    def _is_paired(self, table: Table, route: Route | None) -> bool:
+        """Check whether the database's tenant column cannot say whose rows are, as they may be several tenants'."""
+        tenants = self.tenancy.table
+        if tenants is None or tenants not in self.tables or not isinstance(route, Column):
+            return False
+        root, top = self.keys.root_of(table.name), self.keys.root_of(tenants)
+        asked = self.rules.of(table).column is None and root != top
+        return asked and self.keys.pairing(root, top, loosely=False) is not None
 
     def _find_way(self, table: Table) -> None:
         steps, end = self.rules.steps(table)
@@ -149,7 +160,7 @@ class _Mapper:
                 )
             self.owned = Ownership(self.tables, self.keys, tenants, self.routes, ruled)
             self.owned.start()
-        while self._follow() or (self.owned is not None and (self.owned.advance() or self.owned.advance_by_optional())):
+        while self._follow() or (self.owned is not None and self._advance(self.owned)):
             pass
         if self.owned is not None:
             self.owned.finish()
@@ -157,6 +168,9 @@ class _Mapper:
         for name in self.ways:
             if name not in self.routes:
                 self.faults[name] = self._lost(name)
+
+    def _advance(self, owned: Ownership) -> bool:
+        return owned.advance() or owned.advance_by_optional() or owned.advance(patient=False)
 
     def _share_unowned(self, ruled: frozenset[TableName], owned: Ownership) -> None:
         if self.tenancy.unclassified == "shared":

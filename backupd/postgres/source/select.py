@@ -27,7 +27,7 @@ class TableQuery:
 
 def select_rows(table: Table, route: Route, blocks: BlockRange | None = None) -> TableQuery:
     """Return the statement that reads the rows of `table` in heap order, under `settings.dump_settings`."""
-    tenant, joins = _tenant(route)
+    tenant, joins = tenant_expression(route)
     range_ = _range(blocks)
     if not tenant and not range_ and table.condition is None:
         columns = ", ".join(identifier(column) for column in table.columns)
@@ -70,23 +70,24 @@ def _query(table: Table, tenant: str, joins: str, range_: str) -> str:
     return f"SELECT {listed} {source} AS t{joins}{range_}"
 
 
-def _tenant(route: Route) -> tuple[str, str]:
-    """Return the tenant's column and the joins it needs; empty for tables with one owner.
+def tenant_expression(route: Route, alias: str = "p") -> tuple[str, str]:
+    """Return the tenant's column of the rows `t`, and the joins it needs; empty for tables with one owner.
 
-    It is not cast to text: a cast is the application's where it made one, and COPY's own text is what is meant.
+    It is not cast to text: a cast is the application's where it made one, and COPY's own text is what is meant. The
+    tables on the way are called `alias` with a number.
     """
     if isinstance(route, Column):
         return f"t.{identifier(route.column)}", ""
     if isinstance(route, ForeignKeyPath):
-        end = f"p{len(route.steps)}"
-        return f"{end}.{identifier(route.column)}", "".join(_joins(route))
+        end = f"{alias}{len(route.steps)}"
+        return f"{end}.{identifier(route.column)}", "".join(_joins(route, alias))
     return "", ""
 
 
-def _joins(route: ForeignKeyPath) -> list[str]:
+def _joins(route: ForeignKeyPath, alias: str) -> list[str]:
     joins, left = [], "t"
     for number, step in enumerate(route.steps, start=1):
-        right, key = f"p{number}", step.key
+        right, key = f"{alias}{number}", step.key
         target = _only(key.target, whole=step.whole)
         pairs = zip(key.target_columns, key.operators, key.columns, strict=True)
         condition = " AND ".join(
@@ -96,6 +97,11 @@ def _joins(route: ForeignKeyPath) -> list[str]:
         joins.append(f" LEFT JOIN {target} AS {right} ON {condition}")
         left = right
     return joins
+
+
+def from_clause(name: TableName, *, whole: bool) -> str:
+    """Return where rows are read from: one table, or with `whole` a partitioned table with its partitions."""
+    return f"FROM {_only(name, whole=whole)}"
 
 
 def _range(blocks: BlockRange | None) -> str:

@@ -100,9 +100,27 @@ def test_a_null_tenant_is_refused_elsewhere(region: Region, notes: Database) -> 
     with pytest.raises(UnmappedError) as refused:
         region.backup(notes)
     assert "unowned" not in f"{refused.value} {refused.value.hint}"
+    assert refused.value.message == "a row of public.note has no tenant (its tenant column or path is NULL)"
     assert region.repository.snapshots() == []
     notes.sql("DELETE FROM note WHERE tenant IS NULL")
     region.backup(notes)
+
+
+def test_a_databases_default_for_null_tenants_is_for_all_its_tables(region: Region, notes: Database) -> None:
+    """But for those whose rule says otherwise; rows that a path leads to nobody go the same way."""
+    notes.sql(
+        "ALTER TABLE note ALTER tenant DROP NOT NULL",
+        "INSERT INTO note VALUES (99, NULL, 'unowned')",
+        "INSERT INTO note_text VALUES (99, 99, 'of the unowned'), (100, NULL, 'of none')",
+    )
+    region.tenancy = replace(BY_COLUMN, null_tenant="shared")
+    found = seen(region, region.backup(notes))
+    assert found.rows("public.note")[None] == ["99\t\\N\tunowned"]
+    assert found.rows("public.note_text")[None] == ["99\t99\tof the unowned", "100\t\\N\tof none"]
+    strict = TableRule(("public.note",), null_tenant="refuse")
+    region.tenancy = replace(BY_COLUMN, null_tenant="shared", rules=(strict, *BY_COLUMN.rules))
+    with pytest.raises(UnmappedError, match=r"a row of public\.note has no tenant"):
+        region.backup(notes)
 
 
 def test_rows_of_a_class_that_is_never_kept_are_not_read(region: Region, notes: Database) -> None:

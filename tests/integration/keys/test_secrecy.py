@@ -200,7 +200,7 @@ FAULTS = {
 
 TOLD = {
     "code": "SQLSTATE P0001",
-    "null tenant": "a row has no tenant",
+    "null tenant": "has no tenant (its tenant column",
     "unmapped table": "1 table is not covered",
     "not readable": "cannot read",
     "locked": "somebody else has locked the table with oid",

@@ -15,7 +15,7 @@ from fix_postgres import Database, unique
 from backupd.errors import BusyError, SourceBusyError, SourceError, SourceGoneError
 from backupd.model.inventory import Table, TableKind, TableName
 from backupd.model.tenancy import Column, ForeignKeyPath, Shared, TableRule, Tenancy, TenancyKind
-from backupd.operations.preflight import report_tenancy
+from backupd.operations.tenancy.report import report_tenancy
 from backupd.planning.mapping.tables import map_tables
 from backupd.postgres.connect import Connection, Source, connect
 from backupd.postgres.source.exported import hold, join_snapshot
@@ -352,9 +352,9 @@ class TestTenancyReport:
             "ANALYZE",
         )
         report = report_tenancy("label", Source(database.conninfo), BY_COLUMN)
-        assert [(line.table, line.route, line.rows, line.proposals) for line in report.lines] == [
-            ("public.issue", "no rule, tenant column or pattern covers it", 0, (("of_account",),)),
-            ("public.account", "column tenant_id", 30, ()),
+        assert [(line.table, line.route, line.rows, [way.rule for way in line.ways]) for line in report.lines] == [
+            ("public.issue", "no rule, tenant column or pattern covers it", 0, ['path = ["account"]']),
+            ("public.account", "column tenant_id", 30, []),
         ]
         assert not report.complete
 

@@ -11,7 +11,8 @@ from fix_regions import Region
 
 from backupd.errors import ConfigError, UnmappedError
 from backupd.model.tenancy import ClassPolicy, TableRule, Tenancy, TenancyKind, TenancyMap
-from backupd.operations.preflight import check_source, report_tenancy
+from backupd.operations.preflight import check_source
+from backupd.operations.tenancy.report import report_tenancy
 from backupd.planning.mapping.tables import map_tables, require_mapped, tenant_columns
 from backupd.postgres.connect import Source, connect
 from backupd.postgres.inplace.session import Belonging

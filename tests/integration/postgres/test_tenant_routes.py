@@ -120,7 +120,7 @@ def test_temporal_keys_lead_to_no_tenant(pg18: Server, make_database: Callable[.
     database = make_database(pg18)
     database.sql(*TEMPORAL)
     (without,) = mapped(database, by_column()).unmapped
-    assert (without.table.table, without.proposals) == ("note", ())
+    assert (without.table.table, without.ways) == ("note", ())
     (refused,) = mapped(database, by_column(TableRule(("public.note",), path=("to_lease",)))).unmapped
     assert refused.reason == (
         "its path names foreign key 'to_lease', which compares periods: a row may have several targets, and so several "

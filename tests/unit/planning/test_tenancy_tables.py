@@ -18,7 +18,8 @@ from backupd.model.tenancy import (
     Tenant,
     UnmappedTable,
 )
-from backupd.operations.preflight import TenancyReport, describe
+from backupd.operations.tenancy.report import describe
+from backupd.operations.tenancy.types import TenancyReport
 from backupd.planning.mapping.names import NamePatterns, named_tenant
 from backupd.planning.mapping.tables import map_tables, require_mapped, tenant_columns
 
@@ -224,6 +225,6 @@ def test_the_report_says_how_rows_find_their_tenant() -> None:
     inventory = Inventory("app", (ACCOUNT, ISSUE, table("plain")))
     report = TenancyReport("app", describe(inventory, map_tables(tenancy, inventory), tenancy))
     assert [line.route for line in report.lines] == [
-        "column tenant_id", "path issue_account > tenant_id", "shared",
+        "column tenant_id", "path issue_account_id > tenant_id", "shared",
     ]  # fmt: skip
     assert report.complete

@@ -1,0 +1,104 @@
+"""Write what is left to decide about a database's tables as a block of its configuration. Pure.
+
+Lines that take effect are those about which rows and keys agree: of several ways, one that leads each row where the
+others lead it. What takes a person to say is a comment, one line for each way.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+
+from backupd.model.tenancy import Gap
+from backupd.operations.tenancy.types import TenancyLine, TenancyReport, TenancyWay, quoted
+
+_WIDTH = 80
+
+
+def toml_block(region: str, report: TenancyReport) -> list[str]:
+    """Return the lines of the block; none when nothing is left to decide.
+
+    Without rules it is the value of `tables`; with rules it is more entries, to be put behind the others.
+    """
+    left = [line for line in report.lines if not line.mapped and not line.hint]
+    place = f"regions.{region}.databases.{report.database}"
+    entries = [*_agreed(left), *_shared(left)]
+    remarks = [*_doubtful(left), *_waiting(left)]
+    if not entries and not remarks:
+        return []
+    if report.ruled:
+        found = [f"# Put these behind the other tables of [{place}]."]
+        for match, rule in entries:
+            found += [f"[[{place}.tables]]", f"match = {match}", rule]
+        return [*found, *remarks]
+    head = f"# In [{place}], below its tenancy. A comment is a way that takes a person to choose."
+    return [head, "tables = [", *(f"  {{ match = {match}, {rule} }}," for match, rule in entries),
+            *(f"  {remark}" for remark in remarks), "]"]  # fmt: skip
+
+
+def _agreed(lines: Sequence[TenancyLine]) -> Iterator[tuple[str, str]]:
+    """Yield an entry for each rule, for all tables that it fits; the rule that fits most tables comes first."""
+    open_ = {line.table: [way.rule for way in line.ways if not way.remark] for line in lines if _agree(line)}
+    open_ = {table: rules for table, rules in open_.items() if rules}
+    while open_:
+        fitting = Counter(rule for rules in open_.values() for rule in rules)
+        rule = min(fitting, key=lambda one: (-fitting[one], one))
+        tables = sorted(table for table, rules in open_.items() if rule in rules)
+        yield _match(tables), rule
+        open_ = {table: rules for table, rules in open_.items() if table not in tables}
+
+
+def _agree(line: TenancyLine) -> bool:
+    """Check whether any of several ways will do, as far as rows show."""
+    full = all(way.named in (None, line.counted) for way in line.ways if not way.remark)
+    return line.gap is Gap.SEVERAL and not line.apart and full
+
+
+def _shared(lines: Sequence[TenancyLine]) -> Iterator[tuple[str, str]]:
+    tables = sorted(line.table for line in lines if line.gap is Gap.NO_WAY)
+    if tables:
+        yield _match(tables), "shared = true"
+
+
+def _doubtful(lines: Sequence[TenancyLine]) -> Iterator[str]:
+    for line in lines:
+        if line.gap is Gap.RULE or (line.gap in (Gap.SEVERAL, Gap.DOUBTFUL) and not _agree(line)):
+            yield f"# {line.table}: {line.route}{_disagreement(line)}"
+            yield from (f"# {{ match = {_match([line.table])}, {way.rule} }},{_count(line, way)}" for way in line.ways)
+
+
+def _disagreement(line: TenancyLine) -> str:
+    if not line.apart:
+        return ""
+    return (
+        f"; {line.apart} of {line.counted} rows{' sampled' if line.sampled else ''} go to another tenant by another way"
+    )
+
+
+def _count(line: TenancyLine, way: TenancyWay) -> str:
+    counted = "" if way.named is None else f"{way.named} of {line.counted} rows"
+    said = "; ".join(filter(None, (way.remark, counted)))
+    return f"  # {said}" if said else ""
+
+
+def _waiting(lines: Iterable[TenancyLine]) -> Iterator[str]:
+    count = sum(line.gap is Gap.WAITING for line in lines)
+    if count:
+        yield f"# {count} more {'table follows' if count == 1 else 'tables follow'} one of these."
+
+
+def _match(tables: Sequence[str]) -> str:
+    """Write patterns that fit these tables only, several to a line."""
+    names = [quoted(_literally(table)) for table in tables]
+    lines, line = [], "["
+    for name in names:
+        if len(line) + len(name) > _WIDTH:
+            lines.append(line.rstrip())
+            line = "    "
+        line += f"{name}, "
+    return "\n".join([*lines, line.removesuffix(", ") + "]"])
+
+
+def _literally(table: str) -> str:
+    """Write a name as a pattern that only it fits."""
+    return "".join(f"[{one}]" if one in "*?[" else one for one in table)
