@@ -48,6 +48,8 @@ class Documents:
 
     previous: dict[SnapshotName, SnapshotName | None] = field(default_factory=dict)
     """The record before each record; None for the first and for unreadable ones."""
+    believed: set[SnapshotName] = field(default_factory=set)
+    """The records that a trusted signer signed."""
     claims: dict[SnapshotName, RecordClaims] = field(default_factory=dict)
     listings: dict[RunId, KeyringListing] = field(default_factory=dict)
     """What each readable keyring lists."""
@@ -117,6 +119,7 @@ class DocumentReader:
         except UNSOUND as error:
             documents.findings.append(Mismatch(where, error.message))
             return
+        documents.believed.add(name)
         documents.previous[name] = record.previous
         try:
             self._history.chain.require(record.ledger, where)

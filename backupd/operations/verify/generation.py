@@ -29,6 +29,8 @@ class GenerationResult:
 
     previous: dict[SnapshotName, SnapshotName | None]
     """Each record with the one that it was written after."""
+    believed: frozenset[SnapshotName]
+    """Those of the records that a trusted signer signed."""
     findings: tuple[Mismatch, ...]
     orphans: dict[ObjectName, int]
     """Packs that no record names, with their bytes."""
@@ -105,6 +107,7 @@ class GenerationCheck:
         unfit |= {name for sha256 in read.damaged for name in users[sha256]}
         return GenerationResult(
             previous=documents.previous,
+            believed=frozenset(documents.believed),
             findings=tuple(findings),
             orphans=survey.orphans,
             proven=tuple(self._proven(documents, survey.alive - unfit, findings)),

@@ -54,7 +54,7 @@ def verify(repository: Repository, checked: CheckedState, scope: Scope, tools: T
     # 5. The chain of records, and those that were there the last time.
     history.refresh()
     findings += _gone(repository, previous, checked.records(), history.explained.expired)
-    checked.remember_records(previous)
+    checked.remember_records(name for result in results for name in result.believed)
     _witness(history, tools, findings)
     tools.trace.emit(PhaseDone("verifying", info.region, tools.clock.monotonic() - started))
     return Verification(

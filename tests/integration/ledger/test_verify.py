@@ -412,6 +412,22 @@ def test_a_removed_record_breaks_the_chain(checker: Checker) -> None:
     assert any("an earlier verify saw" in finding.message and finding.object == paths[2].name for finding in found)
 
 
+def test_a_record_that_was_never_believed_is_not_missed(checker: Checker) -> None:
+    """Anybody who may add could put one there, and whoever removes it would have a finding for good; of a true one that
+    was altered, it is known that it was there.
+    """
+    true = checker.objects("snapshots/*/*")[-1]
+    junk = true.parent / f"20991231T000000Z-{'ab' * 32}"
+    junk.write_bytes(b"junk")
+    assert {one.object for one in checker.run().findings} == {str(junk.relative_to(checker.root))}
+    junk.unlink()
+    assert checker.run().findings == ()
+    checker.rewrite(true, lambda data: data[:-2])
+    assert {one.object for one in checker.run().findings} == {str(true.relative_to(checker.root))}
+    true.unlink()
+    assert [one.object for one in checker.run().findings] == [true.name]
+
+
 def test_a_store_made_anew_is_not_held_against_the_old_one(checker: Checker) -> None:
     """The memory is of one repository; another one under the same path starts with none."""
     checker.run()
