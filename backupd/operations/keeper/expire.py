@@ -285,7 +285,7 @@ class Expiry:
         """Raise DamageError for a record that is gone without an expiry.
 
         What it needs would otherwise pass for something that nobody needs. The records that are there are remembered
-        for the next time.
+        for the next time, but for those that were never believed: anybody who may add could put one there.
         """
         expired = expired_on(self._keeper.book.chain.entries(), self._name)
         vanished = (self._cache.records() | proven) - seen.known - expired
@@ -295,7 +295,7 @@ class Expiry:
                 hint="Nothing is removed until it is back. Somebody removed it, or moved it into tmp/: put it back "
                 "from there, from another store, or from the store's own snapshots (`backupd manual incidents`).",
             )
-        self._cache.note_records(seen.known)
+        self._cache.note_records({*seen.records, *(seen.known & self._cache.records())})
 
     def _check_whole(
         self, shown: StoredGeneration, needs: Mapping[ObjectHash, Needs], class_of: Mapping[Pseudonym, ClassTag]

@@ -489,3 +489,23 @@ def test_sections_put_back_after_a_purge_go_again(handmade: HandmadeKeeper) -> N
     assert {at: data for at, data in before.items() if at[1] == bob} == {
         at: data for at, data in after.items() if at[1] == bob
     }
+
+
+def test_a_record_that_was_never_believed_is_not_missed(handmade: HandmadeKeeper) -> None:
+    """Who removes by hand what a thief put there does not stop the keeper for good; a true one is missed, though it was
+    altered before it went.
+    """
+    true = handmade.backup(2, "ada")
+    folder = f"snapshots/{handmade.made.generation}"
+    junk = f"{folder}/20991231T000000Z-{'ab' * 32}"
+    handmade.put(junk, b"junk", 1)
+    handmade.plan()
+    (handmade.root / junk).unlink()
+    assert handmade.plan().left_alone == {}
+    path = handmade.root / folder / true
+    path.chmod(0o600)
+    path.write_bytes(path.read_bytes()[:-2])
+    assert set(handmade.plan().left_alone) == {handmade.made.generation}
+    path.unlink()
+    with pytest.raises(DamageError, match=rf"record '{true}' is gone"):
+        handmade.plan()
