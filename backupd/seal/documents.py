@@ -24,7 +24,7 @@ FEATURES: Final[frozenset[str]] = frozenset()
 MIB: Final = 1 << 20
 LIMITS: Final = {
     "repository": MIB,
-    "snapshot": 64 * MIB,
+    "snapshot": 16 * MIB,
     "keyring": 16 * MIB,
     "ledger": 16 * MIB,
     "attestation": 16 * MIB,
@@ -32,6 +32,8 @@ LIMITS: Final = {
     "lease": 64 << 10,
 }
 """Upper limit of the size of a document of each kind, in bytes."""
+SIGNATURES_LIMIT: Final = 64 << 10
+"""Upper limit of the line of signatures, in bytes: nobody signed it, and it is taken apart before anything is known."""
 
 
 class _Head(msgspec.Struct, frozen=True):
@@ -100,10 +102,7 @@ def two_lines(data: bytes, where: str) -> tuple[bytes, bytes]:
 
 def read_signed(body: bytes, signatures: bytes, kind: str, trusted: Collection[str], where: str) -> bytes:
     """Do as `read_document` does, for the first two lines of a file that has more lines."""
-    try:
-        claims = from_json(signatures, Signatures).signatures
-    except UnreadableError as error:
-        raise DamageError(f"'{where}' has no readable signature") from error
+    claims = _signatures(signatures, where)
     known = [claim for claim in claims if claim.key in trusted]
     if not known:
         believed = "trust.keepers" if kind in _OF_KEEPERS else "trust.signers"
@@ -241,7 +240,13 @@ def signed_alone(document: bytes, key: str, kind: str, where: str) -> bytes:
 def _claims(document: bytes, kind: str, where: str) -> tuple[bytes, list[Signature]]:
     check_size(len(document), kind, where)
     body, line = two_lines(document, where)
+    return body, _signatures(line, where)
+
+
+def _signatures(line: bytes, where: str) -> list[Signature]:
+    if len(line) > SIGNATURES_LIMIT:
+        raise DamageError(f"the signatures of '{where}' take more than the {SIGNATURES_LIMIT} bytes allowed for them")
     try:
-        return body, from_json(line, Signatures).signatures
+        return from_json(line, Signatures).signatures
     except UnreadableError as error:
         raise DamageError(f"'{where}' has no readable signature") from error

@@ -15,7 +15,11 @@ BLOCK_LIMIT: Final = 16 << 20
 """Upper limit of a block's content in bytes."""
 CIPHERTEXT_LIMIT: Final = BLOCK_LIMIT + (128 << 10)
 """Upper limit of a block's ciphertext in bytes: zstandard's worst case for content it cannot compress, and the tag."""
-TRAILER_LIMIT: Final = 64 << 20
+TRAILER_LIMIT: Final = 24 << 20
+"""Upper limit of a trailer in bytes: most of it pads a section of a gibibyte."""
+MOST_BLOCKS: Final = 1 << 16
+MOST_CHUNKS: Final = 1 << 20
+"""The most blocks and chunks of a section: a reader takes many times a block's numbers to list it."""
 SECTION_LIMIT: Final = 1 << 30
 TRAILER_PLACE: Final = (1 << 32) - 1
 """The trailer's place in nonces: it is known before the trailer is read."""
@@ -89,8 +93,13 @@ class Trailer:
         start = 4 + 12 * blocks
         if start > len(plain):
             raise DamageError(f"the trailer of '{where}' cannot be read")
+        if blocks > MOST_BLOCKS:
+            raise DamageError(f"the trailer of '{where}' lists more than {MOST_BLOCKS} blocks")
         lengths = _numbers(plain[4:start])
-        end = start + 4 * sum(lengths[2::3])
+        chunks = sum(lengths[2::3])
+        if chunks > MOST_CHUNKS:
+            raise DamageError(f"the trailer of '{where}' lists more than {MOST_CHUNKS} chunks")
+        end = start + 4 * chunks
         if end > len(plain) or plain.count(0, end) != len(plain) - end:
             raise DamageError(f"the trailer of '{where}' cannot be read")
         return cls(lengths, _numbers(plain[start:end]))

@@ -11,6 +11,8 @@ from backupd.seal import suite
 from backupd.seal.section_format import (
     BLOCK_LIMIT,
     FOOT,
+    MOST_BLOCKS,
+    MOST_CHUNKS,
     SECTION_LIMIT,
     TRAILER_LIMIT,
     TRAILER_PLACE,
@@ -71,7 +73,8 @@ class SectionWriter:
         bare = self.size + len(listing) + suite.TAG_SIZE + FOOT
         padded = padme(bare)
         plain = listing + bytes(padded - bare)
-        if len(plain) + suite.TAG_SIZE > TRAILER_LIMIT or padded > SECTION_LIMIT:
+        many = self.chunks > MOST_CHUNKS or len(self._trailer.lengths) > 3 * MOST_BLOCKS
+        if many or len(plain) + suite.TAG_SIZE > TRAILER_LIMIT or padded > SECTION_LIMIT:
             raise ValueError("a section is too large")
         sealed = self._aead.seal(block_nonce(self.context.number, TRAILER_PLACE), plain, self._label)
         return self._wrote(sealed + len(sealed).to_bytes(FOOT, "little"))

@@ -9,7 +9,7 @@ import zstandard
 from backupd.errors import DamageError
 
 Buffer = bytes | bytearray | memoryview
-_LARGEST_WINDOW = 64 << 20  # the largest content FORMAT.md allows; a frame may not make a reader keep more
+_LARGEST_WINDOW = 16 << 20  # the largest content FORMAT.md allows; a frame may not make a reader keep more
 
 _USUAL_LEVEL = 3
 _TABLES = {"strategy": zstandard.STRATEGY_DFAST, "min_match": 5, "window_log": 19, "hash_log": 16, "chain_log": 15}

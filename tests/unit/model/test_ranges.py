@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from backupd.model.ranges import from_ranges, to_ranges
+from backupd.model.ranges import bits_of, from_ranges, mask_of, to_mask, to_ranges
 
 
 @pytest.mark.parametrize(
@@ -32,3 +34,20 @@ def test_other_lists_are_refused(ranges: list[int]) -> None:
     """Ranges that lack a count, are empty, touch, overlap, are out of order or reach too far."""
     with pytest.raises(ValueError, match=r"range"):
         from_ranges(ranges, 10)
+    with pytest.raises(ValueError, match=r"range"):
+        to_mask(ranges, 10)
+
+
+@given(st.sets(st.integers(0, 99)), st.integers(100, 130))
+def test_a_mask_is_the_same_numbers(numbers: set[int], limit: int) -> None:
+    """Bit by bit, where a range begins and ends within a byte, too."""
+    mask = to_mask(to_ranges(numbers), limit)
+    assert mask == sum(1 << number for number in numbers) == mask_of(numbers, limit)
+    assert bits_of(mask) == sorted(numbers)
+
+
+def test_a_mask_of_many_ranges_is_made_in_one_pass() -> None:
+    """A thief who may sign puts as many into a record as it holds: with a copy for each, this would take hours."""
+    limit = 1 << 24
+    ranges = [number for first in range(0, limit, 16) for number in (first, 1)]
+    assert to_mask(ranges, limit).bit_count() == len(ranges) // 2
