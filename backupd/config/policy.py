@@ -75,12 +75,10 @@ class RetentionSection(ConfigSection):
     keep_within: Duration = Field(default=14 * _DAY, description="Every snapshot that is at most this old is kept.")
     daily: Count = Field(
         default=30,
-        description="For how many days (UTC), counted back from the present, the newest snapshot of the day is kept.",
+        description="For how many days (UTC), counted back from the present, one snapshot is kept, the newest proven.",
     )
-    weekly: Count = Field(
-        default=8, description="For how many weeks, which begin on Monday, the newest snapshot of the week is kept."
-    )
-    monthly: Count = Field(default=0, description="For how many months the newest snapshot of the month is kept.")
+    weekly: Count = Field(default=8, description="For how many weeks, which begin on Monday, one snapshot is kept.")
+    monthly: Count = Field(default=0, description="For how many months one snapshot is kept.")
     max_age: Annotated[Duration, within(_DAY, 3660 * _DAY)] = Field(
         default=90 * _DAY,
         description="No snapshot is kept longer than this, counted from its exported snapshot, whatever the "

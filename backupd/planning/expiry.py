@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import NamedTuple
 
@@ -71,8 +71,11 @@ class StoredGeneration:
     leaving: tuple[SnapshotName, ...]
     packs: tuple[ListedPack, ...]
     keyrings: Mapping[RunId, Item]
+    """All keyrings, those that cannot be believed, too."""
     others: tuple[Item, ...] = ()
     """Marks of runs and keepers."""
+    junk: Mapping[ObjectHash, Item] = field(default_factory=dict)
+    """Packs that cannot be believed: anybody who may add objects can put them there, under any name."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +86,8 @@ class ExpiryLimits:
     """Younger objects stay as they are, needed or not."""
     classes: Mapping[ClassTag, datetime]
     """Sections of these classes are removed when only snapshots exported before the instant need them."""
+    ahead: datetime
+    """Marks dated after this instant count no more than old ones do: somebody set their time."""
 
 
 class Rewrite(NamedTuple):
@@ -167,7 +172,11 @@ def _joined(masks: Iterable[int]) -> int:
 
 
 def plan(shown: StoredGeneration, needs: Mapping[ObjectHash, Needs], limits: ExpiryLimits) -> Removal:
-    """Decide what to remove of a generation; `needs` is what `find_needs` found with the same limits."""
+    """Decide what to remove of a generation; `needs` is what `find_needs` found with the same limits.
+
+    A pack that cannot be believed goes as any other does that no record names: what it says decides nothing, so it
+    keeps no keyring.
+    """
     old = [pack for pack in shown.packs if pack.item.modified < limits.grace]
     unnamed = {pack.sha256 for pack in old if not needs[pack.sha256].named}
     rewrites = [
@@ -187,14 +196,19 @@ def plan(shown: StoredGeneration, needs: Mapping[ObjectHash, Needs], limits: Exp
     return Removal(
         generation=shown.generation,
         records=tuple(sorted(shown.leaving)),
-        packs=tuple(sorted(pack.item for pack in old if pack.sha256 in unnamed)),
+        packs=tuple(sorted([*(pack.item for pack in old if pack.sha256 in unnamed), *_unnamed_junk(shown, limits)])),
         rewrites=tuple(sorted(rewrites, key=lambda rewrite: rewrite.item)),
         keyrings=tuple(
             sorted(item for run, item in shown.keyrings.items() if run not in used and item.modified < limits.grace)
         ),
-        others=tuple(item for item in shown.others if item.modified < limits.grace),
+        others=tuple(item for item in shown.others if not limits.grace <= item.modified <= limits.ahead),
         aged=tuple(sorted(aged)),
     )
+
+
+def _unnamed_junk(shown: StoredGeneration, limits: ExpiryLimits) -> list[Item]:
+    named = {sha256 for record in shown.staying for sha256 in record.sections}
+    return [item for sha256, item in shown.junk.items() if sha256 not in named and item.modified < limits.grace]
 
 
 def _rewrite(pack: ListedPack, needs: Needs) -> Rewrite | None:

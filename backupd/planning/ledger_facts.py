@@ -21,6 +21,7 @@ from backupd.model.ledger import (
     Reduced,
     RekeyBegan,
     Rekeyed,
+    Replicated,
     Verified,
 )
 from backupd.model.text import parse_stamp, stamp
@@ -124,6 +125,17 @@ def expired_on(entries: Iterable[LedgerEntry], store: str) -> set[SnapshotName]:
         for entry in entries
         for event in entry.events
         if isinstance(event, ExpiryBegan) and event.store == store
+        for name in event.snapshots
+    }
+
+
+def copied_to(entries: Iterable[LedgerEntry], store: str) -> dict[SnapshotName, str]:
+    """Return the snapshots that were copied to this store, each with the store that it was copied from."""
+    return {
+        name: event.origin
+        for entry in entries
+        for event in entry.events
+        if isinstance(event, Replicated) and event.store == store
         for name in event.snapshots
     }
 

@@ -23,8 +23,8 @@ class RetentionPolicy:
 
     keep_within: timedelta
     daily: int
-    """How many UTC days, today included, keep the newest snapshot of the day; the next two count weeks from Monday, and
-    months."""
+    """How many UTC days, today included, keep one snapshot of the day, the newest proven; the next two count weeks
+    from Monday, and months."""
     weekly: int
     monthly: int
     max_age: timedelta
@@ -44,6 +44,22 @@ class Dated:
     """When the snapshot's content was true, which is before anything of it was stored; aware."""
     proven: bool
     """Whether it was verified completely."""
+    late: bool = False
+    """Whether it came to the store longer after its export than any run takes: a thief who can sign dates it back."""
+    empty: bool = False
+    """Whether it names no section."""
+
+    @property
+    def counts(self) -> bool:
+        """Check whether it may take the place of another one."""
+        return not (self.late or self.empty)
+
+    @property
+    def doubt(self) -> str:
+        """Return why it takes nobody's place; nothing for one that does."""
+        if self.late:
+            return "came to the store later than any run would bring it"
+        return "names nothing" if self.empty else ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,8 +88,9 @@ def decide(snapshots: Iterable[Dated], policy: RetentionPolicy, now: datetime) -
     """Decide about each snapshot, oldest first.
 
     A snapshot dated after `now` is kept and does not replace any other: one of the two clocks is wrong, and what is
-    removed by mistake does not come back. Of each day, week and month the newest snapshot counts, as in restic and
-    borg; in the present one it changes with each new snapshot.
+    removed by mistake does not come back. Of each day, week and month one snapshot counts: the newest proven one, or
+    the newest where none is proven; of the present ones the newest stays, too. One that came too late, or names
+    nothing, counts only where there is no other: a thief who can sign can date records back, and must drive out none.
     """
     decisions = [decision for group in _groups(snapshots).values() for decision in _decide_group(group, policy, now)]
     return sorted(decisions, key=lambda decision: (*_age_order(decision.snapshot), decision.snapshot.group))
@@ -129,7 +146,8 @@ def _decide_group(group: list[Dated], policy: RetentionPolicy, now: datetime) ->
             yield Decision(snapshot, keep=False, reasons=(reason,))
         else:
             kept = tuple(reasons[snapshot.name])
-            yield Decision(snapshot, keep=bool(kept), reasons=kept or ("no rule keeps it",))
+            doubt = (snapshot.doubt,) if snapshot.doubt else ()
+            yield Decision(snapshot, keep=bool(kept), reasons=(*(kept or ("no rule keeps it",)), *doubt))
 
 
 def _within(group: list[Dated], policy: RetentionPolicy, now: datetime) -> Iterator[tuple[Dated, str]]:
@@ -145,14 +163,18 @@ def _periods(group: list[Dated], policy: RetentionPolicy, now: datetime) -> Iter
         ("monthly", policy.monthly, _month),
     )
     for word, count, number in rules:
-        newest = {number(now) - number(snapshot.exported): snapshot for snapshot in group}
-        for back, snapshot in newest.items():
+        best = {number(now) - number(snapshot.exported): snapshot for snapshot in sorted(group, key=_worth)}
+        for back, snapshot in best.items():
             if back < count:
                 yield snapshot, f"{word} {back + 1} of {count}"
+        newest = [one for one in group if one.counts and number(one.exported) == number(now)][-1:]
+        for snapshot in newest if count else ():
+            if snapshot != best[0]:
+                yield snapshot, f"{word} 1 of {count}, not proven yet"
 
 
 def _minimum(group: list[Dated], policy: RetentionPolicy, _now: datetime) -> Iterator[tuple[Dated, str]]:
-    proven = [snapshot for snapshot in group if snapshot.proven]
+    proven = sorted((snapshot for snapshot in group if snapshot.proven), key=_worth)
     for snapshot in proven[max(0, len(proven) - policy.keep_minimum) :]:
         yield snapshot, f"among the {policy.keep_minimum} newest proven"
 
@@ -173,7 +195,7 @@ def _month(instant: datetime) -> int:
 
 def _alarm(name: str, group: list[Dated], policy: RetentionPolicy, now: datetime) -> RetentionAlarm | None:
     past = [snapshot for snapshot in group if snapshot.exported <= now]
-    proven = [snapshot for snapshot in past if snapshot.proven and snapshot.exported >= now - policy.max_age]
+    proven = [one for one in past if one.proven and one.counts and one.exported >= now - policy.max_age]
     wanted = max(1, policy.keep_minimum)
     counting = proven[-wanted:] or past
     if not counting:
@@ -191,6 +213,11 @@ def _groups(snapshots: Iterable[Dated]) -> dict[str, list[Dated]]:
     for snapshot in sorted(snapshots, key=_age_order):
         groups[snapshot.group].append(snapshot)
     return groups
+
+
+def _worth(snapshot: Dated) -> tuple[bool, bool, bool, datetime, str]:
+    """Return a key that orders snapshots of one day, week or month, the one that counts last."""
+    return not snapshot.late, not snapshot.empty, snapshot.proven, snapshot.exported, snapshot.name
 
 
 def _age_order(snapshot: Dated) -> tuple[datetime, str]:

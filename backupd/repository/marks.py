@@ -26,6 +26,8 @@ LONGEST_REMOVAL: Final = timedelta(hours=1)
 """Age at which a mark of a keeper, or of a keyring or pack to be rewritten, is old: its process was killed."""
 _MARGIN: Final = timedelta(minutes=30)
 """How long before its mark is old a run ends: clocks differ, and a record takes its time."""
+_AHEAD: Final = timedelta(hours=1)
+"""How far ahead of this machine's clock a mark may be dated: clocks differ."""
 _PATIENCE = timedelta(minutes=10)
 _LOOK_EVERY = 2.0
 """Seconds between two looks at a mark that is in the way."""
@@ -71,7 +73,7 @@ def removal_marked(
     """
     mark = layout.keeper_mark(generation)
     seen = store.stat(mark)
-    if seen is not None and clock.now() - seen.modified > LONGEST_REMOVAL:
+    if seen is not None and not _counts(seen.modified, clock.now(), LONGEST_REMOVAL):
         store.remove(mark)
     try:
         _put(store, mark, f"{keeper} {clock.now().isoformat()}")
@@ -121,7 +123,7 @@ def _take(store: Store, mark: ObjectName, holder: str, clock: Clock) -> None:
     until = clock.monotonic() + _PATIENCE.total_seconds()
     while True:
         seen = store.stat(mark)
-        if seen is not None and clock.now() - seen.modified > LONGEST_REMOVAL:
+        if seen is not None and not _counts(seen.modified, clock.now(), LONGEST_REMOVAL):
             store.remove(mark)
             seen = None
         if seen is None:
@@ -139,14 +141,19 @@ def runs_under_way(store: Store, generation: GenerationId, now: datetime, ended:
     """List the runs whose mark is there and not old, except the `ended`, whose record is already there."""
     found = [(layout.place_of(info.name), info.modified) for info in all_marks(store)]
     ours = [(place.run, at) for place, at in found if place.generation == generation]
-    running = {run for run, at in ours if run and now - at < LONGEST_RUN}
+    running = {run for run, at in ours if run and _counts(at, now, LONGEST_RUN)}
     return sorted(running.difference(ended))
+
+
+def _counts(put: datetime, now: datetime, longest: timedelta) -> bool:
+    """Check whether a mark of this time is neither old nor dated ahead: anybody who may set times could keep one."""
+    return -_AHEAD <= now - put < longest
 
 
 def _wait(store: Store, generation: GenerationId, clock: Clock) -> None:
     until = clock.monotonic() + _PATIENCE.total_seconds()
     while (seen := store.stat(layout.keeper_mark(generation))) is not None:
-        if clock.now() - seen.modified > LONGEST_REMOVAL:
+        if not _counts(seen.modified, clock.now(), LONGEST_REMOVAL):
             return
         if clock.monotonic() > until:
             raise BusyError("the keeper removes from this generation, and does not end")

@@ -28,7 +28,7 @@ HOUR = timedelta(hours=1)
 GRACE = grace_before(NOW, 24 * HOUR)
 GENERATION = GenerationId("20291201T000000Z-00000000")
 LOGS, TRACES = ClassTag("1" * 16), ClassTag("2" * 16)
-LIMITS = ExpiryLimits(GRACE, {LOGS: NOW - 72 * HOUR, TRACES: NOW - 150 * HOUR})
+LIMITS = ExpiryLimits(GRACE, {LOGS: NOW - 72 * HOUR, TRACES: NOW - 150 * HOUR}, NOW + 24 * HOUR)
 SECTIONS = 6
 ALL = (1 << SECTIONS) - 1
 PACKS = [ObjectHash(f"{number:064x}") for number in range(5)]

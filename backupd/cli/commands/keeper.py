@@ -191,6 +191,7 @@ def _expire(keeper: Keeper, store: str, *, dry_run: bool, confirm: int | None) -
         "bytes": planned.bytes,
         "alarms": planned.alarms,
         "left_alone": planned.left_alone,
+        "junk": planned.junk,
     }
     value = StoreExpiry(region=keeper.region, store=store, plan=plan_facts, expired=done)
     return Reply(value, _expired_lines(keeper.region, planned, done))
@@ -241,6 +242,8 @@ def _expired_lines(region: str, planned: ExpiryPlan, done: Expired | None) -> It
         yield f"  ALARM: {alarm.message}"
     for generation, why in planned.left_alone.items():
         yield f"  generation {generation} is left as it is: {why}"
+    for name, why in planned.junk.items():
+        yield f"  no record needs '{name}', and it goes when it is two days old: {why}"
     if done is None:
         yield f"  would remove {counted(planned.objects, 'object')}, {output.human_bytes(planned.bytes)}"
         if planned.rewrites:

@@ -6,11 +6,9 @@ something was taken out their map; no section, but those beside what it takes ou
 
 from __future__ import annotations
 
-from array import array
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import NamedTuple
 
 from backupd.errors import UNSOUND, BackupdError, BusyError, DamageError, StoreError
 from backupd.model.documents import PackRef, Record
@@ -18,6 +16,7 @@ from backupd.model.ids import ClassTag, GenerationId, ObjectHash, ObjectName, Ps
 from backupd.model.ledger import ClassExpired, Event, Expired, ExpiryBegan
 from backupd.model.ranges import bits_of, to_mask
 from backupd.model.text import parse_stamp, stamp
+from backupd.operations.keeper.dated_records import RecordTimes
 from backupd.operations.keeper.guards import check_clock, check_number, check_plan
 from backupd.operations.keeper.holds import (
     HoldPins,
@@ -28,10 +27,10 @@ from backupd.operations.keeper.holds import (
     publish_reduced,
     survey,
 )
+from backupd.operations.keeper.listed_packs import PackLister, SegmentFates, sort_out
 from backupd.operations.keeper.pack_rewrite import take_out
 from backupd.operations.keeper.types import Keeper
 from backupd.operations.phases import Phases
-from backupd.operations.snapshots.records import snapshot_group
 from backupd.planning.expiry import (
     ExpiryLimits,
     Item,
@@ -47,14 +46,12 @@ from backupd.planning.expiry import (
     plan,
 )
 from backupd.planning.ledger_facts import expired_on, explain_absences, proven_on
-from backupd.planning.retention import Dated, Decision, RetentionAlarm, decide, upcoming_losses
+from backupd.planning.retention import Decision, RetentionAlarm, decide, upcoming_losses
 from backupd.repository import layout
 from backupd.repository.incoming import first_awaited
 from backupd.repository.marks import LONGEST_REMOVAL, LONGEST_RUN, removal_marked, runs_under_way
-from backupd.repository.packs import OpenPack, reopened
 from backupd.repository.state.keyring_cache import KeyringCache
 from backupd.repository.state.pack_cache import StoredPack
-from backupd.seal.pack import PresenceMap
 from backupd.trace import Warned
 
 
@@ -72,6 +69,10 @@ class ExpiryPlan:
     alarms: tuple[RetentionAlarm, ...]
     left_alone: Mapping[GenerationId, str]
     """Generations from which nothing is removed today, and why."""
+    junk: Mapping[ObjectName, str]
+    """Objects under our names that cannot be believed and that no record needs, and why; each goes when it is old."""
+    unread: tuple[Item, ...]
+    """Records that cannot be believed, and came before every snapshot that may still be kept: they go."""
     known: frozenset[SnapshotName]
     """Every record the plan took into account."""
     ended: frozenset[RunId]
@@ -87,7 +88,8 @@ class ExpiryPlan:
     @property
     def objects(self) -> int:
         """Number of objects to be removed, records included, and of packs to be rewritten."""
-        return len(self.expiring) + sum(len(removal.steps) for removal in self.removals) + len(self.uploads)
+        single = len(self.expiring) + len(self.unread) + len(self.uploads)
+        return single + sum(len(removal.steps) for removal in self.removals)
 
     @property
     def rewrites(self) -> int:
@@ -97,16 +99,7 @@ class ExpiryPlan:
     @property
     def bytes(self) -> int:
         """Bytes of all objects to be removed except the records, and of all sections to be taken out."""
-        return sum(removal.bytes for removal in self.removals) + sum(item.size for item in self.uploads)
-
-
-class _Fates(NamedTuple):
-    """Segments of one generation that an expiry treats in a way of their own."""
-
-    pinned: Collection[Pseudonym]
-    """Segments that a hold keeps."""
-    purged: Collection[Pseudonym]
-    """Segments whose purge has begun."""
+        return sum(removal.bytes for removal in self.removals) + sum(item.size for item in self.uploads + self.unread)
 
 
 class Expiry:
@@ -121,7 +114,8 @@ class Expiry:
     def plan(self) -> ExpiryPlan:
         """Decide which objects expire now.
 
-        Raises the store's errors; a record, keyring or pack that cannot be believed keeps its generation as it is.
+        Raises the store's errors; a record that cannot be believed, and a keyring or pack that a record needs, keeps
+        its generation as it is.
         """
         keeper, now = self._keeper, self._keeper.clock.now()
         unsound: dict[ObjectName, BackupdError] = {}
@@ -132,15 +126,12 @@ class Expiry:
             for generation, listed in seen.packs.items()
         }
         self._cache.packs.forget_but(seen.generations())
-        seen.damaged |= {
-            place.generation: error.message
-            for name, error in unsound.items()
-            if (place := layout.place_of(name)).generation
-        }
+        sort_out(unsound, seen, self._cache.packs)
         proven = proven_on(keeper.book.chain.entries(), self._name)
         self._check_records(seen, proven)
         held = find_pins(keeper, self._cache)
-        dated = [_dated(record, name in proven, name) for name, record in seen.records.items()]
+        times = RecordTimes(keeper, self._name, seen, self._cache.came_after())
+        dated = times.dated(proven)
         decisions = [held.overrule(one, seen.records) for one in decide(dated, keeper.rules.retention, now)]
         leaving = {one.snapshot.name for one in decisions if not one.keep}
         removals, left = [], dict(seen.damaged)
@@ -167,6 +158,8 @@ class Expiry:
             reductions=find_reductions(held, seen.records, leaving, seen.damaged),
             alarms=tuple(upcoming_losses(dated, keeper.rules.retention, now)),
             left_alone=left,
+            junk={name: error.message for name, error in sorted(seen.junk.items())},
+            unread=times.outlived(held),
             known=seen.known,
             ended=seen.ended(),
             at=now,
@@ -182,6 +175,7 @@ class Expiry:
         keeper = self._keeper
         check_clock(keeper, self._name)
         check_plan(wanted.at, keeper)
+        self._cache.note_look(wanted.at)
         check_number(len(wanted.expiring), keeper.rules.most_snapshots, confirmed, "snapshots")
         if not wanted.objects:
             return Expired(store=self._name, snapshots=0, objects=0, bytes=0)
@@ -192,14 +186,18 @@ class Expiry:
                 for name, kept in sorted(wanted.reductions.items())
             }
             # In the ledger before anything goes: a writer that reads it checks what is still there.
-            began = ExpiryBegan(store=self._name, snapshots=sorted(wanted.expiring))
+            readable = {decision.snapshot.name for decision in wanted.decisions}
+            unread = {place.snapshot for item in wanted.unread if (place := layout.place_of(item.name)).snapshot}
+            began = ExpiryBegan(store=self._name, snapshots=sorted({*wanted.expiring, *(unread - readable)}))
             keeper.book.append(lambda _: [began, *self._aging(wanted.removals)])
             keeper.book.give(self._name)
             # Records of generations that are left alone go, too: what only they need goes when nobody adds there any
             # more.
             for name in sorted(wanted.expiring):
                 self._repository.store.remove(layout.record_name(self._repository.generation_of(name), name))
-            gone = self._remove(wanted, wanted.known | made)
+            for item in wanted.unread:
+                self._repository.store.remove(item.name)
+            gone = [*wanted.unread, *self._remove(wanted, wanted.known | made)]
             self._check_gone(wanted, gone)
             size = sum(one.size for one in gone)
             done = Expired(store=self._name, snapshots=len(wanted.expiring), objects=len(gone), bytes=size)
@@ -217,13 +215,23 @@ class Expiry:
         keeper, now = self._keeper, self._keeper.clock.now()
         limits = ExpiryLimits(
             grace=grace_before(now, LONGEST_RUN),
+            ahead=now + LONGEST_RUN,
             classes={keeper.tags.class_tag(generation, name): now - age for name, age in keeper.rules.max_ages.items()},
         )
         records = {name: record for name, record in seen.records.items() if record.generation == generation}
         class_of = self._cache.classes(generation)
         explained = explain_absences(keeper.book.chain.entries(), self._name)
-        fates = _Fates(held.pinned(generation), explained.purged_in(generation))
-        packs = tuple(self._listed(generation, pack, class_of, limits, fates) for pack in stored)
+        fates = SegmentFates(held.pinned(generation), explained.purged_in(generation))
+        lister = PackLister(self._repository.store, self._cache.packs, class_of, limits, fates)
+        named = {sha256 for record in records.values() for sha256, _, _ in record.packs}
+        packs = list[ListedPack]()
+        for pack in stored:
+            try:
+                packs.append(lister.describe(generation, pack))
+            except UNSOUND as error:
+                if pack.sha256 in named:
+                    raise
+                seen.junk[pack.name] = error
         sizes = {pack.sha256: len(pack.lengths) for pack in packs}
         staying = [_recorded(name, record, sizes) for name, record in records.items() if name not in leaving]
         # A reduced record will name what a hold keeps before anything is removed.
@@ -236,50 +244,18 @@ class Expiry:
             generation=generation,
             staying=tuple(staying),
             leaving=tuple(leaving & records.keys()),
-            packs=packs,
+            packs=tuple(packs),
             keyrings=seen.keyrings[generation],
             others=tuple(seen.marks[generation]),
+            junk={
+                sha256: Item(info.name, info.size, info.modified)
+                for sha256, info in seen.packs[generation].items()
+                if info.name in seen.junk
+            },
         )
         needs = find_needs(shown, limits.classes)
         self._check_whole(shown, needs, class_of)
         return plan(shown, needs, limits) or None
-
-    def _listed(
-        self,
-        generation: GenerationId,
-        pack: StoredPack,
-        class_of: Mapping[Pseudonym, ClassTag],
-        limits: ExpiryLimits,
-        fates: _Fates,
-    ) -> ListedPack:
-        """Describe a pack; the map is read of those only from which something was taken out, which are smaller."""
-        header = self._cache.packs.header(generation, pack.sha256)
-        if header is None:
-            raise DamageError(f"the header of '{pack.name}' is not known")
-        full = there = PresenceMap.full(header)
-        if pack.size != full.pack_size:
-            there = reopened(self._repository.store, OpenPack(pack.name, header, full)).there
-            if pack.size != there.pack_size:
-                raise DamageError(f"'{pack.name}' has {pack.size} bytes, and {there.pack_size} by its header and map")
-        classes: dict[ClassTag, int] = {}
-        held = gone = 0
-        for place, row in enumerate(header.rows):
-            if (tag := class_of.get(row.segment)) in limits.classes and tag is not None:
-                classes[tag] = classes.get(tag, 0) | 1 << place
-            if row.segment in fates.pinned:
-                held |= 1 << place
-            if row.segment in fates.purged:
-                gone |= 1 << place
-        return ListedPack(
-            item=Item(pack.name, pack.size, pack.modified),
-            sha256=pack.sha256,
-            there=int.from_bytes(there.raw, "little"),
-            lengths=array("Q", (row.length for row in header.rows)),
-            keyrings=frozenset(row.keyring for row in header.rows),
-            classes=classes,
-            pinned=held,
-            purged=gone,
-        )
 
     def _check_records(self, seen: SurveyedStore, proven: set[SnapshotName]) -> None:
         """Raise DamageError for a record that is gone without an expiry.
@@ -394,10 +370,6 @@ class Expiry:
                     f"'{info.name}' was removed and is still listed",
                     hint="Check the store; the next run tries again.",
                 )
-
-
-def _dated(record: Record, proven: bool, name: SnapshotName) -> Dated:
-    return Dated(name, snapshot_group(record.database, record.member), _exported(record), proven)
 
 
 def _recorded(

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Final
 
 import msgspec
 
-from backupd.errors import DamageError, ObjectMissingError, RefusedError
+from backupd.errors import BackupdError, DamageError, ObjectMissingError, RefusedError
 from backupd.model.documents import REDUCED, PackRef, Record
 from backupd.model.ids import GenerationId, ObjectHash, ObjectName, Pseudonym, RunId, SnapshotName, TenantId
 from backupd.model.ledger import Reduced
@@ -170,7 +170,7 @@ def find_reductions(
         for name, record in records.items()
         if REDUCED in record.extra and name not in leaving and record.generation not in damaged
     }
-    found = {name: held.keeps(records[name]) for name in leaving}
+    found = {name: held.keeps(records[name]) for name in leaving if name in records}
     return {
         name: kept
         for name, kept in found.items()
@@ -207,6 +207,12 @@ class SurveyedStore:
 
     records: dict[SnapshotName, Record] = field(default_factory=dict)
     known: frozenset[SnapshotName] = frozenset()
+    found: dict[ObjectName, Item] = field(default_factory=dict)
+    """Every object under a record's name, readable or not."""
+    unread: dict[ObjectName, BackupdError] = field(default_factory=dict)
+    """Those of them that cannot be believed, and why."""
+    junk: dict[ObjectName, BackupdError] = field(default_factory=dict)
+    """Packs and keyrings that cannot be believed and that no record needs, and why."""
     damaged: dict[GenerationId, str] = field(default_factory=dict)
     """Generations with a record that cannot be believed: what it needs is not known, so everything there is needed."""
     packs: dict[GenerationId, dict[ObjectHash, ObjectInfo]] = field(default_factory=lambda: defaultdict(dict))
@@ -232,6 +238,7 @@ def survey(repository: Repository) -> SurveyedStore:
             seen.records[name] = repository.record(name, generation)
         except (DamageError, RefusedError) as error:
             seen.damaged[generation] = error.message
+            seen.unread[layout.record_name(generation, name)] = error
         except ObjectMissingError:
             continue
     for info in repository.store.list(ObjectName("")):
@@ -241,6 +248,8 @@ def survey(repository: Repository) -> SurveyedStore:
                 seen.packs[place.generation][place.sha256] = info
             case layout.ObjectKind.KEYRING if place.generation and place.run:
                 seen.keyrings[place.generation][place.run] = item
+            case layout.ObjectKind.RECORD:
+                seen.found[info.name] = item
             case layout.ObjectKind.MARK if place.generation:
                 seen.marks[place.generation].append(item)
             case layout.ObjectKind.TEMPORARY:

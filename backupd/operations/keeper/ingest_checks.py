@@ -20,6 +20,7 @@ from backupd.planning.ledger_facts import Explained
 from backupd.repository import layout
 from backupd.repository.incoming import IncomingObject
 from backupd.repository.ledger import Chain
+from backupd.repository.marks import LONGEST_RUN
 from backupd.repository.pack_check import KeyringListing, section_pieces
 from backupd.repository.packs import OpenPack, Section, list_sections, open_packs, parse_pack, read_head
 from backupd.repository.repository import Repository
@@ -213,6 +214,10 @@ def _check_story(one: IncomingObject, record: Record, ground: IngestGround) -> N
     exported = parse_stamp(record.exported)
     if max(exported, parse_stamp(record.published)) > ground.now + ground.tolerance:
         raise RefusedError(f"'{one.target}' is of the future")
+    if one.modified - exported > LONGEST_RUN + ground.tolerance:
+        raise RefusedError(f"'{one.target}' was handed in later than any run would")
+    if not record.packs:
+        raise RefusedError(f"'{one.target}' names nothing")
     if exported < ground.now - ground.max_age:
         raise RefusedError(f"'{one.target}' is older than any snapshot may be")
     if REDUCED in record.extra:

@@ -8,9 +8,10 @@ hashes, and no name and no key.
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -34,7 +35,7 @@ if TYPE_CHECKING:
     from backupd.seal.keyring import Keyring
     from backupd.seal.tags import TenantTags
 
-_FORM = 5
+_FORM = 6
 _REMEMBERED = 16
 """Generations kept that left the store and may still be in its own snapshots."""
 _SEGMENTS = """(
@@ -44,7 +45,8 @@ _SEGMENTS = """(
 _SCHEMA = f"""
 CREATE TABLE IF NOT EXISTS repository (id TEXT NOT NULL);
 CREATE TABLE IF NOT EXISTS keyrings (name TEXT PRIMARY KEY, size INTEGER NOT NULL) WITHOUT ROWID;
-CREATE TABLE IF NOT EXISTS records (name TEXT PRIMARY KEY) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS records (name TEXT PRIMARY KEY, after REAL) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS looked (at REAL NOT NULL);
 CREATE TABLE IF NOT EXISTS segments {_SEGMENTS}
 CREATE TABLE IF NOT EXISTS gone {_SEGMENTS}
 CREATE TABLE IF NOT EXISTS sealed (keyring TEXT PRIMARY KEY, recipients TEXT NOT NULL) WITHOUT ROWID;
@@ -198,11 +200,31 @@ class KeyringCache:
         """Return the records that were on the store the last time."""
         return {SnapshotName(row[0]) for row in self._database.execute("SELECT name FROM records")}
 
-    def note_records(self, names: Iterable[SnapshotName]) -> None:
-        """Store the names of all records on the store, in place of the earlier ones."""
+    def note_records(self, names: Collection[SnapshotName]) -> None:
+        """Store the names of all records on the store, in place of the earlier ones.
+
+        A new one came after the last look noted with `note_look`.
+        """
         with self._database:
-            self._database.execute("DELETE FROM records")
-            self._database.executemany("INSERT INTO records VALUES (?)", ((name,) for name in names))
+            gone = self.records() - set(names)
+            self._database.executemany("DELETE FROM records WHERE name = ?", ((name,) for name in gone))
+            self._database.executemany(
+                "INSERT OR IGNORE INTO records VALUES (?, (SELECT max(at) FROM looked))", ((name,) for name in names)
+            )
+
+    def note_look(self, at: datetime) -> None:
+        """Remember that every record that was on the store at this instant has been noted."""
+        with self._database:
+            self._database.execute("DELETE FROM looked")
+            self._database.execute("INSERT INTO looked VALUES (?)", (at.timestamp(),))
+
+    def came_after(self) -> dict[SnapshotName, datetime]:
+        """Return an instant for each record at which it was not on the store yet, where one is known.
+
+        Unlike the time that the store shows, nobody but this keeper sets it.
+        """
+        rows = self._database.execute("SELECT name, after FROM records WHERE after IS NOT NULL")
+        return {SnapshotName(name): datetime.fromtimestamp(after, UTC) for name, after in rows}
 
     def _is_forged(self, generation: GenerationId, segment: Pseudonym, tags: SegmentTags) -> bool:
         return self._tags.pseudonym(generation, tags) != segment

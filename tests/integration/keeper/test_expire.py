@@ -13,7 +13,8 @@ from doubles.stores.faulty_store import FaultyStore
 from fix_handmade_keeper import DAY, KEEP, HandmadeKeeper, make_handmade_keeper, named, notes
 
 from backupd.errors import DamageError, RefusedError, StoreError
-from backupd.model.ids import ObjectName
+from backupd.model.documents import PackRef
+from backupd.model.ids import GenerationId, ObjectName, SnapshotName
 from backupd.model.ledger import ClassExpired, Expired, ExpiryBegan
 from backupd.repository import layout
 from backupd.trace import PhaseDone, PhaseStarted, Warned
@@ -227,7 +228,8 @@ def test_damage_keeps_its_own_generation_only(handmade: HandmadeKeeper, what: st
     orphan = next(pack for pack, segment, _ in handmade.sections() if segment == handmade.pseudonym("eve"))
     hurt = handmade.repository.records()[-1][0]
     folder = {"pack": "packs", "keyring": "keyrings", "record": "snapshots"}[what]
-    (victim, *_) = (name for name in handmade.names(f"{folder}/{hurt}") if name != orphan)
+    needed = {sha256 for name in handmade.repository.records()[-1:] for sha256, *_ in _packs_of(handmade, *name)}
+    (victim, *_) = (name for name in handmade.names(f"{folder}/{hurt}") if what != "pack" or name[-69:-5] in needed)
     path = handmade.root / victim
     path.chmod(0o600)
     data = bytearray(path.read_bytes())
@@ -240,6 +242,10 @@ def test_damage_keeps_its_own_generation_only(handmade: HandmadeKeeper, what: st
     left = {layout.place_of(ObjectName(name)).generation for name in stored(handmade)}
     assert left - {None} == {hurt}
     assert orphan in stored(handmade)
+
+
+def _packs_of(handmade: HandmadeKeeper, generation: GenerationId, name: SnapshotName) -> list[PackRef]:
+    return handmade.repository.record(name, generation).packs
 
 
 def test_what_was_removed_is_listed_again(handmade: HandmadeKeeper) -> None:

@@ -1,0 +1,103 @@
+"""Description of the packs of one generation for an expiry, and its treatment of objects that cannot be believed.
+
+A header or keyring that cannot be believed is damage where a record needs it, and then its whole generation stays.
+Where none does, somebody put it there who may add and not sign, and it must hold nothing up: it goes as an orphan goes.
+"""
+
+from __future__ import annotations
+
+from array import array
+from collections.abc import Collection, Mapping
+from typing import TYPE_CHECKING, NamedTuple
+
+from backupd.errors import BackupdError, DamageError
+from backupd.model.ids import ClassTag, GenerationId, ObjectName, Pseudonym
+from backupd.model.ranges import mask_of
+from backupd.planning.expiry import ExpiryLimits, Item, ListedPack
+from backupd.repository import layout
+from backupd.repository.packs import OpenPack, reopened
+from backupd.seal.pack import PresenceMap
+
+if TYPE_CHECKING:
+    from backupd.operations.keeper.holds import SurveyedStore
+    from backupd.repository.state.pack_cache import PackCache, StoredPack
+    from backupd.store.base import StoreView
+
+
+class SegmentFates(NamedTuple):
+    """Segments of one generation that an expiry treats in a way of their own."""
+
+    pinned: Collection[Pseudonym]
+    """Segments that a hold keeps."""
+    purged: Collection[Pseudonym]
+    """Segments whose purge has begun."""
+
+
+class PackLister:
+    """Describes packs of one generation by their headers, and by the maps of those that lost something."""
+
+    def __init__(
+        self,
+        store: StoreView,
+        packs: PackCache,
+        class_of: Mapping[Pseudonym, ClassTag],
+        limits: ExpiryLimits,
+        fates: SegmentFates,
+    ) -> None:
+        self._store = store
+        self._packs = packs
+        self._class_of = class_of
+        self._limits = limits
+        self._fates = fates
+
+    def describe(self, generation: GenerationId, pack: StoredPack) -> ListedPack:
+        """Describe a pack; the map is read of those only from which something was taken out, which are smaller.
+
+        Raises DamageError for one that is not as large as its header and map say, or whose header was never read.
+        """
+        header = self._packs.header(generation, pack.sha256)
+        if header is None:
+            raise DamageError(f"the header of '{pack.name}' is not known")
+        full = there = PresenceMap.full(header)
+        if pack.size != full.pack_size:
+            there = reopened(self._store, OpenPack(pack.name, header, full)).there
+            if pack.size != there.pack_size:
+                raise DamageError(f"'{pack.name}' has {pack.size} bytes, and {there.pack_size} by its header and map")
+        classes: dict[ClassTag, list[int]] = {tag: [] for tag in self._limits.classes}
+        for place, row in enumerate(header.rows):
+            if (tag := self._class_of.get(row.segment)) in classes and tag is not None:
+                classes[tag].append(place)
+
+        def places_of(segments: Collection[Pseudonym]) -> int:
+            return mask_of((at for at, row in enumerate(header.rows) if row.segment in segments), len(header.rows))
+
+        return ListedPack(
+            item=Item(pack.name, pack.size, pack.modified),
+            sha256=pack.sha256,
+            there=int.from_bytes(there.raw, "little"),
+            lengths=array("Q", (row.length for row in header.rows)),
+            keyrings=frozenset(row.keyring for row in header.rows),
+            classes={tag: mask_of(places, len(header.rows)) for tag, places in classes.items() if places},
+            pinned=places_of(self._fates.pinned),
+            purged=places_of(self._fates.purged),
+        )
+
+
+def needed_objects(seen: SurveyedStore, packs: PackCache) -> frozenset[ObjectName]:
+    """Return the packs that records name, and the keyrings that the headers of these packs name."""
+    named = {(record.generation, sha256) for record in seen.records.values() for sha256, _, _ in record.packs}
+    found = {layout.pack_name(*pack) for pack in named}
+    for generation, sha256 in named:
+        header = packs.header(generation, sha256)
+        runs = {row.keyring for row in header.rows} if header is not None else set()
+        found |= {layout.keyring_name(generation, run) for run in runs}
+    return frozenset(found)
+
+
+def sort_out(unsound: Mapping[ObjectName, BackupdError], seen: SurveyedStore, packs: PackCache) -> None:
+    """Note what nobody can believe: as damage where a record needs it, and as junk elsewhere."""
+    needed = needed_objects(seen, packs) if unsound else frozenset[ObjectName]()
+    for name in unsound.keys() & needed:
+        if generation := layout.place_of(name).generation:
+            seen.damaged[generation] = unsound[name].message
+    seen.junk |= {name: error for name, error in unsound.items() if name not in needed}
