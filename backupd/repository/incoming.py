@@ -13,7 +13,7 @@ from datetime import datetime
 from backupd.model.ids import GenerationId, ObjectName
 from backupd.repository import layout
 from backupd.store.base import ObjectInfo, StoreView
-from backupd.store.names import unflat
+from backupd.store.names import is_legal, unflat
 
 _AT_WORK = (layout.ObjectKind.MARK, layout.ObjectKind.TEMPORARY)
 """Kinds that only show that a run is in progress, and are not handed in themselves."""
@@ -28,7 +28,7 @@ class IncomingObject:
     target: ObjectName
     """Name that the object will have in its place."""
     place: layout.ObjectPlace
-    """Place of the target; FOREIGN also for an object in a deeper folder, which no node makes."""
+    """Place of the target."""
     size: int
     modified: datetime
 
@@ -37,12 +37,20 @@ class IncomingObject:
         """Check whether it is only a mark or an unfinished upload."""
         return self.place.kind in _AT_WORK
 
+    @property
+    def odd(self) -> bool:
+        """Check whether no writer would make it: it has another name than those of the format, or lies in a folder.
+
+        It may be nothing that the keeper can remove, so that it must hold nothing up.
+        """
+        return self.place.kind in (layout.ObjectKind.FOREIGN, layout.ObjectKind.INCOMING)
+
 
 def incoming_objects(view: StoreView) -> Iterator[IncomingObject]:
     """Yield every object that nodes handed in, as a store or one of its own snapshots shows it."""
     for info in view.list(layout.INCOMING):
         _, _, *rest = info.name.split("/")
-        target = unflat(rest[0]) if len(rest) == 1 else info.name
+        target = unflat(rest[0]) if len(rest) == 1 and is_legal(info.name) else info.name
         yield IncomingObject(info.name, target, layout.place_of(target), info.size, info.modified)
 
 
@@ -63,6 +71,10 @@ def all_marks(view: StoreView) -> Iterator[ObjectInfo]:
 
 
 def unfinished_objects(view: StoreView) -> Iterator[ObjectInfo]:
-    """Yield the objects on their way: unfinished or abandoned uploads, and everything that nodes handed in."""
-    yield from view.list(layout.TEMPORARY)
-    yield from view.list(layout.INCOMING)
+    """Yield the objects on their way: unfinished or abandoned uploads, and what nodes handed in under our names."""
+    for info in view.list(layout.TEMPORARY):
+        if layout.place_of(info.name).kind is layout.ObjectKind.TEMPORARY:
+            yield info
+    for one in incoming_objects(view):
+        if not one.odd:
+            yield ObjectInfo(one.name, one.size, one.modified)

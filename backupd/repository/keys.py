@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from backupd.errors import DamageError, KeyRefusedError, RefusedError
+from backupd.errors import BackupdError, DamageError, KeyRefusedError, RefusedError
 from backupd.model.ids import ClassTag, GenerationId, RunId, SegmentTags
 
 if TYPE_CHECKING:
@@ -16,12 +16,18 @@ if TYPE_CHECKING:
 class SecretKeys:
     """Segment keys by the keyring and the place that packs' headers name: no other keyring can stand in for one."""
 
-    def __init__(self, keyrings: Mapping[GenerationId, Sequence[Keyring]], identity_secret: bytes) -> None:
-        """Open the keyrings of each generation.
+    def __init__(
+        self,
+        keyrings: Mapping[GenerationId, Sequence[Keyring]],
+        identity_secret: bytes,
+        unsound: Mapping[RunId, BackupdError] | None = None,
+    ) -> None:
+        """Open the keyrings of each generation; `unsound` are those that cannot be believed, and stop what needs them.
 
-        Raises KeyRefusedError when the identity opens none of some generation's keyrings, DamageError for a generation
-        without any.
+        Raises KeyRefusedError when the identity opens none of some generation's keyrings, the first `unsound` error or
+        DamageError for a generation without any.
         """
+        self._unsound = dict(unsound or {})
         self._keyrings: dict[RunId, Keyring] = {}
         self._opened: dict[RunId, OpenedKeyring] = {}
         self._refused: dict[RunId, KeyRefusedError] = {}
@@ -29,6 +35,8 @@ class SecretKeys:
             refusals = [refusal for keyring in found if (refusal := self._add(keyring, identity_secret))]
             if refusals and len(refusals) == len(found):
                 raise refusals[0]
+            if not found and self._unsound:
+                raise next(iter(self._unsound.values()))
             if not found:
                 raise DamageError(f"generation {generation} has no keyring")
 
@@ -83,6 +91,8 @@ class SecretKeys:
 
     def _listing(self, row: SectionRow) -> Keyring:
         keyring = self._keyrings.get(row.keyring)
+        if keyring is None and row.keyring in self._unsound:
+            raise self._unsound[row.keyring]
         if keyring is None:
             raise DamageError(f"keyring '{row.keyring}' with the key of segment {row.segment} is missing")
         if row.place >= len(keyring.index) or keyring.index[row.place][0] != row.segment:

@@ -17,6 +17,7 @@ from backupd.model.ids import (
     SnapshotName,
     well_formed,
 )
+from backupd.store.names import is_legal
 
 REPOSITORY: Final = ObjectName("repository.json")
 GUIDE: Final = ObjectName("RECOVER.md")
@@ -34,7 +35,7 @@ INCOMING: Final = ObjectName("incoming")
 """Folder of the objects that nodes hand in to the keeper."""
 _KEEPER: Final = "keeper"
 _REWRITE_MARK: Final = re.compile(rf"{RUN_FORM}\.keyring|[0-9a-f]{{64}}\.pack")
-_ENTRY: Final = re.compile(r"[0-9]{10}\.json")
+_ENTRY: Final = re.compile(r"(?!0{10})[0-9]{10}\.json")
 
 
 class ObjectKind(Enum):
@@ -137,8 +138,11 @@ def report_name(drill: DrillId) -> ObjectName:
 
 
 def place_of(name: ObjectName) -> ObjectPlace:
-    """Return the kind and the parts of an object's name; FOREIGN when the format has no such name."""
-    match name.split("/"):
+    """Return the kind and the parts of an object's name; FOREIGN when the format has no such name.
+
+    So is a name that no store takes: one with a control character can be made on the server, and only listed here.
+    """
+    match name.split("/") if is_legal(name) else []:
         case [single]:
             return ObjectPlace(_SINGLE.get(single, ObjectKind.FOREIGN))
         case ["tmp", _]:

@@ -17,13 +17,14 @@ from typing import Annotated, Final
 import msgspec
 
 from backupd.clock import Clock
-from backupd.errors import BackupdError, BusyError, DamageError, ObjectExistsError, StoreError
+from backupd.errors import BackupdError, BusyError, DamageError, ObjectExistsError, ObjectMissingError, StoreError
 from backupd.model.ids import ObjectName, RegionName, RepositoryId
 from backupd.model.text import UnreadableError, from_json
 from backupd.repository import layout
 from backupd.seal.documents import LIMITS, Signer, read_document
 from backupd.store.base import Store, put_document
 from backupd.store.server import server_time
+from backupd.trace import NoTrace, Trace, Warned
 
 LENGTH: Final = timedelta(minutes=10)
 """Time from the last renewal until the lease ends; a keeper that died is replaced after that time."""
@@ -57,6 +58,12 @@ class Claimant:
     random: Callable[[int], bytes] = field(repr=False)
     length: timedelta = LENGTH
     """Time from the last renewal until the lease ends."""
+    trace: Trace = field(default_factory=NoTrace, repr=False)
+    """Gets a warning for each thing in a lease's place that was none."""
+
+
+_SQUATTERS = 5
+"""How often something in the next lease's place is removed that is none."""
 
 
 class Lease:
@@ -123,13 +130,33 @@ class Lease:
                 seconds=seconds,
             )
             data = claimant.signer.sign(msgspec.json.encode(body, order="sorted"), "lease")
-            try:
-                put_document(self._store, layout.lease_name(number), data)
-            except ObjectExistsError:
-                raise BusyError("another keeper has just begun on this store", hint="Run this again later.") from None
+            for _ in range(_SQUATTERS):
+                try:
+                    put_document(self._store, layout.lease_name(number), data)
+                    break
+                except ObjectExistsError:
+                    self._remove_squatter(layout.lease_name(number))
+            else:
+                raise BusyError("the next lease's place is taken again and again", hint="Run this again later.")
             self._number, self._until = number, begun + seconds
             with suppress(StoreError):  # a later one removes it
                 self._store.remove(layout.lease_name(number - 1))
+
+    def _remove_squatter(self, name: ObjectName) -> None:
+        """Remove what stands in a lease's place and no keeper signed. Raises BusyError for a lease."""
+        try:
+            self._read(name)
+        except ObjectMissingError:
+            return
+        except DamageError as error:
+            self._remove(name, error)
+            return
+        raise BusyError("another keeper has just begun on this store", hint="Run this again later.")
+
+    def _remove(self, name: ObjectName, error: DamageError) -> None:
+        self._store.remove(name)
+        hint = "It was removed. Somebody who may add objects put it there (`backupd manual incidents`)."
+        self._claimant.trace.emit(Warned(error.message, hint))
 
     def _newest(self) -> tuple[int, tuple[_Body, datetime] | None]:
         """Return the highest number, 0 without any, and its document with the time it was put.
@@ -145,10 +172,12 @@ class Lease:
         found: tuple[_Body, datetime] | None = None
         for info in infos:
             if found is None:
-                with suppress(DamageError):
+                try:
                     found = self._read(info.name), info.modified
-                    continue
-            self._store.remove(info.name)
+                except DamageError as error:
+                    self._remove(info.name, error)
+            else:
+                self._store.remove(info.name)
         return (found[0].number if found else 0), found
 
     def _read(self, name: ObjectName) -> _Body:

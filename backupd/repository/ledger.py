@@ -8,19 +8,20 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from backupd.errors import DamageError, ObjectMissingError
-from backupd.model.documents import LedgerHead
-from backupd.model.ids import ObjectHash, RegionName, RepositoryId
+from backupd.model.documents import LedgerHead, RepositoryInfo, decode_body
+from backupd.model.ids import ObjectHash, ObjectName, RegionName, RepositoryId
 from backupd.model.ledger import Event, LedgerEntry, Misdated, decode_entry, encode_entry
 from backupd.model.misdated_entries import Misdating, redate
-from backupd.repository.layout import LEDGER, entry_name
-from backupd.seal.documents import LIMITS, Signer, read_document
-from backupd.store.base import Store, put_document
+from backupd.repository.layout import LEDGER, REPOSITORY, entry_name
+from backupd.seal.documents import LIMITS, Signer, read_document, signatures_of
+from backupd.store.base import Store, StoreView, put_document
 
 _NAME = re.compile(r"ledger/([0-9]{10})\.json")
+_MOST_STRAYS = 1_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,10 +133,10 @@ class Chain:
         return Misdating(before.at if before is not None else latest, latest)
 
 
-def list_entries(store: Store) -> list[int]:
-    """Return the numbers of the entries on a store, in order."""
+def list_entries(store: StoreView) -> list[int]:
+    """Return the numbers of the entries on a store, and of what stands in the places of others, in order."""
     names = (_NAME.fullmatch(info.name) for info in store.list(LEDGER))
-    return sorted(int(match[1]) for match in names if match)
+    return sorted(int(match[1]) for match in names if match and int(match[1]))
 
 
 def count_entries(store: Store) -> int:
@@ -143,24 +144,78 @@ def count_entries(store: Store) -> int:
 
     Raises DamageError when one is missing in between.
     """
-    found = list_entries(store)
-    missing = next((seq for seq, there in enumerate(found, start=1) if there != seq), None)
+    return _without_gap(list_entries(store))
+
+
+def pop_strays(store: StoreView, numbers: list[int], trusted: Collection[str]) -> list[ObjectName]:
+    """Take the last numbers off under which lies what no keeper signed; return the names of these objects.
+
+    Anybody who may add objects can put them there, to take the next entry's place. A reader loses nothing by leaving
+    them out that it would not lose by an entry that was removed: the heads in records and copies show both. What a
+    key signed that is trusted, or that `repository.json` names, is no stray. Raises DamageError when there are more
+    than anybody should read.
+    """
+    strays: list[ObjectName] = []
+    keys = {*trusted, *_named_keys(store)} if numbers else set()
+    while numbers and _is_stray(store, entry_name(numbers[-1]), keys):
+        strays.append(entry_name(numbers.pop()))
+        if len(strays) > _MOST_STRAYS:
+            raise DamageError(
+                f"more than {_MOST_STRAYS} objects stand in the ledger's folder that no keeper signed, up to "
+                f"'{strays[0]}'",
+                hint="Remove them on the store, and shut out who put them there (`backupd manual incidents`).",
+            )
+    return strays
+
+
+def _is_stray(store: StoreView, name: ObjectName, keys: Collection[str]) -> bool:
+    try:
+        document = store.get(name, 0, LIMITS["ledger"] + 1)
+        return not any(signed.good and signed.key in keys for signed in signatures_of(document, "ledger", name))
+    except ObjectMissingError:
+        return False
+    except DamageError:
+        return True
+
+
+def _named_keys(store: StoreView) -> Collection[str]:
+    """Return the keys that `repository.json` names, no matter who signed it: nothing is believed because of them."""
+    try:
+        data = store.get(REPOSITORY, 0, LIMITS["repository"])
+        info = decode_body(data.partition(b"\n")[0], RepositoryInfo, REPOSITORY)
+    except (DamageError, ObjectMissingError):
+        return ()
+    return (*info.keepers, *info.signers)
+
+
+def _without_gap(numbers: Sequence[int]) -> int:
+    missing = next((seq for seq, there in enumerate(numbers, start=1) if there != seq), None)
     if missing is not None:
         raise DamageError(
             f"'{entry_name(missing)}' is missing, and later entries of the ledger are there",
             hint="Copy it there from another store, or from a keeper's state folder.",
         )
-    return len(found)
+    return len(numbers)
 
 
-def read_chain(store: Store, known: Chain, trusted: Collection[str], *, compare_all: bool = False) -> tuple[Chain, int]:
+def read_chain(
+    store: Store,
+    known: Chain,
+    trusted: Collection[str],
+    *,
+    compare_all: bool = False,
+    strays: list[ObjectName] | None = None,
+) -> tuple[Chain, int]:
     """Return `known` extended by the store's further entries, and how many entries the store has.
 
-    Of the common entries the last is compared, or every one with `compare_all`. Raises DamageError when the store's
-    ledger is not the beginning or the continuation of `known`, ObjectMissingError when an entry vanishes while it is
-    read.
+    Of the common entries the last is compared, or every one with `compare_all`. Objects behind the last entry that no
+    keeper signed are put into `strays`; without that, they are errors. Raises DamageError when the store's ledger is
+    not the beginning or the continuation of `known`, ObjectMissingError when an entry vanishes while it is read.
     """
-    number = count_entries(store)
+    numbers = list_entries(store)
+    if strays is not None:
+        strays += pop_strays(store, numbers, trusted)
+    number = _without_gap(numbers)
     common = min(number, len(known.links))
     for seq in range(1 if compare_all else max(common, 1), common + 1):
         if fetch_entry(store, seq) != known.links[seq - 1].data:

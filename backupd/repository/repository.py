@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Collection, Iterable
+from contextlib import suppress
 from functools import cached_property
 
-from backupd.errors import DamageError, ObjectMissingError, RefusedError
+from backupd.errors import UNSOUND, BackupdError, DamageError, ObjectMissingError, RefusedError
 from backupd.model.documents import REDUCED, Record, RepositoryInfo, decode_body, encode_body
 from backupd.model.ids import GenerationId, ObjectHash, ObjectName, SnapshotName
 from backupd.model.known_keys import is_known_signer
 from backupd.repository import layout
 from backupd.repository.keys import SecretKeys
 from backupd.repository.packs import OpenPack, SnapshotSections, open_pack, read_sections
-from backupd.seal.documents import LIMITS, Signer, read_document
+from backupd.seal.documents import LIMITS, Signer, check_size, read_document
 from backupd.seal.keyring import Keyring, KeyringIds, parse_keyring
 from backupd.store.base import ObjectInfo, Store, put_document
 
@@ -30,7 +31,9 @@ class Repository:
         self.store = store
         self._trusted = None if trusted is None else frozenset(trusted)
         self._keepers = None if keepers is None else frozenset(keepers)
-        self._generations: dict[SnapshotName, GenerationId] = {}
+        self._generations: dict[SnapshotName, list[GenerationId]] = {}
+        self._right: dict[SnapshotName, GenerationId] = {}
+        """Where a record was read that could be believed: copies of it may lie in other generations."""
 
     @cached_property
     def _info(self) -> RepositoryInfo:
@@ -95,7 +98,9 @@ class Repository:
         """
         places = (layout.place_of(found.name) for found in self.store.list(layout.RECORDS))
         found = sorted((place.generation, place.snapshot) for place in places if place.generation and place.snapshot)
-        self._generations = {snapshot: generation for generation, snapshot in reversed(found)}
+        self._generations = {snapshot: [] for _, snapshot in found}
+        for generation, snapshot in found:
+            self._generations[snapshot].append(generation)
         return found
 
     def snapshots(self) -> list[SnapshotName]:
@@ -108,7 +113,8 @@ class Repository:
             self.records()
         if snapshot not in self._generations:
             raise ObjectMissingError(f"there is no snapshot '{snapshot}'", hint="`backupd snapshots` lists them.")
-        return self._generations[snapshot]
+        found = self._generations[snapshot]
+        return self._right[snapshot] if self._right.get(snapshot) in found else found[0]
 
     def record(self, snapshot: SnapshotName, generation: GenerationId | None = None) -> Record:
         """Read a record and check its hash, signature and place.
@@ -116,10 +122,21 @@ class Repository:
         `generation` says where it stands, if not in the first generation that has it. Raises ObjectMissingError,
         DamageError, RefusedError.
         """
-        generation = generation or self.generation_of(snapshot)
-        return self.checked_record(
-            self._fetch(layout.record_name(generation, snapshot), "snapshot"), snapshot, generation
-        )
+        first = generation or self.generation_of(snapshot)
+        try:
+            return self._record(snapshot, first)
+        except UNSOUND:
+            others = [] if generation is not None else self._generations.get(snapshot, [])
+            for other in others:
+                with suppress(*UNSOUND):
+                    return self._record(snapshot, other)
+            raise
+
+    def _record(self, snapshot: SnapshotName, generation: GenerationId) -> Record:
+        data = self._fetch(layout.record_name(generation, snapshot), "snapshot")
+        record = self.checked_record(data, snapshot, generation)
+        self._right[snapshot] = generation
+        return record
 
     def checked_record(self, data: bytes, snapshot: SnapshotName, generation: GenerationId) -> Record:
         """Decode a record from its bytes, and check that it belongs in this place.
@@ -139,13 +156,24 @@ class Repository:
             raise DamageError(f"'{where}' is not in its own place")
         return record
 
-    def keyrings(self, generation: GenerationId) -> list[Keyring]:
+    def keyrings(
+        self, generation: GenerationId, unsound: dict[ObjectName, BackupdError] | None = None
+    ) -> list[Keyring]:
         """Read every keyring of a generation, oldest first, checked as far as is possible without a key.
 
-        Raises DamageError, RefusedError.
+        One that cannot be believed is put into `unsound`; without that, it raises DamageError or RefusedError.
         """
-        names = [found.name for found in self.store.list(layout.keyrings_folder(generation))]
-        return [self.keyring(name) for name in sorted(names) if layout.place_of(name).kind is layout.ObjectKind.KEYRING]
+        found: list[Keyring] = []
+        for name in sorted(info.name for info in self.store.list(layout.keyrings_folder(generation))):
+            if layout.place_of(name).kind is not layout.ObjectKind.KEYRING:
+                continue
+            try:
+                found.append(self.keyring(name))
+            except (DamageError, RefusedError) as error:
+                if unsound is None:
+                    raise
+                unsound[name] = error
+        return found
 
     def keyring(self, name: ObjectName) -> Keyring:
         """Read one keyring by its object's name.
@@ -172,7 +200,10 @@ class Repository:
 
         Raises KeyRefusedError when the identity opens no keyring of one of them, DamageError.
         """
-        return SecretKeys({g: self.keyrings(g) for g in dict.fromkeys(generations)}, identity_secret)
+        unsound: dict[ObjectName, BackupdError] = {}
+        keyrings = {generation: self.keyrings(generation, unsound) for generation in dict.fromkeys(generations)}
+        by_run = {run: error for name, error in unsound.items() if (run := layout.place_of(name).run)}
+        return SecretKeys(keyrings, identity_secret, by_run)
 
     def list_packs(self, generation: GenerationId) -> dict[ObjectHash, ObjectInfo]:
         """Return every pack of a generation, by its hash."""
@@ -200,7 +231,11 @@ class Repository:
         self.put_document(layout.keyring_name(ids.generation, ids.run), data)
 
     def put_record(self, record: Record, signed: bytes) -> None:
-        """Publish a signed record, by which the snapshot exists. All that it names MUST be published already."""
+        """Publish a signed record, by which the snapshot exists. All that it names MUST be published already.
+
+        Raises DamageError for one that is so large that nobody would read it.
+        """
+        check_size(len(signed), "snapshot", record_title(record, signed))
         self.put_document(layout.record_name(record.generation, record_title(record, signed)), signed)
 
     def put_info(self, info: RepositoryInfo, signer: Signer) -> None:

@@ -26,6 +26,11 @@ def components(name: str) -> list[str]:
     return parts
 
 
+def is_legal(name: str) -> bool:
+    """Check whether `components` would split the name: others can be listed, and neither read nor removed."""
+    return 0 < len(name) <= _LONGEST and all(map(_legal, name.split("/")))
+
+
 def folders(prefix: str) -> list[str]:
     """Split a folder's name into its parts, as `components` does; an empty name means the root and gives no parts."""
     trimmed = prefix.rstrip("/")

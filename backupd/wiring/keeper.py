@@ -153,6 +153,7 @@ def open_sole_keeper(context: Context, region: RegionName, trace: Trace) -> Iter
                 keeper.book.trusted,
                 context.clock,
                 os.urandom,
+                trace=keeper.trace,
             )
             leases[name] = stack.enter_context(hold_lease(repository.store, claimant))
         yield replace(keeper, leases=leases)

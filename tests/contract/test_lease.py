@@ -11,12 +11,14 @@ from datetime import UTC, datetime, timedelta
 from hashlib import sha256
 
 import pytest
+from fix_handmade_keeper import SeenEvents
 
 from backupd.clock import SystemClock
 from backupd.errors import BusyError, StoreGoneError
-from backupd.model.ids import RegionName, RepositoryId
+from backupd.model.ids import ObjectName, RegionName, RepositoryId
 from backupd.repository.lease import Claimant, Lease, hold_lease
 from backupd.seal.documents import Signer
+from backupd.store.base import put_document
 
 SIGNER, STRANGER = Signer(os.urandom(32)), Signer(os.urandom(32))
 REGION, REPOSITORY = RegionName("be"), RepositoryId("0" * 32)
@@ -56,6 +58,25 @@ def test_one_that_died_is_replaced(store):
             dead.renew()
     with pytest.raises(BusyError, match="ran out"):
         dead.require()
+
+
+def test_what_is_no_lease_takes_no_place(store):
+    """Somebody who may only add puts noise under the next numbers, or what a stranger signed: it is named, and goes."""
+    seen = SeenEvents()
+    stranger = STRANGER.sign(b'{"kind":"lease","format":2,"features":[]}', "lease")
+    put_document(store, ObjectName("leases/0000000001.json"), b"noise")
+    with hold_lease(store, claimant("one", trace=seen)) as lease:
+        for data in (b"noise", stranger):
+            number = lease._number + 1
+            put_document(store, ObjectName(f"leases/{number:010d}.json"), data)
+            lease.renew()
+            lease.require()
+            assert names(store) == [f"leases/{number:010d}.json"]
+            with pytest.raises(BusyError, match="the keeper on one"):
+                Lease(store, claimant("two")).take()
+    told = [one.message for one in seen.seen]
+    assert len(told) == 3
+    assert "leases/0000000001.json" in told[0]
 
 
 def test_it_is_renewed(store):

@@ -121,6 +121,7 @@ def read_standing(repository: Repository, node: Node, region: RegionName) -> Led
     Raises DamageError when the store's is not the continuation of what this node knows.
     """
     own = read_own(node.ledger, Chain(region, repository.info().repository), repository.keepers)
-    chain, _ = read_chain(repository.store, own.chain, repository.keepers)
+    # What no keeper signed is no entry: keepers remove it, and `verify` tells of it.
+    chain, _ = read_chain(repository.store, own.chain, repository.keepers, strays=[])
     own.mend(node.ledger, chain)
     return LedgerStanding(region, chain, node.tags, fold(chain.entries()), node.own_clocks)

@@ -26,6 +26,7 @@ from backupd.repository import layout
 from backupd.repository.repository import Repository
 from backupd.repository.state.keyring_cache import KeyringCache
 from backupd.repository.state.pack_cache import StoredPack, segments_by_generation
+from backupd.trace import Warned
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,7 +123,7 @@ def locate_life(keeper: Keeper, budget: DeletionBudget, life: Incarnation) -> Te
 def _on_store(keeper: Keeper, name: str, life: Incarnation) -> list[Copy]:
     """Look on one store for an incarnation. Raises the store's errors, and those of what cannot be believed."""
     with KeyringCache.opened(keeper.cache_path(name), keeper.repository, keeper.tags) as cache:
-        cache.refresh(keeper.stores[name])
+        _refresh(keeper, name, cache)
         refs = set(find_segments(keeper, cache, life.key)) | set(life.purge.segments if life.purge else ())
         return _copies(keeper, name, cache, refs)
 
@@ -159,7 +160,7 @@ def _copies(keeper: Keeper, store: str, cache: KeyringCache, refs: set[tuple[Gen
     views = [(snapshot.name, repository.store.view(snapshot)) for snapshot in repository.store.snapshots()]
     found = []
     for generation, segments in sorted(by_generation.items()):
-        rings = repository.keyrings(generation)
+        rings = repository.keyrings(generation, {})
         holding = [ring for ring in rings if (segments & ring.segments) - ring.shredded]
         ours = [one for one in listed if one.generation == generation]
         wanted = {(generation, segment) for segment in segments}
@@ -179,12 +180,20 @@ def _copies(keeper: Keeper, store: str, cache: KeyringCache, refs: set[tuple[Gen
     return found
 
 
+def _refresh(keeper: Keeper, store: str, cache: KeyringCache) -> None:
+    """Read the new keyrings, and warn of those that cannot be believed: what they hold is not known."""
+    unsound: dict[ObjectName, BackupdError] = {}
+    cache.refresh(keeper.stores[store], unsound)
+    for error in unsound.values():
+        keeper.trace.emit(Warned(f"on store '{store}': {error.message}", "Nobody knows what it holds."))
+
+
 def _packs(keeper: Keeper, store: str, cache: KeyringCache, generation: GenerationId) -> list[StoredPack]:
-    """List a generation's packs. Raises DamageError or RefusedError for one that cannot be believed."""
+    """List a generation's packs, and warn of those that cannot be believed: what they hold is not known."""
     unsound: dict[ObjectName, BackupdError] = {}
     packs = cache.packs.refresh(keeper.stores[store], generation, keeper.threads, unsound)
     for error in unsound.values():
-        raise error
+        keeper.trace.emit(Warned(f"on store '{store}': {error.message}", "Nobody knows what it holds."))
     return packs
 
 
@@ -266,7 +275,7 @@ def find_remaining_rows(keeper: Keeper, purged: Mapping[TenantId, datetime]) -> 
                 continue
             newest[record.database, record.member] = record
         with KeyringCache.opened(keeper.cache_path(name), keeper.repository, keeper.tags) as cache:
-            cache.refresh(repository)
+            _refresh(keeper, name, cache)
             for generation in {record.generation for record in newest.values()}:
                 _packs(keeper, name, cache, generation)
             for record in newest.values():

@@ -20,7 +20,7 @@ from backupd.errors import (
     StoreError,
     StoreGoneError,
 )
-from backupd.model.ids import RegionName, RepositoryId
+from backupd.model.ids import ObjectName, RegionName, RepositoryId
 from backupd.model.ledger import Event, Misdated, kind_of
 from backupd.model.text import stamp
 from backupd.operations.ledger.pending import PendingEntries
@@ -128,7 +128,7 @@ class Book:
         self.chain = own.chain
         for name, store in self._place.stores.items():
             try:
-                self.chain, lengths[name] = read_chain(store, self.chain, self._place.trusted, compare_all=from_start)
+                self.chain, lengths[name] = self._read(name, store, compare_all=from_start)
             except StoreGoneError as error:
                 self.unreached[name] = error
             except DamageError as error:
@@ -145,6 +145,21 @@ class Book:
             self._settle()
         return self.chain
 
+    def _read(self, name: str, store: Store, *, compare_all: bool = False) -> tuple[Chain, int]:
+        """Read what a store has; a keeper removes from it what stands in the next entries' places."""
+        strays = list[ObjectName]()
+        read = read_chain(store, self.chain, self._place.trusted, compare_all=compare_all, strays=strays)
+        for stray in strays:
+            if self._place.signer is not None:
+                store.remove(stray)
+            self.warn(
+                f"'{stray}' on store '{name}' is no entry: no keeper signed it"
+                + ("; it was removed" if self._place.signer is not None else ""),
+                "Somebody who may add objects put it there (`backupd manual incidents`). If a keeper of yours did, add "
+                "its public key to trust.keepers, here and in `backupd store accept`.",
+            )
+        return read
+
     def give(self, name: str) -> None:
         """Make sure that a store has every entry.
 
@@ -153,7 +168,7 @@ class Book:
         """
         if name in self.unreached:
             store = self._place.stores[name]
-            self.chain, length = read_chain(store, self.chain, self._place.trusted)
+            self.chain, length = self._read(name, store)
             self.chain.copy_to(store, length)
             del self.unreached[name]
 

@@ -4,13 +4,12 @@ about things that are missing there.
 
 from __future__ import annotations
 
-import re
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
 from backupd.errors import UNSOUND
-from backupd.model.ids import GenerationId, Pseudonym, SnapshotName
+from backupd.model.ids import GenerationId, ObjectName, Pseudonym, SnapshotName
 from backupd.model.ledger import Event, Verified
 from backupd.model.text import parse_stamp
 from backupd.operations.ledger import Book
@@ -19,14 +18,12 @@ from backupd.planning.incarnations import TenantStates
 from backupd.planning.ledger_facts import absent_on, explain_absences, proven_on, standing_recipients
 from backupd.planning.verify import Mismatch
 from backupd.repository import layout
-from backupd.repository.ledger import Chain, read_chain
+from backupd.repository.ledger import Chain, list_entries, pop_strays, read_chain
 from backupd.repository.marks import LONGEST_RUN
 from backupd.repository.own_ledger import OwnLedger, read_own
 from backupd.repository.repository import Repository
 from backupd.seal.keyring import Keyring
 from backupd.store.base import Store
-
-_NUMBER = re.compile(r"ledger/([0-9]{10})\.json")
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +33,13 @@ class LedgerReading:
     chain: Chain
     """The store's entries up to the first wrong one, or this machine's own copy where that is longer."""
     findings: tuple[Mismatch, ...]
-    """What is wrong with the store's copy; empty when it has every known entry and nothing else."""
+    """What is wrong with the store's copy; empty when it has every known entry."""
+    strays: tuple[ObjectName, ...] = ()
+    """What stands in the places of the next entries, and no keeper signed."""
+
+    @property
+    def stray_findings(self) -> list[Mismatch]:
+        return [Mismatch(name, "is no entry of the ledger: no keeper signed it") for name in self.strays]
 
 
 def read_ledger(repository: Repository, own: Store | None, threads: int = 8) -> LedgerReading:
@@ -47,13 +50,15 @@ def read_ledger(repository: Repository, own: Store | None, threads: int = 8) -> 
     findings: list[Mismatch] = []
     kept = _own_copy(repository, own)
     known = kept.chain
-    chain = _of_store(repository, known, threads, findings)
+    numbers = list_entries(repository.store)
+    strays = tuple(pop_strays(repository.store, numbers, repository.keepers))
+    chain = _of_store(repository, known, numbers, threads, findings)
     if not findings and len(chain.links) < len(known.links):
         where = layout.entry_name(len(chain.links) + 1)
         findings.append(Mismatch(where, "is missing, and this machine's own copy of the ledger has it"))
     elif not findings and (wrong := kept.contradiction(chain)):
         findings.append(Mismatch(layout.entry_name(wrong[0]), wrong[1]))
-    return LedgerReading(known if len(known.links) > len(chain.links) else chain, tuple(findings))
+    return LedgerReading(known if len(known.links) > len(chain.links) else chain, tuple(findings), strays)
 
 
 class LedgerHistory:
@@ -105,7 +110,7 @@ class LedgerHistory:
         if self._seen.findings:
             return
         try:
-            chain, _ = read_chain(self._repository.store, self.chain, self._repository.keepers)
+            chain, _ = read_chain(self._repository.store, self.chain, self._repository.keepers, strays=[])
         except UNSOUND:
             return
         if len(chain.links) > len(self.chain.links):
@@ -134,14 +139,13 @@ def _own_copy(repository: Repository, own: Store | None) -> OwnLedger:
     return OwnLedger(empty) if own is None else read_own(own, empty, repository.keepers)
 
 
-def _of_store(repository: Repository, known: Chain, threads: int, findings: list[Mismatch]) -> Chain:
+def _of_store(
+    repository: Repository, known: Chain, numbers: Sequence[int], threads: int, findings: list[Mismatch]
+) -> Chain:
     """Return the store's entries up to the first wrong one, for which a finding is added."""
     info = repository.info()
     chain = Chain(info.region, info.repository)
-    numbers = _numbers(repository.store)
-    for seq, result in in_parallel(
-        lambda seq: repository.read(layout.entry_name(seq), "ledger"), sorted(numbers), threads
-    ):
+    for seq, result in in_parallel(lambda seq: repository.read(layout.entry_name(seq), "ledger"), numbers, threads):
         place = len(chain.links) + 1
         if seq != place:
             message = "is missing, and other entries of the ledger are there"
@@ -160,8 +164,3 @@ def _of_store(repository: Repository, known: Chain, threads: int, findings: list
             return chain
         chain = longer
     return chain
-
-
-def _numbers(store: Store) -> Collection[int]:
-    found = (_NUMBER.fullmatch(info.name) for info in store.list(layout.LEDGER))
-    return {int(match[1]) for match in found if match}

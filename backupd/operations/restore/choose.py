@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING
 
-from backupd.errors import DamageError, KeyRefusedError, ObjectMissingError, RefusedError
+from backupd.errors import UNSOUND, BackupdError, DamageError, KeyRefusedError, ObjectMissingError, RefusedError
 from backupd.model.documents import Record
 from backupd.model.ids import GenerationId, Pseudonym, SnapshotName
 from backupd.operations.ledger.history import LedgerHistory, read_ledger
@@ -28,7 +28,7 @@ from backupd.repository import layout
 from backupd.repository.keys import SecretKeys
 from backupd.repository.packs import Section, SnapshotSections
 from backupd.repository.repository import Repository
-from backupd.trace import Warned
+from backupd.trace import Trace, Warned
 
 if TYPE_CHECKING:
     from backupd.operations.restore.types import RestoreEnvironment, RestoreRequest
@@ -47,6 +47,9 @@ def read_history(repository: Repository, environment: RestoreEnvironment) -> Led
             "trust.keepers in the configuration, past ones too. Otherwise restore from another store, or put the "
             "entries right: every store and every keeper's state folder has the same (`backupd manual incidents`).",
         )
+    for name in seen.strays:
+        hint = "It was left out. `backupd verify` tells the rest, and a keeper removes it."
+        environment.trace.emit(Warned(f"'{name}' is no entry of the ledger: no keeper signed it", hint))
     return LedgerHistory(repository, seen, environment.store)
 
 
@@ -59,7 +62,7 @@ def choose(
     """
     wanted = SnapshotRequest(request.label, request.snapshot, request.member, request.selection)
     generations = GenerationKeys(repository, environment.identity)
-    records = _records(wanted, repository, generations, history)
+    records = _records(wanted, repository, generations, history, environment.trace)
     name = meant_snapshot(wanted, records)
     record = records[name]
     if name in history.explained.expired:
@@ -138,19 +141,30 @@ class GenerationKeys:
 
 
 def _records(
-    wanted: SnapshotRequest, repository: Repository, generations: GenerationKeys, history: LedgerHistory
+    wanted: SnapshotRequest,
+    repository: Repository,
+    generations: GenerationKeys,
+    history: LedgerHistory,
+    trace: Trace,
 ) -> dict[SnapshotName, Record]:
     """Return the records that fit, newest first; no more of them are read than can be meant.
+
+    One that cannot be believed is left out with a warning where another one fits.
 
     Raises UsageError, DamageError, RefusedError, and KeyRefusedError where a member is asked for.
     """
     names, one = candidates(repository.snapshots(), wanted.snapshot)
     found: dict[SnapshotName, Record] = {}
+    unsound: dict[SnapshotName, BackupdError] = {}
     names_of: dict[tuple[GenerationId, str | None], str | None] = {}
     for name in names:
         if found and not one and not same_second(name, next(iter(found))):
             break
-        record = repository.record(name)
+        try:
+            record = repository.record(name)
+        except UNSOUND as error:
+            unsound[name] = error
+            continue
         if record.database != wanted.label:
             continue
         history.chain.require(record.ledger, layout.record_name(record.generation, name))
@@ -162,6 +176,11 @@ def _records(
             names_of[member] = called
         if fits(wanted, record, called):
             found[name] = record
+    if unsound and not found:
+        raise next(iter(unsound.values()))
+    hint = "It was left out: a true one that was damaged may be newer than what is restored. See `backupd verify`."
+    for left_out in unsound.values():
+        trace.emit(Warned(left_out.message, hint))
     return found
 
 
