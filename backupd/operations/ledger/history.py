@@ -38,8 +38,10 @@ class LedgerReading:
     """What stands in the places of the next entries, and no keeper signed."""
 
     @property
-    def stray_findings(self) -> list[Mismatch]:
-        return [Mismatch(name, "is no entry of the ledger: no keeper signed it") for name in self.strays]
+    def wrong(self) -> list[Mismatch]:
+        """The findings and the strays, which stop nothing."""
+        strays = [Mismatch(name, "is no entry of the ledger: no keeper signed it") for name in self.strays]
+        return [*self.findings, *strays]
 
 
 def read_ledger(repository: Repository, own: Store | None, threads: int = 8) -> LedgerReading:

@@ -146,7 +146,7 @@ def _on_stores(
             continue
         proven = store.facts.stores[store.name].proven
         group = [
-            Dated(other.name, other.group, other.exported, other.name in proven)
+            Dated(other.name, other.group, other.exported, other.name in proven, empty=not other.packs)
             for other in catalog.group_of(one)
             if other.name in store.places
         ]

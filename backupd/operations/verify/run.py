@@ -42,8 +42,7 @@ def verify(repository: Repository, checked: CheckedState, scope: Scope, tools: T
     seen = read_ledger(repository, tools.own_ledger, tools.threads)
     history = LedgerHistory(repository, seen, tools.store)
     # 4. One generation after the other, so that memory holds one.
-    wrong = [*seen.findings, *seen.stray_findings]
-    findings = [*wrong, *(Mismatch(*one) for one in help_files.altered(repository.store, info.help))]
+    findings = [*seen.wrong, *(Mismatch(*one) for one in help_files.altered(repository.store, info.help))]
     previous: dict[SnapshotName, SnapshotName | None] = {}
     results: list[GenerationResult] = []
     for generation in sorted({*by_generation, *others.keyrings, *checked.generations()}):
