@@ -22,6 +22,7 @@ import typer
 from backupd.errors import ConfigError, UsageError
 
 if TYPE_CHECKING:
+    from backupd.model.documents import LedgerHead
     from backupd.model.ids import RegionName, TenantId
     from backupd.operations.tenants.standing import TenantStanding
     from backupd.seal.suite import KeyPair
@@ -59,6 +60,15 @@ StoresOption = Annotated[
 IdentityOption = Annotated[
     Path | None,
     typer.Option("--identity", metavar="FILE", show_default=False, help="The identity file that opens the backups."),
+]
+AtLeastOption = Annotated[
+    str | None,
+    typer.Option(
+        "--ledger-at-least",
+        metavar="SEQ:HASH",
+        show_default=False,
+        help="Refuse a ledger without this entry, which a runbook, report or attestation names.",
+    ),
 ]
 PassphraseOption = Annotated[
     str | None,
@@ -170,6 +180,22 @@ def recipients_named(context: Context) -> Iterator[None]:
         for print_, name in known.items():
             message, hint = (text.replace(print_, f"{print_} ({name})") for text in (message, hint))
         raise KeyRefusedError(message, hint=hint) from error
+
+
+def ledger_head(given: str | None) -> LedgerHead | None:
+    """Return the entry that `--ledger-at-least` names.
+
+    Raises UsageError for another text.
+    """
+    from backupd.model.documents import parse_head
+
+    try:
+        return None if given is None else parse_head(given)
+    except ValueError:
+        raise UsageError(
+            "--ledger-at-least takes the number of an entry and the 64 hex digits of its hash, as 12:a5…",
+            hint="Runbooks, drill reports and attestations print it like that; `backupd ledger show --json` has both.",
+        ) from None
 
 
 MIN_LENGTH = 10

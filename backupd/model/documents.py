@@ -6,6 +6,7 @@ what it shows of a document is complete.
 
 from __future__ import annotations
 
+import re
 from typing import Annotated, Any, Final, Generic, TypeVar
 
 import msgspec
@@ -69,6 +70,18 @@ class LedgerHead(msgspec.Struct, frozen=True, kw_only=True):
 
     seq: _Count
     head: _Hash | None = None
+
+    def __str__(self) -> str:
+        """Return the text that `parse_head` reads, for people to keep."""
+        return f"{self.seq}:{self.head or ''}"
+
+
+def parse_head(text: str) -> LedgerHead:
+    """Return the head that `str` wrote. Raises ValueError."""
+    match = re.fullmatch(r"([1-9][0-9]{0,9}):([0-9a-f]{64})", text)
+    if match is None:
+        raise ValueError("not the head of a ledger")
+    return LedgerHead(seq=int(match[1]), head=ObjectHash(match[2]))
 
 
 class RepositoryInfo(msgspec.Struct, frozen=True, kw_only=True):

@@ -140,6 +140,7 @@ def _verdict_lines(verdict: Verdict) -> Iterator[str]:
     yield f"  tenant {one.tenant}, life {one.incarnation}{scope}, region {one.region}"
     since, late = max(store.absent for store in one.stores), "LATE" if one.late else "in time"
     yield f"  nothing left since {since}, due {one.due}: {late}"
+    yield f"  the ledger it rests on: --ledger-at-least {one.ledger}"
     for signed in verdict.signatures:
         yield f"  signed by {signed.role} {signed.key}{'' if signed.trusted else ', which nobody said to trust'}"
     for restore in verdict.later_restores:

@@ -9,7 +9,15 @@ import msgspec
 import typer
 
 from backupd.cli.consent import DryRunOption, YesOption, is_asked, show_and_ask
-from backupd.cli.options import EXIT_STATUS, ConfigOption, JsonOption, load_context, region_of
+from backupd.cli.options import (
+    EXIT_STATUS,
+    AtLeastOption,
+    ConfigOption,
+    JsonOption,
+    ledger_head,
+    load_context,
+    region_of,
+)
 from backupd.cli.progress import watched
 from backupd.cli.run import Reply
 from backupd.errors import DamageError
@@ -59,7 +67,13 @@ def show(
     ).print(as_json=as_json)
 
 
-def verify(ctx: typer.Context, region: RegionOption, config: ConfigOption = None, as_json: JsonOption = False) -> int:
+def verify(
+    ctx: typer.Context,
+    region: RegionOption,
+    ledger_at_least: AtLeastOption = None,
+    config: ConfigOption = None,
+    as_json: JsonOption = False,
+) -> int:
     """Check every entry on every store, and the heads that snapshots saw. Needs no secret.
 
     Numbers, signatures and links are checked, and that all stores and this machine's own copy hold the same chain. A
@@ -73,14 +87,14 @@ def verify(ctx: typer.Context, region: RegionOption, config: ConfigOption = None
     from backupd.wiring.answering_store import open_answering
     from backupd.wiring.keeper import open_book
 
-    context = load_context(ctx, config)
+    witness, context = ledger_head(ledger_at_least), load_context(ctx, config)
     name = region_of(context, region)
     with (
         watched(context.clock, quiet=as_json) as trace,
         open_book(context, name, trace) as book,
         open_answering(context, name, None, trace) as (_, repository),
     ):
-        found = check_ledger(book, repository)
+        found = check_ledger(book, repository, witness)
     return Reply(
         {"region": region, "clean": not found.damage, "ledger": found},
         _checked_lines(region, found),
@@ -91,6 +105,8 @@ def verify(ctx: typer.Context, region: RegionOption, config: ConfigOption = None
 def _checked_lines(region: str, found: CheckedLedger) -> Iterator[str]:
     verdict = "DAMAGED" if found.damage else "clean"
     yield f"{region}: {verdict}, {counts(entry=found.entries, witness=found.witnesses)}"
+    if found.entries and not found.damage:
+        yield f"  to keep elsewhere: --ledger-at-least {found.head}"
     yield from (f"  damage: {line}" for line in found.damage)
     yield from (f"  dated ahead: entry {seq}; `backupd ledger redate` lets work go on" for seq in found.ahead)
     yield from (f"  not reached: {store}" for store in found.unreached)

@@ -14,6 +14,7 @@ from msgspec import UNSET
 from backupd.cli import output
 from backupd.cli.options import (
     EXIT_STATUS,
+    AtLeastOption,
     ConfigOption,
     DatabaseOption,
     IdentityOption,
@@ -23,12 +24,13 @@ from backupd.cli.options import (
     RegionArgument,
     StoreOption,
     StoresOption,
+    ledger_head,
     load_context,
     open_identity,
 )
 from backupd.cli.progress import watched
 from backupd.cli.run import Reply, for_each
-from backupd.errors import BackupdError, DamageError
+from backupd.errors import BackupdError, DamageError, UsageError
 from backupd.model.text import counted, counts
 
 if TYPE_CHECKING:
@@ -119,6 +121,7 @@ def verify(
         str,
         typer.Option("--read-data", metavar="N%|all|none", help="Of the content; least recently verified first."),
     ] = "none",
+    ledger_at_least: AtLeastOption = None,
     identity: IdentityOption = None,
     passphrase_file: PassphraseOption = None,
     quiet: QuietOption = False,
@@ -147,7 +150,9 @@ def verify(
     share = parse_share(read_data)
     places = [(name, place) for name in context.regions(region or []) for place in context.stores_of(name, store)]
     secret = open_identity(identity, passphrase_file).secret if identity is not None else None
-    scope = Scope(share, secret)
+    scope = Scope(share, secret, ledger_head(ledger_at_least))
+    if scope.at_least is not None and len({name for name, _ in places}) != 1:
+        raise UsageError("--ledger-at-least is of one region's ledger", hint="Name the region.")
     with watched(context.clock, quiet=as_json or quiet) as trace:
         verdicts = for_each(places, lambda one: _verify(context, one, scope, trace), as_json=as_json, quiet=quiet)
     return verdicts.finish("stores", VerifyAnswer)

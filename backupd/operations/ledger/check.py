@@ -29,8 +29,10 @@ class CheckedLedger:
     """Entries dated ahead of this machine's clock and not declared misdated; they are no damage."""
 
 
-def check_ledger(book: Book, repository: Repository) -> CheckedLedger:
+def check_ledger(book: Book, repository: Repository, at_least: LedgerHead | None = None) -> CheckedLedger:
     """Read every entry of every store from the first on, then the ledger head of every record on one of the stores.
+
+    `at_least` is a head that somebody kept elsewhere: the ledger must have or extend it.
 
     Raises the store's errors; damage is returned, not raised.
     """
@@ -38,6 +40,10 @@ def check_ledger(book: Book, repository: Repository) -> CheckedLedger:
     try:
         book.sync(from_start=True)
     except UNSOUND as error:
+        damage.append(error.message)
+    try:
+        book.chain.require(at_least or LedgerHead(seq=0), "--ledger-at-least")
+    except DamageError as error:
         damage.append(error.message)
     witnesses = 0
     for generation, name in repository.records():

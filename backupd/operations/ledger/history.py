@@ -8,7 +8,8 @@ from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from backupd.errors import UNSOUND
+from backupd.errors import UNSOUND, DamageError
+from backupd.model.documents import LedgerHead
 from backupd.model.ids import GenerationId, ObjectName, Pseudonym, SnapshotName
 from backupd.model.ledger import Event, Verified
 from backupd.model.text import parse_stamp
@@ -44,8 +45,12 @@ class LedgerReading:
         return [*self.findings, *strays]
 
 
-def read_ledger(repository: Repository, own: Store | None, threads: int = 8) -> LedgerReading:
+def read_ledger(
+    repository: Repository, own: Store | None, threads: int = 8, at_least: LedgerHead | None = None
+) -> LedgerReading:
     """Read every entry of a store's ledger, and compare it with this machine's own copy where there is one.
+
+    `at_least` is a head that somebody kept elsewhere: the ledger must have or extend it.
 
     Nothing is written. Raises what `repository.info()` raises, and the store's errors.
     """
@@ -60,6 +65,11 @@ def read_ledger(repository: Repository, own: Store | None, threads: int = 8) -> 
         findings.append(Mismatch(where, "is missing, and this machine's own copy of the ledger has it"))
     elif not findings and (wrong := kept.contradiction(chain)):
         findings.append(Mismatch(layout.entry_name(wrong[0]), wrong[1]))
+    if at_least is not None and not findings:
+        try:
+            chain.require(at_least, "--ledger-at-least")
+        except DamageError as error:
+            findings.append(Mismatch(layout.entry_name(at_least.seq), error.message))
     return LedgerReading(known if len(known.links) > len(chain.links) else chain, tuple(findings), strays)
 
 

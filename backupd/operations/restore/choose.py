@@ -39,7 +39,7 @@ def read_history(repository: Repository, environment: RestoreEnvironment) -> Led
 
     Raises DamageError when it cannot be believed, or is behind this machine's own copy.
     """
-    seen = read_ledger(repository, environment.own_ledger)
+    seen = read_ledger(repository, environment.own_ledger, at_least=environment.at_least)
     if seen.findings:
         raise DamageError(
             f"the ledger cannot be followed: {seen.findings[0].sentence}",

@@ -44,6 +44,8 @@ class Preview:
     """Bytes of the sections to be read in them, at most: a selection of tables needs fewer."""
     ledger: int
     """Number of the last ledger entry that was read and obeyed."""
+    head: str
+    """This entry as `--ledger-at-least` takes it; empty without any."""
     expected: float | None
     """Expected seconds, by earlier restores on this machine; None when none was measured."""
     lacks: tuple[Lack, ...] = ()
@@ -84,6 +86,7 @@ def preview(
         objects=len(needed),
         fetched=sum(needed.values()),
         ledger=len(history.chain.links),
+        head=str(history.chain.head) if history.chain.links else "",
         expected=None if rates is None else phases.seconds() + rates.expected(plan.bytes),
         lacks=lacks,
     )

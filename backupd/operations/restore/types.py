@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from backupd.clock import Clock
+from backupd.model.documents import LedgerHead
 from backupd.model.ids import SnapshotName
 from backupd.model.ledger import Restored
 from backupd.model.tenancy import SegmentName
@@ -80,6 +81,8 @@ class RestoreEnvironment:
     """The store's configured name, by which the ledger speaks of it; None: what is said of any store counts."""
     own_ledger: Store | None = None
     """This machine's own copy of the ledger, which the store's must not be behind."""
+    at_least: LedgerHead | None = None
+    """A head of the ledger that somebody kept elsewhere, which the store's must have or extend."""
     override: str | None = None
     """Reference of the decision that allows rows where they usually may not go."""
     note: Callable[[Restored], None] | None = None

@@ -39,7 +39,7 @@ def verify(repository: Repository, checked: CheckedState, scope: Scope, tools: T
         # 2. Everything that lies there.
         others = _Others(checked.take_listing(repository.store.list(ObjectName(""))))
     # 3. The ledger, after both: a removal that it does not explain was not a keeper's.
-    seen = read_ledger(repository, tools.own_ledger, tools.threads)
+    seen = read_ledger(repository, tools.own_ledger, tools.threads, scope.at_least)
     history = LedgerHistory(repository, seen, tools.store)
     # 4. One generation after the other, so that memory holds one.
     findings = [*seen.wrong, *(Mismatch(*one) for one in help_files.altered(repository.store, info.help))]

@@ -7,6 +7,7 @@ from fractions import Fraction
 from pathlib import Path
 
 from backupd.clock import Clock
+from backupd.model.documents import LedgerHead
 from backupd.model.ids import ObjectName, RegionName, SnapshotName
 from backupd.planning.verify import Mismatch
 from backupd.seal.tags import TenantTags
@@ -23,6 +24,8 @@ class Scope:
     identity: bytes | None = field(default=None, repr=False)
     """The secret half of an identity. With one, what is read is opened too, and that share of the newest snapshots'
     content is compared with their manifests; without, hashes are checked."""
+    at_least: LedgerHead | None = None
+    """A head of the ledger that somebody kept elsewhere, which the store's must have or extend."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from backupd.cli.options import ConfigOption, IdentityOption, JsonOption, PassphraseOption, StoreOption
+from backupd.cli.options import AtLeastOption, ConfigOption, IdentityOption, JsonOption, PassphraseOption, StoreOption
 from backupd.errors import UsageError
 
 if TYPE_CHECKING:
@@ -87,6 +87,7 @@ class SnapshotOptions:
         typer.Option("--snapshot", metavar="ID|TIME|latest", help="Its name's beginning, or the newest at a time."),
     ] = "latest"
     store: StoreOption = None
+    ledger_at_least: AtLeastOption = None
     identity: IdentityOption = None
     passphrase_file: PassphraseOption = None
     override: Annotated[

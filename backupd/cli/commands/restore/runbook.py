@@ -83,13 +83,14 @@ def _database_lines(task: RestoreTask, found: Preview) -> Iterator[str]:
     yield ""
     yield "IF IT STOPS: no database has the final name. Its message says what to do; the same command starts again."
     yield '     backupd restore clean --target "host=SERVER dbname=postgres user=postgres"'
-    yield from _without_backupd(task, f" --database {label}")
+    yield from _without_backupd(task, f" --database {label}", found.head)
 
 
 def _region_lines(
     task: RestoreTask, finding: RegionContents, planned: Sequence[DatabaseOutcome[Preview]]
 ) -> Iterator[str]:
     region, time = task.region, same_time(finding)
+    heads = [outcome.result.head for outcome in planned if outcome.result is not None]
     target = '--suffix "" --target "host=SERVER user=postgres"'
     yield f"RUNBOOK: all databases of region {region}"
     yield f"  made on {task.context.clock.now():%Y-%m-%d %H:%M} UTC, for the snapshots at {time}, from {task.store}"
@@ -109,7 +110,7 @@ def _region_lines(
             ),
         ]
     )
-    yield from _without_backupd(task, "")
+    yield from _without_backupd(task, "", heads[-1] if heads else "")
 
 
 def _expectation(outcome: DatabaseOutcome[Preview]) -> str:
@@ -160,8 +161,11 @@ def _database_steps(task: RestoreTask, label: str, snapshot: str) -> Iterator[tu
     )
 
 
-def _without_backupd(task: RestoreTask, database: str) -> Iterator[str]:
-    """Yield the way with nothing but the store: fetch the region's folder, and use the script in it."""
+def _without_backupd(task: RestoreTask, database: str, head: str) -> Iterator[str]:
+    """Yield the way with nothing but the store: fetch the region's folder, and use the script in it.
+
+    `head` is the last entry of the ledger, against which one that was cut short since is seen.
+    """
     section, region = task.context.config.stores[task.store], task.region
     yield ""
     yield "IF BACKUPD CANNOT BE INSTALLED: fetch the region's folder, and use the script that lies in it."
@@ -176,5 +180,10 @@ def _without_backupd(task: RestoreTask, database: str) -> Iterator[str]:
         yield "  If that does not say OK, the script is somebody else's: take one from a checkout of backupd."
     keepers = task.context.config.trust.keepers
     believed = "".join(f" --keeper {key}" for key in keepers)
-    yield f"     env/bin/python store/recover store --identity FILE.identity{believed}{database} --out recovered"
+    witness = f" --ledger-at-least {head}" if head else ""
+    given = f"--identity FILE.identity{believed}{witness}{database}"
+    yield f"     env/bin/python store/recover store {given} --out recovered"
+    if head:
+        yield "  On a machine that never read this ledger, add this to each command above, but key check and psql:"
+        yield f"    {witness}"
     yield from (f"  The public key of a keeper, whose ledger is believed: {key}" for key in keepers)

@@ -10,7 +10,7 @@ from re import fullmatch
 from typing import TYPE_CHECKING
 
 from backupd.cli.commands.store import note_signers
-from backupd.cli.options import load_context, open_identity, recipients_named
+from backupd.cli.options import ledger_head, load_context, open_identity, recipients_named
 from backupd.cli.progress import watched
 from backupd.errors import UsageError
 from backupd.model.ledger import REFERENCE
@@ -105,6 +105,7 @@ def _world(
         trace,
         os.urandom,
         own_ledger=known_ledger_copy(context, region),
+        at_least=ledger_head(options.ledger_at_least),
         override=options.override,
         note=_ledger_note(context, region, trace),
     )
