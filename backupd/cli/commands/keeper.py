@@ -209,7 +209,8 @@ def _purged(region: str, done: PurgeRun) -> Reply:
         errors={store: output.as_object(error) for store, error in done.errors.items()},
         forgeries=done.forgeries,
     )
-    status = next((error.exit_code for error in done.errors.values()), 0)
+    grown = RefusedError.exit_code if done.grown else 0
+    status = next((error.exit_code for error in done.errors.values()), grown)
     return Reply(value, _purged_lines(region, done), status=status)
 
 

@@ -15,7 +15,7 @@ from backupd.model.documents import Record
 from backupd.model.ids import GenerationId, ObjectName, Pseudonym, SnapshotName, TenantId
 from backupd.model.text import parse_stamp
 from backupd.operations.keeper.holds import NamedSections
-from backupd.operations.keeper.purge import find_segments
+from backupd.operations.keeper.life_segments import find_segments
 from backupd.operations.keeper.server_snapshots import holds_key, holds_section
 from backupd.operations.keeper.types import Keeper
 from backupd.operations.tenants.standing import TenantStanding, incarnations_of, standing

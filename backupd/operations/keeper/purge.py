@@ -21,9 +21,10 @@ from typing import Self
 
 from backupd.errors import BackupdError, BusyError, DamageError, RefusedError, StoreError, StoreGoneError
 from backupd.model.ids import GenerationId, ObjectHash, ObjectName, Pseudonym
-from backupd.model.ledger import WHOLE, Absent, Cleared, Event, Observed, PurgeBegan, SegmentRef, Shredded
+from backupd.model.ledger import Absent, Cleared, Event, Observed, SegmentRef, Shredded
 from backupd.operations.keeper.guards import check_clock, check_number
 from backupd.operations.keeper.keyrings import replace_keyring
+from backupd.operations.keeper.life_segments import check_growth, find_segments, next_beginning
 from backupd.operations.keeper.pack_rewrite import TakenOut, take_out
 from backupd.operations.keeper.server_snapshots import by_keyring, is_from_before, look_into_snapshots, oldest_upload
 from backupd.operations.keeper.types import Keeper, Purged
@@ -82,32 +83,31 @@ class Purging:
         """Return the segments of an incarnation on all stores that can be reached."""
         return {ref for cache in self._caches.values() for ref in find_segments(self._keeper, cache, key)}
 
-    def purge(self, key: IncarnationKey) -> list[Purged]:
+    def purge(self, key: IncarnationKey, confirmed: int | None = None) -> list[Purged]:
         """Take the purge of an incarnation as far as it goes today, on every store that can be reached.
 
-        Raises RefusedError when it must not be purged: active, held, or not due.
+        Raises RefusedError when it must not be purged: active, held, or not due; and when more of it turned up since it
+        began than runs under way can have added, unless that number was confirmed.
         """
-        self._begin(key)
+        self._begin(key, confirmed)
         done: list[Purged] = []
         for name in self._caches:
             with self._isolated(name):
                 done.append(self._on(name, key))
         return done
 
-    def _begin(self, key: IncarnationKey) -> None:
-        if self._due(self._keeper.book.states, key).purge is None:
+    def _begin(self, key: IncarnationKey, confirmed: int | None) -> None:
+        life = self._due(self._keeper.book.states, key)
+        if life.purge is None:
             self._check_clocks()
         found = self.find(key)
+        check_growth(life, found, confirmed)
 
         def decide(lives: TenantStates) -> list[Event]:
-            life = self._due(lives, key)
-            if life.purge is not None and found <= life.purge.segments:
-                return []
-            stores = sorted({*self._keeper.stores, *(life.purge.stores if life.purge else ())})
-            known = life.purge.segments if life.purge else frozenset()
-            return [PurgeBegan(**key._asdict(), segments=sorted(found - known), stores=stores)]
+            return next_beginning(self._due(lives, key), found, {*self._keeper.stores})
 
-        self._keeper.book.append(decide)
+        while self._keeper.book.append(decide):
+            pass  # more than one entry holds
 
     def _due(self, lives: TenantStates, key: IncarnationKey) -> Incarnation:
         life = lives.incarnations.get(key)
@@ -183,17 +183,6 @@ class _Isolated:
             return False
         self._errors[self._name] = error
         return True
-
-
-def find_segments(keeper: Keeper, cache: KeyringCache, key: IncarnationKey) -> Iterator[SegmentRef]:
-    """Yield segments with the incarnation's tags, also those that left the store and may be in its snapshots."""
-    for generation in sorted({*cache.generations(), *cache.gone_generations()}):
-        own = {keeper.tags.class_tag(generation, name) for name in keeper.rules.own_clocks}
-        wanted = keeper.tags.class_tag(generation, key.scope)
-        tag = keeper.tags.tenant_tag(generation, key.tenant, key.incarnation)
-        for listed in (*cache.of_tenant(generation, tag), *cache.gone_of_tenant(generation, tag)):
-            if listed.data_class == wanted if key.scope != WHOLE else listed.data_class not in own:
-                yield generation, listed.pseudonym
 
 
 def shred(keeper: Keeper, store: str, cache: KeyringCache, segments: Iterable[SegmentRef]) -> int:
@@ -385,35 +374,39 @@ class PurgeRun:
     plan: PurgePlan
     done: tuple[Purged, ...]
     refused: Mapping[IncarnationKey, str]
-    """Incarnations that changed since the plan, by a return of the tenant or a hold, and why."""
+    """Incarnations that were left alone, and why: the tenant returned, or is held, or too much of it turned up."""
     errors: Mapping[str, BackupdError]
     """Errors by store; what is left to do there is done the next time."""
     forgeries: tuple[str, ...] = ()
     """Sentences about listings in keyrings that nothing was done about, because they are forged."""
+    grown: tuple[IncarnationKey, ...] = ()
+    """Those of `refused` of which more turned up since their purge began than is usual: somebody has to look."""
 
 
 def purge_due(keeper: Keeper, confirmed: int | None = None) -> PurgeRun:
     """Purge every incarnation that is due on every store that can be reached, then record which stores were seen.
 
-    `confirmed` is the number of tenants that somebody agreed to. Raises RefusedError when more are due than is usual
-    and that number was not confirmed; then nothing was done.
+    `confirmed` is the number of tenants, or of segments that turned up, that somebody agreed to. Raises RefusedError
+    when more tenants are due than is usual and that number was not confirmed; then nothing was done.
     """
     with Phases(keeper.clock, keeper.trace, keeper.region).phase("purging", unit="tenants"):
         done: list[Purged] = []
         refused: dict[IncarnationKey, str] = {}
+        grown: list[IncarnationKey] = []
         with Purging(keeper) as purging:
             plan = plan_purges(keeper, purging)
             check_number(len(plan.due), keeper.rules.most_tenants, confirmed, "tenants")
             for key in dict.fromkeys([*plan.due, *plan.unfinished, *plan.late]):
                 try:
-                    done += purging.purge(key)
+                    done += purging.purge(key, confirmed)
                 except RefusedError as error:
                     refused[key] = error.message
+                    grown += [key] if key not in plan.due else []
             errors, forgeries = dict(purging.errors), tuple(purging.forgeries)
         _observe(keeper, errors)
         for sentence in forgeries:
             keeper.trace.emit(Warned(sentence, "Nothing is done because of it. See `backupd manual incidents`."))
-    return PurgeRun(plan, tuple(done), refused, errors, forgeries)
+    return PurgeRun(plan, tuple(done), refused, errors, forgeries, tuple(grown))
 
 
 def plan_purges(keeper: Keeper, purging: Purging) -> PurgePlan:

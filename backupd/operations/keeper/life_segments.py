@@ -1,0 +1,50 @@
+"""The segments of a life: found by its tags in keyrings, listed in the ledger when its purge begins, and bounded when
+more of them turn up afterwards.
+
+A thief of a node has the tenant key, and can list any number of new segments of a tenant who left: nobody else's, but
+more than an entry of the ledger holds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from backupd.model.ledger import WHOLE, Event, PurgeBegan, SegmentRef
+from backupd.operations.keeper.guards import check_number
+from backupd.operations.keeper.types import Keeper
+from backupd.planning.incarnations import Incarnation, IncarnationKey
+from backupd.repository.state.keyring_cache import KeyringCache
+
+MOST_LISTED = 50_000
+"""Segments that one entry of the ledger lists at most; a purge of more begins with several entries."""
+MOST_GROWTH = 100
+"""Segments of a life whose purge has begun that are added to it without a confirmation: runs that were under way then
+add one for each database and data class."""
+
+
+def find_segments(keeper: Keeper, cache: KeyringCache, key: IncarnationKey) -> Iterator[SegmentRef]:
+    """Yield segments with the incarnation's tags, also those that left the store and may be in its snapshots."""
+    for generation in sorted({*cache.generations(), *cache.gone_generations()}):
+        own = {keeper.tags.class_tag(generation, name) for name in keeper.rules.own_clocks}
+        wanted = keeper.tags.class_tag(generation, key.scope)
+        tag = keeper.tags.tenant_tag(generation, key.tenant, key.incarnation)
+        for listed in (*cache.of_tenant(generation, tag), *cache.gone_of_tenant(generation, tag)):
+            if listed.data_class == wanted if key.scope != WHOLE else listed.data_class not in own:
+                yield generation, listed.pseudonym
+
+
+def check_growth(life: Incarnation, found: set[SegmentRef], confirmed: int | None) -> None:
+    """Raise RefusedError when more turned up of a life whose purge has begun than late runs add, unless confirmed."""
+    if life.purge is not None:
+        more = len(found - life.purge.segments)
+        check_number(more, MOST_GROWTH, confirmed, f"new segments of tenant {life.key.tenant}, purged before,")
+
+
+def next_beginning(life: Incarnation, found: set[SegmentRef], stores: set[str]) -> list[Event]:
+    """Return the event that lists the next of these segments as purged; none when the ledger lists all of them."""
+    new, named = found, stores
+    if life.purge is not None:
+        new, named = found - life.purge.segments, stores | life.purge.stores
+        if not new:
+            return []
+    return [PurgeBegan(**life.key._asdict(), segments=sorted(new)[:MOST_LISTED], stores=sorted(named))]
