@@ -13,7 +13,7 @@ from backupd.model.ledger import WHOLE, Event, PurgeBegan, SegmentRef
 from backupd.operations.keeper.guards import check_number
 from backupd.operations.keeper.types import Keeper
 from backupd.planning.incarnations import Incarnation, IncarnationKey
-from backupd.repository.state.keyring_cache import KeyringCache
+from backupd.repository.state.keyring_cache import CachedSegment, KeyringCache
 
 MOST_LISTED = 50_000
 """Segments that one entry of the ledger lists at most; a purge of more begins with several entries."""
@@ -48,3 +48,11 @@ def next_beginning(life: Incarnation, found: set[SegmentRef], stores: set[str]) 
         if not new:
             return []
     return [PurgeBegan(**life.key._asdict(), segments=sorted(new)[:MOST_LISTED], stores=sorted(named))]
+
+
+def forgery(store: str, listed: CachedSegment) -> str:
+    """Return a sentence about a listing whose tags are not those of the segment beside them."""
+    return (
+        f"'{listed.keyring}' on store '{store}' lists segment {listed.pseudonym} beside tags that are not its own: "
+        "somebody who can sign and has no tenant key, or wrote wrongly, made it"
+    )

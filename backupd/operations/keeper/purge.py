@@ -24,9 +24,15 @@ from backupd.model.ids import GenerationId, ObjectHash, ObjectName, Pseudonym
 from backupd.model.ledger import Absent, Cleared, Event, Observed, SegmentRef, Shredded
 from backupd.operations.keeper.guards import check_clock, check_number
 from backupd.operations.keeper.keyrings import replace_keyring
-from backupd.operations.keeper.life_segments import check_growth, find_segments, next_beginning
+from backupd.operations.keeper.life_segments import check_growth, find_segments, forgery, next_beginning
 from backupd.operations.keeper.pack_rewrite import TakenOut, take_out
-from backupd.operations.keeper.server_snapshots import by_keyring, is_from_before, look_into_snapshots, oldest_upload
+from backupd.operations.keeper.server_snapshots import (
+    by_keyring,
+    from_before,
+    is_from_before,
+    look_into_snapshots,
+    oldest_upload,
+)
 from backupd.operations.keeper.types import Keeper, Purged
 from backupd.operations.ledger import Book
 from backupd.operations.phases import Phases
@@ -36,7 +42,7 @@ from backupd.planning.ledger_facts import rekeyed_to
 from backupd.repository import layout
 from backupd.repository.marks import LONGEST_RUN
 from backupd.repository.repository import Repository
-from backupd.repository.state.keyring_cache import CachedSegment, KeyringCache
+from backupd.repository.state.keyring_cache import KeyringCache
 from backupd.repository.state.pack_cache import StoredPack, segments_by_generation
 from backupd.seal.keyring import Keyring, without_lines
 from backupd.seal.pack import PackHeader
@@ -73,7 +79,7 @@ class Purging:
                 self._caches[name] = cache
                 for error in unsound.values():
                     self.errors[name] = error
-                self.forgeries += [_forgery(name, listed) for listed in cache.forgeries()]
+                self.forgeries += [forgery(name, listed) for listed in cache.forgeries()]
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -137,17 +143,20 @@ class Purging:
         # Before the packs are listed, too: what is moved from there into their folder meanwhile is seen in one of them.
         uploads = self._unfinished[name], oldest_upload(repository.store)
         keyrings = shred(keeper, name, self._caches[name], purge.segments)
-        unsound = self._unsound[name]
+        known = {one.keyring for one in self._caches[name].find(purge.segments)}
+        listing = {where: error for where, error in self._unsound[name].items() if where in known}
+        others = {where: error for where, error in self._unsound[name].items() if where not in known}
+        unsound = [*listing.values(), *from_before(repository.store, others, purge.began)]
         self._note(
             Shredded(**key._asdict(), store=name, keyrings=keyrings),
             done=bool(unsound) or (name in purge.shredded and not keyrings),
         )
-        objects, size = clear(keeper, name, self._caches[name], purge.segments)
+        objects, size = clear(keeper, name, self._caches[name], purge.segments, purge.began)
         self._note(
             Cleared(**key._asdict(), store=name, objects=objects, bytes=size),
             done=name in purge.cleared and not objects,
         )
-        for error in unsound.values():
+        for error in unsound:
             raise error
         looked_at = keeper.clock.now()
         seen = look_into_snapshots(keeper, name, purge, self._caches[name])
@@ -224,7 +233,9 @@ def _check_smaller(doomed: set[Pseudonym], keyring: Keyring, smaller: Keyring) -
         raise DamageError(f"'{keyring.where}' was read twice, and was not the same", hint="The next run tries again.")
 
 
-def clear(keeper: Keeper, store: str, cache: KeyringCache, segments: Iterable[SegmentRef]) -> tuple[int, int]:
+def clear(
+    keeper: Keeper, store: str, cache: KeyringCache, segments: Iterable[SegmentRef], began: datetime | None = None
+) -> tuple[int, int]:
     """Take the segments' sections out of every pack of a store; returns the number of rewritten packs, and the bytes of
     all sections taken out.
 
@@ -233,10 +244,11 @@ def clear(keeper: Keeper, store: str, cache: KeyringCache, segments: Iterable[Se
     """
     objects = size = 0
     errors: dict[ObjectName, BackupdError] = {}
+    unsound: dict[ObjectName, BackupdError] = {}
     for generation, doomed in sorted(segments_by_generation(segments).items()):
         done: set[ObjectHash] = set()
         for _ in range(_LISTINGS):
-            listed = cache.packs.refresh(keeper.stores[store], generation, keeper.threads, errors)
+            listed = cache.packs.refresh(keeper.stores[store], generation, keeper.threads, unsound)
             holding = cache.packs.listing(generation, doomed) - done
             fresh = [pack for pack in listed if pack.sha256 in holding]
             if not fresh:
@@ -246,7 +258,7 @@ def clear(keeper: Keeper, store: str, cache: KeyringCache, segments: Iterable[Se
                 objects, size = objects + bool(taken.sections), size + taken.bytes
         else:
             raise StoreError(f"packs keep arriving in generation {generation}", hint="The next run goes on.")
-    for first in errors.values():
+    for first in (*errors.values(), *from_before(keeper.stores[store].store, unsound, began)):
         raise first
     return objects, size
 
@@ -281,13 +293,6 @@ def _take_all(
             raise
         except (DamageError, StoreError, BusyError) as error:
             errors[layout.pack_name(header.context.generation, header.sha256)] = error
-
-
-def _forgery(store: str, listed: CachedSegment) -> str:
-    return (
-        f"'{listed.keyring}' on store '{store}' lists segment {listed.pseudonym} beside tags that are not its own: "
-        "somebody who can sign and has no tenant key, or wrote wrongly, made it"
-    )
 
 
 def check_shrunk(

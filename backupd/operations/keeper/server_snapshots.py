@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
-from backupd.errors import ObjectMissingError, StoreError
+from backupd.errors import BackupdError, DamageError, ObjectMissingError, RefusedError, StoreError
 from backupd.model.ids import GenerationId, ObjectName, Pseudonym
 from backupd.model.ledger import SegmentRef
 from backupd.model.text import parse_stamp
@@ -59,29 +59,42 @@ def look_into_snapshots(keeper: Keeper, store: str, purge: Purge, cache: Keyring
         if view.stat(layout.REPOSITORY) is None:
             _must_be_older(repository, snapshot)
             continue
-        remains = holds_section(view, repository, purge.segments, cache) or is_from_before(
+        remains = holds_section(view, repository, purge.segments, cache, purge.began) or is_from_before(
             oldest_upload(view), purge.began
         )
-        if remains or _holds_keys(view, repository, keyrings) or _holds_unlisted(view, repository, unlisted):
+        if (
+            remains
+            or _holds_keys(view, repository, keyrings)
+            or _holds_unlisted(view, repository, unlisted, purge.began)
+        ):
             still.append(snapshot.name)
     if is_from_before(oldest_upload(repository.store), purge.began):
         still.append(layout.TEMPORARY)
     return SnapshotHoldings(tuple(snapshot.name for snapshot in snapshots), tuple(still))
 
 
-def holds_section(view: StoreView, repository: Repository, segments: Iterable[SegmentRef], cache: KeyringCache) -> bool:
+def holds_section(
+    view: StoreView,
+    repository: Repository,
+    segments: Iterable[SegmentRef],
+    cache: KeyringCache,
+    began: datetime | None = None,
+) -> bool:
     """Check whether a pack in the view holds a section of one of the segments, or may: it has not the size of its map.
 
     Headers that are known are not read again; those of packs that left the store before they were known are read from
-    the view, and remembered. Raises DamageError, RefusedError.
+    the view, and remembered. What nobody can believe and came when runs from before a purge that `began` then were
+    over is left out. Raises DamageError, RefusedError.
     """
     return any(
-        _generation_holds(view, PackContext(repository.info().repository, generation), doomed, cache.packs)
+        _generation_holds(view, PackContext(repository.info().repository, generation), doomed, cache.packs, began)
         for generation, doomed in segments_by_generation(segments).items()
     )
 
 
-def _generation_holds(view: StoreView, context: PackContext, doomed: set[Pseudonym], packs: PackCache) -> bool:
+def _generation_holds(
+    view: StoreView, context: PackContext, doomed: set[Pseudonym], packs: PackCache, began: datetime | None
+) -> bool:
     known, holding = packs.known(context.generation), packs.listing(context.generation, doomed)
     for info in view.list(layout.packs_folder(context.generation)):
         sha256 = layout.place_of(info.name).sha256
@@ -89,7 +102,12 @@ def _generation_holds(view: StoreView, context: PackContext, doomed: set[Pseudon
             continue
         header = packs.header(context.generation, sha256) if sha256 in known else None
         if header is None:
-            header = parse_pack(fetch_head(view, info.name), context, sha256).header
+            try:
+                header = parse_pack(fetch_head(view, info.name), context, sha256).header
+            except (DamageError, RefusedError):
+                if began is None or is_from_before(info.modified, began):
+                    raise
+                continue
             packs.note(header)
         places = [index for index, row in enumerate(header.rows) if row.segment in doomed]
         # A listed pack that is missing is an error, too: nothing leaves a snapshot that exists.
@@ -114,7 +132,7 @@ def holds_key(
     `listed` are those of them that live keyrings list. Raises DamageError for a keyring that cannot be believed.
     """
     unlisted = segments - {(one.generation, one.pseudonym) for one in listed}
-    return _holds_keys(view, repository, by_keyring(listed)) or _holds_unlisted(view, repository, unlisted)
+    return _holds_keys(view, repository, by_keyring(listed)) or _holds_unlisted(view, repository, unlisted, None)
 
 
 def _holds_keys(view: StoreView, repository: Repository, keyrings: Mapping[ObjectName, set[Pseudonym]]) -> bool:
@@ -129,7 +147,9 @@ def _holds_keys(view: StoreView, repository: Repository, keyrings: Mapping[Objec
     return False
 
 
-def _holds_unlisted(view: StoreView, repository: Repository, unlisted: Iterable[SegmentRef]) -> bool:
+def _holds_unlisted(
+    view: StoreView, repository: Repository, unlisted: Iterable[SegmentRef], began: datetime | None
+) -> bool:
     wanted: dict[GenerationId, set[Pseudonym]] = {}
     for generation, pseudonym in unlisted:
         wanted.setdefault(generation, set()).add(pseudonym)
@@ -137,7 +157,12 @@ def _holds_unlisted(view: StoreView, repository: Repository, unlisted: Iterable[
         for info in view.list(layout.keyrings_folder(generation)):
             if layout.place_of(info.name).kind is not layout.ObjectKind.KEYRING:
                 continue
-            keyring = parse_keyring(view.get(info.name, 0, LIMITS["keyring"] + 1), repository.signers, info.name)
+            try:
+                keyring = parse_keyring(view.get(info.name, 0, LIMITS["keyring"] + 1), repository.signers, info.name)
+            except (DamageError, RefusedError):
+                if began is None or is_from_before(info.modified, began):
+                    raise
+                continue
             if (doomed & keyring.segments) - keyring.shredded:
                 return True
     return False
@@ -166,6 +191,19 @@ def _must_be_older(repository: Repository, snapshot: ServerSnapshot) -> None:
 def oldest_upload(view: StoreView) -> datetime | None:
     """Return the time of the oldest thing that is unfinished there; None when nothing is."""
     return min((info.modified for info in unfinished_objects(view)), default=None)
+
+
+def from_before(
+    store: StoreView, unsound: Mapping[ObjectName, BackupdError], began: datetime | None
+) -> list[BackupdError]:
+    """Return the errors of those objects that runs from before the purge can have made; of all without `began`.
+
+    What came later is nothing that an honest run leaves, and may come every day: it must not keep a purge from its end.
+    """
+    if began is None:
+        return list(unsound.values())
+    found = {name: store.stat(name) for name in unsound}
+    return [unsound[name] for name, info in found.items() if info is not None and is_from_before(info.modified, began)]
 
 
 def is_from_before(uploaded: datetime | None, began: datetime) -> bool:

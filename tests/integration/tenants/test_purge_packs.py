@@ -370,3 +370,22 @@ def test_a_pack_in_a_snapshot_that_cannot_be_read_proves_nothing(shared: Handmad
     (kept / "packs" / shared.made.generation / f"{'b' * 64}.pack").write_bytes(b"no pack")
     with pytest.raises((DamageError, StoreError)):
         shared.purge("bob")
+
+
+def test_junk_that_comes_every_day_keeps_no_purge_from_its_end(shared: HandmadeKeeper) -> None:
+    """What nobody can believe counts where a run from before the purge may have left it, and no longer."""
+    generation = shared.made.generation
+    junk = [f"packs/{generation}/{'ab' * 32}.pack", f"keyrings/{generation}/20991231T000000Z-deadbeef.keyring"]
+    shared.erase("bob")
+    for name in junk:
+        shared.put(name, b"noise", days_ago=0.5)
+    run = purge_due(shared.keeper)
+    assert [one.absent for one in run.done] == []
+    assert junk[0] in run.errors["disk"].message
+    shared.ruled(clock_tolerance=5 * DAY)
+    shared.clock.by = 3 * DAY
+    for name in junk:
+        shared.age(name, days_ago=-2)
+    run = purge_due(shared.keeper)
+    assert [one.absent for one in run.done] == [True]
+    assert "deadbeef" in run.errors["disk"].message
