@@ -15,7 +15,7 @@ import pytest
 from doubles.stores.segments import SealedSection, seal_section, take_out
 from doubles.stores.small_repository import Content, Rows
 from fix_clock import TickingClock
-from fix_handmade_keeper import HandmadeKeeper, named, notes
+from fix_handmade_keeper import DAY, HandmadeKeeper, named, notes
 
 from backupd.model.documents import Record
 from backupd.model.ids import ObjectName, RunId, SnapshotName
@@ -24,6 +24,7 @@ from backupd.model.text import parse_stamp, stamp
 from backupd.operations.keeper.ingest import ingest
 from backupd.operations.keeper.ingest_checks import Ingested
 from backupd.operations.verify import Scope, Tools, Verification, verify
+from backupd.planning.retention import RetentionPolicy
 from backupd.planning.verify import parse_share
 from backupd.repository import layout
 from backupd.repository.packs import OpenPack
@@ -360,3 +361,38 @@ def test_notes_are_read_back(thief: Thief) -> None:
     assert set(thief.ingest().taken) == {"keyring", "pack", "record"}
     result = thief.verify()
     assert (result.findings, result.opened > 0) == ((), True)
+
+
+def test_a_record_that_is_dated_back_is_refused(thief: Thief) -> None:
+    """No run hands its record in more than a day after its export; with an old date it would drive a true one out."""
+    newest = thief.handmade.repository.record(thief.handmade.repository.snapshots()[-1])
+    name, data = thief.record(exported=stamp(parse_stamp(newest.exported) - timedelta(days=3)))
+    thief.put(name, data)
+    assert "was handed in later than any run would" in thief.refused(name)
+
+
+def test_a_record_that_names_nothing_is_refused(thief: Thief) -> None:
+    """An honest one names at least the structure."""
+    name, data = thief.record(packs=[])
+    thief.put(name, data)
+    assert "names nothing" in thief.refused(name)
+
+
+def test_who_dates_a_file_back_in_a_nodes_own_folder_drives_nothing_out(thief: Thief) -> None:
+    """It passes the ingest, and comes to its place at a time that the keeper's own copy shows."""
+    handmade = thief.handmade
+    rules = RetentionPolicy(timedelta(hours=1), daily=30, weekly=0, monthly=0, max_age=90 * DAY, keep_minimum=0)
+    handmade.ruled(retention=rules)
+    true = handmade.backup(3, "acme")
+    assert thief.ingest().refused == {}
+    record = handmade.repository.record(true)
+    handmade.age(layout.record_name(record.generation, true), 3)  # as if taken at once
+    at = parse_stamp(record.exported).replace(hour=23, minute=59, second=59, microsecond=999_999)
+    lie, data = signed_record(msgspec.structs.replace(record, exported=stamp(at)), thief.made.signer)
+    name = layout.record_name(record.generation, lie)
+    thief.put(name, data)
+    os.utime(handmade.root / OWN / flat(name), (at.timestamp(), at.timestamp()))
+    assert thief.ingest().taken == {"record": 1}
+    decisions = {one.snapshot.name: one for one in handmade.plan().decisions}
+    assert (decisions[true].keep, decisions[lie].keep) == (True, False)
+    assert "came to the store later than any run would bring it" in decisions[lie].reasons
