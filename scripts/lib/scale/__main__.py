@@ -1,0 +1,205 @@
+"""The cost per table, tenant, large object, partition, column, snapshot and row, at three sizes each.
+
+Processor time is what counts: it hardly depends on what else the machine does. The growth of a step is how the time
+beyond that of the smallest size grew, as the exponent of the size: 1 is linear, 2 the square. Memory is that of all of
+backupd's own processes together; what pg_dump, pg_restore and psql take beside is named apart.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import os
+import signal
+import sys
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+from doubles.servers import postgres
+
+from lib.bench import report
+from lib.bench.contenders import CONFIG, Backupd
+from lib.bench.figures import Log
+from lib.bench.peers import Dump
+from lib.bench.stage import RESTORED, Ground, Stage
+from lib.console import Voice, thousands
+from lib.process_cost import Cost, run
+from lib.scale.dimensions import DIMENSIONS, Dimension
+
+LIMIT = 256 << 20
+"""Bytes that backupd's own processes may take together."""
+STEEP = 1.25
+"""Growth from which on a step is no longer called linear: fixed costs and noise are in it."""
+TOO_SHORT = 0.05
+"""Seconds of pg_dump's processor time below which a ratio to it says nothing."""
+FOREIGN = {"pg_dump", "pg_restore", "psql", "pg_dumpall"}
+HEADINGS = ("what", "number", "command", "s", "growth", "to pg's own", "MB", "pg's own MB")
+RIGHT = frozenset({1, 3, 4, 5, 6, 7})
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One command at one size."""
+
+    dimension: str
+    number: int
+    command: str
+    cpu: float
+    memory: int
+    """Of backupd's own processes."""
+    foreign: int
+    """Of PostgreSQL's programs that it ran, at the same moment."""
+    growth: float | None = None
+    ratio: float | None = None
+    """To the processor time of pg_dump or pg_restore."""
+
+
+class Scaled(Backupd):
+    """backupd over a database that is not the bench's."""
+
+    tenancy: str | None = None
+
+    def configure(self, signers: Sequence[str], port: int, name: str = CONFIG) -> None:
+        super().configure(signers, port, name)
+        if self.tenancy is not None:
+            path = self.local / name
+            path.write_text(path.read_text().partition("tenancy = ")[0] + self.tenancy)
+
+
+def main() -> int:
+    options = _options()
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    voice = Voice()
+    log = Log(lambda text: print(text, file=sys.stderr, flush=True))
+    steps: list[Step] = []
+    with ExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="backupd-scale-")))
+        folder.chmod(0o755)
+        stage = Stage(stack, folder, options.postgres, 3)
+        machine = report.this_machine(stage.major, stage.served_by, f"{stage.region.server.bin}:{os.environ['PATH']}")
+        for name in options.dimensions:
+            with log.scenario(name):
+                steps += _measured(stage, DIMENSIONS[name], options, log)
+    rows = [_row(step) for step in steps]
+    if options.json:
+        print(json.dumps([asdict(step) for step in steps], indent=1))
+    elif options.markdown:
+        lines = [HEADINGS, tuple("---:" if at in RIGHT else "---" for at in range(len(HEADINGS))), *rows]
+        print("\n".join(f"| {' | '.join(line)} |" for line in lines))
+        print(f"\n{machine.sentence()}")
+    else:
+        voice.table(HEADINGS, rows, RIGHT)
+        voice.say(machine.sentence())
+    wrong = [*log.failed, *(f"{step.dimension} {step.command}" for step in steps if _is_wrong(step))]
+    for one in wrong:
+        print(f"not as it should be: {one}{': ' + log.failed[one] if one in log.failed else ''}", file=sys.stderr)
+    return 1 if wrong else 0
+
+
+def _measured(stage: Stage, dimension: Dimension, options: argparse.Namespace, log: Log) -> Iterator[Step]:
+    largest = options.largest or (dimension.quick if options.quick else dimension.target)
+    before: dict[str, list[Step]] = {}
+    for number in sorted({max(1, largest // share) for share in (100, 10, 1)}):
+        with stage.made(f"{dimension.name}-{number}", number, dimension.filler(number), log) as ground:
+            for step in _steps(ground, dimension, number):
+                earlier = before.setdefault(step.command, [])
+                earlier.append(replace(step, growth=_growth([*earlier, step])))
+                log.say(" ".join(_row(earlier[-1])))
+                yield earlier[-1]
+
+
+def _steps(ground: Ground, dimension: Dimension, number: int) -> Iterator[Step]:
+    ours = Scaled(ground)
+    ours.tenancy = dimension.tenancy
+    ours.fresh()
+
+    def step(command: str, cost: Cost, own: Cost | None = None) -> Step:
+        foreign = sum(size for name, size in cost.parts.items() if name in FOREIGN)
+        ratio = cost.cpu / own.cpu if own is not None and own.cpu > TOO_SHORT else None
+        return Step(dimension.name, number, command, cost.cpu, cost.memory - foreign, foreign, ratio=ratio)
+
+    dump = restored = None
+    if dimension.compared:
+        theirs = Dump(ground)
+        theirs.fresh()
+        dump = run(["pg_dump", "-Fc", "-f", "own.dump"], theirs.environment, theirs.local)
+        ground.region.server.create_database(RESTORED)
+        restored = run(["pg_restore", "-U", "postgres", "-d", RESTORED, "own.dump"], theirs.environment, theirs.local)
+        ground.region.server.drop_database(RESTORED)
+    yield step("backup", ours.measured(), dump)
+    if dimension.backups:
+        for _ in range(number - 1):
+            ours.measured()
+    yield step("again", ours.measured(), dump)
+    yield step("verify", ours.run("verify", "be", "--read-data", "all", "--identity", "ops.identity", *_PASSPHRASE))
+    if dimension.backups:
+        for command in ("snapshots", "status", "expire"):
+            yield step(command, ours.run(command, "be"))
+    yield step("restore", ours.restore(RESTORED), restored)
+
+
+_PASSPHRASE = ("--passphrase-file", "passphrase")
+
+
+def _growth(steps: Sequence[Step]) -> float | None:
+    """Return how the time beyond the first step's grew from the second to the third, as an exponent of the size."""
+    if len(steps) < 3:
+        return None
+    first, second, third = steps[-3:]
+    little, much = second.cpu - first.cpu, third.cpu - first.cpu
+    if little < 0.2 or much < 0.2:  # within what one start of the interpreter differs from another
+        return None
+    return math.log(much / little) / math.log((third.number - first.number) / (second.number - first.number))
+
+
+def _is_wrong(step: Step) -> bool:
+    return step.memory > LIMIT or (step.growth is not None and step.growth > STEEP)
+
+
+def _row(step: Step) -> tuple[str, ...]:
+    return (
+        DIMENSIONS[step.dimension].what,
+        thousands(step.number),
+        step.command,
+        f"{step.cpu:.1f}",
+        "" if step.growth is None else f"{step.growth:.2f}",
+        "" if step.ratio is None else f"{step.ratio:.1f}",
+        f"{step.memory >> 20}",
+        f"{step.foreign >> 20}" if step.foreign else "",
+    )
+
+
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="scripts/scale", description=__doc__)
+    add = parser.add_argument
+    add(
+        "dimensions",
+        nargs="*",
+        choices=[*DIMENSIONS, []],
+        default=list(DIMENSIONS),
+        metavar="WHAT",
+        help=", ".join(DIMENSIONS),
+    )
+    add("--quick", action="store_true", help="sizes that take some minutes in all")
+    add(
+        "--largest",
+        type=int,
+        metavar="N",
+        help="the largest number, in place of the target; a tenth and a hundredth go before",
+    )
+    add("--postgres", type=int, metavar="MAJOR", help="[15 where Debian's is installed, else any]")
+    shape = parser.add_mutually_exclusive_group()
+    shape.add_argument("--json", action="store_true", help="print all figures as JSON")
+    shape.add_argument("--markdown", action="store_true", help="print the table in Markdown, as the manual has it")
+    options = parser.parse_args()
+    if options.postgres is None and 15 in postgres.installations():
+        options.postgres = 15
+    return options
+
+
+if __name__ == "__main__":
+    sys.exit(main())
