@@ -11,9 +11,11 @@ import base64
 import hashlib
 import os
 import struct
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from array import array
+from bisect import bisect_left
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Annotated, Final
+from typing import Annotated, Final, overload
 
 import msgspec
 
@@ -176,6 +178,92 @@ class _Wraps(msgspec.Struct, frozen=True):
     check: _Hex64
 
 
+Listed = tuple[Pseudonym, SegmentTags]
+"""A segment that a keyring was made for, and whose it is."""
+
+
+class KeyringIndex(Sequence[Listed]):
+    """The index of a keyring: every segment by its place, also shredded ones.
+
+    It stays as it stands in the file, 52 bytes for a segment, and is taken apart where it is asked: verifying a
+    generation holds all its keyrings, which as values would take ten times as much.
+    """
+
+    __slots__ = ("_classes", "_databases", "_table")
+
+    def __init__(self, table: bytes, classes: Sequence[str], databases: Sequence[str]) -> None:
+        """Take a table whose length and places were checked."""
+        self._table = table
+        self._classes = tuple(map(ClassTag, classes))
+        self._databases = tuple(map(DatabaseTag, databases))
+
+    def __len__(self) -> int:
+        return len(self._table) // _ENTRY.size
+
+    @overload
+    def __getitem__(self, place: int) -> Listed: ...
+    @overload
+    def __getitem__(self, place: slice) -> list[Listed]: ...
+    def __getitem__(self, place: int | slice) -> Listed | list[Listed]:
+        if isinstance(place, slice):
+            return [self[one] for one in range(*place.indices(len(self)))]
+        if not -len(self) <= place < len(self):
+            raise IndexError("a keyring has no such place")
+        return self._listed(_ENTRY.unpack_from(self._table, place % len(self) * _ENTRY.size))
+
+    def __iter__(self) -> Iterator[Listed]:
+        return map(self._listed, _ENTRY.iter_unpack(self._table))
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Sequence) and list(self) == list(other)
+
+    def __hash__(self) -> int:
+        return hash(self._table)
+
+    def _listed(self, values: tuple[bytes, bytes, int, int, bytes]) -> Listed:
+        segment, tenant, data_class, database, _ = values
+        tags = SegmentTags(TenantTag(tenant.hex()), self._classes[data_class], self._databases[database])
+        return Pseudonym(segment.hex()), tags
+
+
+class SealedLines(Mapping[int, bytes]):
+    """The sealed lines of a keyring by their places, one behind the other in memory."""
+
+    __slots__ = ("_data", "_ends", "_places")
+
+    def __init__(self, lines: Iterable[tuple[int, bytes]]) -> None:
+        """Take lines in the order of their places."""
+        data = bytearray()
+        self._places, self._ends = array("Q"), array("Q", [0])
+        for place, sealed in lines:
+            data += sealed
+            self._places.append(place)
+            self._ends.append(len(data))
+        self._data = bytes(data)
+
+    def __len__(self) -> int:
+        return len(self._places)
+
+    def __iter__(self) -> Iterator[int]:
+        return iter(self._places)
+
+    def __getitem__(self, place: int) -> bytes:
+        at = self._at(place)
+        return self._data[self._ends[at] : self._ends[at + 1]]
+
+    def __contains__(self, place: object) -> bool:
+        try:
+            return isinstance(place, int) and self._at(place) >= 0
+        except KeyError:
+            return False
+
+    def _at(self, place: int) -> int:
+        at = bisect_left(self._places, place)
+        if at == len(self._places) or self._places[at] != place:
+            raise KeyError(place)
+        return at
+
+
 @dataclass(frozen=True, slots=True)
 class Keyring:
     """A keyring whose signature and lines were all checked; its keys are still sealed."""
@@ -183,8 +271,7 @@ class Keyring:
     ids: KeyringIds
     created: str
     where: str
-    index: list[tuple[Pseudonym, SegmentTags]]
-    """Every segment that the keyring was made for, also shredded ones, and whose it is."""
+    index: KeyringIndex
     wraps: Mapping[Fingerprint, bytes] = field(repr=False)
     sealed: Mapping[int, bytes] = field(repr=False)
     """Sealed keys by place in `index`; the segment of a place without one was shredded."""
@@ -281,7 +368,7 @@ def parse_keyring(data: bytes, trusted: Collection[str], where: str) -> Keyring:
         where=where,
         index=index,
         wraps=_checked_wraps(wraps, where),
-        sealed=_checked_entries(entries, hashes, where),
+        sealed=SealedLines(_checked_entries(entries, hashes, where)),
     )
 
 
@@ -307,22 +394,17 @@ def with_wraps(data: bytes, keyring: Keyring, identity_secret: bytes, recipients
     return b"\n".join(lines)
 
 
-def _index(body: _Body, where: str) -> tuple[list[tuple[Pseudonym, SegmentTags]], list[bytes]]:
+def _index(body: _Body, where: str) -> tuple[KeyringIndex, list[bytes]]:
     """Return the segments of the index with their tags, and the hash of each one's sealed line."""
     table = decode_base64(body.entries, where)
-    index, hashes = [], []
-    try:
-        for segment, tenant, data_class, database, sealed in _ENTRY.iter_unpack(table):
-            tags = SegmentTags(
-                TenantTag(tenant.hex()), ClassTag(body.classes[data_class]), DatabaseTag(body.databases[database])
-            )
-            index.append((Pseudonym(segment.hex()), tags))
-            hashes.append(sealed)
-    except (struct.error, IndexError) as error:
-        raise DamageError(f"the index of '{where}' cannot be read") from error
-    if len({segment for segment, _ in index}) != len(index):
+    if len(table) % _ENTRY.size:
+        raise DamageError(f"the index of '{where}' cannot be read")
+    entries = list(_ENTRY.iter_unpack(table))
+    if any(entry[2] >= len(body.classes) or entry[3] >= len(body.databases) for entry in entries):
+        raise DamageError(f"the index of '{where}' cannot be read")
+    if len({entry[0] for entry in entries}) != len(entries):
         raise DamageError(f"the index of '{where}' lists a segment twice")
-    return index, hashes
+    return KeyringIndex(table, body.classes, body.databases), [entry[4] for entry in entries]
 
 
 def _checked_wraps(line: _Wraps, where: str) -> dict[Fingerprint, bytes]:
@@ -332,8 +414,7 @@ def _checked_wraps(line: _Wraps, where: str) -> dict[Fingerprint, bytes]:
     return dict(wraps)
 
 
-def _checked_entries(entries: list[tuple[int, str]], hashes: list[bytes], where: str) -> dict[int, bytes]:
-    sealed: dict[int, bytes] = {}
+def _checked_entries(entries: list[tuple[int, str]], hashes: list[bytes], where: str) -> Iterator[tuple[int, bytes]]:
     before = -1
     for place, text in entries:
         if not before < place < len(hashes):
@@ -341,6 +422,5 @@ def _checked_entries(entries: list[tuple[int, str]], hashes: list[bytes], where:
         data = decode_base64(text, where)
         if hashlib.sha256(data).digest()[:_HASH_SIZE] != hashes[place]:
             raise DamageError(f"a sealed line of '{where}' does not match its signed index")
-        sealed[place] = data
+        yield place, data
         before = place
-    return sealed

@@ -255,6 +255,25 @@ def test_a_key_to_purged_rows_is_told_and_no_fault(
     assert (report.verdict, set(codes(report, "constraints"))) == ("fail", {"constraint-missing", "key-to-purged-rows"})
 
 
+def test_a_view_that_cannot_be_filled_is_told_and_no_fault(
+    pg17: Server, make_database: Callable[..., Database], region: Region, drills: Drills
+) -> None:
+    """Its query fails under the search path of a refresh; its rows are none of the backup's."""
+    database = make_database(pg17)
+    region.tenancy = BY_COLUMN
+    database.sql(
+        "CREATE TABLE note (id int PRIMARY KEY, tenant text NOT NULL)",
+        "INSERT INTO note VALUES (1, 't1')",
+        "CREATE FUNCTION notes() RETURNS bigint LANGUAGE sql AS 'SELECT 1::bigint'",
+        "CREATE MATERIALIZED VIEW counted AS SELECT notes() AS number",
+        "CREATE OR REPLACE FUNCTION notes() RETURNS bigint LANGUAGE plpgsql AS "
+        "'BEGIN RETURN (SELECT count(*) FROM note); END'",
+    )
+    region.backup(database)
+    report = drills.run()
+    assert (report.verdict, codes(report, "equality")) == ("pass", ["view-unfilled"])
+
+
 def _purge(keeper_region: KeeperRegion, tenant: str, segments: list[tuple[GenerationId, Pseudonym]]) -> PurgeBegan:
     return PurgeBegan(tenant=keeper_region.tenant(tenant), incarnation=1, scope="", segments=segments, stores=["disk"])
 

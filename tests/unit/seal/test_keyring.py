@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import gc
 import json
 import stat
 import tracemalloc
@@ -26,7 +27,16 @@ from backupd.model.tenancy import SegmentName
 from backupd.seal import suite
 from backupd.seal.documents import Signer, check_size
 from backupd.seal.keyfiles import Recipient, read_identity, read_recipient, write_identity, write_recipient
-from backupd.seal.keyring import Keyring, KeyringIds, KeyringWriter, parse_keyring, with_wraps, without_lines
+from backupd.seal.keyring import (
+    Keyring,
+    KeyringIds,
+    KeyringIndex,
+    KeyringWriter,
+    SealedLines,
+    parse_keyring,
+    with_wraps,
+    without_lines,
+)
 
 RUN = "20300101T000000Z-0a0b0c0d"
 IDS = KeyringIds(RepositoryId("0f" * 16), RegionName("be"), GenerationId(RUN), RunId(RUN))
@@ -223,3 +233,43 @@ def test_a_missing_key_file_is_named(tmp_path: Path) -> None:
     """The operating system's reason is given."""
     with pytest.raises(ConfigError, match="No such file"):
         read_recipient(tmp_path / "none")
+
+
+def test_a_keyring_takes_little_memory() -> None:
+    """Verifying a generation holds all its keyrings, with a key for each segment of each run."""
+    writer = KeyringWriter(IDS, [suite.generate().public])
+    for number in range(1000):
+        tags = SegmentTags(TenantTag(f"{number:032x}"), ClassTag("c1" * 8), DatabaseTag("db" * 8))
+        writer.add(Pseudonym(f"{number:032x}"), bytes(32), SegmentName("app", "uploaded", f"tenant {number}"), tags)
+    data, signer = writer.render("2030-01-02T03:04:05.000000Z", SIGNER), [SIGNER.public]
+    parse_keyring(data, signer, "it")
+    gc.collect()
+    tracemalloc.start()
+    try:
+        keyring = parse_keyring(data, signer, "it")
+        gc.collect()
+        taken, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert len(keyring.index) == len(keyring.sealed) == 1000
+    assert taken < 200_000
+
+
+def test_an_index_is_a_sequence_and_lines_are_a_mapping() -> None:
+    """As the lists and dictionaries that they stand for."""
+    table = b"".join(bytes([n]) * 32 + bytes(20) for n in range(3))
+    index = KeyringIndex(table, ["c1" * 8], ["db" * 8])
+    listed = list(index)
+    assert [index[0], index[1], index[-1]] == listed
+    assert index[1:] == listed[1:]
+    assert index == listed
+    assert index != listed[:2]
+    assert hash(index) == hash(KeyringIndex(table, ["c1" * 8], ["db" * 8]))
+    for place in (3, -4):
+        with pytest.raises(IndexError):
+            index[place]
+    lines = SealedLines([(1, b"one"), (4, b""), (7, b"seven")])
+    assert dict(lines) == {1: b"one", 4: b"", 7: b"seven"} == lines
+    assert (1 in lines, 2 in lines, "1" in lines, 9 in lines) == (True, False, False, False)
+    with pytest.raises(KeyError):
+        lines[5]
