@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from lib.sample_databases import fill_small_tenants
+from lib.servers import READER
 
 NONE = 'tenancy = { kind = "none" }\n'
 
@@ -53,11 +54,13 @@ def _tables(connection: Any, number: int) -> None:
 
 
 def _large_objects(connection: Any, number: int) -> None:
+    connection.execute(f"SET ROLE {READER}")  # whose they are: reading all data does not mean large objects
     for first in range(0, number, 5000):
         connection.execute(
             "SELECT count(lo_from_bytea(0, sha256(g::text::bytea))) FROM generate_series(%s::int, %s::int) AS g",
             [first + 1, min(first + 5000, number)],
         )
+    connection.execute("RESET ROLE")
 
 
 def _partitions(connection: Any, number: int) -> None:
