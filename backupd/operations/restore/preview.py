@@ -58,10 +58,12 @@ def preview(
     environment: RestoreEnvironment,
     rates: Rates | None,
     history: LedgerHistory | None = None,
+    *,
+    at_target: bool = False,
 ) -> Preview:
     """Read the ledger, the record and the manifests; raises what `restore` raises before it touches the target.
 
-    `history` is the ledger, where it was read already.
+    `history` is the ledger, where it was read already. `at_target` has the target looked at, too.
     """
     phases = Phases(environment.clock, environment.trace)
     with phases.phase("planning"):
@@ -71,7 +73,7 @@ def preview(
         with phases.phase("planning"):
             plan = contents.plan(request.selection, exact=choice.exact)
         needed = contents.needed()
-        lacks = _lacks(request, contents, plan) if request.name else ()
+        lacks = _lacks(request, contents, plan) if at_target else ()
     return Preview(
         snapshot=choice.snapshot,
         exported=choice.record.exported,
