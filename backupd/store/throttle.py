@@ -50,12 +50,16 @@ class ThrottledView(ForwardingView):
         if length is not None:
             return self._pieces(name, offset, length)
         for _ in range(_ATTEMPTS):
+            # What is shorter than a piece was read at once, from one version of the object, whatever its size was.
+            first = self._piece(name, offset, _PIECE)
+            if len(first) < _PIECE:
+                return first
             info = self.inner.stat(name)
             if info is None:
                 raise ObjectMissingError(f"no such object on the store: {name!r}")
             data = self._pieces(name, offset, max(0, info.size - offset))
             # Pieces of an object that was replaced meanwhile do not belong together.
-            if len(data) <= _PIECE or self.inner.stat(name) == info:
+            if self.inner.stat(name) == info:
                 return data
         raise StoreError(
             f"{name!r} changed each time it was read", hint="Try again when nothing else works on the store."
@@ -65,11 +69,15 @@ class ThrottledView(ForwardingView):
         pieces = []
         for at in range(0, max(length, 1), _PIECE):
             wanted = min(_PIECE, length - at)
-            self.bucket.take(wanted)
-            pieces.append(self.inner.get(name, offset + at, wanted))
+            pieces.append(self._piece(name, offset + at, wanted))
             if len(pieces[-1]) < wanted:
                 break
         return b"".join(pieces)
+
+    def _piece(self, name: ObjectName, offset: int, wanted: int) -> bytes:
+        data = self.inner.get(name, offset, wanted)
+        self.bucket.take(len(data))
+        return data
 
 
 class ThrottledStore(ThrottledView, ForwardingStore):

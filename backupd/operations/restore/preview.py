@@ -58,12 +58,10 @@ def preview(
     environment: RestoreEnvironment,
     rates: Rates | None,
     history: LedgerHistory | None = None,
-    *,
-    at_target: bool = False,
 ) -> Preview:
     """Read the ledger, the record and the manifests; raises what `restore` raises before it touches the target.
 
-    `history` is the ledger, where it was read already. `at_target` has the target looked at, too.
+    A target is looked at, too, where the request has one. `history` is the ledger, where it was read already.
     """
     phases = Phases(environment.clock, environment.trace)
     with phases.phase("planning"):
@@ -73,7 +71,7 @@ def preview(
         with phases.phase("planning"):
             plan = contents.plan(request.selection, exact=choice.exact)
         needed = contents.needed()
-        lacks = _lacks(request, contents, plan) if at_target else ()
+        lacks = _lacks(request, contents, plan) if request.target.conninfo else ()
     return Preview(
         snapshot=choice.snapshot,
         exported=choice.record.exported,

@@ -140,6 +140,28 @@ def test_object_replaced_between_two_pieces(directory_store, ticking_clock):
     assert ThrottledStore(Replacing(directory_store), 1 << 30, ticking_clock).get("object") == new
 
 
+@pytest.mark.parametrize(
+    ("old", "new"), [(280_000, 260_000), (100_000, 200_000), (200_000, 100_000), (262_144, 300_000)]
+)
+def test_a_small_object_replaced_meanwhile_is_whole(directory_store, ticking_clock, old, new):
+    """Also where it shrinks to the length of a piece, or grows after its size was looked at."""
+    contents = [b"o" * old, b"n" * new]
+    for first in ("stat", "get"):
+
+        class Replacing(FaultyStore):
+            def call(self, method, name, effect):
+                done = super().call(method, name, effect)
+                if method == self.first and self.times == 0:
+                    self.times = 1
+                    self.inner.replace(name, io.BytesIO(contents[1]), new, hashlib.sha256(contents[1]).hexdigest())
+                return done
+
+        store = Replacing(directory_store)
+        store.first, store.times = first, 0
+        put(directory_store, first, contents[0])
+        assert ThrottledStore(store, 1 << 30, ticking_clock).get(first) in contents
+
+
 def test_object_that_never_stands_still(directory_store, ticking_clock):
     """A store that tells another size at every look is given up."""
 

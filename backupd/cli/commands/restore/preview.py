@@ -80,31 +80,21 @@ def preview(
             changes=changed.changes(),
         )
         if database is None:
-            planned = preview_each(task, request, at_target=target is not None)
-            return _region_reply(task.region, *planned).print(as_json=options.as_json)
-        found = preview_one(task, request, at_target=target is not None)
-        return _database_reply(task.region, found).print(as_json=options.as_json)
+            return _region_reply(task.region, *preview_each(task, request)).print(as_json=options.as_json)
+        return _database_reply(task.region, preview_one(task, request)).print(as_json=options.as_json)
 
 
-def preview_one(
-    task: RestoreTask, request: RestoreRequest, history: LedgerHistory | None = None, *, at_target: bool = False
-) -> Preview:
+def preview_one(task: RestoreTask, request: RestoreRequest, history: LedgerHistory | None = None) -> Preview:
     """Find out what the restore of one database would do. Raises what `restore` raises before it touches the target."""
     from backupd.operations.restore import preview as previewing
 
-    return previewing.preview(
-        request, task.repository, task.world, task.rates(request.label), history, at_target=at_target
-    )
+    return previewing.preview(request, task.repository, task.world, task.rates(request.label), history)
 
 
-def preview_each(
-    task: RestoreTask, request: RestoreRequest, *, at_target: bool = False
-) -> tuple[RegionContents, list[DatabaseOutcome[Preview]]]:
+def preview_each(task: RestoreTask, request: RestoreRequest) -> tuple[RegionContents, list[DatabaseOutcome[Preview]]]:
     """Find out what the restore of every database of a region would do. Raises what finding them raises."""
     finding, target = find_region(task, request, "")
-    planned = each_database(
-        finding, lambda found: preview_one(task, target.wanted(found), finding.history, at_target=at_target)
-    )
+    planned = each_database(finding, lambda found: preview_one(task, target.wanted(found), finding.history))
     return finding, planned
 
 
