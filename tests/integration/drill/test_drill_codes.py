@@ -90,23 +90,6 @@ def test_a_schema_that_came_back_otherwise(
         assert wanted <= set(codes(report, name)), name
 
 
-def test_a_view_that_cannot_be_filled_is_noted(
-    pg15: Server, make_database: Callable[..., Database], region: Region, drills: Drills
-) -> None:
-    """Its query relies on search_path, which no restore sets: a fault of the database, and not of the backup."""
-    database = make_database(pg15)
-    database.sql(
-        "CREATE TABLE public.t (a int)",
-        "INSERT INTO public.t SELECT generate_series(1, 5)",
-        "CREATE FUNCTION public.total() RETURNS bigint LANGUAGE plpgsql AS 'BEGIN RETURN (SELECT sum(a) FROM t); END'",
-        "CREATE MATERIALIZED VIEW public.sums AS SELECT public.total() AS total",
-    )
-    region.backup(database)
-    report = drills.run()
-    assert report.verdict == "pass"
-    assert codes(report, "equality") == ["view-unfilled"]
-
-
 def test_rows_whose_tenant_cannot_be_told(crowd: Database, region: Region, drills: Drills) -> None:
     """Without the column that says whose rows are, nothing is known: three checks say so, and none passes."""
     region.tenancy = BY_COLUMN
