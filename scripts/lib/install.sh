@@ -133,6 +133,9 @@ X
   fi
 }
 
+case $(dpkg-query --show --showformat '${db:Status-Status}' --admindir "$root/var/lib/dpkg" backupd 2>/dev/null) in
+  installed | unpacked | half-*) fail "the Debian package is installed here. Run: apt-get remove backupd; keys and state stay" ;;
+esac
 command -v systemd-sysusers >/dev/null || fail "systemd is not here. Run: apt-get install --yes systemd"
 [ -z "$root" ] || [ -d "$root" ] || fail "there is no folder $root"
 [ -n "$root" ] || put_program
