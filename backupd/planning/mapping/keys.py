@@ -96,7 +96,7 @@ class KeyFacts:
         """Return a table that pairs rows of a table with tenants, so that one may belong to several; None if none does.
 
         It has one key to each, where neither alone is unique, and a unique key over both. `loosely`, it need not have
-        that, but no further key.
+        that, but no further key, and both must be required.
         """
         strict, loose = self._pairs(tenants)
         return strict.get(root) or (loose.get(root) if loosely else None)
@@ -135,7 +135,7 @@ class KeyFacts:
                     both = any(frozenset({*one.columns, *other.columns}) in table.unique for one in ours)
                     if both and not alone:
                         strict.setdefault(self.root_of(other.target), root)
-                    if len(keys) == 2 and not alone:
+                    if len(keys) == 2 and not alone and all(key.required for key in keys):
                         loose.setdefault(self.root_of(other.target), root)
             self._paired[tenants] = strict, loose
         return self._paired[tenants]

@@ -221,6 +221,8 @@ def test_a_table_of_two_keys_is_enough_where_the_own_column_may_be_null() -> Non
     member = table("member", key("user_id", "user"), key("org_id", "org"), key("create_uid?", "user"))
     assert left(mapping(user, member))["user"].reason.endswith("public.member pairs them")
     assert routes(mapping(table("user", key("org_id", "org")), member))["user"] == "org_id"
+    setting = table("setting", key("user_id", "user"), key("org_id?", "org"))
+    assert routes(mapping(user, setting))["user"] == "org_id"
     more = table("member", key("user_id", "user"), key("org_id", "org"), key("plan_id", "plan"))
     assert routes(mapping(user, more, table("plan")))["user"] == "org_id"
 
