@@ -200,11 +200,12 @@ def ledger_copy(context: Context, region: RegionName) -> Store:
     Raises ConfigError when the state folder cannot be made.
     """
     from backupd.store.directory import DirectoryStore
+    from backupd.store.own_folder import OwnFolder
 
     folder = region_folder(context, region) / "ledger"
     if folder.exists() and not os.access(folder, os.R_OK | os.W_OK | os.X_OK):
         raise _unusable(folder, "Permission denied")
-    return DirectoryStore(folder)
+    return OwnFolder(DirectoryStore(folder))
 
 
 def known_ledger_copy(context: Context, region: RegionName) -> Store | None:
@@ -213,9 +214,10 @@ def known_ledger_copy(context: Context, region: RegionName) -> Store | None:
     A machine that only restores need not have a copy.
     """
     from backupd.store.directory import DirectoryStore
+    from backupd.store.own_folder import OwnFolder
 
     folder = context.config.node.state_dir / region / "ledger"
-    return DirectoryStore(folder) if os.access(folder, os.R_OK | os.X_OK) else None
+    return OwnFolder(DirectoryStore(folder)) if os.access(folder, os.R_OK | os.X_OK) else None
 
 
 def region_folder(context: Context, region: RegionName, name: str = "") -> Path:
