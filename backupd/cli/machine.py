@@ -29,12 +29,15 @@ _UNUSABLE: Final = {
     sqlite3.SQLITE_NOTADB: "it is damaged",
 }
 _ROOM: Final = "Make room on the disks of node.state_dir and node.spool_dir, then run it again."
+_GONE: Final = "Find out who did: node.state_dir and node.spool_dir are backupd's own. Then run it again."
 _DISKS: Final = "Check the disks of node.state_dir and node.spool_dir, their owner and mode, and this process's limits."
 _STATE: Final = "Check the disk of node.state_dir, its owner and mode; a damaged file there may be moved away."
 
 
 def named(error: BaseException) -> BaseException:
     """Return the error that names a fault of this machine; every other error is returned as it is."""
+    if isinstance(error, FileNotFoundError) and isinstance(error.filename, str):
+        return BackupdError(f"somebody removed {error.filename!r} while it was in use", hint=_GONE)
     if isinstance(error, OSError) and error.errno in _NO_ROOM | _REFUSED:
         where = f" at {error.filename!r}" if isinstance(error.filename, str) else ""
         if error.errno in _NO_ROOM:

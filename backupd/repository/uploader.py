@@ -113,7 +113,7 @@ class Uploader:
             self._store.put_new(upload.name, source, upload.size, upload.sha256)
         upload.published()
         if isinstance(upload.content, Path):
-            upload.content.unlink()
+            upload.content.unlink(missing_ok=True)  # somebody may have removed it: its bytes are published
         self._count(upload.size)
 
     def _count(self, size: int) -> None:
@@ -123,7 +123,15 @@ class Uploader:
 
 
 def _opened(content: Path | bytes) -> BinaryIO:
-    return content.open("rb") if isinstance(content, Path) else io.BytesIO(content)
+    if not isinstance(content, Path):
+        return io.BytesIO(content)
+    try:
+        return content.open("rb")
+    except OSError as error:
+        raise SpoolFullError(
+            f"a file of the spool cannot be read: {(error.strerror or 'unknown error').lower()}",
+            hint="Check the disk of node.spool_dir, and that nobody removes files there; then run the backup again.",
+        ) from error
 
 
 @contextmanager

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import shutil
 import subprocess
 from collections.abc import Callable
 from dataclasses import replace
@@ -80,6 +82,30 @@ def test_a_full_store_ends_the_run_once(region: Region, heavy: Database, monkeyp
         region.backup(heavy)
     assert len(tried) == 1
     region.repository = Repository(usual, [region.node.signer.public])
+    found = look(region.repository, region.backup(heavy).snapshot, region.identity.secret)
+    assert found.record.totals.rows == ROWS
+
+
+@pytest.mark.parametrize("folder", ["keyrings", "packs", "snapshots"])
+def test_a_spool_that_somebody_removes_is_told_as_such(
+    region: Region, heavy: Database, monkeypatch: pytest.MonkeyPatch, folder: str
+) -> None:
+    """In the middle of a run: an error with a name, or a snapshot that needs nothing of it; the next run completes."""
+    monkeypatch.setattr(read, "PACK_SIZE", 1 << 20)
+    usual, removed = region.store, []
+
+    def remove(method: str, name: str) -> None:
+        if method == "put_new" and name.startswith(folder) and not removed:
+            shutil.rmtree(region.node.spool)
+            removed.append(name)
+
+    region.tenancy = Tenancy(kind=TenancyKind.COLUMN, column="tenant")
+    region.node = replace(region.node, uploaders=1)
+    region.store = HookedStore(usual, remove)
+    region.repository = Repository(region.store, [region.node.signer.public])
+    with contextlib.suppress(SpoolFullError):
+        region.backup(heavy)
+    assert removed
     found = look(region.repository, region.backup(heavy).snapshot, region.identity.secret)
     assert found.record.totals.rows == ROWS
 

@@ -26,6 +26,7 @@ def sqlite_error(code: int) -> sqlite3.Error:
         (OSError(errno.EDQUOT, "Disk quota exceeded"), 9, "SpoolFull"),
         (OSError(errno.EIO, "Input/output error", "/var/lib/backupd/x"), 1, "Backupd"),
         (OSError(errno.EROFS, "Read-only file system"), 1, "Backupd"),
+        (FileNotFoundError(errno.ENOENT, "No such file or directory", "/var/spool/backupd/x"), 1, "Backupd"),
         (PermissionError(errno.EACCES, "Permission denied"), 1, "Backupd"),
         (OSError(errno.EMFILE, "Too many open files"), 1, "Backupd"),
         (sqlite_error(sqlite3.SQLITE_FULL), 9, "SpoolFull"),
