@@ -33,7 +33,8 @@ def main(arguments: Sequence[str]) -> int:
     folder = options.folder
     with ExitStack() as stack:
         world = _world(stack, folder, options.seed)
-        stages = Preparation(world).all()
+        world.disks = world.usual_disks()
+        stages = Preparation(world, options.operations).all()
         with contextlib.closing(world.places.source.server.connect("app")) as app:
             app.execute("SET timezone = 'UTC'")
             digests = world.control.digests(app)

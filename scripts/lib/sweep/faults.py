@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import threading
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
+from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
 T = TypeVar("T")
@@ -24,6 +26,7 @@ KINDS = {
     "quota": "a quota is reached, from now on",
     "read-only": "nothing can be changed any more",
     "permission": "access is refused, from now on",
+    "removed": "somebody removes the whole folder before this call",
     "back": "the clock goes back by two days",
     "ahead": "the clock goes ahead by two years",
     "kill": "the process is killed before this call",
@@ -39,9 +42,9 @@ BY_PORT: Mapping[str, Mapping[str, str]] = {
     },
     "postgres": {"any": "error timeout cut kill", "program": "error timeout cut permission kill killed-after"},
     "spool": {
-        "any": "error permission",
-        "write": "error permission full quota read-only kill killed-after",
-        "put": "error permission full quota read-only kill killed-after short",
+        "any": "error permission removed",
+        "write": "error permission removed full quota read-only kill killed-after",
+        "put": "error permission removed full quota read-only kill killed-after short",
     },
     "clock": {"any": "back ahead kill"},
 }
@@ -96,7 +99,8 @@ class Trip:
     process: str
     fault: Fault | None
     log: str
-    told: list[str] = field(default_factory=list)
+    folders: Mapping[str, Path] = field(default_factory=dict)
+    """Those of the ports that are disks of our own."""
     counts: Counter[str] = field(default_factory=Counter)
     blown: bool = False
     inside: threading.local = field(default_factory=threading.local)
@@ -127,15 +131,25 @@ class Trip:
         kind, first = self._meets(port, manner, what)
         self.inside.depth = 1
         try:
-            return self._made(kind, first, what, effect, errors, short)
+            return self._made(port, (kind, first), what, effect, errors, short)
         finally:
             self.inside.depth = 0
 
     def _made(
-        self, kind: str, first: bool, what: str, effect: Callable[[], T], errors: Errors, short: Callable[[], T] | None
+        self,
+        port: str,
+        met: tuple[str, bool],
+        what: str,
+        effect: Callable[[], T],
+        errors: Errors,
+        short: Callable[[], T] | None,
     ) -> T:
+        kind, first = met
         if kind == "kill":
             die()
+        if kind == "removed":
+            shutil.rmtree(self.folders[port], ignore_errors=True)
+            return effect()
         if kind == "short" and first and short is not None:
             return short()
         if kind and kind not in ("lost-reply", "killed-after"):

@@ -174,6 +174,7 @@ def sqlite_error(kind: str, what: str) -> BaseException:  # noqa: ARG001 - the f
 
 
 def sweep_disks(trip: Trip, disks: Disks) -> None:
+    trip.folders = disks.folders
     real_readlink, fspath = os.readlink, os.fspath
 
     def path_of(name: Any, folder: int | None = None) -> str:

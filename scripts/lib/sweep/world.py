@@ -23,7 +23,7 @@ from doubles.node.processes import environment, everybody
 
 from backupd.cli.main import main
 from lib.soak.clock import Clock
-from lib.soak.nodes import CHECKOUT, Places
+from lib.soak.nodes import Places
 from lib.sweep import ports
 from lib.sweep.faults import Call, Fault, Trip
 
@@ -70,6 +70,8 @@ class World:
     control: Any
     """The application whose databases are backed up."""
     runs: int = 0
+    disks: dict[str, Path] = field(default_factory=dict)
+    """The folders whose calls count, by their ports."""
     patches: list[Callable[[], None]] = field(default_factory=list)
     """What a process does to backupd before it runs a command: for stores that this machine has not."""
 
@@ -89,8 +91,7 @@ class World:
     def journal(self) -> Path:
         return self.folder / "journal"
 
-    @property
-    def disks(self) -> dict[str, Path]:
+    def usual_disks(self) -> dict[str, Path]:
         return {"spool": self.node / "spool", "state": self.node / "state"}
 
     def save(self, name: str) -> Path:
@@ -190,6 +191,3 @@ def shifted_now() -> datetime:
 
 def folders_of_programs(bin_folder: Path) -> str:
     return f"{bin_folder}:/usr/bin:/bin"
-
-
-__all__ = ["CHECKOUT", "Ended", "World", "folders_of_programs", "shifted_now"]
