@@ -42,6 +42,11 @@ _REFUSALS = (
 )
 _ERRORS = (
     ("database ", "the database does not exist", "Correct the database's name."),
+    (
+        "codec not available in Python",
+        "its encoding is one that has no other name outside of PostgreSQL",
+        "A database in MULE_INTERNAL cannot be read here: move it to UTF8 by pg_dump --encoding and a new database.",
+    ),
     ("definition of service", "the service is not defined", "Add it to the connection service file."),
 )
 """Parts of libpq's messages, like those above, with their meaning and a hint: a failed connection has no code."""

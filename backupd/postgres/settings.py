@@ -18,6 +18,24 @@ TEXT: dict[str, str] = {
 }
 """Settings that decide how values are written and must be read back; stored in `facts` (FORMAT.md §7)."""
 
+_CONVERTED = frozenset({"UTF8", "LATIN1"})
+"""Encodings of servers in which every text has one in UTF-8, and comes back from it."""
+
+
+def rows_encoding(server: str) -> str:
+    """Return the encoding in which rows are read from a database in the encoding `server`, by PostgreSQL's names.
+
+    Others than these have bytes that stand for nothing, or for nothing in UTF-8, and PostgreSQL refuses to convert
+    them: rows are read as they lie there.
+    """
+    return "UTF8" if server in _CONVERTED else server
+
+
+def copied(sql: str, encoding: str) -> str:
+    """Return a COPY statement without options for rows in this encoding; names in it are in that of the session."""
+    return sql if encoding == "UTF8" else f"{sql} WITH (ENCODING '{encoding}')"
+
+
 _READING: dict[str, str] = {
     # A standby refuses every statement of a role whose default is serializable.
     "default_transaction_isolation": "read committed",

@@ -83,6 +83,8 @@ class CopyTask(_Message, frozen=True, tag=True):
     """A row whose checksum has none of these bits ends a chunk."""
     hash_join: bool = False
     """Whether the server may join by a hash table: the targets of the foreign keys fit into its memory."""
+    encoding: str = "UTF8"
+    """PostgreSQL's name of the encoding in which the rows come."""
 
 
 class BytesTask(_Message, frozen=True, tag=True):

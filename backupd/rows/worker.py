@@ -177,7 +177,7 @@ class Spans:
         if tenant is None:
             return self._task.tenant
         if tenant != NULL:
-            return unescape(tenant)
+            return self._decoded(tenant)
         if self._task.null_to_shared:
             return None
         raise UnmappedError(
@@ -185,6 +185,15 @@ class Spans:
             hint="`backupd tenancy` counts such rows of all tables. Give them a tenant, or set null_tenant = "
             '"shared": in a rule for the table, or in the database\'s tenancy for all.',
         )
+
+    def _decoded(self, tenant: bytes) -> str:
+        try:
+            return unescape(tenant, self._task.encoding)
+        except ValueError:
+            raise UnmappedError(
+                f"task {self._task.task}: a tenant's value is no text in {self._task.encoding}",
+                hint="Segments, deletion and attestations know a tenant by its text: give it one that is.",
+            ) from None
 
 
 class ParentChannel:

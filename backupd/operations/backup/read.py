@@ -22,7 +22,7 @@ from backupd.operations.backup.entries import SegmentEntries
 from backupd.operations.backup.generation import keyed_tag
 from backupd.operations.backup.last_times import read_last_times
 from backupd.operations.backup.source_content import FileTask, Reading
-from backupd.operations.backup.tasks import TableTask, plan_tasks
+from backupd.operations.backup.tasks import TableTask, in_encoding, plan_tasks
 from backupd.planning.mapping.names import NamePatterns
 from backupd.planning.mapping.tables import map_tables, never_read, require_mapped, tenant_columns
 from backupd.postgres.client_programs import Client, client, find_programs
@@ -30,6 +30,7 @@ from backupd.postgres.connect import Source, connect
 from backupd.postgres.failures import translated
 from backupd.postgres.schema.dump import dump_globals, dump_schema, large_objects_command
 from backupd.postgres.schema.ownership import Ddl
+from backupd.postgres.settings import rows_encoding
 from backupd.postgres.source.exported import ExportedSnapshot, Holder, connect_beside, hold
 from backupd.postgres.source.facts import divide_facts, read_facts, read_sequences
 from backupd.postgres.source.inventory import read_inventory
@@ -71,7 +72,10 @@ def read_database(
     with client(programs, holder.parameters()) as started, ExitStack() as watched:
         waiters = watched.enter_context(giving_way(source, holder, node.lock_timeout, node.clock.monotonic))
         setups = _setups(node, started, exported, spool, onto)
-        tables = plan_tasks(mapping.tables, inventory.by_name(), _mask_keeper(onto, exported.database))
+        tables = in_encoding(
+            plan_tasks(mapping.tables, inventory.by_name(), _mask_keeper(onto, exported.database)),
+            rows_encoding(holder.connection.info.parameter_status("server_encoding") or "UTF8"),
+        )
         last = read_last_times(node.state, job.label)
         size = sum(_size(task) for task in tables)
         node.trace.emit(PhaseStarted(READING, job.label, size, expected=last.reading if last is not None else None))

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from backupd.model.inventory import Table, TableKind, TableName
 from backupd.model.tenancy import ClassPolicy, Column, ForeignKeyPath, MappedTable, Tenant
+from backupd.postgres.settings import copied
 from backupd.postgres.source.select import GRID, block_ranges, read_tables, select_rows
 from backupd.rows.protocol import CopyTask
 
@@ -62,6 +63,22 @@ def plan_tasks(
             planned.extend(_of_table(one, table, joined, locks, mask))
     planned.sort(key=lambda task: -task.blocks)
     return [_numbered(task, number) for number, task in enumerate(planned)]
+
+
+def in_encoding(tasks: Iterable[TableTask], encoding: str) -> list[TableTask]:
+    """Return the tasks as they read rows in an encoding of PostgreSQL's."""
+    from msgspec.structs import replace
+
+    return [
+        TableTask(
+            task.mapped,
+            task.table,
+            task.place,
+            replace(task.copy, sql=copied(task.copy.sql, encoding), encoding=encoding),
+            task.blocks,
+        )
+        for task in tasks
+    ]
 
 
 def usual_mask(table: Table, mapped: MappedTable) -> int:

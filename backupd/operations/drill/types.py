@@ -169,6 +169,8 @@ class TableToCompare:
     table: Table
     mapped: MappedTable
     expected: SpansByTenant
+    encoding: str = "UTF8"
+    """PostgreSQL's name of the encoding in which the rows were read."""
     root: TableName | None = None
     """The table through which this partition was filled, as its rows may belong into others here; they are compared
     with those of all partitions below the root."""

@@ -6,9 +6,10 @@ although the schema has changed since.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import groupby
 from typing import TYPE_CHECKING
 
@@ -71,7 +72,8 @@ def prepare_session(
         if rights:
             yield PreparedSession(connection, live, {}, {}, {}, (*rights, *drift.conflicts), blind=True)
             return
-        unfit = _stage(connection, contents, drift, live, shared)
+        staging = partial(stage, connection, encoding=(text or {}).get("client_encoding", "UTF8"))
+        unfit = _stage(staging, contents, drift, live, shared)
         yield PreparedSession(
             connection,
             live,
@@ -115,7 +117,11 @@ def _referred(contents: TenantContents, live: Live, drift: Drift) -> dict[int, t
 
 
 def _stage(
-    connection: Connection, contents: TenantContents, drift: Drift, live: Live, shared: dict[int, tuple[str, ...]]
+    staging: Callable[[tuple[int, str], dict[str, str | None], Iterable[memoryview]], bool],
+    contents: TenantContents,
+    drift: Drift,
+    live: Live,
+    shared: dict[int, tuple[str, ...]],
 ) -> dict[TableName, int]:
     """Stage the rows; returns the tables whose types do not take their rows any more, with the number of rows."""
     ours = {pair.live.name: pair for pair in drift.pairs.values() if pair.columns is not None}
@@ -125,7 +131,7 @@ def _stage(
         oid = ours[name].live.oid if name in ours else others[name]
         columns = ours[name].compared if name in ours else shared[oid]
         typed = {column: _safe_type(live, oid, column) for column in columns}
-        if not stage(connection, (oid, live.sql(oid)), typed, rows):
+        if not staging((oid, live.sql(oid)), typed, rows):
             unfit[name] = contents.rows_of(name, shared=name in others)
     return unfit
 

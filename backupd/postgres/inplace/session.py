@@ -20,7 +20,7 @@ from backupd.model.inventory import ForeignKey
 from backupd.model.tenancy import Column, ForeignKeyPath, Route, Tenant
 from backupd.postgres.connect import Connection, identifier, literal, qualified
 from backupd.postgres.failures import translated
-from backupd.postgres.settings import SHORT_WAIT, milliseconds
+from backupd.postgres.settings import SHORT_WAIT, copied, milliseconds
 from backupd.postgres.source.exported import refuse_pooler
 
 _PAUSE = 0.5
@@ -107,11 +107,16 @@ def staged(oid: int) -> str:
 
 
 def stage(
-    connection: Connection, table: tuple[int, str], columns: Mapping[str, str | None], rows: Iterable[memoryview]
+    connection: Connection,
+    table: tuple[int, str],
+    columns: Mapping[str, str | None],
+    rows: Iterable[memoryview],
+    encoding: str,
 ) -> bool:
     """Put rows into a temporary table with the live table's types; return whether it gives them back byte for byte.
 
-    The table is given by its oid and its name in SQL; a column's type is the one it is given here, if any.
+    The rows come in `encoding`. The table is given by its oid and its name in SQL; a column's type is the one it is
+    given here, if any.
     Rows of a type that has changed since the snapshot come back differently, or are refused; then there is no table.
     Raises psycopg's errors, and the errors of `rows`.
     """
@@ -127,12 +132,12 @@ def stage(
         with ExitStack() as copying:
             # In the transaction that made the table, FREEZE keeps rows in their order.
             named = f" ({listed})" if listed else ""
-            text = f"COPY {staged(oid)}{named} FROM STDIN WITH (FREEZE)"
+            text = f"COPY {staged(oid)}{named} FROM STDIN WITH (FREEZE, ENCODING {literal(encoding)})"
             copy = copying.enter_context(connection.cursor().copy(text.encode()))
             for piece in rows:
                 given.update(piece)
                 copy.write(piece)
-        same = _digest(connection, oid) == given.digest()
+        same = _digest(connection, oid, encoding) == given.digest()
     except _UNFIT:
         connection.execute("ROLLBACK")
         return False
@@ -146,9 +151,9 @@ def stage(
     return same
 
 
-def _digest(connection: Connection, oid: int) -> bytes:
+def _digest(connection: Connection, oid: int, encoding: str) -> bytes:
     found = hashlib.sha256()
-    with connection.cursor().copy(f"COPY {staged(oid)} TO STDOUT".encode()) as copy:
+    with connection.cursor().copy(copied(f"COPY {staged(oid)} TO STDOUT", encoding).encode()) as copy:
         for piece in copy:
             found.update(piece)
     return found.digest()

@@ -71,7 +71,7 @@ def read_facts(snapshot: Connection) -> dict[str, Any]:
     return {
         "server_version": snapshot.info.server_version,
         "encoding": encoding,
-        "settings": dict(settings.TEXT),
+        "settings": {**settings.TEXT, "client_encoding": settings.rows_encoding(encoding)},
         "extensions": [list(row) for row in snapshot.execute(_EXTENSIONS)],
         "collations": [list(row) for row in snapshot.execute(_COLLATIONS.encode())],
         "database": _database(row, owner),

@@ -19,7 +19,7 @@ from psycopg.copy import LibpqWriter
 
 from backupd.errors import DamageError, SourceBusyError, SourceError, SourceGoneError
 from backupd.model.inventory import TableName
-from backupd.postgres.connect import Connection, Source, identifier, qualified
+from backupd.postgres.connect import Connection, Source, identifier, literal, qualified
 from backupd.postgres.failures import reason, translate
 from backupd.postgres.target import session
 from backupd.postgres.target.early_keys import check_deferred, defer
@@ -68,6 +68,8 @@ class Loader:
         The tables of one circle must be written one after another. Raises SourceError.
         """
         self._target = (source, database, text)
+        self.encoding = (text or {}).get("client_encoding", "UTF8")
+        """PostgreSQL's name of the encoding in which the rows come."""
         self._lock = threading.Lock()
         self._idle: list[Connection] = []
         self._connections: list[Connection] = []
@@ -187,6 +189,7 @@ class _Transaction:
         self._keys = keys
         self._deferred = len(tables) > 1
         self._connection: Connection | None = None
+        self.encoding = loader.encoding
         self.refused = False
         """Whether it was undone: of all its tables, no row is there."""
 
@@ -239,6 +242,7 @@ class _Table:
         self.where = where
         self._transaction = transaction
         self._plan = plan
+        self._encoding = transaction.encoding
         self._target = root or TableName(plan.schema, plan.name)
         # Others may be filling the same partitions through the root.
         self._keeps_rows = keeps_rows or root is not None
@@ -286,7 +290,9 @@ class _Table:
         if not self._keeps_rows:
             connection.execute(f"TRUNCATE ONLY {name}".encode())
         listed = f" ({columns})" if columns else ""
-        option = "" if self._keeps_rows else " WITH (FREEZE)"
+        options = [] if self._keeps_rows else ["FREEZE"]
+        options += [] if self._encoding == "UTF8" else [f"ENCODING {literal(self._encoding)}"]
+        option = f" WITH ({', '.join(options)})" if options else ""
         cursor = connection.cursor()
         sender = LibpqWriter(cursor, flush_threshold=_UNSENT)
         return self._copying.enter_context(

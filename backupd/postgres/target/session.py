@@ -63,7 +63,10 @@ def open_connection(source: Source, database: str, text: Mapping[str, str] | Non
         version = connection.info.server_version
         late = {name: "0" for since, name in _SINCE.items() if version >= since}
         # Only what decides how text is read is taken from a snapshot: it is not the snapshot's to set anything else.
-        own = {name: value for name, value in (text or {}).items() if name in settings.TEXT}
+        # In which encoding rows come, COPY is told: names are in the session's.
+        own = {
+            name: value for name, value in (text or {}).items() if name in settings.TEXT.keys() - {"client_encoding"}
+        }
         chosen = {**_LOADING, **own, **late}
         connection.execute(_SET, (list(chosen), list(chosen.values())))
     except BaseException:

@@ -26,6 +26,7 @@ from backupd.planning.mapping.tables import map_tables
 from backupd.postgres import settings
 from backupd.postgres.client_programs import Client, client, find_programs
 from backupd.postgres.connect import Source, connect, resolved
+from backupd.postgres.settings import copied
 from backupd.postgres.source.inventory import read_inventory
 from backupd.postgres.source.select import select_rows
 from backupd.postgres.target.partition_roots import moving_partitions
@@ -74,8 +75,9 @@ def check_equality(scene: DrillScene) -> tuple[Check, RowComparison | None]:
     if mapping.unmapped:
         # Columns or keys that the rules name are gone, or the rules have changed since.
         return undecided(CheckName.EQUALITY, "tables-not-mapped", len(mapping.unmapped)), None
+    encoding = (scene.restored.plan.facts.settings or {}).get("client_encoding", "UTF8")
     tasks = [
-        TableToCompare(tables[one.table], one, expected.pop(one.table, {}), roots.get(one.table))
+        TableToCompare(tables[one.table], one, expected.pop(one.table, {}), encoding, roots.get(one.table))
         for one in mapping.tables
     ]
     findings.add("table-missing", len(expected))
@@ -190,7 +192,7 @@ def _read_table(task: TableToCompare, psql: Psql) -> _Found:
     splitter = Chunker(routed=selection.routed, mask=_MASK, seed=0, limit=_HELD)
     owner = task.mapped.route.tenant if isinstance(task.mapped.route, Tenant) else None
     streams = _Streams(task, owner) if task.root is None else _SetStreams(task, owner)
-    for block in psql.copy(selection.sql):
+    for block in psql.copy(copied(selection.sql, task.encoding)):
         for cut in splitter.feed(block):
             streams.take(cut.tenant, contents(cut))
     for cut in splitter.finish():
@@ -206,13 +208,16 @@ class _Streams:
     def __init__(self, task: TableToCompare, owner: str | None) -> None:
         self._expected = task.expected
         self._owner = owner
+        self._encoding = task.encoding
         self._by_text: dict[bytes | None, _Stream] = {}
         self._by_tenant = {tenant: _Stream(spans) for tenant, spans in task.expected.items()}
 
     def take(self, text: bytes | None, pieces: Iterable[tuple[bytes, int]]) -> None:
         stream = self._by_text.get(text)
         if stream is None:
-            stream = self._by_text[text] = self._by_tenant.setdefault(_tenant(text, self._owner), _Stream([]))
+            stream = self._by_text[text] = self._by_tenant.setdefault(
+                _tenant(text, self._owner, self._encoding), _Stream([])
+            )
         for piece, rows in pieces:
             stream.feed(piece, rows)
 
@@ -238,7 +243,7 @@ class _SetStreams:
         self._by_tenant: dict[str | None, RowSetReader] = {}
 
     def take(self, text: bytes | None, pieces: Iterable[tuple[bytes, int]]) -> None:
-        tenant = _tenant(text, self._owner)
+        tenant = _tenant(text, self._owner, self._task.encoding)
         reader = self._by_tenant.get(tenant)
         if reader is None:
             reader = self._by_tenant[tenant] = RowSetReader(self._task.table.columns)
@@ -251,8 +256,8 @@ class _SetStreams:
         return _Found(rows=rows, root=self._task.root, sets=sets)
 
 
-def _tenant(text: bytes | None, owner: str | None) -> str | None:
-    return owner if text is None else None if text == NULL else unescape(text)
+def _tenant(text: bytes | None, owner: str | None, encoding: str) -> str | None:
+    return owner if text is None else None if text == NULL else unescape(text, encoding)
 
 
 class _Stream:
