@@ -31,8 +31,8 @@ SELECT DISTINCT k.conrelid, k.conname FROM pg_catalog.pg_constraint k
 CROSS JOIN LATERAL ROWS FROM (
   pg_catalog.unnest(k.conpfeqop), pg_catalog.unnest(k.confkey), pg_catalog.unnest(k.conkey)) AS u(operator, target, own)
 JOIN pg_catalog.pg_operator o ON o.oid = u.operator
-JOIN pg_catalog.pg_attribute a ON (a.attrelid = k.confrelid AND a.attnum = u.target)
-  OR (a.attrelid = k.conrelid AND a.attnum = u.own)
+CROSS JOIN LATERAL (VALUES (k.confrelid, u.target), (k.conrelid, u.own)) AS e(relation, number)
+JOIN pg_catalog.pg_attribute a ON a.attrelid = e.relation AND a.attnum = e.number
 WHERE k.contype = 'f' AND (o.oprcode IN (SELECT oid FROM theirs)
   OR (a.atttypid, o.oprleft) IN (SELECT source, target FROM converted)
   OR (a.atttypid, o.oprright) IN (SELECT source, target FROM converted))
