@@ -102,7 +102,7 @@ class Purging:
                 done.append(self._on(name, key))
         return done
 
-    def _begin(self, key: IncarnationKey, confirmed: int | None) -> None:
+    def _begin(self, key: IncarnationKey, confirmed: int | None = None) -> None:
         life = self._due(self._keeper.book.states, key)
         if life.purge is None:
             self._check_clocks()
