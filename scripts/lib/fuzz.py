@@ -78,7 +78,7 @@ def _tried(name: str, seconds: int, findings: Path) -> Tried:
     inputs = re.search(r"number_of_executed_units: (\d+)", done.stderr)
     finding = ", ".join(kept)
     if done.returncode and not finding:
-        finding = f"the fuzzer ended with status {done.returncode}: {done.stderr[-300:]}"
+        finding = f"the fuzzer ended with status {done.returncode}: {done.stderr.strip().rpartition(chr(10))[2]}"
     if finding:
         (findings / f"{name}.log").write_text(done.stderr[-20_000:])
     return Tried(name, int(inputs[1]) if inputs else 0, max(reached, default=0), finding)
