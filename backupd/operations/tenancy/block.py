@@ -50,6 +50,8 @@ def _agreed(lines: Sequence[TenancyLine]) -> Iterator[tuple[str, str]]:
 
 def _agree(line: TenancyLine) -> bool:
     """Check whether any of several ways will do, as far as rows show."""
+    if sum(way.column is not None for way in line.ways) > 1:
+        return False  # two tenants in one row, as issuer and acceptor: an empty table says nothing about them
     full = all(way.named in (None, line.counted) for way in line.ways if not way.remark)
     return line.gap is Gap.SEVERAL and not line.apart and full
 
