@@ -11,7 +11,7 @@ import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from backupd.errors import DamageError, ObjectMissingError
+from backupd.errors import DamageError, ObjectMissingError, RefusedError
 from backupd.model.documents import LedgerHead, RepositoryInfo, decode_body
 from backupd.model.ids import ObjectHash, ObjectName, RegionName, RepositoryId
 from backupd.model.ledger import Event, LedgerEntry, Misdated, decode_entry, encode_entry
@@ -213,8 +213,20 @@ def read_chain(
     not the beginning or the continuation of `known`, ObjectMissingError when an entry vanishes while it is read.
     """
     numbers = list_entries(store)
-    if strays is not None:
-        strays += pop_strays(store, numbers, trusted)
+    try:
+        return _read_on(store, known, trusted, numbers, compare_all=compare_all)
+    except (DamageError, RefusedError):
+        # Looked for only now: a look at a ledger that is right costs nothing more.
+        found = pop_strays(store, numbers, trusted) if strays is not None else []
+        if strays is None or not found:
+            raise
+    strays += found
+    return _read_on(store, known, trusted, numbers, compare_all=compare_all)
+
+
+def _read_on(
+    store: Store, known: Chain, trusted: Collection[str], numbers: Sequence[int], *, compare_all: bool
+) -> tuple[Chain, int]:
     number = _without_gap(numbers)
     common = min(number, len(known.links))
     for seq in range(1 if compare_all else max(common, 1), common + 1):
