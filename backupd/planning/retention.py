@@ -14,6 +14,7 @@ from datetime import UTC, datetime, timedelta
 from backupd.model.ids import SnapshotName
 from backupd.model.text import spell
 
+_SECOND = timedelta(seconds=1)
 _LEAST_NOTICE = timedelta(days=7)
 
 
@@ -112,20 +113,32 @@ def upcoming_losses(snapshots: Iterable[Dated], policy: RetentionPolicy, now: da
 
 
 def kept_until(snapshot: Dated, group: Iterable[Dated], policy: RetentionPolicy, now: datetime) -> datetime:
-    """Return the instant from which no rule keeps a snapshot, to the second, if nothing newer comes meanwhile.
+    """Return the first instant at which no rule keeps a snapshot, to the second, if nothing newer comes meanwhile.
 
-    What is newer can only take its place earlier, and nothing keeps it later. The instant is `now` for a snapshot that
-    expires today. `group` are the snapshots of its database, itself among them.
+    What is newer can only take its place earlier. The instant is `now` for a snapshot that expires today. `group` are
+    the snapshots of its database, itself among them.
     """
 
     def kept(at: datetime) -> bool:
         return next(one.keep for one in _decide_group(ordered, policy, at) if one.snapshot.name == snapshot.name)
 
     ordered = sorted(group, key=_age_order)
-    if not kept(now):
-        return now
-    first, last = now, max(now, snapshot.exported) + policy.max_age + timedelta(seconds=1)
-    while last - first > timedelta(seconds=1):
+    # A rule may keep it again once a better one of its month is too old, but by then it has expired. Between two such
+    # instants nothing comes back.
+    changes = sorted({at for one in ordered for at in (one.exported, one.exported + policy.max_age + _SECOND)})
+    first = now
+    for last in (at for at in changes if at > now):
+        if not kept(first):
+            return first
+        if not kept(last - _SECOND):
+            return _last_kept(kept, first, last - _SECOND)
+        first = last
+    return first
+
+
+def _last_kept(kept: Callable[[datetime], bool], first: datetime, last: datetime) -> datetime:
+    """Return where what holds at `first` and not at `last` ends, to the second."""
+    while last - first > _SECOND:
         middle = first + (last - first) / 2
         first, last = (middle, last) if kept(middle) else (first, middle)
     return last
