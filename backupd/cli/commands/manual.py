@@ -31,6 +31,7 @@ WRITTEN = (
     "trust",
     "decisions",
     "design",
+    "speed",
 )
 """Topics that are files of `backupd/manual`, in the order of reading."""
 
