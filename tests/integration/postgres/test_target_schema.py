@@ -71,7 +71,7 @@ def test_an_archive_in_pieces_is_restored_section_by_section(
         restore_section(client, schema, "post-data", "--jobs", "2")
     assert database.sql(indexes) == [(2,)]
     assert "TEMPLATE = template0" in schema.database.create
-    assert schema.owners == {"postgres"}
+    assert schema.needs.owners == {"postgres"}
 
 
 def test_what_one_table_alone_needs_is_known(
