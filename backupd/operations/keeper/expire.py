@@ -260,8 +260,8 @@ class Expiry:
     def _check_records(self, seen: SurveyedStore, proven: set[SnapshotName]) -> None:
         """Raise DamageError for a record that is gone without an expiry.
 
-        What it needs would otherwise pass for something that nobody needs. The records that are there are remembered
-        for the next time, but for those that were never believed: anybody who may add could put one there.
+        What it needs would otherwise pass for something that nobody needs. One that was never believed may go: anybody
+        who may add could have put it there.
         """
         expired = expired_on(self._keeper.book.chain.entries(), self._name)
         vanished = (self._cache.records() | proven) - seen.known - expired
@@ -271,7 +271,7 @@ class Expiry:
                 hint="Nothing is removed until it is back. Somebody removed it, or moved it into tmp/: put it back "
                 "from there, from another store, or from the store's own snapshots (`backupd manual incidents`).",
             )
-        self._cache.note_records({*seen.records, *(seen.known & self._cache.records())})
+        self._cache.note_records(seen.known, seen.records)
 
     def _check_whole(
         self, shown: StoredGeneration, needs: Mapping[ObjectHash, Needs], class_of: Mapping[Pseudonym, ClassTag]

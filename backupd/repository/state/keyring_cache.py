@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from backupd.seal.keyring import Keyring
     from backupd.seal.tags import TenantTags
 
-_FORM = 6
+_FORM = 7
 _REMEMBERED = 16
 """Generations kept that left the store and may still be in its own snapshots."""
 _SEGMENTS = """(
@@ -45,7 +45,7 @@ _SEGMENTS = """(
 _SCHEMA = f"""
 CREATE TABLE IF NOT EXISTS repository (id TEXT NOT NULL);
 CREATE TABLE IF NOT EXISTS keyrings (name TEXT PRIMARY KEY, size INTEGER NOT NULL) WITHOUT ROWID;
-CREATE TABLE IF NOT EXISTS records (name TEXT PRIMARY KEY, after REAL) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS records (name TEXT PRIMARY KEY, after REAL, believed INTEGER NOT NULL) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS looked (at REAL NOT NULL);
 CREATE TABLE IF NOT EXISTS segments {_SEGMENTS}
 CREATE TABLE IF NOT EXISTS gone {_SEGMENTS}
@@ -197,20 +197,21 @@ class KeyringCache:
         return self._segments("segments", "forged")
 
     def records(self) -> set[SnapshotName]:
-        """Return the records that were on the store the last time."""
-        return {SnapshotName(row[0]) for row in self._database.execute("SELECT name FROM records")}
+        """Return the records that were on the store the last time, and that could be believed at least once."""
+        return {SnapshotName(row[0]) for row in self._database.execute("SELECT name FROM records WHERE believed")}
 
-    def note_records(self, names: Collection[SnapshotName]) -> None:
-        """Store the names of all records on the store, in place of the earlier ones.
+    def note_records(self, names: Collection[SnapshotName], believed: Collection[SnapshotName]) -> None:
+        """Store the names of all records on the store, in place of the earlier ones, and which can be believed now.
 
         A new one came after the last look noted with `note_look`.
         """
         with self._database:
-            gone = self.records() - set(names)
+            gone = {name for (name,) in self._database.execute("SELECT name FROM records")} - set(names)
             self._database.executemany("DELETE FROM records WHERE name = ?", ((name,) for name in gone))
             self._database.executemany(
-                "INSERT OR IGNORE INTO records VALUES (?, (SELECT max(at) FROM looked))", ((name,) for name in names)
+                "INSERT OR IGNORE INTO records VALUES (?, (SELECT max(at) FROM looked), 0)", ((name,) for name in names)
             )
+            self._database.executemany("UPDATE records SET believed = 1 WHERE name = ?", ((name,) for name in believed))
 
     def note_look(self, at: datetime) -> None:
         """Remember that every record that was on the store at this instant has been noted."""

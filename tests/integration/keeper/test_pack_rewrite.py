@@ -153,7 +153,7 @@ def test_two_keepers_take_turns(handmade: HandmadeKeeper, pack: OpenPack) -> Non
     assert layout.place_of(mark).kind is layout.ObjectKind.MARK
     data = handmade.store.get(pack.name)
     started = handmade.clock.now()
-    with pytest.raises(BusyError, match="another keeper puts"):
+    with pytest.raises(BusyError, match="another keeper rewrites"):
         take_out(handmade.keeper, "disk", pack.header, lambda _: {1})
     assert handmade.store.get(pack.name) == data
     assert (handmade.clock.now() - started).total_seconds() >= 600
