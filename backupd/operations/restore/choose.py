@@ -48,7 +48,8 @@ def read_history(repository: Repository, environment: RestoreEnvironment) -> Led
             "entries right: every store and every keeper's state folder has the same (`backupd manual incidents`).",
         )
     for name in seen.strays:
-        hint = "It was left out. `backupd verify` tells the rest, and a keeper removes it."
+        hint = "It was left out, and a keeper removes it. If a keeper of yours signed it, what was purged since might "
+        hint += "come back: add its public key to trust.keepers first (`backupd manual incidents`)."
         environment.trace.emit(Warned(f"'{name}' is no entry of the ledger: no keeper signed it", hint))
     return LedgerHistory(repository, seen, environment.store)
 
