@@ -216,8 +216,9 @@ def fingerprint(key: bytes) -> str:
 
 
 def _start(target: SftpTarget, pinned: list[tuple[str, bytes]]) -> paramiko.Transport:
+    within = min(target.connect_within, target.deadline)
     try:
-        link = socket.create_connection((target.host, target.port), timeout=target.connect_within)
+        link = socket.create_connection((target.host, target.port), timeout=within)
     except OSError as error:
         raise StoreGoneError(
             f"cannot connect to {target.host!r} port {target.port}: {(error.strerror or str(error)).lower()}",
@@ -231,10 +232,10 @@ def _start(target: SftpTarget, pinned: list[tuple[str, bytes]]) -> paramiko.Tran
         with _translated():
             transport = paramiko.Transport(link)
             transport.set_log_channel(_LOG)
-            transport.banner_timeout = transport.handshake_timeout = transport.auth_timeout = target.connect_within
+            transport.banner_timeout = transport.handshake_timeout = transport.auth_timeout = within
             transport.channel_timeout = target.deadline
             _prefer(transport, pinned)
-            transport.start_client(timeout=target.connect_within)
+            transport.start_client(timeout=within)
     except BaseException:
         link.close()
         raise
@@ -336,7 +337,7 @@ class SftpTarget:
     deadline: float = 60.0
     """Seconds without any answer after which a connection with requests in flight counts as dead."""
     connect_within: float = 60.0
-    """Seconds for each step of making a connection, up to the login."""
+    """Seconds for each step of making a connection, up to the login; never more than `deadline`."""
     patience: float = 600.0
     """Seconds for which a call is repeated on fresh connections; 0 fails the call at the first broken connection."""
     shared: bool = False
