@@ -91,6 +91,8 @@ def test_an_unchanged_database_sends_its_record_only(region: Region, crowd: Data
 
 def test_a_small_change_sends_little(region: Region, crowd: Database, store: HookedStore) -> None:
     """One tenant's rows change: its section is sent, nobody else's, and the snapshot has both old and new."""
+    # Two workers may both have kept a piece that two files share, of which the next manifest then names the other one.
+    region.node = replace(region.node, workers=1)
     whole = region.backup(crowd).sent
     before = manifests(region, region.repository.snapshots()[0])
     store.put.clear()
