@@ -1,7 +1,9 @@
 """Sections of packs, fetched whole and opened ahead of their readers by a few threads that all readers share.
 
 Every section is compared with the SHA-256 in its pack's header before anything of it is used. Sections that lie side by
-side in a pack are fetched with one request; those that were used last are kept in memory.
+side in a pack are fetched with one request; those that were used last are kept in memory. Who reads many tenants'
+manifests and then their rows has all that fits held in a temporary file meanwhile: each section is then fetched once,
+however the days' changes are spread over the packs.
 """
 
 from __future__ import annotations
@@ -28,10 +30,12 @@ from backupd.store.base import StoreView
 
 _REQUEST = 2 << 20
 """Sealed bytes of neighbours requested at once: what an SSH channel has in flight at most."""
+_GAP = 32 << 10
+"""Bytes between two sections that are fetched with them: a request of its own costs a round trip."""
 _LARGE = 16 << 20
 """Bytes from which a section lies in a temporary file while it is open; our own writer makes none as large."""
 _HELD = 256 << 20
-"""Bytes that the temporary file for sections that are wanted twice takes at most."""
+"""Bytes that the temporary file for sections that will be wanted takes at most."""
 _LARGE_WEIGHT = 8
 """A large section counts as a part of its size, so that few of them are open at once."""
 
@@ -88,8 +92,8 @@ class OpenSection:
             at += 1
 
 
-_Fetched: TypeAlias = "bytes | _LargeSection"
-"""Sections that lie side by side, or a large one."""
+_Fetched: TypeAlias = "bytes | _LargeSection | _HeldSections"
+"""Sections that lie side by side, or a large one; or where they are held."""
 _Opener: TypeAlias = "Callable[[Section, Future[_Fetched], int], OpenSection]"
 
 
@@ -137,8 +141,8 @@ class Sections:
         self._key_of = key_of
         self._pool = ThreadPoolExecutor(threads, "sections")
         self._held = _HeldSections()
-        self.holding = False
-        """Whether what is fetched now is wanted again soon, and held in a temporary file until then."""
+        self._groups: dict[_Place, _Group] = {}
+        """The groups that are held once they are fetched, by each of their sections' places."""
         self._kept = kept
         self._lock = threading.Lock()
         self._coming: OrderedDict[_Place, ComingSection] = OrderedDict()
@@ -150,6 +154,21 @@ class Sections:
         self._held.close()
         self._coming.clear()
 
+    def hold(self, first: Iterable[Section], later: Iterable[Section]) -> None:
+        """Hold these sections from when one of them or of its neighbours is fetched, as far as there is room.
+
+        Those that are wanted `first` bring their neighbours along, so that these need no request of their own `later`.
+        """
+        soon = {section.place: section for section in first}
+        every = soon | {section.place: section for section in later}
+        groups = [_Group(group) for group in _side_by_side(every.values()) if group[0].row.length <= _LARGE]
+        size = 0
+        for group in sorted(groups, key=lambda group: soon.keys().isdisjoint(one.place for one in group.sections)):
+            size += group.size
+            if size > _HELD:
+                return
+            self._groups |= dict.fromkeys((section.place for section in group.sections), group)
+
     def request(self, sections: Sequence[Section]) -> list[ComingSection]:
         """Return each of these sections as it arrives.
 
@@ -160,13 +179,16 @@ class Sections:
             missing = {
                 place: section for place, section in zip(places, sections, strict=True) if place not in self._coming
             }
-            for group in _side_by_side(missing.values()):
-                fetched = self._pool.submit(self._fetch, group)
-                start = group[0].offset
-                for section in group:
-                    found = ComingSection(section, fetched, section.offset - start, self._opened)
-                    self._coming[section.place] = found
-                    self._weight += found.weight
+            apart = []
+            for place, section in missing.items():
+                held = self._groups.get(place)
+                if held is None:
+                    apart.append(section)
+                else:
+                    held.fetched = held.fetched or self._pool.submit(self._fetch_held, held)
+                    self._expect([section], held.fetched, held.sections[0].offset)
+            for group in _side_by_side(apart):
+                self._expect(group, self._pool.submit(self._fetch, group), group[0].offset)
             wanted = [self._coming[place] for place in places]
             for place in places:
                 self._coming.move_to_end(place)
@@ -174,23 +196,32 @@ class Sections:
                 self._weight -= self._coming.popitem(last=False)[1].weight
         return wanted
 
+    def _expect(self, sections: Iterable[Section], fetched: Future[_Fetched], start: int) -> None:
+        for section in sections:
+            found = ComingSection(section, fetched, section.offset - start, self._opened)
+            self._coming[section.place] = found
+            self._weight += found.weight
+
     def _fetch(self, group: Sequence[Section]) -> _Fetched:
         if group[0].row.length > _LARGE:
             return _LargeSection(self._store, group[0])
-        held = self._held.get(group)
-        if held:
-            return held
-        data = fetch_neighbours(self._store, group)
-        if self.holding:
-            self._held.put(group, data)
+        return fetch_neighbours(self._store, group)
+
+    def _fetch_held(self, group: _Group) -> _Fetched:
+        data = fetch_neighbours(self._store, group.sections)
+        if self._held.put(group.sections, data):
+            return self._held
+        with self._lock:
+            for section in group.sections:
+                del self._groups[section.place]
         return data
 
     def _opened(self, section: Section, fetched: Future[_Fetched], at: int) -> OpenSection:
         row = section.row
         try:
             found = fetched.result()
-            if isinstance(found, bytes):
-                data = found[at : at + row.length]
+            if not isinstance(found, _LargeSection):
+                data = found[at : at + row.length] if isinstance(found, bytes) else found.get(section)
                 if hashlib.sha256(data).digest() != row.sha256:
                     data = fetch_section(self._store, section)
                 read_at = _in_memory(data)
@@ -215,13 +246,13 @@ def _side_by_side(sections: Iterable[Section]) -> Iterator[list[Section]]:
     group: list[Section] = []
     size = end = 0
     for section in sorted(sections, key=lambda section: (section.pack.name, section.at)):
-        length = section.row.length
-        follows = group and section.pack.name == group[-1].pack.name and section.offset == end
-        if group and (not follows or size + length > _REQUEST):
+        length, gap = section.row.length, section.offset - end
+        follows = group and section.pack.name == group[-1].pack.name and 0 <= gap <= _GAP
+        if group and (not follows or size + gap + length > _REQUEST):
             yield group
-            group, size = [], 0
+            group, size, gap = [], 0, 0
         group.append(section)
-        size += length
+        size += length + (gap if len(group) > 1 else 0)
         end = section.offset + length
     if group:
         yield group
@@ -231,11 +262,21 @@ def _in_memory(data: bytes) -> Callable[[int, int], bytes]:
     return lambda offset, length: data[offset : offset + length]
 
 
-class _HeldSections:
-    """Sections that were fetched for their manifests, and whose rows are wanted next, in a temporary file.
+class _Group:
+    """Sections that lie side by side, and are fetched and held together."""
 
-    They are as sealed there as on the store, and compared with their hashes like those. For several threads at once;
-    where there is no room, nothing is held.
+    __slots__ = ("fetched", "sections", "size")
+
+    def __init__(self, sections: Sequence[Section]) -> None:
+        self.sections = sections
+        self.size = sections[-1].offset + sections[-1].row.length - sections[0].offset
+        self.fetched: Future[_Fetched] | None = None
+
+
+class _HeldSections:
+    """Sections that will be wanted, in a temporary file, as sealed there as on the store.
+
+    For several threads at once; where there is no room, nothing is held.
     """
 
     def __init__(self) -> None:
@@ -244,33 +285,25 @@ class _HeldSections:
         self._file: IO[bytes] | None = None
         self._size = 0
 
-    def put(self, group: Sequence[Section], data: bytes) -> None:
-        """Hold the bytes of sections that lie side by side."""
+    def put(self, group: Sequence[Section], data: bytes) -> bool:
+        """Hold the bytes of sections that lie side by side; returns whether there was room."""
         with self._lock:
-            if self._size + len(data) > _HELD:
-                return
             try:
                 if self._file is None:
                     self._file = tempfile.TemporaryFile(prefix="backupd-", buffering=0)  # noqa: SIM115 - see `close`
                 write_all(self._file.fileno(), data, self._size)
             except OSError:
-                self._size = _HELD
-                return
-            start = group[0].offset
-            self._places |= {section.place: self._size + section.offset - start for section in group}
+                return False
+            start = self._size - group[0].offset
+            self._places |= {section.place: start + section.offset for section in group}
             self._size += len(data)
+            return True
 
-    def get(self, group: Sequence[Section]) -> bytes:
-        """Return the bytes of these sections if all are held, one behind the other; otherwise none."""
-        first = self._places.get(group[0].place)
-        if self._file is None or first is None:
-            return b""
-        start = group[0].offset
-        if any(self._places.get(section.place) != first + section.offset - start for section in group):
-            return b""
-        length = group[-1].offset + group[-1].row.length - start
+    def get(self, section: Section) -> bytes:
+        """Return the bytes of a section that is held, to be compared with its hash; fewer where they cannot be read."""
         with suppress(OSError):
-            return os.pread(self._file.fileno(), length, first)
+            if self._file is not None:
+                return os.pread(self._file.fileno(), section.row.length, self._places[section.place])
         return b""
 
     def close(self) -> None:

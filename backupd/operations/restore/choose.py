@@ -188,9 +188,9 @@ def _records(
 def _segments(
     record: Record, sections: SnapshotSections, keys: SecretKeys, explained: Explained
 ) -> dict[Pseudonym, SegmentFacts]:
-    """Return the facts about every segment, in the order of the packs that their manifests are in."""
+    """Return the facts about every segment, by pseudonym: the order in which each pack has its sections."""
     gone = explained.purged_in(record.generation)
-    by_segment: dict[Pseudonym, list[Section]] = {segment: [] for segment in sections.manifests}
+    by_segment: dict[Pseudonym, list[Section]] = {segment: [] for segment in sorted(sections.manifests)}
     for (segment, _), section in sections.sections.items():
         if segment not in gone:
             by_segment[segment].append(section)

@@ -53,18 +53,22 @@ class SnapshotContents:
         self._sections.close()
         self._spilled.close()
 
-    def plan(self, selection: Selection | None = None, *, exact: bool = True) -> RestorePlan:
+    def plan(self, selection: Selection | None = None, *, exact: bool = True, rows: bool = True) -> RestorePlan:
         """Read every segment's manifest into a plan.
 
-        Not `exact` when the record's totals include segments that are left out. Raises DamageError, and RefusedError or
-        KeyRefusedError for a segment that cannot be opened.
+        Not `exact` when the record's totals include segments that are left out; not `rows` when none will be read.
+        Raises DamageError, and RefusedError or KeyRefusedError for a segment that cannot be opened.
         """
-        self._sections.holding = True
-        try:
-            with uncollected():
-                return self._plan(selection, exact=exact)
-        finally:
-            self._sections.holding = False
+        if rows:
+            self._hold(every=selection is None or not selection.tables)
+        with uncollected():
+            return self._plan(selection, exact=exact)
+
+    def _hold(self, *, every: bool) -> None:
+        """Hold what is fetched for the manifests until its rows are read: every section, or only those."""
+        chosen, choice = set(self._choice.segments), self._choice.sections
+        later = (section for (segment, _), section in choice.sections.items() if every and segment in chosen)
+        self._sections.hold([choice.manifests[segment] for segment in self._choice.segments], later)
 
     def _plan(self, selection: Selection | None, *, exact: bool) -> RestorePlan:
         choice = self._choice

@@ -69,7 +69,7 @@ def preview(
         choice = choose(request, repository, environment, history)
     with SnapshotContents(repository, choice, request.readers) as contents:
         with phases.phase("planning"):
-            plan = contents.plan(request.selection, exact=choice.exact)
+            plan = contents.plan(request.selection, exact=choice.exact, rows=False)
         needed = contents.needed()
         lacks = _lacks(request, contents, plan) if request.target.conninfo else ()
     return Preview(

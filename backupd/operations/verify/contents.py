@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
+from itertools import chain
 from typing import TYPE_CHECKING
 
 from backupd.errors import UNSOUND, DamageError, ObjectMissingError
@@ -146,6 +148,9 @@ class _Reading:
         self._keys = keys
         self._threads = threads
         self._defined: set[int] | None = None
+        self._by_segment: defaultdict[Pseudonym, list[Section]] = defaultdict(list)
+        for (segment, _), section in listed.sections.items():
+            self._by_segment[segment].append(section)
 
     def define(self, segments: Collection[Pseudonym], *, complete: bool) -> None:
         """Read which tables the snapshot defines, if these segments are all that it has."""
@@ -161,9 +166,8 @@ class _Reading:
 
     def went(self, segment: Pseudonym) -> bool:
         """Look whether a section of a segment is gone by now."""
-        sections = [section for (owner, _), section in self.listed.sections.items() if owner == segment]
         try:
-            return any(section.at not in reopened(self._store, section.pack).there for section in sections)
+            return any(one.at not in reopened(self._store, one.pack).there for one in self._by_segment[segment])
         except ObjectMissingError:
             return True
 
@@ -177,14 +181,18 @@ class _Reading:
         amounts: dict[Pseudonym, tuple[int, int]] = {}
         # A reader of its own for each call: sections are fetched with their neighbours, and one that is wrong must not
         # stay in memory as the fault of another segment.
-        with self._opened() as reader:
+        with self._opened(segments) as reader:
             for _ in reader.read(self._contents(reader, segments, amounts)):
                 pass
         self.amounts |= amounts
 
     @contextmanager
-    def _opened(self) -> Iterator[ContentReader]:
+    def _opened(self, segments: Collection[Pseudonym] = ()) -> Iterator[ContentReader]:
+        """Open a reader, which fetches all sections of these segments once."""
+        manifests = [self.listed.manifests[segment] for segment in segments]
+        later = chain.from_iterable(self._by_segment[segment] for segment in segments)
         with closing(Sections(self._store, self._keys.require, threads=self._threads)) as sections:
+            sections.hold(manifests, later)
             yield ContentReader(self.listed.sections, sections)
 
     def _contents(
