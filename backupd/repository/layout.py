@@ -17,7 +17,7 @@ from backupd.model.ids import (
     SnapshotName,
     well_formed,
 )
-from backupd.store.names import is_legal
+from backupd.store.names import BALLAST, is_legal
 
 REPOSITORY: Final = ObjectName("repository.json")
 GUIDE: Final = ObjectName("RECOVER.md")
@@ -55,6 +55,8 @@ class ObjectKind(Enum):
     """The mark of a run or a keeper at work."""
     LEASE = "lease"
     """The lease of the keeper that works on the store."""
+    BALLAST = "ballast"
+    """Nothing but room for the keeper."""
     TEMPORARY = "temporary"
     INCOMING = "handed in"
     """Handed in by a node, and not taken by the keeper yet."""
@@ -66,6 +68,7 @@ _SINGLE: Final[dict[str, ObjectKind]] = {
     REPOSITORY: ObjectKind.REPOSITORY,
     GUIDE: ObjectKind.HELP,
     SCRIPT: ObjectKind.HELP,
+    BALLAST: ObjectKind.BALLAST,
 }
 
 

@@ -11,6 +11,8 @@ TEMPORARY = "tmp"
 """The folder of uploads in progress (FORMAT.md §1)."""
 INCOMING = "incoming"
 """The folder of objects that nodes hand in (FORMAT.md §15)."""
+BALLAST = ObjectName("ballast")
+"""What the keeper gives up where the store has no room (FORMAT.md §1)."""
 _LONGEST = 512
 _FOR_A_SLASH = "+"
 

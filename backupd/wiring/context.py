@@ -180,17 +180,25 @@ def open_repository(
 def open_repositories(
     context: Context, region: RegionName, patience: timedelta | None = None, role: Role = "writer"
 ) -> Iterator[dict[str, Repository]]:
-    """Open the region's repositories on all its stores; the keys are the stores' names."""
+    """Open the region's repositories on all its stores; the keys are the stores' names.
+
+    For the keeper, a store that is full gives up its ballast.
+    """
     from backupd.repository.repository import Repository
+    from backupd.store.ballast import BallastedStore
 
     with ExitStack() as stack:
+        opened = {
+            name: stack.enter_context(closing(open_store(context, region, name, patience, role)))
+            for name in context.stores_of(region)
+        }
         yield {
             name: Repository(
-                stack.enter_context(closing(open_store(context, region, name, patience, role))),
+                BallastedStore(store) if role == "keeper" else store,
                 context.trusted_signers(),
                 context.trusted_keepers(),
             )
-            for name in context.stores_of(region)
+            for name, store in opened.items()
         }
 
 

@@ -141,6 +141,7 @@ def open_sole_keeper(context: Context, region: RegionName, trace: Trace) -> Iter
     Raises BusyError when another keeper has one.
     """
     from backupd.repository.lease import Claimant, hold_lease
+    from backupd.store.ballast import lay_ballast
 
     with open_keeper(context, region, trace) as keeper, ExitStack() as stack:
         leases = {}
@@ -157,6 +158,8 @@ def open_sole_keeper(context: Context, region: RegionName, trace: Trace) -> Iter
             )
             leases[name] = stack.enter_context(hold_lease(repository.store, claimant))
         yield replace(keeper, leases=leases)
+        for repository in keeper.stores.values():
+            lay_ballast(repository.store, os.urandom)
 
 
 def keeper_signer(context: Context) -> tuple[KeeperSection, Signer]:

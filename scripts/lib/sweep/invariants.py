@@ -19,7 +19,7 @@ ID = r"\d{8}T\d{6}Z-[0-9a-f]{8}"
 PLACES = [
     re.compile(form)
     for form in (
-        r"repository\.json|RECOVER\.md|recover",
+        r"repository\.json|RECOVER\.md|recover|ballast",
         rf"snapshots/{ID}/\d{{8}}T\d{{6}}Z-[0-9a-f]{{64}}",
         rf"keyrings/{ID}/{ID}\.keyring",
         rf"packs/{ID}/[0-9a-f]{{64}}\.pack",

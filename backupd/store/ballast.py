@@ -1,0 +1,71 @@
+"""Room for whoever removes: an object on the store that is given up where nothing else has room, and put back later.
+
+Removing takes a little room first: for a lease, an entry of the ledger, a keyring without some of its lines. A store that
+is full to its last byte could otherwise not be emptied through itself.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from typing import BinaryIO, Final, TypeVar
+
+from backupd.errors import StoreError, StoreFullError
+from backupd.model.ids import ObjectHash, ObjectName
+from backupd.store.base import Piece, Store, put_document
+from backupd.store.forwarding import ForwardingStore
+from backupd.store.names import BALLAST
+
+T = TypeVar("T")
+
+SIZE: Final = 1 << 20
+"""Bytes of it: enough for some leases, entries and a keyring of thousands of segments."""
+_SPARE: Final = 16
+"""It is put back only where so many times its size is free: on a store that is almost full it would be in the way."""
+
+
+class BallastedStore(ForwardingStore):
+    """A store that gives up its ballast when it has no room for something, and then tries that again."""
+
+    def __init__(self, inner: Store) -> None:
+        super().__init__(inner)
+        self._lock = threading.Lock()
+
+    def put_new(self, name: ObjectName, source: BinaryIO, size: int, sha256: ObjectHash) -> None:
+        if name == BALLAST:  # which makes no room for itself
+            super().put_new(name, source, size, sha256)
+        else:
+            self._with_room(lambda: super(BallastedStore, self).put_new(name, source, size, sha256))
+
+    def replace(self, name: ObjectName, source: BinaryIO, size: int, sha256: ObjectHash) -> None:
+        self._with_room(lambda: super(BallastedStore, self).replace(name, source, size, sha256))
+
+    def recompose(self, name: ObjectName, pieces: Sequence[Piece], size: int) -> None:
+        self._with_room(lambda: super(BallastedStore, self).recompose(name, pieces, size))
+
+    def _with_room(self, write: Callable[[], T]) -> T:
+        try:
+            return write()
+        except StoreFullError:
+            if not self._give_up():
+                raise
+        return write()
+
+    def _give_up(self) -> bool:
+        """Remove the ballast; False when there is none, or it cannot be removed."""
+        with self._lock, suppress(StoreError):
+            if self.inner.stat(BALLAST) is not None:
+                self.inner.remove(BALLAST)
+                return True
+        return False
+
+
+def lay_ballast(store: Store, random: Callable[[int], bytes]) -> None:
+    """Put the ballast where it is missing and there is room for it; a store that refuses it goes without."""
+    with suppress(StoreError):
+        if store.stat(BALLAST) is not None:
+            return
+        space = store.space()
+        if space is None or space.free >= _SPARE * SIZE:
+            put_document(store, BALLAST, random(SIZE))  # random, as no file system makes that smaller

@@ -1,0 +1,108 @@
+"""A store that is full to its last byte is emptied through itself: the keeper gives up its ballast first."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from doubles.servers.postgres import Server
+from doubles.stores.hooked_store import HookedStore
+from fix_nodes import NodeFolder
+from fix_postgres import Database
+
+from backupd.cli.main import main
+from backupd.errors import StoreFullError
+from backupd.model.ids import ObjectName
+from backupd.repository.layout import ObjectKind, place_of
+from backupd.seal.keyfiles import write_signer
+from backupd.store.ballast import SIZE, BallastedStore, lay_ballast
+from backupd.store.base import Space, put_document
+from backupd.store.directory import DirectoryStore
+from backupd.store.names import BALLAST
+
+KEEPER = '[keeper]\nsigning_key_file = "{node}/keeper.key"\n'
+
+
+class SmallDisk:
+    """The disk of a store's folder, which has room for so many bytes."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.room = 1 << 40
+
+    @property
+    def used(self) -> int:
+        return sum(path.stat().st_size for path in self.folder.rglob("*") if path.is_file())
+
+    def space(self, store: DirectoryStore) -> Space | None:
+        return Space(max(0, self.room - self.used), self.room) if store.root.is_relative_to(self.folder) else None
+
+
+@pytest.fixture
+def disk(
+    pg17: Server,
+    make_database: Callable[..., Database],
+    node_of: Callable[..., NodeFolder],
+    monkeypatch: pytest.MonkeyPatch,
+) -> SmallDisk:
+    """The disk of a node that is a keeper, too, after a backup; commands run in this process."""
+    database = make_database(pg17)
+    database.sql(
+        "CREATE TABLE note (id int PRIMARY KEY, tenant text, said text)",
+        "INSERT INTO note SELECT g, 't' || g % 3, repeat(md5(g::text), 3) FROM generate_series(1, 300) g",
+    )
+    node = node_of(database)
+    signer = write_signer(node.node / "keeper.key")
+    config = node.node / "backupd.toml"
+    text = config.read_text().replace("[trust]\n", f'[trust]\nkeepers = ["{signer.public}"]\n')
+    config.write_text(text + KEEPER.format(node=node.node))
+    node.json("backup")
+    disk = SmallDisk(node.folder / "disk")
+    for name, value in node.environment.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.chdir(node.folder)
+    monkeypatch.setattr(DirectoryStore, "space", lambda store: disk.space(store))
+    return disk
+
+
+def test_a_full_store_is_emptied_through_itself(disk: SmallDisk, capsys: pytest.CaptureFixture[str]) -> None:
+    """Not a byte is free, and yet a tenant is erased and snapshots expire; with room the ballast comes back."""
+    ballast = disk.folder / "be" / BALLAST
+    assert main(["expire", "be", "--yes"]) == 0
+    assert ballast.stat().st_size == SIZE
+    disk.room = disk.used
+    assert main(["tenant", "erase", "be", "t1", "--yes", "--json"]) == 0, capsys.readouterr()
+    answer = json.loads(capsys.readouterr().out.partition("\n{")[2].join(["{", ""]))
+    assert answer["tenant"]["state"] == "cleared"
+    assert main(["expire", "be", "--yes"]) == 0
+    assert not ballast.exists()
+    disk.room = disk.used + 100 * SIZE
+    assert main(["expire", "be", "--yes"]) == 0
+    assert ballast.stat().st_size == SIZE
+
+
+def test_it_is_given_up_once_and_only_where_there_is_no_room(tmp_path: Path) -> None:
+    """Whatever is written: a second refusal is the store's own; and the ballast makes no room for itself."""
+    inner = HookedStore(DirectoryStore(tmp_path / "be"))
+    store, tried = BallastedStore(inner), list[str]()
+    lay_ballast(store, os.urandom)
+    assert place_of(BALLAST).kind is ObjectKind.BALLAST
+    put_document(store, ObjectName("ledger/a"), b"there is room")
+    assert inner.stat(BALLAST)
+
+    def refuse(method: str, name: str) -> None:
+        if method in ("put_new", "replace", "recompose"):
+            tried.append(f"{method} {name}")
+            raise StoreFullError("the store has no room")
+
+    inner.before = refuse
+    for _ in range(2):
+        with pytest.raises(StoreFullError):
+            put_document(store, ObjectName("ledger/b"), b"there is none")
+    assert tried == ["put_new ledger/b"] * 3
+    assert inner.stat(BALLAST) is None
+    lay_ballast(store, os.urandom)
+    assert tried[3:] == ["put_new ballast"]
