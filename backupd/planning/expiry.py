@@ -4,6 +4,8 @@ names out.
 Nothing is removed that a remaining record needs. Nothing younger than the longest run is removed, because a run under
 way refers to objects that no record names yet. A pack goes when no record names it; from one that stays, sections are
 taken out when most of it is waste, or when their class's age is over. A keyring goes when no pack names it.
+What runs left that were cut off stays longer while such runs go on: over a slow line the first backup may take many
+attempts, and none sends again what an earlier one brought there.
 
 Sets of a pack's sections are whole numbers here: bit i is the section in place i of its header.
 """
@@ -74,6 +76,8 @@ class StoredGeneration:
     """All keyrings, those that cannot be believed, too."""
     others: tuple[Item, ...] = ()
     """Marks of runs and keepers."""
+    expired: frozenset[ObjectHash] = frozenset()
+    """Packs that a leaving record names."""
     junk: Mapping[ObjectHash, Item] = field(default_factory=dict)
     """Packs that cannot be believed: anybody who may add objects can put them there, under any name."""
 
@@ -86,6 +90,8 @@ class ExpiryLimits:
     """Younger objects stay as they are, needed or not."""
     classes: Mapping[ClassTag, datetime]
     """Sections of these classes are removed when only snapshots exported before the instant need them."""
+    attempts: datetime
+    """Packs that no record ever named, and that came since, stay while more of them come."""
     ahead: datetime
     """Marks dated after this instant count no more than old ones do: somebody set their time."""
 
@@ -178,11 +184,12 @@ def plan(shown: StoredGeneration, needs: Mapping[ObjectHash, Needs], limits: Exp
     keeps no keyring.
     """
     old = [pack for pack in shown.packs if pack.item.modified < limits.grace]
-    unnamed = {pack.sha256 for pack in old if not needs[pack.sha256].named}
+    awaited = _awaited(shown, needs, limits)
+    unnamed = {pack.sha256 for pack in old if not needs[pack.sha256].named and pack.sha256 not in awaited}
     rewrites = [
         rewrite
         for pack in old
-        if pack.sha256 not in unnamed and (rewrite := _rewrite(pack, needs[pack.sha256])) is not None
+        if needs[pack.sha256].named and (rewrite := _rewrite(pack, needs[pack.sha256])) is not None
     ]
     taken = {rewrite.sha256 for rewrite in rewrites}
     aged = {
@@ -206,6 +213,27 @@ def plan(shown: StoredGeneration, needs: Mapping[ObjectHash, Needs], limits: Exp
     )
 
 
+def _awaited(shown: StoredGeneration, needs: Mapping[ObjectHash, Needs], limits: ExpiryLimits) -> set[ObjectHash]:
+    """Return the packs of runs that were cut off, and which the next attempt goes on with, as the last one was not long
+    ago.
+
+    Neither what an expired record named, nor what is too old for its class, nor anything of a purged tenant.
+    """
+    loose = [pack for pack in shown.packs if not needs[pack.sha256].named and pack.sha256 not in shown.expired]
+    if all(pack.item.modified < limits.grace for pack in loose):
+        return set()
+    return {
+        pack.sha256
+        for pack in loose
+        if pack.item.modified >= limits.attempts
+        and not pack.there & pack.purged
+        and all(
+            pack.item.modified >= before or not pack.there & pack.classes.get(tag, 0)
+            for tag, before in limits.classes.items()
+        )
+    }
+
+
 def _unnamed_junk(shown: StoredGeneration, limits: ExpiryLimits) -> list[Item]:
     named = {sha256 for record in shown.staying for sha256 in record.sections}
     return [item for sha256, item in shown.junk.items() if sha256 not in named and item.modified < limits.grace]
@@ -226,6 +254,14 @@ def _rewrite(pack: ListedPack, needs: Needs) -> Rewrite | None:
 def leftovers(uploads: Iterable[Item], grace: datetime) -> tuple[Item, ...]:
     """Return the temporary objects of uploads that were cut off: those modified before `grace`."""
     return tuple(item for item in uploads if item.modified < grace)
+
+
+_ATTEMPTS = timedelta(days=7)
+
+
+def attempts_since(now: datetime, max_age: timedelta) -> datetime:
+    """Return since when what runs left that were cut off is kept for the next attempt: at most as long as snapshots."""
+    return now - min(_ATTEMPTS, max_age)
 
 
 def grace_before(now: datetime, longest_run: timedelta) -> datetime:

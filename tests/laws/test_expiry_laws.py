@@ -17,6 +17,7 @@ from backupd.planning.expiry import (
     Recorded,
     Removal,
     StoredGeneration,
+    attempts_since,
     find_needs,
     grace_before,
     leftovers,
@@ -28,13 +29,14 @@ HOUR = timedelta(hours=1)
 GRACE = grace_before(NOW, 24 * HOUR)
 GENERATION = GenerationId("20291201T000000Z-00000000")
 LOGS, TRACES = ClassTag("1" * 16), ClassTag("2" * 16)
-LIMITS = ExpiryLimits(GRACE, {LOGS: NOW - 72 * HOUR, TRACES: NOW - 150 * HOUR}, NOW + 24 * HOUR)
+ATTEMPTS = attempts_since(NOW, 100 * 24 * HOUR)
+LIMITS = ExpiryLimits(GRACE, {LOGS: NOW - 72 * HOUR, TRACES: NOW - 150 * HOUR}, ATTEMPTS, NOW + 24 * HOUR)
 SECTIONS = 6
 ALL = (1 << SECTIONS) - 1
 PACKS = [ObjectHash(f"{number:064x}") for number in range(5)]
 KEYRINGS = [RunId(f"20291201T000000Z-{number:08x}") for number in range(4)]
 
-hours = st.sampled_from([0, 47, 48, 49, 71, 72, 73, 149, 150, 151, 200])
+hours = st.sampled_from([0, 47, 48, 49, 71, 72, 73, 149, 150, 151, 167, 168, 169, 200])
 masks = st.integers(0, ALL)
 
 
@@ -78,6 +80,7 @@ shown = st.builds(
     packs=packs(),
     keyrings=keyrings,
     others=st.just(()),
+    expired=st.frozensets(st.sampled_from(PACKS)),
 )
 
 
@@ -97,6 +100,15 @@ def too_old(one: StoredGeneration, pack: ListedPack, place: int) -> bool:
     tags = [tag for tag, sections in pack.classes.items() if sections >> place & 1]
     naming = [record.exported for record in one.staying if record.sections.get(pack.sha256, 0) >> place & 1]
     return bool(tags and naming) and max(naming) < LIMITS.classes[tags[0]] and not pack.pinned >> place & 1
+
+
+def awaited(one: StoredGeneration, pack: ListedPack) -> bool:
+    """Whether an attempt that was cut off less than two days ago may go on with a pack, said in another way."""
+    named = {sha256 for record in one.staying for sha256 in record.sections} | one.expired
+    last = max((other.item.modified for other in one.packs if other.sha256 not in named), default=None)
+    ages = [LIMITS.classes[tag] for tag, sections in pack.classes.items() if sections & pack.there]
+    since = max([NOW - 168 * HOUR, *ages])
+    return pack.sha256 not in named and last is not None and last >= GRACE and pack.item.modified >= since
 
 
 @settings(deadline=None)
@@ -122,7 +134,7 @@ def test_what_is_old_and_of_no_use_goes(one: StoredGeneration) -> None:
         if pack.item.modified >= GRACE:
             continue
         naming = [record for record in one.staying if pack.sha256 in record.sections]
-        assert (pack.item in removal.packs) == (not naming)
+        assert (pack.item in removal.packs) == (not naming and not awaited(one, pack))
         if not naming:
             continue
         there = set(bits_of(pack.there))
@@ -132,6 +144,30 @@ def test_what_is_old_and_of_no_use_goes(one: StoredGeneration) -> None:
         size = sum(pack.lengths[place] for place in waste)
         most = 2 * size > sum(pack.lengths[place] for place in there)
         assert gone_of(removal, pack) == (waste if waste and (most or waste & aged) else set())
+
+
+def loose(number: int, days: float, **fields: int) -> ListedPack:
+    """A pack that no record names."""
+    item = Item(ObjectName(f"packs/{GENERATION}/{PACKS[number]}.pack"), 60, NOW - 24 * days * HOUR)
+    return ListedPack(item, PACKS[number], 1, [10], frozenset(KEYRINGS[:1]), {}, **fields)
+
+
+def gone(*packs: ListedPack, expired: frozenset[ObjectHash] = frozenset()) -> list[int]:
+    removal = planned(StoredGeneration(GENERATION, (), (), packs, {}, expired=expired))
+    return [PACKS.index(pack.sha256) for pack in packs if pack.item in removal.packs]
+
+
+def test_what_was_cut_off_stays_for_the_next_attempt() -> None:
+    """A first backup that takes many attempts over a slow line comes to its end; but nothing purged or expired stays.
+
+    And two days after the last attempt nothing of them is left.
+    """
+    attempts = [loose(0, 8), loose(1, 6), loose(2, 3)]
+    assert gone(*attempts) == [0, 1, 2]
+    assert gone(*attempts, loose(3, 1)) == [0]
+    assert gone(*attempts, loose(3, 1), expired=frozenset(PACKS[1:2])) == [0, 1]
+    assert gone(loose(0, 3, purged=1), loose(3, 1)) == [0]
+    assert attempts_since(NOW, 24 * HOUR) == NOW - 24 * HOUR
 
 
 @settings(deadline=None)

@@ -40,6 +40,7 @@ from backupd.planning.expiry import (
     Removal,
     Rewrite,
     StoredGeneration,
+    attempts_since,
     find_needs,
     grace_before,
     leftovers,
@@ -215,6 +216,7 @@ class Expiry:
         keeper, now = self._keeper, self._keeper.clock.now()
         limits = ExpiryLimits(
             grace=grace_before(now, LONGEST_RUN),
+            attempts=attempts_since(now, keeper.rules.retention.max_age),
             ahead=now + LONGEST_RUN,
             classes={keeper.tags.class_tag(generation, name): now - age for name, age in keeper.rules.max_ages.items()},
         )
@@ -247,6 +249,7 @@ class Expiry:
             packs=tuple(packs),
             keyrings=seen.keyrings[generation],
             others=tuple(seen.marks[generation]),
+            expired=frozenset(sha256 for name in leaving & records.keys() for sha256, _, _ in records[name].packs),
             junk={
                 sha256: Item(info.name, info.size, info.modified)
                 for sha256, info in seen.packs[generation].items()

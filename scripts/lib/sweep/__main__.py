@@ -58,10 +58,13 @@ def _sweep(sweep: Sweep, options: argparse.Namespace) -> tuple[Row, list[Case]]:
     wanted = [fault for fault in _faults(calls) if fault.port in options.ports and fault.kind in options.kinds]
     row = Row(sweep.operation.name, {port: sum(call.port == port for call in calls) for port in PORTS}, len(wanted))
     chosen = [Fault.parse(one) for one in options.fault] or wanted[:: options.every]
-    if options.cases:
-        chosen = random.Random(f"{options.seed} {row.operation}").sample(wanted, min(options.cases, len(wanted)))
+    if options.cases or options.minutes:
+        number = min(options.cases or len(wanted), len(wanted))
+        chosen = random.Random(f"{options.seed} {row.operation}").sample(wanted, number)
     done, begun = [], time.monotonic()
     for fault in chosen:
+        if options.minutes and time.monotonic() > begun + 60 * options.minutes:
+            break
         done.append(sweep.run(fault))
         if options.verbose or done[-1].wrong:
             print(f"{row.operation} {fault}: {done[-1].status}, then {done[-1].again}", file=sys.stderr)
@@ -105,6 +108,7 @@ def _options(arguments: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--kinds", type=_list_of(KINDS), default=list(KINDS), metavar="A,B", help=", ".join(KINDS))
     parser.add_argument("--every", type=int, default=1, metavar="K", help="only every K-th case")
     parser.add_argument("--cases", type=int, metavar="N", help="only so many of each operation, drawn by the seed")
+    parser.add_argument("--minutes", type=float, metavar="N", help="only so long for each operation")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--fault", action="append", default=[], help="only this one, as a failed case is printed")
     parser.add_argument("--markdown", action="store_true", help="print the table as Markdown")

@@ -75,9 +75,10 @@ def test_records_go_first_and_keyrings_last(handmade: HandmadeKeeper) -> None:
 
 
 def test_orphans_and_leftovers_go_after_their_grace_only(handmade: HandmadeKeeper) -> None:
-    """What a failed run left may be what the next one refers to, for two days; then it goes."""
-    handmade.backup(4, "ada")
-    handmade.orphan(3, "bob")
+    """What a failed run left may be what the next one refers to, for two days, and for a week while such runs go on."""
+    handmade.backup(9, "ada")
+    handmade.orphan(8, "bob")
+    handmade.orphan(3, "dan")
     handmade.orphan(1, "eve")
     lost = {pack for pack, segment, _ in handmade.sections() if segment == handmade.pseudonym("bob")}
     handmade.put("tmp/" + "0" * 32, b"cut off", days_ago=3)
