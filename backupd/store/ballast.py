@@ -1,7 +1,7 @@
-"""Room for whoever removes: an object on the store that is given up where nothing else has room, and put back later.
+"""Room for removals: an object on the store that is given up where nothing else has room, and put back later.
 
-Removing takes a little room first: for a lease, an entry of the ledger, a keyring without some of its lines. A store that
-is full to its last byte could otherwise not be emptied through itself.
+Removing takes a little room first: for a lease, an entry of the ledger, a keyring without some of its lines. A store
+that is full to its last byte could otherwise not be emptied through itself.
 """
 
 from __future__ import annotations

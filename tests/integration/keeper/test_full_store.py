@@ -37,8 +37,13 @@ class SmallDisk:
     def used(self) -> int:
         return sum(path.stat().st_size for path in self.folder.rglob("*") if path.is_file())
 
-    def space(self, store: DirectoryStore) -> Space | None:
-        return Space(max(0, self.room - self.used), self.room) if store.root.is_relative_to(self.folder) else None
+    def limit(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Have stores in the folder see this disk's room."""
+
+        def space(store: DirectoryStore) -> Space | None:
+            return Space(max(0, self.room - self.used), self.room) if store.root.is_relative_to(self.folder) else None
+
+        monkeypatch.setattr(DirectoryStore, "space", space)
 
 
 @pytest.fixture
@@ -64,7 +69,7 @@ def disk(
     for name, value in node.environment.items():
         monkeypatch.setenv(name, value)
     monkeypatch.chdir(node.folder)
-    monkeypatch.setattr(DirectoryStore, "space", lambda store: disk.space(store))
+    disk.limit(monkeypatch)
     return disk
 
 
