@@ -11,11 +11,15 @@ import pytest
 from doubles.paths import ROOT, TESTS
 
 MANUAL = ROOT / "backupd" / "manual"
+MACHINE = "laws/test_adversary_machine.py::TestAdversary"
+"""Everything that a thief of a node can do, between honest work."""
 ROWS = {
     # ---- on a store
     "names, sizes and times of objects": (
         "integration/stores/test_sftp_hostile.py::test_lies_in_a_listing",
         "integration/stores/test_sftp_hostile.py::test_listing_without_end",
+        "integration/stores/test_sftp_hostile.py::test_a_folder_whose_names_never_end_is_named",
+        "integration/stores/test_sftp_hostile.py::test_a_tree_that_never_ends_is_named",
         "integration/stores/test_sftp_hostile.py::test_lies_about_sizes",
         "integration/keeper/test_expire.py::test_a_clock_that_differs_removes_nothing",
         "integration/keeper/test_ingest.py::test_a_clock_that_cannot_be_trusted_takes_nothing",
@@ -38,6 +42,11 @@ ROWS = {
         "integration/ledger/test_ledger_obeyed.py::test_a_ledger_behind_the_snapshot_stops_it",
         "integration/ledger/test_verify.py::test_a_removed_record_breaks_the_chain",
         "integration/tenants/test_holds.py::test_a_node_cannot_say_what_a_hold_keeps",
+        "integration/keeper/test_retention_liars.py::test_records_dated_back_drive_nothing_out",
+        "integration/keeper/test_retention_liars.py::test_records_dated_ahead_drive_nothing_out_when_their_time_has_come",
+        "integration/keeper/test_retention_liars.py::test_records_that_lie_about_no_time_drive_nothing_out",
+        "integration/keeper/test_retention_liars.py::test_a_false_record_is_removed_and_missed_by_nobody",
+        MACHINE,
     ),
     "keyrings": (
         "integration/keeper/test_ingest_packs.py::test_a_keyring_with_another_pseudonym_than_that_of_its_tags_is_refused",
@@ -50,6 +59,7 @@ ROWS = {
         "integration/keys/test_rekey.py::test_a_keyring_that_was_sealed_to_a_stranger_stops_the_keeper",
         "unit/seal/test_keyring.py::test_lines_that_nobody_signed_take_no_memory",
         "integration/restore/test_recover_manifests.py::test_keyrings_agree_on_a_name",
+        MACHINE,
     ),
     "packs": (
         "integration/restore/test_restore_faults.py::test_every_damaged_object_stops_the_restore",
@@ -60,6 +70,7 @@ ROWS = {
         "integration/keeper/test_ingest_packs.py::test_a_pack_with_a_section_of_another_hash_is_refused",
         "integration/keeper/test_ingest_packs.py::test_a_pack_with_a_section_under_another_place_is_refused",
         "integration/keeper/test_pack_rewrite.py::test_a_store_that_copies_wrongly_is_noticed",
+        MACHINE,
     ),
     "a pack's map of what is there": (
         "integration/ledger/test_verify.py::test_a_map_that_hides_a_section_is_named",
@@ -72,8 +83,11 @@ ROWS = {
         "laws/test_ledger_laws.py::test_an_entry_that_is_missing_moved_or_altered_is_found",
         "laws/test_ledger_laws.py::test_a_ledger_cut_off_is_found_by_any_witness",
         "integration/ledger/test_verify_ledger.py::test_a_broken_ledger_is_damage_where_this_machine_knows_more",
+        "integration/ledger/test_verify_ledger.py::test_a_ledger_of_a_keeper_that_nobody_here_trusts_is_not_taken_for_none",
+        "integration/ledger/test_verify_ledger.py::test_what_a_writer_signs_is_no_entry_where_the_repository_names_keepers",
         "integration/restore/test_recover_ledger.py::test_another_keeper_is_not_believed",
         "contract/test_handoff_store.py::test_what_keepers_alone_write_is_looked_for_in_its_place_only",
+        MACHINE,
     ),
     "reports, attestations": (
         "laws/test_report_laws.py::test_what_is_changed_is_noticed_by_what_follows",
@@ -86,12 +100,14 @@ ROWS = {
         "integration/keeper/test_expire.py::test_a_mark_nobody_removed_blocks_for_a_day",
         "integration/keeper/test_pack_rewrite.py::test_who_took_too_long_for_the_mark_writes_nothing",
         "integration/backup/test_long_backups.py::test_a_run_that_keepers_take_for_killed_gets_no_record",
+        MACHINE,
     ),
     "leases": ("contract/test_lease.py::test_what_is_no_lease_holds_nobody_up",),
     "what a node hands in (`incoming/`)": (
         "integration/keeper/test_ingest.py::test_nothing_is_taken_that_a_node_may_not_add",
         "integration/keeper/test_ingest.py::test_what_a_node_does_later_harms_nothing_that_was_taken",
         "integration/keeper/test_ingest.py::test_what_waited_too_long_is_refused_and_goes",
+        MACHINE,
         "integration/stores/test_sub_accounts.py::test_a_thief_of_the_nodes_key_changes_nothing_of_the_keepers",
     ),
     "`recover`, `RECOVER.md`": (
@@ -205,6 +221,7 @@ THREATS = {
         "integration/keys/test_node_cannot_read.py::test_no_secret_lies_on_the_node",
         "integration/keys/test_node_cannot_read.py::test_nothing_on_the_node_opens_a_section",
         "integration/keys/test_node_cannot_read.py::test_nothing_on_the_node_opens_a_keyring",
+        MACHINE,
     ),
     "the store loses or alters bytes": (
         "integration/ledger/test_verify.py::test_a_changed_object_is_named",
@@ -272,6 +289,7 @@ PROMISES = {
 
 SETUPS = {
     "plain": (
+        MACHINE,
         "integration/restore/test_restore_faults.py::test_every_damaged_object_stops_the_restore",
         "integration/daemon/test_units_daemon.py::test_each_unit_does_its_work_by_itself",
     ),
@@ -280,11 +298,13 @@ SETUPS = {
         "integration/stores/test_append_only.py::test_thief_can_hide_an_object_and_no_more",
         "integration/stores/test_append_only.py::test_thief_gets_no_command",
         "integration/keeper/test_expire.py::test_what_a_thief_hid_is_not_cleared_away",
+        MACHINE,
     ),
     "sub-account with ingest": (
         "integration/stores/test_sub_accounts.py::test_a_thief_of_the_nodes_key_changes_nothing_of_the_keepers",
         "integration/stores/test_sub_accounts.py::test_a_thief_cannot_open_an_object_of_the_keepers_to_write",
         "integration/stores/test_sub_accounts.py::test_a_node_with_a_sub_account_and_a_keeper_with_the_parents",
+        MACHINE,
     ),
     "keeper apart": ("integration/daemon/test_units.py::test_a_writer_cannot_do_a_keepers_work",),
     "keeper beside": ("integration/daemon/test_units.py::test_a_unit_sees_its_own_credentials_only",),

@@ -22,6 +22,7 @@ from backupd.model.ids import (
     RepositoryId,
     RunId,
     SnapshotName,
+    well_formed,
 )
 from backupd.model.text import UnreadableError, from_json
 
@@ -40,6 +41,8 @@ PackRef = tuple[_Hash, list[_Count], list[_Count]]
 """A pack, and which of its sections a snapshot needs, as ranges: those whose manifests make the snapshot up, and others
 whose chunks these manifests refer to."""
 
+HANDED = "handed"
+"""A record's field, kept in `extra`: the records that its writer handed in since `previous`, oldest first."""
 REDUCED = "reduced"
 """A record's field, kept in `extra`: the name of the full record, of which a hold kept only the sections here."""
 
@@ -125,6 +128,14 @@ class Record(msgspec.Struct, frozen=True, kw_only=True):
     packs: list[PackRef]
     totals: Totals
     extra: dict[str, Any] = msgspec.field(default_factory=dict, name=_NO_FIELD)
+
+    @property
+    def follows(self) -> tuple[SnapshotName, ...]:
+        """Names of records that its writer wrote before, newest first; those that it handed in may never have come."""
+        handed = self.extra.get(HANDED)
+        listed = handed if isinstance(handed, list) else []
+        names = [SnapshotName(one) for one in listed if isinstance(one, str) and well_formed("snapshot", one)]
+        return (*reversed(names), *([self.previous] if self.previous else []))
 
     @property
     def segments(self) -> int:

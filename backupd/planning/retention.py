@@ -7,15 +7,20 @@ backups stop, and would break the promise to tenants.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from typing import TypeAlias
 
 from backupd.model.ids import SnapshotName
 from backupd.model.text import spell
 
 _SECOND = timedelta(seconds=1)
 _LEAST_NOTICE = timedelta(days=7)
+_BESIDE = "a newer one stands in another line of records"
+
+Lines: TypeAlias = Sequence[Collection[SnapshotName]]
+"""The lines of records, of which at most one is true; none where all are taken for one line."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,17 +54,21 @@ class Dated:
     """Whether it came to the store longer after its export than any run takes: a thief who can sign dates it back."""
     empty: bool = False
     """Whether it names no section."""
+    early: bool = False
+    """Whether it was on the store before its export: somebody dated it ahead."""
 
     @property
     def counts(self) -> bool:
         """Check whether it may take the place of another one."""
-        return not (self.late or self.empty)
+        return not (self.late or self.early or self.empty)
 
     @property
     def doubt(self) -> str:
         """Return why it takes nobody's place; nothing for one that does."""
         if self.late:
             return "came to the store later than any run would bring it"
+        if self.early:
+            return "was on the store before its own export"
         return "names nothing" if self.empty else ""
 
 
@@ -85,15 +94,17 @@ class RetentionAlarm:
     """The sentence, without the group, whose name may be a tenant's."""
 
 
-def decide(snapshots: Iterable[Dated], policy: RetentionPolicy, now: datetime) -> list[Decision]:
+def decide(snapshots: Iterable[Dated], policy: RetentionPolicy, now: datetime, lines: Lines = ()) -> list[Decision]:
     """Decide about each snapshot, oldest first.
 
     A snapshot dated after `now` is kept and does not replace any other: one of the two clocks is wrong, and what is
     removed by mistake does not come back. Of each day, week and month one snapshot counts: the newest proven one, or
     the newest where none is proven; of the present ones the newest stays, too. One that came too late, or names
     nothing, counts only where there is no other: a thief who can sign can date records back, and must drive out none.
+    Of several lines of records each is judged as if it were alone, for any of them may be the false one.
     """
-    decisions = [decision for group in _groups(snapshots).values() for decision in _decide_group(group, policy, now)]
+    groups = _groups(snapshots).values()
+    decisions = [decision for group in groups for decision in _decide_group(group, policy, now, lines)]
     return sorted(decisions, key=lambda decision: (*_age_order(decision.snapshot), decision.snapshot.group))
 
 
@@ -112,7 +123,9 @@ def upcoming_losses(snapshots: Iterable[Dated], policy: RetentionPolicy, now: da
     )
 
 
-def kept_until(snapshot: Dated, group: Iterable[Dated], policy: RetentionPolicy, now: datetime) -> datetime:
+def kept_until(
+    snapshot: Dated, group: Iterable[Dated], policy: RetentionPolicy, now: datetime, lines: Lines = ()
+) -> datetime:
     """Return the first instant at which no rule keeps a snapshot, to the second, if nothing newer comes meanwhile.
 
     What is newer can only take its place earlier. The instant is `now` for a snapshot that expires today. `group` are
@@ -120,7 +133,8 @@ def kept_until(snapshot: Dated, group: Iterable[Dated], policy: RetentionPolicy,
     """
 
     def kept(at: datetime) -> bool:
-        return next(one.keep for one in _decide_group(ordered, policy, at) if one.snapshot.name == snapshot.name)
+        decisions = _decide_group(ordered, policy, at, lines)
+        return next(one.keep for one in decisions if one.snapshot.name == snapshot.name)
 
     ordered = sorted(group, key=_age_order)
     # A rule may keep it again once a better one of its month is too old, but by then it has expired. Between two such
@@ -144,13 +158,15 @@ def _last_kept(kept: Callable[[datetime], bool], first: datetime, last: datetime
     return last
 
 
-def _decide_group(group: list[Dated], policy: RetentionPolicy, now: datetime) -> Iterator[Decision]:
+def _decide_group(group: list[Dated], policy: RetentionPolicy, now: datetime, lines: Lines) -> Iterator[Decision]:
     """Decide about the snapshots of one group, given oldest first."""
     present = [snapshot for snapshot in group if now - policy.max_age <= snapshot.exported <= now]
-    reasons: dict[SnapshotName, list[str]] = defaultdict(list)
-    for rule in (_within, _periods, _minimum):
-        for snapshot, reason in rule(present, policy, now):
-            reasons[snapshot.name].append(reason)
+    reasons = _reasons(present, policy, now)
+    counting = {snapshot.name for snapshot in present if snapshot.counts}
+    for line in lines if len(lines) > 1 else ():
+        alone = _reasons([snapshot for snapshot in present if snapshot.name in line], policy, now)
+        for name in (alone.keys() & counting) - reasons.keys():
+            reasons[name] = [*alone[name], _BESIDE]
     for snapshot in group:
         if snapshot.exported > now:
             yield Decision(snapshot, keep=True, reasons=("dated after the present: a clock is wrong",))
@@ -158,9 +174,18 @@ def _decide_group(group: list[Dated], policy: RetentionPolicy, now: datetime) ->
             reason = f"older than the maximum of {spell(policy.max_age)}"
             yield Decision(snapshot, keep=False, reasons=(reason,))
         else:
-            kept = tuple(reasons[snapshot.name])
+            kept = tuple(reasons.get(snapshot.name, ()))
             doubt = (snapshot.doubt,) if snapshot.doubt else ()
             yield Decision(snapshot, keep=bool(kept), reasons=(*(kept or ("no rule keeps it",)), *doubt))
+
+
+def _reasons(present: list[Dated], policy: RetentionPolicy, now: datetime) -> dict[SnapshotName, list[str]]:
+    """Return why rules keep snapshots, those that are kept alone."""
+    reasons: dict[SnapshotName, list[str]] = defaultdict(list)
+    for rule in (_within, _periods, _minimum):
+        for snapshot, reason in rule(present, policy, now):
+            reasons[snapshot.name].append(reason)
+    return reasons
 
 
 def _within(group: list[Dated], policy: RetentionPolicy, now: datetime) -> Iterator[tuple[Dated, str]]:
@@ -230,7 +255,8 @@ def _groups(snapshots: Iterable[Dated]) -> dict[str, list[Dated]]:
 
 def _worth(snapshot: Dated) -> tuple[bool, bool, bool, datetime, str]:
     """Return a key that orders snapshots of one day, week or month, the one that counts last."""
-    return not snapshot.late, not snapshot.empty, snapshot.proven, snapshot.exported, snapshot.name
+    timely = not (snapshot.late or snapshot.early)
+    return timely, not snapshot.empty, snapshot.proven, snapshot.exported, snapshot.name
 
 
 def _age_order(snapshot: Dated) -> tuple[datetime, str]:

@@ -153,7 +153,8 @@ def pop_strays(store: StoreView, numbers: list[int], trusted: Collection[str]) -
     Anybody who may add objects can put them there, to take the next entry's place. A reader loses nothing by leaving
     them out that it would not lose by an entry that was removed: the heads in records and copies show both. What a
     key signed that is trusted, or that `repository.json` names, is no stray. Raises DamageError when there are more
-    than anybody should read.
+    than anybody should read, and RefusedError when nothing is left, and somebody signed the first entry: who forgot to
+    trust a keeper would go on as if nobody had been purged.
     """
     strays: list[ObjectName] = []
     keys = {*trusted, *_named_keys(store)} if numbers else set()
@@ -165,7 +166,22 @@ def pop_strays(store: StoreView, numbers: list[int], trusted: Collection[str]) -
                 f"'{strays[0]}'",
                 hint="Remove them on the store, and shut out who put them there (`backupd manual incidents`).",
             )
+    if strays and not numbers and (signers := _signers(store, strays[-1])):
+        raise RefusedError(
+            f"no entry of the ledger can be believed: '{strays[-1]}' is signed by {signers[0]}, which is not trusted",
+            hint="If a keeper of yours has that key, add it to trust.keepers, here and in `backupd store accept`; past "
+            "ones, too. If nobody of yours has it, remove what is in the ledger's folder (`backupd manual incidents`).",
+        )
     return strays
+
+
+def _signers(store: StoreView, name: ObjectName) -> list[str]:
+    """Return the keys that signed what stands in an entry's place, trusted or not."""
+    try:
+        document = store.get(name, 0, LIMITS["ledger"] + 1)
+        return [signed.key for signed in signatures_of(document, "ledger", name) if signed.good]
+    except (DamageError, ObjectMissingError):
+        return []
 
 
 def _is_stray(store: StoreView, name: ObjectName, keys: Collection[str]) -> bool:
@@ -185,7 +201,7 @@ def _named_keys(store: StoreView) -> Collection[str]:
         info = decode_body(data.partition(b"\n")[0], RepositoryInfo, REPOSITORY)
     except (DamageError, ObjectMissingError):
         return ()
-    return (*info.keepers, *info.signers)
+    return info.keepers or info.signers
 
 
 def _without_gap(numbers: Sequence[int]) -> int:

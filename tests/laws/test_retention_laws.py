@@ -25,18 +25,19 @@ policies = st.builds(
 )
 
 
-def dated(hours: int, group: str, proven: bool, doubt: tuple[bool, bool]) -> Dated:
+def dated(hours: int, group: str, proven: bool, doubt: tuple[bool, ...]) -> Dated:
     return Dated(SnapshotName(f"{group}{hours:+}"), group, NOW - hours * HOUR, proven, *doubt)
 
 
-doubts = st.sampled_from([(False, False), (False, False), (True, False), (False, True), (True, True)])
+doubts = st.sampled_from([(), (), (True,), (False, True), (True, True), (False, False, True)])
 one = st.builds(dated, st.integers(-48, 24 * 130), st.sampled_from("ab"), st.booleans(), doubts)
 several = st.lists(one, max_size=25, unique_by=lambda snapshot: snapshot.name)
 
 
 def worth(snapshot: Dated) -> tuple[object, ...]:
     """By what one snapshot of a day is better than another."""
-    return not snapshot.late, not snapshot.empty, snapshot.proven, snapshot.exported, snapshot.name
+    timely = not (snapshot.late or snapshot.early)
+    return timely, not snapshot.empty, snapshot.proven, snapshot.exported, snapshot.name
 
 
 def kept(snapshots: list[Dated], policy: RetentionPolicy, now: datetime = NOW) -> set[Dated]:
@@ -192,6 +193,7 @@ def test_no_minimum_is_lost_without_an_alarm_before(snapshots: list[Dated], poli
             assert group in told
 
 
+@settings(deadline=None)
 @given(several, policies, st.integers(0, 24 * 130))
 def test_a_snapshot_is_kept_until_the_instant_that_is_said(
     snapshots: list[Dated], policy: RetentionPolicy, hours: int
@@ -204,3 +206,31 @@ def test_a_snapshot_is_kept_until_the_instant_that_is_said(
         assert snapshot not in kept(snapshots, policy, until)
         if at < until - timedelta(seconds=1):
             assert snapshot in kept(snapshots, policy, at)
+
+
+@st.composite
+def two_lines(draw: st.DrawFn) -> tuple[list[Dated], list[set[SnapshotName]]]:
+    """Snapshots that two lines share up to where somebody else went on, and those of each alone."""
+    snapshots = draw(several)
+    sides = draw(st.lists(st.sampled_from("bth"), min_size=len(snapshots), max_size=len(snapshots)))
+    return snapshots, [
+        {one.name for one, side in zip(snapshots, sides, strict=True) if side in wanted} for wanted in ("bt", "bh")
+    ]
+
+
+@settings(deadline=None)
+@given(two_lines(), policies, st.integers(0, 24 * 130))
+def test_no_line_of_records_drives_anything_out_of_another(
+    forked: tuple[list[Dated], list[set[SnapshotName]]], policy: RetentionPolicy, hours: int
+) -> None:
+    """What would stay if a line were alone stays, whatever stands in the other one."""
+    snapshots, lines = forked
+    at = NOW + hours * HOUR
+    decisions = {one.snapshot.name: one.keep for one in decide(snapshots, policy, at, lines)}
+    for line in lines:
+        alone = [one for one in snapshots if one.name in line]
+        assert all(decisions[one.name] for one in kept(alone, policy, at) if one.counts)
+    for snapshot in snapshots:
+        group = [one for one in snapshots if one.group == snapshot.group]
+        until = kept_until(snapshot, group, policy, NOW, lines)
+        assert not next(one.keep for one in decide(snapshots, policy, until, lines) if one.snapshot == snapshot)

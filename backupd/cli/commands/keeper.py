@@ -107,6 +107,15 @@ def expire(
     store: StoresOption = None,
     dry_run: DryRunOption = False,
     confirm: ConfirmOption = None,
+    false: Annotated[
+        str | None,
+        typer.Option(
+            "--false",
+            metavar="SNAPSHOT",
+            show_default=False,
+            help="Remove this snapshot's record alone, whatever the rules say: nobody of yours made it.",
+        ),
+    ] = None,
     yes: YesOption = False,
     quiet: QuietOption = False,
     config: ConfigOption = None,
@@ -117,6 +126,9 @@ def expire(
     Leftovers of uploads that were cut off go, too. Every snapshot is listed with the reasons that keep it or let it go;
     a dry run lists the same and removes nothing. From a pack that is needed in part, the rest is taken out when it is
     most of the pack, or too old for its data class.
+
+    With --false, one record goes that a thief of a node signed, and the ledger says so, so that nothing misses it; also
+    where somebody removed it by hand. What only it needed goes with the next run.
 
     \b
     Examples:
@@ -134,7 +146,11 @@ def expire(
             return for_each_store(
                 places,
                 lambda name: open_sole_keeper(context, name, trace),
-                lambda keeper, place: _expire(keeper, place, dry_run=dry_run, confirm=confirm),
+                lambda keeper, place: (
+                    _expire(keeper, place, dry_run=dry_run, confirm=confirm)
+                    if false is None
+                    else _remove_false(keeper, place, false, dry_run=dry_run)
+                ),
                 as_json=as_json,
                 part=StoreExpiry,
                 quiet=quiet and not dry_run,
@@ -195,6 +211,22 @@ def _expire(keeper: Keeper, store: str, *, dry_run: bool, confirm: int | None) -
     }
     value = StoreExpiry(region=keeper.region, store=store, plan=plan_facts, expired=done)
     return Reply(value, _expired_lines(keeper.region, planned, done))
+
+
+def _remove_false(keeper: Keeper, store: str, snapshot: str, *, dry_run: bool) -> Reply:
+    """Remove one record that is none of ours from a store, or say what would be removed."""
+    from backupd.model.answers import StoreExpiry
+    from backupd.model.ids import SnapshotName
+    from backupd.operations.keeper.false_records import find_false, remove_false
+    from backupd.repository.state.keyring_cache import KeyringCache
+
+    with KeyringCache.opened(keeper.cache_path(store), keeper.repository, keeper.tags) as cache:
+        work = find_false if dry_run else remove_false
+        found = work(keeper, store, SnapshotName(snapshot), cache)
+    plan_facts = {"objects": found.objects, "bytes": found.bytes}
+    value = StoreExpiry(region=keeper.region, store=store, plan=plan_facts, expired=None if dry_run else found)
+    said = f"{'would remove' if dry_run else 'removed'} {counted(found.objects, 'object')}"
+    return Reply(value, [f"{keeper.region} on {store}: {said} of false snapshot {snapshot[:25]}"])
 
 
 def _purged(region: str, done: PurgeRun) -> Reply:

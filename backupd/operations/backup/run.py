@@ -16,7 +16,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass, replace
 
 from backupd.model.answers import BackupReport
-from backupd.model.documents import Record, Totals
+from backupd.model.documents import HANDED, Record, Totals
 from backupd.model.ids import RegionName, RunId, SnapshotName
 from backupd.model.text import stamp
 from backupd.operations.backup.closing import SectionsNeeded, SegmentClosing
@@ -47,6 +47,9 @@ from backupd.store.handoff import HandoffStore
 from backupd.trace import Progress, Warned
 
 PUBLISHING = "publishing"
+
+_MOST_HANDED = 200
+"""How many of the newest records that wait for a keeper a record names: with more, something else is wrong."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,6 +175,7 @@ def _say_what_is_left(context: _Run, phases: Phases, waiting: int) -> None:
 
 def _record(context: _Run, reading: Reading, needed: SectionsNeeded) -> Record:
     exported, generation = reading.exported, context.ground.generation
+    previous, handed = _previous(context)
     return Record(
         repository=generation.repository,
         region=context.job.region,
@@ -182,7 +186,7 @@ def _record(context: _Run, reading: Reading, needed: SectionsNeeded) -> Record:
         exported=stamp(exported.instant),
         published=stamp(context.ground.node.clock.now()),
         server=exported.version,
-        previous=_previous(context),
+        previous=previous,
         ledger=context.standing.head,
         packs=needed.packs(context.ground.index),
         totals=Totals(
@@ -192,6 +196,7 @@ def _record(context: _Run, reading: Reading, needed: SectionsNeeded) -> Record:
             stored=needed.size,
             added=context.uploader.sent,
         ),
+        extra={HANDED: handed} if handed else {},
     )
 
 
@@ -207,22 +212,23 @@ def _publish_record(context: _Run, record: Record) -> SnapshotName:
     return snapshot
 
 
-def _previous(context: _Run) -> SnapshotName | None:
+def _previous(context: _Run) -> tuple[SnapshotName | None, list[SnapshotName]]:
     """Return the record that this node wrote last, even if a crash kept it from learning that it had.
 
     On a store where nodes only hand in, it is the newest record that was ingested: another may never be, and would be
-    missing for good.
+    missing for good. Those that were handed in since come with it, oldest first.
     """
     index, store = context.ground.index, context.ground.repository.store
     if isinstance(store, HandoffStore):
-        taken = _recorded(store.vault)
-        return next((snapshot for snapshot in index.runs.record_names() if snapshot in taken), None)
+        taken, names = _recorded(store.vault), index.runs.record_names()
+        newest = next((at for at, snapshot in enumerate(names) if snapshot in taken), len(names))
+        return next(iter(names[newest:]), None), names[: min(newest, _MOST_HANDED)][::-1]
     last = index.runs.last_records()
     if last and last[0][2]:
-        return last[0][0]
+        return last[0][0], []
     # Each run that was cut off at its record left a name: one listing, however many there are.
     there = _recorded(store) if last else set()
-    return next((snapshot for snapshot, _, published in last if published or snapshot in there), None)
+    return next((snapshot for snapshot, _, published in last if published or snapshot in there), None), []
 
 
 def _recorded(view: StoreView) -> set[SnapshotName | None]:

@@ -6,8 +6,7 @@ which the keeper looked and it was not there yet.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
 from backupd.errors import StoreError
@@ -15,48 +14,69 @@ from backupd.model.documents import REDUCED, Record
 from backupd.model.ids import SnapshotName
 from backupd.model.text import parse_stamp
 from backupd.operations.keeper.types import Keeper
+from backupd.operations.snapshots.lines import record_lines
 from backupd.operations.snapshots.records import snapshot_group
 from backupd.planning.ledger_facts import copied_to
-from backupd.planning.retention import Dated
+from backupd.planning.retention import Dated, Lines
 from backupd.repository import layout
 from backupd.repository.marks import LONGEST_RUN
 
 if TYPE_CHECKING:
     from backupd.operations.keeper.holds import HoldPins, SurveyedStore
     from backupd.planning.expiry import Item
+    from backupd.repository.state.keyring_cache import KeyringCache
+
+
+_CLOCKS = timedelta(hours=1)
+"""More than a database's clock and a store's differ: each was within minutes of a third one."""
 
 
 class RecordTimes:
-    """The times at which the records of one store came."""
+    """The times at which the records of one store came, and the order in which they did."""
 
-    def __init__(
-        self, keeper: Keeper, store: str, seen: SurveyedStore, came_after: Mapping[SnapshotName, datetime]
-    ) -> None:
-        """Take the records as surveyed; `came_after` is what the keeper remembers of its earlier looks."""
+    def __init__(self, keeper: Keeper, store: str, seen: SurveyedStore, cache: KeyringCache) -> None:
+        """Take the records as surveyed; `cache` is what the keeper remembers of its earlier looks."""
         self._keeper = keeper
         self._name = store
         self._seen = seen
-        self._came_after = came_after
+        self._cache = cache
+        self._came_after = cache.came_after()
         self._copied = copied_to(keeper.book.chain.entries(), store)
 
     def dated(self, proven: set[SnapshotName]) -> list[Dated]:
         """Return the properties of each record that can be believed."""
+        now = self._keeper.clock.now()
+        exported = {name: parse_stamp(record.exported) for name, record in self._seen.records.items()}
+        # Who dates a file ahead, too, does not change that this keeper saw it.
+        early = self._cache.seen_early(name for name, at in exported.items() if at - now > _CLOCKS)
         came: dict[SnapshotName, datetime] = {}
+        shown: dict[SnapshotName, datetime] = {}
         for name, item in self._seen.found.items():
             if (snapshot := layout.place_of(name).snapshot) is not None:
                 # A copy of it may stand in another generation.
+                shown[snapshot] = max(item.modified, shown.get(snapshot, item.modified))
                 came[snapshot] = min(self._came(snapshot, item), came.get(snapshot, self._came(snapshot, item)))
         return [
             Dated(
                 name,
                 snapshot_group(record.database, record.member),
-                parse_stamp(record.exported),
+                exported[name],
                 name in proven,
                 late=name in came and self._is_late(name, record, came[name]),
                 empty=not record.packs,
+                early=name in early or (name in shown and exported[name] - shown[name] > _CLOCKS),
             )
             for name, record in self._seen.records.items()
         ]
+
+    def lines(self) -> Lines:
+        """Return the lines of records, those that are gone considered.
+
+        What a hold keeps of an expired one, which a keeper signed, belongs to every line.
+        """
+        reduced = {name for name, record in self._seen.records.items() if REDUCED in record.extra}
+        there = {name: one.follows for name, one in self._seen.records.items() if name not in reduced}
+        return tuple(line | reduced for line in record_lines(there, self._cache.followed()))
 
     def outlived(self, held: HoldPins) -> tuple[Item, ...]:
         """Return the records that cannot be believed and came so long ago that each true one of then has expired."""

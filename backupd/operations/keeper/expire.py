@@ -131,9 +131,10 @@ class Expiry:
         proven = proven_on(keeper.book.chain.entries(), self._name)
         self._check_records(seen, proven)
         held = find_pins(keeper, self._cache)
-        times = RecordTimes(keeper, self._name, seen, self._cache.came_after())
+        times = RecordTimes(keeper, self._name, seen, self._cache)
         dated = times.dated(proven)
-        decisions = [held.overrule(one, seen.records) for one in decide(dated, keeper.rules.retention, now)]
+        decided = decide(dated, keeper.rules.retention, now, times.lines())
+        decisions = [held.overrule(one, seen.records) for one in decided]
         leaving = {one.snapshot.name for one in decisions if not one.keep}
         removals, left = [], dict(seen.damaged)
         for generation in seen.generations():
@@ -274,7 +275,7 @@ class Expiry:
                 hint="Nothing is removed until it is back. Somebody removed it, or moved it into tmp/: put it back "
                 "from there, from another store, or from the store's own snapshots (`backupd manual incidents`).",
             )
-        self._cache.note_records(seen.known, seen.records)
+        self._cache.note_records(seen.known, {name: record.follows for name, record in seen.records.items()})
 
     def _check_whole(
         self, shown: StoredGeneration, needs: Mapping[ObjectHash, Needs], class_of: Mapping[Pseudonym, ClassTag]

@@ -8,7 +8,7 @@ from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from backupd.errors import UNSOUND, DamageError
+from backupd.errors import UNSOUND, DamageError, RefusedError
 from backupd.model.documents import LedgerHead
 from backupd.model.ids import GenerationId, ObjectName, Pseudonym, SnapshotName
 from backupd.model.ledger import Event, Verified
@@ -58,7 +58,7 @@ def read_ledger(
     kept = _own_copy(repository, own)
     known = kept.chain
     numbers = list_entries(repository.store)
-    strays = tuple(pop_strays(repository.store, numbers, repository.keepers))
+    strays = _strays(repository, numbers, findings)
     chain = _of_store(repository, known, numbers, threads, findings)
     if not findings and len(chain.links) < len(known.links):
         where = layout.entry_name(len(chain.links) + 1)
@@ -149,6 +149,14 @@ def _own_copy(repository: Repository, own: Store | None) -> OwnLedger:
     info = repository.info()
     empty = Chain(info.region, info.repository)
     return OwnLedger(empty) if own is None else read_own(own, empty, repository.keepers)
+
+
+def _strays(repository: Repository, numbers: list[int], findings: list[Mismatch]) -> tuple[ObjectName, ...]:
+    try:
+        return tuple(pop_strays(repository.store, numbers, repository.keepers))
+    except RefusedError as error:
+        findings.append(Mismatch(layout.entry_name(1), f"{error.message} ({error.hint.rstrip('.')})"))
+        return ()
 
 
 def _of_store(

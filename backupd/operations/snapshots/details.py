@@ -13,8 +13,9 @@ import msgspec
 from backupd.model.documents import Totals
 from backupd.model.ids import GenerationId, SnapshotName
 from backupd.operations.snapshots.catalog import Catalog, SeenStore
+from backupd.operations.snapshots.lines import record_lines
 from backupd.operations.snapshots.records import SnapshotInfo
-from backupd.planning.retention import Dated, RetentionPolicy, decide, kept_until
+from backupd.planning.retention import Dated, Lines, RetentionPolicy, decide, kept_until
 
 
 class SnapshotOnStore(msgspec.Struct, frozen=True, kw_only=True):
@@ -150,15 +151,24 @@ def _on_stores(
             for other in catalog.group_of(one)
             if other.name in store.places
         ]
-        decision = next(found for found in decide(group, policy, now) if found.snapshot.name == one.name)
+        lines = _lines(catalog, store)
+        decision = next(found for found in decide(group, policy, now, lines) if found.snapshot.name == one.name)
         yield SnapshotOnStore(
             store=store.name,
             there=True,
             verified_at=proven.get(one.name),
             kept=decision.keep,
             reasons=decision.reasons,
-            until=kept_until(decision.snapshot, group, policy, now),
+            until=kept_until(decision.snapshot, group, policy, now, lines),
         )
+
+
+def _lines(catalog: Catalog, store: SeenStore) -> Lines:
+    """Return the lines of a store's records, as far as they show without a keeper's memory of those that are gone."""
+    there = {one.name: one.follows for one in catalog.snapshots.values() if one.name in store.places}
+    reduced = {name for name, follows in there.items() if follows is None}
+    lines = record_lines({name: follows for name, follows in there.items() if follows is not None}, {})
+    return tuple(line | reduced for line in lines)
 
 
 def _restored(catalog: Catalog) -> dict[SnapshotName, datetime]:

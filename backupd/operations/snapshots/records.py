@@ -7,7 +7,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING
 
 from backupd.errors import DamageError, ObjectMissingError, RefusedError
-from backupd.model.documents import Record, Totals
+from backupd.model.documents import REDUCED, Record, Totals
 from backupd.model.ids import GenerationId, SnapshotName
 from backupd.model.text import parse_stamp
 
@@ -33,6 +33,8 @@ class SnapshotInfo:
     totals: Totals
     packs: int
     """Number of packs that hold its sections."""
+    follows: tuple[SnapshotName, ...] | None = None
+    """Records that its writer wrote before, newest first; None for what a hold keeps of one."""
 
     @property
     def group(self) -> str:
@@ -98,6 +100,7 @@ def described(name: SnapshotName, record: Record) -> SnapshotInfo:
         segments=record.segments,
         totals=record.totals,
         packs=len(record.packs),
+        follows=None if REDUCED in record.extra else record.follows,
     )
 
 

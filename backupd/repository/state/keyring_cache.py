@@ -8,7 +8,7 @@ hashes, and no name and no key.
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -47,6 +47,8 @@ CREATE TABLE IF NOT EXISTS repository (id TEXT NOT NULL);
 CREATE TABLE IF NOT EXISTS keyrings (name TEXT PRIMARY KEY, size INTEGER NOT NULL) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS records (name TEXT PRIMARY KEY, after REAL, believed INTEGER NOT NULL) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS looked (at REAL NOT NULL);
+CREATE TABLE IF NOT EXISTS early (name TEXT PRIMARY KEY) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS followed (name TEXT PRIMARY KEY, earlier TEXT NOT NULL) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS segments {_SEGMENTS}
 CREATE TABLE IF NOT EXISTS gone {_SEGMENTS}
 CREATE TABLE IF NOT EXISTS sealed (keyring TEXT PRIMARY KEY, recipients TEXT NOT NULL) WITHOUT ROWID;
@@ -200,8 +202,11 @@ class KeyringCache:
         """Return the records that were on the store the last time, and that could be believed at least once."""
         return {SnapshotName(row[0]) for row in self._database.execute("SELECT name FROM records WHERE believed")}
 
-    def note_records(self, names: Collection[SnapshotName], believed: Collection[SnapshotName]) -> None:
-        """Store the names of all records on the store, in place of the earlier ones, and which can be believed now.
+    def note_records(
+        self, names: Collection[SnapshotName], believed: Mapping[SnapshotName, Sequence[SnapshotName]]
+    ) -> None:
+        """Store the names of all records on the store, in place of the earlier ones, and those that can be believed
+        now, each with the records that it follows.
 
         A new one came after the last look noted with `note_look`.
         """
@@ -212,6 +217,24 @@ class KeyringCache:
                 "INSERT OR IGNORE INTO records VALUES (?, (SELECT max(at) FROM looked), 0)", ((name,) for name in names)
             )
             self._database.executemany("UPDATE records SET believed = 1 WHERE name = ?", ((name,) for name in believed))
+            self._database.executemany(
+                "INSERT OR IGNORE INTO followed VALUES (?, ?)",
+                ((name, " ".join(one)) for name, one in believed.items()),
+            )
+            # A name begins with its time. Those before the oldest that is there lead nowhere.
+            self._database.execute("DELETE FROM followed WHERE name < (SELECT min(name) FROM records)")
+
+    def followed(self) -> dict[SnapshotName, tuple[SnapshotName, ...]]:
+        """Return each record that was ever believed here, with those that it follows; very old ones are forgotten."""
+        rows = self._database.execute("SELECT name, earlier FROM followed")
+        return {SnapshotName(name): tuple(map(SnapshotName, earlier.split())) for name, earlier in rows}
+
+    def seen_early(self, names: Iterable[SnapshotName]) -> set[SnapshotName]:
+        """Remember records that were on the store before their own export, and return all such that are there."""
+        with self._database:
+            self._database.executemany("INSERT OR IGNORE INTO early VALUES (?)", ((name,) for name in names))
+            self._database.execute("DELETE FROM early WHERE name NOT IN (SELECT name FROM records)")
+        return {SnapshotName(name) for (name,) in self._database.execute("SELECT name FROM early")}
 
     def note_look(self, at: datetime) -> None:
         """Remember that every record that was on the store at this instant has been noted."""

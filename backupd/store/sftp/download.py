@@ -23,6 +23,9 @@ _READDIRS_FIRST = 2
 _READDIRS_AT_ONCE = 3
 """Requests sent together afterwards: OpenSSH returns about a hundred names each, and asking ahead saves round trips."""
 _WIDEST = 1_000_000
+"""Names that the folders read at a time may have; they are held in memory until all of these are read."""
+_MOST = 4_000_000
+"""Names that one listing may have: the caller may hold all of them. Our own objects are far fewer."""
 _DEEPEST = 32
 """Levels that a listing descends at most; our own layout has five."""
 
@@ -138,15 +141,19 @@ def walk(
 ) -> Iterator[ObjectInfo]:
     """Yield every plain file below `prefix`, named from `root` on; many folders are read at a time, deepest first.
 
-    `vanished` is called with each folder that is missing, whether it is the first or one that was listed.
+    `vanished` is called with each folder that is missing, whether it is the first or one that was listed. Raises
+    StoreError where there is no end of names.
     """
-    waiting = [prefix]
+    waiting, seen_names = [prefix], 0
     while waiting:
         now, waiting = waiting[-_FOLDERS_AT_ONCE:], waiting[:-_FOLDERS_AT_ONCE]
         found = read_folders(session, ["/".join(part for part in (root, folder) if part) or "." for folder in now])
         for folder, entries in zip(now, found, strict=True):
             if entries is None:
                 vanished(folder)
+            seen_names += len(entries or ())
+            if seen_names > _MOST:
+                raise _endless(prefix, _MOST)
             for entry, seen in entries or ():
                 name = f"{folder}/{entry}" if folder else entry
                 if is_folder(seen) and name.count("/") < _DEEPEST:
@@ -173,20 +180,30 @@ def read_folders(session: Session, paths: list[str]) -> list[list[tuple[str, Att
 def _read_open_folders(
     session: Session, unfinished: dict[int, Handle], found: list[list[tuple[str, Attributes]]], paths: list[str]
 ) -> None:
-    ahead = _READDIRS_FIRST
+    ahead, held = _READDIRS_FIRST, 0
     while unfinished:
         places = [place for place in unfinished for _ in range(ahead)]
         ahead = _READDIRS_AT_ONCE
         replies = session.channel.ask(*(wire.readdir(unfinished[place]) for place in places))
         for place, reply in zip(places, replies, strict=True):
             if isinstance(reply, NameReply):
-                if not reply.entries or len(found[place]) > _WIDEST:
+                if not reply.entries:
                     raise wire.ProtocolError("a folder without end")
                 found[place] += [entry for entry in reply.entries if _real(entry[0])]
+                held += len(reply.entries)
+                if held > _WIDEST:
+                    raise _endless(paths[place], _WIDEST)
             else:
                 if not (isinstance(reply, Status) and reply.code == Code.EOF):
                     require_granted(reply, paths[place])
                 unfinished.pop(place, None)
+
+
+def _endless(folder: str, most: int) -> StoreError:
+    return StoreError(
+        f"the store lists more than {most} names below {folder or '.'!r}, and has no end of them",
+        hint="Look at that folder: it is not ours, or the server makes names up. Do not keep backups on such a server.",
+    )
 
 
 def _real(name: str) -> bool:

@@ -179,6 +179,15 @@ def _grown(reply: bytes, _number: int) -> bytes:
     return reply[:13] + struct.pack(">Q", size + 1_000_000) + reply[21:]
 
 
+def _endless(_reply: bytes, number: int) -> bytes:
+    """A hundred more names, every second one a folder's, and never the last."""
+    names = [
+        text(f"{number}-{at}".encode()) + text(b"") + struct.pack(">II", 4, 0o040755 if at % 2 else 0o100644)
+        for at in range(100)
+    ]
+    return packet(NAME, struct.pack(">II", number, len(names)) + b"".join(names))
+
+
 SPOILERS = {
     "lose": lambda _reply, _number: b"",
     "wrong-id": lambda reply, number: reply[:5] + struct.pack(">I", number + 77) + reply[9:],
@@ -194,6 +203,7 @@ SPOILERS = {
         NAME, struct.pack(">II", number, 1) + text(b"../up") + text(b"") + struct.pack(">I", 0)
     ),
     "no-names": lambda _reply, number: packet(NAME, struct.pack(">II", number, 0)),
+    "endless": _endless,
     "grow": _grown,
     "short": lambda reply, number: packet(DATA, struct.pack(">I", number) + text(reply[13 : 13 + 1000])),
     "more": lambda _reply, number: packet(DATA, struct.pack(">I", number) + text(b"x" * 200_000)),

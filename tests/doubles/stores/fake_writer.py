@@ -12,7 +12,7 @@ from datetime import timedelta
 from pathlib import Path
 
 from backupd.clock import Clock
-from backupd.model.documents import Record, Totals
+from backupd.model.documents import HANDED, Record, Totals
 from backupd.model.ids import Pseudonym, RegionName, RunId, SnapshotName
 from backupd.model.manifest import Entry, RowsEntry, TableEntry
 from backupd.model.tenancy import STRUCTURE, SegmentName, Tenancy, TenancyKind
@@ -207,6 +207,7 @@ class FakeWriter:
 
     def _record(self, context: _Run, made: Made, needed: SectionsNeeded) -> Record:
         generation = context.ground.generation
+        previous, handed = _previous(context)
         return Record(
             repository=generation.repository,
             region=self.region,
@@ -216,10 +217,11 @@ class FakeWriter:
             exported=made.exported,
             published=stamp(context.ground.node.clock.now()),
             server=170000,
-            previous=_previous(context),
+            previous=previous,
             ledger=context.standing.head,
             packs=needed.packs(context.ground.index),
             totals=Totals(tables=1, rows=0, bytes=0, stored=needed.size, added=context.uploader.sent),
+            extra={HANDED: handed} if handed else {},
         )
 
 

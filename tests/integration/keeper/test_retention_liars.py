@@ -3,19 +3,25 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import msgspec
 import pytest
 from fix_handmade_keeper import DAY, HandmadeKeeper
 
+from backupd.errors import DamageError, UsageError
 from backupd.model.documents import Record
 from backupd.model.ids import SnapshotName
 from backupd.model.ledger import Verified
 from backupd.model.text import stamp
+from backupd.operations.keeper.false_records import remove_false
+from backupd.operations.verify import Scope, Tools, verify
 from backupd.planning.retention import RetentionPolicy
+from backupd.planning.verify import Mismatch, parse_share
 from backupd.repository import layout
 from backupd.repository.repository import signed_record
+from backupd.repository.state.checked import CheckedState
 
 DAILY = RetentionPolicy(keep_within=timedelta(hours=1), daily=30, weekly=0, monthly=0, max_age=90 * DAY, keep_minimum=2)
 
@@ -32,7 +38,7 @@ def _lie(
 ) -> SnapshotName:
     """A thief of the node's key signs a record of the last second of a true one's day."""
     record: Record = handmade.made.repository.record(true)
-    day = datetime.strptime(true[:8], "%Y%m%d").replace(tzinfo=UTC)
+    day = _day(true)
     changes = {"exported": stamp(day + DAY - timedelta(microseconds=1)), "packs": record.packs if packs else []}
     name, document = signed_record(msgspec.structs.replace(record, **changes), handmade.made.signer)
     path = handmade.root / layout.record_name(record.generation, name)
@@ -40,6 +46,16 @@ def _lie(
     if modified is not None:
         os.utime(path, (modified.timestamp(), modified.timestamp()))
     return name
+
+
+def _day(name: SnapshotName) -> datetime:
+    return datetime.strptime(name[:8], "%Y%m%d").replace(tzinfo=UTC)
+
+
+def _verified(handmade: HandmadeKeeper) -> tuple[Mismatch, ...]:
+    with CheckedState(handmade.folder / "checked.sqlite") as checked:
+        tools = Tools(handmade.clock, handmade.folder, threads=1, store="disk", tags=handmade.keeper.tags)
+        return verify(handmade.repository, checked, Scope(parse_share("all")), tools).findings
 
 
 def _trues(handmade: HandmadeKeeper) -> list[SnapshotName]:
@@ -62,13 +78,53 @@ def test_records_dated_back_drive_nothing_out(daily: HandmadeKeeper, packs: bool
         assert "came to the store later than any run would bring it" in decisions[name].reasons
 
 
+def test_records_dated_ahead_drive_nothing_out_when_their_time_has_come(daily: HandmadeKeeper) -> None:
+    """A thief leaves one for each day to come; he is shut out by then, and was there before it."""
+    true = _trues(daily)
+    for name in true:
+        lie = _lie(daily, name, packs=True, modified=_day(name) - DAY)
+        (reasons,) = [one.reasons for one in daily.plan().decisions if one.snapshot.name == lie]
+        assert "was on the store before its own export" in reasons
+    decisions = {one.snapshot.name: one for one in daily.plan().decisions}
+    assert {name for name, one in decisions.items() if one.keep} == set(true)
+
+
+def test_records_that_lie_about_no_time_drive_nothing_out(daily: HandmadeKeeper) -> None:
+    """A thief adds one in the last second of each day, and a keeper proves them like the true ones. The writer's own
+    next record follows the true one, so that two lines of records begin there.
+    """
+    true = _trues(daily)
+    lies = [_lie(daily, name, packs=True, modified=_day(name) + DAY) for name in true]
+    daily.keeper.book.append(lambda _: [Verified(store="disk", snapshots=[*true, *lies])])
+    reasons = {one.snapshot.name: one.reasons for one in daily.plan().decisions}
+    assert "a newer one stands in another line of records" in reasons[true[4]]
+    for _ in range(2):
+        daily.expire()
+        assert {name for _, name in daily.repository.records()} >= set(true)
+
+
+@pytest.mark.parametrize("remembered", [True, False], ids=["remembered", "with a lost cache"])
+def test_true_ones_alone_are_kept_as_if_there_were_no_lines(daily: HandmadeKeeper, remembered: bool) -> None:
+    """Where snapshots of a chain expired, it is still one."""
+    made = []
+    for days in range(9, 2, -1):
+        made += [daily.backup(days + part, "ada") for part in (0.2, 0.1, 0)]
+    for count in (12, 8, 6):
+        daily.ruled(retention=replace(DAILY, daily=count))
+        daily.expire()
+        if not remembered:
+            daily.keeper.cache_path("disk").unlink()
+    today = daily.clock.now().date()
+    newest = {name[:8]: name for name in sorted(made) if (today - _day(name).date()).days < 6}
+    assert {name for _, name in daily.repository.records()} == set(newest.values())
+
+
 def test_who_sets_a_files_time_drives_nothing_out_that_a_keeper_looked_beside(daily: HandmadeKeeper) -> None:
     """What was not there at the keeper's last look came after it, whatever its store says."""
     true = _trues(daily)
     daily.expire()
     for name in true:
-        day = datetime.strptime(name[:8], "%Y%m%d").replace(tzinfo=UTC)
-        _lie(daily, name, packs=True, modified=day + DAY)
+        _lie(daily, name, packs=True, modified=_day(name) + DAY)
     decisions = {one.snapshot.name: one for one in daily.plan().decisions}
     assert {name for name in true if decisions[name].keep} == set(true)
     daily.expire()
@@ -89,11 +145,12 @@ def test_an_empty_record_of_today_drives_nothing_out(daily: HandmadeKeeper) -> N
 def test_a_proven_snapshot_stays_before_one_that_nobody_read(daily: HandmadeKeeper) -> None:
     """The newest of a day counts when nothing of it is proven, and today's newest stays in any case."""
     proven = daily.backup(3.2, "ada")
-    day = datetime.strptime(proven[:8], "%Y%m%d").replace(tzinfo=UTC)
-    false = _lie(daily, proven, packs=True, modified=day + DAY)
+    false = _lie(daily, proven, packs=True, modified=_day(proven) + DAY)
     daily.keeper.book.append(lambda _: [Verified(store="disk", snapshots=[proven])])
     decisions = {one.snapshot.name: one for one in daily.plan().decisions}
-    assert (decisions[proven].keep, decisions[false].keep) == (True, False)
+    assert decisions[proven].keep
+    assert "a newer one stands in another line of records" not in decisions[proven].reasons
+    assert "a newer one stands in another line of records" in decisions[false].reasons
 
 
 def test_on_a_store_whose_times_are_all_new_the_rules_go_on(daily: HandmadeKeeper) -> None:
@@ -104,3 +161,30 @@ def test_on_a_store_whose_times_are_all_new_the_rules_go_on(daily: HandmadeKeepe
             os.utime(path)
     decisions = {one.snapshot.name: one for one in daily.plan().decisions}
     assert decisions[first].keep
+
+
+def test_a_false_record_is_removed_and_missed_by_nobody(daily: HandmadeKeeper) -> None:
+    """Also where people removed it by hand, as they would: nothing holds them to it for ever."""
+    true = daily.backup(0.3, "ada")
+    lies = [_lie(daily, true, packs=packs, modified=datetime.now(UTC)) for packs in (True, False)]
+    daily.keeper.book.append(lambda _: [Verified(store="disk", snapshots=[true, *lies])])
+    daily.expire()
+    _verified(daily)
+    (daily.root / layout.record_name(daily.made.generation, lies[0])).unlink()
+    with pytest.raises(DamageError, match=f"record '{lies[0]}' is gone"):
+        daily.plan()
+    for lie in lies:
+        with daily.census() as cache:
+            remove_false(daily.keeper, "disk", lie, cache)
+    daily.expire()
+    assert {name for _, name in daily.repository.records()} == {true}
+    assert _verified(daily) == ()
+
+
+def test_a_name_that_nobody_ever_saw_is_no_false_record(daily: HandmadeKeeper) -> None:
+    """A slip of the hand writes nothing into the ledger."""
+    true = daily.backup(0.3, "ada")
+    before = daily.keeper.book.chain.head
+    with daily.census() as cache, pytest.raises(UsageError, match="has no snapshot"):
+        remove_false(daily.keeper, "disk", SnapshotName(f"{true[:-1]}x"), cache)
+    assert daily.keeper.book.chain.head == before

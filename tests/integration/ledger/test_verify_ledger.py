@@ -2,27 +2,33 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import threading
 from fractions import Fraction
 from itertools import count
 from pathlib import Path
 
+import msgspec
 import pytest
 from doubles.stores.broken_ledger import BREAKS, entry, observed
 from doubles.stores.hooked_store import HookedStore
 from doubles.stores.segments import take_out
-from doubles.stores.small_repository import Content, Rows, SmallRepository
+from doubles.stores.small_repository import START, Content, Rows, SmallRepository
 from fix_clock import TickingClock
 
+from backupd.errors import DamageError, RefusedError
+from backupd.model.documents import encode_body
 from backupd.model.ids import ObjectName, SnapshotName
 from backupd.model.ledger import ClassExpired, ExpiryBegan
 from backupd.model.tenancy import SegmentName
+from backupd.model.text import stamp
 from backupd.operations.verify import Scope, Tools, Verification, verify
 from backupd.repository import layout
-from backupd.repository.ledger import count_entries
+from backupd.repository.ledger import count_entries, next_document, put_entry, read_chain
 from backupd.repository.repository import Repository
 from backupd.repository.state.checked import CheckedState
+from backupd.seal.documents import Signer
 from backupd.store.base import Store
 from backupd.store.directory import DirectoryStore
 
@@ -300,3 +306,33 @@ def test_a_snapshot_of_which_nothing_is_left_is_not_proven(checker: Checker) -> 
     small.take_out(*everything)
     result = checker.run(share=ALL)
     assert (result.findings, result.proven, result.purged) == ((), (), 3)
+
+
+def test_a_ledger_of_a_keeper_that_nobody_here_trusts_is_not_taken_for_none(checker: Checker) -> None:
+    """Who forgot a key in trust.keepers would get back who was purged: everybody refuses, and names the key."""
+    small, keeper = checker.small, Signer(os.urandom(32))
+    entries = small.chain.extended(
+        next_document(small.chain, stamp(START), [small.purge_began(ACME)], keeper), {keeper.public}
+    )
+    put_entry(small.store, 1, entries.links[0].data)
+    said = f"is signed by {keeper.public}, which is not trusted"
+    assert said in checker.said()
+    with pytest.raises(RefusedError, match=said):
+        read_chain(small.store, small.chain, {small.signer.public}, strays=[])
+    assert read_chain(small.store, small.chain, {keeper.public}, strays=[]) == (entries, 1)
+
+
+def test_what_a_writer_signs_is_no_entry_where_the_repository_names_keepers(checker: Checker) -> None:
+    """A thief of a node takes the next number: that stops nobody, and a keeper may remove it."""
+    small, keeper = checker.small, Signer(os.urandom(32))
+    info = msgspec.structs.replace(small.info, keepers=[keeper.public])
+    (checker.root / layout.REPOSITORY).write_bytes(small.signer.sign(encode_body(info), "repository"))
+    first = small.chain.extended(next_document(small.chain, stamp(START), [observed(1)], keeper), {keeper.public})
+    put_entry(small.store, 1, first.links[0].data)
+    put_entry(small.store, 2, next_document(first, stamp(START), [small.purge_began(ACME)], small.signer))
+    strays: list[ObjectName] = []
+    assert read_chain(small.store, small.chain, {keeper.public}, strays=strays) == (first, 1)
+    assert strays == [layout.entry_name(2)]
+    # An entry of a keeper that the repository names, and this machine does not, is no stray.
+    with pytest.raises(DamageError, match="not signed by a trusted"):
+        read_chain(small.store, small.chain, {"ab" * 32}, strays=[])

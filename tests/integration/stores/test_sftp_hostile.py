@@ -25,7 +25,7 @@ from backupd.errors import (
     StoreFullError,
     StoreGoneError,
 )
-from backupd.store.sftp import open_sftp
+from backupd.store.sftp import download, open_sftp
 from backupd.store.sftp.store import SftpStore
 
 SMALL, LARGE = 5_000, 2_000_000
@@ -265,6 +265,29 @@ def test_listing_without_end(hostile):
     server.mischief.rules[:] = [Rule("no-names", READDIR, 1, every=1)]
     with pytest.raises(StoreError):
         [*store.list("")]
+
+
+def test_a_folder_whose_names_never_end_is_named(hostile, monkeypatch):
+    """Each answer is a right one, and there is always another: it ends, with what is in memory bounded."""
+    monkeypatch.setattr(download, "_WIDEST", 5000)
+    store, server = hostile()
+    put(store, "a/object", b"x")
+    server.mischief.rules[:] = [Rule("endless", READDIR, 1, every=1)]
+    with pytest.raises(StoreError, match="more than 5000 names below") as caught:
+        [*store.list("a")]
+    assert "no end of them" in caught.value.message
+
+
+def test_a_tree_that_never_ends_is_named(hostile, monkeypatch):
+    """No folder of it is large, and there is always another one."""
+    monkeypatch.setattr(download, "_MOST", 40)
+    store, _ = hostile()
+    for number in range(30):
+        put(store, f"a/{number}/object", b"x")
+    with pytest.raises(StoreError, match="more than 40 names below 'a'"):
+        [*store.list("a")]
+    monkeypatch.setattr(download, "_MOST", 60)
+    assert len([*store.list("a")]) == 30
 
 
 def test_unreadable_folder_is_not_an_empty_one(hostile):

@@ -12,7 +12,7 @@ import pytest
 from doubles.stores.faulty_store import FaultyStore
 from fix_handmade_keeper import DAY, HandmadeKeeper, make_handmade_keeper, named, notes
 
-from backupd.errors import BackupdError, DamageError, StoreError, StoreGoneError
+from backupd.errors import BackupdError, DamageError, RefusedError, StoreError, StoreGoneError
 from backupd.model.ids import Pseudonym
 from backupd.model.ledger import Absent, Cleared, PurgeBegan, Shredded
 from backupd.operations.keeper.purge import Purging, purge_due
@@ -63,6 +63,19 @@ def test_only_the_tenants_sections_and_lines_go(shared: HandmadeKeeper) -> None:
     (cleared,) = shared.events(Cleared)
     assert (cleared.objects, cleared.bytes) == (done.objects, done.bytes)
     assert shared.keeper.book.states.incarnations[shared.life("bob")].state is State.CLEARED
+
+
+def test_more_tenants_than_anybody_expects_are_confirmed_first(shared: HandmadeKeeper) -> None:
+    """A query that answers wrongly, or an application that was broken into, does not have everybody purged."""
+    shared.ruled(most_tenants=1)
+    for tenant in ("ada", "bob"):
+        shared.erase(tenant)
+    before = shared.files()
+    for confirmed in (None, 1, 3):
+        with pytest.raises(RefusedError, match="2 tenants would be removed in one run"):
+            purge_due(shared.keeper, confirmed)
+    assert shared.files() == before
+    assert {one.life for one in purge_due(shared.keeper, 2).done} == {shared.life("ada"), shared.life("bob")}
 
 
 def test_a_pack_of_nobody_else_keeps_header_and_map(shared: HandmadeKeeper) -> None:
