@@ -196,6 +196,8 @@ class BesiegedRegion:
         assert made.record is not None
         self.written[made.snapshot] = {tenant: list(rows) for tenant, rows in self.rows.items()}
         self.records[made.snapshot] = made.record
+        if not self.hand_in:
+            self.arrived[made.snapshot] = self.time.now
         return []
 
     def erase(self, tenant: str) -> list[BackupdError]:
