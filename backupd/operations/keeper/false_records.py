@@ -1,7 +1,7 @@
 """Remove a record that nobody of ours made from one store, and say so in the ledger, so that nothing misses it.
 
 Who stole a node's key signs records that no program can distinguish from true ones. People can, and what they remove
-by hand would be missing for ever: expiry and `verify` take a record that is gone without an entry for one that somebody hid.
+by hand would be missing for ever: expiry and `verify` take a record that is gone without an entry for a hidden one.
 """
 
 from __future__ import annotations
