@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from backupd.errors import RefusedError
 from backupd.model.ledger import WHOLE, Event, PurgeBegan, SegmentRef
 from backupd.operations.keeper.guards import check_number
 from backupd.operations.keeper.types import Keeper
@@ -33,11 +34,17 @@ def find_segments(keeper: Keeper, cache: KeyringCache, key: IncarnationKey) -> I
                 yield generation, listed.pseudonym
 
 
-def check_growth(life: Incarnation, found: set[SegmentRef], confirmed: int | None) -> None:
-    """Raise RefusedError when more turned up of a life whose purge has begun than late runs add, unless confirmed."""
-    if life.purge is not None:
-        more = len(found - life.purge.segments)
+def check_growth(life: Incarnation, found: set[SegmentRef], confirmed: int | None) -> list[RefusedError]:
+    """Return an error when more turned up of a life whose purge has begun than late runs add, unless confirmed.
+
+    It must hold nothing up that began: a thief of a node can list more each day.
+    """
+    more = len(found - life.purge.segments) if life.purge is not None else 0
+    try:
         check_number(more, MOST_GROWTH, confirmed, f"new segments of tenant {life.key.tenant}, purged before,")
+    except RefusedError as error:
+        return [error]
+    return []
 
 
 def next_beginning(life: Incarnation, found: set[SegmentRef], stores: set[str]) -> list[Event]:

@@ -93,27 +93,31 @@ class Purging:
         """Take the purge of an incarnation as far as it goes today, on every store that can be reached.
 
         Raises RefusedError when it must not be purged: active, held, or not due; and when more of it turned up since it
-        began than runs under way can have added, unless that number was confirmed.
+        began than runs under way can have added, unless that number was confirmed: what the ledger lists goes first.
         """
-        self._begin(key, confirmed)
+        grown = self._begin(key, confirmed)
         done: list[Purged] = []
         for name in self._caches:
             with self._isolated(name):
-                done.append(self._on(name, key))
+                done.append(self._on(name, key, whole=not grown))
+        for error in grown:
+            raise error
         return done
 
-    def _begin(self, key: IncarnationKey, confirmed: int | None = None) -> None:
+    def _begin(self, key: IncarnationKey, confirmed: int | None = None) -> list[RefusedError]:
         life = self._due(self._keeper.book.states, key)
         if life.purge is None:
             self._check_clocks()
         found = self.find(key)
-        check_growth(life, found, confirmed)
+        if grown := check_growth(life, found, confirmed):
+            return grown
 
         def decide(lives: TenantStates) -> list[Event]:
             return next_beginning(self._due(lives, key), found, {*self._keeper.stores})
 
         while self._keeper.book.append(decide):
             pass  # more than one entry holds
+        return []
 
     def _due(self, lives: TenantStates, key: IncarnationKey) -> Incarnation:
         life = lives.incarnations.get(key)
@@ -135,7 +139,7 @@ class Purging:
         if differing and len(differing) == len(self._caches):
             raise differing[0]
 
-    def _on(self, name: str, key: IncarnationKey) -> Purged:
+    def _on(self, name: str, key: IncarnationKey, *, whole: bool) -> Purged:
         keeper, repository = self._keeper, self._keeper.stores[name]
         purge = _purge_of(keeper.book.states, key)
         check_clock(keeper, name)
@@ -161,7 +165,7 @@ class Purging:
         looked_at = keeper.clock.now()
         seen = look_into_snapshots(keeper, name, purge, self._caches[name])
         unfinished = any(is_from_before(one, purge.began) for one in uploads)
-        still_in = seen.still_in or ((layout.TEMPORARY,) if unfinished else ())
+        still_in = seen.still_in or ((layout.TEMPORARY,) if unfinished else () if whole else (layout.KEYRINGS,))
         if not still_in:
             self._note(
                 Absent(**key._asdict(), store=name, snapshots=list(seen.looked_into)),

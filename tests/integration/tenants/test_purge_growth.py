@@ -6,10 +6,10 @@ import pytest
 from fix_handmade_keeper import DAY, HandmadeKeeper, named
 
 from backupd.model.ids import RunId
-from backupd.model.ledger import PurgeBegan
+from backupd.model.ledger import Absent, Cleared, PurgeBegan, Shredded
 from backupd.model.text import stamp
 from backupd.operations.keeper import life_segments
-from backupd.operations.keeper.purge import PurgeRun, purge_due
+from backupd.operations.keeper.purge import PurgeRun, Purging, purge_due
 from backupd.repository import layout
 from backupd.seal.keyring import KeyringIds, KeyringWriter
 
@@ -57,6 +57,22 @@ def test_a_life_that_grows_by_more_than_late_runs_add_asks(purged: HandmadeKeepe
     run = later(purged, days, confirmed=150)
     assert (run.grown, run.refused) == ((), {})
     assert len(purged.events(PurgeBegan)[-1].segments) == 150
+
+
+def test_a_life_that_grows_loses_what_the_ledger_lists_all_the_same(handmade: HandmadeKeeper) -> None:
+    """A thief of a node could list more each day: no purge that has begun waits for a person because of it."""
+    handmade.backup(1, "ada", "bob")
+    handmade.erase("bob")
+    bob = handmade.life("bob")
+    with Purging(handmade.keeper) as purging:
+        purging._begin(bob)
+    list_many(handmade, 150)
+    assert purge_due(handmade.keeper).grown == (bob,)
+    assert handmade.pseudonym("bob") not in {segment for _, segment, _ in handmade.sections()}
+    assert len(handmade.events(Shredded)) == len(handmade.events(Cleared)) == 1
+    assert handmade.events(Absent) == []  # before somebody looked at the rest, nobody says that all is gone
+    assert purge_due(handmade.keeper, 150).grown == ()
+    assert len(handmade.events(Absent)) == 1
 
 
 def test_what_late_runs_add_goes_without_asking(purged: HandmadeKeeper) -> None:
