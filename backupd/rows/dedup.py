@@ -34,7 +34,7 @@ OPEN_SECTIONS: Final = 48 << 20
 """Plain bytes of unfinished sections to aim at: with many segments, each section ends the earlier."""
 MANIFEST_PIECE: Final = 1 << 20
 """Bytes of a manifest that are sealed together."""
-SEGMENT_SIZE: Final = 2_500
+SEGMENT_SIZE: Final = 3_500
 """Bytes of memory, about, that a segment takes in the worker, beside its rows (measured)."""
 LEAST_PART: Final = 3
 """However many segments there are, this part of the memory is left to what waits."""

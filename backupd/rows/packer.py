@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+from array import array
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -83,7 +84,8 @@ class Pack(NamedTuple):
 class _Open:
     key: RunKey
     writer: SectionWriter
-    extents: list[Extent] = field(default_factory=list)
+    extents: array[int] = field(default_factory=lambda: array("q"))
+    """The three numbers of each extent in turn: a section of a small tenant may have a hundred blocks."""
     ids: bytearray = field(default_factory=bytearray)
     manifest: bool = False
 
@@ -142,11 +144,11 @@ class Packer:
             section = self._open[at] = _Open(job.key, SectionWriter(context, job.key.key))
         if job.chunks or job.manifest:
             sealed = section.writer.add(job.chunks, self._compressor, job.manifest)
-            section.extents.append(self._spool.append(sealed))
+            section.extents.extend(self._spool.append(sealed))
             section.ids += job.ids
             section.manifest = section.manifest or bool(job.manifest)
         if job.last:
-            section.extents.append(self._spool.append(section.writer.finish()))
+            section.extents.extend(self._spool.append(section.writer.finish()))
             del self._open[at]
             self._finished.append(section)
             self._ready += section.writer.size
@@ -188,7 +190,9 @@ class Packer:
                 digest.update(start)
                 file.write(start)
                 for section in sections:
-                    data = b"".join(map(self._spool.take, section.extents))
+                    numbers = iter(section.extents)
+                    extents = map(Extent, numbers, numbers, numbers)
+                    data = b"".join(map(self._spool.take, extents))
                     digest.update(data)
                     file.write(data)
         except OSError as error:

@@ -20,6 +20,8 @@ LARGEST_CHUNK = 1 << 20
 """Bytes of a chunk at most; a cut is larger where rows are far wider than the statistics said, and is then divided."""
 LONG_ROW = 4 << 20
 """Bytes from which a row is passed on in pieces rather than held in memory."""
+ROW_SIZE = 41
+"""Bytes of memory that a row takes beside its own: short rows of many tenants are mostly that."""
 STRETCH = 1 << 20
 """Bytes of the stream between two checks of how much is held in memory."""
 
@@ -92,6 +94,7 @@ class Chunker:
         lines = (self._carry + block).split(b"\n") if self._carry else block.split(b"\n")
         self._carry = lines.pop()
         self.rows += len(lines)
+        self._held += ROW_SIZE * len(lines)
         if lines and len(lines[0]) > LONG_ROW:
             self._begin_long_row(lines[0], cuts)
             self._end_long_row(b"", cuts)
@@ -152,9 +155,8 @@ class Chunker:
 
     def _relieve(self, cuts: list[Cut]) -> None:
         """Count the bytes that are really held; if too many, cut the fullest buffers down to half the limit."""
-        sizes = sorted(
-            ((sum(map(len, buffer.rows)), n, buffer) for n, buffer in enumerate(self._all_buffers())), reverse=True
-        )
+        numbered = enumerate(self._all_buffers())
+        sizes = sorted(((_size_of(buffer.rows), n, buffer) for n, buffer in numbered), reverse=True)
         self._held = sum(size for size, _, _ in sizes)
         if self._held <= self._limit:
             return
@@ -226,3 +228,7 @@ def pieces(blocks: Iterable[bytes], size: int) -> Iterator[bytes]:
             del held[:size]
     if held:
         yield bytes(held)
+
+
+def _size_of(rows: list[bytes]) -> int:
+    return sum(map(len, rows)) + ROW_SIZE * len(rows)
