@@ -62,6 +62,8 @@ class Bench:
         self.dedup = Deduplicator(made, NothingKnown(), self._packer)
         self.spans: dict[int, OpenSpan] = {}
         self.put: defaultdict[int, bytes] = defaultdict(bytes)
+        self.blocks: list[int] = []
+        """The number of blocks of each section, once they are opened."""
 
     def _place(self, keys: list[RunKey]) -> None:
         for key in keys:
@@ -97,6 +99,7 @@ class Bench:
             context = SectionContext(*vars_of(CONTEXT), row.segment, row.number)
             reader = SectionReader(sliced(section), len(section), key=key.key, context=context, where="it")
             assert len(said.ids) == 16 * reader.chunks
+            self.blocks.append(len(reader.blocks))
             manifest = b"".join(reader.manifest())
             assert said.manifest == bool(manifest)
             found.append(((row.segment, row.number), (chunks_of(reader), manifest)))
@@ -139,6 +142,7 @@ def small(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("backupd.rows.dedup.LARGEST_SECTION", 9000)
     monkeypatch.setattr("backupd.rows.dedup.OPEN_SECTIONS", 40_000)
     monkeypatch.setattr("backupd.rows.dedup.MANIFEST_PIECE", 700)
+    monkeypatch.setattr("backupd.rows.packer.WORTHWHILE", 600)
     monkeypatch.setattr(block_spool, "FILE_SIZE", 5000)
 
 
@@ -162,6 +166,18 @@ def test_every_run_leads_to_its_bytes(
     found = {segment: text for (segment, _), (_, text) in outcome.sections.items() if text}
     assert found == {f"{n:032x}": text for n, text in manifests.items()}
     assert {path.suffix for path in folder.iterdir()} <= {".pack"}, "blocks were left in the spool"
+
+
+@pytest.mark.usefixtures("small")
+def test_small_additions_are_compressed_together(tmp_path: Path) -> None:
+    """Forty segments, of which memory holds a few bytes each: their blocks are as large as they are worth it."""
+    bench = Bench(tmp_path, pending=400, room=1 << 20)
+    for turn in range(20):
+        for number in range(40):
+            bench.take(number, bytes([number, turn]) * 25)
+    outcome = bench.end({})
+    assert_exact(outcome)
+    assert bench.blocks == [2] * 40
 
 
 @pytest.mark.usefixtures("small")
