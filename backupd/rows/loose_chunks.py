@@ -29,7 +29,7 @@ class Loose:
     lengths: array[int] = field(default_factory=lambda: array("I"))
     """Bytes of each chunk."""
     size: int = 0
-    """Bytes of all."""
+    """Plain bytes of all of them."""
 
 
 class LooseChunks:
