@@ -16,7 +16,7 @@ _WIDTH = 80
 
 
 def toml_block(region: str, report: TenancyReport) -> list[str]:
-    """Return the lines of the block; none when nothing is left to decide.
+    """Return the lines of the block, none of which has a line's end in it; none when nothing is left to decide.
 
     Without rules it is the value of `tables`; with rules it is more entries, to be put behind the others.
     """
@@ -29,10 +29,10 @@ def toml_block(region: str, report: TenancyReport) -> list[str]:
     if report.ruled:
         found = [f"# Put these behind the other tables of [{place}]."]
         for match, rule in entries:
-            found += [f"[[{place}.tables]]", f"match = {match}", rule]
+            found += [f"[[{place}.tables]]", *f"match = {match}".split("\n"), rule]
         return [*found, *remarks]
     head = f"# In [{place}], below its tenancy. A comment is a way that takes a person to choose."
-    return [head, "tables = [", *(f"  {{ match = {match}, {rule} }}," for match, rule in entries),
+    return [head, "tables = [", *(part for match, rule in entries for part in f"  {{ match = {match}, {rule} }},".split("\n")),
             *(f"  {remark}" for remark in remarks), "]"]  # fmt: skip
 
 
@@ -65,8 +65,9 @@ def _shared(lines: Sequence[TenancyLine]) -> Iterator[tuple[str, str]]:
 def _doubtful(lines: Sequence[TenancyLine]) -> Iterator[str]:
     for line in lines:
         if line.gap is Gap.RULE or (line.gap in (Gap.SEVERAL, Gap.DOUBTFUL) and not _agree(line)):
-            yield f"# {line.table}: {line.route}{_disagreement(line)}"
-            yield from (f"# {{ match = {_match([line.table])}, {way.rule} }},{_count(line, way)}" for way in line.ways)
+            yield f"# {quoted(line.table)[1:-1]}: {line.route}{_disagreement(line)}"
+            match = f"[{quoted(_literally(line.table))}]"
+            yield from (f"# {{ match = {match}, {way.rule} }},{_count(line, way)}" for way in line.ways)
 
 
 def _disagreement(line: TenancyLine) -> str:
