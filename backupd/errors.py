@@ -124,6 +124,10 @@ class RefusedError(BackupdError):
     exit_code = 10
 
 
+class EverythingPurgedError(RefusedError):
+    """A snapshot of which purges left nothing that could be restored."""
+
+
 class BusyError(BackupdError):
     """Another backupd holds the lock; trying later can help."""
 

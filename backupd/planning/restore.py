@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from backupd.errors import DamageError, RefusedError
+from backupd.errors import DamageError, EverythingPurgedError
 from backupd.model.documents import Record
 from backupd.model.facts import SnapshotFacts, snapshot_facts
 from backupd.model.manifest import (
@@ -181,7 +181,7 @@ class Planner:
         """Return the plan of everything added; at most `wide` tables of several pieces are filled at once.
 
         Raises DamageError when the segments are not all the record says (more than it says, where not exact) or hold no
-        schema or several, and RefusedError when the schema is among what was left out.
+        schema or several, and EverythingPurgedError when the schema is among what was left out.
         """
         facts = snapshot_facts(self._facts)
         self._check(facts)
@@ -213,7 +213,7 @@ class Planner:
             if not self._fits(rows.get((schema, name), 0), count):
                 raise DamageError("the segments of a table do not add up to what the snapshot says of it")
         if not self._exact and not self._files["ddl-head"]:
-            raise RefusedError(
+            raise EverythingPurgedError(
                 "the schema of this snapshot was purged, too",
                 hint="There is no database to restore; `recover` writes the rows that are left to files.",
             )

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from fnmatch import fnmatchcase
 
-from backupd.errors import DamageError, RefusedError, UsageError
+from backupd.errors import DamageError, EverythingPurgedError, UsageError
 from backupd.model.documents import REDUCED, Record
 from backupd.model.ids import ClassTag, Pseudonym, SnapshotName
 from backupd.model.tenancy import SegmentName
@@ -146,8 +146,8 @@ def decide(request: SnapshotRequest, facts: SelectionFacts) -> Choice:
     """Decide which snapshot and which of its segments are restored.
 
     Raises UsageError when no snapshot fits, several do, or one holds nothing of what is asked for, DamageError when a
-    section or key is missing that the ledger does not explain, or segments are not apart, and RefusedError when
-    everything was purged.
+    section or key is missing that the ledger does not explain, or segments are not apart, and EverythingPurgedError
+    when nothing is left.
     """
     name = meant_snapshot(request, facts.snapshots)
     record = facts.snapshots[name]
@@ -157,7 +157,9 @@ def decide(request: SnapshotRequest, facts: SelectionFacts) -> Choice:
     _require_apart([facts.segments[segment].name for segment in kept])
     purged = len(facts.segments) - len(left)
     if purged and not kept:
-        raise RefusedError(f"everything in snapshot '{name}' was purged", hint="There is nothing left to restore.")
+        raise EverythingPurgedError(
+            f"everything in snapshot '{name}' was purged", hint="There is nothing left to restore."
+        )
     return Choice(
         name,
         record,

@@ -309,3 +309,36 @@ def test_a_view_that_cannot_be_filled_here_is_told_and_no_fault(
 
     assert report.verdict == "pass"
     assert codes(report, "equality") == ["view-unfilled"]
+
+
+def test_a_check_that_asks_another_table_is_no_fault_of_the_backup(
+    pg17: Server, make_database: Callable[..., Database], region: Region, drills: Drills
+) -> None:
+    """The second restore is of one table at first; where PostgreSQL refuses its rows alone, it is of all of them."""
+    region.tenancy = replace(BY_COLUMN, unclassified="shared")
+    database = make_database(pg17)
+    database.sql(
+        "CREATE TABLE public.kind (name text)",
+        "INSERT INTO public.kind VALUES ('a')",
+        # In the first restore the other table may be filled a moment later.
+        "CREATE FUNCTION public.known(v text) RETURNS bool LANGUAGE plpgsql AS $$BEGIN FOR n IN 1..60 LOOP"
+        " IF EXISTS (SELECT FROM public.kind WHERE name = v) THEN RETURN true; END IF; PERFORM pg_sleep(0.05);"
+        " END LOOP; RETURN false; END$$",
+        "CREATE TABLE public.item (id int PRIMARY KEY, tenant text NOT NULL, k text CHECK (public.known(k)))",
+        "INSERT INTO public.item SELECT g, 't' || g % 2, 'a' FROM generate_series(1, 40) g",
+    )
+    region.backup(database)
+    report = drills.run()
+    assert (report.verdict, check(report, "canary").verdict) == ("pass", "pass")
+    assert report.deletion is not None
+    assert report.deletion.canary is not None
+    assert report.deletion.canary.removed
+
+
+def test_a_second_restore_that_was_refused_proves_nothing(crowd: Database, region: Region, drills: Drills) -> None:
+    """The name of its database is taken: nobody saw that the tenant does not come back."""
+    region.tenancy = BY_COLUMN
+    region.backup(crowd)
+    report = drills.run(None, f'CREATE DATABASE "{crowd.name[:40]}_drill_canary"')
+    assert check(report, "canary").verdict != "pass"
+    assert report.verdict == "error"
