@@ -26,6 +26,7 @@ from backupd.operations.restore.files_layout import (
     guide,
     load_lines,
     refresh_lines,
+    rows_encoding,
     table_files,
     tenant_folders,
 )
@@ -157,7 +158,7 @@ class FolderWriter:
     def _open_table(self, file: TableFile) -> Iterator[NewFile]:
         with self._create(file.path, table=(file.table.schema, file.table.name), rows=file.rows) as out:
             if file.inline:
-                out.write(f"COPY {file.target} FROM STDIN;\n".encode())
+                out.write(f"COPY {file.target} FROM STDIN WITH (ENCODING :'rows_encoding');\n".encode())
             yield out
             if file.inline:
                 out.write(b"\\.\n")
@@ -165,9 +166,8 @@ class FolderWriter:
     def _write_guide(self, roles: int) -> None:
         snapshot, plan = self._snapshot, self._snapshot.plan
         top = frozenset(listed.path for listed in self._listed if "/" not in listed.path)
-        text = guide(
-            Written(snapshot.name, self._path, plan.rows, snapshot.exact, plan.facts.database.name, roles, top)
-        )
+        name, encoding = plan.facts.database.name, rows_encoding(plan)
+        text = guide(Written(snapshot.name, self._path, plan.rows, snapshot.exact, name, roles, top, encoding))
         self._write("README.txt", [text.encode()])
         listed = sorted(self._listed, key=lambda one: one.path)
         manifest = Manifest(

@@ -36,6 +36,31 @@ FROM pg_catalog.pg_constraint WHERE contype = 'f' AND conparentid = 0 AND NOT co
 SET CONSTRAINTS ALL DEFERRED;
 """
 """Extensions make foreign keys before their rows are there: all are checked at the end, as if they were deferrable."""
+_THROUGH_ROOTS = """\
+CREATE FUNCTION pg_temp.backupd_through_root() RETURNS trigger LANGUAGE plpgsql AS $$BEGIN
+  IF pg_catalog.pg_trigger_depth() > 1 THEN RETURN NEW; END IF;
+  EXECUTE TG_ARGV[0] USING NEW;
+  RETURN NULL;
+END$$;
+CREATE VIEW pg_temp.backupd_leaves AS SELECT leaf.oid::pg_catalog.regclass AS leaf, pg_catalog.format(
+  'INSERT INTO %s (%s) OVERRIDING SYSTEM VALUE SELECT %s', above.root,
+  pg_catalog.string_agg(pg_catalog.quote_ident(attname), ', ' ORDER BY attnum),
+  pg_catalog.string_agg('($1).' || pg_catalog.quote_ident(attname), ', ' ORDER BY attnum)) AS statement
+FROM pg_catalog.pg_class AS leaf JOIN pg_catalog.pg_attribute ON attrelid = leaf.oid,
+  LATERAL (SELECT pg_catalog.pg_partition_root(leaf.oid) AS root) AS above
+WHERE leaf.relkind = 'r' AND leaf.relispartition AND attnum > 0 AND NOT attisdropped AND attgenerated = '' AND EXISTS (
+  SELECT FROM pg_catalog.pg_partition_ancestors(leaf.oid) JOIN pg_catalog.pg_partitioned_table ON partrelid = relid
+  WHERE partstrat = 'h')
+GROUP BY leaf.oid, above.root;
+SELECT pg_catalog.format('CREATE TRIGGER backupd_through_root BEFORE INSERT ON %1$s FOR EACH ROW
+  EXECUTE FUNCTION pg_temp.backupd_through_root(%2$L); ALTER TABLE %1$s ENABLE ALWAYS TRIGGER backupd_through_root',
+  leaf, statement) FROM pg_temp.backupd_leaves \\gexec
+"""
+"""What hashes to one partition at the source may hash to another here, as values of an enumeration do: rows of such
+partitions are given to the root of their tree."""
+_AS_BEFORE = """\
+SELECT pg_catalog.format('DROP TRIGGER backupd_through_root ON %s', leaf) FROM pg_temp.backupd_leaves \\gexec
+"""
 _CHECK_DEFERRED = "SET CONSTRAINTS ALL IMMEDIATE;\n:keys_as_before\n"
 _LONGEST = 60
 """Characters that a name in a path may have."""
@@ -92,16 +117,28 @@ def table_files(
 def load_lines(plan: RestorePlan, files: Iterable[TableFile]) -> Iterator[str]:
     """Yield the script that fills every table and sets every sequence, in one transaction."""
     yield f"{BEGINNING}BEGIN;\n"
+    encoding = rows_encoding(plan)
     for name, value in (plan.facts.settings or {}).items():
-        yield f"SET {identifier(name)} = {literal(value)};\n"
+        if name != "client_encoding":  # names are in that of the script, whatever that of the rows is
+            yield f"SET {identifier(name)} = {literal(value)};\n"
+    yield f"\\set rows_encoding {encoding}\n"
     for setting in _SETTINGS:
         yield f"SET {setting};\n"
     yield _DEFER
+    yield _THROUGH_ROOTS
+    option = "" if encoding == "UTF8" else f" with (encoding '{encoding}')"
     for file in files:
-        yield f"\\ir '{file.path}'\n" if file.inline else f"\\copy {file.target} from '{file.path}'\n"
+        yield f"\\ir '{file.path}'\n" if file.inline else f"\\copy {file.target} from '{file.path}'{option}\n"
+    yield _AS_BEFORE
     yield _CHECK_DEFERRED
     yield from map(_set_sequence, plan.sequences)
     yield "COMMIT;\n"
+
+
+def rows_encoding(plan: RestorePlan) -> str:
+    """Return PostgreSQL's name of the encoding in which the rows are written."""
+    found = (plan.facts.settings or {}).get("client_encoding", "UTF8")
+    return found if re.fullmatch(r"[A-Za-z0-9_]+", found) else "UTF8"
 
 
 def refresh_lines(plan: RestorePlan) -> Iterator[str]:
@@ -145,7 +182,7 @@ had, change the two lines that begin with DATABASE.
   {steps}
 
 tenants.json says which folder is which tenant; `shared` are the rows of nobody in particular. Each .copy file is one
-table's rows in COPY's text format, UTF-8. facts.json says what the server was, MANIFEST.json each file's size and
+table's rows in COPY's text format, {encoding}. facts.json says what the server was, MANIFEST.json each file's size and
 SHA-256. Keep this folder safe: nothing in it is encrypted.
 """
 _LEFT_OUT = """
@@ -172,12 +209,15 @@ class Written:
     """Number of scripts that were joined in globals.sql."""
     files: frozenset[str]
     """Names of the files at the top of the folder."""
+    encoding: str
+    """PostgreSQL's name of that of the rows."""
 
 
 def guide(written: Written) -> str:
     name = written.name if isinstance(written.name, str) and written.name.isprintable() else "restored"
     return _GUIDE.format(
         snapshot=written.snapshot,
+        encoding=written.encoding,
         rows=written.rows,
         warning="" if written.exact else _LEFT_OUT,
         folder=shlex.quote(str(written.folder)),
