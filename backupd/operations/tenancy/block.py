@@ -32,8 +32,8 @@ def toml_block(region: str, report: TenancyReport) -> list[str]:
             found += [f"[[{place}.tables]]", *f"match = {match}".split("\n"), rule]
         return [*found, *remarks]
     head = f"# In [{place}], below its tenancy. A comment is a way that takes a person to choose."
-    return [head, "tables = [", *(part for match, rule in entries for part in f"  {{ match = {match}, {rule} }},".split("\n")),
-            *(f"  {remark}" for remark in remarks), "]"]  # fmt: skip
+    listed = "\n".join(f"  {{ match = {match}, {rule} }}," for match, rule in entries)
+    return [head, "tables = [", *listed.splitlines(), *(f"  {remark}" for remark in remarks), "]"]
 
 
 def _agreed(lines: Sequence[TenancyLine]) -> Iterator[tuple[str, str]]:
