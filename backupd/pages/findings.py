@@ -96,6 +96,7 @@ FINDINGS: Final = {
     "keyrefused": "a key does not open what it should",
     "spoolfull": "there is no room for it on the disk",
     "refused": "it was refused as unsafe",
+    "everythingpurged": "purges left nothing of the snapshot that could be restored",
     "busy": "somebody else is at it",
 }
 """Sentences by code; FORMAT.md leaves open which codes there are."""
