@@ -1,4 +1,4 @@
-"""Clocks that tests move by hand."""
+"""Clocks that tests move by hand; the machine's own decides nothing."""
 
 from __future__ import annotations
 
@@ -7,6 +7,11 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
 import pytest
+from hypothesis import HealthCheck, settings
+
+# Hypothesis would fail an example that takes more than 200 ms, which on a busy machine any may.
+settings.register_profile("any-speed", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("any-speed")
 
 FAR = timedelta(days=36500)
 """The tolerance of keepers whose clocks a test moves, over stores that have the real time."""
