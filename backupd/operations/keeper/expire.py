@@ -120,8 +120,8 @@ class Expiry:
         """
         keeper, now = self._keeper, self._keeper.clock.now()
         unsound: dict[ObjectName, BackupdError] = {}
-        self._cache.refresh(self._repository, unsound)
-        seen = survey(self._repository)
+        self._cache.refresh(self._repository, unsound, keeper.threads)
+        seen = survey(self._repository, keeper.threads)
         stored = {
             generation: self._cache.packs.refresh(self._repository, generation, keeper.threads, unsound, listed)
             for generation, listed in seen.packs.items()

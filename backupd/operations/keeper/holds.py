@@ -23,6 +23,7 @@ from backupd.model.ledger import Reduced
 from backupd.model.ranges import from_ranges, to_ranges
 from backupd.model.text import parse_stamp, stamp
 from backupd.operations.keeper.types import Keeper
+from backupd.parallel import in_parallel
 from backupd.planning.expiry import Item
 from backupd.planning.retention import Decision
 from backupd.repository import layout
@@ -229,13 +230,16 @@ class SurveyedStore:
         return frozenset(record.run for record in self.records.values())
 
 
-def survey(repository: Repository) -> SurveyedStore:
-    """Read a store's records and list its objects. Raises the store's errors; damaged records are noted, not raised."""
+def survey(repository: Repository, threads: int) -> SurveyedStore:
+    """Read a store's records, so many at once, and list its objects.
+
+    Raises the store's errors; damaged records are noted, not raised.
+    """
     listed = repository.records()
     seen = SurveyedStore(known=frozenset(name for _, name in listed))
-    for generation, name in listed:
+    for (generation, name), read in in_parallel(lambda one: repository.record(one[1], one[0]), listed, threads):
         try:
-            seen.records[name] = repository.record(name, generation)
+            seen.records[name] = read.result()
         except (DamageError, RefusedError) as error:
             seen.damaged[generation] = error.message
             seen.unread[layout.record_name(generation, name)] = error

@@ -183,7 +183,7 @@ def _copies(keeper: Keeper, store: str, cache: KeyringCache, refs: set[tuple[Gen
 def _refresh(keeper: Keeper, store: str, cache: KeyringCache) -> None:
     """Read the new keyrings, and warn of those that cannot be believed: what they hold is not known."""
     unsound: dict[ObjectName, BackupdError] = {}
-    cache.refresh(keeper.stores[store], unsound)
+    cache.refresh(keeper.stores[store], unsound, keeper.threads)
     for error in unsound.values():
         keeper.trace.emit(Warned(f"on store '{store}': {error.message}", "Nobody knows what it holds."))
 

@@ -59,7 +59,7 @@ def _lists(keeper: Keeper, store: str, repository: Repository, tenant: TenantId)
     """
     unsound: dict[ObjectName, BackupdError] = {}
     with KeyringCache.opened(keeper.cache_path(store), keeper.repository, keeper.tags) as cache:
-        cache.refresh(repository, unsound)
+        cache.refresh(repository, unsound, keeper.threads)
         generations = {*cache.generations(), *cache.gone_generations()}
         for generation in generations:
             tag = keeper.tags.tenant_tag(generation, tenant, 1)

@@ -6,19 +6,25 @@ from array import array
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
+from functools import partial
 from typing import TYPE_CHECKING
 
 from backupd.errors import UNSOUND, DamageError, ObjectMissingError
 from backupd.model.documents import REDUCED, PackRef, Totals
 from backupd.model.ids import GenerationId, ObjectHash, ObjectName, Pseudonym, RunId, SnapshotName
 from backupd.model.text import parse_stamp
+from backupd.parallel import in_parallel
 from backupd.planning.verify import Mismatch
 from backupd.repository import layout
 from backupd.repository.pack_check import KeyringListing
 from backupd.seal.pack import HEADER_LIMIT, ROW_SIZE
 
 if TYPE_CHECKING:
+    from concurrent.futures import Future
+
+    from backupd.model.documents import Record
     from backupd.operations.ledger.history import LedgerHistory
+    from backupd.operations.verify.types import Tools
     from backupd.repository.repository import Repository
     from backupd.seal.keyring import Keyring
     from backupd.seal.tags import TenantTags
@@ -93,26 +99,27 @@ class DocumentReader:
         self,
         records: Iterable[SnapshotName],
         keyrings: Iterable[ObjectName],
-        tags: TenantTags | None,
+        tools: Tools,
         *,
         keep: bool,
     ) -> Documents:
-        """Read these; with `keep`, the keyrings stay in memory, to be opened.
+        """Read these, several at once; with `keep`, the keyrings stay in memory, to be opened.
 
-        With the tenant key's `tags`, listings whose pseudonym is not that of their tags become findings, and so does a
+        With the tenant key's tags, listings whose pseudonym is not that of their tags become findings, and so does a
         record that saw another ledger than the store's, or more of it. Raises the store's errors.
         """
-        for name in records:
-            self._read_record(name)
-        for where in keyrings:
-            self._read_keyring(where, tags, keep=keep)
+        fetch, threads = partial(self._repository.record, generation=self._generation), tools.threads
+        for name, record in in_parallel(fetch, records, threads):
+            self._note_record(name, record)
+        for where, keyring in in_parallel(self._repository.keyring, keyrings, threads):
+            self._note_keyring(where, keyring, tools.tags, keep=keep)
         return self._documents
 
-    def _read_record(self, name: SnapshotName) -> None:
+    def _note_record(self, name: SnapshotName, read: Future[Record]) -> None:
         documents, where = self._documents, layout.record_name(self._generation, name)
         documents.previous[name] = None
         try:
-            record = self._repository.record(name, self._generation)
+            record = read.result()
         except ObjectMissingError as error:
             documents.vanished[name] = Mismatch(where, error.message)
             return
@@ -133,10 +140,10 @@ class DocumentReader:
         source = record.database, record.member
         documents.claims[name] = RecordClaims(parse_stamp(record.exported), source, packs, totals)
 
-    def _read_keyring(self, where: ObjectName, tags: TenantTags | None, *, keep: bool) -> None:
+    def _note_keyring(self, where: ObjectName, read: Future[Keyring], tags: TenantTags | None, *, keep: bool) -> None:
         documents = self._documents
         try:
-            keyring = self._repository.keyring(where)
+            keyring = read.result()
         except ObjectMissingError:
             return  # packs that name it tell whether it is missed
         except UNSOUND as error:

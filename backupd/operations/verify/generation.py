@@ -77,7 +77,7 @@ class GenerationCheck:
         # 1. What records and keyrings say.
         with_identity = self._scope.identity is not None
         reader = DocumentReader(self._repository, self._generation, history)
-        documents = reader.read(records, keyrings, tools.tags, keep=with_identity)
+        documents = reader.read(records, keyrings, tools, keep=with_identity)
         keys = self._open_keys(documents)
         # 2. Are the packs there, and the sections that records need, and their keys?
         gone = history.explained.purged_in(self._generation)

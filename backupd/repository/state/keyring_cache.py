@@ -27,6 +27,7 @@ from backupd.model.ids import (
     SnapshotName,
     TenantTag,
 )
+from backupd.parallel import in_parallel
 from backupd.repository import layout
 from backupd.repository.state.pack_cache import PACK_TABLES, PackCache
 
@@ -102,9 +103,10 @@ class KeyringCache:
             yield cls(database, tags)
 
     def refresh(
-        self, repository: Repository, unsound: dict[ObjectName, BackupdError] | None = None
+        self, repository: Repository, unsound: dict[ObjectName, BackupdError] | None = None, threads: int = 1
     ) -> list[ObjectName]:
-        """Read the new keyrings, forget the missing ones, and return the names of those that lost lines.
+        """Read the new keyrings, `threads` at once, forget the missing ones, and return the names of those that lost
+        lines.
 
         A keyring lost lines, by our doing or somebody else's, when its size has changed, or when the first reading
         shows shredded keys. A keyring that cannot be believed is put into `unsound`, and read again the next time;
@@ -119,9 +121,9 @@ class KeyringCache:
         for name in known.keys() - listed.keys():
             self._forget(name)
         shrunk = [name for name in known.keys() & listed.keys() if known[name] != listed[name]]
-        for name in sorted(listed.keys() - known.keys()):
+        for name, read in in_parallel(repository.keyring, sorted(listed.keys() - known.keys()), threads):
             try:
-                keyring = repository.keyring(name)
+                keyring = read.result()
             except (DamageError, RefusedError) as error:
                 if unsound is None:
                     raise
