@@ -141,6 +141,9 @@ class InterruptedRunError(EndingError):
     exit_code = 130
 
 
+OUT_OF_REACH: Final = (StoreGoneError, StoreAuthError)
+"""The errors of a store that cannot be asked: what others can do goes on without it, and it is named."""
+
 UNSOUND: Final = (DamageError, RefusedError, ObjectMissingError)
 """Errors which say that one object is wrong: altered, not to be believed, or gone.
 

@@ -9,7 +9,6 @@ strings shows them; libpq reads them itself when they are used.
 
 from __future__ import annotations
 
-import difflib
 import re
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -18,6 +17,7 @@ from urllib.parse import parse_qsl, unquote, urlsplit
 from backupd.config.faults import Finding
 from backupd.config.schema import DEFAULT_CLASSES, Config, SftpStoreSection
 from backupd.config.toml_lines import KeyPath
+from backupd.model.text import did_you_mean
 
 
 def cross_check(raw: Mapping[str, Any]) -> Iterator[Finding]:
@@ -176,14 +176,6 @@ def _classes(path: KeyPath, database: Mapping[str, Any], known: list[str]) -> It
     for where, name in named:
         if isinstance(name, str) and name not in known:
             yield where, f"no class is named {_named(name)}", did_you_mean(name, known)
-
-
-def did_you_mean(word: str, known: Mapping[str, Any] | list[str]) -> str:
-    """Return a hint with the nearest known word, or with all of them."""
-    near = difflib.get_close_matches(word, list(known), n=1)
-    if near:
-        return f'Did you mean "{near[0]}"?'
-    return f"Known are {', '.join(known)}." if known else ""
 
 
 def _named(name: str) -> str:

@@ -10,7 +10,6 @@ from typing import Any
 from pydantic import TypeAdapter, ValidationError
 
 from backupd.config import fields
-from backupd.model.tenancy import TableRule, Tenancy
 
 Value = str | int | bool | list[str]
 
@@ -52,7 +51,8 @@ class ConfigDraft:
     database: str
     """The name of the database in commands."""
     dsn: str
-    tenancy: Tenancy
+    tenancy: tuple[str, ...]
+    """The lines that say whose its rows are."""
     store: StoreDraft
     signer: str
     """Public key of this machine's signing key."""
@@ -85,36 +85,10 @@ class ConfigDraft:
         database = f"{region}.databases.{self.database}"
         passfile = self._named(passfile="pgpass") if "pgpass" in self.files else {}
         yield from _section(database, {"dsn": self.dsn, **passfile})
-        yield from tenancy_lines(database, self.tenancy)
+        yield from self.tenancy
 
     def _named(self, **names: str) -> dict[str, Value]:
         return {key: self.files[name] for key, name in names.items()}
-
-
-def tenancy_lines(database: str, tenancy: Tenancy) -> Iterator[str]:
-    """Yield a database's tenancy as TOML: the line that belongs into its section, and the tables' rules below it."""
-    keys: dict[str, Value | None] = {
-        "kind": tenancy.kind.value,
-        "column": tenancy.column,
-        "table": tenancy.table.dotted if tenancy.table else None,
-        "schema_pattern": tenancy.schema_pattern,
-        "database_pattern": tenancy.database_pattern,
-    }
-    yield f"tenancy = {{ {', '.join(f'{key} = {toml(value)}' for key, value in keys.items() if value)} }}"
-    for rule in tenancy.rules:
-        yield from ("", f"[[{database}.tables]]")
-        yield from rule_lines(rule)
-
-
-def rule_lines(rule: TableRule) -> Iterator[str]:
-    """Yield the keys of one rule for tables."""
-    yield f"match = {toml(list(rule.tables))}"
-    if rule.column:
-        yield f"column = {toml(rule.column)}"
-    if rule.path:
-        yield f"path = {toml(list(rule.path))}"
-    if rule.shared:
-        yield "shared = true"
 
 
 def _section(name: str, keys: Mapping[str, Value]) -> Iterator[str]:

@@ -13,13 +13,13 @@ from typing import TYPE_CHECKING, Any
 from pydantic import ValidationError
 
 from backupd.config import checks, policy, schema, service
-from backupd.config.checks import did_you_mean
 from backupd.config.document import ConfigDocument, ConfigPart, read_document
 from backupd.config.faults import ConfigFault, ConfigFaultsError, Finding, in_file_order
 from backupd.config.fields import ConfigSection
 from backupd.config.schema import Config
 from backupd.config.secrets import inline_secrets
 from backupd.config.toml_lines import KeyPath
+from backupd.model.text import did_you_mean
 
 if TYPE_CHECKING:
     from pydantic_core import ErrorDetails

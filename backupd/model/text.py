@@ -5,7 +5,9 @@ There is one way to decode JSON that was read from a store or a file, with one e
 
 from __future__ import annotations
 
+import difflib
 import re
+from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
 from typing import TypeVar
 
@@ -57,7 +59,18 @@ def counted(number: int, noun: str) -> str:
     """Write a number with its noun: `1 snapshot`, `2 snapshots`, `2 entries`."""
     if number == 1:
         return f"1 {noun}"
-    return f"{number} {noun[:-1]}ies" if re.search("[^aeiou]y$", noun) else f"{number} {noun}s"
+    if re.search("[^aeiou]y$", noun):
+        return f"{number} {noun[:-1]}ies"
+    return f"{number} {noun}{'es' if re.search('(s|x|ch|sh)$', noun) else 's'}"
+
+
+def did_you_mean(word: str, known: Iterable[str]) -> str:
+    """Return a hint with the nearest known word, or with all of them where none is near."""
+    names = list(known)
+    near = difflib.get_close_matches(word, names, n=1)
+    if near:
+        return f'Did you mean "{near[0]}"?'
+    return f"Known are {', '.join(names)}." if names else ""
 
 
 def counts(**numbers: int) -> str:

@@ -11,6 +11,8 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Final, NamedTuple
 
+from backupd.model.text import counted
+
 WIDTH: Final = 340.0
 _HEIGHT: Final = 168.0
 _LEFT, _RIGHT, _TOP, _BOTTOM = 50.0, 330.0, 10.0, 142.0
@@ -130,7 +132,7 @@ def trend(title: str, points: Sequence[Point], spell: Spell) -> Chart:
     values = [point.value for point in points if point.value is not None]
     shown = [*values, *(point.limit for point in points if point.limit is not None)]
     newest = f", the newest {spell(values[-1])}" if values else ""
-    chart = Chart(title, f"{title}: {len(points)} drills{newest}", _HEIGHT)
+    chart = Chart(title, f"{title}: {counted(len(points), 'drill')}{newest}", _HEIGHT)
     chart.lines.append(Line(_LEFT, _BOTTOM, _RIGHT, _BOTTOM, "axis"))
     if not points:
         chart.texts.append(SvgText((_LEFT + _RIGHT) / 2, (_TOP + _BOTTOM) / 2, "no drill", "middle"))

@@ -22,7 +22,7 @@ from backupd.model.ledger import (
     Returned,
     Unsubscribed,
 )
-from backupd.model.text import stamp
+from backupd.model.text import did_you_mean, stamp
 from backupd.planning.incarnations import DeletionClock, Incarnation, State, TenantStates
 
 
@@ -139,7 +139,9 @@ def release(states: TenantStates, tenant: TenantId, reference: str, due: datetim
     """End a hold; what it kept beyond its date is purged by `due`. Raises RefusedError when there is no such hold."""
     known = states.holds.get((tenant, reference))
     if known is None:
-        raise RefusedError(f"tenant {tenant} has no hold {reference}", hint="`backupd tenant show` lists its holds.")
+        own = sorted(hold for holder, hold in states.holds if holder == tenant)
+        near = did_you_mean(reference, own) or "There is none on this tenant: look at its name."
+        raise RefusedError(f"tenant {tenant} has no hold {reference}", hint=near)
     return [] if known.released else [Released(tenant=tenant, hold=reference, due=stamp(due))]
 
 

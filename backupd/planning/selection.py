@@ -12,7 +12,7 @@ from backupd.errors import DamageError, EverythingPurgedError, UsageError
 from backupd.model.documents import REDUCED, Record
 from backupd.model.ids import ClassTag, Pseudonym, SnapshotName
 from backupd.model.tenancy import SegmentName
-from backupd.model.text import parse_stamp
+from backupd.model.text import did_you_mean, parse_stamp
 from backupd.planning.ledger_facts import Explained
 
 LATEST = "latest"
@@ -70,7 +70,7 @@ class Selection:
         if unknown:
             raise UsageError(
                 f"the snapshot holds nothing of class {', '.join(sorted(unknown))}",
-                hint="Classes are those of the configuration when the snapshot was made.",
+                hint=did_you_mean(min(unknown), sorted({name.data_class for name in names} - {STRUCTURE})),
             )
 
 

@@ -108,9 +108,9 @@ def read_signed(body: bytes, signatures: bytes, kind: str, trusted: Collection[s
         believed = "trust.keepers" if kind in _OF_KEEPERS else "trust.signers"
         signers = ", ".join(suite.signer_fingerprint(c.key) for c in claims[:8]) or "nobody"
         raise DamageError(
-            f"'{where}' is not signed by a trusted signer",
-            hint=f"It is signed by {signers}. If that is yours, add its public key to {believed} in the "
-            "configuration, on every machine that reads.",
+            f"'{where}' is not signed by a trusted signer, but by {signers}",
+            hint=f"If that is yours, as a new node's is, add its public key to {believed} in the configuration, on "
+            "every machine that reads.",
         )
     message = signed_text(body, kind)
     if not any(suite.signed_by(bytes.fromhex(c.key), decode_base64(c.signature, where), message) for c in known):

@@ -30,7 +30,10 @@ def open_answering(
     """
     names = context.stores_of(region, store)
     name = _first_answering(context, region, names, trace) if len(names) > 1 else names[0]
-    with suggesting_others(context, region, name), open_repository(context, region, name, patience) as repository:
+    with (
+        suggesting_others(context, region, name),
+        open_repository(context.telling(trace), region, name, patience) as repository,
+    ):
         yield name, repository
 
 

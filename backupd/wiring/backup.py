@@ -86,7 +86,7 @@ def backup_target(context: Context, region: RegionName, store: str, database: st
     return BackupTarget(
         region=region,
         store=store,
-        open=partial(open_store, context, region, store),
+        open=partial(open_store, context.telling(trace), region, store),
         trusted=context.trusted_signers(),
         keepers=context.trusted_keepers(),
         jobs=tuple(backup_job(context, region, label) for label in context.databases(region, database)),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
@@ -11,12 +11,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from backupd.clock import Clock, SystemClock
-from backupd.config.checks import did_you_mean
 from backupd.config.schema import Config, Role, SftpStoreSection
-from backupd.errors import ConfigError, RefusedError, UsageError
+from backupd.errors import ConfigError, RefusedError, StoreGoneError, UsageError
 from backupd.model.ids import RegionName
 from backupd.model.inventory import TableName
 from backupd.model.tenancy import TableRule, Tenancy
+from backupd.model.text import did_you_mean, human_duration
+from backupd.trace import NoTrace, Trace, Warned
 
 if TYPE_CHECKING:
     from backupd.config.secrets import FileRef
@@ -39,6 +40,12 @@ class Context:
     config: Config
     environ: Mapping[str, str]
     clock: Clock = field(default_factory=SystemClock)
+    trace: Trace = field(default_factory=NoTrace, repr=False)
+    """Hears of a store that is away, and is waited for as long as configured."""
+
+    def telling(self, trace: Trace) -> Context:
+        """Return the same context, whose stores report to this trace that they are away."""
+        return replace(self, trace=trace)
 
     def regions(self, names: Sequence[str]) -> list[RegionName]:
         """Return the named regions, or all of them when none is named.
@@ -147,11 +154,11 @@ def open_store(
     """Return the region's folder on one of its stores, which connects when first used; the caller closes it.
 
     `patience` limits the time for which a connection is waited for, or tried again when it was lost; None leaves it as
-    configured.
+    configured, and the context's trace hears of it.
     """
     section = context.config.stores[name]
     if isinstance(section, SftpStoreSection):
-        return _open_sftp_store(context, region, section, patience, role)
+        return _open_sftp_store(context, region, name, patience, role)
     from backupd.store.directory import DirectoryStore
 
     store = DirectoryStore(section.path / region)
@@ -313,12 +320,16 @@ def configured_recipients(context: Context) -> list[Recipient]:
 
 
 def _open_sftp_store(
-    context: Context, region: RegionName, section: SftpStoreSection, patience: timedelta | None, role: Role
+    context: Context, region: RegionName, name: str, patience: timedelta | None, role: Role
 ) -> ProbedStore:
     from backupd.store.sftp import open_sftp
     from backupd.store.sftp.ssh import SftpTarget
 
+    section = context.config.stores[name]
+    if not isinstance(section, SftpStoreSection):
+        raise TypeError(name)
     credential, path = section.credential(role), section.path_of(role)
+    told = _teller(name, context.trace) if patience is None else None
     target = SftpTarget(
         host=section.host,
         port=section.port,
@@ -334,11 +345,22 @@ def _open_sftp_store(
         patience=min(section.patience, patience or section.patience).total_seconds(),
         shared=section.ingest,
     )
-    opened = open_sftp(target, context.clock)
+    opened = open_sftp(target, context.clock, told)
     if role == "keeper" or not section.ingest:
         return opened
     from backupd.repository.layout import INCOMING
     from backupd.store.handoff import HandoffStore
 
     own = replace(target, path=f"{target.root}/{INCOMING}", region=context.config.node.name, flat=True)
-    return HandoffStore(opened, open_sftp(own, context.clock))
+    return HandoffStore(opened, open_sftp(own, context.clock, told))
+
+
+def _teller(name: str, trace: Trace) -> Callable[[StoreGoneError, float], None]:
+    """Return the function that reports to the trace that a store is away, so that nobody waits in silence."""
+
+    def told(error: StoreGoneError, left: float) -> None:
+        most = human_duration(timedelta(seconds=round(left)))
+        hint = f"It is tried again for {most} at most, as stores.{name}.patience says."
+        trace.emit(Warned(f"{name} does not answer: {error.message}", hint))
+
+    return told

@@ -23,6 +23,7 @@ from backupd.operations.service.jobs import JobKind
 from backupd.planning import doctor as verdicts
 from backupd.wiring.context import QUICKLY, Context, open_store, source_of, tenancy_of
 from backupd.wiring.daemon import is_given, is_set_up_for, timetable_advice, timetable_findings
+from backupd.wiring.drill import drill_advice
 from backupd.wiring.keeper import handoff_stores, has_keeper_key, key_findings, stores_with_own_keeper_account
 
 if TYPE_CHECKING:
@@ -245,7 +246,8 @@ def _configuration(patient: Patient) -> Iterator[Diagnosis]:
     context, area = patient.context, DiagnosisArea.CONFIGURATION
     found = list(file_findings(context.config, context.environ)) or list(key_findings(context))
     yield from (_of_fault(area, fault, DiagnosisResult.FAULT) for fault in found)
-    yield from (_of_fault(area, fault, DiagnosisResult.ADVICE) for fault in advice(context.config))
+    unwise = [*advice(context.config), *drill_advice(context)]
+    yield from (_of_fault(area, fault, DiagnosisResult.ADVICE) for fault in unwise)
     for name in () if patient.name else unavailable_credentials(context.config, context.environ):
         message = "not looked at: only systemd hands it over (`backupd-as node doctor`)"
         yield _line(area, name, DiagnosisResult.UNSEEN, message)

@@ -11,10 +11,12 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from backupd.config.faults import Finding
 from backupd.errors import ConfigError
 from backupd.model.ids import RegionName
 from backupd.wiring.context import (
     Context,
+    configured_recipients,
     known_ledger_copy,
     open_repositories,
     region_folder,
@@ -89,6 +91,28 @@ def drill_world(
     )
 
 
+def drill_advice(context: Context) -> Iterator[Finding]:
+    """Yield each identity of drills that no backup is sealed to from now on, as after recipients were exchanged."""
+    from backupd.seal.keyfiles import read_recipient
+
+    section = context.config.drill
+    named = {} if section is None else {"identity": section.identity, "escrow_identity": section.escrow_identity}
+    for key, reference in named.items():
+        if reference is None or not reference.is_given(context.environ):
+            continue
+        try:
+            own = read_recipient(reference.resolve(context.environ)).public
+            sealed_to = {one.public for one in configured_recipients(context)}
+        except ConfigError:
+            continue  # what cannot be read is a fault of its own
+        if own not in sealed_to:
+            yield (
+                ("drill", key),
+                "opens nothing that is backed up from now on: it is none of the recipients",
+                "Name the identity of one of the `recipients`, or add its recipient there.",
+            )
+
+
 def new_seed() -> str:
     """Draw a seed for the random choice of a snapshot: 16 hex digits."""
     return secrets.token_hex(8)
@@ -124,7 +148,7 @@ def open_report_desk(context: Context, region: RegionName, signer: Signer, trace
     from backupd.store.directory import DirectoryStore
 
     folder = region_folder(context, region, "reports")
-    with open_repositories(context, region) as repositories:
+    with open_repositories(context.telling(trace), region) as repositories:
         book = book_over(context, region, repositories, signer, trace)
         book.sync()
         yield ReportDesk(book, repositories, signer, DirectoryStore(folder))

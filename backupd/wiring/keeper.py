@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from backupd.config.faults import Finding
 from backupd.config.schema import SftpStoreSection
-from backupd.errors import ConfigError, StoreGoneError, UsageError
+from backupd.errors import OUT_OF_REACH, BackupdError, ConfigError, UsageError
 from backupd.model.ids import RegionName
 from backupd.planning.deadlines import DeletionBudget
 from backupd.planning.retention import RetentionPolicy
@@ -52,7 +52,7 @@ def open_book_and_repositories(
 ) -> Iterator[tuple[Book, dict[str, Repository]]]:
     """Open the region's ledger, already read, and its repositories by store, where somebody waits at a terminal.
 
-    A store that does not answer is named in a warning. Raises the first one's StoreGoneError when none does.
+    A store that does not answer is named in a warning. Raises the first one's error when none does.
     """
     with open_repositories(context, region, QUICKLY) as repositories:
         yield _read_book(context, region, repositories, None, trace), repositories
@@ -85,7 +85,7 @@ def book_over(
 ) -> Book:
     """Return the region's ledger over these repositories, not read yet; without a signer nothing is written to it.
 
-    Raises the first store's StoreGoneError when none can be reached.
+    Raises the first store's error when none can be reached.
     """
     from backupd.operations.ledger import TOLERANCE, Book, LedgerPlace
 
@@ -117,7 +117,7 @@ def open_keeper(
     from backupd.operations.keeper.types import Keeper
 
     section, signer = keeper_signer(context)
-    with open_repositories(context, region, patience, role="keeper") as repositories:
+    with open_repositories(context.telling(trace), region, patience, role="keeper") as repositories:
         book = _read_book(context, region, repositories, signer, trace)
         yield Keeper(
             region=region,
@@ -368,13 +368,13 @@ def _sftp_stores(context: Context, region: RegionName) -> Iterator[tuple[str, Sf
 def _reachable(repositories: Mapping[str, Repository]) -> Repository:
     """Return the first repository that can be read.
 
-    Raises the first one's StoreGoneError when none can.
+    Raises the first one's error when none can.
     """
-    gone: StoreGoneError | None = None
+    gone: BackupdError | None = None
     for repository in repositories.values():
         try:
             repository.info()
-        except StoreGoneError as error:
+        except OUT_OF_REACH as error:
             gone = gone or error
         else:
             return repository

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from msgspec.structs import replace
 
-from backupd.errors import ConfigError, StoreGoneError
+from backupd.errors import OUT_OF_REACH, ConfigError
 from backupd.model.ids import RegionName
 from backupd.operations.service.jobs import JobKey, JobKind
 from backupd.planning.schedule import longest_gap
@@ -145,7 +145,7 @@ def _facts_of_stores(context: Context, region: RegionName, *, probe: bool) -> Re
         try:
             book = book_over(context, region, {place.name: place.repository for place in places})
             book.sync()
-        except StoreGoneError as error:
+        except OUT_OF_REACH as error:
             known, trusted = known_ledger_copy(context, region), context.trusted_keepers()
             own = book_of(known, region, trusted, context.clock) if known and trusted else None
             return unreached(context.stores_of(region), request, error, own)

@@ -105,7 +105,7 @@ def _require_one_way(regions: list[RegionName], write: Path | None, origin: Path
 
 def _regions(context: Context, store: str, region: str | None) -> list[RegionName]:
     """Return the regions that use a store. Raises UsageError when there is none."""
-    from backupd.config.checks import did_you_mean
+    from backupd.model.text import did_you_mean
 
     chosen = context.regions([region] if region is not None else [])
     found = [name for name in chosen if store in context.stores_of(name)]

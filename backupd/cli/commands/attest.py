@@ -11,6 +11,7 @@ import typer
 from backupd.cli.options import EXIT_STATUS, ConfigOption, JsonOption, load_context, trusted_keys
 from backupd.cli.run import Reply
 from backupd.errors import UsageError
+from backupd.model.text import counted
 
 if TYPE_CHECKING:
     from backupd.operations.attestation import Verdict
@@ -53,7 +54,7 @@ def countersign(
     number = len(signatures_of(signed, "attestation", str(file)))
     return Reply(
         {"file": str(file), "signatures": number, "public": signer.public},
-        [f"{file}: {number} signatures; yours is of {signer.public}"],
+        [f"{file}: {counted(number, 'signature')}; yours is of {signer.public}"],
     ).print(as_json=as_json)
 
 

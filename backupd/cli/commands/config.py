@@ -62,12 +62,16 @@ def checked(file: Path, environ: Mapping[str, str], *, connect: bool) -> Reply:
     from backupd.config.load import advice, parse_document
     from backupd.wiring.context import Context
     from backupd.wiring.daemon import timetable_advice
+    from backupd.wiring.drill import drill_advice
 
     document = read_document(file)
     context = Context(parse_document(document), environ)
     places = document.merged()[1]
     unchecked = _require_files(context, places, str(file))
-    hints = [*advice(context.config, document), *in_file_order(timetable_advice(context), places)]
+    hints = [
+        *advice(context.config, document),
+        *in_file_order([*timetable_advice(context), *drill_advice(context)], places),
+    ]
     with counted_seconds("asking databases and stores", quiet=not connect):
         contacts = [*_databases(context), *_stores(context)] if connect else []
     counts = _counts(context.config)

@@ -167,7 +167,7 @@ def _run(context: Context, place: tuple[RegionName, str], request: DrillRequest,
     if (request.snapshot, request.database, request.tenant) == (None, None, None) and damage_is_due(past, every):
         request = replace(request, damage=True)
     world = drill_world(context, region, store, trace, past)
-    with open_repository(context, region, store) as repository:
+    with open_repository(context.telling(trace), region, store) as repository:
         outcome = run(request, repository, world)
     return _published(context, region, outcome, trace)
 

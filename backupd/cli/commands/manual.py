@@ -97,7 +97,7 @@ def text_of(root: Any, topic: str) -> str:
         return "\n".join(_PRINTED[topic](root)).rstrip() + "\n"
     if topic in WRITTEN:
         return "\n".join([_resource(f"manual/{topic}.md").rstrip(), *_ending(topic)]) + "\n"
-    from backupd.config.checks import did_you_mean
+    from backupd.model.text import did_you_mean
 
     raise UsageError(f'the manual has no topic "{topic}"', hint=did_you_mean(topic, list(topics())))
 

@@ -14,6 +14,7 @@ from backupd.cli.options import EXIT_STATUS, ConfigOption, JsonOption, RegionArg
 from backupd.cli.progress import watched
 from backupd.cli.run import Reply
 from backupd.errors import DamageError, RefusedError, UsageError
+from backupd.model.text import counted
 
 if TYPE_CHECKING:
     from backupd.model.report import Report
@@ -239,7 +240,7 @@ def _verified_object(gathered: Gathered) -> dict[str, Any]:
 
 
 def _verified_lines(gathered: Gathered) -> Iterator[str]:
-    yield f"{gathered.region}: {'DAMAGED' if gathered.faults else 'clean'}, {len(gathered.filed)} reports"
+    yield f"{gathered.region}: {'DAMAGED' if gathered.faults else 'clean'}, {counted(len(gathered.filed), 'report')}"
     yield from _remarks(gathered)
 
 
@@ -329,7 +330,7 @@ def export(
     return Reply(
         {"folder": str(done.folder), "reports": done.reports, "faults": faults},
         [
-            f"{done.folder}: {done.reports} reports of {', '.join(done.regions)}",
+            f"{done.folder}: {counted(done.reports, 'report')} of {', '.join(done.regions)}",
             *(f"  damage: {fault}" for fault in faults),
             *(f"  NOT checked: {one.gathered.region}: {line}" for one in parts for line in one.gathered.not_checked),
         ],

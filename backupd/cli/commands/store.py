@@ -177,7 +177,7 @@ def _verify(context: Context, place: tuple[RegionName, str], scope: Scope, trace
     try:
         with (
             suggesting_others(context, region, store),
-            open_repository(context, region, store) as repository,
+            open_repository(context.telling(trace), region, store) as repository,
             verify_index(context, region, store) as checked,
         ):
             note_signers(context, repository)

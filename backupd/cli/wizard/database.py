@@ -8,22 +8,23 @@ from pathlib import Path
 from backupd.cli import output
 from backupd.cli.output import TextTable
 from backupd.cli.wizard import dialogue
-from backupd.config.draft import complaint, rule_lines, tenancy_lines
+from backupd.config.draft import complaint
 from backupd.errors import BackupdError, RefusedError
 from backupd.model.findings import Severity
 from backupd.model.inventory import Inventory, TableName
 from backupd.model.tenancy import TableRule, Tenancy, TenancyKind
+from backupd.model.text import counted
 from backupd.operations.first_look import look_into
-from backupd.operations.tenancy.report import describe
+from backupd.operations.tenancy.report import describe, report_tenancy
 from backupd.planning.mapping.first_rules import (
     OpenTable,
     joined_rules,
     open_tables,
-    pattern_of,
     tenant_column_candidates,
     tenant_table,
 )
 from backupd.planning.mapping.tables import map_tables
+from backupd.planning.mapping.toml_rules import pattern_of, rule_keys, tables_lines, tenancy_line
 from backupd.postgres.connect import Source
 
 PASSFILE = "pgpass"
@@ -51,12 +52,13 @@ def ask_database(staged: Path) -> DatabaseAnswers:
     """
     dialogue.say("", "The database. The role should read everything and change nothing:")
     dialogue.say("  CREATE ROLE backupd LOGIN BYPASSRLS; GRANT pg_read_all_data TO backupd;")
+    given = {"host": "/var/run/postgresql", "port": "5432", "dbname": "", "user": "backupd"}
     while True:
         given = {
-            "host": dialogue.ask("Host or folder of the socket", "/var/run/postgresql"),
-            "port": dialogue.ask("Port", "5432", _number),
-            "dbname": dialogue.ask("Database"),
-            "user": dialogue.ask("Role", "backupd"),
+            "host": dialogue.ask("Host or folder of the socket", given["host"]),
+            "port": dialogue.ask("Port", given["port"], _number),
+            "dbname": dialogue.ask("Database", given["dbname"]),
+            "user": dialogue.ask("Role", given["user"]),
         }
         dsn = " ".join(f"{key}={_quoted(value)}" for key, value in given.items())
         source = Source(dsn, _write_passfile(staged / PASSFILE, given))
@@ -88,8 +90,11 @@ def _write_passfile(path: Path, given: dict[str, str]) -> Path | None:
     return path
 
 
-def ask_tenancy(source: Source, inventory: Inventory, database: str) -> Tenancy:
-    """Ask by what the rows belong to tenants, and what about each table that this does not cover."""
+def ask_tenancy(source: Source, inventory: Inventory) -> Tenancy:
+    """Ask by what the rows belong to tenants, and what about each table, and each row, that this does not cover.
+
+    Raises what reading the database raises.
+    """
     while True:
         dialogue.say("", "How do rows belong to tenants?")
         kind = _KINDS[dialogue.choose("Choice", [text for text, _ in _KINDS])][1]
@@ -98,11 +103,12 @@ def ask_tenancy(source: Source, inventory: Inventory, database: str) -> Tenancy:
         while (found := next((one for one in open_tables(tenancy, seen) if one.table not in asked), None)) is not None:
             asked.add(found.table)  # one by one: what is settled for a table may settle others
             tenancy = replace(tenancy, rules=joined_rules((*tenancy.rules, _ask_rule(found))))
+        tenancy = _ask_about_strays(source, tenancy)
         unmapped = open_tables(tenancy, seen)
         lines = describe(seen, map_tables(tenancy, seen), tenancy)
         dialogue.say("", *output.aligned(TextTable(("table", "mapped by"), [(one.table, one.route) for one in lines])))
         dialogue.say("", "As the configuration will say it:", "")
-        dialogue.say(*(f"  {line}" for line in tenancy_lines(database, tenancy)), "")
+        dialogue.say(*(f"  {line}" for line in written(tenancy)), "")
         dialogue.say(*(f"  Still open: {one.table.dotted}: {one.reason}" for one in unmapped))
         if not unmapped and dialogue.agree("Is that right?", default=True):
             return tenancy
@@ -137,11 +143,31 @@ def _ask_tenant_table(inventory: Inventory, column: str) -> TableName | None:
     return known.get(answer)
 
 
+def written(tenancy: Tenancy) -> tuple[str, ...]:
+    """Return the lines of the database's section that say whose its rows are."""
+    return (tenancy_line(tenancy), *tables_lines(tenancy.rules))
+
+
+def _ask_about_strays(source: Source, tenancy: Tenancy) -> Tenancy:
+    """Count rows without a tenant, as a backup stops at them, and ask what they are."""
+    lines = report_tenancy("", source, tenancy).lines
+    found = [line for line in lines if line.mapped and line.refuses and line.without]
+    if not found:
+        return tenancy
+    dialogue.say("", "Rows without a tenant, at which a backup stops:")
+    dialogue.say(*(f"  {line.table}: {line.without} of {counted(line.counted or 0, 'row')}" for line in found))
+    choices = [
+        'null_tenant = "shared": they belong to no tenant, and stay when one is purged',
+        "none: somebody gives them a tenant before the first backup",
+    ]
+    return replace(tenancy, null_tenant="shared") if dialogue.choose("Choice", choices) == 0 else tenancy
+
+
 def _ask_rule(one: OpenTable) -> TableRule:
     shared = TableRule((pattern_of(one.table),), shared=True)
     rules = (*one.rules, shared)
     dialogue.say("", f"Table {one.table.dotted}: {one.reason}")
-    texts = [", ".join(list(rule_lines(rule))[1:]) for rule in rules]
+    texts = [", ".join(rule_keys(rule)) for rule in rules]
     texts[-1] = "shared = true: its rows belong to no tenant, and stay when one is purged"
     return rules[dialogue.choose("Choice", texts)]
 

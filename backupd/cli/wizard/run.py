@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from backupd.cli.commands.config import checked
-from backupd.cli.wizard.database import ask_database, ask_tenancy
+from backupd.cli.wizard.database import ask_database, ask_tenancy, written
 from backupd.cli.wizard.dialogue import agree, ask, say
 from backupd.cli.wizard.keys import KeyAnswers, ask_keys
 from backupd.cli.wizard.places import SetupPlaces
@@ -63,8 +63,7 @@ def _draft(places: SetupPlaces, staged: Path) -> tuple[ConfigDraft, KeyAnswers]:
     )
     region = ask("Name of the region, a short word such as be", check=lambda text: complaint("region", text))
     database = ask_database(staged)
-    section = f"regions.{region}.databases.{database.label}"
-    tenancy = ask_tenancy(database.source, database.inventory, section)
+    tenancy = written(ask_tenancy(database.source, database.inventory))
     store = ask_store(staged, node)
     keys = ask_keys(staged, places.home)
     draft = ConfigDraft(

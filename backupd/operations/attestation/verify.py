@@ -13,7 +13,7 @@ from backupd.errors import DamageError, RefusedError
 from backupd.model.attestation import KIND, Attestation, AttestedRestore, decode_attestation
 from backupd.model.ids import ObjectHash
 from backupd.model.ledger import Attested, Event, PurgeBegan
-from backupd.model.text import parse_stamp, stamp
+from backupd.model.text import counted, parse_stamp, stamp
 from backupd.planning.attestation import PurgeEvidence, purge_evidence, restores_since
 from backupd.planning.incarnations import IncarnationKey
 from backupd.repository.ledger import Chain
@@ -120,7 +120,7 @@ def _against(one: Attestation, sha256: ObjectHash, chain: Chain, where: str) -> 
             f"the ledger tells that more of the tenant was found after '{where}' was signed",
             hint="Ask for a new attestation.",
         )
-    yield f"the ledger's {len(chain.links)} entries from the first on, each signed by a trusted keeper"
+    yield f"the ledger, {counted(len(chain.links), 'entry')} from the first on, each signed by a trusted keeper"
     yield f"entry {one.ledger.seq} is the one the attestation saw"
     yield "the ledger tells the same dates, segments, stores, holds and restores, and of this document"
 

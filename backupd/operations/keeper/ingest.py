@@ -26,6 +26,7 @@ from typing import IO, BinaryIO, cast
 from backupd.errors import BackupdError, DamageError, ObjectExistsError, ObjectMissingError, RefusedError, StoreError
 from backupd.model.documents import RepositoryInfo, decode_body
 from backupd.model.ids import GenerationId, ObjectHash, ObjectName, Pseudonym, RegionName, RepositoryId
+from backupd.model.text import counted
 from backupd.operations.keeper.guards import check_clock
 from backupd.operations.keeper.ingest_checks import (
     LARGEST,
@@ -265,7 +266,7 @@ def troubles(done: Ingested) -> BackupdError | None:
     if not done.refused:
         return None
     return RefusedError(
-        f"{len(done.refused)} objects that nodes handed in on store '{done.store}' were refused",
+        f"refused what nodes handed in on store '{done.store}': {counted(len(done.refused), 'object')}",
         hint="No honest node hands in such things: find out which node did, and whether somebody broke into it "
         "(`backupd manual incidents`).",
     )

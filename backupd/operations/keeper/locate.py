@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Literal
 
-from backupd.errors import UNSOUND, BackupdError, ObjectMissingError, StoreGoneError
+from backupd.errors import OUT_OF_REACH, UNSOUND, BackupdError, ObjectMissingError, StoreGoneError
 from backupd.model.attestation import NOT_COVERED
 from backupd.model.documents import Record
 from backupd.model.ids import GenerationId, ObjectName, Pseudonym, SnapshotName, TenantId
@@ -106,7 +106,7 @@ def locate_life(keeper: Keeper, budget: DeletionBudget, life: Incarnation) -> Te
     for name in keeper.stores:
         try:
             found = _on_store(keeper, name, life), list(_unfinished(keeper, name))
-        except StoreGoneError:
+        except OUT_OF_REACH:
             unseen.append(Unseen("away", name))
         else:
             copies += found[0]

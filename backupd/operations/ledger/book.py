@@ -12,11 +12,13 @@ from typing import TypeAlias
 
 from backupd.clock import Clock
 from backupd.errors import (
+    OUT_OF_REACH,
     ConfigError,
     DamageError,
     ObjectExistsError,
     ObjectMissingError,
     RefusedError,
+    StoreAuthError,
     StoreError,
     StoreGoneError,
 )
@@ -76,7 +78,7 @@ class Book:
         self._folded: tuple[int, int, TenantStates] = 0, 0, TenantStates()
         """How many entries were folded into the state, how many of them are misdated, and the state."""
         self.chain = read_own(place.copy, Chain(place.region, place.repository), place.trusted).chain
-        self.unreached: dict[str, StoreGoneError] = {}
+        self.unreached: dict[str, StoreGoneError | StoreAuthError] = {}
         """Stores that the last `sync` or `append` could not reach; they get what they lack the next time."""
         self._agreed: tuple[float, datetime] | None = None
         self.lengths: dict[str, int] = {}
@@ -119,7 +121,7 @@ class Book:
         number is free, and dropped, with a warning, where another keeper's entry has it.
 
         With `from_start`, every entry of every store is read and compared. Raises DamageError when two disagree, and
-        the first StoreGoneError when no store can be reached.
+        the first error when no store can be reached.
         """
         self.unreached = {}
         lengths: dict[str, int] = {}
@@ -129,7 +131,7 @@ class Book:
         for name, store in self._place.stores.items():
             try:
                 self.chain, lengths[name] = self._read(name, store, compare_all=from_start)
-            except StoreGoneError as error:
+            except OUT_OF_REACH as error:
                 self.unreached[name] = error
             except DamageError as error:
                 raise DamageError(f"on store '{name}': {error.message}", hint=error.hint) from error
@@ -163,7 +165,7 @@ class Book:
     def give(self, name: str) -> None:
         """Make sure that a store has every entry.
 
-        A reader who sees only this store must know what may be missing there. Raises StoreGoneError when it still
+        A reader who sees only this store must know what may be missing there. Raises its error when it still
         cannot be reached, DamageError when its ledger is another.
         """
         if name in self.unreached:
@@ -175,7 +177,7 @@ class Book:
     def append(self, decide: Decide) -> list[Event]:
         """Append the events that `decide` returns, as one entry; no entry when there are none.
 
-        It was appended when this returns: at least one store has it. Where StoreGoneError is raised it may be, and the
+        It was appended when this returns: at least one store has it. Where no store can be reached it may be, and the
         next `sync` makes sure that every store gets it. Raises what `decide` and `sync` raise, ConfigError when this
         machine has no key to sign with, what `require_clock` raises, RefusedError when the clock runs behind the
         ledger, and DamageError when the stores disagree.
@@ -219,7 +221,7 @@ class Book:
                 continue
             try:
                 put_entry(store, seq, document)
-            except StoreGoneError as error:
+            except OUT_OF_REACH as error:
                 self.unreached[name] = error
             except ObjectExistsError:
                 if taken:
@@ -320,7 +322,7 @@ class Book:
                 continue
             try:
                 self._compare(name, store)
-            except StoreGoneError as error:
+            except OUT_OF_REACH as error:
                 self.unreached[name] = error
             except (RefusedError, StoreError) as error:
                 refused.append(error)
@@ -349,7 +351,7 @@ class Book:
     def _give_reached(self, name: str, length: int) -> None:
         try:
             self.chain.copy_to(self._place.stores[name], length)
-        except StoreGoneError as error:
+        except OUT_OF_REACH as error:
             self.unreached[name] = error
 
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from backupd.errors import UNSOUND, DamageError, ObjectMissingError, RefusedError, UsageError
 from backupd.model.documents import LedgerHead
 from backupd.model.ledger import Event, PurgeBegan, StoreRetired
+from backupd.model.text import did_you_mean
 from backupd.operations.ledger.book import Book
 from backupd.operations.ledger.redate import require_reference
 from backupd.planning.incarnations import TenantStates
@@ -83,7 +84,7 @@ def retire(book: Book, configured: Collection[str], store: str, decision: str, *
     known = _known(book)
     if store not in known:
         raise UsageError(
-            f"the ledger knows of no store '{store}'", hint=f"It names {', '.join(sorted(known)) or 'none'}."
+            f"the ledger knows of no store '{store}'", hint=did_you_mean(store, sorted(known)) or "It names none."
         )
 
     def decide(lives: TenantStates) -> list[Event]:

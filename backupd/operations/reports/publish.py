@@ -14,12 +14,12 @@ from dataclasses import dataclass
 import msgspec
 
 from backupd.errors import (
+    OUT_OF_REACH,
     BackupdError,
     DamageError,
     ObjectExistsError,
     ObjectMissingError,
     RefusedError,
-    StoreGoneError,
 )
 from backupd.model.ids import DrillId, ObjectHash, ObjectName
 from backupd.model.ledger import Drilled, Event
@@ -161,7 +161,7 @@ def _put(desk: ReportDesk, drill: DrillId, document: bytes) -> Iterator[str]:
             yield name
         except ObjectExistsError:
             continue  # `verify` reports that another report than the ledger's is there
-        except StoreGoneError as error:
+        except OUT_OF_REACH as error:
             desk.book.unreached[name] = error
 
 
@@ -171,7 +171,7 @@ def _equalise(desk: ReportDesk) -> None:
     for name in desk.stores.keys() - desk.book.unreached.keys():
         try:
             there[name] = reports_on(desk.stores[name].store)
-        except StoreGoneError as error:
+        except OUT_OF_REACH as error:
             desk.book.unreached[name] = error
     for event in drill_events(desk.book.chain.entries()):
         having = sorted(name for name, drills in there.items() if event.drill in drills)

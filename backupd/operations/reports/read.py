@@ -11,7 +11,7 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Literal
 
-from backupd.errors import UNSOUND, BackupdError, StoreGoneError, UsageError
+from backupd.errors import OUT_OF_REACH, UNSOUND, BackupdError, UsageError
 from backupd.model.documents import RepositoryInfo
 from backupd.model.ids import DrillId
 from backupd.model.ledger import Drilled
@@ -102,7 +102,7 @@ def gather(book: Book, stores: Mapping[str, Repository]) -> Gathered:
         try:
             shelves[name] = read_report_shelf(repository.store, repository.keepers)
             begins.append(parse_stamp(repository.info().created))
-        except StoreGoneError as error:
+        except OUT_OF_REACH as error:
             unreached[name] = error
     if not shelves and unreached:
         raise next(iter(unreached.values()))

@@ -263,7 +263,7 @@ def broken_keys(broken: Sequence[BrokenKey]) -> BrokenKeysError:
     named = [name if times == 1 else f"{name} ({times} schemas)" for name, times in sorted(found.items())]
     more = [f"and {len(named) - _NAMED} more"] if len(named) > _NAMED else []
     return BrokenKeysError(
-        f"{len(broken)} foreign keys cannot hold, because rows they refer to are left out: "
+        f"{counted(len(broken), 'foreign key')} cannot hold, because rows they refer to are left out: "
         + ", ".join([*named[:_NAMED], *more]),
         hint="What was purged, has expired or was not asked for is left out. With --without-broken-keys these keys "
         "hold for new rows only, and the rows that refer to nothing stay as they were (`backupd manual restore`).",

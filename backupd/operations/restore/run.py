@@ -14,7 +14,7 @@ there, and the next one names it. Into plain files it is the same, with a folder
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
@@ -124,8 +124,15 @@ def _require_rows(request: RestoreRequest, plan: RestorePlan) -> None:
     if request.selection.tables and not plan.tables:
         raise UsageError(
             "no table of the snapshot fits what is asked for, or none has rows",
-            hint='Patterns are over schema.table, as in "public.note" or "public.*".',
+            hint=_pattern_hint(request.selection.tables),
         )
+
+
+def _pattern_hint(patterns: Sequence[str]) -> str:
+    """Return what to do about patterns that fit nothing. No table is named: its schema may be a tenant's name."""
+    bare = next((pattern for pattern in patterns if "." not in pattern), None)
+    example = f'"*.{bare}" fits a table of that name in any schema' if bare else 'as in "public.note" or "public.*"'
+    return f"Patterns are over schema.table: {example}. `backupd ls` lists what a snapshot holds."
 
 
 def note_restore(choice: OpenedChoice, request: RestoreRequest, environment: RestoreEnvironment) -> bool:

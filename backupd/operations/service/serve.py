@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final
 
 from backupd.clock import Clock
 from backupd.errors import BackupdError
-from backupd.model.text import human_duration
+from backupd.model.text import counted, human_duration
 from backupd.operations.service.jobs import (
     DaemonReady,
     Event,
@@ -117,7 +117,7 @@ def serve(supervisor: Supervisor, io: DaemonIO) -> int:
 def describe(supervisor: Supervisor, clock: Clock) -> str:
     """Return one line about the jobs that run, those that failed last, and the next one."""
     if supervisor.stopping:
-        return f"stopping, {len(supervisor.runs)} jobs have to end"
+        return f"stopping, {counted(len(supervisor.runs), 'job')} to end first"
     running = [f"{key} ({run.phase['phase']})" if run.phase else str(key) for key, run in supervisor.runs.items()]
     failing = [f"{done.key} ({done.outcome})" for done in supervisor.ended if done.outcome not in _FINE]
     parts = [f"at work: {', '.join(running)}"] if running else []

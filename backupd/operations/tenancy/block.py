@@ -9,10 +9,9 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 
-from backupd.model.tenancy import Gap
-from backupd.operations.tenancy.types import TenancyLine, TenancyReport, TenancyWay, quoted
-
-_WIDTH = 80
+from backupd.model.tenancy import Gap, TableRule
+from backupd.operations.tenancy.types import TenancyLine, TenancyReport, TenancyWay
+from backupd.planning.mapping.toml_rules import further_lines, pattern_of, proposal, quoted, tables_lines
 
 
 def toml_block(region: str, report: TenancyReport) -> list[str]:
@@ -23,29 +22,29 @@ def toml_block(region: str, report: TenancyReport) -> list[str]:
     left = [line for line in report.lines if not line.mapped and not line.hint]
     place = f"regions.{region}.databases.{report.database}"
     entries = [*_agreed(left), *_shared(left)]
-    remarks = [*_doubtful(left), *_waiting(left)]
+    remarks = [*_doubtful(left), *_waiting(left), *_without(report.lines)]
     if not entries and not remarks:
         return []
     if report.ruled:
-        found = [f"# Put these behind the other tables of [{place}]."]
-        for match, rule in entries:
-            found += [f"[[{place}.tables]]", *f"match = {match}".split("\n"), rule]
-        return [*found, *remarks]
+        return [f"# Put these behind the other tables of [{place}].", *further_lines(place, entries, remarks)]
     head = f"# In [{place}], below its tenancy. A comment is a way that takes a person to choose."
-    listed = "\n".join(f"  {{ match = {match}, {rule} }}," for match, rule in entries)
-    return [head, "tables = [", *listed.splitlines(), *(f"  {remark}" for remark in remarks), "]"]
+    return [head, *tables_lines(entries, remarks)]
 
 
-def _agreed(lines: Sequence[TenancyLine]) -> Iterator[tuple[str, str]]:
-    """Yield an entry for each rule, for all tables that it fits; the rule that fits most tables comes first."""
-    open_ = {line.table: [way.rule for way in line.ways if not way.remark] for line in lines if _agree(line)}
-    open_ = {table: rules for table, rules in open_.items() if rules}
+def _agreed(lines: Sequence[TenancyLine]) -> Iterator[TableRule]:
+    """Yield a rule for all tables that it fits; the rule that fits most tables comes first."""
+    open_ = {line.table: {way.rule: way for way in line.ways if not way.remark} for line in lines if _agree(line)}
+    open_ = {table: ways for table, ways in open_.items() if ways}
     while open_:
-        fitting = Counter(rule for rules in open_.values() for rule in rules)
+        fitting = Counter(rule for ways in open_.values() for rule in ways)
         rule = min(fitting, key=lambda one: (-fitting[one], one))
-        tables = sorted(table for table, rules in open_.items() if rule in rules)
-        yield _match(tables), rule
-        open_ = {table: rules for table, rules in open_.items() if table not in tables}
+        tables = sorted(table for table, ways in open_.items() if rule in ways)
+        yield _rule(tables, open_[tables[0]][rule])
+        open_ = {table: ways for table, ways in open_.items() if table not in tables}
+
+
+def _rule(tables: Iterable[str], way: TenancyWay) -> TableRule:
+    return TableRule(tuple(map(pattern_of, tables)), column=way.column, path=way.path)
 
 
 def _agree(line: TenancyLine) -> bool:
@@ -56,18 +55,17 @@ def _agree(line: TenancyLine) -> bool:
     return line.gap is Gap.SEVERAL and not line.apart and full
 
 
-def _shared(lines: Sequence[TenancyLine]) -> Iterator[tuple[str, str]]:
+def _shared(lines: Sequence[TenancyLine]) -> Iterator[TableRule]:
     tables = sorted(line.table for line in lines if line.gap is Gap.NO_WAY)
     if tables:
-        yield _match(tables), "shared = true"
+        yield TableRule(tuple(map(pattern_of, tables)), shared=True)
 
 
 def _doubtful(lines: Sequence[TenancyLine]) -> Iterator[str]:
     for line in lines:
         if line.gap is Gap.RULE or (line.gap in (Gap.SEVERAL, Gap.DOUBTFUL) and not _agree(line)):
-            yield f"# {quoted(line.table)[1:-1]}: {line.route}{_disagreement(line)}"
-            match = f"[{quoted(_literally(line.table))}]"
-            yield from (f"# {{ match = {match}, {way.rule} }},{_count(line, way)}" for way in line.ways)
+            yield f"{quoted(line.table)[1:-1]}: {line.route}{_disagreement(line)}"
+            yield from (f"{proposal(_rule([line.table], way))}{_count(line, way)}" for way in line.ways)
 
 
 def _disagreement(line: TenancyLine) -> str:
@@ -87,21 +85,14 @@ def _count(line: TenancyLine, way: TenancyWay) -> str:
 def _waiting(lines: Iterable[TenancyLine]) -> Iterator[str]:
     count = sum(line.gap is Gap.WAITING for line in lines)
     if count:
-        yield f"# {count} more {'table follows' if count == 1 else 'tables follow'} one of these."
+        yield f"{count} more {'table follows' if count == 1 else 'tables follow'} one of these."
 
 
-def _match(tables: Sequence[str]) -> str:
-    """Write patterns that fit these tables only, several to a line."""
-    names = [quoted(_literally(table)) for table in tables]
-    lines, line = [], "["
-    for name in names:
-        if len(line) + len(name) > _WIDTH:
-            lines.append(line.rstrip())
-            line = "    "
-        line += f"{name}, "
-    return "\n".join([*lines, line.removesuffix(", ") + "]"])
-
-
-def _literally(table: str) -> str:
-    """Write a name as a pattern that only it fits."""
-    return "".join(f"[{one}]" if one in "*?[" else one for one in table)
+def _without(lines: Iterable[TenancyLine]) -> Iterator[str]:
+    """Yield what a backup would stop at: rows without a tenant. Whether they are shared is for a person to say."""
+    found = [line for line in lines if line.mapped and line.refuses and line.without]
+    for line in found:
+        many = f"{line.without} of {line.counted} rows have no tenant"
+        yield f"{quoted(line.table)[1:-1]}: {many}, and a backup stops at them"
+    if found:
+        yield 'If all such rows belong to nobody, add null_tenant = "shared" to the tenancy.'

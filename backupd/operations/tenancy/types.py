@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from backupd.model.tenancy import Gap
+from backupd.model.tenancy import Gap, TableRule
+from backupd.planning.mapping.toml_rules import rule_keys
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,9 +22,7 @@ class TenancyWay:
     @property
     def rule(self) -> str:
         """Return the key and value of the rule, in TOML."""
-        if self.column is not None:
-            return f"column = {quoted(self.column)}"
-        return f"path = [{', '.join(map(quoted, self.path))}]"
+        return ", ".join(rule_keys(TableRule((), column=self.column, path=self.path)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,9 +83,3 @@ class TenancyReport:
     def complete(self) -> bool:
         """True when a backup would take every table, and no row speaks against how one is mapped."""
         return all(line.settled for line in self.lines)
-
-
-def quoted(text: str) -> str:
-    """Write text as a basic string of TOML."""
-    escaped = text.replace("\\", "\\\\").replace('"', '\\"')
-    return '"' + "".join(one if one.isprintable() else f"\\U{ord(one):08x}" for one in escaped) + '"'

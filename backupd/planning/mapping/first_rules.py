@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import glob
 import re
 from collections import Counter
 from dataclasses import dataclass, replace
@@ -10,6 +9,7 @@ from dataclasses import dataclass, replace
 from backupd.model.inventory import Inventory, TableName
 from backupd.model.tenancy import TableRule, Tenancy
 from backupd.planning.mapping.tables import map_tables
+from backupd.planning.mapping.toml_rules import pattern_of
 
 _TENANT_WORDS = re.compile(r"tenant|customer|client|account|company|org|workspace|team|shop|site", re.IGNORECASE)
 _MOST_COLUMNS = 5
@@ -52,11 +52,6 @@ def open_tables(tenancy: Tenancy, inventory: Inventory) -> tuple[OpenTable, ...]
         )
         for one in map_tables(tenancy, inventory).unmapped
     )
-
-
-def pattern_of(name: TableName) -> str:
-    """Return the pattern that matches one table and no other; its name may hold any character."""
-    return glob.escape(name.dotted)
 
 
 def joined_rules(rules: tuple[TableRule, ...]) -> tuple[TableRule, ...]:

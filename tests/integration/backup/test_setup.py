@@ -28,6 +28,7 @@ TABLES = (
     "INSERT INTO tenant SELECT n, 'tenant ' || n FROM generate_series(1, 3) n",
     "INSERT INTO issue SELECT n, 1 + n % 3, 'title' FROM generate_series(1, 30) n",
     "INSERT INTO note SELECT n, n, 'body' FROM generate_series(1, 30) n",
+    "INSERT INTO draft VALUES (1, 1), (2, NULL)",
     "INSERT INTO country VALUES ('be'), ('ch')",
 )
 PASSWORD = "a:strange\\password"
@@ -92,6 +93,8 @@ def answer_tables(terminal: Terminal) -> None:
     ):
         terminal.wait_for(f"Table public.{table}: ")
         assert proposed in terminal.answer("Choice [1]")
+    terminal.wait_for("public.draft: 1 of 2 rows")
+    assert '1  null_tenant = "shared"' in terminal.answer("Choice [1]")
     shown = terminal.answer("Is that right? (yes or no) [yes]")
     assert re.search(r"public\.note +path \S+ > tenant_id\b", shown)
     assert 'table = "public.tenant"' in shown
@@ -159,7 +162,7 @@ def test_from_nothing_to_the_first_backup(reading, home):
         for command in (("init", "be"), ("backup", "be"), ("verify", "be")):
             done = run(home, *command)
             assert done.returncode == 0, done.stdout + done.stderr
-        assert "5 tables, 65 rows" in run(home, "backup", "be").stdout
+        assert "5 tables, 67 rows" in run(home, "backup", "be").stdout
 
     config = tomllib.loads((home / "backupd.toml").read_text())
     assert config["trust"]["signers"] == [read_signer(home / "signing.key").public]
@@ -216,7 +219,9 @@ def test_what_is_missing_in_the_database_is_said_and_asked_again(server, home):
         terminal.answer("Name of the region", "be")
         answer_database(terminal, server, "wrong")
         assert "127.0.0.1" in terminal.answer("Try again?", "yes")
-        answer_database(terminal, server)
+        for answered in ("socket [127.0.0.1]", f"Port [{server.port}]", "Database [app]", "Role [backupd]"):
+            terminal.answer(answered)
+        terminal.answer("Password", PASSWORD)
         assert "pg_read_all_data" in terminal.answer("Try again?", "yes")
         server.sql("app", "GRANT pg_read_all_data TO backupd")
         answer_database(terminal, server)

@@ -87,6 +87,7 @@ def test_only_a_store_that_was_and_is_not_any_more_is_retired(half, store, decis
     """And by a reference: the ledger keeps no sentences."""
     offline, _ = half
     before = len(offline.keeper.book.chain.links)
-    with pytest.raises(error):
+    with pytest.raises(error) as caught:
         retire(offline.keeper.book, offline.keeper.stores, store, decision)
+    assert store != "fra" or caught.value.hint == 'Did you mean "far"?'
     assert len(offline.keeper.book.chain.links) == before

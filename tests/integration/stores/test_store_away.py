@@ -149,3 +149,42 @@ def test_a_terminal_is_never_silent_for_long(node: NodeFolder, server: Sshd) -> 
     assert "for 2." in shown
     assert "for 3." in shown
     assert "far did not answer in" in shown
+
+
+def test_a_backup_says_what_it_waits_for(node: NodeFolder, server: Sshd) -> None:
+    """Where the first store is tried again for long, a warning says which, why and for how long at most."""
+    config = node.node / "backupd.toml"
+    config.write_text(config.read_text().replace('patience = "1s"', 'patience = "20s"'))
+    server.stop()
+    done = node.run("backup", "be")
+    assert done.returncode == 6
+    assert b"warning: far does not answer: cannot connect to" in done.stderr
+    assert b"s at most, as stores.far.patience says." in done.stderr
+
+
+def test_a_restore_does_not_wait_for_a_store_that_is_away(node: NodeFolder, server: Sshd, pg17: Server) -> None:
+    """A keeper that restored notes it on the store that answers, and does not wait as long as the other may take."""
+    config = node.node / "backupd.toml"
+    config.write_text(config.read_text().replace('patience = "1s"', 'patience = "10m"'))
+    name = unique("restored")
+    server.stop()
+    try:
+        done = node.run("restore", "database", "be", "app", "--target", pg17.conninfo(name), *OPENED)
+    finally:
+        pg17.drop_database(name)
+    assert done.returncode == 0, done.stderr.decode()
+    assert b"recorded in the ledger" in done.stdout
+
+
+def test_a_store_with_another_host_key_hides_no_other(node: NodeFolder, server: Sshd) -> None:
+    """What it refuses is named beside what the other store says, by all that ask all stores; it is no success."""
+    config, key = node.node / "backupd.toml", server.account.host_keys[0]
+    config.write_text(config.read_text().replace(key, key[:-3] + ("AAA" if key[-3:] != "AAA" else "BBB")))
+    standing = node.run("status", "be")
+    assert standing.returncode == 6
+    assert b"far: the host key of" in standing.stdout
+    assert b"published" in standing.stdout, standing.stdout.decode()
+    for question in (("tenant", "list", "be"), ("plan", "be")):
+        done = node.run(*question)
+        assert done.returncode == 0, (question, done.stderr.decode())
+        assert b"far does not answer: the host key of" in done.stderr, question

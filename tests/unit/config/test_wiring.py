@@ -12,7 +12,8 @@ from backupd.config.load import parse
 from backupd.errors import ConfigError, RefusedError, StoreGoneError, UsageError
 from backupd.model.ids import RegionName
 from backupd.model.tenancy import ClassPolicy, TableRule, TenancyKind
-from backupd.seal.keyfiles import read_signer, write_signer
+from backupd.seal.keyfiles import Recipient, read_signer, write_identity, write_recipient, write_signer
+from backupd.seal.suite import generate
 from backupd.seal.tags import write_tenant_key
 from backupd.store.directory import DirectoryStore
 from backupd.store.retry import RetryingStore
@@ -21,6 +22,7 @@ from backupd.store.throttle import ThrottledStore
 from backupd.trace import NoTrace
 from backupd.wiring.backup import backup_node
 from backupd.wiring.context import QUICKLY, Context, node_signer, open_store, source_of, tenancy_of
+from backupd.wiring.drill import drill_advice
 from backupd.wiring.restore import restore_target
 
 BE = RegionName("be")
@@ -162,6 +164,23 @@ def test_what_is_no_signing_key_is_refused_and_not_repeated(tmp_path, content):
     with pytest.raises(ConfigError, match="is not a signing key") as caught:
         read_signer(tmp_path / "key")
     assert not content or content not in str(caught.value)
+
+
+def test_a_drill_is_told_that_its_identity_opens_nothing_any_more(tmp_path):
+    """After recipients were exchanged, whoever keeps the old identity for drills hears of it before one fails."""
+    pairs = {name: generate() for name in ("old", "new")}
+    for name, pair in pairs.items():
+        write_identity(tmp_path / f"{name}.identity", name, pair, "a passphrase")
+        write_recipient(tmp_path / f"{name}.recipient", Recipient(name, pair.public))
+    drill = f'[drill]\nidentity = "{tmp_path}/old.identity"\npassphrase_file = "{tmp_path}/passphrase"\n'
+    config = parse(f"{EXAMPLE}\n{drill}", "example")
+
+    def advised(name):
+        recipients = {"recipients": (tmp_path / f"{name}.recipient",)}
+        return [place for place, *_ in drill_advice(Context(config.model_copy(update=recipients), {}))]
+
+    assert advised("old") == []
+    assert advised("new") == [("drill", "identity")]
 
 
 def test_every_region_and_store_has_an_index_and_a_spool_of_its_own(tmp_path):

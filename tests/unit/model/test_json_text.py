@@ -46,6 +46,7 @@ def test_no_value_is_quoted(text: bytes, shape: type, said: str) -> None:
         (2, "trusted signer", "2 trusted signers"),
         (1, "entry", "1 entry"),
         (3, "entry", "3 entries"),
+        (3, "witness", "3 witnesses"),
         (0, "foreign key", "0 foreign keys"),
     ],
 )

@@ -32,3 +32,14 @@ def test_long_entries_are_lines_of_their_own_and_may_be_pasted():
         read = tomllib.loads("\n".join(block))
         (entry,) = read["regions"]["be"]["databases"]["app"]["tables"] if ruled else read["tables"]
         assert entry == {"match": sorted([*names, odd]), "shared": True}
+
+
+def test_rows_without_a_tenant_are_left_to_decide():
+    """A backup stops at them, so the block says so, with what a person may choose; nothing takes effect by itself."""
+    stray = TenancyLine(
+        "public.ticket", "column customer", "uploaded", "standard", 9, counted=9, without=2, refuses=True
+    )
+    block = toml_block("be", TenancyReport("app", (stray,)))
+    assert "  # public.ticket: 2 of 9 rows have no tenant, and a backup stops at them" in block
+    assert any('null_tenant = "shared"' in line for line in block)
+    assert [line for line in block if not line.strip().startswith("#")] == ["tables = [", "]"]

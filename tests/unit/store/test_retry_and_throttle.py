@@ -76,6 +76,26 @@ def test_without_patience_nothing_is_retried(retrying, ticking_clock):
     assert ticking_clock.sleeps == []
 
 
+def test_a_store_that_stays_away_is_told_of_once(directory_store, ticking_clock):
+    """Somebody hears of it before five seconds have passed, with the seconds that are left; the next time again."""
+    told = []
+    store = RetryingStore(
+        Failing(directory_store, 8),
+        ticking_clock,
+        200.0,
+        uniform=lambda _low, high: high,
+        told=lambda error, left: told.append((error.message, left)),
+    )
+    store.stat("object")
+    assert told == [("the connection broke", 200 - 0.5 - 1 - 2)]
+    store.inner.times = len(store.inner.calls) + 3
+    store.stat("object")
+    assert len(told) == 1, "back within five seconds"
+    store.inner.times = len(store.inner.calls) + 5
+    store.stat("object")
+    assert len(told) == 2
+
+
 @pytest.mark.parametrize("after", [False, True])
 def test_every_call_survives_one_fault(retrying, directory_store, after):
     """Whether its effect happened before the connection broke or not, each call of the port ends well."""

@@ -42,11 +42,12 @@ def restored_status(report: RestoreReport) -> int:
 
 
 def _left_out(report: RestoreReport) -> Iterator[str]:
-    if report.purged or report.aged:
-        yield f"  left out: {counted(report.purged, 'purged segment')}, {counted(report.aged, 'expired segment')}"
-    if report.unselected or report.foreign_keys:
-        keys = counted(report.foreign_keys, "foreign key")
-        yield f"  not asked for: {counted(report.unselected, 'segment')}; {keys} left out"
+    gone = ((report.purged, "purged segment"), (report.aged, "expired segment"))
+    if any(number for number, _ in gone):
+        yield "  left out: " + ", ".join(counted(number, noun) for number, noun in gone if number)
+    unwanted = ((report.unselected, "segment"), (report.foreign_keys, "foreign key"))
+    if any(number for number, _ in unwanted):
+        yield "  not asked for: " + ", ".join(counted(number, noun) for number, noun in unwanted if number)
     if report.broken_keys:
         broken = counted(len(report.broken_keys), "foreign key")
         yield f"  {broken} cannot hold, because rows they refer to are left out:"
@@ -62,7 +63,7 @@ def _left_out(report: RestoreReport) -> Iterator[str]:
     for view in report.unfilled_views:
         yield f"    {view.view}: {view.reason}"
     if not report.exact:
-        yield "  the number of rows was not compared: the record counts more than was to be restored"
+        yield "  the sum of rows was not compared: the record has that of the whole snapshot only"
 
 
 def region_object(finding: RegionContents, outcomes: Sequence[DatabaseOutcome[Any]], key: str) -> dict[str, Any]:

@@ -27,6 +27,7 @@ from backupd.cli.commands.restore.region import each_database, find_region
 from backupd.cli.commands.restore.task import configured, opened
 from backupd.cli.run import Reply
 from backupd.model.text import counted
+from backupd.planning.selection import Selection
 
 if TYPE_CHECKING:
     from backupd.cli.commands.restore.task import RestoreTask
@@ -34,6 +35,8 @@ if TYPE_CHECKING:
     from backupd.operations.restore import RestoreRequest
     from backupd.operations.restore.preview import Preview
     from backupd.operations.restore.region import DatabaseOutcome, RegionContents
+
+_KEYS = "those that need what is left out stop the restore, but for --without-broken-keys"
 
 
 def preview(
@@ -81,7 +84,7 @@ def preview(
         )
         if database is None:
             return _region_reply(task.region, *preview_each(task, request)).print(as_json=options.as_json)
-        return _database_reply(task.region, preview_one(task, request)).print(as_json=options.as_json)
+        return _database_reply(task.region, preview_one(task, request), selection).print(as_json=options.as_json)
 
 
 def preview_one(task: RestoreTask, request: RestoreRequest, history: LedgerHistory | None = None) -> Preview:
@@ -98,13 +101,19 @@ def preview_each(task: RestoreTask, request: RestoreRequest) -> tuple[RegionCont
     return finding, planned
 
 
-def _database_reply(region: str, planned: Preview) -> Reply:
+def _may_break(planned: Preview, selection: Selection) -> bool:
+    """Check whether foreign keys are restored that rows which are left out may be needed for."""
+    return selection.closed and bool(planned.purged or planned.aged or planned.unselected)
+
+
+def _database_reply(region: str, planned: Preview, selection: Selection) -> Reply:
     size = output.human_bytes
     facts: dict[str, output.Cell] = {
         "snapshot": planned.snapshot,
         "exported": planned.exported,
         "segments": planned.segments,
         "left out": f"{planned.purged} purged, {planned.aged} expired, {planned.unselected} not asked for",
+        **({"keys": _KEYS} if _may_break(planned, selection) else {}),
         "tables": planned.tables,
         "rows": planned.rows,
         "written": size(planned.bytes),
@@ -146,6 +155,8 @@ def _region_lines(
     size = output.human_bytes
     written, fetched = sum(plan.bytes for plan in plans), sum(plan.fetched for plan in plans)
     yield f"{counted(len(plans), 'database')}: {size(written)} written, {size(fetched)} fetched"
+    if any(_may_break(plan, Selection()) for plan in plans):
+        yield f"keys: {_KEYS}"
     yield f"the ledger is obeyed up to entry {len(finding.history.chain.links)}"
 
 

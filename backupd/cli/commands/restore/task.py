@@ -113,13 +113,15 @@ def _world(
 
 def _ledger_note(context: Context, region: RegionName, trace: Trace) -> Callable[[Restored], None] | None:
     """Return the function that writes a restore into the ledger; None on a machine that is no keeper."""
+    from backupd.wiring.context import QUICKLY
     from backupd.wiring.keeper import open_keeper
 
     if context.config.keeper is None:
         return None
 
     def note(event: Restored) -> None:
-        with open_keeper(context, region, trace) as keeper:
+        # The restore is done, and another store gets the entry with the keeper's next run: nobody waits for it.
+        with open_keeper(context, region, trace, QUICKLY) as keeper:
             keeper.book.append(lambda _: [event])
 
     return note
