@@ -115,7 +115,7 @@ class Nodes:
                 started = daemon.children()
                 daemon.process.kill()
                 daemon.process.wait()
-                eventually(lambda gone=started: not alive(gone), 60)  # type: ignore[misc]
+                eventually(lambda gone=started: not alive(gone), 60)
         for daemon in self.started:
             assert found_in(daemon.log.read_bytes()) == [], "an error of backupd has no name"
 
@@ -147,5 +147,5 @@ def kept_node(pg17: object, make_database: Callable[..., Database], node_of: Cal
     config = node.node / "backupd.toml"
     text = config.read_text().replace("[trust]\n", f'[trust]\nkeepers = ["{signer.public}"]\n')
     config.write_text(text + KEEPER.format(node=node.node))
-    node.database = database  # type: ignore[attr-defined]
+    node.database = database
     return node

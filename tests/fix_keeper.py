@@ -93,5 +93,5 @@ def keeper_region(region: Region, tmp_path: Path) -> KeeperRegion:
 
 def ruled(keeper_region: KeeperRegion, **changes: object) -> KeeperRegion:
     """The same keeper under other rules."""
-    keeper_region.keeper = replace(keeper_region.keeper, rules=replace(keeper_region.keeper.rules, **changes))  # type: ignore[arg-type]
+    keeper_region.keeper = replace(keeper_region.keeper, rules=replace(keeper_region.keeper.rules, **changes))
     return keeper_region

@@ -75,6 +75,29 @@ def test_riddles_in_messages_are_reported(text):
     ]
 
 
+def test_every_exception_from_a_tool_s_rule_has_its_reason():
+    """In the package, its scripts and its tests."""
+    assert [str(breach) for breach in house.exceptions()] == []
+
+
+@pytest.mark.parametrize(
+    ("path", "words", "right"),
+    [
+        ("backupd/a.py", "noqa: S310", False),
+        ("backupd/a.py", "noqa: S310, PTH123", False),
+        ("backupd/a.py", "noqa: S310 - its scheme was looked at", True),
+        ("backupd/a.py", "type: ignore[arg-type]", False),
+        ("backupd/a.py", "type: ignore[arg-type]  # any name will do", True),
+        ("backupd/a.py", "type: ignore[arg-type]  \x23 noqa: S310", False),
+        ("tests/a.py", "type: ignore[arg-type]  # any name will do", False),
+        ("tests/a.py", "noqa: S310  # a test", True),
+    ],
+)
+def test_an_exception_without_reason_is_reported(path, words, right):
+    """Two exceptions on one line may share their reason; where mypy does not look, none of its is needed."""
+    assert (not [*house.exceptions_of(path, f"a = b()  # {words}\n")]) is right
+
+
 def test_no_property_depends_on_the_speed_of_the_machine():
     """Hypothesis gives an example 200 ms where nobody says otherwise."""
     assert settings.default.deadline is None

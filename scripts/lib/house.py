@@ -50,6 +50,11 @@ PRIVATE_WORDS = re.compile(
 
 FEWEST_WORDS = 4
 
+EXCEPTION = re.compile(r"\S  # (noqa: [A-Z]+[0-9]+(?:, ?[A-Z]+[0-9]+)*|type: ignore\[[a-z, -]+\])")
+"""An exception from a rule of ruff or mypy, as it stands at the end of a line."""
+REASON = re.compile(r"(?: -|  #) (?!noqa)\S")
+"""The reason behind the last exception on a line."""
+
 
 class Breach(NamedTuple):
     """One place that breaks a rule; `path` is relative to the checkout, `line` counts from 1."""
@@ -181,6 +186,23 @@ def messages(found: list[Module]) -> Iterator[Breach]:
 RULES = (class_names, module_names, sizes, folders, docstrings, messages)
 
 
+def exceptions() -> Iterator[Breach]:
+    """Report each exception from a tool's rule that gives no reason beside it, or that no tool reads."""
+    for folder in (PACKAGE, "scripts", "tests"):
+        for path in sorted((ROOT / folder).rglob("*.py")):
+            yield from exceptions_of(str(path.relative_to(ROOT)), path.read_text())
+
+
+def exceptions_of(path: str, text: str) -> Iterator[Breach]:
+    """Report what `exceptions` does of one file's text."""
+    for line, words in enumerate(text.splitlines(), 1):
+        found = [*EXCEPTION.finditer(words)]
+        if found and not REASON.match(words, found[-1].end()):
+            yield Breach(path, line, "give the reason beside the exception: `# noqa: CODE - reason`")
+        if any(one[1].startswith("type") for one in found) and not path.startswith(PACKAGE):
+            yield Breach(path, line, "mypy does not look here, so there is nothing to ignore")
+
+
 def breaches(folder: str = PACKAGE) -> list[Breach]:
     """Apply every rule to the package and return what breaks one below `folder`."""
     found = list(modules())
@@ -190,6 +212,7 @@ def breaches(folder: str = PACKAGE) -> list[Breach]:
 def main(chosen: list[str]) -> int:
     """Print what breaks a rule below the chosen folders."""
     found = [breach for folder in chosen or [PACKAGE] for breach in breaches(folder.rstrip("/"))]
+    found += [] if chosen else exceptions()
     for breach in found:
         sys.stdout.write(f"{breach}\n")
     return 1 if found else 0

@@ -35,7 +35,7 @@ class Adversary(RuleBasedStateMachine):
     def begin(self, seed: int, rights: str, signing: bool) -> None:
         self.folder = Path(tempfile.mkdtemp(prefix="adversary-", dir=MEMORY if MEMORY.is_dir() else None))
         self.region = BesiegedRegion(self.folder, rights == "hand in", random.Random(seed).randbytes)
-        self.thief = NodeThief(self.region, rights, signing)  # type: ignore[arg-type]
+        self.thief = NodeThief(self.region, rights, signing)
         self.backup()
         self.keep()
 

@@ -39,10 +39,7 @@ class Machines:
         self.time.now += timedelta(seconds=1)
         fuse = fuse or KillingFuse()
         copy = self.copies.setdefault(machine, MemoryStore(self.time))
-        lines = {
-            name: Line(store, fuse, lambda name=name: name in self.away)  # type: ignore[misc]
-            for name, store in self.stores.items()
-        }
+        lines = {name: Line(store, fuse, lambda name=name: name in self.away) for name, store in self.stores.items()}
         return Book(LedgerPlace(REGION, REPOSITORY, lines, Line(copy, fuse), TRUSTED, MachineClock(self.time), SIGNER))
 
     def lengths(self) -> dict[str, int]:
@@ -57,7 +54,7 @@ def saying(word: str) -> list[Event]:
 
 
 def words(chain: Chain) -> list[str]:
-    return [word for entry in chain.entries() for event in entry.events for word in event.snapshots]  # type: ignore[union-attr]
+    return [word for entry in chain.entries() for event in entry.events for word in event.snapshots]
 
 
 def say(book: Book, word: str) -> None:
@@ -181,7 +178,7 @@ def test_one_keeper_never_forks_its_ledger(steps: list[tuple[str, object]]) -> N
             case "sync" if len(machines.away) < 2:
                 machines.book().sync()
             case "say" | "die":
-                fuse = KillingFuse(*about) if what == "die" else KillingFuse()  # type: ignore[misc]
+                fuse = KillingFuse(*about) if what == "die" else KillingFuse()
                 word = str(about) if what == "say" else f"dying {number}"
                 try:
                     book = machines.book(fuse=fuse)

@@ -211,7 +211,7 @@ def test_no_event_is_lost_in_any_state() -> None:
         assert (life.state, life.purge and life.purge.segments) == (State.PURGING, {ref})
         assert (life.clock is None) == (not before or isinstance(before[0], Held))
         steps: list[Event] = [
-            kind(**key._asdict(), store=store, **more)  # type: ignore[call-arg]
+            kind(**key._asdict(), store=store, **more)
             for store in ("near", "far")
             for kind, more in (
                 (Shredded, {"keyrings": 1}),

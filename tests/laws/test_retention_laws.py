@@ -123,7 +123,7 @@ def test_the_order_they_come_in_does_not_matter(
 ) -> None:
     """A store may list in any order."""
     shuffled = list(snapshots)
-    random.shuffle(shuffled)  # type: ignore[attr-defined]
+    random.shuffle(shuffled)
     assert decide(shuffled, policy, NOW) == decide(snapshots, policy, NOW)
     assert upcoming_losses(shuffled, policy, NOW) == upcoming_losses(snapshots, policy, NOW)
 

@@ -166,7 +166,7 @@ class Trip:
         with self.lock:
             self.counts[port] += 1
             if self.log:
-                with open(os.open(self.log, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600), "a") as out:  # noqa: PTH123
+                with open(os.open(self.log, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600), "a") as out:  # noqa: PTH123 - a descriptor has no path
                     out.write(f"{self.process}\t{port}\t{manner}\t{what}" + "\n")
             fault = self.fault
             if fault is None or (fault.process, fault.port) != (self.process, port):

@@ -76,7 +76,7 @@ def purged(world: World) -> object:
     checking.census()
     gone = set(checking.journal.dues)
     theirs = {one for one in checking.journal.seen if checking.journal.life_of(one) in gone}
-    left = theirs & (checking._keys(world.region) | checking._stored(world.region))  # noqa: SLF001
+    left = theirs & (checking._keys(world.region) | checking._stored(world.region))  # noqa: SLF001 - the checker of the sweep is one with this
     return bool(theirs), sorted(left)
 
 

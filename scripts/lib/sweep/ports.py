@@ -91,10 +91,10 @@ class SweptStore(ForwardingStore):
         return Space(0, 1 << 30) if no_room else super().space()
 
     def view(self, snapshot: ServerSnapshot) -> StoreView:
-        return FaultyView(super().view(snapshot), self)  # type: ignore[arg-type]  # it needs nothing but `call`
+        return FaultyView(super().view(snapshot), self)  # it needs nothing but `call`
 
     def workbench(self) -> Any:
-        return SweptBench(self.inner.workbench(), self)  # type: ignore[attr-defined]  # every adapter has one
+        return SweptBench(self.inner.workbench(), self)  # every adapter has one
 
     def _part(self, source: BinaryIO) -> None:
         """What a line that breaks during an upload leaves behind."""
@@ -228,8 +228,8 @@ def _sweep_open(trip: Trip, disks: Disks, path_of: Callable[[Any], str]) -> None
         what = f"open {Path(path_of(file)).suffix}".strip()
         return trip.call(port, manner, what, lambda: real(file, mode, *arguments, **keywords), disk_error)
 
-    io.open = opened  # type: ignore[assignment]
-    builtins.open = opened  # type: ignore[assignment]
+    io.open = opened
+    builtins.open = opened
 
 
 def _sweep_sqlite(trip: Trip, disks: Disks) -> None:
@@ -264,10 +264,10 @@ def _sweep_sqlite(trip: Trip, disks: Disks) -> None:
             lambda: real(path, *arguments, factory=SweptDatabase, **keywords),
             sqlite_error,
         )
-        made.port = port  # type: ignore[attr-defined]
+        made.port = port
         return made
 
-    sqlite3.connect = connect  # type: ignore[assignment]
+    sqlite3.connect = connect
 
 
 # --- PostgreSQL -------------------------------------------------------------------------------------------------------
@@ -297,9 +297,9 @@ def sweep_postgres(trip: Trip) -> None:
     def copied(self: Any, *arguments: Any, **keywords: Any) -> Any:
         return _on_line(trip, self, "copy", lambda: copy(self, *arguments, **keywords))
 
-    psycopg.connect = connected  # type: ignore[assignment]
-    psycopg.Cursor.execute = executed  # type: ignore[method-assign]
-    psycopg.Cursor.copy = copied  # type: ignore[method-assign]
+    psycopg.connect = connected
+    psycopg.Cursor.execute = executed
+    psycopg.Cursor.copy = copied
     sweep_programs(trip)
 
 
@@ -317,7 +317,7 @@ def _on_line(trip: Trip, cursor: Any, what: str, effect: Callable[[], T]) -> T:
 def sweep_programs(trip: Trip) -> None:
     """PostgreSQL's own programs fail, die, or cannot be started; worker processes get the same fault."""
 
-    class SweptPopen(subprocess.Popen):  # type: ignore[type-arg]
+    class SweptPopen(subprocess.Popen):
         def __init__(self, command: Any, *arguments: Any, **keywords: Any) -> None:
             words = [os.fspath(word) for word in command] if not isinstance(command, str | bytes) else [command]
             start = super().__init__
@@ -340,7 +340,7 @@ def sweep_programs(trip: Trip) -> None:
             with contextlib.suppress(_StartedError):
                 trip.call("postgres", "program", name, lambda: start(words, *arguments, **keywords), failing)
 
-    subprocess.Popen = SweptPopen  # type: ignore[misc]
+    subprocess.Popen = SweptPopen
 
 
 class _StartedError(Exception):
@@ -375,8 +375,8 @@ def sweep_clock(trip: Trip, wait: Callable[[float], None]) -> None:
         if seconds >= 0.2:
             wait(seconds)
 
-    SystemClock.now = read  # type: ignore[method-assign]
-    SystemClock.sleep = sleep  # type: ignore[method-assign]
+    SystemClock.now = read
+    SystemClock.sleep = sleep
 
 
 def install(trip: Trip, disks: Disks, wait: Callable[[float], None]) -> None:

@@ -296,7 +296,7 @@ class LifecycleObserver:
         """Every store has the same chain, which is sound to its last byte."""
         heads = []
         for found in self._world.stores.values():
-            chain = Chain(layout.ObjectName("be"), self._world.repository)  # type: ignore[arg-type]
+            chain = Chain(layout.ObjectName("be"), self._world.repository)
             heads.append(read_chain(found, chain, [self._world.keeper_key.public], compare_all=True)[0].head)
         assert len({head.head for head in heads}) == 1
 

@@ -33,7 +33,7 @@ def die_at_event(kind: str, phase: str) -> None:
             die()
         usual(self, event)
 
-    progress.PlainProgress.emit = emit  # type: ignore[method-assign]  # the one place every event passes
+    progress.PlainProgress.emit = emit  # the one place every event passes
 
 
 def die_at_put(side: str, folder: str, number: int) -> None:
@@ -49,7 +49,7 @@ def die_at_put(side: str, folder: str, number: int) -> None:
         if chosen:
             die()
 
-    DirectoryStore.put_new = put_new  # type: ignore[method-assign]
+    DirectoryStore.put_new = put_new
 
 
 if __name__ == "__main__":

@@ -65,7 +65,7 @@ class Checker:
         """All packs of all generations."""
         repository = self.small.repository
         generations = [path.name for path in self.objects("packs/*")]
-        return [repository.pack(one, sha256) for one in generations for sha256 in repository.list_packs(one)]  # type: ignore[arg-type]
+        return [repository.pack(one, sha256) for one in generations for sha256 in repository.list_packs(one)]
 
     def records(self) -> list[Record]:
         """All records, oldest first."""

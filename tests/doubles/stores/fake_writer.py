@@ -174,11 +174,11 @@ class FakeWriter:
         """Have a worker cut nothing, and deduplicate, compress and seal everything; return its packs."""
         channel = _Channel(collector)
         setup = _setup(node, target, spool)
-        worker = Worker(setup, channel, make_packer(setup, channel))  # type: ignore[arg-type]  # as far as it is used
+        worker = Worker(setup, channel, make_packer(setup, channel))  # as far as it is used
         worker._dedup._settings = replace(worker._dedup._settings, random=node.random)
         for task, (name, chunks) in enumerate(content.items()):
             self._take(worker, collector, task, name, chunks)
-        closing = SegmentClosing(self._entries(target), collector, target, node.workers)  # type: ignore[arg-type]
+        closing = SegmentClosing(self._entries(target), collector, target, node.workers)
         worker.close_segments(protocol.CloseSegments([one for _, one in closing.closings()]))
         worker.finish()
         if isinstance(worker._dedup._known, IndexedChunks):  # a process would end here

@@ -349,7 +349,7 @@ class TestInPlace:
         lock, altering = apply.lock_rows, []
 
         def slow(connection: Connection, pair: object) -> None:
-            lock(connection, pair)  # type: ignore[arg-type]
+            lock(connection, pair)
             if not altering:
                 altering.append(Beside(lambda: shop.sql("ALTER TABLE sale ADD COLUMN note text")))
                 eventually(lambda: waiting(shop.database))

@@ -33,7 +33,7 @@ def node(pg17: object, make_database: Callable[..., Database], node_of: Callable
         "ANALYZE",
     )
     node = node_of(database, CLASSES)
-    node.database = database  # type: ignore[attr-defined]
+    node.database = database
     return node
 
 
@@ -51,7 +51,7 @@ def test_a_preview_counts_what_would_be_read(node: NodeFolder) -> None:
 
 def test_what_a_backup_refuses_a_preview_refuses(node: NodeFolder) -> None:
     """An unmapped table has the same exit status, and a store without a repository is named."""
-    node.database.sql("CREATE TABLE other (id int PRIMARY KEY)")  # type: ignore[attr-defined]
+    node.database.sql("CREATE TABLE other (id int PRIMARY KEY)")
     done = node.run("backup", "--dry-run", "--json")
     assert done.returncode == node.run("backup", "--json").returncode == 5
     assert json.loads(done.stdout)["previews"][0]["preview"]["findings"][0]["code"] == "unmapped"

@@ -72,7 +72,7 @@ def test_once_does_what_is_due_and_ends(kept_node: NodeFolder, daemons: Nodes) -
 def test_stopped_in_the_middle_it_ends_in_time_and_goes_on_the_next_time(kept_node: NodeFolder, daemons: Nodes) -> None:
     """SIGTERM during a backup that waits: STOPPING at once, nothing runs any more, and the next start completes it."""
     scheduled(kept_node, backup="daily 00:00", stop_within="8s")
-    database: Database = kept_node.database  # type: ignore[attr-defined]
+    database: Database = kept_node.database
     with _locked(database):
         daemon = daemons.start(kept_node)
         eventually(daemon.children)
@@ -90,7 +90,7 @@ def test_stopped_in_the_middle_it_ends_in_time_and_goes_on_the_next_time(kept_no
 def test_killed_it_leaves_nobody_behind(kept_node: NodeFolder, daemons: Nodes) -> None:
     """SIGKILL of the daemon alone: its jobs notice, end in order, and the next daemon does the work."""
     scheduled(kept_node, backup="daily 00:00")
-    database: Database = kept_node.database  # type: ignore[attr-defined]
+    database: Database = kept_node.database
     with _locked(database):
         daemon = daemons.start(kept_node)
         eventually(lambda: _waits_for_lock(database))
@@ -106,7 +106,7 @@ def test_killed_it_leaves_nobody_behind(kept_node: NodeFolder, daemons: Nodes) -
 def test_a_job_that_hangs_is_killed_and_the_others_go_on(kept_node: NodeFolder, daemons: Nodes) -> None:
     """A job that no longer moves is ended with all it started, by force where it does not listen; looking goes on."""
     scheduled(kept_node, backup="daily 00:00", observe="every 2s", stall="3s", stop_within="2s")
-    database: Database = kept_node.database  # type: ignore[attr-defined]
+    database: Database = kept_node.database
     with _locked(database):
         daemon = daemons.start(kept_node, watchdog=3.0)
         eventually(lambda: _waits_for_lock(database))
@@ -164,7 +164,7 @@ def test_two_nodes_at_once_do_the_work_once(kept_node: NodeFolder, daemons: Node
     other = _another_node(kept_node)
     for node in (kept_node, other):
         scheduled(node, backup="daily 00:00")
-    database: Database = kept_node.database  # type: ignore[attr-defined]
+    database: Database = kept_node.database
     with _locked(database):
         first = daemons.start(kept_node, "--jobs", "backup")
         eventually(lambda: _waits_for_lock(database))

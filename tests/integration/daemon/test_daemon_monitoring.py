@@ -105,7 +105,7 @@ def test_history_can_be_deleted(kept_node: NodeFolder) -> None:
 def test_a_failure_is_told_once_and_its_end(kept_node: NodeFolder, daemons: Nodes) -> None:
     """A table nobody mapped stops the backup: one message says so, with the command that helps, and one that it is
     over."""
-    database: Database = kept_node.database  # type: ignore[attr-defined]
+    database: Database = kept_node.database
     database.sql("CREATE TABLE unmapped (id int PRIMARY KEY)")
     with http_listener() as heard:
         scheduled(kept_node, backup="every 3s", observe="every 3s")

@@ -183,7 +183,7 @@ def test_a_killed_drill_leaves_nothing_on_the_server(aside: Server, target: Sour
     before = state(aside)
     assert [(f"backupd_drill_{token}",), ("backupd_restoring_0000",)] == [
         one for one in before[0] if one not in ((MARK,), ("postgres",), ("template0",), ("template1",))
-    ]  # type: ignore[attr-defined]
+    ]
     if not guarded:
         os.kill(_guardian(parent / f"backupd-drill-{token}"), signal.SIGKILL)
     process.kill()

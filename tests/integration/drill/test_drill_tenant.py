@@ -50,7 +50,7 @@ def test_one_tenant_is_restored_and_nobody_else(crowd: Database, region: Region,
     read: list[tuple[str, int, int]] = []
 
     class Watching(HookedStore):
-        def get(self, name, offset=0, length=None):  # type: ignore[no-untyped-def]
+        def get(self, name, offset=0, length=None):
             data = super().get(name, offset, length)
             read.append((name, offset, len(data)))
             return data

@@ -261,11 +261,11 @@ def test_what_was_removed_is_listed_again(handmade: HandmadeKeeper) -> None:
         if not name.endswith(".pack"):
             remove(name)
 
-    inner.remove = lazy  # type: ignore[method-assign]
+    inner.remove = lazy
     with pytest.raises(StoreError, match="still listed"):
         handmade.expire()
     assert not handmade.events(Expired)
-    inner.remove = remove  # type: ignore[method-assign]
+    inner.remove = remove
     handmade.expire()
     assert handmade.events(Expired)
 

@@ -59,7 +59,7 @@ class Thief:
     def put(self, name: str, data: bytes) -> None:
         self.own.put_new(
             ObjectName(flat(ObjectName(name))), io.BytesIO(data), len(data), hashlib.sha256(data).hexdigest()
-        )  # type: ignore[arg-type]
+        )
 
     def handed(self) -> set[str]:
         names = (path.name for path in (self.handmade.root / OWN).iterdir() if path.is_file())
@@ -250,7 +250,7 @@ def test_a_pack_of_nobody_but_the_purged_is_taken_as_its_header(thief: Thief) ->
         thief.put(name, data)
     done = thief.ingest()
     assert (done.refused, done.taken) == ({}, {"keyring": 1, "pack": 1})
-    opened = thief.handmade.repository.pack(thief.made.generation, layout.place_of(pack[0]).sha256)  # type: ignore[arg-type]
+    opened = thief.handmade.repository.pack(thief.made.generation, layout.place_of(pack[0]).sha256)
     assert (opened.there.there, (thief.handmade.root / pack[0]).stat().st_size) == ([], opened.there.pack_size)
 
 

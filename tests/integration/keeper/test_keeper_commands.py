@@ -51,7 +51,7 @@ def kept(pg17: Server, make_database: Callable[..., Database], node_of: Callable
     text = config.read_text().replace("[trust]\n", f'[trust]\nkeepers = ["{signer.public}"]\n')
     config.write_text(text + KEEPER.format(node=node.node))
     node.json("backup")
-    node.database = database  # type: ignore[attr-defined]
+    node.database = database
     return node
 
 
@@ -130,7 +130,7 @@ def test_a_keeper_that_joined_after_init_is_reported(kept: NodeFolder, tmp_path:
 
 def test_the_application_says_who_leaves(kept: NodeFolder) -> None:
     """What the query says is what the ledger says after a sync, and again nothing after a second."""
-    database: Database = kept.database  # type: ignore[attr-defined]
+    database: Database = kept.database
     database.sql("UPDATE customer SET left_at = now() - interval '10 days' WHERE name = 'secretive-2'")
     done = kept.json("tenant", "sync", "be")
     assert (done["tenants"], len(done["events"]), done["refused"]) == (3, 1, {})
@@ -149,7 +149,7 @@ def test_the_application_says_who_leaves(kept: NodeFolder) -> None:
 
 def test_a_live_purge_that_missed_something_is_told(kept: NodeFolder) -> None:
     """The application says it removed a tenant's rows, and a later snapshot has them: an alarm, by id."""
-    database: Database = kept.database  # type: ignore[attr-defined]
+    database: Database = kept.database
     config = kept.node / "backupd.toml"
     config.write_text(config.read_text().replace(" FROM customer", ", left_at AS live_purged_at FROM customer"))
     database.sql("UPDATE customer SET left_at = now() - interval '1 hour' WHERE name = 'secretive-2'")

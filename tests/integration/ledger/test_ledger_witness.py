@@ -77,7 +77,7 @@ def test_recover_refuses_it(cut: tuple[HandmadeKeeper, LedgerHead], recover: Rec
 
 def test_the_text_is_read_as_it_is_printed() -> None:
     """Nothing else is taken for a witness."""
-    head = LedgerHead(seq=12, head="a5" * 32)  # type: ignore[arg-type]
+    head = LedgerHead(seq=12, head="a5" * 32)
     assert parse_head(str(head)) == head
     assert ledger_head(None) is None
     for text in ("", "12", f"0:{'a5' * 32}", f"12:{'A5' * 32}", f"12:{'a5' * 8}"):

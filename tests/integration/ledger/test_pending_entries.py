@@ -88,7 +88,7 @@ class Keepers:
 
 
 def words(chain: Chain) -> list[str]:
-    return [word for entry in chain.entries() for event in entry.events for word in event.snapshots]  # type: ignore[union-attr]
+    return [word for entry in chain.entries() for event in entry.events for word in event.snapshots]
 
 
 def refusing(store: Store, error: Callable[[], BaseException]) -> HookedStore:
@@ -245,7 +245,7 @@ def test_an_entry_the_store_had_stays_a_witness(keepers: Keepers, shorter: bool)
     """A store that took an entry, and shows another one in its place, is refused as ever; nothing is dropped."""
     keepers.say("one", "second")
     name = "ledger/0000000002.json"
-    keepers.store.remove(name)  # type: ignore[arg-type]
+    keepers.store.remove(name)
     if not shorter:
         book = keepers.book("three")
         book.sync()

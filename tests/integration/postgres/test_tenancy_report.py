@@ -22,7 +22,7 @@ CLASSES = {"uploaded": ClassPolicy.STANDARD, "session": ClassPolicy.NEVER}
 
 def by_table(*rules: TableRule, **more: object) -> Tenancy:
     table = TableName("public", "tenant")
-    return Tenancy(TenancyKind.COLUMN, table=table, rules=rules, classes=CLASSES, **more)  # type: ignore[arg-type]
+    return Tenancy(TenancyKind.COLUMN, table=table, rules=rules, classes=CLASSES, **more)
 
 
 def lines(database: Database, tenancy: Tenancy) -> dict[str, TenancyLine]:

@@ -22,7 +22,7 @@ CLASSES = {"uploaded": ClassPolicy.STANDARD}
 
 
 def by_column(*rules: TableRule, **more: object) -> Tenancy:
-    return Tenancy(TenancyKind.COLUMN, "tenant", rules=rules, classes=CLASSES, **more)  # type: ignore[arg-type]
+    return Tenancy(TenancyKind.COLUMN, "tenant", rules=rules, classes=CLASSES, **more)
 
 
 def mapped(database: Database, tenancy: Tenancy) -> TenancyMap:

@@ -47,7 +47,7 @@ def test_others_go_on_writing_meanwhile(shop: Shop, monkeypatch: pytest.MonkeyPa
     def slowly(self: ChangeWriter, changes: object) -> None:
         start = len(written)
         deadline = time.monotonic() + 20
-        write(self, changes)  # type: ignore[arg-type]
+        write(self, changes)
         while len(written) < start + 20 and time.monotonic() < deadline:
             time.sleep(0.01)
         during.append(len(written) - start)
@@ -94,7 +94,7 @@ def test_rows_that_slip_in_before_the_locks_are_noticed(shop: Shop, monkeypatch:
     lock, slipped = apply.lock_rows, []
 
     def slow(connection: object, pair: object) -> None:
-        lock(connection, pair)  # type: ignore[arg-type]
+        lock(connection, pair)
         if not slipped:
             slipped.append(1)
             shop.sql("INSERT INTO note VALUES (301, 3, 300)")

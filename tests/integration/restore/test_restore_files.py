@@ -147,7 +147,7 @@ def test_names_and_rows_of_another_encoding(
 
 
 def test_nulls_in_arrays_stay_nulls(
-    tenants: Database,  # noqa: F811
+    tenants: Database,  # noqa: F811 - a fixture that is imported
     written: Written,
 ) -> None:
     """Whatever the database's own settings have them mean."""
@@ -177,7 +177,7 @@ def test_the_manifest_lists_every_file(every_type: Database, region: Region, wri
 
 
 def test_it_is_what_recover_writes(
-    tenants: Database,  # noqa: F811
+    tenants: Database,  # noqa: F811 - a fixture that is imported
     region: Region,
     recover: Recover,
     written: Written,
@@ -195,7 +195,7 @@ def test_it_is_what_recover_writes(
     assert sorted(ours) == sorted(loading)
 
 
-def test_one_tenant_some_tables_or_a_class(tenants: Database, region: Region, tmp_path: Path) -> None:  # noqa: F811
+def test_one_tenant_some_tables_or_a_class(tenants: Database, region: Region, tmp_path: Path) -> None:  # noqa: F811 - a fixture that is imported
     """Only what is asked for is written, and README.txt says that keys may not hold."""
     folder = tmp_path / "one"
     region.restore(tenants.server, "", folder=folder, selection=Selection(tenants=frozenset({"acme"})))
@@ -212,7 +212,7 @@ def test_one_tenant_some_tables_or_a_class(tenants: Database, region: Region, tm
 
 
 def test_what_fails_leaves_nothing(
-    tenants: Database,  # noqa: F811
+    tenants: Database,  # noqa: F811 - a fixture that is imported
     region: Region,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,

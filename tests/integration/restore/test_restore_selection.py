@@ -58,7 +58,7 @@ def restored(region: Region, crowd: Database) -> Iterator[Callable[..., tuple[Da
     def run(**selection: object) -> tuple[Database, object]:
         database = Database(crowd.server, f"part_{os.urandom(4).hex()}")
         made.append(database)
-        report = region.restore(crowd.server, database.name, selection=Selection(**selection))  # type: ignore[arg-type]
+        report = region.restore(crowd.server, database.name, selection=Selection(**selection))
         return database, report
 
     yield run
@@ -80,8 +80,8 @@ def test_one_tenant_comes_with_the_shared_rows_and_nobody_elses(
         wanted = f"SELECT * FROM {table} WHERE tenant = 7 ORDER BY id"
         assert found.sql(f"SELECT * FROM {table} ORDER BY id") == crowd.sql(wanted)
     assert count(found, "country") == 2
-    assert (report.foreign_keys, report.exact) == (0, False)  # type: ignore[attr-defined]
-    assert report.unselected == 59 * 2  # type: ignore[attr-defined]
+    assert (report.foreign_keys, report.exact) == (0, False)
+    assert report.unselected == 59 * 2
     keys = "SELECT count(*) FROM pg_constraint WHERE contype = 'f' AND convalidated"
     assert found.sql(keys) == crowd.sql(keys)
 
@@ -94,7 +94,7 @@ def test_one_tenant_reads_its_own_objects_only(
     inner = region.store
 
     class Counting(HookedStore):
-        def get(self, name, offset=0, length=None):  # type: ignore[no-untyped-def]
+        def get(self, name, offset=0, length=None):
             data = super().get(name, offset, length)
             read[name] = read.get(name, 0) + len(data)
             return data
@@ -115,7 +115,7 @@ def test_some_tables_keep_the_structure_but_not_the_foreign_keys(
     found, report = restored(tables=("public.tick*",))
     assert found.sql("SELECT * FROM ticket ORDER BY id") == crowd.sql("SELECT * FROM ticket ORDER BY id")
     assert (count(found, "note"), count(found, "country")) == (0, 0)
-    assert report.foreign_keys == 3  # type: ignore[attr-defined]  # two keys, and the comment on one
+    assert report.foreign_keys == 3  # two keys, and the comment on one
     assert found.sql("SELECT count(*) FROM pg_constraint WHERE contype = 'f'") == [(0,)]
 
 
@@ -153,7 +153,7 @@ def test_a_plan_says_what_a_restore_does(
     request = RestoreRequest("app", "latest", region.source(crowd.server), "nowhere")
     repository = Repository(region.store, [region.node.signer.public])
     whole = preview(request, repository, world, Rates(seconds_per_byte=1e-6, fixed=5.0))
-    assert (whole.rows, whole.bytes) == (report.rows, report.bytes)  # type: ignore[attr-defined]
+    assert (whole.rows, whole.bytes) == (report.rows, report.bytes)
     assert whole.expected is not None
     assert whole.expected > 5.0 + whole.bytes * 1e-6
     assert whole.fetched == region.repository.record(whole.snapshot).totals.stored

@@ -487,11 +487,11 @@ def test_a_forged_listing_keeps_back_who_needs_it(pair: Pair) -> None:
     """A section under tags that are not its own is nobody's to copy."""
     pair.crowd()
     tags_of = pair.made.tags_of
-    pair.made.tags_of = lambda name: tags_of(named("bob") if name.tenant == "ada" else name)  # type: ignore[method-assign]
+    pair.made.tags_of = lambda name: tags_of(named("bob") if name.tenant == "ada" else name)
     pseudonym = pair.made.pseudonym
-    pair.made.pseudonym = lambda name: pair.made.tags.pseudonym(pair.made.generation, tags_of(name))  # type: ignore[method-assign]
+    pair.made.pseudonym = lambda name: pair.made.tags.pseudonym(pair.made.generation, tags_of(name))
     pair.handmade.backup(1, "ada")
-    pair.made.tags_of, pair.made.pseudonym = tags_of, pseudonym  # type: ignore[method-assign]
+    pair.made.tags_of, pair.made.pseudonym = tags_of, pseudonym
     done = pair.run()
     assert (len(done.snapshots), len(done.damage)) == (4, 1)
     assert "not that of its tags" in done.damage[0]

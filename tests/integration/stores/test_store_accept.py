@@ -35,7 +35,7 @@ def say_otherwise(node: NodeFolder, **profile: Any) -> None:
     """Have the repository say that its store could do something else when it was made."""
     repository = node.repository()
     info = msgspec.structs.replace(repository.info(), profile=repository.info().profile | profile)
-    repository.store.remove("repository.json")  # type: ignore[arg-type]  # any name will do
+    repository.store.remove("repository.json")  # any name will do
     repository.put_info(info, node.signer)
 
 

@@ -186,7 +186,7 @@ def test_the_stores_own_snapshots_are_waited_out(keeper_region: KeeperRegion, cr
 
 
 def _fields(node: object) -> dict[str, object]:
-    return {name: getattr(node, name) for name in type(node).__dataclass_fields__}  # type: ignore[attr-defined]
+    return {name: getattr(node, name) for name in type(node).__dataclass_fields__}
 
 
 def test_no_key_that_is_left_opens_what_was_kept_elsewhere(keeper_region: KeeperRegion, crowd: Database) -> None:

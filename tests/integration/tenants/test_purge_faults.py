@@ -83,7 +83,7 @@ def test_a_read_that_went_wrong_ruins_nobodys_keys(offline: OfflineKeeper, monke
     read = type(offline.repository).read
 
     def flipped(self: object, name: ObjectName, kind: str) -> bytes:
-        data = read(self, name, kind)  # type: ignore[arg-type]
+        data = read(self, name, kind)
         lines = data.split(b"\n")
         last = bytearray(lines[-2])
         last[-10] = ord("A") if last[-10] != ord("A") else ord("B")
@@ -140,10 +140,10 @@ def test_keys_in_the_stores_snapshots_outlive_their_keyring(offline: OfflineKeep
     offline.expire()
     assert len([name for name in offline.files() if name.startswith("keyrings/")]) == 1
     purge(offline)
-    assert "disk" not in offline.keeper.book.states.incarnations[key].purge.absent  # type: ignore[union-attr]
+    assert "disk" not in offline.keeper.book.states.incarnations[key].purge.absent
     shutil.rmtree(shot)
     purge(offline)
-    assert "disk" in offline.keeper.book.states.incarnations[key].purge.absent  # type: ignore[union-attr]
+    assert "disk" in offline.keeper.book.states.incarnations[key].purge.absent
 
 
 def test_what_only_the_stores_snapshots_hold_is_looked_for(offline: OfflineKeeper) -> None:
@@ -166,7 +166,7 @@ def test_what_only_the_stores_snapshots_hold_is_looked_for(offline: OfflineKeepe
     assert "disk" not in life.purge.absent
     shutil.rmtree(offline.root / ".zfs")
     purge(offline)
-    assert "disk" in offline.keeper.book.states.incarnations[key].purge.absent  # type: ignore[union-attr]
+    assert "disk" in offline.keeper.book.states.incarnations[key].purge.absent
 
 
 @pytest.mark.parametrize("stages", [2, 3])
@@ -236,7 +236,7 @@ def test_no_store_is_touched_that_does_not_know_why(tmp_path: Path) -> None:
         """The store is away for just as long as the intent is written."""
         down.append(True)
         try:
-            return real(self, decide)  # type: ignore[arg-type]
+            return real(self, decide)
         finally:
             down.clear()
 
@@ -247,7 +247,7 @@ def test_no_store_is_touched_that_does_not_know_why(tmp_path: Path) -> None:
         told.append(sum(b'"purge-began"' in data for data, _ in far.objects.values()))
         take(name, pieces, size)
 
-    far.recompose = recompose  # type: ignore[method-assign]
+    far.recompose = recompose
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Book, "append", away)
         time.now = datetime.now(UTC)
@@ -272,4 +272,4 @@ def test_what_a_late_run_adds_on_a_store_that_was_away_is_swept(offline: Offline
     purge(offline)
     assert segment_ not in stored(offline)
     assert offline.keeper.book.states.incarnations[key].state is State.CLEARED
-    assert timedelta(0) < offline.clock.now() - offline.keeper.book.states.incarnations[key].purge.absent["disk"][0]  # type: ignore[union-attr]
+    assert timedelta(0) < offline.clock.now() - offline.keeper.book.states.incarnations[key].purge.absent["disk"][0]

@@ -148,7 +148,7 @@ def test_an_error_that_stops_a_drill_is_in_its_report(kind: str, tmp_path: Path)
         tenancies={},
         objectives=Objectives(),
     )
-    report = drill(DrillRequest(), Failing(error("marker")), world).report  # type: ignore[arg-type]
+    report = drill(DrillRequest(), Failing(error("marker")), world).report
     assert report.verdict == ("fail" if kind in FAILING else "error")
     assert [finding.code for check in report.checks for finding in check.findings if check.verdict != "skip"] == [kind]
     assert sentence(kind) in render_report(report, "ab" * 32)

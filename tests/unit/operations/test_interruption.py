@@ -66,7 +66,7 @@ class KeeperContext(Anything):
 
 def target(opening: Any) -> region.BackupTarget:
     job = SimpleNamespace(source=None, tenancy=None, label="app")
-    return region.BackupTarget("be", "disk", opening, None, None, (job,), None)  # type: ignore[arg-type]
+    return region.BackupTarget("be", "disk", opening, None, None, (job,), None)
 
 
 def opening_a_store(_: pytest.MonkeyPatch) -> None:
@@ -86,18 +86,18 @@ def backing_up(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def trying_a_source(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("backupd.operations.preflight.find_members", stopped)
-    check_source(None, None)  # type: ignore[arg-type]
+    check_source(None, None)
 
 
 def trying_a_store(_: pytest.MonkeyPatch) -> None:
-    check_store(Interrupting())  # type: ignore[arg-type]
+    check_store(Interrupting())
 
 
 def finding_programs(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(preflight, "find_programs", stopped)
     check = object.__new__(preflight._Check)
-    check._connection = SimpleNamespace(info=SimpleNamespace(server_version=170000))  # type: ignore[assignment]
-    check._source = Anything()  # type: ignore[assignment]
+    check._connection = SimpleNamespace(info=SimpleNamespace(server_version=170000))
+    check._source = Anything()
     list(check.version())
 
 
@@ -105,7 +105,7 @@ def drilling(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(run._Drill, "run", stopped)
     world = SimpleNamespace(clock=SystemClock(), random=bytes)
     with suppress(AttributeError, TypeError):  # what follows when a report is made of it
-        run.drill(DrillRequest(), Anything(), world)  # type: ignore[arg-type]
+        run.drill(DrillRequest(), Anything(), world)
 
 
 def checking_in_a_drill(_: pytest.MonkeyPatch) -> None:
@@ -123,20 +123,20 @@ def reading_the_facts(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("backupd.operations.status.region.read_ledger", lambda _: None)
     monkeypatch.setattr("backupd.operations.status.region._ledger_facts", lambda *_: stopped())
     with suppress(AttributeError, TypeError):  # what follows when the interruption was taken for the store's error
-        region_facts(Anything(), [SimpleNamespace(repository=Interrupting(), name="disk")], Anything())  # type: ignore[arg-type,list-item]
+        region_facts(Anything(), [SimpleNamespace(repository=Interrupting(), name="disk")], Anything())
 
 
 def reading_the_own_ledger(_: pytest.MonkeyPatch) -> None:
-    book_of(Interrupting(), "be", (), SystemClock())  # type: ignore[arg-type]
+    book_of(Interrupting(), "be", (), SystemClock())
 
 
 def noting_a_restore(_: pytest.MonkeyPatch) -> None:
     world = SimpleNamespace(note=stopped, override="", trace=Anything())
-    note_restore(SimpleNamespace(snapshot="s"), SimpleNamespace(purpose="other"), world)  # type: ignore[arg-type]
+    note_restore(SimpleNamespace(snapshot="s"), SimpleNamespace(purpose="other"), world)
 
 
 def restoring_a_region(_: pytest.MonkeyPatch) -> None:
-    list(restore_region([SimpleNamespace()], stopped))  # type: ignore[list-item]
+    list(restore_region([SimpleNamespace()], stopped))
 
 
 def a_phase_within_limits(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -146,7 +146,7 @@ def a_phase_within_limits(monkeypatch: pytest.MonkeyPatch) -> None:
         broken.append(BackupdError("too large"))
 
     monkeypatch.setattr(watch, "_watch", exceeded)
-    with watch.limited(Anything(), "load", Anything()):  # type: ignore[arg-type]
+    with watch.limited(Anything(), "load", Anything()):
         stopped()
 
 
@@ -157,14 +157,14 @@ def trying_a_store_again(_: pytest.MonkeyPatch) -> None:
         raise next(calls)("gone")
 
     clock = SimpleNamespace(monotonic=SystemClock().monotonic, sleep=lambda _: None)
-    Patience(clock, 60, lambda low, _: low).attempt(call)  # type: ignore[arg-type]
+    Patience(clock, 60, lambda low, _: low).attempt(call)
 
 
 def expiring(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(keeper, "load_context", lambda *_: KeeperContext())
     monkeypatch.setattr("backupd.wiring.keeper.open_sole_keeper", lambda *_: nullcontext())
     monkeypatch.setattr(keeper, "_expire", stopped)
-    keeper.expire(None, as_json=True)  # type: ignore[arg-type]
+    keeper.expire(None, as_json=True)
 
 
 def ingesting_objects(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -173,16 +173,16 @@ def ingesting_objects(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("backupd.wiring.keeper.adopt_repositories", lambda *_: [])
     monkeypatch.setattr("backupd.wiring.keeper.open_keeper", lambda *_: nullcontext())
     monkeypatch.setattr(ingest, "ingest", stopped)
-    keeper.ingest(None, as_json=True)  # type: ignore[arg-type]
+    keeper.ingest(None, as_json=True)
 
 
 def verifying(_: pytest.MonkeyPatch) -> None:
-    store._verify(Interrupting(), ("be", "disk"), None, None)  # type: ignore[arg-type]
+    store._verify(Interrupting(), ("be", "disk"), None, None)
 
 
 def publishing_a_report(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("backupd.wiring.keeper.keeper_signer", stopped)
-    drill._published(Anything(), "be", None, None)  # type: ignore[arg-type]
+    drill._published(Anything(), "be", None, None)
 
 
 LOOPS = (

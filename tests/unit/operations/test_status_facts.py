@@ -74,9 +74,7 @@ class Watched:
             for name, store in self.stores.items()
         ]
         copy = DirectoryStore(self.folder / "copy")
-        book = Book(
-            BookPlace(RegionName("be"), self.small.info.repository, dict(self.stores), copy, signers, None)  # type: ignore[arg-type]
-        )
+        book = Book(BookPlace(RegionName("be"), self.small.info.repository, dict(self.stores), copy, signers, None))
         book.sync()
         said = {
             "promises": Promises(rpo=3600, repair_slack=7 * 86400),
@@ -235,11 +233,11 @@ def test_deadlines_are_known_without_any_store(watched: Watched) -> None:
     copy, signers = DirectoryStore(watched.folder / "copy"), {watched.small.signer.public}
     request = StatusRequest(RegionName("be"), ["app"], Promises(), 8 * DAY, 11 * DAY, NOW, os.urandom)
     gone = StoreGoneError("the store is away")
-    known = unreached(["zurich"], request, gone, book_of(copy, RegionName("be"), signers, None))  # type: ignore[arg-type]
+    known = unreached(["zurich"], request, gone, book_of(copy, RegionName("be"), signers, None))
     assert (known.next_deadline, known.leaving, known.ledger.seq if known.ledger else None) == (START + 40 * DAY, 1, 1)
     assert known.stores[0].error is not None
     for folder, believed in ((watched.folder / "none", signers), (watched.folder / "copy", {"ab" * 32})):
-        assert book_of(DirectoryStore(folder), RegionName("be"), believed, None) is None  # type: ignore[arg-type]
+        assert book_of(DirectoryStore(folder), RegionName("be"), believed, None) is None
     assert unreached(["zurich"], request, gone, None).ledger is None
 
 

@@ -108,7 +108,7 @@ def test_the_same_reports_lead_to_the_same_choice(random: object, seed: str) -> 
     past = [report_of(one) for one in drills(candidates, 2, seed)]
     chosen = choose_snapshot(candidates, past, seed)
     shuffled = list(candidates)
-    random.shuffle(shuffled)  # type: ignore[attr-defined]
+    random.shuffle(shuffled)
     assert choose_snapshot(shuffled, past, seed) == chosen
     fewer = [one for one in candidates if one in (chosen.candidate, candidates[0], candidates[11])]
     assert choose_snapshot(fewer, past, seed).candidate == chosen.candidate

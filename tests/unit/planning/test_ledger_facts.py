@@ -25,7 +25,7 @@ def entries(*events: object) -> list[LedgerEntry]:
             seq=number,
             previous=None,
             at=stamp(START + timedelta(days=number)),
-            events=[event],  # type: ignore[list-item]
+            events=[event],
         )
         for number, event in enumerate(events, start=1)
     ]

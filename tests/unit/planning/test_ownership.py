@@ -31,7 +31,7 @@ def key(column: str, target: str, *columns: str, to: tuple[str, ...] = ("id",), 
     listed = (column.rstrip("?"), *columns)
     required = not column.endswith("?")
     equal = ("OPERATOR(pg_catalog.=)",) * len(listed)
-    return ForeignKey(f"fk_{listed[0]}", listed, named(target), to, equal, required, **more)  # type: ignore[arg-type]
+    return ForeignKey(f"fk_{listed[0]}", listed, named(target), to, equal, required, **more)
 
 
 def table(name: str, *keys: ForeignKey, unique: tuple[tuple[str, ...], ...] = (), **more: object) -> Table:
@@ -39,12 +39,12 @@ def table(name: str, *keys: ForeignKey, unique: tuple[tuple[str, ...], ...] = ()
     nullable = frozenset(column for one in keys if not one.required and one.validated for column in one.columns)
     fields: dict[str, object] = {"kind": TableKind.TABLE, "primary": ("id",), "nullable": nullable, **more}
     sets = tuple(map(frozenset, (("id",), *unique)))
-    return Table(named(name), 1, columns=columns, foreign_keys=keys, unique=sets, **fields)  # type: ignore[arg-type]
+    return Table(named(name), 1, columns=columns, foreign_keys=keys, unique=sets, **fields)
 
 
 def tenancy(*rules: TableRule, **more: object) -> Tenancy:
     classes = {"uploaded": ClassPolicy.STANDARD}
-    return Tenancy(TenancyKind.COLUMN, table=named("org"), rules=rules, classes=classes, **more)  # type: ignore[arg-type]
+    return Tenancy(TenancyKind.COLUMN, table=named("org"), rules=rules, classes=classes, **more)
 
 
 def mapping(*tables: Table, by: Tenancy | None = None) -> TenancyMap:

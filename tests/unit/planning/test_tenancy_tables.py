@@ -34,7 +34,7 @@ def key(name: str, target: str, *, required: bool = True) -> ForeignKey:
 
 def table(name: str, *columns: str, keys: tuple[ForeignKey, ...] = (), schema: str = "public", **more: object) -> Table:
     fields: dict[str, object] = {"kind": TableKind.TABLE, **more}
-    return Table(TableName(schema, name), oid=1, columns=columns, foreign_keys=keys, **fields)  # type: ignore[arg-type]
+    return Table(TableName(schema, name), oid=1, columns=columns, foreign_keys=keys, **fields)
 
 
 def mapping(tenancy: Tenancy, *tables: Table, database: str = "app") -> TenancyMap:
@@ -46,7 +46,7 @@ def paths(unmapped: UnmappedTable) -> tuple[tuple[str, ...], ...]:
 
 
 def by_column(*rules: TableRule, **more: object) -> Tenancy:
-    return Tenancy(TenancyKind.COLUMN, "tenant_id", rules=rules, classes=CLASSES, **more)  # type: ignore[arg-type]
+    return Tenancy(TenancyKind.COLUMN, "tenant_id", rules=rules, classes=CLASSES, **more)
 
 
 ACCOUNT = table("account", "id", "tenant_id")

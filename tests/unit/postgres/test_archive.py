@@ -106,7 +106,7 @@ def divided(*entries: bytes, tenancy: Tenancy = SCHEMAS) -> dict[str | None, lis
 
 
 def made(*fields: object, **more: object) -> bytes:
-    return entry((1, 16), *fields, **more)  # type: ignore[arg-type]
+    return entry((1, 16), *fields, **more)
 
 
 def test_entries_follow_what_they_need() -> None:

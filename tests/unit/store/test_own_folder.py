@@ -21,7 +21,7 @@ NAME = ObjectName("ledger/0000000001.json")
 def copy(tmp_path: Path) -> Store:
     """The copy of the ledger as commands open it."""
     config = SimpleNamespace(node=SimpleNamespace(state_dir=tmp_path))
-    return ledger_copy(Context(config, {}), RegionName("be"))  # type: ignore[arg-type]  # only this part is read
+    return ledger_copy(Context(config, {}), RegionName("be"))  # only this part is read
 
 
 @pytest.mark.parametrize(
