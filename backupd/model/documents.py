@@ -43,6 +43,8 @@ whose chunks these manifests refer to."""
 
 HANDED = "handed"
 """A record's field, kept in `extra`: the records that its writer handed in since `previous`, oldest first."""
+MOST_HANDED: Final = 200
+"""How many of the newest records that wait for a keeper a record names: with more, something else is wrong."""
 REDUCED = "reduced"
 """A record's field, kept in `extra`: the name of the full record, of which a hold kept only the sections here."""
 
@@ -130,10 +132,15 @@ class Record(msgspec.Struct, frozen=True, kw_only=True):
     extra: dict[str, Any] = msgspec.field(default_factory=dict, name=_NO_FIELD)
 
     @property
+    def lean(self) -> Record:
+        """The record without those of its fields that this program knows nothing of: a thief makes them large."""
+        return msgspec.structs.replace(self, extra={k: v for k, v in self.extra.items() if k in (HANDED, REDUCED)})
+
+    @property
     def follows(self) -> tuple[SnapshotName, ...]:
         """Names of records that its writer wrote before, newest first; those that it handed in may never have come."""
         handed = self.extra.get(HANDED)
-        listed = handed if isinstance(handed, list) else []
+        listed = handed[-MOST_HANDED:] if isinstance(handed, list) else []
         names = [SnapshotName(one) for one in listed if isinstance(one, str) and well_formed("snapshot", one)]
         return (*reversed(names), *([self.previous] if self.previous else []))
 

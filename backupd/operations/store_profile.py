@@ -1,4 +1,5 @@
-"""The signed profile of a store in `repository.json`: whom it names, and how a wanted change of it is accepted.
+"""The signed profile of a store in `repository.json`: whom it names, and how a wanted change of it is accepted. The
+files for people without backupd, whose hashes it has, are brought up to date with it.
 
 The document is replaced as a whole, by an account that may replace. It keeps a list of what was accepted, when, by whom
 and for which reason.
@@ -6,7 +7,7 @@ and for which reason.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from hashlib import sha256
 from io import BytesIO
@@ -21,7 +22,7 @@ from backupd.model.ids import ObjectHash
 from backupd.model.status import Change
 from backupd.model.text import stamp
 from backupd.operations.status.capabilities import compared
-from backupd.repository import layout
+from backupd.repository import help_files, layout
 from backupd.repository.repository import Repository
 from backupd.seal.documents import Signer, read_document
 from backupd.store.probe import ProbedStore, probe
@@ -82,9 +83,8 @@ def accepted_document(repository: Repository, writer: ProbedStore, request: Acce
     signers = request.signers or frozenset(info.signers) | {request.signer.public}
     keepers = request.keepers or frozenset(info.keepers)
     before, now = {*info.signers, *info.keepers}, {*signers, *keepers}
-    accepted = Accepted(
-        tuple(compared(info.profile, profile)), tuple(sorted(now - before)), tuple(sorted(before - now))
-    )
+    changes = *compared(info.profile, profile), *_newer_help(info)
+    accepted = Accepted(changes, tuple(sorted(now - before)), tuple(sorted(before - now)))
     entry = {
         "at": stamp(request.clock.now()),
         "reason": request.reason,
@@ -96,6 +96,7 @@ def accepted_document(repository: Repository, writer: ProbedStore, request: Acce
         signers=sorted(signers),
         keepers=sorted(keepers),
         profile=profile,
+        help=help_files.own_hashes(),
         extra={**info.extra, _ACCEPTED: [*_accepted(info.extra), entry]},
     )
     return request.signer.sign(encode_body(changed), "repository"), accepted
@@ -104,8 +105,9 @@ def accepted_document(repository: Repository, writer: ProbedStore, request: Acce
 def put_accepted(repository: Repository, document: bytes) -> None:
     """Replace a repository's document by one that a trusted signer made of it.
 
-    Raises DamageError for a document that nobody trusted signed, RefusedError for one of another repository, or one
-    that lacks what was accepted meanwhile; StoreError where the account may not replace.
+    Raises DamageError for a document that nobody trusted signed, RefusedError for one of another repository, one that
+    lacks what was accepted meanwhile, or one by another version of this program, whose files for people without it are
+    not here; StoreError where the account may not replace.
     """
     there = repository.info()
     info = decode_body(
@@ -118,10 +120,19 @@ def put_accepted(repository: Repository, document: bytes) -> None:
         raise RefusedError(
             "something was accepted since the document was made", hint="Nothing was changed; make it again."
         )
-    try:
-        repository.store.replace(
-            layout.REPOSITORY, BytesIO(document), len(document), ObjectHash(sha256(document).hexdigest())
+    if info.help not in (there.help, help_files.own_hashes()):
+        raise RefusedError(
+            f"the document names the hash of another `{layout.SCRIPT}` than this program's",
+            hint="Have the same version of backupd where the document is made and here, and make it again.",
         )
+    # Before the document: until that is there, `verify` says that they are not what was put, and a second try ends it.
+    files = help_files.own_files() if info.help != there.help else {}
+    try:
+        for name, data in (*files.items(), (layout.REPOSITORY, document)):
+            if repository.store.stat(name) is None:
+                repository.put_document(name, data)
+                continue
+            repository.store.replace(name, BytesIO(data), len(data), ObjectHash(sha256(data).hexdigest()))
     except (StoreGoneError, StoreFullError):
         raise
     except StoreError as error:
@@ -129,6 +140,13 @@ def put_accepted(repository: Repository, document: bytes) -> None:
             "this account may not replace the repository's document",
             hint="Where the signing key is, `--write FILE` makes the document; on the keeper, `--from FILE` puts it.",
         ) from error
+
+
+def _newer_help(info: RepositoryInfo) -> Iterator[Change]:
+    """Yield the files for people without backupd that this program has in another version than the store."""
+    for name, own in help_files.own_hashes().items():
+        if (signed := info.help.get(name)) != own:
+            yield Change(name, f"SHA-256 {signed[:16]}…" if signed else "unknown", f"SHA-256 {own[:16]}…")
 
 
 def _accepted(extra: Mapping[str, Any]) -> list[Any]:

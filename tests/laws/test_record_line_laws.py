@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from backupd.model.ids import SnapshotName
+from backupd.operations.snapshots import lines
 from backupd.operations.snapshots.lines import record_lines
 
 
@@ -32,9 +34,9 @@ def test_an_honest_chain_is_a_line_of_its_own(chain: list[int], lies: list[tuple
     expired = {true[at] for at in gone if at < len(true) - 1}
     there = {one: before for one, before in follows.items() if one not in expired}
     left = {one for one in true if one not in expired}
-    lines = record_lines(there, {one: follows[one] for one in expired})
-    assert set().union(*lines) == there.keys()
-    assert frozenset(left) in lines
+    found = record_lines(there, {one: follows[one] for one in expired})
+    assert set().union(*found) == there.keys()
+    assert frozenset(left) in found
 
 
 @settings(deadline=None)
@@ -69,5 +71,15 @@ def test_what_was_handed_in_is_one_line_whatever_came(chain: list[int], data: st
 def test_records_in_a_circle_are_lines_too() -> None:
     """No writer makes such, as each name is a hash; nothing hangs or is left out."""
     first, second = name(1, 1), name(2, 2)
-    lines = record_lines({first: [second], second: [first]}, {})
-    assert set().union(*lines) == {first, second}
+    found = record_lines({first: [second], second: [first]}, {})
+    assert set().union(*found) == {first, second}
+
+
+def test_too_many_lines_are_judged_one_record_each(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing gives its place to another, and neither memory nor time is anybody's to take."""
+    monkeypatch.setattr(lines, "_MOST_LINES", 3)
+    there: dict[SnapshotName, list[SnapshotName]] = {name(0, 0): []}
+    there |= {name(1, salt): [name(0, 0)] for salt in range(1, 4)}
+    assert len(lines.record_lines(there, {})) == 3
+    there[name(2, 4)] = [name(0, 0)]
+    assert set(lines.record_lines(there, {})) == {frozenset({one}) for one in there}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Annotated
 
@@ -108,12 +108,12 @@ def expire(
     dry_run: DryRunOption = False,
     confirm: ConfirmOption = None,
     false: Annotated[
-        str | None,
+        list[str] | None,
         typer.Option(
             "--false",
             metavar="SNAPSHOT",
             show_default=False,
-            help="Remove this snapshot's record alone, whatever the rules say: nobody of yours made it.",
+            help="Remove this snapshot's record alone, whatever the rules say: nobody of yours made it. Repeatable.",
         ),
     ] = None,
     yes: YesOption = False,
@@ -148,7 +148,7 @@ def expire(
                 lambda name: open_sole_keeper(context, name, trace),
                 lambda keeper, place: (
                     _expire(keeper, place, dry_run=dry_run, confirm=confirm)
-                    if false is None
+                    if not false
                     else _remove_false(keeper, place, false, dry_run=dry_run)
                 ),
                 as_json=as_json,
@@ -213,20 +213,20 @@ def _expire(keeper: Keeper, store: str, *, dry_run: bool, confirm: int | None) -
     return Reply(value, _expired_lines(keeper.region, planned, done))
 
 
-def _remove_false(keeper: Keeper, store: str, snapshot: str, *, dry_run: bool) -> Reply:
-    """Remove one record that is none of ours from a store, or say what would be removed."""
+def _remove_false(keeper: Keeper, store: str, snapshots: Sequence[str], *, dry_run: bool) -> Reply:
+    """Remove records that are none of ours from a store, or say what would be removed."""
     from backupd.model.answers import StoreExpiry
     from backupd.model.ids import SnapshotName
     from backupd.operations.keeper.false_records import find_false, remove_false
     from backupd.repository.state.keyring_cache import KeyringCache
 
+    names = sorted({SnapshotName(name) for name in snapshots})
     with KeyringCache.opened(keeper.cache_path(store), keeper.repository, keeper.tags) as cache:
-        work = find_false if dry_run else remove_false
-        found = work(keeper, store, SnapshotName(snapshot), cache)
+        found = find_false(keeper, store, names, cache) if dry_run else remove_false(keeper, store, names, cache)
     plan_facts = {"objects": found.objects, "bytes": found.bytes}
     value = StoreExpiry(region=keeper.region, store=store, plan=plan_facts, expired=None if dry_run else found)
     said = f"{'would remove' if dry_run else 'removed'} {counted(found.objects, 'object')}"
-    return Reply(value, [f"{keeper.region} on {store}: {said} of false snapshot {snapshot[:25]}"])
+    return Reply(value, [f"{keeper.region} on {store}: {said} of {counted(found.snapshots, 'false snapshot')}"])
 
 
 def _purged(region: str, done: PurgeRun) -> Reply:

@@ -16,7 +16,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass, replace
 
 from backupd.model.answers import BackupReport
-from backupd.model.documents import HANDED, Record, Totals
+from backupd.model.documents import HANDED, MOST_HANDED, Record, Totals
 from backupd.model.ids import RegionName, RunId, SnapshotName
 from backupd.model.text import stamp
 from backupd.operations.backup.closing import SectionsNeeded, SegmentClosing
@@ -47,9 +47,6 @@ from backupd.store.handoff import HandoffStore
 from backupd.trace import Progress, Warned
 
 PUBLISHING = "publishing"
-
-_MOST_HANDED = 200
-"""How many of the newest records that wait for a keeper a record names: with more, something else is wrong."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -222,7 +219,7 @@ def _previous(context: _Run) -> tuple[SnapshotName | None, list[SnapshotName]]:
     if isinstance(store, HandoffStore):
         taken, names = _recorded(store.vault), index.runs.record_names()
         newest = next((at for at, snapshot in enumerate(names) if snapshot in taken), len(names))
-        return next(iter(names[newest:]), None), names[: min(newest, _MOST_HANDED)][::-1]
+        return next(iter(names[newest:]), None), names[: min(newest, MOST_HANDED)][::-1]
     last = index.runs.last_records()
     if last and last[0][2]:
         return last[0][0], []

@@ -1,10 +1,12 @@
-"""Remove a record that nobody of ours made from one store, and say so in the ledger, so that nothing misses it.
+"""Remove records that nobody of ours made from one store, and say so in the ledger, so that nothing misses them.
 
 Who stole a node's key signs records that no program can distinguish from true ones. People can, and what they remove
 by hand would be missing for ever: expiry and `verify` take a record that is gone without an entry for a hidden one.
 """
 
 from __future__ import annotations
+
+from collections.abc import Collection
 
 from backupd.errors import StoreError, UsageError
 from backupd.model.ids import ObjectName, SnapshotName
@@ -16,38 +18,39 @@ from backupd.repository import layout
 from backupd.repository.state.keyring_cache import KeyringCache
 
 
-def find_false(keeper: Keeper, store: str, name: SnapshotName, cache: KeyringCache) -> Expired:
-    """Return what `remove_false` would remove: nothing where the record is gone already.
+def find_false(keeper: Keeper, store: str, names: Collection[SnapshotName], cache: KeyringCache) -> Expired:
+    """Return what `remove_false` would remove: nothing where a record is gone already.
 
     Raises UsageError for a name that is on the store under no generation, and that nobody remembers there either.
     """
-    places = _places(keeper, store, name)
+    places = _places(keeper, store, names)
     entries = list(keeper.book.chain.entries())
     remembered = cache.records() | cache.followed().keys() | proven_on(entries, store) | expired_on(entries, store)
-    if not places and name not in remembered:
-        raise UsageError(f"store '{store}' has no snapshot '{name}'", hint="`backupd snapshots` lists all names.")
-    return Expired(store=store, snapshots=1, objects=len(places), bytes=sum(places.values()))
+    there = {layout.place_of(place).snapshot for place in places}
+    if unknown := sorted({*names} - there - remembered):
+        raise UsageError(f"store '{store}' has no snapshot '{unknown[0]}'", hint="`backupd snapshots` lists all names.")
+    return Expired(store=store, snapshots=len(names), objects=len(places), bytes=sum(places.values()))
 
 
-def remove_false(keeper: Keeper, store: str, name: SnapshotName, cache: KeyringCache) -> Expired:
-    """Remove the record; returns when it is no longer listed. What only it needs goes with the next expiry.
+def remove_false(keeper: Keeper, store: str, names: Collection[SnapshotName], cache: KeyringCache) -> Expired:
+    """Remove records; returns when they are no longer listed. What only they need goes with the next expiry.
 
-    The ledger has it among what expired, before it goes: who reads it looks what is still there. Raises what
-    `find_false` does, RefusedError for a clock that cannot be trusted, and StoreError when it is still listed.
+    The ledger has them among what expired, before they go: who reads it looks what is still there. Raises what
+    `find_false` does, RefusedError for a clock that cannot be trusted, and StoreError when one is still listed.
     """
-    done = find_false(keeper, store, name, cache)
+    done = find_false(keeper, store, names, cache)
     check_clock(keeper, store)
-    keeper.book.append(lambda _: [ExpiryBegan(store=store, snapshots=[name])])
+    keeper.book.append(lambda _: [ExpiryBegan(store=store, snapshots=sorted(names))])
     keeper.book.give(store)
-    for place in _places(keeper, store, name):
+    for place in _places(keeper, store, names):
         keeper.stores[store].store.remove(place)
-    if left := sorted(_places(keeper, store, name)):
+    if left := sorted(_places(keeper, store, names)):
         raise StoreError(f"'{left[0]}' was removed and is still listed", hint="Check the store, and try again.")
     keeper.book.append(lambda _: [done])
     return done
 
 
-def _places(keeper: Keeper, store: str, name: SnapshotName) -> dict[ObjectName, int]:
-    """Return where the record stands, with its sizes: somebody may have copied it into other generations."""
+def _places(keeper: Keeper, store: str, names: Collection[SnapshotName]) -> dict[ObjectName, int]:
+    """Return where the records stand, with their sizes: somebody may have copied one into other generations."""
     listed = keeper.stores[store].store.list(layout.RECORDS)
-    return {info.name: info.size for info in listed if layout.place_of(info.name).snapshot == name}
+    return {info.name: info.size for info in listed if layout.place_of(info.name).snapshot in names}

@@ -239,7 +239,7 @@ def survey(repository: Repository, threads: int) -> SurveyedStore:
     seen = SurveyedStore(known=frozenset(name for _, name in listed))
     for (generation, name), read in in_parallel(lambda one: repository.record(one[1], one[0]), listed, threads):
         try:
-            seen.records[name] = read.result()
+            seen.records[name] = read.result().lean
         except (DamageError, RefusedError) as error:
             seen.damaged[generation] = error.message
             seen.unread[layout.record_name(generation, name)] = error

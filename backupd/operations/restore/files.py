@@ -18,7 +18,7 @@ from typing import IO, TYPE_CHECKING
 
 import msgspec
 
-from backupd.errors import BackupdError, RefusedError, SpoolFullError
+from backupd.errors import BackupdError, DamageError, RefusedError, SpoolFullError
 from backupd.operations.phases import Phases
 from backupd.operations.restore.database import LOADING, TableFiller
 from backupd.operations.restore.files_layout import (
@@ -143,7 +143,7 @@ class FolderWriter:
         files = table_files(snapshot.plan, snapshot.segments, folders)
 
         @contextmanager
-        def opened(piece: Piece) -> Iterator[NewFile]:
+        def opened(piece: Piece) -> Iterator[NewFile | ScriptedRows]:
             with self._open_table(files[piece]) as out:
                 yield out
 
@@ -155,13 +155,16 @@ class FolderWriter:
         self._write_json("facts.json", snapshot.plan.facts.members)
 
     @contextmanager
-    def _open_table(self, file: TableFile) -> Iterator[NewFile]:
+    def _open_table(self, file: TableFile) -> Iterator[NewFile | ScriptedRows]:
         with self._create(file.path, table=(file.table.schema, file.table.name), rows=file.rows) as out:
-            if file.inline:
-                out.write(f"COPY {file.target} FROM STDIN WITH (ENCODING :'rows_encoding');\n".encode())
-            yield out
-            if file.inline:
-                out.write(b"\\.\n")
+            if not file.inline:
+                yield out
+                return
+            out.write(f"COPY {file.target} FROM STDIN WITH (ENCODING :'rows_encoding');
+".encode())
+            yield ScriptedRows(out)
+            out.write(b"\.
+")
 
     def _write_guide(self, roles: int) -> None:
         snapshot, plan = self._snapshot, self._snapshot.plan
@@ -211,6 +214,28 @@ class NewFile:
     @property
     def sha256(self) -> str:
         return self._digest.hexdigest()
+
+
+class ScriptedRows:
+    """Rows inside a script: at a line that begins with a backslash and a point psql would end them, and obey the rest.
+
+    COPY writes no such line, but who signs a false snapshot does.
+    """
+
+    def __init__(self, file: NewFile) -> None:
+        self._file = file
+        self._end = b"\n"
+
+    def write(self, data: bytes | memoryview) -> None:
+        """Write a piece of the rows. Raises DamageError where they are none that COPY writes."""
+        text = self._end + data
+        if b"\n\\." in text:
+            raise DamageError(
+                "a row of a table is none that COPY writes, and would be obeyed as a command",
+                hint="Its signer made the snapshot up. Restore another one (`backupd manual incidents`).",
+            )
+        self._end = text[-2:]
+        self._file.write(data)
 
 
 class NewFolder:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from backupd.model.ids import SnapshotName
 from backupd.model.tenancy import SegmentName
-from backupd.postgres.connect import identifier, qualified
+from backupd.postgres.connect import identifier, literal, qualified
 
 if TYPE_CHECKING:
     from backupd.model.manifest import SequenceValue
@@ -148,10 +148,6 @@ def refresh_lines(plan: RestorePlan) -> Iterator[str]:
         yield "\\encoding UTF8\nSET row_security = on;\n"
     for schema, name in plan.refresh:
         yield f"REFRESH MATERIALIZED VIEW {qualified(schema, name)};\n"
-
-
-def literal(value: str) -> str:
-    return "'" + value.replace("'", "''") + "'"
 
 
 def _set_sequence(value: SequenceValue) -> str:

@@ -15,17 +15,22 @@ from backupd.model.ids import SnapshotName
 Follows: TypeAlias = Mapping[SnapshotName, Sequence[SnapshotName]]
 """By record, those before it by its own word, newest first; of these, later ones may never have come."""
 _TIME = len("20260102T030405Z")
+_MOST_LINES = 500
+"""Nodes and lost state folders begin a few. Somebody who makes more makes work and takes memory."""
 
 
 def record_lines(there: Follows, gone: Follows) -> tuple[frozenset[SnapshotName], ...]:
     """Return every line of the records that are there: from one that none follows back to the first.
 
     `gone` are records that were seen earlier. Where a record follows one that nobody here ever saw, its line goes on
-    with the newest of that one's time.
+    with the newest of that one's time. Of too many lines to look at, each record is a line: no rule then gives its
+    place to another, and all go when no rule keeps any of their time.
     """
     known, names = {**gone, **there}, sorted(there)
     before = {name: _before(name, there, known, names) for name in names}
     followed = set(before.values())
+    if len(there) - len(followed & there.keys()) > _MOST_LINES:
+        return tuple(frozenset({name}) for name in names)
     found: list[frozenset[SnapshotName]] = []
     covered: set[SnapshotName] = set()
     # Those that follow each other in a circle have no end; nobody's writer makes such.

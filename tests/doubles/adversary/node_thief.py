@@ -87,6 +87,8 @@ class NodeThief:
     """When his false snapshots were exported that do not lie about that: no date tells them from honest ones."""
     _undo: list[Callable[[], None]] = field(default_factory=list)
     """What puts each honest object back that he moved, altered or took away, the last one last."""
+    _own: dict[str, bytes] = field(default_factory=dict)
+    """What he put last under each name."""
     spoils: bool = False
     """Whether he touched what honest runs had handed in, and no keeper had taken yet."""
     counter: int = 0
@@ -108,10 +110,11 @@ class NodeThief:
         with suppress(OSError):
             if self.rights == "add" and path.exists():
                 return
-            if path.is_file() and self.rights == "write":
+            if path.is_file() and self.rights == "write" and path.read_bytes() != self._own.get(name):
                 self._undo.append(partial(self._put_back, name, path.read_bytes()))
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_bytes(data)
+            self._own[name] = data
             at = self.region.time.now - (timedelta() if self.rights == "add" else ago)
             os.utime(path, (at.timestamp(),) * 2)
             self.made.add(name)

@@ -16,6 +16,7 @@ from backupd.model.ids import SnapshotName
 from backupd.model.ledger import Verified
 from backupd.model.text import stamp
 from backupd.operations.keeper.false_records import remove_false
+from backupd.operations.keeper.holds import survey
 from backupd.operations.verify import Scope, Tools, verify
 from backupd.planning.retention import RetentionPolicy
 from backupd.planning.verify import Mismatch, parse_share
@@ -173,9 +174,8 @@ def test_a_false_record_is_removed_and_missed_by_nobody(daily: HandmadeKeeper) -
     (daily.root / layout.record_name(daily.made.generation, lies[0])).unlink()
     with pytest.raises(DamageError, match=f"record '{lies[0]}' is gone"):
         daily.plan()
-    for lie in lies:
-        with daily.census() as cache:
-            remove_false(daily.keeper, "disk", lie, cache)
+    with daily.census() as cache:
+        assert remove_false(daily.keeper, "disk", lies, cache).objects == 1
     daily.expire()
     assert {name for _, name in daily.repository.records()} == {true}
     assert _verified(daily) == ()
@@ -186,5 +186,18 @@ def test_a_name_that_nobody_ever_saw_is_no_false_record(daily: HandmadeKeeper) -
     true = daily.backup(0.3, "ada")
     before = daily.keeper.book.chain.head
     with daily.census() as cache, pytest.raises(UsageError, match="has no snapshot"):
-        remove_false(daily.keeper, "disk", SnapshotName(f"{true[:-1]}x"), cache)
+        remove_false(daily.keeper, "disk", [true, SnapshotName(f"{true[:-1]}x")], cache)
     assert daily.keeper.book.chain.head == before
+
+
+def test_what_nobody_knows_of_a_record_takes_no_memory(daily: HandmadeKeeper) -> None:
+    """A thief signs any number of records with a megabyte of his own each; a keeper holds all records at once."""
+    true = daily.repository.record(daily.backup(0.3, "ada"))
+    names = [f"20260101T{at // 60 % 24:02d}{at % 60:02d}00Z-{at:064x}" for at in range(900)]
+    name, document = signed_record(
+        msgspec.structs.replace(true, extra={"his": "x" * 900_000, "handed": ["junk", 7, *names]}), daily.made.signer
+    )
+    (daily.root / layout.record_name(true.generation, name)).write_bytes(document)
+    seen = survey(daily.repository, 1).records[name]
+    assert seen.extra.keys() == {"handed"}
+    assert seen.follows == tuple(reversed(names[-200:]))

@@ -354,6 +354,14 @@ def test_names_that_psql_cannot_copy_to_become_scripts(place: Place) -> None:
     assert len(set(found)) == 4
 
 
+def test_rows_in_a_script_hold_no_commands(place: Place) -> None:
+    """Who signs a false snapshot writes any bytes as rows: psql must not obey them, wherever a piece of them ends."""
+    odd = Rows("public", "two\nlines", ("a",), (b"1\n", b"\\.\n\\! touch obeyed\n"))
+    place.small.snapshot({SHARED: Content((odd,), facts=facts())})
+    result = place.run()
+    assert (result.returncode, "has a row that COPY does not write" in result.stderr) == (7, True)
+
+
 def test_rows_that_are_not_what_the_manifest_says_are_told(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
     """Spans are compared with the rows themselves; the file is marked as incomplete."""
     monkeypatch.setattr(small_repository, "_spans", lambda rows: [(len(rows), sum(map(len, rows)), bytes(32))])

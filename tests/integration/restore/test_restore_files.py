@@ -18,9 +18,9 @@ from fix_recover import Recover
 from fix_regions import Region
 from test_recover_loads import everything, follow, recovered, tenants  # noqa: F401  # a fixture among them
 
-from backupd.errors import RefusedError, SpoolFullError
+from backupd.errors import DamageError, RefusedError, SpoolFullError
 from backupd.operations.restore import RestoreReport, files
-from backupd.operations.restore.files import TEMPORARY, leftovers
+from backupd.operations.restore.files import TEMPORARY, NewFile, ScriptedRows, leftovers
 from backupd.planning.selection import Selection
 
 Written = Callable[..., tuple[Path, RestoreReport]]
@@ -252,3 +252,24 @@ def test_what_a_killed_restore_leaves_is_known(tmp_path: Path) -> None:
         assert leftovers(tmp_path) == []
     finally:
         os.close(held)
+
+
+@pytest.mark.parametrize("pieces", [[b"1\n\\.\n\\! touch x\n"], [b"1\n", b"\\.\n"], [b"1\n\\", b".\n"], [b"\\", b"."]])
+def test_rows_in_a_script_hold_no_commands(tmp_path: Path, pieces: list[bytes]) -> None:
+    """Who signs a false snapshot writes any bytes as rows: psql must not obey them, wherever a piece of them ends."""
+    with (tmp_path / "script").open("wb") as file:
+        rows = ScriptedRows(NewFile(file))
+        for piece in pieces[:-1]:
+            rows.write(piece)
+        with pytest.raises(DamageError, match="would be obeyed as a command"):
+            rows.write(pieces[-1])
+
+
+def test_rows_in_a_script_are_what_copy_writes(tmp_path: Path) -> None:
+    """A value of a backslash and a point has two backslashes, and a null is no point."""
+    text = b"\\\\.\n\\N\t\\\\.\n.\n"
+    with (tmp_path / "script").open("wb") as file:
+        rows = ScriptedRows(NewFile(file))
+        for at in range(len(text)):
+            rows.write(text[at : at + 1])
+    assert (tmp_path / "script").read_bytes() == text

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 from dataclasses import replace
 
@@ -16,6 +17,7 @@ from backupd.model.documents import encode_body
 from backupd.operations.init import Founder, NamedStore, initialise
 from backupd.operations.status.capabilities import changes
 from backupd.operations.store_profile import AcceptRequest, accept, accepted_document, put_accepted
+from backupd.repository import help_files
 from backupd.repository.repository import Repository, unnamed_signers
 from backupd.seal.documents import Signer
 from backupd.store.probe import probe
@@ -94,6 +96,34 @@ def test_nothing_is_written_where_nothing_changed(region):
     accepted = accept(Repository(region.store, [region.node.signer.public]), region.store, request(region))
     assert (accepted.changes, accepted.named, accepted.dropped, accepted.changed) == ((), (), (), False)
     assert region.store.get("repository.json") == before
+
+
+@pytest.mark.parametrize("left", [True, False], ids=["of an older version", "missing"])
+def test_the_files_of_a_newer_version_come_with_their_hashes(region, left):
+    """A mended `recover` reaches the stores that are there, and `verify` compares it with the newer hash."""
+    repository = Repository(region.store, [region.node.signer.public])
+    old = dict.fromkeys(help_files.own_files(), b"of an older version")
+    info = msgspec.structs.replace(
+        repository.info(), help={name: hashlib.sha256(data).hexdigest() for name, data in old.items()}
+    )
+    for name in ("repository.json", *old):
+        region.store.remove(name)
+    for name, data in old.items() if left else ():
+        repository.put_document(name, data)
+    repository.put_info(info, region.node.signer)
+    repository = Repository(region.store, [region.node.signer.public])
+    accepted = accept(repository, region.store, request(region))
+    assert [one.what for one in accepted.changes] == ["RECOVER.md", "recover"]
+    assert {name: region.store.get(name) for name in old} == help_files.own_files()
+    assert list(help_files.altered(region.store, read(region).help)) == []
+
+
+def test_a_document_of_another_version_is_not_put(region):
+    """The files it names are not here: nobody could compare what lies on the store."""
+    repository = Repository(region.store, [region.node.signer.public])
+    info = msgspec.structs.replace(repository.info(), help={"recover": "ab" * 32})
+    with pytest.raises(RefusedError, match="names the hash of another `recover`"):
+        put_accepted(repository, region.node.signer.sign(encode_body(info), "repository"))
 
 
 def test_a_document_signed_elsewhere_is_put_by_who_may_replace(region):
