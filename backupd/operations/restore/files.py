@@ -160,11 +160,9 @@ class FolderWriter:
             if not file.inline:
                 yield out
                 return
-            out.write(f"COPY {file.target} FROM STDIN WITH (ENCODING :'rows_encoding');
-".encode())
+            out.write(f"COPY {file.target} FROM STDIN WITH (ENCODING :'rows_encoding');\n".encode())
             yield ScriptedRows(out)
-            out.write(b"\.
-")
+            out.write(b"\\.\n")
 
     def _write_guide(self, roles: int) -> None:
         snapshot, plan = self._snapshot, self._snapshot.plan
