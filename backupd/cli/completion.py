@@ -1,6 +1,7 @@
 """Completion for shells: scripts that know every command, option and kind of value, made from the tree of commands.
 
-They ask nothing while somebody types: neither this program, nor the configuration, nor a store.
+Nothing is started while somebody types, neither this program nor a connection. The names of regions and stores are
+taken from the headings of the configuration's text.
 """
 
 from __future__ import annotations
@@ -12,6 +13,8 @@ from backupd.cli.command_tree import CommandFact, OptionFact
 
 _FILES = frozenset({"FILE", "PAGE.html", "SHARE..."})
 _FOLDERS = frozenset({"FOLDER"})
+_NAMES = {"REGION": "@regions", "STORE": "@stores"}
+"""Values that are names in the configuration, with the table that has them."""
 
 
 def completion_script(shell: str, tree: CommandFact, topics: tuple[str, ...]) -> str:
@@ -20,12 +23,15 @@ def completion_script(shell: str, tree: CommandFact, topics: tuple[str, ...]) ->
 
 
 def _kind(fact: OptionFact, topics: tuple[str, ...]) -> str:
-    """Return what completes a value: `file`, `folder`, `none`, or the words to choose from."""
+    """Return what completes a value: `file`, `folder`, `none`, `@` and a table, or words."""
     value = (fact.value or "").strip("[]")
     if value in _FILES:
         return "file"
     if value in _FOLDERS:
         return "folder"
+    name = "STORE" if "--store" in fact.names else value.rstrip("].")
+    if name in _NAMES:
+        return _NAMES[name]
     if value == "TOPIC":
         return " ".join(topics)
     return " ".join(word for word in value.split("|") if re.fullmatch(r"[a-z]+", word)) or "none"
@@ -77,9 +83,25 @@ def _value_function(commands: list[CommandFact], topics: tuple[str, ...]) -> Ite
     yield from ("  esac", "}", "")
 
 
+def _names_function() -> Iterator[str]:
+    """Yield the function of bash and zsh that prints the names in one table of the configuration."""
+    yield "_backupd_names() {  # the regions or stores of the configuration, read as text"
+    yield "  local file=${BACKUPD_CONFIG:-/etc/backupd/backupd.toml}"
+    yield '  { cat "$file"; find "$(dirname "$file")/conf.d" -name \'*.toml\' -exec cat {} +; } 2>/dev/null |'
+    yield '    sed -n "s/^ *\\[$1\\.\\([a-z0-9_-]*\\)\\].*/\\1/p" | sort -u'
+    yield from ("}", "")
+
+
+def _named() -> Iterator[str]:
+    """Yield the lines of bash and zsh that put the names themselves in place of their table."""
+    yield '  [[ $kind != @* ]] || kind=$(_backupd_names "${kind#@}")'
+    yield "  [[ -n $kind ]] || kind=none"
+
+
 def _bash(commands: list[CommandFact], topics: tuple[str, ...]) -> Iterator[str]:
     yield from ("# bash completion for backupd, made by `backupd completion bash`.", "")
     yield from _value_function(commands, topics)
+    yield from _names_function()
     yield "_backupd() {"
     yield "  local current=${COMP_WORDS[COMP_CWORD]}"
     yield from _walk(commands, '"${COMP_WORDS[@]:1:COMP_CWORD-1}"')
@@ -92,6 +114,7 @@ def _bash(commands: list[CommandFact], topics: tuple[str, ...]) -> Iterator[str]
         yield f"      arguments={_quoted(_arguments(command, topics))} ;;"
     yield "  esac"
     yield "  [[ -n $kind ]] || kind=$arguments"
+    yield from _named()
     yield "  COMPREPLY=()"
     yield '  if [[ $current == -* ]]; then mapfile -t COMPREPLY < <(compgen -W "${flags[*]}" -- "$current")'
     yield "  elif [[ ${#below[@]} != 0 && $kind == none ]]; then"
@@ -109,6 +132,7 @@ def _bash(commands: list[CommandFact], topics: tuple[str, ...]) -> Iterator[str]
 def _zsh(commands: list[CommandFact], topics: tuple[str, ...]) -> Iterator[str]:
     yield from ("#compdef backupd", "# zsh completion for backupd, made by `backupd completion zsh`.", "")
     yield from _value_function(commands, topics)
+    yield from _names_function()
     yield "_backupd() {"
     yield from _walk(commands, '"${(@)words[2,CURRENT-1]}"')
     yield "  case $at in"
@@ -120,6 +144,7 @@ def _zsh(commands: list[CommandFact], topics: tuple[str, ...]) -> Iterator[str]:
         yield f"      arguments={_quoted(_arguments(command, topics))} ;;"
     yield "  esac"
     yield "  [[ -n $kind ]] || kind=$arguments"
+    yield from _named()
     yield "  if [[ $PREFIX == -* ]]; then _describe -o option flags"
     yield "  elif [[ ${#below} != 0 && $kind == none ]]; then _describe command below"
     yield "  elif [[ $kind == file ]]; then _files"
@@ -148,6 +173,13 @@ def _fish(commands: list[CommandFact], topics: tuple[str, ...]) -> Iterator[str]
     yield '  test "$at" = "$wanted"'
     yield "end"
     yield ""
+    yield "function __backupd_names --argument-names table  # the regions or stores of the configuration, read as text"
+    yield "  set --local file /etc/backupd/backupd.toml"
+    yield '  test -z "$BACKUPD_CONFIG"; or set file $BACKUPD_CONFIG'
+    yield "  begin; cat $file; find (dirname $file)/conf.d -name '*.toml' -exec cat '{}' +; end 2>/dev/null |"
+    yield '    sed -n "s/^ *\\[$table\\.\\([a-z0-9_-]*\\)\\].*/\\1/p" | sort -u'
+    yield "end"
+    yield ""
     yield "complete --command backupd --no-files"
     for command in commands:
         condition = f"complete -c backupd -n {_fish_quoted(f'__backupd_at {_fish_quoted(command.name)}')}"
@@ -170,7 +202,7 @@ def _fish_value(kind: str) -> str:
             return " -F"
         case "folder":
             return " -f -a '(__fish_complete_directories)'"
-    return f" -f -a {_fish_quoted(kind)}"
+    return f" -f -a {_fish_quoted(f'(__backupd_names {kind[1:]})' if kind.startswith('@') else kind)}"
 
 
 def _fish_quoted(text: str) -> str:

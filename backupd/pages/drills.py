@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import Final, NamedTuple
 
-from backupd.model.report import CheckName, Report
+from backupd.model.report import Check, CheckName, Report
 from backupd.model.text import counted, human_bytes, parse_stamp
 from backupd.pages.charts import Bar, Chart, Point, bars, trend
 from backupd.pages.environment import environment, readable, spell_count, spell_seconds
@@ -34,6 +34,43 @@ CHECKS: Final = {
     CheckName.OBJECTIVES: "Recovery time and recovery point are within their objectives",
     CheckName.DAMAGE: "Damage done on purpose was noticed",
     CheckName.DISPOSAL: "All that the drill made is gone",
+}
+LOOKED_AT: Final = {
+    CheckName.RECORDS: "record",
+    CheckName.AUTHENTIC: "section",
+    CheckName.EQUALITY: "row stream",
+    CheckName.SEQUENCES: "sequence",
+    CheckName.CONSTRAINTS: "constraint",
+    CheckName.INDEXES: "index",
+    CheckName.EXTENSIONS: "version",
+    CheckName.GLOBALS: "role statement",
+    CheckName.FRESHNESS: "snapshot",
+    CheckName.COMPARISON: "earlier drill",
+    CheckName.ASSERTIONS: "question",
+    CheckName.CANARY: "segment",
+    CheckName.PURGED: "segment",
+    CheckName.ESCROW: "key",
+    CheckName.OBJECTIVES: "objective",
+    CheckName.DAMAGE: "try",
+    CheckName.DISPOSAL: "search",
+}
+"""What the number of a check counts."""
+RULES: Final = {
+    "latest": "the newest one, as its turn was",
+    "oldest": "the oldest one, as its turn was",
+    "random": "one drawn at random, as its turn was",
+    "named": "the one that was asked for, which is no turn",
+}
+DISPOSED: Final = {
+    "scratch-server": "The server it was restored on",
+    "data-folder": "That server's files",
+    "database": "The restored database",
+    "roles": "The restored roles",
+    "spool": "What was fetched",
+    "keys": "The keys",
+    "process-gone": "its processes have ended",
+    "listed-absent": "a listing no longer shows it",
+    "never-on-disk": "they were in memory only",
 }
 VERDICTS: Final = {"pass": "Passed", "fail": "Failed", "error": "No verdict", "missed": "Missed"}
 TYPES: Final = {
@@ -108,10 +145,21 @@ def words() -> dict[str, object]:
         "number": lambda count: f"{count:,}".replace(",", "\u202f"),
         "check_sentences": {name.value: sentence for name, sentence in CHECKS.items()},
         "finding": sentence,
+        "looked": _looked,
+        "rule": lambda code: RULES.get(code, code),
+        "disposed": lambda code: DISPOSED.get(code, code),
         "verdicts": VERDICTS,
         "types": TYPES,
         "questions": QUESTIONS,
     }
+
+
+def _looked(check: Check) -> str:
+    """Say how many of what a check looked at; nothing where it was skipped."""
+    if check.verdict == "skip":
+        return "-"
+    said = counted(check.examined, LOOKED_AT.get(check.name, "thing"))
+    return said.replace(str(check.examined), f"{check.examined:,}".replace(",", "\u202f"), 1)
 
 
 def trends(drills: Sequence[Drill]) -> list[Chart]:

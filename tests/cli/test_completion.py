@@ -27,8 +27,21 @@ CASES = {
     "backupd restore files be app --target-dir new-f": {"new-folder"},
     "backupd key check --identity generate --sto": {"--store"},
     "backupd backup --database ": set(),
+    "backupd snapshots b": {"be"},
+    "backupd verify ": {"be", "ca"},
+    "backupd key check be --store z": {"zurich"},
+    "backupd replicate be --from cel": {"cellar"},
+    "backupd restore files c": {"ca"},
 }
-"""What is typed, and the words that stand for choice then, in a folder with `ops.identity` and `new-folder`."""
+"""What is typed, and the words that stand for choice then, in a folder with `ops.identity`, `new-folder`, and a
+configuration in two files."""
+CONFIG = """
+[stores.zurich]
+[regions.be]
+[regions.be.databases.app]
+[[regions.be.databases.app.tables]]
+[regions.ca]
+"""
 
 _BASH = """
 source "$1"
@@ -48,11 +61,14 @@ def scripts(tmp_path):
         (tmp_path / f"_{shell}").write_text(completion_script(shell, TREE, topics()))
     (tmp_path / "ops.identity").touch()
     (tmp_path / "new-folder").mkdir()
+    (tmp_path / "backupd.toml").write_text(CONFIG)
+    (tmp_path / "conf.d").mkdir()
+    (tmp_path / "conf.d" / "more.toml").write_text("[stores.cellar]\n")
     return tmp_path
 
 
 def offered(folder, *command):
-    environment = {"PATH": os.environ["PATH"], "HOME": str(folder)}
+    environment = {"PATH": os.environ["PATH"], "HOME": str(folder), "BACKUPD_CONFIG": "backupd.toml"}
     done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=True, timeout=60)
     assert done.stderr == ""
     return {line.split("\t")[0].rstrip("/") for line in done.stdout.splitlines() if line}
@@ -79,7 +95,9 @@ def test_zsh_completes(scripts, typed):
     functions.mkdir()
     (scripts / "_zsh").rename(functions / "_backupd")
     (scripts / ".zshrc").write_text(f"fpath=({functions} $fpath)\nautoload -U compinit\ncompinit -u\nPS1='ready> '\n")
-    with Terminal(scripts, {"HOME": str(scripts), "ZDOTDIR": str(scripts)}, "zsh", "-i") as terminal:
+    with Terminal(
+        scripts, {"HOME": str(scripts), "ZDOTDIR": str(scripts), "BACKUPD_CONFIG": "backupd.toml"}, "zsh", "-i"
+    ) as terminal:
         terminal.wait_for("ready> ")
         terminal.type(f"{typed}\t")
         terminal.wait_for(typed.removesuffix(typed.split()[-1]) + word)

@@ -31,7 +31,11 @@ def test_the_page_shows_what_the_document_says() -> None:
         "Performer", "Validator", f"backupd attest verify FILE --keeper {'cd' * 32} --ledger FOLDER", "in time",
     ):  # fmt: skip
         assert text in page.text, text
-    assert "Delivered late" not in page.text
+    assert "Deleted, late" not in page.text
+    top = " ".join(page.text.split())
+    assert "Deleted, in time: gone since" in top
+    assert top.index("Deleted, in time") < top.index("Looked at again on") < top.index("Subject")
+    assert "Residual" not in top
 
 
 @pytest.mark.parametrize(
@@ -52,7 +56,7 @@ def test_every_code_has_its_sentence(codes: tuple[str, ...], known: dict[str, st
 def test_a_late_delivery_stands_at_the_top() -> None:
     """Nobody has to compare dates to see that it was late."""
     page = page_of(sample(late=True, stores=[proof(late=True)]))
-    assert page.index("Delivered late:") < page.index("<h2>")
+    assert page.index("Deleted, late:") < page.index("<h2>")
     assert "in time" not in page
 
 

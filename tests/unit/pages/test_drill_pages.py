@@ -10,10 +10,10 @@ from doubles.samples.attestation_pages import HOSTILE, PageReader
 from doubles.samples.drill_pages import ERRED, FAILED, drills, hostile, part, period
 from doubles.samples.reports import START, WEEK, drill_id, sample
 
-from backupd.model.report import Check, CheckName, Report, every_check
+from backupd.model.report import Check, CheckName, Objectives, Report, every_check
 from backupd.pages import PeriodPage, render_period, render_report
 from backupd.pages.charts import WIDTH, Bar, Chart, Point, bars, trend
-from backupd.pages.drills import CHECKS
+from backupd.pages.drills import CHECKS, LOOKED_AT
 from backupd.pages.environment import spell_count, spell_seconds
 from backupd.pages.findings import QUESTIONS
 
@@ -29,10 +29,24 @@ def test_a_page_shows_what_the_report_says() -> None:
         f"backupd report verify --folder FOLDER --keeper {one.performer}", *CHECKS.values(),
     ):  # fmt: skip
         assert shown in text, shown
+    for said in ("The server it was restored on", "destroyed: its processes have ended", "as its turn was"):
+        assert said in text, said
     assert [tag for tag, _ in page.elements].count("svg") == 6
     for question in QUESTIONS:
         assert question.question in text
         assert all(field in text for field in question.fields)
+
+
+def test_a_number_says_what_it_counts_and_codes_have_words() -> None:
+    """An auditor need not know what 298 is, nor what a code means; where nothing is set, that is said."""
+    checks = every_check([Check.of(CheckName.EQUALITY, "pass", 1298), Check.of(CheckName.RECORDS, "pass", 1)])
+    text = " ".join(PageReader(render_report(sample(5, checks=checks), "ab" * 32)).text.split())
+    assert "1\u202f298 row streams" in text or "1 298 row streams" in text
+    assert "1 record" in text
+    assert set(LOOKED_AT) == set(CheckName)
+    unset = sample(5, objectives=Objectives(rpo=None, rto=None, drill_every=None, approval=None))
+    text = " ".join(PageReader(render_report(unset, "ab" * 32)).text.split())
+    assert "Nobody's approval is named. How often a drill is due is not set." in text
 
 
 def test_verdicts_stand_at_the_top() -> None:
