@@ -46,7 +46,7 @@ def test_an_unknown_signer_is_named_with_where_to_add_it(kind: str, place: str) 
     with pytest.raises(DamageError) as caught:
         read_document(signer.sign(b"{}", kind), kind, ["ab" * 32], "it")
 
-    assert suite.signer_fingerprint(signer.public) in caught.value.hint
+    assert suite.signer_fingerprint(signer.public) in caught.value.message
     assert f"add its public key to {place}" in caught.value.hint
 
 
