@@ -341,6 +341,11 @@ _WITHOUT = (
     "Rows refer to rows that are not in the snapshot. With --without-broken-keys, such keys are named and hold for new "
     "rows only."
 )
+_KEEP_GOING = "--keep-going names what is refused, leaves it out and restores the rest; the server's log says more."
+_BOUND_TO_A_NAME = (
+    "Some extensions, as pg_cron, can be made in a database of one name only, and a restore fills one of another name "
+    f"first: `restore files` writes files that are loaded under the own name. {_KEEP_GOING}"
+)
 _MEANINGS: tuple[tuple[re.Pattern[str], str, str], ...] = tuple(
     (re.compile(mark), meaning, hint)
     for mark, meaning, hint in (
@@ -366,8 +371,12 @@ _MEANINGS: tuple[tuple[re.Pattern[str], str, str], ...] = tuple(
         ("^must be ", "insufficient privilege (sqlstate 42501)", "Restore as a superuser."),
         ("^out of shared memory", "out of shared memory (sqlstate 53200)", "Raise max_locks_per_transaction."),
         ("No space left on device", "disk full (sqlstate 53100)", "Make room on the server's disk."),
-        ("already exists$", "an object exists already", "Look into the server's log."),
-        ("does not exist$", "an object that is needed does not exist", "Look into the server's log."),
+        ("already exists$", "an object exists already", _KEEP_GOING),
+        (
+            "does not exist$",
+            "an object that is needed does not exist",
+            f"A function of the schema may find it by search_path only, as pg_restore would not either. {_KEEP_GOING}",
+        ),
     )
 )
 """Beginnings or ends of PostgreSQL's own messages, their meaning, and a hint."""
@@ -394,4 +403,5 @@ def failure(stage: str, status: int, words: bytes) -> SourceError | RefusedError
         if error and mark.search(error[1]):
             family = BrokenKeysError if mark.pattern == _BROKEN_KEY else SourceError
             return family(f"{stage} failed{where}: {meaning}", hint=hint)
-    return SourceError(f"{stage} failed{where} (pg_restore's exit status {status})", hint="Look into the server's log.")
+    hint = _BOUND_TO_A_NAME if extension else _KEEP_GOING
+    return SourceError(f"{stage} failed{where} (pg_restore's exit status {status})", hint=hint)

@@ -65,6 +65,21 @@ def test_a_missing_role_names_the_option_that_makes_it() -> None:
     assert "--globals" in failure("pre-data", 1, b'pg_restore: error: ERROR:  role "x" does not exist\n').hint
 
 
+@pytest.mark.parametrize(
+    ("command", "error", "said"),
+    [
+        ("CREATE TABLE public.t (", 'function f(text) does not exist"', "--keep-going"),
+        ("CREATE TABLE public.t (", "function f(text) does not exist", "search_path"),
+        ("CREATE INDEX i ON public.t", "said by a function", "--keep-going"),
+        ("CREATE EXTENSION IF NOT EXISTS pg_cron WITH", "can only create extension in database x", "restore files"),
+    ],
+)
+def test_what_stops_a_restore_names_the_way_on(command: str, error: str, said: str) -> None:
+    """The log of a server may be off, or somebody else's."""
+    words = f"pg_restore: error: could not execute query: ERROR:  {error}\nCommand was: {command}\n"
+    assert said in failure("pre-data", 1, words.encode()).hint
+
+
 def test_a_server_that_goes_away_and_an_archive_too_new_are_told_apart() -> None:
     """The first may be tried again, the second needs other programs."""
     gone = failure("pre-data", 1, b"pg_restore: error: server closed the connection unexpectedly")
