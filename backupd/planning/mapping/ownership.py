@@ -109,6 +109,29 @@ class Ownership:
 
     def finish(self) -> None:
         """Say of the tables that are left why no key maps them."""
+        self._leave_reached()
+        named = {
+            route.column
+            for name, route in self._routes.items()
+            if isinstance(route, Column) and name not in self._tenants_own()
+        }
+        for root in sorted(self._open):
+            like = sorted(column for column in named if self._tables[root].has(column))
+            if like:
+                reason = f"{', '.join(like)}: is a tenant's in other tables, and has no foreign key here"
+                self.undecided[root] = Undecided(Gap.DOUBTFUL, reason, columns=tuple(like))
+        self._open -= self.undecided.keys()
+        self._leave_reached()  # what follows these has a way to a tenant, too
+        for root in sorted(self._open):
+            written = [key for key in self._leading(root) if self._is_reached(self._keys.root_of(key.target))]
+            if written:
+                reason = f"only who wrote its rows, or what was chosen, leads to a tenant: {_listed(written)}"
+                self.undecided[root] = Undecided(Gap.NO_WAY, reason)
+            else:
+                self.undecided[root] = Undecided(Gap.NO_WAY, "no key leads from it to a tenant")
+
+    def _leave_reached(self) -> None:
+        """Leave the tables from which a key leads to what is mapped, or waits to be."""
         while True:
             reached = {root for root in self._keys.roots() if self._is_reached(root)}
             found = {root: keys for root in sorted(self._open) if (keys := self._possible(root, reached))}
@@ -120,23 +143,7 @@ class Ownership:
                 else:
                     self._leave(root, Gap.DOUBTFUL, f"{_listed(keys)}: {self._keys.doubt(keys[0])}", keys)
             if not found:
-                break
-        named = {
-            route.column
-            for name, route in self._routes.items()
-            if isinstance(route, Column) and name not in self._tenants_own()
-        }
-        for root in sorted(self._open):
-            like = sorted(column for column in named if self._tables[root].has(column))
-            written = [key for key in self._leading(root) if self._is_reached(self._keys.root_of(key.target))]
-            if like:
-                reason = f"{', '.join(like)}: is a tenant's in other tables, and has no foreign key here"
-                self.undecided[root] = Undecided(Gap.DOUBTFUL, reason, columns=tuple(like))
-            elif written:
-                reason = f"only who wrote its rows, or what was chosen, leads to a tenant: {_listed(written)}"
-                self.undecided[root] = Undecided(Gap.NO_WAY, reason)
-            else:
-                self.undecided[root] = Undecided(Gap.NO_WAY, "no key leads from it to a tenant")
+                return
 
     def ways(self, root: TableName) -> tuple[Way, ...]:
         """Return the ways that a rule for an undecided table could name."""

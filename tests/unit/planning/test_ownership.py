@@ -188,6 +188,21 @@ def test_a_column_that_names_tenants_elsewhere_is_no_reason_to_share_a_table() -
     assert (found["child"].gap, ways(found["child"])) == (Gap.DOUBTFUL, ["org_id"])
 
 
+def test_what_follows_such_a_table_is_not_shared_either() -> None:
+    """Its rows are a tenant's as soon as somebody says so of the parent."""
+    feature = Table(named("feature"), 1, TableKind.TABLE, ("id", "org_id"), primary=("id",))
+    strategy = table("strategy", key("feature_id", "feature"))
+    note = table("note", key("strategy_id", "strategy"))
+    extra = table("extra", key("feature_id?", "feature"))
+    tables = (EVENT, feature, strategy, note, extra, table("country"))
+    found = left(mapping(*tables, by=tenancy(unclassified="shared")))
+    assert {name: one.gap for name, one in found.items()} == {
+        "feature": Gap.DOUBTFUL, "strategy": Gap.WAITING, "note": Gap.WAITING, "extra": Gap.DOUBTFUL,
+    }  # fmt: skip
+    ruled = mapping(*tables[:4], by=tenancy(TableRule(("*.feature",), column="org_id")))
+    assert routes(ruled)["note"] == "strategy_id > feature_id > org_id"
+
+
 def test_the_databases_column_does_not_say_whose_users_are_who_work_for_several() -> None:
     """A rule for the table does."""
     user = table("user", key("org_id", "org"))
